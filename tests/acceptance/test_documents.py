@@ -30,11 +30,26 @@ DOCUMENTS = (
         if (page := path.relative_to(ROOT).as_posix()) not in ELSEWHERE
     ),
 )
+PATHS = os.pathsep.join(path for path in sys.path if path)
 PROGRAMS = [
     pytest.param(program, id=f"{document}-{number}")
     for document in DOCUMENTS
     for number, program in enumerate(BLOCK.findall(FROM_FILE.sub("", (ROOT / document).read_text())))
 ]
+
+
+def in_shell(commands: str, folder: Path, seconds: float = 15) -> subprocess.CompletedProcess[str]:
+    """The commands, typed one after the other in a folder, until one fails."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return subprocess.run(
+        ["sh", "-ec", commands],
+        cwd=folder,
+        env=os.environ | {"PATH": path, "PYTHONPATH": PATHS},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+    )
 
 
 def run_as_script(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -45,7 +60,7 @@ def run_as_script(program: str, folder: Path) -> subprocess.CompletedProcess[str
     return subprocess.run(
         [sys.executable, "-W", "error", *by_pytest, script.name],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        env=os.environ | {"PYTHONPATH": PATHS},
         capture_output=True,
         text=True,
         timeout=15,
@@ -98,24 +113,34 @@ def test_the_commands_of_the_readme_work(tmp_path: Path) -> None:
     commands = "\n".join(SHELL.findall((ROOT / "README.md").read_text()))
     assert commands.count("dotflow ") >= 5
     assert "pip install -e '.[test]' && pytest\n" in commands  # in reality by test_init.py
-    places = os.pathsep.join(["src", *(path for path in sys.path if path)])
+    installed = f"export PYTHONPATH='src{os.pathsep}{PATHS}'"
 
-    ended = subprocess.run(
-        ["sh", "-ec", commands.replace("pip install -e '.[test]'", f"export PYTHONPATH='{places}'")],
-        cwd=tmp_path,
-        env={**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=55,
-    )
+    ended = in_shell(commands.replace("pip install -e '.[test]'", installed), tmp_path, seconds=55)
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert re.search(r"\b7 passed\b", ended.stdout)
+    assert re.search(r"\b8 passed\b", ended.stdout)
     assert "3 of 3 tasks completed, in" in ended.stdout
     assert "3 of 3 tasks completed (3 restored)" in ended.stdout
     assert len(re.findall(r"^\w{3} \d{4}-\d\d-\d\d 0[23]:\d\d:00 E[SD]T ", ended.stdout, re.MULTILINE)) == 5
     assert "Completed (from its checkpoint)" in ended.stdout  # the log
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_on_deployment_work(tmp_path: Path) -> None:
+    """Those of its table, of its unit and of its crontab; a schedule lists its next moment."""
+    page = (ROOT / "docs/how-to/deployment.md").read_text()
+    commands = re.findall(r"\bdotflow (?:start|schedule|runs) -[^`\n]*", page.replace("\\%", "%"))
+    (tmp_path / "jobs.py").write_text(
+        "from dotflow import Config, DotFlow, action\nfrom dotflow.providers import StorageFile\n"
+        'config = Config(storage=StorageFile(path=".output"))\n'
+        'nightly = DotFlow(config, params={"day": "today"}, workflow_id="nightly")\n'
+        "nightly.task.add(action(lambda: None))\n"
+    )
+    assert len(commands) == 6
+
+    for command in commands:
+        ended = in_shell(command + (" --preview 1" if " schedule " in command else ""), tmp_path)
+        assert ended.returncode == 0, command + ended.stderr
 
 
 def test_the_readme_says_what_the_page_on_projects_says() -> None:
@@ -161,7 +186,7 @@ def test_the_example_runs(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-W", "error", str(example / "pipeline.py")],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        env=os.environ | {"PYTHONPATH": PATHS},
         capture_output=True,
         text=True,
         timeout=15,

@@ -58,7 +58,7 @@ def test_every_command_of_its_readme_works(project: Path) -> None:
     """In a fresh environment, in their order: installed, run, resumed, tested, linted, formatted and typed."""
     blocks = SHELL_BLOCK.findall((project / "README.md").read_text())
     script = "\n".join(block for block in blocks if not block.startswith("docker "))
-    assert len(blocks) == 6
+    assert len(blocks) == 8
     checks = re.findall(r"^      - run: (.*)$", (project / ".github/workflows/ci.yml").read_text(), re.MULTILINE)
     assert len(checks) == 6
     assert set(checks) <= set(script.splitlines())  # so CI passes, too
@@ -67,7 +67,8 @@ def test_every_command_of_its_readme_works(project: Path) -> None:
 
     assert "3 of 3 tasks completed" in printed
     assert "(3 restored)" in printed
-    assert re.search(r"\b7 passed\b", printed)
+    assert re.search(r"\b8 passed\b", printed)
+    assert len(re.findall(r" 0[23]:\d\d:00 E[SD]T ", printed)) == 3  # the schedule
     assert "All checks passed!" in printed
     assert "already formatted" in printed
     assert (project / "output" / "revenue.db").stat().st_size > 0
@@ -75,11 +76,12 @@ def test_every_command_of_its_readme_works(project: Path) -> None:
 
 @pytest.mark.exhaustive
 def test_its_image_can_be_built_and_run(project: Path, environment: Path, tmp_path: Path) -> None:
-    """What its Dockerfile installs, from what it copies, is enough for the command that it ends with.
+    """What its Dockerfile installs, from what it copies, is enough for its command and for a schedule.
 
     Docker itself is left out: a copy stands for /app, an environment for the image and an empty folder for /data.
     """
     lines = (project / "Dockerfile").read_text().splitlines()
+    schedule = re.findall(r"^    (dotflow schedule .*)$", (project / "README.md").read_text(), re.MULTILINE)[0]
     app, data = tmp_path / "app", tmp_path / "data"
     ignored = [line.removeprefix("**/") for line in (project / ".dockerignore").read_text().splitlines()[1:]]
     shutil.copytree(project, app, ignore=shutil.ignore_patterns(*ignored))
@@ -89,9 +91,11 @@ def test_its_image_can_be_built_and_run(project: Path, environment: Path, tmp_pa
     install = next(line for line in lines if line.startswith("RUN pip ")).removeprefix("RUN ").replace("/app", str(app))
     run(["sh", "-c", install], data, PIP_PYTHON=str(environment / "bin" / "python"))
     printed = run(json.loads(lines[-1].removeprefix("CMD ")), data, environment / "bin")
+    nightly = run(["sh", "-c", f"{schedule} --preview 1"], data, environment / "bin")
 
     assert (environment / "bin" / "dotflow").exists()
     assert "3 of 3 tasks completed" in printed
+    assert re.search(r" 0[23]:\d\d:00 E[SD]T ", nightly)
     assert {path.name for path in data.iterdir()} == {".output", "output"}
 
 

@@ -36,8 +36,16 @@ FOLLOWED = [TUTORIAL, ["how-to/daily.md"], ["ports.md"], *([f"providers/{name}.m
 #: The lines that install what the tests have.
 NOT_HERE = re.compile(r"^(mkdir weather|python3 -m venv|pip install).*\n", re.MULTILINE)
 SHOWN_FILES = {path for text in PAGES.values() for path in SHOWN.findall(text)}
-#: Programs that test_what_happened.py, test_what_runs_again.py and test_ui_api.py run.
-RUN_ELSEWHERE = {"again/drawn", "again/grid", "history/mended", "history/mounted", "history/prices", "history/read"}
+#: Programs that test_what_happened.py, test_what_runs_again.py, test_ui_api.py and test_web.py run.
+RUN_ELSEWHERE = {
+    "again/drawn",
+    "again/grid",
+    "history/mended",
+    "history/mounted",
+    "history/prices",
+    "history/read",
+    "web/application",
+}
 
 
 def name_of(file: Path) -> str:

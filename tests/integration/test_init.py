@@ -367,7 +367,7 @@ def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Module
     """The steps of a made project, whose folder is the current one; without the delay between attempts."""
     init(tmp_path, "my-project")
     path = tmp_path / "my-project" / "src" / "my_project" / "pipeline.py"
-    path.write_text(path.read_text().replace("retry_delay=1", "retry_delay=0"))
+    path.write_text(path.read_text().replace('retry_delay="1s"', "retry_delay=0"))
     monkeypatch.chdir(tmp_path / "my-project")
     monkeypatch.syspath_prepend(tmp_path / "my-project" / "src")
     with held_back():

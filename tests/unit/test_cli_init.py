@@ -87,7 +87,7 @@ class Installed(Distribution):
 @pytest.mark.parametrize(
     ("installation", "expected"),
     [
-        (Installed(), "dotflow>=1.4,<2"),
+        (Installed(), "dotflow[scheduler]>=1.4,<2"),
         (Installed(**{"direct_url.json": '{"url": "https://example.org/d.whl", "archive_info": {}}'}), None),
         (None, None),
     ],
@@ -118,11 +118,11 @@ def test_every_file_has_the_projects_names() -> None:
 
 def test_a_project_whose_dotflow_is_from_an_index_has_only_its_requirement() -> None:
     """It has no wheel, and no settings of the build backend."""
-    files = render(NAMES, "dotflow>=1.4,<2")
+    files = render(NAMES, "dotflow[scheduler]>=1.4,<2")
     pyproject = tomllib.loads(files["pyproject.toml"].decode())
 
     assert pyproject["project"]["name"] == "Sales.EU"
-    assert pyproject["project"]["dependencies"] == ["dotflow>=1.4,<2"]
+    assert pyproject["project"]["dependencies"] == ["dotflow[scheduler]>=1.4,<2"]
     assert set(pyproject["tool"]) == {"mypy", "pytest"}
     assert not [path for path in files if path.startswith("wheels/")]
 
@@ -132,7 +132,7 @@ def test_a_project_that_carries_dotflow_depends_on_that_file() -> None:
     files = render(NAMES, WHEEL)
     pyproject = tomllib.loads(files["pyproject.toml"].decode())
 
-    assert pyproject["project"]["dependencies"] == ["dotflow @ {root:uri}/wheels/" + WHEEL[0]]
+    assert pyproject["project"]["dependencies"] == ["dotflow[scheduler] @ {root:uri}/wheels/" + WHEEL[0]]
     assert pyproject["tool"]["hatch"]["metadata"] == {"allow-direct-references": True}
     assert pyproject["tool"]["ruff"]["lint"]["per-file-ignores"] == {"pyproject.toml": ["RUF200"]}
     assert files["wheels/" + WHEEL[0]] == WHEEL[1]

@@ -16,7 +16,7 @@ SUFFIX: Final = ".tmpl"  # keeps tools from taking the template for a part of do
 SAMPLE: Final = Names(project="my-project", package="my_project")  # the names in the template
 
 #: The requirement of a project that carries a wheel: hatchling puts the project's folder in place of {root:uri}.
-WHEEL_REQUIREMENT: Final = "dotflow @ {root:uri}/wheels/%s"
+WHEEL_REQUIREMENT: Final = "dotflow[scheduler] @ {root:uri}/wheels/%s"
 #: hatchling refuses a direct reference without the first table, and ruff a placeholder without the second.
 WHEEL_SETTINGS: Final = b"""
 [tool.hatch.metadata]

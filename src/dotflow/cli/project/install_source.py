@@ -24,7 +24,7 @@ def index_requirement(installation: Distribution | None) -> str | None:
     if installation is None or installation.read_text(DIRECT_URL) is not None:
         return None
     major, minor, *_ = installation.version.split(".")
-    return f"dotflow>={major}.{minor},<{int(major) + 1}"
+    return f"dotflow[scheduler]>={major}.{minor},<{int(major) + 1}"
 
 
 def installed() -> Distribution | None:
