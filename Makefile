@@ -158,7 +158,8 @@ programs:  ## Put the programs of docs_src/ into the pages of docs/
 
 docs: .venv/docs/.ready  ## Build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict
-	@echo 'The documentation is in site/index.html.'
+	@.venv/docs/bin/python scripts/one_file site
+	@echo 'The documentation is in site/index.html, and as one Markdown file in site/dotflow.md.'
 
 .PHONY: changelog
 changelog: .venv/check/.ready  ## Print the next release's changes. VERSION=0.2.0 writes them into CHANGELOG.md, and the version

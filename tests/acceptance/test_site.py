@@ -227,3 +227,22 @@ def test_every_program_on_a_page_is_run() -> None:
     others = {file.removeprefix("docs_src/").removesuffix(".py") for file in SHOWN_FILES - followed if ".py" in file}
 
     assert others - {*EXAMPLES} == RUN_ELSEWHERE
+
+
+def test_all_pages_are_one_markdown_file(tmp_path: Path) -> None:
+    """`llms.txt` lists them; `dotflow.md` has them, with links into the site and nothing that only MkDocs reads."""
+    ended = programs(ROOT / "scripts" / "one_file", tmp_path.as_posix())
+    assert ended.returncode == 0, ended.stderr
+    listed, whole = ((tmp_path / name).read_text() for name in ("llms.txt", "dotflow.md"))
+    pages = {page.relative_to(ROOT / "docs").with_suffix(".html").as_posix(): text for page, text in PAGES.items()}
+
+    assert re.match(r"# dotflow\n\n> .+\n", listed)
+    assert sorted(re.findall(r"^- \[.+?\]\((\S+?)\): \S.*$", listed, re.MULTILINE)) == sorted(pages)
+    for text in pages.values():
+        assert re.findall(r"^#+ .*$", text, re.MULTILINE)[0] in whole.splitlines()
+    linked = set(re.findall(r"\]\((?!https?:|#)([^)#\s]+)", whole))
+    assert {link for link in linked if link not in pages and not (ROOT / "docs" / link).is_file()} == set()
+    for left in ("\n::: ", "<!-- ", "hl_lines", "options:\n", " at 0x"):
+        assert left not in whole
+    assert "\n### dotflow.DotFlow\n" in whole
+    assert "Runs the workflow. Each call is a new run" in whole
