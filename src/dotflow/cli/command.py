@@ -2,6 +2,7 @@
 
 import shutil
 import textwrap
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -26,7 +27,7 @@ CRON_HINT: Final = "Quote the cron expression: --cron '30 2 * * *'."  # a shell 
 
 
 class Command(click.Command):
-    """A click command with -h and --debug."""
+    """A click command with -h and --debug, which refuses an option that is there twice."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs["context_settings"] = CONTEXT_SETTINGS | (kwargs.get("context_settings") or {})
@@ -39,6 +40,7 @@ class Command(click.Command):
         Commands that run a workflow accept extra arguments (allow_extra_args), so that this error has a hint.
         """
         try:
+            self._refuse_repeated(ctx, args)
             rest = super().parse_args(ctx, args)
             if ctx.args:
                 hint = CRON_HINT if ctx.params.get("cron") else RUN_HINT
@@ -47,6 +49,15 @@ class Command(click.Command):
         except click.UsageError as error:
             error.ctx = error.ctx or ctx
             raise
+
+    def _refuse_repeated(self, ctx: click.Context, args: list[str]) -> None:
+        """Raises UsageError for an option that is there twice, and may not be: click would use the last one alone."""
+        given = self.make_parser(ctx).parse_args(list(args))[2]
+        for param, count in Counter(given).items():
+            if count == 1 or not isinstance(param, click.Option) or param.multiple or param.count or param.is_eager:
+                continue
+            instead = "Remove one." if param.is_flag else "It takes one value: remove one, or run a command for each."
+            raise click.UsageError(f"{max(param.opts, key=len)} is there {count} times. {instead}")
 
     def invoke(self, ctx: click.Context) -> Any:
         """Passes a closed pipe on to main(): it is no failure, but click would exit with 1."""
