@@ -11,8 +11,8 @@ import pytest
 
 from dotflow.cli.error_lines import error_line
 from dotflow.cli.run.load import Loaded, RunRequest, build, load
-from dotflow.cli.run.param_types import convert, type_of_default
-from dotflow.cli.run.params import parse_params
+from dotflow.cli.run.params import convert, parse_params
+from dotflow.core.param_types import type_of_default
 from dotflow.errors import DotflowError, MissingParam, UnknownParam
 from dotflow.providers import LogDefault
 
@@ -201,13 +201,13 @@ class TestWorkflows:
 
 class TestFactories:
     def test_its_arguments_take_their_annotations_and_name_the_run(self) -> None:
-        """Without a default or with None, too; what no text could be is left out of the name."""
+        """Without a default or with None, too; its defaults name no run."""
         found = loaded("day=2026-11-25", "limit=5", workflow="jobs:nightly")
 
         seen = sys.modules["jobs"].SEEN
         assert (seen["day"], seen["size"].value, seen["limit"]) == (date(2026, 11, 25), "small", 5)
         assert found.params == {}
-        assert run_id(found) == "nightly@day=2026-11-25,limit=5,size=small"
+        assert run_id(found) == "nightly@day=2026-11-25,limit=5"
 
     def test_annotations_may_be_texts_and_generic(self) -> None:
         """A list is JSON, a Literal one of its values, and Any a text."""
@@ -220,7 +220,7 @@ class TestFactories:
         """Each day has its own checkpoints."""
         found = loaded("day=2026-11-25", workflow="jobs:unnamed", storage="file")
 
-        assert run_id(found) == "jobs:unnamed@day=2026-11-25,mode=fast,tags=[]"
+        assert run_id(found) == "jobs:unnamed@day=2026-11-25"
 
     def test_what_both_have_goes_to_both(self) -> None:
         """And stands in the name once, beside the defaults of the others."""

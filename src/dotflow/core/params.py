@@ -1,11 +1,14 @@
 """Run parameters: declared with defaults in DotFlow, with values in `start`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import EllipsisType, MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dotflow.core.secret import check_no_secret
 from dotflow.errors import InvalidArgument, MissingParam, UnknownParam
+
+if TYPE_CHECKING:
+    from dotflow.core.task import Task
 
 Params = Mapping[str, Any]
 #: Parameters of steps that dotflow fills itself.
@@ -34,11 +37,11 @@ def is_name(name: str) -> bool:
     return name.isidentifier() and not name.startswith("_") and name not in RESERVED
 
 
-def resolve(declared: Params, values: Params | None) -> Params:
-    """Returns each parameter's value for one run.
+def resolve(declared: Params, values: Params | None, tasks: "Iterable[Task]" = ()) -> Params:
+    """Returns each parameter's value for one run. *tasks* show the types of those without a default.
 
     Raises:
-        InvalidArgument: The values are no mapping.
+        InvalidArgument: The values are no mapping, or one of them is certainly of another type.
         UnknownParam: One of them is not declared.
         MissingParam: A parameter without a default has no value.
     """
@@ -47,6 +50,10 @@ def resolve(declared: Params, values: Params | None) -> Params:
     for name in values or ():
         if name not in declared:
             raise UnknownParam(str(name), tuple(declared))
+    if values:
+        from dotflow.core.param_types import checked_values  # here, since most runs have none
+
+        values = checked_values(values, declared, tasks)
     resolved = {**declared, **(values or {})}
     missing = tuple(name for name, value in resolved.items() if isinstance(value, EllipsisType))
     if missing:

@@ -84,8 +84,8 @@ class RunIds(ABC):
         self._built_with = params
 
     def id_of_run(self, params: Mapping[str, Any] | None = None) -> str:
-        """Returns the id that a run with these parameters has. Raises UnknownParam or MissingParam."""
-        values = resolve(self.params, params)
+        """Returns the id that a run with these parameters has. Raises UnknownParam, MissingParam or InvalidArgument."""
+        values = resolve(self.params, params, self.task)
         if not params and not self._built_with:
             return self.workflow_id
         return run_id_of(self.workflow_id, {**self._built_with, **values})

@@ -114,7 +114,7 @@ class InputFinder:
         tasks = [task._new_record(run.workflow_id, None) for task in loaded.workflow.task]
         plan = make_plan(tasks, mode_of(run.mode))
         without = {task.task_id for task in run.steps if task.state in WITHOUT_VALUE}
-        params = resolve(loaded.workflow.params, loaded.params or None)
+        params = resolve(loaded.workflow.params, loaded.params or None, loaded.workflow.task)
         stored = StoredInputs(storage, tasks, plan, params, without, self._is_of_run)
         task_id = self._finder.definition.task_id
         return stored.of(task_id, self._item, is_fallback=bool(self._attempt.fallback))

@@ -166,16 +166,16 @@ def _from_factory(request: RunRequest) -> Loaded:
     if is_factory:
         _check_factory(path, target)
         own = factory_params(target)
-        arguments, naming = values_for_factory(target, texts)
+        arguments = values_for_factory(target, texts)
         workflow = _call_factory(path, target, arguments)
     else:
-        workflow, naming = target, {}
+        workflow, arguments = target, {}
     if not isinstance(workflow, DotFlow):
         raise click.UsageError(
             f"--workflow {path} {'returned' if is_factory else 'is'} {workflow!r} ({name_of(type(workflow))}). "
             f"Use the path of a function that returns a DotFlow, or of a DotFlow."
         )
-    workflow.set_built_with(naming)
+    workflow.set_built_with(arguments)
     others = {name: text for name, text in texts.items() if name not in own or name in workflow.params}
     return Loaded(workflow, values_for_workflow(workflow.params, others, own, workflow.task))
 

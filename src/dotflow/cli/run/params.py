@@ -6,10 +6,9 @@ from typing import Any, Final
 
 import click
 
-from dotflow.cli.run.param_types import ParamType, convert, type_of_default, type_of_parameter
 from dotflow.core.action import BY_NAME, Action
 from dotflow.core.callables import parameters
-from dotflow.core.links import PARAM
+from dotflow.core.param_types import ParamType, type_of_parameter, type_of_run_param
 from dotflow.core.params import Params
 from dotflow.core.task import Task
 from dotflow.core.wiring import ALL_PARAMS
@@ -31,10 +30,8 @@ def parse_params(options: Sequence[str]) -> Texts:
     return texts
 
 
-def values_for_factory(factory: Any, texts: Texts) -> tuple[Params, Params]:
-    """Returns what the factory is called with, and the parameters that name the workflow's runs.
-
-    The second are those of the first and the defaults of all others that could be among them; none without --param.
+def values_for_factory(factory: Any, texts: Texts) -> Params:
+    """Returns what the factory is called with. It names the workflow's runs; the factory's defaults don't.
 
     Raises:
         UsageError: A text is no value of its parameter's type.
@@ -42,21 +39,18 @@ def values_for_factory(factory: Any, texts: Texts) -> tuple[Params, Params]:
         UnknownParam: It has none, and there is a --param of a similar name.
     """
     arguments: dict[str, Any] = {}
-    naming: dict[str, Any] = {}
     missing = []
     for name, parameter in factory_params(factory).items():
         if name in texts:
             arguments[name] = convert(name, texts[name], type_of_parameter(factory, parameter))
         elif parameter.default is parameter.empty:
             missing.append(name)
-        elif type_of_parameter(factory, parameter) is not None:
-            naming[name] = parameter.default
     if missing:
         for name in texts.keys() - arguments.keys():
             if close_match(name, missing):
                 raise UnknownParam(name, tuple(missing))
         raise MissingParam(tuple(missing))
-    return arguments, (naming | arguments if texts else {})
+    return arguments
 
 
 def factory_params(factory: Any) -> Mapping[str, inspect.Parameter]:
@@ -115,14 +109,17 @@ def values_for_workflow(
     for name in texts:
         if name not in declared:
             raise UnknownParam(name, (*declared, *others))
-    return {name: convert(name, text, _type_of_declared(name, declared[name], tasks)) for name, text in texts.items()}
+    return {name: convert(name, text, type_of_run_param(name, declared[name], tasks)) for name, text in texts.items()}
 
 
-def _type_of_declared(name: str, default: Any, tasks: Iterable[Task]) -> ParamType | None:
-    if default is None or default is ...:
-        for task in tasks:
-            for bind in () if task.links is None else task.links.binds:
-                parameter = parameters(task.step.function).get(bind.parameter)  # none where a **kwargs takes it
-                if bind.kind == PARAM and bind.source == name and parameter is not None:
-                    return type_of_parameter(task.step.function, parameter)
-    return type_of_default(default)
+def convert(name: str, text: str, kind: ParamType | None) -> Any:
+    """Returns the value of a text. Raises UsageError, which names parameter, value and type."""
+    if kind is None:
+        raise click.UsageError(
+            f"Can't use --param {name}={text}: no text can become the type of '{name}'. "
+            f"Annotate it with a plain type, such as int or date, or set it in Python."
+        )
+    try:
+        return kind.convert(text)
+    except (ValueError, RecursionError):
+        raise click.UsageError(f"Can't use --param {name}={text}: '{name}' is {kind.accepted}.") from None

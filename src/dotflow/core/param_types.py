@@ -1,0 +1,263 @@
+"""The types of run parameters: which values fit one, and how a text becomes one, in Python as on the command line."""
+
+import contextlib
+import enum
+import inspect
+import itertools
+import json
+import numbers
+import sys
+import types
+import typing
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from inspect import Parameter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
+from uuid import UUID
+
+from dotflow.core.callables import parameters, unwrapped
+from dotflow.core.links import PARAM
+from dotflow.core.secret import check_no_secret
+from dotflow.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from dotflow.core.task import Task
+
+TRUE: Final = ("true", "yes", "on", "1")
+FALSE: Final = ("false", "no", "off", "0")
+
+
+class ParamType(NamedTuple):
+    """A type that a text can become.
+
+    Attributes:
+        accepted: What it accepts, for errors: "an int, such as 100".
+        convert: Returns the value of a text, or raises ValueError.
+    """
+
+    accepted: str
+    convert: Callable[[str], Any]
+
+
+def _bool(text: str) -> bool:
+    if text.lower() not in TRUE + FALSE:
+        raise ValueError(text)
+    return text.lower() in TRUE
+
+
+def _json_of(kind: type, make: Callable[[Any], Any]) -> Callable[[str], Any]:
+    def convert(text: str) -> Any:
+        value = json.loads(text)
+        if not isinstance(value, kind):
+            raise ValueError(text)
+        return make(value)
+
+    return convert
+
+
+TEXT: Final = ParamType("a text", str)
+
+#: Type -> how a text becomes it; a subclass stands before its base.
+SCALARS: Final[Mapping[type, ParamType]] = {
+    bool: ParamType("true or false", _bool),
+    int: ParamType("an int, such as 100", int),
+    float: ParamType("a float, such as 0.5", float),
+    datetime: ParamType("a datetime, such as 2026-11-25T02:30", datetime.fromisoformat),
+    date: ParamType("a date, such as 2026-11-25", date.fromisoformat),
+    Path: ParamType("a path", Path),
+    str: TEXT,
+}
+
+LIST: Final = "a list as JSON, such as '[1, 2]'"
+DICT: Final = """a dict as JSON, such as '{"a": 1}'"""
+CONTAINERS: Final[Mapping[Any, ParamType]] = {
+    **dict.fromkeys((list, Sequence, Collection, Iterable), ParamType(LIST, _json_of(list, list))),
+    **dict.fromkeys((dict, Mapping), ParamType(DICT, _json_of(dict, dict))),
+    **{kind: ParamType(LIST, _json_of(list, kind)) for kind in (tuple, set, frozenset)},
+}
+
+#: Annotation -> the types whose values fit it, too, as for type checkers and for the numbers of NumPy.
+ALSO: Final[Mapping[Any, Any]] = {
+    int: numbers.Integral,
+    float: numbers.Real,
+    complex: numbers.Complex,
+    bytes: (bytearray, memoryview),
+    list: tuple,
+    tuple: list,
+}
+#: In Python, too, a text becomes one of these. A text for any other type is a mistake.
+PARSED: Final = (date, Path, enum.Enum)
+#: The types of defaults by which values are judged. A value of another class may only look like the default.
+JUDGED: Final = (
+    enum.Enum, *SCALARS, bytes, complex, time, timedelta, Decimal, UUID, list, tuple, dict, set, frozenset,
+)  # fmt: skip
+
+
+def type_of_default(default: Any) -> ParamType | None:
+    """Returns the type of a declared default: a text for `...` and None. None where no text can become it."""
+    return TEXT if default is None or default is ... else _type_of(type(default))
+
+
+def type_of_parameter(function: Any, parameter: Parameter) -> ParamType | None:
+    """Returns the type of a function's parameter, by its annotation or else its default. None as above."""
+    annotation = _annotation(function, parameter)
+    if annotation is not Parameter.empty:
+        return _type_of(annotation)
+    return type_of_default(None if parameter.default is Parameter.empty else parameter.default)
+
+
+def type_of_run_param(name: str, default: Any, tasks: "Iterable[Task]") -> ParamType | None:
+    """Returns the type of a declared run parameter: of its default, or else of the first step that takes it."""
+    if default is None or default is ...:
+        for function, parameter in _takers(name, tasks):
+            return type_of_parameter(function, parameter)
+    return type_of_default(default)
+
+
+def checked_values(values: Mapping[str, Any], declared: Mapping[str, Any], tasks: "Iterable[Task]") -> dict[str, Any]:
+    """Returns the values of run parameters; a text for a date, datetime, Path or Enum becomes one.
+
+    Raises InvalidArgument for a value that is neither of the type of the declared default nor of that of a step.
+    """
+    return {name: _checked(name, value, declared[name], tasks) for name, value in values.items()}
+
+
+def _checked(name: str, value: Any, default: Any, tasks: "Iterable[Task]") -> Any:
+    check_no_secret(f"params[{name!r}]", value)
+    if value is default or value is ...:  # `...`: the value is missing, which is another error
+        return value
+    takers = list(_takers(name, tasks))
+    annotations = [_annotation(function, parameter) for function, parameter in takers if not _is_wrapped(function)]
+    annotations = [each for each in annotations if each is not Parameter.empty]
+    wanted = [*_judged(default), *annotations]
+    if any(fits(each, value) for each in wanted):
+        return value
+    if isinstance(value, str):
+        for convert in _parsers(wanted, takers):
+            with contextlib.suppress(ValueError):
+                return convert(value)
+    if not wanted or (value is None and not annotations):  # None often stands for a default
+        return value
+    accepted = " or ".join(dict.fromkeys(map(_accepted, wanted)))
+    hint = "Call the function, and pass its value." if inspect.isroutine(value) else ""
+    raise InvalidArgument(f"params[{name!r}]", value, accepted, hint)
+
+
+def _parsers(wanted: Iterable[Any], takers: Iterable[tuple[Any, Parameter]]) -> Iterator[Callable[[str], Any]]:
+    """Yields what makes a date, datetime, Path or Enum of a text, where a type is one of these."""
+    others = [(_annotation(function, parameter), *_judged(parameter.default)) for function, parameter in takers]
+    for each in (*wanted, *itertools.chain.from_iterable(others)):
+        kind, kinds = _type_of(each), _options(each)
+        if kind is not None and len(kinds) == 1 and isinstance(kinds[0], type) and issubclass(kinds[0], PARSED):
+            yield kind.convert
+
+
+def _is_wrapped(function: Any) -> bool:
+    """Returns whether a decorator is around the function: it may convert values, as `pydantic.validate_call` does."""
+    return hasattr(unwrapped(function), "__wrapped__")
+
+
+def fits(annotation: Any, value: Any) -> bool:
+    """Returns whether a value may be of an annotated type. It is False only for what is certainly wrong."""
+    annotation = _plain(annotation)
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(each, value) for each in typing.get_args(annotation))
+    if origin is typing.Literal:
+        return any(type(each) is type(value) and each == value for each in typing.get_args(annotation))
+    kind = origin or annotation
+    if not isinstance(kind, type) or getattr(kind, "_is_protocol", False):
+        return True
+    try:
+        return isinstance(value, (kind, ALSO.get(kind, kind)))
+    except TypeError:  # a class without instances, such as a TypedDict
+        return True
+
+
+def _plain(annotation: Any) -> Any:
+    """Returns the annotated type of Annotated and of a NewType."""
+    while True:
+        if typing.get_origin(annotation) is Annotated:
+            annotation = typing.get_args(annotation)[0]
+        elif isinstance(annotation, typing.NewType):
+            annotation = annotation.__supertype__
+        else:
+            return annotation
+
+
+def _judged(default: Any) -> list[type]:
+    """Returns the type by which values are judged where this is the default; none for other classes."""
+    kind = next((kind for kind in JUDGED if isinstance(default, kind)), None)
+    return [] if kind is None else [type(default) if kind is enum.Enum else kind]
+
+
+def _accepted(annotation: Any) -> str:
+    kind = _type_of(annotation)
+    if kind is not None and kind.accepted not in (LIST, DICT):  # JSON is for the command line
+        return kind.accepted
+    return f"of type {getattr(annotation, '__name__', None) or annotation}"
+
+
+def _takers(name: str, tasks: "Iterable[Task]") -> Iterable[tuple[Any, Parameter]]:
+    """Yields the functions of the steps that take a run parameter, with their parameter."""
+    for task in tasks:
+        for bind in () if task.links is None else task.links.binds:
+            if bind.kind == PARAM and bind.source == name:
+                parameter = parameters(task.step.function).get(bind.parameter)  # none where a **kwargs takes it
+                if parameter is not None:
+                    yield task.step.function, parameter
+
+
+def _options(annotation: Any) -> list[Any]:
+    """Returns the types of a union other than None, or the type itself."""
+    annotation = _plain(annotation)
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return [_plain(kind) for kind in typing.get_args(annotation) if kind is not types.NoneType]
+    return [annotation]
+
+
+def _type_of(annotation: Any) -> ParamType | None:
+    kinds = _options(annotation)
+    if len(kinds) > 1:
+        return TEXT if str in kinds else None
+    annotation = kinds[0]
+    origin = typing.get_origin(annotation)
+    if origin is typing.Literal:
+        return _choice({str(value): value for value in typing.get_args(annotation)})
+    kind = origin or annotation
+    if kind in (Any, object):
+        return TEXT
+    if kind in CONTAINERS:
+        return CONTAINERS[kind]
+    if not isinstance(kind, type):
+        return None
+    if issubclass(kind, enum.Enum):
+        return _choice({str(member.value): member for member in kind}, {member.name: member for member in kind})
+    return next((found for known, found in SCALARS.items() if issubclass(kind, known)), None)
+
+
+def _choice(shown: Mapping[str, Any], hidden: Mapping[str, Any] = types.MappingProxyType({})) -> ParamType:
+    def convert(text: str) -> Any:
+        try:
+            return {**hidden, **shown}[text]
+        except KeyError:
+            raise ValueError(text) from None
+
+    return ParamType(f"one of {', '.join(shown)}", convert)
+
+
+def _annotation(function: Any, parameter: Parameter) -> Any:
+    """Returns the annotation; `Parameter.empty` without one, and where it is a text that can't be resolved."""
+    if not isinstance(parameter.annotation, str):
+        return parameter.annotation
+
+    def holder() -> None: ...
+
+    holder.__annotations__ = {parameter.name: parameter.annotation}
+    module = sys.modules.get(getattr(function, "__module__", ""))
+    try:
+        return typing.get_type_hints(holder, vars(module) if module else {})[parameter.name]
+    except Exception:  # a name that only type checkers import, for example
+        return Parameter.empty
