@@ -2,10 +2,11 @@
 
 import contextlib
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Never, NoReturn
 
 from dotflow import clock
+from dotflow.abc.workflow import NothingUnfinished
 from dotflow.config import Config
 from dotflow.core.builder import TaskBuilder
 from dotflow.core.failure import name_of
@@ -29,7 +30,7 @@ from dotflow.engine.plan import make_plan, note_on_groups
 from dotflow.engine.reporter import reporter
 from dotflow.engine.run import Run
 from dotflow.engine.run_id import RunIds
-from dotflow.errors import InvalidArgument, InvalidProvider
+from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, InvalidArgument, InvalidProvider
 
 if TYPE_CHECKING:
     from dotflow.core.workflow_plan import WorkflowPlan
@@ -127,7 +128,8 @@ class DotFlow(RunIds, LastRun):
             keep_going: Whether other tasks continue after a failure.
             resume: Whether to skip tasks with a valid checkpoint: of the same step and initial_context, unless a task
                 that it took a value from runs again. "changed" also runs the steps again whose code has changed.
-                "unfinished" resumes only where the last run left a task unfinished; `schedule` takes True for that.
+                "unfinished" resumes only where the last run left a task unfinished, and else begins a new run.
+                "then_anew" finishes such a run, and then begins a new one, which it returns.
             on_success: Called as `on_success(tasks=tasks)` at the end if no task failed.
             on_failure: Called as `on_failure(tasks=tasks)` at the end if a task failed.
             params: Values of the workflow's parameters. They name the run: with {"day": "2026-11-25"}, checkpoints,
@@ -153,6 +155,10 @@ class DotFlow(RunIds, LastRun):
         refuse_unknown("start", unknown, START_ARGUMENTS, start_hints(self.params))
         chosen = mode_of(mode)
         background = chosen is TypeExecution.BACKGROUND
+        if resume == "then_anew":
+            with self._finishing():
+                self.start(mode, keep_going, "finish", on_success, on_failure, params=params, cache=cache).wait()
+            resume = "anew"
         options = self._options(keep_going, resume, on_success, on_failure, params, rerun, cache)
         run = self._prepare(chosen, options, in_thread=background)
         if background:
@@ -190,6 +196,11 @@ class DotFlow(RunIds, LastRun):
 
         refuse_unknown("start", unknown, START_ARGUMENTS, start_hints(self.params))
         chosen = mode_of(mode)
+        if resume == "then_anew":
+            with self._finishing():
+                finishing = TypeExecution.SEQUENTIAL if chosen is TypeExecution.BACKGROUND else chosen
+                await self.astart(finishing, keep_going, "finish", on_success, on_failure, params=params, cache=cache)
+            resume = "anew"
         clock.before_await()
         options = self._options(keep_going, resume, on_success, on_failure, params, rerun, cache)
         run = self._prepare(chosen, options, in_thread=True)
@@ -235,6 +246,16 @@ class DotFlow(RunIds, LastRun):
         start_in_background(run, then)
         return run
 
+    @contextlib.contextmanager
+    def _finishing(self) -> Iterator[None]:
+        """Logs why an unfinished run can't be finished, and goes on to the new run, which replaces it."""
+        try:
+            yield
+        except NothingUnfinished:
+            pass
+        except (CheckpointMismatch, CheckpointUnreadable) as error:
+            reporter(self.config.log)(f"The last run can't be finished: {error}", None)
+
     def check_start(self, **start_arguments: Any) -> None:
         """Raises the errors of `start` about its arguments, and runs nothing."""
         unknown = {name: value for name, value in start_arguments.items() if name not in START_ARGUMENTS}
@@ -246,7 +267,8 @@ class DotFlow(RunIds, LastRun):
     def schedule(self, **start_arguments: Any) -> None:
         """Runs the workflow on its configured scheduler; blocks until SIGINT or SIGTERM.
 
-        With `resume=True` each firing finishes the last run, if that is unfinished, and otherwise begins a new one.
+        With `resume=True` an unfinished last run is finished, at once and at each firing. Then the firing's own run
+        begins. Where the old one fails again, the log names it as given up.
 
         Args:
             **start_arguments: The arguments of `start`, which are checked at once.
@@ -286,7 +308,7 @@ class DotFlow(RunIds, LastRun):
 
     def _records(self, options: RunOptions, run_id: str | None) -> tuple[str, list[Task], Params]:
         """Returns the id of a run, its records and its parameters."""
-        params, workflow_id = resolve(self.params, options.params), self.id_of_run(options.params)
+        params, workflow_id = resolve(self.params, options.params, self.task), self.id_of_run(options.params)
         return workflow_id, [task._new_record(workflow_id, run_id) for task in self.task], params
 
     def _prepare(self, mode: TypeExecution, options: RunOptions, *, in_thread: bool) -> Run:

@@ -6,6 +6,10 @@ from typing import Any, Protocol
 from dotflow.abc.log import Log
 
 
+class NothingUnfinished(Exception):
+    """The last run has left nothing to finish. `start(resume="finish")` raises it, and runs nothing."""
+
+
 class RunHandle(Protocol):
     """What `start` returns."""
 

@@ -8,16 +8,18 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dotflow.abc.storage import Storage
+from dotflow.abc.workflow import NothingUnfinished
 from dotflow.core.context import Context, Origin, token_of_run
 from dotflow.core.linked_task import LinkedTask
 from dotflow.core.params import Params
+from dotflow.core.record import ID_LENGTH
 from dotflow.core.task import Task
 from dotflow.engine.changed_code import ChangedCode
 from dotflow.engine.checkpoint_keys import CheckpointKeys
-from dotflow.engine.earlier_runs import EarlierRuns, Resume, reason_of, usable
+from dotflow.engine.earlier_runs import UNFINISHED_ONLY, EarlierRuns, Resume, reason_of, usable
 from dotflow.engine.restoring import NO_INITIAL, Restoration
 from dotflow.engine.run_lock import RunLock
-from dotflow.errors import LeaseLost, StorageError, ValueNotStorable
+from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, LeaseLost, StorageError, ValueNotStorable
 
 if TYPE_CHECKING:
     from dotflow.engine.restoring_links import LinkedRestorer
@@ -51,7 +53,9 @@ class Checkpoints:
         self._keys = CheckpointKeys(storage, workflow_id, ())
         self._links: LinkedRestorer | None = None
         self._restores_items = False
-        self._token = token_of_run(run_id or str(uuid.uuid4()))
+        self._run_id = run_id or str(uuid.uuid4())
+        self._token = token_of_run(self._run_id)
+        self._mark = ""  # the key of the mark that this run has begun, while it is there
         self._origins: Sequence[Origin] = ()
         self._changes = ChangedCode(())
 
@@ -68,12 +72,13 @@ class Checkpoints:
 
         Args:
             tasks: The run's tasks.
-            resume: Whether earlier runs count.
+            resume: Whether earlier runs count, and which.
             sources: For each task, the task whose value is its `previous_context`.
             params: The run parameters, if tasks have links.
             rerun: The ids of the tasks that run again in any case.
 
         Raises:
+            NothingUnfinished: With "finish", the last run has left nothing to finish.
             WorkflowBusy: Another process is running the workflow.
             CheckpointMismatch: Another step made one of the checkpoints.
             CheckpointUnreadable: A checkpoint can't be read.
@@ -90,15 +95,23 @@ class Checkpoints:
             )
             self._keys, self._links, self._changes = earlier.keys, earlier.links, earlier.changes
             self._origins = _origins(earlier.digests, f"{self._token}/{len(tasks)}", earlier.changes.codes)
-            # With "unfinished", another run of this process finishes its own work, so this one starts anew.
-            is_first = resume != "unfinished" or len(self._run_lock.sharing) == 1
-            restoration = earlier.decide() if is_first else None
+            # What another run of this process has not finished yet is its own work.
+            is_first = resume not in UNFINISHED_ONLY or len(self._run_lock.sharing) == 1
+            restoration = earlier.decide() if is_first and resume != "anew" else None
             if self._saves(tasks, restoration):
                 with usable(self._storage):
                     self._storage.check_writable(self._workflow_id)
-            if restoration is not None:
+            if resume == "anew":
+                self._report_given_up(earlier, is_first=is_first)
+            elif restoration is not None:
+                if resume == "finish":
+                    self._report(f"{earlier.last_run()}, was left unfinished and goes on.")
                 return self._restore(restoration)
+            elif resume == "finish" and not (is_first and self._was_cut_off(earlier)):
+                raise NothingUnfinished
             self._void_all(tasks)
+            if resume == "anew":
+                self._mark_begun()
         except BaseException:  # Ctrl-C too
             self.close()
             raise
@@ -111,9 +124,48 @@ class Checkpoints:
             return False
         return any(task.step.checkpoint and task.task_id not in restored for task in tasks)
 
+    def _report_given_up(self, earlier: EarlierRuns, *, is_first: bool) -> None:
+        """Reports the unfinished run that a new one replaces."""
+        try:
+            is_unfinished = is_first and earlier.decide() is not None
+        except (CheckpointMismatch, CheckpointUnreadable):  # an attempt to finish it has reported the error
+            is_unfinished = True
+        if is_unfinished and (last_run := earlier.last_run()):
+            self._report(f"{last_run}, is given up: it is unfinished, and a new run replaces it.")
+
+    def _mark_begun(self) -> None:
+        """Saves that the run has begun: if its process is killed before its first value, only this shows it."""
+        if self._tasks and self._storage.outlives_process:
+            with usable(self._storage), self._turn:
+                self._mark = self._keys.mark()
+                self._storage.post(self._mark, Context(self._run_id, 0, self._workflow_id))
+
+    def _was_cut_off(self, earlier: EarlierRuns) -> bool:
+        """Returns whether the process of the last run was killed before its first value."""
+        if earlier.first is not None or not self._tasks:
+            return False
+        with usable(self._storage):
+            mark = self._storage.get(self._keys.mark())
+        if not isinstance(mark.storage, str):
+            return False
+        begun = f"{mark.time.astimezone():%Y-%m-%d %H:%M:%S}"
+        self._report(
+            f"Run {mark.storage[:ID_LENGTH]}, begun {begun}, was cut off before its first value: it runs again."
+        )
+        return True
+
+    def _remove_mark(self) -> None:
+        mark, self._mark = self._mark, ""
+        if mark and not self._run_lock.is_void:  # the mark of a newer run is its own
+            try:
+                self._storage.delete(mark)
+            except Exception as error:  # the storage may be the user's
+                self._report(f"{type(self._storage).__name__} can't delete {mark!r}: {type(error).__name__}: {error}")
+
     def close(self) -> None:
         """Releases the lock on the workflow, or logs that it can't be released. May be called again."""
         try:
+            self._remove_mark()
             self._leave()
         except KeyboardInterrupt:  # finish first, then raise
             self._leave()

@@ -9,6 +9,7 @@ from dotflow.core.context import Context
 from dotflow.core.linked_task import Item, LinkedTask
 from dotflow.core.task import Task
 
+MARK_SUFFIX: Final = "-begun"
 INDEX_SUFFIX: Final = "-items"  # of the key under which a map's items are listed
 
 
@@ -32,6 +33,10 @@ class CheckpointKeys:
             return f"{self._storage.key(self._tasks[task.task_id])}-{task.key_suffix}"
         return self._storage.key(task)
 
+    def mark(self) -> str:
+        """Returns the key under which a schedule's run saves that it has begun."""
+        return f"{self._storage.key(self._tasks[0])}{MARK_SUFFIX}"
+
     def is_named(self, task: Task) -> bool:
         """Returns whether the key has the name of the task or the item's task, not its id."""
         return self._tasks[task.task_id].key_name != str(task.task_id)
@@ -49,6 +54,8 @@ class CheckpointKeys:
             keys.update(dict.fromkeys([key] * storage.contains(key) + items))
             return key in keys or bool(items)
 
+        if tasks and storage.contains(self.mark()):
+            keys[self.mark()] = None
         for task in tasks:
             add(storage.key(task))
         for task_id in itertools.count() if tasks else ():

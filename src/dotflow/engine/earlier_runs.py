@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from dotflow.abc.storage import Storage
 from dotflow.core.context import Context
 from dotflow.core.params import Params
+from dotflow.core.record import ID_LENGTH
 from dotflow.core.task import Task
 from dotflow.engine.changed_code import ChangedCode
 from dotflow.engine.checkpoint_keys import CheckpointKeys
@@ -17,9 +18,18 @@ from dotflow.errors import CheckpointUnreadable, DotflowError, StorageError
 if TYPE_CHECKING:
     from dotflow.engine.restoring_links import LinkedRestorer
 
-#: What start() takes as `resume`. "unfinished": only if the last run left a task unfinished; "changed": tasks whose
-#: code has changed run again.
-Resume = bool | Literal["unfinished", "changed"]
+#: What start() takes as `resume`. "changed": tasks whose code has changed run again. "unfinished": only if the last run
+#: left a task unfinished. "then_anew": as "finish" and then as "anew", the two that a schedule passes one by one:
+#: "finish" runs nothing unless the last run is unfinished, and "anew" begins a new run, whose log names the unfinished
+#: one that it replaces.
+Resume = bool | Literal["changed", "unfinished", "then_anew", "finish", "anew"]
+#: Of these, those that restore nothing of a finished run.
+UNFINISHED_ONLY: Final = (
+    "unfinished",
+    "then_anew",
+    "finish",
+    "anew",
+)
 
 
 class EarlierRuns:
@@ -40,6 +50,7 @@ class EarlierRuns:
         digests: For each task, the digest of its initial context.
         links: Decides on the checkpoints, if tasks have links.
         changes: Compares the code of the steps with that which made the checkpoints.
+        first: The first value of the last run among the checkpoints that were read; None without one.
     """
 
     links: "LinkedRestorer | None"
@@ -59,6 +70,7 @@ class EarlierRuns:
         self.keys = CheckpointKeys(storage, workflow_id, tasks)
         self.digests: Sequence[str] = digests_of(tasks)
         self.links = None
+        self.first: Context | None = None
         self._storage = storage
         self._tasks = tasks
         self._sources = sources or (None,) * len(tasks)
@@ -76,23 +88,36 @@ class EarlierRuns:
         """Returns what a resume restores; None if all tasks run. Raises CheckpointMismatch or CheckpointUnreadable."""
         if not self._resume:
             return None
+        unfinished_only = self._resume in UNFINISHED_ONLY
         if self.links is not None:
-            restoration = self.links.restore()
-            if self._resume == "unfinished" and restoration.is_finished:
+            restoration = self.links.restore(unfinished_only=unfinished_only)
+            if unfinished_only and restoration.is_finished:
                 return None
         else:
             checkpoints = [self.read(task) for task in self._tasks]
-            if self._resume == "unfinished" and not self._is_unfinished(checkpoints):
+            if unfinished_only and not self._is_unfinished(checkpoints):
                 return None
             by_id = {task_id: context for task_id, context in enumerate(checkpoints) if context is not None}
             restoration = restore(self._tasks, self._sources, self.digests, by_id, self.changes)
-        restoration.notes += self.changes.notes(restoration.restored_ids())
+        restored = restoration.restored_ids()
+        if self._resume == "finish" and not restored:  # a run that restores nothing is a new one
+            return None
+        restoration.notes += self.changes.notes(restored)
         return restoration
+
+    def last_run(self) -> str:
+        """Returns id and moment of the last run, for the log; "" if no value of it was read."""
+        if self.first is None or self.first.inputs is None:
+            return ""
+        run_id = self.first.inputs.run[:ID_LENGTH]
+        return f"Run {run_id}, whose first value is of {self.first.time.astimezone():%Y-%m-%d %H:%M:%S}"
 
     def _is_unfinished(self, checkpoints: Sequence[Context | None]) -> bool:
         """Returns whether a task that the last run had is without a checkpoint."""
         inputs = [context.inputs for context in checkpoints if context is not None]
         if None in inputs:
+            if self._resume == "finish":  # the new run that follows reports it
+                return False
             self._report(
                 f"{type(self._storage).__name__} keeps values only, which don't show whether the last run finished: "
                 "all tasks run."
@@ -125,7 +150,14 @@ class EarlierRuns:
             raise
         except Exception as error:  # the storage may be the user's
             raise storage_error(storage, error) from error
+        self._note_first(task, context)
         return context
+
+    def _note_first(self, task: Task, context: Context) -> None:
+        if context.inputs is None or task.step.cache is not None:  # a cached value may be older than its run
+            return
+        if self.first is None or context.time < self.first.time:
+            self.first = context
 
 
 @contextlib.contextmanager

@@ -27,7 +27,13 @@ START_DEFAULTS: Final[Mapping[str, Any]] = {
 }
 
 #: The texts that start() takes as `resume`.
-RESUMES: Final[Mapping[str, Resume]] = {"changed": "changed", "unfinished": "unfinished"}
+RESUMES: Final[Mapping[str, Resume]] = {
+    "changed": "changed",
+    "unfinished": "unfinished",
+    "then_anew": "then_anew",
+    "finish": "finish",
+    "anew": "anew",
+}
 
 RESUME_NEEDS: Final = (
     "start(resume=True) can't find the finished tasks of another process. For that, this workflow needs"
@@ -40,7 +46,7 @@ class RunOptions:
 
     Attributes:
         keep_going: Whether other tasks continue after a failure.
-        resume: Whether to restore the finished tasks of earlier runs; "unfinished": unless the last run finished all.
+        resume: Whether to restore the finished tasks of earlier runs, and of which.
         alone: Whether the run locks the workflow against other processes.
         on_success: Called at the end if no task failed.
         on_failure: Called at the end if a task failed.
@@ -76,7 +82,7 @@ def make_options(
     if not isinstance(cache, bool):
         raise InvalidArgument("cache", cache, "True or False")
     if not isinstance(resume, bool) and resume not in RESUMES:
-        raise InvalidArgument("resume", resume, 'True, False, "changed" or "unfinished"')
+        raise InvalidArgument("resume", resume, 'True, False, "changed", "unfinished" or "then_anew"')
     names = () if rerun is None else tuple(rerun) if isinstance(rerun, list | tuple) else (rerun,)
     return RunOptions(
         keep_going=keep_going,
@@ -115,4 +121,5 @@ def scheduled_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidArgument("resume", "changed", "True or False in schedule()")
     if arguments.get("rerun"):
         raise InvalidArgument("rerun", arguments["rerun"], "for one run. Use start()")
-    return {**arguments, "resume": "unfinished"} if arguments.get("resume") is True else dict(arguments)
+    resumes = arguments.get("resume") in (True, "unfinished")
+    return {**arguments, "resume": "then_anew"} if resumes else dict(arguments)

@@ -57,8 +57,15 @@ class LinkedRestorer:
         self._valid_items: dict[int, dict[int, Context]] = {}  # of the maps that restore() could open
         self._mismatches: dict[tuple[int, str, str], None] = {}  # each once, not for each item
 
-    def restore(self) -> Restoration:
-        """Returns which checkpoints are valid and which are void. Raises CheckpointMismatch."""
+    def restore(self, *, unfinished_only: bool = False) -> Restoration:
+        """Returns which checkpoints are valid and which are void.
+
+        Args:
+            unfinished_only: Whether nothing is restored if all tasks are finished.
+
+        Raises:
+            CheckpointMismatch: Another step made one of them, and they may be restored.
+        """
         real, self._tasks = self._tasks, [task._snapshot() for task in self._tasks]  # which record the decisions
         try:
             result = Restoration(tasks=self._tasks)
@@ -71,7 +78,8 @@ class LinkedRestorer:
         finally:
             self._tasks = real
             self._shared_tokens.clear()
-        self._raise_mismatches()
+        if not (unfinished_only and result.is_finished):
+            self._raise_mismatches()
         return result
 
     def restore_items(self, task: LinkedTask) -> tuple[dict[int, Context], list[tuple[Task, str]]]:

@@ -43,7 +43,7 @@ def run_started(
         name,
         _planned(tasks, plan, has_history=providers.history is not None, has_tracer=providers.tracer is not None),
         mode=str(mode),
-        resumed=bool(options.resume),
+        resumed=options.resume not in (False, "anew"),
         parent=parent,
         trigger="" if parent is not None else trigger.get(),
         storage=type(storage).__name__ if path is None else f"{type(storage).__name__}({path})",

@@ -32,7 +32,8 @@ MAX_PREVIEW: Final = 1000
 def schedule(**options: Any) -> int:
     """Run steps or a workflow whenever they are due, until Ctrl-C or SIGTERM.
 
-    The first signal waits for the current run; a second one stops it.
+    The first signal waits for the current run; a second one stops it. With --resume, a run that is unfinished goes on
+    at once and at each firing, before the firing's own run.
 
     \b
     dotflow schedule --step jobs.report --cron '30 2 * * *' --timezone Europe/Berlin

@@ -64,6 +64,7 @@ class SchedulerCron(Scheduler):
         self._is_stopped = False
         self._signals: ShutdownSignals | None = None  # while a schedule is active
         self._decided: datetime | None = None  # during a run in this thread: until when firings are decided
+        self._runs: ScheduledRuns | None = None  # while a schedule is active
 
     @property
     def is_ending(self) -> bool:
@@ -73,9 +74,13 @@ class SchedulerCron(Scheduler):
 
     @property
     def has_queued(self) -> bool:
-        """Whether a queued run begins right after the active one: only with "queue"."""
-        decided = self._decided
-        if decided is None or self.overlap is not TypeOverlap.QUEUE or self.is_ending:
+        """Whether another run begins right after the active one, since it is queued or the active one is unfinished."""
+        runs, decided = self._runs, self._decided
+        if runs is None or self.is_ending:
+            return False
+        if runs.waiting:
+            return True
+        if decided is None or not (runs.is_finishing or self.overlap is TypeOverlap.QUEUE):
             return False
         return self._times.after(decided) <= clock.now()
 
@@ -98,7 +103,8 @@ class SchedulerCron(Scheduler):
     def start(self, workflow: Workflow, **kwargs: Any) -> None:
         """Runs the workflow when it is due, as `workflow.start(**kwargs)`; returns after `stop` or a signal.
 
-        With `resume=True` each firing finishes the last run if it is unfinished, and begins a new one otherwise.
+        With `resume=True` an unfinished last run is finished first: at once, and before the run of each firing. Where
+        that fails again, the run of the firing replaces it, and the log names it.
 
         A run that raises is reported in the workflow's log, and the schedule goes on. With "skip" and "queue" the
         calling thread runs the workflow; with "parallel" each run has its own thread.
@@ -113,8 +119,6 @@ class SchedulerCron(Scheduler):
             KeyboardInterrupt: A second SIGINT came.
         """
         workflow.check_start(**kwargs)
-        if kwargs.get("resume") is True:
-            kwargs["resume"] = "unfinished"
         if not self._lock.acquire(blocking=False):
             raise AlreadyScheduled(f"SchedulerCron({self.cron!r})")
         signals = ShutdownSignals(self._wake)
@@ -122,7 +126,8 @@ class SchedulerCron(Scheduler):
             self._is_stopped = False
             self._signals = signals
             with signals, clock.join():
-                runs = ScheduledRuns(workflow, kwargs, signals, self._wakeup, self._wake)
+                runs = ScheduledRuns(workflow, kwargs, signals, self._wakeup, self._wake, lambda: self.is_ending)
+                self._runs = runs
                 try:
                     self._serve(runs)
                 finally:
@@ -131,7 +136,7 @@ class SchedulerCron(Scheduler):
             if signals.count < 2:  # raised by a step or by a handler of the program
                 raise
         finally:
-            self._signals = None
+            self._signals = self._runs = None
             self._lock.release()
         signals.pass_on()
 
@@ -149,7 +154,11 @@ class SchedulerCron(Scheduler):
 
     def _serve(self, runs: ScheduledRuns) -> None:
         decided = clock.now()  # until when firings are decided: the latest time of the wall clock
+        self._finish_last(runs, decided)
+        reason = "an unfinished run was finished first"
         while not self.is_ending:
+            if runs.waiting:
+                runs.count()  # begins them when they may
             now = clock.now()
             if now < decided - MAX_CORRECTION:
                 report(
@@ -160,19 +169,30 @@ class SchedulerCron(Scheduler):
             due = self._times.after(decided)
             seconds = (due.astimezone(UTC) - now).total_seconds()
             if seconds > 0:
+                reason = "the machine slept, or its clock was set"
                 decided = max(decided, now)
                 clock.wait(self._wakeup.wait, seconds, self._wakeup.set, recheck=RECHECK)
                 continue
             missed = self._times.between(decided, now, MAX_COUNTED) - 1
             decided = now
             if missed:
-                reason = "the machine slept, or its clock was set"
                 text = f"{_count(missed)} after {due} dropped, since they came due together with it: {reason}."
                 report(runs.workflow, text)
             if self.overlap is TypeOverlap.PARALLEL:
                 self._run_parallel(runs, due)
             else:
                 decided = self._run_here(runs, due, decided)
+
+    def _finish_last(self, runs: ScheduledRuns, decided: datetime) -> None:
+        """Finishes the last run if it is unfinished. Firings meanwhile begin after it, whatever `overlap` is."""
+        if self.overlap is TypeOverlap.PARALLEL:
+            runs.finish()
+            return
+        self._decided = decided
+        try:
+            runs.finish_here()
+        finally:
+            self._decided = None
 
     def _run_parallel(self, runs: ScheduledRuns, due: datetime) -> None:
         active = runs.count()
@@ -198,7 +218,7 @@ class SchedulerCron(Scheduler):
                     due, decided, is_queued = self._settle(runs.workflow, decided)
         finally:
             if is_queued:
-                report(runs.workflow, f"1 run of {due} dropped, since the schedule ends.")
+                runs.report_dropped(due)
         return decided
 
     def _settle(self, workflow: Workflow, decided: datetime) -> tuple[datetime, datetime, bool]:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.log import Log
-from dotflow.abc.workflow import RunHandle, Workflow
+from dotflow.abc.workflow import NothingUnfinished, RunHandle, Workflow
 from dotflow.core.attempt_id import triggered_by
 from dotflow.core.failure import Failure
 from dotflow.core.masks import environment_masks
@@ -14,6 +14,9 @@ from dotflow.core.types.execution import TypeExecution
 from dotflow.providers.schedulers.signals import ShutdownSignals
 from dotflow.worker.waiting import WakeupEvent
 
+#: What `resume` may be where each run follows an unfinished one of before: by hand, and from `DotFlow.schedule`.
+RESUMES: Final = (True, "unfinished", "then_anew")
+UNFINISHED_RUN: Final = "unfinished run of before"
 STOP_GRACE: Final = 5.0  # seconds for parallel runs to end after they were cancelled; a run takes 1
 
 
@@ -29,6 +32,8 @@ def report(workflow: Workflow, message: str) -> None:
 class ScheduledRuns:
     """The active runs. A run that raises an Exception is reported, and the schedule goes on.
 
+    With a resume, the runs of firings wait until an unfinished run of before has been finished.
+
     Another BaseException ends the schedule: sys.exit() in a callback, or a KeyboardInterrupt that no signal raised.
 
     Args:
@@ -37,6 +42,11 @@ class ScheduledRuns:
         signals: The signal handlers.
         wakeup: The event that the schedule waits for.
         wake: Sets it. Called at the end of a parallel run.
+        is_ending: Returns whether no further run begins.
+
+    Attributes:
+        is_finishing: Whether the active run is an unfinished one of before.
+        waiting: The firings whose runs begin when that has ended.
     """
 
     def __init__(
@@ -46,30 +56,58 @@ class ScheduledRuns:
         signals: ShutdownSignals,
         wakeup: WakeupEvent,
         wake: Callable[[], None],
+        is_ending: Callable[[], bool] = lambda: False,
     ) -> None:
         self.workflow = workflow
-        self._arguments = arguments
+        self.is_finishing = False
+        self.waiting: list[datetime] = []
+        self._resumes = arguments.get("resume") in RESUMES
+        self._arguments = {**arguments, "resume": "anew"} if self._resumes else arguments
         self._signals = signals
         self._wakeup = wakeup
         self._wake = wake
+        self._is_ending = is_ending
         self._parallel: set[RunHandle] = set()
+
+    def finish_here(self) -> None:
+        """Finishes the last run in this thread if it is unfinished."""
+        if not self._resumes:
+            return
+        self.is_finishing = True
+        try:
+            self._run_here(UNFINISHED_RUN, {**self._arguments, "resume": "finish"})
+        finally:
+            self.is_finishing = False
 
     def run_here(self, due: datetime) -> None:
         """Runs the workflow in this thread, and waits for a background run.
 
         In the main thread, a timeout can end a step during a wait. A second signal raises KeyboardInterrupt.
         """
-        signals, is_background = self._signals, self._arguments.get("mode") == TypeExecution.BACKGROUND
+        self.waiting.append(due)
+        try:
+            self.finish_here()
+        finally:
+            self.waiting.clear()
+        if self._resumes and self._is_ending():
+            self.report_dropped(due)
+        else:
+            self._run_here(f"run of {due}", self._arguments)
+
+    def _run_here(self, name: str, arguments: Mapping[str, Any]) -> None:
+        signals, is_background = self._signals, arguments.get("mode") == TypeExecution.BACKGROUND
         try:
             signals.parallel = int(is_background)
             signals.interrupts = not is_background  # an interrupt between start and wait would leave it running
             if signals.count < 2:  # a second signal may have come just before
                 with triggered_by("schedule"):
-                    run = self.workflow.start(**self._arguments)
+                    run = self.workflow.start(**arguments)
                 if is_background:
                     self._wait_for(run)
+        except NothingUnfinished:
+            pass
         except Exception as error:  # the schedule goes on
-            self._report_error(due, error)
+            self._report_error(name, error)
         finally:
             signals.interrupts = False
             signals.parallel = 0
@@ -85,17 +123,37 @@ class ScheduledRuns:
             run._interrupt_and_wait()  # does nothing if the wait itself was interrupted, which has done it
             raise
 
+    def finish(self) -> None:
+        """Starts to finish the last run, beside this thread, if it is unfinished and nothing else is active."""
+        if self._resumes and not self._parallel:
+            self.is_finishing = self._launch(UNFINISHED_RUN, {**self._arguments, "resume": "finish"})
+
     def start(self, due: datetime) -> None:
-        """Starts a parallel run."""
+        """Starts a parallel run, after the unfinished one of before."""
+        self.finish()
+        if self.is_finishing:
+            self.waiting.append(due)
+        else:
+            self._launch(f"run of {due}", self._arguments)
+
+    def _launch(self, name: str, arguments: Mapping[str, Any]) -> bool:
         self._signals.parallel = len(self._parallel) + 1  # first: steps may begin before launch returns
         try:
             with triggered_by("schedule"):
-                self._parallel.add(self.workflow.launch(self._wake, **self._arguments))
+                self._parallel.add(self.workflow.launch(self._wake, **arguments))
+        except NothingUnfinished:
+            pass
         except Exception as error:  # the schedule goes on
-            self._report_error(due, error)
+            self._report_error(name, error)
+        else:
+            return True
+        return False
 
     def count(self) -> int:
-        """Returns the number of parallel runs. Raises what ended one of them, unless it is an Exception."""
+        """Returns the number of parallel runs, those that wait included; begins these when they may.
+
+        Raises what ended one of them, unless it is an Exception.
+        """
         for run in tuple(self._parallel):
             try:
                 is_over = run.wait(0)
@@ -106,15 +164,29 @@ class ScheduledRuns:
                 raise
             if is_over:
                 self._parallel.discard(run)
+        if self.is_finishing and not self._parallel:
+            self.is_finishing = False
+            self._start_waiting()
         self._signals.parallel = len(self._parallel)
-        return self._signals.parallel
+        return len(self._parallel) + len(self.waiting)
+
+    def _start_waiting(self) -> None:
+        while self.waiting:
+            due = self.waiting.pop(0)
+            if self._is_ending():
+                self.report_dropped(due)
+            else:
+                self._launch(f"run of {due}", self._arguments)
 
     def close(self) -> None:
-        """Waits for the parallel runs. A second signal stops them."""
+        """Waits for the parallel runs. A second signal stops them. No further run begins."""
+        self._is_ending = lambda: True
         try:
             while self.count() and self._signals.count < 2:
                 clock.wait(self._wakeup.wait, None, self._wakeup.set)
         finally:
+            while self.waiting:
+                self.report_dropped(self.waiting.pop(0))
             self._stop()
 
     def _stop(self) -> None:
@@ -126,6 +198,10 @@ class ScheduledRuns:
         if remaining:
             report(self.workflow, f"{remaining} runs did not end within {STOP_GRACE:g} s and were abandoned.")
 
-    def _report_error(self, due: datetime, error: Exception) -> None:
+    def report_dropped(self, due: datetime) -> None:
+        """Reports a firing whose run doesn't begin any more."""
+        report(self.workflow, f"1 run of {due} dropped, since the schedule ends.")
+
+    def _report_error(self, name: str, error: Exception) -> None:
         traceback = Failure.of(error).traceback
-        report(self.workflow, f"The run of {due} raised an error, and the schedule goes on:\n{traceback}")
+        report(self.workflow, f"The {name} raised an error, and the schedule goes on:\n{traceback}")
