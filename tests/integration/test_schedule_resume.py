@@ -66,7 +66,7 @@ class Nights:
         self.time.after(days * DAY, scheduler.stop)
         self.workflow(scheduler, linked=linked).schedule(resume=True, **arguments)
 
-    def said(self, words: str) -> list[str]:
+    def logged(self, words: str) -> list[str]:
         return [line for line in self.log.messages if words in line]
 
 
@@ -92,7 +92,7 @@ def test_a_night_that_failed_is_finished_and_the_next_one_runs(nights: Nights, o
 
     assert nights.begun == [25, 26, 27]
     assert nights.reports == [25, 26, 27]
-    assert nights.said("given up") == []
+    assert nights.logged("given up") == []
 
 
 @pytest.mark.parametrize("mode", ["sequential", "background"])
@@ -109,8 +109,8 @@ def test_the_log_names_the_run_that_is_given_up(nights: Nights, overlap: str, mo
 
     moment = f"{datetime(2026, 11, 25, 2, tzinfo=UTC).astimezone():%Y-%m-%d %H:%M:%S}"
     last_run = f"Run {runs[25][:8]}, whose first value is of {moment}"
-    assert nights.said("given up") == [f"{last_run}, is given up: it is unfinished, and a new run replaces it."]
-    assert nights.said("left unfinished") == [f"{last_run}, was left unfinished and goes on."]
+    assert nights.logged("given up") == [f"{last_run}, is given up: it is unfinished, and a new run replaces it."]
+    assert nights.logged("left unfinished") == [f"{last_run}, was left unfinished and goes on."]
     assert (nights.begun, nights.reports) == ([25, 26, 27], [26, 27])
 
 
@@ -137,7 +137,7 @@ def test_what_fails_at_the_start_is_tried_again_before_it_is_given_up(nights: Ni
     nights.run(1, overlap)
 
     assert (nights.begun, nights.reports) == ([25, 26], [25, 26])
-    assert nights.said("given up") == []
+    assert nights.logged("given up") == []
 
 
 @pytest.mark.parametrize("overlap", OVERLAPS)
@@ -153,11 +153,11 @@ def test_a_firing_while_an_unfinished_run_is_finished_begins_after_it(nights: Ni
 
     assert nights.begun == [25, 26]
     assert nights.reports == [25, 26]
-    assert nights.said("dropped") == []
+    assert nights.logged("dropped") == []
 
 
 @pytest.mark.parametrize("overlap", OVERLAPS)
-def test_a_stop_while_an_unfinished_run_is_finished_is_said_to_drop_the_firing(nights: Nights, overlap: str) -> None:
+def test_a_stop_while_an_unfinished_run_is_finished_drops_the_firing(nights: Nights, overlap: str) -> None:
     """The active run ends, and no other begins."""
     nights.fails = lambda day: nights.time.now().day == 25
     nights.run(1, overlap)
@@ -168,7 +168,7 @@ def test_a_stop_while_an_unfinished_run_is_finished_is_said_to_drop_the_firing(n
     nights.workflow(scheduler).schedule(resume=True)
 
     assert (nights.begun, nights.reports) == ([25], [25])
-    assert nights.said("dropped") == ["1 run of 2026-11-26 02:00:00+00:00 dropped, since the schedule ends."]
+    assert nights.logged("dropped") == ["1 run of 2026-11-26 02:00:00+00:00 dropped, since the schedule ends."]
 
 
 @pytest.mark.parametrize("overlap", OVERLAPS)
@@ -180,7 +180,7 @@ def test_what_can_no_longer_be_resumed_does_not_stop_the_schedule(nights: Nights
     nights.run(1, overlap, linked=True)  # whose second step has another name
 
     assert nights.reports[-1] == 26
-    assert len(nights.said("given up")) <= 1
+    assert len(nights.logged("given up")) <= 1
 
 
 @pytest.mark.parametrize("linked", [False, True])
@@ -192,7 +192,7 @@ def test_where_nothing_was_left_each_firing_is_one_run(nights: Nights, overlap: 
     nights.run(2, overlap, linked=linked, on_success=lambda tasks: ended.append(nights.time.now().day))
 
     assert (nights.begun, nights.reports, ended) == ([25, 26], [25, 26], [25, 26])
-    assert nights.said("unfinished") == []
+    assert nights.logged("unfinished") == []
 
 
 @pytest.mark.parametrize("overlap", OVERLAPS)
@@ -234,7 +234,7 @@ def test_a_scheduler_of_ones_own_swallows_no_firing(nights: Nights, mode: str, f
 
     assert nights.begun == [25, 26]
     assert nights.reports == ([26] if fails_again else [25, 26])
-    assert len(nights.said("given up")) == fails_again
+    assert len(nights.logged("given up")) == fails_again
 
 
 async def both(workflow: DotFlow) -> list[Any]:
@@ -321,7 +321,7 @@ def test_a_run_that_fails_before_its_first_value_leaves_nothing(nights: Nights) 
     made.schedule(resume=True, on_failure=lambda tasks: ends.append(nights.time.now().day))
 
     assert ends == [25, 26]
-    assert nights.said("unfinished") == nights.said("cut off") == []
+    assert nights.logged("unfinished") == nights.logged("cut off") == []
 
 
 def test_after_a_kill_the_next_process_finishes_the_run_at_once(scripts: Scripts, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ class Checkpoints:
                 self._report_given_up(earlier, is_first=is_first)
             elif restoration is not None:
                 if resume == "finish":
-                    self._report(f"{earlier.last_run()}, was left unfinished and goes on.")
+                    self._report(f"{earlier.last_run() or 'The last run'}, was left unfinished and goes on.")
                 return self._restore(restoration)
             elif resume == "finish" and not (is_first and self._was_cut_off(earlier)):
                 raise NothingUnfinished
