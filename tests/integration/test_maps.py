@@ -13,8 +13,9 @@ from dotflow import Context, DotFlow, Task, action
 from dotflow.abc.executor import CompletedCall, Executor, ExecutorSession
 from dotflow.abc.history import History
 from dotflow.core.call import Call
-from dotflow.core.events import Event, MapEnded, MapOpened
+from dotflow.core.events import Event, MapEnded, MapOpened, TaskFailed
 from dotflow.errors import InvalidLink
+from dotflow.processes.session import ProcessSession
 from dotflow.providers import ExecutorAsync, ExecutorProcess, ExecutorThread
 from dotflow.worker.attempt import attempt
 from dotflow.worker.loops import Loops
@@ -529,6 +530,34 @@ def test_no_item_begins_after_a_failure_that_arrived_with_a_success(make_workflo
     mapped = workflow.result_task()[0]
     assert mapped.status is FAILED
     assert [item.status for item in mapped.items] == [COMPLETED, FAILED, NOT_STARTED, NOT_STARTED]
+
+
+@pytest.mark.parametrize(("workers", "max_parallel"), [(3, None), (8, 3)])
+def test_items_that_are_ready_with_a_failing_one_begin(
+    make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch, workers: int, max_parallel: int | None
+) -> None:
+    """As many as `max_workers` and `max_parallel` allow, though their workers were not up yet."""
+    failed = threading.Event()
+    make_room, begun = ProcessSession.make_room, [0]
+
+    def make_room_late(session: ProcessSession, pool: Hashable, lane: int, waiting: int) -> bool:
+        room = (failed.is_set() or not begun[0]) and make_room(session, pool, lane, waiting)
+        begun[0] += room
+        return room
+
+    class Listener(History):
+        def record(self, run_id: str, event: Event) -> None:
+            if isinstance(event, TaskFailed):
+                failed.set()
+
+    monkeypatch.setattr(ProcessSession, "make_room", make_room_late)
+    workflow = make_workflow(executor=ExecutorProcess(workers), history=Listener())
+    workflow.task.add(fragile, each=[2, 1, 1, 1, 1], **({"max_parallel": max_parallel} if max_parallel else {}))
+    workflow.start(mode="parallel")
+
+    mapped = workflow.result_task()[0]
+    assert [item.status for item in mapped.items] == [FAILED, COMPLETED, COMPLETED, NOT_STARTED, NOT_STARTED]
+    assert "1 of 5 items failed" in mapped.errors[0].message
 
 
 def test_many_items(make_workflow: MakeWorkflow) -> None:

@@ -3,24 +3,30 @@
 import asyncio
 import contextlib
 import os
+import queue
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dotflow import Config, Context, DotFlow, Task, action
+from dotflow.abc.executor import Executor, ExecutorSession
 from dotflow.abc.history import History
 from dotflow.abc.log import Log
 from dotflow.abc.notify import Notify
 from dotflow.abc.tracer import Tracer
 from dotflow.core.types.status import TypeStatus
+from dotflow.engine.run import Run
 from dotflow.errors import CheckpointMismatch
+from dotflow.processes.session import ProcessSession
 from dotflow.providers import ExecutorAsync, ExecutorProcess, ExecutorThread, LogDefault, StorageDefault
+from dotflow.providers.executors.async_ import AsyncSession
+from dotflow.providers.executors.thread import ThreadSession
 from dotflow.testing import virtual_clock
 from tests.integration.children import Scripts
 from tests.storages import StorageThree
@@ -789,7 +795,7 @@ def test_after_a_failure_nothing_new_starts(mode: str, make_workflow: MakeWorkfl
 def test_of_101_tasks_few_run_after_the_first_one_failed(
     workers: int | None, quiet: Callable[..., Config], tmp_path: Path, start_method: str | None
 ) -> None:
-    """Only those that had a worker by then; the others stay NOT_STARTED and never run."""
+    """As many as there may be workers; the others stay NOT_STARTED and never run."""
 
     def runs(initial_context: Context) -> None:
         (tmp_path / str(initial_context.storage)).touch()
@@ -804,7 +810,7 @@ def test_of_101_tasks_few_run_after_the_first_one_failed(
     run = workflow.start(mode="parallel")
 
     ran = {int(path.name) for path in tmp_path.iterdir() if path.name != "failed"}
-    assert len(ran) < (workers or 32)
+    assert ran == set(range(1, workers or 32))
     assert run.tasks[0].status == "Failed"
     assert {task.task_id for task in run.tasks if task.status == "Completed"} == ran
     assert {str(task.status) for task in run.tasks if task.task_id not in {0, *ran}} == {"Not started"}
@@ -842,12 +848,108 @@ def test_after_a_failure_running_tasks_end_by_themselves(
         workflow.task.add(slow).add(fails, callback=failed).add([never] * 3)
     start(workflow, mode)
 
+    assert not (tmp_path / "never").exists()
     statuses = [str(task.status) for task in workflow.result_task()]
     if mode == "groups":
         assert statuses == ["Completed", "Not started", "Failed", "Not started"]
     else:
-        # All of a parallel run start at once; those that wait for a worker have begun in the record.
-        assert statuses[:2] == ["Completed", "Failed"]
+        assert statuses == ["Completed", "Failed", *["Not started"] * 3]
+
+
+class LateWorkers:
+    """Holds all workers of an executor but the first back until a task has failed."""
+
+    def __init__(self, executor: Executor, session: type[ExecutorSession], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.executor = executor
+        self._has_failed = False
+        self._count = 0
+        make_room = session.make_room
+
+        def make_room_late(session: Any, pool: Hashable, lane: int, waiting: int) -> bool:
+            room = (self._has_failed or not self._count) and make_room(session, pool, lane, waiting)
+            self._count += room
+            return room
+
+        monkeypatch.setattr(session, "make_room", make_room_late)
+
+    def release(self, task: Task) -> None:
+        self._has_failed = True
+
+
+@pytest.fixture(params=["process", "thread", "async"])
+def late(request: pytest.FixtureRequest, start_method: str | None, monkeypatch: pytest.MonkeyPatch) -> LateWorkers:
+    executor, session = {
+        "process": (ExecutorProcess(3, start_method), ProcessSession),
+        "thread": (ExecutorThread(3), ThreadSession),
+        "async": (ExecutorAsync(3), AsyncSession),
+    }[request.param]
+    return LateWorkers(executor, session, monkeypatch)
+
+
+@action
+async def breaks() -> None:
+    raise ValueError("at once")
+
+
+@action
+async def works(number: int = 0) -> int:
+    return number
+
+
+@action(isolate=True)
+def works_apart() -> int:
+    return 1
+
+
+def test_what_is_ready_with_a_failing_task_begins(late: LateWorkers, make_workflow: MakeWorkflow) -> None:
+    """Though no worker for it was up yet: three tasks run of five, as if the workers had been there at once."""
+    workflow = make_workflow(executor=late.executor)
+    workflow.task.add(breaks, callback=late.release).add([works] * 4)
+
+    run = workflow.start(mode="parallel")
+
+    assert [str(task.status) for task in run.tasks] == ["Failed", *["Completed"] * 2, *["Not started"] * 2]
+
+
+def test_isolated_steps_and_others_share_what_is_left(late: LateWorkers, make_workflow: MakeWorkflow) -> None:
+    """Except with ExecutorAsync, whose coroutines need none of its threads."""
+    workflow = make_workflow(executor=late.executor)
+    workflow.task.add(breaks, callback=late.release).add([works_apart, works, works, works])
+
+    run = workflow.start(mode="parallel")
+
+    count = 3 if isinstance(late.executor, ExecutorAsync) else 2
+    assert [str(task.status) for task in run.tasks[1:]] == ["Completed"] * count + ["Not started"] * (4 - count)
+
+
+def test_the_first_of_each_group_begins_with_a_failing_one(late: LateWorkers, make_workflow: MakeWorkflow) -> None:
+    """The next task of a group does not."""
+    workflow = make_workflow(executor=late.executor)
+    workflow.task.add(breaks, group_name="a", callback=late.release)
+    workflow.task.add([works] * 2, group_name="b").add([works] * 2, group_name="c")
+
+    run = workflow.start()
+
+    assert [str(task.status) for task in run.tasks] == ["Failed", *["Completed", "Not started"] * 2]
+
+
+def test_what_cancel_finds_ready_does_not_begin(late: LateWorkers, make_workflow: MakeWorkflow) -> None:
+    """cancel() stops at once, also after a failure."""
+    handles: queue.SimpleQueue[Run] = queue.SimpleQueue()
+
+    def cancel(task: Task) -> None:
+        late.release(task)
+        handles.get().cancel()
+
+    workflow = make_workflow(executor=late.executor)
+    workflow.task.add(breaks, group_name="a", callback=cancel)
+    workflow.task.add(works, group_name="b").add(works, group_name="c")
+
+    run = workflow.start(mode="background")
+    handles.put(run)
+    run.wait()
+
+    assert [str(task.status) for task in run.tasks] == ["Failed", "Not started", "Not started"]
 
 
 @pytest.mark.parametrize("mode", MODES)

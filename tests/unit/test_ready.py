@@ -113,9 +113,19 @@ def test_after_a_failure_only_those_are_left_that_have_begun(ready: ReadyTasks) 
     ready.add("a", task(2, begun), continues=True)
     ready.add("a", task(4, flow()), continues=True)
     ready.add("b", task(3), continues=True)
-    ready.drop_new()
+    ready.drop_new(lambda pool: False)
 
     assert taken(ready, Workers(a=9, b=9)) == [2]
+    assert not ready
+
+
+def test_after_a_failure_the_tasks_of_a_pool_may_stay(ready: ReadyTasks) -> None:
+    """Those of the others are dropped."""
+    for number, pool in enumerate("abab"):
+        ready.add(pool, task(number), continues=False)
+    ready.drop_new(lambda pool: pool == "b")
+
+    assert taken(ready, Workers(a=9, b=9)) == [1, 3]
     assert not ready
 
 

@@ -9,6 +9,7 @@ import pytest
 from dotflow import Context, Task, action
 from dotflow.abc.executor import CompletedCall, ExecutorSession
 from dotflow.abc.tracer import Tracer
+from dotflow.core.action import Action
 from dotflow.core.call import Call, Carrier
 from dotflow.core.events import AttemptStarted, Event
 from dotflow.core.failure import Failure
@@ -367,6 +368,120 @@ class TestFailure:
 
         assert parts.statuses == [COMPLETED, FAILED, COMPLETED]
         assert parts.storage.contains(parts.storage.key(parts.tasks[2]))
+
+
+class LateSession(SlowSession):
+    """Has room for *limit* calls, and only one worker before the first *late* calls have ended.
+
+    Each wait returns *batch* outcomes. Isolated steps have a limit of their own.
+    """
+
+    def __init__(self, fake_time: FakeTime, limit: int, *, late: int = 1, batch: int = 1) -> None:
+        super().__init__(fake_time)
+        self.limit = limit
+        self.late = late
+        self.batch = batch
+
+    def pool_of(self, step: Action[..., Any]) -> Hashable:
+        return step.isolate
+
+    def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
+        assert self.room_left(pool) >= 0
+        return bool(self.room_left(pool)) and not (self.late and self.queue)
+
+    def room_left(self, pool: Hashable) -> float:
+        return self.limit - sum(call.step.isolate == pool for call in self.queue)
+
+    def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
+        completed = [*super().wait(timeout)]
+        while self.queue and len(completed) < self.batch:
+            completed += super().wait(timeout)
+        self.late = max(0, self.late - len(completed))
+        return completed
+
+
+class TestReadyBeforeAFailure:
+    @pytest.mark.parametrize("late", [0, 1])
+    def test_what_has_room_begins(self, parts: RunParts, late: int) -> None:
+        """Whether or not its worker was up when the first one failed; what is behind it does not begin."""
+        parts.session = LateSession(parts.fake_time, 3, late=late)
+        for function in (fails, one, one, one, one):
+            parts.add(function)
+
+        parts.run(TypeExecution.PARALLEL)
+
+        assert parts.statuses == [FAILED, COMPLETED, COMPLETED, NOT_STARTED, NOT_STARTED]
+
+    @pytest.mark.parametrize("late", [0, 1])
+    def test_the_first_of_each_group_begins(self, parts: RunParts, late: int) -> None:
+        """Their next tasks do not."""
+        parts.session = LateSession(parts.fake_time, 3, late=late)
+        for function, group in ((fails, "a"), (one, "b"), (one, "b"), (one, "c"), (one, "c")):
+            parts.add(function, group)
+
+        parts.run()
+
+        assert parts.statuses == [FAILED, COMPLETED, NOT_STARTED, COMPLETED, NOT_STARTED]
+
+    @pytest.mark.parametrize("batch", [1, 2, 3])
+    def test_only_what_ended_before_the_failure_makes_room(self, parts: RunParts, batch: int) -> None:
+        """Also where the outcomes arrive together."""
+        parts.session = LateSession(parts.fake_time, 3, late=0, batch=batch)
+        for function in (one, fails, one, one, one, one):
+            parts.add(function)
+
+        parts.run(TypeExecution.PARALLEL)
+
+        assert parts.statuses == [COMPLETED, FAILED, COMPLETED, COMPLETED, NOT_STARTED, NOT_STARTED]
+
+    def test_every_pool_has_its_own_room(self, parts: RunParts) -> None:
+        """The failed task leaves its place empty in its own pool."""
+        parts.session = LateSession(parts.fake_time, 2)
+        for isolate in (True, True, True, False, False, False):
+            parts.add(one if len(parts.tasks) else fails, isolate=isolate)
+
+        parts.run(TypeExecution.PARALLEL)
+
+        assert parts.statuses == [FAILED, COMPLETED, NOT_STARTED, COMPLETED, COMPLETED, NOT_STARTED]
+
+    def test_pools_may_share_their_room(self, parts: RunParts, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As isolated steps and others share the workers of a pool of processes."""
+        monkeypatch.setattr(LateSession, "pools_share_room", True)
+        monkeypatch.setattr(LateSession, "room_left", lambda self, pool: self.limit - len(self.queue))
+        parts.session = LateSession(parts.fake_time, 3)
+        for isolate in (True, True, False, False, False):
+            parts.add(one if len(parts.tasks) else fails, isolate=isolate)
+
+        parts.run(TypeExecution.PARALLEL)
+
+        assert parts.statuses == [FAILED, COMPLETED, COMPLETED, NOT_STARTED, NOT_STARTED]
+
+    def test_a_retry_takes_its_own_place(self, parts: RunParts) -> None:
+        """A repeated attempt, which goes first, leaves no place to a task behind it."""
+        parts.session = LateSession(parts.fake_time, 2, late=0, batch=2)
+        parts.add(raising(1), retry=2, retry_delay=0)
+        for function in (fails, one, one):
+            parts.add(function)
+
+        parts.run(TypeExecution.PARALLEL)
+
+        assert parts.statuses == [COMPLETED, FAILED, NOT_STARTED, NOT_STARTED]
+
+    def test_a_lost_lease_lets_nothing_begin(self, parts: RunParts) -> None:
+        """Another process has the workflow, so what was ready doesn't begin either."""
+
+        class Lost(StorageDefault):
+            def post(self, key: str, context: Context) -> None:
+                raise LeaseLost("Workflow 'w' lost its lease", "another process took it over")
+
+        parts.storage = Lost()
+        parts.session = LateSession(parts.fake_time, 3)
+        for _ in range(3):
+            parts.add(one)
+
+        parts.run(TypeExecution.PARALLEL)
+
+        assert parts.statuses == [FAILED, NOT_STARTED, NOT_STARTED]
 
 
 class TestTimers:

@@ -24,7 +24,12 @@ class ExecutorSession(ABC):
 
     Ready calls wait in the runner, which calls `make_room` before each `submit`. A task starts when its call is
     submitted. A session without limits overrides neither `pool_of` nor `make_room`.
+
+    Attributes:
+        pools_share_room: Whether all pools together have the room that `room_left` returns for each.
     """
+
+    pools_share_room: bool = False
 
     def pool_of(self, step: Action[..., Any]) -> Hashable:
         """Returns a key for the pool of workers that *step* needs. A full pool does not hold up other pools."""
@@ -41,6 +46,13 @@ class ExecutorSession(ABC):
             waiting: How many calls are ready for the pool, this one included.
         """
         return True
+
+    def room_left(self, pool: Hashable) -> float:
+        """Returns how many more calls the limit of a pool allows, whether or not their workers are up yet.
+
+        After a failure, so many of the tasks that were ready begin, and no other task. By default none does.
+        """
+        return 0
 
     def capture_output(self, capture: Capture) -> None:  # noqa: B027 (some have no output)
         """Asks for the output of the attempts whose calls have a `watch`. Called at most once, before anything else."""

@@ -46,24 +46,33 @@ class ItemMap:
         self._limit = limit
         self._in_flight = 0
         self._has_failed = False
+        self._is_closed = False
 
     @property
     def may_begin(self) -> int:
         """The number of items that could begin now."""
-        room = self._limit - self._in_flight
-        if not room or self.is_waiting or self.has_stopped:
-            return 0
-        return min(len(self.pending), room)
+        return 0 if self.is_waiting else min(len(self.pending), self._limit - self._in_flight)
+
+    def add(self, item: Item) -> None:
+        """Makes an item pending, unless the map has stopped."""
+        if not self._is_closed:
+            self.pending.append(item.item)
+
+    def stop(self) -> None:
+        """Drops the pending items that have no room now. No other one becomes pending."""
+        self._is_closed = True
+        while len(self.pending) > self._limit - self._in_flight:
+            self.pending.pop()
 
     @property
     def has_stopped(self) -> bool:
-        """Whether no other item begins, after the failure of one."""
+        """Whether the failure of an item has ended it."""
         return self._has_failed and not self.keep_going
 
     @property
     def is_over(self) -> bool:
         """Whether no item runs, and none will begin."""
-        return not self._in_flight and (not self.left or self.has_stopped)
+        return not self._in_flight and (not self.left or (self.has_stopped and not self.pending))
 
     @property
     def next(self) -> Item:

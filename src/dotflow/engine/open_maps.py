@@ -34,7 +34,7 @@ class Loop(Protocol):
     def make_ready(self, task_id: int, previous: Context, *, continues: bool = False) -> None: ...
     def add_ready(self, ready: Ready) -> None: ...
     def advance(self, number: int, flow: TaskFlow) -> None: ...
-    def stop_new_tasks(self) -> None: ...
+    def stop_new_tasks(self, *, at_once: bool = False) -> None: ...
 
 
 class LinkedTasks(Protocol):
@@ -100,7 +100,7 @@ class OpenMaps:
             restored = self._restore_items(task)
         except Exception as error:  # of the lists, which may be the user's own types, or of the storage
             if isinstance(error, LeaseLost):  # even with keep_going: another process runs the workflow
-                self._graph.loop.stop_new_tasks()
+                self._graph.loop.stop_new_tasks(at_once=True)
             self._graph.fail(task, Failure.of(error))
             return
         self._publish(MapOpened(task.task_id, len(task.items), clock.now(), clock.monotonic()))
@@ -117,7 +117,15 @@ class OpenMaps:
         self._opened.add(task.task_id)
         for follower in self._item_followers.get(task.task_id, ()):
             self._graph.release(follower, -1)
+        if self._graph.loop.is_stopping and not task.links.always:  # it was ready before
+            items.stop()
         self._go_on(items)
+
+    def stop(self) -> None:
+        """Lets those items begin that are ready and within the limits of their maps, and no other one."""
+        for items in self._maps.values():
+            if not items.task.links.always:
+                items.stop()
 
     def _consider(self, items: ItemMap, item: Item) -> bool:
         """Makes an item pending, unless it waits for an item of another map. Returns whether it was skipped."""
@@ -129,7 +137,7 @@ class OpenMaps:
             self._publish(TaskSkipped(item.task_id, own.reason, item.item))
             items.end(began=False)
             return True
-        items.pending.append(item.item)
+        items.add(item)
         return False
 
     def _go_on(self, items: ItemMap) -> None:
@@ -138,7 +146,7 @@ class OpenMaps:
             self._restore_cached(items)
         if items.is_over:
             self._end_map(items)
-        elif count := self._may_begin(items):
+        elif count := items.may_begin:
             items.is_waiting = True
             task = items.task
             begin = functools.partial(self._begin_item, items)
@@ -147,7 +155,7 @@ class OpenMaps:
 
     def _restore_cached(self, items: ItemMap) -> None:
         """Restores the next items from the cache, up to the first that is not there."""
-        while self._may_begin(items) and not self._graph.loop.is_cancelled:
+        while items.may_begin and not self._graph.loop.is_cancelled:
             item = items.next
             if item.item == items.missing:  # in the cache, when it was looked up before
                 return
@@ -161,14 +169,8 @@ class OpenMaps:
             items.end()
             self._continue_followers(item)
 
-    def _may_begin(self, items: ItemMap) -> int:
-        """Returns how many items of a map could begin now."""
-        return 0 if self._graph.loop.is_stopping and not items.task.links.always else items.may_begin
-
     def _begin_item(self, items: ItemMap, _: Ready) -> None:
         items.is_waiting = False
-        if self._graph.loop.is_stopping and not self._may_begin(items):  # another item has failed meanwhile
-            return
         item = items.begin()
         own = items.arguments_of(item)
         assert not isinstance(own, Skip), "_consider was asked before"
@@ -197,9 +199,10 @@ class OpenMaps:
     def end_item(self, number: int, context: Context | None) -> None:
         """Makes the items ready that waited for an ended one. *context* is None if it failed."""
         items, item, lane = self._items.pop(number)
-        items.end(failed=context is None)
-        if context is None and not items.keep_going:
+        if context is None and not items.keep_going:  # first: nothing takes its place
+            items.stop()
             self._graph.loop.stop_new_tasks()
+        items.end(failed=context is None)
         if self._plan.is_parallel:
             if context is not None and self._item_followers.get(item.task_id):
                 self._item_lanes[item.task_id, item.item] = lane

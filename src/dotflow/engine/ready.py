@@ -3,7 +3,7 @@
 import inspect
 import itertools
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, NamedTuple
 
 from dotflow.core.action import Action
@@ -99,11 +99,18 @@ class ReadyTasks:
                 return task
         return None
 
-    def drop_new(self) -> None:
-        """Removes the tasks that have not begun."""
-        for queue in list(self._queues.values()):
+    def by_pool(self) -> Iterator[tuple[Hashable, Ready]]:
+        """Yields each task, after the key of its pool."""
+        for pool, queue in self._queues.items():
+            yield from ((pool, task) for _, task in (*queue.continuing, *queue.new))
+
+    def drop_new(self, stays: Callable[[Hashable], bool]) -> None:
+        """Removes the tasks that have not begun, but those of the pools for which *stays* returns True."""
+        for pool, queue in list(self._queues.items()):
+            if stays(pool):
+                continue
             queue.new.clear()
             queue.continuing = deque(entry for entry in queue.continuing if entry[1].has_begun)
             queue.count = sum(entry[1].calls for entry in queue.continuing)
             if not queue:
-                del self._queues[queue.pool]
+                del self._queues[pool]

@@ -3,11 +3,12 @@
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, ExecutorSession
+from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.context import NOTHING, Context
 from dotflow.core.events import TaskFailed, TaskRestored
@@ -79,6 +80,9 @@ class Runner:
         self._flows: dict[int, TaskFlow] = {}  # by number, of tasks and items that wait for an outcome or a timer
         self._arrivals: deque[tuple[Ready, bool]] = deque()  # newly ready; whether it continues a lane
         self._ready = ReadyTasks()
+        self._completed: deque[CompletedCall] = deque()  # that `wait` has returned and that are not handled yet
+        self._places: dict[Hashable, float] | None = None  # by pool: how many tasks still begin after a failure
+        self._were_ready: set[int] = set()  # those of them that were not in the queue yet
         self._timers: list[tuple[float, int, Ready]] = []
 
     def cancel(self, stop: Stop = CANCELLED) -> None:
@@ -110,6 +114,7 @@ class Runner:
             with waking(self.session.wake):
                 begin()
                 self._loop()
+                self._places = None  # what cleans up needs none
                 while self._graph is not None and not self.is_cancelled and self._graph.begin_cleanup():
                     self._loop()
         finally:
@@ -147,8 +152,11 @@ class Runner:
                 in_flight=len(self._flows) - len(self._timers),
             )
             # Outcomes that arrive together with an interrupt are recorded before it ends the run.
-            for call, outcome in sorted(completed, key=_is_interrupt):
+            self._completed.extend(sorted(completed, key=_is_interrupt))
+            while self._completed:
+                call, outcome = self._completed[0]
                 self.advance(call.number, self._flows.pop(call.number), outcome)
+                self._completed.popleft()
             self._fire_timers()
             self._begin_all()
 
@@ -167,8 +175,9 @@ class Runner:
     def _begin_or_queue(self, ready: Ready, continues: bool) -> None:
         """Begins a task that has just become ready, or queues it. A restored task does not run."""
         number, lane, previous, flow, step, begin, _ = ready
+        stopping = self.is_stopping
         if flow is None and begin is None:
-            if self.is_stopping:
+            if stopping and number not in self._were_ready:
                 return
             context = self._restored.get(number)
             if context is not None:
@@ -182,7 +191,10 @@ class Runner:
                 ready, flow = linked, linked.flow
         session, waiting = self.session, self._ready
         pool = session.pool_of(step)
-        if (waiting and waiting.must_wait(pool, continues=continues)) or not session.make_room(pool, lane, 1):
+        if stopping:
+            if ready.has_begun or self._has_place(pool):
+                waiting.add(pool, ready, continues=continues)
+        elif (waiting and waiting.must_wait(pool, continues=continues)) or not session.make_room(pool, lane, 1):
             waiting.add(pool, ready, continues=continues)
         elif begin is None:  # as _begin, without the call
             self.advance(number, flow or task_flow(self._tasks[number], lane, previous, number))
@@ -190,7 +202,9 @@ class Runner:
             begin(ready)
 
     def _begin(self, ready: Ready) -> None:
-        number, lane, previous, flow, _, begin, _ = ready
+        number, lane, previous, flow, step, begin, _ = ready
+        if self._places is not None and not ready.has_begun:
+            self._take_place(step)
         if begin is None:
             self.advance(number, flow or task_flow(self._tasks[number], lane, previous, number))
         else:
@@ -205,10 +219,47 @@ class Runner:
         """Adds a task or an item that begins by itself, as soon as there is room."""
         self._arrivals.append((ready, False))
 
-    def stop_new_tasks(self) -> None:
-        """Begins no further task. Those that have begun continue."""
-        self.is_stopping = True
-        self._ready.drop_new()
+    def stop_new_tasks(self, *, at_once: bool = False) -> None:
+        """Begins no further task, but those that are ready and within the limits of the session.
+
+        So it does not depend on the speed of the machine, whose workers may be coming up, which tasks begin.
+
+        Args:
+            at_once: Whether these don't begin either.
+        """
+        if not self.is_stopping:
+            self.is_stopping = True
+            self._were_ready = {ready.number for ready, _ in self._arrivals}
+            self._places = self._count_places()
+            if self._graph is not None:
+                self._graph.maps.stop()
+        if at_once:
+            self._places = {}
+        self._ready.drop_new(self._has_place)
+
+    def _count_places(self) -> dict[Hashable, float]:
+        """Returns how many tasks of each pool may begin beside those that run or wait for their next attempt."""
+        pool_of = self.session.pool_of
+        ready = [*self._ready.by_pool(), *((pool_of(ready.step), ready) for ready, _ in self._arrivals)]
+        places = {self._limit_of(pool): self.session.room_left(pool) for pool, _ in ready}
+        taken = [pool for pool, task in ready if task.has_begun]
+        taken += [pool_of(call.step) for call, _ in self._completed]  # the failed one, and those that ended after it
+        for limit in map(self._limit_of, taken):
+            if limit in places:
+                places[limit] -= 1
+        return places
+
+    def _limit_of(self, pool: Hashable) -> Hashable:
+        return None if self.session.pools_share_room else pool
+
+    def _has_place(self, pool: Hashable) -> bool:
+        return self._places is None or self._places.get(self._limit_of(pool), 0) > 0
+
+    def _take_place(self, step: Action[..., Any]) -> None:
+        """Gives one of the places that are left to a task that begins. Without a place no other one begins."""
+        assert self._places is not None
+        self._places[self._limit_of(self.session.pool_of(step))] -= 1
+        self._ready.drop_new(self._has_place)
 
     def advance(self, number: int, flow: TaskFlow, outcome: Outcome | None = None) -> None:
         """Grants the requests of a flow, until it waits for an outcome or a timer."""
@@ -231,7 +282,7 @@ class Runner:
                         publish(request)
                     except NOT_SAVED as error:
                         if isinstance(error, LeaseLost):  # even with keep_going: another process runs the workflow
-                            self.stop_new_tasks()
+                            self.stop_new_tasks(at_once=True)
                         request = flow.throw(error)
                         continue
                 request = flow.send(outcome)

@@ -59,6 +59,10 @@ class Dispatcher(Generic[W]):
             return True
         return not isolated and bool(self._idle)  # their own lanes wait for a retry delay
 
+    def room_left(self) -> int:
+        """Returns how many more calls `max_workers` allows."""
+        return self._max_workers - self._count + len(self._idle)
+
     def take(self, lane: int, isolated: bool = False) -> W | OSError | None:
         """Returns the worker for a call of the lane, which is now busy; None after False from `make_room`.
 

@@ -35,6 +35,8 @@ class ProcessSession(ExecutorSession):
     Isolated steps are one pool, all others another one.
     """
 
+    pools_share_room = True
+
     def __init__(self, tasks: Mapping[int, Task], max_workers: int, start_method: str | None) -> None:
         self._growth = PoolGrowth()
         self._factory = WorkerFactory(tasks, start_method)
@@ -68,10 +70,13 @@ class ProcessSession(ExecutorSession):
         isolated = bool(pool)
         if not self._dispatcher.has_worker(lane, isolated):
             self._poll(0)  # a worker that has become free saves the start of another
-        # Outcomes are handled first: after a failure nothing begins.
+        # Outcomes are handled first: a failure decides what still begins.
         room = not self._completed and self._dispatcher.make_room(lane, isolated)
         self._refused = None if room else (lane, isolated)
         return room
+
+    def room_left(self, pool: Hashable) -> float:
+        return self._dispatcher.room_left()
 
     def submit(self, call: Call) -> None:
         worker = self._dispatcher.take(call.lane, call.step.isolate)

@@ -64,6 +64,9 @@ class AsyncSession(ThreadSession):
             return self._count < self._max_coroutines and self._done.empty()
         return super().make_room(pool, lane, waiting)
 
+    def room_left(self, pool: Hashable) -> float:
+        return self._max_coroutines - self._count if pool else super().room_left(pool)
+
     def submit(self, call: Call) -> None:
         if not self.pool_of(call.step):
             super().submit(call)

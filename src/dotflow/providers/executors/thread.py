@@ -72,8 +72,11 @@ class ThreadSession(ExecutorSession):
         self._streams = StreamCapture(capture, self._done.put)
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
-        # Outcomes are handled first: after a failure nothing begins.
+        # Outcomes are handled first: a failure decides what still begins.
         return self._done.empty() and self._dispatcher.make_room(lane)
+
+    def room_left(self, pool: Hashable) -> float:
+        return self._dispatcher.room_left()
 
     def submit(self, call: Call) -> None:
         thread = self._dispatcher.take(call.lane)

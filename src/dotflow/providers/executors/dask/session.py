@@ -76,11 +76,14 @@ class DaskSession(ClusterSession):
 
     def has_room(self, pool: Hashable) -> bool:
         """Returns whether a call would begin at once. On a shared cluster, it may still wait for its worker."""
-        if self._delayed or not self._events.empty():  # handled first: after a failure nothing begins
+        if self._delayed or not self._events.empty():  # handled first: a failure decides what still begins
             return False
+        return self.room_left(pool) > 0
+
+    def room_left(self, pool: Hashable) -> float:
         resources = dict(pool)  # type: ignore[call-overload]  # as pool_of makes it
         busy = self.count_calls(pool) if resources else self.count_busy(pool)
-        return busy < self._threads.capacity(resources) + self._threads.extra()
+        return self._threads.capacity(resources) + self._threads.extra() - busy
 
     def submit(self, call: Call) -> Outcome | None:
         remote_call = self.remote_call(call)

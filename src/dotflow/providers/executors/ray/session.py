@@ -91,9 +91,13 @@ class RaySession(ClusterSession):
         self._is_open = True
 
     def has_room(self, pool: Hashable) -> bool:
-        if self._answers or not self._events.empty():  # handled first: after a failure nothing begins
+        if self._answers or not self._events.empty():  # handled first: a failure decides what still begins
             return False
         return self._pool(pool).dispatcher.has_idle
+
+    def room_left(self, pool: Hashable) -> float:
+        actor_pool = self._pool(pool)
+        return actor_pool.max_actors - sum(handle.call is not None for handle in actor_pool.actors)
 
     def submit(self, call: Call) -> None:
         self.add_waiting(call)
