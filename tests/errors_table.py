@@ -319,6 +319,16 @@ def a_secret_is_missing() -> object:
         return workflow.start()
 
 
+@case(errors.ResourcesNotOffered)
+def resources_on_this_machine() -> object:
+    @action(resources={"GPU": 1})
+    def train() -> None: ...
+
+    workflow = DotFlow(Config(log=QUIET))
+    workflow.task.add(train)
+    return workflow.start()
+
+
 @case(errors.MissingParam)
 def _no_value_of_a_run_parameter() -> object:
     return DotFlow(Config(log=QUIET), params={"day": ...}).start()

@@ -13,13 +13,14 @@ from dotflow.abc.notify import Notify
 from dotflow.abc.scheduler import Scheduler
 from dotflow.abc.storage import Storage
 from dotflow.abc.tracer import Tracer
+from dotflow.core.action import parts_of
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.failure import name_of
 from dotflow.core.hints import CONFIG, refuse_unknown
 from dotflow.core.run_secrets import RunSecrets, SecretSource, Source, find_secrets
 from dotflow.core.task import Task
 from dotflow.engine.run_providers import RunProviders
-from dotflow.errors import InvalidArgument, InvalidProvider
+from dotflow.errors import InvalidArgument, InvalidProvider, ResourcesNotOffered
 from dotflow.providers.logs.default import LogDefault
 from dotflow.providers.notifiers.none import NotifyDefault
 from dotflow.providers.schedulers.none import SchedulerDefault
@@ -106,6 +107,22 @@ class Config:
     def _find_secrets(self, tasks: Iterable[Task]) -> RunSecrets:
         """Returns the secrets of the tasks. Raises SecretMissing or InvalidProvider."""
         return find_secrets(tasks, self._secret_source, self.mask)
+
+    def _check_resources(self, tasks: Iterable[Task]) -> None:
+        """Raises ResourcesNotOffered if a step needs resources, and the executor gives it none."""
+        executor = self.executor
+        if executor is not None and executor.offers_resources:
+            return
+        steps = dict.fromkeys(
+            step for task in tasks for step in (task.step, task.links and task.links.fallback) if step
+        )
+        needs = [(part.name, dict(part.resources)) for step in steps for part in parts_of(step) if part.resources]
+        if needs:
+            name = "a run without an executor" if executor is None else type(executor).__name__
+            hint = "Use Config(executor=ExecutorDask(...)) or Config(executor=ExecutorRay(...))."
+            if executor is not None and not type(executor).__module__.startswith("dotflow."):
+                hint += f" If {name} reserves them, set offers_resources = True in it."
+            raise ResourcesNotOffered(name, tuple(needs), hint)
 
     def _run_providers(self, secrets: RunSecrets, *, is_apart: bool, in_thread: bool) -> RunProviders:
         """Returns the providers of one run.

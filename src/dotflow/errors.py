@@ -11,6 +11,7 @@
     │   ├── UnknownParam          (ValueError)  a run parameter that the workflow does not declare
     │   ├── MissingParam          (ValueError)  a run parameter without a value
     │   ├── SecretMissing         (ValueError)  a secret that a step takes is not there
+    │   ├── ResourcesNotOffered   (ValueError)  steps need resources, and the executor offers none
     │   ├── InvalidPolicy         (ValueError)  retry, timeout, retry_delay, backoff
     │   ├── InvalidArgument       (ValueError)  any other argument with an invalid value
     │   ├── UnknownArgument       (TypeError)   an argument that the function does not have
@@ -63,10 +64,10 @@ __all__ = [
     "DefinitionError", "DotflowError", "EventLoopBlocked", "HistoryError", "InvalidArgument", "InvalidCallback",
     "InvalidLink", "InvalidPath", "InvalidPolicy", "InvalidProvider", "InvalidSchedule", "InvalidStep", "ItemsFailed",
     "LeaseLost", "MissingExtra", "MissingParam", "ModuleNotOnWorker", "NoSchedule", "NotAList", "NotInHistory",
-    "NotPicklable", "NotRun", "NotifyError", "ProcessesUnsupported", "ProviderError", "RunError", "RunFailed",
-    "RunStopped", "SecretMissing", "StepFailed", "StepTimeout", "StorageError", "UnequalLists", "UnknownArgument",
-    "UnknownParam", "UnknownParameter", "UnknownTask", "ValueNotStorable", "VirtualClockMisuse", "WorkerDied",
-    "WorkerNotStarted", "WorkflowBusy",
+    "NotPicklable", "NotRun", "NotifyError", "ProcessesUnsupported", "ProviderError", "ResourcesNotOffered", "RunError",
+    "RunFailed", "RunStopped", "SecretMissing", "StepFailed", "StepTimeout", "StorageError", "UnequalLists",
+    "UnknownArgument", "UnknownParam", "UnknownParameter", "UnknownTask", "ValueNotStorable", "VirtualClockMisuse",
+    "WorkerDied", "WorkerNotStarted", "WorkflowBusy",
 ]  # fmt: skip
 
 
@@ -202,6 +203,18 @@ class SecretMissing(DefinitionError, ValueError):
             f"Secrets are missing: {uses}. Set environment variables of these names, pass Config(secrets=...), or "
             f"write Secret({self.missing[0][2]!r}, default=...)."
         )
+
+
+class ResourcesNotOffered(DefinitionError, ValueError):
+    """Steps need resources, and the executor offers none."""
+
+    executor: str  # its name, or a text for none
+    needs: tuple[tuple[str, dict[str, float]], ...]  # of each step its name and its resources
+    hint: str
+
+    def __str__(self) -> str:
+        steps = ", ".join(f"step '{step}' needs {resources!r}" for step, resources in self.needs)
+        return f"Resources can't be reserved: {steps}, and {self.executor} offers none. {self.hint}"
 
 
 def close_match(name: str, known: Iterable[str]) -> str:

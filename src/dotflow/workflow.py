@@ -145,6 +145,7 @@ class DotFlow(RunIds, LastRun):
             UnknownArgument: There is no such argument.
             InvalidArgument: An unknown mode, or a flag that is no bool.
             InvalidCallback: A callback that can't be called.
+            ResourcesNotOffered: A step needs resources, and the executor offers none.
             SecretMissing: A secret that a step takes is neither in Config(secrets=...) nor in the environment.
             CheckpointMismatch: A checkpoint was saved by another step.
             CheckpointUnreadable: A checkpoint exists, but can't be read.
@@ -262,6 +263,7 @@ class DotFlow(RunIds, LastRun):
         refuse_unknown("start", unknown, START_ARGUMENTS, start_hints(self.params))
         mode_of(start_arguments.pop("mode", TypeExecution.SEQUENTIAL))
         self.id_of_run(self._options(**{**START_DEFAULTS, **start_arguments}).params)
+        self.config._check_resources(self.task)
         self.config._find_secrets(self.task)
 
     def schedule(self, **start_arguments: Any) -> None:
@@ -309,6 +311,7 @@ class DotFlow(RunIds, LastRun):
     def _records(self, options: RunOptions, run_id: str | None) -> tuple[str, list[Task], Params]:
         """Returns the id of a run, its records and its parameters."""
         params, workflow_id = resolve(self.params, options.params, self.task), self.id_of_run(options.params)
+        self.config._check_resources(self.task)
         return workflow_id, [task._new_record(workflow_id, run_id) for task in self.task], params
 
     def _prepare(self, mode: TypeExecution, options: RunOptions, *, in_thread: bool) -> Run:

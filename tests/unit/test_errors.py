@@ -42,6 +42,7 @@ from dotflow.errors import (
     NotRun,
     ProcessesUnsupported,
     ProviderError,
+    ResourcesNotOffered,
     RunError,
     RunFailed,
     RunStopped,
@@ -93,6 +94,10 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
     (
         SecretMissing((("sync", "token", "API_TOKEN"), ("load", "password", "DB_PASSWORD"))),
         ["API_TOKEN for 'token' of step 'sync', DB_PASSWORD for 'password' of step 'load'", "Config(secrets=...)"],
+    ),
+    (
+        ResourcesNotOffered("ExecutorThread", (("train", {"GPU": 1}), ("test", {"disk": 2})), "Use another one."),
+        ["step 'train' needs {'GPU': 1}, step 'test' needs {'disk': 2}, and ExecutorThread offers none. Use another"],
     ),
     (MissingParam(("day",), "added workflow"), ["added workflow needs 'day'", "needs={'day': ...}"]),
     (InvalidPolicy("retry", 0, "a whole number from 1"), ["@action(retry=0)", "retry is a whole number from 1."]),

@@ -1,5 +1,7 @@
 """The arguments of start() and DotFlow() are checked before anything runs."""
 
+import asyncio
+import re
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import pytest
 
 from dotflow import Config, DotFlow, action
+from dotflow.abc.executor import Executor
 from dotflow.abc.storage import Storage
 from dotflow.core.types import TypeExecution, TypeStatus
 from dotflow.errors import (
@@ -16,9 +19,19 @@ from dotflow.errors import (
     InvalidPath,
     InvalidProvider,
     NoSchedule,
+    ResourcesNotOffered,
     StorageError,
 )
-from dotflow.providers import LogDefault, StorageDefault
+from dotflow.providers import (
+    ExecutorAsync,
+    ExecutorDask,
+    ExecutorInline,
+    ExecutorProcess,
+    ExecutorRay,
+    ExecutorThread,
+    LogDefault,
+    StorageDefault,
+)
 
 MakeWorkflow = Callable[..., DotFlow]
 
@@ -204,6 +217,102 @@ def test_results_after_a_start_that_raised(make_workflow: MakeWorkflow) -> None:
 
     assert [task.status for task in workflow.result_task()] == ["Not started"]
     assert workflow.result_storage() == [None]
+
+
+@action(resources={"GPU": 1})
+def train() -> int:
+    return 1
+
+
+@action
+class Training:
+    @action(resources={"GPU": 2})
+    def fit(self) -> int:
+        return 1
+
+
+class ExecutorOwn(ExecutorThread):
+    pass
+
+
+class ExecutorGpu(ExecutorThread):
+    offers_resources = True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "step"),
+    [
+        ({"step": train}, "step 'train' needs {'GPU': 1}"),
+        ({"step": Training}, "step 'Training.fit' needs {'GPU': 2}"),
+        ({"step": action(lambda: 1), "fallback": train}, "step 'train' needs {'GPU': 1}"),
+        ({"step": action(lambda item: 1), "each": [1], "fallback": Training}, "step 'Training.fit' needs {'GPU': 2}"),
+    ],
+    ids=["step", "class", "fallback", "map"],
+)
+@pytest.mark.parametrize(
+    ("mode", "executor", "name"),
+    [
+        ("sequential", None, "a run without an executor"),
+        ("background", None, "a run without an executor"),
+        ("parallel", None, "a run without an executor"),
+        ("parallel", ExecutorThread(), "ExecutorThread"),
+        ("sequential", ExecutorInline(), "ExecutorInline"),
+        ("parallel", ExecutorProcess(), "ExecutorProcess"),
+        ("parallel", ExecutorAsync(), "ExecutorAsync"),
+    ],
+)
+def test_resources_that_the_executor_does_not_offer_are_refused(
+    watched: Watched, arguments: dict[str, Any], step: str, mode: str, executor: Executor | None, name: str
+) -> None:
+    """Before anything runs: by start, plan and schedule, wherever the step stands."""
+    watched.workflow.config.executor = executor
+    watched.workflow.task.add(**arguments)
+
+    for refused in (watched.workflow.start, watched.workflow.plan, watched.workflow.check_start):
+        with pytest.raises(ResourcesNotOffered, match=rf"{re.escape(step)}, and {name} offers none\. Use.*Dask.*Ray"):
+            refused(mode=mode)
+    with pytest.raises(ResourcesNotOffered):
+        asyncio.run(watched.workflow.astart(mode=mode))
+
+    assert watched.touched == []
+
+
+def test_an_executor_of_ones_own_offers_resources_if_it_declares_that(make_workflow: MakeWorkflow) -> None:
+    """Otherwise the error says how."""
+    workflow = make_workflow(executor=ExecutorOwn())
+    workflow.task.add(train)
+    with pytest.raises(ResourcesNotOffered, match="If ExecutorOwn reserves them, set offers_resources = True in it"):
+        workflow.start()
+
+    workflow.config.executor = ExecutorGpu()
+    assert workflow.start().status is TypeStatus.COMPLETED
+    assert (ExecutorDask.offers_resources, ExecutorRay.offers_resources) == (True, True)
+
+
+def test_a_workflow_in_a_step_is_refused_as_well(make_workflow: MakeWorkflow) -> None:
+    """Its start raises in the step, which fails."""
+    inner = make_workflow()
+    inner.task.add(train)
+    workflow = make_workflow()
+    workflow.task.add(action(lambda: inner.start()))
+
+    task = workflow.start().tasks[0]
+
+    assert [error.exception for error in task.errors] == ["ResourcesNotOffered"]
+
+
+@pytest.mark.parametrize("executor", [None, ExecutorGpu()])
+def test_resources_of_an_action_of_an_instance_fail_its_step(
+    make_workflow: MakeWorkflow, executor: Executor | None
+) -> None:
+    """It is known only after the step has returned it, and its worker was chosen before."""
+    workflow = make_workflow(executor=executor)
+    workflow.task.add(action(lambda: Training()))
+
+    task = workflow.start().tasks[0]
+
+    assert [error.exception for error in task.errors] == ["InvalidPolicy"]
+    assert "resources is for whole steps: put it on the class, not on its 'Training.fit'" in task.errors[0].message
 
 
 def test_a_workflow_can_be_called(make_workflow: MakeWorkflow) -> None:

@@ -93,9 +93,12 @@ class Executor(ABC):
 
     Attributes:
         shares_memory: Whether steps get the run's own objects, which they may change, and not copies.
+        offers_resources: Whether it gives steps the resources of `@action(resources=...)`. Otherwise `start` refuses
+            such steps.
     """
 
     shares_memory: bool = True
+    offers_resources: bool = False
 
     @property
     def is_remote(self) -> bool:

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, NoReturn, ParamSpec, TypeVar, overload
 
 from dotflow.core.callables import find_member, innermost, parameters, qualname, unwrapped
@@ -239,6 +239,16 @@ def _action_names(cls: Any) -> tuple[str, ...]:  # Any, since mypy takes a class
         return member_actions(cls)
     except TypeError:  # the metaclass makes classes without a hash
         return member_actions.__wrapped__(cls)
+
+
+def parts_of(step: Action[..., Any]) -> Iterator[Action[..., Any]]:
+    """Yields the step and, of a class, its actions."""
+    yield step
+    if isinstance(step.function, type):
+        for name in _action_names(step.function):
+            member = action_of(getattr(step.function, name))
+            if member is not None:
+                yield from parts_of(member)
 
 
 def check_members(cls: type[Any]) -> None:

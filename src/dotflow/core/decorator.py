@@ -94,8 +94,8 @@ def action(
         max_delay: The maximum delay.
         jitter: The maximum share of the delay that is subtracted at random, from 0 to 1.
         isolate: Whether each attempt runs in a process of its own in every mode, so that its timeout always ends it.
-        resources: The resources that a cluster's worker must have, such as `{"GPU": 1}`. Executors on this machine
-            ignore them.
+        resources: The resources that a cluster's worker must have, such as `{"GPU": 1}`. `start` refuses them with an
+            executor that offers none, such as those on this machine.
         checkpoint: Whether the value is saved, so that a resume restores it. With False, for connections, temporary
             clusters and the like, a resume runs the step again if a task that runs needs it.
         version: A text such as "2", which stands for the code where a resume or the cache asks if that has changed. By

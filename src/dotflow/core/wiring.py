@@ -4,7 +4,7 @@ import functools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from dotflow.core.action import CONTEXTS, Action, action_of, member_actions
+from dotflow.core.action import CONTEXTS, Action, action_of, parts_of
 from dotflow.core.annotations import misfit
 from dotflow.core.links import CONTEXT, PARAM, PARAMS, TRUE, VALUE, Bind, Condition, Group
 from dotflow.core.names import MAX_REF, Names
@@ -76,13 +76,10 @@ def wire(
 
 def secrets_of(step: Action[..., Any], filled: Collection[str] = ()) -> Iterator[SecretUse]:
     """Yields the secrets of a step and of the actions of its class. *filled* are its parameters with other sources."""
-    for parameter, secret in step.secrets.items():
-        yield SecretUse(step.name, parameter, secret, secret.default is None and parameter not in filled)
-    if isinstance(step.function, type):
-        for name in member_actions(step.function):
-            member = action_of(getattr(step.function, name))
-            if member is not None:
-                yield from secrets_of(member)
+    for part in parts_of(step):
+        for parameter, secret in part.secrets.items():
+            has_source = part is step and parameter in filled
+            yield SecretUse(part.name, parameter, secret, secret.default is None and not has_source)
 
 
 def check_names(step: Action[..., Any], option: str, names: Collection[str]) -> None:

@@ -200,9 +200,10 @@ def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure] | N
     values: dict[str, Any] = {}  # by action, for the parameters of later actions
     for action in actions:
         action.check_parameters(values)
-        if action.isolate or not action.checkpoint:
-            option, value = ("isolate", True) if action.isolate else ("checkpoint", False)
-            raise InvalidPolicy(option, value, f"for whole steps: put it on the class, not on its '{action.name}'")
+        if action.isolate or action.resources or not action.checkpoint:
+            option = "isolate" if action.isolate else "resources" if action.resources else "checkpoint"
+            accepted = f"for whole steps: put it on the class, not on its '{action.name}'"
+            raise InvalidPolicy(option, getattr(action, option), accepted)
         arguments = contexts_for(action, initial, previous)
         arguments.update((name, values[name]) for name in action.named_params if name in values)
         fill(arguments, action.secrets, call.secrets or {}, action.name)

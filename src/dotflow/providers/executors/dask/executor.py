@@ -34,6 +34,7 @@ class ExecutorDask(Executor):
     """
 
     shares_memory = False
+    offers_resources = True
 
     def __init__(self, address_or_client: "str | Client | None" = None, **options: Any) -> None:
         require_extra("distributed", "ExecutorDask", "dask")

@@ -34,6 +34,7 @@ class ExecutorRay(Executor):
     """
 
     shares_memory = False
+    offers_resources = True
 
     def __init__(self, address: str | None = None, max_workers: int | None = None, **options: Any) -> None:
         require_extra("ray", "ExecutorRay", "ray")
