@@ -28,6 +28,7 @@ from dotflow.providers import LogDefault, StorageFile, StorageSQLite  # noqa: E4
 from dotflow.testing.contracts.equality import difference  # noqa: E402
 from dotflow.testing.crash.harness import Harness, TrialOutcome  # noqa: E402
 from dotflow.testing.crash.kill_points import StepId  # noqa: E402
+from dotflow.testing.crash.ledger import Findings, Ledger, Name  # noqa: E402
 from dotflow.testing.crash.trial import Pipeline, RunResult, TrialOptions  # noqa: E402
 
 TIMEOUT: Final = 30.0  # seconds; what takes longer hangs
@@ -192,18 +193,26 @@ class Trial:
         pipeline = Pipeline(build=make_workflow, storage=lambda: make_storage(self.kept), arguments=arguments)
         self.harness = Harness(pipeline, notes, TIMEOUT)
         self.random = random.Random(seed)
+        self.ledger = Ledger()
         self.counts: collections.Counter[str] = collections.Counter()
         self.faults: list[str] = []
-        first = self.harness.run(TrialOptions())
-        self.steps = first.began
+        first, _ = self.trial()
         self.harness.preload(self.completed(first).modules)
         durations = []
         for _ in range(3):
             began = time.monotonic()
-            self.expected = self.completed(self.harness.run(TrialOptions()))
+            self.expected = self.completed(self.trial()[0])
             durations.append(time.monotonic() - began)
         self.duration = sorted(durations)[1]
         self.clean = self.files()
+
+    def trial(self, *, resume: bool = False, kill_after: float | None = None) -> tuple[TrialOutcome, Findings]:
+        """Runs a trial, and notes what it did not find as it was saved."""
+        outcome = self.harness.run(TrialOptions(resume=resume), kill_after=kill_after)
+        findings = self.ledger.follow(outcome.operations)
+        self.note("values lost or changed", sorted(map(str, findings.lost | findings.altered)))
+        self.note("void, yet used", sorted(map(str, findings.stale)))
+        return outcome, findings
 
     def completed(self, outcome: TrialOutcome) -> RunResult:
         """The result of a round that nothing disturbs."""
@@ -223,31 +232,26 @@ class Trial:
 
     def chain(self, kills: int) -> None:
         """A run, its kill, and resumes until one completes; then what is there is read back."""
-        finished: set[StepId] = set()
+        finished: set[Name] = set()
         began: set[StepId] = set()
-        posting: set[StepId] = set()
-        started = resume = False
+        resume = False
         while True:
             killing = self.counts["kills"] < kills and (not resume or self.random.random() < RESUME_KILLED)
             delay = self.random.uniform(0, self.duration) if killing else None
-            outcome = self.harness.run(TrialOptions(resume=resume), kill_after=delay)
+            outcome, findings = self.trial(resume=resume, kill_after=delay)
             self.counts["resumes"] += resume
             self.counts["steps run again"] += len(outcome.began & began)
-            self.note("finished, run again", sorted(outcome.began & finished))
+            self.note("finished, run again", sorted(map(str, outcome.began & finished)))
             began |= outcome.began
-            finished |= outcome.posted
-            posting |= outcome.posting
-            started = started or (not resume and outcome.started)
+            finished |= findings.posted
             if not outcome.killed:
                 break
             self.counts["kills"] += 1
             self.counts["of resumes"] += resume
             resume = True
         if self.is_whole(outcome):
-            if started:
-                self.note("void, yet used", sorted(self.steps - began - posting))
-            last = self.harness.run(TrialOptions(resume=True))
-            self.note("finished, run again", sorted(last.began))
+            last, _ = self.trial(resume=True)
+            self.note("finished, run again", sorted(map(str, last.began)))
             if self.is_whole(last):
                 self.note("litter", sorted(self.files() - self.clean))
 

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from dotflow.core.failure import Failure
 from dotflow.cpython import forget_exit_handlers, join_threads, run_exit_handlers
@@ -36,10 +36,8 @@ class TrialOutcome:
     result: RunResult | None  # None if it was killed, or if there is an error
     killed: bool  # where or when it was to be
     error: str  # what went wrong, for readers; empty if nothing did
-    started: bool  # then older checkpoints are void, unless it resumed
     began: set[StepId]  # the tasks and items that ran
-    posting: set[StepId]  # those whose checkpoints it wrote, perhaps not to the end
-    posted: set[StepId]  # those whose checkpoints it wrote to the end
+    operations: list[tuple[Any, ...]]  # what it has done with the storage, as the Ledger takes it
 
 
 class Harness:
@@ -85,10 +83,8 @@ class Harness:
             result=result,
             killed=killed and not error,
             error=error,
-            started="started" in journal,
             began=set(journal["began"]),
-            posting=set(journal["posting"]),
-            posted=set(journal["posted"]),
+            operations=journal["storage"],
         )
 
     def preload(self, modules: Iterable[str]) -> None:

@@ -1,6 +1,8 @@
 """A workflow's storage and history, instrumented: they work as before and pass the kill points of a run."""
 
-from collections.abc import Mapping
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from dotflow.abc.history import ForwardingHistory, History
@@ -10,6 +12,7 @@ from dotflow.core.context import Context
 from dotflow.core.linked_task import Item, LinkedTask
 from dotflow.core.task import Task
 from dotflow.testing.crash.kill_points import KillSwitch, is_chosen
+from dotflow.testing.crash.ledger import ABSENT, UNREADABLE, Version, version_of
 
 #: Names of the kill points at events.
 BOUNDARIES: Final[Mapping[type, str]] = {
@@ -30,7 +33,7 @@ MAX_UNKNOWN: Final = 2  # deletes of items of an earlier run that have kill poin
 
 
 class InstrumentedStorage:
-    """Has every write of a storage pass its kill points.
+    """Has every write of a storage pass its kill points, and records what is done with it.
 
     Replaces methods of the object: it keeps its type and its attributes, frozen or not.
 
@@ -44,8 +47,10 @@ class InstrumentedStorage:
         self._tasks: dict[str, Task] = {}
         self._items: dict[str, Item] = {}  # by key, of the maps that have opened
         self._unknown = 0
-        self._key, self._post, self._delete, self._clear = storage.key, storage.post, storage.delete, storage.clear
-        vars(storage).update(key=self.key, post=self.post, delete=self.delete, clear=self.clear)
+        self._inside = threading.local()
+        self._key, self._post, self._get = storage.key, storage.post, storage.get
+        self._delete, self._clear, self._contains = storage.delete, storage.clear, storage.contains
+        vars(storage).update(key=self.key, post=self.post, get=self.get, delete=self.delete, clear=self.clear)
 
     def key(self, task: Task) -> str:
         key = self._key(task)
@@ -54,20 +59,57 @@ class InstrumentedStorage:
 
     def post(self, key: str, context: Context) -> None:
         task = self._task(key)
-        step = None if task is None else (task.task_id, task.item)
-        with self._switch.write(f"the post of {self._label(key)}", step, has_points=self._has_points(task)):
+        points = self._has_points(task)
+        with self._switch.write(f"the post of {self._label(key)}", has_points=points), self._operation() as record:
+            step = None if task is None else (task.task_id, task.item)
+            record("post", key, version_of(context), step, context.workflow_id)
             self._post(key, context)
+            record("posted", key)
+
+    def get(self, key: str) -> Context:
+        with self._operation() as record:
+            if record is _ignore:
+                return self._get(key)
+            found: Version = UNREADABLE
+            try:
+                context = self._get(key)
+                is_empty = context.storage is None and context.task_id is None
+                found = ABSENT if is_empty and not self._contains(key) else version_of(context)
+            finally:
+                record("get", key, found)
+        return context
 
     def delete(self, key: str) -> None:
         task = self._task(key)
         self._unknown += task is None
         has_points = self._has_points(task) if task is not None else self._unknown <= MAX_UNKNOWN
-        with self._switch.write(f"the delete of {self._label(key)}", has_points=has_points):
+        with (
+            self._switch.write(f"the delete of {self._label(key)}", has_points=has_points),
+            self._operation() as record,
+        ):
+            record("delete", key)
             self._delete(key)
+            record("deleted", key)
 
     def clear(self, workflow_id: str) -> bool:
-        with self._switch.write("clear() at the start"):
-            return self._clear(workflow_id)
+        with self._switch.write("clear() at the start"), self._operation() as record:
+            record("clear", workflow_id)
+            is_cleared = self._clear(workflow_id)
+            if is_cleared:
+                record("cleared", workflow_id)
+            return is_cleared
+
+    @contextlib.contextmanager
+    def _operation(self) -> Iterator[Callable[..., None]]:
+        """Yields a function that records an operation, unless it is a part of another one of this thread."""
+        if getattr(self._inside, "operation", False):
+            yield _ignore
+            return
+        self._inside.operation = True
+        try:
+            yield lambda *operation: self._switch.record("storage", operation)
+        finally:
+            self._inside.operation = False
 
     def _task(self, key: str) -> Task | None:
         """Returns the task or the item that a key belongs to; None where that is not known."""
@@ -92,6 +134,10 @@ class InstrumentedStorage:
     def _label(self, key: str) -> str:
         task = self._task(key)
         return f"the key {key!r}" if task is None else label(task.task_id, task.name, task.item)
+
+
+def _ignore(*operation: object) -> None:
+    """Records nothing."""
 
 
 def label(task_id: int, name: str, item: int | None) -> str:
@@ -119,7 +165,6 @@ class InstrumentedHistory(ForwardingHistory):
         item: int | None = getattr(event, "item", None)
         if isinstance(event, events.RunStarted):
             self._names = [step.name for step in event.steps]
-            self._switch.record("started")
         elif isinstance(event, events.AttemptStarted):
             self._switch.record("began", (event.task_id, item))
         elif isinstance(event, events.MapOpened):

@@ -73,10 +73,11 @@ class KillSwitch:
         self._occurrences: Counter[str] = Counter()
         self._write: KillPoint | None = None  # the last point of the write that goes on
 
-    def record(self, word: str, value: str | StepId = "") -> None:
+    def record(self, word: str, value: object = "") -> None:
         """Appends a record to the journal, in one system call: a kill leaves all of it or nothing.
 
-        The words: `started`, `began` (a StepId), `posting`, `posted`, `at` (a boundary), `killed`.
+        The words: `began` (a StepId), `storage` (an operation on it, as the Ledger takes it), `at` (a boundary),
+        `killed`.
         """
         os.write(self._journal, json.dumps([word, value]).encode() + b"\n")
 
@@ -87,14 +88,13 @@ class KillSwitch:
         self._pass(KillPoint(operation, self._occurrences[operation], AFTER))
 
     @contextlib.contextmanager
-    def write(self, operation: str, step: StepId | None = None, *, has_points: bool = True) -> Iterator[None]:
+    def write(self, operation: str, *, has_points: bool = True) -> Iterator[None]:
         """Passes the points of a write: before it, at each of its I/O calls, and after it.
 
         Only I/O calls of this thread count. A write inside of another one is a part of it.
 
         Args:
             operation: What it does, for readers.
-            step: The task or item whose checkpoint it writes, for the journal.
             has_points: Whether it has kill points.
         """
         if self._write is not None:
@@ -104,8 +104,6 @@ class KillSwitch:
         start = KillPoint(operation, self._occurrences[operation], BEFORE)
         if has_points:
             self._pass(start)
-        if step is not None:
-            self.record("posting", step)
         profile = sys.getprofile()
         self._write = start
         if has_points:
@@ -115,8 +113,6 @@ class KillSwitch:
         finally:
             sys.setprofile(profile)
             self._write = None
-        if step is not None:
-            self.record("posted", step)
         if has_points:
             self._pass(start._replace(number=AFTER))
 
@@ -128,7 +124,7 @@ class KillSwitch:
 
     def _profile(self, frame: FrameType, event: str, function: Any) -> None:
         """Python calls this around each function written in C."""
-        if event == "c_call" and self._write is not None:
+        if event == "c_call" and self._write is not None and frame.f_code is not KillSwitch.record.__code__:
             call = io_call(function)
             if call:
                 self._write = self._write._replace(number=self._write.number + 1)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from dotflow.abc.storage import Storage
-from dotflow.core.context import is_of_actions
 from dotflow.core.failure import name_of
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
+from dotflow.engine.unsaved import NOT_NEEDED
 from dotflow.testing.crash.instrumented import InstrumentedHistory, InstrumentedStorage
 from dotflow.testing.crash.kill_points import KillPoint, KillSwitch
 
@@ -46,7 +46,8 @@ class RunResult:
     values: list[Any]  # that they returned
     statuses: list[list[str]]  # of each task and its items
     incomplete: list[str]  # a text for each task that did not end as it should: its status and errors
-    unsettled: set[int]  # the tasks that every resume runs again, since another one has failed or cleans up
+    left_out: set[int]  # the tasks without checkpoints that no other one needs, and the cleanups that need them
+    is_saved: bool  # whether a task completed whose value is to be saved
     storage: str  # the name of its type
     kill_points: list[KillPoint]  # that the run passed
     modules: list[str]  # that were imported by its end
@@ -71,7 +72,8 @@ def run_trial(pipeline: Pipeline, options: TrialOptions, journal: Path) -> RunRe
     config.history = InstrumentedHistory(config.history, switch)
     if type(config.log).__module__ == DEFAULT_LOG and not config.log.is_silent:
         config.log = type(config.log)("WARNING", "console").without_console()  # its reports stay
-    workflow.start(resume=options.resume, **pipeline.arguments).wait()
+    # A fresh run makes cached values anew, so that it is killed in their writes, too.
+    workflow.start(resume=options.resume, **{"cache": options.resume, **pipeline.arguments}).wait()
     tasks = workflow.result_task()
     return RunResult(
         workflow_id=workflow.workflow_id,
@@ -79,7 +81,8 @@ def run_trial(pipeline: Pipeline, options: TrialOptions, journal: Path) -> RunRe
         values=workflow.result_storage(),
         statuses=[[str(each.status) for each in (task, *task.items)] for task in tasks],
         incomplete=[_describe(task) for task in tasks if not _is_complete(task, pipeline.arguments)],
-        unsettled=_unsettled(tasks),
+        left_out=_left_out(tasks),
+        is_saved=any(map(_is_saved, tasks)),
         storage=type(storage).__name__,
         kill_points=switch.passed,
         modules=list(sys.modules),
@@ -114,23 +117,19 @@ def _is_complete(task: Task, arguments: Mapping[str, Any]) -> bool:
     return task.status in (COMPLETED, TypeStatus.SKIPPED)
 
 
-def _unsettled(tasks: Sequence[Task]) -> set[int]:
-    """Returns the tasks that take a value from one that every resume runs again."""
-    again: set[int] = set()
-    unsettled: set[int] = set()
+def _left_out(tasks: Sequence[Task]) -> set[int]:
+    """Returns the tasks that a resume does not need, and the cleanups that it skips since they need those."""
+    left_out: set[int] = set()
     for task in tasks:
-        sources: set[int] = set()
-        if task.links is not None:
-            lists = {each.source for each in task.links.each if isinstance(each.source, int)}
-            sources = task.links.whole_value_sources() | {one for one in lists if not tasks[one].is_mapped}
-        if is_of_actions(task.current_context.storage) or "previous_context" in task.step.context_params:
-            sources |= set(range(task.task_id))
-        if sources & again:
-            unsettled.add(task.task_id)
-        has_failed = task.status is TypeStatus.FAILED or any(item.status is not COMPLETED for item in task.items)
-        if sources & again or has_failed or (task.links is not None and task.links.always):
-            again.add(task.task_id)
-    return unsettled
+        needs = task.links.sources() if task.links is not None and task.links.always else []
+        if task.status is TypeStatus.SKIPPED and (task.reason == NOT_NEEDED or not left_out.isdisjoint(needs)):
+            left_out.add(task.task_id)
+    return left_out
+
+
+def _is_saved(task: Task) -> bool:
+    is_cleanup = task.links is not None and task.links.always
+    return task.status is COMPLETED and task.step.checkpoint and not is_cleanup
 
 
 def _describe(task: Task) -> str:

@@ -6,7 +6,8 @@ from typing import Final
 from dotflow.core.text import shorten
 from dotflow.testing.contracts.equality import difference
 from dotflow.testing.crash.harness import Harness, TrialOutcome
-from dotflow.testing.crash.kill_points import AFTER, BEFORE, StepId
+from dotflow.testing.crash.kill_points import AFTER, BEFORE
+from dotflow.testing.crash.ledger import Findings, Ledger, Name
 from dotflow.testing.crash.trial import RunResult, TrialOptions
 
 DETERMINISTIC: Final = (
@@ -15,6 +16,8 @@ DETERMINISTIC: Final = (
 )
 
 MAX_ITEMS: Final = 10  # items of one task that a message names
+
+AFTER_UNDISTURBED: Final = "Resumed after an undisturbed run"
 
 #: Runs in which a kill point may be reached: with parallel tasks it may depend on which one is first.
 MAX_TRIES: Final = 3
@@ -28,7 +31,7 @@ class CrashReport:
         crashes: How often it was killed.
         boundaries: How many of these kills were between two operations, not inside of one.
         resumes: How often it was resumed afterwards.
-        reruns: How many steps ran again in total, because the kill came before their checkpoint was written.
+        reruns: How many steps ran again in total, because they had no checkpoint that counts.
         missed: How many kill points were not reached again, because the run took another way.
     """
 
@@ -43,7 +46,7 @@ class CrashReport:
         return (
             f"survived {self.crashes} crashes, {self.boundaries} between two operations and "
             f"{self.crashes - self.boundaries} inside of writes; in {self.resumes} resumes {self.reruns} "
-            f"steps ran again, none of which was finished{missed}"
+            f"steps ran again, none of which had a checkpoint that counts{missed}"
         )
 
 
@@ -52,34 +55,39 @@ def verify(harness: Harness) -> CrashReport:
 
     Raises AssertionError at the first thing that is not as promised.
     """
+    ledger = Ledger()
     first = harness.run(TrialOptions())
     expected = _completed(first, "An undisturbed run")
+    posted = ledger.follow(first.operations).posted
     harness.preload(expected.modules)
     options = TrialOptions(workflow_id=expected.workflow_id)
     resume = replace(options, resume=True)
-    _check_stored(first, harness.run(resume), expected)
-    second = _completed(harness.run(options), "A second undisturbed run")
+    _check_stored(posted, harness.run(resume), expected, ledger)
+    repeated = harness.run(options)
+    second = _completed(repeated, "A second undisturbed run")
+    ledger.follow(repeated.operations)
     differences = _differences(expected, second)
     if differences:
         raise AssertionError(f"Two undisturbed runs differ:\n{differences}\n{DETERMINISTIC}")
     crashes = boundaries = reruns = missed = 0
     for point in second.kill_points:
-        crash = _crash(harness, replace(options, kill_at=point))
+        crash = _crash(harness, replace(options, kill_at=point), ledger)
         if crash is None:
             missed += 1
             continue
         resumed = harness.run(resume)
-        _check_resumed(crash, resumed, expected, first.began, f"Killed {point}, then resumed")
+        _check_resumed(resumed, expected, ledger, f"Killed {point}, then resumed")
         crashes += 1
         boundaries += point.number in (BEFORE, AFTER)
         reruns += len(crash.began & resumed.began)
     return CrashReport(crashes=crashes, boundaries=boundaries, resumes=crashes, reruns=reruns, missed=missed)
 
 
-def _crash(harness: Harness, options: TrialOptions) -> TrialOutcome | None:
+def _crash(harness: Harness, options: TrialOptions, ledger: Ledger) -> TrialOutcome | None:
     """Returns a trial that was killed at its kill point; None if it does not get there again."""
     for _ in range(MAX_TRIES):
         outcome = harness.run(options)
+        ledger.follow(outcome.operations)
         if outcome.killed:
             return outcome
         _completed(outcome, f"A run that was to be killed {options.kill_at}")
@@ -96,61 +104,78 @@ def _completed(outcome: TrialOutcome, trial: str) -> RunResult:
     return result
 
 
-def _check_stored(first: TrialOutcome, resumed: TrialOutcome, expected: RunResult) -> None:
+def _check_stored(posted: set[Name], resumed: TrialOutcome, expected: RunResult, ledger: Ledger) -> None:
     """Checks that another process finds what an undisturbed run has posted."""
     storage = expected.storage
-    if not first.posted:
+    if expected.is_saved and not posted:
         raise AssertionError(
             f"An undisturbed run posted nothing to the storage ({storage}). If build_workflow takes the storage, it "
             f"has to put it into the workflow's Config: DotFlow(Config(storage=storage))."
         )
-    if resumed.result is not None and first.posted <= resumed.began:
+    result = _completed(resumed, AFTER_UNDISTURBED)
+    findings = ledger.follow(resumed.operations)
+    if posted and posted <= findings.lost:
         raise AssertionError(
             f"{storage} keeps nothing beyond its process: another process, which resumed the workflow after an "
-            f"undisturbed run, found none of its {len(first.posted)} checkpoints. Use a storage that does, such as "
+            f"undisturbed run, found none of its {len(posted)} checkpoints. Use a storage that does, such as "
             f"StorageFile, and open the same path or address in every process."
         )
-    _check_resumed(first, resumed, expected, first.began, "Resumed after an undisturbed run")
+    _check_findings(findings, resumed, result, expected, AFTER_UNDISTURBED)
 
 
-def _check_resumed(
-    before: TrialOutcome, resumed: TrialOutcome, expected: RunResult, ran: set[StepId], trial: str
-) -> None:
+def _check_resumed(resumed: TrialOutcome, expected: RunResult, ledger: Ledger, trial: str) -> None:
     """Checks that a resumed run completes with the same result, and runs again what was not finished, no more.
 
     Args:
-        before: The trial before it.
         resumed: The resumed run.
         expected: The result of an undisturbed run.
-        ran: The tasks and items that ran in it.
+        ledger: What the storage has to return.
         trial: What was done, for readers.
     """
     result = _completed(resumed, trial)
-    again = {step for step in before.posted & resumed.began if step[0] not in result.unsettled}
+    _check_findings(ledger.follow(resumed.operations), resumed, result, expected, trial)
+
+
+def _check_findings(
+    findings: Findings, resumed: TrialOutcome, result: RunResult, expected: RunResult, trial: str
+) -> None:
+    storage = result.storage
+    if findings.lost:
+        raise AssertionError(
+            f"{trial}: {_list(findings.lost, expected)} was not found, though post() had returned. {storage} lost the "
+            f"checkpoint, or get() and contains() don't find it."
+        )
+    if findings.stale:
+        raise AssertionError(
+            f"{trial}: {_list(findings.stale, expected)} was found, though start() had deleted the checkpoint and no "
+            f"new one was written. {storage} still had it after delete() or clear() had returned."
+        )
+    if findings.altered:
+        raise AssertionError(
+            f"{trial}: {_list(findings.altered, expected)} was found, but not as the last post() saved it. {storage} "
+            f"returned an older checkpoint, or changed its inputs."
+        )
+    again = findings.valid & resumed.began
     if again:
         raise AssertionError(
-            f"{trial}: {_task_list(again, expected)} ran again, though post() had returned. "
-            f"{result.storage} lost the checkpoint, or get() and contains() don't find it."
-        )
-    void = ran - resumed.began - before.posting
-    if before.started and void:
-        raise AssertionError(
-            f"{trial}: {_task_list(void, expected)} did not run, though start() had deleted the older checkpoint and "
-            f"no new one was written. {result.storage} still had it after delete() or clear() had returned."
+            f"{trial}: {_list(again, expected)} ran again, though {storage} had the checkpoint and the run did not "
+            f"delete it. That is an error of dotflow: please report it."
         )
     differences = _differences(expected, result, resumed)
     if differences:
         raise AssertionError(f"{trial}: the result differs from that of an undisturbed run.\n{differences}")
 
 
-def _task_list(steps: set[StepId], expected: RunResult) -> str:
-    """Returns the names of tasks, and of the items of each mapped task."""
+def _list(names: set[Name], expected: RunResult) -> str:
+    """Returns the names of tasks, of the items of each mapped task, and of other values."""
+    steps = {name for name in names if not isinstance(name, str)}
     parts = []
     for task_id in sorted({task_id for task_id, _ in steps}):
         items = sorted(item for step, item in steps if step == task_id and item is not None)
         some = ", ".join(map(str, items[:MAX_ITEMS])) + (", ..." if len(items) > MAX_ITEMS else "")
         name = f"task {task_id} ({expected.names[task_id]})"
         parts.append(f"{'items' if len(items) > 1 else 'item'} {some} of {name}" if items else name)
+    parts += [f"the value under the key {name!r}" for name in sorted(name for name in names if isinstance(name, str))]
     return ", ".join(parts)
 
 
@@ -160,11 +185,11 @@ def _differences(expected: RunResult, result: RunResult, resumed: TrialOutcome |
         return f"the steps were {expected.names}, and are {result.names} now"
     lines = []
     for task_id, statuses in enumerate(zip(expected.statuses, result.statuses, strict=True)):
-        if statuses[0] != statuses[1]:
+        if statuses[0] != statuses[1] and task_id not in result.left_out:
             name = f"task {task_id} ({expected.names[task_id]})"
             lines.append(f"{name}: expected {shorten(repr(statuses[0]))}, came {shorten(repr(statuses[1]))}")
     for task_id, values in enumerate(zip(expected.values, result.values, strict=True)):
-        text = difference(*values, moments=False)
+        text = "" if task_id in result.left_out else difference(*values, moments=False)
         if text and resumed is not None:
             has_run = any(step[0] == task_id for step in resumed.began)
             text += f". {DETERMINISTIC if has_run else f'It was restored from {result.storage}.'}"
