@@ -24,6 +24,7 @@ import pytest
 from dotflow import Config, Context, DotFlow, Task, action
 from dotflow.abc.storage import Storage
 from dotflow.core import events
+from dotflow.engine.earlier_runs import EarlierRuns
 from dotflow.errors import InvalidArgument
 from dotflow.providers import ExecutorThread, LogDefault, StorageDefault, StorageFile, StorageSQLite
 from dotflow.testing import CrashReport, assert_survives_crashes
@@ -285,6 +286,57 @@ def grouped(storage: Storage) -> DotFlow:
     return workflow
 
 
+@action(checkpoint=False)
+def cluster() -> list[int]:
+    return [4, 2]
+
+
+@action
+def train(cluster: list[int], data: str = "sales") -> str:
+    return f"model of {data}"
+
+
+@action
+def shut_down(cluster: list[int]) -> None: ...
+
+
+@action(cache=True)
+def answer() -> int:
+    return 42
+
+
+@action(checkpoint=False)
+def print_it() -> None: ...
+
+
+def without_cluster(storage: Storage) -> DotFlow:
+    """A resume does not need the cluster if the model is there, and so does not shut it down."""
+    workflow = DotFlow(Config(storage=storage), workflow_id="cluster")
+    workflow.task.add([cluster, train]).add(shut_down, always=True)
+    return workflow
+
+
+def cached(storage: Storage) -> DotFlow:
+    """A resume takes the value from the cache."""
+    workflow = DotFlow(Config(storage=storage), workflow_id="cached")
+    workflow.task.add(answer)
+    return workflow
+
+
+def unsaved_list(storage: Storage) -> DotFlow:
+    """A resume knows the items only in the run, and so makes the sum again."""
+    workflow = DotFlow(Config(storage=storage), workflow_id="list")
+    workflow.task.add(cluster).add(fetch, each=cluster).add(parse, each=fetch).add(summary)
+    return workflow
+
+
+def unsaved(storage: Storage) -> DotFlow:
+    """A resume restores nothing."""
+    workflow = DotFlow(Config(storage=storage), workflow_id="unsaved")
+    workflow.task.add(print_it)
+    return workflow
+
+
 LINKED = {"maps": mapped, "branches": branched, "failing items": failing, "groups": grouped}
 
 
@@ -350,6 +402,28 @@ def test_no_item_is_lost(build: str, mode: str, name: str, tmp_path: Path) -> No
     report = assert_survives_crashes(LINKED[build], MAKERS[name](tmp_path), mode=mode, **arguments)
 
     assert report.crashes == report.resumes > 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("build", "mode"),
+    [
+        (without_cluster, "parallel"),
+        (cached, "sequential"),
+        (unsaved, "sequential"),
+        (unsaved_list, "sequential"),
+        pytest.param(without_cluster, "sequential", marks=pytest.mark.exhaustive),
+        pytest.param(cached, "parallel", marks=pytest.mark.exhaustive),
+        pytest.param(unsaved_list, "parallel", marks=pytest.mark.exhaustive),
+    ],
+)
+def test_what_a_resume_decides_is_no_fault_of_the_storage(
+    build: Callable[[Storage], DotFlow], mode: str, tmp_path: Path
+) -> None:
+    """It may leave a step out, take a cached value, or make a value anew though its checkpoint is there."""
+    report = assert_survives_crashes(build, MAKERS["StorageFile"](tmp_path), mode=mode)
+
+    assert report.crashes == report.resumes >= 5
     assert report.missed == 0 or mode == "parallel"  # where other tasks are under way each time
 
 
@@ -536,6 +610,100 @@ def test_a_storage_that_loses_items(tmp_path: Path) -> None:
     message = failure_of(mapped, LosesItems(tmp_path))
 
     assert "items 1, 2, 3, 4, 5 of task 1 (fetch), items 1, 2, 3, 4, 5 of task 2 (parse), the value under" in message
+
+
+class LosesCachedValues(ThreeMethods):
+    """Keeps the checkpoints alone."""
+
+    def post(self, key: str, context: Context) -> None:
+        if not key.startswith("@cache/"):
+            super().post(key, context)
+
+
+def test_a_storage_that_loses_cached_values(tmp_path: Path) -> None:
+    """The step would run again, and no value would differ."""
+    told = failure_of(cached, LosesCachedValues(tmp_path))
+
+    assert "the value under the key '@cache/" in told
+    assert "LosesCachedValues lost the checkpoint" in told
+
+
+class ClearsNothing(ThreeMethods):
+    """Returns before it has cleared."""
+
+    def clear(self, workflow_id: str) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("build", [in_order, mapped, without_cluster, unsaved_list])
+def test_a_storage_that_clears_nothing(build: Callable[..., DotFlow], tmp_path: Path) -> None:
+    """Values of an older run would count as those of the new one."""
+    told = failure_of(build, ClearsNothing(tmp_path))
+
+    assert told.startswith("Killed after clear() at the start, then resumed: ")
+    assert "ClearsNothing still had it" in told
+
+
+class KeepsTheFirst(ThreeMethods):
+    """Replaces nothing, and deletes nothing."""
+
+    def post(self, key: str, context: Context) -> None:
+        if not self.contains(key):
+            super().post(key, context)
+
+    def clear(self, workflow_id: str) -> bool:
+        for path in self.folder.iterdir():
+            path.rename(path.with_suffix(".old"))
+        return True
+
+    def get(self, key: str) -> Context:
+        old = self.place(key).with_suffix(".old")
+        return self.load(old.read_bytes()) if self.place(key).exists() and old.exists() else super().get(key)
+
+
+class ChangesInputs(ThreeMethods):
+    """Returns values as if they were made from others."""
+
+    def get(self, key: str) -> Context:
+        context = super().get(key)
+        if context.inputs is not None:
+            context.inputs = context.inputs._replace(initial="other")
+        return context
+
+
+@pytest.mark.parametrize("kind", [KeepsTheFirst, ChangesInputs])
+@pytest.mark.parametrize("build", [in_order, unsaved_list])
+def test_a_storage_that_returns_another_checkpoint(
+    build: Callable[..., DotFlow], kind: type[ThreeMethods], tmp_path: Path
+) -> None:
+    """An older one, or one whose inputs are not those that it was given."""
+    told = failure_of(build, kind(tmp_path))
+
+    assert "was found, but not as the last post() saved it" in told
+    assert f"{kind.__name__} returned an older checkpoint, or changed its inputs" in told
+
+
+def test_a_run_that_makes_a_finished_value_again(tmp_path: Path) -> None:
+    """That would be a fault of dotflow, and no storage is blamed."""
+
+    def build(storage: Storage) -> DotFlow:
+        decide = EarlierRuns.decide
+
+        def forget_one(self: EarlierRuns) -> Any:
+            restoration = decide(self)
+            if restoration is not None:
+                restoration.restored.pop(0, None)
+            return restoration
+
+        EarlierRuns.decide = forget_one  # type: ignore[method-assign]  # in a process of the trial's own
+        workflow = DotFlow(Config(storage=storage), workflow_id="again")
+        workflow.task.add([nothing, total])
+        return workflow
+
+    told = failure_of(build, MAKERS["StorageFile"](tmp_path))
+
+    assert "task 0 (nothing) ran again, though StorageFile had the checkpoint and the run did not delete it" in told
+    assert "an error of dotflow" in told
 
 
 def test_a_storage_that_loses_none(tmp_path: Path) -> None:
