@@ -26,7 +26,7 @@ def build_workflow() -> DotFlow:
 def test_orders_survive_crashes() -> None:
     with tempfile.TemporaryDirectory() as folder:
         report = assert_survives_crashes(build_workflow, storage=StorageFile(path=folder))
-    print(report)  # survived ... crashes, ... none of which was finished
+    print(report)  # survived ... crashes, ... none of which had a checkpoint that counts
 
 
 if __name__ == "__main__":
