@@ -7,7 +7,7 @@ asks for it.
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.call import Call
@@ -86,6 +86,10 @@ class TaskFailed(NamedTuple):
     tick: float
     item: int | None = None
     usage: Usage | None = None
+
+
+#: The reason of a task without a checkpoint that a resume leaves out.
+NOT_NEEDED: Final = "no task that runs needs it"
 
 
 class TaskSkipped(NamedTuple):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dotflow.abc.storage import Storage, key_of
 from dotflow.core.context import Context
-from dotflow.core.events import TaskSkipped
+from dotflow.core.events import NOT_NEEDED, TaskSkipped
 from dotflow.core.linked_task import LinkedTask
 from dotflow.core.links import TRUE, Condition, Links
 from dotflow.core.masks import NO_MASKS, Masks
@@ -23,7 +23,6 @@ from dotflow.engine.maps import lists_of, make_items
 from dotflow.engine.options import RunOptions, rerun_ids
 from dotflow.engine.plan import Plan
 from dotflow.engine.restoring import TAKES, Restoration
-from dotflow.engine.unsaved import NOT_NEEDED
 from dotflow.engine.verdict import MAX_SHOWN, Skip, decide, unmet_need
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 
 from dotflow import clock
 from dotflow.core.context import Context
-from dotflow.core.events import TaskFailed, TaskRestored, TaskSkipped
+from dotflow.core.events import NOT_NEEDED, TaskFailed, TaskRestored, TaskSkipped
 from dotflow.core.failure import Failure
 from dotflow.core.linked_task import LinkedTask
 from dotflow.core.params import Params
@@ -20,7 +20,6 @@ from dotflow.engine.lifecycle import Fallback, TaskFlow, new, task_flow
 from dotflow.engine.open_maps import Loop, OpenMaps
 from dotflow.engine.plan import Plan
 from dotflow.engine.ready import Ready
-from dotflow.engine.unsaved import NOT_NEEDED
 from dotflow.engine.verdict import Arguments, Skip, arguments, decide, unmet_need
 
 

@@ -6,8 +6,6 @@ from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.restoring import digest_of
 
-NOT_NEEDED = "no task that runs needs it"
-
 
 def stable_run(initial: str, tokens: Mapping[str, str]) -> str:
     """Returns what stands for the run that made an unsaved value: the same text as long as its inputs are the same.

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from dotflow.abc.storage import Storage
+from dotflow.core.events import NOT_NEEDED
 from dotflow.core.failure import name_of
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine.unsaved import NOT_NEEDED
 from dotflow.testing.crash.instrumented import InstrumentedHistory, InstrumentedStorage
 from dotflow.testing.crash.kill_points import KillPoint, KillSwitch
 
