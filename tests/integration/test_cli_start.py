@@ -51,6 +51,10 @@ def stubborn():
 def silent():
     return [3, 5, 8]
 
+@action(resources={"GPU": 1})
+def train():
+    note("train")
+
 def notify(task):
     print("notified of", task.name, task.status)
 
@@ -220,6 +224,7 @@ class TestErrors:
             (["--workflow", "jobs:build", "more"], "Unexpected argument 'more'"),
             (["--step", "jobs.load", "--path", "x"], "Add --storage file or sqlite"),
             (["--step", "jobs.load", "--resume"], "--storage file"),
+            (["--step", "jobs.train"], "step 'train' needs {'GPU': 1}, and a run without an executor offers none. Use"),
         ],
     )
     def test_each_is_one_line_with_a_remedy(

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from dotflow.core.task import Task
 from dotflow.core.types import TypeStatus
 from dotflow.errors import ClusterError
 from dotflow.providers import ExecutorDask, StorageDefault, StorageFile
+from dotflow.providers.executors.cluster.session import ClusterSession
 from dotflow.providers.executors.ray import connection as ray_connection
 from tests.clusters.dask import DaskProcesses
 from tests.clusters.ray import RayProcesses
@@ -721,6 +722,35 @@ def node() -> Callable[[], int]:
         return int(psutil.Process().parent().parent().parent().pid)
 
     return nodes_pid
+
+
+class TestAFailure:
+    def test_what_was_ready_and_has_room_begins(
+        self, executor: Executor, make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Though no worker was up for it: Dask takes one step for each thread and one beyond, Ray one for each CPU."""
+        failed, begun = threading.Event(), [0]
+        make_room = ClusterSession.make_room
+
+        def make_room_late(session: ClusterSession, pool: Hashable, lane: int, waiting: int) -> bool:
+            room = (failed.is_set() or not begun[0]) and make_room(session, pool, lane, waiting)
+            begun[0] += room
+            return room
+
+        monkeypatch.setattr(ClusterSession, "make_room", make_room_late)
+        workflow = make_workflow(executor=executor)
+        workflow.task.add(action(lambda: 1 / 0), callback=lambda task: failed.set())
+        workflow.task.add([action(lambda: 1)] * 9)
+        run = workflow.start(mode="parallel")
+
+        if isinstance(executor, ExecutorDask):
+            places = 5
+        else:
+            import ray
+
+            places = int(ray.cluster_resources()["CPU"])
+        statuses = [task.status for task in run.tasks]
+        assert statuses == [FAILED, *[COMPLETED] * (places - 1), *[NOT_STARTED] * (10 - places)]
 
 
 class TestAdaptive:

@@ -23,6 +23,7 @@ from dotflow.abc.tracer import Tracer
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.run import Run
 from dotflow.errors import CheckpointMismatch
+from dotflow.processes.scaling import DEFAULT_WORKERS
 from dotflow.processes.session import ProcessSession
 from dotflow.providers import ExecutorAsync, ExecutorProcess, ExecutorThread, LogDefault, StorageDefault
 from dotflow.providers.executors.async_ import AsyncSession
@@ -810,7 +811,7 @@ def test_of_101_tasks_few_run_after_the_first_one_failed(
     run = workflow.start(mode="parallel")
 
     ran = {int(path.name) for path in tmp_path.iterdir() if path.name != "failed"}
-    assert ran == set(range(1, workers or 32))
+    assert ran == set(range(1, workers or DEFAULT_WORKERS))
     assert run.tasks[0].status == "Failed"
     assert {task.task_id for task in run.tasks if task.status == "Completed"} == ran
     assert {str(task.status) for task in run.tasks if task.task_id not in {0, *ran}} == {"Not started"}

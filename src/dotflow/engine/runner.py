@@ -233,7 +233,7 @@ class Runner:
             self._places = self._count_places()
             if self._graph is not None:
                 self._graph.maps.stop()
-        if at_once:
+        if at_once and self._places:
             self._places = {}
         self._ready.drop_new(self._has_place)
 
