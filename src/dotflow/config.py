@@ -113,9 +113,9 @@ class Config:
         executor = self.executor
         if executor is not None and executor.offers_resources:
             return
-        steps = dict.fromkeys(
-            step for task in tasks for step in (task.step, task.links and task.links.fallback) if step
-        )
+        steps = dict.fromkeys([task.step for task in tasks])  # there may be a hundred thousand tasks of one step
+        links = [task.links for task in tasks if task.links is not None]
+        steps.update({each.fallback: None for each in links if each.fallback is not None})
         needs = [(part.name, dict(part.resources)) for step in steps for part in parts_of(step) if part.resources]
         if needs:
             name = "a run without an executor" if executor is None else type(executor).__name__
