@@ -22,14 +22,17 @@ class DaskProcesses:
     Args:
         workers: How many workers.
         threads: How many threads each of them has.
+        certificate: A file with a certificate and its key, which all ends must show; None for no encryption.
     """
 
-    def __init__(self, workers: int = 2, threads: int = 2) -> None:
+    def __init__(self, workers: int = 2, threads: int = 2, certificate: Path | None = None) -> None:
+        self._tls = [f"--tls-{part}={certificate}" for part in ("ca-file", "cert", "key") if certificate]
         self._folder = tempfile.TemporaryDirectory(prefix="dotflow-dask-")
         self._file = Path(self._folder.name) / "scheduler.json"
         self._processes: list[subprocess.Popen[bytes]] = []
         self._threads = threads
-        self.scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", "0")
+        host = "tls://127.0.0.1" if certificate else "127.0.0.1"
+        self.scheduler = self._start("scheduler", "--host", host, "--port", "0")
         until = time.monotonic() + 20
         while not self._file.exists() or not self._file.read_text().endswith("}"):
             assert self.scheduler.poll() is None, "the scheduler did not start"
@@ -46,7 +49,7 @@ class DaskProcesses:
 
     def _start(self, part: str, *words: str, **environment: str) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dask", part, "--scheduler-file", str(self._file), "--no-dashboard", *words],
+            [sys.executable, "-m", "dask", part, "--scheduler-file", str(self._file), "--no-dashboard", *self._tls, *words],
             env={**os.environ, **QUIET, **environment},
             cwd=self._folder.name,
         )

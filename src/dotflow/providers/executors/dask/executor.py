@@ -23,7 +23,8 @@ class ExecutorDask(Executor):
         address_or_client: The scheduler's address, such as "tcp://10.0.0.5:8786", or a `distributed.Client`, which
             stays open. The default is Dask's setting `scheduler-address`, which DASK_SCHEDULER_ADDRESS sets, else a
             cluster in this process with one thread for each core.
-        **options: Options of `distributed.Client`, such as `security` and `timeout` (seconds to reach the scheduler).
+        **options: Options of `distributed.Client`, such as `timeout` (seconds to reach the scheduler) and `security`, the
+            certificate for a scheduler with a tls:// address. Without TLS, all who reach the scheduler can run code.
 
     Raises:
         ImportError: Dask's distributed is not installed.
@@ -70,12 +71,23 @@ class ExecutorDask(Executor):
         here = {} if address else {"processes": False, "dashboard_address": "127.0.0.1:0"}
         try:
             if address:  # raises ValueError; a Client with a bad address would keep the interpreter from ending
-                get_backend(parse_address(address)[0])
+                scheme = parse_address(address)[0]
+                get_backend(scheme)
+                if scheme == "tls" and not self._has_certificate():
+                    hint = "Pass security=distributed.Security(...) with the files of a certificate."
+                    raise ClusterError(name, "can't be reached: it needs a certificate", hint)
             client = Client(address, **{"set_as_default": False, "name": "dotflow", **here, **self.options})
         except (OSError, ValueError) as error:
             hint = "Check that it runs, and that this machine can reach it; timeout=... sets how long to wait."
             raise ClusterError(name, f"can't be reached: {describe_error(error)}", hint) from error
         return DaskSession(client, report, is_ours=True)
+
+    def _has_certificate(self) -> bool:
+        """Returns whether `security`, or Dask's own settings, name the files of a certificate."""
+        from distributed import Security
+
+        security = self.options.get("security") or Security()  # True: Dask makes a temporary one
+        return security is True or security.get_connection_args("client")["ssl_context"] is not None
 
     def _scheduler(self) -> str | None:
         """Returns the scheduler's address; None if a new cluster is needed."""
