@@ -35,7 +35,7 @@ help:  ## List the targets
 demo: .venv/demo/.ready  ## Run the weather pipeline of examples/
 	@.venv/demo/bin/python examples/weather/pipeline.py
 
-check: .venv/check/.ready  ## Lint, format, types and the unit tests: under a minute
+check: .venv/check/.ready  ## Lint, format, types, workflows and the unit tests: under a minute
 	$(heading) 'ruff check'
 	@.venv/check/bin/ruff check
 	$(heading) 'ruff format'
@@ -44,6 +44,8 @@ check: .venv/check/.ready  ## Lint, format, types and the unit tests: under a mi
 	@.venv/check/bin/mypy --strict
 	$(heading) 'pyright, strict'
 	@.venv/check/bin/basedpyright --pythonpath .venv/check/bin/python
+	$(heading) 'zizmor, on the workflows of the forge'
+	@test ! -d .github || .venv/check/bin/zizmor --offline --quiet .github
 	$(heading) 'changelog fragments'
 	@draft=$$(.venv/check/bin/towncrier build --draft 2>&1) || { echo "$$draft"; exit 1; }
 	$(heading) 'unit tests'
@@ -79,7 +81,7 @@ test-3.%: .venv/3.%/.ready
 
 test-newest: .venv/$(newest)/.ready
 	$(heading) 'Python $(newest): every test but the units'
-	@$(call pytest,$(newest)) tests/contract tests/integration tests/acceptance -m 'not clusters' -n 3 --dist loadgroup
+	@$(call pytest,$(newest)) tests/contract tests/integration tests/acceptance tests/security -m 'not clusters' -n 3 --dist loadgroup
 
 # Storages, servers, documents and the graph are the same on every Python.
 WHOLE_RUNS = $(patsubst %,tests/integration/test_%.py,runs processes timeouts signals)
@@ -113,7 +115,7 @@ test-dask: .venv/$(newest)/.ready
 	@.venv/$(newest)/bin/pytest --no-header $(ON_CLUSTERS) --cluster dask --timeout 120
 test-ray: .venv/$(PYTHON)/.ready
 	$(heading) 'Python $(PYTHON): on a Ray cluster'
-	@.venv/$(PYTHON)/bin/pytest --no-header tests/contract tests/integration -m clusters -k 'not dask and not Dask'
+	@.venv/$(PYTHON)/bin/pytest --no-header tests/contract tests/integration tests/security -m clusters -k 'not dask and not Dask'
 	@.venv/$(PYTHON)/bin/pytest --no-header $(ON_CLUSTERS) --cluster ray --timeout 120
 
 dist: .venv/check/.ready  ## Build the wheel and the sdist into dist/, and check them
