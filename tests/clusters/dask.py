@@ -49,7 +49,7 @@ class DaskProcesses:
 
     def _start(self, part: str, *words: str, **environment: str) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dask", part, "--scheduler-file", str(self._file), "--no-dashboard", *self._tls, *words],
+            [sys.executable, "-mdask", part, f"--scheduler-file={self._file}", "--no-dashboard", *self._tls, *words],
             env={**os.environ, **QUIET, **environment},
             cwd=self._folder.name,
         )

@@ -23,8 +23,8 @@ class ExecutorDask(Executor):
         address_or_client: The scheduler's address, such as "tcp://10.0.0.5:8786", or a `distributed.Client`, which
             stays open. The default is Dask's setting `scheduler-address`, which DASK_SCHEDULER_ADDRESS sets, else a
             cluster in this process with one thread for each core.
-        **options: Options of `distributed.Client`, such as `timeout` (seconds to reach the scheduler) and `security`, the
-            certificate for a scheduler with a tls:// address. Without TLS, all who reach the scheduler can run code.
+        **options: Options of `distributed.Client`, such as `timeout` (seconds to reach the scheduler) and `security`
+            (the certificate for a tls:// address). Without TLS, all who reach the scheduler can run code.
 
     Raises:
         ImportError: Dask's distributed is not installed.
