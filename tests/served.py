@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from dotflow.ui.server import DISPLAYS
 
@@ -25,6 +26,24 @@ def serving(path: Path, *arguments: str, **variables: str) -> Iterator[tuple[sub
     finally:
         process.kill()
         process.communicate()
+
+
+def make_browser(folder: Path) -> tuple[Path, dict[str, str]]:
+    """Makes a program that writes its arguments into a pipe, and a home folder.
+
+    Returns the pipe, and the variables with which `serving` opens that browser.
+    """
+    pipe, program, home = folder / "pipe", folder / "browser", folder / "home"
+    os.mkfifo(pipe)
+    program.write_text(f"#!/bin/sh\nprintf %s \"$*\" > '{pipe}'\n")
+    program.chmod(0o700)
+    home.mkdir()
+    return pipe, {"BROWSER": str(program), "HOME": str(home)}
+
+
+def path_of(address: str) -> Path:
+    """Returns the path of a file: address."""
+    return Path(url2pathname(address.removeprefix("file://")))
 
 
 def get(address: str, path: str, **headers: str) -> tuple[int, dict[str, str], str]:

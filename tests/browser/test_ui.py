@@ -20,7 +20,7 @@ from tests.browser import reports
 from tests.browser.conftest import OpenPage, violations
 from tests.browser.site import Site, fill
 from tests.histories import begin, quick, write
-from tests.served import serving
+from tests.served import make_browser, path_of, serving
 
 FAILED = "Failed to load resource"  # Chromium's own message about a response that is an error
 POLL = 1000  # milliseconds between two requests of a page
@@ -401,6 +401,20 @@ def test_the_token_lets_in(history: HistorySQLite, open_page: OpenPage) -> None:
         assert (cookie["value"], cookie["httpOnly"], cookie["sameSite"]) == (token, True, "Strict")
         for each in (page, elsewhere):
             each.goto("about:blank")  # before the server ends
+
+
+def test_the_page_that_a_browser_is_opened_with_lets_in(
+    history: HistorySQLite, open_page: OpenPage, tmp_path: Path
+) -> None:
+    """It is a file, which leads to the clean address."""
+    quick(history).start()
+    pipe, variables = make_browser(tmp_path)
+    with serving(history.path, "--port", "0", **variables) as (_, line):
+        page = open_page(path_of(pipe.read_text()), offline=False)
+
+        expect(page.locator(".run")).to_have_count(1)
+        expect(page).to_have_url(line.partition("?")[0])
+        page.goto("about:blank")  # before the server ends
 
 
 # For everyone

@@ -1,10 +1,13 @@
 """`dotflow ui`: a server on this computer, its address, and its end."""
 
 import contextlib
+import errno
+import queue
 import re
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -158,24 +161,52 @@ def test_a_host_for_others_gets_a_warning(printed: Any, host: str, name: str) ->
     assert ("Other computers can reach 0.0.0.0" in err) == (host == "0.0.0.0")
 
 
-def test_a_browser_is_opened(printed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With an address of its own; none without a display, or with --no-browser."""
-    opened: list[str] = []
-    monkeypatch.setattr("webbrowser.open", opened.append)
-    monkeypatch.setattr("threading.Thread", lambda target, args, daemon: _Now(target, args))
+def test_a_browser_is_opened(printed: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With a page that leads to the address; none without a display, or with --no-browser."""
+    opened: queue.Queue[str] = queue.Queue()
+    monkeypatch.setattr("webbrowser.open", opened.put)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
 
     printed("--port", "0")
     monkeypatch.setenv("DISPLAY", ":0")
     printed("--port", "0", "--no-browser")
-    _, out, _ = printed("--port", "0")
+    printed("--port", "0")
 
-    assert [address.partition("=")[0] for address in opened] == [out.partition("=")[0]]
-    assert opened[0] != out.strip()
+    assert opened.get().startswith(f"{tmp_path.as_uri()}/dotflow-ui-")
+    assert opened.empty()
 
 
-class _Now:
-    def __init__(self, target: Any, args: tuple[Any, ...]) -> None:
-        self.start = lambda: target(*args)
+@pytest.mark.parametrize("home", ["none", "file"])
+def test_without_a_home_the_page_is_a_temporary_file(
+    printed: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str
+) -> None:
+    """A user of a service may have none."""
+    opened: queue.Queue[str] = queue.Queue()
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("webbrowser.open", opened.put)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / home)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("DISPLAY", ":0")
+
+    printed("--port", "0")
+
+    assert opened.get().startswith(f"{tmp_path.as_uri()}/dotflow-ui-")
+
+
+def test_without_room_for_the_page_the_address_is_printed(printed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No browser is opened, and nothing fails."""
+    monkeypatch.setattr(tempfile, "mkdtemp", full)
+    monkeypatch.setattr("webbrowser.open", None)
+    monkeypatch.setenv("DISPLAY", ":0")
+
+    code, out, err = printed("--port", "0")
+
+    assert (code, err) == (Exit.COMPLETED, "")
+    assert ADDRESS.fullmatch(out)
+
+
+def full(**options: object) -> str:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 @pytest.mark.parametrize("module", ["uvicorn", "starlette"])

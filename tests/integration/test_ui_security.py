@@ -55,7 +55,8 @@ def is_guarded(response: Response) -> bool:
 @pytest.mark.parametrize("path", PATHS)
 def test_nothing_is_shown_without_the_token(pages: ASGIApp, tokens: Tokens, path: str) -> None:
     """No token, a wrong one, and that of another port are refused with words; every response is guarded."""
-    for wrong in ("", "dotflow-8765=wrong", f"dotflow-9000={tokens.token}", f"dotflow-8765={tokens.code}", "\xff;=;;"):
+    code = tokens.make_code()
+    for wrong in ("", "dotflow-8765=wrong", f"dotflow-9000={tokens.token}", f"dotflow-8765={code}", "\xff;=;;"):
         response = request(pages, path, cookie=wrong)
         assert response.status == 403
         assert "Open the address that it printed" in response.text
@@ -77,6 +78,11 @@ def test_the_token_is_in_the_address_once(pages: ASGIApp, tokens: Tokens) -> Non
     assert request(pages, "/", cookie=response.headers["set-cookie"].split(";")[0]).status == 200
 
 
+def test_a_cookie_of_another_server_does_not_hide_the_token(pages: ASGIApp, tokens: Tokens) -> None:
+    """Browsers don't keep the cookies of several ports apart, and send that with the longer path first."""
+    assert request(pages, "/api/runs", cookie=f"dotflow-8765=wrong; {cookie(tokens)}").status == 200
+
+
 @pytest.mark.parametrize("token", ["wrong", "", "%FF", "☃"])
 def test_a_wrong_token_is_refused(pages: ASGIApp, token: str) -> None:
     """It sets no cookie."""
@@ -87,8 +93,8 @@ def test_a_wrong_token_is_refused(pages: ASGIApp, token: str) -> None:
 
 
 def test_the_code_of_the_browser_counts_once(pages: ASGIApp, tokens: Tokens) -> None:
-    """Other users of the computer may see it among the arguments of the browser, but too late."""
-    address = f"/?token={tokens.code}"
+    """A request without a body, as programs send that look at addresses, does not spend it."""
+    address = f"/?token={tokens.make_code()}"
 
     assert request(pages, address, method="HEAD").status == 403
     assert request(pages, address).status == 200
@@ -179,7 +185,7 @@ def test_there_are_no_other_files(pages: ASGIApp, tokens: Tokens, path: str) -> 
 
 def test_tokens_are_new_each_time() -> None:
     """And long."""
-    texts = {text for tokens in (Tokens(), Tokens()) for text in (tokens.token, tokens.code)}
+    texts = {text for tokens in (Tokens(), Tokens()) for text in (tokens.token, tokens.make_code())}
 
     assert len(texts) == 4
     assert all(len(text) >= 32 for text in texts)

@@ -39,7 +39,13 @@ def command_objects(archive: Archive, run: RunRecord, history: str | None) -> li
         commands = _failure_commands(archive, run, task, item, history)
         objects += (_as_object(command, task.task_id, item) for command in commands)
     listed = {each["command"] for each in objects}
-    return objects + [_as_object(command) for command in next_steps(archive, run, history) if command[0] not in listed]
+    objects += (_as_object(command) for command in next_steps(archive, run, history) if command[0] not in listed)
+    return [each for each in objects if is_copyable(each["command"])]
+
+
+def is_copyable(command: str) -> bool:
+    """Returns whether all of a command is visible. A control character could end the paste of a terminal, and run it."""
+    return command.isprintable()
 
 
 def _as_object(command: Command, task_id: int | None = None, item: int | None = None) -> dict[str, Any]:
@@ -163,7 +169,8 @@ def _params_of(workflow_id: str) -> dict[str, str] | None:
 def step_argument(run: RunRecord, task: TaskRecord, item: int | None) -> str:
     """Returns how the command line names a task or an item: fetch, 3, fetch#411."""
     is_unique = sum(other.name == task.name for other in run.steps) == 1
-    return task.name_of(item) if is_unique else task.number_of(item)
+    is_word = task.name.isprintable() and not task.name.startswith("-")
+    return task.name_of(item) if is_unique and is_word else task.number_of(item)
 
 
 def _last_completed(archive: Archive, run: RunRecord) -> RunSummary | None:

@@ -29,7 +29,7 @@ def list_runs(archive: Archive, query: Query) -> dict[str, Any]:
     """Returns runs, the newest first, and the durations of the last runs of workflows."""
     about = {"made": moment(clock.now()), "history": str(getattr(archive, "path", ""))}
     limit = min(max(1, _number(query, "limit", DEFAULT_RUNS)), MAX_RUNS)
-    states = [state for state in query.get("state", "").split(",") if state]
+    states = sorted({*query.get("state", "").split(",")} - {""})
     runs = archive.runs(
         state=states or None,
         workflow=query.get("workflow") or None,

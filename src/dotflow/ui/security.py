@@ -5,10 +5,12 @@ import json
 import re
 import secrets
 import socket
+import threading
 from collections.abc import Iterable
 from typing import Final
 from urllib.parse import parse_qs
 
+from dotflow import clock
 from dotflow.ui.asgi import ASGIApp, Message, Receive, Scope, Send, header, respond
 
 METHODS: Final = ("GET", "HEAD")
@@ -27,6 +29,7 @@ HEADERS: Final = (
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 PORT: Final = re.compile(r":\d*$")
 TOKEN_SIZE: Final = 24  # bytes
+CODE_LIFETIME: Final = 60.0  # seconds
 
 NO_TOKEN: Final = "This page needs the token of `dotflow ui`. Open the address that it printed."
 #: Loaded from this page, the next one gets the cookie, which is Strict, even if another site has led here. Its address
@@ -60,20 +63,26 @@ class ReadOnly:
 
 
 class Tokens:
-    """The token that is printed, and a code for the browser that is opened, which counts once.
-
-    Other users of the computer may see the address with which a browser is started.
-    """
+    """The token that is printed, and a code for the browser that is opened, which counts once and for a minute."""
 
     def __init__(self) -> None:
         self.token = secrets.token_urlsafe(TOKEN_SIZE)
-        self.code = secrets.token_urlsafe(TOKEN_SIZE)
+        self.is_spent = threading.Event()  # the code
+        self._code = ""
+        self._expiry = 0.0
+
+    def make_code(self) -> str:
+        """Returns a new code, in the place of an earlier one."""
+        self._code = secrets.token_urlsafe(TOKEN_SIZE)
+        self._expiry = clock.ticks() + CODE_LIFETIME
+        return self._code
 
     def accept(self, text: str) -> bool:
-        """Returns whether the text is the token or the code."""
-        if self.code and _is_equal(text, self.code):
-            self.code = ""
-            return True
+        """Returns whether the text is the token or the code, which is spent by that."""
+        if self._code and _is_equal(text, self._code):
+            self._code = ""
+            self.is_spent.set()
+            return clock.ticks() < self._expiry
         return self.is_token(text)
 
     def is_token(self, text: str) -> bool:
@@ -109,7 +118,7 @@ class Gate:
             await respond(send, 400, "This is not the address of dotflow ui.")
         elif scope["path"] == "/" and (tokens := parse_qs(scope["query_string"].decode("latin-1")).get("token")):
             await self._let_in(scope, send, tokens[0])
-        elif self._tokens.is_token(self._cookie_of(scope)):
+        elif self._has_token(scope):
             await self._app(scope, receive, send)
         else:
             await _refuse(scope, send)
@@ -125,9 +134,10 @@ class Gate:
     def _is_ours(self, host: str) -> bool:
         return host in self._hosts or (self._takes_addresses and _is_address(host))
 
-    def _cookie_of(self, scope: Scope) -> str:
+    def _has_token(self, scope: Scope) -> bool:
+        """Returns whether a cookie is the token. A server on another port may have set one of the same name."""
         pairs = (pair.strip().partition("=") for pair in header(scope, b"cookie").split(";"))
-        return next((value for name, _, value in pairs if name == self._cookie), "")
+        return any(name == self._cookie and self._tokens.is_token(value) for name, _, value in pairs)
 
 
 def host_name(host: str) -> str:

@@ -3,24 +3,33 @@
 import errno
 import ipaddress
 import os
+import shutil
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from dotflow.abc.archive import Archive
 from dotflow.providers.optional import require_extra
 from dotflow.ui.application import make_app
-from dotflow.ui.security import Gate, ReadOnly, Tokens
+from dotflow.ui.security import CODE_LIFETIME, Gate, ReadOnly, Tokens
 
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 8765
 PORTS: Final = 20  # that are tried, if none is given
-BACKLOG: Final = 128
+BACKLOG: Final = 1024  # clients that wait to be accepted
+ACCEPTED: Final = 16  # clients at once: asyncio accepts so many before one of them counts as a connection
 STOP_TIMEOUT: Final = 1  # seconds for the requests that are open at Ctrl-C
 #: Where none of them is set, on Linux, there is no browser with a window.
 DISPLAYS: Final = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
+FOLDER: Final = "dotflow-ui-"
+REDIRECT: Final = (
+    '<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="0;url={0}">'
+    '<title>dotflow</title><a href="{0}">Show the runs</a></html>'
+)
 
 
 class Server:
@@ -47,6 +56,7 @@ class Server:
         name = socket.gethostname() if listening.is_unspecified else host
         self._root = f"http://{f'[{name}]' if ':' in name else name}:{number}/"
         self._tokens = Tokens()
+        self._folder = ""  # with the page that a browser is opened with
         self._app = ReadOnly(Gate(app, self._tokens, [host, address], cookie=f"dotflow-{number}"))
 
     @property
@@ -55,13 +65,33 @@ class Server:
         return f"{self._root}?token={self._tokens.token}"
 
     def open_browser(self) -> None:
-        """Opens the address in a browser, in a thread, unless there is none with a window."""
+        """Opens the pages in a browser, in a thread, unless there is none with a window.
+
+        Other users of the computer can see the arguments of the browser. So it opens a file that only this user can
+        read, which leads to the address. The file is deleted once the browser has come, after a minute and at the end.
+        """
         if sys.platform.startswith("linux") and not any(map(os.environ.get, DISPLAYS)):
+            return
+        try:
+            self._folder = _make_folder()
+            page = Path(self._folder, "open.html")
+            page.touch(0o600)
+            page.write_text(REDIRECT.format(f"{self._root}?token={self._tokens.make_code()}"), "utf-8")
+        except OSError:  # a full disk: the printed address is there
+            self._delete_folder()
             return
         import webbrowser
 
-        address = f"{self._root}?token={self._tokens.code}"
-        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+        threading.Thread(target=webbrowser.open, args=(page.as_uri(),), daemon=True).start()
+        threading.Thread(target=self._wait_for_browser, daemon=True).start()
+
+    def _wait_for_browser(self) -> None:
+        self._tokens.is_spent.wait(CODE_LIFETIME)
+        self._delete_folder()
+
+    def _delete_folder(self) -> None:
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def run(self, on_start: Callable[[], None]) -> None:
         """Answers requests until Ctrl-C, which it raises, or SIGTERM.
@@ -71,18 +101,28 @@ class Server:
         """
         import uvicorn
 
+        from dotflow.ui.connection import Connection
+
+        listening, delete_folder = self._socket, self._delete_folder
+
         class Uvicorn(uvicorn.Server):
             async def startup(self, sockets: list[socket.socket] | None = None) -> None:
                 await super().startup(sockets)
+                listening.listen(BACKLOG)
                 on_start()
+
+            async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+                delete_folder()  # SIGTERM ends the process after this
+                await super().shutdown(sockets)
 
         config = uvicorn.Config(
             self._app,
             access_log=False,
-            http="h11",
+            backlog=ACCEPTED,
+            http=Connection,
             lifespan="off",
             log_config=None,
-            log_level="warning",
+            log_level="error",  # a warning is a line for each invalid request
             loop="asyncio",
             proxy_headers=False,
             server_header=False,
@@ -90,6 +130,17 @@ class Server:
             ws="none",
         )
         Uvicorn(config).run(sockets=[self._socket])
+
+
+def _make_folder() -> str:
+    """Makes a folder that only this user can read.
+
+    It is in the home folder, by a name without a dot: browsers that are installed as snaps can read nothing else.
+    """
+    try:
+        return tempfile.mkdtemp(prefix=FOLDER, dir=Path.home())
+    except (OSError, RuntimeError):  # there is no home, or it is read-only
+        return tempfile.mkdtemp(prefix=FOLDER)
 
 
 def _listen(host: str, port: int | None) -> socket.socket:

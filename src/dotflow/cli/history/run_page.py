@@ -13,7 +13,7 @@ from dotflow.core.record import BAD, ID_LENGTH, AttemptRecord, RunRecord, TaskRe
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.report.document import trace_url
-from dotflow.report.next_steps import next_steps
+from dotflow.report.next_steps import is_copyable, next_steps
 
 MAX_TASKS: Final = 50  # with a line each; of more, only those that did not complete
 MAX_FAILURES: Final = 10  # tasks of which the errors are printed
@@ -46,7 +46,7 @@ def print_header(screen: Screen, run: RunRecord) -> None:
     """Prints what the run was, when, how and where."""
     name = f" ({safe(run.name)})" if run.name and run.name != run.workflow else ""
     title = f"{safe(run.workflow or run.workflow_id)}{name}"
-    screen.line(screen.state(run.state), "  ", (title, "bold"), f"  run {run.run_id}")
+    screen.line(screen.state(run.state), "  ", (title, "bold"), f"  run {safe(run.run_id)}")
     for label, text in _facts(run):
         screen.fact(label, text)
     screen.line()
@@ -159,11 +159,12 @@ def print_error(
 
 def print_next(screen: Screen, commands: Sequence[tuple[str, str]]) -> None:
     """Prints commands to copy, each with what it does."""
+    commands = [each for each in commands if is_copyable(each[0])]
     if not commands:
         return
     screen.line()
-    width = max(len(safe(command)) for command, _ in commands)
-    for command, purpose in ((safe(command), purpose) for command, purpose in commands):
+    width = max(len(command) for command, _ in commands)
+    for command, purpose in commands:
         fits = width + len(purpose) + 4 <= screen.width
         screen.line(f"  {command:{width}}  " if fits else f"  {command}  ", (f"# {purpose}", "dim"))
 

@@ -42,7 +42,10 @@ def print_step(
     attempts = task.attempts_of(item, attempt)
     state = attempts[-1].state if attempts else task.state
     screen.line(
-        screen.state(state), "  ", (safe(task.name_of(item)), "bold"), f"  task {task.task_id} of run {run.run_id}"
+        screen.state(state),
+        "  ",
+        (safe(task.name_of(item)), "bold"),
+        f"  task {task.task_id} of run {safe(run.run_id)}",
     )
     given = attempts[-1].input if attempts else ""
     for label, text in (
