@@ -6,6 +6,8 @@ from typing import Any, Final
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from dotflow.ui.security import HAS_TOKEN
+
 MAX_CONNECTIONS: Final = 50  # a browser has up to six
 REQUEST_TIMEOUT: Final = 10.0  # seconds for a whole request, also for one that comes byte by byte
 
@@ -13,15 +15,14 @@ REQUEST_TIMEOUT: Final = 10.0  # seconds for a whole request, also for one that 
 class Connection(H11Protocol):
     """uvicorn's HTTP/1.1 with a limit for the time of a request and one for the number of connections.
 
-    Of more connections, the one that has been idle for the longest is closed. uvicorn's `limit_concurrency` would
-    refuse the new one instead, and its `timeout_keep_alive` does not count before the first response.
+    Of more connections, the oldest one is closed that has not shown the token, so that a new client is answered.
+    uvicorn's `limit_concurrency` would refuse the new one, and its `timeout_keep_alive` begins with the first response.
     """
-
-    _expiry: asyncio.TimerHandle
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._expect_request()
+        self._began = self.loop.time()
+        self._expiry = self._expect_request()
         if len(self.connections) > MAX_CONNECTIONS:
             others: list[Any] = [other for other in self.connections if other is not self]
             min(others, key=Connection._rank).close()
@@ -37,7 +38,8 @@ class Connection(H11Protocol):
             self.close()
 
     def on_response_complete(self) -> None:
-        self._expect_request()
+        self._expiry.cancel()
+        self._expiry = self._expect_request()
         super().on_response_complete()
 
     def close(self) -> None:
@@ -45,17 +47,12 @@ class Connection(H11Protocol):
         self.connections.discard(self)
         self.transport.abort()
 
-    def _expect_request(self) -> None:
-        if hasattr(self, "_expiry"):
-            self._expiry.cancel()
-        self._expiry = self.loop.call_later(REQUEST_TIMEOUT, self._expire)
+    def _expect_request(self) -> asyncio.TimerHandle:
+        return self.loop.call_later(REQUEST_TIMEOUT, self._expire)
 
     def _expire(self) -> None:
-        if not self._is_answered():
+        if self.cycle is None or self.cycle.response_complete:
             self.close()
 
-    def _is_answered(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
-
     def _rank(self) -> tuple[bool, float]:
-        return self._is_answered(), self._expiry.when()
+        return self.scope is not None and HAS_TOKEN in self.scope, self._began

@@ -30,6 +30,7 @@ LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 PORT: Final = re.compile(r":\d*$")
 TOKEN_SIZE: Final = 24  # bytes
 CODE_LIFETIME: Final = 60.0  # seconds
+HAS_TOKEN: Final = "dotflow.has_token"  # of a scope, for the connection
 
 NO_TOKEN: Final = "This page needs the token of `dotflow ui`. Open the address that it printed."
 #: Loaded from this page, the next one gets the cookie, which is Strict, even if another site has led here. Its address
@@ -119,6 +120,7 @@ class Gate:
         elif scope["path"] == "/" and (tokens := parse_qs(scope["query_string"].decode("latin-1")).get("token")):
             await self._let_in(scope, send, tokens[0])
         elif self._has_token(scope):
+            scope[HAS_TOKEN] = True
             await self._app(scope, receive, send)
         else:
             await _refuse(scope, send)
@@ -128,6 +130,7 @@ class Gate:
         if not is_valid:
             await _refuse(scope, send)
             return
+        scope[HAS_TOKEN] = True
         cookie = f"{self._cookie}={self._tokens.token}; Path=/; HttpOnly; SameSite=Strict"
         await respond(send, 200, WELCOME, [("set-cookie", cookie)], "text/html")
 

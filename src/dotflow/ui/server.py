@@ -108,7 +108,7 @@ class Server:
         class Uvicorn(uvicorn.Server):
             async def startup(self, sockets: list[socket.socket] | None = None) -> None:
                 await super().startup(sockets)
-                listening.listen(BACKLOG)
+                listening.listen(BACKLOG)  # asyncio has asked for ACCEPTED
                 on_start()
 
             async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
