@@ -271,7 +271,7 @@ def main() -> int:
         except BaseException as error:
             print(f"case {number}, used: {type(error).__name__}: {error}"[:500], flush=True)
             counts["used: raised"] += 1
-    print(dict(counts))
+    print(dict(counts), f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MB at most")
     return int(bool(counts["raised"] or counts["out of memory"]))
 
 

@@ -20,7 +20,6 @@ from dotflow.cli.main import main
 from dotflow.providers import HistorySQLite
 from dotflow.report.document import read_document
 from dotflow.ui import app
-from dotflow.ui.connection import MAX_CONNECTIONS
 from dotflow.ui.security import CODE_LIFETIME, Tokens
 from tests.asgi import request
 from tests.histories import nightly, quick
