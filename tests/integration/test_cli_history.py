@@ -908,8 +908,10 @@ def test_output_in_a_terminal_is_text() -> None:
     assert escape_output(data) == b"\\x1b]0;title\\x07 \\xff \\x9b1m \\u202e\tdone\n\\x00"
 
 
-def test_commands_to_copy_are_text(capfd: pytest.CaptureFixture[str]) -> None:
-    """A task's name is in them, which a terminal must not act on."""
-    print_next(Screen(), [("dotflow replay 4f0c9a21 '\x1b]0;title\x07'", "run it again")])
+def test_commands_to_copy_have_no_control_characters(capfd: pytest.CaptureFixture[str]) -> None:
+    """A task's name may have some, which a terminal must not act on. Escaped, they would make another command."""
+    print_next(
+        Screen(), [("dotflow replay 4f0c9a21 '\x1b]0;title\x07'", "run it again"), ("dotflow show 4f0c9a21", "it")]
+    )
 
-    assert "\\x1b]0;title\\x07'  # run it again" in capfd.readouterr().out
+    assert capfd.readouterr().out == "\n  dotflow show 4f0c9a21  # it\n"

@@ -40,12 +40,8 @@ def command_objects(archive: Archive, run: RunRecord, history: str | None) -> li
         objects += (_as_object(command, task.task_id, item) for command in commands)
     listed = {each["command"] for each in objects}
     objects += (_as_object(command) for command in next_steps(archive, run, history) if command[0] not in listed)
-    return [each for each in objects if is_copyable(each["command"])]
-
-
-def is_copyable(command: str) -> bool:
-    """Returns whether all of a command is visible. A control character could end the paste of a terminal, and run it."""
-    return command.isprintable()
+    # In a terminal, a control character could end the paste, and run what follows.
+    return [each for each in objects if each["command"].isprintable()]
 
 
 def _as_object(command: Command, task_id: int | None = None, item: int | None = None) -> dict[str, Any]:

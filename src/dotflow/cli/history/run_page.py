@@ -13,7 +13,7 @@ from dotflow.core.record import BAD, ID_LENGTH, AttemptRecord, RunRecord, TaskRe
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.report.document import trace_url
-from dotflow.report.next_steps import is_copyable, next_steps
+from dotflow.report.next_steps import next_steps
 
 MAX_TASKS: Final = 50  # with a line each; of more, only those that did not complete
 MAX_FAILURES: Final = 10  # tasks of which the errors are printed
@@ -158,8 +158,8 @@ def print_error(
 
 
 def print_next(screen: Screen, commands: Sequence[tuple[str, str]]) -> None:
-    """Prints commands to copy, each with what it does."""
-    commands = [each for each in commands if is_copyable(each[0])]
+    """Prints commands to copy, each with what it does; none with a control character."""
+    commands = [each for each in commands if each[0].isprintable()]
     if not commands:
         return
     screen.line()
