@@ -36,7 +36,24 @@ MEMORY: Final = 1 << 30  # bytes beyond what the process has at the beginning
 MAX_USED: Final = 10_000  # rows of a value that is converted to Python's
 #: Numbers in the place of a length, an offset or a type.
 CLAIMS: Final = (0, 1, 0x7F, 0xFF, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63 - 1, 2**64 - 1)
-SCALARS: Final = (None, True, -1, 0, 2**31, 2**63, 10**30, 0.5, "", "x", "\ud800", "O", [], [0], {}, {"at": 0})
+SCALARS: Final[tuple[Any, ...]] = (
+    None,
+    True,
+    -1,
+    0,
+    2**31,
+    2**63,
+    10**30,
+    0.5,
+    "",
+    "x",
+    "\ud800",
+    "O",
+    [],
+    [0],
+    {},
+    {"at": 0},
+)
 
 MOMENT: Final = datetime(2026, 11, 28, 2, tzinfo=UTC)
 WORDS: Final = ["x", None, "a longer text, beyond twelve bytes"]

@@ -176,6 +176,8 @@ def test_another_host_is_allowed_by_name(
         "//",
         "/api/",
         "/api",
+        "/api/runs/",
+        "/runs/last/",
     ],
 )
 def test_there_are_no_other_files(pages: ASGIApp, tokens: Tokens, path: str) -> None:

@@ -219,3 +219,14 @@ def test_a_command_to_copy_has_no_control_characters(forged: Path, capsys: pytes
     assert not any("pwned" in text for text in texts)
     assert not set("\x1b\u202e") & set(shown)
     assert not re.search("^ *(id|dotflow) .*pwned", shown, re.MULTILINE)
+
+
+def test_no_host_header_leads_elsewhere(path: Path) -> None:
+    """Mounted, the app answers by any name. It redirects nowhere, and writes no name into a page."""
+    with closing(HistorySQLite(path)) as history:
+        pages = app(history)
+        for address in ("/", "/runs/last", "/runs/last/", "/api/runs", "/api/runs/", "//evil.example/"):
+            response = request(pages, address, host="evil.example")
+
+            assert "location" not in response.headers
+            assert "evil.example" not in response.text

@@ -57,4 +57,6 @@ def make_app(history: Archive, option: str | None) -> ASGIApp:
     for name, media_type in MEDIA_TYPES.items():
         routes.append(Route(f"/{name}", functools.partial(respond, text=read_part(name), media_type=media_type)))
     api = Api(history, option)
-    return Starlette(routes=[*routes, *api.routes()], exception_handlers=api.handlers())
+    starlette = Starlette(routes=[*routes, *api.routes()], exception_handlers=api.handlers())
+    starlette.router.redirect_slashes = False  # to an address with the Host header of the request, which may be any
+    return starlette
