@@ -130,11 +130,10 @@ class ScheduledRuns:
 
     def start(self, due: datetime) -> None:
         """Starts a parallel run, after the unfinished one of before."""
+        self.waiting.append(due)  # first: the unfinished run may end before launch returns
         self.finish()
-        if self.is_finishing:
-            self.waiting.append(due)
-        else:
-            self._launch(f"run of {due}", self._arguments)
+        if not self.is_finishing:
+            self._start_waiting()
 
     def _launch(self, name: str, arguments: Mapping[str, Any]) -> bool:
         self._signals.parallel = len(self._parallel) + 1  # first: steps may begin before launch returns
