@@ -295,6 +295,25 @@ def test_secrets_are_masked_in_what_is_kept(executor: str | None, history: Recor
     assert capfd.readouterr().out == "the token s3cr3t-of-tests\ns3cr3t-of-tests\n"
 
 
+@pytest.mark.parametrize("end", ["return", "exit", "kill"])
+def test_the_beginning_of_a_secret_is_masked_at_the_end(end: str, history: RecordingHistory, capfd: Any) -> None:
+    """However the attempt ends, in its output and in the error that quotes its last words."""
+
+    @action
+    def leak(token: str = Secret("TEST_TOKEN", default="s3cr3t-of-tests-at-length")) -> None:
+        for stream in (1, 2):
+            os.write(stream, f"the token {token[:12]}".encode())
+        if end != "return":
+            os._exit(1) if end == "exit" else os.kill(os.getpid(), signal.SIGKILL)
+
+    result = run(history, leak, executor="fork")
+
+    assert [history.output(0, stream) for stream in (1, 2)] == [b"the token ***"] * 2
+    messages = [error.message for error in result.tasks[0].errors]
+    assert len(messages) == (end != "return")
+    assert all("the token ***" in message and "s3cr3t" not in message for message in messages)
+
+
 def test_only_the_thread_of_a_run_settles_its_history(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     """Other threads only hand over what a process of theirs prints."""
     monkeypatch.setattr(chunks, "INTERVAL", 0)

@@ -9,6 +9,7 @@ from typing import AnyStr, Final
 
 MASK: Final = "***"
 MIN_LENGTH: Final = 4  # characters of a secret; a shorter one would mask ordinary text
+MIN_BEGINNING: Final = 6  # characters of a secret's beginning at the end of a stream
 MIN_LINE: Final = 8  # characters of a line of a secret with several, some of which are ordinary text, such as "}"
 MIN_BASE64: Final = 6  # characters of a secret's own part in the base64 of a longer text
 MIN_VARIABLE: Final = 8  # characters of an environment variable that is secret by its name
@@ -55,6 +56,11 @@ class Masks:
             return data
         return _replace(data, self.byte_forms, MASK.encode())
 
+    def mask_end(self, text: str) -> str:
+        """Returns the same, and at the end of the text `***` in place of the beginning of a secret."""
+        stream = MaskedStream(self)
+        return (stream.feed(_encode(text)) + stream.flush()).decode(errors="surrogateescape")
+
     @functools.cached_property
     def forms(self) -> Sequence[str]:
         """The texts that are replaced, the longest first."""
@@ -79,7 +85,8 @@ NO_MASKS: Final = Masks()
 class MaskedStream:
     """Masks a stream in chunks: together, the results are what `Masks.mask_bytes` returns for all of the data.
 
-    What may be the beginning of a secret at the end of a chunk is held back for the next one.
+    What may be the beginning of a secret at the end of a chunk is held back for the next one. At the end of the stream
+    it is masked, too: a step that is killed may have printed a part of a secret.
     """
 
     __slots__ = ("_held", "_masks")
@@ -120,7 +127,14 @@ class MaskedStream:
     def flush(self) -> bytes:
         """Returns what was held back, at the end of the stream."""
         held, self._held = self._held, b""
-        return self._masks.mask_bytes(held)
+        if not held:
+            return b""
+        forms = self._masks.byte_forms
+        spans = _spans(held, forms)
+        begin = min(_partial(held, form, MIN_BEGINNING) for form in forms)
+        if begin < len(held):
+            spans = _merged([*spans, (begin, len(held))])
+        return _without(held, spans, MASK.encode())
 
 
 def secret_variables(environment: Mapping[str, str]) -> list[str]:
@@ -204,8 +218,10 @@ def _spans(data: AnyStr, forms: Sequence[AnyStr]) -> list[Span]:
         while begin >= 0:
             matches.append((begin, begin + len(form)))
             begin = data.find(form, begin + 1)
-    if len(matches) < 2:
-        return matches
+    return matches if len(matches) < 2 else _merged(matches)
+
+
+def _merged(matches: list[Span]) -> list[Span]:
     matches.sort()
     spans = [matches[0]]
     for begin, end in matches[1:]:
@@ -223,10 +239,13 @@ def _without(data: AnyStr, spans: Sequence[Span], mask: AnyStr) -> AnyStr:
     return mask.join([data[end:begin] for end, begin in zip(ends, begins, strict=True)])
 
 
-def _partial(data: bytes, form: bytes) -> int:
-    """Returns where the beginning of a form begins that is the end of the data; the data's length if there is none."""
+def _partial(data: bytes, form: bytes, size: int = 1) -> int:
+    """Returns where the beginning of a form begins that is the end of the data; the data's length if there is none.
+
+    Only beginnings of *size* bytes or more count.
+    """
     first = max(len(data) - len(form) + 1, 0)
-    while (first := data.find(form[:1], first)) >= 0:
+    while (first := data.find(form[:size], first)) >= 0:
         if form.startswith(data[first:]):
             return first
         first += 1

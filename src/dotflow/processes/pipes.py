@@ -3,12 +3,14 @@
 import contextlib
 import os
 import select
+import sys
 from collections.abc import Callable, Iterable
 from typing import Final
 
 PIPE_SIZE: Final = 262_144  # bytes; a step waits only for a coordinator that is this far behind
 READ_SIZE: Final = 65_536  # bytes; Python allocates them first, and for more the allocator asks the system each time
 F_SETPIPE_SZ: Final = 1031  # <linux/fcntl.h>
+PASS_ON: Final = "import os\nwhile data := os.read(0, 65536):\n    os.write(1, data)"
 
 
 def open_pipe() -> tuple[int, int]:
@@ -44,6 +46,31 @@ def poll_for_input(descriptors: Iterable[int]) -> Callable[[int], object]:
 def wait_readable(descriptor: int, seconds: float) -> bool:
     """Waits until there is something to read, or the end; returns False after so many seconds without."""
     return _poll(descriptor, select.POLLIN, seconds)
+
+
+def wait_closed(descriptor: int, seconds: float) -> bool:
+    """Waits until the other end of a socket is closed; returns False after so many seconds."""
+    return _poll(descriptor, 0, seconds)  # POLLHUP is always reported
+
+
+def read_available(descriptor: int) -> bytes:
+    """Reads what is in a pipe whose reading end does not block, and at most what a pipe holds."""
+    parts: list[bytes] = []
+    with contextlib.suppress(BlockingIOError):
+        while sum(map(len, parts)) < PIPE_SIZE and (data := os.read(descriptor, READ_SIZE)):
+            parts.append(data)
+    return b"".join(parts)
+
+
+def pass_on_later(descriptor: int, stream: int) -> None:
+    """Starts a process that passes on what a program prints that a step left behind, and ends with it."""
+    import subprocess  # here: most processes need it for nothing else
+
+    os.set_blocking(descriptor, True)
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", PASS_ON], stdin=descriptor, stdout=stream, start_new_session=True
+    )
+    process.returncode = 0  # keeps Popen from a warning
 
 
 def _poll(descriptor: int, event: int, seconds: float | None) -> bool:

@@ -7,8 +7,6 @@ all arrive, and what is in the pipes when an attempt ends is that attempt's.
 import math
 import os
 import selectors
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -17,10 +15,11 @@ from dotflow import clock
 from dotflow.core.attempt_id import current_attempt
 from dotflow.core.call import Call
 from dotflow.core.capture import Capture
+from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.processes import active_scribe
 from dotflow.processes.failures import write_out
 from dotflow.processes.marks import ASIDE, MarkedStream, Part
-from dotflow.processes.pipes import PIPE_SIZE, READ_SIZE, poll_for_input, wait_readable, write_all
+from dotflow.processes.pipes import PIPE_SIZE, READ_SIZE, pass_on_later, poll_for_input, wait_readable, write_all
 from dotflow.processes.start import close_own_end, redirected_streams
 from dotflow.worker.aside import begin_aside, end_aside
 from dotflow.worker.chunks import Chunks
@@ -30,7 +29,6 @@ MAX_TAIL: Final = 16_384  # bytes of stderr that are kept for the error of a wor
 LAST_LINES: Final = 5
 CRASH: Final = "Fatal Python error: "  # as faulthandler begins
 END_TIMEOUT: Final = 0.1  # seconds for killed processes to close their ends
-PASS_ON: Final = "import os\nwhile data := os.read(0, 65536):\n    os.write(1, data)"
 
 MakeChunks = Callable[[], Chunks]
 PassOn = Callable[[int, bytes], object]
@@ -102,14 +100,15 @@ class OutputPipe:
             self.read()
         self.end_line()
         if self.is_open and not wait_readable(self._descriptor, END_TIMEOUT):
-            _pass_on_later(self._descriptor, self._stream)
+            pass_on_later(self._descriptor, self._stream)
         close_own_end(self._descriptor)
 
 
 class WorkerOutput:
     """Both pipes of a worker, by their reading ends."""
 
-    def __init__(self, descriptors: Sequence[int], pass_on: PassOn) -> None:
+    def __init__(self, descriptors: Sequence[int], pass_on: PassOn, masks: Masks = NO_MASKS) -> None:
+        self._masks = masks
         self.pipes = [OutputPipe(descriptor, stream, self, pass_on) for stream, descriptor in enumerate(descriptors, 1)]
         self._chunks: Chunks | None = None
         self._make_chunks: MakeChunks | None = None
@@ -148,7 +147,7 @@ class WorkerOutput:
         text = self.pipes[1].tail.decode("utf-8", "backslashreplace")
         _, crash, frames = text.rpartition(CRASH)
         lines = [line for line in (crash + frames).splitlines() if line.strip()]
-        return "\n".join(lines[:LAST_LINES] if crash else lines[-LAST_LINES:])
+        return self._masks.mask_end("\n".join(lines[:LAST_LINES] if crash else lines[-LAST_LINES:]))
 
 
 class WorkerOutputs:
@@ -173,7 +172,7 @@ class WorkerOutputs:
 
     def open(self, descriptors: Sequence[int]) -> WorkerOutput:
         """Returns the output of a worker that has started."""
-        output = WorkerOutput(descriptors, self._pass_on)
+        output = WorkerOutput(descriptors, self._pass_on, self._capture.masks)
         for pipe in output.pipes:
             self._pipes.add(pipe)
             self._selector.register(pipe, selectors.EVENT_READ, pipe)
@@ -240,12 +239,3 @@ def passing_on() -> PassOn:
             write_all(stream, data)
 
     return pass_on
-
-
-def _pass_on_later(descriptor: int, stream: int) -> None:
-    """Starts a process that passes on what a program prints that a step left behind, and ends with it."""
-    os.set_blocking(descriptor, True)
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", PASS_ON], stdin=descriptor, stdout=stream, start_new_session=True
-    )
-    process.returncode = 0  # keeps Popen from a warning

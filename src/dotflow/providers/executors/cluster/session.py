@@ -161,7 +161,8 @@ class ClusterSession(ExecutorSession):
         if reply.kind == LATE:
             return failures.timed_out(call, failures.KILLED, Usage(*reply.usage))
         if reply.kind == DIED:
-            return failures.died(call, reply.detail, "", Usage(*reply.usage), reply.last_lines)
+            last_lines = "" if self._capture is None else self._capture.masks.mask_end(reply.last_lines)
+            return failures.died(call, reply.detail, "", Usage(*reply.usage), last_lines)
         assert reply.kind == NOT_STARTED
         return failures.not_started(call, f"{reply.detail} (on {reply.worker})")
 
