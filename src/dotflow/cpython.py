@@ -34,6 +34,11 @@ def raise_in_thread(ident: int, exception: type[BaseException] | None) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), value)
 
 
+def never_free(value: object) -> None:
+    """Keeps the interpreter from freeing an object, also at its own end: Py_IncRef of the stable ABI."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
+
+
 def frame_of_caller() -> FrameType:
     """Returns the frame that has called the function that calls this one: sys._getframe."""
     return sys._getframe(2)

@@ -893,8 +893,9 @@ def test_what_cannot_be_opened_says_so(in_the_way: str, storage: StorageSQLite, 
         path.parent.write_text("")
 
     calls = looks(storage) if in_the_way == "the file" else {}
+    cause = "it is a folder. Give the path" if in_the_way == "the file" else "it can't be opened: it may be a folder"
     for call in [*calls.values(), changes(storage)["post"]]:
-        with pytest.raises(sqlite3.OperationalError, match=r"flow\.db: it can't be opened: it may be a folder"):
+        with pytest.raises(sqlite3.DatabaseError, match=rf"flow\.db: {cause}"):
             call()
 
 

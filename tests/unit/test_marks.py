@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from dotflow.core.attempt_id import AttemptId
-from dotflow.processes.marks import BEGIN, END, NO_ATTEMPT, SYNC, MarkedStream, mark
+from dotflow.processes.marks import BEGIN, END, NO_ATTEMPT, MarkedStream, mark
 from dotflow.processes.scribe_main import Recorder
 from tests.captured import RecordingHistory
 
@@ -14,21 +14,20 @@ ATTEMPT = AttemptId("6f1c1c50-0d6b-4c3c-9a3a-2f1f4b1c2d3e", 3, 1, 411)
 OTHER = AttemptId(ATTEMPT.run_id, 4, 2)
 
 
-def parts_of(chunks: list[bytes]) -> tuple[dict[AttemptId | None, bytes], int]:
-    """Returns the output by attempt, and the number of sync marks."""
-    stream, output, syncs = MarkedStream(), dict[AttemptId | None, bytes](), 0
+def parts_of(chunks: list[bytes]) -> dict[AttemptId | None, bytes]:
+    """Returns the output by attempt."""
+    stream, output = MarkedStream(), dict[AttemptId | None, bytes]()
     for part in (*itertools.chain.from_iterable(map(stream.feed, chunks)), stream.flush()):
         output[part.attempt] = output.get(part.attempt, b"") + part.data
-        syncs += part.is_sync
-    return {attempt: data for attempt, data in output.items() if data}, syncs
+    return {attempt: data for attempt, data in output.items() if data}
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
 def test_marks_part_a_stream_wherever_it_is_cut(size: int) -> None:
-    data = b"a" + mark(ATTEMPT) + b"b\n" + mark(OTHER) + b"c" + SYNC + NO_ATTEMPT + b"d"
+    data = b"a" + mark(ATTEMPT) + b"b\n" + mark(OTHER) + b"c" + NO_ATTEMPT + b"d"
     chunks = [data[begin : begin + size] for begin in range(0, len(data), size)]
 
-    assert parts_of(chunks) == ({None: b"ad", ATTEMPT: b"b\n", OTHER: b"c"}, 1)
+    assert parts_of(chunks) == {None: b"ad", ATTEMPT: b"b\n", OTHER: b"c"}
 
 
 @pytest.mark.parametrize(
@@ -48,7 +47,7 @@ def test_output_like_a_mark_is_output(printed: bytes, size: int) -> None:
     data = mark(ATTEMPT) + b"a" + printed + mark(OTHER) + b"b"
     chunks = [data[begin : begin + size] for begin in range(0, len(data), size)]
 
-    assert parts_of(chunks) == ({ATTEMPT: b"a" + printed, OTHER: b"b"}, 0)
+    assert parts_of(chunks) == {ATTEMPT: b"a" + printed, OTHER: b"b"}
 
 
 def test_a_mark_of_an_unknown_run_is_passed_over() -> None:

@@ -34,7 +34,9 @@ def scribe_capture(capture: Capture) -> "ScribeCapture | None":
 def _forget() -> None:
     """Leaves the descriptors of a forked child alone, and writes no marks in it."""
     global active
-    active = None
+    forgotten, active = active, None
+    if forgotten is not None:
+        forgotten.forget()
 
 
 if hasattr(os, "register_at_fork"):

@@ -12,16 +12,14 @@ MAX_SIZE: Final = 256  # bytes of a mark
 NO_ATTEMPT: Final = BEGIN + END  # the mark before output that is no attempt's
 #: Stands, in the output of a worker, for the attempts of a run that its step has started.
 ASIDE: Final = AttemptId("aside", 0, 0)
-SYNC: Final = BEGIN + b"sync" + END  # a mark that is answered when all before it is recorded
-MARK: Final = re.compile(re.escape(BEGIN) + rb"(?:sync|([!-~]+) (\d{1,18}) (\d{1,18}) (-?\d{1,18}))?" + re.escape(END))
+MARK: Final = re.compile(re.escape(BEGIN) + rb"(?:([!-~]+) (\d{1,18}) (\d{1,18}) (-?\d{1,18}))?" + re.escape(END))
 
 
 class Part(NamedTuple):
-    """A part of a stream, and the attempt that has made it, None for none. A sync mark may follow it."""
+    """A part of a stream, and the attempt that has made it, None for none."""
 
     data: bytes
     attempt: AttemptId | None
-    is_sync: bool = False
 
 
 def mark(attempt: AttemptId) -> bytes:
@@ -50,10 +48,8 @@ class MarkedStream:
                 yield Part(data[: begin + len(BEGIN)], self.attempt)
                 data = data[begin + len(BEGIN) :]
                 continue
-            is_sync = data.startswith(SYNC, begin)
-            yield Part(data[:begin], self.attempt, is_sync)
-            if not is_sync:
-                self.attempt = _attempt_of(match)
+            yield Part(data[:begin], self.attempt)
+            self.attempt = _attempt_of(match)
             data = data[match.end() :]
         begin = data.rfind(BEGIN[:1], -len(BEGIN))
         if begin >= 0 and BEGIN.startswith(data[begin:]):  # what may be the beginning of a mark

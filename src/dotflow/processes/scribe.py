@@ -12,20 +12,30 @@ import socket
 import sys
 import threading
 import warnings
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from dotflow.abc.history import History
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.capture import Capture
+from dotflow.own_descriptor import OwnDescriptor
 from dotflow.processes import active_scribe
-from dotflow.processes.marks import NO_ATTEMPT, SYNC, mark
+from dotflow.processes.marks import NO_ATTEMPT, MarkedStream, mark
 from dotflow.processes.output import flush_all, flush_streams
-from dotflow.processes.pipes import open_pipe, wait_readable, write_all
+from dotflow.processes.pipes import open_pipe, pass_on_later, read_available, wait_closed, write_all
 from dotflow.processes.scribe_main import SIZE, Serve, pass_on, run_scribe
+from dotflow.worker.interrupts import interrupts_held
 from dotflow.worker.programs import own_processes
 
 EXIT_TIMEOUT: Final = 0.5  # seconds; the scribe goes on after it while a program left behind still prints
 LOST: Final = b"dotflow: the process that records the output has ended. What steps print is shown, but not recorded.\n"
+
+
+class Captured(NamedTuple):
+    """A captured stream: its own descriptor as the end of the pipe, where it led before, and the pipe's reading end."""
+
+    pipe: OwnDescriptor
+    before: OwnDescriptor
+    reading: OwnDescriptor
 
 
 class Scribe:
@@ -44,36 +54,41 @@ class Scribe:
         self.store = history.store
         self._payload = pickle.dumps(history)
         self._pid = 0
-        self._owner: int | None = None  # the thread whose attempts the marks are for
+        self._owner: int | None = None  # the thread of the run, and of its attempts once one has begun
         self._captures = 0  # its runs
         self._attempts: list[AttemptId] = []  # that are being made, the innermost last
         self._known_runs: set[str] = set()
-        self._unanswered = 0  # sync marks
-        self._streams: dict[int, int] = {}  # 1 and 2, and where they led before
+        self._unanswered = 0  # requests
+        self._streams: dict[int, Captured] = {}
         self._buffering: list[tuple[Any, bool]] = []
         self._opened = contextlib.ExitStack()
         self._control: socket.socket
+        self._own_control: OwnDescriptor
 
     def __enter__(self) -> "Scribe":
         flush_all()
         with contextlib.ExitStack() as opened:
             self._control, theirs = socket.socketpair()
-            opened.callback(self._control.close)
+            self._own_control = OwnDescriptor(self._control.fileno())
+            opened.callback(self._close_control)
             with theirs, contextlib.ExitStack() as writing:
                 pipes = [open_pipe() for _ in "12"]
-                for reading, end in pipes:
-                    opened.callback(os.close, reading)  # open here, too: no print fails when the scribe is killed
+                for _, end in pipes:
                     writing.callback(os.close, end)
+                readings = [OwnDescriptor(reading) for reading, _ in pipes]
+                for reading in readings:
+                    opened.callback(reading.close)  # open here, too: no print fails when the scribe is killed
                 self._start(theirs, pipes)
                 opened.callback(self._end)
                 for stream, (_, end) in enumerate(pipes, 1):
-                    self._streams[stream] = os.dup(stream)
+                    before = OwnDescriptor(os.dup(stream))
                     os.dup2(end, stream)
+                    self._streams[stream] = Captured(OwnDescriptor(stream), before, readings[stream - 1])
             opened.callback(self._give_back)
-            before = signal.signal(signal.SIGIO, self._check) or signal.SIG_DFL  # None: set outside of Python
-            opened.callback(signal.signal, signal.SIGIO, before)
-            _set_signal(self._control, on=True)
-            opened.callback(_set_signal, self._control, on=False)
+            handler = signal.signal(signal.SIGIO, self._check) or signal.SIG_DFL  # None: set outside of Python
+            opened.callback(signal.signal, signal.SIGIO, handler)
+            self._set_signal(on=True)
+            opened.callback(self._set_signal, on=False)
             self._opened = opened.pop_all()
         self._buffer_lines()
         active_scribe.active = self
@@ -110,29 +125,52 @@ class Scribe:
                 stream.reconfigure(line_buffering=True)
 
     def _check(self, *signal_arguments: object) -> None:
-        """Leads the descriptors back if the scribe was killed, also where a print waits for it."""
-        if self._streams and self._has_ended():
-            self._give_back()
+        """Leads the descriptors back if the scribe was killed, also where a print waits for it.
+
+        The end of the socket says so. A process that is killed closes its sockets first, and can be waited for later.
+        """
+        if not self._streams or not self._own_control.is_open() or not wait_closed(self._own_control.number, 0):
+            return
+        streams = self._give_back()
+        for stream, captured in streams.items():
+            if captured.reading.is_open():
+                rest = MarkedStream().feed(read_available(captured.reading.number))
+                write_all(stream, b"".join([part.data for part in rest]))
+                pass_on_later(captured.reading.number, stream)  # what programs print that have the pipe
+        if 2 in streams:
             write_all(2, LOST)
 
-    def _has_ended(self) -> bool:
-        try:
-            return os.waitpid(self._pid, os.WNOHANG)[0] != 0
-        except ChildProcessError:  # other code has waited for it
-            return True
-
-    def _give_back(self) -> None:
+    def _give_back(self) -> dict[int, "Captured"]:
+        """Leads the descriptors back that a step has not led elsewhere; returns those."""
         streams, self._streams = self._streams, {}
-        for stream, before in streams.items():
-            os.dup2(before, stream)
-            os.close(before)
+        given = {number: each for number, each in streams.items() if each.pipe.is_open() and each.before.is_open()}
+        for stream, captured in given.items():
+            os.dup2(captured.before.number, stream)
+        for captured in streams.values():
+            captured.before.close()
+        return given
 
     def _end(self) -> None:
         """Waits for the end of the scribe, which passes on what it has read."""
-        self._control.shutdown(socket.SHUT_WR)
-        wait_readable(self._control.fileno(), EXIT_TIMEOUT)
-        self._has_ended()
+        if self._own_control.is_open():
+            with contextlib.suppress(OSError):  # it was killed
+                self._control.shutdown(socket.SHUT_WR)
+            if wait_closed(self._own_control.number, EXIT_TIMEOUT):
+                with contextlib.suppress(ChildProcessError):  # other code has waited for it
+                    os.waitpid(self._pid, 0)
         own_processes.discard(self._pid)
+
+    def _close_control(self) -> None:
+        if self._own_control.is_open():
+            self._control.close()
+        else:
+            self._control.detach()
+
+    def forget(self) -> None:
+        """Leaves everything alone in a forked child, whose parent goes on."""
+        self._streams.clear()
+        self._opened.pop_all()
+        self._close_control()
 
     def add(self) -> None:
         """Begins a run of the calling thread."""
@@ -152,39 +190,60 @@ class Scribe:
         """Takes what is printed from now on for the output of an attempt."""
         if attempt.run_id not in self._known_runs:
             self._known_runs.add(attempt.run_id)
-            data = pickle.dumps((attempt.run_id, capture.limit, capture.masks))
-            with contextlib.suppress(OSError):  # it was killed
-                self._control.sendall(SIZE.pack(len(data)) + data)
+            self._send(pickle.dumps((attempt.run_id, capture.limit, capture.masks)))
+        self._owner = threading.get_ident()
         self._attempts.append(attempt)
         flush_streams()
         self._mark(mark(attempt))
 
-    def end(self) -> None:
-        """Ends the output of the attempt that has begun last."""
-        self._attempts.pop()
+    def end(self, attempt: AttemptId) -> None:
+        """Ends the output of an attempt."""
+        if attempt not in self._attempts:  # its output is that of a process
+            return
+        self._attempts.remove(attempt)
         flush_all()
         self._mark(mark(self._attempts[-1]) if self._attempts else NO_ATTEMPT)
 
     def wait(self) -> None:
         """Waits until all that was printed before is recorded and passed on."""
         flush_all()
-        self._mark(SYNC)
         if not self._attempts:  # the scribe forgets the runs, too
             self._known_runs.clear()
+        if not self._send(b""):
+            return
         self._unanswered += 1
-        with contextlib.suppress(OSError):
-            while self._streams and self._unanswered > 0 and (answers := self._control.recv(64)):
+        with contextlib.suppress(OSError):  # it was killed
+            while self._unanswered > 0 and (answers := self._control.recv(64)):
                 self._unanswered -= len(answers)
 
     def write(self, stream: int, data: bytes) -> None:
         """Passes on output that is not of the attempt which is being made here."""
-        if self._attempts and self._streams:
+        if self._attempts and stream in self._streams and self._streams[stream].pipe.is_open():
             data = NO_ATTEMPT + data + mark(self._attempts[-1])
         write_all(stream, data)
 
     def _mark(self, data: bytes) -> None:
-        for stream in self._streams:
-            write_all(stream, data)
+        for stream, captured in tuple(self._streams.items()):
+            if captured.pipe.is_open():
+                write_all(stream, data)
+
+    def _send(self, data: bytes) -> bool:
+        """Sends a message; the empty one is a request for an answer. Returns False if the scribe can't be reached."""
+        if not self._own_control.is_open():
+            return False
+        with contextlib.suppress(OSError), interrupts_held():  # whole, or the next one would not be understood
+            self._control.sendall(SIZE.pack(len(data)) + data)
+            return True
+        return False
+
+    def _set_signal(self, *, on: bool) -> None:
+        """Sets whether the kernel sends SIGIO when the scribe ends: a print may wait for it, in a pipe that is full."""
+        import fcntl
+
+        if self._own_control.is_open():
+            flags = fcntl.fcntl(self._control, fcntl.F_GETFL)
+            fcntl.fcntl(self._control, fcntl.F_SETOWN, os.getpid())
+            fcntl.fcntl(self._control, fcntl.F_SETFL, flags | os.O_ASYNC if on else flags & ~os.O_ASYNC)
 
 
 class ScribeCapture:
@@ -204,7 +263,7 @@ class ScribeCapture:
     def end(self, attempt: AttemptId) -> None:
         """Ends the output of the attempt."""
         if self._scribe is not None:
-            self._scribe.end()
+            self._scribe.end(attempt)
 
     def close(self) -> None:
         """Waits until all is recorded."""
@@ -237,12 +296,3 @@ def _can_capture() -> bool:
         return bool(sys.stdout.fileno() == 1 and sys.stderr.fileno() == 2)
     except (AttributeError, OSError, ValueError):  # None, closed or redirected
         return False
-
-
-def _set_signal(control: socket.socket, *, on: bool) -> None:
-    """Sets whether the kernel sends SIGIO when the scribe ends: a print may wait for it, in a pipe that is full."""
-    import fcntl
-
-    flags = fcntl.fcntl(control, fcntl.F_GETFL)
-    fcntl.fcntl(control, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(control, fcntl.F_SETFL, flags | os.O_ASYNC if on else flags & ~os.O_ASYNC)

@@ -25,11 +25,11 @@ from dotflow.core.masks import Masks
 from dotflow.core.types.capture import TypeCapture
 from dotflow.cpython import forget_exit_handlers
 from dotflow.processes.marks import MarkedStream, Part
-from dotflow.processes.pipes import READ_SIZE, wait_readable, write_all
+from dotflow.processes.pipes import read_available, wait_readable, write_all
 from dotflow.worker.chunks import INTERVAL, Chunks
 
 SIZE: Final = struct.Struct("!I")  # of a message
-ANSWER: Final = b"."  # to a sync mark
+ANSWER: Final = b"."  # to a request
 BATCH: Final = 65_536  # bytes; with less, the scribe waits for more
 BATCH_DELAY: Final = 0.002  # seconds; waking it for each mark would take the run longer than writing the mark
 #: They are for the run. At Ctrl-Z, too, the run must not wait for a stopped process.
@@ -37,7 +37,12 @@ IGNORED: Final = ("SIGINT", "SIGTERM", "SIGHUP", "SIGTSTP")
 
 
 class Recorder:
-    """Records the output of attempts in a copy of the history. *control* is the socket to the run."""
+    """Records the output of attempts in a copy of the history. *control* is the socket to the run.
+
+    Attributes:
+        requests: How often the run has asked, and waits, for all to be recorded that is in the pipes.
+        is_connected: Whether messages of the run can follow.
+    """
 
     def __init__(self, history: History, control: socket.socket) -> None:
         self._history = history
@@ -45,9 +50,9 @@ class Recorder:
         self._streams = {1: MarkedStream(), 2: MarkedStream()}
         self._runs: dict[str, tuple[int, Masks]] = {}
         self._chunks: dict[AttemptId, Chunks] = {}
-        self._syncs = {1: 0, 2: 0}  # by stream: the number of sync marks
-        self._answered = 0
         self._has_failed = False
+        self.requests = 0
+        self.is_connected = True
 
     def feed(self, stream: int, data: bytes) -> bytes:
         """Collects what has arrived; returns it without marks."""
@@ -56,16 +61,17 @@ class Recorder:
     def _take(self, stream: int, part: Part) -> bytes:
         if part.attempt is not None and part.data and (chunks := self._chunks_of(part.attempt)) is not None:
             chunks.add(stream, part.data)
-        self._syncs[stream] += part.is_sync
         return part.data
 
-    def step(self) -> None:
-        """Records what is due, after all that has arrived was passed on."""
-        is_synced = min(self._syncs.values()) > self._answered
+    def step(self, requests: int) -> None:
+        """Records what is due, after all that has arrived was passed on, and answers so many requests.
+
+        They are those that had arrived before the pipes were read: what was printed before them is recorded now.
+        """
         is_between = all(stream.attempt is None for stream in self._streams.values())
-        if is_synced and is_between:
+        if requests and is_between:
             self._runs.clear()
-        if is_synced or is_between:
+        if requests or is_between:
             for chunks in self._chunks.values():
                 chunks.end()
             self._chunks.clear()
@@ -73,10 +79,10 @@ class Recorder:
             now = clock.ticks()
             for chunks in self._chunks.values():
                 chunks.record_due(now)
-        if is_synced:
-            self._answered += 1
+        if requests:
+            self.requests -= requests
             with contextlib.suppress(OSError):  # the run has been killed
-                self._control.send(ANSWER)
+                self._control.send(ANSWER * requests)
 
     def end(self) -> None:
         """Records all that is left."""
@@ -88,33 +94,42 @@ class Recorder:
     @property
     def timeout(self) -> float | None:
         """Seconds until `step` has something to do."""
+        if self.requests:
+            return 0
         return INTERVAL if any(chunks.due is not None for chunks in self._chunks.values()) else None
 
     def _chunks_of(self, attempt: AttemptId) -> Chunks | None:
         """Returns what collects the output of an attempt; None if the run has sent nothing about it."""
         if attempt not in self._chunks:
             while attempt.run_id not in self._runs:
-                if not self._receive():
+                # Without waiting: a step may print what looks like the mark of another run.
+                if not self.is_connected or not wait_readable(self.control, 0):
                     return None
+                self.receive()
             limit, masks = self._runs[attempt.run_id]
             capture = Capture(TypeCapture.FD, limit, lambda event: self._record(attempt.run_id, event), masks=masks)
             self._chunks[attempt] = Chunks(attempt, capture)
         return self._chunks[attempt]
 
-    def _receive(self) -> bool:
-        """Receives what is to be known of a run; it was sent before the marks of its attempts. Returns whether it was.
+    @property
+    def control(self) -> int:
+        """The descriptor of the socket."""
+        return self._control.fileno()
 
-        It does not wait for it: a step may print what looks like the mark of another run.
-        """
-        if not wait_readable(self._control.fileno(), 0):
-            return False
-        data = self._control.recv(SIZE.size, socket.MSG_WAITALL)
-        if len(data) < SIZE.size:  # the run has ended
-            return False
+    def receive(self) -> None:
+        """Receives a request, or what is to be known of a run, which is sent before the marks of its attempts."""
+        data = b""
+        with contextlib.suppress(OSError):
+            data = self._control.recv(SIZE.size, socket.MSG_WAITALL)
+        if len(data) < SIZE.size:  # the run has ended, or a step has closed its end
+            self.is_connected = False
+            return
         (size,) = SIZE.unpack(data)
+        if not size:
+            self.requests += 1
+            return
         run_id, limit, masks = pickle.loads(self._control.recv(size, socket.MSG_WAITALL))
         self._runs[run_id] = limit, masks
-        return True
 
     def _record(self, run_id: str, event: AttemptOutput) -> None:
         try:
@@ -147,18 +162,26 @@ def run_scribe(history: History, control: socket.socket, pipes: Sequence[int], s
 
 def pass_on(recorder: Recorder, pipes: Sequence[int]) -> None:
     """Passes both streams on to where they led before."""
+    streams = {pipe: stream for stream, pipe in enumerate(pipes, 1)}
     with selectors.DefaultSelector() as selector:
-        for stream, pipe in enumerate(pipes, 1):
-            selector.register(pipe, selectors.EVENT_READ, stream)
-        while selector.get_map():
+        for descriptor in (*pipes, recorder.control):
+            selector.register(descriptor, selectors.EVENT_READ)
+        while streams:
             count = 0
-            for key, _ in selector.select(recorder.timeout):
-                data = os.read(key.fd, READ_SIZE)
+            ready = {key.fd for key, _ in selector.select(recorder.timeout)}
+            if recorder.control in ready:
+                recorder.receive()
+                if not recorder.is_connected:
+                    selector.unregister(recorder.control)
+            requests = recorder.requests
+            for pipe, stream in tuple(streams.items()):
+                data = read_available(pipe) if requests or pipe in ready else b""
                 count += len(data)
                 if data:
-                    write_all(key.data, recorder.feed(key.data, data))
-                else:
-                    selector.unregister(key.fd)
-            recorder.step()
+                    write_all(stream, recorder.feed(stream, data))
+                elif pipe in ready:  # no process has it any more
+                    selector.unregister(pipe)
+                    del streams[pipe]
+            recorder.step(requests)
             if count < BATCH:
                 time.sleep(BATCH_DELAY)

@@ -2,6 +2,7 @@
 
 import contextlib
 import sqlite3
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -42,6 +43,21 @@ class LocksRefused(sqlite3.OperationalError):
 
 class UnknownFormat(sqlite3.DatabaseError):
     """A database of the same content in an unknown format."""
+
+
+class NotAFile(sqlite3.DatabaseError):
+    """Something else than a file: SQLite would wait for a FIFO, and take an empty device for a new database."""
+
+
+class DescriptorsTaken(sqlite3.DatabaseError):
+    """Users' code has closed descriptors of the database, and their numbers lead to other files now."""
+
+
+def not_a_file(mode: int) -> NotAFile:
+    """Returns the error for what has this mode."""
+    kinds = ((stat.S_ISDIR, "folder"), (stat.S_ISFIFO, "FIFO"), (stat.S_ISSOCK, "socket"))
+    kind = next((name for is_kind, name in kinds if is_kind(mode)), "device")
+    return NotAFile(f"it is a {kind}. Give the path of a file")
 
 
 def is_busy(error: BaseException) -> bool:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sqlite3
+import stat
 import threading
 import time
 import weakref
@@ -13,15 +14,18 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from dotflow import clock
 from dotflow.atomic_file import make_folder
-from dotflow.cpython import sqlite_without_sleep
+from dotflow.cpython import never_free, sqlite_without_sleep
+from dotflow.own_descriptor import FileId, OwnDescriptor, open_files
 from dotflow.providers.sqlite_errors import (
     UNWRITABLE,
+    DescriptorsTaken,
     ForeignDatabase,
     UnknownFormat,
     check_locks,
     code_of,
     is_busy,
     lacks_lock,
+    not_a_file,
 )
 
 BUSY_TIMEOUT: Final = 5.0  # seconds to wait for another transaction
@@ -86,7 +90,8 @@ class SQLiteFile:
         self._uri = path.as_uri()  # no character of the path is special in it
         self._synchronous = synchronous
         self._connection: sqlite3.Connection | None = None
-        self._file_id: tuple[int, int] | None = None
+        self._file_id: FileId | None = None
+        self._descriptors: dict[str, OwnDescriptor] = {}  # of the connection, by path
         self._process = 0
         self._reading = MODE_READ_ONLY if read_only else MODE_READ
         self._mode = self._reading
@@ -178,11 +183,26 @@ class SQLiteFile:
     def close(self) -> None:
         """Closes the connection."""
         with _lock:
+            if self._connection is None:
+                return
+            is_own = self._process == os.getpid()
+            can_close = is_own and self._own_all()
             connection, self._connection = self._connection, None
-            if connection is not None and self._process != os.getpid():
-                _inherited.append(connection)  # the parent's: closing it would delete its files
-            elif connection is not None:
+            if can_close:
                 connection.close()
+            elif is_own:  # SQLite would read, write and close what its numbers lead to now
+                never_free(connection)
+                _taken.add(self._file_id)
+            else:
+                _inherited.append(connection)  # the parent's: closing it would delete its files
+
+    def _own_all(self) -> bool:
+        """Opens the descriptors again that a step has closed. Returns False where another file has one of them."""
+        flags = os.O_RDWR if self._mode in (MODE_CREATE, MODE_READ) else os.O_RDONLY
+        try:
+            return all(own.is_open() or own.open_again(path, flags) for path, own in self._descriptors.items())
+        except OSError:  # the file was deleted, too
+            return False
 
     def _renew(self) -> None:
         """Closes this process's connections to the file: a lock that it could not release ends with the last one."""
@@ -192,17 +212,23 @@ class SQLiteFile:
                     file.close()
 
     def _connect(self, create: bool) -> sqlite3.Connection | None:
-        file_id = _file_id(self._name)
+        file_id = file_id_of(self._name)
         is_current = self._file_id == file_id and self._process == os.getpid()
+        is_open = all(own.is_open() for own in self._descriptors.values())
+        if not is_open:  # a step has closed it: all are closed, so that none takes the numbers of another one
+            for file in list(_files):
+                file.close()
         if self._connection is None or not is_current or self._mode == MODE_IMMUTABLE:
             self.close()  # the open file may be deleted or replaced
+            if file_id in _taken:  # SQLite shares some descriptors of a file with its next connection
+                raise DescriptorsTaken("a step has closed its descriptors, and opened other files in their place")
             if create:
                 make_folder(str(self._path.parent), synced=self._synchronous == "FULL")
                 self._make_file()
                 self._connection = self._open(MODE_CREATE)
             elif file_id is not None:
                 self._connection = self._open_for_reading()
-            before, self._file_id, self._process = self._file_id, _file_id(self._name), os.getpid()
+            before, self._file_id, self._process = self._file_id, file_id_of(self._name), os.getpid()
             self.openings += file_id is None or self._file_id != before  # the number of a deleted one may come again
         return self._connection
 
@@ -217,7 +243,7 @@ class SQLiteFile:
         try:
             return self._open(self._reading)
         except sqlite3.OperationalError as error:
-            if code_of(error) not in UNWRITABLE or _file_id(f"{self._name}-wal") is not None:
+            if code_of(error) not in UNWRITABLE or file_id_of(f"{self._name}-wal") is not None:
                 raise
             with contextlib.suppress(sqlite3.OperationalError):  # another reason, so raise the first error
                 return self._open(MODE_IMMUTABLE)
@@ -227,6 +253,7 @@ class SQLiteFile:
         """Returns a connection; None if the file is empty and the mode does not create it."""
         vfs = sqlite_without_sleep()
         uri = f"{self._uri}?mode={mode}{vfs and f'&vfs={vfs}'}"
+        before = dict(open_files())
         connection = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
         try:
             connection.text_factory = self._format.text_factory
@@ -242,6 +269,9 @@ class SQLiteFile:
                 connection.execute("PRAGMA query_only = ON")
             else:
                 self._set_options(connection, version, mode)
+            paths = {file_id_of(path): path for path in (self._name, f"{self._name}-wal", f"{self._name}-shm")}
+            opened = [number for number, file in open_files() if file in paths and before.get(number) != file]
+            self._descriptors = {paths[own.file]: own for own in map(OwnDescriptor, opened)}
         except BaseException:  # Ctrl-C too
             connection.close()
             raise
@@ -276,12 +306,14 @@ class SQLiteFile:
         connection.execute("COMMIT")
 
 
-def _file_id(path: str) -> tuple[int, int] | None:
-    """Returns the identity of the file at a path; None if there is none."""
+def file_id_of(path: str) -> FileId | None:
+    """Returns the identity of the file at a path; None if there is none. Raises NotAFile."""
     try:
         status = os.stat(path)  # noqa: PTH116 (each statement needs it, and a Path takes longer)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    if not stat.S_ISREG(status.st_mode):
+        raise not_a_file(status.st_mode)
     return status.st_dev, status.st_ino
 
 
@@ -306,6 +338,7 @@ def version_of(connection: sqlite3.Connection, expected: DatabaseFormat) -> int:
 _lock = threading.RLock()
 _files: Final[weakref.WeakSet[SQLiteFile]] = weakref.WeakSet()
 _inherited: Final[list[sqlite3.Connection]] = []
+_taken: Final[set[FileId | None]] = set()  # files whose connection can be neither used nor closed
 
 
 def _before_fork() -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from dotflow import clock
 from dotflow.core.outcome import Usage
+from dotflow.own_descriptor import OwnDescriptor
 
 try:
     import resource
@@ -136,21 +137,21 @@ class _Peak:
 
     def __init__(self) -> None:
         self.pid = 0  # of the process whose peak it is; 0 before its first attempt
-        self._file = -1
+        self._file: OwnDescriptor | None = None
         self._floor = 0
 
     def reset(self) -> None:
-        if not self.pid:
+        if not self.pid or (self._file is not None and not self._file.is_open()):  # a step has closed it
             self._open()
-        if self._file >= 0:
+        if self._file is not None:
             try:
-                os.pwrite(self._file, RESET_PEAK, 0)
+                os.pwrite(self._file.number, RESET_PEAK, 0)
             except OSError:
-                self._file = -1
+                self._file = None
 
     def read(self, maxrss: int) -> int | None:
         """Returns the peak in bytes, given the `ru_maxrss` of now."""
-        if self._file < 0:
+        if self._file is None:
             return None
         peak = maxrss * MAXRSS_UNIT
         return peak if peak > self._floor else _high_water_mark()
@@ -166,11 +167,11 @@ class _Peak:
         """
         self.pid, self._floor = getpid(), 0
         try:
-            self._file = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
-            os.pwrite(self._file, RESET_PEAK, 0)
+            self._file = OwnDescriptor(os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC))
+            os.pwrite(self._file.number, RESET_PEAK, 0)
             peak, own = peak_memory(), _high_water_mark()
         except OSError:
-            self._file = -1
+            self._file = None
             return
         if own is not None and peak > own:
             self._floor = peak

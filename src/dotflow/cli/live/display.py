@@ -18,6 +18,7 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleDimensions, RenderableType
 
 from dotflow.cli.live.terminal_writer import TerminalWriter
+from dotflow.own_descriptor import OwnDescriptor
 
 if TYPE_CHECKING:
     from dotflow.processes.scribe import Scribe
@@ -52,20 +53,22 @@ class Display:
         self._ascii_only = not (stream.encoding or "").lower().startswith("utf")
         self._console = Console(file=io.StringIO(), force_terminal=True)
         self._opened = contextlib.ExitStack()
-        self._terminal = -1
-        self._writer: socket.socket | None = None
+        self._terminal: OwnDescriptor
+        self._writer: socket.socket
+        self._own_writer: OwnDescriptor
+        self._captured: list[tuple[OwnDescriptor, OwnDescriptor]] = []
         self._stopped = threading.Event()
 
     def __enter__(self) -> "Display":
         _flush()
         _open_closed_streams()
         with contextlib.ExitStack() as opened:
-            self._terminal = os.dup(self._stream.fileno())
-            opened.callback(os.close, self._terminal)
+            self._terminal = OwnDescriptor(os.dup(self._stream.fileno()))
+            opened.callback(self._terminal.close)
             if self._scribe is None:
                 self._lead_to_writer(opened)
             else:
-                self._writer = _start_scribe(self._terminal, self._scribe, opened)
+                self._control(_start_scribe(self._terminal.number, self._scribe, opened), opened)
             thread = threading.Thread(target=self._refresh, name="dotflow-live", daemon=True)
             thread.start()
             opened.callback(thread.join)
@@ -81,13 +84,19 @@ class Display:
 
     def _lead_to_writer(self, opened: contextlib.ExitStack) -> None:
         output, input_end = os.pipe()
-        opened.callback(os.close, output)  # open here too, so that prints don't fail if the writer is killed
-        self._writer = _start_writer(self._terminal, output, opened)
+        opened.callback(OwnDescriptor(output).close)  # open here too, so that prints don't fail if the writer is killed
+        self._control(_start_writer(self._terminal.number, output, opened), opened)
+        opened.callback(self._restore)
         for descriptor in (1, 2):
             if os.isatty(descriptor):
-                opened.callback(_restore, os.dup(descriptor), descriptor)
+                before = OwnDescriptor(os.dup(descriptor))
                 os.dup2(input_end, descriptor)
+                self._captured.append((before, OwnDescriptor(descriptor)))
         os.close(input_end)
+
+    def _control(self, writer: socket.socket, opened: contextlib.ExitStack) -> None:
+        self._writer, self._own_writer = writer, OwnDescriptor(writer.fileno())
+        opened.callback(self._finish)
 
     def _refresh(self) -> None:
         previous: list[tuple[str, int]] | None = None
@@ -99,15 +108,32 @@ class Display:
             self._stopped.wait(REFRESH_INTERVAL)
 
     def _send(self, data: bytes) -> bool:
-        assert self._writer is not None
+        if not self._own_writer.is_open():  # a step has closed it
+            return False
         try:
             self._writer.sendall(data)
         except OSError:  # the writer was killed: output goes directly to the terminal again, that of a scribe by itself
-            for descriptor in (1, 2):
-                if self._scribe is None and not os.isatty(descriptor):
-                    os.dup2(self._terminal, descriptor)
+            self._restore()
             return False
         return True
+
+    def _restore(self) -> None:
+        """Leads the descriptors back that a step has not led elsewhere."""
+        captured, self._captured = self._captured, []
+        for before, pipe in captured:
+            if pipe.is_open() and before.is_open():
+                os.dup2(before.number, pipe.number)
+            before.close()
+
+    def _finish(self) -> None:
+        """Waits until all output is in the terminal, and the view is erased."""
+        if not self._own_writer.is_open():
+            self._writer.detach()
+            return
+        with contextlib.suppress(OSError):  # the writer was killed
+            self._writer.sendall(b"\n")
+            self._writer.recv(1)
+        self._writer.close()
 
     def _render(self) -> list[tuple[str, int]]:
         """Returns the lines of the view and their widths, one less than the terminal's, so that none is wrapped."""
@@ -126,7 +152,7 @@ class Display:
 
     def _terminal_size(self) -> tuple[int, int]:
         with contextlib.suppress(OSError):
-            columns, lines = os.get_terminal_size(self._terminal)
+            columns, lines = os.get_terminal_size(self._terminal.number)
             if columns > 1 and lines > 1:
                 return columns, lines
         return 80, 24
@@ -144,7 +170,6 @@ def _start_writer(terminal: int, output: int, opened: contextlib.ExitStack) -> s
             stderr=terminal,
         )
     opened.callback(_wait_or_detach, process)
-    opened.callback(_finish, own)
     return own
 
 
@@ -161,16 +186,7 @@ def _start_scribe(terminal: int, scribe: "Scribe", opened: contextlib.ExitStack)
     scribe.serve = serve
     with other:
         opened.enter_context(scribe)
-    opened.callback(_finish, own)
     return own
-
-
-def _finish(control: socket.socket) -> None:
-    """Waits until all output is in the terminal, and the view is erased."""
-    with contextlib.suppress(OSError):  # the writer was killed
-        control.sendall(b"\n")
-        control.recv(1)
-    control.close()
 
 
 def _wait_or_detach(process: subprocess.Popen[bytes]) -> None:
@@ -178,11 +194,6 @@ def _wait_or_detach(process: subprocess.Popen[bytes]) -> None:
         process.wait(EXIT_TIMEOUT)
     except subprocess.TimeoutExpired:
         process.returncode = 0  # keeps Popen from a warning; the writer ends with the last program that prints
-
-
-def _restore(previous: int, descriptor: int) -> None:
-    os.dup2(previous, descriptor)
-    os.close(previous)
 
 
 def _open_closed_streams() -> None:

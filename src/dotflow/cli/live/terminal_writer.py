@@ -75,23 +75,34 @@ class TerminalWriter:
                 self._toggle()
             if self._control in ready:
                 self._receive()
-            self._draw(self._read_output(MAX_PIPE_CHUNKS if self._is_finished else 1))
-            self._record()
+            requests = self._requests()
+            self._draw(self._read_output(MAX_PIPE_CHUNKS if self._is_finished or requests else 1))
+            self._record(requests)
         self._write(self._terminal, SHOW_CURSOR)
         with contextlib.suppress(OSError):  # the run has ended
             os.write(self._control, b".")
         while self._outputs:
             self._wait()
-            self._write(self._terminal, self._read_output(1))
-            self._record()
+            requests = self._requests()
+            self._write(self._terminal, self._read_output(MAX_PIPE_CHUNKS if requests else 1))
+            self._record(requests)
 
     def _wait(self, *others: int) -> list[int]:
-        timeout = None if self._recorder is None else self._recorder.timeout
-        return select.select([*self._outputs, *others], [], [], timeout)[0]
+        recorder = self._recorder
+        if recorder is None:
+            return select.select([*self._outputs, *others], [], [])[0]
+        control = [recorder.control] if recorder.is_connected else []
+        ready = select.select([*self._outputs, *others, *control], [], [], recorder.timeout)[0]
+        if recorder.control in ready:
+            recorder.receive()
+        return ready
 
-    def _record(self) -> None:
+    def _requests(self) -> int:
+        return 0 if self._recorder is None else int(self._recorder.requests)
+
+    def _record(self, requests: int) -> None:
         if self._recorder is not None:
-            self._recorder.step()
+            self._recorder.step(requests)
             time.sleep(BATCH_DELAY)
 
     def _receive(self) -> None:

@@ -123,7 +123,8 @@ def _run_live(workflow: DotFlow, title: str, start_arguments: dict[str, Any]) ->
 def _print_summary(workflow: DotFlow, history: History | None, exit_code: Exit, seconds: float, *, live: bool) -> None:
     tasks = workflow.result_task()
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # for characters that its encoding lacks
+        with suppress(OSError):  # a step has closed what led it back to a file: it remains the scribe's pipe
+            sys.stdout.reconfigure(errors="backslashreplace")  # for characters that its encoding lacks
     status = exit_code.name.capitalize()
     can_resume = workflow.is_named and workflow.config.storage.outlives_process
     details = details_hint(history, tasks[0].run_id if tasks else None)

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Final
 from dotflow import clock
 from dotflow.abc.shared_lock import SharedLock
 from dotflow.atomic_file import make_folder
+from dotflow.cpython import never_free
 from dotflow.errors import StorageError, WorkflowBusy
+from dotflow.own_descriptor import open_files
 from dotflow.providers.storages.safe_name import safe_name
 from dotflow.worker.interrupts import interrupts_held
 
@@ -82,12 +84,23 @@ class FileLock(SharedLock["BaseFileLock"]):
         self._on_acquired()
 
     def release(self, resource: "BaseFileLock") -> None:
+        if resource.is_locked and not self._is_open():  # a step has closed it, and filelock would close what it opened
+            never_free(resource)
+            return
         with interrupts_held():
             try:
                 resource.release()
             except OSError as error:
                 _unreleased[os.getpid(), self.key] = resource
                 raise OSError(error.errno, error.strerror, str(self._path)) from error
+
+    def _is_open(self) -> bool:
+        files = dict(open_files())
+        try:
+            status = self._path.stat()
+        except OSError:
+            return True
+        return not files or (status.st_dev, status.st_ino) in files.values()
 
     def _foreign_lock(self, error: OSError) -> StorageError:
         advice = "Let its group write to it, or use a folder of your own"

@@ -3,14 +3,18 @@
 The locks are POSIX record locks: the kernel releases them however the process ends, a forked child does not inherit
 them, and they are seen across process namespaces. Closing any descriptor of the file would release all locks of the
 process on it: so a process opens it once, and never closes it.
+
+A run whose end can't be written, since the disk is full, say, leaves an empty file, for which such a disk has room.
 """
 
 import contextlib
 import os
-import stat
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
+
+from dotflow.own_descriptor import FileId, file_of
 
 try:
     import fcntl
@@ -20,22 +24,26 @@ except ImportError:  # Windows: no run is found to have crashed
 SUFFIX: Final = "-live"
 OFFSET_SIZE: Final = 6  # bytes of a random place: no two runs have the same
 
-FileId = tuple[int, int]
-
 _lock = threading.Lock()
 _opened: dict[FileId, int] = {}  # descriptors by file; also inherited ones, which work in a child, too
 _held: set[tuple[int, FileId, int]] = set()  # process, file, offset: a process can't see its own locks
 
 
-def hold(history: Path) -> int | None:
-    """Locks a byte of the live file for a run, and returns its offset; None where the file can't be used."""
+def hold(history: Path, offset: int | None = None) -> int | None:
+    """Locks a byte of the live file for a run, and returns its offset; None where the file can't be used.
+
+    With *offset*, it locks that one again, for a run of a process that has forked itself, or has closed the file.
+    """
     with _lock, contextlib.suppress(OSError):
+        if history.exists() and not history.is_file():  # a device: no file is made beside it
+            return None
         history.parent.mkdir(parents=True, exist_ok=True)
         opened = _open(history, create=True)
         if opened is None:
             return None
         file, descriptor = opened
-        offset = int.from_bytes(os.urandom(OFFSET_SIZE), "big")
+        if offset is None:
+            offset = int.from_bytes(os.urandom(OFFSET_SIZE), "big")
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
         _held.add((os.getpid(), file, offset))
         return offset
@@ -75,6 +83,28 @@ def is_held(history: Path, offset: int) -> bool:
         return False
 
 
+def note_end(history: Path, offset: int) -> None:
+    """Notes that a run has ended whose end could not be written: it has not crashed."""
+    with contextlib.suppress(OSError):
+        _note_of(history, offset).touch(0o600)
+
+
+def has_noted_end(history: Path, offset: int) -> bool:
+    """Returns whether there is such a note."""
+    return _note_of(history, offset).exists()
+
+
+def forget_ends(history: Path, offsets: Iterable[int]) -> None:
+    """Removes notes, once the history says how the runs have ended."""
+    for offset in offsets:
+        with contextlib.suppress(OSError):
+            _note_of(history, offset).unlink()
+
+
+def _note_of(history: Path, offset: int) -> Path:
+    return Path(f"{os.path.realpath(history)}-ended-{offset:x}")
+
+
 def _open(history: Path, *, create: bool) -> tuple[FileId, int] | None:
     """Returns the live file and this process's descriptor of it."""
     if fcntl is None:
@@ -100,12 +130,8 @@ def _open(history: Path, *, create: bool) -> tuple[FileId, int] | None:
 
 
 def _is_open(file: FileId) -> bool:
-    """Returns whether the descriptor is still that of the file: a child may have closed what it has inherited."""
-    try:
-        status = os.fstat(_opened[file])
-    except (KeyError, OSError):
-        return False
-    return stat.S_ISREG(status.st_mode) and _id_of(status) == file
+    """Returns whether the descriptor is still that of the file: a step may have closed it."""
+    return file in _opened and file_of(_opened[file]) == file
 
 
 def _id_of(status: os.stat_result) -> FileId:

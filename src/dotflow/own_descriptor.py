@@ -1,0 +1,63 @@
+"""OwnDescriptor: a descriptor that dotflow needs. Users' code may close any, and open another file in its place."""
+
+import os
+from collections.abc import Iterator
+
+FileId = tuple[int, int]  # device and inode
+
+
+def file_of(descriptor: int) -> FileId | None:
+    """Returns which file, pipe or socket a descriptor leads to; None if it is closed."""
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+class OwnDescriptor:
+    """A descriptor, and the file, pipe or socket that it leads to.
+
+    A step may lead it elsewhere: a daemon closes all, a test runner exchanges 1 and 2. Whatever has its number then is
+    the step's.
+    """
+
+    __slots__ = ("file", "number")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.file = file_of(number)
+
+    def is_open(self) -> bool:
+        """Returns whether it still leads there."""
+        return self.file is not None and file_of(self.number) == self.file
+
+    def close(self) -> None:
+        """Closes it, unless a step has done so."""
+        if self.is_open():
+            os.close(self.number)
+
+    def open_again(self, path: str, flags: int) -> bool:
+        """Opens its file with the same number. Returns False where that is another descriptor now, or the file."""
+        import fcntl
+
+        descriptor = os.open(path, flags | os.O_CLOEXEC)
+        number = descriptor
+        if file_of(descriptor) == self.file and descriptor != self.number:
+            number = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, self.number)  # a free one from that number on
+            os.close(descriptor)
+        if number != self.number or not self.is_open():
+            os.close(number)
+            return False
+        return True
+
+
+def open_files() -> Iterator[tuple[int, FileId]]:
+    """Yields the open descriptors of this process, and where they lead; none where the system does not list them."""
+    try:
+        numbers = sorted(map(int, os.listdir("/dev/fd")))  # noqa: PTH208 (one call, which an interrupt leaves whole)
+    except OSError:
+        return
+    for number in numbers:
+        if (file := file_of(number)) is not None:
+            yield number, file
