@@ -21,7 +21,7 @@ from tests.integration.terminals import Terminal
 TESTS = Path(__file__).parents[2]
 
 JOBS = f"""\
-import ctypes, os, sys, time
+import ctypes, os, subprocess, sys, time
 from pathlib import Path
 sys.path.append({str(TESTS)!r})
 from dotflow import Config, DotFlow, action
@@ -79,9 +79,30 @@ def hold():
     for number in range(50_000):
         print("line", number)
 
-def held():
+@action
+def hold_program():
+    Path("begun").touch()
+    while not Path("go").exists():
+        time.sleep(0.01)
+    subprocess.run("yes | head -n 200000; echo line 49999", shell=True, check=True)
+
+def held(step=hold):
     workflow = DotFlow(config=config())
-    workflow.task.add(hold)
+    workflow.task.add(step)
+    return workflow
+
+def held_program():
+    return held(hold_program)
+
+def held_before_its_end():
+    wait = os.waitpid
+    os.waitpid = lambda pid, options: (0, 0) if options else wait(pid, options)
+    return held()
+
+def native():
+    workflow = DotFlow(config=config())
+    for name in ("print", "os.write", "C printf", "program"):
+        workflow.task.add(WAYS[name].step)
     return workflow
 """
 
@@ -176,6 +197,18 @@ print("not captured")
     assert outputs(folder) == {("step", 1): b"captured\n" * 2}
 
 
+def test_a_background_run_is_captured_in_every_way(folder: Path) -> None:
+    """Its steps are made in a thread, one at a time, so that marks part them."""
+    command = [sys.executable, "-c", COMMAND, "start", "--workflow", "jobs:native", "--mode", "background"]
+    environment = {**os.environ, "PYTHONPATH": str(SOURCES)}
+    subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=PATIENCE, check=True)
+
+    kept = outputs(folder)
+    for name in ("print", "os.write", "C printf", "program"):
+        way = WAYS[name]
+        assert (kept[way.step.name, 1], kept[way.step.name, 2]) == (way.stdout, way.stderr), name
+
+
 @pytest.mark.exhaustive
 def test_a_schedule_captures_each_of_its_runs(scripts: Scripts, folder: Path) -> None:
     """By the same scribe."""
@@ -217,9 +250,13 @@ def test_kill_9_loses_nothing(scripts: Scripts, folder: Path) -> None:
     assert outputs(folder)["hold", 1] == b"printed\nC code\na part"
 
 
-def test_a_scribe_that_is_killed_fails_no_print(scripts: Scripts, folder: Path) -> None:
-    """The descriptors lead back, even where a print waits, and the command says so."""
-    with scripts.command("start", "--workflow", "jobs:held") as command:
+@pytest.mark.parametrize("workflow", ["held", "held_before_its_end", "held_program"])
+def test_a_scribe_that_is_killed_fails_no_print(workflow: str, scripts: Scripts, folder: Path) -> None:
+    """The descriptors lead back, even where a print waits, and the command says so.
+
+    It does not depend on whether the scribe can be waited for at that moment: the kernel closes its sockets before.
+    """
+    with scripts.command("start", "--workflow", f"jobs:{workflow}") as command:
         wait_for(folder / "begun")
         (scribe,) = [process for process in command.family() if process.pid != command.process.pid]
         scribe.suspend()

@@ -27,6 +27,7 @@ from dotflow.worker.programs import ThreadPrograms
 from dotflow.worker.waiting import longest_sleep
 
 if TYPE_CHECKING:
+    from dotflow.processes.scribe import ScribeCapture
     from dotflow.worker.streams import StreamCapture
 
 
@@ -56,20 +57,24 @@ class ThreadSession(ExecutorSession):
     def __init__(self, tasks: Mapping[int, Task], max_workers: int, report: Report) -> None:
         self._tasks = tasks
         self._report = report
+        self._max_workers = max_workers
         self._dispatcher: Dispatcher[WorkerThread] = Dispatcher(self._start_thread, max_workers)
         self._busy: set[WorkerThread] = set()
         self._threads: set[WorkerThread] = set()
         self._loops = Loops(own_thread=True)
         self._done: queue.SimpleQueue[_Done] = queue.SimpleQueue()
         self._capture: Capture | None = None
-        self._streams: StreamCapture | None = None
+        self._streams: StreamCapture | ScribeCapture | None = None
         self._buffers: set[OutputBuffer] = set()  # with something to collect
 
     def capture_output(self, capture: Capture) -> None:
-        self._capture = capture
-        from dotflow.worker.streams import StreamCapture  # slow to import, and only for a history
+        from dotflow.processes.active_scribe import scribe_capture  # slow to import, and only for a history
+        from dotflow.worker.streams import StreamCapture
 
-        self._streams = StreamCapture(capture, self._done.put)
+        self._capture = capture
+        # The marks of a scribe part attempts that are made one at a time.
+        self._streams = scribe_capture(capture) if self._max_workers == 1 else None
+        self._streams = self._streams or StreamCapture(capture, self._done.put)
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
         # Outcomes are handled first: a failure decides what still begins.
@@ -206,7 +211,7 @@ class WorkerThread(threading.Thread):
         loops: Loops,
         tasks: Mapping[int, Task],
         capture: Capture | None,
-        streams: "StreamCapture | None",
+        streams: "StreamCapture | ScribeCapture | None",
     ) -> None:
         super().__init__(name="dotflow-worker", daemon=True)
         # What a process of an isolated step prints is for the thread of the run, which alone settles the history.
