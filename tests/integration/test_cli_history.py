@@ -597,6 +597,49 @@ def test_output_is_exact_in_a_pipe(
     history.close()
 
 
+def test_gaps_of_the_output_are_no_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """stdout has exactly what was printed and kept. How much was dropped, and why, is on stderr."""
+    monkeypatch.chdir(tmp_path)
+    history = HistorySQLite(output_limit=4)
+    begin(history, "aaaa1111", "load")
+    for data, skipped in ((b"begin", 0), (b"middle", 1000), (b"end", 7)):
+        write(history, "aaaa1111", 0, data, skipped=skipped)
+    crash(history, "aaaa1111")
+    capfdbinary.readouterr()
+
+    assert main(["show", "last", "load", "--output"]) == 0
+    assert capfdbinary.readouterr() == (
+        b"beginend",
+        b"[... 1006 bytes were dropped to keep 4 B ...]\n[... 7 bytes were dropped ...]\n",
+    )
+    history.close()
+
+
+def test_a_tail_of_the_output_says_so(dotflow: Command, history: HistorySQLite) -> None:
+    """How many lines there are, and what prints all of them; a short output is whole."""
+    begin(history, "aaaa1111", "first", "load")
+    write(history, "aaaa1111", 0, b"one\ntwo\n")
+    write(history, "aaaa1111", 1, b"".join(b"line %d\n" % number for number in range(30)))
+    crash(history, "aaaa1111")
+
+    lines = dotflow("show", "last", "load").splitlines()
+    title = lines.index("The last 20 of 30 lines of its output; --output prints all:")
+    assert lines[title + 1 : title + 21] == [f"| line {number}" for number in range(10, 30)]
+    assert "Its output:\n| one\n| two\n" in dotflow("show", "last", "first")
+
+
+def test_an_error_has_no_escapes(dotflow: Command, history: HistorySQLite) -> None:
+    """In a pipe neither, whose other end may be a terminal."""
+    nightly(history).start(keep_going=True)
+
+    error = dotflow("show", "failed", "double#1", "--error")
+
+    assert error.endswith("ValueError: two\\x1b[31m is refused\n")
+    assert "\x1b" not in error
+
+
 def test_bare_parts_are_nothing_else(dotflow: Command, history: HistorySQLite) -> None:
     """A traceback, an input, a value; a text as it is, all else as JSON."""
 

@@ -62,8 +62,28 @@ def test_of_long_output_beginning_and_end_are_kept(commits: int) -> None:
         if number % commits == 0:
             printed.commit()
 
-    assert printed.rows() == [(1, b"0\n", 0), (1, b"1\n", 0), (0, GAP % 12, 12), (1, b"8\n", 0), (1, b"9\n", 0)]
+    assert printed.rows() == [
+        (1, b"0\n", 0),
+        (1, b"1\n", 0),
+        (0, GAP % (12, b"8 B"), 12),
+        (1, b"8\n", 0),
+        (1, b"9\n", 0),
+    ]
     assert printed.output.size == 0
+
+
+def test_a_little_of_one_stream_does_not_drop_the_end_of_the_other() -> None:
+    """Of a large part, only as much is dropped as has to be, in eighths."""
+    printed = Printed(100_000)
+    for _ in range(3):
+        printed.write(b"x" * 50_000)
+    printed.write(b"a word", stream=2)
+
+    kept = printed.rows()
+
+    assert sum(len(data) for stream, data, _ in kept[1:] if stream == 1) == 43_750
+    assert kept[1] == (0, GAP % (56_250, b"100 kB"), 56_250)
+    assert kept[-1] == (2, b"a word", 0)
 
 
 def test_output_waits_once_for_a_busy_file() -> None:
@@ -87,13 +107,13 @@ def test_output_waits_once_for_a_busy_file() -> None:
 
 
 def test_bytes_that_never_came_count_as_missing() -> None:
-    """What was lost before a row that is dropped is missing, too."""
+    """What was dropped before a row that is dropped is missing, too."""
     printed = Printed(4)
     printed.write(b"begin")
     printed.write(b"middle", skipped=1000)
     printed.write(b"end", skipped=7)
 
-    assert printed.rows() == [(1, b"begin", 0), (0, GAP % 1006, 1006), (1, b"end", 7)]
+    assert printed.rows() == [(1, b"begin", 0), (0, GAP % (1006, b"4 B"), 1006), (1, b"end", 7)]
 
 
 def test_output_after_the_end_of_its_attempt_replaces_nothing() -> None:

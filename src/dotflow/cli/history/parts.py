@@ -28,7 +28,7 @@ def print_output(
 ) -> None:
     """Writes the output: in a pipe exactly its bytes, in a terminal without what it would act on.
 
-    Where there is none, a line on stderr has the reason.
+    Gaps go to stderr, and where there is none, the reason.
     """
     if not follow:
         chunks = archive.output(run, step, attempt=attempt)
@@ -61,10 +61,12 @@ def _write(chunks: Iterable[OutputChunk], *, as_json: bool) -> None:
         if as_json:
             click.echo(to_line(chunk_line(chunk)))
             continue
-        if chunk.skipped and chunk.stream:
-            click.echo(f"... {chunk.skipped} bytes were lost ...", err=True)
-        data = escape_output(chunk.data) if is_terminal else chunk.data
-        sys.stdout.buffer.write(data)
+        if chunk.skipped:
+            gap = chunk.data.decode() if not chunk.stream else f"[... {chunk.skipped} bytes were dropped ...]\n"
+            sys.stdout.buffer.flush()
+            click.echo(gap, nl=False, err=True)
+        if chunk.stream:
+            sys.stdout.buffer.write(escape_output(chunk.data) if is_terminal else chunk.data)
     sys.stdout.buffer.flush()
 
 
@@ -85,7 +87,7 @@ def print_error(task: TaskRecord, item: int | None, attempts: Sequence[AttemptRe
         raise NotInHistory(f"Can't find an error of '{task.name_of(item)}'", "it has none")
     last = objects[-1]
     text = last["traceback"].rstrip("\n") or f"{last['exception']}: {last['message']}"
-    click.echo(_for_terminal(text))
+    click.echo(escape_lines(text))  # also in a pipe, whose other end may be a terminal
 
 
 def checkpoint_of(run: RunRecord, task: TaskRecord, item: int | None, attempt: int | None) -> ValueRecord | None:

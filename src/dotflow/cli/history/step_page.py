@@ -64,9 +64,12 @@ def print_step(
     if task.count is None or item is not None:
         _print_errors(screen, attempts)
     chunks = archive.output(run.run_id, task.number_of(item), attempt=attempt)
-    lines = last_lines(b"".join(chunk.data for chunk in chunks), MAX_LINES)
+    output = b"".join(chunk.data if chunk.stream else b"\n" + chunk.data for chunk in chunks)
+    lines = last_lines(output, MAX_LINES)
     if lines:
-        screen.line(("\nThe end of its output:", "dim"))
+        count = output.rstrip(b"\n").count(b"\n") + 1
+        title = f"The last {MAX_LINES} of {count} lines of its output; --output prints all:"
+        screen.line((f"\n{title if count > MAX_LINES else 'Its output:'}", "dim"))
         for text in lines:
             screen.line(("| ", "dim"), text)
     print_next(screen, step_commands(archive, run, task, item, history))

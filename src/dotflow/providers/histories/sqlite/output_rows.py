@@ -9,8 +9,10 @@ from dotflow.providers.histories.sqlite.tables import NO_ITEM, micro
 #: The first number of a row that comes after the end of its attempt, of a thread that the step has left behind.
 LATE: Final = 1_000_000_000
 
-#: The text in place of what is missing.
-GAP: Final = b"[... %d bytes were not kept ...]\n"
+#: The text in place of what was dropped, with its bytes and the limit.
+GAP: Final = b"[... %d bytes were dropped to keep %b ...]\n"
+PIECES: Final = 8  # rows of the last half: whole rows are dropped, so that at least seven eighths of it stay
+MIN_PIECE: Final = 4096  # bytes of them
 
 AttemptKey = tuple[int, int, int]  # task, item, attempt
 
@@ -30,6 +32,7 @@ class OutputRows:
     def __init__(self, limit: int) -> None:
         self.rows: dict[tuple[int, ...], list[Any] | None] = {}
         self.size = 0
+        self._limit = limit
         self._half = limit // 2
         self.attempts: dict[AttemptKey, _Kept] = {}
         self._late: dict[AttemptKey, _Kept] = {}
@@ -38,21 +41,30 @@ class OutputRows:
         """Adds a part of the output of an attempt, which may have ended."""
         key = (event.task_id, NO_ITEM if event.item is None else event.item, event.attempt)
         kept = (self.attempts if is_open else self._late).setdefault(key, _Kept(0 if is_open else LATE))
-        seq, size = kept.next_seq, len(event.data)
-        kept.next_seq += 1
-        at = micro(event.at)
-        self.rows[*key, seq] = [*key, seq, at, event.stream, event.data, event.skipped]
-        self.size += size
+        at, data, skipped = micro(event.at), event.data, event.skipped
         if kept.head < self._half:
-            kept.head += size
+            kept.head += len(data)
+            self._add_row(key, kept, [at, event.stream, data, skipped])
             return
-        kept.tail.append((seq, size, event.skipped))
-        kept.tail_size += size
+        size = max(MIN_PIECE, self._half // PIECES)
+        for piece in [data[begin : begin + size] for begin in range(0, len(data), size)] or [data]:
+            kept.tail.append((kept.next_seq, len(piece), skipped))
+            kept.tail_size += len(piece)
+            self._add_row(key, kept, [at, event.stream, piece, skipped])
+            skipped = 0
         while kept.tail_size > self._half and len(kept.tail) > 1:
             self._drop(key, kept, at)
 
+    def _add_row(self, key: AttemptKey, kept: "_Kept", values: list[Any]) -> None:
+        seq = kept.next_seq
+        kept.next_seq += 1
+        self.rows[*key, seq] = [*key, seq, *values]
+        self.size += len(values[2])
+
     def _drop(self, key: AttemptKey, kept: "_Kept", at: int) -> None:
         """Drops the oldest row after the beginning."""
+        from dotflow.report.text import size_text  # here, since few runs print as much
+
         seq, size, skipped = kept.tail.popleft()
         kept.tail_size -= size
         if (*key, seq) in self.rows:
@@ -61,7 +73,8 @@ class OutputRows:
         if kept.gap is None:
             kept.gap = seq
         kept.missing += size + skipped
-        self.rows[*key, kept.gap] = [*key, kept.gap, at, 0, GAP % kept.missing, kept.missing]
+        gap = GAP % (kept.missing, size_text(self._limit).encode())
+        self.rows[*key, kept.gap] = [*key, kept.gap, at, 0, gap, kept.missing]
 
     def clear(self) -> None:
         """Forgets the rows, which are in the file now."""
