@@ -217,6 +217,61 @@ print(json.dumps({{
     assert facts["integrity"] == "ok"
 
 
+#: A child makes a run whose second step fills the disk, and the parent reads what is known of it.
+FILLED = """
+from dotflow.providers import HistorySQLite
+
+history = HistorySQLite(HERE / "disk" / "history.db")
+rest = HERE / "disk" / "rest"
+
+@action
+def first(): ...
+
+@action
+def fill():
+    print("begun", flush=True)
+    with contextlib.suppress(OSError), rest.open("wb", buffering=0) as file:
+        while file.write(b"x" * 100):
+            pass
+
+@action
+def last(): ...
+
+def start(*steps):
+    workflow = DotFlow(config(history=history), workflow_id="nightly")
+    for step in steps:
+        workflow.task.add(step)
+    workflow.start().raise_for_failure()
+
+child = os.fork()
+if not child:
+    start(first, fill, last)
+    os._exit(0)
+_, code = os.waitpid(child, 0)
+known = [history.load()]
+rest.unlink()
+start(first)
+known += [history.load(run.run_id) for run in history.runs()]
+print(json.dumps({
+    "code": code,
+    "known": [[run.state, run.error, *(str(task.state) for task in run.steps)] for run in known],
+    "listed": [len(history.runs(state=state)) for state in ("Unknown", "Crashed", "Running")],
+    "files": sorted(path.name for path in (HERE / "disk").iterdir() if "ended" in path.name),
+}))
+"""
+
+
+def test_what_a_full_disk_lacks_is_unknown(tmp_path: Path) -> None:
+    """The process of the run has ended, but it has not crashed, and no step is to blame."""
+    facts = run_on("mount -t tmpfs -o size=300k tmpfs disk", f"import contextlib\n{FILLED}", tmp_path)
+
+    unknown = ["Unknown", "its end is unknown: the history could not be written", "Completed", "Unknown", "Unknown"]
+    assert facts["code"] == 0
+    assert facts["known"] == [unknown, ["Completed", "", "Completed"], unknown]
+    assert facts["listed"] == [1, 0, 0]
+    assert facts["files"] == []
+
+
 def test_a_read_only_disk_does_not_reach_the_run(tmp_path: Path) -> None:
     """A history on a read-only disk says so, once a run."""
     facts = run_on(READ_ONLY, f"{RECORDED}\nprint(json.dumps([[r.state for r in runs], Reports.lines]))", tmp_path)

@@ -81,8 +81,8 @@ class OutputKey(NamedTuple):
 class OutputChunk(NamedTuple):
     """A part of the output of an attempt; `stream` is 1 for stdout, 2 for stderr. `task_id` is -1 for no single task.
 
-    `skipped` is the number of bytes before it that were lost. In a part of stream 0, bytes in the middle of the output
-    were not kept: `skipped` is their number, and `data` a line about it.
+    `skipped` is the number of bytes before it that were dropped to keep `output_limit`. A part of stream 0 stands for
+    those that were dropped in the middle of the output: `skipped` is their number, and `data` a line about it.
     """
 
     task_id: int
@@ -146,6 +146,7 @@ class TaskRecord:
         attempts: The attempts of the task itself, in order; one for a map.
         items: The attempts of a map's items, by item.
         count: The number of items of a map; None while it is not known, and for every other task.
+        is_known: Whether a task without attempts has not begun; False where the history could not be written.
     """
 
     task_id: int
@@ -159,6 +160,7 @@ class TaskRecord:
     attempts: Sequence[AttemptRecord]
     items: Mapping[int, Sequence[AttemptRecord]]
     count: int | None = None
+    is_known: bool = True
 
     @property
     def last(self) -> AttemptRecord | None:
@@ -168,7 +170,9 @@ class TaskRecord:
     @property
     def state(self) -> TypeAttemptState | None:
         """The state of the last attempt; None if the task has not begun."""
-        return self.attempts[-1].state if self.attempts else None
+        if self.attempts:
+            return self.attempts[-1].state
+        return None if self.is_known else TypeAttemptState.UNKNOWN
 
     @property
     def duration(self) -> float | None:

@@ -126,6 +126,7 @@ const ICONS = {
   Interrupted: "M5.8 5.8H10.2V10.2H5.8Z",
   Failed: "M5.4 5.4 10.6 10.6M10.6 5.4 5.4 10.6",
   Crashed: "M8.9 3.6 5.6 8.6H8.2L7.2 12.4 10.5 7.4H7.9Z",
+  Unknown: "M5.9 6.2A2.1 2.1 0 1 1 8 8.3V9.3M8 11V11.6",
   "Not started": "",
 };
 const BAD = ["Failed", "Crashed"];
@@ -383,10 +384,10 @@ const MAX_LINES = 14; // of the output
 function wrong(doc) {
   const { run } = doc;
   const failures = failuresOf(doc);
-  const isStopped = ["Crashed", "Cancelled", "Interrupted"].includes(run.state);
+  const isStopped = ["Crashed", "Cancelled", "Interrupted", "Unknown"].includes(run.state);
   if (!failures.length && run.state === "Running") return shell(commandsOf(doc, null, null));
   if (!failures.length && !isStopped && run.state !== "Failed") return null;
-  const title = isStopped ? "Why it stopped" : `What went wrong${run.state === "Running" ? " so far" : ""}`;
+  const title = run.state === "Unknown" ? "What is unknown" : isStopped ? "Why it stopped" : `What went wrong${run.state === "Running" ? " so far" : ""}`;
   const reason = isStopped ? reasonText(run) : !failures.length && (run.error || run.reason || "No task failed.");
   return section("wrong", title,
     reason && h(`p.why.${slug(run.state)}`, null, reason),

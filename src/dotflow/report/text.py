@@ -15,6 +15,7 @@ SYMBOLS: Final = {
     "Cached": "✓",
     "Failed": "✗",
     "Crashed": "✗",
+    "Unknown": "?",
     "Cancelled": "■",
     "Interrupted": "■",
     "Retry": "↻",

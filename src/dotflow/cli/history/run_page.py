@@ -69,6 +69,8 @@ def _facts(run: RunRecord) -> Iterator[tuple[str, str]]:
         yield "trace", trace_url(run.trace) or run.trace
     if stopped := run.reason or (run.error if run.state is TypeRunState.CRASHED else ""):
         yield "stopped", stopped
+    if run.state is TypeRunState.UNKNOWN:
+        yield "end", run.error
     for at, text in run.notes:
         yield "note", f"{local(at)} {text}"
 

@@ -30,6 +30,7 @@ SYMBOLS: Final[dict[str | None, tuple[str, str, str]]] = {
     TypeRunState.CANCELLED: ("■", "o", "yellow"),
     TypeRunState.INTERRUPTED: ("■", "o", "yellow"),
     TypeRunState.CRASHED: ("✗", "x", "bold red"),
+    TypeRunState.UNKNOWN: ("?", "?", "yellow"),
     TypeAttemptState.RETRY: ("↻", "~", "yellow"),
     TypeAttemptState.RESTORED: ("✓", "+", "green"),
     TypeAttemptState.CACHED: ("✓", "+", "green"),

@@ -6,7 +6,8 @@ from enum import StrEnum
 class TypeAttemptState(StrEnum):
     """RUNNING -> COMPLETED, FAILED, or RETRY: it failed, and another one followed. CRASHED: its run ended before it.
 
-    RESTORED, CACHED and SKIPPED are tasks without an attempt: the value of a checkpoint or of the cache, or none.
+    UNKNOWN: the history could not be written. RESTORED, CACHED and SKIPPED are tasks without an attempt: the value of a
+    checkpoint or of the cache, or none.
     """
 
     RUNNING = "Running"
@@ -17,3 +18,4 @@ class TypeAttemptState(StrEnum):
     CACHED = "Cached"
     SKIPPED = "Skipped"
     CRASHED = "Crashed"
+    UNKNOWN = "Unknown"

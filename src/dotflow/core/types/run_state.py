@@ -4,9 +4,9 @@ from enum import StrEnum
 
 
 class TypeRunState(StrEnum):
-    """RUNNING -> COMPLETED | FAILED | CANCELLED | INTERRUPTED; a history adds CRASHED: the process ended before.
+    """RUNNING -> COMPLETED | FAILED | CANCELLED | INTERRUPTED. PAUSED is for later versions.
 
-    PAUSED is for later versions.
+    A history adds CRASHED: the process ended before the run; and UNKNOWN: the end of the run could not be written.
     """
 
     RUNNING = "Running"
@@ -16,3 +16,4 @@ class TypeRunState(StrEnum):
     CANCELLED = "Cancelled"
     INTERRUPTED = "Interrupted"
     CRASHED = "Crashed"
+    UNKNOWN = "Unknown"

@@ -14,7 +14,8 @@ from dotflow.codec.document import unpack
 from dotflow.core.durations import TEXTS, to_seconds
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError, InvalidArgument, NotInHistory
-from dotflow.providers.histories.sqlite.crashed import mark_crashed
+from dotflow.providers.histories.sqlite import live
+from dotflow.providers.histories.sqlite.crashed import mark_ended
 from dotflow.providers.histories.sqlite.reading import Reader, reading, short_path
 from dotflow.providers.histories.sqlite.retention import forget, shrink
 from dotflow.providers.histories.sqlite.tables import SHARED_ATTEMPT, micro
@@ -182,7 +183,9 @@ class SQLiteArchive(Archive):
             if not reader.has_runs:
                 return 0
         with self._changing():
-            count = self._file.transact(lambda connection: self._forget(connection, numbers))
+            noted: list[int] = []
+            count = self._file.transact(lambda connection: self._forget(connection, numbers, noted))
+            live.forget_ends(self.path, noted)
             while until is not None and (deleted := self._file.transact(lambda each: _forget_old(each, until))):
                 count += deleted
             shrink(self._file)
@@ -198,8 +201,8 @@ class SQLiteArchive(Archive):
             cause = cause_of(error) if isinstance(error, sqlite3.Error) else error.strerror or str(error)
             raise HistoryError(f"The history {short_path(self.path)} can't be changed", cause) from error
 
-    def _forget(self, connection: sqlite3.Connection, numbers: list[int]) -> int:
-        mark_crashed(connection, self.path)
+    def _forget(self, connection: sqlite3.Connection, numbers: list[int], noted: list[int]) -> int:
+        noted[:] = mark_ended(connection, self.path)
         for number in numbers:
             for (run_id,) in connection.execute(RUNNING, (number,)):
                 raise NotInHistory(f"Can't forget the run {run_id[:8]}", "it is still running. Stop it first")

@@ -1,9 +1,10 @@
-"""Runs whose process ended before they did."""
+"""Runs that are Running in the file, but have ended: their process crashed, or could not write their end."""
 
 import sqlite3
 from pathlib import Path
 from typing import Final
 
+from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.tables import (
     CACHED,
@@ -15,14 +16,16 @@ from dotflow.providers.histories.sqlite.tables import (
     RETRY,
     RUNNING,
     SKIPPED,
+    UNKNOWN,
 )
 
 FIND: Final = "SELECT run, lock FROM runs WHERE state = 'Running'"
 STILL: Final = "SELECT 1 FROM runs WHERE run = ? AND state = 'Running'"
+LOCK: Final = "SELECT lock FROM runs WHERE run = ?"
 #: The moment of its last event, or of its last output.
 LAST: Final = """SELECT MAX(at) FROM (SELECT began + COALESCE(took, 0) AS at FROM attempts WHERE run = :run
     UNION ALL SELECT at FROM output WHERE run = :run)"""
-MARK_ATTEMPTS: Final = f"UPDATE attempts SET state = {CRASHED} WHERE run = ? AND state = {RUNNING}"
+MARK_ATTEMPTS: Final = f"UPDATE attempts SET state = ? WHERE run = ? AND state = {RUNNING}"
 #: The states of its tasks that have ended; of several attempts the last one.
 COUNT: Final = f"SELECT state, MAX(attempt) FROM attempts WHERE run = ? AND item = {NO_ITEM} GROUP BY task"
 #: What ran, the items of a map first; or else what waited for its next attempt.
@@ -32,27 +35,34 @@ FIRST: Final = f"""SELECT steps.name, item, attempt, attempts.state
         FROM attempts AS later WHERE (later.run, later.task, later.item) = (attempts.run, attempts.task, attempts.item)
         AND later.attempt > attempts.attempt))
     ORDER BY items IS NOT NULL, attempts.state = {RETRY}, attempts.began LIMIT 1"""
-MARK_RUN: Final = """UPDATE runs SET state = 'Crashed', ended = COALESCE(?, began), error = ?, completed = ?,
+MARK_RUN: Final = """UPDATE runs SET state = ?, ended = COALESCE(?, began), error = ?, completed = ?,
     failed = ?, restored = ?, skipped = ? WHERE run = ?"""
 
 BETWEEN: Final = "the process of the run ended between two steps"
+UNWRITTEN: Final = "its end is unknown: the history could not be written"
 
 
-def find_crashed(connection: sqlite3.Connection, path: Path) -> list[int]:
-    """Returns the numbers of the runs that are Running in the file, but in no process."""
-    running = connection.execute(FIND).fetchall()
-    dead = [run for run, lock in running if lock is not None and not live.is_held(path, lock)]
+def find_ended(connection: sqlite3.Connection, path: Path) -> dict[int, TypeRunState]:
+    """Returns the numbers of the runs that are Running in the file, but have ended: as CRASHED, or UNKNOWN."""
+    ended: dict[int, TypeRunState] = {}
+    for run, lock in connection.execute(FIND).fetchall():
+        if lock is not None and live.has_noted_end(path, lock):
+            ended[run] = TypeRunState.UNKNOWN
+        elif lock is not None and not live.is_held(path, lock):
+            ended[run] = TypeRunState.CRASHED
     # Read again: a run ends in the file before it releases its lock.
-    return [run for run in dead if connection.execute(STILL, (run,)).fetchall()]
+    return {run: state for run, state in ended.items() if connection.execute(STILL, (run,)).fetchall()}
 
 
-def crash_of(connection: sqlite3.Connection, run: int) -> tuple[int | None, str]:
-    """Returns the last moment that is known of a crashed run, and the error; its attempts are Running in the file."""
+def end_of(connection: sqlite3.Connection, run: int, state: TypeRunState) -> tuple[int | None, str]:
+    """Returns the last moment that is known of such a run, and the error; its attempts are Running in the file."""
     ((last,),) = connection.execute(LAST, {"run": run})
+    if state is TypeRunState.UNKNOWN:
+        return last, UNWRITTEN
     error = BETWEEN
-    for name, item, attempt, state in connection.execute(FIRST, (run,)):
+    for name, item, attempt, reached in connection.execute(FIRST, (run,)):
         step = name if item == NO_ITEM else f"{name}#{item}"
-        when = f"between the attempts {attempt} and {attempt + 1}" if state == RETRY else "during this step"
+        when = f"between the attempts {attempt} and {attempt + 1}" if reached == RETRY else "during this step"
         error = f"{step}: the process of the run ended {when}"
     return last, error
 
@@ -67,11 +77,12 @@ def counts_of(connection: sqlite3.Connection, run: int) -> tuple[int, ...]:
     return tuple(counts.values())
 
 
-def mark_crashed(connection: sqlite3.Connection, path: Path) -> int:
-    """Writes down which runs have crashed, within a transaction. Returns their number."""
-    crashed = find_crashed(connection, path)
-    for run in crashed:
-        crash, counts = crash_of(connection, run), counts_of(connection, run)
-        connection.execute(MARK_ATTEMPTS, (run,))
-        connection.execute(MARK_RUN, (*crash, *counts, run))
-    return len(crashed)
+def mark_ended(connection: sqlite3.Connection, path: Path) -> list[int]:
+    """Writes down which runs have ended, within a transaction. Returns the locks whose notes can be forgotten then."""
+    ended = find_ended(connection, path)
+    for run, state in ended.items():
+        end, counts = end_of(connection, run, state), counts_of(connection, run)
+        connection.execute(MARK_ATTEMPTS, (CRASHED if state is TypeRunState.CRASHED else UNKNOWN, run))
+        connection.execute(MARK_RUN, (state, *end, *counts, run))
+    unknown = [run for run, state in ended.items() if state is TypeRunState.UNKNOWN]
+    return [connection.execute(LOCK, (run,)).fetchone()[0] for run in unknown]

@@ -2,15 +2,16 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError, NotInHistory
-from dotflow.providers.histories.sqlite.crashed import find_crashed
+from dotflow.providers.histories.sqlite.crashed import find_ended
 from dotflow.providers.histories.sqlite.tables import FORMAT
 from dotflow.providers.sqlite_errors import UNWRITABLE, cause_of, code_of
-from dotflow.providers.sqlite_file import SQLiteFile, version_of
+from dotflow.providers.sqlite_file import SQLiteFile, file_id_of, version_of
 
 TIMEOUT: Final = 5.0  # seconds to wait for a process that recovers the file after a crash
 MIN_BEGINNING: Final = 4  # characters of a run's id
@@ -27,11 +28,15 @@ END: Final = "\U0010ffff"  # after all other characters
 
 
 class Reader(NamedTuple):
-    """A connection in a read transaction, and the numbers of the runs that have crashed but are Running in the file."""
+    """A connection in a read transaction.
+
+    Attributes:
+        ended: The runs that are Running in the file, but CRASHED or UNKNOWN.
+    """
 
     path: Path
     connection: sqlite3.Connection
-    crashed: frozenset[int]
+    ended: Mapping[int, TypeRunState]
 
     @property
     def has_runs(self) -> bool:
@@ -48,7 +53,8 @@ class Reader(NamedTuple):
                 return int(number)
             raise NotInHistory(what, f"{where} has only runs that steps have started. Pass an id")
         if run == "failed":
-            for (number,) in self.connection.execute(LAST_FAILED.format(crashed=in_list(self.crashed))):
+            crashed = in_list(self.ended_as(TypeRunState.CRASHED))
+            for (number,) in self.connection.execute(LAST_FAILED.format(crashed=crashed)):
                 return int(number)
             raise NotInHistory(what, f"no run in {where} has failed")
         beginning = run.lower()
@@ -68,7 +74,11 @@ class Reader(NamedTuple):
     def is_running(self, run: int) -> bool:
         """Returns whether a run has neither ended nor crashed."""
         still = self.connection.execute("SELECT 1 FROM runs WHERE run = ? AND state = 'Running'", (run,))
-        return bool(still.fetchall()) and run not in self.crashed
+        return bool(still.fetchall()) and run not in self.ended
+
+    def ended_as(self, state: TypeRunState) -> list[int]:
+        """Returns the numbers of the runs that have ended so, but are Running in the file."""
+        return [run for run, ended in self.ended.items() if ended is state]
 
 
 @contextlib.contextmanager
@@ -76,9 +86,9 @@ def reading(path: Path) -> Iterator[Reader]:
     """Opens the file for a moment; one that does not exist yet has no runs. Raises HistoryError if it can't be read."""
     with _errors_of(path), contextlib.closing(_open(path) or _without_runs()) as connection:
         # Outside of the transaction, in which a second look would see the same.
-        crashed = frozenset(find_crashed(connection, path))
+        ended = find_ended(connection, path)
         connection.execute("BEGIN")
-        yield Reader(path, connection, crashed)
+        yield Reader(path, connection, ended)
 
 
 def revision_of(file: SQLiteFile, path: Path) -> str:
@@ -93,7 +103,7 @@ def revision_of(file: SQLiteFile, path: Path) -> str:
 
     def work(connection: sqlite3.Connection) -> tuple[int, ...]:
         ((version,),) = connection.execute("PRAGMA data_version")
-        return version, *find_crashed(connection, path)
+        return version, *find_ended(connection, path)
 
     with _errors_of(path):
         facts = file.use(work, None, False)
@@ -114,7 +124,7 @@ def _errors_of(path: Path) -> Iterator[None]:
         raise HistoryError(f"The history {short_path(path)} can't be read", cause) from error
 
 
-def in_list(numbers: frozenset[int]) -> str:
+def in_list(numbers: Iterable[int]) -> str:
     """Returns numbers for SQL's IN."""
     return ", ".join(map(str, sorted(numbers)))
 
@@ -128,7 +138,7 @@ def short_path(path: Path) -> str:
 
 def _open(path: Path) -> sqlite3.Connection | None:
     """Opens the file; returns None if it does not exist, or is empty."""
-    if not path.exists():
+    if file_id_of(str(path)) is None:
         return None
     try:
         return _connect(path, "ro")

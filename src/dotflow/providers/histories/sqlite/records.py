@@ -10,9 +10,10 @@ from dotflow.abc.archive import TaskState
 from dotflow.core.find_step import find_step, no_item
 from dotflow.core.record import AttemptRecord, ErrorRecord, RunRecord, TaskRecord, ValueRecord
 from dotflow.core.types.attempt_state import TypeAttemptState
+from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers.histories.sqlite.reading import Reader
 from dotflow.providers.histories.sqlite.summaries import FIELDS, moment, summary_fields
-from dotflow.providers.histories.sqlite.tables import CRASHED, FORMAT, MICRO, NO_ITEM, RUNNING, SHARED_ATTEMPT, STATES
+from dotflow.providers.histories.sqlite.tables import FORMAT, MICRO, NO_ITEM, RUNNING, SHARED_ATTEMPT, STATES
 
 RUN: Final = f"SELECT process, storage, trace, plan, environment, {FIELDS} FROM runs WHERE run = ?"
 STEPS: Final = """SELECT task, name, task_group, lane, identity, code, needs, policy FROM steps WHERE plan = ?
@@ -42,15 +43,16 @@ def load_run(reader: Reader, run: int) -> RunRecord:
     """Returns a run by its number."""
     connection = reader.connection
     ((process, storage, trace, plan, environment, *row),) = connection.execute(RUN, (run,))
-    attempts, counts = _attempts(connection, run, is_crashed=run in reader.crashed)
     fields = summary_fields(reader, row)
+    attempts, counts = _attempts(connection, run, _unended(fields["state"]))
+    is_known = _is_known(fields["state"])
     return RunRecord(
         **fields,
         process=process or "",
         storage=storage or "",
         trace=trace or "",
         environment=_environment(connection, environment),
-        steps=[_task(step, attempts, counts) for step in connection.execute(STEPS, (plan,))],
+        steps=[_task(step, attempts, counts, is_known) for step in connection.execute(STEPS, (plan,))],
         notes=[(moment(at), text) for at, text in connection.execute(NOTES, (run,))],
         children=[run_id for (run_id,) in connection.execute(CHILDREN, (fields["run_id"],))],
     )
@@ -58,14 +60,16 @@ def load_run(reader: Reader, run: int) -> RunRecord:
 
 def task_states(reader: Reader, run: int) -> list[TaskState]:
     """Returns the tasks of a run without their items."""
-    running = CRASHED if run in reader.crashed else RUNNING
+    ((of_run,),) = reader.connection.execute("SELECT state FROM runs WHERE run = ?", (run,))
+    of_run = reader.ended.get(run, TypeRunState(of_run))
+    names = dict(enumerate(STATES)) | {RUNNING: _unended(of_run)}
+    missing = None if _is_known(of_run) else TypeAttemptState.UNKNOWN
     states: dict[int, TaskState] = {}
     first: dict[int, int] = {}
     for task, name, state, began, took in reader.connection.execute(TASK_STATES, (run,)):
-        state = running if state == RUNNING else state
         start = began if began is None else first.setdefault(task, began)
         duration = None if start is None or took is None else _seconds(began - start + took)
-        states[task] = TaskState(task, name, None if state is None else STATES[state], duration)
+        states[task] = TaskState(task, name, missing if state is None else names[state], duration)
     return list(states.values())
 
 
@@ -74,7 +78,7 @@ def find_task(reader: Reader, run: int, step: str) -> tuple[int, int | None]:
     connection = reader.connection
     ((_, _, _, plan, _, _, run_id, *_),) = connection.execute(RUN, (run,))
     counts = dict(connection.execute(MAPS, (run,)))
-    task, item = find_step(run_id, [_task(row, {}, counts) for row in connection.execute(STEPS, (plan,))], step)
+    task, item = find_step(run_id, [_task(row, {}, counts, True) for row in connection.execute(STEPS, (plan,))], step)
     if item is not None and not connection.execute(HAS_ITEM, (run, task.task_id, item)).fetchall():
         raise no_item(task, item)
     return task.task_id, item
@@ -107,7 +111,10 @@ def copies_of(
 
 
 def _task(
-    step: tuple[Any, ...], attempts: dict[int, dict[int, tuple[AttemptRecord, ...]]], counts: dict[int, int]
+    step: tuple[Any, ...],
+    attempts: dict[int, dict[int, tuple[AttemptRecord, ...]]],
+    counts: dict[int, int],
+    is_known: bool,
 ) -> TaskRecord:
     task, name, group, lane, identity, code, needs, policy = step
     items = attempts.get(task, {})
@@ -123,11 +130,23 @@ def _task(
         attempts=items.pop(NO_ITEM, ()),
         items=items,
         count=counts.get(task),
+        is_known=is_known,
     )
 
 
+def _unended(of_run: TypeRunState) -> TypeAttemptState:
+    """Returns the state of an attempt that is Running in the file, by the state of its run."""
+    known = {TypeRunState.RUNNING: TypeAttemptState.RUNNING, TypeRunState.CRASHED: TypeAttemptState.CRASHED}
+    return known.get(of_run, TypeAttemptState.UNKNOWN)
+
+
+def _is_known(of_run: TypeRunState) -> bool:
+    """Returns whether a task without attempts has not begun: after a run that completed, its rows are missing."""
+    return of_run not in (TypeRunState.COMPLETED, TypeRunState.UNKNOWN)
+
+
 def _attempts(
-    connection: sqlite3.Connection, run: int, *, is_crashed: bool
+    connection: sqlite3.Connection, run: int, unended: TypeAttemptState
 ) -> tuple[dict[int, dict[int, tuple[AttemptRecord, ...]]], dict[int, int]]:
     """Returns the attempts by task and item, and the numbers of the items of maps by task."""
     errors: dict[tuple[int, int, int], list[ErrorRecord]] = defaultdict(list)
@@ -138,9 +157,7 @@ def _attempts(
     ):
         error = ErrorRecord(exception, message, traceback, _seconds(retry_in), refusal or "")
         errors[task, item, attempt].append(error)
-    states: dict[int, TypeAttemptState] = dict(enumerate(STATES))
-    if is_crashed:
-        states[RUNNING] = states[CRASHED]
+    states: dict[int, TypeAttemptState] = dict(enumerate(STATES)) | {RUNNING: unended}
     attempts: dict[int, dict[int, tuple[AttemptRecord, ...]]] = defaultdict(dict)
     counts: dict[int, int] = {}
     rows = connection.execute(ATTEMPTS.format(**own), (run,))

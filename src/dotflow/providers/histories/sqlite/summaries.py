@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.record import RunSummary
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.providers.histories.sqlite.crashed import counts_of, crash_of
+from dotflow.providers.histories.sqlite.crashed import counts_of, end_of
 from dotflow.providers.histories.sqlite.reading import Reader, in_list
 from dotflow.providers.histories.sqlite.tables import FAILED, MICRO, NO_ITEM
 
@@ -72,7 +72,7 @@ def find_runs(reader: Reader, wanted: RunFilter) -> Iterator[RunSummary]:
         by_id = [("workflow_id = ?", (workflow,)), *_with_params(reader, workflow)]
         matches = [by_id, [("name = ?", (workflow,))]]
     for conditions in matches:
-        rows = _query(reader, list(_with_states(conditions, wanted.states, reader.crashed)), wanted)
+        rows = _query(reader, list(_with_states(conditions, wanted.states, reader)), wanted)
         for row in rows:
             yield RunSummary(**summary_fields(reader, row))
         if rows:
@@ -92,18 +92,18 @@ def _with_params(reader: Reader, workflow: str) -> Iterator[Condition]:
 
 
 def _with_states(
-    conditions: Sequence[Condition], states: Sequence[TypeRunState], crashed: frozenset[int]
+    conditions: Sequence[Condition], states: Sequence[TypeRunState], reader: Reader
 ) -> Iterator[Condition]:
     for sql, values in conditions or [("1", ())]:
         if not states:
             yield sql, values
         for state in states:
             is_running = state is TypeRunState.RUNNING
-            dead = f" AND run NOT IN ({in_list(crashed)})" if is_running and crashed else ""
+            dead = f" AND run NOT IN ({in_list(reader.ended)})" if is_running and reader.ended else ""
             # The plus keeps SQLite from the index of states where there is one of workflows.
             yield f"{sql} AND {'+' if values else ''}state = ?{dead}", (*values, str(state))
-        if crashed and TypeRunState.CRASHED in states:
-            yield f"{sql} AND run IN ({in_list(crashed)})", values
+            if ended := reader.ended_as(state):
+                yield f"{sql} AND run IN ({in_list(ended)})", values
 
 
 def _query(reader: Reader, conditions: Sequence[Condition], wanted: RunFilter) -> list[tuple[Any, ...]]:
@@ -131,9 +131,9 @@ def summary_fields(reader: Reader, row: Sequence[Any]) -> dict[str, Any]:
     """Returns the fields of a RunSummary. Those that are written at the end of a run are computed before."""
     fields = dict(zip(COLUMNS, row, strict=True))
     run, state = fields.pop("run"), TypeRunState(fields["state"])
-    if run in reader.crashed:
-        state = TypeRunState.CRASHED
-        last, error = crash_of(reader.connection, run)
+    if run in reader.ended:
+        state = reader.ended[run]
+        last, error = end_of(reader.connection, run, state)
         fields.update(ended=fields["began"] if last is None else last, error=error)
     if fields["completed"] is None:
         names = ("completed", "failed", "restored", "skipped")

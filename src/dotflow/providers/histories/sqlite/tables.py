@@ -17,7 +17,7 @@ MICRO: Final = 1_000_000  # microseconds of a second
 
 #: The states of attempts as numbers: their place in the enum.
 STATES: Final = tuple(TypeAttemptState)
-RUNNING, RETRY, COMPLETED, FAILED, RESTORED, CACHED, SKIPPED, CRASHED = range(len(STATES))
+RUNNING, RETRY, COMPLETED, FAILED, RESTORED, CACHED, SKIPPED, CRASHED, UNKNOWN = range(len(STATES))
 
 #: The columns of a row in `attempts`, without the run: those that most rows have come first.
 ATTEMPT_COLUMNS: Final = (

@@ -10,12 +10,20 @@ from dotflow import clock
 from dotflow.core.text import escape_surrogates
 from dotflow.errors import HistoryError
 from dotflow.providers.histories.sqlite import live
-from dotflow.providers.histories.sqlite.crashed import mark_crashed
+from dotflow.providers.histories.sqlite.crashed import MARK_ATTEMPTS, mark_ended
 from dotflow.providers.histories.sqlite.damaged import is_damaged, put_aside
 from dotflow.providers.histories.sqlite.output_writer import save_output
 from dotflow.providers.histories.sqlite.register import register
 from dotflow.providers.histories.sqlite.rows import RunRows
-from dotflow.providers.histories.sqlite.tables import ATTEMPT_COLUMNS, COMPLETED, FAILED, RESTORED, SKIPPED, micro
+from dotflow.providers.histories.sqlite.tables import (
+    ATTEMPT_COLUMNS,
+    COMPLETED,
+    FAILED,
+    RESTORED,
+    SKIPPED,
+    UNKNOWN,
+    micro,
+)
 from dotflow.providers.sqlite_errors import LocksRefused, cause_of, explain, is_busy
 from dotflow.providers.sqlite_file import SQLiteFile
 
@@ -47,12 +55,14 @@ class RunWriter:
         self._lock = live.hold(path)  # before the run is in the file
         self._run: int | None = None
         self._opening = -1  # the file's, when the run was written to it
+        self._connections = file.connections
         self._committed_at = 0.0
         self._busy_at: float | None = None  # the end of the last wait in vain
         self._retry_at = 0.0  # after another error
         self._cause = ""  # of the last attempt that failed
         self._is_reported = False
         self._missing = 0
+        self._noted: list[int] = []  # locks of runs that this one has found ended
 
     def settle(self, *, begins: bool) -> float | None:
         """Writes the rows, at once or after INTERVAL. The arguments and the result are those of History.settle."""
@@ -103,7 +113,9 @@ class RunWriter:
             first_error = error
             self.commit(0 if self._retry_at else LAST_PATIENCE)
         missing = self._missing + len(self.rows)
-        self.rows.drop()
+        self._missing += self.rows.drop()
+        if self._run is not None and self._lock is not None and self.rows.has_end:
+            live.note_end(self._path, self._lock)
         self._release()
         if missing:
             cause = "see above" if self._is_reported else self._cause
@@ -115,6 +127,8 @@ class RunWriter:
         """Writes the end of the run, which `close` could not write. Returns whether it is in the file now."""
         with contextlib.suppress(sqlite3.Error, OSError):
             self._write(0)
+            if self._lock is not None:
+                live.forget_ends(self._path, [self._lock])
             self._release()
         return not self.rows.has_end
 
@@ -137,7 +151,12 @@ class RunWriter:
         if not is_known or self.rows.has_more or not self._write_few(patience):
             self._run = self._file.transact(self._write_all, patience=patience)
             self._opening = self._file.openings
+            live.forget_ends(self._path, self._noted)
+            self._noted = []
         self.rows.clear()
+        if self._connections != self._file.connections and self._lock is not None:  # after a fork, say
+            self._connections = self._file.connections
+            live.hold(self._path, self._lock)
 
     def _write_few(self, patience: float) -> bool:
         """Writes a few rows in one statement. Returns False if there are more, or the file is another one now."""
@@ -159,7 +178,7 @@ class RunWriter:
         """Writes all rows, and first the run itself if it is not in this file. Returns its number there."""
         rows, run = self.rows, self._run
         if run is None or self._opening != self._file.openings:
-            mark_crashed(connection, self._path)
+            self._noted = mark_ended(connection, self._path)
             run = register(connection, rows.started, self._lock)
         for statement, values in (
             (SAVE_ATTEMPT, rows.attempts.values()),
@@ -173,6 +192,8 @@ class RunWriter:
         if rows.output.rows:
             save_output(connection, run, rows.output)
         if rows.ended is not None:
+            if self._missing:
+                connection.execute(MARK_ATTEMPTS, (UNKNOWN, run))
             connection.execute(END_RUN, (*_ending(rows), run))
         return run
 
