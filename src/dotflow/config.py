@@ -14,6 +14,7 @@ from dotflow.abc.scheduler import Scheduler
 from dotflow.abc.storage import Storage
 from dotflow.abc.tracer import Tracer
 from dotflow.core.action import parts_of
+from dotflow.core.builder import TaskBuilder
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.failure import name_of
 from dotflow.core.hints import CONFIG, refuse_unknown
@@ -108,7 +109,7 @@ class Config:
         """Returns the secrets of the tasks. Raises SecretMissing or InvalidProvider."""
         return find_secrets(tasks, self._secret_source, self.mask)
 
-    def _check_resources(self, tasks: Iterable[Task]) -> None:
+    def _check_resources(self, tasks: TaskBuilder) -> None:
         """Raises ResourcesNotOffered if a step needs resources, and the executor gives it none."""
         executor = self.executor
         if executor is not None and executor.offers_resources:

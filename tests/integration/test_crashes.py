@@ -331,9 +331,9 @@ def unsaved_list(storage: Storage) -> DotFlow:
 
 
 def unsaved(storage: Storage) -> DotFlow:
-    """A resume restores nothing."""
+    """A resume restores nothing, neither the step nor the items of an empty list."""
     workflow = DotFlow(Config(storage=storage), workflow_id="unsaved")
-    workflow.task.add(print_it)
+    workflow.task.add(print_it).add(fetch, each=[])
     return workflow
 
 

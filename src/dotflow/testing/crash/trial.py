@@ -128,8 +128,9 @@ def _left_out(tasks: Sequence[Task]) -> set[int]:
 
 
 def _is_saved(task: Task) -> bool:
-    is_cleanup = task.links is not None and task.links.always
-    return task.status is COMPLETED and task.step.checkpoint and not is_cleanup
+    if not task.step.checkpoint or (task.links is not None and task.links.always):
+        return False
+    return any(each.status is COMPLETED for each in (task.items if task.is_mapped else (task,)))
 
 
 def _describe(task: Task) -> str:
