@@ -519,8 +519,12 @@ def _a_history_of_another_program() -> object:
 
 
 @case(errors.HistoryError)
-def _no_history() -> object:
-    return HistorySQLite("history.db").runs()
+def _a_forged_row() -> object:
+    history = HistorySQLite("history.db")
+    workflow_of(extract, history=history).start()
+    with contextlib.closing(sqlite3.connect("history.db", isolation_level=None)) as database:
+        database.execute("UPDATE runs SET run_id = '/../../x'")
+    return history.load("last")
 
 
 @case(errors.NotInHistory)

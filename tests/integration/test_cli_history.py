@@ -388,7 +388,8 @@ def test_every_command_that_is_offered_works(
     for step in ([], *([step] for step in steps)):
         offered += re.findall(r"^  (dotflow .*?)  +#", dotflow("show", "last", *step, *where), re.MULTILINE)
 
-    assert {shlex.split(command)[1] for command in offered} >= {"show", "replay"}
+    kinds = {shlex.split(command)[1] for command in offered}
+    assert (kinds >= {"show", "replay"}) if not where else (kinds == {"show"})  # the history is not the default one
     for command in dict.fromkeys(offered):
         dotflow(*shlex.split(command)[1:])
         assert dotflow.code in (0, 1), (command, dotflow.err)

@@ -1,7 +1,6 @@
 """dotflow replay: one step of a past run again, with the inputs that it had and today's code."""
 
 import json
-import os
 import re
 import runpy
 import subprocess
@@ -13,6 +12,7 @@ import pytest
 
 from dotflow.cli.main import main
 from dotflow.providers import HistorySQLite
+from dotflow.providers.histories.sqlite.archive import DEFAULT_PATH
 from dotflow.report.environment import describe_environment
 from tests.integration.children import Scripts
 from tests.integration.terminals import Terminal
@@ -118,7 +118,7 @@ def nested():
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with jobs, in which commands and scripts run."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DOTFLOW_HISTORY", str(tmp_path / "history.db"))
+    monkeypatch.setenv("DOTFLOW_HISTORY", str(tmp_path / DEFAULT_PATH))
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.setattr(sys, "argv", ["dotflow"])
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
@@ -129,7 +129,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def forget_jobs() -> None:
     """The next import reads the file again."""
-    for name in ("replay_jobs", "debugged"):
+    for name in ("replay_jobs", "debugged", "shop", "shop.sizes"):
         sys.modules.pop(name, None)
 
 
@@ -166,7 +166,7 @@ def run_script(source: str) -> None:
 
 
 def history() -> HistorySQLite:
-    return HistorySQLite("history.db")
+    return HistorySQLite(DEFAULT_PATH)
 
 
 # What is run again, and with what
@@ -291,9 +291,9 @@ def test_it_says_what_differs(replay: Replay, folder: Path, monkeypatch: pytest.
 
     lines = replay("failed", "load")[1].splitlines()
 
-    assert "  commit   0123456789 → abcdef0123" in lines
-    assert "  click    7.0 → 8.0" in lines
-    assert any(line.startswith("  python   3.") and line.endswith(" → 3.99.0") for line in lines)
+    assert "  commit    0123456789 → abcdef0123" in lines
+    assert "  click     7.0 → 8.0" in lines
+    assert any(line.startswith("  python    3.") and line.endswith(" → 3.99.0") for line in lines)
     assert not any("nothing" in line or "moon" in line for line in lines)
 
 
@@ -308,7 +308,7 @@ def test_another_workflow_of_the_same_steps_is_told_apart(replay: Replay) -> Non
 
 def test_values_are_compared_where_the_history_has_a_digest(replay: Replay) -> None:
     """With values="all", a step that returned returns the same or another value."""
-    run_script(SCRIPT.format(config="history=HistorySQLite('history.db', values='all')", step="lambda: [1, 2]"))
+    run_script(SCRIPT.format(config="history=HistorySQLite('.output/history.db', values='all')", step="lambda: [1, 2]"))
     assert "then: returned, now: returned the same (" in replay("last", "0")[1]
     Path("nightly.py").write_text(Path("nightly.py").read_text().replace("[1, 2]", "[1, 3]"))
     assert "then: returned, now: returned another value (" in replay("last", "0")[1]
@@ -363,7 +363,7 @@ def test_a_script_without_a_start_is_refused(replay: Replay) -> None:
     path = Path("nightly.py")
 
     path.write_text("")
-    assert replay("failed", "0")[0] == 2
+    assert replay("failed", "0")[0] == 3
     assert "nightly.py ended before a start(). Mend that, or pass --workflow." in replay("failed", "0")[1]
     path.write_text("1 / 0")
     assert "nightly.py raised ZeroDivisionError: division by zero before a start()." in replay("failed", "0")[1]
@@ -372,7 +372,7 @@ def test_a_script_without_a_start_is_refused(replay: Replay) -> None:
     path.write_text(script.replace("action(lambda: 1 / 0)", "action(print)"))
     code, text = replay("failed", "0")
     assert (code, "another step is in its place (task 0: then __main__:<lambda>, now builtins:print)" in text) == (
-        2,
+        3,
         True,
     )
     path.unlink()
@@ -417,7 +417,7 @@ def test_the_options_of_the_command_build_the_workflow_again(
 
 @pytest.mark.parametrize("name", ["shop", "shop.nightly"])
 def test_a_module_that_was_run_by_python_m(replay: Replay, folder: Path, name: str) -> None:
-    """With its relative imports, and the classes of its values, from another folder."""
+    """With its relative imports, and the classes of its values."""
     (folder / "shop").mkdir()
     (folder / "shop" / "__init__.py").touch()
     (folder / "shop" / "sizes.py").write_text("zero = 0\n")
@@ -425,10 +425,8 @@ def test_a_module_that_was_run_by_python_m(replay: Replay, folder: Path, name: s
     (folder / "shop" / f"{module}.py").write_text(PACKAGED)
     command = [sys.executable, "-m", name]
     assert subprocess.run(command, check=False, capture_output=True, text=True).stderr.count("ZeroDivisionError")
-    (folder / "elsewhere").mkdir()
-    os.chdir(folder / "elsewhere")
 
-    code, text = replay("failed", "1", "--history", str(folder / "history.db"))
+    code, text = replay("failed", "1", "--history", str(folder / DEFAULT_PATH))
 
     assert (code, "now: ZeroDivisionError" in text) == (1, True), text
 
@@ -470,14 +468,14 @@ def test_input_replaces_what_the_history_has(replay: Replay, folder: Path) -> No
 def test_values_that_were_not_kept(replay: Replay) -> None:
     """It says why, and what would have kept them."""
     script = SCRIPT.replace("action({step})", "action(lambda: 'x' * 100)).add(action(lambda previous_context: 1 / 0)")
-    run_script(script.format(config="history=HistorySQLite('history.db', value_limit=10)"))
+    run_script(script.format(config="history=HistorySQLite('.output/history.db', value_limit=10)"))
     code, text = replay("failed", "1")
-    assert code == 2
+    assert code == 3
     assert (
         "Can't replay '<lambda>': its 'previous_context' was not kept. It has 100 bytes, and value_limit is 10" in text
     )
 
-    run_script(script.format(config="history=HistorySQLite('history.db', values='none')"))
+    run_script(script.format(config="history=HistorySQLite('.output/history.db', values='none')"))
     assert "HistorySQLite(values='failed') keeps a copy" in replay("failed", "1")[1]
 
     run_script(script.replace("1 / 0", "1").format(config=""))
@@ -495,7 +493,7 @@ def test_a_step_that_completed_has_its_values_from_the_storage(replay: Replay) -
     assert "returned [7]\n" in replay(first, "1")[1]
     run_script(script.format(config="storage=StorageFile('values')"))
     code, text = replay(first, "1")
-    assert (code, "that in StorageFile is of another run" in text) == (2, True)
+    assert (code, "that in StorageFile is of another run" in text) == (3, True)
 
 
 def test_values_of_the_definition_may_be_others_today(replay: Replay) -> None:
@@ -515,8 +513,8 @@ workflow.start()
     code, text = replay("last", "pick#1")
 
     assert (code, "returned (8, 'monday')" in text) == (0, True), text
-    assert "  day     as today's workflow has it: the history did not keep it\n" in text
-    assert "  number  as today's workflow has it: the history did not keep it\n" in text
+    assert "  day       as today's workflow has it: the history did not keep it\n" in text
+    assert "  number    as today's workflow has it: the history did not keep it\n" in text
 
 
 def test_what_the_step_may_have_changed_comes_from_the_storage(replay: Replay) -> None:
@@ -546,7 +544,7 @@ def test_secrets_are_found_anew(replay: Replay, monkeypatch: pytest.MonkeyPatch)
     assert "16 characters" in text
     assert "then: ValueError: ***, now: ValueError: ***" in text
     monkeypatch.delenv("REPLAY_TOKEN")
-    assert replay("failed", "sync")[0] == 2
+    assert replay("failed", "sync")[0] == 3
 
 
 STEP_WITH_SECRET = """\
@@ -572,9 +570,9 @@ def test_a_class_that_the_step_does_not_import(replay: Replay, folder: Path) -> 
     sys.modules.pop("replay_orders")
 
     code, text = replay("failed", "1")
-    assert (code, "it holds a Order of the module 'replay_orders'" in text) == (2, True)
+    assert (code, "it holds a Order of the module 'replay_orders'" in text) == (3, True)
     assert replay("failed", "1", "--import", "replay_orders")[0] == 1
-    assert replay("failed", "1", "--import", "replay_orderz")[0] == 2
+    assert replay("failed", "1", "--import", "replay_orderz")[0] == 3
     sys.modules.pop("replay_orders")
 
 
@@ -583,11 +581,11 @@ def test_pickles_are_those_of_the_workflow_that_keeps_them(replay: Replay) -> No
     steps = "action(lambda: Odd())).add(action(lambda previous_context: 1 / previous_context.storage.zero)"
     odd = "class Odd:\n    __slots__ = ('zero', '__dict__')\n    def __init__(self): self.zero = 0\n"
     script = odd + SCRIPT.replace("action({step})", steps)
-    run_script(script.format(config="history=HistorySQLite('history.db', pickle=True)"))
+    run_script(script.format(config="history=HistorySQLite('.output/history.db', pickle=True)"))
 
     assert "now: ZeroDivisionError: division by zero" in replay("failed", "1")[1]
     Path("nightly.py").write_text(script.format(config=""))
-    assert replay("failed", "1")[0] == 2
+    assert replay("failed", "1")[0] == 3
 
 
 def test_a_secret_of_the_command_is_asked_for(replay: Replay, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -678,7 +676,7 @@ def test_the_step_that_crashed_has_its_inputs_from_the_storage(
     with scripts.command(*command) as child:
         assert child.end().code == 0
     code, text = replay(history().runs(state="crashed")[0].run_id, step)
-    assert (code, "is of another run" in text) == (2, True), text
+    assert (code, "is of another run" in text) == (3, True), text
     sys.modules.pop("crash_jobs")
 
 
@@ -690,7 +688,7 @@ def test_what_no_storage_has_of_a_crash(replay: Replay, scripts: Scripts) -> Non
 
     code, text = replay("failed", "lost")
 
-    assert code == 2
+    assert code == 3
     assert "Can't find the value of 'unsaved': its step has checkpoint=False" in text
     sys.modules.pop("crash_jobs")
 

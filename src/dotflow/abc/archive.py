@@ -42,6 +42,10 @@ class Archive(ABC):
     All methods raise NotInHistory if there is no such run or step, and HistoryError if the history can't be read.
     """
 
+    def why_foreign(self) -> str:
+        """Returns why nothing that the history says is run unasked; "" for this user's own history."""
+        return "it is not a file of this user"
+
     @abstractmethod
     def runs(
         self,

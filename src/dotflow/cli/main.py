@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "--debug" in args:
             click.echo(masks.mask("".join(traceback.format_exception(error))), err=True, nl=False)
         click.echo(masks.mask(error_line(error)), err=True)
-        return Exit.WRONG_USAGE
+        return Exit.NOT_REPLAYED if getattr(error, "exit_code", None) == Exit.NOT_REPLAYED else Exit.WRONG_USAGE
     return code if isinstance(code, int) else Exit.COMPLETED
 
 

@@ -1,6 +1,7 @@
 """Which code is the user's own, and the code of the modules that a function imports."""
 
 import functools
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from importlib.machinery import ModuleSpec
@@ -10,6 +11,8 @@ from typing import Any, Final
 
 from dotflow.core.bytecode import Import
 
+#: The folder of the standard library.
+STDLIB: Final = os.__file__.removesuffix("os.py")
 #: Folders of installed packages.
 INSTALLED: Final = frozenset(("site-packages", "dist-packages"))
 
@@ -27,6 +30,20 @@ def is_own(module: str, package: str) -> bool:
         return True
     loaded = sys.modules.get(module) or sys.modules.get(top)
     return _is_outside(attributes_of(loaded).get("__file__"))
+
+
+def file_of(module: str) -> str | None:
+    """Returns the file of a module; None if there is no such module, or it is no file. Imports nothing."""
+    spec = _spec_of(module)
+    return spec.origin if spec is not None and spec.has_location else None
+
+
+def is_own_file(path: str | None, module: str = "") -> bool:
+    """Returns whether a file, as that module, is neither of the standard library, nor installed, nor of dotflow."""
+    top = module.partition(".")[0]
+    if path is None or top in sys.stdlib_module_names or top == "dotflow":
+        return False
+    return _is_outside(path) and not path.startswith(STDLIB)
 
 
 def attributes_of(value: Any) -> Mapping[str, Any]:

@@ -19,6 +19,7 @@ EXPLANATIONS: Final[Mapping[int, tuple[str, str]]] = {
     sqlite3.SQLITE_CANTOPEN: ("it can't be opened: it may be a folder, or its folder may be read-only", ""),
     sqlite3.SQLITE_CORRUPT: ("it is damaged, or was cut off", ""),
     sqlite3.SQLITE_FULL: ("the disk is full", "Free some space"),
+    sqlite3.SQLITE_INTERRUPT: ("a query has taken too many steps: it is damaged, or was made so", ""),
     sqlite3.SQLITE_IOERR: ("the system could not read or write it", "Check the disk and its quota"),
     sqlite3.SQLITE_NOTADB: ("it is not a SQLite database", "Move it away, or give another path"),
     sqlite3.SQLITE_PROTOCOL: ("the system does not lock it", NO_LOCKS),

@@ -1,7 +1,9 @@
 """SQLiteFile: a connection to a SQLite file, opened on first use, with retries, closed before a fork."""
 
 import contextlib
+import itertools
 import os
+import re
 import sqlite3
 import stat
 import threading
@@ -35,6 +37,21 @@ RENEWAL: Final = 0.25  # seconds to wait until the lock may be one of this proce
 RETRY_DELAY: Final = 0.002  # seconds between two attempts, on average; a transaction takes far less
 FIRST_DELAY: Final = 0.0001  # the same before the second attempt; it doubles
 
+STEPS: Final = 1_000_000  # of SQLite's virtual machine, between two looks at the limit
+#: What one use of a connection may take, some 9 s: the list of 100,000 runs takes 8 million. sqlite.org/opcode.html
+MAX_STEPS: Final = 500 * STEPS
+
+TABLE: Final = re.compile(r"CREATE TABLE (?:IF NOT EXISTS )?(\w+)")
+#: What has the name of a table, and how many of them are plain ones, by the text that SQLite goes by.
+PLAIN: Final = """SELECT COUNT(*), TOTAL(type = 'table' AND rootpage > 0 AND sql LIKE 'CREATE TABLE ' || name || '%')
+    FROM sqlite_master WHERE name COLLATE NOCASE IN ({tables})"""
+#: Other triggers, virtual tables and generated columns: sqlite.org/pragma.html#pragma_table_xinfo
+ACTIVE: Final = """SELECT COUNT(*) FROM sqlite_master
+    WHERE (type = 'trigger' OR sql LIKE 'CREATE TRIGGER%') AND sql NOT IN ({triggers})
+    OR (type = 'table' AND rootpage = 0)
+    UNION ALL SELECT COUNT(*) FROM sqlite_master AS tables, pragma_table_xinfo(tables.name) AS columns
+    WHERE tables.type = 'table' AND columns.hidden > 0"""
+
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 
@@ -67,6 +84,16 @@ class DatabaseFormat(NamedTuple):
     settings: Sequence[str] = ()
     text_factory: type = str
     mode: int | None = None
+
+    def check(self, connection: sqlite3.Connection, version: int) -> None:
+        """Raises ForeignDatabase unless all that is read and written is plain tables, in which nothing is computed."""
+        tables = TABLE.findall("\n".join(self.schema))
+        triggers = [statement for statement in self.schema if statement.startswith("CREATE TRIGGER")]
+        ((count, plain),) = connection.execute(PLAIN.format(tables=_marks(tables)), tables)
+        if count != plain or (version == self.version and count != len(tables)):
+            raise ForeignDatabase("it is damaged, or dotflow did not make it: one of its tables is missing, or is none")
+        if any(count for (count,) in connection.execute(ACTIVE.format(triggers=_marks(triggers)), triggers)):
+            raise ForeignDatabase("dotflow did not make it: it has a trigger, a virtual table or a generated column")
 
 
 class SQLiteFile:
@@ -230,6 +257,8 @@ class SQLiteFile:
                 self._connection = self._open_for_reading()
             before, self._file_id, self._process = self._file_id, file_id_of(self._name), os.getpid()
             self.openings += file_id is None or self._file_id != before  # the number of a deleted one may come again
+        elif self._connection is not None:
+            limit_steps(self._connection)
         return self._connection
 
     def _make_file(self) -> None:
@@ -256,6 +285,7 @@ class SQLiteFile:
         before = dict(open_files())
         connection = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
         try:
+            protect(connection)
             connection.text_factory = self._format.text_factory
             connection.execute("BEGIN")  # for a consistent read
             version = version_of(connection, self._format)
@@ -317,6 +347,19 @@ def file_id_of(path: str) -> FileId | None:
     return status.st_dev, status.st_ino
 
 
+def protect(connection: sqlite3.Connection) -> None:
+    """Keeps a file that another person made from running functions through its schema, or for ever."""
+    connection.execute("PRAGMA trusted_schema = OFF")
+    limit_steps(connection)
+
+
+def limit_steps(connection: sqlite3.Connection) -> None:
+    """Ends what takes more than MAX_STEPS from now on, with SQLITE_INTERRUPT."""
+    # Written in C, since Ctrl-C in a callback in Python would be lost.
+    is_over = itertools.chain(itertools.repeat(0, MAX_STEPS // STEPS), itertools.repeat(1)).__next__
+    connection.set_progress_handler(is_over, STEPS)
+
+
 def version_of(connection: sqlite3.Connection, expected: DatabaseFormat) -> int:
     """Returns the version of the database, 0 if it is empty. Raises ForeignDatabase or UnknownFormat."""
     ((application,),) = connection.execute("PRAGMA application_id")
@@ -325,13 +368,18 @@ def version_of(connection: sqlite3.Connection, expected: DatabaseFormat) -> int:
         if version != expected.version and version not in expected.upgrades:
             formats = f"format {version}; this one reads {expected.version}"
             raise UnknownFormat(f"it was written by another version of dotflow ({formats})")
+        expected.check(connection, version)
         return int(version)
     names = connection.execute("SELECT CAST(name AS BLOB) FROM sqlite_master WHERE type = 'table'")
-    tables = [name.decode() for (name,) in names]
+    tables = [name.decode(errors="replace") for (name,) in names]
     if application or tables:
         table_list = f", with the tables {', '.join(tables[:5])}" if tables else ""
         raise ForeignDatabase(f"it is the database of another program{table_list}. Give a path where nothing is yet")
     return 0
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ", ".join("?" * len(values))
 
 
 #: Held during each statement and each fork; one lock for all files, so that none is opened during a fork.

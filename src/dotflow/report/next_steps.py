@@ -64,7 +64,7 @@ def next_steps(archive: Archive, run: RunRecord, history: str | None) -> list[Co
     if (earlier := _last_completed(archive, run)) is not None:
         purpose = "what differs from the last run that completed"
         commands.append((_command("diff", earlier.run_id[:ID_LENGTH], short, history=history), purpose))
-    if (again := resume_command(run)) is not None:
+    if not archive.why_foreign() and (again := resume_command(run)) is not None:
         commands.append((again, "go on from here"))
     return commands
 
@@ -94,7 +94,8 @@ def step_commands(
     # Of an attempt that did not end the task, only a storage that outlives the process has the inputs.
     is_kept = not run.storage.startswith(IN_MEMORY)
     was_copied = state is TypeAttemptState.FAILED and all(copy.document is not None for copy in inputs)
-    if state in (*BAD, TypeAttemptState.RETRY) and (is_kept or was_copied) and _is_found_again(run, task):
+    is_ready = state in (*BAD, TypeAttemptState.RETRY) and (is_kept or was_copied)
+    if is_ready and _is_found_again(run, task) and not archive.why_foreign():
         commands.append((_command("replay", short, step, history=history), "run it again, with today's code"))
     return commands
 

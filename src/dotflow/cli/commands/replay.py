@@ -28,6 +28,10 @@ from dotflow.cli.history.options import HISTORY_OPTION, open_history
     "-w", "--workflow", metavar="PATH", example="--workflow jobs.nightly:build",
     help="The workflow, if it can't be found by the command or the program that started it.",
 )  # fmt: skip
+@option(
+    "--step", "named", metavar="PATH", example="--step jobs.nightly:load",
+    help="The step that is run, where the history is not your own.",
+)  # fmt: skip
 @option("--param", multiple=True, metavar="NAME=VALUE", example="--param day=2026-11-25", help="Its parameters.")
 @option(
     "--import", "modules", multiple=True, metavar="MODULE", example="--import shop.models",
@@ -45,12 +49,18 @@ def replay(run: str, step: str, history: str | None, attempt: int | None, **opti
     dotflow replay failed fetch#411 --pdb
     dotflow replay 4f0c load --input edited.json
 
-    Exit code: 0 the step returned, 1 it raised, 2 nothing was run.
+    \b
+    Only code that the command line names is run, and your own that your own history names: .output/history.db of the
+    current folder. Before anything else is run, you are asked; without a terminal it is refused.
+
+    Exit code: 0 the step returned, 1 it raised, 2 nothing was run, 3 code was imported or run, but not the step.
     """
+    from dotflow.cli.replay.consent import Consent
     from dotflow.cli.replay.step import replay_step  # not needed for the help
     from dotflow.cli.replay.target import find_target
 
     archive = open_history(history)
+    consent = Consent(archive.why_foreign())  # before the file is opened, which may change what is beside it
     has_timeout = not options.pop("no_timeout")
     target = find_target(archive, run, step, attempt)
-    return replay_step(archive, target, has_timeout=has_timeout, **options)
+    return replay_step(archive, target, consent, has_timeout=has_timeout, **options)

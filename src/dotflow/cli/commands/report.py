@@ -34,6 +34,7 @@ def report(run: str, output: str | None, history: str | None) -> None:
     """
     from dotflow.cli.history.options import open_history
     from dotflow.core.record import ID_LENGTH
+    from dotflow.providers.storages.safe_name import safe_name
     from dotflow.report.document import read_document
     from dotflow.report.page import make_page, write_page
     from dotflow.report.text import size_text
@@ -41,7 +42,7 @@ def report(run: str, output: str | None, history: str | None) -> None:
     if output == "":
         raise click.UsageError("--output needs the path of a file, or -.")
     document = read_document(open_history(history), run, history)
-    path = f"run-{document['run']['run_id'][:ID_LENGTH]}.html" if output is None else output
+    path = f"run-{safe_name(document['run']['run_id'][:ID_LENGTH])}.html" if output is None else output
     try:
         if path == STDOUT:
             sys.stdout.buffer.write(make_page(document).encode())

@@ -14,7 +14,7 @@ from dotflow.cli.log.follow import POLL_INTERVAL, pause
 from dotflow.codec.document import pack
 from dotflow.core.record import ID_LENGTH, AttemptRecord, OutputChunk, RunRecord, TaskRecord, ValueRecord
 from dotflow.core.text import escape_lines
-from dotflow.errors import NotInHistory
+from dotflow.errors import DotflowError, HistoryError, NotInHistory
 
 RETURNED: Final = "returned"
 LOCAL_STORAGES: Final = ("StorageFile", "StorageSQLite")
@@ -118,6 +118,16 @@ def print_copies(copies: Sequence[ValueRecord], step: str, *, inputs: bool, as_j
     A text alone is written as it is. As JSON lines, each is an object with its role and the codec's whole document.
     """
     chosen = [copy for copy in copies if (copy.role != RETURNED) is inputs]
+    try:
+        _print_copies(chosen, step, inputs=inputs, as_json=as_json)
+    except DotflowError:
+        raise
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        what = f"The copies of '{step}' can't be read"
+        raise HistoryError(what, f"they are damaged, or dotflow did not write them ({type(error).__name__})") from error
+
+
+def _print_copies(chosen: Sequence[ValueRecord], step: str, *, inputs: bool, as_json: bool) -> None:
     if as_json:
         for copy in chosen:
             click.echo(to_line(copy_line(copy)))

@@ -46,7 +46,8 @@ def show_part(
         parts.print_error(task, item, task.attempts_of(item, attempt), as_json=as_json)
         return
     copies = archive.copies(record.run_id, step, attempt=attempt)
-    if part == "value" and not any(copy.role == parts.RETURNED and copy.document for copy in copies):
+    is_own = not archive.why_foreign()  # so that its word on where its storage is counts
+    if part == "value" and is_own and not any(copy.role == parts.RETURNED and copy.document for copy in copies):
         kept = parts.checkpoint_of(record, task, item, attempt)
         copies = copies if kept is None else [kept]
     parts.print_copies(copies, step, inputs=part == "input", as_json=as_json)

@@ -17,7 +17,7 @@ from dotflow.core.failure import CALLERS, Failure
 from dotflow.core.linked_task import LinkedTask
 from dotflow.core.links import Links
 from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned
-from dotflow.core.own_code import INSTALLED
+from dotflow.core.own_code import INSTALLED, STDLIB
 from dotflow.core.run_secrets import RunSecrets, SecretSource, find_secrets
 from dotflow.core.wiring import secrets_of
 from dotflow.engine.stored_inputs import TaskInputs
@@ -25,7 +25,6 @@ from dotflow.worker.attempt import attempt, perform
 from dotflow.worker.loops import Loops
 from dotflow.workflow import DotFlow
 
-STDLIB: Final = pdb.__file__.removesuffix("pdb.py")
 TASK: Final = 0  # the task that takes the secrets, among one
 
 

@@ -8,6 +8,8 @@ from typing import Any, Final
 from dotflow.cli.replay.target import Target
 from dotflow.core.action import Action
 from dotflow.core.fingerprint import can_compare, fingerprint
+from dotflow.core.record import RunRecord
+from dotflow.engine.restoring import is_same_step
 from dotflow.report.environment import describe_environment
 
 COMMIT: Final = 10  # characters of a commit
@@ -17,23 +19,28 @@ NONE: Final = "none"
 Line = tuple[str, str]  # what differs, and how
 
 
-def changes(target: Target, step: Action[..., Any], workflow_id: str | None) -> Iterator[Line]:
-    """Yields the code of the step, Python, the folder, the commit, and the packages that are imported here.
+def environment_changes(run: RunRecord) -> Iterator[Line]:
+    """Yields Python, dotflow, the folder and the commit. Runs none of the user's code."""
+    then, now = run.environment, describe_environment()
+    for name in ("python", "dotflow", "folder"):
+        yield from _compare(name, then.get(name), now[name])
+    yield from _compare("commit", str(then.get("commit") or NONE)[:COMMIT], str(now["commit"] or NONE)[:COMMIT])
+
+
+def code_changes(target: Target, step: Action[..., Any], workflow_id: str | None) -> Iterator[Line]:
+    """Yields the workflow, the step, its code, and the packages that are imported here.
 
     *workflow_id* is that of the workflow that has the step now; None if it has none.
     """
     if workflow_id is not None:  # the inputs are those of then, whatever parameters today's run has
         yield from _compare("workflow", *(each.partition("@")[0] for each in (target.run.workflow_id, workflow_id)))
+    if not target.then.fallback and not is_same_step(target.task.identity, step.identity):
+        yield from _compare("step", target.task.identity, step.identity)
     code, now_code = "" if target.then.fallback else target.task.code, fingerprint(step)
     if code and now_code and code != now_code:
         comparable = can_compare(code, now_code)
         yield "code", "changed" if comparable else "not compared: it was run by another version of Python"
-    then, now = target.run.environment, describe_environment()
-    for name in ("python", "dotflow"):
-        yield from _compare(name, then.get(name), now[name])
-    yield from _compare("folder", then.get("folder"), now["folder"])
-    yield from _compare("commit", str(then.get("commit") or NONE)[:COMMIT], str(now["commit"] or NONE)[:COMMIT])
-    packages = list(_packages(then.get("packages", {}), now["packages"]))
+    packages = list(_packages(target.run.environment.get("packages", {}), describe_environment()["packages"]))
     yield from packages[:MAX_PACKAGES]
     if len(packages) > MAX_PACKAGES:
         yield "packages", f"and {len(packages) - MAX_PACKAGES} more"

@@ -2,19 +2,21 @@
 
 import functools
 import inspect
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
+from dotflow.cli.replay.consent import HOW, Consent, is_own_module, is_own_object, is_own_program, module_in
 from dotflow.cli.replay.handover import Program, handover
 from dotflow.cli.replay.target import Target
 from dotflow.cli.run.load import Loaded, RunRequest, load, make_folder_importable
 from dotflow.core.action import Action, action_of
 from dotflow.core.masks import MASK
-from dotflow.core.own_code import INSTALLED
-from dotflow.core.steps import resolve
+from dotflow.core.own_code import INSTALLED, file_of
+from dotflow.core.steps import as_actions, resolve
 from dotflow.core.task import Task
 from dotflow.engine.restoring import is_same_step
 from dotflow.errors import InvalidPath
@@ -25,9 +27,15 @@ COMMANDS = ("start", "schedule")
 
 
 class StepFinder:
-    """Finds the step of a task: by its name, in the workflow of --workflow, or in that which its program starts."""
+    """Finds the step of a task: by its name, in the workflow of --workflow, or in that which its program starts.
 
-    def __init__(self, target: Target, options: Mapping[str, Any]) -> None:
+    Attributes:
+        has_run: Whether any code has been imported or run.
+    """
+
+    def __init__(self, target: Target, consent: Consent, options: Mapping[str, Any]) -> None:
+        self.has_run = False
+        self._consent = consent
         self._run = target.run
         self._task = target.task
         self._fallback = target.then.fallback
@@ -48,9 +56,17 @@ class StepFinder:
 
     def find(self) -> Action[..., Any]:
         """Returns the step, or the fallback that made the attempt. Raises ClickException or DotflowError."""
+        if self._options["named"] and self._options["workflow"]:
+            raise click.UsageError("Can't use --step with --workflow. Remove one of them.")
         if self._options["param"] and not self._options["workflow"]:
             raise click.UsageError("--param is for --workflow. Add that.")
         make_folder_importable()
+        if self._options["named"]:
+            self.has_run = True
+            with handover():
+                (action,) = as_actions(self._options["named"])
+                return action
+            raise click.ClickException("The module of --step starts a workflow when it is imported. Guard its start().")
         fallback = self._fallback
         if not fallback:
             step = None if self._options["workflow"] else self._find_by_identity()
@@ -66,8 +82,15 @@ class StepFinder:
         module, _, name = self._task.identity.partition(":")
         if module in ("__main__", "?", "") or "<" in name:
             return None
-        if self._program is not None:
+        if self._program is not None and not self._consent.foreign and is_own_program(self._program.path):
             self._program.make_importable()
+        file = file_of(module)
+        if file is None:
+            self._import_error = InvalidPath(self._task.identity, f"there is no module '{module}'.", f"{HOW}.")
+            return None
+        what = f"the step {self._task.identity} ({file})"
+        self._consent.require(what, is_own=is_own_module(module), how=f"Pass --step {shlex.quote(self._task.identity)}")
+        self.has_run = True
         with handover() as handed:
             try:
                 target = resolve(self._task.identity, list_actions=False)
@@ -116,10 +139,16 @@ class StepFinder:
         request = RunRequest.of_definition(self._options) if self._options["workflow"] else self._request()
         if request is not None:
             with handover() as handed:
+                self._require_own(request)
+                self.has_run = True
                 return load(request)
             return handed[0]  # the module has no guard
         if self._run.parent is None and self._program is not None:
-            return self._program.run()
+            program = self._program
+            command = shlex.join(["python", str(program.path), *program.argv[1:]])
+            self._consent.require(f"`{command}`", is_own=is_own_program(program.path))
+            self.has_run = True
+            return program.run()
         if self._import_error is not None:
             raise self._import_error
         by = " by a step of another run" if self._run.parent is not None else ""
@@ -127,6 +156,18 @@ class StepFinder:
             f"Can't find the step {self._task.identity}: its workflow was started{by} in a way that can't be repeated. "
             f"Pass --workflow, the path of a function that returns the workflow."
         )
+
+    def _require_own(self, request: RunRequest) -> None:
+        """Asks for consent to the options of the run, unless they name the user's own code only."""
+        if self._options["workflow"]:  # the user has named it
+            return
+        paths = [path for path in (*request.step, request.workflow, request.callback) if path]
+        is_own = all(is_own_module(module_in(path)) for path in paths) and not request.storage_options.get("pickle")
+        if is_own and not self._consent.foreign:
+            self.has_run = True
+            is_own = all(is_own_object(resolve(path, list_actions=False)) for path in paths)
+        command = shlex.join(["dotflow", *self._run.environment["argv"][1:]])
+        self._consent.require(f"`{command}`", is_own=is_own)
 
     def _request(self) -> RunRequest | None:
         """Returns what `dotflow start` or `dotflow schedule` was asked for; None if neither started the run."""

@@ -7,6 +7,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
+from dotflow.abc.archive import Archive
 from dotflow.cli.replay.find_step import StepFinder
 from dotflow.cli.replay.target import Target
 from dotflow.codec.document import unpack
@@ -34,6 +35,8 @@ WOULD_KEEP: Final[Mapping[TypeAttemptState | None, str]] = {
     TypeAttemptState.FAILED: "HistorySQLite(values='failed') keeps a copy",
     TypeAttemptState.CRASHED: "Of a crash, only a storage that outlives the process keeps them",
 }
+#: What a document of a pickle has; no text in one has a line end.
+PICKLED: Final = b'\n"value": {"$pickle"'
 #: The note on a copy of an object that the step had itself.
 AFTER: Final = "copied after the attempt, which may have changed it"
 
@@ -51,9 +54,15 @@ class InputFinder:
     """
 
     def __init__(
-        self, target: Target, copies: Mapping[str, ValueRecord], edited: Mapping[str, Context], finder: StepFinder
+        self,
+        archive: Archive,
+        target: Target,
+        copies: Mapping[str, ValueRecord],
+        edited: Mapping[str, Context],
+        finder: StepFinder,
     ) -> None:
         self.notes: dict[str, str] = {}
+        self._archive = archive
         self._run, self._task, self._item, self._attempt = target
         self._copies, self._edited, self._finder = copies, edited, finder
 
@@ -92,7 +101,7 @@ class InputFinder:
         if copy.note:
             self.notes[name] = AFTER
         try:
-            return unpack(copy.document, role, pickle=b"pickle" in copy.document and self._has_pickles)
+            return unpack(copy.document, role, pickle=PICKLED in copy.document and self._has_pickles)
         except CheckpointUnreadable as error:
             raise click.ClickException(
                 f"Can't read '{name}' of '{self._task.name}': {error.reason.partition(';')[0].rstrip('.')}. "
@@ -101,8 +110,10 @@ class InputFinder:
 
     @functools.cached_property
     def _has_pickles(self) -> bool:
-        """Whether the history of today's workflow keeps pickles, so that those of the file are trusted."""
-        return bool(getattr(self._finder.loaded.workflow.config.history, "pickle", False))
+        """Whether today's workflow keeps its history, with pickles, in this very file: then those are trusted."""
+        history = self._finder.loaded.workflow.config.history
+        path = getattr(history, "path", None)
+        return bool(path and getattr(history, "pickle", False)) and path == getattr(self._archive, "path", None)
 
     @functools.cached_property
     def _stored(self) -> TaskInputs:

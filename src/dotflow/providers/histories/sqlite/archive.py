@@ -1,8 +1,8 @@
 """SQLiteArchive: the reading side of HistorySQLite."""
 
-import contextlib
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,20 +12,21 @@ from dotflow import clock
 from dotflow.abc.archive import LATEST, Archive, Since, TaskState
 from dotflow.codec.document import unpack
 from dotflow.core.durations import TEXTS, to_seconds
+from dotflow.core.text import shorten
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.errors import HistoryError, InvalidArgument, NotInHistory
+from dotflow.errors import InvalidArgument, NotInHistory
 from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.crashed import mark_ended
-from dotflow.providers.histories.sqlite.reading import Reader, reading, short_path
+from dotflow.providers.histories.sqlite.reading import Reader, errors_of, reading, short_path
 from dotflow.providers.histories.sqlite.retention import forget, shrink
-from dotflow.providers.histories.sqlite.tables import SHARED_ATTEMPT, micro
-from dotflow.providers.sqlite_errors import cause_of
+from dotflow.providers.histories.sqlite.tables import micro
 from dotflow.providers.sqlite_file import SQLiteFile
 
 if TYPE_CHECKING:  # a run only writes, and imports none of them
     from dotflow.core.record import OutputChunk, OutputKey, RunRecord, RunSummary, ValueRecord
 
 DEFAULT_PATH: Final = ".output/history.db"
+MAX_DOCUMENT: Final = 64_000_000  # bytes of a copy that is read, unless more are kept
 BATCH: Final = 100  # runs that one transaction deletes
 ENDED: Final = "SELECT run FROM runs WHERE ended IS NOT NULL AND ended <= ? LIMIT ?"
 NOTE: Final = "INSERT INTO notes VALUES (?, ?, ?)"
@@ -40,12 +41,36 @@ class SQLiteArchive(Archive):
     Attributes:
         path: The file.
         pickle: Whether to load values that were pickled.
+        value_limit: The maximum size of a copy, in bytes. Copies up to 64 MB are read in any case.
     """
 
     path: Path
     pickle: bool
+    value_limit: int
     _file: SQLiteFile
     _watched: SQLiteFile  # read-only
+
+    def why_foreign(self) -> str:
+        # Its own is a file in the current folder that only this user can have written.
+        try:
+            default = Path.cwd() / DEFAULT_PATH
+        except FileNotFoundError:  # the current folder was removed
+            return "there is no current folder"
+        if self.path != default:
+            return f"it is not {DEFAULT_PATH} of the current folder"
+        beside = (default.with_name(f"{default.name}{suffix}") for suffix in ("-wal", "-shm", "-journal"))
+        for each in (default.parent, default, *beside):
+            try:
+                status = each.lstat()
+            except FileNotFoundError:
+                continue
+            if not (stat.S_ISDIR if each == default.parent else stat.S_ISREG)(status.st_mode):
+                return f"{short_path(each)} is a link, or not a file"
+            if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
+                return f"{short_path(each)} belongs to another user"
+            if os.name == "posix" and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                return f"other users can write to {short_path(each)} (`chmod go-w` ends that)"
+        return ""
 
     def runs(
         self,
@@ -154,10 +179,8 @@ class SQLiteArchive(Archive):
         with reading(self.path) as reader:
             number = reader.find(run)
             task, item = _find_step(reader, number, step)
-            copies = copies_of(reader.connection, number, task, item, documents=documents)
-        last = {(copy.task_id, copy.item): copy.attempt for copy in copies}  # the attempts are in order
-        chosen = {key: (attempt or number, SHARED_ATTEMPT) for key, number in last.items()}
-        return [copy for copy in copies if copy.attempt in chosen[copy.task_id, copy.item]]
+            limit = max(self.value_limit, MAX_DOCUMENT) if documents else None
+            return copies_of(reader.connection, number, (task, item, attempt), limit)
 
     def value(self, run: str, step: str, role: str = "returned", *, attempt: int | None = None) -> Any:
         copies = self.copies(run, step, attempt=attempt)
@@ -167,13 +190,13 @@ class SQLiteArchive(Archive):
                 raise NotInHistory(what, f"it was not kept: {copy.note}")
             if copy.role == role and copy.document is not None:
                 return unpack(copy.document, role, pickle=self.pickle).storage
-        kept = ", ".join(copy.role for copy in copies) or "no values of this step"
+        kept = shorten(", ".join(copy.role for copy in copies)) or "no values of this step"
         raise NotInHistory(what, f"the history has {kept}. HistorySQLite(values='all') keeps all values")
 
     def note(self, run: str, text: str) -> None:
         with reading(self.path) as reader:
             number = reader.find(run)
-        with self._changing():
+        with errors_of(self.path, "changed"):
             self._file.run(NOTE, (number, micro(clock.now()), text))
 
     def forget(self, *runs: str, older_than: Since | None = None) -> int:
@@ -182,7 +205,7 @@ class SQLiteArchive(Archive):
             numbers = list(dict.fromkeys(map(reader.find, runs)))
             if not reader.has_runs:
                 return 0
-        with self._changing():
+        with errors_of(self.path, "changed"):
             noted: list[int] = []
             count = self._file.transact(lambda connection: self._forget(connection, numbers, noted))
             live.forget_ends(self.path, noted)
@@ -191,15 +214,6 @@ class SQLiteArchive(Archive):
             shrink(self._file)
             self._file.run("PRAGMA wal_checkpoint(TRUNCATE)", ())
         return count
-
-    @contextlib.contextmanager
-    def _changing(self) -> Iterator[None]:
-        """Turns the errors of a change of the file into HistoryError."""
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            cause = cause_of(error) if isinstance(error, sqlite3.Error) else error.strerror or str(error)
-            raise HistoryError(f"The history {short_path(self.path)} can't be changed", cause) from error
 
     def _forget(self, connection: sqlite3.Connection, numbers: list[int], noted: list[int]) -> int:
         noted[:] = mark_ended(connection, self.path)

@@ -19,7 +19,8 @@ from dotflow.providers.histories.sqlite.tables import (
     UNKNOWN,
 )
 
-FIND: Final = "SELECT run, lock FROM runs WHERE state = 'Running'"
+FIND: Final = f"""SELECT run, lock FROM runs
+    WHERE state = 'Running' AND typeof(lock) = 'integer' AND lock BETWEEN 0 AND {256**live.OFFSET_SIZE - 1}"""
 STILL: Final = "SELECT 1 FROM runs WHERE run = ? AND state = 'Running'"
 LOCK: Final = "SELECT lock FROM runs WHERE run = ?"
 #: The moment of its last event, or of its last output.
@@ -46,9 +47,9 @@ def find_ended(connection: sqlite3.Connection, path: Path) -> dict[int, TypeRunS
     """Returns the numbers of the runs that are Running in the file, but have ended: as CRASHED, or UNKNOWN."""
     ended: dict[int, TypeRunState] = {}
     for run, lock in connection.execute(FIND).fetchall():
-        if lock is not None and live.has_noted_end(path, lock):
+        if live.has_noted_end(path, lock):
             ended[run] = TypeRunState.UNKNOWN
-        elif lock is not None and not live.is_held(path, lock):
+        elif not live.is_held(path, lock):
             ended[run] = TypeRunState.CRASHED
     # Read again: a run ends in the file before it releases its lock.
     return {run: state for run, state in ended.items() if connection.execute(STILL, (run,)).fetchall()}

@@ -2,16 +2,19 @@
 
 import contextlib
 import sqlite3
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from types import NoneType
+from typing import Any, Final, NamedTuple
 
+from dotflow.core.text import shorten
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.errors import HistoryError, NotInHistory
+from dotflow.errors import DotflowError, HistoryError, NotInHistory
 from dotflow.providers.histories.sqlite.crashed import find_ended
 from dotflow.providers.histories.sqlite.tables import FORMAT
 from dotflow.providers.sqlite_errors import UNWRITABLE, cause_of, code_of
-from dotflow.providers.sqlite_file import SQLiteFile, file_id_of, version_of
+from dotflow.providers.sqlite_file import SQLiteFile, file_id_of, protect, version_of
 
 TIMEOUT: Final = 5.0  # seconds to wait for a process that recovers the file after a crash
 MIN_BEGINNING: Final = 4  # characters of a run's id
@@ -24,6 +27,21 @@ LAST: Final = "SELECT run FROM runs WHERE parent_run IS NULL ORDER BY began DESC
 LAST_FAILED: Final = """SELECT run FROM runs WHERE (state IN ('Failed', 'Crashed') OR run IN ({crashed}))
     AND parent_run IS NULL ORDER BY began DESC, run DESC LIMIT 1"""
 BY_ID: Final = "SELECT run, run_id FROM runs WHERE run_id >= ? AND run_id < ? ORDER BY run_id LIMIT 9"
+#: The errors of values that no dotflow has written.
+FORGED: Final = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError, zlib.error)
+
+#: Types -> the columns with values of them. In SQLite each value has a type of its own.
+COLUMNS: Final[Mapping[tuple[type, ...], str]] = {
+    (str,): "run_id workflow_id step exception message traceback role text",
+    (str, NoneType): """name reason mode trigger error process storage trace identity code task_group needs policy
+        glimpse fallback span input refusal digest why parent_run workflow""",
+    (int,): "run task item attempt seq at stream",
+    (int, NoneType): """began ended took cpu peak worker items size retry_in tasks completed failed restored skipped
+        resumed parent_task parent_item parent_attempt plan environment lane""",
+    (bytes,): "data",
+    (bytes, NoneType): "document",
+}
+TYPES: Final = {name: types for types, names in COLUMNS.items() for name in names.split()}
 END: Final = "\U0010ffff"  # after all other characters
 
 
@@ -84,7 +102,7 @@ class Reader(NamedTuple):
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[Reader]:
     """Opens the file for a moment; one that does not exist yet has no runs. Raises HistoryError if it can't be read."""
-    with _errors_of(path), contextlib.closing(_open(path) or _without_runs()) as connection:
+    with errors_of(path), contextlib.closing(_open(path) or _without_runs()) as connection:
         # Outside of the transaction, in which a second look would see the same.
         ended = find_ended(connection, path)
         connection.execute("BEGIN")
@@ -105,7 +123,7 @@ def revision_of(file: SQLiteFile, path: Path) -> str:
         ((version,),) = connection.execute("PRAGMA data_version")
         return version, *find_ended(connection, path)
 
-    with _errors_of(path):
+    with errors_of(path):
         facts = file.use(work, None, False)
         if facts is None:
             return ""
@@ -115,13 +133,44 @@ def revision_of(file: SQLiteFile, path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _errors_of(path: Path) -> Iterator[None]:
-    """Turns the errors of reading the file into HistoryError."""
+def errors_of(path: Path, verb: str = "read") -> Iterator[None]:
+    """Turns the errors of the file, and those of what it holds, into HistoryError."""
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
-        cause = cause_of(error) if isinstance(error, sqlite3.Error) else error.strerror or str(error)
-        raise HistoryError(f"The history {short_path(path)} can't be read", cause) from error
+    except DotflowError:
+        raise
+    except sqlite3.Error as error:
+        raise HistoryError(f"The history {short_path(path)} can't be {verb}", shorten(cause_of(error))) from error
+    except OSError as error:
+        cause = error.strerror or str(error)
+        raise HistoryError(f"The history {short_path(path)} can't be {verb}", cause) from error
+    except FORGED as error:
+        import traceback  # here, since it takes longer to import than this module
+
+        traceback.clear_frames(error.__traceback__)  # a cursor in them would keep a closed connection's lock
+        cause = shorten(f"it is damaged, or dotflow did not write it ({type(error).__name__}: {error})")
+        raise HistoryError(f"The history {short_path(path)} can't be {verb}", cause) from error
+
+
+def check_types(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Returns the first row of a statement, with the types of its columns; the others are checked, too.
+
+    A column of SQLite takes values of any type. Raises TypeError.
+    """
+    names = [description[0] for description in cursor.description]
+    known: set[tuple[type, ...]] = set()
+
+    def check(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        types = tuple(map(type, row))
+        if types not in known:
+            for name, kind in zip(names, types, strict=True):
+                if name in TYPES and kind not in TYPES[name]:
+                    raise TypeError(f"the column '{name}' has a value of the type {kind.__name__}")
+            known.add(types)
+        return row
+
+    cursor.row_factory = check
+    return check(cursor, row)
 
 
 def in_list(numbers: Iterable[int]) -> str:
@@ -152,6 +201,8 @@ def _open(path: Path) -> sqlite3.Connection | None:
 def _connect(path: Path, mode: str) -> sqlite3.Connection | None:
     connection = sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, timeout=TIMEOUT, isolation_level=None)
     try:
+        protect(connection)
+        connection.row_factory = check_types
         connection.execute("PRAGMA query_only = ON")
         connection.execute("SELECT 1 FROM sqlite_master").fetchall()  # opens the file
         version = version_of(connection, FORMAT)

@@ -34,12 +34,24 @@ COUNT_PARAMS: Final = f"""SELECT COUNT(*) FROM
 
 Condition = tuple[str, tuple[Any, ...]]
 
+RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
+LAST_MOMENT: Final = 9_000_000_000 * MICRO  # in the year 2255
+
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def moment(micro: int) -> datetime:
     """Returns the moment of the microseconds since 1970."""
-    return datetime.fromtimestamp(micro / MICRO, UTC)  # exact until the year 2255: the error is below half of one
+    if not 0 <= micro < LAST_MOMENT:
+        raise ValueError(f"{micro} is no moment")
+    return datetime.fromtimestamp(micro / MICRO, UTC)  # exact: the error is below half of one
+
+
+def checked_id(run_id: str) -> str:
+    """Returns the id of a run, which is in names of files, commands and addresses. Raises ValueError."""
+    if not RUN_ID.fullmatch(run_id):
+        raise ValueError(f"{run_id!r} is no id of a run")
+    return run_id
 
 
 class RunFilter(NamedTuple):
@@ -135,13 +147,14 @@ def summary_fields(reader: Reader, row: Sequence[Any]) -> dict[str, Any]:
         state = reader.ended[run]
         last, error = end_of(reader.connection, run, state)
         fields.update(ended=fields["began"] if last is None else last, error=error)
-    if fields["completed"] is None:
-        names = ("completed", "failed", "restored", "skipped")
+    names = ("completed", "failed", "restored", "skipped")
+    if any(fields[name] is None for name in names):
         fields.update(zip(names, counts_of(reader.connection, run), strict=True))
         fields["error"] = fields["error"] or _first_error(reader.connection, run)
     parent = AttemptId(*(fields.pop(f"parent_{name}") for name in ("run", "task", "attempt", "item")))
     if parent.item == NO_ITEM:
         parent = parent._replace(item=None)
+    checked_id(fields["run_id"])
     texts = {name: fields[name] or "" for name in ("reason", "mode", "trigger", "error")}
     return (
         fields

@@ -1,0 +1,177 @@
+"""A history that another person made is read, or refused in one line: no bomb, no loop, no error but ours."""
+
+import shutil
+import sqlite3
+import zlib
+from pathlib import Path
+
+import pytest
+
+from dotflow.errors import HistoryError
+from dotflow.providers import HistorySQLite, sqlite_file
+from tests.security import history_fuzz
+from tests.security.forged import Victim, execute
+
+MB = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a run has failed."""
+    return Victim.of(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture
+def victim(template: Path, tmp_path: Path) -> Victim:
+    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
+    return Victim(tmp_path)
+
+
+def bomb(size: int, beginning: bytes = b"") -> bytes:
+    """Returns a small document that unpacks to *size* bytes."""
+    zipper = zlib.compressobj(9)
+    parts = [zipper.compress(beginning)]
+    parts += [zipper.compress(b" " * MB) for _ in range(size // MB + 1)]
+    return b"".join([*parts, zipper.flush()])
+
+
+def test_a_document_that_unpacks_to_too_much_is_refused(victim: Victim) -> None:
+    """Of an environment, and of a copy, which is bounded by 64 MB unless the history keeps larger ones."""
+    history = HistorySQLite(victim.history)
+    execute(victim.history, "UPDATE copies SET document = ? WHERE role LIKE 'argument%'", bomb(65 * MB))
+    with pytest.raises(HistoryError, match="has more than 64000000 bytes"):
+        history.copies("last", "load")
+    larger = HistorySQLite(victim.history, value_limit=100 * MB)
+    assert len(larger.copies("last", "load")[0].document or b"") >= 65 * MB
+    assert history.copies("last", "load", documents=False)
+
+    execute(victim.history, "UPDATE environments SET document = ?", bomb(17 * MB))
+    ended = victim.dotflow("show", "last")
+    assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
+    assert "The history .output/history.db can't be read" in ended.stderr
+
+
+def test_many_documents_are_bounded_together(victim: Victim) -> None:
+    """Each below the limit, and all of them above eight times that."""
+    execute(victim.history, "DELETE FROM copies")
+    document = bomb(60 * MB)
+    for number in range(9):
+        execute(victim.history, "INSERT INTO copies VALUES (1, 1, -1, 1, ?, 1, '', ?, '')", f"r{number}", document)
+
+    with pytest.raises(HistoryError, match="a document has more than"):
+        HistorySQLite(victim.history).copies("last", "load")
+
+
+DEEP = "[" * 900 + "]" * 900
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, f'{{"value": {DEEP}}}', "{}", "null", '{"value": ', "\ud800", '{"value": NaN}']
+)
+def test_a_copy_that_is_no_document_is_one_line(victim: Victim, text: str) -> None:
+    """Also one that is nested too deep, as JSON lines and as a value."""
+    document = zlib.compress(text.encode(errors="surrogatepass"))
+    execute(victim.history, "UPDATE copies SET document = ?", document)
+
+    for more in [], ["--json"]:
+        ended = victim.dotflow("show", "last", "load", "--input", *more)
+        assert len(ended.stderr.splitlines()) <= 1
+        assert "--debug" not in ended.stderr
+
+
+ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x AS run, 'a' AS run_id FROM c"
+HIDDEN = ENDLESS.replace("'", "''")
+FOREIGN = {
+    "a view": ["ALTER TABLE runs RENAME TO others", f"CREATE VIEW runs AS {ENDLESS}"],
+    "a view of another case": ["ALTER TABLE runs RENAME TO others", f"CREATE VIEW RUNS AS {ENDLESS}"],
+    "a hidden view": [
+        "CREATE TABLE z (x)",
+        "DROP VIEW error_list",
+        "PRAGMA writable_schema = ON",
+        f"UPDATE sqlite_master SET sql = 'CREATE VIEW runs AS {HIDDEN}' WHERE name = 'z'",
+        "UPDATE sqlite_master SET sql = 'CREATE TABLE z (x)' WHERE name = 'runs'",
+    ],
+    "a trigger": ["CREATE TRIGGER bad AFTER INSERT ON notes BEGIN DELETE FROM runs; END"],
+    "a virtual table": ["DROP TABLE notes", "CREATE VIRTUAL TABLE notes USING fts5(run, at, text)"],
+    "a generated column": ["ALTER TABLE notes ADD COLUMN more GENERATED ALWAYS AS (zeroblob(1000000000)) VIRTUAL"],
+    "no table": ["DROP TABLE attempts"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("schema", FOREIGN)
+def test_only_plain_tables_are_read(victim: Victim, schema: str) -> None:
+    """All else is refused at once, by reading, and by a run, which goes on without the history."""
+    connection = sqlite3.connect(victim.history, isolation_level=None)
+    for statement in FOREIGN[schema]:
+        connection.execute(statement)
+    connection.close()
+
+    for command in (["show", "last"], ["forget", "--all", "--yes"]):
+        ended = victim.dotflow(*command)
+        assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1), ended
+    (victim.folder / "mine.py").write_text("from dotflow import action\nstep = action(lambda: 1)\n")
+    assert victim.dotflow("start", "--step", "mine:step").returncode == 0
+
+
+def test_a_query_that_takes_too_many_steps_ends(victim: Victim, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables without their keys make a join of their sizes' product; the connection that writes is bounded, too."""
+    monkeypatch.setattr(sqlite_file, "STEPS", 1000)
+    monkeypatch.setattr(sqlite_file, "MAX_STEPS", 20_000)
+    execute(victim.history, "DROP TABLE output")
+    execute(victim.history, "CREATE TABLE output (run, task, item, attempt, seq, at, stream, data, skipped)")
+    numbers = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 20000) SELECT x FROM c"
+    execute(victim.history, f"INSERT INTO output SELECT 1, 1, 1, 1, x, 1, 1, x'', 0 FROM ({numbers})")
+    history = HistorySQLite(victim.history)
+
+    with pytest.raises(HistoryError, match="a query has taken too many steps"):
+        history.output("last")
+    with pytest.raises(HistoryError, match="a query has taken too many steps"):
+        history.forget("last")
+
+
+def test_schemas_are_not_trusted(victim: Victim) -> None:
+    """Neither by the connection that reads nor by the one that writes."""
+    history = HistorySQLite(victim.history)
+    settings: list[tuple[int]] = []
+    history._file.use(lambda each: settings.extend(each.execute("PRAGMA trusted_schema")), None, False)
+    history._watched.use(lambda each: settings.extend(each.execute("PRAGMA trusted_schema")), None, False)
+    assert settings == [(0,), (0,)]
+
+
+@pytest.mark.parametrize(
+    ("statement", "cause"),
+    [
+        ("UPDATE runs SET run_id = '/../../x'", "is no id of a run"),
+        ("UPDATE runs SET run_id = 'a' || char(27) || '[2J'", "is no id of a run"),
+        ("UPDATE runs SET state = 'Great'", "is not a valid TypeRunState"),
+        ("UPDATE runs SET began = 9223372036854775807", "is no moment"),
+        ("UPDATE runs SET resumed = 'x'", "the column 'resumed' has a value of the type str"),
+        ("UPDATE steps SET task = 7 WHERE task = 1", "not numbered from 0"),
+        ("UPDATE steps SET needs = '[5]'", "IndexError"),
+        ("UPDATE attempts SET state = 99", "KeyError"),
+        ("UPDATE attempts SET item = 1000000000000 WHERE task = 1", "but not those before it"),
+        ("UPDATE steps SET name = CAST(x'fffe' AS TEXT)", "UTF-8"),
+    ],
+)
+def test_a_forged_row_is_one_line_with_the_cause(victim: Victim, statement: str, cause: str) -> None:
+    """It names the file."""
+    execute(victim.history, statement)
+
+    with pytest.raises(HistoryError, match=r"The history .*history\.db can't be read: ") as raised:
+        HistorySQLite(victim.history).load("last")
+
+    assert cause in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.fixture(scope="module")
+def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("fuzzed") / "template.db"
+    history_fuzz.make(path)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_forged_and_damaged_histories_raise_no_error_but_ours(fuzzed: bytes, tmp_path: Path, seed: int) -> None:
+    """Whatever reads or changes them; `python -m tests.security.history_fuzz 10000` tries more."""
+    assert list(history_fuzz.failures(fuzzed, tmp_path, seed)) == []

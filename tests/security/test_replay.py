@@ -1,0 +1,286 @@
+"""A history is data: `dotflow replay` runs nothing that only a foreign history names."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.children import COMMAND, Script
+from tests.integration.terminals import Terminal
+from tests.security.forged import Victim, execute, forge, forge_copy
+
+NO_STEP = "__main__:<lambda>"
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a run has failed."""
+    return Victim.of(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture
+def victim(template: Path, tmp_path: Path) -> Victim:
+    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
+    return Victim(tmp_path)
+
+
+class Bomb:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.path),)
+
+
+def start(*words: str) -> dict[str, Any]:
+    return {"trigger": "command", "argv": ["dotflow", "start", *words]}
+
+
+#: What a forged history says; {mail} is the attacker's folder, {marker} the file that the attack makes.
+ATTACKS: dict[str, dict[str, Any]] = {
+    "a command of the system": start("--workflow", "os:system", "--param", "command=touch {marker}"),
+    "through the user's own module": start(
+        "--workflow", "mine:subprocess.getoutput", "--param", "cmd=touch {marker}"
+    ),
+    "by a schedule": {
+        **start("--workflow", "os:system", "--param", "command=touch {marker}"),
+        "trigger": "schedule",
+    },
+    "a step": start("--step", "evil:step"),
+    "a callback": start("--step", "mine:load", "--callback", "evil:step"),
+    "a module of the user's": start("--step", "danger:step"),
+    "a program": {"argv": ["{mail}/evil.py"]},
+    "a program in the folder of the run": {"argv": ["evil.py"], "folder": "{mail}"},
+    "a module as a program": {"argv": ["evil.py"], "folder": "{mail}", "module": "evil"},
+    "the user's own program": {"argv": ["danger.py"], "folder": "{work}"},
+    "an identity": {"identity": "danger:step"},
+    "an identity beside a program": {"identity": "evil:step", "argv": ["{mail}/program.py"]},
+    "an identity beside a module": {
+        "identity": "evil:step", "argv": ["program.py"], "folder": "{mail}", "module": "program",
+    },
+    "an identity in a package": {"identity": "danger.inside:step"},
+    "a folder as a package": {"identity": "mail.evil:step", "folder": "{mail}/.."},
+}  # fmt: skip
+
+
+def lay(victim: Victim) -> None:
+    """Puts code that must not run into both folders."""
+    for folder, name in (
+        (victim.mail, "evil"),
+        (victim.mail, "program"),
+        (victim.folder, "danger"),
+        (victim.mail, "__main__"),
+    ):
+        (folder / f"{name}.py").write_text(victim.attack + "from dotflow import action\nstep = action(lambda: 1)\n")
+
+
+def filled(victim: Victim, facts: dict[str, Any]) -> dict[str, Any]:
+    def fill(text: str) -> str:
+        return text.format(mail=victim.mail, work=victim.folder, marker=victim.marker)
+
+    return {key: fill(fact) if isinstance(fact, str) else [fill(word) for word in fact] for key, fact in facts.items()}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_foreign_history_runs_nothing(victim: Victim, attack: str) -> None:
+    """Without a terminal it is refused in one line that names what to pass, and the exit code says so."""
+    lay(victim)
+    history = victim.send()
+    forge(history, **filled(victim, ATTACKS[attack]))
+
+    ended = victim.dotflow("replay", "failed", "1", "--history", str(history))
+
+    assert not victim.marker.exists()
+    assert ended.returncode == 2, ended
+    assert len(ended.stderr.splitlines()) == 1
+    assert "Pass --" in ended.stderr
+
+
+OWN_ATTACKS = [
+    "a command of the system", "through the user's own module", "by a schedule", "a program",
+    "a program in the folder of the run", "a module as a program", "an identity beside a program",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("attack", OWN_ATTACKS)
+def test_the_users_own_history_runs_only_the_users_own_code(victim: Victim, attack: str) -> None:
+    """Not the standard library, not a program elsewhere, whichever way it is named."""
+    lay(victim)
+    forge(victim.history, **filled(victim, ATTACKS[attack]))
+
+    ended = victim.dotflow("replay", "failed", "1")
+
+    assert not victim.marker.exists()
+    assert ended.returncode in (2, 3), ended
+    assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("identity", ["this:d", "idlelib.idle:step", "click.testing:CliRunner", "pip.__main__:step"])
+def test_a_module_that_is_not_the_users_own_is_not_imported(victim: Victim, identity: str) -> None:
+    """Neither one of the standard library nor an installed one, also by the user's own history."""
+    forge(victim.history, identity=identity)
+
+    ended = victim.dotflow("replay", "failed", "1")
+
+    assert (ended.returncode, "Zen" in ended.stdout) == (2, False), ended
+    assert "it is not your own code" in ended.stderr or "no module" in ended.stderr
+
+
+def test_what_the_command_line_names_is_run(victim: Victim) -> None:
+    """Of a foreign history, too: a step, or a workflow. It sees the inputs of the history."""
+    history = str(victim.send())
+    named = victim.dotflow("replay", "failed", "load", "--history", history, "--step", "mine:load")
+    built = victim.dotflow("replay", "failed", "load", "--history", history, "--workflow", "mine:build")
+    other = victim.dotflow("replay", "failed", "load", "--history", history, "--step", "mine:extract")
+
+    assert named.returncode == built.returncode == 1
+    assert "now: ZeroDivisionError" in named.stdout
+    assert "now: ZeroDivisionError" in built.stdout
+    assert "step      mine:load → mine:extract" in other.stdout
+
+
+def test_what_differs_is_printed_before_any_code_runs(victim: Victim) -> None:
+    """Python, the folder and the commit stand above what the module of the step prints when it is imported."""
+    forge(victim.history, identity="mine:load", python="2.7")
+    (victim.folder / "mine.py").write_text("print('imported', flush=True)\n" + (victim.folder / "mine.py").read_text())
+
+    lines = victim.dotflow("replay", "failed", "1").stdout.splitlines()
+
+    assert lines[1].startswith("  python    2.7 → 3.")
+    assert "imported" in lines[2:]
+
+
+def test_the_exit_code_tells_whether_anything_ran(victim: Victim) -> None:
+    """3: the module of the step was imported, and then an input was missing."""
+    execute(victim.history, "UPDATE copies SET document = NULL")
+
+    assert victim.dotflow("replay", "failed", "load").returncode == 3
+    assert victim.dotflow("replay", "failed", "nothing").returncode == 2
+
+
+@pytest.mark.parametrize("spoil", ["group", "link", "folder", "wal", "elsewhere"])
+def test_a_history_that_others_may_have_written_is_foreign(victim: Victim, spoil: str) -> None:
+    """Its file or its folder is writable by others, it is a link, or it is not in the default place."""
+    environment = {}
+    if spoil == "group":
+        victim.history.chmod(0o620)
+    elif spoil == "folder":
+        victim.history.parent.chmod(0o777)
+    elif spoil == "wal":
+        victim.history.with_name("history.db-wal").touch()
+        victim.history.with_name("history.db-wal").chmod(0o666)
+    elif spoil == "link":
+        victim.history.rename(victim.mail / "history.db")
+        victim.history.symlink_to(victim.mail / "history.db")
+    else:
+        environment["DOTFLOW_HISTORY"] = str(victim.send())
+
+    ended = victim.dotflow("replay", "failed", "load", **environment)
+
+    assert ended.returncode == 2
+    assert "the history is not your own" in ended.stderr
+    assert "loading" not in ended.stdout
+
+
+def test_no_pickle_of_a_foreign_history_is_loaded(victim: Victim) -> None:
+    """Also where the user's workflow keeps pickles in its own history: that trust is for one file."""
+    trusting = "Config(history=HistorySQLite(pickle=True)), "
+    source = (victim.folder / "mine.py").read_text().replace("DotFlow(", f"DotFlow({trusting}")
+    (victim.folder / "mine.py").write_text(
+        f"from dotflow import Config\nfrom dotflow.providers import HistorySQLite\n{source}"
+    )
+    history = victim.send()
+    forge_copy(history, Bomb(victim.marker), pickle=True)
+
+    for named in ("--step", "mine:load"), ("--workflow", "mine:build"):
+        ended = victim.dotflow("replay", "failed", "load", "--history", str(history), *named)
+        assert ended.returncode == 3, ended
+        assert len(ended.stderr.splitlines()) == 1
+
+    assert not victim.marker.exists()
+
+
+def test_a_value_that_mentions_pickle_runs_nothing(victim: Victim) -> None:
+    """The command of the run is not needed to read it."""
+    history = victim.send()
+    forge(history, **filled(victim, ATTACKS["a command of the system"]))
+    forge_copy(history, "pickle")
+
+    ended = victim.dotflow("replay", "failed", "load", "--history", str(history), "--step", "mine:load")
+
+    assert not victim.marker.exists()
+    assert ended.returncode == 1, ended
+
+
+def test_a_storage_with_pickles_is_only_the_command_lines(victim: Victim) -> None:
+    """`--pickle` of the command in the history is asked for, since the folder of the pickles is the history's word."""
+    store = victim.mail / "store"
+    execute(victim.history, "UPDATE copies SET document = NULL")
+    words = ["--workflow", "mine:build", "--storage", "file", "--path", str(store), "--pickle"]
+    forge(victim.history, identity=NO_STEP, **start(*words))
+
+    ended = victim.dotflow("replay", "failed", "1")
+
+    assert (ended.returncode, "--pickle" in ended.stderr) == (2, True), ended
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    terminal = Terminal(200, 40)
+    yield terminal
+    terminal.close()
+
+
+@pytest.mark.parametrize(("answer", "code"), [("n", 2), ("y", 1)])
+def test_in_a_terminal_the_user_is_asked(victim: Victim, terminal: Terminal, answer: str, code: int) -> None:
+    """With the file that would be imported, in which nothing acts on the terminal."""
+    history = victim.send()
+    command = ["-c", COMMAND, "replay", "failed", "load", "--history", str(history)]
+
+    with Script(command, victim.folder, terminal.descriptor) as child:
+        terminal.see(lambda lines: "Run it? [y/N]:" in "".join(lines))
+        assert "loading" not in "".join(terminal.all())
+        assert f"the step mine:load ({victim.folder / 'mine.py'})" in "".join(terminal.all())
+        terminal.type(f"{answer}\n")
+        assert child.end().code == code
+
+
+def test_no_command_of_a_foreign_history_is_offered(victim: Victim) -> None:
+    """Neither by show nor by the report: those that run code, or have control characters."""
+    history = victim.send()
+    forge(history, **start("--workflow", "os:system", "--param", "command=touch x", "--storage", "file"))
+    report = str(victim.mail / "run.html")
+
+    texts = [
+        victim.dotflow("show", "failed", *more, "--history", str(history)).stdout for more in ([], ["1"], ["--json"])
+    ]
+    assert victim.dotflow("report", "failed", "--history", str(history), "-o", report).returncode == 0
+    texts.append(Path(report).read_text().partition('id="data">')[2].partition("</script>")[0])
+
+    assert all("dotflow replay" not in text and "os:system --param" not in text for text in texts)
+    assert "dotflow replay" in victim.dotflow("show", "failed").stdout
+
+
+def test_a_command_to_copy_has_no_control_characters(victim: Victim) -> None:
+    """A step may be called anything."""
+    execute(victim.history, "UPDATE steps SET name = ?", "load\x1b[2J\nrm -rf")
+
+    text = victim.dotflow("show", "failed", "--json").stdout
+
+    assert '"command": "dotflow' not in text or "u001b" not in text.partition('"commands"')[2]
+
+
+def test_a_run_id_is_no_path(victim: Victim) -> None:
+    """A report lands in the current folder, whatever the id of the run is."""
+    execute(victim.history, "UPDATE runs SET run_id = ?", "/../../x")
+
+    ended = victim.dotflow("report", "last")
+
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 1
+    assert not list(victim.folder.parent.rglob("*.html"))
