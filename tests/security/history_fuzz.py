@@ -177,10 +177,10 @@ def uses(path: Path) -> Iterator[tuple[str, Callable[[], object]]]:
         yield f"report {run}", functools.partial(_report, history, run)
         yield f"copies {run}", functools.partial(history.copies, run)
         yield f"follow {run}", functools.partial(_follow, history, run)
-    yield "value", lambda: history.value("last", "rows")
+    yield "value", functools.partial(history.value, "last", "rows")
     yield "recent", lambda: history.recent(history.workflows())
     yield "states", lambda: history.task_states([run.run_id for run in history.runs()])
-    yield "revision", lambda: history.revision()
+    yield "revision", history.revision
     for words in (
         *(["runs"], ["runs", "--json"], ["show", "last"], ["show", "last", "1"], ["show", "last", "--json"]),
         *(["show", "last", "2", "--error"], ["show", "last", "--output"], ["diff", "last", "failed"]),
@@ -190,7 +190,7 @@ def uses(path: Path) -> Iterator[tuple[str, Callable[[], object]]]:
         yield " ".join(words), functools.partial(_command, [*words, *option])
     yield "note", functools.partial(history.note, "last", "x")
     yield "run", functools.partial(_run, path)
-    yield "forget", lambda: history.forget("last", older_than=0)
+    yield "forget", functools.partial(history.forget, "last", older_than=0)
     history.close()
 
 
