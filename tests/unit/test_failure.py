@@ -13,6 +13,7 @@ import pytest
 
 from dotflow import action
 from dotflow.core.failure import Failure, TaskError, name_of
+from dotflow.core.masks import Masks
 
 Raised = Callable[..., BaseException]
 
@@ -364,3 +365,19 @@ def test_many_tracebacks_are_each_their_own() -> None:
         with pytest.raises(ValueError) as caught:
             space["fail"]()
         assert f'"<many>", line {number + 2}, in fail' in Failure.of(caught.value).traceback
+
+
+def test_a_masked_failure_has_no_secret_in_its_type_name() -> None:
+    """A type may be created with any name. Why it was not repeated, and the chain, name it, too."""
+    token = "tok-5f2c91d0a7"
+    error = type(token, (ValueError,), {"__qualname__": f"Outer.{token}"})("a message")
+    error.add_note(f"A note on {token}.")
+    error.__cause__ = type(f"Of{token}", (KeyError,), {})()
+    failure = Failure.of(error)
+    failure.refusal = f"{token} is not in retry_on"
+    masked = failure.masked(Masks([token]))
+
+    assert (masked.exception, masked.message, masked.refusal) == ("***", "a message", "*** is not in retry_on")
+    assert "Outer.***: a message" in masked.traceback
+    assert "Of***" in masked.traceback
+    assert token not in repr(masked) + masked.traceback

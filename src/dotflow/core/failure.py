@@ -84,11 +84,11 @@ class Failure:
 
     def masked(self, masks: Masks) -> "Failure":
         """Returns the failure without secrets. Its traceback is still formatted on first access."""
-        masked = Failure(self.exception, masks.mask(self.message), "")
+        masked = Failure(masks.mask(self.exception), masks.mask(self.message), "")
         masked._masks = masks
         masked._text = None if self._text is None else masks.mask(self._text)
         masked._parts = self._parts
-        masked.refusal = self.refusal
+        masked.refusal = masks.mask(self.refusal)
         return masked
 
     def __reduce__(self) -> tuple[type["Failure"], tuple[str, str, str]]:

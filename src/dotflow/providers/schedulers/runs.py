@@ -22,11 +22,12 @@ STOP_GRACE: Final = 5.0  # seconds for parallel runs to end after they were canc
 
 def report(workflow: Workflow, message: str) -> None:
     """Writes a masked message to the workflow's log, or to Python's own logging if that raises."""
-    log, message = workflow.config.log, environment_masks().mask(message)
+    log, masks = workflow.config.log, environment_masks()
     try:
-        log.report(message)
+        log.report(masks.mask(message))
     except Exception as broken:  # from the user's log: the schedule goes on
-        Log.report(log, f"{message}\nThe log's own report raised {type(broken).__name__}: {broken}")
+        own = f"The log's own report raised {type(broken).__name__}: {broken}"
+        Log.report(log, masks.mask(f"{message}\n{own}"))
 
 
 class ScheduledRuns:
