@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Never
 
@@ -18,7 +18,7 @@ from dotflow.core.builder import TaskBuilder
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.failure import name_of
 from dotflow.core.hints import CONFIG, refuse_unknown
-from dotflow.core.run_secrets import RunSecrets, SecretSource, Source, find_secrets
+from dotflow.core.run_secrets import NO_GIVEN, RunSecrets, SecretSource, Source, find_secrets
 from dotflow.core.task import Task
 from dotflow.engine.run_providers import RunProviders
 from dotflow.errors import InvalidArgument, InvalidProvider, ResourcesNotOffered
@@ -105,9 +105,11 @@ class Config:
         if not all(isinstance(name, str) for name in self.mask):
             raise InvalidArgument("mask", "...", 'names of environment variables, such as ("DB_PASSWORD",)')
 
-    def _find_secrets(self, tasks: Iterable[Task]) -> RunSecrets:
-        """Returns the secrets of the tasks. Raises SecretMissing or InvalidProvider."""
-        return find_secrets(tasks, self._secret_source, self.mask)
+    def _find_secrets(
+        self, tasks: Iterable[Task], given: Mapping[str, str] = NO_GIVEN, *, are_required: bool = True
+    ) -> RunSecrets:
+        """Returns the secrets of the tasks. *given* are run parameters. Raises SecretMissing or InvalidProvider."""
+        return find_secrets(tasks, self._secret_source, self.mask, given, are_required=are_required)
 
     def _check_resources(self, tasks: TaskBuilder) -> None:
         """Raises ResourcesNotOffered if a step needs resources, and the executor gives it none."""

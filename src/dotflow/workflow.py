@@ -2,7 +2,7 @@
 
 import contextlib
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Never, NoReturn
 
 from dotflow import clock
@@ -11,7 +11,11 @@ from dotflow.config import Config
 from dotflow.core.builder import TaskBuilder
 from dotflow.core.failure import name_of
 from dotflow.core.hints import WORKFLOW, no_attribute, refuse_unknown, start_hints
+from dotflow.core.linked_task import LinkedTask
+from dotflow.core.masks import Masks
 from dotflow.core.params import Params, check_declared, resolve
+from dotflow.core.run_secrets import RunSecrets, keep_secret, mask_names, secret_params
+from dotflow.core.secret import SecretRef
 from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution, mode_of
 from dotflow.engine.background import start_in_background
@@ -29,7 +33,7 @@ from dotflow.engine.options import (
 from dotflow.engine.plan import make_plan, note_on_groups
 from dotflow.engine.reporter import reporter
 from dotflow.engine.run import Run
-from dotflow.engine.run_id import RunIds
+from dotflow.engine.run_id import RunIds, run_id_of
 from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, InvalidArgument, InvalidProvider
 
 if TYPE_CHECKING:
@@ -262,9 +266,7 @@ class DotFlow(RunIds, LastRun):
         unknown = {name: value for name, value in start_arguments.items() if name not in START_ARGUMENTS}
         refuse_unknown("start", unknown, START_ARGUMENTS, start_hints(self.params))
         mode_of(start_arguments.pop("mode", TypeExecution.SEQUENTIAL))
-        self.id_of_run(self._options(**{**START_DEFAULTS, **start_arguments}).params)
-        self.config._check_resources(self.task)
-        self.config._find_secrets(self.task)
+        self._records(self._options(**{**START_DEFAULTS, **start_arguments}), None)
 
     def schedule(self, **start_arguments: Any) -> None:
         """Runs the workflow on its configured scheduler; blocks until SIGINT or SIGTERM.
@@ -300,28 +302,65 @@ class DotFlow(RunIds, LastRun):
 
         refuse_unknown("plan", unknown, ("mode", "resume", "params", "rerun", "cache"), start_hints(self.params))
         options = self._options(False, resume, None, None, params, rerun, cache)
-        workflow_id, tasks, values = self._records(options, None)
+        workflow_id, tasks, values, secrets = self._records(options, None)
         plan = make_plan(tasks, mode_of(mode))
-        config, masks = self.config, self.config._find_secrets(tasks).masks
-        return plan_run(config.storage, config.cache, workflow_id, tasks, plan, values, options, masks)
+        config = self.config
+        return plan_run(config.storage, config.cache, workflow_id, tasks, plan, values, options, secrets.masks)
+
+    def id_of_run(self, params: Mapping[str, Any] | None = None) -> str:
+        """Returns the id that a run with these parameters has. Raises UnknownParam, MissingParam or InvalidArgument."""
+        values = resolve(self.params, params, self.task)
+        secrets = self._secret_params()
+        found = self.config._find_secrets(self.task, self._given(secrets, values), are_required=False)
+        return self._id_of(params, values, secrets, found.masks)
+
+    def _id_of(self, params: Params | None, values: Params, secrets: Collection[str], masks: Masks) -> str:
+        named = {**self._built_with, **values} if params or self._built_with else {}
+        if not named and not self.is_named:
+            return self.workflow_id
+        return run_id_of(self.workflow_id, named, secrets, masks)
+
+    def _secret_params(self) -> Mapping[str, SecretRef]:
+        return {**secret_params(self.params, self.task), **self._built_with_secrets}
+
+    def _given(self, secrets: Collection[str], values: Params) -> dict[str, str]:
+        """Returns the values that the secrets among the parameters have."""
+        known = {**self._built_with, **values}
+        return {name: known[name] for name in secrets if isinstance(known.get(name), str) and known[name]}
 
     def _options(self, *options: Any, **more: Any) -> RunOptions:
         return make_options(*options, **more, alone=self.is_named)
 
-    def _records(self, options: RunOptions, run_id: str | None) -> tuple[str, list[Task], Params]:
-        """Returns the id of a run, its records and its parameters."""
-        params, workflow_id = resolve(self.params, options.params, self.task), self.id_of_run(options.params)
+    def _records(self, options: RunOptions, run_id: str | None) -> tuple[str, list[Task], Params, RunSecrets]:
+        """Returns the id of a run, its records, its parameters without the secrets among them, and the secrets."""
+        values, secrets = resolve(self.params, options.params, self.task), self._secret_params()
         self.config._check_resources(self.task)
-        return workflow_id, [task._new_record(workflow_id, run_id) for task in self.task], params
+        records, params = self._new_records(self.workflow_id, run_id, values, secrets)
+        found = self.config._find_secrets(records, self._given(secrets, values))
+        mask_names(records, found.masks)
+        workflow_id = self._id_of(options.params, values, secrets, found.masks)
+        for task in records if workflow_id != self.workflow_id else ():
+            task.workflow_id = workflow_id
+        return workflow_id, records, params, found
+
+    def _new_records(
+        self, workflow_id: str, run_id: str | None, values: Params, secrets: Mapping[str, SecretRef]
+    ) -> tuple[list[Task], Params]:
+        """Returns new records, in which secrets are no arguments, and the parameters that are no secrets."""
+        records = [task._new_record(workflow_id, run_id) for task in self.task]
+        for task in records if secrets else ():
+            if isinstance(task, LinkedTask):
+                task.links = keep_secret(task.step, task.links, secrets, values)
+        return records, {name: value for name, value in values.items() if name not in secrets}
 
     def _prepare(self, mode: TypeExecution, options: RunOptions, *, in_thread: bool) -> Run:
         run_id = str(uuid.uuid4())
-        workflow_id, tasks, params = self._records(options, run_id)
+        workflow_id, tasks, params, secrets = self._records(options, run_id)
         plan = make_plan(tasks, mode)
         config = self.config
-        secrets = config._find_secrets(tasks if plan.is_linked else ())
         providers = config._run_providers(secrets, is_apart=plan.apart, in_thread=in_thread)
-        run = Run(workflow_id, run_id, tasks, plan, providers, options, self.name, params, mode)
+        name = self.name and secrets.masks.mask(self.name)
+        run = Run(workflow_id, run_id, tasks, plan, providers, options, name, params, mode)
         is_first = self._last is None
         note = note_on_resume(config.storage, tasks, is_named=self.is_named) if options.resume and is_first else ""
         run._prepare()

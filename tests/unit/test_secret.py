@@ -335,9 +335,9 @@ def test_a_secret_can_be_passed_by_name() -> None:
 
 
 def test_a_secret_is_no_value_of_a_run() -> None:
-    """Parameters name the run, and an initial context is digested, so neither may be a Secret."""
+    """The value of a parameter names the run, and an initial context is digested, so neither may be a Secret."""
     with pytest.raises(InvalidArgument, match="default of a step's parameter"):
-        DotFlow(params={"token": Secret("API_TOKEN")})
+        DotFlow(params={"token": ...}).start(params={"token": Secret("API_TOKEN")})
     with pytest.raises(InvalidArgument, match="default of a step's parameter"):
         DotFlow().task.add(sync, initial_context=Secret("API_TOKEN"))
 

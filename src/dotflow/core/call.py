@@ -71,7 +71,8 @@ class Call(NamedTuple):
         arguments: The values of its other parameters, by name; None for no values, and no shared ones either.
         shared: The arguments that all items of a map share: one object for all of their calls.
         is_fallback: Whether *step* is the task's fallback.
-        secrets: The values of the secrets that the task takes, by their names; None if it takes none.
+        secrets: The values of the secrets that the task takes, by their names, or by `parameter=` for what a run
+            parameter fills; None if it takes none.
         watch: What the history wants of the attempt; None without one. The last field: each attempt replaces it.
     """
 

@@ -10,7 +10,8 @@ from dotflow.core.action import Action
 from dotflow.core.links import MAX_PARALLEL, PARAM, PARAMS, VALUE, Bind, Condition, Constant, Each, Group, Links
 from dotflow.core.names import name_of
 from dotflow.core.params import OWN_NAMES, is_name
-from dotflow.core.secret import SecretUse
+from dotflow.core.run_secrets import keep_secret
+from dotflow.core.secret import SecretRef, SecretUse
 from dotflow.core.steps import as_actions
 from dotflow.core.wiring import Scope, as_list, check_names, make_conditions, secrets_of, target_of_each, wire
 from dotflow.errors import InvalidArgument, InvalidLink, MissingParam, close_match
@@ -185,6 +186,7 @@ def copy_tasks(
     first = len(scope.tasks)
     conditions = make_conditions(options.when, options.unless, scope)
     fill = _filler(declared, needs, scope)
+    has_secrets = any(type(default) is SecretRef for default in declared.values())
     counts = Counter(map(name_of, tasks))
     copies = []
     for task in tasks:
@@ -202,6 +204,8 @@ def copy_tasks(
             after=links.after if links.always and not links.after else (*links.after, *after),
             keep_going=options.keep_going if links.keep_going is None else links.keep_going,
         )
+        if has_secrets:
+            links = keep_secret(task.step, links, {}, {})
         own = task.group_name if task.group_name == "default" else f"{options.name}.{task.group_name}"
         copies.append((task, links, own if group_name == "default" else group_name))
     return copies

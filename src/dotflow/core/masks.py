@@ -5,7 +5,7 @@ import functools
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import AnyStr, Final
+from typing import Any, AnyStr, Final
 
 MASK: Final = "***"
 MIN_LENGTH: Final = 4  # characters of a secret; a shorter one would mask ordinary text
@@ -13,6 +13,7 @@ MIN_BEGINNING: Final = 6  # characters of a secret's beginning at the end of a s
 MIN_LINE: Final = 8  # characters of a line of a secret with several, some of which are ordinary text, such as "}"
 MIN_BASE64: Final = 6  # characters of a secret's own part in the base64 of a longer text
 MIN_VARIABLE: Final = 8  # characters of an environment variable that is secret by its name
+DIGEST_ROUNDS: Final = 200_000  # of the digest of a secret: about a twentieth of a second
 MAX_HELD: Final = 1_000_000  # bytes that a stream holds back
 
 #: The names of environment variables with secrets end so.
@@ -60,6 +61,16 @@ class Masks:
         """Returns the same, and at the end of the text `***` in place of the beginning of a secret."""
         stream = MaskedStream(self)
         return (stream.feed(_encode(text)) + stream.flush()).decode(errors="surrogateescape")
+
+    def mask_id(self, text: str, salt: str = "") -> str:
+        """Returns an id with a digest in place of each secret. Equal ids stay equal, and others differ."""
+        if not any(value in text for value in self._values):
+            return text
+        return _replace(text, self.forms, digest_of_secret(text, salt))
+
+    def mask_ref(self, ref: Any) -> Any:
+        """Returns a reference to a task, whose name is masked as an id."""
+        return self.mask_id(ref) if isinstance(ref, str) else ref
 
     @functools.cached_property
     def forms(self) -> Sequence[str]:
@@ -137,6 +148,27 @@ class MaskedStream:
         return _without(held, spans, MASK.encode())
 
 
+#: The secrets of the command line, which this process masks in all that it writes.
+hidden: Final[set[str]] = set()
+
+
+def hide(name: str, value: str) -> None:
+    """Masks the value of a parameter of the command line. A short one is masked with its name, as `--param` has it."""
+    if value:
+        hidden.add(value if len(value) >= MIN_LENGTH else f"{name}={value}")
+
+
+@functools.lru_cache(maxsize=64)
+def digest_of_secret(text: str, salt: str) -> str:
+    """Returns 32 hexadecimal digits that name a secret, the same in every process.
+
+    It is slow on purpose: with a file name or an id in hand, each guess of the secret takes as long.
+    """
+    import hashlib  # here, since most runs have no such id
+
+    return hashlib.pbkdf2_hmac("sha256", _encode(text), b"dotflow " + _encode(salt), DIGEST_ROUNDS, 16).hex()
+
+
 def secret_variables(environment: Mapping[str, str]) -> list[str]:
     """Returns the values of the variables that are secret by their names."""
     values = [environment[name] for name in environment if name.upper().endswith(SECRET_NAMES)]
@@ -144,8 +176,8 @@ def secret_variables(environment: Mapping[str, str]) -> list[str]:
 
 
 def environment_masks() -> Masks:
-    """Returns the masks of the environment's secrets, for messages outside of a run."""
-    return Masks(secret_variables(os.environ))
+    """Returns the masks of the environment's secrets, and of the command line's, for messages outside of a run."""
+    return Masks([*secret_variables(os.environ), *hidden])
 
 
 @functools.lru_cache(maxsize=64)

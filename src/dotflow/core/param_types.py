@@ -19,7 +19,7 @@ from uuid import UUID
 
 from dotflow.core.callables import parameters, unwrapped
 from dotflow.core.links import PARAM
-from dotflow.core.secret import check_no_secret
+from dotflow.core.secret import SecretRef, check_no_secret
 from dotflow.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -96,24 +96,24 @@ JUDGED: Final = (
 
 
 def type_of_default(default: Any) -> ParamType | None:
-    """Returns the type of a declared default: a text for `...` and None. None where no text can become it."""
-    return TEXT if default is None or default is ... else _type_of(type(default))
+    """Returns the type of a declared default: a text for `...`, None and a Secret. None where no text can become it."""
+    return TEXT if default is None or default is ... or type(default) is SecretRef else _type_of(type(default))
 
 
 def type_of_parameter(function: Any, parameter: Parameter) -> ParamType | None:
     """Returns the type of a function's parameter, by its annotation or else its default. None as above."""
     annotation = _annotation(function, parameter)
-    if annotation is not Parameter.empty:
+    if annotation is not Parameter.empty and type(parameter.default) is not SecretRef:
         return _type_of(annotation)
     return type_of_default(None if parameter.default is Parameter.empty else parameter.default)
 
 
 def type_of_run_param(name: str, default: Any, tasks: "Iterable[Task]") -> ParamType | None:
     """Returns the type of a declared run parameter: of its default, or else of the first step that takes it."""
-    if default is None or default is ...:
-        for function, parameter in _takers(name, tasks):
-            return type_of_parameter(function, parameter)
-    return type_of_default(default)
+    takers = list(_takers(name, tasks))
+    if _is_secret(default, takers):
+        return TEXT
+    return type_of_parameter(*takers[0]) if takers and (default is None or default is ...) else type_of_default(default)
 
 
 def checked_values(values: Mapping[str, Any], declared: Mapping[str, Any], tasks: "Iterable[Task]") -> dict[str, Any]:
@@ -129,6 +129,10 @@ def _checked(name: str, value: Any, default: Any, tasks: "Iterable[Task]") -> An
     if value is default or value is ...:  # `...`: the value is missing, which is another error
         return value
     takers = list(_takers(name, tasks))
+    if _is_secret(default, takers):
+        if value is not None and not isinstance(value, str):  # which must not be shown
+            raise InvalidArgument(f"params[{name!r}]", type(value).__name__, "a text, since it is a Secret")
+        return value
     annotations = [_annotation(function, parameter) for function, parameter in takers if not _is_wrapped(function)]
     annotations = [each for each in annotations if each is not Parameter.empty]
     wanted = [*_judged(default), *annotations]
@@ -143,6 +147,11 @@ def _checked(name: str, value: Any, default: Any, tasks: "Iterable[Task]") -> An
     accepted = " or ".join(dict.fromkeys(map(_accepted, wanted)))
     hint = "Call the function, and pass its value." if inspect.isroutine(value) else ""
     raise InvalidArgument(f"params[{name!r}]", value, accepted, hint)
+
+
+def _is_secret(default: Any, takers: Iterable[tuple[Any, Parameter]]) -> bool:
+    """Returns whether a run parameter is a secret: it is declared as one, or a step takes it as one."""
+    return any(type(each) is SecretRef for each in (default, *(parameter.default for _, parameter in takers)))
 
 
 def _parsers(wanted: Iterable[Any], takers: Iterable[tuple[Any, Parameter]]) -> Iterator[Callable[[str], Any]]:

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from types import EllipsisType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from dotflow.core.secret import check_no_secret
 from dotflow.errors import InvalidArgument, MissingParam, UnknownParam
 
 if TYPE_CHECKING:
@@ -27,8 +26,6 @@ def check_declared(params: Any) -> Params:
     if not isinstance(params, Mapping) or not all(isinstance(name, str) and is_name(name) for name in params):
         accepted = f'a dict of names and defaults, such as {{"day": ..., "limit": 100}}, other than {OWN_NAMES}'
         raise InvalidArgument("params", params, accepted)
-    for name, value in params.items():
-        check_no_secret(f"params[{name!r}]", value)
     return MappingProxyType(dict(params))
 
 

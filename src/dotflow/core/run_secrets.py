@@ -1,11 +1,16 @@
 """RunSecrets: the secrets of one run, found before anything runs, and what must not be written."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
+from dotflow.core.action import Action
 from dotflow.core.failure import name_of
-from dotflow.core.masks import MIN_LENGTH, NO_MASKS, Masks, secret_variables
+from dotflow.core.linked_task import LinkedTask
+from dotflow.core.links import PARAM, TRUE, Bind, Condition, Constant, Links
+from dotflow.core.masks import MIN_LENGTH, NO_MASKS, Masks, hidden, secret_variables
+from dotflow.core.params import Params
+from dotflow.core.secret import SecretRef, SecretUse
 from dotflow.core.task import Task
 from dotflow.errors import InvalidProvider, SecretMissing
 
@@ -74,13 +79,90 @@ class RunSecrets:
 NO_RUN_SECRETS: Final = RunSecrets({}, NO_MASKS)
 
 
-def find_secrets(tasks: Iterable[Task], source: SecretSource, mask: Sequence[str]) -> RunSecrets:
+def secret_params(declared: Params, tasks: Iterable[Task]) -> dict[str, SecretRef]:
+    """Returns the run parameters that are secrets: they are declared as one, or fill a parameter that is one."""
+    secrets = {name: default for name, default in declared.items() if type(default) is SecretRef}
+    for task in tasks if declared else ():
+        if task.links is not None:
+            for step, bind in _binds_of(task.step, task.links):
+                if bind.kind == PARAM and isinstance(bind.source, str) and bind.parameter in step.secrets:
+                    secrets.setdefault(bind.source, step.secrets[bind.parameter])
+    return secrets
+
+
+def _binds_of(step: Action[..., Any], links: Links) -> Iterator[tuple[Action[..., Any], Bind]]:
+    yield from ((step, bind) for bind in links.binds)
+    if links.fallback is not None:
+        yield from ((links.fallback, bind) for bind in links.fallback_binds)
+
+
+def keep_secret(step: Action[..., Any], links: Links, secrets: Mapping[str, SecretRef], values: Params) -> Links:
+    """Returns the links of a task where run parameters that are secrets fill it as secrets do, and no argument does.
+
+    Args:
+        step: The task's step.
+        links: Its links.
+        secrets: The run parameters that are secrets.
+        values: The values of the run's parameters.
+    """
+
+    def secret_of(bind: Bind) -> SecretRef | None:
+        if bind.kind != PARAM or not isinstance(bind.source, str):  # a Constant: a default of an added workflow
+            default = bind.source.value if isinstance(bind.source, Constant) else None
+            return default if type(default) is SecretRef else None
+        return secrets.get(bind.source)
+
+    def known(condition: Condition) -> Condition:
+        source = condition.source
+        value = values.get(source) if isinstance(source, str) else getattr(source, "value", None)
+        if source not in secrets and type(value) is not SecretRef:
+            return condition
+        holds = bool(value) if condition.expected is TRUE else value == condition.expected
+        return condition._replace(source=Constant(holds), expected=TRUE)
+
+    uses = [
+        SecretUse(part.name, bind.parameter, secret, param=bind.source if isinstance(bind.source, str) else "")
+        for part, bind in _binds_of(step, links)
+        if (secret := secret_of(bind)) is not None
+    ]
+    return links._replace(
+        binds=tuple(bind for bind in links.binds if secret_of(bind) is None),
+        fallback_binds=tuple(bind for bind in links.fallback_binds if secret_of(bind) is None),
+        conditions=tuple(map(known, links.conditions)),
+        secrets=(*links.secrets, *uses),
+    )
+
+
+def mask_names(tasks: Sequence[Task], masks: Masks) -> None:
+    """Puts a digest in place of each secret in the names and groups of new records, which name files and lines."""
+    names = {task.group_name for task in tasks}
+    names.update(task.links.name for task in tasks if isinstance(task, LinkedTask) and task.links.name)
+    masked = {name: shown for name in names if (shown := masks.mask_id(name)) != name}
+    for task in tasks if masked else ():
+        task.group_name = masked.get(task.group_name, task.group_name)
+        if isinstance(task, LinkedTask) and task.links.name in masked:
+            task.links = task.links._replace(name=masked[task.links.name])
+
+
+NO_GIVEN: Final[Values] = {}
+
+
+def find_secrets(
+    tasks: Iterable[Task],
+    source: SecretSource,
+    mask: Sequence[str],
+    given: Values = NO_GIVEN,
+    *,
+    are_required: bool = True,
+) -> RunSecrets:
     """Returns the secrets of the tasks, and the masks of these, of *mask* and of the environment.
 
     Args:
         tasks: The tasks of the run; those without links take no secrets, and may be left out.
         source: `Config(secrets=...)`.
         mask: The names of other secrets.
+        given: The run parameters that are secrets and have a value.
+        are_required: Whether missing ones are an error.
 
     Raises:
         SecretMissing: Required ones are missing; it names all.
@@ -93,20 +175,22 @@ def find_secrets(tasks: Iterable[Task], source: SecretSource, mask: Sequence[str
         if task.links is None or not task.links.secrets:
             continue
         own = TaskSecrets()
-        for step, parameter, secret, required in task.links.secrets:
-            value = values[secret.name] or secret.default
+        for use in task.links.secrets:
+            value = given.get(use.param or "") or values[use.secret.name] or use.secret.default
             if value is not None:
-                own.setdefault(secret.name, value)
-            elif required:
-                missing[step, parameter, secret.name] = None
+                own.setdefault(use.key, value)
+            elif use.required:
+                missing[use.step, use.parameter, use.secret.name] = None
         by_task[task.task_id] = own
-    if missing:
+    if missing and are_required:
         raise SecretMissing(tuple(missing))
-    notes = [_too_short(name) for name, value in values.items() if value and len(value) < MIN_LENGTH]
+    known = {**values, **given}
+    notes = [_too_short(name) for name, value in known.items() if value and len(value) < MIN_LENGTH]
     notes += [_unknown(index) for index, name in enumerate(mask, 1) if not values[name]]
     masked = [value for own in by_task.values() for value in own.values()]
     masked += [value for value in values.values() if value]
-    return RunSecrets(by_task, Masks([*masked, *source.values(), *secret_variables(os.environ)]), notes)
+    masked += [*given.values(), *source.values(), *secret_variables(os.environ), *hidden]
+    return RunSecrets(by_task, Masks(masked), notes)
 
 
 class _Values(dict[str, str | None]):

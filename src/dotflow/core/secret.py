@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple, NoReturn
 
 from dotflow.errors import InvalidArgument, SecretMissing
@@ -15,6 +15,9 @@ def Secret(name: str, *, default: str | None = None) -> Any:  # noqa: N802 (it r
 
     The step receives a plain `str`. `start` looks for it in `Config(secrets=...)`, then in the environment. An empty
     text counts as missing. The value reaches the attempt alone: it is in no checkpoint, cache key, log or message.
+
+    As the default of a run parameter, `DotFlow(params={"token": Secret("API_TOKEN")})`, it declares that the parameter
+    is a secret: a value that `start` is passed comes first.
 
     Args:
         name: The name of the secret, which is that of the environment variable.
@@ -74,18 +77,31 @@ class SecretUse(NamedTuple):
         parameter: The parameter.
         secret: The secret.
         required: Whether no run begins without it: it has no default, and nothing else fills the parameter.
+        param: The run parameter whose value comes first; "" for that of an added workflow, which has none. None if the
+            parameter is no run parameter.
     """
 
     step: str
     parameter: str
     secret: SecretRef
     required: bool = True
+    param: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The key of its value in `Call.secrets`: no variable is called so, and only this parameter takes it."""
+        return self.secret.name if self.param is None else f"{self.parameter}="
 
 
 def check_no_secret(name: str, value: object) -> None:
     """Raises InvalidArgument for a Secret where only values of the run may be."""
     if type(value) is SecretRef:
         raise InvalidArgument(name, value, "a value", "A Secret is the default of a step's parameter.")
+
+
+def own_secrets(values: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
+    """Returns the values that only one parameter takes, for those among *names*."""
+    return {key[:-1]: value for key, value in values.items() if key[-1:] == "=" and key[:-1] in names}
 
 
 def secrets_in(parameters: Mapping[str, inspect.Parameter]) -> Mapping[str, SecretRef]:

@@ -231,7 +231,7 @@ def cache_of(
         save,
         report,
         reads=options.cache,
-        rerun=rerun_ids(options.rerun, tasks),
+        rerun=rerun_ids(options.rerun, tasks, providers.secrets.masks),
         shares_memory=providers.executor.shares_memory,
     )
 

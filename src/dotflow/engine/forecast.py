@@ -205,7 +205,7 @@ def plan_run(
     """
     from dotflow.core.workflow_plan import WorkflowPlan  # here, since it loads Pydantic
 
-    again = rerun_ids(options.rerun, tasks)
+    again = rerun_ids(options.rerun, tasks, masks)
     earlier = EarlierRuns(
         storage,
         workflow_id,
@@ -220,7 +220,8 @@ def plan_run(
     values = Cache(cache, _no_report, _no_report, reads=options.cache, rerun=again, shares_memory=False)
     forecast = Forecast(tasks, params, earlier.decide(), earlier.changes, plan.previous, values, masks)
     planned = [
-        _planned(task, tasks, plan, prospect) for task, prospect in zip(tasks, forecast.prospects(), strict=True)
+        _planned(task, tasks, plan, prospect._replace(reason=masks.mask(prospect.reason)))
+        for task, prospect in zip(tasks, forecast.prospects(), strict=True)
     ]
     with usable(storage):
         removed = removed_tasks(storage, workflow_id, tasks)

@@ -54,7 +54,7 @@ class LastRun(ABC):
         run = self._last
         if run is None:
             return WorkflowResult.of(self.workflow_id, None, self.name, TypeStatus.NOT_STARTED, self.result_task())
-        return WorkflowResult.of(run.workflow_id, run.run_id, self.name, run.status, run.tasks)
+        return WorkflowResult.of(run.workflow_id, run.run_id, run._name, run.status, run.tasks)
 
     def runs(
         self, state: str | Sequence[str] | None = None, since: "Since | None" = None, limit: int | None = 50
@@ -75,4 +75,5 @@ class LastRun(ABC):
         if not isinstance(history, Archive):
             reason = "it has no history that can be read. Write Config(history=HistorySQLite())"
             raise HistoryError("Can't list the runs of the workflow", reason)
-        return history.runs(state=state, workflow=self.workflow_id, since=since, limit=limit)
+        masks = self.config._find_secrets(self.task, are_required=False).masks
+        return history.runs(state=state, workflow=masks.mask_id(self.workflow_id), since=since, limit=limit)

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from dotflow.abc.storage import Storage
 from dotflow.core.callback import WorkflowCallback
+from dotflow.core.masks import Masks
 from dotflow.core.names import TaskRef, group_of
 from dotflow.core.steps import as_callback
 from dotflow.core.task import Task
@@ -110,9 +111,9 @@ def note_on_resume(storage: Storage, tasks: Sequence[Task], *, is_named: bool) -
     return f"{RESUME_NEEDS} {' and '.join(missing)}." if missing else ""
 
 
-def rerun_ids(refs: Sequence[TaskRef], tasks: Sequence[Task]) -> frozenset[int]:
+def rerun_ids(refs: Sequence[TaskRef], tasks: Sequence[Task], masks: Masks) -> frozenset[int]:
     """Returns the ids of the tasks that run again in any case. Raises UnknownTask or AmbiguousTask."""
-    return frozenset(task_id for ref in refs for task_id in group_of(ref, tasks))
+    return frozenset(task_id for ref in refs for task_id in group_of(masks.mask_ref(ref), tasks))
 
 
 def scheduled_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:

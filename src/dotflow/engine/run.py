@@ -153,14 +153,14 @@ class Run(ShownRun):
             UnknownTask: No task has it.
             AmbiguousTask: Several tasks have it.
         """
-        return find_task(ref, self.tasks)
+        return find_task(self._providers.secrets.masks.mask_ref(ref), self.tasks)
 
     def __getitem__(self, ref: TaskRef) -> Task:
         """Returns the task that has the name or the step, as `task` does: `run["report"]`.
 
         The name of an added workflow is that of its last task.
         """
-        return find_task(ref, self.tasks)
+        return self.task(ref)
 
     __iter__ = None  # without it, Python would ask for the tasks 0, 1, ...
 
@@ -179,7 +179,7 @@ class Run(ShownRun):
             UnknownTask: No task has it.
             AmbiguousTask: Several tasks have it.
         """
-        return find_task(ref, self.tasks).value
+        return self.task(ref).value
 
     if not TYPE_CHECKING:  # type checkers report unknown names by themselves
 
@@ -233,7 +233,7 @@ class Run(ShownRun):
             resume=self._options.resume,
             sources=self._plan.previous,
             params=self.params if self._plan.is_linked else None,
-            rerun=rerun_ids(self._options.rerun, self.tasks),
+            rerun=rerun_ids(self._options.rerun, self.tasks, self._providers.secrets.masks),
         )
 
     def _release(self) -> None:

@@ -3,12 +3,14 @@
 import enum
 import json
 from abc import ABC
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from dotflow.core.params import NO_PARAMS, Params, resolve
+from dotflow.core.masks import NO_MASKS, Masks, digest_of_secret
+from dotflow.core.params import NO_PARAMS, Params
+from dotflow.core.secret import NO_SECRETS, SecretRef
 from dotflow.errors import InvalidArgument, ValueNotStorable
 
 if TYPE_CHECKING:
@@ -19,15 +21,33 @@ MAX_LENGTH: Final = 80  # characters of the parameters in an id; a digest replac
 RESERVED: Final = frozenset(',="@/\\')
 
 
-def run_id_of(workflow_id: str, values: Params) -> str:
+def run_id_of(workflow_id: str, values: Params, secrets: Collection[str] = (), masks: Masks = NO_MASKS) -> str:
     """Returns the id of a run with these parameters: `nightly@day=2026-11-25,limit=100`.
+
+    A digest stands in place of a secret. Secrets without a value name no run.
+
+    Args:
+        workflow_id: The id of the workflow.
+        values: The values of the parameters, by name.
+        secrets: The parameters that are secrets.
+        masks: The secrets of the run.
 
     Raises InvalidArgument for a value that can't name a run.
     """
-    suffix = ",".join(f"{name}={_text(name, values[name])}" for name in sorted(values))
+    texts = {}
+    for name in sorted(values):
+        value = values[name]
+        if name in secrets and (not isinstance(value, str) or not value):
+            continue
+        text = _text(name, value)
+        if name in secrets or masks.mask(text) != text or (isinstance(value, str) and masks.mask(value) != value):
+            text = digest_of_secret(text, f"{workflow_id}@{name}")
+        texts[name] = text
+    workflow_id = masks.mask_id(workflow_id)
+    suffix = ",".join(f"{name}={text}" for name, text in texts.items())
     if len(suffix) > MAX_LENGTH:
         suffix = _digest(suffix)
-    return f"{workflow_id}@{suffix}"
+    return f"{workflow_id}@{suffix}" if suffix else workflow_id
 
 
 def _text(name: str, value: Any) -> str:
@@ -66,26 +86,22 @@ def _digest(value: Any) -> str:
 
 
 class RunIds(ABC):
-    """The part of a workflow that sets its id, and returns those of its runs."""
+    """The part of a workflow that sets what names its runs."""
 
     workflow_id: str
     is_named: bool
-    params: Params
     task: "TaskBuilder"
     _built_with: Params = NO_PARAMS
+    _built_with_secrets: Mapping[str, SecretRef] = NO_SECRETS
 
     def set_id(self, workflow_id: str) -> None:
         """Sets the id, as DotFlow(workflow_id=...) does. Existing runs keep theirs."""
         self.workflow_id, self.is_named = workflow_id, True
         self.task.set_workflow_id(workflow_id)
 
-    def set_built_with(self, params: Mapping[str, Any]) -> None:
-        """Sets the arguments of the function that made it: they name its runs as the parameters of `start` do."""
-        self._built_with = params
+    def set_built_with(self, params: Mapping[str, Any], secrets: Mapping[str, SecretRef] = NO_SECRETS) -> None:
+        """Sets the arguments of the function that made it: they name its runs as the parameters of `start` do.
 
-    def id_of_run(self, params: Mapping[str, Any] | None = None) -> str:
-        """Returns the id that a run with these parameters has. Raises UnknownParam, MissingParam or InvalidArgument."""
-        values = resolve(self.params, params, self.task)
-        if not params and not self._built_with:
-            return self.workflow_id
-        return run_id_of(self.workflow_id, {**self._built_with, **values})
+        *secrets* are those parameters of the function that are secrets.
+        """
+        self._built_with, self._built_with_secrets = params, secrets

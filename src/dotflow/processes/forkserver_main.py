@@ -16,6 +16,7 @@ import sys
 import threading
 from typing import Any, Final
 
+from dotflow.core.masks import hidden
 from dotflow.cpython import forget_exit_handlers
 from dotflow.processes.channel import dump_by_value
 from dotflow.processes.worker_main import run_worker
@@ -40,6 +41,7 @@ FORK_SAFE: Final = frozenset({"numpy", "pandas", "pyarrow"})
 def become_worker(settings: dict[str, Any]) -> None:
     """Makes the fresh interpreter a worker."""
     sys.argv = settings["argv"]
+    hidden.update(settings["hidden"])
     relayed = settings["relayed"] and tuple(settings["relayed"])
     run_worker(socket.socket(fileno=settings["sock"]), settings["lifeline"], dump_by_value, relayed, {})
 
@@ -47,6 +49,7 @@ def become_worker(settings: dict[str, Any]) -> None:
 def become_forkserver(settings: dict[str, Any]) -> None:
     """Makes the fresh interpreter a fork server, which forks workers on request."""
     sys.argv = settings["argv"]
+    hidden.update(settings["hidden"])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     control = socket.socket(fileno=settings["sock"])
     with contextlib.suppress(ConnectionError):  # the coordinator has ended in the middle of a request

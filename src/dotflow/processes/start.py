@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from dotflow.core.masks import hidden
 from dotflow.core.outcome import Usage
 from dotflow.core.task import Task
 from dotflow.cpython import forget_exit_handlers, forget_running_loop, interpreter_flags
@@ -244,7 +245,7 @@ def start_interpreter(
     """
     path = [entry or os.getcwd() for entry in sys.path if isinstance(entry, str)]  # noqa: PTH109 (a string is wanted)
     argv = [str(argument) for argument in sys.argv]
-    settings = json.dumps({"argv": argv, "path": path, "sock": sock.fileno(), **more})
+    settings = json.dumps({"argv": argv, "path": path, "sock": sock.fileno(), "hidden": sorted(hidden), **more})
     code = (
         "import sys, json, signal; signal.pthread_sigmask(signal.SIG_SETMASK, ()); "
         "settings = json.load(sys.stdin); sys.path[:] = settings['path']; "

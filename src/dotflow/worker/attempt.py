@@ -14,7 +14,7 @@ from dotflow.core.call import Call, Carrier
 from dotflow.core.context import NOTHING, Context
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Outcome, Raised, Returned, TimedOut
-from dotflow.core.secret import fill
+from dotflow.core.secret import fill, own_secrets
 from dotflow.errors import InvalidPolicy, StepTimeout
 from dotflow.worker.deadline import LEFT_BEHIND, SHORTEST_TIMER, DeadlinePassed, Limit, LoopBlocked
 from dotflow.worker.limits import run_limited
@@ -112,6 +112,7 @@ def arguments_of(call: Call) -> Mapping[str, Any]:
         arguments.update(call.shared or {})
         arguments.update(call.arguments)
     if call.secrets is not None:
+        arguments.update(own_secrets(call.secrets, call.step.named_params))
         fill(arguments, call.step.secrets, call.secrets, call.step.name)
     return arguments
 

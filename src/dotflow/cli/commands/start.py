@@ -26,11 +26,12 @@ def start(**options: Any) -> int:
     from dotflow.cli.run.load import RunRequest, build, resume_of  # not needed for the help
     from dotflow.cli.run.once import run_once
     from dotflow.cli.run.recording import recording
+    from dotflow.core.masks import environment_masks
 
     with recording(options):
         workflow, params = build(RunRequest.of(options))
         title = workflow.name or options["workflow"] or options["workflow_id"] or ", ".join(options["step"])
-        title = " ".join([title, *options["param"]])
+        title = environment_masks().mask(" ".join([title, *options["param"]]))
         arguments = {name: options[name] for name in ("mode", "keep_going", "rerun")}
         return run_once(
             workflow, title, **arguments, resume=resume_of(options), cache=not options["no_cache"], params=params

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import click
 
 from dotflow.cli.history.text import safe
+from dotflow.cli.replay.find_step import StepFinder
 from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.failure import CALLERS, Failure
@@ -23,7 +24,6 @@ from dotflow.core.wiring import secrets_of
 from dotflow.engine.stored_inputs import TaskInputs
 from dotflow.worker.attempt import attempt, perform
 from dotflow.worker.loops import Loops
-from dotflow.workflow import DotFlow
 
 TASK: Final = 0  # the task that takes the secrets, among one
 
@@ -70,10 +70,15 @@ class Replay(NamedTuple):
         return Call(self.task_id, 0, step, initial, previous, self.workflow_id, arguments=arguments, secrets=secrets)
 
 
-def secrets_for(step: Action[..., Any], inputs: TaskInputs, workflow: DotFlow | None) -> RunSecrets:
-    """Returns the secrets that a step takes now, from the Config of its workflow if there is one; and the masks."""
-    task = LinkedTask(TASK, step, links=Links(secrets=tuple(secrets_of(step, inputs.arguments))))
-    return find_secrets([task], SecretSource(None), ()) if workflow is None else workflow.config._find_secrets([task])
+def secrets_for(step: Action[..., Any], inputs: TaskInputs, finder: StepFinder | None) -> RunSecrets:
+    """Returns the secrets that a step takes now, and the masks. Without a *finder* no workflow has them."""
+    uses = {} if finder is None else finder.secrets
+    links = Links(secrets=(*secrets_of(step, {*inputs.arguments, *uses}), *uses.values()))
+    task = LinkedTask(TASK, step, links=links)
+    if finder is None:
+        return find_secrets([task], SecretSource(None), ())
+    workflow, params = finder.loaded
+    return workflow.config._find_secrets([task], workflow._given(workflow._secret_params(), params))
 
 
 def debug(error: BaseException) -> None:

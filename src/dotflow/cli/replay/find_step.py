@@ -16,10 +16,11 @@ from dotflow.cli.run.load import Loaded, RunRequest, load, make_folder_importabl
 from dotflow.core.action import Action, action_of
 from dotflow.core.masks import MASK
 from dotflow.core.own_code import INSTALLED, file_of
+from dotflow.core.secret import SecretUse
 from dotflow.core.steps import as_actions, resolve
 from dotflow.core.task import Task
 from dotflow.engine.restoring import is_same_step
-from dotflow.errors import InvalidPath
+from dotflow.errors import DotflowError, InvalidPath
 from dotflow.workflow import DotFlow
 
 #: The commands that run a workflow, by the word in the command line.
@@ -53,6 +54,16 @@ class StepFinder:
         """The id of that workflow's run; None if it is generated, or the workflow was not needed."""
         workflow = self.workflow
         return None if workflow is None or not workflow.is_named else workflow.id_of_run(self.loaded.params)
+
+    @functools.cached_property
+    def secrets(self) -> Mapping[str, SecretUse]:
+        """The parameters that run parameters fill with secrets in today's workflow, if that can be found."""
+        try:
+            workflow, task = self.loaded.workflow, self.definition
+        except (DotflowError, click.ClickException):
+            return {}
+        links = workflow._new_records("", None, {}, workflow._secret_params())[0][task.task_id].links
+        return {} if links is None else {use.parameter: use for use in links.secrets if use.param is not None}
 
     def find(self) -> Action[..., Any]:
         """Returns the step, or the fallback that made the attempt. Raises ClickException or DotflowError."""

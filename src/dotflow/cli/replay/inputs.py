@@ -78,6 +78,8 @@ class InputFinder:
             kept = {*self._edited, *(role for role, copy in self._copies.items() if copy.document)}
             taken += [role for role in CONTEXTS if role in kept and role not in taken]
         names = {name for name, required in step.named_params.items() if required or f"{ARGUMENT}{name}" in known}
+        if any(f"{ARGUMENT}{name}" not in known for name in names):  # no history keeps a secret
+            names -= self._finder.secrets.keys()
         if step.takes_any:
             names |= {role.removeprefix(ARGUMENT) for role in known if role.startswith(ARGUMENT)}
         previous, initial = (self._value(role) if role in taken else Context() for role in CONTEXTS)
@@ -122,10 +124,11 @@ class InputFinder:
         storage = loaded.workflow.config.storage
         if not run.storage or run.storage.startswith("StorageDefault") or not storage.outlives_process:
             raise click.ClickException("The run had no storage that outlives its process")
-        tasks = [task._new_record(run.workflow_id, None) for task in loaded.workflow.task]
+        workflow = loaded.workflow
+        values = resolve(workflow.params, loaded.params or None, workflow.task)
+        tasks, params = workflow._new_records(run.workflow_id, None, values, workflow._secret_params())
         plan = make_plan(tasks, mode_of(run.mode))
         without = {task.task_id for task in run.steps if task.state in WITHOUT_VALUE}
-        params = resolve(loaded.workflow.params, loaded.params or None, loaded.workflow.task)
         stored = StoredInputs(storage, tasks, plan, params, without, self._is_of_run)
         task_id = self._finder.definition.task_id
         return stored.of(task_id, self._item, is_fallback=bool(self._attempt.fallback))

@@ -85,12 +85,12 @@ def replay_step(
 
 def _secrets(finder: StepFinder, step: Action[..., Any], inputs: TaskInputs) -> RunSecrets:
     try:
-        return secrets_for(step, inputs, finder.workflow)
+        return secrets_for(step, inputs, None if finder.workflow is None else finder)
     except SecretMissing:
         if finder.workflow is not None:
             raise
         with contextlib.suppress(DotflowError, click.ClickException):
-            return secrets_for(step, inputs, finder.loaded.workflow)  # its Config may have them
+            return secrets_for(step, inputs, finder)  # its Config may have them
         raise
 
 

@@ -23,6 +23,7 @@ from dotflow.config import Config
 from dotflow.core.action import action_of
 from dotflow.core.failure import name_of
 from dotflow.core.params import Params
+from dotflow.core.secret import secrets_in
 from dotflow.core.steps import as_actions, resolve
 from dotflow.engine.earlier_runs import Resume
 from dotflow.errors import AmbiguousTask, DotflowError, UnknownParameter
@@ -93,13 +94,12 @@ def build(request: RunRequest, *, is_plan: bool = False) -> Loaded:
         DotflowError: A path leads nowhere, a definition is wrong, or a parameter is missing or unknown.
     """
     workflow, params = load(request)
-    workflow.id_of_run(params)  # raises before anything is written
-    if not workflow.is_named and workflow.config.storage.outlives_process:
+    is_derived = not workflow.is_named and workflow.config.storage.outlives_process
+    if is_derived:
         workflow.set_id(derived_id(request.step, request.workflow))
-        if is_plan:
-            return Loaded(workflow, params)
+    workflow_id = workflow.id_of_run(params)  # raises before anything is written
+    if is_derived and not is_plan:
         of, other = ("--step", "--workflow-id") if request.step else ("--workflow", "DotFlow(workflow_id=...)")
-        workflow_id = workflow.id_of_run(params)
         workflow.config.log.note(f"Workflow id: {workflow_id} (derived from {of}; {other} sets another one).")
     elif not workflow.is_named and workflow.name is None:  # for the list of runs, where a generated id means nothing
         workflow.name = derived_id(request.step, request.workflow)
@@ -175,7 +175,7 @@ def _from_factory(request: RunRequest) -> Loaded:
             f"--workflow {path} {'returned' if is_factory else 'is'} {workflow!r} ({name_of(type(workflow))}). "
             f"Use the path of a function that returns a DotFlow, or of a DotFlow."
         )
-    workflow.set_built_with(arguments)
+    workflow.set_built_with(arguments, secrets_in(own))
     others = {name: text for name, text in texts.items() if name not in own or name in workflow.params}
     return Loaded(workflow, values_for_workflow(workflow.params, others, own, workflow.task))
 

@@ -8,8 +8,11 @@ import click
 
 from dotflow.core.action import BY_NAME, Action
 from dotflow.core.callables import parameters
+from dotflow.core.masks import hide
 from dotflow.core.param_types import ParamType, type_of_parameter, type_of_run_param
 from dotflow.core.params import Params
+from dotflow.core.run_secrets import secret_params
+from dotflow.core.secret import SecretRef
 from dotflow.core.task import Task
 from dotflow.core.wiring import ALL_PARAMS
 from dotflow.errors import MissingParam, UnknownParam, close_match
@@ -42,6 +45,8 @@ def values_for_factory(factory: Any, texts: Texts) -> Params:
     missing = []
     for name, parameter in factory_params(factory).items():
         if name in texts:
+            if type(parameter.default) is SecretRef:
+                hide(name, texts[name])
             arguments[name] = convert(name, texts[name], type_of_parameter(factory, parameter))
         elif parameter.default is parameter.empty:
             missing.append(name)
@@ -76,6 +81,8 @@ def values_for_steps(actions: Iterable[Action[..., Any]], texts: Texts) -> Param
     for name, text in texts.items():
         if name in names:
             raise click.UsageError(f"Can't use --param {name}: the step '{name}' fills this parameter. Remove one.")
+        if any(name in action.secrets for action in actions):
+            hide(name, text)
         if name in known:
             function, parameter = known[name]
             values[name] = convert(name, text, type_of_parameter(function, parameter))
@@ -106,9 +113,12 @@ def values_for_workflow(
         UsageError: A text is no value of its parameter's type.
         UnknownParam: It is not declared.
     """
-    for name in texts:
+    secrets = secret_params(declared, tasks) if texts else ()
+    for name, text in texts.items():
         if name not in declared:
             raise UnknownParam(name, (*declared, *others))
+        if name in secrets:
+            hide(name, text)
     return {name: convert(name, text, type_of_run_param(name, declared[name], tasks)) for name, text in texts.items()}
 
 
