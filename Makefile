@@ -94,6 +94,11 @@ test-browser: .venv/$(newest)/.ready
 	$(heading) 'Python $(newest): the page of a run in a browser'
 	@$(call pytest,$(newest)) tests/browser
 
+# Root plays two users; without root, these tests are skipped.
+.PHONY: test-users
+test-users: .venv/$(newest)/.ready
+	@$(call pytest,$(newest)) tests/security/test_files.py
+
 # Its dependencies are older than those of any other venv.
 .PHONY: test-lowest
 ALL_SUITES += test-lowest

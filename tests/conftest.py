@@ -10,7 +10,7 @@ import cloudpickle  # type: ignore[import-untyped]
 import psycopg
 import pytest
 
-from dotflow import Config, DotFlow
+from dotflow import Config, DotFlow, atomic_file
 from dotflow.abc.executor import Executor
 from dotflow.providers import ExecutorDask, ExecutorRay, HistorySQLite, LogDefault
 from tests.clouds.postgres import PostgresProcess
@@ -59,6 +59,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture(autouse=True)
+def no_notes() -> None:
+    """Forgets the lines about permissions that the next run of an earlier test would have logged."""
+    atomic_file.tightened.clear()
 
 
 @pytest.fixture

@@ -1,17 +1,27 @@
-"""Atomic writes: a file is there as a whole or not at all."""
+"""The files that dotflow makes: there as a whole or not at all, and only for those whom DOTFLOW_UMASK permits."""
 
 import contextlib
 import errno
 import itertools
 import os
+import re
+import stat
 import sys
 import threading
+from collections import deque
 from hashlib import sha256
 from typing import Final
 
 PARTIAL_SUFFIX: Final = ".tmp"  # of a file that is being written
 COMPARED: Final = 1 << 20  # bytes that link_equal compares at once
 CREATE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+
+UMASK_VARIABLE: Final = "DOTFLOW_UMASK"
+OWNER_ONLY: Final = 0o077  # the umask without the variable
+STREAMS: Final = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/")  # links by nature, or that logs link to
+
+#: Lines for the log about files and folders of ours that were too open.
+tightened: Final[deque[str]] = deque(maxlen=100)
 
 _counter: Final = itertools.count()
 
@@ -127,10 +137,39 @@ def _write(path: str, folder: str, data: bytes | memoryview, *, synced: bool) ->
 
 def _open_new(path: str, folder: str, *, synced: bool) -> int:
     try:
-        return os.open(path, CREATE_FLAGS, 0o666)
+        return create(path)
     except FileNotFoundError:
         make_folder(folder, synced=synced)
-        return os.open(path, CREATE_FLAGS, 0o666)
+        return create(path)
+
+
+def create(path: str, flags: int = CREATE_FLAGS) -> int:
+    """Makes a file for those whom DOTFLOW_UMASK permits, and opens it. Raises FileExistsError for a link, too."""
+    mode = 0o666 & ~umask()
+    descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, mode)
+    if mode & OWNER_ONLY:  # the umask of the process may have taken away more
+        _change_mode(path, mode)
+    return descriptor
+
+
+def open_private(path: str, flags: int) -> int:
+    """Opens a file that dotflow writes to, or makes it. Raises NotPrivate as `check_private` does."""
+    new = path
+    while True:  # another process may rename or make it meanwhile
+        with contextlib.suppress(FileExistsError):
+            return create(new, flags)
+        check_private(path)
+        is_link = os.path.islink(path)
+        new = os.path.realpath(path) if is_link else path
+        with contextlib.suppress(FileNotFoundError):  # a link may lead to a file that is to be made
+            return os.open(path, flags if is_link else flags | getattr(os, "O_NOFOLLOW", 0))
+
+
+def _change_mode(path: str, mode: int) -> bool:
+    """Returns whether the permissions are these now: some file systems have none."""
+    with contextlib.suppress(OSError):
+        os.chmod(path, mode)
+    return stat.S_IMODE(os.stat(path).st_mode) == mode
 
 
 def make_folder(folder: str, *, synced: bool) -> None:
@@ -138,10 +177,99 @@ def make_folder(folder: str, *, synced: bool) -> None:
     parent = os.path.dirname(folder)
     if parent and not os.path.isdir(parent):
         make_folder(parent, synced=synced)
+    mode = 0o777 & ~umask()
     with contextlib.suppress(FileExistsError):
-        os.mkdir(folder)
+        os.mkdir(folder, mode)
+        if mode & OWNER_ONLY:  # the umask of the process may have taken away more; what a parent passes on stays
+            _change_mode(folder, os.stat(folder).st_mode & 0o7000 | mode)
     if synced:
         sync_folder(parent or os.curdir)
+
+
+class NotPrivate(PermissionError):
+    """A file or folder that dotflow does not write to, since another user could have made it."""
+
+
+def umask() -> int:
+    """Returns the permissions that files and folders of dotflow do not have: DOTFLOW_UMASK, or 077 without it.
+
+    Raises ValueError for another value, which a Config refuses.
+    """
+    text = os.environ.get(UMASK_VARIABLE)
+    if not text:
+        return OWNER_ONLY
+    if not re.fullmatch("0*[0-7]{1,2}", text):
+        raise ValueError(f"{UMASK_VARIABLE} is no octal number of up to 077: {text!r}")
+    return int(text, 8)
+
+
+def check_private(path: str, *, is_named: bool = False) -> None:
+    """Checks what dotflow is about to write to. Permissions that DOTFLOW_UMASK does not give are taken away.
+
+    Args:
+        path: The file or folder. It may be missing.
+        is_named: Whether the user chose this folder. It keeps its permissions, and may be a link.
+
+    Raises:
+        NotPrivate: It belongs to another user, or is a link to a folder or out of its own folder.
+    """
+    try:
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if path.startswith(STREAMS):
+        return
+    is_link = stat.S_ISLNK(status.st_mode)
+    if not (is_link and is_named) or _may_be_planted(path):  # a deployment may set links as a user of its own
+        _check_owner(path, status)
+    if is_link:
+        if os.readlink(path).startswith(STREAMS):
+            return
+        if not is_named and _leads_out(path):
+            raise NotPrivate(errno.EPERM, "it is a link out of its folder, or to a folder, which is not followed", path)
+        with contextlib.suppress(FileNotFoundError):
+            status = os.stat(path)
+            _check_owner(path, status)
+    before = stat.S_IMODE(status.st_mode)
+    after = before & ~umask()
+    is_ours = status.st_uid == _user() and (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode))
+    if before != after and is_ours and not is_named and os.name != "nt" and _change_mode(path, after):
+        tightened.append(
+            f"The permissions of {path} were {before:04o} and are {after:04o} now. {UMASK_VARIABLE} can share it."
+        )
+
+
+def _leads_out(link: str) -> bool:
+    """Returns whether a link leads to a folder, or to a file in another folder. Devices and pipes are in none."""
+    target = os.path.realpath(link)
+    if os.path.lexists(target) and not os.path.isfile(target):
+        return os.path.isdir(target)
+    return os.path.dirname(target) != os.path.realpath(os.path.dirname(link))
+
+
+def _check_owner(path: str, status: os.stat_result) -> None:
+    """Raises NotPrivate unless this user or root owns the file, or a user whom DOTFLOW_UMASK lets write to ours."""
+    if status.st_uid in (_user(), 0):
+        return
+    mask = umask()
+    if not mask & stat.S_IWOTH or (not mask & stat.S_IWGRP and status.st_gid in (os.getegid(), *os.getgroups())):
+        return
+    if _user() or _may_be_planted(path):
+        raise NotPrivate(
+            errno.EPERM, f"it belongs to user {status.st_uid}, and {UMASK_VARIABLE} does not share it", path
+        )
+
+
+def _user() -> int:
+    return getattr(os, "geteuid", int)()  # 0 on Windows, which has no such owners
+
+
+def _may_be_planted(path: str) -> bool:
+    """Returns whether any user could have made this, for root, who may work in a home or a mounted volume."""
+    folder = os.path.realpath(os.path.dirname(path))
+    while (status := os.stat(folder)).st_uid and folder != os.path.dirname(folder):
+        folder = os.path.dirname(folder)
+    return bool(status.st_mode & stat.S_IWOTH)
 
 
 def check_writable(path: str) -> None:

@@ -13,6 +13,7 @@ from dotflow.abc.notify import Notify
 from dotflow.abc.scheduler import Scheduler
 from dotflow.abc.storage import Storage
 from dotflow.abc.tracer import Tracer
+from dotflow.atomic_file import UMASK_VARIABLE, umask
 from dotflow.core.action import parts_of
 from dotflow.core.builder import TaskBuilder
 from dotflow.core.durations import Duration, as_seconds
@@ -58,7 +59,7 @@ class Config:
 
     Raises:
         InvalidProvider: A provider is of the wrong kind.
-        InvalidArgument: notify_grace is no duration, or mask has something other than names.
+        InvalidArgument: notify_grace is no duration, mask has something other than names, or DOTFLOW_UMASK is no umask.
         UnknownArgument: There is no such argument.
     """
 
@@ -78,6 +79,11 @@ class Config:
         **unknown: Never,
     ) -> None:
         refuse_unknown("Config", unknown, ACCEPTED, CONFIG)
+        try:
+            umask()
+        except ValueError:
+            value = os.environ[UMASK_VARIABLE]
+            raise InvalidArgument(UMASK_VARIABLE, value, "an octal number of up to 077, such as 007") from None
         providers: list[tuple[str, object, type]] = [
             ("storage", storage, Storage),
             ("notify", notify, Notify),

@@ -23,6 +23,7 @@ def fail_with(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
+    monkeypatch.setattr(file_lock, "open_private", acquire)
 
 
 def test_it_names_its_holder(tmp_path: Path) -> None:

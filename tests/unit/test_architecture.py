@@ -147,7 +147,7 @@ def test_the_engine_knows_contracts_and_no_provider() -> None:
     """How a run is decided does not depend on who keeps, writes or tells."""
     known = {target for _, here, target in edges() if here == "engine"}
 
-    assert known <= {"engine", "abc", "codec", "worker", "report", "core", "clock", "cpython", "errors"}
+    assert known <= {"engine", "abc", "codec", "worker", "report", "core", "atomic_file", "clock", "cpython", "errors"}
 
 
 def test_users_code_runs_without_providers() -> None:

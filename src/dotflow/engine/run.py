@@ -1,5 +1,6 @@
 """Run: one run of a workflow, as start() returns it."""
 
+import contextlib
 import math
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, overload
 
 from dotflow import clock
 from dotflow.abc.executor import Executor
+from dotflow.atomic_file import tightened
 from dotflow.core.action import Action
 from dotflow.core.context import Context
 from dotflow.core.durations import Duration, as_seconds
@@ -226,6 +228,12 @@ class Run(ShownRun):
         """Logs the error that ended the run, with its traceback."""
         self._log_line(f"An error ended the run {self.run_id}:\n{Failure.of(error).traceback}", None)
 
+    def _report_tightened(self) -> None:
+        """Logs which files had permissions that dotflow took away. The log's own may be among them at the end."""
+        with contextlib.suppress(IndexError):  # there is none, or another run was quicker
+            while tightened:
+                self._log_line(tightened.popleft(), None)
+
     def _prepare(self) -> None:
         """Restores or voids the checkpoints, before anything runs. Either `_execute` or `_release` has to follow."""
         self._restored = self._checkpoints.open(
@@ -279,6 +287,7 @@ class Run(ShownRun):
         is_complete = False
         try:
             publisher.follow_run(self._started)
+            self._report_tightened()
             self._run_plan(providers.executor, tasks, publisher, report)
             is_complete = not self._cancelled or all(task.status in (COMPLETED, SKIPPED) for task in self.tasks)
         except BaseException as error:  # an interrupt, or an error of dotflow itself
@@ -300,6 +309,7 @@ class Run(ShownRun):
         if is_complete and (restored := nothing_ran(self.tasks)):
             publisher.note(f"{restored}. {ANEW}")
         publisher.follow_run(self._ended)
+        self._report_tightened()
         if failed and self._options.on_failure is not None:
             publisher.end("on_failure", self._options.on_failure, self.tasks)
         elif is_complete and not failed and self._options.on_success is not None:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
 from dotflow import clock
-from dotflow.atomic_file import make_folder
+from dotflow.atomic_file import check_private, create, make_folder
 from dotflow.cpython import never_free, sqlite_without_sleep
 from dotflow.own_descriptor import FileId, OwnDescriptor, open_files
 from dotflow.providers.sqlite_errors import (
@@ -73,7 +73,6 @@ class DatabaseFormat(NamedTuple):
         first: The statements that SQLite needs before anything else in a new file.
         settings: The statements for each connection.
         text_factory: What a text is read as: str or bytes.
-        mode: The permissions of a new file; None for those of the umask.
     """
 
     application_id: int
@@ -83,7 +82,6 @@ class DatabaseFormat(NamedTuple):
     first: Sequence[str] = ()
     settings: Sequence[str] = ()
     text_factory: type = str
-    mode: int | None = None
 
     def check(self, connection: sqlite3.Connection, version: int) -> None:
         """Raises ForeignDatabase unless all that is read and written is plain tables, in which nothing is computed."""
@@ -120,6 +118,7 @@ class SQLiteFile:
         self._file_id: FileId | None = None
         self._descriptors: dict[str, OwnDescriptor] = {}  # of the connection, by path
         self._process = 0
+        self._is_checked = False  # whether the open file may be written to
         self._reading = MODE_READ_ONLY if read_only else MODE_READ
         self._mode = self._reading
         _files.add(self)
@@ -249,6 +248,7 @@ class SQLiteFile:
             self.close()  # the open file may be deleted or replaced
             if file_id in _taken:  # SQLite shares some descriptors of a file with its next connection
                 raise DescriptorsTaken("a step has closed its descriptors, and opened other files in their place")
+            self._is_checked = create
             if create:
                 make_folder(str(self._path.parent), synced=self._synchronous == "FULL")
                 self._make_file()
@@ -259,13 +259,22 @@ class SQLiteFile:
             self.openings += file_id is None or self._file_id != before  # the number of a deleted one may come again
         elif self._connection is not None:
             limit_steps(self._connection)
+        if create and not self._is_checked:  # it was opened for reading
+            self.check_private()
+            self._is_checked = True
         return self._connection
 
+    def check_private(self) -> None:
+        """Checks the file, and those that SQLite has beside it, before a write."""
+        check_private(str(self._path.parent), is_named=True)
+        for suffix in ("", "-wal", "-shm"):
+            check_private(f"{self._name}{suffix}")
+
     def _make_file(self) -> None:
-        """Makes an empty file with the permissions of the format; those of SQLite's other files follow it."""
-        if self._format.mode is not None:
-            with contextlib.suppress(FileExistsError):
-                os.close(os.open(self._name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, self._format.mode))
+        """Makes an empty file; the permissions of SQLite's other files follow it."""
+        self.check_private()
+        with contextlib.suppress(FileExistsError, NotADirectoryError):  # SQLite has an error for the latter
+            os.close(create(os.path.realpath(self._name)))
 
     def _open_for_reading(self) -> sqlite3.Connection | None:
         """Opens the file for reading; in a read-only folder without a log, as immutable, for one statement."""

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from typing import BinaryIO, Final
 
 from dotflow import clock
+from dotflow.atomic_file import check_private, make_folder, open_private
 
 try:
     import fcntl
 except ImportError:  # not POSIX: an open file can't be renamed there, so the file just grows
     fcntl = None  # type: ignore[assignment]
 
-APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+APPEND: Final = os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 CHECK_INTERVAL: Final = 0.01  # seconds between two checks of the path; a check costs as much as a write
 
 
@@ -24,7 +25,7 @@ class _OpenFile:
     __slots__ = ("descriptor", "device", "inode", "is_plain")
 
     def __init__(self, path: str) -> None:
-        self.descriptor = os.open(path, APPEND, 0o644)
+        self.descriptor = open_private(path, APPEND)
         status = os.fstat(self.descriptor)
         self.inode, self.device = status.st_ino, status.st_dev
         self.is_plain = stat.S_ISREG(status.st_mode)
@@ -104,10 +105,11 @@ class RotatingFile:
         return file
 
     def _open(self) -> _OpenFile:
+        check_private(os.path.dirname(self._path), is_named=True)
         try:
             file = _OpenFile(self._path)
         except FileNotFoundError:
-            os.makedirs(os.path.dirname(self._path), exist_ok=True)
+            make_folder(os.path.dirname(self._path), synced=False)
             file = _OpenFile(self._path)
         if self._file is None:  # in a newer file, another process is writing the missing line end
             self._torn = _ends_torn(self._path)
@@ -144,7 +146,7 @@ class RotatingFile:
     def _rotate_locked(self, length: int) -> None:
         """Rotates, unless another writer does or just did. While the lock is taken, the full file just grows."""
         # Opened again: a lock belongs to an open file description, and forked processes share the earlier ones.
-        descriptor = os.open(self._path, APPEND & ~os.O_CREAT)
+        descriptor = os.open(self._path, APPEND)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             status, current = os.fstat(descriptor), os.lstat(self._path)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from dotflow.abc.storage import Storage, key_of
-from dotflow.atomic_file import PARTIAL_SUFFIX, check_writable, sync_folder, write_atomic
+from dotflow.atomic_file import PARTIAL_SUFFIX, check_private, check_writable, make_folder, sync_folder, write_atomic
 from dotflow.codec.document import key_in, pack, unpack
 from dotflow.core.context import Context
 from dotflow.core.task import Task
@@ -34,7 +34,8 @@ class StorageFile(Storage):
     `path/nightly.checkpoints/3.json` is the value of task 3 of the workflow "nightly". Bytes, arrays and frames of more
     than 64 KB are files beside it: `3.5f0c9a2104e7d8b1.bin`, `.arrows` for an Arrow IPC stream, or `.pickle`. A cached
     value and its checkpoint share them as hard links, where the file system has those. Ids and keys that can't be file
-    names get safe ones, so nothing is written outside of *path*.
+    names get safe ones, so nothing is written outside of *path*. Only their owner may read the files, unless the
+    environment variable DOTFLOW_UMASK shares them.
 
     Args:
         path: The folder, made at the first checkpoint. A relative path counts from the current folder.
@@ -60,9 +61,14 @@ class StorageFile(Storage):
         self._synced = durability == "power"
         self._last_folder = ("", self._folder(""))  # the last workflow and its folder
         self._recent: Recent = deque(maxlen=MAX_RECENT)
+        self._checked: set[str] = set()  # folders that are ours
 
     def post(self, key: str, context: Context) -> None:
         folder, name = self._location(key)
+        if folder not in self._checked:
+            if not os.path.isdir(folder):
+                make_folder(folder, synced=self._synced)
+            self._check(folder)
         with PartFiles(folder, name, synced=self._synced, recent=self._recent) as parts:
             document = pack(key, context, pickle=self._pickle, put=parts.put)
             parts.sync()
@@ -92,6 +98,7 @@ class StorageFile(Storage):
 
     def delete(self, key: str) -> None:
         folder, name = self._location(key)
+        self._check(folder)
         with PartFiles(folder, name, synced=self._synced), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.unlink(f"{folder}{os.sep}{name}")
             if self._synced:
@@ -106,6 +113,7 @@ class StorageFile(Storage):
     def clear(self, workflow_id: str) -> bool:
         """Renames the workflow's folder first, so a crash leaves all values or none."""
         folder = self._folder(workflow_id)
+        self._check(folder)
         void = f"{self._root}{os.sep}.{os.path.basename(folder)}.{os.getpid()}.{next(_counter)}{VOID_SUFFIX}"
         try:
             os.rename(folder, void)
@@ -124,11 +132,21 @@ class StorageFile(Storage):
         return True
 
     def check_writable(self, workflow_id: str) -> None:
-        check_writable(self._folder(workflow_id))
+        folder = self._folder(workflow_id)
+        self._check(folder)
+        check_writable(folder)
 
     def lock(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
         """Locks a file in the folder, and then removes what a killed process left half-written."""
         return FileLock(self.path, workflow_id, data_folder=self.path, on_acquired=lambda: self._clean_up(workflow_id))
+
+    def _check(self, folder: str) -> None:
+        """Raises NotPrivate if another user could have made the folder."""
+        check_private(self._root, is_named=True)
+        if folder != self._root:
+            check_private(folder)
+        if os.path.isdir(folder):
+            self._checked.add(folder)
 
     def _folder(self, workflow_id: str) -> str:
         return f"{self._root}{os.sep}{safe_name(workflow_id)}{FOLDER_SUFFIX}"
@@ -167,6 +185,7 @@ class StorageFile(Storage):
 
     def _clean_up(self, workflow_id: str) -> None:
         folder = self._folder(workflow_id)
+        self._check(folder)
         entries = _entries(folder)
         for entry in entries:
             if entry.name.endswith(PARTIAL_SUFFIX):
@@ -188,6 +207,8 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 
 def _remove_void(void: str) -> None:
     """Removes the files of a void folder, and the folder unless it holds files of others."""
+    if os.path.islink(void):
+        return
     for entry in _entries(void):
         if entry.name.endswith((SUFFIX, PARTIAL_SUFFIX)) or stem_of(entry.name):
             with contextlib.suppress(OSError):  # deleted already, or a folder

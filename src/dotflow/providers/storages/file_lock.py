@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from dotflow import clock
 from dotflow.abc.shared_lock import SharedLock
-from dotflow.atomic_file import make_folder
+from dotflow.atomic_file import NotPrivate, check_private, make_folder, open_private
 from dotflow.cpython import never_free
 from dotflow.errors import StorageError, WorkflowBusy
 from dotflow.own_descriptor import open_files
@@ -61,7 +61,7 @@ class FileLock(SharedLock["BaseFileLock"]):
         from filelock import Timeout
 
         try:
-            make_folder(str(self._path.parent), synced=False)
+            self._make_file()
             with interrupts_held():  # after one within filelock, this process could neither lock nor fork
                 if resource.is_locked:  # by an earlier run, which could not release it
                     with contextlib.suppress(OSError):
@@ -73,6 +73,8 @@ class FileLock(SharedLock["BaseFileLock"]):
                     resource.acquire()
         except Timeout:
             raise WorkflowBusy(self._workflow_id, str(self._path), *_read_holder(self._path)) from None
+        except NotPrivate:
+            raise
         except OSError as error:
             if error.errno in FORBIDDEN and self._path.exists() and os.access(self._data_folder, os.W_OK):
                 raise self._foreign_lock(error) from error
@@ -82,6 +84,13 @@ class FileLock(SharedLock["BaseFileLock"]):
         with contextlib.suppress(OSError):  # without room on the disk, an error does not name the holder
             _write_holder(self._path)
         self._on_acquired()
+
+    def _make_file(self) -> None:
+        """Makes the lock file, since filelock makes it as the umask has it."""
+        folder = self._path.parent
+        make_folder(str(folder), synced=False)
+        check_private(str(folder), is_named=folder == self._data_folder)
+        os.close(open_private(str(self._path), os.O_WRONLY))
 
     def release(self, resource: "BaseFileLock") -> None:
         if resource.is_locked and not self._is_open():  # a step has closed it, and filelock would close what it opened
@@ -112,7 +121,8 @@ class FileLock(SharedLock["BaseFileLock"]):
 def _write_holder(path: Path) -> None:
     """Writes the holder into the lock file, for the errors of other processes."""
     holder = {"host": socket.gethostname(), "process": os.getpid(), "since": clock.now().isoformat(timespec="seconds")}
-    path.write_text(json.dumps(holder))
+    with os.fdopen(open_private(str(path), os.O_WRONLY | os.O_TRUNC), "w") as file:
+        file.write(json.dumps(holder))
 
 
 def _read_holder(path: Path) -> tuple[str, str]:

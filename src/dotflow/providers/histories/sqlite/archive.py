@@ -197,6 +197,7 @@ class SQLiteArchive(Archive):
         with reading(self.path) as reader:
             number = reader.find(run)
         with errors_of(self.path, "changed"):
+            self._file.check_private()
             self._file.run(NOTE, (number, micro(clock.now()), text))
 
     def forget(self, *runs: str, older_than: Since | None = None) -> int:

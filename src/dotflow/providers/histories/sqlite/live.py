@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from dotflow.atomic_file import check_private, make_folder, open_private
 from dotflow.own_descriptor import FileId, file_of
 
 try:
@@ -37,7 +38,10 @@ def hold(history: Path, offset: int | None = None) -> int | None:
     with _lock, contextlib.suppress(OSError):
         if history.exists() and not history.is_file():  # a device: no file is made beside it
             return None
-        history.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(str(history.parent), synced=False)
+        check_private(str(history.parent), is_named=True)
+        for path in (str(history), f"{os.path.realpath(history)}{SUFFIX}"):
+            check_private(path)
         opened = _open(history, create=True)
         if opened is None:
             return None
@@ -86,7 +90,7 @@ def is_held(history: Path, offset: int) -> bool:
 def note_end(history: Path, offset: int) -> None:
     """Notes that a run has ended whose end could not be written: it has not crashed."""
     with contextlib.suppress(OSError):
-        _note_of(history, offset).touch(0o600)
+        os.close(open_private(str(_note_of(history, offset)), os.O_WRONLY))
 
 
 def has_noted_end(history: Path, offset: int) -> bool:
@@ -117,9 +121,9 @@ def _open(history: Path, *, create: bool) -> tuple[FileId, int] | None:
             raise
         file = None
     if file is None or not _is_open(file):
-        flags = os.O_RDWR | os.O_CREAT if create else os.O_RDWR
+        flags = os.O_RDWR | os.O_CLOEXEC
         try:
-            descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+            descriptor = open_private(str(path), flags) if create else os.open(path, flags)
         except PermissionError:
             if create:
                 raise

@@ -126,5 +126,4 @@ FORMAT: Final = DatabaseFormat(
     # Before the switch to WAL, after which SQLite ignores both. A commit writes whole pages, of a row or two each.
     first=("PRAGMA page_size = 2048", "PRAGMA auto_vacuum = INCREMENTAL"),
     settings=("PRAGMA journal_size_limit = 64000000",),
-    mode=0o600,
 )

@@ -149,12 +149,14 @@ class StorageSQLite(Storage):
         return True
 
     def check_writable(self, workflow_id: str) -> None:
+        self._file.check_private()
         check_writable(str(self.path))
         if not os.path.lexists(f"{self.path}-wal"):  # made at the first write
             check_writable(str(self.path.parent))
 
     def lock(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
         """Locks a file in a folder beside the database."""
+        self._file.check_private()
         locks = self.path.with_name(f"{self.path.name}.locks")
         return FileLock(locks, workflow_id, data_folder=self.path.parent)
 
@@ -166,6 +168,8 @@ class StorageSQLite(Storage):
         self._file.close()
 
     def _write(self, statement: str, *values: Any, create: bool = False) -> None:
+        if not create:  # which checks it, too
+            self._file.check_private()
         with self._explained():
             self._file.run(statement, values, create=create)
 

@@ -1,0 +1,538 @@
+"""Files and folders that other users can read, can write to, or made before dotflow does.
+
+Two users are two processes of root that have given up their rights. Without root these tests are skipped, with the
+reason in pytest's summary; `sudo make test-users` runs them.
+"""
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from dotflow import Config, DotFlow, action
+from dotflow.abc.storage import Storage
+from dotflow.core.context import Context
+from dotflow.errors import HistoryError, InvalidArgument, StorageError
+from dotflow.providers import HistorySQLite, LogDefault, StorageFile, StorageSQLite
+
+ALICE, BOB, TEAM = 64001, 64002, 64003  # ids need no names
+
+#: Runs with all that a run can write, and prints the permissions while the files are in use.
+RUNS: Final = """
+import json, os, sys
+os.umask(int(sys.argv[1], 8))
+from dotflow import Config, DotFlow, action
+from dotflow.providers import HistorySQLite, LogDefault, StorageFile, StorageSQLite
+
+@action(cache=True)
+def large():
+    return b"0" * 100_000
+
+@action
+def count(large):
+    return len(large)
+
+history = HistorySQLite("out/history.db")
+for storage, cache in (
+    (StorageFile("out/files"), StorageFile("out/cache")),
+    (StorageSQLite("out/sqlite/flow.db"), StorageSQLite("out/cache.db")),
+):
+    log = LogDefault(output="file", path="out/logs/flow.log", max_bytes=300)
+    workflow = DotFlow(config=Config(storage=storage, cache=cache, history=history, log=log), workflow_id="nightly")
+    workflow.task.add([large, count])
+    workflow.start(resume=True)
+history.report("last", "out/reports/run.html")
+print(json.dumps({
+    os.path.join(path, name): os.stat(os.path.join(path, name)).st_mode
+    for path, folders, files in os.walk("out") for name in folders + files
+}))
+"""
+
+
+@action
+def one() -> int:
+    return 1
+
+
+def run(folder: Path, storage: Storage | None = None, **providers: Any) -> Any:
+    """Runs a workflow that writes its log, its history and its checkpoints below a folder."""
+    providers = {"log": LogDefault(output="file", path=folder / "flow.log"), **providers}
+    workflow = DotFlow(config=Config(storage=storage or StorageFile(folder), **providers), workflow_id="nightly")
+    workflow.task.add(one)
+    return workflow.start(resume=True)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+# Permissions
+
+
+@pytest.mark.parametrize(
+    ("umask", "shared", "file", "folder"),
+    [("000", "", 0o600, 0o700), ("077", "", 0o600, 0o700), ("077", "007", 0o660, 0o770), ("000", "027", 0o640, 0o750)],
+)
+def test_permissions_depend_on_no_umask(umask: str, shared: str, file: int, folder: int, tmp_path: Path) -> None:
+    """Everything that a run writes is for its owner only, or as DOTFLOW_UMASK has it, whatever the umask is."""
+    result = subprocess.run(
+        [sys.executable, "-c", RUNS, umask],
+        cwd=tmp_path,
+        env=os.environ | {"DOTFLOW_UMASK": shared},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    names = " ".join(found)
+    for kind in (
+        *("flow.log ", "flow.log.1", "history.db ", "history.db-wal", "history.db-shm", "history.db-live", "run.html"),
+        *("nightly.checkpoints ", "nightly.checkpoints/0.json", ".bin", ".lock", "flow.db ", "flow.db-wal", ".locks "),
+        *("out/cache ", "out/cache.db ", "out/cache.db-shm"),
+    ):
+        assert kind in names
+    wrong = {
+        path: oct(found[path])
+        for path in found
+        if stat.S_IMODE(found[path]) != (folder if stat.S_ISDIR(found[path]) else file)
+    }
+    assert wrong == {}
+
+
+@pytest.mark.parametrize("before", [0o644, 0o666])
+def test_what_was_too_open_is_closed_at_the_first_write(before: int, tmp_path: Path) -> None:
+    """History, database, log and checkpoint folder of an earlier version; the log has a line for each."""
+    history, storage = HistorySQLite(tmp_path / "history.db"), StorageSQLite(tmp_path / "flow.db")
+    run(tmp_path, history=history)
+    run(tmp_path, storage, history=history)
+    history.close()
+    storage.close()
+    folder = tmp_path / "nightly.checkpoints"
+    files = [tmp_path / name for name in ("history.db", "history.db-live", "flow.db", "flow.log")]
+    for file in files:
+        file.chmod(before)
+    folder.chmod(0o777)
+
+    run(tmp_path, history=history)
+    run(tmp_path, storage, history=history)
+
+    assert [mode(path) for path in (*files, folder)] == [0o600, 0o600, 0o600, 0o600, 0o700]
+    log = (tmp_path / "flow.log").read_text()
+    for file in files:
+        assert log.count(f"The permissions of {file} were {before:04o} and are 0600 now.") == 1
+    assert log.count(f"The permissions of {folder} were 0777 and are 0700 now.") == 1
+
+
+def test_a_file_that_was_read_first_is_closed_too(tmp_path: Path) -> None:
+    """The connection that reads goes on to write."""
+    StorageSQLite(tmp_path / "flow.db").post("nightly/0", Context(1))
+    (tmp_path / "flow.db").chmod(0o666)
+    storage = StorageSQLite(tmp_path / "flow.db")
+
+    storage.get("nightly/0")
+    storage.post("nightly/1", Context(2))
+
+    assert mode(tmp_path / "flow.db") == 0o600
+
+
+def test_what_the_user_closed_further_stays(tmp_path: Path) -> None:
+    """DOTFLOW_UMASK never adds permissions to what exists."""
+    run(tmp_path, history=HistorySQLite(tmp_path / "history.db"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DOTFLOW_UMASK", "007")
+        run(tmp_path, history=HistorySQLite(tmp_path / "history.db"))
+
+    assert mode(tmp_path / "history.db") == 0o600
+    assert mode(tmp_path / "nightly.checkpoints") == 0o700
+
+
+def test_the_users_own_folder_keeps_its_permissions(tmp_path: Path) -> None:
+    """The path may be a project, or a home."""
+    tmp_path.chmod(0o755)
+
+    run(tmp_path, history=HistorySQLite(tmp_path / "history.db"))
+
+    assert mode(tmp_path) == 0o755
+
+
+@pytest.mark.parametrize("value", ["8", "rw", "0o7", "-7", "100", "0777"])
+def test_a_variable_that_is_no_umask_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before any run: a typing error must not open files, nor take them from their owner."""
+    monkeypatch.setenv("DOTFLOW_UMASK", value)
+
+    with pytest.raises(InvalidArgument, match="DOTFLOW_UMASK is an octal number of up to 077, such as 007"):
+        Config()
+
+
+# Links
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """Another folder of the same user, with files that look as dotflow's do."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    for name in ("0.json", "7.json", ".0.json.1.1.tmp", f"7.{'0' * 16}.bin", "precious"):
+        (folder / name).write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    folder = tmp_path / "output"
+    folder.mkdir()
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_linked_checkpoints_are_not_followed(resume: bool, output: Path, elsewhere: Path) -> None:
+    """A run neither writes there nor cleans up: it does not begin."""
+    (output / "nightly.checkpoints").symlink_to(elsewhere)
+    before = contents(elsewhere)
+    workflow = DotFlow(config=Config(storage=StorageFile(output), log=LogDefault(output="none")), workflow_id="nightly")
+    workflow.task.add(one)
+
+    with pytest.raises(StorageError, match=r"nothing was run: NotPrivate: it is a link .*nightly\.checkpoints'\. "):
+        workflow.start(resume=resume)
+
+    assert contents(elsewhere) == before
+
+
+@pytest.mark.parametrize("call", ["post", "delete", "clear", "lock", "check_writable"])
+def test_no_call_follows_linked_checkpoints(call: str, output: Path, elsewhere: Path) -> None:
+    """Commands such as `dotflow cache clear` call them without a run."""
+    (output / "nightly.checkpoints").symlink_to(elsewhere)
+    before = contents(elsewhere)
+    storage = StorageFile(output)
+    calls: dict[str, Callable[[], Any]] = {
+        "post": lambda: storage.post("nightly/0", Context(1)),
+        "delete": lambda: storage.delete("nightly/0"),
+        "clear": lambda: storage.clear("nightly"),
+        "lock": lambda: storage.lock("nightly").__enter__(),
+        "check_writable": lambda: storage.check_writable("nightly"),
+    }
+
+    with pytest.raises(PermissionError, match="it is a link out of its folder"):
+        calls[call]()
+
+    assert contents(elsewhere) == before
+
+
+def test_a_linked_void_folder_is_not_emptied(output: Path, elsewhere: Path) -> None:
+    """A killed run leaves such folders for the next one, which finds them by their names."""
+    (output / ".nightly.checkpoints.1.1.void").symlink_to(elsewhere)
+    before = contents(elsewhere)
+
+    run(output)
+
+    assert contents(elsewhere) == before
+
+
+def test_a_linked_lock_is_not_followed(output: Path, elsewhere: Path) -> None:
+    """Its holder is written into a lock, in place of what was there."""
+    (output / ".nightly.lock").symlink_to(elsewhere / "precious")
+
+    with pytest.raises(StorageError, match="it is a link out of its folder"):
+        run(output)
+
+    assert (elsewhere / "precious").read_text() == "{}"
+
+
+@pytest.mark.parametrize("target", ["precious", "new"], ids=["existing", "dangling"])
+def test_a_linked_log_is_not_followed(target: str, output: Path, elsewhere: Path, capfd: Any) -> None:
+    """The run goes on without it, and one line on stderr has the reason."""
+    (output / "flow.log").symlink_to(elsewhere / target)
+    before = contents(elsewhere)
+
+    assert run(output).value("one") == 1
+
+    assert contents(elsewhere) == before
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "can't be written (it is a link out of its folder" in line
+
+
+@pytest.mark.parametrize("target", ["history.db", "new"], ids=["existing", "dangling"])
+def test_a_linked_history_is_not_followed(target: str, output: Path, elsewhere: Path) -> None:
+    """The run goes on without it, and the log has one line."""
+    history = HistorySQLite(elsewhere / "history.db")
+    run(elsewhere.with_name("other"), history=history)
+    history.close()
+    (output / "history.db").symlink_to(elsewhere / target)
+    before = contents(elsewhere)
+
+    assert run(output, history=HistorySQLite(output / "history.db")).value("one") == 1
+
+    assert contents(elsewhere) == before
+    assert (output / "flow.log").read_text().count("it is a link out of its folder") == 1
+
+
+def test_no_command_changes_a_linked_history(output: Path, elsewhere: Path) -> None:
+    """`dotflow forget` and notes are writes, too; reading is allowed."""
+    history = HistorySQLite(elsewhere / "history.db")
+    run(elsewhere.with_name("other"), history=history)
+    (output / "history.db").symlink_to(elsewhere / "history.db")
+    linked = HistorySQLite(output / "history.db")
+
+    for change in (lambda: linked.note("last", "mine"), lambda: linked.forget("last")):
+        with pytest.raises(HistoryError, match="can't be changed: it is a link out of its folder"):
+            change()
+
+    assert len(linked.runs()) == len(history.runs()) == 1
+
+
+@pytest.mark.parametrize("target", ["flow.db", "new"], ids=["existing", "dangling"])
+def test_a_linked_database_is_not_followed(target: str, output: Path, elsewhere: Path) -> None:
+    """A run does not begin, and nothing is deleted through the link."""
+    storage = StorageSQLite(elsewhere / "flow.db")
+    storage.post("nightly/0", Context(1))
+    (output / "flow.db").symlink_to(elsewhere / target)
+    linked = StorageSQLite(output / "flow.db")
+
+    with pytest.raises(StorageError, match="it is a link out of its folder"):
+        run(output, linked)
+    with pytest.raises(PermissionError, match="it is a link out of its folder"):
+        linked.clear("nightly")
+
+    assert not (elsewhere / "new").exists()
+    assert list(storage.list_keys()) == ["nightly/0"]
+
+
+def test_links_within_the_folder_are_followed(output: Path) -> None:
+    """Even dangling ones; what they lead to is for its owner only."""
+    (output / "history.db").symlink_to("2026.db")
+    (output / "flow.log").symlink_to("2026.log")
+    before = os.umask(0)
+    try:
+        run(output, history=HistorySQLite(output / "history.db"))
+    finally:
+        os.umask(before)
+
+    assert (output / "history.db").is_symlink()
+    assert [mode(output / name) for name in ("2026.db", "2026.log")] == [0o600, 0o600]
+
+
+def test_the_users_own_folder_may_be_a_link(tmp_path: Path) -> None:
+    """`.output` is often a link to a mounted volume."""
+    (tmp_path / "volume").mkdir()
+    output = tmp_path / "output"
+    output.symlink_to("volume")
+
+    run(output, history=HistorySQLite(output / "history.db"))
+    run(output, StorageSQLite(output / "flow.db"))
+
+    assert {"nightly.checkpoints", "flow.log", "history.db", "flow.db"} <= {each.name for each in output.iterdir()}
+
+
+@pytest.mark.parametrize("is_linked", [True, False])
+def test_a_log_may_lead_to_the_output_of_the_program(is_linked: bool, tmp_path: Path) -> None:
+    """Containers link their logs to /dev/stdout, which may itself be any file, and keeps its permissions."""
+    path = "/dev/stdout"
+    if is_linked:
+        (tmp_path / "flow.log").symlink_to(path)
+        path = str(tmp_path / "flow.log")
+    lines = f'from dotflow.providers import LogDefault\nLogDefault(output="file", path={path!r}).report("hello")'
+    with (tmp_path / "out").open("w") as out:
+        (tmp_path / "out").chmod(0o644)
+        result = subprocess.run([sys.executable, "-c", lines], stdout=out, stderr=subprocess.PIPE, check=False)
+
+    assert result.stderr == b""
+    assert "hello" in (tmp_path / "out").read_text()
+    assert mode(tmp_path / "out") == 0o644
+
+
+# Two users
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder such as /tmp, which all users can write to. Its parents let them pass."""
+    if getattr(os, "geteuid", int)() or os.name == "nt":
+        pytest.skip("Two users need root: sudo make test-users")
+    folder = Path(tempfile.mkdtemp(prefix="dotflow-users-", dir="/tmp"))
+    folder.chmod(0o1777)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def as_user(user: int, work: Callable[[], object], *groups: int) -> str:
+    """Does something as another user, and returns the text of its result or exception."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reading)
+        try:
+            os.chdir("/")
+            os.setgroups(groups)
+            os.setgid(user)
+            os.setuid(user)
+            text = str(work())
+        except BaseException as error:
+            text = f"{type(error).__name__}: {error}"
+        os.write(writing, text.encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        text = pipe.read().decode()
+    os.waitpid(child, 0)
+    return text
+
+
+def make(folder: Path) -> None:
+    """Makes a folder that all users may write to, whatever the umask is."""
+    folder.mkdir()
+    folder.chmod(0o777)
+
+
+@pytest.mark.parametrize("user", [0, BOB], ids=["root", "bob"])
+def test_a_folder_of_another_user_is_refused(user: int, shared: Path) -> None:
+    """Its owner could exchange all files in it. One line has the owner."""
+    output = shared / "output"
+    as_user(ALICE, lambda: make(output))
+
+    text = as_user(user, lambda: run(output, log=LogDefault(output="none")))
+
+    assert text.startswith("StorageError: StorageFile can't be used, so nothing was run: NotPrivate: it belongs to")
+    assert f"user {ALICE}, and DOTFLOW_UMASK does not share it: {str(output)!r}. " in text
+    assert "\n" not in text
+    assert list(output.iterdir()) == []
+
+
+@pytest.mark.parametrize("user", [0, BOB], ids=["root", "bob"])
+def test_checkpoints_of_another_user_are_refused(user: int, shared: Path) -> None:
+    """In a folder that all can write to, another user made the folder of the workflow first."""
+    as_user(ALICE, lambda: make(shared / "nightly.checkpoints"))
+
+    text = as_user(user, lambda: run(shared, log=LogDefault(output="none")))
+
+    assert f"it belongs to user {ALICE}" in text
+    assert list((shared / "nightly.checkpoints").iterdir()) == []
+
+
+@pytest.mark.parametrize("user", [0, BOB], ids=["root", "bob"])
+@pytest.mark.parametrize("name", ["history.db", "flow.log", "out.log", "output"])
+def test_files_of_another_user_are_not_written(user: int, name: str, shared: Path, capfd: Any) -> None:
+    """An empty file for all to write, or a link, that waits for a run: its owner would read all of it."""
+    own = shared / "own"
+    as_user(user, lambda: own.mkdir())
+
+    def prepare() -> None:
+        if name in ("output", "out.log"):
+            (shared / name).symlink_to(own if name == "output" else "/dev/stdout")
+        else:
+            (shared / name).touch()
+            (shared / name).chmod(0o666)
+
+    as_user(ALICE, prepare)
+    providers: dict[str, Any] = {"log": LogDefault(output="file", path=own / "flow.log")}
+    if name == "history.db":
+        providers["history"] = HistorySQLite(shared / name)
+    if name in ("flow.log", "out.log"):
+        providers["log"] = LogDefault(output="file", path=shared / name)
+    storage = StorageFile(shared / name if name == "output" else own)
+
+    text = as_user(user, lambda: run(own, storage, **providers).value("one"))
+
+    if name == "output":
+        assert f"it belongs to user {ALICE}" in text
+        assert list(own.iterdir()) == []
+    else:
+        assert text == "1"
+        assert name == "out.log" or (shared / name).read_bytes() == b""
+        assert "it belongs to user" in (capfd.readouterr().err if "log" in name else (own / "flow.log").read_text())
+
+
+def test_root_works_in_the_folder_of_another_user(shared: Path) -> None:
+    """Where only root could have made its place: a home, or the mounted volume of a container."""
+    home = shared / "home"
+    home.mkdir(mode=0o755)
+    (home / "alice" / "project" / "output").mkdir(parents=True)
+    for folder in (home / "alice", home / "alice" / "project", home / "alice" / "project" / "output"):
+        os.chown(folder, ALICE, ALICE)
+    output = home / "alice" / "project" / "output"
+
+    assert run(output, history=HistorySQLite(output / "history.db")).value("one") == 1
+    assert (output / "history.db").stat().st_uid == 0
+
+
+def test_the_users_own_folder_may_be_a_link_of_a_deployment(shared: Path) -> None:
+    """Which is another user, in a place that only root could give it. The folder itself must be the user's."""
+    home, volume = shared / "home", shared / "volume"
+    home.mkdir(mode=0o755)
+    volume.mkdir(mode=0o700)
+    os.chown(volume, ALICE, ALICE)
+    (home / "release").mkdir(mode=0o755)
+    os.chown(home / "release", BOB, BOB)
+    (home / "release" / "output").symlink_to(volume)
+    os.chown(home / "release" / "output", BOB, BOB, follow_symlinks=False)
+
+    assert as_user(ALICE, lambda: run(home / "release" / "output").value("one")) == "1"
+    assert (volume / "nightly.checkpoints").is_dir()
+
+
+def test_all_users_work_in_a_folder_of_root(shared: Path) -> None:
+    """A mounted volume often belongs to root. Files of others stay unreadable."""
+    output = shared / "volume"
+    make(output)
+
+    def runs() -> int:
+        return int(run(output, history=HistorySQLite(output / "history.db")).value("one"))
+
+    assert as_user(ALICE, runs) == "1"
+    assert "Permission denied" in as_user(BOB, (output / "history.db").read_bytes)
+    assert "Permission denied" in as_user(BOB, lambda: list((output / "nightly.checkpoints").iterdir()))
+
+
+def test_two_users_of_a_group_share_a_folder(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With DOTFLOW_UMASK=007, as a web server and a schedule do: each goes on with the runs of the other."""
+    output = shared / "output"
+    output.mkdir()
+    os.chown(output, ALICE, TEAM)
+    output.chmod(0o2770)
+    monkeypatch.setenv("DOTFLOW_UMASK", "007")
+
+    def runs(name: str) -> Callable[[], object]:
+        def work() -> object:
+            os.umask(0o077)
+            history = HistorySQLite(output / "history.db")
+            values = [
+                run(output, storage, history=history).value("one")
+                for storage in (StorageFile(output / "files"), StorageSQLite(output / "flow.db"))
+            ]
+            StorageFile(output / "files").post(f"nightly/{name}", Context(1))
+            StorageSQLite(output / "flow.db").post(f"nightly/{name}", Context(1))
+            return values, len(history.runs())
+
+        return work
+
+    assert as_user(ALICE, runs("alice"), TEAM) == "([1, 1], 2)"
+    assert as_user(BOB, runs("bob"), TEAM) == "([1, 1], 4)"
+    assert as_user(ALICE, runs("alice"), TEAM) == "([1, 1], 6)"
+    assert "can't be written" not in (output / "flow.log").read_text()
+    assert {stat.S_IMODE(path.stat().st_mode) & 0o777 for path in output.rglob("*")} == {0o660, 0o770}
+
+    monkeypatch.delenv("DOTFLOW_UMASK")
+    assert f"it belongs to user {ALICE}" in as_user(BOB, runs("bob"), TEAM)
+
+
+def test_a_group_that_is_not_ours_shares_nothing(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DOTFLOW_UMASK=007 trusts the members of our groups only."""
+    output = shared / "output"
+    as_user(ALICE, lambda: make(output))
+    monkeypatch.setenv("DOTFLOW_UMASK", "007")
+
+    assert f"it belongs to user {ALICE}" in as_user(BOB, lambda: run(output), TEAM)
