@@ -1,5 +1,6 @@
 """schedule(resume=True): an unfinished run is finished, and no firing is swallowed."""
 
+import os
 import signal
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -277,7 +278,10 @@ def report(previous_context):
 def test_after_a_kill_before_the_first_value_the_next_process_runs_it_again_once(
     scripts: Scripts, tmp_path: Path
 ) -> None:
-    """Nothing was saved, so it begins again at once. A step that kills each process does not stop the schedule."""
+    """Nothing was saved, so it begins again at once. A step that kills each process does not stop the schedule.
+
+    The log names the run that is given up then.
+    """
     (tmp_path / "jobs.py").write_text(JOB.replace("previous_context)", ")").replace("previous_context.storage", "25"))
     step = ("schedule", "--step", "jobs.report", "--storage", "file", "--resume", "--cron")
     for cron in ("* * * * * *", "0 0 29 2 *"):
@@ -290,7 +294,8 @@ def test_after_a_kill_before_the_first_value_the_next_process_runs_it_again_once
     with scripts.command(*step, "* * * * * *") as command:  # tried once: the firing's own run is next
         assert command.line() == "began"
         end = command.end()
-    assert "cut off" not in end.err
+    assert "it runs again" not in end.err
+    assert end.err.count(", is given up: it was cut off before its first value, and a new run replaces it.") == 1
     (tmp_path / "go").touch()
 
     with scripts.command(*step, "0 0 29 2 *") as command:
@@ -304,6 +309,34 @@ def test_after_a_kill_before_the_first_value_the_next_process_runs_it_again_once
             pass
         command.send(signal.SIGTERM)
         assert command.end().out == ""
+
+
+def test_a_finished_run_of_cached_steps_is_not_repeated(tmp_path: Path) -> None:
+    """It was killed after its first value, and finished by hand. A schedule has nothing to finish then."""
+    log, parent = Lines(), os.getpid()
+
+    @action(cache=True)
+    def today() -> int:
+        return 25
+
+    @action(cache=True)
+    def report(today: int) -> int:
+        if os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return today
+
+    made = DotFlow(Config(storage=StorageFile(tmp_path), log=log), workflow_id="nightly")
+    made.task.add([today, report])
+    if not (child := os.fork()):
+        made.start(resume="anew")
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    made.start(resume=True)
+    del log.messages[:]
+
+    made.start(resume="then_anew")
+
+    assert log.messages == []
 
 
 def test_a_run_that_fails_before_its_first_value_leaves_nothing(nights: Nights) -> None:

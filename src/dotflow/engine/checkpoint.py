@@ -105,13 +105,14 @@ class Checkpoints:
                 self._report_given_up(earlier, is_first=is_first)
             elif restoration is not None:
                 if resume == "finish":
-                    self._report(f"{earlier.last_run() or 'The last run'}, was left unfinished and goes on.")
+                    last_run = earlier.last_run()
+                    self._report(f"{f'{last_run},' if last_run else 'The last run'} was left unfinished and goes on.")
                 return self._restore(restoration)
             elif resume == "finish" and not (is_first and self._was_cut_off(earlier)):
                 raise NothingUnfinished
             self._void_all(tasks)
-            if resume == "anew":
-                self._mark_begun()
+            if resume in ("finish", "anew"):
+                self._mark_begun(is_repeated=resume == "finish")
         except BaseException:  # Ctrl-C too
             self.close()
             raise
@@ -130,28 +131,39 @@ class Checkpoints:
             is_unfinished = is_first and earlier.decide() is not None
         except (CheckpointMismatch, CheckpointUnreadable):  # an attempt to finish it has reported the error
             is_unfinished = True
-        if is_unfinished and (last_run := earlier.last_run()):
+        mark = self._mark_of_last(earlier) if is_first else None
+        if mark is not None:
+            self._report(
+                f"{_begun(mark)}, is given up: it was cut off before its first value, and a new run replaces it."
+            )
+        elif is_unfinished and (last_run := earlier.last_run()):
             self._report(f"{last_run}, is given up: it is unfinished, and a new run replaces it.")
 
-    def _mark_begun(self) -> None:
-        """Saves that the run has begun: if its process is killed before its first value, only this shows it."""
+    def _mark_begun(self, *, is_repeated: bool) -> None:
+        """Saves that the run has begun: if its process is killed before its first value, only this shows it.
+
+        Args:
+            is_repeated: Whether it repeats such a run. It is not repeated again, so that a schedule goes on.
+        """
         if self._tasks and self._storage.outlives_process:
             with usable(self._storage), self._turn:
                 self._mark = self._keys.mark()
-                self._storage.post(self._mark, Context(self._run_id, 0, self._workflow_id))
+                self._storage.post(self._mark, Context(self._run_id, int(is_repeated), self._workflow_id))
 
-    def _was_cut_off(self, earlier: EarlierRuns) -> bool:
-        """Returns whether the process of the last run was killed before its first value."""
-        if earlier.first is not None or not self._tasks:
-            return False
+    def _mark_of_last(self, earlier: EarlierRuns) -> Context | None:
+        """Returns the mark of the last run if its process was killed before its first value; None if it was not."""
+        if earlier.has_values or not self._tasks or not self._storage.outlives_process:
+            return None
         with usable(self._storage):
             mark = self._storage.get(self._keys.mark())
-        if not isinstance(mark.storage, str):
+        return mark if isinstance(mark.storage, str) else None
+
+    def _was_cut_off(self, earlier: EarlierRuns) -> bool:
+        """Returns whether the process of the last run was killed before its first value, for the first time."""
+        mark = self._mark_of_last(earlier)
+        if mark is None or mark.task_id:
             return False
-        begun = f"{mark.time.astimezone():%Y-%m-%d %H:%M:%S}"
-        self._report(
-            f"Run {mark.storage[:ID_LENGTH]}, begun {begun}, was cut off before its first value: it runs again."
-        )
+        self._report(f"{_begun(mark)}, was cut off before its first value: it runs again.")
         return True
 
     def _remove_mark(self) -> None:
@@ -297,6 +309,11 @@ class Checkpoints:
                 f"Workflow {self._workflow_id!r} was started anew during this run: only the newer run's values are "
                 f"saved, and this run's stay in memory."
             )
+
+
+def _begun(mark: Context) -> str:
+    """Returns id and moment of the run that has saved a mark, for the log."""
+    return f"Run {mark.storage[:ID_LENGTH]}, begun {mark.time.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def _origins(digests: Sequence[str], run: str, codes: Sequence[str]) -> list[Origin]:

@@ -51,6 +51,7 @@ class EarlierRuns:
         links: Decides on the checkpoints, if tasks have links.
         changes: Compares the code of the steps with that which made the checkpoints.
         first: The first value of the last run among the checkpoints that were read; None without one.
+        has_values: Whether any of them has a record of its inputs.
     """
 
     links: "LinkedRestorer | None"
@@ -71,6 +72,7 @@ class EarlierRuns:
         self.digests: Sequence[str] = digests_of(tasks)
         self.links = None
         self.first: Context | None = None
+        self.has_values = False
         self._storage = storage
         self._tasks = tasks
         self._sources = sources or (None,) * len(tasks)
@@ -150,14 +152,15 @@ class EarlierRuns:
             raise
         except Exception as error:  # the storage may be the user's
             raise storage_error(storage, error) from error
-        self._note_first(task, context)
+        self._note_value(task, context)
         return context
 
-    def _note_first(self, task: Task, context: Context) -> None:
-        if context.inputs is None or task.step.cache is not None:  # a cached value may be older than its run
+    def _note_value(self, task: Task, context: Context) -> None:
+        if context.inputs is None:
             return
-        if self.first is None or context.time < self.first.time:
-            self.first = context
+        self.has_values = True
+        if task.step.cache is None and (self.first is None or context.time < self.first.time):
+            self.first = context  # a cached value may be older than its run
 
 
 @contextlib.contextmanager
