@@ -684,6 +684,20 @@ def test_a_closed_file_can_be_moved_and_the_storage_goes_on(storage: StorageSQLi
     assert list(StorageSQLite(path.with_name("moved.db")).list_keys()) == ["w/0", "w/1", "w/2"]
 
 
+def test_a_closed_file_leaves_other_files_open(storage: StorageSQLite, path: Path) -> None:
+    """Only descriptors that a step has closed make all files open again."""
+    other = StorageSQLite(path.with_name("other.db"))
+    fill(storage, 1)
+    fill(other, 1)
+    before = storage._file.connections
+    other.close()
+    path.with_name("other.db").unlink()
+
+    assert not other.contains("w/0")
+    assert storage.contains("w/0")
+    assert storage._file.connections == before
+
+
 @pytest.mark.parametrize("comes_back", [False, True])
 def test_what_was_deleted_meanwhile_is_made_again(comes_back: bool, storage: StorageSQLite, path: Path) -> None:
     """Without a look, SQLite would go on writing to a file that no longer has a name."""

@@ -213,7 +213,7 @@ class SQLiteFile:
                 return
             is_own = self._process == os.getpid()
             can_close = is_own and self._own_all()
-            connection, self._connection = self._connection, None
+            connection, self._connection, self._descriptors = self._connection, None, {}
             if can_close:
                 connection.close()
             elif is_own:  # SQLite would read, write and close what its numbers lead to now
