@@ -1,10 +1,13 @@
 """What a page about a history asks again and again: whether anything has changed, and lists made in a moment."""
 
 import os
+import sqlite3
+from contextlib import closing
 
 from dotflow.abc.archive import Archive
 from dotflow.providers import HistorySQLite
 from tests.histories import begin, crash, nightly, quick, write
+from tests.integration.test_archive import FIRST_FORMAT
 
 
 def test_a_revision_changes_with_the_runs(history: HistorySQLite) -> None:
@@ -69,6 +72,21 @@ def test_a_revision_leaves_the_file_as_it_is(history: HistorySQLite) -> None:
     history.close()
 
     assert history.path.read_bytes() == content
+
+
+def test_the_revision_of_a_file_of_the_first_format(history: HistorySQLite) -> None:
+    """A page can watch it at once. The next run upgrades it, not the page."""
+    quick(history).start()
+    history.close()
+    with closing(sqlite3.connect(history.path)) as database:
+        database.executescript(FIRST_FORMAT)
+    first = history.revision()
+
+    assert first == history.revision() != ""
+    with closing(sqlite3.connect(history.path)) as database:
+        assert database.execute("PRAGMA user_version").fetchall() == [(1,)]
+    quick(history).start()
+    assert history.revision() != first
 
 
 def test_the_revision_of_a_read_only_folder(history: HistorySQLite) -> None:

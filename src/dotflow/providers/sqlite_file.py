@@ -73,6 +73,11 @@ class DatabaseFormat(NamedTuple):
         first: The statements that SQLite needs before anything else in a new file.
         settings: The statements for each connection.
         text_factory: What a text is read as: str or bytes.
+<<<<<<< HEAD
+=======
+        mode: The permissions of a new file; None for those of the umask.
+        oldest: The oldest version that can be read without an upgrade; by default the present one.
+>>>>>>> d9da48b (🪲 BUG: dotflow ui watches a history of the first format before a run has upgraded it)
     """
 
     application_id: int
@@ -82,6 +87,7 @@ class DatabaseFormat(NamedTuple):
     first: Sequence[str] = ()
     settings: Sequence[str] = ()
     text_factory: type = str
+    oldest: int | None = None
 
     def check(self, connection: sqlite3.Connection, version: int) -> None:
         """Raises ForeignDatabase unless all that is read and written is plain tables, in which nothing is computed."""
@@ -302,7 +308,7 @@ class SQLiteFile:
             if not version and mode != MODE_CREATE:
                 connection.close()
                 return None
-            if version < self._format.version and mode in (MODE_READ_ONLY, MODE_IMMUTABLE):
+            if version < (self._format.oldest or self._format.version) and mode in (MODE_READ_ONLY, MODE_IMMUTABLE):
                 raise UnknownFormat(f"it was written by an earlier dotflow (format {version}), and is read-only here")
             if mode == MODE_READ_ONLY:
                 connection.execute("PRAGMA query_only = ON")

@@ -123,6 +123,7 @@ FORMAT: Final = DatabaseFormat(
     version=2,
     schema=(*TABLES, *VIEWS),
     upgrades={1: SECOND},
+    oldest=1,
     # Before the switch to WAL, after which SQLite ignores both. A commit writes whole pages, of a row or two each.
     first=("PRAGMA page_size = 2048", "PRAGMA auto_vacuum = INCREMENTAL"),
     settings=("PRAGMA journal_size_limit = 64000000",),
