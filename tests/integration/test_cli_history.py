@@ -682,6 +682,22 @@ def test_a_value_comes_from_the_checkpoint_of_the_run(
     assert dotflow("show", "last", "names", "--value", "--json") != ""
 
 
+@pytest.mark.parametrize("storage", ["file", "sqlite"])
+def test_a_pickled_checkpoint_is_not_loaded_to_be_shown(
+    dotflow: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: str
+) -> None:
+    """A pickle can run any program. The error asks for no repair, since the checkpoint is right."""
+    (tmp_path / "models.py").write_text(
+        "from dotflow import action\n\nclass Model: ...\n\n@action\ndef fit():\n    return Model()\n"
+    )
+    monkeypatch.delitem(sys.modules, "models", raising=False)
+    dotflow("start", "-s", "models.fit", "--storage", storage, "--path", "kept", "--pickle")
+
+    assert (dotflow("show", "last", "fit", "--value"), dotflow.code) == ("", 2)
+    assert "Can't show the value of 'fit': its checkpoint is damaged, or a pickle, which is not loaded" in dotflow.err
+    assert "delete" not in dotflow.err
+
+
 def test_everything_is_json_too(dotflow: Command, history: HistorySQLite) -> None:
     """One object a line."""
     run = nightly(history).start(keep_going=True)

@@ -14,7 +14,7 @@ from dotflow.cli.log.follow import POLL_INTERVAL, pause
 from dotflow.codec.document import pack
 from dotflow.core.record import ID_LENGTH, AttemptRecord, OutputChunk, RunRecord, TaskRecord, ValueRecord
 from dotflow.core.text import escape_lines
-from dotflow.errors import DotflowError, HistoryError, NotInHistory
+from dotflow.errors import CheckpointUnreadable, DotflowError, HistoryError, NotInHistory
 
 RETURNED: Final = "returned"
 LOCAL_STORAGES: Final = ("StorageFile", "StorageSQLite")
@@ -94,6 +94,9 @@ def checkpoint_of(run: RunRecord, task: TaskRecord, item: int | None, attempt: i
     """Returns the value of an attempt as the run's files or SQLite database still have it; None if they don't.
 
     A mapped task has no checkpoint of its own, and those of its items are known by their inputs.
+
+    Raises:
+        NotInHistory: The checkpoint can't be read. A pickle can run any program, so it is not loaded.
     """
     from dotflow import providers
 
@@ -104,7 +107,13 @@ def checkpoint_of(run: RunRecord, task: TaskRecord, item: int | None, attempt: i
         return None
     storage = getattr(providers, kind)(Path(run.environment.get("folder") or "", path))
     for name in (str(task.task_id), task.name):
-        context = storage.get(f"{run.workflow_id}/{name}")
+        try:
+            context = storage.get(f"{run.workflow_id}/{name}")
+        except CheckpointUnreadable as error:
+            what = f"Can't show the value of '{task.name}'"
+            where = f": {error.where}" if error.where else ""
+            cause = f"its checkpoint is damaged, or a pickle, which is not loaded here{where}"
+            raise NotInHistory(what, cause) from error
         is_of_run = context.inputs is not None and context.inputs.is_of(run.run_id)
         if is_of_run or (task.last.attempt == 0 and context.time == task.last.began):
             document = pack(RETURNED, context)
