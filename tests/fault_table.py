@@ -84,7 +84,7 @@ def make_workflow(place: str, folder: Path, generation: int) -> DotFlow:
 
 
 def run(place: str, folder: Path, generation: int, **options: Any) -> dict[str, Any]:
-    """Runs the workflow, and returns what can be told of it."""
+    """Runs the workflow, and returns what is known of it."""
     began = time.perf_counter()
     found: dict[str, Any] = {"error": None, "ours": True, "tasks": [], "values": []}
     workflow = make_workflow(place, folder, generation)

@@ -277,7 +277,7 @@ def test_a_damaged_file_is_not_shared(storage: StorageFile) -> None:
 
 
 def test_a_link_is_on_the_disk_before_its_document(storage: StorageFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a power cut no document lacks the content that it shares, whoever has written that."""
+    """After a power cut no document lacks the content that it shares, whichever document it was written for."""
     post(StorageFile(path=storage.path, durability="process"), NEW)
     calls, real = list[str](), os.fsync
     storage.get("w/0")
