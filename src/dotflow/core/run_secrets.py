@@ -212,7 +212,7 @@ def _too_short(name: str) -> str:
 
 
 def _unknown(index: int) -> str:
-    # Not the name itself: somebody may have passed the secret in its place.
+    # Not the name itself: a caller may have passed the secret in its place.
     return (
         f"Config(mask=...): entry {index} is the name of no environment variable, and {NAME} has no value for it. "
         f"Nothing is masked for it."
