@@ -40,8 +40,8 @@ def ui(port: int | None, host: str, no_browser: bool, history: str | None) -> No
         raise click.UsageError(_words(error, host, port)) from error
     if not server.is_local:
         click.echo(
-            f"dotflow ui: Other computers can reach {host}, and all who have the address can read the runs. The connection "
-            "is not encrypted.",
+            f"dotflow ui: Other computers can reach {host}, and all who have the address can read the runs. The "
+            "connection is not encrypted.",
             err=True,
         )
 
