@@ -1,11 +1,15 @@
 """The contract Archive, as HistorySQLite has it: runs of the past, and a file that reading leaves as it is."""
 
+import grp
+import os
+import pwd
 import sqlite3
 import subprocess
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -501,3 +505,26 @@ def test_a_folder_is_no_history(tmp_path: Path) -> None:
     """The error has the cause."""
     with pytest.raises(HistoryError, match="can't be read: "):
         HistorySQLite(tmp_path).runs()
+
+
+@pytest.mark.parametrize(
+    ("group", "others", "is_own"),
+    [("own", [], True), ("own", ["self"], True), ("own", ["mallory"], False), ("staff", [], False)],
+)
+def test_a_group_of_the_user_alone_may_write_to_the_folder_of_its_history(
+    group: str, others: list[str], is_own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many systems set the umask 002 and give each user such a group. Any other group makes the history foreign."""
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    members = [user if name == "self" else name for name in others]
+    found = SimpleNamespace(gr_name=user if group == "own" else group, gr_mem=members)
+    monkeypatch.setattr(grp, "getgrgid", lambda number: found)
+    monkeypatch.chdir(tmp_path)
+    history = HistorySQLite()
+    quick(history).start()
+
+    history.path.parent.chmod(0o775)
+    assert (history.why_foreign() == "") is is_own
+    history.path.parent.chmod(0o777)
+    assert "other users can write to .output" in history.why_foreign()
+    history.close()

@@ -68,7 +68,8 @@ class SQLiteArchive(Archive):
                 return f"{short_path(each)} is a link, or not a file"
             if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
                 return f"{short_path(each)} belongs to another user"
-            if os.name == "posix" and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            others = stat.S_IWOTH if _is_private(status.st_gid) else stat.S_IWGRP | stat.S_IWOTH
+            if os.name == "posix" and status.st_mode & others:
                 return f"other users can write to {short_path(each)} (`chmod go-w` ends that)"
         return ""
 
@@ -222,6 +223,18 @@ class SQLiteArchive(Archive):
             for (run_id,) in connection.execute(RUNNING, (number,)):
                 raise NotInHistory(f"Can't forget the run {run_id[:8]}", "it is still running. Stop it first")
         return forget(connection, numbers)
+
+
+def _is_private(group: int) -> bool:
+    """Returns whether a group is the user's own, with no other member: with a umask of 002 it may write everywhere."""
+    try:
+        import grp
+        import pwd
+
+        found, user = grp.getgrgid(group), pwd.getpwuid(os.geteuid()).pw_name
+    except (ImportError, KeyError):  # Windows; a user or a group without a name, as in containers
+        return False
+    return found.gr_name == user and set(found.gr_mem) <= {user}
 
 
 def _forget_old(connection: sqlite3.Connection, until: int) -> int:
