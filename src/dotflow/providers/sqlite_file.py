@@ -73,11 +73,7 @@ class DatabaseFormat(NamedTuple):
         first: The statements that SQLite needs before anything else in a new file.
         settings: The statements for each connection.
         text_factory: What a text is read as: str or bytes.
-<<<<<<< HEAD
-=======
-        mode: The permissions of a new file; None for those of the umask.
         oldest: The oldest version that can be read without an upgrade; by default the present one.
->>>>>>> d9da48b (🪲 BUG: dotflow ui watches a history of the first format before a run has upgraded it)
     """
 
     application_id: int
