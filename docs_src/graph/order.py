@@ -1,4 +1,4 @@
-"""Deploys only if the tests have passed, and tells of the end in any case."""
+"""Deploys only if the tests have passed, and reports the end in any case."""
 
 from dotflow import DotFlow, action
 

@@ -18,6 +18,7 @@ import pytest
 from dotflow import clock
 from dotflow.cli.main import main
 from dotflow.providers import HistorySQLite
+from dotflow.providers.histories.sqlite.archive import DEFAULT_PATH
 from dotflow.report.document import read_document
 from dotflow.ui import app
 from dotflow.ui.security import CODE_LIFETIME, Tokens
@@ -191,13 +192,14 @@ def test_a_code_counts_for_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
 def forged(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A history whose names and arguments do more than a reader sees."""
     monkeypatch.setattr(sys, "argv", ["dotflow", "start", "--storage", "file", "--param", f"day={PASTED}"])
+    monkeypatch.chdir(path.parent)
+    path = path.parent / DEFAULT_PATH  # the user's own: commands are offered
     with closing(HistorySQLite(path)) as history:
         nightly(history).start()
         nightly(history).start()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("UPDATE steps SET name = name || ?", (PASTED,))
         connection.execute("UPDATE runs SET trigger = 'command'")
-        connection.execute("UPDATE runs SET run_id = substr(run_id, 1, 4) || ? || run_id WHERE run = 3", (PASTED,))
         connection.commit()
     return path
 

@@ -22,6 +22,7 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._began = self.loop.time()
+        self._had_token = False  # in an earlier request: the scope of the present one is new
         self._expiry = self._expect_request()
         if len(self.connections) > MAX_CONNECTIONS:
             others: list[Any] = [other for other in self.connections if other is not self]
@@ -40,6 +41,7 @@ class Connection(H11Protocol):
     def on_response_complete(self) -> None:
         self._expiry.cancel()
         self._expiry = self._expect_request()
+        self._had_token = self._has_token()
         super().on_response_complete()
 
     def close(self) -> None:
@@ -54,5 +56,8 @@ class Connection(H11Protocol):
         if self.cycle is None or self.cycle.response_complete:
             self.close()
 
+    def _has_token(self) -> bool:
+        return self._had_token or (self.scope is not None and HAS_TOKEN in self.scope)
+
     def _rank(self) -> tuple[bool, float]:
-        return self.scope is not None and HAS_TOKEN in self.scope, self._began
+        return self._has_token(), self._began
