@@ -163,12 +163,12 @@ def test_the_exit_code_tells_whether_anything_ran(victim: Victim) -> None:
     assert victim.dotflow("replay", "failed", "nothing").returncode == 2
 
 
-@pytest.mark.parametrize("spoil", ["group", "link", "folder", "wal", "elsewhere"])
+@pytest.mark.parametrize("spoil", ["others", "link", "folder", "wal", "elsewhere"])
 def test_a_history_that_others_may_have_written_is_foreign(victim: Victim, spoil: str) -> None:
     """Its file or its folder is writable by others, it is a link, or it is not in the default place."""
     environment = {}
-    if spoil == "group":
-        victim.history.chmod(0o620)
+    if spoil == "others":
+        victim.history.chmod(0o602)
     elif spoil == "folder":
         victim.history.parent.chmod(0o777)
     elif spoil == "wal":
