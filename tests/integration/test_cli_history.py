@@ -498,7 +498,7 @@ def test_a_run_that_restored_everything_says_so(
         f"{nothing} --resume to run them anew, or use --resume-unfinished, which begins anew after a completed run.",
         0,
     )
-    assert f"INFO    {nothing} resume to run them anew" in dotflow.err
+    assert f"INFO    {nothing.removesuffix(' Leave out')}\n" in dotflow.err  # without words of Python
     assert dotflow.err.count("Nothing ran") == (tmp_path / ".output/flow.log").read_text().count("Nothing ran") == 1
     assert "Nothing ran" not in dotflow(*command, "--resume-unfinished")
     assert (tmp_path / "days").read_text() == "x x "
@@ -518,6 +518,9 @@ def test_resume_unfinished_goes_on_after_a_failure(
     assert "restore" in dotflow("plan", *options, "--resume-unfinished")
     assert "task 0 names: Completed, restored\n" in dotflow("start", *options, "--resume-unfinished")
     assert "0 restored, 2 run" in dotflow("plan", *options, "--resume-unfinished")
+    assert "resumed" in dotflow("show", "last")
+    dotflow("start", *options, "--resume-unfinished")
+    assert "resumed" not in dotflow("show", "last")  # it began anew
     dotflow("start", *options, "--resume-unfinished", "--resume-changed")
     assert (dotflow.code, "Can't use --resume-changed with --resume-unfinished" in dotflow.err) == (2, True)
     dotflow("start", "-s", "shop.names", "--resume-unfinished")

@@ -47,6 +47,7 @@ class Checkpoints:
         self._turn = threading.RLock()
         self._workflow_lock: contextlib.AbstractContextManager[Hashable] | None = None
         self._has_reported_void = False
+        self.goes_on = False  # whether the run goes on with an earlier one, or would if there were any value
         self.not_needed: Collection[int] = ()  # tasks without checkpoints that a resume does not run
         self.whole_maps: Mapping[int, int] = {}  # mapped tasks of which all items are restored, and their number
         self._tasks: Sequence[Task] = ()
@@ -107,6 +108,7 @@ class Checkpoints:
                 if resume == "finish":
                     last_run = earlier.last_run()
                     self._report(f"{f'{last_run},' if last_run else 'The last run'} was left unfinished and goes on.")
+                self.goes_on = True
                 return self._restore(restoration)
             elif resume == "finish" and not (is_first and self._was_cut_off(earlier)):
                 raise NothingUnfinished

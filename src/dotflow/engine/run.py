@@ -11,6 +11,7 @@ from dotflow import clock
 from dotflow.abc.executor import Executor
 from dotflow.atomic_file import tightened
 from dotflow.core.action import Action
+from dotflow.core.attempt_id import trigger
 from dotflow.core.context import Context
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.events import RunEnded, RunStarted
@@ -47,7 +48,7 @@ if TYPE_CHECKING:  # mypy and Pyright have different types for what a coroutine 
 CANCEL_GRACE: Final = 3.0  # seconds for a cancelled run to end its workers before its waiter continues
 
 
-#: What to do after a resume that restored everything.
+#: What to do after a resume that restored everything. The command has words of its own.
 ANEW: Final = 'Leave out resume to run them anew, or pass resume="unfinished", which begins anew after a completed run.'
 
 
@@ -282,8 +283,9 @@ class Run(ShownRun):
             masks=providers.secrets.masks,
         )
         self._started = run_started(
-            self.workflow_id, self.run_id, self._name, self._mode, self.tasks, self._plan, providers, self._options
-        )
+            self.workflow_id, self.run_id, self._name, self._mode, self.tasks, self._plan, providers, self._options,
+            resumed=self._checkpoints.goes_on,
+        )  # fmt: skip
         is_complete = False
         try:
             publisher.follow_run(self._started)
@@ -307,7 +309,7 @@ class Run(ShownRun):
         reason = "" if is_complete or self._stop is None else self._stop.reason
         self._ended = RunEnded(self.workflow_id, self.run_id, self.status, clock.now(), self.state, reason)
         if is_complete and (restored := nothing_ran(self.tasks)):
-            publisher.note(f"{restored}. {ANEW}")
+            publisher.note(f"{restored}." if trigger.get() else f"{restored}. {ANEW}")
         publisher.follow_run(self._ended)
         self._report_tightened()
         if failed and self._options.on_failure is not None:

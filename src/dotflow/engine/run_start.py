@@ -30,6 +30,8 @@ def run_started(
     plan: Plan,
     providers: RunProviders,
     options: RunOptions,
+    *,
+    resumed: bool,
 ) -> RunStarted:
     """Returns the event; without the tasks where neither a history nor a tracer receives it."""
     parent = current_attempt.get()
@@ -43,7 +45,7 @@ def run_started(
         name,
         _planned(tasks, plan, has_history=providers.history is not None, has_tracer=providers.tracer is not None),
         mode=str(mode),
-        resumed=options.resume not in (False, "anew"),
+        resumed=resumed,
         parent=parent,
         trigger="" if parent is not None else trigger.get(),
         storage=type(storage).__name__ if path is None else f"{type(storage).__name__}({path})",
