@@ -681,7 +681,7 @@ def test_a_value_comes_from_the_checkpoint_of_the_run(
     assert json.loads(dotflow("show", "last", "names", "--value")) == ["a.txt", "b.txt", "c.txt"]
     dotflow(*arguments)
     assert (dotflow("show", first, "names", "--value"), dotflow.code) == ("", 2)
-    assert "keeps values, and so does a storage of files or SQLite until the next run" in dotflow.err
+    assert "of other completed tasks are also in StorageFile and StorageSQLite until the next run" in dotflow.err
     assert dotflow("show", "last", "names", "--value", "--json") != ""
 
 
@@ -728,7 +728,7 @@ def test_everything_is_json_too(dotflow: Command, history: HistorySQLite) -> Non
         (("last", "double#9"), "it has 3 items"),
         (("last", "load", "--attempt", "3"), "Can't find attempt 3 of 'load': it has 2."),
         (("last", "numbers", "--error"), "it has none"),
-        (("last", "numbers", "--value"), "HistorySQLite(values='all') keeps values"),
+        (("last", "numbers", "--value"), "HistorySQLite(values='all') keeps them, of a map by item"),
         (("last", "numbers", "--input"), "those of failed steps are kept"),
         (("last", "--error"), "--error needs a step"),
         (("last", "--attempt", "1"), "--attempt needs a step"),

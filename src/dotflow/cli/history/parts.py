@@ -19,7 +19,8 @@ from dotflow.errors import CheckpointUnreadable, DotflowError, HistoryError, Not
 RETURNED: Final = "returned"
 LOCAL_STORAGES: Final = ("StorageFile", "StorageSQLite")
 KEEPS_VALUES: Final = (
-    "HistorySQLite(values='all') keeps values, and so does a storage of files or SQLite until the next run"
+    "HistorySQLite(values='all') keeps them, of a map by item. Those of other completed tasks are also in StorageFile "
+    "and StorageSQLite until the next run"
 )
 
 
