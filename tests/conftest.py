@@ -2,6 +2,7 @@
 
 import contextlib
 import queue
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,6 +66,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def no_notes() -> None:
     """Forgets the lines about permissions that the next run of an earlier test would have logged."""
     atomic_file.tightened.clear()
+
+
+@pytest.fixture(autouse=True)
+def no_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Forgets the modules that a test has written and imported, so that the next one may use their names."""
+    path, known = sys.path[:], set(sys.modules)
+    yield
+    sys.path[:] = path
+    folder = str(tmp_path_factory.getbasetemp())
+    for name in set(sys.modules) - known:
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(folder):
+            del sys.modules[name]
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The report of a run in a browser: what a reader sees, opens, copies, prints, and reaches without a mouse."""
 
+import contextlib
 import json
 import re
 import subprocess
@@ -27,9 +28,10 @@ SCHEMES = ("light", "dark")
 def failed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a run that failed."""
     folder = tmp_path_factory.mktemp("failed")
-    history = HistorySQLite(path=folder / "history.db")
-    reports.fail(history)
-    return reports.write_report(folder / "run.html", history)
+    with contextlib.chdir(folder):  # a history of one's own: all commands are offered
+        history = HistorySQLite()
+        reports.fail(history)
+        return reports.write_report(folder / "run.html", history)
 
 
 @pytest.fixture(scope="package")

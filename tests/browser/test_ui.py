@@ -90,7 +90,7 @@ def test_a_failed_run_is_seen_and_opened(filled: str, open_page: OpenPage) -> No
     row.locator("td.right").click()
     expect(page.locator(".failure").first).to_contain_text("ConnectionError: warehouse-2 closed the connection")
     expect(page.get_by_role("region", name="Output of load").first).to_contain_text("connecting to warehouse-2")
-    expect(page.get_by_role("button", name=re.compile("Copy: dotflow replay"))).not_to_have_count(0)
+    expect(page.get_by_role("button", name=re.compile("Copy: dotflow show"))).not_to_have_count(0)
     page.get_by_role("link", name="nightly-orders", exact=True).click()
     expect(page.get_by_role("region", name="Grid of runs and tasks").get_by_role("rowheader")).to_have_text(
         ["orders", "convert", "load", "notify"]

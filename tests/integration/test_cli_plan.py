@@ -181,7 +181,7 @@ def use(train):
 def test_a_storage_with_pickles_can_be_used_from_the_command_line(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With --pickle `start` saves and restores them, `plan` finds them, and `replay` reads them as the run did."""
+    """With --pickle `start` saves and restores them, and `plan` finds them. `replay` asks before it loads one."""
     (tmp_path / "plan_jobs.py").write_text(PICKLED)
     steps = ("--step", "plan_jobs.train", "--step", "plan_jobs.use", *STORE)
 
@@ -198,7 +198,7 @@ def test_a_storage_with_pickles_can_be_used_from_the_command_line(
     assert "a Model" in made
     assert "give it pickle=True, or --pickle on the command line" in run(2, "start", *steps, "--resume")
     assert "a Model" in run(1, "start", *steps, "--pickle", "--resume")
-    assert "a Model" in run(1, "replay", "failed", "use")
+    assert "--pickle --resume`: only the history names it" in run(3, "replay", "failed", "use")
     assert "1 restored, 1 run" in run(0, "plan", *steps, "--pickle", "--resume")
     assert "0 restored, 1 run, 1 cached" in run(0, "plan", *steps, "--pickle")
     assert "plan_jobs:train  1 value, latest" in run(0, "cache", "list", *STORE, "--pickle")
