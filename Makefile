@@ -59,7 +59,7 @@ run_suites = $(MAKE) --no-print-directory -j$(AT_ONCE) --output-sync=target
 # The tests start Python a thousand times. With PYTHONDONTWRITEBYTECODE, each of these would compile dotflow again.
 compile = @.venv/$(1)/bin/python -m compileall -q src
 
-test:  ## check, then each test once, and some on a second Python, dist and docs: nine minutes
+test:  ## check, then each test once, and some on a second Python, dist and docs: twelve minutes
 	@$(MAKE) --no-print-directory -j2 $(patsubst %,.venv/%/.ready,check docs $(sort $(oldest) $(newest)))
 	$(call compile,$(oldest))
 	$(call compile,$(newest))
