@@ -12,9 +12,9 @@ from sequential import per_piece
 from workflows import completed
 
 from dotflow import Config, DotFlow, action
-from dotflow.core.bytecode import form_of
-from dotflow.core.fingerprint import fingerprint
-from dotflow.core.own_code import is_own
+from dotflow.code.bytecode import form_of
+from dotflow.code.fingerprint import fingerprint
+from dotflow.code.own_code import is_own
 from dotflow.providers import LogDefault, StorageFile
 
 CITIES = {"Seattle": (47.6, -122.3), "Lisbon": (38.7, -9.1)}

@@ -11,9 +11,9 @@ from workflows import completed, no_op, workflow_of
 
 from dotflow import Config, action
 from dotflow.abc.history import History
+from dotflow.capture.scribe import Scribe
 from dotflow.core.events import Event
 from dotflow.core.types.capture import TypeCapture
-from dotflow.processes.scribe import Scribe
 from dotflow.providers import ExecutorProcess, LogDefault
 
 STORE = "the benchmark's"

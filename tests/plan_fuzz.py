@@ -21,8 +21,8 @@ sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent.par
 from dotflow import Context, Task  # noqa: E402 (found through the path that was just set)
 from dotflow.abc.storage import Storage  # noqa: E402
 from dotflow.core.types.status import TypeStatus  # noqa: E402
-from dotflow.core.workflow_plan import WorkflowPlan  # noqa: E402
 from dotflow.errors import CheckpointMismatch  # noqa: E402
+from dotflow.graph.workflow_plan import WorkflowPlan  # noqa: E402
 from dotflow.providers import StorageFile, StorageSQLite  # noqa: E402
 from tests.resume_fuzz import MODES, KilledStorage, KilledWithClear, Node, Scenario  # noqa: E402
 

@@ -22,9 +22,9 @@ sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent.par
 
 from dotflow import Config, Context, DotFlow, Task, action  # noqa: E402 (found through the path that was just set)
 from dotflow.abc.storage import Storage  # noqa: E402
-from dotflow.engine.earlier_runs import Resume  # noqa: E402
 from dotflow.errors import CheckpointMismatch  # noqa: E402
 from dotflow.providers import ExecutorThread, LogDefault, StorageDefault, StorageFile, StorageSQLite  # noqa: E402
+from dotflow.resume.earlier_runs import Resume  # noqa: E402
 from tests.storages import StorageThree  # noqa: E402
 
 MODES: Final = ("sequential", "sequential", "groups", "parallel")

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from dotflow.core.context import Context
     from dotflow.core.decorator import action
     from dotflow.core.failure import TaskError
-    from dotflow.core.linked_task import MapContext
     from dotflow.core.secret import Secret
     from dotflow.core.task import Task
-    from dotflow.core.workflow_plan import WorkflowPlan as WorkflowPlan
     from dotflow.engine.run import Run
+    from dotflow.graph.linked_task import MapContext
+    from dotflow.graph.workflow_plan import WorkflowPlan as WorkflowPlan
     from dotflow.providers.schedulers.cron_times import FireTime
     from dotflow.workflow import DotFlow
 
@@ -40,12 +40,12 @@ _MODULES = {
     "Context": "dotflow.core.context",
     "DotFlow": "dotflow.workflow",
     "FireTime": "dotflow.providers.schedulers.cron_times",
-    "MapContext": "dotflow.core.linked_task",
+    "MapContext": "dotflow.graph.linked_task",
     "Run": "dotflow.engine.run",
     "Secret": "dotflow.core.secret",
     "Task": "dotflow.core.task",
     "TaskError": "dotflow.core.failure",
-    "WorkflowPlan": "dotflow.core.workflow_plan",
+    "WorkflowPlan": "dotflow.graph.workflow_plan",
     "action": "dotflow.core.decorator",
 }
 

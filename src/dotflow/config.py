@@ -15,14 +15,14 @@ from dotflow.abc.storage import Storage
 from dotflow.abc.tracer import Tracer
 from dotflow.atomic_file import UMASK_VARIABLE, umask
 from dotflow.core.action import parts_of
-from dotflow.core.builder import TaskBuilder
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.failure import name_of
 from dotflow.core.hints import CONFIG, refuse_unknown
-from dotflow.core.run_secrets import NO_GIVEN, RunSecrets, SecretSource, Source, find_secrets
 from dotflow.core.task import Task
 from dotflow.engine.run_providers import RunProviders
 from dotflow.errors import InvalidArgument, InvalidProvider, ResourcesNotOffered
+from dotflow.graph.builder import TaskBuilder
+from dotflow.graph.run_secrets import NO_GIVEN, RunSecrets, SecretSource, Source, find_secrets
 from dotflow.providers.logs.default import LogDefault
 from dotflow.providers.notifiers.none import NotifyDefault
 from dotflow.providers.schedulers.none import SchedulerDefault

@@ -8,18 +8,13 @@ from typing import TYPE_CHECKING, Any, Final, Never, NoReturn
 from dotflow import clock
 from dotflow.abc.workflow import NothingUnfinished
 from dotflow.config import Config
-from dotflow.core.builder import TaskBuilder
 from dotflow.core.failure import name_of
 from dotflow.core.hints import WORKFLOW, no_attribute, refuse_unknown, start_hints
-from dotflow.core.linked_task import LinkedTask
 from dotflow.core.masks import Masks
-from dotflow.core.params import Params, check_declared, resolve
-from dotflow.core.run_secrets import RunSecrets, keep_secret, mask_names, secret_params
 from dotflow.core.secret import SecretRef
 from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution, mode_of
 from dotflow.engine.background import start_in_background
-from dotflow.engine.earlier_runs import Resume
 from dotflow.engine.last_run import LastRun
 from dotflow.engine.options import (
     START_DEFAULTS,
@@ -30,14 +25,19 @@ from dotflow.engine.options import (
     note_on_resume,
     scheduled_arguments,
 )
-from dotflow.engine.plan import make_plan, note_on_groups
 from dotflow.engine.reporter import reporter
 from dotflow.engine.run import Run
 from dotflow.engine.run_id import RunIds, run_id_of
 from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, InvalidArgument, InvalidProvider
+from dotflow.graph.builder import TaskBuilder
+from dotflow.graph.linked_task import LinkedTask
+from dotflow.graph.params import Params, check_declared, resolve
+from dotflow.graph.plan import make_plan, note_on_groups
+from dotflow.graph.run_secrets import RunSecrets, keep_secret, mask_names, secret_params
+from dotflow.resume.earlier_runs import Resume
 
 if TYPE_CHECKING:
-    from dotflow.core.workflow_plan import WorkflowPlan
+    from dotflow.graph.workflow_plan import WorkflowPlan
 
 START_ARGUMENTS: Final = ("mode", *START_DEFAULTS)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from dotflow import Config, DotFlow, action
-from dotflow.core.record import AttemptRecord, ErrorRecord, OutputChunk, RunRecord, TaskRecord
 from dotflow.core.types.attempt_state import TypeAttemptState as State
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers import HistorySQLite, LogDefault
+from dotflow.records.record import AttemptRecord, ErrorRecord, OutputChunk, RunRecord, TaskRecord
 from dotflow.report.document import document
 from dotflow.report.next_steps import command_objects
 from dotflow.report.output import output_members, output_objects

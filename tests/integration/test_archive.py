@@ -16,11 +16,11 @@ import pytest
 from dotflow import action, clock
 from dotflow.core.events import AttemptFailed, AttemptOutput
 from dotflow.core.failure import Failure
-from dotflow.core.record import OutputKey
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError, InvalidArgument, NotInHistory
 from dotflow.providers import HistorySQLite
+from dotflow.records.record import OutputKey
 from tests.histories import begin, crash, nightly, numbers, quick, write
 
 FIRST_FORMAT = """DROP VIEW attempt_list; DROP VIEW error_list;

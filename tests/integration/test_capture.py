@@ -18,11 +18,10 @@ from typing import Any
 import pytest
 
 from dotflow import Config, Context, DotFlow, Secret, action
+from dotflow.capture import chunks, scribe
 from dotflow.core.events import AttemptOutput, TaskCompleted, TaskFailed
 from dotflow.core.types.capture import TypeCapture
-from dotflow.processes import scribe
 from dotflow.providers import ExecutorProcess, ExecutorThread, HistorySQLite, LogDefault
-from dotflow.worker import chunks
 from tests.captured import MEGABYTES, WAYS, RecordingHistory, crash, get_stuck
 
 DESCRIPTOR_MODES = ["fork", "forkserver"]

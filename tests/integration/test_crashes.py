@@ -24,9 +24,9 @@ import pytest
 from dotflow import Config, Context, DotFlow, Task, action
 from dotflow.abc.storage import Storage
 from dotflow.core import events
-from dotflow.engine.earlier_runs import EarlierRuns
 from dotflow.errors import InvalidArgument
 from dotflow.providers import ExecutorThread, LogDefault, StorageDefault, StorageFile, StorageSQLite
+from dotflow.resume.earlier_runs import EarlierRuns
 from dotflow.testing import CrashReport, assert_survives_crashes
 from dotflow.testing.crash.instrumented import BOUNDARIES
 from dotflow.testing.crash.kill_points import io_call

@@ -8,7 +8,7 @@ import pytest
 from dotflow import DotFlow, Task, action
 from dotflow.core.types.execution import TypeExecution
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine.plan import make_plan
+from dotflow.graph.plan import make_plan
 from dotflow.providers import ExecutorThread
 
 MakeWorkflow = Callable[..., DotFlow]

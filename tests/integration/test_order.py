@@ -9,7 +9,7 @@ import pytest
 
 from dotflow import Config, DotFlow, Run, action
 from dotflow.core.types.execution import TypeExecution
-from dotflow.engine.plan import make_plan
+from dotflow.graph.plan import make_plan
 from dotflow.providers import ExecutorThread, LogDefault, StorageFile
 from tests.integration.modes import COMPLETED, FAILED, MODES, NOT_STARTED, SKIPPED, group, start, statuses
 

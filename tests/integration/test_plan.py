@@ -11,8 +11,8 @@ import pytest
 
 from dotflow import Config, DotFlow, action
 from dotflow.core.types.status import TypeStatus
-from dotflow.core.workflow_plan import WorkflowPlan
 from dotflow.errors import CheckpointMismatch, InvalidLink, MissingParam, StorageError, UnknownArgument
+from dotflow.graph.workflow_plan import WorkflowPlan
 from dotflow.providers import LogDefault, StorageDefault, StorageFile, StorageSQLite
 from tests import plan_fuzz, resume_fuzz
 from tests.integration.test_random_graphs import Graph

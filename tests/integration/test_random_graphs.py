@@ -12,7 +12,7 @@ import pytest
 from dotflow import DotFlow, action
 from dotflow.core.types.execution import TypeExecution
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine.plan import make_plan
+from dotflow.graph.plan import make_plan
 from dotflow.providers import ExecutorAsync, ExecutorInline, ExecutorProcess, ExecutorThread
 
 MODULO = 1_000_003

@@ -13,7 +13,7 @@ import pytest
 from dotflow.cli.main import main
 from dotflow.providers import HistorySQLite
 from dotflow.providers.histories.sqlite.archive import DEFAULT_PATH
-from dotflow.report.environment import describe_environment
+from dotflow.records.environment import describe_environment
 from tests.integration.children import Scripts
 from tests.integration.terminals import Terminal
 
@@ -281,7 +281,7 @@ def test_it_says_what_differs(replay: Replay, folder: Path, monkeypatch: pytest.
     """The commit, the folder, Python, and the version of a package that is imported here."""
     (folder / ".git").mkdir()
     (folder / ".git" / "HEAD").write_text("0123456789" * 4)
-    environment = "dotflow.report.environment"
+    environment = "dotflow.records.environment"
     monkeypatch.setattr(f"{environment}.packages", lambda path: {"click": "7.0", "numpy": "1.0", "moon": "1"})
     start("--workflow", "replay_jobs:all", "--keep-going")
     monkeypatch.setattr(f"{environment}.packages", lambda path: {"click": "8.0", "nothing": "2.0", "moon": "2"})

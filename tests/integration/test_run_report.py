@@ -10,11 +10,11 @@ import pytest
 from dotflow import Config, DotFlow, Secret, action
 from dotflow.abc.history import ForwardingHistory, History
 from dotflow.core.events import Event
-from dotflow.core.record import RunRecord
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.engine.run import Run
-from dotflow.engine.run_record import NO_ARCHIVE, NO_HISTORY
 from dotflow.providers import HistorySQLite, LogDefault, StorageFile
+from dotflow.records.record import RunRecord
+from dotflow.records.run_record import NO_ARCHIVE, NO_HISTORY
 from tests.histories import nightly
 from tests.unit.run_samples import Parsed
 

@@ -11,9 +11,9 @@ from dotflow import Config, Context, DotFlow, action
 from dotflow.abc.history import History
 from dotflow.abc.storage import Storage
 from dotflow.core.events import Event
-from dotflow.core.linked_task import MapContext
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import CheckpointMismatch
+from dotflow.graph.linked_task import MapContext
 from dotflow.providers import LogDefault, StorageDefault
 from tests import resume_fuzz
 from tests.storages import StorageThree

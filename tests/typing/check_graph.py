@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, assert_type
 
 from dotflow import Context, DotFlow, MapContext, Run, Task, TaskError, action
-from dotflow.core.builder import TaskBuilder
 from dotflow.core.types import TypeStatus
+from dotflow.graph.builder import TaskBuilder
 
 
 @action

@@ -5,8 +5,8 @@ from typing import Any, assert_type
 
 from dotflow import Config, Context, DotFlow, FireTime, Run, Task, TaskError, WorkflowPlan, action
 from dotflow.abc.storage import Storage
-from dotflow.core.builder import TaskBuilder
 from dotflow.core.types import TypeExecution, TypeStatus
+from dotflow.graph.builder import TaskBuilder
 from dotflow.providers import ExecutorProcess, LogDefault, SchedulerCron, StorageDefault
 
 

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import pytest
 
-from dotflow.core.record import AttemptRecord, ErrorRecord, RunRecord, TaskRecord
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
+from dotflow.records.record import AttemptRecord, ErrorRecord, RunRecord, TaskRecord
 
 #: What a page or a terminal could take for something else than text.
 HOSTILE: Final = (

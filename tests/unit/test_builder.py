@@ -7,7 +7,6 @@ import pytest
 
 from dotflow import Context, Task, action
 from dotflow.core import callables
-from dotflow.core.builder import TaskBuilder
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import (
     InvalidArgument,
@@ -16,6 +15,7 @@ from dotflow.errors import (
     InvalidStep,
     UnknownParameter,
 )
+from dotflow.graph.builder import TaskBuilder
 from tests.names import plain
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from dotflow import Context, DotFlow, Task, action
 from dotflow.abc.storage import Storage
-from dotflow.engine.checkpoint import Checkpoints
 from dotflow.errors import (
     CheckpointMismatch,
     CheckpointUnreadable,
@@ -17,6 +16,7 @@ from dotflow.errors import (
     WorkflowBusy,
 )
 from dotflow.providers import StorageDefault
+from dotflow.resume.checkpoint import Checkpoints
 from tests.storages import StorageThree
 
 
@@ -331,7 +331,7 @@ class TestTwoRunsAtOnce:
 
     def test_a_run_that_has_ended_is_not_asked(self) -> None:
         """Nothing of it is left behind."""
-        from dotflow.engine.run_lock import RunLock
+        from dotflow.resume.run_lock import RunLock
 
         storage = StorageDefault()
         run = Checkpoints(storage, "ended", exclusive=True, report=[].append)

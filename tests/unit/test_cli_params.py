@@ -12,8 +12,8 @@ import pytest
 from dotflow.cli.error_lines import error_line
 from dotflow.cli.run.load import Loaded, RunRequest, build, load
 from dotflow.cli.run.params import convert, parse_params
-from dotflow.core.param_types import type_of_default
 from dotflow.errors import DotflowError, MissingParam, UnknownParam
+from dotflow.graph.param_types import type_of_default
 from dotflow.providers import LogDefault
 
 JOBS = """

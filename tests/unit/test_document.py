@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dotflow.core.record import AttemptRecord, ErrorRecord, OutputChunk, OutputKey, RunRecord
+from dotflow.records.record import AttemptRecord, ErrorRecord, OutputChunk, OutputKey, RunRecord
 from dotflow.report.document import MAX_ERRORS, MAX_TEXT, document, to_json, trace_url
 from dotflow.report.items import MAX_DETAILS
 from dotflow.report.output import output_objects, share_out

@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 import pytest
 
 from dotflow import action
-from dotflow.core.bytecode import form_of
-from dotflow.core.fingerprint import can_compare, fingerprint, renew
+from dotflow.code.bytecode import form_of
+from dotflow.code.fingerprint import can_compare, fingerprint, renew
 
 STEP = '''
 """A module."""
@@ -350,7 +350,7 @@ def test_all_processes_make_the_same_fingerprint(tmp_path: Path) -> None:
         import fp_late, fp_deep
         fp_deep.strip("a ")
     import fp_step
-    from dotflow.core.fingerprint import fingerprint
+    from dotflow.code.fingerprint import fingerprint
     if len(sys.argv) > 1:
         fp_step.fetch("a,b")
         fp_step.late("a")

@@ -6,9 +6,9 @@ import pytest
 
 from dotflow import Config, DotFlow, action
 from dotflow.core import hints
-from dotflow.core.builder import TaskBuilder
 from dotflow.core.hints import refuse_unknown
 from dotflow.errors import UnknownArgument
+from dotflow.graph.builder import TaskBuilder
 from dotflow.providers import SchedulerCron
 
 
@@ -192,7 +192,7 @@ def test_the_accepted_names_are_those_of_the_functions() -> None:
     import inspect
 
     from dotflow import config as config_module
-    from dotflow.core import builder as builder_module
+    from dotflow.graph import builder as builder_module
     from dotflow.workflow import START_ARGUMENTS
 
     def names(function: Any) -> list[str]:

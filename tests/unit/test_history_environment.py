@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dotflow.core.masks import NO_MASKS
-from dotflow.report.environment import commit_of, packages, read_environment
+from dotflow.records.environment import commit_of, packages, read_environment
 
 COMMIT = "d8b191ca1551caa92372fa6e86ed61822e702f28"
 

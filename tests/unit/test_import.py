@@ -135,9 +135,7 @@ def test_the_bare_import_loads_no_other_file_of_ours() -> None:
 
 def test_a_history_that_is_written_loads_nothing_to_read_it() -> None:
     """`dotflow start` writes one by default, and most runs are never read by their own process."""
-    program = (
-        "from dotflow.providers import HistorySQLite; HistorySQLite(); assert 'dotflow.core.record' not in sys.modules"
-    )
+    program = "from dotflow.providers import HistorySQLite as H;H(); assert 'dotflow.records.record' not in sys.modules"
 
     assert loaded_by(program).isdisjoint({*HEAVY, "random", "socket"})
 
@@ -198,7 +196,7 @@ def test_the_face_exports_the_promised_names_and_no_more() -> None:
 
 def test_the_plan_is_exported_but_not_with_the_star() -> None:
     """It is a Pydantic model, which the star would load."""
-    assert dotflow.WorkflowPlan.__module__ == "dotflow.core.workflow_plan"
+    assert dotflow.WorkflowPlan.__module__ == "dotflow.graph.workflow_plan"
     assert "WorkflowPlan" in dir(dotflow)
 
 

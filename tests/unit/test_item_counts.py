@@ -17,7 +17,7 @@ from dotflow.core.events import (
 )
 from dotflow.core.failure import Failure
 from dotflow.core.item_counts import ItemCounts, item_counts
-from dotflow.core.linked_task import Item
+from dotflow.graph.linked_task import Item
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 NO = Failure("ValueError", "no")

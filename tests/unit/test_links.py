@@ -6,9 +6,7 @@ from typing import Any
 import pytest
 
 from dotflow import DotFlow, action
-from dotflow.core.builder import TaskBuilder
 from dotflow.core.links import CONTEXT, PARAM, PARAMS, VALUE, Bind, Constant, Links
-from dotflow.core.params import check_declared
 from dotflow.errors import (
     AmbiguousTask,
     DefinitionError,
@@ -18,6 +16,8 @@ from dotflow.errors import (
     UnknownParameter,
     UnknownTask,
 )
+from dotflow.graph.builder import TaskBuilder
+from dotflow.graph.params import check_declared
 
 
 @action

@@ -17,8 +17,8 @@ from dotflow.core.events import (
     TaskSkipped,
 )
 from dotflow.core.failure import Failure
-from dotflow.core.linked_task import MapContext
 from dotflow.core.text import escape_controls
+from dotflow.graph.linked_task import MapContext
 from dotflow.providers.logs.formats import FIELDS, as_json, json_head, simple, simple_head
 
 from .test_item_counts import mapped

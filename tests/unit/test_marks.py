@@ -5,9 +5,9 @@ import socket
 
 import pytest
 
+from dotflow.capture.marks import BEGIN, END, NO_ATTEMPT, MarkedStream, mark
+from dotflow.capture.scribe_main import Recorder
 from dotflow.core.attempt_id import AttemptId
-from dotflow.processes.marks import BEGIN, END, NO_ATTEMPT, MarkedStream, mark
-from dotflow.processes.scribe_main import Recorder
 from tests.captured import RecordingHistory
 
 ATTEMPT = AttemptId("6f1c1c50-0d6b-4c3c-9a3a-2f1f4b1c2d3e", 3, 1, 411)

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from dotflow.core.record import RunRecord
 from dotflow.core.types.run_state import TypeRunState
+from dotflow.records.record import RunRecord
 from dotflow.report.next_steps import resume_command
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dotflow.core.record import OutputChunk
+from dotflow.records.record import OutputChunk
 from dotflow.report.document import document
 from dotflow.report.output import output_objects
 from dotflow.report.page import HEAD, SCRIPT, STYLE, TITLE, make_page, read_part, write_page

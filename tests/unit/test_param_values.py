@@ -15,8 +15,8 @@ import pytest
 
 from dotflow import DotFlow, Secret, action
 from dotflow.cli.run.load import RunRequest, build
-from dotflow.core.params import resolve
 from dotflow.errors import InvalidArgument
+from dotflow.graph.params import resolve
 from dotflow.providers import LogDefault
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from dotflow.core.params import check_declared, resolve
 from dotflow.engine.run_id import run_id_of
 from dotflow.errors import InvalidArgument, MissingParam, UnknownParam
+from dotflow.graph.params import check_declared, resolve
 
 
 class Region(enum.Enum):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dotflow import Context, Task, action
 from dotflow.core.types.execution import TypeExecution
-from dotflow.engine.plan import make_plan, note_on_groups
+from dotflow.graph.plan import make_plan, note_on_groups
 
 SEQUENTIAL, BACKGROUND, PARALLEL = TypeExecution.SEQUENTIAL, TypeExecution.BACKGROUND, TypeExecution.PARALLEL
 

@@ -32,10 +32,10 @@ from dotflow.core.events import (
 from dotflow.core.failure import Failure
 from dotflow.core.types.capture import TypeCapture
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine.checkpoint import Checkpoints
 from dotflow.engine.publisher import Publisher
 from dotflow.engine.reporter import reporter
 from dotflow.errors import HistoryError, StorageError
+from dotflow.resume.checkpoint import Checkpoints
 
 from .conftest import FakeTime
 from .test_item_counts import mapped

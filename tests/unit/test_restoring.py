@@ -7,7 +7,7 @@ import pytest
 from dotflow import Context, action
 from dotflow.core.context import Inputs
 from dotflow.core.task import Task
-from dotflow.engine.restoring import INCOMPARABLE, NO_INITIAL, digest_of, restore
+from dotflow.resume.restoring import INCOMPARABLE, NO_INITIAL, digest_of, restore
 
 
 @action

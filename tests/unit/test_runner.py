@@ -16,12 +16,12 @@ from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned
 from dotflow.core.types.execution import TypeExecution
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine.checkpoint import Checkpoints
-from dotflow.engine.plan import make_plan
 from dotflow.engine.publisher import Publisher
 from dotflow.engine.runner import CANCELLED, Runner
 from dotflow.errors import LeaseLost
+from dotflow.graph.plan import make_plan
 from dotflow.providers import StorageDefault
+from dotflow.resume.checkpoint import Checkpoints
 
 from .conftest import FakeTime
 

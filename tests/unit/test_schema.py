@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from dotflow import Context, DotFlow, Task, action
 from dotflow.core.events import AttemptFailed, AttemptStarted, TaskCompleted, TaskFailed
 from dotflow.core.failure import Failure
-from dotflow.core.schema import WorkflowResult, WorkflowSchema, jsonable
 from dotflow.core.types.status import TypeStatus
+from dotflow.graph.schema import WorkflowResult, WorkflowSchema, jsonable
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 

@@ -11,12 +11,12 @@ import cloudpickle  # type: ignore[import-untyped]
 import pytest
 
 from dotflow import Config, Context, DotFlow, Secret, action
+from dotflow.code.fingerprint import fingerprint
 from dotflow.core.call import Call
 from dotflow.core.failure import Failure
-from dotflow.core.fingerprint import fingerprint
 from dotflow.core.masks import Masks
-from dotflow.core.run_secrets import RunSecrets, SecretSource, find_secrets
 from dotflow.errors import InvalidArgument, InvalidProvider, SecretMissing, UnknownParameter
+from dotflow.graph.run_secrets import RunSecrets, SecretSource, find_secrets
 from dotflow.worker.attempt import attempt
 from dotflow.worker.loops import Loops
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from dotflow import action
-from dotflow.core.builder import TaskBuilder
 from dotflow.core.steps import as_actions, as_callback, resolve
 from dotflow.errors import InvalidCallback, InvalidPath, InvalidStep, UnknownParameter
+from dotflow.graph.builder import TaskBuilder
 from tests.names import plain
 
 GOOD = """

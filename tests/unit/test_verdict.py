@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 
 from dotflow import Context, action
-from dotflow.core.builder import TaskBuilder
 from dotflow.core.events import MapEnded, MapOpened, TaskCompleted, TaskFailed, TaskSkipped
 from dotflow.core.failure import Failure
-from dotflow.core.linked_task import Item, LinkedTask
-from dotflow.core.params import check_declared
 from dotflow.core.task import Task
-from dotflow.engine.maps import map_context
-from dotflow.engine.verdict import Skip, decide
+from dotflow.graph.builder import TaskBuilder
+from dotflow.graph.linked_task import Item, LinkedTask
+from dotflow.graph.maps import map_context
+from dotflow.graph.params import check_declared
+from dotflow.graph.verdict import Skip, decide
 
 NOW = Context().time
 

@@ -6,7 +6,7 @@ import pytest
 
 from dotflow import WorkflowPlan
 from dotflow.core.types.decision import TypeDecision
-from dotflow.core.workflow_plan import PlannedTask
+from dotflow.graph.workflow_plan import PlannedTask
 
 
 def planned(task_id: int, name: str, decision: str, reason: str = "", **items: Any) -> PlannedTask:

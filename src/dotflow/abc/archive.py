@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # a run only writes, and does not need them
     import os
     from pathlib import Path
 
-    from dotflow.core.record import OutputChunk, OutputKey, RunRecord, RunSummary, ValueRecord
+    from dotflow.records.record import OutputChunk, OutputKey, RunRecord, RunSummary, ValueRecord
 
 #: A moment, or an age: a timedelta, seconds, or a text such as "2d".
 Since = datetime | timedelta | float | str

@@ -3,9 +3,14 @@
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable
+from typing import Final
 
 from dotflow.core.context import Context
 from dotflow.core.task import Task
+from dotflow.errors import StorageError, ValueNotStorable
+
+#: The errors of a value that could not be saved.
+NOT_SAVED: Final = (StorageError, ValueNotStorable)
 
 
 class Storage(ABC):

@@ -7,26 +7,27 @@ from typing import TYPE_CHECKING, Any, Final
 from dotflow.abc.storage import Storage, key_of
 from dotflow.core.context import Context
 from dotflow.core.events import NOT_NEEDED, TaskSkipped
-from dotflow.core.linked_task import LinkedTask
 from dotflow.core.links import TRUE, Condition, Links
 from dotflow.core.masks import NO_MASKS, Masks
-from dotflow.core.params import Params
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.decision import TypeDecision
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine.cache import Cache, is_cached
-from dotflow.engine.cached_values import CachedValues, Prospect
-from dotflow.engine.changed_code import ChangedCode
-from dotflow.engine.earlier_runs import EarlierRuns, usable
-from dotflow.engine.maps import lists_of, make_items
-from dotflow.engine.options import RunOptions, rerun_ids
-from dotflow.engine.plan import Plan
-from dotflow.engine.restoring import TAKES, Restoration
-from dotflow.engine.verdict import MAX_SHOWN, Skip, decide, unmet_need
+from dotflow.engine.options import RunOptions
+from dotflow.graph.linked_task import LinkedTask
+from dotflow.graph.maps import lists_of, make_items
+from dotflow.graph.names import rerun_ids
+from dotflow.graph.params import Params
+from dotflow.graph.plan import Plan
+from dotflow.graph.verdict import MAX_SHOWN, Skip, decide, unmet_need
+from dotflow.resume.cache import Cache, is_cached
+from dotflow.resume.cached_values import CachedValues, Prospect
+from dotflow.resume.changed_code import ChangedCode
+from dotflow.resume.earlier_runs import EarlierRuns, usable
+from dotflow.resume.restoring import TAKES, Restoration
 
 if TYPE_CHECKING:
-    from dotflow.core.workflow_plan import PlannedTask, WorkflowPlan
+    from dotflow.graph.workflow_plan import PlannedTask, WorkflowPlan
 
 COMPLETED, NOT_STARTED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.NOT_STARTED, TypeStatus.SKIPPED
 RUN, RESTORE, SKIP, OPEN = TypeDecision.RUN, TypeDecision.RESTORE, TypeDecision.SKIP, TypeDecision.OPEN
@@ -203,7 +204,7 @@ def plan_run(
         CheckpointUnreadable: A checkpoint can't be read.
         StorageError: The storage can't be used.
     """
-    from dotflow.core.workflow_plan import WorkflowPlan  # here, since it loads Pydantic
+    from dotflow.graph.workflow_plan import WorkflowPlan  # here, since it loads Pydantic
 
     again = rerun_ids(options.rerun, tasks, masks)
     earlier = EarlierRuns(
@@ -233,7 +234,7 @@ def _no_report(*line: object) -> None:
 
 
 def _planned(task: Task, tasks: Sequence[Task], plan: Plan, prospect: Prospect) -> "PlannedTask":
-    from dotflow.core.workflow_plan import PlannedTask
+    from dotflow.graph.workflow_plan import PlannedTask
 
     return PlannedTask(
         task_id=task.task_id,

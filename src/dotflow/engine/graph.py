@@ -9,18 +9,18 @@ from dotflow import clock
 from dotflow.core.context import Context
 from dotflow.core.events import NOT_NEEDED, TaskFailed, TaskRestored, TaskSkipped
 from dotflow.core.failure import Failure
-from dotflow.core.linked_task import LinkedTask
-from dotflow.core.params import Params
-from dotflow.core.run_secrets import NO_RUN_SECRETS, RunSecrets
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine.cache import Cache, is_cached
-from dotflow.engine.checkpoint import Checkpoints
 from dotflow.engine.lifecycle import Fallback, TaskFlow, new, task_flow
 from dotflow.engine.open_maps import Loop, OpenMaps
-from dotflow.engine.plan import Plan
 from dotflow.engine.ready import Ready
-from dotflow.engine.verdict import Arguments, Skip, arguments, decide, unmet_need
+from dotflow.graph.linked_task import LinkedTask
+from dotflow.graph.params import Params
+from dotflow.graph.plan import Plan
+from dotflow.graph.run_secrets import NO_RUN_SECRETS, RunSecrets
+from dotflow.graph.verdict import Arguments, Skip, arguments, decide, unmet_need
+from dotflow.resume.cache import Cache, is_cached
+from dotflow.resume.checkpoint import Checkpoints
 
 
 class Graph:

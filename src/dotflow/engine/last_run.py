@@ -12,9 +12,9 @@ from dotflow.errors import HistoryError, NotRun
 
 if TYPE_CHECKING:
     from dotflow.abc.archive import Since
-    from dotflow.core.builder import TaskBuilder
-    from dotflow.core.record import RunSummary
-    from dotflow.core.schema import WorkflowResult
+    from dotflow.graph.builder import TaskBuilder
+    from dotflow.graph.schema import WorkflowResult
+    from dotflow.records.record import RunSummary
 
 
 class LastRun(ABC):
@@ -49,7 +49,7 @@ class LastRun(ABC):
 
     def result(self) -> "WorkflowResult":
         """Returns the last run as a Pydantic model, whose JSON never fails. Before the first run, `run_id` is None."""
-        from dotflow.core.schema import WorkflowResult
+        from dotflow.graph.schema import WorkflowResult
 
         run = self._last
         if run is None:

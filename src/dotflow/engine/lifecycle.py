@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from dotflow import clock
+from dotflow.abc.storage import NOT_SAVED
 from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.context import NOTHING, Context
@@ -11,11 +12,7 @@ from dotflow.core.events import AttemptFailed, AttemptRepeated, AttemptStarted, 
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome, Returned, Usage
 from dotflow.core.task import Task
-from dotflow.engine.verdict import Arguments
-from dotflow.errors import StorageError, ValueNotStorable
-
-#: The errors of a value that could not be saved.
-NOT_SAVED: Final = (StorageError, ValueNotStorable)
+from dotflow.graph.verdict import Arguments
 
 new: Final = tuple.__new__  # makes a named tuple in half the time: there are three for every task
 

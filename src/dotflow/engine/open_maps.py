@@ -10,16 +10,16 @@ from dotflow.abc.executor import ExecutorSession
 from dotflow.core.context import Context
 from dotflow.core.events import MapEnded, MapOpened, TaskFailed, TaskRestored, TaskSkipped
 from dotflow.core.failure import Failure
-from dotflow.core.linked_task import Item, LinkedTask
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
-from dotflow.core.wiring import PREVIOUS
 from dotflow.engine.lifecycle import Fallback, TaskFlow, new
-from dotflow.engine.maps import ItemMap, lists_of, make_items, map_context, map_failure
-from dotflow.engine.plan import Plan
 from dotflow.engine.ready import Ready
-from dotflow.engine.verdict import UNFINISHED, Arguments, Skip
 from dotflow.errors import LeaseLost, RunStopped
+from dotflow.graph.linked_task import Item, LinkedTask
+from dotflow.graph.maps import ItemMap, lists_of, make_items, map_context, map_failure
+from dotflow.graph.plan import Plan
+from dotflow.graph.verdict import UNFINISHED, Arguments, Skip
+from dotflow.graph.wiring import PREVIOUS
 
 NOT_ENDED: Final = (TypeStatus.NOT_STARTED, *UNFINISHED)
 

@@ -6,12 +6,11 @@ from typing import Any, Final
 
 from dotflow.abc.storage import Storage
 from dotflow.core.callback import WorkflowCallback
-from dotflow.core.masks import Masks
-from dotflow.core.names import TaskRef, group_of
 from dotflow.core.steps import as_callback
 from dotflow.core.task import Task
-from dotflow.engine.earlier_runs import Resume, usable
 from dotflow.errors import InvalidArgument
+from dotflow.graph.names import TaskRef
+from dotflow.resume.earlier_runs import Resume, usable
 
 Callback = WorkflowCallback | str | None
 Rerun = TaskRef | Sequence[TaskRef] | None
@@ -109,11 +108,6 @@ def note_on_resume(storage: Storage, tasks: Sequence[Task], *, is_named: bool) -
     if not is_named:
         missing.append("an id that is the same in each process, such as DotFlow(workflow_id='nightly')")
     return f"{RESUME_NEEDS} {' and '.join(missing)}." if missing else ""
-
-
-def rerun_ids(refs: Sequence[TaskRef], tasks: Sequence[Task], masks: Masks) -> frozenset[int]:
-    """Returns the ids of the tasks that run again in any case. Raises UnknownTask or AmbiguousTask."""
-    return frozenset(task_id for ref in refs for task_id in group_of(masks.mask_ref(ref), tasks))
 
 
 def scheduled_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,11 +33,11 @@ from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.core.task import Task
 from dotflow.core.types.capture import TypeCapture
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine.checkpoint import Checkpoints
 from dotflow.engine.listeners import Listener, as_listener, carrier_of, trace_of
 from dotflow.engine.map_reports import MapReports
 from dotflow.engine.notifier import Notifier
 from dotflow.errors import HistoryError
+from dotflow.resume.checkpoint import Checkpoints
 from dotflow.worker.deadline import DeadlinePassed
 from dotflow.worker.deadline_thread import Stopped
 

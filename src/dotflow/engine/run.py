@@ -17,18 +17,13 @@ from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.events import RunEnded, RunStarted
 from dotflow.core.failure import Failure
 from dotflow.core.hints import READ_RUN, no_attribute
-from dotflow.core.names import TaskRef, find_task
-from dotflow.core.params import NO_PARAMS, Params
 from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine.cache import cache_of
-from dotflow.engine.checkpoint import Checkpoints
 from dotflow.engine.graph import Graph
 from dotflow.engine.notifier import Notifier
-from dotflow.engine.options import RunOptions, rerun_ids
-from dotflow.engine.plan import Plan
+from dotflow.engine.options import RunOptions
 from dotflow.engine.publisher import Publisher
 from dotflow.engine.reporter import reporter
 from dotflow.engine.run_end import RunEnd
@@ -38,6 +33,11 @@ from dotflow.engine.runner import Runner
 from dotflow.engine.shown_run import ShownRun
 from dotflow.engine.stop import CANCELLED, INTERRUPTED, Stop, stop_for
 from dotflow.errors import RunFailed
+from dotflow.graph.names import TaskRef, find_task, rerun_ids
+from dotflow.graph.params import NO_PARAMS, Params
+from dotflow.graph.plan import Plan
+from dotflow.resume.cache import Cache, Save, is_cached
+from dotflow.resume.checkpoint import Checkpoints
 from dotflow.worker.deadline_thread import waking
 
 COMPLETED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.SKIPPED
@@ -364,3 +364,19 @@ class Run(ShownRun):
 
     def __repr__(self) -> str:
         return f"<run {self.run_id} of {self.workflow_id}: {self.status}>"
+
+
+def cache_of(
+    providers: RunProviders, options: RunOptions, tasks: Sequence[Task], save: Save, report: Callable[..., None]
+) -> Cache | None:
+    """Returns the cached values of a run with these providers and options; None if none of its steps has any."""
+    if not any(map(is_cached, tasks)):
+        return None
+    return Cache(
+        providers.cache,
+        save,
+        report,
+        reads=options.cache,
+        rerun=rerun_ids(options.rerun, tasks, providers.secrets.masks),
+        shares_memory=providers.executor.shares_memory,
+    )

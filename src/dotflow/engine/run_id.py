@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dotflow.core.masks import NO_MASKS, Masks, digest_of_secret
-from dotflow.core.params import NO_PARAMS, Params
 from dotflow.core.secret import NO_SECRETS, SecretRef
 from dotflow.errors import InvalidArgument, ValueNotStorable
+from dotflow.graph.params import NO_PARAMS, Params
 
 if TYPE_CHECKING:
-    from dotflow.core.builder import TaskBuilder
+    from dotflow.graph.builder import TaskBuilder
 
 MAX_LENGTH: Final = 80  # characters of the parameters in an id; a digest replaces longer ones
 #: Characters of a text that is written as JSON.

@@ -8,7 +8,7 @@ from dotflow.abc.log import Log
 from dotflow.abc.notify import Notify
 from dotflow.abc.storage import Storage
 from dotflow.abc.tracer import Tracer
-from dotflow.core.run_secrets import NO_RUN_SECRETS, RunSecrets
+from dotflow.graph.run_secrets import NO_RUN_SECRETS, RunSecrets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,15 +7,15 @@ from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.storage import Storage
+from dotflow.code.fingerprint import fingerprint
 from dotflow.core.attempt_id import current_attempt, trigger
 from dotflow.core.context import Context
 from dotflow.core.events import Planned, RunStarted
-from dotflow.core.fingerprint import fingerprint
 from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution
 from dotflow.engine.options import RunOptions
-from dotflow.engine.plan import Plan
 from dotflow.engine.run_providers import RunProviders
+from dotflow.graph.plan import Plan
 
 #: The contexts; the actions of a class step may take both.
 CONTEXTS: Final = ("initial_context", "previous_context")

@@ -8,6 +8,7 @@ from typing import Any
 
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, ExecutorSession
+from dotflow.abc.storage import NOT_SAVED
 from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.context import NOTHING, Context
@@ -16,13 +17,13 @@ from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome
 from dotflow.core.task import Task
 from dotflow.engine.graph import Graph
-from dotflow.engine.lifecycle import NOT_SAVED, TaskFlow, Wait, new, task_flow
-from dotflow.engine.plan import Plan
+from dotflow.engine.lifecycle import TaskFlow, Wait, new, task_flow
 from dotflow.engine.publisher import Publisher
 from dotflow.engine.ready import Ready, ReadyTasks
 from dotflow.engine.stop import CANCELLED, INTERRUPTED, Stop, stop_for
-from dotflow.engine.verdict import UNFINISHED
 from dotflow.errors import LeaseLost, RunStopped
+from dotflow.graph.plan import Plan
+from dotflow.graph.verdict import UNFINISHED
 from dotflow.worker.deadline_thread import waking
 
 

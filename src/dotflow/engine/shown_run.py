@@ -10,12 +10,12 @@ from dotflow.abc.history import ForwardingHistory
 from dotflow.core.events import RunEnded, RunStarted
 from dotflow.core.task import Task
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.engine.plan import Plan
 from dotflow.engine.run_providers import RunProviders
 from dotflow.errors import HistoryError
+from dotflow.graph.plan import Plan
 
 if TYPE_CHECKING:
-    from dotflow.core.record import RunRecord
+    from dotflow.records.record import RunRecord
 
 
 class ShownRun(ABC):
@@ -40,7 +40,7 @@ class ShownRun(ABC):
             OSError: The file can't be written.
         """
         from dotflow.abc.archive import Archive  # here: a run does not need them
-        from dotflow.engine.run_record import NO_ARCHIVE, NO_HISTORY
+        from dotflow.records.run_record import NO_ARCHIVE, NO_HISTORY
         from dotflow.report.document import document
         from dotflow.report.page import write_page
 
@@ -62,7 +62,7 @@ class ShownRun(ABC):
         return notebook_html(self._record(""))
 
     def _record(self, note: str) -> "RunRecord":
-        from dotflow.engine.run_record import run_record
+        from dotflow.records.run_record import run_record
 
         started = self._started or RunStarted(self.workflow_id, self.run_id, len(self.tasks), clock.now())
         return run_record(started, self._ended, self.state, self.tasks, self._plan, note)

@@ -17,9 +17,9 @@ from typing import Any, Final, NamedTuple
 
 import cloudpickle  # type: ignore[import-untyped]
 
+from dotflow.capture.streams import name_of
 from dotflow.core.action import Action
 from dotflow.processes.fresh_locks import REDUCERS, FreshLock, Reduced
-from dotflow.worker.streams import name_of
 
 HEADER: Final = struct.Struct("!BQI")  # kind, number, count of parts
 SIZE: Final = struct.Struct("!Q")

@@ -1,14 +1,11 @@
-"""Outcomes that the parent makes: of workers that died, were killed or sent what can't be loaded. And worker output."""
+"""Outcomes that the parent makes: of workers that died, were killed or sent what can't be loaded."""
 
-import contextlib
-import sys
 from typing import Final
 
 from dotflow.core.call import Call
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Outcome, Raised, TimedOut, Usage
 from dotflow.errors import ModuleNotOnWorker, NotPicklable, StepTimeout, WorkerDied, WorkerNotStarted
-from dotflow.processes.channel import STDOUT
 from dotflow.worker.deadline import GRACE
 
 KILLED: Final = f"It did not stop by itself within {GRACE:g} s, so its worker process was killed."
@@ -62,14 +59,3 @@ def _parts_of(call: Call, error: Exception, name: str) -> tuple[Failure, tuple[F
     """Returns an outcome's fields. The step's retry_on is called here, since no worker could."""
     retry, note = call.step.policy.should_retry(error)
     return Failure(name, f"{error} {note}".rstrip()), (), retry
-
-
-def write_out(number: int, data: bytes) -> None:
-    """Writes a worker's output to the caller's stdout or stderr."""
-    stream = sys.stdout if number == STDOUT else sys.stderr
-    with contextlib.suppress(OSError, ValueError):  # the caller has closed it
-        try:
-            text = data.decode("utf-8", "surrogatepass")
-        except UnicodeDecodeError:  # not from Python's print
-            text = data.decode("utf-8", "backslashreplace")
-        stream.write(text)

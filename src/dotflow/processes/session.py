@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, ExecutorSession
+from dotflow.capture.pipes import write_out
 from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.capture import Capture
@@ -26,7 +27,7 @@ from dotflow.worker.interrupts import interrupts_held, interrupts_let_through
 from dotflow.worker.waiting import longest_sleep
 
 if TYPE_CHECKING:
-    from dotflow.processes.worker_output import OutputPipe, WorkerOutputs
+    from dotflow.capture.worker_output import OutputPipe, WorkerOutputs
 
 
 class ProcessSession(ExecutorSession):
@@ -54,7 +55,7 @@ class ProcessSession(ExecutorSession):
 
     def capture_output(self, capture: Capture) -> None:
         if capture.mode in (TypeCapture.AUTO, TypeCapture.FD):
-            from dotflow.processes.worker_output import WorkerOutputs  # slow to import, and only for a history
+            from dotflow.capture.worker_output import WorkerOutputs  # slow to import, and only for a history
 
             self._factory.captured = True
             self._outputs = WorkerOutputs(capture, self._selector)
@@ -248,7 +249,7 @@ class ProcessSession(ExecutorSession):
         elif message.kind == STARTED and worker.call is not None:
             worker.kill_at = clock.ticks() + worker.call.step.policy.timeout + GRACE
         elif message.kind in (STDOUT, STDERR):
-            failures.write_out(message.kind, bytes(message.parts[0]))
+            write_out(message.kind, bytes(message.parts[0]))
 
     def _complete(self, worker: Worker, outcome: Outcome) -> None:
         call, worker.call = worker.call, None

@@ -15,21 +15,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from dotflow.capture.pipes import close_own_end, open_pipe, own_ends, redirected_streams
 from dotflow.core.masks import hidden
 from dotflow.core.outcome import Usage
 from dotflow.core.task import Task
 from dotflow.cpython import forget_exit_handlers, forget_running_loop, interpreter_flags
 from dotflow.processes.channel import Channel, Dump, dump_by_value
-from dotflow.processes.pipes import open_pipe
 from dotflow.processes.plain_pickles import dump_by_reference
 from dotflow.processes.worker_main import run_worker
 from dotflow.worker.programs import own_processes
 from dotflow.worker.usage import peak_memory, wait_for
 
 START_METHODS: Final = ("fork", "forkserver")
-
-#: Descriptors of this process: its ends of the workers' lifelines and outputs. A forked worker closes them.
-_own_ends: Final[set[int]] = set()
 
 
 def default_start_method() -> str:
@@ -95,12 +92,6 @@ class WorkerProcess:
         own_processes.discard(self.pid)
 
 
-def close_own_end(descriptor: int) -> None:
-    """Closes the coordinator's end of a lifeline or an output."""
-    os.close(descriptor)
-    _own_ends.discard(descriptor)
-
-
 def _pidfd(pid: int) -> int | None:
     try:
         return os.pidfd_open(pid)
@@ -140,7 +131,7 @@ class StartMethod:
             undo.callback(ours.close)
             reading, writing = os.pipe()
             undo.callback(close_own_end, writing)
-            _own_ends.add(writing)
+            own_ends.add(writing)
             with contextlib.ExitStack() as started:
                 started.callback(os.close, reading)
                 pipes = [] if self.relayed is not None else [self._open_output(undo, started) for _ in "12"]
@@ -152,7 +143,7 @@ class StartMethod:
     def _open_output(self, undo: contextlib.ExitStack, started: contextlib.ExitStack) -> tuple[int, int]:
         reading, writing = open_pipe()
         undo.callback(close_own_end, reading)
-        _own_ends.add(reading)
+        own_ends.add(reading)
         started.callback(os.close, writing)
         return reading, writing
 
@@ -193,9 +184,9 @@ class Fork(StartMethod):
             forget_exit_handlers()
             signal.set_wakeup_fd(-1)
             os.close(ours)
-            for descriptor in tuple(_own_ends):
+            for descriptor in tuple(own_ends):
                 os.close(descriptor)
-            _own_ends.clear()
+            own_ends.clear()
             for descriptor, output in enumerate(outputs, 1):
                 os.dup2(output, descriptor)
                 os.close(output)
@@ -263,16 +254,3 @@ def start_interpreter(
     with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # its end is noticed elsewhere
         pipe.write(settings.encode())
     return process
-
-
-def redirected_streams() -> tuple[bool, bool]:
-    """Returns whether sys.stdout and sys.stderr write elsewhere than to the descriptors that a child inherits."""
-    return _is_redirected(sys.stdout, 1), _is_redirected(sys.stderr, 2)
-
-
-def _is_redirected(stream: Any, descriptor: int) -> bool:
-    """Returns whether a stream writes elsewhere than to the descriptor that a child inherits."""
-    try:
-        return bool(stream.fileno() != descriptor)
-    except (AttributeError, OSError, ValueError):
-        return stream is not None

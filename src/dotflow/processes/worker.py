@@ -11,7 +11,7 @@ from dotflow.processes.encoding import CallEncoder, WorkerCache
 from dotflow.processes.start import WorkerProcess
 
 if TYPE_CHECKING:
-    from dotflow.processes.worker_output import WorkerOutput
+    from dotflow.capture.worker_output import WorkerOutput
 
 
 class Worker:

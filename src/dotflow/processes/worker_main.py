@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, NoReturn
 
+from dotflow.capture.output import Relay, flush_all, flush_streams, print_to_descriptors
 from dotflow.core.action import Action
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.call import Call, Carrier, Watch
@@ -31,7 +32,6 @@ from dotflow.processes.channel import (
     Dump,
     Message,
 )
-from dotflow.processes.output import Relay, flush_all, flush_streams, print_to_descriptors
 from dotflow.processes.plain_pickles import SCALARS, dump_plain
 from dotflow.processes.shared import keep_shared
 from dotflow.worker import deadline_signal

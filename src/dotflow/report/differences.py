@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from dotflow.abc.archive import Archive
-from dotflow.core.record import RunRecord, TaskRecord
+from dotflow.records.record import RunRecord, TaskRecord
 
 #: Kinds of differences that say nothing of the result.
 MEASURES: Final = ("duration", "cpu", "memory")

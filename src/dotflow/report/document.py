@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.archive import Archive
-from dotflow.core.record import AttemptRecord, ErrorRecord, RunRecord, RunSummary, TaskRecord
+from dotflow.records.record import AttemptRecord, ErrorRecord, RunRecord, RunSummary, TaskRecord
 from dotflow.report.items import items_object, listed_items
 from dotflow.report.next_steps import command_objects
 from dotflow.report.output import output_members

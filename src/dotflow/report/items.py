@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Final
 
-from dotflow.core.record import BAD, AttemptRecord, RunRecord, TaskRecord, duration_of
+from dotflow.records.record import BAD, AttemptRecord, RunRecord, TaskRecord, duration_of
 
 MAX_DETAILS: Final = 500  # items of a run with their attempts
 MB: Final = 1e6

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from dotflow.abc.archive import Archive
-from dotflow.core.record import BAD, OutputChunk, OutputKey, RunRecord, RunSummary
+from dotflow.records.record import BAD, OutputChunk, OutputKey, RunRecord, RunSummary
 
 MAX_OUTPUT: Final = 20_000_000  # bytes in one document
 MAX_ATTEMPTS: Final = 10_000  # with output in a document that can't have all of it

@@ -8,8 +8,8 @@ from typing import Any, Final
 from dotflow import clock
 from dotflow.abc.archive import Archive, Since, TaskState
 from dotflow.core.durations import to_seconds
-from dotflow.core.record import OutputKey, RunRecord
 from dotflow.errors import InvalidArgument
+from dotflow.records.record import OutputKey, RunRecord
 from dotflow.report.differences import differences
 from dotflow.report.document import document, moment, run_object
 from dotflow.report.next_steps import command_objects

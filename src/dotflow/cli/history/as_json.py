@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dotflow.core.record import AttemptRecord, OutputChunk, RunSummary, TaskRecord, ValueRecord
+from dotflow.records.record import AttemptRecord, OutputChunk, RunSummary, TaskRecord, ValueRecord
 from dotflow.report.document import attempt_object, error_object, moment
 
 

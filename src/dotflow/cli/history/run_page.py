@@ -9,9 +9,9 @@ from dotflow.abc.archive import Archive
 from dotflow.cli.formatting import pluralize, raised_at
 from dotflow.cli.history.text import Column, Screen, local, safe, size, span
 from dotflow.core.durations import format_duration
-from dotflow.core.record import BAD, ID_LENGTH, AttemptRecord, RunRecord, TaskRecord
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
+from dotflow.records.record import BAD, ID_LENGTH, AttemptRecord, RunRecord, TaskRecord
 from dotflow.report.document import trace_url
 from dotflow.report.next_steps import next_steps
 

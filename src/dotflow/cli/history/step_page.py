@@ -9,7 +9,7 @@ from dotflow.abc.archive import Archive
 from dotflow.cli.formatting import pluralize
 from dotflow.cli.history.run_page import counts_text, last_lines, print_next
 from dotflow.cli.history.text import Column, Screen, local, safe, size, span
-from dotflow.core.record import BAD, AttemptRecord, RunRecord, TaskRecord
+from dotflow.records.record import BAD, AttemptRecord, RunRecord, TaskRecord
 from dotflow.report.next_steps import step_commands
 
 MAX_ITEMS: Final = 20  # items or attempts with a line each

@@ -21,8 +21,8 @@ from dotflow.cli.live.terminal_writer import TerminalWriter
 from dotflow.own_descriptor import OwnDescriptor
 
 if TYPE_CHECKING:
-    from dotflow.processes.scribe import Scribe
-    from dotflow.processes.scribe_main import Recorder
+    from dotflow.capture.scribe import Scribe
+    from dotflow.capture.scribe_main import Recorder
 
 WRITER_SCRIPT: Final = Path(__file__).with_name("terminal_writer.py")
 REFRESH_INTERVAL: Final = 0.1  # seconds

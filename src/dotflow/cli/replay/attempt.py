@@ -12,16 +12,16 @@ import click
 
 from dotflow.cli.history.text import safe
 from dotflow.cli.replay.find_step import StepFinder
+from dotflow.code.own_code import INSTALLED, STDLIB
 from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.failure import CALLERS, Failure
-from dotflow.core.linked_task import LinkedTask
 from dotflow.core.links import Links
 from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned
-from dotflow.core.own_code import INSTALLED, STDLIB
-from dotflow.core.run_secrets import RunSecrets, SecretSource, find_secrets
-from dotflow.core.wiring import secrets_of
-from dotflow.engine.stored_inputs import TaskInputs
+from dotflow.graph.linked_task import LinkedTask
+from dotflow.graph.run_secrets import RunSecrets, SecretSource, find_secrets
+from dotflow.graph.wiring import secrets_of
+from dotflow.resume.stored_inputs import TaskInputs
 from dotflow.worker.attempt import attempt, perform
 from dotflow.worker.loops import Loops
 

@@ -6,11 +6,11 @@ from importlib import metadata
 from typing import Any, Final
 
 from dotflow.cli.replay.target import Target
+from dotflow.code.fingerprint import can_compare, fingerprint
 from dotflow.core.action import Action
-from dotflow.core.fingerprint import can_compare, fingerprint
-from dotflow.core.record import RunRecord
-from dotflow.engine.restoring import is_same_step
-from dotflow.report.environment import describe_environment
+from dotflow.records.environment import describe_environment
+from dotflow.records.record import RunRecord
+from dotflow.resume.restoring import is_same_step
 
 COMMIT: Final = 10  # characters of a commit
 MAX_PACKAGES: Final = 8

@@ -13,14 +13,14 @@ from dotflow.cli.replay.consent import HOW, Consent, is_own_module, is_own_objec
 from dotflow.cli.replay.handover import Program, handover
 from dotflow.cli.replay.target import Target
 from dotflow.cli.run.load import Loaded, RunRequest, load, make_folder_importable
+from dotflow.code.own_code import INSTALLED, file_of
 from dotflow.core.action import Action, action_of
 from dotflow.core.masks import MASK
-from dotflow.core.own_code import INSTALLED, file_of
 from dotflow.core.secret import SecretUse
 from dotflow.core.steps import as_actions, resolve
 from dotflow.core.task import Task
-from dotflow.engine.restoring import is_same_step
 from dotflow.errors import DotflowError, InvalidPath
+from dotflow.resume.restoring import is_same_step
 from dotflow.workflow import DotFlow
 
 #: The commands that run a workflow, by the word in the command line.

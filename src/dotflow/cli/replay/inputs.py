@@ -15,14 +15,14 @@ from dotflow.codec.json import decode
 from dotflow.core.action import Action
 from dotflow.core.context import Context
 from dotflow.core.links import PARAM, PARAMS
-from dotflow.core.params import resolve
-from dotflow.core.record import ValueRecord
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.execution import mode_of
-from dotflow.engine.plan import make_plan
-from dotflow.engine.stored_inputs import StoredInputs, TaskInputs
 from dotflow.errors import CheckpointUnreadable, DotflowError
+from dotflow.graph.params import resolve
+from dotflow.graph.plan import make_plan
 from dotflow.providers.histories.sqlite.tables import ARGUMENT, INITIAL, PREVIOUS
+from dotflow.records.record import ValueRecord
+from dotflow.resume.stored_inputs import StoredInputs, TaskInputs
 
 #: Roles -> the parameters that they fill.
 CONTEXTS: Final = {PREVIOUS: "previous_context", INITIAL: "initial_context"}

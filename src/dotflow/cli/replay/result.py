@@ -9,11 +9,11 @@ from dotflow.cli.history.text import safe
 from dotflow.codec.canonical import digest
 from dotflow.core.durations import format_duration
 from dotflow.core.failure import Failure
-from dotflow.core.glimpse import glimpse
 from dotflow.core.masks import Masks
 from dotflow.core.outcome import Outcome, Raised, Returned, TimedOut
-from dotflow.core.record import AttemptRecord, ErrorRecord, ValueRecord
 from dotflow.core.types.attempt_state import TypeAttemptState
+from dotflow.records.glimpse import glimpse
+from dotflow.records.record import AttemptRecord, ErrorRecord, ValueRecord
 
 WIDTH: Final = 80  # columns
 MAX_ERROR: Final = 73  # characters of an error, after `then: `

@@ -22,11 +22,11 @@ from dotflow.cli.replay.result import ending_of, result_lines
 from dotflow.cli.replay.target import Target
 from dotflow.core.action import Action
 from dotflow.core.outcome import Returned
-from dotflow.core.record import ID_LENGTH
-from dotflow.core.run_secrets import RunSecrets
-from dotflow.engine.stored_inputs import TaskInputs
 from dotflow.errors import DotflowError, HistoryError, SecretMissing
+from dotflow.graph.run_secrets import RunSecrets
 from dotflow.providers.histories.sqlite.tables import RETURNED
+from dotflow.records.record import ID_LENGTH
+from dotflow.resume.stored_inputs import TaskInputs
 
 WIDTH: Final = 8  # of the names of what differs
 

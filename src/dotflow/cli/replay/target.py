@@ -5,8 +5,8 @@ from typing import NamedTuple
 import click
 
 from dotflow.abc.archive import Archive
-from dotflow.core.record import AttemptRecord, RunRecord, TaskRecord
 from dotflow.core.types.attempt_state import TypeAttemptState
+from dotflow.records.record import AttemptRecord, RunRecord, TaskRecord
 
 MAX_LISTED = 3  # items in an error
 

@@ -11,8 +11,8 @@ from dotflow import clock
 from dotflow.abc.storage import Storage
 from dotflow.cli.storages import STORAGE_OPTIONS, make_storage
 from dotflow.core.durations import to_seconds
-from dotflow.engine.cache import PREFIX, prefix_of
 from dotflow.errors import CheckpointUnreadable
+from dotflow.resume.cache import PREFIX, prefix_of
 
 NO_VALUES = "The cache is empty. Use the --storage, with its options, that the workflow or its Config(cache=...) has."
 

@@ -22,11 +22,11 @@ from dotflow.cli.storages import STORAGE_OPTIONS, make_storage
 from dotflow.config import Config
 from dotflow.core.action import action_of
 from dotflow.core.failure import name_of
-from dotflow.core.params import Params
 from dotflow.core.secret import secrets_in
 from dotflow.core.steps import as_actions, resolve
-from dotflow.engine.earlier_runs import Resume
 from dotflow.errors import AmbiguousTask, DotflowError, UnknownParameter
+from dotflow.graph.params import Params
+from dotflow.resume.earlier_runs import Resume
 from dotflow.workflow import DotFlow
 
 #: The options that ask for a resume.

@@ -9,13 +9,13 @@ import click
 from dotflow.core.action import BY_NAME, Action
 from dotflow.core.callables import parameters
 from dotflow.core.masks import hide
-from dotflow.core.param_types import ParamType, type_of_parameter, type_of_run_param
-from dotflow.core.params import Params
-from dotflow.core.run_secrets import secret_params
 from dotflow.core.secret import SecretRef
 from dotflow.core.task import Task
-from dotflow.core.wiring import ALL_PARAMS
 from dotflow.errors import MissingParam, UnknownParam, close_match
+from dotflow.graph.param_types import ParamType, type_of_parameter, type_of_run_param
+from dotflow.graph.params import Params
+from dotflow.graph.run_secrets import secret_params
+from dotflow.graph.wiring import ALL_PARAMS
 
 Texts = Mapping[str, str]
 

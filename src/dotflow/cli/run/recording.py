@@ -15,7 +15,7 @@ from dotflow.core.types.capture import TypeCapture
 from dotflow.core.types.execution import TypeExecution
 
 if TYPE_CHECKING:
-    from dotflow.processes.scribe import Scribe
+    from dotflow.capture.scribe import Scribe
 
 
 @contextmanager
@@ -69,6 +69,6 @@ def captured(history: History | None, mode: object) -> "Scribe | None":
         return None
     if history.capture not in (TypeCapture.AUTO, TypeCapture.FD) or mode == TypeExecution.PARALLEL:
         return None
-    from dotflow.processes.scribe import make_scribe
+    from dotflow.capture.scribe import make_scribe
 
     return make_scribe(history)

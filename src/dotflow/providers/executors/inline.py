@@ -20,8 +20,8 @@ from dotflow.worker.loops import Loops
 from dotflow.worker.waiting import WakeupEvent
 
 if TYPE_CHECKING:
-    from dotflow.processes.scribe import ScribeCapture
-    from dotflow.worker.streams import StreamCapture
+    from dotflow.capture.scribe import ScribeCapture
+    from dotflow.capture.streams import StreamCapture
 
 REPORT_INTERVAL: Final = 10.0  # seconds between two reports of the same hang
 
@@ -51,8 +51,8 @@ class InlineSession(ExecutorSession):
         remember_process()
 
     def capture_output(self, capture: Capture) -> None:
-        from dotflow.processes.active_scribe import scribe_capture  # slow to import, and only for a history
-        from dotflow.worker.streams import StreamCapture
+        from dotflow.capture.active_scribe import scribe_capture  # slow to import, and only for a history
+        from dotflow.capture.streams import StreamCapture
 
         self._capture = capture
         self._output = scribe_capture(capture) or StreamCapture(capture)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, Executor, ExecutorSession, Report
+from dotflow.capture.output_buffer import OutputBuffer
 from dotflow.core.call import Call
 from dotflow.core.capture import Capture
 from dotflow.core.events import AttemptOutput
@@ -22,13 +23,12 @@ from dotflow.worker.attempt import attempt
 from dotflow.worker.deadline import GRACE, GRACE_IN_THREAD, LEFT_BEHIND, REPEAT
 from dotflow.worker.deadline_thread import stop_thread
 from dotflow.worker.loops import Loops
-from dotflow.worker.output_buffer import OutputBuffer
 from dotflow.worker.programs import ThreadPrograms
 from dotflow.worker.waiting import longest_sleep
 
 if TYPE_CHECKING:
-    from dotflow.processes.scribe import ScribeCapture
-    from dotflow.worker.streams import StreamCapture
+    from dotflow.capture.scribe import ScribeCapture
+    from dotflow.capture.streams import StreamCapture
 
 
 class ExecutorThread(Executor):
@@ -68,8 +68,8 @@ class ThreadSession(ExecutorSession):
         self._buffers: set[OutputBuffer] = set()  # with something to collect
 
     def capture_output(self, capture: Capture) -> None:
-        from dotflow.processes.active_scribe import scribe_capture  # slow to import, and only for a history
-        from dotflow.worker.streams import StreamCapture
+        from dotflow.capture.active_scribe import scribe_capture  # slow to import, and only for a history
+        from dotflow.capture.streams import StreamCapture
 
         self._capture = capture
         # The marks of a scribe part attempts that are made one at a time.

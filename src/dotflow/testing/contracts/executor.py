@@ -11,10 +11,10 @@ from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.context import Context
 from dotflow.core.decorator import action
-from dotflow.core.linked_task import LinkedTask
 from dotflow.core.links import Links
 from dotflow.core.outcome import Died, Interrupted, Outcome, Raised, Returned, TimedOut
 from dotflow.core.secret import Secret
+from dotflow.graph.linked_task import LinkedTask
 
 try:
     import pytest

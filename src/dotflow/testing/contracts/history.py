@@ -9,7 +9,7 @@ from dotflow.core.attempt_id import AttemptId
 from dotflow.core.context import Context
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Usage
-from dotflow.core.record import OutputKey
+from dotflow.records.record import OutputKey
 from dotflow.testing.contracts.archive import ArchiveContract
 from dotflow.testing.contracts.history_driver import AWAY, BEGAN, STATES, Driver
 

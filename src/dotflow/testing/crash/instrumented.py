@@ -9,8 +9,8 @@ from dotflow.abc.history import ForwardingHistory, History
 from dotflow.abc.storage import Storage
 from dotflow.core import events
 from dotflow.core.context import Context
-from dotflow.core.linked_task import Item, LinkedTask
 from dotflow.core.task import Task
+from dotflow.graph.linked_task import Item, LinkedTask
 from dotflow.testing.crash.kill_points import KillSwitch, is_chosen
 from dotflow.testing.crash.ledger import ABSENT, UNREADABLE, Version, version_of
 

@@ -8,6 +8,10 @@ from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.executor import ExecutorSession, Report
+from dotflow.capture.chunks import Chunks
+from dotflow.capture.output import flush_streams
+from dotflow.capture.pipes import write_out
+from dotflow.capture.worker_output import PassOn, passing_on
 from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.capture import Capture
@@ -17,8 +21,6 @@ from dotflow.errors import ModuleNotOnWorker
 from dotflow.processes import failures
 from dotflow.processes.channel import dump_by_value
 from dotflow.processes.encoding import NO_VALUE, CallEncoder, SharedArguments, WorkerCache
-from dotflow.processes.output import flush_streams
-from dotflow.processes.worker_output import PassOn, passing_on
 from dotflow.providers.executors.cluster.protocol import (
     ANSWERED,
     DIED,
@@ -29,7 +31,6 @@ from dotflow.providers.executors.cluster.protocol import (
     size_of,
     writable,
 )
-from dotflow.worker.chunks import Chunks
 
 MIN_KEPT_SIZE: Final = 1 << 16  # bytes; sending less again costs less than asking for it
 WAIT_REPORT_DELAY: Final = 10.0  # seconds that steps wait for a worker before the log says so
@@ -70,7 +71,7 @@ class ClusterSession(ExecutorSession):
         self.report = report
         self.lanes: dict[int, Lane] = {}
         self._capture: Capture | None = None
-        self._pass_on: PassOn = failures.write_out
+        self._pass_on: PassOn = write_out
         self._encoder = CallEncoder(dump_by_value, inherited=False)
         self._reported: set[str] = set()
         self.ready: dict[Hashable, int] = {}  # by pool: calls waiting for room, until `wait` returns

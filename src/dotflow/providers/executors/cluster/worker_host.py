@@ -11,12 +11,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from dotflow import clock
+from dotflow.capture.worker_output import WorkerOutput
 from dotflow.processes.channel import CALL, OUTCOME, RETURNED, SHARED, STARTED, STDERR, STDOUT
 from dotflow.processes.forkserver import ForkServer
 from dotflow.processes.shared import keep_shared
 from dotflow.processes.start import WorkerProcess
 from dotflow.processes.wakeup import WakeupPipe
-from dotflow.processes.worker_output import WorkerOutput
 from dotflow.providers.executors.cluster.protocol import (
     ANSWERED,
     DIED,

@@ -23,7 +23,7 @@ from dotflow.providers.histories.sqlite.tables import micro
 from dotflow.providers.sqlite_file import SQLiteFile
 
 if TYPE_CHECKING:  # a run only writes, and imports none of them
-    from dotflow.core.record import OutputChunk, OutputKey, RunRecord, RunSummary, ValueRecord
+    from dotflow.records.record import OutputChunk, OutputKey, RunRecord, RunSummary, ValueRecord
 
 DEFAULT_PATH: Final = ".output/history.db"
 MAX_DOCUMENT: Final = 64_000_000  # bytes of a copy that is read, unless more are kept

@@ -6,9 +6,9 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from dotflow.core.record import OutputChunk, OutputKey
 from dotflow.providers.histories.sqlite.summaries import EPOCH, moment
 from dotflow.providers.histories.sqlite.tables import NO_ITEM
+from dotflow.records.record import OutputChunk, OutputKey
 
 CHUNKS: Final = """SELECT task, item, attempt, seq, at, stream, data, skipped FROM output WHERE run = ?{where}
     ORDER BY task, item, attempt, seq"""

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from dotflow.abc.archive import TaskState
-from dotflow.core.find_step import find_step, no_item
-from dotflow.core.record import AttemptRecord, ErrorRecord, RunRecord, TaskRecord, ValueRecord
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers.histories.sqlite.reading import Reader
 from dotflow.providers.histories.sqlite.summaries import FIELDS, checked_id, moment, summary_fields
 from dotflow.providers.histories.sqlite.tables import FORMAT, MICRO, NO_ITEM, RUNNING, SHARED_ATTEMPT, STATES
+from dotflow.records.record import AttemptRecord, ErrorRecord, RunRecord, TaskRecord, ValueRecord, find_step, no_item
 
 RUN: Final = f"SELECT process, storage, trace, plan, environment, {FIELDS} FROM runs WHERE run = ?"
 STEPS: Final = """SELECT task, name AS step, task_group, lane, identity, code, needs, policy FROM steps WHERE plan = ?

@@ -13,7 +13,7 @@ from dotflow.core.masks import Masks
 from dotflow.core.policy import Policy
 from dotflow.core.text import escape_surrogates
 from dotflow.providers.histories.sqlite.tables import NO_ITEM, micro
-from dotflow.report.environment import process_name, read_environment
+from dotflow.records.environment import process_name, read_environment
 
 FIND_RUN: Final = "SELECT run FROM runs WHERE run_id = ?"
 FIND_PLAN: Final = "SELECT plan FROM plans WHERE digest = ?"

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from dotflow.core.attempt_id import AttemptId
-from dotflow.core.record import RunSummary
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers.histories.sqlite.crashed import counts_of, end_of
 from dotflow.providers.histories.sqlite.reading import Reader, in_list
 from dotflow.providers.histories.sqlite.tables import FAILED, MICRO, NO_ITEM
+from dotflow.records.record import RunSummary
 
 COLUMNS: Final = (
     *("run", "run_id", "workflow_id", "name", "state", "reason", "mode", "resumed", "trigger", "began", "ended"),

@@ -10,7 +10,6 @@ from dotflow.codec.canonical import digest
 from dotflow.codec.document import pack
 from dotflow.core.context import Context
 from dotflow.core.events import AttemptStarted, MapOpened, RunStarted
-from dotflow.core.glimpse import MAX_INPUT, SHAPED, glimpse
 from dotflow.core.text import shorten
 from dotflow.errors import ValueNotStorable
 from dotflow.providers.histories.sqlite.tables import (
@@ -23,6 +22,7 @@ from dotflow.providers.histories.sqlite.tables import (
     SHARED_ATTEMPT,
     WORKER,
 )
+from dotflow.records.glimpse import MAX_INPUT, SHAPED, glimpse
 
 KEPT: Final = ("failed", "all", "none")
 FAST: Final = 1  # zlib's level

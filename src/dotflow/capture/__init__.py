@@ -1,0 +1,1 @@
+"""What a step prints, on its way to the history."""

@@ -1,0 +1,112 @@
+"""Large pipes for the output of workers, and writing to a descriptor."""
+
+import contextlib
+import os
+import select
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+PIPE_SIZE: Final = 262_144  # bytes; a step waits only for a coordinator that is this far behind
+READ_SIZE: Final = 65_536  # bytes; Python allocates them first, and for more the allocator asks the system each time
+F_SETPIPE_SZ: Final = 1031  # <linux/fcntl.h>
+#: Descriptors of this process: its ends of the workers' lifelines and outputs. A forked worker closes them.
+own_ends: Final[set[int]] = set()
+
+PASS_ON: Final = "import os\nwhile data := os.read(0, 65536):\n    os.write(1, data)"
+
+
+def open_pipe() -> tuple[int, int]:
+    """Returns the reading end, which does not block, and the writing end of a pipe."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    with contextlib.suppress(ImportError, OSError):  # not Linux, or the user has too many large pipes
+        import fcntl
+
+        fcntl.fcntl(writing, F_SETPIPE_SZ, PIPE_SIZE)
+    return reading, writing
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Writes to a descriptor, which may not block. Data is lost where it is closed, or no process reads it."""
+    while data:
+        try:
+            data = data[os.write(descriptor, data) :]
+        except BlockingIOError:
+            _poll(descriptor, select.POLLOUT, None)
+        except OSError:
+            return
+
+
+def poll_for_input(descriptors: Iterable[int]) -> Callable[[int], object]:
+    """Returns a function that returns what is true if one of them is readable, or ends, within so many milliseconds."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return poll.poll
+
+
+def wait_readable(descriptor: int, seconds: float) -> bool:
+    """Waits until there is something to read, or the end; returns False after so many seconds without."""
+    return _poll(descriptor, select.POLLIN, seconds)
+
+
+def wait_closed(descriptor: int, seconds: float) -> bool:
+    """Waits until the other end of a socket is closed; returns False after so many seconds."""
+    return _poll(descriptor, 0, seconds)  # POLLHUP is always reported
+
+
+def read_available(descriptor: int) -> bytes:
+    """Reads what is in a pipe whose reading end does not block, and at most what a pipe holds."""
+    parts: list[bytes] = []
+    with contextlib.suppress(BlockingIOError):
+        while sum(map(len, parts)) < PIPE_SIZE and (data := os.read(descriptor, READ_SIZE)):
+            parts.append(data)
+    return b"".join(parts)
+
+
+def pass_on_later(descriptor: int, stream: int) -> None:
+    """Starts a process that passes on what a program prints that a step left behind, and ends with it."""
+    import subprocess  # here: most processes need it for nothing else
+
+    os.set_blocking(descriptor, True)
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", PASS_ON], stdin=descriptor, stdout=stream, start_new_session=True
+    )
+    process.returncode = 0  # keeps Popen from a warning
+
+
+def _poll(descriptor: int, event: int, seconds: float | None) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, event)
+    return bool(poll.poll(None if seconds is None else seconds * 1000))
+
+
+def close_own_end(descriptor: int) -> None:
+    """Closes the coordinator's end of a lifeline or an output."""
+    os.close(descriptor)
+    own_ends.discard(descriptor)
+
+
+def write_out(number: int, data: bytes) -> None:
+    """Writes a worker's output to the caller's stdout or stderr."""
+    stream = sys.stdout if number == 1 else sys.stderr
+    with contextlib.suppress(OSError, ValueError):  # the caller has closed it
+        try:
+            text = data.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError:  # not from Python's print
+            text = data.decode("utf-8", "backslashreplace")
+        stream.write(text)
+
+
+def redirected_streams() -> tuple[bool, bool]:
+    """Returns whether sys.stdout and sys.stderr write elsewhere than to the descriptors that a child inherits."""
+    return _is_redirected(sys.stdout, 1), _is_redirected(sys.stderr, 2)
+
+
+def _is_redirected(stream: Any, descriptor: int) -> bool:
+    """Returns whether a stream writes elsewhere than to the descriptor that a child inherits."""
+    try:
+        return bool(stream.fileno() != descriptor)
+    except (AttributeError, OSError, ValueError):
+        return stream is not None

@@ -1,0 +1,298 @@
+"""The scribe: a process that reads this one's stdout and stderr, passes them on, and records what attempts print.
+
+So C code, child processes and the last words of a process that is killed are recorded, too. Marks in both streams tell
+the attempts apart.
+"""
+
+import contextlib
+import os
+import pickle
+import signal
+import socket
+import sys
+import threading
+import warnings
+from typing import Any, Final, NamedTuple
+
+from dotflow.abc.history import History
+from dotflow.capture import active_scribe
+from dotflow.capture.marks import NO_ATTEMPT, MarkedStream, mark
+from dotflow.capture.output import flush_all, flush_streams
+from dotflow.capture.pipes import open_pipe, pass_on_later, read_available, wait_closed, write_all
+from dotflow.capture.scribe_main import SIZE, Serve, pass_on, run_scribe
+from dotflow.core.attempt_id import AttemptId
+from dotflow.core.capture import Capture
+from dotflow.own_descriptor import OwnDescriptor
+from dotflow.worker.interrupts import interrupts_held
+from dotflow.worker.programs import own_processes
+
+EXIT_TIMEOUT: Final = 0.5  # seconds; the scribe goes on after it while a program left behind still prints
+LOST: Final = b"dotflow: the process that records the output has ended. What steps print is shown, but not recorded.\n"
+
+
+class Captured(NamedTuple):
+    """A captured stream: its own descriptor as the end of the pipe, where it led before, and the pipe's reading end."""
+
+    pipe: OwnDescriptor
+    before: OwnDescriptor
+    reading: OwnDescriptor
+
+
+class Scribe:
+    """Leads the descriptors 1 and 2 of this process to a scribe while it is entered. Needs a process with one thread.
+
+    Args:
+        history: Records what attempts print. The scribe has a copy of it.
+
+    Attributes:
+        serve: What the scribe does.
+        store: As in History.
+    """
+
+    def __init__(self, history: History) -> None:
+        self.serve: Serve = pass_on
+        self.store = history.store
+        self._payload = pickle.dumps(history)
+        self._pid = 0
+        self._owner: int | None = None  # the thread of the run, and of its attempts once one has begun
+        self._captures = 0  # its runs
+        self._attempts: list[AttemptId] = []  # that are being made, the innermost last
+        self._known_runs: set[str] = set()
+        self._unanswered = 0  # requests
+        self._streams: dict[int, Captured] = {}
+        self._buffering: list[tuple[Any, bool]] = []
+        self._opened = contextlib.ExitStack()
+        self._control: socket.socket
+        self._own_control: OwnDescriptor
+
+    def __enter__(self) -> "Scribe":
+        flush_all()
+        with contextlib.ExitStack() as opened:
+            self._control, theirs = socket.socketpair()
+            self._own_control = OwnDescriptor(self._control.fileno())
+            opened.callback(self._close_control)
+            with theirs, contextlib.ExitStack() as writing:
+                pipes = [open_pipe() for _ in "12"]
+                for _, end in pipes:
+                    writing.callback(os.close, end)
+                readings = [OwnDescriptor(reading) for reading, _ in pipes]
+                for reading in readings:
+                    opened.callback(reading.close)  # open here, too: no print fails when the scribe is killed
+                self._start(theirs, pipes)
+                opened.callback(self._end)
+                for stream, (_, end) in enumerate(pipes, 1):
+                    before = OwnDescriptor(os.dup(stream))
+                    os.dup2(end, stream)
+                    self._streams[stream] = Captured(OwnDescriptor(stream), before, readings[stream - 1])
+            opened.callback(self._give_back)
+            handler = signal.signal(signal.SIGIO, self._check) or signal.SIG_DFL  # None: set outside of Python
+            opened.callback(signal.signal, signal.SIGIO, handler)
+            self._set_signal(on=True)
+            opened.callback(self._set_signal, on=False)
+            self._opened = opened.pop_all()
+        self._buffer_lines()
+        active_scribe.active = self
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        active_scribe.active = None
+        with self._opened:  # leaving it leads the descriptors back, also after an interrupt
+            self.wait()
+            for stream, is_line_buffered in self._buffering:
+                with contextlib.suppress(OSError, ValueError):
+                    stream.reconfigure(line_buffering=is_line_buffered)
+
+    def _start(self, theirs: socket.socket, pipes: list[tuple[int, int]]) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # threads of C libraries, which survive a fork
+            self._pid = os.fork()
+        if self._pid:
+            own_processes.add(self._pid)
+            return
+        try:
+            self._control.close()
+            for _, end in pipes:
+                os.close(end)
+            run_scribe(pickle.loads(self._payload), theirs, [reading for reading, _ in pipes], self.serve)
+        finally:
+            os._exit(1)
+
+    def _buffer_lines(self) -> None:
+        """Makes Python write whole lines: those who follow the run wait for them, and a kill would lose them."""
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                self._buffering.append((stream, bool(stream.line_buffering)))
+                stream.reconfigure(line_buffering=True)
+
+    def _check(self, *signal_arguments: object) -> None:
+        """Leads the descriptors back if the scribe was killed, also where a print waits for it.
+
+        The end of the socket says so. A process that is killed closes its sockets first, and can be waited for later.
+        """
+        if not self._streams or not self._own_control.is_open() or not wait_closed(self._own_control.number, 0):
+            return
+        streams = self._give_back()
+        for stream, captured in streams.items():
+            if captured.reading.is_open():
+                rest = MarkedStream().feed(read_available(captured.reading.number))
+                write_all(stream, b"".join([part.data for part in rest]))
+                pass_on_later(captured.reading.number, stream)  # what programs print that have the pipe
+        if 2 in streams:
+            write_all(2, LOST)
+
+    def _give_back(self) -> dict[int, "Captured"]:
+        """Leads the descriptors back that a step has not led elsewhere; returns those."""
+        streams, self._streams = self._streams, {}
+        given = {number: each for number, each in streams.items() if each.pipe.is_open() and each.before.is_open()}
+        for stream, captured in given.items():
+            os.dup2(captured.before.number, stream)
+        for captured in streams.values():
+            captured.before.close()
+        return given
+
+    def _end(self) -> None:
+        """Waits for the end of the scribe, which passes on what it has read."""
+        if self._own_control.is_open():
+            with contextlib.suppress(OSError):  # it was killed
+                self._control.shutdown(socket.SHUT_WR)
+            if wait_closed(self._own_control.number, EXIT_TIMEOUT):
+                with contextlib.suppress(ChildProcessError):  # other code has waited for it
+                    os.waitpid(self._pid, 0)
+        own_processes.discard(self._pid)
+
+    def _close_control(self) -> None:
+        if self._own_control.is_open():
+            self._control.close()
+        else:
+            self._control.detach()
+
+    def forget(self) -> None:
+        """Leaves everything alone in a forked child, whose parent goes on."""
+        self._streams.clear()
+        self._opened.pop_all()
+        self._close_control()
+
+    def add(self) -> None:
+        """Begins a run of the calling thread."""
+        self._owner = threading.get_ident()
+        self._captures += 1
+
+    def remove(self) -> None:
+        """Ends a run."""
+        self._captures -= 1
+        self._owner = self._owner if self._captures else None
+
+    def is_free(self) -> bool:
+        """Returns whether the calling thread may begin a run: marks are for one thread."""
+        return self._owner in (None, threading.get_ident())
+
+    def begin(self, attempt: AttemptId, capture: Capture) -> None:
+        """Takes what is printed from now on for the output of an attempt."""
+        if attempt.run_id not in self._known_runs:
+            self._known_runs.add(attempt.run_id)
+            self._send(pickle.dumps((attempt.run_id, capture.limit, capture.masks)))
+        self._owner = threading.get_ident()
+        self._attempts.append(attempt)
+        flush_streams()
+        self._mark(mark(attempt))
+
+    def end(self, attempt: AttemptId) -> None:
+        """Ends the output of an attempt."""
+        if attempt not in self._attempts:  # its output is that of a process
+            return
+        self._attempts.remove(attempt)
+        flush_all()
+        self._mark(mark(self._attempts[-1]) if self._attempts else NO_ATTEMPT)
+
+    def wait(self) -> None:
+        """Waits until all that was printed before is recorded and passed on."""
+        flush_all()
+        if not self._attempts:  # the scribe forgets the runs, too
+            self._known_runs.clear()
+        if not self._send(b""):
+            return
+        self._unanswered += 1
+        with contextlib.suppress(OSError):  # it was killed
+            while self._unanswered > 0 and (answers := self._control.recv(64)):
+                self._unanswered -= len(answers)
+
+    def write(self, stream: int, data: bytes) -> None:
+        """Passes on output that is not of the attempt which is being made here."""
+        if self._attempts and stream in self._streams and self._streams[stream].pipe.is_open():
+            data = NO_ATTEMPT + data + mark(self._attempts[-1])
+        write_all(stream, data)
+
+    def _mark(self, data: bytes) -> None:
+        for stream, captured in tuple(self._streams.items()):
+            if captured.pipe.is_open():
+                write_all(stream, data)
+
+    def _send(self, data: bytes) -> bool:
+        """Sends a message; the empty one is a request for an answer. Returns False if the scribe can't be reached."""
+        if not self._own_control.is_open():
+            return False
+        with contextlib.suppress(OSError), interrupts_held():  # whole, or the next one would not be understood
+            self._control.sendall(SIZE.pack(len(data)) + data)
+            return True
+        return False
+
+    def _set_signal(self, *, on: bool) -> None:
+        """Sets whether the kernel sends SIGIO when the scribe ends: a print may wait for it, in a pipe that is full."""
+        import fcntl
+
+        if self._own_control.is_open():
+            flags = fcntl.fcntl(self._control, fcntl.F_GETFL)
+            fcntl.fcntl(self._control, fcntl.F_SETOWN, os.getpid())
+            fcntl.fcntl(self._control, fcntl.F_SETFL, flags | os.O_ASYNC if on else flags & ~os.O_ASYNC)
+
+
+class ScribeCapture:
+    """The capture of the output of one run by the scribe, which ends with the run if it *is_own*."""
+
+    def __init__(self, scribe: Scribe, capture: Capture, *, is_own: bool = False) -> None:
+        self._scribe: Scribe | None = scribe
+        self._capture = capture
+        self._is_own = is_own
+        scribe.add()
+
+    def begin(self, attempt: AttemptId) -> None:
+        """Captures what is printed from now on."""
+        assert self._scribe is not None
+        self._scribe.begin(attempt, self._capture)
+
+    def end(self, attempt: AttemptId) -> None:
+        """Ends the output of the attempt."""
+        if self._scribe is not None:
+            self._scribe.end(attempt)
+
+    def close(self) -> None:
+        """Waits until all is recorded."""
+        scribe = self._scribe
+        if scribe is None:
+            return
+        try:
+            scribe.wait()
+        finally:
+            self._scribe = None
+            scribe.remove()
+            if self._is_own:
+                scribe.__exit__()
+
+
+def make_scribe(history: History) -> Scribe | None:
+    """Returns a scribe for this process; None where that is not possible."""
+    if not _can_capture():
+        return None
+    with contextlib.suppress(Exception):  # a class of the user's that can't be pickled
+        return Scribe(history)
+    return None
+
+
+def _can_capture() -> bool:
+    """Returns whether the streams are those of the process, and no other thread runs Python code."""
+    if os.name != "posix" or threading.active_count() > 1 or active_scribe.active is not None:
+        return False
+    try:
+        return bool(sys.stdout.fileno() == 1 and sys.stderr.fileno() == 2)
+    except (AttributeError, OSError, ValueError):  # None, closed or redirected
+        return False

@@ -1,0 +1,67 @@
+"""Fingerprint: a digest of a step's code, with the functions, classes and constants of the user's own that it uses."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from dotflow.code.description import MISSING, Walk, hash_of
+from dotflow.core.action import Action
+from dotflow.core.callables import unwrapped
+
+
+def fingerprint(step: Action[..., Any]) -> str:
+    """Returns the fingerprint of a step's code, such as "3.11:9f…". It is computed once for each step and process,
+    and by `renew`.
+
+    It changes with the code and with the constants, defaults and closures that it uses, through all functions and
+    classes of the user's own. It does not change with comments, docstrings, layout and annotations.
+    It says nothing on other packages, on files, and on the state of instances. It runs none of the user's code.
+    Empty if it can't be made: a value is nested too deep, or the constants are more than 100,000 values.
+    """
+    if step._code is None:
+        digest = "" if step.version is not None else _digest(step)
+        step._code = f"version {step.version}" if step.version is not None else digest and f"{PYTHON}:{digest}"
+    return step._code
+
+
+def renew(step: Action[..., Any]) -> str:
+    """Returns the fingerprint, made anew if a name stands for another object now, as in a notebook.
+
+    An object that has changed itself does not count, and neither does a name that the code assigns: the step may have
+    done it.
+    """
+    if any(namespace.get(name, MISSING) is not value for namespace, name, value in _names.get(step, ())):
+        step._code = None
+    return fingerprint(step)
+
+
+def can_compare(one: str, other: str) -> bool:
+    """Returns whether two fingerprints are of one kind: of the same minor version of Python, or declared ones."""
+    return _kind(one) == _kind(other)
+
+
+def _kind(value: str) -> str:
+    return "version" if value.startswith("version ") else value.partition(":")[0]
+
+
+#: Bytecode is the same within one minor version; `-O` removes asserts.
+PYTHON: Final = f"{sys.version_info[0]}.{sys.version_info[1]}{'O' * sys.flags.optimize}"
+
+
+#: What `renew` compares: the names in modules that the code of a step uses, with their values.
+_names: Final = WeakKeyDictionary[Action[..., Any], list[tuple[Mapping[str, Any], str, Any]]]()
+
+
+def _digest(step: Action[..., Any]) -> str:
+    walk = Walk(_top_package(step.function))
+    try:
+        parts = [walk.describe(step.function), *walk]
+        _names[step] = [each for each in walk.names if (id(each[0]), each[1]) not in walk.assigned]
+    except Exception:  # too deep, too much, or a metaclass of the user's own that raises
+        return ""
+    return hash_of(repr(parts))
+
+
+def _top_package(function: Any) -> str:
+    return str(getattr(unwrapped(function), "__module__", None) or "").partition(".")[0]

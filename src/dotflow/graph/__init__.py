@@ -1,0 +1,1 @@
+"""What a workflow is: tasks, names, links, items, conditions, plan."""

@@ -1,0 +1,239 @@
+"""Linking: checks the options of `add`, and resolves them to Links."""
+
+import operator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from dotflow.core.action import Action
+from dotflow.core.links import MAX_PARALLEL, PARAM, PARAMS, VALUE, Bind, Condition, Constant, Each, Group, Links
+from dotflow.core.secret import SecretRef, SecretUse
+from dotflow.core.steps import as_actions
+from dotflow.errors import InvalidArgument, InvalidLink, MissingParam, close_match
+from dotflow.graph.names import name_of
+from dotflow.graph.params import OWN_NAMES, is_name
+from dotflow.graph.run_secrets import keep_secret
+from dotflow.graph.wiring import Scope, as_list, check_names, make_conditions, secrets_of, target_of_each, wire
+
+if TYPE_CHECKING:
+    from dotflow.core.task import Task
+
+
+class LinkOptions(NamedTuple):
+    """The options of `add` that link a task to others, as passed by users."""
+
+    name: str | None = None
+    needs: Any = None
+    after: Any = None
+    each: Any = None
+    max_parallel: int | None = None
+    when: Any = None
+    unless: Any = None
+    fallback: Any = None
+    always: bool = False
+    keep_going: bool | None = None
+
+    def are_used(self) -> bool:
+        """Returns whether any of them was passed. It compares no value of the user."""
+        return not all(map(operator.is_, self, NO_OPTIONS))
+
+
+NO_OPTIONS: Final = LinkOptions()
+
+
+def check_options(options: LinkOptions, scope: Scope) -> None:
+    """Raises InvalidArgument or InvalidLink for options that are invalid, or that exclude each other."""
+    name, limit = options.name, options.max_parallel
+    if name is not None and (not isinstance(name, str) or not is_name(name)):
+        raise InvalidArgument("name", name, f"a letter, then letters, digits and _, other than {OWN_NAMES}")
+    if name is not None and (name in scope.names or name in scope.params):
+        raise InvalidArgument("name", name, "one that no other task and no run parameter has")
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise InvalidArgument("max_parallel", limit, "a whole number from 1")
+    if not isinstance(options.always, bool):
+        raise InvalidArgument("always", options.always, "True or False")
+    if options.keep_going is not None and not isinstance(options.keep_going, bool):
+        raise InvalidArgument("keep_going", options.keep_going, "True, False or None")
+    if limit is not None and options.each is None:
+        raise InvalidLink("max_parallel limits the items of each=..., which is missing. Add each=task, or remove it.")
+    if options.always and (options.when is not None or options.unless is not None):
+        raise InvalidLink("always=True excludes when and unless: a cleanup has no condition. Remove one of them.")
+
+
+def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Links | None:
+    """Returns the links of a task; None if it has none.
+
+    Raises UnknownTask, AmbiguousTask, UnknownParameter or InvalidLink.
+    """
+    needs = options.needs if isinstance(options.needs, Mapping) else {}
+    check_names(step, "needs", needs)
+    required, after = _order(options, scope)
+    lists: dict[str, int | tuple[Any, ...]] = {}
+    if isinstance(options.each, Mapping):
+        if not options.each:
+            raise InvalidLink("each={} names no list.")
+        check_names(step, "each", options.each)
+        lists = {name: as_list(source, scope) for name, source in options.each.items()}
+        if both := needs.keys() & lists.keys():
+            raise InvalidLink(f"Both needs and each fill '{min(both)}'. Remove one of them.")
+    binds, left = wire(step, scope, needs, lists)
+    if options.each is not None and not lists:
+        target = target_of_each(step, left)
+        lists = {target: as_list(options.each, scope)}
+        left = [name for name in left if name != target]
+    if left:
+        step.refuse_parameter(left[0], (*scope.names, *scope.params))
+    fallback, fallback_binds = _fallback(options, scope, needs, lists)
+    links = Links(
+        name=options.name,
+        binds=binds,
+        # A cleanup runs however the tasks before it ended.
+        needs=() if options.always else required,
+        after=(*required, *after) if options.always else after,
+        each=tuple(Each(name, source) for name, source in lists.items()),
+        max_parallel=options.max_parallel or MAX_PARALLEL,
+        conditions=make_conditions(options.when, options.unless, scope),
+        fallback=fallback,
+        fallback_binds=fallback_binds,
+        always=options.always,
+        keep_going=options.keep_going,
+        secrets=(
+            *_secrets(step, binds, lists),
+            *(() if fallback is None else _secrets(fallback, fallback_binds, lists)),
+        ),
+    )
+    return None if links == NO_LINKS and step.is_ordinary else links
+
+
+NO_LINKS: Final = Links()
+
+
+def _secrets(step: Action[..., Any], binds: Sequence[Bind], lists: Collection[str]) -> Iterator[SecretUse]:
+    return secrets_of(step, {*(bind.parameter for bind in binds), *lists})
+
+
+def _order(options: LinkOptions, scope: Scope) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
+    """Returns the tasks that must have completed, and those that must be over.
+
+    Raises UnknownTask, AmbiguousTask or InvalidLink.
+    """
+    if isinstance(options.after, Mapping):
+        raise InvalidLink("after={...} fills no parameter. Write after=[task, ...], or needs={'parameter': task}.")
+    is_wiring = isinstance(options.needs, Mapping)
+    refs = [ref for ref in options.needs.values() if not scope.is_param(ref)] if is_wiring else _listed(options.needs)
+    needs, after = (tuple(dict.fromkeys(map(scope.group, each))) for each in (refs, _listed(options.after)))
+    for group in after:
+        if group in needs:
+            name = scope.tasks[group[-1]].name
+            raise InvalidLink(f"Both needs and after have '{name}'. Remove it from after: needs waits for it, too.")
+    return () if is_wiring else needs, after
+
+
+def _listed(refs: Any) -> Sequence[Any]:
+    return () if refs is None else refs if isinstance(refs, list | tuple) else (refs,)
+
+
+def _fallback(
+    options: LinkOptions, scope: Scope, needs: Mapping[str, Any], lists: Mapping[str, Any]
+) -> tuple[Action[..., Any] | None, tuple[Bind, ...]]:
+    if options.fallback is None:
+        return None, ()
+    steps = as_actions(options.fallback)
+    if len(steps) > 1:
+        raise InvalidLink("fallback=... is one step.")
+    step = steps[0]
+    own_needs = {name: ref for name, ref in needs.items() if name in step.named_params}
+    binds, left = wire(step, scope, own_needs, lists)
+    if left:
+        step.refuse_parameter(left[0], (*scope.names, *scope.params))
+    return step, binds
+
+
+def copy_tasks(
+    tasks: Sequence["Task"],
+    declared: Mapping[str, Any],
+    options: LinkOptions,
+    scope: Scope,
+    group_name: str,
+) -> list[tuple["Task", Links, str]]:
+    """Returns the tasks of another workflow, with their links and groups in this one.
+
+    Args:
+        tasks: The other workflow's tasks.
+        declared: Its run parameters with their defaults.
+        options: The options of `add`.
+        scope: The names that it may refer to.
+        group_name: The group of `add`.
+
+    Raises InvalidLink, MissingParam, UnknownTask or AmbiguousTask.
+    """
+    one_task = ("each", "max_parallel", "fallback", "always")
+    refused = [name for name in one_task if getattr(options, name) is not getattr(NO_OPTIONS, name)]
+    if refused:
+        hint = "Map each of its steps: add(read, each=paths).add(clean, each=read)." if refused[0] == "each" else ""
+        raise InvalidLink(f"{refused[0]} is for one task, and this adds another workflow's. {hint}".rstrip())
+    if options.name is None:
+        raise InvalidLink("Another workflow's tasks need a name: add(other.task, name='prepare').")
+    if not tasks:
+        raise InvalidLink("The other workflow has no tasks.")
+    needs = options.needs if isinstance(options.needs, Mapping) else {}
+    unknown = [name for name in needs if name not in declared]
+    if unknown:
+        hint = close_match(unknown[0], declared) or f"Declare it there: DotFlow(params={{{unknown[0]!r}: ...}})."
+        raise InvalidLink(f"needs={{{unknown[0]!r}: ...}}: the other workflow has no parameter '{unknown[0]}'. {hint}")
+    required, after = _order(options, scope)
+    first = len(scope.tasks)
+    conditions = make_conditions(options.when, options.unless, scope)
+    fill = _filler(declared, needs, scope)
+    has_secrets = any(type(default) is SecretRef for default in declared.values())
+    counts = Counter(map(name_of, tasks))
+    copies = []
+    for task in tasks:
+        own_links = task.links or Links()
+        name = f"{options.name}.{name_of(task)}"
+        if own_links.name is None and counts[name_of(task)] > 1:  # a checkpoint's key has the name, so it is unique
+            name = f"{name}.{task.task_id}"
+        links = own_links.moved(lambda task_id: first + task_id, name)
+        links = links._replace(
+            binds=tuple(fill(bind) for bind in links.binds),
+            fallback_binds=tuple(fill(bind) for bind in links.fallback_binds),
+            conditions=(*map(fill, links.conditions), *conditions),
+            needs=(*links.needs, *required),
+            # A cleanup without tasks of its own to wait for waits for all before it, so for these, too.
+            after=links.after if links.always and not links.after else (*links.after, *after),
+            keep_going=options.keep_going if links.keep_going is None else links.keep_going,
+        )
+        if has_secrets:
+            links = keep_secret(task.step, links, {}, {})
+        own = task.group_name if task.group_name == "default" else f"{options.name}.{task.group_name}"
+        copies.append((task, links, own if group_name == "default" else group_name))
+    return copies
+
+
+def _filler(declared: Mapping[str, Any], needs: Mapping[str, Any], scope: Scope) -> Callable[[Any], Any]:
+    """Returns a function that replaces the other workflow's run parameters with their sources in this one."""
+
+    def fill(link: Bind | Condition) -> Bind | Condition:
+        if getattr(link, "kind", None) == PARAMS:
+            raise InvalidLink("A step of an added workflow can't take 'params'. Take each parameter by its name.")
+        if not isinstance(link.source, str):
+            return link
+        source, kind = _source_of(link.source, declared, needs, scope)
+        return link._replace(source=source, kind=kind) if isinstance(link, Bind) else link._replace(source=source)
+
+    return fill
+
+
+def _source_of(
+    name: str, declared: Mapping[str, Any], needs: Mapping[str, Any], scope: Scope
+) -> tuple[int | str | Constant, str]:
+    ref = needs.get(name, name)
+    is_param = scope.is_param(ref)
+    if name in needs or (isinstance(ref, str) and ref in scope.names):
+        return (ref, PARAM) if is_param else (scope.task(ref), VALUE)
+    if is_param:
+        return name, PARAM
+    if isinstance(declared[name], EllipsisType):
+        raise MissingParam((name,), "added workflow")
+    return Constant(declared[name]), PARAM

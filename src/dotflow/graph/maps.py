@@ -1,0 +1,191 @@
+"""ItemMap: a mapped task while it runs."""
+
+import hashlib
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from dotflow.core.context import Context
+from dotflow.core.failure import Failure
+from dotflow.core.task import Task
+from dotflow.core.text import safe_repr, shorten
+from dotflow.core.types.status import TypeStatus
+from dotflow.errors import ItemsFailed, NotAList, UnequalLists, ValueNotStorable
+from dotflow.graph.linked_task import Item, LinkedTask, MapContext, Row
+from dotflow.graph.verdict import Arguments, Skip, ending
+
+KEY_LENGTH: Final = 20  # hexadecimal digits of an item's key: 80 bits, so 100,000 items collide once in 10**14 maps
+BY_INDEX: Final = "at"  # begins the key of an item that the codec refuses; no hexadecimal digits begin so
+MAX_SHOWN: Final = 3  # failed items that the error of their map shows
+MAX_INPUT: Final = 60  # characters of an item in it
+
+COMPLETED, FAILED = TypeStatus.COMPLETED, TypeStatus.FAILED
+
+
+class ItemMap:
+    """The items of a mapped task that has opened.
+
+    Args:
+        task: The task.
+        shared: The arguments that all items share.
+        previous: The previous context of each item, unless the item itself is that.
+        limit: The number of items in flight at once.
+        keep_going: Whether other items begin after a failure of one.
+    """
+
+    def __init__(self, task: LinkedTask, shared: Arguments, previous: Context, limit: int, keep_going: bool) -> None:
+        self.task = task
+        self.shared = shared
+        self.previous = previous
+        self.keep_going = keep_going
+        self.pending: deque[int] = deque()  # items that may begin, in order
+        self.left = len(task.items)
+        self.is_waiting = False  # whether its next item is among the run's ready tasks
+        self.missing: int | None = None  # the index of its next item, if that is not in the cache
+        self._only = task.links.each[0].parameter if len(task.links.each) == 1 else None
+        self._limit = limit
+        self._in_flight = 0
+        self._has_failed = False
+        self._is_closed = False
+
+    @property
+    def may_begin(self) -> int:
+        """The number of items that could begin now."""
+        return 0 if self.is_waiting else min(len(self.pending), self._limit - self._in_flight)
+
+    def add(self, item: Item) -> None:
+        """Makes an item pending, unless the map has stopped."""
+        if not self._is_closed:
+            self.pending.append(item.item)
+
+    def stop(self) -> None:
+        """Drops the pending items that have no room now. No other one becomes pending."""
+        self._is_closed = True
+        while len(self.pending) > self._limit - self._in_flight:
+            self.pending.pop()
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether the failure of an item has ended it."""
+        return self._has_failed and not self.keep_going
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no item runs, and none will begin."""
+        return not self._in_flight and (not self.left or (self.has_stopped and not self.pending))
+
+    @property
+    def next(self) -> Item:
+        """The item that begins next."""
+        return self.task.items[self.pending[0]]
+
+    def begin(self) -> Item:
+        """Returns the next item, which begins now."""
+        self._in_flight += 1
+        return self.task.items[self.pending.popleft()]
+
+    def end(self, *, failed: bool = False, began: bool = True) -> None:
+        """Counts an item that has ended, or that will not begin."""
+        self._in_flight -= began
+        self.left -= 1
+        self._has_failed = self._has_failed or failed
+
+    def arguments_of(self, item: Item) -> Arguments | Skip:
+        """Returns an item's own arguments; a Skip if an item of another map that it needs has no value."""
+        if self._only is not None and type(item.entry) is not Item:  # __class__ may be the user's own property
+            return {self._only: item.entry}
+        values: Arguments = {}
+        entries: Mapping[str, Any] = item.entry if self._only is None else {self._only: item.entry}
+        for parameter, entry in entries.items():
+            if type(entry) is Item:
+                if not entry.has_value:
+                    return Skip(f"it needs '{entry.name}', which {ending(entry)}")
+                entry = entry.current_context.storage
+            values[parameter] = entry
+        return values
+
+
+def map_context(task: LinkedTask, context: Context) -> MapContext:
+    """Returns *context* with the values and the errors of the items."""
+    items = task.items
+    completed = [item.current_context.storage for item in items if item.status is COMPLETED]
+    values = completed
+    if len(completed) < len(items):
+        values = [item.current_context.storage if item.status is COMPLETED else None for item in items]
+    result = MapContext(values, context.task_id, context.workflow_id, context.time, context.step)
+    result.values = completed
+    result.token = ""
+    result.errors = {item.item: item.error for item in items if item.status is FAILED and item.error}
+    return result
+
+
+def map_failure(task: LinkedTask) -> Failure | None:
+    """Returns the failure of a mapped task; None if no item failed."""
+    failed = [item for item in task.items if item.status is FAILED]
+    if not failed:
+        return None
+    return Failure(ItemsFailed.__name__, str(ItemsFailed(len(failed), len(task.items), _first_of(failed))))
+
+
+def _first_of(failed: Sequence[Item]) -> str:
+    """Returns the first failed items as `[13] 'https://…' ConnectionError`."""
+    first = ", ".join(
+        f"[{item.item}] {shorten(item.error._masks.mask(safe_repr(item.input)), MAX_INPUT)} {item.error.exception}"
+        for item in failed[:MAX_SHOWN]
+        if item.error is not None
+    )
+    return f"{first}, ..." if len(failed) > MAX_SHOWN else first
+
+
+def lists_of(task: LinkedTask, tasks: Sequence[Task]) -> dict[str, Sequence[Any]]:
+    """Returns the list of each parameter that receives items; the items of a mapped source.
+
+    Raises NotAList or UnequalLists.
+    """
+    lists: dict[str, Sequence[Any]] = {}
+    for parameter, source in task.links.each:
+        if isinstance(source, tuple):
+            lists[parameter] = source
+        elif tasks[source].is_mapped:
+            lists[parameter] = tasks[source].items
+        else:
+            value = tasks[source].value
+            if not isinstance(value, list | tuple):
+                raise NotAList(task.name, tasks[source].name, type(value).__name__)
+            lists[parameter] = value
+    if len({len(entries) for entries in lists.values()}) > 1:
+        raise UnequalLists(task.name, {name: len(entries) for name, entries in lists.items()})
+    return lists
+
+
+def make_items(task: LinkedTask, lists: Mapping[str, Sequence[Any]]) -> list[Item]:
+    """Returns an item for each entry of the lists of `lists_of`, with the end of its checkpoint's key."""
+    seen: dict[str, int] = {}
+    columns = list(lists.values())
+    only = columns[0] if len(columns) == 1 else None
+    items = []
+    for index, entry in enumerate(only if only is not None else zip(*columns, strict=True)):
+        key = _key_of(entry, index) if only is not None else _key_of_several(entry, index)
+        count = seen[key] = seen.get(key, 0) + 1
+        if count > 1:
+            key = f"{key}-{count}"
+        value = entry if only is not None else Row(zip(lists, entry, strict=True))
+        items.append(Item(task, index, value, key))
+    return items
+
+
+def _key_of(value: Any, index: int) -> str:
+    if type(value) is Item:  # of another map: it has the same key
+        return str(value.key_suffix)
+    from dotflow.codec.canonical import digest  # here, since only maps need it
+
+    try:
+        return digest(value)[:KEY_LENGTH]
+    except ValueNotStorable:
+        return f"{BY_INDEX}{index}"
+
+
+def _key_of_several(entry: Sequence[Any], index: int) -> str:
+    keys = [_key_of(value, index) for value in entry]
+    key = hashlib.blake2b("\n".join(keys).encode(), digest_size=KEY_LENGTH // 2).hexdigest()
+    return f"{BY_INDEX}{key}" if any(each.startswith(BY_INDEX) for each in keys) else key

@@ -1,0 +1,137 @@
+"""Names: the tasks of a workflow by name or step."""
+
+from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
+from typing import Any, Final
+
+from dotflow.core.action import Action, action_of
+from dotflow.core.links import Group
+from dotflow.core.masks import Masks
+from dotflow.core.task import Task
+from dotflow.core.text import safe_repr, shorten
+from dotflow.errors import AmbiguousTask, InvalidLink, UnknownTask
+
+MAX_REF: Final = 60  # characters of a value in an error
+
+#: A reference to a task: its name or its step.
+TaskRef = str | Action[..., Any] | type[Any]
+
+
+class Names:
+    """An index of tasks by name: `name=...`, or the last part of the step's name.
+
+    It reads each task once, and only if a task is looked up, which most workflows never do.
+    """
+
+    def __init__(self) -> None:
+        self._ids: dict[str, list[int]] = {}
+        self._members: dict[str, list[int]] = {}  # the tasks of added workflows, by the workflow's name
+        self._ids_of_steps: dict[str, list[int]] = {}  # by identity
+        self._count = 0
+
+    def update(self, tasks: Sequence[Task]) -> None:
+        """Adds the tasks that are not in the index yet."""
+        for task in tasks[self._count :]:
+            name = name_of(task)
+            self._ids.setdefault(name, []).append(task.task_id)
+            while "." in name:
+                name, _, last = name.rpartition(".")
+                if not last.isdigit():  # it tells equal names apart: `prepare.fetch.2`
+                    self._members.setdefault(name, []).append(task.task_id)
+            self._ids_of_steps.setdefault(task.step.identity, []).append(task.task_id)
+        self._count = len(tasks)
+
+    def forget(self, count: int) -> None:
+        """Removes all but the first *count* tasks."""
+        for index in (self._ids, self._members, self._ids_of_steps):
+            for key, ids in list(index.items()):
+                index[key] = [task_id for task_id in ids if task_id < count]
+                if not index[key]:
+                    del index[key]
+        self._count = min(self._count, count)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._ids or name in self._members
+
+    def __iter__(self) -> Iterator[str]:
+        return chain(self._ids, self._members)
+
+    def find(self, name: str) -> int | None:
+        """Returns the id of the task of that name, of an added workflow its last one; None if there is none.
+
+        Raises AmbiguousTask.
+        """
+        ids: Sequence[int] = self._ids.get(name, ())
+        if name in self._members:
+            ids = (*ids, self._members[name][-1])
+        if len(ids) > 1:
+            raise AmbiguousTask(name, tuple(ids))
+        return ids[0] if ids else None
+
+    def group(self, ref: object, tasks: Sequence[Task], params: Collection[str] = ()) -> Group:
+        """Returns the ids of all tasks of the added workflow that has the name; of a task only its own.
+
+        The arguments and the errors are those of `resolve`.
+        """
+        task_id = self.resolve(ref, tasks, params)
+        return tuple(self._members.get(ref, ())) if isinstance(ref, str) and ref not in self._ids else (task_id,)
+
+    def resolve(self, ref: object, tasks: Sequence[Task], params: Collection[str] = ()) -> int:
+        """Returns the id of the task that has the name or the step.
+
+        Args:
+            ref: The name or the step.
+            tasks: The tasks so far.
+            params: The names of the run parameters, for a hint.
+
+        Raises UnknownTask, AmbiguousTask or, for a value that is neither a name nor a step, InvalidLink.
+        """
+        if isinstance(ref, str):
+            task_id = self.find(ref)
+            if task_id is None:
+                raise UnknownTask(ref, (*self, *params))
+            return task_id
+        step = action_of(ref)
+        if step is None:
+            hint = "Pass a task's name, or its step without parentheses; a condition is the value of a step, too."
+            raise InvalidLink(f"{shorten(safe_repr(ref), MAX_REF)} is not a task. {hint}")
+        same = self._ids_of_steps.get(step.identity, ())
+        ids = [task_id for task_id in same if _is_same(tasks[task_id].step, step)]
+        if not ids:
+            raise UnknownTask(step.name, (*self, *params))
+        if len(ids) > 1:
+            raise AmbiguousTask(name_of(tasks[ids[0]]), tuple(ids))
+        return ids[0]
+
+
+def name_of(task: Task) -> str:
+    """Returns the name that references use: `name=...`, or the last part of the step's name."""
+    name = None if task.links is None else task.links.name
+    return name or task.step.short_name
+
+
+def find_task(ref: TaskRef, tasks: Sequence[Task]) -> Task:
+    """Returns the one of the tasks that has the name or the step. Raises UnknownTask or AmbiguousTask."""
+    return tasks[group_of(ref, tasks)[-1]]
+
+
+def group_of(ref: TaskRef, tasks: Sequence[Task]) -> Group:
+    """Returns the ids of all tasks of the added workflow that has the name; of a task only its own.
+
+    Raises UnknownTask or AmbiguousTask.
+    """
+    names = Names()
+    names.update(tasks)
+    try:
+        return names.group(ref, tasks)
+    except UnknownTask as error:
+        raise UnknownTask(error.name, error.known, "") from None
+
+
+def _is_same(one: Action[..., Any], other: Action[..., Any]) -> bool:
+    return one is other or (one.identity == other.identity and one.function == other.function)
+
+
+def rerun_ids(refs: Sequence[TaskRef], tasks: Sequence[Task], masks: Masks) -> frozenset[int]:
+    """Returns the ids of the tasks that run again in any case. Raises UnknownTask or AmbiguousTask."""
+    return frozenset(task_id for ref in refs for task_id in group_of(masks.mask_ref(ref), tasks))

@@ -1,0 +1,167 @@
+"""Plan: the dependencies and lanes of a run's tasks. The rest of the engine does not know the mode."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+from dotflow.core.task import Task
+from dotflow.core.types.execution import TypeExecution
+from dotflow.errors import InvalidLink
+from dotflow.graph.linked_task import LinkedTask
+from dotflow.graph.wiring import PREVIOUS
+
+DEFAULT_GROUP: Final = "default"  # of tasks that were added without a group_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A graph of tasks, by their ids.
+
+    Attributes:
+        needs: For each task, the tasks that must end before it starts.
+        previous: For each task, the task whose context is its `previous_context`; None where that is empty.
+        lanes: For each task, its lane. The tasks of a lane share one worker.
+        apart: Whether the lanes need workers of their own, beside the thread of the run.
+        is_linked: Whether a task has links.
+        is_parallel: Whether a map's items run side by side, and a map over it goes item by item.
+    """
+
+    needs: tuple[tuple[int, ...], ...]
+    previous: tuple[int | None, ...]
+    lanes: tuple[int, ...]
+    apart: bool
+    is_linked: bool = False
+    is_parallel: bool = False
+
+    def followers(self) -> list[list[int]]:
+        """Returns for each task the tasks that need it."""
+        followers: list[list[int]] = [[] for _ in self.needs]
+        for task_id, needs in enumerate(self.needs):
+            for need in needs:
+                followers[need].append(task_id)
+        return followers
+
+    def item_followers(self, tasks: Sequence[Task]) -> dict[int, list[int]]:
+        """Returns for each mapped task the tasks that follow it item by item, without its whole list."""
+        followers: dict[int, list[int]] = {}
+        for task in tasks if self.is_parallel else ():
+            links = task.links
+            if links is None or links.always:  # a cleanup begins after the last item
+                continue
+            for source in {each.source: None for each in links.each if isinstance(each.source, int)}:
+                if tasks[source].is_mapped and source not in links.whole_sources():
+                    followers.setdefault(source, []).append(task.task_id)
+        return followers
+
+    def last_of_lanes(self) -> dict[int, int]:
+        """Returns for each lane its last task."""
+        return {lane: task_id for task_id, lane in enumerate(self.lanes)}
+
+
+def make_plan(tasks: Sequence[Task], mode: TypeExecution) -> Plan:
+    """Returns the plan: one lane, a lane for each of two or more groups, or a lane for each chain of tasks.
+
+    Raises InvalidLink for a task with links that takes a previous context where there is none.
+    """
+    _check(tasks, mode)
+    is_linked = LinkedTask in map(type, tasks)
+    if mode is TypeExecution.PARALLEL:
+        if is_linked:
+            return _parallel(tasks)
+        count = len(tasks)
+        return Plan(
+            needs=((),) * count, previous=(None,) * count, lanes=tuple(range(count)), apart=True, is_parallel=True
+        )
+    groups: dict[str, int] = {}
+    lanes = tuple(groups.setdefault(task.group_name, len(groups)) for task in tasks)
+    last: dict[int, tuple[int, ...]] = {}
+    needs = []
+    previous: list[int | None] = []
+    for task_id, lane in enumerate(lanes):
+        before = last.get(lane, ())
+        previous.append(before[0] if before else None)
+        needs.append(before)
+        last[lane] = (task_id,)
+    if is_linked:
+        needs = list(map(_merged, needs, _linked_needs(tasks)))
+    return Plan(needs=tuple(needs), previous=tuple(previous), lanes=lanes, apart=len(groups) > 1, is_linked=is_linked)
+
+
+def _check(tasks: Sequence[Task], mode: TypeExecution) -> None:
+    if mode is not TypeExecution.PARALLEL:
+        return
+    for task in tasks:
+        links = task.links
+        if links is None or not links.sources() or any(each.parameter == PREVIOUS for each in links.each):
+            continue
+        steps = (task.step,) if links.fallback is None else (task.step, links.fallback)
+        if any(PREVIOUS in step.context_params for step in steps):
+            raise InvalidLink(
+                f"Task {task.task_id} {task.name} takes previous_context, which is empty in parallel mode. Name a "
+                f"parameter like the task whose value it needs."
+            )
+
+
+def _parallel(tasks: Sequence[Task]) -> Plan:
+    """Returns the plan in which a task continues the lane of the first task it needs that has no other successor."""
+    needs = []
+    lanes: list[int] = []
+    ends: set[int] = set()  # the last tasks of their lanes
+    for task, needed in zip(tasks, _linked_needs(tasks), strict=True):
+        needs.append(needed)
+        before = next((need for need in needed if need in ends and not task.is_mapped), None)
+        if before is None:
+            lanes.append(task.task_id)
+        else:
+            ends.discard(before)
+            lanes.append(lanes[before])
+        if not task.is_mapped:
+            ends.add(task.task_id)
+    return Plan(
+        needs=tuple(needs),
+        previous=(None,) * len(tasks),
+        lanes=tuple(lanes),
+        apart=True,
+        is_linked=True,
+        is_parallel=True,
+    )
+
+
+def _linked_needs(tasks: Sequence[Task]) -> Iterator[tuple[int, ...]]:
+    """Yields, for each task, the tasks that must end before it, by its links."""
+    cleanup = 0  # the last task that waits for all tasks before it, so that the next one need not
+    for task in tasks:
+        links = task.links
+        if links is None:
+            yield ()
+        elif links.always and not links.after:
+            yield tuple(dict.fromkeys((*links.sources(), *range(cleanup, task.task_id))))
+            cleanup = task.task_id
+        else:
+            yield tuple(links.sources())
+
+
+def _merged(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns both; *one* is the task before in the lane, or empty."""
+    if not other:
+        return one
+    return other if not one or one[0] in other else (*one, *other)
+
+
+def note_on_groups(tasks: Sequence[Task], mode: TypeExecution) -> str:
+    """Returns a note on a task without a group that seems to follow a group; "" where there is none.
+
+    Its group, "default", runs beside the others. So its previous context is not that of the task added before it.
+    """
+    if mode is TypeExecution.PARALLEL:
+        return ""
+    for before, task in pairwise(tasks):
+        if task.group_name == DEFAULT_GROUP != before.group_name and "previous_context" in task.step.context_params:
+            groups = dict.fromkeys(repr(each.group_name) for each in tasks if each.group_name != DEFAULT_GROUP)
+            return (
+                f"Task {task.task_id} {task.name} takes previous_context and has no group_name, so it runs beside the "
+                f"groups ({', '.join(groups)}) and gets none of their values. Give it the group_name of the tasks "
+                f"that it follows, or name a parameter like the task whose value it takes."
+            )
+    return ""

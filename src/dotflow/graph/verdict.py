@@ -1,0 +1,100 @@
+"""Verdict: whether a task runs, and with which arguments. Runs and resumes use the same functions."""
+
+from collections.abc import Container, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from dotflow.core.links import PARAM, TRUE, VALUE, Bind, Condition, Constant, Group, Links
+from dotflow.core.masks import NO_MASKS, Masks
+from dotflow.core.task import Task
+from dotflow.core.text import safe_repr, shorten
+from dotflow.core.types.status import TypeStatus
+from dotflow.graph.params import Params
+
+MAX_SHOWN: Final = 60  # characters of a value in a reason
+
+COMPLETED, FAILED = TypeStatus.COMPLETED, TypeStatus.FAILED
+ENDINGS: Final[Mapping[TypeStatus, str]] = {FAILED: "failed", TypeStatus.SKIPPED: "was skipped"}
+UNFINISHED: Final = (TypeStatus.IN_PROGRESS, TypeStatus.RETRY)
+
+
+class Skip(NamedTuple):
+    """The task does not run, for a reason such as "good_enough was False"."""
+
+    reason: str
+
+
+Arguments = dict[str, Any]
+
+
+def decide(links: Links, tasks: Sequence[Task], params: Params, masks: Masks = NO_MASKS) -> Arguments | Skip:
+    """Returns the arguments of a task beside its contexts, or a Skip, by the values that it depends on.
+
+    The tasks that it needs have ended. Comparing their values may raise any error. The reason of a Skip is masked.
+    """
+    for condition in links.conditions:
+        if isinstance(condition.source, int) and not tasks[condition.source].has_value:
+            return Skip(f"it depends on '{condition.name}', which {ending(tasks[condition.source])}")
+        value = _value_at(condition.source, tasks, params)
+        if _holds(condition, value) is condition.negated:
+            return Skip(f"{condition.name} was {shorten(masks.mask(safe_repr(value)), MAX_SHOWN)}")
+    for each in links.each:
+        if isinstance(each.source, int) and not _has_items(tasks[each.source]):
+            return Skip(f"it needs '{tasks[each.source].name}', which {ending(tasks[each.source])}")
+    return arguments(links.binds, tasks, params)
+
+
+def unmet_need(needs: Sequence[Group], tasks: Sequence[Task], not_needed: Container[int] = ()) -> Skip | None:
+    """Returns a Skip if a task that must have completed has not; None if all have.
+
+    Of an added workflow the last task must have completed, and none may have failed. Order does not count where
+    checkpoints are judged: what is restored stays, whatever becomes of its needs in this run.
+
+    Args:
+        needs: The order edges of a task.
+        tasks: The tasks. Those that it needs have ended.
+        not_needed: The tasks that a resume leaves out, since they have nothing to do.
+    """
+    for group in needs:
+        failed = (task_id for task_id in group if tasks[task_id].status is FAILED)
+        last = group[-1]
+        unmet = next(failed, None if tasks[last].status is COMPLETED or last in not_needed else last)
+        if unmet is not None:
+            return Skip(f"it needs '{tasks[unmet].name}', which {ending(tasks[unmet])}")
+    return None
+
+
+def arguments(binds: Sequence[Bind], tasks: Sequence[Task], params: Params) -> Arguments | Skip:
+    """Returns the argument of each parameter whose task has a value; a Skip if one without is required."""
+    values: Arguments = {}
+    for parameter, kind, source, required in binds:
+        if isinstance(source, int):
+            task = tasks[source]
+            if task.has_value:
+                values[parameter] = task.value if kind == VALUE else task.current_context
+            elif required:
+                return Skip(f"it needs '{task.name}', which {ending(task)}")
+        elif kind == PARAM:
+            values[parameter] = _value_at(source, tasks, params)
+        else:
+            values[parameter] = params
+    return values
+
+
+def _value_at(source: int | str | Constant, tasks: Sequence[Task], params: Params) -> Any:
+    if isinstance(source, int):
+        return tasks[source].value
+    return params[source] if isinstance(source, str) else source.value
+
+
+def _has_items(task: Task) -> bool:
+    """Returns whether a map over the task can open. A mapped source may still run."""
+    return task.has_value or (task.is_mapped and task.status in UNFINISHED)
+
+
+def ending(task: Task) -> str:
+    """Returns how a task without a value ended, for a reason."""
+    return ENDINGS.get(task.status, "did not run")
+
+
+def _holds(condition: Condition, value: Any) -> bool:
+    return bool(value) if condition.expected is TRUE else bool(value == condition.expected)

@@ -1,0 +1,189 @@
+"""Wiring: the sources of a step's arguments, resolved when the step is added."""
+
+import functools
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from dotflow.core.action import CONTEXTS, Action, action_of, parts_of
+from dotflow.core.links import CONTEXT, PARAM, PARAMS, TRUE, VALUE, Bind, Condition, Group
+from dotflow.core.secret import SecretUse
+from dotflow.core.task import Task
+from dotflow.core.text import safe_repr, shorten
+from dotflow.errors import InvalidLink
+from dotflow.graph.annotations import misfit
+from dotflow.graph.names import MAX_REF, Names
+
+SUFFIX: Final = "_context"  # of a parameter that receives a task's Context
+ALL_PARAMS: Final = "params"  # the parameter that receives all run parameters
+PREVIOUS: Final = "previous_context"
+ORDER: Final = "To run after the task, write needs=[task], or after=[task] if it may fail."
+
+
+class Scope(NamedTuple):
+    """The names that a task may refer to.
+
+    Attributes:
+        names: The earlier tasks by name.
+        tasks: The earlier tasks.
+        params: The names of the run parameters.
+    """
+
+    names: Names
+    tasks: Sequence[Task]
+    params: Collection[str]
+
+    def task(self, ref: object) -> int:
+        """Returns the id of a task by its name or step. Raises UnknownTask or AmbiguousTask."""
+        return self.names.resolve(ref, self.tasks, self.params)
+
+    def group(self, ref: object) -> Group:
+        """Returns the ids of a task, or of all tasks of an added workflow. The errors are those of `task`."""
+        return self.names.group(ref, self.tasks, self.params)
+
+    def is_param(self, ref: object) -> bool:
+        """Returns whether a reference means a run parameter, which no task is called like."""
+        return isinstance(ref, str) and ref not in self.names and ref in self.params
+
+
+def wire(
+    step: Action[..., Any], scope: Scope, needs: Mapping[str, Any], taken: Collection[str]
+) -> tuple[tuple[Bind, ...], list[str]]:
+    """Returns the sources of a step's arguments, and the parameters without a default or a source.
+
+    Args:
+        step: The step.
+        scope: The names that it may refer to.
+        needs: Tasks by parameter.
+        taken: The parameters that receive items.
+
+    Raises UnknownTask, AmbiguousTask or InvalidLink.
+    """
+    by_name = step.named_params
+    fixed = _fixed_by_partials(step.function)
+    binds = [_bind_needed(step, name, ref, scope) for name, ref in needs.items()]
+    left = []
+    for name, required in by_name.items():
+        if name in taken or name in needs or name in fixed:
+            continue
+        bind = _bind_by_name(name, required, scope)
+        if bind is not None:
+            _check_type(step, bind, scope)
+            binds.append(bind)
+        elif required:
+            left.append(name)
+    return tuple(binds), left
+
+
+def secrets_of(step: Action[..., Any], filled: Collection[str] = ()) -> Iterator[SecretUse]:
+    """Yields the secrets of a step and of the actions of its class. *filled* are its parameters with other sources."""
+    for part in parts_of(step):
+        for parameter, secret in part.secrets.items():
+            has_source = part is step and parameter in filled
+            yield SecretUse(part.name, parameter, secret, secret.default is None and not has_source)
+
+
+def check_names(step: Action[..., Any], option: str, names: Collection[str]) -> None:
+    """Raises InvalidLink for a parameter that the step does not have, or that only the engine fills."""
+    for name in names:
+        if name in CONTEXTS:
+            raise InvalidLink(f"{option} can't fill '{name}'. Name the parameter like the task, or use another name.")
+        if name not in step.named_params and not step.takes_any:
+            names = " and ".join(f"'{own}'" for own in step.named_params)
+            hint = f"It has {names}." if names else ORDER if option == "needs" else ""
+            raise InvalidLink(
+                f"{option}={{{name!r}: ...}}: step '{step.name}' has no parameter '{name}'. {hint}".rstrip()
+            )
+
+
+def target_of_each(step: Action[..., Any], left: Sequence[str]) -> str:
+    """Returns the parameter that receives the items of `each=list`. Raises InvalidLink."""
+    if len(left) == 1:
+        return left[0]
+    if left:
+        names = " and ".join(f"'{name}'" for name in left)
+        hint = f"Name the one of the items: each={{'{left[0]}': ...}}."
+        raise InvalidLink(f"each=... has one list, and nothing fills {names} of step '{step.name}'. {hint}")
+    if PREVIOUS in step.context_params:
+        return PREVIOUS
+    name = next(iter(step.named_params), None)  # one that is called like a task, perhaps
+    hint = f"Name it: each={{'{name}': ...}}." if name else "Add one to the step."
+    raise InvalidLink(f"each=... has no parameter for its items: step '{step.name}' has none left. {hint}")
+
+
+def as_list(source: Any, scope: Scope) -> int | tuple[Any, ...]:
+    """Returns a list as a tuple, or the id of the task that returns the list. Raises InvalidLink for other values."""
+    if isinstance(source, list | tuple | range):
+        if source and action_of(source[0]) is not None:
+            raise InvalidLink("each=[...] lists steps. Pass one task that returns a list: each=task.")
+        return tuple(source)
+    if not isinstance(source, str | Action | type):
+        value = shorten(safe_repr(source), MAX_REF)
+        raise InvalidLink(f"each={value} is neither a task nor a list. Pass a list: each=list(...).")
+    return scope.task(source)
+
+
+def make_conditions(when: Any, unless: Any, scope: Scope) -> tuple[Condition, ...]:
+    """Returns the conditions of `add(when=..., unless=...)`."""
+    return (*_conditions(when, False, scope), *_conditions(unless, True, scope))
+
+
+def _bind_by_name(name: str, required: bool, scope: Scope) -> Bind | None:
+    task_id = scope.names.find(name)
+    if task_id is not None:
+        return Bind(name, VALUE, task_id, required)
+    if name.endswith(SUFFIX) and (task_id := scope.names.find(name.removesuffix(SUFFIX))) is not None:
+        return Bind(name, CONTEXT, task_id, required)
+    if name in scope.params:
+        return Bind(name, PARAM, name, required)
+    return Bind(name, PARAMS, name, required) if name == ALL_PARAMS else None
+
+
+def _bind_needed(step: Action[..., Any], name: str, ref: Any, scope: Scope) -> Bind:
+    required = step.named_params.get(name, True)
+    if scope.is_param(ref):
+        return Bind(name, PARAM, ref, required)
+    bind = Bind(name, VALUE, scope.task(ref), required)
+    _check_type(step, bind, scope)
+    return bind
+
+
+def _check_type(step: Action[..., Any], bind: Bind, scope: Scope) -> None:
+    """Raises InvalidLink if the source's `->` and the parameter's annotation are plain classes that can't fit."""
+    if bind.kind == VALUE:
+        assert isinstance(bind.source, int)
+        source = scope.tasks[bind.source]
+        reason = misfit(source.step.function, step.function, bind.parameter, is_mapped=source.is_mapped)
+        if reason:
+            raise InvalidLink(f"Step '{step.name}' takes '{bind.parameter}' from task '{source.name}': {reason}")
+
+
+def _conditions(option: Any, negated: bool, scope: Scope) -> list[Condition]:
+    if option is None:
+        return []
+    if isinstance(option, Mapping):
+        pairs = list(option.items())
+    else:
+        pairs = [(ref, TRUE) for ref in (option if isinstance(option, list | tuple) else [option])]
+    conditions = []
+    for ref, expected in pairs:
+        if scope.is_param(ref):
+            conditions.append(Condition(ref, ref, expected, negated))
+        else:
+            task_id = scope.task(ref)
+            name = ref if isinstance(ref, str) else scope.tasks[task_id].name
+            if not scope.tasks[task_id].step.checkpoint:
+                raise InvalidLink(
+                    f"A condition can't depend on '{name}', which has checkpoint=False: a resume does not have its "
+                    f"value. Return the value of the condition from another step."
+                )
+            conditions.append(Condition(task_id, name, expected, negated))
+    return conditions
+
+
+def _fixed_by_partials(function: Any) -> set[str]:
+    """Returns the parameters that a partial fills."""
+    names: set[str] = set()
+    while isinstance(function, functools.partial):
+        names.update(function.keywords)
+        function = function.func
+    return names

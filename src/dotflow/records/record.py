@@ -1,0 +1,339 @@
+"""Records of past runs, as a history returns them.
+
+Times are aware and in UTC, durations and CPU times in seconds, sizes in bytes.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Final, NamedTuple
+
+from dotflow.core.attempt_id import AttemptId
+from dotflow.core.text import GENERATED
+from dotflow.core.types.attempt_state import TypeAttemptState
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.errors import NotInHistory, close_match
+
+ID_LENGTH: Final = 8  # characters of a run's id, for people
+MAX_NAMES: Final = 8  # in an error
+
+#: States of attempts that have ended without a value that could be used.
+BAD: Final = (TypeAttemptState.FAILED, TypeAttemptState.CRASHED)
+
+
+class ErrorRecord(NamedTuple):
+    """One error of an attempt.
+
+    `retry_in` are the seconds until the next attempt, None if there was none; `refusal` is why `retry_on` allowed none.
+    """
+
+    exception: str
+    message: str
+    traceback: str
+    retry_in: float | None = None
+    refusal: str = ""
+
+
+class AttemptRecord(NamedTuple):
+    """One attempt of a task or an item; or the end of one without an attempt: restored, cached, skipped (attempt 0).
+
+    Attributes:
+        item: The index of the item; None for the task itself.
+        attempt: Its number, from 1.
+        state: What became of it.
+        began: The moment; None without an attempt.
+        duration: None while it runs, and without an attempt.
+        cpu: The CPU time, its child processes included; None where it was not measured.
+        peak: The peak of the memory of its process; None where it was not measured.
+        worker: The id of its process.
+        glimpse: A short text that shows its value; the reason, if it was skipped.
+        fallback: The step that made it instead.
+        errors: Its errors; several if a class repeats its own actions.
+        span: The id of its span in a trace; "" without a tracer.
+        input: A short text that shows what the item was given; "" for a task.
+    """
+
+    item: int | None
+    attempt: int
+    state: TypeAttemptState
+    began: datetime | None = None
+    duration: float | None = None
+    cpu: float | None = None
+    peak: int | None = None
+    worker: int | None = None
+    glimpse: str = ""
+    fallback: str = ""
+    errors: Sequence[ErrorRecord] = ()
+    span: str = ""
+    input: str = ""
+
+
+class OutputKey(NamedTuple):
+    """The attempt of an output. `task_id` is -1 for no single task."""
+
+    task_id: int
+    item: int | None
+    attempt: int
+
+
+class OutputChunk(NamedTuple):
+    """A part of the output of an attempt; `stream` is 1 for stdout, 2 for stderr. `task_id` is -1 for no single task.
+
+    `skipped` is the number of bytes before it that were dropped to keep `output_limit`. A part of stream 0 stands for
+    those that were dropped in the middle of the output: `skipped` is their number, and `data` a line about it.
+    """
+
+    task_id: int
+    item: int | None
+    attempt: int
+    seq: int
+    at: datetime
+    stream: int
+    data: bytes
+    skipped: int = 0
+
+    @property
+    def key(self) -> OutputKey:
+        """The attempt."""
+        return OutputKey(*self[:3])
+
+
+class ValueRecord(NamedTuple):
+    """The copy of a value that an attempt took or returned.
+
+    Attributes:
+        task_id: The task.
+        role: "previous", "initial", "returned", or "argument:" and the name of a parameter.
+        item: The index of the item; None for the task itself.
+        attempt: The attempt.
+        size: The bytes of the document, where that is known.
+        digest: The digest of the value; "" where none was made.
+        document: The value as the codec wrote it; None where it was not kept, empty where it was not asked for.
+        note: Why it was not kept, or what is uncertain about it.
+    """
+
+    task_id: int
+    role: str
+    item: int | None
+    attempt: int
+    size: int | None
+    digest: str
+    document: bytes | None
+    note: str
+
+
+def duration_of(attempts: Sequence[AttemptRecord]) -> float | None:
+    """Returns the seconds from the beginning of the first attempt to the end of the last one, with the delays."""
+    if not attempts or (last := attempts[-1]).began is None or last.duration is None:
+        return None
+    began = next(attempt.began for attempt in attempts if attempt.began is not None)
+    return (last.began - began).total_seconds() + last.duration
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRecord:
+    """One task of a run.
+
+    Attributes:
+        task_id: The position in the order of `add`.
+        name, group, lane: Its name, group and lane.
+        identity: The identity of its step, `module:qualname`.
+        code: The fingerprint of its step's code; "" where there is none.
+        needs: The tasks that had to end before it started.
+        policy: What differs from the default policy: attempts, timeout, delay and so on.
+        attempts: The attempts of the task itself, in order; one for a map.
+        items: The attempts of a map's items, by item.
+        count: The number of items of a map; None while it is not known, and for every other task.
+        is_known: Whether a task without attempts has not begun; False where the history could not be written.
+    """
+
+    task_id: int
+    name: str
+    group: str = "default"
+    lane: int = 0
+    identity: str = ""
+    code: str = ""
+    needs: Sequence[int] = ()
+    policy: Mapping[str, Any]
+    attempts: Sequence[AttemptRecord]
+    items: Mapping[int, Sequence[AttemptRecord]]
+    count: int | None = None
+    is_known: bool = True
+
+    @property
+    def last(self) -> AttemptRecord | None:
+        """The last attempt; None if the task has not begun."""
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def state(self) -> TypeAttemptState | None:
+        """The state of the last attempt; None if the task has not begun."""
+        if self.attempts:
+            return self.attempts[-1].state
+        return None if self.is_known else TypeAttemptState.UNKNOWN
+
+    @property
+    def duration(self) -> float | None:
+        """The seconds from the beginning of the first attempt to the end of the last one, with the delays."""
+        seconds = duration_of(self.attempts)
+        return None if seconds is None else round(seconds, 6)
+
+    @property
+    def cpu(self) -> float | None:
+        """The CPU seconds of all attempts, with those of the items; None if none was measured."""
+        measured = [attempt.cpu for attempt in self.all_attempts if attempt.cpu is not None]
+        return round(sum(measured), 6) if measured else None
+
+    @property
+    def peak(self) -> int | None:
+        """The largest peak of all attempts, with those of the items; None if none was measured."""
+        return max((attempt.peak for attempt in self.all_attempts if attempt.peak is not None), default=None)
+
+    @cached_property
+    def all_attempts(self) -> Sequence[AttemptRecord]:
+        """The attempts of the task itself, then those of its items."""
+        return [*self.attempts, *(attempt for attempts in self.items.values() for attempt in attempts)]
+
+    @cached_property
+    def counts(self) -> Counter[TypeAttemptState]:
+        """The number of items by the state of their last attempt."""
+        return Counter(attempts[-1].state for attempts in self.items.values())
+
+    def attempts_of(self, item: int | None, attempt: int | None = None) -> Sequence[AttemptRecord]:
+        """Returns the attempts of an item, None for the task itself; or one of them. Raises NotInHistory."""
+        attempts = self.attempts if item is None else self.items.get(item, ())
+        chosen = [each for each in attempts if attempt in (None, each.attempt)]
+        if attempt is not None and not chosen:
+            raise NotInHistory(f"Can't find attempt {attempt} of '{self.name_of(item)}'", f"it has {len(attempts)}")
+        return chosen
+
+    def name_of(self, item: int | None) -> str:
+        """Returns the name of an item, `fetch#411`; for None, that of the task itself."""
+        return self.name if item is None else f"{self.name}#{item}"
+
+    def number_of(self, item: int | None) -> str:
+        """Returns the number of the task, with an item `3#411`: unlike the name, no other task has it."""
+        return str(self.task_id) if item is None else f"{self.task_id}#{item}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSummary:
+    """One run in a list.
+
+    Attributes:
+        run_id, workflow_id, name: The run, its workflow, and the name of that.
+        state: Where it stands. CRASHED: its process ended before it.
+        reason: Why it was stopped, if it was.
+        mode: "sequential", "background" or "parallel".
+        resumed: Whether finished tasks of earlier runs were restored.
+        trigger: "command" or "schedule"; "" for a program or a step.
+        began: The moment of its beginning.
+        ended: That of its end, of a crashed run the last one that is known; None while it runs.
+        tasks: The number of tasks.
+        completed, failed, restored, skipped: The numbers of those that have ended so.
+        error: What failed first, on one line.
+        parent: The attempt whose step started it.
+    """
+
+    run_id: str
+    workflow_id: str
+    name: str | None = None
+    state: TypeRunState
+    reason: str = ""
+    mode: str = ""
+    resumed: bool = False
+    trigger: str = ""
+    began: datetime
+    ended: datetime | None = None
+    tasks: int = 0
+    completed: int = 0
+    failed: int = 0
+    restored: int = 0
+    skipped: int = 0
+    error: str = ""
+    parent: AttemptId | None = None
+
+    @property
+    def workflow(self) -> str:
+        """The id of its workflow; in place of a generated one, which no other run has, the name or ""."""
+        return (self.name or "") if GENERATED.fullmatch(self.workflow_id) else self.workflow_id
+
+    @property
+    def duration(self) -> float | None:
+        """The seconds that it took; None while it runs."""
+        return None if self.ended is None else (self.ended - self.began).total_seconds()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord(RunSummary):
+    """One run with its tasks.
+
+    Attributes:
+        process: Its host and process id, `host:1234`.
+        storage: The type of the storage of its values, and where that is.
+        trace: The id of its trace; "" without a tracer.
+        environment: What it ran in: python, dotflow, system, packages, folder, argv, commit.
+        steps: Its tasks.
+        notes: What was noted about it, with the moments.
+        children: The ids of the runs that its steps started.
+    """
+
+    process: str = ""
+    storage: str = ""
+    trace: str = ""
+    environment: Mapping[str, Any]
+    steps: Sequence[TaskRecord]
+    notes: Sequence[tuple[datetime, str]] = ()
+    children: Sequence[str] = ()
+
+    @property
+    def failures(self) -> list[TaskRecord]:
+        """The tasks that failed, or ran when the process of the run ended, or waited for their next attempt then."""
+        bad = (*BAD, TypeAttemptState.RETRY) if self.state is TypeRunState.CRASHED else BAD
+        return [task for task in self.steps if task.state in bad]
+
+    def find(self, step: str) -> tuple[TaskRecord, int | None]:
+        """Returns a task and the index of an item, None for the task itself.
+
+        *step* is the name of a task or its number; with an item, `fetch#411`. Raises NotInHistory if there is no such
+        task or item, or if several tasks have the name.
+        """
+        task, item = find_step(self.run_id, self.steps, step)
+        if item is not None and item not in task.items:
+            raise no_item(task, item)
+        return task, item
+
+
+def find_step(run_id: str, tasks: Sequence[TaskRecord], step: str) -> tuple[TaskRecord, int | None]:
+    """Returns the task that *step* names, and the index of an item, which may not exist; None for the task itself.
+
+    Raises NotInHistory if there is no such task, or several tasks have the name.
+    """
+    named, item = _named(tasks, step), None
+    name, mark, number = step.rpartition("#")
+    if not named and mark and number.isascii() and number.isdigit():
+        step, named, item = name, _named(tasks, name), int(number)
+    if len(named) == 1:
+        return named[0], item
+    what = f"Can't find the step '{step}' in the run {run_id[:8]}"
+    if named:
+        numbers = " and ".join(str(task.task_id) for task in named)
+        raise NotInHistory(what, f"the tasks {numbers} have this name. Pass a number")
+    names = list(dict.fromkeys(task.name for task in tasks))
+    listed = ", ".join(names[:MAX_NAMES]) + (" and others" if len(names) > MAX_NAMES else "")
+    if step.isascii() and step.isdigit() and tasks:
+        listed += f", with the numbers 0 to {len(tasks) - 1}"
+    raise NotInHistory(what, f"it has {listed or 'no tasks'}. {close_match(step, names)}".rstrip(" ."))
+
+
+def no_item(task: TaskRecord, item: int) -> NotInHistory:
+    """Returns the error about an item that does not exist."""
+    has = "it is no map" if task.count is None else f"it has {task.count} items, which count from 0"
+    return NotInHistory(f"Can't find item {item} of '{task.name}'", has)
+
+
+def _named(tasks: Sequence[TaskRecord], step: str) -> list[TaskRecord]:
+    is_number = step.isascii() and step.isdigit() and int(step) < len(tasks)
+    return [task for task in tasks if task.name == step] or ([tasks[int(step)]] if is_number else [])

@@ -1,0 +1,148 @@
+"""A run of this process as a record, made of its tasks: what a history would know, as far as they do."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any, Final
+
+from dotflow.core.context import Context
+from dotflow.core.events import RunEnded, RunStarted
+from dotflow.core.failure import TaskError
+from dotflow.core.masks import Masks
+from dotflow.core.task import Task
+from dotflow.core.text import shorten
+from dotflow.core.types.attempt_state import TypeAttemptState
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.core.types.status import TypeStatus
+from dotflow.graph.linked_task import Item
+from dotflow.graph.plan import Plan
+from dotflow.records.environment import describe_environment, process_name
+from dotflow.records.glimpse import MAX_INPUT, glimpse
+from dotflow.records.record import AttemptRecord, ErrorRecord, RunRecord, TaskRecord
+
+#: What the record lacks.
+NO_HISTORY: Final = (
+    "This run had no history, which keeps what the steps print and the times of each attempt: "
+    "Config(history=HistorySQLite())."
+)
+NO_ARCHIVE: Final = "What the steps printed and the times of each attempt are missing: the history can't be read."
+
+STATES: Final = {
+    TypeStatus.IN_PROGRESS: TypeAttemptState.RUNNING,
+    TypeStatus.RETRY: TypeAttemptState.RETRY,
+    TypeStatus.COMPLETED: TypeAttemptState.COMPLETED,
+    TypeStatus.FAILED: TypeAttemptState.FAILED,
+}
+RESTORED: Final = {"cache": TypeAttemptState.CACHED, "checkpoint": TypeAttemptState.RESTORED}
+
+
+def run_record(
+    started: RunStarted,
+    ended: RunEnded | None,
+    state: TypeRunState,
+    tasks: Sequence[Task],
+    plan: Plan,
+    note: str,
+) -> RunRecord:
+    """Returns a run as a record.
+
+    Of several attempts of a task, only the errors are known: the last attempt has the times of all of them.
+
+    Args:
+        started: Its first event.
+        ended: Its last one; None while it runs.
+        state: Its state.
+        tasks: Its tasks.
+        plan: Their dependencies and lanes.
+        note: What the record lacks, and why.
+    """
+    completed = [task for task in tasks if task.status is TypeStatus.COMPLETED]
+    restored = sum(task.restored_from is not None for task in completed)
+    failed = [task for task in tasks if task.status is TypeStatus.FAILED]
+    return RunRecord(
+        run_id=started.run_id,
+        workflow_id=started.workflow_id,
+        name=started.name,
+        state=state,
+        reason="" if ended is None else started.masks.mask(ended.reason),
+        mode=started.mode,
+        resumed=started.resumed,
+        trigger=started.trigger,
+        began=started.at,
+        ended=None if ended is None else ended.at,
+        tasks=len(tasks),
+        completed=len(completed) - restored,
+        failed=len(failed),
+        restored=restored,
+        skipped=sum(task.status is TypeStatus.SKIPPED for task in tasks),
+        error=_first_error(failed),
+        parent=started.parent,
+        process=process_name(),
+        storage=started.storage,
+        environment=describe_environment(started.masks),
+        steps=[_task_record(task, plan, started.masks) for task in tasks],
+        notes=[(started.at, note)],
+    )
+
+
+def _first_error(failed: Sequence[Task]) -> str:
+    ended = [(task.finished_at, task.task_id, task.error) for task in failed if task.finished_at and task.error]
+    if not ended:
+        return ""
+    _, task_id, error = min(ended)
+    name = next(task.name for task in failed if task.task_id == task_id)
+    message = error.message.partition("\n")[0]
+    return shorten(f"{name}: {error.exception}: {message}".rstrip(": "))
+
+
+def _task_record(task: Task, plan: Plan, masks: Masks) -> TaskRecord:
+    items = {number: list(_attempts(item, masks)) for number, item in enumerate(task.items)}
+    has_count = task.is_mapped and (task.attempt or task.items)
+    return TaskRecord(
+        task_id=task.task_id,
+        name=task.name,
+        group=task.group_name,
+        lane=plan.lanes[task.task_id],
+        identity=task.step.identity,
+        needs=plan.needs[task.task_id],
+        policy=task.step.policy.changed(),
+        attempts=list(_attempts(task, masks)),
+        items={number: attempts for number, attempts in items.items() if attempts},
+        count=len(task.items) if has_count else None,
+    )
+
+
+def _attempts(task: Task, masks: Masks) -> Iterator[AttemptRecord]:
+    source = task.restored_from
+    if task.status is TypeStatus.SKIPPED:
+        yield AttemptRecord(task.item, 0, TypeAttemptState.SKIPPED, glimpse=task.reason)
+    elif source is not None:
+        value = _glimpse(task, masks)
+        yield AttemptRecord(task.item, 0, RESTORED[source], began=task.current_context.time, glimpse=value)
+    elif task.status is not TypeStatus.NOT_STARTED:
+        errors = {number: list(map(_error, each)) for number, each in groupby(task.errors, lambda error: error.attempt)}
+        last = max(task.attempt, 1)
+        for number in range(1, last):
+            yield AttemptRecord(task.item, number, TypeAttemptState.RETRY, errors=errors.get(number, ()))
+        duration = task.duration if task.started_at else None
+        end = AttemptRecord(task.item, last, STATES[task.status], task.started_at, duration, input=_input(task, masks))
+        value = _glimpse(task, masks) if task.status is TypeStatus.COMPLETED else ""
+        yield end._replace(glimpse=value, errors=errors.get(last, ()))
+
+
+def _error(error: TaskError) -> ErrorRecord:
+    return ErrorRecord(error.exception, error.message, error.traceback, refusal=error._refusal)
+
+
+def _input(task: Task, masks: Masks) -> str:
+    with contextlib.suppress(Exception):  # of a type that pretends to be another one
+        return glimpse(task.input, masks, MAX_INPUT) if isinstance(task, Item) else ""
+    return ""
+
+
+def _glimpse(task: Task, masks: Masks) -> str:
+    context: Context | None = task._current
+    value: Any = None if context is None else context.storage
+    with contextlib.suppress(Exception):  # of a type that pretends to be another one
+        return "" if value is None else glimpse(value, masks)
+    return ""

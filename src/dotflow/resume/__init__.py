@@ -1,0 +1,1 @@
+"""What counts from before: checkpoints, cache and restoring."""

@@ -1,0 +1,257 @@
+"""Cache: values by the step, its code and its arguments, for all runs and workflows that share a storage."""
+
+import copy
+import sys
+from collections.abc import Callable, Collection, Hashable, Mapping
+from types import MethodType, ModuleType
+from typing import Any, Final
+
+from dotflow import clock
+from dotflow.abc.storage import NOT_SAVED, Storage
+from dotflow.code.fingerprint import fingerprint
+from dotflow.core.action import Action
+from dotflow.core.call import Call
+from dotflow.core.callables import unwrapped
+from dotflow.core.context import Context, is_of_actions
+from dotflow.core.task import Task
+from dotflow.errors import CheckpointUnreadable, LeaseLost, ValueNotStorable
+from dotflow.graph.linked_task import Item, MapContext
+from dotflow.worker.attempt import arguments_of
+
+#: The beginning of the keys; no workflow can have it as its id and be cleared with it, since a key has two slashes.
+PREFIX: Final = "@cache/"
+
+#: Types whose instances can't change.
+IMMUTABLE: Final = frozenset({type(None), bool, int, float, str, bytes})
+
+Arguments = Mapping[str, Any]
+Save = Callable[[Task, Context, Context | None], None]
+
+
+def prefix_of(identity: str) -> str:
+    """Returns the beginning of the keys of a step's values."""
+    return f"{PREFIX}{identity}/"
+
+
+def is_cached(task: Task) -> bool:
+    """Returns whether the task's values are cached. A cleanup has effects, so it always runs."""
+    return task.step.cache is not None and not (task.links is not None and task.links.always)
+
+
+class Cache:
+    """The cached values of a run. Whatever its storage does, the run goes on without it.
+
+    Args:
+        storage: Where they are saved.
+        save: Saves the checkpoint of a task from its context and previous context; None for that of its record.
+        report: Writes a line into the log.
+        reads: Whether cached values are used. Otherwise they are made anew, and replaced.
+        rerun: The ids of the tasks whose values are made anew in any case.
+        shares_memory: Whether steps may change their arguments while the run has them.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        save: Save,
+        report: Callable[..., None],
+        *,
+        reads: bool,
+        rerun: Collection[int] = (),
+        shares_memory: bool = True,
+    ) -> None:
+        self._storage = storage
+        self._save = save
+        self._report = report
+        self._rerun = rerun
+        self._shares_memory = shares_memory
+        self._digests: dict[tuple[int, str], tuple[Any, str]] = {}  # of the last argument, by task and parameter
+        self._keys: dict[tuple[int, int | None], str] = {}  # of the values that are made, by task and item
+        self._reported: set[Hashable] = set()
+        self._keeps_objects = None if storage.outlives_process else True  # None: unknown yet
+        self.reads = reads
+
+    def save(self, task: Task, context: Context) -> None:
+        """Saves the checkpoint of a task or an item, and its value under the key with which `restore` missed it."""
+        self._save(task, context, None)
+        key = self._keys.pop((task.task_id, task.item), None)
+        if key is not None and context.step == task.step.identity:  # not of the fallback
+            self._post(task, key, context)
+
+    def restore(
+        self, task: Task, previous: Context, arguments: Arguments | None, shared: Arguments | None
+    ) -> Context | None:
+        """Returns the cached value of a task, whose checkpoint is saved now; None if the task has to run."""
+        key = self.key(task, previous, arguments, shared)
+        context = self.find(task, key)
+        if context is None:
+            if key is not None:
+                self._keys[task.task_id, task.item] = key
+            return None
+        try:
+            self._save(task, context, previous)
+        except LeaseLost:  # the run ends at its next value
+            return None
+        except NOT_SAVED as error:
+            self._report_task(task, "checkpoint", f"its checkpoint can't be saved. {error}")
+            return None
+        return context
+
+    def key(self, task: Task, previous: Context, arguments: Arguments | None, shared: Arguments | None) -> str | None:
+        """Returns the key of a task's value; None if an argument has no digest, which is logged once.
+
+        The values of secrets are no part of it, so a new token does not make values anew.
+        """
+        from dotflow.codec.canonical import digest  # here, since most workflows never need it
+
+        step = task.step
+        code = fingerprint(step)
+        if not code:
+            self._report_task(task, "code", "its code can't be read. Write version=... to stand for it.")
+            return None
+        call = Call(task.task_id, 0, step, task.initial_context, previous, "", None, 0, arguments, shared)
+        values = dict(arguments_of(call))
+        if isinstance(step.function, type):  # its actions may take them
+            values = {"initial_context": task.initial_context, "previous_context": previous, **values}
+        instance = _instance_of(step)
+        if instance is not None:
+            values["self"] = instance
+        digests = []
+        for name, value in sorted(values.items()):
+            try:
+                digests.append([name, self._digest(task, name, value)])
+            except Exception:  # a value that the codec refuses, or of the user's own type
+                reason = f"its argument '{name}', of type {type(value).__qualname__}, can't be compared."
+                self._report_task(task, f"argument {name}", reason)
+                return None
+        return f"{prefix_of(step.identity)}{digest([code, _script_of(step), digests])}"
+
+    def _digest(self, task: Task, name: str, value: Any) -> str:
+        """Returns the digest of an argument; once for all items of a map that share it, if no step can change it."""
+        from dotflow.codec.canonical import digest
+
+        last = self._digests.get((task.task_id, name))
+        if last is not None and last[0] is value:
+            return last[1]
+        result = digest(_comparable(value))
+        if not self._shares_memory:
+            self._digests[task.task_id, name] = value, result
+        return result
+
+    def can_find(self, task: Task) -> bool:
+        """Returns whether a cached value of the task is used."""
+        return self.reads and task.task_id not in self._rerun
+
+    def find(self, task: Task, key: str | None) -> Context | None:
+        """Returns the cached value as a context of the task; None if there is none that is young enough."""
+        if key is None or not self.can_find(task):
+            return None
+        try:
+            saved = self._storage.get(key)
+            if saved.storage is None and saved.task_id is None:
+                return None
+            if not self._is_young(task, saved):
+                return None
+            value = _copy(saved.storage) if self._is_kept(key, saved.storage) else saved.storage
+        except CheckpointUnreadable as error:
+            reason = f"its value in {error.where or type(self._storage).__name__} can't be read: {error.reason}."
+            self._report_task(task, "get", f"{reason} The run replaces it.")
+            return None
+        except ValueNotStorable as error:
+            self._report_task(task, "value", f"its value can't be read. {error}")
+            return None
+        except Exception as error:  # the storage may be the user's
+            self._report_once("get", f"Cached values can't be read: {type(error).__name__}: {error}. Their steps run.")
+            return None
+        return Context(value, task.task_id, task.workflow_id, saved.time, task.step.identity)
+
+    def _is_young(self, task: Task, saved: Context) -> bool:
+        seconds = task.step.cache
+        if seconds is True:
+            return True
+        if saved.task_id is None:
+            name = type(self._storage).__name__
+            self._report_once("age", f"{name} keeps values only, which don't show their age, so steps with one run.")
+            return False
+        return (clock.now() - saved.time).total_seconds() <= float(seconds or 0)
+
+    def _post(self, task: Task, key: str, context: Context) -> None:
+        value = context.storage
+        if is_of_actions(value) and not isinstance(task.step.function, type):
+            reason = (
+                "it returns an instance, whose actions may take contexts that it does not. Make its class the step."
+            )
+            self._report_task(task, "actions", reason)
+            return
+        try:
+            self._storage.post(key, _context_of(context, value))
+            if self._is_kept(key, value):
+                self._storage.delete(key)
+                self._storage.post(key, _context_of(context, _copy(value)))
+        except LeaseLost:  # the run ends at its next value
+            return
+        except ValueNotStorable as error:
+            self._report_task(task, "value", f"its value can't be saved there. {error}")
+        except Exception as error:  # the storage may be the user's
+            self._report_once("post", f"Values can't be saved in the cache: {type(error).__name__}: {error}")
+
+    def _is_kept(self, key: str, value: Any) -> bool:
+        """Returns whether the storage keeps the object itself, which the run may change."""
+        if value.__class__ in IMMUTABLE:
+            return False
+        if self._keeps_objects is None:
+            try:
+                self._keeps_objects = self._storage.get(key).storage is value
+            except Exception:  # the storage may be the user's
+                return True
+        return self._keeps_objects
+
+    def _report_task(self, task: Task, kind: str, reason: str) -> None:
+        """Reports once for a task, and all items of a map, why its value is not cached."""
+        name = task.task_name if isinstance(task, Item) else task.name
+        self._report_once((task.task_id, kind), f"Task {task.task_id} {name} is not cached: {reason}")
+
+    def _report_once(self, kind: Hashable, line: str) -> None:
+        if kind not in self._reported:
+            self._reported.add(kind)
+            self._report(line)
+
+
+def _context_of(context: Context, value: Any) -> Context:
+    """Returns a context with the origin of another one, and without its inputs."""
+    return Context(value, context.task_id, context.workflow_id, context.time, context.step)
+
+
+def _copy(value: Any) -> Any:
+    try:
+        return copy.deepcopy(value)
+    except Exception as error:  # of the user's own type
+        raise ValueNotStorable(type(value).__qualname__, reason=f"copying it raises {type(error).__name__}") from error
+
+
+def _comparable(value: Any) -> Any:
+    """Returns what makes two arguments equal: of a Context its values and failed items, but not its time and run."""
+    if isinstance(value, Context):
+        failed = [[item, error.exception, error.message] for item, error in sorted(value.errors.items())]
+        values = [value.values] if isinstance(value, MapContext) and len(value.values) < len(value.storage) else []
+        return ["Context", _comparable(value.storage), failed, *values]
+    if is_of_actions(value):
+        return [_comparable(each) for each in value]
+    return value
+
+
+def _instance_of(step: Action[..., Any]) -> Any:
+    """Returns the instance of a method, or one that can be called itself; None where there is none."""
+    function = unwrapped(step.function)
+    if isinstance(function, Action):
+        return _instance_of(function)
+    method = getattr(function, "__call__", None)  # noqa: B004 (the method itself)
+    owner = function if type(method) is MethodType else getattr(function, "__self__", None)
+    return None if isinstance(function, type) or isinstance(owner, type | ModuleType) else owner
+
+
+def _script_of(step: Action[..., Any]) -> str:
+    """Returns the path of the script if `version` stands for the code: many scripts call their steps alike."""
+    if step.version is None or not step.identity.startswith("__main__:"):
+        return ""
+    return str(getattr(sys.modules.get("__main__"), "__file__", None) or "")

@@ -1,0 +1,169 @@
+"""ChangedCode: which checkpoints were made by other code than that of today, and which were asked to run again."""
+
+import hashlib
+from collections.abc import Collection, Iterator, Sequence
+from typing import Final
+
+from dotflow.code.bytecode import SIZE
+from dotflow.code.fingerprint import PYTHON, can_compare, renew
+from dotflow.core.context import Context
+from dotflow.core.task import Task
+from dotflow.graph.linked_task import Item
+from dotflow.graph.maps import BY_INDEX
+from dotflow.resume.restoring import is_same_step
+from dotflow.resume.unsaved import always_takes_previous
+
+CHANGED: Final = "its code has changed"
+RERUN: Final = "rerun names it"
+
+
+class ChangedCode:
+    """Compares the code of the steps with that which made the checkpoints.
+
+    The fingerprints are made here, before the first attempt: a step may change what it is made of. A value without a
+    checkpoint counts as part of the code of the tasks that take it, since nothing else shows how it was made.
+
+    Args:
+        tasks: The run's tasks.
+        previous: For each task, the task whose context is its `previous_context`.
+        is_linked: Whether a task has links.
+        runs_again: Whether a task runs again if its code has changed.
+        rerun: The ids of the tasks that run again in any case.
+
+    Attributes:
+        codes: The fingerprint of the code that makes the value of each task.
+        others: The ids of the tasks some of whose values other code makes: a fallback's, and those of items by index.
+        changed: The ids of the tasks whose code has changed.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        previous: Sequence[int | None] = (),
+        *,
+        is_linked: bool = False,
+        runs_again: bool = False,
+        rerun: Collection[int] = (),
+    ) -> None:
+        self._tasks = tasks
+        self._previous = previous
+        self._runs_again = runs_again
+        self._rerun = rerun
+        self._unknown: set[int] = set()
+        self._noted: set[int] = set()
+        self._fallbacks: dict[int, str] = {}  # the fingerprints of values made by a fallback, by task
+        self._by_index: dict[int, str] = {}  # those of items that are known by their index
+        self._unsaved: dict[int, list[int]] = {}  # the sources without checkpoints, by task
+        self.changed: set[int] = set()
+        for step in {task.step for task in tasks}:
+            renew(step)
+        self.codes: list[str] = [task.step._code or "" for task in tasks]
+        if is_linked and any(not task.step.checkpoint or (task.links and task.links.fallback) for task in tasks):
+            self._add_links()
+        self.others: Collection[int] = self._fallbacks.keys() | self._by_index.keys()
+
+    def _add_links(self) -> None:
+        """Adds to the code of each task what else makes its value."""
+        unsaved: dict[int, str] = {}  # whatever may have made an unsaved value
+        for task_id, task in enumerate(self._tasks):
+            sources = list(self._sources_in(unsaved, task))
+            if sources:
+                self._unsaved[task_id] = sources
+            own = self.codes[task_id]
+            codes = [unsaved[source] for source in sources]
+            self.codes[task_id] = joined(own, *codes)
+            links = task.links
+            if links is None:
+                continue
+            fallback = () if links.fallback is None else (renew(links.fallback),)
+            if fallback:  # its value depends on the step that failed, too
+                self._fallbacks[task_id] = joined(own, *fallback, *codes)
+            lists = [unsaved[each.source] for each in links.each if each.source in unsaved]
+            if lists:
+                self._by_index[task_id] = joined(own, *fallback, *codes, *lists)
+            if not task.step.checkpoint:
+                unsaved[task_id] = joined(own, *fallback, *codes, *lists)
+
+    def _sources_in(self, unsaved: Collection[int], task: Task) -> Iterator[int]:
+        """Yields the sources of a task's value that are unsaved. An item shows by its key which entry it is made of."""
+        if not unsaved:
+            return
+        links = task.links
+        if links is not None:
+            lists = {each.source for each in links.each if isinstance(each.source, int)}
+            lists = {source for source in lists if not self._tasks[source].is_mapped} - links.whole_value_sources()
+            yield from sorted(set(links.value_sources()) & set(unsaved) - lists)
+        source = self._previous[task.task_id] if always_takes_previous(task) else None
+        while source is not None:
+            if source in unsaved:
+                yield source
+            before = self._tasks[source].links
+            may_be_skipped = before is not None and (before.conditions or before.value_sources())
+            source = self._previous[source] if may_be_skipped else None
+
+    def code_of(self, task: Task, context: Context) -> str:
+        """Returns the fingerprint of the code that made the value of a task or an item."""
+        task_id = task.task_id
+        if task_id in self._by_index and isinstance(task, Item) and task.key_suffix.startswith(BY_INDEX):
+            return self._by_index[task_id]
+        if task_id not in self._fallbacks or context.step is None or is_same_step(context.step, task.step.identity):
+            return self.codes[task_id]
+        return self._fallbacks[task_id]
+
+    def why_void(self, task: Task, context: Context) -> str:
+        """Returns why the task or item runs again; "" if neither its code nor `rerun` is a reason."""
+        task_id = task.task_id
+        if task_id in self._rerun:
+            return RERUN
+        saved, now = context._origin.code, self.code_of(task, context)
+        if saved == now and saved:
+            return ""
+        if not saved or not can_compare(saved, now):
+            if self._runs_again or context.inputs is not None:  # or the storage keeps values only
+                self._unknown.add(task_id)
+            return ""
+        self.changed.add(task_id)
+        return self.reason_of(task_id) if self._runs_again else ""
+
+    def reason_of(self, task_id: int) -> str:
+        """Returns that the code of a task has changed, or that of what it takes; "" if neither has."""
+        if task_id not in self.changed:
+            return ""
+        unsaved = self._unsaved.get(task_id)
+        return f"{CHANGED}, or that of {self._names(unsaved)}" if unsaved else CHANGED
+
+    def notes(self, restored: Collection[int]) -> list[str]:
+        """Returns what to log about the code of restored tasks, of each task once."""
+        notes = []
+        changed, unknown = (ids.intersection(restored) - self._noted for ids in (self.changed, self._unknown))
+        if changed and not self._runs_again:
+            names = self._names(changed, with_sources=True)
+            notes.append(
+                f"The code of {names} has changed since the values were made, which are restored all the same. "
+                f"Use resume='changed' or --resume-changed to run them again, with what needs them."
+            )
+        if unknown:
+            notes.append(
+                f"Whether the code of {self._names(unknown)} has changed is unknown, since another Python or an "
+                f"earlier dotflow made the values, or the code can't be read. They are restored. Use "
+                f"rerun=[...] or --rerun to run them again."
+            )
+        self._noted |= changed | unknown
+        return notes
+
+    def _names(self, ids: Collection[int], *, with_sources: bool = False) -> str:
+        names = []
+        for task_id in sorted(ids):
+            sources = self._unsaved.get(task_id) if with_sources else None
+            suffix = f" (or of {self._names(sources)})" if sources else ""
+            names.append(f"'{self._tasks[task_id].name}'{suffix}")
+        return ", ".join(names)
+
+
+def joined(*codes: str) -> str:
+    """Returns the fingerprint that stands for several; the only one itself, and empty if one of them is unknown."""
+    if len(codes) == 1 or not all(codes):
+        return "" if "" in codes else codes[0]
+    is_declared = all(code.startswith("version ") for code in codes)
+    digest = hashlib.blake2b(repr(codes).encode(errors="surrogatepass"), digest_size=SIZE).hexdigest()
+    return f"version {digest}" if is_declared else f"{PYTHON}:{digest}"

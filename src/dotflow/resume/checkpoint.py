@@ -1,0 +1,327 @@
+"""Checkpoints: saves and restores the values of one run through a Storage, and voids those of earlier runs."""
+
+import contextlib
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from dotflow.abc.storage import Storage
+from dotflow.abc.workflow import NothingUnfinished
+from dotflow.core.context import Context, Origin, token_of_run
+from dotflow.core.task import Task
+from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, LeaseLost, StorageError, ValueNotStorable
+from dotflow.graph.linked_task import LinkedTask
+from dotflow.graph.params import Params
+from dotflow.records.record import ID_LENGTH
+from dotflow.resume.changed_code import ChangedCode
+from dotflow.resume.checkpoint_keys import CheckpointKeys
+from dotflow.resume.earlier_runs import UNFINISHED_ONLY, EarlierRuns, Resume, reason_of, usable
+from dotflow.resume.restoring import NO_INITIAL, Restoration
+from dotflow.resume.run_lock import RunLock
+
+if TYPE_CHECKING:
+    from dotflow.resume.restoring_links import LinkedRestorer
+
+
+class Checkpoints:
+    """The checkpoints of one workflow, for one run.
+
+    Args:
+        storage: Where they are saved.
+        workflow_id: The workflow.
+        exclusive: Whether the workflow is locked against other processes during the run.
+        report: Writes a line into the log.
+        run_id: The run. Its values have the beginning of it.
+    """
+
+    def __init__(
+        self, storage: Storage, workflow_id: str, *, exclusive: bool, report: Callable[..., None], run_id: str = ""
+    ) -> None:
+        self._storage = storage
+        self._workflow_id = workflow_id
+        self._exclusive = exclusive
+        self._report = report
+        self._run_lock = RunLock((id(storage), workflow_id), storage)
+        self._turn = threading.RLock()
+        self._workflow_lock: contextlib.AbstractContextManager[Hashable] | None = None
+        self._has_reported_void = False
+        self.goes_on = False  # whether the run goes on with an earlier one, or would if there were any value
+        self.not_needed: Collection[int] = ()  # tasks without checkpoints that a resume does not run
+        self.whole_maps: Mapping[int, int] = {}  # mapped tasks of which all items are restored, and their number
+        self._tasks: Sequence[Task] = ()
+        self._keys = CheckpointKeys(storage, workflow_id, ())
+        self._links: LinkedRestorer | None = None
+        self._restores_items = False
+        self._run_id = run_id or str(uuid.uuid4())
+        self._token = token_of_run(self._run_id)
+        self._mark = ""  # the key of the mark that this run has begun, while it is there
+        self._origins: Sequence[Origin] = ()
+        self._changes = ChangedCode(())
+
+    def open(
+        self,
+        tasks: Sequence[Task],
+        *,
+        resume: Resume,
+        sources: Sequence[int | None] = (),
+        params: Params | None = None,
+        rerun: Collection[int] = (),
+    ) -> dict[int, Context]:
+        """Returns the valid checkpoints of earlier runs by task id, and deletes the others. Without *resume* all go.
+
+        Args:
+            tasks: The run's tasks.
+            resume: Whether earlier runs count, and which.
+            sources: For each task, the task whose value is its `previous_context`.
+            params: The run parameters, if tasks have links.
+            rerun: The ids of the tasks that run again in any case.
+
+        Raises:
+            NothingUnfinished: With "finish", the last run has left nothing to finish.
+            WorkflowBusy: Another process is running the workflow.
+            CheckpointMismatch: Another step made one of the checkpoints.
+            CheckpointUnreadable: A checkpoint can't be read.
+            StorageError: The storage can't be used. After any of these errors, the lock is released.
+        """
+        try:
+            if self._exclusive:
+                self._lock_workflow()
+            self._run_lock.__enter__()
+            self._turn = self._run_lock.resource
+            self._tasks = tasks
+            earlier = EarlierRuns(
+                self._storage, self._workflow_id, tasks, sources, params, self._report, resume=resume, rerun=rerun
+            )
+            self._keys, self._links, self._changes = earlier.keys, earlier.links, earlier.changes
+            self._origins = _origins(earlier.digests, f"{self._token}/{len(tasks)}", earlier.changes.codes)
+            # What another run of this process has not finished yet is its own work.
+            is_first = resume not in UNFINISHED_ONLY or len(self._run_lock.sharing) == 1
+            restoration = earlier.decide() if is_first and resume != "anew" else None
+            if self._saves(tasks, restoration):
+                with usable(self._storage):
+                    self._storage.check_writable(self._workflow_id)
+            if resume == "anew":
+                self._report_given_up(earlier, is_first=is_first)
+            elif restoration is not None:
+                if resume == "finish":
+                    last_run = earlier.last_run()
+                    self._report(f"{f'{last_run},' if last_run else 'The last run'} was left unfinished and goes on.")
+                self.goes_on = True
+                return self._restore(restoration)
+            elif resume == "finish" and not (is_first and self._was_cut_off(earlier)):
+                raise NothingUnfinished
+            self._void_all(tasks)
+            if resume in ("finish", "anew"):
+                self._mark_begun(is_repeated=resume == "finish")
+        except BaseException:  # Ctrl-C too
+            self.close()
+            raise
+        return {}
+
+    def _saves(self, tasks: Sequence[Task], restoration: Restoration | None) -> bool:
+        """Returns whether the run may have values to save."""
+        restored: Collection[int] = () if restoration is None else restoration.restored
+        if restoration is not None and self._links is not None and restoration.is_finished and not restoration.void:
+            return False
+        return any(task.step.checkpoint and task.task_id not in restored for task in tasks)
+
+    def _report_given_up(self, earlier: EarlierRuns, *, is_first: bool) -> None:
+        """Reports the unfinished run that a new one replaces."""
+        try:
+            is_unfinished = is_first and earlier.decide() is not None
+        except (CheckpointMismatch, CheckpointUnreadable):  # an attempt to finish it has reported the error
+            is_unfinished = True
+        mark = self._mark_of_last(earlier) if is_first else None
+        if mark is not None:
+            self._report(
+                f"{_begun(mark)}, is given up: it was cut off before its first value, and a new run replaces it."
+            )
+        elif is_unfinished and (last_run := earlier.last_run()):
+            self._report(f"{last_run}, is given up: it is unfinished, and a new run replaces it.")
+
+    def _mark_begun(self, *, is_repeated: bool) -> None:
+        """Saves that the run has begun: if its process is killed before its first value, only this shows it.
+
+        Args:
+            is_repeated: Whether it repeats such a run. It is not repeated again, so that a schedule goes on.
+        """
+        if self._tasks and self._storage.outlives_process:
+            with usable(self._storage), self._turn:
+                self._mark = self._keys.mark()
+                self._storage.post(self._mark, Context(self._run_id, int(is_repeated), self._workflow_id))
+
+    def _mark_of_last(self, earlier: EarlierRuns) -> Context | None:
+        """Returns the mark of the last run if its process was killed before its first value; None if it was not."""
+        if earlier.has_values or not self._tasks or not self._storage.outlives_process:
+            return None
+        with usable(self._storage):
+            mark = self._storage.get(self._keys.mark())
+        return mark if isinstance(mark.storage, str) else None
+
+    def _was_cut_off(self, earlier: EarlierRuns) -> bool:
+        """Returns whether the process of the last run was killed before its first value, for the first time."""
+        mark = self._mark_of_last(earlier)
+        if mark is None or mark.task_id:
+            return False
+        self._report(f"{_begun(mark)}, was cut off before its first value: it runs again.")
+        return True
+
+    def _remove_mark(self) -> None:
+        mark, self._mark = self._mark, ""
+        if mark and not self._run_lock.is_void:  # the mark of a newer run is its own
+            try:
+                self._storage.delete(mark)
+            except Exception as error:  # the storage may be the user's
+                self._report(f"{type(self._storage).__name__} can't delete {mark!r}: {type(error).__name__}: {error}")
+
+    def close(self) -> None:
+        """Releases the lock on the workflow, or logs that it can't be released. May be called again."""
+        try:
+            self._remove_mark()
+            self._leave()
+        except KeyboardInterrupt:  # finish first, then raise
+            self._leave()
+            raise
+
+    def _lock_workflow(self) -> None:
+        with usable(self._storage):
+            lock = self._storage.lock(self._workflow_id)
+            key = lock.__enter__()
+            self._workflow_lock = lock
+        if key is not None:
+            self._run_lock = RunLock((key, self._workflow_id), self._storage)
+
+    def _leave(self) -> None:
+        self._run_lock.__exit__()
+        if self._workflow_lock is not None:
+            try:
+                self._workflow_lock.__exit__(None, None, None)
+            except Exception as error:  # the storage may be the user's; what the run did stays as it is
+                self._report(
+                    f"The lock on workflow {self._workflow_id!r} can't be released: {reason_of(error)}. "
+                    f"Other processes can run the workflow when this one has ended."
+                )
+            self._workflow_lock = None
+
+    def save(self, task: Task, context: Context, previous: Context | None = None) -> None:
+        """Saves a task's value with a record of its inputs.
+
+        Args:
+            task: The task or the item.
+            context: The value.
+            previous: Its previous context, if the record does not have it yet.
+
+        Raises:
+            ValueNotStorable: The storage can't keep such a value.
+            StorageError: Saving failed.
+        """
+        origin, tokens, is_saved = self._origins[task.task_id], None, True
+        if self._links is not None:
+            tokens = self._links.tokens(task, context)
+            links = self._tasks[task.task_id].links  # an item has none
+            is_saved = task.step.checkpoint and not (links is not None and links.always)
+            if not task.step.checkpoint or self._changes.others:
+                run, code = self._links.stable_run(task) or origin.run, self._changes.code_of(task, context)
+                origin = Origin(origin.initial, run, code)
+        context._set_inputs(origin, task.previous_context if previous is None else previous, tokens)
+        if not is_saved:
+            return
+        with self._turn:
+            if self._run_lock.is_void:
+                self._report_void()
+            else:
+                self._save(task, context)
+
+    def _save(self, task: Task, context: Context) -> None:
+        key = "?"
+        try:
+            key = self._storage.key(task) if self._links is None else self._keys.of(task)
+            self._storage.post(key, context)
+        except ValueNotStorable as error:
+            raise error.by(task.name) from error.__cause__
+        except LeaseLost:  # ends the run, not only this task
+            raise
+        except Exception as error:  # the storage may be the user's
+            what = f"Step '{task.name}' finished, but its value could not be saved as '{key}'"
+            raise StorageError(what, reason_of(error)) from error
+
+    def _restore(self, restoration: Restoration) -> dict[int, Context]:
+        self._restores_items = True
+        self.not_needed, self.whole_maps = restoration.not_needed, restoration.whole_maps
+        self._void([task for task, _ in restoration.void])
+        self._report_again(restoration.void)
+        for note in restoration.notes:
+            self._report(note)
+        return restoration.restored
+
+    def _report_again(self, void: Sequence[tuple[Task, str]]) -> None:
+        """Reports the tasks that run again and why, the items of a map together."""
+        counts = Counter((task.task_id, task.item is not None, reason) for task, reason in void)
+        for (task_id, is_item, reason), count in counts.items():
+            items = f" for {count} item{'s' * (count > 1)}" if is_item else ""
+            self._report(f"Task {task_id} {self._tasks[task_id].name} runs again{items}: {reason}.")
+
+    def restore_items(self, task: LinkedTask) -> dict[int, Context]:
+        """Returns the valid checkpoints of an open map's items by index, and deletes the others.
+
+        Raises the errors of `open`.
+        """
+        try:
+            with usable(self._storage), self._turn:
+                if self._run_lock.is_void:  # the items there are those of the newer run
+                    return {}
+                self._keys.add_items(task)
+            if not self._restores_items:
+                return {}
+            assert self._links is not None
+            valid, void = self._links.restore_items(task)
+            self._void([item for item, _ in void])
+        except LeaseLost:  # ends the run, not only this task
+            raise
+        except StorageError as error:
+            raise StorageError(f"The checkpoints of the items of '{task.name}' can't be used", error.reason) from error
+        self._report_again(void)
+        for note in self._changes.notes([task.task_id] if valid else ()):
+            self._report(note)
+        return valid
+
+    def _void_all(self, tasks: Sequence[Task]) -> None:
+        """Voids all checkpoints: those of earlier runs, and those that other runs of this process would still save."""
+        with usable(self._storage), self._turn:
+            for other in self._run_lock.sharing:
+                other.is_void = other is not self._run_lock
+            if self._storage.clear(self._workflow_id):
+                return
+            # From the last: after a crash in between, the rest is the beginning of one run.
+            for key in reversed(self._keys.all()):
+                self._storage.delete(key)
+
+    def _void(self, void: Sequence[Task]) -> None:
+        """Deletes checkpoints, the last first: after a crash in between, none is left without its inputs."""
+        with usable(self._storage), self._turn:
+            for task in reversed(void):
+                self._storage.delete(self._keys.of(task))
+
+    def _report_void(self) -> None:
+        if not self._has_reported_void:
+            self._has_reported_void = True
+            self._report(
+                f"Workflow {self._workflow_id!r} was started anew during this run: only the newer run's values are "
+                f"saved, and this run's stay in memory."
+            )
+
+
+def _begun(mark: Context) -> str:
+    """Returns id and moment of the run that has saved a mark, for the log."""
+    return f"Run {mark.storage[:ID_LENGTH]}, begun {mark.time.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def _origins(digests: Sequence[str], run: str, codes: Sequence[str]) -> list[Origin]:
+    """Returns the origin of each task's value. Tasks without an initial context share that of their code."""
+    by_code = {code: Origin(NO_INITIAL, run, code) for code in set(codes)}
+    origins = [by_code[code] for code in codes]
+    if any(digests):
+        return [origin._replace(initial=digest) for origin, digest in zip(origins, digests, strict=True)]
+    return origins

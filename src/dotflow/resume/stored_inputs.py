@@ -1,0 +1,131 @@
+"""The inputs of a task of an earlier run, from the values that its storage still has. It only reads."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from dotflow.abc.storage import Storage
+from dotflow.core.context import NOTHING, Context
+from dotflow.core.events import TaskRestored
+from dotflow.core.task import Task
+from dotflow.errors import NotInHistory
+from dotflow.graph.linked_task import LinkedTask
+from dotflow.graph.maps import ItemMap, lists_of, make_items
+from dotflow.graph.params import Params
+from dotflow.graph.plan import Plan
+from dotflow.graph.verdict import Arguments, Skip, arguments
+from dotflow.graph.wiring import PREVIOUS
+from dotflow.resume.earlier_runs import EarlierRuns
+from dotflow.resume.restoring import Restoration, previous_of
+
+#: Returns whether the run had this value: that of a task, or of an item of it.
+IsOfRun = Callable[[Context, int, int | None], bool]
+
+
+class TaskInputs(NamedTuple):
+    """What an attempt takes: its contexts, and its other arguments by parameter."""
+
+    previous: Context = NOTHING
+    initial: Context = NOTHING
+    arguments: Mapping[str, Any] = {}
+
+
+class StoredInputs:
+    """The inputs of the tasks of one earlier run.
+
+    Args:
+        storage: Where its values are.
+        tasks: New records of the tasks of today's workflow, with the id of the run's workflow.
+        plan: The plan in the mode of the run.
+        params: The parameters of the run.
+        without_value: The tasks that had no value in the run: they failed or were skipped.
+        is_of_run: Whether the run had a value.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        tasks: Sequence[Task],
+        plan: Plan,
+        params: Params,
+        without_value: Collection[int],
+        is_of_run: IsOfRun,
+    ) -> None:
+        self._storage = storage
+        self._plan = plan
+        self._params = params
+        self._without_value = without_value
+        self._is_of_run = is_of_run
+        restoration = self._restore(tasks)
+        self._void = {task.task_id: reason for task, reason in restoration.void}
+        self._tasks = restoration.tasks or tasks
+        if not restoration.tasks:
+            for task_id, context in restoration.restored.items():
+                tasks[task_id]._apply(TaskRestored(task_id, context, Context()))
+
+    def _restore(self, tasks: Sequence[Task]) -> Restoration:
+        """Returns what a resume would restore, which is what the run had until a newer one voids it."""
+        params = self._params if self._plan.is_linked else None
+        workflow_id, sources = tasks[0].workflow_id, self._plan.previous
+        earlier = EarlierRuns(self._storage, workflow_id, tasks, sources, params, lambda line: None, resume=True)
+        return earlier.decide() or Restoration()
+
+    def of(self, task_id: int, item: int | None, *, is_fallback: bool = False) -> TaskInputs:
+        """Returns the inputs of a task, of an item, or of their fallback.
+
+        Raises NotInHistory: A value is not there, or that of another run.
+        """
+        task = self._tasks[task_id]
+        before, links = previous_of(task, self._tasks, self._plan.previous), task.links
+        source = None if before is None else before.task_id
+        for each in {*([] if links is None else links.value_sources()), *([] if source is None else [source])}:
+            if each not in self._without_value and not self._tasks[each].is_mapped:
+                self._check(self._tasks[each])
+        previous = Context() if source is None or source in self._without_value else self._tasks[source].current_context
+        initial = task.initial_context if task.has_initial else NOTHING
+        if links is None:
+            return TaskInputs(previous, initial)
+        for each in links.whole_value_sources() - {*self._without_value}:
+            self._check(self._tasks[each])
+        binds = links.fallback_binds if is_fallback else links.binds
+        values = _expect(task, arguments(binds, self._tasks, self._params))
+        own = {} if item is None else self._arguments_of(task, item)
+        if PREVIOUS in own:
+            previous = Context(own.pop(PREVIOUS))
+        if is_fallback and links.fallback is not None:
+            own = {name: value for name, value in own.items() if name in links.fallback.named_params}
+        return TaskInputs(previous, initial, {**values, **own})
+
+    def _arguments_of(self, task: Task, index: int) -> Arguments:
+        """Returns the arguments of an item beside those that all items share."""
+        assert isinstance(task, LinkedTask)
+        if not task.items:
+            task._open(make_items(task, lists_of(task, self._tasks)))
+        if index >= len(task.items):
+            raise NotInHistory(f"Can't find item {index} of '{task.name}'", f"its list has {len(task.items)} items now")
+        item = task.items[index]
+        for source in item.sources():
+            self._check_value(source, source.current_context, source.has_value)
+        return _expect(task, ItemMap(task, {}, NOTHING, 1, True).arguments_of(item))
+
+    def _check(self, task: Task) -> None:
+        """Raises NotInHistory unless the storage has the value that the task had in the run."""
+        if not task.is_mapped or not task.has_value:
+            self._check_value(task, task.current_context, task.has_value)
+            return
+        for item in task.items:
+            self._check_value(item, item.current_context, True)
+
+    def _check_value(self, task: Task, context: Context, is_there: bool) -> None:
+        where, what = type(self._storage).__name__, f"Can't find the value of '{task.name}'"
+        if not task.step.checkpoint:
+            raise NotInHistory(what, "its step has checkpoint=False")
+        if not is_there:
+            raise NotInHistory(what, self._void.get(task.task_id, f"{where} does not have it, or no longer"))
+        if not self._is_of_run(context, task.task_id, task.item):
+            raise NotInHistory(what, f"that in {where} is of another run")
+
+
+def _expect(task: Task, values: Arguments | Skip) -> Arguments:
+    if isinstance(values, Skip):
+        raise NotInHistory(f"Can't find the arguments of '{task.name}'", values.reason)
+    return values
