@@ -2,44 +2,56 @@
 
 import contextlib
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, Never, NoReturn
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Never, NoReturn, ParamSpec, TypeVar
 
 from dotflow import clock
 from dotflow.abc.workflow import NothingUnfinished
 from dotflow.config import Config
+from dotflow.core.context import Context
 from dotflow.core.failure import name_of
 from dotflow.core.hints import WORKFLOW, no_attribute, refuse_unknown, start_hints
 from dotflow.core.masks import Masks
-from dotflow.core.secret import SecretRef
+from dotflow.core.secret import NO_SECRETS, SecretRef
 from dotflow.core.task import Task
-from dotflow.core.types.execution import TypeExecution, mode_of
+from dotflow.core.types.execution import TypeExecution
+from dotflow.core.types.status import TypeStatus
 from dotflow.engine.background import start_in_background
-from dotflow.engine.last_run import LastRun
 from dotflow.engine.options import (
-    START_DEFAULTS,
+    START_ARGUMENTS,
     Callback,
     Rerun,
     RunOptions,
-    make_options,
     note_on_resume,
     scheduled_arguments,
 )
 from dotflow.engine.reporter import reporter
 from dotflow.engine.run import Run
-from dotflow.engine.run_id import RunIds, run_id_of
-from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, InvalidArgument, InvalidProvider
+from dotflow.errors import (
+    CheckpointMismatch,
+    CheckpointUnreadable,
+    HistoryError,
+    InvalidArgument,
+    InvalidProvider,
+    NotRun,
+)
 from dotflow.graph.builder import TaskBuilder
 from dotflow.graph.linked_task import LinkedTask
-from dotflow.graph.params import Params, check_declared, resolve
+from dotflow.graph.params import NO_PARAMS, Params, check_declared, resolve, run_id_of
 from dotflow.graph.plan import make_plan, note_on_groups
 from dotflow.graph.run_secrets import RunSecrets, keep_secret, mask_names, secret_params
 from dotflow.resume.earlier_runs import Resume
 
 if TYPE_CHECKING:
+    from dotflow.abc.archive import Since
+    from dotflow.graph.schema import WorkflowResult
     from dotflow.graph.workflow_plan import WorkflowPlan
+    from dotflow.records.record import RunSummary
 
-START_ARGUMENTS: Final = ("mode", *START_DEFAULTS)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+KNOWN: Final = frozenset(START_ARGUMENTS)
 
 #: Attributes that DotFlow does not have -> the hint.
 ELSEWHERE: Final = {
@@ -53,7 +65,17 @@ ELSEWHERE: Final = {
 }
 
 
-class DotFlow(RunIds, LastRun):
+def takes_arguments_of(function: Callable[P, Any]) -> Callable[[Callable[..., T]], Callable[P, T]]:
+    """Gives a function the signature of another one, for type checkers, editors and `inspect.signature`."""
+
+    def with_signature(decorated: Callable[..., T]) -> Callable[P, T]:
+        decorated.__wrapped__ = function  # type: ignore[attr-defined]
+        return decorated
+
+    return with_signature
+
+
+class DotFlow:
     """A workflow: tasks that run in order, side by side or on a schedule.
 
     Args:
@@ -98,7 +120,9 @@ class DotFlow(RunIds, LastRun):
         self.name = name
         self.params: Params = check_declared(params)
         self.task: TaskBuilder = TaskBuilder(self.workflow_id, name, self.params)
-        super().__init__()
+        self._built_with: Params = NO_PARAMS
+        self._built_with_secrets: Mapping[str, SecretRef] = NO_SECRETS
+        self._last: Run | None = None
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Shows the diagram of the tasks in a notebook."""
@@ -157,15 +181,15 @@ class DotFlow(RunIds, LastRun):
             StorageError: The storage can't be used.
             KeyboardInterrupt: Ctrl-C. The workers have ended, and finished tasks keep their checkpoints.
         """
-        refuse_unknown("start", unknown, START_ARGUMENTS, start_hints(self.params))
-        chosen = mode_of(mode)
-        background = chosen is TypeExecution.BACKGROUND
-        if resume == "then_anew":
+        options = self._options(
+            mode, keep_going, resume, on_success, on_failure, params=params, rerun=rerun, cache=cache, **unknown
+        )
+        if options.resume == "then_anew":
             with self._finishing():
-                self.start(mode, keep_going, "finish", on_success, on_failure, params=params, cache=cache).wait()
-            resume = "anew"
-        options = self._options(keep_going, resume, on_success, on_failure, params, rerun, cache)
-        run = self._prepare(chosen, options, in_thread=background)
+                self.start(**options.to_finish()).wait()
+            options.resume = "anew"
+        background = options.mode is TypeExecution.BACKGROUND
+        run = self._prepare(options, in_thread=background)
         if background:
             start_in_background(run)
         else:
@@ -180,35 +204,22 @@ class DotFlow(RunIds, LastRun):
         """Runs it as `start` does, for schedulers that take a callable."""
         return self.start(*arguments, **start_arguments)
 
-    async def astart(
-        self,
-        mode: str | TypeExecution = TypeExecution.SEQUENTIAL,
-        keep_going: bool = False,
-        resume: Resume = False,
-        on_success: Callback = None,
-        on_failure: Callback = None,
-        *,
-        params: Mapping[str, Any] | None = None,
-        rerun: Rerun = None,
-        cache: bool = True,
-        **unknown: Never,
-    ) -> Run:
+    @takes_arguments_of(start)
+    async def astart(self, *arguments: Any, **options: Any) -> Run:
         """Runs the workflow without blocking the event loop. Arguments, result and errors are those of `start`.
 
         Cancelling the caller cancels the run.
         """
         import asyncio  # here: most workflows never need it
 
-        refuse_unknown("start", unknown, START_ARGUMENTS, start_hints(self.params))
-        chosen = mode_of(mode)
-        if resume == "then_anew":
+        chosen = self._options(*arguments, **options)
+        if chosen.resume == "then_anew":
             with self._finishing():
-                finishing = TypeExecution.SEQUENTIAL if chosen is TypeExecution.BACKGROUND else chosen
-                await self.astart(finishing, keep_going, "finish", on_success, on_failure, params=params, cache=cache)
-            resume = "anew"
+                awaited = TypeExecution.SEQUENTIAL if chosen.mode is TypeExecution.BACKGROUND else chosen.mode
+                await self.astart(**{**chosen.to_finish(), "mode": awaited})
+            chosen.resume = "anew"
         clock.before_await()
-        options = self._options(keep_going, resume, on_success, on_failure, params, rerun, cache)
-        run = self._prepare(chosen, options, in_thread=True)
+        run = self._prepare(chosen, in_thread=True)
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
 
@@ -217,7 +228,7 @@ class DotFlow(RunIds, LastRun):
                 loop.call_soon_threadsafe(ended.set)
 
         start_in_background(run, set_ended)
-        if chosen is TypeExecution.BACKGROUND:
+        if chosen.mode is TypeExecution.BACKGROUND:
             return run
         try:
             await ended.wait()
@@ -228,26 +239,15 @@ class DotFlow(RunIds, LastRun):
         run.wait()
         return run
 
-    def launch(
-        self,
-        then: Callable[[], None],
-        mode: str | TypeExecution = TypeExecution.SEQUENTIAL,
-        keep_going: bool = False,
-        resume: Resume = False,
-        on_success: Callback = None,
-        on_failure: Callback = None,
-        *,
-        params: Mapping[str, Any] | None = None,
-        rerun: Rerun = None,
-        cache: bool = True,
-    ) -> Run:
+    def launch(self, then: Callable[[], None], *arguments: Any, **options: Any) -> Run:
         """Starts the workflow in a thread of its own, in any mode, and returns the run at once.
 
         Args:
             then: Called at the end of the run, in its thread. The other arguments and the errors are those of `start`.
+            arguments: Arguments of `start`.
+            options: Arguments of `start`.
         """
-        options = self._options(keep_going, resume, on_success, on_failure, params, rerun, cache)
-        run = self._prepare(mode_of(mode), options, in_thread=True)
+        run = self._prepare(self._options(*arguments, **options), in_thread=True)
         start_in_background(run, then)
         return run
 
@@ -263,10 +263,7 @@ class DotFlow(RunIds, LastRun):
 
     def check_start(self, **start_arguments: Any) -> None:
         """Raises the errors of `start` about its arguments, and runs nothing."""
-        unknown = {name: value for name, value in start_arguments.items() if name not in START_ARGUMENTS}
-        refuse_unknown("start", unknown, START_ARGUMENTS, start_hints(self.params))
-        mode_of(start_arguments.pop("mode", TypeExecution.SEQUENTIAL))
-        self._records(self._options(**{**START_DEFAULTS, **start_arguments}), None)
+        self._records(self._options(**start_arguments), None)
 
     def schedule(self, **start_arguments: Any) -> None:
         """Runs the workflow on its configured scheduler; blocks until SIGINT or SIGTERM.
@@ -300,17 +297,17 @@ class DotFlow(RunIds, LastRun):
         """
         from dotflow.engine.forecast import plan_run  # here: a run does not need it
 
-        refuse_unknown("plan", unknown, ("mode", "resume", "params", "rerun", "cache"), start_hints(self.params))
-        options = self._options(False, resume, None, None, params, rerun, cache)
+        if unknown:
+            refuse_unknown("plan", unknown, ("mode", "resume", "params", "rerun", "cache"), start_hints(self.params))
+        options = self._options(mode, resume=resume, params=params, rerun=rerun, cache=cache)
         workflow_id, tasks, values, secrets = self._records(options, None)
-        plan = make_plan(tasks, mode_of(mode))
+        plan = make_plan(tasks, options.mode)
         config = self.config
         return plan_run(config.storage, config.cache, workflow_id, tasks, plan, values, options, secrets.masks)
 
     def id_of_run(self, params: Mapping[str, Any] | None = None) -> str:
         """Returns the id that a run with these parameters has. Raises UnknownParam, MissingParam or InvalidArgument."""
-        values = resolve(self.params, params, self.task)
-        secrets = self._secret_params()
+        values, secrets = resolve(self.params, params, self.task), self._secret_params()
         found = self.config._find_secrets(self.task, self._given(secrets, values), are_required=False)
         return self._id_of(params, values, secrets, found.masks)
 
@@ -328,8 +325,12 @@ class DotFlow(RunIds, LastRun):
         known = {**self._built_with, **values}
         return {name: known[name] for name in secrets if isinstance(known.get(name), str) and known[name]}
 
-    def _options(self, *options: Any, **more: Any) -> RunOptions:
-        return make_options(*options, **more, alone=self.is_named)
+    def _options(self, *arguments: Any, **named: Any) -> RunOptions:
+        """Returns the arguments of `start`, checked."""
+        if not named.keys() <= KNOWN:
+            unknown = {name: value for name, value in named.items() if name not in KNOWN}
+            refuse_unknown("start", unknown, START_ARGUMENTS, start_hints(self.params))
+        return RunOptions(*arguments, **named)
 
     def _records(self, options: RunOptions, run_id: str | None) -> tuple[str, list[Task], Params, RunSecrets]:
         """Returns the id of a run, its records, its parameters without the secrets among them, and the secrets."""
@@ -353,22 +354,84 @@ class DotFlow(RunIds, LastRun):
                 task.links = keep_secret(task.step, task.links, secrets, values)
         return records, {name: value for name, value in values.items() if name not in secrets}
 
-    def _prepare(self, mode: TypeExecution, options: RunOptions, *, in_thread: bool) -> Run:
+    def _prepare(self, options: RunOptions, *, in_thread: bool) -> Run:
         run_id = str(uuid.uuid4())
         workflow_id, tasks, params, secrets = self._records(options, run_id)
-        plan = make_plan(tasks, mode)
+        plan = make_plan(tasks, options.mode)
         config = self.config
         providers = config._run_providers(secrets, is_apart=plan.apart, in_thread=in_thread)
         name = self.name and secrets.masks.mask(self.name)
-        run = Run(workflow_id, run_id, tasks, plan, providers, options, name, params, mode)
+        run = Run(workflow_id, run_id, tasks, plan, providers, options, name, params, is_named=self.is_named)
         is_first = self._last is None
         note = note_on_resume(config.storage, tasks, is_named=self.is_named) if options.resume and is_first else ""
         run._prepare()
-        notes = (note, note_on_groups(tasks, mode) if plan.apart else "", *secrets.notes) if is_first else ()
+        notes = (note, note_on_groups(tasks, options.mode) if plan.apart else "", *secrets.notes) if is_first else ()
         for text in filter(None, notes):
             reporter(config.log)(text, None)
         self._last = run
         return run
+
+    def set_id(self, workflow_id: str) -> None:
+        """Sets the id, as DotFlow(workflow_id=...) does. Existing runs keep theirs."""
+        self.workflow_id, self.is_named = workflow_id, True
+        self.task.set_workflow_id(workflow_id)
+
+    def set_built_with(self, params: Mapping[str, Any], secrets: Mapping[str, SecretRef] = NO_SECRETS) -> None:
+        """Sets the arguments of the function that made it: they name its runs as the parameters of `start` do.
+
+        *secrets* are those parameters of the function that are secrets.
+        """
+        self._built_with, self._built_with_secrets = params, secrets
+
+    @property
+    def last(self) -> Run:
+        """The last run, from its start on. Raises NotRun before the first one."""
+        if self._last is None:
+            raise NotRun
+        return self._last
+
+    def result_task(self) -> list[Task]:
+        """Returns the tasks of the last run, in the order of `add`; before the first run, the definitions."""
+        return list(self.task if self._last is None else self._last.tasks)
+
+    def result_context(self) -> list[Context]:
+        """Returns their results as contexts; an empty one for a task without a result."""
+        return [task.current_context for task in self.result_task()]
+
+    def result_storage(self) -> list[Any]:
+        """Returns their results; None for a task without a result."""
+        return [task.current_context.storage for task in self.result_task()]
+
+    def result(self) -> "WorkflowResult":
+        """Returns the last run as a Pydantic model, whose JSON never fails. Before the first run, `run_id` is None."""
+        from dotflow.graph.schema import WorkflowResult
+
+        run = self._last
+        if run is None:
+            return WorkflowResult.of(self.workflow_id, None, self.name, TypeStatus.NOT_STARTED, self.result_task())
+        return WorkflowResult.of(run.workflow_id, run.run_id, run._name, run.status, run.tasks)
+
+    def runs(
+        self, state: str | Sequence[str] | None = None, since: "Since | None" = None, limit: int | None = 50
+    ) -> "list[RunSummary]":
+        """Returns the runs of this workflow, with any parameters, the newest first. It needs a `workflow_id`.
+
+        Args:
+            state: Only runs in this state, such as "failed", or in one of several.
+            since: Only runs that began since this moment, or are not older than that: "2d".
+            limit: The maximum number; None for all.
+
+        Raises:
+            HistoryError: There is no history, or it can't be read.
+        """
+        from dotflow.abc.archive import Archive  # here: a run does not need it
+
+        history = self.config.history
+        if not isinstance(history, Archive):
+            reason = "it has no history that can be read. Write Config(history=HistorySQLite())"
+            raise HistoryError("Can't list the runs of the workflow", reason)
+        masks = self.config._find_secrets(self.task, are_required=False).masks
+        return history.runs(state=state, workflow=masks.mask_id(self.workflow_id), since=since, limit=limit)
 
     def __repr__(self) -> str:
         return f"<workflow {self.name or self.workflow_id}: {self.task.count()} tasks>"

@@ -192,8 +192,8 @@ def test_the_accepted_names_are_those_of_the_functions() -> None:
     import inspect
 
     from dotflow import config as config_module
+    from dotflow.engine.options import START_ARGUMENTS
     from dotflow.graph import builder as builder_module
-    from dotflow.workflow import START_ARGUMENTS
 
     def names(function: Any) -> list[str]:
         return [name for name in inspect.signature(function).parameters if name not in ("self", "function", "unknown")]

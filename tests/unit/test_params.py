@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from dotflow.engine.run_id import run_id_of
 from dotflow.errors import InvalidArgument, MissingParam, UnknownParam
-from dotflow.graph.params import check_declared, resolve
+from dotflow.graph.params import check_declared, resolve, run_id_of
 
 
 class Region(enum.Enum):

@@ -7,8 +7,8 @@ import pytest
 from dotflow import Config, DotFlow, Secret, action
 from dotflow.core.masks import Masks, digest_of_secret
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine.run_id import run_id_of
 from dotflow.errors import InvalidArgument, SecretMissing
+from dotflow.graph.params import run_id_of
 from dotflow.graph.run_secrets import secret_params
 
 GIVEN = "given-to-the-run"

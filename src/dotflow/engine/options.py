@@ -1,30 +1,20 @@
 """The options of start(), checked before anything runs."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, Final
 
 from dotflow.abc.storage import Storage
 from dotflow.core.callback import WorkflowCallback
 from dotflow.core.steps import as_callback
 from dotflow.core.task import Task
+from dotflow.core.types.execution import TypeExecution, mode_of
 from dotflow.errors import InvalidArgument
 from dotflow.graph.names import TaskRef
 from dotflow.resume.earlier_runs import Resume, usable
 
 Callback = WorkflowCallback | str | None
 Rerun = TaskRef | Sequence[TaskRef] | None
-
-#: The options of start(), without the mode -> their defaults.
-START_DEFAULTS: Final[Mapping[str, Any]] = {
-    "keep_going": False,
-    "resume": False,
-    "on_success": None,
-    "on_failure": None,
-    "params": None,
-    "rerun": None,
-    "cache": True,
-}
 
 #: The texts that start() takes as `resume`.
 RESUMES: Final[Mapping[str, Resume]] = {
@@ -40,60 +30,52 @@ RESUME_NEEDS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class RunOptions:
-    """The options of one run, without the mode.
+    """The arguments of `start`, checked, in its order.
 
     Attributes:
+        mode: How the tasks run.
         keep_going: Whether other tasks continue after a failure.
         resume: Whether to restore the finished tasks of earlier runs, and of which.
-        alone: Whether the run locks the workflow against other processes.
         on_success: Called at the end if no task failed.
         on_failure: Called at the end if a task failed.
         params: Values of the workflow's parameters.
         rerun: The tasks that run again in any case, by name or step.
         cache: Whether cached values are used.
+
+    Raises InvalidArgument, InvalidCallback or InvalidPath.
     """
 
-    keep_going: bool
-    resume: Resume
-    alone: bool
-    on_success: Callable[..., Any] | None
-    on_failure: Callable[..., Any] | None
+    mode: TypeExecution = TypeExecution.SEQUENTIAL
+    keep_going: bool = False
+    resume: Resume = False
+    on_success: Callable[..., Any] | None = None
+    on_failure: Callable[..., Any] | None = None
+    _: KW_ONLY
     params: Mapping[str, Any] | None = None
-    rerun: tuple[TaskRef, ...] = ()
+    rerun: Sequence[TaskRef] = ()
     cache: bool = True
 
+    def __post_init__(self) -> None:
+        self.mode = mode_of(self.mode)
+        for name in ("keep_going", "cache"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise InvalidArgument(name, value, "True or False")
+        if not isinstance(self.resume, bool) and self.resume not in RESUMES:
+            raise InvalidArgument("resume", self.resume, 'True, False, "changed", "unfinished" or "then_anew"')
+        rerun: Any = self.rerun
+        self.rerun = () if rerun is None else tuple(rerun) if isinstance(rerun, list | tuple) else (rerun,)
+        self.resume = (self.resume or bool(self.rerun)) if isinstance(self.resume, bool) else RESUMES[str(self.resume)]
+        self.on_success = as_callback("on_success", self.on_success, "tasks")
+        self.on_failure = as_callback("on_failure", self.on_failure, "tasks")
 
-def make_options(
-    keep_going: object,
-    resume: object,
-    on_success: Callback,
-    on_failure: Callback,
-    params: Any = None,
-    rerun: Any = None,
-    cache: object = True,
-    *,
-    alone: bool,
-) -> RunOptions:
-    """Returns the checked options. Raises InvalidArgument, InvalidCallback or InvalidPath."""
-    if not isinstance(keep_going, bool):
-        raise InvalidArgument("keep_going", keep_going, "True or False")
-    if not isinstance(cache, bool):
-        raise InvalidArgument("cache", cache, "True or False")
-    if not isinstance(resume, bool) and resume not in RESUMES:
-        raise InvalidArgument("resume", resume, 'True, False, "changed", "unfinished" or "then_anew"')
-    names = () if rerun is None else tuple(rerun) if isinstance(rerun, list | tuple) else (rerun,)
-    return RunOptions(
-        keep_going=keep_going,
-        resume=(resume or bool(names)) if isinstance(resume, bool) else RESUMES[str(resume)],
-        alone=alone,
-        on_success=as_callback("on_success", on_success, "tasks"),
-        on_failure=as_callback("on_failure", on_failure, "tasks"),
-        params=params,
-        rerun=names,
-        cache=cache,
-    )
+    def to_finish(self) -> dict[str, Any]:
+        """Returns the arguments of the `start` that finishes the last run."""
+        return {**{name: getattr(self, name) for name in START_ARGUMENTS}, "resume": "finish", "rerun": ()}
+
+
+START_ARGUMENTS: Final = tuple(field.name for field in fields(RunOptions))
 
 
 def note_on_resume(storage: Storage, tasks: Sequence[Task], *, is_named: bool) -> str:

@@ -1,24 +1,30 @@
 """Run: one run of a workflow, as start() returns it."""
 
 import contextlib
+import functools
 import math
+import os
 import threading
+import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, overload
 
 from dotflow import clock
 from dotflow.abc.executor import Executor
+from dotflow.abc.history import ForwardingHistory
+from dotflow.abc.storage import Storage
 from dotflow.atomic_file import tightened
+from dotflow.code.fingerprint import fingerprint
 from dotflow.core.action import Action
-from dotflow.core.attempt_id import trigger
+from dotflow.core.attempt_id import current_attempt, trigger
 from dotflow.core.context import Context
 from dotflow.core.durations import Duration, as_seconds
-from dotflow.core.events import RunEnded, RunStarted
+from dotflow.core.events import Planned, RunEnded, RunStarted
 from dotflow.core.failure import Failure
 from dotflow.core.hints import READ_RUN, no_attribute
 from dotflow.core.task import Task
-from dotflow.core.types.execution import TypeExecution
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.graph import Graph
@@ -28,11 +34,9 @@ from dotflow.engine.publisher import Publisher
 from dotflow.engine.reporter import reporter
 from dotflow.engine.run_end import RunEnd
 from dotflow.engine.run_providers import RunProviders
-from dotflow.engine.run_start import run_started, warn_of_local
 from dotflow.engine.runner import Runner
-from dotflow.engine.shown_run import ShownRun
 from dotflow.engine.stop import CANCELLED, INTERRUPTED, Stop, stop_for
-from dotflow.errors import RunFailed
+from dotflow.errors import HistoryError, RunFailed
 from dotflow.graph.names import TaskRef, find_task, rerun_ids
 from dotflow.graph.params import NO_PARAMS, Params
 from dotflow.graph.plan import Plan
@@ -42,8 +46,15 @@ from dotflow.worker.deadline_thread import waking
 
 COMPLETED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.SKIPPED
 T = TypeVar("T")
+if TYPE_CHECKING:
+    from dotflow.records.record import RunRecord
 if TYPE_CHECKING:  # mypy and Pyright have different types for what a coroutine function returns
     AsyncStep = Action[..., Coroutine[Any, Any, T]] | Action[..., CoroutineType[Any, Any, T]]
+
+#: The contexts; the actions of a class step may take both.
+CONTEXTS: Final = ("initial_context", "previous_context")
+
+_warned_of: Final[weakref.WeakSet[Storage]] = weakref.WeakSet()
 
 CANCEL_GRACE: Final = 3.0  # seconds for a cancelled run to end its workers before its waiter continues
 
@@ -62,7 +73,7 @@ def nothing_ran(tasks: Sequence[Task]) -> str:
     return f"Nothing ran: {'its task was' if len(tasks) == 1 else some} restored from an earlier run"
 
 
-class Run(ShownRun):
+class Run:
     """One run of a workflow, during the run and afterwards.
 
     Attributes:
@@ -83,7 +94,8 @@ class Run(ShownRun):
         options: RunOptions,
         name: str | None = None,
         params: Params = NO_PARAMS,
-        mode: TypeExecution = TypeExecution.SEQUENTIAL,
+        *,
+        is_named: bool = False,
     ) -> None:
         self.params = params
         self.workflow_id = workflow_id
@@ -92,13 +104,13 @@ class Run(ShownRun):
         self.status: TypeStatus = TypeStatus.NOT_STARTED
         self.state: TypeRunState = TypeRunState.RUNNING
         self._name = name
-        self._mode = mode
+        self._is_named = is_named
         self._plan = plan
         self._providers = providers
         self._options = options
         self._log_line = reporter(providers.log, providers.secrets.masks)
         self._checkpoints = Checkpoints(
-            providers.storage, workflow_id, exclusive=options.alone, report=self._log_line, run_id=run_id
+            providers.storage, workflow_id, exclusive=is_named, report=self._log_line, run_id=run_id
         )
         self._restored: Mapping[int, Context] = {}
         self._runner: Runner | None = None
@@ -282,10 +294,7 @@ class Run(ShownRun):
             report=report,
             masks=providers.secrets.masks,
         )
-        self._started = run_started(
-            self.workflow_id, self.run_id, self._name, self._mode, self.tasks, self._plan, providers, self._options,
-            resumed=self._checkpoints.goes_on,
-        )  # fmt: skip
+        self._started = self._start_event()
         is_complete = False
         try:
             publisher.follow_run(self._started)
@@ -304,6 +313,28 @@ class Run(ShownRun):
             finally:
                 if notifier is not None:
                     notifier.close()
+
+    def _start_event(self) -> RunStarted:
+        """Returns the event of its beginning; without the tasks where neither a history nor a tracer receives it."""
+        parent, providers, storage = current_attempt.get(), self._providers, self._providers.storage
+        path = getattr(storage, "path", None)
+        has_history = providers.history is not None
+        return RunStarted(
+            self.workflow_id,
+            self.run_id,
+            len(self.tasks),
+            clock.now(),
+            self._name,
+            _planned(self.tasks, self._plan, has_code=has_history) if has_history or providers.tracer else (),
+            mode=str(self._options.mode),
+            resumed=self._checkpoints.goes_on,
+            parent=parent,
+            trigger="" if parent is not None else trigger.get(),
+            storage=type(storage).__name__ if path is None else f"{type(storage).__name__}({path})",
+            saved=functools.partial(_find_saved, storage, self.tasks) if storage.outlives_process else None,
+            is_named=self._is_named,
+            masks=providers.secrets.masks,
+        )
 
     def _publish_end(self, publisher: Publisher, failed: bool, is_complete: bool) -> None:
         reason = "" if is_complete or self._stop is None else self._stop.reason
@@ -362,6 +393,43 @@ class Run(ShownRun):
             with self._lock:
                 self._runner = None
 
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Writes the run as one HTML file, to look at or to mail: as a whole or not at all. Returns the path.
+
+        The file has what the history knows of the run. Without a history, it lacks the output of the steps and the
+        times of single attempts, and says so. Secrets are masked.
+
+        Raises:
+            OSError: The file can't be written.
+        """
+        from dotflow.abc.archive import Archive  # here: a run does not need them
+        from dotflow.records.run_record import NO_ARCHIVE, NO_HISTORY
+        from dotflow.report.document import document
+        from dotflow.report.page import write_page
+
+        history = self._providers.history
+        while isinstance(history, ForwardingHistory):
+            history = history.inner
+        note = NO_HISTORY if history is None else NO_ARCHIVE
+        if isinstance(history, Archive):
+            try:
+                return history.report(self.run_id, path)
+            except HistoryError as error:
+                note = str(error)
+        return write_page(path, document(self._record(note), output={"output": None}))
+
+    def _repr_html_(self) -> str:
+        """Shows its state, its timeline and what failed in a notebook."""
+        from dotflow.report.notebook import notebook_html  # here: only a notebook needs it
+
+        return notebook_html(self._record(""))
+
+    def _record(self, note: str) -> "RunRecord":
+        from dotflow.records.run_record import run_record
+
+        started = self._started or RunStarted(self.workflow_id, self.run_id, len(self.tasks), clock.now())
+        return run_record(started, self._ended, self.state, self.tasks, self._plan, note)
+
     def __repr__(self) -> str:
         return f"<run {self.run_id} of {self.workflow_id}: {self.status}>"
 
@@ -380,3 +448,38 @@ def cache_of(
         rerun=rerun_ids(options.rerun, tasks, providers.secrets.masks),
         shares_memory=providers.executor.shares_memory,
     )
+
+
+def _find_saved(storage: Storage, tasks: Sequence[Task], value: Any) -> Context | None:
+    for task in tasks:
+        if task._current is not None and task._current.storage is value:
+            saved_context = storage.get(storage.key(task))
+            if saved_context.time == task._current.time:
+                return saved_context
+    return None
+
+
+def _planned(tasks: Sequence[Task], plan: Plan, *, has_code: bool) -> tuple[Planned, ...]:
+    return tuple(
+        Planned(
+            task.name,
+            task.group_name,
+            lane,
+            task.step.identity,
+            needs,
+            task.step.policy,
+            fingerprint(task.step) if has_code else "",
+            CONTEXTS if isinstance(task.step.function, type) else tuple(task.step.context_params),
+        )
+        for task, lane, needs in zip(tasks, plan.lanes, plan.needs, strict=True)
+    )
+
+
+def warn_of_local(storage: Storage, report: Callable[..., None]) -> None:
+    """Warns once for each storage that a resume on another machine does not find its checkpoints."""
+    if storage not in _warned_of:
+        _warned_of.add(storage)
+        report(
+            f"The steps run on a cluster, but {type(storage).__name__} keeps their checkpoints on this machine, where "
+            f"another one can't resume them. Use a storage that all machines reach, or put its path on a shared disk."
+        )

@@ -1,10 +1,18 @@
-"""Run parameters: declared with defaults in DotFlow, with values in `start`."""
+"""Run parameters: declared with defaults in DotFlow, with values in `start`.
 
-from collections.abc import Iterable, Mapping
+They name a run: `nightly@day=2026-11-25`.
+"""
+
+import enum
+import json
+from collections.abc import Collection, Iterable, Mapping
+from datetime import date
+from pathlib import Path
 from types import EllipsisType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from dotflow.errors import InvalidArgument, MissingParam, UnknownParam
+from dotflow.core.masks import NO_MASKS, Masks, digest_of_secret
+from dotflow.errors import InvalidArgument, MissingParam, UnknownParam, ValueNotStorable
 
 if TYPE_CHECKING:
     from dotflow.core.task import Task
@@ -14,6 +22,9 @@ Params = Mapping[str, Any]
 RESERVED: Final = ("initial_context", "previous_context", "params")
 OWN_NAMES: Final = "initial_context, previous_context and params"
 NO_PARAMS: Final[Params] = MappingProxyType({})
+MAX_LENGTH: Final = 80  # characters of the parameters in an id; a digest replaces longer ones
+#: Characters of a text that is written as JSON.
+QUOTED: Final = frozenset(',="@/\\')
 
 
 def check_declared(params: Any) -> Params:
@@ -56,3 +67,67 @@ def resolve(declared: Params, values: Params | None, tasks: "Iterable[Task]" = (
     if missing:
         raise MissingParam(missing)
     return MappingProxyType(resolved)
+
+
+def run_id_of(workflow_id: str, values: Params, secrets: Collection[str] = (), masks: Masks = NO_MASKS) -> str:
+    """Returns the id of a run with these parameters: `nightly@day=2026-11-25,limit=100`.
+
+    A digest stands in place of a secret. Secrets without a value name no run.
+
+    Args:
+        workflow_id: The id of the workflow.
+        values: The values of the parameters, by name.
+        secrets: The parameters that are secrets.
+        masks: The secrets of the run.
+
+    Raises InvalidArgument for a value that can't name a run.
+    """
+    texts = {}
+    for name in sorted(values):
+        value = values[name]
+        if name in secrets and (not isinstance(value, str) or not value):
+            continue
+        text = _text(name, value)
+        if name in secrets or masks.mask(text) != text or (isinstance(value, str) and masks.mask(value) != value):
+            text = digest_of_secret(text, f"{workflow_id}@{name}")
+        texts[name] = text
+    workflow_id = masks.mask_id(workflow_id)
+    suffix = ",".join(f"{name}={text}" for name, text in texts.items())
+    if len(suffix) > MAX_LENGTH:
+        suffix = _digest(suffix)
+    return f"{workflow_id}@{suffix}" if suffix else workflow_id
+
+
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, enum.Enum):
+        value = value.value
+    if isinstance(value, date | Path):
+        value = value.isoformat() if isinstance(value, date) else str(value)
+    if isinstance(value, str):
+        return value if _is_plain(value) else json.dumps(value)
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    except (TypeError, ValueError):
+        pass
+    try:
+        return _digest(value)
+    except ValueNotStorable as error:
+        accepted = "plain data, such as text, numbers or dates, since it names the run"
+        raise InvalidArgument(f"params[{name!r}]", value, accepted) from error
+
+
+def _is_plain(text: str) -> bool:
+    """Returns whether a text stands in an id unquoted: '5' would read like the number 5."""
+    if not text or not text.isprintable() or QUOTED & set(text):
+        return False
+    try:
+        json.loads(text)
+    except ValueError:
+        return True
+    return False
+
+
+def _digest(value: Any) -> str:
+    from dotflow.codec.canonical import digest  # here, since most runs never need it
+
+    return digest(value)

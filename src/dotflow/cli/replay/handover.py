@@ -33,7 +33,7 @@ def handover() -> Iterator[list[Loaded]]:
 
     own = {name: vars(DotFlow)[name] for name in ("_prepare", "schedule")}
     replaced = {
-        "_prepare": lambda self, mode, options, **more: hand_over(self, options.params),
+        "_prepare": lambda self, options, **more: hand_over(self, options.params),
         "schedule": lambda self, **arguments: hand_over(self, arguments.get("params")),
     }
     try:
