@@ -4,18 +4,21 @@ import contextlib
 import errno
 import gc
 import os
+import queue
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 import psutil
 import pytest
 
 from dotflow import DotFlow, action
+from dotflow.errors import EventLoopBlocked
 from dotflow.processes import forkserver
 from dotflow.processes.start import FreshInterpreter
 from dotflow.processes.wakeup import WakeupPipe
@@ -24,6 +27,7 @@ from dotflow.worker.coroutines import LoopThread
 from dotflow.worker.deadline import DeadlinePassed, Limit
 from dotflow.worker.deadline_thread import Stopped, stop_thread
 from dotflow.worker.interrupts import interrupts_held, interrupts_let_through
+from dotflow.worker.loops import Loops
 from dotflow.worker.programs import ThreadPrograms
 
 MakeWorkflow = Callable[..., DotFlow]
@@ -232,3 +236,77 @@ def test_a_loop_that_is_stopped_in_its_own_lines_is_closed(monkeypatch: pytest.M
 
     assert loop.loop.is_closed()
     assert open_descriptors() == before
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")  # asyncio's, for the loop's end
+def test_a_loop_that_is_abandoned_at_any_moment_is_closed() -> None:
+    """The exception that ends its thread may come in any line of the thread's own."""
+    own, number, is_reached = (LoopThread._work.__code__, LoopThread._serve.__code__), 0, True
+    asked: queue.SimpleQueue[LoopThread | None] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def abandon() -> None:
+        while (abandoned := asked.get()) is not None:
+            abandoned.abandon()
+            answers.put(None)
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal count
+        if frame.f_code not in own:
+            return None
+        if event == "line":
+            count += 1
+            if count == number:
+                asked.put(loop)
+                answers.get()
+        return trace
+
+    other = threading.Thread(target=abandon, daemon=True)
+    other.start()
+    while is_reached:
+        number, count = number + 1, 0
+        loop = LoopThread()
+        threading.settrace(trace)
+        try:
+            loop.start()
+        finally:
+            threading.settrace(None)  # type: ignore[arg-type]
+        loop.close()
+        loop._thread.join()
+        is_reached = count >= number
+
+        assert loop.loop.is_closed(), number
+    asked.put(None)
+    other.join()
+
+
+def test_a_coroutine_never_waits_for_an_abandoned_loop() -> None:
+    """Another step's thread may have taken the loop right before it was abandoned."""
+
+    async def late() -> None:
+        raise AssertionError
+
+    loop = LoopThread()
+    loop.abandon()
+    with pytest.raises(EventLoopBlocked):
+        loop.run(late(), Limit(0))
+
+    loop.start()
+    loop.close()
+    with pytest.raises(EventLoopBlocked):
+        loop.run(late(), Limit(0))
+
+
+@pytest.mark.parametrize("own_thread", [False, True])
+def test_no_coroutine_begins_after_its_run(own_thread: bool) -> None:
+    """A thread that a run has left behind opens no loop, which nothing would close."""
+
+    async def late() -> None:
+        raise AssertionError
+
+    loops = Loops(own_thread)
+    loops.close()
+    with pytest.raises(Stopped):
+        loops.run(late(), Limit(0))
+
+    assert loops._loop is None

@@ -1,6 +1,7 @@
 """A step whose time is up ends in every mode, and leaves nothing behind."""
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -607,3 +608,33 @@ def test_other_executors_keep_timeouts(executor: type, quiet: Callable[..., Conf
     ]
     assert [task.errors[-1].exception for task in workflow.result_task()[:2]] == ["TimeoutError"] * 2
     assert workflow.result_storage()[2] == "fine"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", [ExecutorThread, ExecutorAsync])
+def test_a_loop_that_a_step_has_blocked_ends_with_that_step(
+    executor: type, quiet: Callable[..., Config], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its thread ends with it, and asyncio logs nothing. Meanwhile the run has ended."""
+    freed, before = threading.Event(), set(threading.enumerate())
+
+    @action(timeout=0.1)
+    async def block() -> None:
+        freed.wait(60)
+
+    @action
+    async def fine() -> None:
+        pass
+
+    workflow = DotFlow(quiet(executor=executor()))
+    workflow.task.add([block, fine])
+    workflow.start(mode="parallel", keep_going=True)
+    left = {thread for thread in threading.enumerate() if thread.name == "dotflow-loop"} - before
+    freed.set()
+    for thread in left:
+        thread.join(10)
+
+    assert left
+    assert not any(thread.is_alive() for thread in left)
+    gc.collect()
+    assert caplog.messages == []

@@ -14,7 +14,7 @@ from dotflow import clock
 from dotflow.errors import EventLoopBlocked
 from dotflow.worker.deadline import GRACE, REPEAT, DeadlinePassed, Limit, LoopBlocked
 from dotflow.worker.deadline_thread import Stopped, stop_thread, waking
-from dotflow.worker.interrupts import interrupts_held
+from dotflow.worker.interrupts import interrupts_held, interrupts_let_through
 from dotflow.worker.limits import run_limited
 from dotflow.worker.programs import ThreadPrograms
 from dotflow.worker.waiting import MAX_SLEEP
@@ -94,10 +94,10 @@ def _retrieve_exception(task: asyncio.Task[Ending]) -> None:
 
 
 async def _ending_of(droppable: Droppable) -> Ending:
-    """Returns its value, or an exception that would end the whole loop."""
+    """Returns its value, or an exception that would end the whole loop, or that asyncio would log."""
     try:
         return await droppable, None
-    except (KeyboardInterrupt, SystemExit) as error:
+    except (KeyboardInterrupt, SystemExit, Stopped) as error:
         return None, error
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
@@ -169,14 +169,15 @@ class LoopThread:
         self._thread.start()
 
     def _work(self) -> None:
-        self._programs = ThreadPrograms()
-        clock.attempt_threads.add(threading.get_ident())
-        try:
-            with contextlib.suppress(Stopped):  # it was abandoned, and what blocked it has ended now
-                self._serve()
-        finally:
-            clock.attempt_threads.discard(threading.get_ident())
-            with interrupts_held():
+        with interrupts_held():
+            self._programs = ThreadPrograms()
+            clock.attempt_threads.add(threading.get_ident())
+            try:
+                with contextlib.suppress(Stopped), interrupts_let_through():
+                    self._serve()
+            finally:
+                self._programs = None  # nothing is left to be stopped
+                clock.attempt_threads.discard(threading.get_ident())
                 self.loop.close()
 
     def _serve(self) -> None:
@@ -187,17 +188,26 @@ class LoopThread:
                 break
             except (KeyboardInterrupt, SystemExit):  # of a task that a step has made, which raises it, too
                 continue
-        tasks = asyncio.all_tasks(self.loop)
-        for task in tasks:
-            task.cancel()
         with contextlib.suppress(Exception):
+            self.loop.run_until_complete(asyncio.sleep(0))  # all begin: Python warns of a coroutine that never does
+            tasks = asyncio.all_tasks(self.loop)
+            for task in tasks:
+                task.cancel()
             self.loop.run_until_complete(asyncio.wait(tasks, timeout=GRACE / 2) if tasks else asyncio.sleep(0))
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
 
     def run(self, coroutine: Coroutine[Any, Any, Any], limit: Limit) -> Any:
         """If the loop itself is blocked, its thread is abandoned."""
-        future = asyncio.run_coroutine_threadsafe(run_with_deadline(Droppable(coroutine), limit), self.loop)
+        main = run_with_deadline(Droppable(coroutine), limit)
+        try:
+            future = asyncio.run_coroutine_threadsafe(main, self.loop)
+        except RuntimeError:  # it was abandoned, and is closed by now
+            main.close()
+            coroutine.close()
+            raise EventLoopBlocked from None
         self._waiting.add(future)
+        if self._is_abandoned:  # it may have ended, and may never run this one
+            future.cancel()
         try:
             with waking(future.cancel):
                 ending: Ending = future.result(limit.seconds + 1.5 * GRACE if limit.seconds else None)
@@ -216,20 +226,27 @@ class LoopThread:
             self._waiting.discard(future)
 
     def abandon(self) -> None:
-        """Gives up a loop that one of its coroutines blocks: stops that one at its next line, cancels the others."""
+        """Gives up a loop that one of its coroutines blocks: stops that one at its next line, cancels the others.
+
+        The loop and its thread end with the one that blocks.
+        """
         self._is_abandoned = True
         if self._thread.ident is not None and self._programs is not None:
             stop_thread(self._thread.ident, self._programs)
         for future in tuple(self._waiting):
             future.cancel()
+        self._stop()
+
+    def _stop(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it has ended already
+            self.loop.call_soon_threadsafe(self.loop.stop)
 
     def close(self) -> None:
         if self._thread.ident is None:
             with contextlib.suppress(RuntimeError):  # it has only just started
                 self.loop.close()
             return
-        with contextlib.suppress(RuntimeError):  # it has ended already
-            self.loop.call_soon_threadsafe(self.loop.stop)
+        self._stop()
         self._thread.join(0.75 * GRACE)  # coroutines have half of it to clean up
         if self._thread.is_alive():
             self.abandon()

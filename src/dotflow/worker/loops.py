@@ -32,11 +32,12 @@ class Loops:
         self._own_thread = own_thread
         self._lock = threading.Lock()
         self._loop: Loop | None = None
+        self._is_closed = False
 
     def run(self, coroutine: Coroutine[Any, Any, Any], limit: Limit) -> Any:
-        """The next coroutine after one that has blocked the loop gets a new loop."""
+        """The next coroutine after one that has blocked the loop gets a new loop. After `close`, none begins."""
         with self._lock:
-            loop = self._loop or self._make()
+            loop = self._loop or self._make(coroutine)
         try:
             return loop.run(coroutine, limit)
         except LoopBlocked:
@@ -45,9 +46,13 @@ class Loops:
                     self._loop = None
             raise
 
-    def _make(self) -> Loop:
+    def _make(self, coroutine: Coroutine[Any, Any, Any]) -> Loop:
         from dotflow.worker.coroutines import InlineLoop, LoopThread
+        from dotflow.worker.deadline_thread import Stopped
 
+        if self._is_closed:  # the run has ended, but not the thread of its step
+            coroutine.close()
+            raise Stopped
         if self._own_thread or has_running_loop():
             with interrupts_held():
                 self._loop = thread = LoopThread()
@@ -57,6 +62,8 @@ class Loops:
         return self._loop
 
     def close(self) -> None:
+        with self._lock:
+            self._is_closed = True
         if self._loop is not None:
             self._loop.close()
         self._loop = None
