@@ -1,5 +1,6 @@
 """What all tests share: quiet workflows, and the start method that the command line asks for."""
 
+import asyncio
 import contextlib
 import queue
 import sys
@@ -78,6 +79,14 @@ def no_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     for name in set(sys.modules) - known:
         if str(getattr(sys.modules[name], "__file__", None)).startswith(folder):
             del sys.modules[name]
+
+
+@pytest.fixture(autouse=True)
+def no_open_loop() -> Iterator[None]:
+    """Fails a test that leaves its event loop open, which only a later test's would replace: that one would fail."""
+    yield
+    loop = asyncio.get_event_loop_policy()._local._loop  # type: ignore[attr-defined]
+    assert loop is None or loop.is_closed()
 
 
 @pytest.fixture

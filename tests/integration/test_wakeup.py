@@ -1,6 +1,7 @@
 """Waits end when they are woken, also after an interrupt, and by every signal."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import threading
@@ -84,12 +85,17 @@ def wait_for_background_runs(run: Any) -> None:
         background._running.discard(run)
 
 
+def wait_in_a_coroutine() -> None:
+    with contextlib.closing(InlineLoop()) as loop:
+        loop.run(asyncio.sleep(60), Limit(0))
+
+
 WAITS: dict[str, Callable[[], object]] = {
     "for workers": lambda: ProcessSession({}, 1, None).wait(None),
     "for threads": lambda: ThreadSession({}, 1, print).wait(None),
     "for a run": lambda: RunEnd().wait(None),
     "for background runs": lambda: wait_for_background_runs(object()),
-    "in a coroutine": lambda: InlineLoop().run(asyncio.sleep(60), Limit(0)),
+    "in a coroutine": wait_in_a_coroutine,
 }
 
 
