@@ -103,7 +103,7 @@ def _cell(path: Path, chance: random.Random) -> str:
     table, value = chance.choice(TABLES), chance.choice(VALUES)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-        column = chance.choice(columns)
+        column = chance.choice(columns or ["missing"])  # an earlier change has dropped the table
         if value == "\x1b[2J":
             expression, values = "CAST(x'fffe41' AS TEXT)", []
         else:
