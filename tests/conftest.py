@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import cloudpickle  # type: ignore[import-untyped]
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from dotflow import Config, DotFlow, atomic_file
 from dotflow.abc.executor import Executor
@@ -51,6 +52,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run the tests marked `exhaustive`, too, kill at every moment, and run the documentation's programs in "
         "each way",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Properties are tested with few examples, the same each time; with --exhaustive, with many and others."""
+    is_exhaustive: bool = config.getoption("--exhaustive")
+    settings.register_profile(
+        "dotflow",
+        max_examples=200 if is_exhaustive else 40,
+        derandomize=not is_exhaustive,
+        deadline=None,  # a busy machine makes no test wrong
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    settings.load_profile("dotflow")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -125,19 +125,6 @@ class TestLayout:
         storage.clear("w")
         assert names(storage) == ["w/workflow.json"]
 
-    @pytest.mark.parametrize("damage", [None, b"", b"x" * 90_000])
-    def test_a_damaged_part_is_unreadable(self, make: MakeStorage, damage: bytes | None) -> None:
-        """The error names the document and the part."""
-        storage = make()
-        storage.post("w/0", Context(b"old" * 30_000, task_id=0))
-        part = next(storage._prefix + name for name in names(storage) if name.endswith(".bin"))
-        storage._bucket.delete([part]) if damage is None else storage._bucket.put(part, damage)
-
-        with pytest.raises(CheckpointUnreadable) as caught:
-            storage.get("w/0")
-        assert part.rpartition("/")[2] in str(caught.value)
-        assert "/0.json" in str(caught.value)
-
     def test_cut_off_between_a_part_and_its_document(self, make: MakeStorage, monkeypatch: pytest.MonkeyPatch) -> None:
         """The older value is still there, whole, and the next new run deletes what nothing needs."""
         storage, old = make(), b"old" * 30_000

@@ -1,17 +1,21 @@
 """The storage contract: one suite for every storage, a user's with just three methods too."""
 
+import contextlib
 import pickle
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from dotflow import Context, DotFlow, Task, action
 from dotflow.abc.storage import Storage
 from dotflow.core.types import TypeStatus
-from dotflow.errors import CheckpointMismatch
+from dotflow.errors import CheckpointMismatch, CheckpointUnreadable
 from dotflow.providers import StorageDefault, StorageFile, StorageGCS, StoragePostgres, StorageS3, StorageSQLite
+from dotflow.providers.storages.buckets.storage import StorageObjects
 from dotflow.testing import StorageContract
 from dotflow.testing.contracts.values import OTHERS
 from tests.clouds.settings import BUCKET
@@ -97,17 +101,11 @@ class TestStorageSQLite(StorageContract):
         return StorageSQLite(tmp_path / "dotflow.db")
 
 
-#: One value of each family of the codec, which is the same for all storages.
+#: Ten values: the codec, whose own tests know the others, is the same for all storages.
 PLAIN_SAMPLE = ("None", "unicode", "long text", "nested")
 OTHERS_SAMPLE = [
-    name
-    for name in (
-        "not a number", "zero byte", "lone surrogate", "bytes", "tuple in a dict", "counter", "moment elsewhere",
-        "decimal", "enum", "dataclass", "contexts", "mixed", "object",
-        "Pydantic model", "NumPy array", "pandas frame", "Polars frame", "Arrow table",
-    )
-    if name in OTHERS
-]  # fmt: skip
+    name for name in ("lone surrogate", "bytes", "contexts", "mixed", "object", "pandas frame") if name in OTHERS
+]
 
 
 class OverTheWire(StorageContract):
@@ -246,33 +244,34 @@ class TestRuns:
 
         assert not storage.contains(key_of(storage))
 
-    @pytest.mark.parametrize("value", VALUES, ids=repr)
-    def test_resume_skips_what_is_finished(self, storage: Storage, make_workflow: MakeWorkflow, value: object) -> None:
-        """A finished task does not run again: its value is restored, the empty ones too, and handed on."""
+    def test_resume_skips_what_is_finished(self, storage: Storage, make_workflow: MakeWorkflow) -> None:
+        """Finished tasks do not run again: their values are restored, the empty ones too, and handed on."""
         ran, fail = [], [True]
         workflow = make_workflow(storage=storage, workflow_id="w")
 
         @action
-        def first() -> object:
-            ran.append("first")
-            return value
+        def value(initial_context: Context) -> object:
+            ran.append("value")
+            return initial_context.storage
 
         @action
-        def second(previous_context: Context) -> object:
-            ran.append("second")
+        def last(previous_context: Context) -> object:
+            ran.append("last")
             if fail:
                 raise ValueError("not yet")
             return [previous_context.storage]
 
-        workflow.task.add([first, second])
-        assert workflow.start().status is TypeStatus.FAILED
+        for found in VALUES:
+            workflow.task.add(value, initial_context=found).add(last)
+        assert workflow.start(keep_going=True).status is TypeStatus.FAILED
         fail.clear()
+        ran.clear()
         run = workflow.start(resume=True)
 
         assert run.status is TypeStatus.COMPLETED
-        assert ran == ["first", "second", "second"]
-        assert workflow.result_storage() == [value, [value]]
-        assert [task.status for task in run.tasks] == [TypeStatus.COMPLETED] * 2
+        assert ran == ["last"] * len(VALUES)
+        assert workflow.result_storage() == [found for value in VALUES for found in (value, [value])]
+        assert {task.status for task in run.tasks} == {TypeStatus.COMPLETED}
 
     def test_resume_on_a_first_run_just_runs(self, storage: Storage, make_workflow: MakeWorkflow) -> None:
         """There is nothing to skip."""
@@ -369,3 +368,57 @@ class TestRuns:
         assert run.tasks[0].errors[0].exception == "StorageError"
         assert "disk full" in run.tasks[0].errors[0].message
         assert failed == run.tasks
+
+
+def damage_files(folder: Path, is_missing: bool) -> None:
+    (part,) = folder.rglob("*.bin")
+    part.unlink() if is_missing else part.write_bytes(b"x" + part.read_bytes()[1:])
+
+
+def damage_sqlite(folder: Path, is_missing: bool) -> None:
+    change = "DELETE FROM parts" if is_missing else "UPDATE parts SET data = 'text'"
+    with contextlib.closing(sqlite3.connect(folder / "dotflow.db", isolation_level=None)) as connection:
+        connection.execute(change)
+
+
+def damage_postgres(folder: Path, is_missing: bool) -> None:
+    change = "NULL" if is_missing else "overlay(parts placing 'x' from 1)"
+    with psycopg.connect("", autocommit=True) as connection:
+        connection.execute(f"UPDATE dotflow_checkpoints SET parts = {change}".encode())
+
+
+def damage_objects(kind: type[StorageObjects]) -> Callable[[Path, bool], None]:
+    def damage(folder: Path, is_missing: bool) -> None:
+        prefix = folder.as_posix().strip("/")
+        bucket = kind(BUCKET, prefix=prefix)._bucket
+        (part,) = [name for name in bucket.list_names(prefix) if name.endswith(".bin")]
+        bucket.delete([part]) if is_missing else bucket.put(part, b"x" * len(LARGE_VALUE))
+
+    return damage
+
+
+LARGE_VALUE = b"large" * 20_000
+
+#: How to damage the part of a value in each storage, and how its error names the value.
+DAMAGES: dict[str, tuple[Callable[[Path, bool], None], str]] = {
+    "StorageFile": (damage_files, r"w\.checkpoints/0\.json"),
+    "StorageSQLite": (damage_sqlite, r"dotflow\.db, key 'w/0'"),
+    "StorageS3": (damage_objects(StorageS3), r"/0\.json"),
+    "StorageGCS": (damage_objects(StorageGCS), r"/0\.json"),
+    "StoragePostgres": (damage_postgres, r"table dotflow_checkpoints, key 'w/0'"),
+}
+
+
+@pytest.mark.parametrize(("storage", "name"), [(name, name) for name in DAMAGES], indirect=["storage"])
+@pytest.mark.parametrize("is_missing", [True, False], ids=["missing", "changed"])
+def test_a_damaged_part_is_unreadable(storage: Storage, name: str, tmp_path: Path, is_missing: bool) -> None:
+    """The error names the value and the part. The next post mends both. Other damages are in the codec's tests."""
+    storage.post("w/0", Context(LARGE_VALUE, task_id=0))
+    damage, where = DAMAGES[name]
+    damage(tmp_path, is_missing)
+
+    with pytest.raises(CheckpointUnreadable, match=f"{where}.* its part '[^']+' (is missing|was cut off)"):
+        storage.get("w/0")
+    assert storage.contains("w/0")
+    storage.post("w/0", Context(LARGE_VALUE, task_id=0))
+    assert storage.get("w/0").storage == LARGE_VALUE

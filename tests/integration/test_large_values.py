@@ -12,7 +12,6 @@ import pytest
 
 from dotflow import Context
 from dotflow.codec.document import pack
-from dotflow.errors import CheckpointUnreadable
 from dotflow.providers import StorageFile, StorageSQLite
 from dotflow.providers.sqlite_file import SQLiteFile
 from dotflow.providers.storages.joined_parts import JoinedParts
@@ -91,35 +90,6 @@ def test_the_next_lock_of_the_workflow_removes_orphaned_parts(storage: StorageFi
         assert {path.name for path in folder.iterdir()} - {".lock"} - stays <= {"2.0123456789abcdef.bin", "w.lock"}
 
     assert storage.get("w/0").storage == storage.get("w/1").storage == OLD
-
-
-@pytest.mark.parametrize("damage", ["missing", "cut off", "changed", "longer", "a folder"])
-def test_a_damaged_part_is_unreadable(storage: StorageFile, damage: str) -> None:
-    """The error names the document and the part."""
-    post(storage, OLD)
-    (part,) = parts_of(storage)
-    data = part.read_bytes()
-    part.unlink()
-    match damage:
-        case "cut off":
-            part.write_bytes(data[:-1])
-        case "changed":
-            part.write_bytes(b"x" + data[1:])
-        case "longer":
-            part.write_bytes(data + b"x")
-        case "a folder":
-            part.mkdir()
-
-    with pytest.raises(CheckpointUnreadable) as caught:
-        storage.get("w/0")
-    assert part.name in str(caught.value)
-    assert str(storage.path / "w.checkpoints" / "0.json") in str(caught.value)
-    assert storage.contains("w/0")
-
-    if damage != "a folder":
-        post(storage, NEW)
-        assert storage.get("w/0").storage == NEW
-        assert len(parts_of(storage)) == 1
 
 
 def test_a_document_reads_no_file_of_another_key(storage: StorageFile, tmp_path: Path) -> None:
@@ -372,25 +342,4 @@ def test_a_database_of_the_first_format_is_read_and_upgraded(tmp_path: Path) -> 
     assert storage.get("w/0").storage == [OLD, NEW]
     post(storage, OLD)
     assert storage.get("w/0").storage == OLD
-    storage.close()
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        "DELETE FROM parts",
-        "UPDATE parts SET data = substr(data, 2)",
-        "UPDATE parts SET data = x'00'",
-        "UPDATE parts SET data = 'text'",
-    ],
-)
-def test_damaged_parts_in_a_database_are_unreadable(tmp_path: Path, change: str) -> None:
-    """The error names the key and the part."""
-    storage = StorageSQLite(path=tmp_path / "flow.db")
-    post(storage, [OLD, NEW])
-    with contextlib.closing(sqlite3.connect(tmp_path / "flow.db", isolation_level=None)) as connection:
-        connection.execute(change)
-
-    with pytest.raises(CheckpointUnreadable, match=r"flow\.db, key 'w/0'.*its part"):
-        storage.get("w/0")
     storage.close()

@@ -307,17 +307,6 @@ class TestTables:
         with pytest.raises(StorageError, match=r"StoragePostgres\(table="):
             storage.post("w/0", Context(1))
 
-    @pytest.mark.parametrize("change", ["parts = NULL", "parts = substr(parts, 2)", "parts = ''"])
-    def test_damaged_parts_are_unreadable(
-        self, storage: StoragePostgres, postgres: str, postgres_server: PostgresProcess, change: str
-    ) -> None:
-        """The error names the key and the part."""
-        storage.post("w/0", Context([b"large" * 20_000, b"other" * 20_000], task_id=0))
-        postgres_server.run(f"UPDATE dotflow_checkpoints SET {change}", dsn=postgres)
-
-        with pytest.raises(CheckpointUnreadable, match=r"key 'w/0'.*its part"):
-            storage.get("w/0")
-
     def test_a_database_that_can_t_hold_every_text(self, postgres_server: PostgresProcess) -> None:
         """The error names the encoding."""
         postgres_server.run("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0")

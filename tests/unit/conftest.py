@@ -8,13 +8,8 @@ from datetime import UTC, datetime, timedelta
 from types import ModuleType
 
 import pytest
-from hypothesis import settings
 
 from dotflow import clock
-
-# A busy machine makes no test wrong, and unit tests write no files.
-settings.register_profile("dotflow", deadline=None, database=None)
-settings.load_profile("dotflow")
 
 
 class MemoryImporter(importlib.abc.MetaPathFinder, importlib.abc.Loader):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 from dotflow.codec import decode, encode
 from dotflow.codec.canonical import digest
@@ -69,7 +69,6 @@ def test_every_value_and_every_type_has_its_own_digest() -> None:
         assert digest(one) != digest(other), (one, other)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(samples.values())
 def test_a_value_that_was_kept_and_read_has_the_digest_that_it_had(value: Any) -> None:
     """A resumed run compares values from a checkpoint with values from the program."""

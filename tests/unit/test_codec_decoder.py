@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, PrivateAttr, field_validator, model_validator
 
@@ -22,7 +22,6 @@ from dotflow.errors import CheckpointUnreadable
 from tests.unit import codec_samples as samples
 
 #: The same examples each time, however busy the machine is.
-QUIETLY = settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 HERE = __name__
 
 
@@ -639,7 +638,6 @@ crafted_values = st.recursive(
 )
 
 
-@settings(QUIETLY, max_examples=300)
 @given(crafted_values)
 def test_any_tags_with_anything_under_them(crafted: Any) -> None:
     """Any combination is a value or raises CheckpointUnreadable, and a value can be written again."""
@@ -650,7 +648,6 @@ def test_any_tags_with_anything_under_them(crafted: Any) -> None:
     assert samples.same(decode(encode(found)), found)
 
 
-@QUIETLY
 @given(samples.values(), st.data())
 def test_damaged_text_is_a_value_or_unreadable(value: Any, data: st.DataObject) -> None:
     """Without a checksum, damage may give another value, but never another error."""

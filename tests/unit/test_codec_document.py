@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dotflow.codec.document import key_in, pack, unpack
@@ -23,7 +23,6 @@ from tests.unit import codec_samples as samples
 from tests.unit.codec_samples import same
 
 #: The same examples each time, however busy the machine is.
-QUIETLY = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 WHEN = datetime(2024, 5, 1, 2, 3, 4, 5, UTC)
 CONTEXT = Context({"rows": [1, 2], "name": "é"}, 3, "nightly", WHEN, "app.steps:total")
 
@@ -77,7 +76,6 @@ def test_it_comes_back() -> None:
     assert same(unpack(pack("nightly/3", CONTEXT), "nightly/3"), CONTEXT)
 
 
-@QUIETLY
 @given(
     samples.texts,
     samples.values(),
@@ -195,7 +193,6 @@ def test_every_damaged_byte_is_noticed() -> None:
     reason_of(data + data)
 
 
-@QUIETLY
 @given(samples.values(), st.data())
 def test_damage_is_never_another_value(value: Any, data: st.DataObject) -> None:
     """A document with changed bytes is unreadable, or still the same."""
@@ -213,7 +210,6 @@ def test_damage_is_never_another_value(value: Any, data: st.DataObject) -> None:
     assert same(found, context)
 
 
-@QUIETLY
 @given(st.binary(max_size=200))
 def test_garbage_is_unreadable(data: bytes) -> None:
     """Random bytes raise CheckpointUnreadable."""

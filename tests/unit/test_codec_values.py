@@ -18,7 +18,7 @@ from decimal import Decimal, localcontext
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 
 from dotflow.codec import decode, encode
 from dotflow.codec.encoder import MAX_DEPTH
@@ -27,7 +27,6 @@ from tests.unit import codec_samples as samples
 from tests.unit.codec_samples import same
 
 #: The same examples each time, however busy the machine is.
-QUIETLY = settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.fixture
@@ -39,7 +38,6 @@ def few_digits() -> Iterator[None]:
     sys.set_int_max_str_digits(before)
 
 
-@QUIETLY
 @given(samples.values())
 @example([])
 def test_every_value_comes_back_as_it_was(value: Any) -> None:
@@ -51,7 +49,6 @@ def test_every_value_comes_back_as_it_was(value: Any) -> None:
     assert same(decode(text.encode()), value)
 
 
-@QUIETLY
 @given(samples.keys(), samples.keys())
 def test_keys_of_every_type_come_back(key: Any, value: Any) -> None:
     """A dict's keys and a set's members keep their types."""
@@ -59,7 +56,6 @@ def test_keys_of_every_type_come_back(key: Any, value: Any) -> None:
     assert same(decode(encode({key, (value,)})), {key, (value,)})
 
 
-@QUIETLY
 @given(samples.values())
 def test_the_text_is_json_that_others_can_read(value: Any) -> None:
     """The text is strict JSON, without NaN and lone surrogates."""

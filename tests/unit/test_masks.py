@@ -7,7 +7,7 @@ import pickle
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dotflow.core.masks import MASK, NO_MASKS, MaskedStream, Masks, secret_variables
@@ -119,7 +119,6 @@ def test_chunks_are_masked_as_the_whole(values: list[str], data: str, cuts: list
     assert not any(value in masks.mask(data) for value in values)
 
 
-@settings(max_examples=30)
 @given(value=st.text(min_size=4, max_size=30), before=st.text(max_size=5), after=st.text(max_size=5))
 def test_any_secret_is_masked_in_its_escaped_forms(value: str, before: str, after: str) -> None:
     """Whatever a secret is made of, JSON, reprs and URLs of a text with it are masked."""
