@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -190,6 +190,10 @@ class End:
         """The JSON object that it printed last."""
         assert self.out, f"the script said nothing, exit code {self.code}\n{self.err}"
         return json.loads(self.out.splitlines()[-1])
+
+
+#: Runs the command with these arguments.
+Command = Callable[..., End]
 
 
 class Scripts:

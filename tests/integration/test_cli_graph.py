@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.children import End, Scripts
+from tests.integration.children import Command, End, Scripts
 from tests.integration.terminals import Terminal
 from tests.integration.test_cli_terminal import COLOURED
 
@@ -134,20 +134,20 @@ STEPS = ("--step", "jobs.orders", "--step", "jobs.customers", "--step", "jobs.jo
 
 
 @pytest.mark.parametrize("mode", ["sequential", "parallel", "background"])
-def test_steps_are_wired_by_their_names(scripts: Scripts, folder: Path, mode: str) -> None:
+def test_steps_are_wired_by_their_names(command: Command, folder: Path, mode: str) -> None:
     """And parameters by theirs, with the type of their annotation."""
-    end = start(scripts, *STEPS, "--param", "day=2026-11-25", "--param", "limit=7", "--mode", mode)
+    end = command("start", *STEPS, "--param", "day=2026-11-25", "--param", "limit=7", "--mode", mode)
 
     assert (end.code, end.out.splitlines()[0]) == (0, "joined 2 7")
 
 
-def test_each_day_has_checkpoints_of_its_own(scripts: Scripts, folder: Path) -> None:
+def test_each_day_has_checkpoints_of_its_own(command: Command, folder: Path) -> None:
     """`--resume` with another day runs everything; with the same day it goes on from there."""
     (folder / "away").touch()
-    failed = start(scripts, *STEPS, "--param", "day=2026-11-25")
+    failed = command("start", *STEPS, "--param", "day=2026-11-25")
     (folder / "away").unlink()
-    other = start(scripts, *STEPS, "--param", "day=2026-11-26", "--resume")
-    resumed = start(scripts, *STEPS, "--param", "day=2026-11-25", "--resume")
+    other = command("start", *STEPS, "--param", "day=2026-11-26", "--resume")
+    resumed = command("start", *STEPS, "--param", "day=2026-11-25", "--resume")
 
     assert (failed.code, other.code, resumed.code) == (1, 0, 0)
     assert "restored" not in other.out
@@ -157,11 +157,11 @@ def test_each_day_has_checkpoints_of_its_own(scripts: Scripts, folder: Path) -> 
     assert f" INFO    Workflow id: {workflow_id} (derived from --step" in failed.err.splitlines()[0]
 
 
-def test_a_factory_takes_parameters(scripts: Scripts, folder: Path) -> None:
+def test_a_factory_takes_parameters(command: Command, folder: Path) -> None:
     """They name the run: the same ones are restored, others are not."""
-    command = ("--workflow", "jobs:nightly", "--storage", "sqlite", "--resume")
-    ends = [start(scripts, *command, *more) for more in (("--param", "day=2026-11-25"),) * 2]
-    ends.append(start(scripts, *command, "--param", "day=2026-11-25", "--param", "size=3"))
+    arguments = ("--workflow", "jobs:nightly", "--storage", "sqlite", "--resume")
+    ends = [command("start", *arguments, *more) for more in (("--param", "day=2026-11-25"),) * 2]
+    ends.append(command("start", *arguments, "--param", "day=2026-11-25", "--param", "size=3"))
 
     assert [end.code for end in ends] == [0, 0, 0]
     assert [("restored" in end.out) for end in ends] == [False, True, False]
@@ -179,9 +179,9 @@ def test_a_factory_takes_parameters(scripts: Scripts, folder: Path) -> None:
         (["--step", "jobs.orders", "--param", "day"], "Can't use --param day: it is not NAME=VALUE."),
     ],
 )
-def test_wrong_parameters_run_nothing(scripts: Scripts, folder: Path, arguments: list[str], message: str) -> None:
+def test_wrong_parameters_run_nothing(command: Command, folder: Path, arguments: list[str], message: str) -> None:
     """One line on stderr, and exit code 2."""
-    end = start(scripts, *arguments, "--storage", "file")
+    end = command("start", *arguments, "--storage", "file")
 
     (line,) = end.err.splitlines()
     assert (end.code, end.out) == (2, "")
@@ -202,19 +202,19 @@ def test_every_run_of_a_schedule_has_the_parameters(scripts: Scripts, folder: Pa
     assert (folder / "ran").read_text().startswith("2026-11-25 10\n")
 
 
-def test_a_skipped_task_is_no_failure(scripts: Scripts, folder: Path) -> None:
+def test_a_skipped_task_is_no_failure(command: Command, folder: Path) -> None:
     """The exit code is 0, and the summary has the reason."""
-    end = start(scripts, "--workflow", "jobs:branches")
+    end = command("start", "--workflow", "jobs:branches")
 
     assert end.code == 0
     assert end.out.splitlines()[1] == "task 1 deploy: Skipped, good was False"
     assert end.out.splitlines()[2].startswith("Completed: 1 of 2 tasks completed, 1 skipped, in ")
 
 
-def test_a_failed_item_is_a_failure(scripts: Scripts, folder: Path) -> None:
+def test_a_failed_item_is_a_failure(command: Command, folder: Path) -> None:
     """The exit code is 1, though the others go on; the summary has the first failed items, and few lines in all."""
     (folder / "go").touch()
-    end = start(scripts, "--workflow", "jobs:crawl", "--mode", "parallel")
+    end = command("start", "--workflow", "jobs:crawl", "--mode", "parallel")
 
     assert end.code == 1
     lines = end.out.splitlines()

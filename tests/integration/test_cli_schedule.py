@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.children import COMMAND, End, Script, Scripts
+from tests.integration.children import COMMAND, Command, End, Script, Scripts
 
 JOBS = """\
 import time
@@ -63,9 +63,9 @@ def schedule(scripts: Scripts, *arguments: str) -> End:
 
 
 class TestPreview:
-    def test_fire_times_are_listed_and_nothing_is_run(self, scripts: Scripts, folder: Path) -> None:
+    def test_fire_times_are_listed_and_nothing_is_run(self, command: Command, folder: Path) -> None:
         """It needs no step; each line has the day, the zone and the time until then."""
-        end = schedule(scripts, "--cron", "30 2 * * *", "--timezone", "America/New_York", "--preview", "3")
+        end = command("schedule", "--cron", "30 2 * * *", "--timezone", "America/New_York", "--preview", "3")
 
         lines = end.out.splitlines()
         assert (end.code, end.err, len(lines)) == (0, "", 3)
@@ -73,24 +73,24 @@ class TestPreview:
         assert " (-0" in lines[0]
         assert "  in " in lines[0]
 
-    def test_days_with_a_dst_change_are_marked(self, scripts: Scripts, folder: Path) -> None:
+    def test_days_with_a_dst_change_are_marked(self, command: Command, folder: Path) -> None:
         """Two in a year."""
-        end = schedule(scripts, "--cron", "30 2 * * *", "--timezone", "America/New_York", "--preview", "365")
+        end = command("schedule", "--cron", "30 2 * * *", "--timezone", "America/New_York", "--preview", "365")
 
         marked = [line for line in end.out.splitlines() if "the clocks" in line]
         assert len(marked) == 2
         assert all(line.startswith("Sun ") for line in marked)
 
-    def test_a_workflows_own_schedule(self, scripts: Scripts, folder: Path) -> None:
+    def test_a_workflows_own_schedule(self, command: Command, folder: Path) -> None:
         """Without --cron, it is that of the factory's workflow."""
-        end = schedule(scripts, "--workflow", "jobs:own", "--preview", "1")
+        end = command("schedule", "--workflow", "jobs:own", "--preview", "1")
 
         assert end.out.startswith("Mon ")
         assert " 07:00:00 CE" in end.out
 
-    def test_it_ends_with_the_calendar(self, scripts: Scripts, folder: Path) -> None:
+    def test_it_ends_with_the_calendar(self, command: Command, folder: Path) -> None:
         """Sundays that are a 29th of February come every 28 or 40 years, until the year 9999."""
-        end = schedule(scripts, "--cron", "0 0 29 2 */7", "--timezone", "UTC", "--preview", "1000")
+        end = command("schedule", "--cron", "0 0 29 2 */7", "--timezone", "UTC", "--preview", "1000")
 
         lines = end.out.splitlines()
         assert (end.code, end.err) == (0, "")
@@ -119,10 +119,10 @@ class TestErrors:
         ],
     )
     def test_each_is_one_line_with_a_remedy(
-        self, scripts: Scripts, folder: Path, arguments: list[str], message: str
+        self, command: Command, folder: Path, arguments: list[str], message: str
     ) -> None:
         """At the start, not at the first run."""
-        end = schedule(scripts, *arguments)
+        end = command("schedule", *arguments)
 
         (line,) = end.err.splitlines()
         assert (end.code, end.out) == (2, "")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.children import End, Scripts
+from tests.integration.children import Command, End, Scripts
 
 JOBS = """\
 import os, sys, time
@@ -118,15 +118,15 @@ class TestPlain:
         assert end.err.splitlines()[0].endswith(" task 0 extract: In progress")
         assert (folder / ".output" / "flow.log").read_text() == end.err
 
-    def test_text_that_is_no_json_is_text(self, scripts: Scripts, folder: Path) -> None:
+    def test_text_that_is_no_json_is_text(self, command: Command, folder: Path) -> None:
         """`--initial-context abc` needs no nested quotes."""
-        assert "given 'abc'\n" in start(scripts, "--step", "jobs.extract", "--initial-context", "abc").out
+        assert "given 'abc'\n" in command("start", "--step", "jobs.extract", "--initial-context", "abc").out
 
-    def test_a_failure_is_1_and_has_its_error_and_line(self, scripts: Scripts, folder: Path) -> None:
+    def test_a_failure_is_1_and_has_its_error_and_line(self, command: Command, folder: Path) -> None:
         """The line of the user's code that raised it."""
         (folder / "away").touch()
 
-        end = start(scripts, "--step", "jobs:extract", "--step", "jobs:load", "--callback", "jobs.notify")
+        end = command("start", "--step", "jobs:extract", "--step", "jobs:load", "--callback", "jobs.notify")
 
         assert end.code == 1
         assert "notified of load Failed\n" in end.out
@@ -135,37 +135,37 @@ class TestPlain:
         assert '    jobs.py:22 in load: raise ConnectionError("the database is away")\n' in end.out
         assert "Failed: 1 of 2 tasks completed, 1 failed, in " in end.out
 
-    def test_a_workflow_of_a_factory_keeps_its_own_settings(self, scripts: Scripts, folder: Path) -> None:
+    def test_a_workflow_of_a_factory_keeps_its_own_settings(self, command: Command, folder: Path) -> None:
         """A silent log stays silent; the summary is printed."""
-        end = start(scripts, "--workflow", "jobs:quiet")
+        end = command("start", "--workflow", "jobs:quiet")
 
         assert (end.code, end.err) == (0, "")
         assert "Completed: 2 of 2 tasks completed" in end.out
 
-    def test_a_workflow_without_tasks_completes(self, scripts: Scripts, folder: Path) -> None:
+    def test_a_workflow_without_tasks_completes(self, command: Command, folder: Path) -> None:
         """A factory may return one; the summary reports it."""
-        end = start(scripts, "--workflow", "jobs.nothing")
+        end = command("start", "--workflow", "jobs.nothing")
 
         assert end.code == 0
         assert "there are no tasks" in end.out
 
-    def test_background_waits_and_reports_it(self, scripts: Scripts, folder: Path) -> None:
+    def test_background_waits_and_reports_it(self, command: Command, folder: Path) -> None:
         """The exit code is that of the run."""
         (folder / "away").touch()
 
-        end = start(scripts, "--step", "jobs.extract", "--step", "jobs.load", "--mode", "background")
+        end = command("start", "--step", "jobs.extract", "--step", "jobs.load", "--mode", "background")
 
         assert end.code == 1
         assert end.err.startswith("Mode background: ")
 
     @pytest.mark.parametrize("storage", ["file", "sqlite"])
-    def test_resume_goes_on_where_it_failed(self, scripts: Scripts, folder: Path, storage: str) -> None:
+    def test_resume_goes_on_where_it_failed(self, command: Command, folder: Path, storage: str) -> None:
         """The finished step does not run again, and the summary shows it as restored."""
-        command = ("--step", "jobs.extract", "--step", "jobs.load", "--workflow-id", "nightly", "--storage", storage)
+        arguments = ("--step", "jobs.extract", "--step", "jobs.load", "--workflow-id", "nightly", "--storage", storage)
         (folder / "away").touch()
-        failed = start(scripts, *command)
+        failed = command("start", *arguments)
         (folder / "away").unlink()
-        resumed = start(scripts, *command, "--resume")
+        resumed = command("start", *arguments, "--resume")
 
         assert (failed.code, resumed.code) == (1, 0)
         assert failed.out.endswith("Run the same command with --resume to go on from here.\n")
@@ -195,16 +195,16 @@ class TestPlain:
         assert (folder / ".output" / "flow.log").read_text() == failed.err + resumed.err
 
     @pytest.mark.parametrize("storage", ["file", "sqlite"])
-    def test_many_steps_have_a_valid_id(self, scripts: Scripts, folder: Path, storage: str) -> None:
+    def test_many_steps_have_a_valid_id(self, command: Command, folder: Path, storage: str) -> None:
         """The id that is derived from their paths is not longer than a storage accepts."""
         steps = [part for _ in range(60) for part in ("--step", "jobs.silent")]
 
-        assert start(scripts, *steps, "--storage", storage).code == 0
-        assert "(60 restored)" in start(scripts, *steps, "--storage", storage, "--resume").out
+        assert command("start", *steps, "--storage", storage).code == 0
+        assert "(60 restored)" in command("start", *steps, "--storage", storage, "--resume").out
 
-    def test_the_path_is_that_of_the_values(self, scripts: Scripts, folder: Path) -> None:
+    def test_the_path_is_that_of_the_values(self, command: Command, folder: Path) -> None:
         """--path is an argument of the storage."""
-        start(scripts, "--step", "jobs.extract", "--storage", "file", "--path", ".storage", "--workflow-id", "x")
+        command("start", "--step", "jobs.extract", "--storage", "file", "--path", ".storage", "--workflow-id", "x")
 
         (document,) = (folder / ".storage").rglob("0.json")
         assert json.loads(document.read_text())["value"] == [3, 5, 8]
@@ -228,10 +228,10 @@ class TestErrors:
         ],
     )
     def test_each_is_one_line_with_a_remedy(
-        self, scripts: Scripts, folder: Path, arguments: list[str], message: str
+        self, command: Command, folder: Path, arguments: list[str], message: str
     ) -> None:
         """The exit code is 2, stdout is empty, and nothing was run."""
-        end = start(scripts, *arguments)
+        end = command("start", *arguments)
 
         (line,) = end.err.splitlines()
         assert (end.code, end.out) == (2, "")

@@ -347,8 +347,8 @@ LINKED = {"maps": mapped, "branches": branched, "failing items": failing, "group
 @pytest.mark.parametrize(
     ("build", "name"),
     [
-        (in_order, "StorageSQLite"),
         (in_groups, "StorageFile"),
+        pytest.param(in_order, "StorageSQLite", marks=pytest.mark.exhaustive),
         pytest.param(in_order, "ThreeMethods", marks=pytest.mark.exhaustive),
         pytest.param(in_order, "StorageFile", marks=pytest.mark.exhaustive),
         pytest.param(in_groups, "StorageSQLite", marks=pytest.mark.exhaustive),
@@ -411,7 +411,7 @@ def test_no_item_is_lost(build: str, mode: str, name: str, tmp_path: Path) -> No
         (without_cluster, "parallel"),
         (cached, "sequential"),
         (unsaved, "sequential"),
-        (unsaved_list, "sequential"),
+        pytest.param(unsaved_list, "sequential", marks=pytest.mark.exhaustive),
         pytest.param(without_cluster, "sequential", marks=pytest.mark.exhaustive),
         pytest.param(cached, "parallel", marks=pytest.mark.exhaustive),
         pytest.param(unsaved_list, "parallel", marks=pytest.mark.exhaustive),
@@ -465,7 +465,9 @@ def test_the_workflow_may_have_its_own_storage(tmp_path: Path) -> None:
     assert assert_survives_crashes(build).crashes > 10
 
 
-@pytest.mark.parametrize("given", [False, True], ids=["its own storage", "a storage given"])
+@pytest.mark.parametrize(
+    "given", [False, pytest.param(True, marks=pytest.mark.exhaustive)], ids=["its own storage", "a storage given"]
+)
 def test_what_a_function_has_defaults_for_it_is_not_asked(given: bool, tmp_path: Path) -> None:
     """Its own parameters keep their defaults; only one that is called storage is for the storage."""
 
@@ -883,6 +885,7 @@ def test_every_event_is_a_moment_to_kill_at() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_crash_table_is_clean(tmp_path: Path, stride: int) -> None:
     """Runs and resumes that are killed at random moments, again and again, lose nothing either."""
     script = Path(__file__).parent.parent / "crash_table.py"

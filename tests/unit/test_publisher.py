@@ -21,7 +21,6 @@ from dotflow.core.events import (
     MapEnded,
     MapOpened,
     RunEnded,
-    RunStarted,
     TaskCompleted,
     TaskEvent,
     TaskFailed,
@@ -162,14 +161,6 @@ def test_the_order(providers: AllProviders, event: TaskEvent, names: list[str], 
     assert providers.calls == stored + [(name, status) for name in names]
 
 
-def test_only_completed_tasks_are_stored(providers: AllProviders) -> None:
-    """A failed task leaves no checkpoint, and a restored one has its own already."""
-    for event in (STARTED, REPEATED, RETRY, RESTORED, FAILED):
-        providers.publisher().publish(event)
-
-    assert "storage" not in [name for name, _ in providers.calls]
-
-
 @pytest.mark.parametrize("name", ["storage", "key"])
 def test_a_storage_that_raises_stops_the_event(providers: AllProviders, name: str) -> None:
     """A value that could not be saved is no result: nothing is recorded and no other provider is called."""
@@ -186,24 +177,6 @@ def test_a_storage_that_raises_stops_the_event(providers: AllProviders, name: st
     assert caught.value.__cause__ is providers.broken[name]
     assert providers.task.status is TypeStatus.IN_PROGRESS
     assert {name for name, _ in providers.calls} <= {"storage"}
-
-
-@pytest.mark.parametrize("name", ["history", "tracer", "log.info", "callback"])
-@pytest.mark.parametrize("error", [ValueError("broken"), StorageError("s", "from a listener")], ids=["any", "ours"])
-def test_another_provider_that_raises_is_reported_and_changes_nothing(
-    providers: AllProviders, name: str, error: Exception
-) -> None:
-    """The others are called all the same; the report has the traceback."""
-    providers.broken[name] = error
-
-    providers.publisher().publish(COMPLETED)
-
-    assert [name for name, _ in providers.calls] == ["storage", "history", "tracer", "log.info", "notify", "callback"]
-    assert providers.task.status is TypeStatus.COMPLETED
-    assert len(providers.reports) == 1
-    assert "raised" in providers.reports[0]
-    assert "Traceback (most recent call last):" in providers.reports[0]
-    assert str(error) in providers.reports[0]
 
 
 def test_a_history_error_is_a_line(providers: AllProviders) -> None:
@@ -277,18 +250,6 @@ def test_a_keyboard_interrupt_is_no_listeners_error(providers: AllProviders, nam
         providers.publisher().publish(COMPLETED)
 
 
-def test_run_events_are_for_history_and_tracer(providers: AllProviders) -> None:
-    """History and tracer follow the run; one that raises is reported and the other is called."""
-    providers.broken["history"] = ValueError("broken")
-
-    providers.publisher().follow(RunStarted("w", "r", 1, NOW))
-    providers.publisher().follow(RunEnded("w", "r", TypeStatus.COMPLETED, NOW))
-
-    assert [name for name, _ in providers.calls] == ["history", "tracer"] * 2
-    assert len(providers.reports) == 2
-    assert "RunStarted" in providers.reports[0]
-
-
 def test_all_providers_are_optional() -> None:
     """Without log, notify, history, tracer and callback the record is kept."""
     task = Task(0, step)._new_record("w", "r")
@@ -333,22 +294,6 @@ def test_a_history_that_is_empty_is_a_history(providers: AllProviders) -> None:
     publisher.publish(STARTED)
 
     assert events == [STARTED]
-
-
-@pytest.mark.parametrize("error", [None, ValueError("broken")])
-def test_the_workflows_callback_gets_the_tasks(providers: AllProviders, error: Exception | None) -> None:
-    """on_success(tasks=...) is called by name, and its error is reported with its own name."""
-    seen: dict[str, Any] = {}
-
-    def on_success(**arguments: Any) -> None:
-        seen.update(arguments)
-        if error:
-            raise error
-
-    providers.publisher().end("on_success", on_success, [providers.task])
-
-    assert seen == {"tasks": [providers.task]}
-    assert [report.startswith("on_success raised") for report in providers.reports] == ([True] if error else [])
 
 
 def test_sys_exit_in_a_tasks_callback_is_reported(providers: AllProviders) -> None:
@@ -427,22 +372,6 @@ class Traces(AllProviders):
         super().record(run_id, event)
         if isinstance(event, Traced):
             self.traced.append(event)
-
-
-def test_the_history_receives_the_ids_of_traces() -> None:
-    """Those of the run, and of each attempt before its step runs; the tracer does not receive them back."""
-    providers = Traces()
-    publisher = providers.publisher()
-    call = Call(0, 0, providers.task.step, Context(), Context(), "w")
-
-    publisher.follow_run(RunStarted("w", "r", 1, NOW))
-    publisher.publish(STARTED)
-    publisher.prepare(call, providers.task)
-
-    assert providers.traced == [Traced(-1, 0, "trace", "r None None"), Traced(0, 1, "trace", "r 0 None")]
-    names = [name for name, _ in providers.calls]
-    assert names[:4] == ["history", "tracer", "trace_ids", "history"]
-    assert names[-4:] == ["carrier", "trace_ids", "history", "settle"]
 
 
 def test_ids_that_raise_are_reported() -> None:

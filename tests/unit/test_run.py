@@ -34,15 +34,15 @@ def fails() -> None:
 
 
 class Callbacks:
-    """Both callbacks of a run."""
+    """Both callbacks of a run, which gives them the tasks by name."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, list[Task]]] = []
 
-    def on_success(self, tasks: list[Task]) -> None:
+    def on_success(self, *, tasks: list[Task]) -> None:
         self.calls.append(("on_success", tasks))
 
-    def on_failure(self, tasks: list[Task]) -> None:
+    def on_failure(self, *, tasks: list[Task]) -> None:
         self.calls.append(("on_failure", tasks))
 
     @property

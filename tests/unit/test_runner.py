@@ -40,6 +40,7 @@ class SlowSession(ExecutorSession):
         self.at_once = at_once
         self.calls: list[Call] = []
         self.queue: deque[Call] = deque()
+        self.left: list[int] = []
         self.waited: list[float | None] = []
         self.woken = 0
         self.closed = 0
@@ -77,7 +78,8 @@ class SlowSession(ExecutorSession):
     def wake(self) -> None:
         self.woken += 1
 
-    def leave(self, lane: int) -> None: ...
+    def leave(self, lane: int) -> None:
+        self.left.append(lane)
 
     def close(self) -> None:
         self.closed += 1
@@ -172,6 +174,15 @@ class TestOrder:
         assert parts.session.waited == []
         assert parts.session.closed == 1
 
+    def test_a_lane_that_is_over_is_left(self, parts: RunParts, at_once: bool) -> None:
+        """leave() announces the end of a lane, so that its worker is free for others."""
+        for group in "aab":
+            parts.add(one, group)
+
+        parts.run(at_once=at_once)
+
+        assert sorted(parts.session.left) == [0, 1]
+
     def test_a_long_chain_needs_no_deep_stack(self, parts: RunParts, at_once: bool) -> None:
         """Python allows a thousand calls in one another."""
         for _ in range(2_000):
@@ -180,6 +191,16 @@ class TestOrder:
         parts.run(at_once=at_once)
 
         assert parts.values[-1] == 2_000
+
+
+def test_after_a_failure_the_next_task_of_another_group_does_not_begin(parts: RunParts) -> None:
+    """The task that was running ends by itself."""
+    for function, group in ((fails, "a"), (one, "b"), (one, "b")):
+        parts.add(function, group)
+
+    parts.run()
+
+    assert parts.statuses == [FAILED, COMPLETED, NOT_STARTED]
 
 
 def test_outcomes_that_arrive_with_an_interrupt_are_kept(parts: RunParts) -> None:
