@@ -22,9 +22,9 @@ oldest = $(firstword $(VERSIONS))
 newest = $(lastword $(VERSIONS))
 # The longest begin first. `make test` runs each test once, but for those marked `exhaustive`: units on the oldest Python,
 # as `check` does, the others on the newest. Those that depend on the Python or on how worker processes start run once
-# more. `make test-all` runs every test on every Python.
-SUITES = test-newest test-oldest test-dask test-browser test-forkserver dist docs
-ALL_SUITES = $(VERSIONS:%=test-%) test-ray test-dask test-forkserver
+# more on the oldest, with the fork server. `make test-all` runs every test on every Python.
+SUITES = test-newest test-oldest test-dask test-browser dist docs
+ALL_SUITES = $(VERSIONS:%=test-%) test-ray test-dask test-dask-runs test-forkserver
 
 .PHONY: help demo test test-all test-newest test-oldest test-browser test-forkserver test-dask test-ray check dist extras bench comparison docs clean
 .SECONDARY:  # keeps the venvs, which only a pattern names
@@ -40,37 +40,45 @@ check: .venv/check/.ready  ## Lint, format, types, workflows and the unit tests:
 	@.venv/check/bin/ruff check
 	$(heading) 'ruff format'
 	@.venv/check/bin/ruff format --check
-	$(heading) 'mypy --strict'
-	@.venv/check/bin/mypy --strict
-	$(heading) 'pyright, strict'
-	@.venv/check/bin/basedpyright --pythonpath .venv/check/bin/python
 	$(heading) 'zizmor, on the workflows of the forge'
 	@test ! -d .github || .venv/check/bin/zizmor --offline --quiet .github
 	$(heading) 'changelog fragments'
 	@draft=$$(.venv/check/bin/towncrier build --draft 2>&1) || { echo "$$draft"; exit 1; }
+	@$(at_once) check-units check-pyright check-mypy
+
+.PHONY: check-mypy check-pyright check-units
+check-mypy: .venv/check/.ready
+	$(heading) 'mypy --strict'
+	@.venv/check/bin/mypy --strict
+check-pyright: .venv/check/.ready
+	$(heading) 'pyright, strict'
+	@.venv/check/bin/basedpyright --pythonpath .venv/check/bin/python
+check-units: .venv/check/.ready
 	$(heading) 'unit tests'
 	@.venv/check/bin/pytest --no-header tests/unit -n 2
 
 # Two suites run at a time, or as many as given: make test AT_ONCE=3. This fills two cores, and one more makes all of them
 # late. make shows the output of a suite at its end.
 AT_ONCE = 2
-run_suites = $(MAKE) --no-print-directory -j$(AT_ONCE) --output-sync=target
+at_once = $(MAKE) --no-print-directory -j$(AT_ONCE) --output-sync=target
 
-# The tests start Python a thousand times. With PYTHONDONTWRITEBYTECODE, each of these would compile dotflow again.
+# The tests start Python a thousand times. Without bytecode, each of these would compile dotflow again, and each pytest
+# all tests.
+export PYTHONDONTWRITEBYTECODE =
 compile = @.venv/$(1)/bin/python -m compileall -q src
 
-test:  ## check, then each test once, and some on a second Python, dist and docs: twelve minutes
+test:  ## check, then each test once, and some on a second Python, dist and docs: minutes
 	@$(MAKE) --no-print-directory -j2 $(patsubst %,.venv/%/.ready,check docs $(sort $(oldest) $(newest)))
 	$(call compile,$(oldest))
 	$(call compile,$(newest))
 	@$(MAKE) --no-print-directory check
 	$(heading) '$(AT_ONCE) suites at a time, each shown when it has ended: $(SUITES)'
-	@$(run_suites) $(SUITES)
+	@$(at_once) $(SUITES)
 
 test-all: check dist docs  ## Every test on every Python, start method, cluster, and the lowest dependencies: half an hour
 	@$(MAKE) --no-print-directory -j2 $(VERSIONS:%=.venv/%/.ready)
 	$(heading) '$(AT_ONCE) suites at a time, each shown when it has ended: $(ALL_SUITES)'
-	@$(run_suites) $(ALL_SUITES)
+	@$(at_once) $(ALL_SUITES)
 
 pytest = .venv/$(1)/bin/pytest --no-header --durations=20 --durations-min=1
 
@@ -83,12 +91,12 @@ test-newest: .venv/$(newest)/.ready
 	$(heading) 'Python $(newest): every test but the units'
 	@$(call pytest,$(newest)) tests/contract tests/integration tests/acceptance tests/security -m 'not clusters' -n 3 --dist loadgroup
 
-# Storages, servers, documents and the graph are the same on every Python.
-WHOLE_RUNS = $(patsubst %,tests/integration/test_%.py,runs processes timeouts signals)
+# Whole runs, storages, servers, documents and the graph are the same on every Python.
+ON_OLDEST = tests/contract/test_executors.py $(patsubst %,tests/integration/test_%.py,processes timeouts signals)
 WITHOUT_SERVERS = -m 'not clusters' -k 'not s3 and not gcs and not postgres and not clouds'
 test-oldest: .venv/$(oldest)/.ready
-	$(heading) 'Python $(oldest): executors, and whole runs'
-	@$(call pytest,$(oldest)) tests/contract/test_executors.py $(WHOLE_RUNS) -m 'not clusters'
+	$(heading) 'Python $(oldest): executors, and processes, timeouts and signals with forkserver'
+	@$(call pytest,$(oldest)) $(ON_OLDEST) -m 'not clusters' --start-method forkserver
 
 test-browser: .venv/$(newest)/.ready
 	$(heading) 'Python $(newest): the page of a run in a browser'
@@ -112,16 +120,20 @@ test-forkserver: .venv/$(PYTHON)/.ready
 	$(heading) 'Python $(PYTHON): what depends on how worker processes start, with forkserver'
 	@.venv/$(PYTHON)/bin/pytest --no-header tests/integration -m start_method --start-method forkserver
 
-# Dask on the newest Python, Ray on the oldest: the tests of clusters, and whole runs with every step on the cluster.
+# Dask on the newest Python, Ray on the oldest: the tests of clusters; for test-all also whole runs with every step on the
+# cluster.
 ON_CLUSTERS = $(patsubst %,tests/integration/test_%.py,runs graph maps cache) -m processes
 test-dask: .venv/$(newest)/.ready
 	$(heading) 'Python $(newest): on a Dask cluster'
-	@.venv/$(newest)/bin/pytest --no-header tests/contract tests/integration -m clusters -k 'dask or Dask'
-	@.venv/$(newest)/bin/pytest --no-header $(ON_CLUSTERS) --cluster dask --timeout 120
+	@$(call pytest,$(newest)) tests/contract tests/integration -m clusters -k 'dask or Dask'
+.PHONY: test-dask-runs
+test-dask-runs: .venv/$(newest)/.ready
+	$(heading) 'Python $(newest): whole runs on a Dask cluster'
+	@$(call pytest,$(newest)) $(ON_CLUSTERS) --cluster dask --timeout 120
 test-ray: .venv/$(PYTHON)/.ready
 	$(heading) 'Python $(PYTHON): on a Ray cluster'
-	@.venv/$(PYTHON)/bin/pytest --no-header tests/contract tests/integration tests/security -m clusters -k 'not dask and not Dask'
-	@.venv/$(PYTHON)/bin/pytest --no-header $(ON_CLUSTERS) --cluster ray --timeout 120
+	@$(call pytest,$(PYTHON)) tests/contract tests/integration tests/security -m clusters -k 'not dask and not Dask'
+	@$(call pytest,$(PYTHON)) $(ON_CLUSTERS) --cluster ray --timeout 120
 
 dist: .venv/check/.ready  ## Build the wheel and the sdist into dist/, and check them
 	$(heading) 'wheel and sdist'

@@ -69,7 +69,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselects the tests marked `exhaustive`, unless they were asked for."""
+    """Deselects the tests marked `exhaustive`, unless they were asked for, and begins with those marked `slow`.
+
+    A slow test at the end would run alone, while the other workers have nothing left to do.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     if config.getoption("--exhaustive"):
         return
     left_out = [item for item in items if item.get_closest_marker("exhaustive")]

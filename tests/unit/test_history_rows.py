@@ -43,6 +43,16 @@ class Printed:
         return [(row[5], row[6], row[7]) for _, row in sorted(self._file.items())]
 
 
+def test_output_within_the_limit_is_kept() -> None:
+    """All of it, in order, with its stream."""
+    printed = Printed(100)
+    printed.write(b"one\n")
+    printed.commit()
+    printed.write(b"two\n", stream=2)
+
+    assert printed.rows() == [(1, b"one\n", 0), (2, b"two\n", 0)]
+
+
 @pytest.mark.parametrize("commits", [1, 3, 100])
 def test_of_long_output_beginning_and_end_are_kept(commits: int) -> None:
     """Half the limit is of the beginning, half of the end, and the gap has the number of missing bytes."""
