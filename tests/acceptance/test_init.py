@@ -99,6 +99,7 @@ def test_its_image_can_be_built_and_run(project: Path, environment: Path, tmp_pa
     assert {path.name for path in data.iterdir()} == {".output", "output"}
 
 
+@pytest.mark.exhaustive
 def test_the_project_of_a_project_is_as_good(project: Path, environment: Path, tmp_path: Path) -> None:
     """The dotflow that a project carries packs itself, byte for byte."""
     wheel = next((project / "wheels").iterdir())

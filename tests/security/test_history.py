@@ -171,7 +171,9 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize(
+    "seed", [*range(10), *(pytest.param(seed, marks=pytest.mark.exhaustive) for seed in range(10, 40))]
+)
 def test_forged_and_damaged_histories_raise_no_error_but_ours(fuzzed: bytes, tmp_path: Path, seed: int) -> None:
     """Whatever reads or changes them; `python -m tests.security.history_fuzz 10000` tries more."""
     assert list(history_fuzz.failures(fuzzed, tmp_path, seed)) == []
