@@ -26,7 +26,6 @@ from dotflow.providers import (
     ExecutorProcess,
     ExecutorThread,
     HistorySQLite,
-    StorageFile,
     TracerOpenTelemetry,
 )
 from tests.histories import double, load, numbers
@@ -380,17 +379,6 @@ class TestMaps:
         assert [facts(span).get("dotflow.fallback") for span in spans] == [None, cached.name, None, cached.name]
         assert workflow.result_storage() == [[place(spans[1])], place(spans[3])]
 
-    def test_a_skipped_task(self, workflow: DotFlow, telemetry: Telemetry) -> None:
-        """It is an event of the run, with the reason."""
-        workflow.task.add(action(lambda: False), name="good").add(action(own_span), when="good")
-
-        workflow.start()
-
-        (event,) = telemetry.run().events
-        assert event.name == "dotflow.task.skipped"
-        assert event.attributes is not None
-        assert event.attributes["dotflow.skip.reason"] == "good was False"
-
 
 class PerTask(Tracer):
     """A tracer from before there were maps: its carrier knows tasks only, and names the last attempt of one."""
@@ -446,31 +434,6 @@ class TestEnds:
         died, after = telemetry.attempts()
         assert facts(died)["error.type"] == "WorkerDied"
         assert workflow.result_storage()[1] == place(after)
-
-    def test_restored_tasks(self, make_workflow: MakeWorkflow, telemetry: Telemetry, tmp_path: Path) -> None:
-        """A resume has events for skipped tasks; only attempts have spans."""
-        fails = [True]
-
-        @action
-        def second() -> int:
-            if fails.pop():
-                raise ValueError("not yet")
-            return 2
-
-        for resume in (False, True):
-            workflow = make_workflow(tracer=telemetry.tracer, storage=StorageFile(path=tmp_path), workflow_id="w")
-            workflow.task.add([action(lambda: 1), second])
-            workflow.start(resume=resume)
-            fails.insert(0, False)
-
-        failed, resumed = telemetry.runs()
-        assert failed.status.status_code is StatusCode.ERROR
-        assert [(event.name, (event.attributes or {})["dotflow.task.id"]) for event in resumed.events] == [
-            ("dotflow.task.restored", 0)
-        ]
-        assert [
-            facts(span)["dotflow.task.id"] for span in telemetry.attempts() if place_of_parent(span) == place(resumed)
-        ] == [1]
 
     @pytest.mark.parametrize(
         "executor", [*PROCESSES, pytest.param(lambda: ExecutorThread(1), id="thread")], indirect=True

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from opentelemetry import baggage, context, trace
+from opentelemetry import trace
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
@@ -294,21 +294,6 @@ class TestSpans:
         caller = telemetry.spans[0]
         assert place_of_parent(telemetry.run()) == place(caller)
         assert place_of_parent(telemetry.attempt()) == place(telemetry.run())
-
-    def test_two_runs_at_once(self, telemetry: Telemetry, fake_time: FakeTime) -> None:
-        """Each has its own trace, and its own attempts of tasks with the same number."""
-        one, other = Driver(telemetry, fake_time, "one"), Driver(telemetry, fake_time, "other")
-        for driver in (one, other):
-            driver.start("load")
-            driver.begin()
-        for driver in (one, other):
-            driver.complete()
-            driver.end()
-
-        assert len({run.context.trace_id for run in telemetry.runs() if run.context}) == 2
-        for run in telemetry.runs():
-            (attempt,) = [span for span in telemetry.attempts() if place_of_parent(span) == place(run)]
-            assert facts(attempt)["dotflow.run.id"] == facts(run)["dotflow.run.id"]
 
     def test_a_run_is_forgotten_at_its_end(self, telemetry: Telemetry, driver: Driver) -> None:
         """A tracer keeps no ended run, and ignores late events."""
@@ -695,21 +680,6 @@ class TestCarrier:
         assert second is not None
         assert first.headers["traceparent"].split("-")[1] == second.headers["traceparent"].split("-")[1]
         assert first != second
-
-    def test_baggage_comes_along(self, telemetry: Telemetry, driver: Driver) -> None:
-        """The step has the caller's baggage."""
-        token = context.attach(baggage.set_baggage("tenant", "acme & sons"))
-        driver.start("load")
-        context.detach(token)
-        driver.begin()
-        carrier = driver.tracer.carrier("r", 0)
-
-        assert carrier is not None
-        leave = propagation.enter(carrier.headers)
-        inside = baggage.get_baggage("tenant")
-        leave()
-        assert inside == "acme & sons"
-        assert baggage.get_baggage("tenant") is None
 
     def test_without_an_sdk_nothing_travels(self, fake_time: FakeTime) -> None:
         """The API alone makes no spans, so there is no context."""
