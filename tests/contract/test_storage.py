@@ -397,7 +397,7 @@ def damage_postgres(folder: Path, is_missing: bool) -> None:
         connection.execute(f"UPDATE dotflow_checkpoints SET parts = {change}".encode())
 
 
-def damage_objects(kind: type[StorageObjects]) -> Callable[[Path, bool], None]:
+def damage_objects(kind: Callable[..., StorageObjects]) -> Callable[[Path, bool], None]:
     def damage(folder: Path, is_missing: bool) -> None:
         prefix = folder.as_posix().strip("/")
         bucket = kind(BUCKET, prefix=prefix)._bucket

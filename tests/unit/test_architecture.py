@@ -89,7 +89,7 @@ def parse(path: Path) -> ast.Module:
 @cache
 def imports_of(path: Path) -> frozenset[str]:
     """Each module of ours that a file imports, wherever the import stands; a type checker's imports count, too."""
-    found = []
+    found: list[str] = []
     for node in ast.walk(parse(path)):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
