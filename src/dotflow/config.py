@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, Never
 
 from dotflow.abc.executor import Executor
-from dotflow.abc.history import History
+from dotflow.abc.history import History, Listener
 from dotflow.abc.log import Log
 from dotflow.abc.notify import Notify
 from dotflow.abc.scheduler import Scheduler
@@ -103,6 +103,7 @@ class Config:
         self.scheduler: Scheduler = SchedulerDefault() if scheduler is None else scheduler
         self.executor = executor
         self.history = _history(history)
+        self._listeners: list[Listener] = []  # dotflow's own, which receive the events after the history
         self.tracer = tracer
         self.cache = cache
         self.notify_grace: float = as_seconds("notify_grace", notify_grace)
@@ -149,6 +150,7 @@ class Config:
             notify=self.notify,
             notify_grace=self.notify_grace,
             history=self.history,
+            listeners=tuple(self._listeners),
             tracer=self.tracer,
             secrets=secrets,
         )

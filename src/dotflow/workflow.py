@@ -25,8 +25,8 @@ from dotflow.engine.options import (
     note_on_resume,
     scheduled_arguments,
 )
-from dotflow.engine.reporter import reporter
 from dotflow.engine.run import Run
+from dotflow.engine.run_log import reporter
 from dotflow.errors import (
     CheckpointMismatch,
     CheckpointUnreadable,

@@ -32,7 +32,7 @@ from dotflow.core.failure import Failure
 from dotflow.core.types.capture import TypeCapture
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.publisher import Publisher
-from dotflow.engine.reporter import reporter
+from dotflow.engine.run_log import RunLog, reporter
 from dotflow.errors import HistoryError, StorageError
 from dotflow.resume.checkpoint import Checkpoints
 
@@ -123,16 +123,9 @@ class AllProviders(Storage, Log, Notify, History, Tracer):
     def publisher(self) -> Publisher:
         checkpoints = Checkpoints(self, "w", exclusive=False, report=print)
         checkpoints.open([self.task], resume=False)
-        return Publisher(
-            "r",
-            {0: self.task},
-            checkpoints,
-            log=self,
-            notifier=self,  # called directly here; the real one has a thread of its own
-            history=self,
-            tracer=self,
-            report=reporter(self),
-        )
+        tasks, report = {0: self.task}, reporter(self)
+        run_log = RunLog(tasks, self, self.send, report)  # sent directly here; the real notifier has a thread
+        return Publisher("r", tasks, checkpoints.save, history=self, tracer=self, run_log=run_log, report=report)
 
 
 @pytest.fixture
@@ -255,16 +248,7 @@ def test_all_providers_are_optional() -> None:
     task = Task(0, step)._new_record("w", "r")
     checkpoints = Checkpoints(AllProviders(), "w", exclusive=False, report=print)
     checkpoints.open([task], resume=False)
-    publisher = Publisher(
-        "r",
-        {0: task},
-        checkpoints,
-        log=None,
-        notifier=None,
-        history=None,
-        tracer=None,
-        report=pytest.fail,
-    )
+    publisher = Publisher("r", {0: task}, checkpoints.save, report=pytest.fail)
 
     for event in (STARTED, COMPLETED):
         publisher.publish(event)
@@ -280,16 +264,8 @@ def test_a_history_that_is_empty_is_a_history(providers: AllProviders) -> None:
             self.append(event)
 
     events = Events()
-    publisher = Publisher(
-        "r",
-        {0: providers.task},
-        Checkpoints(providers, "w", exclusive=False, report=print),
-        log=None,
-        notifier=None,
-        history=events,
-        tracer=None,
-        report=pytest.fail,
-    )
+    checkpoints = Checkpoints(providers, "w", exclusive=False, report=print)
+    publisher = Publisher("r", {0: providers.task}, checkpoints.save, history=events, report=pytest.fail)
 
     publisher.publish(STARTED)
 
@@ -398,15 +374,10 @@ class Mapped:
         self.calls = providers.calls
         checkpoints = Checkpoints(providers, "w", exclusive=False, report=print)
         checkpoints.open([self.task], resume=False)
+        tasks, report = {0: self.task}, reporter(providers)
+        run_log = RunLog(tasks, Lines(providers), providers.send, report)
         self.publisher = Publisher(
-            "r",
-            {0: self.task},
-            checkpoints,
-            log=Lines(providers),
-            notifier=providers,  # type: ignore[arg-type]
-            history=providers,
-            tracer=providers,
-            report=reporter(providers),
+            "r", tasks, checkpoints.save, history=providers, tracer=providers, run_log=run_log, report=report
         )
         self.publisher.publish(MapOpened(0, count, NOW, 1.0))
         self.calls.clear()
@@ -490,7 +461,7 @@ def test_a_history_that_raises_at_each_item_fills_no_log(providers: AllProviders
     for index in range(100):
         task.publish(STARTED._replace(item=index))
     providers.broken["tracer"] = ValueError("broken tracer")
-    task.publisher.follow_run(RunEnded("w", "r", TypeStatus.COMPLETED, NOW))
+    task.publisher.publish_run(RunEnded("w", "r", TypeStatus.COMPLETED, NOW))
 
     last = "The history raised 102 times in this run; the first 20 are logged."
     assert [report.partition(",")[0] for report in providers.reports[:20]] == [

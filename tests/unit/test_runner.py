@@ -114,11 +114,7 @@ class RunParts:
         publisher = Publisher(
             "r",
             {task.task_id: task for task in self.tasks},
-            checkpoints,
-            log=None,
-            notifier=None,
-            history=None,
-            tracer=None,
+            checkpoints.save,
             report=lambda message, error=None: self.reports.append(message),
         )
         runner = Runner(

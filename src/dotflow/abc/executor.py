@@ -6,7 +6,6 @@ from typing import Any
 
 from dotflow.core.action import Action
 from dotflow.core.call import Call
-from dotflow.core.capture import Capture
 from dotflow.core.outcome import Outcome
 from dotflow.core.task import Task
 
@@ -53,17 +52,6 @@ class ExecutorSession(ABC):
         After a failure, so many of the tasks that were ready begin, and no other task. By default none does.
         """
         return 0
-
-    def capture_output(self, capture: Capture) -> None:  # noqa: B027 (some have no output)
-        """Asks for the output of the attempts whose calls have a `watch`. Called at most once, before anything else."""
-
-    def settle_before_calls(self, settle: Callable[[], object]) -> bool:
-        """Offers a function that has to be called before the attempts of submitted calls begin.
-
-        Returns whether the session does so: once for all calls that it sends together. Otherwise it is called before
-        each `submit`. Called at most once, before anything else.
-        """
-        return False
 
     @abstractmethod
     def submit(self, call: Call) -> Outcome | None:

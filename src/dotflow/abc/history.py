@@ -7,8 +7,34 @@ from dotflow.core.events import Event
 from dotflow.core.types.capture import TypeCapture
 
 
-class History(ABC):
-    """Keeps events. An exception in it is reported and changes nothing in the run.
+class Listener(ABC):
+    """Receives the events of runs, in their threads. An exception in it is reported and changes nothing in the run."""
+
+    @abstractmethod
+    def record(self, run_id: str, event: Event) -> None:
+        """Called for each event of a run, in order, after the task's record was updated.
+
+        Ignore events that you don't know: there may be more in later versions.
+        """
+
+    def settle(self, run_id: str, begins: bool) -> float | None:
+        """Called before attempts begin, and before the run waits. By default it does nothing.
+
+        A history that collects events saves them here. Several attempts may begin after one call. Called in the thread
+        of the run, as `record` is. It may cancel the run.
+
+        Args:
+            run_id: The run.
+            begins: Whether attempts begin next, which may end the process. Otherwise saving may be put off.
+
+        Returns:
+            The seconds after which it has to be called again at the latest; None for no limit. Ignored with *begins*.
+        """
+        return None
+
+
+class History(Listener):
+    """Keeps events.
 
     Attributes:
         measures_usage: Whether the attempts are measured: the events at their ends then have a `usage`.
@@ -23,48 +49,3 @@ class History(ABC):
     capture: TypeCapture = TypeCapture.NONE
     output_limit: int = 0
     store: Hashable = None
-
-    @abstractmethod
-    def record(self, run_id: str, event: Event) -> None:
-        """Called for each event of a run, in order, after the task's record was updated.
-
-        Ignore events that you don't know: there may be more in later versions.
-        """
-
-    def settle(self, run_id: str, begins: bool) -> float | None:
-        """Called before attempts begin, and before the run waits. By default it does nothing.
-
-        A history that collects events saves them here. Several attempts may begin after one call. Called in the thread
-        of the run, as `record` is.
-
-        Args:
-            run_id: The run.
-            begins: Whether attempts begin next, which may end the process. Otherwise saving may be put off.
-
-        Returns:
-            The seconds after which it has to be called again at the latest; None for no limit. Ignored with *begins*.
-        """
-        return None
-
-
-class ForwardingHistory(History):
-    """Passes everything on to another history, if there is one. A base for those that only look on.
-
-    Attributes:
-        inner: The other history.
-    """
-
-    def __init__(self, history: History | None = None) -> None:
-        self.inner = history
-        if history is not None:
-            self.measures_usage = history.measures_usage
-            self.capture = history.capture
-            self.output_limit = history.output_limit
-            self.store = history.store
-
-    def record(self, run_id: str, event: Event) -> None:
-        if self.inner is not None:
-            self.inner.record(run_id, event)
-
-    def settle(self, run_id: str, begins: bool) -> float | None:
-        return None if self.inner is None else self.inner.settle(run_id, begins)

@@ -3,13 +3,12 @@
 import contextlib
 import queue
 import threading
-from collections.abc import Callable
 from typing import Final
 
 from dotflow import clock
 from dotflow.abc.notify import Notify
 from dotflow.core.task import Task
-from dotflow.engine.listeners import as_listener
+from dotflow.engine.run_log import Report, as_task_method
 
 MAX_WAITING: Final = 10_000  # notifications; more are dropped, so that they never block the run
 
@@ -23,9 +22,9 @@ class Notifier:
         report: Writes a line into the log.
     """
 
-    def __init__(self, notify: Notify, grace: float, report: Callable[[str, BaseException | None], None]) -> None:
+    def __init__(self, notify: Notify, grace: float, report: Report) -> None:
         self._notify = notify
-        self._listener = as_listener(notify.send)
+        self._listener = as_task_method(notify.send)
         self._grace = grace
         self._report = report
         self._queue: queue.Queue[Task | None] = queue.Queue(MAX_WAITING)

@@ -1,6 +1,5 @@
 """Run: one run of a workflow, as start() returns it."""
 
-import contextlib
 import functools
 import math
 import os
@@ -13,9 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, overload
 
 from dotflow import clock
 from dotflow.abc.executor import Executor
-from dotflow.abc.history import ForwardingHistory
 from dotflow.abc.storage import Storage
-from dotflow.atomic_file import tightened
 from dotflow.code.fingerprint import fingerprint
 from dotflow.core.action import Action
 from dotflow.core.attempt_id import current_attempt, trigger
@@ -31,8 +28,8 @@ from dotflow.engine.graph import Graph
 from dotflow.engine.notifier import Notifier
 from dotflow.engine.options import RunOptions
 from dotflow.engine.publisher import Publisher
-from dotflow.engine.reporter import reporter
 from dotflow.engine.run_end import RunEnd
+from dotflow.engine.run_log import RunLog, reporter
 from dotflow.engine.run_providers import RunProviders
 from dotflow.engine.runner import Runner
 from dotflow.engine.stop import CANCELLED, INTERRUPTED, Stop, stop_for
@@ -241,12 +238,6 @@ class Run:
         """Logs the error that ended the run, with its traceback."""
         self._log_line(f"An error ended the run {self.run_id}:\n{Failure.of(error).traceback}", None)
 
-    def _report_tightened(self) -> None:
-        """Logs which files had permissions that dotflow took away. The log's own may be among them at the end."""
-        with contextlib.suppress(IndexError):  # there is none, or another run was quicker
-            while tightened:
-                self._log_line(tightened.popleft(), None)
-
     def _prepare(self) -> None:
         """Restores or voids the checkpoints, before anything runs. Either `_execute` or `_release` has to follow."""
         self._restored = self._checkpoints.open(
@@ -283,49 +274,54 @@ class Run:
         report = self._log_line
         tasks = {task.task_id: task for task in self.tasks}
         notifier = None if providers.notify.is_silent else Notifier(providers.notify, providers.notify_grace, report)
+        log, masks = None if providers.log.is_silent else providers.log, providers.secrets.masks
+        run_log = None
+        if log is not None or notifier is not None:
+            run_log = RunLog(tasks, log, None if notifier is None else notifier.send, report, masks)
+        cache = cache_of(providers, self._options, self.tasks, self._checkpoints.save, report)
         publisher = Publisher(
             self.run_id,
             tasks,
-            self._checkpoints,
-            log=None if providers.log.is_silent else providers.log,
-            notifier=notifier,
+            self._checkpoints.save if cache is None else cache.save,
             history=providers.history,
+            listeners=providers.listeners,
             tracer=providers.tracer,
+            run_log=run_log,
             report=report,
-            masks=providers.secrets.masks,
+            masks=masks,
         )
         self._started = self._start_event()
         is_complete = False
         try:
-            publisher.follow_run(self._started)
-            self._report_tightened()
-            self._run_plan(providers.executor, tasks, publisher, report)
-            is_complete = not self._cancelled or all(task.status in (COMPLETED, SKIPPED) for task in self.tasks)
+            publisher.publish_run(self._started)
+            self._run_plan(providers.executor, tasks, publisher, cache, report)
+            is_complete = not self._cancelled or {task.status for task in self.tasks} <= {COMPLETED, SKIPPED}
         except BaseException as error:  # an interrupt, or an error of dotflow itself
             self._stop = self._stop or stop_for(error)
             raise
         finally:
-            failed = any(task.status is TypeStatus.FAILED for task in self.tasks)
+            failed = TypeStatus.FAILED in {task.status for task in self.tasks}
             self.status = TypeStatus.COMPLETED if is_complete and not failed else TypeStatus.FAILED
             self.state = TypeRunState(self.status) if is_complete or self._stop is None else self._stop.state
             try:
-                self._publish_end(publisher, failed, is_complete)
+                self._publish_end(publisher, run_log, failed, is_complete)
             finally:
                 if notifier is not None:
                     notifier.close()
 
     def _start_event(self) -> RunStarted:
-        """Returns the event of its beginning; without the tasks where neither a history nor a tracer receives it."""
+        """Returns the event of its beginning; without the tasks where neither a tracer nor another listener receives it."""
         parent, providers, storage = current_attempt.get(), self._providers, self._providers.storage
         path = getattr(storage, "path", None)
         has_history = providers.history is not None
+        is_followed = has_history or providers.tracer is not None or bool(providers.listeners)
         return RunStarted(
             self.workflow_id,
             self.run_id,
             len(self.tasks),
             clock.now(),
             self._name,
-            _planned(self.tasks, self._plan, has_code=has_history) if has_history or providers.tracer else (),
+            _planned(self.tasks, self._plan, has_code=has_history) if is_followed else (),
             mode=str(self._options.mode),
             resumed=self._checkpoints.goes_on,
             parent=parent,
@@ -336,20 +332,24 @@ class Run:
             masks=providers.secrets.masks,
         )
 
-    def _publish_end(self, publisher: Publisher, failed: bool, is_complete: bool) -> None:
+    def _publish_end(self, publisher: Publisher, run_log: RunLog | None, failed: bool, is_complete: bool) -> None:
         reason = "" if is_complete or self._stop is None else self._stop.reason
         self._ended = RunEnded(self.workflow_id, self.run_id, self.status, clock.now(), self.state, reason)
-        if is_complete and (restored := nothing_ran(self.tasks)):
-            publisher.note(f"{restored}." if trigger.get() else f"{restored}. {ANEW}")
-        publisher.follow_run(self._ended)
-        self._report_tightened()
+        if is_complete and run_log is not None and (restored := nothing_ran(self.tasks)):
+            run_log.note(f"{restored}." if trigger.get() else f"{restored}. {ANEW}")
+        publisher.publish_run(self._ended)
         if failed and self._options.on_failure is not None:
             publisher.end("on_failure", self._options.on_failure, self.tasks)
         elif is_complete and not failed and self._options.on_success is not None:
             publisher.end("on_success", self._options.on_success, self.tasks)
 
     def _run_plan(
-        self, executor: Executor, tasks: Mapping[int, Task], publisher: Publisher, report: Callable[..., None]
+        self,
+        executor: Executor,
+        tasks: Mapping[int, Task],
+        publisher: Publisher,
+        cache: Cache | None,
+        report: Callable[..., None],
     ) -> None:
         if executor.is_remote and self._providers.storage.is_local:
             warn_of_local(self._providers.storage, report)
@@ -358,9 +358,6 @@ class Run:
         try:
             graph = None
             if self._plan.is_linked:
-                cache = cache_of(self._providers, self._options, self.tasks, self._checkpoints.save, report)
-                if cache is not None:
-                    publisher.save = cache.save
                 graph = Graph(
                     self.tasks,
                     self._plan,
@@ -408,8 +405,6 @@ class Run:
         from dotflow.report.page import write_page
 
         history = self._providers.history
-        while isinstance(history, ForwardingHistory):
-            history = history.inner
         note = NO_HISTORY if history is None else NO_ARCHIVE
         if isinstance(history, Archive):
             try:

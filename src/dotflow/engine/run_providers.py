@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from dotflow.abc.executor import Executor
-from dotflow.abc.history import History
+from dotflow.abc.history import History, Listener
 from dotflow.abc.log import Log
 from dotflow.abc.notify import Notify
 from dotflow.abc.storage import Storage
@@ -24,6 +24,7 @@ class RunProviders:
         notify_grace: Seconds for the remaining notifications at the end of the run.
         history: Records the events; None for none.
         tracer: Traces the events; None for none.
+        listeners: Receive the events after the history.
         secrets: The secrets of the steps, and what is masked.
     """
 
@@ -35,4 +36,5 @@ class RunProviders:
     notify_grace: float
     history: History | None
     tracer: Tracer | None
+    listeners: tuple[Listener, ...] = ()
     secrets: RunSecrets = NO_RUN_SECRETS

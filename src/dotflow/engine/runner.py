@@ -76,8 +76,7 @@ class Runner:
     def _use(self, session: ExecutorSession) -> None:
         """Sets the session that makes the attempts, with no task in it."""
         self.session = session
-        self._publisher.follow_session(session)
-        self._submit = self._submit_prepared if self._publisher.prepares_calls else session.submit
+        self._submit = self._submit_prepared if self._publisher.follow_session(session) else session.submit
         self._flows: dict[int, TaskFlow] = {}  # by number, of tasks and items that wait for an outcome or a timer
         self._arrivals: deque[tuple[Ready, bool]] = deque()  # newly ready; whether it continues a lane
         self._ready = ReadyTasks()
@@ -293,7 +292,8 @@ class Runner:
     def _submit_prepared(self, call: Call) -> Outcome | None:
         number = call.number
         task = self._tasks[number] if number < len(self._tasks) else self._graph.maps.in_flight(number)[0]  # type: ignore[union-attr]
-        return self.session.submit(self._publisher.prepare(call, task))
+        call = self._publisher.prepare(call, task)
+        return None if self.is_cancelled else self.session.submit(call)  # a listener may have cancelled the run
 
     def end(self, number: int, context: Context | None) -> None:
         """Makes the tasks ready that waited for an ended task or item."""

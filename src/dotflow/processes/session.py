@@ -11,7 +11,7 @@ from dotflow.abc.executor import CompletedCall, ExecutorSession
 from dotflow.capture.pipes import write_out
 from dotflow.core.action import Action
 from dotflow.core.call import Call
-from dotflow.core.capture import Capture
+from dotflow.core.capture import Capture, CapturingSession
 from dotflow.core.outcome import Outcome, Returned, Usage
 from dotflow.core.task import Task
 from dotflow.core.types.capture import TypeCapture
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from dotflow.capture.worker_output import OutputPipe, WorkerOutputs
 
 
-class ProcessSession(ExecutorSession):
+class ProcessSession(ExecutorSession, CapturingSession):
     """The worker processes of one run. One wait covers their outcomes, ends and deadlines.
 
     Isolated steps are one pool, all others another one.
@@ -53,15 +53,13 @@ class ProcessSession(ExecutorSession):
         self._wakeup = WakeupPipe()
         self._selector.register(self._wakeup, selectors.EVENT_READ)
 
-    def capture_output(self, capture: Capture) -> None:
+    def capture_output(self, capture: Capture) -> bool:
         if capture.mode in (TypeCapture.AUTO, TypeCapture.FD):
             from dotflow.capture.worker_output import WorkerOutputs  # slow to import, and only for a history
 
             self._factory.captured = True
             self._outputs = WorkerOutputs(capture, self._selector)
-
-    def settle_before_calls(self, settle: Callable[[], object]) -> bool:
-        self._settle = settle
+        self._settle = capture.settle
         return True
 
     def pool_of(self, step: Action[..., Any]) -> Hashable:

@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from dotflow import clock
-from dotflow.abc.history import ForwardingHistory, History
+from dotflow.abc.history import Listener
 from dotflow.cli.formatting import max_attempts, one_line
 from dotflow.core.events import (
     AttemptFailed,
     AttemptRepeated,
     AttemptStarted,
-    Detail,
     Event,
     MapEnded,
     MapOpened,
@@ -162,8 +161,8 @@ class Rows:
         return self._first_left
 
 
-class Progress(ForwardingHistory):
-    """The state of all tasks of a run. It wraps the workflow's own history, which receives all events, too.
+class Progress(Listener):
+    """The state of all tasks of a run.
 
     Attributes:
         rows: A Row for each task, in order.
@@ -172,24 +171,21 @@ class Progress(ForwardingHistory):
 
     Args:
         tasks: The tasks of the workflow.
-        history: The history of the workflow, if it has one.
     """
 
-    def __init__(self, tasks: Iterable[Task], history: History | None = None) -> None:
+    def __init__(self, tasks: Iterable[Task]) -> None:
         self.rows = [Row(one_line(task.name), one_line(task.group_name), max_attempts(task)) for task in tasks]
         self.all = Rows(self.rows)
         self.groups: dict[str, Rows] = {}
         for row in self.rows:
             self.groups.setdefault(row.group, Rows()).rows.append(row)
-        super().__init__(history)
         self._started: float | None = None
 
     def record(self, run_id: str, event: Event) -> None:
         if isinstance(event, RunStarted):
             self._started = clock.monotonic()
-        elif (task_id := getattr(event, "task_id", None)) is not None and not isinstance(event, Detail):
+        elif (task_id := getattr(event, "task_id", None)) is not None:
             self._update(task_id, event)
-        super().record(run_id, event)
 
     def _update(self, task_id: int, event: Event) -> None:
         row = self.rows[task_id]

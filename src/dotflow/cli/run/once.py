@@ -111,11 +111,11 @@ def _run_live(workflow: DotFlow, title: str, start_arguments: dict[str, Any]) ->
     from dotflow.cli.live.view import render
 
     config = workflow.config
-    progress = Progress(workflow.task, config.history)
-    config.history = progress
+    progress = Progress(workflow.task)
+    config._listeners.append(progress)
     if sys.stderr is not None and sys.stderr.isatty():  # lines in a file don't disturb the view
         config.log = config.log.without_console()
-    scribe = captured(progress, start_arguments.get("mode"))
+    scribe = captured(config.history, start_arguments.get("mode"))
     with Display(sys.stdout, lambda *terminal: render(progress, title, clock.monotonic(), *terminal), scribe):
         return _start(workflow, start_arguments)
 

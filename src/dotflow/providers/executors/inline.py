@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, Executor, ExecutorSession, Report
 from dotflow.core.call import Call
-from dotflow.core.capture import Capture
+from dotflow.core.capture import Capture, CapturingSession
 from dotflow.core.outcome import Outcome
 from dotflow.core.task import Task
+from dotflow.core.types.capture import TypeCapture
 from dotflow.worker import deadline_signal
 from dotflow.worker.attempt import attempt, remember_process
 from dotflow.worker.deadline import GRACE
@@ -33,7 +34,7 @@ class ExecutorInline(Executor):
         return InlineSession(tasks, report)
 
 
-class InlineSession(ExecutorSession):
+class InlineSession(ExecutorSession, CapturingSession):
     """The calling thread, and another executor's session for the steps that it can't run or interrupt."""
 
     def __init__(self, tasks: Mapping[int, Task], report: Report) -> None:
@@ -50,12 +51,15 @@ class InlineSession(ExecutorSession):
         self._hang_reporter = HangReporter(report)
         remember_process()
 
-    def capture_output(self, capture: Capture) -> None:
+    def capture_output(self, capture: Capture) -> bool:
+        self._capture = capture
+        if capture.mode is TypeCapture.NONE:
+            return False
         from dotflow.capture.active_scribe import scribe_capture  # slow to import, and only for a history
         from dotflow.capture.streams import StreamCapture
 
-        self._capture = capture
         self._output = scribe_capture(capture) or StreamCapture(capture)
+        return False
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
         return self._busy is None
@@ -100,7 +104,7 @@ class InlineSession(ExecutorSession):
         return self._captured(ExecutorThread(max_workers=1).open(self._tasks, self._report))
 
     def _captured(self, session: ExecutorSession) -> ExecutorSession:
-        if self._capture is not None:
+        if self._capture is not None and isinstance(session, CapturingSession):
             session.capture_output(self._capture)
         return session
 

@@ -10,10 +10,11 @@ from dotflow import clock
 from dotflow.abc.executor import CompletedCall, Executor, ExecutorSession, Report
 from dotflow.capture.output_buffer import OutputBuffer
 from dotflow.core.call import Call
-from dotflow.core.capture import Capture
+from dotflow.core.capture import Capture, CapturingSession
 from dotflow.core.events import AttemptOutput
 from dotflow.core.outcome import Interrupted, Outcome
 from dotflow.core.task import Task
+from dotflow.core.types.capture import TypeCapture
 from dotflow.processes import failures
 from dotflow.processes.dispatcher import Dispatcher
 from dotflow.processes.encoding import FRESH
@@ -51,7 +52,7 @@ class ExecutorThread(Executor):
         return ThreadSession(tasks, self.max_workers, report)
 
 
-class ThreadSession(ExecutorSession):
+class ThreadSession(ExecutorSession, CapturingSession):
     """The threads of one run. They are daemons, so that the interpreter can always exit."""
 
     def __init__(self, tasks: Mapping[int, Task], max_workers: int, report: Report) -> None:
@@ -67,7 +68,9 @@ class ThreadSession(ExecutorSession):
         self._streams: StreamCapture | ScribeCapture | None = None
         self._buffers: set[OutputBuffer] = set()  # with something to collect
 
-    def capture_output(self, capture: Capture) -> None:
+    def capture_output(self, capture: Capture) -> bool:
+        if capture.mode is TypeCapture.NONE:
+            return False
         from dotflow.capture.active_scribe import scribe_capture  # slow to import, and only for a history
         from dotflow.capture.streams import StreamCapture
 
@@ -75,6 +78,7 @@ class ThreadSession(ExecutorSession):
         # The marks of a scribe part attempts that are made one at a time.
         self._streams = scribe_capture(capture) if self._max_workers == 1 else None
         self._streams = self._streams or StreamCapture(capture, self._done.put)
+        return False
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
         # Outcomes are handled first: a failure decides what still begins.

@@ -1,11 +1,11 @@
-"""A workflow's storage and history, instrumented: they work as before and pass the kill points of a run."""
+"""A workflow's storage, which works as before, and a listener: they pass the kill points of a run."""
 
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from dotflow.abc.history import ForwardingHistory, History
+from dotflow.abc.history import Listener
 from dotflow.abc.storage import Storage
 from dotflow.core import events
 from dotflow.core.context import Context
@@ -145,23 +145,15 @@ def label(task_id: int, name: str, item: int | None) -> str:
     return f"task {task_id} ({name})" if item is None else f"item {item} of task {task_id} ({name.partition('[')[0]})"
 
 
-class InstrumentedHistory(ForwardingHistory):
+class KillPoints(Listener):
     """Passes a kill point at each event, after the workflow's own history, if any, has recorded it."""
 
-    def __init__(self, history: History | None, switch: KillSwitch) -> None:
-        super().__init__(history)
+    def __init__(self, switch: KillSwitch) -> None:
         self._switch = switch
         self._names: list[str] = []
         self._counts: dict[int, int] = {}  # the number of a map's items, by task id
 
-    def record(self, run_id: str, event: events.Event) -> None:
-        try:
-            super().record(run_id, event)
-        finally:
-            if not isinstance(event, events.Detail):
-                self._pass(event)
-
-    def _pass(self, event: Any) -> None:
+    def record(self, run_id: str, event: Any) -> None:
         item: int | None = getattr(event, "item", None)
         if isinstance(event, events.RunStarted):
             self._names = [step.name for step in event.steps]

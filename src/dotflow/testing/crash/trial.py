@@ -12,7 +12,7 @@ from dotflow.core.events import NOT_NEEDED
 from dotflow.core.failure import name_of
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
-from dotflow.testing.crash.instrumented import InstrumentedHistory, InstrumentedStorage
+from dotflow.testing.crash.instrumented import InstrumentedStorage, KillPoints
 from dotflow.testing.crash.kill_points import KillPoint, KillSwitch
 
 COMPLETED: Final = TypeStatus.COMPLETED
@@ -69,7 +69,7 @@ def run_trial(pipeline: Pipeline, options: TrialOptions, journal: Path) -> RunRe
     if options.workflow_id is not None:
         workflow.workflow_id = options.workflow_id
     config = workflow.config
-    config.history = InstrumentedHistory(config.history, switch)
+    config._listeners.append(KillPoints(switch))
     if type(config.log).__module__ == DEFAULT_LOG and not config.log.is_silent:
         config.log = type(config.log)("WARNING", "console").without_console()  # its reports stay
     # A fresh run makes cached values anew, so that it is killed in their writes, too.

@@ -14,7 +14,7 @@ from dotflow.capture.pipes import write_out
 from dotflow.capture.worker_output import PassOn, passing_on
 from dotflow.core.action import Action
 from dotflow.core.call import Call
-from dotflow.core.capture import Capture
+from dotflow.core.capture import Capture, CapturingSession
 from dotflow.core.outcome import Outcome, Raised, Returned, Usage
 from dotflow.core.types.capture import TypeCapture
 from dotflow.errors import ModuleNotOnWorker
@@ -54,7 +54,7 @@ class Lane:
         self.worker = ""
 
 
-class ClusterSession(ExecutorSession):
+class ClusterSession(ExecutorSession, CapturingSession):
     """The base of the sessions on clusters.
 
     A value is sent here once, for the record and the storage. The worker keeps it for the next task of the lane.
@@ -81,10 +81,11 @@ class ClusterSession(ExecutorSession):
         self._idle_since = clock.ticks()
         self._has_reported_wait = False
 
-    def capture_output(self, capture: Capture) -> None:
+    def capture_output(self, capture: Capture) -> bool:
         if capture.mode in (TypeCapture.AUTO, TypeCapture.FD):
             self._capture = capture
             self._pass_on = passing_on()
+        return False
 
     def pool_of(self, step: Action[..., Any]) -> Hashable:
         return frozenset(step.resources.items())

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dotflow import Task, action
-from dotflow.engine.listeners import as_listener
+from dotflow.engine.run_log import as_task_method
 
 TASK = Task(0, action(lambda: None))
 
@@ -55,7 +55,7 @@ class Mine:
 @pytest.mark.parametrize("name", [name for name in vars(Mine) if not name.startswith("_")])
 def test_every_signature_gets_the_task(name: str) -> None:
     """By position where possible, by name otherwise."""
-    assert as_listener(getattr(Mine(), name))(TASK) is TASK
+    assert as_task_method(getattr(Mine(), name))(TASK) is TASK
 
 
 def test_one_that_takes_none_raises_when_it_is_called() -> None:
@@ -65,13 +65,13 @@ def test_one_that_takes_none_raises_when_it_is_called() -> None:
         def info(self) -> None: ...
 
     with pytest.raises(TypeError):
-        as_listener(Forgetful().info)(TASK)
+        as_task_method(Forgetful().info)(TASK)
 
 
 def test_a_method_without_a_signature_is_called_unchanged() -> None:
     """A method written in C has no signature to read."""
     kept: list[Task] = []
 
-    as_listener(kept.append)(TASK)
+    as_task_method(kept.append)(TASK)
 
     assert kept == [TASK]

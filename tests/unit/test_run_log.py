@@ -1,15 +1,17 @@
 """What log and notifier receive about a mapped task, event by event."""
 
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 
-from dotflow import Context, Task, action
+from dotflow import Context, Task
+from dotflow.abc.log import Log
 from dotflow.core.events import (
     AttemptFailed,
     AttemptRepeated,
     AttemptStarted,
+    MapEnded,
+    MapOpened,
     TaskCompleted,
     TaskEvent,
     TaskFailed,
@@ -17,39 +19,41 @@ from dotflow.core.events import (
     TaskSkipped,
 )
 from dotflow.core.failure import Failure
-from dotflow.engine.map_reports import MAX_FAILURES, PROGRESS_INTERVAL, MapReports
+from dotflow.engine.run_log import MAX_FAILURES, PROGRESS_INTERVAL, RunLog
 
 from .conftest import FakeTime
+from .test_item_counts import mapped
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 NO = Failure("ValueError", "no")
 
 
-@action
-def fetch() -> None: ...
-
-
-class Reported:
-    """A map whose items have events at times that the test chooses, and what was reported of them."""
+class Reported(Log):
+    """Maps whose items have events at times that the test chooses, and what log and notifier received."""
 
     def __init__(self, time: FakeTime) -> None:
         self.time = time
-        self.lines: list[Any] = []
-        self.reports = MapReports(
-            lambda task: self.lines.append(f"begin {task.task_id}"),
-            lambda task: self.lines.append(f"progress {task.task_id}"),
-            lambda task: self.lines.append(f"error {task.task_id}"),
-            self.lines.append,
-        )
+        self.lines: list[str] = []
         self.tasks: dict[int, Task] = {}
+        self.run_log = RunLog(self.tasks, self, lambda task: self.lines.append(f"notify {task.task_id}"), pytest.fail)
+
+    def info(self, task: Task) -> None:
+        self.lines.append(f"info {task.task_id}")
+
+    def error(self, task: Task) -> None:
+        self.lines.append(f"error {task.task_id}")
+
+    def note(self, message: str) -> None:
+        self.lines.append(message)
 
     def open(self, task_id: int = 0) -> None:
-        self.tasks[task_id] = Task(task_id, fetch, workflow_id="w")
-        self.reports.open(self.tasks[task_id])
+        self.tasks[task_id] = task = mapped([], [])
+        for record in (task, *task.items):
+            record.task_id = task_id
+        self.follow(MapOpened(task_id, 2, AT, self.time.monotonic()))
 
     def follow(self, event: TaskEvent) -> None:
-        task = self.tasks[event.task_id]
-        self.reports.follow(event, task, task)
+        self.run_log.record("r", event)
 
     def start(self, task_id: int = 0) -> None:
         self.follow(AttemptStarted(task_id, 1, Context(), AT, self.time.monotonic(), 0))
@@ -61,7 +65,7 @@ class Reported:
         self.follow(TaskFailed(task_id, 1, NO, AT, self.time.monotonic(), 0))
 
     def close(self, task_id: int = 0) -> None:
-        self.reports.close(self.tasks[task_id])
+        self.follow(MapEnded(task_id, Context(), None, AT, self.time.monotonic()))
 
 
 @pytest.fixture
@@ -80,7 +84,7 @@ def test_it_begins_with_the_first_item_that_runs(reported: Reported) -> None:
         reported.start()
         reported.complete()
 
-    assert reported.lines == ["begin 0"]
+    assert reported.lines == ["info 0", "notify 0"]
 
 
 def test_progress_is_reported_every_ten_seconds(reported: Reported) -> None:
@@ -89,10 +93,10 @@ def test_progress_is_reported_every_ten_seconds(reported: Reported) -> None:
     reported.start()
     for seconds, lines in [
         (9.9, []),
-        (0.1, ["progress 0"]),
+        (0.1, ["info 0"]),
         (5, []),
-        (5, ["progress 0"]),
-        (60, ["progress 0"]),
+        (5, ["info 0"]),
+        (60, ["info 0"]),
         (9.9, []),
     ]:
         reported.lines.clear()
@@ -104,7 +108,7 @@ def test_progress_is_reported_every_ten_seconds(reported: Reported) -> None:
     reported.lines.clear()
     reported.time.move(PROGRESS_INTERVAL)
     reported.fail()
-    assert reported.lines == ["error 0", "progress 0"]
+    assert reported.lines == ["error 0", "info 0"]
 
 
 def test_several_maps_share_the_interval(reported: Reported) -> None:
@@ -123,7 +127,9 @@ def test_several_maps_share_the_interval(reported: Reported) -> None:
     reported.start(3)
     reported.complete(3)
 
-    assert reported.lines == ["begin 1", "begin 2", "progress 1", "progress 2", "progress 2", "begin 3"]
+    assert [line for line in reported.lines if "notify" in line] == [f"notify {task_id}" for task_id in (1, 2, 1, 2, 3)]
+    infos = [line for line in reported.lines if "info" in line]
+    assert infos == [f"info {task_id}" for task_id in (1, 2, 1, 2, 1, 2, 2, 3)]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,193 @@
+"""RunLog: what the log and the notifier of a run receive: its tasks, of a map the first failures, and other lines."""
+
+import inspect
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from dotflow import clock
+from dotflow.abc.log import Log
+from dotflow.core.events import (
+    AttemptFailed,
+    AttemptRepeated,
+    AttemptStarted,
+    MapEnded,
+    MapOpened,
+    RunEnded,
+    RunEvent,
+    RunStarted,
+    TaskCompleted,
+    TaskFailed,
+)
+from dotflow.core.failure import Failure
+from dotflow.core.masks import NO_MASKS, Masks
+from dotflow.core.task import Task
+from dotflow.core.text import GENERATED
+from dotflow.core.types.status import TypeStatus
+from dotflow.worker.deadline import DeadlinePassed
+from dotflow.worker.deadline_thread import Stopped
+
+PROGRESS_INTERVAL: Final = 10.0  # seconds between two records of the progress of a map
+MAX_FAILURES: Final = 20  # failed items of a map that the log receives, and as many attempts that are repeated
+FAILURES: Final = (AttemptFailed, AttemptRepeated, TaskFailed)
+FAILED: Final = (TypeStatus.FAILED, TypeStatus.RETRY)
+BY_POSITION: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+TaskMethod = Callable[[Task], Any]
+Report = Callable[[str, BaseException | None], None]
+
+
+def reraise_interrupt(error: BaseException) -> None:
+    """Raises *error* where it is no error of a listener: Ctrl-C, or the end of a step that runs this run."""
+    if isinstance(error, KeyboardInterrupt | DeadlinePassed | Stopped):
+        raise error
+
+
+def reporter(log: Log, masks: Masks = NO_MASKS) -> Report:
+    """Returns a function that writes masked lines into *log*, or into Python's own logging where the log raises.
+
+    With an error it adds the traceback.
+    """
+
+    def report(message: str, error: BaseException | None = None) -> None:
+        if error is not None:
+            message = f"{message}, which changes nothing in the run:\n{Failure.of(error).traceback}"
+        message = masks.mask(message)
+        try:
+            log.report(message)
+        except (Exception, SystemExit) as broken:  # the user's code, and the last chance to report it
+            own = f"The log's own report raised {type(broken).__name__}: {broken}"
+            Log.report(log, f"{message}\n{masks.mask(own)}")
+
+    return report
+
+
+def as_task_method(method: Callable[..., Any]) -> TaskMethod:
+    """Returns a function of a task: *method*, or `method(task=task)` where it takes the task by name only.
+
+    Called once for each run, since reading a signature takes longer than writing a line.
+    """
+    code = getattr(getattr(method, "__func__", None), "__code__", None)
+    if code is not None and code.co_argcount > 1:  # self and one more: most methods
+        return method
+    try:
+        parameters = inspect.signature(method).parameters.values()
+    except (TypeError, ValueError):  # written in C: the call itself may fail
+        return method
+    if any(parameter.kind in BY_POSITION for parameter in parameters):
+        return method
+    if not any(parameter.name == "task" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return method  # the call itself fails
+    return lambda task: method(task=task)
+
+
+class RunLog:
+    """Passes the tasks of one run to its log and its notifier.
+
+    Of a mapped task they receive the task as a whole, and the log its first failures, at a cost that does not depend on
+    the number of items. A map begins with its first item that runs, so one that was restored has only an end. Progress
+    is logged when an item begins or ends, so no thread and no timer is needed.
+
+    Args:
+        tasks: The run's records, by id.
+        log: The log; None for none.
+        notify: Sends a notification of a task; None for none.
+        report: Writes a line about an error of the log.
+        masks: The secrets, which no note shows.
+    """
+
+    def __init__(
+        self,
+        tasks: Mapping[int, Task],
+        log: Log | None,
+        notify: TaskMethod | None,
+        report: Report,
+        masks: Masks = NO_MASKS,
+    ) -> None:
+        self._tasks = tasks
+        self._log = log
+        self._info = None if log is None else as_task_method(log.info)
+        self._error = None if log is None else as_task_method(log.error)
+        self._notify = notify
+        self._report = report
+        self._masks = masks
+        self._waiting: set[int] = set()  # ids of opened maps none of whose items has run
+        self._running: dict[int, Task] = {}  # maps
+        self._progress_at = math.inf  # when progress is logged next, on the monotonic clock
+        self._due = math.inf  # from then on, an item that begins or completes has to be looked at
+        self._failures: Counter[tuple[int, bool]] = Counter()  # by map, and whether the item failed for good
+
+    def record(self, run_id: str, event: Any) -> None:  # Any: on the hot path, comparing classes is fastest
+        """Passes an event to log and notifier, after the task's record was updated."""
+        kind = event.__class__
+        if kind is RunStarted or kind is RunEnded:
+            if self._log is not None:
+                self._call(self._log.follow_run, event)
+        elif event.item is not None:
+            if (kind is not TaskCompleted and kind is not AttemptStarted) or event.tick >= self._due:
+                self._follow_item(event, kind)
+        elif kind is MapOpened:
+            self._waiting.add(event.task_id)
+            self._due = -math.inf
+        else:
+            if kind is MapEnded:
+                self._close_map(event.task_id)
+            self._show(self._tasks[event.task_id])
+
+    def note(self, message: str) -> None:
+        """Writes a message that is no cause for worry into the log."""
+        if self._log is not None:
+            self._call(self._log.note, self._masks.mask(message))
+
+    def _show(self, task: Task) -> None:
+        self._call(self._error if task.status in FAILED else self._info, task)
+        if self._notify is not None:
+            self._notify(task)
+
+    def _call(self, method: Callable[[Any], Any] | None, argument: Task | RunEvent | str) -> None:
+        if method is None:
+            return
+        try:
+            method(argument)
+        except BaseException as error:  # the user's code: logged, and the run continues
+            reraise_interrupt(error)
+            where = "a note" if isinstance(argument, str) else type(argument).__name__
+            if isinstance(argument, Task):
+                where = f"task {argument.task_id} {argument.name}"
+            self._report(f"The log raised at {where}", error)
+
+    def _follow_item(self, event: Any, kind: type) -> None:
+        """Logs a failed attempt of an item, the beginning of its map, and the progress of all maps."""
+        task = self._tasks[event.task_id]
+        if kind is AttemptStarted and task.task_id in self._waiting:
+            self._waiting.remove(task.task_id)
+            self._running[task.task_id] = task
+            self._progress_at = min(self._progress_at, clock.monotonic() + PROGRESS_INTERVAL)
+            self._show(task)
+        elif kind in FAILURES:
+            self._log_failure(task, task.items[event.item], is_final=kind is TaskFailed)
+        if self._progress_at < math.inf and (now := clock.monotonic()) >= self._progress_at:
+            self._progress_at = now + PROGRESS_INTERVAL
+            for running in self._running.values():
+                self._call(self._info, running)
+        self._due = -math.inf if self._waiting else self._progress_at
+
+    def _close_map(self, task_id: int) -> None:
+        self._waiting.discard(task_id)
+        if self._running.pop(task_id, None) is not None and not self._running:
+            self._progress_at = math.inf
+        self._due = -math.inf if self._waiting else self._progress_at
+
+    def _log_failure(self, task: Task, item: Task, *, is_final: bool) -> None:
+        key = task.task_id, is_final
+        self._failures[key] += 1
+        if self._failures[key] <= MAX_FAILURES:
+            self._call(self._error, item)
+        elif self._failures[key] == MAX_FAILURES + 1:
+            what = "failed items" if is_final else "failed attempts that are repeated"
+            workflow = "" if GENERATED.fullmatch(task.workflow_id) else f"{task.workflow_id} "
+            self.note(
+                f"{workflow}task {task.task_id} {task.name}: more than {MAX_FAILURES} {what}; from here on "
+                f"they are only counted."
+            )
