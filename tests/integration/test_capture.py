@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,8 +20,10 @@ import pytest
 
 from dotflow import Config, Context, DotFlow, Secret, action
 from dotflow.capture import chunks, scribe
+from dotflow.capture.scribe_main import ANSWER, SIZE
 from dotflow.core.events import AttemptOutput, TaskCompleted, TaskFailed
 from dotflow.core.types.capture import TypeCapture
+from dotflow.own_descriptor import OwnDescriptor
 from dotflow.providers import ExecutorProcess, ExecutorThread, HistorySQLite, LogDefault
 from tests.captured import MEGABYTES, WAYS, RecordingHistory, crash, get_stuck
 
@@ -363,9 +366,35 @@ def test_a_run_in_a_worker_has_its_own_output(
 
 def test_a_history_that_can_not_be_pickled_has_no_scribe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Its runs are captured as those of a program."""
-    monkeypatch.setattr(scribe, "_can_capture", lambda: True)
-
     history: Any = HistorySQLite(tmp_path / "history.db")
-    assert scribe.make_scribe(history) is not None
-    history.connected = lambda: None
-    assert scribe.make_scribe(history) is None
+    with open(1, "w", closefd=False) as stdout, open(2, "w", closefd=False) as stderr:  # pytest has its own
+        monkeypatch.setattr(sys, "stdout", stdout)
+        monkeypatch.setattr(sys, "stderr", stderr)
+        assert scribe.can_record(history)
+        history.connected = lambda: None
+        assert not scribe.can_record(history)
+        monkeypatch.undo()
+
+
+def test_an_interrupted_wait_for_the_scribe_is_counted() -> None:
+    """Its answer comes all the same, and the next wait does not take it for its own."""
+
+    class Interrupting(socket.socket):
+        interrupts = [signal.SIGINT]  # noqa: RUF012
+
+        def sendall(self, data: Any, flags: int = 0) -> None:
+            super().sendall(data)
+            while self.interrupts:
+                signal.raise_signal(self.interrupts.pop())  # it is held until the message is sent
+
+    waiting = scribe.Scribe(None)
+    own, other = socket.socketpair()
+    with Interrupting(own.family, own.type, fileno=own.detach()) as control, other:
+        waiting._control, waiting._own_control = control, OwnDescriptor(control.fileno())
+        with pytest.raises(KeyboardInterrupt):
+            waiting.wait()
+        other.sendall(ANSWER * 2)
+        waiting.wait()
+
+        assert other.recv(64) == SIZE.pack(0) * 2
+        assert waiting._unanswered == 0

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dotflow import Config, DotFlow, Secret, action
-from dotflow.abc.history import ForwardingHistory, History
+from dotflow.abc.history import History
 from dotflow.core.events import Event
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.engine.run import Run
@@ -106,13 +106,6 @@ def test_a_history_that_can_not_be_read_is_no_obstacle(history: HistorySQLite, t
 
     assert (document["output"], [task["state"] for task in document["tasks"]]) == (None, ["Completed", "Failed", None])
     assert run.run_id[:8] in document["run"]["notes"][0]["text"]
-
-
-def test_a_history_around_another_one_is_no_obstacle(history: HistorySQLite, tmp_path: Path) -> None:
-    """As the live view of the command line is one."""
-    run = nightly(ForwardingHistory(history)).start()  # type: ignore[arg-type]
-
-    assert data_of(run.report(tmp_path / "run.html"))["output"] == []
 
 
 class Forgetful(History):

@@ -10,7 +10,7 @@ import pytest
 
 from dotflow import Config, Context, DotFlow, Run, action
 from dotflow.abc.executor import Executor
-from dotflow.abc.history import History
+from dotflow.abc.history import History, Listener
 from dotflow.core.attempt_id import AttemptId, current_attempt, triggered_by
 from dotflow.core.events import AttemptStarted, Event, RunEnded, RunStarted, TaskCompleted
 from dotflow.core.types.run_state import TypeRunState
@@ -251,6 +251,44 @@ def test_no_step_begins_before_the_history_is_settled(executor: Callable[..., Ex
     run = workflow.start("parallel")
 
     assert [task.current_context.storage for task in run.tasks] == [True] * 8
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_a_listener_may_cancel_the_run(begins: bool) -> None:
+    """Where it is settled: the attempt that is about to begin does not begin, and a wait of an hour ends."""
+
+    class Cancelling(Listener):
+        began = 0
+
+        def record(self, run_id: str, event: Event) -> None:
+            self.began += isinstance(event, AttemptStarted)
+
+        def settle(self, run_id: str, begins_now: bool) -> float | None:
+            if begins_now is begins and self.began == 2:
+                workflow.last.cancel()
+            return None
+
+    called: list[str] = []
+
+    @action
+    def first() -> None:
+        called.append("first")
+
+    @action(retry=2, retry_delay=3600)
+    def second() -> None:
+        called.append("second")
+        raise ValueError("no")
+
+    config = Config()
+    config._listeners.append(Cancelling())
+    workflow = DotFlow(config)
+    workflow.task.add([first, second])
+
+    run = workflow.start()
+
+    assert run.state is TypeRunState.CANCELLED
+    assert [task.status for task in run.tasks] == [TypeStatus.COMPLETED, TypeStatus.FAILED]
+    assert called == (["first"] if begins else ["first", "second"])
 
 
 @pytest.mark.parametrize("history", [None, Recorder()])

@@ -9,23 +9,18 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from dotflow import Context, Task, action
-from dotflow.abc.history import History
 from dotflow.cli.live.progress import Progress, Row
 from dotflow.cli.live.view import render, window
 from dotflow.core.events import (
     AttemptFailed,
-    AttemptOutput,
     AttemptStarted,
     Event,
     MapEnded,
     MapOpened,
-    RunEnded,
-    RunStarted,
     TaskCompleted,
     TaskFailed,
     TaskRestored,
     TaskSkipped,
-    Traced,
 )
 from dotflow.core.failure import Failure
 from dotflow.core.types import TypeStatus
@@ -38,9 +33,9 @@ FAILURE = Failure("ValueError", "no")
 def step() -> None: ...
 
 
-def progress_of(*groups: str, history: History | None = None) -> Progress:
+def progress_of(*groups: str) -> Progress:
     """A task for each group named."""
-    return Progress([Task(number, step, group_name=group) for number, group in enumerate(groups)], history)
+    return Progress([Task(number, step, group_name=group) for number, group in enumerate(groups)])
 
 
 def record(progress: Progress, *events: Event) -> None:
@@ -86,23 +81,6 @@ class TestProgress:
             (True, False, 2.0),
             (True, True, None),
         ]
-
-    def test_the_workflows_own_history_receives_all_events(self) -> None:
-        """The progress wraps it. Output and traces are for the other one alone."""
-        recorded: list[Event] = []
-
-        class Mine(History):
-            def record(self, run_id: str, event: Event) -> None:
-                recorded.append(event)
-
-        details = (Traced(-1, 0, "trace", "span"), Traced(0, 1, "trace", "span"), AttemptOutput(0, 1, 1, b"", NOW))
-        events = (RunStarted("w", "run", 1, NOW), begins(0), *details, RunEnded("w", "run", TypeStatus.COMPLETED, NOW))
-        progress = progress_of("a", history=Mine())
-
-        record(progress, *events)
-
-        assert tuple(recorded) == events
-        assert progress.rows[0].status is TypeStatus.IN_PROGRESS
 
 
 def opens(task: int, items: int) -> MapOpened:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dotflow import Context, Task, action
-from dotflow.abc.history import History
+from dotflow.abc.history import History, Listener
 from dotflow.abc.log import Log
 from dotflow.abc.notify import Notify
 from dotflow.abc.storage import Storage
@@ -120,12 +120,14 @@ class AllProviders(Storage, Log, Notify, History, Tracer):
         assert task is self.task
         self.call("callback")
 
-    def publisher(self) -> Publisher:
+    def publisher(self, *listeners: Listener) -> Publisher:
         checkpoints = Checkpoints(self, "w", exclusive=False, report=print)
         checkpoints.open([self.task], resume=False)
         tasks, report = {0: self.task}, reporter(self)
         run_log = RunLog(tasks, self, self.send, report)  # sent directly here; the real notifier has a thread
-        return Publisher("r", tasks, checkpoints.save, history=self, tracer=self, run_log=run_log, report=report)
+        return Publisher(
+            "r", tasks, checkpoints.save, history=self, listeners=listeners, tracer=self, run_log=run_log, report=report
+        )
 
 
 @pytest.fixture
@@ -194,6 +196,41 @@ def test_the_history_is_settled_before_an_attempt(providers: AllProviders) -> No
     providers.broken["settle"] = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         publisher.settle(begins=True)
+
+
+class Bounded(Listener):
+    """A listener whose `settle` bounds a wait to so many seconds. *calls* are those of all providers."""
+
+    def __init__(self, calls: list[tuple[str, str]], seconds: float | None) -> None:
+        self.calls = calls
+        self.seconds = seconds
+
+    def record(self, run_id: str, event: Event) -> None:
+        self.calls.append(("listener", type(event).__name__))
+        raise ValueError("broken listener")
+
+    def settle(self, run_id: str, begins: bool) -> float | None:
+        return self.seconds
+
+
+def test_listeners_come_after_the_history(providers: AllProviders) -> None:
+    """And before the tracer. One that raises is reported by its class, and the others are called all the same."""
+    publisher = providers.publisher(Bounded(providers.calls, None))
+
+    publisher.publish_run(RunStarted("w", "r", 1, NOW))
+    publisher.publish(STARTED)
+
+    names = [name for name, _ in providers.calls]
+    assert names == ["history", "listener", "tracer", "history", "listener", "tracer", "log.info", "notify"]
+    assert [report.partition(",")[0] for report in providers.reports] == [
+        "Bounded raised at RunStarted", "Bounded raised at AttemptStarted",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("seconds", "bound"), [(None, 0.5), (0.1, 0.1), (2.0, 0.5)])
+def test_the_shortest_bound_of_a_wait_counts(providers: AllProviders, seconds: float | None, bound: float) -> None:
+    """The history's, which is 0.5 here, or that of another listener."""
+    assert providers.publisher(Bounded(providers.calls, seconds)).settle(begins=False) == bound
 
 
 def test_an_attempt_that_is_measured_has_a_watch(providers: AllProviders) -> None:

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, Final
 
-from dotflow.capture.aside import set_mark
-from dotflow.capture.handlers import lead_handlers
 from dotflow.capture.marks import ASIDE, NO_ATTEMPT, mark
 from dotflow.capture.pipes import write_all
+from dotflow.capture.streams import lead_handlers, set_mark
 
 ENCODING: Final = "utf-8"
 

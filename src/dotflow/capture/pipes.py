@@ -38,12 +38,17 @@ def write_all(descriptor: int, data: bytes) -> None:
             return
 
 
-def poll_for_input(descriptors: Iterable[int]) -> Callable[[int], object]:
-    """Returns a function that returns what is true if one of them is readable, or ends, within so many milliseconds."""
+def poll_for_input(descriptors: Iterable[int]) -> Callable[[float | None], list[tuple[int, int]]]:
+    """Returns a function that returns what is readable, or has ended, within so many milliseconds."""
     poll = select.poll()
     for descriptor in descriptors:
         poll.register(descriptor, select.POLLIN)
     return poll.poll
+
+
+def readable(descriptors: Iterable[int], seconds: float | None) -> set[int]:
+    """Waits until some are readable, or have ended, and returns them; none after so many seconds."""
+    return {number for number, _ in poll_for_input(descriptors)(None if seconds is None else seconds * 1000)}
 
 
 def wait_readable(descriptor: int, seconds: float) -> bool:

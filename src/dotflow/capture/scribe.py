@@ -1,7 +1,7 @@
 """The scribe: a process that reads this one's stdout and stderr, passes them on, and records what attempts print.
 
 So C code, child processes and the last words of a process that is killed are recorded, too. Marks in both streams tell
-the attempts apart.
+the attempts apart. The live view is shown by the same process: its screen is where the output is passed on.
 """
 
 import contextlib
@@ -15,13 +15,14 @@ import warnings
 from typing import Any, Final, NamedTuple
 
 from dotflow.abc.history import History
-from dotflow.capture import active_scribe
+from dotflow.capture import streams
 from dotflow.capture.marks import NO_ATTEMPT, MarkedStream, mark
 from dotflow.capture.output import flush_all, flush_streams
 from dotflow.capture.pipes import open_pipe, pass_on_later, read_available, wait_closed, write_all
-from dotflow.capture.scribe_main import SIZE, Serve, pass_on, run_scribe
+from dotflow.capture.scribe_main import SIZE, Screen, run_scribe
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.capture import Capture
+from dotflow.core.types.capture import TypeCapture
 from dotflow.own_descriptor import OwnDescriptor
 from dotflow.worker.interrupts import interrupts_held
 from dotflow.worker.programs import own_processes
@@ -39,20 +40,21 @@ class Captured(NamedTuple):
 
 
 class Scribe:
-    """Leads the descriptors 1 and 2 of this process to a scribe while it is entered. Needs a process with one thread.
+    """Leads the descriptors 1 and 2 of this process to a scribe while it is entered.
 
     Args:
-        history: Records what attempts print. The scribe has a copy of it.
+        history: Records what attempts print, for which `can_record` is true. The scribe has a copy of it. None to
+            record nothing.
+        screen: Shows the output; None for where the descriptors led before.
 
     Attributes:
-        serve: What the scribe does.
-        store: As in History.
+        store: That of the history; None without one.
     """
 
-    def __init__(self, history: History) -> None:
-        self.serve: Serve = pass_on
-        self.store = history.store
-        self._payload = pickle.dumps(history)
+    def __init__(self, history: History | None, screen: Screen | None = None) -> None:
+        self.store = None if history is None else history.store
+        self._payload = None if history is None else pickle.dumps(history)
+        self._screen = screen or Screen()
         self._pid = 0
         self._owner: int | None = None  # the thread of the run, and of its attempts once one has begun
         self._captures = 0  # its runs
@@ -91,11 +93,11 @@ class Scribe:
             opened.callback(self._set_signal, on=False)
             self._opened = opened.pop_all()
         self._buffer_lines()
-        active_scribe.active = self
+        streams.active_scribe = self
         return self
 
     def __exit__(self, *error: object) -> None:
-        active_scribe.active = None
+        streams.active_scribe = None
         with self._opened:  # leaving it leads the descriptors back, also after an interrupt
             self.wait()
             for stream, is_line_buffered in self._buffering:
@@ -113,7 +115,7 @@ class Scribe:
             self._control.close()
             for _, end in pipes:
                 os.close(end)
-            run_scribe(pickle.loads(self._payload), theirs, [reading for reading, _ in pipes], self.serve)
+            run_scribe(self._payload, theirs, [reading for reading, _ in pipes], self._screen)
         finally:
             os._exit(1)
 
@@ -131,22 +133,22 @@ class Scribe:
         """
         if not self._streams or not self._own_control.is_open() or not wait_closed(self._own_control.number, 0):
             return
-        streams = self._give_back()
-        for stream, captured in streams.items():
+        given = self._give_back()
+        for stream, captured in given.items():
             if captured.reading.is_open():
                 rest = MarkedStream().feed(read_available(captured.reading.number))
                 write_all(stream, b"".join([part.data for part in rest]))
                 pass_on_later(captured.reading.number, stream)  # what programs print that have the pipe
-        if 2 in streams:
+        if 2 in given and self._payload is not None:
             write_all(2, LOST)
 
     def _give_back(self) -> dict[int, "Captured"]:
         """Leads the descriptors back that a step has not led elsewhere; returns those."""
-        streams, self._streams = self._streams, {}
-        given = {number: each for number, each in streams.items() if each.pipe.is_open() and each.before.is_open()}
+        left, self._streams = self._streams, {}
+        given = {number: one for number, one in left.items() if one.pipe.is_open() and one.before.is_open()}
         for stream, captured in given.items():
             os.dup2(captured.before.number, stream)
-        for captured in streams.values():
+        for captured in left.values():
             captured.before.close()
         return given
 
@@ -211,7 +213,6 @@ class Scribe:
             self._known_runs.clear()
         if not self._send(b""):
             return
-        self._unanswered += 1
         with contextlib.suppress(OSError):  # it was killed
             while self._unanswered > 0 and (answers := self._control.recv(64)):
                 self._unanswered -= len(answers)
@@ -232,6 +233,7 @@ class Scribe:
         if not self._own_control.is_open():
             return False
         with contextlib.suppress(OSError), interrupts_held():  # whole, or the next one would not be understood
+            self._unanswered += not data  # here: an interrupt may come right after it was sent
             self._control.sendall(SIZE.pack(len(data)) + data)
             return True
         return False
@@ -279,20 +281,39 @@ class ScribeCapture:
                 scribe.__exit__()
 
 
-def make_scribe(history: History) -> Scribe | None:
-    """Returns a scribe for this process; None where that is not possible."""
-    if not _can_capture():
+def can_record(history: History) -> bool:
+    """Returns whether a scribe of this process can record for a history: no other thread, which would hold locks."""
+    if os.name != "posix" or threading.active_count() > 1 or streams.active_scribe is not None:
+        return False
+    try:
+        pickle.dumps(history)
+        return bool(sys.stdout.fileno() == 1 and sys.stderr.fileno() == 2)
+    except Exception:  # streams are None, closed or redirected; a class of the user's that can't be pickled
+        return False
+
+
+def scribe_capture(capture: Capture) -> ScribeCapture | None:
+    """Returns the capture by the scribe of this process, if there is one that records for the history that asks.
+
+    With FD a scribe is started for the run, where that is possible.
+    """
+    store = getattr(capture.history, "store", None)
+    if store is None or capture.mode not in (TypeCapture.AUTO, TypeCapture.FD):
         return None
-    with contextlib.suppress(Exception):  # a class of the user's that can't be pickled
-        return Scribe(history)
+    active: Scribe | None = streams.active_scribe
+    if active is not None:
+        return ScribeCapture(active, capture) if active.store == store and active.is_free() else None
+    if capture.mode is TypeCapture.FD and can_record(capture.history):
+        return ScribeCapture(Scribe(capture.history).__enter__(), capture, is_own=True)
     return None
 
 
-def _can_capture() -> bool:
-    """Returns whether the streams are those of the process, and no other thread runs Python code."""
-    if os.name != "posix" or threading.active_count() > 1 or active_scribe.active is not None:
-        return False
-    try:
-        return bool(sys.stdout.fileno() == 1 and sys.stderr.fileno() == 2)
-    except (AttributeError, OSError, ValueError):  # None, closed or redirected
-        return False
+def _forget() -> None:
+    """Leaves the descriptors of a forked child alone, and writes no marks in it."""
+    forgotten, streams.active_scribe = streams.active_scribe, None
+    if forgotten is not None:
+        forgotten.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

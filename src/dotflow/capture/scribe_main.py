@@ -8,19 +8,18 @@ import contextlib
 import gc
 import os
 import pickle
-import selectors
 import signal
 import socket
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, NoReturn
 
 from dotflow import clock
 from dotflow.abc.history import History
 from dotflow.capture.chunks import INTERVAL, Chunks
 from dotflow.capture.marks import MarkedStream, Part
-from dotflow.capture.pipes import read_available, wait_readable, write_all
+from dotflow.capture.pipes import read_available, readable, wait_readable, write_all
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.capture import Capture
 from dotflow.core.events import AttemptOutput
@@ -36,39 +35,91 @@ BATCH_DELAY: Final = 0.002  # seconds; waking it for each mark would take the ru
 IGNORED: Final = ("SIGINT", "SIGTERM", "SIGHUP", "SIGTSTP")
 
 
-class Recorder:
-    """Records the output of attempts in a copy of the history. *control* is the socket to the run.
+class Screen:
+    """Shows what the scribe has read: writes it to where the streams led before, which are its own 1 and 2.
 
     Attributes:
-        requests: How often the run has asked, and waits, for all to be recorded that is in the pipes.
-        is_connected: Whether messages of the run can follow.
+        descriptors: Descriptors for which the scribe waits, too, until there are none.
     """
 
-    def __init__(self, history: History, control: socket.socket) -> None:
+    descriptors: Sequence[int] = ()
+
+    def begin(self) -> None:
+        """Called once, in the scribe's process."""
+
+    def update(self, ready: Collection[int]) -> None:
+        """Called when descriptors, of the screen or others, have become readable, before anything is written."""
+
+    def write(self, stream: int, data: bytes) -> None:
+        """Writes output to stdout, 1, or stderr, 2."""
+        write_all(stream, data)
+
+    def draw(self) -> None:
+        """Called after all that was readable is written."""
+
+
+class Recorder:
+    """Passes both streams on, and records the output of attempts in a copy of the history.
+
+    Args:
+        history: The copy; None to record nothing.
+        control: The socket to the run.
+        screen: Where the streams are passed on.
+    """
+
+    def __init__(self, history: History | None, control: socket.socket, screen: Screen) -> None:
         self._history = history
         self._control = control
-        self._streams = {1: MarkedStream(), 2: MarkedStream()}
+        self._screen = screen
+        self._marked = {1: MarkedStream(), 2: MarkedStream()}
         self._runs: dict[str, tuple[int, Masks]] = {}
         self._chunks: dict[AttemptId, Chunks] = {}
         self._has_failed = False
-        self.requests = 0
-        self.is_connected = True
+        self._requests = 0  # how often the run has asked, and waits, for all to be recorded that is in the pipes
+        self._is_connected = True  # messages of the run can follow
+
+    def run(self, pipes: Sequence[int]) -> None:
+        """Reads from both pipes until no process has them any more, and the screen has ended."""
+        streams = {pipe: stream for stream, pipe in enumerate(pipes, 1)}
+        self._screen.begin()
+        while streams or self._screen.descriptors:
+            control = [self._control.fileno()] if self._is_connected else []
+            ready = readable((*streams, *control, *self._screen.descriptors), self._timeout)
+            if self._is_connected and control[0] in ready:
+                self._receive()
+            self._screen.update(ready)
+            requests, count = self._requests, 0
+            for pipe, stream in tuple(streams.items()):
+                data = read_available(pipe)
+                count += len(data)
+                if data:
+                    self._screen.write(stream, self.feed(stream, data))
+                elif pipe in ready:  # no process has it any more
+                    del streams[pipe]
+            self._screen.draw()
+            self._record_due(requests)
+            if count < BATCH:
+                time.sleep(BATCH_DELAY)
+        for stream, marked in self._marked.items():
+            self._take(stream, marked.flush())
+        for chunks in self._chunks.values():
+            chunks.end()
 
     def feed(self, stream: int, data: bytes) -> bytes:
         """Collects what has arrived; returns it without marks."""
-        return b"".join([self._take(stream, part) for part in self._streams[stream].feed(data)])
+        return b"".join([self._take(stream, part) for part in self._marked[stream].feed(data)])
 
     def _take(self, stream: int, part: Part) -> bytes:
         if part.attempt is not None and part.data and (chunks := self._chunks_of(part.attempt)) is not None:
             chunks.add(stream, part.data)
         return part.data
 
-    def step(self, requests: int) -> None:
+    def _record_due(self, requests: int) -> None:
         """Records what is due, after all that has arrived was passed on, and answers so many requests.
 
         They are those that had arrived before the pipes were read: what was printed before them is recorded now.
         """
-        is_between = all(stream.attempt is None for stream in self._streams.values())
+        is_between = all(stream.attempt is None for stream in self._marked.values())
         if requests and is_between:
             self._runs.clear()
         if requests or is_between:
@@ -80,21 +131,14 @@ class Recorder:
             for chunks in self._chunks.values():
                 chunks.record_due(now)
         if requests:
-            self.requests -= requests
+            self._requests -= requests
             with contextlib.suppress(OSError):  # the run has been killed
                 self._control.send(ANSWER * requests)
 
-    def end(self) -> None:
-        """Records all that is left."""
-        for stream, marked in self._streams.items():
-            self._take(stream, marked.flush())
-        for chunks in self._chunks.values():
-            chunks.end()
-
     @property
-    def timeout(self) -> float | None:
-        """Seconds until `step` has something to do."""
-        if self.requests:
+    def _timeout(self) -> float | None:
+        """Seconds until there is something to do although nothing arrives."""
+        if self._requests:
             return 0
         return INTERVAL if any(chunks.due is not None for chunks in self._chunks.values()) else None
 
@@ -103,35 +147,31 @@ class Recorder:
         if attempt not in self._chunks:
             while attempt.run_id not in self._runs:
                 # Without waiting: a step may print what looks like the mark of another run.
-                if not self.is_connected or not wait_readable(self.control, 0):
+                if not self._is_connected or not wait_readable(self._control.fileno(), 0):
                     return None
-                self.receive()
+                self._receive()
             limit, masks = self._runs[attempt.run_id]
             capture = Capture(TypeCapture.FD, limit, lambda event: self._record(attempt.run_id, event), masks=masks)
             self._chunks[attempt] = Chunks(attempt, capture)
         return self._chunks[attempt]
 
-    @property
-    def control(self) -> int:
-        """The descriptor of the socket."""
-        return self._control.fileno()
-
-    def receive(self) -> None:
+    def _receive(self) -> None:
         """Receives a request, or what is to be known of a run, which is sent before the marks of its attempts."""
         data = b""
         with contextlib.suppress(OSError):
             data = self._control.recv(SIZE.size, socket.MSG_WAITALL)
         if len(data) < SIZE.size:  # the run has ended, or a step has closed its end
-            self.is_connected = False
+            self._is_connected = False
             return
         (size,) = SIZE.unpack(data)
         if not size:
-            self.requests += 1
+            self._requests += 1
             return
         run_id, limit, masks = pickle.loads(self._control.recv(size, socket.MSG_WAITALL))
         self._runs[run_id] = limit, masks
 
     def _record(self, run_id: str, event: AttemptOutput) -> None:
+        assert self._history is not None, "runs are known only where there is a history"
         try:
             self._history.record(run_id, event)
         except Exception as error:  # a full disk, say: the output is passed on all the same
@@ -140,48 +180,12 @@ class Recorder:
                 write_all(2, f"dotflow: What steps print can't be recorded: {error}\n".encode())
 
 
-#: Passes on and records both streams, of which it has the reading ends, until no process has them any more.
-Serve = Callable[[Recorder, Sequence[int]], object]
-
-
-def run_scribe(history: History, control: socket.socket, pipes: Sequence[int], serve: Serve) -> NoReturn:
-    """Runs the scribe. Its own 1 and 2 are where stdout and stderr of the run led before.
-
-    *serve* passes on and records what comes from the reading ends of both.
-    """
+def run_scribe(history: bytes | None, control: socket.socket, pipes: Sequence[int], screen: Screen) -> NoReturn:
+    """Runs the scribe: records in a pickled *history*, and passes on to *screen* what comes from both *pipes*."""
     for name in IGNORED:
         signal.signal(getattr(signal, name), signal.SIG_IGN)  # by name: other systems lack some, and import this module
     signal.set_wakeup_fd(-1)
     forget_exit_handlers()
     gc.disable()
-    recorder = Recorder(history, control)
-    serve(recorder, pipes)
-    recorder.end()
+    Recorder(None if history is None else pickle.loads(history), control, screen).run(pipes)
     os._exit(0)
-
-
-def pass_on(recorder: Recorder, pipes: Sequence[int]) -> None:
-    """Passes both streams on to where they led before."""
-    streams = {pipe: stream for stream, pipe in enumerate(pipes, 1)}
-    with selectors.DefaultSelector() as selector:
-        for descriptor in (*pipes, recorder.control):
-            selector.register(descriptor, selectors.EVENT_READ)
-        while streams:
-            count = 0
-            ready = {key.fd for key, _ in selector.select(recorder.timeout)}
-            if recorder.control in ready:
-                recorder.receive()
-                if not recorder.is_connected:
-                    selector.unregister(recorder.control)
-            requests = recorder.requests
-            for pipe, stream in tuple(streams.items()):
-                data = read_available(pipe) if requests or pipe in ready else b""
-                count += len(data)
-                if data:
-                    write_all(stream, recorder.feed(stream, data))
-                elif pipe in ready:  # no process has it any more
-                    selector.unregister(pipe)
-                    del streams[pipe]
-            recorder.step(requests)
-            if count < BATCH:
-                time.sleep(BATCH_DELAY)

@@ -7,13 +7,10 @@ whose output it is. A thread that a step has started has none: its output is tha
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
-from dotflow.capture.aside import begin_aside, end_aside
-from dotflow.capture.handlers import lead_handlers
 from dotflow.capture.output_buffer import InlineOutputBuffer, OutputBuffer, Pace
-from dotflow.capture.stand_in import StandIn
 from dotflow.core.attempt_id import AttemptId, current_attempt
 from dotflow.core.capture import Capture
 
@@ -21,9 +18,97 @@ NO_TASK: Final = -1  # the task_id of output that belongs to no single attempt
 
 STREAMS: Final = (("stdout", 1), ("stderr", 2))
 
+#: The scribe of this process, which has set this; None without one.
+active_scribe: Any = None
+
 _lock = threading.RLock()
+_depth = 0  # runs that a step has started, and whose histories capture what they print: it is not the attempt's
+_mark: Callable[[bool], object] = bool
 _captures: Final[set["StreamCapture"]] = set()
 _attempts: Final[dict[AttemptId, "StreamCapture"]] = {}  # those that are being made, and the capture of their run
+
+
+class StandIn:
+    """Stands in for a text stream. It behaves as the stream itself in all but what is written, which *see* takes, too.
+
+    Attributes:
+        users: The number of runs that need the stand-in.
+    """
+
+    stream: Any
+    users: int
+
+    def __init__(self, stream: Any, number: int, see: Callable[[int, bytes], object]) -> None:
+        own: dict[str, Any] = {"stream": stream, "users": 0, "_number": number, "_see": see, "_buffer": None}
+        vars(self).update(own)
+
+    def write(self, text: str) -> int:
+        """Writes text, as the stream does."""
+        count: int = self.stream.write(text)
+        if text.__class__ is str:
+            self._see(self._number, text.encode("utf-8", "backslashreplace"))
+        return count
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Writes lines, as the stream does."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Flushes the stream."""
+        self.stream.flush()
+
+    @property
+    def buffer(self) -> Any:
+        """The stream's buffer, which is seen as well."""
+        buffer = self.stream.buffer
+        if self._buffer is None or self._buffer.stream is not buffer:
+            vars(self)["_buffer"] = StandInBuffer(buffer, self._number, self._see)
+        return self._buffer
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """The class of the stream, so that `isinstance` tells them apart as little as anything else."""
+        return type(self.stream)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.stream, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self.stream, name)
+
+    def __enter__(self) -> Any:
+        self.stream.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> Any:
+        return self.stream.__exit__(*error)
+
+    def __iter__(self) -> Any:
+        return iter(self.stream)
+
+    def __next__(self) -> Any:
+        return next(self.stream)
+
+    def __repr__(self) -> str:
+        return repr(self.stream)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Makes it the same stream of the process that loads it."""
+        return getattr, (sys, "stdout" if self._number == 1 else "stderr")
+
+
+class StandInBuffer(StandIn):
+    """Stands in for the buffer of a text stream."""
+
+    def write(self, data: Any) -> int:
+        """Writes bytes, as the buffer does."""
+        count: int = self.stream.write(data)
+        self._see(self._number, bytes(memoryview(data).cast("B")[:count]))
+        return count
 
 
 class StreamCapture:
@@ -155,6 +240,51 @@ def name_of(stream: Any) -> str | None:
         if current is stream or (type(current) is StandIn and current.stream is stream):
             return name
     return None
+
+
+def set_mark(mark: Callable[[bool], object]) -> None:
+    """Sets the function that marks, in a worker process, whether the output from now on is not of the attempt.
+
+    Its coordinator takes all other output for that of the attempt.
+    """
+    global _depth, _mark
+    _depth, _mark = 0, mark
+
+
+def begin_aside() -> None:
+    """Begins the output of a run within the attempt."""
+    global _depth
+    _depth += 1
+    if _depth == 1:
+        _mark(True)
+
+
+def end_aside() -> None:
+    """Ends it."""
+    global _depth
+    _depth -= 1
+    if not _depth:
+        _mark(False)
+
+
+def lead_handlers(before: Any, after: Any) -> None:
+    """Makes the handlers that write to *before* write to *after*. Does not import logging."""
+    logging = sys.modules.get("logging")
+    if logging is None:
+        return
+    for handler in set(_handlers(logging)):
+        if vars(handler).get("stream") is before:
+            try:
+                handler.setStream(after)
+            except Exception:  # the user's class; or its stream can't be flushed, and setStream stops there
+                handler.stream = after
+
+
+def _handlers(logging: Any) -> Iterator[Any]:
+    loggers = (logging.root, *logging.root.manager.loggerDict.values())
+    for logger in loggers:
+        yield from getattr(logger, "handlers", ())  # a placeholder has none
+    yield from (handler for handler in (logging.lastResort,) if handler is not None)
 
 
 def _forget() -> None:

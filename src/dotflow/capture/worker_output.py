@@ -12,8 +12,7 @@ from functools import partial
 from typing import Final
 
 from dotflow import clock
-from dotflow.capture import active_scribe
-from dotflow.capture.aside import begin_aside, end_aside
+from dotflow.capture import streams
 from dotflow.capture.chunks import Chunks
 from dotflow.capture.marks import ASIDE, MarkedStream, Part
 from dotflow.capture.pipes import (
@@ -175,7 +174,7 @@ class WorkerOutputs:
         self._pipes: set[OutputPipe] = set()
         self._is_aside = current_attempt.get() is not None
         if self._is_aside:
-            begin_aside()
+            streams.begin_aside()
         self._pending: set[Chunks] = set()
 
     def open(self, descriptors: Sequence[int]) -> WorkerOutput:
@@ -225,7 +224,7 @@ class WorkerOutputs:
             self._close(pipe)
         if self._is_aside:
             self._is_aside = False
-            end_aside()
+            streams.end_aside()
 
     def _close(self, pipe: OutputPipe) -> None:
         if pipe in self._pipes:
@@ -241,8 +240,8 @@ def passing_on() -> PassOn:
     def pass_on(stream: int, data: bytes) -> None:
         if is_redirected[stream]:
             write_out(stream, data)
-        elif active_scribe.active is not None:
-            active_scribe.active.write(stream, data)
+        elif streams.active_scribe is not None:
+            streams.active_scribe.write(stream, data)
         else:
             write_all(stream, data)
 

@@ -1,6 +1,5 @@
 """Capture: what the history wants of the output of a run's attempts."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -27,15 +26,3 @@ class Capture(NamedTuple):
     settle: Callable[[], object] = int
     masks: Masks = NO_MASKS
     history: Any = None
-
-
-class CapturingSession(ABC):
-    """What dotflow's own sessions offer beside the contract of ExecutorSession."""
-
-    @abstractmethod
-    def capture_output(self, capture: Capture) -> bool:
-        """Asks for the output of the attempts whose calls have a `watch`. Called at most once, before anything else.
-
-        Returns whether the session calls `capture.settle` before the attempts of submitted calls begin: once for all
-        that it sends together. Otherwise it has to be called before each `submit`.
-        """

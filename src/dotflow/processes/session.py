@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, ExecutorSession
 from dotflow.capture.pipes import write_out
+from dotflow.capture.session import CapturingSession
 from dotflow.core.action import Action
 from dotflow.core.call import Call
-from dotflow.core.capture import Capture, CapturingSession
+from dotflow.core.capture import Capture
 from dotflow.core.outcome import Outcome, Returned, Usage
 from dotflow.core.task import Task
 from dotflow.core.types.capture import TypeCapture

@@ -4,7 +4,8 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
+from functools import partial
 from io import TextIOWrapper
 from types import FrameType
 from typing import Any
@@ -14,7 +15,7 @@ import click
 from dotflow import clock
 from dotflow.abc.history import History
 from dotflow.cli.exit_codes import Exit
-from dotflow.cli.run.recording import captured, details_hint
+from dotflow.cli.run.recording import details_hint, scribe_for
 from dotflow.cli.run.summary import summary_lines
 from dotflow.core.attempt_id import triggered_by
 from dotflow.core.types.execution import TypeExecution
@@ -94,7 +95,7 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
 
 
 def _run(workflow: DotFlow, start_arguments: dict[str, Any]) -> Run:
-    with captured(workflow.config.history, start_arguments.get("mode")) or nullcontext():
+    with scribe_for(workflow.config.history, start_arguments.get("mode")):
         return _start(workflow, start_arguments)
 
 
@@ -115,8 +116,8 @@ def _run_live(workflow: DotFlow, title: str, start_arguments: dict[str, Any]) ->
     config._listeners.append(progress)
     if sys.stderr is not None and sys.stderr.isatty():  # lines in a file don't disturb the view
         config.log = config.log.without_console()
-    scribe = captured(config.history, start_arguments.get("mode"))
-    with Display(sys.stdout, lambda *terminal: render(progress, title, clock.monotonic(), *terminal), scribe):
+    start = partial(scribe_for, config.history, start_arguments.get("mode"))
+    with Display(sys.stdout, lambda *terminal: render(progress, title, clock.monotonic(), *terminal), start):
         return _start(workflow, start_arguments)
 
 

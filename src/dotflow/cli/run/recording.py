@@ -3,7 +3,7 @@
 import os
 import shlex
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +15,7 @@ from dotflow.core.types.capture import TypeCapture
 from dotflow.core.types.execution import TypeExecution
 
 if TYPE_CHECKING:
-    from dotflow.capture.scribe import Scribe
+    from dotflow.capture.scribe_main import Screen
 
 
 @contextmanager
@@ -60,15 +60,24 @@ def details_hint(history: History | None, run_id: str | None) -> str:
     return f"Details: dotflow show {run_id[:8]}{option}"
 
 
-def captured(history: History | None, mode: object) -> "Scribe | None":
-    """Returns a scribe for this process; None where the history does not want it or it is not possible.
+def scribe_for(history: History | None, mode: object, screen: "Screen | None" = None) -> AbstractContextManager[object]:
+    """Returns the scribe of this process, which records for the history if that wants it and it is possible.
 
-    In parallel mode the workers' own are, and there is nothing to capture here.
+    In parallel mode the output is that of the workers, and there is nothing to record here. Without a screen, nothing
+    is started where there is nothing to record.
     """
-    if history is None or history.store is None or history.output_limit <= 0:
-        return None
-    if history.capture not in (TypeCapture.AUTO, TypeCapture.FD) or mode == TypeExecution.PARALLEL:
-        return None
-    from dotflow.capture.scribe import make_scribe
+    by_scribe = (TypeCapture.AUTO, TypeCapture.FD)
+    if history is not None and (
+        history.store is None
+        or history.output_limit <= 0
+        or history.capture not in by_scribe
+        or mode == TypeExecution.PARALLEL
+    ):
+        history = None
+    if history is None and screen is None:
+        return nullcontext()
+    from dotflow.capture.scribe import Scribe, can_record
 
-    return make_scribe(history)
+    if history is not None and not can_record(history):
+        history = None
+    return nullcontext() if history is None and screen is None else Scribe(history, screen)

@@ -12,7 +12,7 @@ from dotflow.cli.exit_codes import Exit
 from dotflow.cli.run.load import RunRequest, build, load
 from dotflow.cli.run.once import Terminated, is_live, termination
 from dotflow.cli.run.preview import format_time, preview_lines
-from dotflow.cli.run.recording import captured
+from dotflow.cli.run.recording import scribe_for
 from dotflow.cli.run.summary import summary_lines
 from dotflow.core.task import Task
 from dotflow.core.types.overlap import TypeOverlap
@@ -70,7 +70,7 @@ def run_schedule(options: Mapping[str, Any]) -> Exit:
 def _captured(workflow: DotFlow, mode: object) -> AbstractContextManager[object]:
     """Captures what steps print, if runs don't overlap: then nothing tells their output apart."""
     overlaps = getattr(workflow.config.scheduler, "overlap", None) == TypeOverlap.PARALLEL
-    return (None if overlaps else captured(workflow.config.history, mode)) or nullcontext()
+    return nullcontext() if overlaps else scribe_for(workflow.config.history, mode)
 
 
 def _from_options(options: Mapping[str, Any]) -> SchedulerCron | None:

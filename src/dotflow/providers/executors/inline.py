@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, Executor, ExecutorSession, Report
+from dotflow.capture.session import CapturingSession, capture_here
 from dotflow.core.call import Call
-from dotflow.core.capture import Capture, CapturingSession
+from dotflow.core.capture import Capture
 from dotflow.core.outcome import Outcome
 from dotflow.core.task import Task
-from dotflow.core.types.capture import TypeCapture
 from dotflow.worker import deadline_signal
 from dotflow.worker.attempt import attempt, remember_process
 from dotflow.worker.deadline import GRACE
@@ -21,8 +21,7 @@ from dotflow.worker.loops import Loops
 from dotflow.worker.waiting import WakeupEvent
 
 if TYPE_CHECKING:
-    from dotflow.capture.scribe import ScribeCapture
-    from dotflow.capture.streams import StreamCapture
+    from dotflow.capture.session import RunCapture
 
 REPORT_INTERVAL: Final = 10.0  # seconds between two reports of the same hang
 
@@ -42,7 +41,7 @@ class InlineSession(ExecutorSession, CapturingSession):
         self._report = report
         self._loops = Loops()
         self._capture: Capture | None = None
-        self._output: StreamCapture | ScribeCapture | None = None
+        self._output: RunCapture | None = None
         self._isolated: ExecutorSession | None = None
         self._threads: ExecutorSession | None = None
         self._busy: ExecutorSession | None = None  # the other session that makes a call
@@ -53,12 +52,7 @@ class InlineSession(ExecutorSession, CapturingSession):
 
     def capture_output(self, capture: Capture) -> bool:
         self._capture = capture
-        if capture.mode is TypeCapture.NONE:
-            return False
-        from dotflow.capture.active_scribe import scribe_capture  # slow to import, and only for a history
-        from dotflow.capture.streams import StreamCapture
-
-        self._output = scribe_capture(capture) or StreamCapture(capture)
+        self._output = capture_here(capture)
         return False
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:

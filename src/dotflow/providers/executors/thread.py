@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, Executor, ExecutorSession, Report
 from dotflow.capture.output_buffer import OutputBuffer
+from dotflow.capture.session import CapturingSession, capture_here
 from dotflow.core.call import Call
-from dotflow.core.capture import Capture, CapturingSession
+from dotflow.core.capture import Capture
 from dotflow.core.events import AttemptOutput
 from dotflow.core.outcome import Interrupted, Outcome
 from dotflow.core.task import Task
-from dotflow.core.types.capture import TypeCapture
 from dotflow.processes import failures
 from dotflow.processes.dispatcher import Dispatcher
 from dotflow.processes.encoding import FRESH
@@ -28,8 +28,7 @@ from dotflow.worker.programs import ThreadPrograms
 from dotflow.worker.waiting import longest_sleep
 
 if TYPE_CHECKING:
-    from dotflow.capture.scribe import ScribeCapture
-    from dotflow.capture.streams import StreamCapture
+    from dotflow.capture.session import RunCapture
 
 
 class ExecutorThread(Executor):
@@ -65,19 +64,12 @@ class ThreadSession(ExecutorSession, CapturingSession):
         self._loops = Loops(own_thread=True)
         self._done: queue.SimpleQueue[_Done] = queue.SimpleQueue()
         self._capture: Capture | None = None
-        self._streams: StreamCapture | ScribeCapture | None = None
+        self._streams: RunCapture | None = None
         self._buffers: set[OutputBuffer] = set()  # with something to collect
 
     def capture_output(self, capture: Capture) -> bool:
-        if capture.mode is TypeCapture.NONE:
-            return False
-        from dotflow.capture.active_scribe import scribe_capture  # slow to import, and only for a history
-        from dotflow.capture.streams import StreamCapture
-
         self._capture = capture
-        # The marks of a scribe part attempts that are made one at a time.
-        self._streams = scribe_capture(capture) if self._max_workers == 1 else None
-        self._streams = self._streams or StreamCapture(capture, self._done.put)
+        self._streams = capture_here(capture, self._done.put, one_at_a_time=self._max_workers == 1)
         return False
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
@@ -215,7 +207,7 @@ class WorkerThread(threading.Thread):
         loops: Loops,
         tasks: Mapping[int, Task],
         capture: Capture | None,
-        streams: "StreamCapture | ScribeCapture | None",
+        streams: "RunCapture | None",
     ) -> None:
         super().__init__(name="dotflow-worker", daemon=True)
         # What a process of an isolated step prints is for the thread of the run, which alone settles the history.

@@ -11,10 +11,11 @@ from dotflow.abc.executor import ExecutorSession, Report
 from dotflow.capture.chunks import Chunks
 from dotflow.capture.output import flush_streams
 from dotflow.capture.pipes import write_out
+from dotflow.capture.session import CapturingSession
 from dotflow.capture.worker_output import PassOn, passing_on
 from dotflow.core.action import Action
 from dotflow.core.call import Call
-from dotflow.core.capture import Capture, CapturingSession
+from dotflow.core.capture import Capture
 from dotflow.core.outcome import Outcome, Raised, Returned, Usage
 from dotflow.core.types.capture import TypeCapture
 from dotflow.errors import ModuleNotOnWorker
