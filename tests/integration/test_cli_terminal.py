@@ -71,6 +71,12 @@ def endless():
     print()
 
 @action
+def prints_on():
+    print("begun", flush=True)
+    until("go")
+    print("printed on", flush=True)
+
+@action
 def größe():
     raise ValueError("größe")
 
@@ -265,6 +271,35 @@ class TestWhateverHappens:
             (folder / "go").touch()
             terminal.see(lambda lines: "from behind" in lines)
             assert command.left_behind() == []
+
+    @pytest.mark.parametrize("options", [("--no-history",), ()], ids=["shows", "records"])
+    def test_output_goes_on_without_the_process_that_shows_it(
+        self, options: tuple[str, ...], scripts: Scripts, folder: Path, terminal: Terminal
+    ) -> None:
+        """Where that is killed, prints go to the terminal directly."""
+        with scripts.command(
+            "start", "--step", "jobs.prints_on", *options, terminal=terminal.descriptor, **COLOURED
+        ) as command:
+            terminal.see(lambda lines: "begun" in lines)
+            (scribe,) = [process for process in command.family() if process.pid != command.process.pid]
+            scribe.kill()
+            (folder / "go").touch()
+            assert command.process.wait(15) == 0
+
+        terminal.wait_for(b"printed on")
+
+    def test_threads_of_the_workflows_module_are_no_obstacle(
+        self, scripts: Scripts, folder: Path, terminal: Terminal
+    ) -> None:
+        """The view is shown beside them."""
+        thread = "import threading\nthreading.Thread(target=until, args=('go',), daemon=True).start()\n"
+        (folder / "threaded.py").write_text(f"from jobs import *\n{thread}")
+        with scripts.command("start", "--step", "threaded.hold", terminal=terminal.descriptor, **COLOURED) as command:
+            terminal.see(lambda lines: any("In progress" in line for line in lines))
+            (folder / "go").touch()
+            assert command.process.wait(15) == 0
+
+        assert terminal.shows_cursor
 
     def test_a_long_line_is_whole(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
         """It is longer than a pipe holds."""
