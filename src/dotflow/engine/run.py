@@ -310,7 +310,7 @@ class Run:
                     notifier.close()
 
     def _start_event(self) -> RunStarted:
-        """Returns the event of its beginning; without the tasks where neither a tracer nor another listener receives it."""
+        """Returns the event of its beginning; without the tasks where no listener and no tracer receives it."""
         parent, providers, storage = current_attempt.get(), self._providers, self._providers.storage
         path = getattr(storage, "path", None)
         has_history = providers.history is not None
