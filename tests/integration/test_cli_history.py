@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 
 from dotflow import Config, DotFlow, action
 from dotflow.cli.history import text
@@ -951,7 +952,7 @@ def test_a_table_fits(width: int) -> None:
 
     lines = [str(line) for line in Narrow(width).table(columns, rows)]
 
-    assert all(text.cell_len(line) <= width for line in lines)
+    assert all(cell_len(line) <= width for line in lines)
     assert "Empty" not in lines[0]
     assert "…" in lines[1]
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final, Literal, NamedTuple
 
-from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
@@ -83,12 +82,17 @@ class Screen:
         """Yields the lines of a table, the head first. Columns without any content are left out."""
         kept = [index for index in range(len(columns)) if any(str(row[index]) for row in rows)]
         columns = [columns[index] for index in kept]
-        cells = [[Text(cell) if isinstance(cell, str) else cell for cell in (row[i] for i in kept)] for row in rows]
-        head = [Text(column.title, "dim") for column in columns]
-        widths = [max(cell_len(row[i].plain) for row in [head, *cells]) for i in range(len(columns))]
+        lines = [[Text(column.title, "dim") for column in columns]]
+        lines += [[cell.copy() if isinstance(cell := row[i], Text) else Text(cell) for i in kept] for row in rows]
+        widths = [max(cell.cell_len for cell in cells) for cells in zip(*lines, strict=True)]
         self._fit(columns, widths)
-        for row in [head, *cells]:
-            yield _row(row, columns, widths)
+        for cells in lines:
+            for cell, column, width in zip(cells, columns, widths, strict=True):
+                cell.truncate(width, overflow="ellipsis")
+                cell.align("right" if column.is_right else "left", width)
+            line = Text(" " * GAP).join(cells)
+            line.rstrip()
+            yield line
 
     def _fit(self, columns: Sequence[Column], widths: list[int]) -> None:
         """Makes columns narrower until the table fits: those that are cut first, of several the widest one."""
@@ -99,21 +103,6 @@ class Screen:
                 if widths[widest] <= MIN_WIDTH:
                     break
                 widths[widest] -= 1
-
-
-def _row(row: Sequence[Text], columns: Sequence[Column], widths: Sequence[int]) -> Text:
-    line = Text()
-    for cell, column, width in zip(row, columns, widths, strict=True):
-        missing = width - cell_len(cell.plain)
-        if missing < 0:
-            cell = Text(f"{set_cell_size(cell.plain, width - 1).rstrip()}…", cell.style)
-            missing = width - cell_len(cell.plain)
-        if line:
-            line.append(" " * GAP)
-        line.append(" " * missing if column.is_right else "").append_text(cell)
-        line.append("" if column.is_right else " " * missing)
-    line.rstrip()
-    return line
 
 
 def safe(text: object) -> str:
