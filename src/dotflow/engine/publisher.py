@@ -140,8 +140,11 @@ class Publisher:
         elif kind is not AttemptStarted:
             event = masked(event, self._masks)
         record._apply(event)
-        if self._followers:
-            self._follow(event, self._followers)
+        for name, follower in self._followers:  # as _follow, without the call
+            try:
+                follower(self._run_id, event)
+            except BaseException as error:  # the user's code: logged, and the run continues
+                self._report_failure(name, kind.__name__, error)
         callback = task.callback
         if callback is not None and item is None and kind in ENDS and not (kind is MapEnded and task.restored_from):
             self._call_back(callback, task)

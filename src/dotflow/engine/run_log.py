@@ -141,7 +141,12 @@ class RunLog:
             self._call(self._log.note, self._masks.mask(message))
 
     def _show(self, task: Task) -> None:
-        self._call(self._error if task.status in FAILED else self._info, task)
+        method = self._error if task.status in FAILED else self._info
+        if method is not None:
+            try:  # as _call, without the call
+                method(task)
+            except BaseException as error:  # the user's code: logged, and the run continues
+                self._report_error(task, error)
         if self._notify is not None:
             self._notify(task)
 
@@ -151,11 +156,14 @@ class RunLog:
         try:
             method(argument)
         except BaseException as error:  # the user's code: logged, and the run continues
-            reraise_interrupt(error)
-            where = "a note" if isinstance(argument, str) else type(argument).__name__
-            if isinstance(argument, Task):
-                where = f"task {argument.task_id} {argument.name}"
-            self._report(f"The log raised at {where}", error)
+            self._report_error(argument, error)
+
+    def _report_error(self, argument: Task | RunEvent | str, error: BaseException) -> None:
+        reraise_interrupt(error)
+        where = "a note" if isinstance(argument, str) else type(argument).__name__
+        if isinstance(argument, Task):
+            where = f"task {argument.task_id} {argument.name}"
+        self._report(f"The log raised at {where}", error)
 
     def _follow_item(self, event: Any, kind: type) -> None:
         """Logs a failed attempt of an item, the beginning of its map, and the progress of all maps."""
