@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from dotflow.capture.marks import BEGIN, END, NO_ATTEMPT, MarkedStream, mark
-from dotflow.capture.scribe_main import Recorder, Screen
+from dotflow.capture.scribe_main import Recorder, Sink
 from dotflow.core.attempt_id import AttemptId
 from tests.captured import RecordingHistory
 
@@ -54,6 +54,6 @@ def test_a_mark_of_an_unknown_run_is_passed_over() -> None:
     """A step may print one: the scribe does not wait for what is to be known of its run."""
     own, other = socket.socketpair()
     with own, other:
-        recorder = Recorder(RecordingHistory(), other, Screen())
+        recorder = Recorder(RecordingHistory(), other, Sink())
 
         assert recorder.feed(1, mark(ATTEMPT) + b"a\n") == b"a\n"

@@ -1,7 +1,7 @@
 """The scribe: a process that reads this one's stdout and stderr, passes them on, and records what attempts print.
 
 So C code, child processes and the last words of a process that is killed are recorded, too. Marks in both streams tell
-the attempts apart. The live view is shown by the same process: its screen is where the output is passed on.
+the attempts apart. The same process shows the live view, with a sink of its own.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from dotflow.capture import streams
 from dotflow.capture.marks import NO_ATTEMPT, MarkedStream, mark
 from dotflow.capture.output import flush_all, flush_streams
 from dotflow.capture.pipes import open_pipe, pass_on_later, read_available, wait_closed, write_all
-from dotflow.capture.scribe_main import SIZE, Screen, run_scribe
+from dotflow.capture.scribe_main import SIZE, Sink, run_scribe
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.capture import Capture
 from dotflow.core.types.capture import TypeCapture
@@ -45,16 +45,16 @@ class Scribe:
     Args:
         history: Records what attempts print, for which `can_record` is true. The scribe has a copy of it. None to
             record nothing.
-        screen: Shows the output; None for where the descriptors led before.
+        sink: Shows the output; None for where the descriptors led before.
 
     Attributes:
         store: That of the history; None without one.
     """
 
-    def __init__(self, history: History | None, screen: Screen | None = None) -> None:
+    def __init__(self, history: History | None, sink: Sink | None = None) -> None:
         self.store = None if history is None else history.store
         self._payload = None if history is None else pickle.dumps(history)
-        self._screen = screen or Screen()
+        self._sink = sink or Sink()
         self._pid = 0
         self._owner: int | None = None  # the thread of the run, and of its attempts once one has begun
         self._captures = 0  # its runs
@@ -115,7 +115,7 @@ class Scribe:
             self._control.close()
             for _, end in pipes:
                 os.close(end)
-            run_scribe(self._payload, theirs, [reading for reading, _ in pipes], self._screen)
+            run_scribe(self._payload, theirs, [reading for reading, _ in pipes], self._sink)
         finally:
             os._exit(1)
 

@@ -35,8 +35,8 @@ BATCH_DELAY: Final = 0.002  # seconds; waking it for each mark would take the ru
 IGNORED: Final = ("SIGINT", "SIGTERM", "SIGHUP", "SIGTSTP")
 
 
-class Screen:
-    """Shows what the scribe has read: writes it to where the streams led before, which are its own 1 and 2.
+class Sink:
+    """Takes the output that the scribe has read: writes it to where the streams led before, which are its own 1 and 2.
 
     Attributes:
         descriptors: Descriptors for which the scribe waits, too, until there are none.
@@ -48,7 +48,7 @@ class Screen:
         """Called once, in the scribe's process."""
 
     def update(self, ready: Collection[int]) -> None:
-        """Called when descriptors, of the screen or others, have become readable, before anything is written."""
+        """Called when descriptors, of the sink or others, have become readable, before anything is written."""
 
     def write(self, stream: int, data: bytes) -> None:
         """Writes output to stdout, 1, or stderr, 2."""
@@ -64,13 +64,13 @@ class Recorder:
     Args:
         history: The copy; None to record nothing.
         control: The socket to the run.
-        screen: Where the streams are passed on.
+        sink: Where the streams are passed on.
     """
 
-    def __init__(self, history: History | None, control: socket.socket, screen: Screen) -> None:
+    def __init__(self, history: History | None, control: socket.socket, sink: Sink) -> None:
         self._history = history
         self._control = control
-        self._screen = screen
+        self._sink = sink
         self._marked = {1: MarkedStream(), 2: MarkedStream()}
         self._runs: dict[str, tuple[int, Masks]] = {}
         self._chunks: dict[AttemptId, Chunks] = {}
@@ -79,24 +79,24 @@ class Recorder:
         self._is_connected = True  # messages of the run can follow
 
     def run(self, pipes: Sequence[int]) -> None:
-        """Reads from both pipes until no process has them any more, and the screen has ended."""
+        """Reads from both pipes until no process has them any more, and the sink has ended."""
         streams = {pipe: stream for stream, pipe in enumerate(pipes, 1)}
-        self._screen.begin()
-        while streams or self._screen.descriptors:
+        self._sink.begin()
+        while streams or self._sink.descriptors:
             control = [self._control.fileno()] if self._is_connected else []
-            ready = readable((*streams, *control, *self._screen.descriptors), self._timeout)
+            ready = readable((*streams, *control, *self._sink.descriptors), self._timeout)
             if self._is_connected and control[0] in ready:
                 self._receive()
-            self._screen.update(ready)
+            self._sink.update(ready)
             requests, count = self._requests, 0
             for pipe, stream in tuple(streams.items()):
                 data = read_available(pipe)
                 count += len(data)
                 if data:
-                    self._screen.write(stream, self.feed(stream, data))
+                    self._sink.write(stream, self.feed(stream, data))
                 elif pipe in ready:  # no process has it any more
                     del streams[pipe]
-            self._screen.draw()
+            self._sink.draw()
             self._record_due(requests)
             if count < BATCH:
                 time.sleep(BATCH_DELAY)
@@ -180,12 +180,12 @@ class Recorder:
                 write_all(2, f"dotflow: What steps print can't be recorded: {error}\n".encode())
 
 
-def run_scribe(history: bytes | None, control: socket.socket, pipes: Sequence[int], screen: Screen) -> NoReturn:
-    """Runs the scribe: records in a pickled *history*, and passes on to *screen* what comes from both *pipes*."""
+def run_scribe(history: bytes | None, control: socket.socket, pipes: Sequence[int], sink: Sink) -> NoReturn:
+    """Runs the scribe: records in a pickled *history*, and passes on to *sink* what comes from both *pipes*."""
     for name in IGNORED:
         signal.signal(getattr(signal, name), signal.SIG_IGN)  # by name: other systems lack some, and import this module
     signal.set_wakeup_fd(-1)
     forget_exit_handlers()
     gc.disable()
-    Recorder(None if history is None else pickle.loads(history), control, screen).run(pipes)
+    Recorder(None if history is None else pickle.loads(history), control, sink).run(pipes)
     os._exit(0)

@@ -15,8 +15,8 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleDimensions, RenderableType
 
 from dotflow.capture.output import flush_streams
-from dotflow.capture.scribe_main import Screen
-from dotflow.cli.live.terminal_screen import TerminalScreen
+from dotflow.capture.scribe_main import Sink
+from dotflow.cli.live.terminal_sink import TerminalSink
 from dotflow.own_descriptor import OwnDescriptor
 
 REFRESH_INTERVAL: Final = 0.1  # seconds
@@ -35,11 +35,11 @@ class Display:
     Args:
         stream: stdout, a terminal.
         draw: Draws the view.
-        start: Returns the scribe for a screen.
+        start: Returns the scribe for a sink.
     """
 
     def __init__(
-        self, stream: TextIO, draw: Draw, start: Callable[[Screen], contextlib.AbstractContextManager[object]]
+        self, stream: TextIO, draw: Draw, start: Callable[[Sink], contextlib.AbstractContextManager[object]]
     ) -> None:
         self._draw = draw
         self._start = start
@@ -60,7 +60,7 @@ class Display:
             self._views, theirs = socket.socketpair()
             self._own_views = OwnDescriptor(self._views.fileno())
             with theirs:
-                opened.enter_context(self._start(TerminalScreen(self._terminal.number, theirs, self._views)))
+                opened.enter_context(self._start(TerminalSink(self._terminal.number, theirs, self._views)))
             opened.callback(self._end_view)
             thread = threading.Thread(target=self._refresh, name="dotflow-live", daemon=True)
             thread.start()

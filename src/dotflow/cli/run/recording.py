@@ -15,7 +15,7 @@ from dotflow.core.types.capture import TypeCapture
 from dotflow.core.types.execution import TypeExecution
 
 if TYPE_CHECKING:
-    from dotflow.capture.scribe_main import Screen
+    from dotflow.capture.scribe_main import Sink
 
 
 @contextmanager
@@ -60,10 +60,10 @@ def details_hint(history: History | None, run_id: str | None) -> str:
     return f"Details: dotflow show {run_id[:8]}{option}"
 
 
-def scribe_for(history: History | None, mode: object, screen: "Screen | None" = None) -> AbstractContextManager[object]:
+def scribe_for(history: History | None, mode: object, sink: "Sink | None" = None) -> AbstractContextManager[object]:
     """Returns the scribe of this process, which records for the history if that wants it and it is possible.
 
-    In parallel mode the output is that of the workers, and there is nothing to record here. Without a screen, nothing
+    In parallel mode the output is that of the workers, and there is nothing to record here. Without a sink, nothing
     is started where there is nothing to record.
     """
     by_scribe = (TypeCapture.AUTO, TypeCapture.FD)
@@ -74,10 +74,10 @@ def scribe_for(history: History | None, mode: object, screen: "Screen | None" = 
         or mode == TypeExecution.PARALLEL
     ):
         history = None
-    if history is None and screen is None:
+    if history is None and sink is None:
         return nullcontext()
     from dotflow.capture.scribe import Scribe, can_record
 
     if history is not None and not can_record(history):
         history = None
-    return nullcontext() if history is None and screen is None else Scribe(history, screen)
+    return nullcontext() if history is None and sink is None else Scribe(history, sink)

@@ -1,4 +1,4 @@
-"""TerminalScreen: a terminal during a run, as the scribe writes it: the output and, below it, the view.
+"""TerminalSink: a terminal during a run, as the scribe writes it: the output and, below it, the view.
 
 The scribe is a process of its own, so it works whatever happens to the run: code that holds the interpreter's lock
 can't delay prints, the last output appears after a crash, `kill -9` leaves the cursor visible, and a program that a
@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from dotflow.capture.pipes import write_all
-from dotflow.capture.scribe_main import Screen
+from dotflow.capture.scribe_main import Sink
 
 MAX_SHOWN: Final = 4096  # bytes of a partial line
 MAX_KEPT: Final = 1 << 20  # bytes of a partial line that returns to its beginning, as progress bars do
@@ -25,7 +25,7 @@ HIDE_CURSOR, SHOW_CURSOR, ERASE_BELOW = b"\x1b[?25l", b"\x1b[?25h", b"\x1b[J"
 ESCAPES: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b.")
 
 
-class TerminalScreen(Screen):
+class TerminalSink(Sink):
     """The terminal, the output above and the view below.
 
     A view is a line with a JSON array of [line, width]. An empty line, or the end of the socket, ends the view.
