@@ -55,7 +55,6 @@ KEPT_OUT = {"engine": {"processes", "own_descriptor"}, "worker": {"atomic_file"}
 
 #: Circles of files that are still there.
 KNOWN_CIRCLES = {
-    ("dotflow.capture.active_scribe", "dotflow.capture.scribe"),
     ("dotflow.resume.changed_code", "dotflow.resume.restoring", "dotflow.resume.unsaved"),
 }
 

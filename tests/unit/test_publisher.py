@@ -21,6 +21,7 @@ from dotflow.core.events import (
     MapEnded,
     MapOpened,
     RunEnded,
+    RunStarted,
     TaskCompleted,
     TaskEvent,
     TaskFailed,
