@@ -366,6 +366,7 @@ def test_a_run_in_a_worker_has_its_own_output(
 
 def test_a_history_that_can_not_be_pickled_has_no_scribe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Its runs are captured as those of a program."""
+    monkeypatch.setattr(threading, "active_count", lambda: 1)  # other tests may have left some
     history: Any = HistorySQLite(tmp_path / "history.db")
     with open(1, "w", closefd=False) as stdout, open(2, "w", closefd=False) as stderr:  # pytest has its own
         monkeypatch.setattr(sys, "stdout", stdout)
