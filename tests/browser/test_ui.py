@@ -275,7 +275,7 @@ def test_of_a_long_output_the_end_is_shown(site: Site, tmp_path: Path, open_page
 
 
 def test_a_killed_run_is_shown_as_crashed(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
-    """Its process can't say so, but its lock is gone."""
+    """Its process can't say so, but its lock is gone. How long it ran is known until its last event only."""
     with subprocess.Popen([sys.executable, "-c", ENDLESS, str(history.path)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -285,7 +285,10 @@ def test_a_killed_run_is_shown_as_crashed(history: HistorySQLite, address: str, 
 
         expect(page.locator("h1")).to_contain_text("Crashed")
         expect(page.locator(".headline")).to_contain_text("The process ended while endless was running")
+        expect(page.locator(".tiles li").first).to_contain_text("at least")
         expect(page).to_have_title(re.compile("Crashed"))
+        page.goto(address)
+        expect(page.get_by_role("row", name=re.compile("Crashed"))).to_contain_text("at least")
 
 
 def test_the_first_run_appears_on_an_empty_page(history: HistorySQLite, address: str, open_page: OpenPage) -> None:

@@ -124,9 +124,11 @@ def test_a_crashed_run_lasted_until_its_last_output(history: HistorySQLite) -> N
     later = clock.now() + timedelta(hours=1)
     history.record("11111111", AttemptOutput(0, 1, 1, b"still there", later))
     history.settle("11111111", begins=True)
+    assert history.runs()[0].is_end_known
     crash(history, "11111111")
 
     assert history.runs()[0].ended == history.load("last").ended == later
+    assert not history.runs()[0].is_end_known
 
 
 def test_a_crash_between_two_steps_is_one(history: HistorySQLite) -> None:

@@ -19,6 +19,7 @@ from dotflow.cli.history.parts import escape_output
 from dotflow.cli.history.run_page import print_next
 from dotflow.cli.history.text import Column, Screen
 from dotflow.cli.main import main
+from dotflow.core.durations import format_duration
 from dotflow.core.events import AttemptFailed, Traced
 from dotflow.core.failure import Failure
 from dotflow.errors import HistoryError
@@ -557,6 +558,22 @@ def test_a_run_that_was_killed_between_two_attempts_says_so(dotflow: Command, hi
     out = dotflow("show", "failed")
     assert "\nstopped  load: the process of the run ended between the attempts 1 and 2\n" in out
     assert "↻ 1 load\n  ConnectionError: away\n  the process of the run ended before the next attempt\n" in out
+
+
+def test_the_time_of_a_crash_is_unknown(dotflow: Command, history: HistorySQLite) -> None:
+    """The duration of a killed run is at least that until its last event; of another run it is exact."""
+    begin(history, "aaaa1111", "extract", "load")
+    crash(history, "aaaa1111")
+    (run,) = dotflow.objects("runs")
+    seconds = format_duration(run["duration"])
+
+    assert not run["is_end_known"]
+    assert f", ran at least {seconds}\n" in dotflow("show", "aaaa")
+    assert f"> {seconds}" in dotflow("runs")
+    quick(history).start()
+    assert dotflow.objects("runs")[0]["is_end_known"]
+    assert re.search(r", took \d", dotflow("show", "last"))
+    assert f"> {seconds}" in dotflow("runs")  # it is written down by now
 
 
 def test_a_crashed_run_has_its_last_step_and_output(dotflow: Command, history: HistorySQLite) -> None:

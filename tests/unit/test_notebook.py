@@ -34,6 +34,14 @@ def test_of_many_tasks_there_are_the_first_ones() -> None:
     assert f"and {MAX_TASKS + 7 - MAX_ERRORS} more tasks that failed" in shown
 
 
+def test_a_crashed_run_ran_at_least_until_its_last_sign() -> None:
+    """The moment of the crash is unknown."""
+    run = a_run(a_task(0, an_attempt()), state=TypeRunState.CRASHED)
+
+    assert "completed, at least 10.5 s</p>" in notebook_html(run)
+    assert "completed, 10.5 s</p>" in notebook_html(dataclasses.replace(run, state=TypeRunState.FAILED))
+
+
 def test_a_run_of_no_time() -> None:
     """It has nothing to divide by."""
     run = a_run(a_task(0, an_attempt()), state=TypeRunState.COMPLETED)

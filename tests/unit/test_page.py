@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dotflow.core.types.run_state import TypeRunState
 from dotflow.records.record import OutputChunk
 from dotflow.report.document import document
 from dotflow.report.output import output_objects
@@ -47,6 +48,15 @@ def test_texts_of_a_run_show_their_control_characters() -> None:
 
     assert not re.search("[\0\x1b\u202e\ud800]", page.partition('<script type="application/json"')[0])
     assert r"\x1b[31m\u202e\x00\ud800" in page
+
+
+def test_a_crashed_run_ran_at_least_until_its_last_sign() -> None:
+    """The moment of the crash is unknown. The part without a script has the words; the document says it to the page."""
+    page = make_page(document(a_run(state=TypeRunState.CRASHED)))
+
+    assert "02:00:00 UTC, ran at least 10.5 s." in page
+    assert '"is_end_known":false' in page
+    assert "02:00:00 UTC, took 10.5 s." in make_page(document(a_run()))
 
 
 def test_nothing_is_fetched() -> None:

@@ -230,7 +230,7 @@ class RunSummary:
         resumed: Whether finished tasks of earlier runs were restored.
         trigger: "command" or "schedule"; "" for a program or a step.
         began: The moment of its beginning.
-        ended: That of its end, of a crashed run the last one that is known; None while it runs.
+        ended: That of its end, or the last one that is known of it, by `is_end_known`; None while it runs.
         tasks: The number of tasks.
         completed, failed, restored, skipped: The numbers of those that have ended so.
         error: What failed first, on one line.
@@ -262,8 +262,13 @@ class RunSummary:
 
     @property
     def duration(self) -> float | None:
-        """The seconds that it took; None while it runs."""
+        """The seconds that it took, or ran at least, by `is_end_known`; None while it runs."""
         return None if self.ended is None else (self.ended - self.began).total_seconds()
+
+    @property
+    def is_end_known(self) -> bool:
+        """Whether `ended` is its end; False of a crashed or unknown run, whose last event or output it is."""
+        return self.state not in (TypeRunState.CRASHED, TypeRunState.UNKNOWN)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,6 +71,7 @@ def run_object(run: RunSummary) -> dict[str, Any]:
         "began": moment(run.began),
         "ended": moment(run.ended),
         "duration": run.duration,
+        "is_end_known": run.is_end_known,
         "workflow": run.workflow,
         "parent": None if run.parent is None else run.parent._asdict(),
     }

@@ -131,7 +131,9 @@ const ICONS = {
 };
 const BAD = ["Failed", "Crashed"];
 const GOOD = ["Completed", "Restored", "Cached"];
+const UNENDED = ["Crashed", "Unknown"]; // of runs: their duration is that until the last event or output
 const word = (name) => (name === "Retry" ? "Failed, tried again" : name);
+const lasted = (state, seconds) => (UNENDED.includes(state) ? "at least " : "") + duration(seconds);
 const slug = (name) => name.toLowerCase().replace(" ", "-");
 const icon = (name) => s(`svg.icon.${slug(name)}`, { viewBox: "0 0 16 16", width: 16, height: 16, "aria-hidden": true },
   s("circle", { cx: 8, cy: 8, r: 7 }), s("path", { d: ICONS[name] }));
@@ -360,7 +362,7 @@ function tiles(doc) {
   const others = counts.filter(([name]) => name !== "Completed").map(stateCount).join(", ");
   const done = tasks.filter((task) => GOOD.includes(task.state)).length;
   return h("ul.tiles", null,
-    tile(duration(elapsed(doc)), run.state === "Running" ? "so far" : "duration"),
+    tile(duration(elapsed(doc)), UNENDED.includes(run.state) ? "at least" : run.state === "Running" ? "so far" : "duration"),
     tile(`${number(done)} of ${number(tasks.length)}`, "tasks completed", stateBar(counts), h("small", null, others)),
     maps.length > 0 && tile(number(sum(maps.map((task) => task.count))), "items",
       failed ? h("small.bad", null, `${number(failed)} failed`)
@@ -1179,7 +1181,7 @@ const lastRuns = (runs) => (runs.length > 1 ? `The last ${runs.length} runs: ` :
 function durationBars(runs) {
   const most = largest(runs.map((run) => run[2] ?? 0)) || 1;
   return h("span.bars", { "aria-hidden": true }, runs.map(([id, name, seconds]) => h(`a.${slug(name)}`, {
-    href: runUrl(id), tabindex: -1, title: facts(word(name), duration(seconds), short(id)),
+    href: runUrl(id), tabindex: -1, title: facts(word(name), lasted(name, seconds), short(id)),
     style: { height: percent(Math.max(0.08, seconds === null ? 1 : seconds / most)) },
   })));
 }
@@ -1225,7 +1227,7 @@ function runRow(run) {
       code(short(run_id), run_id), params && [" ", h("span.times", null, params)]),
     h("td.wide", null, h(`span.${slug(run.state)}`, null, run.state)),
     h("td", null, h("span.hidden.narrow", null, run.state, ", "), ago(run.began)),
-    h("td.right", null, duration(run.duration === null ? Math.floor(seconds) : seconds)),
+    h("td.right", null, lasted(run.state, run.duration === null ? Math.floor(seconds) : seconds)),
     h("td.wide.progress", null, h("div", null, stateBar(counts), `${completed + restored} of ${tasks}`)),
     h("td.wide.value", { title: run.error || run.reason }, run.error || run.reason));
 }
@@ -1260,7 +1262,7 @@ function workflowView(doc) {
 }
 
 function columnHead(run, most) {
-  const text = facts(run.state, duration(run.duration), moments.format(new Date(run.began)));
+  const text = facts(run.state, lasted(run.state, run.duration), moments.format(new Date(run.began)));
   return h("th", { scope: "col", id: `run-${run.run_id}` }, h("a", { href: runUrl(run.run_id), title: text },
     h(`i.${slug(run.state)}`, { style: { height: percent(run.duration === null ? 1 : run.duration / most) } }),
     icon(run.state), h("span.hidden", null, `${short(run.run_id)}, ${text}`)));
@@ -1292,7 +1294,7 @@ function diffView(doc) {
       h("thead", null, h("tr", null, h("td"), [before, after].map((run) => h("th", { scope: "col" },
         h("a", { href: runUrl(run.run_id) }, titleOf(run)), " ", code(short(run.run_id)), h("br"),
         badge(run.state), " ", h("span.aside", null, time(run.began), run.duration !== null && ", ",
-          duration(run.duration)))))),
+          lasted(run.state, run.duration)))))),
       [...groups].map(([kind, list]) => h("tbody", null,
         h("tr", null, h("th.kind", { colspan: 3, scope: "rowgroup" }, KINDS[kind] ?? kind)),
         list.map((each) => h("tr", null, h("th", { scope: "row" }, each.name),

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from dotflow.core.durations import format_duration
 from dotflow.records.record import BAD, ID_LENGTH
-from dotflow.report.text import escape, escape_block, size_text, state_text
+from dotflow.report.text import escape, escape_block, size_text, state_text, took_text
 
 MAX_TASKS: Final = 1000  # rows
 MAX_ERRORS: Final = 50
@@ -28,7 +28,9 @@ def plain_page(document: Mapping[str, Any]) -> str:
 def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     run, tasks = document["run"], document["tasks"]
     yield f"<h1>{escape(title_of(document))}</h1>"
-    took = "" if run["duration"] is None else f", took {format_duration(run['duration'])}"
+    took = ""
+    if run["duration"] is not None:
+        took = f", {took_text(run['duration'], is_end_known=run['is_end_known'])}"
     began = run["began"][:19].replace("T", " ")
     yield f"<p>Began {began} UTC{took}. The page shows more where scripts may run.</p>"
     if run["reason"]:

@@ -3,6 +3,7 @@
 import html
 from typing import Final
 
+from dotflow.core.durations import format_duration
 from dotflow.core.text import escape_controls, escape_lines
 
 #: State -> its symbol.
@@ -36,6 +37,11 @@ def escape_block(text: str) -> str:
 def state_text(state: str | None) -> str:
     """Returns a state with its symbol."""
     return f"{SYMBOLS.get(state, '')} {state or 'Not started'}".lstrip()
+
+
+def took_text(seconds: float, *, is_end_known: bool) -> str:
+    """Returns how long a run took, or ran at least."""
+    return f"{'took' if is_end_known else 'ran at least'} {format_duration(seconds)}"
 
 
 def size_text(count: int) -> str:

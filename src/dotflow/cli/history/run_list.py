@@ -50,7 +50,7 @@ def _row(screen: Screen, run: RunSummary, *, is_wide: bool) -> list[Text | str]:
         local(run.began) if is_wide else f"{run.began.astimezone():%m-%d %H:%M:%S}",
         _workflow(run),
         screen.state(run.state),
-        span(duration),
+        span(duration) if run.is_end_known else f"> {span(duration)}",  # it ran on after its last sign
         f"{run.completed + run.restored}/{run.tasks}",
         Text(safe(run.error), "dim") if is_wide else "",
     ]

@@ -8,12 +8,12 @@ from rich.text import Text
 from dotflow.abc.archive import Archive
 from dotflow.cli.formatting import pluralize, raised_at
 from dotflow.cli.history.text import Column, Screen, local, safe, size, span
-from dotflow.core.durations import format_duration
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.records.record import BAD, ID_LENGTH, AttemptRecord, RunRecord, TaskRecord
 from dotflow.report.document import trace_url
 from dotflow.report.next_steps import next_steps
+from dotflow.report.text import took_text
 
 MAX_TASKS: Final = 50  # with a line each; of more, only those that did not complete
 MAX_FAILURES: Final = 10  # tasks of which the errors are printed
@@ -53,7 +53,7 @@ def print_header(screen: Screen, run: RunRecord) -> None:
 
 
 def _facts(run: RunRecord) -> Iterator[tuple[str, str]]:
-    took = f", took {format_duration(run.duration)}" if run.duration is not None else ""
+    took = f", {took_text(run.duration, is_end_known=run.is_end_known)}" if run.duration is not None else ""
     yield "began", f"{local(run.began)}{took}"
     how = [run.mode, "resumed" if run.resumed else "", f"by {run.trigger}" if run.trigger else ""]
     yield "mode", ", ".join(filter(None, [*how, f"process {run.process}" if run.process else ""]))
