@@ -211,6 +211,30 @@ def test_it_is_never_restored_and_leaves_no_checkpoint(make_workflow: MakeWorkfl
     assert [path.stem for path in tmp_path.rglob("*.json")] == ["servers"]
 
 
+def test_a_cleanup_that_an_interrupt_ended_is_left_to_do(make_workflow: MakeWorkflow) -> None:
+    """A resume runs it, though everything else is finished."""
+    ran: list[str] = []
+    is_impatient = True
+
+    @action
+    def teardown(cluster: str) -> None:
+        if is_impatient:
+            raise KeyboardInterrupt
+        ran.append(cluster)
+
+    workflow = make_workflow(workflow_id="nightly")
+    workflow.task.add(action(lambda: "cluster", checkpoint=False), name="cluster")
+    workflow.task.add(action(lambda cluster: None), name="work").add(teardown, always=True)
+
+    with pytest.raises(KeyboardInterrupt):
+        workflow.start()
+    is_impatient = False
+    workflow.start(resume="unfinished")
+
+    assert ran == ["cluster"]
+    assert [task.restored_from for task in workflow.result_task()] == [None, "checkpoint", None]
+
+
 @pytest.mark.parametrize("needs", [None, "teardown"])
 @pytest.mark.parametrize("mode", MODES)
 def test_no_other_task_follows_a_cleanup_of_a_cancelled_run(

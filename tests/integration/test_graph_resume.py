@@ -321,6 +321,53 @@ def test_cleanup_is_never_restored_and_starts_nothing(storage: Storage) -> None:
     assert ran == ["cluster", "teardown", "teardown"]
 
 
+@pytest.mark.parametrize("resume", [True, "unfinished", "then_anew"])
+def test_a_cleanup_that_failed_is_left_to_do(storage: Storage, resume: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """A resume runs it with what it takes, and the log names the run that left it. A new run leaves nothing of it."""
+    ran: list[str] = []
+    broken = True
+
+    def run(**arguments: Any) -> DotFlow:
+        ran.clear()
+        capsys.readouterr()
+        config = Config(storage=storage, log=LogDefault(output="console"))
+        workflow = DotFlow(config, workflow_id="nightly")
+
+        @action(checkpoint=False)
+        def cluster() -> str:
+            ran.append("cluster")
+            return "cluster"
+
+        @action
+        def teardown(cluster: str) -> None:
+            ran.append("teardown")
+            if broken:
+                raise OSError("no answer")
+
+        workflow.task.add(cluster).add(action(lambda cluster: ran.append("work")), name="work")
+        workflow.task.add(teardown, always=True)
+        workflow.start(**arguments)
+        return workflow
+
+    failed = run().result_task()[0].run_id
+    run(resume=True)
+    assert ran == ["cluster", "teardown"]
+    assert f"Task 2 teardown did not complete in run {failed[:8]}: it runs again." in capsys.readouterr().err
+
+    broken = False
+    run(resume=resume)
+    assert ran[:2] == ["cluster", "teardown"]
+    run(resume=True)
+    assert "teardown" not in ran
+
+    broken = True
+    run()
+    broken = False
+    run()
+    run(resume=True)
+    assert "teardown" not in ran
+
+
 def test_parameters_have_checkpoints_of_their_own(storage: Storage) -> None:
     """Another day finds nothing of yesterday; the same day finds its own."""
     ran = []

@@ -112,6 +112,37 @@ def test_a_finished_run_makes_it_for_no_cleanup(lab: Lab, mode: str) -> None:
     assert not any("/1" in str(path) for path in lab.folder.rglob("*.json"))
 
 
+@pytest.mark.parametrize("resume", [True, "unfinished"])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_cleanup_that_failed_is_unfinished_work(lab: Lab, mode: str, resume: Any) -> None:
+    """A resume runs it again, with what it takes made anew, until it has completed once."""
+    lab.breaks = {"close"}
+    assert statuses(lab.run(cluster, mode))[-1] == FAILED
+
+    assert statuses(lab.run(cluster, mode, resume=resume))[-1] == FAILED
+    assert lab.ran == ["connect", "close"]
+    assert lab.workflow(cluster).plan(mode, resume).removed == []
+    lab.breaks.clear()
+    workflow = lab.run(cluster, mode, resume=resume)
+    assert lab.ran == ["connect", "close"]
+    assert statuses(workflow) == [COMPLETED] * 5
+
+    lab.run(cluster, mode)
+    assert lab.ran == []
+
+
+def test_a_new_run_forgets_a_cleanup_that_failed(lab: Lab) -> None:
+    """Whose own cleanup completes has nothing left to do."""
+    lab.breaks = {"close"}
+    lab.run(cluster, "sequential")
+    lab.breaks.clear()
+
+    lab.run(cluster, "sequential", resume=False)
+
+    lab.run(cluster, "sequential")
+    assert lab.ran == []
+
+
 def test_what_it_was_made_from_counts(lab: Lab) -> None:
     """Another host voids what was made through the connection to the first one."""
     lab.breaks.clear()

@@ -140,6 +140,11 @@ class Task:
         return False
 
     @property
+    def is_cleanup(self) -> bool:
+        """Whether it was added with `always=True`: it runs however the tasks before it ended."""
+        return self.links is not None and self.links.always
+
+    @property
     def has_value(self) -> bool:
         """Whether the task has a value: it completed, or is a map whose items have ended."""
         return self.status is TypeStatus.COMPLETED

@@ -23,6 +23,7 @@ from dotflow.graph.verdict import MAX_SHOWN, Skip, decide, unmet_need
 from dotflow.resume.cache import Cache, is_cached
 from dotflow.resume.cached_values import CachedValues, Prospect
 from dotflow.resume.changed_code import ChangedCode
+from dotflow.resume.checkpoint_keys import CLEANUP_SUFFIX, INDEX_SUFFIX, MARK_SUFFIX
 from dotflow.resume.earlier_runs import EarlierRuns, usable
 from dotflow.resume.restoring import TAKES, Restoration
 
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
 COMPLETED, NOT_STARTED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.NOT_STARTED, TypeStatus.SKIPPED
 RUN, RESTORE, SKIP, OPEN = TypeDecision.RUN, TypeDecision.RESTORE, TypeDecision.SKIP, TypeDecision.OPEN
 
-#: The end of an item's key, and that of the list of a map's items.
-ITEM_SUFFIX: Final = re.compile(r"-(?:(?:at)?[0-9a-f]{20}|at\d+)(?:-\d+)?$|-items$")
+#: The end of an item's key, that of the list of a map's items, and those of marks.
+ITEM_SUFFIX: Final = re.compile(
+    rf"-(?:(?:at)?[0-9a-f]{{20}}|at\d+)(?:-\d+)?$|(?:{INDEX_SUFFIX}|{MARK_SUFFIX}|{CLEANUP_SUFFIX})$"
+)
 
 
 class Forecast:

@@ -201,7 +201,7 @@ class Run:
     @property
     def cleans_up(self) -> bool:
         """Whether there are tasks with `always=True`: they have all the time they take."""
-        return any(task.links is not None and task.links.always for task in self.tasks)
+        return any(task.is_cleanup for task in self.tasks)
 
     def raise_for_failure(self) -> Self:
         """Waits for the end of the run, and returns the run if it completed.
@@ -304,6 +304,7 @@ class Run:
             self.status = TypeStatus.COMPLETED if is_complete and not failed else TypeStatus.FAILED
             self.state = TypeRunState(self.status) if is_complete or self._stop is None else self._stop.state
             try:
+                self._checkpoints.note_cleanups()
                 self._publish_end(publisher, run_log, failed, is_complete)
             finally:
                 if notifier is not None:

@@ -35,7 +35,7 @@ def prefix_of(identity: str) -> str:
 
 def is_cached(task: Task) -> bool:
     """Returns whether the task's values are cached. A cleanup has effects, so it always runs."""
-    return task.step.cache is not None and not (task.links is not None and task.links.always)
+    return task.step.cache is not None and not task.is_cleanup
 
 
 class Cache:

@@ -11,6 +11,7 @@ from dotflow.abc.storage import Storage
 from dotflow.abc.workflow import NothingUnfinished
 from dotflow.core.context import Context, Origin, token_of_run
 from dotflow.core.task import Task
+from dotflow.core.types.status import TypeStatus
 from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, LeaseLost, StorageError, ValueNotStorable
 from dotflow.graph.linked_task import LinkedTask
 from dotflow.graph.params import Params
@@ -56,6 +57,7 @@ class Checkpoints:
         self._restores_items = False
         self._run_id = run_id or str(uuid.uuid4())
         self._token = token_of_run(self._run_id)
+        self._left_open: Collection[int] = ()  # the cleanups that an earlier run did not complete
         self._mark = ""  # the key of the mark that this run has begun, while it is there
         self._origins: Sequence[Origin] = ()
         self._changes = ChangedCode(())
@@ -168,6 +170,22 @@ class Checkpoints:
         self._report(f"{_begun(mark)}, was cut off before its first value: it runs again.")
         return True
 
+    def note_cleanups(self) -> None:
+        """Saves which cleanups of the run did not complete, so that a resume runs them again."""
+        for task in self._tasks if self._links is not None else ():
+            if not task.is_cleanup or task.status is TypeStatus.SKIPPED or self._run_lock.is_void:
+                continue
+            try:
+                with self._turn:
+                    if task.status is not TypeStatus.COMPLETED:
+                        mark = Context(self._run_id, task.task_id, task.workflow_id)
+                        self._storage.post(self._keys.of_cleanup(task), mark)
+                    elif task.task_id in self._left_open:
+                        self._storage.delete(self._keys.of_cleanup(task))
+            except Exception as error:  # the storage may be the user's
+                what = f"Whether the cleanup {task.task_id} {task.name} has completed can't be saved"
+                self._report(f"{what}: {reason_of(error)}.")
+
     def _remove_mark(self) -> None:
         mark, self._mark = self._mark, ""
         if mark and not self._run_lock.is_void:  # the mark of a newer run is its own
@@ -250,6 +268,7 @@ class Checkpoints:
     def _restore(self, restoration: Restoration) -> dict[int, Context]:
         self._restores_items = True
         self.not_needed, self.whole_maps = restoration.not_needed, restoration.whole_maps
+        self._left_open = restoration.left_open
         self._void([task for task, _ in restoration.void])
         self._report_again(restoration.void)
         for note in restoration.notes:

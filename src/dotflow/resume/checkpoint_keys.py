@@ -10,6 +10,7 @@ from dotflow.core.task import Task
 from dotflow.graph.linked_task import Item, LinkedTask
 
 MARK_SUFFIX: Final = "-begun"
+CLEANUP_SUFFIX: Final = "-cleanup"  # of the key under which a cleanup that did not complete is noted
 INDEX_SUFFIX: Final = "-items"  # of the key under which a map's items are listed
 
 
@@ -37,6 +38,10 @@ class CheckpointKeys:
         """Returns the key under which a schedule's run saves that it has begun."""
         return f"{self._storage.key(self._tasks[0])}{MARK_SUFFIX}"
 
+    def of_cleanup(self, task: Task) -> str:
+        """Returns the key under which a run saves that this cleanup of it did not complete."""
+        return f"{self._storage.key(task)}{CLEANUP_SUFFIX}"
+
     def is_named(self, task: Task) -> bool:
         """Returns whether the key has the name of the task or the item's task, not its id."""
         return self._tasks[task.task_id].key_name != str(task.task_id)
@@ -54,8 +59,9 @@ class CheckpointKeys:
             keys.update(dict.fromkeys([key] * storage.contains(key) + items))
             return key in keys or bool(items)
 
-        if tasks and storage.contains(self.mark()):
-            keys[self.mark()] = None
+        marks = [self.mark()] if tasks else []
+        marks += [self.of_cleanup(task) for task in tasks if task.is_cleanup]
+        keys.update(dict.fromkeys(filter(storage.contains, marks)))
         for task in tasks:
             add(storage.key(task))
         for task_id in itertools.count() if tasks else ():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from dotflow.abc.storage import Storage
 from dotflow.core.context import Context
 from dotflow.core.task import Task
+from dotflow.core.types.status import TypeStatus
 from dotflow.errors import CheckpointUnreadable, DotflowError, StorageError
 from dotflow.graph.params import Params
 from dotflow.records.record import ID_LENGTH
@@ -92,9 +93,16 @@ class EarlierRuns:
             return None
         unfinished_only = self._resume in UNFINISHED_ONLY
         if self.links is not None:
-            restoration = self.links.restore(unfinished_only=unfinished_only)
+            left_open = self._left_open()
+            restoration = self.links.restore(left_open=left_open, unfinished_only=unfinished_only)
             if unfinished_only and restoration.is_finished:
                 return None
+            restoration.left_open = left_open
+            for task_id, run_id in left_open.items():
+                task = restoration.tasks[task_id]
+                if task.status is not TypeStatus.SKIPPED:
+                    note = f"did not complete in run {run_id[:ID_LENGTH]}: it runs again."
+                    restoration.notes.append(f"Task {task_id} {task.name} {note}")
         else:
             checkpoints = [self.read(task) for task in self._tasks]
             if unfinished_only and not self._is_unfinished(checkpoints):
@@ -102,10 +110,20 @@ class EarlierRuns:
             by_id = {task_id: context for task_id, context in enumerate(checkpoints) if context is not None}
             restoration = restore(self._tasks, self._sources, self.digests, by_id, self.changes)
         restored = restoration.restored_ids()
-        if self._resume == "finish" and not restored:  # a run that restores nothing is a new one
+        if self._resume == "finish" and not restored and not restoration.left_open:  # it would be a new run
             return None
         restoration.notes += self.changes.notes(restored)
         return restoration
+
+    def _left_open(self) -> dict[int, str]:
+        """Returns the cleanups that did not complete, with the id of the run that they belong to."""
+        with usable(self._storage):
+            marks = {
+                task.task_id: self._storage.get(self.keys.of_cleanup(task)).storage
+                for task in self._tasks
+                if task.is_cleanup
+            }
+        return {task_id: run_id for task_id, run_id in marks.items() if isinstance(run_id, str)}
 
     def last_run(self) -> str:
         """Returns id and moment of the last run, for the log; "" if no value of it was read."""

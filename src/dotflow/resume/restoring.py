@@ -1,6 +1,6 @@
 """Which checkpoints a resume restores: those that the run would make again just the same."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +29,7 @@ class Restoration:
         not_needed: The tasks without checkpoints that don't run, since no task that runs needs them.
         whole_maps: The mapped tasks of which all items are restored, and the number of these.
         tasks: Copies of the tasks that record the decisions, if tasks have links.
+        left_open: The cleanups that did not complete in the last run.
     """
 
     restored: dict[int, Context] = field(default_factory=dict)
@@ -38,6 +39,7 @@ class Restoration:
     not_needed: set[int] = field(default_factory=set)
     whole_maps: dict[int, int] = field(default_factory=dict)
     tasks: Sequence[Task] = ()
+    left_open: Collection[int] = ()
 
     def restored_ids(self) -> set[int]:
         """Returns the ids of the tasks with a restored value, maps with some of their items included."""

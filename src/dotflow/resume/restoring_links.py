@@ -1,6 +1,6 @@
 """LinkedRestorer: which checkpoints a resume restores in a workflow with links."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from dotflow.core.context import Context, Inputs, Origin
@@ -57,10 +57,11 @@ class LinkedRestorer:
         self._valid_items: dict[int, dict[int, Context]] = {}  # of the maps that restore() could open
         self._mismatches: dict[tuple[int, str, str], None] = {}  # each once, not for each item
 
-    def restore(self, *, unfinished_only: bool = False) -> Restoration:
+    def restore(self, *, left_open: Collection[int] = (), unfinished_only: bool = False) -> Restoration:
         """Returns which checkpoints are valid and which are void.
 
         Args:
+            left_open: The cleanups that did not complete in the last run.
             unfinished_only: Whether nothing is restored if all tasks are finished.
 
         Raises:
@@ -68,13 +69,13 @@ class LinkedRestorer:
         """
         real, self._tasks = self._tasks, [task._snapshot() for task in self._tasks]  # which record the decisions
         try:
-            result = Restoration(tasks=self._tasks)
+            result = Restoration(tasks=self._tasks, is_finished=not left_open)
             for task in self._tasks:
                 if isinstance(task, LinkedTask) and task.is_mapped:
                     self._restore_map(task, result)
                 else:
                     self._restore_task(task, result)
-            result.not_needed = not_needed(self._tasks, self._run_again, self._previous_of)
+            result.not_needed = not_needed(self._tasks, self._run_again, self._previous_of, left_open)
         finally:
             self._tasks = real
             self._shared_tokens.clear()
@@ -155,9 +156,8 @@ class LinkedRestorer:
         return context
 
     def _restore_task(self, task: Task, result: Restoration) -> None:
-        is_cleanup = task.links is not None and task.links.always
-        is_saved = task.step.checkpoint and not is_cleanup
-        context = None if is_cleanup else self._checkpoint_of(task)
+        is_saved = task.step.checkpoint and not task.is_cleanup
+        context = None if task.is_cleanup else self._checkpoint_of(task)
         unmet = self._unmet_need(task)
         reason = (None if is_saved else unmet) or self._judge(task)  # without a checkpoint nothing is restored
         if isinstance(reason, Skip):

@@ -25,19 +25,23 @@ def always_takes_previous(task: Task) -> bool:
 
 
 def not_needed(
-    tasks: Sequence[Task], run_again: Collection[int], previous_of: Callable[[Task], Task | None]
+    tasks: Sequence[Task],
+    run_again: Collection[int],
+    previous_of: Callable[[Task], Task | None],
+    left_open: Collection[int] = (),
 ) -> set[int]:
     """Returns the unsaved tasks that don't run in a resume, since no task that runs needs them.
 
-    A cleanup counts as such a task only if one that runs must wait for its completion. A task that no other one needs
-    runs.
+    A cleanup counts as such a task only if it did not complete in the last run, or if one that runs must wait for its
+    completion. A task that no other one needs runs.
 
     Args:
         tasks: The tasks, with the decisions on them.
         run_again: The tasks that are not restored.
         previous_of: Returns the task whose context is a task's `previous_context`.
+        left_open: The cleanups that did not complete in the last run.
     """
-    cleanups = {task.task_id for task in tasks if task.links is not None and task.links.always}
+    cleanups = {task.task_id for task in tasks if task.is_cleanup and task.task_id not in left_open}
     unsaved = {task.task_id for task in tasks if not task.step.checkpoint} - cleanups
     if not unsaved:
         return set()
