@@ -416,6 +416,36 @@ def test_the_command_to_go_on_has_the_parameters_of_the_run(
     assert dotflow.objects("runs")[0]["workflow_id"] == "daily@day=2026-11-02"
 
 
+def test_a_run_that_was_finished_since_is_not_resumed(
+    dotflow: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its page names the run that completed, of the same parameters, and compares with that one."""
+    (tmp_path / "shop.py").write_text(SHOP)
+    monkeypatch.delitem(sys.modules, "shop", raising=False)
+
+    def start(day: str, *more: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["dotflow", "start", "-w", "shop:daily", "--param", f"day={day}", *more])
+        dotflow(*sys.argv[1:])
+        return str(dotflow.objects("runs")[0]["run_id"])[:8]
+
+    start("2026-11-01")
+    (tmp_path / "mended").touch()
+    earlier = start("2026-11-01", "--resume")
+    (tmp_path / "mended").unlink()
+    failed = start("2026-11-02")
+    (tmp_path / "mended").touch()
+    start("2026-11-03")
+
+    assert " --resume  # go on from here" in dotflow("show", failed)
+    assert f"  dotflow diff {earlier} {failed} " in dotflow("show", failed)
+    finished = start("2026-11-02", "--resume")
+    start("2026-11-02")
+    out = dotflow("show", failed)
+    assert "--resume" not in out
+    assert re.search(rf"^  dotflow show {finished} +# the run that has completed since$", out, re.MULTILINE)
+    assert re.search(rf"^  dotflow diff {failed} {finished} +# what differs from the run that", out, re.MULTILINE)
+
+
 def test_output_that_is_not_there_has_a_reason(dotflow: Command, history: HistorySQLite) -> None:
     """On stderr, so that a pipe gets exactly the bytes: none."""
     run = nightly(history).start()

@@ -3,27 +3,32 @@
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import dropwhile
+from pathlib import PurePath
 from typing import Any, Final
 
 from dotflow.abc.archive import Archive
 from dotflow.core.masks import MASK
+from dotflow.core.text import GENERATED
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.records.record import BAD, ID_LENGTH, RunRecord, RunSummary, TaskRecord
 
 MAX_FAILURES: Final = 20  # tasks with commands for their failures
 RECENT: Final = 20  # runs among which the last one that completed is looked for
+LATER: Final = 1000  # later runs among which one of the same workflow that completed is looked for
 #: The commands that run a workflow.
 COMMANDS: Final = ("start", "schedule")
+#: What begins the parameters in the id of a run, or a digest of them. The id of the workflow may have an @, too.
+BEFORE_PARAMS: Final = re.compile(r"@(?=\w+=|[0-9a-f]{32}$)")
 #: A parameter in the id of a run, and the digest that may stand in place of its value.
 PARAM: Final = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|.*?)(?=,\w+=|$)')
 DIGEST: Final = re.compile(r"(^|=)[0-9a-f]{32}(,|$)")
 #: Options with a value that a command to go on leaves out: those of a schedule, and tasks that run in any case.
 LEFT_OUT: Final = ("--cron", "--overlap", "--timezone", "--preview", "--rerun")
-#: The options that resume a run, and have no value.
-RESUMES: Final = ("--resume", "--resume-changed", "--resume-unfinished")
 
+DIFFERS: Final = "what differs from"  # begins the purpose of a comparison; the page's link ends as this does
 IN_MEMORY: Final = "StorageDefault"
 #: Words that need no quotes; shlex quotes `fetch#411`.
 SAFE: Final = re.compile(r"[\w.-]+#\d+|[\w.-]+")
@@ -61,9 +66,16 @@ def next_steps(archive: Archive, run: RunRecord, history: str | None) -> list[Co
     commands: list[Command] = []
     for task in run.failures[:1]:
         commands += _failure_commands(archive, run, task, failed_item(task), history)
+    if (later := _completed_since(archive, run)) is not None:
+        since = later.run_id[:ID_LENGTH]
+        commands.append((_command("show", since, history=history), "the run that has completed since"))
+        commands.append(
+            (_command("diff", short, since, history=history), f"{DIFFERS} the run that has completed since")
+        )
+        return commands
     if (earlier := _last_completed(archive, run)) is not None:
-        purpose = "what differs from the last run that completed"
-        commands.append((_command("diff", earlier.run_id[:ID_LENGTH], short, history=history), purpose))
+        diff = _command("diff", earlier.run_id[:ID_LENGTH], short, history=history)
+        commands.append((diff, f"{DIFFERS} the last run that completed"))
     if not archive.why_foreign() and (again := resume_command(run)) is not None:
         commands.append((again, "go on from here"))
     return commands
@@ -109,17 +121,29 @@ def _is_found_again(run: RunRecord, task: TaskRecord) -> bool:
     return run.parent is None and (bool(run.trigger) or str(argv[0]).endswith(".py"))
 
 
+def command_of(environment: Mapping[str, Any]) -> list[str]:
+    """Returns the words of the `dotflow start` or `dotflow schedule` that an environment is of; none for another one.
+
+    The first is the command. What is before it, such as --debug, is left out.
+    """
+    program, *words = environment.get("argv") or [""]
+    path = PurePath(program)
+    if path.stem != "dotflow" and path.parts[-2:] != ("dotflow", "__main__.py"):
+        return []
+    words = list(dropwhile(lambda word: word.startswith("-"), words))
+    return words if words[:1] and words[0] in COMMANDS else []
+
+
 def resume_command(run: RunRecord) -> str | None:
     """Returns the command that goes on with a run of `dotflow start` or `dotflow schedule`; None if there is none.
 
     It has the parameters of the run, whose defaults may be others by now, and no options of a schedule.
     """
-    argv = list(run.environment.get("argv", ()))
+    command = command_of(run.environment)
     is_over = run.state is TypeRunState.COMPLETED or not run.trigger
-    command = next((index for index, word in enumerate(argv) if word in COMMANDS), None)
-    if is_over or command is None or run.storage.startswith(IN_MEMORY) or any(MASK in word for word in argv):
+    if is_over or not command or run.storage.startswith(IN_MEMORY) or any(MASK in word for word in command):
         return None
-    words, given = _words_of_start(argv[command + 1 :])
+    words, given = _words_of_start(command[1:])
     params = _params_of(run.workflow_id)
     if params is None and not given:
         return None
@@ -138,7 +162,7 @@ def _words_of_start(words: Sequence[str]) -> tuple[list[str], set[str]]:
         if name in LEFT_OUT:
             if not has_value:
                 next(rest, None)
-        elif name not in RESUMES:
+        elif not name.startswith("--resume"):
             kept.append(word)
         if name == "--param":
             value = value if has_value else next(rest, "")
@@ -149,9 +173,10 @@ def _words_of_start(words: Sequence[str]) -> tuple[list[str], set[str]]:
 
 def _params_of(workflow_id: str) -> dict[str, str] | None:
     """Returns the parameters of a run's id as texts for --param; None if a digest stands in place of one."""
-    suffix = workflow_id.partition("@")[2]
-    if DIGEST.search(suffix) or suffix.count("=") == 0:
-        return None if suffix else {}
+    _, *suffixes = BEFORE_PARAMS.split(workflow_id, maxsplit=1)
+    suffix = "".join(suffixes)
+    if DIGEST.search(suffix):
+        return None
     params = {}
     for name, text in PARAM.findall(suffix):
         try:
@@ -170,11 +195,20 @@ def step_argument(run: RunRecord, task: TaskRecord, item: int | None) -> str:
     return task.name_of(item) if is_unique and is_word else task.number_of(item)
 
 
+def _completed_since(archive: Archive, run: RunRecord) -> RunSummary | None:
+    """Returns the first later run of the same workflow, with the same parameters, that completed."""
+    if run.state is TypeRunState.COMPLETED or GENERATED.fullmatch(run.workflow_id):
+        return None
+    later = archive.runs(workflow=run.workflow_id, state=TypeRunState.COMPLETED, since=run.began, limit=LATER)
+    same = [other for other in later if other.workflow_id == run.workflow_id and other.began > run.began]
+    return same[-1] if same else None
+
+
 def _last_completed(archive: Archive, run: RunRecord) -> RunSummary | None:
     """Returns the last run of the same workflow that completed before this one."""
     if run.state is TypeRunState.COMPLETED:
         return None
-    workflow = run.workflow_id.partition("@")[0]
+    workflow, *_ = BEFORE_PARAMS.split(run.workflow_id, maxsplit=1)
     recent = archive.runs(workflow=workflow, state=TypeRunState.COMPLETED, limit=RECENT)
     return next((other for other in recent if other.began < run.began), None)
 

@@ -1048,8 +1048,9 @@ function framed(doc, room) {
 }
 
 function comparisonLink(commands) {
-  const [, a, b] = commands?.map((each) => each.command.match(/^dotflow diff (\w+) (\w+)/)).find(Boolean) ?? [];
-  return a && h("a", { href: viewUrl("diff", { a, b }) }, "Compare with the last run that completed");
+  const found = commands?.find((each) => each.command.startsWith("dotflow diff "));
+  const [, a, b] = found?.command.match(/^dotflow diff (\w+) (\w+)/) ?? [];
+  return a && h("a", { href: viewUrl("diff", { a, b }) }, found.purpose.replace("what differs from", "Compare with"));
 }
 
 // Returns a text in which `this` is code.

@@ -20,11 +20,9 @@ from dotflow.core.secret import SecretUse
 from dotflow.core.steps import as_actions, resolve
 from dotflow.core.task import Task
 from dotflow.errors import DotflowError, InvalidPath
+from dotflow.report.next_steps import command_of
 from dotflow.resume.restoring import is_same_step
 from dotflow.workflow import DotFlow
-
-#: The commands that run a workflow, by the word in the command line.
-COMMANDS = ("start", "schedule")
 
 
 class StepFinder:
@@ -182,20 +180,19 @@ class StepFinder:
 
     def _request(self) -> RunRequest | None:
         """Returns what `dotflow start` or `dotflow schedule` was asked for; None if neither started the run."""
-        argv = list(self._run.environment.get("argv", ()))
-        index = next((index for index, word in enumerate(argv) if word in COMMANDS), None)
-        if self._run.trigger not in ("command", "schedule") or index is None:
+        words = command_of(self._run.environment)
+        if self._run.trigger not in ("command", "schedule") or not words:
             return None
-        if any(MASK in word for word in argv):
+        if any(MASK in word for word in words):
             what = "Can't repeat the command that started the run: it had a secret, which the history does not keep."
             raise click.ClickException(f"{what} Pass --workflow and --param.")
         from dotflow.cli.main import dotflow
 
         context = click.Context(dotflow)
-        command = dotflow.get_command(context, argv[index])
+        command = dotflow.get_command(context, words[0])
         assert command is not None
         try:
-            return RunRequest.of(command.make_context(argv[index], argv[index + 1 :], parent=context).params)
+            return RunRequest.of(command.make_context(words[0], words[1:], parent=context).params)
         except click.ClickException:  # a program has called main()
             return None
 
