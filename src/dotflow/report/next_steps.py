@@ -69,9 +69,8 @@ def next_steps(archive: Archive, run: RunRecord, history: str | None) -> list[Co
     if (later := _completed_since(archive, run)) is not None:
         since = later.run_id[:ID_LENGTH]
         commands.append((_command("show", since, history=history), "the run that has completed since"))
-        commands.append(
-            (_command("diff", short, since, history=history), f"{DIFFERS} the run that has completed since")
-        )
+        diff = _command("diff", short, since, history=history)
+        commands.append((diff, f"{DIFFERS} the run that has completed since"))
         return commands
     if (earlier := _last_completed(archive, run)) is not None:
         diff = _command("diff", earlier.run_id[:ID_LENGTH], short, history=history)
@@ -128,10 +127,9 @@ def command_of(environment: Mapping[str, Any]) -> list[str]:
     """
     program, *words = environment.get("argv") or [""]
     path = PurePath(program)
-    if path.stem != "dotflow" and path.parts[-2:] != ("dotflow", "__main__.py"):
-        return []
+    is_ours = path.stem in ("dotflow", "-c") or path.parts[-2:] == ("dotflow", "__main__.py")
     words = list(dropwhile(lambda word: word.startswith("-"), words))
-    return words if words[:1] and words[0] in COMMANDS else []
+    return words if is_ours and words and words[0] in COMMANDS else []
 
 
 def resume_command(run: RunRecord) -> str | None:
