@@ -241,7 +241,7 @@ class InvalidArgument(DefinitionError, ValueError):
     got: object
     accepted: str
     hint: str = ""
-    _template = "{name}={got!r} is not accepted: {name} is {accepted}. {hint}"
+    _template = "{name}={got!r} is not accepted. Pass {accepted}. {hint}"
 
 
 class UnknownArgument(DefinitionError, TypeError):

@@ -40,7 +40,7 @@ from dotflow.graph.linked_task import LinkedTask
 from dotflow.graph.params import NO_PARAMS, Params, check_declared, resolve, run_id_of
 from dotflow.graph.plan import make_plan, note_on_groups
 from dotflow.graph.run_secrets import RunSecrets, keep_secret, mask_names, secret_params
-from dotflow.resume.earlier_runs import Resume
+from dotflow.resume.choice import Resume
 
 if TYPE_CHECKING:
     from dotflow.abc.archive import Since
@@ -307,8 +307,8 @@ class DotFlow:
 
     def id_of_run(self, params: Mapping[str, Any] | None = None) -> str:
         """Returns the id that a run with these parameters has. Raises UnknownParam, MissingParam or InvalidArgument."""
-        values, secrets = resolve(self.params, params, self.task), self._secret_params()
-        found = self.config._find_secrets(self.task, self._given(secrets, values), are_required=False)
+        values, secrets, given = self._resolve(params)
+        found = self.config._find_secrets(self.task, given, are_required=False)
         return self._id_of(params, values, secrets, found.masks)
 
     def _id_of(self, params: Params | None, values: Params, secrets: Collection[str], masks: Masks) -> str:
@@ -316,6 +316,11 @@ class DotFlow:
         if not named and not self.is_named:
             return self.workflow_id
         return run_id_of(self.workflow_id, named, secrets, masks)
+
+    def _resolve(self, params: Params | None) -> tuple[Params, Mapping[str, SecretRef], Mapping[str, str]]:
+        """Returns the parameters of a run, the secrets among them, and the values that these were given."""
+        values, secrets = resolve(self.params, params, self.task), self._secret_params()
+        return values, secrets, self._given(secrets, values)
 
     def _secret_params(self) -> Mapping[str, SecretRef]:
         return {**secret_params(self.params, self.task), **self._built_with_secrets}
@@ -334,10 +339,10 @@ class DotFlow:
 
     def _records(self, options: RunOptions, run_id: str | None) -> tuple[str, list[Task], Params, RunSecrets]:
         """Returns the id of a run, its records, its parameters without the secrets among them, and the secrets."""
-        values, secrets = resolve(self.params, options.params, self.task), self._secret_params()
+        values, secrets, given = self._resolve(options.params)
         self.config._check_resources(self.task)
         records, params = self._new_records(self.workflow_id, run_id, values, secrets)
-        found = self.config._find_secrets(records, self._given(secrets, values))
+        found = self.config._find_secrets(records, given)
         mask_names(records, found.masks)
         workflow_id = self._id_of(options.params, values, secrets, found.masks)
         for task in records if workflow_id != self.workflow_id else ():

@@ -810,7 +810,7 @@ def test_a_storage_that_is_in_the_way(tmp_path: Path) -> None:
             {"build_workflow": lambda path: None, "storage": None},
             r"'path'.*wrap the function: lambda: build_w",
         ),
-        ({"resume": True}, "chosen by assert_survives_crashes"),
+        ({"resume": True}, "Pass no resume: assert_survives_crashes\\(\\) chooses it"),
         ({"patience": 0}, "a number of seconds"),
         ({"storage": type("Opened", (StorageDefault,), {"rows": (row for row in ())})()}, "pass a function"),
         ({"on_success": threading.Lock().acquire}, "can't be"),

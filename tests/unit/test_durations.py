@@ -48,7 +48,7 @@ def test_other_values_are_no_duration(value: object) -> None:
 @pytest.mark.parametrize(
     ("value", "limits", "said"),
     [
-        ("10", {}, "timeout='10' is not accepted: timeout is a number of seconds, 0 or more, or a text such as"),
+        ("10", {}, "timeout='10' is not accepted. Pass a number of seconds, 0 or more, or a text such as"),
         (0, {"above": 0}, "more than 0"),
         ("1s", {"least": 2}, "2 or more"),
         ("soon", {}, '"90s"'),

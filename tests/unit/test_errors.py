@@ -101,7 +101,7 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
     ),
     (MissingParam(("day",), "added workflow"), ["added workflow needs 'day'", "needs={'day': ...}"]),
     (InvalidPolicy("retry", 0, "a whole number from 1"), ["@action(retry=0)", "retry is a whole number from 1."]),
-    (InvalidArgument("mode", "fast", "one of 'a', 'b'"), ["mode='fast'", "mode is one of 'a', 'b'."]),
+    (InvalidArgument("mode", "fast", "one of 'a', 'b'"), ["mode='fast'", "not accepted. Pass one of 'a', 'b'."]),
     (UnknownArgument("add", "colour", ("step", "callback")), ["add has no argument 'colour'", "step and callback."]),
     (UnknownArgument("add", "retries", ("step", "callback"), "Decorate it."), ["'retries'. Decorate it. It takes"]),
     (

@@ -69,7 +69,7 @@ class Away(StorageDefault):
 
 
 REFUSED: list[tuple[dict[str, Any], type[DefinitionError], str]] = [
-    ({"mode": "fast"}, InvalidArgument, "mode='fast' is not accepted: mode is one of"),
+    ({"mode": "fast"}, InvalidArgument, "mode='fast' is not accepted. Pass one of"),
     ({"mode": "Sequential"}, InvalidArgument, "mode='Sequential'"),
     ({"mode": ""}, InvalidArgument, "mode=''"),
     ({"mode": "Sequential "}, InvalidArgument, "Did you mean 'sequential'?"),

@@ -11,19 +11,11 @@ from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution, mode_of
 from dotflow.errors import InvalidArgument
 from dotflow.graph.names import TaskRef
-from dotflow.resume.earlier_runs import Resume, usable
+from dotflow.resume.choice import Resume, is_resume, resume_of_schedule
+from dotflow.resume.earlier_runs import usable
 
 Callback = WorkflowCallback | str | None
 Rerun = TaskRef | Sequence[TaskRef] | None
-
-#: The texts that start() takes as `resume`.
-RESUMES: Final[Mapping[str, Resume]] = {
-    "changed": "changed",
-    "unfinished": "unfinished",
-    "then_anew": "then_anew",
-    "finish": "finish",
-    "anew": "anew",
-}
 
 RESUME_NEEDS: Final = (
     "start(resume=True) can't find the finished tasks of another process. For that, this workflow needs"
@@ -62,11 +54,11 @@ class RunOptions:
         for name in ("keep_going", "cache"):
             if not isinstance(value := getattr(self, name), bool):
                 raise InvalidArgument(name, value, "True or False")
-        if not isinstance(self.resume, bool) and self.resume not in RESUMES:
+        if not is_resume(self.resume):
             raise InvalidArgument("resume", self.resume, 'True, False, "changed", "unfinished" or "then_anew"')
         rerun: Any = self.rerun
         self.rerun = () if rerun is None else tuple(rerun) if isinstance(rerun, list | tuple) else (rerun,)
-        self.resume = (self.resume or bool(self.rerun)) if isinstance(self.resume, bool) else RESUMES[str(self.resume)]
+        self.resume = self.resume or bool(self.rerun)
         self.on_success = as_callback("on_success", self.on_success, "tasks")
         self.on_failure = as_callback("on_failure", self.on_failure, "tasks")
 
@@ -95,8 +87,8 @@ def note_on_resume(storage: Storage, tasks: Sequence[Task], *, is_named: bool) -
 def scheduled_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the arguments of `start` for the runs of a schedule. Raises InvalidArgument for those of a single run."""
     if arguments.get("resume") == "changed":
-        raise InvalidArgument("resume", "changed", "True or False in schedule()")
+        raise InvalidArgument("resume", "changed", "True or False to schedule()")
     if arguments.get("rerun"):
-        raise InvalidArgument("rerun", arguments["rerun"], "for one run. Use start()")
-    resumes = arguments.get("resume") in (True, "unfinished")
-    return {**arguments, "resume": "then_anew"} if resumes else dict(arguments)
+        raise InvalidArgument("rerun", arguments["rerun"], "it to start(), for one run")
+    resume = resume_of_schedule(arguments.get("resume", False))
+    return {**arguments, "resume": resume} if resume else dict(arguments)

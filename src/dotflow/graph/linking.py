@@ -46,7 +46,7 @@ def check_options(options: LinkOptions, scope: Scope) -> None:
     """Raises InvalidArgument or InvalidLink for options that are invalid, or that exclude each other."""
     name, limit = options.name, options.max_parallel
     if name is not None and (not isinstance(name, str) or not is_name(name)):
-        raise InvalidArgument("name", name, f"a letter, then letters, digits and _, other than {OWN_NAMES}")
+        raise InvalidArgument("name", name, f"a text of a letter, then letters, digits and _, other than {OWN_NAMES}")
     if name is not None and (name in scope.names or name in scope.params):
         raise InvalidArgument("name", name, "one that no other task and no run parameter has")
     if limit is not None and (type(limit) is not int or limit < 1):

@@ -206,7 +206,7 @@ def _accepted(annotation: Any) -> str:
     kind = _type_of(annotation)
     if kind is not None and kind.accepted not in (LIST, DICT):  # JSON is for the command line
         return kind.accepted
-    return f"of type {getattr(annotation, '__name__', None) or annotation}"
+    return f"a value of type {getattr(annotation, '__name__', None) or annotation}"
 
 
 def _takers(name: str, tasks: "Iterable[Task]") -> Iterable[tuple[Any, Parameter]]:

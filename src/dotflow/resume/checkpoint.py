@@ -18,7 +18,8 @@ from dotflow.graph.params import Params
 from dotflow.records.record import ID_LENGTH
 from dotflow.resume.changed_code import ChangedCode
 from dotflow.resume.checkpoint_keys import CheckpointKeys
-from dotflow.resume.earlier_runs import UNFINISHED_ONLY, EarlierRuns, Resume, reason_of, usable
+from dotflow.resume.choice import UNFINISHED_ONLY, Resume
+from dotflow.resume.earlier_runs import EarlierRuns, reason_of, usable
 from dotflow.resume.restoring import NO_INITIAL, Restoration
 from dotflow.resume.run_lock import RunLock
 

@@ -3,7 +3,7 @@
 import contextlib
 import errno
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from dotflow.abc.storage import Storage
 from dotflow.core.context import Context
@@ -14,23 +14,11 @@ from dotflow.graph.params import Params
 from dotflow.records.record import ID_LENGTH
 from dotflow.resume.changed_code import ChangedCode
 from dotflow.resume.checkpoint_keys import CheckpointKeys
+from dotflow.resume.choice import UNFINISHED_ONLY, Resume
 from dotflow.resume.restoring import Restoration, digests_of, restore
 
 if TYPE_CHECKING:
     from dotflow.resume.restoring_links import LinkedRestorer
-
-#: What start() takes as `resume`. "changed": tasks whose code has changed run again. "unfinished": only if the last run
-#: left a task unfinished. "then_anew": as "finish" and then as "anew", the two that a schedule passes one by one:
-#: "finish" runs nothing unless the last run is unfinished, and "anew" begins a new run, whose log names the unfinished
-#: one that it replaces.
-Resume = bool | Literal["changed", "unfinished", "then_anew", "finish", "anew"]
-#: Of these, those that restore nothing of a finished run.
-UNFINISHED_ONLY: Final = (
-    "unfinished",
-    "then_anew",
-    "finish",
-    "anew",
-)
 
 
 class EarlierRuns:

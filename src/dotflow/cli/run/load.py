@@ -26,7 +26,7 @@ from dotflow.core.secret import secrets_in
 from dotflow.core.steps import as_actions, resolve
 from dotflow.errors import AmbiguousTask, DotflowError, UnknownParameter
 from dotflow.graph.params import Params
-from dotflow.resume.earlier_runs import Resume
+from dotflow.resume.choice import Resume
 from dotflow.workflow import DotFlow
 
 #: The options that ask for a resume.

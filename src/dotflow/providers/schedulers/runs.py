@@ -12,10 +12,9 @@ from dotflow.core.failure import Failure
 from dotflow.core.masks import environment_masks
 from dotflow.core.types.execution import TypeExecution
 from dotflow.providers.schedulers.signals import ShutdownSignals
+from dotflow.resume.choice import resume_of_schedule
 from dotflow.worker.waiting import WakeupEvent
 
-#: What `resume` may be where each run follows an unfinished one of before: by hand, and from `DotFlow.schedule`.
-RESUMES: Final = (True, "unfinished", "then_anew")
 UNFINISHED_RUN: Final = "unfinished run of before"
 STOP_GRACE: Final = 5.0  # seconds for parallel runs to end after they were cancelled; a run takes 1
 
@@ -62,7 +61,7 @@ class ScheduledRuns:
         self.workflow = workflow
         self.is_finishing = False
         self.waiting: list[datetime] = []
-        self._resumes = arguments.get("resume") in RESUMES
+        self._resumes = resume_of_schedule(arguments.get("resume", False)) == "then_anew"
         self._arguments = {**arguments, "resume": "anew"} if self._resumes else arguments
         self._signals = signals
         self._wakeup = wakeup

@@ -80,4 +80,4 @@ def _check(build_workflow: object, storage: object, start_arguments: Mapping[str
         )
         raise InvalidArgument("storage", storage, accepted)
     if "resume" in start_arguments:
-        raise InvalidArgument("resume", start_arguments["resume"], "chosen by assert_survives_crashes() itself")
+        raise InvalidArgument("resume", start_arguments["resume"], "no resume: assert_survives_crashes() chooses it")

@@ -44,7 +44,8 @@ def pack(pipeline: Pipeline) -> bytes:
                 dump_whole(argument)
             except Exception as error:  # pickling runs the value's own methods
                 hint = "; pass a function that returns it" if name == "storage" else ""
-                accepted = f"sent to another process, and this can't be ({type(error).__name__}: {error}){hint}"
+                cause = f"this can't be ({type(error).__name__}: {error}){hint}"
+                accepted = f"an object that can be sent to another process: {cause}"
                 raise InvalidArgument(name, argument, accepted) from error
         return dump_whole(pipeline)
 

@@ -46,7 +46,7 @@ class ExecutorDask(Executor):
         if client is not None and client.asynchronous:
             raise InvalidArgument("address_or_client", client, "a Client that was not made with asynchronous=True")
         if client is not None and options:
-            raise InvalidArgument("options", options, "only for a Client that dotflow makes, and you passed one")
+            raise InvalidArgument("options", options, "none with a Client of your own")
         self.client = client
         self.address: str | None = address_or_client if isinstance(address_or_client, str) else None
         self.options = options
