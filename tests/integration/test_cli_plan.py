@@ -146,7 +146,11 @@ def test_the_cache_is_listed_and_cleared(capsys: pytest.CaptureFixture[str], tmp
         return capsys.readouterr().out.splitlines()
 
     run("start", *steps, *STORE)
+    again = run("start", *steps, *STORE)
 
+    assert again[0] == "task 0 train: Completed, cached"
+    assert again[-1].startswith("Completed: 2 of 2 tasks completed (2 cached), in ")
+    assert any("task 0 train: Completed (from the cache)" in line for line in run("log"))
     assert run("plan", *steps, *STORE)[-1] == "0 restored, 0 run, 2 cached, 0 open, 0 skipped."
     assert run("plan", *steps, *STORE, "--no-cache")[-1] == "0 restored, 2 run, 0 cached, 0 open, 0 skipped."
     assert [line.split()[:2] for line in run("cache", "list", *STORE)] == [

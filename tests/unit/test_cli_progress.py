@@ -72,14 +72,16 @@ class TestProgress:
         assert (row.status, row.attempt, row.seconds(99.0), row.is_done) == (TypeStatus.COMPLETED, 2, 7.0, True)
 
     def test_a_failure_and_a_restored_value_are_ends_too(self) -> None:
-        """A failed task has a duration; a restored one has none."""
-        progress = progress_of("a", "b")
+        """A failed task has a duration; a restored one has none, but a word for where its value is from."""
+        progress = progress_of("a", "b", "c")
+        restored = TaskRestored(1, Context(1), Context()), TaskRestored(2, Context(1), Context(), source="cache")
 
-        record(progress, begins(0, 1, 1.0), TaskFailed(0, 1, FAILURE, NOW, 3.0), TaskRestored(1, Context(1), Context()))
+        record(progress, begins(0, 1, 1.0), TaskFailed(0, 1, FAILURE, NOW, 3.0), *restored)
 
         assert [(row.is_done, row.restored, row.seconds(9.0)) for row in progress.rows] == [
-            (True, False, 2.0),
-            (True, True, None),
+            (True, "", 2.0),
+            (True, "restored", None),
+            (True, "cached", None),
         ]
 
 

@@ -92,7 +92,7 @@ class TestJson:
             "duration": duration,
             "item": None,
             "items": None,
-            "reason": None,
+            "reason": "from its checkpoint" if attempt == 0 else None,
             "error": error,
             "message": None,
         }

@@ -182,7 +182,11 @@ class TestFields:
             ("INFO    my flow task 12 a b: In progress", {"step": "a b", "task": 12, "attempt": 1}),
             ("INFO    f task 1 a: In progress (attempt 3)", {"attempt": 3, "workflow": "f"}),
             ("INFO    f task 1 a: Completed in 0.250 s", {"status": "Completed", "duration": 0.25, "attempt": None}),
-            ("INFO    f task 1 a: Completed (from its checkpoint)", {"status": "Completed", "duration": None}),
+            (
+                "INFO    f task 1 a: Completed (from its checkpoint)",
+                {"reason": "from its checkpoint"},
+            ),
+            ("INFO    f task 1 a: Completed (from the cache)", {"duration": None, "reason": "from the cache"}),
             ("WARNING f task 1 a: Retry (attempt 1): my.Error: ", {"status": "Retry", "attempt": 1}),
             ("INFO    f task 1 a: In progress (300 items)", {"step": "a", "attempt": 1, "items": items(300)}),
             ("INFO    f task 1 a: In progress (1 item)", {"items": items(1)}),

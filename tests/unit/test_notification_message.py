@@ -75,10 +75,15 @@ def test_a_task_that_has_ended() -> None:
 
 
 def test_a_task_that_was_restored() -> None:
-    """It did not run, which the message shows."""
+    """It did not run, which the message shows, and where its value is from."""
     restored = TaskRestored(3, Context(), Context(1))
 
     assert details(task_after(restored)) == "workflow nightly\nrestored from its checkpoint"
+    workflow = DotFlow(workflow_id="nightly")
+    workflow.task.add(action(cache=True)(load.function))
+    cached = workflow.task._tasks[0]._new_record("nightly", "r")
+    cached._apply(restored._replace(task_id=0, source="cache"))
+    assert details(cached) == "workflow nightly\nrestored from the cache"
 
 
 def test_a_failure_has_its_error_and_its_place() -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from dotflow.core.task import Task
 
+#: The source of a task's value -> its word.
+RESTORED: Final = {"checkpoint": "restored", "cache": "cached"}
 #: A frame of a traceback: file, line, function, and the code if Python has it.
 FRAME: Final = re.compile(r'^  File "(.+)", line (\d+), in (.+)\n(?:    (\S.*)\n)?', re.M)
 

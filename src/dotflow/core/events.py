@@ -67,7 +67,7 @@ class TaskCompleted(NamedTuple):
 
 
 class TaskRestored(NamedTuple):
-    """The task's value was restored from its checkpoint, so the task does not run."""
+    """The task's value was restored, so the task does not run; `source` is "checkpoint" or "cache"."""
 
     task_id: int
     context: Context

@@ -336,7 +336,8 @@ class Run:
     def _publish_end(self, publisher: Publisher, run_log: RunLog | None, failed: bool, is_complete: bool) -> None:
         reason = "" if is_complete or self._stop is None else self._stop.reason
         self._ended = RunEnded(self.workflow_id, self.run_id, self.status, clock.now(), self.state, reason)
-        if is_complete and run_log is not None and (restored := nothing_ran(self.tasks)):
+        # The command has a line of its own in its summary.
+        if is_complete and run_log is not None and trigger.get() != "command" and (restored := nothing_ran(self.tasks)):
             run_log.note(f"{restored}." if trigger.get() else f"{restored}. {ANEW}")
         publisher.publish_run(self._ended)
         if failed and self._options.on_failure is not None:

@@ -28,7 +28,8 @@ def plan(**options: Any) -> None:
     """
     from dotflow.cli.run.load import RunRequest, build, resume_of  # not needed for the help
 
+    resume = resume_of(options)
     workflow, params = build(RunRequest.of(options), is_plan=True)
     more = {"rerun": options["rerun"], "cache": not options["no_cache"]}
-    planned = workflow.plan(options["mode"], resume_of(options), params=params, **more)
+    planned = workflow.plan(options["mode"], resume, params=params, **more)
     click.echo(planned.model_dump_json(indent=2) if options["as_json"] else str(planned))

@@ -29,10 +29,9 @@ def start(**options: Any) -> int:
     from dotflow.core.masks import environment_masks
 
     with recording(options):
+        resume = resume_of(options)
         workflow, params = build(RunRequest.of(options))
         title = workflow.name or options["workflow"] or options["workflow_id"] or ", ".join(options["step"])
         title = environment_masks().mask(" ".join([title, *options["param"]]))
         arguments = {name: options[name] for name in ("mode", "keep_going", "rerun")}
-        return run_once(
-            workflow, title, **arguments, resume=resume_of(options), cache=not options["no_cache"], params=params
-        )
+        return run_once(workflow, title, **arguments, resume=resume, cache=not options["no_cache"], params=params)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.history import Listener
-from dotflow.cli.formatting import max_attempts, one_line
+from dotflow.cli.formatting import RESTORED, max_attempts, one_line
 from dotflow.core.events import (
     AttemptFailed,
     AttemptRepeated,
@@ -70,7 +70,7 @@ class Row:
         attempts: The number of attempts that are allowed.
         status: The status.
         attempt: The number of the last attempt, from 1; 0 before.
-        restored: Whether its value was restored.
+        restored: "restored" or "cached" if its value was; "" for a task that runs.
         retry_at: The time of the next attempt; only while the status is RETRY.
         started: The time of the first attempt.
         ended: The time of its end.
@@ -83,7 +83,7 @@ class Row:
     attempts: int
     status: TypeStatus = TypeStatus.NOT_STARTED
     attempt: int = 0
-    restored: bool = False
+    restored: str = ""
     retry_at: float = 0.0
     started: float | None = None
     ended: float | None = None
@@ -117,7 +117,7 @@ class Row:
             case TaskCompleted() | TaskFailed():
                 self.ended = event.tick
             case TaskRestored():
-                self.restored = True
+                self.restored = RESTORED[event.source]
             case TaskSkipped():
                 self.reason = one_line(event.reason)
             case MapOpened():

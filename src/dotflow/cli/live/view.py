@@ -171,7 +171,9 @@ def _of(done: int, count: int) -> str:
 def _time(row: Row, now: float) -> str:
     if row.status is TypeStatus.RETRY:
         return f"in {max(0, ceil(row.retry_at - now))} s"
-    if row.restored or (row.items and row.items.restored and row.items.restored == row.items.count):
+    if row.restored:
+        return row.restored
+    if row.items and row.items.restored and row.items.restored == row.items.count:
         return "restored"
     seconds = row.seconds(now)
     return "" if seconds is None else format_duration(seconds, compact=True)

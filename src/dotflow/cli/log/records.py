@@ -24,7 +24,7 @@ RESULT: Final = (
     rf"(?P<status>{STATUS})"
     r"(?:(?<=Skipped): (?P<reason>.*)|"
     rf"(?: \(attempt (?P<attempt>{NUMBER})(?: of {NUMBER}: (?P<refusal>[^()]*))?\))?"
-    r"(?: in (?P<duration>\d+\.\d+) s)?(?: \(from its checkpoint\))?"
+    r"(?: in (?P<duration>\d+\.\d+) s)?(?: \((?P<origin>from its checkpoint|from the cache)\))?"
     rf"(?: \({ITEMS}\))?(?:: (?P<exception>[^\s:]+): ?(?P<message>.*))?)"
 )
 TASK: Final = re.compile(
@@ -169,7 +169,7 @@ def _parse_text(text: str) -> dict[str, Any]:
         return fields | {"message": "\n".join([content, *below])}
     attempt, duration, refusal = task["attempt"], task["duration"], task["refusal"]
     fields |= {name: task[name] for name in ("workflow", "name", "run", "step", "status", "reason")}
-    fields["reason"] = fields["reason"] or refusal
+    fields["reason"] = fields["reason"] or refusal or task["origin"]
     fields |= {"task": int(task["task"]), "group": task["group"] or "default"}
     fields["attempt"] = int(attempt) if attempt else 1 if task["status"] == "In progress" else None
     fields["duration"] = float(duration) if duration else None

@@ -11,7 +11,7 @@ from dotflow import clock
 from dotflow.cli.log.records import Record
 from dotflow.core.item_counts import ItemCounts
 from dotflow.core.text import escape_controls
-from dotflow.providers.logs.formats import COUNTS, INDENT, simple_head
+from dotflow.providers.logs.formats import COUNTS, INDENT, ORIGINS, simple_head
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -140,13 +140,14 @@ def _result(status: str, fields: dict[str, Any]) -> str:
     attempt, duration = fields["attempt"], fields["duration"]
     if fields["reason"] and fields["error"]:
         return f" (attempt {_safe(attempt)}: {_safe(fields['reason'])})"
-    if fields["reason"]:
+    if fields["reason"] and status != "Completed":
         return f": {_safe(fields['reason'])}"
     if isinstance(fields["items"], dict):
         seconds = f" in {duration:.3f} s" if isinstance(duration, float) else ""
         return f"{seconds} ({_items_text(fields['items'])})"
     if status == "Completed":
-        return f" in {duration:.3f} s" if isinstance(duration, float) else " (from its checkpoint)"
+        origin = fields["reason"] or ORIGINS["checkpoint"]  # older records have none
+        return f" in {duration:.3f} s" if isinstance(duration, float) else f" ({_safe(origin)})"
     return f" (attempt {_safe(attempt)})" if fields["error"] or (isinstance(attempt, int) and attempt > 1) else ""
 
 

@@ -67,9 +67,12 @@ class RunRequest(NamedTuple):
 
 
 def resume_of(options: Mapping[str, Any]) -> Resume:
-    """Returns the argument of `start` for the options that ask for a resume. Raises UsageError for two that differ."""
-    if options["resume_changed"] and options["resume_unfinished"]:
-        raise click.UsageError("Can't use --resume-changed with --resume-unfinished. Remove one of them.")
+    """Returns the argument of `start` for the options that ask for a resume. Raises UsageError for two of them."""
+    one, *others = [name for name in RESUME_OPTIONS[:-1] if options[name]] or [""]
+    if others:
+        names = (f"--{name.replace('_', '-')}" for name in (one, others[0]))
+        which = "--resume, which the other one includes" if one == "resume" else "one of them"
+        raise click.UsageError(f"Can't use {' with '.join(names)}. Remove {which}.")
     if options["resume_unfinished"]:
         return "unfinished"
     return "changed" if options["resume_changed"] else bool(options["resume"] or options["rerun"])

@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from io import TextIOWrapper
@@ -25,7 +25,7 @@ from dotflow.engine.run import Run, nothing_ran
 from dotflow.workflow import DotFlow
 
 ANEW_HINT = "Leave out --resume to run them anew, or use --resume-unfinished, which begins anew after a completed run."
-RESUME_HINT = "Run the same command with --resume to go on from here."
+RESUME_HINT = "Run the same command {} to go on from here."
 
 
 class Terminated(KeyboardInterrupt):
@@ -90,7 +90,8 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
         interrupt_all()  # a background run, if Ctrl-C came before start() returned it
         exit_code = Exit.TERMINATED if isinstance(error, Terminated) else Exit.INTERRUPTED
     with suppress(OSError):  # main() reports it, and the exit code is that of the run
-        _print_summary(workflow, history, exit_code, clock.monotonic() - started, live=live)
+        hint = RESUME_HINT.format(_how_to_resume(start_arguments))
+        _print_summary(workflow, history, exit_code, clock.monotonic() - started, hint, live=live)
     return exit_code
 
 
@@ -121,7 +122,15 @@ def _run_live(workflow: DotFlow, title: str, start_arguments: dict[str, Any]) ->
         return _start(workflow, start_arguments)
 
 
-def _print_summary(workflow: DotFlow, history: History | None, exit_code: Exit, seconds: float, *, live: bool) -> None:
+def _how_to_resume(start_arguments: Mapping[str, Any]) -> str:
+    if start_arguments.get("rerun"):
+        return "with --resume in place of --rerun"
+    return "again" if start_arguments.get("resume") else "with --resume"
+
+
+def _print_summary(
+    workflow: DotFlow, history: History | None, exit_code: Exit, seconds: float, resume_hint: str, *, live: bool
+) -> None:
     tasks = workflow.result_task()
     if isinstance(sys.stdout, TextIOWrapper):
         with suppress(OSError):  # a step has closed what led it back to a file: it remains the scribe's pipe
@@ -129,7 +138,7 @@ def _print_summary(workflow: DotFlow, history: History | None, exit_code: Exit, 
     status = exit_code.name.capitalize()
     can_resume = workflow.is_named and workflow.config.storage.outlives_process
     details = details_hint(history, tasks[0].run_id if tasks else None)
-    hint = "\n".join(filter(None, [details, RESUME_HINT if can_resume else ""]))
+    hint = "\n".join(filter(None, [details, resume_hint if can_resume else ""]))
     if exit_code is Exit.COMPLETED:
         restored = nothing_ran(tasks)
         hint = f"{restored}. {ANEW_HINT}" if restored else ""

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from dotflow.cli.formatting import one_line, pluralize
+from dotflow.cli.formatting import RESTORED, one_line, pluralize
 from dotflow.cli.run.details import failures, note
 from dotflow.core.durations import format_duration
 from dotflow.core.task import Task
@@ -14,13 +14,14 @@ MAX_LISTED: Final = 50  # tasks with a line each; of more, only those that did n
 
 
 def summary(tasks: Sequence[Task], seconds: float) -> str:
-    """Returns the counts of completed, restored, failed, skipped and not started tasks, and the duration."""
+    """Returns the counts of completed, restored, cached, failed, skipped and not started tasks, and the duration."""
     by_status = Counter(task.status for task in tasks)
-    restored = sum(task.restored_from is not None for task in tasks)
+    by_source = Counter(task.restored_from for task in tasks)
+    restored = [f"{by_source[source]} {word}" for source, word in RESTORED.items() if by_source[source]]
     completed = f"{by_status[TypeStatus.COMPLETED]} of {pluralize(len(tasks), 'task')} completed"
     parts = [completed if tasks else "there are no tasks"]
     if restored:
-        parts[0] += f" ({restored} restored)"
+        parts[0] += f" ({', '.join(restored)})"
     for status in (TypeStatus.FAILED, TypeStatus.SKIPPED, TypeStatus.NOT_STARTED):
         if by_status[status]:
             parts.append(f"{by_status[status]} {str(status).lower()}")
@@ -38,7 +39,7 @@ def listed_tasks(tasks: Sequence[Task]) -> tuple[Sequence[Task], int]:
 def duration(task: Task) -> str:
     """Returns the duration of a task as text."""
     if task.restored_from is not None:
-        return "restored"
+        return RESTORED[task.restored_from]
     return "" if task.duration is None else format_duration(task.duration, compact=True)
 
 

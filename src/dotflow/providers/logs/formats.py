@@ -37,6 +37,9 @@ FIELDS: Final = (
 #: The keys of `items` in a JSON record.
 COUNTS: Final = ("count", *ItemCounts._fields[1:])
 
+#: The source of a task's value -> its text; None for a task that ran.
+ORIGINS: Final = {None: "", "checkpoint": "from its checkpoint", "cache": "from the cache"}
+
 MESSAGE_TEMPLATE: Final = (
     '{{"time": "{}", "level": "{}", ' + "".join(f'"{field}": null, ' for field in FIELDS[2:-1]) + '"message": {}}}\n'
 )
@@ -101,10 +104,15 @@ def simple(level: str, task: Task | None, message: str, head: str = "") -> str:
     if task.status is IN_PROGRESS:
         return f"{head}\n" if task.attempt < 2 else f"{head} (attempt {task.attempt})\n"
     if task.status is COMPLETED:
-        return f"{head} in {task.duration:.3f} s\n" if task.duration is not None else f"{head} (from its checkpoint)\n"
+        return f"{head} in {task.duration:.3f} s\n" if task.duration is not None else f"{head} ({_origin(task)})\n"
     if task.status is TypeStatus.SKIPPED:
         return f"{head}: {escape_controls(task.reason)}\n"
     return f"{head}{_error_text(task)}"
+
+
+def _origin(task: Task) -> str:
+    """Returns where a restored value is from; "" for a task that ran."""
+    return ORIGINS[task.restored_from]
 
 
 def _map_result(task: Task, counts: ItemCounts) -> str:
@@ -137,7 +145,7 @@ def as_json(level: str, task: Task | None, message: str, head: str = "") -> str:
     if task is None:
         return MESSAGE_TEMPLATE.format(time, level, quoted(message))
     error, duration = task.error, task.duration
-    error_json, reason = "null", task.reason
+    error_json, reason = "null", task.reason or ("" if task.is_mapped else _origin(task))
     if error is not None and task.status in FAILURES:
         error_json = (
             f'{{"exception": {quoted(error.exception)}, "message": {quoted(error.message)}, '

@@ -59,7 +59,7 @@ def _progress(task: Task) -> Iterator[str]:
     if task.duration is not None:
         yield f"took {format_duration(task.duration)}"
     elif task.status is TypeStatus.COMPLETED and counts is None:
-        yield "restored from its checkpoint"
+        yield f"restored from {'the cache' if task.restored_from == 'cache' else 'its checkpoint'}"
 
 
 def _location(error: TaskError) -> str:
