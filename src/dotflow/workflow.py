@@ -167,7 +167,7 @@ class DotFlow:
             unknown: Refused with a hint.
 
         Returns:
-            The run. It has ended, unless the mode is "background".
+            The run. It has ended, unless the mode is "background": then its history has it already.
 
         Raises:
             UnknownArgument: There is no such argument.
@@ -191,7 +191,7 @@ class DotFlow:
         background = options.mode is TypeExecution.BACKGROUND
         run = self._prepare(options, in_thread=background)
         if background:
-            start_in_background(run)
+            start_in_background(run, is_recorded=True)
         else:
             try:
                 run._execute()
@@ -227,8 +227,9 @@ class DotFlow:
             with contextlib.suppress(RuntimeError):  # the loop is closed, and the caller with it
                 loop.call_soon_threadsafe(ended.set)
 
-        start_in_background(run, set_ended)
-        if chosen.mode is TypeExecution.BACKGROUND:
+        is_background = chosen.mode is TypeExecution.BACKGROUND
+        start_in_background(run, set_ended, is_recorded=is_background)
+        if is_background:
             return run
         try:
             await ended.wait()

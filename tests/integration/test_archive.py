@@ -1,10 +1,12 @@
 """The contract Archive, as HistorySQLite has it: runs of the past, and a file that reading leaves as it is."""
 
+import asyncio
 import grp
 import os
 import pwd
 import sqlite3
 import subprocess
+import threading
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,13 +15,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from dotflow import action, clock
-from dotflow.core.events import AttemptFailed, AttemptOutput
+from dotflow import Config, DotFlow, Run, action, clock
+from dotflow.abc.history import History
+from dotflow.core.events import AttemptFailed, AttemptOutput, Event
 from dotflow.core.failure import Failure
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
+from dotflow.engine import background
 from dotflow.errors import HistoryError, InvalidArgument, NotInHistory
-from dotflow.providers import HistorySQLite
+from dotflow.providers import HistorySQLite, LogDefault
 from dotflow.records.record import OutputKey
 from tests.histories import begin, crash, nightly, numbers, quick, write
 
@@ -97,6 +101,40 @@ def test_an_active_run_counts_what_has_ended(history: HistorySQLite) -> None:
     (run,) = history.runs()
 
     assert (run.state, run.tasks, run.completed, run.ended, run.duration) == ("Running", 2, 1, None, None)
+
+
+@pytest.mark.parametrize("starts", ["start", "astart"])
+def test_a_background_run_is_in_the_history_when_start_returns(history: HistorySQLite, starts: str) -> None:
+    """Who asks right after it finds this run, not the one before."""
+    workflow = quick(history)
+
+    def start() -> Run:
+        if starts == "start":
+            return workflow.start("background")
+        return asyncio.run(workflow.astart("background"))
+
+    for _ in range(20):
+        run = start()
+        assert history.runs(limit=1)[0].run_id == run.run_id
+        run.wait()
+
+
+def test_a_history_that_hangs_holds_up_no_background_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """start() returns without it."""
+    monkeypatch.setattr(background, "RECORD_PATIENCE", 0.01)
+    gate = threading.Event()
+
+    class Hangs(History):
+        def record(self, run_id: str, event: Event) -> None:
+            gate.wait(10)
+
+    workflow = DotFlow(Config(history=Hangs(), log=LogDefault(output="none")))
+    workflow.task.add(numbers)
+
+    run = workflow.start("background")
+    assert not run.wait(0)
+    gate.set()
+    assert run.wait(10)
 
 
 def test_a_run_whose_process_is_gone_has_crashed(history: HistorySQLite) -> None:

@@ -15,15 +15,22 @@ from dotflow.cpython import call_before_threads_are_joined, end_as_interrupted
 from dotflow.engine.run import CANCEL_GRACE, Run
 from dotflow.worker.waiting import Waiters
 
+RECORD_PATIENCE: Final = 1.0  # seconds for a history to save that a run has begun
+
 _running: Final[set[Run]] = set()
-_waiters: Final = Waiters()  # for the end of runs
+_waiters: Final = Waiters()  # for the end of runs, and until one is recorded
 _registered: Final = threading.Lock()  # taken once and never given back
 
 
-def start_in_background(run: Run, then: Callable[[], None] = lambda: None) -> None:
-    """Runs it in a non-daemon thread, for which a script waits at its end. Calls *then* at the end of the run.
+def start_in_background(run: Run, then: Callable[[], None] = lambda: None, *, is_recorded: bool = False) -> None:
+    """Runs it in a non-daemon thread, for which a script waits at its end.
 
     After an interrupt here the caller never gets the run, so it is stopped.
+
+    Args:
+        run: The run.
+        then: Called at its end.
+        is_recorded: Whether to return when its history has saved that it has begun, but after RECORD_PATIENCE at most.
     """
     if _registered.acquire(blocking=False):
         # Python waits for threads at its end, but first it closes all thread pools, which steps may need.
@@ -31,19 +38,26 @@ def start_in_background(run: Run, then: Callable[[], None] = lambda: None) -> No
         atexit.register(_interrupt_left)
 
     participant = clock.join()
+    is_recorded = is_recorded and run._providers.history is not None
     begun = threading.Lock()  # taken by the thread, or by the caller that gives it up
+    recorded = threading.Event()
+
+    def note_recorded() -> None:
+        recorded.set()
+        _waiters.wake()
 
     def work() -> None:
         if not begun.acquire(blocking=False):
             return
         with participant:
             try:
-                run._execute()
+                run._execute(note_recorded if is_recorded else None)
             except KeyboardInterrupt:  # expected, and the run keeps it for its waiters
                 pass
             except BaseException as error:  # the run keeps it for its waiters, but may never have one
                 run._report(error)
             finally:
+                recorded.set()
                 _remove(run)
                 then()
 
@@ -52,6 +66,8 @@ def start_in_background(run: Run, then: Callable[[], None] = lambda: None) -> No
         run.status = TypeStatus.IN_PROGRESS  # for the caller, even if the thread begins late
         # In a copy of the caller's context variables: to a tracer, the run's span is a child of the caller's.
         threading.Thread(target=contextvars.copy_context().run, args=(work,), name="dotflow-run").start()
+        if is_recorded:
+            _waiters.wait_until(recorded.is_set, RECORD_PATIENCE)
     except BaseException:  # too many threads, or an interrupt, which may come before or after the thread's beginning
         if begun.acquire(blocking=False):
             with participant:

@@ -252,12 +252,15 @@ class Run:
         """Releases the locks of `_prepare`. Does nothing after `_execute`."""
         self._checkpoints.close()
 
-    def _execute(self) -> None:
-        """Runs the workflow in the calling thread, once. Raises KeyboardInterrupt after an interrupt."""
+    def _execute(self, recorded: Callable[[], None] | None = None) -> None:
+        """Runs the workflow in the calling thread, once. Raises KeyboardInterrupt after an interrupt.
+
+        *recorded* is called when the history has saved that the run has begun.
+        """
         self.status = TypeStatus.IN_PROGRESS
         try:
             with clock.join():
-                self._run_and_publish()
+                self._run_and_publish(recorded)
         except BaseException as error:  # for the waiters
             self._error = error
             raise
@@ -269,7 +272,7 @@ class Run:
             finally:
                 self._end.set()
 
-    def _run_and_publish(self) -> None:
+    def _run_and_publish(self, recorded: Callable[[], None] | None) -> None:
         providers = self._providers
         report = self._log_line
         tasks = {task.task_id: task for task in self.tasks}
@@ -294,6 +297,9 @@ class Run:
         is_complete = False
         try:
             publisher.publish_run(self._started)
+            if recorded is not None:
+                publisher.settle(begins=True)
+                recorded()
             self._run_plan(providers.executor, tasks, publisher, cache, report)
             is_complete = not self._cancelled or {task.status for task in self.tasks} <= {COMPLETED, SKIPPED}
         except BaseException as error:  # an interrupt, or an error of dotflow itself

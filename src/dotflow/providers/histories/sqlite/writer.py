@@ -67,7 +67,7 @@ class RunWriter:
     def settle(self, *, begins: bool) -> float | None:
         """Writes the rows, at once or after INTERVAL. The arguments and the result are those of History.settle."""
         rows = self.rows
-        if not rows.attempts and not rows.has_more:  # none at all, without a call
+        if self._run is not None and not rows.attempts and not rows.has_more:  # none at all, without a call
             return None
         if not begins:
             left = self._committed_at + INTERVAL - clock.monotonic()
