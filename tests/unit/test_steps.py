@@ -216,6 +216,14 @@ class TestResolve:
 
         assert "installed or in a folder on sys.path" in str(caught.value)
 
+    @pytest.mark.parametrize(("message", "sentence"), [("no", "no."), ("no.", "no."), ("why?", "why?")])
+    def test_the_reason_has_one_end(self, modules: dict[str, str], message: str, sentence: str) -> None:
+        """The message of an error may be a sentence already."""
+        modules["mem_raises"] = f"raise ValueError({message!r})"
+
+        with pytest.raises(InvalidPath, match=re.escape(f"raised ValueError: {sentence} To see where: ")):
+            resolve("mem_raises.step")
+
     def test_a_missing_submodule(self, modules: dict[str, str]) -> None:
         """The colon shows which part is a module."""
         modules.update({"mem": "", "mem.sub": ""})

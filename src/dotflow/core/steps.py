@@ -121,7 +121,9 @@ def _import(path: str, module: str) -> Any:
 
 
 def _import_failed(path: str, module: str, error: BaseException) -> InvalidPath:
-    reason = f"importing '{module}' raised {type(error).__name__}: {error}."
+    message = str(error)
+    end = "" if message.endswith((".", "!", "?")) else "."
+    reason = f"importing '{module}' raised {type(error).__name__}: {message}{end}"
     return InvalidPath(path, reason, f'To see where: python -c "import {module}"')
 
 

@@ -26,12 +26,14 @@ def forget(runs: tuple[str, ...], older_than: str | None, everything: bool, yes:
     """
     from dotflow.cli.formatting import pluralize
     from dotflow.cli.history.options import open_history
+    from dotflow.cli.run.cached import seconds_of
 
     if (bool(runs), older_than is not None, everything).count(True) != 1:
         raise click.UsageError("What to forget? Pass runs, or --older-than 30d, or --all.")
+    age = seconds_of(older_than)
     archive = open_history(history)
     if not runs and not yes:
         which = "all runs that have ended" if everything else f"all runs that ended more than {older_than} ago"
         click.confirm(f"Delete {which}?", abort=True, err=True)
-    count = archive.forget(*runs, older_than=0 if everything else older_than)
+    count = archive.forget(*runs, older_than=0 if everything else age)
     click.echo(f"{pluralize(count, 'run')} deleted.")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
+import click
 from rich.text import Text
 
 from dotflow import clock
@@ -19,13 +20,14 @@ COLUMNS: Final = (
 
 
 def parse_since(text: str | None) -> datetime | str | None:
-    """Returns an age such as "2d" as it is, and a date or a local time as a moment."""
+    """Returns an age such as "2d" as it is, and a date or a local time as a moment. Raises UsageError."""
     if text is None or to_seconds(text) is not None:
         return text
     try:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError, OSError):
-        return text  # which the history refuses
+        accepted = "an age, such as 90s, 12h or 2d, or a local time, such as 2026-11-25 or '2026-11-25 14:30'"
+        raise click.UsageError(f"--since {text} is no time. Use {accepted}.") from None
 
 
 def print_runs(runs: Sequence[RunSummary]) -> None:

@@ -23,8 +23,11 @@ from dotflow.workflow import DotFlow
 
 
 def print_preview(options: Mapping[str, Any]) -> Exit:
-    """Prints the next fire times, of --cron or else of the workflow's own schedule."""
-    scheduler = _from_options(options) or _require_scheduler(load(RunRequest.of(options)).workflow.config.scheduler)
+    """Prints the next fire times, of --cron or else of the workflow's own schedule. What would run must be there."""
+    scheduler: Scheduler | None = _from_options(options)
+    if scheduler is None or options["step"] or options["workflow"]:
+        own = load(RunRequest.of(options)).workflow.config.scheduler
+        scheduler = scheduler or _require_scheduler(own)
     if not isinstance(scheduler, SchedulerCron):
         raise click.UsageError(
             f"--preview needs a cron schedule; this workflow has a {type(scheduler).__name__}. Add --cron."

@@ -23,6 +23,8 @@ SYNTAX: Final = (
     "Write five fields, 'minute hour day month weekday' ('30 2 * * *' is daily at 02:30), six with seconds first, or "
     f"one of {', '.join(ALIASES)}."
 )
+#: The greatest step of each field, from the last field on: a greater one would leave only its first value.
+MAX_STEPS: Final = {"day-of-week": 7, "month": 12, "day-of-month": 31, "hour": 24, "minute": 60, "second": 60}
 #: The name of a field in CronSim's errors -> its values.
 FIELDS: Final = {
     "second": "0 to 59",
@@ -141,6 +143,10 @@ def _checked_expression(cron: object) -> str:
         return ALIASES[text.lower()]
     if (count := len(text.split())) not in (5, 6):
         raise InvalidSchedule("cron", cron, f"it has {count} fields. {SYNTAX}")
+    for (name, most), field in zip(MAX_STEPS.items(), reversed(text.split()), strict=False):
+        for step in re.findall(r"/(\d+)", field):
+            if int(step) > most:
+                raise InvalidSchedule("cron", cron, f"its {name} has the step {step}, and {most} at most. {SYNTAX}")
     return text
 
 
