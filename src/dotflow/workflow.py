@@ -270,7 +270,8 @@ class DotFlow:
         """Runs the workflow on its configured scheduler; blocks until SIGINT or SIGTERM.
 
         With `resume=True` an unfinished last run is finished, at once and at each firing. Then the firing's own run
-        begins. Where the old one fails again, the log names it as given up.
+        begins. Where the old one fails again, the log names it as given up. A run that failed before its first value
+        was saved leaves nothing to finish.
 
         Args:
             **start_arguments: The arguments of `start`, which are checked at once.

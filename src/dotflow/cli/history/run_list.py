@@ -48,7 +48,7 @@ def print_runs(runs: Sequence[RunSummary]) -> None:
 def _row(screen: Screen, run: RunSummary, *, is_wide: bool) -> list[Text | str]:
     duration = run.duration if run.ended is not None else (clock.now() - run.began).total_seconds()
     return [
-        safe(run.run_id[:ID_LENGTH]),
+        run.run_id[:ID_LENGTH],
         local(run.began) if is_wide else f"{run.began.astimezone():%m-%d %H:%M:%S}",
         _workflow(run),
         screen.state(run.state),

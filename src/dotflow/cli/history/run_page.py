@@ -46,7 +46,7 @@ def print_header(screen: Screen, run: RunRecord) -> None:
     """Prints what the run was, when, how and where."""
     name = f" ({safe(run.name)})" if run.name and run.name != run.workflow else ""
     title = f"{safe(run.workflow or run.workflow_id)}{name}"
-    screen.line(screen.state(run.state), "  ", (title, "bold"), f"  run {safe(run.run_id)}")
+    screen.line(screen.state(run.state), "  ", (title, "bold"), f"  run {run.run_id}")
     for label, text in _facts(run):
         screen.fact(label, text)
     screen.line()

@@ -45,7 +45,7 @@ def print_step(
         screen.state(state),
         "  ",
         (safe(task.name_of(item)), "bold"),
-        f"  task {task.task_id} of run {safe(run.run_id)}",
+        f"  task {task.task_id} of run {run.run_id}",
     )
     given = attempts[-1].input if attempts else ""
     for label, text in (
