@@ -254,7 +254,7 @@ class TestLostWorkers:
         """What ends each worker before it has begun the step is not sent on for ever."""
         from distributed import Client
 
-        def make_remote_attempt() -> Callable[[str, Any, Any], Any]:
+        def make_remote_attempt(run: str, captured: bool) -> Callable[[str, Any, Any], Any]:
             return lambda key, packed, shared: os.kill(os.getpid(), signal.SIGKILL)
 
         monkeypatch.setattr("dotflow.providers.executors.dask.remote.make_remote_attempt", make_remote_attempt)
@@ -429,9 +429,9 @@ from dotflow import Config, DotFlow, action
 from dotflow.errors import ClusterError
 from dotflow.providers import ExecutorRay, LogDefault
 from dotflow.providers.executors.ray import session as ray_session
-from dotflow.providers.executors.ray import health as ray_health
+from dotflow.providers.executors.ray import connection as ray_connection
 
-ray_session.HEARTBEAT = ray_health.HEARTBEAT = 0.2
+ray_session.HEAD_CHECK_INTERVAL = ray_connection.HEAD_CHECK_INTERVAL = 0.2
 workflow = DotFlow(Config(executor=ExecutorRay({address!r}), log=LogDefault(output="none")))
 workflow.task.add([action(lambda: 1), action(lambda: time.sleep(60))])
 run = workflow.start(mode="background")
@@ -560,7 +560,7 @@ class TestVersions:
         def make_describe(engine: str) -> Callable[[], dict[str, str]]:
             return lambda: {"Python": "2.7" if os.getpid() == here else "3.99", "dotflow": "1"}
 
-        module = "dask.handshake" if isinstance(executor, ExecutorDask) else "ray.session"
+        module = "dask.cluster" if isinstance(executor, ExecutorDask) else "ray.session"
         monkeypatch.setattr(f"dotflow.providers.executors.{module}.make_describe", make_describe)
         log = LogList()
         workflow = make_workflow(executor=executor, log=log)
@@ -575,7 +575,7 @@ class TestVersions:
         """It is said that its versions are not known, and the others work."""
         from distributed import Client
 
-        monkeypatch.setattr("dotflow.providers.executors.dask.handshake.REPLY_TIMEOUT", 1.0)
+        monkeypatch.setattr("dotflow.providers.executors.dask.cluster.REPLY_TIMEOUT", 1.0)
         with DaskProcesses(workers=1) as cluster, Client(cluster.address, set_as_default=False) as client:
             client.wait_for_workers(1)
             (frozen,) = client.run(os.getpid).values()

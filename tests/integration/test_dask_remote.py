@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from dotflow.providers.executors.cluster.protocol import STOPPED, RemoteCall, Reply
+from dotflow.providers.executors.cluster.protocol import STOPPED, Place, Reply, pack_call
 from dotflow.providers.executors.dask import remote as dask_remote
 
-ERRAND = RemoteCall("run", 0, 0, False, "", 0, None, False, [b"never read"])
+PACKED = pack_call(Place(lane=0, isolate=False), [b"never read"])
 
 
 @pytest.mark.parametrize("state", ["cancelled", "released", "forgotten", None])
@@ -17,5 +17,5 @@ def test_a_task_that_was_released_never_begins(state: str | None, monkeypatch: p
     worker = SimpleNamespace(state=SimpleNamespace(tasks=tasks), address="tcp://here")
     monkeypatch.setattr(dask_remote, "get_worker", lambda: worker)
 
-    assert Reply.unpack(dask_remote.run_remote_call("key", ERRAND.pack(), ())).kind == STOPPED
+    assert Reply.unpack(dask_remote.run_remote_call("run", False, "key", PACKED, ())).kind == STOPPED
     assert dask_remote._wakeups == {}

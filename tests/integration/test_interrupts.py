@@ -21,7 +21,6 @@ from dotflow import DotFlow, action
 from dotflow.errors import EventLoopBlocked
 from dotflow.processes import forkserver
 from dotflow.processes.start import FreshInterpreter
-from dotflow.processes.wakeup import WakeupPipe
 from dotflow.worker import deadline_thread, interrupts
 from dotflow.worker.coroutines import LoopThread
 from dotflow.worker.deadline import DeadlinePassed, Limit
@@ -29,6 +28,7 @@ from dotflow.worker.deadline_thread import Stopped, stop_thread
 from dotflow.worker.interrupts import interrupts_held, interrupts_let_through
 from dotflow.worker.loops import Loops
 from dotflow.worker.programs import ThreadPrograms
+from dotflow.worker.waiting import WakeupPipe
 
 MakeWorkflow = Callable[..., DotFlow]
 

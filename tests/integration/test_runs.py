@@ -23,7 +23,7 @@ from dotflow.abc.tracer import Tracer
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.run import Run
 from dotflow.errors import CheckpointMismatch
-from dotflow.processes.scaling import DEFAULT_WORKERS
+from dotflow.processes.dispatcher import DEFAULT_WORKERS
 from dotflow.processes.session import ProcessSession
 from dotflow.providers import ExecutorAsync, ExecutorProcess, ExecutorThread, LogDefault, StorageDefault
 from dotflow.providers.executors.async_ import AsyncSession

@@ -17,9 +17,9 @@ from dotflow.core.call import Call
 from dotflow.core.outcome import Returned
 from dotflow.processes.channel import STDERR, STDOUT, dump_by_value
 from dotflow.processes.encoding import CallEncoder, WorkerCache
-from dotflow.processes.wakeup import WakeupPipe
-from dotflow.providers.executors.cluster.protocol import ANSWERED, DIED, LATE, MISSING, STOPPED, RemoteCall, Reply
+from dotflow.providers.executors.cluster.protocol import ANSWERED, DIED, LATE, MISSING, STOPPED, Place, Reply, pack_call
 from dotflow.providers.executors.cluster.worker_host import WorkerHost
+from dotflow.worker.waiting import WakeupPipe
 
 
 @pytest.fixture
@@ -40,17 +40,17 @@ def wakeup() -> Iterator[WakeupPipe]:
     made.close()
 
 
-def remote_call(
+def packed(
     step: Callable[..., Any], lane: int = 0, previous: Any = None, holder: str = "", **options: Any
-) -> RemoteCall:
-    """A remote call for a step that travels by value."""
+) -> list[Any]:
+    """A packed call of a step that travels by value."""
     cache = WorkerCache()
     if holder:
         cache.value = previous
     made = action(**options)(step)
     call = Call(0, lane, made, Context(), Context(previous), "w")
     parts = CallEncoder(dump_by_value, inherited=False).encode(cache, call)
-    return RemoteCall("run", lane, made.policy.timeout, made.isolate, holder, 0, None, False, parts)
+    return pack_call(Place(lane, made.isolate, holder), parts)
 
 
 def value_of(reply: Reply) -> Any:
@@ -62,7 +62,7 @@ def value_of(reply: Reply) -> Any:
 
 def test_a_lane_keeps_its_process(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
     """What a step left in its memory is there for the next one; another lane has another process."""
-    make = lambda lane: value_of(worker_host.make(remote_call(lambda: os.getpid(), lane), wakeup))
+    make = lambda lane: value_of(worker_host.make(packed(lambda: os.getpid(), lane), wakeup))
 
     first, second, third = make(0), make(1), make(0)
 
@@ -72,7 +72,7 @@ def test_a_lane_keeps_its_process(worker_host: WorkerHost, wakeup: WakeupPipe) -
 
 def test_the_one_that_rested_longest_is_given_away(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
     """No more are started than there may be."""
-    make = lambda lane: value_of(worker_host.make(remote_call(lambda: os.getpid(), lane), wakeup))
+    make = lambda lane: value_of(worker_host.make(packed(lambda: os.getpid(), lane), wakeup))
     first, second = make(0), make(1)
 
     assert make(2) == first
@@ -80,23 +80,23 @@ def test_the_one_that_rested_longest_is_given_away(worker_host: WorkerHost, wake
 
 
 def test_a_value_is_kept_by_the_process_that_returned_it(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
-    """A remote call that names it need not bring it; one that names somebody else is told so, and nothing runs."""
+    """A call that names it need not bring it; one that names somebody else is told so, and nothing runs."""
     value = list(range(5))
-    reply = worker_host.make(remote_call(lambda: list(range(5))), wakeup)
+    reply = worker_host.make(packed(lambda: list(range(5))), wakeup)
     follow = lambda previous_context: sum(previous_context.storage)
 
-    assert value_of(worker_host.make(remote_call(follow, previous=value, holder=reply.process), wakeup)) == 10
-    assert worker_host.make(remote_call(follow, previous=value, holder="somebody else"), wakeup) == Reply(MISSING)
+    assert value_of(worker_host.make(packed(follow, previous=value, holder=reply.process), wakeup)) == 10
+    assert worker_host.make(packed(follow, previous=value, holder="somebody else"), wakeup) == Reply(MISSING)
 
 
 def test_a_value_is_gone_when_another_lane_has_used_the_process(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
-    """A remote call that refers to it is not answered with the value of that other lane."""
-    reply = worker_host.make(remote_call(lambda: "a", lane=0), wakeup)
-    worker_host.make(remote_call(lambda: "b", lane=1), wakeup)
-    worker_host.make(remote_call(lambda: "c", lane=2), wakeup)
+    """A call that refers to it is not answered with the value of that other lane."""
+    reply = worker_host.make(packed(lambda: "a", lane=0), wakeup)
+    worker_host.make(packed(lambda: "b", lane=1), wakeup)
+    worker_host.make(packed(lambda: "c", lane=2), wakeup)
     follow = lambda previous_context: previous_context.storage
 
-    assert worker_host.make(remote_call(follow, lane=0, previous="a", holder=reply.process), wakeup) == Reply(MISSING)
+    assert worker_host.make(packed(follow, lane=0, previous="a", holder=reply.process), wakeup) == Reply(MISSING)
 
 
 def test_each_process_is_sent_shared_arguments_once(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
@@ -115,8 +115,8 @@ def test_each_process_is_sent_shared_arguments_once(worker_host: WorkerHost, wak
         call = Call(0, lane, step, Context(), Context(), "w", arguments={}, shared=shared)
         parts, message = encoder.encode(WorkerCache(), call), encoder.shared_of(call)
         assert message is not None
-        remote_call = RemoteCall("run", lane, 0, False, "", 0, message.number, False, parts)
-        return value_of(worker_host.make(remote_call, wakeup, message.parts if send else ()))
+        place = Place(lane, isolate=False, shared=message.number)
+        return value_of(worker_host.make(pack_call(place, parts), wakeup, message.parts if send else ()))
 
     for lane, send in ((0, True), (0, False), (1, True), (1, False), (0, False)):
         assert make(lane, send=send) == (2, 100_004)
@@ -131,7 +131,7 @@ def test_prints_come_with_the_reply(worker_host: WorkerHost, wakeup: WakeupPipe)
         print("out")
         print("err", file=sys.stderr)
 
-    reply = worker_host.make(remote_call(prints), wakeup)
+    reply = worker_host.make(packed(prints), wakeup)
 
     assert reply.output == [(STDOUT, b"out\n"), (STDERR, b"err\n")]
 
@@ -159,8 +159,8 @@ def test_captured_output_is_all_output(wakeup: WakeupPipe) -> None:
 
     worker_host = WorkerHost(max_processes=1, captured=True)
     try:
-        output = worker_host.make(remote_call(print_everywhere), wakeup).output
-        reply = worker_host.make(remote_call(crash), wakeup)
+        output = worker_host.make(packed(print_everywhere), wakeup).output
+        reply = worker_host.make(packed(crash), wakeup)
     finally:
         worker_host.close()
 
@@ -174,8 +174,8 @@ def test_captured_output_is_all_output(wakeup: WakeupPipe) -> None:
 
 def test_isolated_steps_share_with_nobody(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
     """Each has a process of its own, which ends with it."""
-    plain = value_of(worker_host.make(remote_call(lambda: os.getpid()), wakeup))
-    alone = [value_of(worker_host.make(remote_call(lambda: os.getpid(), isolate=True), wakeup)) for _ in range(2)]
+    plain = value_of(worker_host.make(packed(lambda: os.getpid()), wakeup))
+    alone = [value_of(worker_host.make(packed(lambda: os.getpid(), isolate=True), wakeup)) for _ in range(2)]
 
     assert len({plain, *alone}) == 3
     assert not any(psutil.pid_exists(process) for process in alone)
@@ -183,11 +183,11 @@ def test_isolated_steps_share_with_nobody(worker_host: WorkerHost, wakeup: Wakeu
 
 @pytest.mark.parametrize(("step", "code"), [(lambda: os._exit(7), 7), (lambda: os.kill(os.getpid(), 9), -9)])
 def test_a_death_is_reported_as_what_it_was(worker_host: WorkerHost, wakeup: WakeupPipe, step: Any, code: int) -> None:
-    """With its exit code or signal, and the next remote call finds another process."""
-    reply = worker_host.make(remote_call(step), wakeup)
+    """With its exit code or signal, and the next call finds another process."""
+    reply = worker_host.make(packed(step), wakeup)
 
     assert (reply.kind, reply.detail) == (DIED, code)
-    assert value_of(worker_host.make(remote_call(lambda: "next"), wakeup)) == "next"
+    assert value_of(worker_host.make(packed(lambda: "next"), wakeup)) == "next"
 
 
 @pytest.mark.slow
@@ -199,7 +199,7 @@ def test_whatever_does_not_stop_in_time_is_killed(worker_host: WorkerHost, wakeu
 
         hashlib.pbkdf2_hmac("sha256", b"x", b"y", 200_000_000)
 
-    assert worker_host.make(remote_call(stuck, timeout=0.1), wakeup).kind == LATE
+    assert worker_host.make(packed(stuck, timeout=0.1), wakeup).kind == LATE
 
 
 def test_the_bell_ends_it(worker_host: WorkerHost, wakeup: WakeupPipe, tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_the_bell_ends_it(worker_host: WorkerHost, wakeup: WakeupPipe, tmp_path:
         time.sleep(30)
 
     with ThreadPoolExecutor(1) as pool:
-        reply = pool.submit(worker_host.make, remote_call(sleeps), wakeup)
+        reply = pool.submit(worker_host.make, packed(sleeps), wakeup)
         while not here.exists():
             assert not reply.done()
         wakeup.set()
@@ -230,9 +230,9 @@ def test_closing_ends_all(wakeup: WakeupPipe, tmp_path: Path) -> None:
         begun.touch()
         time.sleep(30)
 
-    worker_host.make(remote_call(lambda: None, lane=0), wakeup)
+    worker_host.make(packed(lambda: None, lane=0), wakeup)
     with ThreadPoolExecutor(1) as pool:
-        reply = pool.submit(worker_host.make, remote_call(sleeps, lane=1), wakeup)
+        reply = pool.submit(worker_host.make, packed(sleeps, lane=1), wakeup)
         while not begun.exists():
             assert not reply.done()
         worker_host.close()
@@ -244,38 +244,38 @@ def test_closing_ends_all(wakeup: WakeupPipe, tmp_path: Path) -> None:
 
 def test_one_that_died_at_rest_fails_nobody(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
     """What needs its value is told that this is gone; what needs nothing of it is given another process."""
-    reply = worker_host.make(remote_call(lambda: os.getpid()), wakeup)
+    reply = worker_host.make(packed(lambda: os.getpid()), wakeup)
     process = psutil.Process(value_of(reply))
     process.kill()
     while process.status() != psutil.STATUS_ZOMBIE:
         assert process.is_running()
 
-    assert worker_host.make(remote_call(lambda: None, previous=1, holder=reply.process), wakeup) == Reply(MISSING)
-    assert value_of(worker_host.make(remote_call(lambda: "next"), wakeup)) == "next"
+    assert worker_host.make(packed(lambda: None, previous=1, holder=reply.process), wakeup) == Reply(MISSING)
+    assert value_of(worker_host.make(packed(lambda: "next"), wakeup)) == "next"
 
 
 def test_whoever_forks_them_is_replaced(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
     """When memory runs out the system may kill that one, too: no attempt fails for it."""
-    nursery = psutil.Process(value_of(worker_host.make(remote_call(lambda: os.getppid()), wakeup)))
+    nursery = psutil.Process(value_of(worker_host.make(packed(lambda: os.getppid()), wakeup)))
     nursery.kill()
     while nursery.status() != psutil.STATUS_ZOMBIE:
         assert nursery.is_running()
 
-    assert value_of(worker_host.make(remote_call(lambda: "next", lane=1), wakeup)) == "next"
+    assert value_of(worker_host.make(packed(lambda: "next", lane=1), wakeup)) == "next"
 
 
 def test_after_closing_nothing_is_run(wakeup: WakeupPipe, tmp_path: Path) -> None:
-    """A remote call that comes late, of a run that has ended, starts no process."""
+    """A call that comes late, of a run that has ended, starts no process."""
     worker_host = WorkerHost(max_processes=2)
     worker_host.close()
 
-    assert worker_host.make(remote_call((tmp_path / "ran").touch), wakeup) == Reply(MISSING)
+    assert worker_host.make(packed((tmp_path / "ran").touch), wakeup) == Reply(MISSING)
     assert not (tmp_path / "ran").exists()
 
 
 def test_who_has_rested_too_long_goes(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
     """Only they: those who have just been here stay, and when nobody is left that is said."""
-    process = value_of(worker_host.make(remote_call(lambda: os.getpid()), wakeup))
+    process = value_of(worker_host.make(packed(lambda: os.getpid()), wakeup))
 
     assert not worker_host.end_idle(since=0.0)
     assert psutil.pid_exists(process)
@@ -284,7 +284,7 @@ def test_who_has_rested_too_long_goes(worker_host: WorkerHost, wakeup: WakeupPip
 
 
 def test_several_threads_at_once(wakeup: WakeupPipe) -> None:
-    """Each has its remote call made; none gets another's reply."""
+    """Each has its call made; none gets another's reply."""
     worker_host = WorkerHost(max_processes=4)
     wakeups = [WakeupPipe() for _ in range(4)]
     ready = threading.Barrier(4)
@@ -292,7 +292,7 @@ def test_several_threads_at_once(wakeup: WakeupPipe) -> None:
     def many(place: int) -> list[Any]:
         ready.wait()
         add = lambda previous_context: previous_context.storage + 1
-        return [value_of(worker_host.make(remote_call(add, place, place * 100 + n), wakeups[place])) for n in range(20)]
+        return [value_of(worker_host.make(packed(add, place, place * 100 + n), wakeups[place])) for n in range(20)]
 
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(many, range(4)))

@@ -1,21 +1,20 @@
-"""ClusterSession: calls into remote calls, replies into outcomes; no cluster is needed for it."""
+"""ClusterSession: packs calls, and turns replies into outcomes; no cluster is needed for it."""
 
 import pickle
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from typing import Any
 
 import pytest
 
 from dotflow import Context, action
-from dotflow.abc.executor import CompletedCall
 from dotflow.core.call import Call
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Outcome, Raised, Returned, TimedOut
 from dotflow.errors import ModuleNotOnWorker
 from dotflow.processes.channel import STDERR, STDOUT, dump_by_value
-from dotflow.processes.worker_main import LAST_VALUE, CallMessage, ValueRef
+from dotflow.processes.worker_main import LAST_VALUE
 from dotflow.providers.executors.cluster import session as cluster_session
-from dotflow.providers.executors.cluster.protocol import ANSWERED, DIED, LATE, NOT_STARTED, RemoteCall, Reply, size_of
+from dotflow.providers.executors.cluster.protocol import ANSWERED, DIED, LATE, NOT_STARTED, Place, Reply, size_of
 from dotflow.providers.executors.cluster.session import MIN_KEPT_SIZE, ClusterSession
 
 LARGE = bytes(MIN_KEPT_SIZE)
@@ -24,18 +23,19 @@ LARGE = bytes(MIN_KEPT_SIZE)
 class ExecutorSession(ClusterSession):
     """The part that every cluster's session has."""
 
-    def has_room(self, pool: Hashable) -> bool:
+    def has_free_worker(self, pool: Hashable) -> bool:
         """Not for what asks for a GPU."""
         return not pool
 
+    def prepare(self) -> float | None:
+        """Nothing is due."""
+        return None
+
+    def describe(self) -> str:
+        """Not asked of it here."""
+        return "no workers"
+
     def submit(self, call: Call) -> None:
-        """Not asked of it here."""
-
-    def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
-        """Not asked of it here."""
-        return []
-
-    def wake(self) -> None:
         """Not asked of it here."""
 
     def close(self) -> None:
@@ -72,45 +72,34 @@ def answered(outcome: Outcome, holder: str = "process", place: str = "there") ->
     return Reply(ANSWERED, holder, worker=place, parts=dump_by_value(outcome))
 
 
-def order_of(remote_call: RemoteCall | Outcome) -> CallMessage:
-    assert isinstance(remote_call, RemoteCall)
-    return CallMessage(*pickle.loads(remote_call.parts[0], buffers=remote_call.parts[1:]))
+def unpacked(packed: list[Any] | Outcome) -> tuple[Place, Call]:
+    """Where the attempt is made, and the call as it is sent."""
+    assert isinstance(packed, list)
+    place, sent, *buffers = packed
+    return Place(*pickle.loads(place)), Call(*pickle.loads(sent, buffers=buffers))
 
 
-class TestErrands:
+class TestPackedCalls:
     def test_carry_all_that_the_attempt_needs(self, session: ExecutorSession) -> None:
-        """Step, contexts and policy; nothing is taken to be there."""
-        remote_call = session.remote_call(call("before", lane=4, task_id=9))
-        order = order_of(remote_call)
+        """Step and contexts; nothing is taken to be there."""
+        place, sent = unpacked(session.pack(call("before", lane=4, task_id=9)))
 
-        assert isinstance(remote_call, RemoteCall)
-        assert (
-            remote_call.lane,
-            remote_call.number,
-            remote_call.timeout,
-            remote_call.isolate,
-            remote_call.process,
-        ) == (
-            4,
-            9,
-            2,
-            False,
-            "",
-        )
-        assert isinstance(order.previous_context, Context)
-        assert (order.previous_context.storage, order.initial_context) == ("before", Context("given"))
-        assert order.step is not None
+        assert place == Place(4, isolate=False, process="")
+        assert (sent.lane, sent.number, sent.workflow_id) == (4, 9, "w")
+        assert (sent.previous_context.storage, sent.initial_context) == ("before", Context("given"))
+        assert sent.step is not None
 
     def test_a_large_value_is_not_sent_back_to_who_has_it(self, session: ExecutorSession) -> None:
         """The lane's next remote call names the process that returned it, and leaves it out."""
         outcome = session.outcome(call(), answered(Returned(LARGE)))
         assert isinstance(outcome, Returned)
-        remote_call = session.remote_call(call(outcome.value))
+        packed = session.pack(call(outcome.value))
+        place, sent = unpacked(packed)
 
-        assert isinstance(remote_call, RemoteCall)
-        assert remote_call.process == "process"
-        assert isinstance(order_of(remote_call).previous_context, ValueRef)
-        assert sum(len(part) for part in remote_call.parts) < MIN_KEPT_SIZE / 10
+        assert isinstance(packed, list)
+        assert place.process == "process"
+        assert sent.previous_context.storage == LAST_VALUE
+        assert size_of(packed) < MIN_KEPT_SIZE / 10
         assert session.lanes[0].worker == "there"
 
     @pytest.mark.parametrize("value", [1, b"small"])
@@ -118,35 +107,26 @@ class TestErrands:
         """Asking for it again would take longer."""
         outcome = session.outcome(call(), answered(Returned(value)))
         assert isinstance(outcome, Returned)
-        remote_call = session.remote_call(call(outcome.value))
 
-        assert isinstance(remote_call, RemoteCall)
-        assert remote_call.process == ""
+        assert unpacked(session.pack(call(outcome.value)))[0].process == ""
 
     def test_another_value_is_sent(self, session: ExecutorSession) -> None:
         """A callback may have put another one in its place; another lane's is another one, too."""
         outcome = session.outcome(call(), answered(Returned(LARGE)))
         assert isinstance(outcome, Returned)
 
-        for remote_call in (
-            session.remote_call(call(bytes(LARGE + b"!"))),
-            session.remote_call(call(outcome.value, lane=1)),
-        ):
-            assert isinstance(remote_call, RemoteCall)
-            assert remote_call.process == ""
+        for packed in (session.pack(call(bytes(LARGE + b"!"))), session.pack(call(outcome.value, lane=1))):
+            assert unpacked(packed)[0].process == ""
 
     def test_whole_on_demand_and_for_a_process_of_its_own(self, session: ExecutorSession) -> None:
         """Where nobody has it, it is sent along."""
         outcome = session.outcome(call(), answered(Returned(LARGE)))
         assert isinstance(outcome, Returned)
 
-        for remote_call in (
-            session.remote_call(call(outcome.value), whole=True),
-            session.remote_call(call(outcome.value, of=apart)),
-        ):
-            assert isinstance(remote_call, RemoteCall)
-            assert remote_call.process == ""
-            assert isinstance(order_of(remote_call).previous_context, Context)
+        for packed in (session.pack(call(outcome.value), whole=True), session.pack(call(outcome.value, of=apart))):
+            place, sent = unpacked(packed)
+            assert place.process == ""
+            assert sent.previous_context.storage == LARGE
 
     def test_an_argument_that_a_worker_has_names_its_process(self, session: ExecutorSession) -> None:
         """As a previous value does: another process would take a value of its own for it."""
@@ -154,31 +134,26 @@ class TestErrands:
         assert isinstance(outcome, Returned)
         asked = call()._replace(arguments={"value": outcome.value, "other": 1})
 
-        remote_call, whole = session.remote_call(asked), session.remote_call(asked, whole=True)
+        (place, sent), (whole_place, whole) = unpacked(session.pack(asked)), unpacked(session.pack(asked, whole=True))
 
-        assert isinstance(remote_call, RemoteCall)
-        assert isinstance(whole, RemoteCall)
-        assert (remote_call.process, whole.process) == ("process", "")
-        assert order_of(remote_call).arguments == {"value": LAST_VALUE, "other": 1}
-        assert order_of(whole).arguments == asked.arguments
+        assert (place.process, whole_place.process) == ("process", "")
+        assert sent.arguments == {"value": LAST_VALUE, "other": 1}
+        assert whole.arguments == asked.arguments
 
     def test_shared_arguments_travel_beside_them(self, session: ExecutorSession) -> None:
         """They are pickled once for all calls that share them, and named by a number."""
         shared = {"data": LARGE}
-        first, second = (session.remote_call(call()._replace(number=number, shared=shared)) for number in (7, 8))
-        other = session.remote_call(call()._replace(shared=dict(shared)))
+        packed = [session.pack(call()._replace(number=number, shared=shared)) for number in (7, 8)]
+        (first, _), (second, sent) = map(unpacked, packed)
+        other, _ = unpacked(session.pack(call()._replace(shared=dict(shared))))
 
-        assert isinstance(first, RemoteCall)
-        assert isinstance(second, RemoteCall)
-        assert isinstance(other, RemoteCall)
-        assert first.shared == second.shared != other.shared
-        assert (first.number, second.number) == (7, 8)
-        assert size_of(first.parts) < MIN_KEPT_SIZE
+        assert first.shared == second.shared == sent.shared != other.shared
+        assert all(isinstance(each, list) and size_of(each) < MIN_KEPT_SIZE for each in packed)
         assert session.shared_of(call()._replace(shared=shared)) is session.shared_of(call()._replace(shared=shared))
 
     def test_what_cannot_travel_is_the_outcome(self, session: ExecutorSession) -> None:
         """It is known at once, and names the step."""
-        outcome = session.remote_call(call(open(0, closefd=False)))  # noqa: SIM115 (it is not ours to close)
+        outcome = session.pack(call(open(0, closefd=False)))  # noqa: SIM115 (it is not ours to close)
 
         assert isinstance(outcome, Raised)
         assert outcome.failure.exception == "NotPicklable"

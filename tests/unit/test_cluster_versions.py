@@ -7,7 +7,7 @@ from importlib.metadata import version
 import cloudpickle  # type: ignore[import-untyped]
 import pytest
 
-from dotflow.providers.executors.cluster.versions import differences, make_describe
+from dotflow.providers.executors.cluster.protocol import differences, make_describe
 
 HERE = {"Python": "3.11", "dotflow": "1.0", "cloudpickle": "3.1"}
 

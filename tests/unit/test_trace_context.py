@@ -12,7 +12,7 @@ from dotflow import Context, action
 from dotflow.core.action import action_of
 from dotflow.core.call import Call, Carrier
 from dotflow.core.outcome import Outcome, Raised, Returned
-from dotflow.worker import trace_context
+from dotflow.worker import attempt_context
 from dotflow.worker.attempt import attempt
 from dotflow.worker.attempt_async import attempt_async
 from dotflow.worker.deadline import DeadlinePassed, Limit
@@ -62,7 +62,7 @@ def entry(function: Callable[..., Any]) -> str:
 def anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Resets the recorded calls and reports."""
     called.clear()
-    monkeypatch.setattr(trace_context, "_reported", set())
+    monkeypatch.setattr(attempt_context, "_reported", set())
 
 
 def call(step: Any, place: str = "here", function: Callable[..., Any] = enter) -> Call:

@@ -57,7 +57,8 @@ class Watch(NamedTuple):
 class Call(NamedTuple):
     """A request to make one attempt of a step.
 
-    A named tuple, not a frozen dataclass, which costs three times as much: there is one for every task.
+    A named tuple, not a frozen dataclass, which costs three times as much: there is one for every task. Worker
+    processes are sent Calls, too: see `processes/encoding.py`.
 
     Attributes:
         task_id: The task.
@@ -73,7 +74,7 @@ class Call(NamedTuple):
         is_fallback: Whether *step* is the task's fallback.
         secrets: The values of the secrets that the task takes, by their names, or by `parameter=` for what a run
             parameter fills; None if it takes none.
-        watch: What the history wants of the attempt; None without one. The last field: each attempt replaces it.
+        watch: What the history wants of the attempt; None without one.
     """
 
     task_id: int
@@ -88,4 +89,4 @@ class Call(NamedTuple):
     shared: Mapping[str, Any] | None = None
     is_fallback: bool = False
     secrets: Mapping[str, str] | None = None
-    watch: Watch | None = None  # the last one
+    watch: Watch | None = None

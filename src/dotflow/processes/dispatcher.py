@@ -1,9 +1,24 @@
 """Dispatcher: assigns calls to workers. It only keeps the assignment; calls wait elsewhere."""
 
+import os
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
+
+from dotflow.errors import InvalidArgument
+
+CORES: Final = os.cpu_count() or 1
+DEFAULT_WORKERS: Final = max(32, 4 * CORES)
 
 W = TypeVar("W")
+
+
+def check_workers(max_workers: int | None) -> int:
+    """Returns the number of workers, or the default for None. Raises InvalidArgument unless it is positive."""
+    if max_workers is None:
+        return DEFAULT_WORKERS
+    if type(max_workers) is not int or max_workers < 1:
+        raise InvalidArgument("max_workers", max_workers, "a whole number from 1")
+    return max_workers
 
 
 class Dispatcher(Generic[W]):
@@ -38,9 +53,7 @@ class Dispatcher(Generic[W]):
 
     def has_worker(self, lane: int, isolated: bool = False) -> bool:
         """Returns whether an idle worker is there for the lane's next call, its own or one without lanes."""
-        if isolated:
-            return bool(self._unused)
-        return self._has_idle_worker(lane) or self._unassigned() is not None
+        return self._find(lane, isolated) is not None
 
     def has_room(self, lane: int, isolated: bool = False) -> bool:
         """Returns whether `make_room` would return a worker or try to start one. It changes nothing."""
@@ -71,12 +84,7 @@ class Dispatcher(Generic[W]):
         if self._error is not None:
             error, self._error = self._error, None
             return error
-        if isolated:
-            worker = next(iter(self._unused), None)
-        elif self._has_idle_worker(lane):
-            worker = self._assigned[lane]
-        else:
-            worker = self._unassigned() or next(iter(self._idle), None)
+        worker = self._find(lane, isolated) or (None if isolated else next(iter(self._idle), None))
         if worker is None:
             return None
         del self._idle[worker]
@@ -86,9 +94,12 @@ class Dispatcher(Generic[W]):
             self._lanes[worker].add(lane)
         return worker
 
-    def _has_idle_worker(self, lane: int) -> bool:
+    def _find(self, lane: int, isolated: bool) -> W | None:
+        """Returns an idle worker that no other lane needs: the lane's own, else one without lanes."""
+        if isolated:
+            return next(iter(self._unused), None)
         worker = self._assigned.get(lane)
-        return worker is not None and worker in self._idle
+        return worker if worker in self._idle else self._unassigned()
 
     def _unassigned(self) -> W | None:
         return next((worker for worker in reversed(self._idle) if not self._lanes[worker]), None)

@@ -1,23 +1,28 @@
-"""Calls on the wire: what a worker has already is left out."""
+"""Calls on the wire, without what the worker has already, and outcomes from it.
+
+A call is sent as the values of a `Call`, in which these stand for others:
+
+- `step`: a number and the pickle of the action, which is None if the worker has it. By fork it has the whole task: then
+  `step` and `initial_context` are None.
+- `LAST_VALUE`: the value that the worker has returned last, as an argument or in the `previous_context`.
+- `shared`: the number of the shared arguments, which a message of their own has brought.
+- A context without a value: None. `watch`: the values of its AttemptId.
+"""
 
 import itertools
+import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.context import Context
-from dotflow.core.task import Task
-from dotflow.processes.channel import CALL, SHARED, Dump, dump_whole
-from dotflow.processes.forkserver import KeptForkServer
-from dotflow.processes.plain_pickles import SCALARS, dump_plain
-from dotflow.processes.shared import keep_shared
-from dotflow.processes.start import Fork, FreshInterpreter, StartMethod, default_start_method
-from dotflow.processes.worker_main import LAST_VALUE, CallMessage, ValueRef
+from dotflow.core.outcome import Outcome
+from dotflow.processes import failures
+from dotflow.processes.channel import CALL, SCALARS, SHARED, Dump, dump_plain, dump_whole, keep_shared
+from dotflow.processes.worker_main import LAST_VALUE
 
 NO_VALUE: Final = object()
-FRESH: Final = "fresh"  # no choice of the user's
-STARTS: Final[Mapping[str, type[StartMethod]]] = {"fork": Fork, "forkserver": KeptForkServer, FRESH: FreshInterpreter}
 
 
 class WorkerCache:
@@ -89,30 +94,24 @@ class CallEncoder:
 
     def encode(self, cache: WorkerCache, call: Call) -> list[Any]:
         """Returns the parts of a message, without what `shared_of` returns; raises what pickling raises."""
-        context = call.previous_context
-        previous: Context | ValueRef | None = _not_empty(context)
-        if cache.is_value(context.storage):
-            previous = ValueRef(Context(None, context.task_id, context.workflow_id, context.time, context.step))
-        key, step, initial = (0, None, None) if self._inherited else self._task_fields(call, cache)
+        previous = _not_empty(call.previous_context)
+        if previous is not None and cache.is_value(previous.storage):
+            previous = Context(LAST_VALUE, previous.task_id, previous.workflow_id, previous.time, previous.step)
         shared = self.shared_of(call)
-        message = CallMessage(
-            call.task_id,
-            call.lane,
-            call.workflow_id,
-            key,
-            step,
-            initial,
-            previous,
-            call.carrier,
-            call.is_fallback,
-            _without_last_value(call.arguments, cache),
-            None if shared is None else shared.number,
-            None if call.watch is None else tuple(call.watch.attempt),  # pickled sooner than with its class
-            call.secrets,
-        )
+        step = None if self._inherited else self._step(call.step, cache)
+        initial = None if self._inherited else _not_empty(call.initial_context)
+        sent: dict[str, Any] = {
+            "step": step,
+            "initial_context": initial,
+            "previous_context": previous,
+            "arguments": _without_last_value(call.arguments, cache),
+            "shared": None if shared is None else shared.number,
+            "watch": None if call.watch is None else tuple(call.watch.attempt),
+        }
         dump = dump_plain if initial is None and _is_plain(call, cache) else self._dump
-        parts = dump(tuple(message))  # pickled sooner than with its class
-        cache.steps.add(key)
+        parts = dump(tuple(call._replace(**sent)))  # pickled sooner than with its class
+        if step is not None:
+            cache.steps.add(step[0])
         return parts
 
     def shared_of(self, call: Call) -> SharedArguments | None:
@@ -126,13 +125,12 @@ class CallEncoder:
             keep_shared(self._shared, id(call.shared), entry)
         return entry[1]
 
-    def _task_fields(self, call: Call, cache: WorkerCache) -> tuple[int, bytes | None, Context | None]:
-        entry = self._steps.get(id(call.step))
+    def _step(self, step: Action[..., Any], cache: WorkerCache) -> tuple[int, bytes | None]:
+        entry = self._steps.get(id(step))
         if entry is None:
-            pickled = dump_whole(call.step, is_code=True)
-            entry = self._steps[id(call.step)] = (call.step, len(self._steps), pickled)
+            entry = self._steps[id(step)] = (step, len(self._steps), dump_whole(step, is_code=True))
         _, key, pickled = entry
-        return key, None if key in cache.steps else pickled, _not_empty(call.initial_context)
+        return key, None if key in cache.steps else pickled
 
 
 def _not_empty(context: Context) -> Context | None:
@@ -152,35 +150,10 @@ def _without_last_value(arguments: Mapping[str, Any] | None, cache: WorkerCache)
     return {name: LAST_VALUE if cache.is_value(value) else value for name, value in arguments.items()}
 
 
-class WorkerFactory:
-    """Chooses how the next worker of a run starts.
-
-    Args:
-        tasks: The run's tasks, by id.
-        start_method: The user's choice; None for the default.
-
-    Attributes:
-        captured: Whether the workers' output is captured.
-    """
-
-    def __init__(self, tasks: Mapping[int, Task], start_method: str | None) -> None:
-        self.captured = False
-        self._tasks = tasks
-        self._start_method = start_method
-        self._starts: dict[str, tuple[StartMethod, CallEncoder]] = {}
-
-    def next(self) -> tuple[StartMethod, CallEncoder]:
-        """Returns how to start the next worker, and its encoder.
-
-        The default may change between two workers: once a thread has begun, forking is unsafe.
-        """
-        method = self._start_method or default_start_method()
-        if method not in self._starts:
-            start = STARTS[method](self._tasks, captured=self.captured)
-            self._starts[method] = start, CallEncoder(start.dump, start.inherits_tasks)
-        return self._starts[method]
-
-    def close(self) -> None:
-        """Ends what the start methods have started."""
-        for start, _ in self._starts.values():
-            start.close()
+def load_outcome(call: Call, parts: Sequence[Any]) -> Outcome:
+    """Returns the outcome that a worker has sent."""
+    try:
+        outcome: Outcome = pickle.loads(parts[0], buffers=parts[1:])
+    except Exception as error:  # unpickling runs the value's own methods
+        return failures.not_read(call, error)
+    return outcome

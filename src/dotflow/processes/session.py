@@ -4,11 +4,10 @@ import contextlib
 import math
 import selectors
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, ExecutorSession
-from dotflow.capture.pipes import write_out
 from dotflow.capture.session import CapturingSession
 from dotflow.core.action import Action
 from dotflow.core.call import Call
@@ -17,18 +16,34 @@ from dotflow.core.outcome import Outcome, Returned, Usage
 from dotflow.core.task import Task
 from dotflow.core.types.capture import TypeCapture
 from dotflow.processes import failures
-from dotflow.processes.channel import OUTCOME, READY, RETURNED, STARTED, STDERR, STDOUT, Channel, Message
-from dotflow.processes.dispatcher import Dispatcher
-from dotflow.processes.encoding import NO_VALUE, WorkerFactory
-from dotflow.processes.scaling import PoolGrowth
-from dotflow.processes.wakeup import WakeupPipe
-from dotflow.processes.worker import Worker, load_outcome
+from dotflow.processes.channel import Channel
+from dotflow.processes.dispatcher import CORES, Dispatcher
+from dotflow.processes.encoding import NO_VALUE, CallEncoder, WorkerCache, load_outcome
+from dotflow.processes.forkserver import KeptForkServer
+from dotflow.processes.start import Fork, FreshInterpreter, StartMethod, default_start_method
+from dotflow.processes.worker import WorkerProcess
 from dotflow.worker.deadline import GRACE
 from dotflow.worker.interrupts import interrupts_held, interrupts_let_through
-from dotflow.worker.waiting import longest_sleep
+from dotflow.worker.waiting import WakeupPipe, longest_sleep
 
 if TYPE_CHECKING:
-    from dotflow.capture.worker_output import OutputPipe, WorkerOutputs
+    from dotflow.capture.worker_output import OutputPipe, WorkerOutput, WorkerOutputs
+
+STARTUP_DELAY: Final = 0.001  # seconds without a free worker before more are started; a fork takes about as long
+FRESH: Final = "fresh"  # no choice of the user's
+STARTS: Final[Mapping[str, type[StartMethod]]] = {"fork": Fork, "forkserver": KeptForkServer, FRESH: FreshInterpreter}
+
+
+class Worker:
+    """A worker process and its current call."""
+
+    def __init__(self, process: WorkerProcess, encoder: CallEncoder) -> None:
+        self.process = process
+        self.encoder = encoder
+        self.output: WorkerOutput | None = None
+        self.call: Call | None = None
+        self.cache = WorkerCache()
+        self.events = selectors.EVENT_READ
 
 
 class ProcessSession(ExecutorSession, CapturingSession):
@@ -40,12 +55,14 @@ class ProcessSession(ExecutorSession, CapturingSession):
     pools_share_room = True
 
     def __init__(self, tasks: Mapping[int, Task], max_workers: int, start_method: str | None) -> None:
-        self._growth = PoolGrowth()
-        self._factory = WorkerFactory(tasks, start_method)
-        self._dispatcher = Dispatcher[Worker](self._start_worker, max_workers, self._growth.should_grow, self._remove)
+        self._tasks = tasks
+        self._start_method = start_method
+        self._starts: dict[str, tuple[StartMethod, CallEncoder]] = {}
+        self._dispatcher = Dispatcher[Worker](self._start_worker, max_workers, self._should_grow, self._remove)
         self._woken = False
         self._refused: tuple[int, bool] | None = None  # lane and isolation of the call without room
         self._workers: set[Worker] = set()
+        self._last_end = clock.ticks()  # of a call
         self._completed: list[CompletedCall] = []
         self._settle: Callable[[], object] | None = None
         self._unsent: list[Worker] = []  # with calls that are sent together
@@ -58,7 +75,6 @@ class ProcessSession(ExecutorSession, CapturingSession):
         if capture.mode in (TypeCapture.AUTO, TypeCapture.FD):
             from dotflow.capture.worker_output import WorkerOutputs  # slow to import, and only for a history
 
-            self._factory.captured = True
             self._outputs = WorkerOutputs(capture, self._selector)
         self._settle = capture.settle
         return True
@@ -133,7 +149,8 @@ class ProcessSession(ExecutorSession, CapturingSession):
                 for worker in self._workers:
                     worker.process.reap()
                 self._workers.clear()
-                self._factory.close()
+                for start, _ in self._starts.values():
+                    start.close()
                 if self._outputs is not None:
                     self._outputs.close()
                 self._selector.close()
@@ -151,48 +168,61 @@ class ProcessSession(ExecutorSession, CapturingSession):
     def _start_worker(self) -> Worker:
         self._send_all()  # starting one takes time
         with interrupts_held():
-            start, encoder = self._factory.next()
+            # The default may change between two workers: once a thread has begun, forking is unsafe.
+            method = self._start_method or default_start_method()
+            if method not in self._starts:
+                start = STARTS[method](self._tasks, captured=self._outputs is not None)
+                self._starts[method] = start, CallEncoder(start.dump, start.inherits_tasks)
+            start, encoder = self._starts[method]
             worker = Worker(start.worker(), encoder)
             self._workers.add(worker)
             if self._outputs is not None:
                 worker.output = self._outputs.open(worker.process.outputs)
-            self._growth.workers += 1
-            self._growth.starting += 1
             self._selector.register(worker.process.channel, selectors.EVENT_READ, worker)
             if worker.process.sentinel is not None:
                 self._selector.register(worker.process.sentinel, selectors.EVENT_READ, worker)
             return worker
 
+    def _should_grow(self, isolated: bool = False) -> bool:
+        """Returns whether to start one more worker; up to one for each core always starts.
+
+        Beyond, none starts while calls end faster than a process starts, and no more at a time than there are cores.
+
+        Args:
+            isolated: Whether it is for a call that can't use a free worker.
+        """
+        if len(self._workers) < CORES:
+            return True
+        return self._count_starting() < CORES and (isolated or clock.ticks() - self._last_end >= STARTUP_DELAY)
+
+    def _count_starting(self) -> int:
+        return sum(worker.process.starting for worker in self._workers)
+
     def _queue(self, worker: Worker, call: Call) -> bool:
         """Returns whether the call is in the queue of its worker; it fails at once where it can't be pickled."""
         worker.call = call
-        worker.kill_at = None
-        if worker.output is not None and self._outputs is not None:
-            self._outputs.begin(worker.output, call)
         try:
-            for message in worker.encoder.messages(worker.cache, call):
-                worker.process.channel.queue(*message)
+            worker.process.begin(call.number, worker.encoder.messages(worker.cache, call))
         except Exception as error:  # pickling runs the value's own methods
             self._complete(worker, failures.not_sent(call, error))
             return False
+        if worker.output is not None and self._outputs is not None:
+            self._outputs.begin(worker.output, call)
         return True
 
     def _flush(self, worker: Worker) -> None:
         """Sends what the socket accepts now, and the rest when it is writable."""
-        try:
-            done = worker.process.channel.flush()
-        except OSError:  # it has ended, as its sentinel will show
-            done = True
-        events = selectors.EVENT_READ if done else selectors.EVENT_READ | selectors.EVENT_WRITE
+        events = selectors.EVENT_READ if worker.process.flush() else selectors.EVENT_READ | selectors.EVENT_WRITE
         if events != worker.events:
             worker.events = events
             self._selector.modify(worker.process.channel, events, worker)
 
     def _next_due(self, end: float) -> float:
         """Returns when the next thing is due: the end of the wait, a kill, or the start of one more worker."""
-        times = [end, *(worker.kill_at for worker in self._workers if worker.kill_at is not None)]
-        if self._refused is not None and self._dispatcher.can_grow:
-            times.append(self._growth.next_check())
+        kills = (worker.process.kill_at for worker in self._workers)
+        times = [end, *(kill_at for kill_at in kills if kill_at is not None)]
+        if self._refused is not None and self._dispatcher.can_grow and self._count_starting() < CORES:
+            times.append(self._last_end + STARTUP_DELAY)
         if self._outputs is not None:
             times.append(self._outputs.due())
         return min(times)
@@ -225,8 +255,9 @@ class ProcessSession(ExecutorSession, CapturingSession):
         if worker not in self._workers:
             return
         try:
-            for message in worker.process.channel.receive():
-                self._handle(worker, message)
+            for parts in worker.process.outcomes():
+                if worker.call is not None:
+                    self._complete(worker, load_outcome(worker.call, parts))
         except (EOFError, OSError):
             if worker.process.sentinel is None:
                 self._handle_death(worker)
@@ -237,19 +268,6 @@ class ProcessSession(ExecutorSession, CapturingSession):
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(channel)
 
-    def _handle(self, worker: Worker, message: Message) -> None:
-        if message.kind == OUTCOME and worker.call is not None and message.number == worker.call.number:
-            self._complete(worker, load_outcome(worker.call, message))
-        elif message.kind == RETURNED:
-            worker.kill_at = None
-        elif message.kind == READY:
-            worker.starting = False
-            self._growth.starting -= 1
-        elif message.kind == STARTED and worker.call is not None:
-            worker.kill_at = clock.ticks() + worker.call.step.policy.timeout + GRACE
-        elif message.kind in (STDOUT, STDERR):
-            write_out(message.kind, bytes(message.parts[0]))
-
     def _complete(self, worker: Worker, outcome: Outcome) -> None:
         call, worker.call = worker.call, None
         if call is None:
@@ -257,9 +275,8 @@ class ProcessSession(ExecutorSession, CapturingSession):
         if worker.output is not None:
             worker.output.end()
         usage: Usage | None = getattr(outcome, "usage", None)
-        worker.cpu += (usage and usage.cpu) or 0.0
-        self._growth.call_ended()
-        worker.kill_at = None
+        worker.process.cpu += (usage and usage.cpu) or 0.0
+        self._last_end = clock.ticks()
         worker.cache.value = outcome.value if isinstance(outcome, Returned) else NO_VALUE
         if failures.may_be_unread(outcome):
             worker.cache.steps.clear()
@@ -269,12 +286,10 @@ class ProcessSession(ExecutorSession, CapturingSession):
         else:
             self._dispatcher.release(worker)
 
-    def _remove(self, worker: Worker) -> tuple[int | None, Usage]:
-        """Ends and drops a worker; returns its exit code, and what its last attempt has used."""
+    def _remove(self, worker: Worker) -> int | None:
+        """Ends and drops a worker; returns its exit code."""
         with interrupts_held():
             self._workers.discard(worker)
-            self._growth.workers -= 1
-            self._growth.starting -= worker.starting
             self._dispatcher.remove(worker)
             self._unregister(worker.process.channel)
             if worker.process.sentinel is not None:
@@ -282,24 +297,21 @@ class ProcessSession(ExecutorSession, CapturingSession):
             code = worker.process.reap()
         if worker.output is not None and self._outputs is not None:
             self._outputs.end(worker.output)
-        usage = worker.process.usage
-        return code, usage if usage.cpu is None else usage._replace(cpu=max(0.0, usage.cpu - worker.cpu))
+        return code
 
     def _handle_death(self, worker: Worker) -> None:
         """Drops a worker that has ended, and fails its call."""
         if worker not in self._workers:
             return
         call, worker.call = worker.call, None
-        code, usage = self._remove(worker)
+        code = self._remove(worker)
         if call is not None:
             last_lines = "" if worker.output is None else worker.output.last_lines()
-            self._completed.append((call, failures.died(call, code, "", usage, last_lines)))
+            self._completed.append((call, failures.died(call, code, "", worker.process.usage, last_lines)))
 
     def _kill_late(self) -> None:
-        now = clock.ticks()
-        for worker in [late for late in self._workers if late.kill_at is not None and late.kill_at <= now]:
-            call = worker.call
+        for worker in [late for late in self._workers if late.process.is_late()]:
+            call, worker.call = worker.call, None
             assert call is not None
-            worker.call = None
-            _, usage = self._remove(worker)
-            self._completed.append((call, failures.timed_out(call, failures.KILLED, usage)))
+            self._remove(worker)
+            self._completed.append((call, failures.timed_out(call, failures.KILLED, worker.process.usage)))

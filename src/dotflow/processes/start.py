@@ -7,7 +7,6 @@ everything that it has started.
 import contextlib
 import json
 import os
-import selectors
 import signal
 import socket
 import subprocess
@@ -20,10 +19,9 @@ from dotflow.core.masks import hidden
 from dotflow.core.outcome import Usage
 from dotflow.core.task import Task
 from dotflow.cpython import forget_exit_handlers, forget_running_loop, interpreter_flags
-from dotflow.processes.channel import Channel, Dump, dump_by_value
-from dotflow.processes.plain_pickles import dump_by_reference
+from dotflow.processes.channel import Channel, Dump, dump_by_reference, dump_by_value
+from dotflow.processes.worker import WorkerProcess
 from dotflow.processes.worker_main import run_worker
-from dotflow.worker.programs import own_processes
 from dotflow.worker.usage import peak_memory, wait_for
 
 START_METHODS: Final = ("fork", "forkserver")
@@ -35,68 +33,6 @@ def default_start_method() -> str:
         return "fork" if sys.platform == "linux" and len(os.listdir("/proc/self/task")) == 1 else "forkserver"  # noqa: PTH208
     except OSError:  # threads can't be counted
         return "forkserver"
-
-
-class WorkerProcess:
-    """The coordinator's side of one worker process.
-
-    Attributes:
-        channel: The channel to it, which does not block.
-        pid: Its process id, and that of its group.
-        sentinel: A descriptor that is readable when the process has ended; None if the system has no pidfd.
-        outputs: The reading ends of its stdout and stderr, which the caller closes; empty if they are not captured.
-        usage: What it has used in all, after `reap`, as far as it is known.
-    """
-
-    def __init__(
-        self, start: "StartMethod", pid: int, channel: Channel, lifeline: int, outputs: Sequence[int] = ()
-    ) -> None:
-        self._start = start
-        self._lifeline = lifeline
-        self.pid = pid
-        self.channel = channel
-        self.outputs = outputs
-        self.usage = Usage()
-        self.sentinel = _pidfd(pid)
-        own_processes.add(pid)
-
-    def has_ended(self) -> bool:
-        """Returns whether it is known to have ended; False without a sentinel."""
-        if self.sentinel is None:
-            return False
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.sentinel, selectors.EVENT_READ)
-            return bool(selector.select(0))
-
-    def kill(self) -> None:
-        """Kills it and everything that it has started."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-
-    def reap(self) -> int | None:
-        """Kills it and its group, waits for it, and returns its exit code, or minus the number of its signal.
-
-        The group outlives its leader, and until the leader is reaped no other process can get its id.
-        """
-        self.kill()
-        code, self.usage = self._start.reap(self.pid)
-        self.close()
-        return code
-
-    def close(self) -> None:
-        """Closes this process's descriptors of it."""
-        self.channel.close()
-        close_own_end(self._lifeline)
-        if self.sentinel is not None:
-            os.close(self.sentinel)
-        own_processes.discard(self.pid)
-
-
-def _pidfd(pid: int) -> int | None:
-    try:
-        return os.pidfd_open(pid)
-    except (AttributeError, OSError):  # this system does not have it, or does not allow it
-        return None
 
 
 class StartMethod:
@@ -138,7 +74,7 @@ class StartMethod:
                 pid = self.launch(theirs, reading, ours.fileno(), [pipe[1] for pipe in pipes])
             undo.pop_all()
         ours.setblocking(False)
-        return WorkerProcess(self, pid, Channel(ours), writing, [pipe[0] for pipe in pipes])
+        return WorkerProcess(self.reap, pid, Channel(ours), writing, [pipe[0] for pipe in pipes])
 
     def _open_output(self, undo: contextlib.ExitStack, started: contextlib.ExitStack) -> tuple[int, int]:
         reading, writing = open_pipe()

@@ -1,38 +1,127 @@
-"""Worker: what a session keeps of one of its worker processes."""
+"""WorkerProcess: the coordinator's side of a worker process, and of the attempt that it makes."""
 
+import contextlib
+import os
 import selectors
-from typing import TYPE_CHECKING
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
-from dotflow.core.call import Call
-from dotflow.core.outcome import Outcome
-from dotflow.processes import failures
-from dotflow.processes.channel import Message
-from dotflow.processes.encoding import CallEncoder, WorkerCache
-from dotflow.processes.start import WorkerProcess
+from dotflow import clock
+from dotflow.capture.pipes import close_own_end, write_out
+from dotflow.core.outcome import Usage
+from dotflow.processes.channel import OUTCOME, READY, RETURNED, SECONDS, STARTED, STDERR, STDOUT, Channel
+from dotflow.worker.deadline import GRACE
+from dotflow.worker.programs import own_processes
 
-if TYPE_CHECKING:
-    from dotflow.capture.worker_output import WorkerOutput
+Reap = Callable[[int], tuple[int | None, Usage]]
 
 
-class Worker:
-    """A worker process and its current call."""
+class WorkerProcess:
+    """A worker process. It makes one attempt at a time.
 
-    def __init__(self, process: WorkerProcess, encoder: CallEncoder) -> None:
-        self.process = process
-        self.encoder = encoder
-        self.output: WorkerOutput | None = None
-        self.cpu = 0.0  # seconds that earlier attempts have used
-        self.call: Call | None = None
+    `begin` and `flush` send a call, and `outcomes` handles what the process sends. The caller waits for `channel` and
+    `sentinel`, and reaps a process that has ended or is late.
+
+    Args:
+        reap: Waits for the process's end; returns its exit code, None if that is unknown, and what it has used.
+        pid: Its process id, and that of its group.
+        channel: The channel to it, which does not block.
+        lifeline: The writing end of the pipe that ends with this process.
+        outputs: The reading ends of its stdout and stderr, which the caller closes; empty if they are not captured.
+
+    Attributes:
+        sentinel: A descriptor that is readable when the process has ended; None if the system has no pidfd.
+        relay: Takes what it prints through the channel: STDOUT or STDERR, and bytes.
+        starting: Whether it has not reported yet.
+        kill_at: When it has to be killed, in ticks; None while its step's time does not run.
+        cpu: Seconds of CPU time that its earlier attempts have used, as far as the caller adds them.
+        usage: What its last attempt has used, after `reap`, as far as it is known.
+    """
+
+    def __init__(self, reap: Reap, pid: int, channel: Channel, lifeline: int, outputs: Sequence[int] = ()) -> None:
+        self._reap = reap
+        self._lifeline = lifeline
+        self._number = 0  # of its call
+        self.pid = pid
+        self.channel = channel
+        self.outputs = outputs
+        self.relay: Callable[[int, bytes], object] = write_out
         self.starting = True
         self.kill_at: float | None = None
-        self.cache = WorkerCache()
-        self.events = selectors.EVENT_READ
+        self.cpu = 0.0
+        self.usage = Usage()
+        self.sentinel = _pidfd(pid)
+        own_processes.add(pid)
+
+    def begin(self, number: int, messages: Iterable[tuple[int, int, Sequence[Any]]]) -> None:
+        """Adds the messages of a call to the queue of the channel. Raises what making them raises."""
+        self._number = number
+        self.kill_at = None
+        for message in messages:
+            self.channel.queue(*message)
+
+    def flush(self) -> bool:
+        """Sends what the socket accepts now; returns whether that was all, or the process has ended."""
+        try:
+            return self.channel.flush()
+        except OSError:  # it has ended, as `outcomes` and the sentinel will show
+            return True
+
+    def outcomes(self) -> Iterator[Sequence[memoryview]]:
+        """Handles the messages that have arrived; yields the parts of the attempt's outcome, if that is among them.
+
+        Raises EOFError or OSError when the process has closed its end.
+        """
+        for message in self.channel.receive():
+            kind = message.kind
+            if kind == OUTCOME and message.number == self._number:
+                self.kill_at = None
+                yield message.parts
+            elif kind == STARTED:
+                self.kill_at = clock.ticks() + SECONDS.unpack(message.parts[0])[0] + GRACE
+            elif kind == RETURNED:  # pickling its value may take long
+                self.kill_at = None
+            elif kind == READY:
+                self.starting = False
+            elif kind in (STDOUT, STDERR):
+                self.relay(kind, bytes(message.parts[0]))
+
+    def is_late(self) -> bool:
+        """Returns whether it has to be killed now."""
+        return self.kill_at is not None and self.kill_at <= clock.ticks()
+
+    def has_ended(self) -> bool:
+        """Returns whether it is known to have ended; False without a sentinel."""
+        if self.sentinel is None:
+            return False
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.sentinel, selectors.EVENT_READ)
+            return bool(selector.select(0))
+
+    def kill(self) -> None:
+        """Kills it and everything that it has started."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def reap(self) -> int | None:
+        """Kills it and its group, waits for it, and returns its exit code, or minus the number of its signal.
+
+        The group outlives its leader, and until the leader is reaped no other process can get its id.
+        """
+        self.kill()
+        code, usage = self._reap(self.pid)
+        self.usage = usage if usage.cpu is None else usage._replace(cpu=max(0.0, usage.cpu - self.cpu))
+        self.channel.close()
+        close_own_end(self._lifeline)
+        if self.sentinel is not None:
+            os.close(self.sentinel)
+        own_processes.discard(self.pid)
+        return code
 
 
-def load_outcome(call: Call, message: Message) -> Outcome:
-    """Returns the outcome that a worker has sent."""
+def _pidfd(pid: int) -> int | None:
     try:
-        outcome: Outcome = message.load()
-    except Exception as error:  # unpickling runs the value's own methods
-        return failures.not_read(call, error)
-    return outcome
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):  # this system does not have it, or does not allow it
+        return None

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 from dotflow.capture.output import Relay, flush_all, flush_streams, print_to_descriptors
 from dotflow.core.action import Action
 from dotflow.core.attempt_id import AttemptId
-from dotflow.core.call import Call, Carrier, Watch
+from dotflow.core.call import Call, Watch
 from dotflow.core.context import Context
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned
@@ -24,6 +24,8 @@ from dotflow.processes.channel import (
     OUTCOME,
     READY,
     RETURNED,
+    SCALARS,
+    SECONDS,
     SHARED,
     STARTED,
     STDERR,
@@ -31,11 +33,11 @@ from dotflow.processes.channel import (
     Channel,
     Dump,
     Message,
+    dump_plain,
+    keep_shared,
 )
-from dotflow.processes.plain_pickles import SCALARS, dump_plain
-from dotflow.processes.shared import keep_shared
-from dotflow.worker import deadline_signal
 from dotflow.worker.attempt import attempt, remember_process
+from dotflow.worker.deadline import forget_limits
 from dotflow.worker.loops import Loops
 
 LINUX: Final = sys.platform == "linux"
@@ -43,46 +45,10 @@ F_SETSIG: Final = 10  # <asm-generic/fcntl.h>; the fcntl module has no name for 
 
 
 class LastValue(NamedTuple):
-    """Stands, among a call's arguments, for the last value that the worker has returned."""
+    """Stands in a call for the last value that the worker has returned, which it still has."""
 
 
 LAST_VALUE: Final = LastValue()
-
-
-class ValueRef(NamedTuple):
-    """Refers to the last value that the worker has returned, which it still has."""
-
-    context: Context
-
-
-class CallMessage(NamedTuple):
-    """A call on the wire, without what the worker has already.
-
-    Attributes:
-        task_id, lane, workflow_id: As in Call.
-        step_key: A number for the step, the same for each of its calls.
-        step: The pickled step; None if the worker has it by fork or from an earlier call.
-        initial_context: None if it is empty, or the worker has it by fork.
-        previous_context: A Context, or a ValueRef if the worker still has its value; None if it is empty.
-        carrier, is_fallback, secrets: As in Call.
-        watch: The id of the attempt, if the history watches it.
-        arguments: As in Call, with LAST_VALUE for the last value that the worker has returned.
-        shared: The number of the shared arguments, which a message of their own has brought; None without them.
-    """
-
-    task_id: int
-    lane: int
-    workflow_id: str
-    step_key: int
-    step: bytes | None
-    initial_context: Context | None
-    previous_context: Context | ValueRef | None
-    carrier: Carrier | None
-    is_fallback: bool = False
-    arguments: Mapping[str, Any] | None = None
-    shared: int | None = None
-    watch: tuple[Any, ...] | None = None
-    secrets: Mapping[str, str] | None = None
 
 
 class Worker:
@@ -125,64 +91,57 @@ class Worker:
         except BaseException as error:  # loading objects imports the user's modules
             self.send(OUTCOME, message.number, self.dump(Raised(_loading_failure(error))))
             return
-        if call.step.policy.timeout:
-            self.send(STARTED, message.number, [])
+        if seconds := call.step.policy.timeout:
+            self.send(STARTED, message.number, [SECONDS.pack(seconds)])
         try:
             outcome = attempt(call, self.loops)
         except KeyboardInterrupt:
             outcome = Interrupted()
         if os.getpid() != self.pid:  # a child that the step forked; only its parent sends the outcome
             os._exit(0)
-        if call.step.policy.timeout:
+        if seconds:
             self.send(RETURNED, message.number, [])
         self.last_value = outcome.value if isinstance(outcome, Returned) else None
         self.flush()
         self.send(OUTCOME, message.number, self.dump_outcome(call, outcome))
 
     def read(self, message: Message) -> Call:
-        """Returns the call that a message carries."""
-        fields = CallMessage(*message.load())
-        task = self.inherited_tasks.get(fields.task_id)
+        """Returns the call that a message carries, with what this worker has in the place of references to it."""
+        sent: Any = Call(*message.load())
+        task = self.inherited_tasks.get(sent.task_id)
         if task is not None:
             step, initial = task.step, task.initial_context
-            if fields.is_fallback:
+            if sent.is_fallback:
                 assert task.links is not None
                 assert task.links.fallback is not None
                 step = task.links.fallback
         else:
-            if fields.step is not None:
-                self.steps[fields.step_key] = pickle.loads(fields.step)
-            step = self.steps[fields.step_key]
-            initial = Context() if fields.initial_context is None else fields.initial_context
-        previous = fields.previous_context
-        if isinstance(previous, ValueRef):
-            context = previous.context
-            previous = Context(self.last_value, context.task_id, context.workflow_id, context.time, context.step)
-        return Call(
-            fields.task_id,
-            fields.lane,
-            step,
-            initial,
-            Context() if previous is None else previous,
-            fields.workflow_id,
-            fields.carrier,
-            message.number,
-            self._arguments(fields.arguments),
-            self._shared(fields),
-            *(fields.is_fallback, fields.secrets),
-            None if fields.watch is None else Watch(AttemptId(*fields.watch)),
+            key, pickled = sent.step
+            if pickled is not None:
+                self.steps[key] = pickle.loads(pickled)
+            step, initial = self.steps[key], sent.initial_context or Context()
+        previous = sent.previous_context or Context()
+        if type(previous.storage) is LastValue:
+            previous = Context(self.last_value, previous.task_id, previous.workflow_id, previous.time, previous.step)
+        arguments = sent.arguments and {name: self._own(value) for name, value in sent.arguments.items()}
+        call: Call = sent._replace(
+            step=step,
+            initial_context=initial,
+            previous_context=previous,
+            arguments=arguments,
+            shared=self._shared(sent.shared),
+            watch=sent.watch and Watch(AttemptId(*sent.watch)),
         )
+        return call
 
-    def _arguments(self, arguments: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-        if arguments is None:
-            return None
-        return {name: self.last_value if type(value) is LastValue else value for name, value in arguments.items()}
+    def _own(self, value: Any) -> Any:
+        return self.last_value if type(value) is LastValue else value
 
-    def _shared(self, fields: CallMessage) -> Mapping[str, Any] | None:
+    def _shared(self, number: int | None) -> Mapping[str, Any] | None:
         """Returns the shared arguments, unpickled anew for each call: calls must not see each other's changes."""
-        if fields.shared is None:
+        if number is None:
             return None
-        pickled, *buffers = self.shared[fields.shared]
+        pickled, *buffers = self.shared[number]
         shared: Mapping[str, Any] = pickle.loads(pickled, buffers=[bytearray(buffer) for buffer in buffers])
         return shared
 
@@ -250,7 +209,7 @@ def run_worker(
 
 
 def _set_up(lifeline: int) -> None:
-    deadline_signal.reset()
+    forget_limits()
     remember_process()
     set_handler(signal.SIGINT, signal.default_int_handler)
     set_handler(signal.SIGTERM, SIG_DFL)

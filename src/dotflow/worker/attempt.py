@@ -10,17 +10,16 @@ from typing import Any, Final, NoReturn
 
 from dotflow import clock
 from dotflow.core.action import Action, actions_of
-from dotflow.core.call import Call, Carrier
+from dotflow.core.call import Call
 from dotflow.core.context import NOTHING, Context
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Outcome, Raised, Returned, TimedOut
 from dotflow.core.secret import fill, own_secrets
 from dotflow.errors import InvalidPolicy, StepTimeout
+from dotflow.worker.attempt_context import attempt_within
 from dotflow.worker.deadline import LEFT_BEHIND, SHORTEST_TIMER, DeadlinePassed, Limit, LoopBlocked
-from dotflow.worker.limits import run_limited
+from dotflow.worker.deadline_thread import run_limited
 from dotflow.worker.loops import Loop
-from dotflow.worker.trace_context import TracedLoop, enter
-from dotflow.worker.watched import watched
 
 NO_LIMIT: Final = Limit(0)
 
@@ -38,13 +37,10 @@ def attempt(call: Call, loop: Loop, is_entered: bool = False) -> Outcome:
     Args:
         call: The step and its contexts.
         loop: Where coroutines run.
-        is_entered: Whether the contexts are entered that the call's carrier and watch ask for.
+        is_entered: Whether this is within what the call's carrier and watch ask for.
     """
-    if not is_entered:
-        if call.carrier is not None:
-            return _attempt_with(call.carrier, call, loop)
-        if call.watch is not None:
-            return watched(call.watch, call, loop, attempt)
+    if not is_entered and (call.carrier is not None or call.watch is not None):
+        return attempt_within(call, loop, attempt)
     step = call.step
     seconds = step.policy.timeout
     value: Any = None
@@ -73,16 +69,6 @@ def attempt(call: Call, loop: Loop, is_entered: bool = False) -> Outcome:
     except BaseException as error:  # users' code may raise anything
         return outcome_of(error, step, limit, repeated)
     return finish(call, loop, coroutine, limit) if step.is_coroutine else Returned(value, tuple(repeated))
-
-
-def _attempt_with(carrier: Carrier, call: Call, loop: Loop) -> Outcome:
-    """Makes an attempt in the tracer's context."""
-    leave = enter(carrier)
-    try:
-        loop = TracedLoop(loop, carrier)
-        return attempt(call, loop, True) if call.watch is None else watched(call.watch, call, loop, attempt)
-    finally:
-        leave()
 
 
 _process = os.getpid()

@@ -4,14 +4,15 @@ import asyncio
 from typing import Any
 
 from dotflow.core.action import actions_of
+from dotflow.core.attempt_id import current_attempt
 from dotflow.core.call import Call
 from dotflow.core.outcome import Interrupted, Outcome, Returned
 from dotflow.worker.attempt import PLAIN, arguments_of, finish, outcome_of
+from dotflow.worker.attempt_context import enter, with_usage
 from dotflow.worker.coroutines import Droppable, run_with_deadline, value_of
 from dotflow.worker.deadline import Limit
 from dotflow.worker.loops import Loop
-from dotflow.worker.trace_context import enter
-from dotflow.worker.watched import watched_async
+from dotflow.worker.usage import CoroutineMeter, metered
 
 
 async def attempt_async(call: Call, to_loop: Loop) -> Outcome:
@@ -21,9 +22,11 @@ async def attempt_async(call: Call, to_loop: Loop) -> Outcome:
         call: The step and its contexts.
         to_loop: Where coroutines of an instance's actions run, if the step returns one.
     """
-    if call.watch is not None:
-        return await watched_async(call.watch, _attempt(call, to_loop))
-    return await _attempt(call, to_loop)
+    if call.watch is None:
+        return await _attempt(call, to_loop)
+    current_attempt.set(call.watch.attempt)  # without a reset: its asyncio task has context variables of its own
+    meter = CoroutineMeter()
+    return with_usage(await metered(_attempt(call, to_loop), meter), meter)
 
 
 async def _attempt(call: Call, to_loop: Loop) -> Outcome:

@@ -13,9 +13,8 @@ from typing import Any
 from dotflow import clock
 from dotflow.errors import EventLoopBlocked
 from dotflow.worker.deadline import GRACE, REPEAT, DeadlinePassed, Limit, LoopBlocked
-from dotflow.worker.deadline_thread import Stopped, stop_thread, waking
+from dotflow.worker.deadline_thread import Stopped, run_limited, stop_thread, waking
 from dotflow.worker.interrupts import interrupts_held, interrupts_let_through
-from dotflow.worker.limits import run_limited
 from dotflow.worker.programs import ThreadPrograms
 from dotflow.worker.waiting import MAX_SLEEP
 

@@ -1,4 +1,4 @@
-"""Time limits in threads other than the main one, by asynchronous exceptions that a second thread sets."""
+"""Time limits in any thread. Other threads than the main one have asynchronous exceptions that a second thread sets."""
 
 import contextlib
 import sys
@@ -7,7 +7,15 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from dotflow.cpython import frame_of_caller, raise_in_thread
-from dotflow.worker.deadline import OWN_FILES, REPEAT, DeadlinePassed, Limit, raise_on_next_line
+from dotflow.worker.deadline import (
+    OWN_FILES,
+    REPEAT,
+    DeadlinePassed,
+    Limit,
+    has_timer_signal,
+    raise_on_next_line,
+    run_with_signal,
+)
 from dotflow.worker.interrupts import may_interrupt
 from dotflow.worker.programs import ThreadPrograms, kill
 
@@ -36,6 +44,11 @@ def waking(wake: Callable[[], object]) -> Iterator[None]:
 def _wake(ident: int) -> None:
     for wake in tuple(_wakers.get(ident, ())):
         wake()
+
+
+def run_limited(limit: Limit, function: Callable[[], T]) -> T:
+    """Returns what *function* returns; raises DeadlinePassed of *limit* if that takes too long."""
+    return (run_with_signal if has_timer_signal() else run_with_thread)(limit, function)
 
 
 def run_with_thread(limit: Limit, function: Callable[[], T]) -> T:

@@ -15,7 +15,7 @@ from dotflow.core.outcome import Interrupted, Outcome, Raised
 from dotflow.core.task import Task
 from dotflow.errors import EventLoopBlocked
 from dotflow.processes import failures
-from dotflow.processes.scaling import check_workers
+from dotflow.processes.dispatcher import check_workers
 from dotflow.providers.executors.thread import ThreadSession, _Done
 from dotflow.worker.attempt_async import attempt_async
 from dotflow.worker.coroutines import LoopThread

@@ -13,10 +13,8 @@ from dotflow.core.call import Call
 from dotflow.core.capture import Capture
 from dotflow.core.outcome import Outcome
 from dotflow.core.task import Task
-from dotflow.worker import deadline_signal
 from dotflow.worker.attempt import attempt, remember_process
-from dotflow.worker.deadline import GRACE
-from dotflow.worker.limits import has_timer_signal
+from dotflow.worker.deadline import GRACE, has_timer_signal, restore_handler
 from dotflow.worker.loops import Loops
 from dotflow.worker.waiting import WakeupEvent
 
@@ -42,12 +40,10 @@ class InlineSession(ExecutorSession, CapturingSession):
         self._loops = Loops()
         self._capture: Capture | None = None
         self._output: RunCapture | None = None
-        self._isolated: ExecutorSession | None = None
-        self._threads: ExecutorSession | None = None
+        self._others: dict[bool, ExecutorSession] = {}  # of one process, and of one thread
         self._busy: ExecutorSession | None = None  # the other session that makes a call
         self._wakeup = WakeupEvent()
-        self._has_signal = has_timer_signal()
-        self._hang_reporter = HangReporter(report)
+        self._hang_reporter: HangReporter | None = None
         remember_process()
 
     def capture_output(self, capture: Capture) -> bool:
@@ -61,22 +57,18 @@ class InlineSession(ExecutorSession, CapturingSession):
     def submit(self, call: Call) -> Outcome | None:
         """Returns None only for an isolated step, and outside the main thread for one with a timeout."""
         step = call.step
-        if step.isolate:
-            self._isolated = self._isolated or self._one_process()
-            self._submit_to(self._isolated, call)
-            return None
         seconds = step.policy.timeout
+        if step.isolate or (seconds and not has_timer_signal()):
+            self._submit_to(self._other(step.isolate), call)
+            return None
         if not seconds:
             return attempt(call, self._loops) if self._output is None else self._attempt(call)
-        if not self._has_signal:
-            self._threads = self._threads or self._one_thread()
-            self._submit_to(self._threads, call)
-            return None
-        self._hang_reporter.start(call)
+        reporter = self._hang_reporter = self._hang_reporter or HangReporter(self._report)
+        reporter.start(call)
         try:
             return self._attempt(call)
         finally:
-            self._hang_reporter.call = None
+            reporter.call = None
 
     def _attempt(self, call: Call) -> Outcome:
         if self._output is None or call.watch is None:
@@ -87,20 +79,21 @@ class InlineSession(ExecutorSession, CapturingSession):
         finally:
             self._output.end(call.watch.attempt)
 
-    def _one_process(self) -> ExecutorSession:
-        from dotflow.providers.executors.process import ExecutorProcess  # slow to import, and rarely needed
+    def _other(self, isolated: bool) -> ExecutorSession:
+        if isolated not in self._others:
+            executor: Executor
+            if isolated:  # slow to import, and rarely needed, both of them
+                from dotflow.providers.executors.process import ExecutorProcess
 
-        return self._captured(ExecutorProcess(max_workers=1).open(self._tasks, self._report))
+                executor = ExecutorProcess(max_workers=1)
+            else:
+                from dotflow.providers.executors.thread import ExecutorThread
 
-    def _one_thread(self) -> ExecutorSession:
-        from dotflow.providers.executors.thread import ExecutorThread  # slow to import, and rarely needed
-
-        return self._captured(ExecutorThread(max_workers=1).open(self._tasks, self._report))
-
-    def _captured(self, session: ExecutorSession) -> ExecutorSession:
-        if self._capture is not None and isinstance(session, CapturingSession):
-            session.capture_output(self._capture)
-        return session
+                executor = ExecutorThread(max_workers=1)
+            session = self._others[isolated] = executor.open(self._tasks, self._report)
+            if self._capture is not None and isinstance(session, CapturingSession):
+                session.capture_output(self._capture)
+        return self._others[isolated]
 
     def _submit_to(self, session: ExecutorSession, call: Call) -> None:
         pool = session.pool_of(call.step)
@@ -120,21 +113,19 @@ class InlineSession(ExecutorSession, CapturingSession):
 
     def wake(self) -> None:
         self._wakeup.set()
-        for session in (self._isolated, self._threads):
-            if session is not None:
-                session.wake()
+        for session in tuple(self._others.values()):
+            session.wake()
 
     def close(self) -> None:
         with contextlib.ExitStack() as stack:  # each is called, also if the one before is interrupted
-            if self._has_signal:
-                stack.callback(deadline_signal.restore_handler)
+            stack.callback(restore_handler)
             if self._output is not None:
                 stack.callback(self._output.close)
             stack.callback(self._loops.close)
-            for session in (self._isolated, self._threads):
-                if session is not None:
-                    stack.callback(session.close)
-            stack.callback(self._hang_reporter.close)
+            for session in self._others.values():
+                stack.callback(session.close)
+            if self._hang_reporter is not None:
+                stack.callback(self._hang_reporter.close)
 
 
 class HangReporter:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dotflow.abc.executor import Executor, ExecutorSession, Report
 from dotflow.core.task import Task
 from dotflow.errors import InvalidArgument, ProcessesUnsupported
-from dotflow.processes.scaling import check_workers
+from dotflow.processes.dispatcher import check_workers
 from dotflow.processes.session import ProcessSession
 from dotflow.processes.start import START_METHODS
 

@@ -16,10 +16,8 @@ from dotflow.core.events import AttemptOutput
 from dotflow.core.outcome import Interrupted, Outcome
 from dotflow.core.task import Task
 from dotflow.processes import failures
-from dotflow.processes.dispatcher import Dispatcher
-from dotflow.processes.encoding import FRESH
-from dotflow.processes.scaling import check_workers
-from dotflow.processes.session import ProcessSession
+from dotflow.processes.dispatcher import Dispatcher, check_workers
+from dotflow.processes.session import FRESH, ProcessSession
 from dotflow.worker.attempt import attempt
 from dotflow.worker.deadline import GRACE, GRACE_IN_THREAD, LEFT_BEHIND, REPEAT
 from dotflow.worker.deadline_thread import stop_thread

@@ -19,7 +19,7 @@ from typing import Any, Final, NoReturn
 
 from dotflow.core.failure import Failure
 from dotflow.cpython import forget_exit_handlers, join_threads, run_exit_handlers
-from dotflow.processes.plain_pickles import dump_by_reference
+from dotflow.processes.channel import dump_by_reference
 from dotflow.testing.crash.children import ChildProcesses
 from dotflow.testing.crash.kill_points import Records, StepId, read_journal
 from dotflow.testing.crash.trial import Pipeline, RunResult, TrialOptions, run_trial

@@ -1,13 +1,13 @@
-"""ClusterSession: turns calls into remote calls and replies into outcomes, on every cluster."""
+"""ClusterSession: packs calls, and turns replies into outcomes, on every cluster."""
 
-import pickle
+import queue
 import uuid
 from abc import abstractmethod
-from collections.abc import Hashable
-from typing import Any, Final
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Final, NamedTuple
 
 from dotflow import clock
-from dotflow.abc.executor import ExecutorSession, Report
+from dotflow.abc.executor import CompletedCall, ExecutorSession, Report
 from dotflow.capture.chunks import Chunks
 from dotflow.capture.output import flush_streams
 from dotflow.capture.pipes import write_out
@@ -21,17 +21,19 @@ from dotflow.core.types.capture import TypeCapture
 from dotflow.errors import ModuleNotOnWorker
 from dotflow.processes import failures
 from dotflow.processes.channel import dump_by_value
-from dotflow.processes.encoding import NO_VALUE, CallEncoder, SharedArguments, WorkerCache
+from dotflow.processes.encoding import NO_VALUE, CallEncoder, SharedArguments, WorkerCache, load_outcome
 from dotflow.providers.executors.cluster.protocol import (
     ANSWERED,
     DIED,
     LATE,
     NOT_STARTED,
-    RemoteCall,
+    Place,
     Reply,
+    pack_call,
     size_of,
     writable,
 )
+from dotflow.worker.waiting import longest_sleep
 
 MIN_KEPT_SIZE: Final = 1 << 16  # bytes; sending less again costs less than asking for it
 WAIT_REPORT_DELAY: Final = 10.0  # seconds that steps wait for a worker before the log says so
@@ -40,19 +42,18 @@ WAIT_REPORT_DELAY: Final = 10.0  # seconds that steps wait for a worker before t
 RESUME_HINT: Final = "Finished tasks keep their checkpoints. Start again with resume=True."
 
 
-class Lane:
+class Lane(NamedTuple):
     """A lane's last attempt.
 
     Attributes:
+        worker: The name of the cluster's worker that made the attempt.
         process: The process that still has the value; "" if the value is too small to keep.
         value: The value, as it arrived here.
-        worker: The name of the cluster's worker that made the attempt.
     """
 
-    def __init__(self) -> None:
-        self.process = ""
-        self.value: Any = NO_VALUE
-        self.worker = ""
+    worker: str = ""
+    process: str = ""
+    value: Any = NO_VALUE
 
 
 class ClusterSession(ExecutorSession, CapturingSession):
@@ -60,6 +61,8 @@ class ClusterSession(ExecutorSession, CapturingSession):
 
     A value is sent here once, for the record and the storage. The worker keeps it for the next task of the lane.
     Steps that need the same resources share a pool.
+
+    The cluster's threads put functions into `events`. `wait` calls them, so all else happens in the thread of the run.
 
     Args:
         cluster: The name of the cluster, for messages.
@@ -76,9 +79,10 @@ class ClusterSession(ExecutorSession, CapturingSession):
         self._encoder = CallEncoder(dump_by_value, inherited=False)
         self._reported: set[str] = set()
         self.ready: dict[Hashable, int] = {}  # by pool: calls waiting for room, until `wait` returns
+        self.events: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        self.answers: list[CompletedCall] = []
         self._pools: dict[int, Hashable] = {}  # by number: the pools of the submitted calls
-        self._waiting: set[int] = set()
-        self._running: set[int] = set()
+        self._running: set[int] = set()  # those of them whose attempts have begun
         self._idle_since = clock.ticks()
         self._has_reported_wait = False
 
@@ -96,9 +100,62 @@ class ClusterSession(ExecutorSession, CapturingSession):
         self.ready[pool] = waiting - room
         return room
 
-    @abstractmethod
     def has_room(self, pool: Hashable) -> bool:
         """Returns whether a call that is submitted now would begin at once."""
+        # Events are handled first: a failure decides what still begins.
+        return not self.answers and self.events.empty() and self.has_free_worker(pool)
+
+    @abstractmethod
+    def has_free_worker(self, pool: Hashable) -> bool:
+        """Returns whether a worker of the pool is free."""
+
+    @abstractmethod
+    def prepare(self) -> float | None:
+        """Does what is due before the next wait; returns the seconds until it has to be called again."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Returns what the cluster has, for the log."""
+
+    def handle(self, events: Sequence[Callable[[], object] | None]) -> None:
+        """Handles the new events."""
+        for event in events:
+            if event is not None:
+                event()
+
+    def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
+        end = None if timeout is None else clock.ticks() + timeout
+        while not self.answers:
+            events = self._next(end)
+            self.handle(events)
+            is_over = None in events or (end is not None and clock.ticks() >= end)
+            if is_over or any(waiting and self.has_room(pool) for pool, waiting in self.ready.items()):
+                break
+        answers, self.answers = self.answers, []
+        self.ready.clear()
+        return answers
+
+    def _next(self, end: float | None) -> list[Callable[[], object] | None]:
+        """Returns the new events; none when something else is due."""
+        left = None if end is None else max(0.0, end - clock.ticks())
+        limits = (left, self.prepare(), self.until_wait_report(), longest_sleep())
+        events: list[Callable[[], object] | None] = []
+        try:
+            events.append(self.events.get(timeout=min(limit for limit in limits if limit is not None)))
+            while True:
+                events.append(self.events.get_nowait())
+        except queue.Empty:
+            if not events and self.until_wait_report() == 0.0:
+                self.report_waiting(self.describe())
+        return events
+
+    def wake(self) -> None:
+        self.events.put(None)
+
+    def answer(self, call: Call, outcome: Outcome) -> None:
+        """Ends a call; `wait` returns its outcome."""
+        self.remove(call.number)
+        self.answers.append((call, outcome))
 
     def report_once(self, message: str) -> None:
         """Writes a message into the run's log, once in each run."""
@@ -109,14 +166,14 @@ class ClusterSession(ExecutorSession, CapturingSession):
     def leave(self, lane: int) -> None:
         self.lanes.pop(lane, None)
 
-    def remote_call(self, call: Call, *, whole: bool = False) -> RemoteCall | Outcome:
-        """Returns the remote call for a call; an outcome, where the call can't be pickled.
+    def pack(self, call: Call, *, whole: bool = False) -> list[Any] | Outcome:
+        """Returns the packed call; an outcome, where the call can't be pickled.
 
         Args:
             call: The call.
             whole: Whether to send all values even if a worker has one.
         """
-        lane = self.lanes.setdefault(call.lane, Lane())
+        lane = self.lanes.get(call.lane, Lane())
         cache = WorkerCache()
         if not whole and not call.step.isolate:
             cache.value = lane.value
@@ -127,14 +184,10 @@ class ClusterSession(ExecutorSession, CapturingSession):
             return failures.not_sent(call, error)
         process = lane.process if cache.has_value_of(call) else ""
         number = None if shared is None else shared.number
-        seconds = call.step.policy.timeout
-        captured = self._capture is not None
-        return RemoteCall(
-            self.run, call.lane, seconds, call.step.isolate, process, call.number, number, captured, parts
-        )
+        return pack_call(Place(call.lane, call.step.isolate, process, number), parts)
 
     def shared_of(self, call: Call) -> SharedArguments | None:
-        """Returns the call's shared arguments, pickled; they are sent beside the remote call."""
+        """Returns the call's shared arguments, pickled; they are sent beside the packed call."""
         return self._encoder.shared_of(call)
 
     def outcome(self, call: Call, reply: Reply) -> Outcome:
@@ -149,18 +202,17 @@ class ClusterSession(ExecutorSession, CapturingSession):
                 chunks.add(stream, data)
         if chunks is not None:
             chunks.end()
-        lane = self.lanes.setdefault(call.lane, Lane())
-        lane.worker, lane.process, lane.value = reply.worker, "", NO_VALUE
         outcome = self._outcome_of(call, reply)
+        self.lanes[call.lane] = Lane(reply.worker)
         if isinstance(outcome, Returned) and not call.step.isolate and size_of(reply.parts) >= MIN_KEPT_SIZE:
-            lane.process, lane.value = reply.process, outcome.value
+            self.lanes[call.lane] = Lane(reply.worker, reply.process, outcome.value)
         if isinstance(outcome, Raised) and outcome.failure.exception == ModuleNotOnWorker.__name__:
             self.report_once(outcome.failure.message)
         return outcome
 
     def _outcome_of(self, call: Call, reply: Reply) -> Outcome:
         if reply.kind == ANSWERED:
-            return self._load(call, reply)
+            return load_outcome(call, writable(reply.parts))
         if reply.kind == LATE:
             return failures.timed_out(call, failures.KILLED, Usage(*reply.usage))
         if reply.kind == DIED:
@@ -168,14 +220,6 @@ class ClusterSession(ExecutorSession, CapturingSession):
             return failures.died(call, reply.detail, "", Usage(*reply.usage), last_lines)
         assert reply.kind == NOT_STARTED
         return failures.not_started(call, f"{reply.detail} (on {reply.worker})")
-
-    def _load(self, call: Call, reply: Reply) -> Outcome:
-        try:
-            parts = writable(reply.parts)
-            outcome: Outcome = pickle.loads(parts[0], buffers=parts[1:])
-        except Exception as error:  # unpickling runs the value's own methods
-            return failures.not_read(call, error)
-        return outcome
 
     def lost(self, call: Call, place: str) -> Outcome:
         """Returns the outcome of a call whose worker the cluster has lost."""
@@ -185,19 +229,16 @@ class ClusterSession(ExecutorSession, CapturingSession):
     def add_waiting(self, call: Call) -> None:
         """Records that a call waits for a worker."""
         self._pools[call.number] = self.pool_of(call.step)
-        self._waiting.add(call.number)
         self._running.discard(call.number)
 
     def mark_running(self, number: int) -> None:
         """Records that the attempt of a call has begun."""
-        if number in self._waiting:
-            self._waiting.discard(number)
+        if number in self._pools:
             self._running.add(number)
 
     def remove(self, number: int) -> None:
         """Records that a call has ended."""
         self._pools.pop(number, None)
-        self._waiting.discard(number)
         self._running.discard(number)
         self._idle_since = clock.ticks()
 
@@ -208,7 +249,7 @@ class ClusterSession(ExecutorSession, CapturingSession):
         return max(0.0, self._idle_since + WAIT_REPORT_DELAY - clock.ticks())
 
     def _count_waiting(self) -> int:
-        return len(self._waiting) + sum(self.ready.values())
+        return len(self._pools) - len(self._running) + sum(self.ready.values())
 
     def count_calls(self, pool: Hashable) -> int:
         """Returns the number of submitted calls of a pool."""
@@ -216,7 +257,7 @@ class ClusterSession(ExecutorSession, CapturingSession):
 
     def count_busy(self, pool: Hashable) -> int:
         """Returns the number of calls that run, or wait for a worker of the pool."""
-        return len(self._running) + sum(self._pools[number] == pool for number in self._waiting)
+        return sum(other == pool or number in self._running for number, other in self._pools.items())
 
     def report_waiting(self, cluster_has: str) -> None:
         """Logs once that steps wait: the cluster may have no worker yet, or none with the resources that they need."""

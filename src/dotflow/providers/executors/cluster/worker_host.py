@@ -4,6 +4,7 @@ A step runs in a process of its own. A stuck step is killed with everything that
 task of the cluster. The cluster's worker itself never loads the pickles of users.
 """
 
+import pickle
 import selectors
 import threading
 import uuid
@@ -12,11 +13,9 @@ from typing import Any, Final
 
 from dotflow import clock
 from dotflow.capture.worker_output import WorkerOutput
-from dotflow.processes.channel import CALL, OUTCOME, RETURNED, SHARED, STARTED, STDERR, STDOUT
+from dotflow.processes.channel import CALL, SHARED, keep_shared
 from dotflow.processes.forkserver import ForkServer
-from dotflow.processes.shared import keep_shared
-from dotflow.processes.start import WorkerProcess
-from dotflow.processes.wakeup import WakeupPipe
+from dotflow.processes.worker import WorkerProcess
 from dotflow.providers.executors.cluster.protocol import (
     ANSWERED,
     DIED,
@@ -24,11 +23,11 @@ from dotflow.providers.executors.cluster.protocol import (
     MISSING,
     NOT_STARTED,
     STOPPED,
-    RemoteCall,
+    Place,
     Reply,
 )
-from dotflow.worker.deadline import GRACE
 from dotflow.worker.interrupts import interrupts_held
+from dotflow.worker.waiting import WakeupPipe
 
 READ: Final = selectors.EVENT_READ
 WRITE: Final = selectors.EVENT_WRITE
@@ -40,6 +39,7 @@ class _Process:
     def __init__(self, worker: WorkerProcess) -> None:
         self.worker = worker
         self.printed: list[tuple[int, bytes]] = []  # by the current attempt
+        worker.relay = self._take
         self.output = WorkerOutput(worker.outputs, self._take) if worker.outputs else None
         self.name = ""
         self.lane: int | None = None
@@ -49,12 +49,16 @@ class _Process:
     def _take(self, stream: int, data: bytes) -> None:
         self.printed.append((stream, data))
 
-    def begin(self) -> list[tuple[int, bytes]]:
-        """Returns the output of the attempt that begins, which grows."""
+    def begin(self, parts: Sequence[Any], number: int | None, shared: Sequence[Any]) -> None:
+        """Begins an attempt. Shared arguments that it has already, by their number, are not sent again."""
         self.printed = []
         if self.output is not None:
             self.output.begin(None)
-        return self.printed
+        messages = [(CALL, 0, parts)]
+        if number is not None and number not in self.shared:
+            keep_shared(self.shared, number, None)
+            messages.insert(0, (SHARED, number, shared))
+        self.worker.begin(0, messages)
 
     def reap(self) -> int | None:
         """Ends it, and returns its exit code."""
@@ -81,19 +85,20 @@ class WorkerHost:
         self._busy: dict[_Process, WakeupPipe] = {}
         self._closed = False
 
-    def make(self, remote_call: RemoteCall, stop: WakeupPipe, shared: Sequence[Any] = ()) -> Reply:
+    def make(self, packed: Sequence[Any], stop: WakeupPipe, shared: Sequence[Any] = ()) -> Reply:
         """Makes the attempt in a process and returns its reply. It ends at the deadline, and when *stop* is set.
 
         Args:
-            remote_call: The attempt.
+            packed: The packed call.
             stop: Ends it.
             shared: The parts of its shared arguments. Each process is sent them once.
         """
+        place = Place(*pickle.loads(packed[0]))
         with self._lock:
             if self._closed:
                 return Reply(MISSING)
             try:
-                process = self._process_for(remote_call)
+                process = self._process_for(place)
             except OSError as error:
                 return Reply(NOT_STARTED, detail=str(error))
             if process is None:
@@ -102,14 +107,12 @@ class WorkerHost:
             self._busy[process] = stop
         reply = None
         try:
-            if remote_call.shared is not None and remote_call.shared not in process.shared:
-                keep_shared(process.shared, remote_call.shared, None)
-                process.worker.channel.queue(SHARED, remote_call.shared, shared)
-            reply = _run_attempt(process, remote_call, stop)
+            process.begin(packed[1:], place.shared, shared)
+            reply = _run_attempt(process, stop)
         finally:
             with self._lock:
                 self._busy.pop(process, None)
-                if reply is None or reply.kind != ANSWERED or remote_call.isolate or self._closed:
+                if reply is None or reply.kind != ANSWERED or place.isolate or self._closed:
                     code = process.reap()
                     if reply is not None and reply.kind in (DIED, LATE):
                         last_lines = "" if process.output is None else process.output.last_lines()
@@ -120,7 +123,7 @@ class WorkerHost:
                         )
                     self._close_forkserver_if_closed()
                 else:
-                    process.lane = remote_call.lane
+                    process.lane = place.lane
                     process.idle_since = clock.ticks()
                     self._idle[process] = None
         return reply
@@ -141,23 +144,23 @@ class WorkerHost:
                 wakeup.set()
             self._close_forkserver_if_closed()
 
-    def _process_for(self, remote_call: RemoteCall) -> _Process | None:
-        """Returns the process for a remote call; None if it has ended. Raises OSError if none can be started."""
+    def _process_for(self, place: Place) -> _Process | None:
+        """Returns the process for a call; None if it has ended. Raises OSError if none can be started."""
         self._end([process for process in self._idle if process.worker.has_ended()])
-        process_found = None
-        if remote_call.process:
-            process_found = next((process for process in self._idle if process.name == remote_call.process), None)
-            if process_found is None:
+        found = None
+        if place.process:
+            found = next((process for process in self._idle if process.name == place.process), None)
+            if found is None:
                 return None
-        elif not remote_call.isolate:
-            process_found = next((process for process in self._idle if process.lane == remote_call.lane), None)
-            if process_found is None and len(self._idle) + len(self._busy) >= self._max_processes:
-                process_found = next(iter(self._idle), None)
-        if process_found is None:
+        elif not place.isolate:
+            found = next((process for process in self._idle if process.lane == place.lane), None)
+            if found is None and len(self._idle) + len(self._busy) >= self._max_processes:
+                found = next(iter(self._idle), None)
+        if found is None:
             with interrupts_held():
                 return _Process(self._start.worker())
-        del self._idle[process_found]
-        return process_found
+        del self._idle[found]
+        return found
 
     def _end(self, processes: Iterable[_Process]) -> None:
         for process in processes:
@@ -169,49 +172,34 @@ class WorkerHost:
             self._start.close()
 
 
-def _run_attempt(process: _Process, remote_call: RemoteCall, stop: WakeupPipe) -> Reply:
-    """Sends the remote call to a process and waits for its reply. Unless it answers, the caller ends the process."""
-    channel, ended = process.worker.channel, process.worker.sentinel
-    output = process.begin()
-    pipes = [] if process.output is None else process.output.pipes
-    kill_at: float | None = None
-    channel.queue(CALL, remote_call.number, remote_call.parts)
+def _run_attempt(process: _Process, stop: WakeupPipe) -> Reply:
+    """Sends the call to its process and waits for the reply. Unless that is an answer, the caller ends the process."""
+    worker, channel = process.worker, process.worker.channel
+    pipes = [] if process.output is None else [pipe for pipe in process.output.pipes if pipe.is_open]
     with selectors.DefaultSelector() as selector:
         selector.register(channel, READ | WRITE)
-        selector.register(stop, READ)
-        if ended is not None:
-            selector.register(ended, READ)
-        for pipe in pipes:
-            if pipe.is_open:
-                selector.register(pipe, READ)
+        for other in (stop, *pipes, *(() if worker.sentinel is None else (worker.sentinel,))):
+            selector.register(other, READ)
         while True:
-            process_found = selector.select(None if kill_at is None else max(0.0, kill_at - clock.ticks()))
-            events = {key.fd: mask for key, mask in process_found}
+            timeout = None if worker.kill_at is None else max(0.0, worker.kill_at - clock.ticks())
+            events = {key.fd: mask for key, mask in selector.select(timeout)}
             for pipe in pipes:
                 if pipe.fileno() in events:
                     pipe.read()
                     if not pipe.is_open:
                         selector.unregister(pipe)
-            try:
-                if events.get(channel.fileno(), 0) & WRITE and channel.flush():
-                    selector.modify(channel, READ)
-                # Read first: an answer sent just before the process ended still counts.
-                for message in channel.receive():
-                    if message.kind == OUTCOME:
-                        if process.output is not None:
-                            process.output.end()
-                        return Reply(ANSWERED, process.name, output, parts=message.parts)
-                    if message.kind in (STDOUT, STDERR):
-                        output.append((message.kind, bytes(message.parts[0])))
-                    elif message.kind == STARTED:
-                        kill_at = clock.ticks() + remote_call.timeout + GRACE
-                    elif message.kind == RETURNED:
-                        kill_at = None
+            if events.get(channel.fileno(), 0) & WRITE and worker.flush():
+                selector.modify(channel, READ)
+            try:  # first: an answer sent just before the process ended still counts
+                for parts in worker.outcomes():
+                    if process.output is not None:
+                        process.output.end()
+                    return Reply(ANSWERED, process.name, process.printed, parts=parts)
             except (EOFError, OSError):
-                return Reply(DIED, process.name, output)
+                return Reply(DIED, process.name, process.printed)
             if stop.fileno() in events:
-                return Reply(STOPPED, process.name, output)
-            if ended in events:
-                return Reply(DIED, process.name, output)
-            if kill_at is not None and kill_at <= clock.ticks():
-                return Reply(LATE, process.name, output)
+                return Reply(STOPPED, process.name, process.printed)
+            if worker.sentinel in events:
+                return Reply(DIED, process.name, process.printed)
+            if worker.is_late():
+                return Reply(LATE, process.name, process.printed)

@@ -9,11 +9,11 @@ from distributed import Worker, get_worker
 from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
 
 from dotflow import clock
-from dotflow.processes.wakeup import WakeupPipe
-from dotflow.providers.executors.cluster.protocol import REPEATED, STOPPED, RemoteCall, Reply
+from dotflow.providers.executors.cluster.protocol import REPEATED, STOPPED, Reply
 from dotflow.providers.executors.cluster.worker_host import WorkerHost
-from dotflow.providers.executors.dask.events import TOPIC
+from dotflow.worker.waiting import WakeupPipe
 
+TOPIC: Final = "dotflow"  # of the events that workers log when an attempt begins
 PREFIX: Final = "dotflow:"  # of the keys of our tasks, which Dask's dashboard shows
 REPEATED_ANNOTATION: Final = "dotflow-again"  # the annotation of a task that Dask has sent to a worker before
 ENDED_STATES: Final = ("cancelled", "released", "forgotten")  # states of a task on a worker
@@ -25,13 +25,18 @@ _wakeups: Final[dict[str, WakeupPipe]] = {}
 _ended: Final[deque[str]] = deque(maxlen=100)  # runs whose queued tasks may still arrive
 
 
-def make_remote_attempt() -> Callable[[str, Sequence[Any], Sequence[Any]], Sequence[Any]]:
-    """Returns the function that Dask runs, pickled by value: the scheduler loads it, and may not have dotflow."""
+def make_remote_attempt(run: str, captured: bool) -> Callable[[str, Sequence[Any], Sequence[Any]], Sequence[Any]]:
+    """Returns the function that Dask runs, pickled by value: the scheduler loads it, and may not have dotflow.
+
+    Args:
+        run: The name of the run. Runs share no processes.
+        captured: Whether all output of its processes is captured, and not only what Python prints.
+    """
 
     def attempt(key: str, packed: Sequence[Any], shared: Sequence[Any]) -> Sequence[Any]:
         from dotflow.providers.executors.dask.remote import run_remote_call
 
-        return run_remote_call(key, packed, shared)
+        return run_remote_call(run, captured, key, packed, shared)
 
     return attempt
 
@@ -81,33 +86,31 @@ class ReleasePlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is Any t
                     wakeup.set()
 
 
-def run_remote_call(key: str, packed: Sequence[Any], shared: Sequence[Any]) -> list[Any]:
-    """Makes an attempt on a worker; returns the packed reply. Dask calls it with the parts of shared arguments."""
-    remote_call = RemoteCall.unpack(packed)
+def run_remote_call(run: str, captured: bool, key: str, packed: Sequence[Any], shared: Sequence[Any]) -> list[Any]:
+    """Makes an attempt on a worker; returns the packed reply. The arguments are those of `make_remote_attempt`."""
     worker = get_worker()
     wakeup = WakeupPipe()
     with _lock:  # before the state is read: later changes set the wakeup
         _wakeups[key] = wakeup
     try:
-        reply = _reply(key, remote_call, wakeup, worker, shared)
+        reply = _refusal(key, worker)
+        worker_host = None if reply else _worker_host_of(run, worker, captured=captured)
+        if worker_host is not None:
+            worker.log_event(TOPIC, {"run": run, "key": key, "worker": worker.address})
+            reply = worker_host.make(packed, wakeup, shared)
     finally:
         with _lock:
             del _wakeups[key]
             wakeup.close()
-    return reply._replace(worker=worker.address).pack()
+    return (reply or Reply(STOPPED))._replace(worker=worker.address).pack()
 
 
-def _reply(key: str, remote_call: RemoteCall, wakeup: WakeupPipe, worker: Worker, shared: Sequence[Any]) -> Reply:
+def _refusal(key: str, worker: Worker) -> Reply | None:
+    """Returns the reply for a task that must not run here."""
     task = worker.state.tasks.get(key)
     if task is None or task.state in ENDED_STATES:
         return Reply(STOPPED)
-    if (task.annotations or {}).get(REPEATED_ANNOTATION):
-        return Reply(REPEATED)
-    worker_host = _worker_host_of(remote_call.run, worker, captured=remote_call.captured)
-    if worker_host is None:
-        return Reply(STOPPED)
-    worker.log_event(TOPIC, {"run": remote_call.run, "number": remote_call.number, "worker": worker.address})
-    return worker_host.make(remote_call, wakeup, shared)
+    return Reply(REPEATED) if (task.annotations or {}).get(REPEATED_ANNOTATION) else None
 
 
 def end_run(run: str) -> None:

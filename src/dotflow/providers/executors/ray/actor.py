@@ -4,20 +4,22 @@ from collections.abc import Sequence
 from pickle import PickleBuffer
 from typing import Any
 
-from dotflow.processes.wakeup import WakeupPipe
-from dotflow.providers.executors.cluster.protocol import RemoteCall
-from dotflow.providers.executors.cluster.versions import Versions, make_describe
+from dotflow.providers.executors.cluster.protocol import Versions, make_describe
 from dotflow.providers.executors.cluster.worker_host import WorkerHost
+from dotflow.worker.waiting import WakeupPipe
 
 
 class WorkerActor:
     """An actor that makes attempts, one at a time, in a process beside its own.
 
     When the actor's process ends, the kernel ends that process and everything it started.
+
+    Args:
+        captured: Whether all output of its processes is captured, and not only what Python prints.
     """
 
-    def __init__(self) -> None:
-        self._worker_host: WorkerHost | None = None
+    def __init__(self, captured: bool) -> None:
+        self._worker_host = WorkerHost(max_processes=1, captured=captured)
         self._wakeup = WakeupPipe()
 
     def describe(self) -> Versions:
@@ -26,10 +28,7 @@ class WorkerActor:
 
     def make(self, packed: Sequence[Any], shared: Sequence[Any]) -> list[Any]:
         """Makes the attempt, with the parts of shared arguments; returns the packed reply."""
-        remote_call = RemoteCall.unpack([memoryview(part) for part in packed])
-        if self._worker_host is None:
-            self._worker_host = WorkerHost(max_processes=1, captured=remote_call.captured)
-        reply = self._worker_host.make(remote_call, self._wakeup, shared)
+        reply = self._worker_host.make([memoryview(part) for part in packed], self._wakeup, shared)
         return out_of_band(reply.pack())
 
 

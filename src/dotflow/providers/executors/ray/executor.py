@@ -6,7 +6,7 @@ from typing import Any
 from dotflow.abc.executor import Executor, ExecutorSession, Report
 from dotflow.core.task import Task
 from dotflow.errors import InvalidArgument
-from dotflow.processes.scaling import check_workers
+from dotflow.processes.dispatcher import check_workers
 from dotflow.providers.optional import require_extra
 
 

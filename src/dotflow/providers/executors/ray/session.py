@@ -1,29 +1,27 @@
 """RaySession: the actors that one run has with Ray."""
 
 import contextlib
-import queue
 import uuid
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from concurrent.futures import Future
-from typing import Any, Final, NamedTuple
+from functools import partial
+from typing import Any, Final
 
 import ray
 from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError, RaySystemError
 
 from dotflow import clock
-from dotflow.abc.executor import CompletedCall, Report
+from dotflow.abc.executor import Report
 from dotflow.core.call import Call
 from dotflow.core.failure import Failure
-from dotflow.core.outcome import Died, Outcome
+from dotflow.core.outcome import Died
+from dotflow.processes.channel import keep_shared
 from dotflow.processes.dispatcher import Dispatcher
-from dotflow.processes.shared import keep_shared
-from dotflow.providers.executors.cluster.protocol import MISSING, RemoteCall, Reply, size_of
+from dotflow.providers.executors.cluster.protocol import MISSING, Reply, differences, make_describe, size_of
 from dotflow.providers.executors.cluster.session import MIN_KEPT_SIZE, ClusterSession, describe_error
-from dotflow.providers.executors.cluster.versions import differences, make_describe
 from dotflow.providers.executors.ray import connection as ray_connection
 from dotflow.providers.executors.ray.actor import WorkerActor, out_of_band
-from dotflow.providers.executors.ray.health import HEAD_CHECK_INTERVAL, ClusterHealth, connection_lost
-from dotflow.worker.waiting import longest_sleep
+from dotflow.providers.executors.ray.connection import HEAD_CHECK_INTERVAL, ClusterHealth, connection_lost
 
 MAX_FAILED_STARTS: Final = 3  # in a row
 IDLE_TIMEOUT: Final = 1.0  # seconds; idle actors are ended when another pool has waited that long
@@ -59,25 +57,12 @@ class _ActorPool:
         self.starting: dict[ActorHandle, None] = {}
 
 
-class _ActorStarted(NamedTuple):
-    """An actor is up, or has failed to start."""
-
-    handle: ActorHandle
-    future: "Future[Any]"
-
-
-class _CallEnded(NamedTuple):
-    """An actor has replied, or has failed."""
-
-    handle: ActorHandle
-    future: "Future[Any]"
-
-
 class RaySession(ClusterSession):
     """The actors that one run has with Ray. There is room for a call when an actor is up and free."""
 
     def __init__(self, job: str, max_workers: int | None, report: Report) -> None:
         super().__init__("Ray", report)
+        self._job = job
         self._health = ClusterHealth(job)
         self._versions = make_describe("ray")()
         self._max_actors = max_workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
@@ -85,14 +70,10 @@ class RaySession(ClusterSession):
         self._actor_pools: dict[Hashable, _ActorPool] = {}
         self._failed_starts = 0
         self._failed_at = 0.0  # the time of the last failed start
-        self._answers: list[CompletedCall] = []
-        self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._shared: dict[int, Any] = {}  # by number: shared arguments in Ray's object store
         self._is_open = True
 
-    def has_room(self, pool: Hashable) -> bool:
-        if self._answers or not self._events.empty():  # handled first: a failure decides what still begins
-            return False
+    def has_free_worker(self, pool: Hashable) -> bool:
         return self._pool(pool).dispatcher.has_idle
 
     def room_left(self, pool: Hashable) -> float:
@@ -105,29 +86,21 @@ class RaySession(ClusterSession):
         assert isinstance(handle, ActorHandle), "make_room was asked before, and none is hired by the dispatcher"
         self._send(handle, call)
 
-    def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
-        end = None if timeout is None else clock.ticks() + timeout
-        while True:
-            self._start_missing()
-            if self._answers:
-                break
-            events = self._next(end)
-            for part in events:
-                if isinstance(part, _ActorStarted):
-                    self._add_actor(part.handle, part.future)
-                elif isinstance(part, _CallEnded):
-                    self._handle_reply(part.handle, part.future)
-            if None in events or (end is not None and clock.ticks() >= end) or self._has_room_now():
-                break
-        answers, self._answers = self._answers, []
-        self.ready.clear()
-        return answers
+    def prepare(self) -> float | None:
+        self._health.check_periodically()
+        for pool, waiting in self.ready.items():
+            actor_pool = self._pool(pool)
+            starting = len(actor_pool.starting)
+            for _ in range(min(waiting, actor_pool.max_actors - len(actor_pool.actors) + starting) - starting):
+                self._start(actor_pool)
+        seconds = self._until_idle_end()
+        if seconds == 0.0:
+            for handle in self._idle_elsewhere():
+                self._remove_actor(handle)
+        return HEAD_CHECK_INTERVAL if seconds is None else min(seconds, HEAD_CHECK_INTERVAL)
 
-    def _has_room_now(self) -> bool:
-        return any(waiting and self.has_room(pool) for pool, waiting in self.ready.items())
-
-    def wake(self) -> None:
-        self._events.put(None)
+    def describe(self) -> str:
+        return ", ".join(f"{name}: {amount:g}" for name, amount in _cluster_resources().items())
 
     def leave(self, lane: int) -> None:
         super().leave(lane)
@@ -138,7 +111,7 @@ class RaySession(ClusterSession):
         if not self._is_open:
             return
         try:
-            if self._health.is_connected:
+            if ray_connection.is_connected(self._job):
                 for actor_pool in self._actor_pools.values():
                     for handle in actor_pool.actors:
                         _end(handle)
@@ -152,64 +125,45 @@ class RaySession(ClusterSession):
             self._actor_pools[pool] = _ActorPool(resources, self._max_actors)
         return self._actor_pools[pool]
 
-    def _start_missing(self) -> None:
-        for pool, waiting in self.ready.items():
-            actor_pool = self._pool(pool)
-            lacking = min(waiting, actor_pool.max_actors - len(actor_pool.actors) + len(actor_pool.starting)) - len(
-                actor_pool.starting
-            )
-            for _ in range(lacking):
-                self._start(actor_pool)
-        self._end_idle()
-
     def _start(self, actor_pool: _ActorPool) -> None:
         self._health.check_connection()
-        handle = ActorHandle(actor_pool, self._actor.options(**actor_pool.options).remote())
+        handle = ActorHandle(actor_pool, self._actor.options(**actor_pool.options).remote(self._capture is not None))
         actor_pool.actors.add(handle)
         actor_pool.starting[handle] = None
         future = handle.actor.describe.remote().future()
-        future.add_done_callback(lambda done: self._events.put(_ActorStarted(handle, done)))
+        future.add_done_callback(lambda done: self.events.put(partial(self._add_actor, handle, done)))
 
-    def _end_idle(self) -> None:
-        """Ends idle actors of pools without waiting calls, if another pool has waited for room."""
-        if self._until_idle_end() != 0.0:
-            return
-        for pool, actor_pool in self._actor_pools.items():
-            if not self.ready.get(pool):
-                for handle in [
-                    handle for handle in actor_pool.actors if handle.call is None and handle not in actor_pool.starting
-                ]:
-                    self._remove_actor(handle)
-
-    def _until_idle_end(self) -> float | None:
-        """Returns the seconds until idle actors are ended for another pool; None if none waits or none is idle."""
-        started_at = [
-            next(iter(actor_pool.starting)).started_at
-            for actor_pool in self._actor_pools.values()
-            if actor_pool.starting
-        ]
-        idle = any(
-            handle.call is None and handle not in actor_pool.starting
+    def _idle_elsewhere(self) -> list[ActorHandle]:
+        """Returns the idle actors of pools without waiting calls."""
+        return [
+            handle
             for pool, actor_pool in self._actor_pools.items()
             if not self.ready.get(pool)
             for handle in actor_pool.actors
-        )
-        return max(0.0, min(started_at) + IDLE_TIMEOUT - clock.ticks()) if started_at and idle else None
+            if handle.call is None and handle not in actor_pool.starting
+        ]
+
+    def _until_idle_end(self) -> float | None:
+        """Returns the seconds until idle actors are ended for another pool; None if none waits or none is idle."""
+        started_at = [handle.started_at for actor_pool in self._actor_pools.values() for handle in actor_pool.starting]
+        if not started_at or not self._idle_elsewhere():
+            return None
+        return max(0.0, min(started_at) + IDLE_TIMEOUT - clock.ticks())
 
     def _send(self, handle: ActorHandle, call: Call) -> None:
         lane = self.lanes.get(call.lane)
-        remote_call = self.remote_call(call, whole=lane is None or lane.worker != handle.name)
-        if not isinstance(remote_call, RemoteCall):
-            self._answer(call, remote_call)
+        packed = self.pack(call, whole=lane is None or lane.worker != handle.name)
+        if not isinstance(packed, list):
+            self.answer(call, packed)
             handle.actor_pool.dispatcher.release(handle)
             return
         self.mark_running(call.number)
         handle.call = call
         try:
-            future = handle.actor.make.remote(out_of_band(remote_call.pack()), self._shared_data(call)).future()
+            future = handle.actor.make.remote(out_of_band(packed), self._shared_data(call)).future()
         except Exception as error:  # Ray raises many types when it is lost
             raise connection_lost(error) from error
-        future.add_done_callback(lambda done: self._events.put(_CallEnded(handle, done)))
+        future.add_done_callback(lambda done: self.events.put(partial(self._handle_reply, handle, done)))
 
     def _shared_data(self, call: Call) -> Any:
         """Returns the call's shared arguments; large ones as an object of Ray's, which each machine gets once."""
@@ -248,40 +202,21 @@ class RaySession(ClusterSession):
                 self.lanes.pop(call.lane, None)
                 self.submit(call)
             else:
-                self._answer(call, self.outcome(call, reply))
+                self.answer(call, self.outcome(call, reply))
         elif isinstance(error, LOST_ERRORS):
             self._health.check_head()
             self._remove_actor(handle)
-            self._answer(call, self.lost(call, describe_error(error)))
+            self.answer(call, self.lost(call, describe_error(error)))
         elif isinstance(error, RaySystemError):
             raise connection_lost(error)
         else:
             self._remove_actor(handle)
-            self._answer(call, Died(Failure.of(error)))
+            self.answer(call, Died(Failure.of(error)))
 
     def _remove_actor(self, handle: ActorHandle) -> None:
         handle.actor_pool.actors.discard(handle)
         handle.actor_pool.dispatcher.remove(handle)
         _end(handle)
-
-    def _answer(self, call: Call, outcome: Outcome) -> None:
-        self.remove(call.number)
-        self._answers.append((call, outcome))
-
-    def _next(self, end: float | None) -> list[Any]:
-        """Returns the new events; none when it is time for a check."""
-        left = None if end is None else max(0.0, end - clock.ticks())
-        limits = (left, self.until_wait_report(), self._until_idle_end(), HEAD_CHECK_INTERVAL, longest_sleep())
-        events: list[Any] = []
-        try:
-            events.append(self._events.get(timeout=min(limit for limit in limits if limit is not None)))
-            while True:
-                events.append(self._events.get_nowait())
-        except queue.Empty:
-            if not events and self.until_wait_report() == 0.0:
-                self.report_waiting(", ".join(f"{name}: {amount:g}" for name, amount in _cluster_resources().items()))
-        self._health.check_periodically()
-        return events
 
 
 def _start_none() -> ActorHandle:
