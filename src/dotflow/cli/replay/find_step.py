@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -196,7 +197,7 @@ class StepFinder:
         assert command is not None
         try:
             return RunRequest.of(command.make_context(argv[index], argv[index + 1 :], parent=context).params)
-        except click.ClickException:  # a program has called main()
+        except (click.ClickException, click.exceptions.Exit):  # a program has called main(); or it asked for help
             return None
 
     @functools.cached_property
@@ -205,7 +206,8 @@ class StepFinder:
         environment = self._run.environment
         folder, argv = environment.get("folder") or "", environment.get("argv") or [""]
         path = Path(folder, argv[0])
-        if self._run.trigger or path.suffix != ".py" or not path.is_file() or not INSTALLED.isdisjoint(path.parts):
+        is_file = os.path.isfile(path)  # noqa: PTH113 (unlike that of a Path, it raises nothing)
+        if self._run.trigger or path.suffix != ".py" or not is_file or not INSTALLED.isdisjoint(path.parts):
             return None
         module = environment.get("module") or ""
         return Program(path, module if module.rpartition(".")[2] == path.stem else "", folder, argv)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dotflow.abc.storage import Storage, key_of
-from dotflow.atomic_file import check_writable
+from dotflow.atomic_file import Files, check_writable
 from dotflow.codec.document import pack, unpack
 from dotflow.core.context import Context
 from dotflow.core.task import Task
@@ -81,6 +81,8 @@ class StorageSQLite(Storage):
         durability: "power": a checkpoint survives a power cut, and costs an fsync. "process": it survives the end of
             the process, kill -9 included, and is several times as fast. After a power cut the last ones may be
             missing, but none is damaged.
+        umask: The permissions that the files and folders do not have, in octal: "027" lets the group read them. By
+            default those of the environment variable DOTFLOW_UMASK, and without it only their owner has any.
 
     Raises:
         InvalidArgument: One of the arguments is invalid.
@@ -89,17 +91,22 @@ class StorageSQLite(Storage):
     is_local = True
 
     def __init__(
-        self, path: str | os.PathLike[str] = ".output/dotflow.db", pickle: bool = False, durability: str = "power"
+        self,
+        path: str | os.PathLike[str] = ".output/dotflow.db",
+        pickle: bool = False,
+        durability: str = "power",
+        umask: str | None = None,
     ) -> None:
-        self.path: Path = check_arguments(path, pickle, durability, expected="the path of a file")
+        self.path: Path = check_arguments(path, pickle, durability, umask, expected="the path of a file")
         if os.fspath(path) == ":memory:":
             raise InvalidArgument("path", path, "the path of a file; to keep values in memory, use StorageDefault()")
         self.durability = durability
         self._pickle = pickle
+        self._files = Files(umask)
         self._set_file()
 
     def _set_file(self) -> None:
-        self._file = SQLiteFile(self.path, SYNCHRONOUS[self.durability], FORMAT)
+        self._file = SQLiteFile(self.path, SYNCHRONOUS[self.durability], FORMAT, files=self._files)
         weakref.finalize(self, self._file.close)
 
     def post(self, key: str, context: Context) -> None:
@@ -158,7 +165,7 @@ class StorageSQLite(Storage):
         """Locks a file in a folder beside the database."""
         self._file.check_private()
         locks = self.path.with_name(f"{self.path.name}.locks")
-        return FileLock(locks, workflow_id, data_folder=self.path.parent)
+        return FileLock(locks, workflow_id, data_folder=self.path.parent, files=self._files)
 
     def close(self) -> None:
         """Closes the file, so that it can be copied, moved or deleted. The next call opens it again.
