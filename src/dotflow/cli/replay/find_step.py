@@ -196,8 +196,10 @@ class StepFinder:
         command = dotflow.get_command(context, argv[index])
         assert command is not None
         try:
-            return RunRequest.of(command.make_context(argv[index], argv[index + 1 :], parent=context).params)
-        except (click.ClickException, click.exceptions.Exit):  # a program has called main(); or it asked for help
+            words = argv[index + 1 :]  # --help is no option here: it would print the help, and end
+            made = command.make_context(argv[index], words, parent=context, help_option_names=[])
+            return RunRequest.of(made.params)
+        except click.ClickException:  # a program has called main()
             return None
 
     @functools.cached_property

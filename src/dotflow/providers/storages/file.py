@@ -89,14 +89,13 @@ class StorageFile(Storage):
         except (FileNotFoundError, NotADirectoryError):
             return Context()
         except (OSError, MemoryError) as error:
-            raise _unreadable(error, path) from error
+            cause = error.strerror if isinstance(error, OSError) else "it is larger than the memory"
+            raise CheckpointUnreadable(f"{type(error).__name__}: {cause}", path) from error
         parts = PartFiles(folder, name, synced=False, recent=self._recent)
         try:
             return unpack(data, key, pickle=self._pickle, fetch=parts.fetch)
         except CheckpointUnreadable as error:
             raise error.at(where=path) from error.__cause__
-        except (OSError, MemoryError) as error:  # of a part
-            raise _unreadable(error, path) from error
 
     def key(self, task: Task) -> str:
         return key_of(task)
@@ -220,11 +219,6 @@ class StorageFile(Storage):
         for entry in _entries(self._root):
             if entry.name.startswith(void) and entry.name.endswith(VOID_SUFFIX):
                 self._remove_void(entry.path)
-
-
-def _unreadable(error: OSError | MemoryError, path: str) -> CheckpointUnreadable:
-    cause = error.strerror if isinstance(error, OSError) else "it is larger than the memory"
-    return CheckpointUnreadable(f"{type(error).__name__}: {cause}", path)
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

@@ -238,7 +238,7 @@ def _is_private(path: Path, group: int) -> bool:
 
     try:
         user, named = pwd.getpwuid(os.geteuid()), grp.getgrgid(group)
-        has_list = "system.posix_acl_access" in getattr(os, "listxattr", list)(path)  # Linux
+        has_list = "system.posix_acl_access" in getattr(os, "listxattr", lambda path: [])(path)  # Linux
     except (KeyError, OSError):  # a user or a group without a name, as in containers
         return False
     groups = [named, *(other for other in grp.getgrall() if other.gr_gid == group)]
