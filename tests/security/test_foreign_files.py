@@ -22,7 +22,7 @@ from dotflow.cli.replay import inputs
 from dotflow.core.context import Context
 from dotflow.errors import CheckpointUnreadable, HistoryError, WorkflowBusy
 from dotflow.own_descriptor import OwnDescriptor
-from dotflow.providers import HistorySQLite, StorageFile
+from dotflow.providers import HistorySQLite, StorageFile, StorageSQLite
 from dotflow.providers.storages.file_lock import FileLock
 from dotflow.records.environment import commit_of
 from tests.security.forged import Victim, execute, forge
@@ -112,6 +112,30 @@ def test_the_holder_of_a_lock_is_a_short_text(text: str, tmp_path: Path) -> None
 
     assert str(raised.value).isprintable()
     assert len(str(raised.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "statement", ["UPDATE parts SET data = 5", "UPDATE checkpoints SET parts = 5", "UPDATE checkpoints SET sha256 = 1"]
+)
+def test_a_forged_row_of_a_storage_is_an_unreadable_checkpoint(statement: str, tmp_path: Path) -> None:
+    """A column takes values of any type."""
+    storage = StorageSQLite(tmp_path / "flow.db")
+    storage.post("nightly/0", Context(b"0" * 100_000))
+    execute(storage.path, statement)
+
+    with pytest.raises(CheckpointUnreadable, match="its part '1' "):
+        storage.get("nightly/0")
+
+
+def test_a_forged_key_of_a_storage_is_listed_as_another(tmp_path: Path) -> None:
+    """One that is no UTF-8 has no value."""
+    storage = StorageSQLite(tmp_path / "flow.db")
+    storage.post("nightly/0", Context(1))
+    execute(storage.path, "UPDATE checkpoints SET key = CAST(x'ff' AS TEXT)")
+
+    (key,) = storage.list_keys()
+
+    assert storage.get(key).storage is None
 
 
 # The history

@@ -58,8 +58,8 @@ SAVE_PARTS: Final = (  # the same parts are written again only where they are da
 )
 DELETE: Final = "DELETE FROM checkpoints WHERE key = ?"
 CLEAR: Final = "DELETE FROM checkpoints WHERE key >= ? AND key < ? AND NOT instr(substr(key, ?), '/')"
-FIND: Final = (
-    "SELECT document, coalesce(parts, (SELECT data FROM parts WHERE parts.sha256 = checkpoints.sha256)) "
+FIND: Final = (  # a column takes values of any type
+    "SELECT document, CAST(coalesce(parts, (SELECT data FROM parts WHERE parts.sha256 = checkpoints.sha256)) AS BLOB) "
     "FROM checkpoints WHERE key = ?"
 )
 CONTAINS: Final = "SELECT 1 FROM checkpoints WHERE key = ?"
@@ -147,7 +147,9 @@ class StorageSQLite(Storage):
     def list_keys(self, prefix: str = "") -> Iterable[str]:
         """Returns the keys in order."""
         start = escape(prefix)
-        return sorted(unescape(key.decode()) for (key,) in self._read(LIST, prefix, start, len(start), start))
+        return sorted(
+            unescape(key.decode(errors="replace")) for (key,) in self._read(LIST, prefix, start, len(start), start)
+        )
 
     def clear(self, workflow_id: str) -> bool:
         """Deletes all values of the workflow in one transaction."""
