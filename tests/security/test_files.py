@@ -438,8 +438,16 @@ def test_a_log_may_lead_to_the_output_of_the_program(is_linked: bool, tmp_path: 
 # Two users
 
 
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Imports what a run and a report need: the other users may not be able to read the folder of these tests."""
+    folder = tmp_path_factory.mktemp("loaded")
+    run(folder, history=HistorySQLite(folder / "history.db"))
+    HistorySQLite(folder / "history.db").report("last", folder / "run.html")
+
+
 @pytest.fixture
-def shared() -> Iterator[Path]:
+def shared(loaded: None) -> Iterator[Path]:
     """A folder such as /tmp, which all users can write to. Its parents let them pass."""
     if getattr(os, "geteuid", int)() or os.name == "nt":
         pytest.skip("Two users need root: sudo make test-users")
