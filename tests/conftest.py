@@ -25,6 +25,8 @@ from tests.clusters.ray import RayProcesses
 if TYPE_CHECKING:
     from distributed import Client
 
+    from tests.integration.terminals import Terminal
+
 #: www.postgresql.org/docs/current/libpq-envars.html
 LIBPQ = {
     "PGHOST": "host",
@@ -106,6 +108,16 @@ def no_open_loop() -> Iterator[None]:
     yield
     loop = asyncio.get_event_loop_policy()._local._loop  # type: ignore[attr-defined]
     assert loop is None or loop.is_closed()
+
+
+@pytest.fixture
+def terminal(request: pytest.FixtureRequest) -> "Iterator[Terminal]":
+    """A terminal of 80 columns and 24 lines, or of the test's parameter."""
+    from tests.integration.terminals import Terminal  # few tests need its emulator
+
+    terminal = Terminal(*getattr(request, "param", (80, 24)))
+    yield terminal
+    terminal.close()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from dotflow.abc.notify import Notify
 from dotflow.abc.scheduler import Scheduler
 from dotflow.abc.storage import Storage
 from dotflow.abc.tracer import Tracer
-from dotflow.atomic_file import UMASK_VARIABLE, umask
+from dotflow.atomic_file import UMASK, UMASK_VARIABLE, is_umask
 from dotflow.core.action import parts_of
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.failure import name_of
@@ -79,11 +79,9 @@ class Config:
         **unknown: Never,
     ) -> None:
         refuse_unknown("Config", unknown, ACCEPTED, CONFIG)
-        try:
-            umask()
-        except ValueError:
-            value = os.environ[UMASK_VARIABLE]
-            raise InvalidArgument(UMASK_VARIABLE, value, "an octal number of up to 077, such as 007") from None
+        umask = os.environ.get(UMASK_VARIABLE) or None
+        if not is_umask(umask):
+            raise InvalidArgument(UMASK_VARIABLE, umask, UMASK)
         providers: list[tuple[str, object, type]] = [
             ("storage", storage, Storage),
             ("notify", notify, Notify),

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 FileId = tuple[int, int]  # device and inode
 
 
-def file_of(descriptor: int) -> FileId | None:
-    """Returns which file, pipe or socket a descriptor leads to; None if it is closed."""
+def file_of(place: int | str) -> FileId | None:
+    """Returns which file, pipe or socket a descriptor or a path leads to; None if it is closed, or missing."""
     try:
-        status = os.fstat(descriptor)
+        status = os.stat(place)  # noqa: PTH116 (of a descriptor, too)
     except OSError:
         return None
     return status.st_dev, status.st_ino
@@ -38,18 +38,21 @@ class OwnDescriptor:
             os.close(self.number)
 
     def open_again(self, path: str, flags: int) -> bool:
-        """Opens its file with the same number. Returns False where that is another descriptor now, or the file."""
-        import fcntl
+        """Opens its file with the same number. Returns False where that is another descriptor now, or the file.
 
-        descriptor = os.open(path, flags | os.O_CLOEXEC)
-        number = descriptor
-        if file_of(descriptor) == self.file and descriptor != self.number:
-            number = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, self.number)  # a free one from that number on
-            os.close(descriptor)
-        if number != self.number or not self.is_open():
-            os.close(number)
+        No descriptor of the file is closed: that would release all locks of this process on it.
+        """
+        if file_of(path) != self.file:
             return False
-        return True
+        lower = []  # numbers, which are taken meanwhile: the system gives the lowest one that is free
+        try:
+            while (number := os.open(os.devnull, os.O_RDONLY)) < self.number:
+                lower.append(number)
+            os.close(number)
+            return number == self.number and os.open(path, flags) == number and self.is_open()
+        finally:
+            for each in lower:
+                os.close(each)
 
 
 def open_files() -> Iterator[tuple[int, FileId]]:

@@ -548,17 +548,40 @@ def test_a_folder_is_no_history(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("group", "others", "is_own"),
-    [("own", [], True), ("own", ["self"], True), ("own", ["mallory"], False), ("staff", [], False)],
+    ("group", "others", "first_of", "is_own"),
+    [
+        ("own", [], ["self"], True),
+        ("own", ["self"], [], True),
+        ("own", ["mallory"], ["self"], False),
+        ("own", [], ["self", "mallory"], False),
+        ("staff", [], ["self"], False),
+    ],
 )
+@pytest.mark.parametrize("again", [(), ("self",), ("mallory",)])
 def test_a_group_of_the_user_alone_may_write_to_the_folder_of_its_history(
-    group: str, others: list[str], is_own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    group: str,
+    others: list[str],
+    first_of: list[str],
+    again: tuple[str, ...],
+    is_own: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Many systems set the umask 002 and give each user such a group. Any other group makes the history foreign."""
-    user = pwd.getpwuid(os.geteuid()).pw_name
-    members = [user if name == "self" else name for name in others]
-    found = SimpleNamespace(gr_name=user if group == "own" else group, gr_mem=members)
+    """Many systems set the umask 002 and give each user such a group. Any other group makes the history foreign.
+
+    Its members are those that it lists, the users whose first group it is, and those of *again*: a group of another
+    name with its number.
+    """
+    user = pwd.getpwuid(os.geteuid())
+    names = {"self": user.pw_name}
+    members = [names.get(name, name) for name in others]
+    found = SimpleNamespace(gr_name=user.pw_name if group == "own" else group, gr_gid=os.getegid(), gr_mem=members)
+    same = SimpleNamespace(gr_name="other", gr_gid=os.getegid(), gr_mem=[names.get(name, name) for name in again])
+    users = [SimpleNamespace(pw_name=names.get(name, name), pw_gid=os.getegid()) for name in first_of]
     monkeypatch.setattr(grp, "getgrgid", lambda number: found)
+    monkeypatch.setattr(grp, "getgrall", lambda: [found, same])
+    monkeypatch.setattr(pwd, "getpwall", lambda: [*users, SimpleNamespace(pw_name="other", pw_gid=64999)])
+    is_own = is_own and "mallory" not in again
     monkeypatch.chdir(tmp_path)
     history = HistorySQLite()
     quick(history).start()

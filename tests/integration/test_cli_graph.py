@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -114,14 +113,6 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def terminal(request: pytest.FixtureRequest) -> Iterator[Terminal]:
-    """A terminal of so many columns."""
-    terminal = Terminal(request.param, 24)
-    yield terminal
-    terminal.close()
-
-
 def start(scripts: Scripts, *arguments: str) -> End:
     """Runs `dotflow start` to its end; nothing is left behind."""
     with scripts.command("start", *arguments) as command:
@@ -225,7 +216,7 @@ def test_a_failed_item_is_a_failure(command: Command, folder: Path) -> None:
     assert lines[-1].startswith("Details: dotflow show ")
 
 
-@pytest.mark.parametrize("terminal", [80, 140], indirect=True)
+@pytest.mark.parametrize("terminal", [(80, 24), (140, 24)], indirect=True)
 def test_a_map_is_one_row_with_a_bar(scripts: Scripts, folder: Path, terminal: Terminal) -> None:
     """With counts while it runs; afterwards there is the table, whose notes stay in the terminal's width."""
     with scripts.command("start", "--workflow", "jobs:crawl", terminal=terminal.descriptor, **COLOURED) as command:

@@ -2,7 +2,6 @@
 
 import re
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -111,14 +110,6 @@ def folder(tmp_path: Path) -> Path:
     """A folder with a user's module in it."""
     (tmp_path / "jobs.py").write_text(JOBS)
     return tmp_path
-
-
-@pytest.fixture
-def terminal() -> Iterator[Terminal]:
-    """A terminal of the usual size."""
-    terminal = Terminal(80, 24)
-    yield terminal
-    terminal.close()
 
 
 COLOURED = {"TERM": "xterm-256color", "NO_COLOR": "", "COLUMNS": "", "LINES": ""}

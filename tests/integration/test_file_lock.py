@@ -10,6 +10,7 @@ from typing import Any
 import filelock
 import pytest
 
+from dotflow.atomic_file import Files
 from dotflow.errors import StorageError, WorkflowBusy
 from dotflow.providers.storages import file_lock
 from dotflow.providers.storages.file_lock import FileLock
@@ -23,7 +24,7 @@ def fail_with(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
-    monkeypatch.setattr(file_lock, "open_private", acquire)
+    monkeypatch.setattr(Files, "open_private", acquire)
 
 
 def test_it_names_its_holder(tmp_path: Path) -> None:
@@ -168,6 +169,7 @@ def test_a_forked_process_holds_nothing(scripts: Scripts) -> None:
     """Leaving its parent's lock releases nothing, and it is refused as any other process is."""
     source = """
 from dotflow.errors import WorkflowBusy
+from dotflow.providers.storages import file_lock
 from dotflow.providers.storages.file_lock import FileLock
 
 lock = FileLock(HERE, "nightly", data_folder=HERE)

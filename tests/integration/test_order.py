@@ -9,6 +9,7 @@ import pytest
 
 from dotflow import Config, DotFlow, Run, action
 from dotflow.core.types.execution import TypeExecution
+from dotflow.core.types.status import TypeStatus
 from dotflow.graph.plan import make_plan
 from dotflow.providers import ExecutorThread, LogDefault, StorageFile
 from tests.integration.modes import COMPLETED, FAILED, MODES, NOT_STARTED, SKIPPED, group, start, statuses
@@ -58,51 +59,60 @@ def lab(tmp_path: Path) -> Lab:
     return Lab(tmp_path)
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_nothing_is_deployed_after_red_tests(lab: Lab, mode: str) -> None:
-    """Who needs a failed task is skipped, with the reason, and so on down the chain; the run has failed."""
+NEEDS_FAILED = "it needs 'tests', which failed"
+#: The tasks after `tests`, which fails: their options. Then what ran before the last task and as the last one, the
+#: states, and the reasons of what was skipped.
+CHAINS: dict[str, tuple[dict[str, dict[str, Any]], list[str], list[TypeStatus], dict[str, str]]] = {
+    "who needs a failed task is skipped, and so on down the chain": (
+        {"deploy": {"needs": ["tests"]}, "announce": {"needs": "deploy"}},
+        ["tests"],
+        [FAILED, SKIPPED, SKIPPED],
+        {"deploy": NEEDS_FAILED, "announce": "it needs 'deploy', which was skipped"},
+    ),
+    "after waits for a failed, a skipped and a completed task": (
+        {"deploy": {"needs": ["tests"]}, "lint": {}, "tell": {"after": ["tests", "deploy", "lint"]}},
+        ["lint", "tests", "tell"],
+        [FAILED, SKIPPED, COMPLETED, COMPLETED],
+        {"deploy": NEEDS_FAILED},
+    ),
+    "a cleanup that needs a failed task runs": (
+        {"end": {"always": True, "needs": "tests"}}, ["tests", "end"], [FAILED, COMPLETED], {}
+    ),
+    "a cleanup after a failed task runs": (
+        {"end": {"always": True, "after": "tests"}}, ["tests", "end"], [FAILED, COMPLETED], {}
+    ),
+}  # fmt: skip
+
+
+def after_tests(lab: Lab, mode: str, tasks: dict[str, dict[str, Any]]) -> DotFlow:
+    """Returns a workflow of `tests`, which fails, and other tasks with these options."""
     lab.red = {"tests"}
     workflow = lab.workflow()
     workflow.task.add(lab.step("tests"), name="tests", group_name=group(mode, 0))
-    workflow.task.add(lab.step("deploy"), name="deploy", needs=["tests"], group_name=group(mode, 1))
-    workflow.task.add(lab.step("announce"), name="announce", needs="deploy", group_name=group(mode, 0))
+    for number, (name, options) in enumerate(tasks.items(), start=1):
+        workflow.task.add(lab.step(name), name=name, group_name=group(mode, number), **options)
+    return workflow
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("chain", CHAINS)
+def test_what_runs_after_red_tests(lab: Lab, mode: str, chain: str) -> None:
+    """The run has failed in each case, and the last task that ran waited for the others."""
+    tasks, ran, states, reasons = CHAINS[chain]
+    workflow = after_tests(lab, mode, tasks)
 
     run = lab.start(workflow, mode)
 
-    assert lab.ran == ["tests"]
     assert run.status is FAILED
-    assert statuses(workflow) == [FAILED, SKIPPED, SKIPPED]
-    assert [run[name].reason for name in ("deploy", "announce")] == [
-        "it needs 'tests', which failed",
-        "it needs 'deploy', which was skipped",
-    ]
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_after_waits_for_any_end(lab: Lab, mode: str) -> None:
-    """After a failed task, a skipped one and a completed one; the order is kept."""
-    lab.red = {"tests"}
-    workflow = lab.workflow()
-    workflow.task.add(lab.step("tests"), name="tests", group_name=group(mode, 0))
-    workflow.task.add(lab.step("deploy"), name="deploy", needs=["tests"], group_name=group(mode, 1))
-    workflow.task.add(lab.step("lint"), name="lint", group_name=group(mode, 1))
-    workflow.task.add(lab.step("tell"), name="tell", after=["tests", "deploy", "lint"], group_name=group(mode, 0))
-
-    lab.start(workflow, mode)
-
-    assert sorted(lab.ran[:2]) == ["lint", "tests"]
-    assert lab.ran[2:] == ["tell"]
-    assert statuses(workflow) == [FAILED, SKIPPED, COMPLETED, COMPLETED]
+    assert [*sorted(lab.ran[:-1]), lab.ran[-1]] == ran
+    assert statuses(workflow) == states
+    assert {name: run[name].reason for name in reasons} == reasons
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_without_keep_going_a_failure_stops_the_run(lab: Lab, mode: str) -> None:
     """Neither word changes that: what comes after the failed task is not reached."""
-    lab.red = {"tests"}
-    workflow = lab.workflow()
-    workflow.task.add(lab.step("tests"), name="tests", group_name=group(mode, 0))
-    workflow.task.add(lab.step("deploy"), name="deploy", needs=["tests"], group_name=group(mode, 1))
-    workflow.task.add(lab.step("tell"), name="tell", after=["tests"], group_name=group(mode, 0))
+    workflow = after_tests(lab, mode, {"deploy": {"needs": ["tests"]}, "tell": {"after": ["tests"]}})
 
     lab.start(workflow, mode, keep_going=False)
 
@@ -319,23 +329,6 @@ def test_a_resume_repeats_a_cleanup_that_an_unfinished_task_needs(lab: Lab, mode
     assert lab.ran == ["cluster", "end", "bill"]
     assert lab.start(build(), mode, resume=True)["bill"].restored_from == "checkpoint"
     assert lab.ran == []
-
-
-# Cleanup
-
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("word", ["needs", "after"])
-def test_a_cleanup_only_waits(lab: Lab, mode: str, word: str) -> None:
-    """Both words mean the same for it: it runs however they ended."""
-    lab.red = {"work"}
-    workflow = lab.workflow()
-    workflow.task.add(lab.step("work"), name="work", group_name=group(mode, 0))
-    workflow.task.add(lab.step("end"), name="end", always=True, group_name=group(mode, 1), **{word: "work"})
-
-    lab.start(workflow, mode)
-
-    assert lab.ran == ["work", "end"]
 
 
 # Added workflows

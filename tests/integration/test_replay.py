@@ -696,13 +696,6 @@ def test_what_no_storage_has_of_a_crash(replay: Replay, scripts: Scripts) -> Non
 # The debugger
 
 
-@pytest.fixture
-def terminal() -> Iterator[Terminal]:
-    terminal = Terminal(80, 40)
-    yield terminal
-    terminal.close()
-
-
 DEBUGGED = """\
 from dotflow import action
 import asyncio, json, time

@@ -22,6 +22,7 @@ from dotflow.abc.storage import Storage
 from dotflow.core.context import Context
 from dotflow.errors import HistoryError, InvalidArgument, StorageError
 from dotflow.providers import HistorySQLite, LogDefault, StorageFile, StorageSQLite
+from tests.security.forged import execute
 
 ALICE, BOB, TEAM = 64001, 64002, 64003  # ids need no names
 
@@ -107,6 +108,85 @@ def test_permissions_depend_on_no_umask(umask: str, shared: str, file: int, fold
         if stat.S_IMODE(found[path]) != (folder if stat.S_ISDIR(found[path]) else file)
     }
     assert wrong == {}
+
+
+#: Runs with providers that have a umask of their own, of which workers write to the history and to both storages.
+SHARES: Final = """
+import os, sys
+os.umask(0o077)
+from dotflow import Config, Context, DotFlow, action
+from dotflow.providers import ExecutorProcess, HistorySQLite, LogDefault, StorageFile, StorageSQLite
+
+shared = {"umask": sys.argv[1]}
+history = HistorySQLite("shared/history/history.db", **shared)
+file = StorageFile("shared/files", **shared)
+database = StorageSQLite("shared/sqlite/flow.db", **shared)
+log = LogDefault(output="file", path="shared/logs/flow.log", max_bytes=300, **shared)
+
+def steps():
+    @action(cache=True)
+    def large():
+        print(os.getpid(), file=sys.stderr)
+        return b"0" * 100_000
+
+    @action
+    def write(large, file=file, database=database):
+        for storage in (file, database):
+            storage.post("worker/0", Context(large))
+            StorageFile("own/files").post("worker/0", Context(large))
+        return os.getpid()
+
+    return [large, write]
+
+executor = ExecutorProcess(start_method=sys.argv[2])
+config = Config(storage=file, cache=database, history=history, log=log, executor=executor)
+workflow = DotFlow(config, workflow_id="nightly")
+workflow.task.add(steps())
+run = workflow.start(resume=True)
+print(run.status, run.value("write") != os.getpid(), len(history.output("last")))
+for path, folders, files in os.walk("."):
+    for name in folders + files:
+        place = os.path.join(path, name)
+        print(oct(os.stat(place).st_mode & 0o777), "folder" if name in folders else "file", place)
+"""
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    ("umask", "start_method", "file", "folder"),
+    [("027", "fork", "0o640", "0o750"), ("7", "forkserver", "0o660", "0o770")],
+)
+def test_a_provider_may_have_a_umask_of_its_own(
+    umask: str, start_method: str, file: str, folder: str, tmp_path: Path
+) -> None:
+    """Its files have it, those of worker processes too, and no others do: DOTFLOW_UMASK is for those without one."""
+    result = subprocess.run(
+        [sys.executable, "-c", SHARES, umask, start_method],
+        cwd=tmp_path,
+        env=os.environ | {"DOTFLOW_UMASK": "077"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert result.returncode == 0, result.stderr
+    first, *lines = result.stdout.splitlines()
+    assert first == "Completed True 1"
+    places = [line.split() for line in lines]
+    names = " ".join(place for _, _, place in places)
+    for kind in ("history.db-live", "worker.checkpoints/0.json", ".bin", ".nightly.lock", "flow.log.1", "flow.db-wal"):
+        assert kind in names
+    expected = {"file": file, "folder": folder}
+    assert {(kind, mode) for mode, kind, place in places if "shared" in place} == set(expected.items())
+    assert {(kind, mode) for mode, kind, place in places if "own" in place} == {("file", "0o600"), ("folder", "0o700")}
+
+
+@pytest.mark.parametrize("provider", [StorageFile, StorageSQLite, HistorySQLite, LogDefault])
+@pytest.mark.parametrize("value", ["8", "rw", "0o7", "100", "", 7, False])
+def test_an_argument_that_is_no_umask_is_refused(provider: Callable[..., Any], value: object) -> None:
+    """Numbers, too: 27 is not 0o27."""
+    with pytest.raises(InvalidArgument, match="umask is an octal number of up to 077, such as 007"):
+        provider(umask=value)
 
 
 @pytest.mark.parametrize("before", [0o644, 0o666])
@@ -358,8 +438,16 @@ def test_a_log_may_lead_to_the_output_of_the_program(is_linked: bool, tmp_path: 
 # Two users
 
 
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Imports what a run and a report need: the other users may not be able to read the folder of these tests."""
+    folder = tmp_path_factory.mktemp("loaded")
+    run(folder, history=HistorySQLite(folder / "history.db"))
+    HistorySQLite(folder / "history.db").report("last", folder / "run.html")
+
+
 @pytest.fixture
-def shared() -> Iterator[Path]:
+def shared(loaded: None) -> Iterator[Path]:
     """A folder such as /tmp, which all users can write to. Its parents let them pass."""
     if getattr(os, "geteuid", int)() or os.name == "nt":
         pytest.skip("Two users need root: sudo make test-users")
@@ -456,6 +544,63 @@ def test_files_of_another_user_are_not_written(user: int, name: str, shared: Pat
         assert "it belongs to user" in (capfd.readouterr().err if "log" in name else (own / "flow.log").read_text())
 
 
+@pytest.mark.parametrize("user", [0, BOB], ids=["root", "bob"])
+def test_a_report_is_not_written_through_the_link_of_another_user(user: int, shared: Path) -> None:
+    """The system does not follow such links in /tmp. dotflow looks where they lead, so it has to ask who made them."""
+    own = shared / "own"
+
+    def prepare() -> None:
+        run(own, history=HistorySQLite(own / "history.db"))
+        (own / "precious").write_text("mine")
+
+    assert as_user(user, prepare) == "None"
+    as_user(ALICE, lambda: (shared / "run.html").symlink_to(own / "precious"))
+
+    text = as_user(user, lambda: HistorySQLite(own / "history.db").report("last", shared / "run.html"))
+
+    assert text.startswith(f"NotPrivate: [Errno 1] it belongs to user {ALICE}")
+    assert (own / "precious").read_text() == "mine"
+
+
+def test_a_report_follows_the_users_own_link(tmp_path: Path) -> None:
+    """It stays a link."""
+    run(tmp_path, history=HistorySQLite(tmp_path / "history.db"))
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "run.html").symlink_to("pages/run.html")
+
+    HistorySQLite(tmp_path / "history.db").report("last", tmp_path / "run.html")
+
+    assert (tmp_path / "run.html").is_symlink()
+    assert (tmp_path / "pages" / "run.html").is_file()
+
+
+def test_a_void_folder_of_another_user_is_not_emptied(shared: Path) -> None:
+    """In a folder for all, its owner could put a link in its place while it is emptied."""
+    void = shared / ".nightly.checkpoints.1.1.void"
+
+    def prepare() -> None:
+        make(void)
+        (void / "0.json").touch()
+
+    as_user(ALICE, prepare)
+
+    assert as_user(BOB, lambda: run(shared, log=LogDefault(output="none")).value("one")) == "1"
+    assert [each.name for each in void.iterdir()] == ["0.json"]
+
+
+def test_a_fifo_of_another_user_beside_a_history_stops_no_reader(shared: Path) -> None:
+    """One that only its owner may write to was opened for reading, which waits for a writer."""
+    history = HistorySQLite(shared / "history.db")
+    run(shared / "files", history=history)
+    history.close()
+    execute(history.path, "UPDATE runs SET state = 'Running', ended = NULL, lock = 5")
+    history.path.chmod(0o644)
+    (shared / "history.db-live").unlink()
+    as_user(ALICE, lambda: os.mkfifo(shared / "history.db-live", 0o444))
+
+    assert as_user(BOB, lambda: [each.state for each in history.runs()]) == "[<TypeRunState.RUNNING: 'Running'>]"
+
+
 def test_root_works_in_the_folder_of_another_user(shared: Path) -> None:
     """Where only root could have made its place: a home, or the mounted volume of a container."""
     home = shared / "home"
@@ -527,6 +672,34 @@ def test_two_users_of_a_group_share_a_folder(shared: Path, monkeypatch: pytest.M
 
     monkeypatch.delenv("DOTFLOW_UMASK")
     assert f"it belongs to user {ALICE}" in as_user(BOB, runs("bob"), TEAM)
+
+
+def test_two_users_of_a_group_share_one_storage(shared: Path) -> None:
+    """By its argument, while their logs and histories stay their own."""
+    output = shared / "output"
+    output.mkdir()
+    os.chown(output, ALICE, TEAM)
+    output.chmod(0o2770)
+
+    def runs(name: str) -> Callable[[], object]:
+        def work() -> object:
+            own = shared / name
+            history = HistorySQLite(own / "history.db")
+            storages = (StorageFile(output / "files", umask="007"), StorageSQLite(output / "flow.db", umask="007"))
+            for storage in storages:
+                run(own, storage, history=history)
+                storage.post(f"shared/{name}", Context(name))
+            return [storage.get(f"shared/{name}").storage for name in ("alice", "bob") for storage in storages]
+
+        return work
+
+    assert as_user(ALICE, runs("alice"), TEAM) == "['alice', 'alice', None, None]"
+    assert as_user(BOB, runs("bob"), TEAM) == "['alice', 'alice', 'bob', 'bob']"
+    assert as_user(ALICE, runs("alice"), TEAM) == "['alice', 'alice', 'bob', 'bob']"
+    assert mode(shared / "bob" / "history.db") == 0o600
+
+    text = as_user(BOB, lambda: run(shared / "bob", StorageFile(output / "files", umask="027")), TEAM)
+    assert f"it belongs to user {ALICE}, and the argument umask does not share it" in text
 
 
 def test_a_group_that_is_not_ours_shares_nothing(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:

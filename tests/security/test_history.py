@@ -1,6 +1,5 @@
 """A history that another person made is read, or refused in one line: no bomb, no loop, no error but ours."""
 
-import shutil
 import sqlite3
 import zlib
 from pathlib import Path
@@ -13,18 +12,6 @@ from tests.security import history_fuzz
 from tests.security.forged import Victim, execute
 
 MB = 1_000_000
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which a run has failed."""
-    return Victim.of(tmp_path_factory.mktemp("template"))
-
-
-@pytest.fixture
-def victim(template: Path, tmp_path: Path) -> Victim:
-    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
-    return Victim(tmp_path)
 
 
 def bomb(size: int, beginning: bytes = b"") -> bytes:

@@ -1,8 +1,6 @@
 """A history is data: `dotflow replay` runs nothing that only a foreign history names."""
 
 import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +11,6 @@ from tests.integration.terminals import Terminal
 from tests.security.forged import Victim, execute, forge, forge_copy
 
 NO_STEP = "__main__:<lambda>"
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which a run has failed."""
-    return Victim.of(tmp_path_factory.mktemp("template"))
-
-
-@pytest.fixture
-def victim(template: Path, tmp_path: Path) -> Victim:
-    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
-    return Victim(tmp_path)
 
 
 class Bomb:
@@ -229,13 +215,7 @@ def test_a_storage_with_pickles_is_only_the_command_lines(victim: Victim) -> Non
     assert (ended.returncode, "--pickle" in ended.stderr) == (2, True), ended
 
 
-@pytest.fixture
-def terminal() -> Iterator[Terminal]:
-    terminal = Terminal(200, 40)
-    yield terminal
-    terminal.close()
-
-
+@pytest.mark.parametrize("terminal", [(200, 40)], indirect=True)
 @pytest.mark.parametrize(("answer", "code"), [("n", 2), ("y", 1)])
 def test_in_a_terminal_the_user_is_asked(victim: Victim, terminal: Terminal, answer: str, code: int) -> None:
     """With the file that would be imported, in which nothing acts on the terminal."""

@@ -27,6 +27,7 @@ from json.encoder import encode_basestring
 from pathlib import Path
 from typing import IO, Any, Final
 
+from dotflow.atomic_file import open_plain
 from dotflow.codec.decoder import make_context
 from dotflow.codec.json import decode, encode, encode_bytes
 from dotflow.codec.parts import Fetch, Parts, Put, Raw, describe, names_in
@@ -132,7 +133,7 @@ def key_in(path: Path) -> str:
         CheckpointUnreadable: It is not a checkpoint.
         OSError: The file can't be opened.
     """
-    with path.open("rb") as file:
+    with open(path, "rb", opener=open_plain) as file:
         return _read_key(file)
 
 
@@ -143,7 +144,7 @@ def parts_in(path: Path) -> list[str]:
         CheckpointUnreadable: It is not a checkpoint.
         OSError: The file can't be opened.
     """
-    with path.open("rb") as file:
+    with open(path, "rb", opener=open_plain) as file:
         _read_key(file)
         while (line := file.readline(_MAX_LINE)) and not line.startswith(_VALUE[1:]):
             if line.startswith(_PARTS[1:]):

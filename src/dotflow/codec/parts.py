@@ -82,8 +82,9 @@ class Parts:
         part = self._remaining.pop(number)
         try:
             data = self._fetch(part, self._starts[number])
-        except OSError as error:
-            raise CheckpointUnreadable(f"its part {part.name!r} can't be read: {error.strerror}") from error
+        except (OSError, MemoryError) as error:
+            cause = error.strerror if isinstance(error, OSError) else "it is larger than the memory"
+            raise CheckpointUnreadable(f"its part {part.name!r} can't be read: {cause}") from error
         if data is None:
             raise CheckpointUnreadable(f"its part {part.name!r} is missing")
         if len(data) != part.size or sha256(data).hexdigest() != part.sha256:

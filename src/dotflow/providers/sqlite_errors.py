@@ -54,11 +54,11 @@ class DescriptorsTaken(sqlite3.DatabaseError):
     """Users' code has closed descriptors of the database, and their numbers lead to other files now."""
 
 
-def not_a_file(mode: int) -> NotAFile:
-    """Returns the error for what has this mode."""
+def not_a_file(mode: int, beside: str = "") -> NotAFile:
+    """Returns the error for what has this mode: the file itself, or one of SQLite's files *beside* it."""
     kinds = ((stat.S_ISDIR, "folder"), (stat.S_ISFIFO, "FIFO"), (stat.S_ISSOCK, "socket"))
     kind = next((name for is_kind, name in kinds if is_kind(mode)), "device")
-    return NotAFile(f"it is a {kind}. Give the path of a file")
+    return NotAFile(f"{beside} beside it is a {kind}" if beside else f"it is a {kind}. Give the path of a file")
 
 
 def is_busy(error: BaseException) -> bool:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
 from dotflow import clock
-from dotflow.atomic_file import check_private, create, make_folder
+from dotflow.atomic_file import FILES, Files
 from dotflow.cpython import never_free, sqlite_without_sleep
 from dotflow.own_descriptor import FileId, OwnDescriptor, open_files
 from dotflow.providers.sqlite_errors import (
@@ -103,6 +103,7 @@ class SQLiteFile:
         path: The file.
         synchronous: SQLite's setting of that name.
         file_format: What stands in it.
+        files: Makes the file.
         read_only: Whether the connection only reads.
 
     Attributes:
@@ -110,8 +111,17 @@ class SQLiteFile:
         connections: The number of connections so far, without those of a read-only folder.
     """
 
-    def __init__(self, path: Path, synchronous: str, file_format: DatabaseFormat, *, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        synchronous: str,
+        file_format: DatabaseFormat,
+        *,
+        files: Files = FILES,
+        read_only: bool = False,
+    ) -> None:
         self._format = file_format
+        self.files = files
         self.openings = self.connections = 0
         self._path, self._name = path, str(path)
         self._uri = path.as_uri()  # no character of the path is special in it
@@ -252,7 +262,7 @@ class SQLiteFile:
                 raise DescriptorsTaken("a step has closed its descriptors, and opened other files in their place")
             self._is_checked = create
             if create:
-                make_folder(str(self._path.parent), synced=self._synchronous == "FULL")
+                self.files.make_folder(str(self._path.parent), synced=self._synchronous == "FULL")
                 self._make_file()
                 self._connection = self._open(MODE_CREATE)
             elif file_id is not None:
@@ -268,15 +278,15 @@ class SQLiteFile:
 
     def check_private(self) -> None:
         """Checks the file, and those that SQLite has beside it, before a write."""
-        check_private(str(self._path.parent), is_named=True)
+        self.files.check_private(str(self._path.parent), is_named=True)
         for suffix in ("", "-wal", "-shm"):
-            check_private(f"{self._name}{suffix}")
+            self.files.check_private(f"{self._name}{suffix}")
 
     def _make_file(self) -> None:
         """Makes an empty file; the permissions of SQLite's other files follow it."""
         self.check_private()
         with contextlib.suppress(FileExistsError, NotADirectoryError):  # SQLite has an error for the latter
-            os.close(create(os.path.realpath(self._name)))
+            os.close(self.files.create(os.path.realpath(self._name)))
 
     def _open_for_reading(self) -> sqlite3.Connection | None:
         """Opens the file for reading; in a read-only folder without a log, as immutable, for one statement."""
@@ -293,6 +303,7 @@ class SQLiteFile:
         """Returns a connection; None if the file is empty and the mode does not create it."""
         vfs = sqlite_without_sleep()
         uri = f"{self._uri}?mode={mode}{vfs and f'&vfs={vfs}'}"
+        check_beside(self._path)
         before = dict(open_files())
         connection = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
         try:
@@ -356,6 +367,15 @@ def file_id_of(path: str) -> FileId | None:
     if not stat.S_ISREG(status.st_mode):
         raise not_a_file(status.st_mode)
     return status.st_dev, status.st_ino
+
+
+def check_beside(path: Path) -> None:
+    """Raises NotAFile unless what SQLite opens beside a database are files: it would wait for a FIFO."""
+    for suffix in ("-wal", "-shm", "-journal"):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            beside = path.with_name(path.name + suffix)
+            if not stat.S_ISREG(mode := beside.stat().st_mode):
+                raise not_a_file(mode, beside.name)
 
 
 def protect(connection: sqlite3.Connection) -> None:

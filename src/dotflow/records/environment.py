@@ -4,15 +4,18 @@ import contextlib
 import functools
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from dotflow.atomic_file import open_plain
 from dotflow.core.masks import NO_MASKS, Masks
 
 DIST_INFO: Final = ".dist-info"
-COMMIT_LENGTHS: Final = (40, 64)  # of a commit in hexadecimal digits: SHA-1, SHA-256
+COMMIT: Final = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")  # SHA-1, SHA-256
+MAX_GIT_FILE: Final = 10_000_000  # bytes
 MAX_ARGUMENT: Final = 2000  # characters of an argument of the command
 
 
@@ -58,31 +61,37 @@ def commit_of(folder: Path) -> str | None:
         git = parent / ".git"
         try:
             if git.is_file():  # of a worktree or a submodule
-                git = parent / git.read_text().removeprefix("gitdir:").strip()
-            head = (git / "HEAD").read_text().strip()
+                git = parent / _read(git).removeprefix("gitdir:").strip()
+            head = _read(git / "HEAD")
         except (OSError, ValueError):
             continue
         with contextlib.suppress(OSError, ValueError):
-            return _commit(git, head)
+            commit = _commit(git, head)
+            return commit if COMMIT.fullmatch(commit) else None
         return None
     return None
 
 
-def _commit(git: Path, head: str) -> str | None:
+def _commit(git: Path, head: str) -> str:
     name = head.removeprefix("ref:").strip()
     if name == head:
-        return head if len(head) in COMMIT_LENGTHS else None
+        return head
+    if not name.startswith("refs/") or ".." in name:  # a file of another folder, in whose place no commit stands
+        return ""
     common = git
     with contextlib.suppress(OSError):
-        common = git / (git / "commondir").read_text().strip()
+        common = git / _read(git / "commondir")
     for folder in (git, common):
         with contextlib.suppress(OSError):
-            return (folder / name).read_text().strip()
-    for line in (common / "packed-refs").read_text().splitlines():
-        commit, _, packed = line.partition(" ")
-        if packed == name:
-            return commit
-    return None
+            return _read(folder / name)
+    packed = (line.partition(" ") for line in _read(common / "packed-refs").splitlines())
+    return next((commit for commit, _, ref in packed if ref == name), "")
+
+
+def _read(path: Path) -> str:
+    """Returns the text of a file of git, which another user may have made: a folder above may be /tmp."""
+    with open(path, "rb", opener=open_plain) as file:
+        return file.read(MAX_GIT_FILE).decode().strip()
 
 
 def process_name() -> str:

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from dotflow.atomic_file import write_atomic
+from dotflow.atomic_file import FILES
 from dotflow.report.document import to_json
 from dotflow.report.plain import plain_page, title_of
 from dotflow.report.text import escape
@@ -54,15 +54,16 @@ def write_page(path: str | os.PathLike[str], document: Mapping[str, Any]) -> Pat
     Missing folders are made. What is no regular file, such as /dev/stdout, is written to as it is.
 
     Raises:
-        OSError: The file can't be written.
+        OSError: The file can't be written, or another user has made it, or a link to it.
     """
     target = Path(path).absolute()
     data = make_page(document).encode()
     if target.exists() and not target.is_file():
         target.write_bytes(data)
     else:
+        FILES.check_private(str(target), is_named=True)
         target = Path(os.path.realpath(target))  # a link stays one, unless it leads in a circle
-        write_atomic(str(target.parent), target.name, data, synced=False)
+        FILES.write_atomic(str(target.parent), target.name, data, synced=False)
     return Path(path)
 
 

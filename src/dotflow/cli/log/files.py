@@ -11,7 +11,7 @@ from typing import BinaryIO, Final
 import click
 
 from dotflow.cli.log.filter import Filter
-from dotflow.cli.log.records import Record, parse_records, parse_records_backwards
+from dotflow.cli.log.records import Pieces, Record, parse_records, parse_records_backwards
 
 BLOCK_SIZE: Final = 65_536  # bytes
 MAX_TRIES: Final = 20  # to open all files, while they are being renamed
@@ -21,7 +21,7 @@ class LineSplitter:
     """Splits blocks into lines as they arrive."""
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []  # of an incomplete line
+        self._parts = Pieces()  # of an incomplete line
 
     def add(self, block: bytes) -> list[bytes]:
         """Returns the lines that a block completes, with their line ends."""
@@ -30,7 +30,8 @@ class LineSplitter:
         if not others:
             return []
         lines = [b"".join(self._parts), *others]
-        self._parts = [lines.pop()]
+        self._parts = Pieces()
+        self._parts.append(lines.pop())
         return [line + b"\n" for line in lines]
 
     def end(self) -> list[bytes]:
@@ -158,13 +159,14 @@ def _lines(file: BinaryIO, end: int) -> Iterator[bytes]:
 
 def _lines_backwards(file: BinaryIO, end: int) -> Iterator[bytes]:
     """Yields the lines, last first. An incomplete one gets a line end."""
-    parts: list[bytes] = []  # of a line whose beginning has not been read, last first
+    parts = Pieces()  # of a line whose beginning has not been read, last first
     for _, block in _blocks_backwards(file, end):
         first, *lines = block.split(b"\n")
         if lines:
             parts.append(lines.pop())
             yield from _join(parts)
-            parts = [b"\n"]
+            parts = Pieces()
+            parts.append(b"\n")
             for line in reversed(lines):
                 yield line + b"\n"
         parts.append(first)

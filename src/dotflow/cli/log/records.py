@@ -8,8 +8,13 @@ from functools import cached_property
 from math import isfinite
 from typing import Any, Final
 
+import click
+
 from dotflow.core.text import escape_surrogates
 from dotflow.providers.logs.formats import COUNTS, FIELDS, INDENT, LEVELS
+
+MAX_RECORD: Final = 500_000_000  # bytes
+PIECE_SIZE: Final = 200  # bytes that each piece counts for, beside its own: it takes memory and time
 
 HEAD: Final = re.compile(rf"(\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) ({'|'.join(LEVELS)}) *(?: (.*))?")
 HEAD_BYTES: Final = re.compile(HEAD.pattern.encode())
@@ -79,11 +84,28 @@ class Record:
         return line
 
 
+class Pieces(list[bytes]):
+    """The pieces of a line or a record. A file of zeros, which has no end of one, must not fill the memory.
+
+    Raises a ClickException for a record of more than MAX_RECORD.
+    """
+
+    size = 0
+
+    def append(self, piece: bytes) -> None:
+        self.size += len(piece) + PIECE_SIZE
+        if self.size > MAX_RECORD:
+            raise click.ClickException(
+                f"the log has a record of more than {MAX_RECORD // 1_000_000} MB. Pass another file with --path."
+            )
+        super().append(piece)
+
+
 class RecordAssembler:
     """Assembles records from lines as they arrive. A record ends where the next begins, or at `end`."""
 
     def __init__(self) -> None:
-        self._lines: list[bytes] = []
+        self._lines = Pieces()
 
     def add(self, line: bytes) -> Iterator[Record]:
         """Yields the records that a line completes."""
@@ -93,14 +115,14 @@ class RecordAssembler:
             yield Record(line, document)
         elif HEAD_BYTES.match(line):
             yield from self.end()
-            self._lines = [line]
+            self._lines.append(line)
         elif line.strip() or self._lines:
             self._lines.append(line)
 
     def end(self) -> Iterator[Record]:
         """Yields the last record."""
         if self._lines:
-            lines, self._lines = self._lines, []
+            lines, self._lines = self._lines, Pieces()
             yield Record(b"".join(lines))
 
     @property
@@ -119,14 +141,14 @@ def parse_records(lines: Iterable[bytes]) -> Iterator[Record]:
 
 def parse_records_backwards(lines: Iterable[bytes]) -> Iterator[Record]:
     """Yields the same records, newest first, from lines in reverse order. It takes no more lines than they need."""
-    below: list[bytes] = []
+    below = Pieces()
     for line in lines:
         document = _parse_line(line)
         if document is None:
             below.append(line)
         if document is not None or HEAD_BYTES.match(line):
             yield from _reversed_record(below)
-            below = []
+            below = Pieces()
         if document is not None:
             yield Record(line, document)
     yield from _reversed_record(below)

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -192,7 +193,9 @@ class StepFinder:
         command = dotflow.get_command(context, words[0])
         assert command is not None
         try:
-            return RunRequest.of(command.make_context(words[0], words[1:], parent=context).params)
+            # --help is no option here: it would print the help, and end.
+            made = command.make_context(words[0], words[1:], parent=context, help_option_names=[])
+            return RunRequest.of(made.params)
         except click.ClickException:  # a program has called main()
             return None
 
@@ -202,7 +205,8 @@ class StepFinder:
         environment = self._run.environment
         folder, argv = environment.get("folder") or "", environment.get("argv") or [""]
         path = Path(folder, argv[0])
-        if self._run.trigger or path.suffix != ".py" or not path.is_file() or not INSTALLED.isdisjoint(path.parts):
+        is_file = os.path.isfile(path)  # noqa: PTH113 (unlike that of a Path, it raises nothing)
+        if self._run.trigger or path.suffix != ".py" or not is_file or not INSTALLED.isdisjoint(path.parts):
             return None
         module = environment.get("module") or ""
         return Program(path, module if module.rpartition(".")[2] == path.stem else "", folder, argv)

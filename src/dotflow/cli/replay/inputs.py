@@ -3,7 +3,7 @@
 import functools
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NoReturn
+from typing import IO, Any, Final, NoReturn
 
 import click
 
@@ -23,6 +23,8 @@ from dotflow.graph.plan import make_plan
 from dotflow.providers.histories.sqlite.tables import ARGUMENT, INITIAL, PREVIOUS
 from dotflow.records.record import ValueRecord
 from dotflow.resume.stored_inputs import StoredInputs, TaskInputs
+
+MAX_INPUT: Final = 100_000_000  # characters of --input, as many as bytes of all copies of a run
 
 #: Roles -> the parameters that they fill.
 CONTEXTS: Final = {PREVIOUS: "previous_context", INITIAL: "initial_context"}
@@ -189,20 +191,23 @@ def _is_context(name: str, context: Context) -> bool:
     return context.task_id is not None and name.endswith("_context")
 
 
-def read_input(text: str) -> dict[str, Context]:
+def read_input(file: IO[str]) -> dict[str, Context]:
     """Returns the values of a file by role. Raises ClickException for another file.
 
     The checksum of a document does not count, since an edit breaks it.
     """
     values = {}
     try:
+        text = file.read(MAX_INPUT + 1)
+        if len(text) > MAX_INPUT:
+            raise ValueError(f"it has more than {MAX_INPUT} characters")
         for line in text.splitlines():
             copy = json.loads(line)
             document = copy["document"]
             if document is not None:
                 value = decode(json.dumps(document["value"]))
                 values[copy["role"]] = Context(value, document.get("task_id"), document.get("workflow_id"))
-    except (ValueError, TypeError, KeyError, AttributeError, CheckpointUnreadable) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, CheckpointUnreadable) as error:
         reason = error.reason if isinstance(error, CheckpointUnreadable) else f"{type(error).__name__}: {error}"
         how = "Make it with dotflow show RUN STEP --input --json, and edit its values."
         raise click.ClickException(f"Can't read --input: {reason.rstrip('.')}. {how}") from error

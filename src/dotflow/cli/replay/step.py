@@ -52,7 +52,7 @@ def replay_step(
 
     *edited* is a file with its inputs; the options are `named`, the step, `workflow` and `param`.
     """
-    values = {} if edited is None else read_input(edited.read())
+    values = {} if edited is None else read_input(edited)
     copies = {copy.role: copy for copy in archive.copies(target.run.run_id, target.task.number_of(target.item))}
     returned = copies.pop(RETURNED, None)
     _print_head(target)

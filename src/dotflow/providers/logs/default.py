@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.log import Log
+from dotflow.atomic_file import UMASK, Files, is_umask
 from dotflow.core.events import RunEvent, RunStarted
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
@@ -38,6 +39,8 @@ class LogDefault(Log):
         max_bytes: The largest size of the file, in bytes; 0 for no limit. Before a record would exceed it, the file is
             renamed to `<path>.1`, `<path>.1` to `<path>.2`, and so on, and a new file begins.
         backups: How many of these older files are kept. With 0 a full file is deleted.
+        umask: The permissions that the files do not have, in octal: "027" lets the group read them. By default those
+            of the environment variable DOTFLOW_UMASK, and without it only their owner has any.
 
     Raises:
         InvalidArgument: One of them is not accepted.
@@ -51,6 +54,7 @@ class LogDefault(Log):
         format: str = "simple",
         max_bytes: int = 10_000_000,
         backups: int = 5,
+        umask: str | None = None,
     ) -> None:
         if not isinstance(level, str) or level.upper() not in LEVEL_NUMBERS:
             raise InvalidArgument("level", level, f"one of {', '.join(LEVEL_NUMBERS)}")
@@ -61,6 +65,8 @@ class LogDefault(Log):
         for name, value in (("max_bytes", max_bytes), ("backups", backups)):
             if not isinstance(value, int) or isinstance(value, bool) or value < 0:
                 raise InvalidArgument(name, value, "a whole number, 0 or more")
+        if not is_umask(umask):
+            raise InvalidArgument("umask", umask, UMASK)
         self.path: Path = Path(path)
         self._level = LEVEL_NUMBERS[level.upper()]
         self._to_console, self._to_file = OUTPUTS[output]
@@ -69,6 +75,7 @@ class LogDefault(Log):
         self._format = FORMATS[format]
         self._heads: dict[str | None, str] = {}  # of the active runs, by id
         self._max_bytes, self._backups = max_bytes, backups
+        self._files = Files(umask)
         self._absolute_path: str | None = None
         self._file: RotatingFile | None = None
         self._missing = 0
@@ -144,7 +151,7 @@ class LogDefault(Log):
         if self._absolute_path is None:
             self._absolute_path = str(self.path.absolute())  # a step may change the current folder
         # Two threads may open one each at the same moment; both write to the same file.
-        self._file = RotatingFile(self._absolute_path, self._max_bytes, self._backups, _warn)
+        self._file = RotatingFile(self._absolute_path, self._max_bytes, self._backups, _warn, self._files)
         return self._file
 
     def __getstate__(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import BinaryIO, Final
 
 from dotflow import clock
-from dotflow.atomic_file import check_private, make_folder, open_private
+from dotflow.atomic_file import FILES, Files
 
 try:
     import fcntl
@@ -24,8 +24,8 @@ class _OpenFile:
 
     __slots__ = ("descriptor", "device", "inode", "is_plain")
 
-    def __init__(self, path: str) -> None:
-        self.descriptor = open_private(path, APPEND)
+    def __init__(self, path: str, files: Files) -> None:
+        self.descriptor = files.open_private(path, APPEND)
         status = os.fstat(self.descriptor)
         self.inode, self.device = status.st_ino, status.st_dev
         self.is_plain = stat.S_ISREG(status.st_mode)
@@ -58,13 +58,17 @@ class RotatingFile:
         max_bytes: The largest size of the file, in bytes; 0 for no limit.
         backups: How many older files are kept; with 0 a full file is deleted.
         warn: Called once, with a message, when the file can't be rotated.
+        files: Makes the file.
     """
 
-    def __init__(self, path: str, max_bytes: int, backups: int, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, path: str, max_bytes: int, backups: int, warn: Callable[[str], None], files: Files = FILES
+    ) -> None:
         self._path = path
         self._max_bytes = max_bytes if fcntl is not None else 0
         self._backups = backups
         self._warn = warn
+        self._files = files
         self._file: _OpenFile | None = None
         self._torn = False
         self._size = 0
@@ -105,12 +109,12 @@ class RotatingFile:
         return file
 
     def _open(self) -> _OpenFile:
-        check_private(os.path.dirname(self._path), is_named=True)
+        self._files.check_private(os.path.dirname(self._path), is_named=True)
         try:
-            file = _OpenFile(self._path)
+            file = _OpenFile(self._path, self._files)
         except FileNotFoundError:
-            make_folder(os.path.dirname(self._path), synced=False)
-            file = _OpenFile(self._path)
+            self._files.make_folder(os.path.dirname(self._path), synced=False)
+            file = _OpenFile(self._path, self._files)
         if self._file is None:  # in a newer file, another process is writing the missing line end
             self._torn = _ends_torn(self._path)
         self._size = os.fstat(file.descriptor).st_size

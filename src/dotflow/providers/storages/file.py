@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from dotflow.abc.storage import Storage, key_of
-from dotflow.atomic_file import PARTIAL_SUFFIX, check_private, check_writable, make_folder, sync_folder, write_atomic
+from dotflow.atomic_file import PARTIAL_SUFFIX, Files, NotPrivate, check_writable, open_plain, sync_folder
 from dotflow.codec.document import key_in, pack, unpack
 from dotflow.core.context import Context
 from dotflow.core.task import Task
@@ -34,8 +34,7 @@ class StorageFile(Storage):
     `path/nightly.checkpoints/3.json` is the value of task 3 of the workflow "nightly". Bytes, arrays and frames of more
     than 64 KB are files beside it: `3.5f0c9a2104e7d8b1.bin`, `.arrows` for an Arrow IPC stream, or `.pickle`. A cached
     value and its checkpoint share them as hard links, where the file system has those. Ids and keys that can't be file
-    names get safe ones, so nothing is written outside of *path*. Only their owner may read the files, unless the
-    environment variable DOTFLOW_UMASK shares them.
+    names get safe ones, so nothing is written outside of *path*.
 
     Args:
         path: The folder, made at the first checkpoint. A relative path counts from the current folder.
@@ -44,6 +43,8 @@ class StorageFile(Storage):
         durability: "power": a checkpoint survives a power cut, and costs an fsync of the file and its folder.
             "process": it survives the end of the process, kill -9 included, and is several times as fast. After a
             power cut it may be missing or unreadable.
+        umask: The permissions that the files and folders do not have, in octal: "027" lets the group read them. By
+            default those of the environment variable DOTFLOW_UMASK, and without it only their owner has any.
 
     Raises:
         InvalidArgument: One of the arguments is invalid.
@@ -52,11 +53,16 @@ class StorageFile(Storage):
     is_local = True
 
     def __init__(
-        self, path: str | os.PathLike[str] = ".output", pickle: bool = False, durability: str = "power"
+        self,
+        path: str | os.PathLike[str] = ".output",
+        pickle: bool = False,
+        durability: str = "power",
+        umask: str | None = None,
     ) -> None:
-        self.path: Path = check_arguments(path, pickle, durability, expected="the path of a folder")
+        self.path: Path = check_arguments(path, pickle, durability, umask, expected="the path of a folder")
         self.durability = durability
         self._pickle = pickle
+        self._files = Files(umask)
         self._root = str(self.path)
         self._synced = durability == "power"
         self._last_folder = ("", self._folder(""))  # the last workflow and its folder
@@ -67,23 +73,24 @@ class StorageFile(Storage):
         folder, name = self._location(key)
         if folder not in self._checked:
             if not os.path.isdir(folder):
-                make_folder(folder, synced=self._synced)
+                self._files.make_folder(folder, synced=self._synced)
             self._check(folder)
-        with PartFiles(folder, name, synced=self._synced, recent=self._recent) as parts:
+        with PartFiles(folder, name, synced=self._synced, recent=self._recent, files=self._files) as parts:
             document = pack(key, context, pickle=self._pickle, put=parts.put)
             parts.sync()
-            write_atomic(folder, name, document, synced=self._synced)
+            self._files.write_atomic(folder, name, document, synced=self._synced)
 
     def get(self, key: str) -> Context:
         folder, name = self._location(key)
         path = f"{folder}{os.sep}{name}"
         try:
-            with open(path, "rb", buffering=0) as file:
+            with open(path, "rb", buffering=0, opener=open_plain) as file:
                 data = file.read()
         except (FileNotFoundError, NotADirectoryError):
             return Context()
-        except OSError as error:
-            raise CheckpointUnreadable(f"{type(error).__name__}: {error.strerror}", path) from error
+        except (OSError, MemoryError) as error:
+            cause = error.strerror if isinstance(error, OSError) else "it is larger than the memory"
+            raise CheckpointUnreadable(f"{type(error).__name__}: {cause}", path) from error
         parts = PartFiles(folder, name, synced=False, recent=self._recent)
         try:
             return unpack(data, key, pickle=self._pickle, fetch=parts.fetch)
@@ -126,7 +133,7 @@ class StorageFile(Storage):
                 with contextlib.suppress(OSError):
                     os.rename(void, folder)
                 raise
-        _remove_void(void)
+        self._remove_void(void)
         with contextlib.suppress(OSError):  # still there if it holds files of others, which stay
             os.rename(void, folder)
         return True
@@ -138,13 +145,30 @@ class StorageFile(Storage):
 
     def lock(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
         """Locks a file in the folder, and then removes what a killed process left half-written."""
-        return FileLock(self.path, workflow_id, data_folder=self.path, on_acquired=lambda: self._clean_up(workflow_id))
+        return FileLock(
+            self.path,
+            workflow_id,
+            data_folder=self.path,
+            files=self._files,
+            on_acquired=lambda: self._clean_up(workflow_id),
+        )
+
+    def _remove_void(self, void: str) -> None:
+        """Removes the files of a void folder, and the folder unless it holds files of others."""
+        with contextlib.suppress(NotPrivate):  # another user could lead it elsewhere meanwhile
+            self._files.check_private(void)
+            for entry in _entries(void):
+                if entry.name.endswith((SUFFIX, PARTIAL_SUFFIX)) or stem_of(entry.name):
+                    with contextlib.suppress(OSError):  # deleted already, or a folder
+                        os.unlink(entry.path)
+            with contextlib.suppress(OSError):
+                os.rmdir(void)
 
     def _check(self, folder: str) -> None:
         """Raises NotPrivate if another user could have made the folder."""
-        check_private(self._root, is_named=True)
+        self._files.check_private(self._root, is_named=True)
         if folder != self._root:
-            check_private(folder)
+            self._files.check_private(folder)
         if os.path.isdir(folder):
             self._checked.add(folder)
 
@@ -194,7 +218,7 @@ class StorageFile(Storage):
         void = f".{os.path.basename(folder)}."
         for entry in _entries(self._root):
             if entry.name.startswith(void) and entry.name.endswith(VOID_SUFFIX):
-                _remove_void(entry.path)
+                self._remove_void(entry.path)
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
@@ -203,15 +227,3 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
             return list(entries)
     except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-def _remove_void(void: str) -> None:
-    """Removes the files of a void folder, and the folder unless it holds files of others."""
-    if os.path.islink(void):
-        return
-    for entry in _entries(void):
-        if entry.name.endswith((SUFFIX, PARTIAL_SUFFIX)) or stem_of(entry.name):
-            with contextlib.suppress(OSError):  # deleted already, or a folder
-                os.unlink(entry.path)
-    with contextlib.suppress(OSError):
-        os.rmdir(void)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from dotflow import clock
 from dotflow.abc.shared_lock import SharedLock
-from dotflow.atomic_file import NotPrivate, check_private, make_folder, open_private
+from dotflow.atomic_file import FILES, Files, NotPrivate, open_plain
+from dotflow.core.text import shorten
 from dotflow.cpython import never_free
 from dotflow.errors import StorageError, WorkflowBusy
 from dotflow.own_descriptor import open_files
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 #: Errors of a folder that can't be written to. A run that only reads checkpoints goes on without a lock there.
 UNWRITABLE: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT})
+MAX_HOLDER: Final = 4096  # bytes
 FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM})
 
 #: Locks that could not be released, by process and key. The process still holds them, so its next run takes them over.
@@ -38,16 +40,24 @@ class FileLock(SharedLock["BaseFileLock"]):
         folder: The folder of the lock file, made if it is missing.
         workflow_id: The workflow.
         data_folder: The folder of the values.
+        files: Makes the folder and the file.
         on_acquired: Called when this process has acquired the lock, before any of its runs continues.
     """
 
     def __init__(
-        self, folder: Path, workflow_id: str, *, data_folder: Path, on_acquired: Callable[[], None] = lambda: None
+        self,
+        folder: Path,
+        workflow_id: str,
+        *,
+        data_folder: Path,
+        files: Files = FILES,
+        on_acquired: Callable[[], None] = lambda: None,
     ) -> None:
         self._path = folder / f".{safe_name(workflow_id)}.lock"
         super().__init__(os.path.realpath(self._path))
         self._workflow_id = workflow_id
         self._data_folder = data_folder
+        self._files = files
         self._on_acquired = on_acquired
 
     def make(self) -> "BaseFileLock":
@@ -82,15 +92,17 @@ class FileLock(SharedLock["BaseFileLock"]):
                 raise OSError(error.errno, error.strerror, str(self._path)) from error
             return
         with contextlib.suppress(OSError):  # without room on the disk, an error does not name the holder
-            _write_holder(self._path)
+            _write_holder(self._path, self._files)
         self._on_acquired()
 
     def _make_file(self) -> None:
         """Makes the lock file, since filelock makes it as the umask has it."""
         folder = self._path.parent
-        make_folder(str(folder), synced=False)
-        check_private(str(folder), is_named=folder == self._data_folder)
-        os.close(open_private(str(self._path), os.O_WRONLY))
+        self._files.make_folder(str(folder), synced=False)
+        self._files.check_private(str(folder), is_named=folder == self._data_folder)
+        if self._path.exists() and not self._path.is_file():  # opening a FIFO waits for its other end
+            raise OSError(errno.EINVAL, "it is no file")
+        os.close(self._files.open_private(str(self._path), os.O_WRONLY))
 
     def release(self, resource: "BaseFileLock") -> None:
         if resource.is_locked and not self._is_open():  # a step has closed it, and filelock would close what it opened
@@ -118,16 +130,17 @@ class FileLock(SharedLock["BaseFileLock"]):
         )
 
 
-def _write_holder(path: Path) -> None:
+def _write_holder(path: Path, files: Files) -> None:
     """Writes the holder into the lock file, for the errors of other processes."""
     holder = {"host": socket.gethostname(), "process": os.getpid(), "since": clock.now().isoformat(timespec="seconds")}
-    with os.fdopen(open_private(str(path), os.O_WRONLY | os.O_TRUNC), "w") as file:
+    with os.fdopen(files.open_private(str(path), os.O_WRONLY | os.O_TRUNC), "w") as file:
         file.write(json.dumps(holder))
 
 
 def _read_holder(path: Path) -> tuple[str, str]:
     try:
-        holder = json.loads(path.read_text())
-        return f"process {holder['process']} on host {holder['host']}", str(holder["since"])
-    except (OSError, ValueError, KeyError, TypeError):  # being written, or locked against reading
+        with open(str(path), "rb", opener=open_plain) as file:
+            holder = json.loads(file.read(MAX_HOLDER))
+        return shorten(f"process {holder['process']} on host {holder['host']}"), shorten(str(holder["since"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # being written, locked, or another user's text
         return "another process", ""

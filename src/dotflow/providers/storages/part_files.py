@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from dotflow.atomic_file import link_equal, sync_folder, write_new
+from dotflow.atomic_file import FILES, Files, open_plain, sync_folder
 from dotflow.codec.document import parts_in
 from dotflow.codec.parts import BYTES_SUFFIX, PICKLE_SUFFIX, STREAM_SUFFIX, Part, Raw
 from dotflow.errors import CheckpointUnreadable
@@ -33,15 +33,19 @@ class PartFiles:
         name: The document's name.
         synced: Whether the parts must be on the disk before the document.
         recent: Takes the parts, and has those of other documents; an equal one is linked instead of written.
+        files: Makes the parts.
     """
 
-    __slots__ = ("_folder", "_name", "_new_parts", "_old_parts", "_path", "_recent", "_synced")
+    __slots__ = ("_files", "_folder", "_name", "_new_parts", "_old_parts", "_path", "_recent", "_synced")
 
-    def __init__(self, folder: str, name: str, *, synced: bool, recent: Recent | None = None) -> None:
+    def __init__(
+        self, folder: str, name: str, *, synced: bool, recent: Recent | None = None, files: Files = FILES
+    ) -> None:
         self._folder = folder
         self._name = name
         self._path = f"{folder}{os.sep}{name}"
         self._synced = synced
+        self._files = files
         self._new_parts: list[str] = []
         self._recent: Recent = deque() if recent is None else recent
 
@@ -61,10 +65,10 @@ class PartFiles:
         self._new_parts.append(name)
         data = raw.copy()
         equal = (path for size, path in tuple(self._recent) if size == len(data))
-        if any(link_equal(path, self._folder, name, data, synced=self._synced) for path in equal):
+        if any(self._files.link_equal(path, self._folder, name, data, synced=self._synced) for path in equal):
             checksum = sha256(data).hexdigest()
         else:
-            checksum = write_new(self._folder, name, data, synced=self._synced)
+            checksum = self._files.write_new(self._folder, name, data, synced=self._synced)
         self._recent.append((len(data), f"{self._folder}{os.sep}{name}"))
         return Part(name, len(data), checksum)
 
@@ -83,7 +87,7 @@ class PartFiles:
             return None
         path = f"{self._folder}{os.sep}{part.name}"
         try:
-            with open(path, "rb", buffering=0) as file:
+            with open(path, "rb", buffering=0, opener=open_plain) as file:
                 self._recent.append((part.size, path))
                 return file.read() if os.fstat(file.fileno()).st_size == part.size else b""
         except FileNotFoundError:

@@ -68,7 +68,9 @@ class SQLiteArchive(Archive):
                 return f"{short_path(each)} is a link, or not a file"
             if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
                 return f"{short_path(each)} belongs to another user"
-            others = stat.S_IWOTH if _is_private(status.st_gid) else stat.S_IWGRP | stat.S_IWOTH
+            others = stat.S_IWGRP | stat.S_IWOTH
+            if os.name == "posix" and status.st_mode & others == stat.S_IWGRP and _is_private(each, status.st_gid):
+                continue
             if os.name == "posix" and status.st_mode & others:
                 return f"other users can write to {short_path(each)} (`chmod go-w` ends that)"
         return ""
@@ -225,16 +227,24 @@ class SQLiteArchive(Archive):
         return forget(connection, numbers)
 
 
-def _is_private(group: int) -> bool:
-    """Returns whether a group is the user's own, with no other member: with a umask of 002 it may write everywhere."""
-    try:
-        import grp
-        import pwd
+def _is_private(path: Path, group: int) -> bool:
+    """Returns whether those of a group who may write to a file are the user alone, as a umask of 002 has it.
 
-        found, user = grp.getgrgid(group), pwd.getpwuid(os.geteuid()).pw_name
-    except (ImportError, KeyError):  # Windows; a user or a group without a name, as in containers
+    A group has the members that it lists, and the users whose first group it is. Another group may have its number,
+    and an access control list may name more users: then the bits of the group are the list's.
+    """
+    import grp
+    import pwd
+
+    try:
+        user, named = pwd.getpwuid(os.geteuid()), grp.getgrgid(group)
+        has_list = "system.posix_acl_access" in getattr(os, "listxattr", lambda path: [])(path)  # Linux
+    except (KeyError, OSError):  # a user or a group without a name, as in containers
         return False
-    return found.gr_name == user and set(found.gr_mem) <= {user}
+    groups = [named, *(other for other in grp.getgrall() if other.gr_gid == group)]
+    members = {name for each in groups for name in each.gr_mem}
+    members |= {other.pw_name for other in pwd.getpwall() if other.pw_gid == group}
+    return not has_list and named.gr_name == user.pw_name and members <= {user.pw_name}
 
 
 def _forget_old(connection: sqlite3.Connection, until: int) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dotflow.abc.history import History
+from dotflow.atomic_file import UMASK, Files, is_umask
 from dotflow.core.events import AttemptOutput, Event, RunEnded, RunStarted
 from dotflow.core.types.capture import TypeCapture
 from dotflow.errors import InvalidArgument
@@ -40,8 +41,8 @@ class HistorySQLite(SQLiteArchive, History):
     `attempt_list` and `error_list`. Beside the file, `-wal`, `-shm` and `-live` belong to it.
 
     Args:
-        path: The file, made with its folder by the first run, for its owner only. A relative path counts from the
-            current folder. A database of another program is refused.
+        path: The file, made with its folder by the first run. A relative path counts from the current folder. A
+            database of another program is refused.
         keep: Which runs are kept, beside the last run and the last failed one of each workflow with a workflow_id: a
             text such as "30 days" or "200 runs", a timedelta; None for all.
         capture: How the output of the steps is captured: "auto", "streams", "fd" or "none".
@@ -52,6 +53,8 @@ class HistorySQLite(SQLiteArchive, History):
         value_limit: The maximum size of the copy of a value, in bytes. All copies of a run have ten times as many.
         pickle: Whether to pickle values that the codec refuses. Reading a pickle can run any program. So use it only
             for files that only you can write to.
+        umask: The permissions that the files and folders do not have, in octal: "027" lets the group read them. By
+            default those of the environment variable DOTFLOW_UMASK, and without it only their owner has any.
 
     Raises:
         InvalidArgument: One of the arguments is invalid.
@@ -68,6 +71,7 @@ class HistorySQLite(SQLiteArchive, History):
         output_limit: int = 1_000_000,
         value_limit: int = 10_000_000,
         pickle: bool = False,
+        umask: str | None = None,
     ) -> None:
         _check("path", path, _is_path(path), "the path of a file")
         _check("capture", capture, capture in tuple(TypeCapture), '"auto", "streams", "fd" or "none"')
@@ -75,6 +79,7 @@ class HistorySQLite(SQLiteArchive, History):
         _check("output_limit", output_limit, _is_size(output_limit), "a number of bytes, 0 or more")
         _check("value_limit", value_limit, _is_size(value_limit), "a number of bytes, 0 or more")
         _check("pickle", pickle, isinstance(pickle, bool), "True or False")
+        _check("umask", umask, is_umask(umask), UMASK)
         self.path: Path = Path(path).absolute()
         self.keep: Keep = as_keep(keep)
         self.capture = TypeCapture(capture)
@@ -82,6 +87,7 @@ class HistorySQLite(SQLiteArchive, History):
         self.output_limit = output_limit
         self.value_limit = value_limit
         self.pickle = pickle
+        self._files = Files(umask)
         self._set_file()
 
     @property
@@ -90,7 +96,7 @@ class HistorySQLite(SQLiteArchive, History):
         return "sqlite", str(self.path)
 
     def _set_file(self) -> None:
-        self._file = SQLiteFile(self.path, SYNCHRONOUS, FORMAT)
+        self._file = SQLiteFile(self.path, SYNCHRONOUS, FORMAT, files=self._files)
         self._watched = SQLiteFile(self.path, SYNCHRONOUS, FORMAT, read_only=True)
         for file in (self._file, self._watched):
             weakref.finalize(self, file.close)

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from dotflow.atomic_file import check_private, make_folder, open_private
+from dotflow.atomic_file import FILES, Files, open_plain
 from dotflow.own_descriptor import FileId, file_of
 
 try:
@@ -30,7 +30,7 @@ _opened: dict[FileId, int] = {}  # descriptors by file; also inherited ones, whi
 _held: set[tuple[int, FileId, int]] = set()  # process, file, offset: a process can't see its own locks
 
 
-def hold(history: Path, offset: int | None = None) -> int | None:
+def hold(history: Path, offset: int | None = None, files: Files = FILES) -> int | None:
     """Locks a byte of the live file for a run, and returns its offset; None where the file can't be used.
 
     With *offset*, it locks that one again, for a run of a process that has forked itself, or has closed the file.
@@ -38,11 +38,11 @@ def hold(history: Path, offset: int | None = None) -> int | None:
     with _lock, contextlib.suppress(OSError):
         if history.exists() and not history.is_file():  # a device: no file is made beside it
             return None
-        make_folder(str(history.parent), synced=False)
-        check_private(str(history.parent), is_named=True)
+        files.make_folder(str(history.parent), synced=False)
+        files.check_private(str(history.parent), is_named=True)
         for path in (str(history), f"{os.path.realpath(history)}{SUFFIX}"):
-            check_private(path)
-        opened = _open(history, create=True)
+            files.check_private(path)
+        opened = _open(history, files)
         if opened is None:
             return None
         file, descriptor = opened
@@ -68,7 +68,7 @@ def is_held(history: Path, offset: int) -> bool:
     """Returns whether a run holds the byte; also True where that can't be found out."""
     with _lock:
         try:
-            opened = _open(history, create=False)
+            opened = _open(history)
         except FileNotFoundError:
             return any(process == os.getpid() and other == offset for process, _, other in _held)
         except OSError:
@@ -87,10 +87,10 @@ def is_held(history: Path, offset: int) -> bool:
         return False
 
 
-def note_end(history: Path, offset: int) -> None:
+def note_end(history: Path, offset: int, files: Files) -> None:
     """Notes that a run has ended whose end could not be written: it has not crashed."""
     with contextlib.suppress(OSError):
-        os.close(open_private(str(_note_of(history, offset)), os.O_WRONLY))
+        os.close(files.open_private(str(_note_of(history, offset)), os.O_WRONLY))
 
 
 def has_noted_end(history: Path, offset: int) -> bool:
@@ -109,25 +109,25 @@ def _note_of(history: Path, offset: int) -> Path:
     return Path(f"{os.path.realpath(history)}-ended-{offset:x}")
 
 
-def _open(history: Path, *, create: bool) -> tuple[FileId, int] | None:
-    """Returns the live file and this process's descriptor of it."""
+def _open(history: Path, files: Files | None = None) -> tuple[FileId, int] | None:
+    """Returns the live file and this process's descriptor of it. With *files*, a missing one is made."""
     if fcntl is None:
         return None
     path = Path(f"{os.path.realpath(history)}{SUFFIX}")  # of a link, that of its target
     try:
         file = _id_of(path.stat())
     except FileNotFoundError:
-        if not create:
+        if files is None:
             raise
         file = None
     if file is None or not _is_open(file):
         flags = os.O_RDWR | os.O_CLOEXEC
         try:
-            descriptor = open_private(str(path), flags) if create else os.open(path, flags)
+            descriptor = open_plain(str(path), flags) if files is None else files.open_private(str(path), flags)
         except PermissionError:
-            if create:
+            if files is not None:
                 raise
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = open_plain(str(path))
         file = _id_of(os.fstat(descriptor))
         _opened[file] = descriptor
     return file, _opened[file]

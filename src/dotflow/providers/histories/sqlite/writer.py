@@ -52,7 +52,7 @@ class RunWriter:
         self._path = path
         self._file = file
         self.rows = rows
-        self._lock = live.hold(path)  # before the run is in the file
+        self._lock = live.hold(path, files=file.files)  # before the run is in the file
         self._run: int | None = None
         self._opening = -1  # the file's, when the run was written to it
         self._connections = file.connections
@@ -115,7 +115,7 @@ class RunWriter:
         missing = self._missing + len(self.rows)
         self._missing += self.rows.drop()
         if self._run is not None and self._lock is not None and self.rows.has_end:
-            live.note_end(self._path, self._lock)
+            live.note_end(self._path, self._lock, self._file.files)
         self._release()
         if missing:
             cause = "see above" if self._is_reported else self._cause
@@ -156,7 +156,7 @@ class RunWriter:
         self.rows.clear()
         if self._connections != self._file.connections and self._lock is not None:  # after a fork, say
             self._connections = self._file.connections
-            live.hold(self._path, self._lock)
+            live.hold(self._path, self._lock, self._file.files)
 
     def _write_few(self, patience: float) -> bool:
         """Writes a few rows in one statement. Returns False if there are more, or the file is another one now."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dotflow.abc.storage import Storage, key_of
-from dotflow.atomic_file import check_writable
+from dotflow.atomic_file import Files, check_writable
 from dotflow.codec.document import pack, unpack
 from dotflow.core.context import Context
 from dotflow.core.task import Task
@@ -58,8 +58,8 @@ SAVE_PARTS: Final = (  # the same parts are written again only where they are da
 )
 DELETE: Final = "DELETE FROM checkpoints WHERE key = ?"
 CLEAR: Final = "DELETE FROM checkpoints WHERE key >= ? AND key < ? AND NOT instr(substr(key, ?), '/')"
-FIND: Final = (
-    "SELECT document, coalesce(parts, (SELECT data FROM parts WHERE parts.sha256 = checkpoints.sha256)) "
+FIND: Final = (  # a column takes values of any type
+    "SELECT document, CAST(coalesce(parts, (SELECT data FROM parts WHERE parts.sha256 = checkpoints.sha256)) AS BLOB) "
     "FROM checkpoints WHERE key = ?"
 )
 CONTAINS: Final = "SELECT 1 FROM checkpoints WHERE key = ?"
@@ -81,6 +81,8 @@ class StorageSQLite(Storage):
         durability: "power": a checkpoint survives a power cut, and costs an fsync. "process": it survives the end of
             the process, kill -9 included, and is several times as fast. After a power cut the last ones may be
             missing, but none is damaged.
+        umask: The permissions that the files and folders do not have, in octal: "027" lets the group read them. By
+            default those of the environment variable DOTFLOW_UMASK, and without it only their owner has any.
 
     Raises:
         InvalidArgument: One of the arguments is invalid.
@@ -89,17 +91,22 @@ class StorageSQLite(Storage):
     is_local = True
 
     def __init__(
-        self, path: str | os.PathLike[str] = ".output/dotflow.db", pickle: bool = False, durability: str = "power"
+        self,
+        path: str | os.PathLike[str] = ".output/dotflow.db",
+        pickle: bool = False,
+        durability: str = "power",
+        umask: str | None = None,
     ) -> None:
-        self.path: Path = check_arguments(path, pickle, durability, expected="the path of a file")
+        self.path: Path = check_arguments(path, pickle, durability, umask, expected="the path of a file")
         if os.fspath(path) == ":memory:":
             raise InvalidArgument("path", path, "the path of a file; to keep values in memory, use StorageDefault()")
         self.durability = durability
         self._pickle = pickle
+        self._files = Files(umask)
         self._set_file()
 
     def _set_file(self) -> None:
-        self._file = SQLiteFile(self.path, SYNCHRONOUS[self.durability], FORMAT)
+        self._file = SQLiteFile(self.path, SYNCHRONOUS[self.durability], FORMAT, files=self._files)
         weakref.finalize(self, self._file.close)
 
     def post(self, key: str, context: Context) -> None:
@@ -140,7 +147,9 @@ class StorageSQLite(Storage):
     def list_keys(self, prefix: str = "") -> Iterable[str]:
         """Returns the keys in order."""
         start = escape(prefix)
-        return sorted(unescape(key.decode()) for (key,) in self._read(LIST, prefix, start, len(start), start))
+        return sorted(
+            unescape(key.decode(errors="replace")) for (key,) in self._read(LIST, prefix, start, len(start), start)
+        )
 
     def clear(self, workflow_id: str) -> bool:
         """Deletes all values of the workflow in one transaction."""
@@ -158,7 +167,7 @@ class StorageSQLite(Storage):
         """Locks a file in a folder beside the database."""
         self._file.check_private()
         locks = self.path.with_name(f"{self.path.name}.locks")
-        return FileLock(locks, workflow_id, data_folder=self.path.parent)
+        return FileLock(locks, workflow_id, data_folder=self.path.parent, files=self._files)
 
     def close(self) -> None:
         """Closes the file, so that it can be copied, moved or deleted. The next call opens it again.
