@@ -4,15 +4,15 @@ from collections.abc import Hashable
 
 import pytest
 
-from dotflow import Context, action
+from dotflow import Context, Task, action
 from dotflow.engine.lifecycle import TaskFlow, Wait
 from dotflow.engine.ready import Ready, ReadyTasks
 
 STEP = action(print)
 
 
-def task(task_id: int, flow: TaskFlow | None = None) -> Ready:
-    return Ready(task_id, task_id, Context(), flow, STEP)
+def ready_task(number: int, *, continues: bool = False, flow: TaskFlow | None = None) -> Ready:
+    return Ready(number, number, Task(number, STEP), Context(), STEP, continues, (), flow)
 
 
 class Workers:
@@ -36,26 +36,27 @@ def ready() -> ReadyTasks:
 
 def taken(ready: ReadyTasks, workers: Workers) -> list[int]:
     """Returns the tasks that begin."""
-    task_ids = []
+    numbers: list[int] = []
     while (task := ready.take(workers.make_room)) is not None:
-        task_ids.append(task.number)
-    return task_ids
+        assert isinstance(task, Ready)
+        numbers.append(task.number)
+    return numbers
 
 
 def test_in_the_order_in_which_they_came(ready: ReadyTasks) -> None:
     """As many as there is room for."""
     for number in range(5):
-        ready.add("a", task(number), continues=False)
+        ready.add("a", ready_task(number))
 
     assert taken(ready, Workers(a=3)) == [0, 1, 2]
     assert taken(ready, Workers(a=3)) == [3, 4]
-    assert not ready
+    assert not ready.queues
 
 
 def test_the_next_of_a_lane_goes_first(ready: ReadyTasks) -> None:
     """Among these, the first to become ready."""
     for number, continues in ((0, False), (1, True), (2, False), (3, True)):
-        ready.add("a", task(number), continues=continues)
+        ready.add("a", ready_task(number, continues=continues))
 
     assert taken(ready, Workers(a=9)) == [1, 3, 0, 2]
 
@@ -63,7 +64,7 @@ def test_the_next_of_a_lane_goes_first(ready: ReadyTasks) -> None:
 def test_others_pass_one_that_there_is_no_room_for(ready: ReadyTasks) -> None:
     """Where they need another pool; in the same one they wait."""
     for number, pool in enumerate("abab"):
-        ready.add(pool, task(number), continues=False)
+        ready.add(pool, ready_task(number))
 
     assert taken(ready, Workers(a=0, b=9)) == [1, 3]
     assert taken(ready, Workers(a=9, b=0)) == [0, 2]
@@ -72,7 +73,7 @@ def test_others_pass_one_that_there_is_no_room_for(ready: ReadyTasks) -> None:
 def test_pools_take_turns_by_their_first_tasks(ready: ReadyTasks) -> None:
     """Where pools share their workers, none starves."""
     for number, pool in enumerate("aabba"):
-        ready.add(pool, task(number), continues=False)
+        ready.add(pool, ready_task(number))
 
     assert taken(ready, Workers(a=9, b=9)) == [0, 1, 2, 3, 4]
 
@@ -80,7 +81,7 @@ def test_pools_take_turns_by_their_first_tasks(ready: ReadyTasks) -> None:
 def test_make_room_gets_the_number_of_waiting_calls(ready: ReadyTasks) -> None:
     """So that a cluster's workers can be started for all of them."""
     for number in range(3):
-        ready.add("a", task(number), continues=number == 2)
+        ready.add("a", ready_task(number, continues=number == 2))
     workers = Workers(a=2)
     taken(ready, workers)
 
@@ -90,12 +91,12 @@ def test_make_room_gets_the_number_of_waiting_calls(ready: ReadyTasks) -> None:
 def test_one_that_becomes_ready_waits_behind_others(ready: ReadyTasks) -> None:
     """But the next task of a lane waits only for others of this kind."""
     assert not ready.must_wait("a", continues=False)
-    ready.add("a", task(0), continues=False)
+    ready.add("a", ready_task(0))
 
     assert ready.must_wait("a", continues=False)
     assert not ready.must_wait("a", continues=True)
     assert not ready.must_wait("b", continues=False)
-    ready.add("a", task(1), continues=True)
+    ready.add("a", ready_task(1, continues=True))
     assert ready.must_wait("a", continues=True)
 
 
@@ -108,31 +109,30 @@ def test_after_a_failure_only_those_are_left_that_have_begun(ready: ReadyTasks) 
 
     begun = flow()
     next(begun)
-    ready.add("a", task(0), continues=False)
-    ready.add("a", task(1), continues=True)
-    ready.add("a", task(2, begun), continues=True)
-    ready.add("a", task(4, flow()), continues=True)
-    ready.add("b", task(3), continues=True)
+    ready.add("a", ready_task(0))
+    ready.add("a", ready_task(1, continues=True))
+    ready.add("a", ready_task(2, continues=True, flow=begun))
+    ready.add("b", ready_task(3, continues=True))
     ready.drop_new(lambda pool: False)
 
     assert taken(ready, Workers(a=9, b=9)) == [2]
-    assert not ready
+    assert not ready.queues
 
 
 def test_after_a_failure_the_tasks_of_a_pool_may_stay(ready: ReadyTasks) -> None:
     """Those of the others are dropped."""
     for number, pool in enumerate("abab"):
-        ready.add(pool, task(number), continues=False)
+        ready.add(pool, ready_task(number))
     ready.drop_new(lambda pool: pool == "b")
 
     assert taken(ready, Workers(a=9, b=9)) == [1, 3]
-    assert not ready
+    assert not ready.queues
 
 
 def test_ten_thousand_that_wait(ready: ReadyTasks) -> None:
     """Each is considered only in its turn."""
     for number in range(10_000):
-        ready.add("a", task(number), continues=False)
+        ready.add("a", ready_task(number))
     workers = Workers(a=1)
 
     for _ in range(10_000):

@@ -14,9 +14,11 @@ from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned
 from dotflow.core.types.execution import TypeExecution
 from dotflow.core.types.status import TypeStatus
+from dotflow.engine.graph import Graph
 from dotflow.engine.publisher import Publisher
 from dotflow.engine.runner import Runner
 from dotflow.errors import LeaseLost
+from dotflow.graph.params import NO_PARAMS
 from dotflow.graph.plan import make_plan
 from dotflow.providers import StorageDefault
 from dotflow.resume.checkpoint import Checkpoints
@@ -117,15 +119,9 @@ class RunParts:
             checkpoints.save,
             report=lambda message, error=None: self.reports.append(message),
         )
-        runner = Runner(
-            self.tasks,
-            plan,
-            self.session,
-            publisher,
-            keep_going=keep_going,
-            restored=restored or {},
-        )
-        runner.run()
+        graph = Graph(self.tasks, plan, NO_PARAMS, checkpoints, restored or {}, keep_going=keep_going)
+        runner = Runner(graph, self.session, publisher)
+        runner.run(lambda: self.session)
 
     @property
     def statuses(self) -> list[TypeStatus]:

@@ -1,40 +1,79 @@
-"""Graph: decides on the tasks with links of one run: needs, conditions, maps, fallbacks and cleanup."""
+"""Graph: decides which tasks and items of a run begin, and what follows from their ends. Only the runner acts."""
 
 import functools
+import itertools
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from dotflow import clock
 from dotflow.core.context import Context
-from dotflow.core.events import NOT_NEEDED, TaskFailed, TaskRestored, TaskSkipped
+from dotflow.core.events import NOT_NEEDED, MapEnded, MapOpened, TaskEvent, TaskFailed, TaskRestored, TaskSkipped
 from dotflow.core.failure import Failure
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine.lifecycle import Fallback, TaskFlow, new, task_flow
-from dotflow.engine.open_maps import Loop, OpenMaps
-from dotflow.engine.ready import Ready
-from dotflow.graph.linked_task import LinkedTask
+from dotflow.engine.lifecycle import Fallback, new
+from dotflow.engine.ready import NextItem, Ready
+from dotflow.engine.stop import FAILED, Stop
+from dotflow.errors import LeaseLost, RunStopped
+from dotflow.graph.linked_task import Item, LinkedTask
+from dotflow.graph.maps import ItemMap, lists_of, make_items, map_context, map_failure
 from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan
 from dotflow.graph.run_secrets import NO_RUN_SECRETS, RunSecrets
-from dotflow.graph.verdict import Arguments, Skip, arguments, decide, unmet_need
+from dotflow.graph.verdict import UNFINISHED, Arguments, Skip, arguments, decide, unmet_need
+from dotflow.graph.wiring import PREVIOUS
 from dotflow.resume.cache import Cache, is_cached
 from dotflow.resume.checkpoint import Checkpoints
 
+NOT_ENDED: Final = (TypeStatus.NOT_STARTED, *UNFINISHED)
+
+
+class Leave(NamedTuple):
+    """The lane has no more calls."""
+
+    lane: int
+
+
+class StopNew(NamedTuple):
+    """No further task becomes ready. With *at_once*, those that are ready don't begin either."""
+
+    at_once: bool = False
+
+
+class Ended(NamedTuple):
+    """A task or an item ends without an attempt.
+
+    Attributes:
+        event: Its last event, which is published first.
+        task: The task or the item.
+        context: The previous context of those that follow it; None for a failure, which may stop the run.
+    """
+
+    event: TaskEvent
+    task: Task
+    context: Context | None
+
+
+#: What the runner does next. An event is published, and nothing follows from it.
+Decision = Ready | NextItem | Leave | StopNew | Ended | TaskEvent
+
 
 class Graph:
-    """The tasks with links of one run.
+    """The tasks of one run. Records and storage are up to date whenever it decides.
 
     Args:
         tasks: The run's records, in order.
         plan: The dependencies and lanes.
         params: The run parameters.
-        publish: Publishes an event.
         checkpoints: The checkpoints of the run.
+        restored: The contexts of restored tasks, which don't run, by task id.
         keep_going: Whether other tasks continue after a failure.
         cache: The cached values; None for none.
         secrets: The secrets of the run.
+
+    Attributes:
+        is_stopping: Whether no further task becomes ready.
     """
 
     def __init__(
@@ -42,8 +81,8 @@ class Graph:
         tasks: Sequence[Task],
         plan: Plan,
         params: Params,
-        publish: Callable[[Any], None],
         checkpoints: Checkpoints,
+        restored: Mapping[int, Context],
         *,
         keep_going: bool,
         cache: Cache | None = None,
@@ -52,72 +91,99 @@ class Graph:
         self._tasks = tasks
         self._plan = plan
         self._params = params
-        self._publish = publish
-        self._fallback_values: dict[int, Arguments | Skip] = {}  # by task; its items share them
-        self._keep_going = keep_going
         self._checkpoints = checkpoints
+        self._restored = restored
+        self._keep_going = keep_going
         self._cache = cache
         self._secrets = secrets
+        self._lanes = plan.lanes
+        self._previous = plan.previous
         self._followers = plan.followers()
-        self._unmet = [len(needs) for needs in plan.needs]
-        self._last = plan.last_of_lanes()
-        self._contexts: dict[int, Context] = {}  # of ended tasks, as previous_context of others
-        self.maps = OpenMaps(self, tasks, plan, publish, checkpoints.restore_items)
-        self._cleanups = deque(task for task in tasks if task.links is not None and task.links.always)  # left to run
-        self.loop: Loop
+        self._unmet = [len(needs) or 1 for needs in plan.needs]  # without needs: the start of the run
+        self._last = {*plan.last_of_lanes().values()}
+        self._contexts: dict[int, Context] = {}  # of ended tasks, until the next one of the lane takes it
+        self._fallback_values: dict[int, Arguments | Skip] = {}  # by task; its items share them
+        linked = [task for task in tasks if isinstance(task, LinkedTask)]
+        self._undecided = {*restored, *(task.task_id for task in linked)}  # when they are ready; others just begin
+        self._cleanups = deque(task for task in linked if task.links.always)  # left to run
+        self._item_followers = plan.item_followers(tasks)
+        self._maps: dict[int, ItemMap] = {}  # that have opened, until they end
+        self._item_lanes: dict[tuple[int, int], int] = {}  # of ended items that another map continues
+        self._numbers = itertools.count(len(tasks))
+        self._has_stopped = False  # only cleanups begin, and other items never end
+        self.is_stopping = False
 
-    def enter(self, task_id: int, lane: int, previous: Context) -> Ready | None:
-        """Returns a task whose needs have ended, to be begun. Skips it or opens its map instead, and returns None."""
-        task: Any = self._tasks[task_id]
+    def start(self) -> list[Decision]:
+        """Returns the tasks without needs."""
+        decisions: list[Decision] = []
+        self._release([task_id for task_id, needs in enumerate(self._plan.needs) if not needs], None, decisions)
+        return decisions
+
+    def stop(self) -> bool:
+        """Makes no further task ready, and no further item of a map, but a cleanup's. Returns False if it did before.
+
+        An item that is within the limit of its map is ready.
+        """
+        if self.is_stopping:
+            return False
+        self.is_stopping = True
+        for items in self._maps.values():
+            if not items.task.links.always:
+                items.stop()
+        return True
+
+    def enter(self, ready: Ready | NextItem) -> Ready | NextItem | list[Decision]:
+        """Returns what begins as soon as there is room: *ready*, with its inputs. Or returns decisions instead."""
+        if isinstance(ready, NextItem):
+            return self._enter_item(ready)
+        task, previous = ready.task, ready.previous
+        task_id = task.task_id
+        context = self._restored.get(task_id)
+        if context is not None:
+            event = new(TaskRestored, (task_id, context, previous, None, "checkpoint"))
+            return [new(Ended, (event, task, context))]
+        assert isinstance(task, LinkedTask)
         if task_id in self._checkpoints.not_needed:
-            self._publish(TaskSkipped(task_id, NOT_NEEDED))
-            self.end_task(task_id, previous)
-            return None
+            return [Ended(TaskSkipped(task_id, NOT_NEEDED), task, previous)]
+        links = task.links
         restored_items = self._checkpoints.whole_maps.get(task_id)
-        unmet = unmet_need(task.links.needs, self._tasks, self._checkpoints.not_needed)
+        unmet = unmet_need(links.needs, self._tasks, self._checkpoints.not_needed)
         if restored_items or (restored_items == 0 and unmet is None):
             # No item runs, so a value that they would take may be missing. What is restored needs no order.
-            self.maps.open(task, {}, previous)
-            return None
+            return self._open(task, {}, previous)
         try:
-            decision = unmet or decide(task.links, self._tasks, self._params, self._secrets.masks)
+            decision = unmet or decide(links, self._tasks, self._params, self._secrets.masks)
         except Exception as error:  # raised by the __bool__ or __eq__ of a value
             error.add_note(
                 "The value of a condition can't be compared. Return True or False from a step, and use that."
             )
-            self.fail(task, Failure.of(error))
-            return None
+            return [_failed(task, error)]
         if isinstance(decision, Skip):
-            self._publish(TaskSkipped(task_id, decision.reason))
-            self.end_task(task_id, previous)
-        elif task.links.each:
-            self.maps.open(task, decision, previous)
-        else:
-            context = self.restore_cached(task, previous, decision or None, None)
-            if context is not None:
-                self.end(task_id, context)
-                return None
-            fallback = None if task.links.fallback is None else functools.partial(self.fallback, task)
-            flow = self.flow(task, lane, previous, task_id, decision or None, None, fallback)
-            return new(Ready, (task_id, lane, previous, flow, task.step, None, 1))
-        return None
+            return [Ended(TaskSkipped(task_id, decision.reason), task, previous)]
+        if links.each:
+            return self._open(task, decision, previous)
+        own = decision or None
+        if restored := self._cached(task, previous, own, None):
+            return [restored]
+        return ready._replace(inputs=self._inputs(task, own, None))
 
-    def flow(self, task: Task, *more: Any) -> TaskFlow:
-        """Returns the flow of a task or an item. *more* are the other arguments of `task_flow`."""
-        return task_flow(task, *(*more, self._secrets.of_task(task.task_id)))
-
-    def restore_cached(
-        self, task: Task, previous: Context, own: Arguments | None, shared: Arguments | None
-    ) -> Context | None:
-        """Restores a task or an item from the cache, which needs no worker. Returns None if it has to run."""
+    def _cached(self, task: Task, previous: Context, own: Arguments | None, shared: Arguments | None) -> Ended | None:
+        """Returns the end of a task or an item whose value is in the cache, so it needs no worker; else None."""
         if self._cache is None or not is_cached(self._tasks[task.task_id]):
             return None
         context = self._cache.restore(task, previous, own, shared)
-        if context is not None:
-            self._publish(TaskRestored(task.task_id, context, previous, task.item, "cache"))
-        return context
+        if context is None:
+            return None
+        return Ended(TaskRestored(task.task_id, context, previous, task.item, "cache"), task, context)
 
-    def fallback(self, task: LinkedTask, own: Mapping[str, Any] | None = None) -> Fallback | None:
+    def _inputs(
+        self, task: LinkedTask, own: Arguments | None, shared: Arguments | None, of_item: Arguments | None = None
+    ) -> tuple[Any, ...]:
+        """Returns the further arguments of `task_flow`, for a task or an item of it."""
+        fallback = None if task.links.fallback is None else functools.partial(self._fallback, task, of_item)
+        return own, shared, fallback, self._secrets.of_task(task.task_id)
+
+    def _fallback(self, task: LinkedTask, own: Arguments | None) -> Fallback | None:
         """Returns the task's fallback; None if a value that it requires is missing. *own* are an item's arguments."""
         links = task.links
         assert links.fallback is not None
@@ -132,62 +198,212 @@ class Graph:
         names = links.fallback.named_params
         return Fallback(links.fallback, {name: own[name] for name in own if name in names}, values or None)
 
-    def fail(self, task: Task, failure: Failure) -> None:
-        """Fails a task that has made no attempt."""
-        self._publish(TaskFailed(task.task_id, 1, failure, clock.now(), clock.monotonic()))
-        self.end(task.task_id, None)
+    def end(self, task: Task, context: Context | None) -> list[Decision]:
+        """Returns what follows from the end of a task or an item. *context* is None if it failed."""
+        if task.__class__ is Item:
+            return self._end_item(task, context)
+        task_id = task.task_id
+        lane = self._lanes[task_id]
+        decisions: list[Decision] = [Leave(lane)] if task_id in self._last else []
+        if context is None:
+            context = Context()
+            if not self._goes_on(task):
+                return [StopNew(), *decisions]
+        self._contexts[task_id] = context
+        if not self.is_stopping:
+            self._release(self._followers[task_id], lane, decisions)
+        return decisions
 
-    def end(self, number: int, context: Context | None) -> None:
-        """Makes the tasks ready that waited for an ended task or item. *context* is None if it failed."""
-        if number >= len(self._tasks):
-            self.maps.end_item(number, context)
-            return
-        if context is None and not self.goes_on(self._tasks[number]):
-            self.loop.stop_new_tasks()
-        self.end_task(number, Context() if context is None else context)
-
-    def goes_on(self, task: Task) -> bool:
+    def _goes_on(self, task: Task) -> bool:
         """Returns whether other tasks continue after a failure of the task."""
         links = task.links
         return self._keep_going if links is None or links.keep_going is None else links.keep_going
 
-    def end_task(self, task_id: int, context: Context) -> None:
-        """Releases the followers of a task. *context* is their previous context."""
-        lane = self._plan.lanes[task_id]
-        if self._last[lane] == task_id:
-            self.loop.session.leave(lane)
-        self._contexts[task_id] = context
-        released = self.maps.followers_of(task_id)
-        for follower in self._followers[task_id]:
-            if follower not in released:
-                self.release(follower, lane)
+    def _release(self, followers: Iterable[int], lane: int | None, decisions: list[Decision]) -> None:
+        """Counts one need of each task as met, that of a task in *lane*. Adds those without another need."""
+        unmet, tasks, lanes = self._unmet, self._tasks, self._lanes
+        for task_id in followers:
+            if unmet[task_id] > 1:
+                unmet[task_id] -= 1
+            else:
+                source, task, own = self._previous[task_id], tasks[task_id], lanes[task_id]
+                previous = Context() if source is None else self._contexts.pop(source)
+                inputs = None if task_id in self._undecided else ()
+                decisions.append(new(Ready, (task_id, own, task, previous, task.step, own == lane, inputs, None, 1)))
 
-    def release(self, follower: int, lane: int) -> None:
-        """Counts one need of a task as met, that of a task in *lane*. The last one makes it ready."""
-        self._unmet[follower] -= 1
-        if not self._unmet[follower]:
-            source = self._plan.previous[follower]
-            previous = Context() if source is None else self._contexts[source]
-            self.loop.make_ready(follower, previous, continues=self._plan.lanes[follower] == lane)
+    # Maps
 
-    # Cleanup
+    def _open(self, task: LinkedTask, shared: Arguments, previous: Context) -> list[Decision]:
+        """Makes the items of a mapped task, whose lists are known."""
+        try:
+            task._open(make_items(task, lists_of(task, self._tasks)))
+            restored = self._checkpoints.restore_items(task)
+        except Exception as error:  # of the lists, which may be the user's own types, or of the storage
+            failed = _failed(task, error)
+            # Even with keep_going: another process runs the workflow.
+            return [StopNew(at_once=True), failed] if isinstance(error, LeaseLost) else [failed]
+        limit = task.links.max_parallel if self._plan.is_parallel else 1
+        keep_going = self._goes_on(task) or (task.links.always and task.links.keep_going is None)
+        items = self._maps[task.task_id] = ItemMap(task, shared, previous, limit, keep_going)
+        decisions: list[Decision] = [MapOpened(task.task_id, len(task.items), clock.now(), clock.monotonic())]
+        for item in task.items:
+            context = restored.get(item.item)
+            if context is not None:
+                event = new(TaskRestored, (task.task_id, context, Context(), item.item, "checkpoint"))
+                decisions.append(new(Ended, (event, item, context)))
+            else:
+                decisions += self._consider(items, item)
+        if not self.is_stopping:
+            now = self._item_followers.get(task.task_id, ())
+            self._followers[task.task_id] = [each for each in self._followers[task.task_id] if each not in now]
+            self._release(now, None, decisions)
+        elif not task.links.always:  # it was ready before
+            items.stop()
+        return decisions + self._continue(items)
 
-    def has_cleanup(self) -> bool:
-        """Returns whether a cleanup has not run."""
+    def _consider(self, items: ItemMap, item: Item) -> list[Decision]:
+        """Makes an item pending, unless it waits for an item of another map, or is skipped."""
+        sources = item.sources()
+        if not self._has_stopped and any(source.status in NOT_ENDED for source in sources):
+            return []
+        own = items.arguments_of(item) if sources else None
+        if isinstance(own, Skip):
+            return [Ended(TaskSkipped(item.task_id, own.reason, item.item), item, Context())]
+        items.add(item)
+        return []
+
+    def _continue(self, items: ItemMap) -> list[Decision]:
+        """Returns the end of a map that is over, or its next item if that may begin."""
+        task = items.task
+        if items.is_over:
+            if self._maps.pop(task.task_id, None) is None:  # it has ended before
+                return []
+            failure = map_failure(task)
+            ended = self._map_ended(task, failure)
+            if failure is None:
+                return [Ended(ended, task, ended.context)]
+            stop = [] if items.keep_going else [StopNew()]
+            return [*stop, Ended(ended, task, Context())]
+        following = self._next(items)
+        return [] if following is None else [following]
+
+    def _next(self, items: ItemMap) -> NextItem | None:
+        """Returns the next item of a map; None if none may begin now."""
+        count, task = items.may_begin, items.task
+        if not count:
+            return None
+        items.is_waiting = True
+        inputs = () if task.step.cache is None else None
+        return new(NextItem, (items, self._lanes[task.task_id], task.step, count, False, inputs, None))
+
+    def _map_ended(self, task: LinkedTask, failure: Failure | None) -> MapEnded:
+        context = map_context(task, Context._of(None, task.task_id, task.workflow_id, clock.now(), task.step.identity))
+        return MapEnded(task.task_id, context, failure, clock.now(), clock.monotonic())
+
+    def _enter_item(self, ready: NextItem) -> NextItem | list[Decision]:
+        """Restores the next item of a map from the cache, or returns it, to begin when there is room."""
+        items, item = ready.items, ready.items.next
+        previous, own = _arguments_of(items, item)
+        if restored := self._cached(item, previous, own, items.shared or None):
+            items.begin(None)
+            return [restored]
+        return ready
+
+    def begin_item(self, items: ItemMap) -> tuple[Ready, NextItem | None]:
+        """Returns the next item of a map, which begins now, and the one after it if that may begin."""
+        number, item = next(self._numbers), items.next
+        lane = self._lane_for(item, number)
+        items.begin(lane)
+        previous, own = _arguments_of(items, item)
+        inputs = self._inputs(items.task, own, items.shared or None, own)
+        ready = new(Ready, (number, lane, item, previous, item.step, False, inputs, None, 1))
+        return ready, self._next(items)
+
+    def _lane_for(self, item: Item, number: int) -> int:
+        """Returns an item's lane. In parallel mode: that of the first item whose value it takes, or its own."""
+        if not self._plan.is_parallel:
+            return self._lanes[item.task_id]
+        for source in item.sources():
+            lane = self._item_lanes.pop((source.task_id, source.item), None)
+            if lane is not None:
+                return lane
+        return number
+
+    def _end_item(self, item: Item, context: Context | None) -> list[Decision]:
+        """Continues its map, and those that wait for the item."""
+        items = self._maps.get(item.task_id)
+        if items is None:  # the map has ended without it
+            return []
+        decisions: list[Decision] = []
+        if context is None and not items.keep_going:  # first: nothing takes its place
+            items.stop()
+            decisions.append(StopNew())
+        lane = items.end(item, has_failed=context is None)
+        followers = self._item_followers.get(item.task_id, ())
+        if lane is not None and self._plan.is_parallel:
+            if context is not None and followers:
+                self._item_lanes[item.task_id, item.item] = lane
+            else:
+                decisions.append(Leave(lane))
+        for follower in followers:
+            following = self._maps.get(follower)
+            if following is not None:
+                decisions += self._consider(following, following.task.items[item.item])
+                decisions += self._continue(following)
+        return decisions + self._continue(items)
+
+    # The end of a run that was stopped
+
+    def clean_up(self) -> Iterator[Decision]:
+        """Yields the next cleanup that begins, or what else is left to do, once nothing is ready or runs."""
+        dropped = [items for items in self._maps.values() if items.task.links.always and items.is_waiting]
+        for items in dropped:  # by the stop
+            items.is_waiting = False
+            yield from self._continue(items)
+        if not dropped:
+            yield from self._unfinished_maps(FAILED)
+            if (cleanup := self.next_cleanup()) is not None:
+                yield Ready(cleanup.task_id, self._lanes[cleanup.task_id], cleanup, Context(), cleanup.step)
+
+    def next_cleanup(self) -> Task | None:
+        """Returns the first cleanup that has not run; None if there is none."""
         while self._cleanups and self._cleanups[0].status is not TypeStatus.NOT_STARTED:
             self._cleanups.popleft()
-        return bool(self._cleanups)
+        return self._cleanups[0] if self._cleanups else None
 
-    def begin_cleanup(self) -> bool:
-        """Makes the next cleanup of a stopped run ready. Returns whether there is one."""
-        if self.maps.continue_cleanups():
-            return True
-        self.maps.fail_unfinished("RunStopped", "the run was stopped by a failure")
-        while self.has_cleanup():
-            task = self._cleanups[0]
-            ready = self.enter(task.task_id, self._plan.lanes[task.task_id], Context())
-            if ready is not None:
-                self.loop.add_ready(ready)
-            if task.status is not TypeStatus.SKIPPED:
-                return True
-        return False
+    def unfinished(self, stop: Stop) -> Iterator[TaskEvent]:
+        """Yields the failures of what a stopped run leaves unfinished."""
+        yield from self._unfinished_maps(stop)
+        yield from _stopped(self._tasks, stop)
+
+    def _unfinished_maps(self, stop: Stop) -> Iterator[TaskEvent]:
+        self._has_stopped = True
+        failed = {task_id: map_failure(items.task) for task_id, items in self._maps.items() if items.has_stopped}
+        for items in self._maps.values():
+            yield from _stopped((items.task.items[index] for index in items.in_flight), stop)
+        for task_id, items in self._maps.items():
+            task, count = items.task, len(items.task.items)
+            progress = f"{stop.reason}, after {count - items.left} of {count} items"
+            failure = Failure(stop.exception, str(RunStopped(task.name, progress)))
+            yield self._map_ended(task, failed.get(task_id) or failure)
+        self._maps.clear()
+
+
+def _stopped(tasks: Iterable[Task], stop: Stop) -> Iterator[TaskFailed]:
+    for task in tasks:
+        if task.status in UNFINISHED:
+            failure = Failure(stop.exception, str(RunStopped(task.name, stop.reason)))
+            yield TaskFailed(task.task_id, task.attempt, failure, clock.now(), clock.monotonic(), task.item)
+
+
+def _failed(task: Task, error: Exception) -> Ended:
+    """Returns the failure of a task that has made no attempt."""
+    event = TaskFailed(task.task_id, 1, Failure.of(error), clock.now(), clock.monotonic())
+    return Ended(event, task, None)
+
+
+def _arguments_of(items: ItemMap, item: Item) -> tuple[Context, Arguments]:
+    """Returns the previous context and the other arguments of an item that may begin."""
+    own = items.arguments_of(item)
+    assert not isinstance(own, Skip), "it was considered before"
+    return Context(own.pop(PREVIOUS)) if PREVIOUS in own else items.previous, own

@@ -4,7 +4,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from dotflow import clock
-from dotflow.abc.storage import NOT_SAVED
 from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.context import NOTHING, Context
@@ -32,8 +31,9 @@ class Wait(NamedTuple):
     step: Action[..., Any]
 
 
-Request = TaskEvent | Call | Wait
-TaskFlow = Generator[Request, Outcome | None, Context | None]
+Attempt = tuple[AttemptStarted, Call]
+Request = Attempt | TaskEvent | Wait
+TaskFlow = Generator[Request, Outcome | Exception | None, Context | None]
 
 
 def task_flow(
@@ -48,8 +48,9 @@ def task_flow(
 ) -> TaskFlow:
     """Yields the requests of a task, from its first attempt to its end.
 
-    A request is an event to publish, a Call, whose Outcome is sent in, or a Wait. Where a value can't be saved, one of
-    NOT_SAVED is thrown in at the TaskCompleted.
+    A request is an event to publish, a Wait, or an Attempt, whose event is published before its call, and whose
+    Outcome is sent in. The flow ends with TaskCompleted or TaskFailed; where a value can't be saved, the error is sent
+    in at the TaskCompleted.
 
     Args:
         task: The task or the item.
@@ -76,19 +77,16 @@ def task_flow(
         attempt += 1
         shown = call if secrets is None else call._replace(secrets=None)  # a history or a tracer may write the event
         began = (task_id, attempt, previous, clock.now(), clock.monotonic(), item, fallback_name, shown)
-        yield new(AttemptStarted, began)
-        outcome = yield call
-        assert outcome is not None
-        if isinstance(outcome, Returned):
+        outcome: Any = yield new(AttemptStarted, began), call
+        if outcome.__class__ is Returned:
             if outcome.repeated:
                 yield from _repeats(task, attempt, outcome.repeated)
             context = Context._of(outcome.value, task_id, task.workflow_id, clock.now(), step.identity)
-            try:
-                yield new(TaskCompleted, (task_id, context, clock.monotonic(), item, outcome.usage))
-            except NOT_SAVED as error:
-                yield _failed(task, attempt, Failure.of(error), outcome.usage)
-                return None
-            return context
+            error: Any = yield new(TaskCompleted, (task_id, context, clock.monotonic(), item, outcome.usage))
+            if error is None:
+                return context
+            yield _failed(task, attempt, Failure.of(error), outcome.usage)
+            return None
         if isinstance(outcome, Interrupted):
             raise KeyboardInterrupt
         yield from _repeats(task, attempt, outcome.repeated)

@@ -11,7 +11,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, overload
 
 from dotflow import clock
-from dotflow.abc.executor import Executor
+from dotflow.abc.executor import ExecutorSession
 from dotflow.abc.storage import Storage
 from dotflow.code.fingerprint import fingerprint
 from dotflow.core.action import Action
@@ -274,7 +274,7 @@ class Run:
 
     def _run_and_publish(self, recorded: Callable[[], None] | None) -> None:
         providers = self._providers
-        report = self._log_line
+        report: Callable[..., None] = self._log_line
         tasks = {task.task_id: task for task in self.tasks}
         notifier = None if providers.notify.is_silent else Notifier(providers.notify, providers.notify_grace, report)
         log, masks = None if providers.log.is_silent else providers.log, providers.secrets.masks
@@ -300,7 +300,14 @@ class Run:
             if recorded is not None:
                 publisher.settle(begins=True)
                 recorded()
-            self._run_plan(providers.executor, tasks, publisher, cache, report)
+            if providers.executor.is_remote and providers.storage.is_local:
+                warn_of_local(providers.storage, report)
+            open_session = functools.partial(providers.executor.open, tasks, report)
+            try:
+                self._make_runner(publisher, cache, open_session).run(open_session)
+            finally:
+                with self._lock:
+                    self._runner = None
             is_complete = not self._cancelled or {task.status for task in self.tasks} <= {COMPLETED, SKIPPED}
         except BaseException as error:  # an interrupt, or an error of dotflow itself
             self._stop = self._stop or stop_for(error)
@@ -351,40 +358,22 @@ class Run:
         elif is_complete and not failed and self._options.on_success is not None:
             publisher.end("on_success", self._options.on_success, self.tasks)
 
-    def _run_plan(
-        self,
-        executor: Executor,
-        tasks: Mapping[int, Task],
-        publisher: Publisher,
-        cache: Cache | None,
-        report: Callable[..., None],
-    ) -> None:
-        if executor.is_remote and self._providers.storage.is_local:
-            warn_of_local(self._providers.storage, report)
-        session = executor.open(tasks, report)
-        keep_going = self._options.keep_going
+    def _make_runner(
+        self, publisher: Publisher, cache: Cache | None, open_session: Callable[[], ExecutorSession]
+    ) -> Runner:
+        graph = Graph(
+            self.tasks,
+            self._plan,
+            self.params,
+            self._checkpoints,
+            self._restored,
+            keep_going=self._options.keep_going,
+            cache=cache,
+            secrets=self._providers.secrets,
+        )
+        session = open_session()
         try:
-            graph = None
-            if self._plan.is_linked:
-                graph = Graph(
-                    self.tasks,
-                    self._plan,
-                    self.params,
-                    publisher.publish,
-                    self._checkpoints,
-                    keep_going=keep_going,
-                    cache=cache,
-                    secrets=self._providers.secrets,
-                )
-            runner = Runner(
-                self.tasks,
-                self._plan,
-                session,
-                publisher,
-                keep_going=keep_going,
-                restored=self._restored,
-                graph=graph,
-            )
+            runner = Runner(graph, session, publisher)
             with self._lock:
                 self._runner = runner
                 if self._cancelled:
@@ -392,11 +381,7 @@ class Run:
         except BaseException:  # later, the runner closes it
             session.close()
             raise
-        try:
-            runner.run(lambda: executor.open(tasks, report))
-        finally:
-            with self._lock:
-                self._runner = None
+        return runner
 
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Writes the run as one HTML file, to look at or to mail: as a whole or not at all. Returns the path.

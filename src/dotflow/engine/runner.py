@@ -1,74 +1,44 @@
-"""Runner: the one loop, which grants the requests of the tasks' flows, and stops."""
+"""Runner: the one loop, which carries out the graph's decisions, grants the requests of the tasks' flows, and stops."""
 
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, ExecutorSession
 from dotflow.abc.storage import NOT_SAVED
 from dotflow.core.action import Action
-from dotflow.core.call import Call
-from dotflow.core.context import NOTHING, Context
-from dotflow.core.events import TaskFailed, TaskRestored
-from dotflow.core.failure import Failure
+from dotflow.core.events import TaskCompleted, TaskFailed
 from dotflow.core.outcome import Interrupted, Outcome
-from dotflow.core.task import Task
-from dotflow.engine.graph import Graph
+from dotflow.engine.graph import Decision, Ended, Graph, Leave, StopNew
 from dotflow.engine.lifecycle import TaskFlow, Wait, new, task_flow
 from dotflow.engine.publisher import Publisher
-from dotflow.engine.ready import Ready, ReadyTasks
-from dotflow.engine.stop import CANCELLED, INTERRUPTED, Stop, stop_for
-from dotflow.errors import LeaseLost, RunStopped
-from dotflow.graph.plan import Plan
-from dotflow.graph.verdict import UNFINISHED
+from dotflow.engine.ready import NextItem, Ready, ReadyTasks
+from dotflow.engine.stop import CANCELLED, Stop, stop_for
+from dotflow.errors import LeaseLost
 from dotflow.worker.deadline_thread import waking
 
 
 class Runner:
-    """Runs a plan.
+    """Runs the tasks of a graph.
 
     Args:
-        tasks: The run's records, in order.
-        plan: The dependencies and lanes.
+        graph: Decides which tasks begin.
         session: Makes the attempts.
         publisher: Publishes the events.
-        graph: Decides on tasks with links; None without such tasks.
-        keep_going: Whether other tasks continue after a failure.
-        restored: The contexts of restored tasks, which don't run, by task id.
 
     Attributes:
         session: The session that makes the attempts now.
-        is_stopping: Whether no further task begins.
         is_cancelled: Whether the run is stopped, with its running tasks.
     """
 
-    def __init__(
-        self,
-        tasks: Sequence[Task],
-        plan: Plan,
-        session: ExecutorSession,
-        publisher: Publisher,
-        *,
-        keep_going: bool,
-        restored: Mapping[int, Context],
-        graph: Graph | None = None,
-    ) -> None:
-        self._tasks = tasks
-        self._lanes = plan.lanes
-        self._publisher = publisher
-        self._keep_going = keep_going
-        self._restored = restored
-        self._followers = plan.followers() if graph is None else ()
-        self._needs = plan.needs
-        self._last = plan.last_of_lanes()
+    def __init__(self, graph: Graph, session: ExecutorSession, publisher: Publisher) -> None:
         self._graph = graph
-        if graph is not None:
-            graph.loop = self
+        self._publisher = publisher
+        self._publish = publisher.publish
         self._tie_breaker = itertools.count()
-        self.is_stopping = False
         self._stop = CANCELLED
         self.is_cancelled = False
         self._use(session)
@@ -76,13 +46,13 @@ class Runner:
     def _use(self, session: ExecutorSession) -> None:
         """Sets the session that makes the attempts, with no task in it."""
         self.session = session
-        self._submit = self._submit_prepared if self._publisher.follow_session(session) else session.submit
-        self._flows: dict[int, TaskFlow] = {}  # by number, of tasks and items that wait for an outcome or a timer
-        self._arrivals: deque[tuple[Ready, bool]] = deque()  # newly ready; whether it continues a lane
-        self._ready = ReadyTasks()
+        self._submit = session.submit
+        self._prepare = self._publisher.prepare if self._publisher.follow_session(session) else None
+        self._arrivals: deque[Ready | NextItem] = deque()  # newly ready
+        self._waiting = ReadyTasks()  # for room
+        self._in_flight: dict[int, tuple[Ready, TaskFlow]] = {}  # by number, those that wait for an outcome
         self._completed: deque[CompletedCall] = deque()  # that `wait` has returned and that are not handled yet
         self._places: dict[Hashable, float] | None = None  # by pool: how many tasks still begin after a failure
-        self._were_ready: set[int] = set()  # those of them that were not in the queue yet
         self._timers: list[tuple[float, int, Ready]] = []
 
     def cancel(self, stop: Stop = CANCELLED) -> None:
@@ -92,30 +62,32 @@ class Runner:
         clock.about_to_wake(self.session.wake)
         self.session.wake()
 
-    def run(self, open_session: Callable[[], ExecutorSession] | None = None) -> None:
+    def run(self, open_session: Callable[[], ExecutorSession]) -> None:
         """Runs until all tasks have ended, or no more may start. Raises KeyboardInterrupt after an interrupt.
 
         Args:
             open_session: Opens another session, for the cleanup after a run that was stopped.
         """
         try:
-            self._run_session(self._start_all)
-        except KeyboardInterrupt:
-            self._clean_up_after(INTERRUPTED, open_session)
-            raise
-        except BaseException as error:  # an error of dotflow itself: it is the error of the running tasks, too
+            self._run_session(self._graph.start())
+        except BaseException as error:  # an error of dotflow itself is the error of the running tasks, too
             self._clean_up_after(stop_for(error), open_session)
             raise
-        self._clean_up_after(self._stop, open_session)
+        if self.is_cancelled:
+            self._clean_up_after(self._stop, open_session)
 
-    def _run_session(self, begin: Callable[[], None]) -> None:
-        """Runs the tasks that *begin* makes ready, and the cleanup after a failure; then closes the session."""
+    def _run_session(self, decisions: list[Decision]) -> None:
+        """Carries out decisions, and what follows from them, and the cleanup after a failure; closes the session."""
         try:
             with waking(self.session.wake):
-                begin()
+                self._carry_out(decisions)
                 self._loop()
                 self._places = None  # what cleans up needs none
-                while self._graph is not None and not self.is_cancelled and self._graph.begin_cleanup():
+                while not self.is_cancelled:
+                    for decision in self._graph.clean_up():
+                        self._carry_out([decision])
+                    if not self._arrivals:
+                        break
                     self._loop()
         finally:
             try:
@@ -124,125 +96,170 @@ class Runner:
                 self.session.close()
                 raise
 
-    def _start_all(self) -> None:
-        for task_id, needs in enumerate(self._needs):
-            if not needs:
-                self.make_ready(task_id, Context())
-
-    def _clean_up_after(self, stop: Stop, open_session: Callable[[], ExecutorSession] | None) -> None:
+    def _clean_up_after(self, stop: Stop, open_session: Callable[[], ExecutorSession]) -> None:
         """Fails what a stopped run leaves unfinished, and runs the cleanup. A second interrupt or cancel() ends it."""
         self._fail_unfinished(stop)
-        if self._graph is None or open_session is None or not self._graph.has_cleanup():
+        if self._graph.next_cleanup() is None:
             return
         self.is_cancelled = False
-        self.is_stopping = True  # for tasks that come after a cleanup
+        self._graph.stop()  # for tasks that come after a cleanup
         self._use(open_session())
         try:
-            self._run_session(lambda: None)
+            self._run_session([])
         finally:
             self._fail_unfinished(self._stop)
 
-    def _loop(self) -> None:
-        self._begin_all()
-        while (self._flows or self._ready) and not self.is_cancelled:
-            completed = clock.wait(
-                self.session.wait,
-                self._until_due(),
-                self.session.wake,
-                in_flight=len(self._flows) - len(self._timers),
-            )
-            # Outcomes that arrive together with an interrupt are recorded before it ends the run.
-            self._completed.extend(sorted(completed, key=_is_interrupt))
-            while self._completed:
-                call, outcome = self._completed[0]
-                self.advance(call.number, self._flows.pop(call.number), outcome)
-                self._completed.popleft()
-            self._fire_timers()
-            self._begin_all()
+    def _fail_unfinished(self, stop: Stop) -> None:
+        for event in self._graph.unfinished(stop):
+            self._publish(event)
 
-    def _begin_all(self) -> None:
-        """Begins tasks while there is room, until only outcomes and timers are left to wait for."""
-        make_room, arrivals = self.session.make_room, self._arrivals
+    def _carry_out(self, decisions: list[Decision]) -> None:
+        """Carries out decisions, and what follows from them."""
+        decision: Any  # on the hot path, comparing classes is fastest
+        for decision in decisions:  # the list grows meanwhile
+            kind = decision.__class__
+            if kind is Ready or kind is NextItem:
+                self._arrivals.append(decision)
+            elif kind is Ended:
+                self._publish(decision.event)
+                decisions += self._graph.end(decision.task, decision.context)
+            elif kind is Leave:
+                self.session.leave(decision.lane)
+            elif kind is StopNew:
+                self._stop_new(at_once=decision.at_once)
+            else:
+                self._publish(decision)
+
+    def _loop(self) -> None:
+        """Begins tasks while there is room, and waits for outcomes and timers, until there is nothing to wait for."""
+        graph, arrivals, waiting = self._graph, self._arrivals, self._waiting
+        pool_of, make_room = self.session.pool_of, self.session.make_room
         while not self.is_cancelled:
+            ready: Any  # as in _carry_out
             if arrivals:
-                ready, continues = arrivals.popleft()
-                self._begin_or_queue(ready, continues)
-            elif (waiting := self._ready.take(make_room)) is not None:
-                self._begin(waiting)
+                ready = arrivals.popleft()
+                if ready.inputs is None:
+                    ready = graph.enter(ready)
+                    if ready.__class__ is list:
+                        self._carry_out(ready)
+                        continue
+                pool = pool_of(ready.step)
+                if graph.is_stopping:
+                    if ready.flow is not None or self._has_place(pool):
+                        waiting.add(pool, ready)
+                    continue
+                if (waiting.queues and waiting.must_wait(pool, continues=ready.continues)) or not make_room(
+                    pool, ready.lane, 1
+                ):
+                    waiting.add(pool, ready)
+                    continue
+            elif (ready := waiting.take(make_room)) is not None:
+                if self._places is not None and ready.flow is None:
+                    self._take_place(ready.step)
+            elif waiting.queues or self._in_flight or self._timers:
+                self._wait()
+                continue
             else:
                 return
+            if ready.__class__ is NextItem:
+                ready, following = graph.begin_item(ready.items)
+                if following is not None:  # before this one runs, which may take long in this thread
+                    arrivals.append(following)
+            number, lane, task, previous, _, _, inputs, flow, _ = ready
+            if flow is None:
+                flow = (
+                    task_flow(task, lane, previous, number, *inputs)
+                    if inputs
+                    else task_flow(task, lane, previous, number)
+                )
+            self._advance(ready, flow)
 
-    def _begin_or_queue(self, ready: Ready, continues: bool) -> None:
-        """Begins a task that has just become ready, or queues it. A restored task does not run."""
-        number, lane, previous, flow, step, begin, _ = ready
-        stopping = self.is_stopping
-        if flow is None and begin is None:
-            if stopping and number not in self._were_ready:
-                return
-            context = self._restored.get(number)
-            if context is not None:
-                self._publisher.publish(TaskRestored(number, context, previous))
-                self.end(number, context)
-                return
-            if self._graph is not None and self._tasks[number].links is not None:
-                linked = self._graph.enter(number, lane, previous)
-                if linked is None:
+    def _advance(self, ready: Ready, flow: TaskFlow, outcome: Outcome | None = None) -> None:
+        """Grants the requests of a flow, until it waits for an outcome or a timer, or ends."""
+        publish, prepare, submit = self._publish, self._prepare, self._submit
+        answer: Outcome | Exception | None = outcome
+        while True:
+            request: Any = flow.send(answer)  # as in _carry_out
+            answer = None
+            kind = request.__class__
+            if kind is tuple:  # an Attempt
+                began, request = request
+                publish(began)
+                if prepare is not None:
+                    request = prepare(request, ready.task)
+                answer = None if self.is_cancelled else submit(request)  # a listener may have cancelled the run
+                if answer is None:
+                    self._in_flight[ready.number] = ready, flow
                     return
-                ready, flow = linked, linked.flow
-        session, waiting = self.session, self._ready
-        pool = session.pool_of(step)
-        if stopping:
-            if ready.has_begun or self._has_place(pool):
-                waiting.add(pool, ready, continues=continues)
-        elif (waiting and waiting.must_wait(pool, continues=continues)) or not session.make_room(pool, lane, 1):
-            waiting.add(pool, ready, continues=continues)
-        elif begin is None:  # as _begin, without the call
-            self.advance(number, flow or task_flow(self._tasks[number], lane, previous, number))
-        else:
-            begin(ready)
+            elif kind is TaskCompleted:
+                try:
+                    publish(request)
+                except NOT_SAVED as error:
+                    if isinstance(error, LeaseLost):  # even with keep_going: another process runs the workflow
+                        self._stop_new(at_once=True)
+                    answer = error
+                else:
+                    self._carry_out(self._graph.end(ready.task, request.context))
+                    return
+            elif kind is Wait:
+                number, lane, task, previous, _, _, inputs, _, calls = ready
+                again = new(Ready, (number, lane, task, previous, request.step, True, inputs, flow, calls))
+                if request.seconds:
+                    due = clock.monotonic() + request.seconds
+                    heapq.heappush(self._timers, (due, next(self._tie_breaker), again))
+                else:
+                    self._arrivals.append(again)
+                return
+            else:
+                publish(request)
+                if kind is TaskFailed:
+                    self._carry_out(self._graph.end(ready.task, None))
+                    return
 
-    def _begin(self, ready: Ready) -> None:
-        number, lane, previous, flow, step, begin, _ = ready
-        if self._places is not None and not ready.has_begun:
-            self._take_place(step)
-        if begin is None:
-            self.advance(number, flow or task_flow(self._tasks[number], lane, previous, number))
-        else:
-            begin(ready)
+    def _wait(self) -> None:
+        """Waits for outcomes and the next timer, and goes on with their tasks."""
+        completed = clock.wait(self.session.wait, self._until_due(), self.session.wake, in_flight=len(self._in_flight))
+        # Outcomes that arrive together with an interrupt are recorded before it ends the run.
+        self._completed.extend(sorted(completed, key=lambda pair: isinstance(pair[1], Interrupted)))
+        while self._completed:
+            call, outcome = self._completed[0]
+            self._advance(*self._in_flight.pop(call.number), outcome)
+            self._completed.popleft()
+        if self._timers:
+            now = clock.monotonic()
+            while self._timers and self._timers[0][0] <= now:
+                self._arrivals.append(heapq.heappop(self._timers)[2])
 
-    def make_ready(self, task_id: int, previous: Context, *, continues: bool = False) -> None:
-        """Makes a task ready, whose needs have ended."""
-        ready = new(Ready, (task_id, self._lanes[task_id], previous, None, self._tasks[task_id].step, None, 1))
-        self._arrivals.append((ready, continues))
+    def _until_due(self) -> float | None:
+        """Returns the seconds until the next timer, or until the history has to be asked again."""
+        settled = self._publisher.settle(begins=False)
+        timer = max(0.0, self._timers[0][0] - clock.monotonic()) if self._timers else None
+        return timer if settled is None else settled if timer is None else min(timer, settled)
 
-    def add_ready(self, ready: Ready) -> None:
-        """Adds a task or an item that begins by itself, as soon as there is room."""
-        self._arrivals.append((ready, False))
+    # After a failure
 
-    def stop_new_tasks(self, *, at_once: bool = False) -> None:
+    def _stop_new(self, *, at_once: bool) -> None:
         """Begins no further task, but those that are ready and within the limits of the session.
 
         So it does not depend on the speed of the machine, whose workers may be coming up, which tasks begin.
+        The graph makes no further task ready. Those that are ready by now have places, by the pools' room, and a map
+        keeps as many items as it has room for: its limit is its own, and no pool knows it.
 
         Args:
             at_once: Whether these don't begin either.
         """
-        if not self.is_stopping:
-            self.is_stopping = True
-            self._were_ready = {ready.number for ready, _ in self._arrivals}
+        if self._graph.stop():
             self._places = self._count_places()
-            if self._graph is not None:
-                self._graph.maps.stop()
         if at_once and self._places:
             self._places = {}
-        self._ready.drop_new(self._has_place)
+        self._waiting.drop_new(self._has_place)
 
     def _count_places(self) -> dict[Hashable, float]:
         """Returns how many tasks of each pool may begin beside those that run or wait for their next attempt."""
         pool_of = self.session.pool_of
-        ready = [*self._ready.by_pool(), *((pool_of(ready.step), ready) for ready, _ in self._arrivals)]
+        ready = [*self._waiting.by_pool(), *((pool_of(ready.step), ready) for ready in self._arrivals)]
         places = {self._limit_of(pool): self.session.room_left(pool) for pool, _ in ready}
-        taken = [pool for pool, task in ready if task.has_begun]
+        taken = [pool for pool, task in ready if task.flow is not None]
         taken += [pool_of(call.step) for call, _ in self._completed]  # the failed one, and those that ended after it
         for limit in map(self._limit_of, taken):
             if limit in places:
@@ -259,89 +276,4 @@ class Runner:
         """Gives one of the places that are left to a task that begins. Without a place no other one begins."""
         assert self._places is not None
         self._places[self._limit_of(self.session.pool_of(step))] -= 1
-        self._ready.drop_new(self._has_place)
-
-    def advance(self, number: int, flow: TaskFlow, outcome: Outcome | None = None) -> None:
-        """Grants the requests of a flow, until it waits for an outcome or a timer."""
-        publish, submit = self._publisher.publish, self._submit
-        try:
-            request: Any = flow.send(outcome)  # Any: on the hot path, comparing classes is fastest
-            while True:
-                outcome = None
-                kind = request.__class__
-                if kind is Call:
-                    outcome = submit(request)
-                    if outcome is None:
-                        self._flows[number] = flow
-                        return
-                elif kind is Wait:
-                    self._set_timer(number, flow, request)
-                    return
-                else:
-                    try:
-                        publish(request)
-                    except NOT_SAVED as error:
-                        if isinstance(error, LeaseLost):  # even with keep_going: another process runs the workflow
-                            self.stop_new_tasks(at_once=True)
-                        request = flow.throw(error)
-                        continue
-                request = flow.send(outcome)
-        except StopIteration as end:
-            self.end(number, end.value)
-
-    def _submit_prepared(self, call: Call) -> Outcome | None:
-        number = call.number
-        task = self._tasks[number] if number < len(self._tasks) else self._graph.maps.in_flight(number)[0]  # type: ignore[union-attr]
-        call = self._publisher.prepare(call, task)
-        return None if self.is_cancelled else self.session.submit(call)  # a listener may have cancelled the run
-
-    def end(self, number: int, context: Context | None) -> None:
-        """Makes the tasks ready that waited for an ended task or item."""
-        if self._graph is not None:
-            self._graph.end(number, context)
-            return
-        lane = self._lanes[number]
-        if self._last[lane] == number:
-            self.session.leave(lane)
-        if context is None and not self._keep_going:
-            self.stop_new_tasks()
-        for follower in self._followers[number]:  # of a chain: it needs no other task
-            previous = Context() if context is None else context
-            ready = new(Ready, (follower, lane, previous, None, self._tasks[follower].step, None, 1))
-            self._arrivals.append((ready, True))
-
-    def _set_timer(self, number: int, flow: TaskFlow, wait: Wait) -> None:
-        lane = self._lanes[number] if number < len(self._lanes) else self._graph.maps.in_flight(number)[1]  # type: ignore[union-attr]
-        ready = Ready(number, lane, NOTHING, flow, wait.step)
-        if not wait.seconds:
-            self._arrivals.append((ready, True))
-            return
-        heapq.heappush(self._timers, (clock.monotonic() + wait.seconds, next(self._tie_breaker), ready))
-        self._flows[number] = flow
-
-    def _until_due(self) -> float | None:
-        """Returns the seconds until the next timer, or until the history has to be asked again."""
-        settled = self._publisher.settle(begins=False)
-        timer = max(0.0, self._timers[0][0] - clock.monotonic()) if self._timers else None
-        return timer if settled is None else settled if timer is None else min(timer, settled)
-
-    def _fire_timers(self) -> None:
-        if not self._timers:
-            return
-        now = clock.monotonic()
-        while self._timers and self._timers[0][0] <= now:
-            _, _, ready = heapq.heappop(self._timers)
-            del self._flows[ready.number]
-            self._arrivals.append((ready, True))
-
-    def _fail_unfinished(self, stop: Stop) -> None:
-        if self._graph is not None:
-            self._graph.maps.fail_unfinished(stop.exception, stop.reason)
-        for task in self._tasks:
-            if task.status in UNFINISHED:
-                failure = Failure(stop.exception, str(RunStopped(task.name, stop.reason)))
-                self._publisher.publish(TaskFailed(task.task_id, task.attempt, failure, clock.now(), clock.monotonic()))
-
-
-def _is_interrupt(completed: CompletedCall) -> bool:
-    return isinstance(completed[1], Interrupted)
+        self._waiting.drop_new(self._has_place)

@@ -14,6 +14,7 @@ class Stop(NamedTuple):
 
 
 CANCELLED: Final = Stop("RunCancelled", "the run was cancelled", TypeRunState.CANCELLED)
+FAILED: Final = Stop("RunStopped", "the run was stopped by a failure", TypeRunState.FAILED)
 INTERRUPTED: Final = Stop("KeyboardInterrupt", "the run was interrupted", TypeRunState.INTERRUPTED)
 
 

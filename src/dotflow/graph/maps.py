@@ -39,19 +39,18 @@ class ItemMap:
         self.previous = previous
         self.keep_going = keep_going
         self.pending: deque[int] = deque()  # items that may begin, in order
+        self.in_flight: dict[int, int | None] = {}  # items that have begun, and their lanes; None for no attempt
         self.left = len(task.items)
         self.is_waiting = False  # whether its next item is among the run's ready tasks
-        self.missing: int | None = None  # the index of its next item, if that is not in the cache
         self._only = task.links.each[0].parameter if len(task.links.each) == 1 else None
         self._limit = limit
-        self._in_flight = 0
         self._has_failed = False
         self._is_closed = False
 
     @property
     def may_begin(self) -> int:
         """The number of items that could begin now."""
-        return 0 if self.is_waiting else min(len(self.pending), self._limit - self._in_flight)
+        return 0 if self.is_waiting else min(len(self.pending), self._limit - len(self.in_flight))
 
     def add(self, item: Item) -> None:
         """Makes an item pending, unless the map has stopped."""
@@ -61,7 +60,7 @@ class ItemMap:
     def stop(self) -> None:
         """Drops the pending items that have no room now. No other one becomes pending."""
         self._is_closed = True
-        while len(self.pending) > self._limit - self._in_flight:
+        while len(self.pending) > self._limit - len(self.in_flight):
             self.pending.pop()
 
     @property
@@ -72,23 +71,23 @@ class ItemMap:
     @property
     def is_over(self) -> bool:
         """Whether no item runs, and none will begin."""
-        return not self._in_flight and (not self.left or (self.has_stopped and not self.pending))
+        return not self.in_flight and (not self.left or (self.has_stopped and not self.pending))
 
     @property
     def next(self) -> Item:
         """The item that begins next."""
         return self.task.items[self.pending[0]]
 
-    def begin(self) -> Item:
-        """Returns the next item, which begins now."""
-        self._in_flight += 1
-        return self.task.items[self.pending.popleft()]
+    def begin(self, lane: int | None) -> None:
+        """Notes that the next item begins in *lane*; without an attempt if that is None."""
+        self.is_waiting = False
+        self.in_flight[self.pending.popleft()] = lane
 
-    def end(self, *, failed: bool = False, began: bool = True) -> None:
-        """Counts an item that has ended, or that will not begin."""
-        self._in_flight -= began
+    def end(self, item: Item, *, has_failed: bool) -> int | None:
+        """Counts an item that has ended. Returns its lane; None for an item without an attempt."""
         self.left -= 1
-        self._has_failed = self._has_failed or failed
+        self._has_failed = self._has_failed or has_failed
+        return self.in_flight.pop(item.item, None)
 
     def arguments_of(self, item: Item) -> Arguments | Skip:
         """Returns an item's own arguments; a Skip if an item of another map that it needs has no value."""
