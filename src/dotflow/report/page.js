@@ -362,7 +362,7 @@ function tiles(doc) {
   const others = counts.filter(([name]) => name !== "Completed").map(stateCount).join(", ");
   const done = tasks.filter((task) => GOOD.includes(task.state)).length;
   return h("ul.tiles", null,
-    tile(duration(elapsed(doc)), UNENDED.includes(run.state) ? "at least" : run.state === "Running" ? "so far" : "duration"),
+    tile(duration(elapsed(doc)), run.state === "Running" ? "so far" : run.is_end_known ? "duration" : "at least"),
     tile(`${number(done)} of ${number(tasks.length)}`, "tasks completed", stateBar(counts), h("small", null, others)),
     maps.length > 0 && tile(number(sum(maps.map((task) => task.count))), "items",
       failed ? h("small.bad", null, `${number(failed)} failed`)
