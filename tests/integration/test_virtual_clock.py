@@ -16,6 +16,7 @@ from dotflow.engine.run import Run
 from dotflow.errors import InvalidArgument, VirtualClockMisuse
 from dotflow.providers import ExecutorAsync, ExecutorProcess, ExecutorThread, LogDefault
 from dotflow.testing import VirtualClock, virtual_clock
+from dotflow.worker.waiting import WakeupEvent
 
 MakeWorkflow = Callable[..., DotFlow]
 HOUR = 3600.0
@@ -118,6 +119,17 @@ def test_advance_moves_it_at_once(time: VirtualClock) -> None:
     time.advance(60)
 
     assert (called, time.monotonic()) == ([30], 60)
+
+
+def test_it_stands_still_for_a_wait_that_was_woken_before_it_began(time: VirtualClock) -> None:
+    """A run that ends right before its schedule waits is no reason to jump to the next firing."""
+    event, began = WakeupEvent(), time.monotonic()
+    clock.about_to_wake(event.set)
+    event.set()
+
+    clock.wait(event.wait, 86_400, event.set)
+
+    assert time.monotonic() == began
 
 
 def test_mere_functions_do_not_move_it(time: VirtualClock, make_workflow: MakeWorkflow) -> None:

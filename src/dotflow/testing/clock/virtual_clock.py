@@ -44,6 +44,7 @@ class VirtualClock:
         self._joined: dict[int, int] = {}  # by thread: how often it has joined
         self._reserved = 0  # participants that no thread has entered yet
         self._waiters: set[_Waiter] = set()
+        self._woken_before: set[Callable[[], None]] = set()  # what was woken since the last jump, before it waited
         self._timers: list[tuple[float, int, _Waiter | Callable[[], object]]] = []
         self._serials = itertools.count()
         self._callers = 0  # threads that call functions of `at` and `after`
@@ -124,9 +125,14 @@ class VirtualClock:
         with self._lock:
             if self._closed:
                 return pause(seconds)
-            self._waiters.add(waiter)
-            if seconds is not None:
-                self._push(self._elapsed + max(0.0, seconds), waiter)
+            is_woken = wake in self._woken_before
+            self._woken_before.discard(wake)
+            if not is_woken:
+                self._waiters.add(waiter)
+                if seconds is not None:
+                    self._push(self._elapsed + max(0.0, seconds), waiter)
+        if is_woken:
+            return pause(0)
         try:
             self._jump_while_idle()
             return pause(None)
@@ -136,7 +142,10 @@ class VirtualClock:
 
     def about_to_wake(self, wake: Callable[[], None]) -> None:
         with self._lock:
-            self._waiters -= {waiter for waiter in self._waiters if waiter.wake == wake}
+            woken = {waiter for waiter in self._waiters if waiter.wake == wake}
+            self._waiters -= woken
+            if not woken:
+                self._woken_before.add(wake)
 
     def join(self) -> clock.Participant:
         return _Participant(self)
@@ -182,6 +191,7 @@ class VirtualClock:
             if not self._timers or (until is not None and self._timers[0][0] > until):
                 return False
             self._elapsed = moment = max(self._elapsed, self._timers[0][0])
+            self._woken_before.clear()
             functions: list[Callable[[], object]] = []
             woken: list[_Waiter] = []
             while self._timers and self._timers[0][0] <= moment:
