@@ -24,7 +24,7 @@ from dotflow import Config, Context, DotFlow, Task, action  # noqa: E402 (found 
 from dotflow.abc.storage import Storage  # noqa: E402
 from dotflow.errors import CheckpointMismatch  # noqa: E402
 from dotflow.providers import ExecutorThread, LogDefault, StorageDefault, StorageFile, StorageSQLite  # noqa: E402
-from dotflow.resume.earlier_runs import Resume  # noqa: E402
+from dotflow.resume.choice import Resume  # noqa: E402
 from tests.storages import StorageThree  # noqa: E402
 
 MODES: Final = ("sequential", "sequential", "groups", "parallel")

@@ -53,11 +53,6 @@ FLOORS = {
 #: runs in a worker fits in any process, so it writes no file.
 KEPT_OUT = {"engine": {"processes", "own_descriptor"}, "worker": {"atomic_file"}}
 
-#: Circles of files that are still there.
-KNOWN_CIRCLES = {
-    ("dotflow.resume.changed_code", "dotflow.resume.restoring", "dotflow.resume.unsaved"),
-}
-
 #: Modules of the providers that several rooms use.
 BESIDE = ("optional", "sqlite_errors", "sqlite_file")
 
@@ -159,9 +154,9 @@ def test_the_engine_knows_no_process_and_a_worker_no_file() -> None:
     assert wrong == []
 
 
-def test_no_circle_of_files_is_added() -> None:
+def test_no_files_import_each_other_in_a_circle() -> None:
     """Files import each other in one direction, inside of a room, too. Late imports and those of a checker count."""
-    assert circles() == KNOWN_CIRCLES
+    assert circles() == set()
 
 
 def circles() -> set[tuple[str, ...]]:

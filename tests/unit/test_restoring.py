@@ -1,13 +1,19 @@
 """What a resume restores, and why the rest runs again."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from dotflow import Context, action
 from dotflow.core.context import Inputs
 from dotflow.core.task import Task
-from dotflow.resume.restoring import INCOMPARABLE, NO_INITIAL, digest_of, restore
+from dotflow.graph.params import NO_PARAMS
+from dotflow.providers import StorageDefault
+from dotflow.resume.changed_code import ChangedCode
+from dotflow.resume.checkpoint_keys import CheckpointKeys
+from dotflow.resume.earlier_runs import EarlierRuns, Restoration
+from dotflow.resume.tokens import INCOMPARABLE, NO_INITIAL, Tokens, digest_of
 
 
 @action
@@ -38,6 +44,25 @@ def made(
     return context
 
 
+def decide(
+    steps: Sequence[object], found: Sequence[Context], sources: Sequence[int | None], initials: Sequence[str]
+) -> Restoration:
+    """Returns the decisions on these checkpoints, without the notes on code that none of them has."""
+    storage: Any = StorageDefault()
+    records = tasks(*steps)
+    for context in found:
+        storage.post(storage.key(records[context.task_id or 0]), context)
+    tokens = Tokens(records, sources, NO_PARAMS)
+    tokens.initials = dict(enumerate(initials))
+    earlier = EarlierRuns(
+        storage, CheckpointKeys(storage, records), tokens, NO_PARAMS, ChangedCode(tokens), [].append, resume=True
+    )
+    restoration = earlier.decide()
+    assert restoration is not None
+    restoration.notes = [note for note in restoration.notes if "Whether the code" not in note]
+    return restoration
+
+
 def void(
     steps: Sequence[object],
     found: Sequence[Context],
@@ -45,10 +70,9 @@ def void(
     initials: Sequence[str] = (NO_INITIAL,) * 3,
 ) -> dict[int, str]:
     """Why the checkpoints that do not count don't."""
-    by_id = {context.task_id: context for context in found if context.task_id is not None}
-    restoration = restore(tasks(*steps), sources, initials, by_id)
+    restoration = decide(steps, found, sources, initials)
     reasons = {task.task_id: reason for task, reason in restoration.void}
-    assert restoration.restored.keys() == by_id.keys() - reasons.keys()
+    assert restoration.restored.keys() == {context.task_id for context in found} - reasons.keys()
     assert restoration.notes == []
     return reasons
 
@@ -89,9 +113,7 @@ def test_a_value_that_was_made_from_another_task_runs_again() -> None:
     """After a parallel run without previous values, or after a change of groups."""
     side_by_side = [made(0), made(1), made(2)]
 
-    assert void([apart, chained, apart], side_by_side) == {
-        1: "it was made from no previous value, and is given the value of task 0 apart now"
-    }
+    assert void([apart, chained, apart], side_by_side) == {1: "it was made from another value of 'previous_context'"}
     assert list(void([apart, apart, chained], WHOLE, sources=(None, None, 0))) == [2]
 
 
@@ -99,7 +121,7 @@ def test_a_value_that_was_made_from_an_earlier_value_runs_again() -> None:
     """However the newer value got there: by another run of this process, or while the task was not in the workflow."""
     newer = [made(0, run="new/2"), made(1, previous=0, run="old/3", source="old/3")]
 
-    assert void([apart, chained], newer) == {1: "it was made from an earlier value of task 0 apart"}
+    assert void([apart, chained], newer) == {1: "it was made from another value of 'previous_context'"}
     assert void([apart, chained], [newer[0], made(1, previous=0, run="last/2", source="new/2")]) == {}
 
 
@@ -119,7 +141,7 @@ def test_the_value_of_a_class_depends_on_the_task_before() -> None:
 )
 def test_what_can_not_be_compared_is_restored_and_said(context: Context, initial: str, said: str) -> None:
     """A value that the codec refuses has no digest, and a storage may keep values only."""
-    restoration = restore(tasks(apart), (None,), (initial,), {0: context})
+    restoration = decide([apart], [context], (None,), (initial,))
 
     assert (list(restoration.restored), restoration.void) == ([0], [])
     assert len(restoration.notes) == 1

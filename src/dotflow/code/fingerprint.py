@@ -31,8 +31,9 @@ def renew(step: Action[..., Any]) -> str:
     An object that has changed itself does not count, and neither does a name that the code assigns: the step may have
     done it.
     """
-    if any(namespace.get(name, MISSING) is not value for namespace, name, value in _names.get(step, ())):
-        step._code = None
+    for namespace, name, value in _names.get(step, ()):
+        if namespace.get(name, MISSING) is not value:
+            step._code = None
     return fingerprint(step)
 
 

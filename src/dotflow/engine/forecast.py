@@ -1,12 +1,12 @@
 """Forecast: what a run would do, by the functions that the run itself uses. It runs, writes and locks nothing."""
 
 import re
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dotflow.abc.storage import Storage, key_of
 from dotflow.core.context import Context
-from dotflow.core.events import NOT_NEEDED, TaskSkipped
+from dotflow.core.events import NOT_NEEDED, MapEnded, TaskRestored, TaskSkipped
 from dotflow.core.links import TRUE, Condition, Links
 from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.core.task import Task
@@ -15,17 +15,17 @@ from dotflow.core.types.decision import TypeDecision
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.options import RunOptions
 from dotflow.graph.linked_task import LinkedTask
-from dotflow.graph.maps import lists_of, make_items
+from dotflow.graph.maps import ItemMap, lists_of, make_items, map_context
 from dotflow.graph.names import rerun_ids
 from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan
-from dotflow.graph.verdict import MAX_SHOWN, Skip, decide, unmet_need
+from dotflow.graph.verdict import MAX_SHOWN, Arguments, Skip, decide, unmet_need
+from dotflow.graph.wiring import PREVIOUS
 from dotflow.resume.cache import Cache, is_cached
-from dotflow.resume.cached_values import CachedValues, Prospect
 from dotflow.resume.changed_code import ChangedCode
-from dotflow.resume.checkpoint_keys import CLEANUP_SUFFIX, INDEX_SUFFIX, MARK_SUFFIX
-from dotflow.resume.earlier_runs import EarlierRuns, usable
-from dotflow.resume.restoring import TAKES, Restoration
+from dotflow.resume.checkpoint_keys import CLEANUP_SUFFIX, INDEX_SUFFIX, MARK_SUFFIX, CheckpointKeys
+from dotflow.resume.earlier_runs import TAKES, EarlierRuns, Restoration, usable
+from dotflow.resume.tokens import Tokens, always_takes_previous
 
 if TYPE_CHECKING:
     from dotflow.graph.workflow_plan import PlannedTask, WorkflowPlan
@@ -39,37 +39,52 @@ ITEM_SUFFIX: Final = re.compile(
 )
 
 
+class Prospect(NamedTuple):
+    """What a run would do with a task, and why.
+
+    Attributes:
+        decision: What it does.
+        reason: The reason; empty for none.
+        items: The number of items of a mapped task; None where it is unknown, and for every other task.
+        items_done: The number of items that don't run.
+        items_cached: The number of these that are in the cache and have no checkpoint, where other items run.
+    """
+
+    decision: TypeDecision
+    reason: str
+    items: int | None = None
+    items_done: int = 0
+    items_cached: int = 0
+
+
 class Forecast:
     """What a run would do with each task, in the order of `add`, if no task fails.
 
     Args:
-        tasks: The run's tasks.
+        tokens: What the values depend on. The records of the tasks have the decisions on the checkpoints.
         params: The run parameters.
-        restoration: The decisions on the checkpoints; None if all tasks run.
+        restoration: These decisions; None if all tasks run.
         changes: Which code has changed since.
-        previous: For each task, the task whose context is its `previous_context`.
         cache: The cached values.
         masks: The secrets, which no reason shows.
     """
 
     def __init__(
         self,
-        tasks: Sequence[Task],
+        tokens: Tokens,
         params: Params,
         restoration: Restoration | None,
         changes: ChangedCode,
-        previous: Sequence[int | None],
         cache: Cache,
         masks: Masks = NO_MASKS,
     ) -> None:
         self._masks = masks
         self._changes = changes
-        self._cached = CachedValues(cache, previous)
-        self._previous = previous
+        self._cached = CachedValues(cache, tokens)
+        self._tokens = tokens
         self._is_resume = restoration is not None
         self._restoration = restoration or Restoration()
-        # Copies, which record what is skipped; those of the restoration have its decisions, too.
-        self._tasks = self._restoration.tasks or [task._snapshot() for task in tasks]
+        self._tasks = tokens.tasks  # which record what is skipped, too
         self._params = params
         self._reasons: dict[int, str] = {}
         for task, reason in self._restoration.void:
@@ -93,11 +108,9 @@ class Forecast:
         if task_id in self._restoration.whole_maps:
             count = len(task.items)
             return Prospect(RESTORE if count else RUN, self._but(task_id).removeprefix(", "), count, count)
-        if not isinstance(task, LinkedTask):
-            return Prospect(RUN, self._why(task))
         if task_id in self._restoration.not_needed:
             return self._skip(task, NOT_NEEDED)
-        return self._of_linked(task, task.links)
+        return self._of_linked(task, task.links) if isinstance(task, LinkedTask) else Prospect(RUN, self._why(task))
 
     def _but(self, task_id: int) -> str:
         reason = self._changes.reason_of(task_id)
@@ -122,9 +135,9 @@ class Forecast:
             prospect = self._of_map(task) if task.is_mapped else Prospect(RUN, self._why(task))
         if not is_cached(task) or not self._cached.reads:
             return prospect
-        return self._cached.prospect(task, decision, prospect, self._tasks, self._unknown)
+        return self._cached.prospect(task, decision, prospect, self._unknown)
 
-    def _skip(self, task: LinkedTask, reason: str) -> Prospect:
+    def _skip(self, task: Task, reason: str) -> Prospect:
         task._apply(TaskSkipped(task.task_id, reason))
         return Prospect(SKIP, reason)
 
@@ -162,11 +175,95 @@ class Forecast:
         if reason and not reason.startswith(TAKES):
             return reason
         sources = set(() if task.links is None else task.links.sources())
-        previous = self._previous[task.task_id]
+        previous = self._tokens.previous_of(task)
         if reason and previous is not None:
-            sources.add(previous)
+            sources.add(previous.task_id)
         made = sources & self._unknown
         return f"after {self._tasks[max(made)].name}" if made else reason
+
+
+class CachedValues:
+    """Looks up values of tasks whose arguments are known before the run.
+
+    Args:
+        cache: The cached values.
+        tokens: What the values depend on.
+    """
+
+    def __init__(self, cache: Cache, tokens: Tokens) -> None:
+        self._cache = cache
+        self._tokens = tokens
+        self._made: dict[str, str] = {}  # the tasks that make a value in the run, by its key
+        self._open: dict[str, str] = {}  # those whose keys are not known, by step
+        self.reads = cache.reads
+
+    def prospect(
+        self,
+        task: LinkedTask,
+        arguments: Arguments,
+        prospect: Prospect,
+        unknown: Collection[int],
+    ) -> Prospect:
+        """Returns the prospect of a task that would run, or may, without the cache. Its value goes into the record.
+
+        Args:
+            task: The record.
+            arguments: Its arguments beside the contexts.
+            prospect: What a run would do without the cache.
+            unknown: The ids of the tasks whose values are made in the run.
+        """
+        previous = self._tokens.previous_of(task)
+        sources = task.links.value_sources()
+        if previous is not None and always_takes_previous(task):
+            sources.append(previous.task_id)
+        made = next((source for source in sources if source in unknown), None)
+        if made is not None or prospect.decision is OPEN:  # the keys are not known before the run
+            self._open.setdefault(task.step.identity, task.name)
+        if prospect.decision is OPEN:
+            return prospect
+        if made is not None:
+            return Prospect(OPEN, f"its arguments come from {self._tokens.tasks[made].name}", prospect.items)
+        before = Context() if previous is None else previous.current_context
+        if task.is_mapped:
+            return self._of_items(task, arguments, before, prospect)
+        key = self._cache.key(task, before, arguments or None, None)
+        context = self._cache.find(task, key)
+        if context is None:
+            return self._without_value(task, [key], prospect)
+        task._apply(TaskRestored(task.task_id, context, before, None, "cache"))
+        return Prospect(TypeDecision.CACHED, "")
+
+    def _without_value(self, task: Task, keys: Sequence[str | None], prospect: Prospect) -> Prospect:
+        """Returns the prospect of a task, or of the items of a map, whose values are not in the cache yet."""
+        known = [key for key in keys if key is not None]
+        maker = self._open.get(task.step.identity) or next(filter(None, map(self._made.get, known)), None)
+        is_repeated = len(set(known)) < len(known)
+        self._made.update(dict.fromkeys(known, task.name))
+        if not self._cache.can_find(task) or not (maker or is_repeated):
+            return prospect
+        reason = f"{maker} may make its value" if maker else "equal items may share a value"
+        return prospect._replace(decision=OPEN, reason=reason)
+
+    def _of_items(self, task: LinkedTask, shared: Arguments, previous: Context, prospect: Prospect) -> Prospect:
+        items, keys = ItemMap(task, shared, previous, 1, True), list[str | None]()
+        for item in task.items:
+            own = items.arguments_of(item)
+            if item.status is COMPLETED or isinstance(own, Skip):
+                continue
+            before = Context(own.pop(PREVIOUS)) if PREVIOUS in own else previous
+            key = self._cache.key(item, before, own, shared or None)
+            context = self._cache.find(item, key)
+            if context is None:
+                keys.append(key)
+            else:
+                item._apply(TaskRestored(task.task_id, context, before, item.item, "cache"))
+        done = sum(item.status is COMPLETED for item in task.items)
+        if not done or done < len(task.items):
+            cached = sum(item.restored_from == "cache" for item in task.items)
+            return self._without_value(task, keys, prospect._replace(items_done=done, items_cached=cached))
+        context = map_context(task, Context(None, task.task_id, task.workflow_id, step=task.step.identity))
+        task._apply(MapEnded(task.task_id, context, None, context.time, 0.0))
+        return Prospect(TypeDecision.CACHED, "", done, done)
 
 
 def _finished(context: Context) -> str:
@@ -210,19 +307,14 @@ def plan_run(
     from dotflow.graph.workflow_plan import WorkflowPlan  # here, since it loads Pydantic
 
     again = rerun_ids(options.rerun, tasks, masks)
-    earlier = EarlierRuns(
-        storage,
-        workflow_id,
-        tasks,
-        plan.previous,
-        params if plan.is_linked else None,
-        report=_no_report,
-        resume=options.resume,
-        rerun=again,
-    )
+    tokens = Tokens(tasks, plan.previous, params)
+    changes = ChangedCode(tokens, runs_again=options.resume == "changed", rerun=again)
+    keys = CheckpointKeys(storage, tasks)
+    earlier = EarlierRuns(storage, keys, tokens, params, changes, _no_report, resume=options.resume)
+    restoration = earlier.decide() if options.resume else None
     cache = storage if cache is None else cache
     values = Cache(cache, _no_report, _no_report, reads=options.cache, rerun=again, shares_memory=False)
-    forecast = Forecast(tasks, params, earlier.decide(), earlier.changes, plan.previous, values, masks)
+    forecast = Forecast(tokens, params, restoration, changes, values, masks)
     planned = [
         _planned(task, tasks, plan, prospect._replace(reason=masks.mask(prospect.reason)))
         for task, prospect in zip(tasks, forecast.prospects(), strict=True)

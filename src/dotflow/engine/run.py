@@ -244,7 +244,7 @@ class Run:
             self.tasks,
             resume=self._options.resume,
             sources=self._plan.previous,
-            params=self.params if self._plan.is_linked else None,
+            params=self.params,
             rerun=rerun_ids(self._options.rerun, self.tasks, self._providers.secrets.masks),
         )
 

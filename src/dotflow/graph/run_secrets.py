@@ -135,6 +135,8 @@ def keep_secret(step: Action[..., Any], links: Links, secrets: Mapping[str, Secr
 
 def mask_names(tasks: Sequence[Task], masks: Masks) -> None:
     """Puts a digest in place of each secret in the names and groups of new records, which name files and lines."""
+    if not masks:
+        return
     names = {task.group_name for task in tasks}
     names.update(task.links.name for task in tasks if isinstance(task, LinkedTask) and task.links.name)
     masked = {name: shown for name in names if (shown := masks.mask_id(name)) != name}

@@ -1,7 +1,7 @@
 """ChangedCode: which checkpoints were made by other code than that of today, and which were asked to run again."""
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from dotflow.code.bytecode import SIZE
@@ -10,8 +10,7 @@ from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.graph.linked_task import Item
 from dotflow.graph.maps import BY_INDEX
-from dotflow.resume.restoring import is_same_step
-from dotflow.resume.unsaved import always_takes_previous
+from dotflow.resume.tokens import Tokens, always_takes_previous
 
 CHANGED: Final = "its code has changed"
 RERUN: Final = "rerun names it"
@@ -24,9 +23,7 @@ class ChangedCode:
     checkpoint counts as part of the code of the tasks that take it, since nothing else shows how it was made.
 
     Args:
-        tasks: The run's tasks.
-        previous: For each task, the task whose context is its `previous_context`.
-        is_linked: Whether a task has links.
+        tokens: What the values of the run's tasks depend on.
         runs_again: Whether a task runs again if its code has changed.
         rerun: The ids of the tasks that run again in any case.
 
@@ -38,15 +35,13 @@ class ChangedCode:
 
     def __init__(
         self,
-        tasks: Sequence[Task],
-        previous: Sequence[int | None] = (),
+        tokens: Tokens,
         *,
-        is_linked: bool = False,
         runs_again: bool = False,
         rerun: Collection[int] = (),
     ) -> None:
-        self._tasks = tasks
-        self._previous = previous
+        tasks = self._tasks = tokens.tasks
+        self._previous = tokens.previous
         self._runs_again = runs_again
         self._rerun = rerun
         self._unknown: set[int] = set()
@@ -58,7 +53,7 @@ class ChangedCode:
         for step in {task.step for task in tasks}:
             renew(step)
         self.codes: list[str] = [task.step._code or "" for task in tasks]
-        if is_linked and any(not task.step.checkpoint or (task.links and task.links.fallback) for task in tasks):
+        if tokens.has_links and any(not task.step.checkpoint or (task.links and task.links.fallback) for task in tasks):
             self._add_links()
         self.others: Collection[int] = self._fallbacks.keys() | self._by_index.keys()
 
@@ -158,6 +153,14 @@ class ChangedCode:
             suffix = f" (or of {self._names(sources)})" if sources else ""
             names.append(f"'{self._tasks[task_id].name}'{suffix}")
         return ", ".join(names)
+
+
+def is_same_step(saved: str, current: str) -> bool:
+    """Returns whether two identities name one step. A script is `__main__` when run, and has a name when imported."""
+    if saved == current:
+        return True
+    (module, _, name), (current_module, _, current_name) = saved.partition(":"), current.partition(":")
+    return name == current_name and "__main__" in (module, current_module)
 
 
 def joined(*codes: str) -> str:

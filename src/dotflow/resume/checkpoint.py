@@ -1,11 +1,12 @@
 """Checkpoints: saves and restores the values of one run through a Storage, and voids those of earlier runs."""
 
 import contextlib
+import os
 import threading
 import uuid
+import weakref
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from dotflow.abc.storage import Storage
 from dotflow.abc.workflow import NothingUnfinished
@@ -14,17 +15,43 @@ from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, LeaseLost, StorageError, ValueNotStorable
 from dotflow.graph.linked_task import LinkedTask
-from dotflow.graph.params import Params
+from dotflow.graph.params import NO_PARAMS, Params
 from dotflow.records.record import ID_LENGTH
 from dotflow.resume.changed_code import ChangedCode
 from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.choice import UNFINISHED_ONLY, Resume
-from dotflow.resume.earlier_runs import EarlierRuns, reason_of, usable
-from dotflow.resume.restoring import NO_INITIAL, Restoration
-from dotflow.resume.run_lock import RunLock
+from dotflow.resume.earlier_runs import EarlierRuns, Restoration, reason_of, usable
+from dotflow.resume.tokens import NO_INITIAL, Tokens
 
-if TYPE_CHECKING:
-    from dotflow.resume.restoring_links import LinkedRestorer
+
+class _Turn:
+    """What the runs of this process share that work on one workflow: they save and void in turns.
+
+    So no value of an older run is saved after a newer run has begun.
+
+    Args:
+        storage: Stays alive as long as this, so that no other storage is given its id.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self.lock = threading.RLock()
+        self.runs: set[Checkpoints] = set()  # that are open
+
+
+_guard = threading.Lock()
+_turns: "weakref.WeakValueDictionary[Hashable, _Turn]" = weakref.WeakValueDictionary()
+
+
+def _begin_anew() -> None:
+    """Resets the module in a forked process, where a thread that is gone may hold a lock."""
+    global _guard
+    _guard = threading.Lock()
+    _turns.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 class Checkpoints:
@@ -36,7 +63,18 @@ class Checkpoints:
         exclusive: Whether the workflow is locked against other processes during the run.
         report: Writes a line into the log.
         run_id: The run. Its values have the beginning of it.
+
+    Attributes:
+        goes_on: Whether the run goes on with an earlier one, or would if there were any value.
+        not_needed: The tasks without checkpoints that a resume does not run.
+        whole_maps: The mapped tasks of which all items are restored, and the number of these.
     """
+
+    _tasks: Sequence[Task]
+    _keys: CheckpointKeys
+    _tokens: Tokens
+    _changes: ChangedCode
+    _origins: list[Origin]
 
     def __init__(
         self, storage: Storage, workflow_id: str, *, exclusive: bool, report: Callable[..., None], run_id: str = ""
@@ -45,23 +83,16 @@ class Checkpoints:
         self._workflow_id = workflow_id
         self._exclusive = exclusive
         self._report = report
-        self._run_lock = RunLock((id(storage), workflow_id), storage)
-        self._turn = threading.RLock()
-        self._workflow_lock: contextlib.AbstractContextManager[Hashable] | None = None
-        self._has_reported_void = False
-        self.goes_on = False  # whether the run goes on with an earlier one, or would if there were any value
-        self.not_needed: Collection[int] = ()  # tasks without checkpoints that a resume does not run
-        self.whole_maps: Mapping[int, int] = {}  # mapped tasks of which all items are restored, and their number
-        self._tasks: Sequence[Task] = ()
-        self._keys = CheckpointKeys(storage, workflow_id, ())
-        self._links: LinkedRestorer | None = None
-        self._restores_items = False
         self._run_id = run_id or str(uuid.uuid4())
-        self._token = token_of_run(self._run_id)
+        self._turn = _Turn(storage)
+        self._workflow_lock: contextlib.AbstractContextManager[Hashable] | None = None
+        self._is_void = self._has_reported_void = False  # whether a newer run has voided the values of this one
         self._left_open: Collection[int] = ()  # the cleanups that an earlier run did not complete
         self._mark = ""  # the key of the mark that this run has begun, while it is there
-        self._origins: Sequence[Origin] = ()
-        self._changes = ChangedCode(())
+        self._earlier: EarlierRuns | None = None  # that the run goes on with
+        self.goes_on = False
+        self.not_needed: Collection[int] = ()
+        self.whole_maps: Mapping[int, int] = {}
 
     def open(
         self,
@@ -69,7 +100,7 @@ class Checkpoints:
         *,
         resume: Resume,
         sources: Sequence[int | None] = (),
-        params: Params | None = None,
+        params: Params = NO_PARAMS,
         rerun: Collection[int] = (),
     ) -> dict[int, Context]:
         """Returns the valid checkpoints of earlier runs by task id, and deletes the others. Without *resume* all go.
@@ -78,7 +109,7 @@ class Checkpoints:
             tasks: The run's tasks.
             resume: Whether earlier runs count, and which.
             sources: For each task, the task whose value is its `previous_context`.
-            params: The run parameters, if tasks have links.
+            params: The run parameters.
             rerun: The ids of the tasks that run again in any case.
 
         Raises:
@@ -89,33 +120,37 @@ class Checkpoints:
             StorageError: The storage can't be used. After any of these errors, the lock is released.
         """
         try:
-            if self._exclusive:
-                self._lock_workflow()
-            self._run_lock.__enter__()
-            self._turn = self._run_lock.resource
+            self._lock()
             self._tasks = tasks
-            earlier = EarlierRuns(
-                self._storage, self._workflow_id, tasks, sources, params, self._report, resume=resume, rerun=rerun
-            )
-            self._keys, self._links, self._changes = earlier.keys, earlier.links, earlier.changes
-            self._origins = _origins(earlier.digests, f"{self._token}/{len(tasks)}", earlier.changes.codes)
-            # What another run of this process has not finished yet is its own work.
-            is_first = resume not in UNFINISHED_ONLY or len(self._run_lock.sharing) == 1
-            restoration = earlier.decide() if is_first and resume != "anew" else None
-            if self._saves(tasks, restoration):
+            self._keys = CheckpointKeys(self._storage, tasks)
+            self._tokens = tokens = Tokens(tasks, sources, params)
+            self._changes = changes = ChangedCode(tokens, runs_again=resume == "changed", rerun=rerun)
+            # Tasks without an initial context share the origin of their code.
+            run = f"{token_of_run(self._run_id)}/{len(tasks)}"
+            by_code = {code: Origin(NO_INITIAL, run, code) for code in set(changes.codes)}
+            self._origins = [by_code[code] for code in changes.codes]
+            for task_id, initial in tokens.initials.items():
+                self._origins[task_id] = self._origins[task_id]._replace(initial=initial)
+            restoration = None
+            if resume:
+                # New records take the decisions, not those of the run.
+                tokens.use([task._new_record(self._workflow_id, self._run_id) for task in tasks])
+                earlier = EarlierRuns(self._storage, self._keys, tokens, params, changes, self._report, resume=resume)
+                # What another run of this process has not finished yet is its own work.
+                is_first = resume not in UNFINISHED_ONLY or len(self._turn.runs) == 1
+                restoration = earlier.decide() if is_first and resume != "anew" else None
+            if self._may_save(restoration):
                 with usable(self._storage):
                     self._storage.check_writable(self._workflow_id)
             if resume == "anew":
                 self._report_given_up(earlier, is_first=is_first)
-            elif restoration is not None:
-                if resume == "finish":
-                    last_run = earlier.last_run()
-                    self._report(f"{f'{last_run},' if last_run else 'The last run'} was left unfinished and goes on.")
-                self.goes_on = True
-                return self._restore(restoration)
-            elif resume == "finish" and not (is_first and self._was_cut_off(earlier)):
+            elif resume == "finish" and restoration is None and not (is_first and self._was_cut_off(earlier)):
                 raise NothingUnfinished
-            self._void_all(tasks)
+            if restoration is not None:
+                return self._go_on(earlier, restoration, resume)
+            if resume:
+                tokens.use(tasks)
+            self._void_all()
             if resume in ("finish", "anew"):
                 self._mark_begun(is_repeated=resume == "finish")
         except BaseException:  # Ctrl-C too
@@ -123,12 +158,40 @@ class Checkpoints:
             raise
         return {}
 
-    def _saves(self, tasks: Sequence[Task], restoration: Restoration | None) -> bool:
+    def _lock(self) -> None:
+        """Locks the workflow against other processes, and joins the other runs of this one."""
+        key: Hashable = None
+        if self._exclusive:
+            with usable(self._storage):
+                lock = self._storage.lock(self._workflow_id)
+                key = lock.__enter__()
+                self._workflow_lock = lock
+        with _guard:
+            self._turn = _turns.setdefault((id(self._storage) if key is None else key, self._workflow_id), self._turn)
+        self._turn.runs.add(self)
+
+    def _may_save(self, restoration: Restoration | None) -> bool:
         """Returns whether the run may have values to save."""
-        restored: Collection[int] = () if restoration is None else restoration.restored
-        if restoration is not None and self._links is not None and restoration.is_finished and not restoration.void:
+        if restoration is not None and not (restoration.missing or restoration.void or restoration.left_open):
             return False
-        return any(task.step.checkpoint and task.task_id not in restored for task in tasks)
+        restored: Collection[int] = () if restoration is None else restoration.restored
+        return any(task.step.checkpoint and task.task_id not in restored for task in self._tasks)
+
+    def _go_on(self, earlier: EarlierRuns, restoration: Restoration, resume: Resume) -> dict[int, Context]:
+        """Goes on with earlier runs: deletes the checkpoints that are void, and reports why."""
+        if resume == "finish":
+            last_run = earlier.last_run()
+            self._report(f"{f'{last_run},' if last_run else 'The last run'} was left unfinished and goes on.")
+        self.goes_on = True
+        self._earlier = earlier
+        self._tokens.use(self._tasks)
+        self.not_needed, self.whole_maps = restoration.not_needed, restoration.whole_maps
+        self._left_open = restoration.left_open
+        self._void([task for task, _ in restoration.void])
+        self._report_again(restoration.void)
+        for note in restoration.notes:
+            self._report(note)
+        return restoration.restored
 
     def _report_given_up(self, earlier: EarlierRuns, *, is_first: bool) -> None:
         """Reports the unfinished run that a new one replaces."""
@@ -151,7 +214,7 @@ class Checkpoints:
             is_repeated: Whether it repeats such a run. It is not repeated again, so that a schedule goes on.
         """
         if self._tasks and self._storage.outlives_process:
-            with usable(self._storage), self._turn:
+            with usable(self._storage), self._turn.lock:
                 self._mark = self._keys.mark()
                 self._storage.post(self._mark, Context(self._run_id, int(is_repeated), self._workflow_id))
 
@@ -173,11 +236,11 @@ class Checkpoints:
 
     def note_cleanups(self) -> None:
         """Saves which cleanups of the run did not complete, so that a resume runs them again."""
-        for task in self._tasks if self._links is not None else ():
-            if not task.is_cleanup or task.status is TypeStatus.SKIPPED or self._run_lock.is_void:
+        for task in self._tasks if self._tokens.has_links else ():
+            if not task.is_cleanup or task.status is TypeStatus.SKIPPED or self._is_void:
                 continue
             try:
-                with self._turn:
+                with self._turn.lock:
                     if task.status is not TypeStatus.COMPLETED:
                         mark = Context(self._run_id, task.task_id, task.workflow_id)
                         self._storage.post(self._keys.of_cleanup(task), mark)
@@ -189,7 +252,7 @@ class Checkpoints:
 
     def _remove_mark(self) -> None:
         mark, self._mark = self._mark, ""
-        if mark and not self._run_lock.is_void:  # the mark of a newer run is its own
+        if not self._is_void:  # the mark of a newer run is its own
             try:
                 self._storage.delete(mark)
             except Exception as error:  # the storage may be the user's
@@ -198,22 +261,15 @@ class Checkpoints:
     def close(self) -> None:
         """Releases the lock on the workflow, or logs that it can't be released. May be called again."""
         try:
-            self._remove_mark()
+            if self._mark:
+                self._remove_mark()
             self._leave()
         except KeyboardInterrupt:  # finish first, then raise
             self._leave()
             raise
 
-    def _lock_workflow(self) -> None:
-        with usable(self._storage):
-            lock = self._storage.lock(self._workflow_id)
-            key = lock.__enter__()
-            self._workflow_lock = lock
-        if key is not None:
-            self._run_lock = RunLock((key, self._workflow_id), self._storage)
-
     def _leave(self) -> None:
-        self._run_lock.__exit__()
+        self._turn.runs.discard(self)
         if self._workflow_lock is not None:
             try:
                 self._workflow_lock.__exit__(None, None, None)
@@ -236,45 +292,33 @@ class Checkpoints:
             ValueNotStorable: The storage can't keep such a value.
             StorageError: Saving failed.
         """
-        origin, tokens, is_saved = self._origins[task.task_id], None, True
-        if self._links is not None:
-            tokens = self._links.tokens(task, context)
-            links = self._tasks[task.task_id].links  # an item has none
-            is_saved = task.step.checkpoint and not (links is not None and links.always)
-            if not task.step.checkpoint or self._changes.others:
-                run, code = self._links.stable_run(task) or origin.run, self._changes.code_of(task, context)
-                origin = Origin(origin.initial, run, code)
+        task_id, tokens, is_checkpoint = task.task_id, None, True
+        origin = self._origins[task_id]
+        if self._tokens.has_links:
+            tokens, is_checkpoint = self._tokens.of(task, context), task.step.checkpoint
+            if not is_checkpoint or self._changes.others:
+                run = origin.run if is_checkpoint else self._tokens.stable_run(task)
+                origin = Origin(origin.initial, run, self._changes.code_of(task, context))
+            links = self._tasks[task_id].links  # an item has none
+            is_checkpoint = is_checkpoint and not (links is not None and links.always)
         context._set_inputs(origin, task.previous_context if previous is None else previous, tokens)
-        if not is_saved:
+        if not is_checkpoint:
             return
-        with self._turn:
-            if self._run_lock.is_void:
-                self._report_void()
-            else:
-                self._save(task, context)
-
-    def _save(self, task: Task, context: Context) -> None:
         key = "?"
-        try:
-            key = self._storage.key(task) if self._links is None else self._keys.of(task)
-            self._storage.post(key, context)
-        except ValueNotStorable as error:
-            raise error.by(task.name) from error.__cause__
-        except LeaseLost:  # ends the run, not only this task
-            raise
-        except Exception as error:  # the storage may be the user's
-            what = f"Step '{task.name}' finished, but its value could not be saved as '{key}'"
-            raise StorageError(what, reason_of(error)) from error
-
-    def _restore(self, restoration: Restoration) -> dict[int, Context]:
-        self._restores_items = True
-        self.not_needed, self.whole_maps = restoration.not_needed, restoration.whole_maps
-        self._left_open = restoration.left_open
-        self._void([task for task, _ in restoration.void])
-        self._report_again(restoration.void)
-        for note in restoration.notes:
-            self._report(note)
-        return restoration.restored
+        with self._turn.lock:
+            if self._is_void:
+                self._report_void()
+                return
+            try:
+                key = self._storage.key(task) if task.item is None else self._keys.of(task)
+                self._storage.post(key, context)
+            except ValueNotStorable as error:
+                raise error.by(task.name) from error.__cause__
+            except LeaseLost:  # ends the run, not only this task
+                raise
+            except Exception as error:  # the storage may be the user's
+                what = f"Step '{task.name}' finished, but its value could not be saved as '{key}'"
+                raise StorageError(what, reason_of(error)) from error
 
     def _report_again(self, void: Sequence[tuple[Task, str]]) -> None:
         """Reports the tasks that run again and why, the items of a map together."""
@@ -289,14 +333,13 @@ class Checkpoints:
         Raises the errors of `open`.
         """
         try:
-            with usable(self._storage), self._turn:
-                if self._run_lock.is_void:  # the items there are those of the newer run
+            with usable(self._storage), self._turn.lock:
+                if self._is_void:  # the items there are those of the newer run
                     return {}
                 self._keys.add_items(task)
-            if not self._restores_items:
+            if self._earlier is None:
                 return {}
-            assert self._links is not None
-            valid, void = self._links.restore_items(task)
+            valid, void = self._earlier.restore_items(task)
             self._void([item for item, _ in void])
         except LeaseLost:  # ends the run, not only this task
             raise
@@ -307,11 +350,11 @@ class Checkpoints:
             self._report(note)
         return valid
 
-    def _void_all(self, tasks: Sequence[Task]) -> None:
+    def _void_all(self) -> None:
         """Voids all checkpoints: those of earlier runs, and those that other runs of this process would still save."""
-        with usable(self._storage), self._turn:
-            for other in self._run_lock.sharing:
-                other.is_void = other is not self._run_lock
+        with usable(self._storage), self._turn.lock:
+            for other in self._turn.runs.copy():
+                other._is_void = other is not self
             if self._storage.clear(self._workflow_id):
                 return
             # From the last: after a crash in between, the rest is the beginning of one run.
@@ -320,7 +363,7 @@ class Checkpoints:
 
     def _void(self, void: Sequence[Task]) -> None:
         """Deletes checkpoints, the last first: after a crash in between, none is left without its inputs."""
-        with usable(self._storage), self._turn:
+        with usable(self._storage), self._turn.lock:
             for task in reversed(void):
                 self._storage.delete(self._keys.of(task))
 
@@ -336,12 +379,3 @@ class Checkpoints:
 def _begun(mark: Context) -> str:
     """Returns id and moment of the run that has saved a mark, for the log."""
     return f"Run {mark.storage[:ID_LENGTH]}, begun {mark.time.astimezone():%Y-%m-%d %H:%M:%S}"
-
-
-def _origins(digests: Sequence[str], run: str, codes: Sequence[str]) -> list[Origin]:
-    """Returns the origin of each task's value. Tasks without an initial context share that of their code."""
-    by_code = {code: Origin(NO_INITIAL, run, code) for code in set(codes)}
-    origins = [by_code[code] for code in codes]
-    if any(digests):
-        return [origin._replace(initial=digest) for origin, digest in zip(origins, digests, strict=True)]
-    return origins

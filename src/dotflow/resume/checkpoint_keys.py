@@ -19,13 +19,11 @@ class CheckpointKeys:
 
     Args:
         storage: Where the checkpoints are saved.
-        workflow_id: The workflow.
         tasks: The run's tasks.
     """
 
-    def __init__(self, storage: Storage, workflow_id: str, tasks: Sequence[Task]) -> None:
+    def __init__(self, storage: Storage, tasks: Sequence[Task]) -> None:
         self._storage = storage
-        self._workflow_id = workflow_id
         self._tasks = tasks
 
     def of(self, task: Task) -> str:
@@ -66,7 +64,7 @@ class CheckpointKeys:
             add(storage.key(task))
         for task_id in itertools.count() if tasks else ():
             # The tasks of an earlier run are unknown, but in most storages the index alone determines the key.
-            key = storage.key(Task(task_id, tasks[-1].step, workflow_id=self._workflow_id))
+            key = storage.key(Task(task_id, tasks[-1].step, workflow_id=tasks[-1].workflow_id))
             if not add(key) and task_id >= len(tasks):  # asked before: the index doesn't determine it here
                 break
         return list(keys)

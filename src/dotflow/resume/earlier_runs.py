@@ -1,24 +1,55 @@
-"""EarlierRuns: the checkpoints of earlier runs, and what a resume restores of them. It only reads."""
+"""EarlierRuns: the checkpoints of earlier runs, and which of them a resume restores. It only reads."""
 
 import contextlib
 import errno
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Final
 
 from dotflow.abc.storage import Storage
-from dotflow.core.context import Context
+from dotflow.core.context import NOTHING, Context, Inputs, shared_origin
+from dotflow.core.events import MapEnded, MapOpened, TaskRestored, TaskSkipped
+from dotflow.core.links import Links
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
-from dotflow.errors import CheckpointUnreadable, DotflowError, StorageError
+from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, DotflowError, StorageError
+from dotflow.graph.linked_task import Item, LinkedTask
+from dotflow.graph.maps import lists_of, make_items, map_context
 from dotflow.graph.params import Params
+from dotflow.graph.verdict import Skip, decide, unmet_need
+from dotflow.graph.wiring import PREVIOUS
 from dotflow.records.record import ID_LENGTH
-from dotflow.resume.changed_code import ChangedCode
+from dotflow.resume.changed_code import ChangedCode, is_same_step
 from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.choice import UNFINISHED_ONLY, Resume
-from dotflow.resume.restoring import Restoration, digests_of, restore
+from dotflow.resume.tokens import INCOMPARABLE, NO_INITIAL, Tokens, always_takes_previous, difference
 
-if TYPE_CHECKING:
-    from dotflow.resume.restoring_links import LinkedRestorer
+TAKES: Final = "it takes the value of"  # begins the reason of a checkpoint whose source runs again
+
+COMPLETED: Final = TypeStatus.COMPLETED
+
+
+@dataclass
+class Restoration:
+    """The decisions on the checkpoints of a workflow.
+
+    Attributes:
+        restored: The valid contexts, by task id.
+        void: The tasks and items whose checkpoint is void, with the reason, in the order of `add`.
+        missing: The ids of the tasks that lack a checkpoint, their own or that of an item, in this order.
+        notes: Notes on values that are restored without comparing their inputs.
+        not_needed: The tasks without checkpoints that don't run, since no task that runs needs them.
+        whole_maps: The mapped tasks of which all items are restored, and the number of these.
+        left_open: The cleanups that did not complete in the last run.
+    """
+
+    restored: dict[int, Context] = field(default_factory=dict)
+    void: list[tuple[Task, str]] = field(default_factory=list)
+    missing: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    not_needed: set[int] = field(default_factory=set)
+    whole_maps: dict[int, int] = field(default_factory=dict)
+    left_open: Collection[int] = ()
 
 
 class EarlierRuns:
@@ -26,89 +57,110 @@ class EarlierRuns:
 
     Args:
         storage: Where they are saved.
-        workflow_id: The workflow.
-        tasks: The tasks of the new run.
-        sources: For each task, the task whose value is its `previous_context`.
-        params: The run parameters, if tasks have links.
+        keys: The keys of the checkpoints.
+        tokens: What the values of the tasks depend on. The decisions are recorded in its tasks.
+        params: The run parameters.
+        changes: Compares the code of the steps with that which made the checkpoints.
         report: Writes a line into the log.
-        resume: Whether earlier runs count.
-        rerun: The ids of the tasks that run again in any case.
+        resume: Which earlier runs count.
 
     Attributes:
-        keys: The keys of the checkpoints.
-        digests: For each task, the digest of its initial context.
-        links: Decides on the checkpoints, if tasks have links.
-        changes: Compares the code of the steps with that which made the checkpoints.
         first: The first value of the last run among the checkpoints that were read; None without one.
         has_values: Whether any of them has a record of its inputs.
     """
 
-    links: "LinkedRestorer | None"
-
     def __init__(
         self,
         storage: Storage,
-        workflow_id: str,
-        tasks: Sequence[Task],
-        sources: Sequence[int | None],
-        params: Params | None,
+        keys: CheckpointKeys,
+        tokens: Tokens,
+        params: Params,
+        changes: ChangedCode,
         report: Callable[..., None],
         *,
-        resume: Resume = False,
-        rerun: Collection[int] = (),
+        resume: Resume,
     ) -> None:
-        self.keys = CheckpointKeys(storage, workflow_id, tasks)
-        self.digests: Sequence[str] = digests_of(tasks)
-        self.links = None
         self.first: Context | None = None
         self.has_values = False
         self._storage = storage
-        self._tasks = tasks
-        self._sources = sources or (None,) * len(tasks)
+        self._keys = keys
+        self._tokens = tokens
+        self._params = params
+        self._changes = changes
         self._report = report
         self._resume = resume
-        self.changes = ChangedCode(
-            tasks, self._sources, is_linked=params is not None, runs_again=resume == "changed", rerun=rerun
-        )
-        if params is not None:
-            from dotflow.resume.restoring_links import LinkedRestorer  # here, since most workflows have no links
-
-            self.links = LinkedRestorer(tasks, sources, params, self.digests, self.read, self.changes)
+        self._task_count = 0  # of the last run
+        self._lacks_inputs = False  # whether a checkpoint has no record of its inputs
+        self._run_again: set[int] = set()  # tasks that are not restored, or not all of their items
+        self._valid_items: dict[int, dict[int, Context]] = {}  # of the maps that decide() could open
+        self._mismatches: dict[tuple[int, str, str], None] = {}  # each once, not for each item
 
     def decide(self) -> Restoration | None:
-        """Returns what a resume restores; None if all tasks run. Raises CheckpointMismatch or CheckpointUnreadable."""
-        if not self._resume:
+        """Returns what a resume restores; None if all tasks run.
+
+        Raises:
+            CheckpointMismatch: Another step made one of the checkpoints, and they may be restored.
+            CheckpointUnreadable: One of them can't be read.
+        """
+        tasks, left_open = self._tokens.tasks, self._left_open() if self._tokens.has_links else {}
+        result = Restoration(left_open=left_open)
+        # Read first: in turns with the decisions it takes a fifth longer.
+        found = [self._read(task) if _is_saved(task) and not task.is_mapped else None for task in tasks]
+        for task, context in zip(tasks, found, strict=True):
+            if isinstance(task, LinkedTask) and task.is_mapped:
+                self._restore_map(task, result)
+            else:
+                self._restore_task(task, context, result)
+        if self._resume in UNFINISHED_ONLY and not self._is_unfinished(result):
             return None
-        unfinished_only = self._resume in UNFINISHED_ONLY
-        if self.links is not None:
-            left_open = self._left_open()
-            restoration = self.links.restore(left_open=left_open, unfinished_only=unfinished_only)
-            if unfinished_only and restoration.is_finished:
-                return None
-            restoration.left_open = left_open
-            for task_id, run_id in left_open.items():
-                task = restoration.tasks[task_id]
-                if task.status is not TypeStatus.SKIPPED:
-                    note = f"did not complete in run {run_id[:ID_LENGTH]}: it runs again."
-                    restoration.notes.append(f"Task {task_id} {task.name} {note}")
-        else:
-            checkpoints = [self.read(task) for task in self._tasks]
-            if unfinished_only and not self._is_unfinished(checkpoints):
-                return None
-            by_id = {task_id: context for task_id, context in enumerate(checkpoints) if context is not None}
-            restoration = restore(self._tasks, self._sources, self.digests, by_id, self.changes)
-        restored = restoration.restored_ids()
-        if self._resume == "finish" and not restored and not restoration.left_open:  # it would be a new run
+        self._raise_mismatches()
+        result.not_needed = self._not_needed(left_open)
+        for task_id, run_id in left_open.items():
+            if tasks[task_id].status is not TypeStatus.SKIPPED:
+                note = f"did not complete in run {run_id[:ID_LENGTH]}: it runs again."
+                result.notes.append(f"Task {task_id} {tasks[task_id].name} {note}")
+        partly = [task.task_id for task in tasks if task.items and any(item.restored_from for item in task.items)]
+        restored = {*result.restored, *partly}
+        if self._resume == "finish" and not restored and not left_open:  # it would be a new run
             return None
-        restoration.notes += self.changes.notes(restored)
-        return restoration
+        result.notes += self._changes.notes(restored)
+        return result
+
+    def _is_unfinished(self, result: Restoration) -> bool:
+        """Returns whether a task that the last run had is without a checkpoint, or a cleanup of it did not complete."""
+        if result.left_open:
+            return True
+        if self._lacks_inputs:
+            if self._resume != "finish":  # the new run that follows reports it
+                self._report(
+                    f"{type(self._storage).__name__} keeps values only, which don't show whether the last run "
+                    "finished: all tasks run."
+                )
+            return False
+        return bool(result.missing) and result.missing[0] < self._task_count
+
+    def restore_items(self, task: LinkedTask) -> tuple[dict[int, Context], list[tuple[Task, str]]]:
+        """Returns the valid contexts of an open map's items by index, and its items whose checkpoint is void."""
+        if not task.step.checkpoint:
+            return {}, []
+        if task.task_id in self._valid_items:
+            return self._valid_items.pop(task.task_id), []
+        valid: dict[int, Context] = {}
+        void: list[tuple[Task, str]] = []
+        for item, context, reason in self._judge_items(task):
+            if reason:
+                void.append((item, reason))
+            else:
+                valid[item.item] = context
+        self._raise_mismatches()
+        return valid, void
 
     def _left_open(self) -> dict[int, str]:
         """Returns the cleanups that did not complete, with the id of the run that they belong to."""
         with usable(self._storage):
             marks = {
-                task.task_id: self._storage.get(self.keys.of_cleanup(task)).storage
-                for task in self._tasks
+                task.task_id: self._storage.get(self._keys.of_cleanup(task)).storage
+                for task in self._tokens.tasks
                 if task.is_cleanup
             }
         return {task_id: run_id for task_id, run_id in marks.items() if isinstance(run_id, str)}
@@ -120,26 +172,25 @@ class EarlierRuns:
         run_id = self.first.inputs.run[:ID_LENGTH]
         return f"Run {run_id}, whose first value is of {self.first.time.astimezone():%Y-%m-%d %H:%M:%S}"
 
-    def _is_unfinished(self, checkpoints: Sequence[Context | None]) -> bool:
-        """Returns whether a task that the last run had is without a checkpoint."""
-        inputs = [context.inputs for context in checkpoints if context is not None]
-        if None in inputs:
-            if self._resume == "finish":  # the new run that follows reports it
-                return False
-            self._report(
-                f"{type(self._storage).__name__} keeps values only, which don't show whether the last run finished: "
-                "all tasks run."
-            )
-            return False
-        count = max((each.tasks for each in inputs if each is not None), default=0)
-        return None in checkpoints[:count]
+    def _raise_mismatches(self) -> None:
+        mismatches, self._mismatches = list(self._mismatches), {}  # those of another map are its own
+        if mismatches:
+            raise CheckpointMismatch(mismatches)
 
-    def read(self, task: Task) -> Context | None:
+    def _stand_in(self, task: Task) -> Context:
+        """Returns an empty context that stands for a value without a checkpoint."""
+        context = Context(None, task.task_id, task.workflow_id, step=task.step.identity)
+        code = self._changes.code_of(task, context)  # that of today: nothing shows whether it has changed
+        origin = shared_origin(self._tokens.initial_of(task), self._tokens.stable_run(task), code)
+        context._set_inputs(origin, NOTHING, self._tokens.of(task, context))
+        return context
+
+    def _read(self, task: Task) -> Context | None:
         """Returns the checkpoint of a task or an item; None if it has none."""
         storage = self._storage
         key = "?"
         try:
-            key = self.keys.of(task)
+            key = self._keys.of(task)
             context = storage.get(key)
             if context.__class__ is not Context and not isinstance(context, Context):
                 raise TypeError(f"get({key!r}) returned a {type(context).__name__}, not a Context")
@@ -147,7 +198,7 @@ class EarlierRuns:
                 if context.storage is None and not storage.contains(key):
                     return None
                 context = Context(context, task.task_id, task.workflow_id)  # the value alone was saved
-            elif context.task_id != task.task_id and self.keys.is_named(task):
+            elif context.task_id != task.task_id and self._keys.is_named(task):
                 context.task_id = task.task_id  # a named task may have moved
             elif context.task_id != task.task_id:
                 raise ValueError(f"get({key!r}) returned task {context.task_id}'s value for task {task.task_id}")
@@ -158,15 +209,211 @@ class EarlierRuns:
             raise
         except Exception as error:  # the storage may be the user's
             raise storage_error(storage, error) from error
-        self._note_value(task, context)
-        return context
-
-    def _note_value(self, task: Task, context: Context) -> None:
-        if context.inputs is None:
-            return
+        inputs = context.inputs
+        if inputs is None:
+            self._lacks_inputs = True
+            return context
         self.has_values = True
+        self._task_count = max(self._task_count, inputs.tasks)
         if task.step.cache is None and (self.first is None or context.time < self.first.time):
             self.first = context  # a cached value may be older than its run
+        return context
+
+    def _restore_task(self, task: Task, context: Context | None, result: Restoration) -> None:
+        links, is_saved = task.links, _is_saved(task)
+        if not task.step.checkpoint and not task.is_cleanup:
+            context = self._stand_in(task)
+        unmet = None if links is None else self._unmet_need(links)
+        # Without a checkpoint nothing is restored.
+        reason = "" if links is None else (None if is_saved else unmet) or self._judge(links)
+        if isinstance(reason, Skip):
+            task._apply(TaskSkipped(task.task_id, reason.reason))
+            if context is not None and is_saved:
+                result.void.append((task, reason.reason))
+            return
+        if context is not None:
+            reason = reason or self._why_void(task, context)
+            if not reason:
+                task._apply(TaskRestored(task.task_id, context, NOTHING))
+                if is_saved:
+                    self._note(task, context, result)
+                    result.restored[task.task_id] = context
+                return
+            if is_saved:
+                result.void.append((task, reason))
+        elif is_saved and not unmet:
+            result.missing.append(task.task_id)
+        self._go_on_without(task, unmet)
+
+    def _go_on_without(self, task: Task, unmet: Skip | None) -> None:
+        """Records that a task is not restored: it runs again, unless a task that it needs is skipped."""
+        if unmet:
+            task._apply(TaskSkipped(task.task_id, unmet.reason))
+        else:
+            self._run_again.add(task.task_id)
+
+    def _unmet_need(self, links: Links) -> Skip | None:
+        """Returns a Skip if a task that must have completed is skipped for certain. Those that run may complete."""
+        return unmet_need([need for need in links.needs if need[-1] not in self._run_again], self._tokens.tasks)
+
+    def _judge(self, links: Links) -> Skip | str:
+        """Returns why a task is skipped, or as a text why it can't be restored; "" if neither."""
+        tasks, whole = self._tokens.tasks, links.whole_value_sources()
+        for source in links.value_sources():
+            if source in self._run_again and (source in whole or not tasks[source].items):
+                return self._runs_again(tasks[source])
+        try:
+            decision = decide(links, tasks, self._params)
+        except Exception as error:  # the values' own code; in the run it fails the task
+            return f"its conditions raised {type(error).__name__}"
+        return decision if isinstance(decision, Skip) else ""
+
+    def _runs_again(self, task: Task) -> str:
+        why = "which runs again"
+        if task.is_mapped and not task.items:
+            why = "whose items are known only in the run"
+        elif task.step.cache is not None:
+            why = "which is made anew"
+        return f"{TAKES} task {task.task_id} {task.name}, {why}"
+
+    def _why_void(self, task: Task, context: Context) -> str:
+        """Returns why the checkpoint of a task or an item is void; "" where it is valid."""
+        saved, identity = context.step, task.step.identity
+        if saved is not None and not is_same_step(saved, identity):
+            links = self._tokens.tasks[task.task_id].links
+            fallback = None if links is None else links.fallback
+            if fallback is None or not is_same_step(saved, fallback.identity):
+                self._mismatches[task.task_id, saved, identity] = None
+        takes_previous = self._tokens.takes_previous(task, context)
+        previous = self._tokens.previous_of(task) if takes_previous else None
+        if previous is not None and previous.task_id in self._run_again:
+            return self._runs_again(previous)
+        inputs = context.inputs
+        if inputs is None:
+            return self._changes.why_void(task, context)
+        if inputs.initial != self._tokens.initial_of(task):
+            return "its initial_context has changed"
+        now = self._tokens.of(task, context)
+        label = difference(inputs.links, now)
+        if takes_previous and not (PREVIOUS in inputs.links and PREVIOUS in now):  # one of the runs has no links
+            label = difference(inputs.links, now, PREVIOUS) if _is_made_from(inputs, previous) else PREVIOUS
+        return f"it was made from another value of '{label}'" if label else self._changes.why_void(task, context)
+
+    def _note(self, task: Task, context: Context, result: Restoration) -> None:
+        """Notes that a checkpoint is restored without comparing its inputs, if they are not compared."""
+        initial, inputs = self._tokens.initial_of(task), context.inputs
+        incomparable = [] if inputs is None else [label for label, token in inputs.links.items() if token == "=?"]
+        if initial == INCOMPARABLE:
+            why = "its initial_context can't be compared with the earlier one: no storage could keep such a value"
+        elif incomparable:
+            why = f"its '{incomparable[0]}' can't be compared with the earlier one: no storage could keep such a value"
+        elif inputs is None and initial != NO_INITIAL:
+            why = "its checkpoint does not record which initial_context it was made with"
+        elif inputs is None and task.links is not None and task.links.value_sources():
+            why = "its checkpoint does not record which values it was made from"
+        else:
+            return
+        result.notes.append(f"Task {task.task_id} {task.name} is restored, though {why}.")
+
+    def _restore_map(self, task: LinkedTask, result: Restoration) -> None:
+        unmet = self._unmet_need(task.links)
+        reason = (None if task.step.checkpoint else unmet) or self._judge(task.links)
+        if isinstance(reason, Skip):
+            task._apply(TaskSkipped(task.task_id, reason.reason))
+            return
+        if self._open(task, result):
+            valid = self._valid_items[task.task_id] = dict[int, Context]()
+            judged = list(self._judge_items(task))
+            for item, context, why in judged:
+                if reason or why:
+                    if task.step.checkpoint:
+                        result.void.append((item, reason or why))
+                else:
+                    item._apply(TaskRestored(task.task_id, context, NOTHING, item.item))
+                    valid[item.item] = context
+            if valid and task.step.checkpoint:
+                self._note(task, next(iter(valid.values())), result)
+            if not reason and all(item.status is COMPLETED for item in task.items) and (task.items or not unmet):
+                if task.step.checkpoint:
+                    result.whole_maps[task.task_id] = len(task.items)
+                context = map_context(task, Context(None, task.task_id, task.workflow_id, step=task.step.identity))
+                task._apply(MapEnded(task.task_id, context, None, context.time, 0.0))
+                return
+            if not unmet and len(judged) < len(task.items):
+                result.missing.append(task.task_id)
+        self._go_on_without(task, unmet)
+
+    def _open(self, task: LinkedTask, result: Restoration) -> bool:
+        """Makes the items of a map. Returns False if its lists are not known yet."""
+        tasks = self._tokens.tasks
+        for each in task.links.each:
+            source = tasks[each.source] if isinstance(each.source, int) else None
+            if source is not None and not source.has_value and not (source.is_mapped and source.items):
+                return False
+            if source is not None and not source.step.checkpoint:
+                return False
+        try:
+            items = make_items(task, lists_of(task, tasks))
+        except Exception:  # NotAList, UnequalLists, or of a list type of the user; in the run it fails the task
+            result.missing.append(task.task_id)
+            return False
+        task._open(items)
+        task._apply(MapOpened(task.task_id, len(items), Context().time, 0.0))
+        return True
+
+    def _judge_items(self, task: LinkedTask) -> Iterator[tuple[Item, Context, str]]:
+        """Yields each item that has a checkpoint, the checkpoint, and why that is void."""
+        for item in task.items:
+            context = self._read(item) if item.step.checkpoint else self._stand_in(item)
+            if context is None:
+                continue
+            if any(not source.has_value for source in item.sources()):
+                yield item, context, f"{TAKES} an item that runs again"
+            else:
+                yield item, context, self._why_void(item, context)
+
+    def _not_needed(self, left_open: Collection[int]) -> set[int]:
+        """Returns the unsaved tasks that don't run in a resume, since no task that runs needs them.
+
+        A cleanup counts as such a task only if it did not complete in the last run, or if one that runs must wait for
+        its completion. A task that no other one needs runs.
+        """
+        tasks = self._tokens.tasks
+        unsaved = {task.task_id for task in tasks if not task.step.checkpoint}
+        if not unsaved:
+            return set()
+        cleanups = {task.task_id for task in tasks if task.is_cleanup and task.task_id not in left_open}
+        unsaved -= cleanups
+        running = self._run_again - unsaved - cleanups
+        followers: dict[int, list[int]] = {task_id: [] for task_id in unsaved | cleanups}
+        for task in tasks:
+            for *_, source in task.links.needs if task.links else ():
+                if source in cleanups:
+                    followers[source].append(task.task_id)
+            previous = self._tokens.previous_of(task) if always_takes_previous(task) else None
+            for source in (*(task.links.sources() if task.links else ()), *((previous.task_id,) if previous else ())):
+                if source in unsaved:
+                    followers[source].append(task.task_id)
+        left_out = set()
+        for task_id in sorted(followers, reverse=True):
+            if tasks[task_id].status is TypeStatus.SKIPPED:
+                continue
+            if not running.isdisjoint(followers[task_id]) or (task_id in unsaved and not followers[task_id]):
+                running.add(task_id)
+            elif task_id in unsaved:
+                left_out.add(task_id)
+        return left_out
+
+
+def _is_saved(task: Task) -> bool:
+    return task.step.checkpoint and not task.is_cleanup
+
+
+def _is_made_from(inputs: Inputs, source: Task | None) -> bool:
+    """Returns whether a value was made from the value that a task has now; None for from none."""
+    if source is None:
+        return inputs.previous is None
+    return (inputs.previous, inputs.source) == (source.task_id, source.current_context._origin.run)
 
 
 @contextlib.contextmanager

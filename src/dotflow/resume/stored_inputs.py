@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 from dotflow.abc.storage import Storage
 from dotflow.core.context import NOTHING, Context
-from dotflow.core.events import TaskRestored
 from dotflow.core.task import Task
 from dotflow.errors import NotInHistory
 from dotflow.graph.linked_task import LinkedTask
@@ -14,8 +13,10 @@ from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan
 from dotflow.graph.verdict import Arguments, Skip, arguments
 from dotflow.graph.wiring import PREVIOUS
+from dotflow.resume.changed_code import ChangedCode
+from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.earlier_runs import EarlierRuns
-from dotflow.resume.restoring import Restoration, previous_of
+from dotflow.resume.tokens import Tokens
 
 #: Returns whether the run had this value: that of a task, or of an item of it.
 IsOfRun = Callable[[Context, int, int | None], bool]
@@ -51,23 +52,16 @@ class StoredInputs:
         is_of_run: IsOfRun,
     ) -> None:
         self._storage = storage
-        self._plan = plan
+        self._tasks = tasks
+        self._tokens = Tokens(tasks, plan.previous, params)
         self._params = params
         self._without_value = without_value
         self._is_of_run = is_of_run
-        restoration = self._restore(tasks)
-        self._void = {task.task_id: reason for task, reason in restoration.void}
-        self._tasks = restoration.tasks or tasks
-        if not restoration.tasks:
-            for task_id, context in restoration.restored.items():
-                tasks[task_id]._apply(TaskRestored(task_id, context, Context()))
-
-    def _restore(self, tasks: Sequence[Task]) -> Restoration:
-        """Returns what a resume would restore, which is what the run had until a newer one voids it."""
-        params = self._params if self._plan.is_linked else None
-        workflow_id, sources = tasks[0].workflow_id, self._plan.previous
-        earlier = EarlierRuns(self._storage, workflow_id, tasks, sources, params, lambda line: None, resume=True)
-        return earlier.decide() or Restoration()
+        # A resume would restore what the run had, until a newer one voids it.
+        keys, changes = CheckpointKeys(storage, tasks), ChangedCode(self._tokens)
+        earlier = EarlierRuns(storage, keys, self._tokens, params, changes, lambda line: None, resume=True)
+        restoration = earlier.decide()
+        self._void = {} if restoration is None else {task.task_id: reason for task, reason in restoration.void}
 
     def of(self, task_id: int, item: int | None, *, is_fallback: bool = False) -> TaskInputs:
         """Returns the inputs of a task, of an item, or of their fallback.
@@ -75,7 +69,7 @@ class StoredInputs:
         Raises NotInHistory: A value is not there, or that of another run.
         """
         task = self._tasks[task_id]
-        before, links = previous_of(task, self._tasks, self._plan.previous), task.links
+        before, links = self._tokens.previous_of(task), task.links
         source = None if before is None else before.task_id
         for each in {*([] if links is None else links.value_sources()), *([] if source is None else [source])}:
             if each not in self._without_value and not self._tasks[each].is_mapped:

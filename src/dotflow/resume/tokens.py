@@ -4,93 +4,190 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from dotflow.core.links import CONTEXT, VALUE, Constant, Links
+from dotflow.core.context import Context, is_of_actions
+from dotflow.core.links import CONTEXT, Constant
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
+from dotflow.errors import ValueNotStorable
 from dotflow.graph.linked_task import Item, LinkedTask, MapContext, Row
 from dotflow.graph.maps import BY_INDEX
 from dotflow.graph.params import Params
-from dotflow.graph.wiring import ALL_PARAMS
-from dotflow.resume.restoring import digest_of
+from dotflow.graph.wiring import ALL_PARAMS, PREVIOUS
 
 NOTHING: Final = ""  # the token of a task without a value
+NO_INITIAL: Final = ""  # instead of a digest, for no initial context
+INCOMPARABLE: Final = "?"  # instead of a digest, for a value that the codec refuses
+NO_TOKENS: Final[Mapping[str, str]] = {}
 
 
-def tokens_of_params(params: Params) -> Mapping[str, str]:
-    """Returns a token for each run parameter, and one for all. A step may change the values, so it comes before all."""
-    tokens = {name: _token(value) for name, value in params.items()}
-    return {**tokens, ALL_PARAMS: _token(tokens)}
+class Tokens:
+    """The tokens of a run's tasks and items, and the digests of their initial contexts.
 
-
-def tokens_of(links: Links, tasks: Sequence[Task], params: Mapping[str, str]) -> dict[str, str]:
-    """Returns a token for each argument and condition of a task, by parameter or condition.
-
-    Args:
-        links: The task's links.
-        tasks: The tasks, which have ended where the task depends on them.
-        params: The tokens of the run's parameters.
-    """
-    tokens = {}
-    for parameter, kind, source, _ in links.binds:
-        tokens[parameter] = _token_at(source, kind, tasks, params)
-    for parameter, kind, source, _ in links.fallback_binds:
-        tokens[f"fallback {parameter}"] = _token_at(source, kind, tasks, params)
-    for condition in links.conditions:
-        tokens[f"when {condition.name}"] = _token_at(condition.source, VALUE, tasks, params)
-    return tokens
-
-
-def _token_at(source: int | str | Constant, kind: str, tasks: Sequence[Task], params: Mapping[str, str]) -> str:
-    if isinstance(source, int):
-        return token_of(tasks[source], by_index=kind == CONTEXT)
-    return _token(source.value) if isinstance(source, Constant) else params[source]
-
-
-def _token(value: object) -> str:
-    return f"={digest_of(value)}"  # never that of a task without a value
-
-
-def token_of(task: Task, *, by_index: bool = False) -> str:
-    """Returns the token of a task's value: the task and the run that made it; of a map, a digest of all items.
+    The digests and the tokens of the run parameters are made here, since a step may change the values.
 
     Args:
-        task: The task. It has ended.
-        by_index: Whether the items without a value count, as they do in a map's Context.
+        tasks: The run's tasks.
+        previous: For each task, the task whose context is its `previous_context`.
+        params: The run parameters.
+
+    Attributes:
+        tasks: The tasks whose values count: the run's, or copies that record the decisions of a resume.
+        previous: For each task, the task whose context is its `previous_context`.
+        initials: The digests of the initial contexts, by task id.
+        has_links: Whether a task has links.
     """
-    if not task.has_value:
-        return NOTHING
-    context = task.current_context
-    if not isinstance(context, MapContext) or not isinstance(task, LinkedTask):
-        return f"{task.key_name}:{context._origin.run}"
-    if not context.token:  # once: many tasks may take the values
-        items = hashlib.blake2b(digest_size=8)
-        for item in task.items:
-            if item.status is TypeStatus.COMPLETED:
-                items.update(f"{item.key_suffix}:{item.current_context._origin.run}\n".encode())
-        context.token = f"{task.key_name}:{items.hexdigest()}"
-    missing = [item.item for item in task.items if item.status is not TypeStatus.COMPLETED] if by_index else []
-    return f"{context.token}/{digest_of(missing)}" if missing else context.token
+
+    def __init__(self, tasks: Sequence[Task], previous: Sequence[int | None], params: Params) -> None:
+        self.tasks = tasks
+        self.previous = previous or (None,) * len(tasks)
+        self.has_links = LinkedTask in map(type, tasks)
+        values = {task.task_id: task._initial.storage for task in tasks if task._initial is not None}
+        digests = {id(value): digest_of(value) for value in {id(value): value for value in values.values()}.values()}
+        self.initials = {
+            task_id: digests[id(value)] for task_id, value in values.items()
+        }  # those of one add() share it
+        self._params = {name: f"={digest_of(value)}" for name, value in params.items()}
+        self._shared: dict[tuple[int, bool], Mapping[str, str]] = {}  # by mapped task: those of all items
+        self._last: dict[int, Mapping[str, str]] = {}  # by mapped task: those of an item
+
+    def use(self, tasks: Sequence[Task]) -> None:
+        """Sets the tasks whose values count."""
+        self.tasks = tasks
+        self._shared.clear()
+
+    def initial_of(self, task: Task) -> str:
+        """Returns the digest of the initial context of a task or an item."""
+        return self.initials.get(task.task_id, NO_INITIAL)
+
+    def previous_of(self, task: Task) -> Task | None:
+        """Returns the task whose context is the `previous_context`: the last one that was not skipped."""
+        source = self.previous[task.task_id]
+        while source is not None and self.tasks[source].status is TypeStatus.SKIPPED:
+            source = self.previous[source]
+        return None if source is None else self.tasks[source]
+
+    def takes_previous(self, task: Task, context: Context) -> bool:
+        """Returns whether the value may depend on the previous one; an item may itself be what it is given as that."""
+        links = self.tasks[task.task_id].links
+        if links is not None and PREVIOUS in [each.parameter for each in links.each]:
+            return False
+        if PREVIOUS in task.step.context_params:
+            return True
+        if not task.step.checkpoint:  # the context stands for a value that is not known
+            return always_takes_previous(task)
+        return is_of_actions(context.storage)
+
+    def of(self, task: Task, context: Context) -> Mapping[str, str]:
+        """Returns a token for each argument and condition of a task or an item, by parameter or condition.
+
+        There are none without links: `Inputs.previous` and `Inputs.source` show all that the value depends on.
+        """
+        return self._of(task, self.takes_previous(task, context)) if self.has_links else NO_TOKENS
+
+    def stable_run(self, task: Task) -> str:
+        """Returns what stands for the run that made an unsaved value: the same as long as its inputs are the same.
+
+        So the checkpoints of the tasks that take the value stay valid, though it is another one in each run.
+        """
+        tokens = self._of(task, always_takes_previous(self.tasks[task.task_id]))
+        return f"={digest_of([self.initial_of(task), dict(sorted(tokens.items()))])}"
+
+    def _of(self, task: Task, takes_previous: bool) -> Mapping[str, str]:
+        if not isinstance(task, Item):
+            return self._of_task(task, takes_previous)
+        shared = self._shared.get((task.task_id, takes_previous))
+        if shared is None:
+            shared = self._shared[task.task_id, takes_previous] = self._of_task(
+                self.tasks[task.task_id], takes_previous
+            )
+        own = self._of_item(task)
+        if not own:
+            return shared
+        tokens, last = {**shared, **own}, self._last.get(task.task_id)
+        if tokens != last:  # most items of a map have the same: one object for all takes no memory
+            self._last[task.task_id] = last = tokens
+        return last
+
+    def _of_task(self, task: Task, takes_previous: bool) -> dict[str, str]:
+        tokens = {}
+        links = task.links
+        if links is not None:
+            for parameter, kind, source, _ in links.binds:
+                tokens[parameter] = self._at(source, by_index=kind == CONTEXT)
+            for parameter, kind, source, _ in links.fallback_binds:
+                tokens[f"fallback {parameter}"] = self._at(source, by_index=kind == CONTEXT)
+            for condition in links.conditions:
+                tokens[f"when {condition.name}"] = self._at(condition.source)
+        if takes_previous:
+            previous = self.previous_of(task)
+            tokens[PREVIOUS] = NOTHING if previous is None else self._at(previous.task_id, by_index=True)
+        return tokens
+
+    def _at(self, source: int | str | Constant, *, by_index: bool = False) -> str:
+        """Returns the token of a task's value, of a run parameter or of a constant.
+
+        That of a task has the run that made the value; of a map, a digest of all items.
+
+        Args:
+            source: The id of the task, which has ended, the name of the parameter, or the constant.
+            by_index: Whether the items without a value count, as they do in a map's Context.
+        """
+        if not isinstance(source, int):
+            if isinstance(source, Constant):
+                return f"={digest_of(source.value)}"
+            return f"={digest_of(self._params)}" if source == ALL_PARAMS else self._params[source]
+        task = self.tasks[source]
+        if not task.has_value:
+            return NOTHING
+        context = task.current_context
+        if not isinstance(context, MapContext):
+            return f"{task.key_name}:{context._origin.run}"
+        if not context.token:  # once: many tasks may take the values
+            items = hashlib.blake2b(digest_size=8)
+            for item in task.items:
+                if isinstance(item, Item) and item.status is TypeStatus.COMPLETED:
+                    items.update(f"{item.key_suffix}:{item.current_context._origin.run}\n".encode())
+            context.token = f"{task.key_name}:{items.hexdigest()}"
+        missing = [item.item for item in task.items if item.status is not TypeStatus.COMPLETED] if by_index else []
+        return f"{context.token}/{digest_of(missing)}" if missing else context.token
+
+    def _of_item(self, item: Item) -> dict[str, str]:
+        """Returns the tokens of an item's own arguments, as far as its key does not show them."""
+        is_known_by_index = item.key_suffix.startswith(BY_INDEX)  # another list may have another value there
+        if not is_known_by_index and type(item.entry) not in (Item, Row):
+            return {}
+        links = self.tasks[item.task_id].links
+        assert links is not None
+        tokens = {}
+        for parameter, source in links.each:
+            entry = item.entry[parameter] if type(item.entry) is Row else item.entry
+            if type(entry) is Item:
+                key_name = self.tasks[entry.task_id].key_name
+                tokens[f"item of {parameter}"] = f"{key_name}:{entry.current_context._origin.run}"
+            elif is_known_by_index and isinstance(source, int):
+                tokens[f"each {parameter}"] = self._at(source)
+        return tokens
 
 
-def tokens_of_item(item: Item, tasks: Sequence[Task]) -> dict[str, str]:
-    """Returns the tokens of an item's own arguments, as far as its key does not show them."""
-    is_known_by_index = item.key_suffix.startswith(BY_INDEX)  # another list may have another value there
-    if not is_known_by_index and type(item.entry) not in (Item, Row):
-        return {}
-    task = tasks[item.task_id]
-    assert task.links is not None
-    tokens = {}
-    for parameter, source in task.links.each:
-        entry = item.entry[parameter] if type(item.entry) is Row else item.entry
-        if type(entry) is Item:
-            tokens[f"item of {parameter}"] = f"{tasks[entry.task_id].key_name}:{entry.current_context._origin.run}"
-        elif is_known_by_index and isinstance(source, int):
-            tokens[f"each {parameter}"] = token_of(tasks[source])
-    return tokens
+def digest_of(value: object) -> str:
+    """Returns the digest of a value, the same in every process."""
+    if value is None:
+        return NO_INITIAL
+    from dotflow.codec.canonical import digest  # here, since most workflows never need it
+
+    try:
+        return digest(value)
+    except ValueNotStorable:
+        return INCOMPARABLE
 
 
-def difference(was: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """Returns the first label whose tokens differ; "" if there is none."""
+def always_takes_previous(task: Task) -> bool:
+    """Returns whether the value may depend on the previous one, whatever it is: the actions of a class may take it."""
+    return isinstance(task.step.function, type) or PREVIOUS in task.step.context_params
+
+
+def difference(was: Mapping[str, str], now: Mapping[str, str], ignored: str = "") -> str:
+    """Returns the first label but *ignored* whose tokens differ; "" if there is none."""
     if was == now:
         return ""
-    return next((label for label in {**was, **now} if was.get(label) != now.get(label)), "")
+    return next((label for label in {**was, **now} if was.get(label) != now.get(label) and label != ignored), "")

@@ -10,7 +10,7 @@ from dotflow.code.fingerprint import can_compare, fingerprint
 from dotflow.core.action import Action
 from dotflow.records.environment import describe_environment
 from dotflow.records.record import RunRecord
-from dotflow.resume.restoring import is_same_step
+from dotflow.resume.changed_code import is_same_step
 
 COMMIT: Final = 10  # characters of a commit
 MAX_PACKAGES: Final = 8

@@ -22,7 +22,7 @@ from dotflow.core.steps import as_actions, resolve
 from dotflow.core.task import Task
 from dotflow.errors import DotflowError, InvalidPath
 from dotflow.report.next_steps import command_of
-from dotflow.resume.restoring import is_same_step
+from dotflow.resume.changed_code import is_same_step
 from dotflow.workflow import DotFlow
 
 
