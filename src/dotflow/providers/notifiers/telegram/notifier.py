@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from dotflow import clock
@@ -16,9 +16,6 @@ from dotflow.providers.notifiers.hidden import MASK, Hidden
 from dotflow.providers.notifiers.message import details, headline, truncate
 from dotflow.providers.notifiers.status_filter import status_filter
 from dotflow.providers.notifiers.telegram.responses import Delivered, Response, RetryLater, parse_response
-
-if TYPE_CHECKING:
-    from dotflow.providers.notifiers.telegram.secret_post import SecretAddress
 
 #: "1-4096 characters after entities parsing": core.telegram.org/bots/api#sendmessage. It does not define a character.
 #: UTF-16 code units are the safe count: no other way of counting gives more.
@@ -65,7 +62,6 @@ class NotifyTelegram(Notify):
         self._statuses = status_filter(notification_type)
         self._token = Hidden(token)
         self._base_url = base_url.rstrip("/")
-        self._address: SecretAddress | None = None
         self._blocked_until = 0.0  # on the monotonic clock; Telegram takes no message before
 
     def send(self, task: Task) -> None:
@@ -99,12 +95,9 @@ class NotifyTelegram(Notify):
             time.sleep(left)
 
     def _post(self, document: dict[str, Any]) -> Response:
-        if self._address is None:
-            from dotflow.providers.notifiers.telegram.secret_post import SecretAddress  # loads http.client
+        from dotflow.providers.notifiers.telegram.secret_post import post  # loads http.client
 
-            path = Hidden(f"/bot{self._token.reveal()}/sendMessage")
-            self._address = SecretAddress(self._base_url, path, self.timeout)
-        answer = self._address.post(document)
+        answer = post(self._base_url, f"/bot{self._token.reveal()}/sendMessage", document, self.timeout)
         if isinstance(answer, str):
             return RetryLater(reason=answer)
         # A proxy may repeat the path in its response.
