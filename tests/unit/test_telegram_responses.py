@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dotflow.providers.notifiers.telegram.responses import Delivered, Rejected, RetryLater, parse_response
+from dotflow.providers.notifiers.telegram.notifier import Delivered, Rejected, RetryLater, parse_response
 
 
 def body(description: str = "", **parameters: object) -> bytes:

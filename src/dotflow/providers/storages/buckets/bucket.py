@@ -8,8 +8,7 @@ from email.utils import parsedate_to_datetime
 from typing import NamedTuple, Self
 
 from dotflow.errors import InvalidArgument
-from dotflow.providers.storages.leases.lease import Register
-from dotflow.providers.storages.leases.lease_record import Entry
+from dotflow.providers.storages.leases.lease import Entry, Register
 
 JSON_TYPE = "application/json"
 MAX_PREFIX = 700  # bytes; both services allow names of 1,024

@@ -12,20 +12,70 @@ import contextlib
 import uuid
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.storage import Storage, key_of
 from dotflow.codec.document import key_at, pack, unpack
+from dotflow.codec.parts import Part, Raw
 from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable, StorageError
 from dotflow.providers.storages.buckets.bucket import Bucket, ObjectRegister
-from dotflow.providers.storages.buckets.parts import CONTENT_TYPE, PartObjects, fetch_part, list_parts
-from dotflow.providers.storages.leases.lease import MARGIN, MAX_RACES, Lease
-from dotflow.providers.storages.leases.lease_lock import LeaseLock
-from dotflow.providers.storages.leases.lease_record import LeaseRecord, invalid_record, read_record
+from dotflow.providers.storages.leases.lease import (
+    MARGIN,
+    MAX_RACES,
+    Lease,
+    LeaseLock,
+    LeaseRecord,
+    invalid_record,
+    read_record,
+)
+from dotflow.providers.storages.part_files import new_part_name, stem_of
 from dotflow.providers.storages.safe_name import is_plain, safe_name
+
+CONTENT_TYPE: Final = "application/octet-stream"
+
+
+class PartObjects:
+    """The parts of one document before they are written.
+
+    Args:
+        task: The document's name, without its suffix.
+
+    Attributes:
+        contents: The parts by name.
+    """
+
+    def __init__(self, task: str) -> None:
+        self._task = task
+        self.contents: dict[str, bytes] = {}
+
+    def put(self, raw: Raw) -> Part:
+        """Adds a part; see dotflow.codec.parts."""
+        name, content = new_part_name(self._task, raw.suffix), bytes(raw.copy())
+        self.contents[name] = content
+        return Part(name, len(content), sha256(content).hexdigest())
+
+
+def list_parts(bucket: Bucket, document: str) -> Iterator[str]:
+    """Yields the names of a document's part objects, those that it no longer refers to included."""
+    folder, _, task = document.rpartition("/")
+    stem = task.rpartition(".")[0]
+    for name in bucket.list_names(f"{folder}/{stem}."):
+        if stem_of(name.rpartition("/")[2]) == stem:
+            yield name
+
+
+def fetch_part(bucket: Bucket, document: str, part: Part) -> bytes | None:
+    """Reads a part, if it is beside the document; see dotflow.codec.parts."""
+    folder, _, task = document.rpartition("/")
+    if stem_of(part.name) != task.rpartition(".")[0] or "/" in part.name:
+        return None
+    stored = bucket.get(f"{folder}/{part.name}")
+    return None if stored is None else stored.data
+
 
 SUFFIX: Final = ".json"
 RECORD_NAME: Final = "workflow.json"

@@ -11,11 +11,8 @@ from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable, InvalidArgument
 from dotflow.providers.optional import require_extra
 from dotflow.providers.storages.joined_parts import JoinedParts
-from dotflow.providers.storages.leases.lease import Lease, check_seconds
-from dotflow.providers.storages.leases.lease_lock import LeaseLock
-from dotflow.providers.storages.leases.lease_record import SECONDS
-from dotflow.providers.storages.postgres.dsn import Dsn
-from dotflow.providers.storages.postgres.pool import PostgresPool
+from dotflow.providers.storages.leases.lease import SECONDS, Lease, LeaseLock, check_seconds
+from dotflow.providers.storages.postgres.pool import Dsn, PostgresPool
 from dotflow.providers.storages.postgres.tables import (
     CLEAR,
     CONTAINS,

@@ -8,8 +8,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from dotflow.errors import InvalidArgument, LeaseLost
-from dotflow.providers.storages.leases.lease import Lease, Register
-from dotflow.providers.storages.leases.lease_record import Entry
+from dotflow.providers.storages.leases.lease import Entry, Lease, Register
 from dotflow.providers.storages.postgres.pool import RECONNECT_TIMEOUT, PostgresPool
 from dotflow.providers.storages.text_escape import escape
 
