@@ -31,8 +31,8 @@ _MODULES = {
     "HistoryContract": "contracts.history",
     "StorageContract": "contracts.storage",
     "VirtualClock": "clock.virtual_clock",
-    "assert_survives_crashes": "crash.api",
-    "virtual_clock": "clock.context",
+    "assert_survives_crashes": "crash.launcher",
+    "virtual_clock": "clock.virtual_clock",
 }
 
 

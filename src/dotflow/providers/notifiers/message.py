@@ -1,4 +1,4 @@
-"""The message about a task, short enough for a phone."""
+"""The message about a task, short enough for a phone, and the statuses that are sent."""
 
 import re
 from collections.abc import Iterator

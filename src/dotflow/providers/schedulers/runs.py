@@ -1,4 +1,4 @@
-"""The runs of one schedule, in its own thread or in parallel."""
+"""The runs of one schedule, in its own thread or in parallel, and the signals that end them."""
 
 import contextlib
 import os

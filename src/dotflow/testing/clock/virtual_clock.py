@@ -1,4 +1,4 @@
-"""VirtualClock: time that moves on only while all its participants wait."""
+"""virtual_clock: time that moves on only while all its participants wait, so that a night takes milliseconds."""
 
 import contextlib
 import heapq

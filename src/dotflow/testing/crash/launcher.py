@@ -1,4 +1,4 @@
-"""How a test starts a harness, and how the harness's interpreter begins."""
+"""assert_survives_crashes: how a test starts a harness, and how the harness's interpreter begins."""
 
 import contextlib
 import json

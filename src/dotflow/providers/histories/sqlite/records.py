@@ -1,4 +1,4 @@
-"""A run with its tasks, attempts, errors and environment: RunRecord from the tables."""
+"""What is read from the tables: RunSummary for lists, RunRecord with tasks and attempts, and output."""
 
 import json
 import re

@@ -1,4 +1,7 @@
-"""PostgresPool: connections to a Postgres server, opened on first use and reopened after a restart."""
+"""PostgresPool: connections to a Postgres server, opened on first use and reopened after a restart.
+
+The secrets of its connection string are neither shown, nor pickled, nor in an error.
+"""
 
 import contextlib
 import itertools

@@ -1,4 +1,8 @@
-"""OpenSpan: a span that has not ended."""
+"""OpenSpan: a span that has not ended, and the attributes of spans and metrics.
+
+`exception.*` and `error.type` are from OpenTelemetry's semantic conventions
+(opentelemetry.io/docs/specs/semconv/registry/attributes); it has none for workflows, so the others are dotflow's.
+"""
 
 from datetime import UTC, datetime
 from typing import Final

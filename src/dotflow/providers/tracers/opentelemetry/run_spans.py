@@ -1,4 +1,4 @@
-"""The spans of one run: its own, and a child for each attempt."""
+"""The spans of one run: its own, and a child for each attempt, each map and each item that ran."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
