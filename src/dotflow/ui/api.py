@@ -157,7 +157,7 @@ def _moment(name: str, text: str) -> datetime:
         raise InvalidArgument(name, text, f"a moment such as 2026-11-25T02:00:00Z{age}") from None
 
 
-Find = Callable[[Archive, Mapping[str, str]], dict[str, Any]]
+Find = Callable[[Archive, Query], dict[str, Any]]
 
 #: The path -> what it returns; /api/runs/{run} is another one.
 PATHS: Final[Mapping[str, Find]] = {

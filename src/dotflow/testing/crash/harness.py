@@ -15,9 +15,8 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from dotflow import clock
 from dotflow.core.failure import Failure
@@ -120,8 +119,7 @@ WORKER_GRACE: Final = 5.0  # seconds after the end of a trial in which its worke
 PRELOADED: Final = frozenset({"annotated_types", "cloudpickle", "dotflow", "filelock", "pydantic", "typing_extensions"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrialOutcome:
+class TrialOutcome(NamedTuple):
     """What a trial did."""
 
     result: RunResult | None  # None if it was killed, or if there is an error

@@ -6,8 +6,7 @@ import re
 import threading
 import warnings
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dotflow.abc.notify import Notify
 from dotflow.core.task import Task
@@ -34,8 +33,7 @@ ACCEPTED: Final = (
 HINT: Final = "Check the URL and the network. `apprise -vv URL` on the command line shows more, secrets too."
 
 
-@dataclass(frozen=True, slots=True)
-class _Service:
+class _Service(NamedTuple):
     """A service: its Apprise object, and a name without the host, which is a secret in most URLs."""
 
     name: str

@@ -5,8 +5,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from dotflow import clock
@@ -31,35 +30,19 @@ RETRY_HINT: Final = "It may work again later; the run is not affected."
 MAX_DESCRIPTION: Final = 300  # characters of a description that an error repeats
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivered:
-    """The message is in the chat."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryLater:
-    """The message may be sent again: after a delay in seconds, if Telegram named one."""
+class Refusal(NamedTuple):
+    """Telegram has not taken the message. It may be sent again unless that is final: after a delay, if it named one."""
 
     reason: str
-    delay: float | None = None
     hint: str = RETRY_HINT
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rejected:
-    """The message will not be taken, however often it is sent."""
-
-    reason: str
-    hint: str
-
-
-Response = Delivered | RetryLater | Rejected
+    is_final: bool = False
+    delay: float | None = None
 
 
 def parse_response(
     status: int, body: bytes, retry_after: str | None = None, hide: Callable[[str], str] = lambda text: text
-) -> Response:
-    """Returns what a response means.
+) -> Refusal | None:
+    """Returns what a response means; None if the message is in the chat.
 
     Args:
         status: The HTTP status.
@@ -69,13 +52,11 @@ def parse_response(
     """
     document = _parse_json(body)
     if document.get("ok") is True and 200 <= status < 300:
-        return Delivered()
+        return None
     reason = _reason(status, document, hide)
     if status == 429 or status >= 500:
-        return RetryLater(reason=reason, delay=_seconds(_parameter(document, "retry_after")) or _seconds(retry_after))
-    if 400 <= status < 500:
-        return Rejected(reason=reason, hint=_migration_hint(document) or HINTS.get(status, NOT_TELEGRAM))
-    return Rejected(reason=reason, hint=NOT_TELEGRAM)
+        return Refusal(reason, delay=_seconds(_parameter(document, "retry_after")) or _seconds(retry_after))
+    return Refusal(reason, _migration_hint(document) or HINTS.get(status, NOT_TELEGRAM), is_final=True)
 
 
 def _reason(status: int, document: dict[str, Any], hide: Callable[[str], str]) -> str:
@@ -178,12 +159,12 @@ class NotifyTelegram(Notify):
         delays = iter(RETRY_DELAYS)
         for number in range(1, MAX_TRIES + 1):
             self._wait_while_blocked(deadline)
-            response = self._post(document)
-            if isinstance(response, Delivered):
+            refusal = self._post(document)
+            if refusal is None:
                 return
-            delay = (response.delay or next(delays, None)) if isinstance(response, RetryLater) else None
+            delay = None if refusal.is_final else refusal.delay or next(delays, None)
             if delay is None or number == MAX_TRIES:
-                raise NotifyError("Telegram", response.reason, response.hint)
+                raise NotifyError("Telegram", refusal.reason, refusal.hint)
             self._blocked_until = max(self._blocked_until, clock.ticks() + max(delay, MIN_DELAY))
 
     def _wait_while_blocked(self, deadline: float) -> None:
@@ -193,12 +174,12 @@ class NotifyTelegram(Notify):
                 raise NotifyError("Telegram", f"it accepts no message for the next {left:.0f} s", RATE_HINT)
             time.sleep(left)
 
-    def _post(self, document: dict[str, Any]) -> Response:
+    def _post(self, document: dict[str, Any]) -> Refusal | None:
         from dotflow.providers.notifiers.telegram.secret_post import post  # loads http.client
 
         answer = post(self._base_url, f"/bot{self._token.reveal()}/sendMessage", document, self.timeout)
         if isinstance(answer, str):
-            return RetryLater(reason=answer)
+            return Refusal(answer)
         # A proxy may repeat the path in its response.
         return parse_response(answer.status, answer.body, answer.retry_after, hide=self._token.hide_in)
 

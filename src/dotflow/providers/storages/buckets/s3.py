@@ -6,16 +6,16 @@ from typing import Any, Final, Self, TypeVar
 from dotflow.core.durations import Duration
 from dotflow.errors import StorageError
 from dotflow.providers.optional import PerProcess, require_extra
-from dotflow.providers.storages.buckets.bucket import (
+from dotflow.providers.storages.buckets.storage import (
     JSON_TYPE,
     Bucket,
+    StorageObjects,
     StoredObject,
     age,
     check_bucket,
     check_optional_text,
     check_prefix,
 )
-from dotflow.providers.storages.buckets.storage import StorageObjects
 from dotflow.providers.storages.leases.lease import SECONDS, check_seconds
 from dotflow.providers.storages.redact import redact, with_advice
 
