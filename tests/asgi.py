@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from dotflow.ui.asgi import ASGIApp, Message
+from dotflow.ui.security import ASGIApp, Message
 
 
 class Response(NamedTuple):

@@ -11,9 +11,8 @@ from dotflow.core.types.attempt_state import TypeAttemptState as State
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers import HistorySQLite, LogDefault
 from dotflow.records.record import AttemptRecord, ErrorRecord, OutputChunk, RunRecord, TaskRecord
-from dotflow.report.document import document
+from dotflow.report.document import document, output_members, output_objects
 from dotflow.report.next_steps import command_objects
-from dotflow.report.output import output_members, output_objects
 from dotflow.report.page import make_page
 
 BEGAN: Final = datetime(2026, 11, 24, 2, tzinfo=UTC)

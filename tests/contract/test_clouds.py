@@ -23,7 +23,7 @@ from dotflow import Context, DotFlow, action, clock
 from dotflow.codec.document import pack
 from dotflow.errors import CheckpointUnreadable, InvalidArgument, StorageError
 from dotflow.providers import StorageGCS, StorageS3, optional
-from dotflow.providers.storages.buckets import gcs_bucket, gcs_errors, s3_bucket
+from dotflow.providers.storages.buckets import gcs, s3
 from dotflow.providers.storages.buckets import storage as bucket_storage
 from dotflow.providers.storages.buckets.storage import StorageObjects
 from dotflow.testing.contracts.values import KEYS
@@ -91,8 +91,8 @@ class TestLayout:
 
     def test_more_keys_than_a_page_holds(self, make: MakeStorage, monkeypatch: pytest.MonkeyPatch) -> None:
         """50 are listed and deleted as three are, where a page has 20."""
-        monkeypatch.setattr(s3_bucket, "PAGE_SIZE", 20)
-        monkeypatch.setattr(gcs_bucket, "MAX_BATCH", 20)
+        monkeypatch.setattr(s3, "PAGE_SIZE", 20)
+        monkeypatch.setattr(gcs, "MAX_BATCH", 20)
         storage = make()
         with storage.lock("w"):
             for number in range(50):
@@ -512,12 +512,12 @@ class TestRefusals:
         self, start: Callable[[StorageObjects], str], kind: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Then the run does not begin."""
-        monkeypatch.setattr(gcs_bucket, "RETRY_TIMEOUT", 0.5)
+        monkeypatch.setattr(gcs, "RETRY_TIMEOUT", 0.5)
         with serve_responses(Response(503, s3_error("SlowDown"))) as server:
             set_endpoint(monkeypatch, server.url)
             message = start(KINDS[kind]("values"))
 
-        assert 1 < len(server.requests) <= (s3_bucket.MAX_ATTEMPTS if kind == "s3" else 20)
+        assert 1 < len(server.requests) <= (s3.MAX_ATTEMPTS if kind == "s3" else 20)
         assert "Try again later" in message
 
     @pytest.mark.parametrize("kind", KINDS)
@@ -525,9 +525,9 @@ class TestRefusals:
         self, start: Callable[[StorageObjects], str], kind: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A service that accepts a request and never responds."""
-        monkeypatch.setattr(s3_bucket, "READ_TIMEOUT", 0.1)
-        monkeypatch.setattr(gcs_bucket, "TIMEOUT", (0.1, 0.1))
-        monkeypatch.setattr(gcs_bucket, "RETRY_TIMEOUT", 0.1)
+        monkeypatch.setattr(s3, "READ_TIMEOUT", 0.1)
+        monkeypatch.setattr(gcs, "TIMEOUT", (0.1, 0.1))
+        monkeypatch.setattr(gcs, "RETRY_TIMEOUT", 0.1)
         with serve_responses(Response(0)) as server:
             set_endpoint(monkeypatch, server.url)
             message = start(KINDS[kind]("values"))
@@ -564,7 +564,7 @@ class TestRefusals:
         self, start: Callable[[StorageObjects], str], kind: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Connection refused; a login in the URL is not shown."""
-        monkeypatch.setattr(gcs_bucket, "RETRY_TIMEOUT", 0.1)
+        monkeypatch.setattr(gcs, "RETRY_TIMEOUT", 0.1)
         set_endpoint(monkeypatch, "http://user:hunter2@127.0.0.1:1")
 
         message = start(KINDS[kind]("values"))
@@ -575,7 +575,7 @@ class TestRefusals:
     @pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset"), TimeoutError(110, "timed out")])
     def test_a_broken_connection_is_no_matter_of_credentials(self, error: OSError) -> None:
         """Even where Google's library passes on the system's own error."""
-        message = str(gcs_errors.storage_error(error, "gs://values"))
+        message = str(gcs.storage_error(error, "gs://values"))
 
         assert str(error.strerror) in message
         assert "network" in message
@@ -634,7 +634,7 @@ class TestRefusals:
         self, start: Callable[[StorageObjects], str], kind: str, url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It is one of ours all the same."""
-        monkeypatch.setattr(gcs_bucket, "RETRY_TIMEOUT", 0.1)
+        monkeypatch.setattr(gcs, "RETRY_TIMEOUT", 0.1)
         set_endpoint(monkeypatch, url)
 
         assert "can't be used" in start(KINDS[kind]("values"))

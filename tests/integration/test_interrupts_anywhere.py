@@ -19,8 +19,7 @@ import dotflow
 from dotflow import DotFlow, action
 from dotflow.engine import background
 from dotflow.providers import StorageFile
-from dotflow.providers.schedulers.runs import ScheduledRuns
-from dotflow.providers.schedulers.signals import ShutdownSignals
+from dotflow.providers.schedulers.runs import ScheduledRuns, ShutdownSignals
 from dotflow.worker import waiting
 from dotflow.worker.waiting import WakeupEvent
 from tests.integration.children import Scripts

@@ -12,10 +12,8 @@ import pytest
 
 from dotflow import clock
 from dotflow.errors import LeaseLost, StorageError, WorkflowBusy
-from dotflow.providers.storages.leases import process_identity
-from dotflow.providers.storages.leases.lease import Lease, Register
-from dotflow.providers.storages.leases.lease_lock import LeaseLock
-from dotflow.providers.storages.leases.lease_record import Entry
+from dotflow.providers.storages.leases import lease as leases
+from dotflow.providers.storages.leases.lease import Entry, Lease, LeaseLock, Register
 
 MakeLease = Callable[["FakeRegister"], Lease]
 
@@ -101,7 +99,7 @@ def sleep(monkeypatch: pytest.MonkeyPatch, register: FakeRegister) -> Callable[[
 @pytest.fixture
 def remote(monkeypatch: pytest.MonkeyPatch) -> None:
     """No process is known to be of this machine, as on systems without boot ids."""
-    monkeypatch.setattr(process_identity, "_machine_id", lambda: "")
+    monkeypatch.setattr(leases, "_machine_id", lambda: "")
 
 
 @pytest.fixture
@@ -221,7 +219,7 @@ def test_the_lease_of_a_dead_process_of_this_machine_is_free(
     first = lease_of(register)
     first.acquire()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        started = process_identity._stat(child.pid)[1]
+        started = leases._stat(child.pid)[1]
         text = json.loads(register.text)
         text["holder"] |= {"process": child.pid, "started": started}
         register.text = json.dumps(text)

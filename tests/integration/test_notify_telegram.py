@@ -2,10 +2,8 @@
 
 import http.client
 import json
-import multiprocessing
 import os
 import pickle
-import socket
 import ssl
 import subprocess
 import sys
@@ -26,7 +24,6 @@ from tests.loopback import (
     CERTIFICATE,
     TOKEN,
     Answer,
-    Handler,
     Received,
     Server,
     drips,
@@ -111,44 +108,6 @@ class TestRequests:
         assert text.encode()  # no lone surrogate is left
         assert len(text.encode("utf-16-le")) <= 2 * 4096
         assert message.encode("utf-8", "replace").decode()[:5].replace("?", "") in text
-
-    def test_connections_are_reused(self) -> None:
-        """All messages use one connection: a handshake each would take longer than the messages."""
-        with serving() as server:
-            notify = telegram(server)
-            for _ in range(5):
-                notify.send(task_with())
-
-        assert len(server.received) == 5
-        assert server.connections == 1
-
-    def test_a_connection_that_was_closed_is_opened_again(self, quick: None) -> None:
-        """No message is lost when a server closes an idle connection."""
-        with serving(ok, hangs_up, ok) as server:
-            notify = telegram(server)
-            notify.send(task_with("1"))
-            notify.send(task_with("2"))
-
-        assert ["w 1" in text for text in server.texts] == [True, False, False]
-        assert server.connections == 2
-
-    def test_an_idle_connection_that_the_server_closed_costs_no_try(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """It is replaced before anything is sent."""
-        monkeypatch.setattr(telegram_notifier, "RETRY_DELAYS", ())
-        closed = threading.Event()
-
-        def ok_and_closes(handler: Handler) -> None:
-            ok(handler)
-            handler.connection.shutdown(socket.SHUT_RDWR)
-            closed.set()
-
-        with serving(ok_and_closes, ok) as server:
-            notify = telegram(server)
-            notify.send(task_with("1"))
-            assert closed.wait(10)
-            notify.send(task_with("2"))
-
-        assert server.connections == 2
 
     @pytest.mark.parametrize("statuses", ["Failed", TypeStatus.FAILED, ["failed", "RETRY"]])
     def test_other_statuses_are_not_sent(self, statuses: object) -> None:
@@ -391,15 +350,12 @@ class TestTls:
         monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
 
     def test_a_message_gets_there(self, caplog: pytest.LogCaptureFixture) -> None:
-        """It uses one connection, and no log shows the token."""
+        """No log shows the token."""
         caplog.set_level(1)
         with serving(tls=True) as server:
-            notify = telegram(server)
-            notify.send(task_with("1"))
-            notify.send(task_with("2"))
+            telegram(server).send(task_with())
 
-        assert [received.path for received in server.received] == [f"/bot{TOKEN}/sendMessage"] * 2
-        assert server.connections == 1
+        assert [received.path for received in server.received] == [f"/bot{TOKEN}/sendMessage"]
         assert TOKEN not in caplog.text
 
     @pytest.mark.parametrize(
@@ -416,12 +372,9 @@ class TestTls:
         with serving(tls=True) as server, serving() as proxy:
             monkeypatch.setenv("https_proxy", proxy.url)
             monkeypatch.setenv("no_proxy", "")
-            notify = telegram(server)
-            notify.send(task_with("1"))
-            notify.send(task_with("2"))
-            del notify
+            telegram(server).send(task_with())
 
-        assert len(server.received) == 2
+        assert len(server.received) == 1
         assert [asked.path for asked in proxy.received] == [f"127.0.0.1:{server.port}"]
 
     def test_an_untrusted_server_gets_no_token(self, monkeypatch: pytest.MonkeyPatch, quick: None) -> None:
@@ -436,7 +389,7 @@ class TestTls:
 
 class TestProcesses:
     def test_it_works_where_a_pickle_takes_it(self) -> None:
-        """A copy opens its own connections."""
+        """A copy sends messages, too."""
         with serving() as server:
             notify = telegram(server)
             notify.send(task_with("here"))
@@ -453,21 +406,6 @@ class TestProcesses:
             pickle.loads(pickle.dumps(notify)).send(task_with("there"))
 
         assert "w there" in server.texts[1]
-
-    @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-    def test_a_forked_process_has_connections_of_its_own(self) -> None:
-        """Two processes on one connection would get each other's responses."""
-        with serving() as server:
-            notify = telegram(server)
-            notify.send(task_with("parent"))
-            child = multiprocessing.get_context("fork").Process(target=notify.send, args=(task_with("child"),))
-            child.start()
-            child.join(10)
-            notify.send(task_with("parent again"))
-
-        assert child.exitcode == 0
-        assert server.connections == 2
-        assert sorted("child" in text for text in server.texts) == [False, False, True]
 
     def test_several_runs_may_share_one(self, make_workflow: MakeWorkflow) -> None:
         """From several threads at once."""

@@ -238,7 +238,7 @@ def test_secrets_of_storages_are_nowhere(
 ) -> None:
     """The run is refused before its first step. The SDKs' own debug logs are not kept back."""
     make, environment, secrets = STORAGES[name]
-    monkeypatch.setattr("dotflow.providers.storages.buckets.s3_bucket.READ_TIMEOUT", 0.1)
+    monkeypatch.setattr("dotflow.providers.storages.buckets.s3.READ_TIMEOUT", 0.1)
     with (
         serve_responses(
             Reply(answer, f"<Error><Code>AccessDenied</Code><Message>{PASSWORD}</Message></Error>")

@@ -18,10 +18,9 @@ from dotflow import action
 from dotflow.errors import InvalidArgument
 from dotflow.providers import HistorySQLite, sqlite_file
 from dotflow.providers.histories.sqlite import reading
-from dotflow.report.document import document
-from dotflow.report.output import output_members
+from dotflow.report.document import document, output_members
 from dotflow.ui import app
-from dotflow.ui.asgi import ASGIApp
+from dotflow.ui.security import ASGIApp
 from tests.asgi import request
 from tests.extras import ROOT
 from tests.histories import begin, crash, nightly, quick, write

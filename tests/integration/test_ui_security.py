@@ -7,8 +7,7 @@ import pytest
 
 from dotflow.providers import HistorySQLite
 from dotflow.ui.application import make_app
-from dotflow.ui.asgi import ASGIApp
-from dotflow.ui.security import Gate, ReadOnly, Tokens
+from dotflow.ui.security import ASGIApp, Gate, ReadOnly, Tokens
 from tests.asgi import Response, request
 from tests.histories import quick
 

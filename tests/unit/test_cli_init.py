@@ -12,9 +12,8 @@ import click
 import pytest
 
 from dotflow.cli.project.create import render
-from dotflow.cli.project.install_source import index_requirement
 from dotflow.cli.project.names import Names, names_of
-from dotflow.cli.project.wheel import Wheel, metadata_of, zipped
+from dotflow.cli.project.wheel import Wheel, index_requirement, metadata_of, zipped
 
 
 def names_for(project: str, *installed: str) -> Names:

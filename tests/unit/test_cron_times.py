@@ -10,8 +10,7 @@ import pytest
 
 from dotflow.errors import InvalidSchedule
 from dotflow.providers import SchedulerCron
-from dotflow.providers.schedulers.cron_times import CronTimes
-from dotflow.providers.schedulers.time_zone import LocalZone
+from dotflow.providers.schedulers.cron_times import CronTimes, LocalZone
 
 START = datetime(2026, 1, 1, tzinfo=UTC)  # a Thursday
 

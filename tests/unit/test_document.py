@@ -6,9 +6,16 @@ from typing import Any
 import pytest
 
 from dotflow.records.record import AttemptRecord, ErrorRecord, OutputChunk, OutputKey, RunRecord
-from dotflow.report.document import MAX_ERRORS, MAX_TEXT, document, to_json, trace_url
-from dotflow.report.items import MAX_DETAILS
-from dotflow.report.output import output_objects, share_out
+from dotflow.report.document import (
+    MAX_DETAILS,
+    MAX_ERRORS,
+    MAX_TEXT,
+    document,
+    output_objects,
+    share_out,
+    to_json,
+    trace_url,
+)
 from tests.unit.run_samples import COMPLETED, FAILED, HOSTILE, RETRY, a_run, a_task, an_attempt, at
 
 

@@ -11,8 +11,7 @@ from typing import Any, cast
 import pytest
 
 from dotflow.core.events import AttemptOutput
-from dotflow.providers.histories.sqlite.output_rows import GAP, LATE, OutputRows
-from dotflow.providers.histories.sqlite.output_writer import OutputWriter
+from dotflow.providers.histories.sqlite.output_rows import GAP, LATE, OutputRows, OutputWriter
 from dotflow.providers.sqlite_file import SQLiteFile
 from dotflow.records.glimpse import MAX_GLIMPSE, glimpse
 

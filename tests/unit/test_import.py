@@ -97,7 +97,7 @@ def loaded_by(statement: str) -> set[str]:
         "from dotflow.abc import executor, history, log, notify, scheduler, storage, tracer",
         "from dotflow.codec import decode, encode; decode(encode([(1, 2), {'a': b'b'}]))",
         "from dotflow.providers import NotifyTelegram; NotifyTelegram('1:a', 1)",
-        "from dotflow.providers.notifiers.telegram.secret_post import SecretAddress",
+        "from dotflow.providers.notifiers.telegram.secret_post import post",
         "from dotflow.providers import StorageFile; StorageFile().get('w/0')",
         "from dotflow.providers import StoragePostgres",
         "from dotflow.providers import StorageS3; StorageS3('bucket').lock",

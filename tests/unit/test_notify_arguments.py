@@ -10,7 +10,7 @@ import pytest
 from dotflow import Config
 from dotflow.errors import InvalidArgument
 from dotflow.providers import NotifyApprise, NotifyTelegram
-from dotflow.providers.notifiers.apprise.log_filter import http_status_in, suppressed_logs
+from dotflow.providers.notifiers.apprise.notifier import http_status_in, suppressed_logs
 from dotflow.providers.notifiers.hidden import Hidden
 
 TOKEN = "123456:AAE-secret_token"

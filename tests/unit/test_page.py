@@ -11,8 +11,7 @@ import pytest
 
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.records.record import OutputChunk
-from dotflow.report.document import document
-from dotflow.report.output import output_objects
+from dotflow.report.document import document, output_objects
 from dotflow.report.page import HEAD, SCRIPT, STYLE, TITLE, make_page, read_part, write_page
 from dotflow.report.plain import MAX_ERRORS, MAX_TASKS
 from tests.unit.run_samples import BEGAN, FAILED, HOSTILE, Parsed, a_run, a_task, an_attempt, hostile_run

@@ -4,7 +4,7 @@ import pytest
 
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidArgument
-from dotflow.providers.notifiers.status_filter import status_filter
+from dotflow.providers.notifiers.message import status_filter
 
 
 def test_none_is_all() -> None:

@@ -5,7 +5,9 @@ The exception is the `__hash__` and `__eq__` of a class whose instances are keys
 
 import json
 import sys
+from collections import OrderedDict
 from collections.abc import Callable
+from datetime import datetime, time
 from typing import Any, Final, NoReturn
 
 from dotflow.codec import frames
@@ -85,19 +87,11 @@ def _bounded_int(digits: str) -> int:
     return int(digits)
 
 
-def _tuple(payload: object) -> tuple[Any, ...]:
-    return tuple(expect_list(payload))
-
-
 def _set(payload: object) -> set[Any]:
     members = set(expect_list(payload))
     if len(members) != len(expect_list(payload)):
         raise ValueError("it has a member twice")
     return members
-
-
-def _frozenset(payload: object) -> frozenset[Any]:
-    return frozenset(_set(payload))
 
 
 def _dict(payload: object) -> dict[Any, Any]:
@@ -118,10 +112,6 @@ def _context(payload: object) -> Context:
     return context
 
 
-def _enum(payload: object) -> Any:
-    return enums.read_member(*expect_list(payload, 2))
-
-
 def _record(tag: str) -> Callable[[object], Any]:
     def record(payload: object) -> Any:
         name, fields, *others = expect_list(payload)
@@ -137,25 +127,25 @@ TABLE: Final[dict[str, Callable[[object], Any]]] = {
     "$float": scalars.read_float,
     "$str": scalars.read_surrogates,
     "$bytes": scalars.read_bytes,
-    "$tuple": _tuple,
+    "$tuple": lambda payload: tuple(expect_list(payload)),
     "$set": _set,
-    "$frozenset": _frozenset,
+    "$frozenset": lambda payload: frozenset(_set(payload)),
     "$dict": _dict,
     "$counter": collections.read_counter,
-    "$ordered": collections.read_ordered,
+    "$ordered": lambda payload: OrderedDict(expect_dict(payload)),
     "$defaultdict": collections.read_defaultdict,
     "$deque": collections.read_deque,
-    "$range": collections.read_range,
-    "$complex": collections.read_complex,
-    "$datetime": datetimes.read_datetime,
+    "$range": lambda payload: range(*collections.expect_all(expect_list(payload, 3), int)),
+    "$complex": lambda payload: complex(*collections.expect_all(expect_list(payload, 2), float)),
+    "$datetime": lambda payload: datetimes.read_iso(datetime, payload),
     "$date": datetimes.read_date,
-    "$time": datetimes.read_time,
+    "$time": lambda payload: datetimes.read_iso(time, payload),
     "$timedelta": datetimes.read_timedelta,
     "$decimal": scalars.read_decimal,
     "$uuid": scalars.read_uuid,
     "$path": scalars.read_path,
     "$context": _context,
-    "$enum": _enum,
+    "$enum": lambda payload: enums.read_member(*expect_list(payload, 2)),
     "$dataclass": _record("$dataclass"),
     "$model": _record("$model"),
     "$namedtuple": _record("$namedtuple"),

@@ -2,14 +2,17 @@
 
 Each type has one function in a table, found by the exact type: a subclass of int, str or dict may hold and mean more.
 A refusal has the path inside the value. The path is built while the exception passes upwards, so that a value that
-is kept pays nothing for it.
+is kept pays nothing for it. It also says what to return instead, for the types that are common in steps.
 """
 
+import functools
+import io
 import pathlib
+import types
 import uuid
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable
-from datetime import date, datetime, time, timedelta
+from collections.abc import AsyncIterator, Callable, Coroutine, ItemsView, Iterator, KeysView, ValuesView
+from datetime import date, datetime, time, timedelta, tzinfo
 from enum import Enum
 from math import isfinite
 from typing import Any, Final
@@ -18,15 +21,48 @@ from dotflow.codec import frames
 from dotflow.codec.decoder import CONTEXT_FIELDS
 from dotflow.codec.parts import BYTES_SUFFIX, LARGE, STREAM_SUFFIX, Raw
 from dotflow.codec.plain import INT_LIMIT, dump, is_key, is_plain
-from dotflow.codec.refusals import hint_for
 from dotflow.codec.types import collections, datetimes, records, scalars
-from dotflow.codec.types.classes import NotEncodable, inherits, name_for, without_prefix
+from dotflow.codec.types.classes import NotEncodable, inherits, module_of, name_for, without_prefix
 from dotflow.codec.types.enums import write_member
 from dotflow.codec.types.value_path import TooDeep, add_step, step_to
 from dotflow.core.context import Context
 from dotflow.core.failure import name_of
 from dotflow.core.text import is_utf8, split_surrogates
 from dotflow.errors import ValueNotStorable
+
+#: The first entry that the type inherits from, or is registered with, counts.
+_HINTS: Final[tuple[tuple[tuple[type, ...], str], ...]] = (
+    ((io.IOBase,), "it is an open file; return its path"),
+    ((types.GeneratorType, Iterator), "it can be read only once; return a list"),
+    ((Coroutine, AsyncIterator), "it has not been awaited; await it in the step, and return its result"),
+    ((KeysView, ValuesView, ItemsView), "it is a view of a dict; return a list"),
+    ((types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial), "it is code, not data"),
+    ((type, types.GenericAlias, types.UnionType), "it is a class, not data; return its name"),
+    ((types.ModuleType,), "it is code, not data"),
+    ((BaseException,), "it is an exception; raise it, or return its text"),
+    ((bytearray, memoryview), "it can be changed; return bytes(...)"),
+    ((tzinfo,), "return its name"),
+)
+
+#: Types that are kept, though their subclasses are not: these may hold and mean more.
+_KEPT: Final = (
+    *(bool, int, float, complex, str, bytes, list, tuple, set, frozenset, date, time, timedelta),
+    *(Counter, OrderedDict, defaultdict, deque, dict),
+)
+
+
+def hint_for(cls: type) -> str:
+    """Returns why the codec refuses a type; empty where there is nothing to add to its name."""
+    for kinds, hint in _HINTS:
+        if issubclass(cls, kinds):
+            return hint
+    for kind in _KEPT:
+        if inherits(cls, kind):
+            return f"it is a subclass of {name_of(kind)}; return a plain {name_of(kind)}"
+    if module_of(cls) in ("_thread", "threading", "_multiprocessing", "socket", "_socket", "ssl", "sqlite3"):
+        return "it belongs to this process"
+    return ""
+
 
 MAX_DEPTH: Final = 200  # levels of a value in a value; a reader needs about 900 levels of recursion for it
 

@@ -12,9 +12,8 @@ from typing import Any, Final, TypeVar
 from dotflow.codec.decoder import read
 from dotflow.codec.encoder import Writer
 from dotflow.codec.parts import LARGE, PICKLE_SUFFIX, Parts, Raw
-from dotflow.codec.pickled import read_pickle, write_pickle
 from dotflow.codec.plain import dump
-from dotflow.codec.types.scalars import write_bytes
+from dotflow.codec.types.scalars import read_buffer, write_bytes
 from dotflow.codec.types.value_path import finish
 from dotflow.core.failure import name_of
 from dotflow.core.text import shorten
@@ -151,3 +150,34 @@ def _on_a_stack(function: Callable[[Any], T], argument: Any) -> T:
     if failure:
         raise failure[0]
     return outcome[0]
+
+
+_PROTOCOL: Final = 5  # every Python that dotflow supports has it
+
+
+def write_pickle(value: Any, refusal: ValueNotStorable) -> bytes:
+    """Returns the pickle of a value. Raises ValueNotStorable if pickle refuses it, too.
+
+    Args:
+        value: The value.
+        refusal: Why the codec refused it.
+    """
+    import pickle
+
+    try:
+        return pickle.dumps(value, _PROTOCOL)
+    except Exception as error:  # the user's own __reduce__ and __getstate__
+        cause = shorten(f"{type(error).__name__}: {error}")
+        reason = f"{refusal.reason}; pickle can't keep it either: {cause}".removeprefix("; ")
+        raise ValueNotStorable(refusal.kind, refusal.place, reason) from error
+
+
+def read_pickle(payload: object) -> Any:
+    """Loads a pickle, in base 64 or as bytes, which runs any code that is in it. Raises CheckpointUnreadable."""
+    import pickle
+
+    try:
+        return pickle.loads(read_buffer(payload))
+    except Exception as error:  # the user's own __setstate__ and __init__
+        cause = shorten(f"{type(error).__name__}: {error}")
+        raise CheckpointUnreadable(f"it is a pickle, and unpickling failed: {cause}") from error

@@ -3,21 +3,32 @@
 docs/run-as-json.md describes it. Moments are ISO 8601 in UTC; durations and moments within a run are seconds.
 """
 
+import codecs
 import dataclasses
 import json
 import os
 import re
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.archive import Archive
-from dotflow.records.record import AttemptRecord, ErrorRecord, RunRecord, RunSummary, TaskRecord
-from dotflow.report.items import items_object, listed_items
+from dotflow.records.record import (
+    BAD,
+    AttemptRecord,
+    ErrorRecord,
+    OutputChunk,
+    OutputKey,
+    RunRecord,
+    RunSummary,
+    TaskRecord,
+    duration_of,
+)
 from dotflow.report.next_steps import command_objects
-from dotflow.report.output import output_members
 
 VERSION: Final = 1
 MAX_TEXT: Final = 50_000  # characters of a message or a traceback; half of the beginning, half of the end
@@ -154,3 +165,146 @@ def _task_object(run: RunRecord, task: TaskRecord, details: Collection[int]) -> 
 def _attempts(run: RunRecord, attempts: Sequence[AttemptRecord]) -> list[dict[str, Any]]:
     first = len(attempts) - MAX_ERRORS
     return [attempt_object(run, attempt, has_errors=index >= first) for index, attempt in enumerate(attempts)]
+
+
+MAX_DETAILS: Final = 500  # items of a run with their attempts
+MB: Final = 1e6
+
+
+def items_object(run: RunRecord, task: TaskRecord) -> dict[str, Any] | None:
+    """Returns the items of a map as columns; None for every other task.
+
+    A column has a value for each item from 0 to the last one that has begun; None for one that has not. A column is
+    None if it has no values. Numbers are short: a document with 100,000 items has some 2 MB.
+    """
+    if task.count is None:
+        return None
+    rows = [_row(run, task.items.get(item, ())) for item in range(max(task.items, default=-1) + 1)]
+    states, attempts, *others = zip(*rows, strict=True) if rows else ((),) * 6
+    names = list(dict.fromkeys(filter(None, states)))
+    numbers: dict[str | None, int | None] = {name: number for number, name in enumerate(names)} | {None: None}
+    columns = dict(zip(("began", "duration", "cpu", "peak_mb"), others, strict=True))
+    return {
+        "states": names,
+        "state": [numbers[state] for state in states],
+        "attempts": None if all(count == 1 for count in attempts) else list(attempts),
+        **{
+            name: list(column) if any(value is not None for value in column) else None
+            for name, column in columns.items()
+        },
+    }
+
+
+def listed_items(tasks: Sequence[TaskRecord]) -> dict[int, list[int]]:
+    """Returns the items of each task that are shown in full: those that failed, then those that were repeated."""
+    ends = [(task.task_id, item, attempts) for task in tasks for item, attempts in task.items.items()]
+    failed = ((task, item) for task, item, attempts in ends if attempts[-1].state in BAD)
+    repeated = ((task, item) for task, item, attempts in ends if len(attempts) > 1 and attempts[-1].state not in BAD)
+    items: dict[int, list[int]] = {task.task_id: [] for task in tasks}
+    for task_id, item in sorted([*islice(failed, MAX_DETAILS), *islice(repeated, MAX_DETAILS)][:MAX_DETAILS]):
+        items[task_id].append(item)
+    return items
+
+
+def _row(run: RunRecord, attempts: Sequence[AttemptRecord]) -> tuple[Any, ...]:
+    """Returns the columns of an item: its last state, the number of its attempts, and numbers of all of them."""
+    if not attempts:
+        return (None, 0, None, None, None, None)
+    first, last = attempts[0], attempts[-1]
+    began = None if first.began is None else (first.began - run.began).total_seconds()
+    times = [attempt.cpu for attempt in attempts if attempt.cpu is not None]
+    peak = max((attempt.peak for attempt in attempts if attempt.peak is not None), default=None)
+    return (
+        last.state,
+        last.attempt,
+        None if began is None else round(began, 3),
+        _short(duration_of(attempts)),
+        _short(sum(times)) if times else None,
+        _short(None if peak is None else peak / MB),
+    )
+
+
+def _short(number: float | None) -> float | int | None:
+    """Returns a number with three digits."""
+    if number is None:
+        return None
+    short = float(f"{number:.3g}")
+    return int(short) if short.is_integer() else short
+
+
+MAX_OUTPUT: Final = 20_000_000  # bytes in one document
+MAX_ATTEMPTS: Final = 10_000  # with output in a document that can't have all of it
+
+
+def output_members(archive: Archive, run: RunRecord) -> dict[str, Any]:
+    """Returns the members of a document about the output.
+
+    If there is too much, failed attempts have theirs first, and of the others the beginnings are left out.
+    """
+    sizes = archive.output_sizes(run.run_id)
+    shares = sizes if sum(sizes.values()) <= MAX_OUTPUT else share_out(run, sizes)
+    chunks = archive.output(run.run_id) if shares is sizes else archive.output_tails(run.run_id, shares)
+    return {"output": output_objects(run, chunks, sizes), "output_left_out": left_out(sizes, shares)}
+
+
+def left_out(sizes: Mapping[OutputKey, int], shares: Collection[OutputKey]) -> dict[str, int]:
+    """Returns the number of attempts whose output is not in the document, and the bytes of it."""
+    others = [size for key, size in sizes.items() if key not in shares]
+    return {"attempts": len(others), "size": sum(others)}
+
+
+def share_out(run: RunRecord, sizes: Mapping[OutputKey, int], limit: int = MAX_OUTPUT) -> dict[OutputKey, int]:
+    """Returns the attempts whose output is in a document with a limit, and the number of bytes of each."""
+    failed = {
+        OutputKey(task.task_id, attempt.item, attempt.attempt)
+        for task in run.steps
+        for attempt in task.all_attempts
+        if attempt.state in BAD
+    }
+    chosen = sorted(sizes, key=lambda key: key not in failed)[:MAX_ATTEMPTS]
+    shares: dict[OutputKey, int] = {}
+    for group in (failed.intersection(chosen), set(chosen) - failed):
+        # The smallest first: what they don't need is for the others.
+        for index, key in enumerate(sorted(group, key=lambda key: (sizes[key], _order(key)))):
+            shares[key] = min(sizes[key], limit // (len(group) - index))
+            limit -= shares[key]
+    return shares
+
+
+def output_objects(
+    run: RunSummary, chunks: Iterable[OutputChunk], sizes: Mapping[OutputKey, int] | None = None
+) -> list[dict[str, Any]]:
+    """Returns the output of each attempt, by task, item and attempt, with its bytes as text.
+
+    Args:
+        run: The run. A part was written so many seconds after its beginning.
+        chunks: The output, in the order of each attempt.
+        sizes: The bytes of the whole output of each attempt; by default those of the chunks.
+    """
+    attempts: dict[OutputKey, list[OutputChunk]] = defaultdict(list)
+    for chunk in chunks:
+        attempts[chunk.key].append(chunk)
+    entries = []
+    for key in sorted(attempts, key=_order):
+        parts = attempts[key]
+        there = sum(len(chunk.data) for chunk in parts if chunk.stream)
+        size = there if sizes is None else sizes.get(key, there)
+        entries.append(key._asdict() | {"size": size, "left_out": size - there, "parts": _parts(run, parts)})
+    return entries
+
+
+def _order(key: OutputKey) -> tuple[int, int, int]:
+    return key.task_id, -1 if key.item is None else key.item, key.attempt
+
+
+def _parts(run: RunSummary, chunks: list[OutputChunk]) -> list[dict[str, Any]]:
+    """Returns the parts of an output. The bytes of a character may be in two chunks of a stream."""
+    decoders: dict[int, codecs.IncrementalDecoder] = {}
+    last = {chunk.stream: chunk for chunk in chunks}
+    parts = []
+    for chunk in chunks:
+        decoder = decoders.setdefault(chunk.stream, codecs.getincrementaldecoder("utf-8")("backslashreplace"))
+        text = decoder.decode(chunk.data, final=chunk is last[chunk.stream])
+        at = round((chunk.at - run.began).total_seconds(), 3)
+        parts.append({"seq": chunk.seq, "stream": chunk.stream, "at": at, "text": text, "skipped": chunk.skipped})
+    return parts

@@ -8,12 +8,11 @@ delays and schedules take no time.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dotflow.testing.clock.context import virtual_clock
-    from dotflow.testing.clock.virtual_clock import VirtualClock
+    from dotflow.testing.clock.virtual_clock import VirtualClock, virtual_clock
     from dotflow.testing.contracts.executor import ExecutorContract
     from dotflow.testing.contracts.history import HistoryContract
     from dotflow.testing.contracts.storage import StorageContract
-    from dotflow.testing.crash.api import assert_survives_crashes
+    from dotflow.testing.crash.launcher import assert_survives_crashes
     from dotflow.testing.crash.verify import CrashReport
 
 __all__ = [
@@ -32,8 +31,8 @@ _MODULES = {
     "HistoryContract": "contracts.history",
     "StorageContract": "contracts.storage",
     "VirtualClock": "clock.virtual_clock",
-    "assert_survives_crashes": "crash.api",
-    "virtual_clock": "clock.context",
+    "assert_survives_crashes": "crash.launcher",
+    "virtual_clock": "clock.virtual_clock",
 }
 
 

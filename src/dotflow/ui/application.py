@@ -7,8 +7,7 @@ from dotflow.abc.archive import Archive
 from dotflow.errors import InvalidArgument
 from dotflow.providers.optional import require_extra
 from dotflow.report.page import read_part
-from dotflow.ui.asgi import ASGIApp
-from dotflow.ui.security import ReadOnly
+from dotflow.ui.security import ASGIApp, ReadOnly
 
 MEDIA_TYPES: Final = {"page.css": "text/css", "page.js": "text/javascript"}
 NO_SCRIPT: Final = "<noscript>This page needs JavaScript. That of <code>dotflow report</code> does not.</noscript>"

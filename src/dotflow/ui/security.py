@@ -6,12 +6,33 @@ import re
 import secrets
 import socket
 import threading
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, Final
 from urllib.parse import parse_qs
 
 from dotflow import clock
-from dotflow.ui.asgi import ASGIApp, Message, Receive, Scope, Send, header, respond
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = Iterable[tuple[str, str]]
+
+
+def header(scope: Scope, name: bytes) -> str:
+    """Returns a header of the request; "" if it has none, the first one if it has several."""
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
+
+
+async def respond(send: Send, status: int, text: str, headers: Headers = (), content_type: str = "text/plain") -> None:
+    """Sends a response."""
+    body = text.encode()
+    fields = [("content-type", f"{content_type}; charset=utf-8"), ("content-length", str(len(body))), *headers]
+    encoded = [(name.encode(), value.encode("latin-1")) for name, value in fields]
+    await send({"type": "http.response.start", "status": status, "headers": encoded})
+    await send({"type": "http.response.body", "body": body})
+
 
 METHODS: Final = ("GET", "HEAD")
 #: The page loads its own three files, and nothing else; no other page frames it.

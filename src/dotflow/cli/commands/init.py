@@ -10,9 +10,8 @@ import click
 
 from dotflow.cli.command import Command
 from dotflow.cli.project.create import SAMPLE, add, make, render
-from dotflow.cli.project.install_source import index_requirement, installed
 from dotflow.cli.project.names import Names, names_of, nearest_names
-from dotflow.cli.project.wheel import pack
+from dotflow.cli.project.wheel import index_requirement, installed, pack
 
 EXAMPLES: Final = """
 \b

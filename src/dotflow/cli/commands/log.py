@@ -37,7 +37,7 @@ def count(value: str | int) -> int:
     help=f"Only what is at least that serious: {', '.join(LEVELS)}.",
 )  # fmt: skip
 @option(
-    "--json", "as_json", is_flag=True, example="dotflow log --json | jq .error",
+    "--json", "as_json", is_flag=True, example="dotflow log --json | jq .level",
     help="One JSON object a line, whatever the log's format is.",
 )  # fmt: skip
 @option(
@@ -60,7 +60,7 @@ def log(
     read where the newest doesn't have enough. Both formats are read.
     """
     from dotflow.cli.log.files import absolute_path, all_records, end_of_lines, last_records, open_all, settled_length
-    from dotflow.cli.log.filter import Filter
+    from dotflow.cli.log.records import Filter
     from dotflow.cli.log.show import show_function
     from dotflow.providers.logs.formats import LEVELS as LEVEL_NUMBERS
 

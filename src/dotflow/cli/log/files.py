@@ -10,8 +10,7 @@ from typing import BinaryIO, Final
 
 import click
 
-from dotflow.cli.log.filter import Filter
-from dotflow.cli.log.records import Pieces, Record, parse_records, parse_records_backwards
+from dotflow.cli.log.records import Filter, Pieces, Record, parse_records, parse_records_backwards
 
 BLOCK_SIZE: Final = 65_536  # bytes
 MAX_TRIES: Final = 20  # to open all files, while they are being renamed

@@ -1,4 +1,4 @@
-"""The records of a log, parsed from lines of either format or of none."""
+"""The records of a log, parsed from lines of either format or of none, and the filter for them."""
 
 import json
 import re
@@ -6,39 +6,24 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import cached_property
 from math import isfinite
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import click
 
-from dotflow.core.text import escape_surrogates
-from dotflow.providers.logs.formats import COUNTS, FIELDS, INDENT, LEVELS
+from dotflow.core.text import escape_controls
+from dotflow.providers.logs.formats import FIELDS, INDENT, LEVELS
 
 MAX_RECORD: Final = 500_000_000  # bytes
 PIECE_SIZE: Final = 200  # bytes that each piece counts for, beside its own: it takes memory and time
 
-HEAD: Final = re.compile(rf"(\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) ({'|'.join(LEVELS)}) *(?: (.*))?")
-HEAD_BYTES: Final = re.compile(HEAD.pattern.encode())
-NUMBER: Final = r"\d{1,18}"  # int() refuses more than 4,300 digits
-ITEMS: Final = (
-    rf"(?:(?P<completed>{NUMBER}) of )?(?P<count>{NUMBER}) items?"
-    rf"(?:, (?P<failed>{NUMBER}) failed)?(?:, (?P<skipped>{NUMBER}) skipped)?"
-    rf"(?:, (?P<restored>{NUMBER}) restored)?(?:, (?P<retries>{NUMBER}) retr(?:y|ies))?"
-)
-STATUS: Final = r"(?:Not started|In progress|Completed|Paused|Retry|Failed|Skipped)\b"
-RESULT: Final = (
-    rf"(?P<status>{STATUS})"
-    r"(?:(?<=Skipped): (?P<reason>.*)|"
-    rf"(?: \(attempt (?P<attempt>{NUMBER})(?: of {NUMBER}: (?P<refusal>[^()]*))?\))?"
-    r"(?: in (?P<duration>\d+\.\d+) s)?(?: \((?P<origin>from its checkpoint|from the cache)\))?"
-    rf"(?: \({ITEMS}\))?(?:: (?P<exception>[^\s:]+): ?(?P<message>.*))?)"
-)
+HEAD: Final = re.compile(rf"(\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) ({'|'.join(LEVELS)})(?: +|$)".encode())
+#: The message of a text record about a task: `nightly (Prices) run 0f0c1a52 task 1 load[7] [eu]: Failed`.
 TASK: Final = re.compile(
-    r"(?:(?!run \S{1,8} task |task )(?P<workflow>.+?)(?: \((?P<name>.+?)\))? )?"
-    rf"(?:run (?P<run>\S{{1,8}}) )?task (?P<task>{NUMBER}) (?P<step>.*?)"
-    rf"(?:\[(?P<item>{NUMBER})\])?(?: \[(?P<group>.+?)\])?: {RESULT}"
+    r"(?>(?:(?!task \d)(?P<workflow>.+?) )?(?:run \S{1,8} )?task \d+ )"  # atomic: a long line takes linear time
+    r"(?P<step>.+?)(?:\[\d+\])?(?: \[[^]]*\])?: "
+    r"(?P<status>Not started|In progress|Completed|Paused|Retry|Failed|Skipped)\b"
 )
-HAS_STATUS: Final = re.compile(f": {STATUS}")  # a quick look: TASK takes long for a long line that it does not match
-TRACEBACK: Final = re.compile(r"(  \+ Exception Group )?Traceback \(most recent call last\):")
+SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 class Record:
@@ -55,11 +40,14 @@ class Record:
 
     @cached_property
     def fields(self) -> dict[str, Any]:
-        """The fields of a JSON record; None for those that it lacks."""
-        fields = dict.fromkeys(FIELDS) | (self._document or {})
-        if self._document is None:
-            fields |= _parse_text(self.text)
-        return fields
+        """The fields of a JSON record; None for those that it lacks. A text record has time, level and message."""
+        fields = dict.fromkeys(FIELDS)
+        if self._document is not None:
+            return fields | self._document
+        if head := HEAD.match(self.raw):
+            message = self.text[head.end() :].replace(f"\n{INDENT}", "\n")
+            return fields | {"time": _to_utc(head[1].decode()), "level": head[2].decode(), "message": message}
+        return fields | {"message": self.text}
 
     @property
     def text(self) -> str:
@@ -69,19 +57,52 @@ class Record:
     @property
     def level(self) -> int | None:
         """The number of its level; None if it has none."""
-        if self._document is not None:
-            level = self._document.get("level")
-        else:
-            head = HEAD_BYTES.match(self.raw)
-            level = head[2].decode() if head else None
+        level = self.fields["level"]
         return LEVELS.get(level) if isinstance(level, str) else None
+
+    def names(self) -> tuple[set[str | None], str | None]:
+        """Returns the id and the name of its workflow, and the name of its step, as far as it has them."""
+        if self._document is not None:
+            return {self.fields["workflow"], self.fields["name"]}, self.fields["step"]
+        task = TASK.match(self.fields["message"])
+        if task is None:
+            return set(), None
+        workflow = task["workflow"] or ""
+        return {workflow, *workflow.removesuffix(")").rsplit(" (", 1)}, task["step"]
 
     def as_json(self) -> str:
         """Returns it as one line of strict JSON, with all keys."""
         line = json.dumps(self.fields)
         if "\\ud" in line:  # perhaps a lone surrogate, which strict readers reject
-            line = json.dumps(_without_surrogates(self.fields))
+            text = json.dumps(self.fields, ensure_ascii=False)
+            line = json.dumps(json.loads(SURROGATE.sub(lambda found: rf"\\u{ord(found[0]):x}", text)))
         return line
+
+
+class Filter(NamedTuple):
+    """Selects records; by default all of them.
+
+    Attributes:
+        level: The number of the lowest level; records without a level don't match.
+        workflow: The id or the name of the records' workflow.
+        step: The name or the dotted path of the records' step.
+    """
+
+    level: int | None = None
+    workflow: str | None = None
+    step: str | None = None
+
+    def matches(self, record: Record) -> bool:
+        """Returns whether a record matches."""
+        if self.level is not None and (record.level or 0) < self.level:
+            return False
+        if self.workflow is None and self.step is None:
+            return True
+        workflows, step = record.names()
+        if self.workflow is not None and workflows.isdisjoint((self.workflow, escape_controls(self.workflow))):
+            return False
+        wanted = escape_controls(self.step or "")
+        return self.step is None or (step is not None and f".{wanted.replace(':', '.')}".endswith(f".{step}"))
 
 
 class Pieces(list[bytes]):
@@ -113,7 +134,7 @@ class RecordAssembler:
         if document is not None:
             yield from self.end()
             yield Record(line, document)
-        elif HEAD_BYTES.match(line):
+        elif HEAD.match(line):
             yield from self.end()
             self._lines.append(line)
         elif line.strip() or self._lines:
@@ -146,7 +167,7 @@ def parse_records_backwards(lines: Iterable[bytes]) -> Iterator[Record]:
         document = _parse_line(line)
         if document is None:
             below.append(line)
-        if document is not None or HEAD_BYTES.match(line):
+        if document is not None or HEAD.match(line):
             yield from _reversed_record(below)
             below = Pieces()
         if document is not None:
@@ -177,50 +198,9 @@ def _finite_number(number: str) -> float | None:
     return value if isfinite(value := float(number)) else None
 
 
-def _parse_text(text: str) -> dict[str, Any]:
-    """Returns the fields of a text record."""
-    first, *rest = text.split("\n")
-    head = HEAD.fullmatch(first)
-    if head is None:
-        return {"message": text}
-    below = [line.removeprefix(INDENT) for line in rest]
-    fields: dict[str, Any] = {"time": _to_utc(head[1]), "level": head[2]}
-    content = head[3] or ""
-    task = TASK.fullmatch(content) if HAS_STATUS.search(content) else None
-    if task is None:
-        return fields | {"message": "\n".join([content, *below])}
-    attempt, duration, refusal = task["attempt"], task["duration"], task["refusal"]
-    fields |= {name: task[name] for name in ("workflow", "name", "run", "step", "status", "reason")}
-    fields["reason"] = fields["reason"] or refusal or task["origin"]
-    fields |= {"task": int(task["task"]), "group": task["group"] or "default"}
-    fields["attempt"] = int(attempt) if attempt else 1 if task["status"] == "In progress" else None
-    fields["duration"] = float(duration) if duration else None
-    fields["item"] = int(task["item"]) if task["item"] else None
-    if task["count"]:
-        fields["items"] = {name: int(task[name] or 0) for name in COUNTS}
-    if task["exception"]:
-        start = next((number for number, line in enumerate(below) if TRACEBACK.match(line)), len(below))
-        fields["error"] = {
-            "exception": task["exception"],
-            "message": "\n".join([task["message"], *below[:start]]),
-            "traceback": "".join(f"{line}\n" for line in below[start:]),
-        }
-    return fields
-
-
 def _to_utc(local: str) -> str | None:
     """Returns a local time in UTC; None for one that doesn't exist, such as a 31st of June."""
     try:
         return datetime.fromisoformat(local).astimezone(UTC).isoformat(timespec="microseconds")
     except (ValueError, OverflowError, OSError):
         return None
-
-
-def _without_surrogates(value: Any) -> Any:
-    if isinstance(value, str):
-        return escape_surrogates(value)
-    if isinstance(value, dict):
-        return {_without_surrogates(key): _without_surrogates(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_surrogates(inner) for inner in value]
-    return value

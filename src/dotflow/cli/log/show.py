@@ -5,16 +5,13 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from dotflow import clock
-from dotflow.cli.log.records import Record
+from dotflow.cli.log.records import TASK, Record
 from dotflow.core.item_counts import ItemCounts
 from dotflow.core.text import escape_controls
 from dotflow.providers.logs.formats import COUNTS, INDENT, ORIGINS, simple_head
-
-if TYPE_CHECKING:
-    from rich.text import Text
 
 LEVEL_STYLES: Final = {"DEBUG": "dim", "INFO": "blue", "WARNING": "yellow", "ERROR": "bold red"}
 STATUS_STYLES: Final = {
@@ -67,93 +64,58 @@ class Terminal:
 
     def show(self, records: Iterable[Record]) -> None:
         """Writes records."""
+        from rich.text import Text
+
         for record in records:
-            moment = _local_time(record.fields["time"])
+            moment, level = _local_time(record.fields["time"]), escape_controls(str(record.fields["level"]))
             if moment is None:
-                self._write(record.text, "dim")
+                self._write_dim(record.text)
                 continue
             if f"{moment:%Y-%m-%d}" != self._day:
                 self._day = f"{moment:%Y-%m-%d}"
-                self._write(f"── {self._day} ──", "dim")
-            if record.fields["task"] is None:
-                self._show_message(record.fields, moment)
-            else:
-                self._show_task(record.fields, moment)
+                self._write_dim(f"── {self._day} ──")
+            first, _, rest = _message(record.fields).rstrip("\n").partition("\n")
+            line = Text(escape_controls(first))
+            if task := TASK.match(line.plain):
+                line.stylize("bold", *task.span("step"))
+                line.stylize(STATUS_STYLES.get(task["status"], ""), *task.span("status"))
+            head = Text().append(f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d} ", "dim")
+            head.append(f"{level:7} ", LEVEL_STYLES.get(level, "")).append_text(line)
+            self._console.print(head, soft_wrap=True)
+            self._write_dim(rest, INDENT)
 
-    def _show_message(self, fields: dict[str, Any], moment: datetime) -> None:
-        first, _, rest = str(fields["message"] or "").rstrip("\n").partition("\n")
-        self._console.print(_head(fields, moment).append(_safe(first)), soft_wrap=True)
-        self._write(rest, "dim", INDENT)
-
-    def _show_task(self, fields: dict[str, Any], moment: datetime) -> None:
-        status, error = str(fields["status"]), fields["error"]
-        style = STATUS_STYLES.get(status, "")
-        head = _head(fields, moment)
-        head.append(f"{_run_text(fields)} ".lstrip(), "dim")
-        item = "" if fields["item"] is None else f"[{_safe(fields['item'])}]"
-        head.append(f"task {_safe(fields['task'])} ").append(f"{_safe(fields['step'])}{item}", "bold")
-        if fields["group"] not in (None, "default"):
-            head.append(f" [{_safe(fields['group'])}]", "magenta")
-        head.append(": ").append(_safe(status), style).append(_result(status, fields))
-        self._console.print(head, soft_wrap=True)
-        if isinstance(error, dict):
-            text = f"{error.get('exception')}: {error.get('message')}"
-            self._write_wrapped(text, style)
-            trace = str(error.get("traceback") or "").rstrip("\n")
-            self._write(trace.removesuffix(text), "dim", INDENT)  # most end with the same text
-
-    def _write(self, text: str, style: str, indent: str = "") -> None:
+    def _write_dim(self, text: str, indent: str = "") -> None:
         """Writes text line by line. The terminal breaks long lines, so that they can be copied."""
-        for line in text.rstrip("\n").split("\n") if text else ():
-            self._console.print(f"{indent}{_safe(line)}", style=style, soft_wrap=True)
-
-    def _write_wrapped(self, text: str, style: str) -> None:
-        """Writes text indented, and broken between words."""
-        from rich.text import Text
-
-        for line in text.rstrip("\n").split("\n"):
-            for part in Text(_safe(line), style).wrap(self._console, max(20, self._console.width - len(INDENT))):
-                self._console.print(Text(INDENT).append_text(part), soft_wrap=True)
+        for line in text.split("\n") if text else ():
+            self._console.print(f"{indent}{escape_controls(line)}", style="dim", soft_wrap=True)
 
 
-def _safe(value: object) -> str:
-    return escape_controls(str(value))
+def _message(fields: dict[str, Any]) -> str:
+    """Returns what the simple format has behind the level. Text that is escaped already stays as it is."""
+    if fields["task"] is None:
+        return str(fields["message"] or "")
+    workflow, run, name = (None if fields[key] is None else str(fields[key]) for key in ("workflow", "run", "name"))
+    item = "" if fields["item"] is None else f"[{fields['item']}]"
+    group = "" if fields["group"] in (None, "default") else f" [{fields['group']}]"
+    task = f"{simple_head(workflow or '', run, name)} task {fields['task']} {fields['step']}{item}{group}".lstrip()
+    head = escape_controls(f"{task}: {fields['status']}{_result(fields)}")
+    error = fields["error"]
+    if not isinstance(error, dict):
+        return head
+    return f"{head}: {error.get('exception')}: {error.get('message')}\n{error.get('traceback')}"
 
 
-def _head(fields: dict[str, Any], moment: datetime) -> "Text":
-    from rich.text import Text
-
-    level = _safe(fields["level"])
-    head = Text(f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d} ", "dim")
-    return Text().append_text(head).append(f"{level:7} ", LEVEL_STYLES.get(level, ""))
-
-
-def _run_text(fields: dict[str, Any]) -> str:
-    """Returns the workflow and run of a record. Text that is escaped already stays as it is."""
-    workflow, run, name = (
-        None if value is None else str(value) for value in map(fields.get, ("workflow", "run", "name"))
-    )
-    return simple_head(workflow or "", run, name)
-
-
-def _result(status: str, fields: dict[str, Any]) -> str:
-    attempt, duration = fields["attempt"], fields["duration"]
-    if fields["reason"] and fields["error"]:
-        return f" (attempt {_safe(attempt)}: {_safe(fields['reason'])})"
-    if fields["reason"] and status != "Completed":
-        return f": {_safe(fields['reason'])}"
-    if isinstance(fields["items"], dict):
-        seconds = f" in {duration:.3f} s" if isinstance(duration, float) else ""
-        return f"{seconds} ({_items_text(fields['items'])})"
-    if status == "Completed":
-        origin = fields["reason"] or ORIGINS["checkpoint"]  # older records have none
-        return f" in {duration:.3f} s" if isinstance(duration, float) else f" ({_safe(origin)})"
-    return f" (attempt {_safe(attempt)})" if fields["error"] or (isinstance(attempt, int) and attempt > 1) else ""
-
-
-def _items_text(items: dict[str, Any]) -> str:
-    counts = (items.get(name) for name in COUNTS)
-    return str(ItemCounts(*(count if isinstance(count, int) else 0 for count in counts)))
+def _result(fields: dict[str, Any]) -> str:
+    attempt, duration, items = fields["attempt"], fields["duration"], fields["items"]
+    seconds = f" in {duration:.3f} s" if isinstance(duration, float) else ""
+    if fields["reason"] and fields["status"] != "Completed":
+        return f" (attempt {attempt}: {fields['reason']})" if fields["error"] else f": {fields['reason']}"
+    if isinstance(items, dict):
+        counts = (items.get(name) for name in COUNTS)
+        return f"{seconds} ({ItemCounts(*(count if isinstance(count, int) else 0 for count in counts))})"
+    if fields["status"] == "Completed":
+        return seconds or f" ({fields['reason'] or ORIGINS['checkpoint']})"  # older records have no reason
+    return f" (attempt {attempt})" if fields["error"] or (isinstance(attempt, int) and attempt > 1) else ""
 
 
 def _local_time(time: Any) -> datetime | None:

@@ -1,9 +1,16 @@
 """Replays one step of a past run."""
 
 import contextlib
+import copy
+import dataclasses
 import importlib
-from collections.abc import Iterable, Sequence
-from typing import IO, Any, Final
+import pdb
+import sys
+from bdb import BdbQuit
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import metadata
+from types import FrameType, TracebackType
+from typing import IO, Any, Final, NamedTuple
 
 import click
 
@@ -12,23 +19,115 @@ from dotflow.abc.archive import Archive
 from dotflow.cli.error_lines import error_line
 from dotflow.cli.exit_codes import Exit
 from dotflow.cli.formatting import one_line
-from dotflow.cli.history.text import local
-from dotflow.cli.replay.attempt import Replay, secrets_for
-from dotflow.cli.replay.changes import code_changes, environment_changes
+from dotflow.cli.history.text import local, safe
 from dotflow.cli.replay.consent import Consent
 from dotflow.cli.replay.find_step import StepFinder
 from dotflow.cli.replay.inputs import InputFinder, read_input
-from dotflow.cli.replay.result import ending_of, result_lines
 from dotflow.cli.replay.target import Target
+from dotflow.code.fingerprint import can_compare, fingerprint
+from dotflow.code.own_code import INSTALLED, STDLIB
+from dotflow.codec.canonical import digest
 from dotflow.core.action import Action
-from dotflow.core.outcome import Returned
+from dotflow.core.call import Call
+from dotflow.core.durations import format_duration
+from dotflow.core.failure import CALLERS, Failure
+from dotflow.core.links import Links
+from dotflow.core.masks import Masks
+from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned, TimedOut
+from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.errors import DotflowError, HistoryError, SecretMissing
-from dotflow.graph.run_secrets import RunSecrets
+from dotflow.graph.linked_task import LinkedTask
+from dotflow.graph.run_secrets import RunSecrets, SecretSource, find_secrets
+from dotflow.graph.wiring import secrets_of
 from dotflow.providers.histories.sqlite.tables import RETURNED
-from dotflow.records.record import ID_LENGTH
+from dotflow.records.environment import describe_environment
+from dotflow.records.glimpse import glimpse
+from dotflow.records.record import ID_LENGTH, AttemptRecord, ErrorRecord, RunRecord, ValueRecord
+from dotflow.resume.earlier_runs import is_same_step
 from dotflow.resume.stored_inputs import TaskInputs
+from dotflow.worker.attempt import attempt, perform
+from dotflow.worker.loops import Loops
 
-WIDTH: Final = 8  # of the names of what differs
+TASK: Final = 0  # the task that takes the secrets, among one
+
+
+class Replay(NamedTuple):
+    """One attempt of a step, with the inputs and the secrets that it takes."""
+
+    task_id: int
+    workflow_id: str
+    step: Action[..., Any]
+    inputs: TaskInputs
+    secrets: RunSecrets
+
+    def make(self, *, has_timeout: bool) -> Outcome:
+        """Makes the attempt. Raises KeyboardInterrupt."""
+        step = self.step
+        if not has_timeout and step.policy.timeout:
+            step = copy.copy(step)
+            step.policy = dataclasses.replace(step.policy, timeout=0)
+        with contextlib.closing(Loops()) as loops:
+            outcome = attempt(self._call(step), loops)
+        if isinstance(outcome, Interrupted):
+            raise KeyboardInterrupt
+        return outcome
+
+    def debug(self) -> Outcome:
+        """Makes the attempt without timeouts. An error opens the debugger. Raises KeyboardInterrupt."""
+        with contextlib.closing(Loops()) as loops:
+            try:
+                return Returned(perform(self._call(self.step), loops, None))
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # users' code may raise anything
+                failure = Failure.of(error)
+                if not isinstance(error, BdbQuit):
+                    for line in self.secrets.masks.mask(failure.traceback).splitlines():
+                        click.echo(safe(line))
+                    debug(error)
+                return Raised(Failure(failure.exception, failure.message))
+
+    def _call(self, step: Action[..., Any]) -> Call:
+        initial, previous = self.inputs.initial, self.inputs.previous
+        arguments, secrets = self.inputs.arguments or None, self.secrets.of_task(TASK)
+        return Call(self.task_id, 0, step, initial, previous, self.workflow_id, arguments=arguments, secrets=secrets)
+
+
+def secrets_for(step: Action[..., Any], inputs: TaskInputs, finder: StepFinder | None) -> RunSecrets:
+    """Returns the secrets that a step takes now, and the masks. Without a *finder* no workflow has them."""
+    uses = {} if finder is None else finder.secrets
+    links = Links(secrets=(*secrets_of(step, {*inputs.arguments, *uses}), *uses.values()))
+    task = LinkedTask(TASK, step, links=links)
+    if finder is None:
+        return find_secrets([task], SecretSource(None), ())
+    workflow, params = finder.loaded
+    return workflow.config._find_secrets([task], workflow._given(workflow._secret_params(), params))
+
+
+def debug(error: BaseException) -> None:
+    """Opens the debugger where the user's own code raised an error, until the user leaves it."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(CALLERS):
+        trace = trace.tb_next
+    debugger = StepDebugger()
+    debugger.reset()
+    debugger.interaction(None, trace)
+
+
+class StepDebugger(pdb.Pdb):
+    """pdb, which begins in the last frame of the user's own code. `down` leads into the libraries that it called."""
+
+    def get_stack(self, f: FrameType | None, t: TracebackType | None) -> tuple[list[tuple[FrameType, int]], int]:
+        stack, index = super().get_stack(f, t)
+        own = [number for number, (frame, _) in enumerate(stack) if _is_own(frame.f_code.co_filename)]
+        return stack, own[-1] if own else index
+
+
+def _is_own(file: str) -> bool:
+    return not file.startswith((*CALLERS, STDLIB, "<")) and not any(folder in file for folder in INSTALLED)
+
+
+NAME_WIDTH: Final = 8  # of the names of what differs
 
 
 class NotReplayed(click.ClickException):
@@ -109,4 +208,103 @@ def _print_head(target: Target) -> None:
 def _print_lines(lines: Iterable[tuple[str, str]]) -> None:
     """Prints on a line each what differs."""
     for name, text in lines:
-        click.echo(f"  {one_line(name):{WIDTH}}  {one_line(text)}")
+        click.echo(f"  {one_line(name):{NAME_WIDTH}}  {one_line(text)}")
+
+
+WIDTH: Final = 80  # columns
+MAX_ERROR: Final = 73  # characters of an error, after `then: `
+
+#: The state of an attempt -> what it is called.
+ENDINGS: Final[Mapping[TypeAttemptState, str]] = {
+    TypeAttemptState.COMPLETED: "returned",
+    TypeAttemptState.RUNNING: "still running",
+}
+
+
+def ending_of(outcome: Outcome, then: AttemptRecord, returned: ValueRecord | None, seconds: float) -> str:
+    """Returns how a replay has ended. *returned* is the copy of the value of *then*; None if it was not kept."""
+    if isinstance(outcome, Returned):
+        comparison = ""
+        if returned is not None and returned.digest and then.state is TypeAttemptState.COMPLETED:
+            comparison = " the same" if _digest(outcome.value) == returned.digest else " another value"
+        return f"returned{comparison} ({format_duration(seconds)})"
+    assert isinstance(outcome, Raised | TimedOut)
+    return "the debugger ended it" if outcome.failure.exception == BdbQuit.__name__ else _error(outcome.failure)
+
+
+def result_lines(outcome: Outcome, then: AttemptRecord, ending: str, masks: Masks) -> Iterator[str]:
+    """Yields the value or the traceback without secrets, and how it ended then and now."""
+    if isinstance(outcome, Returned):
+        yield f"returned {glimpse(outcome.value, masks)}"
+    elif isinstance(outcome, Raised | TimedOut) and outcome.failure.exception != BdbQuit.__name__:
+        yield from map(safe, masks.mask(outcome.failure.traceback).splitlines())
+    failed = _error(then.errors[-1]) if then.errors else str(then.state).lower()
+    before = ENDINGS.get(then.state, failed)
+    line = f"then: {before}, now: {ending}"
+    yield from [line] if len(line) <= WIDTH else [f"then: {before},", f"now: {ending}"]
+
+
+def _error(error: Failure | ErrorRecord) -> str:
+    return one_line(f"{error.exception}: {error.message}".rstrip(": "), MAX_ERROR)
+
+
+def _digest(value: Any) -> str:
+    try:
+        return digest(value)
+    except Exception:  # it can't be stored, or its own code raises
+        return ""
+
+
+COMMIT: Final = 10  # characters of a commit
+MAX_PACKAGES: Final = 8
+NONE: Final = "none"
+
+Line = tuple[str, str]  # what differs, and how
+
+
+def environment_changes(run: RunRecord) -> Iterator[Line]:
+    """Yields Python, dotflow, the folder and the commit. Runs none of the user's code."""
+    then, now = run.environment, describe_environment()
+    for name in ("python", "dotflow", "folder"):
+        yield from _compare(name, then.get(name), now[name])
+    yield from _compare("commit", str(then.get("commit") or NONE)[:COMMIT], str(now["commit"] or NONE)[:COMMIT])
+
+
+def code_changes(target: Target, step: Action[..., Any], workflow_id: str | None) -> Iterator[Line]:
+    """Yields the workflow, the step, its code, and the packages that are imported here.
+
+    *workflow_id* is that of the workflow that has the step now; None if it has none.
+    """
+    if workflow_id is not None:  # the inputs are those of then, whatever parameters today's run has
+        yield from _compare("workflow", *(each.partition("@")[0] for each in (target.run.workflow_id, workflow_id)))
+    if not target.then.fallback and not is_same_step(target.task.identity, step.identity):
+        yield from _compare("step", target.task.identity, step.identity)
+    code, now_code = "" if target.then.fallback else target.task.code, fingerprint(step)
+    if code and now_code and code != now_code:
+        comparable = can_compare(code, now_code)
+        yield "code", "changed" if comparable else "not compared: it was run by another version of Python"
+    packages = list(_packages(target.run.environment.get("packages", {}), describe_environment()["packages"]))
+    yield from packages[:MAX_PACKAGES]
+    if len(packages) > MAX_PACKAGES:
+        yield "packages", f"and {len(packages) - MAX_PACKAGES} more"
+
+
+def _compare(name: str, then: Any, now: Any) -> Iterator[Line]:
+    if then is not None and then != now:
+        yield name, f"{then} → {now}"
+
+
+def _packages(then: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Line]:
+    """Yields the packages that differ, of those of which a module is imported here."""
+    changed = [name for name, version in sorted(now.items()) if then.get(name) != version and name.lower() != "dotflow"]
+    if not changed:
+        return
+    imported = {module.partition(".")[0] for module in sys.modules}
+    modules = metadata.packages_distributions()  # takes long
+    used = {_plain(package) for module in imported for package in modules.get(module, ())}
+    yield from ((name, f"{then.get(name, NONE)} → {now[name]}") for name in changed if _plain(name) in used)
+
+
+def _plain(package: str) -> str:
+    """Returns a name of a package as all ways to write it."""
+    return package.replace("-", "_").replace(".", "_").lower()

@@ -12,8 +12,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Final
 
-from dotflow.codec.frames import TAG_OF, numpy, polars, pyarrow, tag_for
-from dotflow.codec.frames.pandas import values as pandas
+from dotflow.codec.frames import TAG_OF, numpy, pandas, polars, pyarrow, tag_for
 from dotflow.codec.frames.pending import fill_in
 from dotflow.codec.types.classes import NotEncodable
 from dotflow.core.failure import name_of

@@ -37,11 +37,6 @@ def read_counter(payload: object) -> Counter[Any]:
     return counter
 
 
-def read_ordered(payload: object) -> OrderedDict[Any, Any]:
-    """Builds an OrderedDict."""
-    return OrderedDict(expect_dict(payload))
-
-
 def read_defaultdict(payload: object) -> defaultdict[Any, Any]:
     """Builds a defaultdict from the name of its factory, and its items."""
     name, items = expect_list(payload, 2)
@@ -54,16 +49,6 @@ def read_deque(payload: object) -> deque[Any]:
     if maxlen is not None and (type(maxlen) is not int or len(expect_list(items)) > maxlen):
         raise ValueError("it has more items than its maximum length")
     return deque(expect_list(items), maxlen)
-
-
-def read_range(payload: object) -> range:
-    """Builds a range from its start, stop and step."""
-    return range(*_all(expect_list(payload, 3), int))
-
-
-def read_complex(payload: object) -> complex:
-    """Builds a complex number from its real and its imaginary part."""
-    return complex(*_all(expect_list(payload, 2), float))
 
 
 def expect_dict(payload: object) -> dict[Any, Any]:
@@ -80,7 +65,8 @@ def expect_list(payload: object, length: int | None = None) -> list[Any]:
     return payload
 
 
-def _all(values: list[Any], kind: type) -> list[Any]:
+def expect_all(values: list[Any], kind: type) -> list[Any]:
+    """Returns the values, which are of one type. Raises TypeError."""
     if not all(type(value) is kind for value in values):
         raise TypeError("its numbers are of another type")
     return values

@@ -36,17 +36,10 @@ def write_datetime(value: datetime | time) -> str | list[Any]:
     return [(value if extras.keys().isdisjoint(_ZONES) else value.replace(tzinfo=None)).isoformat(), extras]
 
 
-def read_datetime(payload: object) -> datetime:
+def read_iso(kind: type[datetime] | type[time], payload: object) -> datetime | time:
     """Reads what `write_datetime` wrote. Raises ValueError, TypeError or KeyError."""
     text, extras = _split(payload)
-    value = datetime.fromisoformat(text)
-    return value if not extras and value.isoformat() == text else value.replace(**_changes(value, text, extras))
-
-
-def read_time(payload: object) -> time:
-    """Reads what `write_datetime` wrote. Raises ValueError, TypeError or KeyError."""
-    text, extras = _split(payload)
-    value = time.fromisoformat(text)
+    value = kind.fromisoformat(text)
     return value if not extras and value.isoformat() == text else value.replace(**_changes(value, text, extras))
 
 

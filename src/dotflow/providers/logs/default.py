@@ -98,29 +98,23 @@ class LogDefault(Log):
             self._heads.pop(event.run_id, None)
 
     def info(self, task: Task) -> None:
-        if self._level <= LEVELS["INFO"]:
-            self._write(self._task_record("INFO", task), to_console=self._tasks_to_console)
+        self._write("INFO", task, "", to_console=self._tasks_to_console)
 
     def error(self, task: Task) -> None:
         level = "ERROR" if task.status is TypeStatus.FAILED else "WARNING"
-        if self._level <= LEVELS[level]:
-            self._write(self._task_record(level, task), to_console=self._tasks_to_console)
+        self._write(level, task, "", to_console=self._tasks_to_console)
 
     def note(self, message: str) -> None:
-        if self._level <= LEVELS["INFO"]:
-            self._write(self._message_record("INFO", message), to_console=self._tasks_to_console)
+        self._write("INFO", None, message, to_console=self._tasks_to_console)
 
     def report(self, message: str) -> None:
-        if self._level <= LEVELS["WARNING"]:
-            self._write(self._message_record("WARNING", message), to_console=self._to_console)
+        self._write("WARNING", None, message, to_console=self._to_console)
 
-    def _task_record(self, level: str, task: Task) -> str:
-        return self._format.record(level, task, "", self._heads.get(task.run_id, ""))
-
-    def _message_record(self, level: str, message: str) -> str:
-        return self._format.record(level, None, message, "")
-
-    def _write(self, record: str, *, to_console: bool) -> None:
+    def _write(self, level: str, task: Task | None, message: str, *, to_console: bool) -> None:
+        if self._level > LEVELS[level]:
+            return
+        head = "" if task is None else self._heads.get(task.run_id, "")
+        record = self._format.record(level, task, message, head)
         if to_console:
             _write_stderr(record)
         if self._to_file and not (self._in_real_time_only and clock.source is not None):
@@ -142,7 +136,7 @@ class LogDefault(Log):
         missing = self._missing
         if missing:
             note = f"Records are missing here: {missing} could not be written"
-            record = self._message_record("WARNING", note) + record
+            record = self._format.record("WARNING", None, note, "") + record
         file.append(record.encode("utf-8", "backslashreplace"))
         if missing:
             self._missing -= missing

@@ -11,8 +11,7 @@ from dotflow.core.hints import CRON, refuse_unknown
 from dotflow.core.types.overlap import TypeOverlap
 from dotflow.errors import AlreadyScheduled, InvalidArgument
 from dotflow.providers.schedulers.cron_times import CronTimes, FireTime
-from dotflow.providers.schedulers.runs import ScheduledRuns, report
-from dotflow.providers.schedulers.signals import ShutdownSignals
+from dotflow.providers.schedulers.runs import ScheduledRuns, ShutdownSignals, report
 from dotflow.worker.waiting import WakeupEvent
 
 #: Seconds between two checks of the wall clock during a wait, and so the longest delay after the clock was set or the

@@ -1,17 +1,73 @@
 """HistoryContract: what every history promises whose runs can be read, as tests for subclasses to inherit."""
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from dotflow.core import events
 from dotflow.core.attempt_id import AttemptId
+from dotflow.core.call import Call
 from dotflow.core.context import Context
+from dotflow.core.decorator import action
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Usage
+from dotflow.core.policy import Policy
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.core.types.status import TypeStatus
+from dotflow.errors import NotInHistory
 from dotflow.records.record import OutputKey
-from dotflow.testing.contracts.archive import ArchiveContract
-from dotflow.testing.contracts.history_driver import AWAY, BEGAN, STATES, Driver
+
+BEGAN: Final = datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
+AWAY: Final = Failure("ConnectionError", "the warehouse is away", "Traceback (most recent call last):\n  ...\n")
+STEPS: Final = (
+    events.Planned("extract", "default", 0, "shop:extract", (), Policy(), "3.11:abc", ()),
+    events.Planned("load", "left", 1, "shop:load", (0,), Policy(attempts=3), "", ("previous_context",)),
+)
+STATES: Final = ("Completed", "Failed", "Cancelled", "Interrupted")  # in which a run may end
+
+
+class Driver:
+    """One run, whose events are recorded one by one, a second apart."""
+
+    def __init__(self, history: Any, run_id: str = "0123456789", workflow_id: str = "nightly", **more: Any) -> None:
+        self.history, self.run_id, self.workflow_id = history, run_id, workflow_id
+        self.seconds = 0.0
+        self.began = BEGAN + timedelta(seconds=more.pop("offset", 0.0))
+        steps: Sequence[events.Planned] = more.pop("steps", STEPS)
+        self.send(events.RunStarted(workflow_id, run_id, len(steps), self.now, "nights", steps, **more))
+
+    @property
+    def now(self) -> datetime:
+        return self.began + timedelta(seconds=self.seconds)
+
+    def send(self, event: Any) -> None:
+        self.history.record(self.run_id, event)
+        self.seconds += 1
+
+    def begin(self, task: int, attempt: int = 1, item: int | None = None, **more: Any) -> None:
+        previous = more.pop("previous", Context())
+        arguments = more.pop("arguments", None)
+        step = action(lambda: None)
+        call = Call(task, 0, step, Context(), previous, self.workflow_id, number=task, arguments=arguments)
+        self.send(events.AttemptStarted(task, attempt, previous, self.now, self.seconds, item, call=call, **more))
+        self.history.settle(self.run_id, True)
+
+    def complete(self, task: int, value: object = None, item: int | None = None, usage: Usage | None = None) -> None:
+        self.send(events.TaskCompleted(task, Context(value, task, time=self.now), self.seconds, item, usage))
+
+    def fail(self, task: int, attempt: int = 1, item: int | None = None, failure: Failure = AWAY) -> None:
+        self.send(events.TaskFailed(task, attempt, failure, self.now, self.seconds, item))
+
+    def end(self, state: str = "Completed", reason: str = "") -> Any:
+        """Ends the run, and returns its record."""
+        status = TypeStatus.COMPLETED if state == "Completed" else TypeStatus.FAILED
+        self.send(events.RunEnded(self.workflow_id, self.run_id, status, self.now, TypeRunState(state), reason))
+        return self.load()
+
+    def load(self) -> Any:
+        return self.history.load(self.run_id)
+
 
 try:
     import pytest
@@ -19,7 +75,7 @@ except ImportError as error:
     raise ImportError("HistoryContract needs pytest: its promises are tests. Run: pip install pytest") from error
 
 
-class HistoryContract(ArchiveContract):
+class HistoryContract:
     """The promises. A subclass has a fixture `history`: an empty History that is an Archive, too.
 
     It keeps all runs, at least 10,000 bytes of output of an attempt, and copies of the inputs of failed tasks.
@@ -231,3 +287,76 @@ class HistoryContract(ArchiveContract):
 
         texts = {run.workflow_id, run.steps[0].name, run.steps[0].attempts[0].errors[0].message}
         assert texts == {text.encode(errors="backslashreplace").decode()}
+
+    def history(self) -> Any:
+        """Returns the history; subclasses override it."""
+        raise NotImplementedError("HistoryContract needs a fixture named history, which returns the history to test")
+
+    def test_runs_are_listed(self, history: Any) -> None:
+        """The newest first, and by state and workflow."""
+        for number, state in enumerate(STATES):
+            workflow = "weekly" if number == 1 else "nightly"
+            Driver(history, f"run-{number}", workflow, offset=10.0 * number).end(state)
+
+        assert [run.run_id for run in history.runs()] == ["run-3", "run-2", "run-1", "run-0"]
+        assert [run.run_id for run in history.runs(limit=2)] == ["run-3", "run-2"]
+        assert [run.run_id for run in history.runs(state="Cancelled")] == ["run-2"]
+        assert [run.run_id for run in history.runs(workflow="weekly")] == ["run-1"]
+        assert [run.run_id for run in history.runs(since=BEGAN + timedelta(seconds=15))] == ["run-3", "run-2"]
+        assert [run.run_id for run in history.runs(before=BEGAN + timedelta(seconds=20))] == ["run-1", "run-0"]
+        assert [run.run_id for run in history.runs(search="EEKL")] == ["run-1"]
+        assert [run.run_id for run in history.runs(search="run-2", state="Cancelled")] == ["run-2"]
+        assert [len(history.runs(search=text)) for text in ("%", "_", "\\", "'")] == [0, 0, 0, 0]
+        assert history.summary("run-3").state == "Interrupted"
+        recent = history.recent(["nightly", "monthly"], limit=2)
+        assert {name: [run.run_id for run in runs] for name, runs in recent.items()} == {
+            "nightly": ["run-3", "run-2"],
+            "monthly": [],
+        }
+
+    def test_the_states_of_tasks(self, history: Any) -> None:
+        """They are those of the whole run, which may still go on."""
+        ended, running = Driver(history, "ended", "weekly"), Driver(history, "running", "nightly@day=3", offset=10.0)
+        for driver in (ended, running):
+            driver.begin(0)
+            driver.complete(0)
+        running.begin(1)
+        ended.begin(1)
+        ended.fail(1)
+        ended.end("Failed")
+
+        states = history.task_states(["ended", "running"])
+
+        assert [[(each.name, each.state) for each in tasks] for tasks in states] == [
+            [("extract", "Completed"), ("load", "Failed")],
+            [("extract", "Completed"), ("load", "Running")],
+        ]
+        assert states[0][1].duration == ended.load().steps[1].duration
+        assert states[1][1].duration is None
+
+    def test_a_run_is_found_by_its_beginning_and_by_its_end(self, history: Any) -> None:
+        """Four characters of its id are enough, if no other one begins so."""
+        Driver(history, "aaaa1111").end("Failed")
+        Driver(history, "aaaa2222", offset=10.0).end()
+
+        assert history.load("last").run_id == "aaaa2222"
+        assert history.load("failed").run_id == "aaaa1111"
+        assert history.load("aaaa1").run_id == "aaaa1111"
+        for wrong in ("aaaa", "bbbb"):
+            with pytest.raises(NotInHistory):
+                history.load(wrong)
+
+    def test_runs_are_forgotten(self, history: Any) -> None:
+        """But none that is still running."""
+        ended, running = Driver(history), Driver(history, "abcdefghij")
+        ended.begin(0)
+        ended.complete(0)
+        ended.end()
+
+        with pytest.raises(NotInHistory):
+            history.forget(running.run_id, ended.run_id)
+        assert history.forget(ended.run_id) == 1
+
+        assert [run.run_id for run in history.runs()] == [running.run_id]
+        with pytest.raises(NotInHistory):
+            history.load(ended.run_id)

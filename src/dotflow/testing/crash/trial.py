@@ -3,9 +3,8 @@
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from dotflow.abc.storage import Storage
 from dotflow.core.events import NOT_NEEDED
@@ -19,8 +18,7 @@ COMPLETED: Final = TypeStatus.COMPLETED
 DEFAULT_LOG: Final = "dotflow.providers.logs.default"  # the module of LogDefault, which this floor must not import
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pipeline:
+class Pipeline(NamedTuple):
     """What is verified."""
 
     build: Callable[..., Any]  # returns a DotFlow
@@ -28,8 +26,7 @@ class Pipeline:
     arguments: Mapping[str, Any]  # of start()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrialOptions:
+class TrialOptions(NamedTuple):
     """How one trial runs."""
 
     resume: bool = False
@@ -37,8 +34,7 @@ class TrialOptions:
     kill_at: KillPoint | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunResult:
+class RunResult(NamedTuple):
     """The result of a run that was not killed."""
 
     workflow_id: str

@@ -1,6 +1,6 @@
 """verify: which trials are run, and what has to be true of each."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from dotflow.core.text import shorten
@@ -61,7 +61,7 @@ def verify(harness: Harness) -> CrashReport:
     posted = ledger.follow(first.operations).posted
     harness.preload(expected.modules)
     options = TrialOptions(workflow_id=expected.workflow_id)
-    resume = replace(options, resume=True)
+    resume = options._replace(resume=True)
     _check_stored(posted, harness.run(resume), expected, ledger)
     repeated = harness.run(options)
     second = _completed(repeated, "A second undisturbed run")
@@ -71,7 +71,7 @@ def verify(harness: Harness) -> CrashReport:
         raise AssertionError(f"Two undisturbed runs differ:\n{differences}\n{DETERMINISTIC}")
     crashes = boundaries = reruns = missed = 0
     for point in second.kill_points:
-        crash = _crash(harness, replace(options, kill_at=point), ledger)
+        crash = _crash(harness, options._replace(kill_at=point), ledger)
         if crash is None:
             missed += 1
             continue

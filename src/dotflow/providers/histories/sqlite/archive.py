@@ -85,7 +85,7 @@ class SQLiteArchive(Archive):
         search: str = "",
         limit: int | None = 50,
     ) -> "list[RunSummary]":
-        from dotflow.providers.histories.sqlite.summaries import RunFilter, find_runs
+        from dotflow.providers.histories.sqlite.records import RunFilter, find_runs
 
         states = _states(state)
         if limit is not None and (type(limit) is not int or limit < 0):
@@ -99,13 +99,13 @@ class SQLiteArchive(Archive):
             return list(find_runs(reader, wanted))
 
     def summary(self, run: str) -> "RunSummary":
-        from dotflow.providers.histories.sqlite.summaries import load_summary
+        from dotflow.providers.histories.sqlite.records import load_summary
 
         with reading(self.path) as reader:
             return load_summary(reader, reader.find(run))
 
     def recent(self, workflows: Sequence[str], limit: int = 20) -> "dict[str, list[RunSummary]]":
-        from dotflow.providers.histories.sqlite.summaries import RunFilter, find_runs
+        from dotflow.providers.histories.sqlite.records import RunFilter, find_runs
 
         with reading(self.path) as reader:
             filters = {workflow: RunFilter(workflow=workflow, limit=limit) for workflow in workflows}
@@ -134,7 +134,7 @@ class SQLiteArchive(Archive):
             return load_run(reader, reader.find(run))
 
     def output(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "list[OutputChunk]":
-        from dotflow.providers.histories.sqlite.output import Selection, output_of
+        from dotflow.providers.histories.sqlite.records import Selection, output_of
 
         with reading(self.path) as reader:
             number = reader.find(run)
@@ -142,19 +142,19 @@ class SQLiteArchive(Archive):
             return output_of(reader.connection, number, selection)
 
     def output_sizes(self, run: str) -> "dict[OutputKey, int]":
-        from dotflow.providers.histories.sqlite.output import sizes_of
+        from dotflow.providers.histories.sqlite.records import sizes_of
 
         with reading(self.path) as reader:
             return sizes_of(reader.connection, reader.find(run))
 
     def output_tails(self, run: str, sizes: "Mapping[OutputKey, int]") -> "list[OutputChunk]":
-        from dotflow.providers.histories.sqlite.output import tails_of
+        from dotflow.providers.histories.sqlite.records import tails_of
 
         with reading(self.path) as reader:
             return tails_of(reader.connection, reader.find(run), sizes)
 
     def follow(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "Iterator[list[OutputChunk]]":
-        from dotflow.providers.histories.sqlite.output import Selection, new_output
+        from dotflow.providers.histories.sqlite.records import Selection, new_output
 
         with reading(self.path) as reader:
             number = reader.find(run)

@@ -16,13 +16,12 @@ from dotflow.core.events import AttemptOutput, Event, RunEnded, RunStarted
 from dotflow.core.types.capture import TypeCapture
 from dotflow.errors import InvalidArgument
 from dotflow.providers.histories.sqlite.archive import DEFAULT_PATH, SQLiteArchive
-from dotflow.providers.histories.sqlite.output_writer import OutputWriter
-from dotflow.providers.histories.sqlite.register import FIND_RUN
+from dotflow.providers.histories.sqlite.output_rows import OutputWriter
 from dotflow.providers.histories.sqlite.retention import Keep, as_keep, sweep
 from dotflow.providers.histories.sqlite.rows import HANDLERS, RunRows
 from dotflow.providers.histories.sqlite.tables import FORMAT
 from dotflow.providers.histories.sqlite.values import KEPT, Values
-from dotflow.providers.histories.sqlite.writer import PATIENCE, RunWriter
+from dotflow.providers.histories.sqlite.writer import FIND_RUN, PATIENCE, RunWriter
 from dotflow.providers.sqlite_file import SQLiteFile
 
 MAX_OUTPUTS: Final = 1000  # runs of another process whose output is counted

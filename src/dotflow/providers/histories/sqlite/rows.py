@@ -174,7 +174,7 @@ class RunRows:
         self.output.attempts.pop((row[TASK], row[ITEM], row[ATTEMPT]), None)
 
     def _retry(self, event: AttemptFailed) -> None:
-        opened = self._open.get((event.task_id, NO_ITEM if event.item is None else event.item))
+        opened = self._opened(event)
         if opened is None:
             return
         row = opened.row
@@ -186,7 +186,7 @@ class RunRows:
         self._add_error(row, event.failure, event.retry_in)
 
     def _repeat(self, event: AttemptRepeated) -> None:
-        opened = self._open.get((event.task_id, NO_ITEM if event.item is None else event.item))
+        opened = self._opened(event)
         if opened is not None:
             self._add_error(opened.row, event.failure)
 
@@ -236,12 +236,12 @@ class RunRows:
         if event.task_id < 0:
             self.trace = escape_surrogates(event.trace)
             self.has_more = True
-        elif opened := self._open.get((event.task_id, NO_ITEM if event.item is None else event.item)):
+        elif opened := self._opened(event):
             opened.row[SPAN] = escape_surrogates(event.span)
             self.attempts[id(opened.row)] = opened.row
 
     def _write_output(self, event: AttemptOutput) -> None:
-        opened = self._open.get((event.task_id, NO_ITEM if event.item is None else event.item))
+        opened = self._opened(event)
         self.has_more = True
         is_open = event.task_id < 0 or (opened is not None and opened.row[ATTEMPT] == event.attempt)
         self.output.add(event, is_open=is_open)
@@ -251,6 +251,9 @@ class RunRows:
         self.has_more = self.has_end = True
         self.error = self.error or (event.reason or None)
         self._open.clear()
+
+    def _opened(self, event: AttemptFailed | AttemptRepeated | AttemptOutput | Traced) -> OpenAttempt | None:
+        return self._open.get((event.task_id, NO_ITEM if event.item is None else event.item))
 
     def _copy(self, copies: Iterable[Row]) -> None:
         for copy in copies:

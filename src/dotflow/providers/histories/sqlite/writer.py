@@ -2,30 +2,155 @@
 
 import contextlib
 import functools
+import hashlib
+import itertools
+import json
+import marshal
 import sqlite3
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from dotflow import clock
+from dotflow.core.events import Planned, RunStarted
+from dotflow.core.masks import Masks
+from dotflow.core.policy import Policy
 from dotflow.core.text import escape_surrogates
 from dotflow.errors import HistoryError
 from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.crashed import MARK_ATTEMPTS, mark_ended
-from dotflow.providers.histories.sqlite.damaged import is_damaged, put_aside
-from dotflow.providers.histories.sqlite.output_writer import save_output
-from dotflow.providers.histories.sqlite.register import register
+from dotflow.providers.histories.sqlite.output_rows import save_output
 from dotflow.providers.histories.sqlite.rows import RunRows
 from dotflow.providers.histories.sqlite.tables import (
     ATTEMPT_COLUMNS,
     COMPLETED,
     FAILED,
+    FORMAT,
+    NO_ITEM,
     RESTORED,
     SKIPPED,
     UNKNOWN,
     micro,
 )
-from dotflow.providers.sqlite_errors import LocksRefused, cause_of, explain, is_busy
+from dotflow.providers.sqlite_errors import LocksRefused, cause_of, code_of, explain, is_busy
 from dotflow.providers.sqlite_file import SQLiteFile
+from dotflow.records.environment import process_name, read_environment
+
+FIND_RUN: Final = "SELECT run FROM runs WHERE run_id = ?"
+FIND_PLAN: Final = "SELECT plan FROM plans WHERE digest = ?"
+FIND_ENVIRONMENT: Final = "SELECT environment FROM environments WHERE digest = ?"
+SAVE_PLAN: Final = "INSERT INTO plans (digest) VALUES (?)"
+SAVE_STEP: Final = f"INSERT INTO steps VALUES ({', '.join('?' * 9)})"
+SAVE_ENVIRONMENT: Final = "INSERT INTO environments (digest, document) VALUES (?, ?)"
+SAVE_RUN: Final = f"""INSERT INTO runs (run_id, workflow_id, name, state, mode, resumed, trigger, began, tasks,
+    parent_run, parent_task, parent_item, parent_attempt, lock, process, plan, environment, storage, is_named)
+    VALUES ({", ".join("?" * 19)})"""
+
+
+def register(connection: sqlite3.Connection, started: RunStarted, lock: int | None) -> int:
+    """Writes a run that begins, unless it is there, with the offset of its lock. Returns its number."""
+    for (run,) in connection.execute(FIND_RUN, (_as_text(started.run_id),)):
+        return int(run)
+    parent = started.parent
+    values = (
+        started.run_id,
+        started.workflow_id,
+        started.name,
+        "Running",
+        started.mode,
+        started.resumed,
+        started.trigger or None,
+        micro(started.at),
+        started.tasks,
+        *(
+            (None, None, None, None)
+            if parent is None
+            else (parent.run_id, parent.task_id, NO_ITEM if parent.item is None else parent.item, parent.attempt)
+        ),
+        lock,
+        process_name(),
+        _plan(connection, started.steps),
+        _environment(connection, started.masks),
+        started.storage,
+        started.is_named,
+    )
+    return int(connection.execute(SAVE_RUN, tuple(map(_as_text, values))).lastrowid or 0)
+
+
+def _as_text(value: Any) -> Any:
+    """Returns a value for a column: ids, names and paths may have lone surrogates; a tuple of numbers is JSON."""
+    if isinstance(value, tuple):
+        return json.dumps(value) if value else None
+    return escape_surrogates(value) if isinstance(value, str) else value
+
+
+def _plan(connection: sqlite3.Connection, steps: Sequence[Planned]) -> int:
+    policies = {id(step.policy): step.policy for step in steps}  # many steps share one
+    texts = {key: _describe(policy) for key, policy in policies.items()}
+    rows = [
+        (str(name), identity, code or None, str(group), lane, tuple(needs), texts[id(policy)])
+        for name, group, lane, identity, needs, policy, code, _ in steps
+    ]
+    data = marshal.dumps(rows, 0)  # the version without references, so that equal rows are equal bytes
+    digest = _digest(data)
+    for (plan,) in connection.execute(FIND_PLAN, (digest,)):
+        return int(plan)
+    plan = int(connection.execute(SAVE_PLAN, (digest,)).lastrowid or 0)
+    connection.executemany(SAVE_STEP, [(plan, task, *map(_as_text, row)) for task, row in enumerate(rows)])
+    return plan
+
+
+def _describe(policy: Policy | None) -> str | None:
+    """Returns what differs from the default policy as JSON; None if nothing does."""
+    changed = None if policy is None else policy.changed()
+    return json.dumps(changed) if changed else None
+
+
+def _environment(connection: sqlite3.Connection, masks: Masks) -> int:
+    text = read_environment(masks)
+    digest = _digest(text)
+    for (number,) in connection.execute(FIND_ENVIRONMENT, (digest,)):
+        return int(number)
+    return int(connection.execute(SAVE_ENVIRONMENT, (digest, zlib.compress(text))).lastrowid or 0)
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()
+
+
+DAMAGES: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+# The header: sqlite.org/fileformat2.html, 1.3
+MAGIC: Final = b"SQLite format 3\0"
+HEADER_SIZE: Final = 100
+APPLICATION: Final = slice(68, 72)
+
+
+def is_damaged(error: BaseException, path: Path) -> bool:
+    """Returns whether the error says that the file is damaged, and the file is a history, or has lost its beginning."""
+    if code_of(error) not in DAMAGES:
+        return False
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        header = file.read(HEADER_SIZE)
+        is_ours = header.startswith(MAGIC) and header[APPLICATION] == FORMAT.application_id.to_bytes(4, "big")
+        return is_ours or not any(header)
+    return False
+
+
+def put_aside(path: Path, file: SQLiteFile) -> Path:
+    """Renames the file to the first free name such as `history.db.damaged-1`, and returns that."""
+    file.close()
+    for number in itertools.count(1):
+        aside = path.with_name(f"{path.name}.damaged-{number}")
+        if not aside.exists():
+            break
+    path.rename(aside)
+    for suffix in ("-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(f"{path.name}{suffix}").rename(f"{aside}{suffix}")
+    return aside
+
 
 PATIENCE: Final = 0.5  # seconds to wait for another process: on a busy machine, one that commits may not run for long
 PATIENT_SHARE: Final = 0.2  # of the time since the last wait in vain: a file that stays busy slows a run down by that

@@ -1,21 +1,20 @@
 """NotifyApprise: messages through Apprise, to Slack, Discord, Teams, e-mail and many more."""
 
+import contextlib
+import logging
 import re
 import threading
 import warnings
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dotflow.abc.notify import Notify
 from dotflow.core.task import Task
 from dotflow.core.text import escape_surrogates
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidArgument, NotifyError
-from dotflow.providers.notifiers.apprise.log_filter import http_status_in, suppressed_logs
 from dotflow.providers.notifiers.hidden import MASK, Hidden
-from dotflow.providers.notifiers.message import details, headline
-from dotflow.providers.notifiers.status_filter import status_filter
+from dotflow.providers.notifiers.message import details, headline, status_filter
 from dotflow.providers.optional import require_extra
 
 if TYPE_CHECKING:
@@ -34,8 +33,7 @@ ACCEPTED: Final = (
 HINT: Final = "Check the URL and the network. `apprise -vv URL` on the command line shows more, secrets too."
 
 
-@dataclass(frozen=True, slots=True)
-class _Service:
+class _Service(NamedTuple):
     """A service: its Apprise object, and a name without the host, which is a secret in most URLs."""
 
     name: str
@@ -162,3 +160,56 @@ def _send(service: _Service, title: str, body: str, kind: str) -> str:
             return f"{service.name} raised {type(error).__name__}"
         status = http_status_in(messages)
     return f"{service.name} answered {status}" if status else f"{service.name} was not reached, or rejected it"
+
+
+#: Loggers that log URLs, hosts and payloads, which hold the secrets.
+LOGGERS: Final = (
+    "apprise",
+    "requests",
+    "requests_oauthlib.oauth1_session",
+    "requests_oauthlib.oauth2_session",
+    "urllib3.connection",
+    "urllib3.connectionpool",
+    "urllib3.poolmanager",
+    "urllib3.response",
+    "urllib3.util.retry",
+)
+
+_STATUS: Final = re.compile(r"\berror=(\d{3})\b")
+
+
+class _Capture(threading.local):
+    """The messages of this thread; None while nothing is kept back."""
+
+    messages: list[str] | None = None
+
+
+_thread = _Capture()
+
+
+@contextlib.contextmanager
+def suppressed_logs() -> Iterator[list[str]]:
+    """Keeps this thread's records of LOGGERS from all handlers. Their messages are in the list instead."""
+    for name in LOGGERS:
+        logging.getLogger(name).addFilter(_passes)  # a logger adds the same filter only once
+    outer, _thread.messages = _thread.messages, []
+    try:
+        yield _thread.messages
+    finally:
+        _thread.messages = outer
+
+
+def http_status_in(messages: list[str]) -> str:
+    """Returns the last HTTP status in the messages, which is no secret; "" if there is none."""
+    for line in reversed(messages):
+        if match := _STATUS.search(line):
+            return match[1]
+    return ""
+
+
+def _passes(record: logging.LogRecord) -> bool:
+    if _thread.messages is None:
+        return True
+    with contextlib.suppress(Exception):  # formatting a library's own arguments may fail
+        _thread.messages.append(record.getMessage())
+    return False

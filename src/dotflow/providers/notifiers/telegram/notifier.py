@@ -1,9 +1,11 @@
 """NotifyTelegram: messages in a Telegram chat."""
 
+import json
+import math
 import re
 import time
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Collection
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from dotflow import clock
@@ -13,12 +15,87 @@ from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidArgument, NotifyError
 from dotflow.providers.notifiers.hidden import MASK, Hidden
-from dotflow.providers.notifiers.message import details, headline, truncate
-from dotflow.providers.notifiers.status_filter import status_filter
-from dotflow.providers.notifiers.telegram.responses import Delivered, Response, RetryLater, parse_response
+from dotflow.providers.notifiers.message import details, headline, status_filter, truncate
 
-if TYPE_CHECKING:
-    from dotflow.providers.notifiers.telegram.secret_post import SecretAddress
+#: Status -> what to do; see core.telegram.org/bots/api#making-requests.
+HINTS: Final = {
+    400: "Check chat_id: the number of the chat, with its minus sign, or the @name of a channel. A person has to write "
+    "to the bot first, and a group or channel needs it as a member.",
+    401: "Check the token: @BotFather shows it, and makes a new one.",
+    403: "The bot may not write there: the person has to start it (again), or the group or channel has to admit it.",
+    404: "Check the token, as @BotFather shows it, and base_url if you passed one.",
+}
+NOT_TELEGRAM: Final = "Check base_url and the network: this does not look like the Bot API."
+RETRY_HINT: Final = "It may work again later; the run is not affected."
+MAX_DESCRIPTION: Final = 300  # characters of a description that an error repeats
+
+
+class Refusal(NamedTuple):
+    """Telegram has not taken the message. It may be sent again unless that is final: after a delay, if it named one."""
+
+    reason: str
+    hint: str = RETRY_HINT
+    is_final: bool = False
+    delay: float | None = None
+
+
+def parse_response(
+    status: int, body: bytes, retry_after: str | None = None, hide: Callable[[str], str] = lambda text: text
+) -> Refusal | None:
+    """Returns what a response means; None if the message is in the chat.
+
+    Args:
+        status: The HTTP status.
+        body: The body: JSON, if it is from the Bot API.
+        retry_after: The header of this name, if there is one.
+        hide: Masks the secret in a text.
+    """
+    document = _parse_json(body)
+    if document.get("ok") is True and 200 <= status < 300:
+        return None
+    reason = _reason(status, document, hide)
+    if status == 429 or status >= 500:
+        return Refusal(reason, delay=_seconds(_parameter(document, "retry_after")) or _seconds(retry_after))
+    return Refusal(reason, _migration_hint(document) or HINTS.get(status, NOT_TELEGRAM), is_final=True)
+
+
+def _reason(status: int, document: dict[str, Any], hide: Callable[[str], str]) -> str:
+    description = document.get("description")
+    if isinstance(description, str) and description.strip():
+        text = " ".join(hide(description).split())[:MAX_DESCRIPTION].rstrip(".")
+        return f"it answered {status}, {text}"
+    return f"it answered {status}" + ("" if status >= 300 else ", but not that the message was sent")
+
+
+def _migration_hint(document: dict[str, Any]) -> str:
+    """Returns the new number of a group that became a supergroup, in a sentence; "" for other responses."""
+    number = _parameter(document, "migrate_to_chat_id")
+    return f"The group has become a supergroup: its chat_id is {number} now." if isinstance(number, int) else ""
+
+
+def _parse_json(body: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):  # a proxy's page, or a truncated response
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _parameter(document: dict[str, Any], name: str) -> object:
+    parameters = document.get("parameters")
+    return parameters.get(name) if isinstance(parameters, dict) else None
+
+
+def _seconds(value: object) -> float | None:
+    """Returns a positive number of seconds, also from a text; None for anything else, such as a date."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        seconds = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return seconds if math.isfinite(seconds) and seconds > 0 else None
+
 
 #: "1-4096 characters after entities parsing": core.telegram.org/bots/api#sendmessage. It does not define a character.
 #: UTF-16 code units are the safe count: no other way of counting gives more.
@@ -65,7 +142,6 @@ class NotifyTelegram(Notify):
         self._statuses = status_filter(notification_type)
         self._token = Hidden(token)
         self._base_url = base_url.rstrip("/")
-        self._address: SecretAddress | None = None
         self._blocked_until = 0.0  # on the monotonic clock; Telegram takes no message before
 
     def send(self, task: Task) -> None:
@@ -83,12 +159,12 @@ class NotifyTelegram(Notify):
         delays = iter(RETRY_DELAYS)
         for number in range(1, MAX_TRIES + 1):
             self._wait_while_blocked(deadline)
-            response = self._post(document)
-            if isinstance(response, Delivered):
+            refusal = self._post(document)
+            if refusal is None:
                 return
-            delay = (response.delay or next(delays, None)) if isinstance(response, RetryLater) else None
+            delay = None if refusal.is_final else refusal.delay or next(delays, None)
             if delay is None or number == MAX_TRIES:
-                raise NotifyError("Telegram", response.reason, response.hint)
+                raise NotifyError("Telegram", refusal.reason, refusal.hint)
             self._blocked_until = max(self._blocked_until, clock.ticks() + max(delay, MIN_DELAY))
 
     def _wait_while_blocked(self, deadline: float) -> None:
@@ -98,15 +174,12 @@ class NotifyTelegram(Notify):
                 raise NotifyError("Telegram", f"it accepts no message for the next {left:.0f} s", RATE_HINT)
             time.sleep(left)
 
-    def _post(self, document: dict[str, Any]) -> Response:
-        if self._address is None:
-            from dotflow.providers.notifiers.telegram.secret_post import SecretAddress  # loads http.client
+    def _post(self, document: dict[str, Any]) -> Refusal | None:
+        from dotflow.providers.notifiers.telegram.secret_post import post  # loads http.client
 
-            path = Hidden(f"/bot{self._token.reveal()}/sendMessage")
-            self._address = SecretAddress(self._base_url, path, self.timeout)
-        answer = self._address.post(document)
+        answer = post(self._base_url, f"/bot{self._token.reveal()}/sendMessage", document, self.timeout)
         if isinstance(answer, str):
-            return RetryLater(reason=answer)
+            return Refusal(answer)
         # A proxy may repeat the path in its response.
         return parse_response(answer.status, answer.body, answer.retry_after, hide=self._token.hide_in)
 

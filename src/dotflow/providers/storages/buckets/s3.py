@@ -1,12 +1,236 @@
 """StorageS3: objects in a bucket of Amazon S3, or of a compatible service."""
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, Self, TypeVar
+
 from dotflow.core.durations import Duration
-from dotflow.providers.optional import require_extra
-from dotflow.providers.storages.buckets.bucket import check_bucket, check_optional_text, check_prefix
-from dotflow.providers.storages.buckets.s3_bucket import S3Bucket
-from dotflow.providers.storages.buckets.storage import StorageObjects
-from dotflow.providers.storages.leases.lease import check_seconds
-from dotflow.providers.storages.leases.lease_record import SECONDS
+from dotflow.errors import StorageError
+from dotflow.providers.optional import PerProcess, require_extra
+from dotflow.providers.storages.buckets.storage import (
+    JSON_TYPE,
+    Bucket,
+    StorageObjects,
+    StoredObject,
+    age,
+    check_bucket,
+    check_optional_text,
+    check_prefix,
+)
+from dotflow.providers.storages.leases.lease import SECONDS, check_seconds
+from dotflow.providers.storages.redact import redact, with_advice
+
+REGION: Final = "Set the bucket's region: StorageS3(region=...), or AWS_DEFAULT_REGION"
+CLOCK: Final = "Set this machine's clock"
+CREDENTIALS: Final = (
+    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role, and check that they "
+    "are still valid"
+)
+PERMISSIONS: Final = (
+    "Grant the credentials s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject and s3:DeleteObject in it"
+)
+NETWORK: Final = "Check the network, AWS_ENDPOINT_URL and the region, and try again"
+SETTINGS: Final = "Check boto3's settings"
+UNKNOWN: Final = "Look that up in the service's documentation"
+
+#: By the service's code: docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+ADVICE: Final[Mapping[str, str]] = {
+    "NoSuchBucket": "Create the bucket, or check its name and AWS_ENDPOINT_URL",
+    "InvalidBucketName": "Check the bucket's name",
+    "AccessDenied": PERMISSIONS,
+    "403": PERMISSIONS,
+    "InvalidAccessKeyId": CREDENTIALS,
+    "SignatureDoesNotMatch": CREDENTIALS,
+    "ExpiredToken": CREDENTIALS,
+    "InvalidToken": CREDENTIALS,
+    "PermanentRedirect": REGION,
+    "301": REGION,
+    "AuthorizationHeaderMalformed": REGION,
+    "RequestTimeTooSkewed": CLOCK,
+    "NotImplemented": "Use a service with conditional writes (If-Match, If-None-Match)",
+    "SlowDown": "Try again later: the service is overloaded",
+}
+#: By the class of boto3's error, or a base class.
+CLIENT_ADVICE: Final[Mapping[str, str]] = {
+    "NoCredentialsError": CREDENTIALS,
+    "PartialCredentialsError": CREDENTIALS,
+    "CredentialRetrievalError": CREDENTIALS,
+    "TokenRetrievalError": CREDENTIALS,
+    "SSOError": CREDENTIALS,
+    "ProfileNotFound": "Set AWS_PROFILE to a profile of ~/.aws/config",
+    "InvalidRegionError": "Check the region's name",
+    "NoRegionError": "Set the region: StorageS3(region=...), or AWS_DEFAULT_REGION",
+    "ParamValidationError": "Check the bucket's name",
+    "HTTPClientError": NETWORK,
+    "ConnectionError": NETWORK,
+}
+#: Their messages may contain credentials, or a pattern of 300 characters.
+UNQUOTED: Final = frozenset({"CredentialRetrievalError", "TokenRetrievalError", "SSOError", "ParamValidationError"})
+
+
+def code_of(error: Any) -> str:
+    """Returns the service's error code."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def storage_error(error: Any, url: str) -> StorageError:
+    """Returns an exception of boto3 as a StorageError.
+
+    Args:
+        error: A ClientError, a BotoCoreError or a ValueError.
+        url: The bucket.
+    """
+    if isinstance(getattr(error, "response", None), dict):  # a ClientError
+        details = error.response.get("Error", {})
+        code = code_of(error)
+        message = f"the service returned {code or '?'}: {redact(str(details.get('Message', '')))}"
+        advice = ADVICE.get(code, UNKNOWN)
+        region = details.get("Region") or _headers(error).get("x-amz-bucket-region")
+        if advice is REGION and region:
+            advice = f"Set the bucket's region: StorageS3(region={redact(str(region))!r})"
+    else:
+        kinds = [kind.__name__ for kind in type(error).__mro__]
+        message = kinds[0] if UNQUOTED.intersection(kinds) else f"{kinds[0]}: {redact(str(error))}"
+        advice = next((CLIENT_ADVICE[kind] for kind in kinds if kind in CLIENT_ADVICE), SETTINGS)
+    return StorageError(f"The bucket {url} can't be used", with_advice(message, advice))
+
+
+def delete_error(errors: Sequence[Mapping[str, Any]], url: str) -> StorageError:
+    """Returns the StorageError of a request that deleted some objects and failed for others."""
+    first = errors[0]
+    code = str(first.get("Code", "?"))
+    message = f"{len(errors)} objects are left: the service returned {code}: {redact(str(first.get('Message', '')))}"
+    advice = ADVICE.get(code, UNKNOWN)
+    return StorageError(f"Objects in {url} can't be deleted", with_advice(message, advice))
+
+
+def _headers(error: Any) -> Mapping[str, str]:
+    headers: Mapping[str, str] = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return headers
+
+
+T = TypeVar("T")
+
+CONNECT_TIMEOUT: Final = 5.0  # seconds
+READ_TIMEOUT: Final = 20.0  # seconds without a byte
+MAX_ATTEMPTS: Final = 4  # of each request; boto3's mode "standard" decides which errors to retry
+#: Keys in a request: docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
+PAGE_SIZE: Final = 1000
+
+NOT_FOUND: Final = frozenset({"NoSuchKey", "404"})
+#: Another version, or a concurrent write: docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+PRECONDITION_FAILED: Final = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", *NOT_FOUND})
+
+
+class S3Bucket(Bucket):
+    """A bucket of Amazon S3, or of a compatible service.
+
+    Args:
+        name: The bucket.
+        region: Its region; None for that of the environment.
+    """
+
+    def __init__(self, name: str, region: str | None) -> None:
+        self.name = name
+        self.url = f"s3://{name}"
+        self._region = region
+        self._timeout: float | None = None
+        self._client: PerProcess[Any] = PerProcess()
+
+    @property
+    def endpoint(self) -> str:
+        return str(self._call(lambda client: client.meta.endpoint_url))
+
+    def with_timeout(self, seconds: float) -> Self:
+        # Its client is another one, since the timeouts belong to the client.
+        bucket = type(self)(self.name, self._region)
+        bucket._timeout = seconds
+        return bucket
+
+    def get(self, name: str) -> StoredObject | None:
+        return self._call(lambda client: self._read(client, name), none_for=NOT_FOUND)
+
+    def exists(self, name: str) -> bool:
+        return self._request("head_object", NOT_FOUND, Key=name) is not None
+
+    def put(self, name: str, data: bytes, content_type: str = JSON_TYPE) -> None:
+        self._put(name, data, ContentType=content_type)
+
+    def put_if(self, name: str, data: bytes, version: str | None) -> str | None:
+        condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
+        response = self._put(name, data, PRECONDITION_FAILED, **condition)
+        return None if response is None else str(response["ETag"])
+
+    def delete(self, names: Sequence[str]) -> None:
+        for start in range(0, len(names), PAGE_SIZE):
+            keys = {"Objects": [{"Key": name} for name in names[start : start + PAGE_SIZE]], "Quiet": True}
+            response = self._request("delete_objects", Delete=keys)
+            if response.get("Errors"):
+                raise delete_error(response["Errors"], self.url)
+
+    def list_names(self, prefix: str) -> Iterator[str]:
+        page: dict[str, Any] = {}
+        while True:
+            response = self._request("list_objects_v2", Prefix=prefix, MaxKeys=PAGE_SIZE, **page)
+            yield from (entry["Key"] for entry in response.get("Contents", ()))
+            if not response.get("IsTruncated"):
+                return
+            page = {"ContinuationToken": response["NextContinuationToken"]}
+
+    def _read(self, client: Any, name: str) -> StoredObject:
+        from botocore.exceptions import HTTPClientError, IncompleteReadError
+
+        for remaining in reversed(range(self._max_attempts)):
+            response = client.get_object(Bucket=self.name, Key=name)
+            try:
+                data = response["Body"].read()
+                return StoredObject(data, response["ETag"], age(_date(response), response["LastModified"]))
+            except (HTTPClientError, IncompleteReadError):  # boto3 doesn't retry a response that was cut off
+                if not remaining:
+                    raise
+        raise AssertionError("MAX_ATTEMPTS is more than 0")
+
+    def _put(self, name: str, data: bytes, none_for: frozenset[str] = frozenset(), **condition: str) -> Any:
+        arguments = {"Key": name, "Body": data, "ContentType": JSON_TYPE, **condition}
+        return self._request("put_object", none_for, **arguments)
+
+    def _request(self, operation: str, none_for: frozenset[str] = frozenset(), **arguments: Any) -> Any:
+        return self._call(lambda client: getattr(client, operation)(Bucket=self.name, **arguments), none_for)
+
+    def _call(self, request: Callable[[Any], T], none_for: frozenset[str] = frozenset()) -> T:
+        """Returns the response; None for errors with one of these codes. Raises StorageError."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        failure: StorageError
+        try:
+            return request(self._client.get(self._make_client))
+        except ClientError as error:
+            if code_of(error) in none_for:
+                return None  # type: ignore[return-value]
+            failure = storage_error(error, self.url)
+        except (BotoCoreError, ValueError) as error:  # ValueError: an invalid endpoint
+            failure = storage_error(error, self.url)
+        raise failure  # outside of the except: the SDK's frames hold credentials
+
+    @property
+    def _max_attempts(self) -> int:
+        return MAX_ATTEMPTS if self._timeout is None else 1
+
+    def _make_client(self) -> Any:
+        import boto3
+        from botocore.config import Config
+
+        config = Config(
+            connect_timeout=self._timeout or CONNECT_TIMEOUT,
+            read_timeout=self._timeout or READ_TIMEOUT,
+            retries={"mode": "standard", "total_max_attempts": self._max_attempts},
+            user_agent_extra="dotflow",
+        )
+        return boto3.client("s3", region_name=self._region, config=config)  # of the default session
+
+
+def _date(response: Any) -> str | None:
+    date: str | None = response["ResponseMetadata"]["HTTPHeaders"].get("date")
+    return date
 
 
 class StorageS3(StorageObjects):

@@ -9,23 +9,217 @@ One conditional write of `workflow.json` starts a new one and so voids all older
 """
 
 import contextlib
+import copy
 import uuid
-from collections.abc import Hashable, Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from hashlib import sha256
+from typing import Any, Final, NamedTuple, Self
 
 from dotflow import clock
 from dotflow.abc.storage import Storage, key_of
 from dotflow.codec.document import key_at, pack, unpack
+from dotflow.codec.parts import Part, Raw
 from dotflow.core.context import Context
 from dotflow.core.task import Task
-from dotflow.errors import CheckpointUnreadable, StorageError
-from dotflow.providers.storages.buckets.bucket import Bucket, ObjectRegister
-from dotflow.providers.storages.buckets.parts import CONTENT_TYPE, PartObjects, fetch_part, list_parts
-from dotflow.providers.storages.leases.lease import MARGIN, MAX_RACES, Lease
-from dotflow.providers.storages.leases.lease_lock import LeaseLock
-from dotflow.providers.storages.leases.lease_record import LeaseRecord, invalid_record, read_record
+from dotflow.errors import CheckpointUnreadable, InvalidArgument, StorageError
+from dotflow.providers.storages.leases.lease import (
+    MARGIN,
+    MAX_RACES,
+    Entry,
+    Lease,
+    LeaseLock,
+    LeaseRecord,
+    Register,
+    invalid_record,
+    read_record,
+)
+from dotflow.providers.storages.part_files import new_part_name, stem_of
 from dotflow.providers.storages.safe_name import is_plain, safe_name
+
+JSON_TYPE = "application/json"
+MAX_PREFIX = 700  # bytes; both services allow names of 1,024
+
+
+class StoredObject(NamedTuple):
+    """An object as it was read.
+
+    Attributes:
+        data: Its content.
+        version: Its version, the condition of a write.
+        age: Seconds since it was written, by the service's clock.
+    """
+
+    data: bytes
+    version: str
+    age: float
+
+
+class Bucket(ABC):
+    """A bucket of an object store. Each call that fails raises a StorageError without secrets.
+
+    Attributes:
+        name: Its name.
+        url: Its URL, such as "s3://name".
+    """
+
+    name: str
+    url: str
+
+    @property
+    @abstractmethod
+    def endpoint(self) -> str:
+        """The URL of the service, which distinguishes buckets of the same name."""
+
+    @abstractmethod
+    def with_timeout(self, seconds: float) -> Self:
+        """Returns the same bucket with one attempt for each call, and about so many seconds for the response."""
+
+    @abstractmethod
+    def get(self, name: str) -> StoredObject | None:
+        """Returns an object; None if there is none."""
+
+    @abstractmethod
+    def exists(self, name: str) -> bool:
+        """Returns whether there is such an object."""
+
+    @abstractmethod
+    def put(self, name: str, data: bytes, content_type: str = JSON_TYPE) -> None:
+        """Writes an object as a whole and replaces an earlier one."""
+
+    @abstractmethod
+    def put_if(self, name: str, data: bytes, version: str | None) -> str | None:
+        """Writes an object if its current version is *version* (None: there is no object).
+
+        Returns:
+            The new version; None if another version is there.
+        """
+
+    @abstractmethod
+    def delete(self, names: Sequence[str]) -> None:
+        """Deletes objects. Some may be missing."""
+
+    @abstractmethod
+    def list_names(self, prefix: str) -> Iterator[str]:
+        """Yields the names of all objects that begin with *prefix*."""
+
+
+class ObjectRegister(Register):
+    """The text of a workflow as an object.
+
+    Args:
+        bucket: The bucket.
+        name: The object.
+        short_timeout: The same bucket with a shorter timeout.
+    """
+
+    def __init__(self, bucket: Bucket, name: str, short_timeout: Bucket) -> None:
+        self._bucket = bucket
+        self._short_timeout = short_timeout
+        self._object = name
+        self.key = (bucket.endpoint, bucket.name, name)
+        self.location = f"{bucket.url}/{name}"
+
+    def read(self) -> Entry | None:
+        stored = self._bucket.get(self._object)
+        return None if stored is None else Entry(stored.data.decode("utf-8", "replace"), stored.version, stored.age)
+
+    def write(self, text: str, version: str | None) -> str | None:
+        return self._bucket.put_if(self._object, text.encode(), version)
+
+    @property
+    def short_timeout(self) -> "ObjectRegister":
+        register = copy.copy(self)
+        register._bucket = self._short_timeout
+        return register
+
+
+def age(date: str | None, modified: str | datetime | None) -> float:
+    """Returns the whole seconds since an object was written, by the service's clock.
+
+    Args:
+        date: The time of the response.
+        modified: The time of the object's last write in that response.
+    """
+    if date is None or modified is None:  # unknown: with this age, no lease is taken over
+        return 0.0
+    if isinstance(modified, str):
+        modified = parsedate_to_datetime(modified)
+    return max(0.0, (parsedate_to_datetime(date) - modified).total_seconds())
+
+
+def check_bucket(bucket: object) -> str:
+    """Returns the name of a bucket. Raises InvalidArgument."""
+    if not isinstance(bucket, str) or not bucket or not bucket.isprintable() or _has_path(bucket):
+        raise InvalidArgument("bucket", bucket, "the name of a bucket, without s3:// or gs:// and without a path")
+    return bucket
+
+
+def _has_path(bucket: str) -> bool:
+    return not bucket.startswith("arn:") and not {"/", ":"}.isdisjoint(bucket)  # the ARN of an access point
+
+
+def check_prefix(prefix: object) -> str:
+    """Returns a prefix, with a slash at its end unless it is empty. Raises InvalidArgument."""
+    if isinstance(prefix, str) and prefix.isprintable():
+        parts = prefix.removesuffix("/").split("/")
+        if prefix == "" or (set(parts).isdisjoint({"", ".", ".."}) and len(prefix.encode()) <= MAX_PREFIX):
+            return prefix and prefix.removesuffix("/") + "/"
+    accepted = "text such as 'team/dotflow/', or '': printable, at most 700 bytes, no part of it empty, '.' or '..'"
+    raise InvalidArgument("prefix", prefix, accepted)
+
+
+def check_optional_text(argument: str, value: object, expected: str) -> str | None:
+    """Returns a text or None. Raises InvalidArgument."""
+    if value is not None and (not isinstance(value, str) or not value):
+        raise InvalidArgument(argument, value, f"{expected}, or None for that of the environment")
+    return value
+
+
+CONTENT_TYPE: Final = "application/octet-stream"
+
+
+class PartObjects:
+    """The parts of one document before they are written.
+
+    Args:
+        task: The document's name, without its suffix.
+
+    Attributes:
+        contents: The parts by name.
+    """
+
+    def __init__(self, task: str) -> None:
+        self._task = task
+        self.contents: dict[str, bytes] = {}
+
+    def put(self, raw: Raw) -> Part:
+        """Adds a part; see dotflow.codec.parts."""
+        name, content = new_part_name(self._task, raw.suffix), bytes(raw.copy())
+        self.contents[name] = content
+        return Part(name, len(content), sha256(content).hexdigest())
+
+
+def list_parts(bucket: Bucket, document: str) -> Iterator[str]:
+    """Yields the names of a document's part objects, those that it no longer refers to included."""
+    folder, _, task = document.rpartition("/")
+    stem = task.rpartition(".")[0]
+    for name in bucket.list_names(f"{folder}/{stem}."):
+        if stem_of(name.rpartition("/")[2]) == stem:
+            yield name
+
+
+def fetch_part(bucket: Bucket, document: str, part: Part) -> bytes | None:
+    """Reads a part, if it is beside the document; see dotflow.codec.parts."""
+    folder, _, task = document.rpartition("/")
+    if stem_of(part.name) != task.rpartition(".")[0] or "/" in part.name:
+        return None
+    stored = bucket.get(f"{folder}/{part.name}")
+    return None if stored is None else stored.data
+
 
 SUFFIX: Final = ".json"
 RECORD_NAME: Final = "workflow.json"

@@ -8,18 +8,133 @@ The holder measures by its own how long it may still write, from before it sent 
 """
 
 import contextlib
+import json
+import os
+import socket
 import threading
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
-from dataclasses import replace
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 from dotflow import clock
-from dotflow.core.durations import as_seconds
+from dotflow.abc.shared_lock import SharedLock
+from dotflow.core.durations import as_seconds, is_seconds
 from dotflow.errors import LeaseLost, StorageError, WorkflowBusy
-from dotflow.providers.storages.leases.lease_record import Entry, LeaseRecord, read_record
-from dotflow.providers.storages.leases.process_identity import is_dead_here, this_process
+
+#: The fields 3 and 22 of /proc/pid/stat, counted after the name: proc(5).
+STATE, STARTED = 0, 19
+DEAD = frozenset("ZX")
+
+
+def this_process() -> dict[str, Any]:
+    """Returns host and process id, and what makes the id unique: the boot of the machine, the start of the process."""
+    pid = os.getpid()
+    return {"host": socket.gethostname(), "process": pid, "machine": _machine_id(), "started": _stat(pid)[1]}
+
+
+def is_dead_here(holder: Mapping[str, Any]) -> bool:
+    """Returns whether a process has certainly ended, which is only known of this machine's processes."""
+    pid, machine = holder.get("process"), holder.get("machine")
+    if not machine or (machine, holder.get("host")) != (_machine_id(), socket.gethostname()):
+        return False
+    if type(pid) is not int or pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # another user's process
+        return False
+    state, started = _stat(pid)
+    return state in DEAD or bool(started and started != holder.get("started"))
+
+
+def _machine_id() -> str:
+    """Returns the boot of this machine and the namespace of its process ids; "" where the system has none."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+def _stat(pid: int) -> tuple[str, str]:
+    """Returns the state of a process and its start in ticks; "" where the system has none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return fields[STATE], fields[STARTED]
+    except (OSError, IndexError):
+        return "", ""
+
+
+SECONDS: Final = 30.0  # the default duration of a lease: a dead machine blocks a workflow for as long
+
+
+class Entry(NamedTuple):
+    """The text as it was read.
+
+    Attributes:
+        text: The text.
+        version: Its version, the condition of the next write.
+        age: Seconds since it was written, by the service's clock.
+    """
+
+    text: str
+    version: str
+    age: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseRecord:
+    """The content of the text.
+
+    Attributes:
+        holder: The process that holds the workflow: host, process, since, and its identity; None if free.
+        token: Identifies the holder's lease.
+        revision: Counts the writes, so that no two texts are equal.
+        seconds: How long the lease lasts from this write on.
+        extra: What the storage keeps in the text.
+    """
+
+    holder: Mapping[str, Any] | None = None
+    token: str = ""
+    revision: int = 0
+    seconds: float = SECONDS
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """Returns the text: JSON, one field a line."""
+        own = {"holder": self.holder, "lease": self.seconds, "beat": self.revision, "token": self.token}
+        fields = {**self.extra, **own}
+        return json.dumps(fields, indent=2) + "\n"
+
+
+def read_record(entry: Entry | None, location: str) -> LeaseRecord:
+    """Returns the record in a text; an empty record without one.
+
+    Raises:
+        StorageError: The text is not a lease record.
+    """
+    if entry is None:
+        return LeaseRecord()
+    try:
+        extra = json.loads(entry.text)
+        holder, seconds, revision, token = (extra.pop(name) for name in ("holder", "lease", "beat", "token"))
+        if not (holder is None or isinstance(holder, dict)) or not is_seconds(seconds) or type(revision) is not int:
+            raise ValueError("wrong fields")
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise invalid_record(location) from None
+    return LeaseRecord(holder=holder, token=str(token), revision=revision, seconds=float(seconds), extra=extra)
+
+
+def invalid_record(location: str) -> StorageError:
+    """Returns the error for a text that is not a lease record."""
+    advice = "Repair it, or delete it to void the workflow's checkpoints"
+    return StorageError(f"{location} can't be read", f"it is not a lease record of dotflow. {advice}")
+
 
 MIN_SECONDS: Final = 1.0  # the resolution of HTTP's dates
 RENEWALS_PER_LEASE: Final = 3  # so that two may fail
@@ -230,3 +345,32 @@ def _describe_holder(record: LeaseRecord) -> str:
     if record.holder is None:
         return "another process"
     return f"process {record.holder.get('process')} on host {record.holder.get('host')}"
+
+
+class LeaseLock(SharedLock[Lease]):
+    """Locks a workflow against other processes on every machine.
+
+    Entering raises WorkflowBusy if another process holds the lease, and StorageError if the service can't be used.
+
+    Args:
+        register: The text of the workflow.
+        workflow_id: The workflow.
+        seconds: How long the lease lasts without renewal.
+        **defaults: What the storage keeps in the text, unless it is there already.
+    """
+
+    def __init__(self, register: Register, workflow_id: str, seconds: float, **defaults: Any) -> None:
+        super().__init__(register.key)
+        self._register = register
+        self._workflow_id = workflow_id
+        self._seconds = seconds
+        self._defaults = defaults
+
+    def make(self) -> Lease:
+        return Lease(self._register, self._workflow_id, self._seconds)
+
+    def acquire(self, resource: Lease) -> None:
+        resource.acquire(**self._defaults)
+
+    def release(self, resource: Lease) -> None:
+        resource.release()

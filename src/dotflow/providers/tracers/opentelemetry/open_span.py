@@ -1,4 +1,11 @@
-"""OpenSpan: a span that has not ended."""
+"""OpenSpan: a span that has not ended, and the attributes of spans and metrics.
+
+`exception.*` and `error.type` are from OpenTelemetry's semantic conventions
+(opentelemetry.io/docs/specs/semconv/registry/attributes); it has none for workflows, so the others are dotflow's.
+"""
+
+from datetime import UTC, datetime
+from typing import Final
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, Status, StatusCode, Tracer, set_span_in_context
@@ -6,7 +13,49 @@ from opentelemetry.trace import Link, Span, Status, StatusCode, Tracer, set_span
 from dotflow.core.failure import Failure
 from dotflow.core.text import escape_surrogates
 from dotflow.core.types.status import TypeStatus
-from dotflow.providers.tracers.opentelemetry import attributes as keys
+
+WORKFLOW_ID: Final = "dotflow.workflow.id"
+WORKFLOW_NAME: Final = "dotflow.workflow.name"
+RUN_ID: Final = "dotflow.run.id"
+TASK_ID: Final = "dotflow.task.id"
+STEP: Final = "dotflow.step.name"
+GROUP: Final = "dotflow.group"
+ATTEMPT: Final = "dotflow.attempt"
+STATUS: Final = "dotflow.status"
+RETRY_COUNT: Final = "dotflow.retry.count"
+RETRY_DELAY: Final = "dotflow.retry.delay"  # seconds
+TASKS: Final = "dotflow.tasks"
+TASKS_COMPLETED: Final = "dotflow.tasks.completed"
+TASKS_FAILED: Final = "dotflow.tasks.failed"
+TASKS_RESTORED: Final = "dotflow.tasks.restored"
+TASKS_SKIPPED: Final = "dotflow.tasks.skipped"
+ITEM: Final = "dotflow.item"  # its index
+ITEMS: Final = "dotflow.items"
+ITEMS_COMPLETED: Final = "dotflow.items.completed"
+ITEMS_FAILED: Final = "dotflow.items.failed"
+ITEMS_RESTORED: Final = "dotflow.items.restored"
+ITEMS_SKIPPED: Final = "dotflow.items.skipped"
+FALLBACK: Final = "dotflow.fallback"  # the name of the step that makes the attempt instead
+SKIP_REASON: Final = "dotflow.skip.reason"
+ERROR_TYPE: Final = "error.type"
+
+OTHER_ERROR: Final = "_OTHER"  # the error.type without a known type
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def nanoseconds(at: datetime) -> int:
+    """Returns a moment in nanoseconds since 1970, in integers, since a float would lose the last three digits."""
+    elapsed = at - EPOCH
+    return ((elapsed.days * 86_400 + elapsed.seconds) * 1_000_000 + elapsed.microseconds) * 1_000
+
+
+def exception_attributes(failure: Failure) -> dict[str, str]:
+    """Returns a failure as the attributes of an `exception` event."""
+    attributes = {"exception.type": failure.exception, "exception.message": failure.message}
+    if failure.traceback:
+        attributes["exception.stacktrace"] = failure.traceback
+    return {name: escape_surrogates(text) for name, text in attributes.items()}
 
 
 class OpenSpan:
@@ -48,9 +97,9 @@ class OpenSpan:
         """Ends it with a status, and a failure if there was one."""
         span, end = self.span, self.at(tick)
         if span.is_recording():
-            span.set_attribute(keys.STATUS, status.value)
+            span.set_attribute(STATUS, status.value)
             if failure is not None:
-                span.add_event("exception", keys.exception_attributes(failure), end)
+                span.add_event("exception", exception_attributes(failure), end)
                 set_failed(span, failure.exception, f"{failure.exception}: {failure.message}")
         span.end(end)
 
@@ -62,5 +111,5 @@ def to_nanoseconds(seconds: float) -> int:
 
 def set_failed(span: Span, error: str, description: str) -> None:
     """Gives a span the status ERROR."""
-    span.set_attribute(keys.ERROR_TYPE, escape_surrogates(error))
+    span.set_attribute(ERROR_TYPE, escape_surrogates(error))
     span.set_status(Status(StatusCode.ERROR, escape_surrogates(description)))

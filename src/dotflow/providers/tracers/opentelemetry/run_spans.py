@@ -1,8 +1,10 @@
-"""The spans of one run: its own, and a child for each attempt."""
+"""The spans of one run: its own, and a child for each attempt, each map and each item that ran."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanContext, Tracer, format_span_id, format_trace_id, set_span_in_context
 
 from dotflow import clock
@@ -24,12 +26,115 @@ from dotflow.core.events import (
 from dotflow.core.failure import Failure
 from dotflow.core.text import escape_surrogates
 from dotflow.core.types.status import TypeStatus
-from dotflow.providers.tracers.opentelemetry import attributes as keys
-from dotflow.providers.tracers.opentelemetry.attributes import nanoseconds
-from dotflow.providers.tracers.opentelemetry.map_spans import MapSpans
+from dotflow.errors import ItemsFailed
 from dotflow.providers.tracers.opentelemetry.metrics import Instruments, RunMetrics
-from dotflow.providers.tracers.opentelemetry.open_span import OpenSpan, set_failed, to_nanoseconds
+from dotflow.providers.tracers.opentelemetry.open_span import (
+    ATTEMPT,
+    FALLBACK,
+    GROUP,
+    ITEM,
+    ITEMS,
+    ITEMS_COMPLETED,
+    ITEMS_FAILED,
+    ITEMS_RESTORED,
+    ITEMS_SKIPPED,
+    OTHER_ERROR,
+    RETRY_COUNT,
+    RETRY_DELAY,
+    RUN_ID,
+    SKIP_REASON,
+    STATUS,
+    STEP,
+    TASK_ID,
+    TASKS,
+    TASKS_COMPLETED,
+    TASKS_FAILED,
+    TASKS_RESTORED,
+    TASKS_SKIPPED,
+    WORKFLOW_ID,
+    WORKFLOW_NAME,
+    OpenSpan,
+    exception_attributes,
+    nanoseconds,
+    set_failed,
+    to_nanoseconds,
+)
 from dotflow.providers.tracers.opentelemetry.propagation import make_carrier
+
+COUNTS: Final = (ITEMS_COMPLETED, ITEMS_FAILED, ITEMS_SKIPPED, ITEMS_RESTORED)
+
+
+class MapSpans:
+    """The spans of the mapped tasks of one run.
+
+    Args:
+        tracer: Makes the spans.
+        parent: The context of the run's span.
+        attributes: Returns the attributes of a task by its id.
+    """
+
+    def __init__(self, tracer: Tracer, parent: Context, attributes: Callable[[int], dict[str, str | int]]) -> None:
+        self._tracer = tracer
+        self._parent = parent
+        self._attributes = attributes
+        self._maps: dict[int, OpenSpan] = {}
+        self._items: dict[tuple[int, int], OpenSpan] = {}
+        self._counts: dict[int, Counter[str]] = {}
+
+    def open(self, event: MapOpened) -> None:
+        """Starts the span of a mapped task."""
+        attributes = {**self._attributes(event.task_id), ITEMS: event.items}
+        name = f"dotflow.map {attributes[STEP]}"
+        start = nanoseconds(event.at)
+        self._maps[event.task_id] = OpenSpan(self._tracer, name, self._parent, attributes, start, event.tick)
+        self._counts[event.task_id] = Counter()
+
+    def context_for(self, event: AttemptStarted, item: int) -> Context:
+        """Returns the context of the item's span, which starts with the first attempt."""
+        key = event.task_id, item
+        span = self._items.get(key)
+        if span is None:
+            attributes = {**self._attributes(event.task_id), ITEM: item}
+            name = f"dotflow.item {attributes[STEP]}"
+            parent, start = self._maps[event.task_id].context, nanoseconds(event.at)
+            span = self._items[key] = OpenSpan(self._tracer, name, parent, attributes, start, event.tick)
+        return span.context
+
+    def end_item(self, event: TaskCompleted | TaskFailed, item: int, failure: Failure | None) -> None:
+        """Ends the span of an item."""
+        self._counts[event.task_id][ITEMS_COMPLETED if failure is None else ITEMS_FAILED] += 1
+        span = self._items.pop((event.task_id, item), None)
+        if span is not None:
+            span.end(TypeStatus.COMPLETED if failure is None else TypeStatus.FAILED, event.tick, failure)
+
+    def restore_item(self, event: TaskRestored) -> None:
+        """Counts an item that was restored. There may be many, so they make no event."""
+        self._counts[event.task_id][ITEMS_RESTORED] += 1
+
+    def skip_item(self, event: TaskSkipped) -> None:
+        """Records that an item was skipped, and why."""
+        self._counts[event.task_id][ITEMS_SKIPPED] += 1
+        attributes: dict[str, str | int] = {SKIP_REASON: escape_surrogates(event.reason)}
+        if event.item is not None:
+            attributes[ITEM] = event.item
+        self._maps[event.task_id].span.add_event("dotflow.item.skipped", attributes, nanoseconds(clock.now()))
+
+    def close(self, event: MapEnded) -> bool:
+        """Ends the span of a mapped task. Returns whether all of its items were restored."""
+        counts, span, failure = self._counts.pop(event.task_id), self._maps.pop(event.task_id), event.failure
+        span.span.set_attributes({name: counts[name] for name in COUNTS})
+        if failure is not None and failure.exception == ItemsFailed.__name__:
+            failure = Failure(failure.exception, failure.message.partition(":")[0])  # behind it are values of items
+        span.end(TypeStatus.COMPLETED if failure is None else TypeStatus.FAILED, event.tick, failure)
+        return set(+counts) == {ITEMS_RESTORED}
+
+    def end_all(self, end: int) -> None:
+        """Ends the spans that are left, which are there only after a failure of the tracer."""
+        for spans in (self._items, self._maps):
+            for span in spans.values():
+                span.span.end(end)
+            spans.clear()
+
 
 COMPLETED, RETRY, FAILED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.RETRY, TypeStatus.FAILED, TypeStatus.SKIPPED
 
@@ -49,24 +154,22 @@ class RunSpans:
         self._tracer = tracer
         self._metrics = RunMetrics(instruments, started.name)
         self._steps = [(escape_surrogates(step.name), escape_surrogates(step.group)) for step in started.steps]
-        self._ids = {keys.WORKFLOW_ID: escape_surrogates(started.workflow_id), keys.RUN_ID: started.run_id}
+        self._ids = {WORKFLOW_ID: escape_surrogates(started.workflow_id), RUN_ID: started.run_id}
         if started.name is not None:
-            self._ids[keys.WORKFLOW_NAME] = escape_surrogates(started.name)
+            self._ids[WORKFLOW_NAME] = escape_surrogates(started.name)
         self._start = nanoseconds(started.at)
         self._began = clock.monotonic()
         # No id in the name: most tools group spans by name.
         self._span = tracer.start_span(
             f"dotflow.run {escape_surrogates(started.name)}" if started.name else "dotflow.run",
-            attributes={**self._ids, keys.TASKS: started.tasks},
+            attributes={**self._ids, TASKS: started.tasks},
             start_time=self._start,
         )
         self._context = set_span_in_context(self._span)
         self._maps = MapSpans(tracer, self._context, lambda task_id: {**self._ids, **self._task_attributes(task_id)})
         self._attempts: dict[Key, OpenSpan] = {}
         self._failed_attempts: dict[Key, SpanContext] = {}  # for the link from the next attempt
-        self._counts = dict.fromkeys(
-            (keys.TASKS_COMPLETED, keys.TASKS_FAILED, keys.TASKS_RESTORED, keys.TASKS_SKIPPED), 0
-        )
+        self._counts = dict.fromkeys((TASKS_COMPLETED, TASKS_FAILED, TASKS_RESTORED, TASKS_SKIPPED), 0)
         self._first_failure: tuple[str, Failure] | None = None
 
     def follow(self, event: Event) -> None:
@@ -93,14 +196,14 @@ class RunSpans:
         attributes: dict[str, str | int] = {
             **self._ids,
             **self._task_attributes(event.task_id),
-            keys.ATTEMPT: event.attempt,
-            keys.RETRY_COUNT: event.attempt - 1,
+            ATTEMPT: event.attempt,
+            RETRY_COUNT: event.attempt - 1,
         }
         if event.fallback is not None:
-            attributes[keys.FALLBACK] = escape_surrogates(event.fallback)
+            attributes[FALLBACK] = escape_surrogates(event.fallback)
         parent = self._context
         if event.item is not None:
-            attributes[keys.ITEM] = event.item
+            attributes[ITEM] = event.item
             parent = self._maps.context_for(event, event.item)
         failed = self._failed_attempts.pop(key, None)
         link = None if failed is None else Link(failed)
@@ -112,13 +215,13 @@ class RunSpans:
         attempt = self._attempts[event.task_id, event.item]
         if attempt.span.is_recording():
             end = attempt.at(clock.monotonic())
-            attempt.span.add_event("exception", keys.exception_attributes(event.failure), end)
+            attempt.span.add_event("exception", exception_attributes(event.failure), end)
         self._metrics.retry(self._steps[event.task_id][0], attempt.context)
 
     def _fail_attempt(self, event: AttemptFailed) -> None:
         key = event.task_id, event.item
         attempt = self._attempts[key]
-        attempt.span.set_attribute(keys.RETRY_DELAY, event.retry_in)
+        attempt.span.set_attribute(RETRY_DELAY, event.retry_in)
         self._failed_attempts[key] = attempt.span.get_span_context()
         self._end_attempt(key, RETRY, clock.monotonic(), event.failure)
         self._metrics.retry(self._steps[event.task_id][0], attempt.context)
@@ -126,7 +229,7 @@ class RunSpans:
     def _complete(self, event: TaskCompleted) -> None:
         self._end_attempt((event.task_id, event.item), COMPLETED, event.tick, None)
         if event.item is None:
-            self._counts[keys.TASKS_COMPLETED] += 1
+            self._counts[TASKS_COMPLETED] += 1
         else:
             self._maps.end_item(event, event.item, None)
 
@@ -140,30 +243,30 @@ class RunSpans:
         if event.item is not None:
             self._maps.end_item(event, event.item, event.failure)
             return
-        self._counts[keys.TASKS_FAILED] += 1
+        self._counts[TASKS_FAILED] += 1
         if not has_attempt:  # the run was stopped between two attempts
-            attributes = {**self._task_attributes(event.task_id), **keys.exception_attributes(event.failure)}
+            attributes = {**self._task_attributes(event.task_id), **exception_attributes(event.failure)}
             self._span.add_event("dotflow.task.failed", attributes, nanoseconds(event.at))
 
     def _end_map(self, event: MapEnded) -> None:
         is_restored = self._maps.close(event)
         if event.failure is not None:
-            self._counts[keys.TASKS_FAILED] += 1
+            self._counts[TASKS_FAILED] += 1
             self._note_failure(self._steps[event.task_id][0], event.failure)
         else:
-            self._counts[keys.TASKS_RESTORED if is_restored else keys.TASKS_COMPLETED] += 1
+            self._counts[TASKS_RESTORED if is_restored else TASKS_COMPLETED] += 1
 
     def _restore(self, event: TaskRestored) -> None:
         if event.item is None:
-            self._counts[keys.TASKS_RESTORED] += 1
+            self._counts[TASKS_RESTORED] += 1
             self._add_event("dotflow.task.restored", event.task_id, {})
         else:
             self._maps.restore_item(event)
 
     def _skip(self, event: TaskSkipped) -> None:
         if event.item is None:
-            self._counts[keys.TASKS_SKIPPED] += 1
-            attributes = {keys.STATUS: SKIPPED.value, keys.SKIP_REASON: escape_surrogates(event.reason)}
+            self._counts[TASKS_SKIPPED] += 1
+            attributes = {STATUS: SKIPPED.value, SKIP_REASON: escape_surrogates(event.reason)}
             self._add_event("dotflow.task.skipped", event.task_id, attributes)
         else:
             self._maps.skip_item(event)
@@ -176,7 +279,7 @@ class RunSpans:
 
     def _task_attributes(self, task_id: int) -> dict[str, str | int]:
         name, group = self._steps[task_id]
-        return {keys.TASK_ID: task_id, keys.STEP: name, keys.GROUP: group}
+        return {TASK_ID: task_id, STEP: name, GROUP: group}
 
     def _end_attempt(self, key: Key, status: TypeStatus, tick: float, failure: Failure | None) -> None:
         attempt = self._attempts.pop(key)
@@ -194,9 +297,9 @@ class RunSpans:
         error = None
         if event.status is not COMPLETED:
             failed = self._first_failure
-            error = keys.OTHER_ERROR if failed is None else escape_surrogates(failed[1].exception)
+            error = OTHER_ERROR if failed is None else escape_surrogates(failed[1].exception)
             set_failed(self._span, error, _description(self._first_failure))
-        self._span.set_attributes({**self._counts, keys.STATUS: event.status.value})
+        self._span.set_attributes({**self._counts, STATUS: event.status.value})
         self._span.end(end)
         self._metrics.run(event.status, seconds, error, self._context)
 

@@ -1,1 +1,0 @@
-"""pandas: frames, series, indexes, arrays and scalars."""
