@@ -196,7 +196,7 @@ class Files:
                 raise NotPrivate(
                     errno.EPERM, "it is a link out of its folder, or to a folder, which is not followed", path
                 )
-            with contextlib.suppress(FileNotFoundError):
+            if os.path.exists(path):  # neither dangling nor a circle
                 status = os.stat(path)
                 self._check_owner(path, status)
         before = stat.S_IMODE(status.st_mode)

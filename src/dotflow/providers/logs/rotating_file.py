@@ -24,7 +24,7 @@ class _OpenFile:
 
     __slots__ = ("descriptor", "device", "inode", "is_plain")
 
-    def __init__(self, path: str, files: Files) -> None:
+    def __init__(self, path: str, files: Files = FILES) -> None:
         self.descriptor = files.open_private(path, APPEND)
         status = os.fstat(self.descriptor)
         self.inode, self.device = status.st_ino, status.st_dev
