@@ -43,7 +43,7 @@ from dotflow.providers.histories.sqlite.tables import RETURNED
 from dotflow.records.environment import describe_environment
 from dotflow.records.glimpse import glimpse
 from dotflow.records.record import ID_LENGTH, AttemptRecord, ErrorRecord, RunRecord, ValueRecord
-from dotflow.resume.earlier_runs import is_same_step
+from dotflow.resume.changed_code import is_same_step
 from dotflow.resume.stored_inputs import TaskInputs
 from dotflow.worker.attempt import attempt, perform
 from dotflow.worker.loops import Loops
