@@ -86,7 +86,7 @@ def test_other_mistakes_are_refused(name: str, value: object) -> None:
         ("nosuchservice://secret", "urls='nosuchservice://***'"),
         ("slack://secret", "urls='slack://***'"),
         ([URL, "tgram://secret"], "urls[1]='tgram://***'"),
-        ("json://secret, json://secret", "urls is one URL"),
+        ("json://secret, json://secret", "Pass one URL"),
         (None, "urls=None"),
         ([], "urls=[]"),
         ([URL, None], "urls[1]=None"),
