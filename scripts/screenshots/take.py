@@ -12,9 +12,8 @@ from typing import Final
 from playwright.sync_api import Page, sync_playwright
 
 from dotflow.providers import HistorySQLite
-from dotflow.report.document import document
+from dotflow.report.document import document, output_members
 from dotflow.report.next_steps import command_objects
-from dotflow.report.output import output_members
 from dotflow.report.page import write_page
 
 HERE: Final = Path(__file__).parent
