@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dotflow.engine import background
-from dotflow.engine.run_end import RunEnd
+from dotflow.engine.run import RunEnd
 from dotflow.processes.session import ProcessSession
 from dotflow.providers.executors.thread import ThreadSession
 from dotflow.worker import coroutines, waiting

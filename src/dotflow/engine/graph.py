@@ -104,8 +104,8 @@ class Graph:
         self._contexts: dict[int, Context] = {}  # of ended tasks, until the next one of the lane takes it
         self._fallback_values: dict[int, Arguments | Skip] = {}  # by task; its items share them
         linked = [task for task in tasks if isinstance(task, LinkedTask)]
-        self._undecided = {*restored, *(task.task_id for task in linked)}  # when they are ready; others just begin
-        self._cleanups = deque(task for task in linked if task.links.always)  # left to run
+        self._undecided = {*restored, *[task.task_id for task in linked]}  # when they are ready; others just begin
+        self._cleanups = deque([task for task in linked if task.links.always])  # left to run
         self._item_followers = plan.item_followers(tasks)
         self._maps: dict[int, ItemMap] = {}  # that have opened, until they end
         self._item_lanes: dict[tuple[int, int], int] = {}  # of ended items that another map continues

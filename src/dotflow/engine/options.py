@@ -50,17 +50,19 @@ class RunOptions:
     cache: bool = True
 
     def __post_init__(self) -> None:
-        self.mode = mode_of(self.mode)
+        if self.mode.__class__ is not TypeExecution:
+            self.mode = mode_of(self.mode)
         for name in ("keep_going", "cache"):
             if not isinstance(value := getattr(self, name), bool):
                 raise InvalidArgument(name, value, "True or False")
-        if not is_resume(self.resume):
+        if not isinstance(self.resume, bool) and not is_resume(self.resume):
             raise InvalidArgument("resume", self.resume, 'True, False, "changed", "unfinished" or "then_anew"')
         rerun: Any = self.rerun
         self.rerun = () if rerun is None else tuple(rerun) if isinstance(rerun, list | tuple) else (rerun,)
         self.resume = self.resume or bool(self.rerun)
-        self.on_success = as_callback("on_success", self.on_success, "tasks")
-        self.on_failure = as_callback("on_failure", self.on_failure, "tasks")
+        for name in ("on_success", "on_failure"):
+            if (callback := getattr(self, name)) is not None:
+                setattr(self, name, as_callback(name, callback, "tasks"))
 
     def to_finish(self) -> dict[str, Any]:
         """Returns the arguments of the `start` that finishes the last run."""

@@ -28,7 +28,6 @@ from dotflow.engine.graph import Graph
 from dotflow.engine.notifier import Notifier
 from dotflow.engine.options import RunOptions
 from dotflow.engine.publisher import Publisher
-from dotflow.engine.run_end import RunEnd
 from dotflow.engine.run_log import RunLog, reporter
 from dotflow.engine.run_providers import RunProviders
 from dotflow.engine.runner import Runner
@@ -37,9 +36,10 @@ from dotflow.errors import HistoryError, RunFailed
 from dotflow.graph.names import TaskRef, find_task, rerun_ids
 from dotflow.graph.params import NO_PARAMS, Params
 from dotflow.graph.plan import Plan
-from dotflow.resume.cache import Cache, Save, is_cached
+from dotflow.resume.cache import Cache, is_cached
 from dotflow.resume.checkpoint import Checkpoints
 from dotflow.worker.deadline_thread import waking
+from dotflow.worker.waiting import Waiters
 
 COMPLETED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.SKIPPED
 T = TypeVar("T")
@@ -68,6 +68,44 @@ def nothing_ran(tasks: Sequence[Task]) -> str:
         return ""
     some = f"{restored} of {len(tasks)} tasks were" if restored < len(tasks) else f"all {restored} tasks were"
     return f"Nothing ran: {'its task was' if len(tasks) == 1 else some} restored from an earlier run"
+
+
+class RunEnd:
+    """The end of one run.
+
+    Attributes:
+        is_over: Whether the run has ended.
+    """
+
+    def __init__(self) -> None:
+        self.is_over = False
+        self._waiters = Waiters()
+
+    def set(self) -> None:
+        """Ends the run."""
+        self.is_over = True
+        clock.about_to_wake(self.notify)
+        self.notify()
+
+    def wait(self, timeout: float | None) -> bool:
+        """Waits for at most *timeout* seconds, None for no limit, and returns whether the run has ended."""
+        deadline = math.inf if timeout is None else clock.monotonic() + timeout
+
+        def pause(seconds: float | None) -> None:
+            # The second condition is for a virtual clock that has reached the deadline already.
+            self._waiters.wait_until(lambda: self.is_over or clock.monotonic() >= deadline, seconds)
+
+        if not self.is_over:
+            clock.wait(pause, timeout, self.notify)
+        return self.is_over
+
+    def wait_real(self, seconds: float) -> None:
+        """Waits for at most *seconds* of real time, which a virtual clock does not change."""
+        self._waiters.wait_until(lambda: self.is_over, seconds)
+
+    def notify(self) -> None:
+        """Wakes the waiters."""
+        self._waiters.wake()
 
 
 class Run:
@@ -110,6 +148,7 @@ class Run:
             providers.storage, workflow_id, exclusive=is_named, report=self._log_line, run_id=run_id
         )
         self._restored: Mapping[int, Context] = {}
+        self._rerun: frozenset[int] = frozenset()
         self._runner: Runner | None = None
         self._cancelled = False
         self._stop: Stop | None = None
@@ -240,12 +279,14 @@ class Run:
 
     def _prepare(self) -> None:
         """Restores or voids the checkpoints, before anything runs. Either `_execute` or `_release` has to follow."""
+        if self._options.rerun:
+            self._rerun = rerun_ids(self._options.rerun, self.tasks, self._providers.secrets.masks)
         self._restored = self._checkpoints.open(
             self.tasks,
             resume=self._options.resume,
             sources=self._plan.previous,
             params=self.params,
-            rerun=rerun_ids(self._options.rerun, self.tasks, self._providers.secrets.masks),
+            rerun=self._rerun,
         )
 
     def _release(self) -> None:
@@ -281,7 +322,16 @@ class Run:
         run_log = None
         if log is not None or notifier is not None:
             run_log = RunLog(tasks, log, None if notifier is None else notifier.send, report, masks)
-        cache = cache_of(providers, self._options, self.tasks, self._checkpoints.save, report)
+        cache = None
+        if any(map(is_cached, self.tasks)):
+            cache = Cache(
+                providers.cache,
+                self._checkpoints.save,
+                report,
+                reads=self._options.cache,
+                rerun=self._rerun,
+                shares_memory=providers.executor.shares_memory,
+            )
         publisher = Publisher(
             self.run_id,
             tasks,
@@ -420,22 +470,6 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<run {self.run_id} of {self.workflow_id}: {self.status}>"
-
-
-def cache_of(
-    providers: RunProviders, options: RunOptions, tasks: Sequence[Task], save: Save, report: Callable[..., None]
-) -> Cache | None:
-    """Returns the cached values of a run with these providers and options; None if none of its steps has any."""
-    if not any(map(is_cached, tasks)):
-        return None
-    return Cache(
-        providers.cache,
-        save,
-        report,
-        reads=options.cache,
-        rerun=rerun_ids(options.rerun, tasks, providers.secrets.masks),
-        shares_memory=providers.executor.shares_memory,
-    )
 
 
 def _find_saved(storage: Storage, tasks: Sequence[Task], value: Any) -> Context | None:

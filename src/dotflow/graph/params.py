@@ -63,9 +63,9 @@ def resolve(declared: Params, values: Params | None, tasks: "Iterable[Task]" = (
 
         values = checked_values(values, declared, tasks)
     resolved = {**declared, **(values or {})}
-    missing = tuple(name for name, value in resolved.items() if isinstance(value, EllipsisType))
+    missing = [name for name, value in resolved.items() if isinstance(value, EllipsisType)]
     if missing:
-        raise MissingParam(missing)
+        raise MissingParam(tuple(missing))
     return MappingProxyType(resolved)
 
 
