@@ -607,7 +607,7 @@ def test_an_error_that_retry_on_refuses_says_so(dotflow: Command, history: Histo
 
     log = (tmp_path / "flow.log").read_text()
     assert "task 0 refused: Failed (attempt 1 of 4: ValueError is not in retry_on): ValueError: no\n" in log
-    assert dotflow.objects("log", "--path", "flow.log")[-1]["reason"] == "ValueError is not in retry_on"
+    assert "ValueError is not in retry_on" in dotflow.objects("log", "--path", "flow.log")[-1]["message"]
     assert "\n  ValueError: no\n  not repeated: ValueError is not in retry_on\n" in dotflow("show", "last")
     assert "\nAttempt 1, not repeated: ValueError is not in retry_on\n" in dotflow("show", "last", "refused")
     (page,) = dotflow.objects("show", "last")

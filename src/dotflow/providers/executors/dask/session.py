@@ -102,7 +102,8 @@ class DaskSession(ClusterSession):
     def handle(self, events: Sequence[Callable[[], object] | None]) -> None:
         """The results of all tasks that have ended are fetched together."""
         super().handle(events)
-        ended, self._ended = self._ended & self._pending.keys(), set()
+        ended = self._ended & self._pending.keys()
+        self._ended.clear()  # not another set: events that are queued add to this one
         finished = {key: future for key in ended if (future := self._pending[key].future).status == "finished"}
         for key in ended - finished.keys():
             self._handle_end(key, None)
