@@ -23,9 +23,8 @@ from dotflow import Context, DotFlow, action, clock
 from dotflow.codec.document import pack
 from dotflow.errors import CheckpointUnreadable, InvalidArgument, StorageError
 from dotflow.providers import StorageGCS, StorageS3, optional
-from dotflow.providers.storages.buckets import gcs, s3
-from dotflow.providers.storages.buckets import storage as bucket_storage
-from dotflow.providers.storages.buckets.storage import StorageObjects
+from dotflow.providers.storages.buckets import bucket_storage, gcs, s3
+from dotflow.providers.storages.buckets.bucket_storage import StorageObjects
 from dotflow.testing.contracts.values import KEYS
 from tests.clouds.fake_server import FakeServer, Response, serve_responses
 from tests.clouds.settings import S3_SETTINGS, set_up_gcs, set_up_s3

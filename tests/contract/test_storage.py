@@ -15,7 +15,7 @@ from dotflow.abc.storage import Storage
 from dotflow.core.types import TypeStatus
 from dotflow.errors import CheckpointMismatch, CheckpointUnreadable
 from dotflow.providers import StorageDefault, StorageFile, StorageGCS, StoragePostgres, StorageS3, StorageSQLite
-from dotflow.providers.storages.buckets.storage import StorageObjects
+from dotflow.providers.storages.buckets.bucket_storage import StorageObjects
 from dotflow.testing import StorageContract
 from dotflow.testing.contracts import storage as contract
 from dotflow.testing.contracts.values import IDS, KEYS, OTHERS

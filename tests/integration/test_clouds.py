@@ -13,13 +13,13 @@ KINDS = {"s3": "StorageS3", "gcs": "StorageGCS", "postgres": "StoragePostgres"}
 
 #: Makes a script that of another machine, which does not know whether processes of the first have ended.
 ELSEWHERE = """
-from dotflow.providers.storages.leases import lease as leases
+from dotflow.providers.storages import lease as leases
 leases._machine_id = lambda: ""
 """
 
 #: Makes a script run an hour later by the service's clock, when leases without renewal have expired.
 LATER = """
-from dotflow.providers.storages.leases import lease
+from dotflow.providers.storages import lease
 lease.AGE_RESOLUTION = -3600.0
 """
 
@@ -318,7 +318,7 @@ def test_a_forked_process_uses_a_client_and_a_lease_of_its_own(start: Start) -> 
     """Neither the client, nor the lease of its parent is used in it, nor a lock held by a thread there."""
     lines = """
 from dotflow.abc import shared_lock
-from dotflow.providers.storages.leases.lease import LeaseLock
+from dotflow.providers.storages.lease import LeaseLock
 
 bucket = getattr(storage, "_bucket", None)
 

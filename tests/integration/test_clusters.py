@@ -23,13 +23,13 @@ from dotflow.core.task import Task
 from dotflow.core.types import TypeStatus
 from dotflow.errors import ClusterError
 from dotflow.providers import ExecutorDask, StorageDefault, StorageFile
-from dotflow.providers.executors.cluster.session import ClusterSession
+from dotflow.providers.executors.cluster.cluster_session import ClusterSession
 from dotflow.providers.executors.ray import connection as ray_connection
 from tests.clusters.dask import DaskProcesses
 from tests.clusters.ray import RayProcesses
 
 if TYPE_CHECKING:
-    from dotflow.providers.executors.ray.session import RaySession
+    from dotflow.providers.executors.ray.ray_session import RaySession
 
 pytestmark = [pytest.mark.clusters, pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -328,7 +328,7 @@ class TestLostWorkers:
         """That is the end of the worker, too."""
         from ray.exceptions import ObjectLostError
 
-        from dotflow.providers.executors.ray.session import ActorHandle
+        from dotflow.providers.executors.ray.ray_session import ActorHandle
 
         call = Call(0, 0, action(lambda: 1), Context(), Context(), "w")
         handle = ActorHandle(open_ray_session._pool(open_ray_session.pool_of(call.step)), None)
@@ -344,7 +344,7 @@ class TestLostWorkers:
         """A machine that is lost then is one accident, however many were to be there; three in a row are none."""
         from ray.exceptions import ActorDiedError
 
-        from dotflow.providers.executors.ray.session import ActorHandle
+        from dotflow.providers.executors.ray.ray_session import ActorHandle
 
         actor_pool = open_ray_session._pool(open_ray_session.pool_of(action(lambda: 1)))
 
@@ -367,7 +367,7 @@ def failed(error: Exception) -> "Future[Any]":
 @pytest.fixture
 def open_ray_session(ray_cluster: RayProcesses) -> Iterator["RaySession"]:
     """Of a run on the cluster that has no actors yet."""
-    from dotflow.providers.executors.ray.session import RaySession
+    from dotflow.providers.executors.ray.ray_session import RaySession
 
     session = RaySession(ray_connection.connect(None, {}), 1, lambda message: None)
     yield session
@@ -428,7 +428,7 @@ import ray
 from dotflow import Config, DotFlow, action
 from dotflow.errors import ClusterError
 from dotflow.providers import ExecutorRay, LogDefault
-from dotflow.providers.executors.ray import session as ray_session
+from dotflow.providers.executors.ray import ray_session
 from dotflow.providers.executors.ray import connection as ray_connection
 
 ray_session.HEAD_CHECK_INTERVAL = ray_connection.HEAD_CHECK_INTERVAL = 0.2
@@ -560,7 +560,7 @@ class TestVersions:
         def make_describe(engine: str) -> Callable[[], dict[str, str]]:
             return lambda: {"Python": "2.7" if os.getpid() == here else "3.99", "dotflow": "1"}
 
-        module = "dask.cluster" if isinstance(executor, ExecutorDask) else "ray.session"
+        module = "dask.cluster" if isinstance(executor, ExecutorDask) else "ray.ray_session"
         monkeypatch.setattr(f"dotflow.providers.executors.{module}.make_describe", make_describe)
         log = LogList()
         workflow = make_workflow(executor=executor, log=log)
@@ -820,7 +820,7 @@ class TestResources:
         self, executor: Executor, make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A step that asks for what no worker has waits, and the log says so, and what there is."""
-        monkeypatch.setattr("dotflow.providers.executors.cluster.session.WAIT_REPORT_DELAY", 0.2)
+        monkeypatch.setattr("dotflow.providers.executors.cluster.cluster_session.WAIT_REPORT_DELAY", 0.2)
         log = LogList()
         workflow = make_workflow(executor=executor, log=log)
         workflow.task.add(action(resources={"MOONS": 1})(lambda: 1))

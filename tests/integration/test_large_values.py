@@ -15,7 +15,7 @@ from dotflow.codec.document import pack
 from dotflow.providers import StorageFile, StorageSQLite
 from dotflow.providers.sqlite_file import SQLiteFile
 from dotflow.providers.storages.joined_parts import JoinedParts
-from dotflow.providers.storages.sqlite.storage import CREATE, FIND, FORMAT
+from dotflow.providers.storages.sqlite import CREATE, FIND, FORMAT
 from tests.integration.children import Scripts
 
 OLD, NEW = b"old" * 30_000, b"new" * 40_000

@@ -12,8 +12,8 @@ import pytest
 
 from dotflow import clock
 from dotflow.errors import LeaseLost, StorageError, WorkflowBusy
-from dotflow.providers.storages.leases import lease as leases
-from dotflow.providers.storages.leases.lease import Entry, Lease, LeaseLock, Register
+from dotflow.providers.storages import lease as leases
+from dotflow.providers.storages.lease import Entry, Lease, LeaseLock, Register
 
 MakeLease = Callable[["FakeRegister"], Lease]
 

@@ -15,7 +15,7 @@ from dotflow.abc.history import History
 from dotflow.core.call import Call
 from dotflow.core.events import Event, MapEnded, MapOpened, TaskFailed
 from dotflow.errors import InvalidLink
-from dotflow.processes.session import ProcessSession
+from dotflow.processes.process_session import ProcessSession
 from dotflow.providers import ExecutorAsync, ExecutorProcess, ExecutorThread
 from dotflow.worker.attempt import attempt
 from dotflow.worker.loops import Loops

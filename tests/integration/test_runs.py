@@ -24,7 +24,7 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.engine.run import Run
 from dotflow.errors import CheckpointMismatch
 from dotflow.processes.dispatcher import DEFAULT_WORKERS
-from dotflow.processes.session import ProcessSession
+from dotflow.processes.process_session import ProcessSession
 from dotflow.providers import ExecutorAsync, ExecutorProcess, ExecutorThread, LogDefault, StorageDefault
 from dotflow.providers.executors.async_ import AsyncSession
 from dotflow.providers.executors.thread import ThreadSession

@@ -12,7 +12,7 @@ import pytest
 
 from dotflow.engine import background
 from dotflow.engine.run import RunEnd
-from dotflow.processes.session import ProcessSession
+from dotflow.processes.process_session import ProcessSession
 from dotflow.providers.executors.thread import ThreadSession
 from dotflow.worker import coroutines, waiting
 from dotflow.worker.coroutines import InlineLoop

@@ -13,9 +13,9 @@ from dotflow.core.outcome import Died, Outcome, Raised, Returned, TimedOut
 from dotflow.errors import ModuleNotOnWorker
 from dotflow.processes.channel import STDERR, STDOUT, dump_by_value
 from dotflow.processes.worker_main import LAST_VALUE
-from dotflow.providers.executors.cluster import session as cluster_session
+from dotflow.providers.executors.cluster import cluster_session
+from dotflow.providers.executors.cluster.cluster_session import MIN_KEPT_SIZE, ClusterSession
 from dotflow.providers.executors.cluster.protocol import ANSWERED, DIED, LATE, NOT_STARTED, Place, Reply, size_of
-from dotflow.providers.executors.cluster.session import MIN_KEPT_SIZE, ClusterSession
 
 LARGE = bytes(MIN_KEPT_SIZE)
 

@@ -14,12 +14,12 @@ from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.decision import TypeDecision
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.options import RunOptions
+from dotflow.graph.decisions import MAX_SHOWN, Arguments, Skip, decide, unmet_need
 from dotflow.graph.linked_task import LinkedTask
 from dotflow.graph.maps import ItemMap, lists_of, make_items, map_context
 from dotflow.graph.names import rerun_ids
 from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan
-from dotflow.graph.verdict import MAX_SHOWN, Arguments, Skip, decide, unmet_need
 from dotflow.graph.wiring import PREVIOUS
 from dotflow.resume.cache import Cache, is_cached
 from dotflow.resume.changed_code import ChangedCode

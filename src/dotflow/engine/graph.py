@@ -16,12 +16,12 @@ from dotflow.engine.lifecycle import Fallback, new
 from dotflow.engine.ready import NextItem, Ready
 from dotflow.engine.stop import FAILED, Stop
 from dotflow.errors import LeaseLost, RunStopped
+from dotflow.graph.decisions import UNFINISHED, Arguments, Skip, arguments, decide, unmet_need
 from dotflow.graph.linked_task import Item, LinkedTask
 from dotflow.graph.maps import ItemMap, lists_of, make_items, map_context, map_failure
 from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan
 from dotflow.graph.run_secrets import NO_RUN_SECRETS, RunSecrets
-from dotflow.graph.verdict import UNFINISHED, Arguments, Skip, arguments, decide, unmet_need
 from dotflow.graph.wiring import PREVIOUS
 from dotflow.resume.cache import Cache, is_cached
 from dotflow.resume.checkpoint import Checkpoints

@@ -11,7 +11,7 @@ from dotflow.core.events import AttemptFailed, AttemptRepeated, AttemptStarted, 
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome, Returned, Usage
 from dotflow.core.task import Task
-from dotflow.graph.verdict import Arguments
+from dotflow.graph.decisions import Arguments
 
 new: Final = tuple.__new__  # makes a named tuple in half the time: there are three for every task
 

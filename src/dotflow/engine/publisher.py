@@ -9,7 +9,7 @@ from dotflow.abc.executor import ExecutorSession
 from dotflow.abc.history import History, Listener
 from dotflow.abc.tracer import Tracer
 from dotflow.atomic_file import tightened
-from dotflow.capture.session import CapturingSession
+from dotflow.capture.capturing_session import CapturingSession
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.call import Call, Carrier, Watch, plain_carrier
 from dotflow.core.capture import Capture

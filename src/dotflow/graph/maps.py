@@ -11,8 +11,8 @@ from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import ItemsFailed, NotAList, UnequalLists, ValueNotStorable
+from dotflow.graph.decisions import Arguments, Skip, ending
 from dotflow.graph.linked_task import Item, LinkedTask, MapContext, Row
-from dotflow.graph.verdict import Arguments, Skip, ending
 
 KEY_LENGTH: Final = 20  # hexadecimal digits of an item's key: 80 bits, so 100,000 items collide once in 10**14 maps
 BY_INDEX: Final = "at"  # begins the key of an item that the codec refuses; no hexadecimal digits begin so

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from dotflow.providers.storages.buckets.s3 import StorageS3
     from dotflow.providers.storages.file import StorageFile
     from dotflow.providers.storages.memory import StorageDefault
-    from dotflow.providers.storages.postgres.storage import StoragePostgres
-    from dotflow.providers.storages.sqlite.storage import StorageSQLite
+    from dotflow.providers.storages.postgres.storage_postgres import StoragePostgres
+    from dotflow.providers.storages.sqlite import StorageSQLite
     from dotflow.providers.tracers.opentelemetry.tracer import TracerOpenTelemetry
 
 __all__ = [
@@ -64,9 +64,9 @@ _MODULES = {
     "StorageDefault": "storages.memory",
     "StorageFile": "storages.file",
     "StorageGCS": "storages.buckets.gcs",
-    "StoragePostgres": "storages.postgres.storage",
+    "StoragePostgres": "storages.postgres.storage_postgres",
     "StorageS3": "storages.buckets.s3",
-    "StorageSQLite": "storages.sqlite.storage",
+    "StorageSQLite": "storages.sqlite",
     "TracerOpenTelemetry": "tracers.opentelemetry.tracer",
 }
 

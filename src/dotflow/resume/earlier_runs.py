@@ -13,10 +13,10 @@ from dotflow.core.links import Links
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, DotflowError, StorageError
+from dotflow.graph.decisions import Skip, decide, unmet_need
 from dotflow.graph.linked_task import Item, LinkedTask
 from dotflow.graph.maps import lists_of, make_items, map_context
 from dotflow.graph.params import Params
-from dotflow.graph.verdict import Skip, decide, unmet_need
 from dotflow.graph.wiring import PREVIOUS
 from dotflow.records.record import ID_LENGTH
 from dotflow.resume.changed_code import ChangedCode, is_same_step

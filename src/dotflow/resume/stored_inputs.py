@@ -7,11 +7,11 @@ from dotflow.abc.storage import Storage
 from dotflow.core.context import NOTHING, Context
 from dotflow.core.task import Task
 from dotflow.errors import NotInHistory
+from dotflow.graph.decisions import Arguments, Skip, arguments
 from dotflow.graph.linked_task import LinkedTask
 from dotflow.graph.maps import ItemMap, lists_of, make_items
 from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan
-from dotflow.graph.verdict import Arguments, Skip, arguments
 from dotflow.graph.wiring import PREVIOUS
 from dotflow.resume.changed_code import ChangedCode
 from dotflow.resume.checkpoint_keys import CheckpointKeys

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, Executor, ExecutorSession, Report
-from dotflow.capture.session import CapturingSession, capture_here
+from dotflow.capture.capturing_session import CapturingSession, capture_here
 from dotflow.core.call import Call
 from dotflow.core.capture import Capture
 from dotflow.core.outcome import Outcome
@@ -19,7 +19,7 @@ from dotflow.worker.loops import Loops
 from dotflow.worker.waiting import WakeupEvent
 
 if TYPE_CHECKING:
-    from dotflow.capture.session import RunCapture
+    from dotflow.capture.capturing_session import RunCapture
 
 REPORT_INTERVAL: Final = 10.0  # seconds between two reports of the same hang
 

@@ -8,7 +8,7 @@ from dotflow.abc.executor import Executor, ExecutorSession, Report
 from dotflow.core.task import Task
 from dotflow.errors import InvalidArgument, ProcessesUnsupported
 from dotflow.processes.dispatcher import check_workers
-from dotflow.processes.session import ProcessSession
+from dotflow.processes.process_session import ProcessSession
 from dotflow.processes.start import START_METHODS
 
 

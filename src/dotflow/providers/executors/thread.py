@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, Executor, ExecutorSession, Report
+from dotflow.capture.capturing_session import CapturingSession, capture_here
 from dotflow.capture.output_buffer import OutputBuffer
-from dotflow.capture.session import CapturingSession, capture_here
 from dotflow.core.call import Call
 from dotflow.core.capture import Capture
 from dotflow.core.events import AttemptOutput
@@ -17,7 +17,7 @@ from dotflow.core.outcome import Interrupted, Outcome
 from dotflow.core.task import Task
 from dotflow.processes import failures
 from dotflow.processes.dispatcher import Dispatcher, check_workers
-from dotflow.processes.session import FRESH, ProcessSession
+from dotflow.processes.process_session import FRESH, ProcessSession
 from dotflow.worker.attempt import attempt
 from dotflow.worker.deadline import GRACE, GRACE_IN_THREAD, LEFT_BEHIND, REPEAT
 from dotflow.worker.deadline_thread import stop_thread
@@ -26,7 +26,7 @@ from dotflow.worker.programs import ThreadPrograms
 from dotflow.worker.waiting import longest_sleep
 
 if TYPE_CHECKING:
-    from dotflow.capture.session import RunCapture
+    from dotflow.capture.capturing_session import RunCapture
 
 
 class ExecutorThread(Executor):

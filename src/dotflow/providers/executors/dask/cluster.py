@@ -10,8 +10,8 @@ from dotflow import clock
 from dotflow.errors import ClusterError
 from dotflow.processes.channel import keep_shared
 from dotflow.processes.encoding import SharedArguments
+from dotflow.providers.executors.cluster.cluster_session import MIN_KEPT_SIZE, describe_error
 from dotflow.providers.executors.cluster.protocol import Versions, differences, make_describe, size_of
-from dotflow.providers.executors.cluster.session import MIN_KEPT_SIZE, describe_error
 from dotflow.providers.executors.dask import remote as dask_remote
 
 if TYPE_CHECKING:

@@ -60,8 +60,8 @@ class ExecutorDask(Executor):
         from distributed.comm import parse_address
         from distributed.comm.registry import get_backend
 
-        from dotflow.providers.executors.cluster.session import describe_error
-        from dotflow.providers.executors.dask.session import DaskSession
+        from dotflow.providers.executors.cluster.cluster_session import describe_error
+        from dotflow.providers.executors.dask.dask_session import DaskSession
 
         if self.client is not None:
             return DaskSession(self.client, report, is_ours=False)

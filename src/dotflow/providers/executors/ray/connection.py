@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from dotflow import clock
 from dotflow.errors import ClusterError
-from dotflow.providers.executors.cluster.session import RESUME_HINT, describe_error
+from dotflow.providers.executors.cluster.cluster_session import RESUME_HINT, describe_error
 
 HEAD_TIMEOUT: Final = 2.0  # seconds to connect to the head
 HEAD_CHECK_INTERVAL: Final = 5.0  # seconds between two checks of the head

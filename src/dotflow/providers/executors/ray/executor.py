@@ -54,7 +54,7 @@ class ExecutorRay(Executor):
 
     def open(self, tasks: Mapping[int, Task], report: Report) -> ExecutorSession:
         from dotflow.providers.executors.ray import connection as ray_connection
-        from dotflow.providers.executors.ray.session import RaySession
+        from dotflow.providers.executors.ray.ray_session import RaySession
 
         job = ray_connection.connect(self.address, self.options)
         try:

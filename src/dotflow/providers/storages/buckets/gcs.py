@@ -9,7 +9,7 @@ from urllib.parse import quote
 from dotflow.core.durations import Duration
 from dotflow.errors import StorageError
 from dotflow.providers.optional import PerProcess, require_extra
-from dotflow.providers.storages.buckets.storage import (
+from dotflow.providers.storages.buckets.bucket_storage import (
     JSON_TYPE,
     Bucket,
     StorageObjects,
@@ -19,7 +19,7 @@ from dotflow.providers.storages.buckets.storage import (
     check_optional_text,
     check_prefix,
 )
-from dotflow.providers.storages.leases.lease import SECONDS, check_seconds
+from dotflow.providers.storages.lease import SECONDS, check_seconds
 from dotflow.providers.storages.redact import redact, with_advice
 
 CREDENTIALS: Final = (

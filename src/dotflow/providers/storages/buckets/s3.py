@@ -6,7 +6,7 @@ from typing import Any, Final, Self, TypeVar
 from dotflow.core.durations import Duration
 from dotflow.errors import StorageError
 from dotflow.providers.optional import PerProcess, require_extra
-from dotflow.providers.storages.buckets.storage import (
+from dotflow.providers.storages.buckets.bucket_storage import (
     JSON_TYPE,
     Bucket,
     StorageObjects,
@@ -16,7 +16,7 @@ from dotflow.providers.storages.buckets.storage import (
     check_optional_text,
     check_prefix,
 )
-from dotflow.providers.storages.leases.lease import SECONDS, check_seconds
+from dotflow.providers.storages.lease import SECONDS, check_seconds
 from dotflow.providers.storages.redact import redact, with_advice
 
 REGION: Final = "Set the bucket's region: StorageS3(region=...), or AWS_DEFAULT_REGION"

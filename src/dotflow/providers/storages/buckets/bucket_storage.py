@@ -26,7 +26,7 @@ from dotflow.codec.parts import Part, Raw
 from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable, InvalidArgument, StorageError
-from dotflow.providers.storages.leases.lease import (
+from dotflow.providers.storages.lease import (
     MARGIN,
     MAX_RACES,
     Entry,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, ExecutorSession
-from dotflow.capture.session import CapturingSession
+from dotflow.capture.capturing_session import CapturingSession
 from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.capture import Capture

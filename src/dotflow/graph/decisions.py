@@ -1,4 +1,4 @@
-"""Verdict: whether a task runs, and with which arguments. Runs and resumes use the same functions."""
+"""Decisions: whether a task runs, and with which arguments. Runs and resumes use the same functions."""
 
 from collections.abc import Container, Mapping, Sequence
 from typing import Any, Final, NamedTuple

@@ -16,7 +16,7 @@ from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable, InvalidArgument, LeaseLost
 from dotflow.providers.optional import require_extra
 from dotflow.providers.storages.joined_parts import JoinedParts
-from dotflow.providers.storages.leases.lease import SECONDS, Entry, Lease, LeaseLock, Register, check_seconds
+from dotflow.providers.storages.lease import SECONDS, Entry, Lease, LeaseLock, Register, check_seconds
 from dotflow.providers.storages.postgres.pool import RECONNECT_TIMEOUT, Dsn, PostgresPool
 from dotflow.providers.storages.text_escape import escape, unescape
 

@@ -15,8 +15,8 @@ from dotflow.core.call import Call
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Outcome
 from dotflow.errors import ClusterError
+from dotflow.providers.executors.cluster.cluster_session import RESUME_HINT, ClusterSession, describe_error
 from dotflow.providers.executors.cluster.protocol import MISSING, REPEATED, STOPPED, Reply, size_of
-from dotflow.providers.executors.cluster.session import RESUME_HINT, ClusterSession, describe_error
 from dotflow.providers.executors.dask import remote as dask_remote
 from dotflow.providers.executors.dask.cluster import (
     INSTALL_HINT,

@@ -9,10 +9,10 @@ from dotflow.core.events import MapEnded, MapOpened, TaskCompleted, TaskFailed, 
 from dotflow.core.failure import Failure
 from dotflow.core.task import Task
 from dotflow.graph.builder import TaskBuilder
+from dotflow.graph.decisions import Skip, decide
 from dotflow.graph.linked_task import Item, LinkedTask
 from dotflow.graph.maps import map_context
 from dotflow.graph.params import check_declared
-from dotflow.graph.verdict import Skip, decide
 
 NOW = Context().time
 
@@ -38,7 +38,7 @@ def end(task: Task, outcome: Any) -> None:
         task._apply(TaskCompleted(task.task_id, Context(outcome, task.task_id), 1.0))
 
 
-def verdict(*outcomes: Any, params: dict[str, Any] | None = None, **options: Any) -> Any:
+def decision_on(*outcomes: Any, params: dict[str, Any] | None = None, **options: Any) -> Any:
     tasks = records(*outcomes, params=params, **options)
     assert tasks[-1].links is not None
     found = decide(tasks[-1].links, tasks, params or {})
@@ -72,15 +72,15 @@ NOTHING = action(lambda: 0)
 )
 def test_conditions(outcomes: list[Any], options: dict[str, Any], expected: Any) -> None:
     """All of `when` hold and none of `unless`; a condition without a value skips the task, whichever it is."""
-    found = verdict(*outcomes, step=NOTHING, **options)
+    found = decision_on(*outcomes, step=NOTHING, **options)
 
     assert found == expected or (isinstance(expected, str) and str(found).startswith(expected))
 
 
 def test_a_condition_on_a_run_parameter() -> None:
     """It is known from the start."""
-    assert verdict(params={"full": False}, step=NOTHING, when="full") == "full was False"
-    assert verdict(params={"full": True}, step=NOTHING, when="full") == {}
+    assert decision_on(params={"full": False}, step=NOTHING, when="full") == "full was False"
+    assert decision_on(params={"full": True}, step=NOTHING, when="full") == {}
 
 
 @pytest.mark.parametrize(
@@ -90,17 +90,17 @@ def test_a_condition_on_a_run_parameter() -> None:
 )
 def test_a_value_that_is_missing(outcome: Any, reason: str) -> None:
     """Without a default the task is skipped; with one, it gets the default; one that only waits runs."""
-    assert verdict(outcome, step=action(lambda a: 0)) == f"it needs 'a', which {reason}"
-    assert verdict(outcome, step=action(lambda a_context: 0)) == f"it needs 'a', which {reason}"
-    assert verdict(outcome, step=action(lambda a=1, a_context=None: 0)) == {}
-    assert verdict(outcome, step=NOTHING, needs="a") == {}
+    assert decision_on(outcome, step=action(lambda a: 0)) == f"it needs 'a', which {reason}"
+    assert decision_on(outcome, step=action(lambda a_context: 0)) == f"it needs 'a', which {reason}"
+    assert decision_on(outcome, step=action(lambda a=1, a_context=None: 0)) == {}
+    assert decision_on(outcome, step=NOTHING, needs="a") == {}
 
 
 def test_the_arguments() -> None:
     """Values themselves, Contexts, run parameters."""
     value = [1]
 
-    found = verdict(value, params={"day": 1}, step=action(lambda a, a_context, day, params: 0))
+    found = decision_on(value, params={"day": 1}, step=action(lambda a, a_context, day, params: 0))
 
     assert found["a"] is value
     assert found["a_context"].storage is value
@@ -109,7 +109,7 @@ def test_the_arguments() -> None:
 
 def test_none_is_a_value() -> None:
     """A step that returns nothing has a value."""
-    assert verdict(None, step=action(lambda a: 0)) == {"a": None}
+    assert decision_on(None, step=action(lambda a: 0)) == {"a": None}
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died
 from dotflow.processes.channel import keep_shared
 from dotflow.processes.dispatcher import Dispatcher
+from dotflow.providers.executors.cluster.cluster_session import MIN_KEPT_SIZE, ClusterSession, describe_error
 from dotflow.providers.executors.cluster.protocol import MISSING, Reply, differences, make_describe, size_of
-from dotflow.providers.executors.cluster.session import MIN_KEPT_SIZE, ClusterSession, describe_error
 from dotflow.providers.executors.ray import connection as ray_connection
 from dotflow.providers.executors.ray.actor import WorkerActor, out_of_band
 from dotflow.providers.executors.ray.connection import HEAD_CHECK_INTERVAL, ClusterHealth, connection_lost

@@ -8,10 +8,10 @@ from typing import Any, Final, NamedTuple
 
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, ExecutorSession, Report
+from dotflow.capture.capturing_session import CapturingSession
 from dotflow.capture.chunks import Chunks
 from dotflow.capture.output import flush_streams
 from dotflow.capture.pipes import write_out
-from dotflow.capture.session import CapturingSession
 from dotflow.capture.worker_output import PassOn, passing_on
 from dotflow.core.action import Action
 from dotflow.core.call import Call
