@@ -43,7 +43,7 @@ def restored() -> Iterator[None]:
     before = sys.stdout, sys.stderr
     yield
     assert (sys.stdout, sys.stderr) == before
-    assert all(type(stream).__name__ != "StandIn" for stream in before)
+    assert all(type(stream).__name__ != "StreamProxy" for stream in before)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def logger(capfd: Any) -> Iterator[logging.Logger]:
     yield found
     found.propagate = True
     found.removeHandler(handler)
-    assert type(handler.stream).__name__ != "StandIn"
+    assert type(handler.stream).__name__ != "StreamProxy"
 
 
 @pytest.mark.parametrize("executor", EXECUTORS, ids=IDS)
@@ -237,7 +237,7 @@ def test_a_redirection_within_a_step_is_left_alone(history: RecordingHistory, ca
 
 
 def test_a_stream_that_a_step_replaces_stays(history: RecordingHistory, capfd: Any) -> None:
-    """It is the program's wish; the stand-in around the old one goes."""
+    """It is the program's wish; the proxy around the old one goes."""
     own, before = io.StringIO(), sys.stdout
 
     @action
@@ -326,7 +326,7 @@ def test_failures_and_interrupts_restore_the_streams(history: RecordingHistory, 
 
 
 def test_handlers_that_a_step_makes_are_led_back(history: RecordingHistory, logger: logging.Logger) -> None:
-    """They would write through the stand-in for ever."""
+    """They would write through the proxy for ever."""
 
     @action
     def step() -> None:
@@ -357,7 +357,7 @@ def test_a_forked_child_of_a_step_records_nothing(history: RecordingHistory, cap
 
 
 def test_a_step_that_keeps_stdout_can_be_isolated(history: RecordingHistory, capfd: Any) -> None:
-    """The pickle of the stream names it, although a stand-in is in its place."""
+    """The pickle of the stream names it, although a proxy is in its place."""
     stream = sys.stdout
 
     @action(isolate=True)

@@ -7,7 +7,7 @@ import pytest
 
 from dotflow.providers import HistorySQLite
 from dotflow.ui.application import make_app
-from dotflow.ui.security import ASGIApp, Gate, ReadOnly, Tokens
+from dotflow.ui.security import AccessTokens, ASGIApp, Gate, ReadOnly
 from tests.asgi import Response, request
 from tests.histories import quick
 
@@ -23,20 +23,20 @@ def history(tmp_path: Path) -> Iterator[HistorySQLite]:
 
 
 @pytest.fixture
-def tokens() -> Tokens:
-    return Tokens()
+def tokens() -> AccessTokens:
+    return AccessTokens()
 
 
-def served(history: HistorySQLite, tokens: Tokens, host: str = "127.0.0.1") -> ASGIApp:
+def served(history: HistorySQLite, tokens: AccessTokens, host: str = "127.0.0.1") -> ASGIApp:
     return ReadOnly(Gate(make_app(history, None), tokens, [host], "dotflow-8765"))
 
 
 @pytest.fixture
-def pages(history: HistorySQLite, tokens: Tokens) -> ASGIApp:
+def pages(history: HistorySQLite, tokens: AccessTokens) -> ASGIApp:
     return served(history, tokens)
 
 
-def cookie(tokens: Tokens) -> str:
+def cookie(tokens: AccessTokens) -> str:
     return f"theme=dark; dotflow-8765={tokens.token}"
 
 
@@ -52,7 +52,7 @@ def is_guarded(response: Response) -> bool:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_nothing_is_shown_without_the_token(pages: ASGIApp, tokens: Tokens, path: str) -> None:
+def test_nothing_is_shown_without_the_token(pages: ASGIApp, tokens: AccessTokens, path: str) -> None:
     """No token, a wrong one, and that of another port are refused with words; every response is guarded."""
     code = tokens.make_code()
     for wrong in ("", "dotflow-8765=wrong", f"dotflow-9000={tokens.token}", f"dotflow-8765={code}", "\xff;=;;"):
@@ -66,7 +66,7 @@ def test_nothing_is_shown_without_the_token(pages: ASGIApp, tokens: Tokens, path
     assert is_guarded(right)
 
 
-def test_the_token_is_in_the_address_once(pages: ASGIApp, tokens: Tokens) -> None:
+def test_the_token_is_in_the_address_once(pages: ASGIApp, tokens: AccessTokens) -> None:
     """Then it is in a cookie that no script and no other site gets, and the address is clean."""
     response = request(pages, f"/?token={tokens.token}")
 
@@ -77,7 +77,7 @@ def test_the_token_is_in_the_address_once(pages: ASGIApp, tokens: Tokens) -> Non
     assert request(pages, "/", cookie=response.headers["set-cookie"].split(";")[0]).status == 200
 
 
-def test_a_cookie_of_another_server_does_not_hide_the_token(pages: ASGIApp, tokens: Tokens) -> None:
+def test_a_cookie_of_another_server_does_not_hide_the_token(pages: ASGIApp, tokens: AccessTokens) -> None:
     """Browsers don't keep the cookies of several ports apart, and send that with the longer path first."""
     assert request(pages, "/api/runs", cookie=f"dotflow-8765=wrong; {cookie(tokens)}").status == 200
 
@@ -91,7 +91,7 @@ def test_a_wrong_token_is_refused(pages: ASGIApp, token: str) -> None:
     assert "set-cookie" not in response.headers
 
 
-def test_the_code_of_the_browser_counts_once(pages: ASGIApp, tokens: Tokens) -> None:
+def test_the_code_of_the_browser_counts_once(pages: ASGIApp, tokens: AccessTokens) -> None:
     """A request without a body, as programs send that look at addresses, does not spend it."""
     address = f"/?token={tokens.make_code()}"
 
@@ -101,7 +101,7 @@ def test_the_code_of_the_browser_counts_once(pages: ASGIApp, tokens: Tokens) -> 
     assert request(pages, "/?token=").status == 403
 
 
-def test_a_token_counts_at_the_root_only(pages: ASGIApp, tokens: Tokens) -> None:
+def test_a_token_counts_at_the_root_only(pages: ASGIApp, tokens: AccessTokens) -> None:
     """So the clean address is no other one."""
     for path in ("//evil.example/", "/runs/last", "/api/runs"):
         assert request(pages, f"{path}?token={tokens.token}").status == 403
@@ -109,7 +109,7 @@ def test_a_token_counts_at_the_root_only(pages: ASGIApp, tokens: Tokens) -> None
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "get"])
-def test_nothing_but_reading(pages: ASGIApp, tokens: Tokens, method: str, path: str) -> None:
+def test_nothing_but_reading(pages: ASGIApp, tokens: AccessTokens, method: str, path: str) -> None:
     """GET and HEAD only."""
     response = request(pages, path, method=method, cookie=cookie(tokens))
 
@@ -130,7 +130,7 @@ def test_nothing_but_reading(pages: ASGIApp, tokens: Tokens, method: str, path: 
         "0.0.0.0",
     ],
 )
-def test_a_foreign_host_is_refused(pages: ASGIApp, tokens: Tokens, host: str) -> None:
+def test_a_foreign_host_is_refused(pages: ASGIApp, tokens: AccessTokens, host: str) -> None:
     """A name that leads here from elsewhere would make another site's scripts ours."""
     response = request(pages, "/api/runs", host=host, cookie=cookie(tokens))
 
@@ -139,7 +139,7 @@ def test_a_foreign_host_is_refused(pages: ASGIApp, tokens: Tokens, host: str) ->
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:9000", "127.0.0.1", "[::1]:8765", "localhost."])
-def test_this_computer_is_ours(pages: ASGIApp, tokens: Tokens, host: str) -> None:
+def test_this_computer_is_ours(pages: ASGIApp, tokens: AccessTokens, host: str) -> None:
     """Under any port, which may be forwarded."""
     assert request(pages, "/api/runs", host=host, cookie=cookie(tokens)).status == 200
 
@@ -155,7 +155,7 @@ def test_this_computer_is_ours(pages: ASGIApp, tokens: Tokens, host: str) -> Non
     ],
 )
 def test_another_host_is_allowed_by_name(
-    history: HistorySQLite, tokens: Tokens, listens: str, host: str, status: int
+    history: HistorySQLite, tokens: AccessTokens, listens: str, host: str, status: int
 ) -> None:
     """That of --host; with all addresses of the computer, any address, which no foreign name can be."""
     pages = served(history, tokens, listens)
@@ -179,14 +179,14 @@ def test_another_host_is_allowed_by_name(
         "/runs/last/",
     ],
 )
-def test_there_are_no_other_files(pages: ASGIApp, tokens: Tokens, path: str) -> None:
+def test_there_are_no_other_files(pages: ASGIApp, tokens: AccessTokens, path: str) -> None:
     """But the page, its style and its script."""
     assert request(pages, path, cookie=cookie(tokens)).status == 404
 
 
 def test_tokens_are_new_each_time() -> None:
     """And long."""
-    texts = {text for tokens in (Tokens(), Tokens()) for text in (tokens.token, tokens.make_code())}
+    texts = {text for tokens in (AccessTokens(), AccessTokens()) for text in (tokens.token, tokens.make_code())}
 
     assert len(texts) == 4
     assert all(len(text) >= 32 for text in texts)

@@ -21,7 +21,7 @@ from dotflow.providers import HistorySQLite
 from dotflow.providers.histories.sqlite.archive import DEFAULT_PATH
 from dotflow.report.document import read_document
 from dotflow.ui import app
-from dotflow.ui.security import CODE_LIFETIME, Tokens
+from dotflow.ui.security import CODE_LIFETIME, AccessTokens
 from tests.asgi import request
 from tests.histories import nightly, quick
 from tests.served import get, make_browser, path_of, serving
@@ -179,7 +179,7 @@ def test_a_code_counts_for_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     """A browser that never came leaves none that still counts."""
     now = [0.0]
     monkeypatch.setattr(clock, "ticks", lambda: now[0])
-    tokens = Tokens()
+    tokens = AccessTokens()
     code = tokens.make_code()
     now[0] = CODE_LIFETIME
 

@@ -12,11 +12,11 @@ import click
 import pytest
 
 from dotflow.cli.project.create import render
-from dotflow.cli.project.names import Names, names_of
+from dotflow.cli.project.names import ProjectNames, names_of
 from dotflow.cli.project.wheel import Wheel, index_requirement, metadata_of, zipped
 
 
-def names_for(project: str, *installed: str) -> Names:
+def names_for(project: str, *installed: str) -> ProjectNames:
     return names_of(project, installed=lambda package: package in installed)
 
 
@@ -32,7 +32,7 @@ def refusal_of(project: str, *installed: str) -> str:
 )
 def test_the_package_has_the_name_of_the_project(project: str, package: str) -> None:
     """The project keeps its name; its package has that name as PEP 503 and Python require it."""
-    assert names_for(project) == Names(project, package)
+    assert names_for(project) == ProjectNames(project, package)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_dotflow_is_required_by_name_only_if_it_came_from_an_index(
     assert index_requirement(installation) == expected
 
 
-NAMES = Names("Sales.EU", "sales_eu")
+NAMES = ProjectNames("Sales.EU", "sales_eu")
 WHEEL = Wheel("dotflow-1.4.2-py3-none-any.whl", b"PK")
 
 

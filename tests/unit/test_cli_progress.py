@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from dotflow import Context, Task, action
-from dotflow.cli.live.progress import Progress, Row
+from dotflow.cli.live.progress import Progress, TaskRow
 from dotflow.cli.live.view import render, window
 from dotflow.core.events import (
     AttemptFailed,
@@ -243,7 +243,7 @@ class TestView:
         assert "0/0 done" in view(Progress([]), 80, 24)[1]
 
 
-def rows_with(over: int, left: int) -> list[Row]:
+def rows_with(over: int, left: int) -> list[TaskRow]:
     progress = progress_of(*["a"] * (over + left))
     for number in range(over):
         record(progress, begins(number), TaskCompleted(number, Context(), 1.0))

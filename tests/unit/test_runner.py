@@ -14,8 +14,8 @@ from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned
 from dotflow.core.types.execution import TypeExecution
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine.graph import Graph
 from dotflow.engine.publisher import Publisher
+from dotflow.engine.run_graph import RunGraph
 from dotflow.engine.runner import Runner
 from dotflow.errors import LeaseLost
 from dotflow.graph.params import NO_PARAMS
@@ -119,7 +119,7 @@ class RunParts:
             checkpoints.save,
             report=lambda message, error=None: self.reports.append(message),
         )
-        graph = Graph(self.tasks, plan, NO_PARAMS, checkpoints, restored or {}, keep_going=keep_going)
+        graph = RunGraph(self.tasks, plan, NO_PARAMS, checkpoints, restored or {}, keep_going=keep_going)
         runner = Runner(graph, self.session, publisher)
         runner.run(lambda: self.session)
 

@@ -10,13 +10,13 @@ BEGIN: Final = b"\x1e\x1fdotflow:"  # two separators of ASCII, which text has no
 END: Final = b"\x1e"
 MAX_SIZE: Final = 256  # bytes of a mark
 NO_ATTEMPT: Final = BEGIN + END  # the mark before output that is no attempt's
-#: Stands, in the output of a worker, for the attempts of a run that its step has started.
-ASIDE: Final = AttemptId("aside", 0, 0)
+#: The attempts of a run that a step has started, in the output of that step's worker. On the wire they are "aside".
+NESTED: Final = AttemptId("aside", 0, 0)
 MARK: Final = re.compile(re.escape(BEGIN) + rb"(?:([!-~]+) (\d{1,18}) (\d{1,18}) (-?\d{1,18}))?" + re.escape(END))
 
 
-class Part(NamedTuple):
-    """A part of a stream, and the attempt that has made it, None for none."""
+class Piece(NamedTuple):
+    """A piece of a stream, and the attempt that has made it, None for none."""
 
     data: bytes
     attempt: AttemptId | None
@@ -29,37 +29,37 @@ def mark(attempt: AttemptId) -> bytes:
 
 
 class MarkedStream:
-    """Parts a stream by its marks. *attempt* makes what comes next; *held* may be the beginning of a mark."""
+    """Cuts a stream at its marks. *attempt* makes what comes next; *held* may be the beginning of a mark."""
 
     def __init__(self) -> None:
         self.held = b""
         self.attempt: AttemptId | None = None
 
-    def feed(self, data: bytes) -> Iterator[Part]:
-        """Yields the parts of what has arrived."""
+    def feed(self, data: bytes) -> Iterator[Piece]:
+        """Yields the pieces of what has arrived."""
         data, self.held = self.held + data, b""
         while (begin := data.find(BEGIN)) >= 0:
             match = MARK.match(data, begin)
             if match is None and len(data) - begin < MAX_SIZE and END not in data[begin + len(BEGIN) :]:
                 self.held = data[begin:]
-                yield Part(data[:begin], self.attempt)
+                yield Piece(data[:begin], self.attempt)
                 return
             if match is None:  # a step has printed what is no mark of ours
-                yield Part(data[: begin + len(BEGIN)], self.attempt)
+                yield Piece(data[: begin + len(BEGIN)], self.attempt)
                 data = data[begin + len(BEGIN) :]
                 continue
-            yield Part(data[:begin], self.attempt)
+            yield Piece(data[:begin], self.attempt)
             self.attempt = _attempt_of(match)
             data = data[match.end() :]
         begin = data.rfind(BEGIN[:1], -len(BEGIN))
         if begin >= 0 and BEGIN.startswith(data[begin:]):  # what may be the beginning of a mark
             data, self.held = data[:begin], data[begin:]
-        yield Part(data, self.attempt)
+        yield Piece(data, self.attempt)
 
-    def flush(self) -> Part:
+    def flush(self) -> Piece:
         """Returns what is left at the end of the stream."""
         held, self.held = self.held, b""
-        return Part(held, self.attempt)
+        return Piece(held, self.attempt)
 
 
 def _attempt_of(match: re.Match[bytes]) -> AttemptId | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, Final
 
-from dotflow.capture.marks import ASIDE, NO_ATTEMPT, mark
+from dotflow.capture.marks import NESTED, NO_ATTEMPT, mark
 from dotflow.capture.pipes import write_all
 from dotflow.capture.streams import lead_handlers, set_mark
 
@@ -96,13 +96,13 @@ def print_to_descriptors() -> None:
 
     if not faulthandler.is_enabled():
         faulthandler.enable(2)
-    set_mark(_mark_aside)
+    set_mark(_mark_nested)
 
 
-def _mark_aside(is_aside: bool) -> None:
+def _mark_nested(is_nested: bool) -> None:
     flush_all()
     for descriptor in (1, 2):
-        write_all(descriptor, mark(ASIDE) if is_aside else NO_ATTEMPT)
+        write_all(descriptor, mark(NESTED) if is_nested else NO_ATTEMPT)
 
 
 def flush_streams() -> None:

@@ -13,7 +13,7 @@ from dotflow.worker.interrupts import interrupts_held
 
 MAX_UNCOLLECTED: Final = 4  # times the half of the limit
 
-Part = tuple[int, bytes]  # a stream, and what was printed to it
+Printed = tuple[int, bytes]  # a stream, and what was printed to it
 
 
 class OutputBuffer:
@@ -38,8 +38,8 @@ class OutputBuffer:
         self._chunks = Chunks(attempt, capture)
         self._wake = wake
         self._half = max(1, capture.limit // 2)
-        self._first: deque[Part] = deque()  # the first half of the limit, which is never dropped
-        self._last: deque[Part] = deque()
+        self._first: deque[Printed] = deque()  # the first half of the limit, which is never dropped
+        self._last: deque[Printed] = deque()
         self._first_size = self._last_size = 0  # bytes; about, since threads may count at the same time
         self._lost = {1: 0, 2: 0}  # by stream: bytes that were dropped between the first and the last, so far
         self._counted = {1: 0, 2: 0}  # how many of them were collected: no thread resets what another one adds to
@@ -89,10 +89,10 @@ class OutputBuffer:
                 self._counted[stream] = lost
         while self._last:
             try:
-                part = self._last.popleft()
+                printed = self._last.popleft()
             except IndexError:  # a thread that prints was quicker
                 return
-            self._chunks.add(*part)
+            self._chunks.add(*printed)
 
 
 class Pace:

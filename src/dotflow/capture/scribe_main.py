@@ -18,7 +18,7 @@ from typing import Final, NoReturn
 from dotflow import clock
 from dotflow.abc.history import History
 from dotflow.capture.chunks import INTERVAL, Chunks
-from dotflow.capture.marks import MarkedStream, Part
+from dotflow.capture.marks import MarkedStream, Piece
 from dotflow.capture.pipes import read_available, readable, wait_readable, write_all
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.capture import Capture
@@ -107,12 +107,12 @@ class Recorder:
 
     def feed(self, stream: int, data: bytes) -> bytes:
         """Collects what has arrived; returns it without marks."""
-        return b"".join([self._take(stream, part) for part in self._marked[stream].feed(data)])
+        return b"".join([self._take(stream, piece) for piece in self._marked[stream].feed(data)])
 
-    def _take(self, stream: int, part: Part) -> bytes:
-        if part.attempt is not None and part.data and (chunks := self._chunks_of(part.attempt)) is not None:
-            chunks.add(stream, part.data)
-        return part.data
+    def _take(self, stream: int, piece: Piece) -> bytes:
+        if piece.attempt is not None and piece.data and (chunks := self._chunks_of(piece.attempt)) is not None:
+            chunks.add(stream, piece.data)
+        return piece.data
 
     def _record_due(self, requests: int) -> None:
         """Records what is due, after all that has arrived was passed on, and answers so many requests.

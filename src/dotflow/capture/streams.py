@@ -1,6 +1,6 @@
 """Captures what attempts in this process print to sys.stdout and sys.stderr, while runs that want it go on.
 
-Meanwhile both streams have a stand-in, which passes everything on at once. The context variable of the attempt shows
+Meanwhile both streams have a proxy, which passes everything on at once. The context variable of the attempt shows
 whose output it is. A thread that a step has started has none: its output is that of the only attempt, or of the run.
 """
 
@@ -28,11 +28,11 @@ _captures: Final[set["StreamCapture"]] = set()
 _attempts: Final[dict[AttemptId, "StreamCapture"]] = {}  # those that are being made, and the capture of their run
 
 
-class StandIn:
+class StreamProxy:
     """Stands in for a text stream. It behaves as the stream itself in all but what is written, which *see* takes, too.
 
     Attributes:
-        users: The number of runs that need the stand-in.
+        users: The number of runs that need the proxy.
     """
 
     stream: Any
@@ -63,7 +63,7 @@ class StandIn:
         """The stream's buffer, which is seen as well."""
         buffer = self.stream.buffer
         if self._buffer is None or self._buffer.stream is not buffer:
-            vars(self)["_buffer"] = StandInBuffer(buffer, self._number, self._see)
+            vars(self)["_buffer"] = BufferProxy(buffer, self._number, self._see)
         return self._buffer
 
     @property  # type: ignore[misc]
@@ -101,7 +101,7 @@ class StandIn:
         return getattr, (sys, "stdout" if self._number == 1 else "stderr")
 
 
-class StandInBuffer(StandIn):
+class BufferProxy(StreamProxy):
     """Stands in for the buffer of a text stream."""
 
     def write(self, data: Any) -> int:
@@ -130,10 +130,10 @@ class StreamCapture:
         self.thread = threading.get_ident()
         with _lock:
             _captures.add(self)
-            self._is_aside = self.outer is not None
-            if self._is_aside:
-                begin_aside()
-            self._stand_ins = [(name, stand_in) for name, number in STREAMS if (stand_in := _put_in(name, number))]
+            self._is_nested = self.outer is not None
+            if self._is_nested:
+                begin_nested()
+            self._proxies = [(name, proxy) for name, number in STREAMS if (proxy := _put_in(name, number))]
 
     def begin(self, attempt: AttemptId) -> None:
         """Captures what is printed in the context of the attempt from now on."""
@@ -164,44 +164,44 @@ class StreamCapture:
         return self._whole
 
     def close(self) -> None:
-        """Ends all attempts, and takes the stand-ins away that no other run needs."""
+        """Ends all attempts, and takes the proxies away that no other run needs."""
         for attempt in [attempt for attempt, capture in tuple(_attempts.items()) if capture is self]:
             self.end(attempt)
         if self._whole is not None:
             self._whole.end()
         with _lock:
             _captures.discard(self)
-            if self._is_aside:
-                self._is_aside = False
-                end_aside()
-            for name, stand_in in self._stand_ins:
-                _take_away(name, stand_in)
-            self._stand_ins = []
+            if self._is_nested:
+                self._is_nested = False
+                end_nested()
+            for name, proxy in self._proxies:
+                _take_away(name, proxy)
+            self._proxies = []
 
 
-def _put_in(name: str, number: int) -> StandIn | None:
-    """Returns the stand-in that is in place of a stream, and puts one in unless there is one; None without a stream."""
+def _put_in(name: str, number: int) -> StreamProxy | None:
+    """Returns the proxy that is in place of a stream, and puts one in unless there is one; None without a stream."""
     stream = getattr(sys, name)
     if stream is None:
         return None
-    if type(stream) is StandIn:  # another run's, or one that a redirection has put back after its run
-        stand_in = stream
+    if type(stream) is StreamProxy:  # another run's, or one that a redirection has put back after its run
+        proxy = stream
     else:
-        stand_in = StandIn(stream, number, _add)
-        setattr(sys, name, stand_in)
-        lead_handlers(stream, stand_in)
-    object.__setattr__(stand_in, "users", stand_in.users + 1)
-    return stand_in
+        proxy = StreamProxy(stream, number, _add)
+        setattr(sys, name, proxy)
+        lead_handlers(stream, proxy)
+    object.__setattr__(proxy, "users", proxy.users + 1)
+    return proxy
 
 
-def _take_away(name: str, stand_in: StandIn) -> None:
-    """Puts the stream back, unless another run needs the stand-in, or the program has replaced it meanwhile."""
-    object.__setattr__(stand_in, "users", stand_in.users - 1)
-    if stand_in.users:
+def _take_away(name: str, proxy: StreamProxy) -> None:
+    """Puts the stream back, unless another run needs the proxy, or the program has replaced it meanwhile."""
+    object.__setattr__(proxy, "users", proxy.users - 1)
+    if proxy.users:
         return
-    if getattr(sys, name) is stand_in:
-        setattr(sys, name, stand_in.stream)
-    lead_handlers(stand_in, stand_in.stream)
+    if getattr(sys, name) is proxy:
+        setattr(sys, name, proxy.stream)
+    lead_handlers(proxy, proxy.stream)
 
 
 def _add(stream: int, data: bytes) -> None:
@@ -234,10 +234,10 @@ def _of_thread() -> OutputBuffer | None:
 
 
 def name_of(stream: Any) -> str | None:
-    """Returns "stdout" or "stderr" for a stream that has a stand-in now, or is one; None for all others."""
+    """Returns "stdout" or "stderr" for a stream that has a proxy now, or is one; None for all others."""
     for name, _ in STREAMS:
         current = getattr(sys, name)
-        if current is stream or (type(current) is StandIn and current.stream is stream):
+        if current is stream or (type(current) is StreamProxy and current.stream is stream):
             return name
     return None
 
@@ -251,7 +251,7 @@ def set_mark(mark: Callable[[bool], object]) -> None:
     _depth, _mark = 0, mark
 
 
-def begin_aside() -> None:
+def begin_nested() -> None:
     """Begins the output of a run within the attempt."""
     global _depth
     _depth += 1
@@ -259,7 +259,7 @@ def begin_aside() -> None:
         _mark(True)
 
 
-def end_aside() -> None:
+def end_nested() -> None:
     """Ends it."""
     global _depth
     _depth -= 1

@@ -14,7 +14,7 @@ from typing import Final
 from dotflow import clock
 from dotflow.capture import streams
 from dotflow.capture.chunks import Chunks
-from dotflow.capture.marks import ASIDE, MarkedStream, Part
+from dotflow.capture.marks import NESTED, MarkedStream, Piece
 from dotflow.capture.pipes import (
     PIPE_SIZE,
     READ_SIZE,
@@ -71,17 +71,17 @@ class OutputPipe:
             except BlockingIOError:
                 return
             self.is_open = bool(data)
-            for part in self._marked.feed(data):
-                self._take(part)
+            for piece in self._marked.feed(data):
+                self._take(piece)
             if len(data) < READ_SIZE:  # that was all
                 return
 
-    def _take(self, part: Part) -> None:
+    def _take(self, piece: Piece) -> None:
         chunks = self.output.chunks()
-        if chunks is not None and part.attempt != ASIDE:
-            chunks.add(self._stream, part.data)
-        self.tail = (self.tail + part.data[-MAX_TAIL:])[-MAX_TAIL:]
-        data = self.partial + part.data
+        if chunks is not None and piece.attempt != NESTED:
+            chunks.add(self._stream, piece.data)
+        self.tail = (self.tail + piece.data[-MAX_TAIL:])[-MAX_TAIL:]
+        data = self.partial + piece.data
         end = max(data.rfind(b"\n") + 1, data.rfind(b"\r"))  # a progress bar's line ends where it begins anew
         if len(data) - end > MAX_PARTIAL:
             end = len(data)
@@ -172,9 +172,9 @@ class WorkerOutputs:
         self._selector = selector
         self._pass_on = passing_on()
         self._pipes: set[OutputPipe] = set()
-        self._is_aside = current_attempt.get() is not None
-        if self._is_aside:
-            streams.begin_aside()
+        self._is_nested = current_attempt.get() is not None
+        if self._is_nested:
+            streams.begin_nested()
         self._pending: set[Chunks] = set()
 
     def open(self, descriptors: Sequence[int]) -> WorkerOutput:
@@ -222,9 +222,9 @@ class WorkerOutputs:
         """Closes all pipes."""
         for pipe in tuple(self._pipes):
             self._close(pipe)
-        if self._is_aside:
-            self._is_aside = False
-            streams.end_aside()
+        if self._is_nested:
+            self._is_nested = False
+            streams.end_nested()
 
     def _close(self, pipe: OutputPipe) -> None:
         if pipe in self._pipes:

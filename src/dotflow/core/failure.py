@@ -32,7 +32,7 @@ CONTEXT: Final = "\nDuring handling of the above exception, another exception oc
 MAX_STACKS: Final = 256  # whose text is cached: a step that is repeated fails at the same lines
 
 Frame = tuple[CodeType, int, int]  # code, line, last instruction
-Part = tuple[str, tuple[Frame, ...], str]  # of a chain: the link from the part before, the frames, the last lines
+ChainPart = tuple[str, tuple[Frame, ...], str]  # of a chain: the link from the part before, the frames, the last lines
 
 
 class Failure:
@@ -54,7 +54,7 @@ class Failure:
         self.message: str = message
         self.refusal: str = ""
         self._text: str | None = traceback
-        self._parts: tuple[Part, ...] = ()
+        self._parts: tuple[ChainPart, ...] = ()
         self._masks: Masks = NO_MASKS
 
     @classmethod
@@ -176,9 +176,9 @@ def _lines_of(notes: object) -> list[str]:
     return [f"{note}\n" for note in notes if isinstance(note, str)]
 
 
-def _parts_of(error: BaseException) -> tuple[Part, ...]:
+def _parts_of(error: BaseException) -> tuple[ChainPart, ...]:
     """Returns the chain of causes, oldest first, each with its frames and last lines."""
-    parts: list[Part] = []
+    parts: list[ChainPart] = []
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
@@ -208,7 +208,7 @@ def _frames(trace: TracebackType | None) -> tuple[Frame, ...]:
     return tuple(frames)
 
 
-def _format_part(part: Part) -> list[str]:
+def _format_part(part: ChainPart) -> list[str]:
     link, frames, last = part
     return [link, _stack_text(frames) if frames else "", last]
 

@@ -39,7 +39,7 @@ ITEM_SUFFIX: Final = re.compile(
 )
 
 
-class Prospect(NamedTuple):
+class Forecast(NamedTuple):
     """What a run would do with a task, and why.
 
     Attributes:
@@ -57,7 +57,7 @@ class Prospect(NamedTuple):
     items_cached: int = 0
 
 
-class Forecast:
+class RunForecast:
     """What a run would do with each task, in the order of `add`, if no task fails.
 
     Args:
@@ -92,69 +92,69 @@ class Forecast:
         self._unknown: set[int] = set()  # tasks whose value is made in the run
         self._may_lack: set[int] = set()  # tasks that may be skipped
 
-    def prospects(self) -> Iterator[Prospect]:
-        """Yields the prospect of each task. Call it once."""
+    def forecasts(self) -> Iterator[Forecast]:
+        """Yields the forecast of each task. Call it once."""
         for task in self._tasks:
-            prospect = self._of(task)
-            if prospect.decision in (RUN, OPEN) and task.task_id not in self._restoration.whole_maps:
+            forecast = self._of(task)
+            if forecast.decision in (RUN, OPEN) and task.task_id not in self._restoration.whole_maps:
                 self._unknown.add(task.task_id)
-            yield prospect
+            yield forecast
 
-    def _of(self, task: Task) -> Prospect:
+    def _of(self, task: Task) -> Forecast:
         task_id = task.task_id
         context = self._restoration.restored.get(task_id)
         if context is not None:
-            return Prospect(RESTORE, f"{_finished(context)}{self._but(task_id)}")
+            return Forecast(RESTORE, f"{_finished(context)}{self._but(task_id)}")
         if task_id in self._restoration.whole_maps:
             count = len(task.items)
-            return Prospect(RESTORE if count else RUN, self._but(task_id).removeprefix(", "), count, count)
+            return Forecast(RESTORE if count else RUN, self._but(task_id).removeprefix(", "), count, count)
         if task_id in self._restoration.not_needed:
             return self._skip(task, NOT_NEEDED)
-        return self._of_linked(task, task.links) if isinstance(task, LinkedTask) else Prospect(RUN, self._why(task))
+        return self._of_linked(task, task.links) if isinstance(task, LinkedTask) else Forecast(RUN, self._why(task))
 
     def _but(self, task_id: int) -> str:
         reason = self._changes.reason_of(task_id)
         return f", {reason}" if reason else ""
 
-    def _of_linked(self, task: LinkedTask, links: Links) -> Prospect:
+    def _of_linked(self, task: LinkedTask, links: Links) -> Forecast:
         if task.status is SKIPPED and self._unknown.isdisjoint(links.value_sources()):
-            return Prospect(SKIP, task.reason)
+            return Forecast(SKIP, task.reason)
         known = links.only(self._is_known)
         unmet = unmet_need(known.needs, self._tasks, self._restoration.not_needed)
         try:
             decision = unmet or decide(known, self._tasks, self._params, self._masks)
         except Exception as error:  # the values' own code; in the run it fails the task
-            return Prospect(RUN, f"its conditions raised {type(error).__name__}")
+            return Forecast(RUN, f"its conditions raised {type(error).__name__}")
         if isinstance(decision, Skip):
             return self._skip(task, decision.reason)
         open_reason = self._why_open(links)
         if open_reason:
             self._may_lack.add(task.task_id)
-            prospect = Prospect(OPEN, open_reason)
+            forecast = Forecast(OPEN, open_reason)
         else:
-            prospect = self._of_map(task) if task.is_mapped else Prospect(RUN, self._why(task))
+            forecast = self._of_map(task) if task.is_mapped else Forecast(RUN, self._why(task))
         if not is_cached(task) or not self._cached.reads:
-            return prospect
-        return self._cached.prospect(task, decision, prospect, self._unknown)
+            return forecast
+        return self._cached.forecast(task, decision, forecast, self._unknown)
 
-    def _skip(self, task: Task, reason: str) -> Prospect:
+    def _skip(self, task: Task, reason: str) -> Forecast:
         task._apply(TaskSkipped(task.task_id, reason))
-        return Prospect(SKIP, reason)
+        return Forecast(SKIP, reason)
 
-    def _of_map(self, task: LinkedTask) -> Prospect:
+    def _of_map(self, task: LinkedTask) -> Forecast:
         if task.status is NOT_STARTED:
             sources = [each.source for each in task.links.each if isinstance(each.source, int)]
             made = next((source for source in sources if source in self._unknown), None)
             if made is not None and self._is_resume:  # their checkpoints are compared when they are known
-                return Prospect(OPEN, f"its items come from {self._tasks[made].name}")
+                return Forecast(OPEN, f"its items come from {self._tasks[made].name}")
             if any(source in self._unknown and not self._tasks[source].items for source in sources):
-                return Prospect(RUN, self._why(task))
+                return Forecast(RUN, self._why(task))
             try:
                 task._open(make_items(task, lists_of(task, self._tasks)))
             except Exception as error:  # NotAList, UnequalLists, or of the user's own list: the task fails
-                return Prospect(RUN, f"its lists raise {type(error).__name__}")
+                return Forecast(RUN, f"its lists raise {type(error).__name__}")
         done = sum(item.status is COMPLETED for item in task.items) if task.step.checkpoint else 0
-        return Prospect(RUN, self._why(task), len(task.items), done)
+        return Forecast(RUN, self._why(task), len(task.items), done)
 
     def _is_known(self, source: Any) -> bool:
         return not (isinstance(source, int) and source in self._unknown)
@@ -197,19 +197,19 @@ class CachedValues:
         self._open: dict[str, str] = {}  # those whose keys are not known, by step
         self.reads = cache.reads
 
-    def prospect(
+    def forecast(
         self,
         task: LinkedTask,
         arguments: Arguments,
-        prospect: Prospect,
+        forecast: Forecast,
         unknown: Collection[int],
-    ) -> Prospect:
-        """Returns the prospect of a task that would run, or may, without the cache. Its value goes into the record.
+    ) -> Forecast:
+        """Returns the forecast of a task that would run, or may, without the cache. Its value goes into the record.
 
         Args:
             task: The record.
             arguments: Its arguments beside the contexts.
-            prospect: What a run would do without the cache.
+            forecast: What a run would do without the cache.
             unknown: The ids of the tasks whose values are made in the run.
         """
         previous = self._tokens.previous_of(task)
@@ -217,34 +217,34 @@ class CachedValues:
         if previous is not None and always_takes_previous(task):
             sources.append(previous.task_id)
         made = next((source for source in sources if source in unknown), None)
-        if made is not None or prospect.decision is OPEN:  # the keys are not known before the run
+        if made is not None or forecast.decision is OPEN:  # the keys are not known before the run
             self._open.setdefault(task.step.identity, task.name)
-        if prospect.decision is OPEN:
-            return prospect
+        if forecast.decision is OPEN:
+            return forecast
         if made is not None:
-            return Prospect(OPEN, f"its arguments come from {self._tokens.tasks[made].name}", prospect.items)
+            return Forecast(OPEN, f"its arguments come from {self._tokens.tasks[made].name}", forecast.items)
         before = Context() if previous is None else previous.current_context
         if task.is_mapped:
-            return self._of_items(task, arguments, before, prospect)
+            return self._of_items(task, arguments, before, forecast)
         key = self._cache.key(task, before, arguments or None, None)
         context = self._cache.find(task, key)
         if context is None:
-            return self._without_value(task, [key], prospect)
+            return self._without_value(task, [key], forecast)
         task._apply(TaskRestored(task.task_id, context, before, None, "cache"))
-        return Prospect(TypeDecision.CACHED, "")
+        return Forecast(TypeDecision.CACHED, "")
 
-    def _without_value(self, task: Task, keys: Sequence[str | None], prospect: Prospect) -> Prospect:
-        """Returns the prospect of a task, or of the items of a map, whose values are not in the cache yet."""
+    def _without_value(self, task: Task, keys: Sequence[str | None], forecast: Forecast) -> Forecast:
+        """Returns the forecast of a task, or of the items of a map, whose values are not in the cache yet."""
         known = [key for key in keys if key is not None]
         maker = self._open.get(task.step.identity) or next(filter(None, map(self._made.get, known)), None)
         is_repeated = len(set(known)) < len(known)
         self._made.update(dict.fromkeys(known, task.name))
         if not self._cache.can_find(task) or not (maker or is_repeated):
-            return prospect
+            return forecast
         reason = f"{maker} may make its value" if maker else "equal items may share a value"
-        return prospect._replace(decision=OPEN, reason=reason)
+        return forecast._replace(decision=OPEN, reason=reason)
 
-    def _of_items(self, task: LinkedTask, shared: Arguments, previous: Context, prospect: Prospect) -> Prospect:
+    def _of_items(self, task: LinkedTask, shared: Arguments, previous: Context, forecast: Forecast) -> Forecast:
         items, keys = ItemMap(task, shared, previous, 1, True), list[str | None]()
         for item in task.items:
             own = items.arguments_of(item)
@@ -260,10 +260,10 @@ class CachedValues:
         done = sum(item.status is COMPLETED for item in task.items)
         if not done or done < len(task.items):
             cached = sum(item.restored_from == "cache" for item in task.items)
-            return self._without_value(task, keys, prospect._replace(items_done=done, items_cached=cached))
+            return self._without_value(task, keys, forecast._replace(items_done=done, items_cached=cached))
         context = map_context(task, Context(None, task.task_id, task.workflow_id, step=task.step.identity))
         task._apply(MapEnded(task.task_id, context, None, context.time, 0.0))
-        return Prospect(TypeDecision.CACHED, "", done, done)
+        return Forecast(TypeDecision.CACHED, "", done, done)
 
 
 def _finished(context: Context) -> str:
@@ -314,10 +314,10 @@ def plan_run(
     restoration = earlier.decide() if options.resume else None
     cache = storage if cache is None else cache
     values = Cache(cache, _no_report, _no_report, reads=options.cache, rerun=again, shares_memory=False)
-    forecast = Forecast(tokens, params, restoration, changes, values, masks)
+    run_forecast = RunForecast(tokens, params, restoration, changes, values, masks)
     planned = [
-        _planned(task, tasks, plan, prospect._replace(reason=masks.mask(prospect.reason)))
-        for task, prospect in zip(tasks, forecast.prospects(), strict=True)
+        _planned(task, tasks, plan, forecast._replace(reason=masks.mask(forecast.reason)))
+        for task, forecast in zip(tasks, run_forecast.forecasts(), strict=True)
     ]
     with usable(storage):
         removed = removed_tasks(storage, workflow_id, tasks)
@@ -328,7 +328,7 @@ def _no_report(*line: object) -> None:
     """Does nothing: the run itself reports."""
 
 
-def _planned(task: Task, tasks: Sequence[Task], plan: Plan, prospect: Prospect) -> "PlannedTask":
+def _planned(task: Task, tasks: Sequence[Task], plan: Plan, forecast: Forecast) -> "PlannedTask":
     from dotflow.graph.workflow_plan import PlannedTask
 
     return PlannedTask(
@@ -336,7 +336,7 @@ def _planned(task: Task, tasks: Sequence[Task], plan: Plan, prospect: Prospect) 
         name=task.name,
         step=task.step.identity,
         needs=[tasks[need].name for need in plan.needs[task.task_id]],
-        **prospect._asdict(),
+        **forecast._asdict(),
     )
 
 

@@ -24,10 +24,10 @@ from dotflow.core.hints import READ_RUN, no_attribute
 from dotflow.core.task import Task
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine.graph import Graph
 from dotflow.engine.notifier import Notifier
 from dotflow.engine.options import RunOptions
 from dotflow.engine.publisher import Publisher
+from dotflow.engine.run_graph import RunGraph
 from dotflow.engine.run_log import RunLog, reporter
 from dotflow.engine.run_providers import RunProviders
 from dotflow.engine.runner import Runner
@@ -411,7 +411,7 @@ class Run:
     def _make_runner(
         self, publisher: Publisher, cache: Cache | None, open_session: Callable[[], ExecutorSession]
     ) -> Runner:
-        graph = Graph(
+        graph = RunGraph(
             self.tasks,
             self._plan,
             self.params,

@@ -12,10 +12,10 @@ from dotflow.abc.storage import NOT_SAVED
 from dotflow.core.action import Action
 from dotflow.core.events import TaskCompleted, TaskFailed
 from dotflow.core.outcome import Interrupted, Outcome
-from dotflow.engine.graph import Decision, Ended, Graph, Leave, StopNew
 from dotflow.engine.lifecycle import TaskFlow, Wait, new, task_flow
 from dotflow.engine.publisher import Publisher
 from dotflow.engine.ready import NextItem, Ready, ReadyTasks
+from dotflow.engine.run_graph import Decision, Ended, Leave, RunGraph, StopNew
 from dotflow.engine.stop import CANCELLED, Stop, stop_for
 from dotflow.errors import LeaseLost
 from dotflow.worker.deadline_thread import waking
@@ -34,7 +34,7 @@ class Runner:
         is_cancelled: Whether the run is stopped, with its running tasks.
     """
 
-    def __init__(self, graph: Graph, session: ExecutorSession, publisher: Publisher) -> None:
+    def __init__(self, graph: RunGraph, session: ExecutorSession, publisher: Publisher) -> None:
         self._graph = graph
         self._publisher = publisher
         self._publish = publisher.publish

@@ -55,13 +55,13 @@ Value = Annotated[Any, PlainSerializer(jsonable, when_used="json")]
 Text = Annotated[str, PlainSerializer(jsonable, when_used="json")]
 
 
-class Model(BaseModel):
+class FrozenModel(BaseModel):
     """The base of the models."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
 
-class ErrorResult(Model):
+class ErrorResult(FrozenModel):
     """One failed attempt."""
 
     attempt: int
@@ -70,7 +70,7 @@ class ErrorResult(Model):
     traceback: Text
 
 
-class ItemResult(Model):
+class ItemResult(FrozenModel):
     """One failed item of a mapped task: its index, its input and its failed attempts."""
 
     item: int
@@ -78,7 +78,7 @@ class ItemResult(Model):
     errors: list[ErrorResult]
 
 
-class ItemsResult(Model):
+class ItemsResult(FrozenModel):
     """The counts of a mapped task's items, and the failed ones."""
 
     count: int
@@ -116,7 +116,7 @@ def _errors_of(task: Task) -> list[ErrorResult]:
     ]
 
 
-class TaskResult(Model):
+class TaskResult(FrozenModel):
     """The result of one task. Times are aware and in UTC, the duration is in seconds.
 
     `items` counts the items of a mapped task; None for every other task. `reason` is that of a skipped task.
@@ -156,7 +156,7 @@ class TaskResult(Model):
         )
 
 
-class WorkflowResult(Model):
+class WorkflowResult(FrozenModel):
     """The result of a run."""
 
     workflow_id: Text
@@ -179,7 +179,7 @@ class WorkflowResult(Model):
         )
 
 
-class PolicySchema(Model):
+class PolicySchema(FrozenModel):
     """A step's attempts, timeout and delays, in seconds."""
 
     retry: int
@@ -193,7 +193,7 @@ class PolicySchema(Model):
     resources: dict[str, float]
 
 
-class TaskSchema(Model):
+class TaskSchema(FrozenModel):
     """A task's definition."""
 
     task_id: int
@@ -229,7 +229,7 @@ class TaskSchema(Model):
         )
 
 
-class WorkflowSchema(Model):
+class WorkflowSchema(FrozenModel):
     """A workflow's definition."""
 
     workflow_id: Text

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from dotflow.core.types.decision import TypeDecision
-from dotflow.graph.schema import Model, Text
+from dotflow.graph.schema import FrozenModel, Text
 
 MAX_REMOVED: Final = 10  # names in the text; the model has all
 
 
-class PlannedTask(Model):
+class PlannedTask(FrozenModel):
     """What a run would do with one task.
 
     Attributes:
@@ -35,7 +35,7 @@ class PlannedTask(Model):
     items_cached: int = 0
 
 
-class WorkflowPlan(Model):
+class WorkflowPlan(FrozenModel):
     """What a run would do. `str(plan)` is the text that `dotflow plan` prints.
 
     Attributes:

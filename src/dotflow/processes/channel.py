@@ -124,7 +124,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         would turn into bytes.
         """
         if isinstance(obj, io.TextIOBase | memoryview) and obj not in (sys.stdout, sys.stderr):
-            if (name := name_of(obj)) is not None:  # it has a stand-in
+            if (name := name_of(obj)) is not None:  # it has a proxy
                 return getattr, (sys, name)
             raise TypeError(f"cannot pickle '{type(obj).__name__}' object")
         if isinstance(obj, CodeType):  # cloudpickle drops the file's name, and tracebacks could show no line

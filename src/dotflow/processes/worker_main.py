@@ -51,8 +51,8 @@ class LastValue(NamedTuple):
 LAST_VALUE: Final = LastValue()
 
 
-class Worker:
-    """One worker process.
+class WorkerLoop:
+    """The loop of a worker process: it receives calls, makes their attempts and sends the outcomes.
 
     Args:
         channel: Its end of the channel to the coordinator.
@@ -190,7 +190,7 @@ def run_worker(
     code = 1
     try:
         _set_up(lifeline)
-        worker = Worker(Channel(sock), dump, inherited_tasks)
+        worker = WorkerLoop(Channel(sock), dump, inherited_tasks)
         if relayed is None:
             print_to_descriptors()
             worker.flush = flush_all

@@ -177,7 +177,7 @@ class EarlierRuns:
         if mismatches:
             raise CheckpointMismatch(mismatches)
 
-    def _stand_in(self, task: Task) -> Context:
+    def _empty_context(self, task: Task) -> Context:
         """Returns an empty context that stands for a value without a checkpoint."""
         context = Context(None, task.task_id, task.workflow_id, step=task.step.identity)
         code = self._changes.code_of(task, context)  # that of today: nothing shows whether it has changed
@@ -222,7 +222,7 @@ class EarlierRuns:
     def _restore_task(self, task: Task, context: Context | None, result: Restoration) -> None:
         links, is_saved = task.links, _is_saved(task)
         if not task.step.checkpoint and not task.is_cleanup:
-            context = self._stand_in(task)
+            context = self._empty_context(task)
         unmet = None if links is None else self._unmet_need(links)
         # Without a checkpoint nothing is restored.
         reason = "" if links is None else (None if is_saved else unmet) or self._judge(links)
@@ -364,7 +364,7 @@ class EarlierRuns:
     def _judge_items(self, task: LinkedTask) -> Iterator[tuple[Item, Context, str]]:
         """Yields each item that has a checkpoint, the checkpoint, and why that is void."""
         for item in task.items:
-            context = self._read(item) if item.step.checkpoint else self._stand_in(item)
+            context = self._read(item) if item.step.checkpoint else self._empty_context(item)
             if context is None:
                 continue
             if any(not source.has_value for source in item.sources()):

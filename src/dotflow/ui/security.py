@@ -84,7 +84,7 @@ class ReadOnly:
             await self._app(scope, receive, send_with_headers)
 
 
-class Tokens:
+class AccessTokens:
     """The token that is printed, and a code for the browser that is opened, which counts once and for a minute."""
 
     def __init__(self) -> None:
@@ -123,7 +123,7 @@ class Gate:
         cookie: The name of the cookie. Browsers don't keep those of several ports apart.
     """
 
-    def __init__(self, app: ASGIApp, tokens: Tokens, hosts: Iterable[str], cookie: str) -> None:
+    def __init__(self, app: ASGIApp, tokens: AccessTokens, hosts: Iterable[str], cookie: str) -> None:
         self._app = app
         self._tokens = tokens
         self._hosts = frozenset(host.lower() for host in (*LOOPBACK, *hosts))

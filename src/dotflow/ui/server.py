@@ -15,7 +15,7 @@ from typing import Final
 from dotflow.abc.archive import Archive
 from dotflow.providers.optional import require_extra
 from dotflow.ui.application import make_app
-from dotflow.ui.security import CODE_LIFETIME, Gate, ReadOnly, Tokens
+from dotflow.ui.security import CODE_LIFETIME, AccessTokens, Gate, ReadOnly
 
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 8765
@@ -55,7 +55,7 @@ class Server:
         self.is_local = listening.is_loopback
         name = socket.gethostname() if listening.is_unspecified else host
         self._root = f"http://{f'[{name}]' if ':' in name else name}:{number}/"
-        self._tokens = Tokens()
+        self._tokens = AccessTokens()
         self._folder = ""  # with the page that a browser is opened with
         self._app = ReadOnly(Gate(app, self._tokens, [host, address], cookie=f"dotflow-{number}"))
 

@@ -10,7 +10,7 @@ import click
 
 from dotflow.cli.command import Command
 from dotflow.cli.project.create import SAMPLE, add, make, render
-from dotflow.cli.project.names import Names, names_of, nearest_names
+from dotflow.cli.project.names import ProjectNames, names_of, nearest_names
 from dotflow.cli.project.wheel import index_requirement, installed, pack
 
 EXAMPLES: Final = """
@@ -47,7 +47,7 @@ def _name_of(folder: Path) -> str:
         raise click.ClickException(f"Can't find the folder {folder}: {error.strerror}. Use cd to leave it.") from error
 
 
-def _print_result(folder: Path, names: Names, files: Iterable[str], *, carries_wheel: bool) -> None:
+def _print_result(folder: Path, names: ProjectNames, files: Iterable[str], *, carries_wheel: bool) -> None:
     """Prints what was made, and what to do next."""
     colour = False if os.environ.get("NO_COLOR") else None  # None: as the terminal has it
     click.echo(click.style(f"{names.project}/", bold=True), color=colour)

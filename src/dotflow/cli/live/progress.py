@@ -61,7 +61,7 @@ class Items:
 
 
 @dataclass(slots=True)
-class Row:
+class TaskRow:
     """The state of one task. Times are on the monotonic clock.
 
     Attributes:
@@ -138,13 +138,13 @@ class Rows:
         active: Those that run, in the order of their beginning.
     """
 
-    rows: list[Row] = field(default_factory=list)
+    rows: list[TaskRow] = field(default_factory=list)
     done: int = 0
     failed: int = 0
-    active: dict[int, Row] = field(default_factory=dict)
+    active: dict[int, TaskRow] = field(default_factory=dict)
     _first_left: int = 0
 
-    def update(self, task_id: int, row: Row) -> None:
+    def update(self, task_id: int, row: TaskRow) -> None:
         """Counts the new status of one of the rows, which has just changed."""
         if row.status in ACTIVE:
             self.active[task_id] = row
@@ -165,7 +165,7 @@ class Progress(Listener):
     """The state of all tasks of a run.
 
     Attributes:
-        rows: A Row for each task, in order.
+        rows: A TaskRow for each task, in order.
         all: The same with their counts.
         groups: Name of a group -> its rows, in the order of their first tasks.
 
@@ -174,7 +174,7 @@ class Progress(Listener):
     """
 
     def __init__(self, tasks: Iterable[Task]) -> None:
-        self.rows = [Row(one_line(task.name), one_line(task.group_name), max_attempts(task)) for task in tasks]
+        self.rows = [TaskRow(one_line(task.name), one_line(task.group_name), max_attempts(task)) for task in tasks]
         self.all = Rows(self.rows)
         self.groups: dict[str, Rows] = {}
         for row in self.rows:

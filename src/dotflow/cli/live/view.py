@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dotflow.cli.formatting import one_line
-from dotflow.cli.live.progress import ACTIVE, Items, Progress, Row, Rows
+from dotflow.cli.live.progress import ACTIVE, Items, Progress, Rows, TaskRow
 from dotflow.core.durations import format_duration
 from dotflow.core.types.status import TypeStatus
 
@@ -128,7 +128,7 @@ def _group(group: str, rows: Rows, now: float, width: int, max_rows: int, ascii_
     return block
 
 
-def _cells(row: Row, now: float, width: int, *, ascii_only: bool) -> tuple[Text, Text, Text, Text]:
+def _cells(row: TaskRow, now: float, width: int, *, ascii_only: bool) -> tuple[Text, Text, Text, Text]:
     """Returns name, status, attempt and time; of a map, a bar beside the name, and how many of its items are done."""
     name = Text(row.name, "dim" if row.status in (TypeStatus.NOT_STARTED, TypeStatus.SKIPPED) else "")
     status = Text(str(row.status), SYMBOLS[row.status][2])
@@ -168,7 +168,7 @@ def _of(done: int, count: int) -> str:
     return text if len(text) <= STATUS_WIDTH else f"{100 * done // count} %"
 
 
-def _time(row: Row, now: float) -> str:
+def _time(row: TaskRow, now: float) -> str:
     if row.status is TypeStatus.RETRY:
         return f"in {max(0, ceil(row.retry_at - now))} s"
     if row.restored:
@@ -179,7 +179,7 @@ def _time(row: Row, now: float) -> str:
     return "" if seconds is None else format_duration(seconds, compact=True)
 
 
-def window(rows: Sequence[Row], first: int, max_rows: int) -> tuple[int, Sequence[Row], int]:
+def window(rows: Sequence[TaskRow], first: int, max_rows: int) -> tuple[int, Sequence[TaskRow], int]:
     """Returns how many rows of a long list to omit before, the rows that fit in *max_rows* lines, and how many after.
 
     They begin with the last row that is done, if it fits, and include that with the index *first*, the first that is

@@ -8,12 +8,12 @@ from typing import Final
 
 import click
 
-from dotflow.cli.project.names import Names
+from dotflow.cli.project.names import ProjectNames
 from dotflow.cli.project.wheel import Wheel
 
 TEMPLATE: Final = Path(__file__).parents[1] / "template"
 SUFFIX: Final = ".tmpl"  # keeps tools from taking the template for a part of dotflow
-SAMPLE: Final = Names(project="my-project", package="my_project")  # the names in the template
+SAMPLE: Final = ProjectNames(project="my-project", package="my_project")  # the names in the template
 
 #: The requirement of a project that carries a wheel: hatchling puts the project's folder in place of {root:uri}.
 WHEEL_REQUIREMENT: Final = "dotflow[scheduler] @ {root:uri}/wheels/%s"
@@ -27,7 +27,7 @@ allow-direct-references = true
 """
 
 
-def render(names: Names, dotflow: str | Wheel) -> dict[str, bytes]:
+def render(names: ProjectNames, dotflow: str | Wheel) -> dict[str, bytes]:
     """Returns the files of a project, by their path in it.
 
     Args:
@@ -46,7 +46,7 @@ def render(names: Names, dotflow: str | Wheel) -> dict[str, bytes]:
     return files
 
 
-def _replace_names(text: str, names: Names) -> str:
+def _replace_names(text: str, names: ProjectNames) -> str:
     return text.replace(SAMPLE.package, names.package).replace(SAMPLE.project, names.project)
 
 

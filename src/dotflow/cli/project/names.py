@@ -21,7 +21,7 @@ IN_USE: Final = frozenset(
 )
 
 
-class Names(NamedTuple):
+class ProjectNames(NamedTuple):
     """The name of a project, and of the package that is imported."""
 
     project: str
@@ -34,7 +34,7 @@ def is_installed(package: str) -> bool:
     return spec is not None and spec.origin is not None
 
 
-def names_of(project: str, installed: Callable[[str], bool] = is_installed) -> Names:
+def names_of(project: str, installed: Callable[[str], bool] = is_installed) -> ProjectNames:
     """Returns the names of a project.
 
     Args:
@@ -47,14 +47,14 @@ def names_of(project: str, installed: Callable[[str], bool] = is_installed) -> N
     package = _package(project)
     objection = _objection(project, package, installed)
     if objection is None:
-        return Names(project, package)
+        return ProjectNames(project, package)
     suggestion = _suggestion(project, installed)
     hint = f" Did you mean '{suggestion}'?" if suggestion else ""
     message = f"Invalid project name {project!r}: {objection}.{hint}"
     raise click.UsageError(message, click.get_current_context(silent=True))
 
 
-def nearest_names(text: str, default: str, installed: Callable[[str], bool] = is_installed) -> Names:
+def nearest_names(text: str, default: str, installed: Callable[[str], bool] = is_installed) -> ProjectNames:
     """Returns the valid names that are nearest to a text.
 
     Args:

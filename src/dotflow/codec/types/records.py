@@ -246,9 +246,9 @@ def _dataclass_fields(cls: type) -> tuple[str, ...]:
     known = attribute_of(cls, "__dataclass_fields__")
     if type(known) is not dict or not all(type(field) is dataclasses.Field for field in known.values()):
         raise NotEncodable("it is not a dataclass")
-    # A stand-in, since the class's metaclass might run code. fields() leaves ClassVar and InitVar out.
-    stand_in: Any = SimpleNamespace(__dataclass_fields__=known)
-    return tuple(field.name for field in dataclasses.fields(stand_in))
+    # A plain object in its place, since the class's metaclass might run code. fields() leaves ClassVar and InitVar out.
+    plain: Any = SimpleNamespace(__dataclass_fields__=known)
+    return tuple(field.name for field in dataclasses.fields(plain))
 
 
 def _model_fields(cls: type) -> tuple[str, ...]:

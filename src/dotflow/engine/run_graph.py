@@ -1,4 +1,4 @@
-"""Graph: decides which tasks and items of a run begin, and what follows from their ends. Only the runner acts."""
+"""RunGraph: decides which tasks and items of a run begin, and what follows from their ends. Only the runner acts."""
 
 import functools
 import itertools
@@ -59,7 +59,7 @@ class Ended(NamedTuple):
 Decision = Ready | NextItem | Leave | StopNew | Ended | TaskEvent
 
 
-class Graph:
+class RunGraph:
     """The tasks of one run. Records and storage are up to date whenever it decides.
 
     Args:

@@ -6,8 +6,8 @@ from typing import Any
 from dotflow import Context, Task, action
 from dotflow.core.events import MapOpened, TaskRestored, TaskSkipped
 from dotflow.core.types.execution import TypeExecution
-from dotflow.engine.graph import Decision, Ended, Graph, Leave, StopNew
 from dotflow.engine.ready import NextItem, Ready
+from dotflow.engine.run_graph import Decision, Ended, Leave, RunGraph, StopNew
 from dotflow.graph.builder import TaskBuilder
 from dotflow.graph.linked_task import Item
 from dotflow.graph.params import NO_PARAMS
@@ -33,12 +33,12 @@ def double(number: int) -> int:
 
 def graph_of(
     builder: TaskBuilder, mode: TypeExecution = TypeExecution.SEQUENTIAL, **options: Any
-) -> tuple[Graph, Sequence[Task]]:
+) -> tuple[RunGraph, Sequence[Task]]:
     tasks = [task._new_record("w", "r") for task in builder]
     plan = make_plan(tasks, mode)
     checkpoints = Checkpoints(StorageDefault(), "w", exclusive=False, report=print)
     checkpoints.open(tasks, resume=False, sources=plan.previous, params=NO_PARAMS)
-    return Graph(tasks, plan, NO_PARAMS, checkpoints, **{"restored": {}, "keep_going": False, **options}), tasks
+    return RunGraph(tasks, plan, NO_PARAMS, checkpoints, **{"restored": {}, "keep_going": False, **options}), tasks
 
 
 def kinds(decisions: Sequence[Decision]) -> list[type]:
