@@ -14,9 +14,9 @@ def articles() -> list[dict[str, Any]]:
 @action
 def net(articles: list[dict[str, Any]]) -> list[dict[str, Any]]:
     priced = []
-    for each in (each for each in articles if each["cents"]):
-        print("pricing", each["article"])
-        priced.append({**each, "net": round(each["cents"] / 1.07)})
+    for row in (row for row in articles if row["cents"]):
+        print("pricing", row["article"])
+        priced.append({**row, "net": round(row["cents"] / 1.07)})
     return priced
 
 

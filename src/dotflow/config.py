@@ -123,7 +123,7 @@ class Config:
             return
         steps = dict.fromkeys([task.step for task in tasks])  # there may be a hundred thousand tasks of one step
         links = [task.links for task in tasks if task.links is not None]
-        steps.update({each.fallback: None for each in links if each.fallback is not None})
+        steps.update({linked.fallback: None for linked in links if linked.fallback is not None})
         needs = [(part.name, dict(part.resources)) for step in steps for part in parts_of(step) if part.resources]
         if needs:
             name = "a run without an executor" if executor is None else type(executor).__name__

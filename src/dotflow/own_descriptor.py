@@ -51,8 +51,8 @@ class OwnDescriptor:
             os.close(number)
             return number == self.number and os.open(path, flags) == number and self.is_open()
         finally:
-            for each in lower:
-                os.close(each)
+            for descriptor in lower:
+                os.close(descriptor)
 
 
 def open_files() -> Iterator[tuple[int, FileId]]:

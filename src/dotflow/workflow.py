@@ -26,7 +26,7 @@ from dotflow.engine.options import (
     scheduled_arguments,
 )
 from dotflow.engine.run import Run
-from dotflow.engine.run_log import reporter
+from dotflow.engine.run_log import log_line_of
 from dotflow.errors import (
     CheckpointMismatch,
     CheckpointUnreadable,
@@ -260,7 +260,7 @@ class DotFlow:
         except NothingUnfinished:
             pass
         except (CheckpointMismatch, CheckpointUnreadable) as error:
-            reporter(self.config.log)(f"The last run can't be finished: {error}", None)
+            log_line_of(self.config.log)(f"The last run can't be finished: {error}", None)
 
     def check_start(self, **start_arguments: Any) -> None:
         """Raises the errors of `start` about its arguments, and runs nothing."""
@@ -374,7 +374,7 @@ class DotFlow:
         run._prepare()
         notes = (note, note_on_groups(tasks, options.mode) if plan.apart else "", *secrets.notes) if is_first else ()
         for text in filter(None, notes):
-            reporter(config.log)(text, None)
+            log_line_of(config.log)(text, None)
         self._last = run
         return run
 

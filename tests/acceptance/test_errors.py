@@ -63,8 +63,8 @@ def test_the_messages_are_those_of_the_page(error: str) -> None:
     messages = [message_of(provoke) for provoke in CASES[error]]
     shown = messages_of(error)
 
-    assert [each for each in messages if not any(is_as_shown(each, other) for other in shown)] == [], "not on the page"
-    assert [each for each in shown if not any(is_as_shown(other, each) for other in messages)] == [], "not real"
+    assert [one for one in messages if not any(is_as_shown(one, other) for other in shown)] == [], "not on the page"
+    assert [one for one in shown if not any(is_as_shown(other, one) for other in messages)] == [], "not real"
 
 
 @pytest.mark.parametrize(("command", "shown"), COMMANDS, ids=[command for command, _ in COMMANDS])

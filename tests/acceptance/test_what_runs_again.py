@@ -60,14 +60,14 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
     names = ["grid", "drawn", *(f"sklearn.{name}".removesuffix(".__init__") for name in SKLEARN)]
 
     def load(name: str) -> ModuleType:
-        for each in names:
-            monkeypatch.delitem(sys.modules, each, raising=False)
+        for module in names:
+            monkeypatch.delitem(sys.modules, module, raising=False)
         importlib.invalidate_caches()
         return importlib.import_module(name)
 
     yield load
-    for each in names:
-        sys.modules.pop(each, None)
+    for module in names:
+        sys.modules.pop(module, None)
 
 
 def test_the_grid_runs_only_what_the_page_shows(load: Load, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -125,8 +125,8 @@ def test_everything_is_reached_by_keyboard(failed: Path, open_page: OpenPage) ->
         page.keyboard.press("Tab")
         reached.append(page.evaluate(f"() => {{ {name} return name(document.activeElement) }}"))
     assert reached == expected
-    assert any("Timeline" in each for each in expected)
-    assert any("Graph" in each for each in expected)
+    assert any("Timeline" in text for text in expected)
+    assert any("Graph" in text for text in expected)
     page.locator(".row", has_text="load").focus()
     page.keyboard.press("Enter")
     expect(page.locator("#task-2 button")).to_be_focused()

@@ -402,8 +402,8 @@ def test_the_token_lets_in(history: HistorySQLite, open_page: OpenPage) -> None:
         assert page.evaluate("document.cookie") == ""
         (cookie,) = page.context.cookies()
         assert (cookie["value"], cookie["httpOnly"], cookie["sameSite"]) == (token, True, "Strict")
-        for each in (page, elsewhere):
-            each.goto("about:blank")  # before the server ends
+        for tab in (page, elsewhere):
+            tab.goto("about:blank")  # before the server ends
 
 
 def test_the_page_that_a_browser_is_opened_with_lets_in(

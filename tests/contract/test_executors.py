@@ -957,8 +957,8 @@ class TestGraph:
                 time.sleep(0.01)
             return number
 
-        each = [0, 1, 2, 3]
-        workflow.task.add(action(isolate=True, timeout=2)(breaks), each=each, keep_going=True)
+        numbers = [0, 1, 2, 3]
+        workflow.task.add(action(isolate=True, timeout=2)(breaks), each=numbers, keep_going=True)
 
         assert workflow.start(mode="parallel").status is FAILED
 

@@ -387,7 +387,7 @@ def test_every_command_that_is_offered_works(
     assert (dotflow(*start.split()) != "", dotflow.code) == (True, 1)
     where = ["--history", "other.db"] if "other.db" in start else []
     (page,) = dotflow.objects("show", "last", *where)
-    offered = [each["command"] for each in page["commands"]]
+    offered = [entry["command"] for entry in page["commands"]]
     for step in ([], *([step] for step in steps)):
         offered += re.findall(r"^  (dotflow .*?)  +#", dotflow("show", "last", *step, *where), re.MULTILINE)
 
@@ -800,9 +800,9 @@ def test_everything_is_json_too(dotflow: Command, history: HistorySQLite) -> Non
     double = shown["tasks"][1]
     assert (shown["run"]["run_id"], double["count"]) == (run.run_id, 3)
     assert double["counts"] == {"Completed": 2, "Failed": 1}
-    assert [(each["attempt"], each["state"]) for each in attempts] == [(1, "Retry"), (2, "Failed")]
-    assert [each["item"] for each in items] == [None, 0, 1, 2]
-    assert [each["exception"] for each in errors] == ["ConnectionError"] * 2
+    assert [(entry["attempt"], entry["state"]) for entry in attempts] == [(1, "Retry"), (2, "Failed")]
+    assert [entry["item"] for entry in items] == [None, 0, 1, 2]
+    assert [entry["exception"] for entry in errors] == ["ConnectionError"] * 2
     assert (copy["role"], copy["document"]["value"]) == ("argument:numbers", [1, 2, 3])
 
 
@@ -852,7 +852,7 @@ def test_only_what_differs_is_printed(dotflow: Command, history: HistorySQLite) 
     second = changed.start()
     ids = (first.run_id[:8], second.run_id[:8])
 
-    found = {(each["kind"], each["name"]): each for each in dotflow.objects("diff", *ids)}
+    found = {(entry["kind"], entry["name"]): entry for entry in dotflow.objects("diff", *ids)}
     table = dotflow("diff", *ids, "--exit-code")
 
     assert dotflow.code == 1
@@ -888,7 +888,7 @@ def test_a_changed_value_is_there_once(dotflow: Command, tmp_path: Path) -> None
 
     found = dotflow.objects("diff", run([1, 2]), run([5, 2]), "--history", "all.db")
 
-    names = [each["name"] for each in found if each["kind"] == "value"]
+    names = [entry["name"] for entry in found if entry["kind"] == "value"]
     assert names == ["first", "third initial"]
 
 
@@ -972,7 +972,7 @@ def test_a_report_is_a_file(dotflow: Command, history: HistorySQLite, tmp_path: 
     document = data_of((tmp_path / name).read_text())
     assert document["run"]["run_id"] == run.run_id
     assert [task["state"] for task in document["tasks"]] == ["Completed", "Failed", "Failed"]
-    assert [each["item"] for each in document["tasks"][1]["details"]] == [1]
+    assert [entry["item"] for entry in document["tasks"][1]["details"]] == [1]
     assert {"task_id": 1, "item": 1}.items() <= document["commands"][0].items()
     assert data_of((tmp_path / "reports/run.html").read_text())["tasks"] == document["tasks"]
 
@@ -987,7 +987,7 @@ def test_a_report_for_a_pipe(dotflow: Command, history: HistorySQLite) -> None:
 
     assert page.startswith("<!doctype html>")
     assert page.endswith("</html>\n")
-    assert [(each["task_id"], each["parts"][0]["text"]) for each in data_of(page)["output"]] == [
+    assert [(entry["task_id"], entry["parts"][0]["text"]) for entry in data_of(page)["output"]] == [
         (-1, "a thread\n"),
         (1, "connecting\n"),
     ]

@@ -213,7 +213,9 @@ def test_each_command_that_offers_a_storage_offers_pickles() -> None:
     context = click.Context(dotflow)
     top = [dotflow.get_command(context, name) for name in dotflow.list_commands(context)]
     commands = [command for command in (*top, *cache.commands.values()) if command is not None]
-    options = {command.name: {option for each in command.params for option in each.opts} for command in commands}
+    options = {
+        command.name: {option for parameter in command.params for option in parameter.opts} for command in commands
+    }
 
     with_storage = {name for name, known in options.items() if "--storage" in known}
     assert with_storage >= {"start", "schedule", "plan", "list", "clear"}

@@ -382,8 +382,8 @@ def test_nothing_is_lost_in_other_modes(build: Callable[[], DotFlow], mode: str,
     [
         ("maps", "sequential", "StorageSQLite"),
         *(
-            pytest.param(*each, marks=pytest.mark.exhaustive)
-            for each in [
+            pytest.param(*case, marks=pytest.mark.exhaustive)
+            for case in [
                 ("maps", "parallel", "StorageSQLite"),
                 ("maps", "sequential", "ThreeMethods"),
                 ("branches", "parallel", "StorageSQLite"),
@@ -716,7 +716,7 @@ def test_a_storage_that_loses_none(tmp_path: Path) -> None:
     assert "Resumed after an undisturbed run" in told
 
 
-def test_a_storage_that_is_torn(tmp_path: Path) -> None:
+def test_a_storage_that_leaves_incomplete_values(tmp_path: Path) -> None:
     """A kill between two system calls leaves half a checkpoint; the message says between which."""
     told = failure_of(pair(load), WritesInPlace(tmp_path))
 

@@ -288,8 +288,8 @@ class TestTrouble:
     def test_travels(self, tmp_path: Path, make_workflow: MakeWorkflow) -> None:
         """A copy in another process opens its own file."""
         log = LogDefault(path=tmp_path / "flow.log", output="file")
-        for each in (log, pickle.loads(pickle.dumps(log))):
-            workflow = make_workflow(log=each)
+        for copy in (log, pickle.loads(pickle.dumps(log))):
+            workflow = make_workflow(log=copy)
             workflow.task.add(works)
             workflow.start()
 

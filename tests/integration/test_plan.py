@@ -218,12 +218,12 @@ def test_a_plan_names_the_tasks_that_are_gone(tmp_path: Path) -> None:
         return 1
 
     @action
-    def each(entry: int) -> int:
+    def same(entry: int) -> int:
         return entry
 
     storage = StorageFile(path=tmp_path / "flow")
     workflow = new(storage)
-    workflow.task.add(one, name="parse").add(each, name="pages", each=[1, 2]).add(one, name="rest")
+    workflow.task.add(one, name="parse").add(same, name="pages", each=[1, 2]).add(one, name="rest")
     workflow.start()
     smaller = new(storage)
     smaller.task.add(one, name="rest")

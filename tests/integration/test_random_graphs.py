@@ -55,14 +55,14 @@ class Graph:
     def _add_one(self, number: int) -> None:
         named, required, after = self._pick(number, 3), self._pick(number, 1), self._pick(number, 2)
         lists = [other for other in range(number) if self.lists[other]]
-        each = self.random.choice(lists) if lists and self.random.random() < 0.4 else None
-        named = [other for other in named if other != each]
+        over = self.random.choice(lists) if lists and self.random.random() < 0.4 else None
+        named = [other for other in named if other != over]
         after = [other for other in after if other not in required]
-        is_list = each is None and self.random.random() < 0.4
-        fails = each is None and self.random.random() < self.failing
+        is_list = over is None and self.random.random() < 0.4
+        fails = over is None and self.random.random() < self.failing
         own = {f"t{other}": self.values[other] for other in named}
-        self.lists.append(is_list or each is not None)
-        needs = {*named, *required} | ({each} if each is not None else set())
+        self.lists.append(is_list or over is not None)
+        needs = {*named, *required} | ({over} if over is not None else set())
         self.needs.append(needs | {*after})
         if any(self.statuses[other] is not COMPLETED for other in needs):
             self.statuses.append(TypeStatus.SKIPPED)
@@ -70,17 +70,17 @@ class Graph:
             self.statuses.append(TypeStatus.FAILED if fails else COMPLETED)
         if self.statuses[-1] is not COMPLETED:
             self.values.append(MISSING)
-        elif each is None:
+        elif over is None:
             self.values.append(value_of(number, own, is_list))
         else:
-            self.values.append([value_of(number, {**own, "entry": entry}, False) for entry in self.values[each]])
+            self.values.append([value_of(number, {**own, "entry": entry}, False) for entry in self.values[over]])
         options: dict[str, Any] = {"name": f"t{number}"}
         for word, others in (("needs", required), ("after", after)):
             if others:
                 options[word] = [f"t{other}" for other in others]
-        if each is not None:
-            options |= {"each": f"t{each}", "max_parallel": self.random.randint(1, 3)}
-        parameters = [f"t{other}" for other in named] + (["entry"] if each is not None else [])
+        if over is not None:
+            options |= {"each": f"t{over}", "max_parallel": self.random.randint(1, 3)}
+        parameters = [f"t{other}" for other in named] + (["entry"] if over is not None else [])
         self.options.append((step_of(number, parameters, is_list, fails, self.log), options))
 
     def add_to(self, workflow: DotFlow, groups: int) -> DotFlow:
@@ -108,7 +108,7 @@ def step_of(number: int, parameters: list[str], is_list: bool, fails: bool, log:
             log.append(f"-{number}")
 
     kind = inspect.Parameter.KEYWORD_ONLY
-    step.__signature__ = inspect.Signature([inspect.Parameter(each, kind) for each in parameters])  # type: ignore[attr-defined]
+    step.__signature__ = inspect.Signature([inspect.Parameter(parameter, kind) for parameter in parameters])  # type: ignore[attr-defined]
     return action(step)
 
 

@@ -30,7 +30,10 @@ def outline(record: RunRecord) -> list[Any]:
     """What a history and the tasks both know."""
 
     def of(attempts: Any) -> list[Any]:
-        return [(each.attempt, each.state, each.glimpse, [error[:3] for error in each.errors]) for each in attempts]
+        return [
+            (attempt.attempt, attempt.state, attempt.glimpse, [error[:3] for error in attempt.errors])
+            for attempt in attempts
+        ]
 
     return [
         (record.state, record.error, record.completed, record.failed, record.restored, record.skipped, record.mode),
@@ -79,9 +82,9 @@ def test_a_report_needs_no_history(mode: str, tmp_path: Path, monkeypatch: pytes
 
     document = data_of(path)
     assert (document["run"]["run_id"], document["run"]["state"], document["output"]) == (run.run_id, "Failed", None)
-    assert [each["text"] for each in document["run"]["notes"]] == [NO_HISTORY]
+    assert [note["text"] for note in document["run"]["notes"]] == [NO_HISTORY]
     assert document["tasks"][2]["duration"] is not None
-    assert [len(each["errors"]) for each in document["tasks"][2]["attempts"]] == [1, 1]
+    assert [len(attempt["errors"]) for attempt in document["tasks"][2]["attempts"]] == [1, 1]
 
 
 def test_a_report_with_a_history_has_the_output(history: HistorySQLite, tmp_path: Path) -> None:
@@ -156,7 +159,7 @@ def test_a_notebook_shows_a_run() -> None:
     assert [text for text in shown.texts["td"] if "." not in text] == [
         *("numbers", "✓ Completed", "double ×3", "✗ Failed", "load", "✗ Failed")
     ]
-    assert sum("background" in (each.get("style") or "") for _, each in shown.tags) == 3
+    assert sum("background" in (attributes.get("style") or "") for _, attributes in shown.tags) == 3
     assert not {"script", "style", "link", "img"} & {tag for tag, _ in shown.tags}
 
 

@@ -152,8 +152,8 @@ def test_background_groups_run_side_by_side(make_workflow: MakeWorkflow, tmp_pat
         *((mode, what) for mode in ("background", "parallel") for what in ("sleep", "coroutine", "retry delay")),
         *(("background", "isolated"), ("groups", "sleep"), ("groups", "retry delay")),
         *(
-            pytest.param(*each, marks=pytest.mark.exhaustive)
-            for each in [("parallel", "isolated"), ("groups", "coroutine"), ("groups", "isolated")]
+            pytest.param(*case, marks=pytest.mark.exhaustive)
+            for case in [("parallel", "isolated"), ("groups", "coroutine"), ("groups", "isolated")]
         ),
     ],
 )

@@ -673,8 +673,8 @@ def test_a_history_has_the_ids(make_workflow: MakeWorkflow, telemetry: Telemetry
         if attempt.item is not None or task.count is None
     }
     assert recorded == {
-        span: (each["dotflow.task.id"], each.get("dotflow.item"), each["dotflow.attempt"])
-        for span, each in spans.items()
+        span: (attributes["dotflow.task.id"], attributes.get("dotflow.item"), attributes["dotflow.attempt"])
+        for span, attributes in spans.items()
     }
     assert len(recorded) == 1 + 3 + 2
 

@@ -53,7 +53,7 @@ def test_runs_are_listed_with_the_durations_of_their_workflows(history: HistoryS
     assert (found["runs"][0]["state"], found["runs"][0]["name"], found["has_more"]) == ("Failed", "Nights", False)
     assert found["workflows"] == ["nightly", "quick"]
     assert [(run_id, state) for run_id, state, _ in found["durations"]["quick"]] == [
-        (each, "Completed") for each in ids
+        (run_id, "Completed") for run_id in ids
     ]
     assert list(request(pages, "/api/runs?workflow=quick@day=1").json["durations"]) == ["quick"]
 

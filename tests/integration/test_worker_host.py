@@ -297,7 +297,7 @@ def test_several_threads_at_once(wakeup: WakeupPipe) -> None:
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(many, range(4)))
     worker_host.close()
-    for each in wakeups:
-        each.close()
+    for other in wakeups:
+        other.close()
 
     assert found == [[place * 100 + n + 1 for n in range(20)] for place in range(4)]

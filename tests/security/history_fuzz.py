@@ -233,8 +233,8 @@ def failures(template: bytes, folder: Path, seed: int) -> Iterator[str]:
             yield f"{seed} {name}: {how}\n{traceback.format_exc()}"
         if (took := time.process_time() - began) > 5:
             yield f"{seed} {name}: {how}\ntook {took:.1f} s"
-    for each in folder.glob(f"{seed}.*"):
-        each.unlink()
+    for left in folder.glob(f"{seed}.*"):
+        left.unlink()
 
 
 if __name__ == "__main__":

@@ -415,7 +415,7 @@ def test_the_users_own_folder_may_be_a_link(tmp_path: Path) -> None:
     run(output, history=HistorySQLite(output / "history.db"))
     run(output, StorageSQLite(output / "flow.db"))
 
-    assert {"nightly.checkpoints", "flow.log", "history.db", "flow.db"} <= {each.name for each in output.iterdir()}
+    assert {"nightly.checkpoints", "flow.log", "history.db", "flow.db"} <= {path.name for path in output.iterdir()}
 
 
 @pytest.mark.parametrize("is_linked", [True, False])
@@ -585,7 +585,7 @@ def test_a_void_folder_of_another_user_is_not_emptied(shared: Path) -> None:
     as_user(ALICE, prepare)
 
     assert as_user(BOB, lambda: run(shared, log=LogDefault(output="none")).value("one")) == "1"
-    assert [each.name for each in void.iterdir()] == ["0.json"]
+    assert [path.name for path in void.iterdir()] == ["0.json"]
 
 
 def test_a_fifo_of_another_user_beside_a_history_stops_no_reader(shared: Path) -> None:
@@ -598,7 +598,7 @@ def test_a_fifo_of_another_user_beside_a_history_stops_no_reader(shared: Path) -
     (shared / "history.db-live").unlink()
     as_user(ALICE, lambda: os.mkfifo(shared / "history.db-live", 0o444))
 
-    assert as_user(BOB, lambda: [each.state for each in history.runs()]) == "[<TypeRunState.RUNNING: 'Running'>]"
+    assert as_user(BOB, lambda: [run.state for run in history.runs()]) == "[<TypeRunState.RUNNING: 'Running'>]"
 
 
 def test_root_works_in_the_folder_of_another_user(shared: Path) -> None:

@@ -144,7 +144,7 @@ def test_no_argument_of_a_browser_has_a_code(path: Path, tmp_path: Path) -> None
         page = path_of(argument)
         found = re.search('url=([^"]+)', page.read_text())
         assert found is not None
-        modes = [stat.S_IMODE(each.stat().st_mode) for each in (page, page.parent)]
+        modes = [stat.S_IMODE(made.stat().st_mode) for made in (page, page.parent)]
         address = found[1]
         query = f"/?{urlsplit(address).query}"
         first, second = get(line, query), get(line, query)
@@ -211,7 +211,7 @@ def test_a_command_to_copy_has_no_control_characters(forged: Path, capsys: pytes
         objects = [read_document(history, run)["commands"] for run in runs]
         pages = app(history)
         served = [request(pages, f"/api/runs/{run}").json["commands"] for run in runs]
-    texts = [each["command"] for commands in (*objects, *served) for each in commands]
+    texts = [command["command"] for commands in (*objects, *served) for command in commands]
     for arguments in (["runs"], ["show", runs[0]], ["show", runs[0], "1"]):
         main([*arguments, "--history", str(forged)])
     shown = capsys.readouterr().out

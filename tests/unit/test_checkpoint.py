@@ -51,7 +51,7 @@ class StorageHeld(StorageDefault):
 
 
 def checkpoints(storage: Storage, told: list[str] | None = None, *, exclusive: bool = True) -> Checkpoints:
-    return Checkpoints(storage, "w", exclusive=exclusive, report=(told if told is not None else []).append)
+    return Checkpoints(storage, "w", exclusive=exclusive, log_line=(told if told is not None else []).append)
 
 
 def value(given: object, **more: Any) -> Context:

@@ -334,7 +334,7 @@ class TestIds:
 
         made = {derived_id(steps, None), derived_id(steps[:-1], None), derived_id(steps[::-1], None)}
 
-        assert {len(each) for each in made} == {MAX_LENGTH}
+        assert {len(text) for text in made} == {MAX_LENGTH}
         assert len(made) == 3
         assert derived_id(steps, None).startswith("package.module.step_number_0+package.module.step_number_1+")
 

@@ -14,7 +14,7 @@ def commands() -> Iterator[tuple[str, click.Command]]:
         command = dotflow.get_command(context, name)
         assert command is not None
         if isinstance(command, click.Group):
-            yield from ((f"{name} {sub}", each) for sub, each in command.commands.items())
+            yield from ((f"{name} {sub}", inner) for sub, inner in command.commands.items())
         else:
             yield name, command
 

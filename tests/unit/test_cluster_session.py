@@ -148,7 +148,7 @@ class TestPackedCalls:
         other, _ = unpacked(session.pack(call()._replace(shared=dict(shared))))
 
         assert first.shared == second.shared == sent.shared != other.shared
-        assert all(isinstance(each, list) and size_of(each) < MIN_KEPT_SIZE for each in packed)
+        assert all(isinstance(part, list) and size_of(part) < MIN_KEPT_SIZE for part in packed)
         assert session.shared_of(call()._replace(shared=shared)) is session.shared_of(call()._replace(shared=shared))
 
     def test_what_cannot_travel_is_the_outcome(self, session: ExecutorSession) -> None:

@@ -35,7 +35,7 @@ def test_moments_are_texts_and_the_rest_counts_from_the_beginning_of_the_run() -
     assert read["version"] == 1
     assert (read["run"]["began"], read["run"]["duration"]) == ("2026-11-24T02:00:00Z", 10.5)
     assert read["run"]["notes"] == [{"at": "2026-11-24T02:00:01Z", "text": "x"}]
-    assert [(each["attempt"], each["began"], each["state"]) for each in planned["attempts"]] == [
+    assert [(attempt["attempt"], attempt["began"], attempt["state"]) for attempt in planned["attempts"]] == [
         (1, 1.0, "Retry"),
         (2, 3.5, "Failed"),
     ]
@@ -69,7 +69,7 @@ def test_items_are_columns() -> None:
         "peak_mb": [61.2, None, 61.2],
     }
     assert (task["count"], task["counts"]) == (5, {"Completed": 1, "Failed": 1})
-    assert [(each["item"], len(each["attempts"])) for each in task["details"]] == [(2, 2)]
+    assert [(detail["item"], len(detail["attempts"])) for detail in task["details"]] == [(2, 2)]
 
 
 def test_a_map_whose_items_have_not_begun() -> None:
@@ -112,7 +112,8 @@ def test_long_texts_lose_their_middle_and_many_attempts_their_errors() -> None:
     assert len(cut["message"]) < MAX_TEXT + 100
     assert (cut["traceback"][:5], cut["traceback"][-3:]) == ("begin", "end")
     assert "characters were left out" in cut["traceback"]
-    assert [bool(each["errors"]) for each in read["tasks"][1]["attempts"]] == [False] * (49 - MAX_ERRORS) + [True] * 20
+    with_errors = [bool(attempt["errors"]) for attempt in read["tasks"][1]["attempts"]]
+    assert with_errors == [False] * (49 - MAX_ERRORS) + [True] * 20
 
 
 @pytest.mark.parametrize("text", HOSTILE)

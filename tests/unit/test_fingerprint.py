@@ -504,7 +504,7 @@ def test_layout_does_not_count(module: str) -> None:
                 yield from (inner,) if inner.co_flags & inspect.CO_OPTIMIZED else functions(inner)
 
     def shapes(source: str) -> list[str]:
-        return [form_of(each).shape for each in functions(compile(source, "m", "exec"))]
+        return [form_of(code).shape for code in functions(compile(source, "m", "exec"))]
 
     path = importlib.import_module(module).__file__
     assert path is not None

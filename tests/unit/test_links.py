@@ -88,10 +88,10 @@ def test_a_default_makes_it_optional() -> None:
 def test_the_items_go_to_the_parameter_that_is_left() -> None:
     """Names fill the other ones; without one left, previous_context takes them."""
     tasks = builder(day=1).add(action(lambda order, rate, day, size=1: 0), each=orders)
-    assert [each.parameter for each in links_of(tasks).each] == ["order"]
+    assert [link.parameter for link in links_of(tasks).each] == ["order"]
 
     tasks.add(action(lambda previous_context, rate: 0), each=orders)
-    assert [each.parameter for each in links_of(tasks).each] == ["previous_context"]
+    assert [link.parameter for link in links_of(tasks).each] == ["previous_context"]
 
 
 @pytest.mark.parametrize("ref", [orders, "orders", ["orders"], [orders, "orders"]])

@@ -61,7 +61,11 @@ def test_a_crashed_run_ran_at_least_until_its_last_sign() -> None:
 def test_nothing_is_fetched() -> None:
     """The policy allows the page's own script and style, and names no address."""
     parsed = Parsed(hostile_page("text")[1])
-    (policy,) = [each["content"] for tag, each in parsed.tags if each.get("http-equiv") == "Content-Security-Policy"]
+    (policy,) = [
+        attributes["content"]
+        for tag, attributes in parsed.tags
+        if attributes.get("http-equiv") == "Content-Security-Policy"
+    ]
 
     def digest(text: str) -> str:
         return f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
@@ -72,7 +76,12 @@ def test_nothing_is_fetched() -> None:
     assert f"style-src {digest(parsed.texts['style'][0])};" in policy
     assert "unsafe" not in policy
     assert ":" not in policy.replace("img-src data:", "")
-    addresses = {value for _, each in parsed.tags for name, value in each.items() if name in ("src", "href", "action")}
+    addresses = {
+        value
+        for _, attributes in parsed.tags
+        for name, value in attributes.items()
+        if name in ("src", "href", "action")
+    }
     assert addresses <= {"data:,"}
 
 
@@ -119,7 +128,7 @@ def test_a_page_is_written_as_a_whole_or_not_at_all(tmp_path: Path, monkeypatch:
         write_page(path, document(a_run()))
     monkeypatch.undo()
 
-    assert [each.name for each in path.parent.iterdir()] == ["run.html"]
+    assert [file.name for file in path.parent.iterdir()] == ["run.html"]
     assert path.read_bytes() == before
 
 

@@ -33,7 +33,7 @@ from dotflow.core.failure import Failure
 from dotflow.core.types.capture import TypeCapture
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.publisher import Publisher
-from dotflow.engine.run_log import RunLog, reporter
+from dotflow.engine.run_log import RunLog, log_line_of
 from dotflow.errors import HistoryError, StorageError
 from dotflow.resume.checkpoint import Checkpoints
 
@@ -122,12 +122,19 @@ class AllProviders(Storage, Log, Notify, History, Tracer):
         self.call("callback")
 
     def publisher(self, *listeners: Listener) -> Publisher:
-        checkpoints = Checkpoints(self, "w", exclusive=False, report=print)
+        checkpoints = Checkpoints(self, "w", exclusive=False, log_line=print)
         checkpoints.open([self.task], resume=False)
-        tasks, report = {0: self.task}, reporter(self)
-        run_log = RunLog(tasks, self, self.send, report)  # sent directly here; the real notifier has a thread
+        tasks, log_line = {0: self.task}, log_line_of(self)
+        run_log = RunLog(tasks, self, self.send, log_line)  # sent directly here; the real notifier has a thread
         return Publisher(
-            "r", tasks, checkpoints.save, history=self, listeners=listeners, tracer=self, run_log=run_log, report=report
+            "r",
+            tasks,
+            checkpoints.save,
+            history=self,
+            listeners=listeners,
+            tracer=self,
+            run_log=run_log,
+            log_line=log_line,
         )
 
 
@@ -265,7 +272,7 @@ def test_a_log_reports_to_pythons_logging_by_default(caplog: pytest.LogCaptureFi
 
         def error(self, task: Task) -> None: ...
 
-    reporter(Mine())("100% of it", None)
+    log_line_of(Mine())("100% of it", None)
 
     assert [(record.name, record.levelname, record.getMessage()) for record in caplog.records] == [
         ("dotflow", "WARNING", "100% of it")
@@ -284,9 +291,9 @@ def test_a_keyboard_interrupt_is_no_listeners_error(providers: AllProviders, nam
 def test_all_providers_are_optional() -> None:
     """Without log, notify, history, tracer and callback the record is kept."""
     task = Task(0, step)._new_record("w", "r")
-    checkpoints = Checkpoints(AllProviders(), "w", exclusive=False, report=print)
+    checkpoints = Checkpoints(AllProviders(), "w", exclusive=False, log_line=print)
     checkpoints.open([task], resume=False)
-    publisher = Publisher("r", {0: task}, checkpoints.save, report=pytest.fail)
+    publisher = Publisher("r", {0: task}, checkpoints.save, log_line=pytest.fail)
 
     for event in (STARTED, COMPLETED):
         publisher.publish(event)
@@ -302,8 +309,8 @@ def test_a_history_that_is_empty_is_a_history(providers: AllProviders) -> None:
             self.append(event)
 
     events = Events()
-    checkpoints = Checkpoints(providers, "w", exclusive=False, report=print)
-    publisher = Publisher("r", {0: providers.task}, checkpoints.save, history=events, report=pytest.fail)
+    checkpoints = Checkpoints(providers, "w", exclusive=False, log_line=print)
+    publisher = Publisher("r", {0: providers.task}, checkpoints.save, history=events, log_line=pytest.fail)
 
     publisher.publish(STARTED)
 
@@ -410,12 +417,12 @@ class Mapped:
         self.task = mapped(*([[]] * count))
         self.task.callback = lambda task: providers.calls.append(("callback", task.name))
         self.calls = providers.calls
-        checkpoints = Checkpoints(providers, "w", exclusive=False, report=print)
+        checkpoints = Checkpoints(providers, "w", exclusive=False, log_line=print)
         checkpoints.open([self.task], resume=False)
-        tasks, report = {0: self.task}, reporter(providers)
-        run_log = RunLog(tasks, Lines(providers), providers.send, report)
+        tasks, log_line = {0: self.task}, log_line_of(providers)
+        run_log = RunLog(tasks, Lines(providers), providers.send, log_line)
         self.publisher = Publisher(
-            "r", tasks, checkpoints.save, history=providers, tracer=providers, run_log=run_log, report=report
+            "r", tasks, checkpoints.save, history=providers, tracer=providers, run_log=run_log, log_line=log_line
         )
         self.publisher.publish(MapOpened(0, count, NOW, 1.0))
         self.calls.clear()

@@ -36,7 +36,7 @@ def graph_of(
 ) -> tuple[RunGraph, Sequence[Task]]:
     tasks = [task._new_record("w", "r") for task in builder]
     plan = make_plan(tasks, mode)
-    checkpoints = Checkpoints(StorageDefault(), "w", exclusive=False, report=print)
+    checkpoints = Checkpoints(StorageDefault(), "w", exclusive=False, log_line=print)
     checkpoints.open(tasks, resume=False, sources=plan.previous, params=NO_PARAMS)
     return RunGraph(tasks, plan, NO_PARAMS, checkpoints, **{"restored": {}, "keep_going": False, **options}), tasks
 

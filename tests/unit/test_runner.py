@@ -111,13 +111,13 @@ class RunParts:
     ) -> None:
         self.session.at_once = at_once
         plan = make_plan(self.tasks, mode)
-        checkpoints = Checkpoints(self.storage, "w", exclusive=False, report=print)
+        checkpoints = Checkpoints(self.storage, "w", exclusive=False, log_line=print)
         checkpoints.open(self.tasks, resume=False, sources=plan.previous)
         publisher = Publisher(
             "r",
             {task.task_id: task for task in self.tasks},
             checkpoints.save,
-            report=lambda message, error=None: self.reports.append(message),
+            log_line=lambda message, error=None: self.reports.append(message),
         )
         graph = RunGraph(self.tasks, plan, NO_PARAMS, checkpoints, restored or {}, keep_going=keep_going)
         runner = Runner(graph, self.session, publisher)

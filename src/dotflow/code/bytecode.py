@@ -136,7 +136,7 @@ def _add_name(instruction: Instruction, instructions: list[Instruction], form: C
         return
     if op == IMPORT_NAME:
         level, names = instructions[-2][1], instructions[-1][1]  # shapes of constants
-        imported = tuple(each[1] for each in names[1]) if isinstance(names[1], tuple) else ()
+        imported = tuple(shape[1] for shape in names[1]) if isinstance(names[1], tuple) else ()
         form.imports[Import(name, imported, level[1])] = None
     (form.globals if op in GLOBALS else form.assigned if op == STORE_GLOBAL else form.attributes)[name] = None
     instructions.append(instruction)
@@ -148,9 +148,9 @@ def _const_shape(value: Any, form: CodeForm) -> tuple[Any, ...]:
     if kind is CodeType:
         return ("code", _shape(value, form))
     if kind is tuple:
-        return ("tuple", tuple(_const_shape(each, form) for each in value))
+        return ("tuple", tuple(_const_shape(element, form) for element in value))
     if kind is frozenset:
-        return ("set", tuple(sorted((_const_shape(each, form) for each in value), key=repr)))
+        return ("set", tuple(sorted((_const_shape(element, form) for element in value), key=repr)))
     return (kind.__name__, value)
 
 

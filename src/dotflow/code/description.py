@@ -102,12 +102,13 @@ class Walk:
             return ("outer", self._open[id(value)])
         self._open[id(value)] = len(self._open)
         kind = type(value)
-        base: Any = next((each for each in CONTAINERS if issubclass(kind, each)), kind)  # a subclass may have own code
+        # A subclass may have own code.
+        base: Any = next((container for container in CONTAINERS if issubclass(kind, container)), kind)
         if self._count + base.__len__(value) > MAX_VALUES:
             raise OverflowError("too many values")
         items: Any
         if base is dict or base is MappingProxyType:
-            items = tuple((self.describe(key), self.describe(each)) for key, each in list(base.items(value)))
+            items = tuple((self.describe(key), self.describe(item)) for key, item in list(base.items(value)))
         elif base is set or base is frozenset:
             items = tuple(map(self.describe, sorted(base.__iter__(value), key=_sort_key)))
         else:

@@ -58,7 +58,7 @@ def _digest(step: Action[..., Any]) -> str:
     walk = Walk(_top_package(step.function))
     try:
         parts = [walk.describe(step.function), *walk]
-        _names[step] = [each for each in walk.names if (id(each[0]), each[1]) not in walk.assigned]
+        _names[step] = [used for used in walk.names if (id(used[0]), used[1]) not in walk.assigned]
     except Exception:  # too deep, too much, or a metaclass of the user's own that raises
         return ""
     return hash_of(repr(parts))

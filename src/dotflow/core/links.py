@@ -148,7 +148,7 @@ class Links(NamedTuple):
         return self._replace(
             binds=tuple(bind for bind in self.binds if is_kept(bind.source)),
             needs=tuple(group for group in self.needs if is_kept(group[-1])),
-            each=tuple(each for each in self.each if is_kept(each.source)),
+            each=tuple(link for link in self.each if is_kept(link.source)),
             conditions=tuple(condition for condition in self.conditions if is_kept(condition.source)),
         )
 
@@ -168,7 +168,7 @@ class Links(NamedTuple):
             binds=tuple(bind._replace(source=moved(bind.source)) for bind in self.binds),
             needs=tuple(tuple(map(new_id, group)) for group in self.needs),
             after=tuple(tuple(map(new_id, group)) for group in self.after),
-            each=tuple(each._replace(source=moved(each.source)) for each in self.each),
+            each=tuple(link._replace(source=moved(link.source)) for link in self.each),
             conditions=tuple(condition._replace(source=moved(condition.source)) for condition in self.conditions),
             fallback_binds=tuple(bind._replace(source=moved(bind.source)) for bind in self.fallback_binds),
         )

@@ -106,7 +106,9 @@ def own_secrets(values: Mapping[str, str], names: Collection[str]) -> dict[str, 
 
 def secrets_in(parameters: Mapping[str, inspect.Parameter]) -> Mapping[str, SecretRef]:
     """Returns the secrets among the defaults of parameters."""
-    secrets = {name: each.default for name, each in parameters.items() if type(each.default) is SecretRef}
+    secrets = {
+        name: parameter.default for name, parameter in parameters.items() if type(parameter.default) is SecretRef
+    }
     return secrets or NO_SECRETS
 
 

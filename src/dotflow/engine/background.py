@@ -55,7 +55,7 @@ def start_in_background(run: Run, then: Callable[[], None] = lambda: None, *, is
             except KeyboardInterrupt:  # expected, and the run keeps it for its waiters
                 pass
             except BaseException as error:  # the run keeps it for its waiters, but may never have one
-                run._report(error)
+                run._log_error(error)
             finally:
                 recorded.set()
                 _remove(run)

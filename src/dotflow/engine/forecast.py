@@ -1,4 +1,4 @@
-"""Forecast: what a run would do, by the functions that the run itself uses. It runs, writes and locks nothing."""
+"""The dry run: what a run would do, by the functions that the run itself uses. It runs, writes and locks nothing."""
 
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -143,7 +143,7 @@ class RunForecast:
 
     def _of_map(self, task: LinkedTask) -> Forecast:
         if task.status is NOT_STARTED:
-            sources = [each.source for each in task.links.each if isinstance(each.source, int)]
+            sources = [link.source for link in task.links.each if isinstance(link.source, int)]
             made = next((source for source in sources if source in self._unknown), None)
             if made is not None and self._is_resume:  # their checkpoints are compared when they are known
                 return Forecast(OPEN, f"its items come from {self._tasks[made].name}")
@@ -287,17 +287,17 @@ def plan_run(
     options: RunOptions,
     masks: Masks = NO_MASKS,
 ) -> "WorkflowPlan":
-    """Returns what a run would do.
+    """Returns the dry run: what a run would do.
 
     Args:
         storage: Where the values of earlier runs are saved.
         cache: Where the values of cached steps are saved, if that is elsewhere.
         workflow_id: The id of the run's values.
         tasks: The run's tasks.
-        plan: Their dependencies.
+        plan: The run's plan.
         params: The run parameters.
         options: The options of the run.
-        masks: The secrets, which the plan does not show.
+        masks: The secrets, which the dry run does not show.
 
     Raises:
         CheckpointMismatch: Another step made one of the checkpoints.
@@ -310,10 +310,10 @@ def plan_run(
     tokens = Tokens(tasks, plan.previous, params)
     changes = ChangedCode(tokens, runs_again=options.resume == "changed", rerun=again)
     keys = CheckpointKeys(storage, tasks)
-    earlier = EarlierRuns(storage, keys, tokens, params, changes, _no_report, resume=options.resume)
+    earlier = EarlierRuns(storage, keys, tokens, params, changes, _no_line, resume=options.resume)
     restoration = earlier.decide() if options.resume else None
     cache = storage if cache is None else cache
-    values = Cache(cache, _no_report, _no_report, reads=options.cache, rerun=again, shares_memory=False)
+    values = Cache(cache, _no_line, _no_line, reads=options.cache, rerun=again, shares_memory=False)
     run_forecast = RunForecast(tokens, params, restoration, changes, values, masks)
     planned = [
         _planned(task, tasks, plan, forecast._replace(reason=masks.mask(forecast.reason)))
@@ -324,7 +324,7 @@ def plan_run(
     return WorkflowPlan(workflow_id=workflow_id, tasks=planned, removed=removed)
 
 
-def _no_report(*line: object) -> None:
+def _no_line(*line: object) -> None:
     """Does nothing: the run itself reports."""
 
 

@@ -8,7 +8,7 @@ from typing import Final
 from dotflow import clock
 from dotflow.abc.notify import Notify
 from dotflow.core.task import Task
-from dotflow.engine.run_log import Report, as_task_method
+from dotflow.engine.run_log import LogLine, as_task_method
 
 MAX_WAITING: Final = 10_000  # notifications; more are dropped, so that they never block the run
 
@@ -19,14 +19,14 @@ class Notifier:
     Args:
         notify: The provider.
         grace: Seconds for the remaining notifications at the end of the run.
-        report: Writes a line into the log.
+        log_line: Writes a line into the log.
     """
 
-    def __init__(self, notify: Notify, grace: float, report: Report) -> None:
+    def __init__(self, notify: Notify, grace: float, log_line: LogLine) -> None:
         self._notify = notify
         self._listener = as_task_method(notify.send)
         self._grace = grace
-        self._report = report
+        self._log_line = log_line
         self._queue: queue.Queue[Task | None] = queue.Queue(MAX_WAITING)
         self._dropped = 0
         self._is_abandoned = False
@@ -51,17 +51,17 @@ class Notifier:
             self._is_abandoned = True
             left += self._queue.qsize()
             name = type(self._notify).__name__
-            self._report(
+            self._log_line(
                 f"{name} did not finish within {self._grace:g} s of the run's end: one notification still hangs, "
                 f"{max(left - 1, 0)} more were not sent. The run is not affected.",
                 None,
             )
         elif left:
-            self._report(f"{left} notifications were dropped: more than {MAX_WAITING} were waiting.", None)
+            self._log_line(f"{left} notifications were dropped: more than {MAX_WAITING} were waiting.", None)
 
     def _work(self) -> None:
         while (task := self._queue.get()) is not None and not self._is_abandoned:
             try:
                 self._listener(task)
             except BaseException as error:  # the user's code: logged, and the run continues
-                self._report(f"{type(self._notify).__name__}.send raised for task {task.task_id} {task.name}", error)
+                self._log_line(f"{type(self._notify).__name__}.send raised for task {task.task_id} {task.name}", error)

@@ -31,7 +31,7 @@ from dotflow.core.events import (
 from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.core.task import Task
 from dotflow.core.types.capture import TypeCapture
-from dotflow.engine.run_log import Report, RunLog, reraise_interrupt
+from dotflow.engine.run_log import LogLine, RunLog, reraise_interrupt
 from dotflow.errors import HistoryError
 
 ENDS: Final = (TaskCompleted, TaskFailed, MapEnded)
@@ -50,7 +50,7 @@ class Publisher:
         listeners: Others that receive the events, after it.
         tracer: The tracer, which comes next; None for none.
         run_log: Log and notifier, which come last; None for none.
-        report: Writes a line into the log, with the traceback of an error where there is one.
+        log_line: Writes a line into the log, with the traceback of an error where there is one.
         masks: The secrets, which no event and record shows.
     """
 
@@ -64,7 +64,7 @@ class Publisher:
         listeners: Sequence[Listener] = (),
         tracer: Tracer | None = None,
         run_log: RunLog | None = None,
-        report: Report,
+        log_line: LogLine,
         masks: Masks = NO_MASKS,
     ) -> None:
         self._run_id = run_id
@@ -72,7 +72,7 @@ class Publisher:
         self._save = save
         self._history = history
         self._tracer = tracer
-        self._report = report
+        self._log_line = log_line
         self._masks = masks
         followers: list[tuple[str, Callable[[str, Event], None]]] = []
         settling: list[tuple[str, Callable[[str, bool], float | None]]] = []
@@ -160,10 +160,12 @@ class Publisher:
         if isinstance(event, RunEnded):
             for name, count in self._failures.items():
                 if count > MAX_REPORTS:
-                    self._report(f"{name} raised {count} times in this run; the first {MAX_REPORTS} are logged.", None)
+                    self._log_line(
+                        f"{name} raised {count} times in this run; the first {MAX_REPORTS} are logged.", None
+                    )
         while tightened:  # permissions that dotflow took away, at the end from the log's own file, too
             try:
-                self._report(tightened.popleft(), None)
+                self._log_line(tightened.popleft(), None)
             except IndexError:  # another run was quicker
                 break
 
@@ -209,20 +211,20 @@ class Publisher:
         if self._failures[name] > MAX_REPORTS:
             return
         if isinstance(error, HistoryError):  # a line for users
-            self._report(str(error), None)
+            self._log_line(str(error), None)
         else:
-            self._report(f"{name} raised at {where}", error)
+            self._log_line(f"{name} raised at {where}", error)
 
     def _call_back(self, callback: Callable[..., Any], task: Task) -> None:
         try:
             callback(task=task)
         except BaseException as error:  # the user's code: logged, and the run continues
             reraise_interrupt(error)
-            self._report(f"The callback of task {task.task_id} {task.name} raised", error)
+            self._log_line(f"The callback of task {task.task_id} {task.name} raised", error)
 
     def end(self, name: str, callback: Callable[..., Any], tasks: Sequence[Task]) -> None:
         """Calls on_success or on_failure at the end of the run, where sys.exit() passes through."""
         try:
             callback(tasks=tasks)
         except Exception as error:  # the user's code: logged, and the run stays what it was
-            self._report(f"{name} raised", error)
+            self._log_line(f"{name} raised", error)

@@ -28,7 +28,7 @@ from dotflow.engine.notifier import Notifier
 from dotflow.engine.options import RunOptions
 from dotflow.engine.publisher import Publisher
 from dotflow.engine.run_graph import RunGraph
-from dotflow.engine.run_log import RunLog, reporter
+from dotflow.engine.run_log import RunLog, log_line_of
 from dotflow.engine.run_providers import RunProviders
 from dotflow.engine.runner import Runner
 from dotflow.engine.stop import CANCELLED, INTERRUPTED, Stop, stop_for
@@ -143,9 +143,9 @@ class Run:
         self._plan = plan
         self._providers = providers
         self._options = options
-        self._log_line = reporter(providers.log, providers.secrets.masks)
+        self._log_line = log_line_of(providers.log, providers.secrets.masks)
         self._checkpoints = Checkpoints(
-            providers.storage, workflow_id, exclusive=is_named, report=self._log_line, run_id=run_id
+            providers.storage, workflow_id, exclusive=is_named, log_line=self._log_line, run_id=run_id
         )
         self._restored: Mapping[int, Context] = {}
         self._rerun: frozenset[int] = frozenset()
@@ -273,7 +273,7 @@ class Run:
         if runner is not None:
             runner.cancel(stop)
 
-    def _report(self, error: BaseException) -> None:
+    def _log_error(self, error: BaseException) -> None:
         """Logs the error that ended the run, with its traceback."""
         self._log_line(f"An error ended the run {self.run_id}:\n{Failure.of(error).traceback}", None)
 
@@ -315,19 +315,19 @@ class Run:
 
     def _run_and_publish(self, recorded: Callable[[], None] | None) -> None:
         providers = self._providers
-        report: Callable[..., None] = self._log_line
+        log_line: Callable[..., None] = self._log_line
         tasks = {task.task_id: task for task in self.tasks}
-        notifier = None if providers.notify.is_silent else Notifier(providers.notify, providers.notify_grace, report)
+        notifier = None if providers.notify.is_silent else Notifier(providers.notify, providers.notify_grace, log_line)
         log, masks = None if providers.log.is_silent else providers.log, providers.secrets.masks
         run_log = None
         if log is not None or notifier is not None:
-            run_log = RunLog(tasks, log, None if notifier is None else notifier.send, report, masks)
+            run_log = RunLog(tasks, log, None if notifier is None else notifier.send, log_line, masks)
         cache = None
         if any(map(is_cached, self.tasks)):
             cache = Cache(
                 providers.cache,
                 self._checkpoints.save,
-                report,
+                log_line,
                 reads=self._options.cache,
                 rerun=self._rerun,
                 shares_memory=providers.executor.shares_memory,
@@ -340,7 +340,7 @@ class Run:
             listeners=providers.listeners,
             tracer=providers.tracer,
             run_log=run_log,
-            report=report,
+            log_line=log_line,
             masks=masks,
         )
         self._started = self._start_event()
@@ -351,8 +351,8 @@ class Run:
                 publisher.settle(begins=True)
                 recorded()
             if providers.executor.is_remote and providers.storage.is_local:
-                warn_of_local(providers.storage, report)
-            open_session = functools.partial(providers.executor.open, tasks, report)
+                warn_of_local(providers.storage, log_line)
+            open_session = functools.partial(providers.executor.open, tasks, log_line)
             try:
                 self._make_runner(publisher, cache, open_session).run(open_session)
             finally:
@@ -497,11 +497,11 @@ def _planned(tasks: Sequence[Task], plan: Plan, *, has_code: bool) -> tuple[Plan
     )
 
 
-def warn_of_local(storage: Storage, report: Callable[..., None]) -> None:
+def warn_of_local(storage: Storage, log_line: Callable[..., None]) -> None:
     """Warns once for each storage that a resume on another machine does not find its checkpoints."""
     if storage not in _warned_of:
         _warned_of.add(storage)
-        report(
+        log_line(
             f"The steps run on a cluster, but {type(storage).__name__} keeps their checkpoints on this machine, where "
             f"another one can't resume them. Use a storage that all machines reach, or put its path on a shared disk."
         )

@@ -255,7 +255,7 @@ class RunGraph:
                 decisions += self._consider(items, item)
         if not self.is_stopping:
             now = self._item_followers.get(task.task_id, ())
-            self._followers[task.task_id] = [each for each in self._followers[task.task_id] if each not in now]
+            self._followers[task.task_id] = [other for other in self._followers[task.task_id] if other not in now]
             self._release(now, None, decisions)
         elif not task.links.always:  # it was ready before
             items.stop()

@@ -35,7 +35,7 @@ FAILED: Final = (TypeStatus.FAILED, TypeStatus.RETRY)
 BY_POSITION: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 TaskMethod = Callable[[Task], Any]
-Report = Callable[[str, BaseException | None], None]
+LogLine = Callable[[str, BaseException | None], None]
 
 
 def reraise_interrupt(error: BaseException) -> None:
@@ -44,13 +44,13 @@ def reraise_interrupt(error: BaseException) -> None:
         raise error
 
 
-def reporter(log: Log, masks: Masks = NO_MASKS) -> Report:
+def log_line_of(log: Log, masks: Masks = NO_MASKS) -> LogLine:
     """Returns a function that writes masked lines into *log*, or into Python's own logging where the log raises.
 
     With an error it adds the traceback.
     """
 
-    def report(message: str, error: BaseException | None = None) -> None:
+    def log_line(message: str, error: BaseException | None = None) -> None:
         if error is not None:
             message = f"{message}, which changes nothing in the run:\n{Failure.of(error).traceback}"
         message = masks.mask(message)
@@ -60,7 +60,7 @@ def reporter(log: Log, masks: Masks = NO_MASKS) -> Report:
             own = f"The log's own report raised {type(broken).__name__}: {broken}"
             Log.report(log, f"{message}\n{masks.mask(own)}")
 
-    return report
+    return log_line
 
 
 def as_task_method(method: Callable[..., Any]) -> TaskMethod:
@@ -93,7 +93,7 @@ class RunLog:
         tasks: The run's records, by id.
         log: The log; None for none.
         notify: Sends a notification of a task; None for none.
-        report: Writes a line about an error of the log.
+        log_line: Writes a line about an error of the log.
         masks: The secrets, which no note shows.
     """
 
@@ -102,7 +102,7 @@ class RunLog:
         tasks: Mapping[int, Task],
         log: Log | None,
         notify: TaskMethod | None,
-        report: Report,
+        log_line: LogLine,
         masks: Masks = NO_MASKS,
     ) -> None:
         self._tasks = tasks
@@ -110,7 +110,7 @@ class RunLog:
         self._info = None if log is None else as_task_method(log.info)
         self._error = None if log is None else as_task_method(log.error)
         self._notify = notify
-        self._report = report
+        self._log_line = log_line
         self._masks = masks
         self._waiting: set[int] = set()  # ids of opened maps none of whose items has run
         self._running: dict[int, Task] = {}  # maps
@@ -163,7 +163,7 @@ class RunLog:
         where = "a note" if isinstance(argument, str) else type(argument).__name__
         if isinstance(argument, Task):
             where = f"task {argument.task_id} {argument.name}"
-        self._report(f"The log raised at {where}", error)
+        self._log_line(f"The log raised at {where}", error)
 
     def _follow_item(self, event: Any, kind: type) -> None:
         """Logs a failed attempt of an item, the beginning of its map, and the progress of all maps."""

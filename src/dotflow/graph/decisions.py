@@ -37,9 +37,9 @@ def decide(links: Links, tasks: Sequence[Task], params: Params, masks: Masks = N
         value = _value_at(condition.source, tasks, params)
         if _holds(condition, value) is condition.negated:
             return Skip(f"{condition.name} was {shorten(masks.mask(safe_repr(value)), MAX_SHOWN)}")
-    for each in links.each:
-        if isinstance(each.source, int) and not _has_items(tasks[each.source]):
-            return Skip(f"it needs '{tasks[each.source].name}', which {ending(tasks[each.source])}")
+    for link in links.each:
+        if isinstance(link.source, int) and not _has_items(tasks[link.source]):
+            return Skip(f"it needs '{tasks[link.source].name}', which {ending(tasks[link.source])}")
     return arguments(links.binds, tasks, params)
 
 

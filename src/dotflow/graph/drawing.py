@@ -120,21 +120,21 @@ def _arrows(tasks: Sequence[Task]) -> Iterator[Arrow]:
             arrows.append(Arrow(before, task.task_id, SOLID if takes_previous else DASHED))
         if task.links is not None and task.links.always and not task.links.after:
             followed = with_arrow | {arrow.source for arrow in arrows}
-            ends = [each for each in range(task.task_id) if each not in followed]
-            arrows += (Arrow(each, task.task_id, DASHED) for each in ends)
+            ends = [earlier for earlier in range(task.task_id) if earlier not in followed]
+            arrows += (Arrow(end, task.task_id, DASHED) for end in ends)
         with_arrow.update(arrow.source for arrow in arrows)
         yield from dict.fromkeys(arrows)
 
 
 def _has_each_previous(task: Task) -> bool:
-    return task.links is not None and any(each.parameter == "previous_context" for each in task.links.each)
+    return task.links is not None and any(link.parameter == "previous_context" for link in task.links.each)
 
 
 def _arrows_of_links(task: Task, links: Links) -> Iterator[Arrow]:
     target = task.task_id
-    for each in links.each:
-        if isinstance(each.source, int):
-            yield Arrow(each.source, target, THICK, "each")
+    for link in links.each:
+        if isinstance(link.source, int):
+            yield Arrow(link.source, target, THICK, "each")
     for bind in (*links.binds, *links.fallback_binds):
         if not isinstance(bind.source, Constant):
             yield Arrow(bind.source, target, SOLID)

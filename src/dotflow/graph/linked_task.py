@@ -162,7 +162,7 @@ class Item(Task):
         """Returns the items of other maps whose values it takes, one for each such list."""
         entry = self.entry
         if type(entry) is Row:
-            return [each for each in entry.values() if type(each) is Item]
+            return [value for value in entry.values() if type(value) is Item]
         return (entry,) if type(entry) is Item else ()
 
     def _apply_rare(self, event: TaskEvent) -> None:

@@ -122,7 +122,7 @@ def _order(options: LinkOptions, scope: Scope) -> tuple[tuple[Group, ...], tuple
         raise InvalidLink("after={...} fills no parameter. Write after=[task, ...], or needs={'parameter': task}.")
     is_wiring = isinstance(options.needs, Mapping)
     refs = [ref for ref in options.needs.values() if not scope.is_param(ref)] if is_wiring else _listed(options.needs)
-    needs, after = (tuple(dict.fromkeys(map(scope.group, each))) for each in (refs, _listed(options.after)))
+    needs, after = (tuple(dict.fromkeys(map(scope.group, wanted))) for wanted in (refs, _listed(options.after)))
     for group in after:
         if group in needs:
             name = scope.tasks[group[-1]].name

@@ -187,4 +187,4 @@ def _key_of(value: Any, index: int) -> str:
 def _key_of_several(entry: Sequence[Any], index: int) -> str:
     keys = [_key_of(value, index) for value in entry]
     key = hashlib.blake2b("\n".join(keys).encode(), digest_size=KEY_LENGTH // 2).hexdigest()
-    return f"{BY_INDEX}{key}" if any(each.startswith(BY_INDEX) for each in keys) else key
+    return f"{BY_INDEX}{key}" if any(own.startswith(BY_INDEX) for own in keys) else key

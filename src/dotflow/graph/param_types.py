@@ -134,9 +134,9 @@ def _checked(name: str, value: Any, default: Any, tasks: "Iterable[Task]") -> An
             raise InvalidArgument(f"params[{name!r}]", type(value).__name__, "a text, since it is a Secret")
         return value
     annotations = [_annotation(function, parameter) for function, parameter in takers if not _is_wrapped(function)]
-    annotations = [each for each in annotations if each is not Parameter.empty]
+    annotations = [annotation for annotation in annotations if annotation is not Parameter.empty]
     wanted = [*_judged(default), *annotations]
-    if any(fits(each, value) for each in wanted):
+    if any(fits(annotation, value) for annotation in wanted):
         return value
     if isinstance(value, str):
         for convert in _parsers(wanted, takers):
@@ -151,14 +151,14 @@ def _checked(name: str, value: Any, default: Any, tasks: "Iterable[Task]") -> An
 
 def _is_secret(default: Any, takers: Iterable[tuple[Any, Parameter]]) -> bool:
     """Returns whether a run parameter is a secret: it is declared as one, or a step takes it as one."""
-    return any(type(each) is SecretRef for each in (default, *(parameter.default for _, parameter in takers)))
+    return any(type(declared) is SecretRef for declared in (default, *(parameter.default for _, parameter in takers)))
 
 
 def _parsers(wanted: Iterable[Any], takers: Iterable[tuple[Any, Parameter]]) -> Iterator[Callable[[str], Any]]:
     """Yields what makes a date, datetime, Path or Enum of a text, where a type is one of these."""
     others = [(_annotation(function, parameter), *_judged(parameter.default)) for function, parameter in takers]
-    for each in (*wanted, *itertools.chain.from_iterable(others)):
-        kind, kinds = _type_of(each), _options(each)
+    for annotation in (*wanted, *itertools.chain.from_iterable(others)):
+        kind, kinds = _type_of(annotation), _options(annotation)
         if kind is not None and len(kinds) == 1 and isinstance(kinds[0], type) and issubclass(kinds[0], PARSED):
             yield kind.convert
 
@@ -173,9 +173,9 @@ def fits(annotation: Any, value: Any) -> bool:
     annotation = _plain(annotation)
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType):
-        return any(fits(each, value) for each in typing.get_args(annotation))
+        return any(fits(option, value) for option in typing.get_args(annotation))
     if origin is typing.Literal:
-        return any(type(each) is type(value) and each == value for each in typing.get_args(annotation))
+        return any(type(option) is type(value) and option == value for option in typing.get_args(annotation))
     kind = origin or annotation
     if not isinstance(kind, type) or getattr(kind, "_is_protocol", False):
         return True

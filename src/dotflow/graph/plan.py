@@ -1,4 +1,4 @@
-"""Plan: the dependencies and lanes of a run's tasks. The rest of the engine does not know the mode."""
+"""The run's plan: the dependencies and lanes of its tasks. The rest of the engine does not know the mode."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ DEFAULT_GROUP: Final = "default"  # of tasks that were added without a group_nam
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A graph of tasks, by their ids.
+    """The run's plan: its tasks as a graph, by their ids. The dry run, which `plan()` returns, is a WorkflowPlan.
 
     Attributes:
         needs: For each task, the tasks that must end before it starts.
@@ -49,7 +49,7 @@ class Plan:
             links = task.links
             if links is None or links.always:  # a cleanup begins after the last item
                 continue
-            for source in {each.source: None for each in links.each if isinstance(each.source, int)}:
+            for source in {link.source: None for link in links.each if isinstance(link.source, int)}:
                 if tasks[source].is_mapped and source not in links.whole_sources():
                     followers.setdefault(source, []).append(task.task_id)
         return followers
@@ -93,7 +93,7 @@ def _check(tasks: Sequence[Task], mode: TypeExecution) -> None:
         return
     for task in tasks:
         links = task.links
-        if links is None or not links.sources() or any(each.parameter == PREVIOUS for each in links.each):
+        if links is None or not links.sources() or any(link.parameter == PREVIOUS for link in links.each):
             continue
         steps = (task.step,) if links.fallback is None else (task.step, links.fallback)
         if any(PREVIOUS in step.context_params for step in steps):
@@ -158,7 +158,7 @@ def note_on_groups(tasks: Sequence[Task], mode: TypeExecution) -> str:
         return ""
     for before, task in pairwise(tasks):
         if task.group_name == DEFAULT_GROUP != before.group_name and "previous_context" in task.step.context_params:
-            groups = dict.fromkeys(repr(each.group_name) for each in tasks if each.group_name != DEFAULT_GROUP)
+            groups = dict.fromkeys(repr(other.group_name) for other in tasks if other.group_name != DEFAULT_GROUP)
             return (
                 f"Task {task.task_id} {task.name} takes previous_context and has no group_name, so it runs beside the "
                 f"groups ({', '.join(groups)}) and gets none of their values. Give it the group_name of the tasks "

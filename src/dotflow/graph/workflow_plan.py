@@ -1,4 +1,4 @@
-"""WorkflowPlan: what a run would do, as `plan()` returns it; imported on first use."""
+"""WorkflowPlan: the dry run, as `plan()` returns it; imported on first use."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -10,7 +10,7 @@ MAX_REMOVED: Final = 10  # names in the text; the model has all
 
 
 class PlannedTask(FrozenModel):
-    """What a run would do with one task.
+    """What a run would do with one task: its forecast.
 
     Attributes:
         task_id: The position in the order of `add`.
@@ -36,7 +36,7 @@ class PlannedTask(FrozenModel):
 
 
 class WorkflowPlan(FrozenModel):
-    """What a run would do. `str(plan)` is the text that `dotflow plan` prints.
+    """The dry run: what a run would do. `str(plan)` is the text that `dotflow plan` prints.
 
     Attributes:
         workflow_id: The id of the run's values.

@@ -65,6 +65,7 @@ class StartMethod:
         ours, theirs = socket.socketpair()
         with theirs, contextlib.ExitStack() as undo:
             undo.callback(ours.close)
+            # The lifeline: the worker lives as long as its writing end is open, which only this process has.
             reading, writing = os.pipe()
             undo.callback(close_own_end, writing)
             own_ends.add(writing)

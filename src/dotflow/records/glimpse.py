@@ -33,7 +33,10 @@ SHAPED: Final = ("pandas", "polars", "numpy", "pyarrow", "scipy", "torch", "xarr
 
 
 def glimpse(value: Any, masks: Masks = NO_MASKS, length: int = MAX_GLIMPSE) -> str:
-    """Returns a text of up to *length* characters, such as `[1, 2, ...] (10000 items)` or `DataFrame 9997 × 14`."""
+    """Returns a text of up to *length* characters, such as `[1, 2, ...] (10000 items)` or `DataFrame 9997 × 14`.
+
+    It is no repr, which would run the value's own code and may be endless: it shows a value's beginning, or its type.
+    """
     text = masks.mask(_glimpse(value, 0, masks))
     if len(text) > length:
         text = f"{text[: length - 3]}..."
@@ -103,7 +106,7 @@ def _instance(kind: type, fields: Mapping[str, Any], depth: int, masks: Masks) -
     name = kind.__qualname__.rpartition("<locals>.")[2]
     if depth == MAX_DEPTH and fields:
         return f"{name}(...)"
-    entries = (f"{field}={_glimpse(each, depth + 1, masks)}" for field, each in islice(fields.items(), MAX_ENTRIES))
+    entries = (f"{field}={_glimpse(value, depth + 1, masks)}" for field, value in islice(fields.items(), MAX_ENTRIES))
     return f"{name}({', '.join(entries)}{', ...' if len(fields) > MAX_ENTRIES else ''})"
 
 

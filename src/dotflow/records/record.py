@@ -204,7 +204,7 @@ class TaskRecord:
     def attempts_of(self, item: int | None, attempt: int | None = None) -> Sequence[AttemptRecord]:
         """Returns the attempts of an item, None for the task itself; or one of them. Raises NotInHistory."""
         attempts = self.attempts if item is None else self.items.get(item, ())
-        chosen = [each for each in attempts if attempt in (None, each.attempt)]
+        chosen = [one for one in attempts if attempt in (None, one.attempt)]
         if attempt is not None and not chosen:
             raise NotInHistory(f"Can't find attempt {attempt} of '{self.name_of(item)}'", f"it has {len(attempts)}")
         return chosen

@@ -120,7 +120,9 @@ def _attempts(task: Task, masks: Masks) -> Iterator[AttemptRecord]:
         value = _glimpse(task, masks)
         yield AttemptRecord(task.item, 0, RESTORED[source], began=task.current_context.time, glimpse=value)
     elif task.status is not TypeStatus.NOT_STARTED:
-        errors = {number: list(map(_error, each)) for number, each in groupby(task.errors, lambda error: error.attempt)}
+        errors = {
+            number: list(map(_error, group)) for number, group in groupby(task.errors, lambda error: error.attempt)
+        }
         last = max(task.attempt, 1)
         for number in range(1, last):
             yield AttemptRecord(task.item, number, TypeAttemptState.RETRY, errors=errors.get(number, ()))

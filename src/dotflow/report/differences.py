@@ -80,7 +80,7 @@ def _values(archive: Archive, run: RunRecord, tasks: Mapping[str, TaskRecord], n
 
 def _once(found: Sequence[Difference], returned: Sequence[str]) -> Iterator[Difference]:
     """Yields differences of values without the inputs of which the same difference is there already, by *returned*."""
-    seen = {(each.before, each.after) for each in found if each.name in returned}
+    seen = {(difference.before, difference.after) for difference in found if difference.name in returned}
     for difference in found:
         pair = difference.before, difference.after
         if difference.name in returned or pair not in seen:

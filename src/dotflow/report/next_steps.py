@@ -43,10 +43,10 @@ def command_objects(archive: Archive, run: RunRecord, history: str | None) -> li
         item = failed_item(task)
         commands = _failure_commands(archive, run, task, item, history)
         objects += (_as_object(command, task.task_id, item) for command in commands)
-    listed = {each["command"] for each in objects}
+    listed = {entry["command"] for entry in objects}
     objects += (_as_object(command) for command in next_steps(archive, run, history) if command[0] not in listed)
     # In a terminal, a control character could end the paste, and run what follows.
-    return [each for each in objects if each["command"].isprintable()]
+    return [entry for entry in objects if entry["command"].isprintable()]
 
 
 def _as_object(command: Command, task_id: int | None = None, item: int | None = None) -> dict[str, Any]:

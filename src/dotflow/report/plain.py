@@ -68,9 +68,9 @@ def _errors(document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any
     """Yields the last errors of failed tasks and items."""
     for task in document["tasks"]:
         ends = [(task["name"], task["attempts"])]
-        for each in task["details"]:
-            given = each["attempts"][-1]["input"] if each["attempts"] else ""
-            ends.append((f"{task['name']}#{each['item']} {given}".rstrip(), each["attempts"]))
+        for detail in task["details"]:
+            given = detail["attempts"][-1]["input"] if detail["attempts"] else ""
+            ends.append((f"{task['name']}#{detail['item']} {given}".rstrip(), detail["attempts"]))
         for name, attempts in ends:
             if attempts and attempts[-1]["state"] in BAD:
                 yield from ((name, error) for error in attempts[-1]["errors"][-1:])

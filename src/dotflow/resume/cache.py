@@ -44,7 +44,7 @@ class Cache:
     Args:
         storage: Where they are saved.
         save: Saves the checkpoint of a task from its context and previous context; None for that of its record.
-        report: Writes a line into the log.
+        log_line: Writes a line into the log.
         reads: Whether cached values are used. Otherwise they are made anew, and replaced.
         rerun: The ids of the tasks whose values are made anew in any case.
         shares_memory: Whether steps may change their arguments while the run has them.
@@ -54,7 +54,7 @@ class Cache:
         self,
         storage: Storage,
         save: Save,
-        report: Callable[..., None],
+        log_line: Callable[..., None],
         *,
         reads: bool,
         rerun: Collection[int] = (),
@@ -62,7 +62,7 @@ class Cache:
     ) -> None:
         self._storage = storage
         self._save = save
-        self._report = report
+        self._log_line = log_line
         self._rerun = rerun
         self._shares_memory = shares_memory
         self._digests: dict[tuple[int, str], tuple[Any, str]] = {}  # of the last argument, by task and parameter
@@ -214,7 +214,7 @@ class Cache:
     def _report_once(self, kind: Hashable, line: str) -> None:
         if kind not in self._reported:
             self._reported.add(kind)
-            self._report(line)
+            self._log_line(line)
 
 
 def _context_of(context: Context, value: Any) -> Context:
@@ -236,7 +236,7 @@ def _comparable(value: Any) -> Any:
         values = [value.values] if isinstance(value, MapContext) and len(value.values) < len(value.storage) else []
         return ["Context", _comparable(value.storage), failed, *values]
     if is_of_actions(value):
-        return [_comparable(each) for each in value]
+        return [_comparable(element) for element in value]
     return value
 
 

@@ -73,7 +73,7 @@ class ChangedCode:
             fallback = () if links.fallback is None else (renew(links.fallback),)
             if fallback:  # its value depends on the step that failed, too
                 self._fallbacks[task_id] = joined(own, *fallback, *codes)
-            lists = [unsaved[each.source] for each in links.each if each.source in unsaved]
+            lists = [unsaved[link.source] for link in links.each if link.source in unsaved]
             if lists:
                 self._by_index[task_id] = joined(own, *fallback, *codes, *lists)
             if not task.step.checkpoint:
@@ -85,7 +85,7 @@ class ChangedCode:
             return
         links = task.links
         if links is not None:
-            lists = {each.source for each in links.each if isinstance(each.source, int)}
+            lists = {link.source for link in links.each if isinstance(link.source, int)}
             lists = {source for source in lists if not self._tasks[source].is_mapped} - links.whole_value_sources()
             yield from sorted(set(links.value_sources()) & set(unsaved) - lists)
         source = self._previous[task.task_id] if always_takes_previous(task) else None

@@ -61,7 +61,7 @@ class Checkpoints:
         storage: Where they are saved.
         workflow_id: The workflow.
         exclusive: Whether the workflow is locked against other processes during the run.
-        report: Writes a line into the log.
+        log_line: Writes a line into the log.
         run_id: The run. Its values have the beginning of it.
 
     Attributes:
@@ -77,12 +77,12 @@ class Checkpoints:
     _origins: list[Origin]
 
     def __init__(
-        self, storage: Storage, workflow_id: str, *, exclusive: bool, report: Callable[..., None], run_id: str = ""
+        self, storage: Storage, workflow_id: str, *, exclusive: bool, log_line: Callable[..., None], run_id: str = ""
     ) -> None:
         self._storage = storage
         self._workflow_id = workflow_id
         self._exclusive = exclusive
-        self._report = report
+        self._log_line = log_line
         self._run_id = run_id or str(uuid.uuid4())
         self._turn = _Turn(storage)
         self._workflow_lock: contextlib.AbstractContextManager[Hashable] | None = None
@@ -135,7 +135,7 @@ class Checkpoints:
             if resume:
                 # New records take the decisions, not those of the run.
                 tokens.use([task._new_record(self._workflow_id, self._run_id) for task in tasks])
-                earlier = EarlierRuns(self._storage, self._keys, tokens, params, changes, self._report, resume=resume)
+                earlier = EarlierRuns(self._storage, self._keys, tokens, params, changes, self._log_line, resume=resume)
                 # What another run of this process has not finished yet is its own work.
                 is_first = resume not in UNFINISHED_ONLY or len(self._turn.runs) == 1
                 restoration = earlier.decide() if is_first and resume != "anew" else None
@@ -181,7 +181,7 @@ class Checkpoints:
         """Goes on with earlier runs: deletes the checkpoints that are void, and reports why."""
         if resume == "finish":
             last_run = earlier.last_run()
-            self._report(f"{f'{last_run},' if last_run else 'The last run'} was left unfinished and goes on.")
+            self._log_line(f"{f'{last_run},' if last_run else 'The last run'} was left unfinished and goes on.")
         self.goes_on = True
         self._earlier = earlier
         self._tokens.use(self._tasks)
@@ -190,7 +190,7 @@ class Checkpoints:
         self._void([task for task, _ in restoration.void])
         self._report_again(restoration.void)
         for note in restoration.notes:
-            self._report(note)
+            self._log_line(note)
         return restoration.restored
 
     def _report_given_up(self, earlier: EarlierRuns, *, is_first: bool) -> None:
@@ -201,11 +201,11 @@ class Checkpoints:
             is_unfinished = True
         mark = self._mark_of_last(earlier) if is_first else None
         if mark is not None:
-            self._report(
+            self._log_line(
                 f"{_begun(mark)}, is given up: it was cut off before its first value, and a new run replaces it."
             )
         elif is_unfinished and (last_run := earlier.last_run()):
-            self._report(f"{last_run}, is given up: it is unfinished, and a new run replaces it.")
+            self._log_line(f"{last_run}, is given up: it is unfinished, and a new run replaces it.")
 
     def _mark_begun(self, *, is_repeated: bool) -> None:
         """Saves that the run has begun: if its process is killed before its first value, only this shows it.
@@ -231,7 +231,7 @@ class Checkpoints:
         mark = self._mark_of_last(earlier)
         if mark is None or mark.task_id:
             return False
-        self._report(f"{_begun(mark)}, was cut off before its first value: it runs again.")
+        self._log_line(f"{_begun(mark)}, was cut off before its first value: it runs again.")
         return True
 
     def note_cleanups(self) -> None:
@@ -248,7 +248,7 @@ class Checkpoints:
                         self._storage.delete(self._keys.of_cleanup(task))
             except Exception as error:  # the storage may be the user's
                 what = f"Whether the cleanup {task.task_id} {task.name} has completed can't be saved"
-                self._report(f"{what}: {reason_of(error)}.")
+                self._log_line(f"{what}: {reason_of(error)}.")
 
     def _remove_mark(self) -> None:
         mark, self._mark = self._mark, ""
@@ -256,7 +256,7 @@ class Checkpoints:
             try:
                 self._storage.delete(mark)
             except Exception as error:  # the storage may be the user's
-                self._report(f"{type(self._storage).__name__} can't delete {mark!r}: {type(error).__name__}: {error}")
+                self._log_line(f"{type(self._storage).__name__} can't delete {mark!r}: {type(error).__name__}: {error}")
 
     def close(self) -> None:
         """Releases the lock on the workflow, or logs that it can't be released. May be called again."""
@@ -274,7 +274,7 @@ class Checkpoints:
             try:
                 self._workflow_lock.__exit__(None, None, None)
             except Exception as error:  # the storage may be the user's; what the run did stays as it is
-                self._report(
+                self._log_line(
                     f"The lock on workflow {self._workflow_id!r} can't be released: {reason_of(error)}. "
                     f"Other processes can run the workflow when this one has ended."
                 )
@@ -325,7 +325,7 @@ class Checkpoints:
         counts = Counter((task.task_id, task.item is not None, reason) for task, reason in void)
         for (task_id, is_item, reason), count in counts.items():
             items = f" for {count} item{'s' * (count > 1)}" if is_item else ""
-            self._report(f"Task {task_id} {self._tasks[task_id].name} runs again{items}: {reason}.")
+            self._log_line(f"Task {task_id} {self._tasks[task_id].name} runs again{items}: {reason}.")
 
     def restore_items(self, task: LinkedTask) -> dict[int, Context]:
         """Returns the valid checkpoints of an open map's items by index, and deletes the others.
@@ -347,7 +347,7 @@ class Checkpoints:
             raise StorageError(f"The checkpoints of the items of '{task.name}' can't be used", error.reason) from error
         self._report_again(void)
         for note in self._changes.notes([task.task_id] if valid else ()):
-            self._report(note)
+            self._log_line(note)
         return valid
 
     def _void_all(self) -> None:
@@ -370,7 +370,7 @@ class Checkpoints:
     def _report_void(self) -> None:
         if not self._has_reported_void:
             self._has_reported_void = True
-            self._report(
+            self._log_line(
                 f"Workflow {self._workflow_id!r} was started anew during this run: only the newer run's values are "
                 f"saved, and this run's stay in memory."
             )

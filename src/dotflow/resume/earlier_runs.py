@@ -61,7 +61,7 @@ class EarlierRuns:
         tokens: What the values of the tasks depend on. The decisions are recorded in its tasks.
         params: The run parameters.
         changes: Compares the code of the steps with that which made the checkpoints.
-        report: Writes a line into the log.
+        log_line: Writes a line into the log.
         resume: Which earlier runs count.
 
     Attributes:
@@ -76,7 +76,7 @@ class EarlierRuns:
         tokens: Tokens,
         params: Params,
         changes: ChangedCode,
-        report: Callable[..., None],
+        log_line: Callable[..., None],
         *,
         resume: Resume,
     ) -> None:
@@ -87,7 +87,7 @@ class EarlierRuns:
         self._tokens = tokens
         self._params = params
         self._changes = changes
-        self._report = report
+        self._log_line = log_line
         self._resume = resume
         self._task_count = 0  # of the last run
         self._lacks_inputs = False  # whether a checkpoint has no record of its inputs
@@ -132,7 +132,7 @@ class EarlierRuns:
             return True
         if self._lacks_inputs:
             if self._resume != "finish":  # the new run that follows reports it
-                self._report(
+                self._log_line(
                     f"{type(self._storage).__name__} keeps values only, which don't show whether the last run "
                     "finished: all tasks run."
                 )
@@ -346,8 +346,8 @@ class EarlierRuns:
     def _open(self, task: LinkedTask, result: Restoration) -> bool:
         """Makes the items of a map. Returns False if its lists are not known yet."""
         tasks = self._tokens.tasks
-        for each in task.links.each:
-            source = tasks[each.source] if isinstance(each.source, int) else None
+        for link in task.links.each:
+            source = tasks[link.source] if isinstance(link.source, int) else None
             if source is not None and not source.has_value and not (source.is_mapped and source.items):
                 return False
             if source is not None and not source.step.checkpoint:

@@ -36,7 +36,7 @@ class StoredInputs:
     Args:
         storage: Where its values are.
         tasks: New records of the tasks of today's workflow, with the id of the run's workflow.
-        plan: The plan in the mode of the run.
+        plan: The run's plan, in its mode.
         params: The parameters of the run.
         without_value: The tasks that had no value in the run: they failed or were skipped.
         is_of_run: Whether the run had a value.
@@ -71,15 +71,15 @@ class StoredInputs:
         task = self._tasks[task_id]
         before, links = self._tokens.previous_of(task), task.links
         source = None if before is None else before.task_id
-        for each in {*([] if links is None else links.value_sources()), *([] if source is None else [source])}:
-            if each not in self._without_value and not self._tasks[each].is_mapped:
-                self._check(self._tasks[each])
+        for needed in {*([] if links is None else links.value_sources()), *([] if source is None else [source])}:
+            if needed not in self._without_value and not self._tasks[needed].is_mapped:
+                self._check(self._tasks[needed])
         previous = Context() if source is None or source in self._without_value else self._tasks[source].current_context
         initial = task.initial_context if task.has_initial else NOTHING
         if links is None:
             return TaskInputs(previous, initial)
-        for each in links.whole_value_sources() - {*self._without_value}:
-            self._check(self._tasks[each])
+        for needed in links.whole_value_sources() - {*self._without_value}:
+            self._check(self._tasks[needed])
         binds = links.fallback_binds if is_fallback else links.binds
         values = _expect(task, arguments(binds, self._tasks, self._params))
         own = {} if item is None else self._arguments_of(task, item)

@@ -81,8 +81,8 @@ def print_error(task: TaskRecord, item: int | None, attempts: Sequence[AttemptRe
     """Writes the traceback of the last error of the attempts; as JSON, all their errors."""
     objects = error_lines(task, attempts)
     if as_json:
-        for each in objects:
-            click.echo(to_line(each))
+        for error in objects:
+            click.echo(to_line(error))
         return
     if not objects:
         raise NotInHistory(f"Can't find an error of '{task.name_of(item)}'", "it has none")

@@ -161,7 +161,7 @@ def print_error(
 
 def print_next(screen: Screen, commands: Sequence[tuple[str, str]]) -> None:
     """Prints commands to copy, each with what it does; none with a control character."""
-    commands = [each for each in commands if each[0].isprintable()]
+    commands = [command for command in commands if command[0].isprintable()]
     if not commands:
         return
     screen.line()

@@ -24,8 +24,8 @@ def show_record(
         task, item = record.find(step)
         attempts = task.attempts_of(item, attempt)
         if as_json:
-            for each in attempts if item is not None or attempt else task.all_attempts:
-                click.echo(to_line(attempt_line(record, task, each)))
+            for one in attempts if item is not None or attempt else task.all_attempts:
+                click.echo(to_line(attempt_line(record, task, one)))
             return
         from dotflow.cli.history.step_page import print_step
 

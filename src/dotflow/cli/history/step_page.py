@@ -60,7 +60,7 @@ def print_step(
     listed = _listed(task, item, attempts)
     if listed:
         screen.line()
-        screen.lines(screen.table(COLUMNS, [_row(screen, each) for each in listed]))
+        screen.lines(screen.table(COLUMNS, [_row(screen, attempt) for attempt in listed]))
     if task.count is None or item is not None:
         _print_errors(screen, attempts)
     chunks = archive.output(run.run_id, task.number_of(item), attempt=attempt)
@@ -79,8 +79,8 @@ def _listed(task: TaskRecord, item: int | None, attempts: Sequence[AttemptRecord
     """Returns the attempts to list: of a map, its items that failed, or else the first ones."""
     if task.count is None or item is not None:
         return list(attempts[-MAX_ITEMS:])
-    last = [each[-1] for each in task.items.values()]
-    return ([each for each in last if each.state in BAD] or last)[:MAX_ITEMS]
+    last = [of_item[-1] for of_item in task.items.values()]
+    return ([attempt for attempt in last if attempt.state in BAD] or last)[:MAX_ITEMS]
 
 
 def _row(screen: Screen, attempt: AttemptRecord) -> list[Text | str]:

@@ -122,7 +122,7 @@ def all_records(files: list[BinaryIO], end: int, record_filter: Filter) -> Itera
 def _paths(path: Path) -> list[Path]:
     """Returns the paths of the file and its older ones, by number; numbers may be missing."""
     try:
-        beside = [each.name.removeprefix(f"{path.name}.") for each in path.parent.iterdir() if each.name != path.name]
+        beside = [file.name.removeprefix(f"{path.name}.") for file in path.parent.iterdir() if file.name != path.name]
     except OSError:  # the folder is missing, or can't be listed
         beside = []
     numbers = sorted(int(name) for name in beside if name.isascii() and name.isdigit() and name == str(int(name)))
@@ -131,7 +131,7 @@ def _paths(path: Path) -> list[Path]:
 
 
 def _identities(path: Path) -> list[tuple[int, int]]:
-    return [each for each in map(identity_at, _paths(path)) if each is not None]
+    return [identity for identity in map(identity_at, _paths(path)) if identity is not None]
 
 
 def _open(path: Path) -> BinaryIO | None:

@@ -81,9 +81,9 @@ def add(folder: Path, files: Mapping[str, bytes]) -> None:
             for path, content in files.items():
                 _create(folder / path, content, created)
     except BaseException:  # Ctrl-C, too
-        for each in reversed(created):
+        for made in reversed(created):
             with contextlib.suppress(OSError):  # another program has written into the folder meanwhile
-                each.rmdir() if each.is_dir() else each.unlink()
+                made.rmdir() if made.is_dir() else made.unlink()
         raise
 
 
@@ -103,7 +103,7 @@ def _is_taken(path: Path) -> bool:
 
 def _create(path: Path, content: bytes, created: list[Path]) -> None:
     """Writes a new file and its folders, and adds each of them to *created*."""
-    for parent in reversed([each for each in path.parents if not each.exists()]):
+    for parent in reversed([folder for folder in path.parents if not folder.exists()]):
         parent.mkdir()
         created.append(parent)
     with path.open("xb") as file:

@@ -129,7 +129,7 @@ class StepFinder:
         tasks, task = list(self.loaded.workflow.task), self._task
         if task.task_id < len(tasks) and self._is_same(tasks[task.task_id]):
             return tasks[task.task_id]
-        moved = [each for each in tasks if self._is_same(each)]
+        moved = [candidate for candidate in tasks if self._is_same(candidate)]
         if len(moved) == 1:
             return moved[0]
         now = tasks[task.task_id].step.identity if task.task_id < len(tasks) else "none"

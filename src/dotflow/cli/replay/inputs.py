@@ -86,7 +86,7 @@ class InputFinder:
             names |= {role.removeprefix(ARGUMENT) for role in known if role.startswith(ARGUMENT)}
         previous, initial = (self._value(role) if role in taken else Context() for role in CONTEXTS)
         arguments = {name: self._value(f"{ARGUMENT}{name}") for name in sorted(names)}
-        values = {name: each if _is_context(name, each) else each.storage for name, each in arguments.items()}
+        values = {name: value if _is_context(name, value) else value.storage for name, value in arguments.items()}
         return TaskInputs(previous, initial, values)
 
     def _value(self, role: str) -> Context:
@@ -164,13 +164,13 @@ class InputFinder:
             names = {PARAM: (bind.source,), PARAMS: tuple(loaded.workflow.params)}.get(bind.kind, ())
             if not all(name in same for name in names):
                 yield bind.parameter
-        yield from (each.parameter for each in links.each if not isinstance(each.source, int))
+        yield from (link.parameter for link in links.each if not isinstance(link.source, int))
 
     def _refuse(self, role: str, why_not_stored: str) -> NoReturn:
         copy = self._copies.get(role)
         what = f"'{_name_of(role)}' was" if role else "arguments were"
         reason = copy.note if copy is not None and copy.note else WOULD_KEEP.get(self._attempt.state, OTHERWISE)
-        reasons = ". ".join(each.rstrip(".") for each in (reason, why_not_stored) if each)
+        reasons = ". ".join(text.rstrip(".") for text in (reason, why_not_stored) if text)
         raise click.ClickException(
             f"Can't replay '{self._task.name}': its {what} not kept. {reasons}. Pass it with --input FILE."
         )

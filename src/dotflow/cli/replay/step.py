@@ -276,7 +276,7 @@ def code_changes(target: Target, step: Action[..., Any], workflow_id: str | None
     *workflow_id* is that of the workflow that has the step now; None if it has none.
     """
     if workflow_id is not None:  # the inputs are those of then, whatever parameters today's run has
-        yield from _compare("workflow", *(each.partition("@")[0] for each in (target.run.workflow_id, workflow_id)))
+        yield from _compare("workflow", *(text.partition("@")[0] for text in (target.run.workflow_id, workflow_id)))
     if not target.then.fallback and not is_same_step(target.task.identity, step.identity):
         yield from _compare("step", target.task.identity, step.identity)
     code, now_code = "" if target.then.fallback else target.task.code, fingerprint(step)

@@ -26,7 +26,7 @@ def find_target(archive: Archive, run: str, step: str, attempt: int | None) -> T
     task, item = record.find(step)
     attempts = task.attempts_of(item)
     if item is None and task.count is not None:
-        bad = [index for index, each in task.items.items() if each[-1].state is TypeAttemptState.FAILED]
+        bad = [index for index, of_item in task.items.items() if of_item[-1].state is TypeAttemptState.FAILED]
         names = ", ".join(f"{task.name}#{index}" for index in (bad or list(task.items))[:MAX_LISTED])
         raise click.ClickException(
             f"Can't replay '{task.name}': it is a map. Name an item{f': {names}' * bool(names)}."

@@ -70,23 +70,23 @@ class RotatingFile:
         self._warn = warn
         self._files = files
         self._file: _OpenFile | None = None
-        self._torn = False
+        self._incomplete = False
         self._size = 0
         self._checked_at = -CHECK_INTERVAL
 
     def append(self, line: bytes) -> None:
         """Writes a line. After an OSError, the next line begins on a line of its own."""
         file = self._current(len(line))
-        if self._torn:
+        if self._incomplete:
             line = b"\n" + line
         try:
             written = os.write(file.descriptor, line)
             if written < len(line):
                 self._write_rest(file, line[written:])
         except OSError:
-            self._torn = self._torn or _ends_torn(self._path)
+            self._incomplete = self._incomplete or _ends_incomplete(self._path)
             raise
-        self._torn = False
+        self._incomplete = False
         if not file.is_plain:  # a device or a pipe has no size and can't be lost
             return
         status = os.fstat(file.descriptor)
@@ -116,14 +116,14 @@ class RotatingFile:
             self._files.make_folder(os.path.dirname(self._path), synced=False)
             file = _OpenFile(self._path, self._files)
         if self._file is None:  # in a newer file, another process is writing the missing line end
-            self._torn = _ends_torn(self._path)
+            self._incomplete = _ends_incomplete(self._path)
         self._size = os.fstat(file.descriptor).st_size
         self._file = file
         return file
 
     def _write_rest(self, file: _OpenFile, rest: bytes) -> None:
         """Writes what a full disk did not take; raises the reason if it still does not."""
-        self._torn = True
+        self._incomplete = True
         while rest:
             rest = rest[os.write(file.descriptor, rest) :]
 
@@ -179,7 +179,7 @@ def rotate(path: str, backups: int) -> None:
     os.replace(path, f"{path}.1")
 
 
-def _ends_torn(path: str) -> bool:
+def _ends_incomplete(path: str) -> bool:
     """Returns whether the last line has no end, as after a full disk or a power cut."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):

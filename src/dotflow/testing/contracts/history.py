@@ -128,7 +128,7 @@ class HistoryContract:
 
         first, second = run.steps[0].attempts
         assert (first.state, first.cpu, second.state) == ("Retry", 0.5, "Failed")
-        assert [(each.exception, each.retry_in) for each in first.errors] == [
+        assert [(error.exception, error.retry_in) for error in first.errors] == [
             ("ValueError", None),
             ("ConnectionError", 7.5),
         ]
@@ -327,7 +327,7 @@ class HistoryContract:
 
         states = history.task_states(["ended", "running"])
 
-        assert [[(each.name, each.state) for each in tasks] for tasks in states] == [
+        assert [[(task.name, task.state) for task in tasks] for tasks in states] == [
             [("extract", "Completed"), ("load", "Failed")],
             [("extract", "Completed"), ("load", "Running")],
         ]

@@ -74,14 +74,14 @@ def launch_harness(pipeline: bytes, folder: Path, timeout: float) -> CrashReport
     try:
         code = _run_harness(pipeline, folder, timeout)
         try:
-            verdict: CrashReport | AssertionError = pickle.loads((folder / "verdict").read_bytes())
+            result: CrashReport | AssertionError = pickle.loads((folder / "result").read_bytes())
         except FileNotFoundError:
             output = (folder / "err").read_text("utf-8", "replace")
             raise AssertionError(f"The process that runs the workflow exited with {code}.\n{output}") from None
-        if isinstance(verdict, AssertionError):
-            raise verdict
+        if isinstance(result, AssertionError):
+            raise result
         shutil.rmtree(folder / "last")  # no trial failed: they all printed the same
-        return verdict
+        return result
     finally:
         _forward_output(folder)
 
@@ -125,18 +125,18 @@ def main(config: dict[str, Any]) -> NoReturn:
     """Verifies the pipeline that stdin has, in a fresh interpreter."""
     sys.argv = config["argv"]
     folder = Path(config["folder"])
-    verdict: CrashReport | AssertionError
+    result: CrashReport | AssertionError
     try:
         pipeline: Pipeline = pickle.loads(sys.stdin.buffer.read())
         _restore_module(pipeline.build)
     except BaseException as error:  # the user's modules are imported
-        verdict = AssertionError(f"The workflow can't be loaded in another process.\n{Failure.of(error).traceback}")
+        result = AssertionError(f"The workflow can't be loaded in another process.\n{Failure.of(error).traceback}")
     else:
         try:
-            verdict = verify(Harness(pipeline, folder, config["timeout"], config["parent"]))
+            result = verify(Harness(pipeline, folder, config["timeout"], config["parent"]))
         except AssertionError as error:
-            verdict = error
-    (folder / "verdict").write_bytes(pickle.dumps(verdict))
+            result = error
+    (folder / "result").write_bytes(pickle.dumps(result))
     os._exit(0)
 
 

@@ -75,7 +75,7 @@ def run_trial(pipeline: Pipeline, options: TrialOptions, journal: Path) -> RunRe
         workflow_id=workflow.workflow_id,
         names=[task.name for task in tasks],
         values=workflow.result_storage(),
-        statuses=[[str(each.status) for each in (task, *task.items)] for task in tasks],
+        statuses=[[str(record.status) for record in (task, *task.items)] for task in tasks],
         incomplete=[_describe(task) for task in tasks if not _is_complete(task, pipeline.arguments)],
         left_out=_left_out(tasks),
         is_saved=any(map(_is_saved, tasks)),
@@ -126,7 +126,7 @@ def _left_out(tasks: Sequence[Task]) -> set[int]:
 def _is_saved(task: Task) -> bool:
     if not task.step.checkpoint or (task.links is not None and task.links.always):
         return False
-    return any(each.status is COMPLETED for each in (task.items if task.is_mapped else (task,)))
+    return any(record.status is COMPLETED for record in (task.items if task.is_mapped else (task,)))
 
 
 def _describe(task: Task) -> str:

@@ -59,20 +59,20 @@ class SQLiteArchive(Archive):
         if self.path != default:
             return f"it is not {DEFAULT_PATH} of the current folder"
         beside = (default.with_name(f"{default.name}{suffix}") for suffix in ("-wal", "-shm", "-journal"))
-        for each in (default.parent, default, *beside):
+        for path in (default.parent, default, *beside):
             try:
-                status = each.lstat()
+                status = path.lstat()
             except FileNotFoundError:
                 continue
-            if not (stat.S_ISDIR if each == default.parent else stat.S_ISREG)(status.st_mode):
-                return f"{short_path(each)} is a link, or not a file"
+            if not (stat.S_ISDIR if path == default.parent else stat.S_ISREG)(status.st_mode):
+                return f"{short_path(path)} is a link, or not a file"
             if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
-                return f"{short_path(each)} belongs to another user"
+                return f"{short_path(path)} belongs to another user"
             others = stat.S_IWGRP | stat.S_IWOTH
-            if os.name == "posix" and status.st_mode & others == stat.S_IWGRP and _is_private(each, status.st_gid):
+            if os.name == "posix" and status.st_mode & others == stat.S_IWGRP and _is_private(path, status.st_gid):
                 continue
             if os.name == "posix" and status.st_mode & others:
-                return f"other users can write to {short_path(each)} (`chmod go-w` ends that)"
+                return f"other users can write to {short_path(path)} (`chmod go-w` ends that)"
         return ""
 
     def runs(
@@ -213,7 +213,9 @@ class SQLiteArchive(Archive):
             noted: list[int] = []
             count = self._file.transact(lambda connection: self._forget(connection, numbers, noted))
             live.forget_ends(self.path, noted)
-            while until is not None and (deleted := self._file.transact(lambda each: _forget_old(each, until))):
+            while until is not None and (
+                deleted := self._file.transact(lambda connection: _forget_old(connection, until))
+            ):
                 count += deleted
             shrink(self._file)
             self._file.run("PRAGMA wal_checkpoint(TRUNCATE)", ())
@@ -242,7 +244,7 @@ def _is_private(path: Path, group: int) -> bool:
     except (KeyError, OSError):  # a user or a group without a name, as in containers
         return False
     groups = [named, *(other for other in grp.getgrall() if other.gr_gid == group)]
-    members = {name for each in groups for name in each.gr_mem}
+    members = {name for entry in groups for name in entry.gr_mem}
     members |= {other.pw_name for other in pwd.getpwall() if other.pw_gid == group}
     return not has_list and named.gr_name == user.pw_name and members <= {user.pw_name}
 
@@ -260,7 +262,7 @@ def _find_step(reader: Reader, run: int, step: str | None) -> tuple[int | None, 
 def _states(state: str | Sequence[str] | None) -> list[TypeRunState]:
     if state is None:
         return []
-    known = {str(each).lower(): each for each in TypeRunState}
+    known = {str(member).lower(): member for member in TypeRunState}
     names = [state] if isinstance(state, str) else list(state)
     if not all(isinstance(name, str) and name.lower() in known for name in names):
         raise InvalidArgument("state", state, f"one of {', '.join(TypeRunState)}, or several of them")

@@ -105,5 +105,5 @@ def forget(connection: sqlite3.Connection, runs: list[int]) -> int:
             connection.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
     for table, number in SHARED:
         statement = FORGET_SHARED.format(table=table, number=number)
-        connection.executemany(statement, [(each,) for each in numbers[number]])
+        connection.executemany(statement, [(key,) for key in numbers[number]])
     return len(runs)

@@ -68,7 +68,7 @@ class Values:
         if call is None or self._kept == "none":
             return None
         arguments = call.arguments or {"previous_context": call.previous_context}
-        values = {name: each.storage if isinstance(each, Context) else each for name, each in arguments.items()}
+        values = {name: value.storage if isinstance(value, Context) else value for name, value in arguments.items()}
         value = next(iter(values.values())) if len(values) == 1 else values
         with contextlib.suppress(Exception):  # of a type that pretends to be another one
             return glimpse(value, self._run.masks, MAX_INPUT)

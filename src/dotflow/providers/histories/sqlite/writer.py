@@ -142,14 +142,14 @@ def put_aside(path: Path, file: SQLiteFile) -> Path:
     """Renames the file to the first free name such as `history.db.damaged-1`, and returns that."""
     file.close()
     for number in itertools.count(1):
-        aside = path.with_name(f"{path.name}.damaged-{number}")
-        if not aside.exists():
+        damaged = path.with_name(f"{path.name}.damaged-{number}")
+        if not damaged.exists():
             break
-    path.rename(aside)
+    path.rename(damaged)
     for suffix in ("-wal", "-shm"):
         with contextlib.suppress(FileNotFoundError):
-            path.with_name(f"{path.name}{suffix}").rename(f"{aside}{suffix}")
-    return aside
+            path.with_name(f"{path.name}{suffix}").rename(f"{damaged}{suffix}")
+    return damaged
 
 
 PATIENCE: Final = 0.5  # seconds to wait for another process: on a busy machine, one that commits may not run for long
@@ -329,8 +329,8 @@ class RunWriter:
         what = f"The history {self._path} can't be written, and the run goes on without it"
         if is_damaged(error, self._path):
             with contextlib.suppress(OSError):
-                aside = put_aside(self._path, self._file)
-                what = f"The history {self._path} is damaged. It is {aside} now, and a new one begins"
+                damaged = put_aside(self._path, self._file)
+                what = f"The history {self._path} is damaged. It is {damaged} now, and a new one begins"
                 self._retry_at = 0.0
         self._report(what, cause)
 
