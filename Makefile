@@ -113,7 +113,7 @@ ALL_SUITES += test-lowest
 test-lowest: .venv/lowest/.ready
 	$(heading) 'Python $(oldest), the lowest versions that pyproject.toml allows: units, contracts without servers, commands'
 	@.venv/lowest/bin/pytest --no-header tests/unit tests/contract tests/integration/test_cli_*.py \
-		tests/acceptance/test_packaging.py::test_an_extra_is_enough_for_what_it_is_for \
+		tests/acceptance/test_packaging.py::test_an_extra_is_enough_for_its_purpose \
 		$(WITHOUT_SERVERS)
 
 test-forkserver: .venv/$(PYTHON)/.ready

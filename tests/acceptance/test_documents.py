@@ -143,7 +143,7 @@ def test_the_commands_of_the_page_on_deployment_work(tmp_path: Path) -> None:
         assert ended.returncode == 0, command + ended.stderr
 
 
-def test_the_readme_says_what_the_page_on_projects_says() -> None:
+def test_the_readme_has_the_commands_of_the_page_on_projects() -> None:
     """The commands of the one are commands of the other, which the test above runs."""
     page, readme = (
         "\n".join(SHELL.findall((ROOT / document).read_text())).replace(" && ", "\n").splitlines()

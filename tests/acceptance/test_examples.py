@@ -155,7 +155,7 @@ def check_left(folder: Path) -> None:
     assert {path.name for path in (folder / "tmp").iterdir()} <= {"dask-scratch-space"}
 
 
-def test_what_is_promised_is_there() -> None:
+def test_linked_examples_exist() -> None:
     """Links to an example lead to one."""
     promised = {f"{place}/{name}" for place, names in PROMISED.items() for name in names.split()}
     assert promised <= set(EXAMPLES)

@@ -152,7 +152,7 @@ def test_the_source_brings_its_tests(source: Path) -> None:
     assert [name for name in tests if not (source / name).is_file()] == []
 
 
-def test_the_metadata_tells_what_it_is(wheel: Path) -> None:
+def test_the_metadata_describes_the_package(wheel: Path) -> None:
     """The metadata has name, version, licence, README, Pythons and extras, and no dependency group."""
     with zipfile.ZipFile(wheel) as opened:
         metadata = email.message_from_string(opened.read(f"dotflow-{dotflow.__version__}.dist-info/METADATA").decode())
@@ -172,7 +172,7 @@ def test_the_metadata_tells_what_it_is(wheel: Path) -> None:
 # -- dependencies, commands and extras ---------------------------------------------------------------------------------
 
 
-def test_it_brings_what_the_design_names_and_no_more(clean: Path, tmp_path: Path) -> None:
+def test_it_installs_only_the_dependencies_of_the_design(clean: Path, tmp_path: Path) -> None:
     """Installing dotflow installs its dependencies, and theirs."""
     listed = printed([clean / "python", "-m", "pip", "list", "--format=freeze"], tmp_path)
     names = {line.partition("==")[0].lower().replace("_", "-") for line in listed.splitlines()}
@@ -213,7 +213,7 @@ def test_a_missing_extra_is_asked_for(extra: str, folders: list[str], clean: Pat
 
 
 @pytest.mark.parametrize("extra", extras())
-def test_an_extra_is_enough_for_what_it_is_for(extra: str, tmp_path: Path) -> None:
+def test_an_extra_is_enough_for_its_purpose(extra: str, tmp_path: Path) -> None:
     """With every extra installed, each one's program runs. `make extras` installs each alone."""
     printed([sys.executable, "-W", "error", "-c", program_for(extra)], tmp_path)
 

@@ -86,7 +86,7 @@ def copied(file: Path, folder: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.timeout(120)  # the tutorial has fifteen runs, and a test that kills processes
 @pytest.mark.parametrize("pages", FOLLOWED, ids=lambda pages: pages[0])
-def test_a_reader_who_has_only_the_page_sees_what_it_shows(pages: Sequence[str], folder: Path) -> None:
+def test_the_blocks_of_a_page_print_its_outputs(pages: Sequence[str], folder: Path) -> None:
     """Saved under their names and run in their order, its blocks print the outputs that it shows, word for word."""
     program, ended = "", None
     for block in chain.from_iterable(BLOCK.finditer(PAGES[ROOT / "docs" / page]) for page in pages):
@@ -137,7 +137,7 @@ def test_the_tests_that_are_shown_pass(file: Path, folder: Path) -> None:
     assert ended.returncode == 0, ended.stdout
 
 
-def test_the_tutorials_map_runs_only_what_is_new(folder: Path) -> None:
+def test_the_tutorials_map_runs_only_new_items(folder: Path) -> None:
     """A new month is found, and the items of the others come from their checkpoints."""
     program = copied(ROOT / "docs_src" / "tutorial" / "graph.py", folder)
     run(folder, program.name)

@@ -55,7 +55,7 @@ def run(folder: Path, *command: str) -> str:
 
 @pytest.mark.exhaustive
 @pytest.mark.timeout(60)
-def test_the_commands_print_what_the_page_shows(tmp_path: Path) -> None:
+def test_the_commands_print_the_outputs_of_the_page(tmp_path: Path) -> None:
     """From the failing run to the mended one."""
     assert len(SESSION) == 10
     replays = 0
@@ -67,7 +67,7 @@ def test_the_commands_print_what_the_page_shows(tmp_path: Path) -> None:
         assert fixed(run(tmp_path, "-m", "dotflow", *command.split())) == fixed(shown), command
 
 
-def test_the_program_prints_what_its_comments_say(tmp_path: Path) -> None:
+def test_the_program_prints_its_comments(tmp_path: Path) -> None:
     """The same from Python."""
     program = (ROOT / "docs_src/history/read.py").read_text()
 

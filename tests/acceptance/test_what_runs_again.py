@@ -70,7 +70,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
         sys.modules.pop(module, None)
 
 
-def test_the_grid_runs_only_what_the_page_shows(load: Load, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_grid_runs_only_the_pages_steps(load: Load, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The second run trains nothing, one more setting trains one, an edit of the last step runs that step."""
     program = tmp_path / "grid.py"
     text = (AGAIN / "grid.py").read_text()

@@ -55,7 +55,7 @@ def open_all(page: Page) -> None:
     page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
 
 
-def test_what_went_wrong_comes_first(failed: Path, open_page: OpenPage) -> None:
+def test_the_failure_comes_first(failed: Path, open_page: OpenPage) -> None:
     """A failed run begins with what stopped it: message, place, traceback, last output and the command to replay it."""
     page = open_page(failed)
 
@@ -151,7 +151,7 @@ def test_axe_finds_nothing(request: pytest.FixtureRequest, open_page: OpenPage, 
         assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
-def test_a_node_is_called_by_what_it_shows(failed: Path, open_page: OpenPage) -> None:
+def test_a_node_is_called_by_its_text(failed: Path, open_page: OpenPage) -> None:
     """Its name for a screen reader begins with the text that is seen, and has the state."""
     page = open_page(failed)
 
@@ -159,7 +159,7 @@ def test_a_node_is_called_by_what_it_shows(failed: Path, open_page: OpenPage) ->
         expect(page.locator("svg.graph").get_by_role("link", name=re.compile(f"^{name}$"))).to_have_count(1)
 
 
-def test_what_a_run_says_is_text(hostile: Path, open_page: OpenPage) -> None:
+def test_texts_of_a_run_are_no_markup(hostile: Path, open_page: OpenPage) -> None:
     """No name, message, output or value is markup, whatever it contains: nothing runs, and all of it is shown."""
     page = open_page(hostile)
     open_all(page)
@@ -251,7 +251,7 @@ def test_a_completed_run_has_nothing_wrong(tmp_path: Path, open_page: OpenPage) 
     expect(page.locator(".headline")).to_contain_text("All completed")
 
 
-def test_a_crashed_run_shows_what_ran(tmp_path: Path, open_page: OpenPage) -> None:
+def test_a_crashed_run_shows_its_steps_and_their_last_output(tmp_path: Path, open_page: OpenPage) -> None:
     """The page of a run whose process was killed says so, and what ran and was printed last."""
     history = HistorySQLite(path=tmp_path / "history.db")
     begin(history, "crashed-run", "extract", "load")
@@ -305,7 +305,7 @@ def test_a_stopped_run_says_why(tmp_path: Path, open_page: OpenPage, state: Type
     expect(page.locator(".headline")).to_have_text("Ctrl-C. load did not start.")
 
 
-def test_restored_cached_and_skipped_tasks_are_told_apart(tmp_path: Path, open_page: OpenPage) -> None:
+def test_restored_cached_and_skipped_tasks_differ(tmp_path: Path, open_page: OpenPage) -> None:
     """Each has its word in the timeline, the graph and the table."""
     states = [State.RESTORED, State.CACHED, State.SKIPPED]
     earlier = reports.BEGAN - timedelta(hours=1)
@@ -320,7 +320,7 @@ def test_restored_cached_and_skipped_tasks_are_told_apart(tmp_path: Path, open_p
     expect(page.locator(".row .bar")).to_have_count(1)
 
 
-def test_a_page_that_changes_keeps_what_a_reader_did(failed: Path, open_page: OpenPage) -> None:
+def test_a_page_that_changes_keeps_the_readers_view(failed: Path, open_page: OpenPage) -> None:
     """A newer document leaves rows, folds, the focus, the selection and the scrolled position as they are."""
     page = open_page(failed)
     page.locator("[data-open=task-2]").click()

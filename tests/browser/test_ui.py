@@ -225,7 +225,7 @@ def test_a_run_is_followed_to_its_end(history: HistorySQLite, address: str, open
     expect(page.get_by_role("region", name="Output of attempt 1 of train")).to_contain_text("epoch 1\nepoch 2")
 
 
-def test_what_a_reader_has_opened_stays(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
+def test_the_readers_view_stays(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
     """Rows, folds, scrolled blocks, the focus and what is selected, while the run goes on around them."""
     begin(history, "running", "extract", "train")
     write(history, "running", 1, b"".join(b"line %d\n" % number for number in range(200)))

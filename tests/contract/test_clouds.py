@@ -293,7 +293,7 @@ class TestLease:
         assert len(put) == (moment == "during")
 
     @pytest.mark.parametrize("kind", KINDS)
-    def test_its_age_is_what_the_service_says(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_its_age_is_by_the_clock_of_the_service(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """Between its last write and the response, by the service's clock."""
         written = {"ETag": '"1"', "x-goog-generation": "1", "Last-Modified": formatdate(time.time() - 40, usegmt=True)}
         with serve_responses(Response(200, "{}", written)) as server:
@@ -350,7 +350,7 @@ class TestArguments:
         assert kind("b", prefix=prefix)._prefix == means
 
     @pytest.mark.parametrize(("kind", "install"), [(StorageS3, "aws"), (StorageGCS, "gcp")])
-    def test_a_missing_extra_says_what_to_install(
+    def test_a_missing_extra_names_its_installation(
         self, kind: Any, install: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """When the storage is made, by an error that `from ... import` doesn't swallow."""
@@ -428,7 +428,7 @@ class TestRefusals:
             (400, "SomethingNew", "documentation"),
         ],
     )
-    def test_what_s3_refuses(
+    def test_refusals_of_s3_are_explained(
         self,
         start: Callable[[StorageObjects], str],
         monkeypatch: pytest.MonkeyPatch,
@@ -449,7 +449,7 @@ class TestRefusals:
         ("status", "cure"),
         [(404, "Create the bucket"), (403, ".create and .delete"), (400, "Check the bucket's name")],
     )
-    def test_what_google_refuses(
+    def test_refusals_of_google_are_explained(
         self, start: Callable[[StorageObjects], str], monkeypatch: pytest.MonkeyPatch, status: int, cure: str
     ) -> None:
         """The codes are from its documentation."""
@@ -483,7 +483,7 @@ class TestRefusals:
         assert "Grant the credentials" in message
 
     @pytest.mark.parametrize("kind", KINDS)
-    def test_what_a_service_wants_repeated_is_repeated(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_busy_service_is_asked_again(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """A request to slow down and a failure of the service are retried silently."""
         missing = Response(404, s3_error("NoSuchKey"))
         listed = Response(200, '{"items": []}', {"Content-Type": "application/json"})
@@ -638,7 +638,7 @@ class TestRefusals:
 
         assert "can't be used" in start(KINDS[kind]("values"))
 
-    def test_what_is_refused_later_fails_its_step(
+    def test_a_later_refusal_fails_its_step(
         self, make_workflow: Callable[..., DotFlow], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Credentials that expire during a run fail the step, with no secret in its traceback."""

@@ -124,7 +124,7 @@ class TestAnExecutorThatPassesCallsOn(ExecutorContract):
         (UsesTheTasksStep, "test_a_fallback_is_the_calls_step", "TypeError"),
     ],
 )
-def test_what_breaks_a_promise(
+def test_a_broken_promise_fails_its_test(
     session: Callable[[], Any], promise: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It fails, and the message is about what is wrong."""

@@ -181,9 +181,7 @@ class TestValues:
 class TestFailures:
     @pytest.mark.parametrize("kind", [ValueError, AssertionError, SystemExit, BaseException, asyncio.CancelledError])
     @pytest.mark.parametrize("coroutine", [False, True], ids=["function", "coroutine"])
-    def test_whatever_it_raises_fails_the_task(
-        self, workflow: DotFlow, kind: type[BaseException], coroutine: bool
-    ) -> None:
+    def test_any_exception_fails_the_task(self, workflow: DotFlow, kind: type[BaseException], coroutine: bool) -> None:
         """The TaskError has the type, message and user's lines; with keep_going the run goes on."""
 
         def fails() -> None:
@@ -238,7 +236,7 @@ class TestFailures:
         assert len(run.tasks[0].errors) == 2
         assert tries.read_text() == "xxx"
 
-    def test_a_failure_stops_what_comes_after(self, workflow: DotFlow, tmp_path: Path) -> None:
+    def test_a_failure_stops_the_following_tasks(self, workflow: DotFlow, tmp_path: Path) -> None:
         """Without keep_going, tasks that have not started stay NOT_STARTED."""
         ran = tmp_path / "ran"
 
@@ -474,7 +472,7 @@ class TestClassSteps:
         assert all(isinstance(context, Context) for context in contexts)
         assert [context.storage for context in contexts] == seen == expected
 
-    def test_the_first_action_gets_what_came_before_the_class(self, workflow: DotFlow) -> None:
+    def test_the_first_action_gets_the_value_before_the_class(self, workflow: DotFlow) -> None:
         """previous_context of the first action is that of the whole step."""
 
         class Doubles:
@@ -601,7 +599,7 @@ class TestIsolate:
         assert workflow.result_storage()[1] == "next"
 
     @pytest.mark.slow
-    def test_its_timeout_kills_whatever_it_is_in(self, workflow: DotFlow) -> None:
+    def test_its_timeout_kills_it_in_any_code(self, workflow: DotFlow) -> None:
         """C code that never returns ends with its process."""
 
         def stuck() -> None:
@@ -671,9 +669,7 @@ class TestRuns:
         assert statuses(workflow) == [COMPLETED, FAILED, COMPLETED, COMPLETED, COMPLETED]
         assert workflow.result_storage() == [1, None, ("after", None), 2, ("after", 2)]
 
-    def test_resume_skips_what_is_finished(
-        self, make_workflow: MakeWorkflow, executor: Executor, tmp_path: Path
-    ) -> None:
+    def test_resume_skips_finished_tasks(self, make_workflow: MakeWorkflow, executor: Executor, tmp_path: Path) -> None:
         """Another run on the same storage runs only the rest, with the saved values."""
         ran = tmp_path / "ran"
 
@@ -721,7 +717,7 @@ class TestRuns:
             session.close()
 
     @not_inline
-    def test_cancel_ends_what_is_running(self, workflow: DotFlow, tmp_path: Path) -> None:
+    def test_cancel_ends_running_tasks(self, workflow: DotFlow, tmp_path: Path) -> None:
         """The step does not run on, its task is FAILED with the reason, and later tasks stay NOT_STARTED."""
         begun, later = tmp_path / "begun", tmp_path / "later"
 
@@ -766,7 +762,7 @@ class TestRuns:
         assert statuses(workflow) == [FAILED, *(COMPLETED if place in ran else NOT_STARTED for place in range(1, 101))]
 
     @pytest.mark.parametrize("executor", EVERY, indirect=True)
-    def test_what_waits_for_a_worker_has_not_started(self, workflow: DotFlow) -> None:
+    def test_a_task_that_waits_for_a_worker_has_not_started(self, workflow: DotFlow) -> None:
         """`started_at` is the beginning of the attempt, after the end of the worker's last one."""
         workflow.task.add([action(lambda: time.sleep(0.02)) for _ in range(7)])
 
@@ -778,7 +774,7 @@ class TestRuns:
         assert max(accumulate(change for _, change in sorted(marks))) <= most_at_once(workflow)
 
     @not_inline
-    def test_cancel_leaves_what_waits_as_it_is(self, workflow: DotFlow, tmp_path: Path) -> None:
+    def test_cancel_leaves_waiting_tasks_as_they_are(self, workflow: DotFlow, tmp_path: Path) -> None:
         """Of 60 tasks, only those that have begun are FAILED."""
 
         def slow(initial_context: Context) -> None:
@@ -913,7 +909,7 @@ class TestGraph:
         assert workflow.result_storage()[1:] == [[0, 10, 20, 30, 40], [1, 11, -20, 31, 41]]
         assert [(item.attempt, len(item.errors)) for item in items] == [(1, 0), (1, 0), (3, 2), (1, 0), (1, 0)]
 
-    def test_what_items_share(self, workflow: DotFlow, numbers: Any) -> None:
+    def test_items_share_an_argument(self, workflow: DotFlow, numbers: Any) -> None:
         """It reaches each of them, with large values as they are; in workers each has a copy of its own."""
 
         def use(large: list[bytearray], number: int) -> int:

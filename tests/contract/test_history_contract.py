@@ -53,7 +53,7 @@ def replaces(kind: type, **fields: Any) -> Change:
         (replaces(TaskCompleted, item=None), "test_items", ()),
     ],
 )
-def test_what_breaks_a_promise(
+def test_a_broken_promise_fails_its_test(
     change: Change, promise: str, arguments: Any, history: Changed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A history that loses or changes what it receives fails the test of that."""

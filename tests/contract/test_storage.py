@@ -254,7 +254,7 @@ class TestRuns:
 
         assert not storage.contains(key_of(storage))
 
-    def test_resume_skips_what_is_finished(self, storage: Storage, make_workflow: MakeWorkflow) -> None:
+    def test_resume_skips_finished_tasks(self, storage: Storage, make_workflow: MakeWorkflow) -> None:
         """Finished tasks do not run again: their values are restored, the empty ones too, and handed on."""
         ran, fail = [], [True]
         workflow = make_workflow(storage=storage, workflow_id="w")
@@ -292,7 +292,7 @@ class TestRuns:
 
         assert workflow.result_storage() == [1]
 
-    def test_a_new_run_voids_what_earlier_ones_left(self, storage: Storage, make_workflow: MakeWorkflow) -> None:
+    def test_a_new_run_voids_earlier_checkpoints(self, storage: Storage, make_workflow: MakeWorkflow) -> None:
         """A task that the new run didn't reach is not skipped later for the sake of an older run."""
         ran, fail = [], []
         workflow = make_workflow(storage=storage, workflow_id="w")

@@ -232,7 +232,7 @@ def test_a_storage_that_others_do_not_see_does_not_pass() -> None:
         StorageContract().test_stores_plain_values(StorageDefault(), StorageDefault(), "text")
 
 
-def test_a_failure_says_what_came_back() -> None:
+def test_a_failure_shows_the_value_that_came_back() -> None:
     """The value, its type and its place in a larger one."""
     with pytest.raises(
         AssertionError, match=r"at \['a'\] expected \(1, 2\) \(of type tuple\), came \[1, 2\] \(of type list\)"
@@ -240,7 +240,7 @@ def test_a_failure_says_what_came_back() -> None:
         StorageContract().test_stores_a_value_unchanged_or_raises(Json(), Json(), "tuple in a dict")
 
 
-def test_without_pytest_it_says_what_to_install() -> None:
+def test_without_pytest_the_error_names_its_installation() -> None:
     """pytest is no dependency of dotflow; whoever signs the contract needs it, and nobody else."""
     program = (
         "import sys; sys.modules['pytest'] = None\n"
@@ -258,7 +258,7 @@ def test_without_pytest_it_says_what_to_install() -> None:
     assert "pip install pytest" in done.stdout
 
 
-def test_the_table_of_values_has_what_it_promises() -> None:
+def test_the_table_of_values_keeps_its_promises() -> None:
     """Plain values are what JSON gives back by itself; no key stands there twice."""
     for value in PLAIN.values():
         assert not difference(value, json.loads(json.dumps(value)))
@@ -310,7 +310,7 @@ def test_a_copy_is_the_same(value: object) -> None:
     ],
     ids=repr,
 )
-def test_what_only_looks_the_same_is_not(one: object, other: object) -> None:
+def test_values_that_only_look_the_same_differ(one: object, other: object) -> None:
     """Equality alone would let these pass."""
     assert difference(one, other)
     assert difference([{"k": one}], [{"k": other}])

@@ -94,7 +94,7 @@ def test_a_condition_that_is_none_is_refused(history: HistorySQLite, conditions:
         history.runs(**conditions)  # type: ignore[arg-type]
 
 
-def test_an_active_run_counts_what_has_ended(history: HistorySQLite) -> None:
+def test_an_active_run_counts_ended_tasks(history: HistorySQLite) -> None:
     """Before its end, a run has the counts so far."""
     begin(history, "running", "extract", "load")
 
@@ -222,7 +222,7 @@ def test_a_run_has_its_tasks_attempts_and_errors(history: HistorySQLite) -> None
     assert {"python", "packages", "argv", "commit"} <= run.environment.keys()
 
 
-def test_items_have_a_text_of_what_they_were_given(history: HistorySQLite) -> None:
+def test_items_have_a_text_of_their_arguments(history: HistorySQLite) -> None:
     """Plain data as it is, paths as texts, dataclasses by their fields; several arguments by name; none for a task."""
     workflow = quick(history)
     workflow.task.add(describe, each=[Path("b.txt"), Span(1, 2), {"a": "x" * 100}])

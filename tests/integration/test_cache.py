@@ -101,7 +101,7 @@ def sources(workflow: DotFlow) -> list[str | None]:
 
 
 @pytest.mark.parametrize("mode", ["sequential", "parallel"])
-def test_a_grid_trains_what_is_new(flow: Flow, mode: str) -> None:
+def test_a_grid_trains_new_settings_only(flow: Flow, mode: str) -> None:
     """The second run trains nothing, one more setting trains one, other data train all."""
     flow.settings = list(range(12))
     if mode == "parallel":
@@ -356,7 +356,7 @@ def test_invalid_options_are_refused(cache: Any) -> None:
         action(cache=True, checkpoint=False)
 
 
-def test_a_plan_says_what_is_cached(flow: Flow) -> None:
+def test_a_plan_shows_cached_tasks(flow: Flow) -> None:
     """Where the arguments are known: here those of an earlier run. Otherwise it is open."""
 
     def decisions(**arguments: Any) -> list[tuple[str, int | None, int]]:
@@ -429,7 +429,7 @@ def test_cached_values_reach_workers(make_workflow: Callable[..., DotFlow], tmp_
         assert sources(workflow) == [None, *[None if is_first else "cache"] * 2, None]
 
 
-def test_a_cached_value_is_nobodys_object(flow: Flow) -> None:
+def test_a_cached_value_shares_no_object(flow: Flow) -> None:
     """A task may change its argument; the next run takes what the cached step returned."""
 
     @action(cache=True)
@@ -728,7 +728,7 @@ def test_the_versions_of_two_scripts_are_apart(flow: Flow, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("shares_memory", [True, False])
-def test_what_items_share_is_compared_once(shares_memory: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shared_argument_is_compared_once(shares_memory: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless steps run in the memory of the run, where one of them may change it for the others."""
     digested: list[Any] = []
     digest = canonical.digest

@@ -85,7 +85,7 @@ def test_all_that_a_worker_prints_is_that_of_its_attempt(
     assert shown.err == b"".join(history.output(task_id, 2) for task_id in range(len(WAYS)))
 
 
-def test_what_an_isolated_step_prints_is_its_own(history: RecordingHistory, capfdbinary: Any) -> None:
+def test_the_output_of_an_isolated_step_is_its_own(history: RecordingHistory, capfdbinary: Any) -> None:
     """In the one process that a fresh interpreter is, too."""
     steps = [action(isolate=True)(WAYS[name].step.function) for name in ("print", "C printf", "program")]
     run(history, *steps)
@@ -120,7 +120,7 @@ def test_the_last_words_of_a_crash_are_quoted(
 
 
 @pytest.mark.parametrize("method", DESCRIPTOR_MODES)
-def test_what_a_killed_step_has_printed_is_kept(method: str, history: RecordingHistory, capfd: Any) -> None:
+def test_the_output_of_a_killed_step_is_kept(method: str, history: RecordingHistory, capfd: Any) -> None:
     """And what its process has used is known to the coordinator."""
     run(history, get_stuck, executor=method)
 
@@ -281,7 +281,7 @@ def test_attempts_side_by_side_and_items_have_their_own(method: str, history: Re
 
 
 @pytest.mark.parametrize("executor", [None, "fork"], ids=["inline", "fork"])
-def test_secrets_are_masked_in_what_is_kept(executor: str | None, history: RecordingHistory, capfd: Any) -> None:
+def test_secrets_are_masked_in_kept_output(executor: str | None, history: RecordingHistory, capfd: Any) -> None:
     """Also in two writes; the terminal shows what was printed."""
 
     @action

@@ -60,7 +60,7 @@ def logger(capfd: Any) -> Iterator[logging.Logger]:
 
 @pytest.mark.parametrize("executor", EXECUTORS, ids=IDS)
 @pytest.mark.parametrize("mode", ["sequential", "parallel"])
-def test_what_a_step_prints_is_its_own(
+def test_the_output_of_a_step_is_its_own(
     executor: Any, mode: str, history: RecordingHistory, logger: logging.Logger, capfd: Any
 ) -> None:
     """However Python prints it, also at once with others; it is shown as before."""

@@ -122,7 +122,7 @@ def test_a_resume_restores_changed_steps_and_says_so(project: Project) -> None:
     ]
 
 
-def test_changed_steps_run_again_with_what_needs_them(project: Project) -> None:
+def test_changed_steps_run_again_with_their_dependents(project: Project) -> None:
     """With resume="changed": the helper of a map, then one step, then nothing."""
     project.run()
     project.edit("changed_helpers", "* 10", "* 100")
@@ -162,7 +162,7 @@ def test_a_script_and_its_module_have_the_same_code(tmp_path: Path) -> None:
     assert build("jobs").plan(resume="changed").tasks[0].decision == "restore"
 
 
-def test_named_steps_run_again_with_what_needs_them(project: Project) -> None:
+def test_named_steps_run_again_with_their_dependents(project: Project) -> None:
     """With rerun: the others are restored."""
     project.run()
 

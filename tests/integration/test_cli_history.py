@@ -310,7 +310,7 @@ def test_a_run_of_a_history_without_runs_is_not_found(
 # show
 
 
-def test_a_run_is_shown_with_what_went_wrong(dotflow: Command, history: HistorySQLite) -> None:
+def test_a_run_is_shown_with_its_failures(dotflow: Command, history: HistorySQLite) -> None:
     """Its tasks, maps by counts, the messages, the user's lines of code, and what can be done next."""
     completed = quick(history, name="nightly").start()
     run = nightly(history).start(keep_going=True)
@@ -467,7 +467,7 @@ def test_the_commands_have_the_history_of_the_option(dotflow: Command, history: 
     assert " double#1 --history .output/history.db " in out
 
 
-def test_a_run_of_many_tasks_shows_what_did_not_complete(dotflow: Command, history: HistorySQLite) -> None:
+def test_a_run_of_many_tasks_shows_those_that_did_not_complete(dotflow: Command, history: HistorySQLite) -> None:
     """Of more than fifty, the others are counted."""
 
     @action
@@ -502,7 +502,7 @@ def test_a_step_is_shown_with_all_attempts(dotflow: Command, history: HistorySQL
     assert [line.split()[0] for line in mapped.split("\n\n")[1].splitlines()] == ["Item", "1"]
 
 
-def test_items_are_named_by_what_they_are(dotflow: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_items_are_named_by_their_arguments(dotflow: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside their number, in a run, in a list of items and on the page of one."""
     (tmp_path / "shop.py").write_text(SHOP)
     monkeypatch.delitem(sys.modules, "shop", raising=False)
@@ -823,7 +823,7 @@ def test_everything_is_json_too(dotflow: Command, history: HistorySQLite) -> Non
         (("last", "--history", ""), "--history needs the path"),
     ],
 )
-def test_what_is_not_there_is_refused(
+def test_a_missing_run_or_task_is_refused(
     dotflow: Command, history: HistorySQLite, arguments: tuple[str, ...], message: str
 ) -> None:
     """One line on stderr, and exit code 2."""
@@ -839,7 +839,7 @@ def test_what_is_not_there_is_refused(
 # diff
 
 
-def test_only_what_differs_is_printed(dotflow: Command, history: HistorySQLite) -> None:
+def test_only_differences_are_printed(dotflow: Command, history: HistorySQLite) -> None:
     """Tasks, code, states and values; with --exit-code, differences are 1."""
 
     @action(retry=1)
@@ -922,7 +922,7 @@ def test_forget_deletes_runs(dotflow: Command, history: HistorySQLite) -> None:
 
 
 @pytest.mark.parametrize("arguments", [(), ("last", "--all"), ("--all", "--older-than", "1d")], ids=str)
-def test_forget_needs_to_know_what(dotflow: Command, arguments: tuple[str, ...]) -> None:
+def test_forget_needs_one_selection(dotflow: Command, arguments: tuple[str, ...]) -> None:
     """Nothing, or two ways at once, is refused."""
     dotflow("forget", *arguments)
 

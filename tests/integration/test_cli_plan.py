@@ -57,7 +57,7 @@ def test_graph_prints_the_diagram(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("digraph {")
 
 
-def test_graph_refuses_what_it_can_not_draw(capsys: pytest.CaptureFixture[str]) -> None:
+def test_graph_refuses_unknown_workflows_and_formats(capsys: pytest.CaptureFixture[str]) -> None:
     """A workflow that does not exist, and a format."""
     assert main(["graph", "--workflow", "plan_jobs:missing"]) == 2
     assert main(["graph", "--workflow", "plan_jobs:nightly", "--format", "svg"]) == 2
@@ -68,7 +68,7 @@ def test_graph_refuses_what_it_can_not_draw(capsys: pytest.CaptureFixture[str]) 
 FILE = ("--workflow", "plan_jobs:nightly", "--param", "day=1", "--storage", "file", "--path", "out")
 
 
-def test_plan_prints_what_start_would_do(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_plan_prints_the_decisions_of_start(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """With the options of `start`. It writes no file."""
     assert main(["plan", *FILE, "--resume"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -92,7 +92,7 @@ def test_plan_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert [task["decision"] for task in plan["tasks"]] == ["run", "run", "run"]
 
 
-def test_plan_refuses_what_start_refuses(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_refuses_the_mistakes_of_start(capsys: pytest.CaptureFixture[str]) -> None:
     """A missing parameter, say."""
     assert main(["plan", "--workflow", "plan_jobs:nightly"]) == 2
     assert "day" in capsys.readouterr().err

@@ -199,7 +199,7 @@ class TestRuns:
         assert end.out.count("Completed: ") == 1
         assert "Next: " not in end.err  # there is none
 
-    def test_what_comes_next_is_the_queued_run(self, scripts: Scripts, folder: Path) -> None:
+    def test_the_queued_run_comes_next(self, scripts: Scripts, folder: Path) -> None:
         """It begins at once; the log counts the one that a signal drops."""
         step = ("--step", "jobs.until_it_is_due_again", "--overlap", "queue")
         with scripts.command("schedule", *step, *EVERY_SECOND) as command:

@@ -392,7 +392,7 @@ def test_a_full_disk_behind_stdout_changes_no_exit_code(scripts: Scripts, folder
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_what_workers_print_comes_in_whole_lines(scripts: Scripts, folder: Path, unbuffered: str) -> None:
+def test_worker_output_comes_in_whole_lines(scripts: Scripts, folder: Path, unbuffered: str) -> None:
     """print() writes piece by piece if Python does not buffer; the lines of workers don't mix."""
     (folder / "prints.py").write_text(
         "from dotflow import DotFlow, action\n\n"

@@ -270,7 +270,7 @@ class TestLostWorkers:
         assert "4 workers, each before it began" in run.tasks[0].errors[0].message
         assert len([line for line in log.told if "before it began" in line]) == 3
 
-    def test_a_worker_that_retires_fails_only_what_it_has_begun(
+    def test_a_worker_that_retires_fails_only_its_active_steps(
         self, own_dask: DaskProcesses, make_workflow: MakeWorkflow, tmp_path: Path
     ) -> None:
         """What only waited there is done elsewhere, once."""
@@ -447,7 +447,7 @@ print("connected again: " + str(ray.is_initialized()))
 
 
 class TestStops:
-    def test_cancelling_ends_what_runs_and_what_waits(
+    def test_cancelling_ends_running_and_waiting_steps(
         self, executor: Executor, make_workflow: MakeWorkflow, tmp_path: Path
     ) -> None:
         """Nothing of a cancelled run goes on in the cluster."""
@@ -551,7 +551,7 @@ def address(kind: str, request: pytest.FixtureRequest) -> str:
 
 
 class TestVersions:
-    def test_differences_are_said(
+    def test_different_versions_are_reported(
         self, executor: Executor, make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What is installed in another version over there is said once, at the beginning, with both versions."""
@@ -646,7 +646,7 @@ class TestData:
 
 
 class TestModules:
-    def test_a_module_that_workers_lack_is_said_once(
+    def test_a_module_that_workers_lack_is_reported_once(
         self, executor: Executor, make_workflow: MakeWorkflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The task's error and one line of the log name the module and what to do."""
@@ -725,7 +725,7 @@ def node() -> Callable[[], int]:
 
 
 class TestAFailure:
-    def test_what_was_ready_and_has_room_begins(
+    def test_a_ready_task_with_room_begins(
         self, executor: Executor, make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Though no worker was up for it: Dask takes one step for each thread and one beyond, Ray one for each CPU."""
@@ -754,7 +754,7 @@ class TestAFailure:
 
 
 class TestAdaptive:
-    def test_a_cluster_that_adapts_grows_by_what_waits(self, make_workflow: MakeWorkflow) -> None:
+    def test_an_adaptive_cluster_grows_with_waiting_steps(self, make_workflow: MakeWorkflow) -> None:
         """Where it is not known how many steps wait in the run, ten short ones are worth no second worker to Dask."""
         from distributed import LocalCluster
 

@@ -417,7 +417,7 @@ def test_no_item_is_lost(build: str, mode: str, name: str, tmp_path: Path) -> No
         pytest.param(unsaved_list, "parallel", marks=pytest.mark.exhaustive),
     ],
 )
-def test_what_a_resume_decides_is_no_fault_of_the_storage(
+def test_decisions_of_a_resume_are_no_fault_of_the_storage(
     build: Callable[[Storage], DotFlow], mode: str, tmp_path: Path
 ) -> None:
     """It may leave a step out, take a cached value, or make a value anew though its checkpoint is there."""
@@ -468,7 +468,7 @@ def test_the_workflow_may_have_its_own_storage(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "given", [False, pytest.param(True, marks=pytest.mark.exhaustive)], ids=["its own storage", "a storage given"]
 )
-def test_what_a_function_has_defaults_for_it_is_not_asked(given: bool, tmp_path: Path) -> None:
+def test_parameters_with_defaults_keep_them(given: bool, tmp_path: Path) -> None:
     """Its own parameters keep their defaults; only one that is called storage is for the storage."""
 
     def build(number: int = 3, *, storage: Storage | None = None) -> DotFlow:
@@ -529,7 +529,7 @@ def test_it_leaves_nothing_and_repeats_nothing(
     assert capsys.readouterr() == ("load runs\n" * 2, "")
 
 
-def test_it_ends_with_whoever_waits_for_it(scripts: Scripts) -> None:
+def test_it_ends_with_its_parent(scripts: Scripts) -> None:
     """Killed in the middle of the proof, a test leaves no process behind."""
     script = scripts.start("""
 import tempfile
@@ -834,7 +834,7 @@ def test_mistakes_are_refused_before_anything_runs(arguments: dict[str, Any], to
         assert_survives_crashes(**given)
 
 
-def test_what_the_functions_return_is_checked(tmp_path: Path) -> None:
+def test_the_values_of_the_functions_are_checked(tmp_path: Path) -> None:
     """A function that returns something else is told so."""
     assert "it returned a int" in failure_of(lambda: 1, StorageFile(tmp_path))  # type: ignore[arg-type, return-value]
     assert "it returned a int" in failure_of(pair(), lambda: 1)
@@ -871,7 +871,7 @@ CLOSED.close()
         (zlib.compressobj().flush, ""),
     ],
 )
-def test_only_what_changes_something_is_a_moment_to_kill_at(function: Any, name: str) -> None:
+def test_only_calls_with_an_effect_are_moments_to_kill_at(function: Any, name: str) -> None:
     """Between two calls that compute nothing else can be found, and each moment costs two runs."""
     assert io_call(function).replace("_io.", "io.") == name
 

@@ -42,7 +42,7 @@ say(servers=len(set(first + together)), after=len(set(after)), other=after[0] !=
     assert facts == {"servers": 1, "after": 1, "other": True}
 
 
-def test_workers_have_what_the_program_has_now(scripts: Scripts) -> None:
+def test_workers_have_the_programs_present_environment(scripts: Scripts) -> None:
     """Workers have the program's environment, folder, umask, limits and output in every run."""
     facts = scripts.run(f"""{RUN}
 def look():

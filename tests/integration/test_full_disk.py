@@ -135,7 +135,7 @@ def test_a_run_that_saves_nothing_needs_no_writable_disk(storage: str, tmp_path:
 
 
 @pytest.mark.parametrize("storage", STORAGES)
-def test_what_is_on_a_read_only_disk_is_still_read(storage: str, tmp_path: Path) -> None:
+def test_checkpoints_on_a_read_only_disk_are_still_read(storage: str, tmp_path: Path) -> None:
     """A finished run can be resumed from a disk that can't be written to: nothing has to be."""
     source = PIPELINE.replace("{storage}", STORAGES[storage])
     (tmp_path / "again").touch()
@@ -147,7 +147,7 @@ def test_what_is_on_a_read_only_disk_is_still_read(storage: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("storage", STORAGES)
-def test_a_new_run_over_what_cannot_be_voided_does_not_begin(storage: str, tmp_path: Path) -> None:
+def test_a_new_run_over_checkpoints_that_cannot_be_voided_does_not_begin(storage: str, tmp_path: Path) -> None:
     """Older checkpoints that can't be removed would be taken for the new run's: nothing is run."""
     source = PIPELINE.replace("{storage}", STORAGES[storage])
     (tmp_path / "again").touch()
@@ -261,7 +261,7 @@ print(json.dumps({
 """
 
 
-def test_what_a_full_disk_lacks_is_unknown(tmp_path: Path) -> None:
+def test_events_that_a_full_disk_lost_are_unknown(tmp_path: Path) -> None:
     """The process of the run has ended, but it has not crashed, and no step is to blame."""
     facts = run_on("mount -t tmpfs -o size=300k tmpfs disk", f"import contextlib\n{FILLED}", tmp_path)
 

@@ -190,7 +190,7 @@ def test_a_run_finds_a_task_by_its_name_or_step(make_workflow: MakeWorkflow) -> 
 
 
 @pytest.mark.parametrize("ref", [True, 3, len], ids=repr)
-def test_what_is_no_task_is_refused(make_workflow: MakeWorkflow, ref: Any) -> None:
+def test_a_need_that_is_no_task_is_refused(make_workflow: MakeWorkflow, ref: Any) -> None:
     """A value or a plain function, where a task's name or its step is wanted."""
     with pytest.raises(InvalidLink, match="is not a task"):
         make_workflow().task.add(action(lambda: 1), when=ref)
@@ -256,7 +256,7 @@ def test_the_actions_of_a_class_may_name_each_other(make_workflow: MakeWorkflow)
 # Side by side
 
 
-def test_what_has_what_it_needs_runs_at_once(make_workflow: MakeWorkflow) -> None:
+def test_tasks_whose_needs_are_met_run_at_once(make_workflow: MakeWorkflow) -> None:
     """Five sources side by side and their join; a slow sibling holds up nobody but those who need it."""
     names = [f"source_{number}" for number in range(5)]
     together = threading.Barrier(5)
@@ -277,7 +277,7 @@ def test_what_has_what_it_needs_runs_at_once(make_workflow: MakeWorkflow) -> Non
     assert workflow.result_storage()[-1] == 5
 
 
-def test_a_slow_sibling_holds_up_nobody(make_workflow: MakeWorkflow) -> None:
+def test_a_slow_sibling_delays_no_other_branch(make_workflow: MakeWorkflow) -> None:
     """A fast branch goes on to its end while the slow one still runs."""
     go = threading.Event()
 

@@ -160,7 +160,7 @@ def test_a_new_run_voids_old_items(pipeline: Pipeline) -> None:
     assert workflow.result_storage()[2] == [100, 200, 300]
 
 
-def test_equal_items_are_told_apart(storage: Storage) -> None:
+def test_equal_items_differ_by_their_place(storage: Storage) -> None:
     """The second of two equal ones has a checkpoint of its own."""
     ran = []
 
@@ -268,7 +268,7 @@ def test_a_condition_that_is_made_again_voids(storage: Storage) -> None:
     assert ran == ["deploy", "report", "report"]
 
 
-def test_what_a_fallback_mended_is_restored(storage: Storage) -> None:
+def test_the_value_of_a_fallback_is_restored(storage: Storage) -> None:
     """Both identities are accepted."""
     ran = []
 
@@ -586,7 +586,7 @@ def test_a_storage_that_fails_where_a_map_opens_fails_the_map(resume: bool) -> N
     assert last.status is TypeStatus.COMPLETED
 
 
-def test_what_a_map_over_a_map_needs_is_made(storage: Storage) -> None:
+def test_the_needs_of_a_map_over_a_map_are_made(storage: Storage) -> None:
     """Also where the first list is not known before the run: a value without a checkpoint is there for its items."""
     ran: list[str] = []
 

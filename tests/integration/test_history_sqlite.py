@@ -163,7 +163,7 @@ def test_items_are_rows_of_their_own(history: History) -> None:
     ]
 
 
-def test_restored_cached_and_skipped_tasks_are_told_apart(history: History, tmp_path: Path) -> None:
+def test_restored_cached_and_skipped_tasks_differ(history: History, tmp_path: Path) -> None:
     """A task without an attempt has the state Restored, Cached or Skipped."""
 
     @action(cache=True)

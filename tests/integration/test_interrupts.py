@@ -97,7 +97,7 @@ def test_a_signal_at_the_first_moment_leaves_none_blocked(monkeypatch: pytest.Mo
     assert interrupts._held == {}
 
 
-def test_what_takes_long_lets_them_through(raising: None) -> None:
+def test_long_calls_let_signals_through(raising: None) -> None:
     """Within it handlers run at once, and afterwards signals are held again."""
     lines = []
 

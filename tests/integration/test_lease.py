@@ -128,7 +128,7 @@ def test_a_second_one_is_refused_at_once(lease_of: MakeLease, register: FakeRegi
     lease_of(register).acquire()
 
 
-def test_what_has_expired_is_taken_over(
+def test_an_expired_lease_is_taken_over(
     lease_of: MakeLease, register: FakeRegister, sleep: Callable[[float], None]
 ) -> None:
     """A margin after its end, and not before. The former holder writes nothing, and its errors name the new one."""
@@ -198,7 +198,7 @@ def test_a_lost_response_does_not_lose_the_lease(
     assert json.loads(register.text)["generation"] == "b"
 
 
-def test_what_a_storage_keeps_there_outlives_the_holder(lease_of: MakeLease, register: FakeRegister) -> None:
+def test_fields_of_the_storage_outlive_the_holder(lease_of: MakeLease, register: FakeRegister) -> None:
     """The next holder finds it. Defaults do not replace it."""
     first = lease_of(register)
     first.acquire(generation="a", void=[])
@@ -259,7 +259,7 @@ def test_a_process_of_another_machine_is_never_taken_for_dead(
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"holder": 1, "lease": 1, "beat": 1, "token": ""}', "\ud800"])
-def test_what_it_can_t_read_it_does_not_take(lease_of: MakeLease, register: FakeRegister, text: str) -> None:
+def test_an_unreadable_lease_is_not_taken(lease_of: MakeLease, register: FakeRegister, text: str) -> None:
     """A damaged text, or that of another program, stays as it is."""
     register.write("x", None)
     register.text = text

@@ -42,7 +42,7 @@ def lines_of(make_workflow: MakeWorkflow, path: Path, **options: Any) -> list[st
 
 
 @pytest.mark.parametrize("format", ["simple", "json"])
-def test_workflows_whose_ids_begin_alike_are_told_apart(
+def test_workflows_whose_ids_begin_alike_have_lines_of_their_own(
     make_workflow: MakeWorkflow, tmp_path: Path, format: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every line has the whole id, the workflow's name, the run and the group; `dotflow log` finds each."""

@@ -323,7 +323,7 @@ def append(path: Path, text: str) -> None:
 
 
 class TestFollow:
-    def test_what_comes_is_shown_until_ctrl_c(self, log: Path, tmp_path: Path) -> None:
+    def test_new_lines_are_shown_until_ctrl_c(self, log: Path, tmp_path: Path) -> None:
         """At once, also into a pipe; Ctrl-C ends it with 130 and a line end after the terminal's ^C."""
         log.write_text(info(1) + info(2))
 
@@ -348,7 +348,7 @@ class TestFollow:
 
             assert follow.interrupt() == (130, b"", b"\n")
 
-    def test_the_level_and_json_hold_for_what_comes(self, log: Path, tmp_path: Path) -> None:
+    def test_the_level_and_json_hold_for_new_lines(self, log: Path, tmp_path: Path) -> None:
         """It waits for the rest of a record, so that its traceback is in the object."""
         log.write_text(FAILED)
 

@@ -366,7 +366,7 @@ print(json.dumps([str(run.status), errors.getvalue(), lines]))
 
         assert (tmp_path / "flow.log").read_bytes() == b"whole\nhal\nnew\n"
 
-    def test_what_cannot_be_rotated_grows(self, make_workflow: MakeWorkflow, tmp_path: Path, capfd: Any) -> None:
+    def test_a_file_that_cannot_be_rotated_grows(self, make_workflow: MakeWorkflow, tmp_path: Path, capfd: Any) -> None:
         """One warning that names the file and the reason; nothing is lost."""
         (tmp_path / "flow.log.1").mkdir()
         (tmp_path / "flow.log.1" / "in it").touch()

@@ -183,7 +183,7 @@ def test_an_empty_list(make_workflow: MakeWorkflow, mode: str) -> None:
         ("text", "NotAList", "str"),
     ],
 )
-def test_what_is_no_list(make_workflow: MakeWorkflow, value: Any, exception: str, message: str) -> None:
+def test_a_source_that_is_no_list_fails(make_workflow: MakeWorkflow, value: Any, exception: str, message: str) -> None:
     """It fails and says what to return instead."""
     workflow = make_workflow()
     workflow.task.add(action(lambda: value), name="numbers").add(square, each="numbers").add(total)
@@ -410,7 +410,7 @@ def test_an_item_whose_source_failed_is_skipped(make_workflow: MakeWorkflow, mod
 # What is refused
 
 
-def test_what_each_can_not_be(make_workflow: MakeWorkflow) -> None:
+def test_wrong_values_of_each_are_refused(make_workflow: MakeWorkflow) -> None:
     """Parameters that are not there, or more than one that is open."""
     add = make_workflow().task.add
     with pytest.raises(InvalidLink, match="'a' and 'b'"):

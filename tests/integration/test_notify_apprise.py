@@ -69,7 +69,7 @@ def test_services_with_markup_get_it_escaped() -> None:
     assert "&lt;b&gt;&amp;" in server.received[0].json["message"]
 
 
-def test_what_is_too_long_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_message_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """To the length that the service takes; by default Apprise would let the service reject it."""
     from apprise.plugins.custom_json import NotifyJSON
 

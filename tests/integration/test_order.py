@@ -96,7 +96,7 @@ def after_tests(lab: Lab, mode: str, tasks: dict[str, dict[str, Any]]) -> DotFlo
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("chain", CHAINS)
-def test_what_runs_after_red_tests(lab: Lab, mode: str, chain: str) -> None:
+def test_the_tasks_that_run_after_red_tests(lab: Lab, mode: str, chain: str) -> None:
     """The run has failed in each case, and the last task that ran waited for the others."""
     tasks, ran, states, reasons = CHAINS[chain]
     workflow = after_tests(lab, mode, tasks)
@@ -271,7 +271,7 @@ def test_a_map_without_items_is_judged_by_its_needs_in_a_resume_too(lab: Lab, mo
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("saved", [True, False])
-def test_what_needs_a_skipped_task_is_finished_with_it(lab: Lab, mode: str, saved: bool) -> None:
+def test_dependents_of_a_skipped_task_are_finished_with_it(lab: Lab, mode: str, saved: bool) -> None:
     """So a schedule's next firing begins anew, and what ran without its value is restored."""
 
     def build() -> DotFlow:

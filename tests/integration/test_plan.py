@@ -81,7 +81,7 @@ STORAGE: dict[int, Any] = {}
 
 
 @pytest.mark.parametrize("seed", range(100))
-def test_the_plan_of_a_resume_is_what_the_resume_does(seed: int) -> None:
+def test_the_plan_of_a_resume_comes_true(seed: int) -> None:
     """After a kill at a random value, and again after one in the resume."""
     source = random.Random(seed)
     storage = STORAGE[seed] = KillingStorage()
@@ -130,7 +130,7 @@ def test_the_plans_of_random_workflows(name: str, monkeypatch: pytest.MonkeyPatc
     "seed", [*range(6), *(pytest.param(seed, marks=pytest.mark.exhaustive) for seed in range(6, 20))]
 )
 @pytest.mark.parametrize("mode", ["sequential", "parallel"])
-def test_the_plan_of_a_new_run_is_what_it_does(seed: int, mode: str) -> None:
+def test_the_plan_of_a_new_run_comes_true(seed: int, mode: str) -> None:
     """Without resume, whatever is in the storage: all run but what a condition skips for sure."""
     STORAGE[seed] = StorageDefault()
     workflow = graph(seed)
@@ -273,7 +273,7 @@ def test_a_plan_locks_nothing(tmp_path: Path) -> None:
     assert run.tasks[0].current_context.storage == ["run"]
 
 
-def test_a_plan_raises_what_start_would(tmp_path: Path) -> None:
+def test_a_plan_raises_the_errors_of_start(tmp_path: Path) -> None:
     """A checkpoint of another step, a missing parameter, and a step that can't run in a mode."""
 
     @action

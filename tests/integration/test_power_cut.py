@@ -69,7 +69,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
     return lambda durability: Machine(tmp_path / "disk", tmp_path / "scratch", monkeypatch, durability)
 
 
-def test_what_was_posted_survives(machine: Callable[[str], Machine]) -> None:
+def test_posted_checkpoints_survive(machine: Callable[[str], Machine]) -> None:
     """A checkpoint whose post returned is there and exact; one that was on its way is there or not, never half."""
     disk = machine("power")
 
@@ -106,7 +106,7 @@ def test_large_values_survive_with_their_parts(machine: Callable[[str], Machine]
     assert disk.wrong == []
 
 
-def test_what_was_deleted_stays_away(machine: Callable[[str], Machine]) -> None:
+def test_deleted_checkpoints_stay_away(machine: Callable[[str], Machine]) -> None:
     """A task whose checkpoint was deleted is not skipped after a power cut."""
     disk = machine("power")
     disk.post("w/0", "first")

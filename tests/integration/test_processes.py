@@ -226,7 +226,7 @@ say(types=[type(made).__name__, type(made_again).__name__], near=near, far=far, 
 
 
 @pytest.mark.start_method
-def test_what_cannot_be_pickled_is_its_tasks_error(scripts: Scripts) -> None:
+def test_a_result_that_cannot_be_pickled_is_its_tasks_error(scripts: Scripts) -> None:
     """A result that can't travel, or that raises as it travels, fails its task with an error that says so."""
     facts = scripts.run("""
 class Explodes:
@@ -788,7 +788,7 @@ def run():
 
 
 @pytest.mark.start_method
-def test_what_a_worker_prints_comes_out_where_the_scripts_own_prints_do(scripts: Scripts) -> None:
+def test_worker_output_comes_out_with_the_scripts_own(scripts: Scripts) -> None:
     """Worker output appears once, and so does the script's own output that was still buffered."""
     with scripts.start(PRINTS + 'print("before", end=" ")\nrun()\nprint("after")\n') as script:
         end = script.end()
@@ -819,7 +819,7 @@ say(out=out.getvalue(), err=err.getvalue())
 
 
 @pytest.mark.start_method
-def test_capsys_sees_what_workers_print(make_workflow: MakeWorkflow, capsys: pytest.CaptureFixture[str]) -> None:
+def test_capsys_captures_worker_output(make_workflow: MakeWorkflow, capsys: pytest.CaptureFixture[str]) -> None:
     """In a test, worker output is captured with the rest, odd characters and a megabyte included."""
 
     @action
@@ -839,7 +839,7 @@ def test_capsys_sees_what_workers_print(make_workflow: MakeWorkflow, capsys: pyt
 
 
 @pytest.mark.start_method
-def test_what_was_printed_before_a_death_is_not_lost(scripts: Scripts) -> None:
+def test_output_before_a_death_is_not_lost(scripts: Scripts) -> None:
     """The lines of a worker that is killed are not lost in a buffer."""
     end = scripts.run("""
 @action

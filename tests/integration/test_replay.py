@@ -215,7 +215,7 @@ def test_an_instance_that_a_step_returns_has_its_contexts(replay: Replay) -> Non
     assert "now: KeyError: '[1, 2, 0]'" in replay("failed", "1")[1]
 
 
-def test_what_can_not_be_replayed(replay: Replay) -> None:
+def test_tasks_without_an_attempt_are_not_replayed(replay: Replay) -> None:
     """A step that has not begun, that was skipped, or that is not there."""
     steps = "action(lambda: 0), name='zero').add(action(dir), name='never', when='zero').add(action(lambda: 1 / 0)"
     script = SCRIPT.replace("action({step})", f"{steps}).add(action(dir), name='rest'")
@@ -277,7 +277,7 @@ def test_a_mended_step_returns(replay: Replay, folder: Path) -> None:
     assert len(history().runs()) == 1
 
 
-def test_it_says_what_differs(replay: Replay, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_prints_the_differences(replay: Replay, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The commit, the folder, Python, and the version of a package that is imported here."""
     (folder / ".git").mkdir()
     (folder / ".git" / "HEAD").write_text("0123456789" * 4)
@@ -297,7 +297,7 @@ def test_it_says_what_differs(replay: Replay, folder: Path, monkeypatch: pytest.
     assert not any("nothing" in line or "moon" in line for line in lines)
 
 
-def test_another_workflow_of_the_same_steps_is_told_apart(replay: Replay) -> None:
+def test_another_workflow_of_the_same_steps_is_not_the_one(replay: Replay) -> None:
     """A script may start one for each day: the first one is what a closure is of."""
     script = SCRIPT.replace('"nightly"', '"nightly-1"').format(config="", step="lambda: 1 / 0")
     run_script(script)
@@ -448,7 +448,7 @@ workflow.start()
 # Inputs
 
 
-def test_input_replaces_what_the_history_has(replay: Replay, folder: Path) -> None:
+def test_input_replaces_the_values_of_the_history(replay: Replay, folder: Path) -> None:
     """In the lines of show --input --json, whose checksums don't count."""
     start("--workflow", "replay_jobs:all", "--keep-going")
     (copy,) = history().copies("failed", "load")
@@ -517,7 +517,7 @@ workflow.start()
     assert "  number    as today's workflow has it: the history did not keep it\n" in text
 
 
-def test_what_the_step_may_have_changed_comes_from_the_storage(replay: Replay) -> None:
+def test_values_that_the_step_may_have_changed_come_from_the_storage(replay: Replay) -> None:
     """A copy in the history has a note, if there is no such storage."""
     pops = "action(lambda: [7])).add(action(lambda previous_context: previous_context.storage.pop() / 0)"
     script = SCRIPT.replace("action({step})", pops)
@@ -680,7 +680,7 @@ def test_the_step_that_crashed_has_its_inputs_from_the_storage(
     sys.modules.pop("crash_jobs")
 
 
-def test_what_no_storage_has_of_a_crash(replay: Replay, scripts: Scripts) -> None:
+def test_inputs_of_a_crash_that_are_in_no_storage_are_missing(replay: Replay, scripts: Scripts) -> None:
     """A value with checkpoint=False, and one that only the process had."""
     (scripts.folder / "crash_jobs.py").write_text(CRASH)
     with scripts.command("start", "--workflow", "crash_jobs:none") as child:

@@ -175,7 +175,7 @@ def test_a_mended_step_whose_checkpoint_was_deleted_takes_its_followers_along(st
     assert said == ["Task 2 load runs again: it takes the value of task 1 transform, which runs again."]
 
 
-def test_what_ran_after_a_failed_task_runs_again(storage: Storage) -> None:
+def test_tasks_after_a_failed_one_run_again(storage: Storage) -> None:
     """With keep_going it was made from an empty context: a resume does not take it for the real thing."""
     job = Job(storage)
     job.broken = {"extract"}
@@ -216,7 +216,7 @@ def test_a_task_that_takes_no_value_is_restored_also_after_a_failed_one(storage:
     assert ran == ["create", "fill", "create"]
 
 
-def test_what_is_void_is_deleted_before_anything_runs_the_last_first(storage: Storage) -> None:
+def test_void_checkpoints_are_deleted_before_any_step_the_last_first(storage: Storage) -> None:
     """A kill in between leaves nothing that was made from something that is no longer there."""
     job = Job(storage)
     job.run("a")
@@ -235,7 +235,7 @@ def test_what_is_void_is_deleted_before_anything_runs_the_last_first(storage: St
     assert events == [*reversed(keys), "extract", "transform", "load"]
 
 
-def test_a_value_that_can_not_be_compared_is_restored_and_said(storage: Storage) -> None:
+def test_a_value_that_can_not_be_compared_is_restored_and_reported(storage: Storage) -> None:
     """A live object has no bytes to compare: the log has one sentence a task."""
     log = Reports()
 
@@ -377,7 +377,7 @@ def test_a_finished_run_is_not_unfinished_because_a_task_was_added(storage: Stor
     assert values[0] == "day 2"
 
 
-def test_what_an_unfinished_run_had_and_the_workflow_no_longer_has_is_not_waited_for(storage: Storage) -> None:
+def test_tasks_that_the_workflow_no_longer_has_are_not_waited_for(storage: Storage) -> None:
     """Where nothing is left to finish, the next firing begins a new run."""
     job = Job(storage)
     job.broken = {"load"}

@@ -56,7 +56,7 @@ def total(numbers: list[int]) -> int:
     return sum(numbers)
 
 
-def test_the_tasks_know_what_a_history_knows(history: HistorySQLite, tmp_path: Path) -> None:
+def test_the_tasks_have_the_facts_of_a_history(history: HistorySQLite, tmp_path: Path) -> None:
     """All but the output, and the times of single attempts."""
     workflow = nightly(history, storage=StorageFile(tmp_path / "values"))
     workflow.task.add(is_large)

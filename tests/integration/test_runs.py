@@ -902,7 +902,7 @@ def works_apart() -> int:
     return 1
 
 
-def test_what_is_ready_with_a_failing_task_begins(late: LateWorkers, make_workflow: MakeWorkflow) -> None:
+def test_tasks_that_are_ready_with_a_failing_one_begin(late: LateWorkers, make_workflow: MakeWorkflow) -> None:
     """Though no worker for it was up yet: three tasks run of five, as if the workers had been there at once."""
     workflow = make_workflow(executor=late.executor)
     workflow.task.add(breaks, callback=late.release).add([works] * 4)
@@ -912,7 +912,7 @@ def test_what_is_ready_with_a_failing_task_begins(late: LateWorkers, make_workfl
     assert [str(task.status) for task in run.tasks] == ["Failed", *["Completed"] * 2, *["Not started"] * 2]
 
 
-def test_isolated_steps_and_others_share_what_is_left(late: LateWorkers, make_workflow: MakeWorkflow) -> None:
+def test_isolated_steps_and_others_share_the_room(late: LateWorkers, make_workflow: MakeWorkflow) -> None:
     """Except with ExecutorAsync, whose coroutines need none of its threads."""
     workflow = make_workflow(executor=late.executor)
     workflow.task.add(breaks, callback=late.release).add([works_apart, works, works, works])
@@ -934,7 +934,7 @@ def test_the_first_of_each_group_begins_with_a_failing_one(late: LateWorkers, ma
     assert [str(task.status) for task in run.tasks] == ["Failed", *["Completed", "Not started"] * 2]
 
 
-def test_what_cancel_finds_ready_does_not_begin(late: LateWorkers, make_workflow: MakeWorkflow) -> None:
+def test_a_task_that_is_ready_at_cancel_does_not_begin(late: LateWorkers, make_workflow: MakeWorkflow) -> None:
     """cancel() stops at once, also after a failure."""
     handles: queue.SimpleQueue[Run] = queue.SimpleQueue()
 

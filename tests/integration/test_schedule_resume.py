@@ -130,7 +130,7 @@ def test_an_unfinished_run_is_finished_at_once_when_the_scheduler_starts(nights:
 
 
 @pytest.mark.parametrize("overlap", OVERLAPS)
-def test_what_fails_at_the_start_is_tried_again_before_it_is_given_up(nights: Nights, overlap: str) -> None:
+def test_a_run_that_fails_at_its_start_is_tried_again_before_it_is_given_up(nights: Nights, overlap: str) -> None:
     """Nothing replaces it at the start, so the next firing finishes it."""
     nights.fails = lambda day: nights.time.now() < EVENING + timedelta(days=1)
     nights.run(0.5, overlap)
@@ -173,7 +173,7 @@ def test_a_stop_while_an_unfinished_run_is_finished_drops_the_firing(nights: Nig
 
 
 @pytest.mark.parametrize("overlap", OVERLAPS)
-def test_what_can_no_longer_be_resumed_does_not_stop_the_schedule(nights: Nights, overlap: str) -> None:
+def test_a_run_that_can_no_longer_be_resumed_does_not_stop_the_schedule(nights: Nights, overlap: str) -> None:
     """The step was renamed: the log has the error, and the night has its run."""
     nights.fails = lambda day: nights.time.now().day == 25
     nights.run(1, overlap)

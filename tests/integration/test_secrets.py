@@ -282,7 +282,7 @@ def test_secrets_of_databases_are_nowhere(
     assert not any("the step's own error" in part for part in left)
 
 
-def test_the_search_finds_what_is_there(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_search_finds_a_secret(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A provider with a secret in its error is found, in the log and in the frames."""
     from dotflow.abc.notify import Notify
     from dotflow.core.task import Task

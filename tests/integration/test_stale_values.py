@@ -115,7 +115,7 @@ def difference(left: int, right: int) -> int:
     return left - right
 
 
-def test_two_maps_of_one_step_are_told_apart(storage: Storage) -> None:
+def test_two_maps_of_one_step_keep_their_own_values(storage: Storage) -> None:
     """Each parameter of an item has a token of its own."""
 
     def build(left: str, right: str) -> Callable[[DotFlow], object]:
@@ -375,7 +375,7 @@ class ValuesOnly(StorageThree):
         self.kept[key] = Context(context.storage, context.task_id)
 
 
-def test_what_can_not_be_compared_is_reported() -> None:
+def test_values_that_can_not_be_compared_are_reported() -> None:
     """A storage that keeps values only: tasks that take values of others are restored, once reported for each."""
     storage, lines = ValuesOnly(), Lines()
 

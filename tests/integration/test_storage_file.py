@@ -83,7 +83,7 @@ class TestFolder:
         assert files_in(tmp_path) == []
         assert not (tmp_path / "kept").exists()
 
-    def test_a_relative_path_is_meant_from_where_it_was_said(
+    def test_a_relative_path_begins_at_the_folder_of_its_creation(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A step that goes to another folder does not take the checkpoints along."""
@@ -137,7 +137,7 @@ class TestArguments:
         with pytest.raises(InvalidArgument, match="the path of a folder"):
             StorageFile(path=path)  # type: ignore[arg-type]
 
-    def test_the_others_are_what_they_say(self) -> None:
+    def test_wrong_arguments_are_refused(self) -> None:
         """Refused with what is accepted."""
         with pytest.raises(InvalidArgument, match="'power' or 'process'"):
             StorageFile(durability="none")

@@ -268,7 +268,7 @@ class TestTables:
 
         assert postgres_server.run("SELECT to_regclass('dotflow_checkpoints')", dsn=postgres) == [(None,)]
 
-    def test_a_role_that_may_not_create_uses_what_is_there(
+    def test_a_role_that_may_not_create_uses_existing_tables(
         self, storage: StoragePostgres, role: str, postgres: str, postgres_server: PostgresProcess
     ) -> None:
         """Without the tables, or without rights on them, the error names the rights."""

@@ -112,7 +112,7 @@ def fill(storage: StorageSQLite, count: int, size: int = 10) -> None:
     ],
     ids=repr,
 )
-def test_what_means_nothing_is_refused(given: dict[str, Any], words: str) -> None:
+def test_meaningless_arguments_are_refused(given: dict[str, Any], words: str) -> None:
     """At once, and with what is accepted."""
     with pytest.raises(InvalidArgument, match=re.escape(words)):
         StorageSQLite(**given)
@@ -130,7 +130,7 @@ def test_nothing_is_written_before_the_first_checkpoint(storage: StorageSQLite, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_relative_path_is_meant_from_where_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_begins_at_the_folder_of_its_creation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step that goes to another folder doesn't take the file along."""
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -151,7 +151,7 @@ def test_a_name_is_a_name(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("durability", "synchronous"), [("power", 2), ("process", 1)])
-def test_each_durability_is_what_sqlite_calls_it(durability: str, synchronous: int, path: Path) -> None:
+def test_each_durability_has_its_setting_of_sqlite(durability: str, synchronous: int, path: Path) -> None:
     """FULL syncs the log at each commit, NORMAL before it is copied only. Both need WAL to be what they are."""
     storage = StorageSQLite(path, durability=durability)
     storage.post("w/0", Context(1, 0))
@@ -248,7 +248,7 @@ def test_a_value_of_50_mb_is_kept(storage: StorageSQLite) -> None:
     assert storage.get("w/0").storage == value
 
 
-def test_what_sqlite_cannot_hold_is_refused(storage: StorageSQLite) -> None:
+def test_a_value_beyond_the_limit_of_sqlite_is_refused(storage: StorageSQLite) -> None:
     """Its limit is lowered here. The error names the limit and an alternative; other values stay."""
     fill(storage, 1)
     connection_of(storage).setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10_000)
@@ -699,7 +699,7 @@ def test_a_closed_file_leaves_other_files_open(storage: StorageSQLite, path: Pat
 
 
 @pytest.mark.parametrize("comes_back", [False, True])
-def test_what_was_deleted_meanwhile_is_made_again(comes_back: bool, storage: StorageSQLite, path: Path) -> None:
+def test_a_file_that_was_deleted_meanwhile_is_made_again(comes_back: bool, storage: StorageSQLite, path: Path) -> None:
     """Without a look, SQLite would go on writing to a file that no longer has a name."""
     fill(storage, 3)
     shutil.rmtree(path.parent)
@@ -714,7 +714,7 @@ def test_what_was_deleted_meanwhile_is_made_again(comes_back: bool, storage: Sto
     assert list(storage.list_keys()) == list(found.list_keys())
 
 
-def test_what_was_deleted_is_not_found(storage: StorageSQLite, path: Path) -> None:
+def test_a_deleted_file_has_no_values(storage: StorageSQLite, path: Path) -> None:
     """Nor is it made again by looking."""
     fill(storage, 1)
     shutil.rmtree(path.parent)
@@ -787,7 +787,7 @@ STRANGERS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("stranger", STRANGERS)
 @pytest.mark.parametrize("call", ["get", "contains", "list_keys", "post", "delete", "clear"])
-def test_what_is_not_ours_is_left_as_it_is(stranger: str, call: str, storage: StorageSQLite, path: Path) -> None:
+def test_the_file_of_another_program_is_left(stranger: str, call: str, storage: StorageSQLite, path: Path) -> None:
     """Reading and writing fail with its kind and path, and change nothing. No error advises to delete it."""
     make, words = STRANGERS[stranger]
     path.parent.mkdir()
@@ -882,7 +882,7 @@ def test_a_table_that_is_gone_is_noticed(storage: StorageSQLite, path: Path) -> 
 # Where nothing can be written
 
 
-def test_a_full_disk_is_said_to_be_full(storage: StorageSQLite, path: Path) -> None:
+def test_the_error_names_a_full_disk(storage: StorageSQLite, path: Path) -> None:
     """What is there stays, and with room again all goes on."""
     fill(storage, 3)
     connection = connection_of(storage)
@@ -899,7 +899,7 @@ def test_a_full_disk_is_said_to_be_full(storage: StorageSQLite, path: Path) -> N
 
 
 @pytest.mark.parametrize("in_the_way", ["the file", "its folder"])
-def test_what_cannot_be_opened_says_so(in_the_way: str, storage: StorageSQLite, path: Path) -> None:
+def test_the_error_names_a_path_that_cannot_be_opened(in_the_way: str, storage: StorageSQLite, path: Path) -> None:
     """A folder where the file should be, or a file where its folder should be."""
     if in_the_way == "the file":
         path.mkdir(parents=True)
@@ -952,7 +952,7 @@ def frozen(request: pytest.FixtureRequest, storage: StorageSQLite, path: Path) -
         place.chmod(0o700)
 
 
-def test_what_is_read_only_can_be_read(frozen: str, scripts: Scripts) -> None:
+def test_a_read_only_file_can_be_read(frozen: str, scripts: Scripts) -> None:
     """Although SQLite writes even for reading. Without its log a file can't be read, and counts as unreadable, not as
     empty. Saving a value fails with the cause."""
     if frozen == "closed":
@@ -963,9 +963,7 @@ def test_what_is_read_only_can_be_read(frozen: str, scripts: Scripts) -> None:
     assert "read-only" in scripts.run(WRITE).facts["error"]
 
 
-def test_what_is_read_only_is_not_kept_open(
-    storage: StorageSQLite, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_read_only_file_is_not_kept_open(storage: StorageSQLite, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is opened as immutable, and so opened anew each time, to notice changes by others."""
     fill(storage, 1)
     storage.close()

@@ -284,7 +284,7 @@ def test_a_run_inside_a_step(make_workflow: MakeWorkflow, telemetry: Telemetry) 
     assert outer.result_storage() == [place(telemetry.attempt("own_span"))]
 
 
-def test_what_steps_leave_in_context_variables(make_workflow: MakeWorkflow, telemetry: Telemetry) -> None:
+def test_context_variables_of_a_step_reach_the_next_one(make_workflow: MakeWorkflow, telemetry: Telemetry) -> None:
     """A tracer changes nothing in the run: the next step in the thread sees a variable that a step sets."""
     mine: ContextVar[int] = ContextVar("mine", default=0)
 

@@ -202,7 +202,7 @@ def test_two_runs_are_compared(history: HistorySQLite, pages: ASGIApp) -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/runs", "/api/runs/last", "/api/workflow?id=quick", "/api/diff?a=last&b=last"])
-def test_what_has_not_changed_is_not_sent_again(history: HistorySQLite, pages: ASGIApp, path: str) -> None:
+def test_an_unchanged_document_is_not_sent_again(history: HistorySQLite, pages: ASGIApp, path: str) -> None:
     """With the tag of what it has, the page gets 304, until a run changes; a proxy may weaken the tag."""
     quick(history).start()
     tag = request(pages, path).headers["etag"]

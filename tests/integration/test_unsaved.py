@@ -143,7 +143,7 @@ def test_a_new_run_forgets_a_cleanup_that_failed(lab: Lab) -> None:
     assert lab.ran == []
 
 
-def test_what_it_was_made_from_counts(lab: Lab) -> None:
+def test_the_source_of_an_unsaved_value_counts(lab: Lab) -> None:
     """Another host voids what was made through the connection to the first one."""
     lab.breaks.clear()
     lab.run(cluster, "sequential")

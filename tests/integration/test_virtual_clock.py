@@ -36,7 +36,7 @@ def hours(time: VirtualClock) -> float:
 # Time itself
 
 
-def test_it_stands_still_until_somebody_waits(time: VirtualClock) -> None:
+def test_it_stands_still_until_a_thread_waits(time: VirtualClock) -> None:
     """It begins at a moment that is the same in every test, and real time does not move it."""
     threading.Event().wait(0.01)
 
@@ -64,7 +64,7 @@ def test_the_default_log_file_has_no_virtual_time(
     assert "Completed" in Path(".output/flow.log").read_text()
 
 
-def test_it_begins_where_it_is_told() -> None:
+def test_it_begins_at_the_given_moment() -> None:
     """At any moment with a zone; it is given in UTC."""
     with virtual_clock(datetime(2026, 3, 8, 1, tzinfo=UTC)) as time:
         time.sleep(1.5)
@@ -298,7 +298,7 @@ def test_astart_works(time: VirtualClock, make_workflow: MakeWorkflow) -> None:
 
 
 @pytest.mark.parametrize("executor", [None, ExecutorAsync()], ids=["inline", "async"])
-def test_what_cannot_work_in_a_coroutine_says_so(
+def test_calls_that_would_block_a_coroutine_are_refused(
     executor: Any, time: VirtualClock, make_workflow: MakeWorkflow
 ) -> None:
     """Sleeping would block the loop, and a coroutine that waits for a run can't be told from one that works."""

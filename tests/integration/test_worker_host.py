@@ -172,7 +172,7 @@ def test_captured_output_is_all_output(wakeup: WakeupPipe) -> None:
     assert reply.usage[1] > 1_000_000
 
 
-def test_isolated_steps_share_with_nobody(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
+def test_isolated_steps_share_no_process(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
     """Each has a process of its own, which ends with it."""
     plain = value_of(worker_host.make(packed(lambda: os.getpid()), wakeup))
     alone = [value_of(worker_host.make(packed(lambda: os.getpid(), isolate=True), wakeup)) for _ in range(2)]
@@ -182,7 +182,7 @@ def test_isolated_steps_share_with_nobody(worker_host: WorkerHost, wakeup: Wakeu
 
 
 @pytest.mark.parametrize(("step", "code"), [(lambda: os._exit(7), 7), (lambda: os.kill(os.getpid(), 9), -9)])
-def test_a_death_is_reported_as_what_it_was(worker_host: WorkerHost, wakeup: WakeupPipe, step: Any, code: int) -> None:
+def test_a_death_is_reported_with_its_cause(worker_host: WorkerHost, wakeup: WakeupPipe, step: Any, code: int) -> None:
     """With its exit code or signal, and the next call finds another process."""
     reply = worker_host.make(packed(step), wakeup)
 
@@ -191,7 +191,7 @@ def test_a_death_is_reported_as_what_it_was(worker_host: WorkerHost, wakeup: Wak
 
 
 @pytest.mark.slow
-def test_whatever_does_not_stop_in_time_is_killed(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
+def test_an_attempt_that_does_not_stop_in_time_is_killed(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
     """C code that never returns, too."""
 
     def stuck() -> None:
@@ -242,7 +242,7 @@ def test_closing_ends_all(wakeup: WakeupPipe, tmp_path: Path) -> None:
     assert not psutil.wait_procs(left, timeout=5)[1]
 
 
-def test_one_that_died_at_rest_fails_nobody(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
+def test_a_process_that_died_at_rest_fails_no_task(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
     """What needs its value is told that this is gone; what needs nothing of it is given another process."""
     reply = worker_host.make(packed(lambda: os.getpid()), wakeup)
     process = psutil.Process(value_of(reply))
@@ -254,7 +254,7 @@ def test_one_that_died_at_rest_fails_nobody(worker_host: WorkerHost, wakeup: Wak
     assert value_of(worker_host.make(packed(lambda: "next"), wakeup)) == "next"
 
 
-def test_whoever_forks_them_is_replaced(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
+def test_the_process_that_forks_them_is_replaced(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
     """When memory runs out the system may kill that one, too: no attempt fails for it."""
     nursery = psutil.Process(value_of(worker_host.make(packed(lambda: os.getppid()), wakeup)))
     nursery.kill()

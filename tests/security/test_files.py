@@ -190,7 +190,7 @@ def test_an_argument_that_is_no_umask_is_refused(provider: Callable[..., Any], v
 
 
 @pytest.mark.parametrize("before", [0o644, 0o666])
-def test_what_was_too_open_is_closed_at_the_first_write(before: int, tmp_path: Path) -> None:
+def test_open_permissions_are_closed_at_the_first_write(before: int, tmp_path: Path) -> None:
     """History, database, log and checkpoint folder of an earlier version; the log has a line for each."""
     history, storage = HistorySQLite(tmp_path / "history.db"), StorageSQLite(tmp_path / "flow.db")
     run(tmp_path, history=history)
@@ -225,7 +225,7 @@ def test_a_file_that_was_read_first_is_closed_too(tmp_path: Path) -> None:
     assert mode(tmp_path / "flow.db") == 0o600
 
 
-def test_what_the_user_closed_further_stays(tmp_path: Path) -> None:
+def test_closer_permissions_of_the_user_stay(tmp_path: Path) -> None:
     """DOTFLOW_UMASK never adds permissions to what exists."""
     run(tmp_path, history=HistorySQLite(tmp_path / "history.db"))
 

@@ -156,7 +156,7 @@ def test_a_fifo_beside_a_history_stops_no_command(victim: Victim, command: list[
 
 @pytest.mark.parametrize("kind", ["device", "folder"])
 @pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
-def test_what_sqlite_opens_beside_a_history_must_be_a_file(victim: Victim, kind: str, suffix: str) -> None:
+def test_the_files_that_sqlite_opens_beside_a_history_are_regular(victim: Victim, kind: str, suffix: str) -> None:
     """By reading, and by what changes it. A link to a device is refused as the device."""
     history = HistorySQLite(victim.send())
     put(kind, history.path.with_name(f"history.db{suffix}"))

@@ -117,7 +117,7 @@ def test_a_module_that_is_not_the_users_own_is_not_imported(victim: Victim, iden
     assert "it is not your own code" in ended.stderr or "no module" in ended.stderr
 
 
-def test_what_the_command_line_names_is_run(victim: Victim) -> None:
+def test_code_that_the_command_line_names_is_run(victim: Victim) -> None:
     """Of a foreign history, too: a step, or a workflow. It sees the inputs of the history."""
     history = str(victim.send())
     named = victim.dotflow("replay", "failed", "load", "--history", history, "--step", "mine:load")
@@ -130,7 +130,7 @@ def test_what_the_command_line_names_is_run(victim: Victim) -> None:
     assert "step      mine:load → mine:extract" in other.stdout
 
 
-def test_what_differs_is_printed_before_any_code_runs(victim: Victim) -> None:
+def test_differences_are_printed_before_any_code_runs(victim: Victim) -> None:
     """Python, the folder and the commit stand above what the module of the step prints when it is imported."""
     forge(victim.history, identity="mine:load", python="2.7")
     (victim.folder / "mine.py").write_text("print('imported', flush=True)\n" + (victim.folder / "mine.py").read_text())

@@ -264,7 +264,7 @@ print(run[os.environ["SOME_URL"]].restored_from, run, workflow.runs(), workflow.
 """
 
 
-def test_what_a_mask_knows_is_in_no_id_and_no_name(folder: Path) -> None:
+def test_masked_values_are_in_no_id_and_no_name(folder: Path) -> None:
     """A secret variable as a parameter, the value of a masked one as a workflow's id, and both as names."""
     url = "tok_named_in_config"
     variables = {"DB_PASSWORD": PASSWORD, "SOME_URL": url}

@@ -113,7 +113,7 @@ class TestLocking:
         assert storage.holders == []
 
     @pytest.mark.parametrize("resume", [True, False])
-    def test_what_can_not_be_opened_is_not_held(self, resume: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_storage_that_fails_to_open_is_not_locked(self, resume: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         """After an error another process may try."""
         storage = StorageHeld()
 
@@ -136,7 +136,7 @@ class TestLocking:
 
 
 class TestRestoring:
-    def test_what_is_there_by_task_id(self) -> None:
+    def test_checkpoints_are_found_by_task_id(self) -> None:
         """None is a value, too."""
         storage = StorageDefault()
         storage.post("w/0", value(None))
@@ -164,7 +164,7 @@ class TestRestoring:
             1: ("second", 1, "w"),
         }
 
-    def test_what_is_no_context_is_refused(self) -> None:
+    def test_a_checkpoint_that_is_no_context_is_refused(self) -> None:
         """The message names the storage, the key and what came."""
 
         class StorageRaw(StorageDefault):
@@ -218,7 +218,7 @@ class TestRestoring:
 
 
 class TestSaving:
-    def test_what_can_not_be_kept_names_its_step(self) -> None:
+    def test_the_error_of_an_unstorable_value_names_its_step(self) -> None:
         """The codec names the path in the value; the step is added."""
 
         class StoragePicky(StorageDefault):

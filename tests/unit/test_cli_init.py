@@ -137,7 +137,7 @@ def test_a_project_that_carries_dotflow_depends_on_that_file() -> None:
     assert files["wheels/" + WHEEL[0]] == WHEEL[1]
 
 
-def test_the_wheel_lists_what_is_in_it() -> None:
+def test_the_wheel_lists_its_files() -> None:
     """Installers check the digest and size of each file; the list itself has none."""
     content = zipped({"dotflow/a.py": b"x = 1\n"}, record="d.dist-info/RECORD")
 

@@ -152,7 +152,7 @@ def test_an_error_has_parameter_value_and_type(default: object, text: str, accep
 
 
 @pytest.mark.parametrize("option", ["day", "=5", "a b=5", "5=5", ""])
-def test_what_is_no_name_and_value_is_refused(option: str) -> None:
+def test_a_text_without_name_and_value_is_refused(option: str) -> None:
     """The error has an example."""
     with pytest.raises(click.UsageError, match="Write --param day=2026-11-25"):
         parse_params([option])
@@ -222,7 +222,7 @@ class TestFactories:
 
         assert run_id(found) == "jobs:unnamed@day=2026-11-25"
 
-    def test_what_both_have_goes_to_both(self) -> None:
+    def test_a_parameter_of_both_goes_to_both(self) -> None:
         """And stands in the name once, beside the defaults of the others."""
         found = loaded("day=2026-11-25", workflow="jobs:both")
 

@@ -151,7 +151,7 @@ class TestPackedCalls:
         assert all(isinstance(part, list) and size_of(part) < MIN_KEPT_SIZE for part in packed)
         assert session.shared_of(call()._replace(shared=shared)) is session.shared_of(call()._replace(shared=shared))
 
-    def test_what_cannot_travel_is_the_outcome(self, session: ExecutorSession) -> None:
+    def test_a_value_that_cannot_travel_is_the_outcome(self, session: ExecutorSession) -> None:
         """It is known at once, and names the step."""
         outcome = session.pack(call(open(0, closefd=False)))  # noqa: SIM115 (it is not ours to close)
 
@@ -203,7 +203,7 @@ class TestReplies:
         assert "tcp://a" in outcome.failure.message
         assert 0 not in session.lanes
 
-    def test_a_missing_module_is_said_once(self, session: ExecutorSession, told: list[str]) -> None:
+    def test_a_missing_module_is_reported_once(self, session: ExecutorSession, told: list[str]) -> None:
         """However many steps it fails."""
         failure = Failure("ModuleNotOnWorker", str(ModuleNotOnWorker("shop.steps")))
         for task_id in range(3):
@@ -213,7 +213,7 @@ class TestReplies:
 
 
 class TestPatience:
-    def test_items_of_one_task_are_told_apart(self, session: ExecutorSession) -> None:
+    def test_items_of_one_task_are_counted_by_number(self, session: ExecutorSession) -> None:
         """They are counted by their numbers."""
         for number in (7, 8):
             session.add_waiting(call()._replace(number=number))

@@ -12,7 +12,7 @@ from dotflow.providers.executors.cluster.protocol import differences, make_descr
 HERE = {"Python": "3.11", "dotflow": "1.0", "cloudpickle": "3.1"}
 
 
-def test_nothing_is_said_of_the_same() -> None:
+def test_equal_versions_are_not_reported() -> None:
     """Neither of those that have all of it in our versions, nor where there is nobody."""
     assert differences(HERE, {"a": dict(HERE), "b": dict(HERE)}) == []
     assert differences(HERE, {}) == []
@@ -41,7 +41,7 @@ def test_a_thousand_places_fit_into_a_line() -> None:
     assert "w0, w1, w2 and 997 more" in sentence
 
 
-def test_what_is_described() -> None:
+def test_the_description_has_python_and_packages() -> None:
     """Python without its patch level, and packages, which may be missing."""
     found = make_describe("nowhere_to_be_found")()
 

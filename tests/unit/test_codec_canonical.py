@@ -75,7 +75,7 @@ def test_a_value_that_was_kept_and_read_has_the_digest_that_it_had(value: Any) -
     assert digest(decode(encode(value))) == digest(value)
 
 
-def test_what_the_codec_refuses_has_no_digest() -> None:
+def test_a_refused_value_has_no_digest() -> None:
     """It is refused as in a checkpoint, with its path, and is not pickled."""
     with pytest.raises(ValueNotStorable, match="function") as caught:
         digest({"a": [1, lambda: 1]})

@@ -66,7 +66,7 @@ NO_JSON: dict[str, str | bytes] = {
 
 
 @pytest.mark.parametrize("text", NO_JSON.values(), ids=NO_JSON)
-def test_what_is_no_json_is_unreadable(text: str | bytes) -> None:
+def test_text_that_is_no_json_is_unreadable(text: str | bytes) -> None:
     """Damaged text of every kind raises one error, at any depth of the stack."""
     reason_of(text)
 

@@ -140,7 +140,7 @@ def test_a_strange_time_is_no_reason_to_lose_a_value(time: datetime) -> None:
     assert found == time.astimezone(UTC)
 
 
-def test_what_can_not_be_kept_is_refused() -> None:
+def test_unstorable_values_and_fields_are_refused() -> None:
     """A refused value is named with its path, and so is an invalid field of the context."""
     with pytest.raises(ValueNotStorable) as caught:
         pack("k", Context([1, object()]))
@@ -215,7 +215,7 @@ def test_garbage_is_unreadable(data: bytes) -> None:
     reason_of(signed(data))
 
 
-def test_each_damage_says_what_it_is() -> None:
+def test_each_damage_has_its_own_reason() -> None:
     """The reason distinguishes an empty file, another file, a damaged one, another format and another key."""
     data = pack("nightly/3", CONTEXT)
 
@@ -290,7 +290,7 @@ def test_the_key_of_a_beginning(key: str) -> None:
     "data",
     [b"", b"{}", b"\n\n\n", signed(b"\n\n"), pack("k", CONTEXT)[:100], pack("k", CONTEXT).replace(b'"k"', b"5")],
 )
-def test_the_key_of_what_is_no_checkpoint(data: bytes) -> None:
+def test_a_file_that_is_no_checkpoint_has_no_key(data: bytes) -> None:
     """Files of other programs are unreadable, too."""
     with pytest.raises(CheckpointUnreadable):
         key_at(data)

@@ -456,7 +456,7 @@ def test_names_of_every_type(name: Any) -> None:
     assert comes_back(pd.DataFrame([[1]], columns=pd.MultiIndex.from_tuples([(1, 2)], names=[name, "b"])))
 
 
-def test_what_comes_back_can_be_written_to() -> None:
+def test_restored_frames_and_arrays_are_writable() -> None:
     """Columns, series and arrays are writable, and columns of one dtype share one block."""
     # Arrow's own arrays can't be written to: pandas makes new ones.
     columns = [values for values in COLUMNS.values() if not isinstance(values.dtype, pd.ArrowDtype) and len(values) > 1]
@@ -681,7 +681,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize(("value", "reason"), REFUSED.values(), ids=REFUSED)
-def test_what_would_not_come_back_is_refused(value: Any, reason: str) -> None:
+def test_frames_that_would_not_come_back_are_refused(value: Any, reason: str) -> None:
     """The refusal names the cause, and what to return instead, if anything."""
     with pytest.raises(ValueNotStorable) as caught:
         encode(value)
@@ -690,7 +690,7 @@ def test_what_would_not_come_back_is_refused(value: Any, reason: str) -> None:
     assert caught.value.kind == f"{type(value).__module__}.{type(value).__qualname__}"
 
 
-def test_a_subclass_is_refused_for_what_it_is() -> None:
+def test_a_subclass_is_refused_as_a_subclass() -> None:
     """The registry refuses it even when it is called directly."""
     with pytest.raises(ValueNotStorable, match="of pandas, plain frames"):
         frame_registry.encode(Table({"a": [1]}), encode)
@@ -1061,7 +1061,7 @@ def test_honest_streams_pass_the_check(value: Any) -> None:
     ],
     ids=lambda array: str(array.type),
 )
-def test_what_would_be_larger_unfolded_is_not_converted(array: Any, description: dict[str, Any]) -> None:
+def test_folded_data_is_not_unfolded(array: Any, description: dict[str, Any]) -> None:
     """A few bytes of Arrow can stand for a terabyte."""
     payload = {"kind": "array", "array": description, "ipc": pack([array])}
 

@@ -97,7 +97,7 @@ def test_a_script_that_was_renamed_finds_its_values(load: Load) -> None:
     [{}, {"__file__": "/srv/my-script.py"}, {"__file__": "/srv/class.py"}, {"__spec__": ModuleSpec("__main__", None)}],
     ids=["python -c", "no module's name", "a keyword", "a folder"],
 )
-def test_what_can_not_be_imported_keeps_its_name(load: Load, facts: dict[str, Any]) -> None:
+def test_a_class_that_can_not_be_imported_keeps_its_name(load: Load, facts: dict[str, Any]) -> None:
     """Its values are readable when it runs again."""
     main = load("__main__", **facts)
 

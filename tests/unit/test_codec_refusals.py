@@ -439,7 +439,7 @@ def test_a_refusal_says_where(make: Callable[[Any], Any], place: str) -> None:
 Key = samples.Key
 
 
-def test_what_contains_itself_is_refused() -> None:
+def test_a_value_that_contains_itself_is_refused() -> None:
     """The path ends where the cycle closes."""
     loop: list[Any] = [1, {"a": []}]
     loop[1]["a"].append(loop)
@@ -456,7 +456,7 @@ def test_what_contains_itself_is_refused() -> None:
     assert (error.place, error.reason) == (".y[0]", "it contains itself")
 
 
-def test_what_is_nested_too_deep_is_refused() -> None:
+def test_a_value_that_is_nested_too_deep_is_refused() -> None:
     """A value of more than 200 levels might not be readable on a small stack."""
     value: Any = []
     for _ in range(200):
@@ -508,7 +508,7 @@ class Unpicklable:
         raise RuntimeError("not me")
 
 
-def test_pickle_is_for_what_is_refused_only() -> None:
+def test_pickle_is_for_refused_values_only() -> None:
     """With pickle=True, values that the codec keeps stay readable, and others are pickled as a whole."""
     text = encode([1, Reduced((2,))], pickle=True)
 
@@ -519,7 +519,7 @@ def test_pickle_is_for_what_is_refused_only() -> None:
     assert decode(encode(samples.Point(1), pickle=True), pickle=False) == samples.Point(1)
 
 
-def test_pickle_keeps_what_json_can_not() -> None:
+def test_pickle_keeps_cycles_and_deep_values() -> None:
     """Cycles and deep values can be pickled."""
     loop: list[Any] = []
     loop.append(loop)
@@ -529,7 +529,7 @@ def test_pickle_keeps_what_json_can_not() -> None:
     assert found[0] is found
 
 
-def test_what_pickle_refuses_too_says_both() -> None:
+def test_a_value_that_pickle_refuses_too_has_both_reasons() -> None:
     """The path of the codec's refusal, and the reason of pickle's."""
     error = refusal_of({"a": Unpicklable()}, pickle=True)
 

@@ -348,7 +348,7 @@ def at_depth(frames: int, function: Any) -> Any:
 
 @pytest.mark.parametrize("shell", SHELLS.values(), ids=SHELLS)
 @pytest.mark.parametrize("frames", [0, 500, 750])
-def test_what_was_written_can_be_read_on_any_stack(shell: Any, frames: int) -> None:
+def test_written_values_can_be_read_on_any_stack(shell: Any, frames: int) -> None:
     """200 levels are written and read at any depth of the caller's stack."""
     levels = MAX_DEPTH - (1 if shell is SHELLS["key"] else 0) - (1 if shell is SHELLS["extra"] else 0)
     value = nested(levels // (2 if shell is SHELLS["extra"] else 1), shell)

@@ -130,7 +130,7 @@ def test_used_as_its_value(use: Callable[[Any], object]) -> None:
         use(Context([1, 2]))
 
 
-def test_is_true_whatever_it_carries() -> None:
+def test_is_true_with_any_value() -> None:
     """As any object is; its value may be false."""
     assert Context()
     assert Context([])

@@ -128,7 +128,7 @@ os._exit(0)
     assert done.stdout == "thread\nexit handler\n"
 
 
-def test_what_comes_before_the_threads_are_joined_may_use_pools_and_interrupt() -> None:
+def test_a_call_before_the_threads_are_joined_may_use_pools_and_interrupt() -> None:
     """It is called at the end of the main thread. Thread pools still work, and the process may end as after Ctrl-C."""
     done = run("""
 import concurrent.futures

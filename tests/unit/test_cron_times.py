@@ -256,7 +256,7 @@ def test_one_that_never_fires_is_refused_though_each_field_is_right() -> None:
         ("a\0b", "Such names are"),
     ],
 )
-def test_an_unknown_zone_is_refused_with_the_one_that_was_meant(zone: str, meant: str) -> None:
+def test_an_unknown_zone_is_refused_with_a_close_one(zone: str, meant: str) -> None:
     """A misspelt name, a city alone, or no name."""
     with pytest.raises(InvalidSchedule, match="there is no time zone of that name") as caught:
         SchedulerCron("@daily", timezone=zone)
@@ -270,7 +270,7 @@ def test_a_zone_is_a_name() -> None:
         SchedulerCron("@daily", timezone=3)  # type: ignore[arg-type]
 
 
-def test_the_error_without_zones_has_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_zones_names_the_installation(monkeypatch: pytest.MonkeyPatch) -> None:
     """Some images have no database of time zones."""
     monkeypatch.setattr(zoneinfo, "ZoneInfo", lambda name: (_ for _ in ()).throw(zoneinfo.ZoneInfoNotFoundError(name)))
     monkeypatch.setattr(zoneinfo, "available_timezones", set)

@@ -258,7 +258,7 @@ def test_the_tree_is_the_one_that_is_drawn() -> None:
 
 
 @pytest.mark.parametrize("error", [error for error in ALL if issubclass(error, DefinitionError)][1:], ids=str)
-def test_definition_errors_are_what_python_would_raise(error: type[DefinitionError]) -> None:
+def test_definition_errors_are_those_of_python_too(error: type[DefinitionError]) -> None:
     """A wrong workflow is a ValueError or a TypeError too, so that old habits catch it."""
     assert issubclass(error, ValueError | TypeError)
 

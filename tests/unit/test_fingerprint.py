@@ -443,7 +443,7 @@ def test_a_class_may_have_an_attribute_of_pydantics_name() -> None:
     assert code(action(lambda: Plain()))
 
 
-def test_what_the_environment_holds_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_of_the_environment_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a constant that is made from it does."""
     environment = os.environ
 
@@ -530,7 +530,7 @@ def step():
 
 
 @pytest.mark.parametrize("cell", ["RATE = 2", "def helper():\n    return 2"])
-def test_what_is_defined_anew_counts_from_the_next_run_on(cell: str) -> None:
+def test_new_definitions_count_from_the_next_run_on(cell: str) -> None:
     """As in a notebook. What the step itself has changed does not."""
     notebook: dict[str, Any] = {"__name__": "notebook"}
     exec(NOTEBOOK, notebook)

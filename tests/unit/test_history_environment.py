@@ -12,7 +12,7 @@ from dotflow.records.environment import commit_of, packages, read_environment
 COMMIT = "d8b191ca1551caa92372fa6e86ed61822e702f28"
 
 
-def test_an_environment_names_what_a_run_ran_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_environment_describes_the_process_of_a_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Python, dotflow, the system, the packages, the folder and the command; the same text for the same."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["shop.py", "--day", "2026-11-25"])

@@ -77,7 +77,7 @@ def test_after_a_kill_in_a_deletion_it_may_be_gone(operations: Any) -> None:
     assert found(operations, NEW) == {"altered": {(0, None)}}
 
 
-def test_what_was_read_once_stays() -> None:
+def test_a_version_that_was_read_once_stays() -> None:
     """After a kill, a storage can't return one version and then the other."""
     operations = [*post(OLD), *post(NEW, done=False)]
 

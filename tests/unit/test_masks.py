@@ -159,7 +159,7 @@ def test_the_beginning_of_a_secret_at_the_end_is_masked(size: int) -> None:
     assert masked == b"token: " + (MASK if size >= 6 else secret[:size]).encode()
 
 
-def test_what_may_be_a_secret_is_held_back() -> None:
+def test_the_possible_beginning_of_a_secret_is_held_back() -> None:
     """Only what may be a secret's beginning waits for the next chunk."""
     stream = MaskedStream(Masks(["hunter22"]))
 

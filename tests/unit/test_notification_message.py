@@ -167,7 +167,7 @@ def test_a_cut_text_fits_and_is_whole_characters(text: str, most: int) -> None:
 
 
 @given(ANY_TEXT)
-def test_what_fits_is_not_cut(text: str) -> None:
+def test_a_text_that_fits_is_not_cut(text: str) -> None:
     """To the last unit."""
     whole = escape_surrogates(text)
     assert truncate(text, max(2, units(whole))) == whole

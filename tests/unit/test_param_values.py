@@ -185,7 +185,7 @@ def test_nothing_is_refused_that_may_fit(annotation: Any, default: Any, value: o
     assert resolve(made.params, {"x": value}, made.task)["x"] is value
 
 
-def test_the_error_says_what_to_pass() -> None:
+def test_the_error_names_acceptable_values() -> None:
     """The parameter, the value, what to pass, and for a function that it is to be called."""
     made = workflow(date)
 

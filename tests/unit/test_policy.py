@@ -84,7 +84,7 @@ def test_refuses_a_number_too_large_for_a_float() -> None:
             Policy(**{argument: 10**400})
 
 
-def test_seconds_beyond_what_the_system_can_wait_for_are_refused() -> None:
+def test_seconds_beyond_the_limit_of_the_system_are_refused() -> None:
     """A timeout or delay that overflows the system's timers is refused when the step is decorated."""
     for argument in ("timeout", "delay"):
         with pytest.raises(InvalidPolicy):

@@ -326,7 +326,7 @@ def test_sys_exit_in_a_tasks_callback_is_reported(providers: AllProviders) -> No
     assert "SystemExit: 3" in providers.reports[0]
 
 
-def test_sys_exit_at_the_end_is_meant(providers: AllProviders) -> None:
+def test_sys_exit_at_the_end_ends_the_program(providers: AllProviders) -> None:
     """At the end of the run, on_failure may set the program's exit code."""
 
     def on_failure(tasks: list[Task]) -> None:

@@ -9,7 +9,7 @@ from dotflow.providers.executors.ray import connection as ray_connection
 
 
 @pytest.mark.parametrize("kind", [Exception, ConnectionError, ValueError, RuntimeError])
-def test_whatever_ray_raises_when_it_does_not_start_is_told_of(kind: type[Exception]) -> None:
+def test_the_reason_why_ray_does_not_start_is_reported(kind: type[Exception]) -> None:
     """Its own are of many kinds; where its processes don't start it is a plain Exception."""
 
     def init(address: str | None, **options: object) -> None:

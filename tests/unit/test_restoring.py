@@ -80,12 +80,12 @@ def void(
 WHOLE = [made(0), made(1, previous=0), made(2, previous=1)]
 
 
-def test_what_would_be_made_again_is_restored() -> None:
+def test_values_that_would_be_made_again_are_restored() -> None:
     """The same steps, the same inputs: nothing runs."""
     assert void([apart, chained, chained], WHOLE) == {}
 
 
-def test_another_initial_context_runs_again_with_what_was_made_from_it() -> None:
+def test_another_initial_context_runs_again_with_its_dependents() -> None:
     """Each with its reason, once."""
     found = void([apart, chained, chained], WHOLE, initials=("new", NO_INITIAL, NO_INITIAL))
 
@@ -96,7 +96,7 @@ def test_another_initial_context_runs_again_with_what_was_made_from_it() -> None
     }
 
 
-def test_what_takes_no_value_from_it_is_restored() -> None:
+def test_independent_tasks_are_restored() -> None:
     """Of a grid of independent tasks, only the one whose initial_context changed runs again."""
     grid = [made(0, "a"), made(1, "b", previous=0), made(2, "c", previous=1)]
 
@@ -139,7 +139,7 @@ def test_the_value_of_a_class_depends_on_the_task_before() -> None:
         (Context(1, 0, "w"), "digest", "does not record which initial_context"),
     ],
 )
-def test_what_can_not_be_compared_is_restored_and_said(context: Context, initial: str, said: str) -> None:
+def test_values_that_can_not_be_compared_are_restored_and_reported(context: Context, initial: str, said: str) -> None:
     """A value that the codec refuses has no digest, and a storage may keep values only."""
     restoration = decide([apart], [context], (None,), (initial,))
 
@@ -155,7 +155,7 @@ def test_a_value_that_has_a_digest_is_another_one_than_one_that_has_none() -> No
     assert void([apart], [made(0, "digest")], (None,), (INCOMPARABLE,)) == {0: "its initial_context has changed"}
 
 
-def test_what_the_codec_refuses_has_no_digest() -> None:
+def test_a_refused_value_has_no_digest() -> None:
     """Everything else has one of its own."""
     assert digest_of(object()) == INCOMPARABLE
     assert digest_of(None) == NO_INITIAL

@@ -344,7 +344,7 @@ def test_values_are_read_by_name_or_step(make_workflow: MakeWorkflow) -> None:
     assert [item.value for item in run[invert].items] == [1, None, 0.5]
 
 
-def test_what_a_run_does_not_have_is_refused(make_workflow: MakeWorkflow) -> None:
+def test_unknown_tasks_and_attributes_of_a_run_are_refused(make_workflow: MakeWorkflow) -> None:
     """An unknown name with a close one; the words of other libraries with what to write; a loop over the run."""
     workflow = make_workflow()
     with pytest.raises(NotRun, match="no last run"):

@@ -245,7 +245,7 @@ class LateSession(SlowSession):
 
 class TestReadyBeforeAFailure:
     @pytest.mark.parametrize("batch", [1, 2, 3])
-    def test_only_what_ended_before_the_failure_makes_room(self, parts: RunParts, batch: int) -> None:
+    def test_only_tasks_that_ended_before_the_failure_make_room(self, parts: RunParts, batch: int) -> None:
         """Also where the outcomes arrive together."""
         parts.session = LateSession(parts.fake_time, 3, late=0, batch=batch)
         for function in (one, fails, one, one, one, one):
@@ -321,7 +321,7 @@ class TestTimers:
 
         assert parts.order == [0, 1, 2, 3, 4] * 2
 
-    def test_after_a_failure_what_is_being_retried_still_ends(self, parts: RunParts) -> None:
+    def test_after_a_failure_a_task_that_is_being_retried_still_ends(self, parts: RunParts) -> None:
         """A task in its retry delay has started, so it runs to its end."""
         parts.add(fails)
         parts.add(fails, retry=2, retry_delay=5)

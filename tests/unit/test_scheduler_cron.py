@@ -61,7 +61,7 @@ def test_a_preview_ends_with_the_calendar() -> None:
     assert scheduler.preview(1, datetime(9999, 12, 31, 23, 59, tzinfo=UTC)) == []
 
 
-def test_the_error_without_cronsim_has_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_cronsim_names_its_installation(monkeypatch: pytest.MonkeyPatch) -> None:
     """At construction, not at the first firing."""
     monkeypatch.setitem(sys.modules, "cronsim", None)
 

@@ -245,7 +245,7 @@ def test_no_repr_shows_a_secret() -> None:
         (None, (), "a-deploy-key-of-the-environment"),
     ],
 )
-def test_what_is_masked(source: Any, mask: tuple[str, ...], masked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_masked(source: Any, mask: tuple[str, ...], masked: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The secrets of steps, those of a dict, those of `mask`, and variables that are secret by their names."""
     monkeypatch.setenv("EDITOR_OF_MINE", "some-editor")
     monkeypatch.setenv("DEPLOY_PRIVATE_KEY", "a-deploy-key-of-the-environment")
@@ -256,7 +256,7 @@ def test_what_is_masked(source: Any, mask: tuple[str, ...], masked: str, monkeyp
     assert secrets.notes == []
 
 
-def test_what_is_not_masked_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unmasked_secrets_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """A short secret, and an entry of `mask` that names nothing; the entry is not shown, since it may be a secret."""
     monkeypatch.setenv("API_TOKEN", "abc")
 
@@ -311,7 +311,7 @@ def test_wrong_types_are_refused_without_showing_them() -> None:
     assert "'API_TOKEN'" in str(value.value)
 
 
-def test_an_error_of_the_source_says_what_it_was_asked_for() -> None:
+def test_an_error_of_the_source_names_the_secret() -> None:
     """What the function raises passes through, with a note on the secret."""
 
     def source(name: str) -> str:

@@ -27,7 +27,7 @@ def test_several(kind: type) -> None:
 @pytest.mark.parametrize(
     "value", ["", "done", 5, True, [], (), ["Failed", "done"], ["Failed", None], [["Failed"]], {"a": 1}]
 )
-def test_what_is_no_status_is_refused(value: object) -> None:
+def test_an_unknown_status_is_refused(value: object) -> None:
     """The error has the value and all accepted ones; an empty collection is refused, too."""
     with pytest.raises(InvalidArgument) as caught:
         status_filter(value)

@@ -203,7 +203,7 @@ class TestResolve:
         assert resolve("mem_main.extract") is module.extract
 
     @pytest.mark.parametrize("path", ["", ".", ":", "extract", "a..b", "a:", ":a", "a b.c", "a-b.c", "1a.b", "a:b:c"])
-    def test_what_is_no_path(self, path: str) -> None:
+    def test_a_text_of_another_form_is_refused(self, path: str) -> None:
         """Text of another form is refused with the two forms that there are."""
         with pytest.raises(InvalidPath, match=r"'pkg\.mod\.name' or 'pkg\.mod:name'"):
             resolve(path)
@@ -312,7 +312,7 @@ class TestCallbacks:
             as_callback("callback", "no_such_module.fn", "task")
 
     @pytest.mark.parametrize("callback", [5, [print], object(), b"mod.fn", False, 0])
-    def test_what_cannot_be_called(self, callback: object) -> None:
+    def test_a_step_that_cannot_be_called_is_refused(self, callback: object) -> None:
         """The message has the argument, its value and the call."""
         with pytest.raises(InvalidCallback) as caught:
             as_callback("on_success", callback, "on_success(tasks=...)")
@@ -320,7 +320,7 @@ class TestCallbacks:
         assert "on_success is " in str(caught.value)
         assert "on_success(tasks=...)" in str(caught.value)
 
-    def test_a_path_to_what_cannot_be_called(self, modules: dict[str, str]) -> None:
+    def test_a_path_to_an_object_that_cannot_be_called_is_refused(self, modules: dict[str, str]) -> None:
         """The object at a path is checked too."""
         modules["mem_steps"] = GOOD
 

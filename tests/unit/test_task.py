@@ -52,7 +52,7 @@ def record_after(*events: TaskEvent) -> Task:
     return task
 
 
-def test_its_value_is_what_a_parameter_receives() -> None:
+def test_its_value_is_that_of_a_parameter() -> None:
     """None, and `has_value` False, before the task completed; a None that it returned is a value."""
     failed = record_after(started(), TaskFailed(0, 1, failure("no"), *at(1)))
     empty = record_after(started(), TaskCompleted(0, Context(None, task_id=0), at(1)[1]))

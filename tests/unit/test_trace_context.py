@@ -177,7 +177,7 @@ def test_context_variables_of_a_step_stay() -> None:
     [entry(enter_and_break), entry(enter_and_not_leave), f"{__name__}:nothing", "no.such.module:enter", "", ":"],
 )
 @pytest.mark.parametrize("step", [lambda: "done", tell], ids=["function", "coroutine"])
-def test_what_goes_wrong_with_it_is_reported_once(path: str, step: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_its_errors_are_reported_once(path: str, step: Any, caplog: pytest.LogCaptureFixture) -> None:
     """The step runs without it, and the process logs the entry and the reason."""
     broken = call(step)._replace(carrier=Carrier(path, {"place": "here"}))
 
@@ -190,9 +190,7 @@ def test_what_goes_wrong_with_it_is_reported_once(path: str, step: Any, caplog: 
 
 
 @pytest.mark.parametrize(("function", "ending"), [(interrupted, KeyboardInterrupt), (late, DeadlinePassed)])
-def test_what_ends_the_attempt_is_not_taken_for_a_mistake(
-    function: Callable[..., Any], ending: type[BaseException]
-) -> None:
+def test_an_interrupt_is_not_taken_for_its_error(function: Callable[..., Any], ending: type[BaseException]) -> None:
     """Ctrl-C and an outer attempt's deadline may come while the context is entered."""
     with pytest.raises(ending):
         outcome_of(call(where.get, function=function))

@@ -274,7 +274,7 @@ class TestSpans:
         assert facts(telemetry.run())["error.type"] == "_OTHER"
         assert telemetry.run().status.description == "the run was stopped before all of its tasks had ended"
 
-    def test_what_is_left_open_ends_with_the_run(self, telemetry: Telemetry, driver: Driver) -> None:
+    def test_open_spans_end_with_the_run(self, telemetry: Telemetry, driver: Driver) -> None:
         """An attempt whose last event was missed still has a span."""
         driver.start("load")
         driver.begin()

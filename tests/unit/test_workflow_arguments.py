@@ -166,9 +166,7 @@ def test_a_mode_is_a_word_or_its_enum(watched: Watched, mode: str) -> None:
     ],
     ids=str,
 )
-def test_a_workflow_refuses_what_it_cannot_be(
-    arguments: dict[str, Any], error: type[DefinitionError], message: str
-) -> None:
+def test_a_workflow_checks_its_arguments(arguments: dict[str, Any], error: type[DefinitionError], message: str) -> None:
     """The constructor checks its own arguments."""
     with pytest.raises(error) as caught:
         DotFlow(**arguments)
