@@ -23,7 +23,6 @@ class Plan:
         previous: For each task, the task whose context is its `previous_context`; None where that is empty.
         lanes: For each task, its lane. The tasks of a lane share one worker.
         apart: Whether the lanes need workers of their own, beside the thread of the run.
-        is_linked: Whether a task has links.
         is_parallel: Whether a map's items run side by side, and a map over it goes item by item.
     """
 
@@ -31,7 +30,6 @@ class Plan:
     previous: tuple[int | None, ...]
     lanes: tuple[int, ...]
     apart: bool
-    is_linked: bool = False
     is_parallel: bool = False
 
     def followers(self) -> list[list[int]]:
@@ -65,14 +63,8 @@ def make_plan(tasks: Sequence[Task], mode: TypeExecution) -> Plan:
     Raises InvalidLink for a task with links that takes a previous context where there is none.
     """
     _check(tasks, mode)
-    is_linked = LinkedTask in map(type, tasks)
     if mode is TypeExecution.PARALLEL:
-        if is_linked:
-            return _parallel(tasks)
-        count = len(tasks)
-        return Plan(
-            needs=((),) * count, previous=(None,) * count, lanes=tuple(range(count)), apart=True, is_parallel=True
-        )
+        return _parallel(tasks)
     groups: dict[str, int] = {}
     lanes = tuple(groups.setdefault(task.group_name, len(groups)) for task in tasks)
     last: dict[int, tuple[int, ...]] = {}
@@ -83,9 +75,9 @@ def make_plan(tasks: Sequence[Task], mode: TypeExecution) -> Plan:
         previous.append(before[0] if before else None)
         needs.append(before)
         last[lane] = (task_id,)
-    if is_linked:
+    if LinkedTask in map(type, tasks):
         needs = list(map(_merged, needs, _linked_needs(tasks)))
-    return Plan(needs=tuple(needs), previous=tuple(previous), lanes=lanes, apart=len(groups) > 1, is_linked=is_linked)
+    return Plan(needs=tuple(needs), previous=tuple(previous), lanes=lanes, apart=len(groups) > 1)
 
 
 def _check(tasks: Sequence[Task], mode: TypeExecution) -> None:
@@ -123,7 +115,6 @@ def _parallel(tasks: Sequence[Task]) -> Plan:
         previous=(None,) * len(tasks),
         lanes=tuple(lanes),
         apart=True,
-        is_linked=True,
         is_parallel=True,
     )
 
