@@ -227,9 +227,8 @@ class DotFlow:
             with contextlib.suppress(RuntimeError):  # the loop is closed, and the caller with it
                 loop.call_soon_threadsafe(ended.set)
 
-        is_background = chosen.mode is TypeExecution.BACKGROUND
-        start_in_background(run, set_ended, is_recorded=is_background)
-        if is_background:
+        start_in_background(run, set_ended)
+        if chosen.mode is TypeExecution.BACKGROUND:
             return run
         try:
             await ended.wait()

@@ -396,3 +396,30 @@ def test_a_plan_of_a_list_of_dicts() -> None:
     workflow.task.add(action(lambda row: row), name="rows", each=[{"day": 1}, {"day": 2}])
 
     assert [(task.decision, task.items) for task in workflow.plan().tasks] == [("run", 2)]
+
+
+def test_a_plan_of_a_finished_run_that_begins_anew_has_nothing_of_it() -> None:
+    """resume="unfinished" after a completed run makes all items and decisions anew."""
+    storage = StorageDefault()
+
+    @action
+    def numbers() -> list[int]:
+        return [1, 2, 3]
+
+    @action
+    def double(number: int) -> int:
+        return 2 * number
+
+    @action
+    def is_wanted() -> bool:
+        return False
+
+    @action
+    def extra() -> int:
+        return 1
+
+    workflow = new(storage)
+    workflow.task.add(numbers).add(double, each=numbers).add(is_wanted).add(extra, when="is_wanted")
+    workflow.start()
+
+    assert str(workflow.plan(resume="unfinished")) == str(workflow.plan())

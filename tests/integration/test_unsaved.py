@@ -320,3 +320,36 @@ def test_a_class_without_a_checkpoint_takes_the_previous_value(lab: Lab) -> None
     assert lab.run(build, "sequential").result_storage()[2] is None
     lab.breaks.clear()
     assert lab.run(build, "sequential").result_storage()[2] == 1
+
+
+def test_a_cleanup_that_is_skipped_leaves_nothing_to_do() -> None:
+    """Its failure of before is no unfinished work any more: later runs begin anew."""
+    wanted, ran = [True], []
+
+    @action
+    def is_wanted() -> bool:
+        ran.append("is_wanted")
+        return wanted[0]
+
+    @action
+    def source() -> int:
+        return 1
+
+    @action
+    def close(source: int) -> None:
+        raise ValueError(source)
+
+    config = Config(log=LogDefault(output="none"))
+
+    def run(**options: Any) -> TypeStatus:
+        workflow = DotFlow(config, workflow_id="skipped")
+        workflow.task.add(is_wanted).add(source, when="is_wanted").add(close, always=True)
+        ran.clear()
+        return workflow.start(**options).status
+
+    assert run() is FAILED
+    wanted[0] = False
+    assert run(resume=True, rerun="is_wanted") is COMPLETED
+
+    assert run(resume="unfinished") is COMPLETED
+    assert ran == ["is_wanted"]

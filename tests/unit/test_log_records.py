@@ -255,3 +255,21 @@ class TestFilters:
 
         assert Filter(step=step, workflow=workflow).matches(record)
         assert not Filter(step="b").matches(record)
+
+
+@pytest.mark.parametrize("value", ["[]", "{}", "[1]", "7"])
+def test_a_json_record_whose_names_are_no_texts_matches_no_filter(value: str) -> None:
+    """Another program may have written it."""
+    (record,) = parse_records([f'{{"level": "INFO", "workflow": {value}, "name": {value}, "step": null}}\n'.encode()])
+
+    assert not Filter(workflow="nightly").matches(record)
+    assert not Filter(step="load").matches(record)
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize("repeated", [" [", "[1", "task 1 ", "run a ", ": ", " (", "] ["])
+def test_the_names_of_a_long_line_take_linear_time(repeated: str) -> None:
+    """A quadratic search of this line would take minutes."""
+    record = Record(STAMP + b"INFO    task 1 x" + repeated.encode() * 300_000)
+
+    assert not Filter(step="load").matches(record)

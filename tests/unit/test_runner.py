@@ -213,6 +213,23 @@ def test_outcomes_that_arrive_with_an_interrupt_are_kept(parts: RunParts) -> Non
     assert parts.storage.contains(parts.storage.key(parts.tasks[2]))
 
 
+def test_an_interrupt_before_the_first_task_closes_the_session(
+    parts: RunParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The graph of a hundred thousand tasks takes a while to begin."""
+
+    def interrupted(graph: RunGraph) -> list[Any]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunGraph, "start", interrupted)
+    parts.add(one)
+
+    with pytest.raises(KeyboardInterrupt):
+        parts.run()
+
+    assert parts.session.closed == 1
+
+
 class LateSession(SlowSession):
     """Has room for *limit* calls, and only one worker before the first *late* calls have ended.
 

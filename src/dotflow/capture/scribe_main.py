@@ -101,7 +101,7 @@ class Recorder:
             if count < BATCH:
                 time.sleep(BATCH_DELAY)
         for stream, marked in self._marked.items():
-            self._take(stream, marked.flush())
+            self._sink.write(stream, self._take(stream, marked.flush()))
         for chunks in self._chunks.values():
             chunks.end()
 

@@ -34,10 +34,6 @@ _DELAY: Final = "Write retry_delay=5: the seconds between attempts."
 _TIMEOUT: Final = "Write timeout=30: the seconds for each attempt."
 _WORKERS: Final = "The executor has it: Config(executor=ExecutorProcess(max_workers=4))."
 _CACHE: Final = "Write cache=True, or the maximum age in seconds."
-_RESUME: Final = (
-    "A storage keeps the results of tasks, Config(storage=StorageFile()), and start(resume=True) skips the finished "
-    "ones."
-)
 _CHECKPOINT: Final = "Write checkpoint=False for a value that is not saved. Each resume that needs it makes it anew."
 _ADD: Final = "Give it to add: workflow.task.add(step, ...)."
 _ADD_VALUE: Final = "Give the value to add: workflow.task.add(step, initial_context=...)."

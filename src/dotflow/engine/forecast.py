@@ -312,6 +312,9 @@ def plan_run(
     keys = CheckpointKeys(storage, tasks)
     earlier = EarlierRuns(storage, keys, tokens, params, changes, _no_line, resume=options.resume)
     restoration = earlier.decide() if options.resume else None
+    if options.resume and restoration is None:  # all tasks run: what it has recorded in them does not hold
+        tasks = [task._new_record(workflow_id, None) for task in tasks]
+        tokens.use(tasks)
     cache = storage if cache is None else cache
     values = Cache(cache, _no_line, _no_line, reads=options.cache, rerun=again, shares_memory=False)
     run_forecast = RunForecast(tokens, params, restoration, changes, values, masks)

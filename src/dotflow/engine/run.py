@@ -367,8 +367,10 @@ class Run:
             self.status = TypeStatus.COMPLETED if is_complete and not failed else TypeStatus.FAILED
             self.state = TypeRunState(self.status) if is_complete or self._stop is None else self._stop.state
             try:
-                self._checkpoints.note_cleanups()
-                self._publish_end(publisher, run_log, failed, is_complete)
+                try:
+                    self._checkpoints.note_cleanups()
+                finally:
+                    self._publish_end(publisher, run_log, failed, is_complete)
             finally:
                 if notifier is not None:
                     notifier.close()

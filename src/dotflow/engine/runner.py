@@ -69,18 +69,18 @@ class Runner:
             open_session: Opens another session, for the cleanup after a run that was stopped.
         """
         try:
-            self._run_session(self._graph.start())
+            self._run_session(self._graph.start)
         except BaseException as error:  # an error of dotflow itself is the error of the running tasks, too
             self._clean_up_after(stop_for(error), open_session)
             raise
         if self.is_cancelled:
             self._clean_up_after(self._stop, open_session)
 
-    def _run_session(self, decisions: list[Decision]) -> None:
+    def _run_session(self, begin: Callable[[], list[Decision]]) -> None:
         """Carries out decisions, and what follows from them, and the cleanup after a failure; closes the session."""
         try:
             with waking(self.session.wake):
-                self._carry_out(decisions)
+                self._carry_out(begin())
                 self._loop()
                 self._places = None  # what cleans up needs none
                 while not self.is_cancelled:
@@ -105,7 +105,7 @@ class Runner:
         self._graph.stop()  # for tasks that come after a cleanup
         self._use(open_session())
         try:
-            self._run_session([])
+            self._run_session(list)
         finally:
             self._fail_unfinished(self._stop)
 

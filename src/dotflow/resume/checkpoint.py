@@ -237,11 +237,11 @@ class Checkpoints:
     def note_cleanups(self) -> None:
         """Saves which cleanups of the run did not complete, so that a resume runs them again."""
         for task in self._tasks if self._tokens.has_links else ():
-            if not task.is_cleanup or task.status is TypeStatus.SKIPPED or self._is_void:
+            if not task.is_cleanup or self._is_void:
                 continue
             try:
                 with self._turn.lock:
-                    if task.status is not TypeStatus.COMPLETED:
+                    if task.status not in (TypeStatus.COMPLETED, TypeStatus.SKIPPED):
                         mark = Context(self._run_id, task.task_id, task.workflow_id)
                         self._storage.post(self._keys.of_cleanup(task), mark)
                     elif task.task_id in self._left_open:

@@ -230,8 +230,9 @@ class LoopThread:
         The loop and its thread end with the one that blocks.
         """
         self._is_abandoned = True
-        if self._thread.ident is not None and self._programs is not None:
-            stop_thread(self._thread.ident, self._programs)
+        ident, programs = self._thread.ident, self._programs  # read once: the thread may end
+        if ident is not None and programs is not None:
+            stop_thread(ident, programs)
         for future in tuple(self._waiting):
             future.cancel()
         self._stop()

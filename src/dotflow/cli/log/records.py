@@ -20,7 +20,7 @@ HEAD: Final = re.compile(rf"(\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) ({'|'.j
 #: The message of a text record about a task: `nightly (Prices) run 0f0c1a52 task 1 load[7] [eu]: Failed`.
 TASK: Final = re.compile(
     r"(?>(?:(?!task \d)(?P<workflow>.+?) )?(?:run \S{1,8} )?task \d+ )"  # atomic: a long line takes linear time
-    r"(?P<step>.+?)(?:\[\d+\])?(?: \[[^]]*\])?: "
+    r"(?P<step>.+?)(?:\[\d+\])?(?: \[[^][]*\])?: "
     r"(?P<status>Not started|In progress|Completed|Paused|Retry|Failed|Skipped)\b"
 )
 SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -60,15 +60,15 @@ class Record:
         level = self.fields["level"]
         return LEVELS.get(level) if isinstance(level, str) else None
 
-    def names(self) -> tuple[set[str | None], str | None]:
+    def names(self) -> tuple[tuple[Any, ...], Any]:
         """Returns the id and the name of its workflow, and the name of its step, as far as it has them."""
         if self._document is not None:
-            return {self.fields["workflow"], self.fields["name"]}, self.fields["step"]
+            return (self.fields["workflow"], self.fields["name"]), self.fields["step"]
         task = TASK.match(self.fields["message"])
         if task is None:
-            return set(), None
+            return (), None
         workflow = task["workflow"] or ""
-        return {workflow, *workflow.removesuffix(")").rsplit(" (", 1)}, task["step"]
+        return (workflow, *workflow.removesuffix(")").rsplit(" (", 1)), task["step"]
 
     def as_json(self) -> str:
         """Returns it as one line of strict JSON, with all keys."""
@@ -99,7 +99,9 @@ class Filter(NamedTuple):
         if self.workflow is None and self.step is None:
             return True
         workflows, step = record.names()
-        if self.workflow is not None and workflows.isdisjoint((self.workflow, escape_controls(self.workflow))):
+        if self.workflow is not None and not {self.workflow, escape_controls(self.workflow)}.intersection(
+            name for name in workflows if isinstance(name, str)
+        ):
             return False
         wanted = escape_controls(self.step or "")
         return self.step is None or (step is not None and f".{wanted.replace(':', '.')}".endswith(f".{step}"))

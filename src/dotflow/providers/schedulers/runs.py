@@ -112,8 +112,6 @@ def _descriptor_of_stderr() -> int | None:
         return None
 
 
-#: What `resume` may be where each run follows an unfinished one of before: by hand, and from `DotFlow.schedule`.
-RESUMES: Final = (True, "unfinished", "then_anew")
 UNFINISHED_RUN: Final = "unfinished run of before"
 STOP_GRACE: Final = 5.0  # seconds for parallel runs to end after they were cancelled; a run takes 1
 

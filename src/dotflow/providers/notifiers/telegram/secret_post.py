@@ -42,13 +42,17 @@ def post(base_url: str, path: str, document: object, timeout: float) -> HttpResp
     """
     url, proxies = urlsplit(base_url), getproxies()
     proxy = None if proxy_bypass(url.netloc) else proxies.get(url.scheme) or proxies.get("all")
-    opener = OpenerDirector()  # without the handlers of redirects and errors
-    opener.add_handler(ProxyHandler({url.scheme: proxy} if proxy else {}))
-    opener.add_handler(_Connections(debuglevel=0))
     request = Request(f"{base_url}{path}", json.dumps(document).encode(), {"Content-Type": "application/json"})
+    opener = OpenerDirector()  # without the handlers of redirects and errors
     try:
-        if proxy and urlsplit(proxy if "://" in proxy else f"http://{proxy}").scheme != "http":
-            return PROXY_FAILED
+        if proxy:
+            parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+            if parts.scheme != "http":
+                return PROXY_FAILED
+            # Without a port, urllib would take 443 for HTTPS.
+            proxy = (parts if parts.port is not None else parts._replace(netloc=f"{parts.netloc}:80")).geturl()
+        opener.add_handler(ProxyHandler({url.scheme: proxy} if proxy else {}))
+        opener.add_handler(_Connections(debuglevel=0))
         with opener.open(request, timeout=timeout) as response:
             content = response.read(MAX_BODY)
             if len(content) < MAX_BODY and response.length:
