@@ -368,6 +368,7 @@ class TestFollow:
             append(log, "2 extract: In progress\n" + info(3))
             assert follow.lines(2) == info(2) + info(3)
 
+    @pytest.mark.timeout(60)
     def test_every_line_of_a_rotating_log_is_shown_once(self, log: Path, tmp_path: Path) -> None:
         """While two processes write, and rotate several times between two checks."""
         source = """
@@ -376,15 +377,15 @@ for number in range(lines):
 """
         with following(tmp_path, "-n", "all") as follow:
             follow.stderr_line()
-            writers = [writer(name, log, 5_000, source=source, max_bytes=10_000) for name in "ab"]
-            words = [line.split()[-2:] for line in follow.lines(10_000).splitlines()]
+            writers = [writer(name, log, 2_000, source=source, max_bytes=5_000) for name in "ab"]
+            words = [line.split()[-2:] for line in follow.lines(4_000).splitlines()]
             assert [process.wait() for process in writers] == [0, 0]
 
             assert follow.interrupt() == (130, b"", b"\n")
 
         assert len(list(log.parent.iterdir())) > 10
         for name in "ab":
-            assert [int(number) for writer_name, number in words if writer_name == name] == list(range(5_000))
+            assert [int(number) for writer_name, number in words if writer_name == name] == list(range(2_000))
 
     def test_a_line_that_comes_late_to_a_renamed_file(self, log: Path, tmp_path: Path) -> None:
         """The lines of a process that has not noticed the rotation yet are shown."""
