@@ -3,6 +3,7 @@
 import contextlib
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Never, NoReturn, ParamSpec, TypeVar
 
 from dotflow import clock
@@ -16,7 +17,7 @@ from dotflow.core.secret import NO_SECRETS, SecretRef
 from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine.background import start_in_background
+from dotflow.engine.background import RECORD_PATIENCE, start_in_background
 from dotflow.engine.options import (
     START_ARGUMENTS,
     Callback,
@@ -221,16 +222,21 @@ class DotFlow:
         clock.before_await()
         run = self._prepare(chosen, in_thread=True)
         loop = asyncio.get_running_loop()
-        ended = asyncio.Event()
+        recorded, ended = asyncio.Event(), asyncio.Event()
 
-        def set_ended() -> None:
+        def from_thread(event: asyncio.Event) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed, and the caller with it
-                loop.call_soon_threadsafe(ended.set)
+                loop.call_soon_threadsafe(event.set)
 
-        start_in_background(run, set_ended)
-        if chosen.mode is TypeExecution.BACKGROUND:
-            return run
+        is_background = chosen.mode is TypeExecution.BACKGROUND
+        when_recorded = partial(from_thread, recorded) if is_background else None
+        start_in_background(run, partial(from_thread, ended), when_recorded=when_recorded)
         try:
+            if is_background:
+                if self.config.history is not None:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(recorded.wait(), RECORD_PATIENCE)
+                return run
             await ended.wait()
         except asyncio.CancelledError:
             run.cancel()

@@ -22,7 +22,13 @@ _waiters: Final = Waiters()  # for the end of runs, and until one is recorded
 _registered: Final = threading.Lock()  # taken once and never given back
 
 
-def start_in_background(run: Run, then: Callable[[], None] = lambda: None, *, is_recorded: bool = False) -> None:
+def start_in_background(
+    run: Run,
+    then: Callable[[], None] = lambda: None,
+    *,
+    is_recorded: bool = False,
+    when_recorded: Callable[[], None] | None = None,
+) -> None:
     """Runs it in a non-daemon thread, for which a script waits at its end.
 
     After an interrupt here the caller never gets the run, so it is stopped.
@@ -31,6 +37,7 @@ def start_in_background(run: Run, then: Callable[[], None] = lambda: None, *, is
         run: The run.
         then: Called at its end.
         is_recorded: Whether to return when its history has saved that it has begun, but after RECORD_PATIENCE at most.
+        when_recorded: Called in its thread then, or at its end.
     """
     if _registered.acquire(blocking=False):
         # Python waits for threads at its end, but first it closes all thread pools, which steps may need.
@@ -38,26 +45,30 @@ def start_in_background(run: Run, then: Callable[[], None] = lambda: None, *, is
         atexit.register(_interrupt_left)
 
     participant = clock.join()
-    is_recorded = is_recorded and run._providers.history is not None
+    has_history = run._providers.history is not None
+    is_recorded = is_recorded and has_history
+    is_noted = has_history and (is_recorded or when_recorded is not None)
     begun = threading.Lock()  # taken by the thread, or by the caller that gives it up
     recorded = threading.Event()
 
     def note_recorded() -> None:
         recorded.set()
         _waiters.wake()
+        if when_recorded is not None:
+            when_recorded()
 
     def work() -> None:
         if not begun.acquire(blocking=False):
             return
         with participant:
             try:
-                run._execute(note_recorded if is_recorded else None)
+                run._execute(note_recorded if is_noted else None)
             except KeyboardInterrupt:  # expected, and the run keeps it for its waiters
                 pass
             except BaseException as error:  # the run keeps it for its waiters, but may never have one
                 run._log_error(error)
             finally:
-                recorded.set()
+                note_recorded()
                 _remove(run)
                 then()
 
