@@ -137,7 +137,7 @@ class Config:
 
         Args:
             secrets: The secrets of the tasks.
-            is_apart: Whether the tasks need workers of their own.
+            is_apart: Whether the tasks have workers of their own.
             in_thread: Whether the run has a thread of its own.
         """
         return RunProviders(

@@ -18,7 +18,8 @@
     │   ├── InvalidCallback       (TypeError)   a callback that can't be called
     │   ├── InvalidProvider       (TypeError)   a provider of the wrong kind
     │   ├── InvalidSchedule       (ValueError)  an invalid cron expression or time zone
-    │   └── NoSchedule            (ValueError)  schedule() without a schedule
+    │   ├── NoSchedule            (ValueError)  schedule() without a schedule
+    │   └── NotServable           (ValueError)  runs from outside need an id and a history with a queue
     ├── AttemptError              one attempt of a step failed
     │   ├── StepTimeout           (TimeoutError) the attempt exceeded its timeout
     │   ├── WorkerDied            the worker process ended during the attempt
@@ -43,6 +44,7 @@
     └── RunError                  the run as a whole
         ├── AlreadyScheduled      a running scheduler was started again
         ├── NotRun                the last run of a workflow that has not run
+        ├── OrderRefused          a run can't be submitted, cancelled, paused or resumed
         ├── ProcessesUnsupported  this system has no worker processes
         ├── RunFailed             it did not complete, and raise_for_failure() was called
         ├── VirtualClockMisuse    a test's clock was used where or when it can't work
@@ -293,6 +295,14 @@ class InvalidSchedule(DefinitionError, ValueError):
     _template = "{name}={got!r} is not accepted: {reason}"
 
 
+class NotServable(DefinitionError, ValueError):
+    """A workflow can't be submitted or served, or its runs can't be controlled from outside."""
+
+    what: str
+    reason: str
+    _template = "{what}: {reason}."
+
+
 class AttemptError(DotflowError):
     """One attempt of a step failed."""
 
@@ -538,6 +548,15 @@ class NotRun(RunError):
     """The last run of a workflow was asked for, which has not run."""
 
     _template = "This workflow has no last run: it was not started in this process. Call start() first."
+
+
+class OrderRefused(RunError):
+    """A run can't be submitted, cancelled, paused or resumed, since of its state."""
+
+    verb: str
+    run_id: str
+    reason: str
+    _template = "Can't {verb} the run {run_id}: {reason}."
 
 
 class AlreadyScheduled(RunError):

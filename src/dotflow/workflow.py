@@ -3,13 +3,16 @@
 import contextlib
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Never, NoReturn, ParamSpec, TypeVar
 
 from dotflow import clock
+from dotflow.abc.operations import Declared, Operations, Submission
 from dotflow.abc.workflow import NothingUnfinished
 from dotflow.config import Config
 from dotflow.core.context import Context
+from dotflow.core.durations import Duration
 from dotflow.core.failure import name_of
 from dotflow.core.hints import WORKFLOW, no_attribute, refuse_unknown, start_hints
 from dotflow.core.masks import Masks
@@ -34,23 +37,30 @@ from dotflow.errors import (
     HistoryError,
     InvalidArgument,
     InvalidProvider,
+    NotInHistory,
     NotRun,
+    NotServable,
 )
 from dotflow.graph.builder import TaskBuilder
 from dotflow.graph.linked_task import LinkedTask
-from dotflow.graph.params import NO_PARAMS, Params, check_declared, resolve, run_id_of
+from dotflow.graph.names import TaskRef, find_task
+from dotflow.graph.params import NO_PARAMS, Params, check_declared, keyed_id, resolve, run_id_of
 from dotflow.graph.plan import make_plan, note_on_groups
 from dotflow.graph.run_secrets import RunSecrets, keep_secret, mask_names, secret_params
+from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.choice import Resume
 
 if TYPE_CHECKING:
     from dotflow.abc.archive import Since
+    from dotflow.engine.claimed import ClaimedRun
     from dotflow.graph.schema import WorkflowResult
     from dotflow.graph.workflow_plan import WorkflowPlan
     from dotflow.records.record import RunSummary
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+NOT_SERVED: Final = "No process serves it (`dotflow serve MODULE:WORKFLOW`)"
 
 KNOWN: Final = frozenset(START_ARGUMENTS)
 
@@ -84,6 +94,7 @@ class DotFlow:
         workflow_id: Any non-empty string or UUID, the same in every run; by default a generated UUID.
         name: The name for readers.
         params: The run parameters with their defaults; `...` for one without a default.
+        max_runs: The maximum number of its runs at once, over all processes that serve it; None for no limit.
         unknown: Refused with a hint.
 
     Attributes:
@@ -93,7 +104,7 @@ class DotFlow:
             another process.
 
     Raises:
-        InvalidArgument: An empty or wrong workflow_id or name.
+        InvalidArgument: An empty or wrong workflow_id or name, or a max_runs below 1.
         InvalidProvider: config is no Config.
         UnknownArgument: There is no such argument.
     """
@@ -104,9 +115,10 @@ class DotFlow:
         workflow_id: str | uuid.UUID | None = None,
         name: str | None = None,
         params: Mapping[str, Any] | None = None,
+        max_runs: int | None = None,
         **unknown: Never,
     ) -> None:
-        refuse_unknown("DotFlow", unknown, ("config", "workflow_id", "name", "params"), WORKFLOW)
+        refuse_unknown("DotFlow", unknown, ("config", "workflow_id", "name", "params", "max_runs"), WORKFLOW)
         if config is not None and not isinstance(config, Config):
             instead = f"name={config!r}" if isinstance(config, str) else "config=Config(...)"
             hint = f"Write DotFlow({instead})."
@@ -115,15 +127,19 @@ class DotFlow:
             raise InvalidArgument("workflow_id", workflow_id, "a non-empty string or a UUID")
         if name is not None and not isinstance(name, str):
             raise InvalidArgument("name", name, "a string")
+        if max_runs is not None and (type(max_runs) is not int or max_runs < 1):
+            raise InvalidArgument("max_runs", max_runs, "a number of runs, 1 or more, or None")
         self.config: Config = config or Config()
         self.workflow_id: str = str(workflow_id or uuid.uuid4())
         self.is_named: bool = workflow_id is not None
         self.name = name
         self.params: Params = check_declared(params)
+        self.max_runs = max_runs
         self.task: TaskBuilder = TaskBuilder(self.workflow_id, name, self.params)
         self._built_with: Params = NO_PARAMS
         self._built_with_secrets: Mapping[str, SecretRef] = NO_SECRETS
         self._last: Run | None = None
+        self._is_declared = False  # to the queue of its history
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Shows the diagram of the tasks in a notebook."""
@@ -288,6 +304,96 @@ class DotFlow:
         self.check_start(**start_arguments)
         self.config.scheduler.start(self, **scheduled_arguments(start_arguments))
 
+    def submit(
+        self,
+        params: Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
+        priority: int = 0,
+        at: datetime | Duration | timedelta | None = None,
+    ) -> str:
+        """Queues a run for a process that serves the workflow, and returns its id at once.
+
+        The run is in the history when this returns, and a power cut does not lose it. While a run of the same
+        parameters is queued, its id is returned: it begins later, so it sees what this call wants.
+
+        Args:
+            params: As for `start`. Secrets are not accepted: the process that runs it finds them anew.
+            key: The same key returns the same run, whatever became of it. It names the run instead of the parameters.
+            priority: Higher ones begin first.
+            at: The moment before which it does not begin, with a time zone; or a time from now, in seconds, as a text
+                such as "15m" or a timedelta.
+
+        Raises:
+            NotServable: The workflow has no `workflow_id`, or its history has no queue.
+            OrderRefused: The key was used with other parameters.
+            InvalidArgument, UnknownParam, MissingParam: As in `start`; and for a secret among the parameters.
+            HistoryError: The history can't be written.
+        """
+        from dotflow.engine import submission  # here: most programs never need it
+
+        queue = self._queue(f"The workflow {self.workflow_id!r} can't be submitted")
+        submission.check_submission(key, priority)
+        due = submission.due_at(at)
+        values, secrets, _ = self._resolve(params)
+        masks = self.config._find_secrets(self.task, are_required=False).masks
+        text = submission.params_text({name: values[name] for name in params or ()}, masks, secrets)
+        name = self._id_of(params, values, secrets, masks) if key is None else keyed_id(self.workflow_id, key, masks)
+        base, title = masks.mask_id(self.workflow_id), self.name and masks.mask(self.name)
+        if not self._is_declared:
+            queue.declare([self._declared()])
+            self._is_declared = True
+        run_id = queue.submit(Submission(base, text, name, key, priority, due, title))
+        if not queue.is_served(base):
+            log_line_of(self.config.log, masks)(f"{NOT_SERVED}: the run {run_id} of {name!r} waits in the queue.", None)
+        return run_id
+
+    def _queue(self, what: str) -> Operations:
+        """Returns the queue of its history. Raises NotServable."""
+        from dotflow.engine import submission
+
+        if not self.is_named:
+            raise NotServable(what, submission.NO_ID)
+        if self._built_with:
+            raise NotServable(what, submission.FACTORY)
+        return submission.queue_of(what, self.config.history)
+
+    def _name_of(self, submitted: Submission) -> str:
+        """Returns the name of a run that was submitted where its defaults are unknown. Raises as `submit`."""
+        from dotflow.codec.json import decode
+
+        if submitted.key is not None:
+            return keyed_id(submitted.workflow, submitted.key)
+        return self.id_of_run(decode(submitted.params))
+
+    def _declared(self) -> Declared:
+        """Returns what others need to know to submit it."""
+        from dotflow.engine import submission
+
+        secrets = self._secret_params()
+        masks = self.config._find_secrets(self.task, are_required=False).masks
+        return Declared(masks.mask_id(self.workflow_id), submission.describe_params(self.params, secrets, self.task))
+
+    def value(self, run: str, step: TaskRef) -> Any:
+        """Returns the value of a task of a submitted run, from the storage: `workflow.value(run_id, "summary")`.
+
+        Raises:
+            NotInHistory: There is no such run, or the storage has no value of it: the task has not completed, or a
+                newer run has replaced the values.
+            NotServable: The workflow has no `workflow_id`, or its history has no queue.
+            UnknownTask, AmbiguousTask: As in `Run.task`.
+        """
+        found = self._queue(f"The workflow {self.workflow_id!r} has no runs to ask for").newest(run)
+        task = find_task(step, list(self.task))
+        storage = self.config.storage
+        record = task._new_record(found.workflow_id, None)
+        origin = storage.get(CheckpointKeys(storage, [task]).origin(found.workflow_id)).storage
+        key = storage.key(record)
+        if origin != found.origin or not storage.contains(key):
+            reason = "it has not completed" if origin in (found.origin, None) else "a newer run has replaced its values"
+            raise NotInHistory(f"Can't find the value of {task.name!r} of the run {run}", reason)
+        return storage.get(key).storage
+
     def plan(
         self,
         mode: str | TypeExecution = TypeExecution.SEQUENTIAL,
@@ -366,14 +472,42 @@ class DotFlow:
                 task.links = keep_secret(task.step, task.links, secrets, values)
         return records, {name: value for name, value in values.items() if name not in secrets}
 
-    def _prepare(self, options: RunOptions, *, in_thread: bool) -> Run:
-        run_id = str(uuid.uuid4())
+    def _launch_claimed(self, claimed: "ClaimedRun", then: Callable[[], None], **options: Any) -> Run:
+        """Starts a run that was taken from a queue, as `launch` does; its steps run in processes by default."""
+        claim = claimed.claim
+        from dotflow.codec.json import decode  # here: most programs never need it
+
+        chosen = self._options(**options, params=decode(claim.params), rerun=list(claim.rerun))
+        run = self._prepare(chosen, in_thread=True, claimed=claimed)
+        start_in_background(run, then)
+        return run
+
+    def _prepare(self, options: RunOptions, *, in_thread: bool, claimed: "ClaimedRun | None" = None) -> Run:
+        run_id = str(uuid.uuid4()) if claimed is None else claimed.claim.run_id
         workflow_id, tasks, params, secrets = self._records(options, run_id)
+        if claimed is not None and workflow_id != claimed.claim.name:  # it has a key
+            workflow_id = claimed.claim.name
+            for task in tasks:
+                task.workflow_id = workflow_id
         plan = make_plan(tasks, options.mode)
         config = self.config
-        providers = config._run_providers(secrets, is_apart=plan.apart, in_thread=in_thread)
+        is_apart = plan.apart or claimed is not None
+        providers = config._run_providers(secrets, is_apart=is_apart, in_thread=in_thread)
         name = self.name and secrets.masks.mask(self.name)
-        run = Run(workflow_id, run_id, tasks, plan, providers, options, name, params, is_named=self.is_named)
+        base = secrets.masks.mask_id(self.workflow_id)
+        run = Run(
+            workflow_id,
+            run_id,
+            tasks,
+            plan,
+            providers,
+            options,
+            name,
+            params,
+            is_named=self.is_named,
+            workflow=base,
+            claimed=claimed,
+        )
         is_first = self._last is None
         note = note_on_resume(config.storage, tasks, is_named=self.is_named) if options.resume and is_first else ""
         run._prepare()

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
 
+from dotflow.abc.operations import Operations
 from dotflow.core.events import Event
 from dotflow.core.types.capture import TypeCapture
 
@@ -49,3 +50,7 @@ class History(Listener):
     capture: TypeCapture = TypeCapture.NONE
     output_limit: int = 0
     store: Hashable = None
+
+    def operations(self) -> Operations | None:
+        """Returns its queue of runs and orders; None, the default, for a history without one."""
+        return None

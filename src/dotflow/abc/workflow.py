@@ -10,6 +10,10 @@ class NothingUnfinished(Exception):
     """The last run has left nothing to finish. `start(resume="finish")` raises it, and runs nothing."""
 
 
+class Superseded(Exception):
+    """A run that continues another one finds the values of a newer chain of runs: the argument is its origin."""
+
+
 class RunHandle(Protocol):
     """What `start` returns."""
 

@@ -193,6 +193,9 @@ class RunStarted(NamedTuple):
             changed the object. None if there is none. It is None itself if the storage does not outlive the process.
         masks: The secrets of the run. A history masks the texts that it makes of values.
         is_named: Whether the workflow was given its id. A generated one is in no other run.
+        workflow: The id of the workflow without parameters and keys.
+        params: The values of the run parameters without secrets, as text of the codec; None where it can't keep them.
+        is_claimed: Whether the run was taken from the history's queue, which has it already.
     """
 
     workflow_id: str
@@ -209,6 +212,9 @@ class RunStarted(NamedTuple):
     saved: Callable[[Any], Context | None] | None = None
     masks: Masks = NO_MASKS
     is_named: bool = True
+    workflow: str = ""
+    params: str | None = None
+    is_claimed: bool = False
 
 
 class RunEnded(NamedTuple):

@@ -47,6 +47,7 @@ class Publisher:
         tasks: The run's records, by id.
         save: Saves the value of a task or an item.
         history: The history; None for none. It is the first listener.
+        settle: Called where listeners settle; it may end the run. None for none.
         listeners: Others that receive the events, after it.
         tracer: The tracer, which comes next; None for none.
         run_log: Log and notifier, which come last; None for none.
@@ -61,6 +62,7 @@ class Publisher:
         save: Callable[[Task, Context], None],
         *,
         history: History | None = None,
+        settle: Callable[[str, bool], float | None] | None = None,
         listeners: Sequence[Listener] = (),
         tracer: Tracer | None = None,
         run_log: RunLog | None = None,
@@ -80,6 +82,8 @@ class Publisher:
             name = "The history" if listener is history else type(listener).__name__
             followers.append((name, listener.record))
             settling.append((f"{name}'s settle()", listener.settle))
+        if settle is not None:
+            settling.append(("The look for orders", settle))
         if tracer is not None:
             followers.append(("The tracer", tracer.trace))
         if run_log is not None:

@@ -1,5 +1,6 @@
 """Run: one run of a workflow, as start() returns it."""
 
+import contextlib
 import functools
 import math
 import os
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, overload
 
 from dotflow import clock
 from dotflow.abc.executor import ExecutorSession
+from dotflow.abc.history import History
+from dotflow.abc.operations import Order, TypeOrder
 from dotflow.abc.storage import Storage
 from dotflow.code.fingerprint import fingerprint
 from dotflow.core.action import Action
@@ -26,13 +29,14 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.notifier import Notifier
 from dotflow.engine.options import RunOptions
+from dotflow.engine.orders import OrderWatch
 from dotflow.engine.publisher import Publisher
 from dotflow.engine.run_graph import RunGraph
 from dotflow.engine.run_log import RunLog, log_line_of
 from dotflow.engine.run_providers import RunProviders
 from dotflow.engine.runner import Runner
 from dotflow.engine.stop import CANCELLED, INTERRUPTED, Stop, stop_for
-from dotflow.errors import HistoryError, RunFailed
+from dotflow.errors import HistoryError, RunFailed, ValueNotStorable
 from dotflow.graph.names import TaskRef, find_task, rerun_ids
 from dotflow.graph.params import NO_PARAMS, Params
 from dotflow.graph.plan import Plan
@@ -44,6 +48,7 @@ from dotflow.worker.waiting import Waiters
 COMPLETED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.SKIPPED
 T = TypeVar("T")
 if TYPE_CHECKING:
+    from dotflow.engine.claimed import ClaimedRun
     from dotflow.records.record import RunRecord
 if TYPE_CHECKING:  # mypy and Pyright have different types for what a coroutine function returns
     AsyncStep = Action[..., Coroutine[Any, Any, T]] | Action[..., CoroutineType[Any, Any, T]]
@@ -131,6 +136,8 @@ class Run:
         params: Params = NO_PARAMS,
         *,
         is_named: bool = False,
+        workflow: str = "",
+        claimed: "ClaimedRun | None" = None,
     ) -> None:
         self.params = params
         self.workflow_id = workflow_id
@@ -140,6 +147,8 @@ class Run:
         self.state: TypeRunState = TypeRunState.RUNNING
         self._name = name
         self._is_named = is_named
+        self._workflow = workflow  # the id without parameters
+        self._claimed = claimed
         self._plan = plan
         self._providers = providers
         self._options = options
@@ -261,6 +270,19 @@ class Run:
         """
         self._cancel(CANCELLED)
 
+    def _obey(self, order: Order) -> None:
+        """Carries out an order from outside."""
+        by = f" by {order.by}{order.comment and f': {order.comment}'}"
+        if order.what is TypeOrder.CANCEL:
+            self._cancel(CANCELLED._replace(reason=f"{CANCELLED.reason}{by}"))
+        else:
+            self.pause()
+
+    @property
+    def _reason(self) -> str:
+        """Why it was stopped; "" if it was not."""
+        return "" if self._ended is None else self._ended.reason
+
     def _interrupt(self) -> None:
         """Stops the run as Ctrl-C does, otherwise as `cancel`."""
         self._cancel(INTERRUPTED)
@@ -287,7 +309,14 @@ class Run:
             sources=self._plan.previous,
             params=self.params,
             rerun=self._rerun,
+            chain=None if self._claimed is None else self._claimed.chain,
         )
+        if self._claimed is not None:
+            try:
+                self._claimed.begin()
+            except BaseException:
+                self._release()
+                raise
 
     def _release(self) -> None:
         """Releases the locks of `_prepare`. Does nothing after `_execute`."""
@@ -332,11 +361,14 @@ class Run:
                 rerun=self._rerun,
                 shares_memory=providers.executor.shares_memory,
             )
+        history = providers.history
+        watches = history is not None and type(history).operations is not History.operations
         publisher = Publisher(
             self.run_id,
             tasks,
             self._checkpoints.save if cache is None else cache.save,
-            history=providers.history,
+            history=history,
+            settle=OrderWatch(self, history).settle if history is not None and watches else None,
             listeners=providers.listeners,
             tracer=providers.tracer,
             run_log=run_log,
@@ -396,6 +428,9 @@ class Run:
             saved=functools.partial(_find_saved, storage, self.tasks) if storage.outlives_process else None,
             is_named=self._is_named,
             masks=providers.secrets.masks,
+            workflow=self._workflow,
+            params=_params_text(self.params) if has_history and self._is_named else None,
+            is_claimed=self._claimed is not None,
         )
 
     def _publish_end(self, publisher: Publisher, run_log: RunLog | None, failed: bool, is_complete: bool) -> None:
@@ -472,6 +507,17 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<run {self.run_id} of {self.workflow_id}: {self.status}>"
+
+
+def _params_text(params: Params) -> str | None:
+    """Returns run parameters as text of the codec; None where it can't keep them."""
+    if not params:
+        return "{}"
+    from dotflow.codec.json import encode  # here: most runs have none
+
+    with contextlib.suppress(ValueNotStorable):
+        return encode(dict(params))
+    return None
 
 
 def _find_saved(storage: Storage, tasks: Sequence[Task], value: Any) -> Context | None:

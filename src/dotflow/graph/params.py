@@ -98,6 +98,12 @@ def run_id_of(workflow_id: str, values: Params, secrets: Collection[str] = (), m
     return f"{workflow_id}@{suffix}" if suffix else workflow_id
 
 
+def keyed_id(workflow_id: str, key: str, masks: Masks = NO_MASKS) -> str:
+    """Returns the id of a run with a key: `report#click-17`."""
+    text = _text("key", key)
+    return f"{masks.mask_id(workflow_id)}#{text if len(text) <= MAX_LENGTH else _digest(text)}"
+
+
 def _text(name: str, value: Any) -> str:
     if isinstance(value, enum.Enum):
         value = value.value

@@ -138,7 +138,7 @@ class SQLiteFile:
     def run(
         self,
         statement: str,
-        values: Sequence[Any],
+        values: Sequence[Any] | Mapping[str, Any],
         *,
         create: bool = False,
         patience: float | None = None,

@@ -235,6 +235,13 @@ class RunSummary:
         completed, failed, restored, skipped: The numbers of those that have ended so.
         error: What failed first, on one line.
         parent: The attempt whose step started it.
+        submitted, due: The moments of its submission, and before which it does not begin; None if it was not queued,
+            and for `due` once it has begun.
+        origin: The first run of its chain: it, and those that continue it; "" where that is unknown.
+        continues: The run that it continues; "" for none.
+        superseded: The run that has replaced its values; "" for none.
+        ordered: What it was ordered to do, and has not done yet: "cancel" or "pause".
+        params: The values of its run parameters without secrets; None where they are unknown.
     """
 
     run_id: str
@@ -254,11 +261,23 @@ class RunSummary:
     skipped: int = 0
     error: str = ""
     parent: AttemptId | None = None
+    submitted: datetime | None = None
+    due: datetime | None = None
+    origin: str = ""
+    continues: str = ""
+    superseded: str = ""
+    ordered: str = ""
+    params: Mapping[str, Any] | None = None
 
     @property
     def workflow(self) -> str:
         """The id of its workflow; in place of a generated one, which no other run has, the name or ""."""
         return (self.name or "") if GENERATED.fullmatch(self.workflow_id) else self.workflow_id
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it waits in the queue or runs."""
+        return self.state in (TypeRunState.QUEUED, TypeRunState.RUNNING)
 
     @property
     def duration(self) -> float | None:

@@ -7,9 +7,10 @@ import uuid
 import weakref
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from typing import NamedTuple
 
 from dotflow.abc.storage import Storage
-from dotflow.abc.workflow import NothingUnfinished
+from dotflow.abc.workflow import NothingUnfinished, Superseded
 from dotflow.core.context import Context, Origin, token_of_run
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
@@ -22,6 +23,22 @@ from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.choice import UNFINISHED_ONLY, Resume
 from dotflow.resume.earlier_runs import EarlierRuns, Restoration, reason_of, usable
 from dotflow.resume.tokens import NO_INITIAL, Tokens
+
+
+class Chain(NamedTuple):
+    """The chain of a run that was taken from a queue: a first run, and those that continue it.
+
+    Attributes:
+        origin: The id of the first one.
+        continues: Whether the run continues another one.
+        has_begun: Whether a run of the chain has begun: the values of its name were those of the chain.
+        supersede: Called before the run begins anew, and voids the values of other chains.
+    """
+
+    origin: str
+    continues: bool
+    has_begun: bool
+    supersede: Callable[[], object]
 
 
 class _Turn:
@@ -102,6 +119,7 @@ class Checkpoints:
         sources: Sequence[int | None] = (),
         params: Params = NO_PARAMS,
         rerun: Collection[int] = (),
+        chain: Chain | None = None,
     ) -> dict[int, Context]:
         """Returns the valid checkpoints of earlier runs by task id, and deletes the others. Without *resume* all go.
 
@@ -111,8 +129,10 @@ class Checkpoints:
             sources: For each task, the task whose value is its `previous_context`.
             params: The run parameters.
             rerun: The ids of the tasks that run again in any case.
+            chain: That of a run that was taken from a queue. Whether earlier runs count is read from the storage then.
 
         Raises:
+            Superseded: The values are those of a newer chain.
             NothingUnfinished: With "finish", the last run has left nothing to finish.
             WorkflowBusy: Another process is running the workflow.
             CheckpointMismatch: Another step made one of the checkpoints.
@@ -132,6 +152,8 @@ class Checkpoints:
             for task_id, initial in tokens.initials.items():
                 self._origins[task_id] = self._origins[task_id]._replace(initial=initial)
             restoration = None
+            if chain is not None:
+                resume = self._is_own(chain)
             if resume:
                 # New records take the decisions, not those of the run.
                 tokens.use([task._new_record(self._workflow_id, self._run_id) for task in tasks])
@@ -150,13 +172,45 @@ class Checkpoints:
                 return self._go_on(earlier, restoration, resume)
             if resume:
                 tokens.use(tasks)
-            self._void_all()
+            self._begin_anew(chain)
             if resume in ("finish", "anew"):
                 self._mark_begun(is_repeated=resume == "finish")
         except BaseException:  # Ctrl-C too
             self.close()
             raise
         return {}
+
+    def _is_own(self, chain: Chain) -> bool:
+        """Returns whether the saved values are those of a chain. Raises Superseded if a newer one has replaced them."""
+        if not chain.continues or not self._tasks:
+            return False
+        with usable(self._storage):
+            saved = self._storage.get(self._keys.origin(self._workflow_id)).storage
+        if saved == chain.origin:
+            return True
+        if saved and chain.has_begun:
+            raise Superseded(saved)
+        return False
+
+    def _begin_anew(self, chain: Chain | None) -> None:
+        """Voids the values of earlier runs, and saves whose the values are from now on, where that counts.
+
+        After a kill between two of the steps the values belong to no chain, or to this one.
+        """
+        if chain is not None:
+            chain.supersede()
+        if not self._tasks or not self._exclusive:
+            self._void_all()
+            return
+        key = self._keys.origin(self._workflow_id)
+        with usable(self._storage):
+            is_noted = chain is not None or self._storage.contains(key)
+            if is_noted:
+                self._storage.delete(key)
+            self._void_all()
+            if is_noted:
+                origin = self._run_id if chain is None else chain.origin
+                self._storage.post(key, Context(origin, workflow_id=self._workflow_id))
 
     def _lock(self) -> None:
         """Locks the workflow against other processes, and joins the other runs of this one."""

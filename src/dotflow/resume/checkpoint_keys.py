@@ -6,9 +6,11 @@ from typing import Final
 
 from dotflow.abc.storage import Storage
 from dotflow.core.context import Context
+from dotflow.core.links import Links
 from dotflow.core.task import Task
 from dotflow.graph.linked_task import Item, LinkedTask
 
+ORIGIN: Final = "@origin"  # in place of a task's name: which chain of runs the values are of
 MARK_SUFFIX: Final = "-begun"
 CLEANUP_SUFFIX: Final = "-cleanup"  # of the key under which a cleanup that did not complete is noted
 INDEX_SUFFIX: Final = "-items"  # of the key under which a map's items are listed
@@ -35,6 +37,11 @@ class CheckpointKeys:
     def mark(self) -> str:
         """Returns the key under which a schedule's run saves that it has begun."""
         return f"{self._storage.key(self._tasks[0])}{MARK_SUFFIX}"
+
+    def origin(self, workflow_id: str) -> str:
+        """Returns the key under which a run saves which chain of runs the values are of."""
+        task = LinkedTask(-1, self._tasks[0].step, workflow_id=workflow_id, links=Links(name=ORIGIN))
+        return self._storage.key(task)
 
     def of_cleanup(self, task: Task) -> str:
         """Returns the key under which a run saves that this cleanup of it did not complete."""

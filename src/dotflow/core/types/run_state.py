@@ -4,11 +4,12 @@ from enum import StrEnum
 
 
 class TypeRunState(StrEnum):
-    """RUNNING -> COMPLETED | FAILED | CANCELLED | INTERRUPTED. PAUSED is for later versions.
+    """QUEUED -> RUNNING -> COMPLETED | FAILED | CANCELLED | INTERRUPTED. PAUSED is for later versions.
 
     A history adds CRASHED: the process ended before the run; and UNKNOWN: the end of the run could not be written.
     """
 
+    QUEUED = "Queued"
     RUNNING = "Running"
     PAUSED = "Paused"
     COMPLETED = "Completed"

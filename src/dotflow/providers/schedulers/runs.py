@@ -35,6 +35,7 @@ class ShutdownSignals(contextlib.AbstractContextManager["ShutdownSignals"]):
 
     Args:
         wake: Wakes the schedule. Called in the handler.
+        notice: Written after the first signal, if a run is active.
 
     Attributes:
         count: How many signals have come.
@@ -43,7 +44,8 @@ class ShutdownSignals(contextlib.AbstractContextManager["ShutdownSignals"]):
         parallel: How many runs are active in other threads.
     """
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    def __init__(self, wake: Callable[[], None], notice: bytes = NOTICE) -> None:
+        self._notice = notice
         self.count = 0
         self.last = 0
         self.interrupts = False
@@ -99,7 +101,7 @@ class ShutdownSignals(contextlib.AbstractContextManager["ShutdownSignals"]):
         self._wake()
         if self.count == 1 and (self.interrupts or self.parallel) and self._stderr is not None:
             with contextlib.suppress(OSError):  # stderr is closed
-                os.write(self._stderr, NOTICE)
+                os.write(self._stderr, self._notice)
         if self.count > 1 and self.interrupts:
             raise KeyboardInterrupt
 

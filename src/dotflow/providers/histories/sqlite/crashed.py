@@ -21,6 +21,8 @@ from dotflow.providers.histories.sqlite.tables import (
 
 FIND: Final = f"""SELECT run, lock FROM runs
     WHERE state = 'Running' AND typeof(lock) = 'integer' AND lock BETWEEN 0 AND {256**live.OFFSET_SIZE - 1}"""
+#: The same without the runs of the queue, which its servers take over.
+FIND_PLAIN: Final = f"{FIND} AND run NOT IN (SELECT run FROM wanted)"
 STILL: Final = "SELECT 1 FROM runs WHERE run = ? AND state = 'Running'"
 LOCK: Final = "SELECT lock FROM runs WHERE run = ?"
 #: The moment of its last event, or of its last output.
@@ -43,10 +45,10 @@ BETWEEN: Final = "the process of the run ended between two steps"
 UNWRITTEN: Final = "its end is unknown: the history could not be written"
 
 
-def find_ended(connection: sqlite3.Connection, path: Path) -> dict[int, TypeRunState]:
+def find_ended(connection: sqlite3.Connection, path: Path, find: str = FIND) -> dict[int, TypeRunState]:
     """Returns the numbers of the runs that are Running in the file, but have ended: as CRASHED, or UNKNOWN."""
     ended: dict[int, TypeRunState] = {}
-    for run, lock in connection.execute(FIND).fetchall():
+    for run, lock in connection.execute(find).fetchall():
         if live.has_noted_end(path, lock):
             ended[run] = TypeRunState.UNKNOWN
         elif not live.is_held(path, lock):
@@ -79,8 +81,11 @@ def counts_of(connection: sqlite3.Connection, run: int) -> tuple[int, ...]:
 
 
 def mark_ended(connection: sqlite3.Connection, path: Path) -> list[int]:
-    """Writes down which runs have ended, within a transaction. Returns the locks whose notes can be forgotten then."""
-    ended = find_ended(connection, path)
+    """Writes down which runs have ended, within a transaction. Returns the locks whose notes can be forgotten then.
+
+    It leaves the runs of the queue alone.
+    """
+    ended = find_ended(connection, path, FIND_PLAIN)
     for run, state in ended.items():
         end, counts = end_of(connection, run, state), counts_of(connection, run)
         connection.execute(MARK_ATTEMPTS, (CRASHED if state is TypeRunState.CRASHED else UNKNOWN, run))

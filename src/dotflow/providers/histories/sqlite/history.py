@@ -8,9 +8,10 @@ from collections import deque
 from collections.abc import Hashable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dotflow.abc.history import History
+from dotflow.abc.operations import Operations
 from dotflow.atomic_file import UMASK, Files, is_umask
 from dotflow.core.events import AttemptOutput, Event, RunEnded, RunStarted
 from dotflow.core.types.capture import TypeCapture
@@ -23,6 +24,9 @@ from dotflow.providers.histories.sqlite.tables import FORMAT
 from dotflow.providers.histories.sqlite.values import KEPT, Values
 from dotflow.providers.histories.sqlite.writer import FIND_RUN, PATIENCE, RunWriter
 from dotflow.providers.sqlite_file import SQLiteFile
+
+if TYPE_CHECKING:
+    from dotflow.providers.histories.sqlite.queue import SQLiteQueue
 
 MAX_OUTPUTS: Final = 1000  # runs of another process whose output is counted
 MAX_UNENDED: Final = 1000  # runs whose end is tried again when the next run begins
@@ -60,6 +64,7 @@ class HistorySQLite(SQLiteArchive, History):
     """
 
     measures_usage = True
+    _queue: "SQLiteQueue | None"
 
     def __init__(
         self,
@@ -89,6 +94,15 @@ class HistorySQLite(SQLiteArchive, History):
         self._files = Files(umask)
         self._set_file()
 
+    def operations(self) -> Operations:
+        if self._queue is None:
+            from dotflow.providers.histories.sqlite import queue  # here: most runs never need it
+
+            file = SQLiteFile(self.path, queue.SYNCHRONOUS, FORMAT, files=self._files)
+            weakref.finalize(self, file.close)
+            self._queue = queue.SQLiteQueue(file, self.path)
+        return self._queue
+
     @property
     def store(self) -> Hashable:  # type: ignore[override]
         """The file: any process can record output in it."""
@@ -99,6 +113,7 @@ class HistorySQLite(SQLiteArchive, History):
         self._watched = SQLiteFile(self.path, SYNCHRONOUS, FORMAT, read_only=True)
         for file in (self._file, self._watched):
             weakref.finalize(self, file.close)
+        self._queue: SQLiteQueue | None = None
         self._writers: dict[str, RunWriter] = {}  # of the active runs, each in its own thread
         self._outputs: dict[str, OutputWriter] = {}  # of runs of another process
         self._unended = deque[RunWriter](maxlen=MAX_UNENDED)  # of runs whose end could not be written
@@ -155,10 +170,12 @@ class HistorySQLite(SQLiteArchive, History):
         """Closes the file, so that it can be copied, moved or deleted. The next call opens it again."""
         self._file.close()
         self._watched.close()
+        if self._queue is not None:
+            self._queue.file.close()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the connection out: another process opens its own."""
-        own = ("_file", "_watched", "_writers", "_outputs", "_unended")
+        own = ("_file", "_watched", "_queue", "_writers", "_outputs", "_unended")
         return {name: value for name, value in self.__dict__.items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -87,6 +87,14 @@ def is_held(history: Path, offset: int) -> bool:
         return False
 
 
+def file_id(history: Path) -> FileId | None:
+    """Returns the identity of the live file; None if there is none."""
+    try:
+        return _id_of(Path(f"{os.path.realpath(history)}{SUFFIX}").stat())
+    except OSError:
+        return None
+
+
 def note_end(history: Path, offset: int, files: Files) -> None:
     """Notes that a run has ended whose end could not be written: it has not crashed."""
     with contextlib.suppress(OSError):

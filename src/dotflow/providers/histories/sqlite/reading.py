@@ -12,7 +12,7 @@ from dotflow.core.text import shorten
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import DotflowError, HistoryError, NotInHistory
 from dotflow.providers.histories.sqlite.crashed import find_ended
-from dotflow.providers.histories.sqlite.tables import FORMAT
+from dotflow.providers.histories.sqlite.tables import FORMAT, MISSING
 from dotflow.providers.sqlite_errors import UNWRITABLE, cause_of, code_of
 from dotflow.providers.sqlite_file import SQLiteFile, check_beside, file_id_of, protect, version_of
 
@@ -34,10 +34,11 @@ FORGED: Final = (TypeError, ValueError, ArithmeticError, LookupError, AttributeE
 COLUMNS: Final[Mapping[tuple[type, ...], str]] = {
     (str,): "run_id workflow_id step exception message traceback role text",
     (str, NoneType): """name reason mode trigger error process storage trace identity code task_group needs policy
-        glimpse fallback span input refusal digest why parent_run workflow""",
+        glimpse fallback span input refusal digest why parent_run workflow params origin continues superseded key
+        server rerun""",
     (int,): "run task item attempt seq at stream",
     (int, NoneType): """began ended took cpu peak worker items size retry_in tasks completed failed restored skipped
-        resumed parent_task parent_item parent_attempt plan environment lane""",
+        resumed parent_task parent_item parent_attempt plan environment lane submitted begun due priority""",
     (bytes,): "data",
     (bytes, NoneType): "document",
 }
@@ -204,9 +205,13 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection | None:
     try:
         protect(connection)
         connection.row_factory = check_types
-        connection.execute("PRAGMA query_only = ON")
         connection.execute("SELECT 1 FROM sqlite_master").fetchall()  # opens the file
         version = version_of(connection, FORMAT)
+        connection.execute("PRAGMA temp_store = MEMORY")
+        for older in range(version or FORMAT.version, FORMAT.version):
+            for statement in MISSING[older]:
+                connection.execute(statement)
+        connection.execute("PRAGMA query_only = ON")
     except BaseException:  # Ctrl-C too
         connection.close()
         raise

@@ -11,12 +11,13 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from dotflow.abc.archive import TaskState
+from dotflow.codec.json import decode
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers.histories.sqlite.crashed import counts_of, end_of
 from dotflow.providers.histories.sqlite.reading import Reader, in_list
-from dotflow.providers.histories.sqlite.tables import FAILED, FORMAT, MICRO, NO_ITEM, RUNNING, SHARED_ATTEMPT, STATES
+from dotflow.providers.histories.sqlite.tables import FAILED, MICRO, NO_ITEM, RUNNING, SHARED_ATTEMPT, STATES
 from dotflow.records.record import (
     AttemptRecord,
     ErrorRecord,
@@ -34,12 +35,16 @@ COLUMNS: Final = (
     *("run", "run_id", "workflow_id", "name", "state", "reason", "mode", "resumed", "trigger", "began", "ended"),
     *("tasks", "completed", "failed", "restored", "skipped", "error"),
     *("parent_run", "parent_task", "parent_attempt", "parent_item"),
+    *("submitted", "origin", "continues", "superseded", "params"),
 )
 FIELDS: Final = ", ".join(COLUMNS)
 #: The errors of tasks of a run that has not ended, in the order of the tasks.
 FIRST_ERROR: Final = f"""SELECT steps.name, exception, message
     FROM errors JOIN attempts USING (run, task, item, attempt) JOIN runs USING (run) LEFT JOIN steps USING (plan, task)
     WHERE errors.run = ? AND item = {NO_ITEM} AND attempts.state = {FAILED} ORDER BY attempts.began LIMIT 1"""
+
+DUE: Final = "SELECT due FROM wanted WHERE run = ? AND queued"
+ORDERED: Final = "SELECT what FROM orders WHERE run = ? AND done IS NULL ORDER BY what LIMIT 1"
 
 ORDER: Final = "ORDER BY began DESC, run DESC LIMIT ?"
 #: A new line is between them, so that a text of one line is in one of them.
@@ -171,8 +176,12 @@ def summary_fields(reader: Reader, row: Sequence[Any]) -> dict[str, Any]:
     parent = AttemptId(*(fields.pop(f"parent_{name}") for name in ("run", "task", "attempt", "item")))
     if parent.item == NO_ITEM:
         parent = parent._replace(item=None)
-    checked_id(fields["run_id"])
-    texts = {name: fields[name] or "" for name in ("reason", "mode", "trigger", "error")}
+    for name in ("run_id", "origin", "continues", "superseded"):
+        checked_id(fields[name] or "none")
+    of_text = ("reason", "mode", "trigger", "error", "origin", "continues", "superseded")
+    texts = {name: fields[name] or "" for name in of_text}
+    due = reader.connection.execute(DUE, (run,)).fetchall() if state is TypeRunState.QUEUED else []
+    ordered = reader.connection.execute(ORDERED, (run,)).fetchall() if state is TypeRunState.RUNNING else []
     return (
         fields
         | texts
@@ -182,9 +191,21 @@ def summary_fields(reader: Reader, row: Sequence[Any]) -> dict[str, Any]:
             "began": moment(fields["began"]),
             "ended": None if fields["ended"] is None else moment(fields["ended"]),
             "tasks": fields["tasks"] or 0,
+            "submitted": None if fields["submitted"] is None else moment(fields["submitted"]),
+            "due": moment(due[0][0]) if due else None,
+            "ordered": ordered[0][0] if ordered else "",
+            "params": None if fields["params"] is None else _params(fields["params"]),
             "parent": None if parent.run_id is None else parent,
         }
     )
+
+
+def _params(text: str) -> Mapping[str, Any]:
+    """Returns the run parameters of a text of the codec. Raises ValueError."""
+    params = {} if text == "{}" else decode(text)
+    if type(params) is not dict:
+        raise ValueError("its parameters are no parameters")
+    return params
 
 
 def _first_error(connection: sqlite3.Connection, run: int) -> str:
@@ -197,10 +218,9 @@ RUN: Final = f"SELECT process, storage, trace, plan, environment, {FIELDS} FROM 
 STEPS: Final = """SELECT task, name AS step, task_group, lane, identity, code, needs, policy FROM steps WHERE plan = ?
     ORDER BY task"""
 ENVIRONMENT: Final = "SELECT document FROM environments WHERE environment = ?"
-#: A file of the first format has neither inputs nor refusals until a run is written to it.
 ATTEMPTS: Final = """SELECT task, item, attempt, state, began, took, cpu, peak, worker, glimpse, fallback, items, span,
-    {input} FROM attempts WHERE run = ? ORDER BY task, item, attempt"""
-ERRORS: Final = """SELECT task, item, attempt, exception, message, traceback, retry_in, {refusal}
+    input FROM attempts WHERE run = ? ORDER BY task, item, attempt"""
+ERRORS: Final = """SELECT task, item, attempt, exception, message, traceback, retry_in, refusal
     FROM errors WHERE run = ?"""
 NOTES: Final = "SELECT at, text FROM notes WHERE run = ? ORDER BY at"
 CHILDREN: Final = "SELECT run_id FROM runs WHERE parent_run = ? ORDER BY began"
@@ -357,17 +377,13 @@ def _attempts(
 ) -> tuple[dict[int, dict[int, list[AttemptRecord]]], dict[int, int]]:
     """Returns the attempts by task and item, and the numbers of the items of maps by task."""
     errors: dict[tuple[int, int, int], list[ErrorRecord]] = defaultdict(list)
-    ((version,),) = connection.execute("PRAGMA user_version")
-    own = {name: "NULL" if version < FORMAT.version else name for name in ("refusal", "input")}
-    for task, item, attempt, exception, message, traceback, retry_in, refusal in connection.execute(
-        ERRORS.format(**own), (run,)
-    ):
+    for task, item, attempt, exception, message, traceback, retry_in, refusal in connection.execute(ERRORS, (run,)):
         error = ErrorRecord(exception, message, traceback, _seconds(retry_in), refusal or "")
         errors[task, item, attempt].append(error)
     states: dict[int, TypeAttemptState] = dict(enumerate(STATES)) | {RUNNING: unended}
     attempts: dict[int, dict[int, list[AttemptRecord]]] = defaultdict(dict)
     counts: dict[int, int] = {}
-    rows = connection.execute(ATTEMPTS.format(**own), (run,))
+    rows = connection.execute(ATTEMPTS, (run,))
     for task, item, attempt, state, began, took, cpu, peak, worker, glimpse, fallback, items, span, given in rows:
         values = (
             None if item == NO_ITEM else item,

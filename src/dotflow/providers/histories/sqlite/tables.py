@@ -31,7 +31,54 @@ TASK, ITEM, ATTEMPT, STATE, BEGAN, TOOK, CPU, WORKER, PEAK, GLIMPSE, FALLBACK, I
 #: The roles of values. That of the argument NAME is "argument:NAME".
 PREVIOUS, INITIAL, ARGUMENT, RETURNED = "previous", "initial", "argument:", "returned"
 
+#: The runs that another one can continue, or replace.
+OPEN: Final = "superseded IS NULL AND state IN ('Queued', 'Paused', 'Failed', 'Cancelled', 'Interrupted', 'Crashed')"
+
 _STATE_NAME: Final = " ".join(f"WHEN {code} THEN '{state}'" for code, state in enumerate(STATES))
+
+#: The tables of operations, and the indexes of `runs` for them. Those of the queue are partial, with the workflow
+#: first: a claim costs the same beside any number of rows that have ended, or can't begin.
+QUEUE: Final = (
+    "CREATE UNIQUE INDEX runs_continues ON runs (continues) WHERE continues IS NOT NULL",
+    "CREATE INDEX runs_origin ON runs (origin) WHERE origin IS NOT NULL",
+    "CREATE INDEX runs_base ON runs (workflow, began)",
+    "CREATE INDEX runs_running ON runs (workflow_id, workflow) WHERE state = 'Running'",
+    f"CREATE INDEX runs_open ON runs (workflow_id) WHERE {OPEN}",
+    """CREATE TABLE wanted (
+        run INTEGER PRIMARY KEY, workflow TEXT NOT NULL, name TEXT, key TEXT, priority INTEGER NOT NULL,
+        due INTEGER NOT NULL, resume INTEGER NOT NULL, rerun TEXT, schedule TEXT, planned INTEGER,
+        tries INTEGER NOT NULL, server TEXT, queued INTEGER NOT NULL)""",
+    "CREATE UNIQUE INDEX wanted_key ON wanted (workflow, key) WHERE key IS NOT NULL",
+    "CREATE UNIQUE INDEX wanted_planned ON wanted (schedule, planned) WHERE planned IS NOT NULL",
+    "CREATE UNIQUE INDEX wanted_fresh ON wanted (name) WHERE queued AND NOT resume AND name IS NOT NULL",
+    "CREATE INDEX wanted_name ON wanted (name) WHERE queued",
+    "CREATE INDEX wanted_next ON wanted (workflow, priority DESC, due, run) WHERE queued",
+    "CREATE INDEX wanted_server ON wanted (server) WHERE server IS NOT NULL",
+    """CREATE TABLE workflows (
+        workflow TEXT PRIMARY KEY, params TEXT, seen INTEGER NOT NULL, paused_by TEXT, paused_at INTEGER)
+        WITHOUT ROWID""",
+    """CREATE TABLE servers (
+        server TEXT PRIMARY KEY, process TEXT NOT NULL, lock INTEGER NOT NULL, workflows TEXT NOT NULL,
+        since INTEGER NOT NULL, beat INTEGER) WITHOUT ROWID""",
+    """CREATE TABLE orders (
+        run INTEGER NOT NULL, what TEXT NOT NULL, by_whom TEXT NOT NULL, at INTEGER NOT NULL, comment TEXT NOT NULL,
+        done INTEGER)""",
+    "CREATE INDEX orders_run ON orders (run)",
+    "CREATE INDEX orders_open ON orders (run) WHERE done IS NULL",
+    """CREATE TABLE schedules (
+        schedule TEXT PRIMARY KEY, workflow TEXT NOT NULL, spec TEXT NOT NULL, settled INTEGER NOT NULL,
+        alarmed INTEGER, dropped INTEGER, seen INTEGER) WITHOUT ROWID""",
+    """CREATE TABLE questions (
+        origin TEXT NOT NULL, task TEXT NOT NULL, item INTEGER NOT NULL, nth INTEGER NOT NULL, text TEXT NOT NULL,
+        asked INTEGER NOT NULL, until INTEGER, answer INTEGER, by_whom TEXT, at INTEGER, comment TEXT, value TEXT,
+        PRIMARY KEY (origin, task, item, nth)) WITHOUT ROWID""",
+    "CREATE TABLE grants (name TEXT NOT NULL, at INTEGER NOT NULL, holder TEXT NOT NULL, ended INTEGER)",
+    "CREATE INDEX grants_name ON grants (name, at)",
+    """CREATE TABLE task_notes (
+        run INTEGER NOT NULL, task INTEGER NOT NULL, item INTEGER NOT NULL, attempt INTEGER NOT NULL,
+        name TEXT NOT NULL, at INTEGER NOT NULL, value TEXT NOT NULL,
+        PRIMARY KEY (run, task, item, attempt, name)) WITHOUT ROWID""",
+)
 
 TABLES: Final = (
     """CREATE TABLE runs (
@@ -40,7 +87,8 @@ TABLES: Final = (
         completed INTEGER, failed INTEGER, restored INTEGER, skipped INTEGER, error TEXT,
         parent_run TEXT, parent_task INTEGER, parent_item INTEGER, parent_attempt INTEGER,
         lock INTEGER, process TEXT, plan INTEGER, environment INTEGER, storage TEXT,
-        is_named INTEGER, trace TEXT)""",
+        is_named INTEGER, trace TEXT, workflow TEXT, params TEXT, submitted INTEGER, origin TEXT, continues TEXT,
+        begun INTEGER, superseded TEXT)""",
     "CREATE INDEX runs_began ON runs (began)",
     "CREATE INDEX runs_workflow ON runs (workflow_id, began)",
     "CREATE INDEX runs_name ON runs (name, began) WHERE name IS NOT NULL",
@@ -75,10 +123,11 @@ TABLES: Final = (
     "CREATE INDEX notes_run ON notes (run)",
     "CREATE TABLE meta (swept INTEGER NOT NULL)",
     "INSERT INTO meta VALUES (0)",
+    *QUEUE,
 )
 
 #: Tables with the rows of a run.
-OF_RUN: Final = ("attempts", "errors", "output", "copies", "notes")
+OF_RUN: Final = ("attempts", "errors", "output", "copies", "notes", "wanted", "orders", "task_notes")
 
 
 def micro(moment: datetime) -> int:
@@ -104,25 +153,49 @@ ATTEMPT_LIST: Final = f"""CREATE VIEW attempt_list AS SELECT run_id, workflow_id
 ERROR_LIST: Final = f"""CREATE VIEW error_list AS SELECT run_id, workflow_id, task, steps.name AS step,
     NULLIF(item, {NO_ITEM}) AS item, attempt, nth, exception, message, traceback,
     {_seconds("retry_in")} AS retry_in, refusal FROM errors JOIN runs USING (run) LEFT JOIN steps USING (plan, task)"""
-VIEWS: Final = (
-    f"""CREATE VIEW run_list AS SELECT run_id, workflow_id, name, state, reason, mode, resumed, trigger,
-        {_iso("began")} AS began, {_iso("ended")} AS ended, {_seconds("ended - began")} AS seconds,
-        tasks, completed, failed, restored, skipped, error, parent_run, process, storage, trace
-        FROM runs""",
-    ATTEMPT_LIST,
-    ERROR_LIST,
-)
+RUN_LIST: Final = f"""CREATE VIEW run_list AS SELECT run_id, workflow_id, runs.name AS name, state, reason, mode,
+    resumed, trigger, {_iso("began")} AS began, {_iso("ended")} AS ended, {_seconds("ended - began")} AS seconds,
+    tasks, completed, failed, restored, skipped, error, parent_run, process, storage, trace,
+    {_iso("submitted")} AS submitted, origin, schedule, {_iso("planned")} AS planned
+    FROM runs LEFT JOIN wanted USING (run)"""
+VIEWS: Final = (RUN_LIST, ATTEMPT_LIST, ERROR_LIST)
 
 #: From the first format to the second one.
 SECOND: Final = (
     *("ALTER TABLE attempts ADD COLUMN input TEXT", "ALTER TABLE errors ADD COLUMN refusal TEXT"),
     *("DROP VIEW attempt_list", "DROP VIEW error_list", ATTEMPT_LIST, ERROR_LIST),
 )
+#: From the second one to the third one: the queue. Runs that are there have begun.
+THIRD: Final = (
+    *(
+        f"ALTER TABLE runs ADD COLUMN {column}"
+        for column in (
+            *("workflow TEXT", "params TEXT", "submitted INTEGER", "origin TEXT", "continues TEXT", "begun INTEGER"),
+            "superseded TEXT",
+        )
+    ),
+    "UPDATE runs SET begun = 1",
+    *QUEUE,
+    *("DROP VIEW run_list", RUN_LIST),
+)
+#: What a file of an older format that is read, but not written, lacks: views in place of its tables.
+MISSING: Final = {
+    1: (
+        "CREATE TEMP VIEW attempts AS SELECT *, NULL AS input FROM main.attempts",
+        "CREATE TEMP VIEW errors AS SELECT *, NULL AS refusal FROM main.errors",
+    ),
+    2: (
+        """CREATE TEMP VIEW runs AS SELECT *, NULL AS workflow, NULL AS params, NULL AS submitted, NULL AS origin,
+            NULL AS continues, 1 AS begun, NULL AS superseded FROM main.runs""",
+        "CREATE TEMP TABLE wanted (run, due, queued)",
+        "CREATE TEMP TABLE orders (run, what, done)",
+    ),
+}
 FORMAT: Final = DatabaseFormat(
     application_id=0x646F7448,  # "dotH"
-    version=2,
+    version=3,
     schema=(*TABLES, *VIEWS),
-    upgrades={1: SECOND},
+    upgrades={1: SECOND, 2: THIRD},
     oldest=1,
     # Before the switch to WAL, after which SQLite ignores both. A commit writes whole pages, of a row or two each.
     first=("PRAGMA page_size = 2048", "PRAGMA auto_vacuum = INCREMENTAL"),

@@ -28,6 +28,7 @@ from dotflow.providers.histories.sqlite.tables import (
     FAILED,
     FORMAT,
     NO_ITEM,
+    OPEN,
     RESTORED,
     SKIPPED,
     UNKNOWN,
@@ -36,6 +37,7 @@ from dotflow.providers.histories.sqlite.tables import (
 from dotflow.providers.sqlite_errors import LocksRefused, cause_of, code_of, explain, is_busy
 from dotflow.providers.sqlite_file import SQLiteFile
 from dotflow.records.environment import process_name, read_environment
+from dotflow.records.record import ID_LENGTH
 
 FIND_RUN: Final = "SELECT run FROM runs WHERE run_id = ?"
 FIND_PLAN: Final = "SELECT plan FROM plans WHERE digest = ?"
@@ -44,15 +46,37 @@ SAVE_PLAN: Final = "INSERT INTO plans (digest) VALUES (?)"
 SAVE_STEP: Final = f"INSERT INTO steps VALUES ({', '.join('?' * 9)})"
 SAVE_ENVIRONMENT: Final = "INSERT INTO environments (digest, document) VALUES (?, ?)"
 SAVE_RUN: Final = f"""INSERT INTO runs (run_id, workflow_id, name, state, mode, resumed, trigger, began, tasks,
-    parent_run, parent_task, parent_item, parent_attempt, lock, process, plan, environment, storage, is_named)
-    VALUES ({", ".join("?" * 19)})"""
+    parent_run, parent_task, parent_item, parent_attempt, lock, process, plan, environment, storage, is_named,
+    workflow, params, origin, continues, begun) VALUES ({", ".join("?" * 23)}, 1)"""
+BEGIN_CLAIMED: Final = """UPDATE runs SET mode = ?, resumed = ?, began = ?, tasks = ?, plan = ?, environment = ?,
+    storage = ? WHERE run = ?"""
+#: The last run of a name, if it can go on.
+LAST_OPEN: Final = f"""SELECT run_id, COALESCE(origin, run_id) FROM runs AS last WHERE workflow_id = ? AND {OPEN}
+    AND state <> 'Queued' AND NOT EXISTS (SELECT 1 FROM runs WHERE continues = last.run_id) ORDER BY run DESC LIMIT 1"""
+SET_ORIGIN: Final = "UPDATE runs SET origin = ? WHERE run_id = ?"
+#: The other chains of a name that had begun and have not completed.
+OTHERS: Final = f"""SELECT run, run_id, state FROM runs WHERE workflow_id = :name AND {OPEN}
+    AND COALESCE(origin, run_id) <> :origin AND EXISTS (SELECT 1 FROM runs AS of_chain
+        WHERE of_chain.begun AND (of_chain.run = runs.run OR of_chain.origin = runs.origin))"""
+SUPERSEDE: Final = "UPDATE runs SET superseded = ? WHERE run = ?"
+CANCEL: Final = "UPDATE runs SET state = 'Cancelled', ended = ?, reason = ? WHERE run = ?"
+DEQUEUE: Final = "UPDATE wanted SET queued = 0 WHERE run = ?"
 
 
 def register(connection: sqlite3.Connection, started: RunStarted, lock: int | None) -> int:
     """Writes a run that begins, unless it is there, with the offset of its lock. Returns its number."""
+    plan, environment = _plan(connection, started.steps), _environment(connection, started.masks)
     for (run,) in connection.execute(FIND_RUN, (_as_text(started.run_id),)):
+        if started.is_claimed:
+            values = (started.mode, started.resumed, micro(started.at), started.tasks, plan, environment)
+            connection.execute(BEGIN_CLAIMED, (*values, _as_text(started.storage), run))
         return int(run)
-    parent = started.parent
+    parent, name, origin, continues = started.parent, _as_text(started.workflow_id), None, None
+    if started.is_named and started.resumed:
+        for continues, origin in connection.execute(LAST_OPEN, (name,)).fetchall():
+            connection.execute(SET_ORIGIN, (origin, continues))
+    elif started.is_named:
+        end_others(connection, name, started.run_id, started.run_id, micro(started.at))
     values = (
         started.run_id,
         started.workflow_id,
@@ -70,12 +94,31 @@ def register(connection: sqlite3.Connection, started: RunStarted, lock: int | No
         ),
         lock,
         process_name(),
-        _plan(connection, started.steps),
-        _environment(connection, started.masks),
+        plan,
+        environment,
         started.storage,
         started.is_named,
+        started.workflow,
+        started.params,
+        origin or (started.run_id if started.is_named else None),
+        continues,
     )
     return int(connection.execute(SAVE_RUN, tuple(map(_as_text, values))).lastrowid or 0)
+
+
+def end_others(connection: sqlite3.Connection, name: str, origin: str, by: str, now: int) -> list[str]:
+    """Ends the other chains of a name that had begun, within a transaction: their values are void.
+
+    Returns the ids of their runs that were to go on.
+    """
+    ended = []
+    for run, run_id, state in connection.execute(OTHERS, {"name": name, "origin": origin}).fetchall():
+        connection.execute(SUPERSEDE, (by, run))
+        if state in ("Queued", "Paused"):
+            connection.execute(CANCEL, (now, f"superseded by {by[:ID_LENGTH]}", run))
+            connection.execute(DEQUEUE, (run,))
+            ended.append(run_id)
+    return ended
 
 
 def _as_text(value: Any) -> Any:
@@ -166,6 +209,7 @@ SAVE_ATTEMPT: Final = f"{SAVE_ATTEMPTS} ({', '.join('?' * (1 + len(ATTEMPT_COLUM
 SAVE_ERROR: Final = f"INSERT OR REPLACE INTO errors VALUES ({', '.join('?' * 10)})"
 SAVE_COPY: Final = f"INSERT OR REPLACE INTO copies VALUES ({', '.join('?' * 9)})"
 TRACE_RUN: Final = "UPDATE runs SET trace = ? WHERE run = ?"
+END_CLAIMED: Final = """UPDATE runs SET completed = ?, failed = ?, restored = ?, skipped = ?, error = ? WHERE run = ?"""
 END_RUN: Final = """UPDATE runs SET state = ?, reason = ?, ended = ?, completed = ?, failed = ?, restored = ?,
     skipped = ?, error = ? WHERE run = ?"""
 
@@ -177,7 +221,8 @@ class RunWriter:
         self._path = path
         self._file = file
         self.rows = rows
-        self._lock = live.hold(path, files=file.files)  # before the run is in the file
+        # Before the run is in the file. Of a claimed run the queue holds the lock.
+        self._lock = None if rows.started.is_claimed else live.hold(path, files=file.files)
         self._run: int | None = None
         self._opening = -1  # the file's, when the run was written to it
         self._connections = file.connections
@@ -319,7 +364,11 @@ class RunWriter:
         if rows.ended is not None:
             if self._missing:
                 connection.execute(MARK_ATTEMPTS, (UNKNOWN, run))
-            connection.execute(END_RUN, (*_ending(rows), run))
+            ending = _ending(rows)
+            if rows.started.is_claimed:  # the queue writes its state
+                connection.execute(END_CLAIMED, (*ending[3:], run))
+            else:
+                connection.execute(END_RUN, (*ending, run))
         return run
 
     def _handle(self, error: sqlite3.Error | OSError) -> None:

@@ -1,0 +1,237 @@
+"""Operations: the queue of wanted runs in a history, and the orders to runs."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from dotflow.core.types.run_state import TypeRunState
+
+if TYPE_CHECKING:  # a run needs none of them
+    from dotflow.records.record import RunSummary
+
+MAX_TRIES: Final = 3  # processes that may end in a row before a run has saved anything
+
+
+class Submission(NamedTuple):
+    """A wanted run.
+
+    Attributes:
+        workflow: The id of the workflow.
+        params: The values of its parameters without its secrets, as text of the codec.
+        name: The id of its checkpoints: `report@customer=17`, or `report#click-17` with a key. None where the caller
+            does not know the defaults of the workflow: a server fills it in.
+        key: The same key returns the same run.
+        priority: Higher ones begin first.
+        due: The moment before which it does not begin; None for now.
+        title: The name of the workflow for readers.
+    """
+
+    workflow: str
+    params: str
+    name: str | None
+    key: str | None = None
+    priority: int = 0
+    due: datetime | None = None
+    title: str | None = None
+
+
+class Declared(NamedTuple):
+    """A workflow as those know it that can't import it: its id, and the defaults of its parameters with their types."""
+
+    workflow: str
+    params: str
+
+
+class Claim(NamedTuple):
+    """A queued run that a process has taken.
+
+    Attributes:
+        run_id: The run.
+        workflow: The id of the workflow.
+        name: The id of its checkpoints.
+        params: The values of its parameters, as text of the codec.
+        origin: The first run of its chain.
+        continues: Whether it continues another run.
+        has_begun: Whether a run of its chain has begun.
+        rerun: The tasks that run again.
+        server: The process that has taken it.
+        title: The name of the workflow for readers.
+    """
+
+    run_id: str
+    workflow: str
+    name: str
+    params: str
+    origin: str
+    continues: bool
+    has_begun: bool
+    rerun: Sequence[str]
+    server: str
+    title: str | None = None
+
+
+class Ending(NamedTuple):
+    """The end of a claimed run: its state, why it was stopped, and the first error.
+
+    With `goes_on`, a run that continues it is queued in the same transaction.
+    """
+
+    state: TypeRunState
+    reason: str = ""
+    error: str = ""
+    goes_on: bool = False
+
+
+class TypeOrder(StrEnum):
+    """What a run can be ordered to do."""
+
+    CANCEL = "cancel"
+    PAUSE = "pause"
+
+
+class Order(NamedTuple):
+    """An order to a run: what, by whom, and a comment."""
+
+    what: TypeOrder
+    by: str
+    comment: str = ""
+
+
+class TakenOver(NamedTuple):
+    """A run whose process has ended: the state that it has now, and the run that continues it, if there is one."""
+
+    run_id: str
+    state: TypeRunState
+    continued_by: str | None
+    title: str
+
+
+class Operations(ABC):
+    """The queue of a history. All methods raise HistoryError where it can't be read or written.
+
+    Users' ids are whole: a beginning of an id could be another run's. Any run of a chain stands for the newest one.
+    """
+
+    @abstractmethod
+    def submit(self, submission: Submission) -> str:
+        """Writes a wanted run, and returns its id.
+
+        Where a fresh run of the same name is queued, it returns the id of that one, which takes the earlier moment and
+        the higher priority of both. For a key that is known it returns the run of that key.
+
+        Raises:
+            OrderRefused: The run of the key has other parameters.
+        """
+
+    @abstractmethod
+    def declare(self, workflows: Sequence[Declared]) -> None:
+        """Writes what is known of workflows."""
+
+    @abstractmethod
+    def declared(self, workflow: str) -> str | None:
+        """Returns the parameters of a workflow as they were declared last; None where it is unknown."""
+
+    @abstractmethod
+    def is_served(self, workflow: str) -> bool:
+        """Returns whether a living process serves a workflow."""
+
+    @abstractmethod
+    def order(self, run: str, order: Order) -> "RunSummary":
+        """Gives a run an order, and returns the run afterwards. What is queued or paused is cancelled at once.
+
+        Raises:
+            NotInHistory: There is no such run.
+            OrderRefused: It has ended.
+        """
+
+    @abstractmethod
+    def resume(self, run: str, rerun: Sequence[str], by: str, comment: str) -> "RunSummary":
+        """Queues a run that continues another one, and returns it.
+
+        Raises:
+            NotInHistory: There is no such run.
+            OrderRefused: It can't be continued, or has completed and nothing is to run again.
+        """
+
+    @abstractmethod
+    def newest(self, run: str) -> "RunSummary":
+        """Returns the newest run of the chain of a run. Raises NotInHistory."""
+
+    @abstractmethod
+    def orders(self) -> Mapping[str, Sequence[Order]]:
+        """Returns the open orders by run."""
+
+    @abstractmethod
+    def open_server(self, workflows: Sequence[str]) -> "QueueServer":
+        """Returns a server of these workflows, which this process is.
+
+        Raises:
+            NotServable: This system or file can't show whether a process lives.
+        """
+
+    @abstractmethod
+    def take_continuation(self, name: str) -> "tuple[QueueServer, Claim] | None":
+        """Takes the queued continuation of a name for a run in this process; None if there is none."""
+
+
+class QueueServer(ABC):
+    """A process that takes runs from a queue. It writes the states of these runs only while they are its own."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raises HistoryError if the history was deleted or replaced: what other processes have done is unknown."""
+
+    @abstractmethod
+    def has_news(self) -> bool:
+        """Returns whether another connection may have written since the last call, quickly."""
+
+    @abstractmethod
+    def next_due(self) -> datetime | None:
+        """Returns the next moment at which a queued run of its workflows is due; None if there is none."""
+
+    @abstractmethod
+    def unnamed(self) -> Sequence[tuple[str, Submission]]:
+        """Returns the queued runs of its workflows that have no name yet, with their ids."""
+
+    @abstractmethod
+    def name(self, run: str, name: str | None, error: str = "") -> None:
+        """Gives a queued run its name; without one, it fails with the error."""
+
+    @abstractmethod
+    def take_over(self) -> Sequence[TakenOver]:
+        """Takes over the runs of this history whose process has ended, in two looks. Called about once a second."""
+
+    @abstractmethod
+    def claim(self, workflows: Mapping[str, int | None], busy: Collection[str]) -> Claim | None:
+        """Takes the first queued run that is due and may begin.
+
+        Args:
+            workflows: The workflows that have room here, with their maximum over all processes.
+            busy: The names that run in this process.
+        """
+
+    @abstractmethod
+    def put_back(self, claim: Claim, delay: float) -> None:
+        """Returns a claimed run that has not begun to the queue, due in some seconds."""
+
+    @abstractmethod
+    def supersede(self, claim: Claim) -> Sequence[str]:
+        """Ends the other chains of the name that had begun. Returns the ids of those of their runs that were to go on.
+
+        Raises:
+            HistoryError: The run is not this server's any more.
+        """
+
+    @abstractmethod
+    def begin(self, claim: Claim) -> None:
+        """Writes that the values of the name are the run's from now on. Raises as `supersede`."""
+
+    @abstractmethod
+    def end(self, claim: Claim, ending: Ending) -> TypeRunState | None:
+        """Writes the end of a claimed run with its open orders. Returns its state; None if it was not this server's."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends the server. Its claims must have ended."""

@@ -1,0 +1,166 @@
+"""Control: the runs of a history, from any process: submit, look, cancel, pause, resume."""
+
+import getpass
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from dotflow import clock
+from dotflow.abc.history import History
+from dotflow.abc.operations import Operations, Order, Submission, TypeOrder
+from dotflow.config import HISTORY_VARIABLE, NO_HISTORY, Config
+from dotflow.core.durations import Duration, as_seconds
+from dotflow.errors import InvalidArgument, NotServable
+from dotflow.graph.params import keyed_id
+
+if TYPE_CHECKING:
+    from dotflow.records.record import RunSummary
+    from dotflow.workflow import DotFlow
+
+WHAT: Final = "There are no runs to control"
+POLL: Final = 0.1  # seconds between two looks of wait()
+
+
+class Control:
+    """Submits, cancels, pauses and resumes runs, of workflows that this process may be unable to import.
+
+    Ids are whole. The id of any run of a chain, a run and those that continue it, stands for the newest one.
+
+    Args:
+        of: A workflow, a history, or the path of one; by default the path in DOTFLOW_HISTORY.
+
+    Raises:
+        NotServable: There is no history, or it has no queue.
+    """
+
+    def __init__(self, of: "DotFlow | History | str | os.PathLike[str] | None" = None) -> None:
+        self._queue = _queue(of)
+
+    def submit(
+        self,
+        workflow_id: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
+        priority: int = 0,
+        at: datetime | Duration | timedelta | None = None,
+    ) -> str:
+        """Queues a run of a workflow by its id, as `DotFlow.submit` does, and returns its id.
+
+        The names, defaults and types of its parameters are those that a server, or a submission of the workflow itself,
+        has written. Without these, a server checks the parameters, and fails the run if they are wrong.
+
+        Raises:
+            InvalidArgument, UnknownParam, MissingParam: A parameter is wrong.
+            OrderRefused: The key was used with other parameters.
+            HistoryError: The history can't be written.
+        """
+        from dotflow.engine import submission
+
+        if not isinstance(workflow_id, str) or not workflow_id:
+            raise InvalidArgument("workflow_id", workflow_id, "the id of a workflow")
+        submission.check_submission(key, priority)
+        name, text = submission.named_by(workflow_id, self._queue.declared(workflow_id), params or {})
+        if key is not None:
+            name = keyed_id(workflow_id, key)
+        return self._queue.submit(Submission(workflow_id, text, name, key, priority, submission.due_at(at)))
+
+    def is_served(self, workflow_id: str) -> bool:
+        """Returns whether a living process serves a workflow."""
+        return self._queue.is_served(workflow_id)
+
+    def run(self, run: str) -> "RunSummary":
+        """Returns a run. Raises NotInHistory."""
+        return self._queue.newest(run)
+
+    def wait(self, run: str, timeout: Duration | None = None) -> "RunSummary":
+        """Waits until a run has ended or is paused, and returns it; after *timeout* as it is.
+
+        Args:
+            run: The run.
+            timeout: The maximum time, in seconds or as a text such as "90s"; None for no limit.
+
+        Raises:
+            NotInHistory: There is no such run.
+        """
+        until = None if timeout is None else clock.ticks() + as_seconds("timeout", timeout)
+        while (found := self.run(run)).is_open and (until is None or clock.ticks() < until):
+            clock.sleep(POLL)
+        return found
+
+    def cancel(self, run: str, *, by: str | None = None, comment: str = "") -> "RunSummary":
+        """Cancels a run. What is queued or paused is cancelled at once; a running run within about a second.
+
+        A step in a process of its own is ended. A step in the program's own thread ends by itself first.
+
+        Args:
+            run: The run.
+            by: Who wants it; by default the user of the system.
+            comment: Why.
+
+        Returns:
+            The run afterwards: `ordered` is "cancel" while a running one has not heeded it.
+
+        Raises:
+            NotInHistory: There is no such run.
+            OrderRefused: It has ended.
+        """
+        return self._queue.order(run, Order(TypeOrder.CANCEL, _by(by), comment))
+
+    def pause(self, run: str, *, by: str | None = None, comment: str = "") -> "RunSummary":
+        """Pauses a run: its running steps end and are saved, and nothing new begins. As `cancel` otherwise."""
+        return self._queue.order(run, Order(TypeOrder.PAUSE, _by(by), comment))
+
+    def resume(
+        self, run: str, rerun: str | Sequence[str] = (), *, by: str | None = None, comment: str = ""
+    ) -> "RunSummary":
+        """Queues a run that continues one that ended before its completion. Finished steps are not run again.
+
+        Args:
+            run: The run.
+            rerun: Tasks that run again, by name, with those that take their values. A completed run needs one.
+            by: Who wants it; by default the user of the system.
+            comment: Why.
+
+        Returns:
+            The queued run.
+
+        Raises:
+            NotInHistory: There is no such run.
+            OrderRefused: It can't be continued.
+        """
+        steps = [rerun] if isinstance(rerun, str) else list(rerun)
+        return self._queue.resume(run, steps, _by(by), comment)
+
+
+def _by(by: str | None) -> str:
+    if by is not None:
+        if not isinstance(by, str) or not by:
+            raise InvalidArgument("by", by, "a name")
+        return by
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        return f"user {os.getuid()}" if hasattr(os, "getuid") else "unknown"
+
+
+def _queue(of: "DotFlow | History | str | os.PathLike[str] | None") -> Operations:
+    from dotflow.engine.submission import queue_of
+
+    if of is None:
+        path = os.environ.get(HISTORY_VARIABLE)
+        if not path or path == NO_HISTORY:
+            raise NotServable(WHAT, f"{HISTORY_VARIABLE} is not set. Pass a workflow, a history or its path")
+        of = path
+    if isinstance(of, str | os.PathLike):
+        from dotflow.providers import HistorySQLite
+
+        of = HistorySQLite(Path(of))
+    config = getattr(of, "config", None)
+    if isinstance(config, Config):
+        of = config.history
+    if of is not None and not isinstance(of, History):
+        raise InvalidArgument("of", of, "a workflow, a history, or the path of one")
+    return queue_of(WHAT, of)

@@ -1,0 +1,585 @@
+"""The queue of a history file: submissions, claims, ends and orders, each of them one transaction.
+
+It has a connection of its own, whose commits survive a power cut. So its fsync does not hold up the events of runs.
+"""
+
+import json
+import sqlite3
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+from dotflow import clock
+from dotflow.abc.operations import (
+    MAX_TRIES,
+    Claim,
+    Declared,
+    Ending,
+    Operations,
+    Order,
+    QueueServer,
+    Submission,
+    TakenOver,
+    TypeOrder,
+)
+from dotflow.core.durations import format_duration
+from dotflow.core.text import escape_surrogates
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.errors import HistoryError, NotInHistory, NotServable, OrderRefused
+from dotflow.providers.histories.sqlite import live
+from dotflow.providers.histories.sqlite.crashed import MARK_ATTEMPTS, MARK_RUN, counts_of, end_of, mark_ended
+from dotflow.providers.histories.sqlite.reading import errors_of, reading, short_path
+from dotflow.providers.histories.sqlite.tables import COMPLETED, CRASHED, FORMAT, MICRO, micro
+from dotflow.providers.histories.sqlite.writer import end_others
+from dotflow.providers.sqlite_file import SQLiteFile, file_id_of
+from dotflow.records.environment import process_name
+from dotflow.records.record import ID_LENGTH
+
+if TYPE_CHECKING:
+    from dotflow.records.record import RunSummary
+
+T = TypeVar("T")
+
+SYNCHRONOUS: Final = "FULL"  # a power cut loses no commit: sqlite.org/pragma.html#pragma_synchronous
+BETWEEN_LOOKS: Final = 1.0  # seconds between the two looks that find a process dead
+
+BY_KEY: Final = "SELECT run_id, params FROM wanted JOIN runs USING (run) WHERE wanted.workflow = ? AND key = ?"
+FRESH: Final = """SELECT run, run_id, priority, due FROM wanted JOIN runs USING (run)
+    WHERE wanted.name = ? AND queued AND NOT resume"""
+MERGE: Final = "UPDATE wanted SET priority = ?, due = ? WHERE run = ?"
+ADD_RUN: Final = """INSERT INTO runs (run_id, workflow_id, name, state, trigger, began, submitted, is_named, workflow,
+    params, origin, continues) VALUES (?, ?, ?, 'Queued', ?, ?, ?, 1, ?, ?, ?, ?)"""
+ADD_WANTED: Final = """INSERT INTO wanted (run, workflow, name, key, priority, due, resume, rerun, tries, queued)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"""
+STOP_WAITING: Final = "UPDATE wanted SET queued = 0 WHERE run = ?"
+UNNAMED: Final = """SELECT run_id, wanted.workflow, params, priority, due FROM wanted JOIN runs USING (run)
+    WHERE queued AND wanted.name IS NULL ORDER BY run"""
+SET_NAME: Final = "UPDATE wanted SET name = ? WHERE run = ?"
+
+DECLARE: Final = """INSERT INTO workflows (workflow, params, seen) VALUES (?, ?, ?)
+    ON CONFLICT (workflow) DO UPDATE SET params = excluded.params, seen = excluded.seen"""
+DECLARED: Final = "SELECT params FROM workflows WHERE workflow = ?"
+STOPPED: Final = "SELECT workflow FROM workflows WHERE paused_at IS NOT NULL"
+SERVERS: Final = "SELECT server, lock, workflows FROM servers"
+ADD_SERVER: Final = "INSERT INTO servers (server, process, lock, workflows, since) VALUES (?, ?, ?, ?, ?)"
+REMOVE_SERVER: Final = "DELETE FROM servers WHERE server = ?"
+
+RUNNING_NOW: Final = "SELECT COUNT(*) FROM runs WHERE state = 'Running' AND workflow = ?"
+NEXT_PRIORITY: Final = """SELECT priority FROM wanted WHERE queued AND workflow = ? AND priority < ?
+    ORDER BY priority DESC LIMIT 1"""
+IS_DUE: Final = "SELECT 1 FROM wanted WHERE queued AND workflow = ? AND priority = ? AND due <= ? LIMIT 1"
+NEXT_DUE: Final = "SELECT MIN(due) FROM wanted WHERE queued AND workflow = ? AND due > ?"
+#: The queued runs that may begin: of a name no run is active, and a continuation comes first, even if it is not due.
+CANDIDATES: Final = """SELECT run, name, due FROM wanted WHERE queued AND workflow = ? AND priority = ? AND due <= ?
+    AND name IS NOT NULL
+    AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.workflow_id = wanted.name AND state = 'Running')
+    AND (resume OR NOT EXISTS (SELECT 1 FROM wanted AS other
+        WHERE other.name = wanted.name AND other.queued AND other.resume))
+    ORDER BY due, run"""
+CONTINUATION: Final = """SELECT run FROM wanted WHERE name = :name AND queued AND resume
+    AND NOT EXISTS (SELECT 1 FROM runs WHERE workflow_id = :name AND state = 'Running')"""
+TAKE: Final = "UPDATE runs SET state = 'Running', lock = ?, process = ? WHERE run = ?"
+DEQUEUE: Final = "UPDATE wanted SET queued = 0, server = ? WHERE run = ?"
+CLAIMED: Final = """SELECT run_id, wanted.workflow, wanted.name, params, origin, continues IS NOT NULL,
+    EXISTS (SELECT 1 FROM runs AS other WHERE other.begun AND other.origin = runs.origin), rerun, server, runs.name
+    FROM wanted JOIN runs USING (run) WHERE run = ?"""
+MINE: Final = "SELECT run FROM runs JOIN wanted USING (run) WHERE run_id = ? AND state = 'Running' AND server = ?"
+PUT_BACK: Final = "UPDATE runs SET state = 'Queued', lock = NULL, process = NULL WHERE run = ?"
+ENQUEUE: Final = "UPDATE wanted SET queued = 1, server = NULL, due = ?, resume = resume OR ? WHERE run = ?"
+BEGIN: Final = "UPDATE runs SET begun = 1 WHERE run = ?"
+END: Final = "UPDATE runs SET state = ?, ended = ?, reason = ?, error = COALESCE(?, error) WHERE run = ?"
+#: Claimed runs; those that an earlier dotflow has called Crashed included.
+TAKEN: Final = """SELECT run, lock FROM wanted JOIN runs USING (run)
+    WHERE server IS NOT NULL AND server <> ? AND state IN ('Running', 'Crashed')"""
+IS_TAKEN: Final = """SELECT lock FROM wanted JOIN runs USING (run)
+    WHERE run = ? AND server IS NOT NULL AND state IN ('Running', 'Crashed')"""
+NOT_TAKEN: Final = "UPDATE wanted SET server = NULL WHERE run = ?"
+HAS_SAVED: Final = f"SELECT 1 FROM attempts WHERE run = ? AND state = {COMPLETED} LIMIT 1"
+OF_RUN: Final = """SELECT run_id, workflow_id, runs.name, runs.workflow, params, origin, COALESCE(priority, 0),
+    COALESCE(tries, 0) FROM runs LEFT JOIN wanted USING (run) WHERE run = ?"""
+
+OPEN_ORDERS: Final = """SELECT what, by_whom, comment FROM orders
+    WHERE done IS NULL AND run IN (SELECT run FROM runs WHERE run = :run OR origin = :origin) ORDER BY orders.rowid"""
+DO_ORDERS: Final = """UPDATE orders SET done = :now
+    WHERE done IS NULL AND run IN (SELECT run FROM runs WHERE run = :run OR origin = :origin)"""
+ALL_ORDERS: Final = """SELECT run_id, what, by_whom, comment FROM orders JOIN runs USING (run) WHERE done IS NULL
+    ORDER BY orders.rowid"""
+ADD_ORDER: Final = "INSERT INTO orders (run, what, by_whom, at, comment, done) VALUES (?, ?, ?, ?, ?, ?)"
+NEWEST: Final = """SELECT run, run_id, workflow_id, state, origin, superseded, ended, is_named, workflow, lock, params
+    FROM runs WHERE run_id = :run OR origin = (SELECT origin FROM runs WHERE run_id = :run) ORDER BY run DESC LIMIT 1"""
+EXISTS: Final = "SELECT 1 FROM runs WHERE run_id = ?"
+
+#: The states from which a run goes on.
+RESUMABLE: Final = frozenset(
+    {
+        *(TypeRunState.PAUSED, TypeRunState.FAILED, TypeRunState.CANCELLED, TypeRunState.INTERRUPTED),
+        TypeRunState.CRASHED,
+    }
+)
+
+
+class _Run(NamedTuple):
+    """The newest run of a chain."""
+
+    run: int
+    run_id: str
+    name: str
+    state: TypeRunState
+    origin: str | None
+    superseded: str | None
+    ended: int | None
+    is_named: int
+    workflow: str | None
+    lock: int | None
+    params: str | None
+
+
+class SQLiteQueue(Operations):
+    """The queue of a history file.
+
+    Args:
+        file: A connection of its own, with SYNCHRONOUS.
+        path: The file.
+    """
+
+    def __init__(self, file: SQLiteFile, path: Path) -> None:
+        self.file = file
+        self.path = path
+
+    def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Calls *work* in a transaction with the write lock. Raises HistoryError."""
+        with errors_of(self.path, "used"):
+            return self.file.transact(work)
+
+    def look(self, statement: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
+        """Returns the rows of a statement; none where there is no file yet."""
+        with errors_of(self.path, "used"):
+            return self.file.run(statement, values)
+
+    def submit(self, submission: Submission) -> str:
+        return self.transact(lambda connection: _submit(connection, submission))
+
+    def declare(self, workflows: Sequence[Declared]) -> None:
+        rows = [(workflow, params, _now()) for workflow, params in workflows]
+        self.transact(lambda connection: connection.executemany(DECLARE, rows))
+
+    def declared(self, workflow: str) -> str | None:
+        rows = self.look(DECLARED, (workflow,))
+        return rows[0][0] if rows else None
+
+    def is_served(self, workflow: str) -> bool:
+        rows = self.look(SERVERS)
+        return any(workflow in json.loads(served) and live.is_held(self.path, lock) for _, lock, served in rows)
+
+    def order(self, run: str, order: Order) -> "RunSummary":
+        def work(connection: sqlite3.Connection) -> str:
+            found = self._newest(connection, run)
+            now = _now()
+            if found.state is TypeRunState.RUNNING:
+                if self._is_dead(found):
+                    _take_over(connection, found.run, now, order)
+                elif order.what not in _open_orders(connection, found):
+                    connection.execute(ADD_ORDER, (found.run, order.what, order.by, now, order.comment, None))
+            elif found.state is TypeRunState.QUEUED or (
+                found.state is TypeRunState.PAUSED and order.what is TypeOrder.CANCEL
+            ):
+                connection.execute(END, (STATES[order.what], now, _reason(order), None, found.run))
+                connection.execute(STOP_WAITING, (found.run,))
+                connection.execute(ADD_ORDER, (found.run, order.what, order.by, now, order.comment, now))
+            else:
+                raise OrderRefused(order.what, found.run_id, _since(found, now))
+            return found.run_id
+
+        return self.newest(self.transact(work))
+
+    def resume(self, run: str, rerun: Sequence[str], by: str, comment: str) -> "RunSummary":
+        def work(connection: sqlite3.Connection) -> str:
+            found = self._newest(connection, run)
+            now = _now()
+            if found.state is TypeRunState.RUNNING and self._is_dead(found):
+                if (continued_by := _take_over(connection, found.run, now).continued_by) is not None:
+                    return continued_by
+                found = self._newest(connection, run)
+            if not found.is_named:
+                reason = "its workflow has a generated id, so no other process has its values. Give it a workflow_id"
+            elif found.superseded:
+                reason = f"the run {found.superseded[:ID_LENGTH]} has replaced its values. Resume that one"
+            elif found.params is None or found.workflow is None:
+                reason = "the history does not have its parameters. Use `dotflow start --resume`"
+            elif found.state in RESUMABLE or (found.state is TypeRunState.COMPLETED and rerun):
+                connection.execute(ADD_ORDER, (found.run, "resume", by, now, comment, now))
+                return _continue(connection, found.run, now, rerun=rerun)
+            else:
+                reason = _since(found, now)
+                if found.state is TypeRunState.COMPLETED:
+                    reason += ". Pass the steps that run again: --rerun STEP"
+            raise OrderRefused("resume", found.run_id, reason)
+
+        return self.newest(self.transact(work))
+
+    def newest(self, run: str) -> "RunSummary":
+        from dotflow.providers.histories.sqlite.records import load_summary
+
+        with reading(self.path) as reader:
+            rows = reader.connection.execute(NEWEST, {"run": run}).fetchall()
+            if not rows:
+                raise self._unknown(run)
+            return load_summary(reader, rows[0][0])
+
+    def _newest(self, connection: sqlite3.Connection, run: str) -> _Run:
+        for row in connection.execute(NEWEST, {"run": run}).fetchall():
+            found = _Run(*row)
+            found = found._replace(state=TypeRunState(found.state))
+            if found.state is TypeRunState.RUNNING and found.run not in _wanted(connection, found.run):
+                mark_ended(connection, self.path)
+                ((state,),) = connection.execute("SELECT state FROM runs WHERE run = ?", (found.run,))
+                found = found._replace(state=TypeRunState(state))
+            return found
+        raise self._unknown(run)
+
+    def _is_dead(self, found: _Run) -> bool:
+        """Returns whether the process of a running run has ended."""
+        return found.lock is not None and not live.is_held(self.path, found.lock)
+
+    def _unknown(self, run: str) -> NotInHistory:
+        return NotInHistory(f"Can't find the run '{run}'", f"{short_path(self.path)} has no run with this id")
+
+    def orders(self) -> Mapping[str, Sequence[Order]]:
+        orders: dict[str, list[Order]] = {}
+        for run_id, what, by, comment in self.look(ALL_ORDERS):
+            orders.setdefault(run_id, []).append(Order(TypeOrder(what), by, comment))
+        return orders
+
+    def open_server(self, workflows: Sequence[str]) -> "SQLiteServer":
+        return SQLiteServer(self, workflows)
+
+    def take_continuation(self, name: str) -> tuple[QueueServer, Claim] | None:
+        if not self.look(CONTINUATION, {"name": name}):
+            return None
+        server = SQLiteServer(self, ())
+        claim = server.take_continuation(name)
+        if claim is None:
+            server.close()
+            return None
+        return server, claim
+
+
+class SQLiteServer(QueueServer):
+    """A process that takes runs from a history file: it holds a byte of the live file, which ends with it.
+
+    Args:
+        queue: The queue.
+        workflows: The ids of its workflows; none for a process that takes a single run.
+    """
+
+    def __init__(self, queue: SQLiteQueue, workflows: Sequence[str]) -> None:
+        self._queue = queue
+        self._path = queue.path
+        self._workflows = workflows
+        self._server = str(uuid.uuid4())
+        self._dead: dict[int, float] = {}  # runs whose process was found dead, and when
+        self._watched = SQLiteFile(queue.path, SYNCHRONOUS, FORMAT, read_only=True)
+        self._seen: object = None
+        lock = live.hold(queue.path, files=queue.file.files)
+        if lock is None:
+            reason = "it can't show whether a process lives: this needs POSIX locks and a folder of this user's own"
+            raise NotServable(f"The history {short_path(queue.path)} has no queue", reason)
+        self._lock = lock
+        self._queue.transact(self._register)
+        self._files = self._file_ids()
+
+    def _register(self, connection: sqlite3.Connection) -> None:
+        for server, lock, _ in connection.execute(SERVERS).fetchall():
+            if not live.is_held(self._path, lock):
+                connection.execute(REMOVE_SERVER, (server,))
+        if self._workflows:
+            values = (self._server, process_name(), self._lock, json.dumps(list(self._workflows)), _now())
+            connection.execute(ADD_SERVER, values)
+
+    def _file_ids(self) -> tuple[object, ...]:
+        return file_id_of(str(self._path)), live.file_id(self._path)
+
+    def check(self) -> None:
+        if self._file_ids() != self._files:
+            reason = "it was deleted or replaced while it was served, so the runs of other processes are unknown"
+            raise HistoryError(f"The history {short_path(self._path)} can't be used", reason)
+
+    def has_news(self) -> bool:
+        with errors_of(self._path, "used"):
+            version = self._watched.run("PRAGMA data_version", ())
+        seen = (self._watched.connections, version)
+        is_new, self._seen = seen != self._seen, seen
+        return is_new
+
+    def next_due(self) -> datetime | None:
+        moments = [due for workflow in self._workflows for (due,) in self._queue.look(NEXT_DUE, (workflow, _now()))]
+        first = min((due for due in moments if due is not None), default=None)
+        return None if first is None else _moment(first)
+
+    def unnamed(self) -> Sequence[tuple[str, Submission]]:
+        rows = self._queue.look(UNNAMED)
+        return [
+            (run_id, Submission(workflow, params, None, None, priority, _moment(due)))
+            for run_id, workflow, params, priority, due in rows
+            if workflow in self._workflows
+        ]
+
+    def name(self, run: str, name: str | None, error: str = "") -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            found = self._queue._newest(connection, run)
+            if found.state is not TypeRunState.QUEUED:
+                return
+            if name is None:
+                connection.execute(END, (TypeRunState.FAILED, _now(), None, error, found.run))
+                connection.execute(STOP_WAITING, (found.run,))
+            elif not connection.execute(FRESH, (name,)).fetchall():  # else it waits until that one has begun
+                connection.execute(SET_NAME, (name, found.run))
+                connection.execute("UPDATE runs SET workflow_id = ? WHERE run = ?", (name, found.run))
+
+        self._queue.transact(work)
+
+    def take_over(self) -> Sequence[TakenOver]:
+        live.hold(self._path, self._lock, self._queue.file.files)  # a step may have closed the file
+        now, dead = clock.ticks(), dict[int, float]()
+        for run, lock in self._queue.look(TAKEN, (self._server,)):
+            if not live.is_held(self._path, lock):
+                dead[run] = self._dead.get(run, now)
+        self._dead = dead
+        taken = [
+            self._queue.transact(self._taking_over(run)) for run, since in dead.items() if now - since >= BETWEEN_LOOKS
+        ]
+        return [one for one in taken if one is not None]
+
+    def _taking_over(self, run: int) -> Callable[[sqlite3.Connection], TakenOver | None]:
+        def work(connection: sqlite3.Connection) -> TakenOver | None:
+            for (lock,) in connection.execute(IS_TAKEN, (run,)).fetchall():
+                if not live.is_held(self._path, lock):
+                    return _take_over(connection, run, _now())
+            return None
+
+        return work
+
+    def claim(self, workflows: Mapping[str, int | None], busy: Collection[str]) -> Claim | None:
+        now = _now()
+        if not any(self._is_due(workflow, now) for workflow in workflows):
+            return None
+
+        def work(connection: sqlite3.Connection) -> Claim | None:
+            mark_ended(connection, self._path)
+            stopped = {workflow for (workflow,) in connection.execute(STOPPED)}
+            found = []
+            for workflow, most in workflows.items():
+                if workflow in stopped:
+                    continue
+                if most is not None and connection.execute(RUNNING_NOW, (workflow,)).fetchone()[0] >= most:
+                    continue
+                found += _first(connection, workflow, now, busy)
+            return self._take(connection, min(found)[-1]) if found else None
+
+        return self._queue.transact(work)
+
+    def _is_due(self, workflow: str, now: int) -> bool:
+        look = self._queue.look
+        return any(look(IS_DUE, (workflow, priority, now)) for priority in _priorities(look, workflow))
+
+    def take_continuation(self, name: str) -> Claim | None:
+        """Takes the queued run of a name that continues another one."""
+
+        def work(connection: sqlite3.Connection) -> Claim | None:
+            for (run,) in connection.execute(CONTINUATION, {"name": name}).fetchall():
+                return self._take(connection, run)
+            return None
+
+        return self._queue.transact(work)
+
+    def _take(self, connection: sqlite3.Connection, run: int) -> Claim:
+        connection.execute(TAKE, (self._lock, process_name(), run))
+        connection.execute(DEQUEUE, (self._server, run))
+        ((run_id, workflow, name, params, origin, continues, has_begun, rerun, server, title),) = connection.execute(
+            CLAIMED, (run,)
+        )
+        steps = json.loads(rerun or "[]")
+        return Claim(run_id, workflow, name, params, origin, bool(continues), bool(has_begun), steps, server, title)
+
+    def put_back(self, claim: Claim, delay: float) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            run = self._mine(connection, claim)
+            is_double = bool(connection.execute(FRESH, (claim.name,)).fetchall())  # submitted since
+            connection.execute(PUT_BACK, (run,))
+            connection.execute(ENQUEUE, (_now() + round(delay * MICRO), is_double, run))
+
+        self._queue.transact(work)
+
+    def supersede(self, claim: Claim) -> Sequence[str]:
+        def work(connection: sqlite3.Connection) -> list[str]:
+            self._mine(connection, claim)
+            return end_others(connection, claim.name, claim.origin, claim.run_id, _now())
+
+        return self._queue.transact(work)
+
+    def begin(self, claim: Claim) -> None:
+        self._queue.transact(lambda connection: connection.execute(BEGIN, (self._mine(connection, claim),)))
+
+    def _mine(self, connection: sqlite3.Connection, claim: Claim) -> int:
+        for (run,) in connection.execute(MINE, (claim.run_id, self._server)):
+            return int(run)
+        reason = "another process has it, or has ended it"
+        raise HistoryError(f"The run {claim.run_id} is not this process's any more", reason)
+
+    def end(self, claim: Claim, ending: Ending) -> TypeRunState | None:
+        def work(connection: sqlite3.Connection) -> TypeRunState | None:
+            state, reason, error, goes_on = ending
+            for (run,) in connection.execute(MINE, (claim.run_id, self._server)).fetchall():
+                now, of = _now(), {"run": run, "origin": claim.origin}
+                orders = {what: (by, comment) for what, by, comment in connection.execute(OPEN_ORDERS, of)}
+                if state is not TypeRunState.COMPLETED and TypeOrder.CANCEL in orders:
+                    state, goes_on = TypeRunState.CANCELLED, False
+                    reason = _reason(Order(TypeOrder.CANCEL, *orders[TypeOrder.CANCEL]))
+                elif state is TypeRunState.PAUSED and TypeOrder.PAUSE in orders:
+                    goes_on, reason = False, _reason(Order(TypeOrder.PAUSE, *orders[TypeOrder.PAUSE]))
+                connection.execute(END, (state, now, reason or None, error or None, run))
+                connection.execute(NOT_TAKEN, (run,))
+                connection.execute(DO_ORDERS, {**of, "now": now})
+                if goes_on:
+                    _continue(connection, run, now)
+                return state
+            return None
+
+        return self._queue.transact(work)
+
+    def close(self) -> None:
+        try:
+            if self._workflows:
+                self._queue.transact(lambda connection: connection.execute(REMOVE_SERVER, (self._server,)))
+        finally:
+            live.release(self._path, self._lock)
+            self._watched.close()
+
+
+STATES: Final = {TypeOrder.CANCEL: TypeRunState.CANCELLED, TypeOrder.PAUSE: TypeRunState.PAUSED}
+
+
+def _submit(connection: sqlite3.Connection, wanted: Submission) -> str:
+    now = _now()
+    due = now if wanted.due is None else micro(wanted.due)
+    if wanted.key is not None:
+        for run_id, params in connection.execute(BY_KEY, (wanted.workflow, wanted.key)):
+            if params != wanted.params:
+                raise OrderRefused("submit", run_id, f"the key {wanted.key!r} was used with other parameters")
+            return str(run_id)
+    elif wanted.name is not None:
+        for run, run_id, priority, earlier in connection.execute(FRESH, (wanted.name,)).fetchall():
+            connection.execute(MERGE, (max(priority, wanted.priority), min(earlier, due), run))
+            return str(run_id)
+    run_id, title = str(uuid.uuid4()), wanted.title and escape_surrogates(wanted.title)
+    name = wanted.workflow if wanted.name is None else wanted.name
+    in_list = (run_id, name, title, "submit", now, now, wanted.workflow, wanted.params, run_id, None)
+    run = connection.execute(ADD_RUN, in_list).lastrowid
+    in_queue = (run, wanted.workflow, wanted.name, wanted.key, wanted.priority, due, False, None, 0)
+    connection.execute(ADD_WANTED, in_queue)
+    return run_id
+
+
+def _first(
+    connection: sqlite3.Connection, workflow: str, now: int, busy: Collection[str]
+) -> list[tuple[int, int, int]]:
+    """Returns the first run of a workflow that may begin, as what it is sorted by; empty if there is none."""
+    look = connection.execute
+    for priority in _priorities(look, workflow):
+        for run, name, due in look(CANDIDATES, (workflow, priority, now)):
+            if name not in busy:
+                return [(-priority, due, run)]
+    return []
+
+
+def _priorities(look: Callable[..., Any], workflow: str) -> Iterator[int]:
+    """Yields the priorities of the queued runs of a workflow, the highest first, each by a step through an index."""
+    priorities = [(2**63 - 1,)]
+    while priorities := list(look(NEXT_PRIORITY, (workflow, priorities[0][0]))):
+        yield priorities[0][0]
+
+
+def _continue(connection: sqlite3.Connection, run: int, now: int, *, rerun: Sequence[str] = (), tries: int = 0) -> str:
+    """Queues a run that continues another one, and returns its id."""
+    ((before, name, title, workflow, params, origin, priority, _),) = connection.execute(OF_RUN, (run,))
+    if origin is None:
+        origin = before
+        connection.execute("UPDATE runs SET origin = ? WHERE run = ?", (origin, run))
+    run_id = str(uuid.uuid4())
+    in_list = (run_id, name, title, "resume", now, now, workflow, params, origin, before)
+    number = connection.execute(ADD_RUN, in_list).lastrowid
+    in_queue = (number, workflow, name, None, priority, now, True, json.dumps(list(rerun)) if rerun else None, tries)
+    connection.execute(ADD_WANTED, in_queue)
+    return run_id
+
+
+def _take_over(connection: sqlite3.Connection, run: int, now: int, order: Order | None = None) -> TakenOver:
+    """Ends a claimed run whose process has ended: as its orders say, or by a run that continues it."""
+    ((run_id, name, title, *_, origin, _, tries),) = connection.execute(OF_RUN, (run,))
+    of = {"run": run, "origin": origin}
+    orders = [Order(TypeOrder(what), by, comment) for what, by, comment in connection.execute(OPEN_ORDERS, of)]
+    if order is not None:
+        connection.execute(ADD_ORDER, (run, order.what, order.by, now, order.comment, now))
+        orders.append(order)
+    ended, error = end_of(connection, run, TypeRunState.CRASHED)
+    counts = counts_of(connection, run)
+    carried_out = next((order for what in STATES for order in orders if order.what is what), None)
+    tries = 0 if connection.execute(HAS_SAVED, (run,)).fetchall() else tries + 1
+    if carried_out is not None:
+        state = STATES[carried_out.what]
+    elif tries >= MAX_TRIES:
+        state = TypeRunState.FAILED
+        error = f"its process ended {tries} times before anything was saved; the last time: {error}"
+    else:
+        state = TypeRunState.CRASHED
+    connection.execute(MARK_ATTEMPTS, (CRASHED, run))
+    connection.execute(MARK_RUN, (state, ended, error, *counts, run))
+    if carried_out is not None:
+        connection.execute("UPDATE runs SET reason = ? WHERE run = ?", (_reason(carried_out), run))
+    connection.execute(NOT_TAKEN, (run,))
+    connection.execute(DO_ORDERS, {**of, "now": now})
+    continued_by = _continue(connection, run, now, tries=tries) if state is TypeRunState.CRASHED else None
+    return TakenOver(run_id, state, continued_by, title or name)
+
+
+def _open_orders(connection: sqlite3.Connection, found: _Run) -> list[str]:
+    return [what for what, *_ in connection.execute(OPEN_ORDERS, {"run": found.run, "origin": found.origin})]
+
+
+def _wanted(connection: sqlite3.Connection, run: int) -> list[int]:
+    return [number for (number,) in connection.execute("SELECT run FROM wanted WHERE run = ?", (run,))]
+
+
+def _reason(order: Order) -> str:
+    """Returns why a run has ended, for people."""
+    verb = "cancelled" if order.what is TypeOrder.CANCEL else "paused"
+    return f"{verb} by {order.by}{order.comment and f': {order.comment}'}"
+
+
+def _since(found: _Run, now: int) -> str:
+    """Returns the state of a run that refuses an order."""
+    if found.ended is None:
+        return f"it is {found.state.lower()}"
+    return f"it {ENDED.get(found.state, 'ended')} {format_duration((now - found.ended) / MICRO)} ago"
+
+
+ENDED: Final = {
+    TypeRunState.COMPLETED: "completed",
+    TypeRunState.FAILED: "failed",
+    TypeRunState.CANCELLED: "was cancelled",
+    TypeRunState.PAUSED: "was paused",
+    TypeRunState.INTERRUPTED: "was interrupted",
+    TypeRunState.CRASHED: "crashed",
+}
+
+
+def _now() -> int:
+    return micro(clock.now())
+
+
+def _moment(micro: int) -> datetime:
+    from dotflow.providers.histories.sqlite.records import moment
+
+    return moment(micro)

@@ -1,0 +1,367 @@
+"""Server: takes wanted runs from the queue, runs them, and goes on with those whose process has ended."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Any, Final, Literal, NamedTuple, Self, overload
+
+from dotflow import clock
+from dotflow.abc.history import History
+from dotflow.abc.operations import Ending, QueueServer
+from dotflow.abc.workflow import Superseded
+from dotflow.core.attempt_id import triggered_by
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.core.types.status import TypeStatus
+from dotflow.engine.claimed import ClaimedRun
+from dotflow.engine.run import Run
+from dotflow.engine.run_log import log_line_of
+from dotflow.engine.submission import NO_HISTORY, queue_of
+from dotflow.errors import (
+    DefinitionError,
+    DotflowError,
+    HistoryError,
+    InvalidArgument,
+    NotServable,
+    StorageError,
+    WorkflowBusy,
+)
+from dotflow.providers.schedulers.runs import ShutdownSignals
+from dotflow.records.record import ID_LENGTH, RunSummary
+from dotflow.worker.waiting import WakeupEvent
+from dotflow.workflow import DotFlow
+
+MAX_RUNS: Final = 4
+POLL: Final = 0.05  # seconds between two looks for what other processes have written
+TAKE_OVER: Final = 1.0  # seconds between two looks for processes that have ended
+RETRY: Final = 5.0  # seconds until a write that failed is tried again
+BUSY_DELAY: Final = 1.0  # seconds until a run is tried again whose name runs elsewhere
+LATER: Final = 30.0  # the same from the second time on, and for a storage that can't be used
+GRACE: Final = 20.0  # seconds of stop(); gunicorn ends a worker after 30: docs.gunicorn.org/en/stable/settings.html
+
+NOTICE: Final = (
+    b"dotflow: running steps end first, then the runs go back to the queue. Press Ctrl-C again to end the steps.\n"
+)
+REFUSED: Final = ("params", "resume", "rerun")
+
+
+class _Active(NamedTuple):
+    """A claimed run of this process."""
+
+    claimed: ClaimedRun
+    workflow: DotFlow
+    run: Run
+
+
+class Server:
+    """Serves workflows, in the thread that calls `run`, or in one of its own from `start` to `stop`.
+
+    Args:
+        workflows: The workflows, of one history.
+        max_runs: The maximum number of runs at once in this process.
+        once: Whether it ends when nothing that is due can be taken, and its own runs have ended.
+        options: Arguments of `start` for all runs.
+
+    Attributes:
+        ended: The ids of the runs that have ended here, in the order of their ends.
+
+    Raises:
+        NotServable: A workflow has no `workflow_id`, or no history with a queue; or they have several histories.
+        InvalidArgument, UnknownArgument: As in `start`.
+    """
+
+    def __init__(
+        self, workflows: Sequence[DotFlow], max_runs: int = MAX_RUNS, *, once: bool = False, options: dict[str, Any]
+    ) -> None:
+        if type(max_runs) is not int or max_runs < 1:
+            raise InvalidArgument("max_runs", max_runs, "a number of runs, 1 or more")
+        for name in REFUSED:
+            if name in options:
+                raise InvalidArgument(name, options[name], "it to submit() or to Control(), for one run")
+        self._history = _shared_history(workflows)
+        self._queue = queue_of("The workflows can't be served", self._history)
+        self._workflows = {workflow.workflow_id: workflow for workflow in workflows}
+        for workflow in workflows:
+            workflow._queue(f"The workflow {workflow.workflow_id!r} can't be served")
+            workflow._options(**options)
+        self._log = workflows[0].config.log
+        self._max_runs = max_runs
+        self._once = once
+        self._options = options
+        self.ended: list[str] = []
+        self._active: dict[str, _Active] = {}
+        self._unwritten: list[tuple[ClaimedRun, Ending]] = []  # ends that could not be written
+        self._stops = self._heeded = 0  # how often it was asked to stop; how often it has heeded that
+        self._lock = threading.Lock()
+        self._wakeup = WakeupEvent()
+        self._thread: threading.Thread | None = None
+        self._process = os.getpid()
+        self._error: BaseException | None = None
+        self._trouble = ""  # that was logged, until it ends
+        self._waits: dict[str, int] = {}  # how often a run was put back
+
+    def run(self) -> None:
+        """Serves until `stop`, or with `once` until nothing is left. Raises HistoryError if the history is lost."""
+        server = self._queue.open_server(list(self._workflows))
+        try:
+            self._declare()
+            with triggered_by("queue"):
+                self._serve(server)
+        finally:
+            try:
+                self._end_all()
+            finally:
+                server.close()
+
+    def _serve(self, server: QueueServer) -> None:
+        look_at = 0.0
+        is_idle = False
+        while True:
+            self._heed_stops()
+            server.check()
+            if clock.monotonic() >= look_at:
+                look_at = clock.monotonic() + TAKE_OVER
+                is_idle = False
+                with self._troubled():
+                    self._take_over(server)
+                    self._write_ends()
+            if not self._stops and (not is_idle or server.has_news()):
+                with self._troubled():
+                    is_idle = not self._take(server)
+            if not self._active and not self._unwritten and (self._stops or (self._once and is_idle)):
+                return
+            self._wait(server, is_idle)
+
+    def _wait(self, server: QueueServer, is_idle: bool) -> None:
+        seconds = POLL
+        if clock.source is not None and is_idle:  # in virtual time no other process writes
+            due = server.next_due()
+            seconds = TAKE_OVER if due is None else max(0.0, (due - clock.now()).total_seconds())
+        clock.wait(self._wakeup.wait, seconds, self._wakeup.set)
+
+    def _take(self, server: QueueServer) -> bool:
+        """Takes runs while there is room. Returns False once there is none that may begin, or no room."""
+        for run, wanted in server.unnamed():
+            workflow = self._workflows[wanted.workflow]
+            try:
+                server.name(run, workflow._name_of(wanted))
+            except DefinitionError as error:
+                server.name(run, None, f"{type(error).__name__}: {error}")
+        while len(self._active) < self._max_runs and not self._stops:
+            most = {workflow_id: workflow.max_runs for workflow_id, workflow in self._workflows.items()}
+            claim = server.claim(most, [active.claimed.claim.name for active in tuple(self._active.values())])
+            if claim is None:
+                return False
+            self._begin(ClaimedRun(server, claim))
+        return False
+
+    def _begin(self, claimed: ClaimedRun) -> None:
+        claim = claimed.claim
+        workflow = self._workflows[claim.workflow]
+        try:
+            with self._lock:  # so that its end finds it
+                run = workflow._launch_claimed(claimed, partial(self._on_end, claim.run_id), **self._options)
+                self._active[claim.run_id] = _Active(claimed, workflow, run)
+        except WorkflowBusy as error:
+            self._put_back(claimed, error, BUSY_DELAY)
+        except Superseded as error:
+            self._end(claimed, Ending(TypeRunState.CANCELLED, f"superseded by {error.args[0][:ID_LENGTH]}"))
+        except (StorageError, HistoryError, OSError) as error:
+            self._put_back(claimed, error, LATER)
+        except Exception as error:  # of its definition, or of dotflow itself
+            if not isinstance(error, DotflowError):
+                self._report(f"The run {claim.run_id} of {claim.name!r} could not begin", error)
+            self._end(claimed, Ending(TypeRunState.FAILED, error=f"{type(error).__name__}: {error}"))
+
+    def _put_back(self, claimed: ClaimedRun, error: Exception, delay: float) -> None:
+        claim = claimed.claim
+        count = self._waits[claim.run_id] = self._waits.get(claim.run_id, 0) + 1
+        if count == 1:
+            self._report(f"The run {claim.run_id} of {claim.name!r} waits: {error}")
+        if claimed.has_begun:
+            self._end(claimed, Ending(TypeRunState.INTERRUPTED, str(error), goes_on=True))
+        else:
+            with self._troubled():
+                claimed.put_back(delay if count == 1 else LATER)
+
+    def _on_end(self, run_id: str) -> None:
+        """Called at the end of a run, in its thread."""
+        with self._lock:
+            claimed, _, run = self._active[run_id]
+        failed = next((task for task in run.tasks if task.status is TypeStatus.FAILED and task.error is not None), None)
+        error = "" if failed is None or failed.error is None else f"{failed.name}: {failed.error.exception}: {failed.error.message}"
+        state = run.state
+        goes_on = bool(self._stops) and state not in (TypeRunState.COMPLETED, TypeRunState.FAILED)
+        reason = run._reason
+        self._end(claimed, Ending(state, reason, error, goes_on=goes_on))
+        with self._lock:
+            del self._active[run_id]
+        clock.about_to_wake(self._wakeup.set)
+        self._wakeup.set()
+
+    def _end(self, claimed: ClaimedRun, ending: Ending) -> None:
+        try:
+            state = claimed.end(ending)
+        except HistoryError as error:
+            self._unwritten.append((claimed, ending))
+            self._report(f"The end of the run {claimed.claim.run_id} waits: {error}")
+            return
+        self.ended.append(claimed.claim.run_id)
+        if state is None:
+            self._report(f"The run {claimed.claim.run_id} of {claimed.claim.name!r} was another process's at its end.")
+
+    def _write_ends(self) -> None:
+        for claimed, ending in tuple(self._unwritten):
+            claimed.end(ending)
+            self._unwritten.remove((claimed, ending))
+            self.ended.append(claimed.claim.run_id)
+
+    def _take_over(self, server: QueueServer) -> None:
+        for taken in server.take_over():
+            then = f"{taken.continued_by} continues it" if taken.continued_by else f"it is {taken.state} now"
+            self._report(f"The process of the run {taken.run_id} of {taken.title!r} has ended: {then}.")
+
+    def _declare(self) -> None:
+        self._queue.declare([workflow._declared() for workflow in self._workflows.values()])
+
+    def _heed_stops(self) -> None:
+        while self._heeded < min(self._stops, 2):
+            self._heeded += 1
+            for _, _, run in tuple(self._active.values()):
+                if self._heeded == 1:
+                    run.pause()
+                else:
+                    run.cancel()
+
+    def _end_all(self) -> None:
+        """Ends the runs and waits for them, after an error of the loop."""
+        for _, _, run in tuple(self._active.values()):
+            run.cancel()
+        while self._active:
+            self._wakeup.wait(POLL)
+
+    @contextlib.contextmanager
+    def _troubled(self) -> Iterator[None]:
+        """Reports an error of the history once, and goes on: a disk may have room again."""
+        try:
+            yield
+        except HistoryError as error:
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                self._report(f"{error} The server takes no run until it can.")
+        else:
+            self._trouble = ""
+
+    def _report(self, message: str, error: BaseException | None = None) -> None:
+        log_line_of(self._log)(message, error)
+
+    def start(self) -> Self:
+        """Serves in a thread of its own, until `stop`."""
+        self._check_process()
+        self._thread = threading.Thread(target=self._run_in_thread, name="dotflow-serve", daemon=True)
+        self._thread.start()
+        return self
+
+    def _run_in_thread(self) -> None:
+        try:
+            self.run()
+        except BaseException as error:  # for `stop`
+            self._error = error
+            self._report("The server has ended", error)
+
+    def stop(self, grace: float = GRACE) -> None:
+        """Ends the server: its runs end after their running steps, and go back to the queue.
+
+        Args:
+            grace: Seconds after which the running steps are ended.
+
+        Raises:
+            HistoryError: The history was lost while it was served.
+        """
+        self._check_process()
+        self.request_stop()
+        if self._thread is not None:
+            self._thread.join(grace)
+            if self._thread.is_alive():
+                self.request_stop()
+                self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def request_stop(self) -> None:
+        """Asks it to end, from any thread or signal handler; the second time its steps end, too."""
+        self._stops += 1
+        self._wakeup.set()
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            reason = "it was made before a fork, and its runs are the other process's. Start it after the fork"
+            raise NotServable("The server can't be used in this process", reason)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+@overload
+def serve(
+    *workflows: DotFlow, max_runs: int = ..., once: bool = ..., wait: Literal[True] = ..., **start_arguments: Any
+) -> list[RunSummary]: ...
+@overload
+def serve(
+    *workflows: DotFlow, max_runs: int = ..., once: bool = ..., wait: Literal[False], **start_arguments: Any
+) -> Server: ...
+def serve(
+    *workflows: DotFlow, max_runs: int = MAX_RUNS, once: bool = False, wait: bool = True, **start_arguments: Any
+) -> list[RunSummary] | Server:
+    """Runs what is queued and due, until SIGINT or SIGTERM.
+
+    Any number of processes may serve the same workflows: each run is taken once. Where a process is killed, another one
+    continues its runs: no finished step runs again. The first signal lets the running steps end; their runs go back to
+    the queue. The second one ends the steps, too. Steps run in processes, unless the Config has an executor.
+
+    Args:
+        *workflows: The workflows. They have a `workflow_id`, and one history with a queue.
+        max_runs: The maximum number of runs at once in this process.
+        once: Whether to return when nothing that is due can be taken, and the runs of this process have ended.
+        wait: With False, it serves in a thread, handles no signal, and returns a `Server` at once.
+        **start_arguments: Arguments of `start` for all runs, such as `keep_going` or `timeout`.
+
+    Returns:
+        The runs that have ended here, or the Server.
+
+    Raises:
+        NotServable: A workflow has no `workflow_id`, or no history with a queue; or they have several histories.
+        InvalidArgument, UnknownArgument: As in `start`.
+        HistoryError: The history can't be used, or was deleted or replaced.
+    """
+    server = Server(workflows, max_runs, once=once, options=start_arguments)
+    if not wait:
+        return server.start()
+    with ShutdownSignals(server.request_stop, NOTICE) as signals:
+        signals.parallel = 1
+        server.run()
+    return [server._queue.newest(run) for run in dict.fromkeys(server.ended)]
+
+
+def _shared_history(workflows: Sequence[DotFlow]) -> History:
+    """Returns the one history of workflows, which those without one get. Raises NotServable."""
+    if not workflows:
+        raise InvalidArgument("workflows", (), "at least one workflow")
+    for workflow in workflows:
+        if not isinstance(workflow, DotFlow):
+            raise InvalidArgument("workflows", workflow, "DotFlow objects")
+    histories = {history.store: history for one in workflows if (history := one.config.history) is not None}
+    if len(histories) != 1:
+        reason = NO_HISTORY if not histories else "they have several histories. Serve each one in a process of its own"
+        raise NotServable("The workflows can't be served together", reason)
+    (history,) = histories.values()
+    for workflow in workflows:
+        workflow.config.history = workflow.config.history or history
+    return history
