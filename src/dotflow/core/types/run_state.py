@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class TypeRunState(StrEnum):
-    """RUNNING -> COMPLETED | FAILED | CANCELLED | INTERRUPTED. PAUSED is for later versions.
+    """RUNNING -> COMPLETED | FAILED | CANCELLED | INTERRUPTED | PAUSED. A resume of a paused run is a new run.
 
     A history adds CRASHED: the process ended before the run; and UNKNOWN: the end of the run could not be written.
     """

@@ -16,7 +16,7 @@ from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers.histories.sqlite.crashed import counts_of, end_of
 from dotflow.providers.histories.sqlite.reading import Reader, in_list
-from dotflow.providers.histories.sqlite.tables import FAILED, FORMAT, MICRO, NO_ITEM, RUNNING, SHARED_ATTEMPT, STATES
+from dotflow.providers.histories.sqlite.tables import FAILED, MICRO, NO_ITEM, RUNNING, SHARED_ATTEMPT, STATES
 from dotflow.records.record import (
     AttemptRecord,
     ErrorRecord,
@@ -358,7 +358,7 @@ def _attempts(
     """Returns the attempts by task and item, and the numbers of the items of maps by task."""
     errors: dict[tuple[int, int, int], list[ErrorRecord]] = defaultdict(list)
     ((version,),) = connection.execute("PRAGMA user_version")
-    own = {name: "NULL" if version < FORMAT.version else name for name in ("refusal", "input")}
+    own = {name: "NULL" if version < 2 else name for name in ("refusal", "input")}
     for task, item, attempt, exception, message, traceback, retry_in, refusal in connection.execute(
         ERRORS.format(**own), (run,)
     ):

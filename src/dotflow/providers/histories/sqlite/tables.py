@@ -17,7 +17,7 @@ MICRO: Final = 1_000_000  # microseconds of a second
 
 #: The states of attempts as numbers: their place in the enum.
 STATES: Final = tuple(TypeAttemptState)
-RUNNING, RETRY, COMPLETED, FAILED, RESTORED, CACHED, SKIPPED, CRASHED, UNKNOWN = range(len(STATES))
+RUNNING, RETRY, COMPLETED, FAILED, RESTORED, CACHED, SKIPPED, CRASHED, UNKNOWN, PAUSED = range(len(STATES))
 
 #: The columns of a row in `attempts`, without the run: those that most rows have come first.
 ATTEMPT_COLUMNS: Final = (
@@ -118,11 +118,13 @@ SECOND: Final = (
     *("ALTER TABLE attempts ADD COLUMN input TEXT", "ALTER TABLE errors ADD COLUMN refusal TEXT"),
     *("DROP VIEW attempt_list", "DROP VIEW error_list", ATTEMPT_LIST, ERROR_LIST),
 )
+#: From the second one to the third one: attempts may be Paused.
+THIRD: Final = ("DROP VIEW attempt_list", ATTEMPT_LIST)
 FORMAT: Final = DatabaseFormat(
     application_id=0x646F7448,  # "dotH"
-    version=2,
+    version=3,
     schema=(*TABLES, *VIEWS),
-    upgrades={1: SECOND},
+    upgrades={1: SECOND, 2: THIRD},
     oldest=1,
     # Before the switch to WAL, after which SQLite ignores both. A commit writes whole pages, of a row or two each.
     first=("PRAGMA page_size = 2048", "PRAGMA auto_vacuum = INCREMENTAL"),
