@@ -47,6 +47,7 @@
         ├── OrderRefused          a run can't be submitted, cancelled, paused or resumed
         ├── ProcessesUnsupported  this system has no worker processes
         ├── RunFailed             it did not complete, and raise_for_failure() was called
+        │   └── RunTimeout        (TimeoutError) the timeout of start() ended it
         ├── VirtualClockMisuse    a test's clock was used where or when it can't work
         ├── CheckpointMismatch    a checkpoint was saved by another step
         ├── CheckpointUnreadable  a checkpoint exists, but can't be read
@@ -67,9 +68,9 @@ __all__ = [
     "InvalidLink", "InvalidPath", "InvalidPolicy", "InvalidProvider", "InvalidSchedule", "InvalidStep", "ItemsFailed",
     "LeaseLost", "MissingExtra", "MissingParam", "ModuleNotOnWorker", "NoSchedule", "NotAList", "NotInHistory",
     "NotPicklable", "NotRun", "NotifyError", "ProcessesUnsupported", "ProviderError", "ResourcesNotOffered", "RunError",
-    "RunFailed", "RunStopped", "SecretMissing", "StepFailed", "StepTimeout", "StorageError", "UnequalLists",
-    "UnknownArgument", "UnknownParam", "UnknownParameter", "UnknownTask", "ValueNotStorable", "VirtualClockMisuse",
-    "WorkerDied", "WorkerNotStarted", "WorkflowBusy",
+    "RunFailed", "RunStopped", "RunTimeout", "SecretMissing", "StepFailed", "StepTimeout", "StorageError",
+    "UnequalLists", "UnknownArgument", "UnknownParam", "UnknownParameter", "UnknownTask", "ValueNotStorable",
+    "VirtualClockMisuse", "WorkerDied", "WorkerNotStarted", "WorkflowBusy",
 ]  # fmt: skip
 
 
@@ -578,11 +579,21 @@ class ProcessesUnsupported(RunError):
 class RunFailed(RunError):
     """A run did not complete. Its cause is the last error of the first task that failed, as a StepFailed."""
 
-    def __init__(self, workflow_id: str, run_id: str, tasks: Iterable[Any], count: int) -> None:
+    def __init__(
+        self,
+        workflow_id: str,
+        run_id: str,
+        tasks: Iterable[Any],
+        count: int,
+        reason: str = "",
+        is_paused: bool = False,
+    ) -> None:
         self.workflow_id = workflow_id
         self.run_id = run_id
         self.tasks: tuple[Any, ...] = tuple(tasks)  # the failed ones, in the order of add; none after a cancellation
         self.count = count  # of all tasks of the run
+        self.reason = reason  # why it was stopped; "" if a failure stopped it
+        self.is_paused = is_paused  # so that start(resume=True) goes on with it
         super().__init__(workflow_id, run_id, self.tasks, count)
         first = next((task.error for task in self.tasks if task.error is not None), None)
         if first is not None:
@@ -592,17 +603,24 @@ class RunFailed(RunError):
     def __reduce__(self) -> tuple[Any, ...]:
         """Leaves out a task's step and contexts, which can't always be pickled."""
         tasks = [SimpleNamespace(**{name: getattr(task, name) for name in _PICKLED}) for task in self.tasks]
-        return RunFailed, (self.workflow_id, self.run_id, tasks, self.count)
+        return type(self), (self.workflow_id, self.run_id, tasks, self.count, self.reason, self.is_paused)
 
     def __str__(self) -> str:
         run = f"Run {self.run_id} of workflow {self.workflow_id!r}"
+        if self.is_paused:
+            return f"{run} is paused. Start the workflow with resume=True to go on."
         if not self.tasks:
-            return f"{run} did not complete: it was cancelled before all of its {self.count} tasks had run."
+            reason = self.reason or "it was cancelled"
+            return f"{run} did not complete: {reason} before all of its {self.count} tasks had run."
         tasks = "; ".join(
             f"task {task.task_id} {task.name}: {_in_short(task.error)}" for task in self.tasks[:MAX_NAMED]
         )
         more = f"; and {len(self.tasks) - MAX_NAMED} more" if len(self.tasks) > MAX_NAMED else ""
         return f"{run} failed at {len(self.tasks)} of {self.count} tasks: {tasks}{more}."
+
+
+class RunTimeout(RunFailed, TimeoutError):
+    """The run took longer than the timeout of `start`."""
 
 
 MAX_NAMED: Final = 3  # tasks that the message of a RunFailed names

@@ -161,6 +161,7 @@ class DotFlow:
         params: Mapping[str, Any] | None = None,
         rerun: Rerun = None,
         cache: bool = True,
+        timeout: Duration | None = None,
         **unknown: Never,
     ) -> Run:
         """Runs the workflow. Each call is a new run, which shares nothing with the others.
@@ -181,6 +182,8 @@ class DotFlow:
                 lock and log of `nightly` are those of `nightly@day=2026-11-25`.
             rerun: The tasks that run again, by name or step, with those that take their values. It implies a resume.
             cache: Whether cached values are used. With False, such steps run, and their values replace the cached ones.
+            timeout: The maximum time of the run, in seconds or as a text such as "4h". Then it ends as by `cancel`, as
+                FAILED, with the error RunTimeout. Tasks with `always=True` have all the time they take.
             unknown: Refused with a hint.
 
         Returns:
@@ -188,7 +191,7 @@ class DotFlow:
 
         Raises:
             UnknownArgument: There is no such argument.
-            InvalidArgument: An unknown mode, or a flag that is no bool.
+            InvalidArgument: An unknown mode, a flag that is no bool, or a timeout that is no duration.
             InvalidCallback: A callback that can't be called.
             ResourcesNotOffered: A step needs resources, and the executor offers none.
             SecretMissing: A secret that a step takes is neither in Config(secrets=...) nor in the environment.
@@ -199,7 +202,16 @@ class DotFlow:
             KeyboardInterrupt: Ctrl-C. The workers have ended, and finished tasks keep their checkpoints.
         """
         options = self._options(
-            mode, keep_going, resume, on_success, on_failure, params=params, rerun=rerun, cache=cache, **unknown
+            mode,
+            keep_going,
+            resume,
+            on_success,
+            on_failure,
+            params=params,
+            rerun=rerun,
+            cache=cache,
+            timeout=timeout,
+            **unknown,
         )
         if options.resume == "then_anew":
             with self._finishing():

@@ -138,7 +138,7 @@ def test_start_has_hints(function: str, name: str, hint: str) -> None:
 
     assert f"start has no argument '{name}'" in str(caught.value)
     assert hint in str(caught.value)
-    assert "mode, keep_going, resume, on_success, on_failure, params, rerun and cache" in str(caught.value)
+    assert "mode, keep_going, resume, on_success, on_failure, params, rerun, cache and timeout" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,19 @@ class TaskSkipped(NamedTuple):
     item: int | None = None
 
 
+class TaskPaused(NamedTuple):
+    """The run pauses before the task's next attempt, or before all items of a map have ended. A resume goes on.
+
+    A task that had not begun makes no event.
+    """
+
+    task_id: int
+    reason: str
+    at: datetime
+    tick: float
+    item: int | None = None
+
+
 class MapOpened(NamedTuple):
     """The list of a mapped task is known, with this number of items."""
 
@@ -218,7 +231,7 @@ class RunStarted(NamedTuple):
 
 
 class RunEnded(NamedTuple):
-    """A run has ended: COMPLETED, or FAILED. `state` is more exact; `reason` is why it was stopped, if it was."""
+    """A run has ended: COMPLETED, FAILED or PAUSED. `state` is more exact; `reason` is why it was stopped."""
 
     workflow_id: str
     run_id: str
@@ -236,6 +249,7 @@ TaskEvent = (
     | TaskRestored
     | TaskFailed
     | TaskSkipped
+    | TaskPaused
     | MapOpened
     | MapEnded
 )
@@ -247,7 +261,7 @@ Event = TaskEvent | RunEvent | Detail
 
 def masked(event: TaskEvent, masks: Masks) -> TaskEvent:
     """Returns the event with no secret in its failure or reason. Values stay as they are."""
-    if isinstance(event, TaskSkipped):
+    if isinstance(event, TaskSkipped | TaskPaused):
         return event._replace(reason=masks.mask(event.reason))
     if isinstance(event, AttemptFailed | AttemptRepeated | TaskFailed | MapEnded) and event.failure is not None:
         return event._replace(failure=event.failure.masked(masks))

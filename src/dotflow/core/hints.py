@@ -32,6 +32,7 @@ _TASKS_END: Final = (
 _RETRY: Final = "Write retry=3: the total number of attempts."
 _DELAY: Final = "Write retry_delay=5: the seconds between attempts."
 _TIMEOUT: Final = "Write timeout=30: the seconds for each attempt."
+_RUN_TIMEOUT: Final = "Write timeout='4h': the maximum time of the run."
 _WORKERS: Final = "The executor has it: Config(executor=ExecutorProcess(max_workers=4))."
 _CACHE: Final = "Write cache=True, or the maximum age in seconds."
 _CHECKPOINT: Final = "Write checkpoint=False for a value that is not saved. Each resume that needs it makes it anew."
@@ -111,7 +112,8 @@ START: Final[Mapping[str, str]] = {
     **_of(_CATCH_UP, *_CATCH_UPS),
     **_of(_ADD, "max_parallel", "fallback", "always"),
     **_of("Groups are made by add: workflow.task.add(step, group_name='...').", "group", "groups", "group_name"),
-    **_of(_DECORATOR, "retry", "retries", "timeout"),
+    **_of(_DECORATOR, "retry", "retries"),
+    **_of(_RUN_TIMEOUT, "time_limit", "timeout_seconds", "execution_timeout", "deadline"),
     **_of(_WORKERS, "max_workers", "workers", "concurrency", "n_jobs", "executor"),
     **_of(_ADD_VALUE, "initial_context", "data", "context"),
     **_of(_PARAMS, "param", "parameters", "args", "kwargs", "arguments", "inputs", "input", "variables"),

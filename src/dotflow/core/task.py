@@ -15,6 +15,7 @@ from dotflow.core.events import (
     TaskCompleted,
     TaskEvent,
     TaskFailed,
+    TaskPaused,
     TaskRestored,
     TaskSkipped,
 )
@@ -33,6 +34,7 @@ STATUS_AFTER: Final[Mapping[type, TypeStatus]] = {
     TaskRestored: TypeStatus.COMPLETED,
     TaskFailed: TypeStatus.FAILED,
     TaskSkipped: TypeStatus.SKIPPED,
+    TaskPaused: TypeStatus.PAUSED,
     MapOpened: TypeStatus.IN_PROGRESS,
     MapEnded: TypeStatus.COMPLETED,
 }
@@ -66,7 +68,7 @@ class Task:
         input: The item itself; None for every other task.
         has_value: Whether it has a value.
         value: The value that a parameter called like the task receives; None for none.
-        reason: The reason why the task was SKIPPED, as in "good_enough was False"; empty otherwise.
+        reason: The reason why the task was SKIPPED, as in "good_enough was False", or PAUSED; empty otherwise.
         restored_from: "checkpoint" or "cache" if the value was restored from there; None if the task ran.
     """
 
@@ -74,7 +76,6 @@ class Task:
     links: "Links | None" = None
     items: "Sequence[Task]" = ()
     item: int | None = None
-    reason: str = ""
 
     __slots__ = (
         "_began",
@@ -87,6 +88,7 @@ class Task:
         "duration",
         "finished_at",
         "group_name",
+        "reason",
         "retry_count",
         "run_id",
         "started_at",
@@ -122,6 +124,7 @@ class Task:
         self.started_at: datetime | None = None
         self.finished_at: datetime | None = None
         self.duration: float | None = None
+        self.reason: str = ""
         self._began = 0.0
 
     @property
@@ -252,6 +255,8 @@ class Task:
             case TaskRestored():
                 self._previous = event.previous
                 self._current = event.context
+            case TaskSkipped() | TaskPaused():
+                self.reason = event.reason
 
     def _end(self, at: datetime, tick: float) -> None:
         self.finished_at = at

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from dotflow.abc.storage import Storage
 from dotflow.core.callback import WorkflowCallback
+from dotflow.core.durations import as_seconds
 from dotflow.core.steps import as_callback
 from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution, mode_of
@@ -35,6 +36,7 @@ class RunOptions:
         params: Values of the workflow's parameters.
         rerun: The tasks that run again in any case, by name or step.
         cache: Whether cached values are used.
+        timeout: The maximum number of seconds of a run; None for no limit.
 
     Raises InvalidArgument, InvalidCallback or InvalidPath.
     """
@@ -48,6 +50,7 @@ class RunOptions:
     params: Mapping[str, Any] | None = None
     rerun: Sequence[TaskRef] = ()
     cache: bool = True
+    timeout: Any = None  # a Duration, and seconds once it is checked
 
     def __post_init__(self) -> None:
         if self.mode.__class__ is not TypeExecution:
@@ -57,6 +60,8 @@ class RunOptions:
                 raise InvalidArgument(name, value, "True or False")
         if not isinstance(self.resume, bool) and not is_resume(self.resume):
             raise InvalidArgument("resume", self.resume, 'True, False, "changed", "unfinished" or "then_anew"')
+        if self.timeout is not None:
+            self.timeout = as_seconds("timeout", self.timeout, above=0)
         rerun: Any = self.rerun
         self.rerun = () if rerun is None else tuple(rerun) if isinstance(rerun, list | tuple) else (rerun,)
         self.resume = self.resume or bool(self.rerun)

@@ -6,7 +6,7 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, overload
@@ -35,8 +35,8 @@ from dotflow.engine.run_graph import RunGraph
 from dotflow.engine.run_log import RunLog, log_line_of
 from dotflow.engine.run_providers import RunProviders
 from dotflow.engine.runner import Runner
-from dotflow.engine.stop import CANCELLED, INTERRUPTED, Stop, stop_for
-from dotflow.errors import HistoryError, RunFailed, ValueNotStorable
+from dotflow.engine.stop import CANCELLED, INTERRUPTED, PAUSED, Stop, stop_for, timed_out
+from dotflow.errors import HistoryError, RunFailed, RunTimeout, ValueNotStorable
 from dotflow.graph.names import TaskRef, find_task, rerun_ids
 from dotflow.graph.params import NO_PARAMS, Params
 from dotflow.graph.plan import Plan
@@ -120,8 +120,8 @@ class Run:
         workflow_id: The workflow.
         run_id: The id of this run; each call of start() makes a new one.
         tasks: The records of the tasks, in the order of `add`.
-        status: NOT_STARTED, IN_PROGRESS, then COMPLETED or FAILED.
-        state: RUNNING, then COMPLETED, FAILED, CANCELLED or INTERRUPTED.
+        status: NOT_STARTED, IN_PROGRESS, then COMPLETED, FAILED or PAUSED.
+        state: RUNNING, then COMPLETED, FAILED, CANCELLED, INTERRUPTED or PAUSED.
     """
 
     def __init__(
@@ -160,6 +160,7 @@ class Run:
         self._rerun: frozenset[int] = frozenset()
         self._runner: Runner | None = None
         self._cancelled = False
+        self._pause_order: Stop | None = None
         self._stop: Stop | None = None
         self._lock = threading.Lock()
         self._end = RunEnd()
@@ -255,13 +256,21 @@ class Run:
         """Waits for the end of the run, and returns the run if it completed.
 
         Raises:
-            RunFailed: It did not complete.
+            RunFailed: It did not complete; it may be paused.
+            RunTimeout: The timeout of `start` ended it.
         """
         self.wait()
         if self.status is not TypeStatus.COMPLETED:
             failed = [task for task in self.tasks if task.status is TypeStatus.FAILED]
-            raise RunFailed(self.workflow_id, self.run_id, failed, len(self.tasks))
+            error = RunTimeout if self._is_out_of_time else RunFailed
+            reason, is_paused = "" if self._stop is None else self._stop.reason, self.state is TypeRunState.PAUSED
+            raise error(self.workflow_id, self.run_id, failed, len(self.tasks), reason, is_paused)
         return self
+
+    @property
+    def _is_out_of_time(self) -> bool:
+        """Whether its timeout has ended it."""
+        return self._stop is not None and self._stop.exception == RunTimeout.__name__ and self.status is not COMPLETED
 
     def cancel(self) -> None:
         """Stops the run: ends the workers and fails the running tasks. The others stay NOT_STARTED.
@@ -270,13 +279,31 @@ class Run:
         """
         self._cancel(CANCELLED)
 
+    def pause(self) -> None:
+        """Pauses the run: running steps end and are saved, and nothing else begins. `start(resume=True)` goes on.
+
+        Tasks that wait for a retry, and maps with items left, become PAUSED, the others stay NOT_STARTED. Tasks with
+        `always=True` run. If nothing is left to begin, the run completes or fails as it would without a pause.
+
+        Returns at once; `wait` waits for the end. After the end of the run, and after `cancel`, it does nothing.
+        """
+        self._pause(PAUSED)
+
+    def _pause(self, stop: Stop) -> None:
+        with self._lock:
+            if self._cancelled or self._pause_order is not None:
+                return
+            self._pause_order = stop
+            if self._runner is not None:  # within the lock: a cancel() that comes now has to be the last word
+                self._runner.pause(stop)
+
     def _obey(self, order: Order) -> None:
         """Carries out an order from outside."""
         by = f" by {order.by}{order.comment and f': {order.comment}'}"
         if order.what is TypeOrder.CANCEL:
             self._cancel(CANCELLED._replace(reason=f"{CANCELLED.reason}{by}"))
         else:
-            self.pause()
+            self._pause(PAUSED._replace(reason=f"{PAUSED.reason}{by}"))
 
     @property
     def _reason(self) -> str:
@@ -287,8 +314,11 @@ class Run:
         """Stops the run as Ctrl-C does, otherwise as `cancel`."""
         self._cancel(INTERRUPTED)
 
-    def _cancel(self, stop: Stop) -> None:
+    def _cancel(self, stop: Stop, *, only_running: bool = False) -> None:
+        """Stops the run. With *only_running*, a run that was stopped before goes on with its cleanup."""
         with self._lock:
+            if only_running and (self._cancelled or (self._runner is not None and self._runner.is_stopped)):
+                return
             self._cancelled = True
             self._stop = self._stop or stop
             runner = self._runner
@@ -329,7 +359,7 @@ class Run:
         """
         self.status = TypeStatus.IN_PROGRESS
         try:
-            with clock.join():
+            with clock.join(), self._limited():
                 self._run_and_publish(recorded)
         except BaseException as error:  # for the waiters
             self._error = error
@@ -341,6 +371,27 @@ class Run:
                 self._checkpoints.close()
             finally:
                 self._end.set()
+
+    def _limited(self) -> contextlib.AbstractContextManager[None]:
+        seconds = self._options.timeout
+        return contextlib.nullcontext() if seconds is None else self._limited_to(seconds)
+
+    @contextlib.contextmanager
+    def _limited_to(self, seconds: float) -> Iterator[None]:
+        """Stops the run after so many seconds, from a thread that waits for them."""
+        end = RunEnd()  # of what is limited: the clock's time may move on before the end of the run
+        participant = clock.join()
+
+        def watch() -> None:
+            with participant:
+                if not end.wait(seconds):
+                    self._cancel(timed_out(seconds), only_running=True)
+
+        threading.Thread(target=watch, name="dotflow-timeout", daemon=True).start()
+        try:
+            yield
+        finally:
+            end.set()
 
     def _run_and_publish(self, recorded: Callable[[], None] | None) -> None:
         providers = self._providers
@@ -376,7 +427,7 @@ class Run:
             masks=masks,
         )
         self._started = self._start_event()
-        is_complete = False
+        is_complete = is_paused = False
         try:
             publisher.publish_run(self._started)
             if recorded is not None:
@@ -386,11 +437,14 @@ class Run:
                 warn_of_local(providers.storage, log_line)
             open_session = functools.partial(providers.executor.open, tasks, log_line)
             try:
-                self._make_runner(publisher, cache, open_session).run(open_session)
+                is_paused = self._make_runner(publisher, cache, open_session).run(open_session)
             finally:
                 with self._lock:
                     self._runner = None
-            is_complete = not self._cancelled or {task.status for task in self.tasks} <= {COMPLETED, SKIPPED}
+            if is_paused:
+                self._stop = self._pause_order
+            else:
+                is_complete = not self._cancelled or {task.status for task in self.tasks} <= {COMPLETED, SKIPPED}
         except BaseException as error:  # an interrupt, or an error of dotflow itself
             self._stop = self._stop or stop_for(error)
             raise
@@ -398,6 +452,10 @@ class Run:
             failed = TypeStatus.FAILED in {task.status for task in self.tasks}
             self.status = TypeStatus.COMPLETED if is_complete and not failed else TypeStatus.FAILED
             self.state = TypeRunState(self.status) if is_complete or self._stop is None else self._stop.state
+            if is_paused:
+                self.status = TypeStatus.PAUSED
+            elif self._is_out_of_time:  # maybe between two tasks
+                failed = True
             try:
                 try:
                     self._checkpoints.note_cleanups()
@@ -440,6 +498,8 @@ class Run:
         if is_complete and run_log is not None and trigger.get() != "command" and (restored := nothing_ran(self.tasks)):
             run_log.note(f"{restored}." if trigger.get() else f"{restored}. {ANEW}")
         publisher.publish_run(self._ended)
+        if self.state is TypeRunState.PAUSED:
+            return
         if failed and self._options.on_failure is not None:
             publisher.end("on_failure", self._options.on_failure, self.tasks)
         elif is_complete and not failed and self._options.on_success is not None:
@@ -464,7 +524,9 @@ class Run:
             with self._lock:
                 self._runner = runner
                 if self._cancelled:
-                    runner.cancel()
+                    runner.cancel(self._stop or CANCELLED)
+                elif self._pause_order is not None:
+                    runner.pause(self._pause_order)
         except BaseException:  # later, the runner closes it
             session.close()
             raise

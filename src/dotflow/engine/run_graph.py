@@ -8,9 +8,19 @@ from typing import Any, Final, NamedTuple
 
 from dotflow import clock
 from dotflow.core.context import Context
-from dotflow.core.events import NOT_NEEDED, MapEnded, MapOpened, TaskEvent, TaskFailed, TaskRestored, TaskSkipped
+from dotflow.core.events import (
+    NOT_NEEDED,
+    MapEnded,
+    MapOpened,
+    TaskEvent,
+    TaskFailed,
+    TaskPaused,
+    TaskRestored,
+    TaskSkipped,
+)
 from dotflow.core.failure import Failure
 from dotflow.core.task import Task
+from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.lifecycle import Fallback, new
 from dotflow.engine.ready import NextItem, Ready
@@ -110,6 +120,7 @@ class RunGraph:
         self._maps: dict[int, ItemMap] = {}  # that have opened, until they end
         self._item_lanes: dict[tuple[int, int], int] = {}  # of ended items that another map continues
         self._numbers = itertools.count(len(tasks))
+        self._stop = FAILED  # why maps of cleanups end before all of their items
         self._has_stopped = False  # only cleanups begin, and other items never end
         self.is_stopping = False
 
@@ -131,6 +142,22 @@ class RunGraph:
             if not items.task.links.always:
                 items.stop()
         return True
+
+    def hold(self) -> None:
+        """Makes nothing ready any more, not even an item within the limit of its map, but for cleanups."""
+        self.stop()
+        for items in self._maps.values():
+            if not items.task.links.always:
+                items.pending.clear()
+
+    @property
+    def has_left(self) -> bool:
+        """Whether there are tasks that a resume would begin, or go on with."""
+        return any(task.status in (TypeStatus.NOT_STARTED, TypeStatus.PAUSED) for task in self._tasks)
+
+    def is_cleanup(self, task: Task) -> bool:
+        """Returns whether it is a cleanup, or an item of one."""
+        return self._tasks[task.task_id].is_cleanup
 
     def enter(self, ready: Ready | NextItem) -> Ready | NextItem | list[Decision]:
         """Returns what begins as soon as there is room: *ready*, with its inputs. Or returns decisions instead."""
@@ -354,6 +381,12 @@ class RunGraph:
 
     # The end of a run that was stopped
 
+    def paused(self, stop: Stop) -> Iterator[TaskEvent]:
+        """Yields the events of the tasks and items that a pause has held, but of cleanups. No attempt is in flight."""
+        self._stop = stop
+        yield from self._end_maps([items for items in self._maps.values() if not items.task.links.always], stop)
+        yield from _stopped((task for task in self._tasks if not task.is_cleanup), stop)
+
     def clean_up(self) -> Iterator[Decision]:
         """Yields the next cleanup that begins, or what else is left to do, once nothing is ready or runs."""
         dropped = [items for items in self._maps.values() if items.task.links.always and items.is_waiting]
@@ -361,7 +394,7 @@ class RunGraph:
             items.is_waiting = False
             yield from self._continue(items)
         if not dropped:
-            yield from self._unfinished_maps(FAILED)
+            yield from self._unfinished_maps(self._stop)
             if (cleanup := self.next_cleanup()) is not None:
                 yield Ready(cleanup.task_id, self._lanes[cleanup.task_id], cleanup, Context(), cleanup.step)
 
@@ -378,22 +411,37 @@ class RunGraph:
 
     def _unfinished_maps(self, stop: Stop) -> Iterator[TaskEvent]:
         self._has_stopped = True
-        failed = {task_id: map_failure(items.task) for task_id, items in self._maps.items() if items.has_stopped}
-        for items in self._maps.values():
+        return self._end_maps([*self._maps.values()], stop)
+
+    def _end_maps(self, maps: Sequence[ItemMap], stop: Stop) -> Iterator[TaskEvent]:
+        failed = {items.task.task_id: map_failure(items.task) for items in maps if items.has_stopped}
+        for items in maps:
             yield from _stopped((items.task.items[index] for index in items.in_flight), stop)
-        for task_id, items in self._maps.items():
+        for items in maps:
             task, count = items.task, len(items.task.items)
+            del self._maps[task.task_id]
+            failure = failed.get(task.task_id)
+            if failure is None and stop.state is TypeRunState.PAUSED:
+                yield _paused(task, stop)
+                continue
             progress = f"{stop.reason}, after {count - items.left} of {count} items"
-            failure = Failure(stop.exception, str(RunStopped(task.name, progress)))
-            yield self._map_ended(task, failed.get(task_id) or failure)
-        self._maps.clear()
+            stopped = Failure(stop.exception, str(RunStopped(task.name, progress)))
+            yield self._map_ended(task, failure or stopped)
 
 
-def _stopped(tasks: Iterable[Task], stop: Stop) -> Iterator[TaskFailed]:
+def _stopped(tasks: Iterable[Task], stop: Stop) -> Iterator[TaskFailed | TaskPaused]:
     for task in tasks:
-        if task.status in UNFINISHED:
-            failure = Failure(stop.exception, str(RunStopped(task.name, stop.reason)))
-            yield TaskFailed(task.task_id, task.attempt, failure, clock.now(), clock.monotonic(), task.item)
+        if task.status not in UNFINISHED:
+            continue
+        if stop.state is TypeRunState.PAUSED:
+            yield _paused(task, stop)
+            continue
+        failure = Failure(stop.exception, str(RunStopped(task.name, stop.reason)))
+        yield TaskFailed(task.task_id, task.attempt, failure, clock.now(), clock.monotonic(), task.item)
+
+
+def _paused(task: Task, stop: Stop) -> TaskPaused:
+    return TaskPaused(task.task_id, stop.reason, clock.now(), clock.monotonic(), task.item)
 
 
 def _failed(task: Task, error: Exception) -> Ended:

@@ -31,7 +31,8 @@ class Runner:
 
     Attributes:
         session: The session that makes the attempts now.
-        is_cancelled: Whether the run is stopped, with its running tasks.
+        is_halted: Whether the loop has to end: the run is stopped, with its running tasks, or pauses.
+        is_stopped: Whether the run was stopped, and only cleanups are left.
     """
 
     def __init__(self, graph: RunGraph, session: ExecutorSession, publisher: Publisher) -> None:
@@ -40,7 +41,10 @@ class Runner:
         self._publish = publisher.publish
         self._tie_breaker = itertools.count()
         self._stop = CANCELLED
-        self.is_cancelled = False
+        self._is_pausing = False
+        self._has_failed = False  # so that a task has stopped the run
+        self.is_halted = False
+        self.is_stopped = False
         self._use(session)
 
     def _use(self, session: ExecutorSession) -> None:
@@ -58,37 +62,51 @@ class Runner:
     def cancel(self, stop: Stop = CANCELLED) -> None:
         """Stops the run and its running tasks. May be called from any thread."""
         self._stop = stop
-        self.is_cancelled = True
+        self._is_pausing = False
+        self._halt()
+
+    def pause(self, stop: Stop) -> None:
+        """Lets the running tasks end, and begins no other one but cleanups. May be called from any thread."""
+        self._stop = stop
+        self._is_pausing = True
+        self._halt()
+
+    def _halt(self) -> None:
+        self.is_halted = True
         clock.about_to_wake(self.session.wake)
         self.session.wake()
 
-    def run(self, open_session: Callable[[], ExecutorSession]) -> None:
+    def run(self, open_session: Callable[[], ExecutorSession]) -> bool:
         """Runs until all tasks have ended, or no more may start. Raises KeyboardInterrupt after an interrupt.
 
         Args:
             open_session: Opens another session, for the cleanup after a run that was stopped.
+
+        Returns:
+            Whether tasks are left because of a pause. A failure that stops the run outweighs it.
         """
         try:
             self._run_session(self._graph.start)
         except BaseException as error:  # an error of dotflow itself is the error of the running tasks, too
             self._clean_up_after(stop_for(error), open_session)
             raise
-        if self.is_cancelled:
+        if self.is_halted and not self._is_pausing:
             self._clean_up_after(self._stop, open_session)
+        return self._is_pausing and not self._has_failed and self._graph.has_left
 
     def _run_session(self, begin: Callable[[], list[Decision]]) -> None:
         """Carries out decisions, and what follows from them, and the cleanup after a failure; closes the session."""
         try:
             with waking(self.session.wake):
                 self._carry_out(begin())
-                self._loop()
+                self._loop_or_pause()
                 self._places = None  # what cleans up needs none
-                while not self.is_cancelled:
+                while not self.is_halted or self._is_pausing:
                     for decision in self._graph.clean_up():
                         self._carry_out([decision])
                     if not self._arrivals:
                         break
-                    self._loop()
+                    self._loop_or_pause()
         finally:
             try:
                 self.session.close()
@@ -98,10 +116,11 @@ class Runner:
 
     def _clean_up_after(self, stop: Stop, open_session: Callable[[], ExecutorSession]) -> None:
         """Fails what a stopped run leaves unfinished, and runs the cleanup. A second interrupt or cancel() ends it."""
+        self.is_stopped = True
         self._fail_unfinished(stop)
         if self._graph.next_cleanup() is None:
             return
-        self.is_cancelled = False
+        self.is_halted = False
         self._graph.stop()  # for tasks that come after a cleanup
         self._use(open_session())
         try:
@@ -111,6 +130,29 @@ class Runner:
 
     def _fail_unfinished(self, stop: Stop) -> None:
         for event in self._graph.unfinished(stop):
+            self._publish(event)
+
+    def _loop_or_pause(self) -> None:
+        self._loop()
+        while self._is_pausing and self.is_halted:
+            self._hold()
+            self._loop()
+
+    def _hold(self) -> None:
+        """Pauses: lets the running attempts end, and keeps nothing else but cleanups that have begun."""
+        self.is_halted = False
+        if not self._is_pausing:  # cancel() was quicker
+            self.is_halted = True
+        self._graph.hold()
+        while self._in_flight and not self.is_halted:
+            self._wait()
+        if self.is_halted:
+            return
+        ready = [*self._arrivals, *(task for _, task in self._waiting.by_pool())]
+        self._arrivals = deque(task for task in ready if task.flow is not None and self._graph.is_cleanup(task.task))
+        self._waiting = ReadyTasks()
+        self._timers = sorted(timer for timer in self._timers if self._graph.is_cleanup(timer[2].task))
+        for event in self._graph.paused(self._stop):
             self._publish(event)
 
     def _carry_out(self, decisions: list[Decision]) -> None:
@@ -134,7 +176,7 @@ class Runner:
         """Begins tasks while there is room, and waits for outcomes and timers, until there is nothing to wait for."""
         graph, arrivals, waiting = self._graph, self._arrivals, self._waiting
         pool_of, make_room = self.session.pool_of, self.session.make_room
-        while not self.is_cancelled:
+        while not self.is_halted:
             ready: Any  # as in _carry_out
             if arrivals:
                 ready = arrivals.popleft()
@@ -187,7 +229,8 @@ class Runner:
                 publish(began)
                 if prepare is not None:
                     request = prepare(request, ready.task)
-                answer = None if self.is_cancelled else submit(request)  # a listener may have cancelled the run
+                # A listener may have cancelled the run.
+                answer = None if self.is_halted and not self._is_pausing else submit(request)
                 if answer is None:
                     self._in_flight[ready.number] = ready, flow
                     return
@@ -248,6 +291,7 @@ class Runner:
         Args:
             at_once: Whether these don't begin either.
         """
+        self._has_failed = True
         if self._graph.stop():
             self._places = self._count_places()
         if at_once and self._places:

@@ -2,7 +2,9 @@
 
 from typing import Final, NamedTuple
 
+from dotflow.core.durations import format_duration
 from dotflow.core.types.run_state import TypeRunState
+from dotflow.errors import RunTimeout
 
 
 class Stop(NamedTuple):
@@ -15,7 +17,14 @@ class Stop(NamedTuple):
 
 CANCELLED: Final = Stop("RunCancelled", "the run was cancelled", TypeRunState.CANCELLED)
 FAILED: Final = Stop("RunStopped", "the run was stopped by a failure", TypeRunState.FAILED)
+PAUSED: Final = Stop("RunPaused", "the run was paused", TypeRunState.PAUSED)
 INTERRUPTED: Final = Stop("KeyboardInterrupt", "the run was interrupted", TypeRunState.INTERRUPTED)
+
+
+def timed_out(seconds: float) -> Stop:
+    """Returns the reason of a stop after the timeout of the run."""
+    reason = f"the run exceeded its timeout of {format_duration(seconds)}"
+    return Stop(RunTimeout.__name__, reason, TypeRunState.FAILED)
 
 
 def stop_for(error: BaseException) -> Stop:

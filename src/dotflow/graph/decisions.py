@@ -13,7 +13,11 @@ from dotflow.graph.params import Params
 MAX_SHOWN: Final = 60  # characters of a value in a reason
 
 COMPLETED, FAILED = TypeStatus.COMPLETED, TypeStatus.FAILED
-ENDINGS: Final[Mapping[TypeStatus, str]] = {FAILED: "failed", TypeStatus.SKIPPED: "was skipped"}
+ENDINGS: Final[Mapping[TypeStatus, str]] = {
+    FAILED: "failed",
+    TypeStatus.SKIPPED: "was skipped",
+    TypeStatus.PAUSED: "was paused",
+}
 UNFINISHED: Final = (TypeStatus.IN_PROGRESS, TypeStatus.RETRY)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dotflow.core.context import Context
-from dotflow.core.events import MapEnded, MapOpened, TaskEvent, TaskRestored, TaskSkipped
+from dotflow.core.events import MapEnded, MapOpened, TaskEvent, TaskRestored
 from dotflow.core.failure import TaskError
 from dotflow.core.links import Links
 from dotflow.core.task import Task
@@ -35,11 +35,10 @@ class Row(dict[str, Any]):
 class LinkedTask(Task):
     """A task with links. Its attributes are documented in Task."""
 
-    __slots__ = ("items", "links", "reason", "source")
+    __slots__ = ("items", "links", "source")
 
     links: Links
     items: "Sequence[Item]"
-    reason: str
     source: str  # of a restored value
     attempt: int
 
@@ -47,7 +46,6 @@ class LinkedTask(Task):
         super().__init__(*arguments, **more)
         self.links = links
         self.items = ()
-        self.reason = ""
         self.source = "checkpoint"
 
     @property
@@ -93,8 +91,6 @@ class LinkedTask(Task):
 
     def _apply_rare(self, event: TaskEvent) -> None:
         match event:
-            case TaskSkipped():
-                self.reason = event.reason
             case TaskRestored():
                 super()._apply_rare(event)
                 self.source = event.source
@@ -125,13 +121,12 @@ class Item(Task):
         key_suffix: The end of the checkpoint's key, after that of the task.
     """
 
-    __slots__ = ("entry", "item", "key_suffix", "reason", "source", "task_name")
+    __slots__ = ("entry", "item", "key_suffix", "source", "task_name")
 
     item: int
     task_name: str
     entry: Any
     key_suffix: str
-    reason: str
     source: str
 
     def __init__(self, task: Task, item: int, entry: Any, key_suffix: str) -> None:
@@ -140,7 +135,6 @@ class Item(Task):
         self.item = item
         self.entry = entry
         self.key_suffix = key_suffix
-        self.reason = ""
         self.source = "checkpoint"
 
     @property
@@ -166,12 +160,9 @@ class Item(Task):
         return (entry,) if type(entry) is Item else ()
 
     def _apply_rare(self, event: TaskEvent) -> None:
-        if isinstance(event, TaskSkipped):
-            self.reason = event.reason
-        else:
-            super()._apply_rare(event)
-            if isinstance(event, TaskRestored):
-                self.source = event.source
+        super()._apply_rare(event)
+        if isinstance(event, TaskRestored):
+            self.source = event.source
 
 
 def _value_of(entry: Any) -> Any:

@@ -32,6 +32,7 @@ STATES: Final = {
     TypeStatus.RETRY: TypeAttemptState.RETRY,
     TypeStatus.COMPLETED: TypeAttemptState.COMPLETED,
     TypeStatus.FAILED: TypeAttemptState.FAILED,
+    TypeStatus.PAUSED: TypeAttemptState.PAUSED,
 }
 RESTORED: Final = {"cache": TypeAttemptState.CACHED, "checkpoint": TypeAttemptState.RESTORED}
 

@@ -14,7 +14,6 @@ from dotflow.abc.operations import Ending, QueueServer
 from dotflow.abc.workflow import Superseded
 from dotflow.core.attempt_id import triggered_by
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.core.types.status import TypeStatus
 from dotflow.engine.claimed import ClaimedRun
 from dotflow.engine.run import Run
 from dotflow.engine.run_log import log_line_of
@@ -190,12 +189,11 @@ class Server:
         """Called at the end of a run, in its thread."""
         with self._lock:
             claimed, _, run = self._active[run_id]
-        failed = next((task for task in run.tasks if task.status is TypeStatus.FAILED and task.error is not None), None)
-        error = "" if failed is None or failed.error is None else f"{failed.name}: {failed.error.exception}: {failed.error.message}"
-        state = run.state
-        goes_on = bool(self._stops) and state not in (TypeRunState.COMPLETED, TypeRunState.FAILED)
-        reason = run._reason
-        self._end(claimed, Ending(state, reason, error, goes_on=goes_on))
+        error = next(
+            (f"{task.name}: {task.error.exception}: {task.error.message}" for task in run.tasks if task.error), ""
+        )
+        goes_on = bool(self._stops) and run.state not in (TypeRunState.COMPLETED, TypeRunState.FAILED)
+        self._end(claimed, Ending(run.state, run._reason, error, goes_on=goes_on))
         with self._lock:
             del self._active[run_id]
         clock.about_to_wake(self._wakeup.set)

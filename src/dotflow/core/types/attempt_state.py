@@ -7,7 +7,8 @@ class TypeAttemptState(StrEnum):
     """RUNNING -> COMPLETED, FAILED, or RETRY: it failed, and another one followed. CRASHED: its run ended before it.
 
     UNKNOWN: the history could not be written. RESTORED, CACHED and SKIPPED are tasks without an attempt: the value of a
-    checkpoint or of the cache, or none.
+    checkpoint or of the cache, or none. PAUSED: it failed, and its run paused before the next one; or the run paused
+    before all items of the map had ended.
     """
 
     RUNNING = "Running"
@@ -19,3 +20,4 @@ class TypeAttemptState(StrEnum):
     SKIPPED = "Skipped"
     CRASHED = "Crashed"
     UNKNOWN = "Unknown"
+    PAUSED = "Paused"

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class TypeRunState(StrEnum):
-    """QUEUED -> RUNNING -> COMPLETED | FAILED | CANCELLED | INTERRUPTED. PAUSED is for later versions.
+    """QUEUED -> RUNNING -> COMPLETED | FAILED | CANCELLED | INTERRUPTED | PAUSED. Another run continues it.
 
     A history adds CRASHED: the process ended before the run; and UNKNOWN: the end of the run could not be written.
     """

@@ -15,6 +15,7 @@ from dotflow.core.events import (
     RunStarted,
     TaskCompleted,
     TaskFailed,
+    TaskPaused,
     TaskRestored,
     TaskSkipped,
     Traced,
@@ -36,6 +37,7 @@ from dotflow.providers.histories.sqlite.tables import (
     ITEMS,
     MICRO,
     NO_ITEM,
+    PAUSED,
     PEAK,
     RESTORED,
     RETRY,
@@ -203,6 +205,18 @@ class RunRows:
             event.reason
         )
 
+    def _pause(self, event: TaskPaused) -> None:
+        """Ends the row of its last attempt, which has failed, or that of its map."""
+        item = NO_ITEM if event.item is None else event.item
+        opened = self._open.pop((event.task_id, item), None)
+        if opened is None:
+            return
+        row = opened.row
+        row[STATE] = PAUSED
+        row[TOOK] = row[TOOK] or int((event.tick - opened.tick) * MICRO)  # not the delay before the pause
+        row[GLIMPSE] = escape_surrogates(event.reason)
+        self.attempts[id(row)] = row
+
     def _end_without_attempt(self, task: int, item: int | None, state: int, counted: int) -> Row:
         row = self._new_row(task, NO_ITEM if item is None else item, 0, None)
         row[STATE] = state
@@ -297,6 +311,7 @@ HANDLERS: Final[Mapping[type, Callable[[RunRows, Any], None]]] = {
     TaskRestored: RunRows._restore,
     TaskFailed: RunRows._fail,
     TaskSkipped: RunRows._skip,
+    TaskPaused: RunRows._pause,
     MapOpened: RunRows._open_map,
     MapEnded: RunRows._end_map,
     AttemptOutput: RunRows._write_output,

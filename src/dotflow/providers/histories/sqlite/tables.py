@@ -17,7 +17,7 @@ MICRO: Final = 1_000_000  # microseconds of a second
 
 #: The states of attempts as numbers: their place in the enum.
 STATES: Final = tuple(TypeAttemptState)
-RUNNING, RETRY, COMPLETED, FAILED, RESTORED, CACHED, SKIPPED, CRASHED, UNKNOWN = range(len(STATES))
+RUNNING, RETRY, COMPLETED, FAILED, RESTORED, CACHED, SKIPPED, CRASHED, UNKNOWN, PAUSED = range(len(STATES))
 
 #: The columns of a row in `attempts`, without the run: those that most rows have come first.
 ATTEMPT_COLUMNS: Final = (
@@ -165,7 +165,7 @@ SECOND: Final = (
     *("ALTER TABLE attempts ADD COLUMN input TEXT", "ALTER TABLE errors ADD COLUMN refusal TEXT"),
     *("DROP VIEW attempt_list", "DROP VIEW error_list", ATTEMPT_LIST, ERROR_LIST),
 )
-#: From the second one to the third one: the queue. Runs that are there have begun.
+#: From the second one to the third one: the queue, and attempts that are Paused. Runs that are there have begun.
 THIRD: Final = (
     *(
         f"ALTER TABLE runs ADD COLUMN {column}"
@@ -176,7 +176,7 @@ THIRD: Final = (
     ),
     "UPDATE runs SET begun = 1",
     *QUEUE,
-    *("DROP VIEW run_list", RUN_LIST),
+    *("DROP VIEW run_list", "DROP VIEW attempt_list", RUN_LIST, ATTEMPT_LIST),
 )
 #: What a file of an older format that is read, but not written, lacks: views in place of its tables.
 MISSING: Final = {
