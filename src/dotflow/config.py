@@ -1,9 +1,7 @@
 """Config: the providers of a workflow."""
 
-import functools
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, Final, Never
 
 from dotflow.abc.executor import Executor
@@ -23,13 +21,11 @@ from dotflow.engine.run_providers import RunProviders
 from dotflow.errors import InvalidArgument, InvalidProvider, ResourcesNotOffered
 from dotflow.graph.builder import TaskBuilder
 from dotflow.graph.run_secrets import NO_GIVEN, RunSecrets, SecretSource, Source, find_secrets
+from dotflow.providers.histories.default import history_of
 from dotflow.providers.logs.default import LogDefault
 from dotflow.providers.notifiers.none import NotifyDefault
 from dotflow.providers.schedulers.none import SchedulerDefault
 from dotflow.providers.storages.memory import StorageDefault
-
-HISTORY_VARIABLE: Final = "DOTFLOW_HISTORY"
-NO_HISTORY: Final = "0"
 
 ACCEPTED: Final = (
     *("storage", "notify", "log", "scheduler", "executor", "history", "tracer", "notify_grace", "cache", "secrets"),
@@ -100,7 +96,7 @@ class Config:
         self.log: Log = LogDefault() if log is None else log
         self.scheduler: Scheduler = SchedulerDefault() if scheduler is None else scheduler
         self.executor = executor
-        self.history = _history(history)
+        self.history = history_of(history)
         self._listeners: list[Listener] = []  # dotflow's own, which receive the events after the history
         self.tracer = tracer
         self.cache = cache
@@ -161,23 +157,6 @@ def _default_executor(is_apart: bool, in_thread: bool) -> Executor:
     if is_apart:
         return providers.ExecutorProcess()
     return providers.ExecutorThread(max_workers=1) if in_thread else providers.ExecutorInline()
-
-
-@functools.cache
-def _history_at(path: str) -> History:
-    from dotflow import providers
-
-    return providers.HistorySQLite(path)
-
-
-def _history(history: History | None) -> History | None:
-    """Returns the history of a Config, as DOTFLOW_HISTORY has it."""
-    path = os.environ.get(HISTORY_VARIABLE)
-    if not path:
-        return history
-    if path == NO_HISTORY:
-        return None
-    return _history_at(str(Path(path).absolute())) if history is None else history
 
 
 def _check(name: str, provider: Any, contract: type) -> None:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 from dotflow import clock
 from dotflow.abc.history import History
 from dotflow.abc.operations import Operations, Order, Submission, TypeOrder
-from dotflow.config import HISTORY_VARIABLE, NO_HISTORY, Config
+from dotflow.abc.workflow import ServedWorkflow
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.errors import InvalidArgument, NotServable
 from dotflow.graph.params import keyed_id
+from dotflow.providers.histories.default import HISTORY_VARIABLE, history_at, history_of
 
 if TYPE_CHECKING:
     from dotflow.records.record import RunSummary
-    from dotflow.workflow import DotFlow
 
 WHAT: Final = "There are no runs to control"
 POLL: Final = 0.1  # seconds between two looks of wait()
@@ -35,7 +35,7 @@ class Control:
         NotServable: There is no history, or it has no queue.
     """
 
-    def __init__(self, of: "DotFlow | History | str | os.PathLike[str] | None" = None) -> None:
+    def __init__(self, of: ServedWorkflow | History | str | os.PathLike[str] | None = None) -> None:
         self._queue = _queue(of)
 
     def submit(
@@ -146,21 +146,16 @@ def _by(by: str | None) -> str:
         return f"user {os.getuid()}" if hasattr(os, "getuid") else "unknown"
 
 
-def _queue(of: "DotFlow | History | str | os.PathLike[str] | None") -> Operations:
+def _queue(of: ServedWorkflow | History | str | os.PathLike[str] | None) -> Operations:
     from dotflow.engine.submission import queue_of
 
+    history: object = getattr(getattr(of, "config", None), "history", of)
     if of is None:
-        path = os.environ.get(HISTORY_VARIABLE)
-        if not path or path == NO_HISTORY:
+        history = history_of(None)
+        if history is None:
             raise NotServable(WHAT, f"{HISTORY_VARIABLE} is not set. Pass a workflow, a history or its path")
-        of = path
-    if isinstance(of, str | os.PathLike):
-        from dotflow.providers import HistorySQLite
-
-        of = HistorySQLite(Path(of))
-    config = getattr(of, "config", None)
-    if isinstance(config, Config):
-        of = config.history
-    if of is not None and not isinstance(of, History):
+    elif isinstance(of, str | os.PathLike):
+        history = history_at(str(Path(of).absolute()))
+    if history is not None and not isinstance(history, History):
         raise InvalidArgument("of", of, "a workflow, a history, or the path of one")
-    return queue_of(WHAT, of)
+    return queue_of(WHAT, history)

@@ -67,10 +67,10 @@ __all__ = [
     "DefinitionError", "DotflowError", "EventLoopBlocked", "HistoryError", "InvalidArgument", "InvalidCallback",
     "InvalidLink", "InvalidPath", "InvalidPolicy", "InvalidProvider", "InvalidSchedule", "InvalidStep", "ItemsFailed",
     "LeaseLost", "MissingExtra", "MissingParam", "ModuleNotOnWorker", "NoSchedule", "NotAList", "NotInHistory",
-    "NotPicklable", "NotRun", "NotifyError", "ProcessesUnsupported", "ProviderError", "ResourcesNotOffered", "RunError",
-    "RunFailed", "RunStopped", "RunTimeout", "SecretMissing", "StepFailed", "StepTimeout", "StorageError",
-    "UnequalLists", "UnknownArgument", "UnknownParam", "UnknownParameter", "UnknownTask", "ValueNotStorable",
-    "VirtualClockMisuse", "WorkerDied", "WorkerNotStarted", "WorkflowBusy",
+    "NotPicklable", "NotRun", "NotServable", "NotifyError", "OrderRefused", "ProcessesUnsupported", "ProviderError",
+    "ResourcesNotOffered", "RunError", "RunFailed", "RunStopped", "RunTimeout", "SecretMissing", "StepFailed",
+    "StepTimeout", "StorageError", "UnequalLists", "UnknownArgument", "UnknownParam", "UnknownParameter", "UnknownTask",
+    "ValueNotStorable", "VirtualClockMisuse", "WorkerDied", "WorkerNotStarted", "WorkflowBusy",
 ]  # fmt: skip
 
 

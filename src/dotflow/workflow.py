@@ -70,7 +70,6 @@ ELSEWHERE: Final = {
     "count": "it is workflow.task.count()",
     "execute": "it is workflow.start()",
     "run": "it is workflow.start()",
-    "value": "it is workflow.last.value('task')",
     "status": "it is workflow.last.status",
     "last_run": "it is workflow.last",
 }
@@ -298,6 +297,11 @@ class DotFlow:
     def check_start(self, **start_arguments: Any) -> None:
         """Raises the errors of `start` about its arguments, and runs nothing."""
         self._records(self._options(**start_arguments), None)
+
+    def check_servable(self, **start_arguments: Any) -> None:
+        """Raises NotServable if other processes can't submit or run it, and the errors of `start` about arguments."""
+        self._queue(f"The workflow {self.workflow_id!r} can't be served")
+        self._options(**start_arguments)
 
     def schedule(self, **start_arguments: Any) -> None:
         """Runs the workflow on its configured scheduler; blocks until SIGINT or SIGTERM.

@@ -358,8 +358,8 @@ def test_unknown_tasks_and_attributes_of_a_run_are_refused(make_workflow: MakeWo
         run.value("reprot")
     with pytest.raises(AttributeError, match=r"'Run' object has no attribute 'result': write run.value\('task'\)"):
         _ = run.result  # type: ignore[attr-defined]
-    with pytest.raises(AttributeError, match=r"'DotFlow' object has no attribute 'value': it is workflow.last.value"):
-        _ = workflow.value  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match=r"'DotFlow' object has no attribute 'run': it is workflow.start"):
+        _ = workflow.run  # type: ignore[attr-defined]
     with pytest.raises(TypeError, match="not iterable"):
         list(run)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from dotflow.abc.log import Log
+from dotflow.abc.operations import Declared, Submission
 
 
 class NothingUnfinished(Exception):
@@ -33,6 +34,29 @@ class WorkflowConfig(Protocol):
     @property
     def log(self) -> Log:
         """The log of its runs."""
+
+
+class ServedWorkflow(Protocol):
+    """A workflow whose runs a server takes from the queue of its history, such as `DotFlow`."""
+
+    workflow_id: str
+    max_runs: int | None
+
+    @property
+    def config(self) -> Any:
+        """Its providers."""
+
+    def check_servable(self, **start_arguments: Any) -> None:
+        """Raises NotServable, and what `start` would raise about its arguments."""
+
+    def _declared(self) -> Declared:
+        """Returns what others need to know to submit it."""
+
+    def _name_of(self, submission: Submission) -> str:
+        """Returns the name of a run that was submitted where its defaults are unknown."""
+
+    def _launch_claimed(self, claimed: Any, then: Callable[[], None], **options: Any) -> Any:
+        """Starts a run that was taken from a queue in a thread of its own, which calls *then* at its end."""
 
 
 class Workflow(Protocol):

@@ -2,15 +2,12 @@
 
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from dotflow import clock
 from dotflow.abc.history import History
 from dotflow.abc.operations import Order
-
-if TYPE_CHECKING:
-    from dotflow.engine.run import Run
 
 INTERVAL: Final = 1.0  # seconds between two looks
 
@@ -24,12 +21,12 @@ class OrderWatch:
     """Looks for orders to a run, in its thread, before attempts begin and while it waits.
 
     Args:
-        run: The run.
+        obey: Carries out an order.
         history: Where the orders are.
     """
 
-    def __init__(self, run: "Run", history: History) -> None:
-        self._run = run
+    def __init__(self, obey: Callable[[Order], None], history: History) -> None:
+        self._obey = obey
         self._history = history
         self._next = clock.ticks() + INTERVAL
         self._heeded: set[Order] = set()
@@ -45,7 +42,7 @@ class OrderWatch:
         for order in _orders(self._history, now).get(run_id, ()):
             if order not in self._heeded:
                 self._heeded.add(order)
-                self._run._obey(order)
+                self._obey(order)
         return INTERVAL
 
 

@@ -344,7 +344,7 @@ class Run:
         if self._claimed is not None:
             try:
                 self._claimed.begin()
-            except BaseException:
+            except BaseException:  # Ctrl-C too
                 self._release()
                 raise
 
@@ -419,7 +419,7 @@ class Run:
             tasks,
             self._checkpoints.save if cache is None else cache.save,
             history=history,
-            settle=OrderWatch(self, history).settle if history is not None and watches else None,
+            settle=OrderWatch(self._obey, history).settle if history is not None and watches else None,
             listeners=providers.listeners,
             tracer=providers.tracer,
             run_log=run_log,

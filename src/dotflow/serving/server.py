@@ -11,8 +11,9 @@ from typing import Any, Final, Literal, NamedTuple, Self, overload
 from dotflow import clock
 from dotflow.abc.history import History
 from dotflow.abc.operations import Ending, QueueServer
-from dotflow.abc.workflow import Superseded
+from dotflow.abc.workflow import ServedWorkflow, Superseded
 from dotflow.core.attempt_id import triggered_by
+from dotflow.core.text import ID_LENGTH
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.engine.claimed import ClaimedRun
 from dotflow.engine.run import Run
@@ -28,9 +29,8 @@ from dotflow.errors import (
     WorkflowBusy,
 )
 from dotflow.providers.schedulers.runs import ShutdownSignals
-from dotflow.records.record import ID_LENGTH, RunSummary
+from dotflow.records.record import RunSummary
 from dotflow.worker.waiting import WakeupEvent
-from dotflow.workflow import DotFlow
 
 MAX_RUNS: Final = 4
 POLL: Final = 0.05  # seconds between two looks for what other processes have written
@@ -50,7 +50,7 @@ class _Active(NamedTuple):
     """A claimed run of this process."""
 
     claimed: ClaimedRun
-    workflow: DotFlow
+    workflow: ServedWorkflow
     run: Run
 
 
@@ -72,7 +72,12 @@ class Server:
     """
 
     def __init__(
-        self, workflows: Sequence[DotFlow], max_runs: int = MAX_RUNS, *, once: bool = False, options: dict[str, Any]
+        self,
+        workflows: Sequence[ServedWorkflow],
+        max_runs: int = MAX_RUNS,
+        *,
+        once: bool = False,
+        options: dict[str, Any],
     ) -> None:
         if type(max_runs) is not int or max_runs < 1:
             raise InvalidArgument("max_runs", max_runs, "a number of runs, 1 or more")
@@ -83,8 +88,7 @@ class Server:
         self._queue = queue_of("The workflows can't be served", self._history)
         self._workflows = {workflow.workflow_id: workflow for workflow in workflows}
         for workflow in workflows:
-            workflow._queue(f"The workflow {workflow.workflow_id!r} can't be served")
-            workflow._options(**options)
+            workflow.check_servable(**options)
         self._log = workflows[0].config.log
         self._max_runs = max_runs
         self._once = once
@@ -309,14 +313,14 @@ class Server:
 
 @overload
 def serve(
-    *workflows: DotFlow, max_runs: int = ..., once: bool = ..., wait: Literal[True] = ..., **start_arguments: Any
+    *workflows: ServedWorkflow, max_runs: int = ..., once: bool = ..., wait: Literal[True] = ..., **start_arguments: Any
 ) -> list[RunSummary]: ...
 @overload
 def serve(
-    *workflows: DotFlow, max_runs: int = ..., once: bool = ..., wait: Literal[False], **start_arguments: Any
+    *workflows: ServedWorkflow, max_runs: int = ..., once: bool = ..., wait: Literal[False], **start_arguments: Any
 ) -> Server: ...
 def serve(
-    *workflows: DotFlow, max_runs: int = MAX_RUNS, once: bool = False, wait: bool = True, **start_arguments: Any
+    *workflows: ServedWorkflow, max_runs: int = MAX_RUNS, once: bool = False, wait: bool = True, **start_arguments: Any
 ) -> list[RunSummary] | Server:
     """Runs what is queued and due, until SIGINT or SIGTERM.
 
@@ -348,14 +352,15 @@ def serve(
     return [server._queue.newest(run) for run in dict.fromkeys(server.ended)]
 
 
-def _shared_history(workflows: Sequence[DotFlow]) -> History:
+def _shared_history(workflows: Sequence[ServedWorkflow]) -> History:
     """Returns the one history of workflows, which those without one get. Raises NotServable."""
     if not workflows:
         raise InvalidArgument("workflows", (), "at least one workflow")
     for workflow in workflows:
-        if not isinstance(workflow, DotFlow):
-            raise InvalidArgument("workflows", workflow, "DotFlow objects")
-    histories = {history.store: history for one in workflows if (history := one.config.history) is not None}
+        if not hasattr(workflow, "check_servable"):
+            raise InvalidArgument("workflows", workflow, "workflows, such as DotFlow objects")
+    found: list[History] = [one.config.history for one in workflows if one.config.history is not None]
+    histories = {history.store: history for history in found}
     if len(histories) != 1:
         reason = NO_HISTORY if not histories else "they have several histories. Serve each one in a process of its own"
         raise NotServable("The workflows can't be served together", reason)

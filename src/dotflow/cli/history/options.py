@@ -7,7 +7,7 @@ import click
 
 from dotflow.cli.command import option
 from dotflow.cli.options import DEFAULT_HISTORY
-from dotflow.config import HISTORY_VARIABLE, NO_HISTORY
+from dotflow.providers.histories.default import HISTORY_VARIABLE, NO_HISTORY
 
 if TYPE_CHECKING:
     from dotflow.providers import HistorySQLite

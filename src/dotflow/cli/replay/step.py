@@ -34,6 +34,7 @@ from dotflow.core.failure import CALLERS, Failure
 from dotflow.core.links import Links
 from dotflow.core.masks import Masks
 from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned, TimedOut
+from dotflow.core.text import ID_LENGTH
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.errors import DotflowError, HistoryError, SecretMissing
 from dotflow.graph.linked_task import LinkedTask
@@ -42,7 +43,7 @@ from dotflow.graph.wiring import secrets_of
 from dotflow.providers.histories.sqlite.tables import RETURNED
 from dotflow.records.environment import describe_environment
 from dotflow.records.glimpse import glimpse
-from dotflow.records.record import ID_LENGTH, AttemptRecord, ErrorRecord, RunRecord, ValueRecord
+from dotflow.records.record import AttemptRecord, ErrorRecord, RunRecord, ValueRecord
 from dotflow.resume.changed_code import is_same_step
 from dotflow.resume.stored_inputs import TaskInputs
 from dotflow.worker.attempt import attempt, perform

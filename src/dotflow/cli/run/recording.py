@@ -10,9 +10,9 @@ import click
 
 from dotflow.abc.history import History
 from dotflow.cli.options import DEFAULT_HISTORY
-from dotflow.config import HISTORY_VARIABLE, NO_HISTORY
 from dotflow.core.types.capture import TypeCapture
 from dotflow.core.types.execution import TypeExecution
+from dotflow.providers.histories.default import HISTORY_VARIABLE, NO_HISTORY
 
 if TYPE_CHECKING:
     from dotflow.capture.scribe_main import Sink

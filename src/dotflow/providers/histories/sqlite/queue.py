@@ -25,7 +25,7 @@ from dotflow.abc.operations import (
     TypeOrder,
 )
 from dotflow.core.durations import format_duration
-from dotflow.core.text import escape_surrogates
+from dotflow.core.text import ID_LENGTH, escape_surrogates
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError, NotInHistory, NotServable, OrderRefused
 from dotflow.providers.histories.sqlite import live
@@ -35,7 +35,6 @@ from dotflow.providers.histories.sqlite.tables import COMPLETED, CRASHED, FORMAT
 from dotflow.providers.histories.sqlite.writer import end_others
 from dotflow.providers.sqlite_file import SQLiteFile, file_id_of
 from dotflow.records.environment import process_name
-from dotflow.records.record import ID_LENGTH
 
 if TYPE_CHECKING:
     from dotflow.records.record import RunSummary

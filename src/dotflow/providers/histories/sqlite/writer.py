@@ -16,7 +16,7 @@ from dotflow import clock
 from dotflow.core.events import Planned, RunStarted
 from dotflow.core.masks import Masks
 from dotflow.core.policy import Policy
-from dotflow.core.text import escape_surrogates
+from dotflow.core.text import ID_LENGTH, escape_surrogates
 from dotflow.errors import HistoryError
 from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.crashed import MARK_ATTEMPTS, mark_ended
@@ -37,7 +37,6 @@ from dotflow.providers.histories.sqlite.tables import (
 from dotflow.providers.sqlite_errors import LocksRefused, cause_of, code_of, explain, is_busy
 from dotflow.providers.sqlite_file import SQLiteFile
 from dotflow.records.environment import process_name, read_environment
-from dotflow.records.record import ID_LENGTH
 
 FIND_RUN: Final = "SELECT run FROM runs WHERE run_id = ?"
 FIND_PLAN: Final = "SELECT plan FROM plans WHERE digest = ?"
