@@ -48,6 +48,7 @@ from dotflow.errors import (
     RunError,
     RunFailed,
     RunStopped,
+    RunTimeout,
     SecretMissing,
     StepFailed,
     StepTimeout,
