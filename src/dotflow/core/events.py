@@ -208,6 +208,7 @@ class RunStarted(NamedTuple):
         is_named: Whether the workflow was given its id. A generated one is in no other run.
         workflow: The id of the workflow without parameters and keys.
         params: The values of the run parameters without secrets, as text of the codec; None where it can't keep them.
+        origin: The first run of the chain whose values a resume has found; "" where that is unknown.
         is_claimed: Whether the run was taken from the history's queue, which has it already.
     """
 
@@ -227,6 +228,7 @@ class RunStarted(NamedTuple):
     is_named: bool = True
     workflow: str = ""
     params: str | None = None
+    origin: str = ""
     is_claimed: bool = False
 
 

@@ -488,6 +488,7 @@ class Run:
             masks=providers.secrets.masks,
             workflow=self._workflow,
             params=_params_text(self.params) if has_history and self._is_named else None,
+            origin=self._checkpoints.origin,
             is_claimed=self._claimed is not None,
         )
 

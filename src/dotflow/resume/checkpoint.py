@@ -83,6 +83,7 @@ class Checkpoints:
 
     Attributes:
         goes_on: Whether the run goes on with an earlier one, or would if there were any value.
+        origin: The first run of the chain whose values it goes on with; "" where that is unknown.
         not_needed: The tasks without checkpoints that a resume does not run.
         whole_maps: The mapped tasks of which all items are restored, and the number of these.
     """
@@ -108,6 +109,7 @@ class Checkpoints:
         self._mark = ""  # the key of the mark that this run has begun, while it is there
         self._earlier: EarlierRuns | None = None  # that the run goes on with
         self.goes_on = False
+        self.origin = ""
         self.not_needed: Collection[int] = ()
         self.whole_maps: Mapping[int, int] = {}
 
@@ -237,6 +239,9 @@ class Checkpoints:
             last_run = earlier.last_run()
             self._log_line(f"{f'{last_run},' if last_run else 'The last run'} was left unfinished and goes on.")
         self.goes_on = True
+        if self._exclusive and self._tasks:
+            with usable(self._storage):
+                self.origin = self._storage.get(self._keys.origin(self._workflow_id)).storage or ""
         self._earlier = earlier
         self._tokens.use(self._tasks)
         self.not_needed, self.whole_maps = restoration.not_needed, restoration.whole_maps

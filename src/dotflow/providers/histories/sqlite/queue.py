@@ -99,10 +99,8 @@ HAS_SAVED: Final = f"SELECT 1 FROM attempts WHERE run = ? AND state = {COMPLETED
 OF_RUN: Final = """SELECT run_id, workflow_id, runs.name, runs.workflow, params, origin, COALESCE(priority, 0),
     COALESCE(tries, 0) FROM runs LEFT JOIN wanted USING (run) WHERE run = ?"""
 
-OPEN_ORDERS: Final = """SELECT what, by_whom, comment FROM orders
-    WHERE done IS NULL AND run IN (SELECT run FROM runs WHERE run = :run OR origin = :origin) ORDER BY orders.rowid"""
-DO_ORDERS: Final = """UPDATE orders SET done = :now
-    WHERE done IS NULL AND run IN (SELECT run FROM runs WHERE run = :run OR origin = :origin)"""
+OPEN_ORDERS: Final = "SELECT what, by_whom, comment FROM orders WHERE done IS NULL AND run = ? ORDER BY rowid"
+DO_ORDERS: Final = "UPDATE orders SET done = ? WHERE done IS NULL AND run = ?"
 ALL_ORDERS: Final = """SELECT run_id, what, by_whom, comment FROM orders JOIN runs USING (run) WHERE done IS NULL
     ORDER BY orders.rowid"""
 ADD_ORDER: Final = "INSERT INTO orders (run, what, by_whom, at, comment, done) VALUES (?, ?, ?, ?, ?, ?)"
@@ -431,8 +429,8 @@ class SQLiteServer(QueueServer):
         def work(connection: sqlite3.Connection) -> TypeRunState | None:
             state, reason, error, goes_on = ending
             for (run,) in connection.execute(MINE, (claim.run_id, self._server)).fetchall():
-                now, of = _now(), {"run": run, "origin": claim.origin}
-                orders = {what: (by, comment) for what, by, comment in connection.execute(OPEN_ORDERS, of)}
+                now = _now()
+                orders = {what: (by, comment) for what, by, comment in connection.execute(OPEN_ORDERS, (run,))}
                 if state is not TypeRunState.COMPLETED and TypeOrder.CANCEL in orders:
                     state, goes_on = TypeRunState.CANCELLED, False
                     reason = _reason(Order(TypeOrder.CANCEL, *orders[TypeOrder.CANCEL]))
@@ -440,7 +438,7 @@ class SQLiteServer(QueueServer):
                     goes_on, reason = False, _reason(Order(TypeOrder.PAUSE, *orders[TypeOrder.PAUSE]))
                 connection.execute(END, (state, now, reason or None, error or None, run))
                 connection.execute(NOT_TAKEN, (run,))
-                connection.execute(DO_ORDERS, {**of, "now": now})
+                connection.execute(DO_ORDERS, (now, run))
                 if goes_on:
                     _continue(connection, run, now)
                 return state
@@ -516,9 +514,8 @@ def _continue(connection: sqlite3.Connection, run: int, now: int, *, rerun: Sequ
 
 def _take_over(connection: sqlite3.Connection, run: int, now: int, order: Order | None = None) -> TakenOver:
     """Ends a claimed run whose process has ended: as its orders say, or by a run that continues it."""
-    ((run_id, name, title, *_, origin, _, tries),) = connection.execute(OF_RUN, (run,))
-    of = {"run": run, "origin": origin}
-    orders = [Order(TypeOrder(what), by, comment) for what, by, comment in connection.execute(OPEN_ORDERS, of)]
+    ((run_id, name, title, *_, tries),) = connection.execute(OF_RUN, (run,))
+    orders = [Order(TypeOrder(what), by, comment) for what, by, comment in connection.execute(OPEN_ORDERS, (run,))]
     if order is not None:
         connection.execute(ADD_ORDER, (run, order.what, order.by, now, order.comment, now))
         orders.append(order)
@@ -538,13 +535,13 @@ def _take_over(connection: sqlite3.Connection, run: int, now: int, order: Order 
     if carried_out is not None:
         connection.execute("UPDATE runs SET reason = ? WHERE run = ?", (_reason(carried_out), run))
     connection.execute(NOT_TAKEN, (run,))
-    connection.execute(DO_ORDERS, {**of, "now": now})
+    connection.execute(DO_ORDERS, (now, run))
     continued_by = _continue(connection, run, now, tries=tries) if state is TypeRunState.CRASHED else None
     return TakenOver(run_id, state, continued_by, title or name)
 
 
 def _open_orders(connection: sqlite3.Connection, found: _Run) -> list[str]:
-    return [what for what, *_ in connection.execute(OPEN_ORDERS, {"run": found.run, "origin": found.origin})]
+    return [what for what, *_ in connection.execute(OPEN_ORDERS, (found.run,))]
 
 
 def _wanted(connection: sqlite3.Connection, run: int) -> list[int]:

@@ -49,9 +49,11 @@ SAVE_RUN: Final = f"""INSERT INTO runs (run_id, workflow_id, name, state, mode, 
     workflow, params, origin, continues, begun) VALUES ({", ".join("?" * 23)}, 1)"""
 BEGIN_CLAIMED: Final = """UPDATE runs SET mode = ?, resumed = ?, began = ?, tasks = ?, plan = ?, environment = ?,
     storage = ? WHERE run = ?"""
-#: The last run of a name, if it can go on.
+#: The last run of a name whose chain has begun and can go on.
 LAST_OPEN: Final = f"""SELECT run_id, COALESCE(origin, run_id) FROM runs AS last WHERE workflow_id = ? AND {OPEN}
-    AND state <> 'Queued' AND NOT EXISTS (SELECT 1 FROM runs WHERE continues = last.run_id) ORDER BY run DESC LIMIT 1"""
+    AND state <> 'Queued' AND NOT EXISTS (SELECT 1 FROM runs WHERE continues = last.run_id)
+    AND EXISTS (SELECT 1 FROM runs WHERE begun AND (run = last.run OR origin = last.origin))
+    ORDER BY run DESC LIMIT 1"""
 SET_ORIGIN: Final = "UPDATE runs SET origin = ? WHERE run_id = ?"
 #: The other chains of a name that had begun and have not completed.
 OTHERS: Final = f"""SELECT run, run_id, state FROM runs WHERE workflow_id = :name AND {OPEN}
@@ -72,8 +74,11 @@ def register(connection: sqlite3.Connection, started: RunStarted, lock: int | No
         return int(run)
     parent, name, origin, continues = started.parent, _as_text(started.workflow_id), None, None
     if started.is_named and started.resumed:
-        for continues, origin in connection.execute(LAST_OPEN, (name,)).fetchall():
-            connection.execute(SET_ORIGIN, (origin, continues))
+        origin = started.origin or None
+        for last, of_last in connection.execute(LAST_OPEN, (name,)).fetchall():
+            if origin in (None, of_last):
+                continues, origin = last, of_last
+                connection.execute(SET_ORIGIN, (origin, continues))
     elif started.is_named:
         end_others(connection, name, started.run_id, started.run_id, micro(started.at))
     values = (
