@@ -44,6 +44,7 @@ class Process:
         way: What the run has to do yet.
         claim: The claim; None for a run by hand.
         continues: Whether the run by hand is a resume.
+        is_unrecorded: Whether the run by hand has no history.
         stops: Whether the server got a signal.
     """
 
@@ -53,6 +54,7 @@ class Process:
     way: tuple[str, ...] = ()
     claim: Claim | None = None
     continues: bool = False
+    is_unrecorded: bool = False
     stops: bool = False
 
 
@@ -234,8 +236,10 @@ class World:
         if process.continues and any(self.state.values):
             self.change(HAND, origin=self.state.origin or process.origin)
             return ("register", *self.steps_left(), "unlock", "end")
-        origin = ("forget origin", "void", "write origin") if self.state.origin else ("void",)
-        return (*origin, "register", *STEPS, "unlock", "end")
+        if process.is_unrecorded:  # without a history
+            origin = ("forget origin", "void", "write origin") if self.state.origin else ("void",)
+            return (*origin, *STEPS, "unlock", "leave")
+        return ("forget origin", "void", "write origin", "register", *STEPS, "unlock", "end")
 
     def steps_left(self) -> tuple[str, ...]:
         return tuple(step for step, made_by in zip(STEPS, self.state.values, strict=True) if not made_by)
@@ -304,6 +308,9 @@ class World:
     def _end(self, name: str) -> None:
         self.end(name, TypeRunState.COMPLETED, False)
 
+    def _leave(self, name: str) -> None:
+        self.change(name, run="", origin="", way=(), is_unrecorded=False)
+
     def end(self, name: str, state: TypeRunState, goes_on: bool) -> None:
         process = self.of(name)
         if process.claim is None:
@@ -359,14 +366,14 @@ class World:
             return True
         return False
 
-    def start_by_hand(self, *, continues: bool) -> None:
+    def start_by_hand(self, *, continues: bool = False, is_unrecorded: bool = False) -> None:
         self.trouble()
         claim = self.server(HAND).take_continuation(NAME) if continues else None
         if claim is not None:
             self.change(HAND, run=claim.run_id, origin=claim.origin, claim=claim, way=("lock",))
         else:
             run = f"hand {self.number()}"
-            self.change(HAND, run=run, origin=run, way=("lock",), continues=continues)
+            self.change(HAND, run=run, origin=run, way=("lock",), continues=continues, is_unrecorded=is_unrecorded)
 
     # Rules
 
@@ -420,11 +427,9 @@ def moves(state: State, troubles: int, submissions: int) -> Iterator[tuple[str, 
             if name != HAND and not process.stops:
                 yield f"signal {name}", lambda world, name=name: world.signal(name)
     if not state.processes[HAND].way:
-        for continues in (False, True):
-            yield (
-                f"start by hand{' again' * continues}",
-                lambda world, continues=continues: world.start_by_hand(continues=continues),
-            )
+        yield "start by hand", World.start_by_hand
+        yield "start again by hand", lambda world: world.start_by_hand(continues=True)
+        yield "start unrecorded by hand", lambda world: world.start_by_hand(is_unrecorded=True)
     chains = world.rows("SELECT run_id FROM runs GROUP BY COALESCE(origin, run_id) HAVING run = MAX(run)")
     for (run,) in chains:
         for what in ("cancel", "pause", "resume"):
@@ -454,7 +459,18 @@ def key_of(world: World) -> Any:
             tuple((*row[:4], plain(row[4])) for row in rows[1]),
             tuple(rows[2]),
             tuple(
-                (plain(one.run), plain(one.origin), one.way, one.claim and one.claim[5:7], one.continues, one.stops)
+                (
+                    plain(one.run),
+                (
+                    *(plain(one.run), plain(one.origin), one.way, one.claim and one.claim[5:7], one.continues),
+                    *(one.is_unrecorded, one.stops),
+                )
+                    one.way,
+                    one.claim and one.claim[5:7],
+                    one.continues,
+                    one.is_unrecorded,
+                    one.stops,
+                )
                 for one in processes
             ),
             names.index(state.locked_by) if state.locked_by else None,

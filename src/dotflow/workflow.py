@@ -21,6 +21,7 @@ from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.background import RECORD_PATIENCE, start_in_background
+from dotflow.engine.claimed import ClaimedRun
 from dotflow.engine.options import (
     START_ARGUMENTS,
     Callback,
@@ -52,7 +53,6 @@ from dotflow.resume.choice import Resume
 
 if TYPE_CHECKING:
     from dotflow.abc.archive import Since
-    from dotflow.engine.claimed import ClaimedRun
     from dotflow.graph.schema import WorkflowResult
     from dotflow.graph.workflow_plan import WorkflowPlan
     from dotflow.records.record import RunSummary
@@ -488,7 +488,7 @@ class DotFlow:
                 task.links = keep_secret(task.step, task.links, secrets, values)
         return records, {name: value for name, value in values.items() if name not in secrets}
 
-    def _launch_claimed(self, claimed: "ClaimedRun", then: Callable[[], None], **options: Any) -> Run:
+    def _launch_claimed(self, claimed: ClaimedRun, then: Callable[[], None], **options: Any) -> Run:
         """Starts a run that was taken from a queue, as `launch` does; its steps run in processes by default."""
         claim = claimed.claim
         from dotflow.codec.json import decode  # here: most programs never need it
@@ -498,7 +498,24 @@ class DotFlow:
         start_in_background(run, then)
         return run
 
-    def _prepare(self, options: RunOptions, *, in_thread: bool, claimed: "ClaimedRun | None" = None) -> Run:
+    def _continuation(self, name: str) -> ClaimedRun | None:
+        """Takes the queued run of this name that continues another one, for a resume in this process."""
+        queue = None if self.config.history is None or not self.is_named else self.config.history.operations()
+        taken = None if queue is None else queue.take_continuation(name)
+        return None if taken is None else ClaimedRun(*taken, is_alone=True)
+
+    def _prepare(self, options: RunOptions, *, in_thread: bool, claimed: ClaimedRun | None = None) -> Run:
+        if claimed is None and options.resume not in (False, "anew"):
+            with contextlib.suppress(HistoryError):
+                claimed = self._continuation(self.id_of_run(options.params))
+        try:
+            return self._prepare_run(options, in_thread=in_thread, claimed=claimed)
+        except BaseException:  # Ctrl-C too
+            if claimed is not None and claimed.is_alone:
+                claimed.give_up()
+            raise
+
+    def _prepare_run(self, options: RunOptions, *, in_thread: bool, claimed: ClaimedRun | None) -> Run:
         run_id = str(uuid.uuid4()) if claimed is None else claimed.claim.run_id
         workflow_id, tasks, params, secrets = self._records(options, run_id)
         if claimed is not None and workflow_id != claimed.claim.name:  # it has a key
@@ -507,7 +524,7 @@ class DotFlow:
                 task.workflow_id = workflow_id
         plan = make_plan(tasks, options.mode)
         config = self.config
-        is_apart = plan.apart or claimed is not None
+        is_apart = plan.apart or (claimed is not None and not claimed.is_alone)
         providers = config._run_providers(secrets, is_apart=is_apart, in_thread=in_thread)
         name = self.name and secrets.masks.mask(self.name)
         base = secrets.masks.mask_id(self.workflow_id)

@@ -54,3 +54,8 @@ class History(Listener):
     def operations(self) -> Operations | None:
         """Returns its queue of runs and orders; None, the default, for a history without one."""
         return None
+
+
+def has_queue(history: History | None) -> bool:
+    """Returns whether a history has a queue, without opening it."""
+    return history is not None and type(history).operations is not History.operations

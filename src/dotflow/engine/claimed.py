@@ -1,7 +1,12 @@
 """ClaimedRun: a run that was taken from a queue, from its claim to its end."""
 
+import contextlib
+from collections.abc import Callable, Sequence
+
 from dotflow.abc.operations import Claim, Ending, QueueServer
+from dotflow.core.task import Task
 from dotflow.core.types.run_state import TypeRunState
+from dotflow.errors import HistoryError
 from dotflow.resume.checkpoint import Chain
 
 
@@ -12,16 +17,19 @@ class ClaimedRun:
         server: The process that has taken it.
         claim: The run.
 
+        is_alone: Whether the server has taken no other run, and ends with it.
+
     Attributes:
         claim: The run.
         chain: What its checkpoints need to know.
         has_begun: Whether the values of its name are its own: it can't go back to the queue any more.
     """
 
-    def __init__(self, server: QueueServer, claim: Claim) -> None:
+    def __init__(self, server: QueueServer, claim: Claim, *, is_alone: bool = False) -> None:
         self.claim = claim
         self.chain = Chain(claim.origin, claim.continues, claim.has_begun, lambda: server.supersede(claim))
         self.has_begun = False
+        self.is_alone = is_alone
         self._server = server
 
     def begin(self) -> None:
@@ -36,3 +44,29 @@ class ClaimedRun:
     def end(self, ending: Ending) -> TypeRunState | None:
         """Writes its end. Returns its state; None if another process has the run."""
         return self._server.end(self.claim, ending)
+
+    def end_alone(self, ending: Ending, log_line: Callable[..., None]) -> None:
+        """Writes the end of a run that a program has started itself; where that fails, a server continues it."""
+        try:
+            self.end(ending)
+        except HistoryError as error:
+            log_line(f"The end of the run {self.claim.run_id} can't be written: {error}", None)
+        finally:
+            self.close()
+
+    def give_up(self) -> None:
+        """Returns a run that could not begin to the queue."""
+        with contextlib.suppress(HistoryError):
+            self.put_back(0)
+        self.close()
+
+    def close(self) -> None:
+        """Ends a server that has taken this run alone."""
+        with contextlib.suppress(HistoryError):
+            self._server.close()
+
+
+def ending_of(state: TypeRunState, reason: str, tasks: Sequence[Task], *, goes_on: bool = False) -> Ending:
+    """Returns the end of a run with these records."""
+    errors = (f"{task.name}: {task.error.exception}: {task.error.message}" for task in tasks if task.error)
+    return Ending(state, reason, next(errors, ""), goes_on=goes_on)

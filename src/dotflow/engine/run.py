@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, overload
 
 from dotflow import clock
 from dotflow.abc.executor import ExecutorSession
-from dotflow.abc.history import History
+from dotflow.abc.history import has_queue
 from dotflow.abc.operations import Order, TypeOrder
 from dotflow.abc.storage import Storage
 from dotflow.code.fingerprint import fingerprint
@@ -27,6 +27,7 @@ from dotflow.core.hints import READ_RUN, no_attribute
 from dotflow.core.task import Task
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
+from dotflow.engine.claimed import ClaimedRun, ending_of
 from dotflow.engine.notifier import Notifier
 from dotflow.engine.options import RunOptions
 from dotflow.engine.orders import OrderWatch
@@ -48,7 +49,6 @@ from dotflow.worker.waiting import Waiters
 COMPLETED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.SKIPPED
 T = TypeVar("T")
 if TYPE_CHECKING:
-    from dotflow.engine.claimed import ClaimedRun
     from dotflow.records.record import RunRecord
 if TYPE_CHECKING:  # mypy and Pyright have different types for what a coroutine function returns
     AsyncStep = Action[..., Coroutine[Any, Any, T]] | Action[..., CoroutineType[Any, Any, T]]
@@ -137,7 +137,7 @@ class Run:
         *,
         is_named: bool = False,
         workflow: str = "",
-        claimed: "ClaimedRun | None" = None,
+        claimed: ClaimedRun | None = None,
     ) -> None:
         self.params = params
         self.workflow_id = workflow_id
@@ -154,7 +154,12 @@ class Run:
         self._options = options
         self._log_line = log_line_of(providers.log, providers.secrets.masks)
         self._checkpoints = Checkpoints(
-            providers.storage, workflow_id, exclusive=is_named, log_line=self._log_line, run_id=run_id
+            providers.storage,
+            workflow_id,
+            exclusive=is_named,
+            log_line=self._log_line,
+            run_id=run_id,
+            has_queue=has_queue(providers.history),
         )
         self._restored: Mapping[int, Context] = {}
         self._rerun: frozenset[int] = frozenset()
@@ -369,6 +374,8 @@ class Run:
                 self.status, self.state = TypeStatus.FAILED, TypeRunState.FAILED
             try:
                 self._checkpoints.close()
+                if self._claimed is not None and self._claimed.is_alone:
+                    self._claimed.end_alone(ending_of(self.state, self._reason, self.tasks), self._log_line)
             finally:
                 self._end.set()
 
@@ -413,13 +420,12 @@ class Run:
                 shares_memory=providers.executor.shares_memory,
             )
         history = providers.history
-        watches = history is not None and type(history).operations is not History.operations
         publisher = Publisher(
             self.run_id,
             tasks,
             self._checkpoints.save if cache is None else cache.save,
             history=history,
-            settle=OrderWatch(self._obey, history).settle if history is not None and watches else None,
+            settle=OrderWatch(self._obey, history).settle if history is not None and has_queue(history) else None,
             listeners=providers.listeners,
             tracer=providers.tracer,
             run_log=run_log,

@@ -80,6 +80,7 @@ class Checkpoints:
         exclusive: Whether the workflow is locked against other processes during the run.
         log_line: Writes a line into the log.
         run_id: The run. Its values have the beginning of it.
+        has_queue: Whether a run that is taken from a queue may go on with the values.
 
     Attributes:
         goes_on: Whether the run goes on with an earlier one, or would if there were any value.
@@ -95,11 +96,19 @@ class Checkpoints:
     _origins: list[Origin]
 
     def __init__(
-        self, storage: Storage, workflow_id: str, *, exclusive: bool, log_line: Callable[..., None], run_id: str = ""
+        self,
+        storage: Storage,
+        workflow_id: str,
+        *,
+        exclusive: bool,
+        log_line: Callable[..., None],
+        run_id: str = "",
+        has_queue: bool = False,
     ) -> None:
         self._storage = storage
         self._workflow_id = workflow_id
         self._exclusive = exclusive
+        self._has_queue = has_queue
         self._log_line = log_line
         self._run_id = run_id or str(uuid.uuid4())
         self._turn = _Turn(storage)
@@ -206,7 +215,7 @@ class Checkpoints:
             return
         key = self._keys.origin(self._workflow_id)
         with usable(self._storage):
-            is_noted = chain is not None or self._storage.contains(key)
+            is_noted = self._has_queue or chain is not None or self._storage.contains(key)
             if is_noted:
                 self._storage.delete(key)
             self._void_all()

@@ -15,7 +15,7 @@ from dotflow.abc.workflow import ServedWorkflow, Superseded
 from dotflow.core.attempt_id import triggered_by
 from dotflow.core.text import ID_LENGTH
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.engine.claimed import ClaimedRun
+from dotflow.engine.claimed import ClaimedRun, ending_of
 from dotflow.engine.run import Run
 from dotflow.engine.run_log import log_line_of
 from dotflow.engine.submission import NO_HISTORY, queue_of
@@ -193,11 +193,8 @@ class Server:
         """Called at the end of a run, in its thread."""
         with self._lock:
             claimed, _, run = self._active[run_id]
-        error = next(
-            (f"{task.name}: {task.error.exception}: {task.error.message}" for task in run.tasks if task.error), ""
-        )
         goes_on = bool(self._stops) and run.state not in (TypeRunState.COMPLETED, TypeRunState.FAILED)
-        self._end(claimed, Ending(run.state, run._reason, error, goes_on=goes_on))
+        self._end(claimed, ending_of(run.state, run._reason, run.tasks, goes_on=goes_on))
         with self._lock:
             del self._active[run_id]
         clock.about_to_wake(self._wakeup.set)
