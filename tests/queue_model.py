@@ -460,16 +460,8 @@ def key_of(world: World) -> Any:
             tuple(rows[2]),
             tuple(
                 (
-                    plain(one.run),
-                (
                     *(plain(one.run), plain(one.origin), one.way, one.claim and one.claim[5:7], one.continues),
                     *(one.is_unrecorded, one.stops),
-                )
-                    one.way,
-                    one.claim and one.claim[5:7],
-                    one.continues,
-                    one.is_unrecorded,
-                    one.stops,
                 )
                 for one in processes
             ),
