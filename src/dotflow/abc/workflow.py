@@ -41,6 +41,7 @@ class ServedWorkflow(Protocol):
 
     workflow_id: str
     max_runs: int | None
+    task: Any
 
     @property
     def config(self) -> Any:

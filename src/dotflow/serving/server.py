@@ -28,6 +28,7 @@ from dotflow.errors import (
     StorageError,
     WorkflowBusy,
 )
+from dotflow.processes.forkserver import warm_up
 from dotflow.providers.schedulers.runs import ShutdownSignals
 from dotflow.records.record import RunSummary
 from dotflow.worker.waiting import WakeupEvent
@@ -110,6 +111,9 @@ class Server:
         server = self._queue.open_server(list(self._workflows))
         try:
             self._declare()
+            tasks = [task for one in self._workflows.values() if one.config.executor is None for task in one.task]
+            if tasks:
+                warm_up(tasks)
             with triggered_by("queue"):
                 self._serve(server)
         finally:
