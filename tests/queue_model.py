@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import sqlite3
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -127,6 +128,7 @@ class World:
 
     def __init__(self, state: State) -> None:
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        weakref.finalize(self, self.connection.close)
         self.connection.deserialize(state.database)
         self.state = state
         self.numbers = state.numbers
@@ -139,7 +141,8 @@ class World:
         for statement in FORMAT.schema:
             connection.execute(statement)
         processes = {name: Process(number) for number, name in enumerate((*SERVERS, HAND))}
-        return cls(State(connection.serialize(), processes, numbers=len(processes)))
+        with contextlib.closing(connection):
+            return cls(State(connection.serialize(), processes, numbers=len(processes)))
 
     def number(self) -> int:
         self.numbers += 1

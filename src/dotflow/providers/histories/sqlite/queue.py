@@ -6,6 +6,7 @@ It has a connection of its own, whose commits survive a power cut. So its fsync 
 import json
 import sqlite3
 import uuid
+import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -102,7 +103,7 @@ OF_RUN: Final = """SELECT run_id, workflow_id, runs.name, runs.workflow, params,
 OPEN_ORDERS: Final = "SELECT what, by_whom, comment FROM orders WHERE done IS NULL AND run = ? ORDER BY rowid"
 DO_ORDERS: Final = "UPDATE orders SET done = ? WHERE done IS NULL AND run = ?"
 ALL_ORDERS: Final = """SELECT run_id, what, by_whom, comment FROM orders JOIN runs USING (run) WHERE done IS NULL
-    ORDER BY orders.rowid"""
+    ORDER BY orders.run, orders.rowid"""
 ADD_ORDER: Final = "INSERT INTO orders (run, what, by_whom, at, comment, done) VALUES (?, ?, ?, ?, ?, ?)"
 NEWEST: Final = """SELECT run, run_id, workflow_id, state, origin, superseded, ended, is_named, workflow, lock, params
     FROM runs WHERE run_id = :run OR origin = (SELECT origin FROM runs WHERE run_id = :run) ORDER BY run DESC LIMIT 1"""
@@ -278,6 +279,7 @@ class SQLiteServer(QueueServer):
         self._server = str(uuid.uuid4())
         self._dead: dict[int, float] = {}  # runs whose process was found dead, and when
         self._watched = SQLiteFile(queue.path, SYNCHRONOUS, FORMAT, read_only=True)
+        weakref.finalize(self, self._watched.close)
         self._seen: object = None
         lock = live.hold(queue.path, files=queue.file.files)
         if lock is None:

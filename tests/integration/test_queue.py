@@ -1,0 +1,557 @@
+"""Submissions, orders and claims, in one process."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dotflow import Config, DotFlow, Secret, action, clock
+from dotflow.abc.operations import Ending
+from dotflow.control import Control
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.errors import InvalidArgument, MissingParam, NotInHistory, NotServable, OrderRefused, UnknownParam
+from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
+from dotflow.providers.histories.sqlite import live
+from dotflow.serving import serve
+from tests.queue_model import explore
+
+Make = Callable[..., DotFlow]
+
+
+@action
+def double(customer: int) -> int:
+    return 2 * customer
+
+
+@action
+def add_one(double: int) -> int:
+    if double > 100:
+        raise ValueError("too many")
+    return double + 1
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[HistorySQLite]:
+    found = HistorySQLite(tmp_path / "history.db")
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def make(tmp_path: Path, history: HistorySQLite) -> Make:
+    """Makes the workflow `report`; its steps run in threads, which begin at once."""
+
+    def make(**more: Any) -> DotFlow:
+        config = Config(
+            history=history,
+            storage=StorageFile(tmp_path / "values"),
+            executor=ExecutorThread(),
+            log=LogDefault(output="none"),
+            secrets={"TOKEN": "tok-1234567"},
+        )
+        workflow = DotFlow(config, workflow_id="report", **{"params": {"customer": 1}, **more})
+        workflow.task.add([double, add_one])
+        return workflow
+
+    return make
+
+
+def states(history: HistorySQLite) -> list[str]:
+    return [str(run.state) for run in reversed(history.runs())]
+
+
+# Submissions
+
+
+def test_a_submission_is_a_queued_run(make: Make, history: HistorySQLite) -> None:
+    """Its id is returned at once, and the history lists it with its parameters."""
+    run = make(name="Reports").submit(params={"customer": 7})
+
+    (found,) = history.runs()
+    assert (found.run_id, found.state, found.workflow_id) == (run, TypeRunState.QUEUED, "report@customer=7")
+    assert (found.name, found.params, found.trigger) == ("Reports", {"customer": 7}, "submit")
+    assert found.submitted == found.began == found.due
+    assert history.load(run).steps == []
+
+
+def test_a_second_submission_of_a_queued_run_returns_its_id(make: Make) -> None:
+    """It takes the earlier moment and the higher priority of both."""
+    workflow = make()
+    first = workflow.submit(at="1h", priority=1)
+
+    assert workflow.submit(at=timedelta(hours=2)) == first
+    assert workflow.submit(priority=-1) == first
+    due = Control(workflow).run(first).due
+    assert due is not None
+    assert due <= clock.now()
+    assert workflow.submit(params={"customer": 1}) != first  # its name says it: another run
+
+
+def test_a_key_names_a_run(make: Make) -> None:
+    """The same key returns the same run, when it has ended, too; with other parameters it is refused."""
+    workflow = make()
+    run = workflow.submit({"customer": 2}, key="click/17")
+    serve(workflow, once=True)
+
+    assert workflow.submit({"customer": 2}, key="click/17") == run
+    assert Control(workflow).run(run).workflow_id == 'report#"click/17"'
+    with pytest.raises(OrderRefused, match="the key 'click/17' was used with other parameters"):
+        workflow.submit({"customer": 3}, key="click/17")
+    assert workflow.value(run, "add_one") == 5
+
+
+def test_parameters_are_checked_as_by_start(make: Make, history: HistorySQLite) -> None:
+    """Names, types and those that are missing; nothing is queued."""
+    workflow = make(params={"customer": ..., "day": date(2026, 11, 25)})
+
+    with pytest.raises(UnknownParam):
+        workflow.submit({"costumer": 1})
+    with pytest.raises(MissingParam):
+        workflow.submit()
+    with pytest.raises(InvalidArgument, match="a date"):
+        workflow.submit({"customer": 1, "day": "tomorrow"})
+    assert history.runs() == []
+    run = workflow.submit({"customer": 1, "day": "2026-11-26"})
+    assert Control(workflow).run(run).params == {"customer": 1, "day": date(2026, 11, 26)}
+
+
+def test_a_secret_is_not_queued(make: Make, history: HistorySQLite) -> None:
+    """Neither one that is declared, nor a value that is one."""
+
+    @action
+    def send(customer: str, token: str = Secret("TOKEN")) -> None: ...
+
+    workflow = make(params={"customer": "", "key": Secret("TOKEN")})
+    workflow.task.add(send)
+
+    for params in ({"key": "another"}, {"customer": "is tok-1234567"}):
+        with pytest.raises(InvalidArgument, match="no secret, since the queue keeps it as clear text") as refused:
+            workflow.submit(params)
+        assert "tok-1234567" not in str(refused.value)
+    assert history.runs() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "accepted"),
+    [({"key": ""}, "a text"), ({"priority": 1.5}, "a whole number"), ({"at": datetime(2026, 11, 25)}, "a time zone")],
+)
+def test_other_arguments_are_checked(make: Make, arguments: dict[str, Any], accepted: str) -> None:
+    with pytest.raises(InvalidArgument, match=accepted):
+        make().submit(**arguments)
+
+
+def test_what_can_not_be_served_is_refused(make: Make, tmp_path: Path, history: HistorySQLite) -> None:
+    """A generated id, no history, and two histories; the error says what to write."""
+    with pytest.raises(NotServable, match="DotFlow\\(workflow_id='nightly'\\)"):
+        DotFlow(Config(history=history)).submit()
+    without = DotFlow(Config(), workflow_id="other")
+    with pytest.raises(NotServable, match="HistorySQLite"):
+        without.submit()
+    with pytest.raises(NotServable, match="DOTFLOW_HISTORY is not set"):
+        Control()
+    other = DotFlow(Config(history=HistorySQLite(tmp_path / "other.db")), workflow_id="other")
+    with pytest.raises(NotServable, match="several histories"):
+        serve(make(), other)
+    with pytest.raises(InvalidArgument, match="for one run"):
+        serve(make(), params={"customer": 1})
+
+
+def test_a_process_without_the_workflow_names_the_same_run(make: Make) -> None:
+    """It knows the declared parameters, as the workflow's own submission wrote them: names, types and defaults."""
+    workflow = make(params={"customer": 1, "day": date(2026, 11, 25), "dry": False})
+    run = workflow.submit({"customer": 7})
+    control = Control(workflow.config.history)
+
+    assert control.submit("report", {"customer": 7}) == run
+    assert control.submit("report", {"customer": "7"}) == run
+    assert control.submit("report", {"customer": 7, "day": "2026-11-26"}) == workflow.submit(
+        {"customer": 7, "day": date(2026, 11, 26)}
+    )
+    with pytest.raises(UnknownParam):
+        control.submit("report", {"costumer": 7})
+    with pytest.raises(InvalidArgument, match="an int"):
+        control.submit("report", {"customer": "seven"})
+
+
+def test_an_unknown_workflow_is_named_by_its_server(make: Make, history: HistorySQLite) -> None:
+    """What is wrong with its parameters fails the run, in the words of `start`."""
+    control = Control(history)
+    right = control.submit("report", {"customer": 4})
+    wrong = control.submit("report", {"costumer": 4})
+    workflow = make()
+    serve(workflow, once=True)
+
+    assert control.run(right).workflow_id == "report@customer=4"
+    assert workflow.value(right, "add_one") == 9
+    assert control.run(wrong).state is TypeRunState.FAILED
+    assert "UnknownParam" in control.run(wrong).error
+
+
+# Serving
+
+
+def test_queued_runs_are_run_by_priority_and_moment(make: Make, history: HistorySQLite) -> None:
+    """What is not due yet waits, and `once` leaves it."""
+    workflow = make()
+    late = workflow.submit({"customer": 1}, at="1d", priority=9)
+    second = workflow.submit({"customer": 2})
+    first = workflow.submit({"customer": 3}, priority=1)
+
+    ended = serve(workflow, once=True, max_runs=1)
+
+    assert [run.run_id for run in ended] == [first, second]
+    assert {run.state for run in ended} == {TypeRunState.COMPLETED}
+    assert Control(workflow).run(late).state is TypeRunState.QUEUED
+    assert [run.trigger for run in ended] == ["submit", "submit"]
+    assert (ended[0].completed, ended[0].tasks) == (2, 2)
+
+
+def test_a_failed_run_is_continued(make: Make, history: HistorySQLite) -> None:
+    """What has finished is restored. Any id of the chain means its newest run."""
+    workflow = make()
+    run = workflow.submit({"customer": 60})
+    (failed,) = serve(workflow, once=True)
+    control = Control(workflow)
+
+    assert failed.error == "add_one: ValueError: too many"
+    queued = control.resume(run, by="ann", comment="once more")
+    assert (queued.state, queued.continues, queued.origin) == (TypeRunState.QUEUED, run, run)
+    assert control.run(run).run_id == queued.run_id
+    (again,) = serve(workflow, once=True)
+    assert (again.state, again.restored, again.resumed) == (TypeRunState.FAILED, 1, True)
+    assert workflow.value(run, "double") == 120
+
+
+def test_a_completed_run_is_continued_only_to_run_something_again(make: Make) -> None:
+    """The steps that run again are named, and what takes their values runs again, too."""
+    workflow = make()
+    run = workflow.submit()
+    serve(workflow, once=True)
+    control = Control(workflow)
+
+    with pytest.raises(OrderRefused, match=r"it completed .* ago\. Pass the steps that run again: --rerun STEP"):
+        control.resume(run)
+    control.resume(run, rerun="add_one")
+    (again,) = serve(workflow, once=True)
+    assert (again.completed, again.restored) == (1, 1)
+
+
+def test_a_queued_run_is_cancelled_at_once(make: Make) -> None:
+    """It never begins; a second order is refused, and a resume queues it again."""
+    workflow = make()
+    run = workflow.submit()
+    control = Control(workflow)
+
+    cancelled = control.cancel(run, by="ann", comment="a mistake")
+    assert (cancelled.state, cancelled.reason) == (TypeRunState.CANCELLED, "cancelled by ann: a mistake")
+    assert serve(workflow, once=True) == []
+    with pytest.raises(OrderRefused, match="it was cancelled"):
+        control.cancel(run)
+    control.resume(run)
+    (done,) = serve(workflow, once=True)
+    assert (done.state, done.restored) == (TypeRunState.COMPLETED, 0)
+
+
+def test_unknown_runs_are_refused(make: Make) -> None:
+    """Only whole ids are accepted: a beginning could be another run's."""
+    workflow = make()
+    run = workflow.submit()
+    control = Control(workflow)
+
+    for unknown in ("last", run[:8], "nothing"):
+        with pytest.raises(NotInHistory, match="Can't find the run"):
+            control.cancel(unknown)
+    with pytest.raises(NotInHistory, match="it has not completed"):
+        workflow.value(run, "add_one")
+
+
+def test_a_run_by_hand_supersedes_what_waits(make: Make, history: HistorySQLite) -> None:
+    """The queued run of the same name ends and names its successor. Nothing returns its values any more."""
+    workflow = make()
+    run = workflow.submit({"customer": 60})
+    serve(workflow, once=True)
+    control = Control(workflow)
+    queued = control.resume(run)
+
+    newer = workflow.start(params={"customer": 60})
+
+    found = control.run(run)
+    assert (found.run_id, found.state) == (queued.run_id, TypeRunState.CANCELLED)
+    assert (found.superseded, found.reason) == (newer.run_id, f"superseded by {newer.run_id[:8]}")
+    with pytest.raises(OrderRefused, match=f"the run {newer.run_id[:8]} has replaced its values"):
+        control.resume(run)
+    with pytest.raises(NotInHistory, match="a newer run has replaced its values"):
+        workflow.value(run, "double")
+
+
+def test_a_resume_by_hand_takes_the_queued_run(make: Make) -> None:
+    """It has the id of that run, which no server runs again."""
+    workflow = make()
+    run = workflow.submit({"customer": 60})
+    serve(workflow, once=True)
+    control = Control(workflow)
+    queued = control.resume(run)
+
+    by_hand = workflow.start(params={"customer": 60}, resume=True)
+
+    assert by_hand.run_id == queued.run_id
+    assert [task.restored_from for task in by_hand.tasks] == ["checkpoint", None]
+    assert control.run(run).state is TypeRunState.FAILED
+    assert serve(workflow, once=True) == []
+
+
+def test_a_run_by_hand_is_resumed_from_outside(make: Make) -> None:
+    """The history has its parameters, and the storage says whose its values are."""
+    workflow = make()
+    run = workflow.start(params={"customer": 60}).run_id
+
+    Control(workflow).resume(run)
+    (again,) = serve(workflow, once=True)
+
+    assert (again.continues, again.restored, again.state) == (run, 1, TypeRunState.FAILED)
+
+
+def test_a_run_without_a_history_replaces_the_values(make: Make, history: HistorySQLite) -> None:
+    """The storage itself says so: the older chain ends, and completes with no value of another run."""
+    workflow = make()
+    run = workflow.submit({"customer": 60})
+    serve(workflow, once=True)
+    Control(workflow).resume(run)
+    workflow.config.history = None
+    workflow.start(params={"customer": 60})
+    workflow.config.history = history
+
+    (ended,) = serve(workflow, once=True)
+
+    assert ended.state is TypeRunState.CANCELLED
+    assert ended.reason.startswith("superseded by")
+
+
+def test_a_definition_that_has_changed_fails_the_run(make: Make) -> None:
+    """In the words of `start`; it is not tried again."""
+    make().submit({"customer": 3})
+    workflow = DotFlow(make().config, workflow_id="report", params={"client": 1})
+    workflow.task.add(action(lambda client: client), name="other")
+
+    (failed,) = serve(workflow, once=True)
+
+    assert (failed.state, failed.completed) == (TypeRunState.FAILED, 0)
+    assert "UnknownParam" in failed.error
+
+
+def test_max_runs_counts_over_all_processes(make: Make, history: HistorySQLite) -> None:
+    """A run by hand counts as well."""
+    workflow = make(max_runs=1)
+    workflow.submit({"customer": 2})
+    queue = history.operations()
+    one, two = queue.open_server(["report"]), queue.open_server(["report"])
+    first = one.claim({"report": 1}, ())
+    workflow.submit({"customer": 3})
+
+    assert first is not None
+    assert two.claim({"report": 1}, ()) is None
+    one.end(first, Ending(TypeRunState.COMPLETED))
+    assert two.claim({"report": 1}, ()) is not None
+    one.close()
+    two.close()
+
+
+def test_runs_of_one_name_run_one_after_the_other(make: Make, history: HistorySQLite) -> None:
+    """A submission behind a running run is queued. It begins when that has ended."""
+    workflow = make()
+    run = workflow.submit()
+    queue = history.operations()
+    server = queue.open_server(["report"])
+    first = server.claim({"report": None}, ())
+    second = workflow.submit()
+
+    assert first is not None
+    assert first.run_id == run != second
+    assert server.claim({"report": None}, ()) is None
+    server.end(first, Ending(TypeRunState.COMPLETED))
+    again = server.claim({"report": None}, ())
+    assert again is not None
+    assert again.run_id == second
+    server.close()
+
+
+def test_a_run_that_was_put_back_keeps_its_place(make: Make, history: HistorySQLite) -> None:
+    """With a fresh submission of its name since, it goes first."""
+    workflow = make()
+    run = workflow.submit()
+    server = history.operations().open_server(["report"])
+    claim = server.claim({"report": None}, ())
+    assert claim is not None
+    second = workflow.submit()
+    server.put_back(claim, 0)
+
+    assert [str(run.state) for run in history.runs()] == ["Queued", "Queued"]
+    again = server.claim({"report": None}, ())
+    assert again is not None
+    assert again.run_id == run
+    server.end(again, Ending(TypeRunState.COMPLETED))
+    last = server.claim({"report": None}, ())
+    assert last is not None
+    assert last.run_id == second
+    server.close()
+
+
+# Take-over
+
+
+def kill(server: Any) -> None:
+    """Ends a server as a kill does: its byte is free."""
+    live.release(server._path, server._lock)
+
+
+def test_the_run_of_a_killed_process_is_continued(
+    make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In two looks, a second apart; the older run is Crashed, and nothing of its name comes before the newer one."""
+    now = 100.0
+    monkeypatch.setattr(clock, "ticks", lambda: now)
+    workflow = make()
+    run = workflow.submit()
+    queue = history.operations()
+    dead, server = queue.open_server(["report"]), queue.open_server(["report"])
+    assert dead.claim({"report": None}, ()) is not None
+    fresh = workflow.submit()
+    kill(dead)
+
+    assert server.take_over() == []
+    now += 1
+    (taken,) = server.take_over()
+    assert (taken.run_id, taken.state) == (run, TypeRunState.CRASHED)
+    assert server.take_over() == []
+    again = server.claim({"report": None}, ())
+    assert again is not None
+    assert (again.run_id, again.continues, again.origin) == (taken.continued_by, True, run)
+    server.end(again, Ending(TypeRunState.COMPLETED))
+    last = server.claim({"report": None}, ())
+    assert last is not None
+    assert last.run_id == fresh
+    server.close()
+
+
+def test_a_run_that_ends_its_process_each_time_fails(
+    make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third time before anything was saved."""
+    now = 100.0
+    monkeypatch.setattr(clock, "ticks", lambda: now)
+    workflow = make()
+    run = workflow.submit()
+    queue = history.operations()
+    server = queue.open_server(["report"])
+    for _ in range(3):
+        dead = queue.open_server(["report"])
+        assert dead.claim({"report": None}, ()) is not None
+        kill(dead)
+        server.take_over()
+        now += 1
+        server.take_over()
+
+    found = Control(workflow).run(run)
+    assert (found.state, len(history.runs())) == (TypeRunState.FAILED, 3)
+    assert "its process ended 3 times before anything was saved" in found.error
+    server.close()
+
+
+@pytest.mark.parametrize(("order", "state"), [("cancel", "Cancelled"), ("pause", "Paused")])
+def test_an_order_to_a_killed_process_is_carried_out(
+    make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch, order: str, state: str
+) -> None:
+    """The take-over does what was ordered, and no more: a cancel is not undone."""
+    now = 100.0
+    monkeypatch.setattr(clock, "ticks", lambda: now)
+    workflow = make()
+    run = workflow.submit()
+    queue, control = history.operations(), Control(workflow)
+    dead, server = queue.open_server(["report"]), queue.open_server(["report"])
+    assert dead.claim({"report": None}, ()) is not None
+    assert getattr(control, order)(run).ordered == order
+    kill(dead)
+    server.take_over()
+    now += 1
+    (taken,) = server.take_over()
+
+    assert (taken.state, taken.continued_by) == (state, None)
+    assert control.run(run).state == state
+    assert server.claim({"report": None}, ()) is None
+    server.close()
+
+
+def test_an_order_finds_the_process_dead(make: Make, history: HistorySQLite) -> None:
+    """No server has to live: the order itself ends the run."""
+    workflow = make()
+    run = workflow.submit()
+    dead = history.operations().open_server(["report"])
+    assert dead.claim({"report": None}, ()) is not None
+    kill(dead)
+
+    assert Control(workflow).cancel(run, by="ann").state is TypeRunState.CANCELLED
+
+
+def test_a_server_that_lost_its_run_ends_nothing(make: Make, history: HistorySQLite) -> None:
+    """Its run was taken over: the newer one's state stays."""
+    workflow = make()
+    run = workflow.submit()
+    server = history.operations().open_server(["report"])
+    claim = server.claim({"report": None}, ())
+    assert claim is not None
+    kill(server)
+    Control(workflow).cancel(run)
+
+    assert server.end(claim, Ending(TypeRunState.COMPLETED)) is None
+    assert Control(workflow).run(run).state is TypeRunState.CANCELLED
+
+
+def test_the_rules_hold_whatever_comes_between_two_steps() -> None:
+    """Two servers and a program, with one kill, signal, order or run by hand anywhere: all of them, once each."""
+    assert explore(troubles=1, submissions=1) > 200
+
+
+# The file
+
+
+def test_claims_stay_fast_behind_many_that_can_not_begin(make: Make, history: HistorySQLite) -> None:
+    """The first one is found by steps through an index, not by reading what waits: SQLite's own plan shows it."""
+    from dotflow.providers.histories.sqlite import queue
+
+    make().submit()
+    with closing(sqlite3.connect(history.path)) as database:
+        for statement, values in (
+            (queue.NEXT_PRIORITY, ("w", 1)),
+            (queue.IS_DUE, ("w", 1, 1)),
+            (queue.NEXT_DUE, ("w", 1)),
+            (queue.RUNNING_NOW, ("w",)),
+            (queue.CANDIDATES, ("w", 1, 1)),
+            (queue.FRESH, ("w",)),
+            (queue.BY_KEY, ("w", "k")),
+            (queue.ALL_ORDERS, ()),
+        ):
+            plan = "\n".join(row[-1] for row in database.execute(f"EXPLAIN QUERY PLAN {statement}", values))
+            assert "SCAN" not in plan.replace("SCAN orders USING INDEX orders_open", ""), (statement, plan)
+
+
+def test_a_deleted_history_ends_its_server(make: Make, history: HistorySQLite) -> None:
+    """It can't know what other processes have done."""
+    make().submit()
+    server = history.operations().open_server(["report"])
+    server.check()
+    history.path.unlink()
+
+    with pytest.raises(Exception, match="it was deleted or replaced while it was served"):
+        server.check()
+
+
+def test_moments_are_aware(make: Make) -> None:
+    """A datetime with a zone is the moment, wherever it is."""
+    workflow = make()
+    at = datetime(2030, 1, 1, 12, tzinfo=UTC)
+
+    assert Control(workflow).run(workflow.submit(at=at)).due == at
