@@ -253,12 +253,13 @@ class World:
         self.server(name).supersede(claim)
 
     def _forget_origin(self, name: str) -> None:
-        self.state = replace(self.state, origin="")
+        """From here on the values count as void, even if the process is killed."""
+        mine = self.of(name).origin
+        self.state = replace(self.state, origin="", saved=frozenset(one for one in self.state.saved if one[0] == mine))
 
     def _void(self, name: str) -> None:
-        mine = self.of(name).origin
-        saved = frozenset(one for one in self.state.saved if one[0] == mine)
-        self.state = replace(self.state, values=("",) * len(STEPS), saved=saved)
+        self._forget_origin(name)
+        self.state = replace(self.state, values=("",) * len(STEPS))
 
     def _write_origin(self, name: str) -> None:
         self.state = replace(self.state, origin=self.of(name).origin)
