@@ -12,6 +12,7 @@ from dotflow.abc.history import History
 from dotflow.abc.operations import Operations, Order, Submission, TypeOrder
 from dotflow.abc.workflow import ServedWorkflow
 from dotflow.core.durations import Duration, as_seconds
+from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import InvalidArgument, NotServable
 from dotflow.graph.params import keyed_id
 from dotflow.providers.histories.default import HISTORY_VARIABLE, history_at, history_of
@@ -86,9 +87,15 @@ class Control:
             NotInHistory: There is no such run.
         """
         until = None if timeout is None else clock.ticks() + as_seconds("timeout", timeout)
-        while (found := self.run(run)).is_open and (until is None or clock.ticks() < until):
+        while self._may_end(found := self.run(run)) and (until is None or clock.ticks() < until):
             clock.sleep(POLL)
         return found
+
+    def _may_end(self, run: "RunSummary") -> bool:
+        """Returns whether a run is still to end: a server continues one whose process was killed."""
+        if run.state is TypeRunState.CRASHED and run.submitted is not None:
+            return self._queue.is_served(run.workflow_id)
+        return run.is_open
 
     def cancel(self, run: str, *, by: str | None = None, comment: str = "") -> "RunSummary":
         """Cancels a run. What is queued or paused is cancelled at once; a running run within about a second.

@@ -134,8 +134,8 @@ class Operations(ABC):
         """Returns the parameters of a workflow as they were declared last; None where it is unknown."""
 
     @abstractmethod
-    def is_served(self, workflow: str) -> bool:
-        """Returns whether a living process serves a workflow."""
+    def is_served(self, name: str) -> bool:
+        """Returns whether a living process serves a workflow, by its id or the name of one of its runs."""
 
     @abstractmethod
     def order(self, run: str, order: Order) -> "RunSummary":

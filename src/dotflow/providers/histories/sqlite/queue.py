@@ -167,9 +167,12 @@ class SQLiteQueue(Operations):
         rows = self.look(DECLARED, (workflow,))
         return rows[0][0] if rows else None
 
-    def is_served(self, workflow: str) -> bool:
-        rows = self.look(SERVERS)
-        return any(workflow in json.loads(served) and live.is_held(self.path, lock) for _, lock, served in rows)
+    def is_served(self, name: str) -> bool:
+        for _, lock, workflows in self.look(SERVERS):
+            served = any(name == one or name.startswith((f"{one}@", f"{one}#")) for one in json.loads(workflows))
+            if served and live.is_held(self.path, lock):
+                return True
+        return False
 
     def order(self, run: str, order: Order) -> "RunSummary":
         def work(connection: sqlite3.Connection) -> str:
