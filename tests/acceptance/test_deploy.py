@@ -1,0 +1,75 @@
+"""The files of examples/deploy are what their programs read, and serve with commands that exist."""
+
+import configparser
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dotflow.cli.main import main
+
+DEPLOY = Path(__file__).parents[2] / "examples" / "deploy"
+STOPS_WITHIN = 30  # seconds that a step is given by the first signal, at least
+
+
+def check_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """The command knows the options; `--help` after them ends it before it imports anything."""
+    assert arguments[0] == "dotflow"
+    assert main([*arguments[1:], "--help"]) == 0
+    assert "Usage: dotflow serve" in capsys.readouterr().out
+
+
+def test_the_systemd_unit(capsys: pytest.CaptureFixture[str]) -> None:
+    """Only the first process gets the first signal, and steps have time to end."""
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(DEPLOY / "dotflow.service")
+    service = unit["Service"]
+    _, *arguments = service["ExecStart"].split()
+
+    check_command(["dotflow", *arguments], capsys)
+    assert service["KillMode"] == "mixed"
+    assert int(service["TimeoutStopSec"]) >= STOPS_WITHIN
+    assert service["Restart"] == "always"
+
+
+def test_systemd_itself_accepts_the_unit(tmp_path: Path) -> None:
+    """With a program and a user that this machine has."""
+    verify = shutil.which("systemd-analyze")
+    if verify is None:
+        pytest.skip("systemd-analyze is not there")
+    text = (DEPLOY / "dotflow.service").read_text()
+    unit = tmp_path / "dotflow.service"
+    unit.write_text(text.replace("/srv/shop/venv/bin/dotflow", "/bin/true").replace("User=shop", "User=root"))
+    done = subprocess.run([verify, "verify", str(unit)], capture_output=True, text=True, check=False)
+    assert "dotflow.service" not in done.stderr, done.stderr
+
+
+def test_the_compose_file(capsys: pytest.CaptureFixture[str]) -> None:
+    """Application and servers share the data; servers are ended as slowly as their steps need."""
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    serve = services["serve"]
+
+    check_command(serve["command"].split(), capsys)
+    assert serve["volumes"] == services["web"]["volumes"]
+    assert serve["environment"] == services["web"]["environment"]
+    assert int(serve["stop_grace_period"].rstrip("s")) >= STOPS_WITHIN
+
+
+def test_the_kubernetes_objects(capsys: pytest.CaptureFixture[str]) -> None:
+    """A Deployment that serves, and a CronJob that works the queue off."""
+    deployment, job = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())
+    pods: list[Any] = [deployment["spec"]["template"]["spec"], job["spec"]["jobTemplate"]["spec"]["template"]["spec"]]
+
+    assert (deployment["kind"], job["kind"]) == ("Deployment", "CronJob")
+    assert deployment["spec"]["selector"]["matchLabels"] == deployment["spec"]["template"]["metadata"]["labels"]
+    for pod in pods:
+        (container,) = pod["containers"]
+        check_command(container["args"], capsys)
+        assert pod["terminationGracePeriodSeconds"] >= STOPS_WITHIN
+        assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+    assert "--once" in pods[1]["containers"][0]["args"]
+    assert job["spec"]["concurrencyPolicy"] == "Forbid"
