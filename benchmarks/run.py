@@ -56,6 +56,7 @@ MEASUREMENTS: Final[Mapping[str, str]] = {
     "ray": "clusters:ray_rows",
     "timeouts": "timeouts:rows",
     "notify": "notifications:rows",
+    "queue": "queues:rows",
 }
 
 HEAD: Final = "| What | dotflow | Instead | takes | ratio | Budget | Within? |\n|---|--:|---|--:|--:|---|---|"

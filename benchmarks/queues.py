@@ -1,0 +1,238 @@
+"""What submissions, claims and orders cost, beside the bare statements in the same minute."""
+
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median, quantiles
+
+from measure import Row, fresh
+
+from dotflow import Config, DotFlow, action, clock
+from dotflow.abc.operations import Ending, Operations
+from dotflow.control import Control
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.providers import HistorySQLite, LogDefault, StorageFile
+from dotflow.providers.histories.sqlite.queue import ADD_RUN, ADD_WANTED
+from dotflow.serving import serve
+
+PROCESSES = 4
+
+
+@action
+def mark(folder: str, number: int) -> None:
+    (Path(folder) / str(number)).write_text(repr(time.time()))
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    """A submission beside two inserts by hand; claims of four processes; claims behind what can't begin."""
+    found = fresh(measure_submissions, 300 if quick else 1_000)
+    yield Row(
+        what="submit, a run",
+        ours=found["submit"],
+        peers={"two rows by hand, FULL": found["by hand"]},
+        budget="1 ms",
+        within=found["submit"] < 1e-3,
+    )
+    count = 100 if quick else 400
+    found = fresh(measure_claims, count)
+    peers = {"one process": found["alone"]}
+    yield Row(
+        what=f"claim, {PROCESSES} processes, p50",
+        ours=found["p50"],
+        peers=peers,
+        budget="1 ms",
+        within=found["p50"] < 1e-3,
+    )
+    yield Row(what="the same, p99", ours=found["p99"], peers=peers, budget="100 ms", within=found["p99"] < 0.1)
+    yield Row(
+        what="a claim with its end, all together",
+        ours=found["each"],
+        peers=peers,
+        budget="2 ms",
+        within=found["each"] < 2e-3,
+    )
+    found = fresh(measure_blocked, 10_000 if quick else 100_000, count)
+    yield Row(
+        what="claim behind 100,000 rows that can't begin",
+        ours=found["many"],
+        peers={"behind 100": found["few"]},
+        budget="3 x",
+        within=found["many"] < 3 * found["few"],
+    )
+    found = fresh(measure_latency, 20 if quick else 60)
+    yield Row(
+        what="submit to the first line of its step, p50",
+        ours=found["p50"],
+        peers={"p90": found["p90"], "an empty commit": found["commit"]},
+        budget="100 ms",
+        within=found["p50"] < 0.1,
+    )
+    yield Row(
+        what="a second of an idle server, CPU",
+        ours=found["idle"],
+        peers={},
+        budget="10 ms",
+        within=found["idle"] < 0.01,
+    )
+
+
+def workflow_in(folder: Path) -> DotFlow:
+    history = HistorySQLite(folder / "history.db", capture="none")
+    config = Config(storage=StorageFile(folder / "values"), history=history, log=LogDefault(output="none"))
+    workflow = DotFlow(config, workflow_id="w", params={"folder": str(folder), "number": 0})
+    workflow.task.add(mark)
+    return workflow
+
+
+def queue_of(workflow: DotFlow) -> Operations:
+    assert workflow.config.history is not None
+    queue = workflow.config.history.operations()
+    assert queue is not None
+    return queue
+
+
+def measure_submissions(count: int) -> dict[str, float]:
+    """Seconds for each."""
+    with tempfile.TemporaryDirectory() as name:
+        workflow = workflow_in(Path(name))
+        workflow.submit()
+        ours, by_hand = [], []
+        other = workflow_in(Path(name) / "other")
+        other.submit()
+        connection = sqlite3.connect(Path(name) / "other" / "history.db", isolation_level=None)
+        connection.execute("PRAGMA synchronous = FULL")
+        for number in range(1, count):
+            began = time.perf_counter()
+            workflow.submit(params={"number": number})
+            ours.append(time.perf_counter() - began)
+            began = time.perf_counter()
+            _insert(connection, number)
+            by_hand.append(time.perf_counter() - began)
+        connection.close()
+    return {"submit": median(ours), "by hand": median(by_hand)}
+
+
+def _insert(connection: sqlite3.Connection, number: int) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    row = (f"id-{number}", f"w@number={number}", None, "submit", 0, 0, "w", "{}", f"id-{number}", None)
+    run = connection.execute(ADD_RUN, row).lastrowid
+    connection.execute(ADD_WANTED, (run, "w", f"w@number={number}", None, 0, 0, False, None, 0))
+    connection.execute("COMMIT")
+
+
+def _claim_all(folder: str, count: int, pipe: "object") -> None:
+    server = queue_of(workflow_in(Path(folder))).open_server(["w"])
+    taken = []
+    while len(taken) < count:
+        began = time.perf_counter()
+        claim = server.claim({"w": None}, ())
+        if claim is None:
+            break
+        taken.append(time.perf_counter() - began)
+        server.end(claim, Ending(TypeRunState.COMPLETED))
+    server.close()
+    pipe.send(taken)  # type: ignore[attr-defined]
+
+
+def measure_claims(count: int) -> dict[str, float]:
+    """Seconds for each claim of one process, and of four that race."""
+    with tempfile.TemporaryDirectory() as name:
+        workflow = workflow_in(Path(name))
+        for number in range(count):
+            workflow.submit(params={"number": number})
+        alone, _ = _race(name, 1, count // 4)
+        taken, seconds = _race(name, PROCESSES, count)
+    return {
+        "alone": median(alone),
+        "p50": median(taken),
+        "p99": quantiles(taken, n=100)[98],
+        "each": seconds / len(taken),
+    }
+
+
+def _race(folder: str, processes: int, count: int) -> tuple[list[float], float]:
+    context = get_context("spawn")
+    pipes = [context.Pipe() for _ in range(processes)]
+    workers = [context.Process(target=_claim_all, args=(folder, count, ours)) for _, ours in pipes]
+    for worker in workers:
+        worker.start()
+    began = time.perf_counter()
+    taken = [seconds for theirs, _ in pipes for seconds in theirs.recv()]
+    total = time.perf_counter() - began
+    for worker in workers:
+        worker.join()
+    return taken, min(total, sum(taken) * 2)
+
+
+def measure_blocked(many: int, count: int) -> dict[str, float]:
+    """Seconds for each claim behind few and behind many rows of a paused workflow and of a later moment."""
+    found = {}
+    for kind, blocked in (("few", 100), ("many", many)):
+        with tempfile.TemporaryDirectory() as name:
+            workflow = workflow_in(Path(name))
+            workflow.submit(params={"number": -1})
+            _block(Path(name) / "history.db", blocked)
+            for number in range(count):
+                workflow.submit(params={"number": number})
+            server = queue_of(workflow).open_server(["w", "paused"])
+            taken = []
+            for _ in range(count):
+                began = time.perf_counter()
+                claim = server.claim({"w": None, "paused": None}, ())
+                taken.append(time.perf_counter() - began)
+                assert claim is not None
+                server.end(claim, Ending(TypeRunState.COMPLETED))
+            server.close()
+            found[kind] = median(taken)
+    return found
+
+
+def _block(path: Path, count: int) -> None:
+    later = round((clock.now().timestamp() + 86_400) * 1e6)
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("INSERT INTO workflows (workflow, seen, paused_at) VALUES ('paused', 0, 1)")
+    for number in range(count):
+        workflow, due = ("paused", 0) if number % 2 else ("w", later)
+        row = (f"b-{number}", f"{workflow}@b={number}", None, "submit", 0, 0, workflow, "{}", f"b-{number}", None)
+        run = connection.execute(ADD_RUN, row).lastrowid
+        connection.execute(ADD_WANTED, (run, workflow, f"{workflow}@b={number}", None, 0, due, False, None, 0))
+    connection.execute("COMMIT")
+    connection.close()
+
+
+def measure_latency(count: int) -> dict[str, float]:
+    """Seconds from a submission to the first line of its step, of a server in a thread; and what that costs idle."""
+    with tempfile.TemporaryDirectory() as name:
+        workflow = workflow_in(Path(name))
+        control = Control(workflow)
+        taken = []
+        with serve(workflow, wait=False):
+            time.sleep(1)
+            for number in range(count):
+                began = time.time()
+                run = workflow.submit(params={"number": number})
+                control.wait(run)
+                taken.append(float((Path(name) / str(number)).read_text()) - began)
+            began, cpu = time.perf_counter(), time.process_time()
+            time.sleep(3)
+            idle = (time.process_time() - cpu) / (time.perf_counter() - began)
+        commit = _seconds_of_commit(Path(name) / "bare.db")
+    return {"p50": median(taken), "p90": quantiles(taken, n=10)[8], "idle": idle, "commit": commit}
+
+
+def _seconds_of_commit(path: Path) -> float:
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("CREATE TABLE t (a)")
+    taken = []
+    for _ in range(50):
+        began = time.perf_counter()
+        connection.execute("INSERT INTO t VALUES (1)")
+        taken.append(time.perf_counter() - began)
+    connection.close()
+    return median(taken)
