@@ -96,6 +96,7 @@ TAKEN: Final = """SELECT run, lock FROM wanted JOIN runs USING (run)
 IS_TAKEN: Final = """SELECT lock FROM wanted JOIN runs USING (run)
     WHERE run = ? AND server IS NOT NULL AND state IN ('Running', 'Crashed')"""
 NOT_TAKEN: Final = "UPDATE wanted SET server = NULL WHERE run = ?"
+HAS_NEWER: Final = "SELECT 1 FROM runs WHERE origin = ? AND run > ? LIMIT 1"
 HAS_SAVED: Final = f"SELECT 1 FROM attempts WHERE run = ? AND state = {COMPLETED} LIMIT 1"
 OF_RUN: Final = """SELECT run_id, workflow_id, runs.name, runs.workflow, params, origin, COALESCE(priority, 0),
     COALESCE(tries, 0) FROM runs LEFT JOIN wanted USING (run) WHERE run = ?"""
@@ -519,7 +520,7 @@ def _continue(connection: sqlite3.Connection, run: int, now: int, *, rerun: Sequ
 
 def _take_over(connection: sqlite3.Connection, run: int, now: int, order: Order | None = None) -> TakenOver:
     """Ends a claimed run whose process has ended: as its orders say, or by a run that continues it."""
-    ((run_id, name, title, *_, tries),) = connection.execute(OF_RUN, (run,))
+    ((run_id, name, title, *_, origin, _, tries),) = connection.execute(OF_RUN, (run,))
     orders = [Order(TypeOrder(what), by, comment) for what, by, comment in connection.execute(OPEN_ORDERS, (run,))]
     if order is not None:
         connection.execute(ADD_ORDER, (run, order.what, order.by, now, order.comment, now))
@@ -541,7 +542,9 @@ def _take_over(connection: sqlite3.Connection, run: int, now: int, order: Order 
         connection.execute("UPDATE runs SET reason = ? WHERE run = ?", (_reason(carried_out), run))
     connection.execute(NOT_TAKEN, (run,))
     connection.execute(DO_ORDERS, (now, run))
-    continued_by = _continue(connection, run, now, tries=tries) if state is TypeRunState.CRASHED else None
+    continued_by = None
+    if state is TypeRunState.CRASHED and not connection.execute(HAS_NEWER, (origin, run)).fetchall():
+        continued_by = _continue(connection, run, now, tries=tries)  # else a program has resumed it
     return TakenOver(run_id, state, continued_by, title or name)
 
 
