@@ -48,7 +48,6 @@ from dotflow.graph.names import TaskRef, find_task
 from dotflow.graph.params import NO_PARAMS, Params, check_declared, keyed_id, resolve, run_id_of
 from dotflow.graph.plan import make_plan, note_on_groups
 from dotflow.graph.run_secrets import RunSecrets, keep_secret, mask_names, secret_params
-from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.choice import Resume
 
 if TYPE_CHECKING:
@@ -393,22 +392,51 @@ class DotFlow:
     def value(self, run: str, step: TaskRef) -> Any:
         """Returns the value of a task of a submitted run, from the storage: `workflow.value(run_id, "summary")`.
 
+        Any run of a chain stands for the newest one, which has the values of those that it continues.
+
         Raises:
             NotInHistory: There is no such run, or the storage has no value of it: the task has not completed, or a
                 newer run has replaced the values.
             NotServable: The workflow has no `workflow_id`, or its history has no queue.
             UnknownTask, AmbiguousTask: As in `Run.task`.
+            CheckpointUnreadable, CheckpointMismatch, StorageError: As in `start`.
         """
+        from dotflow.resume.earlier_runs import leaves_checkpoint
+        from dotflow.resume.origin import SavedOrigin
+
         found = self._queue(f"The workflow {self.workflow_id!r} has no runs to ask for").newest(run)
-        task = find_task(step, list(self.task))
+        task, storage = find_task(step, list(self.task)), self.config.storage
+        what = f"Can't find the value of {task.name!r} of the run {run}"
+        if not leaves_checkpoint(task):
+            raise NotInHistory(what, "it is a cleanup" if task.is_cleanup else "its step has checkpoint=False")
+        is_there, value = self._stored_map(task, found) if task.is_mapped else self._stored_value(task, found)
+        # Read last: a newer run deletes it before it replaces any value.
+        origin = SavedOrigin(storage, found.workflow_id).read()
+        if origin != found.origin:
+            reason = "a newer run has replaced its values" if origin else f"{type(storage).__name__} has no value of it"
+            raise NotInHistory(what, reason)
+        if not is_there:
+            raise NotInHistory(what, "it has not completed")
+        return value
+
+    def _stored_value(self, task: Task, run: "RunSummary") -> tuple[bool, Any]:
+        """Returns whether the storage has a value of a task, and the value."""
         storage = self.config.storage
-        record = task._new_record(found.workflow_id, None)
-        origin = storage.get(CheckpointKeys(storage, [task]).origin(found.workflow_id)).storage
-        key = storage.key(record)
-        if origin != found.origin or not storage.contains(key):
-            reason = "it has not completed" if origin in (found.origin, None) else "a newer run has replaced its values"
-            raise NotInHistory(f"Can't find the value of {task.name!r} of the run {run}", reason)
-        return storage.get(key).storage
+        key = storage.key(task._new_record(run.workflow_id, None))
+        value = storage.get(key).storage
+        return value is not None or storage.contains(key), value
+
+    def _stored_map(self, task: Task, run: "RunSummary") -> tuple[bool, Any]:
+        """Returns whether the storage has the values of all items of a map, and their list."""
+        from dotflow.resume.stored_inputs import find_stored
+        from dotflow.resume.tokens import Tokens
+
+        values, secrets, _ = self._resolve(run.params)
+        records, params = self._new_records(run.workflow_id, None, values, secrets)
+        plan = make_plan(records, TypeExecution(run.mode or TypeExecution.SEQUENTIAL))
+        find_stored(self.config.storage, Tokens(records, plan.previous, params), params)
+        record = records[task.task_id]
+        return record.status is TypeStatus.COMPLETED, record.value
 
     def plan(
         self,

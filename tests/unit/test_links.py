@@ -228,7 +228,7 @@ def test_a_step_may_have_the_name_of_a_run_parameter_under_another_name() -> Non
 @pytest.mark.parametrize("name", ["params", "initial_context", "previous_context", "a b", "_x", ""])
 def test_names_of_run_parameters(name: str) -> None:
     """They are names, and not those that dotflow fills itself."""
-    with pytest.raises(InvalidArgument, match="other than initial_context, previous_context and params"):
+    with pytest.raises(InvalidArgument, match="other than initial_context, previous_context, params and"):
         DotFlow(params={name: 1})
 
 

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, NoReturn, ParamSpec, TypeVar, overload
 
-from dotflow.core.callables import find_member, innermost, parameters, qualname, unwrapped
+from dotflow.core.callables import find_member, fixed_by_partials, innermost, parameters, qualname, unwrapped
 from dotflow.core.failure import describe
 from dotflow.core.policy import Policy
 from dotflow.core.resources import NO_RESOURCES
@@ -25,6 +25,9 @@ CLASS_ACTION: Final = "__dotflow_action__"
 
 #: The parameters that a context fills.
 CONTEXTS: Final = ("initial_context", "previous_context")
+
+#: The parameter that receives a text which stays the same until the step has finished.
+IDEMPOTENCY_KEY: Final = "idempotency_key"
 
 BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -81,6 +84,7 @@ class Action(Generic[P, R]):
         self.is_ordinary: bool = checkpoint and cache is None  # nothing makes its task one with links
         self._code: str | None = None  # its fingerprint, once it is made
         self._named: dict[str, bool] | None = None  # the parameters beside the contexts, once they are read
+        self._takes_key = False
         self.is_coroutine: bool = inspect.iscoroutinefunction(innermost(function))
         self.name: str = qualname(function).rpartition("<locals>.")[2]
         self.short_name: str = self.name.rpartition(".")[2]
@@ -143,7 +147,7 @@ class Action(Generic[P, R]):
 
     @property
     def named_params(self) -> Mapping[str, bool]:
-        """Whether each parameter beside the contexts has no default, by name.
+        """Whether each parameter beside the contexts and the idempotency key has no default, by name.
 
         Raises UnknownParameter for a positional-only parameter without a default.
         """
@@ -155,9 +159,17 @@ class Action(Generic[P, R]):
                 if parameter.kind is parameter.POSITIONAL_ONLY and (required or name in self.secrets):
                     hint = "Remove the '/' from its signature, so that it can be passed by name."
                     raise UnknownParameter(self.name, name, hint)
-                if parameter.kind in BY_NAME and name not in CONTEXTS:
+                if parameter.kind in BY_NAME and name not in CONTEXTS and name != IDEMPOTENCY_KEY:
                     self._named[name] = required
+            is_open = IDEMPOTENCY_KEY not in fixed_by_partials(self.function)
+            self._takes_key = is_open and IDEMPOTENCY_KEY in known and known[IDEMPOTENCY_KEY].kind in BY_NAME
         return self._named
+
+    @property
+    def takes_key(self) -> bool:
+        """Whether it has a parameter for the idempotency key. Raises as `named_params`."""
+        _ = self.named_params  # read together
+        return self._takes_key
 
     @property
     def takes_any(self) -> bool:

@@ -1,12 +1,15 @@
 """Call: a request to make one attempt."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from dotflow.core.action import Action
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.context import Context
 from dotflow.core.types.capture import TypeCapture
+
+#: Under it, `Call.secrets` has what the idempotency keys of a task are made from. No secret is called so.
+KEY_BASE: Final = "="
 
 
 class Carrier(NamedTuple):
@@ -73,7 +76,7 @@ class Call(NamedTuple):
         shared: The arguments that all items of a map share: one object for all of their calls.
         is_fallback: Whether *step* is the task's fallback.
         secrets: The values of the secrets that the task takes, by their names, or by `parameter=` for what a run
-            parameter fills; None if it takes none.
+            parameter fills, and what its idempotency keys are made from; None if it takes none of these.
         watch: What the history wants of the attempt; None without one.
     """
 

@@ -29,6 +29,15 @@ def parameters(function: Any) -> dict[str, inspect.Parameter]:
         return {}
 
 
+def fixed_by_partials(function: Any) -> set[str]:
+    """Returns the parameters that a partial fills."""
+    names: set[str] = set()
+    while isinstance(function, functools.partial):
+        names.update(function.keywords)
+        function = function.func
+    return names
+
+
 def qualname(function: Any) -> str:
     """Returns the qualified name, or that of the class."""
     function = unwrapped(function)

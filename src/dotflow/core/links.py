@@ -93,6 +93,7 @@ class Links(NamedTuple):
         always: Whether the task is a cleanup.
         keep_going: Whether other tasks continue after its failure; None for the `keep_going` of the run.
         secrets: The secrets of the step and of the fallback.
+        takes_key: Whether one of them, or an action of its class, takes the idempotency key.
     """
 
     name: str | None = None
@@ -107,6 +108,7 @@ class Links(NamedTuple):
     always: bool = False
     keep_going: bool | None = None
     secrets: tuple[SecretUse, ...] = ()
+    takes_key: bool = False
 
     def whole_sources(self) -> set[int]:
         """Returns the ids of the tasks that must end with all of their items."""

@@ -353,4 +353,6 @@ def removed_tasks(storage: Storage, workflow_id: str, tasks: Sequence[Task]) -> 
     prefix = f"{workflow_id}/"
     names = {ITEM_SUFFIX.sub("", key.removeprefix(prefix)) for key in storage.list_keys(prefix)}
     # A slash would be part of another workflow's id.
-    return sorted(name for name in names - {task.key_name for task in tasks} if name and "/" not in name)
+    return sorted(
+        name for name in names - {task.key_name for task in tasks} if name[:1] not in ("", "@") and "/" not in name
+    )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from dotflow import clock
+from dotflow.core.call import KEY_BASE
 from dotflow.core.context import Context
 from dotflow.core.events import (
     NOT_NEEDED,
@@ -31,7 +32,7 @@ from dotflow.graph.linked_task import Item, LinkedTask
 from dotflow.graph.maps import ItemMap, lists_of, make_items, map_context, map_failure
 from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan
-from dotflow.graph.run_secrets import NO_RUN_SECRETS, RunSecrets
+from dotflow.graph.run_secrets import NO_RUN_SECRETS, RunSecrets, TaskSecrets
 from dotflow.graph.wiring import PREVIOUS
 from dotflow.resume.cache import Cache, is_cached
 from dotflow.resume.checkpoint import Checkpoints
@@ -204,11 +205,20 @@ class RunGraph:
         return Ended(TaskRestored(task.task_id, context, previous, task.item, "cache"), task, context)
 
     def _inputs(
-        self, task: LinkedTask, own: Arguments | None, shared: Arguments | None, of_item: Arguments | None = None
+        self,
+        task: LinkedTask,
+        own: Arguments | None,
+        shared: Arguments | None,
+        item: Item | None = None,
+        of_item: Arguments | None = None,
     ) -> tuple[Any, ...]:
         """Returns the further arguments of `task_flow`, for a task or an item of it."""
         fallback = None if task.links.fallback is None else functools.partial(self._fallback, task, of_item)
-        return own, shared, fallback, self._secrets.of_task(task.task_id)
+        secrets = self._secrets.of_task(task.task_id)
+        if task.links.takes_key:
+            base = self._checkpoints.key_base(task if item is None else item)
+            secrets = TaskSecrets({**(secrets or {}), KEY_BASE: base})
+        return own, shared, fallback, secrets
 
     def _fallback(self, task: LinkedTask, own: Arguments | None) -> Fallback | None:
         """Returns the task's fallback; None if a value that it requires is missing. *own* are an item's arguments."""
@@ -342,7 +352,7 @@ class RunGraph:
         lane = self._lane_for(item, number)
         items.begin(lane)
         previous, own = _arguments_of(items, item)
-        inputs = self._inputs(items.task, own, items.shared or None, own)
+        inputs = self._inputs(items.task, own, items.shared or None, item, own)
         ready = new(Ready, (number, lane, item, previous, item.step, False, inputs, None, 1))
         return ready, self._next(items)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Never, Protocol
 
-from dotflow.core.action import Action, check_members
+from dotflow.core.action import Action, check_members, parts_of
 from dotflow.core.callback import TaskCallback
 from dotflow.core.context import Context
 from dotflow.core.hints import ADD, no_attribute, refuse_unknown
@@ -16,7 +16,7 @@ from dotflow.graph.linked_task import LinkedTask
 from dotflow.graph.linking import LinkOptions, check_options, copy_tasks, make_links
 from dotflow.graph.names import Names, TaskRef
 from dotflow.graph.params import NO_PARAMS, Params
-from dotflow.graph.wiring import Scope, secrets_of
+from dotflow.graph.wiring import Scope
 
 if TYPE_CHECKING:
     from dotflow.graph.drawing import Drawing
@@ -252,6 +252,6 @@ class TaskBuilder:
 
 def _has_links(action: Action[..., Any]) -> bool:
     """Returns whether a task of the action has links without any option of `add`."""
-    if action.named_params or not action.is_ordinary:
+    if action.named_params or action.takes_key or not action.is_ordinary:
         return True
-    return isinstance(action.function, type) and any(secrets_of(action))  # of the actions of a class
+    return isinstance(action.function, type) and any(part.secrets or part.takes_key for part in parts_of(action))

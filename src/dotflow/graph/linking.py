@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from dotflow.core.action import Action
+from dotflow.core.action import Action, parts_of
 from dotflow.core.links import MAX_PARALLEL, PARAM, PARAMS, VALUE, Bind, Condition, Constant, Each, Group, Links
 from dotflow.core.secret import SecretRef, SecretUse
 from dotflow.core.steps import as_actions
@@ -102,6 +102,7 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
             *_secrets(step, binds, lists),
             *(() if fallback is None else _secrets(fallback, fallback_binds, lists)),
         ),
+        takes_key=any(part.takes_key for own in filter(None, (step, fallback)) for part in parts_of(own)),
     )
     return None if links == NO_LINKS and step.is_ordinary else links
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 Params = Mapping[str, Any]
 #: Parameters of steps that dotflow fills itself.
-RESERVED: Final = ("initial_context", "previous_context", "params")
-OWN_NAMES: Final = "initial_context, previous_context and params"
+RESERVED: Final = ("initial_context", "previous_context", "params", "idempotency_key")
+OWN_NAMES: Final = "initial_context, previous_context, params and idempotency_key"
 NO_PARAMS: Final[Params] = MappingProxyType({})
 MAX_LENGTH: Final = 80  # characters of the parameters in an id; a digest replaces longer ones
 #: Characters of a text that is written as JSON.

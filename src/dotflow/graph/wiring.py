@@ -1,10 +1,10 @@
 """Wiring: the sources of a step's arguments, resolved when the step is added."""
 
-import functools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from dotflow.core.action import CONTEXTS, Action, action_of, parts_of
+from dotflow.core.action import CONTEXTS, IDEMPOTENCY_KEY, Action, action_of, parts_of
+from dotflow.core.callables import fixed_by_partials
 from dotflow.core.links import CONTEXT, PARAM, PARAMS, TRUE, VALUE, Bind, Condition, Group
 from dotflow.core.secret import SecretUse
 from dotflow.core.task import Task
@@ -59,7 +59,7 @@ def wire(
     Raises UnknownTask, AmbiguousTask or InvalidLink.
     """
     by_name = step.named_params
-    fixed = _fixed_by_partials(step.function)
+    fixed = fixed_by_partials(step.function)
     binds = [_bind_needed(step, name, ref, scope) for name, ref in needs.items()]
     left = []
     for name, required in by_name.items():
@@ -85,7 +85,7 @@ def secrets_of(step: Action[..., Any], filled: Collection[str] = ()) -> Iterator
 def check_names(step: Action[..., Any], option: str, names: Collection[str]) -> None:
     """Raises InvalidLink for a parameter that the step does not have, or that only the engine fills."""
     for name in names:
-        if name in CONTEXTS:
+        if name in CONTEXTS or name == IDEMPOTENCY_KEY:
             raise InvalidLink(f"{option} can't fill '{name}'. Name the parameter like the task, or use another name.")
         if name not in step.named_params and not step.takes_any:
             names = " and ".join(f"'{own}'" for own in step.named_params)
@@ -178,12 +178,3 @@ def _conditions(option: Any, negated: bool, scope: Scope) -> list[Condition]:
                 )
             conditions.append(Condition(task_id, name, expected, negated))
     return conditions
-
-
-def _fixed_by_partials(function: Any) -> set[str]:
-    """Returns the parameters that a partial fills."""
-    names: set[str] = set()
-    while isinstance(function, functools.partial):
-        names.update(function.keywords)
-        function = function.func
-    return names

@@ -105,6 +105,10 @@ class ChangedCode:
             return self.codes[task_id]
         return self._fallbacks[task_id]
 
+    def is_rerun(self, task: Task) -> bool:
+        """Returns whether the task runs again in any case."""
+        return task.task_id in self._rerun
+
     def why_void(self, task: Task, context: Context) -> str:
         """Returns why the task or item runs again; "" if neither its code nor `rerun` is a reason."""
         task_id = task.task_id

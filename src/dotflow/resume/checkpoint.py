@@ -16,12 +16,13 @@ from dotflow.core.task import Task
 from dotflow.core.text import ID_LENGTH
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, LeaseLost, StorageError, ValueNotStorable
-from dotflow.graph.linked_task import LinkedTask
+from dotflow.graph.linked_task import Item, LinkedTask
 from dotflow.graph.params import NO_PARAMS, Params
 from dotflow.resume.changed_code import ChangedCode
 from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.choice import UNFINISHED_ONLY, Resume
-from dotflow.resume.earlier_runs import EarlierRuns, Restoration, reason_of, usable
+from dotflow.resume.earlier_runs import EarlierRuns, Restoration, leaves_checkpoint, reason_of, usable
+from dotflow.resume.origin import SavedOrigin
 from dotflow.resume.tokens import NO_INITIAL, Tokens
 
 
@@ -94,6 +95,7 @@ class Checkpoints:
     _tokens: Tokens
     _changes: ChangedCode
     _origins: list[Origin]
+    _saved_origin: SavedOrigin  # where tasks take its keys, or the run was taken from a queue
 
     def __init__(
         self,
@@ -196,7 +198,7 @@ class Checkpoints:
         if not chain.continues or not self._tasks:
             return False
         with usable(self._storage):
-            saved = self._storage.get(self._keys.origin(self._workflow_id)).storage
+            saved = SavedOrigin(self._storage, self._workflow_id).read()
         if saved == chain.origin:
             return True
         if saved and chain.has_begun:
@@ -210,18 +212,20 @@ class Checkpoints:
         """
         if chain is not None:
             chain.supersede()
-        if not self._tasks or not self._exclusive:
+        takes_keys = any(map(_takes_key, self._tasks))
+        if not self._tasks or not (self._exclusive or takes_keys):
             self._void_all()
             return
-        key = self._keys.origin(self._workflow_id)
-        with usable(self._storage):
-            is_noted = self._has_queue or chain is not None or self._storage.contains(key)
+        with usable(self._storage), self._turn.lock:  # as one step for other runs of this process
+            saved = self._saved_origin = SavedOrigin(self._storage, self._workflow_id)
+            is_noted = self._has_queue or chain is not None or takes_keys or saved.is_saved()
             if is_noted:
-                self._storage.delete(key)
+                saved.delete()
             self._void_all()
             if is_noted:
-                origin = self._run_id if chain is None else chain.origin
-                self._storage.post(key, Context(origin, workflow_id=self._workflow_id))
+                saved.write(self._run_id if chain is None else chain.origin)
+                if takes_keys:
+                    saved.read()  # shows whether the storage keeps inputs
 
     def _lock(self) -> None:
         """Locks the workflow against other processes, and joins the other runs of this one."""
@@ -248,18 +252,45 @@ class Checkpoints:
             last_run = earlier.last_run()
             self._log_line(f"{f'{last_run},' if last_run else 'The last run'} was left unfinished and goes on.")
         self.goes_on = True
-        if self._exclusive and self._tasks:
-            with usable(self._storage):
-                self.origin = self._storage.get(self._keys.origin(self._workflow_id)).storage or ""
         self._earlier = earlier
         self._tokens.use(self._tasks)
         self.not_needed, self.whole_maps = restoration.not_needed, restoration.whole_maps
         self._left_open = restoration.left_open
+        self._find_origin(restoration)
         self._void([task for task, _ in restoration.void])
         self._report_again(restoration.void)
         for note in restoration.notes:
             self._log_line(note)
         return restoration.restored
+
+    def _find_origin(self, restoration: Restoration) -> None:
+        """Reads whose values the run goes on with. Where they are of no chain, and a task takes its key, they are its own.
+
+        A task without checkpoints that `rerun` names has finished, as far as anything shows.
+        """
+        takers = [task for task in self._tasks if _takes_key(task)]
+        if not takers and not (self._exclusive and self._tasks):
+            return
+        done = {*restoration.restored, *restoration.whole_maps}
+        with usable(self._storage), self._turn.lock:
+            saved = self._saved_origin = SavedOrigin(self._storage, self._workflow_id)
+            self.origin = saved.read()
+            if not self.origin and any(task.task_id not in done for task in takers):
+                saved.write(self._run_id)
+                saved.read()  # shows whether the storage keeps inputs
+        self._void([], again=[task for task in takers if not leaves_checkpoint(task) and self._changes.is_rerun(task)])
+
+    def key_base(self, task: Task) -> str:
+        """Returns what the idempotency keys of a task or an item are made from, whose sources have ended.
+
+        It stays the same over attempts and runs until the task finishes and is voided, or takes other arguments.
+        """
+        return self._saved_origin.key_base(self._names_of(task), self._tokens.inputs_of(task))
+
+    def _names_of(self, task: Task) -> list[str]:
+        """Returns the name of the task in its keys and, for an item, its own."""
+        name = self._tasks[task.task_id].key_name
+        return [name, f"{name}-{task.key_suffix}"] if isinstance(task, Item) else [name]
 
     def _report_given_up(self, earlier: EarlierRuns, *, is_first: bool) -> None:
         """Reports the unfinished run that a new one replaces."""
@@ -429,9 +460,15 @@ class Checkpoints:
             for key in reversed(self._keys.all()):
                 self._storage.delete(key)
 
-    def _void(self, void: Sequence[Task]) -> None:
-        """Deletes checkpoints, the last first: after a crash in between, none is left without its inputs."""
+    def _void(self, void: Sequence[Task], again: Sequence[Task] = ()) -> None:
+        """Deletes checkpoints, the last first: after a crash in between, none is left without its inputs.
+
+        Their tasks get new idempotency keys before, and those that run *again* without a checkpoint.
+        """
         with usable(self._storage), self._turn.lock:
+            takers = [task for task in (*void, *again) if _takes_key(self._tasks[task.task_id])]
+            if takers and not self._is_void:
+                self._saved_origin.void([self._names_of(task)[-1] for task in takers])
             for task in reversed(void):
                 self._storage.delete(self._keys.of(task))
 
@@ -442,6 +479,10 @@ class Checkpoints:
                 f"Workflow {self._workflow_id!r} was started anew during this run: only the newer run's values are "
                 f"saved, and this run's stay in memory."
             )
+
+
+def _takes_key(task: Task) -> bool:
+    return task.links is not None and task.links.takes_key
 
 
 def _begun(mark: Context) -> str:

@@ -6,11 +6,9 @@ from typing import Final
 
 from dotflow.abc.storage import Storage
 from dotflow.core.context import Context
-from dotflow.core.links import Links
 from dotflow.core.task import Task
 from dotflow.graph.linked_task import Item, LinkedTask
 
-ORIGIN: Final = "@origin"  # in place of a task's name: which chain of runs the values are of
 MARK_SUFFIX: Final = "-begun"
 CLEANUP_SUFFIX: Final = "-cleanup"  # of the key under which a cleanup that did not complete is noted
 INDEX_SUFFIX: Final = "-items"  # of the key under which a map's items are listed
@@ -38,11 +36,6 @@ class CheckpointKeys:
         """Returns the key under which a schedule's run saves that it has begun."""
         return f"{self._storage.key(self._tasks[0])}{MARK_SUFFIX}"
 
-    def origin(self, workflow_id: str) -> str:
-        """Returns the key under which a run saves which chain of runs the values are of."""
-        task = LinkedTask(-1, self._tasks[0].step, workflow_id=workflow_id, links=Links(name=ORIGIN))
-        return self._storage.key(task)
-
     def of_cleanup(self, task: Task) -> str:
         """Returns the key under which a run saves that this cleanup of it did not complete."""
         return f"{self._storage.key(task)}{CLEANUP_SUFFIX}"
@@ -52,7 +45,10 @@ class CheckpointKeys:
         return self._tasks[task.task_id].key_name != str(task.task_id)
 
     def all(self) -> list[str]:
-        """Returns the keys of all checkpoints, those of tasks that the workflow no longer has included."""
+        """Returns the keys of all checkpoints, those of tasks that the workflow no longer has included.
+
+        What is saved beside them for the workflow, under names with an @, is none.
+        """
         storage, tasks, keys = self._storage, self._tasks, dict[str, None]()
         asked: set[str] = set()
 

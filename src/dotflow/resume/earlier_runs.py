@@ -105,7 +105,7 @@ class EarlierRuns:
         tasks, left_open = self._tokens.tasks, self._left_open() if self._tokens.has_links else {}
         result = Restoration(left_open=left_open)
         # Read first: in turns with the decisions it takes a fifth longer.
-        found = [self._read(task) if _is_saved(task) and not task.is_mapped else None for task in tasks]
+        found = [self._read(task) if leaves_checkpoint(task) and not task.is_mapped else None for task in tasks]
         for task, context in zip(tasks, found, strict=True):
             if isinstance(task, LinkedTask) and task.is_mapped:
                 self._restore_map(task, result)
@@ -220,7 +220,7 @@ class EarlierRuns:
         return context
 
     def _restore_task(self, task: Task, context: Context | None, result: Restoration) -> None:
-        links, is_saved = task.links, _is_saved(task)
+        links, is_saved = task.links, leaves_checkpoint(task)
         if not task.step.checkpoint and not task.is_cleanup:
             context = self._empty_context(task)
         unmet = None if links is None else self._unmet_need(links)
@@ -405,7 +405,8 @@ class EarlierRuns:
         return left_out
 
 
-def _is_saved(task: Task) -> bool:
+def leaves_checkpoint(task: Task) -> bool:
+    """Returns whether the value of the task is saved when it completes."""
     return task.step.checkpoint and not task.is_cleanup
 
 

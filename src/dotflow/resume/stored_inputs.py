@@ -15,7 +15,7 @@ from dotflow.graph.plan import Plan
 from dotflow.graph.wiring import PREVIOUS
 from dotflow.resume.changed_code import ChangedCode
 from dotflow.resume.checkpoint_keys import CheckpointKeys
-from dotflow.resume.earlier_runs import EarlierRuns
+from dotflow.resume.earlier_runs import EarlierRuns, Restoration
 from dotflow.resume.tokens import Tokens
 
 #: Returns whether the run had this value: that of a task, or of an item of it.
@@ -57,10 +57,7 @@ class StoredInputs:
         self._params = params
         self._without_value = without_value
         self._is_of_run = is_of_run
-        # A resume would restore what the run had, until a newer one voids it.
-        keys, changes = CheckpointKeys(storage, tasks), ChangedCode(self._tokens)
-        earlier = EarlierRuns(storage, keys, self._tokens, params, changes, lambda line: None, resume=True)
-        restoration = earlier.decide()
+        restoration = find_stored(storage, self._tokens, params)
         self._void = {} if restoration is None else {task.task_id: reason for task, reason in restoration.void}
 
     def of(self, task_id: int, item: int | None, *, is_fallback: bool = False) -> TaskInputs:
@@ -117,6 +114,15 @@ class StoredInputs:
             raise NotInHistory(what, self._void.get(task.task_id, f"{where} does not have it, or no longer"))
         if not self._is_of_run(context, task.task_id, task.item):
             raise NotInHistory(what, f"that in {where} is of another run")
+
+
+def find_stored(storage: Storage, tokens: Tokens, params: Params) -> Restoration | None:
+    """Records in the tasks of *tokens* the values that a resume would restore; returns the decisions.
+
+    A resume would restore what the last run had, until a newer one voids it.
+    """
+    keys, changes = CheckpointKeys(storage, tokens.tasks), ChangedCode(tokens)
+    return EarlierRuns(storage, keys, tokens, params, changes, lambda line: None, resume=True).decide()
 
 
 def _expect(task: Task, values: Arguments | Skip) -> Arguments:

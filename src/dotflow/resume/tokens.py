@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from dotflow.core.action import parts_of
 from dotflow.core.context import Context, is_of_actions
 from dotflow.core.links import CONTEXT, Constant
 from dotflow.core.task import Task
@@ -91,6 +92,15 @@ class Tokens:
         """
         tokens = self._of(task, always_takes_previous(self.tasks[task.task_id]))
         return f"={digest_of([self.initial_of(task), dict(sorted(tokens.items()))])}"
+
+    def inputs_of(self, task: Task) -> str:
+        """Returns a digest of what an attempt of a task or an item takes. All that it depends on has ended."""
+        links = self.tasks[task.task_id].links
+        steps = [task.step] if links is None or links.fallback is None else [task.step, links.fallback]
+        takes_previous = any(PREVIOUS in part.context_params for step in steps for part in parts_of(step))
+        if links is not None and PREVIOUS in [link.parameter for link in links.each]:
+            takes_previous = False
+        return digest_of([self.initial_of(task), dict(sorted(self._of(task, takes_previous).items()))])
 
     def _of(self, task: Task, takes_previous: bool) -> Mapping[str, str]:
         if not isinstance(task, Item):

@@ -9,19 +9,20 @@ from types import CoroutineType
 from typing import Any, Final, NoReturn
 
 from dotflow import clock
-from dotflow.core.action import Action, actions_of
-from dotflow.core.call import Call
+from dotflow.core.action import IDEMPOTENCY_KEY, Action, actions_of
+from dotflow.core.call import KEY_BASE, Call
 from dotflow.core.context import NOTHING, Context
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Outcome, Raised, Returned, TimedOut
 from dotflow.core.secret import fill, own_secrets
-from dotflow.errors import InvalidPolicy, StepTimeout
+from dotflow.errors import InvalidPolicy, StepTimeout, UnknownParameter
 from dotflow.worker.attempt_context import attempt_within
 from dotflow.worker.deadline import LEFT_BEHIND, SHORTEST_TIMER, DeadlinePassed, Limit, LoopBlocked
 from dotflow.worker.deadline_thread import run_limited
 from dotflow.worker.loops import Loop
 
 NO_LIMIT: Final = Limit(0)
+RETURNED: Final = "a step has returned its instance"
 
 new: Final = tuple.__new__  # makes a named tuple, one for each attempt, in half the time
 
@@ -100,7 +101,22 @@ def arguments_of(call: Call) -> Mapping[str, Any]:
     if call.secrets is not None:
         arguments.update(own_secrets(call.secrets, call.step.named_params))
         fill(arguments, call.step.secrets, call.secrets, call.step.name)
+        if call.step.takes_key:
+            arguments[IDEMPOTENCY_KEY] = _idempotency_key(call, call.step)
     return arguments
+
+
+def _idempotency_key(call: Call, action: Action[..., Any]) -> str:
+    """Returns the key of the call's step, or of an action of its class: each has effects of its own.
+
+    Raises UnknownParameter for an action of an instance that a step has returned.
+    """
+    import uuid  # here: most steps need none
+
+    base = (call.secrets or {}).get(KEY_BASE)
+    if base is None:
+        raise UnknownParameter(action.name, IDEMPOTENCY_KEY, "Make its class the step.", RETURNED)
+    return str(uuid.uuid5(uuid.UUID(base), action.identity))
 
 
 def contexts_for(step: Action[..., Any], initial: Context, previous: Context) -> dict[str, Any]:
@@ -194,6 +210,8 @@ def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure] | N
         arguments = contexts_for(action, initial, previous)
         arguments.update((name, values[name]) for name in action.named_params if name in values)
         fill(arguments, action.secrets, call.secrets or {}, action.name)
+        if action.takes_key:
+            arguments[IDEMPOTENCY_KEY] = _idempotency_key(call, action)
         result = _run_member(action, arguments, loop, repeated)
         values[action.short_name] = result
         previous = Context(result, call.task_id, call.workflow_id, step=action.identity)

@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import pdb
 import sys
+import uuid
 from bdb import BdbQuit
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
@@ -27,8 +28,8 @@ from dotflow.cli.replay.target import Target
 from dotflow.code.fingerprint import can_compare, fingerprint
 from dotflow.code.own_code import INSTALLED, STDLIB
 from dotflow.codec.canonical import digest
-from dotflow.core.action import Action
-from dotflow.core.call import Call
+from dotflow.core.action import IDEMPOTENCY_KEY, Action, parts_of
+from dotflow.core.call import KEY_BASE, Call
 from dotflow.core.durations import format_duration
 from dotflow.core.failure import CALLERS, Failure
 from dotflow.core.links import Links
@@ -38,7 +39,7 @@ from dotflow.core.text import ID_LENGTH
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.errors import DotflowError, HistoryError, SecretMissing
 from dotflow.graph.linked_task import LinkedTask
-from dotflow.graph.run_secrets import RunSecrets, SecretSource, find_secrets
+from dotflow.graph.run_secrets import RunSecrets, SecretSource, TaskSecrets, find_secrets
 from dotflow.graph.wiring import secrets_of
 from dotflow.providers.histories.sqlite.tables import RETURNED
 from dotflow.records.environment import describe_environment
@@ -50,6 +51,7 @@ from dotflow.worker.attempt import attempt, perform
 from dotflow.worker.loops import Loops
 
 TASK: Final = 0  # the task that takes the secrets, among one
+NEW_KEY: Final = "a new one, so an effect takes place again"  # not that of the run
 
 
 class Replay(NamedTuple):
@@ -91,7 +93,14 @@ class Replay(NamedTuple):
     def _call(self, step: Action[..., Any]) -> Call:
         initial, previous = self.inputs.initial, self.inputs.previous
         arguments, secrets = self.inputs.arguments or None, self.secrets.of_task(TASK)
+        if takes_key(step):
+            secrets = TaskSecrets({**(secrets or {}), KEY_BASE: str(uuid.uuid4())})
         return Call(self.task_id, 0, step, initial, previous, self.workflow_id, arguments=arguments, secrets=secrets)
+
+
+def takes_key(step: Action[..., Any]) -> bool:
+    """Returns whether the step, or an action of its class, takes the idempotency key."""
+    return any(part.takes_key for part in parts_of(step))
 
 
 def secrets_for(step: Action[..., Any], inputs: TaskInputs, finder: StepFinder | None) -> RunSecrets:
@@ -166,6 +175,8 @@ def replay_step(
         inputs_of = InputFinder(archive, target, copies, values, finder)
         inputs = inputs_of.find(step)
         secrets = _secrets(finder, step, inputs)
+        if takes_key(step):
+            inputs_of.notes[IDEMPOTENCY_KEY] = NEW_KEY
         _print_lines([*code_changes(target, step, finder.workflow_id), *inputs_of.notes.items()])
     except Exception as error:  # of the user, of their modules or of ours
         if not finder.has_run:
