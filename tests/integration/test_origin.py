@@ -283,3 +283,17 @@ def test_a_run_by_hand_that_goes_on_keeps_the_chain(tmp_path: Path) -> None:
     run.close()
 
     assert saved.read() == "new"
+
+
+def test_a_run_by_hand_supersedes_a_chain_that_has_begun(tmp_path: Path) -> None:
+    """The chain ends instead of voiding the newer values; one that has not begun takes its turn, and begins anew."""
+    for left, is_superseded in ((7, True), (1, False)):
+        world = World(kinds(tmp_path)["three"])
+        world.run("new", "new", left=left)
+        assert world.run("hand")
+
+        with pytest.raises(Superseded) if is_superseded else contextlib.nullcontext():
+            world.run("new 1", "new")
+
+        assert world.makers(world.value("hand")) == ({"hand"} if is_superseded else set())
+        assert world.makers(world.value("new")) == (set() if is_superseded else {"new 1"})
