@@ -86,6 +86,13 @@ class MixesKeys(StorageDefault):
         return f"{task.workflow_id}{task.task_id}"
 
 
+class CountsFromZero(StorageDefault):
+    """Has no place for the task -1."""
+
+    def key(self, task: Task) -> str:
+        return f"{task.workflow_id}/{max(task.task_id, 0)}"
+
+
 class NewKeys(StorageDefault):
     """Its keys are those of one run."""
 
@@ -202,6 +209,9 @@ BROKEN: list[tuple[type[Storage], Promise]] = [
         MixesKeys,
         has_places,
     ),
+    (CountsFromZero, lambda contract, found: contract.test_the_origin_of_the_values_is_no_task(found, found)),
+    (NeverDeletes, lambda contract, found: contract.test_the_origin_of_the_values_is_no_task(found, found)),
+    (SaysItCleared, lambda contract, found: contract.test_the_origin_of_the_values_is_no_task(found, found)),
     (NewKeys, lambda contract, found: contract.test_a_key_is_the_same_in_every_run(found, found)),
     (NeverDeletes, lambda contract, found: contract.test_deleted_is_missing(found, found)),
     (NeverDeletes, lambda contract, found: contract.test_each_key_is_deleted_alone(found, found)),

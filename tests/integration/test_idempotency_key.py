@@ -15,7 +15,16 @@ from dotflow import Config, Context, DotFlow, Secret, action
 from dotflow.abc.storage import Storage
 from dotflow.control import Control
 from dotflow.errors import InvalidArgument, InvalidLink, NotInHistory
-from dotflow.providers import ExecutorAsync, ExecutorProcess, HistorySQLite, StorageDefault, StorageFile
+from dotflow.providers import (
+    ExecutorAsync,
+    ExecutorProcess,
+    HistorySQLite,
+    StorageDefault,
+    StorageFile,
+    StorageGCS,
+    StoragePostgres,
+    StorageS3,
+)
 from dotflow.resume.origin import SavedOrigin
 from dotflow.serving import serve
 from tests.integration.modes import COMPLETED, FAILED, MODES, group, start
@@ -46,6 +55,29 @@ class Shop:
 @pytest.fixture
 def shop(tmp_path: Path) -> Shop:
     return Shop(tmp_path)
+
+
+def in_s3(request: pytest.FixtureRequest, prefix: str) -> Storage:
+    return StorageS3(request.getfixturevalue("s3"), prefix=prefix)
+
+
+def in_gcs(request: pytest.FixtureRequest, prefix: str) -> Storage:
+    return StorageGCS(request.getfixturevalue("gcs"), prefix=prefix)
+
+
+def in_postgres(request: pytest.FixtureRequest, prefix: str) -> Storage:
+    return StoragePostgres(request.getfixturevalue("postgres"))
+
+
+SERVICES = {"s3": in_s3, "gcs": in_gcs, "postgres": in_postgres}
+
+
+@pytest.fixture(params=[*STORAGES, "three", *SERVICES])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    """Each of ours, and of the least kind."""
+    if request.param in SERVICES:
+        return SERVICES[request.param](request, tmp_path.as_posix().strip("/"))
+    return StorageThree() if request.param == "three" else STORAGES[request.param](tmp_path)
 
 
 @action
@@ -90,12 +122,8 @@ class TestHowLongItStays:
         start(workflow(), mode)
         assert len(set(shop.keys)) == 2
 
-    @pytest.mark.parametrize("kind", [*STORAGES, "three"])
-    def test_it_stays_in_every_storage(
-        self, make_workflow: MakeWorkflow, shop: Shop, tmp_path: Path, kind: str
-    ) -> None:
-        """One with three methods, whose keys ignore names, keeps it, too."""
-        storage = StorageThree() if kind == "three" else STORAGES[kind](tmp_path)
+    def test_it_stays_in_every_storage(self, make_workflow: MakeWorkflow, shop: Shop, storage: Storage) -> None:
+        """One with three methods, whose keys ignore names, keeps it, too, and a bucket with its generations."""
 
         def run(**options: Any) -> Any:
             workflow = make_workflow(storage=storage, workflow_id="w")
@@ -112,6 +140,8 @@ class TestHowLongItStays:
         assert len(set(shop.keys)) == 1
         run(rerun="charge")
         assert len(set(shop.keys)) == 2
+        run()
+        assert len(set(shop.keys)) == 3
 
     def test_a_kill_between_the_effect_and_the_value(self, shop: Shop, tmp_path: Path) -> None:
         """`kill -9` right after the effect: the next process has the same key."""
@@ -456,12 +486,8 @@ class TestWhereItIsWritten:
         assert len(seen) == 1
         assert not [path for path in tmp_path.rglob("*") if path.is_file() and seen[0].encode() in path.read_bytes()]
 
-    @pytest.mark.parametrize("kind", [*STORAGES, "three"])
-    def test_a_workflow_that_asks_for_none_writes_nothing(
-        self, make_workflow: MakeWorkflow, tmp_path: Path, kind: str
-    ) -> None:
+    def test_a_workflow_that_asks_for_none_writes_nothing(self, make_workflow: MakeWorkflow, storage: Storage) -> None:
         """What is not asked for costs no write; where an origin was there, a new run replaces it."""
-        storage = StorageThree() if kind == "three" else STORAGES[kind](tmp_path)
         workflow = make_workflow(storage=storage, workflow_id="w")
         workflow.task.add(orders)
         workflow.start()
@@ -473,14 +499,35 @@ class TestWhereItIsWritten:
         run = workflow.start()
         assert saved.read() == run.run_id
 
-    @pytest.mark.parametrize("kind", STORAGES)
-    def test_it_is_no_task_for_a_plan(self, make_workflow: MakeWorkflow, shop: Shop, tmp_path: Path, kind: str) -> None:
-        """`plan` does not list it among the tasks that the workflow no longer has."""
-        workflow = make_workflow(storage=STORAGES[kind](tmp_path), workflow_id="w")
-        workflow.task.add(charge_at(shop))
+    def test_it_is_no_task_for_a_plan(self, make_workflow: MakeWorkflow, shop: Shop, storage: Storage) -> None:
+        """`plan` does not list it among the tasks that the workflow no longer has; it may run, and changes nothing."""
+        workflow = make_workflow(storage=storage, workflow_id="w")
+        workflow.task.add(charge_at(shop)).add(orders, name="gone")
         workflow.start()
+        keys = sorted(storage.list_keys())
+        workflow = make_workflow(storage=storage, workflow_id="w")
+        workflow.task.add(charge_at(shop))
 
-        assert workflow.plan(resume=True).removed == []
+        assert workflow.plan(resume=True).removed == (["gone"] if keys else [])
+        assert sorted(storage.list_keys()) == keys
+        assert not keys or "w/@origin" in keys
+
+    def test_the_commands_of_the_cache_leave_it_alone(
+        self, make_workflow: MakeWorkflow, shop: Shop, tmp_path: Path
+    ) -> None:
+        """`dotflow cache list` and `clear` know cached values only, and a new run leaves these."""
+        storage = StorageFile(tmp_path / "out")
+        workflow = make_workflow(storage=storage, workflow_id="w")
+        workflow.task.add(charge_at(shop, cache=True))
+        workflow.start()
+        command = [sys.executable, "-m", "dotflow", "cache"]
+        options = ["--storage", "file", "--path", str(tmp_path / "out")]
+
+        listed = subprocess.run([*command, "list", *options], capture_output=True, text=True, check=True).stdout
+        assert "1 value" in listed
+        assert "origin" not in listed
+        subprocess.run([*command, "clear", *options], check=True, capture_output=True)
+        assert sorted(storage.list_keys()) == ["w/0", "w/@origin"]
 
 
 class TestValueOfARun:

@@ -11,6 +11,7 @@ from dotflow.abc.storage import Storage
 from dotflow.core.context import Context
 from dotflow.core.decorator import action
 from dotflow.core.task import Task
+from dotflow.resume.origin import SavedOrigin
 from dotflow.testing.contracts.equality import difference
 from dotflow.testing.contracts.values import IDS, KEYS, LARGE, OTHERS, PLAIN
 
@@ -239,6 +240,35 @@ class StorageContract:
         assert all(key.startswith(prefix) for key in listed)
 
     # Workflows
+
+    def test_the_origin_of_the_values_is_no_task(self, storage: Storage, again: Storage) -> None:
+        """Beside its values a workflow has `@origin`, of the task -1: a key of its own, which clear() deletes, too."""
+        saved, found = SavedOrigin(storage, "w"), SavedOrigin(again, "w")
+        keys = {storage.key(task_of(number)): number for number in (0, 1, 2)}
+        assert not saved.is_saved()
+        assert saved.read() == ""
+        saved.delete()
+
+        saved.write("first")
+        post_all(storage, keys)
+        saved.void(["0", "charge-03007d22d38704c1a9be"])
+        assert found.is_saved()
+        assert found.read() == "first"
+        assert found.key_base(["0"], "") == saved.key_base(["0"], "")
+        assert_all_found(again, keys)
+        assert not SavedOrigin(again, "w/0").is_saved()
+
+        saved.delete()
+        assert not found.is_saved()
+        assert found.read() == ""
+        assert_all_found(again, keys)
+
+        saved.write("second")
+        assert found.read() == "second"
+        assert storage.clear("w") == (not found.is_saved())
+        assert storage.clear("another") in (True, False)
+        saved.write("third")
+        assert found.read() == "third"
 
     @pytest.mark.parametrize("workflow_id", ["a", "a/b", "A", "/", "..", "%", "a" * 5_000, "never seen"], ids=_id)
     def test_clear_leaves_other_workflows_alone(self, storage: Storage, again: Storage, workflow_id: str) -> None:
