@@ -98,6 +98,13 @@ def all():
     steps = load, first, count, wait, slow, Report, Loader("prices").store, Loader.fixed
     return build(*steps, action(lambda: 1 / 0), action(closed), action(lambda: Taker()))
 
+@action
+def pay(extract, idempotency_key):
+    raise ConnectionError(f"paid {extract} with {idempotency_key}")
+
+def paying():
+    return build(pay)
+
 def taking():
     return build(action(lambda: Taker()))
 
@@ -213,6 +220,15 @@ def test_an_instance_that_a_step_returns_has_its_contexts(replay: Replay) -> Non
     start("--workflow", "replay_jobs:taking")
 
     assert "now: KeyError: '[1, 2, 0]'" in replay("failed", "1")[1]
+
+
+def test_an_idempotency_key_is_a_new_one(replay: Replay) -> None:
+    """No history has that of the run, and the output says what that means for an effect."""
+    start("--workflow", "replay_jobs:paying")
+
+    text = replay("failed", "pay")[1]
+    assert "idempotency_key  a new one, so an effect takes place again" in text
+    assert len({*re.findall(r"with ([-0-9a-f]{36})", text)}) == 2
 
 
 def test_tasks_without_an_attempt_are_not_replayed(replay: Replay) -> None:

@@ -80,7 +80,8 @@ def action(
 
     Args:
         function: The function or class. A step takes contexts by the names `initial_context` and `previous_context`,
-            and the values of earlier tasks and run parameters by theirs.
+            and the values of earlier tasks and run parameters by theirs. As `idempotency_key` it takes a text that
+            stays the same until it has finished, for effects that must happen once.
         retry: The total number of attempts.
         timeout: The maximum time of an attempt; 0 for no limit. A duration is a number of seconds or a text such as
             "500ms", "90s", "15m", "2h" or "1h30m".

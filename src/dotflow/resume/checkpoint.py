@@ -95,7 +95,8 @@ class Checkpoints:
     _tokens: Tokens
     _changes: ChangedCode
     _origins: list[Origin]
-    _saved_origin: SavedOrigin  # where tasks take its keys, or the run was taken from a queue
+    _takers: Sequence[Task]  # that take the idempotency key
+    _saved_origin: SavedOrigin
 
     def __init__(
         self,
@@ -157,6 +158,7 @@ class Checkpoints:
             self._tasks = tasks
             self._keys = CheckpointKeys(self._storage, tasks)
             self._tokens = tokens = Tokens(tasks, sources, params)
+            self._takers = [task for task in tasks if _takes_key(task)] if tokens.has_links else []
             self._changes = changes = ChangedCode(tokens, runs_again=resume == "changed", rerun=rerun)
             # Tasks without an initial context share the origin of their code.
             run = f"{token_of_run(self._run_id)}/{len(tasks)}"
@@ -212,19 +214,18 @@ class Checkpoints:
         """
         if chain is not None:
             chain.supersede()
-        takes_keys = any(map(_takes_key, self._tasks))
-        if not self._tasks or not (self._exclusive or takes_keys):
+        if not self._tasks or not (self._exclusive or self._takers):
             self._void_all()
             return
         with usable(self._storage), self._turn.lock:  # as one step for other runs of this process
             saved = self._saved_origin = SavedOrigin(self._storage, self._workflow_id)
-            is_noted = self._has_queue or chain is not None or takes_keys or saved.is_saved()
+            is_noted = self._has_queue or chain is not None or self._takers or saved.is_saved()
             if is_noted:
                 saved.delete()
             self._void_all()
             if is_noted:
                 saved.write(self._run_id if chain is None else chain.origin)
-                if takes_keys:
+                if self._takers:
                     saved.read()  # shows whether the storage keeps inputs
 
     def _lock(self) -> None:
@@ -264,21 +265,21 @@ class Checkpoints:
         return restoration.restored
 
     def _find_origin(self, restoration: Restoration) -> None:
-        """Reads whose values the run goes on with. Where they are of no chain, and a task takes its key, they are its own.
+        """Reads whose values the run goes on with; where they are of no chain, and a task takes its key, they are its.
 
         A task without checkpoints that `rerun` names has finished, as far as anything shows.
         """
-        takers = [task for task in self._tasks if _takes_key(task)]
-        if not takers and not (self._exclusive and self._tasks):
+        if not self._tasks or not (self._exclusive or self._takers):
             return
         done = {*restoration.restored, *restoration.whole_maps}
         with usable(self._storage), self._turn.lock:
             saved = self._saved_origin = SavedOrigin(self._storage, self._workflow_id)
             self.origin = saved.read()
-            if not self.origin and any(task.task_id not in done for task in takers):
+            if not self.origin and any(task.task_id not in done for task in self._takers):
                 saved.write(self._run_id)
                 saved.read()  # shows whether the storage keeps inputs
-        self._void([], again=[task for task in takers if not leaves_checkpoint(task) and self._changes.is_rerun(task)])
+        unsaved = [task for task in self._takers if not leaves_checkpoint(task)]
+        self._void([], again=[task for task in unsaved if self._changes.is_rerun(task)])
 
     def key_base(self, task: Task) -> str:
         """Returns what the idempotency keys of a task or an item are made from, whose sources have ended.
@@ -466,9 +467,9 @@ class Checkpoints:
         Their tasks get new idempotency keys before, and those that run *again* without a checkpoint.
         """
         with usable(self._storage), self._turn.lock:
-            takers = [task for task in (*void, *again) if _takes_key(self._tasks[task.task_id])]
-            if takers and not self._is_void:
-                self._saved_origin.void([self._names_of(task)[-1] for task in takers])
+            new = [self._names_of(task)[-1] for task in (*void, *again) if _takes_key(self._tasks[task.task_id])]
+            if new and not self._is_void:
+                self._saved_origin.void(new)
             for task in reversed(void):
                 self._storage.delete(self._keys.of(task))
 
