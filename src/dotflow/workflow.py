@@ -19,6 +19,7 @@ from dotflow.core.masks import Masks
 from dotflow.core.secret import NO_SECRETS, SecretRef
 from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution
+from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.background import RECORD_PATIENCE, start_in_background
 from dotflow.engine.claimed import ClaimedRun
@@ -412,11 +413,11 @@ class DotFlow:
         is_there, value = self._stored_map(task, found) if task.is_mapped else self._stored_value(task, found)
         # Read last: a newer run deletes it before it replaces any value.
         origin = SavedOrigin(storage, found.workflow_id).read()
-        if origin != found.origin:
-            reason = "a newer run has replaced its values" if origin else f"{type(storage).__name__} has no value of it"
-            raise NotInHistory(what, reason)
-        if not is_there:
-            raise NotInHistory(what, "it has not completed")
+        if origin and origin != found.origin:
+            raise NotInHistory(what, "a newer run has replaced its values")
+        if not origin or not is_there:
+            lost = f"{type(storage).__name__} does not have it"
+            raise NotInHistory(what, lost if found.state is TypeRunState.COMPLETED else "it has not completed")
         return value
 
     def _stored_value(self, task: Task, run: "RunSummary") -> tuple[bool, Any]:

@@ -554,7 +554,7 @@ class TestValueOfARun:
     def test_it_comes_from_the_storage(self, workflow: DotFlow) -> None:
         """That of a task, and that of a map: the list of its items' values."""
         run = workflow.submit(params={"day": 1})
-        with pytest.raises(NotInHistory, match="no value of it"):
+        with pytest.raises(NotInHistory, match="it has not completed"):
             workflow.value(run, "orders")
         serve(workflow, once=True)
 
@@ -562,6 +562,9 @@ class TestValueOfARun:
         assert workflow.value(run, "double") == [2, 4]
         with pytest.raises(NotInHistory, match="checkpoint=False"):
             workflow.value(run, "unsaved")
+        workflow.config.storage.clear("w@day=1")
+        with pytest.raises(NotInHistory, match="StorageFile does not have it"):
+            workflow.value(run, "orders")
         with pytest.raises(NotInHistory):
             workflow.value("no such run", "orders")
 

@@ -146,7 +146,7 @@ class World:
     def value(self, origin: str) -> Any:
         """What `workflow.value` has of a chain's last task; None for nothing."""
         workflow = build(self.make())
-        run = SimpleNamespace(workflow_id="w", origin=origin)
+        run = SimpleNamespace(workflow_id="w", origin=origin, state="Running")
         with patch.object(workflow, "_queue", lambda what: SimpleNamespace(newest=lambda run_id: run)):
             try:
                 return workflow.value("any", "report")
@@ -159,18 +159,19 @@ class World:
 
 
 def kinds(folder: Path) -> dict[str, Make]:
-    """Storages that a later process finds again, and one that ends with its process."""
-    three, methods = StorageThree(), StorageThreeMethods()
+    """Storages that what comes next finds again, and one that ends with its process."""
+    three, methods, default = StorageThree(), StorageThreeMethods(), StorageDefault()
     return {
+        "default": lambda: default,  # an exception that does not end the process
         "three": lambda: three,
         "three methods": lambda: methods,
         "file": lambda: StorageFile(folder / "values", durability="process"),
         "sqlite": lambda: StorageSQLite(folder / "values.db", durability="process"),
-        "memory": StorageDefault,
+        "lost": StorageDefault,
     }
 
 
-LASTING: Final = ("three", "three methods", "file", "sqlite")
+LASTING: Final = ("default", "three", "three methods", "file", "sqlite")
 
 #: What was there yesterday, by name.
 YESTERDAY: Final[dict[str, Callable[[World], object]]] = {
@@ -209,7 +210,7 @@ def end_chain(world: World, chain: str, *, restores: bool = True) -> None:
 
 
 @pytest.mark.parametrize("yesterday", YESTERDAY)
-@pytest.mark.parametrize("kind", [*LASTING, "memory"])
+@pytest.mark.parametrize("kind", [*LASTING, "lost"])
 def test_no_kill_lets_a_chain_complete_with_the_values_of_another(tmp_path: Path, kind: str, yesterday: str) -> None:
     """Wherever its first run is killed, the chain goes on, runs no finished step again, and has its own values only."""
     numbers = itertools.count()
@@ -222,7 +223,7 @@ def test_no_kill_lets_a_chain_complete_with_the_values_of_another(tmp_path: Path
     moments = 0
     for killed, _ in kills(world, lambda made, left: made.run("new", "new", left=left)):
         assert killed.makers(killed.value("new")) <= {"new"}
-        end_chain(killed, "new", restores=kind != "memory")
+        end_chain(killed, "new", restores=kind != "lost")
         assert killed.makers(killed.value("old")) in (set(), {"old"})
         moments += 1
     assert moments >= 9, "before supersede, delete, void, write, begin, the effect and three values"
