@@ -17,7 +17,6 @@ from dotflow.control import Control
 from dotflow.errors import InvalidArgument, InvalidLink, NotInHistory
 from dotflow.providers import (
     ExecutorAsync,
-    ExecutorProcess,
     HistorySQLite,
     StorageDefault,
     StorageFile,
@@ -379,16 +378,16 @@ class TestWhoGetsOne:
 
     @pytest.mark.processes
     def test_it_reaches_other_processes(self, make_workflow: MakeWorkflow, tmp_path: Path) -> None:
-        """A worker process, an isolated step, a process pool of a class step's actions."""
+        """A worker process or a cluster makes the attempt, and the class is there with its actions."""
 
-        @action(isolate=True)
+        @action
         class Order:
             @action
             def charge(self, idempotency_key: str) -> str:
                 return f"{os.getpid()} {idempotency_key}"
 
         storage = StorageFile(tmp_path)
-        workflow = make_workflow(storage=storage, workflow_id="w", executor=ExecutorProcess())
+        workflow = make_workflow(storage=storage, workflow_id="w")
         workflow.task.add(Order)
         run = workflow.start(mode="parallel")
 

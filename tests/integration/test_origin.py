@@ -6,7 +6,7 @@ its own, as another process would. The steps save which run made their value, an
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -93,19 +93,38 @@ class World:
         self.superseded: set[str] = set()
         self.finished: dict[str, set[str]] = {}  # the tasks that have finished, by chain
         self.effects: dict[str, Any] = {}  # what was charged, by key
+        self.finished_keys: set[str] = set()
         self.twice: list[str] = []  # finished tasks that ran again in their chain
 
-    def run(self, run_id: str, chain: str = "", *, left: int = ALL, has_key: bool = True) -> bool:
+    def run(
+        self,
+        run_id: str,
+        chain: str = "",
+        *,
+        left: int = ALL,
+        has_key: bool = True,
+        resume: bool = False,
+        rerun: Collection[int] = (),
+    ) -> bool:
         """Makes a run of a chain, or one by hand. Returns whether it completed; False if it was killed."""
         fuse = Fuse(left)
         try:
             with burning(self.make(), fuse) as storage:
-                self._run(storage, run_id, chain, fuse, has_key)
+                self._run(storage, run_id, chain, fuse, has_key, resume, rerun)
         except Killed:
             return False
         return True
 
-    def _run(self, storage: Storage, run_id: str, chain: str, fuse: Fuse, has_key: bool) -> None:
+    def _run(
+        self,
+        storage: Storage,
+        run_id: str,
+        chain: str,
+        fuse: Fuse,
+        has_key: bool,
+        resume: bool,
+        rerun: Collection[int],
+    ) -> None:
         workflow = build(storage, has_key=has_key)
         tasks = [task._new_record("w", run_id) for task in workflow.task]
 
@@ -116,7 +135,7 @@ class World:
         begun = Chain(chain, run_id != chain, chain in self.begun, fuse.before(supersede)) if chain else None
         run = Checkpoints(storage, "w", exclusive=True, log_line=lambda *_: None, run_id=run_id)
         try:
-            restored = run.open(tasks, resume=False, sources=(None,) * 3, chain=begun)
+            restored = run.open(tasks, resume=resume, sources=(None,) * 3, rerun=rerun, chain=begun)
             if chain:
                 fuse.before(self.begun.add)(chain)
             finished = self.finished.setdefault(chain or run_id, set())
@@ -127,13 +146,15 @@ class World:
                     if task.name in finished:
                         self.twice.append(task.name)
                     task._apply(AttemptStarted(task.task_id, 1, Context(), Context().time, 0.0))
-                    if task.links is not None and task.links.takes_key:
-                        self.charge(run.key_base(task), before)
+                    key = run.key_base(task) if task.links is not None and task.links.takes_key else ""
+                    if key:
+                        self.charge(key, before)
                     fuse.burn()
                     value = [run_id, before]
                     context = Context(value, task.task_id, "w", step=task.step.identity)
                     run.save(task, context)
                     finished.add(task.name)
+                    self.finished_keys.add(key)
                 task._apply(TaskCompleted(task.task_id, context, 0.0))
                 before = context.storage
         finally:
@@ -142,6 +163,7 @@ class World:
     def charge(self, key: str, amount: Any) -> None:
         """The other side of an effect: what comes with a key that is known must be what came first."""
         assert self.effects.setdefault(key, amount) == amount, "other arguments went out under an old key"
+        assert key not in self.finished_keys, "the key of an effect that has finished came back"
 
     def value(self, origin: str) -> Any:
         """What `workflow.value` has of a chain's last task; None for nothing."""
@@ -298,3 +320,22 @@ def test_a_run_by_hand_supersedes_a_chain_that_has_begun(tmp_path: Path) -> None
 
         assert world.makers(world.value("hand")) == ({"hand"} if is_superseded else set())
         assert world.makers(world.value("new")) == (set() if is_superseded else {"new 1"})
+
+
+@pytest.mark.parametrize("rerun", [{0}, {1}])
+@pytest.mark.parametrize("kind", ["three", "file"])
+def test_no_kill_brings_a_key_back(kind: str, rerun: set[int], tmp_path: Path) -> None:
+    """A finished step, or its source, runs again: that is counted before its checkpoint is deleted."""
+    numbers = itertools.count()
+
+    def world() -> World:
+        made = World(kinds(tmp_path / str(next(numbers)))[kind])
+        assert made.run("first")
+        return made
+
+    moments = 0
+    for killed, _ in kills(world, lambda made, left: made.run("second", left=left, resume=True, rerun=rerun)):
+        assert killed.run("third", resume=True)
+        assert len(killed.effects) <= 3
+        moments += 1
+    assert moments >= 6
