@@ -38,7 +38,10 @@ class Storage(ABC):
 
     @abstractmethod
     def key(self, task: Task) -> str:
-        """Returns the key for the task's value: the same in every run, and unique to the task and its workflow."""
+        """Returns the key for the task's value: the same in every run, and unique to the task and its workflow.
+
+        What belongs to the whole workflow has a key as the task -1, with a name that begins with `@`.
+        """
 
     def contains(self, key: str) -> bool:
         """Returns whether something is saved under *key*. The default looks for more than an empty Context."""
