@@ -72,7 +72,10 @@ def test_the_error_without_cronsim_names_its_installation(monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"nightly": True}, ["'nightly'", "mode, keep_going, resume, on_success, on_failure, params, rerun, cache and timeout"]),
+        (
+            {"nightly": True},
+            ["'nightly'", "mode, keep_going, resume, on_success, on_failure, params, rerun, cache and timeout"],
+        ),
         ({"mode": "fast"}, ["mode='fast'"]),
         ({"resume": "yes"}, ["resume='yes'"]),
         ({"on_success": 5}, ["on_success"]),

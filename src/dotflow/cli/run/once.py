@@ -85,7 +85,7 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
     try:
         with termination(), triggered_by("command"):
             run = _run_live(workflow, title, start_arguments) if live else _run(workflow, start_arguments)
-        exit_code = Exit.COMPLETED if run.status is TypeStatus.COMPLETED else Exit.FAILED
+        exit_code = _exit_code_of(run)
     except KeyboardInterrupt as error:
         interrupt_all()  # a background run, if Ctrl-C came before start() returned it
         exit_code = Exit.TERMINATED if isinstance(error, Terminated) else Exit.INTERRUPTED
@@ -93,6 +93,13 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
         hint = RESUME_HINT.format(_how_to_resume(start_arguments))
         _print_summary(workflow, history, exit_code, clock.monotonic() - started, hint, live=live)
     return exit_code
+
+
+def _exit_code_of(run: Run) -> Exit:
+    if run.status is TypeStatus.COMPLETED:
+        return Exit.COMPLETED
+    has_failed = any(task.status is TypeStatus.FAILED for task in run.tasks)
+    return Exit.PAUSED if run.status is TypeStatus.PAUSED and not has_failed else Exit.FAILED
 
 
 def _run(workflow: DotFlow, start_arguments: dict[str, Any]) -> Run:
