@@ -129,7 +129,7 @@ def _attempts(task: Task, masks: Masks) -> Iterator[AttemptRecord]:
             yield AttemptRecord(task.item, number, TypeAttemptState.RETRY, errors=errors.get(number, ()))
         duration = task.duration if task.started_at else None
         end = AttemptRecord(task.item, last, STATES[task.status], task.started_at, duration, input=_input(task, masks))
-        value = _glimpse(task, masks) if task.status is TypeStatus.COMPLETED else ""
+        value = _glimpse(task, masks) if task.status is TypeStatus.COMPLETED else task.reason
         yield end._replace(glimpse=value, errors=errors.get(last, ()))
 
 
