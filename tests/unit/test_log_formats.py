@@ -13,6 +13,7 @@ from dotflow.core.events import (
     MapEnded,
     TaskCompleted,
     TaskFailed,
+    TaskPaused,
     TaskRestored,
     TaskSkipped,
 )
@@ -149,6 +150,14 @@ def skipped(reason: str) -> Task:
     return task
 
 
+PAUSED = TaskPaused(3, "the run was\npaused", AT, 3.5)
+
+
+def paused(task: Task) -> Task:
+    task._apply(PAUSED)
+    return task
+
+
 def ended(task: Task, failure: Failure | None = None) -> Task:
     task._apply(ENDED._replace(failure=failure))
     return task
@@ -162,6 +171,7 @@ class TestMapsAndSkips:
             (mapped(RESTORED, DONE, []), "In progress (2 of 3 items, 1 restored)"),
             (ended(mapped(DONE, DONE)), "Completed in 2.500 s (2 of 2 items)"),
             (ended(mapped()), "Completed in 2.500 s (0 items)"),
+            (paused(mapped(DONE, [STARTED, RETRIED, PAUSED], [])), "Paused (1 of 3 items, 1 retry)"),
             (ended(mapped(RESTORED, RESTORED)), "Completed (2 of 2 items, 2 restored)"),
             (
                 ended(mapped(DONE, LOST, DONE), NO_ITEMS),
@@ -209,6 +219,14 @@ class TestMapsAndSkips:
         assert line.count("\n") == 1
         fields = strictly(as_json("INFO", skipped(reason), ""))
         assert (fields["status"], fields["reason"], fields["error"]) == ("Skipped", reason, None)
+
+    def test_a_paused_task_has_its_reason(self) -> None:
+        """In place of the error of its last attempt."""
+        task = task_after(STARTED, RETRIED, PAUSED)
+
+        assert simple("INFO", task, "").endswith(": Paused: the run was\\npaused\n")
+        fields = strictly(as_json("INFO", task, ""))
+        assert (fields["status"], fields["reason"], fields["error"]) == ("Paused", "the run was\npaused", None)
 
 
 class TestSimple:

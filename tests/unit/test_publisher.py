@@ -25,6 +25,7 @@ from dotflow.core.events import (
     TaskCompleted,
     TaskEvent,
     TaskFailed,
+    TaskPaused,
     TaskRestored,
     TaskSkipped,
     Traced,
@@ -46,6 +47,7 @@ STARTED = AttemptStarted(0, 1, Context(), NOW, 1.0)
 COMPLETED = TaskCompleted(0, Context("value", task_id=0), 2.0)
 RESTORED = TaskRestored(0, Context("value", task_id=0), Context())
 FAILED = TaskFailed(0, 1, NO, NOW, 2.0)
+PAUSED = TaskPaused(0, "the run was paused", NOW, 2.0)
 RETRY = AttemptFailed(0, 1, NO, 1.0)
 REPEATED = AttemptRepeated(0, 1, NO)
 
@@ -153,6 +155,7 @@ def providers() -> AllProviders:
         (RESTORED, ["history", "tracer", "log.info", "notify"], "Completed"),
         (FAILED, ["history", "tracer", "log.error", "notify", "callback"], "Failed"),
         (TaskSkipped(0, "good was False"), ["history", "tracer", "log.info", "notify"], "Skipped"),
+        (PAUSED, ["history", "tracer", "log.info", "notify"], "Paused"),
     ],
     ids=lambda value: type(value).__name__,
 )
