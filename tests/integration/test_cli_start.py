@@ -93,7 +93,11 @@ PAUSING = """\
 from dotflow import Config, DotFlow, action, clock
 from dotflow.providers import LogDefault
 
-workflow = DotFlow(Config(log=LogDefault(output="none")), workflow_id="paused")
+def workflow_of(*steps):
+    global workflow
+    workflow = DotFlow(Config(log=LogDefault(output="none")), workflow_id="paused")
+    workflow.task.add(list(steps))
+    return workflow
 
 @action
 def fails():
@@ -108,12 +112,10 @@ def last():
     return 5
 
 def failing():
-    workflow.task.add([fails, pauses, last])
-    return workflow
+    return workflow_of(fails, pauses, last)
 
 def pausing():
-    workflow.task.add([pauses, last])
-    return workflow
+    return workflow_of(pauses, last)
 
 @action
 def waits():
@@ -121,8 +123,7 @@ def waits():
         clock.sleep(0.005)
 
 def waiting():
-    workflow.task.add([waits, last])
-    return workflow
+    return workflow_of(waits, last)
 """
 
 
