@@ -154,7 +154,7 @@ class Run:
         self._cancelled = False
         self._pause_order: Stop | None = None
         self._stop: Stop | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may cancel or pause the run
         self._end = RunEnd()
         self._started: RunStarted | None = None
         self._ended: RunEnded | None = None

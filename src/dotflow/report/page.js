@@ -389,7 +389,8 @@ function wrong(doc) {
   const isStopped = ["Crashed", "Cancelled", "Interrupted", "Paused", "Unknown"].includes(run.state);
   if (!failures.length && run.state === "Running") return shell(commandsOf(doc, null, null));
   if (!failures.length && !isStopped && run.state !== "Failed") return null;
-  const title = run.state === "Unknown" ? "What is unknown" : run.state === "Paused" ? "Why it is paused" : isStopped ? "Why it stopped" : `What went wrong${run.state === "Running" ? " so far" : ""}`;
+  const title = { Unknown: "What is unknown", Paused: "Why it is paused" }[run.state]
+    ?? (isStopped ? "Why it stopped" : `What went wrong${run.state === "Running" ? " so far" : ""}`);
   const reason = isStopped ? reasonText(run) : !failures.length && (run.error || run.reason || "No task failed.");
   return section("wrong", title,
     reason && h(`p.why.${slug(run.state)}`, null, reason),
