@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import signal
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from dotflow.abc.storage import Storage
 from dotflow.core.events import AttemptFailed, AttemptStarted, Event, RunEnded, TaskCompleted, TaskPaused
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
+from dotflow.engine.runner import Runner
 from dotflow.engine.stop import PAUSED as PAUSE_ORDER
 from dotflow.errors import RunFailed
 from dotflow.providers import (
@@ -525,6 +527,29 @@ class TestRuns:
         workflow.start()
 
         assert listener.of(RunEnded)[0].reason == "paused by web: deploy"
+
+    def test_a_signal_handler_may_pause_it_at_any_moment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Also while the same thread pauses it."""
+        workflow = DotFlow(Config(log=LogDefault(output="none")))
+        workflow.task.add(action(lambda: workflow.last.pause()), name="pause").add(action(lambda: 5), name="five")
+        pause, handled = Runner.pause, []
+
+        def interrupted(runner: Runner, stop: Any) -> None:
+            signal.raise_signal(signal.SIGUSR1)
+            pause(runner, stop)
+
+        def handler(*_: object) -> None:
+            workflow.last.pause()
+            handled.append(True)
+
+        monkeypatch.setattr(Runner, "pause", interrupted)
+        previous = signal.signal(signal.SIGUSR1, handler)
+        try:
+            run = workflow.start()
+        finally:
+            signal.signal(signal.SIGUSR1, previous)
+
+        assert (run.state, handled) == (TypeRunState.PAUSED, [True])
 
     def test_an_awaited_run_can_be_paused(self) -> None:
         """`astart` returns it."""
