@@ -38,6 +38,8 @@ STATUS_AFTER: Final[Mapping[type, TypeStatus]] = {
 }
 
 NOT_STARTED: Final = TypeStatus.NOT_STARTED
+IN_PROGRESS: Final = TypeStatus.IN_PROGRESS  # as the two below, once: members of an enum are slow to find
+COMPLETED: Final = TypeStatus.COMPLETED
 
 
 class Task:
@@ -227,18 +229,31 @@ class Task:
         copy._errors = None if self._errors is None else list(self._errors)
         return copy
 
+    # Nothing but these writes to the record.
+
+    def _begin(self, attempt: int, previous: Context, at: datetime, tick: float) -> None:
+        """Records that an attempt begins."""
+        self.status = IN_PROGRESS
+        self.attempt = attempt
+        self._previous = previous
+        if attempt == 1:
+            self.started_at = at
+            self._began = tick
+
+    def _complete(self, context: Context, tick: float) -> None:
+        """Records that it completed."""
+        self.status = COMPLETED
+        self._current = context
+        self._end(context.time, tick)
+
     def _apply(self, event: TaskEvent) -> None:
-        """Updates the record; nothing else writes to it."""
-        self.status = STATUS_AFTER[event.__class__]
+        """Records an event."""
         if isinstance(event, AttemptStarted):
-            _, self.attempt, self._previous, at, tick, _, _, _ = event  # faster than one by one
-            if self.attempt == 1:
-                self.started_at = at
-                self._began = tick
+            self._begin(event.attempt, event.previous, event.at, event.tick)
         elif isinstance(event, TaskCompleted):
-            context = self._current = event.context
-            self._end(context.time, event.tick)
+            self._complete(event.context, event.tick)
         else:
+            self.status = STATUS_AFTER[event.__class__]
             self._apply_rare(event)
 
     def _apply_rare(self, event: TaskEvent) -> None:

@@ -179,7 +179,7 @@ class RunGraph:
     def _inputs(
         self, task: LinkedTask, own: Arguments | None, shared: Arguments | None, of_item: Arguments | None = None
     ) -> tuple[Any, ...]:
-        """Returns the further arguments of `task_flow`, for a task or an item of it."""
+        """Returns the inputs of a task or of an item of it: those of Ready."""
         fallback = None if task.links.fallback is None else functools.partial(self._fallback, task, of_item)
         return own, shared, fallback, self._secrets.of_task(task.task_id)
 
@@ -229,7 +229,7 @@ class RunGraph:
                 source, task, own = self._previous[task_id], tasks[task_id], lanes[task_id]
                 previous = Context() if source is None else self._contexts.pop(source)
                 inputs = None if task_id in self._undecided else ()
-                decisions.append(new(Ready, (task_id, own, task, previous, task.step, own == lane, inputs, None, 1)))
+                decisions.append(new(Ready, (task_id, own, task, previous, task.step, own == lane, inputs, None, 1, 0)))
 
     # Maps
 
@@ -316,7 +316,7 @@ class RunGraph:
         items.begin(lane)
         previous, own = _arguments_of(items, item)
         inputs = self._inputs(items.task, own, items.shared or None, own)
-        ready = new(Ready, (number, lane, item, previous, item.step, False, inputs, None, 1))
+        ready = new(Ready, (number, lane, item, previous, item.step, False, inputs, None, 1, 0))
         return ready, self._next(items)
 
     def _lane_for(self, item: Item, number: int) -> int:
