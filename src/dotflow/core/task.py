@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from dotflow import clock
 from dotflow.core.action import Action
 from dotflow.core.context import Context
 from dotflow.core.events import (
@@ -79,19 +80,17 @@ class Task:
     reason: str = ""
 
     __slots__ = (
-        "_began",
         "_current",
         "_errors",
+        "_finished",
         "_initial",
         "_previous",
+        "_started",
+        "_tick",
         "attempt",
         "callback",
-        "duration",
-        "finished_at",
         "group_name",
-        "retry_count",
         "run_id",
-        "started_at",
         "status",
         "step",
         "task_id",
@@ -120,11 +119,9 @@ class Task:
         self._current: Context | None = None
         self._errors: list[TaskError] | None = None
         self.attempt: int = 0
-        self.retry_count: int = 0
-        self.started_at: datetime | None = None
-        self.finished_at: datetime | None = None
-        self.duration: float | None = None
-        self._began = 0.0
+        self._started: clock.Moment | None = None
+        self._finished: clock.Moment | None = None
+        self._tick: float = 0.0  # of the beginning; after the end, the duration
 
     @property
     def name(self) -> str:
@@ -203,6 +200,26 @@ class Task:
         return self._errors
 
     @property
+    def retry_count(self) -> int:
+        """The number of repeated attempts."""
+        return 0 if self._errors is None else len(self._errors) - (self.status is TypeStatus.FAILED)
+
+    @property
+    def started_at(self) -> datetime | None:
+        """The beginning of the first attempt, aware, in UTC; None before."""
+        return None if self._started is None else clock.as_datetime(self._started)
+
+    @property
+    def finished_at(self) -> datetime | None:
+        """The end, aware, in UTC; None before, and for a task restored from its checkpoint."""
+        return None if self._finished is None else clock.as_datetime(self._finished)
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds from the beginning of the first attempt to the end; None before the end."""
+        return None if self._finished is None else self._tick
+
+    @property
     def error(self) -> TaskError | None:
         """The last failed attempt."""
         return self._errors[-1] if self._errors else None
@@ -231,20 +248,21 @@ class Task:
 
     # Nothing but these writes to the record.
 
-    def _begin(self, attempt: int, previous: Context, at: datetime, tick: float) -> None:
+    def _begin(self, attempt: int, previous: Context, at: clock.Moment, tick: float) -> None:
         """Records that an attempt begins."""
         self.status = IN_PROGRESS
         self.attempt = attempt
         self._previous = previous
         if attempt == 1:
-            self.started_at = at
-            self._began = tick
+            self._started = at
+            self._tick = tick
 
     def _complete(self, context: Context, tick: float) -> None:
         """Records that it completed."""
         self.status = COMPLETED
         self._current = context
-        self._end(context.time, tick)
+        self._finished = context._time  # as _end, without the call
+        self._tick = tick - self._tick if self._started else 0.0
 
     def _apply(self, event: TaskEvent) -> None:
         """Records an event."""
@@ -258,20 +276,17 @@ class Task:
 
     def _apply_rare(self, event: TaskEvent) -> None:
         match event:
-            case AttemptFailed() | AttemptRepeated():
+            case AttemptFailed() | AttemptRepeated() | TaskFailed():
                 self.errors.append(TaskError(event.attempt, event.failure))
-                self.retry_count += 1
-            case TaskFailed():
-                self.errors.append(TaskError(event.attempt, event.failure))
-                self._end(event.at, event.tick)
+                if isinstance(event, TaskFailed):
+                    self._end(event.at, event.tick)
             case TaskRestored():
                 self._previous = event.previous
                 self._current = event.context
 
-    def _end(self, at: datetime, tick: float) -> None:
-        self.finished_at = at
-        self.duration = tick - self._began if self.started_at else 0.0
-        self._began = 0.0  # a map may have 100,000 items, and each float takes memory
+    def _end(self, at: clock.Moment, tick: float) -> None:
+        self._finished = at
+        self._tick = tick - self._tick if self._started else 0.0
 
     def __repr__(self) -> str:
         return f"<task {self.task_id} {self.name}: {self.status}>"

@@ -133,12 +133,12 @@ class Publisher:
 
     def begin(self, task: Task, previous: Context, call: Call) -> None:
         """Publishes that an attempt of a task or an item begins."""
-        attempt, at, tick = task.attempt + 1, clock.now(), clock.monotonic()
+        attempt, at, tick = task.attempt + 1, clock.moment(), clock.monotonic()
         task._begin(attempt, previous, at, tick)
         if self._followers:
             fallback = call.step.name if call.is_fallback else None
             shown = call if call.secrets is None else call._replace(secrets=None)  # an event may be written
-            fields = (task.task_id, attempt, previous, at, tick, task.item, fallback, shown)
+            fields = (task.task_id, attempt, previous, clock.as_datetime(at), tick, task.item, fallback, shown)
             self._follow(new(AttemptStarted, fields), self._followers)
 
     def complete(self, task: Task, context: Context, usage: Usage | None) -> None:

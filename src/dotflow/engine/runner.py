@@ -50,7 +50,6 @@ class Runner:
     def _use(self, session: ExecutorSession) -> None:
         """Sets the session that makes the attempts, with no task in it."""
         self.session = session
-        self._submit = session.submit
         self._prepare = self._publisher.prepare if self._publisher.follow_session(session) else None
         self._arrivals: deque[Ready | NextItem] = deque()  # newly ready
         self._waiting = ReadyTasks()  # for room
@@ -135,9 +134,10 @@ class Runner:
                 self._publish(decision)
 
     def _loop(self) -> None:
-        """Begins tasks while there is room, and waits for outcomes and timers, until there is nothing to wait for."""
+        """Makes attempts while there is room, and waits for outcomes and timers, until there is nothing to wait for."""
         graph, arrivals, waiting = self._graph, self._arrivals, self._waiting
-        pool_of, make_room = self.session.pool_of, self.session.make_room
+        pool_of, make_room, submit = self.session.pool_of, self.session.make_room, self.session.submit
+        begin, prepare = self._publisher.begin, self._prepare
         while not self.is_cancelled:
             ready: Any  # as in _carry_out
             if arrivals:
@@ -169,18 +169,14 @@ class Runner:
                 ready, following = graph.begin_item(ready.items)
                 if following is not None:  # before this one runs, which may take long in this thread
                     arrivals.append(following)
-            self._attempt(ready)
-
-    def _attempt(self, ready: Ready) -> None:
-        """Begins an attempt, and goes on from its outcome if that is known at once."""
-        task, call = ready.task, ready.call or first_call(ready)
-        self._publisher.begin(task, ready.previous, call)
-        request = call if self._prepare is None else self._prepare(call, task)
-        outcome = None if self.is_cancelled else self._submit(request)  # a listener may have cancelled the run
-        if outcome is None:
-            self._in_flight[ready.number] = ready, call
-        else:
-            self._go_on(ready, call, outcome)
+            task, call = ready.task, ready.call or first_call(ready)
+            begin(task, ready.previous, call)
+            request = call if prepare is None else prepare(call, task)
+            outcome = None if self.is_cancelled else submit(request)  # a listener may have cancelled the run
+            if outcome is None:
+                self._in_flight[ready.number] = ready, call
+            else:
+                self._go_on(ready, call, outcome)
 
     def _go_on(self, ready: Ready, call: Call, outcome: Any) -> None:  # Any: as in _carry_out
         """Ends a task after an attempt, or makes it ready for its next one."""
@@ -189,7 +185,7 @@ class Runner:
             value, repeated, usage = outcome
             if repeated:
                 self._publish_repeated(task, repeated)
-            context = Context._of(value, call.task_id, call.workflow_id, clock.now(), call.step.identity)
+            context = Context._of(value, call.task_id, call.workflow_id, clock.moment(), call.step.identity)
             try:
                 self._publisher.complete(task, context, usage)
             except NOT_SAVED as error:

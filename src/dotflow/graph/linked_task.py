@@ -100,8 +100,8 @@ class LinkedTask(Task):
                 self.source = event.source
             case MapOpened():
                 self.attempt = 1
-                self.started_at = event.at
-                self._began = event.tick
+                self._started = event.at
+                self._tick = event.tick
             case MapEnded():
                 self._current = event.context
                 if event.failure is not None:
@@ -110,7 +110,7 @@ class LinkedTask(Task):
                 if self.restored_from is None:
                     self._end(event.at, event.tick)
                 else:  # it did not run
-                    self.attempt, self.started_at = 0, None
+                    self.attempt, self._started = 0, None
             case _:
                 super()._apply_rare(event)
 
