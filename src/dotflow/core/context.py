@@ -148,6 +148,10 @@ class Context:
         """The time of its return."""
         return clock.as_datetime(self._time)
 
+    @time.setter
+    def time(self, time: datetime) -> None:
+        self._time = time
+
     @property
     def inputs(self) -> Inputs | None:
         """The inputs of the value."""
