@@ -98,8 +98,10 @@ class RunGraph:
         self._secrets = secrets
         self._lanes = plan.lanes
         self._previous = plan.previous
-        self._followers = plan.followers()
-        self._unmet = [len(needs) or 1 for needs in plan.needs]  # without needs: the start of the run
+        self._followers = plan.followers(tasks)
+        self._unmet = [1] * len(tasks)  # by task, the needs that are not met; without needs: the start of the run
+        for task_id, needs in plan.linked.items():
+            self._unmet[task_id] = len(needs)
         self._last = {*plan.last_of_lanes().values()}
         self._contexts: dict[int, Context] = {}  # of ended tasks, until the next one of the lane takes it
         self._fallback_values: dict[int, Arguments | Skip] = {}  # by task; its items share them
@@ -116,7 +118,7 @@ class RunGraph:
     def start(self) -> list[Decision]:
         """Returns the tasks without needs."""
         decisions: list[Decision] = []
-        self._release([task_id for task_id, needs in enumerate(self._plan.needs) if not needs], None, decisions)
+        self._release([task.task_id for task in self._tasks if not self._plan.needs_of(task.task_id)], None, decisions)
         return decisions
 
     def stop(self) -> bool:
