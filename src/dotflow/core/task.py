@@ -42,6 +42,9 @@ NOT_STARTED: Final = TypeStatus.NOT_STARTED
 IN_PROGRESS: Final = TypeStatus.IN_PROGRESS  # as the two below, once: members of an enum are slow to find
 COMPLETED: Final = TypeStatus.COMPLETED
 
+#: The fields of a definition. A record has those of TaskRecord, too.
+DEFINED: Final = ("_initial", "callback", "group_name", "step", "task_id", "workflow_id")
+
 
 class Task:
     """One step of a workflow: its definition, which has not started, or its record in a run, a TaskRecord.
@@ -90,7 +93,7 @@ class Task:
     _finished: clock.Moment | None = None
     _tick: float = 0.0  # of the beginning; after the end, the duration
 
-    __slots__ = ("_initial", "callback", "group_name", "step", "task_id", "workflow_id")
+    __slots__ = DEFINED
 
     def __init__(
         self,

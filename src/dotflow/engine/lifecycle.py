@@ -11,6 +11,8 @@ from dotflow.graph.decisions import Arguments
 
 new: Final = tuple.__new__  # makes a named tuple in half the time: there are three for every task
 
+NO_INPUTS: Final = (None, None, None, None)
+
 
 class Fallback(NamedTuple):
     """The step of further attempts, and its arguments."""
@@ -23,12 +25,13 @@ class Fallback(NamedTuple):
 def first_call(ready: Ready) -> Call:
     """Returns the call of a task's first attempt, and of all that follow it, until its fallback."""
     number, lane, task, previous, step, _, inputs, _, _, _ = ready
-    initial = task.initial_context if task._initial is not None or "initial_context" in step.context_params else NOTHING
-    arguments = shared = secrets = None
-    if inputs:
-        arguments, shared, _, secrets = inputs
-    task_id, workflow_id = task.task_id, task.workflow_id
-    call = (task_id, lane, step, initial, previous, workflow_id, None, number, arguments, shared, False, secrets, None)
+    initial = task._initial
+    if initial is None:
+        initial = task.initial_context if "initial_context" in step.context_params else NOTHING
+    own, shared, _, secrets = inputs or NO_INPUTS
+    call = (
+        task.task_id, lane, step, initial, previous, task.workflow_id, None, number, own, shared, False, secrets, None,
+    )  # fmt: skip
     return new(Call, call)
 
 

@@ -223,15 +223,14 @@ class RunGraph:
 
     def _release(self, followers: Iterable[int], lane: int | None, decisions: list[Decision]) -> None:
         """Counts one need of each task as met, that of a task in *lane*. Adds those without another need."""
-        unmet, tasks, lanes = self._unmet, self._tasks, self._lanes
         for task_id in followers:
-            if unmet[task_id] > 1:
-                unmet[task_id] -= 1
-            else:
-                source, task, own = self._previous[task_id], tasks[task_id], lanes[task_id]
-                previous = Context() if source is None else self._contexts.pop(source)
-                inputs = None if task_id in self._undecided else ()
-                decisions.append(new(Ready, (task_id, own, task, previous, task.step, own == lane, inputs, None, 1, 0)))
+            if self._unmet[task_id] > 1:
+                self._unmet[task_id] -= 1
+                continue
+            source, task, own = self._previous[task_id], self._tasks[task_id], self._lanes[task_id]
+            previous = Context() if source is None else self._contexts.pop(source)
+            inputs = None if task_id in self._undecided else ()
+            decisions.append(new(Ready, (task_id, own, task, previous, task.step, own == lane, inputs, None, 1, 0)))
 
     # Maps
 

@@ -20,11 +20,16 @@ class StorageDefault(Storage):
         self._contexts: dict[str | None, dict[int | str, Context]] = {}
 
     def post(self, key: str, context: Context) -> None:
-        workflow, name = _split(key, context.task_id)
-        contexts = self._contexts.get(workflow)
-        if contexts is None:
-            contexts = self._contexts[workflow] = {}
-        contexts[name] = context
+        workflow: str | None
+        place: int | str | None
+        workflow, slash, name = key.rpartition("/")
+        place = context.task_id
+        if place is None or not slash or name != str(place):  # a key of another kind
+            workflow, place = _split(key)
+        try:
+            self._contexts[workflow][place] = context
+        except KeyError:
+            self._contexts[workflow] = {place: context}
 
     def get(self, key: str) -> Context:
         workflow, name = _split(key)
@@ -56,10 +61,9 @@ class StorageDefault(Storage):
         return True
 
 
-def _split(key: str, expected: int | None = None) -> tuple[str | None, int | str]:
-    """Returns the workflow's id, or None, and the task's id or name. Where the id is the *expected* one, it is that."""
+def _split(key: str) -> tuple[str | None, int | str]:
+    """Returns the workflow's id, None in a key without one, and the task's id or name."""
     workflow, slash, name = key.rpartition("/")
-    if name == str(expected):
-        return workflow if slash else None, name if expected is None else expected
-    is_id = len(name) < MAX_DIGITS and name.isdecimal() and name == str(int(name))
-    return workflow if slash else None, int(name) if is_id else name
+    if name.isdecimal() and len(name) < MAX_DIGITS and name == str(int(name)):
+        return workflow if slash else None, int(name)
+    return workflow if slash else None, name
