@@ -57,4 +57,6 @@ def next_attempt(ready: Ready, call: Call, outcome: Raised | TimedOut | Died) ->
             return None
         delay, before, step = 0.0, task.attempt, other.step
         call = call._replace(step=step, arguments=other.arguments, shared=other.shared, is_fallback=True)
+    elif ready.call is call:  # it is ready as it was
+        return delay, ready
     return delay, new(Ready, (number, lane, task, previous, step, True, inputs, call, calls, before))

@@ -118,7 +118,9 @@ class RunGraph:
     def start(self) -> list[Decision]:
         """Returns the tasks without needs."""
         decisions: list[Decision] = []
-        self._release([task.task_id for task in self._tasks if not self._plan.needs_of(task.task_id)], None, decisions)
+        previous, linked = self._previous, self._plan.linked
+        first = [task_id for task_id, before in enumerate(previous) if before is None and task_id not in linked]
+        self._release(first, None, decisions)
         return decisions
 
     def stop(self) -> bool:

@@ -16,7 +16,7 @@ from dotflow.core.events import AttemptFailed, AttemptRepeated, TaskFailed
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Returned, Usage
 from dotflow.core.task import Task
-from dotflow.engine.lifecycle import first_call, next_attempt
+from dotflow.engine.lifecycle import first_call, new, next_attempt
 from dotflow.engine.publisher import Publisher
 from dotflow.engine.ready import NextItem, Ready, ReadyTasks
 from dotflow.engine.run_graph import Decision, Ended, Leave, RunGraph, StopNew
@@ -197,13 +197,15 @@ class Runner:
             return
         if isinstance(outcome, Interrupted):
             raise KeyboardInterrupt
-        self._publish_repeated(task, outcome.repeated)
+        if outcome.repeated:
+            self._publish_repeated(task, outcome.repeated)
         following = next_attempt(ready, call, outcome)
         if following is None:
             self._fail(task, outcome.failure, outcome.usage)
             return
         delay, again = following
-        self._publish(AttemptFailed(task.task_id, task.attempt, outcome.failure, delay, task.item, outcome.usage))
+        fields = (task.task_id, task.attempt, outcome.failure, delay, task.item, outcome.usage)
+        self._publish(new(AttemptFailed, fields))
         if delay:
             heapq.heappush(self._timers, (clock.monotonic() + delay, next(self._tie_breaker), again))
         else:
