@@ -48,13 +48,19 @@ class Plan:
         """Returns for each of the tasks those that need it."""
         followers: list[Any] = [()] * len(tasks)  # most have one at most, and tuples are smaller than lists
         for task in tasks:
-            for need in self.needs_of(task.task_id):
-                if not followers[need]:
-                    followers[need] = (task.task_id,)
-                elif isinstance(followers[need], tuple):
-                    followers[need] = [*followers[need], task.task_id]
-                else:
-                    followers[need].append(task.task_id)
+            before = self.previous[task.task_id]
+            if before is not None:
+                followers[before] = (task.task_id,)
+        shared: set[int] = set()
+        for task_id, needs in self.linked.items():
+            for need in needs:
+                if need != self.previous[task_id]:
+                    if need not in shared:
+                        shared.add(need)
+                        followers[need] = [*followers[need]]
+                    followers[need].append(task_id)
+        for need in shared:
+            followers[need].sort()
         return followers
 
     def item_followers(self, tasks: Sequence[Task]) -> dict[int, list[int]]:
@@ -71,7 +77,7 @@ class Plan:
 
     def last_of_lanes(self) -> dict[int, int]:
         """Returns for each lane its last task."""
-        return {lane: task_id for task_id, lane in enumerate(self.lanes)}
+        return dict(zip(self.lanes, range(len(self.lanes)), strict=True))
 
 
 def make_plan(tasks: Sequence[Task], mode: TypeExecution) -> Plan:

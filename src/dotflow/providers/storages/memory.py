@@ -26,10 +26,7 @@ class StorageDefault(Storage):
         place = context.task_id
         if place is None or not slash or name != str(place):  # a key of another kind
             workflow, place = _split(key)
-        try:
-            self._contexts[workflow][place] = context
-        except KeyError:
-            self._contexts[workflow] = {place: context}
+        self._contexts.setdefault(workflow, {})[place] = context
 
     def get(self, key: str) -> Context:
         workflow, name = _split(key)
