@@ -748,6 +748,32 @@ def _a_cancelled_run() -> object:
     raise errors.RunFailed("nightly", "5", [], 5)
 
 
+@case(errors.RunFailed)
+def _a_paused_run() -> object:
+    @action
+    def pauses() -> None:
+        workflow.last.pause()
+
+    workflow = workflow_of(pauses, breaks)
+    workflow.workflow_id = "nightly"
+    return workflow.start().raise_for_failure()
+
+
+@case(errors.RunTimeout)
+def _a_run_that_takes_too_long() -> object:
+    with virtual_clock() as clock:
+
+        @action(retry=2, retry_delay="5h")
+        def breaks_for_hours() -> None:
+            raise ValueError("no rows")
+
+        workflow = workflow_of(breaks_for_hours)
+        workflow.workflow_id = "nightly"
+        run = workflow.start(timeout="4h")
+        assert clock.monotonic() == 4 * 3600
+        return run.raise_for_failure()
+
+
 @case(errors.StepFailed)
 def _the_cause() -> object:
     try:

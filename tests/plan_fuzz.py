@@ -98,7 +98,7 @@ class Planned(Scenario):
 
     figures: Counter[str]
 
-    def fails(self, node: Node, value: int) -> bool:
+    def fails(self, node: Node, value: int, text: str) -> bool:
         """Whether the step of a node raises instead of returning a value."""
         return node.fallback and value % 5 == 0
 

@@ -23,7 +23,7 @@ sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent.par
 from dotflow import Config, Context, DotFlow, Task, action  # noqa: E402 (found through the path that was just set)
 from dotflow.abc.storage import Storage  # noqa: E402
 from dotflow.errors import CheckpointMismatch  # noqa: E402
-from dotflow.providers import ExecutorThread, LogDefault, StorageDefault, StorageFile, StorageSQLite  # noqa: E402
+from dotflow.providers import ExecutorAsync, ExecutorThread, LogDefault, StorageDefault, StorageFile, StorageSQLite  # noqa: E402
 from dotflow.resume.choice import Resume  # noqa: E402
 from tests.storages import StorageThree  # noqa: E402
 
@@ -160,6 +160,7 @@ class Scenario:
         self.bad = {self.random.randrange(40) for _ in range(3)}  # a step raises at these values, every time
         self.flaky: set[int] = set()  # at these only in the runs before the last
         self.calls: list[tuple[int, str]] = []
+        self.failed: list[tuple[int, str]] = []  # those that raised
         self.saved: dict[str, tuple[str, str, int]] = {}  # by key: the node, its arguments, and when
         self.made: dict[int, int] = {}  # when a node last ran
         self.time = 0
@@ -177,7 +178,7 @@ class Scenario:
         number, self.next = self.next, self.next + 1
         node = Node(number, pick.randrange(STEPS), pick.choice(KINDS), f"n{number}" if pick.random() < 0.7 else None)
         node.initial = pick.choice([None, None, 1, 2])
-        node.previous = self.mode != "parallel" and (node.kind == "class" or pick.random() < 0.3)
+        node.previous = self.mode not in ("parallel", "async") and (node.kind == "class" or pick.random() < 0.3)
         node.saved = self.cleans or pick.random() < 0.85
         node.cached = node.saved and self.caches and pick.random() < 0.5
         node.group = pick.choice("ab") if self.mode == "groups" else "default"
@@ -275,6 +276,8 @@ class Scenario:
         config = Config(storage=storage, log=LogDefault(output="none"), executor=ExecutorThread())
         if self.mode == "sequential":
             config = Config(storage=storage, log=LogDefault(output="none"))
+        if self.mode == "async":
+            config = Config(storage=storage, log=LogDefault(output="none"), executor=ExecutorAsync())
         workflow = DotFlow(config, workflow_id="w", params=self.params)
         steps: dict[int, Any] = {}
         for node in self.nodes:
@@ -311,8 +314,9 @@ class Scenario:
         def run(code: int, arguments: dict[str, Any]) -> Any:
             text = repr({key: plain(value) for key, value in sorted(arguments.items())})
             value = zlib.crc32(f"{name}{code or ''}{text}".encode())
-            self.calls.append((node.number, text))
-            if word == "step" and self.fails(node, value):
+            self.calls.append(call := (node.number, text))
+            if word == "step" and self.fails(node, value, text):
+                self.failed.append(call)
                 raise ValueError(value % 40)
             return value_of(node.kind, value)
 
@@ -328,9 +332,13 @@ class Scenario:
         exec(f"def step({signature}):\n    return run({code}, dict({passed}))", scope)
         step: Any = scope["step"]
         step.__name__ = step.__qualname__ = name
-        return action(checkpoint=node.saved, cache=node.cached)(step)
+        return action(**self.policy(node))(step)
 
-    def fails(self, node: Node, value: int) -> bool:
+    def policy(self, node: Node) -> dict[str, Any]:
+        """The arguments of `@action` for the step of a node."""
+        return {"checkpoint": node.saved, "cache": node.cached}
+
+    def fails(self, node: Node, value: int, text: str) -> bool:
         """Whether the step of a node raises instead of returning a value."""
         return value % 40 in self.bad | (set() if node.fallback else self.flaky)
 
@@ -351,9 +359,7 @@ class Scenario:
             self.item = item
 
         members: dict[str, Any] = {"__init__": start} if node.each else {}
-        return action(checkpoint=node.saved, cache=node.cached)(
-            type(name, (), members | {"first": action(first), "second": action(second)})
-        )
+        return action(**self.policy(node))(type(name, (), members | {"first": action(first), "second": action(second)}))
 
     # Runs
 

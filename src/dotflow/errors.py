@@ -603,7 +603,8 @@ class RunFailed(RunError):
     def __reduce__(self) -> tuple[Any, ...]:
         """Leaves out a task's step and contexts, which can't always be pickled."""
         tasks = [SimpleNamespace(**{name: getattr(task, name) for name in _PICKLED}) for task in self.tasks]
-        return type(self), (self.workflow_id, self.run_id, tasks, self.count, self.reason, self.is_paused)
+        kind = RunTimeout if isinstance(self, RunTimeout) else RunFailed
+        return kind, (self.workflow_id, self.run_id, tasks, self.count, self.reason, self.is_paused)
 
     def __str__(self) -> str:
         run = f"Run {self.run_id} of workflow {self.workflow_id!r}"

@@ -133,6 +133,7 @@ def test_everything_is_reached_by_keyboard(failed: Path, open_page: OpenPage) ->
     expect(page.locator("#detail-2")).to_be_visible()
 
 
+@pytest.mark.timeout(60)  # axe reads the large report for seconds
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_axe_finds_nothing(request: pytest.FixtureRequest, open_page: OpenPage, width: int, scheme: str) -> None:

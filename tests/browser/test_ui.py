@@ -135,7 +135,9 @@ def test_the_list_is_used_by_keyboard(filled: str, open_page: OpenPage) -> None:
     expect(page.get_by_label("Search")).to_be_focused()
     page.keyboard.type("k/j")
     expect(page.get_by_label("Search")).to_have_value("k/j")
+    expect(page.locator(".run")).to_have_count(0)
     page.get_by_label("Search").fill("")
+    expect(page.locator(".run")).to_have_count(7)
     for key, row in (("ArrowDown", 0), ("ArrowDown", 1), ("j", 2), ("k", 1), ("ArrowUp", 0), ("ArrowUp", 0)):
         page.keyboard.press(key)
         expect(page.locator(".run-link").nth(row)).to_be_focused()

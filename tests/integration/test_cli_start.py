@@ -89,9 +89,48 @@ def hasty():
 """
 
 
+PAUSING = """\
+from dotflow import Config, DotFlow, action, clock
+from dotflow.providers import LogDefault
+
+def workflow_of(*steps):
+    global workflow
+    workflow = DotFlow(Config(log=LogDefault(output="none")), workflow_id="paused")
+    workflow.task.add(list(steps))
+    return workflow
+
+@action
+def fails():
+    raise ValueError("no rows")
+
+@action
+def pauses():
+    workflow.last.pause()
+
+@action
+def last():
+    return 5
+
+def failing():
+    return workflow_of(fails, pauses, last)
+
+def pausing():
+    return workflow_of(pauses, last)
+
+@action
+def waits():
+    while workflow.last._stop is None:
+        clock.sleep(0.005)
+
+def waiting():
+    return workflow_of(waits, last)
+"""
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with a user's module in it."""
+    (tmp_path / "pausing.py").write_text(PAUSING)
     (tmp_path / "jobs.py").write_text(JOBS)
     return tmp_path
 
@@ -141,6 +180,50 @@ class TestPlain:
 
         assert (end.code, end.err) == (0, "")
         assert "Completed: 2 of 2 tasks completed" in end.out
+
+    def test_a_paused_run_is_3_and_goes_on(self, command: Command, folder: Path) -> None:
+        """The summary says so, and how to go on; the history lists and shows it."""
+        start = ["start", "--workflow", "pausing:pausing", "--storage", "file"]
+
+        end = command(*start)
+
+        assert end.code == 3
+        assert "task 1 last: Not started\n" in end.out
+        assert "Paused: 1 of 2 tasks completed, 1 not started, in " in end.out
+        assert "Run the same command with --resume to go on from here." in end.out
+        assert " Paused " in command("runs").out
+        assert "stopped  the run was paused\n" in command("show", "last").out
+        (run,) = map(json.loads, command("runs", "--json").out.splitlines())
+        assert (run["state"], run["reason"]) == ("Paused", "the run was paused")
+        assert command("report", "last", "-o", "run.html").code == 0
+        assert "Paused" in (folder / "run.html").read_text()
+        end = command(*start, "--resume")
+        assert end.code == 0
+        assert "Completed: 2 of 2 tasks completed (1 restored)" in end.out
+
+    def test_a_failure_in_a_paused_run_is_1(self, command: Command, folder: Path) -> None:
+        """With --keep-going the run is Paused nevertheless."""
+        end = command("start", "--workflow", "pausing:failing", "--keep-going")
+
+        assert end.code == 1
+        assert "Paused: 1 of 3 tasks completed, 1 failed, 1 not started, in " in end.out
+
+    @pytest.mark.parametrize("timeout", ["20ms", "0.02"])
+    def test_a_run_that_takes_too_long_fails(self, command: Command, folder: Path, timeout: str) -> None:
+        """As with a number of seconds."""
+        end = command("start", "--workflow", "pausing:waiting", "--timeout", timeout)
+
+        assert end.code == 1
+        assert "Failed: " in end.out
+        assert "stopped  the run exceeded its timeout of 0.02 s\n" in command("show", "last").out
+
+    @pytest.mark.parametrize("timeout", ["0", "-1", "soon", "nan", "4 hours", ""])
+    def test_a_timeout_that_is_no_time_is_refused(self, command: Command, folder: Path, timeout: str) -> None:
+        """Before anything runs."""
+        end = command("start", "--workflow", "pausing:waiting", "--timeout", timeout)
+
+        assert (end.code, end.out) == (2, "")
+        assert f"{timeout!r} is no time. Use a number of seconds, or a text such as" in end.err
 
     def test_a_workflow_without_tasks_completes(self, command: Command, folder: Path) -> None:
         """A factory may return one; the summary reports it."""

@@ -83,9 +83,12 @@ assert_type(run.status, TypeStatus)
 assert_type(run.tasks, list[Task])
 assert_type(workflow.start(mode=TypeExecution.BACKGROUND), Run)
 assert_type(workflow.start(rerun="report", cache=False), Run)
+assert_type(workflow.start(timeout="4h"), Run)
+assert_type(workflow.start(timeout=3600), Run)
 assert_type(workflow.plan(resume="changed", rerun=["report"]), WorkflowPlan)
 workflow.plan(resume="all")  # type: ignore[arg-type]
 workflow.start(keep_going="yes")  # type: ignore[arg-type]
+workflow.start(timeout=[4])  # type: ignore[arg-type]
 
 
 async def starts() -> None:

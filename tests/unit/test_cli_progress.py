@@ -19,6 +19,7 @@ from dotflow.core.events import (
     MapOpened,
     TaskCompleted,
     TaskFailed,
+    TaskPaused,
     TaskRestored,
     TaskSkipped,
 )
@@ -167,6 +168,18 @@ class TestView:
 
         assert "1/1 done" in lines[1]
         assert lines[3].split() == ["-", "step", "good_enough", "was", "False", "Skipped"]
+
+    def test_a_paused_task_has_its_reason_and_its_time_stands_still(self) -> None:
+        """It is not done, and does not run."""
+        progress = progress_of("a", "a")
+        record(progress, begins(0))
+        record(progress, TaskPaused(0, "the run was paused", NOW, 1.5))
+
+        lines = view(progress, 76, 20, ascii_only=True)
+
+        assert "0/2 done" in lines[1]
+        assert lines[3].split() == ["=", "step", "the", "run", "was", "paused", "Paused", "1/3", "1.50", "s"]
+        assert progress.all.active == {}
 
     def test_of_a_wide_graph_the_running_tasks_are_shown(self) -> None:
         """Wherever they are, and a slow one at the beginning hides none of them."""

@@ -152,6 +152,14 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
         ["r1", "'nightly'", "4 of 9 tasks", "task 1 load: ValueError: no rows", "and 1 more."],
     ),
     (RunFailed("nightly", "r1", [], 3), ["r1", "'nightly'", "did not complete", "its 3 tasks"]),
+    (
+        RunFailed("nightly", "r1", [], 3, "the run was paused", is_paused=True),
+        ["r1", "'nightly'", "is paused", "resume=True"],
+    ),
+    (
+        RunTimeout("nightly", "r1", [], 3, "the run exceeded its timeout of 4 h"),
+        ["r1", "its timeout of 4 h", "3 tasks"],
+    ),
     (RunStopped("load", "the run was cancelled"), ["'load'", "the run was cancelled"]),
     (MissingExtra("StorageS3", "boto3", "aws"), ["StorageS3", "boto3", "pip install 'dotflow[aws]'"]),
     (

@@ -13,10 +13,12 @@ from dotflow.core.events import (
     MapEnded,
     TaskCompleted,
     TaskFailed,
+    TaskPaused,
     TaskRestored,
     TaskSkipped,
 )
 from dotflow.core.failure import Failure
+from dotflow.core.task import TaskRecord
 from dotflow.core.text import escape_controls
 from dotflow.graph.linked_task import MapContext
 from dotflow.providers.logs.formats import FIELDS, as_json, json_head, simple, simple_head
@@ -50,7 +52,7 @@ def strictly(line: str) -> Any:
 
 
 def task_after(*events: Any, workflow_id: str = "nightly-7") -> Task:
-    task = Task(3, extract, workflow_id=workflow_id, run_id="run-1", group_name="eu")
+    task = TaskRecord(3, extract, workflow_id=workflow_id, run_id="run-1", group_name="eu")
     for event in events:
         task._apply(event)
     return task
@@ -149,6 +151,14 @@ def skipped(reason: str) -> Task:
     return task
 
 
+PAUSED = TaskPaused(3, "the run was\npaused", AT, 3.5)
+
+
+def paused(task: Task) -> Task:
+    task._apply(PAUSED)
+    return task
+
+
 def ended(task: Task, failure: Failure | None = None) -> Task:
     task._apply(ENDED._replace(failure=failure))
     return task
@@ -162,6 +172,7 @@ class TestMapsAndSkips:
             (mapped(RESTORED, DONE, []), "In progress (2 of 3 items, 1 restored)"),
             (ended(mapped(DONE, DONE)), "Completed in 2.500 s (2 of 2 items)"),
             (ended(mapped()), "Completed in 2.500 s (0 items)"),
+            (paused(mapped(DONE, [STARTED, RETRIED, PAUSED], [])), "Paused (1 of 3 items, 1 retry)"),
             (ended(mapped(RESTORED, RESTORED)), "Completed (2 of 2 items, 2 restored)"),
             (
                 ended(mapped(DONE, LOST, DONE), NO_ITEMS),
@@ -210,6 +221,14 @@ class TestMapsAndSkips:
         fields = strictly(as_json("INFO", skipped(reason), ""))
         assert (fields["status"], fields["reason"], fields["error"]) == ("Skipped", reason, None)
 
+    def test_a_paused_task_has_its_reason(self) -> None:
+        """In place of the error of its last attempt."""
+        task = task_after(STARTED, RETRIED, PAUSED)
+
+        assert simple("INFO", task, "").endswith(": Paused: the run was\\npaused\n")
+        fields = strictly(as_json("INFO", task, ""))
+        assert (fields["status"], fields["reason"], fields["error"]) == ("Paused", "the run was\npaused", None)
+
 
 class TestSimple:
     @pytest.mark.parametrize(
@@ -232,7 +251,7 @@ class TestSimple:
 
     def test_the_default_group_is_not_named(self) -> None:
         """Most workflows have no other."""
-        task = Task(3, extract, workflow_id="w")
+        task = TaskRecord(3, extract, workflow_id="w")
 
         assert simple("INFO", task, "").endswith(" w task 3 extract: Not started\n")
 

@@ -12,6 +12,7 @@ from dotflow.core.events import (
     MapEnded,
     TaskCompleted,
     TaskFailed,
+    TaskPaused,
     TaskRestored,
     TaskSkipped,
 )
@@ -118,6 +119,15 @@ def test_a_skipped_task_has_its_reason() -> None:
 
     assert headline(task) == "⏭️ Skipped: task 1 fetch"
     assert details(task) == "workflow nightly\ngood was False"
+
+
+def test_a_paused_task_has_its_reason() -> None:
+    """And its attempt, but no duration, and not the error of that attempt."""
+    paused = TaskPaused(3, "the run was paused", NOW, 102.0)
+    task = task_after(BEGUN, AttemptFailed(3, 1, failure(), 1.0), paused, step=fetch)
+
+    assert headline(task) == "⏸️ Paused: task 3 fetch"
+    assert details(task) == "workflow nightly\nthe run was paused, attempt 1 of 3"
 
 
 def test_a_map_has_counts() -> None:

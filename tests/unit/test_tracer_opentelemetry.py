@@ -23,6 +23,7 @@ from dotflow.core.events import (
     RunStarted,
     TaskCompleted,
     TaskFailed,
+    TaskPaused,
     TaskRestored,
     TaskSkipped,
 )
@@ -507,6 +508,33 @@ class TestSkipsAndFallbacks:
         )
         assert facts(telemetry.run())["dotflow.tasks.skipped"] == 1
         telemetry.text().encode()
+
+    def test_a_paused_run(self, telemetry: Telemetry, driver: Driver) -> None:
+        """It is no error. A paused task is an event of the run; the spans of a map and of its items end as Paused."""
+        driver.start("load", "deploy")
+        driver.open_map(3)
+        driver.begin(item=0)
+        driver.complete(item=0)
+        driver.begin(item=1)
+        driver.retry(item=1)
+        driver.begin(1)
+        driver.retry(1)
+        for task, item in ((0, 1), (0, None), (1, None)):
+            driver.tell(TaskPaused(task, "paused by \ud800", driver.time.now(), driver.time.monotonic(), item))
+        driver.end(TypeStatus.PAUSED)
+
+        run = telemetry.run()
+        assert (run.status.status_code, facts(run)["dotflow.status"]) == (StatusCode.UNSET, "Paused")
+        assert facts(run)["dotflow.tasks.failed"] == 0
+        assert [(event.name, facts(event)["dotflow.task.id"]) for event in run.events] == [
+            ("dotflow.task.paused", 0),
+            ("dotflow.task.paused", 1),
+        ]
+        assert {facts(event)["dotflow.pause.reason"] for event in run.events} == {r"paused by \ud800"}
+        (mapped,) = telemetry.maps()
+        assert (facts(mapped)["dotflow.status"], facts(mapped)["dotflow.items.completed"]) == ("Paused", 1)
+        assert [facts(item)["dotflow.status"] for item in telemetry.items()] == ["Completed", "Paused"]
+        assert telemetry.counts("dotflow.runs") == {("Paused", "books"): 1}
 
     def test_the_attempts_of_a_fallback(self, telemetry: Telemetry, driver: Driver) -> None:
         """They have its name; the others have not."""

@@ -1,5 +1,6 @@
 """The options of the commands that take a workflow."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -7,6 +8,7 @@ import click
 
 from dotflow.cli.command import F, option
 from dotflow.cli.storages import STORAGES
+from dotflow.core.durations import TEXTS, to_seconds
 from dotflow.core.types.execution import TypeExecution, hint_for_mode
 
 
@@ -18,6 +20,21 @@ class Mode(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2
             return super().convert(value, param, ctx)
         except click.BadParameter as error:
             self.fail(f"{error.message} {hint_for_mode(value)}".rstrip(), param, ctx)
+
+
+class DurationType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
+    """A duration such as 4h, in seconds. A plain number is one of seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        seconds = to_seconds(value)
+        if seconds is None:
+            with contextlib.suppress(ValueError):
+                seconds = to_seconds(float(value))
+        if not seconds:
+            self.fail(f"{value!r} is no time. Use a number of seconds, or {TEXTS}.", param, ctx)
+        return seconds
 
 
 DEFAULT_HISTORY: Final = ".output/history.db"
@@ -71,6 +88,11 @@ WORKFLOW_OPTIONS: Final = (
     option("--no-cache", is_flag=True, example="--no-cache",
            help="Run steps with @action(cache=...) though their value is in the cache, and replace it."),
     option("--keep-going", is_flag=True, example="--keep-going", help="Go on with the others after a failure."),
+)
+#: How long a run may take.
+TIMEOUT_OPTION: Final = option(
+    "--timeout", metavar="TIME", type=DurationType(), example="--timeout 4h",
+    help="The maximum time of a run, such as 90s, 15m or 1h30m. Then it is cancelled, and Failed.",
 )
 #: Where runs are recorded.
 RECORDING_OPTIONS: Final = (

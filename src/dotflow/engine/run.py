@@ -167,7 +167,7 @@ class Run:
         self._cancelled = False
         self._pause_order: Stop | None = None
         self._stop: Stop | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may cancel or pause the run
         self._end = RunEnd()
         self._started: RunStarted | None = None
         self._ended: RunEnded | None = None
@@ -410,7 +410,7 @@ class Run:
         if log is not None or notifier is not None:
             run_log = RunLog(tasks, log, None if notifier is None else notifier.send, log_line, masks)
         cache = None
-        if any(map(is_cached, self.tasks)):
+        if any(map(is_cached, [task for task in self.tasks if task.links is not None])):
             cache = Cache(
                 providers.cache,
                 self._checkpoints.save,

@@ -19,6 +19,7 @@ from dotflow.core.events import (
     RunStarted,
     TaskCompleted,
     TaskFailed,
+    TaskPaused,
 )
 from dotflow.core.failure import Failure
 from dotflow.core.masks import NO_MASKS, Masks
@@ -131,7 +132,7 @@ class RunLog:
             self._waiting.add(event.task_id)
             self._due = -math.inf
         else:
-            if kind is MapEnded:
+            if kind is MapEnded or kind is TaskPaused:
                 self._close_map(event.task_id)
             self._show(self._tasks[event.task_id])
 

@@ -119,7 +119,7 @@ def _errors_of(task: Task) -> list[ErrorResult]:
 class TaskResult(FrozenModel):
     """The result of one task. Times are aware and in UTC, the duration is in seconds.
 
-    `items` counts the items of a mapped task; None for every other task. `reason` is that of a skipped task.
+    `items` counts the items of a mapped task; None for every other task. `reason` is that of a skipped or paused task.
     """
 
     task_id: int

@@ -105,7 +105,7 @@ def _task_record(task: Task, plan: Plan, masks: Masks) -> TaskRecord:
         group=task.group_name,
         lane=plan.lanes[task.task_id],
         identity=task.step.identity,
-        needs=plan.needs[task.task_id],
+        needs=plan.needs_of(task.task_id),
         policy=task.step.policy.changed(),
         attempts=list(_attempts(task, masks)),
         items={number: attempts for number, attempts in items.items() if attempts},
@@ -129,7 +129,7 @@ def _attempts(task: Task, masks: Masks) -> Iterator[AttemptRecord]:
             yield AttemptRecord(task.item, number, TypeAttemptState.RETRY, errors=errors.get(number, ()))
         duration = task.duration if task.started_at else None
         end = AttemptRecord(task.item, last, STATES[task.status], task.started_at, duration, input=_input(task, masks))
-        value = _glimpse(task, masks) if task.status is TypeStatus.COMPLETED else ""
+        value = _glimpse(task, masks) if task.status is TypeStatus.COMPLETED else task.reason
         yield end._replace(glimpse=value, errors=errors.get(last, ()))
 
 

@@ -105,7 +105,7 @@ def step_commands(
     # Of an attempt that did not end the task, only a storage that outlives the process has the inputs.
     is_kept = not run.storage.startswith(IN_MEMORY)
     was_copied = state is TypeAttemptState.FAILED and all(copy.document is not None for copy in inputs)
-    is_ready = state in (*BAD, TypeAttemptState.RETRY) and (is_kept or was_copied)
+    is_ready = state in (*BAD, TypeAttemptState.RETRY, TypeAttemptState.PAUSED) and (is_kept or was_copied)
     if is_ready and _is_found_again(run, task) and not archive.why_foreign():
         commands.append((_command("replay", short, step, history=history), "run it again, with today's code"))
     return commands

@@ -386,10 +386,11 @@ const MAX_LINES = 14; // of the output
 function wrong(doc) {
   const { run } = doc;
   const failures = failuresOf(doc);
-  const isStopped = ["Crashed", "Cancelled", "Interrupted", "Unknown"].includes(run.state);
+  const isStopped = ["Crashed", "Cancelled", "Interrupted", "Paused", "Unknown"].includes(run.state);
   if (!failures.length && run.state === "Running") return shell(commandsOf(doc, null, null));
   if (!failures.length && !isStopped && run.state !== "Failed") return null;
-  const title = run.state === "Unknown" ? "What is unknown" : isStopped ? "Why it stopped" : `What went wrong${run.state === "Running" ? " so far" : ""}`;
+  const title = { Unknown: "What is unknown", Paused: "Why it is paused" }[run.state]
+    ?? (isStopped ? "Why it stopped" : `What went wrong${run.state === "Running" ? " so far" : ""}`);
   const reason = isStopped ? reasonText(run) : !failures.length && (run.error || run.reason || "No task failed.");
   return section("wrong", title,
     reason && h(`p.why.${slug(run.state)}`, null, reason),
@@ -787,7 +788,7 @@ function detailRow(doc, task) {
       ["Needs", task.needs.length > 0 && task.needs.map((need) => [taskLink(doc.tasks[need]), " "])],
       ["Policy", policyText(task.policy)],
       ["Took", facts(duration(task.duration), ...usage(task))],
-      [task.state === "Skipped" ? "Reason" : "Value", code(task.glimpse)],
+      [["Skipped", "Paused"].includes(task.state) ? "Reason" : "Value", code(task.glimpse)],
       ["Items", isMap(task) && `${number(task.count)}: ${countsText(task)}`],
     ]),
     isMap(task) ? itemList(doc, task) : attemptList(doc, task, null, attempts))));
@@ -1127,7 +1128,7 @@ function append(shown, { parts, left_out }, isFirst) {
 
 const FILTERS = ["state", "workflow", "since", "search", "before"];
 const STATES = [["", "All"], ["running", "Running"], ["failed,crashed", "Failed"], ["completed", "Completed"],
-  ["cancelled,interrupted", "Stopped"]];
+  ["cancelled,interrupted", "Stopped"], ["paused", "Paused"]];
 const AGES = [["", "any time"], ["1h", "the last hour"], ["1d", "the last day"], ["7d", "the last 7 days"],
   ["30d", "the last 30 days"]];
 const RUN_COLUMNS = [["Run"], ["State", "wide"], ["Began"], ["Duration", "right"], ["Tasks", "wide"],

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from dotflow.abc.storage import Storage
 from dotflow.abc.workflow import NothingUnfinished, Superseded
-from dotflow.core.context import Context, Origin, token_of_run
+from dotflow.core.context import NOTHING, Context, Origin, token_of_run
 from dotflow.core.task import Task
 from dotflow.core.text import ID_LENGTH
 from dotflow.core.types.status import TypeStatus
@@ -401,7 +401,9 @@ class Checkpoints:
                 origin = Origin(origin.initial, run, self._changes.code_of(task, context))
             links = self._tasks[task_id].links  # an item has none
             is_checkpoint = is_checkpoint and not (links is not None and links.always)
-        context._set_inputs(origin, task.previous_context if previous is None else previous, tokens)
+        if previous is None:
+            previous = NOTHING if task._previous is None else task._previous
+        context._set_inputs(origin, previous, tokens)
         if not is_checkpoint:
             return
         key = "?"

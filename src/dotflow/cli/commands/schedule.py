@@ -5,7 +5,7 @@ from typing import Any, Final
 import click
 
 from dotflow.cli.command import Command, option
-from dotflow.cli.options import RECORDING_OPTIONS, WORKFLOW_OPTIONS, with_options
+from dotflow.cli.options import RECORDING_OPTIONS, TIMEOUT_OPTION, WORKFLOW_OPTIONS, with_options
 from dotflow.core.types.overlap import TypeOverlap
 
 MAX_PREVIEW: Final = 1000
@@ -28,7 +28,7 @@ MAX_PREVIEW: Final = 1000
     "--preview", type=click.IntRange(1, MAX_PREVIEW), metavar="N", example="--preview 10",
     help=f"Print the next N runs, up to {MAX_PREVIEW}, mark days with a DST change, and run nothing.",
 )  # fmt: skip
-@with_options((*WORKFLOW_OPTIONS, *RECORDING_OPTIONS))
+@with_options((*WORKFLOW_OPTIONS, TIMEOUT_OPTION, *RECORDING_OPTIONS))
 def schedule(**options: Any) -> int:
     """Run steps or a workflow whenever they are due, until Ctrl-C or SIGTERM.
 

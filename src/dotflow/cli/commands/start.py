@@ -5,11 +5,11 @@ from typing import Any
 import click
 
 from dotflow.cli.command import Command
-from dotflow.cli.options import RECORDING_OPTIONS, WORKFLOW_OPTIONS, with_options
+from dotflow.cli.options import RECORDING_OPTIONS, TIMEOUT_OPTION, WORKFLOW_OPTIONS, with_options
 
 
 @click.command(cls=Command, context_settings={"allow_extra_args": True})
-@with_options((*WORKFLOW_OPTIONS, *RECORDING_OPTIONS))
+@with_options((*WORKFLOW_OPTIONS, TIMEOUT_OPTION, *RECORDING_OPTIONS))
 def start(**options: Any) -> int:
     """Run steps or a workflow, and wait for the end.
 
@@ -21,7 +21,8 @@ def start(**options: Any) -> int:
     dotflow start --workflow jobs:build_workflow --mode parallel
     dotflow start --workflow jobs:nightly --param day=2026-11-25
 
-    Exit code: 0 completed, 1 a task or an item failed, 2 nothing was run, 130 interrupted (Ctrl-C), 143 terminated.
+    Exit code: 0 completed, 1 a task or an item failed, 2 nothing was run, 3 paused, 130 interrupted (Ctrl-C), 143
+    terminated.
     """
     from dotflow.cli.run.load import RunRequest, build, resume_of  # not needed for the help
     from dotflow.cli.run.once import run_once
@@ -33,5 +34,5 @@ def start(**options: Any) -> int:
         workflow, params = build(RunRequest.of(options))
         title = workflow.name or options["workflow"] or options["workflow_id"] or ", ".join(options["step"])
         title = environment_masks().mask(" ".join([title, *options["param"]]))
-        arguments = {name: options[name] for name in ("mode", "keep_going", "rerun")}
+        arguments = {name: options[name] for name in ("mode", "keep_going", "rerun", "timeout")}
         return run_once(workflow, title, **arguments, resume=resume, cache=not options["no_cache"], params=params)

@@ -17,6 +17,7 @@ from dotflow.core.events import (
     RunStarted,
     TaskCompleted,
     TaskFailed,
+    TaskPaused,
     TaskRestored,
     TaskSkipped,
 )
@@ -74,7 +75,7 @@ class TaskRow:
         retry_at: The time of the next attempt; only while the status is RETRY.
         started: The time of the first attempt.
         ended: The time of its end.
-        reason: Why it was skipped.
+        reason: Why it was skipped or paused.
         items: Its items, once a mapped task has opened.
     """
 
@@ -120,6 +121,8 @@ class TaskRow:
                 self.restored = RESTORED[event.source]
             case TaskSkipped():
                 self.reason = one_line(event.reason)
+            case TaskPaused():
+                self.ended, self.reason = event.tick, one_line(event.reason)
             case MapOpened():
                 self.items, self.started = Items(event.items), event.tick
             case MapEnded():

@@ -30,7 +30,7 @@ MAX_INPUT: Final = 100_000_000  # characters of --input, as many as bytes of all
 CONTEXTS: Final = {PREVIOUS: "previous_context", INITIAL: "initial_context"}
 
 #: States in which a task has no value.
-WITHOUT_VALUE: Final = (TypeAttemptState.FAILED, TypeAttemptState.SKIPPED, None)
+WITHOUT_VALUE: Final = (TypeAttemptState.FAILED, TypeAttemptState.SKIPPED, TypeAttemptState.PAUSED, None)
 
 #: The state of an attempt -> what would have kept its inputs.
 WOULD_KEEP: Final[Mapping[TypeAttemptState | None, str]] = {

@@ -10,14 +10,14 @@ from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.stop import CANCELLED, INTERRUPTED
-from dotflow.errors import ItemsFailed, RunStopped
+from dotflow.errors import ItemsFailed, RunStopped, RunTimeout
 
 MAX_FAILURES: Final = 20  # tasks
 MAX_ITEMS: Final = 5  # failed items of one task
 MAX_INPUT: Final = 60  # characters
 
 #: The errors of what was stopped before its end.
-STOPPED: Final = (CANCELLED.exception, INTERRUPTED.exception, RunStopped.__name__)
+STOPPED: Final = (CANCELLED.exception, INTERRUPTED.exception, RunStopped.__name__, RunTimeout.__name__)
 
 
 class ErrorLine(NamedTuple):
@@ -35,12 +35,12 @@ class ErrorLine(NamedTuple):
 
 
 def note(task: Task) -> str:
-    """Returns the counts of a map's items, why the task was skipped, or the fallback of its value; "" for neither."""
-    if task.reason:
-        return one_line(task.reason)
+    """Returns the counts of a map's items, why the task was skipped or paused, or the fallback of its value; or ""."""
     counts = item_counts(task)
     if counts is not None:
         return _counts(counts, task)
+    if task.reason:
+        return one_line(task.reason)
     return f"by its fallback {_fallback_name(task)}" if is_by_fallback(task, task) else ""
 
 

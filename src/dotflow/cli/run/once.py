@@ -81,18 +81,26 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
     started = clock.monotonic()
     live = is_live()
     history = workflow.config.history
-    exit_code = Exit.COMPLETED
+    exit_code, status = Exit.COMPLETED, ""
     try:
         with termination(), triggered_by("command"):
             run = _run_live(workflow, title, start_arguments) if live else _run(workflow, start_arguments)
-        exit_code = Exit.COMPLETED if run.status is TypeStatus.COMPLETED else Exit.FAILED
+        exit_code, status = _exit_code_of(run), str(run.status)
     except KeyboardInterrupt as error:
         interrupt_all()  # a background run, if Ctrl-C came before start() returned it
         exit_code = Exit.TERMINATED if isinstance(error, Terminated) else Exit.INTERRUPTED
+        status = exit_code.name.capitalize()
     with suppress(OSError):  # main() reports it, and the exit code is that of the run
         hint = RESUME_HINT.format(_how_to_resume(start_arguments))
-        _print_summary(workflow, history, exit_code, clock.monotonic() - started, hint, live=live)
+        _print_summary(workflow, history, status, clock.monotonic() - started, hint, live=live)
     return exit_code
+
+
+def _exit_code_of(run: Run) -> Exit:
+    if run.status is TypeStatus.COMPLETED:
+        return Exit.COMPLETED
+    has_failed = any(task.status is TypeStatus.FAILED for task in run.tasks)
+    return Exit.PAUSED if run.status is TypeStatus.PAUSED and not has_failed else Exit.FAILED
 
 
 def _run(workflow: DotFlow, start_arguments: dict[str, Any]) -> Run:
@@ -129,17 +137,16 @@ def _how_to_resume(start_arguments: Mapping[str, Any]) -> str:
 
 
 def _print_summary(
-    workflow: DotFlow, history: History | None, exit_code: Exit, seconds: float, resume_hint: str, *, live: bool
+    workflow: DotFlow, history: History | None, status: str, seconds: float, resume_hint: str, *, live: bool
 ) -> None:
     tasks = workflow.result_task()
     if isinstance(sys.stdout, TextIOWrapper):
         with suppress(OSError):  # a step has closed what led it back to a file: it remains the scribe's pipe
             sys.stdout.reconfigure(errors="backslashreplace")  # for characters that its encoding lacks
-    status = exit_code.name.capitalize()
     can_resume = workflow.is_named and workflow.config.storage.outlives_process
     details = details_hint(history, tasks[0].run_id if tasks else None)
     hint = "\n".join(filter(None, [details, resume_hint if can_resume else ""]))
-    if exit_code is Exit.COMPLETED:
+    if status == TypeStatus.COMPLETED:
         restored = nothing_ran(tasks)
         hint = f"{restored}. {ANEW_HINT}" if restored else ""
     if live:

@@ -58,6 +58,7 @@ def run_schedule(options: Mapping[str, Any]) -> Exit:
             workflow.schedule(
                 mode=options["mode"],
                 keep_going=options["keep_going"],
+                timeout=options["timeout"],
                 resume=options["resume"],
                 params=params,
                 cache=not options["no_cache"],

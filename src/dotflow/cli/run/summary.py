@@ -14,7 +14,7 @@ MAX_LISTED: Final = 50  # tasks with a line each; of more, only those that did n
 
 
 def summary(tasks: Sequence[Task], seconds: float) -> str:
-    """Returns the counts of completed, restored, cached, failed, skipped and not started tasks, and the duration."""
+    """Returns the counts of tasks that have completed (also restored and cached) and of others, and the duration."""
     by_status = Counter(task.status for task in tasks)
     by_source = Counter(task.restored_from for task in tasks)
     restored = [f"{by_source[source]} {word}" for source, word in RESTORED.items() if by_source[source]]
@@ -22,7 +22,7 @@ def summary(tasks: Sequence[Task], seconds: float) -> str:
     parts = [completed if tasks else "there are no tasks"]
     if restored:
         parts[0] += f" ({', '.join(restored)})"
-    for status in (TypeStatus.FAILED, TypeStatus.SKIPPED, TypeStatus.NOT_STARTED):
+    for status in (TypeStatus.FAILED, TypeStatus.PAUSED, TypeStatus.SKIPPED, TypeStatus.NOT_STARTED):
         if by_status[status]:
             parts.append(f"{by_status[status]} {str(status).lower()}")
     return f"{', '.join(parts)}, in {format_duration(seconds, compact=True)}"

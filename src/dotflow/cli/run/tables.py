@@ -41,7 +41,8 @@ def print_summary(stream: TextIO, status: str, tasks: Sequence[Task], seconds: f
             style = "dim" if line.is_location else SYMBOLS[task.status][2]
             console.print(Padding(Text(line.text, style), (0, 0, 0, 2 + 4 * line.depth)))
     console.print()
-    style = "bold green" if status == TypeStatus.COMPLETED else "bold red"
+    styles: dict[str, str] = {TypeStatus.COMPLETED: "bold green", TypeStatus.PAUSED: "bold yellow"}
+    style = styles.get(status, "bold red")
     console.print(Text.assemble((status, style), f": {summary(tasks, seconds)}"))
     if hint:
         console.print(Text(hint, "dim"))

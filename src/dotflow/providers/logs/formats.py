@@ -105,7 +105,7 @@ def simple(level: str, task: Task | None, message: str, head: str = "") -> str:
         return f"{head}\n" if task.attempt < 2 else f"{head} (attempt {task.attempt})\n"
     if task.status is COMPLETED:
         return f"{head} in {task.duration:.3f} s\n" if task.duration is not None else f"{head} ({_origin(task)})\n"
-    if task.status is TypeStatus.SKIPPED:
+    if task.reason:  # it was skipped or paused
         return f"{head}: {escape_controls(task.reason)}\n"
     return f"{head}{_error_text(task)}"
 

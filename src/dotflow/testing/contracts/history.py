@@ -24,7 +24,7 @@ STEPS: Final = (
     events.Planned("extract", "default", 0, "shop:extract", (), Policy(), "3.11:abc", ()),
     events.Planned("load", "left", 1, "shop:load", (0,), Policy(attempts=3), "", ("previous_context",)),
 )
-STATES: Final = ("Completed", "Failed", "Cancelled", "Interrupted")  # in which a run may end
+STATES: Final = ("Completed", "Failed", "Cancelled", "Interrupted", "Paused")  # in which a run may end
 
 
 class Driver:
@@ -61,7 +61,7 @@ class Driver:
 
     def end(self, state: str = "Completed", reason: str = "") -> Any:
         """Ends the run, and returns its record."""
-        status = TypeStatus.COMPLETED if state == "Completed" else TypeStatus.FAILED
+        status = TypeStatus(state) if state in ("Completed", "Paused") else TypeStatus.FAILED
         self.send(events.RunEnded(self.workflow_id, self.run_id, status, self.now, TypeRunState(state), reason))
         return self.load()
 
@@ -166,6 +166,28 @@ class HistoryContract:
         assert [task.items[item][0].state for item in range(3)] == ["Failed", "Completed", "Skipped"]
         assert task.items[1][0].glimpse == "5"
         assert (run.completed, run.failed) == (0, 1)
+
+    def test_paused_tasks(self, history: Any) -> None:
+        """The last attempt of a task, or of an item, that waited for its next one is Paused, and so is an open map."""
+        driver = Driver(history)
+        driver.begin(0)
+        driver.send(events.AttemptFailed(0, 1, AWAY, 60.0))
+        driver.send(events.MapOpened(1, 3, driver.now, driver.seconds))
+        driver.begin(1, item=0)
+        driver.complete(1, 5, item=0)
+        driver.begin(1, item=1)
+        driver.send(events.AttemptFailed(1, 1, AWAY, 60.0, 1))
+        for task, item in ((1, 1), (1, None), (0, None)):
+            driver.send(events.TaskPaused(task, "the run was paused", driver.now, driver.seconds, item))
+
+        run = driver.end("Paused", "the run was paused")
+        extract, load = run.steps
+        (attempt,) = extract.attempts
+        assert (attempt.state, attempt.glimpse) == ("Paused", "the run was paused")
+        assert [error.exception for error in attempt.errors] == ["ConnectionError"]
+        assert (load.state, load.count) == ("Paused", 3)
+        assert [attempts[-1].state for attempts in load.items.values()] == ["Completed", "Paused"]
+        assert (run.completed, run.failed) == (0, 0)
 
     def test_traces(self, history: Any) -> None:
         """The run has the id of its trace, and each attempt that of its span."""
@@ -298,11 +320,11 @@ class HistoryContract:
             workflow = "weekly" if number == 1 else "nightly"
             Driver(history, f"run-{number}", workflow, offset=10.0 * number).end(state)
 
-        assert [run.run_id for run in history.runs()] == ["run-3", "run-2", "run-1", "run-0"]
-        assert [run.run_id for run in history.runs(limit=2)] == ["run-3", "run-2"]
+        assert [run.run_id for run in history.runs()] == ["run-4", "run-3", "run-2", "run-1", "run-0"]
+        assert [run.run_id for run in history.runs(limit=2)] == ["run-4", "run-3"]
         assert [run.run_id for run in history.runs(state="Cancelled")] == ["run-2"]
         assert [run.run_id for run in history.runs(workflow="weekly")] == ["run-1"]
-        assert [run.run_id for run in history.runs(since=BEGAN + timedelta(seconds=15))] == ["run-3", "run-2"]
+        assert [run.run_id for run in history.runs(since=BEGAN + timedelta(seconds=15))] == ["run-4", "run-3", "run-2"]
         assert [run.run_id for run in history.runs(before=BEGAN + timedelta(seconds=20))] == ["run-1", "run-0"]
         assert [run.run_id for run in history.runs(search="EEKL")] == ["run-1"]
         assert [run.run_id for run in history.runs(search="run-2", state="Cancelled")] == ["run-2"]
@@ -310,7 +332,7 @@ class HistoryContract:
         assert history.summary("run-3").state == "Interrupted"
         recent = history.recent(["nightly", "monthly"], limit=2)
         assert {name: [run.run_id for run in runs] for name, runs in recent.items()} == {
-            "nightly": ["run-3", "run-2"],
+            "nightly": ["run-4", "run-3"],
             "monthly": [],
         }
 

@@ -37,6 +37,7 @@ ITEMS_RESTORED: Final = "dotflow.items.restored"
 ITEMS_SKIPPED: Final = "dotflow.items.skipped"
 FALLBACK: Final = "dotflow.fallback"  # the name of the step that makes the attempt instead
 SKIP_REASON: Final = "dotflow.skip.reason"
+PAUSE_REASON: Final = "dotflow.pause.reason"
 ERROR_TYPE: Final = "error.type"
 
 OTHER_ERROR: Final = "_OTHER"  # the error.type without a known type

@@ -20,6 +20,7 @@ from dotflow.core.events import (
     RunStarted,
     TaskCompleted,
     TaskFailed,
+    TaskPaused,
     TaskRestored,
     TaskSkipped,
 )
@@ -39,6 +40,7 @@ from dotflow.providers.tracers.opentelemetry.open_span import (
     ITEMS_RESTORED,
     ITEMS_SKIPPED,
     OTHER_ERROR,
+    PAUSE_REASON,
     RETRY_COUNT,
     RETRY_DELAY,
     RUN_ID,
@@ -118,6 +120,18 @@ class MapSpans:
         if event.item is not None:
             attributes[ITEM] = event.item
         self._maps[event.task_id].span.add_event("dotflow.item.skipped", attributes, nanoseconds(clock.now()))
+
+    def pause(self, event: TaskPaused) -> None:
+        """Ends the span of a mapped task, or of an item that waits for its next attempt."""
+        if event.item is not None:
+            span = self._items.pop((event.task_id, event.item), None)
+        else:
+            span = self._maps.pop(event.task_id, None)
+            counts = self._counts.pop(event.task_id, Counter())
+            if span is not None:
+                span.span.set_attributes({name: counts[name] for name in COUNTS})
+        if span is not None:
+            span.end(TypeStatus.PAUSED, event.tick, None)
 
     def close(self, event: MapEnded) -> bool:
         """Ends the span of a mapped task. Returns whether all of its items were restored."""
@@ -271,6 +285,12 @@ class RunSpans:
         else:
             self._maps.skip_item(event)
 
+    def _pause(self, event: TaskPaused) -> None:
+        self._maps.pause(event)
+        if event.item is None:
+            attributes = {STATUS: TypeStatus.PAUSED.value, PAUSE_REASON: escape_surrogates(event.reason)}
+            self._add_event("dotflow.task.paused", event.task_id, attributes)
+
     def _add_event(self, name: str, task_id: int, attributes: dict[str, str]) -> None:
         self._span.add_event(name, {**self._task_attributes(task_id), **attributes}, nanoseconds(clock.now()))
 
@@ -295,7 +315,7 @@ class RunSpans:
             self._attempts.popitem()[1].span.end(end)
         self._maps.end_all(end)
         error = None
-        if event.status is not COMPLETED:
+        if event.status not in (COMPLETED, TypeStatus.PAUSED):
             failed = self._first_failure
             error = OTHER_ERROR if failed is None else escape_surrogates(failed[1].exception)
             set_failed(self._span, error, _description(self._first_failure))
@@ -319,6 +339,7 @@ _HANDLERS: Final[Mapping[type, Callable[[RunSpans, Any], None]]] = {
     TaskRestored: RunSpans._restore,
     TaskFailed: RunSpans._fail,
     TaskSkipped: RunSpans._skip,
+    TaskPaused: RunSpans._pause,
     MapOpened: lambda spans, event: spans._maps.open(event),
     MapEnded: RunSpans._end_map,
     RunEnded: RunSpans._end_run,
