@@ -15,6 +15,8 @@ class AttemptId(NamedTuple):
     item: int | None = None
 
 
+ID_LENGTH: Final = 8  # characters of the id of a run, for people
+
 #: The attempt whose step runs in this context: the parent of a run that is started here. Only set with a history.
 current_attempt: Final[ContextVar[AttemptId | None]] = ContextVar("dotflow_current_attempt", default=None)
 

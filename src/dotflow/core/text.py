@@ -5,7 +5,6 @@ from typing import Final
 
 MAX_MESSAGE: Final = 300  # characters of a message that repeats what a file or a library says
 
-ID_LENGTH: Final = 8  # characters of the id of a run, for people
 GENERATED: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # the id of a workflow without one
 
 #: Characters that end a line, move a terminal's cursor, colour text or change its direction.

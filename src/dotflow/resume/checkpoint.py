@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from dotflow.abc.storage import Storage
 from dotflow.abc.workflow import NothingUnfinished, Superseded
+from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.context import NOTHING, Context, Origin, token_of_run
 from dotflow.core.task import Task
-from dotflow.core.text import ID_LENGTH
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, LeaseLost, StorageError, ValueNotStorable
 from dotflow.graph.linked_task import Item, LinkedTask

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dotflow.abc.storage import Storage
+from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.context import NOTHING, Context, Inputs, shared_origin
 from dotflow.core.events import MapEnded, MapOpened, TaskRestored, TaskSkipped
 from dotflow.core.links import Links
 from dotflow.core.task import Task
-from dotflow.core.text import ID_LENGTH
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, DotflowError, StorageError
 from dotflow.graph.decisions import Skip, decide, unmet_need

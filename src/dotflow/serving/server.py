@@ -12,8 +12,7 @@ from dotflow import clock
 from dotflow.abc.history import History
 from dotflow.abc.operations import Ending, QueueServer
 from dotflow.abc.workflow import ServedWorkflow, Superseded
-from dotflow.core.attempt_id import triggered_by
-from dotflow.core.text import ID_LENGTH
+from dotflow.core.attempt_id import ID_LENGTH, triggered_by
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.engine.claimed import ClaimedRun, ending_of
 from dotflow.engine.run import Run

@@ -8,7 +8,7 @@ from typing import Any, Final
 from rich.text import Text
 
 from dotflow.cli.history.text import Column, Screen, local, safe, size, span
-from dotflow.core.text import ID_LENGTH
+from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.records.record import RunRecord
 from dotflow.report.differences import Difference
 

@@ -8,7 +8,7 @@ from rich.text import Text
 from dotflow.abc.archive import Archive
 from dotflow.cli.formatting import pluralize, raised_at
 from dotflow.cli.history.text import Column, Screen, local, safe, size, span
-from dotflow.core.text import ID_LENGTH
+from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.records.record import BAD, AttemptRecord, RunRecord, TaskRecord

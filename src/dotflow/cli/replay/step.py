@@ -29,13 +29,13 @@ from dotflow.code.fingerprint import can_compare, fingerprint
 from dotflow.code.own_code import INSTALLED, STDLIB
 from dotflow.codec.canonical import digest
 from dotflow.core.action import IDEMPOTENCY_KEY, Action, parts_of
+from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.call import KEY_BASE, Call
 from dotflow.core.durations import format_duration
 from dotflow.core.failure import CALLERS, Failure
 from dotflow.core.links import Links
 from dotflow.core.masks import Masks
 from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned, TimedOut
-from dotflow.core.text import ID_LENGTH
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.errors import DotflowError, HistoryError, SecretMissing
 from dotflow.graph.linked_task import LinkedTask

@@ -25,8 +25,9 @@ from dotflow.abc.operations import (
     TakenOver,
     TypeOrder,
 )
+from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.durations import format_duration
-from dotflow.core.text import ID_LENGTH, escape_surrogates
+from dotflow.core.text import escape_surrogates
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError, NotInHistory, NotServable, OrderRefused
 from dotflow.providers.histories.sqlite import live

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from dotflow import clock
+from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.events import Planned, RunStarted
 from dotflow.core.masks import Masks
 from dotflow.core.policy import Policy
-from dotflow.core.text import ID_LENGTH, escape_surrogates
+from dotflow.core.text import escape_surrogates
 from dotflow.errors import HistoryError
 from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.crashed import MARK_ATTEMPTS, mark_ended
