@@ -164,7 +164,7 @@ class Runner:
             if ready.__class__ is NextItem:
                 ready, following = graph.begin_item(ready.items)
                 if following is not None:  # before this one runs, which may take long in this thread
-                    arrivals.append(following)
+                    (arrivals.appendleft if following.continues else arrivals.append)(following)
             number, lane, task, previous, _, _, inputs, flow, _ = ready
             if flow is None:
                 flow = (
