@@ -148,8 +148,10 @@ class Runner:
                     if ready.flow is not None or self._has_place(pool):
                         waiting.add(pool, ready)
                     continue
-                if (waiting.queues and waiting.must_wait(pool, continues=ready.continues)) or not make_room(
-                    pool, ready.lane, 1
+                if (
+                    (arrivals and arrivals[0].inputs is not None)  # together, so that the session knows how many wait
+                    or (waiting.queues and waiting.must_wait(pool, continues=ready.continues))
+                    or not make_room(pool, ready.lane, ready.calls)
                 ):
                     waiting.add(pool, ready)
                     continue
@@ -164,7 +166,7 @@ class Runner:
             if ready.__class__ is NextItem:
                 ready, following = graph.begin_item(ready.items)
                 if following is not None:  # before this one runs, which may take long in this thread
-                    (arrivals.appendleft if following.continues else arrivals.append)(following)
+                    arrivals.append(following)
             number, lane, task, previous, _, _, inputs, flow, _ = ready
             if flow is None:
                 flow = (
