@@ -58,9 +58,7 @@ class ProcessSession(ExecutorSession, CapturingSession):
         self._tasks = tasks
         self._start_method = start_method
         self._starts: dict[str, tuple[StartMethod, CallEncoder]] = {}
-        self._dispatcher = Dispatcher[Worker](
-            self._start_worker, max_workers, lambda isolated: self._growth(isolated) > 0, self._remove
-        )
+        self._dispatcher = Dispatcher[Worker](self._start_worker, max_workers, self._should_grow, self._remove)
         self._woken = False
         self._waiting = 1  # calls, when room was made for one
         self._refused: tuple[int, bool] | None = None  # lane and isolation of the call without room
@@ -170,7 +168,7 @@ class ProcessSession(ExecutorSession, CapturingSession):
 
     def _start_worker(self) -> Worker:
         """Starts a worker for a call, and others beside it for those that wait."""
-        count = max(1, min(self._waiting, self._growth(True), self._dispatcher.room_to_grow))
+        count = max(1, min(self._waiting, self._growth(isolated=True), self._dispatcher.room_to_grow))
         self._send_all()  # starting one takes time
         with interrupts_held():
             # The default may change between two workers: once a thread has begun, forking is unsafe.
@@ -180,9 +178,9 @@ class ProcessSession(ExecutorSession, CapturingSession):
                 self._starts[method] = start, CallEncoder(start.dump, start.inherits_tasks)
             start, encoder = self._starts[method]
             worker, *others = [self._connect(process, encoder) for process in start.workers(count)]
-        for other in others:
-            self._dispatcher.add(other)
-        return worker
+            for other in others:
+                self._dispatcher.add(other)
+            return worker
 
     def _connect(self, process: WorkerProcess, encoder: CallEncoder) -> Worker:
         worker = Worker(process, encoder)
