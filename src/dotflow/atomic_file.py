@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import itertools
 import os
 import re
@@ -42,7 +43,7 @@ class Files:
         self._umask = umask
         self._source = UMASK_VARIABLE if umask is None else "the argument umask"
 
-    @property
+    @functools.cached_property  # looking up a variable takes longer than making a file
     def umask(self) -> int:
         """The permissions that they do not have. Raises ValueError for a DOTFLOW_UMASK that a Config refuses."""
         text = self._umask or os.environ.get(UMASK_VARIABLE)
@@ -220,7 +221,11 @@ class Files:
             )
 
     def _write(self, path: str, folder: str, data: bytes | memoryview, *, synced: bool) -> None:
-        descriptor = self._open_new(path, folder, synced=synced)
+        try:
+            descriptor = self.create(path)
+        except FileNotFoundError:
+            self.make_folder(folder, synced=synced)
+            descriptor = self.create(path)
         try:
             written = os.write(descriptor, data)
             while written < len(data):  # Linux writes up to 2 GiB at once, a full disk what fits
@@ -228,15 +233,10 @@ class Files:
             if synced:
                 sync(descriptor)
         finally:
-            with contextlib.suppress(InterruptedError):  # close(2): the descriptor is closed all the same
+            try:  # noqa: SIM105 (for each checkpoint)
                 os.close(descriptor)
-
-    def _open_new(self, path: str, folder: str, *, synced: bool) -> int:
-        try:
-            return self.create(path)
-        except FileNotFoundError:
-            self.make_folder(folder, synced=synced)
-            return self.create(path)
+            except InterruptedError:  # close(2): the descriptor is closed all the same
+                pass
 
 
 #: The files without a umask of their own.
@@ -326,5 +326,7 @@ def sync_folder(folder: str) -> None:
     try:
         os.fsync(descriptor)
     finally:
-        with contextlib.suppress(OSError):  # nothing was written through it
+        try:  # noqa: SIM105 (for each checkpoint)
             os.close(descriptor)
+        except OSError:  # nothing was written through it
+            pass

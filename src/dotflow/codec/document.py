@@ -25,6 +25,7 @@ from hashlib import sha256
 from io import BytesIO
 from json.encoder import encode_basestring
 from pathlib import Path
+from types import NoneType
 from typing import IO, Any, Final
 
 from dotflow.atomic_file import open_plain
@@ -33,7 +34,7 @@ from dotflow.codec.json import decode, encode, encode_bytes
 from dotflow.codec.parts import Fetch, Parts, Put, Raw, describe, names_in
 from dotflow.core.context import Context, Inputs
 from dotflow.core.failure import name_of
-from dotflow.core.text import is_utf8, shorten
+from dotflow.core.text import shorten
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
 
 VERSION: Final = 1  # of the format; a reader refuses a later one
@@ -44,6 +45,8 @@ _HEAD_SIZE: Final = len(_PREFIX) + 64 + len(_SEPARATOR)  # bytes of the first li
 _VALUE: Final = b'\n"value": '
 _PARTS: Final = b'\n"parts": '
 _SUFFIX: Final = b"}\n"
+_CODE: Final = '\n"code": '
+_TEXT: Final = (str, NoneType)
 
 _KEY: Final = b'"key": '
 _MAX_LINE: Final = 1 << 20  # bytes that key_in reads of a line
@@ -63,8 +66,10 @@ def pack(key: str, context: Context, *, pickle: bool = False, put: Put | None = 
     """
     parts: list[Raw] | None = None if put is None else []
     value = encode_bytes(context.storage, pickle=pickle, parts=parts)
-    head_text = _head(key, context, encode_basestring)
-    head = (head_text if is_utf8(head_text) else _head(key, context, encode)).encode()
+    try:
+        head = _head(key, context, encode_basestring).encode()
+    except UnicodeEncodeError:  # of a lone surrogate
+        head = _head(key, context, encode).encode()
     if put is not None and parts:
         head += _PARTS + describe(list(map(put, parts))).encode() + b","
     checksum = sha256(head + _VALUE)
@@ -173,43 +178,33 @@ def _read_key(file: IO[bytes]) -> str:
 
 def _head(key: str, context: Context, quote: Callable[[str], str]) -> str:
     time, task_id, workflow_id, step = context.time, context.task_id, context.workflow_id, context.step
-    for name, text in (("workflow_id", workflow_id), ("step", step)):
-        if not (text is None or isinstance(text, str)):
-            raise ValueNotStorable(name_of(type(text)), f".{name}", "it is text, or None")
+    if not (isinstance(workflow_id, _TEXT) and isinstance(step, _TEXT)):
+        name, text = ("step", step) if isinstance(workflow_id, _TEXT) else ("workflow_id", workflow_id)
+        raise ValueNotStorable(name_of(type(text)), f".{name}", "it is text, or None")
     if not (task_id is None or type(task_id) is int):
         raise ValueNotStorable(name_of(type(task_id)), ".task_id", "it is an int, or None")
-    return (
+    head = (
         f'"dotflow": {VERSION},\n'
         f'"key": {quote(key)},\n'
         f'"task_id": {"null" if task_id is None else task_id},\n'
         f'"workflow_id": {"null" if workflow_id is None else quote(workflow_id)},\n'
         f'"step": {"null" if step is None else quote(step)},\n'
         f'"time": {_write_time(time)},'
-        f"{_write_inputs(context.inputs, quote)}"
     )
-
-
-def _write_inputs(inputs: Inputs | None, quote: Callable[[str], str]) -> str:
-    """Returns the fields that say what the value was made from; nothing, where only the value is kept."""
-    if inputs is None:
-        return ""
-    previous = "null" if inputs.previous is None else inputs.previous
+    initial, run, code = context._origin
+    if initial is None:  # only the value is kept, not what it was made from
+        return head
+    previous, links = context._previous, context._links
     return (
-        f'\n"initial": {quote(inputs.initial)},\n"previous": {previous},'
-        f'\n"run": {quote(inputs.run)},\n"source": {quote(inputs.source)},'
-        f"{_write_links(inputs.links, quote)}"
-        f"{_write_code(inputs.code, quote)}"
+        f'{head}\n"initial": {quote(initial)},\n"previous": {"null" if previous is None else previous},'
+        f'\n"run": {quote(run)},\n"source": {quote(context._source)},'
+        f"{_write_links(links, quote) if links else ''}"
+        f"{f'{_CODE}{quote(code)},' if code else ''}"
     )
 
 
 def _write_links(links: Mapping[str, str], quote: Callable[[str], str]) -> str:
-    if not links:
-        return ""
     return f'\n"links": {{{", ".join(f"{quote(name)}: {quote(token)}" for name, token in links.items())}}},'
-
-
-def _write_code(code: str, quote: Callable[[str], str]) -> str:
-    return f'\n"code": {quote(code)},' if code else ""
 
 
 def _read_links(fields: dict[str, Any]) -> dict[str, str]:
