@@ -262,6 +262,23 @@ def open_plain(path: str, flags: int = os.O_RDONLY) -> int:
     return descriptor
 
 
+def read_plain(path: str) -> bytes:
+    """Returns the content of a file that another person may have made. Raises OSError as `open_plain` does."""
+    descriptor = open_plain(path)
+    try:
+        size = os.fstat(descriptor).st_size
+        data = os.read(descriptor, size + 1)
+        if len(data) == size:
+            return data
+        chunks = [data]  # it grows, or the system reads less at once
+        while data:
+            data = os.read(descriptor, COMPARED)
+            chunks.append(data)
+        return b"".join(chunks)
+    finally:
+        os.close(descriptor)
+
+
 def _undo(written: str, error: BaseException, path: str) -> None:
     """Removes what was written. Raises an OSError with the path: that of a write has none."""
     with contextlib.suppress(OSError):

@@ -32,7 +32,7 @@ from dotflow.atomic_file import open_plain
 from dotflow.codec.decoder import make_context
 from dotflow.codec.json import decode, encode, encode_bytes
 from dotflow.codec.parts import Fetch, Parts, Put, Raw, describe, names_in
-from dotflow.core.context import Context, Inputs
+from dotflow.core.context import Context, shared_origin
 from dotflow.core.failure import name_of
 from dotflow.core.text import shorten
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
@@ -47,6 +47,9 @@ _PARTS: Final = b'\n"parts": '
 _SUFFIX: Final = b"}\n"
 _CODE: Final = '\n"code": '
 _TEXT: Final = (str, NoneType)
+_NUMBER: Final = (int, NoneType)
+_FIELDS: Final = {"task_id": _NUMBER, "workflow_id": _TEXT, "step": _TEXT}
+_INPUTS: Final = {"initial": (str,), "previous": _NUMBER, "run": (str,), "source": (str,), "code": (str,)}
 
 _KEY: Final = b'"key": '
 _MAX_LINE: Final = 1 << 20  # bytes that key_in reads of a line
@@ -112,22 +115,13 @@ def unpack(data: bytes, key: str, *, pickle: bool = False, fetch: Fetch | None =
             parts.check_all_taken()
     except CheckpointUnreadable as error:
         raise error.at(time=time) from error.__cause__
-    context = make_context(
-        storage=value,
-        task_id=_expect(fields, "task_id", int, type(None)),
-        workflow_id=_expect(fields, "workflow_id", str, type(None)),
-        time=time,
-        step=_expect(fields, "step", str, type(None)),
-    )
+    task_id, workflow_id, step = _expect(fields, _FIELDS)
+    context = make_context(value, task_id, workflow_id, time, step)
     if "initial" in fields:
-        context.inputs = Inputs(
-            _expect(fields, "initial", str),
-            _expect(fields, "previous", int, type(None)),
-            _expect(fields, "run", str),
-            _expect(fields, "source", str),
-            _read_links(fields),
-            _expect(fields, "code", str) if "code" in fields else "",
-        )
+        fields.setdefault("code", "")
+        initial, context._previous, run, context._source, code = _expect(fields, _INPUTS)
+        context._origin = shared_origin(initial, run, code)
+        context._links = _read_links(fields) if "links" in fields else None
     return context
 
 
@@ -208,7 +202,7 @@ def _write_links(links: Mapping[str, str], quote: Callable[[str], str]) -> str:
 
 
 def _read_links(fields: dict[str, Any]) -> dict[str, str]:
-    links = fields.get("links", {})
+    links = fields["links"]
     if type(links) is not dict or not all(type(text) is str for pair in links.items() for text in pair):
         raise CheckpointUnreadable("its links are not those of a checkpoint")
     return links
@@ -240,11 +234,14 @@ def _read_time(fields: dict[str, Any]) -> datetime:
     return time
 
 
-def _expect(fields: dict[str, Any], name: str, *kinds: type) -> Any:
-    field = fields.get(name, fields)
-    if type(field) not in kinds:
-        raise CheckpointUnreadable(f"its {name} is missing or invalid")
-    return field
+def _expect(fields: dict[str, Any], kinds: Mapping[str, tuple[type, ...]]) -> list[Any]:
+    found = []
+    for name, allowed in kinds.items():
+        field = fields.get(name, fields)
+        if type(field) not in allowed:
+            raise CheckpointUnreadable(f"its {name} is missing or invalid")
+        found.append(field)
+    return found
 
 
 def _mismatch(fields: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from dotflow.abc.storage import Storage, key_of
-from dotflow.atomic_file import PARTIAL_SUFFIX, Files, NotPrivate, check_writable, open_plain, sync_folder
+from dotflow.atomic_file import PARTIAL_SUFFIX, Files, NotPrivate, check_writable, read_plain, sync_folder
 from dotflow.codec.document import key_in, pack, unpack
 from dotflow.core.context import Context
 from dotflow.core.task import Task
@@ -84,8 +84,7 @@ class StorageFile(Storage):
         folder, name = self._location(key)
         path = f"{folder}{os.sep}{name}"
         try:
-            with open(path, "rb", buffering=0, opener=open_plain) as file:
-                data = file.read()
+            data = read_plain(path)
         except (FileNotFoundError, NotADirectoryError):
             return Context()
         except (OSError, MemoryError) as error:
