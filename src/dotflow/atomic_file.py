@@ -15,7 +15,9 @@ from typing import Final
 
 PARTIAL_SUFFIX: Final = ".tmp"  # of a file that is being written
 COMPARED: Final = 1 << 20  # bytes that link_equal compares at once
-CREATE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+NONBLOCK: Final = getattr(os, "O_NONBLOCK", 0)
+BINARY: Final = getattr(os, "O_BINARY", 0)
+CREATE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY
 
 UMASK_VARIABLE: Final = "DOTFLOW_UMASK"
 UMASK: Final = "an octal number of up to 077, such as 007"  # what the variable and the arguments take
@@ -253,20 +255,13 @@ def open_plain(path: str, flags: int = os.O_RDONLY) -> int:
 
     Raises OSError for what is no file: opening a FIFO waits for its other end, and a device may never end.
     """
-    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(descriptor)
-        number, cause = (errno.EISDIR, "it is a folder") if stat.S_ISDIR(mode) else (errno.EINVAL, "it is no file")
-        raise OSError(number, cause, path)
-    return descriptor
+    return _open_plain(path, flags)[0]
 
 
 def read_plain(path: str) -> bytes:
     """Returns the content of a file that another person may have made. Raises OSError as `open_plain` does."""
-    descriptor = open_plain(path)
+    descriptor, size = _open_plain(path, os.O_RDONLY | BINARY)
     try:
-        size = os.fstat(descriptor).st_size
         data = os.read(descriptor, size + 1)
         if len(data) == size:
             return data
@@ -277,6 +272,18 @@ def read_plain(path: str) -> bytes:
         return b"".join(chunks)
     finally:
         os.close(descriptor)
+
+
+def _open_plain(path: str, flags: int) -> tuple[int, int]:
+    """Returns the descriptor and the file's size."""
+    descriptor = os.open(path, flags | NONBLOCK)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        is_folder = stat.S_ISDIR(status.st_mode)
+        number, cause = (errno.EISDIR, "it is a folder") if is_folder else (errno.EINVAL, "it is no file")
+        raise OSError(number, cause, path)
+    return descriptor, status.st_size
 
 
 def _undo(written: str, error: BaseException, path: str) -> None:

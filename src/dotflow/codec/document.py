@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from io import BytesIO
 from json.encoder import encode_basestring
+from operator import contains
 from pathlib import Path
 from types import NoneType
 from typing import IO, Any, Final
@@ -41,7 +42,8 @@ VERSION: Final = 1  # of the format; a reader refuses a later one
 
 _PREFIX: Final = b'{"sha256": "'
 _SEPARATOR: Final = b'",\n'
-_HEAD_SIZE: Final = len(_PREFIX) + 64 + len(_SEPARATOR)  # bytes of the first line
+_CHECKSUM: Final = slice(len(_PREFIX), len(_PREFIX) + 64)
+_HEAD_SIZE: Final = _CHECKSUM.stop + len(_SEPARATOR)  # bytes of the first line
 _VALUE: Final = b'\n"value": '
 _PARTS: Final = b'\n"parts": '
 _SUFFIX: Final = b"}\n"
@@ -94,13 +96,13 @@ def unpack(data: bytes, key: str, *, pickle: bool = False, fetch: Fetch | None =
         CheckpointUnreadable: It is damaged, belongs to another key, or names a class that is not there. The error has
             the time of a value that alone can't be read.
     """
-    if data[: len(_PREFIX)] != _PREFIX or data[_HEAD_SIZE - len(_SEPARATOR) : _HEAD_SIZE] != _SEPARATOR:
+    if not (data.startswith(_PREFIX) and data.startswith(_SEPARATOR, _CHECKSUM.stop)):
         raise CheckpointUnreadable("it doesn't begin as a checkpoint does" if data else "it is empty")
     view = memoryview(data)  # values may be large: slices of a view copy nothing
-    if sha256(view[_HEAD_SIZE:]).hexdigest().encode() != data[len(_PREFIX) : _HEAD_SIZE - len(_SEPARATOR)]:
+    if sha256(view[_HEAD_SIZE:]).hexdigest().encode() != data[_CHECKSUM]:
         raise CheckpointUnreadable("its checksum is wrong: it was cut off, damaged or changed")
     end = data.find(_VALUE, _HEAD_SIZE)
-    if end < 0 or data[-len(_SUFFIX) :] != _SUFFIX:
+    if end < 0 or not data.endswith(_SUFFIX):
         raise CheckpointUnreadable("it has no value")
     fields = decode(b"{%b}" % data[_HEAD_SIZE : end - 1])
     if type(fields) is not dict:
@@ -235,12 +237,10 @@ def _read_time(fields: dict[str, Any]) -> datetime:
 
 
 def _expect(fields: dict[str, Any], kinds: Mapping[str, tuple[type, ...]]) -> list[Any]:
-    found = []
-    for name, allowed in kinds.items():
-        field = fields.get(name, fields)
-        if type(field) not in allowed:
-            raise CheckpointUnreadable(f"its {name} is missing or invalid")
-        found.append(field)
+    found = [*map(fields.get, kinds)]
+    if not (fields.keys() >= kinds.keys() and all(map(contains, kinds.values(), map(type, found)))):
+        name = next(name for name, allowed in kinds.items() if type(fields.get(name, fields)) not in allowed)
+        raise CheckpointUnreadable(f"its {name} is missing or invalid")
     return found
 
 

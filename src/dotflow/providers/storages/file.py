@@ -12,6 +12,7 @@ from typing import Final
 from dotflow.abc.storage import Storage, key_of
 from dotflow.atomic_file import PARTIAL_SUFFIX, Files, NotPrivate, check_writable, read_plain, sync_folder
 from dotflow.codec.document import key_in, pack, unpack
+from dotflow.codec.parts import Part
 from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable
@@ -90,9 +91,12 @@ class StorageFile(Storage):
         except (OSError, MemoryError) as error:
             cause = error.strerror if isinstance(error, OSError) else "it is larger than the memory"
             raise CheckpointUnreadable(f"{type(error).__name__}: {cause}", path) from error
-        parts = PartFiles(folder, name, synced=False, recent=self._recent)
+
+        def fetch(part: Part, before: int) -> bytes | None:
+            return PartFiles(folder, name, synced=False, recent=self._recent).fetch(part, before)
+
         try:
-            return unpack(data, key, pickle=self._pickle, fetch=parts.fetch)
+            return unpack(data, key, pickle=self._pickle, fetch=fetch)
         except CheckpointUnreadable as error:
             raise error.at(where=path) from error.__cause__
 
