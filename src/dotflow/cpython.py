@@ -55,7 +55,7 @@ def json_writer() -> Callable[[Any], str]:
     make: Any = getattr(encoder, "c_make_encoder", None)
     if make is None:
         return default.encode
-    quote: Any = encoder.encode_basestring  # type: ignore[attr-defined]
+    quote = encoder.encode_basestring
     encode = make(None, default.default, quote, None, ": ", ", ", False, False, False)
     return lambda value: "".join(encode(value, 0))
 

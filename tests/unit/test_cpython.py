@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -61,8 +62,9 @@ def test_json_is_written_as_jsons_own_encoder_writes_it(has_accelerator: bool, m
     if not has_accelerator:
         monkeypatch.setattr("json.encoder.c_make_encoder", None)
     write = cpython.json_writer()
-    value = {"text": 'é"\n\u2028', "list": [1, 2.5, True, None, [], {}]}
+    value: dict[str, Any] = {"text": 'é"\n\u2028', "list": [1, 2.5, True, None, [], {}]}
 
+    given: Any
     for given in (value, "text", 7, 1e300, None, []):
         assert write(given) == json.dumps(given, ensure_ascii=False)
     with pytest.raises(ValueError, match="JSON compliant"):

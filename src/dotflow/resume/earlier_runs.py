@@ -291,15 +291,15 @@ class EarlierRuns:
         previous = self._tokens.previous_of(task) if takes_previous else None
         if previous is not None and previous.task_id in self._run_again:
             return self._runs_again(previous)
-        initial, links = context._origin.initial, context._links or NO_TOKENS
+        initial, tokens = context._origin.initial, context._links or NO_TOKENS
         if initial is None:
             return self._changes.why_void(task, context)
         if initial != self._tokens.initial_of(task):
             return "its initial_context has changed"
         now = self._tokens.of(task, context)
-        label = difference(links, now)
-        if takes_previous and not (PREVIOUS in links and PREVIOUS in now):  # one of the runs has no links
-            label = difference(links, now, PREVIOUS) if _is_made_from(context, previous) else PREVIOUS
+        label = difference(tokens, now)
+        if takes_previous and not (PREVIOUS in tokens and PREVIOUS in now):  # one of the runs has no links
+            label = difference(tokens, now, PREVIOUS) if _is_made_from(context, previous) else PREVIOUS
         return f"it was made from another value of '{label}'" if label else self._changes.why_void(task, context)
 
     def _note(self, task: Task, context: Context, result: Restoration) -> None:
