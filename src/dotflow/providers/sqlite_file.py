@@ -124,7 +124,7 @@ class SQLiteFile:
         self.files = files
         self.openings = self.connections = 0
         self._path, self._name = path, str(path)
-        self._uri = path.as_uri()  # no character of the path is special in it
+        self._uri = uri_of(path)
         self._synchronous = synchronous
         self._connection: sqlite3.Connection | None = None
         self._file_id: FileId | None = None
@@ -356,6 +356,12 @@ class SQLiteFile:
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {self._format.version}")
         connection.execute("COMMIT")
+
+
+def uri_of(path: Path) -> str:
+    """Returns the URI of an absolute path, without the characters that end a path: sqlite.org/uri.html."""
+    text = path.as_posix().replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    return f"file://{'' if text.startswith('/') else '/'}{text}"  # a drive needs a slash before it
 
 
 def file_id_of(path: str) -> FileId | None:
