@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final, NamedTuple
 
+ID_LENGTH: Final = 8  # characters of a run's id, for people
+
 
 class AttemptId(NamedTuple):
     """One attempt of a task, or of an item of a mapped task. `attempt` counts from 1."""

@@ -114,7 +114,7 @@ class Publisher:
         if self._watch is None:
             return call
         attempt = new(AttemptId, (self._run_id, task.task_id, task.attempt, task.item))
-        return call._replace(watch=new(Watch, (attempt, *self._watch)))
+        return new(Call, (*call[:-1], new(Watch, (attempt, *self._watch))))  # a `_replace` takes ten times as long
 
     def settle(self, *, begins: bool) -> float | None:
         """Lets the listeners save what they have collected. Arguments and result are those of Listener.settle."""

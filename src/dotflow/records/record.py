@@ -16,7 +16,6 @@ from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import NotInHistory, close_match
 
-ID_LENGTH: Final = 8  # characters of a run's id, for people
 MAX_NAMES: Final = 8  # in an error
 
 #: States of attempts that have ended without a value that could be used.

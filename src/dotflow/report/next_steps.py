@@ -9,11 +9,12 @@ from pathlib import PurePath
 from typing import Any, Final
 
 from dotflow.abc.archive import Archive
+from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.masks import MASK
 from dotflow.core.text import GENERATED
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.records.record import BAD, ID_LENGTH, RunRecord, RunSummary, TaskRecord
+from dotflow.records.record import BAD, RunRecord, RunSummary, TaskRecord
 
 MAX_FAILURES: Final = 20  # tasks with commands for their failures
 RECENT: Final = 20  # runs among which the last one that completed is looked for

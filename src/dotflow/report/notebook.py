@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from dotflow import clock
+from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.durations import format_duration
 from dotflow.core.text import shorten
-from dotflow.records.record import BAD, ID_LENGTH, AttemptRecord, RunRecord, TaskRecord
+from dotflow.records.record import BAD, AttemptRecord, RunRecord, TaskRecord
 from dotflow.report.text import escape, escape_block, state_text
 
 MAX_TASKS: Final = 30  # rows

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.durations import format_duration
-from dotflow.records.record import BAD, ID_LENGTH
+from dotflow.records.record import BAD
 from dotflow.report.text import escape, escape_block, size_text, state_text, took_text
 
 MAX_TASKS: Final = 1000  # rows

@@ -10,13 +10,13 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 
 from dotflow.abc.storage import Storage
 from dotflow.abc.workflow import NothingUnfinished
+from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.context import Context, Origin, token_of_run
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, LeaseLost, StorageError, ValueNotStorable
 from dotflow.graph.linked_task import LinkedTask
 from dotflow.graph.params import NO_PARAMS, Params
-from dotflow.records.record import ID_LENGTH
 from dotflow.resume.changed_code import ChangedCode
 from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.choice import UNFINISHED_ONLY, Resume

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dotflow.abc.storage import Storage
+from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.context import NO_ORIGIN, NOTHING, Context, shared_origin
 from dotflow.core.events import MapEnded, MapOpened, TaskRestored, TaskSkipped
 from dotflow.core.links import Links
@@ -18,7 +19,6 @@ from dotflow.graph.linked_task import Item, LinkedTask
 from dotflow.graph.maps import lists_of, make_items, map_context
 from dotflow.graph.params import Params
 from dotflow.graph.wiring import PREVIOUS
-from dotflow.records.record import ID_LENGTH
 from dotflow.resume.changed_code import ChangedCode, is_same_step
 from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.choice import UNFINISHED_ONLY, Resume

@@ -33,8 +33,8 @@ def report(run: str, output: str | None, history: str | None) -> None:
     Exit code: 0, or 2 if there is no such run, or the file can't be written.
     """
     from dotflow.cli.history.options import open_history
+    from dotflow.core.attempt_id import ID_LENGTH
     from dotflow.providers.storages.safe_name import safe_name
-    from dotflow.records.record import ID_LENGTH
     from dotflow.report.document import read_document
     from dotflow.report.page import make_page, write_page
     from dotflow.report.text import size_text

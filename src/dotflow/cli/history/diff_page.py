@@ -8,7 +8,8 @@ from typing import Any, Final
 from rich.text import Text
 
 from dotflow.cli.history.text import Column, Screen, local, safe, size, span
-from dotflow.records.record import ID_LENGTH, RunRecord
+from dotflow.core.attempt_id import ID_LENGTH
+from dotflow.records.record import RunRecord
 from dotflow.report.differences import Difference
 
 CODE_LENGTH: Final = 16  # characters of a fingerprint or a digest

@@ -12,9 +12,10 @@ from dotflow.abc.archive import Archive
 from dotflow.cli.history.as_json import chunk_line, copy_line, error_lines, to_line
 from dotflow.cli.log.follow import POLL_INTERVAL, pause
 from dotflow.codec.document import pack
+from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.text import escape_lines
 from dotflow.errors import CheckpointUnreadable, DotflowError, HistoryError, NotInHistory
-from dotflow.records.record import ID_LENGTH, AttemptRecord, OutputChunk, RunRecord, TaskRecord, ValueRecord
+from dotflow.records.record import AttemptRecord, OutputChunk, RunRecord, TaskRecord, ValueRecord
 
 RETURNED: Final = "returned"
 LOCAL_STORAGES: Final = ("StorageFile", "StorageSQLite")

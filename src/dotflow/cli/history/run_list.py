@@ -9,8 +9,9 @@ from rich.text import Text
 
 from dotflow import clock
 from dotflow.cli.history.text import Column, Screen, local, safe, span
+from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.durations import to_seconds
-from dotflow.records.record import ID_LENGTH, RunSummary
+from dotflow.records.record import RunSummary
 
 MIN_WIDTH_FOR_ERRORS: Final = 110  # columns; in a narrower terminal, what failed is a line of its own
 COLUMNS: Final = (

@@ -8,9 +8,10 @@ from rich.text import Text
 from dotflow.abc.archive import Archive
 from dotflow.cli.formatting import pluralize, raised_at
 from dotflow.cli.history.text import Column, Screen, local, safe, size, span
+from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.records.record import BAD, ID_LENGTH, AttemptRecord, RunRecord, TaskRecord
+from dotflow.records.record import BAD, AttemptRecord, RunRecord, TaskRecord
 from dotflow.report.document import trace_url
 from dotflow.report.next_steps import next_steps
 from dotflow.report.text import took_text

@@ -28,6 +28,7 @@ from dotflow.code.fingerprint import can_compare, fingerprint
 from dotflow.code.own_code import INSTALLED, STDLIB
 from dotflow.codec.canonical import digest
 from dotflow.core.action import Action
+from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.call import Call
 from dotflow.core.durations import format_duration
 from dotflow.core.failure import CALLERS, Failure
@@ -42,7 +43,7 @@ from dotflow.graph.wiring import secrets_of
 from dotflow.providers.histories.sqlite.tables import RETURNED
 from dotflow.records.environment import describe_environment
 from dotflow.records.glimpse import glimpse
-from dotflow.records.record import ID_LENGTH, AttemptRecord, ErrorRecord, RunRecord, ValueRecord
+from dotflow.records.record import AttemptRecord, ErrorRecord, RunRecord, ValueRecord
 from dotflow.resume.changed_code import is_same_step
 from dotflow.resume.stored_inputs import TaskInputs
 from dotflow.worker.attempt import attempt, perform
