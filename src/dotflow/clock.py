@@ -19,6 +19,12 @@ T = TypeVar("T")
 #: The moment, as an aware datetime in UTC.
 now: Callable[[], datetime] = partial(datetime.now, UTC)
 
+_system_now: Final = now
+_system_time: Final = time.time
+
+#: A moment as it is kept: in real time the seconds since 1970, which take half the memory and a tenth of the time.
+Moment = float | datetime
+
 #: Seconds on a clock that only goes forward; for spans, never for moments.
 monotonic: Callable[[], float] = time.monotonic
 
@@ -68,6 +74,16 @@ source: TimeSource | None = None
 attempt_threads: Final[set[int]] = set()
 
 _NO_PARTICIPANT: Final = contextlib.nullcontext()
+
+
+def moment() -> Moment:
+    """Returns the moment that `now` returns, to be kept."""
+    return _system_time() if now is _system_now else now()
+
+
+def as_datetime(moment: Moment) -> datetime:
+    """Returns a kept moment as an aware datetime."""
+    return datetime.fromtimestamp(moment, UTC) if isinstance(moment, float) else moment
 
 
 def wait(

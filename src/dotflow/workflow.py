@@ -360,7 +360,7 @@ class DotFlow:
         self, workflow_id: str, run_id: str | None, values: Params, secrets: Mapping[str, SecretRef]
     ) -> tuple[list[Task], Params]:
         """Returns new records, in which secrets are no arguments, and the parameters that are no secrets."""
-        records = [task._new_record(workflow_id, run_id) for task in self.task]
+        records: list[Task] = [task._new_record(workflow_id, run_id) for task in self.task]
         for task in records if secrets else ():
             if isinstance(task, LinkedTask):
                 task.links = keep_secret(task.step, task.links, secrets, values)

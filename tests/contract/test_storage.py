@@ -52,6 +52,39 @@ class TestStorageDefault(StorageContract):
     def storage(self) -> Storage:
         return StorageDefault()
 
+    @pytest.mark.parametrize(
+        "key",
+        [
+            "w/7",
+            "w/07",
+            "w/-7",
+            "w/7_0",
+            "w/\u0667",
+            "w/\u00b2",
+            f"w/{'9' * 5000}",
+            "w/name",
+            "w/",
+            "/7",
+            "7",
+            "name",
+            "a/b/7",
+        ],
+    )
+    @pytest.mark.parametrize("task_id", [7, None, 8])
+    def test_any_key_is_its_own(self, storage: Storage, key: str, task_id: int | None) -> None:
+        """Keys are kept by workflow and task, and yet no two become one."""
+        others = ["w/70", "v/7", "w/seven", "0", "a/7"]
+        for other in others:
+            storage.post(other, Context("other", task_id=task_id))
+        storage.post(key, Context("first"))
+        storage.post(key, Context("second", task_id=task_id))
+
+        assert storage.get(key).storage == "second"
+        assert sorted(storage.list_keys()) == sorted([*others, key])
+        storage.delete(key)
+        assert not storage.contains(key)
+        assert {storage.get(other).storage for other in others} == {"other"}
+
 
 class TestThreeMethods(StorageContract):
     """The least that a storage may have."""

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, PrivateAttr, RootModel
 
+from dotflow.codec.decoder import CONTEXT_FIELDS
 from dotflow.core.context import Context
 
 T = TypeVar("T")
@@ -212,7 +213,9 @@ _COMPARE: dict[type, Callable[[Any, Any], bool]] = {
         one.default_factory is other.default_factory and _same_mappings(one, other)
     ),
     collections.deque: lambda one, other: one.maxlen == other.maxlen and _same_items(one, other),
-    Context: lambda one, other: all(same(getattr(one, name), getattr(other, name)) for name in Context.__slots__),
+    Context: lambda one, other: all(
+        same(getattr(one, name), getattr(other, name)) for name in (*CONTEXT_FIELDS, "inputs")
+    ),
 }
 
 

@@ -27,3 +27,14 @@ def test_one_replacement_moves_all_of_dotflow(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(clock, "now", lambda: then)
 
     assert Context(1).time == then
+
+
+def test_a_kept_moment_is_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In UTC, and exact where the clock is replaced, even in a year in which a float has no microseconds."""
+    kept = clock.as_datetime(clock.moment())
+    assert kept.tzinfo is UTC
+    assert abs(kept - datetime.now(UTC)) < timedelta(minutes=1)
+
+    then = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+    monkeypatch.setattr(clock, "now", lambda: then)
+    assert clock.as_datetime(clock.moment()) == then

@@ -1,16 +1,31 @@
-"""One task's life, driven by hand."""
+"""One task's life: its attempts, and what the runner publishes and waits for between them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from dotflow import Context, Task, action
+from dotflow.abc.executor import CompletedCall, ExecutorSession
+from dotflow.abc.history import Listener
 from dotflow.core.call import Call
-from dotflow.core.events import AttemptFailed, AttemptRepeated, AttemptStarted, TaskCompleted, TaskFailed
+from dotflow.core.events import (
+    AttemptFailed,
+    AttemptRepeated,
+    AttemptStarted,
+    Event,
+    TaskCompleted,
+    TaskEvent,
+    TaskFailed,
+)
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Interrupted, Outcome, Raised, Returned, TimedOut
-from dotflow.engine.lifecycle import Fallback, Wait, task_flow
+from dotflow.engine.lifecycle import Fallback
+from dotflow.engine.publisher import Publisher
+from dotflow.engine.ready import Ready
+from dotflow.engine.run_graph import Decision, RunGraph
+from dotflow.engine.runner import Runner
+from dotflow.engine.stop import Stop
 from dotflow.errors import StorageError
 
 from .conftest import FakeTime
@@ -31,32 +46,104 @@ def task_with(**options: Any) -> Task:
     return Task(7, step, initial_context=Context("initial"))._new_record("w", "r")
 
 
-def requests_of(
-    task: Task, outcomes: list[Outcome | StorageError], fallback: Callable[[], Fallback | None] | None = None
-) -> tuple[list[Any], Context | None]:
-    """Returns the task's requests for these outcomes of its calls, and its context."""
-    flow = task_flow(task, 2, PREVIOUS, 7, fallback=fallback)
-    left = list(outcomes)
-    requests: list[Any] = []
-    try:
-        request = next(flow)
-        while True:
-            if type(request) is tuple:  # an Attempt
-                requests += request
-                request = flow.send(left.pop(0))
-                continue
-            requests.append(request)
-            if isinstance(request, TaskCompleted) and left and isinstance(left[0], StorageError):
-                request = flow.send(left.pop(0))
-            else:
-                request = flow.send(None)
-    except StopIteration as end:
-        assert not left
-        return requests, end.value
+class OneTask(RunGraph):
+    """The graph of one task, which begins at once, in lane 2 and as call 7."""
+
+    is_stopping = False
+
+    def __init__(self, task: Task, fallback: Callable[[], Fallback | None] | None) -> None:
+        self.ready = Ready(7, 2, task, PREVIOUS, task.step, inputs=(None, None, fallback, None))
+        self.ends: list[Context | None] = []
+
+    def start(self) -> list[Decision]:
+        return [self.ready]
+
+    def end(self, task: Task, context: Context | None) -> list[Decision]:
+        self.ends.append(context)
+        return []
+
+    def clean_up(self) -> Iterator[Decision]:
+        return iter(())
+
+    def next_cleanup(self) -> None: ...
+
+    def unfinished(self, stop: Stop) -> Iterator[TaskEvent]:
+        return iter(())
+
+
+class Recorder(ExecutorSession, Listener):
+    """Makes attempts with the given outcomes, at once or as another thread would; records events, calls and waits."""
+
+    def __init__(self, outcomes: list[Outcome | StorageError], fake_time: FakeTime, at_once: bool) -> None:
+        self.outcomes = list(outcomes)
+        self.fake_time = fake_time
+        self.at_once = at_once
+        self.requests: list[Any] = []
+        self.call: Call | None = None  # that is in flight
+
+    def record(self, run_id: str, event: Event) -> None:
+        self.requests.append(event)
+
+    def submit(self, call: Call) -> Outcome | None:
+        self.requests.append(call)
+        if self.at_once:
+            return self.next_outcome()
+        self.call = call
+        return None
+
+    def next_outcome(self) -> Outcome:
+        outcome = self.outcomes.pop(0)
+        assert not isinstance(outcome, StorageError)
+        return outcome
+
+    def save(self, task: Task, context: Context) -> None:
+        if self.outcomes and isinstance(self.outcomes[0], StorageError):
+            raise self.outcomes.pop(0)  # type: ignore[misc]
+
+    def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
+        if self.call is not None:
+            call, self.call = self.call, None
+            return [(call, self.next_outcome())]
+        assert timeout is not None
+        self.requests.append(timeout)
+        self.fake_time.move(timeout)
+        return ()
+
+    def wake(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Life:
+    """Runs one task, and returns what it requests."""
+
+    def __init__(self, fake_time: FakeTime, at_once: bool) -> None:
+        self.fake_time = fake_time
+        self.at_once = at_once
+
+    def __call__(
+        self,
+        task: Task,
+        outcomes: list[Outcome | StorageError],
+        fallback: Callable[[], Fallback | None] | None = None,
+    ) -> tuple[list[Any], Context | None]:
+        """Returns events, calls and waits for these outcomes of its calls, and its context."""
+        recorder, graph = Recorder(outcomes, self.fake_time, self.at_once), OneTask(task, fallback)
+        publisher = Publisher("r", {7: task}, recorder.save, listeners=[recorder], log_line=print)
+        Runner(graph, recorder, publisher).run(lambda: recorder)
+        assert not recorder.outcomes
+        (context,) = graph.ends
+        return recorder.requests, context
+
+
+@pytest.fixture(params=[True, False], ids=["at once", "in flight"])
+def requests_of(fake_time: FakeTime, request: pytest.FixtureRequest) -> Life:
+    """Both ways of an outcome: `submit` returns it, or `wait` does."""
+    return Life(fake_time, request.param)
 
 
 def kinds(requests: list[Any]) -> list[Any]:
-    return [request.seconds if isinstance(request, Wait) else type(request) for request in requests]
+    return [request if isinstance(request, float | int) else type(request) for request in requests]
 
 
 S, C, F, R, D, X = AttemptStarted, Call, AttemptFailed, AttemptRepeated, TaskCompleted, TaskFailed
@@ -73,7 +160,7 @@ S, C, F, R, D, X = AttemptStarted, Call, AttemptFailed, AttemptRepeated, TaskCom
         ({"retry": 2}, [Raised(NO), Returned(1)], [S, C, F, 1, S, C, D]),
         ({"retry": 2}, [TimedOut(LATE), Returned(1)], [S, C, F, 1, S, C, D]),
         ({"retry": 2}, [Died(GONE), Returned(1)], [S, C, F, 1, S, C, D]),
-        ({"retry": 2, "retry_delay": 0}, [Raised(NO), Raised(NO)], [S, C, F, 0, S, C, X]),
+        ({"retry": 2, "retry_delay": 0}, [Raised(NO), Raised(NO)], [S, C, F, S, C, X]),
         ({"retry": 2, "retry_on": ValueError}, [Raised(NO, (), True), Returned(1)], [S, C, F, 1, S, C, D]),
         ({"retry": 2, "retry_on": ValueError}, [Raised(NO, (), False)], [S, C, X]),
         ({"retry": 2, "retry_on": ValueError}, [Died(GONE)], [S, C, X]),
@@ -86,11 +173,13 @@ S, C, F, R, D, X = AttemptStarted, Call, AttemptFailed, AttemptRepeated, TaskCom
         ({}, [Returned(1, (NO, LATE))], [S, C, R, R, D]),
         ({}, [Raised(NO, (LATE,))], [S, C, R, X]),
         ({"retry": 2}, [Raised(NO, (NO,)), Returned(1, (NO,))], [S, C, R, F, 1, S, C, R, D]),
-        ({}, [Returned(1), LOST], [S, C, D, X]),
-        ({"retry": 3}, [Returned(1), LOST], [S, C, D, X]),
+        ({}, [Returned(1), LOST], [S, C, X]),
+        ({"retry": 3}, [Returned(1), LOST], [S, C, X]),
     ],
 )
-def test_the_requests_of_a_task(options: dict[str, Any], outcomes: list[Any], requests: list[Any]) -> None:
+def test_the_requests_of_a_task(
+    requests_of: Life, options: dict[str, Any], outcomes: list[Any], requests: list[Any]
+) -> None:
     """Attempt, retry after its delay, end: the next request depends only on the policy and the outcome."""
     sent, _ = requests_of(task_with(**options), outcomes)
 
@@ -98,8 +187,8 @@ def test_the_requests_of_a_task(options: dict[str, Any], outcomes: list[Any], re
 
 
 @pytest.mark.parametrize("value", [None, 0, "", [], {"a": 1}])
-def test_a_value_becomes_the_tasks_context(value: object) -> None:
-    """The flow returns the context that it published: value, task, workflow and step, the empty values too."""
+def test_a_value_becomes_the_tasks_context(requests_of: Life, value: object) -> None:
+    """The task ends with the context that it published: value, task, workflow and step, the empty values too."""
     task = task_with()
 
     requests, context = requests_of(task, [Returned(value)])
@@ -109,7 +198,7 @@ def test_a_value_becomes_the_tasks_context(value: object) -> None:
     assert (context.task_id, context.workflow_id, context.step) == (7, "w", task.step.identity)
 
 
-def test_a_returned_context_keeps_one_layer() -> None:
+def test_a_returned_context_keeps_one_layer(requests_of: Life) -> None:
     """A step may return a Context: the next one gets its value, not a Context in a Context."""
     _, context = requests_of(task_with(), [Returned(Context([1]))])
 
@@ -117,7 +206,7 @@ def test_a_returned_context_keeps_one_layer() -> None:
     assert context.storage == [1]
 
 
-def test_a_returned_context_belongs_to_the_task() -> None:
+def test_a_returned_context_belongs_to_the_task(requests_of: Life) -> None:
     """A step that returns its previous_context makes a new one: the checkpoint has its own task."""
     _, context = requests_of(task_with(), [Returned(Context([1], task_id=3, workflow_id="other", step="m:other"))])
 
@@ -127,12 +216,12 @@ def test_a_returned_context_belongs_to_the_task() -> None:
 
 
 @pytest.mark.parametrize("outcomes", [[Raised(NO)], [TimedOut(LATE)], [Died(GONE)], [Returned(1), LOST]])
-def test_a_failed_task_has_no_context(outcomes: list[Any]) -> None:
+def test_a_failed_task_has_no_context(requests_of: Life, outcomes: list[Any]) -> None:
     """There is no value."""
     assert requests_of(task_with(), outcomes)[1] is None
 
 
-def test_the_call_has_step_and_contexts() -> None:
+def test_the_call_has_step_and_contexts(requests_of: Life) -> None:
     """Every attempt is the same call: step, contexts and lane."""
     task = task_with(retry=2, retry_delay=0)
 
@@ -145,7 +234,7 @@ def test_the_call_has_step_and_contexts() -> None:
     assert first.previous_context is PREVIOUS
 
 
-def test_attempts_are_numbered_from_one() -> None:
+def test_attempts_are_numbered_from_one(requests_of: Life) -> None:
     """Each event has the number of its attempt."""
     requests, _ = requests_of(task_with(retry=3, retry_delay=0), [Raised(NO), Raised(NO, (LATE,)), Raised(NO)])
 
@@ -160,32 +249,30 @@ def test_attempts_are_numbered_from_one() -> None:
     ]
 
 
-def test_events_carry_failure_delay_and_task() -> None:
+def test_events_carry_failure_delay_and_task(requests_of: Life) -> None:
     """The event has the failure and the delay."""
     requests, _ = requests_of(task_with(retry=2, retry_delay=4), [Raised(NO), TimedOut(LATE)])
 
     failed = next(request for request in requests if isinstance(request, F))
     assert (failed.failure, failed.retry_in) == (NO, 4)
     assert requests[-1].failure is LATE
-    assert {request.task_id for request in requests if not isinstance(request, Wait)} == {7}
+    assert {request.task_id for request in requests if not isinstance(request, float | int)} == {7}
 
 
-def test_events_carry_their_time(fake_time: FakeTime) -> None:
+def test_events_carry_their_time(requests_of: Life, fake_time: FakeTime) -> None:
     """Beginning and end are times of both clocks."""
-    flow = task_flow(task_with(), 0, PREVIOUS, 7)
-    request: Any = next(flow)
-    begun, _ = request
-    assert isinstance(begun, AttemptStarted)
-    assert (begun.at, begun.tick) == (fake_time.now(), fake_time.monotonic())
+    task = task_with(retry=2, retry_delay=2.5)
+    began, tick = fake_time.now(), fake_time.monotonic()
 
-    fake_time.move(2.5)
-    done = flow.send(Returned(1))
+    requests, _ = requests_of(task, [Raised(NO), Returned(1)])
 
-    assert isinstance(done, TaskCompleted)
-    assert (done.context.time, done.tick) == (fake_time.now(), fake_time.monotonic())
+    starts = [request for request in requests if isinstance(request, AttemptStarted)]
+    assert [(start.at, start.tick) for start in starts] == [(began, tick), (fake_time.now(), tick + 2.5)]
+    assert (requests[-1].context.time, requests[-1].tick) == (fake_time.now(), tick + 2.5)
+    assert (task.started_at, task.finished_at, task.duration) == (began, fake_time.now(), 2.5)
 
 
-def test_a_value_that_cannot_be_kept_fails_the_task() -> None:
+def test_a_value_that_cannot_be_kept_fails_the_task(requests_of: Life) -> None:
     """The StorageError becomes the task's error; the step, which finished, is not repeated."""
     requests, _ = requests_of(task_with(retry=5), [Returned(1), LOST])
 
@@ -194,7 +281,7 @@ def test_a_value_that_cannot_be_kept_fails_the_task() -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"retry": 5}])
-def test_an_interrupt_is_no_failed_attempt(options: dict[str, Any]) -> None:
+def test_an_interrupt_is_no_failed_attempt(requests_of: Life, options: dict[str, Any]) -> None:
     """KeyboardInterrupt stops the run: it is not retried and makes no event."""
     with pytest.raises(KeyboardInterrupt):
         requests_of(task_with(**options), [Interrupted()])
@@ -203,40 +290,42 @@ def test_an_interrupt_is_no_failed_attempt(options: dict[str, Any]) -> None:
 # Fallbacks
 
 
-def with_fallback(outcomes: list[Outcome | StorageError], *, is_possible: bool = True, **options: Any) -> list[Any]:
+def with_fallback(
+    requests_of: Life, outcomes: list[Outcome | StorageError], *, is_possible: bool = True, **options: Any
+) -> list[Any]:
     """Returns the requests of a task with retry=2 and a fallback with these options."""
     fallback = Fallback(action(**options)(lambda: 0), {"a": 1}) if is_possible else None
     task = task_with(retry=2, retry_delay=3)
     return requests_of(task, outcomes, lambda: fallback)[0]
 
 
-def test_a_fallback_follows_the_last_attempt_at_once() -> None:
+def test_a_fallback_follows_the_last_attempt_at_once(requests_of: Life) -> None:
     """Its attempt has the next number, its arguments replace those of the step, and its call is marked."""
-    requests = with_fallback([Raised(NO), Raised(NO), Returned(1)])
+    requests = with_fallback(requests_of, [Raised(NO), Raised(NO), Returned(1)])
 
-    assert kinds(requests) == [S, C, F, 3, S, C, F, 0, S, C, D]
+    assert kinds(requests) == [S, C, F, 3, S, C, F, S, C, D]
     calls = [request for request in requests if isinstance(request, Call)]
     assert [call.is_fallback for call in calls] == [False, False, True]
     assert (calls[2].arguments, calls[2].shared) == ({"a": 1}, None)
     assert [request.attempt for request in requests if isinstance(request, AttemptStarted)] == [1, 2, 3]
 
 
-def test_a_fallback_has_its_own_policy() -> None:
+def test_a_fallback_has_its_own_policy(requests_of: Life) -> None:
     """Its attempts are counted from its first one, with its own delay."""
     outcomes: list[Outcome | StorageError] = [Raised(NO)] * 5
 
-    requests = with_fallback(outcomes, retry=3, retry_delay=7)
+    requests = with_fallback(requests_of, outcomes, retry=3, retry_delay=7)
 
-    assert kinds(requests) == [S, C, F, 3, S, C, F, 0, S, C, F, 7, S, C, F, 7, S, C, X]
+    assert kinds(requests) == [S, C, F, 3, S, C, F, S, C, F, 7, S, C, F, 7, S, C, X]
     assert requests[-1].attempt == 5
 
 
-def test_no_fallback_where_a_value_for_it_is_missing() -> None:
+def test_no_fallback_where_a_value_for_it_is_missing(requests_of: Life) -> None:
     """The task fails as it would without one."""
-    assert kinds(with_fallback([Raised(NO), Raised(NO)], is_possible=False)) == [S, C, F, 3, S, C, X]
+    assert kinds(with_fallback(requests_of, [Raised(NO), Raised(NO)], is_possible=False)) == [S, C, F, 3, S, C, X]
 
 
-def test_no_fallback_after_success_or_an_error_of_the_storage() -> None:
+def test_no_fallback_after_success_or_an_error_of_the_storage(requests_of: Life) -> None:
     """A value that can't be saved is no failed attempt of the step."""
-    assert kinds(with_fallback([Returned(1)])) == [S, C, D]
-    assert kinds(with_fallback([Returned(1), LOST])) == [S, C, D, X]
+    assert kinds(with_fallback(requests_of, [Returned(1)])) == [S, C, D]
+    assert kinds(with_fallback(requests_of, [Returned(1), LOST])) == [S, C, X]

@@ -101,10 +101,11 @@ def test_parallel_tasks_need_no_other(groups: list[str]) -> None:
 @given(groups=GROUPS, mode=MODES)
 def test_followers_are_needs_turned_round(groups: list[str], mode: TypeExecution) -> None:
     """The followers of a task are those that need it."""
-    plan = make_plan(tasks_in(groups), mode)
+    tasks = tasks_in(groups)
+    plan = make_plan(tasks, mode)
 
     turned = {(need, place) for place, needs in enumerate(plan.needs) for need in needs}
-    assert {(need, place) for need, followers in enumerate(plan.followers()) for place in followers} == turned
+    assert {(need, place) for need, followers in enumerate(plan.followers(tasks)) for place in followers} == turned
 
 
 @given(groups=GROUPS, mode=MODES)

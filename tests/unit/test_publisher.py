@@ -54,6 +54,16 @@ REPEATED = AttemptRepeated(0, 1, NO)
 def step() -> None: ...
 
 
+def publish(publisher: Publisher, task: Task, event: TaskEvent) -> None:
+    """Publishes an event of a task or an item, as the runner does."""
+    if isinstance(event, AttemptStarted):
+        publisher.begin(task, event.previous, Call(0, 0, step, Context(), event.previous, "w"))
+    elif isinstance(event, TaskCompleted):
+        publisher.complete(task, event.context, event.usage)
+    else:
+        publisher.publish(event)
+
+
 class AllProviders(Storage, Log, Notify, History, Tracer):
     """All providers in one, which records their calls and the status of the task at each.
 
@@ -158,7 +168,7 @@ def providers() -> AllProviders:
 )
 def test_the_order(providers: AllProviders, event: TaskEvent, names: list[str], status: str) -> None:
     """Storage, record, history, tracer, log, notify, callback: all but the storage see the record up to date."""
-    providers.publisher().publish(event)
+    publish(providers.publisher(), providers.task, event)
 
     stored = [("storage", "Not started")] if isinstance(event, TaskCompleted) else []
     assert providers.calls == stored + [(name, status) for name in names]
@@ -168,12 +178,12 @@ def test_the_order(providers: AllProviders, event: TaskEvent, names: list[str], 
 def test_a_storage_that_raises_stops_the_event(providers: AllProviders, name: str) -> None:
     """A value that could not be saved is no result: nothing is recorded and no other provider is called."""
     publisher = providers.publisher()
-    publisher.publish(STARTED)
+    publish(publisher, providers.task, STARTED)
     providers.calls.clear()
     providers.broken[name] = OSError("disk full")
 
     with pytest.raises(StorageError) as caught:
-        publisher.publish(COMPLETED)
+        publish(publisher, providers.task, COMPLETED)
 
     assert "OSError: disk full" in str(caught.value)
     assert "'step'" in str(caught.value)
@@ -186,7 +196,7 @@ def test_a_history_error_is_a_line(providers: AllProviders) -> None:
     """Without a traceback: it says itself what is wrong."""
     providers.broken["history"] = HistoryError("The history can't be written", "the disk is full")
 
-    providers.publisher().publish(STARTED)
+    publish(providers.publisher(), providers.task, STARTED)
 
     assert providers.reports == ["The history can't be written: the disk is full."]
 
@@ -226,7 +236,7 @@ def test_listeners_come_after_the_history(providers: AllProviders) -> None:
     publisher = providers.publisher(Bounded(providers.calls, None))
 
     publisher.publish_run(RunStarted("w", "r", 1, NOW))
-    publisher.publish(STARTED)
+    publish(publisher, providers.task, STARTED)
 
     names = [name for name, _ in providers.calls]
     assert names == ["history", "listener", "tracer", "history", "listener", "tracer", "log.info", "notify"]
@@ -257,7 +267,7 @@ def test_a_log_that_cannot_even_report(providers: AllProviders, caplog: pytest.L
     providers.broken["history"] = ValueError("broken history")
     providers.broken["report"] = OSError("broken log")
 
-    providers.publisher().publish(STARTED)
+    publish(providers.publisher(), providers.task, STARTED)
 
     assert providers.task.status is TypeStatus.IN_PROGRESS
     assert "broken history" in caplog.text
@@ -285,7 +295,7 @@ def test_a_keyboard_interrupt_is_no_listeners_error(providers: AllProviders, nam
     providers.broken[name] = KeyboardInterrupt()
 
     with pytest.raises(KeyboardInterrupt):
-        providers.publisher().publish(COMPLETED)
+        publish(providers.publisher(), providers.task, COMPLETED)
 
 
 def test_all_providers_are_optional() -> None:
@@ -296,7 +306,7 @@ def test_all_providers_are_optional() -> None:
     publisher = Publisher("r", {0: task}, checkpoints.save, log_line=pytest.fail)
 
     for event in (STARTED, COMPLETED):
-        publisher.publish(event)
+        publish(publisher, task, event)
 
     assert task.status is TypeStatus.COMPLETED
 
@@ -312,16 +322,16 @@ def test_a_history_that_is_empty_is_a_history(providers: AllProviders) -> None:
     checkpoints = Checkpoints(providers, "w", exclusive=False, log_line=print)
     publisher = Publisher("r", {0: providers.task}, checkpoints.save, history=events, log_line=pytest.fail)
 
-    publisher.publish(STARTED)
+    publish(publisher, providers.task, STARTED)
 
-    assert events == [STARTED]
+    assert [type(event) for event in events] == [AttemptStarted]
 
 
 def test_sys_exit_in_a_tasks_callback_is_reported(providers: AllProviders) -> None:
     """During a run it is an error like any other."""
     providers.broken["callback"] = SystemExit(3)
 
-    providers.publisher().publish(COMPLETED)
+    publish(providers.publisher(), providers.task, COMPLETED)
 
     assert "SystemExit: 3" in providers.reports[0]
 
@@ -431,7 +441,7 @@ class Mapped:
         """Publishes events, and returns the calls that they lead to."""
         self.calls.clear()
         for event in events:
-            self.publisher.publish(event)
+            publish(self.publisher, self.task if event.item is None else self.task.items[event.item], event)
         return [f"{name} {detail}" if name.startswith("log") else name for name, detail in self.calls]
 
 

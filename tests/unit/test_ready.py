@@ -5,14 +5,14 @@ from collections.abc import Hashable
 import pytest
 
 from dotflow import Context, Task, action
-from dotflow.engine.lifecycle import TaskFlow, Wait
+from dotflow.engine.lifecycle import first_call
 from dotflow.engine.ready import Ready, ReadyTasks
 
 STEP = action(print)
 
 
-def ready_task(number: int, *, continues: bool = False, flow: TaskFlow | None = None) -> Ready:
-    return Ready(number, number, Task(number, STEP), Context(), STEP, continues, (), flow)
+def ready_task(number: int, *, continues: bool = False) -> Ready:
+    return Ready(number, number, Task(number, STEP), Context(), STEP, continues, ())
 
 
 class Workers:
@@ -102,16 +102,11 @@ def test_one_that_becomes_ready_waits_behind_others(ready: ReadyTasks) -> None:
 
 def test_after_a_failure_only_those_are_left_that_have_begun(ready: ReadyTasks) -> None:
     """A next attempt is made; a lane's next task is not."""
-
-    def flow() -> TaskFlow:
-        yield Wait(1.0, STEP)
-        return None
-
-    begun = flow()
-    next(begun)
+    begun = ready_task(2, continues=True)
+    begun = begun._replace(call=first_call(begun))
     ready.add("a", ready_task(0))
     ready.add("a", ready_task(1, continues=True))
-    ready.add("a", ready_task(2, continues=True, flow=begun))
+    ready.add("a", begun)
     ready.add("b", ready_task(3, continues=True))
     ready.drop_new(lambda pool: False)
 

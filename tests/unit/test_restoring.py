@@ -7,7 +7,7 @@ import pytest
 
 from dotflow import Context, action
 from dotflow.core.context import Inputs
-from dotflow.core.task import Task
+from dotflow.core.task import Task, TaskRecord
 from dotflow.graph.params import NO_PARAMS
 from dotflow.providers import StorageDefault
 from dotflow.resume.changed_code import ChangedCode
@@ -28,7 +28,7 @@ CHAIN = (None, 0, 1)
 
 
 def tasks(*steps: object) -> list[Task]:
-    return [Task(number, step, workflow_id="w") for number, step in enumerate(steps)]  # type: ignore[arg-type]
+    return [TaskRecord(number, step, workflow_id="w") for number, step in enumerate(steps)]  # type: ignore[arg-type]
 
 
 def made(

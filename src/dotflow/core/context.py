@@ -87,22 +87,22 @@ class Context:
         "_origin",
         "_previous",
         "_source",
+        "_time",
         "step",
         "storage",
         "task_id",
-        "time",
         "workflow_id",
     )
 
     storage: Any
     task_id: int | None
     workflow_id: str | None
-    time: datetime
     step: str | None
     _origin: Origin  # the inputs as separate fields: a tuple for each task would take more memory
     _previous: int | None
     _source: str
     _links: Mapping[str, str] | None
+    _time: clock.Moment
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class Context:
         self.storage = storage
         self.task_id = task_id
         self.workflow_id = workflow_id
-        self.time = time or clock.now()
+        self._time = time or clock.moment()
         self.step = step
         self._origin = NO_ORIGIN
         self._previous = self._links = None
@@ -129,21 +129,30 @@ class Context:
 
     @classmethod
     def _of(
-        cls, value: Any, task_id: int | None, workflow_id: str | None, time: datetime, step: str | None
+        cls, value: Any, task_id: int | None, workflow_id: str | None, time: clock.Moment, step: str | None
     ) -> "Context":
         """Returns Context(value, task_id, workflow_id, time, step), in half the time: there is one for every task."""
         if isinstance(value, Context):
-            return cls(value, task_id, workflow_id, time, step)
+            return cls(value, task_id, workflow_id, clock.as_datetime(time), step)
         context = object.__new__(cls)
         context.storage = value
         context.task_id = task_id
         context.workflow_id = workflow_id
-        context.time = time
+        context._time = time
         context.step = step
         context._origin = NO_ORIGIN
         context._previous = context._links = None
         context._source = ""
         return context
+
+    @property
+    def time(self) -> datetime:
+        """The time of its return."""
+        return clock.as_datetime(self._time)
+
+    @time.setter
+    def time(self, time: datetime) -> None:
+        self._time = time
 
     @property
     def inputs(self) -> Inputs | None:

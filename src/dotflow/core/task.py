@@ -1,9 +1,10 @@
-"""Task: the definition of a task, and its record in a run."""
+"""Task: the definition of a task. TaskRecord: its record in a run."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from dotflow import clock
 from dotflow.core.action import Action
 from dotflow.core.context import Context
 from dotflow.core.events import (
@@ -18,7 +19,7 @@ from dotflow.core.events import (
     TaskRestored,
     TaskSkipped,
 )
-from dotflow.core.failure import TaskError
+from dotflow.core.failure import Failure, TaskError
 from dotflow.core.hints import READ_TASK, no_attribute
 from dotflow.core.types.status import TypeStatus
 
@@ -38,10 +39,15 @@ STATUS_AFTER: Final[Mapping[type, TypeStatus]] = {
 }
 
 NOT_STARTED: Final = TypeStatus.NOT_STARTED
+IN_PROGRESS: Final = TypeStatus.IN_PROGRESS  # as the two below, once: members of an enum are slow to find
+COMPLETED: Final = TypeStatus.COMPLETED
+
+#: The fields of a definition. A record has those of TaskRecord, too.
+DEFINED: Final = ("_initial", "callback", "group_name", "step", "task_id", "workflow_id")
 
 
 class Task:
-    """One step of a workflow: its definition and, in a run, its record.
+    """One step of a workflow: its definition, which has not started, or its record in a run, a TaskRecord.
 
     Attributes:
         task_id: The position in the order of `add`, from 0.
@@ -76,25 +82,18 @@ class Task:
     item: int | None = None
     reason: str = ""
 
-    __slots__ = (
-        "_began",
-        "_current",
-        "_errors",
-        "_initial",
-        "_previous",
-        "attempt",
-        "callback",
-        "duration",
-        "finished_at",
-        "group_name",
-        "retry_count",
-        "run_id",
-        "started_at",
-        "status",
-        "step",
-        "task_id",
-        "workflow_id",
-    )
+    #: Defaults of what only a record has.
+    run_id: str | None = None
+    status: TypeStatus = NOT_STARTED
+    attempt: int = 0
+    _previous: Context | None = None
+    _current: Context | None = None
+    _errors: list[TaskError] | None = None
+    _started: clock.Moment | None = None
+    _finished: clock.Moment | None = None
+    _tick: float = 0.0  # of the beginning; after the end, the duration
+
+    __slots__ = DEFINED
 
     def __init__(
         self,
@@ -104,7 +103,6 @@ class Task:
         initial_context: Context | None = None,
         group_name: str = "default",
         workflow_id: str = "",
-        run_id: str | None = None,
     ) -> None:
         self.task_id: int = task_id
         self.step: Action[..., Any] = step
@@ -112,17 +110,6 @@ class Task:
         self._initial: Context | None = initial_context
         self.group_name: str = group_name
         self.workflow_id: str = workflow_id
-        self.run_id: str | None = run_id
-        self.status: TypeStatus = NOT_STARTED
-        self._previous: Context | None = None
-        self._current: Context | None = None
-        self._errors: list[TaskError] | None = None
-        self.attempt: int = 0
-        self.retry_count: int = 0
-        self.started_at: datetime | None = None
-        self.finished_at: datetime | None = None
-        self.duration: float | None = None
-        self._began = 0.0
 
     @property
     def name(self) -> str:
@@ -182,23 +169,37 @@ class Task:
     @property
     def previous_context(self) -> Context:
         """The result of the previous step; an empty Context before the task begins."""
-        if self._previous is None:
-            self._previous = Context()
-        return self._previous
+        return Context() if self._previous is None else self._previous
 
     @property
     def current_context(self) -> Context:
         """The result; an empty Context before there is one."""
-        if self._current is None:
-            self._current = Context()
-        return self._current
+        return Context() if self._current is None else self._current
 
     @property
     def errors(self) -> list[TaskError]:
-        """The failed attempts. The list is made on first access: most tasks never need one."""
-        if self._errors is None:
-            self._errors = []
-        return self._errors
+        """The failed attempts. There is no list before the first one: most tasks never need it."""
+        return [] if self._errors is None else self._errors
+
+    @property
+    def retry_count(self) -> int:
+        """The number of repeated attempts."""
+        return 0 if self._errors is None else len(self._errors) - (self.status is TypeStatus.FAILED)
+
+    @property
+    def started_at(self) -> datetime | None:
+        """The beginning of the first attempt, aware, in UTC; None before."""
+        return None if self._started is None else clock.as_datetime(self._started)
+
+    @property
+    def finished_at(self) -> datetime | None:
+        """The end, aware, in UTC; None before, and for a task restored from its checkpoint."""
+        return None if self._finished is None else clock.as_datetime(self._finished)
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds from the beginning of the first attempt to the end; None before the end."""
+        return None if self._finished is None else self._tick
 
     @property
     def error(self) -> TaskError | None:
@@ -210,13 +211,12 @@ class Task:
         def __getattr__(self, name: str) -> NoReturn:
             raise no_attribute(self, name, READ_TASK)
 
-    def _new_record(self, workflow_id: str, run_id: str | None, task_id: int | None = None) -> "Task":
+    def _new_record(self, workflow_id: str, run_id: str | None, task_id: int | None = None) -> "TaskRecord":
         """Returns a new record, for a run or another position, with a new Context of the initial value."""
         context = self._initial
         initial = None if context is None else Context(context.storage, time=context.time)
-        if task_id is None:
-            task_id = self.task_id
-        return Task(task_id, self.step, self.callback, initial, self.group_name, workflow_id, run_id)
+        number = self.task_id if task_id is None else task_id
+        return TaskRecord(number, self.step, self.callback, initial, self.group_name, workflow_id, run_id)
 
     def _snapshot(self) -> "Task":
         """Returns a copy of the record, for later readers."""
@@ -227,36 +227,90 @@ class Task:
         copy._errors = None if self._errors is None else list(self._errors)
         return copy
 
+    # Nothing but these methods writes to a record. A definition has no slots for what they write.
+
+    def _begin(self, attempt: int, previous: Context, at: clock.Moment, tick: float) -> None:
+        """Records that an attempt begins."""
+        self.status = IN_PROGRESS
+        self.attempt = attempt
+        self._previous = previous
+        if attempt == 1:
+            self._started = at
+            self._tick = tick
+
+    def _complete(self, context: Context, tick: float) -> None:
+        """Records that it completed."""
+        self.status = COMPLETED
+        self._current = context
+        self._finished = context._time  # as _end, without the call
+        self._tick = tick - self._tick if self._started else 0.0
+
     def _apply(self, event: TaskEvent) -> None:
-        """Updates the record; nothing else writes to it."""
-        self.status = STATUS_AFTER[event.__class__]
+        """Records an event."""
         if isinstance(event, AttemptStarted):
-            _, self.attempt, self._previous, at, tick, _, _, _ = event  # faster than one by one
-            if self.attempt == 1:
-                self.started_at = at
-                self._began = tick
+            self._begin(event.attempt, event.previous, event.at, event.tick)
         elif isinstance(event, TaskCompleted):
-            context = self._current = event.context
-            self._end(context.time, event.tick)
+            self._complete(event.context, event.tick)
         else:
+            self.status = STATUS_AFTER[event.__class__]
             self._apply_rare(event)
 
     def _apply_rare(self, event: TaskEvent) -> None:
         match event:
-            case AttemptFailed() | AttemptRepeated():
-                self.errors.append(TaskError(event.attempt, event.failure))
-                self.retry_count += 1
-            case TaskFailed():
-                self.errors.append(TaskError(event.attempt, event.failure))
-                self._end(event.at, event.tick)
+            case AttemptFailed() | AttemptRepeated() | TaskFailed():
+                self._add_error(event.attempt, event.failure)
+                if isinstance(event, TaskFailed):
+                    self._end(event.at, event.tick)
             case TaskRestored():
                 self._previous = event.previous
                 self._current = event.context
 
-    def _end(self, at: datetime, tick: float) -> None:
-        self.finished_at = at
-        self.duration = tick - self._began if self.started_at else 0.0
-        self._began = 0.0  # a map may have 100,000 items, and each float takes memory
+    def _add_error(self, attempt: int, failure: Failure) -> None:
+        if self._errors is None:
+            self._errors = []
+        self._errors.append(TaskError(attempt, failure))
+
+    def _end(self, at: clock.Moment, tick: float) -> None:
+        self._finished = at
+        self._tick = tick - self._tick if self._started else 0.0
 
     def __repr__(self) -> str:
         return f"<task {self.task_id} {self.name}: {self.status}>"
+
+
+class TaskRecord(Task):
+    """The record of a task in a run."""
+
+    __slots__ = (
+        "_current",
+        "_errors",
+        "_finished",
+        "_previous",
+        "_started",
+        "_tick",
+        "attempt",
+        "run_id",
+        "status",
+    )
+
+    def __init__(
+        self,
+        task_id: int,
+        step: Action[..., Any],
+        callback: Callable[..., Any] | None = None,
+        initial_context: Context | None = None,
+        group_name: str = "default",
+        workflow_id: str = "",
+        run_id: str | None = None,
+    ) -> None:
+        self.task_id = task_id  # as Task, without the call
+        self.step = step
+        self.callback = callback
+        self._initial = initial_context
+        self.group_name = group_name
+        self.workflow_id = workflow_id
+        self.run_id = run_id
+        self.status = NOT_STARTED
+        self.attempt = 0
+        self._previous = self._current = self._errors = self._started = self._finished = None
+        self._tick = 0.0

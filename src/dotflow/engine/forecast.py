@@ -338,7 +338,7 @@ def _planned(task: Task, tasks: Sequence[Task], plan: Plan, forecast: Forecast) 
         task_id=task.task_id,
         name=task.name,
         step=task.step.identity,
-        needs=[tasks[need].name for need in plan.needs[task.task_id]],
+        needs=[tasks[need].name for need in plan.needs_of(task.task_id)],
         **forecast._asdict(),
     )
 

@@ -1,19 +1,17 @@
-"""One task's life, in every mode, as a generator of requests. It has no thread and no storage."""
+"""One task's life, in every mode: its first call, and what follows a failed attempt. No thread and no storage here."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from dotflow import clock
 from dotflow.core.action import Action
 from dotflow.core.call import Call
-from dotflow.core.context import NOTHING, Context
-from dotflow.core.events import AttemptFailed, AttemptRepeated, AttemptStarted, TaskCompleted, TaskEvent, TaskFailed
-from dotflow.core.failure import Failure
-from dotflow.core.outcome import Interrupted, Outcome, Returned, Usage
-from dotflow.core.task import Task
+from dotflow.core.context import NOTHING
+from dotflow.core.outcome import Died, Raised, TimedOut
+from dotflow.engine.ready import Ready
 from dotflow.graph.decisions import Arguments
 
 new: Final = tuple.__new__  # makes a named tuple in half the time: there are three for every task
+
+NO_INPUTS: Final = (None, None, None, None)
 
 
 class Fallback(NamedTuple):
@@ -24,88 +22,41 @@ class Fallback(NamedTuple):
     shared: Arguments | None = None
 
 
-class Wait(NamedTuple):
-    """A request to continue after so many seconds, as soon as there is room for the next attempt, with *step*."""
+def first_call(ready: Ready) -> Call:
+    """Returns the call of a task's first attempt, and of all that follow it, until its fallback."""
+    number, lane, task, previous, step, _, inputs, _, _, _ = ready
+    initial = task._initial
+    if initial is None:
+        initial = task.initial_context if "initial_context" in step.context_params else NOTHING
+    own, shared, _, secrets = inputs or NO_INPUTS
+    call = (
+        task.task_id, lane, step, initial, previous, task.workflow_id, None, number, own, shared, False, secrets, None,
+    )  # fmt: skip
+    return new(Call, call)
 
-    seconds: float
-    step: Action[..., Any]
 
-
-Attempt = tuple[AttemptStarted, Call]
-Request = Attempt | TaskEvent | Wait
-TaskFlow = Generator[Request, Outcome | Exception | None, Context | None]
-
-
-def task_flow(
-    task: Task,
-    lane: int,
-    previous: Context,
-    number: int,
-    arguments: Arguments | None = None,
-    shared: Arguments | None = None,
-    fallback: Callable[[], Fallback | None] | None = None,
-    secrets: Mapping[str, str] | None = None,
-) -> TaskFlow:
-    """Yields the requests of a task, from its first attempt to its end.
-
-    A request is an event to publish, a Wait, or an Attempt, whose event is published before its call, and whose
-    Outcome is sent in. The flow ends with TaskCompleted or TaskFailed; where a value can't be saved, the error is sent
-    in at the TaskCompleted.
+def next_attempt(ready: Ready, call: Call, outcome: Raised | TimedOut | Died) -> tuple[float, Ready] | None:
+    """Returns what follows a failed attempt: the seconds until the next one, and the task as it is ready for that.
 
     Args:
-        task: The task or the item.
-        lane: The lane.
-        previous: The previous context.
-        number: The number of the calls.
-        arguments: The arguments beside the contexts.
-        shared: The arguments that all items of a map share.
-        fallback: Returns the fallback after the last attempt; None for no further attempt.
-        secrets: The values of the secrets that the task takes; None if it takes none.
+        ready: The task, as it was ready for the attempt.
+        call: The call that failed.
+        outcome: Its outcome.
 
     Returns:
-        The task's context; None if it failed.
+        None if there is no further attempt; then the failure says whether `retry_on` has refused it.
     """
-    task_id, step, item, workflow_id = task.task_id, task.step, task.item, task.workflow_id
-    initial = task.initial_context if task._initial is not None or "initial_context" in step.context_params else NOTHING
-    call = new(
-        Call,
-        (task_id, lane, step, initial, previous, workflow_id, None, number, arguments, shared, False, secrets, None),
-    )
-    attempt = before = 0  # the attempts, and how many of them came before the fallback
-    fallback_name: str | None = None
-    while True:
-        attempt += 1
-        shown = call if secrets is None else call._replace(secrets=None)  # a history or a tracer may write the event
-        began = (task_id, attempt, previous, clock.now(), clock.monotonic(), item, fallback_name, shown)
-        outcome: Any = yield new(AttemptStarted, began), call
-        if outcome.__class__ is Returned:
-            if outcome.repeated:
-                yield from _repeats(task, attempt, outcome.repeated)
-            context = Context._of(outcome.value, task_id, task.workflow_id, clock.now(), step.identity)
-            error: Any = yield new(TaskCompleted, (task_id, context, clock.monotonic(), item, outcome.usage))
-            if error is None:
-                return context
-            yield _failed(task, attempt, Failure.of(error), outcome.usage)
+    number, lane, task, previous, step, _, inputs, _, calls, before = ready
+    attempts = task.attempt - before
+    delay = step.policy.delay_after(attempts, outcome.retry)
+    if delay is None:
+        fallback = inputs[2] if inputs and not call.is_fallback else None
+        other = None if fallback is None else fallback()
+        if other is None:
+            outcome.failure.refusal = step.policy.refusal(attempts, outcome.failure.exception)
             return None
-        if isinstance(outcome, Interrupted):
-            raise KeyboardInterrupt
-        yield from _repeats(task, attempt, outcome.repeated)
-        delay = step.policy.delay_after(attempt - before, outcome.retry)
-        if delay is None and fallback is not None and (other := fallback()) is not None:
-            delay, before, fallback = 0.0, attempt, None
-            step, fallback_name = other.step, other.step.name
-            call = call._replace(step=step, arguments=other.arguments, shared=other.shared, is_fallback=True)
-        if delay is None:
-            outcome.failure.refusal = step.policy.refusal(attempt - before, outcome.failure.exception)
-            yield _failed(task, attempt, outcome.failure, outcome.usage)
-            return None
-        yield AttemptFailed(task_id, attempt, outcome.failure, delay, item, outcome.usage)
-        yield Wait(delay, step)
-
-
-def _repeats(task: Task, attempt: int, repeated: Iterable[Failure]) -> Iterator[AttemptRepeated]:
-    return (AttemptRepeated(task.task_id, attempt, failure, task.item) for failure in repeated)
-
-
-def _failed(task: Task, attempt: int, failure: Failure, usage: Usage | None) -> TaskFailed:
-    return TaskFailed(task.task_id, attempt, failure, clock.now(), clock.monotonic(), task.item, usage)
+        delay, before, step = 0.0, task.attempt, other.step
+        call = call._replace(step=step, arguments=other.arguments, shared=other.shared, is_fallback=True)
+    elif ready.call is call:  # it is ready as it was
+        return delay, ready
+    return delay, new(Ready, (number, lane, task, previous, step, True, inputs, call, calls, before))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
+from dotflow import clock
 from dotflow.abc.executor import ExecutorSession
 from dotflow.abc.history import History, Listener
 from dotflow.abc.tracer import Tracer
@@ -29,13 +30,14 @@ from dotflow.core.events import (
     masked,
 )
 from dotflow.core.masks import NO_MASKS, Masks
+from dotflow.core.outcome import Usage
 from dotflow.core.task import Task
 from dotflow.core.types.capture import TypeCapture
 from dotflow.engine.run_log import LogLine, RunLog, reraise_interrupt
 from dotflow.errors import HistoryError
 
-ENDS: Final = (TaskCompleted, TaskFailed, MapEnded)
-new: Final = tuple.__new__  # makes a named tuple in half the time: there is one for every attempt
+ENDS: Final = (TaskFailed, MapEnded)  # beside TaskCompleted
+new: Final = tuple.__new__  # makes a named tuple in half the time: there are two for every attempt
 MAX_REPORTS: Final = 20  # exceptions of a listener that are logged in a run; more are counted
 
 
@@ -129,23 +131,35 @@ class Publisher:
                 soonest = seconds
         return soonest
 
+    def begin(self, task: Task, previous: Context, call: Call) -> None:
+        """Publishes that an attempt of a task or an item begins."""
+        attempt, at, tick = task.attempt + 1, clock.moment(), clock.monotonic()
+        task._begin(attempt, previous, at, tick)
+        if self._followers:
+            fallback = call.step.name if call.is_fallback else None
+            shown = call if call.secrets is None else call._replace(secrets=None)  # an event may be written
+            fields = (task.task_id, attempt, previous, clock.as_datetime(at), tick, task.item, fallback, shown)
+            self._follow(new(AttemptStarted, fields), self._followers)
+
+    def complete(self, task: Task, context: Context, usage: Usage | None) -> None:
+        """Publishes that a task or an item completed. Raises what `save` raises, before anything else."""
+        tick = clock.monotonic()
+        self._save(task, context)
+        task._complete(context, tick)
+        if self._followers:
+            self._follow(new(TaskCompleted, (task.task_id, context, tick, task.item, usage)), self._followers)
+        if task.callback is not None:  # an item has none
+            self._call_back(task.callback, task)
+
     def publish(self, event: TaskEvent) -> None:
-        """Publishes an event. Raises what `save` raises, before anything else, for a value."""
+        """Publishes any other event of a task or an item."""
         task = self._tasks[event.task_id]
         item = event.item
-        record = task if item is None else task.items[item]
-        kind = event.__class__
-        if kind is TaskCompleted:
-            self._save(record, event.context)  # type: ignore[union-attr]
-        elif kind is not AttemptStarted:
+        if self._masks:
             event = masked(event, self._masks)
-        record._apply(event)
-        for name, follower in self._followers:  # as _follow, without the call
-            try:
-                follower(self._run_id, event)
-            except BaseException as error:  # the user's code: logged, and the run continues
-                self._report_failure(name, kind.__name__, error)
-        callback = task.callback
+        (task if item is None else task.items[item])._apply(event)
+        self._follow(event, self._followers)
+        callback, kind = task.callback, event.__class__
         if callback is not None and item is None and kind in ENDS and not (kind is MapEnded and task.restored_from):
             self._call_back(callback, task)
 
@@ -153,8 +167,7 @@ class Publisher:
         """Publishes the beginning or the end of the run."""
         if isinstance(event, RunEnded):
             event = event._replace(reason=self._masks.mask(event.reason))
-        if self._followers:
-            self._follow(event, self._followers)
+        self._follow(event, self._followers)
         if self._has_traces and isinstance(event, RunStarted):
             self._record_trace()
         if isinstance(event, RunEnded):

@@ -6,9 +6,9 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import Any, NamedTuple
 
 from dotflow.core.action import Action
+from dotflow.core.call import Call
 from dotflow.core.context import Context
 from dotflow.core.task import Task
-from dotflow.engine.lifecycle import TaskFlow
 from dotflow.graph.maps import ItemMap
 
 
@@ -22,9 +22,11 @@ class Ready(NamedTuple):
         previous: Its previous context.
         step: The step of the next attempt.
         continues: Whether it continues its lane.
-        inputs: The other arguments of `task_flow`; None until the graph has decided on them, when its turn has come.
-        flow: Its flow, once it has begun.
+        inputs: Its own and its shared arguments, the function that returns its fallback, and its secrets; empty if it
+            has none of them. None until the graph has decided on them, when its turn has come.
+        call: The call of the next attempt, once the task has begun.
         calls: The number of calls that wait.
+        before: The number of its attempts before its fallback.
     """
 
     number: int
@@ -34,8 +36,9 @@ class Ready(NamedTuple):
     step: Action[..., Any]
     continues: bool = False
     inputs: tuple[Any, ...] | None = None
-    flow: TaskFlow | None = None
+    call: Call | None = None
     calls: int = 1
+    before: int = 0
 
 
 class NextItem(NamedTuple):
@@ -53,7 +56,7 @@ class NextItem(NamedTuple):
     calls: int
     continues: bool = False
     inputs: tuple[Any, ...] | None = None
-    flow: None = None
+    call: None = None
 
     @property
     def lane(self) -> int:
@@ -134,7 +137,7 @@ class ReadyTasks:
             if stays(pool):
                 continue
             queue.new.clear()
-            queue.continuing = deque(entry for entry in queue.continuing if entry[1].flow is not None)
+            queue.continuing = deque(entry for entry in queue.continuing if entry[1].call is not None)
             queue.count = sum(entry[1].calls for entry in queue.continuing)
             if not queue:
                 del self.queues[pool]

@@ -323,7 +323,7 @@ class Run:
         if log is not None or notifier is not None:
             run_log = RunLog(tasks, log, None if notifier is None else notifier.send, log_line, masks)
         cache = None
-        if any(map(is_cached, self.tasks)):
+        if any(map(is_cached, [task for task in self.tasks if task.links is not None])):
             cache = Cache(
                 providers.cache,
                 self._checkpoints.save,

@@ -98,8 +98,10 @@ class RunGraph:
         self._secrets = secrets
         self._lanes = plan.lanes
         self._previous = plan.previous
-        self._followers = plan.followers()
-        self._unmet = [len(needs) or 1 for needs in plan.needs]  # without needs: the start of the run
+        self._followers = plan.followers(tasks)
+        self._unmet = [1] * len(tasks)  # by task, the needs that are not met; without needs: the start of the run
+        for task_id, needs in plan.linked.items():
+            self._unmet[task_id] = len(needs)
         self._last = {*plan.last_of_lanes().values()}
         self._contexts: dict[int, Context] = {}  # of ended tasks, until the next one of the lane takes it
         self._fallback_values: dict[int, Arguments | Skip] = {}  # by task; its items share them
@@ -115,7 +117,9 @@ class RunGraph:
     def start(self) -> list[Decision]:
         """Returns the tasks without needs."""
         decisions: list[Decision] = []
-        self._release([task_id for task_id, needs in enumerate(self._plan.needs) if not needs], None, decisions)
+        previous, linked = self._previous, self._plan.linked
+        first = [task_id for task_id, before in enumerate(previous) if before is None and task_id not in linked]
+        self._release(first, None, decisions)
         return decisions
 
     def stop(self) -> bool:
@@ -178,7 +182,7 @@ class RunGraph:
     def _inputs(
         self, task: LinkedTask, own: Arguments | None, shared: Arguments | None, of_item: Arguments | None = None
     ) -> tuple[Any, ...]:
-        """Returns the further arguments of `task_flow`, for a task or an item of it."""
+        """Returns the inputs of a task or of an item of it: those of Ready."""
         fallback = None if task.links.fallback is None else functools.partial(self._fallback, task, of_item)
         return own, shared, fallback, self._secrets.of_task(task.task_id)
 
@@ -220,15 +224,14 @@ class RunGraph:
 
     def _release(self, followers: Iterable[int], lane: int | None, decisions: list[Decision]) -> None:
         """Counts one need of each task as met, that of a task in *lane*. Adds those without another need."""
-        unmet, tasks, lanes = self._unmet, self._tasks, self._lanes
         for task_id in followers:
-            if unmet[task_id] > 1:
-                unmet[task_id] -= 1
-            else:
-                source, task, own = self._previous[task_id], tasks[task_id], lanes[task_id]
-                previous = Context() if source is None else self._contexts.pop(source)
-                inputs = None if task_id in self._undecided else ()
-                decisions.append(new(Ready, (task_id, own, task, previous, task.step, own == lane, inputs, None, 1)))
+            if self._unmet[task_id] > 1:
+                self._unmet[task_id] -= 1
+                continue
+            source, task, own = self._previous[task_id], self._tasks[task_id], self._lanes[task_id]
+            previous = Context() if source is None else self._contexts.pop(source)
+            inputs = None if task_id in self._undecided else ()
+            decisions.append(new(Ready, (task_id, own, task, previous, task.step, own == lane, inputs, None, 1, 0)))
 
     # Maps
 
@@ -325,7 +328,7 @@ class RunGraph:
         items.begin(lane)
         previous, own = _arguments_of(items, item)
         inputs = self._inputs(items.task, own, items.shared or None, own)
-        ready = new(Ready, (number, lane, item, previous, item.step, False, inputs, None, 1))
+        ready = new(Ready, (number, lane, item, previous, item.step, False, inputs, None, 1, 0))
         return ready, self._next(items)
 
     def _end_item(self, item: Item, context: Context | None) -> list[Decision]:

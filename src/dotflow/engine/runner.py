@@ -1,18 +1,22 @@
-"""Runner: the one loop, which carries out the graph's decisions, grants the requests of the tasks' flows, and stops."""
+"""Runner: the one loop, which carries out the graph's decisions, makes the attempts of the tasks, and stops."""
 
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, ExecutorSession
 from dotflow.abc.storage import NOT_SAVED
 from dotflow.core.action import Action
-from dotflow.core.events import TaskCompleted, TaskFailed
-from dotflow.core.outcome import Interrupted, Outcome
-from dotflow.engine.lifecycle import TaskFlow, Wait, new, task_flow
+from dotflow.core.call import Call
+from dotflow.core.context import Context
+from dotflow.core.events import AttemptFailed, AttemptRepeated, TaskFailed
+from dotflow.core.failure import Failure
+from dotflow.core.outcome import Interrupted, Returned, Usage
+from dotflow.core.task import Task
+from dotflow.engine.lifecycle import first_call, new, next_attempt
 from dotflow.engine.publisher import Publisher
 from dotflow.engine.ready import NextItem, Ready, ReadyTasks
 from dotflow.engine.run_graph import Decision, Ended, Leave, RunGraph, StopNew
@@ -46,11 +50,10 @@ class Runner:
     def _use(self, session: ExecutorSession) -> None:
         """Sets the session that makes the attempts, with no task in it."""
         self.session = session
-        self._submit = session.submit
         self._prepare = self._publisher.prepare if self._publisher.follow_session(session) else None
         self._arrivals: deque[Ready | NextItem] = deque()  # newly ready
         self._waiting = ReadyTasks()  # for room
-        self._in_flight: dict[int, tuple[Ready, TaskFlow]] = {}  # by number, those that wait for an outcome
+        self._in_flight: dict[int, tuple[Ready, Call]] = {}  # by number, those that wait for an outcome
         self._completed: deque[CompletedCall] = deque()  # that `wait` has returned and that are not handled yet
         self._places: dict[Hashable, float] | None = None  # by pool: how many tasks still begin after a failure
         self._timers: list[tuple[float, int, Ready]] = []
@@ -131,9 +134,10 @@ class Runner:
                 self._publish(decision)
 
     def _loop(self) -> None:
-        """Begins tasks while there is room, and waits for outcomes and timers, until there is nothing to wait for."""
+        """Makes attempts while there is room, and waits for outcomes and timers, until there is nothing to wait for."""
         graph, arrivals, waiting = self._graph, self._arrivals, self._waiting
-        pool_of, make_room = self.session.pool_of, self.session.make_room
+        pool_of, make_room, submit = self.session.pool_of, self.session.make_room, self.session.submit
+        begin, prepare = self._publisher.begin, self._prepare
         while not self.is_cancelled:
             ready: Any  # as in _carry_out
             if arrivals:
@@ -145,7 +149,7 @@ class Runner:
                         continue
                 pool = pool_of(ready.step)
                 if graph.is_stopping:
-                    if ready.flow is not None or self._has_place(pool):
+                    if ready.call is not None or self._has_place(pool):
                         waiting.add(pool, ready)
                     continue
                 if (
@@ -156,7 +160,7 @@ class Runner:
                     waiting.add(pool, ready)
                     continue
             elif (ready := waiting.take(make_room)) is not None:
-                if self._places is not None and ready.flow is None:
+                if self._places is not None and ready.call is None:
                     self._take_place(ready.step)
             elif waiting.queues or self._in_flight or self._timers:
                 self._wait()
@@ -167,56 +171,56 @@ class Runner:
                 ready, following = graph.begin_item(ready.items)
                 if following is not None:  # before this one runs, which may take long in this thread
                     arrivals.append(following)
-            number, lane, task, previous, _, _, inputs, flow, _ = ready
-            if flow is None:
-                flow = (
-                    task_flow(task, lane, previous, number, *inputs)
-                    if inputs
-                    else task_flow(task, lane, previous, number)
-                )
-            self._advance(ready, flow)
-
-    def _advance(self, ready: Ready, flow: TaskFlow, outcome: Outcome | None = None) -> None:
-        """Grants the requests of a flow, until it waits for an outcome or a timer, or ends."""
-        publish, prepare, submit = self._publish, self._prepare, self._submit
-        answer: Outcome | Exception | None = outcome
-        while True:
-            request: Any = flow.send(answer)  # as in _carry_out
-            answer = None
-            kind = request.__class__
-            if kind is tuple:  # an Attempt
-                began, request = request
-                publish(began)
-                if prepare is not None:
-                    request = prepare(request, ready.task)
-                answer = None if self.is_cancelled else submit(request)  # a listener may have cancelled the run
-                if answer is None:
-                    self._in_flight[ready.number] = ready, flow
-                    return
-            elif kind is TaskCompleted:
-                try:
-                    publish(request)
-                except NOT_SAVED as error:
-                    if isinstance(error, LeaseLost):  # even with keep_going: another process runs the workflow
-                        self._stop_new(at_once=True)
-                    answer = error
-                else:
-                    self._carry_out(self._graph.end(ready.task, request.context))
-                    return
-            elif kind is Wait:
-                number, lane, task, previous, _, _, inputs, _, calls = ready
-                again = new(Ready, (number, lane, task, previous, request.step, True, inputs, flow, calls))
-                if request.seconds:
-                    due = clock.monotonic() + request.seconds
-                    heapq.heappush(self._timers, (due, next(self._tie_breaker), again))
-                else:
-                    self._arrivals.append(again)
-                return
+            task, call = ready.task, ready.call or first_call(ready)
+            begin(task, ready.previous, call)
+            request = call if prepare is None else prepare(call, task)
+            outcome = None if self.is_cancelled else submit(request)  # a listener may have cancelled the run
+            if outcome is None:
+                self._in_flight[ready.number] = ready, call
             else:
-                publish(request)
-                if kind is TaskFailed:
-                    self._carry_out(self._graph.end(ready.task, None))
-                    return
+                self._go_on(ready, call, outcome)
+
+    def _go_on(self, ready: Ready, call: Call, outcome: Any) -> None:  # Any: as in _carry_out
+        """Ends a task after an attempt, or makes it ready for its next one."""
+        task = ready.task
+        if outcome.__class__ is Returned:
+            value, repeated, usage = outcome
+            if repeated:
+                self._publish_repeated(task, repeated)
+            context = Context._of(value, call.task_id, call.workflow_id, clock.moment(), call.step.identity)
+            try:
+                self._publisher.complete(task, context, usage)
+            except NOT_SAVED as error:
+                if isinstance(error, LeaseLost):  # even with keep_going: another process runs the workflow
+                    self._stop_new(at_once=True)
+                self._fail(task, Failure.of(error), usage)
+            else:
+                self._carry_out(self._graph.end(task, context))
+            return
+        if isinstance(outcome, Interrupted):
+            raise KeyboardInterrupt
+        if outcome.repeated:
+            self._publish_repeated(task, outcome.repeated)
+        following = next_attempt(ready, call, outcome)
+        if following is None:
+            self._fail(task, outcome.failure, outcome.usage)
+            return
+        delay, again = following
+        fields = (task.task_id, task.attempt, outcome.failure, delay, task.item, outcome.usage)
+        self._publish(new(AttemptFailed, fields))
+        if delay:
+            heapq.heappush(self._timers, (clock.monotonic() + delay, next(self._tie_breaker), again))
+        else:
+            self._arrivals.append(again)
+
+    def _publish_repeated(self, task: Task, repeated: Iterable[Failure]) -> None:
+        for failure in repeated:
+            self._publish(AttemptRepeated(task.task_id, task.attempt, failure, task.item))
+
+    def _fail(self, task: Task, failure: Failure, usage: Usage | None) -> None:
+        """Ends a task whose last attempt has failed, or whose value can't be saved."""
+        self._publish(TaskFailed(task.task_id, task.attempt, failure, clock.now(), clock.monotonic(), task.item, usage))
+        self._carry_out(self._graph.end(task, None))
 
     def _wait(self) -> None:
         """Waits for outcomes and the next timer, and goes on with their tasks."""
@@ -225,7 +229,7 @@ class Runner:
         self._completed.extend(sorted(completed, key=lambda pair: isinstance(pair[1], Interrupted)))
         while self._completed:
             call, outcome = self._completed[0]
-            self._advance(*self._in_flight.pop(call.number), outcome)
+            self._go_on(*self._in_flight.pop(call.number), outcome)
             self._completed.popleft()
         if self._timers:
             now = clock.monotonic()
@@ -261,7 +265,7 @@ class Runner:
         pool_of = self.session.pool_of
         ready = [*self._waiting.by_pool(), *((pool_of(ready.step), ready) for ready in self._arrivals)]
         places = {self._limit_of(pool): self.session.room_left(pool) for pool, _ in ready}
-        taken = [pool for pool, task in ready if task.flow is not None]
+        taken = [pool for pool, task in ready if task.call is not None]
         taken += [pool_of(call.step) for call, _ in self._completed]  # the failed one, and those that ended after it
         for limit in map(self._limit_of, taken):
             if limit in places:

@@ -7,7 +7,7 @@ from dotflow.core.context import Context
 from dotflow.core.events import MapEnded, MapOpened, TaskEvent, TaskRestored, TaskSkipped
 from dotflow.core.failure import TaskError
 from dotflow.core.links import Links
-from dotflow.core.task import Task
+from dotflow.core.task import Task, TaskRecord
 from dotflow.core.types.status import TypeStatus
 
 
@@ -32,7 +32,7 @@ class Row(dict[str, Any]):
     """The entries of an item of several lists, by parameter."""
 
 
-class LinkedTask(Task):
+class LinkedTask(TaskRecord):
     """A task with links. Its attributes are documented in Task."""
 
     __slots__ = ("items", "links", "reason", "source")
@@ -100,22 +100,22 @@ class LinkedTask(Task):
                 self.source = event.source
             case MapOpened():
                 self.attempt = 1
-                self.started_at = event.at
-                self._began = event.tick
+                self._started = event.at
+                self._tick = event.tick
             case MapEnded():
                 self._current = event.context
                 if event.failure is not None:
                     self.status = TypeStatus.FAILED
-                    self.errors.append(TaskError(1, event.failure))
+                    self._add_error(1, event.failure)
                 if self.restored_from is None:
                     self._end(event.at, event.tick)
                 else:  # it did not run
-                    self.attempt, self.started_at = 0, None
+                    self.attempt, self._started = 0, None
             case _:
                 super()._apply_rare(event)
 
 
-class Item(Task):
+class Item(TaskRecord):
     """One item of a mapped task: the record of its attempts.
 
     Attributes:

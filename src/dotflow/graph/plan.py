@@ -1,9 +1,9 @@
 """The run's plan: the dependencies and lanes of its tasks. The rest of the engine does not know the mode."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution
@@ -19,25 +19,48 @@ class Plan:
     """The run's plan: its tasks as a graph, by their ids. The dry run, which `plan()` returns, is a WorkflowPlan.
 
     Attributes:
-        needs: For each task, the tasks that must end before it starts.
         previous: For each task, the task whose context is its `previous_context`; None where that is empty.
         lanes: For each task, its lane. The tasks of a lane share one worker.
+        linked: The needs of those tasks that need others than this one.
         apart: Whether the lanes need workers of their own, beside the thread of the run.
         is_parallel: Whether a map's items run side by side, and a map over it goes item by item.
     """
 
-    needs: tuple[tuple[int, ...], ...]
     previous: tuple[int | None, ...]
     lanes: tuple[int, ...]
+    linked: Mapping[int, tuple[int, ...]]
     apart: bool
     is_parallel: bool = False
 
-    def followers(self) -> list[list[int]]:
-        """Returns for each task the tasks that need it."""
-        followers: list[list[int]] = [[] for _ in self.needs]
-        for task_id, needs in enumerate(self.needs):
+    def needs_of(self, task_id: int) -> tuple[int, ...]:
+        """Returns the tasks that must end before the task starts."""
+        linked, before = self.linked.get(task_id), self.previous[task_id]
+        if linked is not None:
+            return linked
+        return () if before is None else (before,)
+
+    @property
+    def needs(self) -> list[tuple[int, ...]]:
+        """For each task, the tasks that must end before it starts. The list is made on access."""
+        return [self.needs_of(task_id) for task_id in range(len(self.previous))]
+
+    def followers(self, tasks: Sequence[Task]) -> list[Sequence[int]]:
+        """Returns for each of the tasks those that need it."""
+        followers: list[Any] = [()] * len(tasks)  # most have one at most, and tuples are smaller than lists
+        for task in tasks:
+            before = self.previous[task.task_id]
+            if before is not None:
+                followers[before] = (task.task_id,)
+        shared: set[int] = set()
+        for task_id, needs in self.linked.items():
             for need in needs:
-                followers[need].append(task_id)
+                if need != self.previous[task_id]:
+                    if need not in shared:
+                        shared.add(need)
+                        followers[need] = [*followers[need]]
+                    followers[need].append(task_id)
+        for need in shared:
+            followers[need].sort()
         return followers
 
     def item_followers(self, tasks: Sequence[Task]) -> dict[int, list[int]]:
@@ -54,7 +77,7 @@ class Plan:
 
     def last_of_lanes(self) -> dict[int, int]:
         """Returns for each lane its last task."""
-        return {lane: task_id for task_id, lane in enumerate(self.lanes)}
+        return dict(zip(self.lanes, range(len(self.lanes)), strict=True))
 
 
 def make_plan(tasks: Sequence[Task], mode: TypeExecution) -> Plan:
@@ -66,18 +89,18 @@ def make_plan(tasks: Sequence[Task], mode: TypeExecution) -> Plan:
     if mode is TypeExecution.PARALLEL:
         return _parallel(tasks)
     groups: dict[str, int] = {}
-    lanes = tuple(groups.setdefault(task.group_name, len(groups)) for task in tasks)
-    last: dict[int, tuple[int, ...]] = {}
-    needs = []
-    previous: list[int | None] = []
-    for task_id, lane in enumerate(lanes):
-        before = last.get(lane, ())
-        previous.append(before[0] if before else None)
-        needs.append(before)
-        last[lane] = (task_id,)
+    lanes = tuple([groups.setdefault(task.group_name, len(groups)) for task in tasks])
+    last: dict[int, int] = {}
+    previous = []
+    for task, lane in zip(tasks, lanes, strict=True):
+        previous.append(last.get(lane))
+        last[lane] = task.task_id
+    linked: dict[int, tuple[int, ...]] = {}
     if LinkedTask in map(type, tasks):
-        needs = list(map(_merged, needs, _linked_needs(tasks)))
-    return Plan(needs=tuple(needs), previous=tuple(previous), lanes=lanes, apart=len(groups) > 1)
+        for task_id, (before, needs) in enumerate(zip(previous, _linked_needs(tasks), strict=True)):
+            if needs:
+                linked[task_id] = needs if before is None or before in needs else (before, *needs)
+    return Plan(previous=tuple(previous), lanes=lanes, linked=linked, apart=len(groups) > 1)
 
 
 def _check(tasks: Sequence[Task], mode: TypeExecution) -> None:
@@ -97,11 +120,12 @@ def _check(tasks: Sequence[Task], mode: TypeExecution) -> None:
 
 def _parallel(tasks: Sequence[Task]) -> Plan:
     """Returns the plan in which a task continues the lane of the first task it needs that has no other successor."""
-    needs = []
+    linked: dict[int, tuple[int, ...]] = {}
     lanes: list[int] = []
     ends: set[int] = set()  # the last tasks of their lanes
     for task, needed in zip(tasks, _linked_needs(tasks), strict=True):
-        needs.append(needed)
+        if needed:
+            linked[task.task_id] = needed
         before = next((need for need in needed if need in ends and not task.is_mapped), None)
         if before is None:
             lanes.append(task.task_id)
@@ -110,13 +134,8 @@ def _parallel(tasks: Sequence[Task]) -> Plan:
             lanes.append(lanes[before])
         if not task.is_mapped:
             ends.add(task.task_id)
-    return Plan(
-        needs=tuple(needs),
-        previous=(None,) * len(tasks),
-        lanes=tuple(lanes),
-        apart=True,
-        is_parallel=True,
-    )
+    previous = (None,) * len(tasks)
+    return Plan(previous=previous, lanes=tuple(lanes), linked=linked, apart=True, is_parallel=True)
 
 
 def _linked_needs(tasks: Sequence[Task]) -> Iterator[tuple[int, ...]]:
@@ -131,13 +150,6 @@ def _linked_needs(tasks: Sequence[Task]) -> Iterator[tuple[int, ...]]:
             cleanup = task.task_id
         else:
             yield tuple(links.sources())
-
-
-def _merged(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
-    """Returns both; *one* is the task before in the lane, or empty."""
-    if not other:
-        return one
-    return other if not one or one[0] in other else (*one, *other)
 
 
 def note_on_groups(tasks: Sequence[Task], mode: TypeExecution) -> str:

@@ -104,7 +104,7 @@ def _task_record(task: Task, plan: Plan, masks: Masks) -> TaskRecord:
         group=task.group_name,
         lane=plan.lanes[task.task_id],
         identity=task.step.identity,
-        needs=plan.needs[task.task_id],
+        needs=plan.needs_of(task.task_id),
         policy=task.step.policy.changed(),
         attempts=list(_attempts(task, masks)),
         items={number: attempts for number, attempts in items.items() if attempts},

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dotflow.abc.storage import Storage
 from dotflow.abc.workflow import NothingUnfinished
 from dotflow.core.attempt_id import ID_LENGTH
-from dotflow.core.context import Context, Origin, token_of_run
+from dotflow.core.context import NOTHING, Context, Origin, token_of_run
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, LeaseLost, StorageError, ValueNotStorable
@@ -301,7 +301,9 @@ class Checkpoints:
                 origin = Origin(origin.initial, run, self._changes.code_of(task, context))
             links = self._tasks[task_id].links  # an item has none
             is_checkpoint = is_checkpoint and not (links is not None and links.always)
-        context._set_inputs(origin, task.previous_context if previous is None else previous, tokens)
+        if previous is None:
+            previous = NOTHING if task._previous is None else task._previous
+        context._set_inputs(origin, previous, tokens)
         if not is_checkpoint:
             return
         key = "?"
