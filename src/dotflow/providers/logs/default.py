@@ -154,7 +154,7 @@ class LogDefault(Log):
 
 
 def _warn(message: str) -> None:
-    _write_stderr(f"{local_time()} WARNING dotflow: {message}\n")
+    _write_stderr(f"{local_time(clock.now())} WARNING dotflow: {message}\n")
 
 
 def _write_stderr(text: str) -> None:
