@@ -82,6 +82,8 @@ class Publisher:
             settling.append((f"{name}'s settle()", listener.settle))
         if tracer is not None:
             followers.append(("The tracer", tracer.trace))
+        self._run_log = run_log
+        self._begin: Callable[[], None] | None = None
         if run_log is not None:
             followers.append(("The log", run_log.record))
         self._followers, self._settling = followers, settling
@@ -95,7 +97,17 @@ class Publisher:
         self._failures: Counter[str] = Counter()  # how often each listener has raised
 
     def follow_session(self, session: ExecutorSession) -> bool:
-        """Asks a new session for what the history wants. Returns whether attempts need `prepare`."""
+        """Asks a new session for what the history wants. Returns whether attempts need `prepare`.
+
+        Where no code of users runs between two events, beside the steps, the session may gather attempts that begin,
+        and the log records. `flush` begins and writes them.
+        """
+        others = len(self._followers) - (self._run_log is not None)
+        self._begin = None
+        if not others and isinstance(session, CapturingSession) and (self._run_log is None or self._run_log.keep()):
+            self._begin = session.gather()
+            if self._run_log is not None:
+                self._run_log.gathers = self._begin is not None
         if self._settling and isinstance(session, CapturingSession):
             mode, limit = self._watch or (TypeCapture.NONE, 0)
             settle = partial(self.settle, begins=True)
@@ -118,6 +130,8 @@ class Publisher:
 
     def settle(self, *, begins: bool) -> float | None:
         """Lets the listeners save what they have collected. Arguments and result are those of Listener.settle."""
+        if not begins:
+            self.flush()
         soonest = None
         for name, settle in self._settling:
             try:
@@ -128,6 +142,16 @@ class Publisher:
             if seconds is not None and (soonest is None or seconds < soonest):
                 soonest = seconds
         return soonest
+
+    def flush(self) -> None:
+        """Writes the records that the log keeps and begins the attempts that the session has gathered.
+
+        Called before anything that may take long.
+        """
+        if self._run_log is not None:
+            self._run_log.flush()
+        if self._begin is not None:
+            self._begin()
 
     def publish(self, event: TaskEvent) -> None:
         """Publishes an event. Raises what `save` raises, before anything else, for a value."""
@@ -216,6 +240,7 @@ class Publisher:
             self._log_line(f"{name} raised at {where}", error)
 
     def _call_back(self, callback: Callable[..., Any], task: Task) -> None:
+        self.flush()
         try:
             callback(task=task)
         except BaseException as error:  # the user's code: logged, and the run continues
