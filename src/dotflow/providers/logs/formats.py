@@ -135,11 +135,13 @@ def _error_text(task: Task) -> str:
     error = task.error
     if error is None:
         return "\n"
-    details = f"{error.message}\n{error.traceback}".rstrip("\n")
-    attempt = "" if task.is_mapped else f" (attempt {error.attempt})"
-    if error._refusal:
-        attempt = f" (attempt {error.attempt} of {task.step.policy.attempts}: {escape_controls(error._refusal)})"
-    return f"{attempt}: {escape_controls(error.exception)}: {_indent(details)}"
+    failure = error._failure
+    if failure.refusal:
+        attempt = f" (attempt {error.attempt} of {task.step.policy.attempts}: {escape_controls(failure.refusal)})"
+    else:
+        attempt = "" if task.is_mapped else f" (attempt {error.attempt})"
+    details = _indent(f"{failure.message}\n{failure.traceback}".rstrip("\n"))
+    return f"{attempt}: {escape_controls(failure.exception)}: {details}"
 
 
 def json_head(workflow_id: str, run_id: str | None, name: str | None = None) -> str:
