@@ -334,7 +334,7 @@ class Run:
                 rerun=self._rerun,
                 shares_memory=providers.executor.shares_memory,
             )
-        save = self._checkpoints.save if cache is None else cache.save
+        save: Callable[[Task, Context], None] = self._checkpoints.save if cache is None else cache.save
         if run_log is not None and (cache is not None or providers.storage.outlives_process):
             save = run_log.flushed_before(save)
         publisher = Publisher(
