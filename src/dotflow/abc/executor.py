@@ -53,14 +53,6 @@ class ExecutorSession(ABC):
         """
         return 0
 
-    def gather(self) -> Callable[[], None] | None:
-        """Lets the session gather submitted attempts, to begin several at once. By default they begin one by one.
-
-        Returns a function that begins those that were submitted, which the runner calls before each `wait` and before
-        anything that takes long; None where attempts begin in `submit`.
-        """
-        return None
-
     @abstractmethod
     def submit(self, call: Call) -> Outcome | None:
         """Makes an attempt. Returns its outcome if that is known at once, else None: `wait` will return it."""
