@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,36 @@ workflow.start()
 
         assert sorted(saved) == list(range(20))
         assert missing == []
+
+
+def test_what_an_interrupt_precedes_never_begins(make_workflow: MakeWorkflow, tmp_path: Path) -> None:
+    """A coroutine that was ready fails as one that ran, and its callback comes after its record."""
+    began: list[bool] = []
+    threads = threading.active_count()
+
+    class LogInterrupting(LogDefault):
+        def info(self, task: Task) -> None:
+            super().info(task)
+            if task.task_id == 1:
+                raise KeyboardInterrupt
+
+    @action
+    async def step() -> None:
+        began.append(True)
+
+    file = LogFile(tmp_path / "flow.log")
+    found: list[bool] = []
+    log = LogInterrupting(path=file.path, output="file", format="json")
+    workflow = make_workflow(log=log, executor=ExecutorAsync())
+    workflow.task.add(step, callback=lambda task: found.append(file.has(0, "Failed")))
+    workflow.task.add(step)
+
+    with pytest.raises(KeyboardInterrupt):
+        workflow.start("parallel")
+
+    assert began == []
+    assert found == [True]
+    assert threading.active_count() == threads
 
 
 class TestOtherLogs:

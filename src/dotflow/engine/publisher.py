@@ -153,6 +153,11 @@ class Publisher:
         if self._begin is not None:
             self._begin()
 
+    def leave_session(self) -> None:
+        """Writes the records that the log keeps. What the session has gathered never begins."""
+        self._begin = None
+        self.flush()
+
     def publish(self, event: TaskEvent) -> None:
         """Publishes an event. Raises what `save` raises, before anything else, for a value."""
         task = self._tasks[event.task_id]

@@ -91,7 +91,7 @@ class Runner:
                     self._loop()
         finally:
             try:
-                self._publisher.flush()
+                self._publisher.leave_session()
                 self.session.close()
             except BaseException:  # an interrupt before or during close, which may be called again
                 self.session.close()
