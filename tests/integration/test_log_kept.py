@@ -332,7 +332,8 @@ class TestWrites:
         self, make_workflow: MakeWorkflow, file: LogFile, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A full disk takes the first of two records and a part of the second."""
-        write, torn = os.write, []
+        write = os.write
+        torn: list[bool] = []
 
         def fill(descriptor: int, data: bytes) -> int:
             if torn == [True]:
