@@ -3,7 +3,7 @@
 import functools
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from dotflow import clock
@@ -71,6 +71,7 @@ class RunGraph:
         keep_going: Whether other tasks continue after a failure.
         cache: The cached values; None for none.
         secrets: The secrets of the run.
+        flush: Called before values are compared or read, which may take long.
 
     Attributes:
         is_stopping: Whether no further task becomes ready.
@@ -87,8 +88,10 @@ class RunGraph:
         keep_going: bool,
         cache: Cache | None = None,
         secrets: RunSecrets = NO_RUN_SECRETS,
+        flush: Callable[[], object] = int,
     ) -> None:
         self._tasks = tasks
+        self._flush = flush
         self._plan = plan
         self._params = params
         self._checkpoints = checkpoints
@@ -149,6 +152,8 @@ class RunGraph:
         if task_id in self._checkpoints.not_needed:
             return [Ended(TaskSkipped(task_id, NOT_NEEDED), task, previous)]
         links = task.links
+        if links.conditions or links.each:
+            self._flush()
         restored_items = self._checkpoints.whole_maps.get(task_id)
         unmet = unmet_need(links.needs, self._tasks, self._checkpoints.not_needed)
         if restored_items or (restored_items == 0 and unmet is None):
@@ -174,6 +179,7 @@ class RunGraph:
         """Returns the end of a task or an item whose value is in the cache, so it needs no worker; else None."""
         if self._cache is None or not is_cached(self._tasks[task.task_id]):
             return None
+        self._flush()
         context = self._cache.restore(task, previous, own, shared)
         if context is None:
             return None

@@ -94,6 +94,7 @@ class Runner:
                     self._loop()
         finally:
             try:
+                self._publisher.leave_session()
                 self.session.close()
             except BaseException:  # an interrupt before or during close, which may be called again
                 self.session.close()
@@ -115,6 +116,7 @@ class Runner:
     def _fail_unfinished(self, stop: Stop) -> None:
         for event in self._graph.unfinished(stop):
             self._publish(event)
+        self._publisher.flush()
 
     def _carry_out(self, decisions: list[Decision]) -> None:
         """Carries out decisions, and what follows from them."""
