@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
+from unittest.mock import patch
 
 from checkpoints import fill as fill_tasks
 from checkpoints import read_all, select_all
@@ -19,6 +20,7 @@ from workflows import completed, quiet
 
 from dotflow import Config, DotFlow, action
 from dotflow.abc.storage import Storage
+from dotflow.processes.channel import Channel
 from dotflow.providers import ExecutorProcess, LogDefault, StorageFile, StorageSQLite
 
 each_one = action(same)
@@ -103,6 +105,46 @@ def process_rows(quick: bool) -> Iterator[Row]:
     ours, pool = times.pop("dotflow"), times["ProcessPoolExecutor.map"]
     what = f"an item in processes, {count:,} of them, start included"
     yield Row(what=what, ours=ours, peers=times, budget="ProcessPoolExecutor.map's", within=ours <= pool)
+
+
+def placement_rows(quick: bool) -> Iterator[Row]:
+    """What is sent to four workers for a map over a map, whose items are 20 MB each, beside all these items."""
+    count, size = (12 if quick else 40), 20_000_000
+    sent = fresh(measure_sent, count, size)
+    yield Row(
+        what=f"a map over a map, {count} items of 20 MB, four workers: bytes sent to workers",
+        ours=sent,
+        peers={"all items": count * size},
+        unit="B",
+        budget="less than one item",
+        within=sent < size,
+    )
+
+
+@action
+def blank(size: int) -> dict[str, Any]:
+    return {"data": bytes(size)}
+
+
+@action
+def length(value: dict[str, Any]) -> int:
+    return len(value["data"])
+
+
+def measure_sent(count: int, size: int) -> float:
+    """Bytes that the coordinator sends to its workers."""
+    sent: list[int] = []
+    queue = Channel.queue
+
+    def counted(channel: Channel, kind: int, number: int, parts: Sequence[Any]) -> None:
+        sent.append(sum(memoryview(part).nbytes for part in parts))
+        queue(channel, kind, number, parts)
+
+    with patch.object(Channel, "queue", counted):
+        workflow = DotFlow(quiet(ExecutorProcess(max_workers=4)))
+        workflow.task.add(blank, each=[size] * count).add(length, each="blank")
+        completed(workflow, "parallel")
+    return sum(sent)
 
 
 def measure_processes(contender: str, count: int) -> float:

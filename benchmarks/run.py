@@ -37,6 +37,7 @@ MEASUREMENTS: Final[Mapping[str, str]] = {
     "chain": "graphs:chain_rows",
     "items": "maps:item_rows",
     "item-processes": "maps:process_rows",
+    "item-placement": "maps:placement_rows",
     "item-resume": "maps:resume_rows",
     "shapes": "graphs:shape_rows",
     "code": "caches:code_rows",

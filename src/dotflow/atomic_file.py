@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import itertools
 import os
 import re
@@ -14,7 +15,9 @@ from typing import Final
 
 PARTIAL_SUFFIX: Final = ".tmp"  # of a file that is being written
 COMPARED: Final = 1 << 20  # bytes that link_equal compares at once
-CREATE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+NONBLOCK: Final = getattr(os, "O_NONBLOCK", 0)
+BINARY: Final = getattr(os, "O_BINARY", 0)
+CREATE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY
 
 UMASK_VARIABLE: Final = "DOTFLOW_UMASK"
 UMASK: Final = "an octal number of up to 077, such as 007"  # what the variable and the arguments take
@@ -42,7 +45,7 @@ class Files:
         self._umask = umask
         self._source = UMASK_VARIABLE if umask is None else "the argument umask"
 
-    @property
+    @functools.cached_property  # looking up a variable takes longer than making a file
     def umask(self) -> int:
         """The permissions that they do not have. Raises ValueError for a DOTFLOW_UMASK that a Config refuses."""
         text = self._umask or os.environ.get(UMASK_VARIABLE)
@@ -220,7 +223,11 @@ class Files:
             )
 
     def _write(self, path: str, folder: str, data: bytes | memoryview, *, synced: bool) -> None:
-        descriptor = self._open_new(path, folder, synced=synced)
+        try:
+            descriptor = self.create(path)
+        except FileNotFoundError:
+            self.make_folder(folder, synced=synced)
+            descriptor = self.create(path)
         try:
             written = os.write(descriptor, data)
             while written < len(data):  # Linux writes up to 2 GiB at once, a full disk what fits
@@ -228,15 +235,10 @@ class Files:
             if synced:
                 sync(descriptor)
         finally:
-            with contextlib.suppress(InterruptedError):  # close(2): the descriptor is closed all the same
+            try:  # noqa: SIM105 (for each checkpoint)
                 os.close(descriptor)
-
-    def _open_new(self, path: str, folder: str, *, synced: bool) -> int:
-        try:
-            return self.create(path)
-        except FileNotFoundError:
-            self.make_folder(folder, synced=synced)
-            return self.create(path)
+            except InterruptedError:  # close(2): the descriptor is closed all the same
+                pass
 
 
 #: The files without a umask of their own.
@@ -253,13 +255,35 @@ def open_plain(path: str, flags: int = os.O_RDONLY) -> int:
 
     Raises OSError for what is no file: opening a FIFO waits for its other end, and a device may never end.
     """
-    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
+    return _open_plain(path, flags)[0]
+
+
+def read_plain(path: str) -> bytes:
+    """Returns the content of a file that another person may have made. Raises OSError as `open_plain` does."""
+    descriptor, size = _open_plain(path, os.O_RDONLY | BINARY)
+    try:
+        data = os.read(descriptor, size + 1)
+        if len(data) == size:
+            return data
+        chunks = [data]  # it grows, or the system reads less at once
+        while data:
+            data = os.read(descriptor, COMPARED)
+            chunks.append(data)
+        return b"".join(chunks)
+    finally:
         os.close(descriptor)
-        number, cause = (errno.EISDIR, "it is a folder") if stat.S_ISDIR(mode) else (errno.EINVAL, "it is no file")
+
+
+def _open_plain(path: str, flags: int) -> tuple[int, int]:
+    """Returns the descriptor and the file's size."""
+    descriptor = os.open(path, flags | NONBLOCK)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        is_folder = stat.S_ISDIR(status.st_mode)
+        number, cause = (errno.EISDIR, "it is a folder") if is_folder else (errno.EINVAL, "it is no file")
         raise OSError(number, cause, path)
-    return descriptor
+    return descriptor, status.st_size
 
 
 def _undo(written: str, error: BaseException, path: str) -> None:
@@ -326,5 +350,7 @@ def sync_folder(folder: str) -> None:
     try:
         os.fsync(descriptor)
     finally:
-        with contextlib.suppress(OSError):  # nothing was written through it
+        try:  # noqa: SIM105 (for each checkpoint)
             os.close(descriptor)
+        except OSError:  # nothing was written through it
+            pass

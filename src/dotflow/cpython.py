@@ -44,6 +44,22 @@ def frame_of_caller() -> FrameType:
     return sys._getframe(2)
 
 
+def json_writer() -> Callable[[Any], str]:
+    """Returns a function that writes plain values as JSON, without NaN: json.encoder.c_make_encoder.
+
+    JSONEncoder.encode makes such an encoder for each value, which takes it longer than to write a small one.
+    """
+    from json import JSONEncoder, encoder
+
+    default = JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=False)
+    make: Any = getattr(encoder, "c_make_encoder", None)
+    if make is None:
+        return default.encode
+    quote = encoder.encode_basestring
+    encode = make(None, default.default, quote, None, ": ", ", ", False, False, False)
+    return lambda value: "".join(encode(value, 0))
+
+
 def has_running_loop() -> bool:
     """Returns whether the calling thread runs an event loop, without importing asyncio: asyncio._get_running_loop."""
     return "asyncio" in sys.modules and sys.modules["asyncio"]._get_running_loop() is not None

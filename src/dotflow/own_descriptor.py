@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 
-FileId = tuple[int, int]  # device and inode
+FileId = tuple[int, int]  # inode and device, as in a stat_result
 
 
 def file_of(place: int | str) -> FileId | None:
@@ -12,7 +12,7 @@ def file_of(place: int | str) -> FileId | None:
         status = os.stat(place)  # noqa: PTH116 (of a descriptor, too)
     except OSError:
         return None
-    return status.st_dev, status.st_ino
+    return status[1:3]
 
 
 class OwnDescriptor:
@@ -30,7 +30,10 @@ class OwnDescriptor:
 
     def is_open(self) -> bool:
         """Returns whether it still leads there."""
-        return self.file is not None and file_of(self.number) == self.file
+        try:
+            return os.fstat(self.number)[1:3] == self.file
+        except OSError:
+            return False
 
     def close(self) -> None:
         """Closes it, unless a step has done so."""

@@ -70,7 +70,7 @@ def test_workflows_whose_ids_begin_alike_have_lines_of_their_own(
             assert len(heads) == 2
             assert all(re.fullmatch(r"nightly-prices-chad \(Prices of Chad\) run \w{8}", head) for head in heads)
     assert shown("--step", "fails") == []
-    assert log._heads == {}  # nothing is left of an ended run
+    assert log._heads == log._kept == {}  # nothing is left of an ended run
 
 
 class TestSimple:

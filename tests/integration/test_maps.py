@@ -1,6 +1,7 @@
 """Maps: a step for each item of a list: values, failures, statuses, chains, limits and what is reported of them."""
 
 import asyncio
+import os
 import re
 import threading
 import time
@@ -15,6 +16,7 @@ from dotflow.abc.history import History
 from dotflow.core.call import Call
 from dotflow.core.events import Event, MapEnded, MapOpened, TaskFailed
 from dotflow.errors import InvalidLink
+from dotflow.processes.channel import Channel
 from dotflow.processes.process_session import ProcessSession
 from dotflow.providers import ExecutorAsync, ExecutorProcess, ExecutorThread
 from dotflow.worker.attempt import attempt
@@ -384,6 +386,37 @@ def test_an_item_waits_for_its_own_only(make_workflow: MakeWorkflow) -> None:
 
     assert workflow.start(mode="parallel").status is COMPLETED
     assert workflow.result_storage()[1] == [10, 20, 30]
+
+
+@pytest.mark.parametrize("start_method", ["fork", "forkserver"])
+@pytest.mark.parametrize("limit", [None, 2])
+def test_an_item_runs_where_the_item_that_it_takes_has_run(
+    make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch, start_method: str, limit: int | None
+) -> None:
+    """So its value is not sent to a worker, with and without a limit of the first map."""
+    size = 1_000_000
+    sent: list[int] = []
+    queue = Channel.queue
+
+    def count(channel: Channel, kind: int, number: int, parts: list[Any]) -> None:
+        sent.append(sum(memoryview(part).nbytes for part in parts))
+        queue(channel, kind, number, parts)
+
+    @action
+    def make(number: int) -> dict[str, Any]:
+        return {"pid": os.getpid(), "data": bytes(size + number)}
+
+    @action
+    def take(value: dict[str, Any]) -> tuple[bool, int]:
+        return value["pid"] == os.getpid(), len(value["data"])
+
+    monkeypatch.setattr(Channel, "queue", count)
+    workflow = make_workflow(executor=ExecutorProcess(max_workers=2, start_method=start_method))
+    workflow.task.add(make, each=list(range(12)), max_parallel=limit).add(take, each=make)
+    run = workflow.start(mode="parallel")
+
+    assert run.value("take") == [(True, size + number) for number in range(12)]
+    assert sum(sent) < size
 
 
 @in_any_worker

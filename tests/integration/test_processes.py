@@ -1,20 +1,32 @@
 """Worker processes: what travels to them and back, their deaths, locks, output and number."""
 
+import atexit
+import errno
+import itertools
 import os
+import select
+import signal
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from dotflow import Config, Context, DotFlow, action
 from dotflow.core.types.status import TypeStatus
+from dotflow.processes import process_session
+from dotflow.processes.channel import Channel
+from dotflow.processes.start import Fork
+from dotflow.processes.worker import WorkerProcess
 from dotflow.providers import ExecutorProcess, LogDefault
 from tests.integration.children import Scripts
+
+WAIT = 20.0  # seconds, for what happens at once
 
 MakeWorkflow = Callable[..., DotFlow]
 
@@ -1031,3 +1043,87 @@ def test_a_run_leaves_no_process_and_no_descriptor(make_workflow: MakeWorkflow) 
     run()
 
     assert (len(list(Path("/dev/fd").iterdir())), me.children(recursive=True)) == before
+
+
+def test_workers_end_at_once(make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The first worker runs its exit handlers while a later one, which was forked from the same process, still ends."""
+    monkeypatch.setattr(process_session, "CORES", 1)  # so that the second one starts while the first one runs
+    monkeypatch.setattr(process_session, "GRACE", WAIT)
+
+    def wait_for(name: str) -> bool:
+        until = time.monotonic() + WAIT / 2
+        while not (tmp_path / name).exists() and time.monotonic() < until:
+            time.sleep(0.005)
+        return (tmp_path / name).exists()
+
+    @action
+    def first() -> None:
+        assert wait_for("second runs")
+        atexit.register((tmp_path / "first has ended").touch)
+
+    @action
+    def second() -> None:
+        (tmp_path / "second runs").touch()
+        atexit.register(lambda: wait_for("first has ended") and (tmp_path / "second has ended").touch())
+
+    workflow = make_workflow(executor=ExecutorProcess(start_method="fork"))
+    workflow.task.add([first, second])
+
+    assert workflow.start(mode="parallel").status is TypeStatus.COMPLETED
+    assert (tmp_path / "second has ended").exists()
+
+
+@pytest.fixture
+def start_workers() -> Iterator[Callable[[int], list[WorkerProcess]]]:
+    """Forks workers, which end with the test."""
+    workers: list[WorkerProcess] = []
+
+    def start(count: int) -> list[WorkerProcess]:
+        started = Fork({}).workers(count)
+        workers.extend(started)
+        return started
+
+    yield start
+    for worker in workers:
+        if worker.channel.fileno() >= 0:
+            worker.reap()
+
+
+def test_workers_that_start_in_a_row_hold_no_ends_of_each_other(
+    start_workers: Callable[[int], list[WorkerProcess]],
+) -> None:
+    """The death of each one closes its channel while the others live."""
+
+    def read_all(channel: Channel) -> None:
+        while select.select([channel], [], [], WAIT)[0]:
+            list(channel.receive())
+
+    for worker in start_workers(3)[:2]:
+        os.kill(worker.pid, signal.SIGKILL)
+        with pytest.raises(EOFError):
+            read_all(worker.channel)
+
+
+@pytest.mark.parametrize("refused", ["pipe", "fork"])
+def test_workers_start_as_far_as_the_system_allows(
+    start_workers: Callable[[int], list[WorkerProcess]], monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    """The first ones live, and no descriptor of the others is left. A refusal of the first one is raised."""
+    allow = [getattr(os, refused)]
+    calls = itertools.count(1)
+
+    def refuse_second(*arguments: Any) -> Any:
+        if next(calls) == 2 or not allow:
+            raise OSError(errno.EAGAIN, "refused")
+        return allow[0](*arguments)
+
+    before = len(list(Path("/dev/fd").iterdir()))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, refused, refuse_second)
+        (worker,) = start_workers(3)
+        allow.clear()
+        with pytest.raises(OSError, match="refused"):
+            start_workers(3)
+
+    assert worker.reap() == -signal.SIGKILL
+    assert len(list(Path("/dev/fd").iterdir())) == before

@@ -3,11 +3,13 @@
 import _sqlite3  # type: ignore[import-not-found]
 import asyncio
 import ctypes
+import json
 import signal
 import subprocess
 import sys
 import threading
 from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -52,6 +54,23 @@ def test_sqlite_does_not_sleep() -> None:
     assert name == "dotflow"
     for _ in range(2):
         sleep(ctypes.addressof(vfs.contents), 1_800_000_000)
+
+
+@pytest.mark.parametrize("has_accelerator", [True, False])
+def test_json_is_written_as_jsons_own_encoder_writes_it(has_accelerator: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also without the encoder in C. NaN and types that JSON lacks are refused."""
+    if not has_accelerator:
+        monkeypatch.setattr("json.encoder.c_make_encoder", None)
+    write = cpython.json_writer()
+    value: dict[str, Any] = {"text": 'é"\n\u2028', "list": [1, 2.5, True, None, [], {}]}
+
+    given: Any
+    for given in (value, "text", 7, 1e300, None, []):
+        assert write(given) == json.dumps(given, ensure_ascii=False)
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write([float("nan")])
+    with pytest.raises(TypeError, match="object is not JSON serializable"):
+        write([object()])
 
 
 def test_nothing_is_taken_back_where_nothing_is_set() -> None:

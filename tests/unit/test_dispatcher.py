@@ -193,7 +193,7 @@ def test_when_no_more_can_start_the_others_do_the_work() -> None:
     dispatcher = Dispatcher(starter.start, 8)
 
     assert take(dispatcher, 0, 1, 2) == ["A", "B", None]
-    assert not dispatcher.can_grow
+    assert not dispatcher.room_to_grow
     dispatcher.release("A")
     dispatcher.leave(0)
     assert take(dispatcher, 2) == ["A"]

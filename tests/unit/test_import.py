@@ -1,6 +1,7 @@
 """The names of `import dotflow`, and the modules that it loads."""
 
 import json
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -254,3 +255,20 @@ def test_a_service_without_a_provider_of_its_own(name: str) -> None:
     """The error names the one provider for all of them, and how to install its extra."""
     with pytest.raises(ImportError, match=rf"no provider {name}\. NotifyApprise sends to .*'dotflow\[notify\]'"):
         exec(f"from dotflow.providers import {name}")
+
+
+def test_a_first_recorded_run_of_the_command_loads_no_reader_of_values_or_records(tmp_path: Path) -> None:
+    """`dotflow start` imports what a run writes with, and not what only reading, help or a copy of a value needs."""
+    (tmp_path / "jobs.py").write_text("from dotflow import action\n\n\n@action\ndef nothing(): ...\n")
+    program = (
+        "import sys; from dotflow.cli.main import main\n"
+        "assert main(['start', '--step', 'jobs.nothing']) == 0\n"
+        "unused = {'dotflow.codec', 'dotflow.records.record', 'lzma', 'shutil'}\n"
+        "sys.exit(' '.join(sorted(unused & set(sys.modules))) or None)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / ".output" / "history.db").exists()

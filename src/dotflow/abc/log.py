@@ -7,7 +7,7 @@ from dotflow.core.task import Task
 
 
 class Log(ABC):
-    """Writes what happens, at once. An exception in it is reported and changes nothing in the run."""
+    """Writes what happens. An exception in it is reported and changes nothing in the run."""
 
     @abstractmethod
     def info(self, task: Task) -> None:
@@ -26,6 +26,13 @@ class Log(ABC):
 
     def follow_run(self, event: RunEvent) -> None:  # noqa: B027 (optional)
         """Called at the start of a run, with the workflow's name, and at its end. By default it does nothing."""
+
+    def flush_run(self, run_id: str) -> None:  # noqa: B027 (optional)
+        """Called before the run waits, runs a step or other code of users, or saves a value on disk. Optional.
+
+        After the first call, the log may keep records of the run's tasks until the next one, or until the run's end.
+        Without that call it must write them at once. By default it does nothing.
+        """
 
     @property
     def is_silent(self) -> bool:

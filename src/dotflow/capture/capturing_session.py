@@ -1,4 +1,4 @@
-"""What dotflow's own sessions do beside the contract of ExecutorSession: they capture what their attempts print."""
+"""What dotflow's own sessions do beside the contract of ExecutorSession: they capture output, and gather attempts."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class CapturingSession(ABC):
-    """A session that captures the output of its attempts."""
+    """A session that captures the output of its attempts, and whose own work takes no long."""
 
     @abstractmethod
     def capture_output(self, capture: Capture) -> bool:
@@ -24,6 +24,14 @@ class CapturingSession(ABC):
         Returns whether the session calls `capture.settle` before the attempts of submitted calls begin: once for all
         that it sends together. Otherwise it has to be called before each `submit`.
         """
+
+    def gather(self) -> Callable[[], None] | None:
+        """Lets the session gather submitted attempts, to begin several at once.
+
+        Returns a function that begins them, which the run calls before each `wait` and before anything that takes long;
+        None where attempts begin in `submit`.
+        """
+        return None
 
 
 def capture_here(

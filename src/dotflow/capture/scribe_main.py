@@ -98,12 +98,19 @@ class Recorder:
                     del streams[pipe]
             self._sink.draw()
             self._record_due(requests)
-            if count < BATCH:
-                time.sleep(BATCH_DELAY)
+            if count < BATCH and streams:
+                self._delay()
         for stream, marked in self._marked.items():
             self._sink.write(stream, self._take(stream, marked.flush()))
         for chunks in self._chunks.values():
             chunks.end()
+
+    def _delay(self) -> None:
+        """Lets more arrive before the next look; a request ends it, since the run waits for the answer."""
+        if self._is_connected:
+            wait_readable(self._control.fileno(), BATCH_DELAY)
+        else:
+            time.sleep(BATCH_DELAY)
 
     def feed(self, stream: int, data: bytes) -> bytes:
         """Collects what has arrived; returns it without marks."""

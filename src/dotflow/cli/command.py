@@ -1,7 +1,5 @@
 """The base of all commands and of their options."""
 
-import shutil
-import textwrap
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -93,6 +91,9 @@ class Option(click.Option):
         self.example = example
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        import shutil  # only the help needs them
+        import textwrap
+
         record = super().get_help_record(ctx)
         if record is None:
             return None

@@ -1,5 +1,6 @@
 """The command `dotflow`: its commands, and the one place that turns their errors into a line and an exit code."""
 
+import gc
 import os
 import sys
 import traceback
@@ -75,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: The arguments of the command line; by default those of the process.
     """
+    if arguments is None:  # the process is the command's own
+        gc.freeze()  # what is loaded by now lives until its end, which would otherwise look at all of it
     args = list(sys.argv[1:] if arguments is None else arguments)
     code: Any = Exit.COMPLETED
     try:

@@ -24,26 +24,34 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from io import BytesIO
 from json.encoder import encode_basestring
+from operator import contains
 from pathlib import Path
+from types import NoneType
 from typing import IO, Any, Final
 
 from dotflow.atomic_file import open_plain
 from dotflow.codec.decoder import make_context
 from dotflow.codec.json import decode, encode, encode_bytes
 from dotflow.codec.parts import Fetch, Parts, Put, Raw, describe, names_in
-from dotflow.core.context import Context, Inputs
+from dotflow.core.context import Context, shared_origin
 from dotflow.core.failure import name_of
-from dotflow.core.text import is_utf8, shorten
+from dotflow.core.text import shorten
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
 
 VERSION: Final = 1  # of the format; a reader refuses a later one
 
 _PREFIX: Final = b'{"sha256": "'
 _SEPARATOR: Final = b'",\n'
-_HEAD_SIZE: Final = len(_PREFIX) + 64 + len(_SEPARATOR)  # bytes of the first line
+_CHECKSUM: Final = slice(len(_PREFIX), len(_PREFIX) + 64)
+_HEAD_SIZE: Final = _CHECKSUM.stop + len(_SEPARATOR)  # bytes of the first line
 _VALUE: Final = b'\n"value": '
 _PARTS: Final = b'\n"parts": '
 _SUFFIX: Final = b"}\n"
+_CODE: Final = '\n"code": '
+_TEXT: Final = (str, NoneType)
+_NUMBER: Final = (int, NoneType)
+_FIELDS: Final = {"task_id": _NUMBER, "workflow_id": _TEXT, "step": _TEXT}
+_INPUTS: Final = {"initial": (str,), "previous": _NUMBER, "run": (str,), "source": (str,), "code": (str,)}
 
 _KEY: Final = b'"key": '
 _MAX_LINE: Final = 1 << 20  # bytes that key_in reads of a line
@@ -63,8 +71,10 @@ def pack(key: str, context: Context, *, pickle: bool = False, put: Put | None = 
     """
     parts: list[Raw] | None = None if put is None else []
     value = encode_bytes(context.storage, pickle=pickle, parts=parts)
-    head_text = _head(key, context, encode_basestring)
-    head = (head_text if is_utf8(head_text) else _head(key, context, encode)).encode()
+    try:
+        head = _head(key, context, encode_basestring).encode()
+    except UnicodeEncodeError:  # of a lone surrogate
+        head = _head(key, context, encode).encode()
     if put is not None and parts:
         head += _PARTS + describe(list(map(put, parts))).encode() + b","
     checksum = sha256(head + _VALUE)
@@ -86,13 +96,13 @@ def unpack(data: bytes, key: str, *, pickle: bool = False, fetch: Fetch | None =
         CheckpointUnreadable: It is damaged, belongs to another key, or names a class that is not there. The error has
             the time of a value that alone can't be read.
     """
-    if data[: len(_PREFIX)] != _PREFIX or data[_HEAD_SIZE - len(_SEPARATOR) : _HEAD_SIZE] != _SEPARATOR:
+    if not (data.startswith(_PREFIX) and data.startswith(_SEPARATOR, _CHECKSUM.stop)):
         raise CheckpointUnreadable("it doesn't begin as a checkpoint does" if data else "it is empty")
     view = memoryview(data)  # values may be large: slices of a view copy nothing
-    if sha256(view[_HEAD_SIZE:]).hexdigest().encode() != data[len(_PREFIX) : _HEAD_SIZE - len(_SEPARATOR)]:
+    if sha256(view[_HEAD_SIZE:]).hexdigest().encode() != data[_CHECKSUM]:
         raise CheckpointUnreadable("its checksum is wrong: it was cut off, damaged or changed")
     end = data.find(_VALUE, _HEAD_SIZE)
-    if end < 0 or data[-len(_SUFFIX) :] != _SUFFIX:
+    if end < 0 or not data.endswith(_SUFFIX):
         raise CheckpointUnreadable("it has no value")
     fields = decode(b"{%b}" % data[_HEAD_SIZE : end - 1])
     if type(fields) is not dict:
@@ -107,22 +117,13 @@ def unpack(data: bytes, key: str, *, pickle: bool = False, fetch: Fetch | None =
             parts.check_all_taken()
     except CheckpointUnreadable as error:
         raise error.at(time=time) from error.__cause__
-    context = make_context(
-        storage=value,
-        task_id=_expect(fields, "task_id", int, type(None)),
-        workflow_id=_expect(fields, "workflow_id", str, type(None)),
-        time=time,
-        step=_expect(fields, "step", str, type(None)),
-    )
+    task_id, workflow_id, step = _expect(fields, _FIELDS)
+    context = make_context(value, task_id, workflow_id, time, step)
     if "initial" in fields:
-        context.inputs = Inputs(
-            _expect(fields, "initial", str),
-            _expect(fields, "previous", int, type(None)),
-            _expect(fields, "run", str),
-            _expect(fields, "source", str),
-            _read_links(fields),
-            _expect(fields, "code", str) if "code" in fields else "",
-        )
+        fields.setdefault("code", "")
+        initial, context._previous, run, context._source, code = _expect(fields, _INPUTS)
+        context._origin = shared_origin(initial, run, code)
+        context._links = _read_links(fields) if "links" in fields else None
     return context
 
 
@@ -173,47 +174,37 @@ def _read_key(file: IO[bytes]) -> str:
 
 def _head(key: str, context: Context, quote: Callable[[str], str]) -> str:
     time, task_id, workflow_id, step = context.time, context.task_id, context.workflow_id, context.step
-    for name, text in (("workflow_id", workflow_id), ("step", step)):
-        if not (text is None or isinstance(text, str)):
-            raise ValueNotStorable(name_of(type(text)), f".{name}", "it is text, or None")
+    if not (isinstance(workflow_id, _TEXT) and isinstance(step, _TEXT)):
+        name, text = ("step", step) if isinstance(workflow_id, _TEXT) else ("workflow_id", workflow_id)
+        raise ValueNotStorable(name_of(type(text)), f".{name}", "it is text, or None")
     if not (task_id is None or type(task_id) is int):
         raise ValueNotStorable(name_of(type(task_id)), ".task_id", "it is an int, or None")
-    return (
+    head = (
         f'"dotflow": {VERSION},\n'
         f'"key": {quote(key)},\n'
         f'"task_id": {"null" if task_id is None else task_id},\n'
         f'"workflow_id": {"null" if workflow_id is None else quote(workflow_id)},\n'
         f'"step": {"null" if step is None else quote(step)},\n'
         f'"time": {_write_time(time)},'
-        f"{_write_inputs(context.inputs, quote)}"
     )
-
-
-def _write_inputs(inputs: Inputs | None, quote: Callable[[str], str]) -> str:
-    """Returns the fields that say what the value was made from; nothing, where only the value is kept."""
-    if inputs is None:
-        return ""
-    previous = "null" if inputs.previous is None else inputs.previous
+    initial, run, code = context._origin
+    if initial is None:  # only the value is kept, not what it was made from
+        return head
+    previous, links = context._previous, context._links
     return (
-        f'\n"initial": {quote(inputs.initial)},\n"previous": {previous},'
-        f'\n"run": {quote(inputs.run)},\n"source": {quote(inputs.source)},'
-        f"{_write_links(inputs.links, quote)}"
-        f"{_write_code(inputs.code, quote)}"
+        f'{head}\n"initial": {quote(initial)},\n"previous": {"null" if previous is None else previous},'
+        f'\n"run": {quote(run)},\n"source": {quote(context._source)},'
+        f"{_write_links(links, quote) if links else ''}"
+        f"{f'{_CODE}{quote(code)},' if code else ''}"
     )
 
 
 def _write_links(links: Mapping[str, str], quote: Callable[[str], str]) -> str:
-    if not links:
-        return ""
     return f'\n"links": {{{", ".join(f"{quote(name)}: {quote(token)}" for name, token in links.items())}}},'
 
 
-def _write_code(code: str, quote: Callable[[str], str]) -> str:
-    return f'\n"code": {quote(code)},' if code else ""
-
-
 def _read_links(fields: dict[str, Any]) -> dict[str, str]:
-    links = fields.get("links", {})
+    links = fields["links"]
     if type(links) is not dict or not all(type(text) is str for pair in links.items() for text in pair):
         raise CheckpointUnreadable("its links are not those of a checkpoint")
     return links
@@ -245,11 +236,12 @@ def _read_time(fields: dict[str, Any]) -> datetime:
     return time
 
 
-def _expect(fields: dict[str, Any], name: str, *kinds: type) -> Any:
-    field = fields.get(name, fields)
-    if type(field) not in kinds:
+def _expect(fields: dict[str, Any], kinds: Mapping[str, tuple[type, ...]]) -> list[Any]:
+    found = [*map(fields.get, kinds)]
+    if not (fields.keys() >= kinds.keys() and all(map(contains, kinds.values(), map(type, found)))):
+        name = next(name for name, allowed in kinds.items() if type(fields.get(name, fields)) not in allowed)
         raise CheckpointUnreadable(f"its {name} is missing or invalid")
-    return field
+    return found
 
 
 def _mismatch(fields: dict[str, Any]) -> str:

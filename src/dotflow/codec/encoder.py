@@ -20,7 +20,7 @@ from typing import Any, Final
 from dotflow.codec import frames
 from dotflow.codec.decoder import CONTEXT_FIELDS
 from dotflow.codec.parts import BYTES_SUFFIX, LARGE, STREAM_SUFFIX, Raw
-from dotflow.codec.plain import INT_LIMIT, dump, is_key, is_plain
+from dotflow.codec.plain import INT_LIMIT, are_keys, dump, is_plain
 from dotflow.codec.types import collections, datetimes, records, scalars
 from dotflow.codec.types.classes import NotEncodable, inherits, module_of, name_for, without_prefix
 from dotflow.codec.types.enums import write_member
@@ -157,9 +157,8 @@ def _items(values: Any, writer: Writer, depth: int, step: str, holder: object = 
 def _dict(value: dict[Any, Any], writer: Writer, depth: int) -> Any:
     if depth >= MAX_DEPTH:
         raise TooDeep(value, MAX_DEPTH)
-    for key in value:
-        if type(key) is not str or key[:1] == "$" or (writer.careful and not is_utf8(key)):  # is_key, but quicker
-            return {"$dict": _pairs(value, writer, depth + 1)}
+    if not are_keys(value, careful=writer.careful):
+        return {"$dict": _pairs(value, writer, depth + 1)}
     if is_plain(value.values(), careful=writer.careful):
         return value
     return _members(value, writer, depth, value, step_to)
@@ -232,7 +231,7 @@ def _attributes(holder: object, fields: dict[Any, Any], writer: Writer, depth: i
     """Writes the attributes of an object, by name."""
     if depth >= MAX_DEPTH:
         raise TooDeep(holder, MAX_DEPTH)
-    if not all(is_key(name, careful=writer.careful) for name in fields):
+    if not are_keys(fields, careful=writer.careful):
         return _dict(fields, writer, depth)
     return _members(fields, writer, depth, holder, lambda name, _: f".{name}")
 

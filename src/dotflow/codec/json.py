@@ -47,7 +47,7 @@ def encode_bytes(value: Any, *, pickle: bool = False, parts: list[Raw] | None = 
         is_sorted: Whether the members of sets are sorted, so that equal values have equal bytes in every process.
     """
     try:
-        return _on_a_stack(lambda value: _write(value, parts, is_sorted), value)
+        return _on_a_stack(_write, value, parts, is_sorted)
     except RecursionError:
         refusal = ValueNotStorable(name_of(type(value)), "", "it is nested too deep for Python's recursion limit")
     except ValueNotStorable as error:
@@ -83,7 +83,7 @@ def decode(text: str | bytes | memoryview, *, pickle: bool = False, parts: Parts
             text = str(text, "utf-8")
         if text.startswith(_PICKLE):
             return _unpickle(text, pickle, parts)
-        return _on_a_stack(lambda text: read(text, parts), text)
+        return _on_a_stack(read, text, parts)
     except CheckpointUnreadable as error:
         raise CheckpointUnreadable(shorten(error.reason)) from error.__cause__
     except json.JSONDecodeError as error:
@@ -97,17 +97,15 @@ def decode(text: str | bytes | memoryview, *, pickle: bool = False, parts: Parts
     raise CheckpointUnreadable(reason)
 
 
-def _write(value: Any, parts: list[Raw] | None, is_sorted: bool) -> bytes:
+def _write(value: Any, parts: list[Raw] | None, is_sorted: bool, careful: bool = False) -> bytes:
     try:
-        return _write_once(value, parts, careful=False, is_sorted=is_sorted)
+        return dump(Writer(careful=careful, is_sorted=is_sorted, parts=parts).write(value)).encode()
     except ValueError:  # a float that is not finite, or a lone surrogate
-        return _write_once(value, parts, careful=True, is_sorted=is_sorted)
-
-
-def _write_once(value: Any, parts: list[Raw] | None, *, careful: bool, is_sorted: bool) -> bytes:
-    if parts:  # of the first attempt
+        if careful:
+            raise
+    if parts:
         parts.clear()
-    return dump(Writer(careful=careful, is_sorted=is_sorted, parts=parts).write(value)).encode()
+    return _write(value, parts, is_sorted, careful=True)
 
 
 def _unpickle(text: str, allowed: bool, parts: Parts | None) -> Any:
@@ -126,10 +124,10 @@ def _unpickle(text: str, allowed: bool, parts: Parts | None) -> Any:
             return read_pickle(payload)
 
 
-def _on_a_stack(function: Callable[[Any], T], argument: Any) -> T:
+def _on_a_stack(function: Callable[..., T], *arguments: Any) -> T:
     """Calls the function here, or on a stack of its own if too little of this one is left."""
     try:
-        return function(argument)
+        return function(*arguments)
     except RecursionError:
         pass
     outcome: list[T] = []
@@ -137,7 +135,7 @@ def _on_a_stack(function: Callable[[Any], T], argument: Any) -> T:
 
     def run() -> None:
         try:
-            outcome.append(function(argument))
+            outcome.append(function(*arguments))
         except BaseException as error:  # it is raised again in the caller's thread
             failure.append(error)
 

@@ -1,20 +1,19 @@
 """Values that JSON can hold as they are, and the JSON that is written."""
 
-import json
 from typing import Any, Final
 
+from dotflow import cpython
 from dotflow.codec.types.scalars import MAX_DECIMAL_BITS
 from dotflow.core.text import is_utf8
 
 INT_LIMIT: Final = 1 << MAX_DECIMAL_BITS  # an int from here on is written in base 16
 
 _PLAIN: Final = frozenset({type(None), bool, int, float, str})
-_INTS: Final = frozenset({int})
+_NUMBERS: Final = frozenset({bool, int, float})
+_TEXT: Final = frozenset({str})
 
 #: Writes JSON. Raises ValueError for floats that are not finite.
-dump: Final = json.JSONEncoder(
-    ensure_ascii=False, check_circular=False, allow_nan=False, separators=(", ", ": ")
-).encode
+dump: Final = cpython.json_writer()
 
 
 def is_plain(values: Any, *, careful: bool) -> bool:
@@ -24,11 +23,14 @@ def is_plain(values: Any, *, careful: bool) -> bool:
         return False
     if int not in kinds:
         return True
-    if kinds == _INTS:
+    if kinds <= _NUMBERS:
         return bool(min(values) > -INT_LIMIT and max(values) < INT_LIMIT)
     return all(-INT_LIMIT < value < INT_LIMIT for value in values if type(value) is int)
 
 
-def is_key(name: object, *, careful: bool) -> bool:
-    """Whether a key can stand in a JSON object, where it is not taken for a tag."""
-    return type(name) is str and name[:1] != "$" and not (careful and not is_utf8(name))
+def are_keys(names: Any, *, careful: bool) -> bool:
+    """Whether each of these can be a key of a JSON object, where none is taken for a tag."""
+    if not set(map(type, names)) <= _TEXT:
+        return False
+    text = "".join(names)
+    return not ("$" in text and any(name[:1] == "$" for name in names)) and not (careful and not is_utf8(text))

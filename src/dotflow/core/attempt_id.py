@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final, NamedTuple
 
+ID_LENGTH: Final = 8  # characters of a run's id, for people
+
 
 class AttemptId(NamedTuple):
     """One attempt of a task, or of an item of a mapped task. `attempt` counts from 1."""
@@ -14,8 +16,6 @@ class AttemptId(NamedTuple):
     attempt: int
     item: int | None = None
 
-
-ID_LENGTH: Final = 8  # characters of the id of a run, for people
 
 #: The attempt whose step runs in this context: the parent of a run that is started here. Only set with a history.
 current_attempt: Final[ContextVar[AttemptId | None]] = ContextVar("dotflow_current_attempt", default=None)

@@ -45,12 +45,6 @@ class Inputs(NamedTuple):
         """Returns whether this run made the value."""
         return self.run.partition("/")[0] == token_of_run(run_id)
 
-    @property
-    def tasks(self) -> int:
-        """The number of tasks of the run; 0 where it is unknown."""
-        count = self.run.rpartition("/")[2]
-        return int(count) if count.isdecimal() else 0
-
 
 class Origin(NamedTuple):
     """The inputs that many values of a run share, in one object: `initial`, `run` and `code` of Inputs."""
@@ -58,6 +52,12 @@ class Origin(NamedTuple):
     initial: str | None  # None for a value without inputs
     run: str = ""
     code: str = ""
+
+    @property
+    def tasks(self) -> int:
+        """The number of tasks of the run; 0 where it is unknown."""
+        count = self.run.rpartition("/")[2]
+        return int(count) if count.isdecimal() else 0
 
 
 NO_ORIGIN: Final = Origin(None)
@@ -128,7 +128,9 @@ class Context:
         self._source = ""
 
     @classmethod
-    def _of(cls, value: Any, task_id: int, workflow_id: str, time: clock.Moment, step: str) -> "Context":
+    def _of(
+        cls, value: Any, task_id: int | None, workflow_id: str | None, time: clock.Moment, step: str | None
+    ) -> "Context":
         """Returns Context(value, task_id, workflow_id, time, step), in half the time: there is one for every task."""
         if isinstance(value, Context):
             return cls(value, task_id, workflow_id, clock.as_datetime(time), step)

@@ -88,6 +88,8 @@ class Publisher:
             settling.append(("The look for orders", settle))
         if tracer is not None:
             followers.append(("The tracer", tracer.trace))
+        self._run_log = run_log
+        self._begin: Callable[[], None] | None = None
         if run_log is not None:
             followers.append(("The log", run_log.record))
         self._followers, self._settling = followers, settling
@@ -101,7 +103,17 @@ class Publisher:
         self._failures: Counter[str] = Counter()  # how often each listener has raised
 
     def follow_session(self, session: ExecutorSession) -> bool:
-        """Asks a new session for what the history wants. Returns whether attempts need `prepare`."""
+        """Asks a new session for what the history wants. Returns whether attempts need `prepare`.
+
+        Where no code of users runs between two events, beside the steps, the session may gather attempts that begin,
+        and the log records. `flush` begins and writes them.
+        """
+        others = len(self._followers) - (self._run_log is not None)
+        self._begin = None
+        if not others and isinstance(session, CapturingSession) and (self._run_log is None or self._run_log.keep()):
+            self._begin = session.gather()
+            if self._run_log is not None:
+                self._run_log.gathers = self._begin is not None
         if self._settling and isinstance(session, CapturingSession):
             mode, limit = self._watch or (TypeCapture.NONE, 0)
             settle = partial(self.settle, begins=True)
@@ -120,10 +132,12 @@ class Publisher:
         if self._watch is None:
             return call
         attempt = new(AttemptId, (self._run_id, task.task_id, task.attempt, task.item))
-        return call._replace(watch=new(Watch, (attempt, *self._watch)))
+        return new(Call, (*call[:-1], new(Watch, (attempt, *self._watch))))  # a `_replace` takes ten times as long
 
     def settle(self, *, begins: bool) -> float | None:
         """Lets the listeners save what they have collected. Arguments and result are those of Listener.settle."""
+        if not begins:
+            self.flush()
         soonest = None
         for name, settle in self._settling:
             try:
@@ -154,6 +168,21 @@ class Publisher:
             self._follow(new(TaskCompleted, (task.task_id, context, tick, task.item, usage)), self._followers)
         if task.callback is not None:  # an item has none
             self._call_back(task.callback, task)
+
+    def flush(self) -> None:
+        """Writes the records that the log keeps and begins the attempts that the session has gathered.
+
+        Called before anything that may take long.
+        """
+        if self._run_log is not None:
+            self._run_log.flush()
+        if self._begin is not None:
+            self._begin()
+
+    def leave_session(self) -> None:
+        """Writes the records that the log keeps. What the session has gathered never begins."""
+        self._begin = None
+        self.flush()
 
     def publish(self, event: TaskEvent) -> None:
         """Publishes any other event of a task or an item."""
@@ -233,6 +262,7 @@ class Publisher:
             self._log_line(f"{name} raised at {where}", error)
 
     def _call_back(self, callback: Callable[..., Any], task: Task) -> None:
+        self.flush()
         try:
             callback(task=task)
         except BaseException as error:  # the user's code: logged, and the run continues

@@ -46,16 +46,23 @@ class NextItem(NamedTuple):
 
     Attributes:
         items: The map.
+        own_lane: The lane of the mapped task.
         calls: The number of its items that may begin.
     """
 
     items: ItemMap
-    lane: int
+    own_lane: int
     step: Action[..., Any]
     calls: int
     continues: bool = False
     inputs: tuple[Any, ...] | None = None
     call: None = None
+
+    @property
+    def lane(self) -> int:
+        """The lane that the item would continue if it began now, or else that of the mapped task."""
+        lane = self.items.continued_lane
+        return self.own_lane if lane is None else lane
 
 
 class _Queue:

@@ -67,9 +67,10 @@ ANEW: Final = 'Leave out resume to run them anew, or pass resume="unfinished", w
 
 def nothing_ran(tasks: Sequence[Task]) -> str:
     """Returns what a resume restored if no step of the run made an attempt; "" if one did."""
+    if any(any(item.attempt for item in task.items) if task.is_mapped else task.attempt for task in tasks):
+        return ""
     restored = sum(task.restored_from == "checkpoint" for task in tasks)
-    ran = any(any(item.attempt for item in task.items) if task.is_mapped else task.attempt for task in tasks)
-    if ran or not restored:
+    if not restored:
         return ""
     some = f"{restored} of {len(tasks)} tasks were" if restored < len(tasks) else f"all {restored} tasks were"
     return f"Nothing ran: {'its task was' if len(tasks) == 1 else some} restored from an earlier run"
@@ -409,6 +410,7 @@ class Run:
         run_log = None
         if log is not None or notifier is not None:
             run_log = RunLog(tasks, log, None if notifier is None else notifier.send, log_line, masks)
+            log_line = run_log.report
         cache = None
         if any(map(is_cached, [task for task in self.tasks if task.links is not None])):
             cache = Cache(
@@ -419,11 +421,14 @@ class Run:
                 rerun=self._rerun,
                 shares_memory=providers.executor.shares_memory,
             )
+        save: Callable[[Task, Context], None] = self._checkpoints.save if cache is None else cache.save
+        if run_log is not None and (cache is not None or providers.storage.outlives_process):
+            save = run_log.flushed_before(save)
         history = providers.history
         publisher = Publisher(
             self.run_id,
             tasks,
-            self._checkpoints.save if cache is None else cache.save,
+            save,
             history=history,
             settle=OrderWatch(self._obey, history).settle if history is not None and has_queue(history) else None,
             listeners=providers.listeners,
@@ -524,6 +529,7 @@ class Run:
             keep_going=self._options.keep_going,
             cache=cache,
             secrets=self._providers.secrets,
+            flush=publisher.flush,
         )
         session = open_session()
         try:

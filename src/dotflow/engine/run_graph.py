@@ -3,7 +3,7 @@
 import functools
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from dotflow import clock
@@ -82,6 +82,7 @@ class RunGraph:
         keep_going: Whether other tasks continue after a failure.
         cache: The cached values; None for none.
         secrets: The secrets of the run.
+        flush: Called before values are compared or read, which may take long.
 
     Attributes:
         is_stopping: Whether no further task becomes ready.
@@ -98,8 +99,10 @@ class RunGraph:
         keep_going: bool,
         cache: Cache | None = None,
         secrets: RunSecrets = NO_RUN_SECRETS,
+        flush: Callable[[], object] = int,
     ) -> None:
         self._tasks = tasks
+        self._flush = flush
         self._plan = plan
         self._params = params
         self._checkpoints = checkpoints
@@ -121,7 +124,6 @@ class RunGraph:
         self._cleanups = deque([task for task in linked if task.links.always])  # left to run
         self._item_followers = plan.item_followers(tasks)
         self._maps: dict[int, ItemMap] = {}  # that have opened, until they end
-        self._item_lanes: dict[tuple[int, int], int] = {}  # of ended items that another map continues
         self._numbers = itertools.count(len(tasks))
         self._stop = FAILED  # why maps of cleanups end before all of their items
         self._has_stopped = False  # only cleanups begin, and other items never end
@@ -178,6 +180,8 @@ class RunGraph:
         if task_id in self._checkpoints.not_needed:
             return [Ended(TaskSkipped(task_id, NOT_NEEDED), task, previous)]
         links = task.links
+        if links.conditions or links.each:
+            self._flush()
         restored_items = self._checkpoints.whole_maps.get(task_id)
         unmet = unmet_need(links.needs, self._tasks, self._checkpoints.not_needed)
         if restored_items or (restored_items == 0 and unmet is None):
@@ -203,6 +207,7 @@ class RunGraph:
         """Returns the end of a task or an item whose value is in the cache, so it needs no worker; else None."""
         if self._cache is None or not is_cached(self._tasks[task.task_id]):
             return None
+        self._flush()
         context = self._cache.restore(task, previous, own, shared)
         if context is None:
             return None
@@ -301,15 +306,21 @@ class RunGraph:
             items.stop()
         return decisions + self._continue(items)
 
-    def _consider(self, items: ItemMap, item: Item) -> list[Decision]:
-        """Makes an item pending, unless it waits for an item of another map, or is skipped."""
+    def _consider(self, items: ItemMap, item: Item, lane: int | None = None) -> list[Decision]:
+        """Makes an item pending, unless it waits for an item of another map, or is skipped.
+
+        Args:
+            items: Its map.
+            item: The item.
+            lane: The lane of the item that has ended last of those whose values it takes.
+        """
         sources = item.sources()
         if not self._has_stopped and any(source.status in NOT_ENDED for source in sources):
             return []
         own = items.arguments_of(item) if sources else None
         if isinstance(own, Skip):
             return [Ended(TaskSkipped(item.task_id, own.reason, item.item), item, Context())]
-        items.add(item)
+        items.add(item, lane)
         return []
 
     def _continue(self, items: ItemMap) -> list[Decision]:
@@ -333,8 +344,9 @@ class RunGraph:
         if not count:
             return None
         items.is_waiting = True
+        continues = items.continued_lane is not None
         inputs = () if task.step.cache is None else None
-        return new(NextItem, (items, self._lanes[task.task_id], task.step, count, False, inputs, None))
+        return new(NextItem, (items, self._lanes[task.task_id], task.step, count, continues, inputs, None))
 
     def _map_ended(self, task: LinkedTask, failure: Failure | None) -> MapEnded:
         context = map_context(task, Context._of(None, task.task_id, task.workflow_id, clock.now(), task.step.identity))
@@ -344,30 +356,23 @@ class RunGraph:
         """Restores the next item of a map from the cache, or returns it, to begin when there is room."""
         items, item = ready.items, ready.items.next
         previous, own = _arguments_of(items, item)
-        if restored := self._cached(item, previous, own, items.shared or None):
-            items.begin(None)
-            return [restored]
-        return ready
+        restored = self._cached(item, previous, own, items.shared or None)
+        if restored is None:
+            return ready
+        lane = items.continued_lane
+        items.begin(None)
+        return [restored] if lane is None else [Leave(lane), restored]
 
     def begin_item(self, items: ItemMap) -> tuple[Ready, NextItem | None]:
         """Returns the next item of a map, which begins now, and the one after it if that may begin."""
-        number, item = next(self._numbers), items.next
-        lane = self._lane_for(item, number)
+        number, item, lane = next(self._numbers), items.next, items.continued_lane
+        if lane is None:
+            lane = number if self._plan.is_parallel else self._lanes[item.task_id]
         items.begin(lane)
         previous, own = _arguments_of(items, item)
         inputs = self._inputs(items.task, own, items.shared or None, item, own)
         ready = new(Ready, (number, lane, item, previous, item.step, False, inputs, None, 1, 0))
         return ready, self._next(items)
-
-    def _lane_for(self, item: Item, number: int) -> int:
-        """Returns an item's lane. In parallel mode: that of the first item whose value it takes, or its own."""
-        if not self._plan.is_parallel:
-            return self._lanes[item.task_id]
-        for source in item.sources():
-            lane = self._item_lanes.pop((source.task_id, source.item), None)
-            if lane is not None:
-                return lane
-        return number
 
     def _end_item(self, item: Item, context: Context | None) -> list[Decision]:
         """Continues its map, and those that wait for the item."""
@@ -379,17 +384,16 @@ class RunGraph:
             items.stop()
             decisions.append(StopNew())
         lane = items.end(item, has_failed=context is None)
-        followers = self._item_followers.get(item.task_id, ())
-        if lane is not None and self._plan.is_parallel:
-            if context is not None and followers:
-                self._item_lanes[item.task_id, item.item] = lane
-            else:
-                decisions.append(Leave(lane))
-        for follower in followers:
+        for follower in self._item_followers.get(item.task_id, ()):
             following = self._maps.get(follower)
             if following is not None:
-                decisions += self._consider(following, following.task.items[item.item])
+                is_isolated = item.step.isolate or following.task.step.isolate
+                decisions += self._consider(following, following.task.items[item.item], None if is_isolated else lane)
+                if item.item in following.continued:
+                    lane = None
                 decisions += self._continue(following)
+        if lane is not None and self._plan.is_parallel:
+            decisions.append(Leave(lane))
         return decisions + self._continue(items)
 
     # The end of a run that was stopped

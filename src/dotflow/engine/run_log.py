@@ -2,12 +2,14 @@
 
 import inspect
 import math
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.log import Log
+from dotflow.core.context import Context
 from dotflow.core.events import (
     AttemptFailed,
     AttemptRepeated,
@@ -96,6 +98,9 @@ class RunLog:
         notify: Sends a notification of a task; None for none.
         log_line: Writes a line about an error of the log.
         masks: The secrets, which no note shows.
+
+    Attributes:
+        gathers: Whether attempts begin after the next `flush`, and not as soon as they are recorded.
     """
 
     def __init__(
@@ -118,32 +123,82 @@ class RunLog:
         self._progress_at = math.inf  # when progress is logged next, on the monotonic clock
         self._due = math.inf  # from then on, an item that begins or completes has to be looked at
         self._failures: Counter[tuple[int, bool]] = Counter()  # by map, and whether the item failed for good
+        self._run_id = ""
+        self._thread = threading.get_ident()
+        self._may_keep = self._has_kept = False
+        self.gathers = False
+
+    def keep(self) -> bool:
+        """Lets the log keep records until `flush`. Returns whether it does: others write each record at once.
+
+        The caller flushes before anything that may take long but an attempt, before which `record` does.
+        """
+        log = self._log
+        if log is not None and self._notify is None and type(log).flush_run is not Log.flush_run:
+            self._may_keep = self._has_kept = True
+            self.flush()
+        return self._may_keep
+
+    def flush(self) -> None:
+        """Has the log write the records that it keeps."""
+        if self._has_kept:
+            self._has_kept = False
+            assert self._log is not None
+            try:
+                self._log.flush_run(self._run_id)
+            except BaseException as error:  # the user's code: logged, and the run continues
+                reraise_interrupt(error)
+                self._log_line("The log raised at flush_run", error)
+
+    def flushed_before(self, save: Callable[[Task, Context], None]) -> Callable[[Task, Context], None]:
+        """Returns *save*, which may take long, after a `flush`."""
+
+        def flush_and_save(task: Task, context: Context) -> None:
+            self.flush()
+            save(task, context)
+
+        return flush_and_save
+
+    def report(self, message: str, error: BaseException | None = None) -> None:
+        """Writes a line into the log, from any thread; from that of the run, after the records that the log keeps."""
+        if threading.get_ident() == self._thread:
+            self.flush()
+        self._log_line(message, error)
 
     def record(self, run_id: str, event: Any) -> None:  # Any: on the hot path, comparing classes is fastest
         """Passes an event to log and notifier, after the task's record was updated."""
         kind = event.__class__
-        if kind is RunStarted or kind is RunEnded:
+        if kind is AttemptStarted or kind is TaskCompleted:
+            if event.item is None:
+                self._show(self._tasks[event.task_id], self._info)
+            elif event.tick >= self._due:
+                self._follow_item(event, kind)
+            if self._has_kept and kind is AttemptStarted and not self.gathers:
+                self.flush()
+        elif kind is RunStarted or kind is RunEnded:
+            self._run_id = run_id
             if self._log is not None:
                 self._call(self._log.follow_run, event)
         elif event.item is not None:
-            if (kind is not TaskCompleted and kind is not AttemptStarted) or event.tick >= self._due:
-                self._follow_item(event, kind)
+            self._follow_item(event, kind)
         elif kind is MapOpened:
             self._waiting.add(event.task_id)
             self._due = -math.inf
         else:
             if kind is MapEnded or kind is TaskPaused:
                 self._close_map(event.task_id)
-            self._show(self._tasks[event.task_id])
+            task = self._tasks[event.task_id]
+            self._show(task, self._error if task.status in FAILED else self._info)
 
     def note(self, message: str) -> None:
         """Writes a message that is no cause for worry into the log."""
         if self._log is not None:
+            self.flush()
             self._call(self._log.note, self._masks.mask(message))
 
-    def _show(self, task: Task) -> None:
-        method = self._error if task.status in FAILED else self._info
+    def _show(self, task: Task, method: TaskMethod | None) -> None:
         if method is not None:
+            self._has_kept = self._may_keep
             try:  # as _call, without the call
                 method(task)
             except BaseException as error:  # the user's code: logged, and the run continues
@@ -154,6 +209,7 @@ class RunLog:
     def _call(self, method: Callable[[Any], Any] | None, argument: Task | RunEvent | str) -> None:
         if method is None:
             return
+        self._has_kept = self._may_keep
         try:
             method(argument)
         except BaseException as error:  # the user's code: logged, and the run continues
@@ -164,7 +220,7 @@ class RunLog:
         where = "a note" if isinstance(argument, str) else type(argument).__name__
         if isinstance(argument, Task):
             where = f"task {argument.task_id} {argument.name}"
-        self._log_line(f"The log raised at {where}", error)
+        self.report(f"The log raised at {where}", error)
 
     def _follow_item(self, event: Any, kind: type) -> None:
         """Logs a failed attempt of an item, the beginning of its map, and the progress of all maps."""
@@ -173,7 +229,7 @@ class RunLog:
             self._waiting.remove(task.task_id)
             self._running[task.task_id] = task
             self._progress_at = min(self._progress_at, clock.monotonic() + PROGRESS_INTERVAL)
-            self._show(task)
+            self._show(task, self._info)
         elif kind in FAILURES:
             self._log_failure(task, task.items[event.item], is_final=kind is TaskFailed)
         if self._progress_at < math.inf and (now := clock.monotonic()) >= self._progress_at:

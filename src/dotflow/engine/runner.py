@@ -112,6 +112,7 @@ class Runner:
                     self._loop_or_pause()
         finally:
             try:
+                self._publisher.leave_session()
                 self.session.close()
             except BaseException:  # an interrupt before or during close, which may be called again
                 self.session.close()
@@ -134,6 +135,7 @@ class Runner:
     def _fail_unfinished(self, stop: Stop) -> None:
         for event in self._graph.unfinished(stop):
             self._publish(event)
+        self._publisher.flush()
 
     def _loop_or_pause(self) -> None:
         self._loop()
@@ -194,8 +196,10 @@ class Runner:
                     if ready.call is not None or self._has_place(pool):
                         waiting.add(pool, ready)
                     continue
-                if (waiting.queues and waiting.must_wait(pool, continues=ready.continues)) or not make_room(
-                    pool, ready.lane, 1
+                if (
+                    (arrivals and arrivals[0].inputs is not None)  # together, so that the session knows how many wait
+                    or (waiting.queues and waiting.must_wait(pool, continues=ready.continues))
+                    or not make_room(pool, ready.lane, ready.calls)
                 ):
                     waiting.add(pool, ready)
                     continue

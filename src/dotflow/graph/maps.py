@@ -39,6 +39,7 @@ class ItemMap:
         self.previous = previous
         self.keep_going = keep_going
         self.pending: deque[int] = deque()  # items that may begin, in order
+        self.continued: dict[int, int] = {}  # the lanes that pending items continue: their workers have the values
         self.in_flight: dict[int, int | None] = {}  # items that have begun, and their lanes; None for no attempt
         self.left = len(task.items)
         self.is_waiting = False  # whether its next item is among the run's ready tasks
@@ -52,9 +53,19 @@ class ItemMap:
         """The number of items that could begin now."""
         return 0 if self.is_waiting else min(len(self.pending), self._limit - len(self.in_flight))
 
-    def add(self, item: Item) -> None:
-        """Makes an item pending, unless the map has stopped."""
-        if not self._is_closed:
+    def add(self, item: Item, lane: int | None) -> None:
+        """Makes an item pending, unless the map has stopped. *lane* is the one that it continues.
+
+        Where the next item waits for a worker, an item that continues a lane goes before it: its worker is free now.
+        One of a cached step does not, since the next item has been looked up already.
+        """
+        if self._is_closed:
+            return
+        if lane is not None:
+            self.continued[item.item] = lane
+        if lane is not None and self.is_waiting and self.task.step.cache is None:
+            self.pending.appendleft(item.item)
+        else:
             self.pending.append(item.item)
 
     def stop(self) -> None:
@@ -78,10 +89,17 @@ class ItemMap:
         """The item that begins next."""
         return self.task.items[self.pending[0]]
 
+    @property
+    def continued_lane(self) -> int | None:
+        """The lane that the next item continues; None if it begins one of its own."""
+        return self.continued.get(self.pending[0])
+
     def begin(self, lane: int | None) -> None:
         """Notes that the next item begins in *lane*; without an attempt if that is None."""
         self.is_waiting = False
-        self.in_flight[self.pending.popleft()] = lane
+        index = self.pending.popleft()
+        self.continued.pop(index, None)
+        self.in_flight[index] = lane
 
     def end(self, item: Item, *, has_failed: bool) -> int | None:
         """Counts an item that has ended. Returns its lane; None for an item without an attempt."""

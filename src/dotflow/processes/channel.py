@@ -7,6 +7,7 @@ and the coordinator, which never does.
 Objects are pickled by value where the other process has another `__main__`. By reference is faster.
 """
 
+import contextlib
 import io
 import pickle
 import socket
@@ -268,7 +269,9 @@ class Channel:
         return self.sock.fileno()
 
     def close(self) -> None:
-        """Closes the socket."""
+        """Ends the connection, though later workers have copies of the socket by fork."""
+        with contextlib.suppress(OSError):  # it has ended
+            self.sock.shutdown(socket.SHUT_RDWR)
         self.sock.close()
 
     def queue(self, kind: int, number: int, parts: Sequence[Any]) -> None:

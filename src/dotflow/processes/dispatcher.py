@@ -127,9 +127,9 @@ class Dispatcher(Generic[W]):
         return bool(self._idle)
 
     @property
-    def can_grow(self) -> bool:
-        """Whether one more worker may start."""
-        return self._count < self._max_workers
+    def room_to_grow(self) -> int:
+        """How many more workers may start."""
+        return self._max_workers - self._count
 
     def add(self, worker: W) -> None:
         """Adds a new worker, which is idle."""

@@ -137,7 +137,7 @@ class ForkServer(StartMethod):
         self._server: ForkServerProcess | None = None
         self._servers: dict[int, ForkServerProcess] = {}  # by worker
 
-    def launch(self, sock: socket.socket, lifeline: int, ours: int, outputs: Sequence[int]) -> int:
+    def launch(self, sock: socket.socket, lifeline: int, foreign: Iterable[int], outputs: Sequence[int]) -> int:
         try:
             return self._fork(sock, lifeline, outputs)
         except ConnectionError:  # the server was killed; the workers that it has forked live on

@@ -60,6 +60,7 @@ class ProcessSession(ExecutorSession, CapturingSession):
         self._starts: dict[str, tuple[StartMethod, CallEncoder]] = {}
         self._dispatcher = Dispatcher[Worker](self._start_worker, max_workers, self._should_grow, self._remove)
         self._woken = False
+        self._waiting = 1  # calls, when room was made for one
         self._refused: tuple[int, bool] | None = None  # lane and isolation of the call without room
         self._workers: set[Worker] = set()
         self._last_end = clock.ticks()  # of a call
@@ -83,7 +84,7 @@ class ProcessSession(ExecutorSession, CapturingSession):
         return step.isolate
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
-        isolated = bool(pool)
+        isolated, self._waiting = bool(pool), waiting
         if not self._dispatcher.has_worker(lane, isolated):
             self._poll(0)  # a worker that has become free saves the start of another
         # Outcomes are handled first: a failure decides what still begins.
@@ -166,6 +167,8 @@ class ProcessSession(ExecutorSession, CapturingSession):
                         left.discard(key.data)
 
     def _start_worker(self) -> Worker:
+        """Starts a worker for a call, and others beside it for those that wait."""
+        count = max(1, min(self._waiting, self._growth(isolated=True), self._dispatcher.room_to_grow))
         self._send_all()  # starting one takes time
         with interrupts_held():
             # The default may change between two workers: once a thread has begun, forking is unsafe.
@@ -174,26 +177,39 @@ class ProcessSession(ExecutorSession, CapturingSession):
                 start = STARTS[method](self._tasks, captured=self._outputs is not None)
                 self._starts[method] = start, CallEncoder(start.dump, start.inherits_tasks)
             start, encoder = self._starts[method]
-            worker = Worker(start.worker(), encoder)
-            self._workers.add(worker)
-            if self._outputs is not None:
-                worker.output = self._outputs.open(worker.process.outputs)
-            self._selector.register(worker.process.channel, selectors.EVENT_READ, worker)
-            if worker.process.sentinel is not None:
-                self._selector.register(worker.process.sentinel, selectors.EVENT_READ, worker)
+            worker, *others = [self._connect(process, encoder) for process in start.workers(count)]
+            for other in others:
+                self._dispatcher.add(other)
             return worker
 
-    def _should_grow(self, isolated: bool = False) -> bool:
-        """Returns whether to start one more worker; up to one for each core always starts.
+    def _connect(self, process: WorkerProcess, encoder: CallEncoder) -> Worker:
+        worker = Worker(process, encoder)
+        self._workers.add(worker)
+        if self._outputs is not None:
+            worker.output = self._outputs.open(process.outputs)
+        self._selector.register(process.channel, selectors.EVENT_READ, worker)
+        if process.sentinel is not None:
+            self._selector.register(process.sentinel, selectors.EVENT_READ, worker)
+        return worker
 
-        Beyond, none starts while calls end faster than a process starts, and no more at a time than there are cores.
+    def _should_grow(self, isolated: bool) -> bool:
+        return self._growth(isolated) > 0
+
+    def _growth(self, isolated: bool) -> int:
+        """Returns how many workers may start now; up to one for each core always start.
+
+        Beyond, none starts while calls end faster than a process starts, or while as many start as there are cores.
+        Otherwise as many start as there are.
 
         Args:
             isolated: Whether it is for a call that can't use a free worker.
         """
-        if len(self._workers) < CORES:
-            return True
-        return self._count_starting() < CORES and (isolated or clock.ticks() - self._last_end >= STARTUP_DELAY)
+        count, starting = len(self._workers), self._count_starting()
+        if count < CORES:
+            return CORES - count
+        if starting < CORES and (isolated or clock.ticks() - self._last_end >= STARTUP_DELAY):
+            return count - starting
+        return 0
 
     def _count_starting(self) -> int:
         return sum(worker.process.starting for worker in self._workers)
@@ -221,7 +237,7 @@ class ProcessSession(ExecutorSession, CapturingSession):
         """Returns when the next thing is due: the end of the wait, a kill, or the start of one more worker."""
         kills = (worker.process.kill_at for worker in self._workers)
         times = [end, *(kill_at for kill_at in kills if kill_at is not None)]
-        if self._refused is not None and self._dispatcher.can_grow and self._count_starting() < CORES:
+        if self._refused is not None and self._dispatcher.room_to_grow and self._count_starting() < CORES:
             times.append(self._last_end + STARTUP_DELAY)
         if self._outputs is not None:
             times.append(self._outputs.due())

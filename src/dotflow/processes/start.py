@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from dotflow.capture.pipes import close_own_end, open_pipe, own_ends, redirected_streams
@@ -20,7 +20,7 @@ from dotflow.core.outcome import Usage
 from dotflow.core.task import Task
 from dotflow.cpython import forget_exit_handlers, forget_running_loop, interpreter_flags
 from dotflow.processes.channel import Channel, Dump, dump_by_reference, dump_by_value
-from dotflow.processes.worker import WorkerProcess
+from dotflow.processes.worker import Reap, WorkerProcess
 from dotflow.processes.worker_main import run_worker
 from dotflow.worker.usage import peak_memory, wait_for
 
@@ -33,6 +33,46 @@ def default_start_method() -> str:
         return "fork" if sys.platform == "linux" and len(os.listdir("/proc/self/task")) == 1 else "forkserver"  # noqa: PTH208
     except OSError:  # threads can't be counted
         return "forkserver"
+
+
+class _Ends:
+    """Both ends of a worker's channel, lifeline and captured outputs.
+
+    Args:
+        undo: Closes the worker's ends, and those of this process unless `worker` takes them.
+        captured: Whether the outputs are captured.
+    """
+
+    def __init__(self, undo: contextlib.ExitStack, *, captured: bool) -> None:
+        self._undo = undo.enter_context(contextlib.ExitStack())
+        self._ours, self.theirs = socket.socketpair()
+        undo.callback(self.theirs.close)
+        self._undo.callback(self._ours.close)
+        self._ours.setblocking(False)
+        # The lifeline: the worker lives as long as its writing end is open, which only this process has.
+        self.reading, self._writing = os.pipe()
+        self._keep(undo, self._writing, self.reading)
+        pipes = []
+        for _ in "12" if captured else "":
+            pipes.append(open_pipe())
+            self._keep(undo, *pipes[-1])
+        self._outputs = [pipe[0] for pipe in pipes]
+        self.outputs = [pipe[1] for pipe in pipes]
+
+    def _keep(self, undo: contextlib.ExitStack, own: int, other: int) -> None:
+        own_ends.add(own)
+        self._undo.callback(close_own_end, own)
+        undo.callback(os.close, other)
+
+    def foreign_to(self, other: "_Ends") -> list[int]:
+        """Returns the descriptors that the fork with the other ends must close, but `own_ends`."""
+        ours = self._ours.fileno()
+        return [ours] if self is other else [ours, self.theirs.fileno(), self.reading, *self.outputs]
+
+    def worker(self, reap: Reap, pid: int) -> WorkerProcess:
+        """Returns the worker that has started with these ends."""
+        self._undo.pop_all()
+        return WorkerProcess(reap, pid, Channel(self._ours), self._writing, self._outputs)
 
 
 class StartMethod:
@@ -58,39 +98,38 @@ class StartMethod:
 
     def worker(self) -> WorkerProcess:
         """Starts a worker. Raises OSError when the system refuses."""
+        return self.workers(1)[0]
+
+    def workers(self, count: int) -> list[WorkerProcess]:
+        """Starts so many workers, or fewer where the system refuses more. Raises OSError when it refuses the first one.
+
+        All are prepared before the first one starts: a fork makes the next write to each page of this process slow.
+        """
         for stream in (sys.stdout, sys.stderr):  # buffered output would be written late or, after a fork, twice
             if stream is not None:
                 with contextlib.suppress(OSError, ValueError):
                     stream.flush()
-        ours, theirs = socket.socketpair()
-        with theirs, contextlib.ExitStack() as undo:
-            undo.callback(ours.close)
-            # The lifeline: the worker lives as long as its writing end is open, which only this process has.
-            reading, writing = os.pipe()
-            undo.callback(close_own_end, writing)
-            own_ends.add(writing)
-            with contextlib.ExitStack() as started:
-                started.callback(os.close, reading)
-                pipes = [] if self.relayed is not None else [self._open_output(undo, started) for _ in "12"]
-                pid = self.launch(theirs, reading, ours.fileno(), [pipe[1] for pipe in pipes])
-            undo.pop_all()
-        ours.setblocking(False)
-        return WorkerProcess(self.reap, pid, Channel(ours), writing, [pipe[0] for pipe in pipes])
+        pids: list[int] = []
+        with contextlib.ExitStack() as undo:
+            try:
+                prepared = [_Ends(undo, captured=self.relayed is None) for _ in range(count)]
+                foreign = [[fd for other in prepared for fd in other.foreign_to(ends)] for ends in prepared]
+                for ends, others in zip(prepared, foreign, strict=True):
+                    pids.append(self.launch(ends.theirs, ends.reading, others, ends.outputs))
+            except OSError:
+                if count == 1:
+                    raise
+            if pids:
+                return [ends.worker(self.reap, pid) for ends, pid in zip(prepared, pids, strict=False)]
+        return self.workers(1)
 
-    def _open_output(self, undo: contextlib.ExitStack, started: contextlib.ExitStack) -> tuple[int, int]:
-        reading, writing = open_pipe()
-        undo.callback(close_own_end, reading)
-        own_ends.add(reading)
-        started.callback(os.close, writing)
-        return reading, writing
-
-    def launch(self, sock: socket.socket, lifeline: int, ours: int, outputs: Sequence[int]) -> int:
+    def launch(self, sock: socket.socket, lifeline: int, foreign: Iterable[int], outputs: Sequence[int]) -> int:
         """Starts the process and returns its id.
 
         Args:
             sock: The worker's end of the channel.
             lifeline: The worker's end of the lifeline.
-            ours: The descriptor of the coordinator's end of the channel.
+            foreign: The descriptors of channels and of other workers that a fork must close.
             outputs: The worker's stdout and stderr; empty for those of this process.
         """
         raise NotImplementedError
@@ -109,7 +148,7 @@ class Fork(StartMethod):
     dump = staticmethod(dump_by_reference)
     inherits_tasks = True
 
-    def launch(self, sock: socket.socket, lifeline: int, ours: int, outputs: Sequence[int]) -> int:
+    def launch(self, sock: socket.socket, lifeline: int, foreign: Iterable[int], outputs: Sequence[int]) -> int:
         coordinator = os.getpid()
         try:
             pid = os.fork()
@@ -120,8 +159,7 @@ class Fork(StartMethod):
             os.setpgid(0, 0)
             forget_exit_handlers()
             signal.set_wakeup_fd(-1)
-            os.close(ours)
-            for descriptor in tuple(own_ends):
+            for descriptor in (*own_ends, *foreign):
                 os.close(descriptor)
             own_ends.clear()
             for descriptor, output in enumerate(outputs, 1):
@@ -141,7 +179,7 @@ class FreshInterpreter(StartMethod):
         super().__init__(tasks, **options)
         self._started: dict[int, tuple[subprocess.Popen[bytes], int]] = {}  # by id, with the peak that it begins with
 
-    def launch(self, sock: socket.socket, lifeline: int, ours: int, outputs: Sequence[int]) -> int:
+    def launch(self, sock: socket.socket, lifeline: int, foreign: Iterable[int], outputs: Sequence[int]) -> int:
         process = start_interpreter(
             "become_worker", sock, (lifeline,), outputs or (None, None), relayed=self.relayed, lifeline=lifeline
         )

@@ -124,7 +124,7 @@ class SQLiteFile:
         self.files = files
         self.openings = self.connections = 0
         self._path, self._name = path, str(path)
-        self._uri = path.as_uri()  # no character of the path is special in it
+        self._uri = uri_of(path)
         self._synchronous = synchronous
         self._connection: sqlite3.Connection | None = None
         self._file_id: FileId | None = None
@@ -149,7 +149,7 @@ class SQLiteFile:
         With *opening*, it does nothing in another file than that of this opening.
         """
         try:
-            with _lock:  # without the calls of `use`, which take time
+            with _lock:  # without the calls of `use`, which take time, and within the limit of its last one
                 connection = self._connect(create)
                 if connection is None or opening not in (None, self.openings):
                     return []
@@ -198,7 +198,10 @@ class SQLiteFile:
             try:
                 with _lock:
                     connection = self._connect(create)
-                    return missing if connection is None else work(connection)
+                    if connection is None:
+                        return missing
+                    limit_steps(connection)
+                    return work(connection)
             except sqlite3.OperationalError as error:
                 now = clock.ticks()
                 began = now if began is None else began
@@ -252,10 +255,11 @@ class SQLiteFile:
     def _connect(self, create: bool) -> sqlite3.Connection | None:
         file_id = file_id_of(self._name)
         is_current = self._file_id == file_id and self._process == os.getpid()
-        is_open = all(own.is_open() for own in self._descriptors.values())
-        if not is_open:  # a step has closed it: all are closed, so that none takes the numbers of another one
-            for file in list(_files):
-                file.close()
+        for own in self._descriptors.values():
+            if not own.is_open():  # a step has closed it: all are closed, so that none takes the numbers of another one
+                for file in list(_files):
+                    file.close()
+                break
         if self._connection is None or not is_current or self._mode == MODE_IMMUTABLE:
             self.close()  # the open file may be deleted or replaced
             if file_id in _taken:  # SQLite shares some descriptors of a file with its next connection
@@ -269,8 +273,6 @@ class SQLiteFile:
                 self._connection = self._open_for_reading()
             before, self._file_id, self._process = self._file_id, file_id_of(self._name), os.getpid()
             self.openings += file_id is None or self._file_id != before  # the number of a deleted one may come again
-        elif self._connection is not None:
-            limit_steps(self._connection)
         if create and not self._is_checked:  # it was opened for reading
             self.check_private()
             self._is_checked = True
@@ -358,6 +360,12 @@ class SQLiteFile:
         connection.execute("COMMIT")
 
 
+def uri_of(path: Path) -> str:
+    """Returns the URI of an absolute path, without the characters that end a path: sqlite.org/uri.html."""
+    text = path.as_posix().replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    return f"file://{'' if text.startswith('/') else '/'}{text}"  # a drive needs a slash before it
+
+
 def file_id_of(path: str) -> FileId | None:
     """Returns the identity of the file at a path; None if there is none. Raises NotAFile."""
     try:
@@ -366,7 +374,7 @@ def file_id_of(path: str) -> FileId | None:
         return None
     if not stat.S_ISREG(status.st_mode):
         raise not_a_file(status.st_mode)
-    return status.st_dev, status.st_ino
+    return status[1:3]
 
 
 def check_beside(path: Path) -> None:

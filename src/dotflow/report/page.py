@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from dotflow.atomic_file import FILES
+from dotflow.atomic_file import Files
 from dotflow.report.document import to_json
 from dotflow.report.plain import plain_page, title_of
 from dotflow.report.text import escape
@@ -61,9 +61,10 @@ def write_page(path: str | os.PathLike[str], document: Mapping[str, Any]) -> Pat
     if target.exists() and not target.is_file():
         target.write_bytes(data)
     else:
-        FILES.check_private(str(target), is_named=True)
+        files = Files()
+        files.check_private(str(target), is_named=True)
         target = Path(os.path.realpath(target))  # a link stays one, unless it leads in a circle
-        FILES.write_atomic(str(target.parent), target.name, data, synced=False)
+        files.write_atomic(str(target.parent), target.name, data, synced=False)
     return Path(path)
 
 

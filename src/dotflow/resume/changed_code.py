@@ -118,7 +118,7 @@ class ChangedCode:
         if saved == now and saved:
             return ""
         if not saved or not can_compare(saved, now):
-            if self._runs_again or context.inputs is not None:  # or the storage keeps values only
+            if self._runs_again or context._origin.initial is not None:  # or the storage keeps values only
                 self._unknown.add(task_id)
             return ""
         self.changed.add(task_id)

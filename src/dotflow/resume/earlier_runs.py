@@ -8,7 +8,7 @@ from typing import Final
 
 from dotflow.abc.storage import Storage
 from dotflow.core.attempt_id import ID_LENGTH
-from dotflow.core.context import NOTHING, Context, Inputs, shared_origin
+from dotflow.core.context import NO_ORIGIN, NOTHING, Context, shared_origin
 from dotflow.core.events import MapEnded, MapOpened, TaskRestored, TaskSkipped
 from dotflow.core.links import Links
 from dotflow.core.task import Task
@@ -22,7 +22,7 @@ from dotflow.graph.wiring import PREVIOUS
 from dotflow.resume.changed_code import ChangedCode, is_same_step
 from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.choice import UNFINISHED_ONLY, Resume
-from dotflow.resume.tokens import INCOMPARABLE, NO_INITIAL, Tokens, always_takes_previous, difference
+from dotflow.resume.tokens import INCOMPARABLE, NO_INITIAL, NO_TOKENS, Tokens, always_takes_previous, difference
 
 TAKES: Final = "it takes the value of"  # begins the reason of a checkpoint whose source runs again
 
@@ -90,6 +90,7 @@ class EarlierRuns:
         self._log_line = log_line
         self._resume = resume
         self._task_count = 0  # of the last run
+        self._last_origin = NO_ORIGIN
         self._lacks_inputs = False  # whether a checkpoint has no record of its inputs
         self._run_again: set[int] = set()  # tasks that are not restored, or not all of their items
         self._valid_items: dict[int, dict[int, Context]] = {}  # of the maps that decide() could open
@@ -209,12 +210,14 @@ class EarlierRuns:
             raise
         except Exception as error:  # the storage may be the user's
             raise storage_error(storage, error) from error
-        inputs = context.inputs
-        if inputs is None:
+        origin = context._origin
+        if origin.initial is None:
             self._lacks_inputs = True
             return context
         self.has_values = True
-        self._task_count = max(self._task_count, inputs.tasks)
+        if origin is not self._last_origin:  # most values share one
+            self._last_origin = origin
+            self._task_count = max(self._task_count, origin.tasks)
         if task.step.cache is None and (self.first is None or context.time < self.first.time):
             self.first = context  # a cached value may be older than its run
         return context
@@ -288,28 +291,28 @@ class EarlierRuns:
         previous = self._tokens.previous_of(task) if takes_previous else None
         if previous is not None and previous.task_id in self._run_again:
             return self._runs_again(previous)
-        inputs = context.inputs
-        if inputs is None:
+        initial, tokens = context._origin.initial, context._links or NO_TOKENS
+        if initial is None:
             return self._changes.why_void(task, context)
-        if inputs.initial != self._tokens.initial_of(task):
+        if initial != self._tokens.initial_of(task):
             return "its initial_context has changed"
         now = self._tokens.of(task, context)
-        label = difference(inputs.links, now)
-        if takes_previous and not (PREVIOUS in inputs.links and PREVIOUS in now):  # one of the runs has no links
-            label = difference(inputs.links, now, PREVIOUS) if _is_made_from(inputs, previous) else PREVIOUS
+        label = difference(tokens, now)
+        if takes_previous and not (PREVIOUS in tokens and PREVIOUS in now):  # one of the runs has no links
+            label = difference(tokens, now, PREVIOUS) if _is_made_from(context, previous) else PREVIOUS
         return f"it was made from another value of '{label}'" if label else self._changes.why_void(task, context)
 
     def _note(self, task: Task, context: Context, result: Restoration) -> None:
         """Notes that a checkpoint is restored without comparing its inputs, if they are not compared."""
-        initial, inputs = self._tokens.initial_of(task), context.inputs
-        incomparable = [] if inputs is None else [label for label, token in inputs.links.items() if token == "=?"]
+        initial, has_inputs = self._tokens.initial_of(task), context._origin.initial is not None
+        incomparable = [label for label, token in (context._links or NO_TOKENS).items() if token == "=?"]
         if initial == INCOMPARABLE:
             why = "its initial_context can't be compared with the earlier one: no storage could keep such a value"
         elif incomparable:
             why = f"its '{incomparable[0]}' can't be compared with the earlier one: no storage could keep such a value"
-        elif inputs is None and initial != NO_INITIAL:
+        elif not has_inputs and initial != NO_INITIAL:
             why = "its checkpoint does not record which initial_context it was made with"
-        elif inputs is None and task.links is not None and task.links.value_sources():
+        elif not has_inputs and task.links is not None and task.links.value_sources():
             why = "its checkpoint does not record which values it was made from"
         else:
             return
@@ -410,11 +413,11 @@ def leaves_checkpoint(task: Task) -> bool:
     return task.step.checkpoint and not task.is_cleanup
 
 
-def _is_made_from(inputs: Inputs, source: Task | None) -> bool:
+def _is_made_from(context: Context, source: Task | None) -> bool:
     """Returns whether a value was made from the value that a task has now; None for from none."""
     if source is None:
-        return inputs.previous is None
-    return (inputs.previous, inputs.source) == (source.task_id, source.current_context._origin.run)
+        return context._previous is None
+    return context._previous == source.task_id and context._source == source.current_context._origin.run
 
 
 @contextlib.contextmanager

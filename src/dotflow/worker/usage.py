@@ -7,7 +7,7 @@ coroutines share theirs: of them only the CPU time of their own thread is known.
 import os
 import sys
 import threading
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from os import getpid
 from pathlib import Path
 from time import process_time, thread_time
@@ -20,15 +20,21 @@ from dotflow.own_descriptor import OwnDescriptor
 
 try:
     import resource
-except ImportError:  # not POSIX
+except ImportError:  # not POSIX: there the child processes are left out, and the peak
     resource = None  # type: ignore[assignment]
 
 new: Final = tuple.__new__  # makes a named tuple in half the time: there is one for every attempt
+
 SELF: Final = 0 if resource is None else resource.RUSAGE_SELF
-CHILDREN: Final = 0 if resource is None else resource.RUSAGE_CHILDREN
+CHILDREN: Final = -1 if resource is None else resource.RUSAGE_CHILDREN
+#: Returns user time, system time and peak first.
+getrusage: Final[Callable[[int], Any]] = (
+    (lambda who: (*os.times()[:2], 0) if who == SELF else (0.0, 0.0, 0)) if resource is None else resource.getrusage
+)
 
 RESET_PEAK: Final = b"5"  # proc_pid_clear_refs(5): sets the peak of the resident memory to what it is now
 KIB: Final = 1024  # bytes
+MAXRSS: Final = 2  # in what getrusage returns, after user and system time
 MAXRSS_UNIT: Final = 1 if sys.platform == "darwin" else KIB  # bytes; getrusage(2)
 
 
@@ -39,17 +45,17 @@ class ProcessMeter:
 
     def __init__(self) -> None:
         _peak.reset()
-        self._began = process_time() + _children_time()
+        children = getrusage(CHILDREN)
+        self._began = process_time() + children[0] + children[1]
 
     def add(self, seconds: float) -> None:
         """Does nothing: the process's time has it."""
 
     def read(self) -> Usage:
-        if resource is None:
-            return Usage(process_time() - self._began, None, getpid())
-        own = resource.getrusage(SELF)  # one call for its time and its peak
-        cpu = own[0] + own[1] + _children_time() - self._began
-        return new(Usage, (cpu if cpu > 0.0 else 0.0, _peak.read(own[2]), _peak.pid))  # its clock may be 2 µs behind
+        own, children = getrusage(SELF), getrusage(CHILDREN)
+        cpu = own[0] + own[1] + children[0] + children[1] - self._began
+        cpu = cpu if cpu > 0.0 else 0.0  # its clock may be 2 µs behind
+        return new(Usage, (cpu, _peak.read(own[MAXRSS]), _peak.pid))
 
 
 class ThreadMeter:
@@ -122,14 +128,7 @@ def wait_for(pid: int) -> tuple[int | None, Usage]:
 
 def peak_memory() -> int:
     """Returns the peak of this process's resident memory, with which a program that it starts begins, in bytes."""
-    return 0 if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT
-
-
-def _children_time() -> float:
-    if resource is None:
-        return 0.0
-    usage = resource.getrusage(CHILDREN)
-    return usage[0] + usage[1]  # in user and system mode
+    return int(getrusage(SELF)[MAXRSS]) * MAXRSS_UNIT
 
 
 class _Peak:

@@ -3,8 +3,8 @@
 import asyncio
 import math
 from collections import deque
-from collections.abc import Hashable, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, Executor, ExecutorSession, Report
@@ -16,11 +16,13 @@ from dotflow.core.task import Task
 from dotflow.errors import EventLoopBlocked
 from dotflow.processes import failures
 from dotflow.processes.dispatcher import check_workers
-from dotflow.providers.executors.thread import ThreadSession, _Done
+from dotflow.providers.executors.thread import ThreadSession, WorkerThread, _Done
 from dotflow.worker.attempt_async import attempt_async
 from dotflow.worker.coroutines import LoopThread
 from dotflow.worker.deadline import GRACE, LEFT_BEHIND
 from dotflow.worker.interrupts import interrupts_held
+
+BATCH: Final = 256  # coroutines that begin together, at most
 
 
 class ExecutorAsync(Executor):
@@ -51,7 +53,9 @@ class AsyncSession(ThreadSession):
         self._max_coroutines = max_coroutines
         self._has_deadlines = False
         self._count = 0  # of coroutines whose outcome `wait` has not returned
-        self._pending: deque[Call] = deque()
+        self._gathers = self._is_full = False
+        self._gathered: list[tuple[WorkerThread | None, Call]] = []  # with the thread for what is no coroutine
+        self._pending: deque[Call] = deque()  # that the loop begins next
         # The running coroutines, each with the time when it is late; infinity without a timeout. The keys are unique,
         # since a task's next attempt may begin while an abandoned one still runs.
         self._running: dict[object, tuple[Call, float]] = {}
@@ -60,21 +64,46 @@ class AsyncSession(ThreadSession):
         return step.is_coroutine and not step.isolate
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
-        if pool:
-            return self._count < self._max_coroutines and self._done.empty()
-        return super().make_room(pool, lane, waiting)
+        if not pool:
+            return super().make_room(pool, lane, waiting)
+        self._is_full = len(self._gathered) >= BATCH
+        return not self._is_full and self._count < self._max_coroutines and self._done.empty()
 
     def room_left(self, pool: Hashable) -> float:
         return self._max_coroutines - self._count if pool else super().room_left(pool)
 
+    def gather(self) -> Callable[[], None]:
+        self._gathers = True
+        return self._begin_gathered
+
     def submit(self, call: Call) -> None:
-        if not self.pool_of(call.step):
-            super().submit(call)
-            return
-        self._count += 1
-        self._pending.append(call)
-        if len(self._pending) == 1:  # the loop wakes once for several calls
+        thread = None
+        if self.pool_of(call.step):
+            self._count += 1
+        else:
+            thread = self._take(call)
+        self._gathered.append((thread, call))
+        if not self._gathers:
+            self._begin_gathered()
+
+    def _begin_gathered(self) -> None:
+        """Begins what was submitted. The loop wakes once for all coroutines."""
+        gathered, self._gathered = self._gathered, []
+        count = 0
+        for thread, call in gathered:
+            if thread is None:
+                self._pending.append(call)
+                count += 1
+            else:
+                thread.put(call)
+        if 0 < len(self._pending) <= count:  # else the loop wakes for earlier ones
             self._begin_soon()
+
+    def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
+        if self._is_full:  # more may begin at once
+            self._is_full = False
+            timeout = 0
+        return super().wait(timeout)
 
     def _begin_soon(self) -> None:
         if self._loop_thread is None:

@@ -78,12 +78,16 @@ class ThreadSession(ExecutorSession, CapturingSession):
         return self._dispatcher.room_left()
 
     def submit(self, call: Call) -> None:
+        self._take(call).put(call)
+
+    def _take(self, call: Call) -> "WorkerThread":
+        """Returns the thread that will make the call."""
         thread = self._dispatcher.take(call.lane)
         assert thread is not None, "make_room was asked before"
         if isinstance(thread, OSError):
             raise thread
         self._busy.add(thread)
-        thread.put(call)
+        return thread
 
     def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
         completed: list[CompletedCall] = []

@@ -1,5 +1,6 @@
 """LogDefault: records on stderr and in a file."""
 
+import itertools
 import os
 import sys
 from copy import copy
@@ -21,6 +22,7 @@ OFF: Final = 100
 LEVEL_NUMBERS: Final = LEVELS | {"OFF": OFF}
 OUTPUTS: Final = {"both": (True, True), "console": (True, False), "file": (False, True), "none": (False, False)}
 FORMATS: Final[dict[str, Format]] = {"simple": SIMPLE, "json": JSON}
+WRITE_SIZE: Final = 4_096  # bytes that a pipe takes at once, so that the records of several processes don't mix
 
 
 class LogDefault(Log):
@@ -72,9 +74,11 @@ class LogDefault(Log):
         self._to_console, self._to_file = OUTPUTS[output]
         self._in_real_time_only = os.fspath(path) == DEFAULT_PATH
         self._tasks_to_console = self._to_console
-        self._format = FORMATS[format]
+        self._head, self._record = FORMATS[format]
         self._heads: dict[str | None, str] = {}  # of the active runs, by id
+        self._kept: dict[str | None, list[str]] = {}  # records that `flush_run` will write, after its first call
         self._max_bytes, self._backups = max_bytes, backups
+        self._write_size = min(WRITE_SIZE, max_bytes or WRITE_SIZE)  # bytes of several records in one write
         self._files = Files(umask)
         self._absolute_path: str | None = None
         self._file: RotatingFile | None = None
@@ -93,35 +97,68 @@ class LogDefault(Log):
 
     def follow_run(self, event: RunEvent) -> None:
         if isinstance(event, RunStarted):
-            self._heads[event.run_id] = self._format.head(event.workflow_id, event.run_id, event.name)
+            self._heads[event.run_id] = self._head(event.workflow_id, event.run_id, event.name)
         else:
             self._heads.pop(event.run_id, None)
+            if kept := self._kept.pop(event.run_id, None):
+                self._write(kept, to_console=self._tasks_to_console)
+
+    def flush_run(self, run_id: str) -> None:
+        kept = self._kept.get(run_id)
+        if kept:
+            self._kept[run_id] = []
+            self._write(kept, to_console=self._tasks_to_console)
+        elif kept is None and run_id in self._heads:  # else it has no end, either
+            self._kept[run_id] = []
 
     def info(self, task: Task) -> None:
-        self._write("INFO", task, "", to_console=self._tasks_to_console)
+        self._add("INFO", task)
 
     def error(self, task: Task) -> None:
-        level = "ERROR" if task.status is TypeStatus.FAILED else "WARNING"
-        self._write(level, task, "", to_console=self._tasks_to_console)
+        self._add("ERROR" if task.status is TypeStatus.FAILED else "WARNING", task)
 
     def note(self, message: str) -> None:
-        self._write("INFO", None, message, to_console=self._tasks_to_console)
+        self._write_message("INFO", message, to_console=self._tasks_to_console)
 
     def report(self, message: str) -> None:
-        self._write("WARNING", None, message, to_console=self._to_console)
+        self._write_message("WARNING", message, to_console=self._to_console)
 
-    def _write(self, level: str, task: Task | None, message: str, *, to_console: bool) -> None:
-        if self._level > LEVELS[level]:
+    def _add(self, level: str, task: Task) -> None:
+        """Writes the record of a task, or keeps it for `flush_run`."""
+        if self._level <= LEVELS[level]:
+            run_id = task.run_id
+            record = self._record(level, task, "", self._heads.get(run_id, ""))
+            kept = self._kept.get(run_id)
+            if kept is not None:
+                kept.append(record)
+            else:
+                self._write([record], to_console=self._tasks_to_console)
+
+    def _write_message(self, level: str, message: str, *, to_console: bool) -> None:
+        if self._level <= LEVELS[level]:
+            self._write([self._record(level, None, message, "")], to_console=to_console)
+
+    def _write(self, records: list[str], *, to_console: bool) -> None:
+        """Writes records at once, or in several parts if they are long."""
+        text = records[0] if len(records) == 1 else "".join(records)
+        data = text.encode("utf-8", "backslashreplace")
+        if len(data) > self._write_size and len(records) > 1:
+            half = len(records) // 2
+            self._write(records[:half], to_console=to_console)
+            self._write(records[half:], to_console=to_console)
             return
-        head = "" if task is None else self._heads.get(task.run_id, "")
-        record = self._format.record(level, task, message, head)
         if to_console:
-            _write_stderr(record)
-        if self._to_file and not (self._in_real_time_only and clock.source is not None):
+            _write_stderr(text)
+        if self._to_file and (clock.source is None or not self._in_real_time_only):
+            file = self._file
             try:
-                self._append(record)
+                if file is None:
+                    file = self._open()
+                if self._missing:
+                    self._note_missing(file)
+                file.append(data)
             except OSError as error:
-                self._missing += 1
+                self._missing += len(records) if file is None else _count_lost(records, file.written)
                 if not self._warned:
                     self._warned = True
                     _warn(
@@ -129,17 +166,14 @@ class LogDefault(Log):
                         f"Choose another: Config(log=LogDefault(path=...))."
                     )
 
-    def _append(self, record: str) -> None:
-        file = self._file
-        if file is None:
-            file = self._open()
+    def _note_missing(self, file: RotatingFile) -> None:
         missing = self._missing
-        if missing:
-            note = f"Records are missing here: {missing} could not be written"
-            record = self._format.record("WARNING", None, note, "") + record
-        file.append(record.encode("utf-8", "backslashreplace"))
-        if missing:
-            self._missing -= missing
+        note = f"Records are missing here: {missing} could not be written"
+        try:
+            file.append(self._record("WARNING", None, note, "").encode())
+        finally:
+            file.written = 0  # of the records
+        self._missing -= missing
 
     def _open(self) -> RotatingFile:
         if self._absolute_path is None:
@@ -149,12 +183,18 @@ class LogDefault(Log):
         return self._file
 
     def __getstate__(self) -> dict[str, Any]:
-        """Returns the state without the open file; a copy opens its own."""
-        return self.__dict__ | {"_file": None}
+        """Returns the state without the open file and kept records; a copy opens its own, and keeps its own."""
+        return self.__dict__ | {"_file": None, "_kept": {}}
+
+
+def _count_lost(records: list[str], written: int) -> int:
+    """Returns how many records are not within the first *written* bytes, or not whole."""
+    ends = itertools.accumulate(len(record.encode("utf-8", "backslashreplace")) for record in records)
+    return sum(end > written for end in ends)
 
 
 def _warn(message: str) -> None:
-    _write_stderr(f"{local_time()} WARNING dotflow: {message}\n")
+    _write_stderr(f"{local_time(clock.now())} WARNING dotflow: {message}\n")
 
 
 def _write_stderr(text: str) -> None:

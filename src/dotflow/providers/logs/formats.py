@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from math import isfinite
 from typing import Final, NamedTuple
 
@@ -43,6 +45,8 @@ ORIGINS: Final = {None: "", "checkpoint": "from its checkpoint", "cache": "from 
 MESSAGE_TEMPLATE: Final = (
     '{{"time": "{}", "level": "{}", ' + "".join(f'"{field}": null, ' for field in FIELDS[2:-1]) + '"message": {}}}\n'
 )
+PADDED: Final = {level: f"{level:7}" for level in LEVELS}
+MILLISECONDS: Final = tuple(f".{number:03d}" for number in range(1_000))
 COMPLETED, IN_PROGRESS = TypeStatus.COMPLETED, TypeStatus.IN_PROGRESS
 FAILURES: Final = frozenset({TypeStatus.FAILED, TypeStatus.RETRY})
 
@@ -63,12 +67,13 @@ class Format(NamedTuple):
 
 
 _encode: Final = json.JSONEncoder().encode
-_cached_second: tuple[int, str] = (0, "")  # the last second that was formatted, and its text
+#: The last second that was formatted: its beginning, its end and its text.
+_second: tuple[datetime, datetime, str] = (datetime.max.replace(tzinfo=UTC),) * 2 + ("",)
 
 
-def local_time() -> str:
-    """Returns the local time, to the second."""
-    return f"{clock.now().astimezone():%Y-%m-%d %H:%M:%S}"
+def local_time(time: datetime) -> str:
+    """Returns a time as local time, to the second."""
+    return f"{time.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def simple_head(workflow_id: str, run_id: str | None, name: str | None = None) -> str:
@@ -91,23 +96,27 @@ def simple_head(workflow_id: str, run_id: str | None, name: str | None = None) -
 def simple(level: str, task: Task | None, message: str, head: str = "") -> str:
     """Returns a record for people: a line with time and level first, and further lines indented."""
     if task is None:
-        return f"{_timestamp()} {level:7} {_indent(message.rstrip())}"
+        return f"{_timestamp()} {PADDED[level]} {_indent(message.rstrip())}"
     head = head or simple_head(task.workflow_id, task.run_id)
-    group = "" if task.group_name == "default" else f" [{task.group_name}]"
+    status = task.status
     head = (
-        f"{_timestamp()} {level:7} {head}{' ' * bool(head)}task {task.task_id} {task.name}{group}: {task.status.value}"
+        f"{_timestamp()} {PADDED[level]} {f'{head} ' if head else ''}task {task.task_id} "
+        f"{_name(task.name, task.group_name)}: {status._value_}"
     )
-    if not head.isprintable():
-        head = escape_controls(head)
     if task.links is not None and task.is_mapped and (counts := item_counts(task)) is not None:
         return f"{head}{_map_result(task, counts)}"
-    if task.status is IN_PROGRESS:
+    if status is IN_PROGRESS:
         return f"{head}\n" if task.attempt < 2 else f"{head} (attempt {task.attempt})\n"
-    if task.status is COMPLETED:
+    if status is COMPLETED:
         return f"{head} in {task.duration:.3f} s\n" if task.duration is not None else f"{head} ({_origin(task)})\n"
     if task.reason:  # it was skipped or paused
         return f"{head}: {escape_controls(task.reason)}\n"
     return f"{head}{_error_text(task)}"
+
+
+@lru_cache(1_000)  # most tasks share their step's name
+def _name(name: str, group: str) -> str:
+    return escape_controls(name if group == "default" else f"{name} [{group}]")
 
 
 def _origin(task: Task) -> str:
@@ -126,11 +135,13 @@ def _error_text(task: Task) -> str:
     error = task.error
     if error is None:
         return "\n"
-    details = f"{error.message}\n{error.traceback}".rstrip("\n")
-    attempt = "" if task.is_mapped else f" (attempt {error.attempt})"
-    if error._refusal:
-        attempt = f" (attempt {error.attempt} of {task.step.policy.attempts}: {escape_controls(error._refusal)})"
-    return f"{attempt}: {escape_controls(error.exception)}: {_indent(details)}"
+    failure = error._failure
+    if failure.refusal:
+        attempt = f" (attempt {error.attempt} of {task.step.policy.attempts}: {escape_controls(failure.refusal)})"
+    else:
+        attempt = "" if task.is_mapped else f" (attempt {error.attempt})"
+    details = _indent(f"{failure.message}\n{failure.traceback}".rstrip("\n"))
+    return f"{attempt}: {escape_controls(failure.exception)}: {details}"
 
 
 def json_head(workflow_id: str, run_id: str | None, name: str | None = None) -> str:
@@ -184,12 +195,13 @@ def _indent(text: str) -> str:
 
 def _timestamp() -> str:
     """Returns the local time with milliseconds. Most records fall into the second of the one before."""
-    global _cached_second
+    global _second
     now = clock.now()
-    whole = int(now.timestamp())
-    if _cached_second[0] != whole:
-        _cached_second = (whole, local_time())
-    return f"{_cached_second[1]}.{now.microsecond // 1000:03d}"
+    begin, end, text = _second
+    if not begin <= now < end:
+        begin, text = now.replace(microsecond=0), local_time(now)
+        _second = begin, begin + timedelta(seconds=1), text
+    return text + MILLISECONDS[now.microsecond // 1_000]
 
 
 SIMPLE: Final = Format(simple_head, simple)

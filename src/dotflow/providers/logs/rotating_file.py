@@ -48,8 +48,8 @@ class RotatingFile:
     """Appends lines to a file. A full file is renamed to `<path>.1`, `<path>.1` to `<path>.2`, and so on.
 
     Threads and processes, forked or not, may write and rotate at the same time: no line is lost, torn or written
-    twice. That rests on four rules. A line is one write to a file opened for appending. Every 10 ms, before a line,
-    the writer checks that the path still leads to the open file. After each line it checks that the file was not
+    twice. That rests on four rules. One write to a file opened for appending has whole lines. Every 10 ms, before one,
+    the writer checks that the path still leads to the open file. After each write it checks that the file was not
     deleted. A rotation locks the file that it is about to rename, and renames it last; lines written meanwhile are in
     that file.
 
@@ -59,6 +59,9 @@ class RotatingFile:
         backups: How many older files are kept; with 0 a full file is deleted.
         warn: Called once, with a message, when the file can't be rotated.
         files: Makes the file.
+
+    Attributes:
+        written: How many bytes of the last call of `append` are in the file, if it raised an OSError.
     """
 
     def __init__(
@@ -71,18 +74,20 @@ class RotatingFile:
         self._files = files
         self._file: _OpenFile | None = None
         self._incomplete = False
+        self.written = 0
         self._size = 0
         self._checked_at = -CHECK_INTERVAL
 
     def append(self, line: bytes) -> None:
-        """Writes a line. After an OSError, the next line begins on a line of its own."""
+        """Writes a line, or several. After an OSError, the next line begins on a line of its own."""
+        self.written = 0
         file = self._current(len(line))
         if self._incomplete:
             line = b"\n" + line
         try:
             written = os.write(file.descriptor, line)
             if written < len(line):
-                self._write_rest(file, line[written:])
+                self._write_rest(file, line, written)
         except OSError:
             self._incomplete = self._incomplete or _ends_incomplete(self._path)
             raise
@@ -121,11 +126,13 @@ class RotatingFile:
         self._file = file
         return file
 
-    def _write_rest(self, file: _OpenFile, rest: bytes) -> None:
+    def _write_rest(self, file: _OpenFile, line: bytes, written: int) -> None:
         """Writes what a full disk did not take; raises the reason if it still does not."""
+        before = self._incomplete  # with a line end that is no part of what is appended
         self._incomplete = True
-        while rest:
-            rest = rest[os.write(file.descriptor, rest) :]
+        while written < len(line):
+            self.written = written - before
+            written += os.write(file.descriptor, line[written:])
 
     def _is_gone(self, file: _OpenFile) -> bool:
         try:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from dotflow.abc.storage import Storage, key_of
-from dotflow.atomic_file import PARTIAL_SUFFIX, Files, NotPrivate, check_writable, open_plain, sync_folder
+from dotflow.atomic_file import PARTIAL_SUFFIX, Files, NotPrivate, check_writable, read_plain, sync_folder
 from dotflow.codec.document import key_in, pack, unpack
+from dotflow.codec.parts import Part
 from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable
@@ -84,16 +85,18 @@ class StorageFile(Storage):
         folder, name = self._location(key)
         path = f"{folder}{os.sep}{name}"
         try:
-            with open(path, "rb", buffering=0, opener=open_plain) as file:
-                data = file.read()
+            data = read_plain(path)
         except (FileNotFoundError, NotADirectoryError):
             return Context()
         except (OSError, MemoryError) as error:
             cause = error.strerror if isinstance(error, OSError) else "it is larger than the memory"
             raise CheckpointUnreadable(f"{type(error).__name__}: {cause}", path) from error
-        parts = PartFiles(folder, name, synced=False, recent=self._recent)
+
+        def fetch(part: Part, before: int) -> bytes | None:
+            return PartFiles(folder, name, synced=False, recent=self._recent).fetch(part, before)
+
         try:
-            return unpack(data, key, pickle=self._pickle, fetch=parts.fetch)
+            return unpack(data, key, pickle=self._pickle, fetch=fetch)
         except CheckpointUnreadable as error:
             raise error.at(where=path) from error.__cause__
 

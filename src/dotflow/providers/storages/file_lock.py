@@ -15,7 +15,7 @@ from dotflow.atomic_file import FILES, Files, NotPrivate, open_plain
 from dotflow.core.text import shorten
 from dotflow.cpython import never_free
 from dotflow.errors import StorageError, WorkflowBusy
-from dotflow.own_descriptor import open_files
+from dotflow.own_descriptor import file_of, open_files
 from dotflow.providers.storages.safe_name import safe_name
 from dotflow.worker.interrupts import interrupts_held
 
@@ -116,12 +116,8 @@ class FileLock(SharedLock["BaseFileLock"]):
                 raise OSError(error.errno, error.strerror, str(self._path)) from error
 
     def _is_open(self) -> bool:
-        files = dict(open_files())
-        try:
-            status = self._path.stat()
-        except OSError:
-            return True
-        return not files or (status.st_dev, status.st_ino) in files.values()
+        files, file = dict(open_files()), file_of(str(self._path))
+        return file is None or not files or file in files.values()
 
     def _foreign_lock(self, error: OSError) -> StorageError:
         advice = "Let its group write to it, or use a folder of your own"

@@ -50,7 +50,7 @@ class PartFiles:
         self._recent: Recent = deque() if recent is None else recent
 
     def __enter__(self) -> "PartFiles":
-        self._old_parts = self.referenced() if os.path.lexists(self._path) else None
+        self._old_parts = self.referenced() if os.access(self._path, os.F_OK) else None  # sooner than lexists
         return self
 
     def __exit__(self, *raised: object) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dotflow import clock
 from dotflow.abc.archive import LATEST, Archive, Since, TaskState
-from dotflow.codec.document import unpack
 from dotflow.core.durations import TEXTS, to_seconds
 from dotflow.core.text import shorten
 from dotflow.core.types.run_state import TypeRunState
@@ -186,6 +185,8 @@ class SQLiteArchive(Archive):
             return copies_of(reader.connection, number, (task, item, attempt), limit)
 
     def value(self, run: str, step: str, role: str = "returned", *, attempt: int | None = None) -> Any:
+        from dotflow.codec.document import unpack
+
         copies = self.copies(run, step, attempt=attempt)
         what = f"Can't find the value '{role}' of '{step}'"
         for copy in copies:

@@ -147,7 +147,7 @@ def _is_open(file: FileId) -> bool:
 
 
 def _id_of(status: os.stat_result) -> FileId:
-    return status.st_dev, status.st_ino
+    return status[1:3]
 
 
 def _after_fork_in_child() -> None:

@@ -14,7 +14,7 @@ from dotflow.errors import DotflowError, HistoryError, NotInHistory
 from dotflow.providers.histories.sqlite.crashed import find_ended
 from dotflow.providers.histories.sqlite.tables import FORMAT, MISSING
 from dotflow.providers.sqlite_errors import UNWRITABLE, cause_of, code_of
-from dotflow.providers.sqlite_file import SQLiteFile, check_beside, file_id_of, protect, version_of
+from dotflow.providers.sqlite_file import SQLiteFile, check_beside, file_id_of, protect, uri_of, version_of
 
 TIMEOUT: Final = 5.0  # seconds to wait for a process that recovers the file after a crash
 MIN_BEGINNING: Final = 4  # characters of a run's id
@@ -201,7 +201,7 @@ def _open(path: Path) -> sqlite3.Connection | None:
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection | None:
     check_beside(path)
-    connection = sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, timeout=TIMEOUT, isolation_level=None)
+    connection = sqlite3.connect(f"{uri_of(path)}?mode={mode}", uri=True, timeout=TIMEOUT, isolation_level=None)
     try:
         protect(connection)
         connection.row_factory = check_types

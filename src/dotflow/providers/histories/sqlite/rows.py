@@ -57,7 +57,7 @@ Key = tuple[int, int]  # task and item
 
 new: Final = tuple.__new__  # makes a named tuple in half the time: there is one for every attempt
 
-NOTHING_YET: Final = (None,) * 9  # the other columns of an attempt that has only begun
+NOTHING_YET: Final = (None,) * (INPUT + 1 - TOOK)  # the other columns of an attempt that has only begun
 COPY_DOCUMENT: Final = 6  # in a row of `copies`, without the run
 
 

@@ -197,7 +197,8 @@ FORMAT: Final = DatabaseFormat(
     schema=(*TABLES, *VIEWS),
     upgrades={1: SECOND, 2: THIRD},
     oldest=1,
-    # Before the switch to WAL, after which SQLite ignores both. A commit writes whole pages, of a row or two each.
-    first=("PRAGMA page_size = 2048", "PRAGMA auto_vacuum = INCREMENTAL"),
+    # Before the switch to WAL, after which SQLite ignores them. A commit writes whole pages, of a row or two each.
+    # Until then the file has one page, which is written as a whole: a journal on the disk would be synced for nothing.
+    first=("PRAGMA journal_mode = MEMORY", "PRAGMA page_size = 2048", "PRAGMA auto_vacuum = INCREMENTAL"),
     settings=("PRAGMA journal_size_limit = 64000000",),
 )

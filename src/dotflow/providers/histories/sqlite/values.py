@@ -6,8 +6,6 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, Final
 
-from dotflow.codec.canonical import digest
-from dotflow.codec.document import pack
 from dotflow.core.context import Context
 from dotflow.core.events import AttemptStarted, MapOpened, RunStarted
 from dotflow.core.text import shorten
@@ -122,6 +120,9 @@ class Values:
 
     def _copy(self, role: str, context: Context, note: str | None) -> tuple[Any, ...]:
         """Returns size, digest, document and note of a copy."""
+        from dotflow.codec.canonical import digest  # here, since most runs copy nothing
+        from dotflow.codec.document import pack
+
         size = _least_size(context.storage)
         if size > self._limit:
             return size, None, None, self._too_large(size)

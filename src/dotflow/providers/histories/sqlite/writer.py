@@ -27,11 +27,15 @@ from dotflow.providers.histories.sqlite.tables import (
     ATTEMPT_COLUMNS,
     COMPLETED,
     FAILED,
+    FALLBACK,
     FORMAT,
+    GLIMPSE,
+    INPUT,
     NO_ITEM,
     OPEN,
     RESTORED,
     SKIPPED,
+    TOOK,
     UNKNOWN,
     micro,
 )
@@ -127,9 +131,7 @@ def end_others(connection: sqlite3.Connection, name: str, origin: str, by: str, 
 
 
 def _as_text(value: Any) -> Any:
-    """Returns a value for a column: ids, names and paths may have lone surrogates; a tuple of numbers is JSON."""
-    if isinstance(value, tuple):
-        return json.dumps(value) if value else None
+    """Returns a value for a column: ids, names and paths may have lone surrogates."""
     return escape_surrogates(value) if isinstance(value, str) else value
 
 
@@ -145,8 +147,16 @@ def _plan(connection: sqlite3.Connection, steps: Sequence[Planned]) -> int:
     for (plan,) in connection.execute(FIND_PLAN, (digest,)):
         return int(plan)
     plan = int(connection.execute(SAVE_PLAN, (digest,)).lastrowid or 0)
-    connection.executemany(SAVE_STEP, [(plan, task, *map(_as_text, row)) for task, row in enumerate(rows)])
+    connection.executemany(SAVE_STEP, [(plan, task, *_columns(*row)) for task, row in enumerate(rows)])
     return plan
+
+
+def _columns(
+    name: str, identity: str, code: str | None, group: str, lane: int, needs: tuple[int, ...], policy: str | None
+) -> tuple[Any, ...]:
+    """Returns a step's row in `steps`. Its needs are JSON."""
+    text = f"[{', '.join(map(str, needs))}]" if needs else None
+    return escape_surrogates(name), escape_surrogates(identity), code, escape_surrogates(group), lane, text, policy
 
 
 def _describe(policy: Policy | None) -> str | None:
@@ -209,6 +219,8 @@ MAX_ROWS: Final = 100_000  # rows that wait for the file
 MAX_BYTES: Final = 50_000_000  # of output and copies that wait for it
 
 MAX_FEW: Final = 16  # rows that are written in one statement
+#: Where a row's values end, and the columns from there on: those of an attempt that has begun, and of ended ones.
+ENDS: Final = tuple((width, [None] * (INPUT + 1 - width)) for width in (TOOK, GLIMPSE, FALLBACK, INPUT + 1))
 SAVE_ATTEMPTS: Final = f"INSERT OR REPLACE INTO attempts (run, {', '.join(ATTEMPT_COLUMNS)}) VALUES"
 SAVE_ATTEMPT: Final = f"{SAVE_ATTEMPTS} ({', '.join('?' * (1 + len(ATTEMPT_COLUMNS)))})"
 SAVE_ERROR: Final = f"INSERT OR REPLACE INTO errors VALUES ({', '.join('?' * 10)})"
@@ -340,9 +352,9 @@ class RunWriter:
         values: list[Any] = []
         widths: list[int] = []
         for row in self.rows.attempts.values():
-            width = len(row)
-            while row[width - 1] is None:
-                width -= 1
+            for width, rest in ENDS:
+                if row[width:] == rest:
+                    break
             values.append(self._run)
             values += row[:width]
             widths.append(width)
