@@ -654,7 +654,10 @@ def test_the_views_of_the_file_have_it(history: HistorySQLite) -> None:
     """Also in a file of the format before, which had no Paused attempts."""
     import sqlite3
 
+    from tests.integration.test_archive import SECOND_FORMAT
+
     paused_run(history)
+    history.close()
 
     with sqlite3.connect(history.path) as connection:
         states = connection.execute("SELECT state FROM attempt_list WHERE step = 'fetch'").fetchall()
@@ -662,7 +665,7 @@ def test_the_views_of_the_file_have_it(history: HistorySQLite) -> None:
         view = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'attempt_list'").fetchone()[0]
         connection.execute("DROP VIEW attempt_list")
         connection.execute(view.replace("WHEN 9 THEN 'Paused'", ""))
-        connection.execute("PRAGMA user_version = 2")
+        connection.executescript(SECOND_FORMAT)
     connection.close()
     older = HistorySQLite(history.path)
     assert older.load("last").steps[2].state == "Paused"
