@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from dotflow import Config, Context, DotFlow, action
+from dotflow import Config, Context, Control, DotFlow, action
 from dotflow.abc.log import Log
 from dotflow.core.task import Task
 from dotflow.errors import InvalidArgument
@@ -839,6 +839,53 @@ def test_a_number_of_runs_is_kept(history: History, monkeypatch: pytest.MonkeyPa
 
     assert history.read("SELECT COUNT(*) FROM runs") == [3]
     assert history.read("PRAGMA freelist_count") == [0]
+
+
+def test_a_chain_is_kept_by_its_last_run(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is queued or paused stays, with the runs that it continues, however old these are."""
+    monkeypatch.setattr(retention, "INTERVAL", -1)
+    opened = history.open(keep=timedelta(microseconds=1))
+    workflow = history.workflow(numbers, history=opened)
+    control = Control(opened)
+    queued, paused = (workflow.submit(key=key) for key in ("queued", "paused"))
+    control.pause(queued)
+    control.resume(queued)
+    control.pause(paused)
+    ended = workflow.submit(key="ended")
+    control.pause(ended)
+    control.resume(ended)
+    control.cancel(ended)
+    for _ in range(2):
+        history.workflow(numbers, history=opened).start()
+
+    states = "SELECT state FROM run_list ORDER BY submitted IS NULL, submitted"
+    assert history.read(states) == ["Paused", "Paused", "Queued", "Completed"]
+
+
+def test_the_last_run_of_a_workflow_stays_whatever_its_parameters(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the last run of every customer stayed for ever."""
+    monkeypatch.setattr(retention, "INTERVAL", -1)
+    workflow = history.workflow(numbers, history=history.open(keep=timedelta(microseconds=1)))
+    workflow.params = {"customer": 0}
+    for customer in range(4):
+        workflow.start(params={"customer": customer})
+
+    assert history.read("SELECT workflow_id FROM runs") == [f"{workflow.workflow_id}@customer=3"]
+
+
+def test_queued_runs_crowd_no_run_of_the_past_out(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number of runs counts those that have begun."""
+    monkeypatch.setattr(retention, "INTERVAL", -1)
+    workflow = history.workflow(numbers, history=history.open(keep="2 runs"))
+    for _ in range(2):
+        workflow.start()
+    for key in ("one", "two", "three"):
+        workflow.submit(key=key)
+    workflow.start()
+
+    assert sorted(history.read("SELECT state FROM runs")) == ["Completed"] * 2 + ["Queued"] * 3
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,9 @@ Since = datetime | timedelta | float | str
 #: The states of the runs that `failed` means.
 FAILURES: Final = (TypeRunState.FAILED, TypeRunState.CRASHED)
 
+#: What names a run in place of an id.
+NAMES: Final = ("last", "failed")
+
 LATEST: Final = 1000  # runs whose workflows are listed
 
 
@@ -35,9 +38,9 @@ class TaskState(NamedTuple):
 class Archive(ABC):
     """Reads the runs of a history.
 
-    A run is named by its id, a unique beginning of that with 4 characters or more, `last`, or `failed`: the last one
-    that failed or crashed. The last two leave out runs that a step started. A step is named by its name, the number of
-    its task, or with an item: `fetch#411`.
+    A run is named by its id, a unique beginning of that with 4 characters or more, `last`: the last one that began, or
+    `failed`: the last one that failed or crashed. The last two leave out runs that a step started. A step is named by
+    its name, the number of its task, or with an item: `fetch#411`.
 
     All methods raise NotInHistory if there is no such run or step, and HistoryError if the history can't be read.
     """
@@ -171,10 +174,12 @@ class Archive(ABC):
     def forget(self, *runs: str, older_than: Since | None = None) -> int:
         """Deletes runs that have ended, and shrinks the file. Returns their number.
 
+        A run is deleted with the others of its chain, those that it continues or that continue it, by the last of them.
+
         Args:
             *runs: The runs.
             older_than: All runs that ended before this moment, or are older than that: `"30d"`, `0` for all.
 
         Raises:
-            NotInHistory: One of the runs is still running. None is deleted then.
+            NotInHistory: One of the runs is queued, running or paused. None is deleted then.
         """

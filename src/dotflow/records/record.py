@@ -227,8 +227,8 @@ class RunSummary:
         reason: Why it was stopped, if it was.
         mode: "sequential", "background" or "parallel".
         resumed: Whether finished tasks of earlier runs were restored.
-        trigger: "command" or "schedule"; "" for a program or a step.
-        began: The moment of its beginning.
+        trigger: "command", "schedule", "submit" or "resume"; "" for a program or a step.
+        began: The moment of its beginning; of what never began, that of its submission.
         ended: That of its end, or the last one that is known of it, by `is_end_known`; None while it runs.
         tasks: The number of tasks.
         completed, failed, restored, skipped: The numbers of those that have ended so.
@@ -241,6 +241,9 @@ class RunSummary:
         superseded: The run that has replaced its values; "" for none.
         ordered: What it was ordered to do, and has not done yet: "cancel" or "pause".
         params: The values of its run parameters without secrets; None where they are unknown.
+        base: The id of its workflow without parameters and key; "" where that is unknown.
+        has_begun: Whether it has begun; False while it waits in the queue, and where it ended there.
+        is_served: Whether a living process serves its workflow.
     """
 
     run_id: str
@@ -267,6 +270,9 @@ class RunSummary:
     superseded: str = ""
     ordered: str = ""
     params: Mapping[str, Any] | None = None
+    base: str = ""
+    has_begun: bool = True
+    is_served: bool = False
 
     @property
     def workflow(self) -> str:
@@ -280,8 +286,8 @@ class RunSummary:
 
     @property
     def duration(self) -> float | None:
-        """The seconds that it took, or ran at least, by `is_end_known`; None while it runs."""
-        return None if self.ended is None else (self.ended - self.began).total_seconds()
+        """The seconds that it took, or ran at least, by `is_end_known`; None while it runs, and if it never began."""
+        return None if self.ended is None or not self.has_begun else (self.ended - self.began).total_seconds()
 
     @property
     def is_end_known(self) -> bool:
@@ -301,6 +307,7 @@ class RunRecord(RunSummary):
         steps: Its tasks.
         notes: What was noted about it, with the moments.
         children: The ids of the runs that its steps started.
+        chain: The ids of the runs of its chain in their order, with its own; empty if it is alone.
     """
 
     process: str = ""
@@ -310,6 +317,12 @@ class RunRecord(RunSummary):
     steps: Sequence[TaskRecord]
     notes: Sequence[tuple[datetime, str]] = ()
     children: Sequence[str] = ()
+    chain: Sequence[str] = ()
+
+    @property
+    def newest(self) -> str:
+        """The id of the newest run of its chain."""
+        return self.chain[-1] if self.chain else self.run_id
 
     @property
     def failures(self) -> list[TaskRecord]:

@@ -17,7 +17,7 @@ from dotflow.errors import InvalidArgument, NotInHistory
 from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.crashed import mark_ended
 from dotflow.providers.histories.sqlite.reading import Reader, errors_of, reading, short_path
-from dotflow.providers.histories.sqlite.retention import forget, shrink
+from dotflow.providers.histories.sqlite.retention import CHAINS, GOES_ON, forget, shrink
 from dotflow.providers.histories.sqlite.tables import micro
 from dotflow.providers.sqlite_file import SQLiteFile
 
@@ -27,11 +27,12 @@ if TYPE_CHECKING:  # a run only writes, and imports none of them
 DEFAULT_PATH: Final = ".output/history.db"
 MAX_DOCUMENT: Final = 64_000_000  # bytes of a copy that is read, unless more are kept
 BATCH: Final = 100  # runs that one transaction deletes
-ENDED: Final = "SELECT run FROM runs WHERE ended IS NOT NULL AND ended <= ? LIMIT ?"
+ENDED: Final = f"SELECT old.run FROM {CHAINS} WHERE NOT {GOES_ON} AND last.ended <= ? ORDER BY old.run LIMIT ?"
+CHAIN: Final = "SELECT run FROM runs WHERE run = :run OR origin = (SELECT origin FROM runs WHERE run = :run)"
 NOTE: Final = "INSERT INTO notes VALUES (?, ?, ?)"
 WORKFLOWS: Final = """SELECT DISTINCT CASE WHEN is_named THEN workflow_id ELSE name END AS workflow FROM
     (SELECT workflow_id, name, is_named FROM runs ORDER BY began DESC LIMIT ?) WHERE workflow IS NOT NULL"""
-RUNNING: Final = "SELECT run_id FROM runs WHERE run = ? AND ended IS NULL"
+OPEN: Final = f"SELECT last.run_id, last.state FROM {CHAINS} WHERE old.run = ? AND {GOES_ON}"
 
 
 class SQLiteArchive(Archive):
@@ -225,9 +226,13 @@ class SQLiteArchive(Archive):
     def _forget(self, connection: sqlite3.Connection, numbers: list[int], noted: list[int]) -> int:
         noted[:] = mark_ended(connection, self.path)
         for number in numbers:
-            for (run_id,) in connection.execute(RUNNING, (number,)):
-                raise NotInHistory(f"Can't forget the run {run_id[:8]}", "it is still running. Stop it first")
-        return forget(connection, numbers)
+            for run_id, state in connection.execute(OPEN, (number,)):
+                reason = "it is still running. Stop it first"
+                if state != TypeRunState.RUNNING:
+                    reason = f"it is {state.lower()}. Cancel it first"
+                raise NotInHistory(f"Can't forget the run {run_id[:8]}", reason)
+        chains = (connection.execute(CHAIN, {"run": number}).fetchall() for number in numbers)
+        return forget(connection, list(dict.fromkeys(number for chain in chains for (number,) in chain)))
 
 
 def _is_private(path: Path, group: int) -> bool:

@@ -99,8 +99,8 @@ class HistorySQLite(SQLiteArchive, History):
             from dotflow.providers.histories.sqlite import queue  # here: most runs never need it
 
             file = SQLiteFile(self.path, queue.SYNCHRONOUS, FORMAT, files=self._files)
-            weakref.finalize(self, file.close)
             self._queue = queue.SQLiteQueue(file, self.path)
+            weakref.finalize(self._queue, file.close)  # it may outlive the history
         return self._queue
 
     @property

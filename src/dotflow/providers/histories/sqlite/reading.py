@@ -1,9 +1,10 @@
 """Reads a history file: without changing it, and with no transaction left open."""
 
 import contextlib
+import json
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any, Final, NamedTuple
@@ -11,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from dotflow.core.text import shorten
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import DotflowError, HistoryError, NotInHistory
+from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.crashed import find_ended
 from dotflow.providers.histories.sqlite.tables import FORMAT, MISSING
 from dotflow.providers.sqlite_errors import UNWRITABLE, cause_of, code_of
@@ -23,7 +25,10 @@ MAX_LISTED: Final = 3  # ids in an error
 HOW_TO_RECORD: Final = "Run `dotflow start`, or set Config(history=HistorySQLite()) in a program"
 
 HAS_RUNS: Final = "SELECT 1 FROM runs LIMIT 1"
-LAST: Final = "SELECT run FROM runs WHERE parent_run IS NULL ORDER BY began DESC, run DESC LIMIT 1"
+#: Of the runs that have begun.
+LAST: Final = """SELECT run FROM runs WHERE parent_run IS NULL AND (begun OR state = 'Running')
+    ORDER BY began DESC, run DESC LIMIT 1"""
+SERVERS: Final = "SELECT lock, workflows FROM servers"
 LAST_FAILED: Final = """SELECT run FROM runs WHERE (state IN ('Failed', 'Crashed') OR run IN ({crashed}))
     AND parent_run IS NULL ORDER BY began DESC, run DESC LIMIT 1"""
 BY_ID: Final = "SELECT run, run_id FROM runs WHERE run_id >= ? AND run_id < ? ORDER BY run_id LIMIT 9"
@@ -32,7 +37,7 @@ FORGED: Final = (TypeError, ValueError, ArithmeticError, LookupError, AttributeE
 
 #: Types -> the columns with values of them. In SQLite each value has a type of its own.
 COLUMNS: Final[Mapping[tuple[type, ...], str]] = {
-    (str,): "run_id workflow_id step exception message traceback role text",
+    (str,): "run_id workflow_id step exception message traceback role text workflows",
     (str, NoneType): """name reason mode trigger error process storage trace identity code task_group needs policy
         glimpse fallback span input refusal digest why parent_run workflow params origin continues superseded key
         server rerun""",
@@ -51,11 +56,13 @@ class Reader(NamedTuple):
 
     Attributes:
         ended: The runs that are Running in the file, but CRASHED or UNKNOWN.
+        served: The workflows that living processes serve.
     """
 
     path: Path
     connection: sqlite3.Connection
     ended: Mapping[int, TypeRunState]
+    served: Collection[str]
 
     @property
     def has_runs(self) -> bool:
@@ -70,7 +77,8 @@ class Reader(NamedTuple):
         if run == "last":
             for (number,) in self.connection.execute(LAST):
                 return int(number)
-            raise NotInHistory(what, f"{where} has only runs that steps have started. Pass an id")
+            reason = f"{where} has only runs that steps have started, or that wait in the queue. Pass an id"
+            raise NotInHistory(what, reason)
         if run == "failed":
             crashed = in_list(self.ended_as(TypeRunState.CRASHED))
             for (number,) in self.connection.execute(LAST_FAILED.format(crashed=crashed)):
@@ -91,8 +99,8 @@ class Reader(NamedTuple):
         raise NotInHistory(what, reason)
 
     def is_running(self, run: int) -> bool:
-        """Returns whether a run has neither ended nor crashed."""
-        still = self.connection.execute("SELECT 1 FROM runs WHERE run = ? AND state = 'Running'", (run,))
+        """Returns whether a run has neither ended nor crashed; it may wait in the queue."""
+        still = self.connection.execute("SELECT 1 FROM runs WHERE run = ? AND state IN ('Queued', 'Running')", (run,))
         return bool(still.fetchall()) and run not in self.ended
 
     def ended_as(self, state: TypeRunState) -> list[int]:
@@ -105,13 +113,24 @@ def reading(path: Path) -> Iterator[Reader]:
     """Opens the file for a moment; one that does not exist yet has no runs. Raises HistoryError if it can't be read."""
     with errors_of(path), contextlib.closing(_open(path) or _without_runs()) as connection:
         # Outside of the transaction, in which a second look would see the same.
-        ended = find_ended(connection, path)
+        ended, served = find_ended(connection, path), find_served(connection, path)
         connection.execute("BEGIN")
-        yield Reader(path, connection, ended)
+        yield Reader(path, connection, ended, served)
+
+
+def find_served(connection: sqlite3.Connection, path: Path) -> set[str]:
+    """Returns the workflows that living processes serve."""
+    served: set[str] = set()
+    if connection.execute("PRAGMA user_version").fetchone()[0] < FORMAT.version:  # of an earlier dotflow
+        return served
+    for lock, workflows in connection.execute(SERVERS).fetchall():
+        if live.is_held(path, lock):
+            served.update(json.loads(workflows))
+    return served
 
 
 def revision_of(file: SQLiteFile, path: Path) -> str:
-    """Returns a text that changes with each commit of another connection, and with the death of a run's process.
+    """Returns a text that changes with each commit of another connection, and with the death of a process that matters.
 
     It is "" if there is no history.
 
@@ -120,9 +139,9 @@ def revision_of(file: SQLiteFile, path: Path) -> str:
         path: Its path.
     """
 
-    def work(connection: sqlite3.Connection) -> tuple[int, ...]:
+    def work(connection: sqlite3.Connection) -> tuple[object, ...]:
         ((version,),) = connection.execute("PRAGMA data_version")
-        return version, *find_ended(connection, path)
+        return version, *find_ended(connection, path), *sorted(find_served(connection, path))
 
     with errors_of(path):
         facts = file.use(work, None, False)

@@ -35,7 +35,7 @@ COLUMNS: Final = (
     *("run", "run_id", "workflow_id", "name", "state", "reason", "mode", "resumed", "trigger", "began", "ended"),
     *("tasks", "completed", "failed", "restored", "skipped", "error"),
     *("parent_run", "parent_task", "parent_attempt", "parent_item"),
-    *("submitted", "origin", "continues", "superseded", "params"),
+    *("submitted", "origin", "continues", "superseded", "params", "workflow", "begun"),
 )
 FIELDS: Final = ", ".join(COLUMNS)
 #: The errors of tasks of a run that has not ended, in the order of the tasks.
@@ -107,6 +107,10 @@ def find_runs(reader: Reader, wanted: RunFilter) -> Iterator[RunSummary]:
         matches = [by_id, [("name = ?", (workflow,))]]
     for conditions in matches:
         rows = _query(reader, list(_with_states(conditions, wanted.states, reader)), wanted)
+        if wanted.since and TypeRunState.QUEUED in (wanted.states or TypeRunState):  # what still waits is not past
+            earlier = wanted._replace(since=0, before=min(wanted.before, wanted.since))
+            rows += _query(reader, list(_with_states(conditions, [TypeRunState.QUEUED], reader)), earlier)
+            rows = rows[: wanted.limit] if wanted.limit >= 0 else rows
         for row in rows:
             yield RunSummary(**summary_fields(reader, row))
         if rows:
@@ -180,6 +184,7 @@ def summary_fields(reader: Reader, row: Sequence[Any]) -> dict[str, Any]:
         checked_id(fields[name] or "none")
     of_text = ("reason", "mode", "trigger", "error", "origin", "continues", "superseded")
     texts = {name: fields[name] or "" for name in of_text}
+    base, begun = fields.pop("workflow") or "", fields.pop("begun")
     due = reader.connection.execute(DUE, (run,)).fetchall() if state is TypeRunState.QUEUED else []
     ordered = reader.connection.execute(ORDERED, (run,)).fetchall() if state is TypeRunState.RUNNING else []
     return (
@@ -195,6 +200,9 @@ def summary_fields(reader: Reader, row: Sequence[Any]) -> dict[str, Any]:
             "due": moment(due[0][0]) if due else None,
             "ordered": ordered[0][0] if ordered else "",
             "params": None if fields["params"] is None else _params(fields["params"]),
+            "base": base,
+            "has_begun": bool(begun) or state is TypeRunState.RUNNING,
+            "is_served": base in reader.served,
             "parent": None if parent.run_id is None else parent,
         }
     )
@@ -223,6 +231,7 @@ ATTEMPTS: Final = """SELECT task, item, attempt, state, began, took, cpu, peak, 
 ERRORS: Final = """SELECT task, item, attempt, exception, message, traceback, retry_in, refusal
     FROM errors WHERE run = ?"""
 NOTES: Final = "SELECT at, text FROM notes WHERE run = ? ORDER BY at"
+CHAIN: Final = "SELECT run_id FROM runs WHERE origin = ? ORDER BY run"
 CHILDREN: Final = "SELECT run_id FROM runs WHERE parent_run = ? ORDER BY began"
 COPIES: Final = """SELECT task, role, item, attempt, size, digest, {document}, why FROM copies
     WHERE run = ?{where} ORDER BY task, item, attempt, role"""
@@ -251,6 +260,7 @@ def load_run(reader: Reader, run: int) -> RunRecord:
     fields = summary_fields(reader, row)
     attempts, counts = _attempts(connection, run, _unended(fields["state"]))
     is_known = _is_known(fields["state"])
+    chain = [checked_id(run_id) for (run_id,) in connection.execute(CHAIN, (fields["origin"],))]
     return RunRecord(
         **fields,
         process=process or "",
@@ -259,6 +269,7 @@ def load_run(reader: Reader, run: int) -> RunRecord:
         environment=_environment(connection, environment),
         steps=[_task(step, attempts, counts, is_known) for step in steps],
         notes=[(moment(at), text) for at, text in connection.execute(NOTES, (run,))],
+        chain=chain if len(chain) > 1 else (),
         children=[checked_id(run_id) for (run_id,) in connection.execute(CHILDREN, (fields["run_id"],))],
     )
 

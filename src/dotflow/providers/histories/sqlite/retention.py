@@ -22,15 +22,24 @@ BATCH: Final = 20  # runs that one transaction deletes
 
 CLAIM: Final = "UPDATE meta SET swept = ? WHERE swept < ?"
 RESUME: Final = "UPDATE meta SET swept = 0"
+#: A run with the last one of its chain, which decides for all of them. What is queued or running or paused goes on, and
+#: so does a claimed run that an earlier dotflow has called Crashed.
+CHAINS: Final = """runs AS old JOIN runs AS last
+    ON last.run = COALESCE((SELECT MAX(run) FROM runs WHERE origin = old.origin), old.run)"""
+GOES_ON: Final = """(last.state IN ('Queued', 'Running', 'Paused')
+    OR EXISTS (SELECT 1 FROM wanted WHERE wanted.run = last.run AND server IS NOT NULL))"""
+#: Later runs of its workflow, with all parameters and keys; those of before there was a queue have them in the id.
+LATER: Final = """(EXISTS (SELECT 1 FROM runs WHERE workflow = last.workflow AND began > last.began AND begun{state})
+    OR last.workflow IS NULL
+    AND EXISTS (SELECT 1 FROM runs WHERE workflow_id = last.workflow_id AND began > last.began{state}))"""
 #: Ended runs that are neither the last run nor the last failed one of their workflow. One with a generated id has no
 #: other run.
-FORGETTABLE: Final = """SELECT run FROM runs AS old WHERE ended IS NOT NULL AND (NOT is_named
-    OR EXISTS (SELECT 1 FROM runs WHERE workflow_id = old.workflow_id AND began > old.began)
-    AND (state NOT IN ('Failed', 'Crashed') OR EXISTS (SELECT 1 FROM runs
-        WHERE workflow_id = old.workflow_id AND began > old.began AND state IN ('Failed', 'Crashed'))))"""
-OLD: Final = f"{FORGETTABLE} AND began < ? AND ended < ? ORDER BY began LIMIT {BATCH}"
-SURPLUS: Final = f"""{FORGETTABLE} AND began < (SELECT began FROM runs ORDER BY began DESC LIMIT 1 OFFSET ?)
-    ORDER BY began LIMIT {BATCH}"""
+FORGETTABLE: Final = f"""SELECT old.run FROM {CHAINS} WHERE NOT {GOES_ON} AND last.ended IS NOT NULL
+    AND (NOT last.is_named OR {LATER.format(state="")} AND (last.state NOT IN ('Failed', 'Crashed')
+        OR {LATER.format(state=" AND state IN ('Failed', 'Crashed')")}))"""
+OLD: Final = f"{FORGETTABLE} AND old.began < ? AND last.ended < ? ORDER BY old.began LIMIT {BATCH}"
+NTH: Final = "SELECT began FROM runs WHERE begun ORDER BY began DESC LIMIT 1 OFFSET ?"
+SURPLUS: Final = f"{FORGETTABLE} AND last.began < ({NTH}) ORDER BY old.began LIMIT {BATCH}"
 #: What several runs may share: a table, and the column with its number.
 SHARED: Final = (("plans", "plan"), ("steps", "plan"), ("environments", "environment"))
 FORGET_SHARED: Final = "DELETE FROM {table} WHERE {number} = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE {number} = ?1)"
