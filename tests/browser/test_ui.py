@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from dotflow import clock
+from dotflow import Control, clock
 from dotflow.core.context import Context
 from dotflow.core.events import RunEnded, TaskCompleted
 from dotflow.core.types.run_state import TypeRunState
@@ -124,6 +124,29 @@ def test_runs_are_filtered(filled: str, open_page: OpenPage) -> None:
     page.get_by_role("combobox", name="Began").select_option("1h")
     expect(page).to_have_url(re.compile("since=1h"))
     expect(page.locator(".run")).to_have_count(7)
+
+
+def test_what_waits_is_in_the_list_and_has_a_page(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
+    """Queued runs say what they wait for, and have no duration; the runs of a chain lead to each other."""
+    workflow, control = quick(history), Control(history)
+    first = workflow.submit()
+    control.pause(first)
+    newest = control.resume(first).run_id
+    page = open_page(address)
+
+    page.get_by_role("button", name="Waiting").click()
+    expect(page.locator(".run")).to_have_count(2)
+    row = page.locator(".run", has_text=newest[:8])
+    expect(row).to_contain_text("Queued, no process serves it")
+    expect(row.locator("td.right")).to_have_text("")
+    row.locator(".run-link").click()
+    expect(page.get_by_text("It waits in the queue, no process serves it.")).to_be_visible()
+    expect(page.get_by_text(f"dotflow cancel {newest[:8]}")).to_be_visible()
+    page.get_by_role("listitem").filter(has_text="continues").get_by_role("link").click()
+    expect(page.locator("h1")).to_contain_text("Paused")
+    page.get_by_role("listitem").filter(has_text="goes on as").get_by_role("link").click()
+    expect(page.locator("h1")).to_contain_text("Queued")
+    assert violations(page) == []
 
 
 def test_the_list_is_used_by_keyboard(filled: str, open_page: OpenPage) -> None:

@@ -14,7 +14,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from dotflow import action
+from dotflow import Control, action, clock, serve
 from dotflow.errors import InvalidArgument
 from dotflow.providers import HistorySQLite, sqlite_file
 from dotflow.providers.histories.sqlite import reading
@@ -397,3 +397,35 @@ def test_old_pages_follow(history: HistorySQLite, pages: ASGIApp) -> None:
     later = request(pages, f"/api/runs?before={quote((began + timedelta(microseconds=1)).isoformat())}").json
 
     assert [run["run_id"] for run in later["runs"]] == [run.run_id for run in history.runs()[2:]]
+
+
+def test_a_queued_run_and_those_that_it_continues(history: HistorySQLite, pages: ASGIApp) -> None:
+    """The id of any run of a chain leads to the newest one, unless `this` is asked for."""
+    workflow, control = quick(history), Control(history)
+    first = workflow.submit()
+    control.pause(first)
+    newest = control.resume(first).run_id
+
+    found = request(pages, f"/api/runs/{first}").json["run"]
+
+    assert (found["run_id"], found["state"], found["duration"]) == (newest, "Queued", None)
+    assert (found["chain"], found["continues"], found["is_served"]) == ([first, newest], first, False)
+    assert request(pages, f"/api/runs/{first}?this=1").json["run"]["state"] == "Paused"
+    listed = request(pages, "/api/runs?state=queued,paused").json["runs"]
+    assert [run["run_id"] for run in listed] == [newest, first]
+
+
+def test_a_page_learns_that_a_server_has_begun(history: HistorySQLite, pages: ASGIApp) -> None:
+    """The tag of a response differs then."""
+    workflow = quick(history)
+    run = workflow.submit(at="1h")
+    before = request(pages, "/api/runs")
+    assert before.json["runs"][0]["is_served"] is False
+
+    with serve(workflow, wait=False):
+        while not Control(history).is_served(workflow.workflow_id):
+            clock.sleep(0.01)
+        after = request(pages, "/api/runs", if_none_match=before.headers["etag"])
+
+    assert after.status == 200
+    assert [(run["run_id"], run["is_served"]) for run in after.json["runs"]] == [(run, True)]

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.archive import Archive
+from dotflow.codec.json import encode
 from dotflow.records.record import (
     BAD,
     AttemptRecord,
@@ -81,6 +82,9 @@ def run_object(run: RunSummary) -> dict[str, Any]:
     return fields | {
         "began": moment(run.began),
         "ended": moment(run.ended),
+        "submitted": moment(run.submitted),
+        "due": moment(run.due),
+        "params": None if run.params is None else json.loads(encode(dict(run.params))),
         "duration": run.duration,
         "is_end_known": run.is_end_known,
         "workflow": run.workflow,
@@ -144,6 +148,7 @@ def _record_object(run: RunRecord) -> dict[str, Any]:
         "trace": run.trace,
         "trace_url": trace_url(run.trace),
         "children": list(run.children),
+        "chain": list(run.chain),
         "notes": [{"at": moment(at), "text": text} for at, text in run.notes],
         "environment": dict(run.environment),
     }

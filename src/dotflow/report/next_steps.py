@@ -63,7 +63,10 @@ def next_steps(archive: Archive, run: RunRecord, history: str | None) -> list[Co
     """Returns the commands that help with a run. *history* is the value of --history."""
     short = run.run_id[:ID_LENGTH]
     if run.state is TypeRunState.RUNNING:
-        return [(_command("show", short, "--output", "-f", history=history), "follow what it prints")]
+        follow = _command("show", short, "--output", "-f", history=history), "follow what it prints"
+        return [follow, *([] if run.ordered else [(_command("cancel", short, history=history), "end it")])]
+    if run.state is TypeRunState.QUEUED:
+        return [(_command("cancel", short, history=history), "take it out of the queue")]
     commands: list[Command] = []
     for task in run.failures[:1]:
         commands += _failure_commands(archive, run, task, failed_item(task), history)
@@ -76,9 +79,20 @@ def next_steps(archive: Archive, run: RunRecord, history: str | None) -> list[Co
     if (earlier := _last_completed(archive, run)) is not None:
         diff = _command("diff", earlier.run_id[:ID_LENGTH], short, history=history)
         commands.append((diff, f"{DIFFERS} the last run that completed"))
-    if not archive.why_foreign() and (again := resume_command(run)) is not None:
+    if can_resume(run) and (run.is_served or run.submitted is not None):
+        commands.append((_command("resume", short, history=history), "go on from here"))
+        if run.state is TypeRunState.PAUSED:
+            commands.append((_command("cancel", short, history=history), "give it up"))
+    elif not archive.why_foreign() and (again := resume_command(run)) is not None:
         commands.append((again, "go on from here"))
     return commands
+
+
+def can_resume(run: RunRecord) -> bool:
+    """Returns whether a process that serves the workflow can go on with a run that has ended."""
+    is_known = run.params is not None and bool(run.base) and not GENERATED.fullmatch(run.workflow_id)
+    is_over = run.is_open or run.state in (TypeRunState.COMPLETED, TypeRunState.UNKNOWN)
+    return is_known and not is_over and not run.superseded and run.newest == run.run_id
 
 
 def _failure_commands(

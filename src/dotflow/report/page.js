@@ -127,6 +127,7 @@ const ICONS = {
   Failed: "M5.4 5.4 10.6 10.6M10.6 5.4 5.4 10.6",
   Crashed: "M8.9 3.6 5.6 8.6H8.2L7.2 12.4 10.5 7.4H7.9Z",
   Unknown: "M5.9 6.2A2.1 2.1 0 1 1 8 8.3V9.3M8 11V11.6",
+  Queued: "M5 8H5.01M8 8H8.01M11 8H11.01",
   "Not started": "",
 };
 const BAD = ["Failed", "Crashed"];
@@ -148,6 +149,7 @@ const begunItems = (task) => task.items.state.filter((each) => each !== null).le
 const attemptsOf = (task) => (!isMap(task) ? task.attempts.filter((each) => each.attempt).length
   : task.items.attempts ? sum(task.items.attempts) : begunItems(task));
 const timed = (task) => task.attempts.filter((attempt) => attempt.attempt && attempt.began !== null);
+const hasBegun = (run) => run.has_begun !== false;
 const elapsed = (doc) => doc.run.duration ?? (Date.parse(doc.made) - Date.parse(doc.run.began)) / 1000;
 const endOf = (attempt, doc) =>
   Math.max(attempt.began, attempt.duration === null ? elapsed(doc) : attempt.began + attempt.duration);
@@ -228,9 +230,17 @@ function headline(doc) {
       : waiting.length ? `while ${be(waiting, ["was", "were"])} between two attempts` : "before it"}`,
     Failed: !failures && run.error,
   };
-  const outcome = run.state in outcomes ? outcomes[run.state] : run.reason || run.error || "It was stopped";
+  const outcome = run.state === "Queued" ? `It waits in the queue${waitsFor(run)}`
+    : run.state in outcomes ? outcomes[run.state] : run.reason || run.error || "It was stopped";
+  const ordered = run.ordered && `It was ordered to ${run.ordered}`;
   const rest = idle.length > 0 && run.state !== "Running" && `${listed(idle, 3)} did not start`;
-  return [outcome, failures, rest].filter(Boolean).map((text) => `${text}.`).join(" ");
+  return [outcome, ordered, failures, rest].filter(Boolean).map((text) => `${text}.`).join(" ");
+}
+
+// Returns what a queued run waits for.
+function waitsFor(run) {
+  const due = run.due && Date.parse(run.due) > Date.now() && `not before ${moments.format(new Date(run.due))}`;
+  return [due, run.is_served === false && "no process serves it"].filter(Boolean).map((text) => `, ${text}`).join("");
 }
 
 function progressText(tasks) {
@@ -325,7 +335,8 @@ function header(doc) {
   const title = titleOf(run);
   const { commit } = run.environment ?? {};
   const about = [
-    ["began ", time(run.began)],
+    hasBegun(run) ? ["began ", time(run.began)] : ["queued ", time(run.began)],
+    ...chainOf(run),
     run.mode && [run.mode, run.resumed && ", resumed"],
     run.trigger && `by ${run.trigger}`,
     commit && ["commit ", code(short(commit), commit)],
@@ -343,7 +354,19 @@ function header(doc) {
     h("ul.about", null, about.filter(Boolean).map((each) => h("li", null, each))));
 }
 
-const runLink = (id) => (ROOT ? h("a", { href: runUrl(id) }, code(short(id), id)) : code(short(id), id));
+const runLink = (id, values) => (ROOT ? h("a", { href: runUrl(id, values) }, code(short(id), id)) : code(short(id), id));
+
+// Returns the other runs of its chain, and the one that has replaced its values. Their pages show them as they are.
+function chainOf(run) {
+  const chain = run.chain ?? [];
+  const place = chain.indexOf(run.run_id);
+  const links = (ids) => ids.map((id) => [runLink(id, { this: 1 }), " "]);
+  return [
+    place > 0 && ["continues ", links(chain.slice(0, place).reverse())],
+    place >= 0 && place < chain.length - 1 && ["goes on as ", links(chain.slice(place + 1).reverse())],
+    run.superseded && ["replaced by ", runLink(run.superseded)],
+  ];
+}
 
 const titleOf = (run) => run.name || run.workflow || `run ${short(run.run_id)}`;
 
@@ -351,6 +374,7 @@ const workflowLink = (id) => (ROOT ? h("a", { href: workflowUrl(baseOf(id)) }, c
 
 function tiles(doc) {
   const { run, tasks } = doc;
+  if (!hasBegun(run)) return null;
   const maps = tasks.filter(isMap);
   const failed = sum(maps.map((task) => task.counts.Failed ?? 0));
   const attempts = sum(tasks.map(attemptsOf));
@@ -387,7 +411,7 @@ function wrong(doc) {
   const { run } = doc;
   const failures = failuresOf(doc);
   const isStopped = ["Crashed", "Cancelled", "Interrupted", "Paused", "Unknown"].includes(run.state);
-  if (!failures.length && run.state === "Running") return shell(commandsOf(doc, null, null));
+  if (!failures.length && ["Queued", "Running"].includes(run.state)) return shell(commandsOf(doc, null, null));
   if (!failures.length && !isStopped && run.state !== "Failed") return null;
   const title = { Unknown: "What is unknown", Paused: "Why it is paused" }[run.state]
     ?? (isStopped ? "Why it stopped" : `What went wrong${run.state === "Running" ? " so far" : ""}`);
@@ -973,7 +997,7 @@ const now = () => Date.now() + live.clock;
 const here = () => location.href.split(/[?#]/)[0].slice(ROOT.length);
 const baseOf = (id) => id.split("@")[0];
 const viewUrl = (path, values) => ROOT + path + searchOf(values ?? {});
-const runUrl = (id) => viewUrl(`runs/${encodeURIComponent(id)}`);
+const runUrl = (id, values) => viewUrl(`runs/${encodeURIComponent(id)}`, values);
 const workflowUrl = (id) => viewUrl("workflow", { id });
 
 function searchOf(values) {
@@ -984,7 +1008,7 @@ function searchOf(values) {
 // Returns the view of this address, and where its object is.
 function route() {
   const path = here();
-  if (path.startsWith("runs/")) return [liveRun, `api/${path}`];
+  if (path.startsWith("runs/")) return [liveRun, `api/${path}${location.search}`];
   if (path === "workflow") return [workflowView, `api/workflow${location.search}`];
   if (path === "diff") return [diffView, `api/diff${location.search}`];
   return [runsView, `api/runs${searchOf({ ...filters(), limit: PER_PAGE })}`];
@@ -1127,8 +1151,8 @@ function append(shown, { parts, left_out }, isFirst) {
 // ---- The list of runs
 
 const FILTERS = ["state", "workflow", "since", "search", "before"];
-const STATES = [["", "All"], ["running", "Running"], ["failed,crashed", "Failed"], ["completed", "Completed"],
-  ["cancelled,interrupted", "Stopped"], ["paused", "Paused"]];
+const STATES = [["", "All"], ["queued,paused", "Waiting"], ["running", "Running"], ["failed,crashed", "Failed"],
+  ["completed", "Completed"], ["cancelled,interrupted", "Stopped"]];
 const AGES = [["", "any time"], ["1h", "the last hour"], ["1d", "the last day"], ["7d", "the last 7 days"],
   ["30d", "the last 30 days"]];
 const RUN_COLUMNS = [["Run"], ["State", "wide"], ["Began"], ["Duration", "right"], ["Tasks", "wide"],
@@ -1221,16 +1245,18 @@ function runRow(run) {
   const others = tasks - completed - restored - run.failed - run.skipped;
   const counts = [["Completed", completed + restored], ["Failed", run.failed], ["Skipped", run.skipped],
     [run.state === "Running" ? "Running" : "Not started", others]].filter(([, amount]) => amount > 0);
-  const seconds = run.duration ?? (now() - Date.parse(run.began)) / 1000;
+  const isRunning = run.duration === null && run.state === "Running";
+  const seconds = isRunning ? Math.floor((now() - Date.parse(run.began)) / 1000) : run.duration;
+  const text = run.state + (run.state === "Queued" ? waitsFor(run) : run.ordered ? `, ${run.ordered} ordered` : "");
   return h("tr.run", { id: `run-${run_id}` },
     h("td", null, h("input", { type: "checkbox", "data-compare": run_id, "aria-label": `Compare ${short(run_id)}` })),
     h("th", { scope: "row" }, icon(run.state),
       h("a.run-link", { href: runUrl(run_id) }, run.name || baseOf(workflow) || "run"), " ",
       code(short(run_id), run_id), params && [" ", h("span.times", null, params)]),
-    h("td.wide", null, h(`span.${slug(run.state)}`, null, run.state)),
-    h("td", null, h("span.hidden.narrow", null, run.state, ", "), ago(run.began)),
-    h("td.right", null, lasted(run.state, run.duration === null ? Math.floor(seconds) : seconds)),
-    h("td.wide.progress", null, h("div", null, stateBar(counts), `${completed + restored} of ${tasks}`)),
+    h("td.wide", null, h(`span.${slug(run.state)}`, null, text)),
+    h("td", null, h("span.hidden.narrow", null, text, ", "), ago(run.began)),
+    h("td.right", null, seconds !== null && lasted(run.state, seconds)),
+    h("td.wide.progress", null, h("div", null, stateBar(counts), tasks > 0 && `${completed + restored} of ${tasks}`)),
     h("td.wide.value", { title: run.error || run.reason }, run.error || run.reason));
 }
 

@@ -33,7 +33,8 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     if run["duration"] is not None:
         took = f", {took_text(run['duration'], is_end_known=run['is_end_known'])}"
     began = run["began"][:19].replace("T", " ")
-    yield f"<p>Began {began} UTC{took}. The page shows more where scripts may run.</p>"
+    verb = "Began" if run["has_begun"] else "Queued"
+    yield f"<p>{verb} {began} UTC{took}. The page shows more where scripts may run.</p>"
     if run["reason"]:
         yield f"<p>{escape(run['reason'])}</p>"
     yield "<table>"

@@ -9,6 +9,7 @@ from dotflow.core.text import escape_controls, escape_lines
 #: State -> its symbol.
 SYMBOLS: Final = {
     None: "·",
+    "Queued": "…",
     "Running": "▸",
     "Paused": "‖",
     "Completed": "✓",

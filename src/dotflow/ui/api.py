@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from dotflow import clock
-from dotflow.abc.archive import Archive, Since, TaskState
+from dotflow.abc.archive import NAMES, Archive, Since, TaskState
 from dotflow.core.durations import to_seconds
 from dotflow.core.failure import name_of
 from dotflow.errors import DotflowError, HistoryError, InvalidArgument, NotInHistory
@@ -68,9 +68,12 @@ def list_runs(archive: Archive, query: Query) -> dict[str, Any]:
 def show_run(archive: Archive, query: Query, option: str | None) -> dict[str, Any]:
     """Returns the document of a run; of its output only whose it is, and how much.
 
-    *option* is the value of --history in the commands.
+    The id of a run stands for the newest one of its chain, unless the query has `this`. *option* is the value of
+    --history in the commands.
     """
     run = archive.load(query["run"])
+    if "this" not in query and query["run"] not in NAMES and run.newest != run.run_id:
+        run = archive.load(run.newest)
     commands = command_objects(archive, run, option)
     return document(run, output=_output_members(archive, run), commands=commands)
 
