@@ -27,7 +27,6 @@ from dotflow.errors import (
     StorageError,
     WorkflowBusy,
 )
-from dotflow.processes.forkserver import warm_up
 from dotflow.providers.schedulers.runs import ShutdownSignals
 from dotflow.records.record import RunSummary
 from dotflow.worker.waiting import WakeupEvent
@@ -112,6 +111,8 @@ class Server:
             self._declare()
             tasks = [task for one in self._workflows.values() if one.config.executor is None for task in one.task]
             if tasks:
+                from dotflow.processes.forkserver import warm_up  # here: `from dotflow import *` needs no cloudpickle
+
                 warm_up(tasks)
             with triggered_by("queue"):
                 self._serve(server)
@@ -365,6 +366,11 @@ def _shared_history(workflows: Sequence[ServedWorkflow]) -> History:
         reason = NO_HISTORY if not histories else "they have several histories. Serve each one in a process of its own"
         raise NotServable("The workflows can't be served together", reason)
     (history,) = histories.values()
+    by_id = {workflow.workflow_id: workflow for workflow in workflows}
+    for workflow in workflows:
+        if by_id[workflow.workflow_id] is not workflow:
+            reason = f"two of them have the workflow_id {workflow.workflow_id!r}. Give each its own"
+            raise NotServable("The workflows can't be served together", reason)
     for workflow in workflows:
         workflow.config.history = workflow.config.history or history
     return history
