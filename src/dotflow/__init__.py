@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dotflow.config import Config
+    from dotflow.control import Control
     from dotflow.core.context import Context
     from dotflow.core.decorator import action
     from dotflow.core.failure import TaskError
@@ -28,16 +29,31 @@ if TYPE_CHECKING:
     from dotflow.graph.linked_task import MapContext
     from dotflow.graph.workflow_plan import WorkflowPlan as WorkflowPlan
     from dotflow.providers.schedulers.cron_times import FireTime
+    from dotflow.serving.server import serve
     from dotflow.workflow import DotFlow
 
 # WorkflowPlan is not in it: `from dotflow import *` would load Pydantic.
-__all__ = ["Config", "Context", "DotFlow", "FireTime", "MapContext", "Run", "Secret", "Task", "TaskError", "action"]
+__all__ = [
+    "Config",
+    "Context",
+    "Control",
+    "DotFlow",
+    "FireTime",
+    "MapContext",
+    "Run",
+    "Secret",
+    "Task",
+    "TaskError",
+    "action",
+    "serve",
+]
 
 __version__ = "0.1.0"
 
 _MODULES = {
     "Config": "dotflow.config",
     "Context": "dotflow.core.context",
+    "Control": "dotflow.control",
     "DotFlow": "dotflow.workflow",
     "FireTime": "dotflow.providers.schedulers.cron_times",
     "MapContext": "dotflow.graph.linked_task",
@@ -47,6 +63,7 @@ _MODULES = {
     "TaskError": "dotflow.core.failure",
     "WorkflowPlan": "dotflow.graph.workflow_plan",
     "action": "dotflow.core.decorator",
+    "serve": "dotflow.serving.server",
 }
 
 

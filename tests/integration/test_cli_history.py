@@ -441,7 +441,7 @@ def test_a_run_that_was_finished_since_is_not_resumed(
     assert f"  dotflow diff {earlier} {failed} " in dotflow("show", failed)
     finished = start("2026-11-02", "--resume")
     start("2026-11-02")
-    out = dotflow("show", failed)
+    out = dotflow("show", failed, "--this")
     assert "--resume" not in out
     assert re.search(rf"^  dotflow show {finished} +# the run that has completed since$", out, re.MULTILINE)
     assert re.search(rf"^  dotflow diff {failed} {finished} +# what differs from the run that", out, re.MULTILINE)

@@ -16,6 +16,7 @@ PROMISED = {
     "dotflow": [
         "Config",
         "Context",
+        "Control",
         "DotFlow",
         "FireTime",
         "MapContext",
@@ -24,6 +25,7 @@ PROMISED = {
         "Task",
         "TaskError",
         "action",
+        "serve",
     ],
     "dotflow.providers": [
         "ExecutorAsync",

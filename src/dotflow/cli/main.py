@@ -20,6 +20,11 @@ COMMANDS: Final[dict[str, str]] = {
     "init": "init:init",
     "start": "start:start",
     "schedule": "schedule:schedule",
+    "serve": "serve:serve",
+    "submit": "submit:submit",
+    "cancel": "orders:cancel",
+    "pause": "orders:pause",
+    "resume": "orders:resume",
     "plan": "plan:plan",
     "graph": "graph:graph",
     "runs": "runs:runs",
@@ -65,6 +70,7 @@ def dotflow(context: click.Context) -> None:
     dotflow plan --step my_module.extract    list what that would do, and why
     dotflow show failed                      show what went wrong
     dotflow log -f                           follow the log
+    dotflow serve my_module:workflow         run what is queued
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

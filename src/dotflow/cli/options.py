@@ -67,14 +67,23 @@ STORAGE_OPTIONS: Final = (
     option("--region", metavar="REGION", example="--region eu-central-1", help="The bucket's region, with s3."),
     option("--project", metavar="PROJECT", example="--project my-project", help="The bucket's project, with gcs."),
 )
+MODE_OPTION: Final = option(
+    "-m", "--mode", type=Mode(list(map(str, TypeExecution))), default=str(TypeExecution.SEQUENTIAL),
+    example="--mode parallel", help="How the steps run: in order, in order in a thread, or all at once.",
+)
+#: Which steps run.
+GOING_OPTIONS: Final = (
+    option("--no-cache", is_flag=True, example="--no-cache",
+           help="Run steps with @action(cache=...) though their value is in the cache, and replace it."),
+    option("--keep-going", is_flag=True, example="--keep-going", help="Go on with the others after a failure."),
+)
 WORKFLOW_OPTIONS: Final = (
     *DEFINITION_OPTIONS,
     option("-i", "--initial-context", metavar="VALUE", example="--initial-context '{\"day\": 3}'",
            help="The initial_context of the steps: JSON, or any other text."),
     option("-c", "--callback", metavar="PATH", example="--callback jobs.notify",
            help="Called as callback(task=task) when a step has ended."),
-    option("-m", "--mode", type=Mode(list(map(str, TypeExecution))), default=str(TypeExecution.SEQUENTIAL),
-           example="--mode parallel", help="How the steps run: in order, in order in a thread, or all at once."),
+    MODE_OPTION,
     *STORAGE_OPTIONS,
     option("--workflow-id", metavar="ID", example="--workflow-id nightly",
            help="The id of the workflow, by which --resume finds it; derived from --step or --workflow by default."),
@@ -85,9 +94,7 @@ WORKFLOW_OPTIONS: Final = (
            help="As --resume if the last run left a step unfinished; after a completed run, everything runs anew."),
     option("--rerun", multiple=True, metavar="NAME", example="--rerun table",
            help="As --resume, but this task runs again, and what needs it; one option for each."),
-    option("--no-cache", is_flag=True, example="--no-cache",
-           help="Run steps with @action(cache=...) though their value is in the cache, and replace it."),
-    option("--keep-going", is_flag=True, example="--keep-going", help="Go on with the others after a failure."),
+    *GOING_OPTIONS,
 )
 #: How long a run may take.
 TIMEOUT_OPTION: Final = option(

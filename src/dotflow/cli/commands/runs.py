@@ -10,7 +10,9 @@ from dotflow.cli.history.options import HISTORY_OPTION, JSON_OPTION
 
 @click.command(cls=Command, short_help="List the runs of the past.")
 @option("--failed", is_flag=True, example="dotflow runs --failed", help="Only runs that failed or crashed.")
-@option("--running", is_flag=True, example="dotflow runs --running", help="Only runs that have not ended.")
+@option("--running", is_flag=True, example="dotflow runs --running", help="Only runs that have begun, and not ended.")
+@option("--queued", is_flag=True, example="dotflow runs --queued", help="Only runs that wait for a process.")
+@option("--paused", is_flag=True, example="dotflow runs --paused", help="Only runs that are paused.")
 @option(
     "--workflow", metavar="ID", example="--workflow nightly",
     help="Only runs of this workflow, by its id, with all parameters, or by its name.",
@@ -25,14 +27,15 @@ from dotflow.cli.history.options import HISTORY_OPTION, JSON_OPTION
 )  # fmt: skip
 @JSON_OPTION
 @HISTORY_OPTION
-def runs(failed: bool, running: bool, as_json: bool, history: str | None, **options: Any) -> None:
+def runs(failed: bool, as_json: bool, history: str | None, **options: Any) -> None:
     """List the runs of the past, the newest first.
 
     \b
     dotflow runs --failed --since 2d
     dotflow runs --workflow nightly --json | jq .duration
 
-    A run whose process was killed is Crashed. Runs that steps have started are in the list, too.
+    A run whose process was killed is Crashed. Runs that wait in the queue, and those that steps have started, are in
+    the list, too.
     """
     from dotflow.abc.archive import FAILURES
     from dotflow.cli.history.as_json import to_line
@@ -42,7 +45,7 @@ def runs(failed: bool, running: bool, as_json: bool, history: str | None, **opti
     from dotflow.providers.histories.sqlite.reading import HOW_TO_RECORD, short_path
 
     archive = open_history(history)
-    states = [*(FAILURES if failed else ()), *([TypeRunState.RUNNING] if running else ())]
+    states = [state for state in TypeRunState if options.get(state.lower()) or (failed and state in FAILURES)]
     records = archive.runs(
         state=states or None,
         workflow=options["workflow"],

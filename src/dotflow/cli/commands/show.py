@@ -19,13 +19,17 @@ PARTS = ("output", "error", "input", "value")
 @option("--error", is_flag=True, example="dotflow show last load --error", help="Only its last traceback.")
 @option("--input", is_flag=True, example="--input > input.json", help="Only its inputs, as JSON.")
 @option("--value", is_flag=True, example="--value | jq .", help="Only the value that it returned, as JSON.")
+@option(
+    "--this", is_flag=True, example="dotflow show 4f0c9a21 --this", help="This run, though another one continues it."
+)
 @JSON_OPTION
 @HISTORY_OPTION
 def show(run: str, step: str | None, attempt: int | None, as_json: bool, history: str | None, **options: Any) -> None:
     """Show a run of the past, or one of its steps.
 
     \b
-    RUN   an id, the beginning of one, last (the default), or failed: the last one that failed
+    RUN   an id, the beginning of one, last (the default), or failed: the last one that failed;
+          the id of a run that others continue stands for the newest of them
     STEP  a name, the number of a task, or an item: fetch#411
 
     \b
@@ -49,4 +53,4 @@ def show(run: str, step: str | None, attempt: int | None, as_json: bool, history
     if parts:
         show_part(archive, run, step, attempt, parts[0], follow=options["follow"], as_json=as_json)
     else:
-        show_record(archive, run, step, attempt, history, as_json=as_json)
+        show_record(archive, run, step, attempt, history, is_exact=options["this"], as_json=as_json)

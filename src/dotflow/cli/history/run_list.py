@@ -8,7 +8,7 @@ import click
 from rich.text import Text
 
 from dotflow import clock
-from dotflow.cli.history.text import Column, Screen, local, safe, span
+from dotflow.cli.history.text import Column, Screen, local, safe, span, state_of
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.durations import to_seconds
 from dotflow.records.record import RunSummary
@@ -47,14 +47,15 @@ def print_runs(runs: Sequence[RunSummary]) -> None:
 
 
 def _row(screen: Screen, run: RunSummary, *, is_wide: bool) -> list[Text | str]:
-    duration = run.duration if run.ended is not None else (clock.now() - run.began).total_seconds()
+    is_running = run.has_begun and run.ended is None
+    took = span((clock.now() - run.began).total_seconds() if is_running else run.duration)
     return [
         run.run_id[:ID_LENGTH],
         local(run.began) if is_wide else f"{run.began.astimezone():%m-%d %H:%M:%S}",
         _workflow(run),
-        screen.state(run.state),
-        span(duration) if run.is_end_known else f"> {span(duration)}",  # it ran on after its last sign
-        f"{run.completed + run.restored}/{run.tasks}",
+        state_of(screen, run),
+        took if run.is_end_known or not took else f"> {took}",  # it ran on after its last sign
+        f"{run.completed + run.restored}/{run.tasks}" if run.tasks else "",
         Text(safe(run.error), "dim") if is_wide else "",
     ]
 

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from dotflow.abc.archive import Archive
 from dotflow.cli.formatting import pluralize, raised_at
-from dotflow.cli.history.text import Column, Screen, local, safe, size, span
+from dotflow.cli.history.text import Column, Screen, local, safe, size, span, state_of
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
@@ -47,7 +47,7 @@ def print_header(screen: Screen, run: RunRecord) -> None:
     """Prints what the run was, when, how and where."""
     name = f" ({safe(run.name)})" if run.name and run.name != run.workflow else ""
     title = f"{safe(run.workflow or run.workflow_id)}{name}"
-    screen.line(screen.state(run.state), "  ", (title, "bold"), f"  run {run.run_id}")
+    screen.line(state_of(screen, run), "  ", (title, "bold"), f"  run {run.run_id}")
     for label, text in _facts(run):
         screen.fact(label, text)
     screen.line()
@@ -55,9 +55,17 @@ def print_header(screen: Screen, run: RunRecord) -> None:
 
 def _facts(run: RunRecord) -> Iterator[tuple[str, str]]:
     took = f", {took_text(run.duration, is_end_known=run.is_end_known)}" if run.duration is not None else ""
-    yield "began", f"{local(run.began)}{took}"
+    if run.has_begun:
+        yield "began", f"{local(run.began)}{took}"
+    if run.submitted is not None:
+        yield "queued", local(run.submitted)
+    if run.params:
+        yield "params", ", ".join(f"{name}={value}" for name, value in run.params.items())
+    for label, text in _chain(run):
+        yield label, text
     how = [run.mode, "resumed" if run.resumed else "", f"by {run.trigger}" if run.trigger else ""]
-    yield "mode", ", ".join(filter(None, [*how, f"process {run.process}" if run.process else ""]))
+    if ran := ", ".join(filter(None, [*how, f"process {run.process}" if run.process else ""])):
+        yield "mode", ran
     if run.parent is not None:
         yield "parent", f"run {run.parent.run_id[:ID_LENGTH]}, task {run.parent.task_id}"
     if run.children:
@@ -74,6 +82,18 @@ def _facts(run: RunRecord) -> Iterator[tuple[str, str]]:
         yield "end", run.error
     for at, text in run.notes:
         yield "note", f"{local(at)} {text}"
+
+
+def _chain(run: RunRecord) -> Iterator[tuple[str, str]]:
+    """Yields the other runs of its chain, the newest first, and the run that has replaced its values."""
+    place = run.chain.index(run.run_id) if run.chain else 0
+    earlier, later = run.chain[:place], run.chain[place + 1 :]
+    if earlier:
+        yield "chain", f"continues {', '.join(run_id[:ID_LENGTH] for run_id in reversed(earlier))}"
+    if later:
+        yield "chain", f"goes on as {', '.join(run_id[:ID_LENGTH] for run_id in reversed(later))}"
+    if run.superseded:
+        yield "chain", f"replaced by {run.superseded[:ID_LENGTH]}"
 
 
 def print_tasks(screen: Screen, run: RunRecord) -> None:

@@ -2,7 +2,7 @@
 
 import click
 
-from dotflow.abc.archive import Archive
+from dotflow.abc.archive import NAMES, Archive
 from dotflow.cli.history import parts
 from dotflow.cli.history.as_json import attempt_line, to_line
 from dotflow.report.document import document
@@ -10,10 +10,22 @@ from dotflow.report.next_steps import command_objects
 
 
 def show_record(
-    archive: Archive, run: str, step: str | None, attempt: int | None, history: str | None, *, as_json: bool
+    archive: Archive,
+    run: str,
+    step: str | None,
+    attempt: int | None,
+    history: str | None,
+    *,
+    is_exact: bool,
+    as_json: bool,
 ) -> None:
-    """Prints a run or a step; as JSON, the run as an object, or each attempt of the step."""
+    """Prints a run or a step; as JSON, the run as an object, or each attempt of the step.
+
+    Without a step, the id of a run stands for the newest one of its chain, unless *is_exact*.
+    """
     record = archive.load(run)
+    if step is None and not is_exact and run not in NAMES and record.newest != record.run_id:
+        record = archive.load(record.newest)
     if step is None and as_json:
         click.echo(to_line(document(record, commands=command_objects(archive, record, history))))
     elif step is None:

@@ -10,10 +10,12 @@ from typing import Final, Literal, NamedTuple
 from rich.console import Console
 from rich.text import Text
 
+from dotflow import clock
 from dotflow.core.durations import format_duration
 from dotflow.core.text import escape_controls
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
+from dotflow.records.record import RunSummary
 from dotflow.report.text import size_text
 
 GAP: Final = 2
@@ -22,6 +24,7 @@ MIN_WIDTH: Final = 8  # of a column that is cut
 #: State -> its symbol, that in ASCII, and its style.
 SYMBOLS: Final[dict[str | None, tuple[str, str, str]]] = {
     None: ("·", ".", "dim"),
+    TypeRunState.QUEUED: ("…", ".", "dim"),
     TypeRunState.RUNNING: ("▸", ">", "cyan"),
     TypeRunState.PAUSED: ("‖", "=", "yellow"),
     TypeRunState.COMPLETED: ("✓", "+", "green"),
@@ -103,6 +106,18 @@ class Screen:
                 if widths[widest] <= MIN_WIDTH:
                     break
                 widths[widest] -= 1
+
+
+def state_of(screen: Screen, run: RunSummary) -> Text:
+    """Returns the state of a run, with what it waits for, or was ordered to do."""
+    waits = run.state is TypeRunState.QUEUED
+    parts = (
+        str(run.state),
+        f"due {local(run.due)}" if waits and run.due is not None and run.due > clock.now() else "",
+        "no process serves it" if waits and not run.is_served else "",
+        f"{run.ordered} ordered" if run.ordered else "",
+    )
+    return screen.state(run.state, ", ".join(filter(None, parts)))
 
 
 def safe(text: object) -> str:

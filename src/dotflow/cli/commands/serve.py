@@ -1,0 +1,45 @@
+"""`dotflow serve`: runs what is queued."""
+
+from typing import Any
+
+import click
+
+from dotflow.cli.command import Command, option
+from dotflow.cli.history.options import HISTORY_OPTION
+from dotflow.cli.options import GOING_OPTIONS, MODE_OPTION, STORAGE_OPTIONS, TIMEOUT_OPTION, with_options
+
+
+@click.command(cls=Command, short_help="Run what is queued, in any number of processes.")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@option(
+    "--max-runs", type=click.IntRange(1), metavar="N", default=4, show_default=True, example="--max-runs 2",
+    help="How many runs at once in this process.",
+)  # fmt: skip
+@option(
+    "--once", is_flag=True, example="dotflow serve pipelines:report --once",
+    help="End when nothing that is due can be taken, and the runs of this process have ended.",
+)  # fmt: skip
+@with_options((MODE_OPTION, *GOING_OPTIONS, TIMEOUT_OPTION, *STORAGE_OPTIONS))
+@HISTORY_OPTION
+def serve(**options: Any) -> int:
+    """Run what is queued and due, until Ctrl-C or SIGTERM.
+
+    \b
+    PATH  a workflow, or a function without required arguments that returns one: pipelines:report
+
+    \b
+    dotflow serve pipelines:report pipelines:nightly
+    dotflow serve pipelines:report --once
+
+    `dotflow submit` and workflow.submit() queue runs. Any number of these processes may serve the same workflows: each
+    run is taken once. Where one is killed, another one continues its runs, and no finished step runs again.
+
+    The first signal lets the running steps end, and queues their runs again. A second one ends the steps, too.
+
+    Exit code: 0 ended by a signal, 2 nothing was served, or the history was lost. With --once 1 if a run failed.
+    """
+    from dotflow.cli.control.serve import run_server  # not needed for the help
+    from dotflow.cli.run.recording import recording
+
+    with recording({"history": options["history"], "no_history": False}):
+        return run_server(options)

@@ -1,0 +1,1 @@
+"""Runs from outside: those that are queued, served, cancelled, paused and resumed."""

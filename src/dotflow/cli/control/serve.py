@@ -1,0 +1,41 @@
+"""`dotflow serve`: the server, and what it shows."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from dotflow.cli.control.workflows import load_workflow
+from dotflow.cli.exit_codes import Exit
+from dotflow.cli.history.run_list import print_runs
+from dotflow.cli.history.text import safe
+from dotflow.cli.storages import STORAGE_OPTIONS
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.serving import serve
+
+
+def run_server(options: Mapping[str, Any]) -> Exit:
+    """Serves the workflows of the paths, until a signal; with --once it prints their runs at the end."""
+    storage = {name: options[name] for name in ("storage", *STORAGE_OPTIONS)}
+    workflows = [load_workflow(path, storage).workflow for path in options["paths"]]
+    if not options["once"]:
+        names = ", ".join(safe(workflow.workflow_id) for workflow in workflows)
+        ends = "Ctrl-C ends it after the running steps, and queues their runs again; a second one ends the steps."
+        click.echo(f"Workflows: {names}. {ends}", err=True)
+    ended = serve(
+        *workflows,
+        max_runs=options["max_runs"],
+        once=options["once"],
+        mode=options["mode"],
+        keep_going=options["keep_going"],
+        cache=not options["no_cache"],
+        timeout=options["timeout"],
+    )
+    if not options["once"]:
+        click.echo("The server has ended.", err=True)
+        return Exit.COMPLETED
+    if ended:
+        print_runs(ended)
+    else:
+        click.echo("No run is due.", err=True)
+    return Exit.FAILED if any(run.state is TypeRunState.FAILED for run in ended) else Exit.COMPLETED

@@ -1,0 +1,183 @@
+"""`dotflow serve` in real processes: its signals, several servers, and orders to `dotflow start`."""
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.providers import HistorySQLite
+from tests.integration.children import PATIENCE, Command, Script, Scripts
+
+pytestmark = pytest.mark.processes
+
+JOBS = """
+import time
+from pathlib import Path
+from dotflow import Config, DotFlow, action
+from dotflow.providers import StorageFile
+
+def mark(name):
+    with Path("done").open("a") as file:
+        file.write(f"{name} ")
+
+@action
+def short(previous_context):
+    time.sleep(0.2)
+    mark("short")
+
+@action
+def endless():
+    mark("begun")
+    while not Path("go").exists():
+        time.sleep(0.01)
+    mark("ended")
+
+ten = DotFlow(Config(storage=StorageFile("values")), workflow_id="ten")
+ten.task.add([short] * 10)
+one = DotFlow(Config(storage=StorageFile("values")), workflow_id="one")
+one.task.add(endless)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, command: Command) -> Path:
+    """A folder with a user's module in it."""
+    (tmp_path / "jobs.py").write_text(JOBS)
+    return tmp_path
+
+
+@pytest.fixture
+def history(folder: Path) -> HistorySQLite:
+    """The history where the commands look for it."""
+    return HistorySQLite()
+
+
+def submit(command: Command, name: str) -> str:
+    """Queues a run, and returns its id."""
+    return command("submit", name).out.strip()
+
+
+def done(folder: Path) -> list[str]:
+    """What the steps have noted."""
+    path = folder / "done"
+    return path.read_text().split() if path.exists() else []
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Waits for what other processes do."""
+    until = time.monotonic() + PATIENCE
+    while not is_so():
+        assert time.monotonic() < until, "it does not happen"
+        time.sleep(0.01)
+
+
+def wait_for_notice(server: Script) -> None:
+    """Waits until a server has noticed its first signal."""
+    while not (line := server.error_line()).startswith("dotflow: running steps end first"):
+        assert line, "it has ended"
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_ends_a_server_after_the_running_step(
+    scripts: Scripts, command: Command, folder: Path, history: HistorySQLite, signum: int
+) -> None:
+    """It is out within 2.5 s, and the run is queued again. Another server goes on: no finished step runs again."""
+    run = submit(command, "ten")
+    with scripts.command("serve", "jobs:ten") as server:
+        wait_until(lambda: len(done(folder)) >= 2)
+        server.send(signum)
+        finished = len(done(folder))
+        end = server.end()
+
+        assert (end.code, end.err.splitlines()[-1]) == (0, "The server has ended.")
+        assert end.seconds < 2.5
+        assert len(done(folder)) <= finished + 1
+        assert server.left_behind() == []
+    newest, first = history.runs()
+    assert (first.run_id, first.state) == (run, TypeRunState.PAUSED)
+    assert (newest.state, newest.continues) == (TypeRunState.QUEUED, run)
+
+    with scripts.command("serve", "jobs:ten", "--once") as server:
+        assert server.end().code == 0
+    assert history.load(newest.run_id).state is TypeRunState.COMPLETED
+    assert done(folder) == ["short"] * 10
+
+
+def test_the_second_signal_ends_the_steps_too(
+    scripts: Scripts, command: Command, folder: Path, history: HistorySQLite
+) -> None:
+    """The run is queued again, and its step begins anew in the next server."""
+    run = submit(command, "one")
+    with scripts.command("serve", "jobs:one") as server:
+        wait_until(lambda: done(folder) == ["begun"])
+        server.send(signal.SIGINT)
+        wait_for_notice(server)
+        assert server.process.poll() is None
+        server.send(signal.SIGINT)
+        end = server.end()
+
+        assert (end.code, end.err.splitlines()[-1]) == (0, "The server has ended.")
+        assert server.left_behind() == []
+    newest, _ = history.runs()
+    assert (newest.state, newest.continues) == (TypeRunState.QUEUED, run)
+    (folder / "go").touch()
+    with scripts.command("serve", "jobs:one", "--once") as server:
+        assert server.end().code == 0
+    assert done(folder) == ["begun", "begun", "ended"]
+
+
+def test_a_served_run_is_cancelled_from_another_process(
+    scripts: Scripts, command: Command, folder: Path, history: HistorySQLite
+) -> None:
+    """Its step is ended, the server goes on, and `submit --wait` ends with 1."""
+    with scripts.command("serve", "jobs:one") as server:
+        waiting = scripts.command("submit", "one", "--wait")
+        wait_until(lambda: done(folder) == ["begun"])
+
+        end = command("cancel", "last", "--by", "anna", "--comment", "wrong day")
+
+        assert (end.code, end.err) == (0, "")
+        assert "ends within about a second" in end.out
+        assert "kill -INT" not in end.out
+        waited = waiting.end()
+        assert (waited.code, waited.err.splitlines()[-1]) == (1, "Cancelled: cancelled by anna: wrong day")
+        assert server.process.poll() is None
+        (folder / "go").touch()
+        assert scripts.command("submit", "one", "--wait").end().code == 0
+    assert done(folder) == ["begun", "begun", "ended"]
+
+
+def test_a_run_by_hand_is_cancelled_and_the_command_names_what_ends_it_at_once(
+    scripts: Scripts, command: Command, folder: Path
+) -> None:
+    """A step in the program's own thread ends by itself first, so the process of `dotflow start` is named."""
+    with scripts.command("start", "-w", "jobs:one") as start:
+        wait_until(lambda: done(folder) == ["begun"])
+
+        end = command("cancel", "last")
+
+        assert end.out.splitlines()[1] == f"`kill -INT {start.process.pid}` ends it at once."
+        start.send(signal.SIGINT)
+        assert start.end().code == 130
+
+
+def test_a_run_by_hand_that_is_paused_ends_with_3(
+    scripts: Scripts, command: Command, folder: Path, history: HistorySQLite
+) -> None:
+    """`dotflow resume` queues the run that goes on, and says which `dotflow start` would do it at once."""
+    with scripts.command("start", "-w", "jobs:ten") as start:
+        wait_until(lambda: len(done(folder)) >= 1)
+        assert command("pause", "last").code == 0
+        end = start.end()
+
+        assert end.code == 3
+        assert "\nPaused: " in end.out
+    end = command("resume", "last")
+    assert end.code == 0
+    assert "`dotflow start -w jobs:ten --resume` goes on at once." in end.err
+    with scripts.command("serve", "jobs:ten", "--once") as server:
+        assert server.end().code == 0
+    assert done(folder) == ["short"] * 10
