@@ -24,6 +24,7 @@ BOUNDARIES: Final[Mapping[type, str]] = {
     events.TaskFailed: "the end of {task}",
     events.TaskRestored: "the restoration of {task}",
     events.TaskSkipped: "the skip of {task}",
+    events.TaskPaused: "the pause of {task}",
     events.MapOpened: "the opening of {task}",
     events.MapEnded: "the end of {task}",
     events.RunEnded: "the end of the run",
