@@ -1,5 +1,6 @@
 """The web application of examples/web, its servers, and kills of both."""
 
+import contextlib
 import json
 import os
 import random
@@ -57,9 +58,7 @@ class Application:
 
     def kill_one(self, chosen: random.Random) -> None:
         """Kills a worker of the application, which uvicorn replaces, or a server."""
-        workers = [
-            child for child in psutil.Process(self._web.pid).children() if "spawn_main" in " ".join(child.cmdline())
-        ]
+        workers = [child for child in psutil.Process(self._web.pid).children() if is_worker(child)]
         victim = chosen.randrange(len(self.servers) + 1)
         if victim == len(self.servers):
             if workers:
@@ -75,6 +74,12 @@ class Application:
                 child.kill()
             process.kill()
             process.communicate()
+
+
+def is_worker(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):  # it was killed before, and uvicorn has not replaced it yet
+        return "spawn_main" in " ".join(process.cmdline())
+    return False
 
 
 @pytest.fixture
