@@ -1,0 +1,168 @@
+"""Servers that are killed: each wanted run completes, and what has finished does not run again."""
+
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dotflow import Config, DotFlow
+from dotflow.control import Control
+from dotflow.providers import HistorySQLite, LogDefault, StorageFile, StorageSQLite
+
+PIPELINES = """
+import os
+import time
+from pathlib import Path
+
+import psutil
+
+from dotflow import Config, DotFlow, action
+from dotflow.providers import HistorySQLite, LogDefault, StorageFile, StorageSQLite
+
+HERE = Path(__file__).parent
+values = {"file": lambda: StorageFile(HERE / "values"), "sqlite": lambda: StorageSQLite(HERE / "values.db")}
+config = Config(
+    storage=values[os.environ["STORAGE"]](),
+    history=HistorySQLite(HERE / "history.db", capture="none"),
+    log=LogDefault(output="none"),
+)
+
+@action
+def first(number):
+    return number
+
+@action
+def second(first):
+    return first + 1
+
+@action
+def third(second):
+    return second + 1
+
+@action
+def deadly(number):
+    os.kill(psutil.Process(os.getppid()).ppid(), 9)  # the parent of the fork server
+    time.sleep(60)
+
+flow = DotFlow(config, workflow_id="flow", params={"number": 0})
+flow.task.add([first, second, third])
+poison = DotFlow(config, workflow_id="poison", params={"number": 0})
+poison.task.add(deadly)
+"""
+
+FINISHED_TWICE = """SELECT origin, task FROM attempt_list JOIN runs USING (run_id)
+    WHERE attempt_list.state = 'Completed' GROUP BY origin, task HAVING COUNT(*) > 1"""
+
+
+class Servers:
+    """Servers of the pipelines, each of which is started again after a kill."""
+
+    def __init__(self, folder: Path, count: int, storage: str, *names: str) -> None:
+        (folder / "pipelines.py").write_text(PIPELINES)
+        self.folder = folder
+        self._names = [f"pipelines:{name}" for name in names]
+        path = os.pathsep.join([str(folder), *sys.path])
+        self._environment = os.environ | {"STORAGE": storage, "PYTHONPATH": path}
+        self._running = [self._start() for _ in range(count)]
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-m", "dotflow", "serve", *self._names, "--max-runs", "4"]
+        return subprocess.Popen(
+            command, cwd=self.folder, env=self._environment, start_new_session=True, stderr=subprocess.PIPE
+        )
+
+    def kill_one(self, chosen: random.Random) -> None:
+        place = chosen.randrange(len(self._running))
+        self._running[place].kill()
+        self._running[place].communicate()
+        self._running[place] = self._start()
+
+    def restart_ended(self) -> None:
+        for place, process in enumerate(self._running):
+            if process.poll() is not None:
+                process.communicate()
+                self._running[place] = self._start()
+
+    def close(self) -> None:
+        for process in self._running:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    found = tmp_path / "flows"
+    found.mkdir()
+    return found
+
+
+def flow_of(folder: Path, storage: str, workflow_id: str = "flow") -> DotFlow:
+    """The workflow as a web process knows it: it submits, and runs nothing."""
+    values = StorageFile(folder / "values") if storage == "file" else StorageSQLite(folder / "values.db")
+    config = Config(storage=values, history=HistorySQLite(folder / "history.db"), log=LogDefault(output="none"))
+    return DotFlow(config, workflow_id=workflow_id, params={"number": 0})
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("storage", "servers", "submissions", "kills"),
+    [
+        ("file", 2, 40, 6),
+        ("sqlite", 2, 40, 6),
+        pytest.param("file", 4, 1000, 40, marks=[pytest.mark.exhaustive, pytest.mark.timeout(600)]),
+    ],
+)
+def test_each_run_completes_whatever_is_killed(
+    folder: Path, storage: str, servers: int, submissions: int, kills: int
+) -> None:
+    """Each one once: no step of a run finishes twice, and no value is another run's."""
+    chosen = random.Random(servers + submissions)
+    workflow = flow_of(folder, storage)
+    ids = [workflow.submit({"number": number}) for number in range(submissions)]
+    found = Servers(folder, servers, storage, "flow")
+    try:
+        for _ in range(kills):
+            time.sleep(0.3 + 0.4 * chosen.random())
+            found.kill_one(chosen)
+        control = Control(workflow)
+        states = [control.wait(run, timeout=60).state for run in ids]
+    finally:
+        found.close()
+
+    assert states == ["Completed"] * submissions
+    history = workflow.config.history
+    assert isinstance(history, HistorySQLite)
+    with closing(sqlite3.connect(history.path)) as database:
+        assert database.execute(FINISHED_TWICE).fetchall() == []
+    for number in range(submissions):
+        assert workflow.config.storage.get(f"flow@number={number}/2").storage == number + 2
+
+
+@pytest.mark.timeout(60)
+def test_a_run_that_kills_its_server_ends_after_three(folder: Path) -> None:
+    """Its error says so; the servers, which are started again each time, go on with others."""
+    workflow = flow_of(folder, "file", "poison")
+    run = workflow.submit()
+    found = Servers(folder, 1, "file", "poison", "flow")
+    try:
+        control = Control(workflow)
+        until = time.monotonic() + 40
+        while (state := control.run(run).state) != "Failed" and time.monotonic() < until:
+            found.restart_ended()
+            time.sleep(0.1)
+        other = flow_of(folder, "file").submit()
+        found.restart_ended()
+        ended = control.wait(other, timeout=20)
+    finally:
+        found.close()
+
+    assert state == "Failed"
+    assert "its process ended 3 times before anything was saved" in control.run(run).error
+    assert ended.state == "Completed"
