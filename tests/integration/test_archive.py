@@ -6,6 +6,7 @@ import os
 import pwd
 import sqlite3
 import subprocess
+import sys
 import threading
 from contextlib import closing
 from dataclasses import dataclass
@@ -598,3 +599,30 @@ def test_a_group_of_the_user_alone_may_write_to_the_folder_of_its_history(
     history.path.parent.chmod(0o777)
     assert "other users can write to .output" in history.why_foreign()
     history.close()
+
+
+START_QUICK = """
+import sys
+from dotflow.providers import HistorySQLite
+from tests.histories import quick
+quick(HistorySQLite(sys.argv[1])).start()
+"""
+
+
+@pytest.mark.parametrize("older", [FIRST_FORMAT, SECOND_FORMAT], ids=["first", "second"])
+def test_processes_upgrade_a_file_once(history: HistorySQLite, older: str, request: pytest.FixtureRequest) -> None:
+    """Whoever is first; the runs of all of them are in it, and the older ones, too."""
+    run = nightly(history).start(keep_going=True).run_id
+    history.close()
+    with closing(sqlite3.connect(history.path)) as database:
+        database.executescript(older)
+    root = str(request.config.rootpath)
+    command = [sys.executable, "-c", START_QUICK, str(history.path)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([root, *sys.path])}
+    processes = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) for _ in range(4)]
+
+    assert [process.communicate()[1] for process in processes] == [b""] * 4
+    assert [found.state for found in history.runs()] == ["Completed"] * 4 + ["Failed"]
+    assert history.load(run).params is None
+    with closing(sqlite3.connect(history.path)) as database:
+        assert database.execute("PRAGMA user_version").fetchall() == [(3,)]

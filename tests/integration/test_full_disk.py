@@ -281,3 +281,64 @@ def test_a_read_only_disk_does_not_reach_the_run(tmp_path: Path) -> None:
     assert sum("can't be written, and the run goes on without it" in line for line in lines) == 3
     assert sum("rows of the run" in line for line in lines) == 3
     assert len(lines) == 6
+
+
+SERVED = """
+import logging
+from dotflow.control import Control
+from dotflow.errors import HistoryError
+from dotflow.providers import HistorySQLite, StorageFile
+from dotflow.serving import serve
+
+lines = []
+
+class Lines(LogDefault):
+    def report(self, message):
+        lines.append(message)
+
+@action
+def work(number):
+    return number
+
+history = HistorySQLite(HERE / "disk" / "history.db")
+config = Config(history=history, storage=StorageFile(HERE / "values"), log=Lines(output="none"))
+flow = DotFlow(config, workflow_id="flow", params={"number": 0})
+flow.task.add(work)
+rest = HERE / "disk" / "rest"
+
+def fill():
+    try:
+        with rest.open("wb", buffering=0) as file:
+            while file.write(b"x" * 100):
+                pass
+    except OSError:
+        pass
+
+if __name__ == "__main__":
+    refused = ""
+    with serve(flow, wait=False):
+        first = flow.submit(at=2)
+        fill()
+        for number in range(1, 300):  # SQLite's log has some room already
+            try:
+                flow.submit({"number": number}, at="1h")
+            except HistoryError as error:
+                refused = str(error)
+                break
+        until = time.monotonic() + 8
+        while not any("takes no run" in line for line in lines) and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(1.5)
+        rest.unlink()
+        state = Control(flow).wait(first, timeout=10).state
+    print(json.dumps({"refused": refused, "state": state, "said": [line for line in lines if "takes no run" in line]}))
+"""
+
+
+def test_a_full_disk_refuses_submissions_and_holds_up_servers(tmp_path: Path) -> None:
+    """A submission raises. A server says it once, takes no run meanwhile, and goes on when there is room."""
+    facts = run_on("mount -t tmpfs -o size=400k tmpfs disk", SERVED, tmp_path)
+
+    assert "the disk is full" in facts["refused"]
+    assert facts["state"] == "Completed"
+    assert len(facts["said"]) == 1

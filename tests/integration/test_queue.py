@@ -510,9 +510,17 @@ def test_a_server_that_lost_its_run_ends_nothing(make: Make, history: HistorySQL
     assert Control(workflow).run(run).state is TypeRunState.CANCELLED
 
 
-def test_the_rules_hold_whatever_comes_between_two_steps() -> None:
-    """Two servers and a program, with one kill, signal, order or run by hand anywhere: all of them, once each."""
-    assert explore(troubles=1, submissions=1) > 200
+@pytest.mark.parametrize(
+    ("troubles", "submissions", "states"),
+    [
+        (1, 1, 200),
+        pytest.param(1, 2, 1_000, marks=pytest.mark.exhaustive),
+        pytest.param(3, 1, 20_000, marks=[pytest.mark.exhaustive, pytest.mark.timeout(3_600)]),
+    ],
+)
+def test_the_rules_hold_whatever_comes_between_two_steps(troubles: int, submissions: int, states: int) -> None:
+    """Two servers and a program, with kills, signals, orders and runs by hand anywhere: each reachable state once."""
+    assert explore(troubles, submissions) > states
 
 
 # The file

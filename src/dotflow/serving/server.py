@@ -1,9 +1,8 @@
 """Server: takes wanted runs from the queue, runs them, and goes on with those whose process has ended."""
 
-import contextlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple, Self, overload
@@ -94,14 +93,14 @@ class Server:
         self._options = options
         self.ended: list[str] = []
         self._active: dict[str, _Active] = {}
-        self._unwritten: list[tuple[ClaimedRun, Ending]] = []  # ends that could not be written
+        self._unwritten: list[Callable[[], object]] = []  # what the history has refused at the end of a run
         self._stops = self._heeded = 0  # how often it was asked to stop; how often it has heeded that
         self._lock = threading.Lock()
         self._wakeup = WakeupEvent()
         self._thread: threading.Thread | None = None
         self._process = os.getpid()
         self._error: BaseException | None = None
-        self._trouble = ""  # that was logged, until it ends
+        self._troubles: dict[str, tuple[str, float]] = {}  # what failed: why, and when it is tried again
         self._waits: dict[str, int] = {}  # how often a run was put back
 
     def run(self) -> None:
@@ -131,12 +130,10 @@ class Server:
             if clock.monotonic() >= look_at:
                 look_at = clock.monotonic() + TAKE_OVER
                 is_idle = False
-                with self._troubled():
-                    self._take_over(server)
-                    self._write_ends()
+                self._try("take-over", lambda: self._take_over(server))
+                self._try("ends", self._write_ends)
             if not self._stops and (not is_idle or server.has_news()):
-                with self._troubled():
-                    is_idle = not self._take(server)
+                is_idle = self._try("claims", lambda: self._take(server))
             if not self._active and not self._unwritten and (self._stops or (self._once and is_idle)):
                 return
             self._wait(server, is_idle)
@@ -148,8 +145,8 @@ class Server:
             seconds = TAKE_OVER if due is None else max(0.0, (due - clock.now()).total_seconds())
         clock.wait(self._wakeup.wait, seconds, self._wakeup.set)
 
-    def _take(self, server: QueueServer) -> bool:
-        """Takes runs while there is room. Returns False once there is none that may begin, or no room."""
+    def _take(self, server: QueueServer) -> None:
+        """Takes runs while there is room, and any that may begin."""
         for run, wanted in server.unnamed():
             workflow = self._workflows[wanted.workflow]
             try:
@@ -160,9 +157,8 @@ class Server:
             most = {workflow_id: workflow.max_runs for workflow_id, workflow in self._workflows.items()}
             claim = server.claim(most, [active.claimed.claim.name for active in tuple(self._active.values())])
             if claim is None:
-                return False
+                return
             self._begin(ClaimedRun(server, claim))
-        return False
 
     def _begin(self, claimed: ClaimedRun) -> None:
         claim = claimed.claim
@@ -190,8 +186,7 @@ class Server:
         if claimed.has_begun:
             self._end(claimed, Ending(TypeRunState.INTERRUPTED, str(error), goes_on=True))
         else:
-            with self._troubled():
-                claimed.put_back(delay if count == 1 else LATER)
+            self._write(lambda: claimed.put_back(delay if count == 1 else LATER), claim.run_id)
 
     def _on_end(self, run_id: str) -> None:
         """Called at the end of a run, in its thread."""
@@ -205,21 +200,28 @@ class Server:
         self._wakeup.set()
 
     def _end(self, claimed: ClaimedRun, ending: Ending) -> None:
-        try:
+        claim = claimed.claim
+
+        def end() -> None:
             state = claimed.end(ending)
+            self.ended.append(claim.run_id)
+            if state is None:
+                self._report(f"The run {claim.run_id} of {claim.name!r} was another process's at its end.")
+
+        self._write(end, claim.run_id)
+
+    def _write(self, work: Callable[[], object], run_id: str) -> None:
+        """Writes how a run has left this process: now, or when the history accepts it."""
+        try:
+            work()
         except HistoryError as error:
-            self._unwritten.append((claimed, ending))
-            self._report(f"The end of the run {claimed.claim.run_id} waits: {error}")
-            return
-        self.ended.append(claimed.claim.run_id)
-        if state is None:
-            self._report(f"The run {claimed.claim.run_id} of {claimed.claim.name!r} was another process's at its end.")
+            self._unwritten.append(work)
+            self._report(f"The end of the run {run_id} waits: {error}")
 
     def _write_ends(self) -> None:
-        for claimed, ending in tuple(self._unwritten):
-            claimed.end(ending)
-            self._unwritten.remove((claimed, ending))
-            self.ended.append(claimed.claim.run_id)
+        while self._unwritten:
+            self._unwritten[0]()
+            self._unwritten.pop(0)
 
     def _take_over(self, server: QueueServer) -> None:
         for taken in server.take_over():
@@ -245,17 +247,20 @@ class Server:
         while self._active:
             self._wakeup.wait(POLL)
 
-    @contextlib.contextmanager
-    def _troubled(self) -> Iterator[None]:
-        """Reports an error of the history once, and goes on: a disk may have room again."""
+    def _try(self, what: str, work: Callable[[], object]) -> bool:
+        """Does what the history may refuse; returns whether it did. A refusal is reported once, and holds for RETRY."""
+        before, again_at = self._troubles.get(what, ("", 0.0))
+        if clock.monotonic() < again_at:
+            return False
         try:
-            yield
+            work()
         except HistoryError as error:
-            if str(error) != self._trouble:
-                self._trouble = str(error)
+            self._troubles[what] = str(error), clock.monotonic() + RETRY
+            if str(error) != before:
                 self._report(f"{error} The server takes no run until it can.")
-        else:
-            self._trouble = ""
+            return False
+        self._troubles.pop(what, None)
+        return True
 
     def _report(self, message: str, error: BaseException | None = None) -> None:
         log_line_of(self._log)(message, error)
