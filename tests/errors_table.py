@@ -27,7 +27,7 @@ import boto3
 
 sys.path[:0] = [str(Path(__file__).parent.parent / "src"), str(Path(__file__).parent.parent)]
 
-from dotflow import Config, Context, DotFlow, Secret, action, clock, errors  # noqa: E402 (found through the path just set)
+from dotflow import Config, Context, Control, DotFlow, Secret, action, clock, errors, serve  # noqa: E402 (found through the path just set)
 from dotflow.abc.storage import Storage  # noqa: E402
 from dotflow.core.events import RunStarted  # noqa: E402
 from dotflow.core.task import Task  # noqa: E402
@@ -456,6 +456,38 @@ def _no_schedule() -> object:
     return workflow_of(extract).schedule()
 
 
+def served(history: str | None = "history.db", **arguments: Any) -> DotFlow:
+    """A workflow with a queue in a history."""
+    workflow = DotFlow(Config(log=QUIET, history=history and HistorySQLite(history)), **arguments)
+    workflow.task.add(extract)
+    return workflow
+
+
+@case(errors.NotServable)
+def _no_queue() -> object:
+    return served(None, workflow_id="nightly").submit()
+
+
+@case(errors.NotServable)
+def _no_id() -> object:
+    return served().submit()
+
+
+@case(errors.NotServable)
+def _nothing_to_control() -> object:
+    return Control()
+
+
+@case(errors.NotServable)
+def _nothing_to_serve() -> object:
+    return serve(served(None, workflow_id="nightly"))
+
+
+@case(errors.NotServable)
+def _two_queues() -> object:
+    return serve(served(workflow_id="nightly"), served("other.db", workflow_id="weekly"))
+
+
 # -- what happens to an attempt ----------------------------------------------------------------------------------------
 
 
@@ -707,6 +739,29 @@ def _nobody_there() -> object:
 @case(errors.NotRun)
 def _no_run_yet() -> object:
     return DotFlow().last
+
+
+@case(errors.OrderRefused)
+def _cancelled_twice() -> object:
+    workflow = served(workflow_id="nightly")
+    run = workflow.submit()
+    Control(workflow).cancel(run)
+    return Control(workflow).cancel(run)
+
+
+@case(errors.OrderRefused)
+def _completed() -> object:
+    workflow = served(workflow_id="nightly")
+    workflow.submit()
+    (run,) = serve(workflow, once=True)
+    return Control(workflow).resume(run.run_id)
+
+
+@case(errors.OrderRefused)
+def _a_key_with_other_parameters() -> object:
+    workflow = served(workflow_id="nightly", params={"day": ...})
+    workflow.submit(params={"day": 1}, key="click-17")
+    return workflow.submit(params={"day": 2}, key="click-17")
 
 
 @case(errors.AlreadyScheduled)

@@ -1,20 +1,21 @@
-"""A request starts a run, and another one asks how it stands: uvicorn application:application"""
+"""One program that takes orders for reports and makes them: uvicorn application:application"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import date
-from threading import Lock
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from dotflow import Config, DotFlow, Run, action
-from dotflow.errors import WorkflowBusy
+from dotflow import Config, Control, DotFlow, action, serve
+from dotflow.errors import NotInHistory
 from dotflow.providers import HistorySQLite, StorageFile
 
-history = HistorySQLite(".output/history.db")
+config = Config(storage=StorageFile(".output/values"), history=HistorySQLite(".output/history.db"))
+report = DotFlow(config, workflow_id="report", params={"day": ...})
+control = Control(report)
 
 
 @action(retry=3, retry_delay="1s", timeout="30s")
@@ -27,45 +28,33 @@ def total(orders: list[int]) -> int:
     return sum(orders)
 
 
-workflow = DotFlow(Config(storage=StorageFile(), history=history), workflow_id="report", params={"day": ...})
-workflow.task.add([orders, total])
+report.task.add([orders, total])
 
 
-runs: dict[date, Run] = {}  # those that this process started
-one_by_one = Lock()
-
-
-def start(request: Request) -> JSONResponse:
+def create(request: Request) -> JSONResponse:
     try:
         day = date.fromisoformat(request.path_params["day"])
     except ValueError as error:
         return JSONResponse({"error": str(error)}, 400)
-    with one_by_one:
-        try:
-            if day in runs and not runs[day].wait(0):  # it has not ended
-                return JSONResponse({"error": "busy"}, 409)
-            runs[day] = workflow.start("background", resume="unfinished", params={"day": day})
-        except WorkflowBusy:  # another process makes this report
-            return JSONResponse({"error": "busy"}, 409)
-    return JSONResponse({"state": "started"}, 202)
+    return JSONResponse({"id": report.submit(params={"day": day})}, 202)
 
 
 def show(request: Request) -> JSONResponse:
-    found = history.runs(workflow=f"report@day={request.path_params['day']}", limit=1)
-    return JSONResponse({"state": str(found[0].state), "error": found[0].error} if found else {"state": "not started"})
+    try:
+        run = control.run(request.path_params["run"])
+    except NotInHistory:
+        return JSONResponse({"error": "no such report"}, 404)
+    return JSONResponse({"state": run.state, "finished": f"{run.completed} of {run.tasks}"})
 
 
 @asynccontextmanager
-async def stop_runs(application: Starlette) -> AsyncIterator[None]:
-    """Stops the active runs when the server stops. What has not finished, the next request for that day finishes."""
-    yield
-    for run in runs.values():
-        run.cancel()
-    for run in runs.values():
-        run.wait()
+async def serving(application: Starlette) -> AsyncIterator[None]:
+    """Runs what is queued while the application lives. At its end, running steps end, and their runs are queued."""
+    with serve(report, wait=False):
+        yield
 
 
 application = Starlette(
-    routes=[Route("/reports/{day}", start, methods=["POST"]), Route("/reports/{day}", show)],
-    lifespan=stop_runs,
+    routes=[Route("/reports/{day}", create, methods=["POST"]), Route("/reports/{run}", show)],
+    lifespan=serving,
 )

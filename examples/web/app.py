@@ -13,7 +13,10 @@ control = Control(report)
 @app.post("/reports", status_code=202)
 def create(customer: int, click: str | None = None) -> dict[str, str]:
     """The same click makes one report, however often the browser sends it."""
-    return {"id": report.submit(params={"customer": customer}, key=click)}
+    try:
+        return {"id": report.submit(params={"customer": customer}, key=click)}
+    except OrderRefused as error:  # the click was for another customer
+        raise HTTPException(409, str(error)) from None
 
 
 @app.get("/reports/{run}")

@@ -14,8 +14,8 @@ from dotflow.core.types import TypeExecution
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 FROM_FILE = re.compile(
-    r"^`docs_src/\S+`\n\n```.*?^```$", re.DOTALL | re.MULTILINE
-)  # run by test_site and test_examples
+    r"^`(?:docs_src|examples)/\S+`\n\n```.*?^```$", re.DOTALL | re.MULTILINE
+)  # run by the tests of these files
 UNCALLED = re.compile(r"\A(?!.*^test_\w+\().*^def test_", re.DOTALL | re.MULTILINE)
 ELSEWHERE = {"docs/how-to/clouds.md"}  # its programs need a bucket: tests/integration/test_clouds.py does what they do
 MERMAID = re.compile(r"^```mermaid\n(.*?)^```", re.DOTALL | re.MULTILINE)

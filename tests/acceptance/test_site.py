@@ -22,7 +22,7 @@ OLD_WAYS = [file for file in FILES if file.stem.endswith("_before") and file not
 LONG = {"test_storage_gzip", "test_executor_command"}  # whole contract suites
 PAGES = {page: page.read_text() for page in sorted((ROOT / "docs").rglob("*.md"))}
 #: A line that names a file, which `scripts/programs` puts into the block below.
-SHOWN = re.compile(r"^ *(?:`|<!-- )(docs_src/\S+)(?:`| -->)$", re.MULTILINE)
+SHOWN = re.compile(r"^ *(?:`|<!-- )((?:docs_src|examples)/\S+)(?:`| -->)$", re.MULTILINE)
 BLOCK = re.compile(
     r'(?:^(?:`|<!-- )(?P<file>docs_src/\S+)(?:`| -->)\n\n)?^```(?P<language>\w+)(?: title="(?P<title>[^"]*)")?.*\n'
     r"(?P<text>(?:.*\n)*?)```$",
@@ -36,10 +36,12 @@ FOLLOWED = [TUTORIAL, ["how-to/daily.md"], ["ports.md"], *([f"providers/{name}.m
 #: The lines that install what the tests have.
 NOT_HERE = re.compile(r"^(mkdir weather|python3 -m venv|pip install).*\n", re.MULTILINE)
 SHOWN_FILES = {path for text in PAGES.values() for path in SHOWN.findall(text)}
-#: Programs that test_what_happened.py, test_what_runs_again.py, test_ui_api.py and test_web.py run.
+#: Programs that test_what_happened.py, test_what_runs_again.py, test_ui_api.py and the two test_web.py run.
 RUN_ELSEWHERE = {
     "again/drawn",
     "again/grid",
+    "examples/web/app",
+    "examples/web/pipelines",
     "history/mended",
     "history/mounted",
     "history/prices",
@@ -171,7 +173,7 @@ def programs(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_pages_have_the_text_of_the_files() -> None:
-    """What stands in a page is what stands in docs_src/, where it is run; `make programs` copies it there."""
+    """What stands in a page is what stands in docs_src/ or examples/, where it is run; `make programs` copies it there."""
     ended = programs(ROOT / "scripts" / "programs", "--check")
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -192,7 +194,7 @@ def test_a_page_that_differs_is_named_and_mended(folder: Path) -> None:
 
     checked = programs(script, "--check")
     assert (checked.returncode, page.read_text()) == (1, old)
-    assert checked.stdout == "docs/page.md differs from docs_src/. Run: make programs\n"
+    assert checked.stdout == "docs/page.md differs from its programs. Run: make programs\n"
 
     assert programs(script).stdout == "docs/page.md\n"
     mended = old.replace("old\n", "new\n").replace('"3"\n', '"3"\nprint("new")\n\nprint(r"\\1")\n')

@@ -118,6 +118,7 @@ def test_no_report_is_lost_and_none_is_sent_twice(application: Application, post
         assert application.request("GET", f"/reports/{ids[customer]}") == (200, {"state": "Completed", "error": ""})
         assert application.request("GET", f"/reports/{ids[customer]}/total") == (200, {"total": 3 * customer})
     assert application.request("GET", "/reports/nothing")[0] == 404
+    assert application.request("POST", "/reports?customer=1&click=c0")[0] == 409
     status, refused = application.request("DELETE", f"/reports/{ids[0]}")
     assert status == 409
     assert "completed" in refused["detail"]

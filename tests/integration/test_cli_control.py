@@ -185,7 +185,7 @@ class TestServe:
         (tmp_path / "mended").unlink()
         submit(command, "-w", f"{jobs}:report", "--param", "customer=3")
         assert command("serve", f"{jobs}:report", "--once").code == 1
-        assert command("serve", f"{jobs}:report", "--once").err == "No run is due.\n"
+        assert command("serve", f"{jobs}:report", "--once").err == "No run is due, or can begin now.\n"
 
     def test_several_workflows_and_one_without_an_id(self, command: Command, jobs: str, tmp_path: Path) -> None:
         """It has the id that `dotflow start` derives from its path, in `submit` and `serve` alike."""

@@ -367,8 +367,10 @@ def _shared_history(workflows: Sequence[ServedWorkflow]) -> History:
             raise InvalidArgument("workflows", workflow, "workflows, such as DotFlow objects")
     found: list[History] = [one.config.history for one in workflows if one.config.history is not None]
     histories = {history.store: history for history in found}
-    if len(histories) != 1:
-        reason = NO_HISTORY if not histories else "they have several histories. Serve each one in a process of its own"
+    if not histories:
+        raise NotServable(f"The workflow {workflows[0].workflow_id!r} can't be served", NO_HISTORY)
+    if len(histories) > 1:
+        reason = "they have several histories. Serve each one in a process of its own"
         raise NotServable("The workflows can't be served together", reason)
     (history,) = histories.values()
     by_id = {workflow.workflow_id: workflow for workflow in workflows}

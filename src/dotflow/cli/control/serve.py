@@ -37,5 +37,5 @@ def run_server(options: Mapping[str, Any]) -> Exit:
     if ended:
         print_runs(ended)
     else:
-        click.echo("No run is due.", err=True)
+        click.echo("No run is due, or can begin now.", err=True)
     return Exit.FAILED if any(run.state is TypeRunState.FAILED for run in ended) else Exit.COMPLETED
