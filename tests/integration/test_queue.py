@@ -437,6 +437,20 @@ def test_the_run_of_a_killed_process_is_continued(
     server.close()
 
 
+def test_once_goes_on_with_the_run_of_a_killed_process(make: Make, history: HistorySQLite) -> None:
+    """Though nothing is queued when it begins: a job that works a queue off continues what the last one left."""
+    workflow = make()
+    run = workflow.submit()
+    dead = history.operations().open_server(["report"])
+    assert dead.claim({"report": None}, ()) is not None
+    kill(dead)
+
+    (ended,) = serve(workflow, once=True)
+
+    assert (ended.origin, ended.state) == (run, TypeRunState.COMPLETED)
+    assert ended.run_id != run
+
+
 def test_a_run_that_ends_its_process_each_time_fails(
     make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -204,6 +204,10 @@ class QueueServer(ABC):
         """Takes over the runs of this history whose process has ended, in two looks. Called about once a second."""
 
     @abstractmethod
+    def may_take_over(self) -> bool:
+        """Returns whether the last look has found a process dead for the first time."""
+
+    @abstractmethod
     def claim(self, workflows: Mapping[str, int | None], busy: Collection[str]) -> Claim | None:
         """Takes the first queued run that is due and may begin.
 

@@ -134,7 +134,8 @@ class Server:
                 self._try("ends", self._write_ends)
             if not self._stops and (not is_idle or server.has_news()):
                 is_idle = self._try("claims", lambda: self._take(server))
-            if not self._active and not self._unwritten and (self._stops or (self._once and is_idle)):
+            is_done = self._once and is_idle and not server.may_take_over()
+            if not self._active and not self._unwritten and (self._stops or is_done):
                 return
             self._wait(server, is_idle)
 

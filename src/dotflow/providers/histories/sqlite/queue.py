@@ -350,11 +350,13 @@ class SQLiteServer(QueueServer):
         for run, lock in self._queue.look(TAKEN, (self._server,)):
             if not live.is_held(self._path, lock):
                 dead[run] = self._dead.get(run, now)
-        self._dead = dead
-        taken = [
-            self._queue.transact(self._taking_over(run)) for run, since in dead.items() if now - since >= BETWEEN_LOOKS
-        ]
+        ripe = [run for run, since in dead.items() if now - since >= BETWEEN_LOOKS]
+        self._dead = {run: since for run, since in dead.items() if run not in ripe}
+        taken = [self._queue.transact(self._taking_over(run)) for run in ripe]
         return [one for one in taken if one is not None]
+
+    def may_take_over(self) -> bool:
+        return bool(self._dead)
 
     def _taking_over(self, run: int) -> Callable[[sqlite3.Connection], TakenOver | None]:
         def work(connection: sqlite3.Connection) -> TakenOver | None:
