@@ -136,7 +136,7 @@ def test_the_commands_of_the_page_on_deployment_work(tmp_path: Path) -> None:
         'nightly = DotFlow(config, params={"day": "today"}, workflow_id="nightly")\n'
         "nightly.task.add(action(lambda: None))\n"
     )
-    assert len(commands) == 6
+    assert len(commands) == 8
 
     for command in commands:
         ended = in_shell(command + (" --preview 1" if " schedule " in command else ""), tmp_path)
