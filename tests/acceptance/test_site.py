@@ -173,7 +173,7 @@ def programs(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_pages_have_the_text_of_the_files() -> None:
-    """What stands in a page is what stands in docs_src/ or examples/, where it is run; `make programs` copies it there."""
+    """A page has what stands in docs_src/ or examples/, where it is run; `make programs` copies it there."""
     ended = programs(ROOT / "scripts" / "programs", "--check")
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
