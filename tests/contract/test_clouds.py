@@ -644,8 +644,9 @@ class TestRefusals:
         """Credentials that expire during a run fail the step, with no secret in its traceback."""
         etag = {"ETag": '"1"'}
         begin = [Response(404, s3_error("NoSuchKey")), Response(200, "", etag)]  # the lease is taken
+        origin = Response(404, s3_error("NoSuchKey"))  # no chain of runs has these values
         clear = [Response(200, "", etag), Response(200, "<ListBucketResult></ListBucketResult>")]
-        with serve_responses(*begin, *clear, Response(400, s3_error("ExpiredToken"))) as server:
+        with serve_responses(*begin, origin, *clear, Response(400, s3_error("ExpiredToken"))) as server:
             set_endpoint(monkeypatch, server.url)
             workflow = make_workflow(storage=StorageS3("values"), workflow_id="w")
             workflow.task.add(action(lambda: 1))

@@ -377,8 +377,10 @@ def test_a_history_that_can_not_be_pickled_has_no_scribe(monkeypatch: pytest.Mon
         monkeypatch.undo()
 
 
-def test_an_interrupted_wait_for_the_scribe_is_counted() -> None:
+def test_an_interrupted_wait_for_the_scribe_is_counted(request: pytest.FixtureRequest) -> None:
     """Its answer comes all the same, and the next wait does not take it for its own."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
 
     class Interrupting(socket.socket):
         interrupts = [signal.SIGINT]  # noqa: RUF012

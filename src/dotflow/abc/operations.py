@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dotflow.core.types.run_state import TypeRunState
+from dotflow.errors import HistoryError
 
 if TYPE_CHECKING:  # a run needs none of them
     from dotflow.records.record import RunSummary
@@ -106,6 +107,10 @@ class TakenOver(NamedTuple):
     state: TypeRunState
     continued_by: str | None
     title: str
+
+
+class RunLost(HistoryError):
+    """A claimed run is another process's now, or has been ended."""
 
 
 class Operations(ABC):
@@ -218,14 +223,18 @@ class QueueServer(ABC):
 
     @abstractmethod
     def put_back(self, claim: Claim, delay: float) -> None:
-        """Returns a claimed run that has not begun to the queue, due in some seconds."""
+        """Returns a claimed run that has not begun to the queue, due in some seconds, or carries out its orders.
+
+        Raises:
+            RunLost: The run is not this server's any more.
+        """
 
     @abstractmethod
     def supersede(self, claim: Claim) -> Sequence[str]:
         """Ends the other chains of the name that had begun. Returns the ids of those of their runs that were to go on.
 
         Raises:
-            HistoryError: The run is not this server's any more.
+            RunLost: The run is not this server's any more.
         """
 
     @abstractmethod

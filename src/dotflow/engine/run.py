@@ -24,6 +24,7 @@ from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.events import Planned, RunEnded, RunStarted
 from dotflow.core.failure import Failure
 from dotflow.core.hints import READ_RUN, no_attribute
+from dotflow.core.masks import Masks
 from dotflow.core.task import Task
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
@@ -498,7 +499,7 @@ class Run:
             is_named=self._is_named,
             masks=providers.secrets.masks,
             workflow=self._workflow,
-            params=_params_text(self.params) if has_history and self._is_named else None,
+            params=_params_text(self.params, providers.secrets.masks) if has_history and self._is_named else None,
             origin=self._checkpoints.origin,
             is_claimed=self._claimed is not None,
         )
@@ -584,14 +585,15 @@ class Run:
         return f"<run {self.run_id} of {self.workflow_id}: {self.status}>"
 
 
-def _params_text(params: Params) -> str | None:
-    """Returns run parameters as text of the codec; None where it can't keep them."""
+def _params_text(params: Params, masks: Masks) -> str | None:
+    """Returns run parameters as text of the codec; None where it can't keep them, or they have a secret."""
     if not params:
         return "{}"
     from dotflow.codec.json import encode  # here: most runs have none
 
     with contextlib.suppress(ValueNotStorable):
-        return encode(dict(params))
+        text = encode(dict(params))
+        return text if masks.mask(text) == text else None
     return None
 
 

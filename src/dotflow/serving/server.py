@@ -1,15 +1,15 @@
 """Server: takes wanted runs from the queue, runs them, and goes on with those whose process has ended."""
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Sequence
-from functools import partial
 from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple, Self, overload
 
 from dotflow import clock
 from dotflow.abc.history import History
-from dotflow.abc.operations import Ending, QueueServer
+from dotflow.abc.operations import Ending, QueueServer, RunLost
 from dotflow.abc.workflow import ServedWorkflow, Superseded
 from dotflow.core.attempt_id import ID_LENGTH, triggered_by
 from dotflow.core.types.run_state import TypeRunState
@@ -18,10 +18,10 @@ from dotflow.engine.run import Run
 from dotflow.engine.run_log import log_line_of
 from dotflow.engine.submission import NO_HISTORY, queue_of
 from dotflow.errors import (
-    DefinitionError,
     DotflowError,
     HistoryError,
     InvalidArgument,
+    NotInHistory,
     NotServable,
     StorageError,
     WorkflowBusy,
@@ -41,6 +41,7 @@ GRACE: Final = 20.0  # seconds of stop(); gunicorn ends a worker after 30: docs.
 NOTICE: Final = (
     b"dotflow: running steps end first, then the runs go back to the queue. Press Ctrl-C again to end the steps.\n"
 )
+NOT_KEPT: Final = "its storage ends with this process, so a run whose process is killed begins anew."
 REFUSED: Final = ("params", "resume", "rerun")
 
 
@@ -62,7 +63,7 @@ class Server:
         options: Arguments of `start` for all runs.
 
     Attributes:
-        ended: The ids of the runs that have ended here, in the order of their ends.
+        ended: With `once`, the ids of the runs that have ended here, in the order of their ends.
 
     Raises:
         NotServable: A workflow has no `workflow_id`, or no history with a queue; or they have several histories.
@@ -95,13 +96,12 @@ class Server:
         self._active: dict[str, _Active] = {}
         self._unwritten: list[Callable[[], object]] = []  # what the history has refused at the end of a run
         self._stops = self._heeded = 0  # how often it was asked to stop; how often it has heeded that
-        self._lock = threading.Lock()
         self._wakeup = WakeupEvent()
         self._thread: threading.Thread | None = None
         self._process = os.getpid()
         self._error: BaseException | None = None
         self._troubles: dict[str, tuple[str, float]] = {}  # what failed: why, and when it is tried again
-        self._waits: dict[str, int] = {}  # how often a run was put back
+        self._waits: dict[str, int] = {}  # how often a run was put back that is still in the queue
 
     def run(self) -> None:
         """Serves until `stop`, or with `once` until nothing is left. Raises HistoryError if the history is lost."""
@@ -113,6 +113,9 @@ class Server:
                 from dotflow.processes.forkserver import warm_up  # here: `from dotflow import *` needs no cloudpickle
 
                 warm_up(tasks)
+            for workflow in self._workflows.values():
+                if not workflow.config.storage.outlives_process:
+                    self._report(f"{workflow.workflow_id!r}: {NOT_KEPT}")
             with triggered_by("queue"):
                 self._serve(server)
         finally:
@@ -134,8 +137,9 @@ class Server:
                 self._try("ends", self._write_ends)
             if not self._stops and (not is_idle or server.has_news()):
                 is_idle = self._try("claims", lambda: self._take(server))
-            is_done = self._once and is_idle and not server.may_take_over()
-            if not self._active and not self._unwritten and (self._stops or is_done):
+            is_done = self._once and is_idle and not self._waits and not server.may_take_over()
+            has_written = not self._unwritten or self._stops > 1  # what is left, another server continues
+            if not self._active and has_written and (self._stops or is_done):
                 return
             self._wait(server, is_idle)
 
@@ -152,7 +156,7 @@ class Server:
             workflow = self._workflows[wanted.workflow]
             try:
                 server.name(run, workflow._name_of(wanted))
-            except DefinitionError as error:
+            except Exception as error:  # of its definition, or of what the queue has
                 server.name(run, None, f"{type(error).__name__}: {error}")
         while len(self._active) < self._max_runs and not self._stops:
             most = {workflow_id: workflow.max_runs for workflow_id, workflow in self._workflows.items()}
@@ -164,10 +168,16 @@ class Server:
     def _begin(self, claimed: ClaimedRun) -> None:
         claim = claimed.claim
         workflow = self._workflows[claim.workflow]
+        begun = threading.Event()  # its end waits until it is among the active ones
+
+        def end() -> None:
+            begun.wait()
+            self._on_end(claim.run_id)
+
         try:
-            with self._lock:  # so that its end finds it
-                run = workflow._launch_claimed(claimed, partial(self._on_end, claim.run_id), **self._options)
-                self._active[claim.run_id] = _Active(claimed, workflow, run)
+            run = workflow._launch_claimed(claimed, end, **self._options)
+            self._active[claim.run_id] = _Active(claimed, workflow, run)
+            self._waits.pop(claim.run_id, None)
         except WorkflowBusy as error:
             self._put_back(claimed, error, BUSY_DELAY)
         except Superseded as error:
@@ -178,6 +188,8 @@ class Server:
             if not isinstance(error, DotflowError):
                 self._report(f"The run {claim.run_id} of {claim.name!r} could not begin", error)
             self._end(claimed, Ending(TypeRunState.FAILED, error=f"{type(error).__name__}: {error}"))
+        finally:
+            begun.set()
 
     def _put_back(self, claimed: ClaimedRun, error: Exception, delay: float) -> None:
         claim = claimed.claim
@@ -191,12 +203,10 @@ class Server:
 
     def _on_end(self, run_id: str) -> None:
         """Called at the end of a run, in its thread."""
-        with self._lock:
-            claimed, _, run = self._active[run_id]
+        claimed, _, run = self._active[run_id]
         goes_on = bool(self._stops) and run.state not in (TypeRunState.COMPLETED, TypeRunState.FAILED)
         self._end(claimed, ending_of(run.state, run._reason, run.tasks, goes_on=goes_on))
-        with self._lock:
-            del self._active[run_id]
+        del self._active[run_id]
         clock.about_to_wake(self._wakeup.set)
         self._wakeup.set()
 
@@ -205,7 +215,9 @@ class Server:
 
         def end() -> None:
             state = claimed.end(ending)
-            self.ended.append(claim.run_id)
+            self._waits.pop(claim.run_id, None)
+            if self._once:
+                self.ended.append(claim.run_id)
             if state is None:
                 self._report(f"The run {claim.run_id} of {claim.name!r} was another process's at its end.")
 
@@ -215,13 +227,17 @@ class Server:
         """Writes how a run has left this process: now, or when the history accepts it."""
         try:
             work()
+        except RunLost as error:
+            self._waits.pop(run_id, None)
+            self._report(str(error))
         except HistoryError as error:
             self._unwritten.append(work)
             self._report(f"The end of the run {run_id} waits: {error}")
 
     def _write_ends(self) -> None:
         while self._unwritten:
-            self._unwritten[0]()
+            with contextlib.suppress(RunLost):
+                self._unwritten[0]()
             self._unwritten.pop(0)
 
     def _take_over(self, server: QueueServer) -> None:
@@ -242,7 +258,8 @@ class Server:
                     run.cancel()
 
     def _end_all(self) -> None:
-        """Ends the runs and waits for them, after an error of the loop."""
+        """Ends the runs and waits for them, after an error of the loop; they go back to the queue."""
+        self._stops = self._stops or 1
         for _, _, run in tuple(self._active.values()):
             run.cancel()
         while self._active:
@@ -343,7 +360,7 @@ def serve(
         **start_arguments: Arguments of `start` for all runs, such as `keep_going` or `timeout`.
 
     Returns:
-        The runs that have ended here, or the Server.
+        With `once` the runs that have ended here, else an empty list; or the Server.
 
     Raises:
         NotServable: A workflow has no `workflow_id`, or no history with a queue; or they have several histories.
@@ -356,7 +373,11 @@ def serve(
     with ShutdownSignals(server.request_stop, NOTICE) as signals:
         signals.parallel = 1
         server.run()
-    return [server._queue.newest(run) for run in dict.fromkeys(server.ended)]
+    ended: list[RunSummary] = []
+    for run in dict.fromkeys(server.ended):
+        with contextlib.suppress(NotInHistory):  # it was forgotten
+            ended.append(server._queue.newest(run))
+    return ended
 
 
 def _shared_history(workflows: Sequence[ServedWorkflow]) -> History:

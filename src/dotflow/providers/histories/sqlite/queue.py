@@ -5,6 +5,7 @@ It has a connection of its own, whose commits survive a power cut. So its fsync 
 
 import json
 import sqlite3
+import time
 import uuid
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from dotflow.abc.operations import (
     Operations,
     Order,
     QueueServer,
+    RunLost,
     Submission,
     TakenOver,
     TypeOrder,
@@ -33,7 +35,7 @@ from dotflow.errors import HistoryError, NotInHistory, NotServable, OrderRefused
 from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.crashed import MARK_ATTEMPTS, MARK_RUN, counts_of, end_of, mark_ended
 from dotflow.providers.histories.sqlite.reading import errors_of, reading, short_path
-from dotflow.providers.histories.sqlite.tables import COMPLETED, CRASHED, FORMAT, MICRO, micro
+from dotflow.providers.histories.sqlite.tables import COMPLETED, CRASHED, FORMAT, MICRO, RESTORED, micro
 from dotflow.providers.histories.sqlite.writer import end_others
 from dotflow.providers.sqlite_file import SQLiteFile, file_id_of
 from dotflow.records.environment import process_name
@@ -99,6 +101,10 @@ IS_TAKEN: Final = """SELECT lock FROM wanted JOIN runs USING (run)
 NOT_TAKEN: Final = "UPDATE wanted SET server = NULL WHERE run = ?"
 HAS_NEWER: Final = "SELECT 1 FROM runs WHERE origin = ? AND run > ? LIMIT 1"
 HAS_SAVED: Final = f"SELECT 1 FROM attempts WHERE run = ? AND state = {COMPLETED} LIMIT 1"
+BEFORE: Final = """SELECT runs.run, tries FROM runs JOIN wanted USING (run)
+    WHERE run_id = (SELECT continues FROM runs WHERE run = ?)"""
+#: How many tasks and items a run has restored, and how many rows it has at all.
+RESTORED_ROWS: Final = f"SELECT TOTAL(state = {RESTORED}), COUNT(*) FROM attempts WHERE run = ?"
 OF_RUN: Final = """SELECT run_id, workflow_id, runs.name, runs.workflow, params, origin, COALESCE(priority, 0),
     COALESCE(tries, 0) FROM runs LEFT JOIN wanted USING (run) WHERE run = ?"""
 
@@ -177,11 +183,13 @@ class SQLiteQueue(Operations):
         return False
 
     def order(self, run: str, order: Order) -> "RunSummary":
+        was_dead = self._was_dead(run)
+
         def work(connection: sqlite3.Connection) -> str:
             found = self._newest(connection, run)
             now = _now()
             if found.state is TypeRunState.RUNNING:
-                if self._is_dead(found):
+                if was_dead and self._is_dead(found):
                     _take_over(connection, found.run, now, order)
                 elif order.what not in _open_orders(connection, found):
                     connection.execute(ADD_ORDER, (found.run, order.what, order.by, now, order.comment, None))
@@ -198,10 +206,12 @@ class SQLiteQueue(Operations):
         return self.newest(self.transact(work))
 
     def resume(self, run: str, rerun: Sequence[str], by: str, comment: str) -> "RunSummary":
+        was_dead = self._was_dead(run)
+
         def work(connection: sqlite3.Connection) -> str:
             found = self._newest(connection, run)
             now = _now()
-            if found.state is TypeRunState.RUNNING and self._is_dead(found):
+            if found.state is TypeRunState.RUNNING and was_dead and self._is_dead(found):
                 if (continued_by := _take_over(connection, found.run, now).continued_by) is not None:
                     return continued_by
                 found = self._newest(connection, run)
@@ -241,6 +251,15 @@ class SQLiteQueue(Operations):
                 found = found._replace(state=TypeRunState(state))
             return found
         raise self._unknown(run)
+
+    def _was_dead(self, run: str) -> bool:
+        """Returns whether the process of a running run seems to have ended. If so, it waits until the second look."""
+        rows = self.look(NEWEST, {"run": run})
+        found = _Run(*rows[0]) if rows else None
+        if found is None or found.state != TypeRunState.RUNNING or not self._is_dead(found):
+            return False
+        time.sleep(BETWEEN_LOOKS)  # a step may have closed the live file: its process locks its byte again
+        return True
 
     def _is_dead(self, found: _Run) -> bool:
         """Returns whether the process of a running run has ended."""
@@ -331,6 +350,9 @@ class SQLiteServer(QueueServer):
         ]
 
     def name(self, run: str, name: str | None, error: str = "") -> None:
+        if name is not None and self._queue.look(FRESH, (name,)):
+            return  # it waits until that one has begun
+
         def work(connection: sqlite3.Connection) -> None:
             found = self._queue._newest(connection, run)
             if found.state is not TypeRunState.QUEUED:
@@ -338,7 +360,7 @@ class SQLiteServer(QueueServer):
             if name is None:
                 connection.execute(END, (TypeRunState.FAILED, _now(), None, error, found.run))
                 connection.execute(STOP_WAITING, (found.run,))
-            elif not connection.execute(FRESH, (name,)).fetchall():  # else it waits until that one has begun
+            elif not connection.execute(FRESH, (name,)).fetchall():
                 connection.execute(SET_NAME, (name, found.run))
                 connection.execute("UPDATE runs SET workflow_id = ? WHERE run = ?", (name, found.run))
 
@@ -412,6 +434,12 @@ class SQLiteServer(QueueServer):
     def put_back(self, claim: Claim, delay: float) -> None:
         def work(connection: sqlite3.Connection) -> None:
             run = self._mine(connection, claim)
+            ordered = _ordered(connection, run)
+            if ordered is not None:
+                connection.execute(END, (STATES[ordered.what], _now(), _reason(ordered), None, run))
+                connection.execute(NOT_TAKEN, (run,))
+                connection.execute(DO_ORDERS, (_now(), run))
+                return
             is_double = bool(connection.execute(FRESH, (claim.name,)).fetchall())  # submitted since
             connection.execute(PUT_BACK, (run,))
             connection.execute(ENQUEUE, (_now() + round(delay * MICRO), is_double, run))
@@ -432,7 +460,7 @@ class SQLiteServer(QueueServer):
         for (run,) in connection.execute(MINE, (claim.run_id, self._server)):
             return int(run)
         reason = "another process has it, or has ended it"
-        raise HistoryError(f"The run {claim.run_id} is not this process's any more", reason)
+        raise RunLost(f"The run {claim.run_id} is not this process's any more", reason)
 
     def end(self, claim: Claim, ending: Ending) -> TypeRunState | None:
         def work(connection: sqlite3.Connection) -> TypeRunState | None:
@@ -524,31 +552,49 @@ def _continue(connection: sqlite3.Connection, run: int, now: int, *, rerun: Sequ
 def _take_over(connection: sqlite3.Connection, run: int, now: int, order: Order | None = None) -> TakenOver:
     """Ends a claimed run whose process has ended: as its orders say, or by a run that continues it."""
     ((run_id, name, title, *_, origin, _, tries),) = connection.execute(OF_RUN, (run,))
-    orders = [Order(TypeOrder(what), by, comment) for what, by, comment in connection.execute(OPEN_ORDERS, (run,))]
     if order is not None:
-        connection.execute(ADD_ORDER, (run, order.what, order.by, now, order.comment, now))
-        orders.append(order)
+        connection.execute(ADD_ORDER, (run, order.what, order.by, now, order.comment, None))
+    ordered = _ordered(connection, run)
     ended, error = end_of(connection, run, TypeRunState.CRASHED)
     counts = counts_of(connection, run)
-    carried_out = next((order for what in STATES for order in orders if order.what is what), None)
-    tries = 0 if connection.execute(HAS_SAVED, (run,)).fetchall() else tries + 1
-    if carried_out is not None:
-        state = STATES[carried_out.what]
-    elif tries >= MAX_TRIES:
+    tries, has_saved = _tries(connection, run, tries), bool(connection.execute(HAS_SAVED, (run,)).fetchall())
+    following = tries if has_saved else tries + 1
+    if ordered is not None:
+        state = STATES[ordered.what]
+    elif following >= MAX_TRIES:
         state = TypeRunState.FAILED
-        error = f"its process ended {tries} times before anything was saved; the last time: {error}"
+        error = f"its process ended {following} times before anything was saved; the last time: {error}"
     else:
         state = TypeRunState.CRASHED
     connection.execute(MARK_ATTEMPTS, (CRASHED, run))
     connection.execute(MARK_RUN, (state, ended, error, *counts, run))
-    if carried_out is not None:
-        connection.execute("UPDATE runs SET reason = ? WHERE run = ?", (_reason(carried_out), run))
+    if ordered is not None:
+        connection.execute("UPDATE runs SET reason = ? WHERE run = ?", (_reason(ordered), run))
     connection.execute(NOT_TAKEN, (run,))
     connection.execute(DO_ORDERS, (now, run))
     continued_by = None
     if state is TypeRunState.CRASHED and not connection.execute(HAS_NEWER, (origin, run)).fetchall():
-        continued_by = _continue(connection, run, now, tries=tries)  # else a program has resumed it
+        continued_by = _continue(connection, run, now, tries=following)  # else a program has resumed it
     return TakenOver(run_id, state, continued_by, title or name)
+
+
+def _tries(connection: sqlite3.Connection, run: int, tries: int) -> int:
+    """Returns how many processes have ended in a row before a run without saving anything.
+
+    What the one before has finished counts only if this one has restored it: its storage may have ended with it.
+    """
+    for before, tries_before in connection.execute(BEFORE, (run,)).fetchall():
+        restored, restored_before = (connection.execute(RESTORED_ROWS, (one,)).fetchone() for one in (run, before))
+        if restored[1] and restored[0] <= restored_before[0]:
+            tries = max(tries, tries_before + 1)
+            connection.execute("UPDATE wanted SET tries = ? WHERE run = ?", (tries, run))
+    return tries
+
+
+def _ordered(connection: sqlite3.Connection, run: int) -> Order | None:
+    """Returns the open order that counts: a cancel before a pause."""
+    orders = [Order(TypeOrder(what), by, comment) for what, by, comment in connection.execute(OPEN_ORDERS, (run,))]
+    return next((order for what in STATES for order in orders if order.what is what), None)
 
 
 def _open_orders(connection: sqlite3.Connection, found: _Run) -> list[str]:

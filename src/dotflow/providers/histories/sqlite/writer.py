@@ -60,13 +60,18 @@ LAST_OPEN: Final = f"""SELECT run_id, COALESCE(origin, run_id) FROM runs AS last
     AND EXISTS (SELECT 1 FROM runs WHERE begun AND (run = last.run OR origin = last.origin))
     ORDER BY run DESC LIMIT 1"""
 SET_ORIGIN: Final = "UPDATE runs SET origin = ? WHERE run_id = ?"
-#: The other chains of a name that had begun and have not completed.
+#: The newest runs of the other chains of a name that had begun, unless they have completed.
 OTHERS: Final = f"""SELECT run, run_id, state FROM runs WHERE workflow_id = :name AND {OPEN}
     AND COALESCE(origin, run_id) <> :origin AND EXISTS (SELECT 1 FROM runs AS of_chain
-        WHERE of_chain.begun AND (of_chain.run = runs.run OR of_chain.origin = runs.origin))"""
+        WHERE of_chain.begun AND (of_chain.run = runs.run OR of_chain.origin = runs.origin))
+    AND NOT EXISTS (SELECT 1 FROM runs AS newer WHERE newer.origin = runs.origin AND newer.run > runs.run)"""
 SUPERSEDE: Final = "UPDATE runs SET superseded = ? WHERE run = ?"
 CANCEL: Final = "UPDATE runs SET state = 'Cancelled', ended = ?, reason = ? WHERE run = ?"
 DEQUEUE: Final = "UPDATE wanted SET queued = 0 WHERE run = ?"
+
+
+class RunGone(Exception):
+    """The file does not have a claimed run: it is another one now, and the run is unknown there."""
 
 
 def register(connection: sqlite3.Connection, started: RunStarted, lock: int | None) -> int:
@@ -77,6 +82,8 @@ def register(connection: sqlite3.Connection, started: RunStarted, lock: int | No
             values = (started.mode, started.resumed, micro(started.at), started.tasks, plan, environment)
             connection.execute(BEGIN_CLAIMED, (*values, _as_text(started.storage), run))
         return int(run)
+    if started.is_claimed:
+        raise RunGone
     parent, name, origin, continues = started.parent, _as_text(started.workflow_id), None, None
     if started.is_named and started.resumed:
         origin = started.origin or None
@@ -279,6 +286,8 @@ class RunWriter:
             return
         try:
             self._write(PATIENCE if patience is None else patience)
+        except RunGone:
+            self.rows.drop()
         except (UnicodeError, OverflowError) as error:  # a text or a number that a column can't hold
             self._missing += self.rows.drop()
             self._report(f"Rows of the run {self.rows.started.run_id} are not in {self._path}", str(error))
@@ -312,7 +321,7 @@ class RunWriter:
 
     def end(self) -> bool:
         """Writes the end of the run, which `close` could not write. Returns whether it is in the file now."""
-        with contextlib.suppress(sqlite3.Error, OSError):
+        with contextlib.suppress(sqlite3.Error, OSError, RunGone):
             self._write(0)
             if self._lock is not None:
                 live.forget_ends(self._path, [self._lock])
