@@ -1,6 +1,7 @@
 """Submissions, orders and claims, in one process."""
 
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
@@ -9,13 +10,15 @@ from typing import Any
 
 import pytest
 
-from dotflow import Config, DotFlow, Secret, action, clock
+from dotflow import Config, Context, DotFlow, Secret, action, clock
 from dotflow.abc.operations import Ending
 from dotflow.control import Control
+from dotflow.core.events import AttemptStarted, Planned, RunStarted, TaskCompleted
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import InvalidArgument, MissingParam, NotInHistory, NotServable, OrderRefused, UnknownParam
 from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
 from dotflow.providers.histories.sqlite import live
+from dotflow.providers.histories.sqlite.queue import SQLiteServer
 from dotflow.serving import serve
 from tests.queue_model import explore
 
@@ -577,3 +580,151 @@ def test_moments_are_aware(make: Make) -> None:
     at = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
     assert Control(workflow).run(workflow.submit(at=at)).due == at
+
+
+# What was found by attacking it
+
+
+def dying_claims(
+    make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch, work: Callable[[Any, Any], None]
+) -> Any:
+    """Takes the run of a name again and again, does some of its work, and dies; returns its last state."""
+    now = 100.0
+    monkeypatch.setattr(clock, "ticks", lambda: now)
+    queue = history.operations()
+    server = queue.open_server(["report"])
+    for _ in range(6):
+        dead = queue.open_server(["report"])
+        claim = dead.claim({"report": None}, ())
+        if claim is None:
+            dead.close()
+            break
+        work(dead, claim)
+        kill(dead)
+        server.take_over()
+        now += 1
+        server.take_over()
+    server.close()
+
+
+def test_what_no_later_run_restores_is_no_progress(
+    make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A storage that ends with its process: the first step completes each time, and the run fails all the same."""
+    workflow = make()
+    run = workflow.submit()
+
+    def complete_one_step(server: Any, claim: Any) -> None:
+        server.begin(claim)
+        begin_task(history, claim)
+
+    dying_claims(make, history, monkeypatch, complete_one_step)
+
+    found = Control(workflow).run(run)
+    assert found.state is TypeRunState.FAILED
+    assert "before anything was saved" in found.error
+
+
+def begin_task(history: HistorySQLite, claim: Any) -> None:
+    """Records a step that has completed, and another one that runs, as a process does before it is killed."""
+    steps = [Planned("double", "default"), Planned("add_one", "default")]
+    started = RunStarted(claim.name, claim.run_id, 2, clock.now(), steps=steps, workflow="report", is_claimed=True)
+    history.record(claim.run_id, started)
+    history.record(claim.run_id, AttemptStarted(0, 1, Context(), clock.now(), 0.0))
+    history.record(claim.run_id, TaskCompleted(0, Context(1), 0.0))
+    history.record(claim.run_id, AttemptStarted(1, 1, Context(), clock.now(), 0.0))
+    history._writers.pop(claim.run_id).commit()
+
+
+def test_an_order_to_a_run_that_is_put_back_is_carried_out(make: Make, history: HistorySQLite) -> None:
+    """It was claimed, its name was busy, and meanwhile it was cancelled: it never begins."""
+    workflow = make()
+    run = workflow.submit()
+    server = history.operations().open_server(["report"])
+    claim = server.claim({"report": None}, ())
+    assert claim is not None
+    assert Control(workflow).cancel(run, by="ann").ordered == "cancel"
+
+    server.put_back(claim, 0)
+
+    found = Control(workflow).run(run)
+    assert (found.state, found.reason) == (TypeRunState.CANCELLED, "cancelled by ann")
+    assert server.claim({"report": None}, ()) is None
+    server.close()
+
+
+def test_a_chain_that_has_completed_keeps_its_history(make: Make, history: HistorySQLite) -> None:
+    """A shutdown paused its first run, another server completed it: the next run of the name changes neither."""
+    workflow = make()
+    run = workflow.submit()
+    server = history.operations().open_server(["report"])
+    claim = server.claim({"report": None}, ())
+    assert claim is not None
+    server.begin(claim)
+    server.end(claim, Ending(TypeRunState.PAUSED, goes_on=True))
+    server.close()
+    serve(workflow, once=True)
+    before = history.summary(run)
+
+    workflow.start()
+
+    assert (before.state, history.summary(run)) == (TypeRunState.PAUSED, before)
+
+
+def test_runs_go_back_to_the_queue_when_their_server_fails(
+    make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of the server's own loop ends the runs here; nobody has cancelled them, and others continue them."""
+    begun, may_end = threading.Event(), threading.Event()
+
+    @action
+    def wait(customer: int) -> int:
+        begun.set()
+        may_end.wait(10)
+        return customer
+
+    workflow = DotFlow(make().config, workflow_id="report", params={"customer": 1})
+    workflow.task.add([wait, wait])
+    run = workflow.submit()
+    server = serve(workflow, wait=False)
+    assert begun.wait(10)
+
+    def fail(self: Any) -> None:
+        raise RuntimeError("a fault of the server")
+
+    monkeypatch.setattr(SQLiteServer, "check", fail)
+    may_end.set()
+    with pytest.raises(RuntimeError, match="a fault of the server"):
+        server.stop()
+    monkeypatch.undo()
+
+    assert Control(workflow).run(run).state is TypeRunState.QUEUED
+    (again,) = serve(workflow, once=True)
+    assert (again.state, again.continues) == (TypeRunState.COMPLETED, run)
+
+
+def test_a_new_file_in_place_of_a_deleted_one_has_no_dead_run(make: Make, history: HistorySQLite) -> None:
+    """What is recorded of a claimed run goes nowhere: no row blocks its name in the new file."""
+    workflow = make()
+    workflow.submit()
+    server = history.operations().open_server(["report"])
+    claim = server.claim({"report": None}, ())
+    assert claim is not None
+    history.close()
+    for path in history.path.parent.glob("history.db*"):
+        path.unlink()
+    begin_task(history, claim)
+
+    assert history.runs() == []
+    workflow.submit()
+    (done,) = serve(workflow, once=True)
+    assert done.state is TypeRunState.COMPLETED
+
+
+def test_a_served_process_keeps_no_list_of_its_runs(make: Make) -> None:
+    """It may run for months: only `once` returns what has ended."""
+    workflow = make()
+    with serve(workflow, wait=False) as server:
+        Control(workflow).wait(workflow.submit(), timeout=10)
+
+    assert server.ended == []
