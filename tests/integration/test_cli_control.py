@@ -121,6 +121,16 @@ class TestSubmit:
         listed = command("runs", "--queued").out
         assert "Queued, due 2100-01-02 03:04:00, no process serves it" in listed
 
+    def test_a_run_that_waits_for_long_says_so(
+        self, command: Command, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """After ten minutes, whether it is served or not."""
+        submit(command, "report")
+        now = clock.now()
+        monkeypatch.setattr(clock, "now", lambda: now + timedelta(minutes=12))
+
+        assert "Queued, for 12 min, no process serves it" in command("runs", "--queued").out
+
     def test_wait_ends_with_the_exit_code_of_the_run(self, command: Command, jobs: str, history: HistorySQLite) -> None:
         """0 completed, 1 failed; stdout has the id alone."""
         with serve(_report(history), wait=False):

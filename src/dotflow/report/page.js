@@ -237,10 +237,13 @@ function headline(doc) {
   return [outcome, ordered, failures, rest].filter(Boolean).map((text) => `${text}.`).join(" ");
 }
 
+const LONG_WAIT = 600; // seconds that a run that is due may wait unmentioned
+
 // Returns what a queued run waits for.
 function waitsFor(run) {
   const due = run.due && Date.parse(run.due) > Date.now() && `not before ${moments.format(new Date(run.due))}`;
-  return [due, run.is_served === false && "no process serves it"].filter(Boolean).map((text) => `, ${text}`).join("");
+  const waited = run.due ? (Date.now() - Date.parse(run.due)) / 1000 : 0;
+  return [due, waited > LONG_WAIT && `for ${duration(waited)}`, run.is_served === false && "no process serves it"].filter(Boolean).map((text) => `, ${text}`).join("");
 }
 
 function progressText(tasks) {

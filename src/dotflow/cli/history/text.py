@@ -19,6 +19,7 @@ from dotflow.records.record import RunSummary
 from dotflow.report.text import size_text
 
 GAP: Final = 2
+LONG_WAIT: Final = 600  # seconds that a run that is due may wait unmentioned
 MIN_WIDTH: Final = 8  # of a column that is cut
 
 #: State -> its symbol, that in ASCII, and its style.
@@ -113,11 +114,19 @@ def state_of(screen: Screen, run: RunSummary) -> Text:
     waits = run.state is TypeRunState.QUEUED
     parts = (
         str(run.state),
-        f"due {local(run.due)}" if waits and run.due is not None and run.due > clock.now() else "",
+        "" if not waits or run.due is None else _waiting(run.due),
         "no process serves it" if waits and not run.is_served else "",
         f"{run.ordered} ordered" if run.ordered else "",
     )
     return screen.state(run.state, ", ".join(filter(None, parts)))
+
+
+def _waiting(due: datetime) -> str:
+    """Returns when a queued run is due, or how long it has been if that is long."""
+    waited = (clock.now() - due).total_seconds()
+    if waited < 0:
+        return f"due {local(due)}"
+    return f"for {span(waited)}" if waited > LONG_WAIT else ""
 
 
 def safe(text: object) -> str:
