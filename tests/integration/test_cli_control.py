@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dotflow import Config, Control, DotFlow, action, serve
+from dotflow import Config, Control, DotFlow, action, clock, serve
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
 from tests.histories import begin
