@@ -20,7 +20,7 @@ T = TypeVar("T")
 now: Callable[[], datetime] = partial(datetime.now, UTC)
 
 _system_now: Final = now
-_system_time: Final = time.time
+_system_time: Final = partial(time.time)  # as `now`, a partial: libraries that freeze time replace bare functions
 
 #: A moment as it is kept: in real time the seconds since 1970, which take half the memory and a tenth of the time.
 Moment = float | datetime

@@ -139,6 +139,7 @@ class Config:
         return RunProviders(
             executor=_default_executor(is_apart, in_thread) if self.executor is None else self.executor,
             storage=self.storage,
+            saves_at_once=type(self.storage) is StorageDefault,  # a subclass may do more
             cache=self.storage if self.cache is None else self.cache,
             log=self.log,
             notify=self.notify,

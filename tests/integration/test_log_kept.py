@@ -1,21 +1,23 @@
 """LogDefault keeps records for as long as nothing else happens, and a run has it write them before anything does."""
 
 import asyncio
+import contextlib
 import errno
 import json
 import os
 import signal
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from dotflow import Context, DotFlow, Task, action
+from dotflow import Context, DotFlow, Run, Task, action, clock
 from dotflow.abc.log import Log
 from dotflow.core.events import RunEvent
-from dotflow.providers import ExecutorAsync, ExecutorThread, LogDefault, StorageDefault
+from dotflow.providers import ExecutorAsync, ExecutorInline, ExecutorThread, LogDefault, StorageDefault
 from tests.integration.children import Scripts
 
 MakeWorkflow = Callable[..., DotFlow]
@@ -189,13 +191,14 @@ workflow.start()
 
         assert workflow.start("parallel").tasks[1].value is True
 
-    def test_a_save_on_disk_follows_the_records(self, make_workflow: MakeWorkflow, file: LogFile) -> None:
-        """It may take long: when a value is saved, the ends of those before are in the file."""
+    @pytest.mark.parametrize("on_disk", [True, False])
+    def test_a_save_follows_the_records(self, make_workflow: MakeWorkflow, file: LogFile, on_disk: bool) -> None:
+        """It may take long: when a value is saved by code of users, the ends of those before are in the file."""
         saved: list[int] = []
         missing: list[int] = []
 
         class StorageSlow(StorageDefault):
-            outlives_process = True
+            outlives_process = on_disk
 
             def post(self, key: str, context: Context) -> None:
                 missing.extend(task for task in saved if not file.has(task, "Completed"))
@@ -227,6 +230,9 @@ def test_what_an_interrupt_precedes_never_begins(make_workflow: MakeWorkflow, tm
             if task.task_id == 1:
                 raise KeyboardInterrupt
 
+        def flush_run(self, run_id: str) -> None:  # so that it keeps records
+            super().flush_run(run_id)
+
     @action
     async def step() -> None:
         began.append(True)
@@ -246,7 +252,125 @@ def test_what_an_interrupt_precedes_never_begins(make_workflow: MakeWorkflow, tm
     assert threading.active_count() == threads
 
 
+class SlowTime:
+    """dotflow's clocks, which go forward by so many seconds at each line on stderr, and stand still otherwise."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.time = 0.0
+
+    def write(self, text: str) -> None:
+        self.time += self.seconds * text.count("\n")
+
+    def ticks(self) -> float:
+        return self.time
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.time, UTC)
+
+    def run(self, workflow: DotFlow) -> Run:
+        with contextlib.redirect_stderr(cast("Any", self)):
+            return workflow.start("parallel")
+
+
+class TestSlowLog:
+    """A terminal that takes long for a line."""
+
+    @pytest.fixture
+    def slow(self, monkeypatch: pytest.MonkeyPatch) -> SlowTime:
+        slow = SlowTime(1.0)
+        monkeypatch.setattr(clock, "now", slow.now)
+        monkeypatch.setattr(clock, "monotonic", slow.ticks)
+        monkeypatch.setattr(clock, "ticks", slow.ticks)
+        return slow
+
+    @pytest.fixture
+    def steps(self) -> Callable[[int], list[Any]]:
+        """Makes coroutine steps that begin before any of them ends. Each returns when it began."""
+
+        def make(count: int) -> list[Any]:
+            began: list[datetime] = []
+
+            @action
+            async def step() -> datetime:
+                at = clock.now()
+                began.append(at)
+                while len(began) < count:
+                    await asyncio.sleep(0)
+                return at
+
+            return [step] * count
+
+        return make
+
+    def test_a_coroutine_begins_after_the_lines_about_its_neighbours(
+        self, make_workflow: MakeWorkflow, slow: SlowTime, steps: Callable[[int], list[Any]]
+    ) -> None:
+        """Its duration does not have the time that these lines took."""
+        workflow = make_workflow(log=LogDefault(output="console"), executor=ExecutorAsync())
+        workflow.task.add(steps(10))
+
+        run = slow.run(workflow)
+
+        assert [task.started_at for task in run.tasks] == [task.value for task in run.tasks]
+        assert run.tasks[0].started_at == datetime.fromtimestamp(10, UTC)
+
+    @pytest.mark.parametrize(
+        ("seconds", "expected"), [(1.0, [16, 8, 4, 2, 1, 1]), (0.0, [16, 32, 64, 128, 256, 256, 4])]
+    )
+    def test_fewer_coroutines_begin_together_where_the_log_is_slow(
+        self,
+        make_workflow: MakeWorkflow,
+        slow: SlowTime,
+        steps: Callable[[int], list[Any]],
+        seconds: float,
+        expected: list[int],
+    ) -> None:
+        """So outcomes don't wait for many lines."""
+        slow.seconds = seconds
+        batches = [0]
+
+        class LogCounting(LogDefault):
+            def info(self, task: Task) -> None:
+                super().info(task)
+                batches[-1] += task.status == "In progress"
+
+            def flush_run(self, run_id: str) -> None:
+                super().flush_run(run_id)
+                batches.append(0)
+
+        workflow = make_workflow(log=LogCounting(output="console"), executor=ExecutorAsync())
+        workflow.task.add(steps(sum(expected)))
+
+        assert slow.run(workflow).status == "Completed"
+        assert [count for count in batches if count] == expected
+
+
 class TestOtherLogs:
+    @pytest.mark.parametrize("executor", [ExecutorAsync, ExecutorInline])
+    def test_a_subclass_writes_at_once(
+        self, make_workflow: MakeWorkflow, tmp_path: Path, executor: Callable[[], Any]
+    ) -> None:
+        """After `super().info()`, its own code finds the record."""
+        file = LogFile(tmp_path / "flow.log")
+        found: list[bool] = []
+
+        class LogMore(LogDefault):
+            def info(self, task: Task) -> None:
+                super().info(task)
+                found.append(file.records()[-1] == (task.task_id, str(task.status)))
+
+        @action
+        async def step() -> None: ...
+
+        log = LogMore(path=file.path, output="file", format="json")
+        workflow = make_workflow(log=log, executor=executor())
+        workflow.task.add([step] * 3)
+
+        workflow.start("parallel")
+
+        assert found == [True] * 6
+
     def test_a_log_that_passes_on_no_flush_writes_at_once(self, make_workflow: MakeWorkflow, file: LogFile) -> None:
         """LogDefault keeps records only for a run that has them written."""
         found: list[bool] = []

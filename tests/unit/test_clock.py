@@ -1,5 +1,6 @@
 """clock: one module reads the system's clocks."""
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -38,3 +39,17 @@ def test_a_kept_moment_is_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     then = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
     monkeypatch.setattr(clock, "now", lambda: then)
     assert clock.as_datetime(clock.moment()) == then
+
+
+@pytest.fixture
+def frozen_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What freezegun does to a module: it replaces each name that is `time.time` itself."""
+    for name, value in list(vars(clock).items()):
+        if value is time.time:
+            monkeypatch.setattr(clock, name, lambda: 0.0)
+
+
+@pytest.mark.usefixtures("frozen_functions")
+def test_a_library_that_freezes_time_does_not_mix_two_times() -> None:
+    """A kept moment and `now` stay in the same time, so no record ends before it begins, nor years later."""
+    assert abs(clock.as_datetime(clock.moment()) - clock.now()) < timedelta(minutes=1)

@@ -1,18 +1,22 @@
 """The effects of an event, in order."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from dotflow import Context, Task, action
+from dotflow.abc.executor import ExecutorSession
 from dotflow.abc.history import History, Listener
 from dotflow.abc.log import Log
 from dotflow.abc.notify import Notify
 from dotflow.abc.storage import Storage
 from dotflow.abc.tracer import Tracer
+from dotflow.capture.capturing_session import CapturingSession
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.call import Call, Carrier, TraceIds, Watch
+from dotflow.core.capture import Capture
 from dotflow.core.events import (
     AttemptFailed,
     AttemptRepeated,
@@ -31,6 +35,7 @@ from dotflow.core.events import (
     Traced,
 )
 from dotflow.core.failure import Failure
+from dotflow.core.task import TaskRecord
 from dotflow.core.types.capture import TypeCapture
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.publisher import Publisher
@@ -540,3 +545,77 @@ def test_an_items_carrier(providers: AllProviders) -> None:
 
     assert Mapped(PerItem()).publisher.carrier(0, 7) == Carrier("module:function", {"item": "r 0 7"})
     assert Mapped(PerItem()).publisher.carrier(0) is None
+
+
+class GatheringSession(CapturingSession):
+    """Gathers one attempt after the other, and notes when it begins them."""
+
+    def __init__(self, fake_time: FakeTime) -> None:
+        self.fake_time = fake_time
+        self.began: list[float] = []
+
+    def capture_output(self, capture: Capture) -> bool:
+        return False
+
+    def gather(self) -> Callable[[], None]:
+        return lambda: self.began.append(self.fake_time.seconds)
+
+
+class TestGatheredAttempts:
+    """A session begins several attempts at once, after the records about all of them."""
+
+    @pytest.fixture
+    def session(self, fake_time: FakeTime) -> GatheringSession:
+        return GatheringSession(fake_time)
+
+    @pytest.fixture
+    def task(self) -> TaskRecord:
+        return Task(0, step)._new_record("w", "r")
+
+    @pytest.fixture
+    def publisher(self, session: GatheringSession, task: TaskRecord) -> Publisher:
+        publisher = Publisher("r", {0: task}, lambda task, context: None, log_line=pytest.fail)
+        publisher.follow_session(cast("ExecutorSession", session))
+        return publisher
+
+    def begin(self, publisher: Publisher, task: Task) -> None:
+        publisher.begin(task, Context(), Call(0, task.step, Context(), None, 0, "w", "r"))
+
+    def test_a_task_begins_when_its_session_begins_it(
+        self, publisher: Publisher, session: GatheringSession, task: TaskRecord, fake_time: FakeTime
+    ) -> None:
+        """Neither the beginning nor the duration has what came before, such as the records of other tasks."""
+        self.begin(publisher, task)
+        fake_time.move(5)
+        publisher.flush()
+        fake_time.move(2)
+        publisher.flush()
+        publisher.complete(task, Context(1), None)
+
+        assert session.began[0] == 105
+        assert (task.started_at, task.duration) == (datetime(2024, 1, 1, 0, 1, 45, tzinfo=UTC), 2)
+
+    def test_a_repeated_attempt_does_not_move_the_beginning(
+        self, publisher: Publisher, task: TaskRecord, fake_time: FakeTime
+    ) -> None:
+        """The duration of a task counts from its first attempt."""
+        for _ in range(2):
+            self.begin(publisher, task)
+            publisher.flush()
+            fake_time.move(5)
+        publisher.complete(task, Context(1), None)
+
+        assert (task.attempt, task.duration) == (2, 10)
+
+    def test_what_never_began_keeps_its_end(
+        self, publisher: Publisher, session: GatheringSession, task: TaskRecord, fake_time: FakeTime
+    ) -> None:
+        """The session of the cleanup begins nothing that the session before it has gathered."""
+        self.begin(publisher, task)
+        publisher.leave_session()
+        publisher.publish(TaskFailed(0, 1, NO, fake_time.now(), fake_time.monotonic()))
+        publisher.follow_session(cast("ExecutorSession", session))
+        fake_time.move(5)
+        publisher.flush()
+
+        assert (task.status, task.duration) == (TypeStatus.FAILED, 0)

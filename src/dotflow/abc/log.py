@@ -31,7 +31,7 @@ class Log(ABC):
         """Called before the run waits, runs a step or other code of users, or saves a value on disk. Optional.
 
         After the first call, the log may keep records of the run's tasks until the next one, or until the run's end.
-        Without that call it must write them at once. By default it does nothing.
+        Without that call it must write them at once. A log whose class only inherits this method gets no call.
         """
 
     @property

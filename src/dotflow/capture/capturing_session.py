@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class CapturingSession(ABC):
-    """A session that captures the output of its attempts, and whose own work takes no long."""
+    """A session that captures the output of its attempts, and whose own work does not take long."""
 
     @abstractmethod
     def capture_output(self, capture: Capture) -> bool:

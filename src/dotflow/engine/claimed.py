@@ -16,13 +16,13 @@ class ClaimedRun:
     Args:
         server: The process that has taken it.
         claim: The run.
-
         is_alone: Whether the server has taken no other run, and ends with it.
 
     Attributes:
         claim: The run.
         chain: What its checkpoints need to know.
         has_begun: Whether the values of its name are its own: it can't go back to the queue any more.
+        is_alone: Whether the server has taken no other run, and ends with it.
     """
 
     def __init__(self, server: QueueServer, claim: Claim, *, is_alone: bool = False) -> None:

@@ -90,6 +90,7 @@ class Publisher:
             followers.append(("The tracer", tracer.trace))
         self._run_log = run_log
         self._begin: Callable[[], None] | None = None
+        self._gathered: list[tuple[Task, Context]] = []  # that `_begin` begins, with their previous contexts
         if run_log is not None:
             followers.append(("The log", run_log.record))
         self._followers, self._settling = followers, settling
@@ -106,7 +107,7 @@ class Publisher:
         """Asks a new session for what the history wants. Returns whether attempts need `prepare`.
 
         Where no code of users runs between two events, beside the steps, the session may gather attempts that begin,
-        and the log records. `flush` begins and writes them.
+        and the log records. `flush` writes the records, then begins the attempts.
         """
         others = len(self._followers) - (self._run_log is not None)
         self._begin = None
@@ -153,6 +154,8 @@ class Publisher:
         """Publishes that an attempt of a task or an item begins."""
         attempt, at, tick = task.attempt + 1, clock.moment(), clock.monotonic()
         task._begin(attempt, previous, at, tick)
+        if self._begin is not None:
+            self._gathered.append((task, previous))
         if self._followers:
             fallback = call.step.name if call.is_fallback else None
             shown = call if call.secrets is None else call._replace(secrets=None)  # an event may be written
@@ -170,18 +173,25 @@ class Publisher:
             self._call_back(task.callback, task)
 
     def flush(self) -> None:
-        """Writes the records that the log keeps and begins the attempts that the session has gathered.
+        """Writes the records that the log keeps, then begins the attempts that the session has gathered.
 
         Called before anything that may take long.
         """
         if self._run_log is not None:
             self._run_log.flush()
-        if self._begin is not None:
-            self._begin()
+        if self._begin is None:
+            return
+        if self._gathered:
+            at, tick = clock.moment(), clock.monotonic()
+            for task, previous in self._gathered:  # they begin now, not before the records of all of them were written
+                task._begin(task.attempt, previous, at, tick)
+            self._gathered.clear()
+        self._begin()
 
     def leave_session(self) -> None:
         """Writes the records that the log keeps. What the session has gathered never begins."""
         self._begin = None
+        self._gathered.clear()
         self.flush()
 
     def publish(self, event: TaskEvent) -> None:

@@ -423,7 +423,7 @@ class Run:
                 shares_memory=providers.executor.shares_memory,
             )
         save: Callable[[Task, Context], None] = self._checkpoints.save if cache is None else cache.save
-        if run_log is not None and (cache is not None or providers.storage.outlives_process):
+        if run_log is not None and (cache is not None or not providers.saves_at_once):
             save = run_log.flushed_before(save)
         history = providers.history
         publisher = Publisher(

@@ -131,10 +131,13 @@ class RunLog:
     def keep(self) -> bool:
         """Lets the log keep records until `flush`. Returns whether it does: others write each record at once.
 
+        A log keeps records only if its own class defines `flush_run`. A subclass that inherits it may do more in `info`
+        than keep a record, and expects a written one.
+
         The caller flushes before anything that may take long but an attempt, before which `record` does.
         """
         log = self._log
-        if log is not None and self._notify is None and type(log).flush_run is not Log.flush_run:
+        if log is not None and self._notify is None and "flush_run" in vars(type(log)):
             self._may_keep = self._has_kept = True
             self.flush()
         return self._may_keep

@@ -18,6 +18,7 @@ class RunProviders:
     Attributes:
         executor: Runs the steps.
         storage: Saves the values.
+        saves_at_once: Whether it only puts a value into memory: no code of users runs, and nothing takes long.
         cache: Saves the values of cached steps.
         log: Logs the changes of a status.
         notify: Sends notifications.
@@ -30,6 +31,7 @@ class RunProviders:
 
     executor: Executor
     storage: Storage
+    saves_at_once: bool
     cache: Storage
     log: Log
     notify: Notify

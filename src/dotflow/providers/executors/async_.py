@@ -23,6 +23,8 @@ from dotflow.worker.deadline import GRACE, LEFT_BEHIND
 from dotflow.worker.interrupts import interrupts_held
 
 BATCH: Final = 256  # coroutines that begin together, at most
+FIRST_BATCH: Final = 16
+BATCH_TIME: Final = 0.01  # seconds: after a batch that took longer, with its log records, the next one is smaller
 
 
 class ExecutorAsync(Executor):
@@ -54,6 +56,8 @@ class AsyncSession(ThreadSession):
         self._has_deadlines = False
         self._count = 0  # of coroutines whose outcome `wait` has not returned
         self._gathers = self._is_full = False
+        self._batch = FIRST_BATCH
+        self._gathered_at = 0.0
         self._gathered: list[tuple[WorkerThread | None, Call]] = []  # with the thread for what is no coroutine
         self._pending: deque[Call] = deque()  # that the loop begins next
         # The running coroutines, each with the time when it is late; infinity without a timeout. The keys are unique,
@@ -66,7 +70,7 @@ class AsyncSession(ThreadSession):
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
         if not pool:
             return super().make_room(pool, lane, waiting)
-        self._is_full = len(self._gathered) >= BATCH
+        self._is_full = len(self._gathered) >= self._batch
         return not self._is_full and self._count < self._max_coroutines and self._done.empty()
 
     def room_left(self, pool: Hashable) -> float:
@@ -82,12 +86,18 @@ class AsyncSession(ThreadSession):
             self._count += 1
         else:
             thread = self._take(call)
+        if not self._gathered:
+            self._gathered_at = clock.ticks()
         self._gathered.append((thread, call))
         if not self._gathers:
             self._begin_gathered()
 
     def _begin_gathered(self) -> None:
         """Begins what was submitted. The loop wakes once for all coroutines."""
+        if not self._gathered:
+            return
+        took = clock.ticks() - self._gathered_at  # meanwhile, outcomes had to wait
+        self._batch = min(BATCH, self._batch * 2) if took <= BATCH_TIME else max(1, self._batch // 2)
         gathered, self._gathered = self._gathered, []
         count = 0
         for thread, call in gathered:
