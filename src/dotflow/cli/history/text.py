@@ -126,7 +126,7 @@ def _waiting(due: datetime) -> str:
     waited = (clock.now() - due).total_seconds()
     if waited < 0:
         return f"due {local(due)}"
-    return f"for {span(waited)}" if waited > LONG_WAIT else ""
+    return f"for {format_duration(waited)}" if waited > LONG_WAIT else ""
 
 
 def safe(text: object) -> str:
