@@ -85,6 +85,28 @@ class TestStorageDefault(StorageContract):
         assert not storage.contains(key)
         assert {storage.get(other).storage for other in others} == {"other"}
 
+    @pytest.mark.parametrize("task_id", [-1, "7", "seven", True, 10**19, 10**20 + 7], ids=str)
+    def test_what_was_posted_is_found_whatever_id_its_context_has(self, storage: Storage, task_id: Any) -> None:
+        """The key alone decides on the place of a value."""
+        for key in (f"w/{task_id}", "w/1"):
+            storage.post(key, Context(key, task_id=task_id))
+
+            assert storage.get(key).storage == key
+            assert storage.contains(key)
+            assert key in storage.list_keys()
+            storage.delete(key)
+            assert list(storage.list_keys()) == []
+
+    def test_workflows_without_values_take_no_memory(self) -> None:
+        """A process that deletes the values of each run does not grow."""
+        storage = StorageDefault()
+        for number in range(100):
+            storage.post(f"{number}/0", Context(number, 0))
+            storage.delete(f"{number}/0")
+            storage.delete(f"{number}/never")
+
+        assert storage._contexts == {}
+
 
 class TestThreeMethods(StorageContract):
     """The least that a storage may have."""

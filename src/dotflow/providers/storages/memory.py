@@ -1,5 +1,7 @@
 """StorageDefault: values in memory."""
 
+import os
+import threading
 from collections.abc import Iterable
 from typing import Final
 
@@ -8,6 +10,17 @@ from dotflow.core.context import Context
 from dotflow.core.task import Task
 
 MAX_DIGITS: Final = 20  # of a task's id
+
+_lock = threading.RLock()  # so that no value gets into a workflow's dict that is being dropped
+
+
+def _after_fork_in_child() -> None:
+    global _lock  # a thread of the parent may have held it
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class StorageDefault(Storage):
@@ -20,13 +33,12 @@ class StorageDefault(Storage):
         self._contexts: dict[str | None, dict[int | str, Context]] = {}
 
     def post(self, key: str, context: Context) -> None:
-        workflow: str | None
-        place: int | str | None
-        workflow, slash, name = key.rpartition("/")
-        place = context.task_id
-        if place is None or not slash or name != str(place):  # a key of another kind
-            workflow, place = _split(key)
-        self._contexts.setdefault(workflow, {})[place] = context
+        workflow, place = _split(key)
+        task_id = context.task_id
+        if place == task_id and type(task_id) is int:
+            place = task_id  # the same object as the task's, not another one for each value
+        with _lock:
+            self._contexts.setdefault(workflow, {})[place] = context
 
     def get(self, key: str) -> Context:
         workflow, name = _split(key)
@@ -43,7 +55,11 @@ class StorageDefault(Storage):
 
     def delete(self, key: str) -> None:
         workflow, name = _split(key)
-        self._contexts.get(workflow, {}).pop(name, None)
+        with _lock:
+            contexts = self._contexts.get(workflow, {})
+            contexts.pop(name, None)
+            if not contexts:
+                self._contexts.pop(workflow, None)
 
     def list_keys(self, prefix: str = "") -> Iterable[str]:
         keys = [
