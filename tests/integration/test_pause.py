@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dotflow import Config, DotFlow, Run, Task, action
+from dotflow import Config, Context, DotFlow, Run, Task, action
 from dotflow.abc.executor import Executor
 from dotflow.abc.history import Listener
 from dotflow.abc.notify import Notify
@@ -385,6 +385,29 @@ class TestCleanup:
 
         assert statuses(run) == [COMPLETED, COMPLETED, NOT_STARTED]
         assert Counter(ran) == {"close": 3, 1: 1, 2: 1}
+
+    @pytest.mark.parametrize("task_id", [0, 1])
+    @pytest.mark.parametrize("moment", [AttemptStarted, TaskCompleted])
+    @pytest.mark.parametrize("executor", [None, ExecutorThread])
+    def test_it_takes_the_context_that_it_takes_without_a_pause(
+        self, executor: Callable[[], Executor] | None, moment: type, task_id: int
+    ) -> None:
+        """Whether the pause came before it was ready or after."""
+
+        @action
+        def again(previous_context: Context) -> str:
+            return f"{previous_context.storage}+"
+
+        workflow = DotFlow(Config(executor=executor and executor(), log=LogDefault(output="none")))
+        workflow.task.add(action(lambda: "value"), name="value")
+        workflow.task.add(again, name="first", always=True).add(again, name="second", always=True)
+        pauses = paused_at(workflow, lambda event: isinstance(event, moment) and event.task_id == task_id)
+
+        run = workflow.start()
+
+        assert pauses.of(moment)
+        assert run.state is TypeRunState.COMPLETED
+        assert [task.value for task in run.tasks] == ["value", "value+", "value++"]
 
     def test_a_failure_of_it_fails_the_run(self) -> None:
         """A cluster may be left, so `on_failure` is called."""

@@ -272,8 +272,13 @@ class RunGraph:
                 self._unmet[task_id] -= 1
                 continue
             source, task, own = self._previous[task_id], self._tasks[task_id], self._lanes[task_id]
-            previous = Context() if source is None else self._contexts.pop(source)
             inputs = None if task_id in self._undecided else ()
+            if source is None:
+                previous = Context()
+            elif inputs is None and task.is_cleanup:  # may be dropped by a stop, and become ready once more
+                previous = self._contexts[source]
+            else:
+                previous = self._contexts.pop(source)
             decisions.append(new(Ready, (task_id, own, task, previous, task.step, own == lane, inputs, None, 1, 0)))
 
     # Maps
@@ -413,7 +418,10 @@ class RunGraph:
         if not dropped:
             yield from self._unfinished_maps(self._stop)
             if (cleanup := self.next_cleanup()) is not None:
-                yield Ready(cleanup.task_id, self._lanes[cleanup.task_id], cleanup, Context(), cleanup.step)
+                task_id = cleanup.task_id
+                source = self._previous[task_id]
+                previous = Context() if source is None else self._contexts.get(source, Context())
+                yield Ready(task_id, self._lanes[task_id], cleanup, previous, cleanup.step)
 
     def next_cleanup(self) -> Task | None:
         """Returns the first cleanup that has not run; None if there is none."""
