@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dotflow import DotFlow, action
+from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
 from dotflow.providers import ExecutorThread, StorageFile
 
@@ -94,6 +95,33 @@ def test_a_second_cancel_ends_it(make_workflow: MakeWorkflow, mode: str) -> None
     assert statuses(workflow) == [FAILED, FAILED, NOT_STARTED]
     assert [error.exception for error in run.tasks[1].errors] == ["RunCancelled"]
     blocked.set()
+
+
+@pytest.mark.parametrize("pauses", ["before", "between", "never"])
+def test_a_second_interrupt_ends_it_also_after_a_pause(make_workflow: MakeWorkflow, pauses: str) -> None:
+    """A run that was interrupted has no paused task, though the pause came first, or while its cleanup runs."""
+
+    @action
+    def work() -> None:
+        if pauses == "before":
+            workflow.last.pause()
+        raise KeyboardInterrupt
+
+    @action
+    def clean() -> None:
+        if pauses == "between":
+            workflow.last.pause()
+        raise KeyboardInterrupt
+
+    workflow = make_workflow()
+    workflow.task.add(work).add(action(lambda: 0), name="more").add(clean, always=True)
+
+    with pytest.raises(KeyboardInterrupt):
+        workflow.start()
+
+    assert statuses(workflow) == [FAILED, NOT_STARTED, FAILED]
+    assert workflow.last.state is TypeRunState.INTERRUPTED
+    assert [error.exception for error in workflow.last.tasks[2].errors] == ["KeyboardInterrupt"]
 
 
 def test_a_second_cancel_counts_while_new_workers_start(make_workflow: MakeWorkflow) -> None:

@@ -70,6 +70,8 @@ class Runner:
 
     def pause(self, stop: Stop) -> None:
         """Lets the running tasks end, and begins no other one but cleanups. May be called from any thread."""
+        if self.is_stopped:  # only cleanups run
+            return
         self._stop = stop
         self._is_pausing = True
         self._halt()
@@ -121,6 +123,7 @@ class Runner:
     def _clean_up_after(self, stop: Stop, open_session: Callable[[], ExecutorSession]) -> None:
         """Fails what a stopped run leaves unfinished, and runs the cleanup. A second interrupt or cancel() ends it."""
         self.is_stopped = True
+        self._stop, self._is_pausing = stop, False  # an interrupt comes without cancel(), and may follow a pause
         self._fail_unfinished(stop)
         if self._graph.next_cleanup() is None:
             return
