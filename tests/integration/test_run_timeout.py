@@ -1,6 +1,7 @@
 """start(timeout=): a run that takes longer ends as by cancel, as Failed, with RunTimeout."""
 
 import asyncio
+import math
 import pickle
 import threading
 from collections.abc import Callable
@@ -10,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from dotflow import Config, DotFlow, Run, action
+from dotflow import Config, DotFlow, Run, action, clock
 from dotflow.abc.executor import Executor
 from dotflow.abc.history import Listener
 from dotflow.core.events import AttemptStarted, Event, RunEnded
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine.run import RunEnd
+from dotflow.engine.runner import Runner
 from dotflow.errors import InvalidArgument, RunFailed, RunTimeout
 from dotflow.providers import ExecutorAsync, ExecutorProcess, ExecutorThread, LogDefault, SchedulerCron, StorageFile
 from dotflow.testing import virtual_clock
@@ -49,10 +50,6 @@ def statuses(run: Run) -> list[TypeStatus]:
     return [task.status for task in run.tasks]
 
 
-def timers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "dotflow-timeout"]
-
-
 class Timer(Listener):
     """Lets the time of runs be up when an attempt has begun, on a machine of any speed; keeps their ends."""
 
@@ -69,14 +66,15 @@ class Timer(Listener):
 
 @pytest.fixture
 def timer(monkeypatch: pytest.MonkeyPatch) -> Timer:
-    timer, wait = Timer(), RunEnd.wait
+    timer, is_late = Timer(), Runner._is_late
 
-    def wait_for_attempt(end: RunEnd, timeout: float | None) -> bool:
-        if threading.current_thread().name == "dotflow-timeout":
-            return not timer.begun.wait(WAIT)
-        return wait(end, timeout)
+    def is_late_in_an_attempt(runner: Runner) -> bool:
+        if runner._deadline == math.inf:
+            return False
+        runner._deadline = -math.inf if timer.begun.is_set() else clock.monotonic() + FOR_EVER
+        return is_late(runner)
 
-    monkeypatch.setattr(RunEnd, "wait", wait_for_attempt)
+    monkeypatch.setattr(Runner, "_is_late", is_late_in_an_attempt)
     return timer
 
 
@@ -103,7 +101,7 @@ def check_ended(run: Run) -> None:
     ids=["background", "threads", "async", "processes", "sequential-processes", "sequential-threads"],
 )
 def test_it_ends_a_running_step(mode: str, executor: Callable[[], Executor] | None, step: Any, timer: Timer) -> None:
-    """In each mode, and no thread is left that waits."""
+    """In each mode."""
     settings: dict[str, Any] = {} if executor is None else {"executor": executor()}
     workflow = DotFlow(Config(log=LOG, **settings))
     workflow.config._listeners.append(timer)
@@ -113,9 +111,6 @@ def test_it_ends_a_running_step(mode: str, executor: Callable[[], Executor] | No
     assert run.wait(WAIT)
 
     check_ended(run)
-    for thread in timers():
-        thread.join(WAIT)
-    assert timers() == []
 
 
 @pytest.mark.parametrize("how", ["astart", "launch", "groups"])
@@ -151,18 +146,40 @@ def test_a_step_in_the_programs_own_thread_ends_by_itself_first() -> None:
     assert (run.state, statuses(run), called) == (TypeRunState.FAILED, [COMPLETED, NOT_STARTED], ["failure"])
 
 
-def test_in_real_time_it_comes_by_itself() -> None:
-    """From a thread that ends with it."""
+@pytest.mark.parametrize("executor", [None, ExecutorThread])
+def test_in_real_time_it_comes_by_itself(executor: Callable[[], Executor] | None) -> None:
+    """During a step, or after one that nothing can end from outside."""
 
     def wait() -> None:
-        while timers():
+        until = clock.ticks() + 0.02
+        while executor or clock.ticks() < until:
             threading.Event().wait(0.005)
 
-    workflow = DotFlow(Config(log=LOG))
+    workflow = DotFlow(Config(log=LOG, executor=executor and executor()))
     workflow.task.add(action(wait), name="wait").add(five)
 
     assert workflow.start(timeout=0.02).state is TypeRunState.FAILED
-    assert statuses(workflow.last) == [COMPLETED, NOT_STARTED]
+    assert workflow.last.tasks[1].status is NOT_STARTED
+
+
+@pytest.mark.parametrize("executor", [None, ExecutorProcess])
+def test_it_takes_no_thread(executor: Callable[[], Executor] | None) -> None:
+    """A process with a second thread can't fork its workers, which then get copies of what steps take, or fail."""
+    counts: list[int] = []
+
+    class Counts(Listener):
+        def record(self, run_id: str, event: Event) -> None:
+            if isinstance(event, AttemptStarted):
+                counts.append(threading.active_count())
+
+    workflow = DotFlow(Config(log=LOG, executor=executor and executor()))
+    workflow.config._listeners.append(Counts())
+    workflow.task.add(five)
+    before = threading.active_count()
+    run = workflow.start(mode="sequential", timeout=FOR_EVER)
+
+    assert run.state is TypeRunState.COMPLETED
+    assert counts == [before]
 
 
 def test_it_does_not_wait_for_a_retry() -> None:
@@ -292,6 +309,8 @@ def test_a_paused_run_that_takes_too_long_fails(timer: Timer) -> None:
         assert not run.wait(0.005)
     run.pause()
     timer.begun.set()
+    assert run._runner is not None
+    run._runner.session.wake()
     assert run.wait(WAIT)
 
     check_ended(run)

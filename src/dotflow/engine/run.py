@@ -6,7 +6,7 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, overload
@@ -366,7 +366,7 @@ class Run:
         """
         self.status = TypeStatus.IN_PROGRESS
         try:
-            with clock.join(), self._limited():
+            with clock.join():
                 self._run_and_publish(recorded)
         except BaseException as error:  # for the waiters
             self._error = error
@@ -381,29 +381,8 @@ class Run:
             finally:
                 self._end.set()
 
-    def _limited(self) -> contextlib.AbstractContextManager[None]:
-        seconds = self._options.timeout
-        return contextlib.nullcontext() if seconds is None else self._limited_to(seconds)
-
-    @contextlib.contextmanager
-    def _limited_to(self, seconds: float) -> Iterator[None]:
-        """Stops the run after so many seconds, from a thread that waits for them."""
-        end = RunEnd()  # of what is limited: the clock's time may move on before the end of the run
-        participant = clock.join()
-
-        def watch() -> None:
-            with participant:
-                if not end.wait(seconds):
-                    self._cancel(timed_out(seconds), only_running=True)
-
-        threading.Thread(target=watch, name="dotflow-timeout", daemon=True).start()
-        try:
-            yield
-        finally:
-            end.set()
-
     def _run_and_publish(self, recorded: Callable[[], None] | None) -> None:
-        providers = self._providers
+        providers, begins = self._providers, clock.monotonic()
         log_line: Callable[..., None] = self._log_line
         tasks = {task.task_id: task for task in self.tasks}
         notifier = None if providers.notify.is_silent else Notifier(providers.notify, providers.notify_grace, log_line)
@@ -449,7 +428,7 @@ class Run:
                 warn_of_local(providers.storage, log_line)
             open_session = functools.partial(providers.executor.open, tasks, log_line)
             try:
-                is_paused = self._make_runner(publisher, cache, open_session).run(open_session)
+                is_paused = self._make_runner(publisher, cache, open_session, begins).run(open_session)
             finally:
                 with self._lock:
                     self._runner = None
@@ -519,7 +498,7 @@ class Run:
             publisher.end("on_success", self._options.on_success, self.tasks)
 
     def _make_runner(
-        self, publisher: Publisher, cache: Cache | None, open_session: Callable[[], ExecutorSession]
+        self, publisher: Publisher, cache: Cache | None, open_session: Callable[[], ExecutorSession], begins: float
     ) -> Runner:
         graph = RunGraph(
             self.tasks,
@@ -534,7 +513,10 @@ class Run:
         )
         session = open_session()
         try:
-            runner = Runner(graph, session, publisher)
+            seconds, limit = self._options.timeout, ()
+            if seconds is not None:
+                limit = begins + seconds, functools.partial(self._cancel, timed_out(seconds), only_running=True)
+            runner = Runner(graph, session, publisher, *limit)
             with self._lock:
                 self._runner = runner
                 if self._cancelled:

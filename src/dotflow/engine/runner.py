@@ -2,6 +2,7 @@
 
 import heapq
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any
@@ -32,6 +33,8 @@ class Runner:
         graph: Decides which tasks begin.
         session: Makes the attempts.
         publisher: Publishes the events.
+        deadline: The moment of `clock.monotonic` at which the run's time is up. A cleanup after a stop has no limit.
+        out_of_time: Cancels the run, called once at the deadline, in the run's thread.
 
     Attributes:
         session: The session that makes the attempts now.
@@ -39,8 +42,17 @@ class Runner:
         is_stopped: Whether the run was stopped, and only cleanups are left.
     """
 
-    def __init__(self, graph: RunGraph, session: ExecutorSession, publisher: Publisher) -> None:
+    def __init__(
+        self,
+        graph: RunGraph,
+        session: ExecutorSession,
+        publisher: Publisher,
+        deadline: float = math.inf,
+        out_of_time: Callable[[], object] = int,
+    ) -> None:
         self._graph = graph
+        self._deadline = deadline
+        self._out_of_time = out_of_time
         self._publisher = publisher
         self._publish = publisher.publish
         self._tie_breaker = itertools.count()
@@ -123,6 +135,7 @@ class Runner:
     def _clean_up_after(self, stop: Stop, open_session: Callable[[], ExecutorSession]) -> None:
         """Fails what a stopped run leaves unfinished, and runs the cleanup. A second interrupt or cancel() ends it."""
         self.is_stopped = True
+        self._deadline = math.inf
         self._stop, self._is_pausing = stop, False  # an interrupt comes without cancel(), and may follow a pause
         self._fail_unfinished(stop)
         if self._graph.next_cleanup() is None:
@@ -152,7 +165,7 @@ class Runner:
         if not self._is_pausing:  # cancel() was quicker
             self.is_halted = True
         self._graph.hold()
-        while self._in_flight and not self.is_halted:
+        while self._in_flight and not self.is_halted and not self._is_late():
             self._wait()
         if self.is_halted:
             return
@@ -185,7 +198,8 @@ class Runner:
         graph, arrivals, waiting = self._graph, self._arrivals, self._waiting
         pool_of, make_room, submit = self.session.pool_of, self.session.make_room, self.session.submit
         begin, prepare = self._publisher.begin, self._prepare
-        while not self.is_halted:
+        is_limited = self._deadline < math.inf
+        while not self.is_halted and not (is_limited and self._is_late()):
             ready: Any  # as in _carry_out
             if arrivals:
                 ready = arrivals.popleft()
@@ -285,10 +299,19 @@ class Runner:
                 self._arrivals.append(heapq.heappop(self._timers)[2])
 
     def _until_due(self) -> float | None:
-        """Returns the seconds until the next timer, or until the history has to be asked again."""
+        """Returns the seconds until the next timer or the deadline, or until the history has to be asked again."""
         settled = self._publisher.settle(begins=False)
-        timer = max(0.0, self._timers[0][0] - clock.monotonic()) if self._timers else None
+        due = min(self._timers[0][0], self._deadline) if self._timers else self._deadline
+        timer = max(0.0, due - clock.monotonic()) if due < math.inf else None
         return timer if settled is None else settled if timer is None else min(timer, settled)
+
+    def _is_late(self) -> bool:
+        """Returns whether the run's time is up; then it has cancelled the run."""
+        if clock.monotonic() < self._deadline:
+            return False
+        self._deadline = math.inf
+        self._out_of_time()
+        return True
 
     # After a failure
 
