@@ -1,11 +1,12 @@
 """Task: a definition, and a record that only events change."""
 
 import pickle
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dotflow import Context, Task, action
+from dotflow import Context, DotFlow, Task, action
 from dotflow.core.events import (
     AttemptFailed,
     AttemptRepeated,
@@ -15,7 +16,7 @@ from dotflow.core.events import (
     TaskFailed,
     TaskRestored,
 )
-from dotflow.core.failure import Failure
+from dotflow.core.failure import Failure, TaskError
 from dotflow.core.task import STATUS_AFTER
 from dotflow.core.types.status import TypeStatus
 
@@ -50,6 +51,62 @@ def record_after(*events: TaskEvent) -> Task:
     for event in events:
         task._apply(event)
     return task
+
+
+def test_one_that_a_program_makes_is_a_record() -> None:
+    """A test of a Log or a Notify gives it the state that it wants."""
+    task = Task(3, step, workflow_id="w", run_id="r")
+
+    task.status, task.attempt, task.reason = TypeStatus.FAILED, 2, "why"
+    task.errors.append(TaskError(1, failure("a")))
+    task.errors.append(TaskError(2, failure("b")))
+    task.started_at = START
+    task.finished_at = START + timedelta(seconds=5)
+    task.duration = 5.0
+
+    again = pickle.loads(pickle.dumps(task))
+    for one in (task, task._snapshot(), again):
+        assert (one.workflow_id, one.run_id, one.status, one.reason) == ("w", "r", TypeStatus.FAILED, "why")
+        assert (one.attempt, one.retry_count, [error.message for error in one.errors]) == (2, 1, ["a", "b"])
+        assert (one.started_at, one.finished_at, one.duration) == (START, START + timedelta(seconds=5), 5.0)
+    assert task.current_context is task.current_context
+    assert task.previous_context is task.previous_context
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_its_duration_and_its_end_are_set_one_by_one(is_new: bool) -> None:
+    """In any order, before a run and after it."""
+    task = record_after() if is_new else record_after(started(), completed(7))
+    task.duration = None
+    task.finished_at = None
+    assert (task.duration, task.finished_at) == (None, None)
+
+    task.duration = 2.0
+    assert (task.duration, task.finished_at) == (2.0, None)
+    task.finished_at = START
+    assert (task.duration, task.finished_at) == (2.0, START)
+    task.duration = None
+    assert (task.duration, task.finished_at) == (None, START)
+    task.finished_at = None
+    assert (task.duration, task.finished_at) == (None, None)
+    task.finished_at = START
+    assert (task.duration, task.finished_at) == (None, START)
+
+    again = pickle.loads(pickle.dumps(task))
+    assert (again.duration, again.finished_at) == (None, START)
+
+
+def test_those_of_a_workflow_are_tasks_without_room_for_a_run() -> None:
+    """100,000 definitions are small, and setting what only a record has is an error."""
+    workflow = DotFlow()
+    workflow.task.add(step)
+    (task,) = workflow.task
+
+    assert isinstance(task, Task)
+    assert sys.getsizeof(task) < sys.getsizeof(Task(0, step))
+    for name, value in {"status": TypeStatus.FAILED, "run_id": "r", "duration": 1.0, "started_at": START}.items():
+        with pytest.raises(AttributeError):
+            setattr(task, name, value)
 
 
 def test_its_value_is_that_of_a_parameter() -> None:

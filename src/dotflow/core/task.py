@@ -1,8 +1,9 @@
-"""Task: the definition of a task. TaskRecord: its record in a run."""
+"""Task: what is known of a task. TaskDefinition: before a run. TaskRecord: in a run."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from dotflow import clock
 from dotflow.core.action import Action
@@ -44,12 +45,18 @@ NOT_STARTED: Final = TypeStatus.NOT_STARTED
 IN_PROGRESS: Final = TypeStatus.IN_PROGRESS  # as the two below, once: members of an enum are slow to find
 COMPLETED: Final = TypeStatus.COMPLETED
 
+#: A kept moment or duration that nothing has set, of a record that has the other one of the two.
+UNKNOWN: Final = -math.inf
+
 #: The fields of a definition. A record has those of TaskRecord, too.
 DEFINED: Final = ("_initial", "callback", "group_name", "step", "task_id", "workflow_id")
 
 
 class Task:
-    """One step of a workflow: its definition, which has not started, or its record in a run, a TaskRecord.
+    """One step of a workflow: its definition, which has not started, or its record in a run.
+
+    `Task(0, step)` makes a record, to test a Log, a Notify or a Storage with: its attributes can be set.
+    `retry_count` follows from its errors. `workflow.task` yields definitions before the first run: a TaskDefinition.
 
     Attributes:
         task_id: The position in the order of `add`, from 0.
@@ -97,6 +104,10 @@ class Task:
 
     __slots__ = DEFINED
 
+    def __new__(cls, *arguments: Any, **more: Any) -> Self:
+        """Makes a record of a Task: only those have room for what happens in a run."""
+        return object.__new__(TaskRecord if cls is Task else cls)  # type: ignore[return-value]
+
     def __init__(
         self,
         task_id: int,
@@ -105,6 +116,7 @@ class Task:
         initial_context: Context | None = None,
         group_name: str = "default",
         workflow_id: str = "",
+        run_id: str | None = None,
     ) -> None:
         self.task_id: int = task_id
         self.step: Action[..., Any] = step
@@ -112,6 +124,8 @@ class Task:
         self._initial: Context | None = initial_context
         self.group_name: str = group_name
         self.workflow_id: str = workflow_id
+        if run_id is not None:
+            self.run_id = run_id
 
     @property
     def name(self) -> str:
@@ -180,28 +194,47 @@ class Task:
 
     @property
     def errors(self) -> list[TaskError]:
-        """The failed attempts. There is no list before the first one: most tasks never need it."""
+        """The failed attempts. A record makes the list on first access: most tasks never need one."""
         return [] if self._errors is None else self._errors
 
     @property
     def retry_count(self) -> int:
         """The number of repeated attempts."""
-        return 0 if self._errors is None else len(self._errors) - (self.status is TypeStatus.FAILED)
+        return 0 if not self._errors else len(self._errors) - (self.status is TypeStatus.FAILED)
 
     @property
     def started_at(self) -> datetime | None:
         """The beginning of the first attempt, aware, in UTC; None before."""
         return None if self._started is None else clock.as_datetime(self._started)
 
+    @started_at.setter
+    def started_at(self, moment: datetime | None) -> None:
+        self._started = moment
+
     @property
     def finished_at(self) -> datetime | None:
         """The end, aware, in UTC; None before, and for a task restored from its checkpoint."""
-        return None if self._finished is None else clock.as_datetime(self._finished)
+        finished = self._finished
+        return None if finished is None or finished == UNKNOWN else clock.as_datetime(finished)
+
+    @finished_at.setter
+    def finished_at(self, moment: datetime | None) -> None:
+        if self.duration is None:
+            self._tick = UNKNOWN
+            self._finished = moment
+        else:
+            self._finished = UNKNOWN if moment is None else moment
 
     @property
     def duration(self) -> float | None:
         """Seconds from the beginning of the first attempt to the end; None before the end."""
-        return None if self._finished is None else self._tick
+        return None if self._finished is None or self._tick == UNKNOWN else self._tick
+
+    @duration.setter
+    def duration(self, seconds: float | None) -> None:
+        self._tick = UNKNOWN if seconds is None else seconds
+        if self._finished is None:
+            self._finished = UNKNOWN
 
     @property
     def error(self) -> TaskError | None:
@@ -218,7 +251,9 @@ class Task:
         context = self._initial
         initial = None if context is None else Context(context.storage, time=context.time)
         number = self.task_id if task_id is None else task_id
-        return TaskRecord(number, self.step, self.callback, initial, self.group_name, workflow_id, run_id)
+        record = object.__new__(TaskRecord)  # as TaskRecord(...), without the call of __new__
+        TaskRecord.__init__(record, number, self.step, self.callback, initial, self.group_name, workflow_id, run_id)
+        return record
 
     def _snapshot(self) -> "Task":
         """Returns a copy of the record, for later readers."""
@@ -282,6 +317,12 @@ class Task:
         return f"<task {self.task_id} {self.name}: {self.status}>"
 
 
+class TaskDefinition(Task):
+    """A task before its first run."""
+
+    __slots__ = ()
+
+
 class TaskRecord(Task):
     """The record of a task in a run."""
 
@@ -320,3 +361,21 @@ class TaskRecord(Task):
         self.reason = ""
         self._previous = self._current = self._errors = self._started = self._finished = None
         self._tick = 0.0
+
+    @property
+    def previous_context(self) -> Context:
+        if self._previous is None:
+            self._previous = Context()
+        return self._previous
+
+    @property
+    def current_context(self) -> Context:
+        if self._current is None:
+            self._current = Context()
+        return self._current
+
+    @property
+    def errors(self) -> list[TaskError]:
+        if self._errors is None:
+            self._errors = []
+        return self._errors

@@ -513,10 +513,9 @@ class Run:
         )
         session = open_session()
         try:
-            seconds, limit = self._options.timeout, ()
-            if seconds is not None:
-                limit = begins + seconds, functools.partial(self._cancel, timed_out(seconds), only_running=True)
-            runner = Runner(graph, session, publisher, *limit)
+            seconds = math.inf if self._options.timeout is None else self._options.timeout
+            out_of_time = functools.partial(self._cancel, timed_out(seconds), only_running=True)
+            runner = Runner(graph, session, publisher, begins + seconds, out_of_time)
             with self._lock:
                 self._runner = runner
                 if self._cancelled:

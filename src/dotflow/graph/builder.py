@@ -10,7 +10,7 @@ from dotflow.core.hints import ADD, no_attribute, refuse_unknown
 from dotflow.core.links import Links
 from dotflow.core.secret import check_no_secret
 from dotflow.core.steps import as_actions, as_callback
-from dotflow.core.task import Task
+from dotflow.core.task import Task, TaskDefinition
 from dotflow.errors import InvalidArgument, InvalidLink
 from dotflow.graph.linked_task import LinkedTask
 from dotflow.graph.linking import LinkOptions, check_options, copy_tasks, make_links
@@ -127,7 +127,7 @@ class TaskBuilder:
         is_plain = name is needs is after is each is max_parallel is when is unless is fallback is keep_going is None  # type: ignore[comparison-overlap]
         if is_plain and not always and step.__class__ is Action and not self._params and not _has_links(step):
             # The most frequent case.
-            self._tasks.append(Task(count, step, function, context, group_name, self._workflow_id))
+            self._tasks.append(TaskDefinition(count, step, function, context, group_name, self._workflow_id))
             return self
         options = LinkOptions(name, needs, after, each, max_parallel, when, unless, fallback, always, keep_going)
         try:
@@ -183,7 +183,7 @@ class TaskBuilder:
         group_name: str,
     ) -> None:
         fields = (len(self._tasks), step, callback, context, group_name, self._workflow_id)
-        self._tasks.append(Task(*fields) if links is None else LinkedTask(*fields, links=links))
+        self._tasks.append(TaskDefinition(*fields) if links is None else LinkedTask(*fields, links=links))
 
     if not TYPE_CHECKING:
 
