@@ -513,9 +513,12 @@ class Run:
         )
         session = open_session()
         try:
-            seconds = math.inf if self._options.timeout is None else self._options.timeout
-            out_of_time = functools.partial(self._cancel, timed_out(seconds), only_running=True)
-            runner = Runner(graph, session, publisher, begins + seconds, out_of_time)
+            seconds = self._options.timeout
+            if seconds is None:
+                runner = Runner(graph, session, publisher)
+            else:
+                out_of_time = functools.partial(self._cancel, timed_out(seconds), only_running=True)
+                runner = Runner(graph, session, publisher, begins + seconds, out_of_time)
             with self._lock:
                 self._runner = runner
                 if self._cancelled:
