@@ -1,6 +1,7 @@
 """Paused runs: running steps end and are saved, nothing else begins, and a resume goes on."""
 
 import asyncio
+import contextlib
 import random
 import signal
 import threading
@@ -16,6 +17,7 @@ from dotflow.abc.executor import Executor
 from dotflow.abc.history import Listener
 from dotflow.abc.notify import Notify
 from dotflow.abc.storage import Storage
+from dotflow.cli.live.progress import Progress
 from dotflow.core.events import AttemptFailed, AttemptStarted, Event, RunEnded, TaskCompleted, TaskPaused
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
@@ -502,6 +504,43 @@ class TestRuns:
 
         assert run.state is TypeRunState.CANCELLED
         assert statuses(run) == [FAILED, NOT_STARTED]
+
+    @pytest.mark.parametrize("stop", ["cancel", "interrupt"])
+    def test_a_stop_during_its_cleanup_fails_what_it_has_paused(self, stop: str, history: HistorySQLite) -> None:
+        """As without the pause: a task that waits for a retry, and a map with its item that does."""
+
+        @action(retry=2, retry_delay=FOR_EVER)
+        def breaks(number: int = 0) -> None:
+            raise ValueError
+
+        @action
+        def clean() -> None:
+            if stop == "interrupt":
+                raise KeyboardInterrupt
+            workflow.last.cancel()
+
+        workflow = DotFlow(Config(history=history, executor=ExecutorThread(), log=LogDefault(output="none")))
+        workflow.task.add(breaks, name="one").add(breaks, name="many", each={"number": [1, 2]})
+        workflow.task.add(clean, always=True)
+        progress = Progress(workflow.task)
+        workflow.config._listeners.append(progress)
+        pauses = paused_at(workflow, lambda event: len(pauses.of(AttemptFailed)) == 3)
+
+        with pytest.raises(KeyboardInterrupt) if stop == "interrupt" else contextlib.nullcontext():
+            workflow.start(mode="parallel")
+
+        run = workflow.last
+        exception = "KeyboardInterrupt" if stop == "interrupt" else "RunCancelled"
+        assert len(pauses.of(TaskPaused)) == 4
+        assert statuses(run)[:2] == [FAILED, FAILED]
+        assert [item.status for item in run.tasks[1].items] == [FAILED, FAILED]
+        for task in (*run.tasks[:2], *run.tasks[1].items):
+            assert task.error is not None
+            assert (task.error.exception, task.reason) == (exception, "")
+        recorded = history.load(run.run_id)
+        assert [step.state for step in recorded.steps] == statuses(run)
+        assert [recorded.steps[1].items[item][-1].state for item in (0, 1)] == [FAILED, FAILED]
+        assert progress.all.done == sum(status is not NOT_STARTED for status in statuses(run))
 
     @pytest.mark.parametrize(("keep_going", "state"), [(False, TypeRunState.FAILED), (True, TypeRunState.PAUSED)])
     def test_a_failure_that_stops_the_run_outweighs_a_pause(self, keep_going: bool, state: TypeRunState) -> None:

@@ -165,21 +165,21 @@ def test_in_real_time_it_comes_by_itself(executor: Callable[[], Executor] | None
 @pytest.mark.parametrize("executor", [None, ExecutorProcess])
 def test_it_takes_no_thread(executor: Callable[[], Executor] | None) -> None:
     """A process with a second thread can't fork its workers, which then get copies of what steps take, or fail."""
-    counts: list[int] = []
+    before = set(threading.enumerate())
+    begun: list[set[threading.Thread]] = []
 
-    class Counts(Listener):
+    class Threads(Listener):
         def record(self, run_id: str, event: Event) -> None:
             if isinstance(event, AttemptStarted):
-                counts.append(threading.active_count())
+                begun.append(set(threading.enumerate()) - before)
 
     workflow = DotFlow(Config(log=LOG, executor=executor and executor()))
-    workflow.config._listeners.append(Counts())
+    workflow.config._listeners.append(Threads())
     workflow.task.add(five)
-    before = threading.active_count()
     run = workflow.start(mode="sequential", timeout=FOR_EVER)
 
     assert run.state is TypeRunState.COMPLETED
-    assert counts == [before]
+    assert begun == [set()]
 
 
 def test_it_does_not_wait_for_a_retry() -> None:

@@ -536,6 +536,24 @@ class TestSkipsAndFallbacks:
         assert [facts(item)["dotflow.status"] for item in telemetry.items()] == ["Completed", "Paused"]
         assert telemetry.counts("dotflow.runs") == {("Paused", "books"): 1}
 
+    def test_a_stop_after_a_pause(self, telemetry: Telemetry, driver: Driver) -> None:
+        """It fails the paused tasks. Their spans have ended, so the run's events have the failures."""
+        driver.start("load", "deploy")
+        driver.open_map(1)
+        driver.begin(item=0)
+        driver.retry(item=0)
+        driver.begin(1)
+        driver.retry(1)
+        for task, item in ((0, 0), (0, None), (1, None)):
+            driver.tell(TaskPaused(task, "paused", driver.time.now(), driver.time.monotonic(), item))
+        driver.fail(item=0, failure=Failure("RunCancelled", "the run was cancelled"))
+        driver.end_map(Failure("RunCancelled", "after 0 of 1 items"))
+        driver.fail(1, failure=Failure("RunCancelled", "the run was cancelled"))
+        driver.end(TypeStatus.FAILED)
+
+        assert facts(telemetry.run())["dotflow.tasks.failed"] == 2
+        assert [facts(span)["dotflow.status"] for span in (*telemetry.maps(), *telemetry.items())] == ["Paused"] * 2
+
     def test_the_attempts_of_a_fallback(self, telemetry: Telemetry, driver: Driver) -> None:
         """They have its name; the others have not."""
         driver.start("load")

@@ -103,6 +103,7 @@ class TaskSkipped(NamedTuple):
 class TaskPaused(NamedTuple):
     """The run pauses before the task's next attempt, or before all items of a map have ended. A resume goes on.
 
+    An interrupt or a cancel that comes while the run cleans up fails the task: TaskFailed or MapEnded follows.
     A task that had not begun makes no event.
     """
 

@@ -297,6 +297,7 @@ class Task:
             case AttemptFailed() | AttemptRepeated() | TaskFailed():
                 self._add_error(event.attempt, event.failure)
                 if isinstance(event, TaskFailed):
+                    self.reason = ""  # of a pause before
                     self._end(event.at, event.tick)
             case TaskRestored():
                 self._previous = event.previous

@@ -124,6 +124,7 @@ class RunGraph:
         self._cleanups = deque([task for task in linked if task.links.always])  # left to run
         self._item_followers = plan.item_followers(tasks)
         self._maps: dict[int, ItemMap] = {}  # that have opened, until they end
+        self._paused: list[ItemMap] = []  # the maps that a pause has held: an interrupt or cancel() fails them
         self._numbers = itertools.count(len(tasks))
         self._stop = FAILED  # why maps of cleanups end before all of their items
         self._has_stopped = False  # only cleanups begin, and other items never end
@@ -431,6 +432,8 @@ class RunGraph:
 
     def unfinished(self, stop: Stop) -> Iterator[TaskEvent]:
         """Yields the failures of what a stopped run leaves unfinished."""
+        paused, self._paused = self._paused, []
+        yield from self._end_maps(paused, stop)
         yield from self._unfinished_maps(stop)
         yield from _stopped(self._tasks, stop)
 
@@ -444,9 +447,10 @@ class RunGraph:
             yield from _stopped((items.task.items[index] for index in items.in_flight), stop)
         for items in maps:
             task, count = items.task, len(items.task.items)
-            del self._maps[task.task_id]
+            self._maps.pop(task.task_id, None)
             failure = failed.get(task.task_id)
             if failure is None and stop.state is TypeRunState.PAUSED:
+                self._paused.append(items)
                 yield _paused(task, stop)
                 continue
             progress = f"{stop.reason}, after {count - items.left} of {count} items"
@@ -456,10 +460,12 @@ class RunGraph:
 
 def _stopped(tasks: Iterable[Task], stop: Stop) -> Iterator[TaskFailed | TaskPaused]:
     for task in tasks:
-        if task.status not in UNFINISHED:
+        is_paused = task.status is TypeStatus.PAUSED
+        if task.status not in UNFINISHED and not is_paused:
             continue
         if stop.state is TypeRunState.PAUSED:
-            yield _paused(task, stop)
+            if not is_paused:
+                yield _paused(task, stop)
             continue
         failure = Failure(stop.exception, str(RunStopped(task.name, stop.reason)))
         yield TaskFailed(task.task_id, task.attempt, failure, clock.now(), clock.monotonic(), task.item)

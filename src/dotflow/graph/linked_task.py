@@ -101,7 +101,7 @@ class LinkedTask(TaskRecord):
             case MapEnded():
                 self._current = event.context
                 if event.failure is not None:
-                    self.status = TypeStatus.FAILED
+                    self.status, self.reason = TypeStatus.FAILED, ""  # the reason of a pause before
                     self._add_error(1, event.failure)
                 if self.restored_from is None:
                     self._end(event.at, event.tick)

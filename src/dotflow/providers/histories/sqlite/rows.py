@@ -166,6 +166,7 @@ class RunRows:
             row = opened.row
             row[TOOK] = row[TOOK] or int((event.tick - opened.tick) * MICRO)  # not the delay before a stop
         row[STATE] = FAILED
+        row[GLIMPSE] = None  # the reason of a pause before
         if event.usage is not None:
             self._measure(row, event.usage)
         self.attempts[id(row)] = row
@@ -208,7 +209,7 @@ class RunRows:
     def _pause(self, event: TaskPaused) -> None:
         """Ends the row of its last attempt, which has failed, or that of its map."""
         item = NO_ITEM if event.item is None else event.item
-        opened = self._open.pop((event.task_id, item), None)
+        opened = self._open.get((event.task_id, item))  # a stop may fail it later
         if opened is None:
             return
         row = opened.row
@@ -243,6 +244,7 @@ class RunRows:
             row[GLIMPSE] = self._values.glimpse(event.context.storage)
             self.counts[COMPLETED] += 1
         else:
+            row[GLIMPSE] = None  # the reason of a pause before
             self._add_error(row, event.failure)
             self._count_failure(event.task_id, NO_ITEM, event.failure)
 

@@ -104,7 +104,8 @@ class MapSpans:
 
     def end_item(self, event: TaskCompleted | TaskFailed, item: int, failure: Failure | None) -> None:
         """Ends the span of an item."""
-        self._counts[event.task_id][ITEMS_COMPLETED if failure is None else ITEMS_FAILED] += 1
+        if event.task_id in self._counts:  # else a pause has ended its map
+            self._counts[event.task_id][ITEMS_COMPLETED if failure is None else ITEMS_FAILED] += 1
         span = self._items.pop((event.task_id, item), None)
         if span is not None:
             span.end(TypeStatus.COMPLETED if failure is None else TypeStatus.FAILED, event.tick, failure)
@@ -135,6 +136,8 @@ class MapSpans:
 
     def close(self, event: MapEnded) -> bool:
         """Ends the span of a mapped task. Returns whether all of its items were restored."""
+        if event.task_id not in self._maps:  # a pause has ended it before
+            return False
         counts, span, failure = self._counts.pop(event.task_id), self._maps.pop(event.task_id), event.failure
         span.span.set_attributes({name: counts[name] for name in COUNTS})
         if failure is not None and failure.exception == ItemsFailed.__name__:
