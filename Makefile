@@ -164,6 +164,10 @@ coverage: .venv/$(newest)/.ready  ## Measure which lines and branches the tests 
 bench: .venv/bench/.ready  ## Measure dotflow beside its alternatives
 	@.venv/bench/bin/python benchmarks/run.py
 
+.PHONY: bench-goals
+bench-goals: .venv/bench/.ready  ## Measure the rows that have a goal, and write them into benchmarks/README.md: under ten minutes
+	@.venv/bench/bin/python benchmarks/run.py --goals --readme
+
 comparison:  ## Install other libraries, each in a venv of its own, and compare them with dotflow: twenty minutes
 	@'$(call python,$(newest))' benchmarks/comparison.py
 

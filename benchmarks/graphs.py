@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from measure import Row, best, fresh, fresh_contender
+from peers import chain_module
 from sequential import per_piece
 from workflows import completed, no_op, quiet
 
@@ -76,13 +77,8 @@ def measure_chain(count: int, repeats: int) -> dict[str, float]:
     """Seconds for each task."""
     from dask.delayed import delayed
     from hamilton import driver
-    from hamilton.ad_hoc_utils import module_from_source
 
-    lines = [
-        "def t0() -> int: return 1",
-        *(f"def t{n}(t{n - 1}: int) -> int: return t{n - 1}" for n in range(1, count)),
-    ]
-    module = module_from_source("\n".join(lines))
+    module = chain_module(count)
     steps = [action(vars(module)[f"t{number}"]) for number in range(count)]
 
     def ours() -> None:

@@ -1,75 +1,101 @@
 """What a history costs a step."""
 
+import contextlib
 import sqlite3
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 
-from measure import Row, fresh
+from measure import Contender, Row, best, fresh
 from sequential import per_piece
 from workflows import completed, no_op, workflow_of
 
 from dotflow import Config, clock
-from dotflow.abc.executor import Executor
 from dotflow.core.events import Planned, RunEnded, RunStarted
 from dotflow.core.types.status import TypeStatus
 from dotflow.providers import ExecutorProcess, HistorySQLite, LogDefault
 
-#: By hand: what a step's own script would write before each step.
-BY_HAND = "INSERT INTO attempts VALUES (?, ?, ?, ?, ?)"
-
 
 def rows(quick: bool) -> Iterator[Row]:
-    """What HistorySQLite adds to a step that does nothing, in the calling thread and in two worker processes.
+    """What HistorySQLite adds to a step that does nothing, in CPU time, and to its file.
 
-    A commit for each step, before it runs. By hand it is one such commit, of two rows, and nothing around it.
+    An inline step has a commit before it; a worker's step is counted in all processes. By hand it is one such commit,
+    of two rows, and nothing around it. What a captured output adds is measured in rows of its own.
     """
-    count = 2_000 if quick else 10_000
-    found = fresh(measure, count, 3 if quick else 7)
-    by_hand = found["a commit by hand"]
-    ours = found["history"] - found["without"]
-    peers = {"a commit of two rows": by_hand}
-    yield Row(what="history on a no-op step, on top", ours=ours, peers=peers, budget="25 µs", within=ours < 25e-6)
-    ours = found["usage"] - found["without"]
-    yield Row(what="the same with CPU time and memory", ours=ours, peers=peers, budget="29 µs", within=ours < 29e-6)
-    found = fresh(measure_processes, 300 if quick else 2_000, 2 if quick else 5)
-    yield Row(what="the same, two worker processes", ours=found["history"] - found["without"], peers=peers)
+    by_hand, size_by_hand = fresh(measure_by_hand, 2_000, 3 if quick else 15)
+    peers = {"limit: a commit of two rows": by_hand}
+    inline = fresh(measure, "sequential", 300, 2_300, 3 if quick else 15)
+    what = "the history, on top of an inline step"
+    yield Row(what=what, ours=inline, peers=peers, budget="30 µs", within=inline < 30e-6)
+    parallel = fresh(measure, "parallel", 100, 1_100, 3 if quick else 15)
+    what = "the history, on top of a step of two workers"
+    yield Row(what=what, ours=parallel, peers=peers, budget="35 µs", within=parallel < 35e-6)
+    size, peers = fresh(measure_size, 2_000), {"limit: a row by hand": size_by_hand}
+    what = "the history, an attempt in the file"
+    yield Row(what=what, ours=size, peers=peers, unit="B", budget="90 B", within=size < 90)
 
 
-def measure(count: int, repeats: int) -> dict[str, float]:
-    """Seconds for each step."""
-
-    class WithoutUsage(HistorySQLite):
-        measures_usage = False
-
+def measure(mode: str, few: int, many: int, repeats: int) -> float:
+    """Seconds of CPU time for each step more: what a run costs once is no part of it."""
     with tempfile.TemporaryDirectory() as folder:
-        contenders: dict[str, Callable[[], object]] = {
-            "without": _runner(count, None),
-            "history": _runner(count, WithoutUsage(Path(folder) / "a.db", capture="none")),
-            "usage": _runner(count, HistorySQLite(Path(folder) / "b.db", capture="none")),
-            "a commit by hand": lambda: _by_hand(Path(folder) / "c.db", count),
+        histories = {"without": None, "history": HistorySQLite(Path(folder) / "a.db", capture="none")}
+        contenders = {
+            f"{name} {count}": _runner(count, history, mode)
+            for name, history in histories.items()
+            for count in (few, many)
         }
-        return per_piece(contenders, count, repeats)
+        found = best(contenders, repeats)
+    with_it, without = (found[f"{name} {many}"] - found[f"{name} {few}"] for name in ("history", "without"))
+    return (with_it - without) / (many - few)
 
 
-def measure_processes(count: int, repeats: int) -> dict[str, float]:
-    """Seconds for each step."""
+def _runner(count: int, history: HistorySQLite | None, mode: str) -> Contender:
+    """What runs so many steps, and returns the CPU time of this process and of the workers, which have ended."""
+    executor = ExecutorProcess(2) if mode == "parallel" else None
+    workflow = workflow_of(no_op, count, Config(log=LogDefault(output="none"), history=history, executor=executor))
+
+    def used() -> float:
+        children = getrusage(RUSAGE_CHILDREN)
+        return time.process_time() + children.ru_utime + children.ru_stime
+
+    def run() -> float:
+        before = used()
+        completed(workflow, mode)
+        return used() - before
+
+    return run
+
+
+def measure_size(count: int) -> float:
+    """Bytes for each attempt of the second run: what a file has once is no part of it."""
     with tempfile.TemporaryDirectory() as folder:
-        history = HistorySQLite(Path(folder) / "a.db", capture="none")
-        contenders: dict[str, Callable[[], object]] = {
-            "without": _runner(count, None, "parallel", ExecutorProcess(2)),
-            "history": _runner(count, history, "parallel", ExecutorProcess(2)),
-        }
-        return per_piece(contenders, count, repeats)
+        path = Path(folder) / "a.db"
+
+        def size() -> int:
+            history = HistorySQLite(path, capture="none")
+            completed(workflow_of(no_op, count, Config(log=LogDefault(output="none"), history=history)))
+            history.close()
+            return _size(path)
+
+        first = size()
+        return (size() - first) / count
 
 
-def _runner(
-    count: int, history: HistorySQLite | None, mode: str = "sequential", executor: Executor | None = None
-) -> Callable[[], object]:
-    config = Config(log=LogDefault(output="none"), history=history, executor=executor)
-    workflow = workflow_of(no_op, count, config)
-    return lambda: completed(workflow, mode)
+def measure_by_hand(count: int, repeats: int) -> tuple[float, float]:
+    """Seconds of CPU time for each commit, and bytes for each row."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.db"
+        found = per_piece({"": lambda: _by_hand(path, count)}, count, repeats)
+        return found[""], _size(path) / count
+
+
+def _size(path: Path) -> int:
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return path.stat().st_size
 
 
 def _by_hand(path: Path, count: int) -> None:

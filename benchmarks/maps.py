@@ -108,31 +108,37 @@ def process_rows(quick: bool) -> Iterator[Row]:
 
 
 def placement_rows(quick: bool) -> Iterator[Row]:
-    """What is sent to four workers for a map over a map, whose items are 20 MB each, beside all these items."""
+    """A map over a map whose items are 20 MB each, on four workers: what leaves the worker that made it.
+
+    A pool's second map sends each item to any of its workers.
+    """
     count, size = (12 if quick else 40), 20_000_000
-    sent = fresh(measure_sent, count, size)
+    left, sent = fresh(measure_placement, count, size)
+    what = f"a map over a map, {count} items of 20 MB, four workers: "
     yield Row(
-        what=f"a map over a map, {count} items of 20 MB, four workers: bytes sent to workers",
-        ours=sent,
-        peers={"all items": count * size},
-        unit="B",
-        budget="less than one item",
-        within=sent < size,
+        what=f"{what}items that leave their worker",
+        ours=left,
+        peers={"ProcessPoolExecutor": fresh(measure_pool_placement, count, size)},
+        unit="",
+        budget="none",
+        within=not left,
+    )
+    peers = {"all items": count * size}
+    yield Row(
+        what=f"{what}bytes sent", ours=sent, peers=peers, unit="B", budget="less than one item", within=sent < size
     )
 
 
-@action
 def blank(size: int) -> dict[str, Any]:
-    return {"data": bytes(size)}
+    return {"data": bytes(size), "pid": os.getpid()}
 
 
-@action
-def length(value: dict[str, Any]) -> int:
-    return len(value["data"])
+def moved(value: dict[str, Any]) -> bool:
+    return bool(value["pid"] != os.getpid())
 
 
-def measure_sent(count: int, size: int) -> float:
-    """Bytes that the coordinator sends to its workers."""
+def measure_placement(count: int, size: int) -> tuple[int, int]:
+    """How many items the second map gets in another worker, and the bytes that the coordinator sends to its workers."""
     sent: list[int] = []
     queue = Channel.queue
 
@@ -142,9 +148,15 @@ def measure_sent(count: int, size: int) -> float:
 
     with patch.object(Channel, "queue", counted):
         workflow = DotFlow(quiet(ExecutorProcess(max_workers=4)))
-        workflow.task.add(blank, each=[size] * count).add(length, each="blank")
+        workflow.task.add(action(blank), each=[size] * count).add(action(moved), each="blank")
         completed(workflow, "parallel")
-    return sum(sent)
+    return sum(workflow.result_storage()[1]), sum(sent)
+
+
+def measure_pool_placement(count: int, size: int) -> int:
+    """The same number for a pool."""
+    with ProcessPoolExecutor(4, mp_context=get_context("fork")) as pool:
+        return sum(pool.map(moved, list(pool.map(blank, [size] * count))))
 
 
 def measure_processes(contender: str, count: int) -> float:

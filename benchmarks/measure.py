@@ -30,7 +30,7 @@ class Row:
         what: What was measured.
         ours: What dotflow took, in *unit*.
         peers: What the others took, by name; the first is whom the budget speaks of.
-        unit: "s" or "B".
+        unit: "s", "B", or "" for a number of things.
         budget: The budget, in words.
         within: Whether it was kept; None where there is none.
     """
@@ -41,6 +41,15 @@ class Row:
     unit: str = "s"
     budget: str = ""
     within: bool | None = None
+
+    @classmethod
+    def beside(cls, what: str, found: Mapping[str, float], times: float, peer: str, unit: str = "s") -> "Row":
+        """Makes a row whose budget is so many times what a peer takes. What dotflow takes is found by its name."""
+        peers = {peer: found[peer]} | {name: taken for name, taken in found.items() if name != "dotflow"}
+        within = found["dotflow"] <= times * found[peer]
+        return cls(
+            what=what, ours=found["dotflow"], peers=peers, unit=unit, budget=f"{times:.3g} × {peer}", within=within
+        )
 
 
 def interleaved(contenders: Mapping[str, Contender], repeats: int) -> dict[str, list[float]]:
@@ -77,6 +86,13 @@ def seconds_of(work: Callable[[], object]) -> float:
     with stopwatch() as taken:
         work()
     return taken()
+
+
+def cpu_of(work: Callable[[], object]) -> float:
+    """The seconds of CPU time that *work* takes in this process: how busy the machine is hardly counts."""
+    began = time.process_time()
+    work()
+    return time.process_time() - began
 
 
 def fresh(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -4,6 +4,7 @@ Each contender runs in an interpreter of its own, since the threads of a pool th
 next one starts. All imports are done before the clock runs.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -17,6 +18,7 @@ from dotflow.providers import ExecutorProcess
 
 QUICK = ("dotflow", "ProcessPoolExecutor")
 CONTENDERS = (*QUICK, "joblib", "pebble")
+FORKS = "limit: forks by hand"
 PIECES = 8
 
 
@@ -26,14 +28,15 @@ def no_op_rows(quick: bool) -> Iterator[Row]:
     The pools of the standard library, of joblib (loky) and of Pebble, each with as many workers as it takes by itself.
     """
     found = _raced(measure_no_op, QUICK if quick else CONTENDERS, 200, repeats=3 if quick else 9)
-    ours = found.pop("dotflow")
-    budget = "80 ms"
-    yield Row(
-        what="parallel, 200 no-op steps, start included", ours=ours, peers=found, budget=budget, within=ours < 0.080
-    )
-    if not quick:
-        found = best({name: fresh_contender(measure_method, name, 200, "forkserver") for name in QUICK}, 3)
-        yield Row(what="the same, start_method='forkserver'", ours=found.pop("dotflow"), peers=found)
+    yield Row.beside("parallel, 200 no-op steps, start included", found, 0.8, "ProcessPoolExecutor")
+
+
+def method_rows(quick: bool) -> Iterator[Row]:
+    """The same with workers that are started by the fork server."""
+    contenders = {name: fresh_contender(measure_method, name, 200, "forkserver") for name in QUICK}
+    found = best(contenders, 1 if quick else 3)
+    what = "parallel, 200 no-op steps, start_method='forkserver'"
+    yield Row(what=what, ours=found.pop("dotflow"), peers=found)
 
 
 def measure_no_op(contender: str, count: int) -> float:
@@ -52,11 +55,11 @@ def measure_method(contender: str, count: int, method: str) -> float:
 def nap_rows(quick: bool) -> Iterator[Row]:
     """16 steps that sleep 0.2 s: what is over 0.2 s is the start and end of 16 workers.
 
-    The pools are told to have 16 workers, which dotflow has by itself; threads are the least that it could take.
+    The pools are told to have 16 workers, which dotflow has by itself; the limit are 16 forks by hand.
     """
-    found = _raced(measure_nap, QUICK if quick else (*CONTENDERS, "ThreadPoolExecutor"), 16, repeats=1 if quick else 5)
-    ours = found.pop("dotflow")
-    yield Row(what="parallel, 16 steps of sleep(0.2)", ours=ours, peers=found, budget="0.24 s", within=ours < 0.24)
+    contenders = (*CONTENDERS, "ThreadPoolExecutor", FORKS)
+    found = _raced(measure_nap, (*QUICK, FORKS) if quick else contenders, 16, repeats=2 if quick else 9)
+    yield Row.beside("parallel, 16 steps of sleep(0.2), start included", found, 1, "ProcessPoolExecutor")
 
 
 def measure_nap(contender: str, count: int) -> float:
@@ -113,12 +116,26 @@ def _ready(
             return _joblib(function, values, workers or -1)
         case "pebble":
             return _pebble(function, values, {"max_workers": workers} if workers else {})
+        case "limit: forks by hand":
+            return lambda: _forked(function, values)
     raise ValueError(contender)
 
 
 def _map(executor: Executor, function: Callable[..., Any], values: list[Any]) -> None:
     with executor as pool:
         list(pool.map(function, values))
+
+
+def _forked(function: Callable[..., Any], values: list[Any]) -> None:
+    children = []
+    for value in values:
+        child = os.fork()
+        if not child:
+            function(value)
+            os._exit(0)
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
 
 
 def _joblib(function: Callable[..., Any], values: list[Any], workers: int) -> Callable[[], object]:

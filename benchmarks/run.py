@@ -1,6 +1,6 @@
 """Measures dotflow beside what one would write or pick instead, and prints a table of ratios.
 
-python benchmarks/run.py [--only NAME] [--quick]
+python benchmarks/run.py [--goals | --only NAME] [--quick] [--readme]
 
 It passes no judgement by its exit code: a busy machine is no bug. README.md says how to read the table.
 """
@@ -9,10 +9,11 @@ import argparse
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
 from importlib import import_module
 from os import cpu_count, getloadavg
+from pathlib import Path
 from typing import Final
 
 from measure import Row
@@ -23,7 +24,9 @@ MEASUREMENTS: Final[Mapping[str, str]] = {
     "import": "startup:rows",
     "command": "startup:command_rows",
     "no-op": "sequential:no_op_rows",
+    "many": "sequential:many_rows",
     "log": "sequential:log_rows",
+    "again": "sequential:again_rows",
     "tracer": "tracing:rows",
     "history": "histories:rows",
     "history-list": "histories:list_rows",
@@ -31,6 +34,7 @@ MEASUREMENTS: Final[Mapping[str, str]] = {
     "timeout": "sequential:timeout_rows",
     "failure": "sequential:failure_rows",
     "parallel": "parallel:no_op_rows",
+    "forkserver": "parallel:method_rows",
     "sleep": "parallel:nap_rows",
     "cpu": "parallel:busy_rows",
     "needs": "graphs:need_rows",
@@ -49,8 +53,10 @@ MEASUREMENTS: Final[Mapping[str, str]] = {
     "async": "coroutines:rows",
     "memory": "values:memory_rows",
     "checkpoint": "checkpoints:save_rows",
+    "storages": "checkpoints:storage_rows",
     "large": "checkpoints:large_rows",
     "resume": "checkpoints:resume_rows",
+    "finished": "checkpoints:finished_rows",
     "clouds": "clouds:rows",
     "postgres": "postgres:rows",
     "dask": "clusters:dask_rows",
@@ -60,30 +66,55 @@ MEASUREMENTS: Final[Mapping[str, str]] = {
     "queue": "queues:rows",
 }
 
+#: The rows that have a goal beside a peer or by themselves; the others are measured without.
+GOALS: Final = (
+    *("no-op", "log", "again", "failure", "memory", "history", "resume", "checkpoint"),
+    *("sleep", "parallel", "async", "item-placement", "command"),
+)
+README: Final = Path(__file__).with_name("README.md")
+BEGIN, END = "<!-- goals -->", "<!-- end of the goals -->"
+
 HEAD: Final = "| What | dotflow | Instead | takes | ratio | Budget | Within? |\n|---|--:|---|--:|--:|---|---|"
 
 
 def main() -> None:
     """Measures what was asked for, and prints each row as it is known."""
     asked = _arguments()
+    names = asked.only or (GOALS if asked.goals else MEASUREMENTS)
+    shown = []
+    for line in _table(names, asked.quick):
+        print(line, flush=True)
+        shown.append(line)
+    if asked.readme:
+        before, _, rest = README.read_text().partition(BEGIN)
+        after = rest.partition(END)[2]
+        README.write_text("\n".join((before + BEGIN, *shown, END + after)))
+
+
+def _table(names: Iterable[str], quick: bool) -> Iterator[str]:
     began = time.monotonic()
-    load = ", ".join(f"{value:.1f}" for value in getloadavg())
-    print(
-        f"Python {platform.python_version()}, {platform.system()}, {cpu_count()} cores, {date.today()}, load {load}\n"
-    )
-    print(HEAD, flush=True)
-    for name in asked.only or MEASUREMENTS:
-        for line in _lines(name, asked.quick):
-            print(line, flush=True)
-    print(
-        f"\nratio: dotflow's cost ÷ the other's; below 1, dotflow costs less. {time.monotonic() - began:.0f} s in all."
-    )
+    machine = f"Python {platform.python_version()}, {platform.system()}, {cpu_count()} cores, {date.today()}"
+    yield f"{machine}, load {_load()} at the beginning.\n"
+    yield HEAD
+    for name in names:
+        yield from _lines(name, quick)
+    yield "\nratio: dotflow's cost ÷ the other's; below 1, dotflow costs less."
+    yield f"{time.monotonic() - began:.0f} s in all, load {_load()} at the end."
+
+
+def _load() -> str:
+    return ", ".join(f"{value:.1f}" for value in getloadavg())
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--only", action="append", choices=MEASUREMENTS, help="these rows; may be given again")
+    rows = parser.add_mutually_exclusive_group()
+    rows.add_argument(
+        "--goals", action="store_true", help="the rows that have a goal beside a peer: ten minutes at most"
+    )
+    rows.add_argument("--only", action="append", choices=MEASUREMENTS, help="these rows; may be given again")
     parser.add_argument("--quick", action="store_true", help="fewer repeats and smaller sizes: for a first look")
+    parser.add_argument("--readme", action="store_true", help="write the table into README.md, too")
     return parser.parse_args()
 
 
@@ -112,8 +143,8 @@ def _ratio(ratio: float) -> str:
 
 
 def _amount(value: float, unit: str) -> str:
-    if unit == "B":
-        return f"{value:.0f} B"
+    if unit != "s":
+        return f"{value:,.0f} {unit}".strip()
     for size, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
         if value >= size:
             return f"{value / size:.3g} {name}"

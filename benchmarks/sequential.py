@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from measure import Row, best, fresh, seconds_of
-from workflows import completed, no_op, no_op_with_timeout, nothing, quiet, workflow_of
+from measure import Row, best, cpu_of, fresh
+from peers import hamilton_chain, huey_attempts, huey_calls, huey_pipeline
+from workflows import completed, fail, no_op, no_op_with_timeout, nothing, quiet, workflow_of
 
 from dotflow import Config, DotFlow, action
 from dotflow.providers import LogDefault
@@ -18,32 +19,41 @@ LINE = "%(asctime)s %(levelname)s %(message)s"
 
 
 def no_op_rows(quick: bool) -> Iterator[Row]:
-    """A step that does nothing, log off: all that is left is dotflow's own work, in `add` and `start` together.
+    """A chain of steps that do nothing, log off: all that is left is dotflow's own work, in `add` and `start` together.
 
-    What one would write instead is a loop that hands each value to the next call. joblib and a pool of one thread are
-    what one would pick; Flowpipe is a pipeline library as light as they come, in which a step is a node of a graph.
+    The limit is a loop that hands each value to the next call. Huey's pipeline does that, too; its calls beside it
+    share nothing. joblib is what one would pick; Flowpipe is a pipeline library as light as they come.
     """
-    for count in (10_000,) if quick else (1_000, 10_000, 100_000):
-        found = fresh(measure_no_op, count, 3 if quick else max(3, min(15, 60_000 // count)))
-        ours = found.pop("dotflow")
-        what = f"no-op step, {count:,} of them, add and start"
-        yield Row(what=what, ours=ours, peers=found, budget="8 µs", within=ours < 8e-6)
-    found = fresh(measure_start, 10_000, 2 if quick else 5)
-    yield Row(what="the same, 10,000, start alone", ours=found.pop("dotflow"), peers=found)
+    found = fresh(measure_no_op, 1_000, 5 if quick else 25)
+    yield Row.beside("a no-op step of a chain of 1,000, add and start", found, 0.25, "Huey, a pipeline of 100")
 
 
 def measure_no_op(count: int, repeats: int) -> dict[str, float]:
-    """Seconds for each step."""
+    """Seconds of CPU time for each step."""
+    graph = graph_of(count)
     contenders: dict[str, Callable[[], object]] = {
         "dotflow": lambda: build_and_run(count, quiet()),
-        "bare loop": lambda: loop(count),
-        "ThreadPoolExecutor(1)": lambda: thread_pool(count),
+        "Huey, a pipeline of 100": lambda: [huey_pipeline(100) for _ in range(count // 100)],
+        "Huey, calls": lambda: huey_calls(count),
+        "joblib, n_jobs=1": lambda: joblib_here(count),
+        "flowpipe": lambda: graph.evaluate(mode="linear"),
+        "limit: a loop": lambda: loop(count),
     }
-    if count <= 1_000:
-        graph = graph_of(count)
-        contenders["joblib, n_jobs=1"] = lambda: joblib_here(count)
-        contenders["flowpipe"] = lambda: graph.evaluate(mode="linear")
     return per_piece(contenders, count, repeats)
+
+
+def many_rows(quick: bool) -> Iterator[Row]:
+    """The same with more steps: each costs what one of 1,000 does."""
+    for count in (10_000,) if quick else (10_000, 100_000):
+        found = fresh(measure_many, count, max(3, 60_000 // count))
+        ours = found.pop("dotflow")
+        what = f"a no-op step of a chain of {count:,}, add and start"
+        yield Row(what=what, ours=ours, peers=found, budget="8 µs", within=ours < 8e-6)
+
+
+def measure_many(count: int, repeats: int) -> dict[str, float]:
+    """Seconds of CPU time for each step."""
+    return per_piece({"dotflow": lambda: build_and_run(count, quiet()), "a loop": lambda: loop(count)}, count, repeats)
 
 
 def build_and_run(count: int, config: Config) -> None:
@@ -54,25 +64,35 @@ def build_and_run(count: int, config: Config) -> None:
     completed(workflow)
 
 
-def measure_start(count: int, repeats: int) -> dict[str, float]:
-    """Seconds for each step of a workflow that is there already."""
+def again_rows(quick: bool) -> Iterator[Row]:
+    """`start` of a chain of 1,000 that is built and has run before, beside `execute` of a driver that is built."""
+    found = fresh(measure_again, 1_000, 5 if quick else 25)
+    yield Row.beside("a no-op step of a chain of 1,000, start again", found, 0.7, "Hamilton, execute")
+
+
+def measure_again(count: int, repeats: int) -> dict[str, float]:
+    """Seconds of CPU time for each step."""
     workflow = workflow_of(no_op, count)
-    return per_piece({"dotflow": lambda: completed(workflow), "bare loop": lambda: loop(count)}, count, repeats)
+    contenders = {
+        "dotflow": lambda: completed(workflow),
+        "Hamilton, execute": hamilton_chain(count),
+        "Huey, calls": lambda: huey_calls(count),
+        "limit: a loop": lambda: loop(count),
+    }
+    return per_piece(contenders, count, repeats)
 
 
 def log_rows(quick: bool) -> Iterator[Row]:
-    """The same with the default providers: two lines for each step, on stderr and in a file, both the null device.
+    """The chain with the default log: two lines for each step, on stderr and in a file, both the null device.
 
-    A user would write the two lines through the standard library's logging, with the same two handlers.
+    Huey logs nothing here. A user would write the two lines through the standard library's logging, with two handlers.
     """
-    found = fresh(measure_log, 2_000 if quick else 10_000, 3 if quick else 7)
-    ours = found.pop("dotflow")
-    what = "no-op step, default log to the null device, add and start"
-    yield Row(what=what, ours=ours, peers=found, budget="20 µs", within=ours < 20e-6)
+    found = fresh(measure_log, 1_000, 5 if quick else 25)
+    yield Row.beside("the same with the default log to the null device", found, 0.55, "Huey, a pipeline of 100")
 
 
 def measure_log(count: int, repeats: int) -> dict[str, float]:
-    """Seconds for each step; stderr is the null device already."""
+    """Seconds of CPU time for each step; stderr is the null device already."""
     config = logging_config()
     logger = logging.getLogger("by hand")
     logger.setLevel(logging.INFO)
@@ -86,7 +106,12 @@ def measure_log(count: int, repeats: int) -> dict[str, float]:
             nothing()
             logger.info("task %d %s: %s", number, "nothing", "Completed")
 
-    contenders = {"dotflow": lambda: build_and_run(count, config), "loop with logging": logged_loop}
+    contenders = {
+        "dotflow": lambda: build_and_run(count, config),
+        "Huey, a pipeline of 100": lambda: [huey_pipeline(100) for _ in range(count // 100)],
+        "Huey, calls": lambda: huey_calls(count),
+        "a loop with logging": logged_loop,
+    }
     return per_piece(contenders, count, repeats)
 
 
@@ -132,22 +157,19 @@ def measure_timeout(count: int, repeats: int) -> dict[str, float]:
 def failure_rows(quick: bool) -> Iterator[Row]:
     """An attempt that fails and is repeated at once; dotflow keeps each one's type, message and traceback.
 
-    By hand it is a loop around try; what one would pick is tenacity. Both keep the last exception only.
+    The limit is a loop around try; tenacity is what one would pick. Both keep the last exception only. Huey, with its
+    log off, keeps each one's traceback as text.
     """
-    count = 1_000 if quick else 5_000
-    found = fresh(measure_failure, count, 3 if quick else 9)
-    ours, logged = found.pop("dotflow"), found.pop("dotflow, default log")
-    yield Row(what="a repeated attempt, no delay", ours=ours, peers=found, budget="12 µs", within=ours < 12e-6)
-    what = "the same, default log to the null device"
-    yield Row(what=what, ours=logged, peers={}, budget="30 µs", within=logged < 30e-6)
+    found = fresh(measure_failure, 500, 5 if quick else 25)
+    logged = found.pop("dotflow, default log")
+    yield Row.beside("a repeated attempt, no delay, log off", found, 0.1, "Huey")
+    what = "the same with the default log to the null device"
+    yield Row.beside(what, found | {"dotflow": logged}, 0.25, "Huey")
 
 
 def measure_failure(count: int, repeats: int) -> dict[str, float]:
-    """Seconds for each attempt."""
+    """Seconds of CPU time for each attempt."""
     from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_none
-
-    def fail() -> None:
-        raise ValueError("as always")
 
     step = action(retry=count, retry_delay=0)(fail)
     silent, logging_one = workflow_of(step, 1), workflow_of(step, 1, logging_config())
@@ -173,15 +195,16 @@ def measure_failure(count: int, repeats: int) -> dict[str, float]:
     contenders: dict[str, Callable[[], object]] = {
         "dotflow": lambda: ours(silent),
         "dotflow, default log": lambda: ours(logging_one),
-        "retry loop": by_hand,
+        "Huey": lambda: huey_attempts(count),
         "tenacity": with_tenacity,
+        "limit: a loop around try": by_hand,
     }
     return per_piece(contenders, count, repeats)
 
 
 def per_piece(contenders: dict[str, Callable[[], object]], count: int, repeats: int) -> dict[str, float]:
-    """The best seconds of each contender, for each of *count* pieces."""
-    timed = {name: lambda work=work: seconds_of(work) for name, work in contenders.items()}
+    """The least CPU time of each contender in seconds, for each of *count* pieces."""
+    timed = {name: lambda work=work: cpu_of(work) for name, work in contenders.items()}
     return {name: seconds / count for name, seconds in best(timed, repeats).items()}
 
 

@@ -6,8 +6,21 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from measure import Contender, Row, environment, median, seconds_of
+from measure import Contender, Row, best, environment, median, seconds_of
 
+JOBS = {
+    "jobs.py": "from dotflow import action\n\n\n@action\ndef nothing(): ...\n",
+    "luigi_jobs.py": """import luigi
+
+
+class Nothing(luigi.Task):
+    def output(self):
+        return luigi.LocalTarget("nothing.txt")
+
+    def run(self):
+        self.output().open("w").close()
+""",
+}
 FACE = "from dotflow import DotFlow, action"
 FOREIGN = (
     f"import sys; before = set(sys.modules); {FACE}; "
@@ -47,29 +60,39 @@ def rows(quick: bool) -> Iterator[Row]:
 
 
 def command_rows(quick: bool) -> Iterator[Row]:
-    """The command `dotflow`, from the shell's side, beside a Python that does nothing, and one that imports click."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "jobs.py").write_text("from dotflow import action\n\n\n@action\ndef nothing(): ...\n")
-        start = ["-m", "dotflow", "start", "--step", "jobs.nothing"]
-        contenders = {
-            "help": _running(folder, "-m", "dotflow", "--help"),
-            "start": _running(folder, *start),
-            "bare Python": _running(folder, "-c", "pass"),
-            "import click": _running(folder, "-c", "import click"),
-        }
-        median(contenders, 1)  # the first time compiles
-        taken = median(contenders, 5 if quick else 25)
-    help_, start_ = taken.pop("help"), taken.pop("start")
-    yield Row(what="`dotflow --help`", ours=help_, peers=taken, budget="200 ms", within=help_ < 0.200)
-    yield Row(what="`dotflow start`, a step that does nothing", ours=start_, peers=taken)
+    """The command `dotflow`, from shell to shell, beside Python with what it needs least, and Luigi's command.
+
+    `start` is the first in its folder: it makes the log and the history.
+    """
+    start = ["-m", "dotflow", "start", "--step", "jobs.nothing"]
+    with_luigi = ["-m", "luigi", "--local-scheduler", "--module", "luigi_jobs", "Nothing"]
+    contenders = {
+        "help": _running("-m", "dotflow", "--help"),
+        "dotflow": _running(*start),
+        "import asyncio": _running("-c", "import asyncio"),
+        "Luigi": _running(*with_luigi),
+        "import click": _running("-c", "import click"),
+        "limit: Python": _running("-c", "pass"),
+    }
+    median(contenders, 1)  # the first time compiles
+    found = best(contenders, 5 if quick else 25)
+    help_, click, python = (found.pop(name) for name in ("help", "import click", "limit: Python"))
+    yield Row.beside("a first `dotflow start --step`", found | {"limit: Python": python}, 3, "import asyncio")
+    peers = {"import click": click, "bare Python": python}
+    yield Row(what="`dotflow --help`", ours=help_, peers=peers, budget="200 ms", within=help_ < 0.200)
 
 
-def _running(folder: str, *arguments: str) -> Contender:
-    def run() -> None:
-        command = [sys.executable, *arguments]
-        subprocess.run(command, check=True, cwd=folder, env=environment(), capture_output=True)
+def _running(*arguments: str) -> Contender:
+    def run() -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in JOBS.items():
+                Path(folder, name).write_text(text)
+            command = [sys.executable, *arguments]
+            return seconds_of(
+                lambda: subprocess.run(command, check=True, cwd=folder, env=environment(), capture_output=True)
+            )
 
-    return lambda: seconds_of(run)
+    return run
 
 
 def _importing(line: str) -> Contender:

@@ -15,6 +15,11 @@ def nothing(*_: object) -> None:
     """A step without work: what is left is what running it costs."""
 
 
+def fail() -> None:
+    """A step of which no attempt ever ends well."""
+    raise ValueError("as always")
+
+
 def count_up(rounds: int) -> int:
     """Pure Python that keeps one core busy."""
     total = 0
