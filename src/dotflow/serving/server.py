@@ -105,7 +105,12 @@ class Server:
 
     def run(self) -> None:
         """Serves until `stop`, or with `once` until nothing is left. Raises HistoryError if the history is lost."""
-        server = self._queue.open_server(list(self._workflows))
+        self._run(self._open())
+
+    def _open(self) -> QueueServer:
+        return self._queue.open_server(list(self._workflows))
+
+    def _run(self, server: QueueServer) -> None:
         try:
             self._declare()
             tasks = [task for one in self._workflows.values() if one.config.executor is None for task in one.task]
@@ -284,15 +289,16 @@ class Server:
         log_line_of(self._log)(message, error)
 
     def start(self) -> Self:
-        """Serves in a thread of its own, until `stop`."""
+        """Serves in a thread of its own, until `stop`. Raises what the history refuses."""
         self._check_process()
-        self._thread = threading.Thread(target=self._run_in_thread, name="dotflow-serve", daemon=True)
+        server = self._open()  # here: from now on, submissions find the workflows served
+        self._thread = threading.Thread(target=self._run_in_thread, args=(server,), name="dotflow-serve", daemon=True)
         self._thread.start()
         return self
 
-    def _run_in_thread(self) -> None:
+    def _run_in_thread(self, server: QueueServer) -> None:
         try:
-            self.run()
+            self._run(server)
         except BaseException as error:  # for `stop`
             self._error = error
             self._report("The server has ended", error)
