@@ -429,10 +429,11 @@ class DotFlow:
 
     def _stored_map(self, task: Task, run: "RunSummary") -> tuple[bool, Any]:
         """Returns whether the storage has the values of all items of a map, and their list."""
+        from dotflow.codec.json import decode
         from dotflow.resume.stored_inputs import find_stored
         from dotflow.resume.tokens import Tokens
 
-        values, secrets, _ = self._resolve(run.params)
+        values, secrets, _ = self._resolve(decode(run.params_text or "{}"))
         records, params = self._new_records(run.workflow_id, None, values, secrets)
         plan = make_plan(records, TypeExecution(run.mode or TypeExecution.SEQUENTIAL))
         find_stored(self.config.storage, Tokens(records, plan.previous, params), params)

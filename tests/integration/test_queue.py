@@ -1,10 +1,13 @@
 """Submissions, orders and claims, in one process."""
 
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +195,79 @@ def test_an_unknown_workflow_is_named_by_its_server(make: Make, history: History
     assert workflow.value(right, "add_one") == 9
     assert control.run(wrong).state is TypeRunState.FAILED
     assert "UnknownParam" in control.run(wrong).error
+
+
+class Color(Enum):
+    RED = 1
+
+
+@dataclass
+class Customer:
+    name: str
+
+
+@pytest.mark.parametrize("value", [Color.RED, Customer("Ada")])
+def test_values_of_classes_are_listed_where_the_class_is_unknown(
+    make: Make, history: HistorySQLite, value: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list, a record and a report show their JSON; the process that has the class runs it and finds its values."""
+    workflow = make(params={"of": value, "customer": 1})
+    workflow.start()
+    run = workflow.submit({"of": value, "customer": 2})
+    with monkeypatch.context() as elsewhere:
+        elsewhere.delattr(sys.modules[__name__], type(value).__name__)
+        (queued, _) = history.runs()
+        shown = history.load(run).params
+        assert queued.params is not None
+        assert queued.params == shown == {"of": queued.params["of"], "customer": 2}
+        assert type(value).__name__ in queued.params["of"]
+        assert queued.workflow_id == Control(history).run(run).workflow_id
+        other = Control(history).submit("report", {"customer": 3})  # its server names it
+    (ended, third) = serve(workflow, once=True)
+
+    assert (ended.run_id, third.run_id, third.state) == (run, other, TypeRunState.COMPLETED)
+    assert workflow.value(run, "add_one") == 5
+
+
+def test_what_is_damaged_in_parameters_is_shown(make: Make, history: HistorySQLite) -> None:
+    """A list of runs never fails for it."""
+    workflow = make()
+    runs = [workflow.submit({"customer": number}) for number in range(3)]
+    with closing(sqlite3.connect(history.path)) as file, file:
+        texts = ('{"customer": {"$new": 1}, "day": {"$date": "2026-11-25"}}', '{"customer": ', "[1]")
+        file.executemany("UPDATE runs SET params = ? WHERE run_id = ?", zip(texts, runs, strict=True))
+
+    first, *others = reversed(history.runs())
+    assert first.params == {"customer": '{"$new": 1}', "day": date(2026, 11, 25)}
+    assert [run.params for run in others] == [None, None]
+
+
+@pytest.mark.parametrize("value", [Color.RED, [Customer("Ada")], object()])
+def test_control_takes_plain_data(make: Make, history: HistorySQLite, value: Any) -> None:
+    """Other processes need not have its classes."""
+    with pytest.raises(InvalidArgument, match="plain data"):
+        Control(history).submit("report", {"customer": value})
+    assert history.runs() == []
+
+
+@pytest.mark.parametrize("at", [datetime.min, datetime(1960, 1, 1), timedelta(seconds=-5), timedelta.min])
+def test_a_moment_that_has_passed_is_now(make: Make, at: datetime | timedelta) -> None:
+    workflow = make()
+    before = clock.now()
+    run = workflow.submit(at=at.replace(tzinfo=UTC) if isinstance(at, datetime) else at)
+
+    due = Control(workflow).run(run).due
+    assert due is not None
+    assert before <= due <= clock.now()
+
+
+@pytest.mark.parametrize("at", [datetime.max, datetime(2300, 1, 1), timedelta(days=1_000_000), timedelta.max])
+def test_a_moment_that_no_history_keeps_is_refused(
+    make: Make, history: HistorySQLite, at: datetime | timedelta
+) -> None:
+    with pytest.raises(InvalidArgument, match="before the year 2255"):
+        make().submit(at=at.replace(tzinfo=UTC) if isinstance(at, datetime) else at)
+    assert history.runs() == []
 
 
 # Serving

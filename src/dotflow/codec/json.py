@@ -4,7 +4,9 @@ Values that JSON can hold stay as they are, and a person can read them. All othe
 Deep in the caller's stack, where Python's recursion limit is near, a thread with a stack of its own does the work.
 """
 
+import contextlib
 import json
+import re
 import threading
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -22,6 +24,16 @@ from dotflow.errors import CheckpointUnreadable, ValueNotStorable
 T = TypeVar("T")
 
 _PICKLE: Final = '{"$pickle"'
+
+_TAG: Final = re.compile(r'"(\$\w+)": ')
+#: The tags of the standard library's plain data.
+_PLAIN_TAGS: Final = frozenset(
+    {
+        *("$int", "$float", "$str", "$bytes", "$tuple", "$set", "$frozenset", "$dict", "$counter", "$ordered"),
+        *("$defaultdict", "$deque", "$range", "$complex", "$datetime", "$date", "$time", "$timedelta", "$decimal"),
+        *("$uuid", "$path"),
+    }
+)
 
 
 def encode(value: Any, *, pickle: bool = False) -> str:
@@ -95,6 +107,23 @@ def decode(text: str | bytes | memoryview, *, pickle: bool = False, parts: Parts
     except (ValueError, OverflowError, MemoryError) as error:
         reason = f"a part of it is too large ({error})"
     raise CheckpointUnreadable(reason)
+
+
+def decode_plain(member: Any) -> Any:
+    """Returns the value of a part of a text of the codec, as `json.loads` has read it.
+
+    Where only a class of a program or a library could build the value, or nothing can, it returns its JSON, shortened.
+    """
+    text = json.dumps(member)
+    if all(tag in _PLAIN_TAGS for tag in _TAG.findall(text)):
+        with contextlib.suppress(CheckpointUnreadable):
+            return decode(text)
+    return shorten(text)
+
+
+def is_plain_data(text: str) -> bool:
+    """Returns whether every process can decode a text of `encode`: it has no values of a program's classes."""
+    return all(tag in _PLAIN_TAGS for tag in _TAG.findall(json.dumps(json.loads(text))))
 
 
 def _write(value: Any, parts: list[Raw] | None, is_sorted: bool, careful: bool = False) -> bytes:

@@ -6,12 +6,19 @@ from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.history import History
-from dotflow.abc.operations import Operations
-from dotflow.codec.json import decode, encode
+from dotflow.abc.operations import LAST_MOMENT, Operations
+from dotflow.codec.json import decode, encode, is_plain_data
 from dotflow.core.durations import TEXTS, to_seconds
 from dotflow.core.masks import Masks
 from dotflow.core.task import Task
-from dotflow.errors import InvalidArgument, MissingParam, NotServable, UnknownParam, ValueNotStorable
+from dotflow.errors import (
+    CheckpointUnreadable,
+    InvalidArgument,
+    MissingParam,
+    NotServable,
+    UnknownParam,
+    ValueNotStorable,
+)
 from dotflow.graph.param_types import SCALARS, type_of_run_param
 from dotflow.graph.params import Params, run_id_of
 
@@ -33,15 +40,21 @@ def queue_of(what: str, history: History | None) -> Operations:
 
 
 def due_at(at: object) -> datetime | None:
-    """Returns the moment of the argument `at`. Raises InvalidArgument."""
+    """Returns the moment of the argument `at`; now for one that has passed. Raises InvalidArgument."""
     if at is None:
         return None
-    if isinstance(at, datetime) and at.tzinfo is not None:
-        return at
-    seconds = at.total_seconds() if isinstance(at, timedelta) else to_seconds(at)
-    if seconds is None or isinstance(at, datetime):
+    now = clock.now()
+    if isinstance(at, datetime):
+        seconds = None if at.utcoffset() is None else (at - now).total_seconds()
+    else:
+        seconds = at.total_seconds() if isinstance(at, timedelta) else to_seconds(at)
+    if seconds is None:
         raise InvalidArgument("at", at, f"a datetime with a time zone, or a time from now: seconds, {TEXTS}")
-    return clock.now() + timedelta(seconds=seconds)
+    if now.timestamp() + seconds >= LAST_MOMENT - 1:
+        raise InvalidArgument("at", at, "a moment before the year 2255")
+    if seconds <= 0:
+        return now
+    return at if isinstance(at, datetime) else now + timedelta(seconds=seconds)
 
 
 def check_submission(key: object, priority: object) -> None:
@@ -82,11 +95,19 @@ def describe_params(declared: Params, secrets: Iterable[str], tasks: Iterable[Ta
             continue
         kind = type_of_run_param(name, default, tasks)
         found = next((scalar.__name__ for scalar, known in SCALARS.items() if known is kind), "")
-        described[name] = [found] if default is ... else [found, default]
+        if default is ...:
+            described[name] = [found]
+        else:
+            described[name] = [found, default] if _is_plain(default) else ["", None]
+    return encode(described)
+
+
+def _is_plain(value: object) -> bool:
+    """Returns whether any process can read a value: its codec has it, and it is of no class of a program."""
     try:
-        return encode(described)
+        return is_plain_data(encode(value))
     except ValueNotStorable:
-        return encode({name: ["", None] if len(value) > 1 else [""] for name, value in described.items()})
+        return False
 
 
 def named_by(workflow_id: str, description: str | None, given: Mapping[str, Any]) -> tuple[str | None, str]:
@@ -103,9 +124,15 @@ def named_by(workflow_id: str, description: str | None, given: Mapping[str, Any]
     Raises:
         UnknownParam, MissingParam, InvalidArgument: As in `submit` of the workflow.
     """
-    if description is None:
+    for name, value in given.items():
+        if not _is_plain(value):
+            raise InvalidArgument(f"params[{name!r}]", value, "plain data, such as text, numbers or dates")
+    try:
+        described: dict[str, Description] | None = None if description is None else decode(description)
+    except CheckpointUnreadable:  # an earlier dotflow has written defaults of a program's classes
+        described = None
+    if described is None:
         return (None if given else workflow_id), encode(dict(given))
-    described: dict[str, Description] = decode(description)
     values = dict(given)
     for name, value in given.items():
         if name not in described:

@@ -240,7 +240,9 @@ class RunSummary:
         continues: The run that it continues; "" for none.
         superseded: The run that has replaced its values; "" for none.
         ordered: What it was ordered to do, and has not done yet: "cancel" or "pause".
-        params: The values of its run parameters without secrets; None where they are unknown.
+        params: The values of its run parameters without secrets; None where they are unknown. Values of a program's
+            classes, which a list of runs does not load, stand there as JSON.
+        params_text: The same as text of the codec.
         base: The id of its workflow without parameters and key; "" where that is unknown.
         has_begun: Whether it has begun; False while it waits in the queue, and where it ended there.
         is_served: Whether a living process serves its workflow.
@@ -270,6 +272,7 @@ class RunSummary:
     superseded: str = ""
     ordered: str = ""
     params: Mapping[str, Any] | None = None
+    params_text: str | None = None
     base: str = ""
     has_begun: bool = True
     is_served: bool = False

@@ -78,7 +78,8 @@ def document(
 
 def run_object(run: RunSummary) -> dict[str, Any]:
     """Returns the fields of a summary."""
-    fields = {field.name: getattr(run, field.name) for field in dataclasses.fields(RunSummary)}
+    names = [field.name for field in dataclasses.fields(RunSummary) if field.name != "params_text"]
+    fields = {name: getattr(run, name) for name in names}
     return fields | {
         "began": moment(run.began),
         "ended": moment(run.ended),

@@ -11,7 +11,8 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from dotflow.abc.archive import TaskState
-from dotflow.codec.json import decode
+from dotflow.abc.operations import LAST_MOMENT
+from dotflow.codec.json import decode_plain
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
@@ -57,14 +58,13 @@ COUNT_PARAMS: Final = f"""SELECT COUNT(*) FROM
 Condition = tuple[str, tuple[Any, ...]]
 
 RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
-LAST_MOMENT: Final = 9_000_000_000 * MICRO  # in the year 2255
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def moment(micro: int) -> datetime:
     """Returns the moment of the microseconds since 1970."""
-    if not 0 <= micro < LAST_MOMENT:
+    if not 0 <= micro < LAST_MOMENT * MICRO:
         raise ValueError(f"{micro} is no moment")
     return datetime.fromtimestamp(micro / MICRO, UTC)  # exact: the error is below half of one
 
@@ -200,6 +200,7 @@ def summary_fields(reader: Reader, row: Sequence[Any]) -> dict[str, Any]:
             "due": moment(due[0][0]) if due else None,
             "ordered": ordered[0][0] if ordered else "",
             "params": None if fields["params"] is None else _params(fields["params"]),
+            "params_text": fields["params"],
             "base": base,
             "has_begun": bool(begun) or state is TypeRunState.RUNNING,
             "is_served": base in reader.served,
@@ -208,12 +209,12 @@ def summary_fields(reader: Reader, row: Sequence[Any]) -> dict[str, Any]:
     )
 
 
-def _params(text: str) -> Mapping[str, Any]:
-    """Returns the run parameters of a text of the codec. Raises ValueError."""
-    params = {} if text == "{}" else decode(text)
-    if type(params) is not dict:
-        raise ValueError("its parameters are no parameters")
-    return params
+def _params(text: str) -> Mapping[str, Any] | None:
+    """Returns the run parameters of a text of the codec, for any process. None where it has none."""
+    try:
+        return {name: decode_plain(member) for name, member in json.loads(text).items()}
+    except (ValueError, AttributeError, RecursionError):
+        return None
 
 
 def _first_error(connection: sqlite3.Connection, run: int) -> str:
