@@ -18,7 +18,15 @@ from dotflow.abc.operations import Ending
 from dotflow.control import Control
 from dotflow.core.events import AttemptStarted, Planned, RunStarted, TaskCompleted
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.errors import InvalidArgument, MissingParam, NotInHistory, NotServable, OrderRefused, UnknownParam
+from dotflow.errors import (
+    InvalidArgument,
+    MissingParam,
+    NotInHistory,
+    NotServable,
+    OrderRefused,
+    UnknownParam,
+    WorkflowBusy,
+)
 from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
 from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.queue import SQLiteServer
@@ -381,6 +389,45 @@ def test_a_resume_by_hand_takes_the_queued_run(make: Make) -> None:
     assert [task.restored_from for task in by_hand.tasks] == ["checkpoint", None]
     assert control.run(run).state is TypeRunState.FAILED
     assert serve(workflow, once=True) == []
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["by hand first", "served first"])
+def test_a_served_run_and_one_by_hand_exclude_each_other(make: Make, history: HistorySQLite, is_first: bool) -> None:
+    """In the process of the server, too: the run by hand is refused, and the served one waits for its turn."""
+    begun, may_end = threading.Event(), threading.Event()
+
+    @action
+    def wait_here() -> int:
+        begun.set()
+        assert may_end.wait(60)
+        return 7
+
+    workflow = make()
+    workflow.task.add(wait_here)
+    if is_first:
+        hand = make()  # its run is not in the history, so the queue does not know of it
+        hand.task.add(wait_here)
+        hand.config.history = None
+        by_hand = hand.start(mode="background")
+        assert begun.wait(60)
+        run = workflow.submit()
+        assert serve(workflow, once=True) == []  # it is tried again in a second
+        may_end.set()
+        by_hand.wait()
+        assert by_hand.state is TypeRunState.COMPLETED
+        with closing(sqlite3.connect(history.path)) as file, file:
+            file.execute("UPDATE wanted SET due = 0 WHERE queued")
+        serve(workflow, once=True)
+    else:
+        run = workflow.submit()
+        with serve(workflow, wait=False):
+            assert begun.wait(60)
+            with pytest.raises(WorkflowBusy, match=rf"run by this process \(run {run[:8]}\)"):
+                workflow.start()
+            may_end.set()
+            Control(workflow).wait(run)
+    assert workflow.value(run, "wait_here") == 7
+    assert workflow.start().state is TypeRunState.COMPLETED
 
 
 def test_a_run_by_hand_is_resumed_from_outside(make: Make) -> None:

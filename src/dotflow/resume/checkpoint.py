@@ -15,7 +15,14 @@ from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.context import NOTHING, Context, Origin, token_of_run
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
-from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, LeaseLost, StorageError, ValueNotStorable
+from dotflow.errors import (
+    CheckpointMismatch,
+    CheckpointUnreadable,
+    LeaseLost,
+    StorageError,
+    ValueNotStorable,
+    WorkflowBusy,
+)
 from dotflow.graph.linked_task import Item, LinkedTask
 from dotflow.graph.params import NO_PARAMS, Params
 from dotflow.resume.changed_code import ChangedCode
@@ -115,6 +122,7 @@ class Checkpoints:
         self._log_line = log_line
         self._run_id = run_id or str(uuid.uuid4())
         self._turn = _Turn(storage)
+        self._is_claimed = False
         self._workflow_lock: contextlib.AbstractContextManager[Hashable] | None = None
         self._is_void = self._has_reported_void = False  # whether a newer run has voided the values of this one
         self._left_open: Collection[int] = ()  # the cleanups that an earlier run did not complete
@@ -148,13 +156,13 @@ class Checkpoints:
         Raises:
             Superseded: The values are those of a newer chain.
             NothingUnfinished: With "finish", the last run has left nothing to finish.
-            WorkflowBusy: Another process is running the workflow.
+            WorkflowBusy: Another process is running the workflow, or this one is, for a queue.
             CheckpointMismatch: Another step made one of the checkpoints.
             CheckpointUnreadable: A checkpoint can't be read.
             StorageError: The storage can't be used. After any of these errors, the lock is released.
         """
         try:
-            self._lock()
+            self._lock(is_claimed=chain is not None)
             self._tasks = tasks
             self._keys = CheckpointKeys(self._storage, tasks)
             self._tokens = tokens = Tokens(tasks, sources, params)
@@ -228,8 +236,11 @@ class Checkpoints:
                 if self._takers:
                     saved.read()  # shows whether the storage keeps inputs
 
-    def _lock(self) -> None:
-        """Locks the workflow against other processes, and joins the other runs of this one."""
+    def _lock(self, *, is_claimed: bool) -> None:
+        """Locks the workflow against other processes, and joins the other runs of this one.
+
+        A run that was taken from a queue shares its values with none. Raises WorkflowBusy.
+        """
         key: Hashable = None
         if self._exclusive:
             with usable(self._storage):
@@ -238,7 +249,11 @@ class Checkpoints:
                 self._workflow_lock = lock
         with _guard:
             self._turn = _turns.setdefault((id(self._storage) if key is None else key, self._workflow_id), self._turn)
-        self._turn.runs.add(self)
+            for other in self._turn.runs.copy() if self._exclusive else ():
+                if is_claimed or other._is_claimed:
+                    raise WorkflowBusy(self._workflow_id, f"run {other._run_id[:ID_LENGTH]}", "this process")
+            self._is_claimed = is_claimed
+            self._turn.runs.add(self)
 
     def _may_save(self, restoration: Restoration | None) -> bool:
         """Returns whether the run may have values to save."""
