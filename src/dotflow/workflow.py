@@ -3,13 +3,14 @@
 import contextlib
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Never, NoReturn, ParamSpec, TypeVar
 
 from dotflow import clock
 from dotflow.abc.operations import Declared, Operations, Submission
-from dotflow.abc.workflow import NothingUnfinished
+from dotflow.abc.workflow import NothingUnfinished, Superseded
 from dotflow.config import Config
 from dotflow.core.context import Context
 from dotflow.core.durations import Duration
@@ -22,7 +23,7 @@ from dotflow.core.types.execution import TypeExecution
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.background import RECORD_PATIENCE, start_in_background
-from dotflow.engine.claimed import ClaimedRun
+from dotflow.engine.claimed import ClaimedRun, superseded_by
 from dotflow.engine.options import (
     START_ARGUMENTS,
     Callback,
@@ -536,14 +537,22 @@ class DotFlow:
 
     def _prepare(self, options: RunOptions, *, in_thread: bool, claimed: ClaimedRun | None = None) -> Run:
         if claimed is None and options.resume not in (False, "anew"):
-            with contextlib.suppress(HistoryError):
-                claimed = self._continuation(self.id_of_run(options.params))
-        try:
+            name = self.id_of_run(options.params)
+            with contextlib.suppress(HistoryError, NotServable):
+                claimed = self._continuation(name)
+        if claimed is None or not claimed.is_alone:
             return self._prepare_run(options, in_thread=in_thread, claimed=claimed)
+        try:
+            rerun = (*options.rerun, *claimed.claim.rerun)
+            return self._prepare_run(replace(options, rerun=rerun), in_thread=in_thread, claimed=claimed)
+        except Superseded as error:
+            claimed.end_alone(superseded_by(error), log_line_of(self.config.log))
+        except HistoryError:  # which never reaches a run by hand
+            claimed.give_up()
         except BaseException:  # Ctrl-C too
-            if claimed is not None and claimed.is_alone:
-                claimed.give_up()
+            claimed.give_up()
             raise
+        return self._prepare_run(options, in_thread=in_thread, claimed=None)
 
     def _prepare_run(self, options: RunOptions, *, in_thread: bool, claimed: ClaimedRun | None) -> Run:
         run_id = str(uuid.uuid4()) if claimed is None else claimed.claim.run_id

@@ -19,6 +19,7 @@ from dotflow.control import Control
 from dotflow.core.events import AttemptStarted, Planned, RunStarted, TaskCompleted
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import (
+    HistoryError,
     InvalidArgument,
     MissingParam,
     NotInHistory,
@@ -29,7 +30,7 @@ from dotflow.errors import (
 )
 from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
 from dotflow.providers.histories.sqlite import live
-from dotflow.providers.histories.sqlite.queue import SQLiteServer
+from dotflow.providers.histories.sqlite.queue import SQLiteQueue, SQLiteServer
 from dotflow.serving import serve
 from tests.queue_model import explore
 
@@ -389,6 +390,63 @@ def test_a_resume_by_hand_takes_the_queued_run(make: Make) -> None:
     assert [task.restored_from for task in by_hand.tasks] == ["checkpoint", None]
     assert control.run(run).state is TypeRunState.FAILED
     assert serve(workflow, once=True) == []
+
+
+def test_a_resume_by_hand_heeds_what_is_to_run_again(make: Make) -> None:
+    """The steps that `Control.resume` names, as a server does."""
+    workflow = make()
+    run = workflow.submit({"customer": 4})
+    serve(workflow, once=True)
+    queued = Control(workflow).resume(run, rerun="add_one")
+
+    by_hand = workflow.start(params={"customer": 4}, resume=True)
+
+    assert by_hand.run_id == queued.run_id
+    assert [task.restored_from for task in by_hand.tasks] == ["checkpoint", None]
+
+
+def test_a_resume_by_hand_ends_a_queued_run_whose_values_are_gone(make: Make, history: HistorySQLite) -> None:
+    """It names the newer run that has replaced them, and this one goes on with the values of that."""
+    workflow = make()
+    run = workflow.submit({"customer": 4})
+    serve(workflow, once=True)
+    queued = Control(workflow).resume(run, rerun="double")
+    workflow.config.history = None
+    newer = workflow.start(params={"customer": 4})
+    workflow.config.history = history
+
+    by_hand = workflow.start(params={"customer": 4}, resume=True)
+
+    assert [task.restored_from for task in by_hand.tasks] == ["checkpoint", "checkpoint"]
+    ended = history.load(queued.run_id)
+    assert (ended.state, ended.reason) == (TypeRunState.CANCELLED, f"superseded by {newer.run_id[:8]}")
+
+
+@pytest.mark.parametrize(
+    ("method", "failure"),
+    [
+        ((SQLiteQueue, "take_continuation"), NotServable("The history has no queue", "it is read-only")),
+        ((SQLiteServer, "begin"), HistoryError("The history can't be used", "it is read-only")),
+    ],
+)
+def test_a_history_that_fails_does_not_reach_a_resume_by_hand(
+    make: Make, method: tuple[type, str], failure: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on with the saved values, as without a queue, and the queued run waits."""
+    workflow = make()
+    run = workflow.submit({"customer": 60})
+    serve(workflow, once=True)
+    queued = Control(workflow).resume(run)
+
+    def fail(*arguments: object) -> None:
+        raise failure
+
+    with monkeypatch.context() as patched:
+        patched.setattr(*method, fail)
+        by_hand = workflow.start(params={"customer": 60}, resume=True)
+
+    assert [task.restored_from for task in by_hand.tasks] == ["checkpoint", None]
+    assert by_hand.run_id != queued.run_id
 
 
 @pytest.mark.parametrize("is_first", [True, False], ids=["by hand first", "served first"])

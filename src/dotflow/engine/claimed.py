@@ -4,6 +4,8 @@ import contextlib
 from collections.abc import Callable, Sequence
 
 from dotflow.abc.operations import Claim, Ending, QueueServer
+from dotflow.abc.workflow import Superseded
+from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.task import Task
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError
@@ -70,3 +72,8 @@ def ending_of(state: TypeRunState, reason: str, tasks: Sequence[Task], *, goes_o
     """Returns the end of a run with these records."""
     errors = (f"{task.name}: {task.error.exception}: {task.error.message}" for task in tasks if task.error)
     return Ending(state, reason, next(errors, ""), goes_on=goes_on)
+
+
+def superseded_by(error: Superseded) -> Ending:
+    """Returns the end of a run whose values a newer chain has replaced."""
+    return Ending(TypeRunState.CANCELLED, f"superseded by {error.args[0][:ID_LENGTH]}")
