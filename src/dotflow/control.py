@@ -12,9 +12,10 @@ from dotflow.abc.history import History
 from dotflow.abc.operations import Operations, Order, Submission, TypeOrder
 from dotflow.abc.workflow import ServedWorkflow
 from dotflow.core.durations import Duration, as_seconds
+from dotflow.core.masks import environment_masks
+from dotflow.core.text import escape_surrogates
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import InvalidArgument, NotServable
-from dotflow.graph.params import keyed_id
 from dotflow.providers.histories.default import HISTORY_VARIABLE, history_at, history_of
 
 if TYPE_CHECKING:
@@ -60,12 +61,9 @@ class Control:
         """
         from dotflow.engine import submission
 
-        if not isinstance(workflow_id, str) or not workflow_id:
-            raise InvalidArgument("workflow_id", workflow_id, "the id of a workflow")
-        submission.check_submission(key, priority)
-        name, text = submission.named_by(workflow_id, self._queue.declared(workflow_id), params or {})
-        if key is not None:
-            name = keyed_id(workflow_id, key)
+        submission.check_id(workflow_id)
+        submission.check_submission(key, priority, environment_masks())
+        name, text = submission.named_by(workflow_id, self._queue.declared(workflow_id), params or {}, key)
         return self._queue.submit(Submission(workflow_id, text, name, key, priority, submission.due_at(at)))
 
     def is_served(self, workflow_id: str) -> bool:
@@ -114,11 +112,11 @@ class Control:
             NotInHistory: There is no such run.
             OrderRefused: It has ended.
         """
-        return self._queue.order(run, Order(TypeOrder.CANCEL, _by(by), comment))
+        return self._queue.order(run, Order(TypeOrder.CANCEL, _by(by), _comment(comment)))
 
     def pause(self, run: str, *, by: str | None = None, comment: str = "") -> "RunSummary":
         """Pauses a run: its running steps end and are saved, and nothing new begins. As `cancel` otherwise."""
-        return self._queue.order(run, Order(TypeOrder.PAUSE, _by(by), comment))
+        return self._queue.order(run, Order(TypeOrder.PAUSE, _by(by), _comment(comment)))
 
     def resume(
         self, run: str, rerun: str | Sequence[str] = (), *, by: str | None = None, comment: str = ""
@@ -139,18 +137,24 @@ class Control:
             OrderRefused: It can't be continued.
         """
         steps = [rerun] if isinstance(rerun, str) else list(rerun)
-        return self._queue.resume(run, steps, _by(by), comment)
+        return self._queue.resume(run, steps, _by(by), _comment(comment))
 
 
 def _by(by: str | None) -> str:
     if by is not None:
         if not isinstance(by, str) or not by:
             raise InvalidArgument("by", by, "a name")
-        return by
+        return escape_surrogates(by)
     try:
-        return getpass.getuser()
+        return escape_surrogates(getpass.getuser())
     except (OSError, KeyError):  # a container's user without a name
         return f"user {os.getuid()}" if hasattr(os, "getuid") else "unknown"
+
+
+def _comment(comment: str) -> str:
+    if not isinstance(comment, str):
+        raise InvalidArgument("comment", comment, "a text")
+    return escape_surrogates(comment)
 
 
 def _queue(of: ServedWorkflow | History | str | os.PathLike[str] | None) -> Operations:

@@ -335,7 +335,8 @@ class DotFlow:
         parameters is queued, its id is returned: it begins later, so it sees what this call wants.
 
         Args:
-            params: As for `start`. Secrets are not accepted: the process that runs it finds them anew.
+            params: As for `start`. With the defaults of the others they are kept, so that a deploy changes no queued run.
+                Secrets are not accepted: the process that runs it finds them anew.
             key: The same key returns the same run, whatever became of it. It names the run instead of the parameters.
             priority: Higher ones begin first.
             at: The moment before which it does not begin, with a time zone; or a time from now, in seconds, as a text
@@ -350,11 +351,13 @@ class DotFlow:
         from dotflow.engine import submission  # here: most programs never need it
 
         queue = self._queue(f"The workflow {self.workflow_id!r} can't be submitted")
-        submission.check_submission(key, priority)
+        masks = self.config._find_secrets(self.task, are_required=False).masks
+        submission.check_submission(key, priority, masks)
         due = submission.due_at(at)
         values, secrets, _ = self._resolve(params)
-        masks = self.config._find_secrets(self.task, are_required=False).masks
-        text = submission.params_text({name: values[name] for name in params or ()}, masks, secrets)
+        given = {name: values[name] for name in params or ()}
+        is_named = bool(given) and key is None  # by its parameters, with those that it was not given
+        text = submission.params_text(given, values if is_named else {}, masks, secrets)
         name = self._id_of(params, values, secrets, masks) if key is None else keyed_id(self.workflow_id, key, masks)
         base, title = masks.mask_id(self.workflow_id), self.name and masks.mask(self.name)
         if not self._is_declared:
@@ -371,6 +374,7 @@ class DotFlow:
 
         if not self.is_named:
             raise NotServable(what, submission.NO_ID)
+        submission.check_id(self.workflow_id)
         if self._built_with:
             raise NotServable(what, submission.FACTORY)
         return submission.queue_of(what, self.config.history)
@@ -387,9 +391,9 @@ class DotFlow:
         """Returns what others need to know to submit it."""
         from dotflow.engine import submission
 
-        secrets = self._secret_params()
         masks = self.config._find_secrets(self.task, are_required=False).masks
-        return Declared(masks.mask_id(self.workflow_id), submission.describe_params(self.params, secrets, self.task))
+        described = submission.describe_params(self.params, self._secret_params(), self.task, masks)
+        return Declared(masks.mask_id(self.workflow_id), described)
 
     def value(self, run: str, step: TaskRef) -> Any:
         """Returns the value of a task of a submitted run, from the storage: `workflow.value(run_id, "summary")`.

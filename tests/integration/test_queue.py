@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +278,81 @@ def test_a_moment_that_no_history_keeps_is_refused(
     with pytest.raises(InvalidArgument, match="before the year 2255"):
         make().submit(at=at.replace(tzinfo=UTC) if isinstance(at, datetime) else at)
     assert history.runs() == []
+
+
+@pytest.mark.parametrize("is_by_control", [False, True])
+def test_a_queued_run_keeps_the_defaults_that_name_it(make: Make, history: HistorySQLite, is_by_control: bool) -> None:
+    """A deploy that declares other ones changes neither the run nor its name."""
+
+    @action
+    def take(customer: int, limit: int) -> int:
+        return customer + limit
+
+    def deployed(limit: int) -> DotFlow:
+        more = {} if is_by_control else {"note": "tok-1234567"}
+        workflow = make(params={"customer": ..., "limit": limit, "key": Secret("TOKEN"), **more})
+        workflow.task.add(take)
+        return workflow
+
+    before = deployed(100)
+    run = before.submit({"customer": 7})
+    kept = Control(history).run(run)
+    if is_by_control:
+        Control(history).cancel(run)
+        run = Control(history).submit("report", {"customer": 7})
+    after = deployed(200)
+    (ended,) = serve(after, once=True)
+
+    assert kept.params == {"customer": 7, "limit": 100}  # no secrets
+    assert "tok-1234567" not in str(history.operations().declared("report"))
+    assert (ended.run_id, ended.workflow_id, ended.state) == (run, kept.workflow_id, TypeRunState.COMPLETED)
+    assert after.value(run, "take") == 107
+
+
+def test_a_run_without_parameters_takes_the_defaults_of_its_server(make: Make, history: HistorySQLite) -> None:
+    """They don't name it, and neither do those of a run with a key."""
+    plain, keyed = make().submit(), make().submit(key="click")
+    after = make(params={"customer": 20})
+    serve(after, once=True)
+
+    assert [after.value(run, "double") for run in (plain, keyed)] == [40, 40]
+
+
+def test_equal_parameters_are_equal_in_any_order(make: Make, history: HistorySQLite) -> None:
+    """The same key with the same parameters returns the same run."""
+    workflow = make(params={"customer": 1, "day": 2})
+    run = workflow.submit({"customer": 5, "day": 3}, key="click")
+
+    assert workflow.submit({"day": 3, "customer": 5}, key="click") == run
+    assert Control(history).submit("report", {"day": 3, "customer": 5}, key="click") == run
+
+
+def test_a_key_with_a_secret_is_refused(make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The queue would keep it as clear text, and the name of the run would show it."""
+    monkeypatch.setenv("SHOP_TOKEN", "another-1234567")
+    for key in ("tok-1234567", "order tok-1234567"):
+        with pytest.raises(InvalidArgument, match=r"key='\*\*\*' is not accepted. Pass no secret"):
+            make().submit(key=key)
+    with pytest.raises(InvalidArgument, match="Pass no secret"):
+        Control(history).submit("report", key="another-1234567")
+    assert history.runs() == []
+
+
+def test_texts_without_utf_8_are_refused_or_escaped(make: Make, history: HistorySQLite) -> None:
+    """A key and a workflow's id are refused, since they name something; who ordered what is escaped."""
+    workflow, control = make(), Control(history)
+    for submit in (workflow.submit, partial(control.submit, "report")):
+        with pytest.raises(InvalidArgument, match="key="):
+            submit(key="\ud800")
+    with pytest.raises(InvalidArgument, match="workflow_id="):
+        control.submit("\ud800")
+    with pytest.raises(InvalidArgument, match="workflow_id="):
+        DotFlow(Config(history=history), workflow_id="\ud800").submit()
+    with pytest.raises(InvalidArgument, match="comment=None"):
+        control.cancel(workflow.submit(), comment=None)  # type: ignore[arg-type]
+
+    cancelled = control.cancel(workflow.submit(), by="a\ud800", comment="b\udfff")
+    assert cancelled.reason == r"cancelled by a\ud800: b\udfff"
 
 
 # Serving

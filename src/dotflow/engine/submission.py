@@ -1,6 +1,6 @@
 """What a submission needs: the queue of a history, the moment from which a run is due, and declared parameters."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ from dotflow.codec.json import decode, encode, is_plain_data
 from dotflow.core.durations import TEXTS, to_seconds
 from dotflow.core.masks import Masks
 from dotflow.core.task import Task
+from dotflow.core.text import is_utf8
 from dotflow.errors import (
     CheckpointUnreadable,
     InvalidArgument,
@@ -20,7 +21,7 @@ from dotflow.errors import (
     ValueNotStorable,
 )
 from dotflow.graph.param_types import SCALARS, type_of_run_param
-from dotflow.graph.params import Params, run_id_of
+from dotflow.graph.params import Params, keyed_id, run_id_of
 
 NO_ID: Final = "it has no workflow_id, by which other processes find its runs: DotFlow(workflow_id='nightly')"
 NO_HISTORY: Final = "it has no history, which has the queue: Config(history=HistorySQLite('/path/history.db'))"
@@ -57,26 +58,59 @@ def due_at(at: object) -> datetime | None:
     return at if isinstance(at, datetime) else now + timedelta(seconds=seconds)
 
 
-def check_submission(key: object, priority: object) -> None:
-    """Raises InvalidArgument for a key that is no text, or a priority that is no number."""
-    if key is not None and (not isinstance(key, str) or not key):
-        raise InvalidArgument("key", key, 'a text, such as "click-17"')
+def check_submission(key: object, priority: object, masks: Masks) -> None:
+    """Raises InvalidArgument for a key that is no text or has a secret, or a priority that is no number."""
+    if key is not None:
+        if not isinstance(key, str) or not key or not is_utf8(key):
+            raise InvalidArgument("key", key, 'a text, such as "click-17"')
+        if masks.mask(key) != key:
+            raise InvalidArgument("key", "***", "no secret, since the queue keeps it as clear text")
     if type(priority) is not int or abs(priority) >= 2**31:
         raise InvalidArgument("priority", priority, "a whole number; higher ones begin first")
 
 
-def params_text(given: Params, masks: Masks, secrets: Iterable[str]) -> str:
-    """Returns run parameters for a queue. Raises InvalidArgument for a secret, and for what the codec can't keep."""
+def check_id(workflow_id: object) -> None:
+    """Raises InvalidArgument for what is no id of a workflow that a queue keeps."""
+    if not isinstance(workflow_id, str) or not workflow_id or not is_utf8(workflow_id):
+        raise InvalidArgument("workflow_id", workflow_id, "the id of a workflow, as a text without lone surrogates")
+
+
+def params_text(given: Params, defaults: Params, masks: Masks, secrets: Collection[str]) -> str:
+    """Returns run parameters for a queue. Equal ones are equal texts.
+
+    Args:
+        given: The values of the submission.
+        defaults: Those of the others, with which it runs, whatever a server's code declares by then.
+        masks: The secrets.
+        secrets: The parameters that are secrets, which stay out.
+
+    Raises:
+        InvalidArgument: A given value is a secret, or the codec can't keep it.
+    """
     for name in given:
         if name in secrets:
             raise refuse_secret(name)
     try:
-        text = encode(dict(given))
+        text = _text(given)
     except ValueNotStorable as error:
         raise InvalidArgument("params", dict(given), "plain data, such as text, numbers or dates") from error
     if masks.mask(text) != text:
         raise refuse_secret(next((name for name, value in given.items() if masks.mask(repr(value)) != repr(value)), ""))
-    return text
+    kept = {name: value for name, value in defaults.items() if name not in secrets and _may_be_kept(value, masks)}
+    return _text({**kept, **given})
+
+
+def _may_be_kept(value: object, masks: Masks) -> bool:
+    """Returns whether a queue may have a default: a server finds the others anew."""
+    try:
+        text = encode(value)
+    except ValueNotStorable:
+        return False
+    return masks.mask(text) == text
+
+
+def _text(params: Params) -> str:
+    return encode({name: params[name] for name in sorted(params)})
 
 
 def refuse_secret(name: str) -> InvalidArgument:
@@ -85,7 +119,7 @@ def refuse_secret(name: str) -> InvalidArgument:
     return InvalidArgument(f"params[{name!r}]", "***", "no secret, since the queue keeps it as clear text", hint)
 
 
-def describe_params(declared: Params, secrets: Iterable[str], tasks: Iterable[Task]) -> str:
+def describe_params(declared: Params, secrets: Iterable[str], tasks: Iterable[Task], masks: Masks) -> str:
     """Returns the names, types and defaults of declared parameters as text of the codec."""
     described: dict[str, Description] = {}
     tasks = list(tasks)
@@ -98,7 +132,7 @@ def describe_params(declared: Params, secrets: Iterable[str], tasks: Iterable[Ta
         if default is ...:
             described[name] = [found]
         else:
-            described[name] = [found, default] if _is_plain(default) else ["", None]
+            described[name] = [found, default] if _is_plain(default) and _may_be_kept(default, masks) else ["", None]
     return encode(described)
 
 
@@ -110,13 +144,16 @@ def _is_plain(value: object) -> bool:
         return False
 
 
-def named_by(workflow_id: str, description: str | None, given: Mapping[str, Any]) -> tuple[str | None, str]:
+def named_by(
+    workflow_id: str, description: str | None, given: Mapping[str, Any], key: str | None
+) -> tuple[str | None, str]:
     """Returns the name and the parameters of a run of a workflow that this process can't import.
 
     Args:
         workflow_id: The workflow.
         description: What `describe_params` has returned; None where the workflow is unknown.
         given: The parameters; a text becomes what the parameter is.
+        key: The key, which names the run in place of the parameters; None for none.
 
     Returns:
         The name, None where only the workflow itself can make it; and the parameters as text of the codec.
@@ -131,8 +168,9 @@ def named_by(workflow_id: str, description: str | None, given: Mapping[str, Any]
         described: dict[str, Description] | None = None if description is None else decode(description)
     except CheckpointUnreadable:  # an earlier dotflow has written defaults of a program's classes
         described = None
+    by_key = None if key is None else keyed_id(workflow_id, key)
     if described is None:
-        return (None if given else workflow_id), encode(dict(given))
+        return by_key or (None if given else workflow_id), _text(given)
     values = dict(given)
     for name, value in given.items():
         if name not in described:
@@ -149,10 +187,10 @@ def named_by(workflow_id: str, description: str | None, given: Mapping[str, Any]
     missing = [name for name, described_by in described.items() if len(described_by) < 2 and name not in values]
     if missing:
         raise MissingParam(tuple(missing))
-    if not values:
-        return workflow_id, encode({})
+    if by_key or not values:
+        return by_key or workflow_id, _text(values)
     if any(not kind for kind, *_ in described.values()):
-        return None, encode(values)
-    secrets = [name for name, (kind, *_) in described.items() if kind == SECRET]
-    defaults = {name: rest[0] for name, (_, *rest) in described.items() if rest and name not in secrets}
-    return run_id_of(workflow_id, {**defaults, **values}, secrets), encode(values)
+        return None, _text(values)
+    defaults = {name: rest[0] for name, (kind, *rest) in described.items() if rest and kind != SECRET}
+    values = {**defaults, **values}
+    return run_id_of(workflow_id, values), _text(values)
