@@ -335,7 +335,7 @@ class DotFlow:
         parameters is queued, its id is returned: it begins later, so it sees what this call wants.
 
         Args:
-            params: As for `start`. With the defaults of the others they are kept, so that a deploy changes no queued run.
+            params: As for `start`. They are kept with the defaults of the others: no deploy changes them.
                 Secrets are not accepted: the process that runs it finds them anew.
             key: The same key returns the same run, whatever became of it. It names the run instead of the parameters.
             priority: Higher ones begin first.

@@ -1,5 +1,6 @@
 """Submissions, orders and claims, in one process."""
 
+import os
 import sqlite3
 import sys
 import threading
@@ -19,6 +20,8 @@ from dotflow.abc.operations import Ending
 from dotflow.control import Control
 from dotflow.core.events import AttemptStarted, Planned, RunStarted, TaskCompleted
 from dotflow.core.types.run_state import TypeRunState
+from dotflow.core.types.status import TypeStatus
+from dotflow.engine import orders
 from dotflow.errors import (
     HistoryError,
     InvalidArgument,
@@ -33,6 +36,7 @@ from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, Storage
 from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.queue import SQLiteQueue, SQLiteServer
 from dotflow.serving import serve
+from dotflow.testing import virtual_clock
 from tests.queue_model import explore
 
 Make = Callable[..., DotFlow]
@@ -782,6 +786,70 @@ def test_a_server_that_lost_its_run_ends_nothing(make: Make, history: HistorySQL
 
     assert server.end(claim, Ending(TypeRunState.COMPLETED)) is None
     assert Control(workflow).run(run).state is TypeRunState.CANCELLED
+
+
+def test_a_run_that_another_process_has_ends(make: Make, history: HistorySQLite) -> None:
+    """Its server asks once a second. What its steps return afterwards is not saved."""
+    begun, may_end = threading.Event(), threading.Event()
+
+    @action
+    def first() -> int:
+        begun.set()
+        assert may_end.wait(60)
+        return 7
+
+    @action
+    def second(first: int) -> int:
+        return first
+
+    workflow = make()
+    workflow.task.add([first, second])
+    run = workflow.submit()
+    with serve(workflow, wait=False) as server:
+        assert begun.wait(60)
+        (active,) = server._active.values()
+        with closing(sqlite3.connect(history.path)) as file, file:
+            file.execute("UPDATE wanted SET server = 'another'")
+        while not active.run._cancelled:
+            active.run.wait(0.01)
+        may_end.set()
+        active.run.wait()
+
+    assert (active.run.state, active.run._reason) == (TypeRunState.CANCELLED, "another process has the run")
+    assert active.run.task("second").status is TypeStatus.NOT_STARTED
+    assert Control(history).run(run).state is TypeRunState.CRASHED  # the server wrote no end, and is gone
+    with pytest.raises(NotInHistory):
+        workflow.value(run, "first")
+
+
+def test_a_fork_during_a_look_for_orders_leaves_no_lock(make: Make) -> None:
+    """The run of the child looks, too: the thread that holds the lock is not there."""
+    with orders._lock:
+        child = os.fork()
+        if not child:
+            os._exit(0 if orders._lock.acquire(timeout=1) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_orders_are_heeded_in_virtual_time(make: Make) -> None:
+    """At the latest before the next step: time does not pass meanwhile."""
+
+    @action
+    def cancel_this() -> None:
+        (run,) = server._active
+        Control(workflow).cancel(run, by="ann")
+
+    @action
+    def never(cancel_this: None) -> None: ...
+
+    with virtual_clock():
+        workflow = make()
+        workflow.task.add([cancel_this, never])
+        server = serve(workflow, wait=False)
+        with server:
+            ended = Control(workflow).wait(workflow.submit(), "1h")
+
+    assert (ended.state, ended.reason) == (TypeRunState.CANCELLED, "cancelled by ann")
 
 
 @pytest.mark.parametrize(

@@ -239,6 +239,10 @@ class QueueServer(ABC):
         """
 
     @abstractmethod
+    def is_mine(self, claim: Claim) -> bool:
+        """Returns whether a claimed run is still this server's, and has not ended. Called once a second for each."""
+
+    @abstractmethod
     def begin(self, claim: Claim) -> None:
         """Writes that the values of the name are the run's from now on. Raises as `supersede`."""
 

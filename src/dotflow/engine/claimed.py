@@ -39,6 +39,10 @@ class ClaimedRun:
         self._server.begin(self.claim)
         self.has_begun = True
 
+    def is_mine(self) -> bool:
+        """Returns whether it is still this process's run."""
+        return self._server.is_mine(self.claim)
+
     def put_back(self, delay: float) -> None:
         """Returns it to the queue, due in some seconds."""
         self._server.put_back(self.claim, delay)

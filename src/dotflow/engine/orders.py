@@ -1,5 +1,6 @@
 """OrderWatch: looks for orders from outside, once a second for all runs of a process."""
 
+import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -11,10 +12,21 @@ from dotflow.abc.operations import Order
 
 INTERVAL: Final = 1.0  # seconds between two looks
 
-_lock: Final = threading.Lock()
+_lock = threading.Lock()
 _found: Final["weakref.WeakKeyDictionary[History, tuple[float, Mapping[str, Sequence[Order]]]]"] = (
     weakref.WeakKeyDictionary()
 )
+
+
+def _begin_anew() -> None:
+    """Resets the module in a forked process, where a thread that is gone may hold the lock."""
+    global _lock
+    _lock = threading.Lock()
+    _found.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 class OrderWatch:
@@ -23,34 +35,38 @@ class OrderWatch:
     Args:
         obey: Carries out an order.
         history: Where the orders are.
+        check: Called at each look, before.
     """
 
-    def __init__(self, obey: Callable[[Order], None], history: History) -> None:
+    def __init__(self, obey: Callable[[Order], None], history: History, check: Callable[[], object]) -> None:
         self._obey = obey
+        self._check = check
         self._history = history
         self._next = clock.ticks() + INTERVAL
         self._heeded: set[Order] = set()
 
     def settle(self, run_id: str, begins: bool) -> float | None:
-        """Carries out the orders that have come. Returns the seconds until the next look; a virtual clock has none."""
-        if clock.source is not None:
-            return None
+        """Carries out the orders that have come. Returns the seconds until the next look; a virtual clock has none.
+
+        In virtual time each call is a look: a second of it may last a microsecond.
+        """
         now = clock.ticks()
-        if now < self._next:
+        if clock.source is None and now < self._next:
             return self._next - now
         self._next = now + INTERVAL
+        self._check()
         for order in _orders(self._history, now).get(run_id, ()):
             if order not in self._heeded:
                 self._heeded.add(order)
                 self._obey(order)
-        return INTERVAL
+        return INTERVAL if clock.source is None else None
 
 
 def _orders(history: History, now: float) -> Mapping[str, Sequence[Order]]:
     """Returns the open orders by run, as they were at most INTERVAL ago."""
     with _lock:
         looked_at, orders = _found.get(history, (-INTERVAL, {}))
-        if now - looked_at >= INTERVAL:
+        if now - looked_at >= INTERVAL or clock.source is not None:
             queue = history.operations()
             orders = {} if queue is None else queue.orders()
             _found[history] = now, orders

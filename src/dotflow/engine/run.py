@@ -37,7 +37,7 @@ from dotflow.engine.run_graph import RunGraph
 from dotflow.engine.run_log import RunLog, log_line_of
 from dotflow.engine.run_providers import RunProviders
 from dotflow.engine.runner import Runner
-from dotflow.engine.stop import CANCELLED, INTERRUPTED, PAUSED, Stop, stop_for, timed_out
+from dotflow.engine.stop import CANCELLED, INTERRUPTED, LOST, PAUSED, Stop, stop_for, timed_out
 from dotflow.errors import HistoryError, RunFailed, RunTimeout, ValueNotStorable
 from dotflow.graph.names import TaskRef, find_task, rerun_ids
 from dotflow.graph.params import NO_PARAMS, Params
@@ -312,6 +312,13 @@ class Run:
         else:
             self._pause(PAUSED._replace(reason=f"{PAUSED.reason}{by}"))
 
+    def _check_claim(self) -> None:
+        """Ends the run if another process has it, which its queue decides: nothing more is saved."""
+        if self._claimed is not None and not self._claimed.is_mine() and not self._cancelled:
+            self._checkpoints.give_up()
+            self._log_line(f"{LOST.reason.capitalize()}: {self.run_id} ends here, and saves nothing more.", None)
+            self._cancel(LOST)
+
     @property
     def _reason(self) -> str:
         """Why it was stopped; "" if it was not."""
@@ -405,12 +412,15 @@ class Run:
         if run_log is not None and (cache is not None or not providers.saves_at_once):
             save = run_log.flushed_before(save)
         history = providers.history
+        orders = None
+        if history is not None and has_queue(history):
+            orders = OrderWatch(self._obey, history, self._check_claim)
         publisher = Publisher(
             self.run_id,
             tasks,
             save,
             history=history,
-            settle=OrderWatch(self._obey, history).settle if history is not None and has_queue(history) else None,
+            settle=None if orders is None else orders.settle,
             listeners=providers.listeners,
             tracer=providers.tracer,
             run_log=run_log,

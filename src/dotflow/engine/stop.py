@@ -18,6 +18,7 @@ class Stop(NamedTuple):
 CANCELLED: Final = Stop("RunCancelled", "the run was cancelled", TypeRunState.CANCELLED)
 FAILED: Final = Stop("RunStopped", "the run was stopped by a failure", TypeRunState.FAILED)
 PAUSED: Final = Stop("RunPaused", "the run was paused", TypeRunState.PAUSED)
+LOST: Final = Stop("RunCancelled", "another process has the run", TypeRunState.CANCELLED)
 INTERRUPTED: Final = Stop("KeyboardInterrupt", "the run was interrupted", TypeRunState.INTERRUPTED)
 
 

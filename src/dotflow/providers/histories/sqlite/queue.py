@@ -453,6 +453,9 @@ class SQLiteServer(QueueServer):
 
         return self._queue.transact(work)
 
+    def is_mine(self, claim: Claim) -> bool:
+        return bool(self._queue.look(MINE, (claim.run_id, self._server)))
+
     def begin(self, claim: Claim) -> None:
         self._queue.transact(lambda connection: connection.execute(BEGIN, (self._mine(connection, claim),)))
 
