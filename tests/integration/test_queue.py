@@ -821,6 +821,40 @@ def test_a_run_that_another_process_has_ends(make: Make, history: HistorySQLite)
         workflow.value(run, "first")
 
 
+def test_a_look_for_orders_that_fails_is_repeated(
+    make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order is carried out a second later, though the step goes on meanwhile."""
+    begun, may_end = threading.Event(), threading.Event()
+    looks: list[int] = []
+    look = SQLiteQueue.orders
+
+    def fail_once(queue: SQLiteQueue) -> Any:
+        looks.append(1)
+        if len(looks) == 1:
+            raise HistoryError("The history can't be used", "it is locked")
+        return look(queue)
+
+    @action
+    def wait_here() -> None:
+        begun.set()
+        assert may_end.wait(60)
+
+    monkeypatch.setattr(SQLiteQueue, "orders", fail_once)
+    workflow = make()
+    workflow.task.add(wait_here)
+    run = workflow.start(mode="background")
+    assert begun.wait(60)
+    Control(history).cancel(run.run_id, by="ann")
+    while not run._cancelled:
+        run.wait(0.01)
+    may_end.set()
+    run.wait()
+
+    assert (run.state, run._reason) == (TypeRunState.CANCELLED, "the run was cancelled by ann")
+    assert len(looks) > 1
+
+
 def test_a_fork_during_a_look_for_orders_leaves_no_lock(make: Make) -> None:
     """The run of the child looks, too: the thread that holds the lock is not there."""
     with orders._lock:

@@ -9,6 +9,7 @@ from typing import Final
 from dotflow import clock
 from dotflow.abc.history import History
 from dotflow.abc.operations import Order
+from dotflow.errors import HistoryError
 
 INTERVAL: Final = 1.0  # seconds between two looks
 
@@ -36,11 +37,20 @@ class OrderWatch:
         obey: Carries out an order.
         history: Where the orders are.
         check: Called at each look, before.
+        log_line: Writes a line into the log.
     """
 
-    def __init__(self, obey: Callable[[Order], None], history: History, check: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        obey: Callable[[Order], None],
+        history: History,
+        check: Callable[[], object],
+        log_line: Callable[..., None],
+    ) -> None:
         self._obey = obey
         self._check = check
+        self._log_line = log_line
+        self._trouble = ""  # why the last look failed
         self._history = history
         self._next = clock.ticks() + INTERVAL
         self._heeded: set[Order] = set()
@@ -54,8 +64,16 @@ class OrderWatch:
         if clock.source is None and now < self._next:
             return self._next - now
         self._next = now + INTERVAL
-        self._check()
-        for order in _orders(self._history, now).get(run_id, ()):
+        try:
+            self._check()
+            orders = _orders(self._history, now).get(run_id, ())
+            self._trouble = ""
+        except HistoryError as error:  # the next look may succeed
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                self._log_line(self._trouble, None)
+            orders = ()
+        for order in orders:
             if order not in self._heeded:
                 self._heeded.add(order)
                 self._obey(order)

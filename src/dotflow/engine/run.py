@@ -414,7 +414,7 @@ class Run:
         history = providers.history
         orders = None
         if history is not None and has_queue(history):
-            orders = OrderWatch(self._obey, history, self._check_claim)
+            orders = OrderWatch(self._obey, history, self._check_claim, log_line)
         publisher = Publisher(
             self.run_id,
             tasks,
