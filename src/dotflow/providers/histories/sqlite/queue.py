@@ -1,6 +1,6 @@
 """The queue of a history file: submissions, claims, ends and orders, each of them one transaction.
 
-It has a connection of its own, whose commits survive a power cut. So its fsync does not hold up the events of runs.
+It has a connection of its own, whose commits survive a power cut; those of events are not synced.
 """
 
 import json
