@@ -533,22 +533,18 @@ class DotFlow:
         start_in_background(run, then)
         return run
 
-    def _continuation(self, name: str) -> ClaimedRun | None:
-        """Takes the queued run of this name that continues another one, for a resume in this process."""
-        queue = None if self.config.history is None or not self.is_named else self.config.history.operations()
-        taken = None if queue is None else queue.take_continuation(name)
-        return None if taken is None else ClaimedRun(*taken, is_alone=True)
-
-    def _prepare(self, options: RunOptions, *, in_thread: bool, claimed: ClaimedRun | None = None) -> Run:
-        if claimed is None and options.resume not in (False, "anew"):
-            name = self.id_of_run(options.params)
-            with contextlib.suppress(HistoryError, NotServable):
-                claimed = self._continuation(name)
-        if claimed is None or not claimed.is_alone:
-            return self._prepare_run(options, in_thread=in_thread, claimed=claimed)
+    def _prepare_continued(self, options: RunOptions, *, in_thread: bool) -> Run | None:
+        """Prepares the queued run of this name that continues another one, for a resume here; None if there is none."""
+        name, taken = self.id_of_run(options.params), None
+        with contextlib.suppress(HistoryError, NotServable):
+            queue = None if self.config.history is None or not self.is_named else self.config.history.operations()
+            taken = None if queue is None else queue.take_continuation(name)
+        if taken is None:
+            return None
+        claimed = ClaimedRun(*taken, is_alone=True)
         try:
             rerun = (*options.rerun, *claimed.claim.rerun)
-            return self._prepare_run(replace(options, rerun=rerun), in_thread=in_thread, claimed=claimed)
+            return self._prepare(replace(options, rerun=rerun), in_thread=in_thread, claimed=claimed)
         except Superseded as error:
             claimed.end_alone(superseded_by(error), log_line_of(self.config.log))
         except HistoryError:  # which never reaches a run by hand
@@ -556,9 +552,13 @@ class DotFlow:
         except BaseException:  # Ctrl-C too
             claimed.give_up()
             raise
-        return self._prepare_run(options, in_thread=in_thread, claimed=None)
+        return None
 
-    def _prepare_run(self, options: RunOptions, *, in_thread: bool, claimed: ClaimedRun | None) -> Run:
+    def _prepare(self, options: RunOptions, *, in_thread: bool, claimed: ClaimedRun | None = None) -> Run:
+        if claimed is None and options.resume not in (False, "anew"):
+            continued = self._prepare_continued(options, in_thread=in_thread)
+            if continued is not None:
+                return continued
         run_id = str(uuid.uuid4()) if claimed is None else claimed.claim.run_id
         workflow_id, tasks, params, secrets = self._records(options, run_id)
         if claimed is not None and workflow_id != claimed.claim.name:  # it has a key
@@ -570,7 +570,7 @@ class DotFlow:
         is_apart = plan.apart or (claimed is not None and not claimed.is_alone)
         providers = config._run_providers(secrets, is_apart=is_apart, in_thread=in_thread)
         name = self.name and secrets.masks.mask(self.name)
-        base = secrets.masks.mask_id(self.workflow_id)
+        base = secrets.masks.mask_id(self.workflow_id) if self.is_named else ""
         run = Run(
             workflow_id,
             run_id,

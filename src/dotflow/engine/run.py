@@ -161,7 +161,7 @@ class Run:
             exclusive=is_named,
             log_line=self._log_line,
             run_id=run_id,
-            has_queue=has_queue(providers.history),
+            has_queue=is_named and has_queue(providers.history),
         )
         self._restored: Mapping[int, Context] = {}
         self._rerun: frozenset[int] = frozenset()
@@ -455,7 +455,7 @@ class Run:
             self.state = TypeRunState(self.status) if is_complete or self._stop is None else self._stop.state
             if is_paused:
                 self.status = TypeStatus.PAUSED
-            elif self._is_out_of_time:  # maybe between two tasks
+            elif self._stop is not None and self._is_out_of_time:  # maybe between two tasks
                 failed = True
             try:
                 try:

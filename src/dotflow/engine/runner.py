@@ -116,14 +116,14 @@ class Runner:
         try:
             with waking(self.session.wake):
                 self._carry_out(begin())
-                self._loop_or_pause()
+                self._loop()
                 self._places = None  # what cleans up needs none
                 while not self.is_halted or self._is_pausing:
                     for decision in self._graph.clean_up():
                         self._carry_out([decision])
                     if not self._arrivals:
                         break
-                    self._loop_or_pause()
+                    self._loop()
         finally:
             try:
                 self._publisher.leave_session()
@@ -152,12 +152,6 @@ class Runner:
         for event in self._graph.unfinished(stop):
             self._publish(event)
         self._publisher.flush()
-
-    def _loop_or_pause(self) -> None:
-        self._loop()
-        while self._is_pausing and self.is_halted:
-            self._hold()
-            self._loop()
 
     def _hold(self) -> None:
         """Pauses: lets the running attempts end, and keeps nothing else but cleanups that have begun."""
@@ -199,7 +193,13 @@ class Runner:
         pool_of, make_room, submit = self.session.pool_of, self.session.make_room, self.session.submit
         begin, prepare = self._publisher.begin, self._prepare
         is_limited = self._deadline < math.inf
-        while not self.is_halted and not (is_limited and self._is_late()):
+        while True:
+            if self.is_halted or (is_limited and self._is_late()):
+                if not (self.is_halted and self._is_pausing):
+                    return
+                self._hold()
+                arrivals, waiting = self._arrivals, self._waiting
+                continue
             ready: Any  # as in _carry_out
             if arrivals:
                 ready = arrivals.popleft()
