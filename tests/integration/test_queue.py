@@ -18,6 +18,7 @@ import pytest
 from dotflow import Config, Context, DotFlow, Secret, action, clock
 from dotflow.abc.operations import Ending
 from dotflow.control import Control
+from dotflow.core.attempt_id import triggered_by
 from dotflow.core.events import AttemptStarted, Planned, RunStarted, TaskCompleted
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
@@ -1086,3 +1087,33 @@ def test_a_served_process_keeps_no_list_of_its_runs(make: Make) -> None:
         Control(workflow).wait(workflow.submit(), timeout=10)
 
     assert server.ended == []
+
+
+def test_a_schedule_beside_the_server_is_reported(make: Make) -> None:
+    """Once: a run of a schedule is in no queue, and both may do the same work."""
+    lines: list[str] = []
+
+    class Lines(LogDefault):
+        def report(self, message: str) -> None:
+            lines.append(message)
+
+    may_end = threading.Event()
+
+    @action
+    def wait(customer: int) -> bool:
+        return may_end.wait(10)
+
+    config = make().config
+    config.log = Lines(output="none")
+    workflow = DotFlow(config, workflow_id="report", params={"customer": 1})
+    workflow.task.add(wait)
+    with triggered_by("schedule"):
+        run = workflow.start(mode="background", params={"customer": 2})
+    with serve(workflow, wait=False):
+        until = clock.ticks() + 10
+        while not lines and clock.ticks() < until:
+            clock.sleep(0.05)
+    may_end.set()
+    run.wait()
+
+    assert [line for line in lines if "A schedule of its own runs 'report', too" in line] == lines[:1]

@@ -214,6 +214,10 @@ class QueueServer(ABC):
         """Returns whether the last look has found a process dead for the first time."""
 
     @abstractmethod
+    def scheduled_elsewhere(self) -> Collection[str]:
+        """Returns those of its workflows that a schedule of their own, outside of the queue, is running now."""
+
+    @abstractmethod
     def claim(self, workflows: Mapping[str, int | None], busy: Collection[str]) -> Claim | None:
         """Takes the first queued run that is due and may begin.
 

@@ -11,9 +11,9 @@ from dotflow import clock
 from dotflow.abc.history import History
 from dotflow.abc.operations import Ending, QueueServer, RunLost
 from dotflow.abc.workflow import ServedWorkflow, Superseded
-from dotflow.core.attempt_id import ID_LENGTH, triggered_by
+from dotflow.core.attempt_id import triggered_by
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.engine.claimed import ClaimedRun, ending_of
+from dotflow.engine.claimed import ClaimedRun, ending_of, superseded_by
 from dotflow.engine.run import Run
 from dotflow.engine.run_log import log_line_of
 from dotflow.engine.submission import NO_HISTORY, queue_of
@@ -41,6 +41,7 @@ GRACE: Final = 20.0  # seconds of stop(); gunicorn ends a worker after 30: docs.
 NOTICE: Final = (
     b"dotflow: running steps end first, then the runs go back to the queue. Press Ctrl-C again to end the steps.\n"
 )
+SCHEDULED: Final = "`dotflow schedule` promises nothing over restarts, and the queue does not count its firings."
 NOT_KEPT: Final = "its storage ends with this process, so a run whose process is killed begins anew."
 REFUSED: Final = ("params", "resume", "rerun")
 
@@ -101,6 +102,7 @@ class Server:
         self._process = os.getpid()
         self._error: BaseException | None = None
         self._troubles: dict[str, tuple[str, float]] = {}  # what failed: why, and when it is tried again
+        self._scheduled: set[str] = set()  # workflows whose own schedule was reported
         self._waits: dict[str, int] = {}  # how often a run was put back that is still in the queue
 
     def run(self) -> None:
@@ -139,6 +141,7 @@ class Server:
                 look_at = clock.monotonic() + TAKE_OVER
                 is_idle = False
                 self._try("take-over", lambda: self._take_over(server))
+                self._try("schedules", lambda: self._report_schedules(server))
                 self._try("ends", self._write_ends)
             if not self._stops and (not is_idle or server.has_news()):
                 is_idle = self._try("claims", lambda: self._take(server))
@@ -186,7 +189,8 @@ class Server:
         except WorkflowBusy as error:
             self._put_back(claimed, error, BUSY_DELAY)
         except Superseded as error:
-            self._end(claimed, Ending(TypeRunState.CANCELLED, f"superseded by {error.args[0][:ID_LENGTH]}"))
+            self._report(f"The run {claim.run_id} of {claim.name!r} ends: the run {error} has replaced its values.")
+            self._end(claimed, superseded_by(error))
         except (StorageError, HistoryError, OSError) as error:
             self._put_back(claimed, error, LATER)
         except Exception as error:  # of its definition, or of dotflow itself
@@ -249,6 +253,11 @@ class Server:
         for taken in server.take_over():
             then = f"{taken.continued_by} continues it" if taken.continued_by else f"it is {taken.state} now"
             self._report(f"The process of the run {taken.run_id} of {taken.title!r} has ended: {then}.")
+
+    def _report_schedules(self, server: QueueServer) -> None:
+        for workflow in set(server.scheduled_elsewhere()) - self._scheduled:
+            self._scheduled.add(workflow)
+            self._report(f"A schedule of its own runs {workflow!r}, too: {SCHEDULED}")
 
     def _declare(self) -> None:
         self._queue.declare([workflow._declared() for workflow in self._workflows.values()])

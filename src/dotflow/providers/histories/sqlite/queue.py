@@ -70,6 +70,7 @@ ADD_SERVER: Final = "INSERT INTO servers (server, process, lock, workflows, sinc
 REMOVE_SERVER: Final = "DELETE FROM servers WHERE server = ?"
 
 RUNNING_NOW: Final = "SELECT COUNT(*) FROM runs WHERE state = 'Running' AND workflow = ?"
+SCHEDULED: Final = "SELECT workflow FROM runs WHERE state = 'Running' AND trigger = 'schedule'"
 NEXT_PRIORITY: Final = """SELECT priority FROM wanted WHERE queued AND workflow = ? AND priority < ?
     ORDER BY priority DESC LIMIT 1"""
 IS_DUE: Final = "SELECT 1 FROM wanted WHERE queued AND workflow = ? AND priority = ? AND due <= ? LIMIT 1"
@@ -388,6 +389,9 @@ class SQLiteServer(QueueServer):
             return None
 
         return work
+
+    def scheduled_elsewhere(self) -> Collection[str]:
+        return {workflow for (workflow,) in self._queue.look(SCHEDULED)} & {*self._workflows}
 
     def claim(self, workflows: Mapping[str, int | None], busy: Collection[str]) -> Claim | None:
         now = _now()
