@@ -119,8 +119,7 @@ def pausing():
 
 @action
 def waits():
-    while workflow.last._stop is None:
-        clock.sleep(0.005)
+    clock.sleep(0.05)  # a step in the program's own thread ends by itself, after the timeout
 
 def waiting():
     return workflow_of(waits, last)

@@ -2,8 +2,10 @@
 
 import re
 import signal
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.integration.children import Scripts
@@ -274,6 +276,8 @@ class TestWhateverHappens:
             terminal.see(lambda lines: "begun" in lines)
             (scribe,) = [process for process in command.family() if process.pid != command.process.pid]
             scribe.kill()
+            while scribe.is_running() and scribe.status() != psutil.STATUS_ZOMBIE:  # a kill takes effect a bit later
+                time.sleep(0.01)
             (folder / "go").touch()
             assert command.process.wait(15) == 0
 

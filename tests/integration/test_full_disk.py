@@ -46,7 +46,7 @@ facts = {
 """
 
 
-def run_on(disk: str, source: str, folder: Path) -> Any:
+def run_on(disk: str, source: str, folder: Path, timeout: float = 15) -> Any:
     """Runs a script after the command *disk*, which mounts the folder `disk`; returns the facts that it prints."""
     script = folder / "script.py"
     script.write_text(PRELUDE.format(method=None, folder=str(folder)) + source)
@@ -57,7 +57,7 @@ def run_on(disk: str, source: str, folder: Path) -> Any:
         env=os.environ | {"PYTHONPATH": str(SOURCES)},
         capture_output=True,
         text=True,
-        timeout=15,
+        timeout=timeout,
     )
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout.splitlines()[-1])
@@ -325,19 +325,20 @@ if __name__ == "__main__":
             except HistoryError as error:
                 refused = str(error)
                 break
-        until = time.monotonic() + 8
+        until = time.monotonic() + 20
         while not any("takes no run" in line for line in lines) and time.monotonic() < until:
             time.sleep(0.05)
         time.sleep(1.5)
         rest.unlink()
-        state = Control(flow).wait(first, timeout=10).state
+        state = Control(flow).wait(first, timeout=20).state
     print(json.dumps({"refused": refused, "state": state, "said": [line for line in lines if "takes no run" in line]}))
 """
 
 
+@pytest.mark.timeout(60)
 def test_a_full_disk_refuses_submissions_and_holds_up_servers(tmp_path: Path) -> None:
     """A submission raises. A server says it once, takes no run meanwhile, and goes on when there is room."""
-    facts = run_on("mount -t tmpfs -o size=400k tmpfs disk", SERVED, tmp_path)
+    facts = run_on("mount -t tmpfs -o size=400k tmpfs disk", SERVED, tmp_path, timeout=50)
 
     assert "the disk is full" in facts["refused"]
     assert facts["state"] == "Completed"

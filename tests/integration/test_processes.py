@@ -2,6 +2,7 @@
 
 import atexit
 import errno
+import gc
 import itertools
 import os
 import select
@@ -1117,6 +1118,7 @@ def test_workers_start_as_far_as_the_system_allows(
             raise OSError(errno.EAGAIN, "refused")
         return allow[0](*arguments)
 
+    gc.collect()  # of what other tests have left
     before = len(list(Path("/dev/fd").iterdir()))
     with monkeypatch.context() as patch:
         patch.setattr(os, refused, refuse_second)
@@ -1126,4 +1128,4 @@ def test_workers_start_as_far_as_the_system_allows(
             start_workers(3)
 
     assert worker.reap() == -signal.SIGKILL
-    assert len(list(Path("/dev/fd").iterdir())) == before
+    assert len(list(Path("/dev/fd").iterdir())) <= before
