@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -51,8 +52,14 @@ def deadly(number):
     os.kill(psutil.Process(os.getppid()).ppid(), 9)  # the parent of the fork server
     time.sleep(60)
 
+@action
+def nap(number):
+    time.sleep(4)
+
 flow = DotFlow(config, workflow_id="flow", params={"number": 0})
 flow.task.add([first, second, third])
+slow = DotFlow(config, workflow_id="slow", params={"number": 0})
+slow.task.add(nap)
 poison = DotFlow(config, workflow_id="poison", params={"number": 0})
 poison.task.add(deadly)
 """
@@ -77,6 +84,10 @@ class Servers:
         return subprocess.Popen(
             command, cwd=self.folder, env=self._environment, start_new_session=True, stderr=subprocess.PIPE
         )
+
+    def send(self, signum: int) -> None:
+        for process in self._running:
+            process.send_signal(signum)
 
     def kill_one(self, chosen: random.Random) -> None:
         place = chosen.randrange(len(self._running))
@@ -166,3 +177,30 @@ def test_a_run_that_kills_its_server_ends_after_three(folder: Path) -> None:
     assert state == "Failed"
     assert "its process ended 3 times before anything was saved" in control.run(run).error
     assert ended.state == "Completed"
+
+
+@pytest.mark.timeout(60)
+def test_a_frozen_server_keeps_its_run(folder: Path) -> None:
+    """It holds its byte: no other server takes the run over, and when it goes on, the run completes once."""
+    workflow = flow_of(folder, "file", "slow")
+    run = workflow.submit()
+    frozen = Servers(folder, 1, "file", "slow")
+    other = None
+    try:
+        control = Control(workflow)
+        until = time.monotonic() + 20
+        while control.run(run).state != "Running" and time.monotonic() < until:
+            time.sleep(0.05)
+        frozen.send(signal.SIGSTOP)
+        other = Servers(folder, 1, "file", "slow")
+        time.sleep(2.5)  # two looks, a second apart, and more
+        while_frozen = control.run(run)
+        frozen.send(signal.SIGCONT)
+        ended = control.wait(run, timeout=30)
+    finally:
+        frozen.close()
+        if other is not None:
+            other.close()
+
+    assert (while_frozen.run_id, while_frozen.state) == (run, "Running")
+    assert (ended.run_id, ended.state) == (run, "Completed")

@@ -1117,3 +1117,29 @@ def test_a_schedule_beside_the_server_is_reported(make: Make) -> None:
     run.wait()
 
     assert [line for line in lines if "A schedule of its own runs 'report', too" in line] == lines[:1]
+
+
+def test_a_run_that_an_earlier_dotflow_has_called_crashed_is_continued(
+    make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process of the format before may have the file open during a deploy: it knows no queue."""
+    now = 100.0
+    monkeypatch.setattr(clock, "ticks", lambda: now)
+    workflow = make()
+    run = workflow.submit()
+    queue = history.operations()
+    dead, server = queue.open_server(["report"]), queue.open_server(["report"])
+    assert dead.claim({"report": None}, ()) is not None
+    kill(dead)
+    history.close()
+    with closing(sqlite3.connect(history.path)) as database, database:
+        database.execute("UPDATE runs SET state = 'Crashed', ended = began WHERE run_id = ?", (run,))
+
+    server.take_over()
+    now += 1
+    (taken,) = server.take_over()
+    again = server.claim({"report": None}, ())
+
+    assert again is not None
+    assert (again.run_id, again.continues) == (taken.continued_by, True)
+    server.close()
