@@ -50,7 +50,6 @@ class _Active(NamedTuple):
     """A claimed run of this process."""
 
     claimed: ClaimedRun
-    workflow: ServedWorkflow
     run: Run
 
 
@@ -84,8 +83,7 @@ class Server:
         for name in REFUSED:
             if name in options:
                 raise InvalidArgument(name, options[name], "it to submit() or to Control(), for one run")
-        self._history = _shared_history(workflows)
-        self._queue = queue_of("The workflows can't be served", self._history)
+        self._queue = queue_of("The workflows can't be served", _shared_history(workflows))
         self._workflows = {workflow.workflow_id: workflow for workflow in workflows}
         for workflow in workflows:
             workflow.check_servable(**options)
@@ -184,7 +182,7 @@ class Server:
 
         try:
             run = workflow._launch_claimed(claimed, end, **self._options)
-            self._active[claim.run_id] = _Active(claimed, workflow, run)
+            self._active[claim.run_id] = _Active(claimed, run)
             self._waits.pop(claim.run_id, None)
         except WorkflowBusy as error:
             self._put_back(claimed, error, BUSY_DELAY)
@@ -212,7 +210,7 @@ class Server:
 
     def _on_end(self, run_id: str) -> None:
         """Called at the end of a run, in its thread."""
-        claimed, _, run = self._active[run_id]
+        claimed, run = self._active[run_id]
         goes_on = bool(self._stops) and run.state not in (TypeRunState.COMPLETED, TypeRunState.FAILED)
         self._end(claimed, ending_of(run.state, run._reason, run.tasks, goes_on=goes_on))
         del self._active[run_id]
@@ -265,7 +263,7 @@ class Server:
     def _heed_stops(self) -> None:
         while self._heeded < min(self._stops, 2):
             self._heeded += 1
-            for _, _, run in tuple(self._active.values()):
+            for _, run in tuple(self._active.values()):
                 if self._heeded == 1:
                     run.pause()
                 else:
@@ -274,7 +272,7 @@ class Server:
     def _end_all(self) -> None:
         """Ends the runs and waits for them, after an error of the loop; they go back to the queue."""
         self._stops = self._stops or 1
-        for _, _, run in tuple(self._active.values()):
+        for _, run in tuple(self._active.values()):
             run.cancel()
         while self._active:
             self._wakeup.wait(POLL)

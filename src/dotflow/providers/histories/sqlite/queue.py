@@ -51,6 +51,7 @@ BETWEEN_LOOKS: Final = 1.0  # seconds between the two looks that find a process 
 BY_KEY: Final = "SELECT run_id, params FROM wanted JOIN runs USING (run) WHERE wanted.workflow = ? AND key = ?"
 FRESH: Final = """SELECT run, run_id, priority, due FROM wanted JOIN runs USING (run)
     WHERE wanted.name = ? AND queued AND NOT resume"""
+IS_WANTED: Final = "SELECT 1 FROM wanted WHERE run = ?"
 MERGE: Final = "UPDATE wanted SET priority = ?, due = ? WHERE run = ?"
 ADD_RUN: Final = """INSERT INTO runs (run_id, workflow_id, name, state, trigger, began, submitted, is_named, workflow,
     params, origin, continues) VALUES (?, ?, ?, 'Queued', ?, ?, ?, 1, ?, ?, ?, ?)"""
@@ -192,7 +193,7 @@ class SQLiteQueue(Operations):
             if found.state is TypeRunState.RUNNING:
                 if was_dead and self._is_dead(found):
                     _take_over(connection, found.run, now, order)
-                elif order.what not in _open_orders(connection, found):
+                elif all(other.what is not order.what for other in _open_orders(connection, found.run)):
                     connection.execute(ADD_ORDER, (found.run, order.what, order.by, now, order.comment, None))
             elif found.state is TypeRunState.QUEUED or (
                 found.state is TypeRunState.PAUSED and order.what is TypeOrder.CANCEL
@@ -246,7 +247,7 @@ class SQLiteQueue(Operations):
         for row in connection.execute(NEWEST, {"run": run}).fetchall():
             found = _Run(*row)
             found = found._replace(state=TypeRunState(found.state))
-            if found.state is TypeRunState.RUNNING and found.run not in _wanted(connection, found.run):
+            if found.state is TypeRunState.RUNNING and not connection.execute(IS_WANTED, (found.run,)).fetchall():
                 mark_ended(connection, self.path)
                 ((state,),) = connection.execute("SELECT state FROM runs WHERE run = ?", (found.run,))
                 found = found._replace(state=TypeRunState(state))
@@ -474,12 +475,12 @@ class SQLiteServer(QueueServer):
             state, reason, error, goes_on = ending
             for (run,) in connection.execute(MINE, (claim.run_id, self._server)).fetchall():
                 now = _now()
-                orders = {what: (by, comment) for what, by, comment in connection.execute(OPEN_ORDERS, (run,))}
+                orders = {order.what: order for order in _open_orders(connection, run)}
                 if state is not TypeRunState.COMPLETED and TypeOrder.CANCEL in orders:
                     state, goes_on = TypeRunState.CANCELLED, False
-                    reason = _reason(Order(TypeOrder.CANCEL, *orders[TypeOrder.CANCEL]))
+                    reason = _reason(orders[TypeOrder.CANCEL])
                 elif state is TypeRunState.PAUSED and TypeOrder.PAUSE in orders:
-                    goes_on, reason = False, _reason(Order(TypeOrder.PAUSE, *orders[TypeOrder.PAUSE]))
+                    goes_on, reason = False, _reason(orders[TypeOrder.PAUSE])
                 connection.execute(END, (state, now, reason or None, error or None, run))
                 connection.execute(NOT_TAKEN, (run,))
                 connection.execute(DO_ORDERS, (now, run))
@@ -600,16 +601,12 @@ def _tries(connection: sqlite3.Connection, run: int, tries: int) -> int:
 
 def _ordered(connection: sqlite3.Connection, run: int) -> Order | None:
     """Returns the open order that counts: a cancel before a pause."""
-    orders = [Order(TypeOrder(what), by, comment) for what, by, comment in connection.execute(OPEN_ORDERS, (run,))]
+    orders = _open_orders(connection, run)
     return next((order for what in STATES for order in orders if order.what is what), None)
 
 
-def _open_orders(connection: sqlite3.Connection, found: _Run) -> list[str]:
-    return [what for what, *_ in connection.execute(OPEN_ORDERS, (found.run,))]
-
-
-def _wanted(connection: sqlite3.Connection, run: int) -> list[int]:
-    return [number for (number,) in connection.execute("SELECT run FROM wanted WHERE run = ?", (run,))]
+def _open_orders(connection: sqlite3.Connection, run: int) -> list[Order]:
+    return [Order(TypeOrder(what), by, comment) for what, by, comment in connection.execute(OPEN_ORDERS, (run,))]
 
 
 def _reason(order: Order) -> str:
