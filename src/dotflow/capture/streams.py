@@ -159,8 +159,9 @@ class StreamCapture:
 
     def whole(self, run_id: str) -> OutputBuffer:
         """Returns the output of the run that belongs to no single attempt."""
-        if self._whole is None:
-            self._whole = OutputBuffer(AttemptId(run_id, NO_TASK, 0), self._capture)
+        with _lock:  # two threads may print their first line at once
+            if self._whole is None:
+                self._whole = OutputBuffer(AttemptId(run_id, NO_TASK, 0), self._capture)
         return self._whole
 
     def close(self) -> None:
