@@ -134,7 +134,7 @@ def test_a_history_that_hangs_holds_up_no_background_run(monkeypatch: pytest.Mon
 
     class Hangs(History):
         def record(self, run_id: str, event: Event) -> None:
-            gate.wait(10)
+            gate.wait(60)
 
     workflow = DotFlow(Config(history=Hangs(), log=LogDefault(output="none")))
     workflow.task.add(numbers)
@@ -142,7 +142,7 @@ def test_a_history_that_hangs_holds_up_no_background_run(monkeypatch: pytest.Mon
     run = workflow.start("background")
     assert not run.wait(0)
     gate.set()
-    assert run.wait(10)
+    assert run.wait(60)
 
 
 def test_a_run_whose_process_is_gone_has_crashed(history: HistorySQLite) -> None:

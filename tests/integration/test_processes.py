@@ -701,7 +701,7 @@ def step():
     local.seen = "seen"
     with rlock, rlock, condition, cache.lock, semaphore, semaphore, bounded, bounded, bounded:
         condition.notify_all()
-        barrier.wait(5)
+        barrier.wait(60)
     with shared:
         is_one = lock.locked() and helper.__globals__["lock"] is lock
     with lock:

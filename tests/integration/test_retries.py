@@ -228,7 +228,7 @@ class TestRaiseForFailure:
 
         @action
         def load() -> None:
-            assert begun.wait(10)
+            assert begun.wait(60)
             run.cancel()
 
         workflow = make_workflow()

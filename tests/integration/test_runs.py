@@ -80,7 +80,7 @@ def test_background_returns_at_once(make_workflow: MakeWorkflow, tmp_path: Path)
     assert run.status is TypeStatus.IN_PROGRESS
     assert [task.status for task in run.tasks] == [TypeStatus.IN_PROGRESS, TypeStatus.NOT_STARTED]
     go.touch()
-    assert run.wait(10) is True
+    assert run.wait(60) is True
     assert run.wait() is True
     assert run.status is TypeStatus.COMPLETED
     assert workflow.result_storage() == ["first", "first, second"]
@@ -93,7 +93,7 @@ def test_a_background_run_is_in_progress_at_once(make_workflow: MakeWorkflow, mo
 
     class LateThread(threading.Thread):
         def run(self) -> None:
-            go.wait(10)
+            go.wait(60)
             super().run()
 
     monkeypatch.setattr(threading, "Thread", LateThread)
@@ -105,7 +105,7 @@ def test_a_background_run_is_in_progress_at_once(make_workflow: MakeWorkflow, mo
     go.set()
 
     assert status is TypeStatus.IN_PROGRESS
-    assert run.wait(10)
+    assert run.wait(60)
     assert workflow.result_storage() == [5]
 
 
@@ -234,7 +234,7 @@ def test_a_cancelled_coroutine_is_not_called_stuck(kind: str, quiet: Callable[..
     workflow = DotFlow(quiet(log=Listening(output="none"), executor=executor))
     workflow.task.add(action({"swallows it": swallows, "of a class": Report}.get(kind, waits)))
     run = workflow.start(mode="background")
-    assert began.wait(10)
+    assert began.wait(60)
     run.cancel()
 
     assert run.wait(10)  # it would take half a minute
@@ -266,7 +266,7 @@ def test_cancel_before_anything_ran(make_workflow: MakeWorkflow) -> None:
     run = workflow.start(mode="background", on_success=lambda tasks: called.append("success"))
     run.cancel()
 
-    assert run.wait(10) is True
+    assert run.wait(60) is True
     assert run.status is TypeStatus.FAILED
     assert TypeStatus.COMPLETED not in {task.status for task in run.tasks}
     assert called == []
@@ -641,7 +641,7 @@ def test_the_error_that_ends_a_background_run_is_in_the_log(make_workflow: MakeW
 
     run = workflow.launch(ended.set, on_success=lambda tasks: sys.exit(3))
 
-    assert ended.wait(10)
+    assert ended.wait(60)
     with pytest.raises(SystemExit):
         run.wait()
     (report,) = log.reports

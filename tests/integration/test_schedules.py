@@ -338,7 +338,7 @@ def test_stop_from_another_thread_waits_for_the_run(overlap: str) -> None:
 
     def work() -> str:
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         return "whole"
 
     scheduler = SchedulerCron("* * * * * *", overlap=overlap)
@@ -346,7 +346,7 @@ def test_stop_from_another_thread_waits_for_the_run(overlap: str) -> None:
     workflow.task.add(action(work))
     thread = threading.Thread(target=workflow.schedule)
     thread.start()
-    assert begun.wait(10)
+    assert begun.wait(60)
     scheduler.stop()
     scheduler.stop()  # again: nothing more
     alive = thread.is_alive()

@@ -302,7 +302,7 @@ def test_a_coroutine_that_raises_keyboard_interrupt_stops_the_run(mode: str, mak
         workflow = make_workflow()
         workflow.task.add(interrupt)
         with pytest.raises(KeyboardInterrupt):
-            workflow.start(mode=mode).wait(5)
+            workflow.start(mode=mode).wait(60)
 
         assert workflow.result_task()[0].errors[-1].exception == "KeyboardInterrupt"
 

@@ -185,7 +185,7 @@ def test_every_mode(make_workflow: MakeWorkflow, telemetry: Telemetry, mode: str
     workflow = make_workflow(tracer=telemetry.tracer)
     go_on = threading.Event()
     for group in groups:
-        workflow.task.add(action(own_span), group_name=group, callback=lambda task: go_on.wait(10))
+        workflow.task.add(action(own_span), group_name=group, callback=lambda task: go_on.wait(60))
 
     with telemetry.tracer_provider.get_tracer("caller").start_as_current_span("caller") as caller:
         if mode != "background":
@@ -480,7 +480,7 @@ class TestEnds:
         workflow.config.tracer = Watching()
         workflow.task.add(fails)
         run = workflow.start("background")
-        assert paused.wait(10)
+        assert paused.wait(60)
         run.cancel()
         run.wait()
 

@@ -395,7 +395,7 @@ def test_a_run_that_is_left_over_is_an_error(make_workflow: MakeWorkflow) -> Non
     """It would go on in real time; the message says what to wait for. An exception of the test's own goes first."""
     go_on = threading.Event()
     workflow = make_workflow()
-    workflow.task.add(action(lambda: go_on.wait(10)))
+    workflow.task.add(action(lambda: go_on.wait(60)))
     left: list[Run] = []
 
     def leave_one_over(error: type[BaseException] | None) -> None:
@@ -410,7 +410,7 @@ def test_a_run_that_is_left_over_is_an_error(make_workflow: MakeWorkflow) -> Non
         leave_one_over(ZeroDivisionError)
     go_on.set()
 
-    assert [run.wait(10) for run in left] == [True, True]
+    assert [run.wait(60) for run in left] == [True, True]
 
 
 def test_a_forked_child_lives_in_real_time(time: VirtualClock) -> None:
