@@ -1,15 +1,18 @@
 """SchedulerCron: runs a workflow at the times of a cron expression."""
 
 import threading
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final, Never
 
 from dotflow import clock
 from dotflow.abc.scheduler import Scheduler
 from dotflow.abc.workflow import Workflow
+from dotflow.core.durations import TEXTS, Duration, as_seconds, to_seconds
 from dotflow.core.hints import CRON, refuse_unknown
+from dotflow.core.schedule_rules import CATCH_UPS, MAX_CORRECTION, CatchUp
 from dotflow.core.types.overlap import TypeOverlap
-from dotflow.errors import AlreadyScheduled, InvalidArgument
+from dotflow.errors import AlreadyScheduled, InvalidArgument, InvalidSchedule
 from dotflow.providers.schedulers.cron_times import CronTimes, FireTime
 from dotflow.providers.schedulers.runs import ScheduledRuns, ShutdownSignals, report
 from dotflow.worker.waiting import WakeupEvent
@@ -17,10 +20,11 @@ from dotflow.worker.waiting import WakeupEvent
 #: Seconds between two checks of the wall clock during a wait, and so the longest delay after the clock was set or the
 #: machine slept. The wait itself uses the monotonic clock, which stops in a suspend.
 RECHECK: Final = 30.0
-#: A wall clock that goes back by no more than this was corrected: past firings are not repeated. If it goes back by
-#: more, it was wrong before, and the schedule follows the new time. The three hours are those of Debian's cron.
-MAX_CORRECTION: Final = timedelta(hours=3)
 MAX_COUNTED: Final = 1000  # missed firings that a message counts
+
+
+Params = Mapping[str, Any] | Callable[[datetime], Mapping[str, Any]]
+ARGUMENTS: Final = ("cron", "overlap", "timezone", "max_parallel", "catch_up", "late_after", "params")
 
 
 class SchedulerCron(Scheduler):
@@ -33,11 +37,18 @@ class SchedulerCron(Scheduler):
             at the same time.
         timezone: The zone's name, such as "Europe/Berlin"; None for the machine's own, or that of the variable TZ.
         max_parallel: The largest number of active runs with "parallel"; further firings are dropped.
+        catch_up: Which firings `serve` makes up for that it missed, since no process lived: "latest" the last one,
+            "all" each in order, "none" none, a span such as "6h" the last one if it is not older than that.
+        late_after: `serve` raises an alarm if the run of a firing has not completed after this time; None for none.
+        params: The run parameters of each firing: a mapping, or a function that returns it for the planned moment, a
+            datetime in the zone: `lambda planned: {"day": planned.date() - timedelta(days=1)}`. A firing for which it
+            raises is dropped and reported.
         unknown: Refused with a hint.
 
     Raises:
-        InvalidSchedule: cron or timezone is not valid, or the expression never fires.
-        InvalidArgument: overlap or max_parallel is not accepted.
+        InvalidSchedule: cron or timezone is not valid, or the expression never fires; or with catch_up="all" the runs
+            would have one name: that takes a function as params, or overlap="parallel".
+        InvalidArgument: Another argument is not accepted.
         UnknownArgument: There is no such argument.
         MissingExtra: CronSim is not installed.
     """
@@ -48,15 +59,25 @@ class SchedulerCron(Scheduler):
         overlap: str | TypeOverlap = "skip",
         timezone: str | None = None,
         max_parallel: int = 10,
+        catch_up: Duration = "latest",
+        late_after: Duration | None = None,
+        params: Params | None = None,
         **unknown: Never,
     ) -> None:
-        refuse_unknown("SchedulerCron", unknown, ("cron", "overlap", "timezone", "max_parallel"), CRON)
+        refuse_unknown("SchedulerCron", unknown, ARGUMENTS, CRON)
         self.cron = cron
         self.overlap: TypeOverlap = _checked_overlap(overlap)
         self.timezone = timezone
         if type(max_parallel) is not int or max_parallel < 1:
             raise InvalidArgument("max_parallel", max_parallel, "a whole number of runs from 1")
         self.max_parallel: int = max_parallel
+        self.catch_up: CatchUp = _checked_catch_up(catch_up)
+        self.late_after: float | None = None if late_after is None else as_seconds("late_after", late_after, above=0)
+        if params is not None and not isinstance(params, Mapping) and not callable(params):
+            raise InvalidArgument("params", params, "a mapping, or a function of the planned moment that returns one")
+        self.params = params
+        if self.catch_up == "all" and not callable(params) and self.overlap is not TypeOverlap.PARALLEL:
+            raise InvalidSchedule("catch_up", catch_up, ONE_NAME)
         self._times = CronTimes(cron, timezone)
         self._lock = threading.Lock()  # held while a schedule is active
         self._wakeup = WakeupEvent()
@@ -243,6 +264,21 @@ def _checked_overlap(overlap: object) -> TypeOverlap:
     except ValueError:
         accepted = f"one of {', '.join(repr(str(value)) for value in TypeOverlap)}"
         raise InvalidArgument("overlap", overlap, accepted) from None
+
+
+ONE_NAME: Final = (
+    "its runs would have one name, so that only one of them can be queued. "
+    "Pass params=lambda planned: {...}, or overlap='parallel'."
+)
+
+
+def _checked_catch_up(catch_up: object) -> CatchUp:
+    if isinstance(catch_up, str) and catch_up in CATCH_UPS:
+        return catch_up
+    seconds = to_seconds(catch_up)
+    if seconds is None:
+        raise InvalidArgument("catch_up", catch_up, f"'latest', 'all', 'none', or a span: seconds, {TEXTS}")
+    return seconds
 
 
 def _count(runs: int) -> str:
