@@ -318,7 +318,8 @@ class DotFlow:
             NoSchedule: No scheduler was configured.
             InvalidArgument, UnknownArgument, InvalidCallback: As in `start`.
         """
-        self.check_start(**start_arguments)
+        if self.config.scheduler.params is None:  # else it checks them with the parameters of its first firing
+            self.check_start(**start_arguments)
         self.config.scheduler.start(self, **scheduled_arguments(start_arguments))
 
     def submit(
@@ -353,20 +354,29 @@ class DotFlow:
         queue = self._queue(f"The workflow {self.workflow_id!r} can't be submitted")
         masks = self.config._find_secrets(self.task, are_required=False).masks
         submission.check_submission(key, priority, masks)
-        due = submission.due_at(at)
+        wanted = self._submission(params, key, masks)._replace(priority=priority, due=submission.due_at(at))
+        if not self._is_declared:
+            queue.declare([self._declared()])
+            self._is_declared = True
+        run_id = queue.submit(wanted)
+        if not queue.is_served(wanted.workflow):
+            text = f"{NOT_SERVED}: the run {run_id} of {wanted.name!r} waits in the queue."
+            log_line_of(self.config.log, masks)(text, None)
+        return run_id
+
+    def _submission(self, params: Params | None, key: str | None = None, masks: Masks | None = None) -> Submission:
+        """Returns what a queue needs of a run. Raises as `submit`."""
+        from dotflow.engine import submission
+
+        if masks is None:
+            masks = self.config._find_secrets(self.task, are_required=False).masks
         values, secrets, _ = self._resolve(params)
         given = {name: values[name] for name in params or ()}
         is_named = bool(given) and key is None  # by its parameters, with those that it was not given
         text = submission.params_text(given, values if is_named else {}, masks, secrets)
         name = self._id_of(params, values, secrets, masks) if key is None else keyed_id(self.workflow_id, key, masks)
         base, title = masks.mask_id(self.workflow_id), self.name and masks.mask(self.name)
-        if not self._is_declared:
-            queue.declare([self._declared()])
-            self._is_declared = True
-        run_id = queue.submit(Submission(base, text, name, key, priority, due, title))
-        if not queue.is_served(base):
-            log_line_of(self.config.log, masks)(f"{NOT_SERVED}: the run {run_id} of {name!r} waits in the queue.", None)
-        return run_id
+        return Submission(base, text, name, key, title=title)
 
     def _queue(self, what: str) -> Operations:
         """Returns the queue of its history. Raises NotServable."""

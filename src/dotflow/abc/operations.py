@@ -247,7 +247,7 @@ class QueueServer(ABC):
         """Returns the next moment at which a queued run of its workflows is due; None if there is none."""
 
     @abstractmethod
-    def serve_schedules(self, schedules: Sequence[Schedule]) -> Sequence[tuple[Schedule, datetime]]:
+    def serve_schedules(self, served: Sequence[Schedule]) -> Sequence[tuple[Schedule, datetime]]:
         """Writes that this process serves these schedules. What fired before a schedule was ever served is settled.
 
         Returns:

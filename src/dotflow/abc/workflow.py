@@ -56,6 +56,9 @@ class ServedWorkflow(Protocol):
     def _name_of(self, submission: Submission) -> str:
         """Returns the name of a run that was submitted where its defaults are unknown."""
 
+    def _submission(self, params: Any, key: str | None = None) -> Submission:
+        """Returns what a queue needs of a run with these parameters, named by a key if there is one."""
+
     def _launch_claimed(self, claimed: Any, then: Callable[[], None], **options: Any) -> Any:
         """Starts a run that was taken from a queue in a thread of its own, which calls *then* at its end."""
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
+from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.durations import format_duration
 from dotflow.core.types.overlap import TypeOverlap
 from dotflow.core.types.run_state import TypeRunState
@@ -63,39 +64,54 @@ class Active(NamedTuple):
 
     Attributes:
         run_id: The run.
-        name: The id of its checkpoints.
         state: QUEUED or RUNNING; PAUSED for one of the name of the firing.
         since: Since when.
         waits_for: The task that asks a question.
     """
 
     run_id: str
-    name: str
-    state: Literal[TypeRunState.QUEUED, TypeRunState.RUNNING, TypeRunState.PAUSED]
+    state: TypeRunState
     since: datetime
     waits_for: str = ""
 
 
-def find_blocking(
-    active: Sequence[Active], name: str, overlap: TypeOverlap, max_parallel: int, *, is_made_up: bool
-) -> Active | None:
-    """Returns the run that a firing is dropped for; None for a firing that gets a run.
+def why_blocked(
+    active: Sequence[Active], overlap: TypeOverlap, max_parallel: int, now: datetime, *, is_made_up: bool
+) -> str:
+    """Returns why a firing is dropped, with the run that it would overlap with; "" for one that gets a run.
 
-    A paused run of its name blocks every firing: it would lose its values, and its question, to the new run.
+    A paused run of its name blocks every firing: the new run would replace its values, and end its question.
 
     Args:
-        active: The runs of the schedule that are queued or running, and the paused ones of the name.
-        name: The name of the firing's run.
+        active: The runs of the schedule that are queued or running, and the paused ones of the firing's name.
         overlap: What becomes of a firing during a run.
         max_parallel: The maximum number of active runs with "parallel".
+        now: The moment of the decision, in the zone of the schedule.
         is_made_up: Whether it is made up for: then only a paused run blocks it.
     """
-    paused = [one for one in active if one.state is TypeRunState.PAUSED and one.name == name]
+    paused = [one for one in active if one.state is TypeRunState.PAUSED]
     others = [one for one in active if one.state is not TypeRunState.PAUSED]
-    if paused or is_made_up:
-        return paused[0] if paused else None
-    if overlap is TypeOverlap.SKIP:
-        return others[0] if others else None
+    if paused:
+        return _describe(paused[0], now)
+    if is_made_up:
+        return ""
+    if overlap is TypeOverlap.PARALLEL:
+        if len(others) < max_parallel:
+            return ""
+        return f"{len(others)} runs are active (max_parallel={max_parallel}): {_describe(others[0], now)}"
     if overlap is TypeOverlap.QUEUE:
-        return next((one for one in others if one.state is TypeRunState.QUEUED), None)
-    return others[0] if len(others) >= max_parallel else None
+        others = [one for one in others if one.state is TypeRunState.QUEUED]
+    return _describe(others[0], now) if others else ""
+
+
+def _describe(active: Active, now: datetime) -> str:
+    does = f"waits for {active.waits_for!r}" if active.waits_for else f"is {active.state.lower()}"
+    return f"run {active.run_id[:ID_LENGTH]} {does} since {since(active.since, now)}"
+
+
+def since(moment: datetime, now: datetime) -> str:
+    """Returns a past moment for people, in the zone of *now*: 01:30, Monday 01:30, 2026-11-02 01:30."""
+    local = moment.astimezone(now.tzinfo)
+    if local.date() == now.date():
+        return f"{local:%H:%M}"
+    return f"{local:%A %H:%M}" if now - local < timedelta(days=6) else f"{local:%Y-%m-%d %H:%M}"

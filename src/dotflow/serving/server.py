@@ -28,6 +28,7 @@ from dotflow.errors import (
 )
 from dotflow.providers.schedulers.runs import ShutdownSignals
 from dotflow.records.record import RunSummary
+from dotflow.serving.schedules import Schedules
 from dotflow.worker.waiting import WakeupEvent
 
 MAX_RUNS: Final = 4
@@ -88,6 +89,7 @@ class Server:
         for workflow in workflows:
             workflow.check_servable(**options)
         self._log = workflows[0].config.log
+        self._schedules = Schedules(workflows, self._report)
         self._max_runs = max_runs
         self._once = once
         self._options = options
@@ -113,6 +115,7 @@ class Server:
     def _run(self, server: QueueServer) -> None:
         try:
             self._declare()
+            self._schedules.register(server)
             tasks = [task for one in self._workflows.values() if one.config.executor is None for task in one.task]
             if tasks:
                 from dotflow.processes.forkserver import warm_up  # here: `from dotflow import *` needs no cloudpickle
@@ -141,9 +144,12 @@ class Server:
                 self._try("take-over", lambda: self._take_over(server))
                 self._try("schedules", lambda: self._report_schedules(server))
                 self._try("ends", self._write_ends)
+            if not self._stops:
+                self._try("firings", lambda: self._schedules.fire(server))
             if not self._stops and (not is_idle or server.has_news()):
                 is_idle = self._try("claims", lambda: self._take(server))
             is_done = self._once and is_idle and not self._waits and not server.may_take_over()
+            is_done = is_done and not self._schedules.is_due()
             has_written = not self._unwritten or self._stops > 1  # what is left, another server continues
             if not self._active and has_written and (self._stops or is_done):
                 return
@@ -152,8 +158,8 @@ class Server:
     def _wait(self, server: QueueServer, is_idle: bool) -> None:
         seconds = POLL
         if clock.source is not None and is_idle:  # in virtual time no other process writes
-            due = server.next_due()
-            seconds = TAKE_OVER if due is None else max(0.0, (due - clock.now()).total_seconds())
+            moments = [moment for moment in (server.next_due(), self._schedules.next()) if moment is not None]
+            seconds = max(0.0, (min(moments) - clock.now()).total_seconds()) if moments else TAKE_OVER
         clock.wait(self._wakeup.wait, seconds, self._wakeup.set)
 
     def _take(self, server: QueueServer) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Never
 
 from dotflow import clock
+from dotflow.abc.operations import Schedule
 from dotflow.abc.scheduler import Scheduler
 from dotflow.abc.workflow import Workflow
 from dotflow.core.durations import TEXTS, Duration, as_seconds, to_seconds
@@ -120,6 +121,24 @@ class SchedulerCron(Scheduler):
             raise InvalidArgument("after", after, "a datetime with a time zone")
         return self._times.firings(count, (after or clock.now()).astimezone(UTC))
 
+    def params_at(self, planned: datetime) -> Mapping[str, Any] | None:
+        """Returns the run parameters of a firing. Raises what a function of the user raises."""
+        return self.params(planned) if callable(self.params) else self.params
+
+    def as_schedule(self, workflow_id: str) -> Schedule:
+        """Returns the schedule of a workflow, as others know it."""
+        schedule = f"{workflow_id} {self.cron} {self.timezone or 'local'}"
+        return Schedule(
+            schedule,
+            workflow_id,
+            self.cron,
+            self.timezone,
+            self.overlap,
+            self.max_parallel,
+            self.catch_up,
+            self.late_after,
+        )
+
     def start(self, workflow: Workflow, **kwargs: Any) -> None:
         """Runs the workflow when it is due, as `workflow.start(**kwargs)`; returns after `stop` or a signal.
 
@@ -193,7 +212,7 @@ class SchedulerCron(Scheduler):
                 decided = max(decided, now)
                 clock.wait(self._wakeup.wait, seconds, self._wakeup.set, recheck=RECHECK)
                 continue
-            missed = self._times.between(decided, now, MAX_COUNTED) - 1
+            missed = len(self._times.between(decided, now, MAX_COUNTED)) - 1
             decided = now
             if missed:
                 text = f"{_count(missed)} after {due} dropped, since they came due together with it: {reason}."
@@ -244,7 +263,7 @@ class SchedulerCron(Scheduler):
     def _settle(self, workflow: Workflow, decided: datetime) -> tuple[datetime, datetime, bool]:
         """Decides the firings during a run. Returns the first, until when they are decided, and if it is queued."""
         now = max(decided, clock.now())
-        came_due = self._times.between(decided, now, MAX_COUNTED)
+        came_due = len(self._times.between(decided, now, MAX_COUNTED))
         due = self._times.after(decided)
         queued = int(came_due > 0 and self.overlap is TypeOverlap.QUEUE)
         if dropped := came_due - queued:

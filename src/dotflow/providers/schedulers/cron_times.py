@@ -112,12 +112,14 @@ class CronTimes:
             # The clocks change before that moment, so the search goes on with the new offset.
             moment, offset, since = change - SECOND, offset_at(change, self.zone), change
 
-    def between(self, after: datetime, until: datetime, limit: int) -> int:
-        """Returns the number of firings after one moment and up to another, *limit* at most."""
-        count, moment = 0, self.after(after)
-        while moment.astimezone(UTC) <= until and count < limit:
-            count, moment = count + 1, self.after(moment.astimezone(UTC))
-        return count
+    def between(self, after: datetime, until: datetime, limit: int) -> list[datetime]:
+        """Returns the firings after one moment and up to another, the first *limit* at most."""
+        found: list[datetime] = []
+        moment = self.after(after)
+        while moment.astimezone(UTC) <= until and len(found) < limit:
+            found.append(moment)
+            moment = self.after(moment.astimezone(UTC))
+        return found
 
     def firings(self, count: int, after: datetime) -> list[FireTime]:
         """Returns the next firings; fewer at the end of the calendar, the year 9999."""
