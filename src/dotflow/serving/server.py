@@ -124,7 +124,7 @@ class Server:
             for workflow in self._workflows.values():
                 if not workflow.config.storage.outlives_process:
                     self._report(f"{workflow.workflow_id!r}: {NOT_KEPT}")
-            with triggered_by("queue"):
+            with triggered_by("queue"), clock.join():
                 self._serve(server)
         finally:
             try:
@@ -220,6 +220,9 @@ class Server:
         goes_on = bool(self._stops) and run.state not in (TypeRunState.COMPLETED, TypeRunState.FAILED)
         self._end(claimed, ending_of(run.state, run._reason, run.tasks, goes_on=goes_on))
         del self._active[run_id]
+        self._wake()
+
+    def _wake(self) -> None:
         clock.about_to_wake(self._wakeup.set)
         self._wakeup.set()
 
@@ -281,7 +284,7 @@ class Server:
         for _, run in tuple(self._active.values()):
             run.cancel()
         while self._active:
-            self._wakeup.wait(POLL)
+            clock.wait(self._wakeup.wait, POLL, self._wakeup.set)
 
     def _try(self, what: str, work: Callable[[], object]) -> bool:
         """Does what the history may refuse; returns whether it did. A refusal is reported once, and holds for RETRY."""
@@ -338,7 +341,7 @@ class Server:
     def request_stop(self) -> None:
         """Asks it to end, from any thread or signal handler; the second time its steps end, too."""
         self._stops += 1
-        self._wakeup.set()
+        self._wake()
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:
