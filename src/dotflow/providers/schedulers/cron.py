@@ -22,6 +22,7 @@ from dotflow.worker.waiting import WakeupEvent
 #: machine slept. The wait itself uses the monotonic clock, which stops in a suspend.
 RECHECK: Final = 30.0
 MAX_COUNTED: Final = 1000  # missed firings that a message counts
+EARLIER: Final = 31  # firings before the start of a schedule, each of whose runs may have names of their own
 
 
 Params = Mapping[str, Any] | Callable[[datetime], Mapping[str, Any]]
@@ -143,7 +144,9 @@ class SchedulerCron(Scheduler):
         """Runs the workflow when it is due, as `workflow.start(**kwargs)`; returns after `stop` or a signal.
 
         With `resume=True` an unfinished last run is finished first: at once, and before the run of each firing. Where
-        that fails again, the run of the firing replaces it, and the log names it.
+        that fails again, the run of the firing replaces it, and the log names it. With `params` of its own for each
+        firing nothing is replaced: the unfinished run is finished with its own, and after that it stays as it is. At
+        the start that is the newest unfinished one of the last 31 firings.
 
         A run that raises is reported in the workflow's log, and the schedule goes on. With "skip" and "queue" the
         calling thread runs the workflow; with "parallel" each run has its own thread.
@@ -153,11 +156,11 @@ class SchedulerCron(Scheduler):
 
         Raises:
             UnknownArgument: `workflow.start` takes no such argument.
-            InvalidArgument: `workflow.start` does not take such a value.
+            InvalidArgument: `workflow.start` does not take such a value; or both have params.
             AlreadyScheduled: This scheduler is active already.
             KeyboardInterrupt: A second SIGINT came.
         """
-        workflow.check_start(**kwargs)
+        self._check(workflow, kwargs)
         if not self._lock.acquire(blocking=False):
             raise AlreadyScheduled(f"SchedulerCron({self.cron!r})")
         signals = ShutdownSignals(self._wake)
@@ -165,7 +168,16 @@ class SchedulerCron(Scheduler):
             self._is_stopped = False
             self._signals = signals
             with signals, clock.join():
-                runs = ScheduledRuns(workflow, kwargs, signals, self._wakeup, self._wake, lambda: self.is_ending)
+                runs = ScheduledRuns(
+                    workflow,
+                    kwargs,
+                    signals,
+                    self._wakeup,
+                    self._wake,
+                    lambda: self.is_ending,
+                    self.params_at,
+                    self._earlier(),
+                )
                 self._runs = runs
                 try:
                     self._serve(runs)
@@ -178,6 +190,23 @@ class SchedulerCron(Scheduler):
             self._signals = self._runs = None
             self._lock.release()
         signals.pass_on()
+
+    def _check(self, workflow: Workflow, arguments: dict[str, Any]) -> None:
+        """Raises what the run of the next firing would raise about its arguments."""
+        if self.params is not None and arguments.get("params"):
+            raise InvalidArgument("params", arguments["params"], "them in one place, as SchedulerCron has params, too")
+        try:
+            params = self.params_at(self._times.after(clock.now()))
+        except Exception:  # of the user's function, which may refuse some days: those firings are reported
+            return
+        workflow.check_start(**(arguments if params is None else {**arguments, "params": params}))
+
+    def _earlier(self) -> list[datetime]:
+        """Returns the firings before now whose run may be unfinished, the newest first."""
+        now = clock.now()
+        if not callable(self.params):
+            return [now]
+        return self._times.before(now, EARLIER)
 
     def stop(self) -> None:
         """Makes `start` return after the active run. It returns at once, and does nothing without a schedule.

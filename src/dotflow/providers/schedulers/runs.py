@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from types import FrameType, TracebackType
 from typing import Any, Final
@@ -115,6 +115,7 @@ def _descriptor_of_stderr() -> int | None:
 
 
 UNFINISHED_RUN: Final = "unfinished run of before"
+Arguments = Mapping[str, Any]
 STOP_GRACE: Final = 5.0  # seconds for parallel runs to end after they were cancelled; a run takes 1
 
 
@@ -142,6 +143,8 @@ class ScheduledRuns:
         wakeup: The event that the schedule waits for.
         wake: Sets it. Called at the end of a parallel run.
         is_ending: Returns whether no further run begins.
+        params_at: Returns the run parameters of a firing; None where those of *arguments* are for all.
+        earlier: The firings before the first one, the newest first: the first of them that is unfinished is finished.
 
     Attributes:
         is_finishing: Whether the active run is an unfinished one of before.
@@ -156,25 +159,47 @@ class ScheduledRuns:
         wakeup: WakeupEvent,
         wake: Callable[[], None],
         is_ending: Callable[[], bool] = lambda: False,
+        params_at: Callable[[datetime], Mapping[str, Any] | None] = lambda due: None,
+        earlier: Sequence[datetime] = (),
     ) -> None:
         self.workflow = workflow
         self.is_finishing = False
         self.waiting: list[datetime] = []
         self._resumes = resume_of_schedule(arguments.get("resume", False)) == "then_anew"
-        self._arguments = {**arguments, "resume": "anew"} if self._resumes else arguments
+        self._arguments: Arguments = {**arguments, "resume": "anew"} if self._resumes else arguments
+        self._params_at = params_at
+        self._before: list[Arguments] = []  # of the runs of before, of which the first unfinished one is finished
+        for due in earlier:
+            with contextlib.suppress(Exception):  # of the user's function: then there was no run either
+                self._before.append(self._arguments_of(due))
         self._signals = signals
         self._wakeup = wakeup
         self._wake = wake
         self._is_ending = is_ending
         self._parallel: set[RunHandle] = set()
 
+    def _arguments_of(self, due: datetime) -> Arguments:
+        params = self._params_at(due)
+        return self._arguments if params is None else {**self._arguments, "params": params}
+
+    def _begin(self, due: datetime) -> Arguments | None:
+        """Returns the arguments of the run of a firing, which is the last one from now on; None for one without a run."""
+        try:
+            arguments = self._arguments_of(due)
+        except Exception as error:  # of the user's function: the schedule goes on
+            report(self.workflow, f"1 run of {due} dropped: its params raised {type(error).__name__}: {error}")
+            return None
+        self._before = [arguments]
+        return arguments
+
     def finish_here(self) -> None:
         """Finishes the last run in this thread if it is unfinished."""
-        if not self._resumes:
-            return
-        self.is_finishing = True
+        self.is_finishing = self._resumes
         try:
-            self._run_here(UNFINISHED_RUN, {**self._arguments, "resume": "finish"})
+            for arguments in self._before if self._resumes else ():
+                with contextlib.suppress(NothingUnfinished):
+                    self._run_here(UNFINISHED_RUN, {**arguments, "resume": "finish"})
+                    return
         finally:
             self.is_finishing = False
 
@@ -190,8 +215,8 @@ class ScheduledRuns:
             self.waiting.clear()
         if self._resumes and self._is_ending():
             self.report_dropped(due)
-        else:
-            self._run_here(f"run of {due}", self._arguments)
+        elif (arguments := self._begin(due)) is not None:
+            self._run_here(f"run of {due}", arguments)
 
     def _run_here(self, name: str, arguments: Mapping[str, Any]) -> None:
         signals, is_background = self._signals, arguments.get("mode") == TypeExecution.BACKGROUND
@@ -204,7 +229,7 @@ class ScheduledRuns:
                 if is_background:
                     self._wait_for(run)
         except NothingUnfinished:
-            pass
+            raise
         except Exception as error:  # the schedule goes on
             self._report_error(name, error)
         finally:
@@ -224,8 +249,10 @@ class ScheduledRuns:
 
     def finish(self) -> None:
         """Starts to finish the last run, beside this thread, if it is unfinished and nothing else is active."""
-        if self._resumes and not self._parallel:
-            self.is_finishing = self._launch(UNFINISHED_RUN, {**self._arguments, "resume": "finish"})
+        for arguments in self._before if self._resumes and not self._parallel else ():
+            with contextlib.suppress(NothingUnfinished):
+                self.is_finishing = self._launch(UNFINISHED_RUN, {**arguments, "resume": "finish"})
+                return
 
     def start(self, due: datetime) -> None:
         """Starts a parallel run, after the unfinished one of before."""
@@ -240,7 +267,7 @@ class ScheduledRuns:
             with triggered_by("schedule"):
                 self._parallel.add(self.workflow.launch(self._wake, **arguments))
         except NothingUnfinished:
-            pass
+            raise
         except Exception as error:  # the schedule goes on
             self._report_error(name, error)
         else:
@@ -273,8 +300,8 @@ class ScheduledRuns:
             due = self.waiting.pop(0)
             if self._is_ending():
                 self.report_dropped(due)
-            else:
-                self._launch(f"run of {due}", self._arguments)
+            elif (arguments := self._begin(due)) is not None:
+                self._launch(f"run of {due}", arguments)
 
     def close(self) -> None:
         """Waits for the parallel runs. A second signal stops them. No further run begins."""
