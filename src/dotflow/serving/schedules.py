@@ -16,7 +16,7 @@ from dotflow.providers.schedulers.cron_times import CronTimes
 from dotflow.providers.schedulers.none import SchedulerDefault
 
 NAMED: Final = 3  # moments that a message about dropped firings has
-REMOVED: Final = "no process serves it any more, so none of them is made up for"
+REMOVED: Final = "no process serves this schedule any more"
 
 
 class _Served:
