@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -25,7 +26,7 @@ from pathlib import Path
 import psutil
 
 from dotflow import Config, DotFlow, action
-from dotflow.providers import HistorySQLite, LogDefault, StorageFile, StorageSQLite
+from dotflow.providers import HistorySQLite, LogDefault, SchedulerCron, StorageFile, StorageSQLite
 
 HERE = Path(__file__).parent
 values = {"file": lambda: StorageFile(HERE / "values"), "sqlite": lambda: StorageSQLite(HERE / "values.db")}
@@ -62,6 +63,28 @@ slow = DotFlow(config, workflow_id="slow", params={"number": 0})
 slow.task.add(nap)
 poison = DotFlow(config, workflow_id="poison", params={"number": 0})
 poison.task.add(deadly)
+
+@action
+def tick(second):
+    with open(HERE / "ticks.txt", "a") as file:
+        file.write(f"{second}\\n")
+    return second
+
+def second_of(planned):
+    return {"second": int(planned.timestamp())}
+
+every_second = SchedulerCron("* * * * * *", "parallel", "UTC", 1000, params=second_of)
+ticks = DotFlow(
+    Config(
+        storage=values[os.environ["STORAGE"]](),
+        history=HistorySQLite(HERE / "history.db", capture="none"),
+        log=LogDefault(output="none"),
+        scheduler=every_second if os.environ.get("FIRES") else None,
+    ),
+    workflow_id="ticks",
+    params={"second": 0},
+)
+ticks.task.add(tick)
 """
 
 FINISHED_TWICE = """SELECT origin, task FROM attempt_list JOIN runs USING (run_id)
@@ -71,12 +94,12 @@ FINISHED_TWICE = """SELECT origin, task FROM attempt_list JOIN runs USING (run_i
 class Servers:
     """Servers of the pipelines, each of which is started again after a kill."""
 
-    def __init__(self, folder: Path, count: int, storage: str, *names: str) -> None:
+    def __init__(self, folder: Path, count: int, storage: str, *names: str, **variables: str) -> None:
         (folder / "pipelines.py").write_text(PIPELINES)
         self.folder = folder
         self._names = [f"pipelines:{name}" for name in names]
         path = os.pathsep.join([str(folder), *sys.path])
-        self._environment = os.environ | {"STORAGE": storage, "PYTHONPATH": path}
+        self._environment = os.environ | {"STORAGE": storage, "PYTHONPATH": path} | variables
         self._running = [self._start() for _ in range(count)]
 
     def _start(self) -> "subprocess.Popen[bytes]":
@@ -154,6 +177,49 @@ def test_each_run_completes_whatever_is_killed(
         assert database.execute(FINISHED_TWICE).fetchall() == []
     for number in range(submissions):
         assert workflow.config.storage.get(f"flow@number={number}/2").storage == number + 2
+
+
+LEFT: Final = """SELECT COUNT(*) FROM runs AS last WHERE state <> 'Completed'
+    AND NOT EXISTS (SELECT 1 FROM runs WHERE continues = last.run_id)"""
+#: Of each chain: how many of its runs have completed, and how many have the moment of a firing.
+SECONDS: Final = """SELECT SUM(run_list.state = 'Completed'), SUM(planned IS NOT NULL)
+    FROM run_list JOIN runs USING (run_id) GROUP BY runs.origin"""
+PLANNED: Final = "SELECT CAST(strftime('%s', planned) AS INTEGER) FROM run_list WHERE planned IS NOT NULL"
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("servers", "seconds"),
+    [(2, 8), pytest.param(4, 60, marks=[pytest.mark.exhaustive, pytest.mark.timeout(600)])],
+)
+def test_each_second_runs_once_whatever_is_killed(folder: Path, servers: int, seconds: int) -> None:
+    """A schedule of each second, of which a server is killed each second: one run a second, and none is missing."""
+    chosen = random.Random(seconds)
+    found = Servers(folder, servers, "file", "ticks", FIRES="1")
+    try:
+        for _ in range(seconds):
+            time.sleep(1)
+            found.kill_one(chosen)
+        time.sleep(3)  # the last one that was started fires, too
+    finally:
+        found.close()
+    rest = Servers(folder, 1, "file", "ticks", FIRES="")
+    history = folder / "history.db"
+    try:
+        until = time.monotonic() + 5 * seconds + 20
+        with closing(sqlite3.connect(history)) as database:
+            while database.execute(LEFT).fetchone()[0] and time.monotonic() < until:
+                time.sleep(0.1)
+            chains = database.execute(SECONDS).fetchall()
+            planned = sorted(second for (second,) in database.execute(PLANNED))
+            assert database.execute(FINISHED_TWICE).fetchall() == []
+    finally:
+        rest.close()
+
+    assert len(planned) >= seconds
+    assert planned == list(range(planned[0], planned[-1] + 1))
+    assert len(chains) == len(planned)
+    assert [chain for chain in chains if chain != (1, 1)] == []
 
 
 @pytest.mark.timeout(60)

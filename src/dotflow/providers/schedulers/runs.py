@@ -183,7 +183,7 @@ class ScheduledRuns:
         return self._arguments if params is None else {**self._arguments, "params": params}
 
     def _begin(self, due: datetime) -> Arguments | None:
-        """Returns the arguments of the run of a firing, which is the last one from now on; None for one without a run."""
+        """Returns the arguments of the run of a firing, from now on the last one; None for one without a run."""
         try:
             arguments = self._arguments_of(due)
         except Exception as error:  # of the user's function: the schedule goes on
