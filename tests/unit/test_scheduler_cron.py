@@ -8,7 +8,7 @@ import pytest
 
 from dotflow import DotFlow
 from dotflow.core.types import TypeOverlap
-from dotflow.errors import InvalidArgument, InvalidSchedule, NoSchedule
+from dotflow.errors import InvalidArgument, InvalidSchedule, MissingParam, NoSchedule, UnknownParam
 from dotflow.providers import SchedulerCron
 
 
@@ -122,3 +122,26 @@ def test_without_a_schedule_there_is_nothing_to_wait_for() -> None:
     """The default scheduler raises."""
     with pytest.raises(NoSchedule):
         DotFlow().schedule(mode="parallel")
+
+
+def test_parameters_are_checked_with_those_of_the_first_firing() -> None:
+    """Before the first wait; a function that refuses a day is asked again at each firing."""
+    workflow = DotFlow(params={"day": ...})
+    workflow.config.scheduler = SchedulerCron("@yearly", params={"days": 1})
+
+    with pytest.raises(UnknownParam, match="days"):
+        workflow.schedule()
+    workflow.config.scheduler = SchedulerCron("@yearly", params=lambda planned: {"day": planned.year})
+    with pytest.raises(InvalidArgument, match="mode='fast'"):
+        workflow.schedule(mode="fast")
+    with pytest.raises(MissingParam):
+        workflow.start()
+
+
+def test_parameters_have_one_place() -> None:
+    """Those of the scheduler, or those of all runs."""
+    workflow = DotFlow(params={"day": ...})
+    workflow.config.scheduler = SchedulerCron("@yearly", params={"day": 1})
+
+    with pytest.raises(InvalidArgument, match="them in one place"):
+        workflow.schedule(params={"day": 2})

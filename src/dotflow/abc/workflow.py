@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from dotflow.abc.log import Log
 from dotflow.abc.operations import Declared, Submission
+from dotflow.core.types.status import TypeStatus
 
 
 class NothingUnfinished(Exception):
@@ -17,6 +18,10 @@ class Superseded(Exception):
 
 class RunHandle(Protocol):
     """What `start` returns."""
+
+    @property
+    def status(self) -> TypeStatus:
+        """COMPLETED if no task has failed."""
 
     def wait(self, timeout: float | None = None) -> bool:
         """Waits for the end, for *timeout* seconds at most; returns whether it came. Raises what ended the run."""

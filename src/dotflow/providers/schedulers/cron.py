@@ -146,7 +146,7 @@ class SchedulerCron(Scheduler):
         With `resume=True` an unfinished last run is finished first: at once, and before the run of each firing. Where
         that fails again, the run of the firing replaces it, and the log names it. With `params` of its own for each
         firing nothing is replaced: the unfinished run is finished with its own, and after that it stays as it is. At
-        the start that is the newest unfinished one of the last 31 firings.
+        the start that is the newest unfinished one of the last 31 firings, if it had saved a value or was killed.
 
         A run that raises is reported in the workflow's log, and the schedule goes on. With "skip" and "queue" the
         calling thread runs the workflow; with "parallel" each run has its own thread.
@@ -160,7 +160,7 @@ class SchedulerCron(Scheduler):
             AlreadyScheduled: This scheduler is active already.
             KeyboardInterrupt: A second SIGINT came.
         """
-        self._check(workflow, kwargs)
+        kwargs = self._checked(workflow, kwargs)
         if not self._lock.acquire(blocking=False):
             raise AlreadyScheduled(f"SchedulerCron({self.cron!r})")
         signals = ShutdownSignals(self._wake)
@@ -175,8 +175,8 @@ class SchedulerCron(Scheduler):
                     self._wakeup,
                     self._wake,
                     lambda: self.is_ending,
-                    self.params_at,
-                    self._earlier(),
+                    self.params if callable(self.params) else None,
+                    self._times.before(clock.now(), EARLIER) if callable(self.params) else (),
                 )
                 self._runs = runs
                 try:
@@ -191,22 +191,17 @@ class SchedulerCron(Scheduler):
             self._lock.release()
         signals.pass_on()
 
-    def _check(self, workflow: Workflow, arguments: dict[str, Any]) -> None:
-        """Raises what the run of the next firing would raise about its arguments."""
+    def _checked(self, workflow: Workflow, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Returns the arguments of `workflow.start`. Raises what the run of the next firing would raise about them."""
         if self.params is not None and arguments.get("params"):
             raise InvalidArgument("params", arguments["params"], "them in one place, as SchedulerCron has params, too")
         try:
             params = self.params_at(self._times.after(clock.now()))
         except Exception:  # of the user's function, which may refuse some days: those firings are reported
-            return
-        workflow.check_start(**(arguments if params is None else {**arguments, "params": params}))
-
-    def _earlier(self) -> list[datetime]:
-        """Returns the firings before now whose run may be unfinished, the newest first."""
-        now = clock.now()
-        if not callable(self.params):
-            return [now]
-        return self._times.before(now, EARLIER)
+            return arguments
+        checked = arguments if params is None else {**arguments, "params": params}
+        workflow.check_start(**checked)
+        return arguments if callable(self.params) else checked
 
     def stop(self) -> None:
         """Makes `start` return after the active run. It returns at once, and does nothing without a schedule.
