@@ -124,7 +124,7 @@ class SchedulerCron(Scheduler):
 
     def params_at(self, planned: datetime) -> Mapping[str, Any] | None:
         """Returns the run parameters of a firing. Raises what a function of the user raises."""
-        return self.params(planned) if callable(self.params) else self.params
+        return self.params if self.params is None or isinstance(self.params, Mapping) else self.params(planned)
 
     def as_schedule(self, workflow_id: str) -> Schedule:
         """Returns the schedule of a workflow, as others know it."""

@@ -81,20 +81,20 @@ NEXT_PRIORITY: Final = """SELECT priority FROM wanted WHERE queued AND workflow 
     ORDER BY priority DESC LIMIT 1"""
 IS_DUE: Final = "SELECT 1 FROM wanted WHERE queued AND workflow = ? AND priority = ? AND due <= ? LIMIT 1"
 NEXT_DUE: Final = "SELECT MIN(due) FROM wanted WHERE queued AND workflow = ? AND due > ?"
+#: The schedules of which as many runs are active as may be.
+FULL: Final = """SELECT schedule FROM schedules JOIN wanted USING (schedule) JOIN runs USING (run)
+    WHERE runs.state = 'Running' GROUP BY schedule HAVING COUNT(*) >= at_once"""
 #: The queued runs that may begin: of a name no run is active, and a continuation comes first, even if it is not due. Of
 #: a schedule they begin one by one, as they were planned; or with overlap="parallel" so many at once.
-CANDIDATES: Final = """SELECT run, name, due FROM wanted WHERE queued AND workflow = ? AND priority = ? AND due <= ?
+CANDIDATES: Final = f"""SELECT run, name, due FROM wanted WHERE queued AND workflow = ? AND priority = ? AND due <= ?
     AND name IS NOT NULL
+    AND (schedule IS NULL OR (schedule NOT IN ({FULL})
+        AND (resume OR schedule IN (SELECT schedule FROM schedules WHERE at_once > 1)
+            OR NOT EXISTS (SELECT 1 FROM wanted AS older WHERE older.schedule = wanted.schedule AND older.queued
+                AND (older.resume OR older.planned < wanted.planned)))))
     AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.workflow_id = wanted.name AND state = 'Running')
     AND (resume OR NOT EXISTS (SELECT 1 FROM wanted AS other
         WHERE other.name = wanted.name AND other.queued AND other.resume))
-    AND (schedule IS NULL OR (
-        (resume OR (SELECT at_once > 1 FROM schedules WHERE schedules.schedule = wanted.schedule)
-            OR NOT EXISTS (SELECT 1 FROM wanted AS older WHERE older.schedule = wanted.schedule AND older.queued
-                AND (older.resume OR older.planned < wanted.planned)))
-        AND (SELECT COUNT(*) FROM runs AS active JOIN wanted AS other ON other.run = active.run
-            WHERE active.state = 'Running' AND other.schedule = wanted.schedule)
-            < (SELECT at_once FROM schedules WHERE schedules.schedule = wanted.schedule)))
     ORDER BY due, run"""
 CONTINUATION: Final = """SELECT run FROM wanted WHERE name = :name AND queued AND resume
     AND NOT EXISTS (SELECT 1 FROM runs WHERE workflow_id = :name AND state = 'Running')"""
