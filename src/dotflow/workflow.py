@@ -349,34 +349,38 @@ class DotFlow:
             InvalidArgument, UnknownParam, MissingParam: As in `start`; and for a secret among the parameters.
             HistoryError: The history can't be written.
         """
-        from dotflow.engine import submission  # here: most programs never need it
-
         queue = self._queue(f"The workflow {self.workflow_id!r} can't be submitted")
-        masks = self.config._find_secrets(self.task, are_required=False).masks
-        submission.check_submission(key, priority, masks)
-        wanted = self._submission(params, key, masks)._replace(priority=priority, due=submission.due_at(at))
+        wanted = self._submission(params, key, priority, at)
         if not self._is_declared:
             queue.declare([self._declared()])
             self._is_declared = True
         run_id = queue.submit(wanted)
         if not queue.is_served(wanted.workflow):
+            masks = self.config._find_secrets(self.task, are_required=False).masks
             text = f"{NOT_SERVED}: the run {run_id} of {wanted.name!r} waits in the queue."
             log_line_of(self.config.log, masks)(text, None)
         return run_id
 
-    def _submission(self, params: Params | None, key: str | None = None, masks: Masks | None = None) -> Submission:
-        """Returns what a queue needs of a run. Raises as `submit`."""
-        from dotflow.engine import submission
+    def _submission(
+        self,
+        params: Mapping[str, Any] | None,
+        key: str | None = None,
+        priority: int = 0,
+        at: datetime | Duration | timedelta | None = None,
+    ) -> Submission:
+        """Returns what `submit` writes to the queue."""
+        from dotflow.engine import submission  # here: most programs never need it
 
-        if masks is None:
-            masks = self.config._find_secrets(self.task, are_required=False).masks
+        masks = self.config._find_secrets(self.task, are_required=False).masks
+        submission.check_submission(key, priority, masks)
+        due = submission.due_at(at)
         values, secrets, _ = self._resolve(params)
         given = {name: values[name] for name in params or ()}
         is_named = bool(given) and key is None  # by its parameters, with those that it was not given
         text = submission.params_text(given, values if is_named else {}, masks, secrets)
         name = self._id_of(params, values, secrets, masks) if key is None else keyed_id(self.workflow_id, key, masks)
         base, title = masks.mask_id(self.workflow_id), self.name and masks.mask(self.name)
-        return Submission(base, text, name, key, title=title)
+        return Submission(base, text, name, key, priority, due, title)
 
     def _queue(self, what: str) -> Operations:
         """Returns the queue of its history. Raises NotServable."""

@@ -89,7 +89,7 @@ FULL: Final = """SELECT schedule FROM schedules JOIN wanted USING (schedule) JOI
 CANDIDATES: Final = f"""SELECT run, name, due FROM wanted WHERE queued AND workflow = ? AND priority = ? AND due <= ?
     AND name IS NOT NULL
     AND (schedule IS NULL OR (schedule NOT IN ({FULL})
-        AND (resume OR schedule IN (SELECT schedule FROM schedules WHERE at_once > 1)
+        AND (resume OR (SELECT at_once > 1 FROM schedules WHERE schedules.schedule = wanted.schedule)
             OR NOT EXISTS (SELECT 1 FROM wanted AS older WHERE older.schedule = wanted.schedule AND older.queued
                 AND (older.resume OR older.planned < wanted.planned)))))
     AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.workflow_id = wanted.name AND state = 'Running')
