@@ -374,6 +374,9 @@ def serve(
     continues its runs: no finished step runs again. The first signal lets the running steps end; their runs go back to
     the queue. The second one ends the steps, too. Steps run in processes, unless the Config has an executor.
 
+    A `Config(scheduler=SchedulerCron(...))` is fired: each moment has one run over all processes, and firings that were
+    missed are made up for as its `catch_up` says.
+
     Args:
         *workflows: The workflows. They have a `workflow_id`, and one history with a queue.
         max_runs: The maximum number of runs at once in this process.
@@ -387,6 +390,7 @@ def serve(
     Raises:
         NotServable: A workflow has no `workflow_id`, or no history with a queue; or they have several histories.
         InvalidArgument, UnknownArgument: As in `start`.
+        MissingParam, UnknownParam: The parameters of a schedule are not those of its workflow.
         HistoryError: The history can't be used, or was deleted or replaced.
     """
     server = Server(workflows, max_runs, once=once, options=start_arguments)
