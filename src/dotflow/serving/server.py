@@ -220,9 +220,6 @@ class Server:
         goes_on = bool(self._stops) and run.state not in (TypeRunState.COMPLETED, TypeRunState.FAILED)
         self._end(claimed, ending_of(run.state, run._reason, run.tasks, goes_on=goes_on))
         del self._active[run_id]
-        self._wake()
-
-    def _wake(self) -> None:
         clock.about_to_wake(self._wakeup.set)
         self._wakeup.set()
 
@@ -341,7 +338,8 @@ class Server:
     def request_stop(self) -> None:
         """Asks it to end, from any thread or signal handler; the second time its steps end, too."""
         self._stops += 1
-        self._wake()
+        clock.about_to_wake(self._wakeup.set)
+        self._wakeup.set()
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:
