@@ -441,6 +441,17 @@ def test_the_schedule_of_a_living_process_is_not_left_behind(house: House) -> No
     two.close()
 
 
+def test_a_schedule_of_a_newer_dotflow_is_no_trouble(house: House) -> None:
+    """What it has added is left out, and an expression that this one can't read is not reported."""
+    house.serve(HOUR, house.workflow(nightly()))
+    house.rows("UPDATE schedules SET spec = json_set(spec, '$.cron', 'every night', '$.jitter', 5)")
+
+    house.serve(DAY + HOUR, house.workflow(nightly("0 1 * * *")))
+
+    assert len(house.ran) == 1
+    assert house.logged("dropped") == []
+
+
 def test_only_cron_schedules_are_fired(house: House) -> None:
     """Another scheduler is reported."""
 

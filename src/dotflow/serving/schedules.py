@@ -1,5 +1,6 @@
 """Schedules: decides which firings of the served workflows get a run, and reports those that get none."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
@@ -11,6 +12,7 @@ from dotflow.abc.workflow import ServedWorkflow
 from dotflow.core.masks import environment_masks
 from dotflow.core.schedule_rules import MAX_CORRECTION, MAX_FIRINGS, Due, choose
 from dotflow.core.types.overlap import TypeOverlap
+from dotflow.errors import InvalidSchedule
 from dotflow.providers.schedulers.cron import SchedulerCron
 from dotflow.providers.schedulers.cron_times import CronTimes
 from dotflow.providers.schedulers.none import SchedulerDefault
@@ -102,9 +104,9 @@ class Schedules:
     def register(self, server: QueueServer) -> None:
         """Writes that this process serves them, and reports schedules that none serves any more."""
         for schedule, settled in server.serve_schedules([one.schedule for one in self._served]):
-            times = CronTimes(schedule.cron, schedule.timezone)
-            left = times.between(settled, clock.now(), MAX_FIRINGS)
-            self._report_dropped(schedule, [Dropped(planned, REMOVED) for planned in left])
+            with contextlib.suppress(InvalidSchedule):  # of a newer dotflow, or a zone that this machine does not have
+                left = CronTimes(schedule.cron, schedule.timezone).between(settled, clock.now(), MAX_FIRINGS)
+                self._report_dropped(schedule, [Dropped(planned, REMOVED) for planned in left])
         for one in self._served:
             one.set_settled(server.settled(one.schedule.schedule))
 

@@ -15,6 +15,7 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.tables import MICRO, OPEN, micro
 
+SPEC: Final = Schedule._fields[2:]  # what a row has as JSON
 KEPT_DROPPED: Final = 10  # of the firings without a run, those whose moment and reason a row keeps
 
 REGISTER: Final = """INSERT INTO schedules (schedule, workflow, spec, at_once, settled, seen) VALUES (?, ?, ?, ?, ?, ?)
@@ -67,14 +68,14 @@ def register(
 
 def spec_of(schedule: Schedule) -> str:
     """Returns what a row has of a schedule beside its id and its workflow."""
-    spec = schedule._asdict()
-    return json.dumps({name: value for name, value in spec.items() if name not in ("schedule", "workflow")})
+    return json.dumps({name: getattr(schedule, name) for name in SPEC})
 
 
 def schedule_of(schedule: str, workflow: str, spec: str) -> Schedule:
-    """Returns the schedule of a row."""
+    """Returns the schedule of a row. What a newer dotflow has added is left out."""
     values = json.loads(spec)
-    return Schedule(schedule, workflow, **{**values, "overlap": TypeOverlap(values["overlap"])})
+    values["overlap"] = TypeOverlap(values["overlap"])
+    return Schedule(schedule, workflow, *(values[name] for name in SPEC))
 
 
 def fire(
