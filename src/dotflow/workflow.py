@@ -309,7 +309,7 @@ class DotFlow:
 
         With `resume=True` an unfinished last run is finished, at once and at each firing. Then the firing's own run
         begins. Where the old one fails again, the log names it as given up. A run that failed before its first value
-        was saved leaves nothing to finish.
+        was saved leaves nothing to finish. `SchedulerCron(params=...)` gives each firing parameters of its own.
 
         Args:
             **start_arguments: The arguments of `start`, which are checked at once.
