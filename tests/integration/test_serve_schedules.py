@@ -1,5 +1,6 @@
 """serve fires schedules: each moment once over all processes, and what is dropped is reported."""
 
+import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -103,6 +104,7 @@ class House:
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     """New Year's Eve in Berlin, midnight."""
     monkeypatch.setattr(queue, "SYNCHRONOUS", "OFF")  # a year has 10,000 commits, and no power cut
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     with virtual_clock(NEW_YEAR) as time:
         made = House(tmp_path, time)
         yield made
