@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from dotflow import Config, DotFlow, action
-from dotflow.abc.operations import Firing, Submission
+from dotflow.abc.operations import Claim, Ending, Firing, Submission
 from dotflow.abc.scheduler import Scheduler
 from dotflow.control import Control
 from dotflow.core.schedule_rules import MAX_FIRINGS
@@ -332,6 +332,47 @@ def test_what_is_made_up_for_runs_in_turn(house: House) -> None:
 
     assert house.ran == [date(2025, 12, 31), date(2026, 1, 1), date(2026, 1, 2)]
     assert all(first.ended <= second.began for first, second in zip(house.runs(), house.runs()[1:], strict=False))
+
+
+def test_the_runs_of_a_schedule_keep_their_order(house: House) -> None:
+    """One that was put back, or that was cut off and goes on, is not overtaken; other runs of the workflow are free."""
+    server = house.history.operations().open_server(["nightly"])
+    schedule = nightly(catch_up="all", params=yesterday).as_schedule("nightly")
+    server.serve_schedules([schedule])
+    settled = server.settled(schedule.schedule)
+    moments = [settled + hours * HOUR for hours in (1, 2, 3)]
+    names = [f"nightly@day={number}" for number in (1, 2, 3)]
+    submissions = [Submission("nightly", "{}", name, due=at) for name, at in zip(names, moments, strict=True)]
+    firings = [Firing(at, one, is_made_up=True) for at, one in zip(moments, submissions, strict=True)]
+    house.sleep_until(moments[-1])
+    assert server.fire(schedule, settled, moments[-1], firings) == []
+
+    def claim() -> Claim | None:
+        return server.claim({"nightly": None}, ())
+
+    first = claim()
+    assert first is not None
+    assert first.name == names[0]
+    assert claim() is None
+    server.put_back(first, 30)
+    assert claim() is None
+    house.workflow().submit()
+    free = claim()
+    assert free is not None
+    assert free.name == "nightly"
+    house.time.advance(30)
+    again = claim()
+    assert again is not None
+    assert again.run_id == first.run_id
+    server.end(again, Ending(TypeRunState.INTERRUPTED, goes_on=True))
+    then = claim()
+    assert then is not None
+    assert (then.name, then.continues) == (names[0], True)
+    server.end(then, Ending(TypeRunState.FAILED))
+    next_one = claim()
+    assert next_one is not None
+    assert next_one.name == names[1]
+    server.close()
 
 
 def test_a_run_that_was_cut_off_goes_on_before_the_next_firing_runs(house: House) -> None:
