@@ -451,6 +451,11 @@ def _a_zone() -> object:
     return SchedulerCron("@daily", timezone="Europe/Berln")
 
 
+@case(errors.InvalidSchedule)
+def _missed_firings_of_one_name() -> object:
+    return SchedulerCron("@daily", catch_up="all")
+
+
 @case(errors.NoSchedule)
 def _no_schedule() -> object:
     return workflow_of(extract).schedule()

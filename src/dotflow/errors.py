@@ -288,9 +288,9 @@ class NoSchedule(DefinitionError, ValueError):
 
 
 class InvalidSchedule(DefinitionError, ValueError):
-    """An invalid cron expression or time zone."""
+    """An invalid cron expression or time zone, or a catch-up that its names don't allow."""
 
-    name: str  # "cron" or "timezone"
+    name: str  # "cron", "timezone" or "catch_up"
     got: object
     reason: str  # and what to write instead
     _template = "{name}={got!r} is not accepted: {reason}"

@@ -309,7 +309,7 @@ class DotFlow:
 
         With `resume=True` an unfinished last run is finished, at once and at each firing. Then the firing's own run
         begins. Where the old one fails again, the log names it as given up. A run that failed before its first value
-        was saved leaves nothing to finish.
+        was saved leaves nothing to finish. `SchedulerCron(params=...)` gives each firing parameters of its own.
 
         Args:
             **start_arguments: The arguments of `start`, which are checked at once.
@@ -318,7 +318,8 @@ class DotFlow:
             NoSchedule: No scheduler was configured.
             InvalidArgument, UnknownArgument, InvalidCallback: As in `start`.
         """
-        self.check_start(**start_arguments)
+        if self.config.scheduler.params is None:  # else it checks them with the parameters of its first firing
+            self.check_start(**start_arguments)
         self.config.scheduler.start(self, **scheduled_arguments(start_arguments))
 
     def submit(
@@ -348,9 +349,28 @@ class DotFlow:
             InvalidArgument, UnknownParam, MissingParam: As in `start`; and for a secret among the parameters.
             HistoryError: The history can't be written.
         """
+        queue = self._queue(f"The workflow {self.workflow_id!r} can't be submitted")
+        wanted = self._submission(params, key, priority, at)
+        if not self._is_declared:
+            queue.declare([self._declared()])
+            self._is_declared = True
+        run_id = queue.submit(wanted)
+        if not queue.is_served(wanted.workflow):
+            masks = self.config._find_secrets(self.task, are_required=False).masks
+            text = f"{NOT_SERVED}: the run {run_id} of {wanted.name!r} waits in the queue."
+            log_line_of(self.config.log, masks)(text, None)
+        return run_id
+
+    def _submission(
+        self,
+        params: Mapping[str, Any] | None,
+        key: str | None = None,
+        priority: int = 0,
+        at: datetime | Duration | timedelta | None = None,
+    ) -> Submission:
+        """Returns what `submit` writes to the queue."""
         from dotflow.engine import submission  # here: most programs never need it
 
-        queue = self._queue(f"The workflow {self.workflow_id!r} can't be submitted")
         masks = self.config._find_secrets(self.task, are_required=False).masks
         submission.check_submission(key, priority, masks)
         due = submission.due_at(at)
@@ -360,13 +380,7 @@ class DotFlow:
         text = submission.params_text(given, values if is_named else {}, masks, secrets)
         name = self._id_of(params, values, secrets, masks) if key is None else keyed_id(self.workflow_id, key, masks)
         base, title = masks.mask_id(self.workflow_id), self.name and masks.mask(self.name)
-        if not self._is_declared:
-            queue.declare([self._declared()])
-            self._is_declared = True
-        run_id = queue.submit(Submission(base, text, name, key, priority, due, title))
-        if not queue.is_served(base):
-            log_line_of(self.config.log, masks)(f"{NOT_SERVED}: the run {run_id} of {name!r} waits in the queue.", None)
-        return run_id
+        return Submission(base, text, name, key, priority, due, title)
 
     def _queue(self, what: str) -> Operations:
         """Returns the queue of its history. Raises NotServable."""

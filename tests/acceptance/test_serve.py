@@ -7,9 +7,10 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -25,7 +26,7 @@ from pathlib import Path
 import psutil
 
 from dotflow import Config, DotFlow, action
-from dotflow.providers import HistorySQLite, LogDefault, StorageFile, StorageSQLite
+from dotflow.providers import HistorySQLite, LogDefault, SchedulerCron, StorageFile, StorageSQLite
 
 HERE = Path(__file__).parent
 values = {"file": lambda: StorageFile(HERE / "values"), "sqlite": lambda: StorageSQLite(HERE / "values.db")}
@@ -62,6 +63,28 @@ slow = DotFlow(config, workflow_id="slow", params={"number": 0})
 slow.task.add(nap)
 poison = DotFlow(config, workflow_id="poison", params={"number": 0})
 poison.task.add(deadly)
+
+@action
+def tick(second):
+    with open(HERE / "ticks.txt", "a") as file:
+        file.write(f"{second}\\n")
+    return second
+
+def second_of(planned):
+    return {"second": int(planned.timestamp())}
+
+every_second = SchedulerCron("* * * * * *", "parallel", "UTC", 1000, params=second_of)
+ticks = DotFlow(
+    Config(
+        storage=values[os.environ["STORAGE"]](),
+        history=HistorySQLite(HERE / "history.db", capture="none"),
+        log=LogDefault(output="none"),
+        scheduler=every_second if os.environ.get("FIRES") else None,
+    ),
+    workflow_id="ticks",
+    params={"second": 0},
+)
+ticks.task.add(tick)
 """
 
 FINISHED_TWICE = """SELECT origin, task FROM attempt_list JOIN runs USING (run_id)
@@ -71,12 +94,12 @@ FINISHED_TWICE = """SELECT origin, task FROM attempt_list JOIN runs USING (run_i
 class Servers:
     """Servers of the pipelines, each of which is started again after a kill."""
 
-    def __init__(self, folder: Path, count: int, storage: str, *names: str) -> None:
+    def __init__(self, folder: Path, count: int, storage: str, *names: str, **variables: str) -> None:
         (folder / "pipelines.py").write_text(PIPELINES)
         self.folder = folder
         self._names = [f"pipelines:{name}" for name in names]
         path = os.pathsep.join([str(folder), *sys.path])
-        self._environment = os.environ | {"STORAGE": storage, "PYTHONPATH": path}
+        self._environment = os.environ | {"STORAGE": storage, "PYTHONPATH": path} | variables
         self._running = [self._start() for _ in range(count)]
 
     def _start(self) -> "subprocess.Popen[bytes]":
@@ -154,6 +177,58 @@ def test_each_run_completes_whatever_is_killed(
         assert database.execute(FINISHED_TWICE).fetchall() == []
     for number in range(submissions):
         assert workflow.config.storage.get(f"flow@number={number}/2").storage == number + 2
+
+
+LEFT: Final = """SELECT COUNT(*) FROM runs AS last WHERE state NOT IN ('Completed', 'Failed')
+    AND NOT EXISTS (SELECT 1 FROM runs WHERE continues = last.run_id)"""
+#: Of each chain: how many of its runs have the moment of a firing, and how many have completed, or were killed 3 times.
+CHAINS: Final = """SELECT SUM(planned IS NOT NULL), SUM(run_list.state = 'Completed'
+    OR (run_list.state = 'Failed' AND run_list.error LIKE 'its process ended 3 times%'))
+    FROM run_list JOIN runs USING (run_id) GROUP BY runs.origin"""
+PLANNED: Final = "SELECT CAST(strftime('%s', planned) AS INTEGER) FROM run_list WHERE planned IS NOT NULL ORDER BY 1"
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("servers", "seconds"),
+    [(2, 8), pytest.param(4, 60, marks=[pytest.mark.exhaustive, pytest.mark.timeout(600)])],
+)
+def test_each_second_has_one_run_whatever_is_killed(folder: Path, servers: int, seconds: int) -> None:
+    """A schedule of each second, of which a server is killed each second: no second has two runs, and none has none."""
+    chosen = random.Random(seconds)
+    with closing(sqlite3.connect(folder / "history.db")) as database:
+        flow_of(folder, "file").submit()  # makes the file
+
+        def planned() -> list[int]:
+            return [second for (second,) in database.execute(PLANNED)]
+
+        def wait_until(is_so: Callable[[], bool]) -> None:
+            until = time.monotonic() + 60
+            while not is_so() and time.monotonic() < until:
+                time.sleep(0.1)
+
+        found = Servers(folder, servers, "file", "ticks", FIRES="1")
+        try:
+            wait_until(lambda: bool(planned()))
+            for _ in range(seconds):
+                time.sleep(1)
+                found.kill_one(chosen)
+            last = int(time.time())
+            wait_until(lambda: planned()[-1] >= last)
+        finally:
+            found.close()
+        rest = Servers(folder, 1, "file", "ticks", "flow", FIRES="")
+        try:
+            wait_until(lambda: not database.execute(LEFT).fetchone()[0])
+        finally:
+            rest.close()
+        fired = planned()
+        chains = database.execute(CHAINS).fetchall()
+        assert database.execute(FINISHED_TWICE).fetchall() == []
+
+    assert fired == list(range(fired[0], fired[0] + len(fired)))
+    assert len(fired) >= seconds
+    assert sorted(chains) == [(0, 1), *[(1, 1)] * len(fired)]
 
 
 @pytest.mark.timeout(60)

@@ -377,3 +377,86 @@ def test_after_a_kill_the_next_process_finishes_the_run_at_once(scripts: Scripts
     assert "task 0 today: Completed, restored" in lines
     assert " was left unfinished and goes on." in end.err
     assert end.code == 0
+
+
+class Days:
+    """A report of the day before each night, by its parameter. It notes the days that completed, and the moments."""
+
+    def __init__(self, nights: Nights) -> None:
+        self.nights = nights
+        self.done: list[tuple[int, int]] = []
+        self.fails: Callable[[date], bool] = lambda day: False
+        self.is_late = False  # whether it fails after its first value is saved
+
+    def run(self, days: float, overlap: str = "skip", **arguments: Any) -> None:
+        """Runs a schedule at 02:00 for so many days, as a process of its own would."""
+
+        @action
+        def load(day: date) -> date:
+            if self.fails(day) and not self.is_late:
+                raise ConnectionError(f"no mail on {day}")
+            return day
+
+        @action
+        def report(load: date) -> None:
+            if self.fails(load):
+                raise ConnectionError(f"no mail on {load}")
+            self.done.append((load.day, self.nights.time.now().day))
+
+        scheduler = SchedulerCron("0 2 * * *", overlap, "UTC", params=lambda at: {"day": at.date() - timedelta(days=1)})
+        config = Config(storage=self.nights.storage, log=self.nights.log, scheduler=scheduler)
+        made = DotFlow(config, workflow_id="nightly", params={"day": ...})
+        made.task.add([load, report])
+        self.nights.time.after(days * DAY, scheduler.stop)
+        made.schedule(**{"resume": True, **arguments})
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+@pytest.mark.parametrize("mode", ["sequential", "background"])
+@pytest.mark.parametrize("overlap", OVERLAPS)
+def test_a_day_that_failed_is_finished_before_the_next_one_runs(
+    nights: Nights, overlap: str, mode: str, is_late: bool
+) -> None:
+    """With its own parameters, whether it has saved a value or not; once, and then it stays as it is."""
+    days = Days(nights)
+    days.is_late = is_late
+    days.fails = lambda day: nights.time.now().day == 26 or day.day == 27
+
+    days.run(5, overlap, mode=mode)
+
+    assert days.done == [(24, 25), (25, 27), (26, 27), (28, 29)]
+
+
+@pytest.mark.parametrize("overlap", OVERLAPS)
+def test_a_process_that_begins_days_later_finishes_the_last_day(nights: Nights, overlap: str) -> None:
+    """At once, with the parameters of that day, though other nights were missed since."""
+    days = Days(nights)
+    days.is_late = True
+    days.fails = lambda day: day.day == 25
+    days.run(2, overlap)
+    nights.time.advance(3 * DAY)
+    days.fails = lambda day: False
+
+    days.run(1, overlap)
+
+    assert days.done == [(24, 25), (25, 29), (29, 30)]
+
+
+@pytest.mark.parametrize("overlap", OVERLAPS)
+def test_a_firing_whose_parameters_fail_is_dropped(nights: Nights, overlap: str) -> None:
+    """It is reported, and the schedule goes on."""
+
+    def workday(planned: datetime) -> dict[str, Any]:
+        if planned.day == 26:
+            raise ValueError("a holiday")
+        return {"day": planned.date()}
+
+    ran: list[int] = []
+    scheduler = SchedulerCron("0 2 * * *", overlap, "UTC", params=workday)
+    made = DotFlow(Config(storage=nights.storage, log=nights.log, scheduler=scheduler), params={"day": ...})
+    made.task.add(action(lambda day: ran.append(day.day)))
+    nights.time.after(3 * DAY, scheduler.stop)
+    made.schedule()
+
+    assert ran == [25, 27]
+    assert nights.logged("1 run of 2026-11-26 02:00:00+00:00 dropped: its params raised ValueError: a holiday")

@@ -283,6 +283,8 @@ def test_counting_stops_at_the_limit() -> None:
     """After a long sleep, counting stops before millions of seconds."""
     times = CronTimes("* * * * * *", "UTC")
 
-    assert times.between(START, START + timedelta(seconds=10), 1000) == 10
-    assert times.between(START, START + timedelta(days=3650), 50) == 50
-    assert times.between(START, START, 50) == 0
+    assert times.between(START, START + timedelta(seconds=10), 1000) == [
+        START + timedelta(seconds=second) for second in range(1, 11)
+    ]
+    assert len(times.between(START, START + timedelta(days=3650), 50)) == 50
+    assert times.between(START, START, 50) == []

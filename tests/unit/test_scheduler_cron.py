@@ -8,7 +8,7 @@ import pytest
 
 from dotflow import DotFlow
 from dotflow.core.types import TypeOverlap
-from dotflow.errors import InvalidArgument, NoSchedule
+from dotflow.errors import InvalidArgument, InvalidSchedule, MissingParam, NoSchedule, UnknownParam
 from dotflow.providers import SchedulerCron
 
 
@@ -20,6 +20,11 @@ from dotflow.providers import SchedulerCron
         ({"max_parallel": 0}, ["max_parallel=0", "whole number of runs from 1"]),
         ({"max_parallel": True}, ["max_parallel=True"]),
         ({"max_parallel": 1.5}, ["max_parallel=1.5"]),
+        ({"catch_up": "newest"}, ["catch_up='newest'", "'latest', 'all', 'none'", '"2h"']),
+        ({"catch_up": True}, ["catch_up=True"]),
+        ({"late_after": "soon"}, ["late_after='soon'", '"15m"']),
+        ({"late_after": 0}, ["late_after=0", "more than 0"]),
+        ({"params": "day"}, ["params='day'", "a mapping, or a function"]),
     ],
 )
 def test_arguments_are_checked_at_once(arguments: dict[str, Any], words: list[str]) -> None:
@@ -28,6 +33,23 @@ def test_arguments_are_checked_at_once(arguments: dict[str, Any], words: list[st
         SchedulerCron("@daily", **arguments)
 
     assert [word for word in words if word not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize("params", [None, {"region": "eu"}])
+def test_all_missed_firings_need_names_that_differ(params: Any) -> None:
+    """Runs of one name would be one queued run; a function of the moment, or parallel runs, give each its own."""
+    with pytest.raises(InvalidSchedule, match="catch_up='all' is not accepted: its runs would have one name"):
+        SchedulerCron("@daily", catch_up="all", params=params)
+
+    assert SchedulerCron("@daily", catch_up="all", params=lambda planned: {"day": planned.date()}).catch_up == "all"
+    assert SchedulerCron("@daily", "parallel", catch_up="all", params=params).catch_up == "all"
+
+
+def test_spans_are_seconds() -> None:
+    """As texts or numbers."""
+    scheduler = SchedulerCron("@daily", catch_up="6h", late_after=90)
+
+    assert (scheduler.catch_up, scheduler.late_after) == (21_600, 90)
 
 
 def test_overlap_may_be_text_or_the_enum() -> None:
@@ -100,3 +122,26 @@ def test_without_a_schedule_there_is_nothing_to_wait_for() -> None:
     """The default scheduler raises."""
     with pytest.raises(NoSchedule):
         DotFlow().schedule(mode="parallel")
+
+
+def test_parameters_are_checked_with_those_of_the_first_firing() -> None:
+    """Before the first wait; a function that refuses a day is asked again at each firing."""
+    workflow = DotFlow(params={"day": ...})
+    workflow.config.scheduler = SchedulerCron("@yearly", params={"days": 1})
+
+    with pytest.raises(UnknownParam, match="days"):
+        workflow.schedule()
+    workflow.config.scheduler = SchedulerCron("@yearly", params=lambda planned: {"day": planned.year})
+    with pytest.raises(InvalidArgument, match="mode='fast'"):
+        workflow.schedule(mode="fast")
+    with pytest.raises(MissingParam):
+        workflow.start()
+
+
+def test_parameters_have_one_place() -> None:
+    """Those of the scheduler, or those of all runs."""
+    workflow = DotFlow(params={"day": ...})
+    workflow.config.scheduler = SchedulerCron("@yearly", params={"day": 1})
+
+    with pytest.raises(InvalidArgument, match="them in one place"):
+        workflow.schedule(params={"day": 2})

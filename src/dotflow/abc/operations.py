@@ -1,4 +1,4 @@
-"""Operations: the queue of wanted runs in a history, and the orders to runs."""
+"""Operations: the queue of wanted runs in a history, the schedules that fill it, and the orders to runs."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
@@ -6,6 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from dotflow.core.schedule_rules import CatchUp
+from dotflow.core.types.overlap import TypeOverlap
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError
 
@@ -110,6 +112,53 @@ class TakenOver(NamedTuple):
     title: str
 
 
+class Schedule(NamedTuple):
+    """A schedule, as others know it that can't import its workflow.
+
+    Attributes:
+        schedule: Its id: workflow, cron expression and zone. Another expression is another schedule.
+        workflow: The id of the workflow.
+        cron: The expression.
+        timezone: The name of its zone; None for the machine's.
+        overlap: What becomes of a firing during a run.
+        max_parallel: The maximum number of active runs with "parallel".
+        catch_up: Which missed firings are made up for: "latest", "all", "none", or the seconds of a span.
+        late_after: The seconds after which a firing that has not completed is late; None for no alarm.
+    """
+
+    schedule: str
+    workflow: str
+    cron: str
+    timezone: str | None
+    overlap: TypeOverlap
+    max_parallel: int
+    catch_up: CatchUp
+    late_after: float | None
+
+
+class Firing(NamedTuple):
+    """A firing that came due.
+
+    Attributes:
+        planned: Its moment, in the zone of the schedule.
+        wanted: The run that it gets; None for one that is dropped.
+        is_made_up: Whether it was missed and is made up for: no active run drops it.
+        dropped: Why it is dropped.
+    """
+
+    planned: datetime
+    wanted: Submission | None
+    is_made_up: bool = False
+    dropped: str = ""
+
+
+class Dropped(NamedTuple):
+    """A firing that gets no run, and why."""
+
+    planned: datetime
+    reason: str
+
+
 class RunLost(HistoryError):
     """A claimed run is another process's now, or has been ended."""
 
@@ -196,6 +245,32 @@ class QueueServer(ABC):
     @abstractmethod
     def next_due(self) -> datetime | None:
         """Returns the next moment at which a queued run of its workflows is due; None if there is none."""
+
+    @abstractmethod
+    def serve_schedules(self, served: Sequence[Schedule]) -> Sequence[tuple[Schedule, datetime]]:
+        """Writes that this process serves these schedules. What fired before a schedule was ever served is settled.
+
+        Returns:
+            Other schedules of its workflows that no living process serves, each with the moment until which its firings
+            are settled. Each is returned once, until a process serves it again.
+        """
+
+    @abstractmethod
+    def settled(self, schedule: str) -> datetime:
+        """Returns the moment until which the firings of a schedule that it serves are settled."""
+
+    @abstractmethod
+    def fire(
+        self, schedule: Schedule, settled: datetime, until: datetime, firings: Sequence[Firing]
+    ) -> Sequence[Dropped] | None:
+        """Queues the runs of the firings in (settled, until], and settles them.
+
+        A firing whose run the history has gets no second one. Where a fresh run of the same name is queued, that is the
+        run of the firing. The firings of a paused workflow are dropped, and so are those that the overlap drops.
+
+        Returns:
+            The firings that were dropped. None where another process has settled some meanwhile; then it does nothing.
+        """
 
     @abstractmethod
     def unnamed(self) -> Sequence[tuple[str, Submission]]:

@@ -5,7 +5,13 @@ from typing import Any
 
 
 class Scheduler(ABC):
-    """Runs a workflow repeatedly."""
+    """Runs a workflow repeatedly.
+
+    Attributes:
+        params: What gives each run its parameters; None where `start` has them for all runs.
+    """
+
+    params: Any = None
 
     @abstractmethod
     def start(self, workflow: Any, **kwargs: Any) -> None:

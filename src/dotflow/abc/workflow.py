@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from dotflow.abc.log import Log
 from dotflow.abc.operations import Declared, Submission
+from dotflow.core.types.status import TypeStatus
 
 
 class NothingUnfinished(Exception):
@@ -17,6 +18,10 @@ class Superseded(Exception):
 
 class RunHandle(Protocol):
     """What `start` returns."""
+
+    @property
+    def status(self) -> TypeStatus:
+        """COMPLETED if no task has failed."""
 
     def wait(self, timeout: float | None = None) -> bool:
         """Waits for the end, for *timeout* seconds at most; returns whether it came. Raises what ended the run."""
@@ -55,6 +60,9 @@ class ServedWorkflow(Protocol):
 
     def _name_of(self, submission: Submission) -> str:
         """Returns the name of a run that was submitted where its defaults are unknown."""
+
+    def _submission(self, params: Any, key: str | None = None) -> Submission:
+        """Returns what a queue needs of a run with these parameters, named by a key if there is one."""
 
     def _launch_claimed(self, claimed: Any, then: Callable[[], None], **options: Any) -> Any:
         """Starts a run that was taken from a queue in a thread of its own, which calls *then* at its end."""

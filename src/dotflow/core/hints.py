@@ -50,14 +50,14 @@ _SCHEDULE: Final = (
     "workflow.schedule()."
 )
 _CATCH_UP: Final = (
-    f"{_NOT_YET} a firing that was missed is not made up. Run the missing days: for day in days: "
-    "workflow.start(resume=True, params={'day': day})."
+    "Give it to the scheduler: SchedulerCron('30 2 * * *', catch_up='all', params=lambda planned: {'day': "
+    "planned.date()}). `dotflow serve` makes up for missed firings."
 )
 
 # Arguments that belong to one place, wherever they are passed.
 _RATES: Final = ("rate", "rate_limit", "rate_limits", "throttle", "rps", "requests_per_second", "max_rate")
 _SCHEDULES: Final = ("cron", "schedule", "schedule_interval", "interval", "timezone", "tz", "overlap")
-_CATCH_UPS: Final = ("catchup", "catch_up", "backfill", "misfire_grace_time", "coalesce", "depends_on_past")
+_CATCH_UPS: Final = ("catchup", "backfill", "misfire_grace_time", "coalesce", "depends_on_past")
 _ORDERS: Final = ("after", "depends", "depends_on", "dependencies", "needs", "requires", "upstream", "wait_for")
 
 
@@ -71,7 +71,7 @@ ADD: Final[Mapping[str, str]] = {
     **_of(_NEEDS, "input", "inputs", "downstream", "previous", "previous_context"),
     **_of(_RATE, *_RATES),
     **_of(_SCHEDULE, *_SCHEDULES),
-    **_of(_CATCH_UP, *_CATCH_UPS),
+    **_of(_CATCH_UP, "catch_up", *_CATCH_UPS),
     **_of(_EACH, "for_each", "foreach", "map", "mapped", "map_over", "over", "expand", "items", "iterate", "parallel"),
     **_of(_LIMIT, "concurrency", "max_concurrency", "limit", "max_active", "batch_size"),
     **_of(_CONDITION, "condition", "conditions", "if_", "only_if", "run_if", "skip_if", "branch", "trigger_rule"),
@@ -99,7 +99,7 @@ ACTION: Final[Mapping[str, str]] = {
     **_of(_ADD, *_ORDERS, "each", "map", "when", "unless", "fallback", "always"),
     **_of(_RATE, *_RATES),
     **_of(_SCHEDULE, *_SCHEDULES),
-    **_of(_CATCH_UP, *_CATCH_UPS),
+    **_of(_CATCH_UP, "catch_up", *_CATCH_UPS),
     **_of(_ADD, "callback", "group", "group_name", "initial_context", "keep_going", "max_parallel"),
     **_of(_RUN_END, "on_success", "on_failure"),
 }
@@ -109,7 +109,7 @@ START: Final[Mapping[str, str]] = {
     **_of(_ADD, *_ORDERS, "each", "when", "unless"),
     **_of(_RATE, *_RATES),
     **_of(_SCHEDULE, *_SCHEDULES),
-    **_of(_CATCH_UP, *_CATCH_UPS),
+    **_of(_CATCH_UP, "catch_up", *_CATCH_UPS),
     **_of(_ADD, "max_parallel", "fallback", "always"),
     **_of("Groups are made by add: workflow.task.add(step, group_name='...').", "group", "groups", "group_name"),
     **_of(_DECORATOR, "retry", "retries"),
@@ -136,7 +136,7 @@ WORKFLOW: Final[Mapping[str, str]] = {
     **_of("Write workflow_id='nightly'.", "id", "dag_id", "flow_id"),
     **_of(_RATE, *_RATES),
     **_of(_SCHEDULE, *_SCHEDULES),
-    **_of(_CATCH_UP, *_CATCH_UPS),
+    **_of(_CATCH_UP, "catch_up", *_CATCH_UPS),
 }
 
 #: Arguments that `Config` does not have -> the hint.
@@ -152,18 +152,20 @@ CONFIG: Final[Mapping[str, str]] = {
     **_of("Write tracer=TracerOpenTelemetry().", "tracing", "opentelemetry", "telemetry"),
     **_of(_RATE, *_RATES),
     **_of(_SCHEDULE, *_SCHEDULES),
-    **_of(_CATCH_UP, *_CATCH_UPS),
+    **_of(_CATCH_UP, "catch_up", *_CATCH_UPS),
 }
 
 #: Arguments that `SchedulerCron` does not have -> the hint.
 CRON: Final[Mapping[str, str]] = {
     **_of("Write timezone='Europe/Berlin'.", "tz", "time_zone", "tzinfo", "zone"),
-    **_of(_CATCH_UP, *_CATCH_UPS),
+    **_of("Write catch_up='latest', 'all', 'none' or a span such as '6h'.", *_CATCH_UPS),
     **_of(f"{_NOT_YET} a schedule has no begin and no end. stop() ends it.", "start_date", "end_date", "start", "end"),
     **_of(f"{_NOT_YET} a firing has no random delay.", "jitter", "splay"),
     **_of("Write max_parallel=3, with overlap='parallel'.", "max_instances", "max_active_runs", "concurrency"),
     **_of("Write overlap='skip', 'queue' or 'parallel'.", "overlapping", "allow_overlap", "no_overlap"),
-    **_of("Give it to schedule(): workflow.schedule(resume=True).", "mode", "resume", "keep_going", "params"),
+    **_of("Give it to schedule(): workflow.schedule(resume=True).", "mode", "resume", "keep_going"),
+    **_of("Write params=lambda planned: {'day': planned.date()}.", "param", "parameters", "args", "kwargs"),
+    **_of("Write late_after='15m'.", "sla", "deadline", "alert_after", "max_delay"),
     **_of(_RATE, *_RATES),
     **_of("Write SchedulerCron('30 2 * * *').", "schedule", "crontab", "expression", "interval", "every"),
 }

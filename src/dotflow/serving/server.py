@@ -28,6 +28,7 @@ from dotflow.errors import (
 )
 from dotflow.providers.schedulers.runs import ShutdownSignals
 from dotflow.records.record import RunSummary
+from dotflow.serving.schedules import Schedules
 from dotflow.worker.waiting import WakeupEvent
 
 MAX_RUNS: Final = 4
@@ -88,6 +89,7 @@ class Server:
         for workflow in workflows:
             workflow.check_servable(**options)
         self._log = workflows[0].config.log
+        self._schedules = Schedules(workflows, self._report)
         self._max_runs = max_runs
         self._once = once
         self._options = options
@@ -113,6 +115,7 @@ class Server:
     def _run(self, server: QueueServer) -> None:
         try:
             self._declare()
+            self._schedules.register(server)
             tasks = [task for one in self._workflows.values() if one.config.executor is None for task in one.task]
             if tasks:
                 from dotflow.processes.forkserver import warm_up  # here: `from dotflow import *` needs no cloudpickle
@@ -121,7 +124,7 @@ class Server:
             for workflow in self._workflows.values():
                 if not workflow.config.storage.outlives_process:
                     self._report(f"{workflow.workflow_id!r}: {NOT_KEPT}")
-            with triggered_by("queue"):
+            with triggered_by("queue"), clock.join():
                 self._serve(server)
         finally:
             try:
@@ -141,9 +144,12 @@ class Server:
                 self._try("take-over", lambda: self._take_over(server))
                 self._try("schedules", lambda: self._report_schedules(server))
                 self._try("ends", self._write_ends)
+            if not self._stops:
+                self._try("firings", lambda: self._schedules.fire(server))
             if not self._stops and (not is_idle or server.has_news()):
                 is_idle = self._try("claims", lambda: self._take(server))
             is_done = self._once and is_idle and not self._waits and not server.may_take_over()
+            is_done = is_done and not self._schedules.is_due()
             has_written = not self._unwritten or self._stops > 1  # what is left, another server continues
             if not self._active and has_written and (self._stops or is_done):
                 return
@@ -152,8 +158,8 @@ class Server:
     def _wait(self, server: QueueServer, is_idle: bool) -> None:
         seconds = POLL
         if clock.source is not None and is_idle:  # in virtual time no other process writes
-            due = server.next_due()
-            seconds = TAKE_OVER if due is None else max(0.0, (due - clock.now()).total_seconds())
+            moments = [moment for moment in (server.next_due(), self._schedules.next()) if moment is not None]
+            seconds = max(0.0, (min(moments) - clock.now()).total_seconds()) if moments else TAKE_OVER
         clock.wait(self._wakeup.wait, seconds, self._wakeup.set)
 
     def _take(self, server: QueueServer) -> None:
@@ -275,7 +281,7 @@ class Server:
         for _, run in tuple(self._active.values()):
             run.cancel()
         while self._active:
-            self._wakeup.wait(POLL)
+            clock.wait(self._wakeup.wait, POLL, self._wakeup.set)
 
     def _try(self, what: str, work: Callable[[], object]) -> bool:
         """Does what the history may refuse; returns whether it did. A refusal is reported once, and holds for RETRY."""
@@ -332,6 +338,7 @@ class Server:
     def request_stop(self) -> None:
         """Asks it to end, from any thread or signal handler; the second time its steps end, too."""
         self._stops += 1
+        clock.about_to_wake(self._wakeup.set)
         self._wakeup.set()
 
     def _check_process(self) -> None:
@@ -365,6 +372,9 @@ def serve(
     continues its runs: no finished step runs again. The first signal lets the running steps end; their runs go back to
     the queue. The second one ends the steps, too. Steps run in processes, unless the Config has an executor.
 
+    A `Config(scheduler=SchedulerCron(...))` is fired: each moment has one run over all processes, and firings that were
+    missed are made up for as its `catch_up` says.
+
     Args:
         *workflows: The workflows. They have a `workflow_id`, and one history with a queue.
         max_runs: The maximum number of runs at once in this process.
@@ -378,6 +388,7 @@ def serve(
     Raises:
         NotServable: A workflow has no `workflow_id`, or no history with a queue; or they have several histories.
         InvalidArgument, UnknownArgument: As in `start`.
+        MissingParam, UnknownParam: The parameters of a schedule are not those of its workflow.
         HistoryError: The history can't be used, or was deleted or replaced.
     """
     server = Server(workflows, max_runs, once=once, options=start_arguments)

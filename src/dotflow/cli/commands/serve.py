@@ -32,7 +32,8 @@ def serve(**options: Any) -> int:
     dotflow serve pipelines:report --once
 
     `dotflow submit` and workflow.submit() queue runs. Any number of these processes may serve the same workflows: each
-    run is taken once. Where one is killed, another one continues its runs, and no finished step runs again.
+    run is taken once. Where one is killed, another one continues its runs, and no finished step runs again. They fire
+    the schedules of their workflows, Config(scheduler=SchedulerCron(...)), each moment once.
 
     The first signal lets the running steps end, and queues their runs again. A second one ends the steps, too.
 

@@ -1,15 +1,19 @@
 """SchedulerCron: runs a workflow at the times of a cron expression."""
 
 import threading
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final, Never
 
 from dotflow import clock
+from dotflow.abc.operations import Schedule
 from dotflow.abc.scheduler import Scheduler
 from dotflow.abc.workflow import Workflow
+from dotflow.core.durations import TEXTS, Duration, as_seconds, to_seconds
 from dotflow.core.hints import CRON, refuse_unknown
+from dotflow.core.schedule_rules import CATCH_UPS, MAX_CORRECTION, CatchUp
 from dotflow.core.types.overlap import TypeOverlap
-from dotflow.errors import AlreadyScheduled, InvalidArgument
+from dotflow.errors import AlreadyScheduled, InvalidArgument, InvalidSchedule
 from dotflow.providers.schedulers.cron_times import CronTimes, FireTime
 from dotflow.providers.schedulers.runs import ScheduledRuns, ShutdownSignals, report
 from dotflow.worker.waiting import WakeupEvent
@@ -17,10 +21,12 @@ from dotflow.worker.waiting import WakeupEvent
 #: Seconds between two checks of the wall clock during a wait, and so the longest delay after the clock was set or the
 #: machine slept. The wait itself uses the monotonic clock, which stops in a suspend.
 RECHECK: Final = 30.0
-#: A wall clock that goes back by no more than this was corrected: past firings are not repeated. If it goes back by
-#: more, it was wrong before, and the schedule follows the new time. The three hours are those of Debian's cron.
-MAX_CORRECTION: Final = timedelta(hours=3)
 MAX_COUNTED: Final = 1000  # missed firings that a message counts
+EARLIER: Final = 31  # firings before the start of a schedule, each of whose runs may have names of their own
+
+
+Params = Mapping[str, Any] | Callable[[datetime], Mapping[str, Any]]
+ARGUMENTS: Final = ("cron", "overlap", "timezone", "max_parallel", "catch_up", "late_after", "params")
 
 
 class SchedulerCron(Scheduler):
@@ -33,11 +39,18 @@ class SchedulerCron(Scheduler):
             at the same time.
         timezone: The zone's name, such as "Europe/Berlin"; None for the machine's own, or that of the variable TZ.
         max_parallel: The largest number of active runs with "parallel"; further firings are dropped.
+        catch_up: Which firings `serve` makes up for that it missed, since no process lived: "latest" the last one,
+            "all" each in order, "none" none, a span such as "6h" the last one if it is not older than that.
+        late_after: `serve` raises an alarm if the run of a firing has not completed after this time; None for none.
+        params: The run parameters of each firing: a mapping, or a function that returns it for the planned moment, a
+            datetime in the zone: `lambda planned: {"day": planned.date() - timedelta(days=1)}`. A firing for which it
+            raises is dropped and reported.
         unknown: Refused with a hint.
 
     Raises:
-        InvalidSchedule: cron or timezone is not valid, or the expression never fires.
-        InvalidArgument: overlap or max_parallel is not accepted.
+        InvalidSchedule: cron or timezone is not valid, or the expression never fires; or with catch_up="all" the runs
+            would have one name: that takes a function as params, or overlap="parallel".
+        InvalidArgument: Another argument is not accepted.
         UnknownArgument: There is no such argument.
         MissingExtra: CronSim is not installed.
     """
@@ -48,15 +61,25 @@ class SchedulerCron(Scheduler):
         overlap: str | TypeOverlap = "skip",
         timezone: str | None = None,
         max_parallel: int = 10,
+        catch_up: Duration = "latest",
+        late_after: Duration | None = None,
+        params: Params | None = None,
         **unknown: Never,
     ) -> None:
-        refuse_unknown("SchedulerCron", unknown, ("cron", "overlap", "timezone", "max_parallel"), CRON)
+        refuse_unknown("SchedulerCron", unknown, ARGUMENTS, CRON)
         self.cron = cron
         self.overlap: TypeOverlap = _checked_overlap(overlap)
         self.timezone = timezone
         if type(max_parallel) is not int or max_parallel < 1:
             raise InvalidArgument("max_parallel", max_parallel, "a whole number of runs from 1")
         self.max_parallel: int = max_parallel
+        self.catch_up: CatchUp = _checked_catch_up(catch_up)
+        self.late_after: float | None = None if late_after is None else as_seconds("late_after", late_after, above=0)
+        if params is not None and not isinstance(params, Mapping) and not callable(params):
+            raise InvalidArgument("params", params, "a mapping, or a function of the planned moment that returns one")
+        self.params = params
+        if self.catch_up == "all" and not callable(params) and self.overlap is not TypeOverlap.PARALLEL:
+            raise InvalidSchedule("catch_up", catch_up, ONE_NAME)
         self._times = CronTimes(cron, timezone)
         self._lock = threading.Lock()  # held while a schedule is active
         self._wakeup = WakeupEvent()
@@ -99,11 +122,31 @@ class SchedulerCron(Scheduler):
             raise InvalidArgument("after", after, "a datetime with a time zone")
         return self._times.firings(count, (after or clock.now()).astimezone(UTC))
 
+    def params_at(self, planned: datetime) -> Mapping[str, Any] | None:
+        """Returns the run parameters of a firing. Raises what a function of the user raises."""
+        return self.params if self.params is None or isinstance(self.params, Mapping) else self.params(planned)
+
+    def as_schedule(self, workflow_id: str) -> Schedule:
+        """Returns the schedule of a workflow, as others know it."""
+        schedule = f"{workflow_id} {self.cron} {self.timezone or 'local'}"
+        return Schedule(
+            schedule,
+            workflow_id,
+            self.cron,
+            self.timezone,
+            self.overlap,
+            self.max_parallel,
+            self.catch_up,
+            self.late_after,
+        )
+
     def start(self, workflow: Workflow, **kwargs: Any) -> None:
         """Runs the workflow when it is due, as `workflow.start(**kwargs)`; returns after `stop` or a signal.
 
         With `resume=True` an unfinished last run is finished first: at once, and before the run of each firing. Where
-        that fails again, the run of the firing replaces it, and the log names it.
+        that fails again, the run of the firing replaces it, and the log names it. With `params` of its own for each
+        firing nothing is replaced: the unfinished run is finished with its own, and after that it stays as it is. At
+        the start that is the newest unfinished one of the last 31 firings, if it had saved a value or was killed.
 
         A run that raises is reported in the workflow's log, and the schedule goes on. With "skip" and "queue" the
         calling thread runs the workflow; with "parallel" each run has its own thread.
@@ -113,11 +156,11 @@ class SchedulerCron(Scheduler):
 
         Raises:
             UnknownArgument: `workflow.start` takes no such argument.
-            InvalidArgument: `workflow.start` does not take such a value.
+            InvalidArgument: `workflow.start` does not take such a value; or both have params.
             AlreadyScheduled: This scheduler is active already.
             KeyboardInterrupt: A second SIGINT came.
         """
-        workflow.check_start(**kwargs)
+        kwargs = self._checked(workflow, kwargs)
         if not self._lock.acquire(blocking=False):
             raise AlreadyScheduled(f"SchedulerCron({self.cron!r})")
         signals = ShutdownSignals(self._wake)
@@ -125,7 +168,16 @@ class SchedulerCron(Scheduler):
             self._is_stopped = False
             self._signals = signals
             with signals, clock.join():
-                runs = ScheduledRuns(workflow, kwargs, signals, self._wakeup, self._wake, lambda: self.is_ending)
+                runs = ScheduledRuns(
+                    workflow,
+                    kwargs,
+                    signals,
+                    self._wakeup,
+                    self._wake,
+                    lambda: self.is_ending,
+                    self.params if callable(self.params) else None,
+                    self._times.before(clock.now(), EARLIER) if callable(self.params) else (),
+                )
                 self._runs = runs
                 try:
                     self._serve(runs)
@@ -138,6 +190,18 @@ class SchedulerCron(Scheduler):
             self._signals = self._runs = None
             self._lock.release()
         signals.pass_on()
+
+    def _checked(self, workflow: Workflow, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Returns the arguments of `workflow.start`. Raises what the run of the next firing would raise about them."""
+        if self.params is not None and arguments.get("params"):
+            raise InvalidArgument("params", arguments["params"], "them in one place, as SchedulerCron has params, too")
+        try:
+            params = self.params_at(self._times.after(clock.now()))
+        except Exception:  # of the user's function, which may refuse some days: those firings are reported
+            return arguments
+        checked = arguments if params is None else {**arguments, "params": params}
+        workflow.check_start(**checked)
+        return arguments if callable(self.params) else checked
 
     def stop(self) -> None:
         """Makes `start` return after the active run. It returns at once, and does nothing without a schedule.
@@ -172,7 +236,7 @@ class SchedulerCron(Scheduler):
                 decided = max(decided, now)
                 clock.wait(self._wakeup.wait, seconds, self._wakeup.set, recheck=RECHECK)
                 continue
-            missed = self._times.between(decided, now, MAX_COUNTED) - 1
+            missed = len(self._times.between(decided, now, MAX_COUNTED)) - 1
             decided = now
             if missed:
                 text = f"{_count(missed)} after {due} dropped, since they came due together with it: {reason}."
@@ -223,7 +287,7 @@ class SchedulerCron(Scheduler):
     def _settle(self, workflow: Workflow, decided: datetime) -> tuple[datetime, datetime, bool]:
         """Decides the firings during a run. Returns the first, until when they are decided, and if it is queued."""
         now = max(decided, clock.now())
-        came_due = self._times.between(decided, now, MAX_COUNTED)
+        came_due = len(self._times.between(decided, now, MAX_COUNTED))
         due = self._times.after(decided)
         queued = int(came_due > 0 and self.overlap is TypeOverlap.QUEUE)
         if dropped := came_due - queued:
@@ -243,6 +307,21 @@ def _checked_overlap(overlap: object) -> TypeOverlap:
     except ValueError:
         accepted = f"one of {', '.join(repr(str(value)) for value in TypeOverlap)}"
         raise InvalidArgument("overlap", overlap, accepted) from None
+
+
+ONE_NAME: Final = (
+    "its runs would have one name, so that only one of them can be queued. "
+    "Pass params=lambda planned: {...}, or overlap='parallel'."
+)
+
+
+def _checked_catch_up(catch_up: object) -> CatchUp:
+    if isinstance(catch_up, str) and catch_up in CATCH_UPS:
+        return catch_up
+    seconds = to_seconds(catch_up)
+    if seconds is None:
+        raise InvalidArgument("catch_up", catch_up, f"'latest', 'all', 'none', or a span: seconds, {TEXTS}")
+    return seconds
 
 
 def _count(runs: int) -> str:

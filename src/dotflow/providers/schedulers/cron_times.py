@@ -27,6 +27,8 @@ SYNTAX: Final = (
 )
 #: The greatest step of each field, from the last field on: a greater one would leave only its first value.
 MAX_STEPS: Final = {"day-of-week": 7, "month": 12, "day-of-month": 31, "hour": 24, "minute": 60, "second": 60}
+YEAR: Final = timedelta(days=366)
+MOST_BEFORE: Final = 100_000  # firings; a span twice as long as one with a few has no more
 #: The name of a field in CronSim's errors -> its values.
 FIELDS: Final = {
     "second": "0 to 59",
@@ -112,12 +114,23 @@ class CronTimes:
             # The clocks change before that moment, so the search goes on with the new offset.
             moment, offset, since = change - SECOND, offset_at(change, self.zone), change
 
-    def between(self, after: datetime, until: datetime, limit: int) -> int:
-        """Returns the number of firings after one moment and up to another, *limit* at most."""
-        count, moment = 0, self.after(after)
-        while moment.astimezone(UTC) <= until and count < limit:
-            count, moment = count + 1, self.after(moment.astimezone(UTC))
-        return count
+    def between(self, after: datetime, until: datetime, limit: int) -> list[datetime]:
+        """Returns the firings after one moment and up to another, the first *limit* at most."""
+        found: list[datetime] = []
+        moment = self.after(after)
+        while moment.astimezone(UTC) <= until and len(found) < limit:
+            found.append(moment)
+            moment = self.after(moment.astimezone(UTC))
+        return found
+
+    def before(self, moment: datetime, count: int) -> list[datetime]:
+        """Returns the firings up to a moment, the newest first: *count* at most, and none older than about a year."""
+        span = timedelta(minutes=1)
+        while True:
+            found = self.between(moment - span, moment, MOST_BEFORE)
+            if len(found) >= count or span > YEAR:
+                return found[: -count - 1 : -1]
+            span *= 2
 
     def firings(self, count: int, after: datetime) -> list[FireTime]:
         """Returns the next firings; fewer at the end of the calendar, the year 9999."""

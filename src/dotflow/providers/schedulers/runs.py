@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from types import FrameType, TracebackType
 from typing import Any, Final
@@ -17,6 +17,7 @@ from dotflow.core.attempt_id import triggered_by
 from dotflow.core.failure import Failure
 from dotflow.core.masks import environment_masks
 from dotflow.core.types.execution import TypeExecution
+from dotflow.core.types.status import TypeStatus
 from dotflow.resume.choice import resume_of_schedule
 from dotflow.worker.waiting import WakeupEvent
 
@@ -115,6 +116,7 @@ def _descriptor_of_stderr() -> int | None:
 
 
 UNFINISHED_RUN: Final = "unfinished run of before"
+Arguments = Mapping[str, Any]
 STOP_GRACE: Final = 5.0  # seconds for parallel runs to end after they were cancelled; a run takes 1
 
 
@@ -142,6 +144,8 @@ class ScheduledRuns:
         wakeup: The event that the schedule waits for.
         wake: Sets it. Called at the end of a parallel run.
         is_ending: Returns whether no further run begins.
+        params_at: Returns the run parameters of a firing; None where those of *arguments* are for all.
+        earlier: With params_at, the firings before the first one, the newest first.
 
     Attributes:
         is_finishing: Whether the active run is an unfinished one of before.
@@ -156,25 +160,69 @@ class ScheduledRuns:
         wakeup: WakeupEvent,
         wake: Callable[[], None],
         is_ending: Callable[[], bool] = lambda: False,
+        params_at: Callable[[datetime], Mapping[str, Any]] | None = None,
+        earlier: Sequence[datetime] = (),
     ) -> None:
         self.workflow = workflow
         self.is_finishing = False
         self.waiting: list[datetime] = []
         self._resumes = resume_of_schedule(arguments.get("resume", False)) == "then_anew"
-        self._arguments = {**arguments, "resume": "anew"} if self._resumes else arguments
+        self._arguments: Arguments = {**arguments, "resume": "anew"} if self._resumes else arguments
+        self._params_at = params_at
+        #: The arguments of the runs of before, of which the first unfinished one is finished.
+        self._before: list[Arguments] = [] if params_at is not None else [self._arguments]
+        for due in earlier if self._resumes else ():
+            with contextlib.suppress(Exception):  # of the user's function: then there was no run either
+                if (before := self._arguments_of(due)) not in self._before:
+                    self._before.append(before)
+        #: With params_at, the runs since the start that may be unfinished; None for one that could not begin.
+        self._begun: list[tuple[Arguments, RunHandle | None]] = []
+        self._has_begun = False
         self._signals = signals
         self._wakeup = wakeup
         self._wake = wake
         self._is_ending = is_ending
         self._parallel: set[RunHandle] = set()
 
+    def _arguments_of(self, due: datetime) -> Arguments:
+        return self._arguments if self._params_at is None else {**self._arguments, "params": self._params_at(due)}
+
+    def _begin(self, due: datetime) -> Arguments | None:
+        """Returns the arguments of the run of a firing, from now on the last one; None for one without a run."""
+        try:
+            arguments = self._arguments_of(due)
+        except Exception as error:  # of the user's function: the schedule goes on
+            report(self.workflow, f"1 run of {due} dropped: its params raised {type(error).__name__}: {error}")
+            return None
+        self._has_begun = True
+        return arguments
+
+    def _note_begun(self, arguments: Arguments, run: RunHandle | None) -> None:
+        if self._resumes and self._params_at is not None:
+            self._begun = [*filter(_may_be_unfinished, self._begun), (arguments, run)]
+
+    def _to_finish(self) -> list[Arguments]:
+        """Returns the arguments for the runs of before, of which the first unfinished one is finished.
+
+        A run of this process with parameters of its own, which no later one replaces, is tried once again, also if it
+        has saved nothing.
+        """
+        if not self._resumes:
+            return []
+        if self._params_at is None or not self._has_begun:
+            return [{**arguments, "resume": "finish"} for arguments in self._before]
+        unfinished = [*filter(_may_be_unfinished, self._begun)]
+        self._begun = unfinished[1:]
+        return [{**arguments, "resume": True} for arguments, _ in unfinished[:1]]
+
     def finish_here(self) -> None:
         """Finishes the last run in this thread if it is unfinished."""
-        if not self._resumes:
-            return
-        self.is_finishing = True
+        self.is_finishing = self._resumes
         try:
-            self._run_here(UNFINISHED_RUN, {**self._arguments, "resume": "finish"})
+            for arguments in self._to_finish():
+                with contextlib.suppress(NothingUnfinished):
+                    self._run_here(UNFINISHED_RUN, arguments)
+                    return
         finally:
             self.is_finishing = False
 
@@ -190,10 +238,10 @@ class ScheduledRuns:
             self.waiting.clear()
         if self._resumes and self._is_ending():
             self.report_dropped(due)
-        else:
-            self._run_here(f"run of {due}", self._arguments)
+        elif (arguments := self._begin(due)) is not None:
+            self._note_begun(arguments, self._run_here(f"run of {due}", arguments))
 
-    def _run_here(self, name: str, arguments: Mapping[str, Any]) -> None:
+    def _run_here(self, name: str, arguments: Arguments) -> RunHandle | None:
         signals, is_background = self._signals, arguments.get("mode") == TypeExecution.BACKGROUND
         try:
             signals.parallel = int(is_background)
@@ -203,13 +251,15 @@ class ScheduledRuns:
                     run = self.workflow.start(**arguments)
                 if is_background:
                     self._wait_for(run)
+                return run
         except NothingUnfinished:
-            pass
+            raise
         except Exception as error:  # the schedule goes on
             self._report_error(name, error)
         finally:
             signals.interrupts = False
             signals.parallel = 0
+        return None
 
     def _wait_for(self, run: RunHandle) -> None:
         """Waits for a run in another thread. A second signal, which may have come before, interrupts it."""
@@ -224,8 +274,10 @@ class ScheduledRuns:
 
     def finish(self) -> None:
         """Starts to finish the last run, beside this thread, if it is unfinished and nothing else is active."""
-        if self._resumes and not self._parallel:
-            self.is_finishing = self._launch(UNFINISHED_RUN, {**self._arguments, "resume": "finish"})
+        for arguments in () if self._parallel else self._to_finish():
+            with contextlib.suppress(NothingUnfinished):
+                self.is_finishing = self._launch(UNFINISHED_RUN, arguments) is not None
+                return
 
     def start(self, due: datetime) -> None:
         """Starts a parallel run, after the unfinished one of before."""
@@ -234,18 +286,18 @@ class ScheduledRuns:
         if not self.is_finishing:
             self._start_waiting()
 
-    def _launch(self, name: str, arguments: Mapping[str, Any]) -> bool:
+    def _launch(self, name: str, arguments: Arguments) -> RunHandle | None:
         self._signals.parallel = len(self._parallel) + 1  # first: steps may begin before launch returns
         try:
             with triggered_by("schedule"):
-                self._parallel.add(self.workflow.launch(self._wake, **arguments))
+                run = self.workflow.launch(self._wake, **arguments)
+                self._parallel.add(run)
+                return run
         except NothingUnfinished:
-            pass
+            raise
         except Exception as error:  # the schedule goes on
             self._report_error(name, error)
-        else:
-            return True
-        return False
+        return None
 
     def count(self) -> int:
         """Returns the number of parallel runs, those that wait included; begins these when they may.
@@ -273,8 +325,8 @@ class ScheduledRuns:
             due = self.waiting.pop(0)
             if self._is_ending():
                 self.report_dropped(due)
-            else:
-                self._launch(f"run of {due}", self._arguments)
+            elif (arguments := self._begin(due)) is not None:
+                self._note_begun(arguments, self._launch(f"run of {due}", arguments))
 
     def close(self) -> None:
         """Waits for the parallel runs. A second signal stops them. No further run begins."""
@@ -303,3 +355,8 @@ class ScheduledRuns:
     def _report_error(self, name: str, error: Exception) -> None:
         traceback = Failure.of(error).traceback
         report(self.workflow, f"The {name} raised an error, and the schedule goes on:\n{traceback}")
+
+
+def _may_be_unfinished(begun: tuple[Arguments, RunHandle | None]) -> bool:
+    _, run = begun
+    return run is None or run.status is not TypeStatus.COMPLETED

@@ -10,6 +10,7 @@ import uuid
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
@@ -18,11 +19,14 @@ from dotflow.abc.operations import (
     MAX_TRIES,
     Claim,
     Declared,
+    Dropped,
     Ending,
+    Firing,
     Operations,
     Order,
     QueueServer,
     RunLost,
+    Schedule,
     Submission,
     TakenOver,
     TypeOrder,
@@ -32,7 +36,7 @@ from dotflow.core.durations import format_duration
 from dotflow.core.text import escape_surrogates
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError, NotInHistory, NotServable, OrderRefused
-from dotflow.providers.histories.sqlite import live
+from dotflow.providers.histories.sqlite import live, schedules
 from dotflow.providers.histories.sqlite.crashed import MARK_ATTEMPTS, MARK_RUN, counts_of, end_of, mark_ended
 from dotflow.providers.histories.sqlite.reading import errors_of, reading, short_path
 from dotflow.providers.histories.sqlite.tables import COMPLETED, CRASHED, FORMAT, MICRO, RESTORED, micro
@@ -55,8 +59,8 @@ IS_WANTED: Final = "SELECT 1 FROM wanted WHERE run = ?"
 MERGE: Final = "UPDATE wanted SET priority = ?, due = ? WHERE run = ?"
 ADD_RUN: Final = """INSERT INTO runs (run_id, workflow_id, name, state, trigger, began, submitted, is_named, workflow,
     params, origin, continues) VALUES (?, ?, ?, 'Queued', ?, ?, ?, 1, ?, ?, ?, ?)"""
-ADD_WANTED: Final = """INSERT INTO wanted (run, workflow, name, key, priority, due, resume, rerun, tries, queued)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"""
+ADD_WANTED: Final = """INSERT INTO wanted (run, workflow, name, key, priority, due, resume, rerun, tries, schedule,
+    queued) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"""
 STOP_WAITING: Final = "UPDATE wanted SET queued = 0 WHERE run = ?"
 UNNAMED: Final = """SELECT run_id, wanted.workflow, params, priority, due FROM wanted JOIN runs USING (run)
     WHERE queued AND wanted.name IS NULL ORDER BY run"""
@@ -71,14 +75,23 @@ ADD_SERVER: Final = "INSERT INTO servers (server, process, lock, workflows, sinc
 REMOVE_SERVER: Final = "DELETE FROM servers WHERE server = ?"
 
 RUNNING_NOW: Final = "SELECT COUNT(*) FROM runs WHERE state = 'Running' AND workflow = ?"
-SCHEDULED: Final = "SELECT workflow FROM runs WHERE state = 'Running' AND trigger = 'schedule'"
+SCHEDULED: Final = """SELECT workflow FROM runs WHERE state = 'Running' AND trigger = 'schedule'
+    AND run NOT IN (SELECT run FROM wanted)"""
 NEXT_PRIORITY: Final = """SELECT priority FROM wanted WHERE queued AND workflow = ? AND priority < ?
     ORDER BY priority DESC LIMIT 1"""
 IS_DUE: Final = "SELECT 1 FROM wanted WHERE queued AND workflow = ? AND priority = ? AND due <= ? LIMIT 1"
 NEXT_DUE: Final = "SELECT MIN(due) FROM wanted WHERE queued AND workflow = ? AND due > ?"
-#: The queued runs that may begin: of a name no run is active, and a continuation comes first, even if it is not due.
-CANDIDATES: Final = """SELECT run, name, due FROM wanted WHERE queued AND workflow = ? AND priority = ? AND due <= ?
+#: The schedules of which as many runs are active as may be.
+FULL: Final = """SELECT schedule FROM schedules JOIN wanted USING (schedule) JOIN runs USING (run)
+    WHERE runs.state = 'Running' GROUP BY schedule HAVING COUNT(*) >= at_once"""
+#: The queued runs that may begin: of a name no run is active, and a continuation comes first, even if it is not due. Of
+#: a schedule they begin one by one, as they were planned; or with overlap="parallel" so many at once.
+CANDIDATES: Final = f"""SELECT run, name, due FROM wanted WHERE queued AND workflow = ? AND priority = ? AND due <= ?
     AND name IS NOT NULL
+    AND (schedule IS NULL OR (schedule NOT IN ({FULL})
+        AND (resume OR (SELECT at_once > 1 FROM schedules WHERE schedules.schedule = wanted.schedule)
+            OR NOT EXISTS (SELECT 1 FROM wanted AS older WHERE older.schedule = wanted.schedule AND older.queued
+                AND (older.resume OR older.planned < wanted.planned)))))
     AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.workflow_id = wanted.name AND state = 'Running')
     AND (resume OR NOT EXISTS (SELECT 1 FROM wanted AS other
         WHERE other.name = wanted.name AND other.queued AND other.resume))
@@ -107,8 +120,8 @@ BEFORE: Final = """SELECT runs.run, tries FROM runs JOIN wanted USING (run)
     WHERE run_id = (SELECT continues FROM runs WHERE run = ?)"""
 #: How many tasks and items a run has restored, and how many rows it has at all.
 RESTORED_ROWS: Final = f"SELECT TOTAL(state = {RESTORED}), COUNT(*) FROM attempts WHERE run = ?"
-OF_RUN: Final = """SELECT run_id, workflow_id, runs.name, runs.workflow, params, origin, COALESCE(priority, 0),
-    COALESCE(tries, 0) FROM runs LEFT JOIN wanted USING (run) WHERE run = ?"""
+OF_RUN: Final = """SELECT run_id, workflow_id, runs.name, runs.workflow, params, schedule, origin,
+    COALESCE(priority, 0), COALESCE(tries, 0) FROM runs LEFT JOIN wanted USING (run) WHERE run = ?"""
 
 OPEN_ORDERS: Final = "SELECT what, by_whom, comment FROM orders WHERE done IS NULL AND run = ? ORDER BY rowid"
 DO_ORDERS: Final = "UPDATE orders SET done = ? WHERE done IS NULL AND run = ?"
@@ -343,6 +356,23 @@ class SQLiteServer(QueueServer):
         first = min((due for due in moments if due is not None), default=None)
         return None if first is None else _moment(first)
 
+    def serve_schedules(self, served: Sequence[Schedule]) -> Sequence[tuple[Schedule, datetime]]:
+        return self._queue.transact(
+            lambda connection: schedules.register(connection, self._path, self._server, self._workflows, served)
+        )
+
+    def settled(self, schedule: str) -> datetime:
+        ((settled,),) = self._queue.look(schedules.SETTLED, (schedule,))
+        return _moment(settled)
+
+    def fire(
+        self, schedule: Schedule, settled: datetime, until: datetime, firings: Sequence[Firing]
+    ) -> Sequence[Dropped] | None:
+        submit = partial(_submit, trigger="schedule")
+        return self._queue.transact(
+            lambda connection: schedules.fire(connection, schedule, settled, until, firings, submit)
+        )
+
     def unnamed(self) -> Sequence[tuple[str, Submission]]:
         rows = self._queue.look(UNNAMED)
         return [
@@ -503,7 +533,7 @@ class SQLiteServer(QueueServer):
 STATES: Final = {TypeOrder.CANCEL: TypeRunState.CANCELLED, TypeOrder.PAUSE: TypeRunState.PAUSED}
 
 
-def _submit(connection: sqlite3.Connection, wanted: Submission) -> str:
+def _submit(connection: sqlite3.Connection, wanted: Submission, trigger: str = "submit") -> str:
     now = _now()
     due = now if wanted.due is None else micro(wanted.due)
     if wanted.key is not None:
@@ -517,9 +547,9 @@ def _submit(connection: sqlite3.Connection, wanted: Submission) -> str:
             return str(run_id)
     run_id, title = str(uuid.uuid4()), wanted.title and escape_surrogates(wanted.title)
     name = wanted.workflow if wanted.name is None else wanted.name
-    in_list = (run_id, name, title, "submit", now, now, wanted.workflow, wanted.params, run_id, None)
+    in_list = (run_id, name, title, trigger, now, now, wanted.workflow, wanted.params, run_id, None)
     run = connection.execute(ADD_RUN, in_list).lastrowid
-    in_queue = (run, wanted.workflow, wanted.name, wanted.key, wanted.priority, due, False, None, 0)
+    in_queue = (run, wanted.workflow, wanted.name, wanted.key, wanted.priority, due, False, None, 0, None)
     connection.execute(ADD_WANTED, in_queue)
     return run_id
 
@@ -545,14 +575,15 @@ def _priorities(look: Callable[..., Any], workflow: str) -> Iterator[int]:
 
 def _continue(connection: sqlite3.Connection, run: int, now: int, *, rerun: Sequence[str] = (), tries: int = 0) -> str:
     """Queues a run that continues another one, and returns its id."""
-    ((before, name, title, workflow, params, origin, priority, _),) = connection.execute(OF_RUN, (run,))
+    ((before, name, title, workflow, params, schedule, origin, priority, _),) = connection.execute(OF_RUN, (run,))
     if origin is None:
         origin = before
         connection.execute("UPDATE runs SET origin = ? WHERE run = ?", (origin, run))
     run_id = str(uuid.uuid4())
     in_list = (run_id, name, title, "resume", now, now, workflow, params, origin, before)
     number = connection.execute(ADD_RUN, in_list).lastrowid
-    in_queue = (number, workflow, name, None, priority, now, True, json.dumps(list(rerun)) if rerun else None, tries)
+    steps = json.dumps(list(rerun)) if rerun else None
+    in_queue = (number, workflow, name, None, priority, now, True, steps, tries, schedule)
     connection.execute(ADD_WANTED, in_queue)
     return run_id
 

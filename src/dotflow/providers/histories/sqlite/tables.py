@@ -37,7 +37,10 @@ OPEN: Final = "superseded IS NULL AND state IN ('Queued', 'Paused', 'Failed', 'C
 _STATE_NAME: Final = " ".join(f"WHEN {code} THEN '{state}'" for code, state in enumerate(STATES))
 
 #: The tables of operations, and the indexes of `runs` for them. Those of the queue are partial, with the workflow
-#: first: a claim costs the same beside any number of rows that have ended, or can't begin.
+#: first: a claim costs the same beside any number of rows that have ended, or can't begin. A schedule's `spec` is JSON;
+#: `at_once` is how many of its runs may be Running; `dropped` counts its firings without a run, and `last_dropped` has
+#: the last of them, [planned, reason] as JSON; `seen` is when a server of it began, and NULL from when it was reported
+#: that none serves it any more. The `schedules` of a server are their ids, as JSON.
 QUEUE: Final = (
     "CREATE UNIQUE INDEX runs_continues ON runs (continues) WHERE continues IS NOT NULL",
     "CREATE INDEX runs_origin ON runs (origin) WHERE origin IS NOT NULL",
@@ -54,20 +57,22 @@ QUEUE: Final = (
     "CREATE INDEX wanted_name ON wanted (name) WHERE queued",
     "CREATE INDEX wanted_next ON wanted (workflow, priority DESC, due, run) WHERE queued",
     "CREATE INDEX wanted_server ON wanted (server) WHERE server IS NOT NULL",
+    "CREATE INDEX wanted_schedule ON wanted (schedule, planned) WHERE queued AND schedule IS NOT NULL",
     """CREATE TABLE workflows (
         workflow TEXT PRIMARY KEY, params TEXT, seen INTEGER NOT NULL, paused_by TEXT, paused_at INTEGER)
         WITHOUT ROWID""",
     """CREATE TABLE servers (
         server TEXT PRIMARY KEY, process TEXT NOT NULL, lock INTEGER NOT NULL, workflows TEXT NOT NULL,
-        since INTEGER NOT NULL, beat INTEGER) WITHOUT ROWID""",
+        schedules TEXT, since INTEGER NOT NULL, beat INTEGER) WITHOUT ROWID""",
     """CREATE TABLE orders (
         run INTEGER NOT NULL, what TEXT NOT NULL, by_whom TEXT NOT NULL, at INTEGER NOT NULL, comment TEXT NOT NULL,
         done INTEGER)""",
     "CREATE INDEX orders_run ON orders (run)",
     "CREATE INDEX orders_open ON orders (run) WHERE done IS NULL",
     """CREATE TABLE schedules (
-        schedule TEXT PRIMARY KEY, workflow TEXT NOT NULL, spec TEXT NOT NULL, settled INTEGER NOT NULL,
-        alarmed INTEGER, dropped INTEGER, seen INTEGER) WITHOUT ROWID""",
+        schedule TEXT PRIMARY KEY, workflow TEXT NOT NULL, spec TEXT NOT NULL, at_once INTEGER NOT NULL,
+        settled INTEGER NOT NULL, alarmed INTEGER, dropped INTEGER NOT NULL DEFAULT 0, last_dropped TEXT, seen INTEGER)
+        WITHOUT ROWID""",
     """CREATE TABLE questions (
         origin TEXT NOT NULL, task TEXT NOT NULL, item INTEGER NOT NULL, nth INTEGER NOT NULL, text TEXT NOT NULL,
         asked INTEGER NOT NULL, until INTEGER, answer INTEGER, by_whom TEXT, at INTEGER, comment TEXT, value TEXT,

@@ -1,0 +1,117 @@
+"""The rules of schedules: which of the firings that came due get a run, and why the others are dropped."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+from dotflow.core.attempt_id import ID_LENGTH
+from dotflow.core.durations import format_duration
+from dotflow.core.types.overlap import TypeOverlap
+from dotflow.core.types.run_state import TypeRunState
+
+#: A firing that is decided no later than this is on time. An older one was missed: whether it is made up for is a
+#: matter of `catch_up`.
+ON_TIME: Final = timedelta(seconds=60)
+#: A wall clock that goes back by no more than this was corrected: past firings are not repeated. If it goes back by
+#: more, it was wrong before, and the schedule follows the new time. The three hours are those of Debian's cron.
+MAX_CORRECTION: Final = timedelta(hours=3)
+MAX_FIRINGS: Final = 1000  # that are decided at once
+
+#: "latest", "all" or "none"; a number is the seconds of a span.
+CatchUp = str | float
+CATCH_UPS: Final = ("latest", "all", "none")
+
+
+class Due(NamedTuple):
+    """A firing that came due.
+
+    Attributes:
+        planned: Its moment.
+        is_made_up: Whether it was missed and is made up for.
+        dropped: Why it gets no run; "" for one that may get one.
+    """
+
+    planned: datetime
+    is_made_up: bool = False
+    dropped: str = ""
+
+
+def choose(planned: Sequence[datetime], now: datetime, catch_up: CatchUp, *, are_all: bool = True) -> list[Due]:
+    """Returns firings that came due, in their order, with those that are dropped.
+
+    Args:
+        planned: Their moments, the oldest first.
+        now: The moment of the decision.
+        catch_up: Which of the missed ones are made up for.
+        are_all: Whether no later one has come due; else the newest one is not among them.
+    """
+    latest = planned[-1] if planned and are_all else None
+    return [_due(moment, now - moment, catch_up, is_latest=moment == latest) for moment in planned]
+
+
+def _due(planned: datetime, late: timedelta, catch_up: CatchUp, *, is_latest: bool) -> Due:
+    if late <= ON_TIME:
+        return Due(planned)
+    span = timedelta(seconds=catch_up) if isinstance(catch_up, int | float) else None
+    if catch_up == "all" or (is_latest and (catch_up == "latest" or (span is not None and late <= span))):
+        return Due(planned, is_made_up=True)
+    rule = repr(catch_up) if span is None else repr(format_duration(span.total_seconds()))
+    return Due(planned, dropped=f"it was missed (catch_up={rule})")
+
+
+class Active(NamedTuple):
+    """A run that a firing may overlap with.
+
+    Attributes:
+        run_id: The run.
+        state: QUEUED or RUNNING; PAUSED for one of the name of the firing.
+        since: Since when.
+        waits_for: The task that asks a question.
+    """
+
+    run_id: str
+    state: TypeRunState
+    since: datetime
+    waits_for: str = ""
+
+
+def why_blocked(
+    active: Sequence[Active], overlap: TypeOverlap, max_parallel: int, now: datetime, *, is_made_up: bool
+) -> str:
+    """Returns why a firing is dropped, with the run that it would overlap with; "" for one that gets a run.
+
+    A paused run of its name blocks every firing: the new run would replace its values, and end its question.
+
+    Args:
+        active: The runs of the schedule that are queued or running, and the paused ones of the firing's name.
+        overlap: What becomes of a firing during a run.
+        max_parallel: The maximum number of active runs with "parallel".
+        now: The moment of the decision, in the zone of the schedule.
+        is_made_up: Whether it is made up for: then only a paused run blocks it.
+    """
+    paused = [one for one in active if one.state is TypeRunState.PAUSED]
+    others = [one for one in active if one.state is not TypeRunState.PAUSED]
+    if paused:
+        return _describe(paused[0], now)
+    if is_made_up:
+        return ""
+    if overlap is TypeOverlap.PARALLEL:
+        if len(others) < max_parallel:
+            return ""
+        return f"{len(others)} runs are active (max_parallel={max_parallel}): {_describe(others[0], now)}"
+    if overlap is TypeOverlap.QUEUE:
+        others = [one for one in others if one.state is TypeRunState.QUEUED]
+    return _describe(others[0], now) if others else ""
+
+
+def _describe(active: Active, now: datetime) -> str:
+    does = f"waits for {active.waits_for!r}" if active.waits_for else f"is {active.state.lower()}"
+    return f"run {active.run_id[:ID_LENGTH]} {does} since {since(active.since, now)}"
+
+
+def since(moment: datetime, now: datetime) -> str:
+    """Returns a past moment for people, in the zone of *now*: 01:30, Monday 01:30, 2026-11-02 01:30."""
+    local = moment.astimezone(now.tzinfo)
+    if local.date() == now.date():
+        return f"{local:%H:%M}"
+    return f"{local:%A %H:%M}" if now - local < timedelta(days=6) else f"{local:%Y-%m-%d %H:%M}"

@@ -1,0 +1,129 @@
+"""The schedules of a history file: who serves them, and the one transaction that decides their firings."""
+
+import json
+import sqlite3
+from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from dotflow import clock
+from dotflow.abc.operations import Dropped, Firing, Schedule, Submission
+from dotflow.core.schedule_rules import Active, since, why_blocked
+from dotflow.core.types.overlap import TypeOverlap
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.providers.histories.sqlite import live
+from dotflow.providers.histories.sqlite.tables import MICRO, OPEN, micro
+
+SPEC: Final = Schedule._fields[2:]  # what a row has as JSON
+KEPT_DROPPED: Final = 10  # of the firings without a run, those whose moment and reason a row keeps
+
+REGISTER: Final = """INSERT INTO schedules (schedule, workflow, spec, at_once, settled, seen) VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT (schedule) DO UPDATE SET spec = excluded.spec, at_once = excluded.at_once, seen = excluded.seen"""
+SERVE: Final = "UPDATE servers SET schedules = ? WHERE server = ?"
+SERVED: Final = "SELECT lock, schedules FROM servers WHERE schedules IS NOT NULL"
+KNOWN: Final = "SELECT schedule, workflow, spec, settled FROM schedules WHERE seen IS NOT NULL ORDER BY seen"
+NOT_SEEN: Final = "UPDATE schedules SET seen = NULL WHERE schedule = ?"
+SETTLED: Final = "SELECT settled FROM schedules WHERE schedule = ?"
+SETTLE: Final = "UPDATE schedules SET settled = ?, dropped = dropped + ?, last_dropped = ? WHERE schedule = ?"
+LAST_DROPPED: Final = "SELECT last_dropped FROM schedules WHERE schedule = ?"
+IS_PLANNED: Final = "SELECT 1 FROM wanted WHERE schedule = ? AND planned = ?"
+#: A run that was submitted, and waits under the name of the firing.
+PLAN: Final = """UPDATE wanted SET schedule = ?, planned = ? WHERE schedule IS NULL
+    AND run = (SELECT run FROM runs WHERE run_id = ?)"""
+STOPPED: Final = "SELECT paused_by, paused_at FROM workflows WHERE workflow = ? AND paused_at IS NOT NULL"
+RUNNING: Final = """SELECT run_id, state, began FROM runs JOIN wanted USING (run)
+    WHERE state = 'Running' AND schedule = ? ORDER BY began"""
+QUEUED: Final = """SELECT run_id, state, submitted FROM wanted JOIN runs USING (run)
+    WHERE queued AND schedule = ? ORDER BY planned"""
+#: The newest run of each chain of a name, if it is paused.
+PAUSED: Final = f"""SELECT run_id, ended, (SELECT task FROM questions WHERE questions.origin = runs.origin
+    AND answer IS NULL LIMIT 1) FROM runs WHERE workflow_id = ? AND {OPEN} AND state = 'Paused'
+    AND NOT EXISTS (SELECT 1 FROM runs AS newer WHERE newer.continues = runs.run_id)"""
+
+
+def register(
+    connection: sqlite3.Connection, path: Path, server: str, workflows: Collection[str], schedules: Sequence[Schedule]
+) -> list[tuple[Schedule, datetime]]:
+    """Writes which schedules a server has. Returns those of its workflows that none has any more, each once."""
+    now = micro(clock.now())
+    for schedule in schedules:
+        at_once = schedule.max_parallel if schedule.overlap is TypeOverlap.PARALLEL else 1
+        row = (schedule.schedule, schedule.workflow, spec_of(schedule), at_once, now, now)
+        connection.execute(REGISTER, row)
+    connection.execute(SERVE, (json.dumps([one.schedule for one in schedules]), server))
+    served = {
+        schedule
+        for lock, schedules in connection.execute(SERVED).fetchall()
+        if live.is_held(path, lock)
+        for schedule in json.loads(schedules)
+    }
+    left = []
+    for schedule, workflow, spec, settled in connection.execute(KNOWN).fetchall():
+        if workflow in workflows and schedule not in served:
+            connection.execute(NOT_SEEN, (schedule,))
+            left.append((schedule_of(schedule, workflow, spec), _moment(settled)))
+    return left
+
+
+def spec_of(schedule: Schedule) -> str:
+    """Returns what a row has of a schedule beside its id and its workflow."""
+    return json.dumps({name: getattr(schedule, name) for name in SPEC})
+
+
+def schedule_of(schedule: str, workflow: str, spec: str) -> Schedule:
+    """Returns the schedule of a row. What a newer dotflow has added is left out."""
+    values = json.loads(spec)
+    values["overlap"] = TypeOverlap(values["overlap"])
+    return Schedule(schedule, workflow, *(values[name] for name in SPEC))
+
+
+def fire(
+    connection: sqlite3.Connection,
+    schedule: Schedule,
+    settled: datetime,
+    until: datetime,
+    firings: Sequence[Firing],
+    submit: Callable[[sqlite3.Connection, Submission], str],
+) -> list[Dropped] | None:
+    """Queues the runs of firings with *submit*, and settles them, as `QueueServer.fire` does."""
+    ((known,),) = connection.execute(SETTLED, (schedule.schedule,))
+    if known != micro(settled):
+        return None
+    dropped: list[Dropped] = []
+    stopped = connection.execute(STOPPED, (schedule.workflow,)).fetchall()
+    for planned, wanted, is_made_up, why in firings:
+        if connection.execute(IS_PLANNED, (schedule.schedule, micro(planned))).fetchall():
+            continue
+        now = clock.now().astimezone(planned.tzinfo)
+        reason = why
+        for by, at in stopped:
+            reason = f"the workflow was paused by {by} ({since(_moment(at), now)})"
+        if not reason and wanted is not None:
+            active = [*_paused(connection, wanted.name or "")]
+            active += () if is_made_up else _active(connection, schedule.schedule)
+            reason = why_blocked(active, schedule.overlap, schedule.max_parallel, now, is_made_up=is_made_up)
+        if reason or wanted is None:
+            dropped.append(Dropped(planned, reason))
+            continue
+        run_id = submit(connection, wanted)
+        connection.execute(PLAN, (schedule.schedule, micro(planned), run_id))
+    ((text,),) = connection.execute(LAST_DROPPED, (schedule.schedule,))
+    last = [*json.loads(text or "[]"), *((micro(planned), reason) for planned, reason in dropped)][-KEPT_DROPPED:]
+    connection.execute(SETTLE, (micro(until), len(dropped), json.dumps(last), schedule.schedule))
+    return dropped
+
+
+def _active(connection: sqlite3.Connection, schedule: str) -> Iterator[Active]:
+    for statement in (RUNNING, QUEUED):
+        for run_id, state, began in connection.execute(statement, (schedule,)):
+            yield Active(run_id, TypeRunState(state), _moment(began))
+
+
+def _paused(connection: sqlite3.Connection, name: str) -> Iterator[Active]:
+    for run_id, ended, question in connection.execute(PAUSED, (name,)):
+        yield Active(run_id, TypeRunState.PAUSED, _moment(ended), question or "")
+
+
+def _moment(at: int) -> datetime:
+    return datetime.fromtimestamp(at / MICRO, UTC)

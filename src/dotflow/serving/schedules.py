@@ -1,0 +1,153 @@
+"""Schedules: decides which firings of the served workflows get a run, and reports those that get none."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Final
+
+from dotflow import clock
+from dotflow.abc.operations import Dropped, Firing, QueueServer, Schedule
+from dotflow.abc.workflow import ServedWorkflow
+from dotflow.core.masks import environment_masks
+from dotflow.core.schedule_rules import MAX_CORRECTION, MAX_FIRINGS, Due, choose
+from dotflow.core.types.overlap import TypeOverlap
+from dotflow.errors import InvalidSchedule
+from dotflow.providers.schedulers.cron import SchedulerCron
+from dotflow.providers.schedulers.cron_times import CronTimes
+from dotflow.providers.schedulers.none import SchedulerDefault
+
+NAMED: Final = 3  # moments that a message about dropped firings has
+REMOVED: Final = "no process serves this schedule any more"
+
+
+class _Served:
+    """A schedule that this process serves.
+
+    Attributes:
+        schedule: As others know it.
+        times: Its moments.
+        settled: Until when its firings are settled, as far as this process knows.
+        next: Its next firing.
+    """
+
+    def __init__(self, workflow: ServedWorkflow, scheduler: SchedulerCron) -> None:
+        self.schedule = scheduler.as_schedule(workflow._declared().workflow)
+        self.times = scheduler._times
+        self.settled = self.next = datetime.min.replace(tzinfo=UTC)
+        self._workflow = workflow
+        self._scheduler = scheduler
+        self._firing(Due(self.times.after(clock.now())), is_first=True)
+
+    def is_due(self) -> bool:
+        """Returns whether there is something to decide: a firing, or a clock that was set back."""
+        now = clock.now()
+        return now >= self.next or now < self.settled - MAX_CORRECTION
+
+    def set_settled(self, settled: datetime) -> None:
+        self.settled, self.next = settled, self.times.after(settled)
+
+    def firings(self, now: datetime) -> tuple[list[Firing], datetime]:
+        """Returns the firings that have come due, and until when that are all of them."""
+        planned = self.times.between(self.settled, now, MAX_FIRINGS + 1)
+        are_all = len(planned) <= MAX_FIRINGS
+        planned = planned[:MAX_FIRINGS]
+        due = choose(planned, now, self.schedule.catch_up, are_all=are_all)
+        return [self._firing(one) for one in due], now if are_all else planned[-1]
+
+    def _firing(self, due: Due, *, is_first: bool = False) -> Firing:
+        """Returns a firing with its run. The first one is not to be queued: it raises what is certainly wrong."""
+        planned, is_made_up, dropped = due
+        if dropped:
+            return Firing(planned, None, is_made_up, dropped)
+        try:
+            params = self._scheduler.params_at(planned)
+        except Exception as error:  # of the user's function
+            return Firing(planned, None, is_made_up, _raised(error))
+        is_named = self.schedule.overlap is TypeOverlap.PARALLEL and not callable(self._scheduler.params)
+        key = f"{planned.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if is_named else None
+        try:
+            wanted = self._workflow._submission(params, key)
+        except Exception as error:  # of parameters that are the user's
+            if is_first:
+                raise
+            return Firing(planned, None, is_made_up, _raised(error))
+        return Firing(planned, wanted._replace(key=None, due=planned.astimezone(UTC)), is_made_up)
+
+
+def _raised(error: Exception) -> str:
+    return environment_masks().mask(f"its params raised {type(error).__name__}: {error}")
+
+
+class Schedules:
+    """The schedules of served workflows, from their `Config(scheduler=...)`.
+
+    Args:
+        workflows: The workflows.
+        report: Writes a line into the log.
+
+    Raises:
+        InvalidArgument, MissingParam, UnknownParam: The parameters of a firing can't be those of its workflow.
+    """
+
+    def __init__(self, workflows: Iterable[ServedWorkflow], report: Callable[[str], None]) -> None:
+        self._served: list[_Served] = []
+        self._report = report
+        for workflow in workflows:
+            scheduler = workflow.config.scheduler
+            if isinstance(scheduler, SchedulerCron):
+                self._served.append(_Served(workflow, scheduler))
+            elif not isinstance(scheduler, SchedulerDefault):
+                name = type(scheduler).__name__
+                report(f"{workflow.workflow_id!r} is not fired here: serve takes a SchedulerCron, not a {name}.")
+
+    def register(self, server: QueueServer) -> None:
+        """Writes that this process serves them, and reports schedules that none serves any more."""
+        for schedule, settled in server.serve_schedules([one.schedule for one in self._served]):
+            with contextlib.suppress(InvalidSchedule):  # of a newer dotflow, or a zone that this machine does not have
+                left = CronTimes(schedule.cron, schedule.timezone).between(settled, clock.now(), MAX_FIRINGS)
+                self._report_dropped(schedule, [Dropped(planned, REMOVED) for planned in left])
+        for one in self._served:
+            one.set_settled(server.settled(one.schedule.schedule))
+
+    def next(self) -> datetime | None:
+        """Returns the next firing; None without a schedule."""
+        return min((one.next for one in self._served), default=None)
+
+    def is_due(self) -> bool:
+        """Returns whether there is something to decide."""
+        return any(one.is_due() for one in self._served)
+
+    def fire(self, server: QueueServer) -> None:
+        """Queues the runs of the firings that have come due; of very many the first."""
+        for one in self._served:
+            if one.is_due():
+                self._fire(server, one)
+
+    def _fire(self, server: QueueServer, one: _Served) -> None:
+        now = clock.now()
+        one.set_settled(server.settled(one.schedule.schedule))  # another process may have been faster
+        if now < one.settled - MAX_CORRECTION:
+            back = one.settled - now
+            self._report(f"The wall clock went back by {back}; {_name(one.schedule)} follows the new time.")
+            firings, until = list[Firing](), now
+        elif now < one.next:
+            return
+        else:
+            firings, until = one.firings(now)
+        dropped = server.fire(one.schedule, one.settled, until, firings)
+        if dropped is not None:
+            one.set_settled(until)
+            self._report_dropped(one.schedule, dropped)
+
+    def _report_dropped(self, schedule: Schedule, dropped: Sequence[Dropped]) -> None:
+        for reason, group in groupby(dropped, lambda one: one.reason):
+            moments = [f"{one.planned:%Y-%m-%d %H:%M:%S}" for one in group]
+            count = "1 firing" if len(moments) == 1 else f"{len(moments)} firings"
+            more = f" and {len(moments) - NAMED} more" if len(moments) > NAMED else ""
+            self._report(f"{count} of {_name(schedule)} dropped, {', '.join(moments[:NAMED])}{more}: {reason}.")
+
+
+def _name(schedule: Schedule) -> str:
+    zone = f" {schedule.timezone}" if schedule.timezone else ""
+    return f"{schedule.workflow!r} ({schedule.cron}{zone})"
