@@ -1,5 +1,6 @@
 """Ranges of run parameters: days, moments, numbers and lists, as values of the declared type."""
 
+import itertools
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
@@ -30,7 +31,7 @@ class TestRanges:
 
         found = read(f"{first}..{last}", date)
         assert (found[0], found[-1], len(found)) == (first, last, count)
-        assert {after - before for before, after in zip(found, found[1:], strict=False)} <= {timedelta(1)}
+        assert {after - before for before, after in itertools.pairwise(found)} <= {timedelta(1)}
         assert read(",".join(map(str, found)), date) == found
         assert read(f"{first}..{last}") == list(map(str, found))
 
@@ -47,7 +48,7 @@ class TestRanges:
         found = read(f"{first.isoformat()}..{last.isoformat()}/{minutes}m", datetime)
         assert found[0] == first
         assert last - timedelta(minutes=minutes) < found[-1] <= last
-        assert {after - before for before, after in zip(found, found[1:], strict=False)} <= {timedelta(minutes=minutes)}
+        assert {after - before for before, after in itertools.pairwise(found)} <= {timedelta(minutes=minutes)}
         assert read(",".join(moment.isoformat() for moment in found), datetime) == found
         assert len({moment.isoformat() for moment in found}) == len(found)
 
