@@ -38,7 +38,7 @@ class Then(StrEnum):
     QUEUED = "queued"
     RESUMED = "resumed"
     SKIPPED = "skipped"
-    LEFT = "left as it is"
+    LEFT = "left alone"
 
 
 class _Name(NamedTuple):
