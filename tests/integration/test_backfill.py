@@ -1,5 +1,6 @@
 """`dotflow backfill`: a run for each day of a range, by what the last run of that day has become."""
 
+import json
 import signal
 import uuid
 from collections.abc import Sequence
@@ -251,3 +252,66 @@ def test_a_function_that_takes_the_day_is_refused(command: Command, jobs: str) -
 
     assert end.code == 2
     assert "The workflow has no parameter 'zone'. Declare it: DotFlow(params={...})." in end.err
+
+
+class TestRunsBy:
+    def test_missing_and_failed_days_are_seen(
+        self, command: Command, jobs: str, history: HistorySQLite, tmp_path: Path
+    ) -> None:
+        """Each day has a sign; below, each state has its days, as a backfill takes them."""
+        (tmp_path / "broken-3").touch()
+        days = "day=2026-11-01..2026-11-05,2026-11-08,2026-11-10"
+        command("backfill", "-w", f"{jobs}:nightly", "--param", days, "--once")
+        command("submit", "nightly", "--param", "day=2026-11-11")
+
+        end = command("runs", "--workflow", "nightly", "--by", "day")
+        assert end.out == (
+            "nightly by day: 2026-11-01 to 2026-11-11\n"
+            "\n"
+            "         Mo   Tu   We   Th   Fr   Sa   Su\n"
+            "Nov 2026                                1 ✓\n"
+            "          2 ✓  3 ✗  4 ✓  5 ✓  6 ○  7 ○  8 ✓\n"
+            "          9 ○ 10 ✓ 11 …\n"
+            "\n"
+            "✓ Completed      6\n"
+            "… Queued         1  2026-11-11\n"
+            "✗ Failed         1  2026-11-03\n"
+            "○ Missing        3  2026-11-06..2026-11-07, 2026-11-09\n"
+        )
+        since = command("runs", "--workflow", "nightly", "--by", "day", "--since", "2026-11-09").out.splitlines()
+        assert since[0] == "nightly by day: 2026-11-10 to 2026-11-11"
+        lines = command("runs", "--workflow", "nightly", "--by", "day", "--json").out.splitlines()
+        missing = [value["value"] for value in map(json.loads, lines) if value["state"] is None]
+        assert missing == ["2026-11-06", "2026-11-07", "2026-11-09"]
+
+    def test_another_parameter_is_a_list(self, command: Command, jobs: str, history: HistorySQLite) -> None:
+        """Each value is a line, with the run to look at."""
+        command("backfill", "-w", f"{jobs}:nightly", "--param", "day=2026-11-01", "--param", "region=eu,us", "--once")
+
+        head, *lines = command("runs", "--workflow", "nightly", "--by", "region").out.splitlines()
+        assert head.split() == ["region", "Run", "Began", "State"]
+        assert [(line.split()[0], line.split()[-1]) for line in lines] == [("eu", "Completed"), ("us", "Completed")]
+
+    @pytest.mark.parametrize(
+        ("arguments", "error"),
+        [
+            (("--by", "day"), "--by day needs a workflow. Add --workflow ID."),
+            (
+                ("--by", "day", "--workflow", "nightly", "--failed"),
+                "Can't use --failed with --by, which shows all states. Remove --failed.",
+            ),
+            (
+                ("--by", "dya", "--workflow", "nightly"),
+                "No run of 'nightly' has the parameter 'dya'. Their parameters: day, region.",
+            ),
+        ],
+    )
+    def test_what_it_can_not_show_is_in_a_line(
+        self, command: Command, jobs: str, history: HistorySQLite, arguments: Sequence[str], error: str
+    ) -> None:
+        """The names of the parameters are in it."""
+        command("backfill", "-w", f"{jobs}:nightly", "--param", "day=2026-11-01")
+
+        end = command("runs", *arguments)
+        assert (end.code, end.out) == (2, "")
+        assert error in end.err
