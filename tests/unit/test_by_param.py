@@ -94,7 +94,8 @@ class TestDays:
         assert not by_param([*runs, run("n@day=2026-11-31", params={"day": "2026-11-31"})], "day").is_days
 
     def test_runs_of_an_earlier_dotflow_have_their_days_in_their_ids(self) -> None:
-        """Their history has no parameters."""
+        """Their history has no parameters; and where a function takes the day, the workflow has none."""
+        assert by_param([run("nightly@day=2026-11-02", params={})], "day").is_days
         runs = [run("nightly@day=2026-11-02,region=eu"), run('nightly@day=2026-11-01,note="a,day=2"'), run("nightly")]
 
         assert [value.value for value in by_param(runs, "day").values] == ["2026-11-01", "2026-11-02"]
@@ -125,10 +126,10 @@ class TestLists:
 
     def test_runs_without_the_parameter_are_left_out(self) -> None:
         """And so is its None, the default of a run that was given none."""
-        runs = [run("n"), run("n@a=1", params={"a": 1}), run("n@day=null", params={"day": None})]
+        runs = [run("n"), run("n@a=1", params={"a": 1}), run("n@day=None", params={"day": None})]
 
         assert by_param(runs, "day").values == []
-        assert params_of(runs) == ["a", "day"]
+        assert params_of(runs) == ["a"]
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """The runs of a workflow by a run parameter: which days have completed or failed, and which are missing."""
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
+from dotflow.core.text import shorten
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.records.record import RunSummary
 
@@ -18,6 +20,7 @@ ORDER: Final = (
     TypeRunState.COMPLETED,
 )
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_IN_ID: Final = re.compile(r'(?:^|,)(\w+)=("(?:[^"\\]|\\.)*"|[^,]*)')  # as `run_id_of` writes it
 
 
 class ParamValue(NamedTuple):
@@ -58,7 +61,7 @@ class ByParam(NamedTuple):
 
 def params_of(runs: Iterable[RunSummary]) -> list[str]:
     """Returns the names of the parameters that runs have, in the order of the newest run."""
-    return list(dict.fromkeys(name for run in runs for name in (run.params or {})))
+    return list(dict.fromkeys(name for run in runs for name in _texts(run)))
 
 
 def by_param(runs: Iterable[RunSummary], param: str, since: datetime | None = None) -> ByParam:
@@ -74,7 +77,7 @@ def by_param(runs: Iterable[RunSummary], param: str, since: datetime | None = No
         newest.setdefault(run.workflow_id, run)
     found: dict[str, list[RunSummary]] = {}
     for run in newest.values():
-        text = _text(run, param)
+        text = _texts(run).get(param)
         if text is not None:
             found.setdefault(text, []).append(run)
     values = {
@@ -92,7 +95,7 @@ def value_object(value: ParamValue) -> dict[str, Any]:
     """Returns a value as a JSON object."""
     run = value.run
     return {
-        "value": value.value,
+        "value": shorten(value.value),
         "state": value.state,
         "run_id": None if run is None else run.run_id,
         "workflow_id": None if run is None else run.workflow_id,
@@ -124,18 +127,17 @@ def _calendar(param: str, days: dict[date, ParamValue], since: date | None) -> B
     return ByParam(param, True, values, len(days) - len(shown))
 
 
-def _text(run: RunSummary, param: str) -> str | None:
-    """Returns the value of a parameter as text; None where a run has none. Runs of an earlier dotflow have their id."""
-    if run.params is not None:
-        value = run.params.get(param)
-        if isinstance(value, date):
-            return value.isoformat()
-        return None if value is None else str(value)
-    pattern = rf'(?:^|,){re.escape(param)}=(?:("(?:[^"\\]|\\.)*")|([^,]*))'
-    match = re.search(pattern, run.workflow_id.partition("@")[2])
-    if match is None:
-        return None
-    return match[2] if match[1] is None else str(json.loads(match[1]))
+def _texts(run: RunSummary) -> dict[str, str]:
+    """Returns the parameters of a run as texts. What the history does not have is in the id."""
+    texts = {}
+    for name, text in _IN_ID.findall(run.workflow_id.partition("@")[2]):
+        with contextlib.suppress(ValueError):  # no id of ours
+            texts[name] = str(json.loads(text)) if text.startswith('"') else text
+    for name, value in (run.params or {}).items():
+        texts[name] = value.isoformat() if isinstance(value, date) else str(value)
+        if value is None:
+            del texts[name]
+    return texts
 
 
 def _day(text: str) -> date | None:
