@@ -1321,7 +1321,7 @@ function byParam({ param, is_days: isDays, values, left_out: leftOut }) {
 }
 
 const WEEKDAYS = ["Mo", "Tu", "We", "Th", "Fr", "Sa", "Su"];
-const months = new Intl.DateTimeFormat("en-GB", { month: "short", year: "numeric", timeZone: "UTC" });
+const months = new Intl.DateTimeFormat("en", { month: "short", year: "numeric", timeZone: "UTC" });
 const dayOf = ({ value }) => new Date(`${value}T00:00Z`);
 const weekday = (value) => (dayOf(value).getUTCDay() + 6) % 7;
 
@@ -1334,9 +1334,10 @@ function calendar(param, values) {
   const monthOf = (week, index) => week.find((value) => value && dayOf(value).getUTCDate() === 1)
     ?? (index === 0 && last(week));
   return scroller(`Calendar of ${param}`, h("table.matrix.calendar", null,
-    h("thead", null, h("tr", null, h("td"), weeks.map((week, index) => h("th", { scope: "col" },
-      h("span.hidden", null, "Week of ", week.find(Boolean).value),
-      monthOf(week, index) && h("span", { "aria-hidden": true }, months.format(dayOf(monthOf(week, index)))))))),
+    h("thead", null, h("tr", null, h("th", { scope: "col" }, h("span.hidden", null, "Day of the week")),
+      weeks.map((week, index) => h("th", { scope: "col" },
+        h("span.hidden", null, "Week of ", week.find(Boolean).value),
+        monthOf(week, index) && h("span", { "aria-hidden": true }, months.format(dayOf(monthOf(week, index)))))))),
     h("tbody", null, WEEKDAYS.map((name, index) => h("tr", null, h("th", { scope: "row" }, name),
       weeks.map((week) => dayCell(week[index])))))));
 }
