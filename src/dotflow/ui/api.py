@@ -112,7 +112,7 @@ def show_workflow(archive: Archive, query: Query) -> dict[str, Any]:
 
 
 def _params(runs: Sequence[RunSummary]) -> Iterator[dict[str, Any]]:
-    """Yields the parameters by which runs differ. Of values that are no days, those that have not completed are first."""
+    """Yields the parameters by which runs differ; of values that are no days, those not completed first."""
     for name in params_of(runs):
         found = by_param(runs, name)
         values, left_out = found.values, found.left_out
