@@ -14,15 +14,18 @@ from dotflow.cli.control.workflows import load_workflow
 from dotflow.cli.exit_codes import Exit
 from dotflow.cli.history.run_list import print_runs
 from dotflow.cli.history.text import Column, Screen, local, safe, state_of
-from dotflow.cli.run.params import lists_for_workflow, parse_params
+from dotflow.cli.run.params import convert, parse_params
 from dotflow.cli.storages import STORAGE_OPTIONS
 from dotflow.control import Control
 from dotflow.core.attempt_id import ID_LENGTH
-from dotflow.core.ranges import InvalidRange, combinations
+from dotflow.core.ranges import InvalidRange, combinations, expand
+from dotflow.core.text import shorten
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.engine.submission import queue_of
-from dotflow.errors import NotServable, OrderRefused
+from dotflow.engine.submission import queue_of, refuse_secret
+from dotflow.errors import NotServable, OrderRefused, UnknownParam
+from dotflow.graph.param_types import CONTAINERS, type_of_run_param
 from dotflow.graph.params import Params
+from dotflow.graph.run_secrets import secret_params
 from dotflow.records.record import RunSummary
 from dotflow.serving import serve
 from dotflow.workflow import DotFlow
@@ -55,7 +58,7 @@ def run_backfill(options: Mapping[str, Any]) -> Exit:
     """Queues or resumes what has not completed, and prints a table; with --once it runs that here."""
     storage = {name: options[name] for name in ("storage", *STORAGE_OPTIONS)}
     workflow = load_workflow(options["workflow"], storage).workflow
-    lists = lists_for_workflow(workflow.params, parse_params(options["param"]), workflow.task)
+    lists = _lists(workflow, parse_params(options["param"]))
     try:
         chosen = combinations(lists)
     except InvalidRange as error:
@@ -78,6 +81,32 @@ def run_backfill(options: Mapping[str, Any]) -> Exit:
         how = f"Start `dotflow serve {safe(options['workflow'])}`, or run this command again with --once"
         click.echo(f"No process serves '{safe(workflow.workflow_id)}': the runs wait. {how}.", err=True)
     return Exit.COMPLETED
+
+
+def _lists(workflow: DotFlow, texts: Mapping[str, str]) -> Mapping[str, Sequence[Any]]:
+    """Returns the values of parameters that the texts of --param list.
+
+    Raises:
+        UsageError: A text lists no values of its parameter's type.
+        UnknownParam: The workflow does not declare it.
+        InvalidArgument: It is a secret.
+    """
+    declared, tasks = workflow.params, list(workflow.task)
+    lists: dict[str, Sequence[Any]] = {}
+    for name, text in texts.items():
+        if name not in declared:
+            raise UnknownParam(name, tuple(declared))
+        if name in secret_params(declared, tasks):
+            raise refuse_secret(name)
+        kind = type_of_run_param(name, declared[name], tasks)
+        if kind is None or kind in CONTAINERS.values():  # whose text is JSON, with commas of its own
+            lists[name] = [convert(name, text, kind)]
+            continue
+        try:
+            lists[name] = expand(text, kind.convert, kind.accepted)
+        except InvalidRange as error:
+            raise click.UsageError(f"Can't use --param {name}={shorten(text)}: {error}.") from None
+    return lists
 
 
 class _Backfill:

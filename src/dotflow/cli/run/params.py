@@ -1,4 +1,4 @@
-"""The values of --param: for a factory, for the workflow that it returned, for steps, or for a backfill."""
+"""The values of --param: for a factory, for the workflow that it returned, or for steps."""
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,13 +9,10 @@ import click
 from dotflow.core.action import BY_NAME, Action
 from dotflow.core.callables import parameters
 from dotflow.core.masks import hide
-from dotflow.core.ranges import InvalidRange, expand
 from dotflow.core.secret import SecretRef
 from dotflow.core.task import Task
-from dotflow.core.text import shorten
-from dotflow.engine.submission import refuse_secret
 from dotflow.errors import MissingParam, UnknownParam, close_match
-from dotflow.graph.param_types import CONTAINERS, ParamType, type_of_parameter, type_of_run_param
+from dotflow.graph.param_types import ParamType, type_of_parameter, type_of_run_param
 from dotflow.graph.params import Params
 from dotflow.graph.run_secrets import secret_params
 from dotflow.graph.wiring import ALL_PARAMS
@@ -123,32 +120,6 @@ def values_for_workflow(
         if name in secrets:
             hide(name, text)
     return {name: convert(name, text, type_of_run_param(name, declared[name], tasks)) for name, text in texts.items()}
-
-
-def lists_for_workflow(declared: Params, texts: Texts, tasks: Iterable[Task] = ()) -> Mapping[str, Sequence[Any]]:
-    """Returns the values that the texts list, as `dotflow backfill` takes them: ranges, and values with commas.
-
-    Raises:
-        UsageError: A text lists no values of its parameter's type.
-        UnknownParam: The workflow does not declare it.
-        InvalidArgument: It is a secret.
-    """
-    tasks = list(tasks)
-    lists: dict[str, Sequence[Any]] = {}
-    for name, text in texts.items():
-        if name not in declared:
-            raise UnknownParam(name, tuple(declared))
-        if name in secret_params(declared, tasks):
-            raise refuse_secret(name)
-        kind = type_of_run_param(name, declared[name], tasks)
-        if kind is None or kind in CONTAINERS.values():  # whose text is JSON, with commas of its own
-            lists[name] = [convert(name, text, kind)]
-            continue
-        try:
-            lists[name] = expand(text, kind.convert, kind.accepted)
-        except InvalidRange as error:
-            raise click.UsageError(f"Can't use --param {name}={shorten(text)}: {error}.") from None
-    return lists
 
 
 def convert(name: str, text: str, kind: ParamType | None) -> Any:
