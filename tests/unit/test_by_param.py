@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -110,6 +111,12 @@ class TestLists:
         found = by_param(runs, "customer")
         assert not found.is_days
         assert [value.value for value in found.values] == ["2.5", "9", "10", "x"]
+
+    def test_a_value_is_as_the_command_line_has_it(self) -> None:
+        """What is shown can be passed as --param."""
+        runs = [run(f"n@v={value}", params={"v": value}) for value in (True, Path("a/b"), "x", [1, 2])]
+
+        assert [value.value for value in by_param(runs, "v").values] == ["[1,2]", "a/b", "true", "x"]
 
     def test_since_is_the_beginning_of_a_run(self) -> None:
         """Values without a run since then are left out."""

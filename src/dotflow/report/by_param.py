@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from dotflow.core.text import shorten
@@ -134,10 +135,17 @@ def _texts(run: RunSummary) -> dict[str, str]:
         with contextlib.suppress(ValueError):  # no id of ours
             texts[name] = str(json.loads(text)) if text.startswith('"') else text
     for name, value in (run.params or {}).items():
-        texts[name] = value.isoformat() if isinstance(value, date) else str(value)
-        if value is None:
-            del texts[name]
+        texts.pop(name, None)
+        if value is not None:
+            texts[name] = _text(value)
     return texts
+
+
+def _text(value: object) -> str:
+    """Returns a value as it stands in the id of its run, a text without quotes."""
+    if isinstance(value, date):
+        return value.isoformat()
+    return str(value) if isinstance(value, str | Path) else json.dumps(value, separators=(",", ":"), default=str)
 
 
 def _day(text: str) -> date | None:
