@@ -31,6 +31,7 @@ from dotflow.serving import serve
 from dotflow.workflow import DotFlow
 
 PRIORITY: Final = -10  # what people and schedules submit comes first
+RECENT: Final = 5  # runs of a name; one that was replaced while it waited may be newer than the one that did it
 #: States in which a run waits, or runs elsewhere.
 UNFINISHED: Final = (TypeRunState.QUEUED, TypeRunState.RUNNING, TypeRunState.PAUSED)
 
@@ -134,9 +135,10 @@ class _Backfill:
         return self._queue.is_served(self._workflow.workflow_id)
 
     def last(self, wanted: Submission) -> RunSummary | None:
-        """Returns the last run of a name; None if there is none."""
+        """Returns the last run of a name, of those that have its values; None if there is none."""
         name = str(wanted.name)
-        return next((run for run in self._archive.recent([name], 1)[name] if run.workflow_id == name), None)
+        runs = self._archive.recent([name], RECENT)[name]
+        return next((run for run in runs if run.workflow_id == name and not run.superseded), None)
 
     def look(self, params: Params, wanted: Submission) -> _Name:
         """Returns what becomes of a name."""

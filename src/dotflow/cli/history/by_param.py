@@ -60,7 +60,7 @@ def _row(screen: Screen, value: str, run: RunSummary) -> list[Text | str]:
 
 def _print_days(screen: Screen, workflow: str, found: ByParam) -> None:
     first, last = found.values[0].value, found.values[-1].value
-    screen.line((f"{safe(workflow)} by {found.param}: {first} to {last}", "bold"))
+    screen.line((f"{safe(workflow)} by {safe(found.param)}: {first} to {last}", "bold"))
     if found.left_out:
         screen.line((f"{found.left_out} earlier days with runs are not shown.", "dim"))
     screen.line()
@@ -83,7 +83,7 @@ def _week(screen: Screen, week: Sequence[ParamValue], *, is_first: bool) -> Text
     """Returns the line of a week. A month stands before the week that has its first day, or the first one shown."""
     days = [date.fromisoformat(value.value) for value in week]
     of_month = next((day for day in days if day.day == 1), days[0] if is_first else None)
-    line = Text(f"{of_month:%b %Y}" if of_month else "", "dim")
+    line = Text.assemble((f"{of_month:%b %Y}" if of_month else "", "dim"))
     line.pad_right(LABEL + CELL * days[0].weekday() - len(line))
     for day, value in zip(days, week, strict=True):
         line.append(f"{day.day:2} ").append(_sign(screen, value)).append(" ")
