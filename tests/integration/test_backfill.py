@@ -2,8 +2,10 @@
 
 import json
 import signal
+import sqlite3
 import uuid
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 
@@ -165,6 +167,20 @@ def test_the_state_of_the_last_run_decides(
     )
     assert states(history)["nightly@day=2026-11-02,region=eu"] is TypeRunState.QUEUED
     assert history.runs(state="queued", workflow="nightly@day=2026-11-05,region=eu")[0].run_id == waiting
+
+
+def test_a_run_that_was_replaced_is_not_the_last_one(command: Command, jobs: str, history: HistorySQLite) -> None:
+    """It waited while another one of its day began, so its row may be newer: the other one has the values."""
+    for _ in range(2):
+        command("start", "-w", f"{jobs}:nightly", "--param", "day=2026-11-01")
+    newest, other = history.runs()
+    with closing(sqlite3.connect(history.path)) as connection:
+        values = (other.run_id, newest.run_id)
+        connection.execute("UPDATE runs SET state = 'Cancelled', superseded = ? WHERE run_id = ?", values)
+        connection.commit()
+
+    end = command("backfill", "-w", f"{jobs}:nightly", "--param", "day=2026-11-01")
+    assert (end.code, then(end)) == (0, [("2026-11-01", "skipped")])
 
 
 def test_submissions_come_before_a_backfill(command: Command, jobs: str, workflow: DotFlow) -> None:
