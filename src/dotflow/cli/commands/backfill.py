@@ -20,7 +20,7 @@ from dotflow.cli.options import SERVER_OPTIONS, with_options
          "several parameters, all combinations.",
 )  # fmt: skip
 @option(
-    "--dry-run", is_flag=True, example="dotflow backfill -w pipelines:nightly --param day=2026-11-01..2026-11-14 --dry-run",
+    "--dry-run", is_flag=True, example="--dry-run",
     help="Print what it would do with each, and write nothing.",
 )  # fmt: skip
 @option("--again", is_flag=True, example="--again", help="Run those that have completed again, from the beginning.")
