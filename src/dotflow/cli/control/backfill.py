@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 import click
+from rich.text import Text
 
 from dotflow.abc.archive import Archive
 from dotflow.abc.operations import Submission
@@ -119,11 +120,11 @@ class _Backfill:
 
     def __init__(self, workflow: DotFlow, *, again: bool) -> None:
         what = f"The workflow {workflow.workflow_id!r} can't be backfilled"
-        history = workflow.config.history
-        self._queue = queue_of(what, history)
-        if not isinstance(history, Archive):
-            raise NotServable(what, f"{type(history).__name__} can't be read")
-        self._archive = history
+        self._queue = queue_of(what, workflow.config.history)
+        archive: object = workflow.config.history
+        if not isinstance(archive, Archive):
+            raise NotServable(what, f"{type(archive).__name__} can't be read")
+        self._archive = archive
         self._workflow = workflow
         self._control = Control(workflow)
         self._again = again
@@ -187,17 +188,16 @@ def _work_off(
 def _print(names: Sequence[_Name], *, is_dry: bool) -> None:
     screen = Screen()
     columns = [*(Column(safe(param), fits=1) for param in names[0].params), Column("Last run"), Column("Began")]
-    rows = [
-        [
-            *(safe(value) for value in name.params.values()),
-            screen.state(None, "none") if name.last is None else state_of(screen, name.last),
-            "" if name.last is None else local(name.last.began),
-            f"{name.then}{name.run_id and f' as {name.run_id[:ID_LENGTH]}'}",
-        ]
-        for name in names
-    ]
+    rows = [_row(screen, name) for name in names]
     screen.lines(screen.table([*columns, Column("Would be" if is_dry else "Now")], rows))
     _print_counts(Counter(name.then for name in names))
+
+
+def _row(screen: Screen, name: _Name) -> list[Text | str]:
+    last = screen.state(None, "none") if name.last is None else state_of(screen, name.last)
+    began = "" if name.last is None else local(name.last.began)
+    then = f"{name.then}{name.run_id and f' as {name.run_id[:ID_LENGTH]}'}"
+    return [*(safe(value) for value in name.params.values()), last, began, then]
 
 
 def _print_counts(counts: Mapping[Any, int]) -> None:
