@@ -130,7 +130,7 @@ def _calendar(param: str, days: dict[date, ParamValue], since: date | None) -> B
 
 def _texts(run: RunSummary) -> dict[str, str]:
     """Returns the parameters of a run as texts. What the history does not have is in the id."""
-    texts = {}
+    texts: dict[str, str] = {}
     for name, text in _IN_ID.findall(run.workflow_id.partition("@")[2]):
         with contextlib.suppress(ValueError):  # no id of ours
             texts[name] = str(json.loads(text)) if text.startswith('"') else text
