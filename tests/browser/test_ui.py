@@ -1,6 +1,7 @@
 """`dotflow ui` in a browser: lists, filters, a run that goes on, and what is shown when something is wrong."""
 
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,16 +11,16 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from dotflow import Control, clock
+from dotflow import Config, Control, DotFlow, clock
 from dotflow.core.context import Context
 from dotflow.core.events import RunEnded, TaskCompleted
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
-from dotflow.providers import HistorySQLite
+from dotflow.providers import HistorySQLite, LogDefault
 from tests.browser import reports
 from tests.browser.conftest import OpenPage, violations
 from tests.browser.site import Site, fill
-from tests.histories import begin, quick, write
+from tests.histories import begin, numbers, quick, write
 from tests.served import make_browser, path_of, serving
 
 FAILED = "Failed to load resource"  # Chromium's own message about a response that is an error
@@ -223,6 +224,57 @@ def test_a_grid_shows_where_tasks_fail(history: HistorySQLite, address: str, ope
     expect(grid.get_by_role("row", name=re.compile("^notify"))).to_contain_text("Not started")
     grid.get_by_role("columnheader").nth(1).get_by_role("link").click()
     expect(page.locator("h1")).to_contain_text("nightly-orders")
+
+
+YEARS = """INSERT INTO runs (run_id, workflow_id, workflow, state, began, ended, begun, is_named, tasks, completed,
+        failed, restored, skipped)
+    WITH RECURSIVE days (day) AS (SELECT 0 UNION ALL SELECT day + 1 FROM days WHERE day < 399)
+    SELECT 'day-' || day, 'nightly@day=' || date('2025-11-01', day || ' days'), 'nightly',
+        IIF(day % 30 = 7, 'Failed', 'Completed'), 1e12 + day, 1e12 + day, 1, 1, 0, 0, 0, 0, 0
+    FROM days WHERE day % 50 <> 20"""
+
+
+@pytest.fixture
+def days(history: HistorySQLite) -> None:
+    """400 days of a workflow, of which some have failed, and 8 are missing; one of them has run since."""
+    config = Config(history=history, log=LogDefault(output="none"))
+    workflow = DotFlow(config, workflow_id="nightly", params={"day": ..., "region": "eu"})
+    workflow.task.add(numbers)
+    for region in ("eu", "us"):
+        workflow.start(params={"day": "2026-12-05", "region": region})
+    with closing(sqlite3.connect(history.path)) as connection:
+        connection.execute(YEARS)
+        connection.commit()
+
+
+@pytest.mark.usefixtures("days")
+def test_missing_and_failed_days_are_seen(address: str, open_page: OpenPage) -> None:
+    """Each day of a parameter has a cell that leads to its run. Other parameters are a table."""
+    page = open_page(f"{address}workflow?id=nightly")
+    calendar = page.get_by_role("region", name="Calendar of day")
+
+    expect(page.locator("#by-day .legend")).to_have_text("378 completed 14 failed 8 missing")
+    expect(calendar.get_by_role("link")).to_have_count(392)
+    expect(calendar.get_by_role("row", name=re.compile("^Fr"))).to_contain_text("2025-11-21: Missing")
+    expect(page.get_by_role("region", name="Values of region").get_by_role("row")).to_have_count(3)
+    calendar.get_by_role("link", name="2026-11-03: Failed").click()
+    expect(page.locator("h1")).to_contain_text("nightly")
+    expect(page).to_have_url(f"{address}runs/day-367")
+
+
+@pytest.mark.usefixtures("days")
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (390, "dark")])
+def test_a_calendar_is_accessible(address: str, open_page: OpenPage, width: int, scheme: str) -> None:
+    """On a phone as on a screen. It shows the last day first, and the keyboard reaches days that have not completed."""
+    page = open_page(f"{address}workflow?id=nightly", width=width, scheme=scheme)
+    calendar = page.get_by_role("region", name="Calendar of day")
+    expect(calendar.get_by_role("link", name=re.compile("^2026-12-05"))).to_be_in_viewport()
+
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    calendar.get_by_role("link", name=re.compile("^2026-11-03")).focus()
+    page.keyboard.press("Shift+Tab")
+    assert "Failed" in page.evaluate("document.activeElement.textContent")
 
 
 # What goes on

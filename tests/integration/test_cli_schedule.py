@@ -1,14 +1,17 @@
 """dotflow schedule: previews, runs when they are due, and signals."""
 
 import signal
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from dotflow.providers import HistorySQLite
 from tests.integration.children import COMMAND, Command, End, Script, Scripts
 
 JOBS = """\
 import time
+from datetime import date
 from pathlib import Path
 from dotflow import Config, DotFlow, action
 from dotflow.providers import SchedulerCron
@@ -39,6 +42,13 @@ def until_it_is_due_again():
     second = int(time.time())
     while int(time.time()) == second:
         time.sleep(0.01)
+
+@action
+def of_day(day: date):
+    print(f"day {day:%Y-%m-%d}", flush=True)
+
+daily = DotFlow(workflow_id="daily", params={"day": ...})
+daily.task.add(of_day)
 
 def own():
     workflow = DotFlow(Config(scheduler=SchedulerCron("0 7 * * 1", timezone="Europe/Berlin")))
@@ -119,6 +129,12 @@ class TestErrors:
             (["--preview", "3", "--cron", "*/61 * * * *"], "minute has the step 61"),
             (["--preview", "1001", "--cron", "@daily"], "1<=x<=1000"),
             (["--preview", "0", "--cron", "@daily"], "1<=x<=1000"),
+            (
+                ["--cron", "@daily", "--workflow", "jobs:daily", "--param", "day={yesteday}"],
+                "Use one of {today}, {yesterday}, {planned}, {hour}, {last_hour}.",
+            ),
+            (["--cron", "@daily", "--workflow", "jobs:daily", "--param", "day={planned}"], "'day' is a date"),
+            (["--cron", "@daily", "--workflow", "jobs:daily", "--param", "dya={today}"], "Did you mean 'day'?"),
         ],
     )
     def test_each_is_one_line_with_a_remedy(
@@ -148,6 +164,21 @@ class TestRuns:
         assert lines[2].startswith("Completed: 1 of 1 task completed, in ")
         assert "Next: " in end.err
         assert end.err.splitlines()[-1] == "The schedule has ended."
+
+    @pytest.mark.parametrize("of", [("--workflow", "jobs:daily"), ("--step", "jobs.of_day", "--workflow-id", "daily")])
+    def test_a_word_is_the_day_of_each_firing(
+        self, scripts: Scripts, folder: Path, command: Command, of: tuple[str, ...]
+    ) -> None:
+        """It names the run as by hand, so the days of a schedule are in the same calendar."""
+        with scripts.command("schedule", *of, *EVERY_SECOND, "--param", "day={yesterday}") as scheduled:
+            line = scheduled.line()
+            scheduled.send(signal.SIGINT)
+            assert scheduled.end().code == 0
+
+        (*_, run) = HistorySQLite(folder / ".output" / "history.db").runs()
+        yesterday = f"{run.began.astimezone() - timedelta(days=1):%Y-%m-%d}"
+        assert (line, run.workflow_id) == (f"day {yesterday}", f"daily@day={yesterday}")
+        assert f"daily by day: {yesterday}" in command("runs", "--workflow", "daily", "--by", "day").out
 
     def test_resume_needs_no_id(self, scripts: Scripts, folder: Path) -> None:
         """`--storage file --resume` is enough; the log names the derived id."""

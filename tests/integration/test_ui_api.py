@@ -14,9 +14,9 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from dotflow import Control, action, clock, serve
+from dotflow import Config, Control, DotFlow, action, clock, serve
 from dotflow.errors import InvalidArgument
-from dotflow.providers import HistorySQLite, sqlite_file
+from dotflow.providers import HistorySQLite, LogDefault, sqlite_file
 from dotflow.providers.histories.sqlite import reading
 from dotflow.report.document import document, output_members
 from dotflow.ui import app
@@ -184,6 +184,26 @@ def test_a_workflow_is_a_grid_of_its_last_runs(history: HistorySQLite, pages: AS
         "load (2)": [None, None, "Running"],
         "talkative": ["Completed", "Completed", None],
     }
+
+
+def test_a_workflow_has_its_days(history: HistorySQLite, pages: ASGIApp) -> None:
+    """Those that are missing, too. Of a parameter with other values, those that have not completed are first."""
+    config = Config(history=history, log=LogDefault(output="none"))
+    workflow = DotFlow(config, workflow_id="shop", params={"day": ..., "region": "eu"})
+    workflow.task.add(talkative)
+    for day in (1, 3):
+        workflow.start(params={"day": f"2026-11-0{day}", "region": "eu"})
+    waiting = workflow.submit({"day": "2026-11-03", "region": "us"})
+
+    days, regions = request(pages, "/api/workflow?id=shop").json["params"]
+    assert (days["param"], days["is_days"], days["left_out"]) == ("day", True, 0)
+    assert [(value["value"], value["state"], value["names"]) for value in days["values"]] == [
+        ("2026-11-01", "Completed", 1),
+        ("2026-11-02", None, 0),
+        ("2026-11-03", "Queued", 2),
+    ]
+    assert days["values"][2]["run_id"] == waiting
+    assert [(value["value"], value["state"]) for value in regions["values"]] == [("us", "Queued"), ("eu", "Completed")]
 
 
 def test_two_runs_are_compared(history: HistorySQLite, pages: ASGIApp) -> None:

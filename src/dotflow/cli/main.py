@@ -22,6 +22,7 @@ COMMANDS: Final[dict[str, str]] = {
     "schedule": "schedule:schedule",
     "serve": "serve:serve",
     "submit": "submit:submit",
+    "backfill": "backfill:backfill",
     "cancel": "orders:cancel",
     "pause": "orders:pause",
     "resume": "orders:resume",

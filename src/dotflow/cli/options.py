@@ -101,6 +101,15 @@ TIMEOUT_OPTION: Final = option(
     "--timeout", metavar="TIME", type=DurationType(), example="--timeout 4h",
     help="The maximum time of a run, such as 90s, 15m or 1h30m. Then it is cancelled, and Failed.",
 )
+#: How a server runs what it takes.
+SERVER_OPTIONS: Final = (
+    option("--max-runs", type=click.IntRange(1), metavar="N", default=4, show_default=True, example="--max-runs 2",
+           help="How many runs at once in this process."),
+    MODE_OPTION,
+    *GOING_OPTIONS,
+    TIMEOUT_OPTION,
+    *STORAGE_OPTIONS,
+)
 #: Where runs are recorded.
 RECORDING_OPTIONS: Final = (
     option("--history", metavar="PATH", example="--history logs/history.db",

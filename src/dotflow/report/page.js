@@ -128,6 +128,7 @@ const ICONS = {
   Crashed: "M8.9 3.6 5.6 8.6H8.2L7.2 12.4 10.5 7.4H7.9Z",
   Unknown: "M5.9 6.2A2.1 2.1 0 1 1 8 8.3V9.3M8 11V11.6",
   Queued: "M5 8H5.01M8 8H8.01M11 8H11.01",
+  Missing: "M8 4.4V8.8M8 11.4V11.6",
   "Not started": "",
 };
 const BAD = ["Failed", "Crashed"];
@@ -1049,7 +1050,8 @@ function redraw(doc = state.doc) {
   const followed = state.doc?.run?.state === "Running" ? [...outputBlocks()].filter(isAtEnd) : [];
   const hadGrid = document.querySelector(".matrix");
   show(framed, doc);
-  if (!hadGrid) document.querySelector(".matrix")?.parentNode.scrollTo(1e6, 0); // to the newest run
+  // To the newest run, and the last day.
+  if (!hadGrid) document.querySelectorAll(".matrix").forEach((grid) => grid.parentNode.scrollTo(1e6, 0));
   for (const block of followed) block.scrollTop = block.scrollHeight;
 }
 
@@ -1281,6 +1283,7 @@ function workflowView(doc) {
   const [before, after] = runs.slice(-2);
   return [
     plainHeader(workflow_id, h("p.headline", null, runs.length ? [lastRuns(runs), counts] : "No runs.")),
+    doc.params.map(byParam),
     runs.length > 0 && section("matrix", "Runs and tasks",
       scroller("Grid of runs and tasks", h("table.matrix", null,
         h("thead", null, h("tr", null, h("th", { scope: "col" }, "Task"), runs.map((run) => columnHead(run, most)))),
@@ -1305,6 +1308,56 @@ function matrixCell(task, cell, run) {
   const text = facts(word(name), duration(cell[1]));
   return h(`td.${slug(name)}`, { title: `${task.name}: ${text}, run ${short(run.run_id)}` },
     icon(name), h("span.hidden", null, text));
+}
+
+// Returns the values of a parameter with the state of the last run of each: days as a calendar of weeks.
+function byParam({ param, is_days: isDays, values, left_out: leftOut }) {
+  const counts = countStates(values.map((value) => value.state ?? "Missing"));
+  return section(`by-${param}`, `By ${param}`,
+    isDays ? calendar(param, values) : valueTable(param, values),
+    h("p.legend", null, counts.map(([name, amount]) => [badge(name, `${number(amount)} ${name.toLowerCase()}`), " "])),
+    leftOut > 0 && h("p.aside", null, isDays ? `${count(leftOut, "earlier day")} with runs left out.`
+      : `${count(leftOut, "more value")} left out; those that have not completed come first.`));
+}
+
+const WEEKDAYS = ["Mo", "Tu", "We", "Th", "Fr", "Sa", "Su"];
+const months = new Intl.DateTimeFormat("en", { month: "short", year: "numeric", timeZone: "UTC" });
+const dayOf = ({ value }) => new Date(`${value}T00:00Z`);
+const weekday = (value) => (dayOf(value).getUTCDay() + 6) % 7;
+
+function calendar(param, values) {
+  const weeks = [];
+  for (const value of values) {
+    if (!weeks.length || weekday(value) === 0) weeks.push([]);
+    last(weeks)[weekday(value)] = value;
+  }
+  const monthOf = (week, index) => week.find((value) => value && dayOf(value).getUTCDate() === 1)
+    ?? (index === 0 && last(week));
+  return scroller(`Calendar of ${param}`, h("table.matrix.calendar", null,
+    h("thead", null, h("tr", null, h("th", { scope: "col" }, h("span.hidden", null, "Day of the week")),
+      weeks.map((week, index) => h("th", { scope: "col" },
+        h("span.hidden", null, "Week of ", week.find(Boolean).value),
+        monthOf(week, index) && h("span", { "aria-hidden": true }, months.format(dayOf(monthOf(week, index)))))))),
+    h("tbody", null, WEEKDAYS.map((name, index) => h("tr", null, h("th", { scope: "row" }, name),
+      weeks.map((week) => dayCell(week[index])))))));
+}
+
+// A link to the last run of a day. By the keyboard, only days that have not completed are reached: the list has all.
+function dayCell(value) {
+  if (!value) return h("td");
+  const name = value.state ?? "Missing";
+  const text = facts(`${value.value}: ${name}`, value.names > 1 && `${value.names} runs, this one first`, value.error);
+  const sign = [icon(name), h("span.hidden", null, text)];
+  return h(`td.${slug(name)}`, { title: text }, value.run_id === null ? sign
+    : h("a", { href: runUrl(value.run_id), tabindex: name === "Completed" ? -1 : null }, sign));
+}
+
+function valueTable(param, values) {
+  const heads = [param, "State", "Run", "What failed"].map((name) => h("th", { scope: "col" }, name));
+  return h("div.table", { tabindex: 0, role: "region", "aria-label": `Values of ${param}` }, h("table", null,
+    h("thead", null, h("tr", null, heads)),
+    h("tbody", null, values.map((value) => h("tr", null, h("th", { scope: "row" }, value.value),
+      h("td", null, badge(value.state)), h("td", null, runLink(value.run_id)), h("td.value", null, value.error))))));
 }
 
 // ---- What differs between two runs

@@ -5,7 +5,7 @@ import hashlib
 import re
 import secrets
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -17,8 +17,10 @@ from dotflow import clock
 from dotflow.abc.archive import NAMES, Archive, Since, TaskState
 from dotflow.core.durations import to_seconds
 from dotflow.core.failure import name_of
+from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import DotflowError, HistoryError, InvalidArgument, NotInHistory
-from dotflow.records.record import OutputKey, RunRecord
+from dotflow.records.record import OutputKey, RunRecord, RunSummary
+from dotflow.report.by_param import by_param, params_of, value_object
 from dotflow.report.differences import differences
 from dotflow.report.document import document, left_out, moment, output_objects, run_object, share_out, to_json
 from dotflow.report.next_steps import command_objects
@@ -30,6 +32,8 @@ MAX_RUNS: Final = 500
 RECENT: Final = 20  # runs of a workflow whose durations are shown
 MAX_SHOWN: Final = 12  # workflows with durations
 GRID: Final = 30  # runs of a workflow
+BY_PARAM: Final = 1000  # runs of a workflow whose parameters are looked at
+MAX_VALUES: Final = 100  # values of a parameter that are no days
 MAX_TAIL: Final = 1_000_000  # bytes of output in one response
 
 
@@ -94,15 +98,30 @@ def show_output(archive: Archive, query: Query) -> dict[str, Any]:
 
 
 def show_workflow(archive: Archive, query: Query) -> dict[str, Any]:
-    """Returns the last runs of a workflow, the oldest first, and the states of their tasks."""
-    runs = archive.runs(workflow=_required(query, "id"), limit=GRID)[::-1]
+    """Returns the last runs of a workflow, the oldest first, the states of their tasks, and the days of its runs."""
+    latest = archive.runs(workflow=_required(query, "id"), limit=BY_PARAM)
+    runs = latest[:GRID][::-1]
     columns = [_by_name(tasks) for tasks in archive.task_states([run.run_id for run in runs])]
     names = dict.fromkeys(name for tasks in reversed(columns) for name in tasks)  # in the order of the last run
     return {
         "workflow_id": query["id"],
         "runs": [run_object(run) for run in runs],
         "tasks": [{"name": name, "cells": [_cell(tasks.get(name)) for tasks in columns]} for name in names],
+        "params": list(_params(latest)),
     }
+
+
+def _params(runs: Sequence[RunSummary]) -> Iterator[dict[str, Any]]:
+    """Yields the parameters by which runs differ; of values that are no days, those not completed first."""
+    for name in params_of(runs):
+        found = by_param(runs, name)
+        values, left_out = found.values, found.left_out
+        if not found.is_days:
+            values = sorted(values, key=lambda value: value.state is TypeRunState.COMPLETED)[:MAX_VALUES]
+            left_out = len(found.values) - len(values)
+        if found.is_days or len(values) > 1:
+            objects = [value_object(value) for value in values]
+            yield {"param": name, "is_days": found.is_days, "values": objects, "left_out": left_out}
 
 
 def show_differences(archive: Archive, query: Query) -> dict[str, Any]:

@@ -22,6 +22,11 @@ from dotflow.cli.history.options import HISTORY_OPTION, JSON_OPTION
     help="Only runs that are not older than that, or began on this day or later.",
 )  # fmt: skip
 @option(
+    "--by", metavar="PARAM", example="dotflow runs --workflow nightly --by day",
+    help="The values of this parameter and the state of the last run of each, days as a calendar with those that are "
+         "missing. It needs --workflow, and counts all runs; --since is a day, then.",
+)  # fmt: skip
+@option(
     "-n", "--limit", type=click.IntRange(1), metavar="N", default=20, show_default=True, example="-n 100",
     help="How many of the newest.",
 )  # fmt: skip
@@ -32,6 +37,7 @@ def runs(failed: bool, as_json: bool, history: str | None, **options: Any) -> No
 
     \b
     dotflow runs --failed --since 2d
+    dotflow runs --workflow nightly --by day
     dotflow runs --workflow nightly --json | jq .duration
 
     A run whose process was killed is Crashed. Runs that wait in the queue, and those that steps have started, are in
@@ -45,6 +51,13 @@ def runs(failed: bool, as_json: bool, history: str | None, **options: Any) -> No
     from dotflow.providers.histories.sqlite.reading import HOW_TO_RECORD, short_path
 
     archive = open_history(history)
+    if options["by"] is not None:
+        from dotflow.cli.history.by_param import print_by_param
+
+        _check_by(failed=failed, **options)
+        since = parse_since(options["since"])
+        print_by_param(archive, options["workflow"], options["by"], since, as_json=as_json)
+        return
     states = [state for state in TypeRunState if options.get(state.lower()) or (failed and state in FAILURES)]
     records = archive.runs(
         state=states or None,
@@ -63,3 +76,12 @@ def runs(failed: bool, as_json: bool, history: str | None, **options: Any) -> No
         click.echo("No such runs.", err=True)
     else:
         click.echo(f"No runs yet in {short_path(archive.path)}. {HOW_TO_RECORD}.", err=True)
+
+
+def _check_by(**options: Any) -> None:
+    """Raises UsageError for options that --by does not go with."""
+    if options["workflow"] is None:
+        raise click.UsageError(f"--by {options['by']} needs a workflow. Add --workflow ID.")
+    for name in ("failed", "running", "queued", "paused"):
+        if options[name]:
+            raise click.UsageError(f"Can't use --{name} with --by, which shows all states. Remove --{name}.")

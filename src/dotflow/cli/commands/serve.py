@@ -6,20 +6,16 @@ import click
 
 from dotflow.cli.command import Command, option
 from dotflow.cli.history.options import HISTORY_OPTION
-from dotflow.cli.options import GOING_OPTIONS, MODE_OPTION, STORAGE_OPTIONS, TIMEOUT_OPTION, with_options
+from dotflow.cli.options import SERVER_OPTIONS, with_options
 
 
 @click.command(cls=Command, short_help="Run what is queued, in any number of processes.")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @option(
-    "--max-runs", type=click.IntRange(1), metavar="N", default=4, show_default=True, example="--max-runs 2",
-    help="How many runs at once in this process.",
-)  # fmt: skip
-@option(
     "--once", is_flag=True, example="dotflow serve pipelines:report --once",
     help="End when nothing that is due can be taken, and the runs of this process have ended.",
 )  # fmt: skip
-@with_options((MODE_OPTION, *GOING_OPTIONS, TIMEOUT_OPTION, *STORAGE_OPTIONS))
+@with_options(SERVER_OPTIONS)
 @HISTORY_OPTION
 def serve(**options: Any) -> int:
     """Run what is queued and due, until Ctrl-C or SIGTERM.

@@ -14,6 +14,12 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.serving import serve
 
 
+def serve_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of `serve` for the options that a server has."""
+    names = ("max_runs", "mode", "keep_going", "timeout")
+    return {**{name: options[name] for name in names}, "cache": not options["no_cache"]}
+
+
 def run_server(options: Mapping[str, Any]) -> Exit:
     """Serves the workflows of the paths, until a signal; with --once it prints their runs at the end."""
     storage = {name: options[name] for name in ("storage", *STORAGE_OPTIONS)}
@@ -22,15 +28,7 @@ def run_server(options: Mapping[str, Any]) -> Exit:
         names = ", ".join(safe(workflow.workflow_id) for workflow in workflows)
         ends = "Ctrl-C ends it after the running steps, and queues their runs again; a second one ends the steps."
         click.echo(f"Workflows: {names}. {ends}", err=True)
-    ended = serve(
-        *workflows,
-        max_runs=options["max_runs"],
-        once=options["once"],
-        mode=options["mode"],
-        keep_going=options["keep_going"],
-        cache=not options["no_cache"],
-        timeout=options["timeout"],
-    )
+    ended = serve(*workflows, once=options["once"], **serve_arguments(options))
     if not options["once"]:
         click.echo("The server has ended.", err=True)
         return Exit.COMPLETED

@@ -22,9 +22,12 @@ GAP: Final = 2
 LONG_WAIT: Final = 600  # seconds that a run that is due may wait unmentioned
 MIN_WIDTH: Final = 8  # of a column that is cut
 
+MISSING: Final = "Missing"  # the state of a day without a run
+
 #: State -> its symbol, that in ASCII, and its style.
 SYMBOLS: Final[dict[str | None, tuple[str, str, str]]] = {
     None: ("·", ".", "dim"),
+    MISSING: ("○", "!", "bold yellow"),
     TypeRunState.QUEUED: ("…", ".", "dim"),
     TypeRunState.RUNNING: ("▸", ">", "cyan"),
     TypeRunState.PAUSED: ("‖", "=", "yellow"),

@@ -1,7 +1,8 @@
 """A schedule of the command line: its preview, its runs and its exit code."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
 from typing import Any
 
 import click
@@ -11,12 +12,14 @@ from dotflow.abc.scheduler import Scheduler
 from dotflow.cli.exit_codes import Exit
 from dotflow.cli.run.load import RunRequest, build, load
 from dotflow.cli.run.once import Terminated, is_live, termination
+from dotflow.cli.run.planned import filled_now, params_of_firings
 from dotflow.cli.run.preview import format_time, preview_lines
 from dotflow.cli.run.recording import scribe_for
 from dotflow.cli.run.summary import summary_lines
 from dotflow.core.task import Task
 from dotflow.core.types.overlap import TypeOverlap
 from dotflow.core.types.status import TypeStatus
+from dotflow.graph.params import NO_PARAMS, Params
 from dotflow.providers.schedulers.cron import SchedulerCron
 from dotflow.providers.schedulers.none import SchedulerDefault
 from dotflow.workflow import DotFlow
@@ -26,7 +29,7 @@ def print_preview(options: Mapping[str, Any]) -> Exit:
     """Prints the next fire times, of --cron or else of the workflow's own schedule. What would run must be there."""
     scheduler: Scheduler | None = _from_options(options)
     if scheduler is None or options["step"] or options["workflow"]:
-        own = load(RunRequest.of(options)).workflow.config.scheduler
+        own = load(RunRequest.of(filled_now(options))).workflow.config.scheduler
         scheduler = scheduler or _require_scheduler(own)
     if not isinstance(scheduler, SchedulerCron):
         raise click.UsageError(
@@ -44,8 +47,12 @@ def run_schedule(options: Mapping[str, Any]) -> Exit:
     for name in ("resume_changed", "resume_unfinished", "rerun"):
         if options[name]:
             raise click.UsageError(f"--{name.replace('_', '-')} is for one run. Use it with dotflow start.")
-    workflow, params = build(RunRequest.of(options))
+    workflow, params = build(RunRequest.of(filled_now(options)))
     scheduler = workflow.config.scheduler = cron or _require_scheduler(workflow.config.scheduler)
+    of_firings = params_of_firings(options["param"], workflow)
+    if of_firings is not None:
+        _set_params(scheduler, of_firings)
+        params = NO_PARAMS
     _print_next(scheduler)
     click.echo("Ctrl-C ends the schedule after the current run; a second one stops that run.", err=True)
 
@@ -84,6 +91,16 @@ def _from_options(options: Mapping[str, Any]) -> SchedulerCron | None:
     for name in arguments:
         raise click.UsageError(f"--{name} needs --cron.")
     return None
+
+
+def _set_params(scheduler: Scheduler, params: Callable[[datetime], Params]) -> None:
+    """Gives each firing of a scheduler its parameters. Raises UsageError if it can't have them, or has some."""
+    if not isinstance(scheduler, SchedulerCron):
+        what = f"this workflow has a {type(scheduler).__name__}. Add --cron"
+        raise click.UsageError(f"Words such as {{yesterday}} need a cron schedule; {what}.")
+    if scheduler.params is not None:
+        raise click.UsageError("The workflow's schedule has params of its own. Remove --param, or add --cron.")
+    scheduler.params = params
 
 
 def _require_scheduler(scheduler: Scheduler) -> Scheduler:

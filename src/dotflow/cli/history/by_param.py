@@ -1,0 +1,106 @@
+"""`dotflow runs --by`: the values of a run parameter and the states of their last runs, days as a calendar."""
+
+import itertools
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from typing import Final
+
+import click
+from rich.text import Text
+
+from dotflow import clock
+from dotflow.abc.archive import Archive
+from dotflow.cli.history.as_json import to_line
+from dotflow.cli.history.text import MISSING, Column, Screen, local, safe, state_of
+from dotflow.core.attempt_id import ID_LENGTH
+from dotflow.core.durations import to_seconds
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.records.record import RunSummary
+from dotflow.report.by_param import ORDER, ByParam, ParamValue, by_param, day_ranges, params_of, value_object
+
+WEEKDAYS: Final = ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")
+CELL: Final = 5  # characters of a day
+LABEL: Final = 9  # those of a month
+MAX_RANGES: Final = 20  # in a line
+LIST: Final = (Column("Run"), Column("Began"), Column("State"), Column("What failed", fits=2))
+
+
+def print_by_param(archive: Archive, workflow: str, param: str, since: datetime | str | None, *, as_json: bool) -> None:
+    """Prints the values that a run parameter has had, and the state of the newest run of each.
+
+    Raises:
+        UsageError: No run of the workflow has the parameter.
+    """
+    runs = archive.runs(workflow=workflow, limit=None)
+    moment = clock.now() - timedelta(seconds=to_seconds(since) or 0) if isinstance(since, str) else since
+    found = by_param(runs, param, moment)
+    if not found.values and not found.left_out and since is None:
+        names = ", ".join(map(safe, params_of(runs))) or "none"
+        raise click.UsageError(f"No run of '{workflow}' has the parameter '{param}'. Their parameters: {names}.")
+    if as_json:
+        for value in found.values:
+            click.echo(to_line(value_object(value)))
+    elif not found.values:
+        click.echo("No such runs.", err=True)
+    elif found.is_days:
+        _print_days(Screen(), workflow, found)
+    else:
+        _print_list(Screen(), found)
+
+
+def _print_list(screen: Screen, found: ByParam) -> None:
+    rows = [_row(screen, value.value, run) for value in found.values if (run := value.run) is not None]
+    screen.lines(screen.table((Column(safe(found.param), fits=1), *LIST), rows))
+
+
+def _row(screen: Screen, value: str, run: RunSummary) -> list[Text | str]:
+    error = Text(safe(run.error), "dim")
+    return [safe(value), run.run_id[:ID_LENGTH], local(run.began), state_of(screen, run), error]
+
+
+def _print_days(screen: Screen, workflow: str, found: ByParam) -> None:
+    first, last = found.values[0].value, found.values[-1].value
+    screen.line((f"{safe(workflow)} by {safe(found.param)}: {first} to {last}", "bold"))
+    if found.left_out:
+        screen.line((f"{found.left_out} earlier days with runs are not shown.", "dim"))
+    screen.line()
+    screen.line((" " * LABEL + "".join(f"{day:<{CELL}}" for day in WEEKDAYS).rstrip(), "dim"))
+    for number, week in enumerate(_weeks(found.values)):
+        screen.line(_week(screen, week, is_first=number == 0))
+    screen.line()
+    _print_states(screen, found.values)
+    if any(value.names > 1 for value in found.values):
+        screen.line(("A day with several runs, of other parameters, shows the one to look at first.", "dim"))
+
+
+def _weeks(values: Sequence[ParamValue]) -> list[list[ParamValue]]:
+    start = date.fromisoformat(values[0].value).weekday()
+    ends = [0, *range(7 - start, len(values), 7), len(values)]
+    return [list(values[begin:end]) for begin, end in itertools.pairwise(ends)]
+
+
+def _week(screen: Screen, week: Sequence[ParamValue], *, is_first: bool) -> Text:
+    """Returns the line of a week. A month stands before the week that has its first day, or the first one shown."""
+    days = [date.fromisoformat(value.value) for value in week]
+    of_month = next((day for day in days if day.day == 1), days[0] if is_first else None)
+    line = Text.assemble((f"{of_month:%b %Y}" if of_month else "", "dim"))
+    line.pad_right(LABEL + CELL * days[0].weekday() - len(line))
+    for day, value in zip(days, week, strict=True):
+        line.append(f"{day.day:2} ").append(_sign(screen, value)).append(" ")
+    line.rstrip()
+    return line
+
+
+def _sign(screen: Screen, value: ParamValue) -> Text:
+    return screen.state(value.state or MISSING)[:1]
+
+
+def _print_states(screen: Screen, values: Sequence[ParamValue]) -> None:
+    """Prints the states with their signs, the numbers of their days, and which these are: the legend."""
+    for state in (*reversed(ORDER), MISSING):
+        days = [value.value for value in values if (value.state or MISSING) == state]
+        ranges = day_ranges(days) if state != TypeRunState.COMPLETED else []
+        more = f" and {len(ranges) - MAX_RANGES} more" if len(ranges) > MAX_RANGES else ""
+        if days:
+            listed = f"{', '.join(ranges[:MAX_RANGES])}{more}"
+            screen.line(screen.state(state, f"{state:11} {len(days):4}"), f"  {listed}" if listed else "")

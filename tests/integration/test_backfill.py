@@ -1,0 +1,333 @@
+"""`dotflow backfill`: a run for each day of a range, by what the last run of that day has become."""
+
+import json
+import signal
+import sqlite3
+import uuid
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from dotflow import Control, DotFlow, serve
+from dotflow.core.steps import resolve
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.providers import HistorySQLite
+from tests.integration.children import Command, End, Scripts
+
+JOBS = """
+import os, signal
+from datetime import date
+from pathlib import Path
+from dotflow import Config, DotFlow, action
+from dotflow.providers import ExecutorThread, LogDefault, StorageFile
+from dotflow import Secret
+
+def note(what):
+    with Path("done").open("a") as file:
+        file.write(f"{what} ")
+
+@action
+def fetch(day: date):
+    note(f"fetch:{day:%d}")
+    return day.day
+
+@action
+def load(fetch, day: date):
+    if Path(f"broken-{fetch}").exists():
+        raise ValueError("the warehouse is away")
+    if Path(f"killed-{fetch}").exists():
+        Path(f"killed-{fetch}").unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+    note(f"load:{day:%d}")
+
+def config():
+    return Config(storage=StorageFile("values"), log=LogDefault(output="none"), executor=ExecutorThread())
+
+nightly = DotFlow(config(), workflow_id="nightly", params={"day": ..., "region": "eu"})
+nightly.task.add(fetch)
+nightly.task.add(load)
+
+hidden = DotFlow(config(), workflow_id="hidden", params={"key": Secret("KEY"), "day": ...})
+hidden.task.add(fetch)
+
+def of_day(day="today"):
+    return nightly
+"""
+
+
+@pytest.fixture
+def jobs(tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module in the folder of the commands."""
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"jobs_{uuid.uuid4().hex[:8]}"
+    (tmp_path / f"{name}.py").write_text(JOBS)
+    return name
+
+
+@pytest.fixture
+def history(jobs: str) -> HistorySQLite:
+    """The history where the commands look for it."""
+    return HistorySQLite()
+
+
+@pytest.fixture
+def workflow(jobs: str, history: HistorySQLite) -> DotFlow:
+    """The workflow of the module, as a program has it."""
+    found: DotFlow = resolve(f"{jobs}:nightly", list_actions=False)
+    found.config.history = history
+    return found
+
+
+def then(end: End) -> list[tuple[str, str]]:
+    """The days of the table, and what becomes of each."""
+    rows = [line.split("  ") for line in end.out.splitlines() if line.startswith("2026-")]
+    return [(row[0], row[-1].strip().partition(" as ")[0]) for row in rows]
+
+
+def states(history: HistorySQLite) -> dict[str, TypeRunState]:
+    """The state of the newest run of each name."""
+    return {run.workflow_id: run.state for run in reversed(history.runs(limit=None))}
+
+
+def done(folder: Path) -> list[str]:
+    """What the steps have noted."""
+    return (folder / "done").read_text().split()
+
+
+@pytest.mark.processes
+def test_of_30_days_the_same_command_runs_the_failed_and_the_killed_one(
+    scripts: Scripts, command: Command, jobs: str, history: HistorySQLite, tmp_path: Path
+) -> None:
+    """One day fails, and the process of another one is killed: exactly these two runs follow, from where they stopped.
+
+    What --dry-run prints before is what the command then does.
+    """
+    arguments = ("backfill", "-w", f"{jobs}:nightly", "--param", "day=2026-11-01..2026-11-30", "--max-runs", "1")
+    (tmp_path / "broken-17").touch()
+    (tmp_path / "killed-30").touch()
+    assert scripts.command(*arguments, "--once").end(60).code == -signal.SIGKILL
+    assert len(history.runs(limit=None)) == 30
+    (tmp_path / "broken-17").unlink()
+    (tmp_path / "done").unlink()
+
+    dry = command(*arguments, "--dry-run")
+    assert then(dry) == [(f"2026-11-{day:02}", "resumed" if day in (17, 30) else "skipped") for day in range(1, 31)]
+    assert dry.out.endswith("30 runs: 28 skipped, 2 resumed.\n")
+    end = command(*arguments, "--once")
+    assert end.code == 0, end.err
+    assert then(end) == then(dry)
+    assert end.out.endswith("30 runs: 30 completed.\n")
+    assert sorted(done(tmp_path)) == ["load:17", "load:30"]
+    assert len(history.runs(limit=None)) == 32
+    assert set(states(history).values()) == {TypeRunState.COMPLETED}
+    assert {run.trigger for run in history.runs(limit=2)} == {"resume"}
+
+    again = command(*arguments, "--once")
+    assert (again.code, len(history.runs(limit=None))) == (0, 32)
+    assert again.out.endswith("30 runs: 30 skipped.\n30 runs: 30 completed.\n")
+
+
+def test_a_dry_run_writes_nothing(command: Command, jobs: str, tmp_path: Path) -> None:
+    """There is no history afterwards that was not there before."""
+    end = command("backfill", "-w", f"{jobs}:nightly", "--param", "day=2026-11-01..2026-11-03", "--dry-run")
+
+    assert (end.code, end.err) == (0, "This was a dry run: nothing was written.\n")
+    assert end.out == (
+        "day         Last run  Would be\n"
+        "2026-11-01  · none    queued\n"
+        "2026-11-02  · none    queued\n"
+        "2026-11-03  · none    queued\n"
+        "3 runs: 3 queued.\n"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".py") in ([], ["__pycache__"])
+
+
+def test_the_state_of_the_last_run_decides(
+    command: Command, jobs: str, workflow: DotFlow, history: HistorySQLite, tmp_path: Path
+) -> None:
+    """Whoever has begun it: a day by hand has the name of a day of a backfill."""
+    control = Control(history)
+    (tmp_path / "broken-2").touch()
+    for day in (1, 2):
+        assert command("start", "-w", f"{jobs}:nightly", "--param", f"day=2026-11-0{day}").code == day - 1
+    control.pause(workflow.submit({"day": date(2026, 11, 3)}))
+    control.cancel(workflow.submit({"day": date(2026, 11, 4)}))
+    waiting = workflow.submit({"day": date(2026, 11, 5)})
+
+    end = command("backfill", "-w", f"{jobs}:nightly", "--param", "day=2026-11-01..2026-11-06")
+    assert end.code == 0
+    assert [what for _, what in then(end)] == ["skipped", *["resumed"] * 3, "left alone", "queued"]
+    assert "6 runs: 1 skipped, 3 resumed, 1 left alone, 1 queued." in end.out
+    assert end.err == (
+        f"No process serves 'nightly': the runs wait. Start `dotflow serve {jobs}:nightly`, "
+        "or run this command again with --once.\n"
+    )
+    assert states(history)["nightly@day=2026-11-02,region=eu"] is TypeRunState.QUEUED
+    assert history.runs(state="queued", workflow="nightly@day=2026-11-05,region=eu")[0].run_id == waiting
+
+
+def test_a_run_that_was_replaced_is_not_the_last_one(command: Command, jobs: str, history: HistorySQLite) -> None:
+    """It waited while another one of its day began, so its row may be newer: the other one has the values."""
+    for _ in range(2):
+        command("start", "-w", f"{jobs}:nightly", "--param", "day=2026-11-01")
+    newest, other = history.runs()
+    with closing(sqlite3.connect(history.path)) as connection:
+        values = (other.run_id, newest.run_id)
+        connection.execute("UPDATE runs SET state = 'Cancelled', superseded = ? WHERE run_id = ?", values)
+        connection.commit()
+
+    end = command("backfill", "-w", f"{jobs}:nightly", "--param", "day=2026-11-01")
+    assert (end.code, then(end)) == (0, [("2026-11-01", "skipped")])
+
+
+def test_submissions_come_before_a_backfill(command: Command, jobs: str, workflow: DotFlow) -> None:
+    """Its priority is below that of what people and schedules submit."""
+    command("backfill", "-w", f"{jobs}:nightly", "--param", "day=2026-11-01,2026-11-02")
+    command("submit", "nightly", "--param", "day=2026-11-28")
+
+    days = [str(run.params["day"]) for run in serve(workflow, once=True, max_runs=1) if run.params]
+    assert days == ["2026-11-28", "2026-11-01", "2026-11-02"]
+
+
+def test_again_begins_completed_days_anew(command: Command, jobs: str, history: HistorySQLite, tmp_path: Path) -> None:
+    """Their finished steps run again; no checkpoint of the old run is restored."""
+    arguments = ("backfill", "-w", f"{jobs}:nightly", "--param", "day=2026-11-01", "--once")
+    command(*arguments)
+    end = command(*arguments, "--again")
+
+    assert (end.code, then(end)) == (0, [("2026-11-01", "queued")])
+    assert done(tmp_path) == ["fetch:01", "load:01"] * 2
+
+
+def test_the_exit_code_of_once(command: Command, jobs: str, workflow: DotFlow, tmp_path: Path) -> None:
+    """1 if a day has failed, 3 if one waits."""
+    arguments = ("backfill", "-w", f"{jobs}:nightly", "--param", "day=2026-11-01..2026-11-02", "--once")
+    workflow.submit({"day": date(2026, 11, 1)}, at="1h")
+    waiting = command(*arguments)
+    assert (waiting.code, waiting.out.splitlines()[-1]) == (3, "2 runs: 1 queued, 1 completed.")
+
+    (tmp_path / "broken-3").touch()
+    failed = command(*arguments[:-2], "day=2026-11-01..2026-11-03", "--once")
+    assert (failed.code, failed.out.splitlines()[-1]) == (1, "3 runs: 1 queued, 1 completed, 1 failed.")
+
+
+def test_all_combinations_of_several_parameters(command: Command, jobs: str, history: HistorySQLite) -> None:
+    """Each has a column of the table, and a name of its own."""
+    end = command(
+        *("backfill", "-w", f"{jobs}:nightly", "--param", "day=2026-11-01..2026-11-02", "--param", "region=eu,us")
+    )
+
+    assert end.out.splitlines()[0].split() == ["day", "region", "Last", "run", "Now"]
+    assert sorted(states(history)) == [
+        f"nightly@day=2026-11-0{day},region={region}" for day in (1, 2) for region in ("eu", "us")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ((), "What to backfill? Pass the values of a parameter: --param day=2026-11-01..2026-11-14."),
+        (("day=2026-11-02..2026-11-01",), "it ends before it begins. Write the earlier end first."),
+        (("day=2026-11-31",), "'2026-11-31' is not a date, such as 2026-11-25."),
+        (("day=0001-01-01..9999-12-31",), "these are 3,652,059 values, of 10,000 at most. Split them up."),
+        (
+            ("day=2026-01-01..2026-12-31", f"region={','.join(map(str, range(100)))}"),
+            "Can't use these --param together: these are 36,500 values, of 10,000 at most. Split them up.",
+        ),
+        (("region=eu",), "The run needs 'day'."),
+        (("dya=2026-11-01",), "The workflow has no parameter 'dya'. Did you mean 'day'?"),
+    ],
+)
+def test_what_is_refused_writes_nothing(
+    command: Command, jobs: str, tmp_path: Path, arguments: Sequence[str], error: str
+) -> None:
+    """The error has what to write instead."""
+    params = [part for text in arguments for part in ("--param", text)]
+    end = command("backfill", "-w", f"{jobs}:nightly", *params)
+
+    assert (end.code, end.out) == (2, "")
+    assert error in end.err
+    assert not (tmp_path / ".output").exists()
+
+
+def test_a_secret_is_refused_before_it_is_shown(command: Command, jobs: str) -> None:
+    """Neither the table nor the queue has it."""
+    end = command("backfill", "-w", f"{jobs}:hidden", "--param", "key=hunter2hunter2", "--param", "day=2026-11-01")
+
+    assert end.code == 2
+    assert "hunter2" not in end.out + end.err
+    assert "no secret" in end.err
+
+
+def test_a_function_that_takes_the_day_is_refused(command: Command, jobs: str) -> None:
+    """Its runs could be found by no server."""
+    end = command("backfill", "-w", f"{jobs}:of_day", "--param", "zone=1")
+
+    assert end.code == 2
+    assert "The workflow has no parameter 'zone'. Declare it: DotFlow(params={...})." in end.err
+
+
+class TestRunsBy:
+    def test_missing_and_failed_days_are_seen(
+        self, command: Command, jobs: str, history: HistorySQLite, tmp_path: Path
+    ) -> None:
+        """Each day has a sign; below, each state has its days, as a backfill takes them."""
+        (tmp_path / "broken-3").touch()
+        days = "day=2026-11-01..2026-11-05,2026-11-08,2026-11-10"
+        command("backfill", "-w", f"{jobs}:nightly", "--param", days, "--once")
+        command("submit", "nightly", "--param", "day=2026-11-11")
+
+        end = command("runs", "--workflow", "nightly", "--by", "day")
+        assert end.out == (
+            "nightly by day: 2026-11-01 to 2026-11-11\n"
+            "\n"
+            "         Mo   Tu   We   Th   Fr   Sa   Su\n"
+            "Nov 2026                                1 ✓\n"
+            "          2 ✓  3 ✗  4 ✓  5 ✓  6 ○  7 ○  8 ✓\n"
+            "          9 ○ 10 ✓ 11 …\n"
+            "\n"
+            "✓ Completed      6\n"
+            "… Queued         1  2026-11-11\n"
+            "✗ Failed         1  2026-11-03\n"
+            "○ Missing        3  2026-11-06..2026-11-07, 2026-11-09\n"
+        )
+        since = command("runs", "--workflow", "nightly", "--by", "day", "--since", "2026-11-09").out.splitlines()
+        assert since[0] == "nightly by day: 2026-11-10 to 2026-11-11"
+        lines = command("runs", "--workflow", "nightly", "--by", "day", "--json").out.splitlines()
+        missing = [value["value"] for value in map(json.loads, lines) if value["state"] is None]
+        assert missing == ["2026-11-06", "2026-11-07", "2026-11-09"]
+
+    def test_another_parameter_is_a_list(self, command: Command, jobs: str, history: HistorySQLite) -> None:
+        """Each value is a line, with the run to look at."""
+        command("backfill", "-w", f"{jobs}:nightly", "--param", "day=2026-11-01", "--param", "region=eu,us", "--once")
+
+        head, *lines = command("runs", "--workflow", "nightly", "--by", "region").out.splitlines()
+        assert head.split() == ["region", "Run", "Began", "State"]
+        assert [(line.split()[0], line.split()[-1]) for line in lines] == [("eu", "Completed"), ("us", "Completed")]
+
+    @pytest.mark.parametrize(
+        ("arguments", "error"),
+        [
+            (("--by", "day"), "--by day needs a workflow. Add --workflow ID."),
+            (
+                ("--by", "day", "--workflow", "nightly", "--failed"),
+                "Can't use --failed with --by, which shows all states. Remove --failed.",
+            ),
+            (
+                ("--by", "dya", "--workflow", "nightly"),
+                "No run of 'nightly' has the parameter 'dya'. Their parameters: day, region.",
+            ),
+        ],
+    )
+    def test_what_it_can_not_show_is_in_a_line(
+        self, command: Command, jobs: str, history: HistorySQLite, arguments: Sequence[str], error: str
+    ) -> None:
+        """The names of the parameters are in it."""
+        command("backfill", "-w", f"{jobs}:nightly", "--param", "day=2026-11-01")
+
+        end = command("runs", *arguments)
+        assert (end.code, end.out) == (2, "")
+        assert error in end.err
