@@ -86,6 +86,7 @@ class ProcessSession(ExecutorSession, CapturingSession):
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
         isolated, self._waiting = bool(pool), waiting
         if not self._dispatcher.has_worker(lane, isolated):
+            self._send_all()  # their attempts run meanwhile
             self._poll(0)  # a worker that has become free saves the start of another
         # Outcomes are handled first: a failure decides what still begins.
         room = not self._completed and self._dispatcher.make_room(lane, isolated)
