@@ -9,6 +9,7 @@ Objects are pickled by value where the other process has another `__main__`. By 
 
 import contextlib
 import io
+import itertools
 import pickle
 import socket
 import struct
@@ -27,7 +28,7 @@ from dotflow.core.action import Action
 from dotflow.cpython import LOCK_ARGUMENTS
 
 HEADER: Final = struct.Struct("!BQI")  # kind, number, count of parts
-SIZE: Final = struct.Struct("!Q")
+SIZE: Final = 8  # bytes of the size of a part
 CHUNK: Final = 1 << 16  # bytes read at once while their number is unknown
 MAX_BUFFERS: Final = 512  # of one sendmsg; POSIX allows 1024
 
@@ -262,7 +263,7 @@ class Channel:
         self._pending = bytearray()
         self._body: memoryview | None = None
         self._filled = 0
-        self._header = (0, 0, [0])
+        self._header: tuple[int, int, tuple[int, ...]] = (0, 0, ())
 
     def fileno(self) -> int:
         """Returns the descriptor, for selectors."""
@@ -277,8 +278,9 @@ class Channel:
     def queue(self, kind: int, number: int, parts: Sequence[Any]) -> None:
         """Adds a message to the queue; `flush` sends it."""
         views = [memoryview(part).cast("B") for part in parts]
-        sizes = b"".join(SIZE.pack(view.nbytes) for view in views)
-        self._out.append(memoryview(HEADER.pack(kind, number, len(views)) + sizes))
+        sizes = [view.nbytes for view in views]
+        header = struct.pack(f"{HEADER.format}{len(sizes)}Q", kind, number, len(sizes), *sizes)
+        self._out.append(memoryview(header))
         self._out.extend(view for view in views if view.nbytes)
 
     def flush(self) -> bool:
@@ -286,14 +288,16 @@ class Channel:
         out = self._out
         while out:
             try:
-                sent = self.sock.sendmsg([out[index] for index in range(min(len(out), MAX_BUFFERS))])
+                sent = self.sock.sendmsg(itertools.islice(out, MAX_BUFFERS))
             except BlockingIOError:
                 return False
             while sent:
-                if sent < out[0].nbytes:
+                size = out[0].nbytes
+                if sent < size:
                     out[0] = out[0][sent:]
                     break
-                sent -= out.popleft().nbytes
+                del out[0]
+                sent -= size
         return True
 
     def receive(self) -> Iterator[Message]:
@@ -347,10 +351,10 @@ class Channel:
         if len(pending) < HEADER.size:
             return False
         kind, number, count = HEADER.unpack_from(pending)
-        start = HEADER.size + count * SIZE.size
+        start = HEADER.size + count * SIZE
         if len(pending) < start:
             return False
-        sizes = [SIZE.unpack_from(pending, HEADER.size + index * SIZE.size)[0] for index in range(count)]
+        sizes = struct.unpack_from(f"!{count}Q", pending, HEADER.size)
         total = sum(sizes)
         body = bytearray(total)
         self._filled = min(total, len(pending) - start)
