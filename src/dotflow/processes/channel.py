@@ -355,11 +355,12 @@ class Channel:
         if len(pending) < start:
             return False
         sizes = struct.unpack_from(f"!{count}Q", pending, HEADER.size)
-        total = sum(sizes)
-        body = bytearray(total)
-        self._filled = min(total, len(pending) - start)
-        body[: self._filled] = pending[start : start + self._filled]
-        del pending[: start + self._filled]
+        end = start + sum(sizes)
+        there = pending[start:end]
+        body = bytearray(end - start)
+        body[: len(there)] = there
+        del pending[:end]
+        self._filled = len(there)
         self._body = memoryview(body)
         self._header = (kind, number, sizes)
         return True

@@ -102,7 +102,10 @@ class Dispatcher(Generic[W]):
         return worker if worker in self._idle else self._unassigned()
 
     def _unassigned(self) -> W | None:
-        return next((worker for worker in reversed(self._idle) if not self._lanes[worker]), None)
+        for worker in reversed(self._idle):
+            if not self._lanes[worker]:
+                return worker
+        return None
 
     def _start_one(self, isolated: bool) -> bool:
         """Starts a worker; returns True also where there is none at all, so that `take` returns the error."""

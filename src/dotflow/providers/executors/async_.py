@@ -171,7 +171,7 @@ class AsyncSession(ThreadSession):
     def _abandon_late(self, completed: list[CompletedCall]) -> None:
         super()._abandon_late(completed)
         now = clock.ticks()
-        loop_thread = self._loop_thread
+        loop_thread = self._loop_thread if self._has_deadlines else None  # else no look at each coroutine
         if loop_thread is None or not any(abandon_at <= now for _, abandon_at in tuple(self._running.values())):
             return
         self._loop_thread = None
