@@ -1,7 +1,6 @@
 """WorkerHost: the processes that make a run's attempts on a cluster's worker. No cluster is needed to see that."""
 
 import os
-import pickle
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from dotflow import Context, action
 from dotflow.core.call import Call
 from dotflow.core.outcome import Returned
 from dotflow.processes.channel import STDERR, STDOUT, dump_by_value
-from dotflow.processes.encoding import CallEncoder, WorkerCache
+from dotflow.processes.encoding import CallEncoder, WorkerCache, load_outcome
 from dotflow.providers.executors.cluster.protocol import ANSWERED, DIED, LATE, MISSING, STOPPED, Place, Reply, pack_call
 from dotflow.providers.executors.cluster.worker_host import WorkerHost
 from dotflow.worker.waiting import WakeupPipe
@@ -55,7 +54,7 @@ def packed(
 
 def value_of(reply: Reply) -> Any:
     assert reply.kind == ANSWERED
-    outcome = pickle.loads(reply.parts[0], buffers=reply.parts[1:])
+    outcome = load_outcome(Call(0, 0, action(len), Context(), Context(), "w"), reply.parts)
     assert isinstance(outcome, Returned)
     return outcome.value
 
