@@ -70,14 +70,15 @@ class TestStorageDefault(StorageContract):
             "a/b/7",
         ],
     )
+    @pytest.mark.parametrize("workflow_id", ["w", None])
     @pytest.mark.parametrize("task_id", [7, None, 8])
-    def test_any_key_is_its_own(self, storage: Storage, key: str, task_id: int | None) -> None:
+    def test_any_key_is_its_own(self, storage: Storage, key: str, task_id: int | None, workflow_id: str | None) -> None:
         """Keys are kept by workflow and task, and yet no two become one."""
         others = ["w/70", "v/7", "w/seven", "0", "a/7"]
         for other in others:
-            storage.post(other, Context("other", task_id=task_id))
+            storage.post(other, Context("other", task_id, workflow_id))
         storage.post(key, Context("first"))
-        storage.post(key, Context("second", task_id=task_id))
+        storage.post(key, Context("second", task_id, workflow_id))
 
         assert storage.get(key).storage == "second"
         assert sorted(storage.list_keys()) == sorted([*others, key])
@@ -85,11 +86,14 @@ class TestStorageDefault(StorageContract):
         assert not storage.contains(key)
         assert {storage.get(other).storage for other in others} == {"other"}
 
+    @pytest.mark.parametrize("workflow_id", ["w", None, "v"])
     @pytest.mark.parametrize("task_id", [-1, "7", "seven", True, 10**19, 10**20 + 7], ids=str)
-    def test_what_was_posted_is_found_whatever_id_its_context_has(self, storage: Storage, task_id: Any) -> None:
+    def test_what_was_posted_is_found_whatever_ids_its_context_has(
+        self, storage: Storage, task_id: Any, workflow_id: str | None
+    ) -> None:
         """The key alone decides on the place of a value."""
-        for key in (f"w/{task_id}", "w/1"):
-            storage.post(key, Context(key, task_id=task_id))
+        for key in (f"w/{task_id}", "w/1", f"{workflow_id}/{task_id}"):
+            storage.post(key, Context(key, task_id, workflow_id))
 
             assert storage.get(key).storage == key
             assert storage.contains(key)

@@ -15,7 +15,7 @@ from dotflow.core.attempt_id import AttemptId
 from dotflow.core.call import Call, Watch
 from dotflow.core.context import Context
 from dotflow.core.failure import Failure
-from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned
+from dotflow.core.outcome import Interrupted, Raised, Returned
 from dotflow.core.task import Task
 from dotflow.cpython import SIG_DFL, run_exit_handlers, set_handler, set_mask
 from dotflow.errors import AttemptError, ModuleNotOnWorker, NotPicklable

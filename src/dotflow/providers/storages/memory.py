@@ -3,13 +3,14 @@
 import os
 import threading
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from dotflow.abc.storage import Storage
 from dotflow.core.context import Context
 from dotflow.core.task import Task
 
-MAX_DIGITS: Final = 20  # of a task's id
+MAX_DIGITS: Final = 19  # of a task's id
+MAX_ID: Final = 10**MAX_DIGITS
 
 _lock = threading.RLock()  # so that no value gets into a workflow's dict that is being dropped
 
@@ -33,10 +34,11 @@ class StorageDefault(Storage):
         self._contexts: dict[str | None, dict[int | str, Context]] = {}
 
     def post(self, key: str, context: Context) -> None:
-        workflow, place = _split(key)
-        task_id = context.task_id
-        if place == task_id and type(task_id) is int:
-            place = task_id  # the same object as the task's, not another one for each value
+        workflow: Any = context.workflow_id  # with the task's id the task's own objects, not others for each value
+        place: Any = context.task_id
+        is_own = type(workflow) is str and type(place) is int and 0 <= place < MAX_ID
+        if not is_own or key != f"{workflow}/{place}":
+            workflow, place = _split(key)
         with _lock:
             self._contexts.setdefault(workflow, {})[place] = context
 
@@ -77,6 +79,6 @@ class StorageDefault(Storage):
 def _split(key: str) -> tuple[str | None, int | str]:
     """Returns the workflow's id, None in a key without one, and the task's id or name."""
     workflow, slash, name = key.rpartition("/")
-    if name.isdecimal() and len(name) < MAX_DIGITS and name == str(int(name)):
+    if name.isdecimal() and len(name) <= MAX_DIGITS and name == str(int(name)):
         return workflow if slash else None, int(name)
     return workflow if slash else None, name
