@@ -136,8 +136,16 @@ class Config:
             is_apart: Whether the tasks have workers of their own.
             in_thread: Whether the run has a thread of its own.
         """
+        executor = self.executor
+        if executor is None:
+            from dotflow import providers  # here: the default executor is imported on first use
+
+            if is_apart:
+                executor = providers.ExecutorProcess()
+            else:
+                executor = providers.ExecutorThread(max_workers=1) if in_thread else providers.ExecutorInline()
         return RunProviders(
-            executor=_default_executor(is_apart, in_thread) if self.executor is None else self.executor,
+            executor=executor,
             storage=self.storage,
             saves_at_once=type(self.storage) is StorageDefault,  # a subclass may do more
             cache=self.storage if self.cache is None else self.cache,
@@ -149,15 +157,6 @@ class Config:
             tracer=self.tracer,
             secrets=secrets,
         )
-
-
-def _default_executor(is_apart: bool, in_thread: bool) -> Executor:
-    """Returns the executor of a Config without one, imported on first use."""
-    from dotflow import providers
-
-    if is_apart:
-        return providers.ExecutorProcess()
-    return providers.ExecutorThread(max_workers=1) if in_thread else providers.ExecutorInline()
 
 
 def _check(name: str, provider: Any, contract: type) -> None:

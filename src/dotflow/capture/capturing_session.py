@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
 
 class CapturingSession(ABC):
-    """A session that captures the output of its attempts, and whose own work does not take long."""
+    """A session that captures the output of its attempts, and whose own work does not take long.
+
+    Attributes:
+        gather: Lets the session gather submitted attempts, to begin several at once. It returns a function that begins
+            them, which the run calls before each `wait` and before anything that takes long. None where attempts begin
+            in `submit`.
+    """
+
+    gather: Callable[[], Callable[[], None]] | None = None
 
     @abstractmethod
     def capture_output(self, capture: Capture) -> bool:
@@ -24,14 +32,6 @@ class CapturingSession(ABC):
         Returns whether the session calls `capture.settle` before the attempts of submitted calls begin: once for all
         that it sends together. Otherwise it has to be called before each `submit`.
         """
-
-    def gather(self) -> Callable[[], None] | None:
-        """Lets the session gather submitted attempts, to begin several at once.
-
-        Returns a function that begins them, which the run calls before each `wait` and before anything that takes long;
-        None where attempts begin in `submit`.
-        """
-        return None
 
 
 def capture_here(

@@ -112,7 +112,7 @@ class Publisher:
         others = len(self._followers) - (self._run_log is not None)
         self._begin = None
         if not others and isinstance(session, CapturingSession) and (self._run_log is None or self._run_log.keep()):
-            self._begin = session.gather()
+            self._begin = session.gather and session.gather()
             if self._run_log is not None:
                 self._run_log.gathers = self._begin is not None
         if self._settling and isinstance(session, CapturingSession):
