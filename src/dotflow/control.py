@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dotflow import clock
 from dotflow.abc.history import History
-from dotflow.abc.operations import Operations, Order, Submission, TypeOrder
+from dotflow.abc.operations import Operations, Order, Submission, TypeOrder, WorkflowPause
 from dotflow.abc.workflow import ServedWorkflow
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.masks import environment_masks
@@ -69,6 +69,40 @@ class Control:
     def is_served(self, workflow_id: str) -> bool:
         """Returns whether a living process serves a workflow."""
         return self._queue.is_served(workflow_id)
+
+    def pause_workflow(self, workflow_id: str, *, by: str | None = None, comment: str = "") -> WorkflowPause:
+        """Pauses a workflow: its queued runs wait, and its schedules drop their firings. What has begun goes on.
+
+        Args:
+            workflow_id: The workflow.
+            by: Who wants it; by default the user of the system.
+            comment: Why.
+
+        Returns:
+            Its pause. Where it is paused already, that pause remains.
+
+        Raises:
+            NotInHistory: The history does not know the workflow.
+        """
+        from dotflow.engine.submission import check_id
+
+        check_id(workflow_id)
+        return self._queue.pause_workflow(workflow_id, _by(by), _comment(comment))
+
+    def resume_workflow(self, workflow_id: str) -> WorkflowPause | None:
+        """Ends the pause of a workflow, and returns it; None where it was not paused. Nothing is made up for.
+
+        Raises:
+            NotInHistory: The history does not know the workflow.
+        """
+        from dotflow.engine.submission import check_id
+
+        check_id(workflow_id)
+        return self._queue.resume_workflow(workflow_id)
+
+    def pause_of(self, workflow_id: str) -> WorkflowPause | None:
+        """Returns the pause of a workflow; None where it is not paused."""
+        return self._queue.pauses().get(workflow_id)
 
     def run(self, run: str) -> "RunSummary":
         """Returns a run. Raises NotInHistory."""

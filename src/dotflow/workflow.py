@@ -355,9 +355,11 @@ class DotFlow:
             queue.declare([self._declared()])
             self._is_declared = True
         run_id = queue.submit(wanted)
-        if not queue.is_served(wanted.workflow):
+        pause = queue.pauses().get(wanted.workflow)
+        if pause is not None or not queue.is_served(wanted.workflow):
             masks = self.config._find_secrets(self.task, are_required=False).masks
-            text = f"{NOT_SERVED}: the run {run_id} of {wanted.name!r} waits in the queue."
+            why = NOT_SERVED if pause is None else f"The workflow {wanted.workflow!r} is {pause}"
+            text = f"{why}: the run {run_id} of {wanted.name!r} waits in the queue."
             log_line_of(self.config.log, masks)(text, None)
         return run_id
 

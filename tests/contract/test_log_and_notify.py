@@ -11,7 +11,8 @@ from dotflow import Config, DotFlow, Task, action
 from dotflow.abc.log import Log
 from dotflow.abc.notify import Notify
 from dotflow.core.types import TypeStatus
-from dotflow.errors import InvalidArgument
+from dotflow.engine.notifier import Notifier
+from dotflow.errors import InvalidArgument, NotifyError
 from dotflow.providers import ExecutorProcess, LogDefault, NotifyApprise, NotifyDefault, NotifyTelegram
 from tests.loopback import TOKEN, Server, refuses, serving, silence
 
@@ -326,6 +327,27 @@ class TestNotify:
         assert [str(task.status) for task in workflow.result_task()] == ["Completed", "Completed", "Failed"]
         assert [len(task.errors) for task in workflow.result_task()] == [0, 1, 1]
 
+    def test_it_needs_no_alert(self) -> None:
+        """One that has only `send` ignores the alerts of a server."""
+        MyNotify().alert("the run was given up")
+
+    def test_alerts_and_tasks_are_sent_in_order(self) -> None:
+        """An alert that raises is reported, and the next one is sent all the same."""
+        sent, reports = list[str](), list[str]()
+
+        class Alerts(MyNotify):
+            def alert(self, message: str) -> None:
+                sent.append(message)
+                raise OSError("no network")
+
+        notifier = Notifier(Alerts(), 10, lambda message, error: reports.append(f"{message}: {error}"), "server")
+        for message in ("first", "second"):
+            notifier.alert(message)
+        notifier.close()
+
+        assert sent == ["first", "second"]
+        assert reports == ["Alerts.alert raised: no network"] * 2
+
     def test_the_default_sends_nothing_and_starts_no_thread(self, make_workflow: MakeWorkflow) -> None:
         """NotifyDefault is silent; a subclass that overrides send is not."""
 
@@ -425,6 +447,22 @@ class TestEveryNotify:
         assert len(log.reports) == 2
         assert all("NotifyError" in report and "403" in report for report in log.reports)
         assert not [report for report in log.reports if TOKEN in report or str(server.port) in report]
+
+    def test_alerts_are_sent_whatever_statuses_are_chosen(self, notify_at: Callable[..., Notify]) -> None:
+        """As one message, with lone surrogates escaped."""
+        with serving() as server:
+            notify_at(server, notification_type="Failed").alert("A firing of 'nightly\ud800' is late: 1")
+
+        (received,) = server.received
+        text = received.json.get("text") or f"{received.json['title']}\n{received.json['message']}"
+        assert text == "⚠️ Alert of dotflow serve\nA firing of 'nightly\\ud800' is late: 1"
+
+    def test_an_alert_that_is_rejected_names_no_secret(self, notify_at: Callable[..., Notify]) -> None:
+        """The error is a NotifyError without the address, for the log of the server."""
+        with serving(refuses(403, "Forbidden")) as server, pytest.raises(NotifyError, match="403") as caught:
+            notify_at(server).alert("late")
+
+        assert TOKEN not in str(caught.value)
 
     def test_silence_delays_nothing(self, make_workflow: MakeWorkflow, notify_at: Callable[..., Notify]) -> None:
         """The run ends after the grace, and the log reports what was not sent."""

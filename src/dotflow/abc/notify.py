@@ -1,4 +1,4 @@
-"""Notify: messages about tasks."""
+"""Notify: messages about tasks, and alerts of a server."""
 
 from abc import ABC, abstractmethod
 
@@ -6,10 +6,10 @@ from dotflow.core.task import Task
 
 
 class Notify(ABC):
-    """Sends the status of a task to people.
+    """Sends the status of a task, and the alerts of a server, to people.
 
-    A run calls it from a separate thread, in order, with a copy of the task as it was. It may be slow and it may
-    raise: neither delays or changes the run.
+    A run and a server call it from a separate thread, in order, a run with a copy of the task as it was. It may be slow
+    and it may raise: neither delays or changes the run or the server.
     """
 
     @property
@@ -20,3 +20,9 @@ class Notify(ABC):
     @abstractmethod
     def send(self, task: Task) -> None:
         """Called after each change of the task's status; for a mapped task at its beginning and its end only."""
+
+    def alert(self, message: str) -> None:  # noqa: B027 (optional)
+        """Called by `serve` with what people should know at once: a late firing, or a run that was given up.
+
+        The server's log has the message, too. Secrets are masked in it. The default does nothing.
+        """

@@ -103,10 +103,27 @@ class Order(NamedTuple):
     comment: str = ""
 
 
+class WorkflowPause(NamedTuple):
+    """The pause of a workflow: who has paused it, since when, and why.
+
+    Its queued runs wait, and its schedules drop their firings. What has begun goes on.
+    """
+
+    by: str
+    since: datetime
+    comment: str = ""
+
+    def __str__(self) -> str:
+        """Returns it for people, in local time: `paused by anna since 2026-11-25 10:00:00: the warehouse moves`."""
+        why = f": {self.comment}" if self.comment else ""
+        return f"paused by {self.by} since {self.since.astimezone():%Y-%m-%d %H:%M:%S}{why}"
+
+
 class TakenOver(NamedTuple):
-    """A run whose process has ended: the state that it has now, and the run that continues it, if there is one."""
+    """A run whose process has ended: its workflow, its state now, and the run that continues it, if there is one."""
 
     run_id: str
+    workflow: str
     state: TypeRunState
     continued_by: str | None
     title: str
@@ -191,6 +208,22 @@ class Operations(ABC):
     @abstractmethod
     def is_served(self, name: str) -> bool:
         """Returns whether a living process serves a workflow, by its id or the name of one of its runs."""
+
+    @abstractmethod
+    def pause_workflow(self, workflow: str, by: str, comment: str) -> WorkflowPause:
+        """Pauses a workflow, and returns its pause. Where it is paused already, that pause remains.
+
+        Raises:
+            NotInHistory: The history does not know the workflow.
+        """
+
+    @abstractmethod
+    def resume_workflow(self, workflow: str) -> WorkflowPause | None:
+        """Ends the pause of a workflow, and returns it; None where it was not paused. Raises as `pause_workflow`."""
+
+    @abstractmethod
+    def pauses(self) -> Mapping[str, WorkflowPause]:
+        """Returns the pauses by workflow."""
 
     @abstractmethod
     def order(self, run: str, order: Order) -> "RunSummary":

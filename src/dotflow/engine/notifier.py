@@ -1,4 +1,4 @@
-"""Notifier: sends notifications from a thread of its own, so that they never block a run."""
+"""Notifier: sends notifications from a thread of its own, so that they never block a run or a server."""
 
 import contextlib
 import queue
@@ -10,7 +10,7 @@ from dotflow.abc.notify import Notify
 from dotflow.core.task import Task
 from dotflow.engine.run_log import LogLine, as_task_method
 
-MAX_WAITING: Final = 10_000  # notifications; more are dropped, so that they never block the run
+MAX_WAITING: Final = 10_000  # notifications; more are dropped, so that they never block their sender
 
 
 class Notifier:
@@ -18,16 +18,18 @@ class Notifier:
 
     Args:
         notify: The provider.
-        grace: Seconds for the remaining notifications at the end of the run.
+        grace: Seconds for the remaining notifications at the end.
         log_line: Writes a line into the log.
+        sender: What sends them: "run" or "server".
     """
 
-    def __init__(self, notify: Notify, grace: float, log_line: LogLine) -> None:
+    def __init__(self, notify: Notify, grace: float, log_line: LogLine, sender: str = "run") -> None:
         self._notify = notify
         self._listener = as_task_method(notify.send)
         self._grace = grace
         self._log_line = log_line
-        self._queue: queue.Queue[Task | None] = queue.Queue(MAX_WAITING)
+        self._sender = sender
+        self._queue: queue.Queue[Task | str | None] = queue.Queue(MAX_WAITING)
         self._dropped = 0
         self._is_abandoned = False
         self._thread = threading.Thread(target=self._work, name="dotflow-notify", daemon=True)
@@ -35,8 +37,15 @@ class Notifier:
 
     def send(self, task: Task) -> None:
         """Queues a notification of the task as it is now, and returns at once."""
+        self._put(task._snapshot())
+
+    def alert(self, message: str) -> None:
+        """Queues an alert, and returns at once."""
+        self._put(message)
+
+    def _put(self, notification: Task | str) -> None:
         try:
-            self._queue.put_nowait(task._snapshot())
+            self._queue.put_nowait(notification)
         except queue.Full:
             self._dropped += 1
 
@@ -52,16 +61,23 @@ class Notifier:
             left += self._queue.qsize()
             name = type(self._notify).__name__
             self._log_line(
-                f"{name} did not finish within {self._grace:g} s of the run's end: one notification still hangs, "
-                f"{max(left - 1, 0)} more were not sent. The run is not affected.",
+                f"{name} did not finish within {self._grace:g} s of the {self._sender}'s end: one notification still "
+                f"hangs, {max(left - 1, 0)} more were not sent. The {self._sender} is not affected.",
                 None,
             )
         elif left:
             self._log_line(f"{left} notifications were dropped: more than {MAX_WAITING} were waiting.", None)
 
     def _work(self) -> None:
-        while (task := self._queue.get()) is not None and not self._is_abandoned:
+        while (notification := self._queue.get()) is not None and not self._is_abandoned:
             try:
-                self._listener(task)
-            except BaseException as error:  # the user's code: logged, and the run continues
-                self._log_line(f"{type(self._notify).__name__}.send raised for task {task.task_id} {task.name}", error)
+                if isinstance(notification, str):
+                    self._notify.alert(notification)
+                else:
+                    self._listener(notification)
+            except BaseException as error:  # the user's code: logged, and its sender continues
+                name = type(self._notify).__name__
+                if isinstance(notification, str):
+                    self._log_line(f"{name}.alert raised", error)
+                else:
+                    self._log_line(f"{name}.send raised for task {notification.task_id} {notification.name}", error)

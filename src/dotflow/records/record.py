@@ -246,6 +246,7 @@ class RunSummary:
         base: The id of its workflow without parameters and key; "" where that is unknown.
         has_begun: Whether it has begun; False while it waits in the queue, and where it ended there.
         is_served: Whether a living process serves its workflow.
+        workflow_paused_by: Who has paused its workflow, for which it waits in the queue; "" if it does not.
     """
 
     run_id: str
@@ -276,6 +277,7 @@ class RunSummary:
     base: str = ""
     has_begun: bool = True
     is_served: bool = False
+    workflow_paused_by: str = ""
 
     @property
     def workflow(self) -> str:

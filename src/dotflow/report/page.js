@@ -244,7 +244,7 @@ const LONG_WAIT = 600; // seconds that a run that is due may wait unmentioned
 function waitsFor(run) {
   const due = run.due && Date.parse(run.due) > Date.now() && `not before ${moments.format(new Date(run.due))}`;
   const waited = run.due ? (Date.now() - Date.parse(run.due)) / 1000 : 0;
-  return [due, waited > LONG_WAIT && `for ${duration(waited)}`, run.is_served === false && "no process serves it"].filter(Boolean).map((text) => `, ${text}`).join("");
+  return [due, waited > LONG_WAIT && `for ${duration(waited)}`, run.workflow_paused_by && `${run.workflow_paused_by} paused its workflow`, run.is_served === false && "no process serves it"].filter(Boolean).map((text) => `, ${text}`).join("");
 }
 
 function progressText(tasks) {

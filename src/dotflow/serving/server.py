@@ -3,17 +3,19 @@
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple, Self, overload
 
 from dotflow import clock
 from dotflow.abc.history import History
-from dotflow.abc.operations import Ending, QueueServer, RunLost
+from dotflow.abc.operations import MAX_TRIES, Ending, QueueServer, RunLost, WorkflowPause
 from dotflow.abc.workflow import ServedWorkflow, Superseded
 from dotflow.core.attempt_id import triggered_by
+from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.engine.claimed import ClaimedRun, ending_of, superseded_by
+from dotflow.engine.notifier import Notifier
 from dotflow.engine.run import Run
 from dotflow.engine.run_log import log_line_of
 from dotflow.engine.submission import NO_HISTORY, queue_of
@@ -103,7 +105,10 @@ class Server:
         self._error: BaseException | None = None
         self._troubles: dict[str, tuple[str, float]] = {}  # what failed: why, and when it is tried again
         self._scheduled: set[str] = set()  # workflows whose own schedule was reported
+        self._pauses: Mapping[str, WorkflowPause] = {}  # those of its workflows that were reported
         self._waits: dict[str, int] = {}  # how often a run was put back that is still in the queue
+        self._masks: dict[str, Masks] = {}  # of its workflows
+        self._notifiers: dict[int, Notifier] = {}  # by the id of the provider
 
     def run(self) -> None:
         """Serves until `stop`, or with `once` until nothing is left. Raises HistoryError if the history is lost."""
@@ -131,6 +136,8 @@ class Server:
                 self._end_all()
             finally:
                 server.close()
+                for notifier in self._notifiers.values():
+                    notifier.close()
 
     def _serve(self, server: QueueServer) -> None:
         look_at = 0.0
@@ -143,6 +150,7 @@ class Server:
                 is_idle = False
                 self._try("take-over", lambda: self._take_over(server))
                 self._try("schedules", lambda: self._report_schedules(server))
+                self._try("pauses", self._report_pauses)
                 self._try("ends", self._write_ends)
             if not self._stops:
                 self._try("firings", lambda: self._schedules.fire(server))
@@ -193,7 +201,8 @@ class Server:
         except WorkflowBusy as error:
             self._put_back(claimed, error, BUSY_DELAY)
         except Superseded as error:
-            self._report(f"The run {claim.run_id} of {claim.name!r} ends: the run {error} has replaced its values.")
+            why = f"the run {error} has replaced its values"
+            self._alert(claim.workflow, f"The run {claim.run_id} of {claim.name!r} ends unfinished: {why}.")
             self._end(claimed, superseded_by(error))
         except (StorageError, HistoryError, OSError) as error:
             self._put_back(claimed, error, LATER)
@@ -255,16 +264,30 @@ class Server:
 
     def _take_over(self, server: QueueServer) -> None:
         for taken in server.take_over():
-            then = f"{taken.continued_by} continues it" if taken.continued_by else f"it is {taken.state} now"
-            self._report(f"The process of the run {taken.run_id} of {taken.title!r} has ended: {then}.")
+            what = f"The process of the run {taken.run_id} of {taken.title!r} has ended"
+            if taken.state is TypeRunState.FAILED:
+                self._alert(taken.workflow, f"{what} {MAX_TRIES} times before anything was saved: it is given up.")
+            else:
+                then = f"{taken.continued_by} continues it" if taken.continued_by else f"it is {taken.state} now"
+                self._report(f"{what}: {then}.")
 
     def _report_schedules(self, server: QueueServer) -> None:
         for workflow in set(server.scheduled_elsewhere()) - self._scheduled:
             self._scheduled.add(workflow)
             self._report(f"A schedule of its own runs {workflow!r}, too: {SCHEDULED}")
 
+    def _report_pauses(self) -> None:
+        pauses = {one: pause for one, pause in self._queue.pauses().items() if one in self._workflows}
+        for workflow in pauses.keys() - self._pauses.keys():
+            self._report(f"The workflow {workflow!r} is {pauses[workflow]}. Its runs wait in the queue.")
+        for workflow in self._pauses.keys() - pauses.keys():
+            self._report(f"The workflow {workflow!r} goes on.")
+        self._pauses = pauses
+
     def _declare(self) -> None:
         self._queue.declare([workflow._declared() for workflow in self._workflows.values()])
+        for workflow_id, workflow in self._workflows.items():
+            self._masks[workflow_id] = workflow.config._find_secrets(workflow.task, are_required=False).masks
 
     def _heed_stops(self) -> None:
         while self._heeded < min(self._stops, 2):
@@ -297,6 +320,22 @@ class Server:
             return False
         self._troubles.pop(what, None)
         return True
+
+    def _alert(self, workflow_id: str, message: str) -> None:
+        """Reports what people should know at once: in the log, and through the notifier of the workflow.
+
+        That of the first workflow sends it where the workflow is another server's.
+        """
+        message = self._masks.get(workflow_id, NO_MASKS).mask(message)
+        self._report(message)
+        config = self._workflows.get(workflow_id, next(iter(self._workflows.values()))).config
+        if not config.notify.is_silent:
+            notifier = self._notifiers.get(id(config.notify))
+            if notifier is None:
+                log_line = log_line_of(config.log)
+                notifier = Notifier(config.notify, config.notify_grace, log_line, sender="server")
+                self._notifiers[id(config.notify)] = notifier
+            notifier.alert(message)
 
     def _report(self, message: str, error: BaseException | None = None) -> None:
         log_line_of(self._log)(message, error)

@@ -13,8 +13,11 @@ from dotflow.cli.options import with_options
 ORDER_OPTIONS: Final[tuple[Callable[[F], F], ...]] = (
     option("--by", metavar="NAME", example="--by anna", help="Who wants it; by default the user of the system."),
     option("--comment", metavar="TEXT", default="", example="--comment 'wrong day'",
-           help="Why: it is kept with the run."),
+           help="Why: it is kept with the run, or the pause."),
     HISTORY_OPTION,
+)
+WORKFLOW_OPTION: Final = option(
+    "--workflow", metavar="NAME", example="--workflow nightly", help="A workflow by its id, in place of a run.",
 )
 # fmt: on
 
@@ -41,11 +44,17 @@ def cancel(run: str, history: str | None, by: str | None, comment: str) -> None:
     order("cancel", run, history, by, comment)
 
 
-@click.command(cls=Command, short_help="Pause a run that is queued or running.")
-@click.argument("run")
+def _check_one(run: str | None, workflow: str | None) -> None:
+    if (run is None) == (not workflow):
+        raise click.UsageError("Pass one of the two: RUN, or --workflow NAME.")
+
+
+@click.command(cls=Command, short_help="Pause a run that is queued or running, or a workflow.")
+@click.argument("run", required=False)
+@WORKFLOW_OPTION
 @with_options(ORDER_OPTIONS)
-def pause(run: str, history: str | None, by: str | None, comment: str) -> None:
-    """Pause a run: its running steps end and are saved, and nothing new begins.
+def pause(run: str | None, workflow: str | None, history: str | None, by: str | None, comment: str) -> None:
+    """Pause a run: its running steps end and are saved, and nothing new begins. Or pause a workflow.
 
     \b
     RUN  an id, the beginning of one, or last
@@ -53,22 +62,38 @@ def pause(run: str, history: str | None, by: str | None, comment: str) -> None:
     \b
     dotflow pause last
     dotflow resume last
+    dotflow pause --workflow nightly --comment "the warehouse moves"
+    dotflow resume --workflow nightly
 
-    Exit code: 0 paused or ordered, 2 if there is no such run, or it has ended.
+    Of a paused workflow queued runs wait, and schedules drop their firings. What has begun goes on.
+
+    Exit code: 0 paused or ordered, 2 if there is no such run or workflow, or the run has ended.
     """
-    from dotflow.cli.control.orders import order  # not needed for the help
+    from dotflow.cli.control import orders  # not needed for the help
 
-    order("pause", run, history, by, comment)
+    _check_one(run, workflow)
+    if run is not None:
+        orders.order("pause", run, history, by, comment)
+    elif workflow is not None:
+        orders.pause_workflow(workflow, history, by, comment)
 
 
-@click.command(cls=Command, short_help="Queue a run that continues another one.")
-@click.argument("run")
+@click.command(cls=Command, short_help="Queue a run that continues another one, or resume a workflow.")
+@click.argument("run", required=False)
+@WORKFLOW_OPTION
 @option(
     "--rerun", multiple=True, metavar="STEP", example="--rerun table",
     help="This task runs again, and what needs it; one option for each.",
 )  # fmt: skip
 @with_options(ORDER_OPTIONS)
-def resume(run: str, rerun: tuple[str, ...], history: str | None, by: str | None, comment: str) -> None:
+def resume(
+    run: str | None,
+    workflow: str | None,
+    rerun: tuple[str, ...],
+    history: str | None,
+    by: str | None,
+    comment: str,
+) -> None:
     """Go on with a run that was paused, cancelled or interrupted, or failed or crashed: no finished step runs again.
 
     \b
@@ -80,8 +105,16 @@ def resume(run: str, rerun: tuple[str, ...], history: str | None, by: str | None
 
     It queues a run that continues the other one, and `dotflow serve` runs it. A run that has completed needs --rerun.
 
-    Exit code: 0 queued, 2 if there is no such run, or it can't be continued.
+    With --workflow, it ends the pause of a workflow. Firings that were dropped meanwhile are not made up for.
+
+    Exit code: 0 queued or resumed, 2 if there is no such run or workflow, or the run can't be continued.
     """
     from dotflow.cli.control import orders  # not needed for the help
 
-    orders.resume(run, rerun, history, by, comment)
+    _check_one(run, workflow)
+    if run is not None:
+        orders.resume(run, rerun, history, by, comment)
+    elif workflow is not None:
+        if rerun or by or comment:
+            raise click.UsageError("--rerun, --by and --comment are about a run. Leave them out, or pass a RUN.")
+        orders.resume_workflow(workflow, history)

@@ -1,5 +1,6 @@
 """`dotflow cancel`, `pause` and `resume`: what they order, and what happens next, in words."""
 
+import shlex
 from collections.abc import Iterator
 from typing import Final
 
@@ -28,6 +29,31 @@ def order(what: str, run: str, history: str | None, by: str | None, comment: str
     found = getattr(control, what)(archive.summary(run).run_id, by=by, comment=comment)
     for line in _order_lines(what, found, archive.load(found.run_id)):
         click.echo(line)
+
+
+def pause_workflow(workflow: str, history: str | None, by: str | None, comment: str) -> None:
+    """Pauses a workflow, and prints what that means."""
+    pause = Control(open_history(history)).pause_workflow(workflow, by=by, comment=comment)
+    click.echo(f"The workflow '{safe(workflow)}' is {safe(pause)}.")
+    click.echo("Its queued runs wait, its schedules drop their firings, and what has begun goes on.")
+    click.echo(f"`{resume_workflow_command(workflow)}` ends the pause.")
+
+
+def resume_workflow(workflow: str, history: str | None) -> None:
+    """Ends the pause of a workflow, and prints who had paused it."""
+    control = Control(open_history(history))
+    pause = control.resume_workflow(workflow)
+    if pause is None:
+        click.echo(f"The workflow '{safe(workflow)}' was not paused.")
+        return
+    click.echo(f"The workflow '{safe(workflow)}' goes on: it was {safe(pause)}.")
+    if not control.is_served(workflow):
+        click.echo("No process serves it. Start `dotflow serve MODULE:WORKFLOW`.", err=True)
+
+
+def resume_workflow_command(workflow: str) -> str:
+    """Returns the command that ends the pause of a workflow."""
+    return f"dotflow resume --workflow {safe(shlex.quote(workflow))}"
 
 
 def resume(run: str, rerun: tuple[str, ...], history: str | None, by: str | None, comment: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import click
 
+from dotflow.cli.control.orders import resume_workflow_command
 from dotflow.cli.control.workflows import load_workflow
 from dotflow.cli.exit_codes import Exit
 from dotflow.cli.history.options import open_history
@@ -28,7 +29,13 @@ def submit_run(name: str | None, options: Mapping[str, Any]) -> Exit:
     if name is not None:
         control = Control(open_history(options["history"]))
         run_id = control.submit(name, parse_params(options["param"]), **wanted)
-        if not control.is_served(name):
+        if (paused := control.pause_of(name)) is not None:
+            click.echo(
+                f"The workflow '{safe(name)}' is {safe(paused)}: the run waits. "
+                f"`{resume_workflow_command(name)}` ends the pause.",
+                err=True,
+            )
+        elif not control.is_served(name):
             click.echo(
                 f"No process serves '{safe(name)}': the run waits. Start `dotflow serve MODULE:WORKFLOW`.", err=True
             )

@@ -118,6 +118,7 @@ def state_of(screen: Screen, run: RunSummary) -> Text:
     parts = (
         str(run.state),
         "" if not waits or run.due is None else _waiting(run.due),
+        f"{safe(run.workflow_paused_by)} paused its workflow" if run.workflow_paused_by else "",
         "no process serves it" if waits and not run.is_served else "",
         f"{run.ordered} ordered" if run.ordered else "",
     )

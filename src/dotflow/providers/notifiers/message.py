@@ -21,6 +21,7 @@ ICONS: Final = {
     TypeStatus.FAILED: "❌",
     TypeStatus.SKIPPED: "⏭️",
 }
+ALERT: Final = "⚠️ Alert of dotflow serve"
 FAILURES: Final = (TypeStatus.RETRY, TypeStatus.FAILED)
 ELLIPSIS: Final = "…"
 

@@ -8,7 +8,7 @@ import sqlite3
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -30,12 +30,13 @@ from dotflow.abc.operations import (
     Submission,
     TakenOver,
     TypeOrder,
+    WorkflowPause,
 )
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.durations import format_duration
 from dotflow.core.text import escape_surrogates
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.errors import HistoryError, NotInHistory, NotServable, OrderRefused
+from dotflow.errors import HistoryError, NotInHistory, NotServable, OrderRefused, close_match
 from dotflow.providers.histories.sqlite import live, schedules
 from dotflow.providers.histories.sqlite.crashed import MARK_ATTEMPTS, MARK_RUN, counts_of, end_of, mark_ended
 from dotflow.providers.histories.sqlite.reading import errors_of, reading, short_path
@@ -70,6 +71,15 @@ DECLARE: Final = """INSERT INTO workflows (workflow, params, seen) VALUES (?, ?,
     ON CONFLICT (workflow) DO UPDATE SET params = excluded.params, seen = excluded.seen"""
 DECLARED: Final = "SELECT params FROM workflows WHERE workflow = ?"
 STOPPED: Final = "SELECT workflow FROM workflows WHERE paused_at IS NOT NULL"
+PAUSES: Final = "SELECT workflow, paused_by, paused_at, paused_comment FROM workflows WHERE paused_at IS NOT NULL"
+#: The known workflows: those that were declared, or of which a run was submitted by their id alone.
+KNOWN: Final = """SELECT workflow FROM workflows UNION SELECT workflow FROM runs WHERE workflow IS NOT NULL"""
+IS_KNOWN: Final = """SELECT 1 WHERE EXISTS (SELECT 1 FROM workflows WHERE workflow = :workflow)
+    OR EXISTS (SELECT 1 FROM runs WHERE workflow = :workflow)"""
+STOP: Final = """INSERT INTO workflows (workflow, seen, paused_by, paused_at, paused_comment) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (workflow) DO UPDATE SET (paused_by, paused_at, paused_comment) = (excluded.paused_by,
+    excluded.paused_at, excluded.paused_comment)"""
+GO_ON: Final = "UPDATE workflows SET (paused_by, paused_at, paused_comment) = (NULL, NULL, NULL) WHERE workflow = ?"
 SERVERS: Final = "SELECT server, lock, workflows FROM servers"
 ADD_SERVER: Final = "INSERT INTO servers (server, process, lock, workflows, since) VALUES (?, ?, ?, ?, ?)"
 REMOVE_SERVER: Final = "DELETE FROM servers WHERE server = ?"
@@ -196,6 +206,37 @@ class SQLiteQueue(Operations):
             if served and live.is_held(self.path, lock):
                 return True
         return False
+
+    def pause_workflow(self, workflow: str, by: str, comment: str) -> WorkflowPause:
+        def work(connection: sqlite3.Connection) -> WorkflowPause:
+            self._check_known(connection, workflow, "pause")
+            found = _pauses(connection.execute(PAUSES)).get(workflow)
+            if found is None:
+                now = _now()
+                connection.execute(STOP, (workflow, now, by, now, comment))
+                found = WorkflowPause(by, _moment(now), comment)
+            return found
+
+        return self.transact(work)
+
+    def resume_workflow(self, workflow: str) -> WorkflowPause | None:
+        def work(connection: sqlite3.Connection) -> WorkflowPause | None:
+            self._check_known(connection, workflow, "resume")
+            found = _pauses(connection.execute(PAUSES)).get(workflow)
+            if found is not None:
+                connection.execute(GO_ON, (workflow,))
+            return found
+
+        return self.transact(work)
+
+    def _check_known(self, connection: sqlite3.Connection, workflow: str, verb: str) -> None:
+        if not connection.execute(IS_KNOWN, {"workflow": workflow}).fetchall():
+            known = [name for (name,) in connection.execute(KNOWN)]
+            reason = f"{short_path(self.path)} knows no workflow with this id. {close_match(workflow, known)}"
+            raise NotInHistory(f"Can't {verb} the workflow {workflow!r}", reason.rstrip(" ."))
+
+    def pauses(self) -> Mapping[str, WorkflowPause]:
+        return _pauses(self.look(PAUSES))
 
     def order(self, run: str, order: Order) -> "RunSummary":
         was_dead = self._was_dead(run)
@@ -533,6 +574,10 @@ class SQLiteServer(QueueServer):
 STATES: Final = {TypeOrder.CANCEL: TypeRunState.CANCELLED, TypeOrder.PAUSE: TypeRunState.PAUSED}
 
 
+def _pauses(rows: Iterable[tuple[Any, ...]]) -> dict[str, WorkflowPause]:
+    return {workflow: WorkflowPause(by, _moment(at), comment or "") for workflow, by, at, comment in rows}
+
+
 def _submit(connection: sqlite3.Connection, wanted: Submission, trigger: str = "submit") -> str:
     now = _now()
     due = now if wanted.due is None else micro(wanted.due)
@@ -590,7 +635,7 @@ def _continue(connection: sqlite3.Connection, run: int, now: int, *, rerun: Sequ
 
 def _take_over(connection: sqlite3.Connection, run: int, now: int, order: Order | None = None) -> TakenOver:
     """Ends a claimed run whose process has ended: as its orders say, or by a run that continues it."""
-    ((run_id, name, title, *_, origin, _, tries),) = connection.execute(OF_RUN, (run,))
+    ((run_id, name, title, workflow, _, origin, _, tries),) = connection.execute(OF_RUN, (run,))
     if order is not None:
         connection.execute(ADD_ORDER, (run, order.what, order.by, now, order.comment, None))
     ordered = _ordered(connection, run)
@@ -614,7 +659,7 @@ def _take_over(connection: sqlite3.Connection, run: int, now: int, order: Order 
     continued_by = None
     if state is TypeRunState.CRASHED and not connection.execute(HAS_NEWER, (origin, run)).fetchall():
         continued_by = _continue(connection, run, now, tries=following)  # else a program has resumed it
-    return TakenOver(run_id, state, continued_by, title or name)
+    return TakenOver(run_id, workflow, state, continued_by, title or name)
 
 
 def _tries(connection: sqlite3.Connection, run: int, tries: int) -> int:

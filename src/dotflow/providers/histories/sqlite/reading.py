@@ -29,6 +29,7 @@ HAS_RUNS: Final = "SELECT 1 FROM runs LIMIT 1"
 LAST: Final = """SELECT run FROM runs WHERE parent_run IS NULL AND (begun OR state = 'Running')
     ORDER BY began DESC, run DESC LIMIT 1"""
 SERVERS: Final = "SELECT lock, workflows FROM servers"
+PAUSED: Final = "SELECT workflow, paused_by FROM workflows WHERE paused_at IS NOT NULL"
 LAST_FAILED: Final = """SELECT run FROM runs WHERE (state IN ('Failed', 'Crashed') OR run IN ({crashed}))
     AND parent_run IS NULL ORDER BY began DESC, run DESC LIMIT 1"""
 BY_ID: Final = "SELECT run, run_id FROM runs WHERE run_id >= ? AND run_id < ? ORDER BY run_id LIMIT 9"
@@ -37,7 +38,7 @@ FORGED: Final = (TypeError, ValueError, ArithmeticError, LookupError, AttributeE
 
 #: Types -> the columns with values of them. In SQLite each value has a type of its own.
 COLUMNS: Final[Mapping[tuple[type, ...], str]] = {
-    (str,): "run_id workflow_id step exception message traceback role text workflows",
+    (str,): "run_id workflow_id step exception message traceback role text workflows paused_by",
     (str, NoneType): """name reason mode trigger error process storage trace identity code task_group needs policy
         glimpse fallback span input refusal digest why parent_run workflow params origin continues superseded key
         server rerun""",
@@ -57,12 +58,14 @@ class Reader(NamedTuple):
     Attributes:
         ended: The runs that are Running in the file, but CRASHED or UNKNOWN.
         served: The workflows that living processes serve.
+        paused: Who has paused a workflow, by its id.
     """
 
     path: Path
     connection: sqlite3.Connection
     ended: Mapping[int, TypeRunState]
     served: Collection[str]
+    paused: Mapping[str, str]
 
     @property
     def has_runs(self) -> bool:
@@ -115,13 +118,22 @@ def reading(path: Path) -> Iterator[Reader]:
         # Outside of the transaction, in which a second look would see the same.
         ended, served = find_ended(connection, path), find_served(connection, path)
         connection.execute("BEGIN")
-        yield Reader(path, connection, ended, served)
+        yield Reader(path, connection, ended, served, _find_paused(connection))
+
+
+def _has_queue(connection: sqlite3.Connection) -> bool:
+    """Returns whether it is no file of an earlier dotflow."""
+    return bool(connection.execute("PRAGMA user_version").fetchone()[0] >= FORMAT.version)
+
+
+def _find_paused(connection: sqlite3.Connection) -> dict[str, str]:
+    return dict(connection.execute(PAUSED).fetchall()) if _has_queue(connection) else {}
 
 
 def find_served(connection: sqlite3.Connection, path: Path) -> set[str]:
     """Returns the workflows that living processes serve."""
     served: set[str] = set()
-    if connection.execute("PRAGMA user_version").fetchone()[0] < FORMAT.version:  # of an earlier dotflow
+    if not _has_queue(connection):
         return served
     for lock, workflows in connection.execute(SERVERS).fetchall():
         if live.is_held(path, lock):

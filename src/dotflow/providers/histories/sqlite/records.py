@@ -204,6 +204,7 @@ def summary_fields(reader: Reader, row: Sequence[Any]) -> dict[str, Any]:
             "base": base,
             "has_begun": bool(begun) or state is TypeRunState.RUNNING,
             "is_served": base in reader.served,
+            "workflow_paused_by": reader.paused.get(base, "") if state is TypeRunState.QUEUED else "",
             "parent": None if parent.run_id is None else parent,
         }
     )

@@ -14,7 +14,7 @@ from dotflow.core.text import escape_surrogates
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidArgument, NotifyError
 from dotflow.providers.notifiers.hidden import MASK, Hidden
-from dotflow.providers.notifiers.message import details, headline, status_filter
+from dotflow.providers.notifiers.message import ALERT, details, headline, status_filter
 from dotflow.providers.optional import require_extra
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class _Service(NamedTuple):
 
 
 class NotifyApprise(Notify):
-    """Sends the status changes of tasks to any service that Apprise supports, to several at the same time.
+    """Sends status changes of tasks and alerts to any service that Apprise supports, to several at the same time.
 
     Args:
         urls: One or several Apprise URLs. They hold secrets, so they appear in no log and no error.
@@ -68,11 +68,17 @@ class NotifyApprise(Notify):
             NotifyError: A service did not take the message; the others have it.
         """
         if task.status in self._statuses:
-            title, body = escape_surrogates(headline(task)), escape_surrogates(details(task))
-            failures = _deliver(self._services, title, body, NOTIFY_TYPES.get(task.status, "info"))
-            if failures:
-                others = ["the others have it"] if len(failures) < len(self._services) else []
-                raise NotifyError("Apprise", "; ".join([*failures, *others]), HINT)
+            self._deliver(headline(task), details(task), NOTIFY_TYPES.get(task.status, "info"))
+
+    def alert(self, message: str) -> None:
+        """Sends an alert, whatever `notification_type` is. Raises as `send`."""
+        self._deliver(ALERT, message, "warning")
+
+    def _deliver(self, title: str, body: str, kind: str) -> None:
+        failures = _deliver(self._services, escape_surrogates(title), escape_surrogates(body), kind)
+        if failures:
+            others = ["the others have it"] if len(failures) < len(self._services) else []
+            raise NotifyError("Apprise", "; ".join([*failures, *others]), HINT)
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns the state without the services, which may hold connections and locks; a copy makes its own."""

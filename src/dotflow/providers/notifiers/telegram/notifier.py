@@ -15,7 +15,7 @@ from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidArgument, NotifyError
 from dotflow.providers.notifiers.hidden import MASK, Hidden
-from dotflow.providers.notifiers.message import details, headline, status_filter, truncate
+from dotflow.providers.notifiers.message import ALERT, details, headline, status_filter, truncate
 
 #: Status -> what to do; see core.telegram.org/bots/api#making-requests.
 HINTS: Final = {
@@ -109,7 +109,7 @@ RATE_HINT: Final = "Send fewer: notification_type=TypeStatus.FAILED. Telegram ta
 
 
 class NotifyTelegram(Notify):
-    """Sends the status changes of tasks to a Telegram chat.
+    """Sends the status changes of tasks, and the alerts of a server, to a Telegram chat.
 
     A failure that may pass is retried: after the delay that Telegram names, or up to twice within two seconds.
     So a message may arrive twice if only its response was lost.
@@ -152,6 +152,10 @@ class NotifyTelegram(Notify):
         """
         if task.status in self._statuses:
             self._deliver(truncate(f"{headline(task)}\n{details(task)}", MAX_TEXT))
+
+    def alert(self, message: str) -> None:
+        """Sends an alert, whatever `notification_type` is. Raises as `send`."""
+        self._deliver(truncate(f"{ALERT}\n{message}", MAX_TEXT))
 
     def _deliver(self, text: str) -> None:
         document = {"chat_id": self.chat_id, "text": text, "link_preview_options": {"is_disabled": True}}
