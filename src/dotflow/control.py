@@ -1,18 +1,28 @@
-"""Control: the runs of a history, from any process: submit, look, cancel, pause, resume."""
+"""Control: the runs and schedules of a history, from any process: submit, look, cancel, pause, resume."""
 
 import getpass
 import os
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dotflow import clock
 from dotflow.abc.history import History
-from dotflow.abc.operations import Operations, Order, Submission, TypeOrder, WorkflowPause
+from dotflow.abc.operations import (
+    LongQueued,
+    Operations,
+    Order,
+    ScheduleSummary,
+    ServedSchedule,
+    Submission,
+    TypeOrder,
+    WorkflowPause,
+)
 from dotflow.abc.workflow import ServedWorkflow
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.masks import environment_masks
+from dotflow.core.schedule_rules import MAX_FIRINGS, Fired, find_late
 from dotflow.core.text import escape_surrogates
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import InvalidArgument, NotServable
@@ -23,6 +33,9 @@ if TYPE_CHECKING:
 
 WHAT: Final = "There are no runs to control"
 POLL: Final = 0.1  # seconds between two looks of wait()
+LOOKED_AT: Final = 50  # firings of a schedule, the last ones, among which the late ones are found
+LONG_WAIT: Final = timedelta(minutes=10)  # of a queued run that is due
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Control:
@@ -103,6 +116,43 @@ class Control:
     def pause_of(self, workflow_id: str) -> WorkflowPause | None:
         """Returns the pause of a workflow; None where it is not paused."""
         return self._queue.pauses().get(workflow_id)
+
+    def schedules(self) -> list[ScheduleSummary]:
+        """Returns the schedules that living processes serve; of a workflow that none serves, that of the last one.
+
+        What should have run by now is computed here: a firing is late where no process lives, too.
+
+        Raises:
+            HistoryError: The history can't be read.
+            MissingExtra: CronSim is not installed.
+        """
+        now = clock.now()
+        return [self._summary_of(found, now) for found in self._queue.schedules()]
+
+    def _summary_of(self, found: ServedSchedule, now: datetime) -> ScheduleSummary:
+        from dotflow.providers.schedulers.cron_times import CronTimes  # most programs need no CronSim
+
+        schedule, settled = found.schedule, found.settled
+        times = CronTimes(schedule.cron, schedule.timezone)
+        zone = times.zone
+        fired = [one.in_zone(zone) for one in self._queue.fired(schedule.schedule, EPOCH, now, LOOKED_AT)]
+        unfired = [Fired(planned) for planned in times.between(settled, now, MAX_FIRINGS)]
+        firings = [*reversed(unfired), *fired]
+        late = find_late(firings, settled, now, schedule.late_after, times.after, is_served=found.is_served)
+        return ScheduleSummary(
+            schedule,
+            times.after(now),
+            firings[0] if firings else None,
+            found.dropped,
+            [drop._replace(planned=drop.planned.astimezone(zone)) for drop in found.drops],
+            found.is_served,
+            found.pause,
+            late,
+        )
+
+    def long_queued(self) -> list[LongQueued]:
+        """Returns what waits in the queue for over ten minutes, by workflow."""
+        return list(self._queue.long_queued(clock.now() - LONG_WAIT))
 
     def run(self, run: str) -> "RunSummary":
         """Returns a run. Raises NotInHistory."""

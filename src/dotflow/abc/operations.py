@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dotflow.core.schedule_rules import CatchUp
+from dotflow.core.schedule_rules import CatchUp, Fired, Late
 from dotflow.core.types.overlap import TypeOverlap
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError
@@ -176,6 +176,60 @@ class Dropped(NamedTuple):
     reason: str
 
 
+class ServedSchedule(NamedTuple):
+    """A schedule as it stands.
+
+    Attributes:
+        schedule: What it is.
+        settled: The moment until which its firings are settled.
+        alarmed: The moment until which its firings were looked at for the alarm; None before the first look.
+        dropped: The number of its firings that got no run.
+        drops: The last of them, the newest first.
+        is_served: Whether a living process serves it.
+        pause: The pause of its workflow; None where it is not paused.
+    """
+
+    schedule: Schedule
+    settled: datetime
+    alarmed: datetime | None
+    dropped: int
+    drops: Sequence[Dropped]
+    is_served: bool
+    pause: WorkflowPause | None
+
+
+class ScheduleSummary(NamedTuple):
+    """A schedule for readers. Moments are in its zone.
+
+    Attributes:
+        schedule: What it is.
+        next: Its next firing.
+        last: Its last firing, with its run or why it was dropped; None where none is known.
+        dropped: The number of its firings that got no run.
+        drops: The last of them, the newest first, with the reasons.
+        is_served: Whether a living process serves it.
+        pause: The pause of its workflow; None where it is not paused.
+        late: The firings since the last one that has completed which are late or have failed, the newest first.
+    """
+
+    schedule: Schedule
+    next: datetime
+    last: Fired | None
+    dropped: int
+    drops: Sequence[Dropped]
+    is_served: bool
+    pause: WorkflowPause | None
+    late: Sequence[Late]
+
+
+class LongQueued(NamedTuple):
+    """The runs of a workflow that wait in the queue for long: their number, and the moment since when."""
+
+    workflow: str
+    count: int
+    since: datetime
+
+
 class RunLost(HistoryError):
     """A claimed run is another process's now, or has been ended."""
 
@@ -224,6 +278,28 @@ class Operations(ABC):
     @abstractmethod
     def pauses(self) -> Mapping[str, WorkflowPause]:
         """Returns the pauses by workflow."""
+
+    @abstractmethod
+    def schedules(self) -> Sequence[ServedSchedule]:
+        """Returns the schedules that living processes serve; of a workflow that none serves, that of the last one."""
+
+    @abstractmethod
+    def fired(self, schedule: str, since: datetime, until: datetime, limit: int) -> Sequence[Fired]:
+        """Returns what is known of the firings of a schedule between two moments, the newest first."""
+
+    @abstractmethod
+    def move_alarm(self, schedule: str, alarmed: datetime | None, until: datetime) -> bool:
+        """Writes that the firings of a schedule were looked at for the alarm; False where another process was first.
+
+        Args:
+            schedule: The schedule.
+            alarmed: The moment until which they were looked at before.
+            until: That until which they are looked at now.
+        """
+
+    @abstractmethod
+    def long_queued(self, before: datetime) -> Sequence[LongQueued]:
+        """Returns what waits in the queue that was due before a moment, by workflow."""
 
     @abstractmethod
     def order(self, run: str, order: Order) -> "RunSummary":

@@ -1,7 +1,7 @@
-"""The rules of schedules: which of the firings that came due get a run, and why the others are dropped."""
+"""The rules of schedules: which firings get a run, why the others are dropped, and which ones are late and why."""
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta, tzinfo
 from typing import Final, NamedTuple
 
 from dotflow.core.attempt_id import ID_LENGTH
@@ -115,3 +115,127 @@ def since(moment: datetime, now: datetime) -> str:
     if local.date() == now.date():
         return f"{local:%H:%M}"
     return f"{local:%A %H:%M}" if now - local < timedelta(days=6) else f"{local:%Y-%m-%d %H:%M}"
+
+
+class FiredRun(NamedTuple):
+    """The run of a firing as it stands: the newest one of its chain, or the one that has replaced its values.
+
+    Attributes:
+        run_id: The run.
+        state: Its state.
+        began: Its beginning, or that of its wait in the queue.
+        why: Why it was stopped, or what failed first; "" for neither.
+        waits_for: The task that asks a question.
+        paused_by: Who has paused its workflow, for which it waits in the queue.
+    """
+
+    run_id: str
+    state: TypeRunState
+    began: datetime
+    why: str = ""
+    waits_for: str = ""
+    paused_by: str = ""
+
+
+class Fired(NamedTuple):
+    """A firing that came due, with its run, or why it was dropped; with neither where nothing is known of it."""
+
+    planned: datetime
+    run: FiredRun | None = None
+    dropped: str = ""
+
+    def in_zone(self, zone: tzinfo) -> "Fired":
+        """Returns the same with its moments in a zone."""
+        run = self.run and self.run._replace(began=self.run.began.astimezone(zone))
+        return self._replace(planned=self.planned.astimezone(zone), run=run)
+
+
+class Late(NamedTuple):
+    """A firing that has not completed in time, or has failed: its moment, its run if it has one, and why, in words."""
+
+    planned: datetime
+    run_id: str | None
+    why: str
+
+
+def late_ones(firings: Iterable[Fired], settled: datetime) -> list[Late]:
+    """Returns the firings that have not completed, of those whose time is over.
+
+    Args:
+        firings: The firings.
+        settled: The moment until which a process has decided about the firings. One before it of which nothing is known
+            was forgotten with its run, or came due before the schedule was served for the first time.
+    """
+    return [
+        Late(firing.planned, firing.run and firing.run.run_id, why)
+        for firing in firings
+        if (why := _why_open(firing, settled))
+    ]
+
+
+def find_late(
+    firings: Iterable[Fired],
+    settled: datetime,
+    now: datetime,
+    late_after: float | None,
+    following: Callable[[datetime], datetime],
+    *,
+    is_served: bool,
+) -> list[Late]:
+    """Returns the last firings that are late or have failed: those since the last one that has completed.
+
+    Without `late_after`, a firing is late if it has failed or crashed; or if no process has begun it, by the next one.
+
+    Args:
+        firings: The firings, the newest first.
+        settled: As in `late_ones`.
+        now: The moment of the question.
+        late_after: The seconds after which a firing is late; None for no such limit.
+        following: Returns the firing after a moment.
+        is_served: Whether a living process continues what has crashed.
+    """
+    late: list[Late] = []
+    for firing in firings:
+        run = firing.run
+        if run is not None and run.state is TypeRunState.COMPLETED:
+            break
+        is_over = late_after is not None and firing.planned + timedelta(seconds=late_after) <= now
+        if run is not None:
+            has_failed = run.state is TypeRunState.FAILED or (run.state is TypeRunState.CRASHED and not is_served)
+            is_late = is_over or has_failed
+        elif late_after is None and not firing.dropped:
+            is_late = max(following(firing.planned), firing.planned + ON_TIME) <= now
+        else:
+            is_late = is_over
+        if is_late:
+            late += late_ones([firing], settled)
+    return late
+
+
+def _why_open(firing: Fired, settled: datetime) -> str:
+    """Returns why a firing has not completed, as the end of a sentence; "" for one that has, or may have."""
+    if firing.run is not None:
+        return _why_unfinished(firing.run)
+    if firing.dropped:
+        return f"was dropped: {firing.dropped}"
+    return "has not begun: no process has fired it" if firing.planned > settled else ""
+
+
+def _why_unfinished(run: FiredRun) -> str:
+    ending = run.why and f": {run.why}"
+    match run.state:
+        case TypeRunState.COMPLETED:
+            return ""
+        case TypeRunState.QUEUED if run.paused_by:
+            return f"has not begun: {run.paused_by} paused its workflow"
+        case TypeRunState.QUEUED:
+            return "has not begun: its run waits in the queue"
+        case TypeRunState.RUNNING:
+            return f"is running since {run.began:%Y-%m-%d %H:%M:%S %Z}"
+        case TypeRunState.PAUSED if run.waits_for:
+            return f"waits for '{run.waits_for}'"
+        case TypeRunState.FAILED | TypeRunState.CRASHED:
+            return f"{run.state.lower()}{ending}"
+        case TypeRunState.UNKNOWN:
+            return f"has an unknown end{ending}"
+    return f"was {run.state.lower()}{ending}"

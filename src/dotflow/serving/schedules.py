@@ -18,6 +18,7 @@ from dotflow.providers.schedulers.cron_times import CronTimes
 from dotflow.providers.schedulers.none import SchedulerDefault
 
 NAMED: Final = 3  # moments that a message about dropped firings has
+RAISED: Final = "its params raised"
 REMOVED: Final = "no process serves this schedule any more"
 
 
@@ -76,7 +77,7 @@ class _Served:
 
 
 def _raised(error: Exception) -> str:
-    return environment_masks().mask(f"its params raised {type(error).__name__}: {error}")
+    return environment_masks().mask(f"{RAISED} {type(error).__name__}: {error}")
 
 
 class Schedules:
@@ -85,14 +86,18 @@ class Schedules:
     Args:
         workflows: The workflows.
         report: Writes a line into the log.
+        alert: Called with the id of a workflow and a message about it: a firing whose parameters can't be made.
 
     Raises:
         InvalidArgument, MissingParam, UnknownParam: The parameters of a firing can't be those of its workflow.
     """
 
-    def __init__(self, workflows: Iterable[ServedWorkflow], report: Callable[[str], None]) -> None:
+    def __init__(
+        self, workflows: Iterable[ServedWorkflow], report: Callable[[str], None], alert: Callable[[str, str], None]
+    ) -> None:
         self._served: list[_Served] = []
         self._report = report
+        self._alert = alert
         for workflow in workflows:
             scheduler = workflow.config.scheduler
             if isinstance(scheduler, SchedulerCron):
@@ -145,7 +150,11 @@ class Schedules:
             moments = [f"{one.planned:%Y-%m-%d %H:%M:%S}" for one in group]
             count = "1 firing" if len(moments) == 1 else f"{len(moments)} firings"
             more = f" and {len(moments) - NAMED} more" if len(moments) > NAMED else ""
-            self._report(f"{count} of {_name(schedule)} dropped, {', '.join(moments[:NAMED])}{more}: {reason}.")
+            text = f"{count} of {_name(schedule)} dropped, {', '.join(moments[:NAMED])}{more}: {reason}."
+            if reason.startswith(RAISED):
+                self._alert(schedule.workflow, text)
+            else:
+                self._report(text)
 
 
 def _name(schedule: Schedule) -> str:

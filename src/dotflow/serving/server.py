@@ -30,6 +30,7 @@ from dotflow.errors import (
 )
 from dotflow.providers.schedulers.runs import ShutdownSignals
 from dotflow.records.record import RunSummary
+from dotflow.serving.alarms import Alarms
 from dotflow.serving.schedules import Schedules
 from dotflow.worker.waiting import WakeupEvent
 
@@ -91,7 +92,7 @@ class Server:
         for workflow in workflows:
             workflow.check_servable(**options)
         self._log = workflows[0].config.log
-        self._schedules = Schedules(workflows, self._report)
+        self._schedules = Schedules(workflows, self._report, self._alert)
         self._max_runs = max_runs
         self._once = once
         self._options = options
@@ -109,6 +110,7 @@ class Server:
         self._waits: dict[str, int] = {}  # how often a run was put back that is still in the queue
         self._masks: dict[str, Masks] = {}  # of its workflows
         self._notifiers: dict[int, Notifier] = {}  # by the id of the provider
+        self._alarms = Alarms(self._queue, self._alert, self._report)
 
     def run(self) -> None:
         """Serves until `stop`, or with `once` until nothing is left. Raises HistoryError if the history is lost."""
@@ -154,6 +156,7 @@ class Server:
                 self._try("ends", self._write_ends)
             if not self._stops:
                 self._try("firings", lambda: self._schedules.fire(server))
+            self._try("alarms", self._alarms.look)  # after the firings, which say why they were dropped
             if not self._stops and (not is_idle or server.has_news()):
                 is_idle = self._try("claims", lambda: self._take(server))
             is_done = self._once and is_idle and not self._waits and not server.may_take_over()
@@ -166,8 +169,9 @@ class Server:
     def _wait(self, server: QueueServer, is_idle: bool) -> None:
         seconds = POLL
         if clock.source is not None and is_idle:  # in virtual time no other process writes
-            moments = [moment for moment in (server.next_due(), self._schedules.next()) if moment is not None]
-            seconds = max(0.0, (min(moments) - clock.now()).total_seconds()) if moments else TAKE_OVER
+            moments = (server.next_due(), self._schedules.next(), self._alarms.next())
+            first = min((moment for moment in moments if moment is not None), default=None)
+            seconds = TAKE_OVER if first is None else max(0.0, (first - clock.now()).total_seconds())
         clock.wait(self._wakeup.wait, seconds, self._wakeup.set)
 
     def _take(self, server: QueueServer) -> None:

@@ -8,7 +8,7 @@ import sqlite3
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -22,11 +22,13 @@ from dotflow.abc.operations import (
     Dropped,
     Ending,
     Firing,
+    LongQueued,
     Operations,
     Order,
     QueueServer,
     RunLost,
     Schedule,
+    ServedSchedule,
     Submission,
     TakenOver,
     TypeOrder,
@@ -34,6 +36,7 @@ from dotflow.abc.operations import (
 )
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.durations import format_duration
+from dotflow.core.schedule_rules import Fired
 from dotflow.core.text import escape_surrogates
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError, NotInHistory, NotServable, OrderRefused, close_match
@@ -71,7 +74,6 @@ DECLARE: Final = """INSERT INTO workflows (workflow, params, seen) VALUES (?, ?,
     ON CONFLICT (workflow) DO UPDATE SET params = excluded.params, seen = excluded.seen"""
 DECLARED: Final = "SELECT params FROM workflows WHERE workflow = ?"
 STOPPED: Final = "SELECT workflow FROM workflows WHERE paused_at IS NOT NULL"
-PAUSES: Final = "SELECT workflow, paused_by, paused_at, paused_comment FROM workflows WHERE paused_at IS NOT NULL"
 #: The known workflows: those that were declared, or of which a run was submitted by their id alone.
 KNOWN: Final = """SELECT workflow FROM workflows UNION SELECT workflow FROM runs WHERE workflow IS NOT NULL"""
 IS_KNOWN: Final = """SELECT 1 WHERE EXISTS (SELECT 1 FROM workflows WHERE workflow = :workflow)
@@ -210,7 +212,7 @@ class SQLiteQueue(Operations):
     def pause_workflow(self, workflow: str, by: str, comment: str) -> WorkflowPause:
         def work(connection: sqlite3.Connection) -> WorkflowPause:
             self._check_known(connection, workflow, "pause")
-            found = _pauses(connection.execute(PAUSES)).get(workflow)
+            found = schedules.pauses_of(connection).get(workflow)
             if found is None:
                 now = _now()
                 connection.execute(STOP, (workflow, now, by, now, comment))
@@ -222,7 +224,7 @@ class SQLiteQueue(Operations):
     def resume_workflow(self, workflow: str) -> WorkflowPause | None:
         def work(connection: sqlite3.Connection) -> WorkflowPause | None:
             self._check_known(connection, workflow, "resume")
-            found = _pauses(connection.execute(PAUSES)).get(workflow)
+            found = schedules.pauses_of(connection).get(workflow)
             if found is not None:
                 connection.execute(GO_ON, (workflow,))
             return found
@@ -236,7 +238,23 @@ class SQLiteQueue(Operations):
             raise NotInHistory(f"Can't {verb} the workflow {workflow!r}", reason.rstrip(" ."))
 
     def pauses(self) -> Mapping[str, WorkflowPause]:
-        return _pauses(self.look(PAUSES))
+        return schedules.as_pauses(self.look(schedules.PAUSES))
+
+    def schedules(self) -> Sequence[ServedSchedule]:
+        with reading(self.path) as reader:
+            return list(schedules.find_schedules(reader))
+
+    def fired(self, schedule: str, since: datetime, until: datetime, limit: int) -> Sequence[Fired]:
+        with reading(self.path) as reader:
+            return schedules.find_fired(reader, schedule, micro(since), micro(until), limit)
+
+    def move_alarm(self, schedule: str, alarmed: datetime | None, until: datetime) -> bool:
+        values = (micro(until), schedule, None if alarmed is None else micro(alarmed))
+        return bool(self.transact(lambda connection: connection.execute(schedules.MOVE_ALARM, values).rowcount))
+
+    def long_queued(self, before: datetime) -> Sequence[LongQueued]:
+        with reading(self.path) as reader:
+            return schedules.find_long_queued(reader, micro(before))
 
     def order(self, run: str, order: Order) -> "RunSummary":
         was_dead = self._was_dead(run)
@@ -574,10 +592,6 @@ class SQLiteServer(QueueServer):
 STATES: Final = {TypeOrder.CANCEL: TypeRunState.CANCELLED, TypeOrder.PAUSE: TypeRunState.PAUSED}
 
 
-def _pauses(rows: Iterable[tuple[Any, ...]]) -> dict[str, WorkflowPause]:
-    return {workflow: WorkflowPause(by, _moment(at), comment or "") for workflow, by, at, comment in rows}
-
-
 def _submit(connection: sqlite3.Connection, wanted: Submission, trigger: str = "submit") -> str:
     now = _now()
     due = now if wanted.due is None else micro(wanted.due)
@@ -635,7 +649,7 @@ def _continue(connection: sqlite3.Connection, run: int, now: int, *, rerun: Sequ
 
 def _take_over(connection: sqlite3.Connection, run: int, now: int, order: Order | None = None) -> TakenOver:
     """Ends a claimed run whose process has ended: as its orders say, or by a run that continues it."""
-    ((run_id, name, title, workflow, _, origin, _, tries),) = connection.execute(OF_RUN, (run,))
+    ((run_id, name, title, workflow, *_, origin, _, tries),) = connection.execute(OF_RUN, (run,))
     if order is not None:
         connection.execute(ADD_ORDER, (run, order.what, order.by, now, order.comment, None))
     ordered = _ordered(connection, run)

@@ -38,13 +38,15 @@ FORGED: Final = (TypeError, ValueError, ArithmeticError, LookupError, AttributeE
 
 #: Types -> the columns with values of them. In SQLite each value has a type of its own.
 COLUMNS: Final[Mapping[tuple[type, ...], str]] = {
-    (str,): "run_id workflow_id step exception message traceback role text workflows paused_by",
+    (str,): """run_id workflow_id step exception message traceback role text workflows paused_by
+        spec""",
     (str, NoneType): """name reason mode trigger error process storage trace identity code task_group needs policy
         glimpse fallback span input refusal digest why parent_run workflow params origin continues superseded key
-        server rerun""",
-    (int,): "run task item attempt seq at stream",
+        server rerun schedule schedules last_dropped paused_comment""",
+    (int,): "run task item attempt seq at stream settled dropped",
     (int, NoneType): """began ended took cpu peak worker items size retry_in tasks completed failed restored skipped
-        resumed parent_task parent_item parent_attempt plan environment lane submitted begun due priority""",
+        resumed parent_task parent_item parent_attempt plan environment lane submitted begun due priority
+        alarmed seen planned paused_at""",
     (bytes,): "data",
     (bytes, NoneType): "document",
 }
@@ -121,19 +123,19 @@ def reading(path: Path) -> Iterator[Reader]:
         yield Reader(path, connection, ended, served, _find_paused(connection))
 
 
-def _has_queue(connection: sqlite3.Connection) -> bool:
+def has_queue(connection: sqlite3.Connection) -> bool:
     """Returns whether it is no file of an earlier dotflow."""
     return bool(connection.execute("PRAGMA user_version").fetchone()[0] >= FORMAT.version)
 
 
 def _find_paused(connection: sqlite3.Connection) -> dict[str, str]:
-    return dict(connection.execute(PAUSED).fetchall()) if _has_queue(connection) else {}
+    return dict(connection.execute(PAUSED).fetchall()) if has_queue(connection) else {}
 
 
 def find_served(connection: sqlite3.Connection, path: Path) -> set[str]:
     """Returns the workflows that living processes serve."""
     served: set[str] = set()
-    if not _has_queue(connection):
+    if not has_queue(connection):
         return served
     for lock, workflows in connection.execute(SERVERS).fetchall():
         if live.is_held(path, lock):

@@ -2,24 +2,34 @@
 
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from dotflow import clock
-from dotflow.abc.operations import Dropped, Firing, Schedule, Submission
-from dotflow.core.schedule_rules import Active, since, why_blocked
+from dotflow.abc.operations import (
+    Dropped,
+    Firing,
+    LongQueued,
+    Schedule,
+    ServedSchedule,
+    Submission,
+    WorkflowPause,
+)
+from dotflow.core.schedule_rules import Active, Fired, FiredRun, since, why_blocked
 from dotflow.core.types.overlap import TypeOverlap
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers.histories.sqlite import live
+from dotflow.providers.histories.sqlite.reading import Reader, has_queue
 from dotflow.providers.histories.sqlite.tables import MICRO, OPEN, micro
 
 SPEC: Final = Schedule._fields[2:]  # what a row has as JSON
 KEPT_DROPPED: Final = 10  # of the firings without a run, those whose moment and reason a row keeps
 
 REGISTER: Final = """INSERT INTO schedules (schedule, workflow, spec, at_once, settled, seen) VALUES (?, ?, ?, ?, ?, ?)
-    ON CONFLICT (schedule) DO UPDATE SET spec = excluded.spec, at_once = excluded.at_once, seen = excluded.seen"""
+    ON CONFLICT (schedule) DO UPDATE SET spec = excluded.spec, at_once = excluded.at_once, seen = excluded.seen,
+    alarmed = CASE WHEN json_extract(excluded.spec, '$.late_after') IS NOT NULL THEN alarmed END"""
 SERVE: Final = "UPDATE servers SET schedules = ? WHERE server = ?"
 SERVED: Final = "SELECT lock, schedules FROM servers WHERE schedules IS NOT NULL"
 KNOWN: Final = "SELECT schedule, workflow, spec, settled FROM schedules WHERE seen IS NOT NULL ORDER BY seen"
@@ -127,3 +137,104 @@ def _paused(connection: sqlite3.Connection, name: str) -> Iterator[Active]:
 
 def _moment(at: int) -> datetime:
     return datetime.fromtimestamp(at / MICRO, UTC)
+
+
+# What readers see
+
+
+SCHEDULES: Final = """SELECT schedule, workflow, spec, settled, alarmed, dropped, last_dropped FROM schedules
+    WHERE seen IS NOT NULL ORDER BY seen, schedule"""
+PAUSES: Final = "SELECT workflow, paused_by, paused_at, paused_comment FROM workflows WHERE paused_at IS NOT NULL"
+FIRED: Final = """SELECT planned, run_id FROM wanted JOIN runs USING (run)
+    WHERE schedule = ? AND planned > ? AND planned <= ? ORDER BY planned DESC LIMIT ?"""
+NEWEST: Final = """SELECT run, superseded FROM runs
+    WHERE run_id = :run OR origin = (SELECT origin FROM runs WHERE run_id = :run) ORDER BY run DESC LIMIT 1"""
+WAITS_FOR: Final = "SELECT task FROM questions WHERE origin = ? AND answer IS NULL ORDER BY asked LIMIT 1"
+MOVE_ALARM: Final = "UPDATE schedules SET alarmed = ? WHERE schedule = ? AND alarmed IS ?"
+LONG_QUEUED: Final = """SELECT workflow, COUNT(*) AS count, MIN(due) AS due FROM wanted
+    WHERE queued AND due < ? GROUP BY workflow ORDER BY workflow"""
+
+
+def find_schedules(reader: Reader) -> Iterator[ServedSchedule]:
+    """Yields the schedules that living processes serve; of a workflow that none serves, that of the last one."""
+    if not has_queue(reader.connection):
+        return
+    served = {
+        schedule
+        for lock, schedules in reader.connection.execute(SERVED).fetchall()
+        if live.is_held(reader.path, lock)
+        for schedule in json.loads(schedules)
+    }
+    pauses = pauses_of(reader.connection)
+    last: dict[str, ServedSchedule] = {}  # of the workflows that no process serves
+    for schedule, workflow, spec, settled, alarmed, dropped, drops in reader.connection.execute(SCHEDULES).fetchall():
+        found = ServedSchedule(
+            schedule_of(schedule, workflow, spec),
+            _moment(settled),
+            None if alarmed is None else _moment(alarmed),
+            dropped,
+            _drops(drops),
+            schedule in served,
+            pauses.get(workflow),
+        )
+        if found.is_served:
+            yield found
+        elif workflow not in reader.served:
+            last[workflow] = found
+    yield from last.values()
+
+
+def pauses_of(connection: sqlite3.Connection) -> dict[str, WorkflowPause]:
+    """Returns the pauses by workflow."""
+    return as_pauses(connection.execute(PAUSES).fetchall())
+
+
+def as_pauses(rows: Iterable[tuple[str, str, int, str | None]]) -> dict[str, WorkflowPause]:
+    """Returns the pauses of rows by workflow."""
+    return {workflow: WorkflowPause(by, _moment(at), comment or "") for workflow, by, at, comment in rows}
+
+
+def find_fired(reader: Reader, schedule: str, since: int, until: int, limit: int) -> list[Fired]:
+    """Returns what is known of the firings of a schedule between two moments, the newest first."""
+    if not has_queue(reader.connection):
+        return []
+    ((text,),) = reader.connection.execute(LAST_DROPPED, (schedule,)).fetchall() or [(None,)]
+    found = [Fired(planned, None, reason) for planned, reason in _drops(text)]
+    found = [fired for fired in found if since < micro(fired.planned) <= until]
+    for planned, run in reader.connection.execute(FIRED, (schedule, since, until, limit)).fetchall():
+        found.append(Fired(_moment(planned), _run_of(reader, run)))
+    return sorted(found, key=lambda fired: fired.planned, reverse=True)[:limit]
+
+
+def _run_of(reader: Reader, run: str) -> FiredRun:
+    """Returns the run of a firing as it stands: what continues it, or has replaced its values."""
+    seen: set[str] = set()
+    number, superseded = reader.connection.execute(NEWEST, {"run": run}).fetchone()
+    while superseded and superseded not in seen:
+        seen.add(superseded)
+        newer = reader.connection.execute(NEWEST, {"run": superseded}).fetchone()
+        if newer is None:
+            break
+        number, superseded = newer
+    from dotflow.providers.histories.sqlite.records import load_summary
+
+    found = load_summary(reader, number)
+    waits_for = ""
+    if found.state is TypeRunState.PAUSED:
+        for (task,) in reader.connection.execute(WAITS_FOR, (found.origin,)).fetchall():
+            waits_for = task
+    why = found.reason or found.error
+    return FiredRun(found.run_id, found.state, found.began, why, waits_for, found.workflow_paused_by)
+
+
+def find_long_queued(reader: Reader, before: int) -> list[LongQueued]:
+    """Returns what waits in the queue that was due before a moment, by workflow."""
+    if not has_queue(reader.connection):
+        return []
+    rows = reader.connection.execute(LONG_QUEUED, (before,)).fetchall()
+    return [LongQueued(workflow, count, _moment(due)) for workflow, count, due in rows]
+
+
+def _drops(text: str | None) -> list[Dropped]:
+    """Returns the firings that a row has without a run, the newest first."""
+    return [Dropped(_moment(planned), str(reason)) for planned, reason in reversed(json.loads(text or "[]"))]

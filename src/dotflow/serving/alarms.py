@@ -1,0 +1,102 @@
+"""Alarms: find the firings that have not completed in time, each once over all processes."""
+
+import contextlib
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Final
+
+from dotflow import clock
+from dotflow.abc.operations import Operations, ServedSchedule
+from dotflow.core.attempt_id import ID_LENGTH
+from dotflow.core.schedule_rules import MAX_FIRINGS, Fired, Late, late_ones
+from dotflow.errors import DotflowError, HistoryError
+from dotflow.providers.schedulers.cron_times import CronTimes
+
+LOOK: Final = 10.0  # seconds between two looks for schedules
+MAX_NAMED: Final = 10  # late firings in a message
+#: Of a firing that is no longer among the last ones of its schedule that were dropped.
+DROPPED: Final = "the log of the server that decided it has the reason"
+
+
+class Alarms:
+    """Looks for late firings of all schedules of a history, also of those that other processes serve.
+
+    Args:
+        queue: The queue of the history.
+        alert: Called with the id of a workflow, and a message about it.
+        report: Writes a line into the log.
+    """
+
+    def __init__(self, queue: Operations, alert: Callable[[str, str], None], report: Callable[[str], None]) -> None:
+        self._queue = queue
+        self._alert = alert
+        self._report = report
+        self._look_at = 0.0
+        self._next: datetime | None = None
+        self._unusable: set[str] = set()  # schedules that were reported
+
+    def next(self) -> datetime | None:
+        """Returns the next moment at which a firing may be late; None if there is none."""
+        return self._next
+
+    def look(self) -> None:
+        """Raises the alarms that are due. Raises HistoryError where the history can't be used."""
+        now = clock.now()
+        if clock.monotonic() < self._look_at and (self._next is None or now < self._next):
+            return
+        self._next = None
+        for found in self._queue.schedules():
+            try:
+                self._look_at_schedule(found, now)
+            except HistoryError:
+                raise
+            except DotflowError as error:  # this machine lacks its time zone, or CronSim
+                if found.schedule.schedule not in self._unusable:
+                    self._unusable.add(found.schedule.schedule)
+                    self._report(f"No alarm for the schedule {found.schedule.schedule!r} from here: {error}")
+        self._look_at = clock.monotonic() + LOOK
+
+    def _look_at_schedule(self, found: ServedSchedule, now: datetime) -> None:
+        schedule, alarmed = found.schedule, found.alarmed
+        if schedule.late_after is None:
+            return
+        times, span = _times(schedule.cron, schedule.timezone), timedelta(seconds=schedule.late_after)
+        until = now - span
+        if alarmed is None or alarmed > now:  # the first look, or the clock went back
+            self._queue.move_alarm(schedule.schedule, alarmed, until)
+            alarmed = until
+        if times.after(alarmed) <= until and self._queue.move_alarm(schedule.schedule, alarmed, until):
+            planned = [
+                at.astimezone(UTC) for at in times.between(alarmed, until, MAX_FIRINGS)
+            ]  # equal to no other zone's
+            known = {one.planned: one for one in self._queue.fired(schedule.schedule, alarmed, until, MAX_FIRINGS)}
+            firings = [known.get(moment, _unknown(moment, found.settled)) for moment in planned]
+            late = late_ones([one.in_zone(times.zone) for one in firings], found.settled)
+            if late:
+                self._alert(schedule.workflow, _message(schedule.workflow, late))
+        with contextlib.suppress(StopIteration, OverflowError):  # the end of the calendar
+            due = times.after(max(alarmed, until)) + span
+            self._next = due if self._next is None else min(due, self._next)
+
+
+@lru_cache(maxsize=256)
+def _times(cron: str, timezone: str | None) -> CronTimes:
+    return CronTimes(cron, timezone)
+
+
+def _unknown(planned: datetime, settled: datetime) -> Fired:
+    """Returns a firing of which the history has no run."""
+    return Fired(planned, None, DROPPED if planned <= settled else "")
+
+
+def _message(workflow: str, late: list[Late]) -> str:
+    """Returns the message about late firings of a workflow."""
+    what = f"A firing of {workflow!r} is late." if len(late) == 1 else f"{len(late)} firings of {workflow!r} are late."
+    lines = [what]
+    for planned, run_id, why in late[:MAX_NAMED]:
+        run = f" (run {run_id[:ID_LENGTH]})" if run_id else ""
+        lines.append(f"That of {planned:%Y-%m-%d %H:%M:%S %Z}{run} {why}.")
+    if len(late) > MAX_NAMED:
+        lines.append(f"`dotflow schedules` shows the last ones of the other {len(late) - MAX_NAMED}.")
+    return " ".join(lines)
