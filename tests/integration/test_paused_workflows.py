@@ -31,6 +31,10 @@ class Reports(Log):
     def report(self, message: str) -> None:
         self.lines.append(message)
 
+    def wait_for(self, text: str) -> None:
+        while not any(text in line for line in self.lines):
+            clock.sleep(1)
+
 
 @pytest.fixture
 def log() -> Reports:
@@ -123,9 +127,9 @@ def test_a_server_logs_a_pause_once(make: Make, log: Reports) -> None:
         control = Control(workflow)
         control.pause_workflow("nightly", by="anna")
         with serve(workflow, wait=False):
-            clock.sleep(60)
+            log.wait_for("is paused")
             control.resume_workflow("nightly")
-            clock.sleep(60)
+            log.wait_for("goes on")
 
     lines = [line for line in log.lines if "nightly' is paused" in line or "goes on" in line]
     assert len(lines) == 2

@@ -21,6 +21,7 @@ COMMANDS: Final[dict[str, str]] = {
     "start": "start:start",
     "schedule": "schedule:schedule",
     "serve": "serve:serve",
+    "schedules": "schedules:schedules",
     "submit": "submit:submit",
     "backfill": "backfill:backfill",
     "cancel": "orders:cancel",

@@ -127,6 +127,7 @@ class FiredRun(NamedTuple):
         why: Why it was stopped, or what failed first; "" for neither.
         waits_for: The task that asks a question.
         paused_by: Who has paused its workflow, for which it waits in the queue.
+        before: How the run has ended that it waits to continue, in words.
     """
 
     run_id: str
@@ -135,6 +136,7 @@ class FiredRun(NamedTuple):
     why: str = ""
     waits_for: str = ""
     paused_by: str = ""
+    before: str = ""
 
 
 class Fired(NamedTuple):
@@ -226,10 +228,9 @@ def _why_unfinished(run: FiredRun) -> str:
     match run.state:
         case TypeRunState.COMPLETED:
             return ""
-        case TypeRunState.QUEUED if run.paused_by:
-            return f"has not begun: {run.paused_by} paused its workflow"
         case TypeRunState.QUEUED:
-            return "has not begun: its run waits in the queue"
+            waits = f"{run.paused_by} paused its workflow" if run.paused_by else "its run waits in the queue"
+            return f"waits to go on, since {waits}: it {run.before}" if run.before else f"has not begun: {waits}"
         case TypeRunState.RUNNING:
             return f"is running since {run.began:%Y-%m-%d %H:%M:%S %Z}"
         case TypeRunState.PAUSED if run.waits_for:

@@ -9,7 +9,7 @@ from typing import Final
 from dotflow import clock
 from dotflow.abc.operations import Operations, ServedSchedule
 from dotflow.core.attempt_id import ID_LENGTH
-from dotflow.core.schedule_rules import MAX_FIRINGS, Fired, Late, late_ones
+from dotflow.core.schedule_rules import MAX_CORRECTION, MAX_FIRINGS, Fired, Late, late_ones
 from dotflow.errors import DotflowError, HistoryError
 from dotflow.providers.schedulers.cron_times import CronTimes
 
@@ -63,9 +63,10 @@ class Alarms:
             return
         times, span = _times(schedule.cron, schedule.timezone), timedelta(seconds=schedule.late_after)
         until = now - span
-        if alarmed is None or alarmed > now:  # the first look, or the clock went back
-            self._queue.move_alarm(schedule.schedule, alarmed, until)
-            alarmed = until
+        if alarmed is None or alarmed > now + MAX_CORRECTION:  # the first look, or the clock went back
+            first = min(found.settled, now)  # nothing is known of what came due before
+            self._queue.move_alarm(schedule.schedule, alarmed, first)
+            alarmed = first
         if times.after(alarmed) <= until and self._queue.move_alarm(schedule.schedule, alarmed, until):
             planned = [
                 at.astimezone(UTC) for at in times.between(alarmed, until, MAX_FIRINGS)

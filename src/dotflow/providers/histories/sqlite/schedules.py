@@ -149,6 +149,7 @@ FIRED: Final = """SELECT planned, run_id FROM wanted JOIN runs USING (run)
     WHERE schedule = ? AND planned > ? AND planned <= ? ORDER BY planned DESC LIMIT ?"""
 NEWEST: Final = """SELECT run, superseded FROM runs
     WHERE run_id = :run OR origin = (SELECT origin FROM runs WHERE run_id = :run) ORDER BY run DESC LIMIT 1"""
+CONTINUED: Final = "SELECT run, superseded FROM runs WHERE run_id = ?"
 WAITS_FOR: Final = "SELECT task FROM questions WHERE origin = ? AND answer IS NULL ORDER BY asked LIMIT 1"
 MOVE_ALARM: Final = "UPDATE schedules SET alarmed = ? WHERE schedule = ? AND alarmed IS ?"
 LONG_QUEUED: Final = """SELECT workflow, COUNT(*) AS count, MIN(due) AS due FROM wanted
@@ -223,8 +224,14 @@ def _run_of(reader: Reader, run: str) -> FiredRun:
     if found.state is TypeRunState.PAUSED:
         for (task,) in reader.connection.execute(WAITS_FOR, (found.origin,)).fetchall():
             waits_for = task
+    before = ""
+    if found.state is TypeRunState.QUEUED and found.continues:
+        for number, _ in reader.connection.execute(CONTINUED, (found.continues,)).fetchall():
+            previous = load_summary(reader, number)
+            why = previous.reason or previous.error
+            before = f"{previous.state.lower()}{why and f': {why}'}"
     why = found.reason or found.error
-    return FiredRun(found.run_id, found.state, found.began, why, waits_for, found.workflow_paused_by)
+    return FiredRun(found.run_id, found.state, found.began, why, waits_for, found.workflow_paused_by, before)
 
 
 def find_long_queued(reader: Reader, before: int) -> list[LongQueued]:

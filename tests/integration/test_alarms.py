@@ -1,0 +1,290 @@
+"""Alarms of late firings: the reason in words, once over all servers, whichever of them lives."""
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dotflow import Config, DotFlow, Task, action
+from dotflow.abc.notify import Notify
+from dotflow.control import Control
+from dotflow.providers import ExecutorThread, HistorySQLite, SchedulerCron, StorageFile
+from dotflow.providers.histories.sqlite import live
+from dotflow.serving.server import Server
+from dotflow.testing import VirtualClock, virtual_clock
+from tests.integration.test_schedules import Lines
+
+START = datetime(2026, 1, 2, 11, tzinfo=UTC)  # a Friday
+NOON = "0 12 * * *"
+FIRING = r"2026-01-02 12:00:00 UTC"
+
+
+def at(hour: int, minute: int = 0, day: int = 2) -> datetime:
+    return datetime(2026, 1, day, hour, minute, tzinfo=UTC)
+
+
+class Alerts(Notify):
+    """Keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+
+    def send(self, task: Task) -> None: ...
+
+    def alert(self, message: str) -> None:
+        self.sent.append(message)
+
+
+class House:
+    """Workflows with a schedule, and servers in virtual time."""
+
+    def __init__(self, folder: Path, time: VirtualClock) -> None:
+        self.folder = folder
+        self.time = time
+        self.history = HistorySQLite(folder / "history.db", capture="none")
+        self.log, self.alerts = Lines(), Alerts()
+
+    def workflow(self, work: Callable[[], object] = lambda: None, cron: str = NOON, **more: Any) -> DotFlow:
+        given = {"late_after": "15m", "timezone": "UTC", **more}
+        options = {name: given.pop(name) for name in ("workflow_id", "max_runs", "params") if name in given}
+        config = Config(
+            history=self.history,
+            storage=StorageFile(self.folder / "values"),
+            executor=ExecutorThread(),
+            log=self.log,
+            notify=self.alerts,
+            scheduler=SchedulerCron(cron, **given),
+            secrets={"TOKEN": "tok-1234567"},
+        )
+        workflow = DotFlow(config, **{"workflow_id": "nightly", **options})
+        workflow.task.add(action(work), name="load")
+        return workflow
+
+    def serve(self, until: datetime, *workflows: DotFlow, **arguments: Any) -> None:
+        """Serves until a moment, as a process that ends then does."""
+        server = Server(workflows, options={}, **arguments)
+        self.time.at(until, server.request_stop)
+        self.time.at(until, server.request_stop)
+        server.run()
+
+    def write(self, statement: str, *values: Any) -> None:
+        with closing(sqlite3.connect(self.history.path)) as file, file:
+            file.execute(statement, values)
+
+    @property
+    def reported(self) -> list[str]:
+        return [line for line in self.log.messages if "late" in line]
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    with virtual_clock(START) as time:
+        made = House(tmp_path, time)
+        yield made
+        made.history.close()
+
+
+def test_a_run_that_completes_in_time_raises_no_alarm(house: House) -> None:
+    """Nor does one that was continued, or that is not due yet."""
+    house.serve(at(13), house.workflow())
+
+    assert house.alerts.sent == []
+    (found,) = Control(house.history).schedules()
+    assert (found.late, found.last.run.state) == ([], "Completed")  # type: ignore[union-attr]
+
+
+def test_a_failed_run(house: House) -> None:
+    """Once, by the notifier and in the log, without a secret."""
+
+    def fail() -> None:
+        raise ValueError("tok-1234567 is wrong")
+
+    house.serve(at(14), house.workflow(fail))
+
+    (message,) = house.alerts.sent
+    run = house.history.runs()[0].run_id[:8]
+    assert message == (
+        f"A firing of 'nightly' is late. That of {FIRING} (run {run}) failed: load: ValueError: *** is wrong."
+    )
+    assert house.reported == [message]
+
+
+def test_a_run_that_takes_too_long(house: House) -> None:
+    """The alarm comes while it runs."""
+    house.serve(at(14), house.workflow(lambda: house.time.sleep(3600)))
+
+    (message,) = house.alerts.sent
+    assert message.endswith("is running since 2026-01-02 12:00:00 UTC.")
+
+
+def test_a_firing_that_was_dropped(house: House) -> None:
+    """With what blocked it. The alarm for the run that blocks it is its own."""
+    house.serve(at(13), house.workflow(lambda: house.time.sleep(3 * 3600), cron="0,30 12 * * *"))
+
+    first, second = house.alerts.sent
+    assert "That of 2026-01-02 12:00:00 UTC" in first
+    run = house.history.runs()[0].run_id[:8]
+    assert second.endswith(f"That of 2026-01-02 12:30:00 UTC was dropped: run {run} is running since 12:00.")
+
+
+def test_a_run_that_has_not_begun(house: House) -> None:
+    """It waits for a run that is no firing."""
+    workflow = house.workflow(lambda: house.time.sleep(7200), max_runs=1, params={"day": 1})
+    workflow.submit({"day": 2})
+
+    house.serve(at(12, 30), workflow)
+
+    (message,) = house.alerts.sent
+    assert message.endswith("has not begun: its run waits in the queue.")
+
+
+def test_a_run_whose_process_was_killed(house: House) -> None:
+    """A server that can't run it takes it over; the alarm says how it ended, and that nothing continues it."""
+    workflow = house.workflow()
+    house.serve(at(11, 30), workflow)
+    dead = house.history.operations().open_server(["nightly"])
+    workflow.submit()
+    claim = dead.claim({"nightly": None}, ())
+    assert claim is not None
+    house.write("UPDATE wanted SET schedule = (SELECT schedule FROM schedules), planned = ?", 1767355200_000_000)
+    house.write("UPDATE schedules SET settled = ?", 1767355200_000_000)
+    live.release(dead._path, dead._lock)  # type: ignore[attr-defined]
+
+    house.serve(at(13), house.workflow(workflow_id="other", cron="0 0 1 1 *"))
+
+    (message,) = house.alerts.sent
+    assert "waits to go on, since its run waits in the queue: it crashed: " in message
+
+
+def test_a_run_that_waits_for_an_answer(house: House) -> None:
+    """It names the task that asks."""
+    house.time.at(at(12, 1), lambda: pause(house))
+    house.serve(at(13), house.workflow())
+
+    (message,) = house.alerts.sent
+    assert message.endswith("waits for 'publish'.")
+
+
+def pause(house: House) -> None:
+    """Makes the completed run one that was paused by a question."""
+    (run,) = house.history.runs()
+    house.write("UPDATE runs SET state = 'Paused'")
+    house.write(
+        "INSERT INTO questions (origin, task, item, nth, text, asked) VALUES (?, 'publish', -1, 0, '?', 0)", run.origin
+    )
+
+
+def test_what_was_missed_is_one_message(house: House) -> None:
+    """After a weekend without a process: two nights were dropped, and the last one is made up for."""
+    workflow = house.workflow()
+    house.serve(at(13), workflow)
+    house.time.advance(timedelta(days=3, hours=-2).total_seconds())
+
+    house.serve(at(13, day=5), workflow)
+
+    message, *more = house.alerts.sent
+    assert message.startswith(
+        "2 firings of 'nightly' are late. That of 2026-01-03 12:00:00 UTC was dropped: it was missed"
+    )
+    assert more == []
+
+
+def test_the_name_that_was_run_by_hand_since(house: House) -> None:
+    """By hand and by firing one day has one name: the firing has completed with that run."""
+    fails = [True]
+
+    def fail() -> None:
+        if fails:
+            raise ValueError
+
+    workflow = house.workflow(fail)
+    house.serve(at(12, 5), workflow)
+    fails.clear()
+    (found,) = Control(house.history).schedules()
+    assert [late.why for late in found.late] == ["failed: load: ValueError: "]
+    workflow.start()
+
+    house.serve(at(13), workflow)
+
+    assert house.alerts.sent == []
+    (found,) = Control(house.history).schedules()
+    assert found.late == []
+
+
+def test_two_servers_raise_each_alarm_once(house: House) -> None:
+    """A server of another workflow raises those that come due when the first one is gone, with its own notifier."""
+
+    def fail() -> None:
+        raise ValueError
+
+    nightly, alerts = house.workflow(fail, cron="0 * * * *"), Alerts()
+    other = house.workflow(workflow_id="other", cron="0 0 1 1 *")
+    other.config.notify = alerts
+    second = Server([other], options={})
+    house.time.at(at(16, 30), second.request_stop)
+    participant = house.time.hold()
+
+    def serve_other() -> None:
+        with participant:
+            second.run()
+
+    thread = threading.Thread(target=serve_other)
+    thread.start()
+    house.serve(at(14, 5), nightly)
+    house.time.advance(timedelta(hours=3).total_seconds())
+    thread.join()
+
+    moments = [message.partition("That of ")[2][:16] for message in house.alerts.sent + alerts.sent]
+    assert sorted(moments) == [f"2026-01-02 {hour}:00" for hour in (12, 13, 14, 15, 16)]
+    assert "has not begun: no process has fired it" in alerts.sent[-1]
+
+
+def test_a_firing_whose_params_raise_is_alarmed_at_once(house: House) -> None:
+    """Without late_after, too: it is dropped, and there is no run that shows it."""
+
+    def params(planned: datetime) -> dict[str, Any]:
+        raise ValueError("tok-1234567 is wrong")
+
+    workflow = house.workflow(late_after=None)
+    workflow.config.scheduler = SchedulerCron("0 14 * * *", timezone="UTC", params=params)
+    house.serve(at(15), workflow)
+
+    (message,) = house.alerts.sent
+    assert message == (
+        "1 firing of 'nightly' (0 14 * * * UTC) dropped, 2026-01-02 14:00:00: "
+        "its params raised ValueError: *** is wrong."
+    )
+    assert message in house.log.messages
+
+
+def test_a_schedule_whose_zone_is_unknown_here(house: House) -> None:
+    """Its own server has the zone. The others say once that they raise no alarm for it."""
+    house.serve(at(11, 5), house.workflow())
+    spec = """{"cron": "0 12 * * *", "timezone": "Moon/Tycho", "overlap": "skip", "max_parallel": 1,
+        "catch_up": "latest", "late_after": 60}"""
+    house.write("UPDATE schedules SET spec = ?", spec)
+
+    house.serve(at(13), house.workflow(workflow_id="other"))
+
+    (line,) = [line for line in house.log.messages if "Moon/Tycho" in line]
+    assert line.startswith("No alarm for the schedule 'nightly 0 12 * * * UTC' from here: ")
+
+
+def test_an_alarm_that_is_turned_off_starts_anew(house: House) -> None:
+    """What failed meanwhile raises none when late_after is there again."""
+
+    def fail() -> None:
+        raise ValueError
+
+    house.serve(at(11, 5), house.workflow(fail, cron="0 * * * *"))
+    house.serve(at(14, 5), house.workflow(fail, cron="0 * * * *", late_after=None))
+    house.serve(at(15, 5), house.workflow(fail, cron="0 * * * *"))
+
+    assert house.alerts.sent == []
+    house.serve(at(15, 30), house.workflow(fail, cron="0 * * * *"))
+    assert len(house.alerts.sent) == 1
