@@ -128,7 +128,7 @@ def test_a_firing_that_was_dropped(house: House) -> None:
 
     first, second = house.alerts.sent
     assert "That of 2026-01-02 12:00:00 UTC" in first
-    run = house.history.runs()[0].run_id[:8]
+    run = house.history.runs()[-1].run_id[:8]
     assert second.endswith(f"That of 2026-01-02 12:30:00 UTC was dropped: run {run} is running since 12:00.")
 
 
@@ -158,7 +158,7 @@ def test_a_run_whose_process_was_killed(house: House) -> None:
     house.serve(at(13), house.workflow(workflow_id="other", cron="0 0 1 1 *"))
 
     (message,) = house.alerts.sent
-    assert "waits to go on, since its run waits in the queue: it crashed: " in message
+    assert message.endswith("crashed: the process of the run ended between two steps.")
 
 
 def test_a_run_that_waits_for_an_answer(house: House) -> None:
@@ -236,7 +236,7 @@ def test_two_servers_raise_each_alarm_once(house: House) -> None:
     thread = threading.Thread(target=serve_other)
     thread.start()
     house.serve(at(14, 5), nightly)
-    house.time.advance(timedelta(hours=3).total_seconds())
+    house.time.sleep("3h")
     thread.join()
 
     moments = [message.partition("That of ")[2][:16] for message in house.alerts.sent + alerts.sent]

@@ -127,7 +127,7 @@ class FiredRun(NamedTuple):
         why: Why it was stopped, or what failed first; "" for neither.
         waits_for: The task that asks a question.
         paused_by: Who has paused its workflow, for which it waits in the queue.
-        before: How the run has ended that it waits to continue, in words.
+        before: The run that it waits to continue.
     """
 
     run_id: str
@@ -136,7 +136,7 @@ class FiredRun(NamedTuple):
     why: str = ""
     waits_for: str = ""
     paused_by: str = ""
-    before: str = ""
+    before: "FiredRun | None" = None
 
 
 class Fired(NamedTuple):
@@ -230,7 +230,11 @@ def _why_unfinished(run: FiredRun) -> str:
             return ""
         case TypeRunState.QUEUED:
             waits = f"{run.paused_by} paused its workflow" if run.paused_by else "its run waits in the queue"
-            return f"waits to go on, since {waits}: it {run.before}" if run.before else f"has not begun: {waits}"
+            return (
+                f"waits to go on, since {waits}: it {_why_unfinished(run.before)}"
+                if run.before
+                else f"has not begun: {waits}"
+            )
         case TypeRunState.RUNNING:
             return f"is running since {run.began:%Y-%m-%d %H:%M:%S %Z}"
         case TypeRunState.PAUSED if run.waits_for:
@@ -239,4 +243,5 @@ def _why_unfinished(run: FiredRun) -> str:
             return f"{run.state.lower()}{ending}"
         case TypeRunState.UNKNOWN:
             return f"has an unknown end{ending}"
-    return f"was {run.state.lower()}{ending}"
+    state = run.state.lower()
+    return f"was {run.why}" if run.why.startswith(state) else f"was {state}{ending}"

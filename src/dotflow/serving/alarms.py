@@ -67,14 +67,14 @@ class Alarms:
             first = min(found.settled, now)  # nothing is known of what came due before
             self._queue.move_alarm(schedule.schedule, alarmed, first)
             alarmed = first
-        if times.after(alarmed) <= until and self._queue.move_alarm(schedule.schedule, alarmed, until):
+        if times.after(alarmed) <= until:
             planned = [
                 at.astimezone(UTC) for at in times.between(alarmed, until, MAX_FIRINGS)
             ]  # equal to no other zone's
             known = {one.planned: one for one in self._queue.fired(schedule.schedule, alarmed, until, MAX_FIRINGS)}
             firings = [known.get(moment, _unknown(moment, found.settled)) for moment in planned]
             late = late_ones([one.in_zone(times.zone) for one in firings], found.settled)
-            if late:
+            if self._queue.move_alarm(schedule.schedule, alarmed, until) and late:
                 self._alert(schedule.workflow, _message(schedule.workflow, late))
         with contextlib.suppress(StopIteration, OverflowError):  # the end of the calendar
             due = times.after(max(alarmed, until)) + span

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dotflow import clock
 from dotflow.abc.operations import (
@@ -23,6 +23,9 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.reading import Reader, has_queue
 from dotflow.providers.histories.sqlite.tables import MICRO, OPEN, micro
+
+if TYPE_CHECKING:
+    from dotflow.records.record import RunSummary
 
 SPEC: Final = Schedule._fields[2:]  # what a row has as JSON
 KEPT_DROPPED: Final = 10  # of the firings without a run, those whose moment and reason a row keeps
@@ -149,8 +152,8 @@ FIRED: Final = """SELECT planned, run_id FROM wanted JOIN runs USING (run)
     WHERE schedule = ? AND planned > ? AND planned <= ? ORDER BY planned DESC LIMIT ?"""
 NEWEST: Final = """SELECT run, superseded FROM runs
     WHERE run_id = :run OR origin = (SELECT origin FROM runs WHERE run_id = :run) ORDER BY run DESC LIMIT 1"""
-CONTINUED: Final = "SELECT run, superseded FROM runs WHERE run_id = ?"
-WAITS_FOR: Final = "SELECT task FROM questions WHERE origin = ? AND answer IS NULL ORDER BY asked LIMIT 1"
+CONTINUED: Final = "SELECT run FROM runs WHERE run_id = ?"
+WAITS_FOR: Final = "SELECT task AS step FROM questions WHERE origin = ? AND answer IS NULL ORDER BY asked LIMIT 1"
 MOVE_ALARM: Final = "UPDATE schedules SET alarmed = ? WHERE schedule = ? AND alarmed IS ?"
 LONG_QUEUED: Final = """SELECT workflow, COUNT(*) AS count, MIN(due) AS due FROM wanted
     WHERE queued AND due < ? GROUP BY workflow ORDER BY workflow"""
@@ -219,17 +222,20 @@ def _run_of(reader: Reader, run: str) -> FiredRun:
         number, superseded = newer
     from dotflow.providers.histories.sqlite.records import load_summary
 
-    found = load_summary(reader, number)
+    return _as_fired(reader, load_summary(reader, number))
+
+
+def _as_fired(reader: Reader, found: "RunSummary") -> FiredRun:
+    from dotflow.providers.histories.sqlite.records import load_summary
+
     waits_for = ""
     if found.state is TypeRunState.PAUSED:
         for (task,) in reader.connection.execute(WAITS_FOR, (found.origin,)).fetchall():
             waits_for = task
-    before = ""
-    if found.state is TypeRunState.QUEUED and found.continues:
-        for number, _ in reader.connection.execute(CONTINUED, (found.continues,)).fetchall():
-            previous = load_summary(reader, number)
-            why = previous.reason or previous.error
-            before = f"{previous.state.lower()}{why and f': {why}'}"
+    before = None
+    if found.state is TypeRunState.QUEUED:
+        for (number,) in reader.connection.execute(CONTINUED, (found.continues,)).fetchall():
+            before = _as_fired(reader, load_summary(reader, number))
     why = found.reason or found.error
     return FiredRun(found.run_id, found.state, found.began, why, waits_for, found.workflow_paused_by, before)
 
