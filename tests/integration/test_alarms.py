@@ -14,7 +14,7 @@ from dotflow import Config, DotFlow, Task, action
 from dotflow.abc.notify import Notify
 from dotflow.control import Control
 from dotflow.providers import ExecutorThread, HistorySQLite, SchedulerCron, StorageFile
-from dotflow.providers.histories.sqlite import live
+from dotflow.providers.histories.sqlite import live, queue
 from dotflow.serving.server import Server
 from dotflow.testing import VirtualClock, virtual_clock
 from tests.integration.test_schedules import Lines
@@ -260,6 +260,70 @@ def test_a_firing_whose_params_raise_is_alarmed_at_once(house: House) -> None:
         "its params raised ValueError: *** is wrong."
     )
     assert message in house.log.messages
+
+
+def test_a_run_that_is_given_up(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process has ended three times before anything was saved."""
+    monkeypatch.setattr(queue, "BETWEEN_LOOKS", 0.0)
+    workflow = house.workflow()
+    workflow.submit()
+    house.write("UPDATE wanted SET tries = 2")
+    dead = house.history.operations().open_server(["nightly"])
+    assert dead.claim({"nightly": None}, ()) is not None
+    live.release(dead._path, dead._lock)  # type: ignore[attr-defined]
+
+    house.serve(at(12, 5), workflow)
+
+    (message,) = house.alerts.sent
+    assert message.endswith("of 'nightly' has ended 3 times before anything was saved: it is given up.")
+    assert message in house.log.messages
+
+
+def test_a_continuation_whose_values_were_replaced(house: House) -> None:
+    """What it was to finish will not be finished."""
+
+    def fail() -> None:
+        raise ValueError
+
+    workflow = house.workflow(fail)
+    run = workflow.submit()
+    house.serve(at(11, 5), workflow)
+    Control(workflow).resume(run)
+    workflow.config.history = None
+    newer = workflow.start()
+    workflow.config.history = house.history
+
+    house.serve(at(11, 10), workflow)
+
+    (message,) = house.alerts.sent
+    assert message.endswith(f"of 'nightly' ends unfinished: the run {newer.run_id} has replaced its values.")
+
+
+def test_a_notifier_that_fails_or_hangs_delays_no_server(house: House) -> None:
+    """Its errors are in the log, and the server ends after the grace."""
+    go_on = threading.Event()
+
+    def hang(message: str) -> None:
+        house.alerts.sent.append(message)
+        if len(house.alerts.sent) == 1:
+            raise OSError("no network")
+        go_on.wait(60)
+
+    def fail() -> None:
+        raise ValueError
+
+    house.alerts.alert = hang  # type: ignore[method-assign]
+    workflow = house.workflow(fail, cron="0 * * * *")
+    workflow.config.notify_grace = 0.05
+    house.serve(at(14, 30), workflow)
+    go_on.set()
+
+    assert len(house.reported) == 3
+    assert [line for line in house.log.messages if "Alerts.alert raised" in line and "no network" in line]
+    (left,) = [line for line in house.log.messages if "did not finish within" in line]
+    assert left.startswith(
+        "Alerts did not finish within 0.05 s of the server's end: one notification still hangs, 1 more"
+    )
 
 
 def test_a_schedule_whose_zone_is_unknown_here(house: House) -> None:
