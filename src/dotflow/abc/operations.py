@@ -226,7 +226,7 @@ class LongQueued(NamedTuple):
     """The runs of a workflow that wait in the queue for long: their number, and the moment since when."""
 
     workflow: str
-    count: int
+    runs: int
     since: datetime
 
 
