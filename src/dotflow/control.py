@@ -127,7 +127,8 @@ class Control:
             MissingExtra: CronSim is not installed.
         """
         now = clock.now()
-        return [self._summary_of(found, now) for found in self._queue.schedules()]
+        found = sorted(self._queue.schedules(), key=lambda one: one.schedule.schedule)
+        return [self._summary_of(one, now) for one in found]
 
     def _summary_of(self, found: ServedSchedule, now: datetime) -> ScheduleSummary:
         from dotflow.providers.schedulers.cron_times import CronTimes  # most programs need no CronSim

@@ -1,5 +1,7 @@
 """Alarms of late firings: the reason in words, once over all servers, whichever of them lives."""
 
+import contextlib
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ from dotflow.abc.notify import Notify
 from dotflow.control import Control
 from dotflow.providers import ExecutorThread, HistorySQLite, SchedulerCron, StorageFile
 from dotflow.providers.histories.sqlite import live, queue
+from dotflow.providers.histories.sqlite.tables import micro
 from dotflow.serving.server import Server
 from dotflow.testing import VirtualClock, virtual_clock
 from tests.integration.test_schedules import Lines
@@ -71,6 +74,22 @@ class House:
         self.time.at(until, server.request_stop)
         self.time.at(until, server.request_stop)
         server.run()
+
+    @contextlib.contextmanager
+    def serving(self, until: datetime, *workflows: DotFlow) -> Iterator[None]:
+        """Serves in a second server beside the block."""
+        server, participant = Server(workflows, options={}), self.time.hold()
+        self.time.at(until, server.request_stop)
+        self.time.at(until, server.request_stop)
+
+        def run() -> None:
+            with participant:
+                server.run()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        yield
+        thread.join()
 
     def write(self, statement: str, *values: Any) -> None:
         with closing(sqlite3.connect(self.history.path)) as file, file:
@@ -145,16 +164,8 @@ def test_a_run_that_has_not_begun(house: House) -> None:
 
 def test_a_run_whose_process_was_killed(house: House) -> None:
     """A server that can't run it takes it over; the alarm says how it ended, and that nothing continues it."""
-    workflow = house.workflow()
-    house.serve(at(11, 30), workflow)
-    dead = house.history.operations().open_server(["nightly"])
-    workflow.submit()
-    claim = dead.claim({"nightly": None}, ())
-    assert claim is not None
-    house.write("UPDATE wanted SET schedule = (SELECT schedule FROM schedules), planned = ?", 1767355200_000_000)
-    house.write("UPDATE schedules SET settled = ?", 1767355200_000_000)
-    live.release(dead._path, dead._lock)  # type: ignore[attr-defined]
-
+    house.serve(at(11, 30), house.workflow())
+    kill_a_run(house, "nightly")
     house.serve(at(13), house.workflow(workflow_id="other", cron="0 0 1 1 *"))
 
     (message,) = house.alerts.sent
@@ -163,17 +174,28 @@ def test_a_run_whose_process_was_killed(house: House) -> None:
 
 def test_a_run_that_waits_for_an_answer(house: House) -> None:
     """It names the task that asks."""
-    house.time.at(at(12, 1), lambda: pause(house))
+    house.time.at(at(12, 1), lambda: pause(house, "nightly"))
     house.serve(at(13), house.workflow())
 
     (message,) = house.alerts.sent
     assert message.endswith("waits for 'publish'.")
 
 
-def pause(house: House) -> None:
+def kill_a_run(house: House, workflow_id: str) -> None:
+    """Leaves the run of the firing at noon as the end of its server does."""
+    dead = house.history.operations().open_server([workflow_id])
+    house.workflow(workflow_id=workflow_id).submit()
+    assert dead.claim({workflow_id: None}, ()) is not None
+    fired = "schedule = (SELECT schedule FROM schedules WHERE workflow = ?), planned = ?"
+    house.write(f"UPDATE wanted SET {fired} WHERE workflow = ?", workflow_id, micro(at(12)), workflow_id)
+    house.write("UPDATE schedules SET settled = ? WHERE workflow = ?", micro(at(12)), workflow_id)
+    live.release(dead._path, dead._lock)  # type: ignore[attr-defined]
+
+
+def pause(house: House, workflow_id: str) -> None:
     """Makes the completed run one that was paused by a question."""
-    (run,) = house.history.runs()
-    house.write("UPDATE runs SET state = 'Paused'")
+    (run,) = house.history.runs(workflow=workflow_id)
+    house.write("UPDATE runs SET state = 'Paused' WHERE run_id = ?", run.run_id)
     house.write(
         "INSERT INTO questions (origin, task, item, nth, text, asked) VALUES (?, 'publish', -1, 0, '?', 0)", run.origin
     )
@@ -225,23 +247,50 @@ def test_two_servers_raise_each_alarm_once(house: House) -> None:
     nightly, alerts = house.workflow(fail, cron="0 * * * *"), Alerts()
     other = house.workflow(workflow_id="other", cron="0 0 1 1 *")
     other.config.notify = alerts
-    second = Server([other], options={})
-    house.time.at(at(16, 30), second.request_stop)
-    participant = house.time.hold()
-
-    def serve_other() -> None:
-        with participant:
-            second.run()
-
-    thread = threading.Thread(target=serve_other)
-    thread.start()
-    house.serve(at(14, 5), nightly)
-    house.time.sleep("3h")
-    thread.join()
+    with house.serving(at(16, 30), other):
+        house.serve(at(14, 5), nightly)
+        house.time.sleep("3h")
 
     moments = [message.partition("That of ")[2][:16] for message in house.alerts.sent + alerts.sent]
     assert sorted(moments) == [f"2026-01-02 {hour}:00" for hour in (12, 13, 14, 15, 16)]
     assert "has not begun: no process has fired it" in alerts.sent[-1]
+
+
+def test_each_reason_once_over_two_servers(house: House) -> None:
+    """A firing of each workflow is late for its own reason, and both servers serve all of them."""
+
+    def fail() -> None:
+        raise ValueError
+
+    def nap() -> None:
+        house.time.sleep("4h")
+
+    def workflows() -> list[DotFlow]:
+        return [
+            house.workflow(fail, workflow_id="fails"),
+            house.workflow(nap, workflow_id="naps", cron="0,30 12 * * *"),
+            house.workflow(nap, workflow_id="queued", max_runs=1, params={"day": 1}),
+            house.workflow(workflow_id="asks"),
+        ]
+
+    house.serve(at(11, 5), house.workflow(workflow_id="killed"))
+    kill_a_run(house, "killed")
+    workflows()[2].submit({"day": 2})
+    house.time.at(at(12, 1), lambda: pause(house, "asks"))
+    with house.serving(at(14), *workflows()):
+        house.serve(at(14), *workflows())
+
+    left_out = r" \(run \w+\)|run [0-9a-f]{8} |waits to go on, since its run waits in the queue: it "
+    found = sorted(re.sub(left_out, "", message) for message in house.alerts.sent)
+    late = "A firing of '{}' is late. That of 2026-01-02 12:{}:00 UTC {}."
+    assert found == [
+        late.format("asks", "00", "waits for 'publish'"),
+        late.format("fails", "00", "failed: load: ValueError: "),
+        late.format("killed", "00", "crashed: the process of the run ended between two steps"),
+        late.format("naps", "00", "is running since 2026-01-02 12:00:00 UTC"),
+        late.format("naps", "30", "was dropped: is running since 12:00"),
+        late.format("queued", "00", "has not begun: its run waits in the queue"),
+    ]
 
 
 def test_a_firing_whose_params_raise_is_alarmed_at_once(house: House) -> None:

@@ -63,7 +63,12 @@ def resume(run: str, rerun: tuple[str, ...], history: str | None, by: str | None
     found = Control(archive).resume(before.run_id, rerun, by=by, comment=comment)
     old, new = found.continues[:ID_LENGTH], found.run_id[:ID_LENGTH]
     click.echo(f"The run {new} of {_name(found)} is queued, and continues {old}.")
-    if not found.is_served:
+    if found.workflow_paused_by:
+        again = resume_workflow_command(found.base)
+        click.echo(
+            f"{safe(found.workflow_paused_by)} paused '{safe(found.base)}': the run waits. `{again}` goes on.", err=True
+        )
+    elif not found.is_served:
         again = resume_command(archive.load(found.continues))
         how = f"`{again}` goes on at once" if again else "Start `dotflow serve MODULE:WORKFLOW`"
         click.echo(f"No process serves '{safe(found.base)}': the run waits. {how}.", err=True)
