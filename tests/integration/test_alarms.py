@@ -309,6 +309,8 @@ def test_a_firing_whose_params_raise_is_alarmed_at_once(house: House) -> None:
         "its params raised ValueError: *** is wrong."
     )
     assert message in house.log.messages
+    (found,) = Control(house.history).schedules()
+    assert [drop.reason for drop in found.drops] == ["its params raised ValueError: *** is wrong"]
 
 
 def test_a_run_that_is_given_up(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

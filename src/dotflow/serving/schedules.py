@@ -9,7 +9,6 @@ from typing import Final
 from dotflow import clock
 from dotflow.abc.operations import Dropped, Firing, QueueServer, Schedule
 from dotflow.abc.workflow import ServedWorkflow
-from dotflow.core.masks import environment_masks
 from dotflow.core.schedule_rules import MAX_CORRECTION, MAX_FIRINGS, Due, choose
 from dotflow.core.types.overlap import TypeOverlap
 from dotflow.errors import InvalidSchedule
@@ -37,6 +36,7 @@ class _Served:
         self.times = scheduler._times
         self.settled = self.next = datetime.min.replace(tzinfo=UTC)
         self._workflow = workflow
+        self._masks = workflow.config._find_secrets(workflow.task, are_required=False).masks
         self._scheduler = scheduler
         self._firing(Due(self.times.after(clock.now())), is_first=True)
 
@@ -64,7 +64,7 @@ class _Served:
         try:
             params = self._scheduler.params_at(planned)
         except Exception as error:  # of the user's function
-            return Firing(planned, None, is_made_up, _raised(error))
+            return Firing(planned, None, is_made_up, self._raised(error))
         is_named = self.schedule.overlap is TypeOverlap.PARALLEL and not callable(self._scheduler.params)
         key = f"{planned.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if is_named else None
         try:
@@ -72,12 +72,11 @@ class _Served:
         except Exception as error:  # of parameters that are the user's
             if is_first:
                 raise
-            return Firing(planned, None, is_made_up, _raised(error))
+            return Firing(planned, None, is_made_up, self._raised(error))
         return Firing(planned, wanted._replace(key=None, due=planned.astimezone(UTC)), is_made_up)
 
-
-def _raised(error: Exception) -> str:
-    return environment_masks().mask(f"{RAISED} {type(error).__name__}: {error}")
+    def _raised(self, error: Exception) -> str:
+        return self._masks.mask(f"{RAISED} {type(error).__name__}: {error}")
 
 
 class Schedules:

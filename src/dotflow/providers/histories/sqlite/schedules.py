@@ -32,7 +32,7 @@ KEPT_DROPPED: Final = 10  # of the firings without a run, those whose moment and
 
 REGISTER: Final = """INSERT INTO schedules (schedule, workflow, spec, at_once, settled, seen) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (schedule) DO UPDATE SET spec = excluded.spec, at_once = excluded.at_once, seen = excluded.seen,
-    alarmed = CASE WHEN json_extract(excluded.spec, '$.late_after') IS NOT NULL THEN alarmed END"""
+    alarmed = CASE WHEN ? THEN alarmed END"""
 SERVE: Final = "UPDATE servers SET schedules = ? WHERE server = ?"
 SERVED: Final = "SELECT lock, schedules FROM servers WHERE schedules IS NOT NULL"
 KNOWN: Final = "SELECT schedule, workflow, spec, settled FROM schedules WHERE seen IS NOT NULL ORDER BY seen"
@@ -62,7 +62,8 @@ def register(
     now = micro(clock.now())
     for schedule in schedules:
         at_once = schedule.max_parallel if schedule.overlap is TypeOverlap.PARALLEL else 1
-        row = (schedule.schedule, schedule.workflow, spec_of(schedule), at_once, now, now)
+        has_alarm = schedule.late_after is not None
+        row = (schedule.schedule, schedule.workflow, spec_of(schedule), at_once, now, now, has_alarm)
         connection.execute(REGISTER, row)
     connection.execute(SERVE, (json.dumps([one.schedule for one in schedules]), server))
     served = {
