@@ -68,10 +68,10 @@ class Alarms:
             self._queue.move_alarm(schedule.schedule, alarmed, first)
             alarmed = first
         if times.after(alarmed) <= until:
-            planned = [
-                at.astimezone(UTC) for at in times.between(alarmed, until, MAX_FIRINGS)
-            ]  # equal to no other zone's
-            known = {one.planned: one for one in self._queue.fired(schedule.schedule, alarmed, until, MAX_FIRINGS)}
+            # In UTC, since a local time that is repeated equals no moment of another zone.
+            planned = [at.astimezone(UTC) for at in times.between(alarmed, until, MAX_FIRINGS)]
+            fired = self._queue.fired(schedule.schedule, alarmed, planned[-1], MAX_FIRINGS)
+            known = {one.planned: one for one in fired}
             firings = [known.get(moment, _unknown(moment, found.settled)) for moment in planned]
             late = late_ones([one.in_zone(times.zone) for one in firings], found.settled)
             if self._queue.move_alarm(schedule.schedule, alarmed, until) and late:

@@ -153,6 +153,8 @@ FIRED: Final = """SELECT planned, run_id FROM wanted JOIN runs USING (run)
     WHERE schedule = ? AND planned > ? AND planned <= ? ORDER BY planned DESC LIMIT ?"""
 NEWEST: Final = """SELECT run, superseded FROM runs
     WHERE run_id = :run OR origin = (SELECT origin FROM runs WHERE run_id = :run) ORDER BY run DESC LIMIT 1"""
+IS_FIRED: Final = """SELECT 1 FROM wanted JOIN runs USING (run) WHERE planned IS NOT NULL
+    AND run_id = (SELECT COALESCE(origin, run_id) FROM runs WHERE run_id = ?)"""
 CONTINUED: Final = "SELECT run FROM runs WHERE run_id = ?"
 WAITS_FOR: Final = "SELECT task AS step FROM questions WHERE origin = ? AND answer IS NULL ORDER BY asked LIMIT 1"
 MOVE_ALARM: Final = "UPDATE schedules SET alarmed = ? WHERE schedule = ? AND alarmed IS ?"
@@ -212,17 +214,20 @@ def find_fired(reader: Reader, schedule: str, since: int, until: int, limit: int
 
 
 def _run_of(reader: Reader, run: str) -> FiredRun:
-    """Returns the run of a firing as it stands: what continues it, or has replaced its values."""
-    seen: set[str] = set()
-    number, superseded = reader.connection.execute(NEWEST, {"run": run}).fetchone()
-    while superseded and superseded not in seen:
-        seen.add(superseded)
-        newer = reader.connection.execute(NEWEST, {"run": superseded}).fetchone()
-        if newer is None:
-            break
-        number, superseded = newer
+    """Returns the run of a firing as it stands: what continues it, or has replaced its values since.
+
+    Another firing of its name is no such run: it has its own line.
+    """
     from dotflow.providers.histories.sqlite.records import load_summary
 
+    seen = {run}
+    number, superseded = reader.connection.execute(NEWEST, {"run": run}).fetchone()
+    while superseded and superseded not in seen and not reader.connection.execute(IS_FIRED, (superseded,)).fetchall():
+        seen.add(superseded)
+        newer = reader.connection.execute(NEWEST, {"run": superseded}).fetchone()
+        if newer is None:  # it was forgotten
+            break
+        number, superseded = newer
     return _as_fired(reader, load_summary(reader, number))
 
 
