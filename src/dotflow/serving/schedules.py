@@ -9,6 +9,7 @@ from typing import Final
 from dotflow import clock
 from dotflow.abc.operations import Dropped, Firing, QueueServer, Schedule
 from dotflow.abc.workflow import ServedWorkflow
+from dotflow.core.masks import Masks
 from dotflow.core.schedule_rules import MAX_CORRECTION, MAX_FIRINGS, Due, choose
 from dotflow.core.types.overlap import TypeOverlap
 from dotflow.errors import InvalidSchedule
@@ -36,7 +37,7 @@ class _Served:
         self.times = scheduler._times
         self.settled = self.next = datetime.min.replace(tzinfo=UTC)
         self._workflow = workflow
-        self._masks = workflow.config._find_secrets(workflow.task, are_required=False).masks
+        self._masks: Masks = workflow.config._find_secrets(workflow.task, are_required=False).masks
         self._scheduler = scheduler
         self._firing(Due(self.times.after(clock.now())), is_first=True)
 

@@ -64,10 +64,8 @@ def resume(run: str, rerun: tuple[str, ...], history: str | None, by: str | None
     old, new = found.continues[:ID_LENGTH], found.run_id[:ID_LENGTH]
     click.echo(f"The run {new} of {_name(found)} is queued, and continues {old}.")
     if found.workflow_paused_by:
-        again = resume_workflow_command(found.base)
-        click.echo(
-            f"{safe(found.workflow_paused_by)} paused '{safe(found.base)}': the run waits. `{again}` goes on.", err=True
-        )
+        who, goes_on = safe(found.workflow_paused_by), resume_workflow_command(found.base)
+        click.echo(f"{who} paused '{safe(found.base)}': the run waits. `{goes_on}` ends the pause.", err=True)
     elif not found.is_served:
         again = resume_command(archive.load(found.continues))
         how = f"`{again}` goes on at once" if again else "Start `dotflow serve MODULE:WORKFLOW`"
