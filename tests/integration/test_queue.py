@@ -1,5 +1,6 @@
 """Submissions, orders and claims, in one process."""
 
+import errno
 import os
 import sqlite3
 import sys
@@ -33,7 +34,7 @@ from dotflow.errors import (
     UnknownParam,
     WorkflowBusy,
 )
-from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
+from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile, sqlite_file
 from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.queue import SQLiteQueue, SQLiteServer
 from dotflow.serving import serve
@@ -920,6 +921,55 @@ def test_claims_stay_fast_behind_many_that_can_not_begin(make: Make, history: Hi
         ):
             plan = "\n".join(row[-1] for row in database.execute(f"EXPLAIN QUERY PLAN {statement}", values))
             assert "SCAN" not in plan.replace("SCAN orders USING INDEX orders_open", ""), (statement, plan)
+
+
+def test_a_slow_disk_delays_only_what_waits_for_it(
+    make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a submission waits for the disk, runs are recorded, by other processes too, and the program forks."""
+    begun, may_end = threading.Event(), threading.Event()
+
+    def wait(descriptor: int) -> None:
+        begun.set()
+        may_end.wait(10)
+
+    make().submit()
+    monkeypatch.setattr(sqlite_file, "sync", wait)
+    submission = threading.Thread(target=lambda: make().submit({"customer": 2}))
+    submission.start()
+    try:
+        assert begun.wait(10)
+        run = make().start(params={"customer": 3})
+        with closing(sqlite3.connect(history.path, timeout=0)) as database, database:
+            database.execute("UPDATE runs SET reason = NULL")
+        child = os.fork()
+        if not child:
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert submission.is_alive()
+    finally:
+        may_end.set()
+        submission.join()
+
+    assert (history.summary(run.run_id).completed, len(history.runs())) == (2, 3)
+
+
+def test_a_disk_that_may_have_lost_a_commit_ends_the_server(
+    make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second attempt would succeed and prove nothing. Another server continues its runs."""
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    server = history.operations().open_server(["report"])
+    server.check()
+    monkeypatch.setattr(sqlite_file, "sync", fail)
+
+    with pytest.raises(HistoryError, match="can't be used: Input/output error"):
+        make().submit()
+    with pytest.raises(HistoryError, match="the disk may have lost what was written: Input/output error"):
+        server.check()
 
 
 def test_a_deleted_history_ends_its_server(make: Make, history: HistorySQLite) -> None:

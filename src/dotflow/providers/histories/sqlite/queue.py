@@ -1,6 +1,7 @@
 """The queue of a history file: submissions, claims, ends and orders, each of them one transaction.
 
-It has a connection of its own, whose commits survive a power cut; those of events are not synced.
+It has a connection of its own, and waits until the disk has each of its commits, which survive a power cut. Those of
+events are not synced, and wait for no disk.
 """
 
 import json
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SYNCHRONOUS: Final = "FULL"  # a power cut loses no commit: sqlite.org/pragma.html#pragma_synchronous
+SYNCHRONOUS: Final = "NORMAL"  # the file syncs each commit itself, after it
 BETWEEN_LOOKS: Final = 1.0  # seconds between the two looks that find a process dead
 
 BY_KEY: Final = "SELECT run_id, params FROM wanted JOIN runs USING (run) WHERE wanted.workflow = ? AND key = ?"
@@ -161,7 +162,7 @@ class SQLiteQueue(Operations):
     """The queue of a history file.
 
     Args:
-        file: A connection of its own, with SYNCHRONOUS.
+        file: A connection of its own, which is synced.
         path: The file.
     """
 
@@ -342,6 +343,9 @@ class SQLiteServer(QueueServer):
     def check(self) -> None:
         if self._file_ids() != self._files:
             reason = "it was deleted or replaced while it was served, so the runs of other processes are unknown"
+            raise HistoryError(f"The history {short_path(self._path)} can't be used", reason)
+        if (error := self._queue.file.sync_error) is not None:
+            reason = f"the disk may have lost what was written: {error.strerror}. Check it, then start the server again"
             raise HistoryError(f"The history {short_path(self._path)} can't be used", reason)
 
     def has_news(self) -> bool:
