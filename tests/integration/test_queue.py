@@ -24,6 +24,7 @@ from dotflow.core.events import AttemptStarted, Planned, RunStarted, TaskComplet
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine import orders
+from dotflow.engine.run import Run
 from dotflow.errors import (
     HistoryError,
     InvalidArgument,
@@ -665,6 +666,93 @@ def test_a_run_that_was_put_back_keeps_its_place(make: Make, history: HistorySQL
     server.close()
 
 
+class SlowStorage(StorageFile):
+    """Is locked for the runs of customer 1 only when it may go on."""
+
+    begun, may_go_on = threading.Event(), threading.Event()
+
+    def lock(self, workflow_id: str) -> Any:
+        if workflow_id == "report@customer=1":
+            self.begun.set()
+            assert self.may_go_on.wait(10)
+        return super().lock(workflow_id)
+
+
+@pytest.fixture
+def slow(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DotFlow:
+    """A workflow with a storage that hangs while a run of customer 1 begins."""
+    monkeypatch.setattr(SlowStorage, "begun", threading.Event())
+    monkeypatch.setattr(SlowStorage, "may_go_on", threading.Event())
+    workflow = make()
+    workflow.config.storage = SlowStorage(tmp_path / "values")
+    return workflow
+
+
+def test_a_storage_that_hangs_delays_no_other_run(slow: DotFlow) -> None:
+    """Its run has a place, and no other server takes it. It goes on when the storage does."""
+    control = Control(slow)
+    hanging = slow.submit({"customer": 1})
+    with serve(slow, wait=False, max_runs=2):
+        assert SlowStorage.begun.wait(10)
+        others = [slow.submit({"customer": number}) for number in (2, 3)]
+        states = [control.wait(run, 10).state for run in others]
+        waiting = control.run(hanging).state
+        SlowStorage.may_go_on.set()
+        ended = control.wait(hanging, 10)
+
+    assert states == [TypeRunState.COMPLETED] * 2
+    assert (waiting, ended.state, ended.completed) == (TypeRunState.RUNNING, TypeRunState.COMPLETED, 2)
+
+
+def test_a_run_that_begins_has_its_place(slow: DotFlow, history: HistorySQLite) -> None:
+    """`max_runs` counts it."""
+    slow.submit({"customer": 1})
+    server = serve(slow, wait=False, max_runs=1)
+    assert SlowStorage.begun.wait(10)
+    other = slow.submit({"customer": 2})
+    taker = history.operations().open_server(["report"])
+    server._take(taker)
+    taker.close()
+    state = Control(slow).run(other).state
+    SlowStorage.may_go_on.set()
+    server.stop()
+
+    assert state is TypeRunState.QUEUED
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_server_that_stops_while_a_run_begins_puts_it_back(slow: DotFlow, signals: int) -> None:
+    """None of its steps runs here, and nothing is lost."""
+    run = slow.submit({"customer": 1})
+    server = serve(slow, wait=False)
+    assert SlowStorage.begun.wait(10)
+    for _ in range(signals):
+        server.request_stop()
+    while server._heeded < signals:
+        clock.sleep(0.01)
+    SlowStorage.may_go_on.set()
+    server.stop()
+
+    queued = Control(slow).run(run)
+    assert (queued.state, queued.continues) == (TypeRunState.QUEUED, run)
+    (ended,) = serve(slow, once=True)
+    assert (ended.state, ended.completed) == (TypeRunState.COMPLETED, 2)
+
+
+def test_once_waits_for_what_begins(slow: DotFlow) -> None:
+    """Also where it can't begin, and another one of its name waits behind it."""
+    slow.submit({"customer": 1})
+    ended: list[Any] = []
+    thread = threading.Thread(target=lambda: ended.extend(serve(slow, once=True)))
+    thread.start()
+    assert SlowStorage.begun.wait(10)
+    slow.submit({"customer": 1})
+    SlowStorage.may_go_on.set()
+    thread.join()
+
+    assert [run.state for run in ended] == [TypeRunState.COMPLETED] * 2
+
+
 # Take-over
 
 
@@ -1101,8 +1189,12 @@ def test_runs_go_back_to_the_queue_when_their_server_fails(
     def fail(self: Any) -> None:
         raise RuntimeError("a fault of the server")
 
+    def cancel(self: Run, cancel: Callable[[Run], None] = Run.cancel) -> None:
+        cancel(self)
+        may_end.set()
+
+    monkeypatch.setattr(Run, "cancel", cancel)
     monkeypatch.setattr(SQLiteServer, "check", fail)
-    may_end.set()
     with pytest.raises(RuntimeError, match="a fault of the server"):
         server.stop()
     monkeypatch.undo()
