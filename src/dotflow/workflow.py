@@ -374,11 +374,7 @@ class DotFlow:
         masks = self.config._find_secrets(self.task, are_required=False).masks
         submission.check_submission(key, priority, masks)
         due = submission.due_at(at)
-        values, secrets, _ = self._resolve(params)
-        given = {name: values[name] for name in params or ()}
-        is_named = bool(given) and key is None  # by its parameters, with those that it was not given
-        text = submission.params_text(given, values if is_named else {}, masks, secrets)
-        name = self._id_of(params, values, secrets, masks) if key is None else keyed_id(self.workflow_id, key, masks)
+        name, text = self._named_by(params or {}, key, masks)
         base, title = masks.mask_id(self.workflow_id), self.name and masks.mask(self.name)
         return Submission(base, text, name, key, priority, due, title)
 
@@ -393,13 +389,27 @@ class DotFlow:
             raise NotServable(what, submission.FACTORY)
         return submission.queue_of(what, self.config.history)
 
-    def _name_of(self, submitted: Submission) -> str:
-        """Returns the name of a run that was submitted where its defaults are unknown. Raises as `submit`."""
-        from dotflow.codec.json import decode
+    def _named_by(self, params: Params, key: str | None, masks: Masks) -> tuple[str, str]:
+        """Returns the name of a submission, and its parameters as text of the codec: with the defaults that name it."""
+        from dotflow.engine.submission import params_text
 
-        if submitted.key is not None:
-            return keyed_id(submitted.workflow, submitted.key)
-        return self.id_of_run(decode(submitted.params))
+        values, secrets, _ = self._resolve(params)
+        given = {name: values[name] for name in params}
+        text = params_text(given, values if given and key is None else {}, masks, secrets)
+        name = self._id_of(params, values, secrets, masks) if key is None else keyed_id(self.workflow_id, key, masks)
+        return name, text
+
+    def _named(self, submitted: Submission) -> tuple[str, str]:
+        """Returns the name and the parameters of a run that was submitted where its defaults are unknown.
+
+        Raises as `Control.submit`: a text becomes what the parameter is.
+        """
+        from dotflow.codec.json import decode
+        from dotflow.engine.submission import named_by
+
+        _, text = named_by(submitted.workflow, self._declared().params, decode(submitted.params), submitted.key)
+        masks = self.config._find_secrets(self.task, are_required=False).masks
+        return self._named_by(decode(text), submitted.key, masks)
 
     def _declared(self) -> Declared:
         """Returns what others need to know to submit it."""

@@ -214,6 +214,22 @@ def test_an_unknown_workflow_is_named_by_its_server(make: Make, history: History
     assert "UnknownParam" in control.run(wrong).error
 
 
+def test_a_run_that_its_server_names_has_the_parameters_of_a_submission(make: Make, history: HistorySQLite) -> None:
+    """With their types, and the defaults that name it: whoever resumes it after a deploy finds its values."""
+    control = Control(history)
+    run = control.submit("report", {"customer": "9", "day": "2026-11-25"})
+    declared = {"customer": 1, "day": date(2026, 11, 25), "limit": 5, "key": Secret("TOKEN")}
+    serve(make(params=declared), once=True)
+    shown = control.run(run)
+    again = control.resume(run, rerun="double")
+    serve(make(params={**declared, "limit": 6}), once=True)
+
+    assert shown.params == {"customer": 9, "day": date(2026, 11, 25), "limit": 5}
+    assert shown.workflow_id == "report@customer=9,day=2026-11-25,limit=5"
+    ended = control.run(again.run_id)
+    assert (ended.workflow_id, ended.state, ended.params) == (shown.workflow_id, TypeRunState.COMPLETED, shown.params)
+
+
 class Color(Enum):
     RED = 1
 

@@ -277,8 +277,8 @@ class QueueServer(ABC):
         """Returns the queued runs of its workflows that have no name yet, with their ids."""
 
     @abstractmethod
-    def name(self, run: str, name: str | None, error: str = "") -> None:
-        """Gives a queued run its name; without one, it fails with the error."""
+    def name(self, run: str, name: str | None, params: str = "", error: str = "") -> None:
+        """Gives a queued run its name, and its parameters as text of the codec; without a name, it fails."""
 
     @abstractmethod
     def take_over(self) -> Sequence[TakenOver]:

@@ -58,8 +58,8 @@ class ServedWorkflow(Protocol):
     def _declared(self) -> Declared:
         """Returns what others need to know to submit it."""
 
-    def _name_of(self, submission: Submission) -> str:
-        """Returns the name of a run that was submitted where its defaults are unknown."""
+    def _named(self, submission: Submission) -> tuple[str, str]:
+        """Returns the name and the parameters of a run that was submitted where its defaults are unknown."""
 
     def _submission(self, params: Any, key: str | None = None) -> Submission:
         """Returns what a queue needs of a run with these parameters, named by a key if there is one."""

@@ -169,9 +169,9 @@ class Server:
         for run, wanted in server.unnamed():
             workflow = self._workflows[wanted.workflow]
             try:
-                server.name(run, workflow._name_of(wanted))
+                server.name(run, *workflow._named(wanted))
             except Exception as error:  # of its definition, or of what the queue has
-                server.name(run, None, f"{type(error).__name__}: {error}")
+                server.name(run, None, error=f"{type(error).__name__}: {error}")
         while len(self._active) < self._max_runs and not self._stops:
             most = {workflow_id: workflow.max_runs for workflow_id, workflow in self._workflows.items()}
             claim = server.claim(most, [active.claimed.claim.name for active in tuple(self._active.values())])

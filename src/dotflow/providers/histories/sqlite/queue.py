@@ -385,7 +385,7 @@ class SQLiteServer(QueueServer):
             if workflow in self._workflows
         ]
 
-    def name(self, run: str, name: str | None, error: str = "") -> None:
+    def name(self, run: str, name: str | None, params: str = "", error: str = "") -> None:
         if name is not None and self._queue.look(FRESH, (name,)):
             return  # it waits until that one has begun
 
@@ -398,7 +398,9 @@ class SQLiteServer(QueueServer):
                 connection.execute(STOP_WAITING, (found.run,))
             elif not connection.execute(FRESH, (name,)).fetchall():
                 connection.execute(SET_NAME, (name, found.run))
-                connection.execute("UPDATE runs SET workflow_id = ? WHERE run = ?", (name, found.run))
+                connection.execute(
+                    "UPDATE runs SET workflow_id = ?, params = ? WHERE run = ?", (name, params, found.run)
+                )
 
         self._queue.transact(work)
 
