@@ -43,6 +43,7 @@ from dotflow.errors import (
     NotInHistory,
     NotRun,
     NotServable,
+    UnknownParam,
 )
 from dotflow.graph.builder import TaskBuilder
 from dotflow.graph.linked_task import LinkedTask
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
+SUBMITTED: Final = "The run was submitted with it. Declare it again and resume the run, or submit one without it."
 NOT_SERVED: Final = "No process serves it (`dotflow serve MODULE:WORKFLOW`)"
 
 KNOWN: Final = frozenset(START_ARGUMENTS)
@@ -553,7 +555,10 @@ class DotFlow:
         from dotflow.codec.json import decode  # here: most programs never need it
 
         chosen = self._options(**options, params=decode(claim.params), rerun=list(claim.rerun))
-        run = self._prepare(chosen, in_thread=True, claimed=claimed)
+        try:
+            run = self._prepare(chosen, in_thread=True, claimed=claimed)
+        except UnknownParam as error:  # an earlier version of the code declared it
+            raise UnknownParam(error.name, hint=SUBMITTED) from None
         start_in_background(run, then)
         return run
 

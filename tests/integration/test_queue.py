@@ -38,6 +38,7 @@ from dotflow.errors import (
 from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile, sqlite_file
 from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.queue import SQLiteQueue, SQLiteServer
+from dotflow.records.record import RunSummary
 from dotflow.serving import serve
 from dotflow.testing import virtual_clock
 from tests.queue_model import explore
@@ -420,11 +421,50 @@ def test_a_completed_run_is_continued_only_to_run_something_again(make: Make) ->
     serve(workflow, once=True)
     control = Control(workflow)
 
-    with pytest.raises(OrderRefused, match=r"it completed .* ago\. Pass the steps that run again: --rerun STEP"):
+    with pytest.raises(OrderRefused, match=r"it completed .* ago\. Name the steps that run again\.$"):
         control.resume(run)
     control.resume(run, rerun="add_one")
     (again,) = serve(workflow, once=True)
     assert (again.completed, again.restored) == (1, 1)
+
+
+def test_a_run_that_was_just_paused_is_resumed_when_it_has_ended(make: Make, history: HistorySQLite) -> None:
+    """The refusal says what it waits for."""
+    control = Control(make())
+    run = make().submit()
+    server = history.operations().open_server(["report"])
+    assert server.claim({"report": None}, ()) is not None
+    control.pause(run, by="ann")
+
+    with pytest.raises(OrderRefused, match="it is running, since ann has just asked it to pause"):
+        control.resume(run)
+    server.close()
+
+
+@pytest.mark.parametrize(
+    ("state", "is_submitted", "superseded", "is_over"),
+    [
+        *((state, True, "", False) for state in ("Queued", "Running", "Paused", "Crashed")),
+        *((state, True, "", True) for state in ("Completed", "Failed", "Cancelled", "Interrupted", "Unknown")),
+        ("Crashed", False, "", True),
+        ("Crashed", True, "2", True),
+        ("Paused", False, "", False),
+    ],
+)
+def test_a_run_is_over_when_only_a_resume_would_go_on_with_it(
+    state: str, is_submitted: bool, superseded: str, is_over: bool
+) -> None:
+    submitted = clock.now() if is_submitted else None
+    run = RunSummary(
+        run_id="1",
+        workflow_id="report",
+        state=TypeRunState(state),
+        began=clock.now(),
+        submitted=submitted,
+        superseded=superseded,
+    )
+
+    assert run.is_over is is_over
 
 
 def test_a_queued_run_is_cancelled_at_once(make: Make) -> None:
@@ -622,7 +662,13 @@ def test_a_definition_that_has_changed_fails_the_run(make: Make) -> None:
     (failed,) = serve(workflow, once=True)
 
     assert (failed.state, failed.completed) == (TypeRunState.FAILED, 0)
-    assert "UnknownParam" in failed.error
+    assert failed.error == (
+        "UnknownParam: The workflow has no parameter 'customer'. The run was submitted with it. Declare it again and"
+        " resume the run, or submit one without it."
+    )
+    Control(make()).resume(failed.run_id)
+    (done,) = serve(make(), once=True)
+    assert (done.state, done.completed) == (TypeRunState.COMPLETED, 2)
 
 
 def test_max_runs_counts_over_all_processes(make: Make, history: HistorySQLite) -> None:
@@ -799,6 +845,7 @@ def test_the_run_of_a_killed_process_is_continued(
     again = server.claim({"report": None}, ())
     assert again is not None
     assert (again.run_id, again.continues, again.origin) == (taken.continued_by, True, run)
+    assert [found.trigger for found in history.runs()] == ["take-over", "submit", "submit"]
     server.end(again, Ending(TypeRunState.COMPLETED))
     last = server.claim({"report": None}, ())
     assert last is not None

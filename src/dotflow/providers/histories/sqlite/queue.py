@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from dotflow import clock
 from dotflow.abc.operations import (
     MAX_TRIES,
+    NAME_STEPS,
     Claim,
     Declared,
     Dropped,
@@ -239,11 +240,13 @@ class SQLiteQueue(Operations):
                 reason = "the history does not have its parameters. Use `dotflow start --resume`"
             elif found.state in RESUMABLE or (found.state is TypeRunState.COMPLETED and rerun):
                 connection.execute(ADD_ORDER, (found.run, "resume", by, now, comment, now))
-                return _continue(connection, found.run, now, rerun=rerun)
+                return _continue(connection, found.run, now, trigger="resume", rerun=rerun)
             else:
                 reason = _since(found, now)
                 if found.state is TypeRunState.COMPLETED:
-                    reason += ". Pass the steps that run again: --rerun STEP"
+                    reason += f". {NAME_STEPS}"
+                elif (ordered := _ordered(connection, found.run)) is not None:
+                    reason += f", since {ordered.by} has just asked it to {ordered.what}. Resume it when it has ended"
             raise OrderRefused("resume", found.run_id, reason)
 
         return self.newest(self.transact(work))
@@ -579,14 +582,22 @@ def _priorities(look: Callable[..., Any], workflow: str) -> Iterator[int]:
         yield priorities[0][0]
 
 
-def _continue(connection: sqlite3.Connection, run: int, now: int, *, rerun: Sequence[str] = (), tries: int = 0) -> str:
+def _continue(
+    connection: sqlite3.Connection,
+    run: int,
+    now: int,
+    *,
+    trigger: str = "take-over",
+    rerun: Sequence[str] = (),
+    tries: int = 0,
+) -> str:
     """Queues a run that continues another one, and returns its id."""
     ((before, name, title, workflow, params, schedule, origin, priority, _),) = connection.execute(OF_RUN, (run,))
     if origin is None:
         origin = before
         connection.execute("UPDATE runs SET origin = ? WHERE run = ?", (origin, run))
     run_id = str(uuid.uuid4())
-    in_list = (run_id, name, title, "resume", now, now, workflow, params, origin, before)
+    in_list = (run_id, name, title, trigger, now, now, workflow, params, origin, before)
     number = connection.execute(ADD_RUN, in_list).lastrowid
     steps = json.dumps(list(rerun)) if rerun else None
     in_queue = (number, workflow, name, None, priority, now, True, steps, tries, schedule)
