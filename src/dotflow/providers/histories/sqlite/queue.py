@@ -9,7 +9,7 @@ import sqlite3
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -79,25 +79,30 @@ REMOVE_SERVER: Final = "DELETE FROM servers WHERE server = ?"
 RUNNING_NOW: Final = "SELECT COUNT(*) FROM runs WHERE state = 'Running' AND workflow = ?"
 SCHEDULED: Final = """SELECT workflow FROM runs WHERE state = 'Running' AND trigger = 'schedule'
     AND run NOT IN (SELECT run FROM wanted)"""
-NEXT_PRIORITY: Final = """SELECT priority FROM wanted WHERE queued AND workflow = ? AND priority < ?
-    ORDER BY priority DESC LIMIT 1"""
-IS_DUE: Final = "SELECT 1 FROM wanted WHERE queued AND workflow = ? AND priority = ? AND due <= ? LIMIT 1"
+#: The priorities of what is queued of a workflow, the highest first: each is found by a step through the index.
+PRIORITIES: Final = """WITH RECURSIVE priorities (priority) AS (
+    SELECT MAX(priority) FROM wanted WHERE queued AND workflow = :workflow
+    UNION ALL SELECT (SELECT MAX(priority) FROM wanted
+        WHERE queued AND workflow = :workflow AND priority < priorities.priority)
+    FROM priorities WHERE priority IS NOT NULL)"""
+IS_DUE: Final = f"""{PRIORITIES} SELECT 1 FROM priorities CROSS JOIN wanted USING (priority)
+    WHERE queued AND workflow = :workflow AND due <= :now LIMIT 1"""
 NEXT_DUE: Final = "SELECT MIN(due) FROM wanted WHERE queued AND workflow = ? AND due > ?"
 #: The schedules of which as many runs are active as may be.
 FULL: Final = """SELECT schedule FROM schedules JOIN wanted USING (schedule) JOIN runs USING (run)
     WHERE runs.state = 'Running' GROUP BY schedule HAVING COUNT(*) >= at_once"""
 #: The queued runs that may begin: of a name no run is active, and a continuation comes first, even if it is not due. Of
 #: a schedule they begin one by one, as they were planned; or with overlap="parallel" so many at once.
-CANDIDATES: Final = f"""SELECT run, name, due FROM wanted WHERE queued AND workflow = ? AND priority = ? AND due <= ?
-    AND name IS NOT NULL
+#: They come by priority, then as the index has them, by moment: ORDER BY would read all of them.
+CANDIDATES: Final = f"""{PRIORITIES} SELECT run, name, priority, due FROM priorities CROSS JOIN wanted USING (priority)
+    WHERE queued AND workflow = :workflow AND due <= :now AND name IS NOT NULL
     AND (schedule IS NULL OR (schedule NOT IN ({FULL})
         AND (resume OR (SELECT at_once > 1 FROM schedules WHERE schedules.schedule = wanted.schedule)
             OR NOT EXISTS (SELECT 1 FROM wanted AS older WHERE older.schedule = wanted.schedule AND older.queued
                 AND (older.resume OR older.planned < wanted.planned)))))
     AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.workflow_id = wanted.name AND state = 'Running')
     AND (resume OR NOT EXISTS (SELECT 1 FROM wanted AS other
-        WHERE other.name = wanted.name AND other.queued AND other.resume))
-    ORDER BY due, run"""
+        WHERE other.name = wanted.name AND other.queued AND other.resume))"""
 CONTINUATION: Final = """SELECT run FROM wanted WHERE name = :name AND queued AND resume
     AND NOT EXISTS (SELECT 1 FROM runs WHERE workflow_id = :name AND state = 'Running')"""
 TAKE: Final = "UPDATE runs SET state = 'Running', lock = ?, process = ? WHERE run = ?"
@@ -435,7 +440,7 @@ class SQLiteServer(QueueServer):
 
     def claim(self, workflows: Mapping[str, int | None], busy: Collection[str]) -> Claim | None:
         now = _now()
-        if not any(self._is_due(workflow, now) for workflow in workflows):
+        if not any(self._queue.look(IS_DUE, {"workflow": workflow, "now": now}) for workflow in workflows):
             return None
 
         def work(connection: sqlite3.Connection) -> Claim | None:
@@ -451,10 +456,6 @@ class SQLiteServer(QueueServer):
             return self._take(connection, min(found)[-1]) if found else None
 
         return self._queue.transact(work)
-
-    def _is_due(self, workflow: str, now: int) -> bool:
-        look = self._queue.look
-        return any(look(IS_DUE, (workflow, priority, now)) for priority in _priorities(look, workflow))
 
     def take_continuation(self, name: str) -> Claim | None:
         """Takes the queued run of a name that continues another one."""
@@ -567,19 +568,10 @@ def _first(
     connection: sqlite3.Connection, workflow: str, now: int, busy: Collection[str]
 ) -> list[tuple[int, int, int]]:
     """Returns the first run of a workflow that may begin, as what it is sorted by; empty if there is none."""
-    look = connection.execute
-    for priority in _priorities(look, workflow):
-        for run, name, due in look(CANDIDATES, (workflow, priority, now)):
-            if name not in busy:
-                return [(-priority, due, run)]
+    for run, name, priority, due in connection.execute(CANDIDATES, {"workflow": workflow, "now": now}):
+        if name not in busy:
+            return [(-priority, due, run)]
     return []
-
-
-def _priorities(look: Callable[..., Any], workflow: str) -> Iterator[int]:
-    """Yields the priorities of the queued runs of a workflow, the highest first, each by a step through an index."""
-    priorities = [(2**63 - 1,)]
-    while priorities := list(look(NEXT_PRIORITY, (workflow, priorities[0][0]))):
-        yield priorities[0][0]
 
 
 def _continue(
