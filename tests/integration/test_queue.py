@@ -5,6 +5,7 @@ import os
 import sqlite3
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -1134,6 +1135,46 @@ def test_a_deleted_history_ends_its_server(make: Make, history: HistorySQLite) -
 
     with pytest.raises(Exception, match="it was deleted or replaced while it was served"):
         server.check()
+
+
+@action
+def write_and_wait(customer: int, folder: str) -> None:
+    (Path(folder) / "begun").touch()
+    time.sleep(60)
+
+
+def damage(path: Path, how: str) -> None:
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    if how == "overwritten":
+        path.write_bytes(os.urandom(path.stat().st_size))
+    elif how == "cut off":
+        os.truncate(path, path.stat().st_size // 2)
+    elif how == "emptied":
+        os.truncate(path, 0)
+    else:
+        path.with_name(f"{path.name}-live").unlink()
+
+
+@pytest.mark.parametrize("how", ["overwritten", "cut off", "emptied", "without -live"])
+def test_a_damaged_history_ends_its_server_and_its_steps(
+    make: Make, history: HistorySQLite, tmp_path: Path, how: str
+) -> None:
+    """Also while it has nothing to write. The error says what to do."""
+    config = make().config
+    config = Config(storage=config.storage, history=history, log=config.log)  # its steps run in processes
+    workflow = DotFlow(config, workflow_id="report", params={"customer": 1, "folder": str(tmp_path)})
+    workflow.task.add(write_and_wait)
+    workflow.submit()
+    server = serve(workflow, wait=False)
+    while not (tmp_path / "begun").exists():
+        clock.sleep(0.02)
+    damage(history.path, how)
+
+    assert server._thread is not None
+    server._thread.join(30)  # the step takes longer
+    with pytest.raises(HistoryError, match=r"the runs of other processes are unknown.* [Ss]tart the server again"):
+        server.stop()
 
 
 def test_moments_are_aware(make: Make) -> None:

@@ -131,7 +131,8 @@ class Server:
             try:
                 self._end_all()
             finally:
-                server.close()
+                with contextlib.suppress(HistoryError):  # the next server removes what this one leaves
+                    server.close()
 
     def _serve(self, server: QueueServer) -> None:
         look_at = 0.0

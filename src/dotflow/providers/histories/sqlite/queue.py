@@ -4,12 +4,13 @@ It has a connection of its own, and waits until the disk has each of its commits
 events are not synced, and wait for no disk.
 """
 
+import contextlib
 import json
 import sqlite3
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -42,7 +43,8 @@ from dotflow.providers.histories.sqlite import live, schedules
 from dotflow.providers.histories.sqlite.crashed import MARK_ATTEMPTS, MARK_RUN, counts_of, end_of, mark_ended
 from dotflow.providers.histories.sqlite.reading import errors_of, reading, short_path
 from dotflow.providers.histories.sqlite.tables import COMPLETED, CRASHED, FORMAT, MICRO, RESTORED, micro
-from dotflow.providers.histories.sqlite.writer import end_others
+from dotflow.providers.histories.sqlite.writer import DAMAGES, end_others
+from dotflow.providers.sqlite_errors import code_of
 from dotflow.providers.sqlite_file import SQLiteFile, file_id_of
 from dotflow.records.environment import process_name
 
@@ -170,21 +172,35 @@ class SQLiteQueue(Operations):
     Args:
         file: A connection of its own, which is synced.
         path: The file.
+
+    Attributes:
+        is_damaged: Whether the file was found damaged.
     """
 
     def __init__(self, file: SQLiteFile, path: Path) -> None:
         self.file = file
         self.path = path
+        self.is_damaged = False
 
     def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Calls *work* in a transaction with the write lock. Raises HistoryError."""
-        with errors_of(self.path, "used"):
+        with self.using():
             return self.file.transact(work)
 
     def look(self, statement: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         """Returns the rows of a statement; none where there is no file yet."""
-        with errors_of(self.path, "used"):
+        with self.using():
             return self.file.run(statement, values)
+
+    @contextlib.contextmanager
+    def using(self) -> Iterator[None]:
+        """Turns errors of the file into HistoryError, and notices that it is damaged."""
+        with errors_of(self.path, "used"):
+            try:
+                yield
+            except sqlite3.Error as error:
+                self.is_damaged = self.is_damaged or code_of(error) in DAMAGES
+                raise
 
     def submit(self, submission: Submission) -> str:
         return self.transact(lambda connection: _submit(connection, submission))
@@ -349,16 +365,24 @@ class SQLiteServer(QueueServer):
         return file_id_of(str(self._path)), live.file_id(self._path)
 
     def check(self) -> None:
+        unknown = "so the runs of other processes are unknown"
         if self._file_ids() != self._files:
-            reason = "it was deleted or replaced while it was served, so the runs of other processes are unknown"
-            raise HistoryError(f"The history {short_path(self._path)} can't be used", reason)
-        if (error := self._queue.file.sync_error) is not None:
+            reason = f"it was deleted or replaced while it was served, {unknown}. Start the server again"
+        elif self._queue.is_damaged:
+            reason = f"it is damaged, {unknown}. Restore it or move it away, then start the server again"
+        elif (error := self._queue.file.sync_error) is not None:
             reason = f"the disk may have lost what was written: {error.strerror}. Check it, then start the server again"
-            raise HistoryError(f"The history {short_path(self._path)} can't be used", reason)
+        else:
+            return
+        raise HistoryError(f"The history {short_path(self._path)} can't be used", reason)
 
     def has_news(self) -> bool:
-        with errors_of(self._path, "used"):
-            version = self._watched.run("PRAGMA data_version", ())
+        try:
+            with self._queue.using():
+                version = self._watched.run("PRAGMA data_version", ())
+        except HistoryError:
+            self.check()  # has better words
+            raise
         seen = (self._watched.connections, version)
         is_new, self._seen = seen != self._seen, seen
         return is_new
@@ -414,6 +438,7 @@ class SQLiteServer(QueueServer):
 
     def take_over(self) -> Sequence[TakenOver]:
         live.hold(self._path, self._lock, self._queue.file.files)  # a step may have closed the file
+        self._queue.look("PRAGMA shrink_memory")  # reads the file, and not what SQLite knows of it
         now, dead = clock.ticks(), dict[int, float]()
         for run, lock in self._queue.look(TAKEN, (self._server,)):
             if not live.is_held(self._path, lock):
