@@ -1,5 +1,6 @@
 """Submissions, orders and claims, in one process."""
 
+import contextlib
 import errno
 import os
 import sqlite3
@@ -24,7 +25,6 @@ from dotflow.core.attempt_id import triggered_by
 from dotflow.core.events import AttemptStarted, Planned, RunStarted, TaskCompleted
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine import orders
 from dotflow.engine.run import Run
 from dotflow.errors import (
     HistoryError,
@@ -45,6 +45,7 @@ from dotflow.testing import virtual_clock
 from tests.queue_model import explore
 
 Make = Callable[..., DotFlow]
+OpenServer = Callable[[], SQLiteServer]
 
 
 @action
@@ -83,6 +84,21 @@ def make(tmp_path: Path, history: HistorySQLite) -> Make:
         return workflow
 
     return make
+
+
+@pytest.fixture
+def open_server(history: HistorySQLite) -> Iterator[OpenServer]:
+    """Opens servers of `report`, without their loop."""
+    opened: list[SQLiteServer] = []
+
+    def open_server() -> SQLiteServer:
+        opened.append(history.operations().open_server(["report"]))
+        return opened[-1]
+
+    yield open_server
+    for server in opened:
+        with contextlib.suppress(HistoryError):  # its file was lost
+            server.close()
 
 
 def states(history: HistorySQLite) -> list[str]:
@@ -429,17 +445,16 @@ def test_a_completed_run_is_continued_only_to_run_something_again(make: Make) ->
     assert (again.completed, again.restored) == (1, 1)
 
 
-def test_a_run_that_was_just_paused_is_resumed_when_it_has_ended(make: Make, history: HistorySQLite) -> None:
+def test_a_run_that_was_just_paused_is_resumed_when_it_has_ended(make: Make, open_server: OpenServer) -> None:
     """The refusal says what it waits for."""
     control = Control(make())
     run = make().submit()
-    server = history.operations().open_server(["report"])
+    server = open_server()
     assert server.claim({"report": None}, ()) is not None
     control.pause(run, by="ann")
 
     with pytest.raises(OrderRefused, match="it is running, since ann has just asked it to pause"):
         control.resume(run)
-    server.close()
 
 
 @pytest.mark.parametrize(
@@ -672,12 +687,11 @@ def test_a_definition_that_has_changed_fails_the_run(make: Make) -> None:
     assert (done.state, done.completed) == (TypeRunState.COMPLETED, 2)
 
 
-def test_max_runs_counts_over_all_processes(make: Make, history: HistorySQLite) -> None:
+def test_max_runs_counts_over_all_processes(make: Make, open_server: OpenServer) -> None:
     """A run by hand counts as well."""
     workflow = make(max_runs=1)
     workflow.submit({"customer": 2})
-    queue = history.operations()
-    one, two = queue.open_server(["report"]), queue.open_server(["report"])
+    one, two = open_server(), open_server()
     first = one.claim({"report": 1}, ())
     workflow.submit({"customer": 3})
 
@@ -685,16 +699,13 @@ def test_max_runs_counts_over_all_processes(make: Make, history: HistorySQLite) 
     assert two.claim({"report": 1}, ()) is None
     one.end(first, Ending(TypeRunState.COMPLETED))
     assert two.claim({"report": 1}, ()) is not None
-    one.close()
-    two.close()
 
 
-def test_runs_of_one_name_run_one_after_the_other(make: Make, history: HistorySQLite) -> None:
+def test_runs_of_one_name_run_one_after_the_other(make: Make, open_server: OpenServer) -> None:
     """A submission behind a running run is queued. It begins when that has ended."""
     workflow = make()
     run = workflow.submit()
-    queue = history.operations()
-    server = queue.open_server(["report"])
+    server = open_server()
     first = server.claim({"report": None}, ())
     second = workflow.submit()
 
@@ -705,14 +716,13 @@ def test_runs_of_one_name_run_one_after_the_other(make: Make, history: HistorySQ
     again = server.claim({"report": None}, ())
     assert again is not None
     assert again.run_id == second
-    server.close()
 
 
-def test_a_run_that_was_put_back_keeps_its_place(make: Make, history: HistorySQLite) -> None:
+def test_a_run_that_was_put_back_keeps_its_place(make: Make, history: HistorySQLite, open_server: OpenServer) -> None:
     """With a fresh submission of its name since, it goes first."""
     workflow = make()
     run = workflow.submit()
-    server = history.operations().open_server(["report"])
+    server = open_server()
     claim = server.claim({"report": None}, ())
     assert claim is not None
     second = workflow.submit()
@@ -726,7 +736,6 @@ def test_a_run_that_was_put_back_keeps_its_place(make: Make, history: HistorySQL
     last = server.claim({"report": None}, ())
     assert last is not None
     assert last.run_id == second
-    server.close()
 
 
 class SlowStorage(StorageFile):
@@ -767,15 +776,14 @@ def test_a_storage_that_hangs_delays_no_other_run(slow: DotFlow) -> None:
     assert (waiting, ended.state, ended.completed) == (TypeRunState.RUNNING, TypeRunState.COMPLETED, 2)
 
 
-def test_a_run_that_begins_has_its_place(slow: DotFlow, history: HistorySQLite) -> None:
+def test_a_run_that_begins_has_its_place(slow: DotFlow, open_server: OpenServer) -> None:
     """`max_runs` counts it."""
     slow.submit({"customer": 1})
     server = serve(slow, wait=False, max_runs=1)
     assert SlowStorage.begun.wait(10)
     other = slow.submit({"customer": 2})
-    taker = history.operations().open_server(["report"])
+    taker = open_server()
     server._take(taker)
-    taker.close()
     state = Control(slow).run(other).state
     SlowStorage.may_go_on.set()
     server.stop()
@@ -825,15 +833,14 @@ def kill(server: Any) -> None:
 
 
 def test_the_run_of_a_killed_process_is_continued(
-    make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch
+    make: Make, history: HistorySQLite, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In two looks, a second apart; the older run is Crashed, and nothing of its name comes before the newer one."""
     now = 100.0
     monkeypatch.setattr(clock, "ticks", lambda: now)
     workflow = make()
     run = workflow.submit()
-    queue = history.operations()
-    dead, server = queue.open_server(["report"]), queue.open_server(["report"])
+    dead, server = open_server(), open_server()
     assert dead.claim({"report": None}, ()) is not None
     fresh = workflow.submit()
     kill(dead)
@@ -851,14 +858,13 @@ def test_the_run_of_a_killed_process_is_continued(
     last = server.claim({"report": None}, ())
     assert last is not None
     assert last.run_id == fresh
-    server.close()
 
 
-def test_once_goes_on_with_the_run_of_a_killed_process(make: Make, history: HistorySQLite) -> None:
+def test_once_goes_on_with_the_run_of_a_killed_process(make: Make, open_server: OpenServer) -> None:
     """Though nothing is queued when it begins: a job that works a queue off continues what the last one left."""
     workflow = make()
     run = workflow.submit()
-    dead = history.operations().open_server(["report"])
+    dead = open_server()
     assert dead.claim({"report": None}, ()) is not None
     kill(dead)
 
@@ -869,17 +875,16 @@ def test_once_goes_on_with_the_run_of_a_killed_process(make: Make, history: Hist
 
 
 def test_a_run_that_ends_its_process_each_time_fails(
-    make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch
+    make: Make, history: HistorySQLite, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The third time before anything was saved."""
     now = 100.0
     monkeypatch.setattr(clock, "ticks", lambda: now)
     workflow = make()
     run = workflow.submit()
-    queue = history.operations()
-    server = queue.open_server(["report"])
+    server = open_server()
     for _ in range(3):
-        dead = queue.open_server(["report"])
+        dead = open_server()
         assert dead.claim({"report": None}, ()) is not None
         kill(dead)
         server.take_over()
@@ -889,20 +894,19 @@ def test_a_run_that_ends_its_process_each_time_fails(
     found = Control(workflow).run(run)
     assert (found.state, len(history.runs())) == (TypeRunState.FAILED, 3)
     assert "its process ended 3 times before anything was saved" in found.error
-    server.close()
 
 
 @pytest.mark.parametrize(("order", "state"), [("cancel", "Cancelled"), ("pause", "Paused")])
 def test_an_order_to_a_killed_process_is_carried_out(
-    make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch, order: str, state: str
+    make: Make, history: HistorySQLite, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch, order: str, state: str
 ) -> None:
     """The take-over does what was ordered, and no more: a cancel is not undone."""
     now = 100.0
     monkeypatch.setattr(clock, "ticks", lambda: now)
     workflow = make()
     run = workflow.submit()
-    queue, control = history.operations(), Control(workflow)
-    dead, server = queue.open_server(["report"]), queue.open_server(["report"])
+    control = Control(workflow)
+    dead, server = open_server(), open_server()
     assert dead.claim({"report": None}, ()) is not None
     assert getattr(control, order)(run).ordered == order
     kill(dead)
@@ -913,25 +917,24 @@ def test_an_order_to_a_killed_process_is_carried_out(
     assert (taken.state, taken.continued_by) == (state, None)
     assert control.run(run).state == state
     assert server.claim({"report": None}, ()) is None
-    server.close()
 
 
-def test_an_order_finds_the_process_dead(make: Make, history: HistorySQLite) -> None:
+def test_an_order_finds_the_process_dead(make: Make, open_server: OpenServer) -> None:
     """No server has to live: the order itself ends the run."""
     workflow = make()
     run = workflow.submit()
-    dead = history.operations().open_server(["report"])
+    dead = open_server()
     assert dead.claim({"report": None}, ()) is not None
     kill(dead)
 
     assert Control(workflow).cancel(run, by="ann").state is TypeRunState.CANCELLED
 
 
-def test_a_server_that_lost_its_run_ends_nothing(make: Make, history: HistorySQLite) -> None:
+def test_a_server_that_lost_its_run_ends_nothing(make: Make, open_server: OpenServer) -> None:
     """Its run was taken over: the newer one's state stays."""
     workflow = make()
     run = workflow.submit()
-    server = history.operations().open_server(["report"])
+    server = open_server()
     claim = server.claim({"report": None}, ())
     assert claim is not None
     kill(server)
@@ -1007,15 +1010,6 @@ def test_a_look_for_orders_that_fails_is_repeated(
 
     assert (run.state, run._reason) == (TypeRunState.CANCELLED, "the run was cancelled by ann")
     assert len(looks) > 1
-
-
-def test_a_fork_during_a_look_for_orders_leaves_no_lock(make: Make) -> None:
-    """The run of the child looks, too: the thread that holds the lock is not there."""
-    with orders._lock:
-        child = os.fork()
-        if not child:
-            os._exit(0 if orders._lock.acquire(timeout=1) else 1)
-    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_orders_are_heeded_in_virtual_time(make: Make) -> None:
@@ -1109,14 +1103,14 @@ def test_a_slow_disk_delays_only_what_waits_for_it(
 
 
 def test_a_disk_that_may_have_lost_a_commit_ends_the_server(
-    make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch
+    make: Make, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second attempt would succeed and prove nothing. Another server continues its runs."""
 
     def fail(descriptor: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    server = history.operations().open_server(["report"])
+    server = open_server()
     server.check()
     monkeypatch.setattr(sqlite_file, "sync", fail)
 
@@ -1126,10 +1120,10 @@ def test_a_disk_that_may_have_lost_a_commit_ends_the_server(
         server.check()
 
 
-def test_a_deleted_history_ends_its_server(make: Make, history: HistorySQLite) -> None:
+def test_a_deleted_history_ends_its_server(make: Make, history: HistorySQLite, open_server: OpenServer) -> None:
     """It can't know what other processes have done."""
     make().submit()
-    server = history.operations().open_server(["report"])
+    server = open_server()
     server.check()
     history.path.unlink()
 
@@ -1189,15 +1183,14 @@ def test_moments_are_aware(make: Make) -> None:
 
 
 def dying_claims(
-    make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch, work: Callable[[Any, Any], None]
+    make: Make, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch, work: Callable[[Any, Any], None]
 ) -> Any:
     """Takes the run of a name again and again, does some of its work, and dies; returns its last state."""
     now = 100.0
     monkeypatch.setattr(clock, "ticks", lambda: now)
-    queue = history.operations()
-    server = queue.open_server(["report"])
+    server = open_server()
     for _ in range(6):
-        dead = queue.open_server(["report"])
+        dead = open_server()
         claim = dead.claim({"report": None}, ())
         if claim is None:
             dead.close()
@@ -1207,11 +1200,10 @@ def dying_claims(
         server.take_over()
         now += 1
         server.take_over()
-    server.close()
 
 
 def test_what_no_later_run_restores_is_no_progress(
-    make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch
+    make: Make, history: HistorySQLite, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A storage that ends with its process: the first step completes each time, and the run fails all the same."""
     workflow = make()
@@ -1221,7 +1213,7 @@ def test_what_no_later_run_restores_is_no_progress(
         server.begin(claim)
         begin_task(history, claim)
 
-    dying_claims(make, history, monkeypatch, complete_one_step)
+    dying_claims(make, open_server, monkeypatch, complete_one_step)
 
     found = Control(workflow).run(run)
     assert found.state is TypeRunState.FAILED
@@ -1239,11 +1231,11 @@ def begin_task(history: HistorySQLite, claim: Any) -> None:
     history._writers.pop(claim.run_id).commit()
 
 
-def test_an_order_to_a_run_that_is_put_back_is_carried_out(make: Make, history: HistorySQLite) -> None:
+def test_an_order_to_a_run_that_is_put_back_is_carried_out(make: Make, open_server: OpenServer) -> None:
     """It was claimed, its name was busy, and meanwhile it was cancelled: it never begins."""
     workflow = make()
     run = workflow.submit()
-    server = history.operations().open_server(["report"])
+    server = open_server()
     claim = server.claim({"report": None}, ())
     assert claim is not None
     assert Control(workflow).cancel(run, by="ann").ordered == "cancel"
@@ -1253,19 +1245,19 @@ def test_an_order_to_a_run_that_is_put_back_is_carried_out(make: Make, history: 
     found = Control(workflow).run(run)
     assert (found.state, found.reason) == (TypeRunState.CANCELLED, "cancelled by ann")
     assert server.claim({"report": None}, ()) is None
-    server.close()
 
 
-def test_a_chain_that_has_completed_keeps_its_history(make: Make, history: HistorySQLite) -> None:
+def test_a_chain_that_has_completed_keeps_its_history(
+    make: Make, history: HistorySQLite, open_server: OpenServer
+) -> None:
     """A shutdown paused its first run, another server completed it: the next run of the name changes neither."""
     workflow = make()
     run = workflow.submit()
-    server = history.operations().open_server(["report"])
+    server = open_server()
     claim = server.claim({"report": None}, ())
     assert claim is not None
     server.begin(claim)
     server.end(claim, Ending(TypeRunState.PAUSED, goes_on=True))
-    server.close()
     serve(workflow, once=True)
     before = history.summary(run)
 
@@ -1310,11 +1302,13 @@ def test_runs_go_back_to_the_queue_when_their_server_fails(
     assert (again.state, again.continues) == (TypeRunState.COMPLETED, run)
 
 
-def test_a_new_file_in_place_of_a_deleted_one_has_no_dead_run(make: Make, history: HistorySQLite) -> None:
+def test_a_new_file_in_place_of_a_deleted_one_has_no_dead_run(
+    make: Make, history: HistorySQLite, open_server: OpenServer
+) -> None:
     """What is recorded of a claimed run goes nowhere: no row blocks its name in the new file."""
     workflow = make()
     workflow.submit()
-    server = history.operations().open_server(["report"])
+    server = open_server()
     claim = server.claim({"report": None}, ())
     assert claim is not None
     history.close()
@@ -1368,15 +1362,14 @@ def test_a_schedule_beside_the_server_is_reported(make: Make) -> None:
 
 
 def test_a_run_that_an_earlier_dotflow_has_called_crashed_is_continued(
-    make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch
+    make: Make, history: HistorySQLite, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process of the format before may have the file open during a deploy: it knows no queue."""
     now = 100.0
     monkeypatch.setattr(clock, "ticks", lambda: now)
     workflow = make()
     run = workflow.submit()
-    queue = history.operations()
-    dead, server = queue.open_server(["report"]), queue.open_server(["report"])
+    dead, server = open_server(), open_server()
     assert dead.claim({"report": None}, ()) is not None
     kill(dead)
     history.close()
@@ -1390,4 +1383,3 @@ def test_a_run_that_an_earlier_dotflow_has_called_crashed_is_continued(
 
     assert again is not None
     assert (again.run_id, again.continues) == (taken.continued_by, True)
-    server.close()
