@@ -238,7 +238,7 @@ def measure_latency(count: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name:
         workflow = workflow_in(Path(name))
         control = Control(workflow)
-        claimed, seen, taken = dict[str, float](), [], []
+        claimed, seen, taken = dict[str, float](), list[float](), list[float]()
 
         def claim(*arguments: Any, claim: Callable[..., Claim | None] = SQLiteServer.claim) -> Claim | None:
             found = claim(*arguments)
@@ -246,7 +246,7 @@ def measure_latency(count: int) -> dict[str, float]:
                 claimed[found.run_id] = time.time()
             return found
 
-        SQLiteServer.claim = claim  # type: ignore[method-assign]  # in a process of its own
+        SQLiteServer.claim = claim  # type: ignore[assignment, method-assign]  # in a process of its own
         with serve(workflow, wait=False):
             time.sleep(1)
             for number in range(count):

@@ -12,11 +12,11 @@ import argparse
 import contextlib
 import sqlite3
 import sys
+import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from unittest import mock
 
 from dotflow.abc.operations import Claim, Ending, Order, Submission, TypeOrder
@@ -38,8 +38,7 @@ ANEW: Final = ("supersede", "forget origin", "void", "write origin", "begin", *S
 OPTIONAL: Final = ("submit", "kill", "signal", "start", "cancel", "pause", "resume")
 
 
-@dataclass(frozen=True)
-class Process:
+class Process(NamedTuple):
     """A process: its byte, and the run that it has.
 
     Attributes:
@@ -62,8 +61,7 @@ class Process:
     stops: bool = False
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """All that counts beside the history.
 
     Attributes:
@@ -136,7 +134,7 @@ class World:
         self.queue = _Queue(_File(self.connection), Path("history.db"))  # type: ignore[arg-type]
 
     def number(self) -> int:
-        self.state = replace(self.state, numbers=self.state.numbers + 1)
+        self.state = self.state._replace(numbers=self.state.numbers + 1)
         return self.state.numbers
 
     def server(self, name: str) -> queue.SQLiteServer:
@@ -149,7 +147,7 @@ class World:
         return server
 
     def change(self, name: str, **values: Any) -> None:
-        self.state = replace(self.state, processes={**self.state.processes, name: replace(self.of(name), **values)})
+        self.state = self.state._replace(processes={**self.state.processes, name: self.of(name)._replace(**values)})
 
     def of(self, name: str) -> Process:
         return self.state.processes[name]
@@ -164,7 +162,7 @@ class World:
 
     def submit(self) -> None:
         self.queue.submit(Submission(NAME, "{}", NAME))
-        self.state = replace(self.state, submissions=self.state.submissions + 1)
+        self.state = self.state._replace(submissions=self.state.submissions + 1)
 
     def claim(self, name: str) -> bool:
         active = self.rows("SELECT lock, run IN (SELECT run FROM wanted) FROM runs WHERE state = 'Running'")
@@ -185,7 +183,7 @@ class World:
         step, *way = process.way
         last = "end" if process.claim is None else "unlock"  # the end of a run by hand is recorded before its lock ends
         if step in (*STEPS, last) and (ending := self.heed(name)) is not None:
-            self.state = replace(self.state, locked_by="")
+            self.state = self.state._replace(locked_by="")
             self.end(name, *ending)
             return
         self.change(name, way=tuple(way))
@@ -210,14 +208,14 @@ class World:
                 self.server(name).put_back(process.claim, 0)
             self.change(name, run="", origin="", claim=None, way=(), stops=False)
             return
-        self.state = replace(self.state, locked_by=name)
+        self.state = self.state._replace(locked_by=name)
         claim, saved = process.claim, self.state.origin
         if claim is None:
             self.change(name, way=self.way_by_hand(process))
         elif claim.continues and saved == claim.origin:
             self.change(name, way=("begin", *self.steps_left(), "unlock", "end"))
         elif claim.continues and saved and claim.has_begun:
-            self.state = replace(self.state, locked_by="")
+            self.state = self.state._replace(locked_by="")
             self.end(name, TypeRunState.CANCELLED, False)
         else:
             self.change(name, way=ANEW)
@@ -242,14 +240,14 @@ class World:
     def _forget_origin(self, name: str) -> None:
         """From here on the values count as void, even if the process is killed."""
         mine = self.of(name).origin
-        self.state = replace(self.state, origin="", saved=frozenset(one for one in self.state.saved if one[0] == mine))
+        self.state = self.state._replace(origin="", saved=frozenset(one for one in self.state.saved if one[0] == mine))
 
     def _void(self, name: str) -> None:
         self._forget_origin(name)
-        self.state = replace(self.state, values=("",) * len(STEPS))
+        self.state = self.state._replace(values=("",) * len(STEPS))
 
     def _write_origin(self, name: str) -> None:
-        self.state = replace(self.state, origin=self.of(name).origin)
+        self.state = self.state._replace(origin=self.of(name).origin)
 
     def _begin(self, name: str) -> None:
         claim = self.of(name).claim
@@ -270,7 +268,7 @@ class World:
                     break
             else:
                 continues = None
-            self.state = replace(self.state, cancelled=self.state.cancelled - {origin})
+            self.state = self.state._replace(cancelled=self.state.cancelled - {origin})
         else:
             end_others(self.connection, NAME, origin, process.run, 0)
         self.connection.execute(
@@ -287,13 +285,13 @@ class World:
             for other, made_by in zip(STEPS, self.state.values, strict=True)
         )
         saved = self.state.saved | {(process.origin, step)}
-        self.state = replace(self.state, values=values, saved=saved)
+        self.state = self.state._replace(values=values, saved=saved)
 
     def _unlock(self, name: str) -> None:
         process = self.of(name)
         if process.claim is not None:
             self.expect(set(self.state.values) == {process.origin}, "a run has the values of its own chain")
-        self.state = replace(self.state, locked_by="")
+        self.state = self.state._replace(locked_by="")
 
     def _end(self, name: str) -> None:
         is_by_hand = self.of(name).claim is None
@@ -322,13 +320,13 @@ class World:
     # Troubles
 
     def trouble(self) -> None:
-        self.state = replace(self.state, troubles=self.state.troubles + 1)
+        self.state = self.state._replace(troubles=self.state.troubles + 1)
 
     def kill(self, name: str) -> None:
         self.trouble()
         if self.state.locked_by == name:
-            self.state = replace(self.state, locked_by="")
-        self.state = replace(self.state, processes={**self.state.processes, name: Process(self.number())})
+            self.state = self.state._replace(locked_by="")
+        self.state = self.state._replace(processes={**self.state.processes, name: Process(self.number())})
 
     def kill_in(self, name: str, gap: int) -> None:
         """Kills a process after so many of the next things on its way that no other process can see."""
@@ -351,11 +349,11 @@ class World:
         with contextlib.suppress(OrderRefused):
             if what == "resume":
                 self.queue.resume(run, (), "me", "")
-                self.state = replace(self.state, cancelled=self.state.cancelled - {origin})
+                self.state = self.state._replace(cancelled=self.state.cancelled - {origin})
             else:
                 self.queue.order(run, Order(TypeOrder(what), "me"))
                 if what == "cancel":
-                    self.state = replace(self.state, cancelled=self.state.cancelled | {origin})
+                    self.state = self.state._replace(cancelled=self.state.cancelled | {origin})
             return True
         return False
 
@@ -492,7 +490,7 @@ def explore(troubles: int, submissions: int) -> int:
         world = World(connection)
         with (
             mock.patch.object(live, "is_held", lambda path, lock: world.is_alive(lock)),
-            mock.patch.object(queue.uuid, "uuid4", side_effect=lambda: f"run {world.number()}"),
+            mock.patch.object(uuid, "uuid4", side_effect=lambda: f"run {world.number()}"),
         ):
             return _explore(world, troubles, submissions)
 
@@ -513,7 +511,7 @@ def _explore(world: World, troubles: int, submissions: int) -> int:
                 world.connection.execute("RELEASE visit")
             continue
         world.connection.execute("SAVEPOINT visit")
-        world.state = replace(world.state, path=(*world.state.path, step))
+        world.state = world.state._replace(path=(*world.state.path, step))
         try:
             happened = move() is not False
         except HistoryError as error:

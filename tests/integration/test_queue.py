@@ -25,6 +25,7 @@ from dotflow.core.attempt_id import triggered_by
 from dotflow.core.events import AttemptStarted, Planned, RunStarted, TaskCompleted
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
+from dotflow.engine.claimed import ClaimedRun
 from dotflow.engine.run import Run
 from dotflow.errors import (
     HistoryError,
@@ -40,7 +41,7 @@ from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, Storage
 from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.queue import SQLiteQueue, SQLiteServer
 from dotflow.records.record import RunSummary
-from dotflow.serving import serve
+from dotflow.serving import Server, serve
 from dotflow.testing import virtual_clock
 from tests.queue_model import explore
 
@@ -92,8 +93,10 @@ def open_server(history: HistorySQLite) -> Iterator[OpenServer]:
     opened: list[SQLiteServer] = []
 
     def open_server() -> SQLiteServer:
-        opened.append(history.operations().open_server(["report"]))
-        return opened[-1]
+        server = history.operations().open_server(["report"])
+        assert isinstance(server, SQLiteServer)
+        opened.append(server)
+        return server
 
     yield open_server
     for server in opened:
@@ -672,8 +675,13 @@ def test_a_run_without_a_history_replaces_the_values(make: Make, history: Histor
 def test_a_definition_that_has_changed_fails_the_run(make: Make) -> None:
     """In the words of `start`; it is not tried again."""
     make().submit({"customer": 3})
+
+    @action
+    def other(client: int) -> int:
+        return client
+
     workflow = DotFlow(make().config, workflow_id="report", params={"client": 1})
-    workflow.task.add(action(lambda client: client), name="other")
+    workflow.task.add(other)
 
     (failed,) = serve(workflow, once=True)
 
@@ -824,6 +832,21 @@ def test_once_waits_for_what_begins(slow: DotFlow) -> None:
     assert [run.state for run in ended] == [TypeRunState.COMPLETED] * 2
 
 
+def test_once_takes_what_waits_behind_a_run_that_ends_at_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server has no room when it looks, and all the room when it has looked."""
+
+    def begin(server: Server, claimed: ClaimedRun, begin: Callable[..., None] = Server._begin) -> None:
+        begin(server, claimed)
+        while server._active:
+            clock.sleep(0.01)
+
+    monkeypatch.setattr(Server, "_begin", begin)
+    workflow = make()
+    runs = [workflow.submit({"customer": number}) for number in range(3)]
+
+    assert [run.run_id for run in serve(workflow, once=True, max_runs=1)] == runs
+
+
 # Take-over
 
 
@@ -963,16 +986,17 @@ def test_a_run_that_another_process_has_ends(make: Make, history: HistorySQLite)
     run = workflow.submit()
     with serve(workflow, wait=False) as server:
         assert begun.wait(60)
-        (active,) = server._active.values()
+        while (active := next(iter(server._active.values())).run) is None:
+            clock.sleep(0.01)
         with closing(sqlite3.connect(history.path)) as file, file:
             file.execute("UPDATE wanted SET server = 'another'")
-        while not active.run._cancelled:
-            active.run.wait(0.01)
+        while not active._cancelled:
+            active.wait(0.01)
         may_end.set()
-        active.run.wait()
+        active.wait()
 
-    assert (active.run.state, active.run._reason) == (TypeRunState.CANCELLED, "another process has the run")
-    assert active.run.task("second").status is TypeStatus.NOT_STARTED
+    assert (active.state, active._reason) == (TypeRunState.CANCELLED, "another process has the run")
+    assert active.task("second").status is TypeStatus.NOT_STARTED
     assert Control(history).run(run).state is TypeRunState.CRASHED  # the server wrote no end, and is gone
     with pytest.raises(NotInHistory):
         workflow.value(run, "first")

@@ -184,12 +184,14 @@ class SQLiteFile:
                 result = work(connection)
                 connection.execute("COMMIT")
                 if log >= 0 and connection.total_changes == before:
-                    log = os.close(log) or -1
+                    os.close(log)
+                    log = -1
             except BaseException:  # Ctrl-C too
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 if log >= 0:
-                    log = os.close(log) or -1
+                    os.close(log)
+                    log = -1
                 raise
             return result
 

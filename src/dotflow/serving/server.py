@@ -96,6 +96,7 @@ class Server:
         self._options = options
         self.ended: list[str] = []
         self._active: dict[str, _Active] = {}
+        self._has_left = False  # whether one of these has ended since the last look
         self._unwritten: list[Callable[[], object]] = []  # what the history has refused at the end of a run
         self._stops = self._heeded = 0  # how often it was asked to stop; how often it has heeded that
         self._wakeup = WakeupEvent()
@@ -139,7 +140,8 @@ class Server:
         is_idle = False
         while True:
             self._heed_stops()
-            was_active = bool(self._active)  # what ends from now on may let another one begin
+            if self._has_left:  # another one may begin now
+                self._has_left = is_idle = False
             server.check()
             if clock.monotonic() >= look_at:
                 look_at = clock.monotonic() + TAKE_OVER
@@ -154,7 +156,8 @@ class Server:
             is_done = self._once and is_idle and not self._waits and not server.may_take_over()
             is_done = is_done and not self._schedules.is_due()
             has_written = not self._unwritten or self._stops > 1  # what is left, another server continues
-            if not (was_active or self._active) and has_written and (self._stops or is_done):
+            is_empty = not self._active and not self._has_left  # in this order
+            if is_empty and has_written and (self._stops or is_done):
                 return
             self._wait(server, is_idle)
 
@@ -230,6 +233,7 @@ class Server:
 
     def _leave(self, claimed: ClaimedRun) -> None:
         """Makes room for the next run."""
+        self._has_left = True
         del self._active[claimed.claim.run_id]
         clock.about_to_wake(self._wakeup.set)
         self._wakeup.set()
