@@ -25,7 +25,6 @@ from dotflow.core.attempt_id import triggered_by
 from dotflow.core.events import AttemptStarted, Planned, RunStarted, TaskCompleted
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine.claimed import ClaimedRun
 from dotflow.engine.run import Run
 from dotflow.errors import (
     HistoryError,
@@ -835,12 +834,12 @@ def test_once_waits_for_what_begins(slow: DotFlow) -> None:
 def test_once_takes_what_waits_behind_a_run_that_ends_at_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server has no room when it looks, and all the room when it has looked."""
 
-    def begin(server: Server, claimed: ClaimedRun, begin: Callable[..., None] = Server._begin) -> None:
-        begin(server, claimed)
+    def take(server: Server, queue: SQLiteServer, take: Callable[..., None] = Server._take) -> None:
+        take(server, queue)
         while server._active:
             clock.sleep(0.01)
 
-    monkeypatch.setattr(Server, "_begin", begin)
+    monkeypatch.setattr(Server, "_take", take)
     workflow = make()
     runs = [workflow.submit({"customer": number}) for number in range(3)]
 
