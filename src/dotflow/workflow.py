@@ -401,7 +401,7 @@ class DotFlow:
         name = self._id_of(params, values, secrets, masks) if key is None else keyed_id(self.workflow_id, key, masks)
         return name, text
 
-    def _named(self, submitted: Submission) -> tuple[str, str]:
+    def _named(self, submission: Submission) -> tuple[str, str]:
         """Returns the name and the parameters of a run that was submitted where its defaults are unknown.
 
         Raises as `Control.submit`: a text becomes what the parameter is.
@@ -409,9 +409,9 @@ class DotFlow:
         from dotflow.codec.json import decode
         from dotflow.engine.submission import named_by
 
-        _, text = named_by(submitted.workflow, self._declared().params, decode(submitted.params), submitted.key)
+        _, text = named_by(submission.workflow, self._declared().params, decode(submission.params), submission.key)
         masks = self.config._find_secrets(self.task, are_required=False).masks
-        return self._named_by(decode(text), submitted.key, masks)
+        return self._named_by(decode(text), submission.key, masks)
 
     def _declared(self) -> Declared:
         """Returns what others need to know to submit it."""
