@@ -455,7 +455,7 @@ def test_a_run_that_was_just_paused_is_resumed_when_it_has_ended(make: Make, ope
     assert server.claim({"report": None}, ()) is not None
     control.pause(run, by="ann")
 
-    with pytest.raises(OrderRefused, match="it is running, since ann has just asked it to pause"):
+    with pytest.raises(OrderRefused, match="it is running, and ann has just asked it to pause"):
         control.resume(run)
 
 
@@ -1175,7 +1175,7 @@ def damage(path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["overwritten", "cut off", "emptied", "without -live"])
 def test_a_damaged_history_ends_its_server_and_its_steps(
-    make: Make, history: HistorySQLite, tmp_path: Path, how: str
+    make: Make, history: HistorySQLite, open_server: OpenServer, tmp_path: Path, how: str
 ) -> None:
     """Also while it has nothing to write. The error says what to do."""
     config = make().config
@@ -1192,6 +1192,11 @@ def test_a_damaged_history_ends_its_server_and_its_steps(
     server._thread.join(30)  # the step takes longer
     with pytest.raises(HistoryError, match=r"the runs of other processes are unknown.* [Ss]tart the server again"):
         server.stop()
+
+    history.close()
+    for file in tmp_path.glob("history.db*"):
+        file.unlink()
+    open_server().check()  # in the same process
 
 
 def test_moments_are_aware(make: Make) -> None:

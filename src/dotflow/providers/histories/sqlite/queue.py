@@ -267,7 +267,7 @@ class SQLiteQueue(Operations):
                 if found.state is TypeRunState.COMPLETED:
                     reason += f". {NAME_STEPS}"
                 elif (ordered := _ordered(connection, found.run)) is not None:
-                    reason += f", since {ordered.by} has just asked it to {ordered.what}. Resume it when it has ended"
+                    reason += f", and {ordered.by} has just asked it to {ordered.what}. Resume it when it has ended"
             raise OrderRefused("resume", found.run_id, reason)
 
         return self.newest(self.transact(work))
@@ -350,6 +350,7 @@ class SQLiteServer(QueueServer):
             reason = "it can't show whether a process lives: this needs POSIX locks and a folder of this user's own"
             raise NotServable(f"The history {short_path(queue.path)} has no queue", reason)
         self._lock = lock
+        queue.is_damaged, queue.file.sync_error = False, None  # what ended a server before: its file may be mended
         self._queue.transact(self._register)
         self._files = self._file_ids()
 
