@@ -309,6 +309,8 @@ class World:
             self.connection.execute("UPDATE orders SET done = 0 WHERE run = ?", (self.number_of(process.run),))
         else:
             self.server(name).end(process.claim, Ending(state, goes_on=goes_on))
+        if state is TypeRunState.COMPLETED:  # which wins over a cancel
+            self.state = self.state._replace(cancelled=self.state.cancelled - {process.origin})
         self.change(name, run="", origin="", claim=None, way=(), continues=False, stops=False)
 
     def number_of(self, run: str) -> int:
