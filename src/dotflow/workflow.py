@@ -549,7 +549,9 @@ class DotFlow:
                 task.links = keep_secret(task.step, task.links, secrets, values)
         return records, {name: value for name, value in values.items() if name not in secrets}
 
-    def _launch_claimed(self, claimed: ClaimedRun, then: Callable[[], None], **options: Any) -> Run:
+    def _launch_claimed(
+        self, claimed: ClaimedRun, begin: Callable[[Run], None], then: Callable[[], None], **options: Any
+    ) -> Run:
         """Starts a run that was taken from a queue, as `launch` does; its steps run in processes by default."""
         claim = claimed.claim
         from dotflow.codec.json import decode  # here: most programs never need it
@@ -559,6 +561,7 @@ class DotFlow:
             run = self._prepare(chosen, in_thread=True, claimed=claimed)
         except UnknownParam as error:  # an earlier version of the code declared it
             raise UnknownParam(error.name, hint=SUBMITTED) from None
+        begin(run)
         start_in_background(run, then)
         return run
 

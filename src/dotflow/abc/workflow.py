@@ -64,8 +64,10 @@ class ServedWorkflow(Protocol):
     def _submission(self, params: Any, key: str | None = None) -> Submission:
         """Returns what a queue needs of a run with these parameters, named by a key if there is one."""
 
-    def _launch_claimed(self, claimed: Any, then: Callable[[], None], **options: Any) -> Any:
-        """Starts a run that was taken from a queue in a thread of its own, which calls *then* at its end."""
+    def _launch_claimed(
+        self, claimed: Any, begin: Callable[[Any], None], then: Callable[[], None], **options: Any
+    ) -> Any:
+        """Starts a claimed run in a thread of its own, after *begin*; *then* is called at its end."""
 
 
 class Workflow(Protocol):

@@ -203,14 +203,15 @@ class Server:
 
     def _launch(self, claimed: ClaimedRun) -> None:
         claim = claimed.claim
-        begun = threading.Event()  # its end waits until it is among the active ones
 
-        def end() -> None:
-            begun.wait()
-            self._on_end(claim.run_id)
+        def begin(run: Run) -> None:
+            self._active[claim.run_id] = _Active(claimed, run)
+            self._waits.pop(claim.run_id, None)
+            self._heed(run)
 
         try:
-            run = self._workflows[claim.workflow]._launch_claimed(claimed, end, **self._options)
+            workflow = self._workflows[claim.workflow]
+            workflow._launch_claimed(claimed, begin, lambda: self._on_end(claim.run_id), **self._options)
         except WorkflowBusy as error:
             self._put_back(claimed, error, BUSY_DELAY)
         except Superseded as error:
@@ -223,12 +224,7 @@ class Server:
                 self._report(f"The run {claim.run_id} of {claim.name!r} could not begin", error)
             self._end(claimed, Ending(TypeRunState.FAILED, error=f"{type(error).__name__}: {error}"))
         else:
-            self._active[claim.run_id] = _Active(claimed, run)
-            self._waits.pop(claim.run_id, None)
-            self._heed(run)
             return
-        finally:
-            begun.set()
         self._leave(claimed)
 
     def _leave(self, claimed: ClaimedRun) -> None:
