@@ -4,17 +4,19 @@ The queue is the real one, on a database in memory. The way of a run through its
 of steps here, in the order of `Checkpoints.open`. `explore` visits each reachable state once, and checks the rules.
 
     python -m tests.queue_model --troubles 4
+
+One database goes along: a move is a savepoint, which is rolled back to come to the next one.
 """
 
 import argparse
 import contextlib
 import sqlite3
 import sys
-import weakref
+import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from unittest import mock
 
 from dotflow.abc.operations import Claim, Ending, Order, Submission, TypeOrder
@@ -32,11 +34,11 @@ HAND: Final = "hand"  # a program that starts the workflow itself
 #: What no other process can see, since the name is locked: nothing but a kill comes before one of them.
 UNSEEN: Final = ("forget origin", "void", "write origin")
 ANEW: Final = ("supersede", "forget origin", "void", "write origin", "begin", *STEPS, "unlock", "end")
-STATES: Final = frozenset(TypeRunState)
+#: What may never happen: a state in which nothing else can is one of rest.
+OPTIONAL: Final = ("submit", "kill", "signal", "start", "cancel", "pause", "resume")
 
 
-@dataclass(frozen=True)
-class Process:
+class Process(NamedTuple):
     """A process: its byte, and the run that it has.
 
     Attributes:
@@ -59,12 +61,10 @@ class Process:
     stops: bool = False
 
 
-@dataclass(frozen=True)
-class State:
-    """All that counts.
+class State(NamedTuple):
+    """All that counts beside the history.
 
     Attributes:
-        database: The history.
         processes: By name.
         origin: Whose values the storage has, as it says itself.
         values: The chain that made the value of each step; "" for none.
@@ -77,7 +77,6 @@ class State:
         path: How it came to this; not part of the state.
     """
 
-    database: bytes
     processes: dict[str, Process]
     origin: str = ""
     values: tuple[str, ...] = ("",) * len(STEPS)
@@ -103,14 +102,14 @@ class _File:
         self.connection = connection
 
     def transact(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
-        self.connection.execute("BEGIN")
+        self.connection.execute("SAVEPOINT work")
         try:
-            result = work(self.connection)
+            return work(self.connection)
         except BaseException:
-            self.connection.execute("ROLLBACK")
+            self.connection.execute("ROLLBACK TO work")
             raise
-        self.connection.execute("COMMIT")
-        return result
+        finally:
+            self.connection.execute("RELEASE work")
 
     def run(self, statement: str, values: Any) -> list[Any]:
         return self.connection.execute(statement, values).fetchall()
@@ -124,29 +123,19 @@ class _Queue(queue.SQLiteQueue):
 
 
 class World:
-    """One state that can be moved on: each method is one step of one process."""
+    """A state that is moved on: each method is one step of one process."""
 
-    def __init__(self, state: State) -> None:
-        self.connection = sqlite3.connect(":memory:", isolation_level=None)
-        weakref.finalize(self, self.connection.close)
-        self.connection.deserialize(state.database)
-        self.state = state
-        self.numbers = state.numbers
-        self.queue = _Queue(_File(self.connection), Path("history.db"))  # type: ignore[arg-type]
-
-    @classmethod
-    def new(cls) -> "World":
-        connection = sqlite3.connect(":memory:", isolation_level=None)
-        connection.execute("PRAGMA page_size = 512")
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
         for statement in FORMAT.schema:
             connection.execute(statement)
         processes = {name: Process(number) for number, name in enumerate((*SERVERS, HAND))}
-        with contextlib.closing(connection):
-            return cls(State(connection.serialize(), processes, numbers=len(processes)))
+        self.state = State(processes, numbers=len(processes))
+        self.queue = _Queue(_File(self.connection), Path("history.db"))  # type: ignore[arg-type]
 
     def number(self) -> int:
-        self.numbers += 1
-        return self.numbers
+        self.state = self.state._replace(numbers=self.state.numbers + 1)
+        return self.state.numbers
 
     def server(self, name: str) -> queue.SQLiteServer:
         """Returns the server that a process is: it is named by its byte, so it needs no registration."""
@@ -158,18 +147,13 @@ class World:
         return server
 
     def change(self, name: str, **values: Any) -> None:
-        self.state = replace(self.state, processes={**self.state.processes, name: replace(self.of(name), **values)})
+        self.state = self.state._replace(processes={**self.state.processes, name: self.of(name)._replace(**values)})
 
     def of(self, name: str) -> Process:
         return self.state.processes[name]
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         return self.connection.execute(sql, values).fetchall()
-
-    def after(self, step: str) -> State:
-        """Returns the state that it has reached by a step."""
-        path = (*self.state.path, step)
-        return replace(self.state, database=self.connection.serialize(), numbers=self.numbers, path=path)
 
     def is_alive(self, lock: int) -> bool:
         return any(process.lock == lock for process in self.state.processes.values())
@@ -178,7 +162,7 @@ class World:
 
     def submit(self) -> None:
         self.queue.submit(Submission(NAME, "{}", NAME))
-        self.state = replace(self.state, submissions=self.state.submissions + 1)
+        self.state = self.state._replace(submissions=self.state.submissions + 1)
 
     def claim(self, name: str) -> bool:
         active = self.rows("SELECT lock, run IN (SELECT run FROM wanted) FROM runs WHERE state = 'Running'")
@@ -197,8 +181,9 @@ class World:
         """Does the next thing on the way of a process's run."""
         process = self.of(name)
         step, *way = process.way
-        if step in (*STEPS, "unlock") and (ending := self.heed(name)) is not None:
-            self.state = replace(self.state, locked_by="")
+        last = "end" if process.claim is None else "unlock"  # the end of a run by hand is recorded before its lock ends
+        if step in (*STEPS, last) and (ending := self.heed(name)) is not None:
+            self.state = self.state._replace(locked_by="")
             self.end(name, *ending)
             return
         self.change(name, way=tuple(way))
@@ -223,14 +208,14 @@ class World:
                 self.server(name).put_back(process.claim, 0)
             self.change(name, run="", origin="", claim=None, way=(), stops=False)
             return
-        self.state = replace(self.state, locked_by=name)
+        self.state = self.state._replace(locked_by=name)
         claim, saved = process.claim, self.state.origin
         if claim is None:
             self.change(name, way=self.way_by_hand(process))
         elif claim.continues and saved == claim.origin:
             self.change(name, way=("begin", *self.steps_left(), "unlock", "end"))
         elif claim.continues and saved and claim.has_begun:
-            self.state = replace(self.state, locked_by="")
+            self.state = self.state._replace(locked_by="")
             self.end(name, TypeRunState.CANCELLED, False)
         else:
             self.change(name, way=ANEW)
@@ -238,11 +223,11 @@ class World:
     def way_by_hand(self, process: Process) -> tuple[str, ...]:
         if process.continues and any(self.state.values):
             self.change(HAND, origin=self.state.origin or process.origin)
-            return ("register", *self.steps_left(), "unlock", "end")
+            return ("register", *self.steps_left(), "end")
         if process.is_unrecorded:  # without a history
             origin = ("forget origin", "void", "write origin") if self.state.origin else ("void",)
             return (*origin, *STEPS, "unlock", "leave")
-        return ("forget origin", "void", "write origin", "register", *STEPS, "unlock", "end")
+        return ("forget origin", "void", "write origin", "register", *STEPS, "end")
 
     def steps_left(self) -> tuple[str, ...]:
         return tuple(step for step, made_by in zip(STEPS, self.state.values, strict=True) if not made_by)
@@ -255,14 +240,14 @@ class World:
     def _forget_origin(self, name: str) -> None:
         """From here on the values count as void, even if the process is killed."""
         mine = self.of(name).origin
-        self.state = replace(self.state, origin="", saved=frozenset(one for one in self.state.saved if one[0] == mine))
+        self.state = self.state._replace(origin="", saved=frozenset(one for one in self.state.saved if one[0] == mine))
 
     def _void(self, name: str) -> None:
         self._forget_origin(name)
-        self.state = replace(self.state, values=("",) * len(STEPS))
+        self.state = self.state._replace(values=("",) * len(STEPS))
 
     def _write_origin(self, name: str) -> None:
-        self.state = replace(self.state, origin=self.of(name).origin)
+        self.state = self.state._replace(origin=self.of(name).origin)
 
     def _begin(self, name: str) -> None:
         claim = self.of(name).claim
@@ -283,8 +268,7 @@ class World:
                     break
             else:
                 continues = None
-            self.state = replace(self.state, cancelled=self.state.cancelled - {origin})
-            self.state = replace(self.state, cancelled=self.state.cancelled - {origin})
+            self.state = self.state._replace(cancelled=self.state.cancelled - {origin})
         else:
             end_others(self.connection, NAME, origin, process.run, 0)
         self.connection.execute(
@@ -301,16 +285,19 @@ class World:
             for other, made_by in zip(STEPS, self.state.values, strict=True)
         )
         saved = self.state.saved | {(process.origin, step)}
-        self.state = replace(self.state, values=values, saved=saved)
+        self.state = self.state._replace(values=values, saved=saved)
 
     def _unlock(self, name: str) -> None:
         process = self.of(name)
         if process.claim is not None:
             self.expect(set(self.state.values) == {process.origin}, "a run has the values of its own chain")
-        self.state = replace(self.state, locked_by="")
+        self.state = self.state._replace(locked_by="")
 
     def _end(self, name: str) -> None:
+        is_by_hand = self.of(name).claim is None
         self.end(name, TypeRunState.COMPLETED, False)
+        if is_by_hand:
+            self.change(name, way=("unlock",))
 
     def _leave(self, name: str) -> None:
         self.change(name, run="", origin="", way=(), is_unrecorded=False)
@@ -322,6 +309,8 @@ class World:
             self.connection.execute("UPDATE orders SET done = 0 WHERE run = ?", (self.number_of(process.run),))
         else:
             self.server(name).end(process.claim, Ending(state, goes_on=goes_on))
+        if state is TypeRunState.COMPLETED:  # which wins over a cancel
+            self.state = self.state._replace(cancelled=self.state.cancelled - {process.origin})
         self.change(name, run="", origin="", claim=None, way=(), continues=False, stops=False)
 
     def number_of(self, run: str) -> int:
@@ -333,13 +322,13 @@ class World:
     # Troubles
 
     def trouble(self) -> None:
-        self.state = replace(self.state, troubles=self.state.troubles + 1)
+        self.state = self.state._replace(troubles=self.state.troubles + 1)
 
     def kill(self, name: str) -> None:
         self.trouble()
         if self.state.locked_by == name:
-            self.state = replace(self.state, locked_by="")
-        self.state = replace(self.state, processes={**self.state.processes, name: Process(self.number())})
+            self.state = self.state._replace(locked_by="")
+        self.state = self.state._replace(processes={**self.state.processes, name: Process(self.number())})
 
     def kill_in(self, name: str, gap: int) -> None:
         """Kills a process after so many of the next things on its way that no other process can see."""
@@ -362,11 +351,11 @@ class World:
         with contextlib.suppress(OrderRefused):
             if what == "resume":
                 self.queue.resume(run, (), "me", "")
-                self.state = replace(self.state, cancelled=self.state.cancelled - {origin})
+                self.state = self.state._replace(cancelled=self.state.cancelled - {origin})
             else:
                 self.queue.order(run, Order(TypeOrder(what), "me"))
                 if what == "cancel":
-                    self.state = replace(self.state, cancelled=self.state.cancelled | {origin})
+                    self.state = self.state._replace(cancelled=self.state.cancelled | {origin})
             return True
         return False
 
@@ -406,113 +395,150 @@ class World:
         self.expect(not left, f"nothing is left: {left}")
 
 
-def moves(state: State, troubles: int, submissions: int) -> Iterator[tuple[str, Callable[[World], object]]]:
-    """Yields what may happen in a state, and does it in a world with that state. False means: nothing happened."""
-    world = World(state)
+def moves(world: World, troubles: int, submissions: int) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Yields what may happen in a state, and does it. False means: nothing happened."""
+    state = world.state
     running = world.rows("SELECT run, lock FROM runs JOIN wanted USING (run) WHERE state = 'Running'")
     dead = [run for run, lock in running if not world.is_alive(lock)]
     for name, process in state.processes.items():
         if process.way:
-            yield f"{name}: {process.way[0]}", lambda world, name=name: world.advance(name)
+            yield f"{name}: {process.way[0]}", partial(world.advance, name)
         elif name != HAND:
-            yield f"{name} claims", lambda world, name=name: world.claim(name)
+            yield f"{name} claims", partial(world.claim, name)
     for run in dead:
-        yield f"one takes {run} over", lambda world, run=run: world.take_over("one", run)
+        yield f"one takes {run} over", partial(world.take_over, "one", run)
     if state.submissions < submissions:
-        yield "submit", World.submit
+        yield "submit", world.submit
     if state.troubles >= troubles:
         return
     for name, process in state.processes.items():
         if process.way:
-            yield f"kill {name}", lambda world, name=name: world.kill(name)
+            yield f"kill {name}", partial(world.kill, name)
             gaps = sum(step in UNSEEN for step in process.way) if process.way[0] in ("supersede", *UNSEEN) else 0
             for gap in range(1 - (process.way[0] == "supersede"), gaps):
-                yield f"kill {name} in gap {gap}", lambda world, name=name, gap=gap: world.kill_in(name, gap)
+                yield f"kill {name} in gap {gap}", partial(world.kill_in, name, gap)
             if name != HAND and not process.stops:
-                yield f"signal {name}", lambda world, name=name: world.signal(name)
+                yield f"signal {name}", partial(world.signal, name)
     if not state.processes[HAND].way:
-        yield "start by hand", World.start_by_hand
-        yield "start again by hand", lambda world: world.start_by_hand(continues=True)
-        yield "start unrecorded by hand", lambda world: world.start_by_hand(is_unrecorded=True)
+        yield "start by hand", world.start_by_hand
+        yield "start again by hand", partial(world.start_by_hand, continues=True)
+        yield "start unrecorded by hand", partial(world.start_by_hand, is_unrecorded=True)
     chains = world.rows("SELECT run_id FROM runs GROUP BY COALESCE(origin, run_id) HAVING run = MAX(run)")
     for (run,) in chains:
         for what in ("cancel", "pause", "resume"):
-            yield f"{what} {run}", lambda world, what=what, run=run: world.order(what, run)
+            yield f"{what} {run}", partial(world.order, what, run)
 
 
-def key_of(world: World) -> Any:
-    """Returns what two equal states share: ids and bytes count by what they are, and the servers are alike."""
-    rows = [
-        world.rows("SELECT run_id, state, origin, continues, begun, superseded, lock FROM runs ORDER BY run"),
-        world.rows("SELECT run, resume, queued, tries, server FROM wanted ORDER BY run"),
-        world.rows("SELECT run, what FROM orders WHERE done IS NULL ORDER BY rowid"),
-    ]
+def key_of(world: World, *, is_last: bool) -> int:
+    """Returns what two equal states share, as 128 bits: ids and bytes count by what they are, and servers are alike.
+
+    *is_last*: No trouble is left. Then a chain that has ended counts no more: only an order or a resume could find it.
+    """
     state = world.state
-    runs = {run_id: number for number, (run_id, *_) in enumerate(rows[0])}
+    runs = world.rows("SELECT run_id, state, origin, continues, begun, superseded, lock, run FROM runs ORDER BY run")
+    by_hand = state.processes[HAND]
+    if is_last and not (by_hand.way and by_hand.continues):
+        open_chains = {row[2] or row[0] for row in runs if row[1] in ("Queued", "Running")}
+        open_chains.update(process.origin for process in state.processes.values())
+        runs = [row for row in runs if (row[2] or row[0]) in open_chains]
+    places = {row[7]: place for place, row in enumerate(runs)}
+    wanted = world.rows("SELECT run, resume, queued, tries, server FROM wanted ORDER BY run")
+    orders = world.rows("SELECT run, what FROM orders WHERE done IS NULL ORDER BY rowid")
+    ids = {None: None, "": ""} | {row[0]: place for place, row in enumerate(runs)}
 
-    def seen_by(names: tuple[str, ...]) -> tuple[Any, ...]:
+    def seen_by(names: tuple[str, ...]) -> int:
         processes = [state.processes[name] for name in names]
         locks = {process.lock: place for place, process in enumerate(processes)}
-        known = {None: None, "": ""} | runs | {f"server {lock}": place for lock, place in locks.items()}
+        known = ids | {f"server {lock}": place for lock, place in locks.items()}
 
         def plain(value: Any) -> Any:
-            return known.get(value, value if value in STATES else "gone")
+            return known.get(value, "gone")
 
-        return (
-            tuple((*(plain(value) for value in row[:6]), locks.get(row[6])) for row in rows[0]),
-            tuple((*row[:4], plain(row[4])) for row in rows[1]),
-            tuple(rows[2]),
-            tuple(
-                (
-                    *(plain(one.run), plain(one.origin), one.way, one.claim and one.claim[5:7], one.continues),
-                    *(one.is_unrecorded, one.stops),
-                )
-                for one in processes
-            ),
-            names.index(state.locked_by) if state.locked_by else None,
-            tuple(map(plain, (state.origin, *state.values))),
-            tuple(sorted((str(plain(origin)), step) for origin, step in state.saved)),
-            tuple(sorted(str(plain(origin)) for origin in state.cancelled)),
+        return hash(
+            (
+                tuple((row[1], plain(row[2]), plain(row[3]), row[4], plain(row[5]), locks.get(row[6])) for row in runs),
+                tuple((places[row[0]], *row[1:4], plain(row[4])) for row in wanted if row[0] in places),
+                tuple((places[run], what) for run, what in orders if run in places),
+                tuple(
+                    (
+                        *(plain(one.run), plain(one.origin), one.way, one.claim and one.claim[5:7], one.continues),
+                        *(one.is_unrecorded, one.stops),
+                    )
+                    for one in processes
+                ),
+                names.index(state.locked_by) if state.locked_by else None,
+                tuple(map(plain, (state.origin, *state.values))),
+                frozenset((plain(origin), step) for origin, step in state.saved),
+                frozenset(map(plain, state.cancelled)),
+                state.submissions,
+                is_last,
+            )
         )
 
-    order = (*SERVERS, HAND)
-    mirrored = (*reversed(SERVERS), HAND)
-    return min(map(repr, (seen_by(order), seen_by(mirrored)))), state.troubles, state.submissions
+    one, two = sorted((seen_by((*SERVERS, HAND)), seen_by((*reversed(SERVERS), HAND))))
+    return (one << 64) + two
 
 
-def explore(troubles: int, submissions: int, limit: int | None = None) -> int:
-    """Visits all states with so many troubles and submissions, and returns their number. Raises Violation."""
-    with mock.patch.multiple(queue, _now=lambda: 0, mark_ended=_mark_ended):
-        world = World.new()
-        seen, waiting = {key_of(world)}, [world.state]
-        while waiting:
-            state = waiting.pop()
-            is_over = True
-            for step, move in moves(state, troubles, submissions):
-                world = World(state)
-                with (
-                    mock.patch.object(live, "is_held", lambda path, lock, world=world: world.is_alive(lock)),
-                    mock.patch.object(queue.uuid, "uuid4", lambda world=world: f"run {world.number()}"),
-                ):
-                    try:
-                        happened = move(world) is not False
-                    except HistoryError as error:
-                        raise Violation(f"{error}: {', '.join((*state.path, step))}") from error
-                if not happened:
-                    continue
-                if not step.startswith(("submit", "kill", "signal", "start", "cancel", "pause", "resume")):
-                    is_over = False
-                world.state = following = world.after(step)
-                world.check()
-                key = key_of(world)
-                if key not in seen:
-                    seen.add(key)
-                    waiting.append(following)
-                    if limit is not None and len(seen) >= limit:
-                        return len(seen)
-            if is_over:
-                World(state).check_rest()
+def explore(troubles: int, submissions: int) -> int:
+    """Visits all states with so many troubles and submissions, and returns their number. Raises Violation.
+
+    What a state with fewer troubles before it has led to, it need not lead to again.
+    """
+    connection = sqlite3.connect(":memory:", isolation_level=None, cached_statements=1_000)
+    with (
+        contextlib.closing(connection),
+        mock.patch.multiple(queue, _now=lambda: 0, mark_ended=_mark_ended, BETWEEN_LOOKS=0),
+    ):
+        world = World(connection)
+        with (
+            mock.patch.object(live, "is_held", lambda path, lock: world.is_alive(lock)),
+            mock.patch.object(uuid, "uuid4", side_effect=lambda: f"run {world.number()}"),
+        ):
+            return _explore(world, troubles, submissions)
+
+
+def _explore(world: World, troubles: int, submissions: int) -> int:
+    seen = {key_of(world, is_last=not troubles): 0}  # the fewest troubles before each state
+    way = [_Visit(world, troubles, submissions)]
+    while way:
+        visit = way[-1]
+        world.state = visit.state
+        step, move = next(visit.moves, ("", None))
+        if move is None:
+            if visit.is_over:
+                world.check_rest()
+            way.pop()
+            if way:
+                world.connection.execute("ROLLBACK TO visit")
+                world.connection.execute("RELEASE visit")
+            continue
+        world.connection.execute("SAVEPOINT visit")
+        world.state = world.state._replace(path=(*world.state.path, step))
+        try:
+            happened = move() is not False
+        except HistoryError as error:
+            raise Violation(f"{error}: {', '.join(world.state.path)}") from error
+        if happened:
+            visit.is_over = visit.is_over and step.startswith(OPTIONAL)
+            world.check()
+            before = world.state.troubles
+            key = key_of(world, is_last=before == troubles)
+            if seen.get(key, troubles + 1) > before:
+                seen[key] = before
+                way.append(_Visit(world, troubles, submissions))
+                continue
+        world.connection.execute("ROLLBACK TO visit")
+        world.connection.execute("RELEASE visit")
     return len(seen)
+
+
+class _Visit:
+    """A state on the way, with what may happen in it yet. It is over if nothing but what is optional can happen."""
+
+    def __init__(self, world: World, troubles: int, submissions: int) -> None:
+        self.state = world.state
+        self.moves = iter(list(moves(world, troubles, submissions)))
+        self.is_over = True
 
 
 def _mark_ended(connection: sqlite3.Connection, path: Path) -> list[int]:

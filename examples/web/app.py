@@ -20,12 +20,12 @@ def create(customer: int, click: str | None = None) -> dict[str, str]:
 
 
 @app.get("/reports/{run}")
-def status(run: str) -> dict[str, str]:
+def status(run: str) -> dict[str, str | bool]:
     try:
         found = control.run(run)
     except NotInHistory:
         raise HTTPException(404) from None
-    return {"state": found.state, "error": found.error}
+    return {"state": found.state, "is_over": found.is_over, "error": found.error}
 
 
 @app.get("/reports/{run}/total")

@@ -176,8 +176,8 @@ class Control:
 
     def _may_end(self, run: "RunSummary") -> bool:
         """Returns whether a run is still to end: a server continues one whose process was killed."""
-        if run.state is TypeRunState.CRASHED and run.submitted is not None:
-            return self._queue.is_served(run.workflow_id)
+        if run.state is TypeRunState.CRASHED:
+            return not run.is_over and self._queue.is_served(run.workflow_id)
         return run.is_open
 
     def cancel(self, run: str, *, by: str | None = None, comment: str = "") -> "RunSummary":

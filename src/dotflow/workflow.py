@@ -43,6 +43,7 @@ from dotflow.errors import (
     NotInHistory,
     NotRun,
     NotServable,
+    UnknownParam,
 )
 from dotflow.graph.builder import TaskBuilder
 from dotflow.graph.linked_task import LinkedTask
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
+SUBMITTED: Final = "The run was submitted with it. Declare it again and resume the run, or submit one without it."
 NOT_SERVED: Final = "No process serves it (`dotflow serve MODULE:WORKFLOW`)"
 
 KNOWN: Final = frozenset(START_ARGUMENTS)
@@ -376,11 +378,7 @@ class DotFlow:
         masks = self.config._find_secrets(self.task, are_required=False).masks
         submission.check_submission(key, priority, masks)
         due = submission.due_at(at)
-        values, secrets, _ = self._resolve(params)
-        given = {name: values[name] for name in params or ()}
-        is_named = bool(given) and key is None  # by its parameters, with those that it was not given
-        text = submission.params_text(given, values if is_named else {}, masks, secrets)
-        name = self._id_of(params, values, secrets, masks) if key is None else keyed_id(self.workflow_id, key, masks)
+        name, text = self._named_by(params or {}, key, masks)
         base, title = masks.mask_id(self.workflow_id), self.name and masks.mask(self.name)
         return Submission(base, text, name, key, priority, due, title)
 
@@ -395,13 +393,27 @@ class DotFlow:
             raise NotServable(what, submission.FACTORY)
         return submission.queue_of(what, self.config.history)
 
-    def _name_of(self, submitted: Submission) -> str:
-        """Returns the name of a run that was submitted where its defaults are unknown. Raises as `submit`."""
-        from dotflow.codec.json import decode
+    def _named_by(self, params: Params, key: str | None, masks: Masks) -> tuple[str, str]:
+        """Returns the name of a submission, and its parameters as text of the codec: with the defaults that name it."""
+        from dotflow.engine.submission import params_text
 
-        if submitted.key is not None:
-            return keyed_id(submitted.workflow, submitted.key)
-        return self.id_of_run(decode(submitted.params))
+        values, secrets, _ = self._resolve(params)
+        given = {name: values[name] for name in params}
+        text = params_text(given, values if given and key is None else {}, masks, secrets)
+        name = self._id_of(params, values, secrets, masks) if key is None else keyed_id(self.workflow_id, key, masks)
+        return name, text
+
+    def _named(self, submission: Submission) -> tuple[str, str]:
+        """Returns the name and the parameters of a run that was submitted where its defaults are unknown.
+
+        Raises as `Control.submit`: a text becomes what the parameter is.
+        """
+        from dotflow.codec.json import decode
+        from dotflow.engine.submission import named_by
+
+        _, text = named_by(submission.workflow, self._declared().params, decode(submission.params), submission.key)
+        masks = self.config._find_secrets(self.task, are_required=False).masks
+        return self._named_by(decode(text), submission.key, masks)
 
     def _declared(self) -> Declared:
         """Returns what others need to know to submit it."""
@@ -539,13 +551,19 @@ class DotFlow:
                 task.links = keep_secret(task.step, task.links, secrets, values)
         return records, {name: value for name, value in values.items() if name not in secrets}
 
-    def _launch_claimed(self, claimed: ClaimedRun, then: Callable[[], None], **options: Any) -> Run:
+    def _launch_claimed(
+        self, claimed: ClaimedRun, begin: Callable[[Run], None], then: Callable[[], None], **options: Any
+    ) -> Run:
         """Starts a run that was taken from a queue, as `launch` does; its steps run in processes by default."""
         claim = claimed.claim
         from dotflow.codec.json import decode  # here: most programs never need it
 
         chosen = self._options(**options, params=decode(claim.params), rerun=list(claim.rerun))
-        run = self._prepare(chosen, in_thread=True, claimed=claimed)
+        try:
+            run = self._prepare(chosen, in_thread=True, claimed=claimed)
+        except UnknownParam as error:  # an earlier version of the code declared it
+            raise UnknownParam(error.name, hint=SUBMITTED) from None
+        begin(run)
         start_in_background(run, then)
         return run
 

@@ -115,7 +115,10 @@ def test_no_report_is_lost_and_none_is_sent_twice(application: Application, post
     sent = sorted(path.read_text() for path in (application.data / "sent").iterdir())
     assert sent == sorted(f"{customer}: {3 * customer}\n" for customer in range(posts))
     for customer in (0, posts - 1):
-        assert application.request("GET", f"/reports/{ids[customer]}") == (200, {"state": "Completed", "error": ""})
+        assert application.request("GET", f"/reports/{ids[customer]}") == (
+            200,
+            {"state": "Completed", "is_over": True, "error": ""},
+        )
         assert application.request("GET", f"/reports/{ids[customer]}/total") == (200, {"total": 3 * customer})
     assert application.request("GET", "/reports/nothing")[0] == 404
     assert application.request("POST", "/reports?customer=1&click=c0")[0] == 409

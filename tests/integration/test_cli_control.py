@@ -294,7 +294,7 @@ class TestOrders:
         assert (tmp_path / "fetched").read_text() == "4 "
         end = command("resume", "last")
         assert (end.code, end.err.count("\n")) == (2, 1)
-        assert "Pass the steps that run again: --rerun STEP" in end.err
+        assert "Name the steps that run again: --rerun STEP" in end.err
         assert command("resume", "last", "--rerun", "fetch").code == 0
         assert command("serve", f"{jobs}:report", "--once").code == 0
         assert (tmp_path / "fetched").read_text() == "4 4 "
@@ -324,6 +324,15 @@ class TestOrders:
 
 
 class TestWhatUsersRead:
+    def test_a_run_that_could_not_begin_says_why(self, command: Command, jobs: str, history: HistorySQLite) -> None:
+        """No step failed, so `show` has the error of the run."""
+        submit(command, "report", "--param", "costumer=1")
+        command("serve", f"{jobs}:report", "--once")
+
+        end = command("show", "failed")
+
+        assert "UnknownParam: The workflow has no parameter 'costumer'. Did you mean 'customer'?" in end.out
+
     def test_a_queued_run_has_no_duration(self, command: Command, history: HistorySQLite) -> None:
         """`show` and the list say that it waits, and offer to cancel it."""
         run = submit(command, "report", "--param", "customer=1")

@@ -1,9 +1,12 @@
 """Submissions, orders and claims, in one process."""
 
+import contextlib
+import errno
 import os
 import sqlite3
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,7 +25,7 @@ from dotflow.core.attempt_id import triggered_by
 from dotflow.core.events import AttemptStarted, Planned, RunStarted, TaskCompleted
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine import orders
+from dotflow.engine.run import Run
 from dotflow.errors import (
     HistoryError,
     InvalidArgument,
@@ -33,14 +36,16 @@ from dotflow.errors import (
     UnknownParam,
     WorkflowBusy,
 )
-from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
+from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile, sqlite_file
 from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.queue import SQLiteQueue, SQLiteServer
-from dotflow.serving import serve
+from dotflow.records.record import RunSummary
+from dotflow.serving import Server, serve
 from dotflow.testing import virtual_clock
-from tests.queue_model import explore
+from tests.queue_model import Violation, explore
 
 Make = Callable[..., DotFlow]
+OpenServer = Callable[[], SQLiteServer]
 
 
 @action
@@ -79,6 +84,23 @@ def make(tmp_path: Path, history: HistorySQLite) -> Make:
         return workflow
 
     return make
+
+
+@pytest.fixture
+def open_server(history: HistorySQLite) -> Iterator[OpenServer]:
+    """Opens servers of `report`, without their loop."""
+    opened: list[SQLiteServer] = []
+
+    def open_server() -> SQLiteServer:
+        server = history.operations().open_server(["report"])
+        assert isinstance(server, SQLiteServer)
+        opened.append(server)
+        return server
+
+    yield open_server
+    for server in opened:
+        with contextlib.suppress(HistoryError):  # its file was lost
+            server.close()
 
 
 def states(history: HistorySQLite) -> list[str]:
@@ -210,6 +232,22 @@ def test_an_unknown_workflow_is_named_by_its_server(make: Make, history: History
     assert workflow.value(right, "add_one") == 9
     assert control.run(wrong).state is TypeRunState.FAILED
     assert "UnknownParam" in control.run(wrong).error
+
+
+def test_a_run_that_its_server_names_has_the_parameters_of_a_submission(make: Make, history: HistorySQLite) -> None:
+    """With their types, and the defaults that name it: whoever resumes it after a deploy finds its values."""
+    control = Control(history)
+    run = control.submit("report", {"customer": "9", "day": "2026-11-25"})
+    declared = {"customer": 1, "day": date(2026, 11, 25), "limit": 5, "key": Secret("TOKEN")}
+    serve(make(params=declared), once=True)
+    shown = control.run(run)
+    again = control.resume(run, rerun="double")
+    serve(make(params={**declared, "limit": 6}), once=True)
+
+    assert shown.params == {"customer": 9, "day": date(2026, 11, 25), "limit": 5}
+    assert shown.workflow_id == "report@customer=9,day=2026-11-25,limit=5"
+    ended = control.run(again.run_id)
+    assert (ended.workflow_id, ended.state, ended.params) == (shown.workflow_id, TypeRunState.COMPLETED, shown.params)
 
 
 class Color(Enum):
@@ -402,11 +440,49 @@ def test_a_completed_run_is_continued_only_to_run_something_again(make: Make) ->
     serve(workflow, once=True)
     control = Control(workflow)
 
-    with pytest.raises(OrderRefused, match=r"it completed .* ago\. Pass the steps that run again: --rerun STEP"):
+    with pytest.raises(OrderRefused, match=r"it completed .* ago\. Name the steps that run again\.$"):
         control.resume(run)
     control.resume(run, rerun="add_one")
     (again,) = serve(workflow, once=True)
     assert (again.completed, again.restored) == (1, 1)
+
+
+def test_a_run_that_was_just_paused_is_resumed_when_it_has_ended(make: Make, open_server: OpenServer) -> None:
+    """The refusal says what it waits for."""
+    control = Control(make())
+    run = make().submit()
+    server = open_server()
+    assert server.claim({"report": None}, ()) is not None
+    control.pause(run, by="ann")
+
+    with pytest.raises(OrderRefused, match="it is running, and ann has just asked it to pause"):
+        control.resume(run)
+
+
+@pytest.mark.parametrize(
+    ("state", "is_submitted", "superseded", "is_over"),
+    [
+        *((state, True, "", False) for state in ("Queued", "Running", "Paused", "Crashed")),
+        *((state, True, "", True) for state in ("Completed", "Failed", "Cancelled", "Interrupted", "Unknown")),
+        ("Crashed", False, "", True),
+        ("Crashed", True, "2", True),
+        ("Paused", False, "", False),
+    ],
+)
+def test_a_run_is_over_when_only_a_resume_would_go_on_with_it(
+    state: str, is_submitted: bool, superseded: str, is_over: bool
+) -> None:
+    submitted = clock.now() if is_submitted else None
+    run = RunSummary(
+        run_id="1",
+        workflow_id="report",
+        state=TypeRunState(state),
+        began=clock.now(),
+        submitted=submitted,
+        superseded=superseded,
+    )
+
+    assert run.is_over is is_over
 
 
 def test_a_queued_run_is_cancelled_at_once(make: Make) -> None:
@@ -598,21 +674,31 @@ def test_a_run_without_a_history_replaces_the_values(make: Make, history: Histor
 def test_a_definition_that_has_changed_fails_the_run(make: Make) -> None:
     """In the words of `start`; it is not tried again."""
     make().submit({"customer": 3})
+
+    @action
+    def other(client: int) -> int:
+        return client
+
     workflow = DotFlow(make().config, workflow_id="report", params={"client": 1})
-    workflow.task.add(action(lambda client: client), name="other")
+    workflow.task.add(other)
 
     (failed,) = serve(workflow, once=True)
 
     assert (failed.state, failed.completed) == (TypeRunState.FAILED, 0)
-    assert "UnknownParam" in failed.error
+    assert failed.error == (
+        "UnknownParam: The workflow has no parameter 'customer'. The run was submitted with it. Declare it again and"
+        " resume the run, or submit one without it."
+    )
+    Control(make()).resume(failed.run_id)
+    (done,) = serve(make(), once=True)
+    assert (done.state, done.completed) == (TypeRunState.COMPLETED, 2)
 
 
-def test_max_runs_counts_over_all_processes(make: Make, history: HistorySQLite) -> None:
+def test_max_runs_counts_over_all_processes(make: Make, open_server: OpenServer) -> None:
     """A run by hand counts as well."""
     workflow = make(max_runs=1)
     workflow.submit({"customer": 2})
-    queue = history.operations()
-    one, two = queue.open_server(["report"]), queue.open_server(["report"])
+    one, two = open_server(), open_server()
     first = one.claim({"report": 1}, ())
     workflow.submit({"customer": 3})
 
@@ -620,16 +706,13 @@ def test_max_runs_counts_over_all_processes(make: Make, history: HistorySQLite) 
     assert two.claim({"report": 1}, ()) is None
     one.end(first, Ending(TypeRunState.COMPLETED))
     assert two.claim({"report": 1}, ()) is not None
-    one.close()
-    two.close()
 
 
-def test_runs_of_one_name_run_one_after_the_other(make: Make, history: HistorySQLite) -> None:
+def test_runs_of_one_name_run_one_after_the_other(make: Make, open_server: OpenServer) -> None:
     """A submission behind a running run is queued. It begins when that has ended."""
     workflow = make()
     run = workflow.submit()
-    queue = history.operations()
-    server = queue.open_server(["report"])
+    server = open_server()
     first = server.claim({"report": None}, ())
     second = workflow.submit()
 
@@ -640,14 +723,13 @@ def test_runs_of_one_name_run_one_after_the_other(make: Make, history: HistorySQ
     again = server.claim({"report": None}, ())
     assert again is not None
     assert again.run_id == second
-    server.close()
 
 
-def test_a_run_that_was_put_back_keeps_its_place(make: Make, history: HistorySQLite) -> None:
+def test_a_run_that_was_put_back_keeps_its_place(make: Make, history: HistorySQLite, open_server: OpenServer) -> None:
     """With a fresh submission of its name since, it goes first."""
     workflow = make()
     run = workflow.submit()
-    server = history.operations().open_server(["report"])
+    server = open_server()
     claim = server.claim({"report": None}, ())
     assert claim is not None
     second = workflow.submit()
@@ -661,7 +743,107 @@ def test_a_run_that_was_put_back_keeps_its_place(make: Make, history: HistorySQL
     last = server.claim({"report": None}, ())
     assert last is not None
     assert last.run_id == second
-    server.close()
+
+
+class SlowStorage(StorageFile):
+    """Is locked for the runs of customer 1 only when it may go on."""
+
+    begun, may_go_on = threading.Event(), threading.Event()
+
+    def lock(self, workflow_id: str) -> Any:
+        if workflow_id == "report@customer=1":
+            self.begun.set()
+            assert self.may_go_on.wait(10)
+        return super().lock(workflow_id)
+
+
+@pytest.fixture
+def slow(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DotFlow:
+    """A workflow with a storage that hangs while a run of customer 1 begins."""
+    monkeypatch.setattr(SlowStorage, "begun", threading.Event())
+    monkeypatch.setattr(SlowStorage, "may_go_on", threading.Event())
+    workflow = make()
+    workflow.config.storage = SlowStorage(tmp_path / "values")
+    return workflow
+
+
+def test_a_storage_that_hangs_delays_no_other_run(slow: DotFlow) -> None:
+    """Its run has a place, and no other server takes it. It goes on when the storage does."""
+    control = Control(slow)
+    hanging = slow.submit({"customer": 1})
+    with serve(slow, wait=False, max_runs=2):
+        assert SlowStorage.begun.wait(10)
+        others = [slow.submit({"customer": number}) for number in (2, 3)]
+        states = [control.wait(run, 10).state for run in others]
+        waiting = control.run(hanging).state
+        SlowStorage.may_go_on.set()
+        ended = control.wait(hanging, 10)
+
+    assert states == [TypeRunState.COMPLETED] * 2
+    assert (waiting, ended.state, ended.completed) == (TypeRunState.RUNNING, TypeRunState.COMPLETED, 2)
+
+
+def test_a_run_that_begins_has_its_place(slow: DotFlow, open_server: OpenServer) -> None:
+    """`max_runs` counts it."""
+    slow.submit({"customer": 1})
+    server = serve(slow, wait=False, max_runs=1)
+    assert SlowStorage.begun.wait(10)
+    other = slow.submit({"customer": 2})
+    taker = open_server()
+    server._take(taker)
+    state = Control(slow).run(other).state
+    SlowStorage.may_go_on.set()
+    server.stop()
+
+    assert state is TypeRunState.QUEUED
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_server_that_stops_while_a_run_begins_puts_it_back(slow: DotFlow, signals: int) -> None:
+    """None of its steps runs here, and nothing is lost."""
+    run = slow.submit({"customer": 1})
+    server = serve(slow, wait=False)
+    assert SlowStorage.begun.wait(10)
+    for _ in range(signals):
+        server.request_stop()
+    while server._heeded < signals:
+        clock.sleep(0.01)
+    SlowStorage.may_go_on.set()
+    server.stop()
+
+    queued = Control(slow).run(run)
+    assert (queued.state, queued.continues) == (TypeRunState.QUEUED, run)
+    (ended,) = serve(slow, once=True)
+    assert (ended.state, ended.completed) == (TypeRunState.COMPLETED, 2)
+
+
+def test_once_waits_for_what_begins(slow: DotFlow) -> None:
+    """Also where it can't begin, and another one of its name waits behind it."""
+    slow.submit({"customer": 1})
+    ended: list[Any] = []
+    thread = threading.Thread(target=lambda: ended.extend(serve(slow, once=True)))
+    thread.start()
+    assert SlowStorage.begun.wait(10)
+    slow.submit({"customer": 1})
+    SlowStorage.may_go_on.set()
+    thread.join()
+
+    assert [run.state for run in ended] == [TypeRunState.COMPLETED] * 2
+
+
+def test_once_takes_what_waits_behind_a_run_that_ends_at_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server has no room when it looks, and all the room when it has looked."""
+
+    def take(server: Server, queue: SQLiteServer, take: Callable[..., None] = Server._take) -> None:
+        take(server, queue)
+        while server._active:
+            clock.sleep(0.01)
+
+    monkeypatch.setattr(Server, "_take", take)
+    workflow = make()
+    runs = [workflow.submit({"customer": number}) for number in range(3)]
+
+    assert [run.run_id for run in serve(workflow, once=True, max_runs=1)] == runs
 
 
 # Take-over
@@ -673,15 +855,14 @@ def kill(server: Any) -> None:
 
 
 def test_the_run_of_a_killed_process_is_continued(
-    make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch
+    make: Make, history: HistorySQLite, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In two looks, a second apart; the older run is Crashed, and nothing of its name comes before the newer one."""
     now = 100.0
     monkeypatch.setattr(clock, "ticks", lambda: now)
     workflow = make()
     run = workflow.submit()
-    queue = history.operations()
-    dead, server = queue.open_server(["report"]), queue.open_server(["report"])
+    dead, server = open_server(), open_server()
     assert dead.claim({"report": None}, ()) is not None
     fresh = workflow.submit()
     kill(dead)
@@ -694,18 +875,18 @@ def test_the_run_of_a_killed_process_is_continued(
     again = server.claim({"report": None}, ())
     assert again is not None
     assert (again.run_id, again.continues, again.origin) == (taken.continued_by, True, run)
+    assert [found.trigger for found in history.runs()] == ["take-over", "submit", "submit"]
     server.end(again, Ending(TypeRunState.COMPLETED))
     last = server.claim({"report": None}, ())
     assert last is not None
     assert last.run_id == fresh
-    server.close()
 
 
-def test_once_goes_on_with_the_run_of_a_killed_process(make: Make, history: HistorySQLite) -> None:
+def test_once_goes_on_with_the_run_of_a_killed_process(make: Make, open_server: OpenServer) -> None:
     """Though nothing is queued when it begins: a job that works a queue off continues what the last one left."""
     workflow = make()
     run = workflow.submit()
-    dead = history.operations().open_server(["report"])
+    dead = open_server()
     assert dead.claim({"report": None}, ()) is not None
     kill(dead)
 
@@ -716,17 +897,16 @@ def test_once_goes_on_with_the_run_of_a_killed_process(make: Make, history: Hist
 
 
 def test_a_run_that_ends_its_process_each_time_fails(
-    make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch
+    make: Make, history: HistorySQLite, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The third time before anything was saved."""
     now = 100.0
     monkeypatch.setattr(clock, "ticks", lambda: now)
     workflow = make()
     run = workflow.submit()
-    queue = history.operations()
-    server = queue.open_server(["report"])
+    server = open_server()
     for _ in range(3):
-        dead = queue.open_server(["report"])
+        dead = open_server()
         assert dead.claim({"report": None}, ()) is not None
         kill(dead)
         server.take_over()
@@ -736,20 +916,19 @@ def test_a_run_that_ends_its_process_each_time_fails(
     found = Control(workflow).run(run)
     assert (found.state, len(history.runs())) == (TypeRunState.FAILED, 3)
     assert "its process ended 3 times before anything was saved" in found.error
-    server.close()
 
 
 @pytest.mark.parametrize(("order", "state"), [("cancel", "Cancelled"), ("pause", "Paused")])
 def test_an_order_to_a_killed_process_is_carried_out(
-    make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch, order: str, state: str
+    make: Make, history: HistorySQLite, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch, order: str, state: str
 ) -> None:
     """The take-over does what was ordered, and no more: a cancel is not undone."""
     now = 100.0
     monkeypatch.setattr(clock, "ticks", lambda: now)
     workflow = make()
     run = workflow.submit()
-    queue, control = history.operations(), Control(workflow)
-    dead, server = queue.open_server(["report"]), queue.open_server(["report"])
+    control = Control(workflow)
+    dead, server = open_server(), open_server()
     assert dead.claim({"report": None}, ()) is not None
     assert getattr(control, order)(run).ordered == order
     kill(dead)
@@ -760,25 +939,24 @@ def test_an_order_to_a_killed_process_is_carried_out(
     assert (taken.state, taken.continued_by) == (state, None)
     assert control.run(run).state == state
     assert server.claim({"report": None}, ()) is None
-    server.close()
 
 
-def test_an_order_finds_the_process_dead(make: Make, history: HistorySQLite) -> None:
+def test_an_order_finds_the_process_dead(make: Make, open_server: OpenServer) -> None:
     """No server has to live: the order itself ends the run."""
     workflow = make()
     run = workflow.submit()
-    dead = history.operations().open_server(["report"])
+    dead = open_server()
     assert dead.claim({"report": None}, ()) is not None
     kill(dead)
 
     assert Control(workflow).cancel(run, by="ann").state is TypeRunState.CANCELLED
 
 
-def test_a_server_that_lost_its_run_ends_nothing(make: Make, history: HistorySQLite) -> None:
+def test_a_server_that_lost_its_run_ends_nothing(make: Make, open_server: OpenServer) -> None:
     """Its run was taken over: the newer one's state stays."""
     workflow = make()
     run = workflow.submit()
-    server = history.operations().open_server(["report"])
+    server = open_server()
     claim = server.claim({"report": None}, ())
     assert claim is not None
     kill(server)
@@ -807,16 +985,17 @@ def test_a_run_that_another_process_has_ends(make: Make, history: HistorySQLite)
     run = workflow.submit()
     with serve(workflow, wait=False) as server:
         assert begun.wait(60)
-        (active,) = server._active.values()
+        while (active := next(iter(server._active.values())).run) is None:
+            clock.sleep(0.01)
         with closing(sqlite3.connect(history.path)) as file, file:
             file.execute("UPDATE wanted SET server = 'another'")
-        while not active.run._cancelled:
-            active.run.wait(0.01)
+        while not active._cancelled:
+            active.wait(0.01)
         may_end.set()
-        active.run.wait()
+        active.wait()
 
-    assert (active.run.state, active.run._reason) == (TypeRunState.CANCELLED, "another process has the run")
-    assert active.run.task("second").status is TypeStatus.NOT_STARTED
+    assert (active.state, active._reason) == (TypeRunState.CANCELLED, "another process has the run")
+    assert active.task("second").status is TypeStatus.NOT_STARTED
     assert Control(history).run(run).state is TypeRunState.CRASHED  # the server wrote no end, and is gone
     with pytest.raises(NotInHistory):
         workflow.value(run, "first")
@@ -856,15 +1035,6 @@ def test_a_look_for_orders_that_fails_is_repeated(
     assert len(looks) > 1
 
 
-def test_a_fork_during_a_look_for_orders_leaves_no_lock(make: Make) -> None:
-    """The run of the child looks, too: the thread that holds the lock is not there."""
-    with orders._lock:
-        child = os.fork()
-        if not child:
-            os._exit(0 if orders._lock.acquire(timeout=1) else 1)
-    assert os.waitpid(child, 0)[1] == 0
-
-
 def test_orders_are_heeded_in_virtual_time(make: Make) -> None:
     """At the latest before the next step: time does not pass meanwhile."""
 
@@ -886,12 +1056,19 @@ def test_orders_are_heeded_in_virtual_time(make: Make) -> None:
     assert (ended.state, ended.reason) == (TypeRunState.CANCELLED, "cancelled by ann")
 
 
+#: A program resumes a chain whose continuation a server has claimed, and that has not locked the name yet.
+CLAIMED_AND_BY_HAND = pytest.mark.xfail(
+    raises=Violation, strict=True, reason="both go on with the chain, and a cancel reaches only the run by hand"
+)
+
+
 @pytest.mark.parametrize(
     ("troubles", "submissions", "states"),
     [
-        (1, 1, 200),
-        pytest.param(1, 2, 1_000, marks=pytest.mark.exhaustive),
-        pytest.param(3, 1, 20_000, marks=[pytest.mark.exhaustive, pytest.mark.timeout(3_600)]),
+        (2, 1, 2_000),
+        pytest.param(2, 2, 10_000, marks=[pytest.mark.exhaustive, pytest.mark.timeout(900)]),
+        pytest.param(3, 1, 16_000, marks=[pytest.mark.exhaustive, pytest.mark.timeout(900)]),
+        pytest.param(4, 1, 50_000, marks=[pytest.mark.exhaustive, pytest.mark.timeout(3_600), CLAIMED_AND_BY_HAND]),
     ],
 )
 def test_the_rules_hold_whatever_comes_between_two_steps(troubles: int, submissions: int, states: int) -> None:
@@ -909,28 +1086,124 @@ def test_claims_stay_fast_behind_many_that_can_not_begin(make: Make, history: Hi
     make().submit()
     with closing(sqlite3.connect(history.path)) as database:
         for statement, values in (
-            (queue.NEXT_PRIORITY, ("w", 1)),
-            (queue.IS_DUE, ("w", 1, 1)),
+            (queue.IS_DUE, {"workflow": "w", "now": 1}),
             (queue.NEXT_DUE, ("w", 1)),
             (queue.RUNNING_NOW, ("w",)),
-            (queue.CANDIDATES, ("w", 1, 1)),
+            (queue.CANDIDATES, {"workflow": "w", "now": 1}),
             (queue.FRESH, ("w",)),
             (queue.BY_KEY, ("w", "k")),
             (queue.ALL_ORDERS, ()),
         ):
             plan = "\n".join(row[-1] for row in database.execute(f"EXPLAIN QUERY PLAN {statement}", values))
-            assert "SCAN" not in plan.replace("SCAN orders USING INDEX orders_open", ""), (statement, plan)
+            for scan in ("SCAN orders USING INDEX orders_open", "SCAN priorities"):  # what is open, and what comes next
+                plan = plan.replace(scan, "")
+            assert "SCAN" not in plan, (statement, plan)
+            assert "FOR ORDER BY" not in plan, (statement, plan)
 
 
-def test_a_deleted_history_ends_its_server(make: Make, history: HistorySQLite) -> None:
+def test_a_slow_disk_delays_only_what_waits_for_it(
+    make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a submission waits for the disk, runs are recorded, by other processes too, and the program forks."""
+    begun, may_end = threading.Event(), threading.Event()
+
+    def wait(descriptor: int) -> None:
+        begun.set()
+        may_end.wait(10)
+
+    make().submit()
+    monkeypatch.setattr(sqlite_file, "sync", wait)
+    submission = threading.Thread(target=lambda: make().submit({"customer": 2}))
+    submission.start()
+    try:
+        assert begun.wait(10)
+        run = make().start(params={"customer": 3})
+        with closing(sqlite3.connect(history.path, timeout=0)) as database, database:
+            database.execute("UPDATE runs SET reason = NULL")
+        child = os.fork()
+        if not child:
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert submission.is_alive()
+    finally:
+        may_end.set()
+        submission.join()
+
+    assert (history.summary(run.run_id).completed, len(history.runs())) == (2, 3)
+
+
+def test_a_disk_that_may_have_lost_a_commit_ends_the_server(
+    make: Make, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second attempt would succeed and prove nothing. Another server continues its runs."""
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    server = open_server()
+    server.check()
+    monkeypatch.setattr(sqlite_file, "sync", fail)
+
+    with pytest.raises(HistoryError, match="can't be used: Input/output error"):
+        make().submit()
+    with pytest.raises(HistoryError, match="the disk may have lost what was written: Input/output error"):
+        server.check()
+
+
+def test_a_deleted_history_ends_its_server(make: Make, history: HistorySQLite, open_server: OpenServer) -> None:
     """It can't know what other processes have done."""
     make().submit()
-    server = history.operations().open_server(["report"])
+    server = open_server()
     server.check()
     history.path.unlink()
 
     with pytest.raises(Exception, match="it was deleted or replaced while it was served"):
         server.check()
+
+
+@action
+def write_and_wait(customer: int, folder: str) -> None:
+    (Path(folder) / "begun").touch()
+    time.sleep(60)
+
+
+def damage(path: Path, how: str) -> None:
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    if how == "overwritten":
+        path.write_bytes(os.urandom(path.stat().st_size))
+    elif how == "cut off":
+        os.truncate(path, path.stat().st_size // 2)
+    elif how == "emptied":
+        os.truncate(path, 0)
+    else:
+        path.with_name(f"{path.name}-live").unlink()
+
+
+@pytest.mark.parametrize("how", ["overwritten", "cut off", "emptied", "without -live"])
+def test_a_damaged_history_ends_its_server_and_its_steps(
+    make: Make, history: HistorySQLite, open_server: OpenServer, tmp_path: Path, how: str
+) -> None:
+    """Also while it has nothing to write. The error says what to do."""
+    config = make().config
+    config = Config(storage=config.storage, history=history, log=config.log)  # its steps run in processes
+    workflow = DotFlow(config, workflow_id="report", params={"customer": 1, "folder": str(tmp_path)})
+    workflow.task.add(write_and_wait)
+    workflow.submit()
+    server = serve(workflow, wait=False)
+    while not (tmp_path / "begun").exists():
+        clock.sleep(0.02)
+    damage(history.path, how)
+
+    assert server._thread is not None
+    server._thread.join(30)  # the step takes longer
+    with pytest.raises(HistoryError, match=r"the runs of other processes are unknown.* [Ss]tart the server again"):
+        server.stop()
+
+    history.close()
+    for file in tmp_path.glob("history.db*"):
+        file.unlink()
+    open_server().check()  # in the same process
 
 
 def test_moments_are_aware(make: Make) -> None:
@@ -945,15 +1218,14 @@ def test_moments_are_aware(make: Make) -> None:
 
 
 def dying_claims(
-    make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch, work: Callable[[Any, Any], None]
+    make: Make, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch, work: Callable[[Any, Any], None]
 ) -> Any:
     """Takes the run of a name again and again, does some of its work, and dies; returns its last state."""
     now = 100.0
     monkeypatch.setattr(clock, "ticks", lambda: now)
-    queue = history.operations()
-    server = queue.open_server(["report"])
+    server = open_server()
     for _ in range(6):
-        dead = queue.open_server(["report"])
+        dead = open_server()
         claim = dead.claim({"report": None}, ())
         if claim is None:
             dead.close()
@@ -963,11 +1235,10 @@ def dying_claims(
         server.take_over()
         now += 1
         server.take_over()
-    server.close()
 
 
 def test_what_no_later_run_restores_is_no_progress(
-    make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch
+    make: Make, history: HistorySQLite, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A storage that ends with its process: the first step completes each time, and the run fails all the same."""
     workflow = make()
@@ -977,7 +1248,7 @@ def test_what_no_later_run_restores_is_no_progress(
         server.begin(claim)
         begin_task(history, claim)
 
-    dying_claims(make, history, monkeypatch, complete_one_step)
+    dying_claims(make, open_server, monkeypatch, complete_one_step)
 
     found = Control(workflow).run(run)
     assert found.state is TypeRunState.FAILED
@@ -995,11 +1266,11 @@ def begin_task(history: HistorySQLite, claim: Any) -> None:
     history._writers.pop(claim.run_id).commit()
 
 
-def test_an_order_to_a_run_that_is_put_back_is_carried_out(make: Make, history: HistorySQLite) -> None:
+def test_an_order_to_a_run_that_is_put_back_is_carried_out(make: Make, open_server: OpenServer) -> None:
     """It was claimed, its name was busy, and meanwhile it was cancelled: it never begins."""
     workflow = make()
     run = workflow.submit()
-    server = history.operations().open_server(["report"])
+    server = open_server()
     claim = server.claim({"report": None}, ())
     assert claim is not None
     assert Control(workflow).cancel(run, by="ann").ordered == "cancel"
@@ -1009,19 +1280,19 @@ def test_an_order_to_a_run_that_is_put_back_is_carried_out(make: Make, history: 
     found = Control(workflow).run(run)
     assert (found.state, found.reason) == (TypeRunState.CANCELLED, "cancelled by ann")
     assert server.claim({"report": None}, ()) is None
-    server.close()
 
 
-def test_a_chain_that_has_completed_keeps_its_history(make: Make, history: HistorySQLite) -> None:
+def test_a_chain_that_has_completed_keeps_its_history(
+    make: Make, history: HistorySQLite, open_server: OpenServer
+) -> None:
     """A shutdown paused its first run, another server completed it: the next run of the name changes neither."""
     workflow = make()
     run = workflow.submit()
-    server = history.operations().open_server(["report"])
+    server = open_server()
     claim = server.claim({"report": None}, ())
     assert claim is not None
     server.begin(claim)
     server.end(claim, Ending(TypeRunState.PAUSED, goes_on=True))
-    server.close()
     serve(workflow, once=True)
     before = history.summary(run)
 
@@ -1051,8 +1322,12 @@ def test_runs_go_back_to_the_queue_when_their_server_fails(
     def fail(self: Any) -> None:
         raise RuntimeError("a fault of the server")
 
+    def cancel(self: Run, cancel: Callable[[Run], None] = Run.cancel) -> None:
+        cancel(self)
+        may_end.set()
+
+    monkeypatch.setattr(Run, "cancel", cancel)
     monkeypatch.setattr(SQLiteServer, "check", fail)
-    may_end.set()
     with pytest.raises(RuntimeError, match="a fault of the server"):
         server.stop()
     monkeypatch.undo()
@@ -1062,11 +1337,13 @@ def test_runs_go_back_to_the_queue_when_their_server_fails(
     assert (again.state, again.continues) == (TypeRunState.COMPLETED, run)
 
 
-def test_a_new_file_in_place_of_a_deleted_one_has_no_dead_run(make: Make, history: HistorySQLite) -> None:
+def test_a_new_file_in_place_of_a_deleted_one_has_no_dead_run(
+    make: Make, history: HistorySQLite, open_server: OpenServer
+) -> None:
     """What is recorded of a claimed run goes nowhere: no row blocks its name in the new file."""
     workflow = make()
     workflow.submit()
-    server = history.operations().open_server(["report"])
+    server = open_server()
     claim = server.claim({"report": None}, ())
     assert claim is not None
     history.close()
@@ -1120,15 +1397,14 @@ def test_a_schedule_beside_the_server_is_reported(make: Make) -> None:
 
 
 def test_a_run_that_an_earlier_dotflow_has_called_crashed_is_continued(
-    make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch
+    make: Make, history: HistorySQLite, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process of the format before may have the file open during a deploy: it knows no queue."""
     now = 100.0
     monkeypatch.setattr(clock, "ticks", lambda: now)
     workflow = make()
     run = workflow.submit()
-    queue = history.operations()
-    dead, server = queue.open_server(["report"]), queue.open_server(["report"])
+    dead, server = open_server(), open_server()
     assert dead.claim({"report": None}, ()) is not None
     kill(dead)
     history.close()
@@ -1142,4 +1418,3 @@ def test_a_run_that_an_earlier_dotflow_has_called_crashed_is_continued(
 
     assert again is not None
     assert (again.run_id, again.continues) == (taken.continued_by, True)
-    server.close()

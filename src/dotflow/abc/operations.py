@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # a run needs none of them
     from dotflow.records.record import RunSummary
 
 MAX_TRIES: Final = 3  # processes that may end in a row before a run has saved anything
+NAME_STEPS: Final = "Name the steps that run again"  # why a completed run is not resumed
 LAST_MOMENT: Final = 9_000_000_000  # seconds since 1970: in the year 2255; no run of a history begins later
 
 
@@ -386,8 +387,8 @@ class QueueServer(ABC):
         """Returns the queued runs of its workflows that have no name yet, with their ids."""
 
     @abstractmethod
-    def name(self, run: str, name: str | None, error: str = "") -> None:
-        """Gives a queued run its name; without one, it fails with the error."""
+    def name(self, run: str, name: str | None, params: str = "", error: str = "") -> None:
+        """Gives a queued run its name, and its parameters as text of the codec; without a name, it fails."""
 
     @abstractmethod
     def take_over(self) -> Sequence[TakenOver]:

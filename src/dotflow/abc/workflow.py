@@ -58,14 +58,16 @@ class ServedWorkflow(Protocol):
     def _declared(self) -> Declared:
         """Returns what others need to know to submit it."""
 
-    def _name_of(self, submission: Submission) -> str:
-        """Returns the name of a run that was submitted where its defaults are unknown."""
+    def _named(self, submission: Submission) -> tuple[str, str]:
+        """Returns the name and the parameters of a run that was submitted where its defaults are unknown."""
 
     def _submission(self, params: Any, key: str | None = None) -> Submission:
         """Returns what a queue needs of a run with these parameters, named by a key if there is one."""
 
-    def _launch_claimed(self, claimed: Any, then: Callable[[], None], **options: Any) -> Any:
-        """Starts a run that was taken from a queue in a thread of its own, which calls *then* at its end."""
+    def _launch_claimed(
+        self, claimed: Any, begin: Callable[[Any], None], then: Callable[[], None], **options: Any
+    ) -> Any:
+        """Starts a claimed run in a thread of its own, after *begin*; *then* is called at its end."""
 
 
 class Workflow(Protocol):

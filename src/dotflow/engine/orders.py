@@ -1,7 +1,5 @@
 """OrderWatch: looks for orders from outside, once a second for all runs of a process."""
 
-import os
-import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -13,21 +11,9 @@ from dotflow.errors import HistoryError
 
 INTERVAL: Final = 1.0  # seconds between two looks
 
-_lock = threading.Lock()
 _found: Final["weakref.WeakKeyDictionary[History, tuple[float, Mapping[str, Sequence[Order]]]]"] = (
     weakref.WeakKeyDictionary()
 )
-
-
-def _begin_anew() -> None:
-    """Resets the module in a forked process, where a thread that is gone may hold the lock."""
-    global _lock
-    _lock = threading.Lock()
-    _found.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
 
 
 class OrderWatch:
@@ -82,10 +68,10 @@ class OrderWatch:
 
 def _orders(history: History, now: float) -> Mapping[str, Sequence[Order]]:
     """Returns the open orders by run, as they were at most INTERVAL ago."""
-    with _lock:
-        looked_at, orders = _found.get(history, (-INTERVAL, {}))
-        if now - looked_at >= INTERVAL or clock.source is not None:
-            queue = history.operations()
-            orders = {} if queue is None else queue.orders()
-            _found[history] = now, orders
-        return orders
+    looked_at, orders = _found.get(history, (-INTERVAL, {}))
+    if now - looked_at >= INTERVAL or clock.source is not None:
+        _found[history] = now, orders  # before the look, so that no other run looks, too
+        queue = history.operations()
+        orders = {} if queue is None else queue.orders()
+        _found[history] = now, orders
+    return orders

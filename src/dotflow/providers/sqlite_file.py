@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
 from dotflow import clock
-from dotflow.atomic_file import FILES, Files
+from dotflow.atomic_file import FILES, Files, sync
 from dotflow.cpython import never_free, sqlite_without_sleep
 from dotflow.own_descriptor import FileId, OwnDescriptor, open_files
 from dotflow.providers.sqlite_errors import (
@@ -105,8 +105,12 @@ class SQLiteFile:
         file_format: What stands in it.
         files: Makes the file.
         read_only: Whether the connection only reads.
+        is_synced: Whether `transact` returns when its commit is on the disk. It waits for the disk after the commit,
+            without any lock: SQLite itself would keep all other writers waiting, and this the other files, too.
 
     Attributes:
+        sync_error: Why a commit may not be on the disk; None if all are. What was not written once may be lost, even
+            if a later attempt succeeds: wiki.postgresql.org/wiki/Fsync_Errors.
         openings: How often another file was opened: more than one after the file was deleted or replaced.
         connections: The number of connections so far, without those of a read-only folder.
     """
@@ -119,7 +123,10 @@ class SQLiteFile:
         *,
         files: Files = FILES,
         read_only: bool = False,
+        is_synced: bool = False,
     ) -> None:
+        self._is_synced = is_synced
+        self.sync_error: OSError | None = None
         self._format = file_format
         self.files = files
         self.openings = self.connections = 0
@@ -165,18 +172,39 @@ class SQLiteFile:
     def transact(self, work: Work[T], *, patience: float | None = None) -> T:
         """Calls *work* with the connection in a transaction with the write lock, which an exception undoes."""
 
+        log = -1
+
         def guarded(connection: sqlite3.Connection) -> T:
+            nonlocal log
             try:
                 connection.execute("BEGIN IMMEDIATE")
+                if self._is_synced:  # before anything is written, since there may be no descriptor left
+                    log = os.open(f"{self._name}-wal", os.O_RDWR)
+                before = connection.total_changes
                 result = work(connection)
                 connection.execute("COMMIT")
+                if log >= 0 and connection.total_changes == before:
+                    os.close(log)
+                    log = -1
             except BaseException:  # Ctrl-C too
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+                if log >= 0:
+                    os.close(log)
+                    log = -1
                 raise
             return result
 
-        return self.use(guarded, None, True, patience)  # type: ignore[return-value]
+        result: T = self.use(guarded, None, True, patience)  # type: ignore[assignment]
+        if log >= 0:
+            try:
+                sync(log)
+            except OSError as error:
+                self.sync_error = error
+                raise
+            finally:
+                os.close(log)
+        return result
 
     def use(self, work: Work[T], missing: T, create: bool, patience: float | None = None) -> T:
         """Calls *work* with the connection, again and again while another process writes.
@@ -266,7 +294,7 @@ class SQLiteFile:
                 raise DescriptorsTaken("a step has closed its descriptors, and opened other files in their place")
             self._is_checked = create
             if create:
-                self.files.make_folder(str(self._path.parent), synced=self._synchronous == "FULL")
+                self.files.make_folder(str(self._path.parent), synced=self._is_synced or self._synchronous == "FULL")
                 self._make_file()
                 self._connection = self._open(MODE_CREATE)
             elif file_id is not None:

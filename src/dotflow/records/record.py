@@ -227,7 +227,8 @@ class RunSummary:
         reason: Why it was stopped, if it was.
         mode: "sequential", "background" or "parallel".
         resumed: Whether finished tasks of earlier runs were restored.
-        trigger: "command", "schedule", "submit" or "resume"; "" for a program or a step.
+        trigger: "command", "schedule", "submit", "resume" or, where a server goes on with a run of another one,
+            "take-over"; "" for a program or a step.
         began: The moment of its beginning; of what never began, that of its submission.
         ended: That of its end, or the last one that is known of it, by `is_end_known`; None while it runs.
         tasks: The number of tasks.
@@ -288,6 +289,16 @@ class RunSummary:
     def is_open(self) -> bool:
         """Whether it waits in the queue or runs."""
         return self.state in (TypeRunState.QUEUED, TypeRunState.RUNNING)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, so that only a `resume` would go on with it.
+
+        False while it is queued, runs or is paused. It is also False of a submitted run whose process was killed: a
+        server continues it, unless a newer run has replaced its values.
+        """
+        is_left = self.state is TypeRunState.CRASHED and self.submitted is not None and not self.superseded
+        return not (self.is_open or is_left or self.state is TypeRunState.PAUSED)
 
     @property
     def duration(self) -> float | None:

@@ -1,6 +1,7 @@
 """Server: takes wanted runs from the queue, runs them, and goes on with those whose process has ended."""
 
 import contextlib
+import contextvars
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -51,10 +52,10 @@ REFUSED: Final = ("params", "resume", "rerun")
 
 
 class _Active(NamedTuple):
-    """A claimed run of this process."""
+    """A claimed run of this process; without a run until it has begun."""
 
     claimed: ClaimedRun
-    run: Run
+    run: Run | None = None
 
 
 class Server:
@@ -98,6 +99,7 @@ class Server:
         self._options = options
         self.ended: list[str] = []
         self._active: dict[str, _Active] = {}
+        self._has_left = False  # whether one of these has ended since the last look
         self._unwritten: list[Callable[[], object]] = []  # what the history has refused at the end of a run
         self._stops = self._heeded = 0  # how often it was asked to stop; how often it has heeded that
         self._wakeup = WakeupEvent()
@@ -137,7 +139,8 @@ class Server:
             try:
                 self._end_all()
             finally:
-                server.close()
+                with contextlib.suppress(HistoryError):  # the next server removes what this one leaves
+                    server.close()
                 for notifier in self._notifiers.values():
                     notifier.close()
 
@@ -146,6 +149,8 @@ class Server:
         is_idle = False
         while True:
             self._heed_stops()
+            if self._has_left:  # another one may begin now
+                self._has_left = is_idle = False
             server.check()
             if clock.monotonic() >= look_at:
                 look_at = clock.monotonic() + TAKE_OVER
@@ -162,7 +167,8 @@ class Server:
             is_done = self._once and is_idle and not self._waits and not server.may_take_over()
             is_done = is_done and not self._schedules.is_due()
             has_written = not self._unwritten or self._stops > 1  # what is left, another server continues
-            if not self._active and has_written and (self._stops or is_done):
+            is_empty = not self._active and not self._has_left  # in this order
+            if is_empty and has_written and (self._stops or is_done):
                 return
             self._wait(server, is_idle)
 
@@ -179,9 +185,9 @@ class Server:
         for run, wanted in server.unnamed():
             workflow = self._workflows[wanted.workflow]
             try:
-                server.name(run, workflow._name_of(wanted))
+                server.name(run, *workflow._named(wanted))
             except Exception as error:  # of its definition, or of what the queue has
-                server.name(run, None, f"{type(error).__name__}: {error}")
+                server.name(run, None, error=f"{type(error).__name__}: {error}")
         while len(self._active) < self._max_runs and not self._stops:
             most = {workflow_id: workflow.max_runs for workflow_id, workflow in self._workflows.items()}
             claim = server.claim(most, [active.claimed.claim.name for active in tuple(self._active.values())])
@@ -190,18 +196,34 @@ class Server:
             self._begin(ClaimedRun(server, claim))
 
     def _begin(self, claimed: ClaimedRun) -> None:
-        claim = claimed.claim
-        workflow = self._workflows[claim.workflow]
-        begun = threading.Event()  # its end waits until it is among the active ones
+        """Begins a run in a thread of its own: a storage that is slow, or hangs, keeps no other run waiting."""
+        self._active[claimed.claim.run_id] = _Active(claimed)
+        participant = clock.join()
 
-        def end() -> None:
-            begun.wait()
-            self._on_end(claim.run_id)
+        def work() -> None:
+            with participant:
+                self._launch(claimed)
 
         try:
-            run = workflow._launch_claimed(claimed, end, **self._options)
+            threading.Thread(
+                target=contextvars.copy_context().run, args=(work,), name="dotflow-begin", daemon=True
+            ).start()
+        except RuntimeError as error:  # too many threads
+            with participant:
+                self._put_back(claimed, error, LATER)
+                self._leave(claimed)
+
+    def _launch(self, claimed: ClaimedRun) -> None:
+        claim = claimed.claim
+
+        def begin(run: Run) -> None:
             self._active[claim.run_id] = _Active(claimed, run)
             self._waits.pop(claim.run_id, None)
+            self._heed(run)
+
+        try:
+            workflow = self._workflows[claim.workflow]
+            workflow._launch_claimed(claimed, begin, lambda: self._on_end(claim.run_id), **self._options)
         except WorkflowBusy as error:
             self._put_back(claimed, error, BUSY_DELAY)
         except Superseded as error:
@@ -210,12 +232,20 @@ class Server:
             self._end(claimed, superseded_by(error))
         except (StorageError, HistoryError, OSError) as error:
             self._put_back(claimed, error, LATER)
-        except Exception as error:  # of its definition, or of dotflow itself
+        except BaseException as error:  # of its definition, or of dotflow itself
             if not isinstance(error, DotflowError):
                 self._report(f"The run {claim.run_id} of {claim.name!r} could not begin", error)
             self._end(claimed, Ending(TypeRunState.FAILED, error=f"{type(error).__name__}: {error}"))
-        finally:
-            begun.set()
+        else:
+            return
+        self._leave(claimed)
+
+    def _leave(self, claimed: ClaimedRun) -> None:
+        """Makes room for the next run."""
+        self._has_left = True
+        del self._active[claimed.claim.run_id]
+        clock.about_to_wake(self._wakeup.set)
+        self._wakeup.set()
 
     def _put_back(self, claimed: ClaimedRun, error: Exception, delay: float) -> None:
         claim = claimed.claim
@@ -230,11 +260,10 @@ class Server:
     def _on_end(self, run_id: str) -> None:
         """Called at the end of a run, in its thread."""
         claimed, run = self._active[run_id]
+        assert run is not None
         goes_on = bool(self._stops) and run.state not in (TypeRunState.COMPLETED, TypeRunState.FAILED)
         self._end(claimed, ending_of(run.state, run._reason, run.tasks, goes_on=goes_on))
-        del self._active[run_id]
-        clock.about_to_wake(self._wakeup.set)
-        self._wakeup.set()
+        self._leave(claimed)
 
     def _end(self, claimed: ClaimedRun, ending: Ending) -> None:
         claim = claimed.claim
@@ -296,17 +325,25 @@ class Server:
     def _heed_stops(self) -> None:
         while self._heeded < min(self._stops, 2):
             self._heeded += 1
-            for _, run in tuple(self._active.values()):
-                if self._heeded == 1:
-                    run.pause()
-                else:
-                    run.cancel()
+            self._heed_all()
+
+    def _heed_all(self) -> None:
+        for _, run in tuple(self._active.values()):
+            if run is not None:
+                self._heed(run)
+
+    def _heed(self, run: Run) -> None:
+        """Ends a run as the signals that have been heeded say; one that is about to begin is ended then."""
+        if self._heeded == 1:
+            run.pause()
+        elif self._heeded > 1:
+            run.cancel()
 
     def _end_all(self) -> None:
         """Ends the runs and waits for them, after an error of the loop; they go back to the queue."""
         self._stops = self._stops or 1
-        for _, run in tuple(self._active.values()):
-            run.cancel()
+        self._heeded = 2
+        self._heed_all()
         while self._active:
             clock.wait(self._wakeup.wait, POLL, self._wakeup.set)
 

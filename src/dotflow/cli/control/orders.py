@@ -6,12 +6,14 @@ from typing import Final
 
 import click
 
+from dotflow.abc.operations import NAME_STEPS
 from dotflow.cli.history.options import open_history
 from dotflow.cli.history.text import safe
 from dotflow.control import Control
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.text import GENERATED
 from dotflow.core.types.run_state import TypeRunState
+from dotflow.errors import OrderRefused
 from dotflow.records.environment import process_name
 from dotflow.records.record import RunRecord, RunSummary
 from dotflow.report.next_steps import resume_command
@@ -60,7 +62,12 @@ def resume(run: str, rerun: tuple[str, ...], history: str | None, by: str | None
     """Queues a run that continues another one, and prints which, and what runs it."""
     archive = open_history(history)
     before = archive.load(run)
-    found = Control(archive).resume(before.run_id, rerun, by=by, comment=comment)
+    try:
+        found = Control(archive).resume(before.run_id, rerun, by=by, comment=comment)
+    except OrderRefused as error:
+        if not error.reason.endswith(NAME_STEPS):
+            raise
+        raise OrderRefused(error.verb, error.run_id, f"{error.reason}: --rerun STEP") from None
     old, new = found.continues[:ID_LENGTH], found.run_id[:ID_LENGTH]
     click.echo(f"The run {new} of {_name(found)} is queued, and continues {old}.")
     if found.workflow_paused_by:

@@ -78,6 +78,8 @@ def _facts(run: RunRecord) -> Iterator[tuple[str, str]]:
         yield "trace", trace_url(run.trace) or run.trace
     if stopped := run.reason or (run.error if run.state is TypeRunState.CRASHED else ""):
         yield "stopped", stopped
+    elif run.state is TypeRunState.FAILED and not run.failures:  # before its first step
+        yield "failed", run.error
     if run.state is TypeRunState.UNKNOWN:
         yield "end", run.error
     for at, text in run.notes:

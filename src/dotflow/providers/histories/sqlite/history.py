@@ -98,7 +98,7 @@ class HistorySQLite(SQLiteArchive, History):
         if self._queue is None:
             from dotflow.providers.histories.sqlite import queue  # here: most runs never need it
 
-            file = SQLiteFile(self.path, queue.SYNCHRONOUS, FORMAT, files=self._files)
+            file = SQLiteFile(self.path, queue.SYNCHRONOUS, FORMAT, files=self._files, is_synced=True)
             self._queue = queue.SQLiteQueue(file, self.path)
             weakref.finalize(self._queue, file.close)  # it may outlive the history
         return self._queue

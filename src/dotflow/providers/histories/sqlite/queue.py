@@ -1,8 +1,10 @@
 """The queue of a history file: submissions, claims, ends and orders, each of them one transaction.
 
-It has a connection of its own, whose commits survive a power cut; those of events are not synced.
+It has a connection of its own, and waits until the disk has each of its commits, which survive a power cut. Those of
+events are not synced, and wait for no disk.
 """
 
+import contextlib
 import json
 import sqlite3
 import time
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from dotflow import clock
 from dotflow.abc.operations import (
     MAX_TRIES,
+    NAME_STEPS,
     Claim,
     Declared,
     Dropped,
@@ -44,7 +47,8 @@ from dotflow.providers.histories.sqlite import live, schedules
 from dotflow.providers.histories.sqlite.crashed import MARK_ATTEMPTS, MARK_RUN, counts_of, end_of, mark_ended
 from dotflow.providers.histories.sqlite.reading import errors_of, reading, short_path
 from dotflow.providers.histories.sqlite.tables import COMPLETED, CRASHED, FORMAT, MICRO, RESTORED, micro
-from dotflow.providers.histories.sqlite.writer import end_others
+from dotflow.providers.histories.sqlite.writer import DAMAGES, end_others
+from dotflow.providers.sqlite_errors import code_of
 from dotflow.providers.sqlite_file import SQLiteFile, file_id_of
 from dotflow.records.environment import process_name
 
@@ -53,7 +57,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SYNCHRONOUS: Final = "FULL"  # a power cut loses no commit: sqlite.org/pragma.html#pragma_synchronous
+SYNCHRONOUS: Final = "NORMAL"  # the file syncs each commit itself, after it
 BETWEEN_LOOKS: Final = 1.0  # seconds between the two looks that find a process dead
 
 BY_KEY: Final = "SELECT run_id, params FROM wanted JOIN runs USING (run) WHERE wanted.workflow = ? AND key = ?"
@@ -89,25 +93,30 @@ REMOVE_SERVER: Final = "DELETE FROM servers WHERE server = ?"
 RUNNING_NOW: Final = "SELECT COUNT(*) FROM runs WHERE state = 'Running' AND workflow = ?"
 SCHEDULED: Final = """SELECT workflow FROM runs WHERE state = 'Running' AND trigger = 'schedule'
     AND run NOT IN (SELECT run FROM wanted)"""
-NEXT_PRIORITY: Final = """SELECT priority FROM wanted WHERE queued AND workflow = ? AND priority < ?
-    ORDER BY priority DESC LIMIT 1"""
-IS_DUE: Final = "SELECT 1 FROM wanted WHERE queued AND workflow = ? AND priority = ? AND due <= ? LIMIT 1"
+#: The priorities of what is queued of a workflow, the highest first: each is found by a step through the index.
+PRIORITIES: Final = """WITH RECURSIVE priorities (priority) AS (
+    SELECT MAX(priority) FROM wanted WHERE queued AND workflow = :workflow
+    UNION ALL SELECT (SELECT MAX(priority) FROM wanted
+        WHERE queued AND workflow = :workflow AND priority < priorities.priority)
+    FROM priorities WHERE priority IS NOT NULL)"""
+IS_DUE: Final = f"""{PRIORITIES} SELECT 1 FROM priorities CROSS JOIN wanted USING (priority)
+    WHERE queued AND workflow = :workflow AND due <= :now LIMIT 1"""
 NEXT_DUE: Final = "SELECT MIN(due) FROM wanted WHERE queued AND workflow = ? AND due > ?"
 #: The schedules of which as many runs are active as may be.
 FULL: Final = """SELECT schedule FROM schedules JOIN wanted USING (schedule) JOIN runs USING (run)
     WHERE runs.state = 'Running' GROUP BY schedule HAVING COUNT(*) >= at_once"""
 #: The queued runs that may begin: of a name no run is active, and a continuation comes first, even if it is not due. Of
 #: a schedule they begin one by one, as they were planned; or with overlap="parallel" so many at once.
-CANDIDATES: Final = f"""SELECT run, name, due FROM wanted WHERE queued AND workflow = ? AND priority = ? AND due <= ?
-    AND name IS NOT NULL
+#: They come by priority, then as the index has them, by moment: ORDER BY would read all of them.
+CANDIDATES: Final = f"""{PRIORITIES} SELECT run, name, priority, due FROM priorities CROSS JOIN wanted USING (priority)
+    WHERE queued AND workflow = :workflow AND due <= :now AND name IS NOT NULL
     AND (schedule IS NULL OR (schedule NOT IN ({FULL})
         AND (resume OR (SELECT at_once > 1 FROM schedules WHERE schedules.schedule = wanted.schedule)
             OR NOT EXISTS (SELECT 1 FROM wanted AS older WHERE older.schedule = wanted.schedule AND older.queued
                 AND (older.resume OR older.planned < wanted.planned)))))
     AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.workflow_id = wanted.name AND state = 'Running')
     AND (resume OR NOT EXISTS (SELECT 1 FROM wanted AS other
-        WHERE other.name = wanted.name AND other.queued AND other.resume))
-    ORDER BY due, run"""
+        WHERE other.name = wanted.name AND other.queued AND other.resume))"""
 CONTINUATION: Final = """SELECT run FROM wanted WHERE name = :name AND queued AND resume
     AND NOT EXISTS (SELECT 1 FROM runs WHERE workflow_id = :name AND state = 'Running')"""
 TAKE: Final = "UPDATE runs SET state = 'Running', lock = ?, process = ? WHERE run = ?"
@@ -173,23 +182,37 @@ class SQLiteQueue(Operations):
     """The queue of a history file.
 
     Args:
-        file: A connection of its own, with SYNCHRONOUS.
+        file: A connection of its own, which is synced.
         path: The file.
+
+    Attributes:
+        is_damaged: Whether the file was found damaged.
     """
 
     def __init__(self, file: SQLiteFile, path: Path) -> None:
         self.file = file
         self.path = path
+        self.is_damaged = False
 
     def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Calls *work* in a transaction with the write lock. Raises HistoryError."""
-        with errors_of(self.path, "used"):
+        with self.using():
             return self.file.transact(work)
 
     def look(self, statement: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         """Returns the rows of a statement; none where there is no file yet."""
-        with errors_of(self.path, "used"):
+        with self.using():
             return self.file.run(statement, values)
+
+    @contextlib.contextmanager
+    def using(self) -> Iterator[None]:
+        """Turns errors of the file into HistoryError, and notices that it is damaged."""
+        with errors_of(self.path, "used"):
+            try:
+                yield
+            except sqlite3.Error as error:
+                self.is_damaged = self.is_damaged or code_of(error) in DAMAGES
+                raise
 
     def submit(self, submission: Submission) -> str:
         return self.transact(lambda connection: _submit(connection, submission))
@@ -297,11 +320,13 @@ class SQLiteQueue(Operations):
                 reason = "the history does not have its parameters. Use `dotflow start --resume`"
             elif found.state in RESUMABLE or (found.state is TypeRunState.COMPLETED and rerun):
                 connection.execute(ADD_ORDER, (found.run, "resume", by, now, comment, now))
-                return _continue(connection, found.run, now, rerun=rerun)
+                return _continue(connection, found.run, now, trigger="resume", rerun=rerun)
             else:
                 reason = _since(found, now)
                 if found.state is TypeRunState.COMPLETED:
-                    reason += ". Pass the steps that run again: --rerun STEP"
+                    reason += f". {NAME_STEPS}"
+                elif (ordered := _ordered(connection, found.run)) is not None:
+                    reason += f", and {ordered.by} has just asked it to {ordered.what}. Resume it when it has ended"
             raise OrderRefused("resume", found.run_id, reason)
 
         return self.newest(self.transact(work))
@@ -384,6 +409,7 @@ class SQLiteServer(QueueServer):
             reason = "it can't show whether a process lives: this needs POSIX locks and a folder of this user's own"
             raise NotServable(f"The history {short_path(queue.path)} has no queue", reason)
         self._lock = lock
+        queue.is_damaged, queue.file.sync_error = False, None  # what ended a server before: its file may be mended
         self._queue.transact(self._register)
         self._files = self._file_ids()
 
@@ -399,13 +425,24 @@ class SQLiteServer(QueueServer):
         return file_id_of(str(self._path)), live.file_id(self._path)
 
     def check(self) -> None:
+        unknown = "so the runs of other processes are unknown"
         if self._file_ids() != self._files:
-            reason = "it was deleted or replaced while it was served, so the runs of other processes are unknown"
-            raise HistoryError(f"The history {short_path(self._path)} can't be used", reason)
+            reason = f"it was deleted or replaced while it was served, {unknown}. Start the server again"
+        elif self._queue.is_damaged:
+            reason = f"it is damaged, {unknown}. Restore it or move it away, then start the server again"
+        elif (error := self._queue.file.sync_error) is not None:
+            reason = f"the disk may have lost what was written: {error.strerror}. Check it, then start the server again"
+        else:
+            return
+        raise HistoryError(f"The history {short_path(self._path)} can't be used", reason)
 
     def has_news(self) -> bool:
-        with errors_of(self._path, "used"):
-            version = self._watched.run("PRAGMA data_version", ())
+        try:
+            with self._queue.using():
+                version = self._watched.run("PRAGMA data_version", ())
+        except HistoryError:
+            self.check()  # has better words
+            raise
         seen = (self._watched.connections, version)
         is_new, self._seen = seen != self._seen, seen
         return is_new
@@ -440,7 +477,7 @@ class SQLiteServer(QueueServer):
             if workflow in self._workflows
         ]
 
-    def name(self, run: str, name: str | None, error: str = "") -> None:
+    def name(self, run: str, name: str | None, params: str = "", error: str = "") -> None:
         if name is not None and self._queue.look(FRESH, (name,)):
             return  # it waits until that one has begun
 
@@ -453,12 +490,15 @@ class SQLiteServer(QueueServer):
                 connection.execute(STOP_WAITING, (found.run,))
             elif not connection.execute(FRESH, (name,)).fetchall():
                 connection.execute(SET_NAME, (name, found.run))
-                connection.execute("UPDATE runs SET workflow_id = ? WHERE run = ?", (name, found.run))
+                connection.execute(
+                    "UPDATE runs SET workflow_id = ?, params = ? WHERE run = ?", (name, params, found.run)
+                )
 
         self._queue.transact(work)
 
     def take_over(self) -> Sequence[TakenOver]:
         live.hold(self._path, self._lock, self._queue.file.files)  # a step may have closed the file
+        self._queue.look("PRAGMA shrink_memory")  # reads the file, and not what SQLite knows of it
         now, dead = clock.ticks(), dict[int, float]()
         for run, lock in self._queue.look(TAKEN, (self._server,)):
             if not live.is_held(self._path, lock):
@@ -485,7 +525,7 @@ class SQLiteServer(QueueServer):
 
     def claim(self, workflows: Mapping[str, int | None], busy: Collection[str]) -> Claim | None:
         now = _now()
-        if not any(self._is_due(workflow, now) for workflow in workflows):
+        if not any(self._queue.look(IS_DUE, {"workflow": workflow, "now": now}) for workflow in workflows):
             return None
 
         def work(connection: sqlite3.Connection) -> Claim | None:
@@ -501,10 +541,6 @@ class SQLiteServer(QueueServer):
             return self._take(connection, min(found)[-1]) if found else None
 
         return self._queue.transact(work)
-
-    def _is_due(self, workflow: str, now: int) -> bool:
-        look = self._queue.look
-        return any(look(IS_DUE, (workflow, priority, now)) for priority in _priorities(look, workflow))
 
     def take_continuation(self, name: str) -> Claim | None:
         """Takes the queued run of a name that continues another one."""
@@ -617,29 +653,28 @@ def _first(
     connection: sqlite3.Connection, workflow: str, now: int, busy: Collection[str]
 ) -> list[tuple[int, int, int]]:
     """Returns the first run of a workflow that may begin, as what it is sorted by; empty if there is none."""
-    look = connection.execute
-    for priority in _priorities(look, workflow):
-        for run, name, due in look(CANDIDATES, (workflow, priority, now)):
-            if name not in busy:
-                return [(-priority, due, run)]
+    for run, name, priority, due in connection.execute(CANDIDATES, {"workflow": workflow, "now": now}):
+        if name not in busy:
+            return [(-priority, due, run)]
     return []
 
 
-def _priorities(look: Callable[..., Any], workflow: str) -> Iterator[int]:
-    """Yields the priorities of the queued runs of a workflow, the highest first, each by a step through an index."""
-    priorities = [(2**63 - 1,)]
-    while priorities := list(look(NEXT_PRIORITY, (workflow, priorities[0][0]))):
-        yield priorities[0][0]
-
-
-def _continue(connection: sqlite3.Connection, run: int, now: int, *, rerun: Sequence[str] = (), tries: int = 0) -> str:
+def _continue(
+    connection: sqlite3.Connection,
+    run: int,
+    now: int,
+    *,
+    trigger: str = "take-over",
+    rerun: Sequence[str] = (),
+    tries: int = 0,
+) -> str:
     """Queues a run that continues another one, and returns its id."""
     ((before, name, title, workflow, params, schedule, origin, priority, _),) = connection.execute(OF_RUN, (run,))
     if origin is None:
         origin = before
         connection.execute("UPDATE runs SET origin = ? WHERE run = ?", (origin, run))
     run_id = str(uuid.uuid4())
-    in_list = (run_id, name, title, "resume", now, now, workflow, params, origin, before)
+    in_list = (run_id, name, title, trigger, now, now, workflow, params, origin, before)
     number = connection.execute(ADD_RUN, in_list).lastrowid
     steps = json.dumps(list(rerun)) if rerun else None
     in_queue = (number, workflow, name, None, priority, now, True, steps, tries, schedule)
