@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 from unittest import mock
 
 from dotflow.abc.operations import Claim, Ending, Order, Submission, TypeOrder
+from dotflow.abc.workflow import Superseded
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError, OrderRefused
 from dotflow.providers.histories.sqlite import live, queue
@@ -188,7 +189,7 @@ class World:
             return
         self.change(name, way=tuple(way))
         getattr(self, f"_{step.replace(' ', '_')}", self._run_step)(name, *([step] if step in STEPS else []))
-        if way and way[0] in UNSEEN:
+        if self.of(name).way[:1] and self.of(name).way[0] in UNSEEN:
             self.advance(name)
 
     def heed(self, name: str) -> tuple[TypeRunState, bool] | None:
@@ -213,10 +214,9 @@ class World:
         if claim is None:
             self.change(name, way=self.way_by_hand(process))
         elif claim.continues and saved == claim.origin:
-            self.change(name, way=("begin", *self.steps_left(), "unlock", "end"))
+            self.change(name, way=("supersede", "begin", *self.steps_left(), "unlock", "end"))
         elif claim.continues and saved and claim.has_begun:
-            self.state = self.state._replace(locked_by="")
-            self.end(name, TypeRunState.CANCELLED, False)
+            self._replaced(name)
         else:
             self.change(name, way=ANEW)
 
@@ -235,7 +235,14 @@ class World:
     def _supersede(self, name: str) -> None:
         claim = self.of(name).claim
         assert claim is not None
-        self.server(name).supersede(claim)
+        try:
+            self.server(name).supersede(claim)
+        except Superseded:
+            self._replaced(name)
+
+    def _replaced(self, name: str) -> None:
+        self.state = self.state._replace(locked_by="")
+        self.end(name, TypeRunState.CANCELLED, False)
 
     def _forget_origin(self, name: str) -> None:
         """From here on the values count as void, even if the process is killed."""
@@ -328,7 +335,8 @@ class World:
         self.trouble()
         if self.state.locked_by == name:
             self.state = self.state._replace(locked_by="")
-        self.state = self.state._replace(processes={**self.state.processes, name: Process(self.number())})
+        lock = self.number()
+        self.state = self.state._replace(processes={**self.state.processes, name: Process(lock)})
 
     def kill_in(self, name: str, gap: int) -> None:
         """Kills a process after so many of the next things on its way that no other process can see."""
@@ -336,6 +344,8 @@ class World:
         first = next(place for place, step in enumerate(process.way) if step in UNSEEN)
         if first:
             self._supersede(name)
+            if self.of(name).claim is None:  # replaced
+                return
         for step in process.way[first : first + gap]:
             getattr(self, f"_{step.replace(' ', '_')}")(name)
         self.kill(name)

@@ -428,6 +428,21 @@ def test_firings_of_a_paused_workflow_are_dropped(house: House) -> None:
     assert house.ran == [date(2025, 1, 1)]
 
 
+def test_what_fired_during_a_pause_is_not_made_up_for(house: House) -> None:
+    """It was dropped, though no process served its workflow meanwhile."""
+    workflow = house.daily(nightly(catch_up="all", params=yesterday))
+    house.serve(HOUR, workflow)
+    Control(workflow).pause_workflow(workflow.workflow_id, by="ann")
+    house.sleep_until(NEW_YEAR + 2 * DAY + 12 * HOUR)
+    Control(workflow).resume_workflow(workflow.workflow_id)
+    house.sleep_until(NEW_YEAR + 3 * DAY + 12 * HOUR)
+    house.serve(NEW_YEAR + 4 * DAY, workflow)
+
+    assert house.dropped() == 3
+    assert "the workflow was paused until Saturday 12:00" in house.logged("dropped")[0]
+    assert house.ran == [date(2026, 1, 3)]
+
+
 # Clocks, and other code
 
 

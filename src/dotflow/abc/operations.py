@@ -425,6 +425,7 @@ class QueueServer(ABC):
 
         Raises:
             RunLost: The run is not this server's any more.
+            Superseded: A newer run goes on with its chain.
         """
 
     @abstractmethod

@@ -13,7 +13,7 @@ class NothingUnfinished(Exception):
 
 
 class Superseded(Exception):
-    """A run that continues another one finds the values of a newer chain of runs: the argument is its origin."""
+    """A run that continues another one finds that a newer one has replaced it: the argument is its id or its origin."""
 
 
 class RunHandle(Protocol):

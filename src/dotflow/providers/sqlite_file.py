@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
 from dotflow import clock
-from dotflow.atomic_file import FILES, Files, sync
+from dotflow.atomic_file import FILES, Files, sync, sync_folder
 from dotflow.cpython import never_free, sqlite_without_sleep
 from dotflow.own_descriptor import FileId, OwnDescriptor, open_files
 from dotflow.providers.sqlite_errors import (
@@ -126,6 +126,7 @@ class SQLiteFile:
         is_synced: bool = False,
     ) -> None:
         self._is_synced = is_synced
+        self._synced_connection = 0  # the number of the one since which the folder was synced
         self.sync_error: OSError | None = None
         self._format = file_format
         self.files = files
@@ -199,6 +200,9 @@ class SQLiteFile:
         if log >= 0:
             try:
                 sync(log)
+                if self._synced_connection != self.connections:  # it may have made the log
+                    sync_folder(str(self._path.parent))
+                    self._synced_connection = self.connections
             except OSError as error:
                 self.sync_error = error
                 raise

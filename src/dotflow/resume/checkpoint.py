@@ -40,7 +40,8 @@ class Chain(NamedTuple):
         origin: The id of the first one.
         continues: Whether the run continues another one.
         has_begun: Whether a run of the chain has begun: the values of its name were those of the chain.
-        supersede: Called before the run begins anew, and voids the values of other chains.
+        supersede: Called before the run goes on with its values, or begins anew. It ends the other chains, and raises
+            Superseded where a newer run goes on with this one.
     """
 
     origin: str
@@ -154,7 +155,7 @@ class Checkpoints:
             chain: That of a run that was taken from a queue. Whether earlier runs count is read from the storage then.
 
         Raises:
-            Superseded: The values are those of a newer chain.
+            Superseded: The values are those of a newer chain, or a newer run goes on with this one.
             NothingUnfinished: With "finish", the last run has left nothing to finish.
             WorkflowBusy: Another process is running the workflow, or this one is, for a queue.
             CheckpointMismatch: Another step made one of the checkpoints.
@@ -204,12 +205,17 @@ class Checkpoints:
         return {}
 
     def _is_own(self, chain: Chain) -> bool:
-        """Returns whether the saved values are those of a chain. Raises Superseded if a newer one has replaced them."""
+        """Returns whether the saved values are those of a chain.
+
+        Raises:
+            Superseded: A newer chain has replaced them, or a newer run goes on with this one.
+        """
         if not chain.continues or not self._tasks:
             return False
         with usable(self._storage):
             saved = SavedOrigin(self._storage, self._workflow_id).read()
         if saved == chain.origin:
+            chain.supersede()
             return True
         if saved and chain.has_begun:
             raise Superseded(saved)

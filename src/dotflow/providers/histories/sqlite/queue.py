@@ -37,6 +37,7 @@ from dotflow.abc.operations import (
     TypeOrder,
     WorkflowPause,
 )
+from dotflow.abc.workflow import Superseded
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.durations import format_duration
 from dotflow.core.schedule_rules import Fired
@@ -85,7 +86,8 @@ IS_KNOWN: Final = """SELECT 1 WHERE EXISTS (SELECT 1 FROM workflows WHERE workfl
 STOP: Final = """INSERT INTO workflows (workflow, seen, paused_by, paused_at, paused_comment) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (workflow) DO UPDATE SET (paused_by, paused_at, paused_comment) = (excluded.paused_by,
     excluded.paused_at, excluded.paused_comment)"""
-GO_ON: Final = "UPDATE workflows SET (paused_by, paused_at, paused_comment) = (NULL, NULL, NULL) WHERE workflow = ?"
+GO_ON: Final = """UPDATE workflows SET (paused_by, paused_at, paused_comment, resumed_at) = (NULL, NULL, NULL, ?)
+    WHERE workflow = ?"""
 SERVERS: Final = "SELECT server, lock, workflows FROM servers"
 ADD_SERVER: Final = "INSERT INTO servers (server, process, lock, workflows, since) VALUES (?, ?, ?, ?, ?)"
 REMOVE_SERVER: Final = "DELETE FROM servers WHERE server = ?"
@@ -135,7 +137,7 @@ TAKEN: Final = """SELECT run, lock FROM wanted JOIN runs USING (run)
 IS_TAKEN: Final = """SELECT lock FROM wanted JOIN runs USING (run)
     WHERE run = ? AND server IS NOT NULL AND state IN ('Running', 'Crashed')"""
 NOT_TAKEN: Final = "UPDATE wanted SET server = NULL WHERE run = ?"
-HAS_NEWER: Final = "SELECT 1 FROM runs WHERE origin = ? AND run > ? LIMIT 1"
+NEWER: Final = "SELECT run_id FROM runs WHERE origin = ? AND run > ? ORDER BY run DESC LIMIT 1"
 HAS_SAVED: Final = f"SELECT 1 FROM attempts WHERE run = ? AND state = {COMPLETED} LIMIT 1"
 BEFORE: Final = """SELECT runs.run, tries FROM runs JOIN wanted USING (run)
     WHERE run_id = (SELECT continues FROM runs WHERE run = ?)"""
@@ -249,7 +251,7 @@ class SQLiteQueue(Operations):
             self._check_known(connection, workflow, "resume")
             found = schedules.pauses_of(connection).get(workflow)
             if found is not None:
-                connection.execute(GO_ON, (workflow,))
+                connection.execute(GO_ON, (_now(), workflow))
             return found
 
         return self.transact(work)
@@ -578,7 +580,9 @@ class SQLiteServer(QueueServer):
 
     def supersede(self, claim: Claim) -> Sequence[str]:
         def work(connection: sqlite3.Connection) -> list[str]:
-            self._mine(connection, claim)
+            run = self._mine(connection, claim)
+            for (newer,) in connection.execute(NEWER, (claim.origin, run)):
+                raise Superseded(newer)  # a program has gone on with the chain
             return end_others(connection, claim.name, claim.origin, claim.run_id, _now())
 
         return self._queue.transact(work)
@@ -706,7 +710,7 @@ def _take_over(connection: sqlite3.Connection, run: int, now: int, order: Order 
     connection.execute(NOT_TAKEN, (run,))
     connection.execute(DO_ORDERS, (now, run))
     continued_by = None
-    if state is TypeRunState.CRASHED and not connection.execute(HAS_NEWER, (origin, run)).fetchall():
+    if state is TypeRunState.CRASHED and not connection.execute(NEWER, (origin, run)).fetchall():
         continued_by = _continue(connection, run, now, tries=following)  # else a program has resumed it
     return TakenOver(run_id, workflow, state, continued_by, title or name)
 

@@ -44,7 +44,8 @@ IS_PLANNED: Final = "SELECT 1 FROM wanted WHERE schedule = ? AND planned = ?"
 #: A run that was submitted, and waits under the name of the firing.
 PLAN: Final = """UPDATE wanted SET schedule = ?, planned = ? WHERE schedule IS NULL
     AND run = (SELECT run FROM runs WHERE run_id = ?)"""
-STOPPED: Final = "SELECT paused_by, paused_at FROM workflows WHERE workflow = ? AND paused_at IS NOT NULL"
+STOPPED: Final = """SELECT paused_by, paused_at, resumed_at FROM workflows
+    WHERE workflow = ? AND (paused_at IS NOT NULL OR resumed_at IS NOT NULL)"""
 RUNNING: Final = """SELECT run_id, state, began FROM runs JOIN wanted USING (run)
     WHERE state = 'Running' AND schedule = ? ORDER BY began"""
 QUEUED: Final = """SELECT run_id, state, submitted FROM wanted JOIN runs USING (run)
@@ -111,8 +112,11 @@ def fire(
             continue
         now = clock.now().astimezone(planned.tzinfo)
         reason = why
-        for by, at in stopped:
-            reason = f"the workflow was paused by {by} ({since(_moment(at), now)})"
+        for by, paused_at, resumed_at in stopped:
+            if paused_at is not None:
+                reason = f"the workflow was paused by {by} ({since(_moment(paused_at), now)})"
+            elif micro(planned) <= resumed_at:  # while no process served it
+                reason = f"the workflow was paused until {since(_moment(resumed_at), now)}"
         if not reason and wanted is not None:
             active = [*_paused(connection, wanted.name or "")]
             active += () if is_made_up else _active(connection, schedule.schedule)
