@@ -22,30 +22,45 @@ def check_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> N
     assert "Usage: dotflow serve" in capsys.readouterr().out
 
 
-def test_the_systemd_unit(capsys: pytest.CaptureFixture[str]) -> None:
-    """Only the first process gets the first signal, and steps have time to end."""
+def section(file: str, name: str) -> configparser.SectionProxy:
+    """Returns a section of a systemd unit."""
     unit = configparser.ConfigParser(interpolation=None)
     unit.optionxform = str  # type: ignore[assignment,method-assign]
-    unit.read(DEPLOY / "dotflow.service")
-    service = unit["Service"]
+    unit.read(DEPLOY / file)
+    return unit[name]
+
+
+@pytest.mark.parametrize("file", ["dotflow.service", "dotflow-once.service"])
+def test_the_systemd_units(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only the first process gets the first signal, and steps have time to end."""
+    service = section(file, "Service")
     _, *arguments = service["ExecStart"].split()
 
     check_command(["dotflow", *arguments], capsys)
     assert service["KillMode"] == "mixed"
     assert int(service["TimeoutStopSec"]) >= STOPS_WITHIN
-    assert service["Restart"] == "always"
 
 
-def test_systemd_itself_accepts_the_unit(tmp_path: Path) -> None:
+def test_a_server_is_started_again_and_a_timer_starts_one_that_ends() -> None:
+    """The unit that serves restarts; the one of the timer works the queue off, under the timer's name."""
+    once = section("dotflow-once.service", "Service")
+
+    assert section("dotflow.service", "Service")["Restart"] == "always"
+    assert (once["Type"], once["ExecStart"].split()[-1]) == ("oneshot", "--once")
+    assert "Unit" not in section("dotflow-once.timer", "Timer")
+
+
+@pytest.mark.parametrize("name", ["dotflow.service", "dotflow-once.timer"])
+def test_systemd_itself_accepts_the_units(tmp_path: Path, name: str) -> None:
     """With a program and a user that this machine has."""
     verify = shutil.which("systemd-analyze")
     if verify is None:
         pytest.skip("systemd-analyze is not there")
-    text = (DEPLOY / "dotflow.service").read_text()
-    unit = tmp_path / "dotflow.service"
-    unit.write_text(text.replace("/srv/shop/venv/bin/dotflow", "/bin/true").replace("User=shop", "User=root"))
-    done = subprocess.run([verify, "verify", str(unit)], capture_output=True, text=True, check=False)
-    assert "dotflow.service" not in done.stderr, done.stderr
+    for file in [*DEPLOY.glob("*.service"), *DEPLOY.glob("*.timer")]:
+        text = file.read_text().replace("/srv/shop/venv/bin/dotflow", "/bin/true").replace("User=shop", "User=root")
+        (tmp_path / file.name).write_text(text)
+    done = subprocess.run([verify, "verify", str(tmp_path / name)], capture_output=True, text=True, check=False)
+    assert "dotflow" not in done.stderr, done.stderr
 
 
 def test_the_compose_file(capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,3 +88,4 @@ def test_the_kubernetes_objects(capsys: pytest.CaptureFixture[str]) -> None:
         assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
     assert "--once" in pods[1]["containers"][0]["args"]
     assert job["spec"]["concurrencyPolicy"] == "Forbid"
+    assert 10 <= job["spec"]["startingDeadlineSeconds"] < 300  # below 10 it may never start

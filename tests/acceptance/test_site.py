@@ -35,6 +35,9 @@ FOLLOWED = [TUTORIAL, ["how-to/daily.md"], ["ports.md"], *([f"providers/{name}.m
 ))]  # fmt: skip
 #: The lines that install what the tests have.
 NOT_HERE = re.compile(r"^(mkdir weather|python3 -m venv|pip install).*\n", re.MULTILINE)
+#: The commands that wait for a signal, and what ends them before.
+WAITING = {re.compile(r"^dotflow serve .*$", re.MULTILINE): "--once",
+           re.compile(r"^dotflow schedule (?!.*--preview).*$", re.MULTILINE): "--preview 1"}  # fmt: skip
 SHOWN_FILES = {path for text in PAGES.values() for path in SHOWN.findall(text)}
 #: Programs that test_what_happened.py, test_what_runs_again.py, test_ui_api.py and the two test_web.py run.
 RUN_ELSEWHERE = {
@@ -94,6 +97,8 @@ def test_the_blocks_of_a_page_print_its_outputs(pages: Sequence[str], folder: Pa
     for block in chain.from_iterable(BLOCK.finditer(PAGES[ROOT / "docs" / page]) for page in pages):
         file, title, text = block["file"], block["title"], block["text"]
         if block["language"] == "sh":
+            for waiting, ending in WAITING.items():
+                text = waiting.sub(rf"\g<0> {ending}", text)
             ended = call(folder, ["sh", "-ec", NOT_HERE.sub("", text)], seconds=60)
             assert ended.returncode == 0, ended.stdout + ended.stderr
         elif file and file.endswith(".txt"):

@@ -50,6 +50,10 @@ def of_day(day: date):
 daily = DotFlow(workflow_id="daily", params={"day": ...})
 daily.task.add(of_day)
 
+each_second = SchedulerCron("* * * * * *", params=lambda planned: {"day": planned.date()})
+dated = DotFlow(Config(scheduler=each_second), workflow_id="daily", params={"day": ...})
+dated.task.add(of_day)
+
 def own():
     workflow = DotFlow(Config(scheduler=SchedulerCron("0 7 * * 1", timezone="Europe/Berlin")))
     workflow.task.add(quick)
@@ -179,6 +183,16 @@ class TestRuns:
         yesterday = f"{run.began.astimezone() - timedelta(days=1):%Y-%m-%d}"
         assert (line, run.workflow_id) == (f"day {yesterday}", f"daily@day={yesterday}")
         assert f"daily by day: {yesterday}" in command("runs", "--workflow", "daily", "--by", "day").out
+
+    def test_the_schedule_of_a_workflow_gives_each_firing_its_day(self, scripts: Scripts, folder: Path) -> None:
+        """Its own params do: no --param is needed for a day that has no default."""
+        with scripts.command("schedule", "--workflow", "jobs:dated") as scheduled:
+            line = scheduled.line()
+            scheduled.send(signal.SIGINT)
+            assert scheduled.end().code == 0
+
+        (*_, run) = HistorySQLite(folder / ".output" / "history.db").runs()
+        assert line == f"day {run.workflow_id.removeprefix('daily@day=')}"
 
     def test_resume_needs_no_id(self, scripts: Scripts, folder: Path) -> None:
         """`--storage file --resume` is enough; the log names the derived id."""

@@ -85,12 +85,13 @@ class Loaded(NamedTuple):
     params: Params
 
 
-def build(request: RunRequest, *, is_plan: bool = False) -> Loaded:
+def build(request: RunRequest, *, is_plan: bool = False, is_scheduled: bool = False) -> Loaded:
     """Builds a workflow to run. With a storage that outlives the process it has an id, by which a resume finds it.
 
     Args:
         request: The options.
         is_plan: Whether it is only planned, so that nothing is logged.
+        is_scheduled: Whether its own schedule runs it, whose params, if it has some, are checked when it starts.
 
     Raises:
         UsageError: Options can't be used together.
@@ -100,7 +101,8 @@ def build(request: RunRequest, *, is_plan: bool = False) -> Loaded:
     is_derived = not workflow.is_named and workflow.config.storage.outlives_process
     if is_derived:
         workflow.set_id(derived_id(request.step, request.workflow))
-    workflow_id = workflow.id_of_run(params)  # raises before anything is written
+    has_own = is_scheduled and getattr(workflow.config.scheduler, "params", None) is not None
+    workflow_id = workflow.workflow_id if has_own else workflow.id_of_run(params)  # raises before anything is written
     if is_derived and not is_plan:
         of, other = ("--step", "--workflow-id") if request.step else ("--workflow", "DotFlow(workflow_id=...)")
         workflow.config.log.note(f"Workflow id: {workflow_id} (derived from {of}; {other} sets another one).")

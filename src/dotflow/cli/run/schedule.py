@@ -47,7 +47,7 @@ def run_schedule(options: Mapping[str, Any]) -> Exit:
     for name in ("resume_changed", "resume_unfinished", "rerun"):
         if options[name]:
             raise click.UsageError(f"--{name.replace('_', '-')} is for one run. Use it with dotflow start.")
-    workflow, params = build(RunRequest.of(filled_now(options)))
+    workflow, params = build(RunRequest.of(filled_now(options)), is_scheduled=cron is None)
     scheduler = workflow.config.scheduler = cron or _require_scheduler(workflow.config.scheduler)
     of_firings = params_of_firings(options["param"], workflow)
     if of_firings is not None:
