@@ -77,6 +77,13 @@ class TestDays:
         assert [value.value for value in found.values] == ["2026-11-20", "2026-11-21", "2026-11-22"]
         assert found.left_out == 1
 
+    def test_days_up_to_a_day_are_missing(self) -> None:
+        """What should have run since the last run is not hidden."""
+        since, until = (datetime(2026, 11, day, 12).astimezone() for day in (3, 6))
+        found = by_param([of_day(date(2026, 11, 4)), of_day(date(2026, 11, 1))], "day", since, until)
+
+        assert [(value.value[-1], value.names) for value in found.values] == [("3", 0), ("4", 1), ("5", 0), ("6", 0)]
+
     def test_a_calendar_is_bounded(self) -> None:
         """A day that was mistyped does not add two thousand years."""
         found = by_param([of_day(date(2026, 11, 2)), of_day(date(2026, 11, 1)), of_day(date(202, 11, 1))], "day")

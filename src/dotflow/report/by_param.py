@@ -65,13 +65,16 @@ def params_of(runs: Iterable[RunSummary]) -> list[str]:
     return list(dict.fromkeys(name for run in runs for name in _texts(run)))
 
 
-def by_param(runs: Iterable[RunSummary], param: str, since: datetime | None = None) -> ByParam:
+def by_param(
+    runs: Iterable[RunSummary], param: str, since: datetime | None = None, until: datetime | None = None
+) -> ByParam:
     """Returns the values that runs of a workflow have of a parameter.
 
     Args:
         runs: The runs, the newest first.
         param: The name of the parameter.
         since: The day from which days are shown; of other values those with a run since then.
+        until: The day up to which days are shown, where no later one has a run.
     """
     newest: dict[str, RunSummary] = {}
     for run in runs:
@@ -87,7 +90,7 @@ def by_param(runs: Iterable[RunSummary], param: str, since: datetime | None = No
     }
     days = {day: values[text] for text in values if (day := _day(text)) is not None}
     if values and len(days) == len(values):
-        return _calendar(param, days, None if since is None else since.astimezone().date())
+        return _calendar(param, days, *(None if at is None else at.astimezone().date() for at in (since, until)))
     shown = [value for text, value in values.items() if since is None or found[text][0].began >= since]
     return ByParam(param, False, sorted(shown, key=_number_or_text))
 
@@ -116,14 +119,13 @@ def day_ranges(days: Iterable[str]) -> list[str]:
     return ["..".join(map(str, one)) for one in ranges]
 
 
-def _calendar(param: str, days: dict[date, ParamValue], since: date | None) -> ByParam:
-    last = max(days)
+def _calendar(param: str, days: dict[date, ParamValue], since: date | None, until: date | None) -> ByParam:
+    last = max(*days, until or date.min)
     earliest = date.fromordinal(max(1, last.toordinal() - MAX_DAYS + 1))
-    start = max(earliest, since or earliest)
+    start = max(earliest, since or earliest, min(days))
     shown = [day for day in days if day >= start]
-    if not shown:
-        return ByParam(param, True, [], len(days))
-    every = (min(shown) + timedelta(number) for number in range((last - min(shown)).days + 1))
+    first = start if since is not None else min(shown, default=start)
+    every = (first + timedelta(number) for number in range((last - first).days + 1))
     values = [days.get(day, ParamValue(str(day))) for day in every]
     return ByParam(param, True, values, len(days) - len(shown))
 

@@ -33,7 +33,8 @@ def print_by_param(archive: Archive, workflow: str, param: str, since: datetime 
     """
     runs = archive.runs(workflow=workflow, limit=None)
     moment = clock.now() - timedelta(seconds=to_seconds(since) or 0) if isinstance(since, str) else since
-    found = by_param(runs, param, moment)
+    yesterday = None if since is None else clock.now() - timedelta(days=1)  # the day that a nightly job has last
+    found = by_param(runs, param, moment, yesterday)
     if not found.values and not found.left_out and since is None:
         names = ", ".join(map(safe, params_of(runs))) or "none"
         raise click.UsageError(f"No run of '{workflow}' has the parameter '{param}'. Their parameters: {names}.")
