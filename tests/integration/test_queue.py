@@ -1080,8 +1080,8 @@ def test_orders_are_heeded_in_virtual_time(make: Make) -> None:
     [
         (2, 1, 2_000),
         pytest.param(2, 2, 10_000, marks=[pytest.mark.exhaustive, pytest.mark.timeout(900)]),
-        pytest.param(3, 1, 16_000, marks=[pytest.mark.exhaustive, pytest.mark.timeout(900)]),
-        pytest.param(4, 1, 50_000, marks=[pytest.mark.exhaustive, pytest.mark.timeout(3_600)]),
+        pytest.param(3, 1, 17_000, marks=[pytest.mark.exhaustive, pytest.mark.timeout(900)]),
+        pytest.param(4, 1, 124_000, marks=[pytest.mark.exhaustive, pytest.mark.timeout(3_600)]),
     ],
 )
 def test_the_rules_hold_whatever_comes_between_two_steps(troubles: int, submissions: int, states: int) -> None:
