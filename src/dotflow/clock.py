@@ -22,6 +22,9 @@ now: Callable[[], datetime] = partial(datetime.now, UTC)
 _system_now: Final = now
 _system_time: Final = partial(time.time)  # as `now`, a partial: libraries that freeze time replace bare functions
 
+#: Nanoseconds since 1970, always in real time; to compare with the times of files.
+real_time_ns: Final = partial(time.time_ns)
+
 #: A moment as it is kept: in real time the seconds since 1970, which take half the memory and a tenth of the time.
 Moment = float | datetime
 

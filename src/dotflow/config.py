@@ -15,6 +15,7 @@ from dotflow.atomic_file import UMASK, UMASK_VARIABLE, is_umask
 from dotflow.core.action import parts_of
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.failure import name_of
+from dotflow.core.files import as_bytes
 from dotflow.core.hints import CONFIG, refuse_unknown
 from dotflow.core.task import Task
 from dotflow.engine.run_providers import RunProviders
@@ -29,7 +30,7 @@ from dotflow.providers.storages.memory import StorageDefault
 
 ACCEPTED: Final = (
     *("storage", "notify", "log", "scheduler", "executor", "history", "tracer", "notify_grace", "cache", "secrets"),
-    "mask",
+    *("mask", "files", "digest_limit"),
 )
 
 
@@ -51,11 +52,15 @@ class Config:
         secrets: The values of `Secret`s by name, or a function that returns the value for a name, or None. The
             environment is next.
         mask: The names of other secrets, whose values are masked in what dotflow writes.
+        files: Whether the files that paths name are part of values and arguments. With False a path is only its text.
+        digest_limit: The size up to which such files are read, so that a change of their content is found by a
+            digest: bytes, or a text such as "256 MB". Of larger ones size and time are compared.
         unknown: Refused with a hint.
 
     Raises:
         InvalidProvider: A provider is of the wrong kind.
-        InvalidArgument: notify_grace is no duration, mask has something other than names, or DOTFLOW_UMASK is no umask.
+        InvalidArgument: notify_grace is no duration, mask has something other than names, files is neither True nor
+            False, digest_limit is no size, or DOTFLOW_UMASK is no umask.
         UnknownArgument: There is no such argument.
     """
 
@@ -72,6 +77,8 @@ class Config:
         cache: Storage | None = None,
         secrets: Source | None = None,
         mask: str | Iterable[str] = (),
+        files: bool = True,
+        digest_limit: int | str = "256 MB",
         **unknown: Never,
     ) -> None:
         refuse_unknown("Config", unknown, ACCEPTED, CONFIG)
@@ -105,6 +112,16 @@ class Config:
         self.mask: tuple[str, ...] = (mask,) if isinstance(mask, str) else tuple(mask)
         if not all(isinstance(name, str) for name in self.mask):
             raise InvalidArgument("mask", "...", 'names of environment variables, such as ("DB_PASSWORD",)')
+
+        if not isinstance(files, bool):
+            raise InvalidArgument("files", files, "True or False")
+        self.files = files
+        self.digest_limit: int = as_bytes("digest_limit", digest_limit)
+
+    @property
+    def _digest_limit(self) -> int | None:
+        """The size up to which files are read; None if they are left out."""
+        return self.digest_limit if self.files else None
 
     def _find_secrets(
         self, tasks: Iterable[Task], given: Mapping[str, str] = NO_GIVEN, *, are_required: bool = True
@@ -156,6 +173,7 @@ class Config:
             listeners=tuple(self._listeners),
             tracer=self.tracer,
             secrets=secrets,
+            digest_limit=self._digest_limit,
         )
 
 

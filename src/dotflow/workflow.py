@@ -495,7 +495,17 @@ class DotFlow:
         workflow_id, tasks, values, secrets = self._records(options, None)
         plan = make_plan(tasks, options.mode)
         config = self.config
-        return plan_run(config.storage, config.cache, workflow_id, tasks, plan, values, options, secrets.masks)
+        return plan_run(
+            config.storage,
+            config.cache,
+            workflow_id,
+            tasks,
+            plan,
+            values,
+            options,
+            secrets.masks,
+            config._digest_limit,
+        )
 
     def id_of_run(self, params: Mapping[str, Any] | None = None) -> str:
         """Returns the id that a run with these parameters has. Raises UnknownParam, MissingParam or InvalidArgument."""

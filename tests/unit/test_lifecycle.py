@@ -27,6 +27,8 @@ from dotflow.engine.run_graph import Decision, RunGraph
 from dotflow.engine.runner import Runner
 from dotflow.engine.stop import Stop
 from dotflow.errors import StorageError
+from dotflow.providers import StorageDefault
+from dotflow.resume.files import RunFiles, SavedFiles
 
 from .conftest import FakeTime
 
@@ -50,6 +52,7 @@ class OneTask(RunGraph):
     """The graph of one task, which begins at once, in lane 2 and as call 7."""
 
     is_stopping = False
+    files = RunFiles(SavedFiles(StorageDefault(), "w"), None)
 
     def __init__(self, task: Task, fallback: Callable[[], Fallback | None] | None) -> None:
         self.ready = Ready(7, 2, task, PREVIOUS, task.step, inputs=(None, None, fallback, None))

@@ -15,6 +15,7 @@ from dotflow.codec.parts import Parts
 from dotflow.codec.types import collections, datetimes, enums, records, scalars
 from dotflow.codec.types.collections import expect_dict, expect_list
 from dotflow.core.context import Context, Inputs
+from dotflow.core.files import FileRecord
 from dotflow.errors import CheckpointUnreadable
 
 _ARROW_TAGS: Final = frozenset(frames.TAG_OF.values())  # dotflow.codec.frames.registry is imported for these only
@@ -109,7 +110,8 @@ def _context(payload: object) -> Context:
     if fields.keys() != set(CONTEXT_FIELDS):
         raise ValueError("it doesn't have the fields of a Context")
     context = make_context(**fields)
-    context.inputs = None if inputs is None else Inputs(*inputs)
+    if inputs is not None:
+        context.inputs = Inputs(*inputs[:6], *map(FileRecord.from_plain, inputs[6:]))
     return context
 
 

@@ -12,6 +12,7 @@
     "run": "4f0c9a215e7d/4",
     "source": "4f0c9a215e7d/4",
     "code": "3.11:7ab0c4...",
+    "files": {"made": {"total.csv": [1200, 1714521600000000000, 1714521600000000000, "5d3f...", ""]}},
     "parts": [{"name": "3.5f0c9a2104e7d8b1.bin", "size": 24000000, "sha256": "9c1e..."}],
     "value": {"rows": 1200}}
 
@@ -33,8 +34,9 @@ from dotflow.atomic_file import open_plain
 from dotflow.codec.decoder import make_context
 from dotflow.codec.json import decode, encode, encode_bytes
 from dotflow.codec.parts import Fetch, Parts, Put, Raw, describe, names_in
-from dotflow.core.context import Context, shared_origin
+from dotflow.core.context import Context, Origin, shared_origin
 from dotflow.core.failure import name_of
+from dotflow.core.files import FileRecord
 from dotflow.core.text import shorten
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
 
@@ -119,10 +121,13 @@ def unpack(data: bytes, key: str, *, pickle: bool = False, fetch: Fetch | None =
         raise error.at(time=time) from error.__cause__
     task_id, workflow_id, step = _expect(fields, _FIELDS)
     context = make_context(value, task_id, workflow_id, time, step)
+    files = _read_files(fields["files"]) if "files" in fields else None
+    if files is not None:
+        context._origin = Origin(None, files=files)
     if "initial" in fields:
         fields.setdefault("code", "")
         initial, context._previous, run, context._source, code = _expect(fields, _INPUTS)
-        context._origin = shared_origin(initial, run, code)
+        context._origin = shared_origin(initial, run, code) if files is None else Origin(initial, run, code, files)
         context._links = _read_links(fields) if "links" in fields else None
     return context
 
@@ -187,15 +192,17 @@ def _head(key: str, context: Context, quote: Callable[[str], str]) -> str:
         f'"step": {"null" if step is None else quote(step)},\n'
         f'"time": {_write_time(time)},'
     )
-    initial, run, code = context._origin
+    initial, run, code, files = context._origin
+    kept = "" if files is None else f'\n"files": {encode(files.as_plain())},'
     if initial is None:  # only the value is kept, not what it was made from
-        return head
+        return f"{head}{kept}"
     previous, links = context._previous, context._links
     return (
         f'{head}\n"initial": {quote(initial)},\n"previous": {"null" if previous is None else previous},'
         f'\n"run": {quote(run)},\n"source": {quote(context._source)},'
         f"{_write_links(links, quote) if links else ''}"
         f"{f'{_CODE}{quote(code)},' if code else ''}"
+        f"{kept}"
     )
 
 
@@ -208,6 +215,13 @@ def _read_links(fields: dict[str, Any]) -> dict[str, str]:
     if type(links) is not dict or not all(type(text) is str for pair in links.items() for text in pair):
         raise CheckpointUnreadable("its links are not those of a checkpoint")
     return links
+
+
+def _read_files(plain: Any) -> FileRecord:
+    try:
+        return FileRecord.from_plain(plain)
+    except (TypeError, ValueError) as error:
+        raise CheckpointUnreadable("its files are not those of a checkpoint") from error
 
 
 def _write_time(time: datetime) -> str:

@@ -223,7 +223,8 @@ def _call(write: Callable[[Any], Any], value: Any) -> Any:
 def _context(value: Context, writer: Writer, depth: int) -> Any:
     fields = {name: getattr(value, name) for name in CONTEXT_FIELDS}
     if value.inputs is not None:  # it is a checkpoint, of a storage that keeps contexts as values
-        fields["inputs"] = list(value.inputs)
+        *inputs, files = value.inputs
+        fields["inputs"] = inputs if files is None else [*inputs, files.as_plain()]
     return {"$context": _attributes(value, fields, writer, depth)}
 
 

@@ -54,6 +54,7 @@ class Action(Generic[P, R]):
         checkpoint: Whether the values are saved, so that a resume restores them.
         version: Stands for the code where earlier values are compared with it; None for the code itself.
         cache: How long values are cached: True for ever, or seconds; None for no cache.
+        files: Whether files count as part of its value and its arguments.
 
     Attributes:
         name: The name for readers: `extract`, `Report.load`.
@@ -70,6 +71,7 @@ class Action(Generic[P, R]):
         checkpoint: bool = True,
         version: str | None = None,
         cache: float | None = None,
+        files: bool = True,
     ) -> None:
         if not callable(function) and not isinstance(function, classmethod):
             raise InvalidStep(describe(function), "Options go by name: @action(retry=3).", DECORATED)
@@ -81,6 +83,7 @@ class Action(Generic[P, R]):
         self.checkpoint = checkpoint
         self.version = version
         self.cache = cache
+        self.files = files
         self.is_ordinary: bool = checkpoint and cache is None  # nothing makes its task one with links
         self._code: str | None = None  # its fingerprint, once it is made
         self._named: dict[str, bool] | None = None  # the parameters beside the contexts, once they are read

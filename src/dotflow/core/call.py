@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 from dotflow.core.action import Action
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.context import Context
+from dotflow.core.files import FileWatch
 from dotflow.core.types.capture import TypeCapture
 
 #: Under it, `Call.secrets` has what the idempotency keys of a task are made from. No secret is called so.
@@ -77,6 +78,7 @@ class Call(NamedTuple):
         is_fallback: Whether *step* is the task's fallback.
         secrets: The values of the secrets that the task takes, by their names, or by `parameter=` for what a run
             parameter fills, and what its idempotency keys are made from; None if it takes none of these.
+        files: What the attempt records of files; None for nothing.
         watch: What the history wants of the attempt; None without one.
     """
 
@@ -92,4 +94,5 @@ class Call(NamedTuple):
     shared: Mapping[str, Any] | None = None
     is_fallback: bool = False
     secrets: Mapping[str, str] | None = None
+    files: FileWatch | None = None
     watch: Watch | None = None

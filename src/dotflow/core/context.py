@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, NoReturn
 
 from dotflow import clock
+from dotflow.core.files import FileRecord
 
 if TYPE_CHECKING:
     from dotflow.core.failure import TaskError
@@ -32,6 +33,7 @@ class Inputs(NamedTuple):
         source: The run that made the `previous_context`, in the same format.
         links: A token for each other value and condition that the value depends on, by parameter.
         code: The fingerprint of the code that made the value; "" where it is unknown.
+        files: The files that the attempt made, changed and took; None for none.
     """
 
     initial: str
@@ -40,6 +42,7 @@ class Inputs(NamedTuple):
     source: str = ""
     links: Mapping[str, str] = MappingProxyType({})
     code: str = ""
+    files: FileRecord | None = None
 
     def is_of(self, run_id: str) -> bool:
         """Returns whether this run made the value."""
@@ -47,11 +50,15 @@ class Inputs(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """The inputs that many values of a run share, in one object: `initial`, `run` and `code` of Inputs."""
+    """The inputs that many values of a run share, in one object: `initial`, `run` and `code` of Inputs.
+
+    A value with files has one of its own.
+    """
 
     initial: str | None  # None for a value without inputs
     run: str = ""
     code: str = ""
+    files: FileRecord | None = None
 
     @property
     def tasks(self) -> int:
@@ -157,8 +164,10 @@ class Context:
     @property
     def inputs(self) -> Inputs | None:
         """The inputs of the value."""
-        initial, run, code = self._origin
-        return None if initial is None else Inputs(initial, self._previous, run, self._source, self._links or {}, code)
+        initial, run, code, files = self._origin
+        if initial is None:
+            return None
+        return Inputs(initial, self._previous, run, self._source, self._links or {}, code, files)
 
     @inputs.setter
     def inputs(self, inputs: Inputs | None) -> None:
@@ -167,8 +176,8 @@ class Context:
             self._previous = self._links = None
             self._source = ""
         else:
-            initial, self._previous, run, self._source, self._links, code = inputs
-            self._origin = shared_origin(initial, run, code)
+            initial, self._previous, run, self._source, self._links, code, files = inputs
+            self._origin = shared_origin(initial, run, code) if files is None else Origin(initial, run, code, files)
 
     def _set_inputs(self, origin: Origin, previous: "Context", links: Mapping[str, str] | None = None) -> None:
         """Sets the inputs; *links* are those of Inputs."""

@@ -55,6 +55,7 @@ def action(
     checkpoint: bool = True,
     version: str | None = None,
     cache: bool | Duration = False,
+    files: bool = True,
 ) -> Decorator: ...
 def action(
     function: Callable[..., Any] | None = None,
@@ -72,6 +73,7 @@ def action(
     checkpoint: bool = True,
     version: str | None = None,
     cache: bool | Duration = False,
+    files: bool = True,
     **unknown: Any,
 ) -> Any:
     """Makes a function, coroutine function, method or class a step of workflows.
@@ -103,6 +105,8 @@ def action(
             default they compare the code itself, with the functions, classes and constants of yours that it uses.
         cache: Whether a value is kept for all runs: a run whose arguments and code are the same takes it instead of
             making another one. A duration is the maximum age.
+        files: Whether the files that paths name are part of the value and the arguments. With False a path is only its
+            text: for logs, and for files that others append to.
         unknown: Refused with a hint.
 
     Raises:
@@ -124,6 +128,8 @@ def action(
         raise InvalidPolicy("isolate", isolate, "True or False")
     if not isinstance(checkpoint, bool):
         raise InvalidPolicy("checkpoint", checkpoint, "True or False")
+    if not isinstance(files, bool):
+        raise InvalidPolicy("files", files, "True or False")
     if version is not None and (not isinstance(version, str) or not version):
         raise InvalidPolicy("version", version, 'a text, such as "2"')
     max_age = _max_age(cache)
@@ -140,7 +146,7 @@ def action(
             raise InvalidStep(f"{describe(target)}, a generator function", hint, DECORATED)
         if _has_methods(target) and not member_actions(target):
             warnings.warn(IDLE.format(name=target.__name__), stacklevel=2 if function is None else 3)
-        step = Action(target, policy, isolate, required, checkpoint, version, max_age)
+        step = Action(target, policy, isolate, required, checkpoint, version, max_age, files)
         if not isinstance(target, type):
             return step
         try:

@@ -9,6 +9,7 @@ Named tuples, not frozen dataclasses, which cost three times as much: there is o
 from typing import Any, NamedTuple
 
 from dotflow.core.failure import Failure
+from dotflow.core.files import FileRecord
 
 
 class Usage(NamedTuple):
@@ -26,11 +27,15 @@ class Usage(NamedTuple):
 
 
 class Returned(NamedTuple):
-    """The step returned. `repeated` are the failures of a class's own actions that were repeated in the attempt."""
+    """The step returned. `repeated` are the failures of a class's own actions that were repeated in the attempt.
+
+    `files` is None where the value has no path, and no file was made, changed or taken.
+    """
 
     value: Any
     repeated: tuple[Failure, ...] = ()
     usage: Usage | None = None
+    files: FileRecord | None = None
 
 
 class Raised(NamedTuple):

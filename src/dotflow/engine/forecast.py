@@ -25,6 +25,7 @@ from dotflow.resume.cache import Cache, is_cached
 from dotflow.resume.changed_code import ChangedCode
 from dotflow.resume.checkpoint_keys import CLEANUP_SUFFIX, INDEX_SUFFIX, MARK_SUFFIX, CheckpointKeys
 from dotflow.resume.earlier_runs import TAKES, EarlierRuns, Restoration, usable
+from dotflow.resume.files import ChangedFiles, SavedFiles
 from dotflow.resume.tokens import Tokens, always_takes_previous
 
 if TYPE_CHECKING:
@@ -286,6 +287,7 @@ def plan_run(
     params: Params,
     options: RunOptions,
     masks: Masks = NO_MASKS,
+    digest_limit: int | None = None,
 ) -> "WorkflowPlan":
     """Returns the dry run: what a run would do.
 
@@ -298,6 +300,7 @@ def plan_run(
         params: The run parameters.
         options: The options of the run.
         masks: The secrets, which the dry run does not show.
+        digest_limit: The size up to which files are read for a digest; None to leave files out.
 
     Raises:
         CheckpointMismatch: Another step made one of the checkpoints.
@@ -310,11 +313,14 @@ def plan_run(
     tokens = Tokens(tasks, plan.previous, params)
     changes = ChangedCode(tokens, runs_again=options.resume == "changed", rerun=again)
     keys = CheckpointKeys(storage, tasks)
-    earlier = EarlierRuns(storage, keys, tokens, params, changes, _no_line, resume=options.resume)
+    files = None
+    if digest_limit is not None and options.resume:
+        files = ChangedFiles(SavedFiles(storage, workflow_id), tokens, params, digest_limit)
+    earlier = EarlierRuns(storage, keys, tokens, params, changes, _no_line, resume=options.resume, files=files)
     restoration = earlier.decide() if options.resume else None
     if options.resume and restoration is None:  # all tasks run: what it has recorded in them does not hold
-        tasks = [task._new_record(workflow_id, None) for task in tasks]
-        tokens.use(tasks)
+        tokens.use([task._new_record(workflow_id, None) for task in tasks])
+    tasks = tokens.tasks
     cache = storage if cache is None else cache
     values = Cache(cache, _no_line, _no_line, reads=options.cache, rerun=again, shares_memory=False)
     run_forecast = RunForecast(tokens, params, restoration, changes, values, masks)

@@ -5,6 +5,7 @@ from typing import Any, Final, NamedTuple
 from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.context import NOTHING
+from dotflow.core.files import FileWatch
 from dotflow.core.outcome import Died, Raised, TimedOut
 from dotflow.engine.ready import Ready
 from dotflow.graph.decisions import Arguments
@@ -22,7 +23,7 @@ class Fallback(NamedTuple):
     shared: Arguments | None = None
 
 
-def first_call(ready: Ready) -> Call:
+def first_call(ready: Ready, files: FileWatch | None = None) -> Call:
     """Returns the call of a task's first attempt, and of all that follow it, until its fallback."""
     number, lane, task, previous, step, _, inputs, _, _, _ = ready
     initial = task._initial
@@ -30,7 +31,8 @@ def first_call(ready: Ready) -> Call:
         initial = task.initial_context if "initial_context" in step.context_params else NOTHING
     own, shared, _, secrets = inputs or NO_INPUTS
     call = (
-        task.task_id, lane, step, initial, previous, task.workflow_id, None, number, own, shared, False, secrets, None,
+        task.task_id, lane, step, initial, previous, task.workflow_id, None, number, own, shared, False, secrets, files,
+        None,
     )  # fmt: skip
     return new(Call, call)
 

@@ -162,6 +162,7 @@ class Run:
             log_line=self._log_line,
             run_id=run_id,
             has_queue=is_named and has_queue(providers.history),
+            digest_limit=providers.digest_limit,
         )
         self._restored: Mapping[int, Context] = {}
         self._rerun: frozenset[int] = frozenset()
@@ -460,6 +461,7 @@ class Run:
             try:
                 try:
                     self._checkpoints.note_cleanups()
+                    self._checkpoints.close_files()
                 finally:
                     self._publish_end(publisher, run_log, failed, is_complete)
             finally:

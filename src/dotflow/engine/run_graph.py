@@ -86,6 +86,7 @@ class RunGraph:
 
     Attributes:
         is_stopping: Whether no further task becomes ready.
+        files: The files of the run.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class RunGraph:
         self._plan = plan
         self._params = params
         self._checkpoints = checkpoints
+        self.files = checkpoints.files
         self._restored = restored
         self._keep_going = keep_going
         self._cache = cache

@@ -27,6 +27,7 @@ class RunProviders:
         tracer: Traces the events; None for none.
         listeners: Receive the events after the history.
         secrets: The secrets of the steps, and what is masked.
+        digest_limit: The size up to which files are read for a digest; None to record nothing of files.
     """
 
     executor: Executor
@@ -40,3 +41,4 @@ class RunProviders:
     tracer: Tracer | None
     listeners: tuple[Listener, ...] = ()
     secrets: RunSecrets = NO_RUN_SECRETS
+    digest_limit: int | None = None

@@ -12,7 +12,7 @@ from dotflow.abc.executor import CompletedCall, ExecutorSession
 from dotflow.abc.storage import NOT_SAVED
 from dotflow.core.action import Action
 from dotflow.core.call import Call
-from dotflow.core.context import Context
+from dotflow.core.context import Context, Origin
 from dotflow.core.events import AttemptFailed, AttemptRepeated, TaskFailed
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Returned, Usage
@@ -192,6 +192,7 @@ class Runner:
         graph, arrivals, waiting = self._graph, self._arrivals, self._waiting
         pool_of, make_room, submit = self.session.pool_of, self.session.make_room, self.session.submit
         begin, prepare = self._publisher.begin, self._prepare
+        files, watch = graph.files, graph.files.watch
         is_limited = self._deadline < math.inf
         while True:
             if self.is_halted or (is_limited and self._is_late()):
@@ -232,7 +233,9 @@ class Runner:
                 ready, following = graph.begin_item(ready.items)
                 if following is not None:  # before this one runs, which may take long in this thread
                     arrivals.append(following)
-            task, call = ready.task, ready.call or first_call(ready)
+            task, call = ready.task, ready.call or first_call(ready, watch)
+            if files.has_paths:
+                call = files.given_to(call, task)
             begin(task, ready.previous, call)
             request = call if prepare is None else prepare(call, task)
             # A listener may have cancelled the run.
@@ -246,10 +249,12 @@ class Runner:
         """Ends a task after an attempt, or makes it ready for its next one."""
         task = ready.task
         if outcome.__class__ is Returned:
-            value, repeated, usage = outcome
+            value, repeated, usage, files = outcome
             if repeated:
                 self._publish_repeated(task, repeated)
             context = Context._of(value, call.task_id, call.workflow_id, clock.moment(), call.step.identity)
+            if files is not None:
+                context._origin = Origin(None, files=files)
             try:
                 self._publisher.complete(task, context, usage)
             except NOT_SAVED as error:

@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, NoReturn
 
 from dotflow.capture.output import Relay, flush_all, flush_streams, print_to_descriptors
@@ -15,6 +16,7 @@ from dotflow.core.attempt_id import AttemptId
 from dotflow.core.call import Call, Watch
 from dotflow.core.context import Context
 from dotflow.core.failure import Failure
+from dotflow.core.files import FileWatch
 from dotflow.core.outcome import Interrupted, Raised, Returned
 from dotflow.core.task import Task
 from dotflow.cpython import SIG_DFL, run_exit_handlers, set_handler, set_mask
@@ -38,6 +40,7 @@ from dotflow.processes.channel import (
 )
 from dotflow.worker.attempt import attempt, remember_process
 from dotflow.worker.deadline import forget_limits
+from dotflow.worker.files import noting_written
 from dotflow.worker.loops import Loops
 
 LINUX: Final = sys.platform == "linux"
@@ -77,11 +80,12 @@ class WorkerLoop:
         """Makes attempts until the coordinator closes the channel."""
         try:
             self.send(READY, 0, [])
-            for message in self.channel.receive():
-                if message.kind == CALL:
-                    self.handle(message)
-                elif message.kind == SHARED:
-                    keep_shared(self.shared, message.number, message.parts)
+            with noting_written():
+                for message in self.channel.receive():
+                    if message.kind == CALL:
+                        self.handle(message)
+                    elif message.kind == SHARED:
+                        keep_shared(self.shared, message.number, message.parts)
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return
 
@@ -95,7 +99,8 @@ class WorkerLoop:
         if seconds := call.step.policy.timeout:
             self.send(STARTED, message.number, [SECONDS.pack(seconds)])
         try:
-            outcome = attempt(call, self.loops)
+            returned: Callable[[], object] = partial(self.send, RETURNED, message.number, []) if seconds else int
+            outcome = attempt(call, self.loops, returned)
         except KeyboardInterrupt:
             outcome = Interrupted()
         if os.getpid() != self.pid:  # a child that the step forked; only its parent sends the outcome
@@ -109,7 +114,7 @@ class WorkerLoop:
     def read(self, message: Message) -> Call:
         """Returns the call that a message carries, with what this worker has in the place of references to it."""
         task_id, lane, sent_step, initial, previous, workflow_id, *rest = message.load()
-        carrier, number, arguments, shared, is_fallback, secrets, attempt_id = rest
+        carrier, number, arguments, shared, is_fallback, secrets, files, attempt_id = rest
         task = self.inherited_tasks.get(task_id)
         if task is not None:
             step, initial = task.step, task.initial_context
@@ -130,7 +135,7 @@ class WorkerLoop:
         shared = None if shared is None else self._shared(shared)
         watch = None if attempt_id is None else Watch(new(AttemptId, attempt_id))
         fields = (task_id, lane, step, initial, previous, workflow_id, carrier, number, arguments, shared)
-        return new(Call, (*fields, is_fallback, secrets, watch))
+        return new(Call, (*fields, is_fallback, secrets, files and new(FileWatch, files), watch))
 
     def _own(self, value: Any) -> Any:
         return self.last_value if type(value) is LastValue else value

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from dotflow.abc.storage import Storage
 from dotflow.abc.workflow import NothingUnfinished, Superseded
 from dotflow.core.attempt_id import ID_LENGTH
-from dotflow.core.context import NOTHING, Context, Origin, token_of_run
+from dotflow.core.context import NO_ORIGIN, NOTHING, Context, Origin, token_of_run
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import (
@@ -29,6 +29,7 @@ from dotflow.resume.changed_code import ChangedCode
 from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.choice import UNFINISHED_ONLY, Resume
 from dotflow.resume.earlier_runs import EarlierRuns, Restoration, leaves_checkpoint, reason_of, usable
+from dotflow.resume.files import ChangedFiles, RunFiles, SavedFiles, inputs_of
 from dotflow.resume.origin import SavedOrigin
 from dotflow.resume.tokens import NO_INITIAL, Tokens
 
@@ -90,8 +91,10 @@ class Checkpoints:
         log_line: Writes a line into the log.
         run_id: The run. Its values have the beginning of it.
         has_queue: Whether a run that is taken from a queue may go on with the values.
+        digest_limit: The size up to which files are read for a digest; None to record nothing of files.
 
     Attributes:
+        files: The files of the run.
         goes_on: Whether the run goes on with an earlier one, or would if there were any value.
         origin: The first run of the chain whose values it goes on with; "" where that is unknown.
         not_needed: The tasks without checkpoints that a resume does not run.
@@ -115,6 +118,7 @@ class Checkpoints:
         log_line: Callable[..., None],
         run_id: str = "",
         has_queue: bool = False,
+        digest_limit: int | None = None,
     ) -> None:
         self._storage = storage
         self._workflow_id = workflow_id
@@ -133,6 +137,9 @@ class Checkpoints:
         self.origin = ""
         self.not_needed: Collection[int] = ()
         self.whole_maps: Mapping[int, int] = {}
+        self._saved_files = SavedFiles(storage, workflow_id)
+        self._digest_limit = digest_limit
+        self.files = RunFiles(self._saved_files, digest_limit)
 
     def open(
         self,
@@ -181,7 +188,12 @@ class Checkpoints:
             if resume:
                 # New records take the decisions, not those of the run.
                 tokens.use([task._new_record(self._workflow_id, self._run_id) for task in tasks])
-                earlier = EarlierRuns(self._storage, self._keys, tokens, params, changes, self._log_line, resume=resume)
+                files = None
+                if self._digest_limit is not None:
+                    files = ChangedFiles(self._saved_files, tokens, params, self._digest_limit)
+                earlier = EarlierRuns(
+                    self._storage, self._keys, tokens, params, changes, self._log_line, resume=resume, files=files
+                )
                 # What another run of this process has not finished yet is its own work.
                 is_first = resume not in UNFINISHED_ONLY or len(self._turn.runs) == 1
                 restoration = earlier.decide() if is_first and resume != "anew" else None
@@ -193,10 +205,19 @@ class Checkpoints:
             elif resume == "finish" and restoration is None and not (is_first and self._was_cut_off(earlier)):
                 raise NothingUnfinished
             if restoration is not None:
-                return self._go_on(earlier, restoration, resume)
+                restored = self._go_on(earlier, restoration, resume)
+                if files is not None:
+                    with usable(self._storage), self._turn.lock:
+                        self.files.go_on(files, inputs_of(tokens, params), runs=self._runs_any(restoration))
+                    for line in files.notes():
+                        self._log_line(line)
+                return restored
             if resume:
                 tokens.use(tasks)
             self._begin_anew(chain)
+            if self._digest_limit is not None:
+                with usable(self._storage), self._turn.lock:
+                    self.files.begin(inputs_of(tokens, params))
             if resume in ("finish", "anew"):
                 self._mark_begun(is_repeated=resume == "finish")
         except BaseException:  # Ctrl-C too
@@ -260,6 +281,11 @@ class Checkpoints:
                     raise WorkflowBusy(self._workflow_id, f"run {other._run_id[:ID_LENGTH]}", "this process")
             self._is_claimed = is_claimed
             self._turn.runs.add(self)
+
+    def _runs_any(self, restoration: Restoration) -> bool:
+        """Returns whether a task may run."""
+        done = {*restoration.restored, *restoration.whole_maps, *restoration.not_needed}
+        return any(task.task_id not in done for task in self._tasks)
 
     def _may_save(self, restoration: Restoration | None) -> bool:
         """Returns whether the run may have values to save."""
@@ -371,6 +397,18 @@ class Checkpoints:
                 what = f"Whether the cleanup {task.task_id} {task.name} has completed can't be saved"
                 self._log_line(f"{what}: {reason_of(error)}.")
 
+    def close_files(self) -> None:
+        """Saves the states of the files that the run has worked on, once nothing runs any more."""
+        if self._is_void:  # the values are those of a newer run, or of another process
+            return
+        try:
+            with self._turn.lock:
+                self.files.close()
+        except Exception as error:  # the storage may be the user's
+            self._log_line(
+                f"The states of files can't be saved: {reason_of(error)}. A resume judges files as after a kill."
+            )
+
     def _remove_mark(self) -> None:
         mark, self._mark = self._mark, ""
         if not self._is_void:  # the mark of a newer run is its own
@@ -424,8 +462,14 @@ class Checkpoints:
             is_checkpoint = is_checkpoint and not (links is not None and links.always)
         if previous is None:
             previous = NOTHING if task._previous is None else task._previous
+        files = None
+        if context._origin is not NO_ORIGIN:
+            files = context._origin.files
+            origin = origin if files is None else origin._replace(files=files)
         context._set_inputs(origin, previous, tokens)
         if not is_checkpoint:
+            if files is not None:
+                self.files.note(context, files, is_saved=False)
             return
         key = "?"
         with self._turn.lock:
@@ -434,6 +478,8 @@ class Checkpoints:
                 return
             try:
                 key = self._storage.key(task) if task.item is None else self._keys.of(task)
+                if files is not None:
+                    self.files.note(context, files, is_saved=True)
                 self._storage.post(key, context)
             except ValueNotStorable as error:
                 raise error.by(task.name) from error.__cause__
@@ -483,6 +529,7 @@ class Checkpoints:
             # From the last: after a crash in between, the rest is the beginning of one run.
             for key in reversed(self._keys.all()):
                 self._storage.delete(key)
+            self._saved_files.delete()
 
     def _void(self, void: Sequence[Task], again: Sequence[Task] = ()) -> None:
         """Deletes checkpoints, the last first: after a crash in between, none is left without its inputs.

@@ -22,6 +22,7 @@ from dotflow.graph.wiring import PREVIOUS
 from dotflow.resume.changed_code import ChangedCode, is_same_step
 from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.choice import UNFINISHED_ONLY, Resume
+from dotflow.resume.files import ChangedFiles
 from dotflow.resume.tokens import INCOMPARABLE, NO_INITIAL, NO_TOKENS, Tokens, always_takes_previous, difference
 
 TAKES: Final = "it takes the value of"  # begins the reason of a checkpoint whose source runs again
@@ -63,6 +64,7 @@ class EarlierRuns:
         changes: Compares the code of the steps with that which made the checkpoints.
         log_line: Writes a line into the log.
         resume: Which earlier runs count.
+        files: The files of these runs; None to decide without them.
 
     Attributes:
         first: The first value of the last run among the checkpoints that were read; None without one.
@@ -79,6 +81,7 @@ class EarlierRuns:
         log_line: Callable[..., None],
         *,
         resume: Resume,
+        files: ChangedFiles | None = None,
     ) -> None:
         self.first: Context | None = None
         self.has_values = False
@@ -89,6 +92,7 @@ class EarlierRuns:
         self._changes = changes
         self._log_line = log_line
         self._resume = resume
+        self._files = files
         self._task_count = 0  # of the last run
         self._last_origin = NO_ORIGIN
         self._lacks_inputs = False  # whether a checkpoint has no record of its inputs
@@ -103,19 +107,15 @@ class EarlierRuns:
             CheckpointMismatch: Another step made one of the checkpoints, and they may be restored.
             CheckpointUnreadable: One of them can't be read.
         """
-        tasks, left_open = self._tokens.tasks, self._left_open() if self._tokens.has_links else {}
-        result = Restoration(left_open=left_open)
-        # Read first: in turns with the decisions it takes a fifth longer.
-        found = [self._read(task) if leaves_checkpoint(task) and not task.is_mapped else None for task in tasks]
-        for task, context in zip(tasks, found, strict=True):
-            if isinstance(task, LinkedTask) and task.is_mapped:
-                self._restore_map(task, result)
-            else:
-                self._restore_task(task, context, result)
+        result = self._decide_values()
         if self._resume in UNFINISHED_ONLY and not self._is_unfinished(result):
             return None
+        while self._files is not None and self._resume != "anew" and self._makes_void(self._files, result):
+            self._tokens.use([task._new_record(task.workflow_id, task.run_id) for task in self._tokens.tasks])
+            self._run_again.clear()
+            result = self._decide_values()
         self._raise_mismatches()
-        result.not_needed = self._not_needed(left_open)
+        tasks, left_open = self._tokens.tasks, result.left_open
         for task_id, run_id in left_open.items():
             if tasks[task_id].status is not TypeStatus.SKIPPED:
                 note = f"did not complete in run {run_id[:ID_LENGTH]}: it runs again."
@@ -126,6 +126,27 @@ class EarlierRuns:
             return None
         result.notes += self._changes.notes(restored)
         return result
+
+    def _decide_values(self) -> Restoration:
+        """Returns the decisions by the values, and by the files that are known to make some of them void."""
+        tasks, left_open = self._tokens.tasks, self._left_open() if self._tokens.has_links else {}
+        result = Restoration(left_open=left_open)
+        # Read first: in turns with the decisions it takes a fifth longer.
+        found = [self._read(task) if leaves_checkpoint(task) and not task.is_mapped else None for task in tasks]
+        for task, context in zip(tasks, found, strict=True):
+            if isinstance(task, LinkedTask) and task.is_mapped:
+                self._restore_map(task, result)
+            else:
+                self._restore_task(task, context, result)
+        result.not_needed = self._not_needed(left_open)
+        return result
+
+    def _makes_void(self, files: ChangedFiles, result: Restoration) -> bool:
+        """Returns whether files make more checkpoints void than *result* knows of."""
+        tasks = self._tokens.tasks
+        unsaved = {task.task_id for task in tasks if not task.step.checkpoint} - result.not_needed
+        running = {task_id for task_id in self._run_again | unsaved if not tasks[task_id].is_cleanup}
+        return files.find_void(running - result.not_needed, running & {*result.missing, *unsaved})
 
     def _is_unfinished(self, result: Restoration) -> bool:
         """Returns whether a task that the last run had is without a checkpoint, or a cleanup of it did not complete."""
@@ -210,6 +231,8 @@ class EarlierRuns:
             raise
         except Exception as error:  # the storage may be the user's
             raise storage_error(storage, error) from error
+        if self._files is not None:
+            self._files.note(task, context)
         origin = context._origin
         if origin.initial is None:
             self._lacks_inputs = True
@@ -300,7 +323,10 @@ class EarlierRuns:
         label = difference(tokens, now)
         if takes_previous and not (PREVIOUS in tokens and PREVIOUS in now):  # one of the runs has no links
             label = difference(tokens, now, PREVIOUS) if _is_made_from(context, previous) else PREVIOUS
-        return f"it was made from another value of '{label}'" if label else self._changes.why_void(task, context)
+        if label:
+            return f"it was made from another value of '{label}'"
+        file = "" if self._files is None else self._files.why_void(task, context)
+        return file or self._changes.why_void(task, context)
 
     def _note(self, task: Task, context: Context, result: Restoration) -> None:
         """Notes that a checkpoint is restored without comparing its inputs, if they are not compared."""
@@ -366,8 +392,9 @@ class EarlierRuns:
 
     def _judge_items(self, task: LinkedTask) -> Iterator[tuple[Item, Context, str]]:
         """Yields each item that has a checkpoint, the checkpoint, and why that is void."""
-        for item in task.items:
-            context = self._read(item) if item.step.checkpoint else self._empty_context(item)
+        # All are read first: several may have the same file.
+        found = [self._read(item) if item.step.checkpoint else self._empty_context(item) for item in task.items]
+        for item, context in zip(task.items, found, strict=True):
             if context is None:
                 continue
             if any(not source.has_value for source in item.sources()):

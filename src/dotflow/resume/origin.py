@@ -17,12 +17,14 @@ NO_TASK: Final = -1  # in place of a task's id, for keys that are made from that
 NAMESPACE: Final = uuid.UUID("6f0f1a86-6c0f-4d0c-9a51-2f6f3a7d9e14")  # of our idempotency keys
 
 
-def _step() -> None:
-    """In place of a task's step, for keys that are made from that."""
+def workflow_key(storage: Storage, workflow_id: str, name: str) -> str:
+    """Returns the key of what belongs to a whole workflow. *name* begins with an @."""
 
+    def step() -> None:
+        """In place of a task's step, for keys that are made from that."""
 
-_step.__qualname__ = ORIGIN
-STEP: Final = Action(_step, Policy())
+    step.__qualname__ = name
+    return storage.key(LinkedTask(NO_TASK, Action(step, Policy()), workflow_id=workflow_id, links=Links(name=name)))
 
 
 class SavedOrigin:
@@ -43,7 +45,7 @@ class SavedOrigin:
     def __init__(self, storage: Storage, workflow_id: str) -> None:
         self._storage = storage
         self._workflow_id = workflow_id
-        self._key = storage.key(LinkedTask(NO_TASK, STEP, workflow_id=workflow_id, links=Links(name=ORIGIN)))
+        self._key = workflow_key(storage, workflow_id, ORIGIN)
         self._voided: dict[str, int] = {}  # how often tasks and items were voided after they had finished
         self.origin = ""
         self.keeps_inputs = True

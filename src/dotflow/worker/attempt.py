@@ -4,7 +4,8 @@ import contextlib
 import itertools
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import CoroutineType
 from typing import Any, Final, NoReturn
 
@@ -13,15 +14,18 @@ from dotflow.core.action import IDEMPOTENCY_KEY, Action, actions_of
 from dotflow.core.call import KEY_BASE, Call
 from dotflow.core.context import NOTHING, Context
 from dotflow.core.failure import Failure
+from dotflow.core.files import FileState
 from dotflow.core.outcome import Outcome, Raised, Returned, TimedOut
 from dotflow.core.secret import fill, own_secrets
 from dotflow.errors import InvalidPolicy, StepTimeout, UnknownParameter
 from dotflow.worker.attempt_context import attempt_within
 from dotflow.worker.deadline import LEFT_BEHIND, SHORTEST_TIMER, DeadlinePassed, Limit, LoopBlocked
 from dotflow.worker.deadline_thread import run_limited
+from dotflow.worker.files import SCALARS, WRITTEN, find_paths, record, states_before, take_written
 from dotflow.worker.loops import Loop
 
 NO_LIMIT: Final = Limit(0)
+NO_FILES: Final[Mapping[Path, FileState | None]] = {}
 RETURNED: Final = "a step has returned its instance"
 
 new: Final = tuple.__new__  # makes a named tuple, one for each attempt, in half the time
@@ -30,7 +34,7 @@ new: Final = tuple.__new__  # makes a named tuple, one for each attempt, in half
 PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set})
 
 
-def attempt(call: Call, loop: Loop, is_entered: bool = False) -> Outcome:
+def attempt(call: Call, loop: Loop, returned: Callable[[], object] = int, is_entered: bool = False) -> Outcome:
     """Makes one attempt of a step.
 
     Raises nothing but KeyboardInterrupt, and the deadline of an attempt around this one: a step may run a workflow.
@@ -38,10 +42,15 @@ def attempt(call: Call, loop: Loop, is_entered: bool = False) -> Outcome:
     Args:
         call: The step and its contexts.
         loop: Where coroutines run.
-        is_entered: Whether this is within what the call's carrier and watch ask for.
+        returned: Called when the step has returned, before files are read for its record, which may take long.
+        is_entered: Whether this is within what the call's carrier, watch and files ask for.
     """
-    if not is_entered and (call.carrier is not None or call.watch is not None):
-        return attempt_within(call, loop, attempt)
+    files = call.files
+    if not is_entered and (call.carrier is not None or call.watch is not None or (files is not None and files.given)):
+        before = states_before(files) if files is not None and call.step.files else {}
+        return _with_files(call, attempt_within(call, loop, attempt), returned, before)
+    if WRITTEN:
+        take_written()  # by an attempt that failed
     step = call.step
     seconds = step.policy.timeout
     value: Any = None
@@ -52,12 +61,16 @@ def attempt(call: Call, loop: Loop, is_entered: bool = False) -> Outcome:
             else:
                 value = step.function()
             if value.__class__ in PLAIN:
-                return new(Returned, (value, (), None))
+                outcome = new(Returned, (value, (), None, None))
+                if files is None or (value.__class__ in SCALARS and not WRITTEN) or is_entered:
+                    return outcome
+                return _with_files(call, outcome, returned)
         except (KeyboardInterrupt, DeadlinePassed):
             raise
         except BaseException as error:  # users' code may raise anything
             return outcome_of(error, step, NO_LIMIT, [])
-        return finish(call, loop, value, NO_LIMIT)
+        outcome = finish(call, loop, value, NO_LIMIT)
+        return outcome if is_entered else _with_files(call, outcome, returned)
     limit = Limit(seconds)
     repeated: list[Failure] = []
     try:
@@ -69,7 +82,21 @@ def attempt(call: Call, loop: Loop, is_entered: bool = False) -> Outcome:
         raise
     except BaseException as error:  # users' code may raise anything
         return outcome_of(error, step, limit, repeated)
-    return finish(call, loop, coroutine, limit) if step.is_coroutine else Returned(value, tuple(repeated))
+    outcome = finish(call, loop, coroutine, limit) if step.is_coroutine else Returned(value, tuple(repeated))
+    return outcome if is_entered else _with_files(call, outcome, returned)
+
+
+def _with_files(
+    call: Call, outcome: Outcome, returned: Callable[[], object], before: Mapping[Path, FileState | None] = NO_FILES
+) -> Outcome:
+    """Returns the outcome of an attempt with the record of its files. *before* are the states of those it was given."""
+    if call.files is None or not call.step.files or outcome.__class__ is not Returned:
+        return outcome
+    found, written = find_paths(outcome.value), take_written() if WRITTEN else ()
+    if not (found or before or written):
+        return outcome
+    returned()
+    return outcome._replace(files=record(call.files, found, before, written))
 
 
 _process = os.getpid()
@@ -203,8 +230,9 @@ def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure] | N
     values: dict[str, Any] = {}  # by action, for the parameters of later actions
     for action in actions:
         action.check_parameters(values)
-        if action.isolate or action.resources or not action.checkpoint:
-            option = "isolate" if action.isolate else "resources" if action.resources else "checkpoint"
+        of_steps = {"isolate": action.isolate, "resources": action.resources, "checkpoint": not action.checkpoint}
+        of_steps["files"] = not action.files
+        for option in filter(of_steps.get, of_steps):
             accepted = f"for whole steps: put it on the class, not on its '{action.name}'"
             raise InvalidPolicy(option, getattr(action, option), accepted)
         arguments = contexts_for(action, initial, previous)

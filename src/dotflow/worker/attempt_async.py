@@ -1,6 +1,7 @@
 """Attempts of coroutine steps whose caller is a coroutine, too."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from dotflow.core.action import actions_of
@@ -11,17 +12,34 @@ from dotflow.worker.attempt import PLAIN, arguments_of, finish, outcome_of
 from dotflow.worker.attempt_context import enter, with_usage
 from dotflow.worker.coroutines import Droppable, run_with_deadline, value_of
 from dotflow.worker.deadline import Limit
+from dotflow.worker.files import find_paths, noting_written, record, states_before, take_written
 from dotflow.worker.loops import Loop
 from dotflow.worker.usage import CoroutineMeter, metered
 
 
-async def attempt_async(call: Call, to_loop: Loop) -> Outcome:
+async def attempt_async(call: Call, to_loop: Loop, returned: Callable[[], object] = int) -> Outcome:
     """Makes one attempt of a coroutine step in the running loop.
 
     Args:
         call: The step and its contexts.
         to_loop: Where coroutines of an instance's actions run, if the step returns one.
+        returned: Called when the step has returned, before files are read for its record, which may take long.
     """
+    files = call.files if call.step.files else None
+    with noting_written():
+        before = states_before(files)
+        outcome = await _attempt_within(call, to_loop)
+        written = take_written()
+    if files is None or not isinstance(outcome, Returned):
+        return outcome
+    found = find_paths(outcome.value)
+    if not (found or before or written):
+        return outcome
+    returned()
+    return outcome._replace(files=await asyncio.to_thread(record, files, found, before, written))
+
+
+async def _attempt_within(call: Call, to_loop: Loop) -> Outcome:
     if call.watch is None:
         return await _attempt(call, to_loop)
     current_attempt.set(call.watch.attempt)  # without a reset: its asyncio task has context variables of its own

@@ -24,7 +24,7 @@ new: Final = tuple.__new__  # makes a named tuple in half the time: there is one
 INTERRUPTS: Final = (KeyboardInterrupt, DeadlinePassed, Stopped)  # Ctrl-C, and the end of an outer step
 
 
-def attempt_within(call: Call, loop: Loop, attempt: Callable[[Call, Loop, bool], Outcome]) -> Outcome:
+def attempt_within(call: Call, loop: Loop, attempt: Callable[..., Outcome]) -> Outcome:
     """Makes an attempt as `attempt` does, within what the call's carrier and watch ask for."""
     leave = _nothing if call.carrier is None else enter(call.carrier)
     token = meter = None
@@ -32,7 +32,7 @@ def attempt_within(call: Call, loop: Loop, attempt: Callable[[Call, Loop, bool],
         if call.watch is not None:
             token = current_attempt.set(call.watch.attempt)
             meter = begin()
-        outcome = attempt(call, LoopWithin(loop, call, meter), True)
+        outcome = attempt(call, LoopWithin(loop, call, meter), is_entered=True)
         return outcome if meter is None else with_usage(outcome, meter)
     finally:
         if token is not None:
@@ -43,8 +43,8 @@ def attempt_within(call: Call, loop: Loop, attempt: Callable[[Call, Loop, bool],
 def with_usage(outcome: Outcome, meter: Meter) -> Outcome:
     """Returns the outcome with what the meter has measured."""
     if outcome.__class__ is Returned:
-        value, repeated, _ = outcome
-        return new(Returned, (value, repeated, meter.read()))
+        value, repeated, _, files = outcome
+        return new(Returned, (value, repeated, meter.read(), files))
     return outcome if isinstance(outcome, Interrupted) else outcome._replace(usage=meter.read())
 
 

@@ -141,7 +141,7 @@ class AsyncSession(ThreadSession):
         if self._streams is not None and call.watch is not None:
             self._streams.begin(call.watch.attempt)
         try:
-            outcome = await attempt_async(call, self._loops)
+            outcome = await attempt_async(call, self._loops, lambda: self._returned(key))
         except KeyboardInterrupt:
             outcome = Interrupted()
         except asyncio.CancelledError:  # the run is stopping
@@ -152,6 +152,11 @@ class AsyncSession(ThreadSession):
             loop_thread.tasks.pop(key, None)
         if self._running.pop(key, None) is not None:
             self._done.put((None, call, outcome))
+
+    def _returned(self, key: object) -> None:
+        """Ends the time of a coroutine that has returned: what follows is no part of its step."""
+        if key in self._running:
+            self._running[key] = self._running[key][0], math.inf
 
     def _collect(self, done: _Done, completed: list[CompletedCall]) -> None:
         if isinstance(done, tuple) and done.__class__ is tuple and done[0] is None:

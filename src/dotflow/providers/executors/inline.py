@@ -3,7 +3,7 @@
 import contextlib
 import math
 import threading
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from dotflow import clock
@@ -15,6 +15,7 @@ from dotflow.core.outcome import Outcome
 from dotflow.core.task import Task
 from dotflow.worker.attempt import attempt, remember_process
 from dotflow.worker.deadline import GRACE, has_timer_signal, restore_handler
+from dotflow.worker.files import noting_written
 from dotflow.worker.loops import Loops
 from dotflow.worker.waiting import WakeupEvent
 
@@ -44,6 +45,8 @@ class InlineSession(ExecutorSession, CapturingSession):
         self._busy: ExecutorSession | None = None  # the other session that makes a call
         self._wakeup = WakeupEvent()
         self._hang_reporter: HangReporter | None = None
+        self._noting = contextlib.ExitStack()
+        self._noting.enter_context(noting_written())
         remember_process()
 
     def capture_output(self, capture: Capture) -> bool:
@@ -66,16 +69,21 @@ class InlineSession(ExecutorSession, CapturingSession):
         reporter = self._hang_reporter = self._hang_reporter or HangReporter(self._report)
         reporter.start(call)
         try:
-            return self._attempt(call)
+            return self._attempt(call, self._returned)
         finally:
             reporter.call = None
 
-    def _attempt(self, call: Call) -> Outcome:
+    def _returned(self) -> None:
+        """Notes that a step with a timeout has returned."""
+        if self._hang_reporter is not None:
+            self._hang_reporter.call = None
+
+    def _attempt(self, call: Call, returned: Callable[[], object] = int) -> Outcome:
         if self._output is None or call.watch is None:
-            return attempt(call, self._loops)
+            return attempt(call, self._loops, returned)
         self._output.begin(call.watch.attempt)
         try:
-            return attempt(call, self._loops)
+            return attempt(call, self._loops, returned)
         finally:
             self._output.end(call.watch.attempt)
 
@@ -119,6 +127,7 @@ class InlineSession(ExecutorSession, CapturingSession):
     def close(self) -> None:
         with contextlib.ExitStack() as stack:  # each is called, also if the one before is interrupted
             stack.callback(restore_handler)
+            stack.callback(self._noting.close)
             if self._output is not None:
                 stack.callback(self._output.close)
             stack.callback(self._loops.close)

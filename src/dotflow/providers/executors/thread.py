@@ -21,6 +21,7 @@ from dotflow.processes.process_session import FRESH, ProcessSession
 from dotflow.worker.attempt import attempt
 from dotflow.worker.deadline import GRACE, GRACE_IN_THREAD, LEFT_BEHIND, REPEAT
 from dotflow.worker.deadline_thread import stop_thread
+from dotflow.worker.files import noting_written
 from dotflow.worker.loops import Loops
 from dotflow.worker.programs import ThreadPrograms
 from dotflow.worker.waiting import longest_sleep
@@ -251,26 +252,34 @@ class WorkerThread(threading.Thread):
         """Makes attempts until the thread is stopped."""
         clock.attempt_threads.add(threading.get_ident())
         try:
-            while (call := self._calls.get()) is not None and not self._ending:
-                self._programs = ThreadPrograms()
-                try:
-                    outcome = self._attempt_isolated(call) if call.step.isolate else self._attempt(call)
-                except KeyboardInterrupt:
-                    outcome = Interrupted()
-                self._programs = None
-                if outcome is not None:
-                    self.call = None
-                    self._done.put((self, call, outcome))
+            with noting_written():
+                self._make_attempts()
         except BaseException:  # raised by `stop`, or an error of dotflow's
             if not self._ending:
                 raise
         finally:
             clock.attempt_threads.discard(threading.get_ident())
 
+    def _make_attempts(self) -> None:
+        while (call := self._calls.get()) is not None and not self._ending:
+            self._programs = ThreadPrograms()
+            try:
+                outcome = self._attempt_isolated(call) if call.step.isolate else self._attempt(call)
+            except KeyboardInterrupt:
+                outcome = Interrupted()
+            self._programs = None
+            if outcome is not None:
+                self.call = None
+                self._done.put((self, call, outcome))
+
     def _attempt(self, call: Call) -> Outcome:
         if self._streams is not None and call.watch is not None:
             self._streams.begin(call.watch.attempt)
-        return attempt(call, self._loops)
+        return attempt(call, self._loops, self._returned)
+
+    def _returned(self) -> None:
+        """Ends the time of a step that has returned: what follows is no part of it."""
+        self.abandon_at = None
 
     def _attempt_isolated(self, call: Call) -> Outcome | None:
         # No fork among threads, and no server for a single process.

@@ -1,0 +1,127 @@
+"""What is known of files: their states, which of them an attempt made, and which it was given."""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+from dotflow.errors import InvalidArgument
+
+#: A size as a text: bytes, and a unit.
+_SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(B|kB|MB|GB|TB)?")
+_UNITS: Final = {None: 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def as_bytes(name: str, value: object) -> int:
+    """Returns the bytes of a public argument, such as "256 MB". Raises InvalidArgument for anything else."""
+    match = _SIZE.fullmatch(str(value).strip()) if isinstance(value, int | str) else None
+    if match is None:
+        raise InvalidArgument(name, value, 'a number of bytes, or a text such as "64 kB", "256 MB" or "2 GB"')
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+#: A file that its program has not closed: it is written once more when the process ends, so it may grow.
+LOOSE: Final = "loose"
+#: A file that may change once more without another time, since its file system counts whole seconds.
+YOUNG: Final = "young"
+
+
+class FileState(NamedTuple):
+    """What shows whether a file has changed.
+
+    Attributes:
+        size: Its size in bytes; -1 if there is no file.
+        mtime: The time of its last change, in nanoseconds.
+        ctime: The time of the last change of its status, in nanoseconds.
+        digest: The SHA-256 of its content; "" where it was not read.
+        mark: LOOSE, YOUNG or "".
+    """
+
+    size: int
+    mtime: int = 0
+    ctime: int = 0
+    digest: str = ""
+    mark: str = ""
+
+    def is_same(self, now: "FileState", digest: Callable[[], str] | None = None) -> bool:
+        """Returns whether the file is the same in a later state.
+
+        Args:
+            now: The later state.
+            digest: Returns the digest of the file now, "" where it can't be read; by default that of *now*.
+        """
+        size, mtime, _, was, mark = self
+        if min(size, now.size) < 0:
+            return size == now.size
+        if mark == LOOSE:
+            return now.size >= size
+        if mark != YOUNG and now[:3] == self[:3]:
+            return True
+        if now.size != size:
+            return False
+        digest_now = (digest() if digest is not None else now.digest) if was else ""
+        return was == digest_now if digest_now else now.mtime == mtime
+
+
+GONE: Final = FileState(-1)
+
+States = Mapping[str, FileState]
+NO_STATES: Final[States] = MappingProxyType({})
+
+
+class FileRecord(NamedTuple):
+    """The files of one attempt, by the text of their paths.
+
+    Attributes:
+        made: In its value, or written by `atomic_path`.
+        changed: Given to it, and other after it than before it. Their contents were not read.
+        taken: In the entry of its own that an item has, and the same after it.
+    """
+
+    made: States = NO_STATES
+    changed: States = NO_STATES
+    taken: States = NO_STATES
+
+    def names(self) -> set[str]:
+        """Returns all paths."""
+        return {*self.made, *self.changed, *self.taken}
+
+    def as_plain(self) -> dict[str, dict[str, list[Any]]]:
+        """Returns it as plain data, without what is empty."""
+        fields = self._asdict().items()
+        return {name: {path: list(state) for path, state in states.items()} for name, states in fields if states}
+
+    @classmethod
+    def from_plain(cls, plain: Any) -> "FileRecord":
+        """Returns what `as_plain` has made plain. Raises TypeError or ValueError for anything else."""
+        states = {name: {path: state_from(plain[name][path]) for path in plain[name]} for name in plain}
+        if not all(type(path) is str for name in states for path in states[name]):
+            raise TypeError("it is not the record of an attempt")
+        return cls(**states)
+
+
+NO_FILES: Final = FileRecord()
+
+
+def state_from(plain: Any) -> FileState:
+    """Returns the state that `list` has made plain. Raises TypeError or ValueError for anything else."""
+    size, mtime, ctime, digest, mark = plain
+    kinds = [type(size), type(mtime), type(ctime), type(digest), type(mark)]
+    if kinds != [int, int, int, str, str]:
+        raise TypeError("it is not the state of a file")
+    return FileState(size, mtime, ctime, digest, mark)
+
+
+class FileWatch(NamedTuple):
+    """What an attempt records of files.
+
+    Attributes:
+        limit: The size in bytes up to which files are read for a digest.
+        given: The paths in its arguments.
+        own: Those of them in the entry that an item has of its own.
+    """
+
+    limit: int
+    given: tuple[Path, ...] = ()
+    own: tuple[Path, ...] = ()

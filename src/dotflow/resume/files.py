@@ -1,0 +1,503 @@
+"""Files of earlier runs: their last states, what a resume makes of those that have changed, and the run's document."""
+
+import functools
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from dotflow import clock
+from dotflow.abc.storage import Storage
+from dotflow.core.call import Call
+from dotflow.core.context import Context
+from dotflow.core.files import GONE, FileRecord, FileState, FileWatch, state_from
+from dotflow.core.links import Constant
+from dotflow.core.task import Task
+from dotflow.core.types.status import TypeStatus
+from dotflow.graph.linked_task import Item
+from dotflow.graph.params import Params
+from dotflow.graph.wiring import ALL_PARAMS, PREVIOUS
+from dotflow.resume.origin import NO_TASK, workflow_key
+from dotflow.resume.tokens import Tokens, always_takes_previous
+from dotflow.worker.files import digest_of, find_paths, state_of
+
+DOCUMENT: Final = "@files"  # in place of a task's name; no task is called so
+
+
+class Known(NamedTuple):
+    """A state that was recorded, and when, in seconds since 1970."""
+
+    state: FileState
+    time: float
+
+
+class SavedFiles:
+    """What a storage has of the files of a workflow's runs, beside their values.
+
+    Args:
+        storage: Where the values are.
+        workflow_id: The workflow.
+
+    Attributes:
+        is_open: Whether a run has begun and not ended: it runs, or its process was killed.
+        inputs: The states of files that came from outside, when they were new to a run.
+        worked: The states of files at the end of a run that was given them, or that a resume has accepted.
+    """
+
+    def __init__(self, storage: Storage, workflow_id: str) -> None:
+        self._storage = storage
+        self._workflow_id = workflow_id
+        self.is_open = False
+        self.inputs: dict[str, Known] = {}
+        self.worked: dict[str, Known] = {}
+
+    @functools.cached_property
+    def _key(self) -> str:
+        return workflow_key(self._storage, self._workflow_id, DOCUMENT)
+
+    def read(self) -> None:
+        """Reads it; there may be none."""
+        context = self._storage.get(self._key)
+        match context.storage:
+            case [bool(is_open), dict(inputs), dict(worked)] if context.task_id == NO_TASK:
+                self.is_open, self.inputs, self.worked = is_open, _known(inputs), _known(worked)
+
+    def write(self, *, is_open: bool) -> None:
+        """Saves it as it is now."""
+        self.is_open = is_open
+        states = [{name: [*known.state, known.time] for name, known in of.items()} for of in (self.inputs, self.worked)]
+        self._storage.post(self._key, Context([is_open, *states], NO_TASK, self._workflow_id))
+
+    def delete(self) -> None:
+        """Deletes it, if it is there."""
+        if self._storage.contains(self._key):
+            self._storage.delete(self._key)
+
+
+def _known(plain: Mapping[str, Any]) -> dict[str, Known]:
+    return {name: Known(state_from(state), time) for name, (*state, time) in plain.items()}
+
+
+class ChangedFiles:
+    """Which files have changed since earlier runs recorded them, and which checkpoints are void for it. It only reads.
+
+    Each file is looked at once, before anything runs. A file is known by its absolute path: a relative one leads from
+    the working directory of now.
+
+    Args:
+        saved: What the storage has beside the values.
+        tokens: The tasks, with the decisions on their checkpoints.
+        params: The run parameters.
+        limit: The size up to which files are read for a digest.
+
+    Attributes:
+        has_paths: Whether a value has a path.
+        last: The newest state of each file that a checkpoint or the document has.
+        accepted: The states of files that have changed, and count all the same.
+    """
+
+    def __init__(self, saved: SavedFiles, tokens: Tokens, params: Params, limit: int) -> None:
+        self._saved = saved
+        self._tokens = tokens
+        self._params = params
+        self._limit = limit
+        self._keys: dict[str, str] = {}  # the absolute path of each name
+        self.names: dict[str, str] = {}  # the name of each absolute path
+        self.last: dict[str, Known] = {}
+        self._first: dict[str, Known] = {}  # as made by a step that was not given the file, or as it came from outside
+        self._changed: set[str] = set()  # by a step
+        self._new: set[str] = set()  # since the last look
+        self._differ: dict[str, FileState | None] = {}  # their states now
+        self._void: dict[str, str] = {}  # why, by file
+        self._inputs: set[str] | None = None
+        self._paths: dict[int, set[str]] = {}  # those in the values of a task, in this pass
+        self._given: dict[int, set[str]] = {}  # those that a task is given, in this pass
+        self._has_begun = False
+        self.has_paths = False
+        self.accepted: dict[str, FileState] = {}
+
+    def key_of(self, name: str | Path) -> str:
+        """Returns the absolute path of a name."""
+        text = str(name)
+        key = self._keys.get(text)
+        if key is None:
+            key = self._keys[text] = str(Path(text).absolute())
+            self.names.setdefault(key, text)
+        return key
+
+    def note(self, task: Task, context: Context) -> None:
+        """Notes what a checkpoint of a task or an item has of files."""
+        record = context._origin.files
+        if record is None or not task.step.files:
+            return
+        self.has_paths = True
+        time = context.time.timestamp()
+        for states in (record.taken, record.changed, record.made):
+            for name, state in states.items():
+                self._note(self.key_of(name), Known(state, time))
+        for name in record.changed:
+            self._changed.add(self.key_of(name))
+        for name in record.made.keys() - record.changed.keys():
+            _keep_newest(self._first, self.key_of(name), Known(record.made[name], time))
+            self._changed.add(self.key_of(name))
+
+    def _note(self, key: str, known: Known) -> None:
+        if key not in self.last:
+            self._new.add(key)
+        _keep_newest(self.last, key, known)
+
+    def find_void(self, running: Collection[int], missing: Collection[int]) -> bool:
+        """Looks at the files that checkpoints name, and returns whether more of these are void than before.
+
+        Args:
+            running: The tasks that run, by the decisions up to now; no cleanups.
+            missing: Those of them that lack a checkpoint, their own or that of an item.
+        """
+        if self._inputs is None:
+            self._read()
+        assert self._inputs is not None
+        self._differ |= self._look()
+        if not self._differ:
+            return False
+        self._begin_pass()
+        tasks = self._tokens.tasks
+        needed = set[str]().union(*[self._given_to(tasks[task_id]) for task_id in running])
+        cleaned, worked = set[str](), set[str]()
+        if self._saved.is_open:
+            cleanups = [task for task in tasks if task.is_cleanup]
+            cleaned = set[str]().union(*map(self._given_to, cleanups))
+            for task_id in missing:
+                if self._have_values(tasks[task_id], running):
+                    worked |= self._given_to(tasks[task_id])
+        count = len(self._void)
+        for key, now in self._differ.items():
+            if key not in self._void and not self._is_accepted(key, now, needed, cleaned, worked | cleaned):
+                self._void[key] = _reason(self.names[key], now)
+        self._begin_pass()
+        return len(self._void) > count
+
+    def _read(self) -> None:
+        """Reads the document, if there can be one, with the files from outside."""
+        self._inputs = {self.key_of(path) for path in inputs_of(self._tokens, self._params)}
+        if not (self._inputs or self.last):
+            return
+        self._saved.read()
+        for name, known in self._saved.inputs.items():
+            self._note(self.key_of(name), known)
+            _keep_newest(self._first, self.key_of(name), known)
+        for name, known in self._saved.worked.items():
+            if self.key_of(name) in self.last:
+                self._note(self.key_of(name), known)
+
+    def _look(self) -> dict[str, FileState | None]:
+        """Compares the files that are new with their last states, and returns those that have changed or are gone."""
+        new, self._new = self._new, set()
+        found: dict[str, FileState | None] = {}
+        for key in new:
+            last = self.last[key].state
+            now = state_of(key, -1)
+            is_same = now is not None and last.is_same(now, lambda key=key: digest_of(key, self._limit))
+            if not is_same or now is GONE:
+                found[key] = now
+        return found
+
+    def _begin_pass(self) -> None:
+        self._paths.clear()
+        self._given.clear()
+
+    def _is_accepted(
+        self, key: str, now: FileState | None, needed: set[str], cleaned: set[str], worked: set[str]
+    ) -> bool:
+        """Returns whether all checkpoints count though the file is gone, or has changed.
+
+        Args:
+            key: The file.
+            now: Its state.
+            needed: What tasks that run are given.
+            cleaned: What cleanups are given, if the last run was cut off.
+            worked: With it, what else was given to tasks that the last run may have cut off.
+        """
+        assert self._inputs is not None
+        was = self.last[key].state
+        if key in self._inputs and key not in self._changed and GONE in (was, now):
+            return True
+        self.accepted.pop(key, None)
+        if now is GONE:
+            if was is GONE:
+                return key not in needed
+            if _is_in(key, needed) or not _is_in(key, cleaned):
+                return False
+        elif now is None or now.size < was.size or not _is_in(key, worked):
+            return False
+        self.accepted[key] = now
+        return True
+
+    def _have_values(self, task: Task, running: Collection[int]) -> bool:
+        """Returns whether all that a task takes counts."""
+        previous = self._tokens.previous_of(task) if always_takes_previous(task) else None
+        whole = set() if previous is None else {previous.task_id}
+        if task.links is not None:
+            whole |= task.links.whole_value_sources()
+            lists = [self._tokens.tasks[link.source] for link in task.links.each if isinstance(link.source, int)]
+            whole |= {source.task_id for source in lists if not source.items}
+        return whole.isdisjoint(running)
+
+    def _given_to(self, task: Task) -> set[str]:
+        """Returns the files that a task is given by what is known; of a map those of items without a value, too."""
+        own = [item.input for item in task.items if item.status is not TypeStatus.COMPLETED and task.step.files]
+        return self._shared_by(task) | self._keys_in(own) if own else self._shared_by(task)
+
+    def _shared_by(self, task: Task) -> set[str]:
+        """Returns the files that a task, or each of its items, is given by what is known."""
+        given = self._given.get(task.task_id)
+        if given is None:
+            given = self._keys_in(list(_outer_values(task, self._params)))
+            previous = self._tokens.previous_of(task) if always_takes_previous(task) else None
+            sources = [previous.task_id] if previous is not None else []
+            if task.links is not None:
+                binds = (*task.links.binds, *task.links.fallback_binds)
+                sources += [bind.source for bind in binds if isinstance(bind.source, int)]
+            if task.step.files:
+                given = given.union(*map(self._paths_of, sources))
+            self._given[task.task_id] = given
+        return given
+
+    def _paths_of(self, task_id: int) -> set[str]:
+        paths = self._paths.get(task_id)
+        if paths is None:
+            task = self._tokens.tasks[task_id]
+            records = task.items if task.is_mapped else [task]
+            values = [one.current_context.storage for one in records if one.status is TypeStatus.COMPLETED]
+            paths = self._paths[task_id] = self._keys_in(values)
+        return paths
+
+    def _keys_in(self, values: Any) -> set[str]:
+        return set(map(self.key_of, find_paths(values)))
+
+    def why_void(self, task: Task, context: Context) -> str:
+        """Returns which file makes a checkpoint of a task or an item void; "" if none does."""
+        if not task.step.files:
+            return ""
+        record = context._origin.files or NOTHING
+        if self._has_begun and self._new:  # of items whose list was made in this run
+            for key, now in self._look().items():
+                if not (GONE is now is self.last[key].state):
+                    self._void[key] = _reason(self.names[key], now)
+        if self._void:
+            names = {*record.made, *record.changed} if self._has_begun else record.names()
+            given = () if self._has_begun else self._shared_by(self._tokens.tasks[task.task_id])
+            for key in (*sorted(map(self.key_of, names)), *given):
+                if key in self._void:
+                    return self._void[key]
+        # What an item took is another file if it was made anew since, even if it has the same path.
+        for name in (*record.taken, *record.changed) if isinstance(task, Item) else ():
+            first = self._first.get(self.key_of(name))
+            if first is None or first.time <= context.time.timestamp():
+                continue
+            if name in record.changed or not record.taken[name].is_same(first.state):
+                return f"{name} was made anew"
+        return ""
+
+    def notes(self) -> list[str]:
+        """Returns what to log about files that have changed, and count all the same."""
+        changed = [self.names[key] for key, state in sorted(self.accepted.items()) if state is not GONE]
+        if not changed:
+            return []
+        names = ", ".join(changed)
+        return [f"The last run was cut off, and these files have changed since: {names}. They count as its own work."]
+
+    def begin(self) -> None:
+        """Notes that the run has begun: what is judged from now on are items of lists that it has made."""
+        self._has_begun = True
+
+    def renew(self, key: str, known: Known) -> None:
+        """Notes the state of a file that a step of this run has made, or that has come from outside anew."""
+        self._first[key] = known
+
+    def is_void(self, key: str) -> bool:
+        """Returns whether the file has made checkpoints void."""
+        return key in self._void
+
+
+NOTHING: Final = FileRecord()
+
+
+def _keep_newest(states: dict[str, Known], key: str, known: Known) -> None:
+    if key not in states or states[key].time <= known.time:
+        states[key] = known
+
+
+def _is_in(key: str, given: Collection[str]) -> bool:
+    """Returns whether a file, or a folder above it, is given."""
+    if not given:
+        return False
+    return key in given or any(str(folder) in given for folder in Path(key).parents)
+
+
+def _reason(name: str, now: FileState | None) -> str:
+    if now is not GONE:
+        return f"{name} has changed"
+    return f"{name} is gone" if Path(name).is_absolute() else f"{name} is gone from {Path.cwd()}"
+
+
+def inputs_of(tokens: Tokens, params: Params) -> Collection[Path]:
+    """Returns the paths that come from outside: of initial contexts, parameters, constants and written lists."""
+    values: dict[int, Any] = {}  # by id: tasks share them
+    if tokens.initials or tokens.has_links:
+        for task in tokens.tasks:
+            for value in _outer_values(task, params):
+                values[id(value)] = value
+            for link in task.links.each if task.links is not None and task.step.files else ():
+                if not isinstance(link.source, int):
+                    values[id(link.source)] = link.source
+    return find_paths(list(values.values()))
+
+
+def _outer_values(task: Task, params: Params) -> Iterator[Any]:
+    """Yields the values from outside that a task, or each of its items, takes."""
+    if not task.step.files:
+        return
+    if task._initial is not None:
+        yield task._initial.storage
+    if task.links is None:
+        return
+    for bind in (*task.links.binds, *task.links.fallback_binds):
+        if isinstance(bind.source, Constant):
+            yield bind.source.value
+        elif bind.source == ALL_PARAMS:
+            yield params
+        elif isinstance(bind.source, str):
+            yield params[bind.source]
+
+
+class RunFiles:
+    """The files of one run: what its attempts are given and make, and the document that it keeps in the storage.
+
+    Args:
+        saved: The document.
+        limit: The size up to which files are read for a digest; None to record nothing.
+
+    Attributes:
+        watch: What an attempt without paths among its arguments records.
+        has_paths: Whether a path has been seen, so that arguments may have one.
+    """
+
+    def __init__(self, saved: SavedFiles, limit: int | None) -> None:
+        self._saved = saved
+        self._limit = -1 if limit is None else limit
+        self.watch = None if limit is None else FileWatch(limit)
+        self.has_paths = False
+        self._is_written = self._is_left_open = False
+        self._given: set[Path] = set()
+        self._shared: dict[int, tuple[Any, Collection[Path]]] = {}
+        self._earlier: ChangedFiles | None = None
+        self._last: dict[str, FileState] = {}  # by name
+
+    def begin(self, inputs: Collection[Path]) -> None:
+        """Takes the states of the files from outside, for a run that restores nothing."""
+        self._saved.inputs, self._saved.worked = {}, {}
+        if self.watch is None or not inputs:
+            return
+        self.has_paths = True
+        now = clock.now().timestamp()
+        for path in inputs:
+            state = state_of(path, self._limit)
+            if state is not None:
+                self._saved.inputs[str(path)] = Known(state, now)
+                self._last[str(path)] = state
+        self._write_open()
+
+    def go_on(self, earlier: ChangedFiles, inputs: Collection[Path], *, runs: bool) -> None:
+        """Goes on with the files of earlier runs.
+
+        Args:
+            earlier: Their states.
+            inputs: The files from outside.
+            runs: Whether a task runs.
+        """
+        if self.watch is None or not (inputs or earlier.has_paths):
+            return
+        self.has_paths = True
+        earlier.begin()
+        self._earlier = earlier
+        saved, now = self._saved, clock.now().timestamp()
+        self._is_left_open = saved.is_open or bool(earlier.accepted)
+        saved.worked = {
+            name: known for name, known in saved.worked.items() if not earlier.is_void(earlier.key_of(name))
+        }
+        self._last = {
+            earlier.names[key]: known.state for key, known in earlier.last.items() if not earlier.is_void(key)
+        }
+        for path in inputs:
+            name, key = str(path), earlier.key_of(path)
+            if name not in saved.inputs or earlier.is_void(key):
+                state = state_of(path, self._limit)
+                if state is not None:
+                    saved.inputs[name] = Known(state, now)
+                    self._last[name] = state
+                    if earlier.is_void(key):
+                        earlier.renew(key, saved.inputs[name])
+        for key, state in earlier.accepted.items():
+            name = earlier.names[key]
+            self._last[name] = state_of(key, self._limit) or state
+            saved.worked[name] = Known(self._last[name], now)
+        if runs and (inputs or self._last):
+            self._write_open()
+
+    def _write_open(self) -> None:
+        self._saved.write(is_open=True)
+        self._is_written = True
+
+    def given_to(self, call: Call, task: Task) -> Call:
+        """Returns the call of an attempt, with the paths among its arguments."""
+        step = call.step
+        if self.watch is None or not step.files:
+            return call
+        values = [] if call.arguments is None else list(call.arguments.values())
+        takes_all = isinstance(step.function, type)
+        if takes_all or PREVIOUS in step.context_params:
+            values.append(call.previous_context.storage)
+        if takes_all or "initial_context" in step.context_params:
+            values.append(call.initial_context.storage)
+        given = {*find_paths(values), *self._in_shared(call.shared)}
+        if not given:
+            return call
+        self._given |= given
+        own = find_paths(task.input) if type(task) is Item else ()
+        return call._replace(files=FileWatch(self._limit, tuple(given), tuple(own)))
+
+    def _in_shared(self, shared: Mapping[str, Any] | None) -> Collection[Path]:
+        if shared is None:
+            return ()
+        found = self._shared.get(id(shared))
+        if found is None:
+            found = self._shared[id(shared)] = shared, find_paths(list(shared.values()))
+        return found[1]
+
+    def note(self, context: Context, record: FileRecord, *, is_saved: bool) -> None:
+        """Notes the record of an attempt that has returned; before its value is saved, if it is."""
+        self.has_paths = True
+        if not (record.made or record.changed or record.taken):
+            return
+        for states in (record.taken, record.changed, record.made):
+            self._last.update(states)
+        if self._earlier is not None:
+            time = context.time.timestamp()
+            for name in record.made.keys() - record.changed.keys():
+                self._earlier.renew(self._earlier.key_of(name), Known(record.made[name], time))
+        if is_saved and not self._is_written:
+            self._write_open()
+
+    def close(self) -> None:
+        """Saves the states of the files that attempts of the run were given. Nothing runs any more."""
+        if not (self._is_written or self._is_left_open):
+            return
+        given = {str(path.absolute()) for path in self._given}
+        now = clock.now().timestamp()
+        for name, was in self._last.items():
+            lacks_digest = not was.digest and 0 <= was.size <= self._limit
+            if not (lacks_digest or _is_in(str(Path(name).absolute()), given)):
+                continue
+            state = state_of(name, self._limit, known=was)
+            if state is not None and (lacks_digest or state != was):
+                self._saved.worked[name] = Known(state, now)
+        self._saved.write(is_open=False)

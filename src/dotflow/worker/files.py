@@ -1,0 +1,232 @@
+"""Files of an attempt: finds paths in values, and takes the states of the files that they name."""
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import stat
+import sys
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from datetime import date, datetime, time, timedelta
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from dotflow import clock
+from dotflow.core.context import Context
+from dotflow.core.files import GONE, LOOSE, YOUNG, FileRecord, FileState, FileWatch
+
+#: Types whose instances hold no path.
+SCALARS: Final = frozenset(
+    {type(None), bool, int, float, complex, str, bytes, date, datetime, time, timedelta, range, bytearray}
+)
+PATH: Final = type(Path())
+
+CHUNK: Final = 1 << 20  # bytes: a file up to this size is read at once
+SECOND: Final = 10**9  # nanoseconds
+YOUNG_FOR: Final = 2 * SECOND  # since the last change; the times of FAT are even seconds
+#: Nanoseconds since the last change, after which any other change has another time on every file system that counts
+#: them: Linux counts ticks of at most 10 ms.
+SETTLED_AFTER: Final = SECOND // 20
+MAX_DIGESTS: Final = 20_000  # that are remembered
+
+Members = Callable[[Any], Iterable[Any]]
+
+
+def find_paths(value: Any) -> Collection[Path]:
+    """Returns the paths in a value: in collections, dataclasses, named tuples, Pydantic models and contexts."""
+    are_scalars = SCALARS.issuperset
+    found: dict[Path, None] | None = None
+    seen: set[int] | None = None
+    ahead = [value]
+    for value in ahead:  # the list grows meanwhile
+        kind = type(value)
+        if kind is dict:
+            members = value.values()
+            if not are_scalars(map(type, value)):
+                members = (*value, *members)
+        elif kind is list or kind is tuple:
+            members = value
+        elif kind in SCALARS:
+            continue
+        elif kind is PATH:
+            found = found or {}
+            found[value] = None
+            continue
+        else:
+            members = _members_of(kind, value)
+        if not are_scalars(map(type, members)):
+            seen = seen or set()
+            if id(value) not in seen:
+                seen.add(id(value))
+                ahead += members
+    return found or ()
+
+
+def _members_of(kind: type, value: Any) -> Collection[Any]:
+    try:
+        members_of = _reader_of(kind)
+        return () if members_of is None else list(members_of(value))
+    except Exception:  # of the user's own type: its metaclass, or a field that is a property
+        return ()
+
+
+@lru_cache(maxsize=1000)
+def _reader_of(kind: type) -> Members | None:
+    """Returns what yields the members of a type's instances; None for a type that is not looked into."""
+    if kind in (set, frozenset, deque):
+        return list
+    if kind in (Counter, OrderedDict, defaultdict, MappingProxyType):
+        return _of_dict
+    if issubclass(kind, Context):
+        return lambda context: [context.storage]
+    if issubclass(kind, tuple) and isinstance(vars(kind).get("_fields"), tuple):
+        return tuple.__iter__
+    if dataclasses.is_dataclass(kind):
+        names = [field.name for field in dataclasses.fields(kind)]
+        return lambda value: [getattr(value, name, None) for name in names]
+    base = getattr(sys.modules.get("pydantic"), "BaseModel", None)
+    if isinstance(base, type) and issubclass(kind, base):
+        return lambda model: [*vars(model).values(), *(model.__pydantic_extra__ or {}).values()]
+    return None
+
+
+def _of_dict(value: Mapping[Any, Any]) -> Iterable[Any]:
+    return (*value, *value.values())
+
+
+# States
+
+
+def state_of(path: str | Path, limit: int, *, known: FileState | None = None) -> FileState | None:
+    """Returns the state of a file, GONE where there is none; None for anything else than a regular file.
+
+    Args:
+        path: Links are followed.
+        limit: The size in bytes up to which the file is read for a digest; -1 for no digest.
+        known: An earlier state. Where size and times are the same, its digest is taken.
+    """
+    try:
+        found = Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return GONE
+    except (OSError, ValueError):  # a circle of links, no permission, or a null byte
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    size, mtime, ctime = found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    mark = ""
+    if os.path.lexists(f"{path}-wal"):
+        mark = LOOSE
+    elif not mtime % SECOND and clock.real_time_ns() - mtime < YOUNG_FOR:
+        mark = YOUNG
+    digest = ""
+    if size <= limit and mark != LOOSE:
+        is_known = known is not None and known.mark != YOUNG and known[:3] == (size, mtime, ctime)
+        digest = known.digest if known is not None and is_known else _digest_of(path, found)
+    return FileState(size, mtime, ctime, digest, mark)
+
+
+def digest_of(path: str | Path, limit: int) -> str:
+    """Returns the digest of a file; "" where it is larger than *limit*, can't be read, or is no regular file."""
+    state = state_of(path, limit)
+    return "" if state is None else state.digest
+
+
+_digests: dict[tuple[int, int, int, int, int], str] = {}  # by device, inode, size and times
+
+
+def _digest_of(path: str | Path, found: os.stat_result) -> str:
+    """Returns the SHA-256 of a file as sha256sum shows it; "" if it can't be read, or changes meanwhile."""
+    key = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    digest = _digests.get(key)
+    if digest is not None:
+        return digest
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if found.st_size < CHUNK:
+                content = os.read(descriptor, CHUNK)
+                digest = hashlib.sha256(content).hexdigest() if len(content) == found.st_size else ""
+            else:
+                with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+            after = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return ""
+    if not digest or (after.st_size, after.st_mtime_ns) != (found.st_size, found.st_mtime_ns):
+        return ""
+    # Just after a change another one may have the same time.
+    if clock.real_time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) > SETTLED_AFTER:
+        if len(_digests) >= MAX_DIGESTS:
+            _digests.clear()
+        _digests[key] = digest
+    return digest
+
+
+# The record of an attempt
+
+_attempts: Final[ContextVar[object]] = ContextVar("dotflow_attempts")
+#: The files that `atomic_path` has written, by who makes the attempts, until the end of the attempt.
+WRITTEN: Final[dict[object, list[Path]]] = {}
+
+
+@contextlib.contextmanager
+def noting_written() -> Iterator[None]:
+    """Notes what attempts of this thread write, one after the other, until the end of the context."""
+    before = _attempts.get(None)
+    _attempts.set(object())
+    try:
+        yield
+    finally:
+        _attempts.set(before)
+
+
+def note_written(path: Path) -> None:
+    """Notes that the running attempt has written a file as a whole; outside of attempts nothing happens."""
+    owner = _attempts.get(None)
+    if owner is not None:
+        WRITTEN.setdefault(owner, []).append(path)
+
+
+def take_written() -> Collection[Path]:
+    """Returns what the attempt that has just ended here has written, and forgets it."""
+    return WRITTEN.pop(_attempts.get(None), ())
+
+
+def states_before(watch: FileWatch | None) -> Mapping[Path, FileState | None]:
+    """Returns the states of the given files before an attempt, without digests."""
+    return {} if watch is None else {path: state_of(path, -1) for path in watch.given}
+
+
+def record(
+    watch: FileWatch, found: Collection[Path], before: Mapping[Path, FileState | None], written: Collection[Path] = ()
+) -> FileRecord | None:
+    """Returns the record of an attempt that has returned; None if its value has no path, and it has changed no file.
+
+    Args:
+        watch: What is recorded.
+        found: The paths in its value.
+        before: The states of the given files before it.
+        written: What it has written by `atomic_path`.
+    """
+    made: dict[str, FileState] = {}
+    for path in dict.fromkeys((*found, *written)):
+        state = state_of(path, watch.limit)
+        if state is not None and state is not GONE:
+            made[str(path)] = state
+    changed: dict[str, FileState] = {}
+    taken: dict[str, FileState] = {}
+    for path, was in before.items():
+        name = str(path)
+        now = made.get(name) or state_of(path, -1)
+        if now is not None and (was is None or now[:3] != was[:3]):
+            changed[name] = now
+        elif was is not None and was is not GONE and path in watch.own:
+            taken[name] = made.get(name) or state_of(path, watch.limit, known=was) or was
+    return FileRecord(made, changed, taken) if found or made or changed or taken else None
