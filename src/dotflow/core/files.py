@@ -44,6 +44,11 @@ class FileState(NamedTuple):
     digest: str = ""
     mark: str = ""
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether there is no file."""
+        return self.size < 0
+
     def is_same(self, now: "FileState", digest: Callable[[], str] | None = None) -> bool:
         """Returns whether the file is the same in a later state.
 
@@ -52,7 +57,7 @@ class FileState(NamedTuple):
             digest: Returns the digest of the file now, "" where it can't be read; by default that of *now*.
         """
         size, mtime, _, was, mark = self
-        if min(size, now.size) < 0:
+        if self.is_gone or now.is_gone:
             return size == now.size
         if mark == LOOSE:
             return now.size >= size

@@ -322,7 +322,15 @@ def plan_run(
         tokens.use([task._new_record(workflow_id, None) for task in tasks])
     tasks = tokens.tasks
     cache = storage if cache is None else cache
-    values = Cache(cache, _no_line, _no_line, reads=options.cache, rerun=again, shares_memory=False)
+    values = Cache(
+        cache,
+        _no_line,
+        _no_line,
+        reads=options.cache,
+        rerun=again,
+        shares_memory=False,
+        digest_limit=digest_limit,
+    )
     run_forecast = RunForecast(tokens, params, restoration, changes, values, masks)
     planned = [
         _planned(task, tasks, plan, forecast._replace(reason=masks.mask(forecast.reason)))

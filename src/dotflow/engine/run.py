@@ -408,6 +408,7 @@ class Run:
                 reads=self._options.cache,
                 rerun=self._rerun,
                 shares_memory=providers.executor.shares_memory,
+                digest_limit=providers.digest_limit,
             )
         save: Callable[[Task, Context], None] = self._checkpoints.save if cache is None else cache.save
         if run_log is not None and (cache is not None or not providers.saves_at_once):

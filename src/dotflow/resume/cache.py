@@ -1,8 +1,11 @@
 """Cache: values by the step, its code and its arguments, for all runs and workflows that share a storage."""
 
 import copy
+import os
 import sys
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
 from types import MethodType, ModuleType
 from typing import Any, Final
 
@@ -12,17 +15,21 @@ from dotflow.code.fingerprint import fingerprint
 from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.callables import unwrapped
-from dotflow.core.context import Context, is_of_actions
+from dotflow.core.context import Context, Origin, is_of_actions
+from dotflow.core.files import GONE, NO_STATES, FileRecord
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable, LeaseLost, ValueNotStorable
 from dotflow.graph.linked_task import Item, MapContext
 from dotflow.worker.attempt import arguments_of
+from dotflow.worker.files import digest_of, find_paths, state_of
 
 #: The beginning of the keys; no workflow can have it as its id and be cleared with it, since a key has two slashes.
 PREFIX: Final = "@cache/"
 
 #: Types whose instances can't change.
 IMMUTABLE: Final = frozenset({type(None), bool, int, float, str, bytes})
+
+MAX_ENTRIES: Final = 10_000  # of a folder among the arguments
 
 Arguments = Mapping[str, Any]
 Save = Callable[[Task, Context, Context | None], None]
@@ -48,6 +55,7 @@ class Cache:
         reads: Whether cached values are used. Otherwise they are made anew, and replaced.
         rerun: The ids of the tasks whose values are made anew in any case.
         shares_memory: Whether steps may change their arguments while the run has them.
+        digest_limit: The size up to which files are read for a digest; None to take a path for its text.
     """
 
     def __init__(
@@ -59,12 +67,14 @@ class Cache:
         reads: bool,
         rerun: Collection[int] = (),
         shares_memory: bool = True,
+        digest_limit: int | None = None,
     ) -> None:
         self._storage = storage
         self._save = save
         self._log_line = log_line
         self._rerun = rerun
         self._shares_memory = shares_memory
+        self._digest_limit = digest_limit
         self._digests: dict[tuple[int, str], tuple[Any, str]] = {}  # of the last argument, by task and parameter
         self._keys: dict[tuple[int, int | None], str] = {}  # of the values that are made, by task and item
         self._reported: set[Hashable] = set()
@@ -120,6 +130,11 @@ class Cache:
         for name, value in sorted(values.items()):
             try:
                 digests.append([name, self._digest(task, name, value)])
+                if self._digest_limit is not None and step.files:
+                    digests += [[name, contents] for contents in self._contents(find_paths(value), self._digest_limit)]
+            except TooManyFiles as error:
+                self._report_task(task, f"argument {name}", f"{error}.")
+                return None
             except Exception:  # a value that the codec refuses, or of the user's own type
                 reason = f"its argument '{name}', of type {type(value).__qualname__}, can't be compared."
                 self._report_task(task, f"argument {name}", reason)
@@ -138,6 +153,16 @@ class Cache:
             self._digests[task.task_id, name] = value, result
         return result
 
+    def _contents(self, paths: Collection[Path], limit: int) -> Iterator[list[Any]]:
+        """Yields what shows the content of the files and folders among the arguments. Raises TooManyFiles."""
+        for path in sorted(paths):
+            if path.is_dir():
+                yield [str(path), list(_listing(path))]
+                continue
+            state = state_of(path, limit)
+            if state is not None:
+                yield [str(path), state.digest or [state.size, state.mtime]]
+
     def can_find(self, task: Task) -> bool:
         """Returns whether a cached value of the task is used."""
         return self.reads and task.task_id not in self._rerun
@@ -152,6 +177,9 @@ class Cache:
                 return None
             if not self._is_young(task, saved):
                 return None
+            files = saved._origin.files
+            if self._digest_limit is not None and task.step.files and not self._has_files(saved.storage, files):
+                return None
             value = _copy(saved.storage) if self._is_kept(key, saved.storage) else saved.storage
         except CheckpointUnreadable as error:
             reason = f"its value in {error.where or type(self._storage).__name__} can't be read: {error.reason}."
@@ -163,7 +191,23 @@ class Cache:
         except Exception as error:  # the storage may be the user's
             self._report_once("get", f"Cached values can't be read: {type(error).__name__}: {error}. Their steps run.")
             return None
-        return Context(value, task.task_id, task.workflow_id, saved.time, task.step.identity)
+        context = Context(value, task.task_id, task.workflow_id, saved.time, task.step.identity)
+        if files is not None:
+            context._origin = Origin(None, files=files)
+        return context
+
+    def _has_files(self, value: Any, record: FileRecord | None) -> bool:
+        """Returns whether the files of a value are those that its step made."""
+        limit = self._digest_limit or 0
+        made = NO_STATES if record is None else record.made
+        for name in {*made, *map(str, find_paths(value))}:
+            now = state_of(name, -1)
+            was = made.get(name)
+            if was is None and now is not None and not now.is_gone:  # it was no file, or is of an earlier dotflow
+                return False
+            if was is not None and (now is None or not was.is_same(now, partial(digest_of, name, limit))):
+                return False
+        return True
 
     def _is_young(self, task: Task, saved: Context) -> bool:
         seconds = task.step.cache
@@ -182,6 +226,11 @@ class Cache:
                 "it returns an instance, whose actions may take contexts that it does not. Make its class the step."
             )
             self._report_task(task, "actions", reason)
+            return
+        record = context._origin.files
+        if record is not None and (changed := sorted(record.changed.keys() - record.made.keys())):
+            reason = f"it has changed {changed[0]}, which it was given, and does not return it."
+            self._report_task(task, "changed", reason)
             return
         try:
             self._storage.post(key, _context_of(context, value))
@@ -218,8 +267,28 @@ class Cache:
 
 
 def _context_of(context: Context, value: Any) -> Context:
-    """Returns a context with the origin of another one, and without its inputs."""
-    return Context(value, context.task_id, context.workflow_id, context.time, context.step)
+    """Returns a context with the origin of another one and its files, and without its inputs."""
+    copied = Context(value, context.task_id, context.workflow_id, context.time, context.step)
+    if context._origin.files is not None:
+        copied._origin = Origin(None, files=context._origin.files)
+    return copied
+
+
+class TooManyFiles(Exception):
+    """A folder has too many files."""
+
+
+def _listing(folder: Path) -> Iterator[list[Any]]:
+    """Yields name, size and time of each file below a folder, sorted. Raises TooManyFiles."""
+    count = 0
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        count += len(folders) + len(names)
+        if count > MAX_ENTRIES:
+            raise TooManyFiles(f"{folder} has more than {MAX_ENTRIES:,} files")
+        for name in sorted(names):
+            state = state_of(Path(parent, name), -1)
+            yield [str(Path(parent, name).relative_to(folder)), *(state or GONE)[:2]]
 
 
 def _copy(value: Any) -> Any:

@@ -481,6 +481,8 @@ class Checkpoints:
                 if files is not None:
                     self.files.note(context, files, is_saved=True)
                 self._storage.post(key, context)
+                if files is not None:
+                    self.files.keep(files)
             except ValueNotStorable as error:
                 raise error.by(task.name) from error.__cause__
             except LeaseLost:  # ends the run, not only this task

@@ -24,6 +24,7 @@ from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.choice import UNFINISHED_ONLY, Resume
 from dotflow.resume.files import ChangedFiles
 from dotflow.resume.tokens import INCOMPARABLE, NO_INITIAL, NO_TOKENS, Tokens, always_takes_previous, difference
+from dotflow.worker.files import find_paths
 
 TAKES: Final = "it takes the value of"  # begins the reason of a checkpoint whose source runs again
 
@@ -113,6 +114,7 @@ class EarlierRuns:
         while self._files is not None and self._resume != "anew" and self._makes_void(self._files, result):
             self._tokens.use([task._new_record(task.workflow_id, task.run_id) for task in self._tokens.tasks])
             self._run_again.clear()
+            self._valid_items.clear()
             result = self._decide_values()
         self._raise_mismatches()
         tasks, left_open = self._tokens.tasks, result.left_open
@@ -340,6 +342,8 @@ class EarlierRuns:
             why = "its checkpoint does not record which initial_context it was made with"
         elif not has_inputs and task.links is not None and task.links.value_sources():
             why = "its checkpoint does not record which values it was made from"
+        elif not has_inputs and self._files is not None and task.step.files and find_paths(context.storage):
+            why = "its checkpoint does not record the states of its files"
         else:
             return
         result.notes.append(f"Task {task.task_id} {task.name} is restored, though {why}.")

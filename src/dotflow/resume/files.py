@@ -9,7 +9,7 @@ from dotflow import clock
 from dotflow.abc.storage import Storage
 from dotflow.core.call import Call
 from dotflow.core.context import Context
-from dotflow.core.files import GONE, FileRecord, FileState, FileWatch, state_from
+from dotflow.core.files import FileRecord, FileState, FileWatch, state_from
 from dotflow.core.links import Constant
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
@@ -196,7 +196,7 @@ class ChangedFiles:
             last = self.last[key].state
             now = state_of(key, -1)
             is_same = now is not None and last.is_same(now, lambda key=key: digest_of(key, self._limit))
-            if not is_same or now is GONE:
+            if now is None or now.is_gone or not is_same:
                 found[key] = now
         return found
 
@@ -218,11 +218,12 @@ class ChangedFiles:
         """
         assert self._inputs is not None
         was = self.last[key].state
-        if key in self._inputs and key not in self._changed and GONE in (was, now):
+        is_gone = now is not None and now.is_gone
+        if key in self._inputs and key not in self._changed and (was.is_gone or is_gone):
             return True
         self.accepted.pop(key, None)
-        if now is GONE:
-            if was is GONE:
+        if now is not None and now.is_gone:
+            if was.is_gone:
                 return key not in needed
             if _is_in(key, needed) or not _is_in(key, cleaned):
                 return False
@@ -280,7 +281,7 @@ class ChangedFiles:
         record = context._origin.files or NOTHING
         if self._has_begun and self._new:  # of items whose list was made in this run
             for key, now in self._look().items():
-                if not (GONE is now is self.last[key].state):
+                if now is None or not (now.is_gone and self.last[key].state.is_gone):
                     self._void[key] = _reason(self.names[key], now)
         if self._void:
             names = {*record.made, *record.changed} if self._has_begun else record.names()
@@ -299,7 +300,7 @@ class ChangedFiles:
 
     def notes(self) -> list[str]:
         """Returns what to log about files that have changed, and count all the same."""
-        changed = [self.names[key] for key, state in sorted(self.accepted.items()) if state is not GONE]
+        changed = [self.names[key] for key, state in sorted(self.accepted.items()) if not state.is_gone]
         if not changed:
             return []
         names = ", ".join(changed)
@@ -334,7 +335,7 @@ def _is_in(key: str, given: Collection[str]) -> bool:
 
 
 def _reason(name: str, now: FileState | None) -> str:
-    if now is not GONE:
+    if now is None or not now.is_gone:
         return f"{name} has changed"
     return f"{name} is gone" if Path(name).is_absolute() else f"{name} is gone from {Path.cwd()}"
 
@@ -476,16 +477,17 @@ class RunFiles:
     def note(self, context: Context, record: FileRecord, *, is_saved: bool) -> None:
         """Notes the record of an attempt that has returned; before its value is saved, if it is."""
         self.has_paths = True
-        if not (record.made or record.changed or record.taken):
-            return
-        for states in (record.taken, record.changed, record.made):
-            self._last.update(states)
         if self._earlier is not None:
             time = context.time.timestamp()
             for name in record.made.keys() - record.changed.keys():
                 self._earlier.renew(self._earlier.key_of(name), Known(record.made[name], time))
-        if is_saved and not self._is_written:
+        if is_saved and not self._is_written and (record.made or record.changed or record.taken):
             self._write_open()
+
+    def keep(self, record: FileRecord) -> None:
+        """Notes that the checkpoint with the record is saved."""
+        for states in (record.taken, record.changed, record.made):
+            self._last.update(states)
 
     def close(self) -> None:
         """Saves the states of the files that attempts of the run were given. Nothing runs any more."""

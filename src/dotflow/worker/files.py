@@ -125,8 +125,10 @@ def state_of(path: str | Path, limit: int, *, known: FileState | None = None) ->
         mark = YOUNG
     digest = ""
     if size <= limit and mark != LOOSE:
-        is_known = known is not None and known.mark != YOUNG and known[:3] == (size, mtime, ctime)
-        digest = known.digest if known is not None and is_known else _digest_of(path, found)
+        if known is not None and known.digest and known.mark != YOUNG and known[:3] == (size, mtime, ctime):
+            digest = known.digest
+        else:
+            digest = _digest_of(path, found)
     return FileState(size, mtime, ctime, digest, mark)
 
 
@@ -218,7 +220,7 @@ def record(
     made: dict[str, FileState] = {}
     for path in dict.fromkeys((*found, *written)):
         state = state_of(path, watch.limit)
-        if state is not None and state is not GONE:
+        if state is not None and not state.is_gone:
             made[str(path)] = state
     changed: dict[str, FileState] = {}
     taken: dict[str, FileState] = {}
@@ -227,6 +229,6 @@ def record(
         now = made.get(name) or state_of(path, -1)
         if now is not None and (was is None or now[:3] != was[:3]):
             changed[name] = now
-        elif was is not None and was is not GONE and path in watch.own:
+        elif was is not None and not was.is_gone and path in watch.own:
             taken[name] = made.get(name) or state_of(path, watch.limit, known=was) or was
     return FileRecord(made, changed, taken) if found or made or changed or taken else None

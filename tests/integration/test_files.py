@@ -1,0 +1,1232 @@
+"""Files are part of the values that name them: what is recorded of them, and what a resume does when they change."""
+
+import asyncio
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dotflow import Config, Context, DotFlow, action
+from dotflow.abc.executor import Executor
+from dotflow.abc.storage import Storage
+from dotflow.core.files import GONE
+from dotflow.core.types.status import TypeStatus
+from dotflow.providers import (
+    ExecutorAsync,
+    ExecutorProcess,
+    ExecutorThread,
+    LogDefault,
+    StorageDefault,
+    StorageFile,
+    StorageSQLite,
+)
+from tests.integration.modes import MODES, group, start
+from tests.resume_fuzz import KilledWithClear
+from tests.storages import StorageThree
+
+RAN = Path("ran.txt")  # in the folder of the test: steps run in any process
+Add = Callable[[DotFlow], object]
+
+STORAGES: dict[str, Callable[[], Storage]] = {
+    "memory": StorageDefault,
+    "three methods": StorageThree,
+    "file": lambda: StorageFile(Path("kept").absolute()),
+    "sqlite": lambda: StorageSQLite(Path("kept.db").absolute()),
+}
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def storage() -> Storage:
+    return STORAGES["file"]()
+
+
+def note(name: str) -> None:
+    with RAN.open("a") as file:
+        file.write(f"{name}\n")
+
+
+def run(storage: Storage, add: Add, resume: Any = True, mode: str = "sequential", **options: Any) -> list[str]:
+    """Runs a workflow, compares the run with its plan, and returns which steps have run, in order."""
+    return [*go(storage, add, resume, mode, **options)[1]]
+
+
+def go(
+    storage: Storage,
+    add: Add,
+    resume: Any = True,
+    mode: str = "sequential",
+    executor: Executor | None = None,
+    config: dict[str, Any] | None = None,
+    declared: dict[str, Any] | None = None,
+    **options: Any,
+) -> tuple[DotFlow, list[str]]:
+    RAN.unlink(missing_ok=True)
+    log = LogDefault(output="file", path=str(Path("log.txt").absolute()))
+    settings = Config(storage=storage, log=log, executor=executor, **(config or {}))
+    workflow = DotFlow(settings, workflow_id="w", params=declared)
+    add(workflow)
+    planned_mode = "sequential" if mode == "groups" else mode
+    plan = workflow.plan(planned_mode, resume, **{name: options[name] for name in ("rerun", "params") if name in options})
+    try:
+        start(workflow, mode, resume=resume, **options)
+    except KeyboardInterrupt:
+        return workflow, ran()
+    for planned, task in zip(plan.tasks, workflow.result_task(), strict=True):
+        if planned.decision == "restore":
+            assert task.restored_from == "checkpoint", (plan, task)
+        if planned.decision == "run" and task.status is TypeStatus.COMPLETED and not task.is_mapped:
+            assert task.attempt, (plan, task)
+    return workflow, ran()
+
+
+def ran() -> list[str]:
+    return RAN.read_text().split() if RAN.exists() else []
+
+
+def log_lines() -> str:
+    return Path("log.txt").read_text()
+
+
+def edit(path: str, text: str) -> None:
+    """Writes other content; the time is another one, however quick the test is."""
+    before = Path(path).stat().st_mtime_ns if Path(path).exists() else 0
+    Path(path).write_text(text)
+    os.utime(path, ns=(before + 10**9, before + 10**9))
+
+
+# A made file
+
+
+@action
+def make() -> Path:
+    note("make")
+    Path("made.txt").write_text(Path("content.txt").read_text() if Path("content.txt").exists() else "made")
+    return Path("made.txt")
+
+
+@action
+async def make_async() -> Path:
+    await asyncio.sleep(0)
+    note("make")
+    Path("made.txt").write_text("made")
+    return Path("made.txt")
+
+
+@action
+def read(previous_context: Context) -> str:
+    note("read")
+    text: str = previous_context.storage.read_text()
+    return text
+
+
+def made_and_read(flow: DotFlow) -> None:
+    flow.task.add(make)
+    flow.task.add(read)
+
+
+def unlink() -> None:
+    Path("made.txt").unlink()
+
+
+def truncate() -> None:
+    edit("made.txt", "ma")
+
+
+def change() -> None:
+    edit("made.txt", "MADE")
+
+
+def keep_the_time() -> None:
+    """Other content of the same size, with the time set back."""
+    found = Path("made.txt").stat()
+    Path("made.txt").write_text("MADE")
+    os.utime("made.txt", ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def link() -> None:
+    edit("other.txt", "MADE")
+    unlink()
+    Path("made.txt").symlink_to("other.txt")
+
+
+def make_a_folder() -> None:
+    unlink()
+    Path("made.txt").mkdir()
+
+
+def restore() -> None:
+    change()
+    edit("made.txt", "made")
+
+
+def touch() -> None:
+    Path("made.txt").touch()
+
+
+def copy() -> None:
+    shutil.copy("made.txt", "copy.txt")
+    Path("copy.txt").replace("made.txt")
+
+
+def link_to_a_copy() -> None:
+    shutil.copy("made.txt", "copy.txt")
+    unlink()
+    Path("made.txt").symlink_to("copy.txt")
+
+
+DAMAGES = [unlink, truncate, change, keep_the_time, link, make_a_folder]
+HARMLESS = [restore, touch, copy, link_to_a_copy]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("resume", [True, "changed"])
+def test_a_step_whose_file_is_damaged_runs_again(storage: Storage, damage: Callable[[], None], resume: Any) -> None:
+    """So does what takes its value, and the log shows why. A second resume runs nothing."""
+    run(storage, made_and_read, resume=False)
+    damage()
+    if damage is make_a_folder:
+        Path("made.txt").rmdir()
+
+    assert run(storage, made_and_read, resume=resume) == ["make", "read"]
+    assert "Task 0 make runs again: made.txt " in log_lines()
+    assert run(storage, made_and_read, resume=resume) == []
+
+
+@pytest.mark.parametrize("edit_it", HARMLESS)
+def test_the_same_content_is_the_same_file(storage: Storage, edit_it: Callable[[], None]) -> None:
+    """`touch`, `cp`, a checkout and a link to the same content void nothing."""
+    run(storage, made_and_read, resume=False)
+    edit_it()
+
+    assert run(storage, made_and_read) == []
+
+
+@pytest.mark.parametrize("name", STORAGES)
+@pytest.mark.parametrize("mode", MODES)
+def test_files_count_in_every_mode_and_storage(name: str, mode: str) -> None:
+    """A storage of three methods, too."""
+    storage = STORAGES[name]()
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(make, name="make", group_name=group(mode, 0))
+        flow.task.add(read_made, name="read", group_name=group(mode, 1))
+
+    assert run(storage, add, resume=False, mode=mode) == ["make", "read"]
+    assert run(storage, add, mode=mode) == []
+    Path("made.txt").unlink()
+    assert run(storage, add, mode=mode) == ["make", "read"]
+    assert run(storage, add, mode=mode) == []
+
+
+@action
+def read_made(make: Path) -> str:
+    note("read")
+    return make.read_text()
+
+
+@pytest.mark.parametrize("kind", [ExecutorThread, ExecutorAsync, ExecutorProcess])
+@pytest.mark.parametrize("step", [make, make_async])
+def test_files_count_with_every_executor(storage: Storage, kind: type[Executor], step: Any) -> None:
+    """Functions and coroutines, in threads, processes and an event loop."""
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(step, name="make")
+        flow.task.add(read_made, name="read")
+
+    assert run(storage, add, resume=False, mode="parallel", executor=kind()) == ["make", "read"]
+    Path("made.txt").unlink()
+    assert run(storage, add, mode="parallel", executor=kind()) == ["make", "read"]
+    assert run(storage, add, mode="parallel", executor=kind()) == []
+
+
+def test_a_text_is_no_path(storage: Storage) -> None:
+    """A step that returns the text of a path is restored, whatever becomes of the file."""
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(as_text)
+
+    run(storage, add, resume=False)
+    Path("made.txt").unlink()
+
+    assert run(storage, add) == []
+
+
+@action
+def as_text() -> str:
+    note("make")
+    Path("made.txt").write_text("made")
+    return "made.txt"
+
+
+@action(files=False)
+def make_log() -> Path:
+    note("make")
+    Path("made.txt").write_text("made")
+    return Path("made.txt")
+
+
+def test_a_step_may_leave_files_out(storage: Storage) -> None:
+    """For logs: with files=False a path is only its text."""
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(make_log)
+
+    run(storage, add, resume=False)
+    Path("made.txt").unlink()
+
+    assert run(storage, add) == []
+
+
+def test_a_workflow_may_leave_files_out(storage: Storage) -> None:
+    """Config(files=False) judges no file, and records none."""
+    run(storage, made_and_read, resume=False, config={"files": False})
+    Path("made.txt").unlink()
+
+    assert run(storage, made_and_read, config={"files": False}) == []
+    assert run(storage, made_and_read) == []
+
+
+def test_a_large_file_is_known_by_size_and_time(storage: Storage) -> None:
+    """Above the limit no content is read: a touched file is another one."""
+    config = {"digest_limit": "3 B"}
+    run(storage, made_and_read, resume=False, config=config)
+
+    assert run(storage, made_and_read, config=config) == []
+    edit("made.txt", "made")
+    assert run(storage, made_and_read, config=config) == ["make", "read"]
+
+
+def test_the_checkpoint_shows_the_digest_of_sha256sum(storage: Storage) -> None:
+    """The head of the checkpoint has path, size, times and SHA-256."""
+    run(storage, made_and_read, resume=False)
+
+    text = Path("kept/w.checkpoints/0.json").read_text()
+    files = json.loads(text)["files"]
+
+    found = Path("made.txt").stat()
+    digest = "4e5b9b2d9e7c0f1d"  # not the whole: the next line compares it
+    state = files["made"]["made.txt"]
+    assert state[:3] == [4, found.st_mtime_ns, found.st_ctime_ns]
+    assert len(state[3]) == 64 != len(digest)
+    assert list(files) == ["made"]
+
+
+# A file that another task changes
+
+
+@action
+def create() -> Path:
+    note("create")
+    Path("shop.db").unlink(missing_ok=True)
+    with sqlite3.connect("shop.db") as connection:
+        connection.execute("create table orders (n int)")
+    connection.close()
+    return Path("shop.db")
+
+
+@action
+def fill(create: Path) -> int:
+    note("fill")
+    with sqlite3.connect(create) as connection:
+        connection.execute("insert into orders values (1)")
+    connection.close()
+    if Path("fail").exists():
+        raise RuntimeError("fail")
+    return 1
+
+
+@action
+def count(create: Path, fill: int) -> Any:
+    note("count")
+    with sqlite3.connect(create) as connection:
+        rows = connection.execute("select count(*) from orders").fetchone()[0]
+    connection.close()
+    return rows
+
+
+def etl(flow: DotFlow) -> None:
+    flow.task.add(create)
+    flow.task.add(fill)
+    flow.task.add(count)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_database_that_is_filled_in_place_is_the_runs_own_work(mode: str) -> None:
+    """A finished run stays finished; `touch` changes nothing; a deleted database is made again."""
+    storage = STORAGES["file"]()
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(create, name="create", group_name=group(mode, 0))
+        flow.task.add(fill, name="fill", group_name=group(mode, 0))
+        flow.task.add(count, name="count", group_name=group(mode, 1))
+
+    assert run(storage, add, resume=False, mode=mode) == ["create", "fill", "count"]
+    assert run(storage, add, mode=mode) == []
+    Path("shop.db").touch()
+    assert run(storage, add, mode=mode) == []
+    Path("shop.db").unlink()
+    assert run(storage, add, mode=mode) == ["create", "fill", "count"]
+    assert "create runs again: shop.db is gone from " in log_lines()
+    assert run(storage, add, mode=mode) == []
+
+
+def test_a_step_that_failed_goes_on_with_what_it_changed(storage: Storage) -> None:
+    """The states at the end of the run have what the failed attempt has left."""
+    Path("fail").touch()
+    assert run(storage, etl, resume=False) == ["create", "fill"]
+    Path("fail").unlink()
+
+    assert run(storage, etl) == ["fill", "count"]
+    assert run(storage, etl) == []
+
+
+def test_an_edit_after_a_failure_is_found(storage: Storage) -> None:
+    """The run has ended in order, so nothing else may have changed the file."""
+    Path("fail").touch()
+    run(storage, etl, resume=False)
+    Path("fail").unlink()
+    edit("shop.db", "rubbish")
+
+    assert run(storage, etl) == ["create", "fill", "count"]
+
+
+def killed_after(storage: Storage, add: Add, writes: int, resume: Any = False, **options: Any) -> list[str]:
+    """Runs a workflow whose process is killed before a write of its storage."""
+    return run(KilledWithClear(storage, writes), add, resume=resume, **options)
+
+
+def test_a_kill_while_a_file_is_filled_keeps_its_maker(storage: Storage) -> None:
+    """A finished step stays finished: the step that was cut off goes on with the file as it is, and the log says so."""
+    assert killed_after(storage, etl, 3) == ["create", "fill"]  # the document, create, and before fill
+
+    assert run(storage, etl) == ["fill", "count"]
+    assert "these files have changed since: shop.db" in log_lines()
+    assert run(storage, etl) == []
+
+
+def test_a_file_that_a_power_cut_has_truncated_is_made_again(storage: Storage) -> None:
+    """Smaller means damage, even where the step after it was cut off."""
+    killed_after(storage, etl, 3)
+    edit("shop.db", "half")
+
+    assert run(storage, etl) == ["create", "fill", "count"]
+
+
+def test_a_kill_does_not_excuse_a_file_that_no_task_was_given(storage: Storage) -> None:
+    """An edit of a file counts, if the step that was cut off has not been given it."""
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(make)
+        flow.task.add(read_made)
+        flow.task.add(other)
+
+    assert killed_after(storage, add, 4) == ["make", "read", "other"]
+    edit("made.txt", "made by hand")
+
+    assert run(storage, add) == ["make", "read", "other"]
+    assert run(storage, add) == []
+
+
+@action
+def other() -> None:
+    note("other")
+
+
+def test_a_state_that_was_accepted_stays_the_last_one(storage: Storage) -> None:
+    """A resume that fails, and one after it, don't make the database again."""
+    killed_after(storage, etl, 3)
+    Path("fail").touch()
+    assert run(storage, etl) == ["fill"]
+    assert run(storage, etl) == ["fill"]
+    Path("fail").unlink()
+
+    assert run(storage, etl) == ["fill", "count"]
+    assert run(storage, etl) == []
+
+
+def test_a_checkpoint_is_newer_than_the_document_of_an_earlier_run(storage: Storage) -> None:
+    """A file that is made again by a run that is then killed is the last one."""
+    Path("content.txt").write_text("first")
+    run(storage, made_and_read, resume=False)
+    edit("made.txt", "edited")
+    Path("content.txt").write_text("second")
+    assert killed_after(storage, made_and_read, 4, resume=True) == ["make", "read"]
+
+    assert run(storage, made_and_read) == ["read"]
+
+
+# A temporary file
+
+
+@action
+def load(make: Path) -> str:
+    note("load")
+    if Path("fail").exists():
+        raise RuntimeError("fail")
+    return make.read_text()
+
+
+@action
+def tidy(make: Path) -> None:
+    note("tidy")
+    make.unlink(missing_ok=True)
+
+
+def with_cleanup(flow: DotFlow) -> None:
+    flow.task.add(make)
+    flow.task.add(load)
+    flow.task.add(tidy, always=True)
+
+
+def with_deletion(flow: DotFlow) -> None:
+    flow.task.add(make)
+    flow.task.add(load)
+    flow.task.add(tidy, needs={"make": "make"}, after="load")
+
+
+@pytest.mark.parametrize("add", [with_cleanup, with_deletion])
+def test_a_finished_run_stays_finished_after_its_cleanup(storage: Storage, add: Add) -> None:
+    """A file that a step or a cleanup has deleted is no damage."""
+    assert run(storage, add, resume=False) == ["make", "load", "tidy"]
+
+    assert "load" not in run(storage, add)
+    assert "make" not in run(storage, add)
+
+
+def test_a_failed_run_makes_its_temporary_file_again(storage: Storage) -> None:
+    """The cleanup has deleted what the failed task needs."""
+    Path("fail").touch()
+    assert run(storage, with_cleanup, resume=False) == ["make", "load", "tidy"]
+    Path("fail").unlink()
+
+    assert run(storage, with_cleanup) == ["make", "load", "tidy"]
+    assert "load" not in run(storage, with_cleanup)
+
+
+def test_a_kill_after_the_cleanup_keeps_the_run(storage: Storage) -> None:
+    """The file is gone, no task that runs is given it, but the cleanup is."""
+    assert killed_after(storage, with_cleanup, 4) == ["make", "load", "tidy"]  # before the document is closed
+
+    assert run(storage, with_cleanup) == ["tidy"]
+    assert run(storage, with_cleanup) == ["tidy"]
+
+
+# Three tasks fill one file
+
+
+@action
+def first() -> Path:
+    note("first")
+    Path("log.csv").write_text("1\n")
+    return Path("log.csv")
+
+
+@action
+def second(first: Path) -> Path:
+    note("second")
+    with first.open("a") as file:
+        file.write("2\n")
+    return first
+
+
+@action
+def third(second: Path) -> Path:
+    note("third")
+    with second.open("a") as file:
+        file.write("3\n")
+    return second
+
+
+def in_turn(flow: DotFlow) -> None:
+    flow.task.add(first)
+    flow.task.add(second)
+    flow.task.add(third)
+
+
+def test_a_file_that_three_tasks_fill_in_turn_is_known_by_the_last(storage: Storage) -> None:
+    """Its newest record is compared. Damage voids all three."""
+    run(storage, in_turn, resume=False)
+    assert run(storage, in_turn) == []
+    edit("log.csv", "2\n3\n")
+
+    assert run(storage, in_turn) == ["first", "second", "third"]
+    assert Path("log.csv").read_text() == "1\n2\n3\n"
+    assert run(storage, in_turn) == []
+
+
+@pytest.mark.parametrize("writes", range(8))
+def test_a_file_that_is_filled_in_turn_survives_kills(storage: Storage, writes: int) -> None:
+    """Each step that has finished stays finished."""
+    begun = killed_after(storage, in_turn, writes)
+    saved = [name for name in ("first", "second", "third") if name in begun][: max(0, writes - 2)]
+
+    again = run(storage, in_turn)
+
+    assert not set(saved) & set(again)
+    assert run(storage, in_turn) == []
+
+
+# Inputs
+
+
+@action
+def size_of(initial_context: Context) -> int:
+    note("size")
+    return len(initial_context.storage.read_text())
+
+
+@action
+def report(previous_context: Context) -> str:
+    note("report")
+    return f"{previous_context.storage} characters"
+
+
+def with_input(flow: DotFlow) -> None:
+    flow.task.add(size_of, initial_context=Path("input.txt"))
+    flow.task.add(report)
+
+
+def test_a_changed_input_runs_what_is_given_it_again(storage: Storage) -> None:
+    """And what needs that. The same content in another file of the same name counts."""
+    edit("input.txt", "one")
+    assert run(storage, with_input, resume=False) == ["size", "report"]
+    Path("input.txt").touch()
+    assert run(storage, with_input) == []
+    edit("input.txt", "three")
+
+    assert run(storage, with_input) == ["size", "report"]
+    assert run(storage, with_input) == []
+
+
+def test_an_input_that_is_gone_voids_nothing(storage: Storage) -> None:
+    """Inputs are often removed when they were read. When it comes back as another one, that counts."""
+    edit("input.txt", "one")
+    run(storage, with_input, resume=False)
+    Path("input.txt").unlink()
+    assert run(storage, with_input) == []
+    edit("input.txt", "one")
+    assert run(storage, with_input) == []
+    Path("input.txt").unlink()
+    assert run(storage, with_input) == []
+    edit("input.txt", "three")
+
+    assert run(storage, with_input) == ["size", "report"]
+
+
+@action
+def by_param(source: Path) -> int:
+    note("param")
+    return len(source.read_text())
+
+
+@action
+def write_to(target: Path) -> int:
+    note("write")
+    target.write_text("result")
+    return 6
+
+
+def test_run_parameters_are_inputs(storage: Storage) -> None:
+    """Only the tasks that take the parameter run again."""
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(by_param)
+        flow.task.add(other)
+
+    declared = {"source": Path("input.txt")}
+    edit("input.txt", "one")
+    assert run(storage, add, resume=False, declared=declared) == ["param", "other"]
+    assert run(storage, add, declared=declared) == []
+    edit("input.txt", "three")
+
+    assert run(storage, add, declared=declared) == ["param"]
+    assert run(storage, add, declared=declared) == []
+
+
+def test_an_output_parameter_is_no_changed_input(storage: Storage) -> None:
+    """A file that the run has written counts as long as it is the same, and is written again when it is gone."""
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(write_to)
+
+    declared = {"target": Path("result.csv")}
+    assert run(storage, add, resume=False, declared=declared) == ["write"]
+    assert run(storage, add, declared=declared) == []
+    edit("result.csv", "result")
+    assert run(storage, add, declared=declared) == []
+    edit("result.csv", "by hand")
+    assert run(storage, add, declared=declared) == ["write"]
+    Path("result.csv").unlink()
+    assert run(storage, add, declared=declared) == ["write"]
+    assert run(storage, add, declared=declared) == []
+
+
+def test_an_input_that_changes_while_its_step_runs_is_the_steps_own_change(storage: Storage) -> None:
+    """Nothing tells it from an output parameter."""
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(grow, initial_context=Path("input.txt"))
+
+    edit("input.txt", "one")
+    assert run(storage, add, resume=False) == ["grow"]
+
+    assert run(storage, add) == []
+
+
+@action
+def grow(initial_context: Context) -> str:
+    note("grow")
+    text: str = initial_context.storage.read_text()
+    edit(initial_context.storage, "changed by somebody else")
+    return text
+
+
+# Maps
+
+
+@action
+def split() -> list[Path]:
+    note("split")
+    content = Path("content.txt").read_text().split()
+    paths = [Path(f"part{number}.txt") for number in range(len(content))]
+    for path, text in zip(paths, content, strict=True):
+        path.write_text(text)
+    return paths
+
+
+@action
+def double(part: Path) -> str:
+    note(part.stem)
+    return part.read_text() * 2
+
+
+@action
+def compress(part: Path) -> Path:
+    note(part.stem)
+    target = part.with_suffix(".zip")
+    target.write_text(part.read_text().upper())
+    return target
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_item_whose_file_was_made_anew_with_other_content_runs_again(mode: str) -> None:
+    """Its list is the same text, and its source ran again: one of three items runs."""
+    storage = STORAGES["file"]()
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(split)
+        flow.task.add(double, each="split")
+
+    Path("content.txt").write_text("a b c")
+    assert sorted(run(storage, add, resume=False, mode=mode)) == ["part0", "part1", "part2", "split"]
+    assert run(storage, add, mode=mode) == []
+    Path("content.txt").write_text("a B c")
+    Path("part2.txt").unlink()
+
+    workflow, names = go(storage, add, mode=mode)
+
+    assert names == ["split", "part1"]
+    assert workflow.result_storage()[1] == ["aa", "BB", "cc"]
+    assert run(storage, add, mode=mode) == []
+
+
+def test_a_kill_before_the_items_are_judged_does_not_restore_old_ones(storage: Storage) -> None:
+    """The source ran again and was saved; then the process was killed."""
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(split)
+        flow.task.add(double, each="split")
+
+    Path("content.txt").write_text("a b c")
+    run(storage, add, resume=False)
+    Path("content.txt").write_text("a B c")
+    Path("part2.txt").unlink()
+    # The void checkpoint is deleted, the document is opened, and the source is saved.
+    assert killed_after(storage, add, 3, resume=True) == ["split"]
+
+    workflow, names = go(storage, add)
+
+    assert names == ["part1"]
+    assert workflow.result_storage()[1] == ["aa", "BB", "cc"]
+
+
+def test_the_file_of_one_item_runs_one_item(storage: Storage) -> None:
+    """And the tasks that take the whole list."""
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(split)
+        flow.task.add(compress, each="split")
+        flow.task.add(joined)
+
+    Path("content.txt").write_text("a b c")
+    run(storage, add, resume=False)
+    Path("part1.zip").unlink()
+
+    assert run(storage, add) == ["part1", "joined"]
+    assert run(storage, add) == []
+
+
+@action
+def joined(compress: list[Path]) -> str:
+    note("joined")
+    return "".join(path.read_text() for path in compress)
+
+
+def test_written_down_items_are_inputs(storage: Storage) -> None:
+    """Of a list of paths only the item of the changed file runs."""
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(double, each=[Path("x.txt"), Path("y.txt")])
+
+    edit("x.txt", "x")
+    edit("y.txt", "y")
+    assert run(storage, add, resume=False) == ["x", "y"]
+    edit("y.txt", "yy")
+
+    assert run(storage, add) == ["y"]
+    assert run(storage, add) == []
+
+
+def test_items_beside_a_shared_file_all_run_again(storage: Storage) -> None:
+    """A file that all items are given counts for each of them."""
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(with_config, each=[1, 2])
+
+    edit("config.txt", "one")
+    declared = {"config": Path("config.txt")}
+    run(storage, add, resume=False, declared=declared)
+    edit("config.txt", "two")
+
+    assert run(storage, add, declared=declared) == ["item1", "item2"]
+    assert run(storage, add, declared=declared) == []
+
+
+@action
+def with_config(number: int, config: Path) -> str:
+    note(f"item{number}")
+    return config.read_text() * number
+
+
+def test_an_item_that_fills_its_file_in_place(storage: Storage) -> None:
+    """It is the run's own work; made anew, the file is filled anew."""
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(split)
+        flow.task.add(append, each="split")
+
+    Path("content.txt").write_text("a b")
+    run(storage, add, resume=False)
+    assert run(storage, add) == []
+    Path("part0.txt").unlink()
+
+    assert sorted(run(storage, add)) == ["part0", "part1", "split"]
+    assert Path("part1.txt").read_text() == "b!"
+    assert run(storage, add) == []
+
+
+@action
+def append(part: Path) -> int:
+    note(part.stem)
+    part.write_text(part.read_text() + "!")
+    return 1
+
+
+# Resume in other words
+
+
+def test_unfinished_looks_at_files_only_where_a_checkpoint_is_missing(storage: Storage) -> None:
+    """A report that was moved away does not start yesterday's run again."""
+    run(storage, made_and_read, resume=False)
+    Path("made.txt").unlink()
+
+    assert run(storage, made_and_read, resume="unfinished") == ["make", "read"]  # a new run, since all had finished
+    Path("fail").touch()
+    assert run(storage, with_cleanup, resume=False) == ["make", "load", "tidy"]
+    Path("fail").unlink()
+    assert run(storage, with_cleanup, resume="unfinished") == ["make", "load", "tidy"]
+
+
+def test_rerun_and_changed_add_their_reasons(storage: Storage) -> None:
+    """A file that its maker writes anew is the same file for those that are restored, if they don't take it."""
+    run(storage, etl, resume=False)
+
+    assert run(storage, etl, rerun=["create"]) == ["create", "fill", "count"]
+    assert run(storage, etl, resume="changed") == []
+
+
+def test_a_run_that_was_moved_with_its_files_counts(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path leads from the folder of now. From a foreign folder the file is gone."""
+    run(storage, made_and_read, resume=False)
+    shutil.copytree(".", "../moved", symlinks=True)
+    monkeypatch.chdir("../moved")
+
+    assert run(StorageFile(Path("kept").absolute()), made_and_read) == []
+    Path("empty").mkdir()
+    monkeypatch.chdir("empty")
+    assert run(StorageFile(Path("../kept").resolve()), made_and_read) == ["make", "read"]
+    assert f"made.txt is gone from {Path.cwd()}" in log_lines()
+
+
+def test_a_nested_workflow_has_files_of_its_own(storage: Storage) -> None:
+    """A workflow that is added is part of the run; one that a step starts has a document of its own."""
+
+    def add(flow: DotFlow) -> None:
+        inner = DotFlow(Config(storage=storage))
+        inner.task.add(make)
+        flow.task.add(inner.task, name="inner")
+        flow.task.add(read)
+
+    assert run(storage, add, resume=False) == ["make", "read"]
+    Path("made.txt").unlink()
+
+    assert run(storage, add) == ["make", "read"]
+    assert run(storage, add) == []
+
+
+def test_a_run_inside_of_a_step_keeps_its_own_record(storage: Storage) -> None:
+    """The step that returns its path has it in its record, too."""
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(outer)
+
+    assert run(storage, add, resume=False) == ["outer", "make"]
+    Path("made.txt").unlink()
+
+    assert run(storage, add) == ["outer", "make"]
+    assert run(storage, add) == []
+
+
+@action
+def outer() -> Any:
+    note("outer")
+    inner = DotFlow(Config(storage=StorageFile(Path("inner").absolute()), log=LogDefault(output="none")), workflow_id="i")
+    inner.task.add(make)
+    return inner.start(resume=True).tasks[0].value
+
+
+# The document
+
+
+def documents(storage: Storage) -> list[bool]:
+    """The states of the document, by the writes of a storage."""
+    return storage.opened  # type: ignore[attr-defined]
+
+
+class Watching(StorageFile):
+    """Notes the writes of the document."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("kept").absolute())
+        self.written: list[tuple[str, Any]] = []
+
+    def post(self, key: str, context: Context) -> None:
+        is_document = key.endswith("@files")
+        self.written.append((key, context.storage[0] if is_document else None))
+        super().post(key, context)
+
+
+def test_a_run_with_files_writes_its_document_twice() -> None:
+    """Before the first checkpoint that names a file, and at its end; a run without files, and a resume that runs
+    nothing, never."""
+    storage = Watching()
+    run(storage, made_and_read, resume=False)
+    assert storage.written == [("w/@files", True), ("w/0", None), ("w/1", None), ("w/@files", False)]
+    storage.written.clear()
+    run(storage, made_and_read)
+    assert storage.written == []
+    run(storage, lambda flow: flow.task.add(other), resume=False)
+    assert storage.written == [("w/0", None)]
+
+
+def test_the_document_is_open_from_the_start_where_there_are_inputs() -> None:
+    """Their states are those before the first attempt."""
+    storage = Watching()
+    edit("input.txt", "one")
+    run(storage, with_input, resume=False)
+
+    assert storage.written[0] == ("w/@files", True)
+
+
+def test_the_document_is_no_removed_task(storage: Storage) -> None:
+    """`plan` lists tasks that are no longer there, and nothing else."""
+    run(storage, made_and_read, resume=False)
+    workflow = DotFlow(Config(storage=storage), workflow_id="w")
+    made_and_read(workflow)
+
+    assert workflow.plan(resume=True).removed == []
+
+
+def test_a_new_run_drops_the_document(storage: Storage) -> None:
+    """Without resume nothing is judged, and the states of earlier runs are gone."""
+    for kind in ("file", "three methods"):
+        kept = STORAGES[kind]()
+        run(kept, etl, resume=False)
+        edit("shop.db", "rubbish")
+        assert run(kept, etl, resume=False) == ["create", "fill", "count"]
+        assert run(kept, etl) == []
+
+
+def test_a_newer_run_keeps_its_document(storage: Storage) -> None:
+    """A run that a newer one has voided writes no document."""
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(make)
+        flow.task.add(start_anew, needs=["make"])
+
+    @action
+    def start_anew() -> None:
+        note("anew")
+        if not Path("nested").exists():
+            Path("nested").touch()
+            workflow = DotFlow(Config(storage=storage, log=LogDefault(output="none")), workflow_id="w")
+            made_and_read(workflow)
+            workflow.start()
+
+    run(storage, add, resume=False)
+
+    assert run(storage, made_and_read) == []
+
+
+def test_a_values_only_storage_keeps_no_states_and_says_so() -> None:
+    """Nothing is judged, and the log says it once for a task."""
+
+    class Values(Storage):
+        def __init__(self) -> None:
+            self.kept: dict[str, Any] = {}
+
+        def post(self, key: str, context: Context) -> None:
+            self.kept[key] = context.storage
+
+        def get(self, key: str) -> Context:
+            return Context(self.kept.get(key))
+
+        def key(self, task: Any) -> str:
+            return f"{task.workflow_id}-{task.key_name}"
+
+    storage = Values()
+    run(storage, made_and_read, resume=False)
+    Path("made.txt").unlink()
+
+    assert run(storage, made_and_read) == []
+    assert log_lines().count("its checkpoint does not record the states of its files") == 1
+
+
+# Commands that leave a file open
+
+
+def test_a_connection_that_nobody_closes_does_not_void_its_database(storage: Storage) -> None:
+    """SQLite writes the file once more when the process ends. Gone and smaller are found all the same."""
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(open_database)
+        flow.task.add(other)
+
+    run(storage, add, resume=False)
+    assert Path("shop.db-wal").exists()
+    connections.pop().close()
+    assert not Path("shop.db-wal").exists()
+
+    assert run(storage, add) == []
+    Path("shop.db").unlink()
+    assert run(storage, add) == ["open"]
+    connections.pop().close()
+
+
+connections: list[sqlite3.Connection] = []
+
+
+@action
+def open_database() -> Path:
+    note("open")
+    connection = sqlite3.connect("shop.db")
+    connection.execute("pragma journal_mode=wal")
+    with connection:
+        connection.execute("create table orders (n int)")
+    connections.append(connection)
+    return Path("shop.db")
+
+
+# The cache
+
+
+@action(cache=True)
+def cached(source: Path) -> str:
+    note("cached")
+    return source.read_text()
+
+
+@action(cache=True)
+def cached_file(source: Path) -> Path:
+    note("cached")
+    Path("out.txt").write_text(source.read_text())
+    return Path("out.txt")
+
+
+def with_cached(step: Any) -> Add:
+    return lambda flow: flow.task.add(step)
+
+
+INPUT = {"source": Path("input.txt")}
+
+
+def test_the_content_of_a_file_is_part_of_a_cached_steps_arguments(storage: Storage) -> None:
+    """Another content is another value; the same one in a file that was touched is the same."""
+    edit("input.txt", "old")
+    assert run(storage, with_cached(cached), resume=False, declared=INPUT) == ["cached"]
+    edit("input.txt", "old")
+    assert run(storage, with_cached(cached), resume=False, declared=INPUT) == []
+    edit("input.txt", "NEW")
+
+    workflow, names = go(storage, with_cached(cached), resume=False, declared=INPUT)
+
+    assert (names, workflow.result_storage()) == (["cached"], ["NEW"])
+
+
+def test_a_folder_is_known_by_what_is_in_it(storage: Storage) -> None:
+    """Names, sizes and times of its files."""
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(cached_folder)
+
+    Path("folder/inner").mkdir(parents=True)
+    edit("folder/inner/a.txt", "a")
+    declared = {"folder": Path("folder")}
+    assert run(storage, add, resume=False, declared=declared) == ["cached"]
+    assert run(storage, add, resume=False, declared=declared) == []
+    edit("folder/inner/a.txt", "b")
+    assert run(storage, add, resume=False, declared=declared) == ["cached"]
+    edit("folder/b.txt", "b")
+    assert run(storage, add, resume=False, declared=declared) == ["cached"]
+
+
+@action(cache=True)
+def cached_folder(folder: Path) -> list[str]:
+    note("cached")
+    return sorted(path.name for path in folder.rglob("*.txt"))
+
+
+def test_a_folder_of_too_many_files_is_not_cached(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log says so once."""
+    monkeypatch.setattr("dotflow.resume.cache.MAX_ENTRIES", 1)
+    Path("folder").mkdir()
+    edit("folder/a.txt", "a")
+    edit("folder/b.txt", "b")
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(cached_folder)
+
+    for _ in range(2):
+        assert run(storage, add, resume=False, declared={"folder": Path("folder")}) == ["cached"]
+    assert "is not cached: folder has more than 1 files." in log_lines()
+
+
+@pytest.mark.parametrize("name", STORAGES)
+def test_a_cached_file_counts_while_it_is_the_same(name: str) -> None:
+    """Deleted, or overwritten by another run, it is made again; what was restored from the cache has its record."""
+    storage = STORAGES[name]()
+    edit("input.txt", "old")
+    assert run(storage, with_cached(cached_file), resume=False, declared=INPUT) == ["cached"]
+    assert run(storage, with_cached(cached_file), resume=False, declared=INPUT) == []
+    edit("out.txt", "by another run")
+    assert run(storage, with_cached(cached_file), resume=False, declared=INPUT) == ["cached"]
+    assert Path("out.txt").read_text() == "old"
+    assert run(storage, with_cached(cached_file), resume=False, declared=INPUT) == []
+    Path("out.txt").unlink()
+    assert run(storage, with_cached(cached_file), declared=INPUT) == ["cached"]
+
+
+@action(cache=True)
+def changes(source: Path) -> int:
+    note("cached")
+    source.write_text(source.read_text() + "!")
+    return 1
+
+
+def test_a_step_that_changes_a_file_that_it_was_given_is_not_cached(storage: Storage) -> None:
+    """A hit would leave the change out. The log says so once."""
+    edit("input.txt", "old")
+    for _ in range(3):
+        assert run(storage, with_cached(changes), resume=False, declared=INPUT) == ["cached"]
+        edit("input.txt", "old")
+    line = "Task 0 changes is not cached: it has changed input.txt, which it was given, and does not return it."
+    assert line in log_lines()
+
+
+def test_a_cached_path_is_a_text_with_files_false(storage: Storage) -> None:
+    """@action(files=False) takes a path for its text in the cache, too."""
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(cached_text)
+
+    edit("input.txt", "old")
+    assert run(storage, add, resume=False, declared=INPUT) == ["cached"]
+    edit("input.txt", "NEW")
+    assert run(storage, add, resume=False, declared=INPUT) == []
+
+
+@action(cache=True, files=False)
+def cached_text(source: Path) -> str:
+    note("cached")
+    return source.name
+
+
+# A build
+
+
+@action
+def compiled(source: Path) -> Path:
+    note(source.stem)
+    target = Path(f"{source.stem}.o")
+    target.write_text(source.read_text().upper())
+    return target
+
+
+@action
+def linked(compiled: list[Path]) -> Path:
+    note("link")
+    Path("program").write_text("".join(path.read_text() for path in compiled))
+    return Path("program")
+
+
+def test_a_build_makes_what_is_missing_or_old(storage: Storage) -> None:
+    """An object that is gone is made again, and so is that of an edited source; nothing else but the program."""
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(compiled, each=[Path("lib.c"), Path("main.c")])
+        flow.task.add(linked)
+
+    edit("lib.c", "lib")
+    edit("main.c", "main")
+    assert run(storage, add, resume=False, mode="parallel") in (["lib", "main", "link"], ["main", "lib", "link"])
+    Path("lib.o").unlink()
+    assert run(storage, add) == ["lib", "link"]
+    edit("main.c", "other")
+    assert run(storage, add) == ["main", "link"]
+    Path("program").unlink()
+    assert run(storage, add) == ["link"]
+    assert run(storage, add) == []
+    assert Path("program").read_text() == "LIBOTHER"
+
+
+def test_states_that_are_gone_have_no_size() -> None:
+    """So every file is larger than one that is not there."""
+    assert GONE.size == -1
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    for connection in connections:
+        connection.close()
+    connections.clear()
