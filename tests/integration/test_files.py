@@ -76,7 +76,9 @@ def go(
     workflow = DotFlow(settings, workflow_id="w", params=declared)
     add(workflow)
     planned_mode = "sequential" if mode == "groups" else mode
-    plan = workflow.plan(planned_mode, resume, **{name: options[name] for name in ("rerun", "params") if name in options})
+    plan = workflow.plan(
+        planned_mode, resume, **{name: options[name] for name in ("rerun", "params") if name in options}
+    )
     try:
         start(workflow, mode, resume=resume, **options)
     except KeyboardInterrupt:
@@ -910,7 +912,9 @@ def test_a_run_inside_of_a_step_keeps_its_own_record(storage: Storage) -> None:
 @action
 def outer() -> Any:
     note("outer")
-    inner = DotFlow(Config(storage=StorageFile(Path("inner").absolute()), log=LogDefault(output="none")), workflow_id="i")
+    inner = DotFlow(
+        Config(storage=StorageFile(Path("inner").absolute()), log=LogDefault(output="none")), workflow_id="i"
+    )
     inner.task.add(make)
     return inner.start(resume=True).tasks[0].value
 

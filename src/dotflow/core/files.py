@@ -100,6 +100,8 @@ class FileRecord(NamedTuple):
     @classmethod
     def from_plain(cls, plain: Any) -> "FileRecord":
         """Returns what `as_plain` has made plain. Raises TypeError or ValueError for anything else."""
+        if type(plain) is not dict:
+            raise TypeError("it is not the record of an attempt")
         states = {name: {path: state_from(plain[name][path]) for path in plain[name]} for name in plain}
         if not all(type(path) is str for name in states for path in states[name]):
             raise TypeError("it is not the record of an attempt")
