@@ -1,14 +1,14 @@
 """Looks for stale files and values in resumed runs. Run: python tests/files_fuzz.py --scenarios 1000
 
-A scenario is a random workflow whose steps make, read, fill and delete files. It fails or is killed, its files and inputs
-are edited in a random way, and it is resumed, several times. Each run is a process of its own, killed with SIGKILL
-before or after a random write of its storage, or inside of a step. The last resume has to return what a new run in
-another folder returns, with the same files, and a second one has to run nothing. What `plan` returns before a run that
-nothing stops must be what the run does.
+A scenario is a random workflow whose steps make, read, fill and delete files. It fails or is killed, its files and
+inputs are edited in a random way, and it is resumed, several times. Each run is a process of its own, killed with
+SIGKILL before or after a random write of its storage, or inside of a step. The last resume has to return what a new run
+in another folder returns, with the same files, and a second one has to run nothing. What `plan` returns before a run
+that nothing stops must be what the run does.
 
-The one thing that may be stale is the price that the docs name: a file that was edited between a kill and the resume, is
-not smaller, and is given to the task that was cut off. The log has to name it. A task that runs again is given a file as
-it is now, so no task here reads a file that a later one fills.
+The one thing that may be stale is the price that the docs name: a file that was edited between a kill and the resume,
+is not smaller, and is given to the task that was cut off. The log has to name it. A task that runs again is given a
+file as it is now, so no task here reads a file that a later one fills.
 """
 
 import argparse

@@ -108,6 +108,9 @@ class EarlierRuns:
             CheckpointMismatch: Another step made one of the checkpoints, and they may be restored.
             CheckpointUnreadable: One of them can't be read.
         """
+        if self._files is not None:
+            with usable(self._storage):
+                self._files.read()
         result = self._decide_values()
         if self._resume in UNFINISHED_ONLY and not self._is_unfinished(result):
             return None

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Collection, Iterator, Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -13,13 +14,15 @@ from dotflow.core.files import FileRecord, FileState, FileWatch, state_from
 from dotflow.core.links import Constant
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
+from dotflow.errors import CheckpointUnreadable
 from dotflow.graph.linked_task import Item
 from dotflow.graph.params import Params
 from dotflow.graph.wiring import ALL_PARAMS, PREVIOUS
 from dotflow.resume.origin import NO_TASK, workflow_key
 from dotflow.resume.tokens import Tokens, always_takes_previous
-from dotflow.worker.files import digest_of, find_paths, state_of
+from dotflow.worker.files import SCALARS, digest_of, find_paths, state_of
 
+MAX_FOUND: Final = 64  # values whose paths are remembered, as attempts side by side share them
 DOCUMENT: Final = "@files"  # in place of a task's name; no task is called so
 
 
@@ -59,7 +62,11 @@ class SavedFiles:
         context = self._storage.get(self._key)
         match context.storage:
             case [bool(is_open), dict(inputs), dict(worked)] if context.task_id == NO_TASK:
-                self.is_open, self.inputs, self.worked = is_open, _known(inputs), _known(worked)
+                try:
+                    self.is_open, self.inputs, self.worked = is_open, _known(inputs), _known(worked)
+                except (TypeError, ValueError) as error:
+                    where = f"{type(self._storage).__name__} under {self._key!r}"
+                    raise CheckpointUnreadable("its states of files are none", where) from error
 
     def write(self, *, is_open: bool) -> None:
         """Saves it as it is now."""
@@ -108,7 +115,8 @@ class ChangedFiles:
         self._new: set[str] = set()  # since the last look
         self._differ: dict[str, FileState | None] = {}  # their states now
         self._void: dict[str, str] = {}  # why, by file
-        self._inputs: set[str] | None = None
+        self._inputs: set[str] = set()
+        self._worked: dict[str, Known] = {}
         self._paths: dict[int, set[str]] = {}  # those in the values of a task, in this pass
         self._given: dict[int, set[str]] = {}  # those that a task is given, in this pass
         self._has_begun = False
@@ -143,7 +151,19 @@ class ChangedFiles:
     def _note(self, key: str, known: Known) -> None:
         if key not in self.last:
             self._new.add(key)
+            known = max(known, self._worked.get(key, known), key=attrgetter("time"))
         _keep_newest(self.last, key, known)
+
+    def read(self) -> None:
+        """Reads the document, and finds the files from outside. Called before checkpoints are noted."""
+        self._saved.read()
+        for name, known in self._saved.worked.items():
+            _keep_newest(self._worked, self.key_of(name), known)
+        self._inputs = {self.key_of(path) for path in inputs_of(self._tokens, self._params)}
+        for name, known in self._saved.inputs.items():
+            if self.key_of(name) in self._inputs:
+                self._note(self.key_of(name), known)
+                _keep_newest(self._first, self.key_of(name), known)
 
     def find_void(self, running: Collection[int], missing: Collection[int]) -> bool:
         """Looks at the files that checkpoints name, and returns whether more of these are void than before.
@@ -152,9 +172,6 @@ class ChangedFiles:
             running: The tasks that run, by the decisions up to now; no cleanups.
             missing: Those of them that lack a checkpoint, their own or that of an item.
         """
-        if self._inputs is None:
-            self._read()
-        assert self._inputs is not None
         self._differ |= self._look()
         if not self._differ:
             return False
@@ -174,19 +191,6 @@ class ChangedFiles:
                 self._void[key] = _reason(self.names[key], now)
         self._begin_pass()
         return len(self._void) > count
-
-    def _read(self) -> None:
-        """Reads the document, if there can be one, with the files from outside."""
-        self._inputs = {self.key_of(path) for path in inputs_of(self._tokens, self._params)}
-        if not (self._inputs or self.last):
-            return
-        self._saved.read()
-        for name, known in self._saved.inputs.items():
-            self._note(self.key_of(name), known)
-            _keep_newest(self._first, self.key_of(name), known)
-        for name, known in self._saved.worked.items():
-            if self.key_of(name) in self.last:
-                self._note(self.key_of(name), known)
 
     def _look(self) -> dict[str, FileState | None]:
         """Compares the files that are new with their last states, and returns those that have changed or are gone."""
@@ -216,7 +220,6 @@ class ChangedFiles:
             cleaned: What cleanups are given, if the last run was cut off.
             worked: With it, what else was given to tasks that the last run may have cut off.
         """
-        assert self._inputs is not None
         was = self.last[key].state
         is_gone = now is not None and now.is_gone
         if key in self._inputs and key not in self._changed and (was.is_gone or is_gone):
@@ -389,7 +392,7 @@ class RunFiles:
         self.has_paths = False
         self._is_written = self._is_left_open = False
         self._given: set[Path] = set()
-        self._shared: dict[int, tuple[Any, Collection[Path]]] = {}
+        self._found: dict[int, tuple[Any, Collection[Path]]] = {}  # by id of a value that attempts share
         self._earlier: ChangedFiles | None = None
         self._last: dict[str, FileState] = {}  # by name
 
@@ -415,11 +418,11 @@ class RunFiles:
             inputs: The files from outside.
             runs: Whether a task runs.
         """
-        if self.watch is None or not (inputs or earlier.has_paths):
+        self._earlier = earlier
+        earlier.begin()
+        if not (inputs or earlier.has_paths):
             return
         self.has_paths = True
-        earlier.begin()
-        self._earlier = earlier
         saved, now = self._saved, clock.now().timestamp()
         self._is_left_open = saved.is_open or bool(earlier.accepted)
         saved.worked = {
@@ -444,6 +447,17 @@ class RunFiles:
         if runs and (inputs or self._last):
             self._write_open()
 
+    def join(self) -> None:
+        """Adds the files of items that were restored in the run."""
+        if self._earlier is None or not self._earlier.has_paths:
+            return
+        self.has_paths = True
+        for key, known in self._earlier.last.items():
+            if not self._earlier.is_void(key):
+                self._last.setdefault(self._earlier.names[key], known.state)
+        if self._last and not self._is_written:
+            self._write_open()
+
     def _write_open(self) -> None:
         self._saved.write(is_open=True)
         self._is_written = True
@@ -453,25 +467,28 @@ class RunFiles:
         step = call.step
         if self.watch is None or not step.files:
             return call
-        values = [] if call.arguments is None else list(call.arguments.values())
+        values = [*(call.arguments or {}).values(), *(call.shared or {}).values()]
         takes_all = isinstance(step.function, type)
         if takes_all or PREVIOUS in step.context_params:
             values.append(call.previous_context.storage)
         if takes_all or "initial_context" in step.context_params:
             values.append(call.initial_context.storage)
-        given = {*find_paths(values), *self._in_shared(call.shared)}
+        given = {path for value in values for path in self._paths_in(value)}
         if not given:
             return call
         self._given |= given
         own = find_paths(task.input) if type(task) is Item else ()
         return call._replace(files=FileWatch(self._limit, tuple(given), tuple(own)))
 
-    def _in_shared(self, shared: Mapping[str, Any] | None) -> Collection[Path]:
-        if shared is None:
+    def _paths_in(self, value: Any) -> Collection[Path]:
+        """Returns the paths in a value; many attempts may share a large one."""
+        if value.__class__ in SCALARS:
             return ()
-        found = self._shared.get(id(shared))
-        if found is None:
-            found = self._shared[id(shared)] = shared, find_paths(list(shared.values()))
+        found = self._found.get(id(value))
+        if found is None or found[0] is not value:
+            if len(self._found) >= MAX_FOUND:
+                self._found.clear()
+            found = self._found[id(value)] = value, find_paths(value)
         return found[1]
 
     def note(self, context: Context, record: FileRecord, *, is_saved: bool) -> None:
