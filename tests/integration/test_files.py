@@ -1,10 +1,13 @@
 """Files are part of the values that name them: what is recorded of them, and what a resume does when they change."""
 
 import asyncio
+import hashlib
 import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,6 @@ import pytest
 from dotflow import Config, Context, DotFlow, action
 from dotflow.abc.executor import Executor
 from dotflow.abc.storage import Storage
-from dotflow.core.files import GONE
 from dotflow.core.types.status import TypeStatus
 from dotflow.providers import (
     ExecutorAsync,
@@ -25,6 +27,7 @@ from dotflow.providers import (
     StorageFile,
     StorageSQLite,
 )
+from tests import files_fuzz
 from tests.integration.modes import MODES, group, start
 from tests.resume_fuzz import KilledWithClear
 from tests.storages import StorageThree
@@ -76,9 +79,7 @@ def go(
     workflow = DotFlow(settings, workflow_id="w", params=declared)
     add(workflow)
     planned_mode = "sequential" if mode == "groups" else mode
-    plan = workflow.plan(
-        planned_mode, resume, **{name: options[name] for name in ("rerun", "params") if name in options}
-    )
+    plan = workflow.plan(planned_mode, resume, rerun=options.get("rerun"))
     try:
         start(workflow, mode, resume=resume, **options)
     except KeyboardInterrupt:
@@ -316,11 +317,8 @@ def test_the_checkpoint_shows_the_digest_of_sha256sum(storage: Storage) -> None:
     files = json.loads(text)["files"]
 
     found = Path("made.txt").stat()
-    digest = "4e5b9b2d9e7c0f1d"  # not the whole: the next line compares it
-    state = files["made"]["made.txt"]
-    assert state[:3] == [4, found.st_mtime_ns, found.st_ctime_ns]
-    assert len(state[3]) == 64 != len(digest)
-    assert list(files) == ["made"]
+    digest = hashlib.sha256(b"made").hexdigest()
+    assert files == {"made": {"made.txt": [4, found.st_mtime_ns, found.st_ctime_ns, digest, ""]}}
 
 
 # A file that another task changes
@@ -693,6 +691,14 @@ def grow(initial_context: Context) -> str:
     return text
 
 
+def test_a_state_stays_while_one_of_several_that_name_the_file_runs_again(storage: Storage) -> None:
+    """The record of the file is not lost with the void one."""
+    run(storage, in_turn, resume=False)
+
+    assert run(storage, in_turn, rerun=["third"]) == ["third"]
+    assert run(storage, in_turn) == []
+
+
 # Maps
 
 
@@ -841,7 +847,61 @@ def test_an_item_that_fills_its_file_in_place(storage: Storage) -> None:
 def append(part: Path) -> int:
     note(part.stem)
     part.write_text(part.read_text() + "!")
+    if Path("fail").exists():
+        raise RuntimeError("fail")
     return 1
+
+
+def test_what_a_failed_item_has_changed_is_the_runs_own_work(storage: Storage) -> None:
+    """The files of failed attempts of items are known, too: the list is not made again."""
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(split)
+        flow.task.add(append, each="split")
+
+    Path("content.txt").write_text("a b")
+    Path("fail").touch()
+    assert run(storage, add, resume=False) == ["split", "part0"]
+    Path("fail").unlink()
+
+    assert run(storage, add) == ["part0", "part1"]
+    assert run(storage, add) == []
+
+
+def test_files_of_items_are_judged_when_their_list_is_known_late(storage: Storage) -> None:
+    """The first task has no path, and runs again; then each item's own file is looked at."""
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(names)
+        flow.task.add(write_named, each="names")
+        flow.task.add(joined_named)
+
+    run(storage, add, resume=False)
+    Path("b.txt").unlink()
+
+    assert run(storage, add, rerun=["names"]) == ["names", "b", "joined"]
+    Path("a.txt").touch()
+    assert run(storage, add, rerun=["names"]) == ["names", "joined"]
+    assert run(storage, add) == []
+
+
+@action
+def names() -> list[str]:
+    note("names")
+    return ["a", "b"]
+
+
+@action
+def write_named(name: str) -> Path:
+    note(name)
+    Path(f"{name}.txt").write_text(name)
+    return Path(f"{name}.txt")
+
+
+@action
+def joined_named(write_named: list[Path]) -> str:
+    note("joined")
+    return "".join(path.read_text() for path in write_named)
 
 
 # Resume in other words
@@ -920,11 +980,6 @@ def outer() -> Any:
 
 
 # The document
-
-
-def documents(storage: Storage) -> list[bool]:
-    """The states of the document, by the writes of a storage."""
-    return storage.opened  # type: ignore[attr-defined]
 
 
 class Watching(StorageFile):
@@ -1223,9 +1278,18 @@ def test_a_build_makes_what_is_missing_or_old(storage: Storage) -> None:
     assert Path("program").read_text() == "LIBOTHER"
 
 
-def test_states_that_are_gone_have_no_size() -> None:
-    """So every file is larger than one that is not there."""
-    assert GONE.size == -1
+# At random
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("scenarios", [8, pytest.param(1000, marks=pytest.mark.exhaustive)])
+def test_random_edits(scenarios: int) -> None:
+    """Whatever is edited between kills, failures and resumes: nothing is stale, a second resume runs nothing, and plans
+    are what the runs do."""
+    program = [sys.executable, files_fuzz.__file__, "--scenarios", str(scenarios), "--first", str(scenarios)]
+    result = subprocess.run(program, capture_output=True, text=True)
+
+    assert (result.returncode, result.stderr) == (0, ""), result.stdout
 
 
 @pytest.fixture(autouse=True)
