@@ -443,7 +443,10 @@ def compare(seed: int, figures: Counter[str]) -> str:
     name = list(STORAGES)[seed % len(STORAGES)]
     with tempfile.TemporaryDirectory() as folder:
         scenario = Scenario(f"files {seed}", name, Path(folder), figures)
-        wrong = scenario.check()
+        try:
+            wrong = scenario.check()
+        except AssertionError as error:
+            wrong = str(error)
     nodes = "\n".join(map(repr, scenario.nodes))
     return f"seed {seed}, {name}, {scenario.mode}: {wrong}\n{nodes}\n" if wrong else ""
 

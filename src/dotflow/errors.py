@@ -51,6 +51,7 @@
         ├── VirtualClockMisuse    a test's clock was used where or when it can't work
         ├── CheckpointMismatch    a checkpoint was saved by another step
         ├── CheckpointUnreadable  a checkpoint exists, but can't be read
+        ├── ValidityUnknown       a step's `valid` failed
         └── WorkflowBusy          another process is running the workflow
 
 A class's annotations are the facts that it is constructed from, as in a dataclass. They survive pickling.
@@ -70,7 +71,7 @@ __all__ = [
     "NotPicklable", "NotRun", "NotServable", "NotifyError", "OrderRefused", "ProcessesUnsupported", "ProviderError",
     "ResourcesNotOffered", "RunError", "RunFailed", "RunStopped", "RunTimeout", "SecretMissing", "StepFailed",
     "StepTimeout", "StorageError", "UnequalLists", "UnknownArgument", "UnknownParam", "UnknownParameter", "UnknownTask",
-    "ValueNotStorable", "VirtualClockMisuse", "WorkerDied", "WorkerNotStarted", "WorkflowBusy",
+    "ValidityUnknown", "ValueNotStorable", "VirtualClockMisuse", "WorkerDied", "WorkerNotStarted", "WorkflowBusy",
 ]  # fmt: skip
 
 
@@ -676,6 +677,17 @@ class CheckpointUnreadable(RunError):
             f"{checkpoint}{where} can't be read: {self.reason}. Nothing was run and nothing was changed. Repair the "
             f"checkpoint, or delete it to run the task again."
         )
+
+
+class ValidityUnknown(RunError):
+    """A step's `valid` failed, so whether its value counts is unknown."""
+
+    task: str  # the id and the name
+    reason: str
+    _template = (
+        "Whether the value of task {task} is still valid is unknown: {reason}. Nothing was run and nothing was "
+        "deleted. Start again when its valid() works; without resume, everything runs anew."
+    )
 
 
 class WorkflowBusy(RunError):

@@ -55,6 +55,7 @@ class Action(Generic[P, R]):
         version: Stands for the code where earlier values are compared with it; None for the code itself.
         cache: How long values are cached: True for ever, or seconds; None for no cache.
         files: Whether files count as part of its value and its arguments.
+        valid: Called with a saved value: whether what it stands for is still there; None for no question.
 
     Attributes:
         name: The name for readers: `extract`, `Report.load`.
@@ -72,6 +73,7 @@ class Action(Generic[P, R]):
         version: str | None = None,
         cache: float | None = None,
         files: bool = True,
+        valid: Callable[[Any], Any] | None = None,
     ) -> None:
         if not callable(function) and not isinstance(function, classmethod):
             raise InvalidStep(describe(function), "Options go by name: @action(retry=3).", DECORATED)
@@ -84,6 +86,7 @@ class Action(Generic[P, R]):
         self.version = version
         self.cache = cache
         self.files = files
+        self.valid = valid
         self.is_ordinary: bool = checkpoint and cache is None  # nothing makes its task one with links
         self._code: str | None = None  # its fingerprint, once it is made
         self._named: dict[str, bool] | None = None  # the parameters beside the contexts, once they are read

@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, overload
 
 from dotflow.core.action import CLASS_ACTION, DECORATED, Action, action_of, member_actions
@@ -17,6 +17,9 @@ from dotflow.errors import InvalidPolicy, InvalidStep
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+
+#: Whether what a value stands for is still there.
+Valid = Callable[[Any], bool] | Callable[[Any], Coroutine[Any, Any, bool]]
 
 #: The warning about a class without decorated methods.
 IDLE: Final = (
@@ -56,6 +59,7 @@ def action(
     version: str | None = None,
     cache: bool | Duration = False,
     files: bool = True,
+    valid: Valid | None = None,
 ) -> Decorator: ...
 def action(
     function: Callable[..., Any] | None = None,
@@ -74,6 +78,7 @@ def action(
     version: str | None = None,
     cache: bool | Duration = False,
     files: bool = True,
+    valid: Valid | None = None,
     **unknown: Any,
 ) -> Any:
     """Makes a function, coroutine function, method or class a step of workflows.
@@ -107,6 +112,9 @@ def action(
             making another one. A duration is the maximum age.
         files: Whether the files that paths name are part of the value and the arguments. With False a path is only its
             text: for logs, and for files that others append to.
+        valid: A function `f(value)` for what is no file, such as a table: True if what the step has made is still
+            there, False to run the step again. A resume and `plan` call it with the saved value, before anything is
+            deleted; of a map, with that of each item. It has 30 s.
         unknown: Refused with a hint.
 
     Raises:
@@ -130,11 +138,16 @@ def action(
         raise InvalidPolicy("checkpoint", checkpoint, "True or False")
     if not isinstance(files, bool):
         raise InvalidPolicy("files", files, "True or False")
+    if valid is not None and not callable(valid):
+        raise InvalidPolicy("valid", valid, "a function f(value) that returns True or False")
     if version is not None and (not isinstance(version, str) or not version):
         raise InvalidPolicy("version", version, 'a text, such as "2"')
     max_age = _max_age(cache)
     if max_age is not None and not checkpoint:
         raise InvalidPolicy("cache", cache, "False with checkpoint=False: what can't be saved can't be cached")
+    if valid is not None and (max_age is not None or not checkpoint):
+        option = "checkpoint=False" if not checkpoint else "cache"
+        raise InvalidPolicy("valid", valid, f"None with {option}: it is asked about a checkpoint")
     required = check_resources(resources)
 
     def decorate(target: Callable[..., Any]) -> Any:
@@ -146,7 +159,7 @@ def action(
             raise InvalidStep(f"{describe(target)}, a generator function", hint, DECORATED)
         if _has_methods(target) and not member_actions(target):
             warnings.warn(IDLE.format(name=target.__name__), stacklevel=2 if function is None else 3)
-        step = Action(target, policy, isolate, required, checkpoint, version, max_age, files)
+        step = Action(target, policy, isolate, required, checkpoint, version, max_age, files, valid)
         if not isinstance(target, type):
             return step
         try:

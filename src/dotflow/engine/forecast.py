@@ -111,6 +111,8 @@ class RunForecast:
             return Forecast(RESTORE if count else RUN, self._but(task_id).removeprefix(", "), count, count)
         if task_id in self._restoration.not_needed:
             return self._skip(task, NOT_NEEDED)
+        if task_id in self._restoration.unknown:
+            return Forecast(OPEN, self._restoration.unknown[task_id], len(task.items) if task.is_mapped else None)
         return self._of_linked(task, task.links) if isinstance(task, LinkedTask) else Forecast(RUN, self._why(task))
 
     def _but(self, task_id: int) -> str:
@@ -316,7 +318,9 @@ def plan_run(
     files = None
     if digest_limit is not None and options.resume:
         files = ChangedFiles(SavedFiles(storage, workflow_id), tokens, params, digest_limit)
-    earlier = EarlierRuns(storage, keys, tokens, params, changes, _no_line, resume=options.resume, files=files)
+    earlier = EarlierRuns(
+        storage, keys, tokens, params, changes, _no_line, resume=options.resume, files=files, asks=True, is_plan=True
+    )
     restoration = earlier.decide() if options.resume else None
     if options.resume and restoration is None:  # all tasks run: what it has recorded in them does not hold
         tokens.use([task._new_record(workflow_id, None) for task in tasks])

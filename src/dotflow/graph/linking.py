@@ -66,6 +66,8 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
 
     Raises UnknownTask, AmbiguousTask, UnknownParameter or InvalidLink.
     """
+    if options.always and step.valid is not None:
+        raise InvalidLink("always=True excludes valid: a cleanup leaves no checkpoint. Remove one of them.")
     needs = options.needs if isinstance(options.needs, Mapping) else {}
     check_names(step, "needs", needs)
     required, after = _order(options, scope)

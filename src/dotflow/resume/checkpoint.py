@@ -192,7 +192,15 @@ class Checkpoints:
                 if self._digest_limit is not None:
                     files = ChangedFiles(self._saved_files, tokens, params, self._digest_limit)
                 earlier = EarlierRuns(
-                    self._storage, self._keys, tokens, params, changes, self._log_line, resume=resume, files=files
+                    self._storage,
+                    self._keys,
+                    tokens,
+                    params,
+                    changes,
+                    self._log_line,
+                    resume=resume,
+                    files=files,
+                    asks=True,
                 )
                 # What another run of this process has not finished yet is its own work.
                 is_first = resume not in UNFINISHED_ONLY or len(self._turn.runs) == 1

@@ -2,18 +2,23 @@
 
 import contextlib
 import errno
+import functools
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from dotflow.abc.storage import Storage
+from dotflow.core.action import Action
 from dotflow.core.attempt_id import ID_LENGTH
+from dotflow.core.call import Call
 from dotflow.core.context import NO_ORIGIN, NOTHING, Context, shared_origin
 from dotflow.core.events import MapEnded, MapOpened, TaskRestored, TaskSkipped
 from dotflow.core.links import Links
+from dotflow.core.outcome import Outcome, Raised, Returned, TimedOut
+from dotflow.core.policy import Policy
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
-from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, DotflowError, StorageError
+from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, DotflowError, StorageError, ValidityUnknown
 from dotflow.graph.decisions import Skip, decide, unmet_need
 from dotflow.graph.linked_task import Item, LinkedTask
 from dotflow.graph.maps import lists_of, make_items, map_context
@@ -24,9 +29,15 @@ from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.choice import UNFINISHED_ONLY, Resume
 from dotflow.resume.files import ChangedFiles
 from dotflow.resume.tokens import INCOMPARABLE, NO_INITIAL, NO_TOKENS, Tokens, always_takes_previous, difference
+from dotflow.worker.attempt import attempt, remember_process
+from dotflow.worker.deadline import restore_handler
 from dotflow.worker.files import find_paths
+from dotflow.worker.loops import Loops
 
 TAKES: Final = "it takes the value of"  # begins the reason of a checkpoint whose source runs again
+
+VALID_TIMEOUT: Final = 30.0  # seconds of each call of a step's `valid`
+INVALID: Final = "its valid() returned False"
 
 COMPLETED: Final = TypeStatus.COMPLETED
 
@@ -43,6 +54,7 @@ class Restoration:
         not_needed: The tasks without checkpoints that don't run, since no task that runs needs them.
         whole_maps: The mapped tasks of which all items are restored, and the number of these.
         left_open: The cleanups that did not complete in the last run.
+        unknown: The tasks whose validity is unknown, with the reason, in a plan.
     """
 
     restored: dict[int, Context] = field(default_factory=dict)
@@ -52,6 +64,7 @@ class Restoration:
     not_needed: set[int] = field(default_factory=set)
     whole_maps: dict[int, int] = field(default_factory=dict)
     left_open: Collection[int] = ()
+    unknown: dict[int, str] = field(default_factory=dict)
 
 
 class EarlierRuns:
@@ -66,6 +79,8 @@ class EarlierRuns:
         log_line: Writes a line into the log.
         resume: Which earlier runs count.
         files: The files of these runs; None to decide without them.
+        asks: Whether the steps' `valid` are called.
+        is_plan: Whether a `valid` that fails is noted, and raises nothing.
 
     Attributes:
         first: The first value of the last run among the checkpoints that were read; None without one.
@@ -83,6 +98,8 @@ class EarlierRuns:
         *,
         resume: Resume,
         files: ChangedFiles | None = None,
+        asks: bool = False,
+        is_plan: bool = False,
     ) -> None:
         self.first: Context | None = None
         self.has_values = False
@@ -94,6 +111,11 @@ class EarlierRuns:
         self._log_line = log_line
         self._resume = resume
         self._files = files
+        self._may_ask = asks and any(task.step.valid for task in tokens.tasks)
+        self._is_plan = is_plan
+        self._asks = False  # once all else is decided
+        self._answers: dict[tuple[int, str], str] = {}  # why values are invalid, "" for valid ones
+        self._unknown: dict[int, str] = {}
         self._task_count = 0  # of the last run
         self._last_origin = NO_ORIGIN
         self._lacks_inputs = False  # whether a checkpoint has no record of its inputs
@@ -114,11 +136,16 @@ class EarlierRuns:
         result = self._decide_values()
         if self._resume in UNFINISHED_ONLY and not self._is_unfinished(result):
             return None
-        while self._files is not None and self._resume != "anew" and self._makes_void(self._files, result):
+        while self._resume != "anew":
+            if self._files is None or not self._makes_void(self._files, result):
+                if self._asks or not self._may_ask:
+                    break
+                self._asks = True
             self._tokens.use([task._new_record(task.workflow_id, task.run_id) for task in self._tokens.tasks])
             self._run_again.clear()
             self._valid_items.clear()
             result = self._decide_values()
+        result.unknown = self._unknown
         self._raise_mismatches()
         tasks, left_open = self._tokens.tasks, result.left_open
         for task_id, run_id in left_open.items():
@@ -330,8 +357,28 @@ class EarlierRuns:
             label = difference(tokens, now, PREVIOUS) if _is_made_from(context, previous) else PREVIOUS
         if label:
             return f"it was made from another value of '{label}'"
-        file = "" if self._files is None else self._files.why_void(task, context)
-        return file or self._changes.why_void(task, context)
+        reason = ("" if self._files is None else self._files.why_void(task, context)) or self._changes.why_void(
+            task, context
+        )
+        return reason or (self._why_invalid(task, context) if self._asks and task.step.valid is not None else "")
+
+    def _why_invalid(self, task: Task, context: Context) -> str:
+        """Returns that the step's `valid` returned False for a value; "" if it returned True.
+
+        Raises ValidityUnknown for anything else, but in a plan.
+        """
+        key = task.task_id, task.key_suffix if isinstance(task, Item) else ""
+        if key not in self._answers:
+            outcome = _ask(task, context)
+            if isinstance(outcome, Returned) and type(outcome.value) is bool:
+                self._answers[key] = "" if outcome.value else INVALID
+            else:
+                why = f"valid() returned {outcome.value!r}" if isinstance(outcome, Returned) else _failure_of(outcome)
+                if not self._is_plan:
+                    raise ValidityUnknown(f"{task.task_id} {task.name}", why)
+                self._unknown.setdefault(task.task_id, f"if it is valid: {why}")
+                self._answers[key] = INVALID
+        return self._answers[key]
 
     def _note(self, task: Task, context: Context, result: Restoration) -> None:
         """Notes that a checkpoint is restored without comparing its inputs, if they are not compared."""
@@ -440,6 +487,27 @@ class EarlierRuns:
             elif task_id in unsaved:
                 left_out.add(task_id)
         return left_out
+
+
+def _ask(task: Task, context: Context) -> Outcome:
+    """Makes an attempt of the `valid` of a task's step, in this process. Raises KeyboardInterrupt."""
+    assert task.step.valid is not None
+    step = Action(functools.partial(task.step.valid, context.storage), Policy(timeout=VALID_TIMEOUT))
+    loops = Loops()
+    remember_process()
+    try:
+        return attempt(Call(task.task_id, 0, step, NOTHING, NOTHING, task.workflow_id), loops)
+    finally:
+        restore_handler()
+        loops.close()
+
+
+def _failure_of(outcome: Outcome) -> str:
+    if isinstance(outcome, TimedOut):
+        return f"valid() did not return within {VALID_TIMEOUT:g} s"
+    if not isinstance(outcome, Raised):
+        return "valid() was interrupted"
+    return f"valid() raised {outcome.failure.exception}: {outcome.failure.message}".rstrip(".: ")
 
 
 def leaves_checkpoint(task: Task) -> bool:
