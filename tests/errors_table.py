@@ -905,6 +905,19 @@ def _a_pickle() -> object:
     return nightly(makes_a_basket).start(resume=True)
 
 
+@case(errors.ValidityUnknown)
+def _validity() -> object:
+    def table_is_there(value: str) -> bool:
+        raise ConnectionError("the warehouse is down")
+
+    @action(valid=table_is_there)
+    def load() -> str:
+        return "orders"
+
+    nightly(load).start()
+    return nightly(load).start(resume=True)
+
+
 @case(errors.WorkflowBusy)
 def _busy() -> object:
     @action

@@ -904,6 +904,56 @@ def joined_named(write_named: list[Path]) -> str:
     return "".join(path.read_text() for path in write_named)
 
 
+def test_a_step_that_hands_a_file_on_does_not_make_it(storage: Storage) -> None:
+    """Items took the file before another task filled it, and a third one returned it: a finished run stays finished."""
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(split)
+        flow.task.add(double, each="split")
+        flow.task.add(fill_all, needs={"paths": "split"}, after="double")
+        flow.task.add(hand_on, needs={"paths": "split"}, after="fill_all")
+
+    Path("content.txt").write_text("a b")
+    run(storage, add, resume=False)
+
+    assert run(storage, add) == []
+
+
+@action
+def fill_all(paths: list[Path]) -> None:
+    note("fill")
+    for path in paths:
+        path.write_text(path.read_text() + "!")
+
+
+@action
+def hand_on(paths: list[Path]) -> list[Path]:
+    note("hand")
+    return paths
+
+
+def test_what_a_failed_attempt_has_changed_is_in_the_record_of_the_next(storage: Storage) -> None:
+    """Also where the process is killed before the end of the run, when nothing else shows it."""
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(split)
+        flow.task.add(fill_once)
+
+    Path("content.txt").write_text("a")
+    assert killed_after(storage, add, 4) == ["split", "fill", "fill"]
+
+    assert run(storage, add) == []
+
+
+@action(retry=2, retry_delay=0)
+def fill_once(split: list[Path]) -> int:
+    note("fill")
+    if "!" not in split[0].read_text():
+        split[0].write_text("a!")
+        raise RuntimeError("after the change")
+    return 1
+
+
 # Resume in other words
 
 

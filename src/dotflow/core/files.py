@@ -81,7 +81,7 @@ class FileRecord(NamedTuple):
     Attributes:
         made: In its value, or written by `atomic_path`.
         changed: Given to it, and other after it than before it. Their contents were not read.
-        taken: In the entry of its own that an item has, and the same after it.
+        taken: Given to it, and the same after it: in the entry of its own that an item has, or in its value.
     """
 
     made: States = NO_STATES
@@ -91,6 +91,10 @@ class FileRecord(NamedTuple):
     def names(self) -> set[str]:
         """Returns all paths."""
         return {*self.made, *self.changed, *self.taken}
+
+    def new(self) -> set[str]:
+        """Returns the paths of files that it has made without being given them."""
+        return self.made.keys() - self.changed.keys() - self.taken.keys()
 
     def as_plain(self) -> dict[str, dict[str, list[Any]]]:
         """Returns it as plain data, without what is empty."""
@@ -127,8 +131,10 @@ class FileWatch(NamedTuple):
         limit: The size in bytes up to which files are read for a digest.
         given: The paths in its arguments.
         own: Those of them in the entry that an item has of its own.
+        is_repeated: Whether an attempt before it has failed, and may have changed what is given.
     """
 
     limit: int
     given: tuple[Path, ...] = ()
     own: tuple[Path, ...] = ()
+    is_repeated: bool = False

@@ -144,8 +144,9 @@ class ChangedFiles:
                 self._note(self.key_of(name), Known(state, time))
         for name in record.changed:
             self._changed.add(self.key_of(name))
-        for name in record.made.keys() - record.changed.keys():
+        for name in record.new():
             _keep_newest(self._first, self.key_of(name), Known(record.made[name], time))
+        for name in record.made:
             self._changed.add(self.key_of(name))
 
     def _note(self, key: str, known: Known) -> None:
@@ -478,7 +479,7 @@ class RunFiles:
             return call
         self._given |= given
         own = find_paths(task.input) if type(task) is Item else ()
-        return call._replace(files=FileWatch(self._limit, tuple(given), tuple(own)))
+        return call._replace(files=FileWatch(self._limit, tuple(given), tuple(own), task.attempt > 0))
 
     def _paths_in(self, value: Any) -> Collection[Path]:
         """Returns the paths in a value; many attempts may share a large one."""
@@ -496,7 +497,7 @@ class RunFiles:
         self.has_paths = True
         if self._earlier is not None:
             time = context.time.timestamp()
-            for name in record.made.keys() - record.changed.keys():
+            for name in record.new():
                 self._earlier.renew(self._earlier.key_of(name), Known(record.made[name], time))
         if is_saved and not self._is_written and (record.made or record.changed or record.taken):
             self._write_open()

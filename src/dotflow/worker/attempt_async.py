@@ -12,7 +12,7 @@ from dotflow.worker.attempt import PLAIN, arguments_of, finish, outcome_of
 from dotflow.worker.attempt_context import enter, with_usage
 from dotflow.worker.coroutines import Droppable, run_with_deadline, value_of
 from dotflow.worker.deadline import Limit
-from dotflow.worker.files import find_paths, noting_written, record, states_before, take_written
+from dotflow.worker.files import WRITTEN, find_paths, note_written_here, record, states_before, take_written
 from dotflow.worker.loops import Loop
 from dotflow.worker.usage import CoroutineMeter, metered
 
@@ -25,12 +25,14 @@ async def attempt_async(call: Call, to_loop: Loop, returned: Callable[[], object
         to_loop: Where coroutines of an instance's actions run, if the step returns one.
         returned: Called when the step has returned, before files are read for its record, which may take long.
     """
-    files = call.files if call.step.files else None
-    with noting_written():
-        before = states_before(files)
-        outcome = await _attempt_within(call, to_loop)
-        written = take_written()
-    if files is None or not isinstance(outcome, Returned):
+    files = call.files
+    if files is None or not call.step.files:
+        return await _attempt_within(call, to_loop)
+    note_written_here()  # this asyncio task has context variables of its own
+    before = states_before(files) if files.given else {}
+    outcome = await _attempt_within(call, to_loop)
+    written = take_written() if WRITTEN else ()
+    if not isinstance(outcome, Returned):
         return outcome
     found = find_paths(outcome.value)
     if not (found or before or written):

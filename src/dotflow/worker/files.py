@@ -182,11 +182,16 @@ WRITTEN: Final[dict[object, list[Path]]] = {}
 def noting_written() -> Iterator[None]:
     """Notes what attempts of this thread write, one after the other, until the end of the context."""
     before = _attempts.get(None)
-    _attempts.set(object())
+    note_written_here()
     try:
         yield
     finally:
         _attempts.set(before)
+
+
+def note_written_here() -> None:
+    """Notes what the attempts of this context write, one after the other, from now on."""
+    _attempts.set(object())
 
 
 def note_written(path: Path) -> None:
@@ -227,8 +232,8 @@ def record(
     for path, was in before.items():
         name = str(path)
         now = made.get(name) or state_of(path, -1)
-        if now is not None and (was is None or now[:3] != was[:3]):
+        if now is not None and (was is None or now[:3] != was[:3] or watch.is_repeated):
             changed[name] = now
-        elif was is not None and not was.is_gone and path in watch.own:
+        elif was is not None and not was.is_gone and (path in watch.own or name in made):
             taken[name] = made.get(name) or state_of(path, watch.limit, known=was) or was
     return FileRecord(made, changed, taken) if found or made or changed or taken else None
