@@ -253,7 +253,11 @@ class Scenario:
         self.killed_before, self.was_killed = self.was_killed, not text
         self.remember()
         self.figures["killed" if not text else "ended"] += 1
-        return json.loads(text) if text else None
+        log = self.folder / "log.txt"
+        wrong = self.pay(log.read_text() if log.exists() else "")  # of a run that was killed, too
+        report: dict[str, Any] | None = json.loads(text) if text else None
+        assert not wrong, wrong
+        return report
 
     def report(self, storage: Storage, resume: Any) -> dict[str, Any]:
         """Runs the workflow in this process."""
@@ -409,9 +413,9 @@ class Scenario:
             return str(again["wrong"])
         return ""
 
-    def judge(self, report: dict[str, Any]) -> str:
-        """Returns where the plan differs; notes where the price is paid."""
-        line = next((line for line in report["log"].splitlines() if "these files have changed since: " in line), "")
+    def pay(self, log: str) -> str:
+        """Notes whether a run has paid the price; returns what is wrong about it."""
+        line = next((line for line in log.splitlines() if "these files have changed since: " in line), "")
         if line:
             names = line.partition("since: ")[2].partition(". They")[0].split(", ")
             self.figures["accepted"] += 1
@@ -420,6 +424,10 @@ class Scenario:
             if {Path(name).name for name in names} & self.edited_before:
                 self.is_priced = True
                 self.figures["priced"] += 1
+        return ""
+
+    def judge(self, report: dict[str, Any]) -> str:
+        """Returns where the plan differs from the run."""
         if not report["failed"]:
             self.figures["planned"] += 1
         return str(report["wrong"])

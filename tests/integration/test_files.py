@@ -1057,6 +1057,14 @@ def test_a_run_with_files_writes_its_document_twice() -> None:
     run(storage, lambda flow: flow.task.add(other), resume=False)
     assert storage.written == [("w/0", None)]
 
+    def mapped(flow: DotFlow) -> None:
+        flow.task.add(write_named, each=["a", "b"])
+
+    run(storage, mapped, resume=False)
+    storage.written.clear()
+    run(storage, mapped)
+    assert storage.written == []
+
 
 def test_the_document_is_open_from_the_start_where_there_are_inputs() -> None:
     """Their states are those before the first attempt."""

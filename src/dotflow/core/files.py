@@ -104,24 +104,23 @@ class FileRecord(NamedTuple):
     @classmethod
     def from_plain(cls, plain: Any) -> "FileRecord":
         """Returns what `as_plain` has made plain. Raises TypeError or ValueError for anything else."""
-        if type(plain) is not dict:
+        if type(plain) is not dict or not all(type(states) is dict for states in plain.values()):
             raise TypeError("it is not the record of an attempt")
-        states = {name: {path: state_from(plain[name][path]) for path in plain[name]} for name in plain}
-        if not all(type(path) is str for name in states for path in states[name]):
-            raise TypeError("it is not the record of an attempt")
-        return cls(**states)
+        if not all(type(path) is str for states in plain.values() for path in states):
+            raise TypeError("a path is no text")
+        of = {name: {path: state_from(state) for path, state in states.items()} for name, states in plain.items()}
+        return cls(**of)
 
 
 NO_FILES: Final = FileRecord()
+_KINDS: Final = [int, int, int, str, str]
 
 
 def state_from(plain: Any) -> FileState:
     """Returns the state that `list` has made plain. Raises TypeError or ValueError for anything else."""
-    size, mtime, ctime, digest, mark = plain
-    kinds = [type(size), type(mtime), type(ctime), type(digest), type(mark)]
-    if kinds != [int, int, int, str, str]:
+    if [*map(type, plain)] != _KINDS:
         raise TypeError("it is not the state of a file")
-    return FileState(size, mtime, ctime, digest, mark)
+    return tuple.__new__(FileState, plain)  # in half the time: a resume reads one for each file
 
 
 class FileWatch(NamedTuple):

@@ -126,7 +126,7 @@ class Cache:
         instance = _instance_of(step)
         if instance is not None:
             values["self"] = instance
-        digests = []
+        digests: list[list[Any]] = []
         for name, value in sorted(values.items()):
             try:
                 digests.append([name, self._digest(task, name, value)])

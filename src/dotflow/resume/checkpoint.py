@@ -520,8 +520,9 @@ class Checkpoints:
                 return {}
             valid, void = self._earlier.restore_items(task)
             self._void([item for item, _ in void])
-            with usable(self._storage), self._turn.lock:
-                self.files.join()
+            if task.task_id not in self.whole_maps:
+                with usable(self._storage), self._turn.lock:
+                    self.files.join()
         except LeaseLost:  # ends the run, not only this task
             raise
         except StorageError as error:

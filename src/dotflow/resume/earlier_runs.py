@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import functools
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -53,7 +53,7 @@ class Restoration:
         notes: Notes on values that are restored without comparing their inputs.
         not_needed: The tasks without checkpoints that don't run, since no task that runs needs them.
         whole_maps: The mapped tasks of which all items are restored, and the number of these.
-        left_open: The cleanups that did not complete in the last run.
+        left_open: The cleanups that did not complete in the last run, with the ids of their runs.
         unknown: The tasks whose validity is unknown, with the reason, in a plan.
     """
 
@@ -63,7 +63,7 @@ class Restoration:
     notes: list[str] = field(default_factory=list)
     not_needed: set[int] = field(default_factory=set)
     whole_maps: dict[int, int] = field(default_factory=dict)
-    left_open: Collection[int] = ()
+    left_open: Mapping[int, str] = field(default_factory=dict)
     unknown: dict[int, str] = field(default_factory=dict)
 
 

@@ -1,8 +1,8 @@
 """Files of earlier runs: their last states, what a resume makes of those that have changed, and the run's document."""
 
 import functools
+import os
 from collections.abc import Collection, Iterator, Mapping
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -107,6 +107,7 @@ class ChangedFiles:
         self._tokens = tokens
         self._params = params
         self._limit = limit
+        self._folder = f"{Path.cwd()}{os.sep}"
         self._keys: dict[str, str] = {}  # the absolute path of each name
         self.names: dict[str, str] = {}  # the name of each absolute path
         self.last: dict[str, Known] = {}
@@ -128,7 +129,7 @@ class ChangedFiles:
         text = str(name)
         key = self._keys.get(text)
         if key is None:
-            key = self._keys[text] = str(Path(text).absolute())
+            key = self._keys[text] = text if text.startswith(os.sep) else self._folder + text
             self.names.setdefault(key, text)
         return key
 
@@ -139,21 +140,25 @@ class ChangedFiles:
             return
         self.has_paths = True
         time = context.time.timestamp()
-        for states in (record.taken, record.changed, record.made):
+        made, changed, taken = record
+        for states in (taken, changed) if changed or taken else ():
             for name, state in states.items():
                 self._note(self.key_of(name), Known(state, time))
-        for name in record.changed:
-            self._changed.add(self.key_of(name))
-        for name in record.new():
-            _keep_newest(self._first, self.key_of(name), Known(record.made[name], time))
-        for name in record.made:
-            self._changed.add(self.key_of(name))
+        self._changed.update(map(self.key_of, changed))
+        for name, state in made.items():
+            key, known = self.key_of(name), Known(state, time)
+            self._note(key, known)
+            self._changed.add(key)
+            if name not in changed and name not in taken:
+                _keep_newest(self._first, key, known)
 
     def _note(self, key: str, known: Known) -> None:
         if key not in self.last:
             self._new.add(key)
-            known = max(known, self._worked.get(key, known), key=attrgetter("time"))
-        _keep_newest(self.last, key, known)
+            worked = self._worked.get(key)
+            self.last[key] = known if worked is None or worked.time < known.time else worked
+        elif self.last[key].time <= known.time:
+            self.last[key] = known
 
     def read(self) -> None:
         """Reads the document, and finds the files from outside. Called before checkpoints are noted."""
@@ -200,7 +205,7 @@ class ChangedFiles:
         for key in new:
             last = self.last[key].state
             now = state_of(key, -1)
-            is_same = now is not None and last.is_same(now, lambda key=key: digest_of(key, self._limit))
+            is_same = now is not None and last.is_same(now, functools.partial(digest_of, key, self._limit))
             if now is None or now.is_gone or not is_same:
                 found[key] = now
         return found

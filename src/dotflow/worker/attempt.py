@@ -54,6 +54,7 @@ def attempt(call: Call, loop: Loop, returned: Callable[[], object] = int, is_ent
     step = call.step
     seconds = step.policy.timeout
     value: Any = None
+    outcome: Outcome
     if not seconds:  # most steps have no limit
         try:
             if step.context_params or call.arguments is not None or call.secrets is not None:

@@ -26,6 +26,7 @@ SCALARS: Final = frozenset(
 PATH: Final = type(Path())
 
 CHUNK: Final = 1 << 20  # bytes: a file up to this size is read at once
+SQLITE_PAGE: Final = 512  # bytes: all databases of SQLite are multiples of it; sqlite.org/fileformat.html
 SECOND: Final = 10**9  # nanoseconds
 YOUNG_FOR: Final = 2 * SECOND  # since the last change; the times of FAT are even seconds
 #: Nanoseconds since the last change, after which any other change has another time on every file system that counts
@@ -110,7 +111,7 @@ def state_of(path: str | Path, limit: int, *, known: FileState | None = None) ->
         known: An earlier state. Where size and times are the same, its digest is taken.
     """
     try:
-        found = Path(path).stat()
+        found = os.stat(path)  # noqa: PTH116 (making a Path takes longer than the call)
     except (FileNotFoundError, NotADirectoryError):
         return GONE
     except (OSError, ValueError):  # a circle of links, no permission, or a null byte
@@ -119,7 +120,7 @@ def state_of(path: str | Path, limit: int, *, known: FileState | None = None) ->
         return None
     size, mtime, ctime = found.st_size, found.st_mtime_ns, found.st_ctime_ns
     mark = ""
-    if os.path.lexists(f"{path}-wal"):
+    if not size % SQLITE_PAGE and os.path.lexists(f"{path}-wal"):
         mark = LOOSE
     elif not mtime % SECOND and clock.real_time_ns() - mtime < YOUNG_FOR:
         mark = YOUNG
@@ -148,10 +149,10 @@ def _digest_of(path: str | Path, found: os.stat_result) -> str:
     if digest is not None:
         return digest
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY)
         try:
             if found.st_size < CHUNK:
-                content = os.read(descriptor, CHUNK)
+                content = os.read(descriptor, found.st_size + 1)
                 digest = hashlib.sha256(content).hexdigest() if len(content) == found.st_size else ""
             else:
                 with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
