@@ -229,3 +229,15 @@ def test_a_variable_turns_the_history_off(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("DOTFLOW_HISTORY", "0")
 
     assert Config(history=MyHistory()).history is None
+
+
+@pytest.mark.parametrize("options", [{"files": 1}, {"files": None}, {"digest_limit": "much"}, {"digest_limit": -1}])
+def test_files_are_left_out_or_limited(options: Any) -> None:
+    """files is True or False, and digest_limit a size."""
+    with pytest.raises(InvalidArgument, match=next(iter(options))):
+        Config(**options)
+
+
+def test_a_limit_is_a_size_in_bytes() -> None:
+    """256 MB unless given."""
+    assert [Config().digest_limit, Config(digest_limit="1 kB").digest_limit] == [256_000_000, 1000]

@@ -169,10 +169,10 @@ def test_only_a_regular_file_has_a_state(tmp_path: Path) -> None:
 
 def test_a_file_that_a_database_has_open_is_loose(tmp_path: Path) -> None:
     """Its content is not read."""
-    (tmp_path / "shop.db").write_text("x")
+    (tmp_path / "shop.db").write_bytes(bytes(files.SQLITE_PAGE))
     (tmp_path / "shop.db-wal").write_text("")
 
-    state = state_of(tmp_path / "shop.db", 9)
+    state = state_of(tmp_path / "shop.db", 10**9)
 
     assert state is not None
     assert (state.mark, state.digest) == (LOOSE, "")
