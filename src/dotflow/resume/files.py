@@ -107,7 +107,6 @@ class ChangedFiles:
         self._tokens = tokens
         self._params = params
         self._limit = limit
-        self._folder = f"{Path.cwd()}{os.sep}"
         self._keys: dict[str, str] = {}  # the absolute path of each name
         self.names: dict[str, str] = {}  # the name of each absolute path
         self.last: dict[str, Known] = {}
@@ -123,6 +122,11 @@ class ChangedFiles:
         self._has_begun = False
         self.has_paths = False
         self.accepted: dict[str, FileState] = {}
+
+    @functools.cached_property
+    def _folder(self) -> str:
+        """The working directory, with the slash that a name follows."""
+        return str(Path.cwd() / "?")[:-1]
 
     def key_of(self, name: str | Path) -> str:
         """Returns the absolute path of a name."""
