@@ -114,6 +114,22 @@ def mapped():
 def rescued():
     return build(load, fallback=rescue)
 
+@action
+def table():
+    from pathlib import Path
+    Path("table.csv").write_text("1")
+    return Path("table.csv")
+
+@action
+def read_table(table):
+    raise LookupError(f"no row in {table}")
+
+def with_file():
+    workflow = DotFlow(workflow_id="files")
+    workflow.task.add(table)
+    workflow.task.add(read_table)
+    return workflow
+
 def nested():
     workflow = DotFlow(workflow_id="outer")
     workflow.task.add(mapped(), name="inner")
@@ -229,6 +245,14 @@ def test_an_idempotency_key_is_a_new_one(replay: Replay) -> None:
     text = replay("failed", "pay")[1]
     assert "idempotency_key  a new one, so an effect takes place again" in text
     assert len({*re.findall(r"with ([-0-9a-f]{36})", text)}) == 2
+
+
+def test_a_replay_decides_without_files(replay: Replay) -> None:
+    """Otherwise no old run could be replayed: its files are often gone, or others by now."""
+    start("--workflow", "replay_jobs:with_file")
+    Path("table.csv").unlink()
+
+    assert "now: LookupError: no row in table.csv" in replay("failed", "read_table")[1]
 
 
 def test_tasks_without_an_attempt_are_not_replayed(replay: Replay) -> None:
