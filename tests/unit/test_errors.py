@@ -58,6 +58,7 @@ from dotflow.errors import (
     UnknownParam,
     UnknownParameter,
     UnknownTask,
+    ValidityUnknown,
     ValueNotStorable,
     VirtualClockMisuse,
     WorkerDied,
@@ -190,6 +191,10 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
         ["task 0 extract", "out/0.json", "its checksum is wrong", "delete it", "run the task again"],
     ),
     (CheckpointUnreadable("it is empty"), ["A checkpoint", "it is empty"]),
+    (
+        ValidityUnknown("1 load", "valid() raised OSError: closed"),
+        ["1 load", "raised OSError: closed", "Nothing was run", "nothing was deleted", "Start again"],
+    ),
     (
         WorkflowBusy("nightly", "out/.nightly.lock", "process 7 on host alpha", "2026-01-01T00:00:00+00:00"),
         ["'nightly'", "process 7 on host alpha", "since 2026-01-01", "out/.nightly.lock", "workflow_id"],
