@@ -45,13 +45,10 @@ def attempt(call: Call, loop: Loop, returned: Callable[[], object] = int, is_ent
         returned: Called when the step has returned, before files are read for its record, which may take long.
         is_entered: Whether this is within what the call's carrier, watch and files ask for.
     """
-    files = call.files
-    if not is_entered and (call.carrier is not None or call.watch is not None or (files is not None and files.given)):
-        before = states_before(files) if files is not None and call.step.files else {}
+    step, files = call.step, call.files
+    if not is_entered and (call.carrier is not None or call.watch is not None or (files is not None and files[1])):
+        before = states_before(files) if files is not None and step.files else {}
         return _with_files(call, attempt_within(call, loop, attempt), returned, before)
-    if WRITTEN:
-        take_written()  # by an attempt that failed
-    step = call.step
     seconds = step.policy.timeout
     value: Any = None
     outcome: Outcome
@@ -61,16 +58,15 @@ def attempt(call: Call, loop: Loop, returned: Callable[[], object] = int, is_ent
                 value = step.function(**arguments_of(call))
             else:
                 value = step.function()
-            if value.__class__ in PLAIN:
-                outcome = new(Returned, (value, (), None, None))
-                if files is None or (value.__class__ in SCALARS and not WRITTEN) or is_entered:
-                    return outcome
-                return _with_files(call, outcome, returned)
+            if value.__class__ in SCALARS and not WRITTEN:
+                return new(Returned, (value, (), None, None))
         except (KeyboardInterrupt, DeadlinePassed):
             raise
         except BaseException as error:  # users' code may raise anything
-            return outcome_of(error, step, NO_LIMIT, [])
-        outcome = finish(call, loop, value, NO_LIMIT)
+            outcome = outcome_of(error, step, NO_LIMIT, [])
+        else:
+            is_plain = value.__class__ in PLAIN
+            outcome = new(Returned, (value, (), None, None)) if is_plain else finish(call, loop, value, NO_LIMIT)
         return outcome if is_entered else _with_files(call, outcome, returned)
     limit = Limit(seconds)
     repeated: list[Failure] = []
@@ -82,8 +78,9 @@ def attempt(call: Call, loop: Loop, returned: Callable[[], object] = int, is_ent
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # users' code may raise anything
-        return outcome_of(error, step, limit, repeated)
-    outcome = finish(call, loop, coroutine, limit) if step.is_coroutine else Returned(value, tuple(repeated))
+        outcome = outcome_of(error, step, limit, repeated)
+    else:
+        outcome = finish(call, loop, coroutine, limit) if step.is_coroutine else Returned(value, tuple(repeated))
     return outcome if is_entered else _with_files(call, outcome, returned)
 
 
@@ -91,9 +88,10 @@ def _with_files(
     call: Call, outcome: Outcome, returned: Callable[[], object], before: Mapping[Path, FileState | None] = NO_FILES
 ) -> Outcome:
     """Returns the outcome of an attempt with the record of its files. *before* are the states of those it was given."""
+    written = take_written() if WRITTEN else ()  # by an attempt that failed, too
     if call.files is None or not call.step.files or outcome.__class__ is not Returned:
         return outcome
-    found, written = find_paths(outcome.value), take_written() if WRITTEN else ()
+    found = find_paths(outcome.value)
     if not (found or before or written):
         return outcome
     returned()
