@@ -1,8 +1,8 @@
 """Files of earlier runs: their last states, what a resume makes of those that have changed, and the run's document."""
 
-import functools
 import os
 from collections.abc import Collection, Iterator, Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -53,7 +53,7 @@ class SavedFiles:
         self.inputs: dict[str, Known] = {}
         self.worked: dict[str, Known] = {}
 
-    @functools.cached_property
+    @cached_property
     def _key(self) -> str:
         return workflow_key(self._storage, self._workflow_id, DOCUMENT)
 
@@ -111,7 +111,7 @@ class ChangedFiles:
         self.names: dict[str, str] = {}  # the name of each absolute path
         self.last: dict[str, Known] = {}
         self._first: dict[str, Known] = {}  # as made by a step that was not given the file, or as it came from outside
-        self._changed: set[str] = set()  # by a step
+        self._changed: set[str] = set()  # or made by a step
         self._new: set[str] = set()  # since the last look
         self._differ: dict[str, FileState | None] = {}  # their states now
         self._void: dict[str, str] = {}  # why, by file
@@ -123,7 +123,7 @@ class ChangedFiles:
         self.has_paths = False
         self.accepted: dict[str, FileState] = {}
 
-    @functools.cached_property
+    @cached_property
     def _folder(self) -> str:
         """The working directory, with the slash that a name follows."""
         return str(Path.cwd() / "?")[:-1]
@@ -143,18 +143,19 @@ class ChangedFiles:
         if record is None or not task.step.files:
             return
         self.has_paths = True
-        time = context.time.timestamp()
+        time, first = context.time.timestamp(), self._first
         made, changed, taken = record
         for states in (taken, changed) if changed or taken else ():
             for name, state in states.items():
                 self._note(self.key_of(name), Known(state, time))
-        self._changed.update(map(self.key_of, changed))
+        if changed:
+            self._changed.update(map(self.key_of, changed))
         for name, state in made.items():
             key, known = self.key_of(name), Known(state, time)
             self._note(key, known)
             self._changed.add(key)
-            if name not in changed and name not in taken:
-                _keep_newest(self._first, key, known)
+            if not (name in changed or name in taken or (key in first and first[key].time > time)):
+                first[key] = known
 
     def _note(self, key: str, known: Known) -> None:
         if key not in self.last:
@@ -207,10 +208,12 @@ class ChangedFiles:
         new, self._new = self._new, set()
         found: dict[str, FileState | None] = {}
         for key in new:
-            last = self.last[key].state
-            now = state_of(key, -1)
-            is_same = now is not None and last.is_same(now, functools.partial(digest_of, key, self._limit))
-            if now is None or now.is_gone or not is_same:
+            last, now = self.last[key].state, state_of(key, -1)
+            if (
+                now is None
+                or now.is_gone
+                or ((last.mark or last[:3] != now[:3]) and not last.is_same(now, partial(digest_of, key, self._limit)))
+            ):
                 found[key] = now
         return found
 
