@@ -150,8 +150,13 @@ class WorkerLoop:
         """Returns the pickled outcome, for `load_outcome`; if its value can't be pickled, that of a failure."""
         dump, sent = self.dump, outcome
         if outcome.__class__ is Returned:
-            value, repeated, usage = outcome
-            sent = value, repeated, usage and tuple(usage)  # pickled in a fifth of the time without their classes
+            value, repeated, usage, files = outcome
+            sent = (
+                value,
+                repeated,
+                usage and tuple(usage),
+                files,
+            )  # pickled in a fifth of the time without their classes
             dump = dump_plain if value.__class__ in SCALARS and not repeated else dump
         try:
             return dump(sent)
