@@ -160,7 +160,7 @@ class Scenario:
         self.nodes: list[Node] = []
         self.old: dict[str, str] = {}  # contents that files have had
         self.was_killed = False
-        self.edited: set[str] = set()  # since the last run
+        self.edited: set[str] = set()  # since the last run that was not killed
         self.is_priced = False
         for name in INPUTS:
             (folder / name).write_text(f"{name} {self.random.randrange(10)}")
@@ -249,8 +249,9 @@ class Scenario:
             text = answer.read()
         _, status = os.waitpid(child, 0)
         assert text or os.WIFSIGNALED(status), "the run has crashed"
-        self.edited_before, self.edited = self.edited, set()
-        self.killed_before, self.was_killed = self.was_killed, not text
+        self.edited_before, self.killed_before, self.was_killed = set(self.edited), self.was_killed, not text
+        if text:
+            self.edited.clear()
         self.remember()
         self.figures["killed" if not text else "ended"] += 1
         log = self.folder / "log.txt"
