@@ -357,10 +357,10 @@ class EarlierRuns:
             label = difference(tokens, now, PREVIOUS) if _is_made_from(context, previous) else PREVIOUS
         if label:
             return f"it was made from another value of '{label}'"
-        reason = ("" if self._files is None else self._files.why_void(task, context)) or self._changes.why_void(
-            task, context
-        )
-        return reason or (self._why_invalid(task, context) if self._asks and task.step.valid is not None else "")
+        reason = "" if self._files is None else self._files.why_void(task, context)
+        reason = reason or self._changes.why_void(task, context)
+        asks = not reason and self._asks and task.step.valid is not None
+        return self._why_invalid(task, context) if asks else reason
 
     def _why_invalid(self, task: Task, context: Context) -> str:
         """Returns that the step's `valid` returned False for a value; "" if it returned True.
