@@ -29,15 +29,18 @@ from dotflow.records.record import OutputKey
 from tests.histories import begin, crash, nightly, numbers, quick, write
 
 #: From the present format to the second one, and to the first one.
-SECOND_FORMAT = """DROP VIEW run_list; DROP INDEX runs_continues; DROP INDEX runs_origin; DROP INDEX runs_base;
-    DROP INDEX runs_running; DROP INDEX runs_open; DROP TABLE wanted; DROP TABLE workflows; DROP TABLE servers;
-    DROP TABLE orders; DROP TABLE schedules; DROP TABLE questions; DROP TABLE grants; DROP TABLE task_notes;
+SECOND_FORMAT = """DROP VIEW run_list; DROP VIEW attempt_list; DROP INDEX runs_continues; DROP INDEX runs_origin;
+    DROP INDEX runs_base; DROP INDEX runs_running; DROP INDEX runs_open; DROP TABLE wanted; DROP TABLE workflows;
+    DROP TABLE servers; DROP TABLE orders; DROP TABLE schedules; DROP TABLE questions; DROP TABLE grants;
+    DROP TABLE task_notes;
     ALTER TABLE runs DROP COLUMN workflow; ALTER TABLE runs DROP COLUMN params; ALTER TABLE runs DROP COLUMN submitted;
     ALTER TABLE runs DROP COLUMN origin; ALTER TABLE runs DROP COLUMN continues; ALTER TABLE runs DROP COLUMN begun;
-    ALTER TABLE runs DROP COLUMN superseded; CREATE VIEW run_list AS SELECT run FROM runs; PRAGMA user_version = 2;"""
-FIRST_FORMAT = f"""{SECOND_FORMAT} DROP VIEW attempt_list; DROP VIEW error_list;
+    ALTER TABLE runs DROP COLUMN superseded; ALTER TABLE runs DROP COLUMN inputs;
+    ALTER TABLE attempts DROP COLUMN files; CREATE VIEW run_list AS SELECT run FROM runs;
+    CREATE VIEW attempt_list AS SELECT run, task FROM attempts; PRAGMA user_version = 2;"""
+FIRST_FORMAT = f"""{SECOND_FORMAT} DROP VIEW error_list;
     ALTER TABLE attempts DROP COLUMN input; ALTER TABLE errors DROP COLUMN refusal;
-    CREATE VIEW attempt_list AS SELECT run, task FROM attempts; CREATE VIEW error_list AS SELECT run, task FROM errors;
+    CREATE VIEW error_list AS SELECT run, task FROM errors;
     PRAGMA user_version = 1"""
 
 

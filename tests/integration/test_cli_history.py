@@ -502,6 +502,34 @@ def test_a_step_is_shown_with_all_attempts(dotflow: Command, history: HistorySQL
     assert [line.split()[0] for line in mapped.split("\n\n")[1].splitlines()] == ["Item", "1"]
 
 
+def test_a_step_is_shown_with_its_files(
+    dotflow: Command, history: HistorySQLite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their size and state then, and whether they are the same now."""
+    monkeypatch.chdir(tmp_path)
+    paths = [Path(name) for name in ("same.txt", "other.txt", "gone.txt")]
+
+    @action
+    def write_all() -> list[Path]:
+        for path in paths:
+            path.write_text("12")
+        return paths
+
+    quick(history, write_all, numbers).start()
+    Path("same.txt").touch()
+    Path("other.txt").write_text("13")
+    Path("gone.txt").unlink()
+
+    lines = dotflow("show", "last", "write_all").split("\n\n")[2].splitlines()
+
+    assert lines[0].split() == ["File", "Role", "Size", "Modified", "Now"]
+    assert [(line.split()[:4], line.split()[-1]) for line in lines[1:]] == [
+        ([f"{name}.txt", "made", "2", "B"], name) for name in ("same", "other", "gone")
+    ]
+    assert "File" not in dotflow("show", "last", "numbers")
+    assert [file["path"] for file in dotflow.objects("show", "last", "write_all")[0]["files"]] == list(map(str, paths))
+
+
 def test_items_are_named_by_their_arguments(dotflow: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside their number, in a run, in a list of items and on the page of one."""
     (tmp_path / "shop.py").write_text(SHOP)

@@ -18,9 +18,10 @@ import pytest
 
 from dotflow import Config, Context, Control, DotFlow, action
 from dotflow.abc.log import Log
+from dotflow.core.files import FileRecord
 from dotflow.core.task import Task
 from dotflow.errors import InvalidArgument
-from dotflow.providers import ExecutorThread, HistorySQLite, StorageFile
+from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
 from dotflow.providers.histories.sqlite import live, retention, writer
 from dotflow.testing import virtual_clock
 from tests.integration.children import Scripts
@@ -677,6 +678,35 @@ def test_no_values_are_kept(history: History) -> None:
 
     assert history.read("SELECT COUNT(*) FROM copies") == [0]
     assert history.read("SELECT glimpse FROM attempts WHERE glimpse NOT NULL") == []
+
+
+def test_files_are_in_the_history_with_their_states(
+    history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that an attempt made, also where it is restored, and those that the run was given from outside."""
+    monkeypatch.chdir(tmp_path)
+    Path("in.txt").write_text("12")
+
+    @action
+    def copy(source: Path) -> Path:
+        Path("out.txt").write_text(source.read_text())
+        return Path("out.txt")
+
+    def build(kept: HistorySQLite) -> DotFlow:
+        config = Config(storage=StorageFile(tmp_path / "kept"), history=kept, log=LogDefault(output="none"))
+        workflow = DotFlow(config, workflow_id="copies", params={"source": Path("in.txt")})
+        workflow.task.add(copy).add(numbers)
+        return workflow
+
+    for resume in (False, True):
+        build(history.open()).start(resume=resume)
+        found = history.open().load()
+        assert [(one.files.made["out.txt"].size, one.attempt) for one in found.steps[0].attempts] == [(2, not resume)]
+        assert found.files.taken["in.txt"].digest
+        assert found.steps[1].attempts[0].files_text == ""
+    assert history.read("SELECT COUNT(*) FROM attempt_list WHERE files IS NOT NULL") == [2]
+    build(history.open(values="none")).start()
+    assert (history.open().load().files, history.open().load().steps[0].attempts[0].files_text) == (FileRecord(), "")
 
 
 def test_large_and_strange_values_say_why(history: History) -> None:

@@ -192,7 +192,47 @@ def history() -> HistorySQLite:
     return HistorySQLite(DEFAULT_PATH)
 
 
+FILES = """\
+from pathlib import Path
+from dotflow import Config, DotFlow, action
+from dotflow.providers import HistorySQLite, StorageFile
+
+@action
+def make(source):
+    Path("rows.csv").write_text(source.read_text())
+    return Path("rows.csv")
+
+@action
+def total(make, source):
+    return sum(map(int, make.read_text().split()))
+
+def build(*steps, config=None, **options):
+    workflow = DotFlow(Config(storage=StorageFile()), workflow_id="files", params={"source": Path("in.txt")})
+    workflow.task.add(make).add(total)
+    return workflow
+"""
+
+
 # What is run again, and with what
+
+
+@pytest.mark.parametrize("has_failed", [True, False], ids=["failed", "completed"])
+def test_files_that_are_others_now_are_named(replay: Replay, has_failed: bool) -> None:
+    """Of a failed step with copies of its inputs, and of one with those of the storage, which decides without files."""
+    Path("replay_jobs.py").write_text(FILES)
+    Path("in.txt").write_text("1 2 x" if has_failed else "1 2 3")
+    start("--workflow", "replay_jobs:build", "--history", str(DEFAULT_PATH))
+
+    assert "  file " not in replay("last", "total")[1]
+    Path("in.txt").write_text("5")
+    Path("rows.csv").touch()
+    assert re.findall("  file +(.*)", replay("last", "total")[1]) == ["in.txt is another file now"]
+    Path("rows.csv").write_text("4")
+    assert "returned 4\n" in replay("last", "total")[1]
+    Path("rows.csv").unlink()
+    code, text = replay("last", "total")
+    assert re.findall("  file +(.*)", text) == ["rows.csv is gone", "in.txt is another file now"]
+    assert (code, "FileNotFoundError" in text) == (1, True)
 
 
 @pytest.mark.parametrize(

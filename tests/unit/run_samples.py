@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pytest
 
+from dotflow.core.files import FileRecord, FileState
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.records.record import AttemptRecord, ErrorRecord, RunRecord, TaskRecord
@@ -69,8 +70,9 @@ def a_run(*tasks: TaskRecord, **fields: Any) -> RunRecord:
 def hostile_run(text: str) -> RunRecord:
     """A run that says the text wherever it may say something."""
     error = ErrorRecord(text, text, f"Traceback:\n{text}")
-    attempt = an_attempt(FAILED)._replace(glimpse=text, fallback=text, errors=[error])
-    item = AttemptRecord(0, 1, FAILED, at(1), 1.0, glimpse=text, errors=[error])
+    files = FileRecord(made={text: FileState(1, digest=text)})
+    attempt = an_attempt(FAILED)._replace(glimpse=text, fallback=text, errors=[error], files_text=files.as_text())
+    item = AttemptRecord(0, 1, FAILED, at(1), 1.0, glimpse=text, errors=[error], files_text=files.as_text())
     tasks = [
         a_task(0, attempt, name=text, group=text, identity=text, code=text, policy={text: text}),
         a_task(1, an_attempt(), items={0: [item]}, count=1, name=text),
@@ -80,7 +82,15 @@ def hostile_run(text: str) -> RunRecord:
     more = dict.fromkeys(("process", "storage", "trace"), text)
     state, notes = a_run().state, [(BEGAN, text)]
     return RunRecord(
-        **facts, **more, state=state, began=BEGAN, children=[text], notes=notes, steps=tasks, environment=environment
+        **facts,
+        **more,
+        state=state,
+        began=BEGAN,
+        children=[text],
+        notes=notes,
+        steps=tasks,
+        environment=environment,
+        files=files,
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from dotflow.core.files import GONE, FileRecord, FileState
 from dotflow.records.record import AttemptRecord, ErrorRecord, OutputChunk, OutputKey, RunRecord
 from dotflow.report.document import (
     MAX_DETAILS,
@@ -41,6 +42,19 @@ def test_moments_are_texts_and_the_rest_counts_from_the_beginning_of_the_run() -
     ]
     assert planned["attempts"][1]["errors"][0]["message"] == "closed"
     assert (planned["state"], planned["needs"], planned["items"], planned["count"]) == ("Failed", [1, 2], None, None)
+
+
+def test_files_have_their_states_then() -> None:
+    """Of an attempt, and of those that the run was given from outside; a file that was gone has no size."""
+    made = FileRecord(made={"a.csv": FileState(12, 1_764_000_000_123_456_789, digest="5d")}, changed={"b": GONE})
+    given = FileRecord(taken={"in.txt": FileState(3)})
+    read = parsed(a_run(a_task(0, an_attempt()._replace(files_text=made.as_text())), files=given))
+
+    assert read["tasks"][0]["attempts"][0]["files"] == [
+        {"path": "a.csv", "role": "made", "size": 12, "modified": "2025-11-24T16:00:00.123456Z", "sha256": "5d"},
+        {"path": "b", "role": "changed", "size": None, "modified": None, "sha256": ""},
+    ]
+    assert [(file["path"], file["size"]) for file in read["run"]["files"]] == [("in.txt", 3)]
 
 
 def test_a_task_that_has_not_started_has_no_state() -> None:

@@ -17,7 +17,8 @@ from dotflow import Context
 from dotflow.codec.document import pack, unpack
 from dotflow.codec.json import decode, encode
 from dotflow.core.context import Origin
-from dotflow.core.files import GONE, LOOSE, YOUNG, FileRecord, FileState, FileWatch, as_bytes, state_from
+from dotflow.core.files import GONE, LOOSE, MAX_KEPT, YOUNG, FileRecord, FileState, FileWatch, as_bytes, state_from
+from dotflow.core.masks import Masks
 from dotflow.errors import CheckpointUnreadable, InvalidArgument
 from dotflow.worker import files
 from dotflow.worker.files import find_paths, note_written, noting_written, record, state_of, states_before, take_written
@@ -352,6 +353,31 @@ def test_a_record_that_is_none_makes_the_checkpoint_unreadable(wrong: str) -> No
     with pytest.raises(CheckpointUnreadable):
         unpack(b'{"sha256": "' + checksum + b'",\n' + body, "w/3")
     assert head
+
+
+# In a history
+
+
+def test_a_history_keeps_a_record_as_text() -> None:
+    """Without secrets; a path that is in several fields is there once."""
+    one, other = FileState(1, 2, 3, "5d"), FileState(4, 5, 6, "", YOUNG)
+    record = FileRecord(made={"a/s3cret-1": one, "b": other}, taken={"b": one, "c": GONE})
+
+    assert FileRecord.from_text(record.as_text()) == record._replace(taken={"c": GONE})
+    assert FileRecord.from_text(record.as_text(Masks(["s3cret-1"]))).made.keys() == {"a/***", "b"}
+
+
+def test_a_history_keeps_the_first_thousand_files_of_an_attempt() -> None:
+    """A page that shows a run reads them all."""
+    record = FileRecord(made={str(number): GONE for number in range(MAX_KEPT + 1)})
+
+    assert len(FileRecord.from_text(record.as_text()).made) == MAX_KEPT
+
+
+@pytest.mark.parametrize("text", ["", "x", "[]", '{"made": {"a": [1]}}', "[" * 100_000])
+def test_a_damaged_text_has_no_files(text: str) -> None:
+    """The run can be shown all the same."""
+    assert FileRecord.from_text(text) == FileRecord()
 
 
 # Sizes

@@ -13,6 +13,7 @@ from dotflow.core.attempt_id import AttemptId
 from dotflow.core.call import Call
 from dotflow.core.context import Context
 from dotflow.core.failure import Failure
+from dotflow.core.files import NO_STATES, States
 from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.core.outcome import Usage
 from dotflow.core.policy import Policy
@@ -211,6 +212,7 @@ class RunStarted(NamedTuple):
         params: The values of the run parameters without secrets, as text of the codec; None where it can't keep them.
         origin: The first run of the chain whose values a resume has found; "" where that is unknown.
         is_claimed: Whether the run was taken from the history's queue, which has it already.
+        files: The states of the files that it is given from outside.
     """
 
     workflow_id: str
@@ -231,6 +233,7 @@ class RunStarted(NamedTuple):
     params: str | None = None
     origin: str = ""
     is_claimed: bool = False
+    files: States = NO_STATES
 
 
 class RunEnded(NamedTuple):

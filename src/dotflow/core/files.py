@@ -1,11 +1,14 @@
 """What is known of files: their states, which of them an attempt made, and which it was given."""
 
+import json
 import re
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.errors import InvalidArgument
 
 #: A size as a text: bytes, and a unit.
@@ -21,6 +24,7 @@ def as_bytes(name: str, value: object) -> int:
     return int(float(match[1]) * _UNITS[match[2]])
 
 
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 #: A file that its program has not closed: it is written once more when the process ends, so it may grow.
 LOOSE: Final = "loose"
 #: A file that may change once more without another time, since its file system counts whole seconds.
@@ -49,6 +53,11 @@ class FileState(NamedTuple):
         """Whether there is no file."""
         return self.size < 0
 
+    @property
+    def modified(self) -> datetime:
+        """The moment of its last change."""
+        return EPOCH + timedelta(microseconds=self.mtime // 1000)
+
     def is_same(self, now: "FileState", digest: Callable[[], str] | None = None) -> bool:
         """Returns whether the file is the same in a later state.
 
@@ -70,6 +79,8 @@ class FileState(NamedTuple):
 
 
 GONE: Final = FileState(-1)
+
+MAX_KEPT: Final = 1000  # files of an attempt that a history keeps
 
 States = Mapping[str, FileState]
 NO_STATES: Final[States] = MappingProxyType({})
@@ -110,6 +121,29 @@ class FileRecord(NamedTuple):
             raise TypeError("a path is no text")
         of = {name: {path: state_from(state) for path, state in states.items()} for name, states in plain.items()}
         return cls(**of)
+
+    def listed(self) -> list[tuple[str, str, FileState]]:
+        """Returns each path with what the attempt did, "made", "changed" or "taken", and the state."""
+        roles: dict[str, tuple[str, str, FileState]] = {}
+        for role, states in self._asdict().items():
+            for path, state in states.items():
+                roles.setdefault(path, (path, role, state))
+        return list(roles.values())
+
+    def as_text(self, masks: Masks = NO_MASKS) -> str:
+        """Returns it as a text for a history, without secrets, and without what exceeds MAX_KEPT files."""
+        plain: dict[str, dict[str, FileState]] = {}
+        for path, role, state in self.listed()[:MAX_KEPT]:
+            plain.setdefault(role, {})[masks.mask(path)] = state
+        return json.dumps(plain, separators=(",", ":"))
+
+    @classmethod
+    def from_text(cls, text: str) -> "FileRecord":
+        """Returns what `as_text` has written; an empty one for any other text, such as that of a damaged history."""
+        try:
+            return cls.from_plain(json.loads(text)) if text else NO_FILES
+        except (TypeError, ValueError, RecursionError):
+            return NO_FILES
 
 
 NO_FILES: Final = FileRecord()

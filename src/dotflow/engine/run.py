@@ -494,6 +494,7 @@ class Run:
             params=_params_text(self.params, providers.secrets.masks) if has_history and self._is_named else None,
             origin=self._checkpoints.origin,
             is_claimed=self._claimed is not None,
+            files=self._checkpoints.files.inputs,
         )
 
     def _publish_end(self, publisher: Publisher, run_log: RunLog | None, failed: bool, is_complete: bool) -> None:

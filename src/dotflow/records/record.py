@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from dotflow.core.attempt_id import AttemptId
+from dotflow.core.files import NO_FILES, FileRecord
 from dotflow.core.text import GENERATED
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
@@ -52,6 +53,7 @@ class AttemptRecord(NamedTuple):
         errors: Its errors; several if a class repeats its own actions.
         span: The id of its span in a trace; "" without a tracer.
         input: A short text that shows what the item was given; "" for a task.
+        files_text: The files that it made, changed and took as `FileRecord` writes them; "" for none.
     """
 
     item: int | None
@@ -67,6 +69,12 @@ class AttemptRecord(NamedTuple):
     errors: Sequence[ErrorRecord] = ()
     span: str = ""
     input: str = ""
+    files_text: str = ""
+
+    @property
+    def files(self) -> FileRecord:
+        """The files that it made, changed and took, with their states then."""
+        return FileRecord.from_text(self.files_text)
 
 
 class OutputKey(NamedTuple):
@@ -323,6 +331,7 @@ class RunRecord(RunSummary):
         steps: Its tasks.
         notes: What was noted about it, with the moments.
         children: The ids of the runs that its steps started.
+        files: The files that it was given from outside, as `taken`, with their states at its beginning.
         chain: The ids of the runs of its chain in their order, with its own; empty if it is alone.
     """
 
@@ -333,6 +342,7 @@ class RunRecord(RunSummary):
     steps: Sequence[TaskRecord]
     notes: Sequence[tuple[datetime, str]] = ()
     children: Sequence[str] = ()
+    files: FileRecord = NO_FILES
     chain: Sequence[str] = ()
 
     @property

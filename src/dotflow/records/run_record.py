@@ -8,6 +8,7 @@ from typing import Any, Final
 from dotflow.core.context import Context
 from dotflow.core.events import RunEnded, RunStarted
 from dotflow.core.failure import TaskError
+from dotflow.core.files import FileRecord
 from dotflow.core.masks import Masks
 from dotflow.core.task import Task
 from dotflow.core.text import shorten
@@ -80,6 +81,7 @@ def run_record(
         parent=started.parent,
         process=process_name(),
         storage=started.storage,
+        files=FileRecord.from_text(FileRecord(taken=started.files).as_text(started.masks)),
         environment=describe_environment(started.masks),
         steps=[_task_record(task, plan, started.masks) for task in tasks],
         notes=[(started.at, note)],
@@ -119,7 +121,8 @@ def _attempts(task: Task, masks: Masks) -> Iterator[AttemptRecord]:
         yield AttemptRecord(task.item, 0, TypeAttemptState.SKIPPED, glimpse=task.reason)
     elif source is not None:
         value = _glimpse(task, masks)
-        yield AttemptRecord(task.item, 0, RESTORED[source], began=task.current_context.time, glimpse=value)
+        end = AttemptRecord(task.item, 0, RESTORED[source], began=task.current_context.time, glimpse=value)
+        yield end._replace(files_text=_files_text(task, masks))
     elif task.status is not TypeStatus.NOT_STARTED:
         errors = {
             number: list(map(_error, group)) for number, group in groupby(task.errors, lambda error: error.attempt)
@@ -130,7 +133,7 @@ def _attempts(task: Task, masks: Masks) -> Iterator[AttemptRecord]:
         duration = task.duration if task.started_at else None
         end = AttemptRecord(task.item, last, STATES[task.status], task.started_at, duration, input=_input(task, masks))
         value = _glimpse(task, masks) if task.status is TypeStatus.COMPLETED else task.reason
-        yield end._replace(glimpse=value, errors=errors.get(last, ()))
+        yield end._replace(glimpse=value, errors=errors.get(last, ()), files_text=_files_text(task, masks))
 
 
 def _error(error: TaskError) -> ErrorRecord:
@@ -141,6 +144,11 @@ def _input(task: Task, masks: Masks) -> str:
     with contextlib.suppress(Exception):  # of a type that pretends to be another one
         return glimpse(task.input, masks, MAX_INPUT) if isinstance(task, Item) else ""
     return ""
+
+
+def _files_text(task: Task, masks: Masks) -> str:
+    files = None if task._current is None else task._current._origin.files
+    return "" if files is None else files.as_text(masks)
 
 
 def _glimpse(task: Task, masks: Masks) -> str:

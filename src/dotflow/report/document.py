@@ -18,6 +18,7 @@ from typing import Any, Final
 from dotflow import clock
 from dotflow.abc.archive import Archive
 from dotflow.codec.json import encode
+from dotflow.core.files import FileRecord
 from dotflow.records.record import (
     BAD,
     AttemptRecord,
@@ -108,8 +109,23 @@ def attempt_object(run: RunSummary, attempt: AttemptRecord, *, has_errors: bool 
         "fallback": attempt.fallback,
         "span": attempt.span,
         "input": attempt.input,
+        "files": files_object(attempt.files),
         "errors": [error_object(error) for error in errors],
     }
+
+
+def files_object(files: FileRecord) -> list[dict[str, Any]]:
+    """Returns the files of an attempt, or those of a run, with their states then."""
+    return [
+        {
+            "path": path,
+            "role": role,
+            "size": None if state.is_gone else state.size,
+            "modified": None if state.is_gone else moment(state.modified),
+            "sha256": state.digest,
+        }
+        for path, role, state in files.listed()
+    ]
 
 
 def error_object(error: ErrorRecord) -> dict[str, Any]:
@@ -150,6 +166,7 @@ def _record_object(run: RunRecord) -> dict[str, Any]:
         "trace_url": trace_url(run.trace),
         "children": list(run.children),
         "chain": list(run.chain),
+        "files": files_object(run.files),
         "notes": [{"at": moment(at), "text": text} for at, text in run.notes],
         "environment": dict(run.environment),
     }

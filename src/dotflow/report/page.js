@@ -770,6 +770,7 @@ const COLUMNS = [["Task"], ["State"], ["Attempts", "right"], ["Duration", "right
   ["Memory", "right wide"], ["Value", "wide"]];
 const MAX_ITEMS = 50;
 const MAX_DOTS = 20000;
+const MAX_FILES = 20; // of an attempt
 
 function taskTable(doc) {
   const { tasks } = doc;
@@ -818,8 +819,19 @@ function detailRow(doc, task) {
       ["Took", facts(duration(task.duration), ...usage(task))],
       [["Skipped", "Paused"].includes(task.state) ? "Reason" : "Value", code(task.glimpse)],
       ["Items", isMap(task) && `${number(task.count)}: ${countsText(task)}`],
+      ["Files", fileList(last(task.attempts))],
     ]),
     isMap(task) ? itemList(doc, task) : attemptList(doc, task, null, attempts))));
+}
+
+// Shows the files of an attempt, as they were then.
+function fileList(attempt) {
+  const files = attempt?.files ?? [];
+  return files.length > 0 && h("ul", null,
+    files.slice(0, MAX_FILES).map((file) => h("li", null,
+      code(file.path, file.sha256 && `SHA-256 ${file.sha256}`), " ",
+      h("span.aside", null, facts(file.role, file.size === null ? "gone" : size(file.size)), " ", time(file.modified)))),
+    files.length > MAX_FILES && h("li.aside", null, `and ${count(files.length - MAX_FILES, "more file")}`));
 }
 
 const POLICY = {
@@ -860,7 +872,7 @@ function itemList(doc, task) {
       h("summary", null, icon(last(attempts).state), code(named(task, item)), given(attempts),
         last(last(attempts).errors)?.exception ?? last(attempts).state,
         h("span.aside", null, count(attempts.length, "attempt"))),
-      attemptList(doc, task, item, attempts))),
+      attemptList(doc, task, item, attempts), fileList(last(attempts)))),
     shown.length < bad.length && moreButton(key, `Show all ${count(bad.length, "item")}`),
     unlistedItems(task) > 0 && h("p.aside", null, `and ${count(unlistedItems(task), "more item")} that failed`),
   ];

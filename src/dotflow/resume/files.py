@@ -10,7 +10,7 @@ from dotflow import clock
 from dotflow.abc.storage import Storage
 from dotflow.core.call import Call
 from dotflow.core.context import Context
-from dotflow.core.files import FileRecord, FileState, FileWatch, state_from
+from dotflow.core.files import FileRecord, FileState, FileWatch, States, state_from
 from dotflow.core.links import Constant
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
@@ -408,6 +408,11 @@ class RunFiles:
         self._found: dict[int, tuple[Any, Collection[Path]]] = {}  # by id of a value that attempts share
         self._earlier: ChangedFiles | None = None
         self._last: dict[str, FileState] = {}  # by name
+
+    @property
+    def inputs(self) -> States:
+        """The states of the files from outside."""
+        return {name: known.state for name, known in self._saved.inputs.items()}
 
     def begin(self, inputs: Collection[Path]) -> None:
         """Takes the states of the files from outside, for a run that restores nothing."""

@@ -10,7 +10,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from datetime import date, datetime, time, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -137,6 +137,14 @@ def digest_of(path: str | Path, limit: int) -> str:
     """Returns the digest of a file; "" where it is larger than *limit*, can't be read, or is no regular file."""
     state = state_of(path, limit)
     return "" if state is None else state.digest
+
+
+def change_since(path: str | Path, was: FileState) -> str:
+    """Returns "same", "other" or "gone": what a file is now beside an earlier state."""
+    now = state_of(path, -1)
+    if now is not None and was.is_same(now, partial(digest_of, path, was.size)):  # a digest counts for the same size
+        return "same"
+    return "gone" if now is not None and now.is_gone else "other"
 
 
 _digests: dict[tuple[int, int, int, int, int], str] = {}  # by device, inode, size and times

@@ -1,6 +1,7 @@
 """`dotflow show RUN STEP`: its attempts, its errors, and the end of its output."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from rich.text import Text
@@ -11,10 +12,16 @@ from dotflow.cli.history.run_page import counts_text, last_lines, print_next
 from dotflow.cli.history.text import Column, Screen, local, safe, size, span
 from dotflow.records.record import BAD, AttemptRecord, RunRecord, TaskRecord
 from dotflow.report.next_steps import step_commands
+from dotflow.worker.files import change_since
 
 MAX_ITEMS: Final = 20  # items or attempts with a line each
 MAX_ERRORS: Final = 3  # attempts of which the errors are printed
+MAX_FILES: Final = 20
 MAX_LINES: Final = 20  # of the output
+
+FILE_COLUMNS: Final = (
+    *(Column("File", fits=1), Column("Role"), Column("Size", is_right=True), Column("Modified"), Column("Now")),
+)
 
 COLUMNS: Final = (
     *(
@@ -62,6 +69,7 @@ def print_step(
         screen.line()
         screen.lines(screen.table(COLUMNS, [_row(screen, attempt) for attempt in listed]))
     if task.count is None or item is not None:
+        _print_files(screen, run, attempts)
         _print_errors(screen, attempts)
     chunks = archive.output(run.run_id, task.number_of(item), attempt=attempt)
     output = b"".join(chunk.data if chunk.stream else b"\n" + chunk.data for chunk in chunks)
@@ -99,6 +107,29 @@ def _row(screen: Screen, attempt: AttemptRecord) -> list[Text | str]:
         "" if attempt.worker is None else str(attempt.worker),
         Text(safe(value + (f", by {attempt.fallback}" if attempt.fallback else "")), "dim"),
     ]
+
+
+def _print_files(screen: Screen, run: RunRecord, attempts: Sequence[AttemptRecord]) -> None:
+    """Prints the files of the last attempt, as they were and whether they are so now."""
+    files = attempts[-1].files.listed() if attempts else []
+    if not files:
+        return
+    folder = Path(run.environment.get("folder") or "")
+    folder = folder if folder.is_dir() else Path()  # where a copy of the run would look
+    rows = [
+        [
+            safe(path),
+            role,
+            "gone" if state.is_gone else size(state.size),
+            "" if state.is_gone else local(state.modified),
+            change_since(folder / path, state),
+        ]
+        for path, role, state in files[:MAX_FILES]
+    ]
+    screen.line()
+    screen.lines(screen.table(FILE_COLUMNS, rows))
+    if len(files) > MAX_FILES:
+        screen.line((f"and {pluralize(len(files) - MAX_FILES, 'more file')}; --json lists them", "dim"))
 
 
 def _print_errors(screen: Screen, attempts: Sequence[AttemptRecord]) -> None:

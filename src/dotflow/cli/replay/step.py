@@ -33,6 +33,7 @@ from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.call import KEY_BASE, Call
 from dotflow.core.durations import format_duration
 from dotflow.core.failure import CALLERS, Failure
+from dotflow.core.files import FileState
 from dotflow.core.links import Links
 from dotflow.core.masks import Masks
 from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned, TimedOut
@@ -48,6 +49,7 @@ from dotflow.records.record import AttemptRecord, ErrorRecord, RunRecord, ValueR
 from dotflow.resume.changed_code import is_same_step
 from dotflow.resume.stored_inputs import TaskInputs
 from dotflow.worker.attempt import attempt, perform
+from dotflow.worker.files import change_since, find_paths
 from dotflow.worker.loops import Loops
 
 TASK: Final = 0  # the task that takes the secrets, among one
@@ -178,6 +180,7 @@ def replay_step(
         if takes_key(step):
             inputs_of.notes[IDEMPOTENCY_KEY] = NEW_KEY
         _print_lines([*code_changes(target, step, finder.workflow_id), *inputs_of.notes.items()])
+        _print_lines(file_changes(target, inputs))
     except Exception as error:  # of the user, of their modules or of ours
         if not finder.has_run:
             raise
@@ -269,7 +272,9 @@ def _digest(value: Any) -> str:
 
 COMMIT: Final = 10  # characters of a commit
 MAX_PACKAGES: Final = 8
+MAX_FILES: Final = 8
 NONE: Final = "none"
+CHANGES: Final = {"other": "is another file now", "gone": "is gone"}
 
 Line = tuple[str, str]  # what differs, and how
 
@@ -299,6 +304,28 @@ def code_changes(target: Target, step: Action[..., Any], workflow_id: str | None
     yield from packages[:MAX_PACKAGES]
     if len(packages) > MAX_PACKAGES:
         yield "packages", f"and {len(packages) - MAX_PACKAGES} more"
+
+
+def file_changes(target: Target, inputs: TaskInputs) -> Iterator[Line]:
+    """Yields the files among the inputs that are other ones than before the attempt, as far as the run recorded it."""
+    then = _states_before(target)
+    found = find_paths([inputs.previous, inputs.initial, *inputs.arguments.values()])
+    changes = {path: change_since(path, then[str(path)]) for path in found if str(path) in then}
+    lines = [f"{path} {CHANGES[change]}" for path, change in changes.items() if change in CHANGES]
+    yield from (("file", line) for line in lines[:MAX_FILES])
+    if len(lines) > MAX_FILES:
+        yield "file", f"and {len(lines) - MAX_FILES} more"
+
+
+def _states_before(target: Target) -> dict[str, FileState]:
+    run, then = target.run, target.then
+    states = dict(run.files.taken)
+    attempts = [one for task in run.steps for one in task.all_attempts if one.files_text and one is not then]
+    for one in sorted(attempts, key=lambda one: one.began or run.began):
+        if then.began is None or (one.began or run.began) <= then.began:
+            states.update((path, state) for path, _, state in one.files.listed())
+    states.update(then.files.taken)
+    return states
 
 
 def _compare(name: str, then: Any, now: Any) -> Iterator[Line]:

@@ -14,6 +14,7 @@ from dotflow.abc.history import History
 from dotflow.abc.operations import Operations
 from dotflow.atomic_file import UMASK, Files, is_umask
 from dotflow.core.events import AttemptOutput, Event, RunEnded, RunStarted
+from dotflow.core.files import NO_STATES
 from dotflow.core.types.capture import TypeCapture
 from dotflow.errors import InvalidArgument
 from dotflow.providers.histories.sqlite.archive import DEFAULT_PATH, SQLiteArchive
@@ -140,6 +141,8 @@ class HistorySQLite(SQLiteArchive, History):
         writer.add(event)
 
     def _begin(self, run_id: str, event: RunStarted) -> None:
+        if self.values == "none":
+            event = event._replace(files=NO_STATES)
         values = Values(self.values, self.value_limit, self.pickle, event)
         writer = self._writers[run_id] = RunWriter(self.path, self._file, RunRows(event, values, self.output_limit))
         writer.commit()

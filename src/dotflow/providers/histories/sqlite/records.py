@@ -14,6 +14,7 @@ from dotflow.abc.archive import TaskState
 from dotflow.abc.operations import LAST_MOMENT
 from dotflow.codec.json import decode_plain
 from dotflow.core.attempt_id import AttemptId
+from dotflow.core.files import FileRecord
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers.histories.sqlite.crashed import counts_of, end_of
@@ -224,12 +225,12 @@ def _first_error(connection: sqlite3.Connection, run: int) -> str:
     return ""
 
 
-RUN: Final = f"SELECT process, storage, trace, plan, environment, {FIELDS} FROM runs WHERE run = ?"
+RUN: Final = f"SELECT process, storage, trace, plan, environment, inputs, {FIELDS} FROM runs WHERE run = ?"
 STEPS: Final = """SELECT task, name AS step, task_group, lane, identity, code, needs, policy FROM steps WHERE plan = ?
     ORDER BY task"""
 ENVIRONMENT: Final = "SELECT document FROM environments WHERE environment = ?"
 ATTEMPTS: Final = """SELECT task, item, attempt, state, began, took, cpu, peak, worker, glimpse, fallback, items, span,
-    input FROM attempts WHERE run = ? ORDER BY task, item, attempt"""
+    input, files FROM attempts WHERE run = ? ORDER BY task, item, attempt"""
 ERRORS: Final = """SELECT task, item, attempt, exception, message, traceback, retry_in, refusal
     FROM errors WHERE run = ?"""
 NOTES: Final = "SELECT at, text FROM notes WHERE run = ? ORDER BY at"
@@ -255,7 +256,7 @@ new: Final = tuple.__new__  # makes a named tuple in half the time: there may be
 def load_run(reader: Reader, run: int) -> RunRecord:
     """Returns a run by its number."""
     connection = reader.connection
-    ((process, storage, trace, plan, environment, *row),) = connection.execute(RUN, (run,))
+    ((process, storage, trace, plan, environment, inputs, *row),) = connection.execute(RUN, (run,))
     steps = connection.execute(STEPS, (plan,)).fetchall()
     if any(number != task for number, (task, *_) in enumerate(steps)):
         raise ValueError("its tasks are not numbered from 0")
@@ -271,6 +272,7 @@ def load_run(reader: Reader, run: int) -> RunRecord:
         environment=_environment(connection, environment),
         steps=[_task(step, attempts, counts, is_known) for step in steps],
         notes=[(moment(at), text) for at, text in connection.execute(NOTES, (run,))],
+        files=FileRecord.from_text(inputs or ""),
         chain=chain if len(chain) > 1 else (),
         children=[checked_id(run_id) for (run_id,) in connection.execute(CHILDREN, (fields["run_id"],))],
     )
@@ -294,7 +296,7 @@ def task_states(reader: Reader, run: int) -> list[TaskState]:
 def find_task(reader: Reader, run: int, step: str) -> tuple[int, int | None]:
     """Returns the numbers of the task and the item that *step* names; None for the task itself. Raises NotInHistory."""
     connection = reader.connection
-    ((_, _, _, plan, _, _, run_id, *_),) = connection.execute(RUN, (run,))
+    ((_, _, _, plan, _, _, _, run_id, *_),) = connection.execute(RUN, (run,))
     counts = dict(connection.execute(MAPS, (run,)))
     task, item = find_step(run_id, [_task(row, {}, counts, True) for row in connection.execute(STEPS, (plan,))], step)
     if item is not None and not connection.execute(HAS_ITEM, (run, task.task_id, item)).fetchall():
@@ -397,7 +399,7 @@ def _attempts(
     attempts: dict[int, dict[int, list[AttemptRecord]]] = defaultdict(dict)
     counts: dict[int, int] = {}
     rows = connection.execute(ATTEMPTS, (run,))
-    for task, item, attempt, state, began, took, cpu, peak, worker, glimpse, fallback, items, span, given in rows:
+    for task, item, attempt, state, began, took, cpu, peak, worker, glimpse, fallback, items, span, *more in rows:
         values = (
             None if item == NO_ITEM else item,
             attempt,
@@ -411,7 +413,7 @@ def _attempts(
             fallback or "",
             errors.get((task, item, attempt), ()) if errors else (),
             span or "",
-            given or "",
+            *(text or "" for text in more),
         )
         attempts[task].setdefault(item, []).append(new(AttemptRecord, values))
         if items is not None:

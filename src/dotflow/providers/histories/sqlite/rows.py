@@ -31,6 +31,7 @@ from dotflow.providers.histories.sqlite.tables import (
     COMPLETED,
     CPU,
     FAILED,
+    FILES,
     GLIMPSE,
     INPUT,
     ITEM,
@@ -57,7 +58,7 @@ Key = tuple[int, int]  # task and item
 
 new: Final = tuple.__new__  # makes a named tuple in half the time: there is one for every attempt
 
-NOTHING_YET: Final = (None,) * (INPUT + 1 - TOOK)  # the other columns of an attempt that has only begun
+NOTHING_YET: Final = (None,) * (FILES + 1 - TOOK)  # the other columns of an attempt that has only begun
 COPY_DOCUMENT: Final = 6  # in a row of `copies`, without the run
 
 
@@ -131,7 +132,7 @@ class RunRows:
             item = NO_ITEM
         if fallback is not None:
             fallback = escape_surrogates(fallback)
-        row = [task, item, attempt, RUNNING, micro(at), None, None, None, None, None, fallback, None, None, None]
+        row = [task, item, attempt, RUNNING, micro(at), None, None, None, None, None, fallback, None, None, None, None]
         if item != NO_ITEM:
             row[INPUT] = self._values.item_glimpse(event)
         self._open[task, item] = new(OpenAttempt, (row, tick, event))
@@ -148,6 +149,8 @@ class RunRows:
         if usage is not None:
             self._measure(row, usage)
         row[GLIMPSE] = self._values.glimpse(context.storage)
+        if context._origin.files is not None:
+            row[FILES] = self._values.files(context._origin.files)
         self.attempts[id(row)] = row
         if item is None:
             self.counts[COMPLETED] += 1
@@ -198,6 +201,8 @@ class RunRows:
         row = self._end_without_attempt(event.task_id, event.item, state, RESTORED)
         row[BEGAN] = micro(event.context.time)
         row[GLIMPSE] = self._values.glimpse(event.context.storage)
+        if event.context._origin.files is not None:
+            row[FILES] = self._values.files(event.context._origin.files)
         if self._values.keeps_all:
             self._copy(self._values.returned(row, event.context))
 

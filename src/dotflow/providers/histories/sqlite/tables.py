@@ -1,8 +1,8 @@
 """The tables of a history file, which may change, and its views, which are public.
 
 Times are microseconds since 1970 in UTC, spans microseconds. An `item` of -1 is the task itself, and the `input` of
-another one shows what it was given; attempt 0 is a task without an attempt: restored, cached or skipped. In `output`,
-stream 0 is a gap of `skipped` bytes.
+another one shows what it was given; attempt 0 is a task without an attempt: restored, cached or skipped. `files` and
+`inputs` are the JSON of a FileRecord. In `output`, stream 0 is a gap of `skipped` bytes.
 """
 
 from datetime import datetime
@@ -22,9 +22,9 @@ RUNNING, RETRY, COMPLETED, FAILED, RESTORED, CACHED, SKIPPED, CRASHED, UNKNOWN, 
 #: The columns of a row in `attempts`, without the run: those that most rows have come first.
 ATTEMPT_COLUMNS: Final = (
     *("task", "item", "attempt", "state", "began", "took", "cpu", "worker", "peak", "glimpse"),
-    *("fallback", "items", "span", "input"),
+    *("fallback", "items", "span", "input", "files"),
 )
-TASK, ITEM, ATTEMPT, STATE, BEGAN, TOOK, CPU, WORKER, PEAK, GLIMPSE, FALLBACK, ITEMS, SPAN, INPUT = range(
+TASK, ITEM, ATTEMPT, STATE, BEGAN, TOOK, CPU, WORKER, PEAK, GLIMPSE, FALLBACK, ITEMS, SPAN, INPUT, FILES = range(
     len(ATTEMPT_COLUMNS)
 )
 
@@ -93,7 +93,7 @@ TABLES: Final = (
         parent_run TEXT, parent_task INTEGER, parent_item INTEGER, parent_attempt INTEGER,
         lock INTEGER, process TEXT, plan INTEGER, environment INTEGER, storage TEXT,
         is_named INTEGER, trace TEXT, workflow TEXT, params TEXT, submitted INTEGER, origin TEXT, continues TEXT,
-        begun INTEGER, superseded TEXT)""",
+        begun INTEGER, superseded TEXT, inputs TEXT)""",
     "CREATE INDEX runs_began ON runs (began)",
     "CREATE INDEX runs_workflow ON runs (workflow_id, began)",
     "CREATE INDEX runs_name ON runs (name, began) WHERE name IS NOT NULL",
@@ -110,7 +110,8 @@ TABLES: Final = (
     """CREATE TABLE attempts (
         run INTEGER NOT NULL, task INTEGER NOT NULL, item INTEGER NOT NULL, attempt INTEGER NOT NULL,
         state INTEGER NOT NULL, began INTEGER, took INTEGER, glimpse TEXT, cpu INTEGER, peak INTEGER, worker INTEGER,
-        fallback TEXT, items INTEGER, span TEXT, input TEXT, PRIMARY KEY (run, task, item, attempt)) WITHOUT ROWID""",
+        fallback TEXT, items INTEGER, span TEXT, input TEXT, files TEXT,
+        PRIMARY KEY (run, task, item, attempt)) WITHOUT ROWID""",
     """CREATE TABLE errors (
         run INTEGER NOT NULL, task INTEGER NOT NULL, item INTEGER NOT NULL, attempt INTEGER NOT NULL,
         nth INTEGER NOT NULL, exception TEXT NOT NULL, message TEXT NOT NULL, traceback TEXT NOT NULL, retry_in INTEGER,
@@ -153,7 +154,7 @@ def _seconds(column: str) -> str:
 ATTEMPT_LIST: Final = f"""CREATE VIEW attempt_list AS SELECT run_id, workflow_id, task, steps.name AS step,
     NULLIF(item, {NO_ITEM}) AS item, attempt, CASE attempts.state {_STATE_NAME} END AS state,
     {_iso("attempts.began")} AS began, {_seconds("took")} AS seconds, {_seconds("cpu")} AS cpu_seconds,
-    peak AS peak_bytes, worker, glimpse, fallback, items, span, input
+    peak AS peak_bytes, worker, glimpse, fallback, items, span, input, files
     FROM attempts JOIN runs USING (run) LEFT JOIN steps USING (plan, task)"""
 ERROR_LIST: Final = f"""CREATE VIEW error_list AS SELECT run_id, workflow_id, task, steps.name AS step,
     NULLIF(item, {NO_ITEM}) AS item, attempt, nth, exception, message, traceback,
@@ -170,15 +171,16 @@ SECOND: Final = (
     *("ALTER TABLE attempts ADD COLUMN input TEXT", "ALTER TABLE errors ADD COLUMN refusal TEXT"),
     *("DROP VIEW attempt_list", "DROP VIEW error_list", ATTEMPT_LIST, ERROR_LIST),
 )
-#: From the second one to the third one: the queue, and attempts that are Paused. Runs that are there have begun.
+#: From the second one to the third one: the queue, attempts that are Paused, and files. Runs that are there have begun.
 THIRD: Final = (
     *(
         f"ALTER TABLE runs ADD COLUMN {column}"
         for column in (
             *("workflow TEXT", "params TEXT", "submitted INTEGER", "origin TEXT", "continues TEXT", "begun INTEGER"),
-            "superseded TEXT",
+            *("superseded TEXT", "inputs TEXT"),
         )
     ),
+    "ALTER TABLE attempts ADD COLUMN files TEXT",
     "UPDATE runs SET begun = 1",
     *QUEUE,
     *("DROP VIEW run_list", "DROP VIEW attempt_list", RUN_LIST, ATTEMPT_LIST),
@@ -186,12 +188,13 @@ THIRD: Final = (
 #: What a file of an older format that is read, but not written, lacks: views in place of its tables.
 MISSING: Final = {
     1: (
-        "CREATE TEMP VIEW attempts AS SELECT *, NULL AS input FROM main.attempts",
+        "CREATE TEMP VIEW attempts AS SELECT *, NULL AS input, NULL AS files FROM main.attempts",
         "CREATE TEMP VIEW errors AS SELECT *, NULL AS refusal FROM main.errors",
     ),
     2: (
         """CREATE TEMP VIEW runs AS SELECT *, NULL AS workflow, NULL AS params, NULL AS submitted, NULL AS origin,
-            NULL AS continues, 1 AS begun, NULL AS superseded FROM main.runs""",
+            NULL AS continues, 1 AS begun, NULL AS superseded, NULL AS inputs FROM main.runs""",
+        "CREATE TEMP VIEW IF NOT EXISTS attempts AS SELECT *, NULL AS files FROM main.attempts",
         "CREATE TEMP TABLE wanted (run, due, queued)",
         "CREATE TEMP TABLE orders (run, what, done)",
     ),

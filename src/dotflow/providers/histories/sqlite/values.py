@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from dotflow.core.context import Context
 from dotflow.core.events import AttemptStarted, MapOpened, RunStarted
+from dotflow.core.files import FileRecord
 from dotflow.core.text import shorten
 from dotflow.errors import ValueNotStorable
 from dotflow.providers.histories.sqlite.tables import (
@@ -71,6 +72,10 @@ class Values:
         with contextlib.suppress(Exception):  # of a type that pretends to be another one
             return glimpse(value, self._run.masks, MAX_INPUT)
         return None
+
+    def files(self, files: FileRecord) -> str | None:
+        """Returns the files of an attempt as a text; None if nothing is kept."""
+        return None if self._kept == "none" else files.as_text(self._run.masks)
 
     def inputs(self, row: list[Any], started: AttemptStarted | MapOpened) -> Iterator[list[Any]]:
         """Yields the rows in `copies` of an attempt's inputs. Those that all items of a map share are in there once."""

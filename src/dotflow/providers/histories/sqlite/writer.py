@@ -15,6 +15,7 @@ from typing import Any, Final
 from dotflow import clock
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.events import Planned, RunStarted
+from dotflow.core.files import FileRecord
 from dotflow.core.masks import Masks
 from dotflow.core.policy import Policy
 from dotflow.core.text import escape_surrogates
@@ -28,9 +29,9 @@ from dotflow.providers.histories.sqlite.tables import (
     COMPLETED,
     FAILED,
     FALLBACK,
+    FILES,
     FORMAT,
     GLIMPSE,
-    INPUT,
     NO_ITEM,
     OPEN,
     RESTORED,
@@ -51,9 +52,9 @@ SAVE_STEP: Final = f"INSERT INTO steps VALUES ({', '.join('?' * 9)})"
 SAVE_ENVIRONMENT: Final = "INSERT INTO environments (digest, document) VALUES (?, ?)"
 SAVE_RUN: Final = f"""INSERT INTO runs (run_id, workflow_id, name, state, mode, resumed, trigger, began, tasks,
     parent_run, parent_task, parent_item, parent_attempt, lock, process, plan, environment, storage, is_named,
-    workflow, params, origin, continues, begun) VALUES ({", ".join("?" * 23)}, 1)"""
+    workflow, params, origin, continues, inputs, begun) VALUES ({", ".join("?" * 24)}, 1)"""
 BEGIN_CLAIMED: Final = """UPDATE runs SET mode = ?, resumed = ?, began = ?, tasks = ?, plan = ?, environment = ?,
-    storage = ? WHERE run = ?"""
+    storage = ?, inputs = ? WHERE run = ?"""
 #: The last run of a name whose chain has begun and can go on.
 LAST_OPEN: Final = f"""SELECT run_id, COALESCE(origin, run_id) FROM runs AS last WHERE workflow_id = ? AND {OPEN}
     AND state <> 'Queued' AND NOT EXISTS (SELECT 1 FROM runs WHERE continues = last.run_id)
@@ -77,10 +78,11 @@ class RunGone(Exception):
 def register(connection: sqlite3.Connection, started: RunStarted, lock: int | None) -> int:
     """Writes a run that begins, unless it is there, with the offset of its lock. Returns its number."""
     plan, environment = _plan(connection, started.steps), _environment(connection, started.masks)
+    files = FileRecord(taken=started.files).as_text(started.masks) if started.files else None
     for (run,) in connection.execute(FIND_RUN, (_as_text(started.run_id),)):
         if started.is_claimed:
             values = (started.mode, started.resumed, micro(started.at), started.tasks, plan, environment)
-            connection.execute(BEGIN_CLAIMED, (*values, _as_text(started.storage), run))
+            connection.execute(BEGIN_CLAIMED, (*values, _as_text(started.storage), files, run))
         return int(run)
     if started.is_claimed:
         raise RunGone
@@ -118,6 +120,7 @@ def register(connection: sqlite3.Connection, started: RunStarted, lock: int | No
         started.params,
         origin or (started.run_id if started.is_named else None),
         continues,
+        files,
     )
     return int(connection.execute(SAVE_RUN, tuple(map(_as_text, values))).lastrowid or 0)
 
@@ -227,7 +230,7 @@ MAX_BYTES: Final = 50_000_000  # of output and copies that wait for it
 
 MAX_FEW: Final = 16  # rows that are written in one statement
 #: Where a row's values end, and the columns from there on: those of an attempt that has begun, and of ended ones.
-ENDS: Final = tuple((width, [None] * (INPUT + 1 - width)) for width in (TOOK, GLIMPSE, FALLBACK, INPUT + 1))
+ENDS: Final = tuple((width, [None] * (FILES + 1 - width)) for width in (TOOK, GLIMPSE, FALLBACK, FILES + 1))
 SAVE_ATTEMPTS: Final = f"INSERT OR REPLACE INTO attempts (run, {', '.join(ATTEMPT_COLUMNS)}) VALUES"
 SAVE_ATTEMPT: Final = f"{SAVE_ATTEMPTS} ({', '.join('?' * (1 + len(ATTEMPT_COLUMNS)))})"
 SAVE_ERROR: Final = f"INSERT OR REPLACE INTO errors VALUES ({', '.join('?' * 10)})"
