@@ -1,0 +1,243 @@
+"""atomic_path: a file or folder that a step writes is there as a whole, or not at all.
+
+The block writes in a hidden folder beside the target. The folder has a lock that ends with its process, so the next
+block on the same target knows which folders were left behind, and removes them.
+"""
+
+import contextlib
+import errno
+import itertools
+import os
+import stat
+from collections.abc import Iterator
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Final, Literal
+
+from dotflow.atomic_file import sync, sync_folder
+from dotflow.errors import InvalidArgument
+
+#: The targets that blocks of this context have replaced, as their callers named them; None if no attempt asks for them.
+written: Final[ContextVar[list[Path] | None]] = ContextVar("dotflow_written", default=None)
+
+MAX_NAME: Final = 255 - len("-999")  # bytes: Linux takes names of 255
+GAP: Final = 4  # numbers in a row without a folder, after which no leftover is looked for
+ASIDE: Final = "-"  # in the hidden folder: the old folder, where the system can't exchange two
+AT_FDCWD: Final = -100  # <fcntl.h>
+RENAME_EXCHANGE: Final = 2  # <linux/fs.h>
+NO_EXCHANGE: Final = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP})
+
+
+@contextlib.contextmanager
+def atomic_path(target: str | os.PathLike[str], mode: Literal["w", "a"] = "w") -> Iterator[Path]:
+    """Gives a path to write to, and replaces *target* by what is there when the block ends: as a whole, or not at all.
+
+    The path has the target's name, in a hidden folder beside it. To write a folder, make it: `path.mkdir()`. After an
+    exception, a timeout or a kill, the target is as it was. The new one is on the disk when the block has ended. It
+    keeps the permissions of the old one. A link stays, and the file behind it is replaced. Of several writers at once,
+    the last one to end wins. It works in steps and elsewhere, on POSIX.
+
+    Args:
+        target: The file or folder. Its parent must exist.
+        mode: "w" begins with nothing; "a" with a copy of the target, if there is one.
+
+    Yields:
+        The path, which does not exist yet, unless it is a copy.
+
+    Raises:
+        InvalidArgument: The mode is another one.
+        OSError: Of the system; or the target is no file or folder, a SQLite journal lies beside it, or the block has
+            written nothing, a link, or more than the target.
+    """
+    if mode not in ("w", "a"):
+        raise InvalidArgument("mode", mode, '"w" or "a"')
+    given = Path(target)
+    place = Path(os.path.realpath(given))
+    old = _status(place)
+    if old is not None and not (stat.S_ISREG(old.st_mode) or stat.S_ISDIR(old.st_mode)):
+        raise OSError(errno.EINVAL, "it is no file or folder", str(given))
+    for suffix in ("-wal", "-journal"):
+        if os.path.lexists(f"{place}{suffix}"):
+            raise OSError(errno.EBUSY, f"'{place.name}{suffix}' lies beside it. Close the database first", str(given))
+    with _hidden_folder(place, given) as folder:
+        path = folder / place.name
+        if mode == "a" and old is not None:
+            import shutil  # here, as most runs write nothing atomically
+
+            (_copy_folder if stat.S_ISDIR(old.st_mode) else shutil.copyfile)(place, path)
+        yield path
+        _check(path, given)
+        _replace(path, place)
+    if (targets := written.get()) is not None:
+        targets.append(given)
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
+def _copy_folder(source: Path, copy: Path) -> None:
+    import shutil
+
+    shutil.copytree(source, copy, symlinks=True)
+
+
+def _check(path: Path, given: Path) -> None:
+    """Raises OSError unless the block has written one file or folder."""
+    if path.is_symlink():
+        raise OSError(errno.EINVAL, "the block of atomic_path made a link. Copy the file", str(given))
+    if not path.exists():
+        raise OSError(errno.ENOENT, "the block of atomic_path wrote nothing", str(given))
+    if more := sorted(set(os.listdir(path.parent)) - {path.name}):  # noqa: PTH208 (names are wanted)
+        hint = "Close what still writes, such as a database, or write a folder: path.mkdir()"
+        raise OSError(errno.ENOTEMPTY, f"the block of atomic_path left more: {', '.join(more[:3])}. {hint}", str(given))
+
+
+def _replace(path: Path, place: Path) -> None:
+    """Puts what is at *path* on the disk, and in the place of the target."""
+    is_folder = path.is_dir()
+    for folder, _, names in os.walk(path) if is_folder else ((path.parent, [], [path.name]),):
+        for name in names:
+            _sync_file(Path(folder, name))
+        if is_folder:
+            sync_folder(os.fspath(folder))
+    old = _status(place)
+    if old is not None and stat.S_ISDIR(old.st_mode) == is_folder:
+        with contextlib.suppress(PermissionError):  # only root may give a file away
+            os.chown(path, old.st_uid, old.st_gid)
+        path.chmod(stat.S_IMODE(old.st_mode))
+    if old is None or (not is_folder and not stat.S_ISDIR(old.st_mode)):
+        path.replace(place)
+    elif not _exchange(path, place):
+        place.rename(path.with_name(_aside(place)))
+        path.rename(place)
+    sync_folder(os.fspath(place.parent))
+
+
+def _sync_file(path: Path) -> None:
+    if not stat.S_ISREG(path.lstat().st_mode):
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchanges two entries in one step; returns False where the system or the file system can't."""
+    import ctypes  # here, as few replace folders
+
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):  # not Linux, or an older C library
+        return False
+    if renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in NO_EXCHANGE:
+        return False
+    raise OSError(number, os.strerror(number), str(other))
+
+
+def _aside(place: Path) -> str:
+    return ASIDE if place.name != ASIDE else ASIDE * 2
+
+
+@contextlib.contextmanager
+def _hidden_folder(place: Path, given: Path) -> Iterator[Path]:
+    """Makes the folder that the block writes to, and removes it in the end."""
+    base = place.parent / _hidden_name(place.name)
+    try:
+        for number in itertools.count():
+            folder = _numbered(base, number)
+            lock = _claim(folder, place)
+            if lock is not None:
+                break
+        _remove_leftovers(base, number, place)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(given)) from error  # no reader knows the hidden folder
+    try:
+        yield folder
+    finally:
+        try:
+            _remove(folder)
+        finally:
+            os.close(lock)
+
+
+def _hidden_name(name: str) -> str:
+    hidden = f".{name}.partial"
+    data = os.fsencode(name)
+    if len(data) + len("..partial") <= MAX_NAME:
+        return hidden
+    import hashlib
+
+    return f".{data[:200].decode(errors='ignore')}.{hashlib.sha256(data).hexdigest()[:16]}.partial"
+
+
+def _numbered(base: Path, number: int) -> Path:
+    return base.with_name(f"{base.name}-{number}") if number else base
+
+
+def _claim(folder: Path, place: Path) -> int | None:
+    """Makes and locks a hidden folder; returns the lock, or None if a live writer has it.
+
+    A folder without a lock was left behind: it is removed first. Where the file system has no locks, each folder that
+    exists counts as that of a live writer.
+    """
+    import fcntl
+
+    while True:
+        is_new = False
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(0o700)
+            is_new = True
+        try:
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except FileNotFoundError:  # its writer, or one that took it for a leftover, has removed it
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if isinstance(error, BlockingIOError) or not is_new:
+                os.close(lock)
+                return None
+        status = _status(folder)
+        if status is not None and os.path.samestat(status, os.fstat(lock)):
+            if is_new:
+                return lock
+            aside = folder / _aside(place)
+            if os.path.lexists(aside) and not os.path.lexists(place):  # killed between two renames
+                aside.rename(place)
+            _remove(folder)
+        os.close(lock)
+
+
+def _remove_leftovers(base: Path, number: int, place: Path) -> None:
+    """Removes what killed writers have left behind the folder of this number."""
+    last = number + GAP
+    while number < last:
+        number += 1
+        folder = _numbered(base, number)
+        if os.path.lexists(folder):
+            last = number + GAP
+            if (lock := _claim(folder, place)) is not None:
+                folder.rmdir()
+                os.close(lock)
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    try:
+        shutil.rmtree(folder)
+    except PermissionError:  # it has a folder that is read-only
+        for parent, names, _ in os.walk(folder):
+            for name in names:
+                if not os.path.islink(os.path.join(parent, name)):  # noqa: PTH114, PTH118
+                    os.chmod(os.path.join(parent, name), 0o700)  # noqa: PTH101, PTH118
+        shutil.rmtree(folder)
