@@ -39,6 +39,7 @@ from dotflow.processes.channel import (
 from dotflow.worker.attempt import attempt, remember_process
 from dotflow.worker.deadline import forget_limits
 from dotflow.worker.loops import Loops
+from dotflow.worker.programs import become_worker
 
 LINUX: Final = sys.platform == "linux"
 F_SETSIG: Final = 10  # <asm-generic/fcntl.h>; the fcntl module has no name for it
@@ -211,6 +212,7 @@ def run_worker(
 def _set_up(lifeline: int) -> None:
     forget_limits()
     remember_process()
+    become_worker()
     set_handler(signal.SIGINT, signal.default_int_handler)
     set_handler(signal.SIGTERM, SIG_DFL)
     set_mask(signal.SIG_SETMASK, ())  # they were blocked while it started
