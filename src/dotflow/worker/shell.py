@@ -48,7 +48,7 @@ TOO_LONG: Final = (
 PARAMETER: Final = re.compile(r"\{([^\W\d]\w*)\}")
 ESCAPED: Final = re.compile(r"\{(\{[^\W\d]\w*\})\}")
 FIELD: Final = re.compile(r"\{([^\W\d]\w*)(?:\.(name|stem|suffix|parent))?\}")
-HEREDOC: Final = re.compile(r"<<(-?)[ \t]*(['\"]?)\\?([^\s'\"\\;&|<>()]+)\2")
+HEREDOC: Final = re.compile(r"""<<(-?)[ \t]*(?:'([^'\n]+)'|"([^"\n]+)"|\\?([^\s'"\\;&|<>()]+))""")
 FUNCTION: Final = re.compile(r"function\s+\w+(?:\s*\(\))?")
 CASE: Final = re.compile(r"case\s[^\n;]*?\sin\b")
 SUBSCRIPT: Final = re.compile(r"(?:^|[\s;&|(])[^\W\d]\w*\[[^\]\s]*$")
@@ -600,7 +600,9 @@ class _Parser:
         self._contexts.append("<<")
         for match in self._heredocs:
             tabs = "\t*" if match[1] else ""
-            last = re.compile(f"^{tabs}{re.escape(match[3])}$", re.MULTILINE).search(self._text, self._at)
+            last = re.compile(f"^{tabs}{re.escape(match[match.lastindex or 0])}$", re.MULTILINE).search(
+                self._text, self._at
+            )
             end = len(self._text) if last is None else last.end()
             while self._at < end:
                 if not self._take_braces():
