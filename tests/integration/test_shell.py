@@ -1,9 +1,12 @@
 """Commands as steps: values are arguments whatever is in them, and a command ends with its step."""
 
 import datetime
+import importlib
+import json
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable
 from decimal import Decimal
@@ -14,17 +17,18 @@ import pytest
 
 from dotflow import CommandFailed, Config, DotFlow, Secret, shell
 from dotflow.errors import InvalidAction, InvalidArgument
+from dotflow.providers import ExecutorAsync, ExecutorThread, LogDefault, StorageFile
 from dotflow.worker import shell as module
-from tests.integration.children import SOON, Scripts
+from tests.integration.children import SOON, Command, Scripts
 
 MakeWorkflow = Callable[..., DotFlow]
 
 HOSTILE = [
-    "'; touch x; '", '"; touch x; "', "$(touch x)", "`touch x`", "${x:=$(touch x)}", "$((x[$(touch x)]))", 
-    "; touch x", "| touch x", "& touch x", "&& touch x", "|| touch x", "> x", "< x", "<(touch x)", "\ntouch x\n", "a\nb", "\n",
-    "\r\n",    "'", '"', "\\", "\\'", "\\\\\"", "$", "$1", "${1}", "$@", "$HOME", "~", "*", "?", "[a-z]*", "{a,b}", "{a}", "{{a}}",
-    "# x", "!!", "-rf", "--", "-n", "=", "%s%n", "a[$(touch x)]", "x=1", " ", "  two  spaces  ", "\t", "", "ü€𝄞",
-    "\x01\x1b[31m", "\udcff", "EOF", "))", "]]", "}", "fi; done", "a" * 100_000,
+    "'; touch x; '", "\"; touch x; \"", "$(touch x)", "`touch x`", "${x:=$(touch x)}", "$((x[$(touch x)]))",
+    "; touch x", "| touch x", "& touch x", "&& touch x", "|| touch x", "> x", "< x", "<(touch x)", "\ntouch x\n",
+    "a\nb", "\n", "\r\n", "'", "\"", "\\", "\\'", "\\\\\"", "$", "$1", "${1}", "$@", "$HOME", "~", "*", "?", "[a-z]*",
+    "{a,b}", "{a}", "{{a}}", "# x", "!!", "-rf", "--", "-n", "=", "%s%n", "a[$(touch x)]", "x=1", " ",
+    "  two  spaces  ", "\t", "", "ü€𝄞", "\x01\x1b[31m", "\udcff", "EOF", "))", "]]", "}", "fi; done", "a" * 100_000,
 ]  # fmt: skip
 
 
@@ -389,7 +393,7 @@ def following():
     return left.stdout.split()
 
 
-workflow.task.add([step, following])
+workflow.task.add(step).add(following, after=["tree"])
 tasks = workflow.start(mode="parallel" if way == "parallel" else "sequential", keep_going=True).tasks
 say(tasks=told(tasks))
 """
@@ -434,3 +438,89 @@ def wait_for(is_true: Callable[[], bool]) -> None:
     while not is_true():
         assert time.monotonic() < until
         time.sleep(0.01)
+
+
+# In workflows
+
+
+PIPELINE = """\
+from pathlib import Path
+
+from dotflow import DotFlow, shell
+
+letters = shell("printf '%s\\n' c b a a", name="letters", value="lines")
+write = shell("printf '%s\\n' {letter} > {out}", name="write", outputs={"out": "build/{letter}.txt"}, value="out")
+merge = shell("sort -u {write} > {out}", name="merge", outputs={"out": "merged.txt"}, value="out")
+count = shell("wc -l < {merge}; echo counted {merge} >&2", name="count", value="json", retry=2)
+
+
+def pipeline(**options):
+    workflow = DotFlow(**options)
+    workflow.task.add(letters).add(write, each={"letter": "letters"}).add([merge, count])
+    return workflow
+"""
+
+
+@pytest.mark.processes
+@pytest.mark.start_method
+@pytest.mark.parametrize("mode", ["sequential", "parallel", "background", "thread", "async"])
+def test_commands_are_steps_like_any_others(mode: str, quiet: Callable[..., Config], folder: Path) -> None:
+    """They take the values of tasks by name, one run for each item of a map, and lists of all of them."""
+    executor: Any = {"thread": ExecutorThread(), "async": ExecutorAsync()}.get(mode)
+    config = Config(log=LogDefault(output="none"), executor=executor) if executor else quiet()
+    workflow = jobs(folder).pipeline(config=config)
+
+    run = workflow.start(mode=mode if mode in ("parallel", "background") else "sequential")
+    run.wait()
+
+    assert run.value("write") == [Path(f"build/{letter}.txt") for letter in "cbaa"]
+    assert Path("merged.txt").read_text() == "a\nb\nc\n"
+    assert run.value("count") == 3
+    assert [task.name for task in run.tasks] == ["letters", "write", "merge", "count"]
+    assert "merge" in workflow.task.graph()
+
+
+def jobs(folder: Path) -> Any:
+    """Returns the module with the pipeline."""
+    (folder / "jobs.py").write_text(PIPELINE)
+    sys.path.insert(0, str(folder))
+    return importlib.import_module("jobs")
+
+
+def test_a_changed_command_runs_again_and_a_finished_one_does_not(folder: Path, quiet: Callable[..., Config]) -> None:
+    """A resume restores what a command has returned; `resume="changed"` runs one with another text."""
+    storage = StorageFile(folder / "kept")
+
+    def run(text: str, **options: Any) -> Any:
+        workflow = DotFlow(quiet(storage=storage), workflow_id="nightly")
+        workflow.task.add(shell(f"echo x >> ran; {text}", name="step", value="text"))
+        return workflow.start(**options).value("step")
+
+    assert run("echo 1") == run("echo 2", resume=True) == "1"
+    assert run("echo 2", resume="changed") == run("echo 2", resume="changed") == "2"
+    assert Path("ran").read_text() == "x\nx\n"
+
+
+def test_a_cached_command(folder: Path, quiet: Callable[..., Config]) -> None:
+    """The cache tells commands of one name apart by their text, and values by their content."""
+    for text, value in (("echo {v}", "a"), ("echo {v}", "a"), ("echo {v}", "b"), ("echo -n {v}", "a")):
+        workflow = DotFlow(quiet(storage=StorageFile(folder / "kept")), params={"v": "a"})
+        workflow.task.add(shell(f"echo x >> ran; {text}", name="step", value="text", cache=True))
+        assert workflow.start(params={"v": value}).value("step") == value
+    assert Path("ran").read_text() == "x\nx\nx\n"
+
+
+def test_a_pipeline_of_the_command_line(folder: Path, command: Command, scripts: Scripts) -> None:
+    """`plan`, `start`, `show`, `graph` and `replay` take commands as they take functions."""
+    jobs(folder)
+    workflow = ("--workflow", "jobs.pipeline")
+
+    assert "merge" in command("plan", *workflow).out
+    assert "merge" in command("graph", *workflow).out
+    with scripts.command("start", *workflow, "--storage", "file") as script:
+        assert script.end().code == 0
+    assert "counted merged.txt" in command("show", "--output", "last", "count").out
+    assert json.loads(command("show", "--json", "last").out)["tasks"][2]["identity"] == "shell:merge"
+    Path("merged.txt").write_text("only\n")
+    with scripts.command("replay", "last", "count") as script:
+        assert "returned 1\n" in script.end().out

@@ -134,7 +134,12 @@ CHANGED: list[dict[str, Any]] = [
 @pytest.mark.parametrize("change", CHANGED, ids=lambda change: next(iter(change)))
 def test_the_version_stands_for_the_command(change: dict[str, Any]) -> None:
     """What the command is made of changes it, so `resume="changed"` and the cache see another step."""
-    options = {"text": "sort {rows} > {out}", "name": "sort", "outputs": {"out": "sorted.csv"}, "value": "out"}
+    options: dict[str, Any] = {
+        "text": "sort {rows} > {out}",
+        "name": "sort",
+        "outputs": {"out": "sorted.csv"},
+        "value": "out",
+    }
     same, changed = (shell(**{**options, "timeout": 5}), shell(**{**options, **change}))
 
     assert shell(**options).version == same.version != changed.version
@@ -184,15 +189,12 @@ def test_wrong_arguments_are_refused_when_the_step_is_made(options: dict[str, An
 
 def test_it_survives_pickling() -> None:
     """By value, as no module has it under its name. The default of a secret stays here."""
-    step = shell(
-        "curl -H @{f} > {out}", name="get", outputs={"out": "x"}, env={"TOKEN": Secret("TOKEN", default="s3cr")}
-    )
+    step = shell("curl {f} > {out}", name="get", outputs={"out": "x"}, env={"TOKEN": Secret("TOKEN", default="s3cr")})
 
     pickled = pickle.dumps(step)
     loaded = pickle.loads(pickled)
 
     assert (loaded.identity, loaded.version, loaded.named_params) == (step.identity, step.version, step.named_params)
-    assert loaded.function.pieces == step.function.pieces
     assert b"s3cr" not in pickled
 
 

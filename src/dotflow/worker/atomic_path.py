@@ -6,7 +6,6 @@ block on the same target knows which folders were left behind, and removes them.
 
 import contextlib
 import errno
-import itertools
 import os
 import stat
 from collections.abc import Iterator
@@ -99,11 +98,12 @@ def _check(path: Path, given: Path) -> None:
 def _replace(path: Path, place: Path) -> None:
     """Puts what is at *path* on the disk, and in the place of the target."""
     is_folder = path.is_dir()
-    for folder, _, names in os.walk(path) if is_folder else ((path.parent, [], [path.name]),):
+    if not is_folder:
+        _sync_file(path)
+    for folder, _, names in os.walk(path):  # of a file, nothing
         for name in names:
             _sync_file(Path(folder, name))
-        if is_folder:
-            sync_folder(os.fspath(folder))
+        sync_folder(folder)
     old = _status(place)
     if old is not None and stat.S_ISDIR(old.st_mode) == is_folder:
         with contextlib.suppress(PermissionError):  # only root may give a file away
@@ -151,12 +151,10 @@ def _aside(place: Path) -> str:
 def _hidden_folder(place: Path, given: Path) -> Iterator[Path]:
     """Makes the folder that the block writes to, and removes it in the end."""
     base = place.parent / _hidden_name(place.name)
+    number = 0
     try:
-        for number in itertools.count():
-            folder = _numbered(base, number)
-            lock = _claim(folder, place)
-            if lock is not None:
-                break
+        while (lock := _claim(folder := _numbered(base, number), place)) is None:
+            number += 1
         _remove_leftovers(base, number, place)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(given)) from error  # no reader knows the hidden folder

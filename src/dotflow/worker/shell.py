@@ -53,28 +53,21 @@ FUNCTION: Final = re.compile(r"function\s+\w+(?:\s*\(\))?")
 CASE: Final = re.compile(r"case\s[^\n;]*?\sin\b")
 SUBSCRIPT: Final = re.compile(r"(?:^|[\s;&|(])[^\W\d]\w*\[[^\]\s]*$")
 
-#: What begins and ends a context in which the shell does something else with a value than to pass it on, by its name.
-#: In arithmetic, and in [[ ]], bash runs the commands in a value such as `a[$(touch x)]`.
-REFUSED: Final = {"'": "single quotes", "$'": "single quotes", "`": "backticks", "${": "${...}", "((": "arithmetic"}
-REFUSED |= {
-    "$[": "arithmetic",
-    "[[": "[[...]]",
-    "#": "a comment",
-    "<<": "a heredoc",
-    "f{": "a function",
-    "f(": "a function",
+#: The contexts in which the shell does something else with a value than to pass it on, by what begins them: of each its
+#: name, and what to write instead. In arithmetic and [[ ]], bash runs the commands in a value such as `a[$(touch x)]`.
+REFUSED: Final = {
+    "'": ("single quotes", "{0} without quotes"),
+    "$'": ("single quotes", "{0} without quotes"),
+    "`": ("backticks", "$(... {0} ...)"),
+    "${": ("${...}", "{0} outside of it"),
+    "((": ("arithmetic", "{0} outside of it"),
+    "$[": ("arithmetic", "{0} outside of it"),
+    "[[": ("[[...]]", "[ {0} ... ]"),
+    "#": ("a comment", "{0} outside of it"),
+    "<<": ("a heredoc", "printf '%s\\n' {0} | ..."),
+    "f{": ("a function", "{0} where it is called, and $1 in it"),
+    "f(": ("a function", "{0} where it is called, and $1 in it"),
 }
-CALLED: Final = "{0} where it is called, and $1 in it"
-#: What to write instead, where it is not "{x} without quotes".
-INSTEAD: Final = {
-    "`": "$(... {0} ...)",
-    "f{": CALLED,
-    "f(": CALLED,
-    "${": "{0} outside of them",
-    "((": "{0} outside of it",
-    "$[": "{0} outside of it",
-}
-INSTEAD |= {"[[": "[ {0} ... ]", "#": "{0} outside of it", "<<": "printf '%s\\n' {0} | ..."}
 
 
 class Place(NamedTuple):
@@ -349,7 +342,8 @@ class Command:
             except BaseException:  # a timeout, Ctrl-C, or what the step's own streams raise
                 programs.kill(started.freeze())
                 if process is not None and process.returncode is None:
-                    programs.kill([process.pid, *programs.members_since(process.pid)])
+                    orphans = [] if group == 0 else programs.members_since(process.pid)
+                    programs.kill([process.pid, *orphans])
                 raise
         lines = tail.decode(errors="replace").splitlines()[-LAST_LINES:]
         return code, bytes(captured or b""), "\n".join(lines)
@@ -503,7 +497,7 @@ class _Parser:
         for depth, context in enumerate(reversed(self._contexts)):
             is_quoted = is_quoted or context == '"'
             if context in REFUSED:
-                self._refuse_place(name, REFUSED[context], INSTEAD.get(context, "{0} without quotes"))
+                self._refuse_place(name, *REFUSED[context])
             if context in ("$(", "(") and not {"`", "<<"}.intersection(self._contexts[: -depth - 1]):
                 break
         if SUBSCRIPT.search(self._text, 0, begin):
