@@ -8,7 +8,8 @@ import pytest
 
 from dotflow import Secret, action, shell
 from dotflow.errors import InvalidAction, InvalidPolicy, UnknownArgument
-from dotflow.worker.shell import Command, Place
+from dotflow.worker.command_text import Place
+from dotflow.worker.shell import Command
 
 
 def places_of(text: str) -> dict[str, str]:
@@ -49,7 +50,7 @@ def text_of(text: str) -> str:
         ("f() { if { x; }; then echo $1; fi; }\nf {a}", {"a": "word"}),
         ("function f () { echo $1; }; { f {a}; }", {"a": "word"}),
         ("((cd x) && ls {a})", {"a": "word"}),
-        ('echo "${x:-it\'s}" {a}', {"a": "word"}),
+        ("echo \"${x:-'}'}\" {a}", {"a": "word"}),
         ("{a} {b} {a}", {"a": "word", "b": "word"}),
         ("echo {größe}", {"größe": "word"}),
     ],
@@ -75,6 +76,10 @@ def test_a_parameter_stands_outside_of_quotes_or_in_double_ones(text: str, place
         ("echo ${x:{a}}", r"\$\{\.\.\.\}"),
         ('echo "${x#"{a}"}"', r"\$\{\.\.\.\}"),
         ("array[{a}]=1", "subscript"),
+        ("let n={a}+1", "the arguments of let, which evaluates them"),
+        ("if true; then declare -i n={a}; fi", "the arguments of declare"),
+        ('eval "echo {a}"', "the arguments of eval"),
+        ("[ -v {a} ]", r"the arguments of \[ -v"),
         ("echo 1 # {a}", "a comment"),
         ("cat <<EOF\n{a}\nEOF", r"a heredoc\. Write printf"),
         ("cat <<'EOF'\n$(cat {a})\nEOF", "a heredoc"),
