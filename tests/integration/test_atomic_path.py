@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -344,6 +345,36 @@ def test_the_folders_of_killed_writers_are_taken_over(tmp_path: Path) -> None:
         assert names_in(path.parent) == []
         path.touch()
 
+    assert names_in(tmp_path) == ["data"]
+
+
+def test_a_folder_that_cannot_be_taken_over_is_left_alone(tmp_path: Path) -> None:
+    """Something else may have its name, such as a link, which is not followed; the block uses the next one."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "file").touch()
+    (tmp_path / ".data.partial").symlink_to("elsewhere")
+    (tmp_path / ".data.partial-1").touch()
+
+    with atomic_path(tmp_path / "data") as path:
+        assert path.parent.name == ".data.partial-2"
+        path.touch()
+
+    assert names_in(tmp_path) == [".data.partial", ".data.partial-1", "data", "elsewhere"]
+    assert names_in(tmp_path / "elsewhere") == ["file"]
+
+
+def test_without_locks_no_folder_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each folder that exists may be that of a writer, where the file system can't say."""
+
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with atomic_path(tmp_path / "data") as one, atomic_path(tmp_path / "data") as two:
+        one.write_text("one")
+        two.write_text("two")
+
+    assert (tmp_path / "data").read_text() == "one"
     assert names_in(tmp_path) == ["data"]
 
 

@@ -389,8 +389,12 @@ workflow = DotFlow(Config(log=LogDefault(output="none"), executor=executor) if e
                    params={{"log": HERE / "log"}})
 @action
 def following():
-    left = subprocess.run(["pgrep", "-f", "sleep 30[1-7]"], capture_output=True, text=True)
-    return left.stdout.split()
+    until = time.monotonic() + {soon}  # what has been killed takes a moment on a busy machine
+    while left := subprocess.run(["pgrep", "-f", "sleep 30[1-7]"], capture_output=True).stdout.split():
+        if time.monotonic() > until:
+            break
+        time.sleep(0.01)
+    return len(left)
 
 
 workflow.task.add(step).add(following, after=["tree"])
@@ -404,13 +408,26 @@ say(tasks=told(tasks))
 @pytest.mark.parametrize("way", ["sequential", "thread", "async", "parallel", "isolate"])
 def test_a_timeout_ends_a_command_with_all_that_it_has_started(way: str, scripts: Scripts) -> None:
     """The tree is gone when the attempt has ended, whoever its parents are, and the next step runs."""
-    end = scripts.run(ENDED.format(tree=TREE), way)
+    end = scripts.run(ENDED.format(tree=TREE, soon=SOON), way)
 
     (tree, following) = end.facts["tasks"]
     assert tree[0] == "Failed"
     assert tree[2][0][0] == "TimeoutError"
-    assert following[:2] == ["Completed", []]
+    assert following[:2] == ["Completed", 0]
     assert (scripts.folder / "log").read_text() == "started\n"
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("mode", ["sequential", "parallel"])
+def test_a_command_in_a_worker_stays_in_its_group(mode: str, quiet: Callable[..., Config]) -> None:
+    """A worker's group ends with its coordinator, even with kill -9; elsewhere the command leads one of its own."""
+    step = shell("cut -d ' ' -f 5 /proc/$$/stat; echo $$; echo $PPID", name="step", value="lines")
+    workflow = DotFlow(quiet())
+    workflow.task.add(step)
+
+    group, own, parent = workflow.start(mode=mode).value(step)
+
+    assert group == (own if parent == str(os.getpid()) else parent)
 
 
 INTERRUPTED = """

@@ -51,74 +51,80 @@ def atomic_path(target: str | os.PathLike[str], mode: Literal["w", "a"] = "w") -
     if mode not in ("w", "a"):
         raise InvalidArgument("mode", mode, '"w" or "a"')
     given = Path(target)
-    place = Path(os.path.realpath(given))
+    place = os.path.realpath(given)
+    parent, name = os.path.split(place)
     old = _status(place)
     if old is not None and not (stat.S_ISREG(old.st_mode) or stat.S_ISDIR(old.st_mode)):
         raise OSError(errno.EINVAL, "it is no file or folder", str(given))
     for suffix in ("-wal", "-journal"):
-        if os.path.lexists(f"{place}{suffix}"):
-            raise OSError(errno.EBUSY, f"'{place.name}{suffix}' lies beside it. Close the database first", str(given))
-    with _hidden_folder(place, given) as folder:
-        path = folder / place.name
+        if os.path.lexists(place + suffix):
+            raise OSError(errno.EBUSY, f"'{name}{suffix}' lies beside it. Close the database first", str(given))
+    with _hidden_folder(parent, name, given) as folder:
+        path = f"{folder}{os.sep}{name}"
         if mode == "a" and old is not None:
-            import shutil  # here, as most runs write nothing atomically
-
-            (_copy_folder if stat.S_ISDIR(old.st_mode) else shutil.copyfile)(place, path)
-        yield path
-        _check(path, given)
+            _copy(place, path, is_folder=stat.S_ISDIR(old.st_mode))
+        yield Path(path)
+        _check(folder, name, given)
         _replace(path, place)
+    sync_folder(parent)  # after the removal of the hidden folder, so that the disk writes both at once
     if (targets := written.get()) is not None:
         targets.append(given)
 
 
-def _status(path: Path) -> os.stat_result | None:
+def _status(path: str) -> os.stat_result | None:
     try:
-        return path.stat()
+        return os.stat(path)
     except FileNotFoundError:
         return None
 
 
-def _copy_folder(source: Path, copy: Path) -> None:
-    import shutil
+def _copy(source: str, copy: str, *, is_folder: bool) -> None:
+    import shutil  # here, as most runs copy nothing
 
-    shutil.copytree(source, copy, symlinks=True)
+    if is_folder:
+        shutil.copytree(source, copy, symlinks=True)
+    else:
+        shutil.copyfile(source, copy)
 
 
-def _check(path: Path, given: Path) -> None:
+def _check(folder: str, name: str, given: Path) -> None:
     """Raises OSError unless the block has written one file or folder."""
-    if path.is_symlink():
-        raise OSError(errno.EINVAL, "the block of atomic_path made a link. Copy the file", str(given))
-    if not path.exists():
+    names = os.listdir(folder)
+    if name not in names:
         raise OSError(errno.ENOENT, "the block of atomic_path wrote nothing", str(given))
-    if more := sorted(set(os.listdir(path.parent)) - {path.name}):  # noqa: PTH208 (names are wanted)
+    if os.path.islink(f"{folder}{os.sep}{name}"):
+        raise OSError(errno.EINVAL, "the block of atomic_path made a link. Copy the file", str(given))
+    if len(names) > 1:
+        more = ", ".join(sorted(set(names) - {name})[:3])
         hint = "Close what still writes, such as a database, or write a folder: path.mkdir()"
-        raise OSError(errno.ENOTEMPTY, f"the block of atomic_path left more: {', '.join(more[:3])}. {hint}", str(given))
+        raise OSError(errno.ENOTEMPTY, f"the block of atomic_path left more: {more}. {hint}", str(given))
 
 
-def _replace(path: Path, place: Path) -> None:
+def _replace(path: str, place: str) -> None:
     """Puts what is at *path* on the disk, and in the place of the target."""
-    is_folder = path.is_dir()
+    is_folder = os.path.isdir(path)
     if not is_folder:
         _sync_file(path)
-    for folder, _, names in os.walk(path):  # of a file, nothing
+    for folder, _, names in os.walk(path) if is_folder else ():
         for name in names:
-            _sync_file(Path(folder, name))
+            _sync_file(os.path.join(folder, name))
         sync_folder(folder)
     old = _status(place)
     if old is not None and stat.S_ISDIR(old.st_mode) == is_folder:
         with contextlib.suppress(PermissionError):  # only root may give a file away
             os.chown(path, old.st_uid, old.st_gid)
-        path.chmod(stat.S_IMODE(old.st_mode))
+        os.chmod(path, stat.S_IMODE(old.st_mode))
     if old is None or (not is_folder and not stat.S_ISDIR(old.st_mode)):
-        path.replace(place)
-    elif not _exchange(path, place):
-        place.rename(path.with_name(_aside(place)))
-        path.rename(place)
-    sync_folder(os.fspath(place.parent))
+        os.replace(path, place)
+        return
+    if not _exchange(path, place):
+        os.rename(place, os.path.join(os.path.dirname(path), _aside(os.path.basename(place))))
+        os.rename(path, place)
+    sync_folder(os.path.dirname(place))  # before the removal of the old folder
 
 
-def _sync_file(path: Path) -> None:
-    if not stat.S_ISREG(path.lstat().st_mode):
+def _sync_file(path: str) -> None:
+    if not stat.S_ISREG(os.lstat(path).st_mode):
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -127,7 +133,7 @@ def _sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def _exchange(one: str, other: str) -> bool:
     """Exchanges two entries in one step; returns False where the system or the file system can't."""
     import ctypes  # here, as few replace folders
 
@@ -140,22 +146,22 @@ def _exchange(one: Path, other: Path) -> bool:
     number = ctypes.get_errno()
     if number in NO_EXCHANGE:
         return False
-    raise OSError(number, os.strerror(number), str(other))
+    raise OSError(number, os.strerror(number), other)
 
 
-def _aside(place: Path) -> str:
-    return ASIDE if place.name != ASIDE else ASIDE * 2
+def _aside(name: str) -> str:
+    return ASIDE if name != ASIDE else ASIDE * 2
 
 
 @contextlib.contextmanager
-def _hidden_folder(place: Path, given: Path) -> Iterator[Path]:
+def _hidden_folder(parent: str, name: str, given: Path) -> Iterator[str]:
     """Makes the folder that the block writes to, and removes it in the end."""
-    base = place.parent / _hidden_name(place.name)
+    base = os.path.join(parent, _hidden_name(name))
     number = 0
     try:
-        while (lock := _claim(folder := _numbered(base, number), place)) is None:
+        while (lock := _claim(folder := _numbered(base, number), parent, name)) is None:
             number += 1
-        _remove_leftovers(base, number, place)
+        _remove_leftovers(base, number, parent, name)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(given)) from error  # no reader knows the hidden folder
     try:
@@ -168,54 +174,58 @@ def _hidden_folder(place: Path, given: Path) -> Iterator[Path]:
 
 
 def _hidden_name(name: str) -> str:
-    hidden = f".{name}.partial"
     data = os.fsencode(name)
     if len(data) + len("..partial") <= MAX_NAME:
-        return hidden
+        return f".{name}.partial"
     import hashlib
 
     return f".{data[:200].decode(errors='ignore')}.{hashlib.sha256(data).hexdigest()[:16]}.partial"
 
 
-def _numbered(base: Path, number: int) -> Path:
-    return base.with_name(f"{base.name}-{number}") if number else base
+def _numbered(base: str, number: int) -> str:
+    return f"{base}-{number}" if number else base
 
 
-def _claim(folder: Path, place: Path) -> int | None:
-    """Makes and locks a hidden folder; returns the lock, or None if a live writer has it.
+def _claim(folder: str, parent: str, name: str) -> int | None:
+    """Makes and locks a hidden folder; returns the lock, or None if the folder is another writer's.
 
-    A folder without a lock was left behind: it is removed first. Where the file system has no locks, each folder that
-    exists counts as that of a live writer.
+    A folder without a lock was left behind: it is removed first. One that can't be removed, as it is another user's,
+    or where the file system has no locks, counts as that of a writer.
     """
     import fcntl
 
     while True:
         is_new = False
         with contextlib.suppress(FileExistsError):
-            folder.mkdir(0o700)
+            os.mkdir(folder, 0o700)
             is_new = True
-        try:
-            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        except FileNotFoundError:  # its writer, or one that took it for a leftover, has removed it
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if isinstance(error, BlockingIOError) or not is_new:
-                os.close(lock)
+        with contextlib.ExitStack() as undo:
+            try:
+                lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+                undo.callback(os.close, lock)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError as error:  # a writer has it; or the file system has no locks
+                    if isinstance(error, BlockingIOError) or not is_new:
+                        return None
+                if not os.path.samestat(os.stat(folder), os.fstat(lock)):
+                    continue
+                if is_new:
+                    undo.pop_all()
+                    return lock
+                old, place = os.path.join(folder, _aside(name)), os.path.join(parent, name)
+                if os.path.lexists(old) and not os.path.lexists(place):  # killed between two renames
+                    os.rename(old, place)
+                _remove(folder)
+            except FileNotFoundError:  # its writer, or one that took it for a leftover, has removed it
+                continue
+            except OSError:
+                if is_new:
+                    raise
                 return None
-        status = _status(folder)
-        if status is not None and os.path.samestat(status, os.fstat(lock)):
-            if is_new:
-                return lock
-            aside = folder / _aside(place)
-            if os.path.lexists(aside) and not os.path.lexists(place):  # killed between two renames
-                aside.rename(place)
-            _remove(folder)
-        os.close(lock)
 
 
-def _remove_leftovers(base: Path, number: int, place: Path) -> None:
+def _remove_leftovers(base: str, number: int, parent: str, name: str) -> None:
     """Removes what killed writers have left behind the folder of this number."""
     last = number + GAP
     while number < last:
@@ -223,19 +233,22 @@ def _remove_leftovers(base: Path, number: int, place: Path) -> None:
         folder = _numbered(base, number)
         if os.path.lexists(folder):
             last = number + GAP
-            if (lock := _claim(folder, place)) is not None:
-                folder.rmdir()
+            if (lock := _claim(folder, parent, name)) is not None:
+                os.rmdir(folder)
                 os.close(lock)
 
 
-def _remove(folder: Path) -> None:
+def _remove(folder: str) -> None:
+    with contextlib.suppress(OSError):
+        os.rmdir(folder)  # nearly always it is empty
+        return
     import shutil
 
     try:
         shutil.rmtree(folder)
     except PermissionError:  # it has a folder that is read-only
-        for parent, names, _ in os.walk(folder):
+        for place, names, _ in os.walk(folder):
             for name in names:
-                if not os.path.islink(os.path.join(parent, name)):  # noqa: PTH114, PTH118
-                    os.chmod(os.path.join(parent, name), 0o700)  # noqa: PTH101, PTH118
+                if not os.path.islink(os.path.join(place, name)):
+                    os.chmod(os.path.join(place, name), 0o700)
         shutil.rmtree(folder)
