@@ -33,6 +33,7 @@ from dotflow.errors import CommandFailed, InvalidAction, InvalidArgument
 from dotflow.worker import programs
 from dotflow.worker.atomic_path import atomic_path
 from dotflow.worker.command_text import ESCAPED, Parser, Place
+from dotflow.worker.interrupts import interrupts_held
 
 KINDS: Final = ("text", "lines", "json")  # of values, beside the outputs
 ACCEPTED: Final = "a text, a number, a date, a Path, or a list of these"
@@ -305,10 +306,11 @@ class Command:
                 )
                 code = process.wait()
             except BaseException:  # a timeout, Ctrl-C, or what the step's own streams raise
-                programs.kill(started.freeze())
-                if process is not None and process.returncode is None:
-                    orphans = [] if group == 0 else programs.members_since(process.pid)
-                    programs.kill([process.pid, *orphans])
+                with interrupts_held():  # a deadline raises again
+                    programs.kill(started.freeze())
+                    if process is not None and process.returncode is None:
+                        orphans = [] if group == 0 else programs.members_since(process.pid)
+                        programs.kill([process.pid, *orphans])
                 raise
         lines = tail.decode(errors="replace").splitlines()[len(tail) == MAX_TAIL :]  # the first may be half of one
         return code, bytes(captured or b""), "\n".join(lines[-LAST_LINES:])
@@ -408,7 +410,12 @@ def _shown_type(value: object) -> str | None:
 
 
 def _value_of(kind: str | None, out: bytes) -> Any:
+    """Returns what the step returns of the command's stdout."""
+    if kind is None:
+        return None
     if kind == "json":
         return json.loads(out)
-    text = out.decode().rstrip("\n") if kind else ""
-    return None if kind is None else text if kind == "text" else text.split("\n") if text else []
+    text = out.decode().rstrip("\n")
+    if kind == "text":
+        return text
+    return text.split("\n") if text else []
