@@ -27,7 +27,7 @@ import boto3
 
 sys.path[:0] = [str(Path(__file__).parent.parent / "src"), str(Path(__file__).parent.parent)]
 
-from dotflow import Config, Context, Control, DotFlow, Secret, action, clock, errors, serve  # noqa: E402 (found through the path just set)
+from dotflow import Config, Context, Control, DotFlow, Secret, action, clock, errors, serve, shell  # noqa: E402 (found through the path just set)
 from dotflow.abc.storage import Storage  # noqa: E402
 from dotflow.core.events import RunStarted  # noqa: E402
 from dotflow.core.task import Task  # noqa: E402
@@ -354,6 +354,16 @@ def _a_cache_without_a_checkpoint() -> object:
     return action(cache=True, checkpoint=False)
 
 
+@case(errors.InvalidAction)
+def _quoted_parameter() -> object:
+    return shell("grep '{word}' {files}", name="find")
+
+
+@case(errors.InvalidAction)
+def _unwritten_output() -> object:
+    return shell("sort {rows}", name="sort", outputs={"out": "sorted.csv"})
+
+
 @case(errors.InvalidArgument)
 def _a_mode() -> object:
     return workflow_of(extract).start(mode="paralel")
@@ -504,6 +514,11 @@ def _too_slow() -> object:
 @case(errors.StepTimeout)
 def _too_slow_and_deaf() -> object:
     return failed(workflow_of(ignores_signals))
+
+
+@case(errors.CommandFailed)
+def _failed_command() -> object:
+    return shell("cat {rows} | wc -l", name="count")(rows=Path("no such.csv"))
 
 
 @case(errors.WorkerDied)

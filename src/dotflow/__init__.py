@@ -26,14 +26,18 @@ if TYPE_CHECKING:
     from dotflow.core.secret import Secret
     from dotflow.core.task import Task
     from dotflow.engine.run import Run
+    from dotflow.errors import CommandFailed
     from dotflow.graph.linked_task import MapContext
     from dotflow.graph.workflow_plan import WorkflowPlan as WorkflowPlan
     from dotflow.providers.schedulers.cron_times import FireTime
     from dotflow.serving.server import serve
+    from dotflow.worker.atomic_path import atomic_path
+    from dotflow.worker.shell import shell
     from dotflow.workflow import DotFlow
 
 # WorkflowPlan is not in it: `from dotflow import *` would load Pydantic.
 __all__ = [
+    "CommandFailed",
     "Config",
     "Context",
     "Control",
@@ -45,12 +49,15 @@ __all__ = [
     "Task",
     "TaskError",
     "action",
+    "atomic_path",
     "serve",
+    "shell",
 ]
 
 __version__ = "0.1.0"
 
 _MODULES = {
+    "CommandFailed": "dotflow.errors",
     "Config": "dotflow.config",
     "Context": "dotflow.core.context",
     "Control": "dotflow.control",
@@ -63,7 +70,9 @@ _MODULES = {
     "TaskError": "dotflow.core.failure",
     "WorkflowPlan": "dotflow.graph.workflow_plan",
     "action": "dotflow.core.decorator",
+    "atomic_path": "dotflow.worker.atomic_path",
     "serve": "dotflow.serving.server",
+    "shell": "dotflow.worker.shell",
 }
 
 

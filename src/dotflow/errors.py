@@ -13,6 +13,7 @@
     │   ├── SecretMissing         (ValueError)  a secret that a step takes is not there
     │   ├── ResourcesNotOffered   (ValueError)  steps need resources, and the executor offers none
     │   ├── InvalidPolicy         (ValueError)  retry, timeout, retry_delay, backoff
+    │   ├── InvalidAction         (ValueError)  a shell command that can't be a step
     │   ├── InvalidArgument       (ValueError)  any other argument with an invalid value
     │   ├── UnknownArgument       (TypeError)   an argument that the function does not have
     │   ├── InvalidCallback       (TypeError)   a callback that can't be called
@@ -22,6 +23,7 @@
     │   └── NotServable           (ValueError)  runs from outside need an id and a history with a queue
     ├── AttemptError              one attempt of a step failed
     │   ├── StepTimeout           (TimeoutError) the attempt exceeded its timeout
+    │   ├── CommandFailed         a shell command ended with an exit code that is no success
     │   ├── WorkerDied            the worker process ended during the attempt
     │   ├── WorkerNotStarted      no worker process could be started
     │   ├── NotPicklable          (TypeError) an argument or result can't be sent between processes
@@ -65,13 +67,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, dataclass_transform
 
 __all__ = [
     "AlreadyScheduled", "AmbiguousTask", "AttemptError", "CheckpointMismatch", "CheckpointUnreadable", "ClusterError",
-    "DefinitionError", "DotflowError", "EventLoopBlocked", "HistoryError", "InvalidArgument", "InvalidCallback",
-    "InvalidLink", "InvalidPath", "InvalidPolicy", "InvalidProvider", "InvalidSchedule", "InvalidStep", "ItemsFailed",
-    "LeaseLost", "MissingExtra", "MissingParam", "ModuleNotOnWorker", "NoSchedule", "NotAList", "NotInHistory",
-    "NotPicklable", "NotRun", "NotServable", "NotifyError", "OrderRefused", "ProcessesUnsupported", "ProviderError",
-    "ResourcesNotOffered", "RunError", "RunFailed", "RunStopped", "RunTimeout", "SecretMissing", "StepFailed",
-    "StepTimeout", "StorageError", "UnequalLists", "UnknownArgument", "UnknownParam", "UnknownParameter", "UnknownTask",
-    "ValidityUnknown", "ValueNotStorable", "VirtualClockMisuse", "WorkerDied", "WorkerNotStarted", "WorkflowBusy",
+    "CommandFailed", "DefinitionError", "DotflowError", "EventLoopBlocked", "HistoryError", "InvalidAction",
+    "InvalidArgument", "InvalidCallback", "InvalidLink", "InvalidPath", "InvalidPolicy", "InvalidProvider",
+    "InvalidSchedule", "InvalidStep", "ItemsFailed", "LeaseLost", "MissingExtra", "MissingParam", "ModuleNotOnWorker",
+    "NoSchedule", "NotAList", "NotInHistory", "NotPicklable", "NotRun", "NotServable", "NotifyError", "OrderRefused",
+    "ProcessesUnsupported", "ProviderError", "ResourcesNotOffered", "RunError", "RunFailed", "RunStopped", "RunTimeout",
+    "SecretMissing", "StepFailed", "StepTimeout", "StorageError", "UnequalLists", "UnknownArgument", "UnknownParam",
+    "UnknownParameter", "UnknownTask", "ValidityUnknown", "ValueNotStorable", "VirtualClockMisuse", "WorkerDied",
+    "WorkerNotStarted", "WorkflowBusy",
 ]  # fmt: skip
 
 
@@ -238,6 +241,14 @@ class InvalidPolicy(DefinitionError, ValueError):
     _template = "@action({name}={got!r}): {name} is {accepted}."
 
 
+class InvalidAction(DefinitionError, ValueError):
+    """A shell command can't be a step."""
+
+    name: str  # of the step
+    reason: str  # and what to write instead
+    _template = "shell(name={name!r}): {reason}."
+
+
 class InvalidArgument(DefinitionError, ValueError):
     """An argument whose value is not among those accepted."""
 
@@ -316,6 +327,23 @@ class StepTimeout(AttemptError, TimeoutError):
     seconds: float
     note: str = ""
     _template = "Step '{step}' did not finish within its timeout of {seconds:g} s. {note}"
+
+
+class CommandFailed(AttemptError):
+    """A shell command ended with an exit code that is no success."""
+
+    name: str  # of the step
+    code: int  # minus the number of the signal that killed the shell
+    command: str  # as a person would write it, with *** in place of secrets
+    output: str = ""  # the last lines that it wrote to stderr
+
+    def __str__(self) -> str:
+        output = f"\nIts last output:\n{self.output}" if self.output else ""
+        how = f"ended with exit code {self.code}"
+        if self.code < 0:
+            names = {number.value: number.name for number in signal.Signals}
+            how = f"was killed by {names.get(-self.code, f'signal {-self.code}')}"
+        return f"Command '{self.name}' {how}: {self.command}{output}"
 
 
 class WorkerDied(AttemptError):

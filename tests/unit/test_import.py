@@ -14,6 +14,7 @@ import dotflow
 #: The names and modules that are promised to users.
 PROMISED = {
     "dotflow": [
+        "CommandFailed",
         "Config",
         "Context",
         "Control",
@@ -25,7 +26,9 @@ PROMISED = {
         "Task",
         "TaskError",
         "action",
+        "atomic_path",
         "serve",
+        "shell",
     ],
     "dotflow.providers": [
         "ExecutorAsync",

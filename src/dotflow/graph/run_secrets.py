@@ -120,6 +120,9 @@ def keep_secret(step: Action[..., Any], links: Links, secrets: Mapping[str, Secr
         holds = bool(value) if condition.expected is TRUE else value == condition.expected
         return condition._replace(source=Constant(holds), expected=TRUE)
 
+    for part, bind in _binds_of(step, links):
+        if secret_of(bind) is not None and bind.parameter not in part.secrets:
+            getattr(part.function, "refuse_secret", len)(bind.parameter)  # of a command
     uses = [
         SecretUse(part.name, bind.parameter, secret, param=bind.source if isinstance(bind.source, str) else "")
         for part, bind in _binds_of(step, links)

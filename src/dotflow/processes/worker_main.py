@@ -42,6 +42,7 @@ from dotflow.worker.attempt import attempt, remember_process
 from dotflow.worker.deadline import forget_limits
 from dotflow.worker.files import noting_written
 from dotflow.worker.loops import Loops
+from dotflow.worker.programs import become_worker
 
 LINUX: Final = sys.platform == "linux"
 new: Final = tuple.__new__  # makes a named tuple in half the time: there is one for every attempt
@@ -217,6 +218,7 @@ def run_worker(
 def _set_up(lifeline: int) -> None:
     forget_limits()
     remember_process()
+    become_worker()
     set_handler(signal.SIGINT, signal.default_int_handler)
     set_handler(signal.SIGTERM, SIG_DFL)
     set_mask(signal.SIG_SETMASK, ())  # they were blocked while it started

@@ -310,8 +310,13 @@ def _comparable(value: Any) -> Any:
 
 
 def _instance_of(step: Action[..., Any]) -> Any:
-    """Returns the instance of a method, or one that can be called itself; None where there is none."""
+    """Returns the instance of a method, or one that can be called itself; None where there is none.
+
+    A command is none: its version stands for all of it.
+    """
     function = unwrapped(step.function)
+    if type(function).__module__ == "dotflow.worker.shell":
+        return None
     if isinstance(function, Action):
         return _instance_of(function)
     method = getattr(function, "__call__", None)  # noqa: B004 (the method itself)

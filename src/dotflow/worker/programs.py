@@ -13,6 +13,23 @@ from typing import Final
 #: Worker processes and fork servers, by process id: their own run ends them.
 own_processes: Final[set[int]] = set()
 
+#: The worker process that this code runs in, whose coordinator kills its whole process group; none in others.
+_workers: Final[set[int]] = set()
+
+
+def become_worker() -> None:
+    """Notes that this process is a worker."""
+    _workers.add(os.getpid())
+
+
+def is_worker() -> bool:
+    """Returns whether this process is a worker: what it starts stays in its process group, and ends with it."""
+    return os.getpid() in _workers
+
+
+GROUP: Final = 2  # in the fields of proc_pid_stat(5) behind the name
+START: Final = 19  # in clock ticks since the system has started
+
 
 class ThreadPrograms:
     """The programs that the calling thread starts from now on."""
@@ -38,6 +55,26 @@ def freeze(roots: Callable[[], Collection[int]]) -> list[int]:
             _send(os.kill, pid, signal.SIGSTOP)
             frozen[pid] = None
     return list(frozen)
+
+
+def members_since(first: int) -> list[int]:
+    """Returns the processes of this process's group that have started since a child of it, orphans included."""
+    began = _status_of(first)
+    if began is None:
+        return []
+    own = os.getpid(), str(os.getpgrp())
+    ids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 (names are wanted)
+    members = {pid: status for pid in ids if (status := _status_of(pid)) is not None and status[GROUP] == own[1]}
+    return [pid for pid, status in members.items() if pid != own[0] and int(status[START]) >= int(began[START])]
+
+
+def _status_of(pid: int) -> list[str] | None:
+    """Returns the fields of proc_pid_stat(5) behind the name; None without such a process, or such a file system."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
+            return file.read().decode(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
 
 
 def kill(frozen: Collection[int]) -> None:

@@ -1,0 +1,254 @@
+"""atomic_path: a file or folder that a step writes is there as a whole, or not at all.
+
+The block writes in a hidden folder beside the target. The folder has a lock that ends with its process, so the next
+block on the same target knows which folders were left behind, and removes them.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Final, Literal
+
+from dotflow.atomic_file import sync, sync_folder
+from dotflow.errors import InvalidArgument
+
+#: The targets that blocks of this context have replaced, as their callers named them; None if no attempt asks for them.
+written: Final[ContextVar[list[Path] | None]] = ContextVar("dotflow_written", default=None)
+
+MAX_NAME: Final = 255 - len("-999")  # bytes: Linux takes names of 255
+GAP: Final = 4  # numbers in a row without a folder, after which no leftover is looked for
+ASIDE: Final = "-"  # in the hidden folder: the old folder, where the system can't exchange two
+AT_FDCWD: Final = -100  # <fcntl.h>
+RENAME_EXCHANGE: Final = 2  # <linux/fs.h>
+NO_EXCHANGE: Final = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP})
+
+
+@contextlib.contextmanager
+def atomic_path(target: str | os.PathLike[str], mode: Literal["w", "a"] = "w") -> Iterator[Path]:
+    """Gives a path to write to, and replaces *target* by what is there when the block ends: as a whole, or not at all.
+
+    The path has the target's name, in a hidden folder beside it. To write a folder, make it: `path.mkdir()`. After an
+    exception, a timeout or a kill, the target is as it was. The new one is on the disk when the block has ended. It
+    keeps the permissions of the old one. A link stays, and the file behind it is replaced. Of several writers at once,
+    the last one to end wins. It works in steps and elsewhere, on POSIX.
+
+    Args:
+        target: The file or folder. Its parent must exist.
+        mode: "w" begins with nothing; "a" with a copy of the target, if there is one.
+
+    Yields:
+        The path, which does not exist yet, unless it is a copy.
+
+    Raises:
+        InvalidArgument: The mode is another one.
+        OSError: Of the system; or the target is no file or folder, a SQLite journal lies beside it, or the block has
+            written nothing, a link, or more than the target.
+    """
+    if mode not in ("w", "a"):
+        raise InvalidArgument("mode", mode, '"w" or "a"')
+    given = Path(target)
+    place = os.path.realpath(given)
+    parent, name = os.path.split(place)
+    old = _status(place)
+    if old is not None and not (stat.S_ISREG(old.st_mode) or stat.S_ISDIR(old.st_mode)):
+        raise OSError(errno.EINVAL, "it is no file or folder", str(given))
+    for suffix in ("-wal", "-journal"):
+        if os.path.lexists(place + suffix):
+            raise OSError(errno.EBUSY, f"'{name}{suffix}' lies beside it. Close the database first", str(given))
+    with _hidden_folder(parent, name, given) as folder:
+        path = f"{folder}{os.sep}{name}"
+        if mode == "a" and old is not None:
+            _copy(place, path, is_folder=stat.S_ISDIR(old.st_mode))
+        yield Path(path)
+        _check(folder, name, given)
+        _replace(path, place)
+    sync_folder(parent)  # after the removal of the hidden folder, so that the disk writes both at once
+    if (targets := written.get()) is not None:
+        targets.append(given)
+
+
+def _status(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except FileNotFoundError:
+        return None
+
+
+def _copy(source: str, copy: str, *, is_folder: bool) -> None:
+    import shutil  # here, as most runs copy nothing
+
+    if is_folder:
+        shutil.copytree(source, copy, symlinks=True)
+    else:
+        shutil.copyfile(source, copy)
+
+
+def _check(folder: str, name: str, given: Path) -> None:
+    """Raises OSError unless the block has written one file or folder."""
+    names = os.listdir(folder)
+    if name not in names:
+        raise OSError(errno.ENOENT, "the block of atomic_path wrote nothing", str(given))
+    if os.path.islink(f"{folder}{os.sep}{name}"):
+        raise OSError(errno.EINVAL, "the block of atomic_path made a link. Copy the file", str(given))
+    if len(names) > 1:
+        more = ", ".join(sorted(set(names) - {name})[:3])
+        hint = "Close what still writes, such as a database, or write a folder: path.mkdir()"
+        raise OSError(errno.ENOTEMPTY, f"the block of atomic_path left more: {more}. {hint}", str(given))
+
+
+def _replace(path: str, place: str) -> None:
+    """Puts what is at *path* on the disk, and in the place of the target."""
+    is_folder = os.path.isdir(path)
+    if not is_folder:
+        _sync_file(path)
+    for folder, _, names in os.walk(path) if is_folder else ():
+        for name in names:
+            _sync_file(os.path.join(folder, name))
+        sync_folder(folder)
+    old = _status(place)
+    if old is not None and stat.S_ISDIR(old.st_mode) == is_folder:
+        with contextlib.suppress(PermissionError):  # only root may give a file away
+            os.chown(path, old.st_uid, old.st_gid)
+        os.chmod(path, stat.S_IMODE(old.st_mode))
+    if old is None or (not is_folder and not stat.S_ISDIR(old.st_mode)):
+        os.replace(path, place)
+        return
+    if not _exchange(path, place):
+        os.rename(place, os.path.join(os.path.dirname(path), _aside(os.path.basename(place))))
+        os.rename(path, place)
+    sync_folder(os.path.dirname(place))  # before the removal of the old folder
+
+
+def _sync_file(path: str) -> None:
+    if not stat.S_ISREG(os.lstat(path).st_mode):
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _exchange(one: str, other: str) -> bool:
+    """Exchanges two entries in one step; returns False where the system or the file system can't."""
+    import ctypes  # here, as few replace folders
+
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):  # not Linux, or an older C library
+        return False
+    if renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in NO_EXCHANGE:
+        return False
+    raise OSError(number, os.strerror(number), other)
+
+
+def _aside(name: str) -> str:
+    return ASIDE if name != ASIDE else ASIDE * 2
+
+
+@contextlib.contextmanager
+def _hidden_folder(parent: str, name: str, given: Path) -> Iterator[str]:
+    """Makes the folder that the block writes to, and removes it in the end."""
+    base = os.path.join(parent, _hidden_name(name))
+    number = 0
+    try:
+        while (lock := _claim(folder := _numbered(base, number), parent, name)) is None:
+            number += 1
+        _remove_leftovers(base, number, parent, name)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(given)) from error  # no reader knows the hidden folder
+    try:
+        yield folder
+    finally:
+        try:
+            _remove(folder)
+        finally:
+            os.close(lock)
+
+
+def _hidden_name(name: str) -> str:
+    data = os.fsencode(name)
+    if len(data) + len("..partial") <= MAX_NAME:
+        return f".{name}.partial"
+    import hashlib
+
+    return f".{data[:200].decode(errors='ignore')}.{hashlib.sha256(data).hexdigest()[:16]}.partial"
+
+
+def _numbered(base: str, number: int) -> str:
+    return f"{base}-{number}" if number else base
+
+
+def _claim(folder: str, parent: str, name: str) -> int | None:
+    """Makes and locks a hidden folder; returns the lock, or None if the folder is another writer's.
+
+    A folder without a lock was left behind: it is removed first. One that can't be removed, as it is another user's,
+    or where the file system has no locks, counts as that of a writer.
+    """
+    import fcntl
+
+    while True:
+        is_new = False
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, 0o700)
+            is_new = True
+        with contextlib.ExitStack() as undo:
+            try:
+                lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+                undo.callback(os.close, lock)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError as error:  # a writer has it; or the file system has no locks
+                    if isinstance(error, BlockingIOError) or not is_new:
+                        return None
+                if not os.path.samestat(os.stat(folder), os.fstat(lock)):
+                    continue
+                if is_new:
+                    undo.pop_all()
+                    return lock
+                old, place = os.path.join(folder, _aside(name)), os.path.join(parent, name)
+                if os.path.lexists(old) and not os.path.lexists(place):  # killed between two renames
+                    os.rename(old, place)
+                _remove(folder)
+            except FileNotFoundError:  # its writer, or one that took it for a leftover, has removed it
+                continue
+            except OSError:
+                if is_new:
+                    raise
+                return None
+
+
+def _remove_leftovers(base: str, number: int, parent: str, name: str) -> None:
+    """Removes what killed writers have left behind the folder of this number."""
+    last = number + GAP
+    while number < last:
+        number += 1
+        folder = _numbered(base, number)
+        if os.path.lexists(folder):
+            last = number + GAP
+            if (lock := _claim(folder, parent, name)) is not None:
+                os.rmdir(folder)
+                os.close(lock)
+
+
+def _remove(folder: str) -> None:
+    with contextlib.suppress(OSError):
+        os.rmdir(folder)  # nearly always it is empty
+        return
+    import shutil
+
+    try:
+        shutil.rmtree(folder)
+    except PermissionError:  # it has a folder that is read-only
+        for place, names, _ in os.walk(folder):
+            for name in names:
+                if not os.path.islink(os.path.join(place, name)):
+                    os.chmod(os.path.join(place, name), 0o700)
+        shutil.rmtree(folder)

@@ -1,0 +1,209 @@
+"""shell(): which parameters a command has, where they may stand, and what identifies the step."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dotflow import Secret, action, shell
+from dotflow.errors import InvalidAction, InvalidPolicy, UnknownArgument
+from dotflow.worker.command_text import Place
+from dotflow.worker.shell import Command
+
+
+def places_of(text: str) -> dict[str, str]:
+    """Returns how each parameter is passed: as a word, within a word, or within double quotes."""
+    command = shell(text, name="step").function
+    assert isinstance(command, Command)
+    places = [piece for piece in command.pieces if isinstance(piece, Place)]
+    return {place.name: "quoted" if place.is_quoted else "word" if place.is_word else "part" for place in places}
+
+
+def text_of(text: str) -> str:
+    """Returns the command, with <name> for its parameters."""
+    command = shell(text, name="step").function
+    assert isinstance(command, Command)
+    return "".join(f"<{piece.name}>" if isinstance(piece, Place) else piece for piece in command.pieces)
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("sort {rows} > sorted.csv", {"rows": "word"}),
+        ("sort --output={out} {rows}", {"out": "part", "rows": "word"}),
+        ('echo "from {a} to {b}" {c}', {"a": "quoted", "b": "quoted", "c": "word"}),
+        ('echo "$(cat {a} "{b}")" {c}', {"a": "word", "b": "quoted", "c": "word"}),
+        ("( cat {a} ) | (sort {b}); cat {c}&& ls {d}", {"a": "word", "b": "word", "c": "word", "d": "word"}),
+        ("cat < {a} > {b} 2>>{c}", {"a": "part", "b": "part", "c": "part"}),
+        ("diff <(sort {a}) <(sort {b})", {"a": "word", "b": "word"}),
+        ("cat <<< {a}", {"a": "part"}),
+        ("[ {a} -eq 1 ] && echo {b}", {"a": "word", "b": "word"}),
+        ("for f in {files}; do echo $f; done", {"files": "word"}),
+        ("case {a} in x) echo {b};; (y) echo;; esac; echo {c}", {"a": "word", "b": "word", "c": "word"}),
+        ('v="$(case {a} in x) echo {b};; esac)" cmd "{c}"', {"a": "word", "b": "word", "c": "quoted"}),
+        ('echo it\\\'s {a} "it\'s {b}" "\\"{c}"', {"a": "word", "b": "quoted", "c": "quoted"}),
+        ("echo $((1 << 2)) $# ${#x} a#b {a}", {"a": "word"}),
+        ("echo 1 # it's a comment\necho {a}", {"a": "word"}),
+        ("cat <<EOF\nit's \"\nEOF\necho {a}", {"a": "word"}),
+        ("cat <<-'A B' <<B\n\t{{x}}\n\tA B\n'\nB\necho {a}", {"a": "word"}),
+        ("f() { if { x; }; then echo $1; fi; }\nf {a}", {"a": "word"}),
+        ("function f () { echo $1; }; { f {a}; }", {"a": "word"}),
+        ("((cd x) && ls {a})", {"a": "word"}),
+        ("echo \"${x:-'}'}\" {a}", {"a": "word"}),
+        ("{a} {b} {a}", {"a": "word", "b": "word"}),
+        ("echo {größe}", {"größe": "word"}),
+    ],
+)
+def test_a_parameter_stands_outside_of_quotes_or_in_double_ones(text: str, places: dict[str, str]) -> None:
+    """The shell's own rules of quoting decide, inside of its other constructs, too."""
+    assert places_of(text) == places
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("echo '{a}'", r"single quotes\. Write \{a\} without quotes, or \{\{a\}\} for the text itself"),
+        ("echo $'\\'{a}'", "single quotes"),
+        ("awk '{print}' {a}", r"single quotes\. Write \{print\}"),
+        ("echo `cat {a}`", r"backticks\. Write \$\(\.\.\. \{a\} \.\.\.\)"),
+        ('echo "`cat $(cat {a})`"', "backticks"),
+        ("echo $((1 + {a}))", r"arithmetic\. Write \{a\} outside of it"),
+        ("(( (1 + {a}) ))", "arithmetic"),
+        ("echo $[{a}]", "arithmetic"),
+        ('[[ "{a}" -eq 1 ]]', r"\[\[\.\.\.\]\]\. Write \[ \{a\} \.\.\. \]"),
+        ('echo "${x:-{a}}"', r"\$\{\.\.\.\}"),
+        ("echo ${x:{a}}", r"\$\{\.\.\.\}"),
+        ('echo "${x#"{a}"}"', r"\$\{\.\.\.\}"),
+        ("array[{a}]=1", "subscript"),
+        ("let n={a}+1", "the arguments of let, which evaluates them"),
+        ("if true; then declare -i n={a}; fi", "the arguments of declare"),
+        ('eval "echo {a}"', "the arguments of eval"),
+        ("[ -v {a} ]", r"the arguments of \[ -v"),
+        ("echo 1 # {a}", "a comment"),
+        ("cat <<EOF\n{a}\nEOF", r"a heredoc\. Write printf"),
+        ("cat <<'EOF'\n$(cat {a})\nEOF", "a heredoc"),
+        ("cat <<EOF\n{a}", "a heredoc"),
+        ("f() { echo {a}; }; f x", r"a function\. Write \{a\} where it is called, and \$1 in it"),
+        ("f() ( echo {a} ); f x", "a function"),
+        ("function f { { echo {a}; } }; f x", "a function"),
+    ],
+)
+def test_a_parameter_where_the_shell_would_not_take_a_value_is_refused(text: str, where: str) -> None:
+    """There, its value would be plain text, or run: bash evaluates `a[$(touch x)]` in arithmetic."""
+    with pytest.raises(InvalidAction, match=rf"shell\(name='step'\): \{{\w+\}} stands in .*{where}"):
+        shell(text, name="step")
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("awk '{print $1}' {f}", "awk '{print $1}' <f>"),
+        ("echo ${HOME} ${a} $${x} {} {1} {a b} {a,b} {if} {a.stem}", None),
+        ("find . -exec echo {} \\; | { cat; }", None),
+        ("echo '{{a}}' {{b}} \"{{c}}\" {d}", "echo '{a}' {b} \"{c}\" <d>"),
+        ("echo \\{a} \\\\{b}", "echo \\{a} \\\\<b>"),
+        ("jq '{id: .id}' <<EOF\n{{id}}\nEOF", "jq '{id: .id}' <<EOF\n{id}\nEOF"),
+    ],
+)
+def test_all_other_braces_are_the_shells(text: str, kept: str | None) -> None:
+    """Two pairs of braces around a name are the text with one."""
+    assert text_of(text) == (kept or text)
+
+
+def test_the_parameters_are_those_of_the_command_and_of_the_paths() -> None:
+    """The step takes each once; outputs, and texts in two pairs of braces, are none."""
+    step = shell(
+        "convert {image} {out} {thumb}",
+        name="convert",
+        outputs={"out": "{folder}/{image.stem}-{size}.png", "thumb": Path("{{x}}/{image.name}")},
+        env={"TOKEN": Secret("TOKEN"), "LANG": "C"},
+    )
+
+    assert list(step.named_params.items()) == [("image", True), ("folder", True), ("size", True), ("TOKEN", False)]
+    assert list(step.secrets) == ["TOKEN"]
+    assert (step.name, step.identity, step.__doc__) == ("convert", "shell:convert", "convert {image} {out} {thumb}")
+    assert not step.is_coroutine
+
+
+CHANGED: list[dict[str, Any]] = [
+    {"text": "sort -r {rows} > {out}"},
+    {"outputs": {"out": "other.csv"}},
+    {"ok": (0, 1)},
+    {"env": {"LANG": "C"}},
+    {"cwd": "src"},
+    {"value": None},
+]
+
+
+@pytest.mark.parametrize("change", CHANGED, ids=lambda change: next(iter(change)))
+def test_the_version_stands_for_the_command(change: dict[str, Any]) -> None:
+    """What the command is made of changes it, so `resume="changed"` and the cache see another step."""
+    options: dict[str, Any] = {
+        "text": "sort {rows} > {out}",
+        "name": "sort",
+        "outputs": {"out": "sorted.csv"},
+        "value": "out",
+    }
+    same, changed = (shell(**{**options, "timeout": 5}), shell(**{**options, **change}))
+
+    assert shell(**options).version == same.version != changed.version
+
+
+def test_a_version_of_ones_own_counts() -> None:
+    """As with @action."""
+    assert shell("date", name="date", version="2").version == "2"
+
+
+def test_it_takes_the_options_of_action() -> None:
+    """Wrong ones are refused as there."""
+    step = shell("date", name="date", retry=3, timeout="5m", isolate=True, cache=60)
+    assert (step.policy.attempts, step.policy.timeout, step.isolate, step.cache) == (3, 300, True, 60)
+    with pytest.raises(InvalidPolicy, match=r"@action\(retry=0\)"):
+        shell("date", name="date", retry=0)
+    with pytest.raises(UnknownArgument, match="@action has no argument 'retries'"):
+        shell("date", name="date", retries=3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "sort rows"}, "a name is a letter"),
+        ({"text": "  "}, "a command is a text"),
+        ({"text": "a\0b"}, "a command is a text"),
+        ({"value": "ouput"}, "value='ouput' is no output. Pass one of 'out', 'text', 'lines', 'json', or None"),
+        ({"outputs": {"json": "x"}}, "an output can't be called 'json'"),
+        ({"outputs": {"a b": "x"}}, "an output can't be called 'a b'"),
+        ({"outputs": {"out": "x", "log": "y"}}, "does not write the output 'log'. Add {log} to it"),
+        ({"ok": ()}, "are no exit codes"),
+        ({"ok": ("0",)}, "are no exit codes"),
+        ({"env": {"A-B": "x"}}, "a variable of env can't be called 'A-B'"),
+        ({"env": {"A": 1}}, "the variable A is no text"),
+        ({"env": {"rows": Secret("ROWS")}}, "'rows' is a variable of env. Write $rows in the command"),
+    ],
+)
+def test_wrong_arguments_are_refused_when_the_step_is_made(options: dict[str, Any], message: str) -> None:
+    """The message has the step's name, and what to write instead."""
+    given: dict[str, Any] = {"text": "sort {rows} > {out}", "name": "sort", "outputs": {"out": "sorted.csv"}}
+
+    with pytest.raises(InvalidAction) as caught:
+        shell(**{**given, **options})
+
+    assert message in str(caught.value)
+
+
+def test_it_survives_pickling() -> None:
+    """By value, as no module has it under its name. The default of a secret stays here."""
+    step = shell("curl {f} > {out}", name="get", outputs={"out": "x"}, env={"TOKEN": Secret("TOKEN", default="s3cr")})
+
+    pickled = pickle.dumps(step)
+    loaded = pickle.loads(pickled)
+
+    assert (loaded.identity, loaded.version, loaded.named_params) == (step.identity, step.version, step.named_params)
+    assert b"s3cr" not in pickled
+
+
+def test_it_can_be_no_step_of_another_action() -> None:
+    """It has all options of @action itself."""
+    with pytest.raises(TypeError, match="'date', which is an action already"):
+        action(shell("date", name="date"))
