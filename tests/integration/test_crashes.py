@@ -21,7 +21,7 @@ from typing import Any, get_args
 
 import pytest
 
-from dotflow import Config, Context, DotFlow, Task, action
+from dotflow import Config, Context, DotFlow, Task, action, atomic_path
 from dotflow.abc.storage import Storage
 from dotflow.core import events
 from dotflow.errors import InvalidArgument
@@ -134,6 +134,33 @@ MAKERS: dict[str, Callable[[Path], Storage]] = {
 # Steps
 
 
+@action
+def write_table() -> Path:
+    with atomic_path("table.csv") as path:
+        path.write_text("1\n2\n3\n")
+    return Path("table.csv")
+
+
+@action
+def unpack(write_table: Path) -> Path:
+    """A folder, in place of an old one."""
+    with atomic_path("rows") as path:
+        path.mkdir()
+        for row in write_table.read_text().split():
+            (path / row).write_text(row)
+    return Path("rows/2")
+
+
+@action
+def add(unpack: Path) -> int:
+    return sum(int(path.read_text()) for path in unpack.parent.iterdir())
+
+
+@action
+def delete_table(write_table: Path, add: int) -> None:
+    write_table.unlink(missing_ok=True)
+
+
 tries: list[int] = []
 
 
@@ -182,6 +209,12 @@ def in_groups() -> DotFlow:
 def side_by_side() -> DotFlow:
     workflow = DotFlow(workflow_id="parallel")
     workflow.task.add([load, Steps])
+    return workflow
+
+
+def writing_files() -> DotFlow:
+    workflow = DotFlow(workflow_id="files")
+    workflow.task.add(write_table).add(unpack).add(add).add(delete_table, always=True)
     return workflow
 
 
@@ -440,6 +473,20 @@ def test_items_of_threads(tmp_path: Path) -> None:
         return workflow
 
     assert_survives_crashes(build, MAKERS["StorageFile"](tmp_path), mode="parallel")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
+def test_no_file_is_lost(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file and a folder that a step writes as a whole, and a cleanup that deletes the file. Nothing lies beside."""
+    monkeypatch.chdir(tmp_path)
+
+    report = assert_survives_crashes(writing_files, StorageFile(Path("kept"), durability="process"), mode=mode)
+
+    assert report.missed == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "rows"]
+    if mode == "sequential":
+        assert report.crashes - report.boundaries >= 40
 
 
 def test_the_storage_may_be_given_to_the_function(tmp_path: Path) -> None:
@@ -730,6 +777,41 @@ def test_a_step_that_is_not_deterministic(tmp_path: Path) -> None:
 
     assert told.startswith("Two undisturbed runs differ:\ntask 0 (monotonic): expected ")
     assert "has to return the same in every run" in told
+
+
+def test_a_step_that_is_not_repeatable_on_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between the write and its checkpoint, it runs again on the file as it is. The values are equal."""
+    monkeypatch.chdir(tmp_path)
+
+    @action
+    def make() -> Path:
+        Path("rows.csv").write_text("1\n")
+        return Path("rows.csv")
+
+    @action
+    def fill(make: Path) -> None:
+        with make.open("a") as file:
+            file.write("2\n")
+
+    text = failure_of(pair(make, fill), StorageFile(tmp_path / "kept"))
+
+    assert "before the post of task 1 (fill), then resumed: the result differs" in text
+    assert "task 0 (make): the file rows.csv has another content. It was restored from StorageFile." in text
+
+
+def test_a_file_that_each_run_appends_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its content is that of all runs; with files=False it is not compared."""
+    monkeypatch.chdir(tmp_path)
+
+    def log() -> Path:
+        with Path("log.txt").open("a") as file:
+            file.write("ran\n")
+        return Path("log.txt")
+
+    text = failure_of(pair(action(log), nothing), StorageFile(tmp_path / "kept"))
+
+    assert text.startswith("Two undisturbed runs differ:\ntask 0 (log): the file log.txt has another content")
+    assert_survives_crashes(pair(action(files=False)(log), nothing), StorageFile(tmp_path / "kept"))
 
 
 def test_a_workflow_that_fails(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-"""A workflow's storage, which works as before, and a listener: they pass the kill points of a run."""
+"""A workflow's storage and `atomic_path`, which work as before, and a listener: they pass the kill points of a run."""
 
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from dotflow.abc.history import Listener
@@ -13,6 +14,7 @@ from dotflow.core.task import Task
 from dotflow.graph.linked_task import Item, LinkedTask
 from dotflow.testing.crash.kill_points import KillSwitch, is_chosen
 from dotflow.testing.crash.ledger import ABSENT, UNREADABLE, Version, version_of
+from dotflow.worker import atomic_path
 
 #: Names of the kill points at events.
 BOUNDARIES: Final[Mapping[type, str]] = {
@@ -30,6 +32,7 @@ BOUNDARIES: Final[Mapping[type, str]] = {
     events.RunEnded: "the end of the run",
 }
 
+MAX_BLOCKS: Final = 3  # of `atomic_path` in an attempt that have kill points
 MAX_UNKNOWN: Final = 2  # deletes of items of an earlier run that have kill points
 
 
@@ -147,9 +150,14 @@ def label(task_id: int, name: str, item: int | None) -> str:
 
 
 class KillPoints(Listener):
-    """Passes a kill point at each event, after the workflow's own history, if any, has recorded it."""
+    """Passes a kill point at each event, after the workflow's own history, if any, has recorded it.
+
+    Attributes:
+        blocks: How many blocks of `atomic_path` have kill points until the next attempt begins.
+    """
 
     def __init__(self, switch: KillSwitch) -> None:
+        self.blocks = 0
         self._switch = switch
         self._names: list[str] = []
         self._counts: dict[int, int] = {}  # the number of a map's items, by task id
@@ -162,8 +170,38 @@ class KillPoints(Listener):
             self._switch.record("began", (event.task_id, item))
         elif isinstance(event, events.MapOpened):
             self._counts[event.task_id] = event.items
-        if item is None or is_chosen(item, self._counts[event.task_id]):
+        is_passed = item is None or is_chosen(item, self._counts[event.task_id])
+        if isinstance(event, events.AttemptStarted):
+            self.blocks = MAX_BLOCKS if is_passed else 0
+        if is_passed:
             self._switch.boundary(BOUNDARIES[type(event)].format(event=event, task=self._label(event, item)))
 
     def _label(self, event: Any, item: int | None) -> str:
         return label(event.task_id, self._names[event.task_id], item) if hasattr(event, "task_id") else ""
+
+
+def instrument_blocks(switch: KillSwitch, points: KillPoints) -> None:
+    """Has `atomic_path` pass kill points in this process: before its block, and from the end of that on."""
+    begin, replace = atomic_path._hidden_folder, atomic_path._replace
+    chosen: set[Path] = set()
+
+    @contextlib.contextmanager
+    def hidden_folder(parent: str, name: str, given: Path) -> Iterator[str]:
+        place = Path(parent, name)
+        chosen.discard(place)
+        if points.blocks > 0 and switch.is_of_this_process:
+            points.blocks -= 1
+            chosen.add(place)
+        with contextlib.ExitStack() as stack:
+            with switch.write(f"the beginning of atomic_path({name!r})", has_points=place in chosen):
+                folder = stack.enter_context(begin(parent, name, given))
+            yield folder
+            with switch.write(f"the end of atomic_path({name!r})", has_points=place in chosen):
+                stack.close()
+
+    def replaces(path: str, place: str) -> None:
+        target = Path(place)
+        with switch.write(f"the replacement of {target.name!r}", has_points=target in chosen):
+            replace(path, place)
+
+    vars(atomic_path).update(_hidden_folder=hidden_folder, _replace=replaces)

@@ -73,6 +73,11 @@ class KillSwitch:
         self._occurrences: Counter[str] = Counter()
         self._write: KillPoint | None = None  # the last point of the write that goes on
 
+    @property
+    def is_of_this_process(self) -> bool:
+        """Whether it kills this process, and not one that has forked it."""
+        return os.getpid() == self._process
+
     def record(self, word: str, value: object = "") -> None:
         """Appends a record to the journal, in one system call: a kill leaves all of it or nothing.
 
@@ -118,7 +123,7 @@ class KillSwitch:
 
     def _pass(self, point: KillPoint) -> None:
         self.passed.append(point)
-        if point[:3] == self._kill_at and os.getpid() == self._process:
+        if point[:3] == self._kill_at and self.is_of_this_process:
             self.record("killed", str(point))
             os.kill(self._process, signal.SIGKILL)
 

@@ -21,7 +21,10 @@ Name = StepId | str
 def version_of(context: Context) -> Version:
     """Returns the version of a value that was saved."""
     inputs = context.inputs
-    return None if inputs is None else [*inputs._replace(links=dict(inputs.links))]
+    if inputs is None:
+        return None
+    *others, links, code, files = inputs
+    return [*others, dict(links), code, None if files is None else files.as_plain()]
 
 
 @dataclass(slots=True)

@@ -11,8 +11,9 @@ from dotflow.core.events import NOT_NEEDED
 from dotflow.core.failure import name_of
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
-from dotflow.testing.crash.instrumented import InstrumentedStorage, KillPoints
+from dotflow.testing.crash.instrumented import InstrumentedStorage, KillPoints, instrument_blocks
 from dotflow.testing.crash.kill_points import KillPoint, KillSwitch
+from dotflow.worker.files import digest_of, find_paths
 
 COMPLETED: Final = TypeStatus.COMPLETED
 DEFAULT_LOG: Final = "dotflow.providers.logs.default"  # the module of LogDefault, which this floor must not import
@@ -40,6 +41,7 @@ class RunResult(NamedTuple):
     workflow_id: str
     names: list[str]  # of the tasks, by id
     values: list[Any]  # that they returned
+    files: list[dict[str, str]]  # of each task: the digests of the files in its value, "" for what is none
     statuses: list[list[str]]  # of each task and its items
     incomplete: list[str]  # a text for each task that did not end as it should: its status and errors
     left_out: set[int]  # the tasks without checkpoints that no other one needs, and the cleanups that need them
@@ -65,16 +67,19 @@ def run_trial(pipeline: Pipeline, options: TrialOptions, journal: Path) -> RunRe
     if options.workflow_id is not None:
         workflow.workflow_id = options.workflow_id
     config = workflow.config
-    config._listeners.append(KillPoints(switch))
+    points = KillPoints(switch)
+    config._listeners.append(points)
+    instrument_blocks(switch, points)
     if type(config.log).__module__ == DEFAULT_LOG and not config.log.is_silent:
         config.log = type(config.log)("WARNING", "console").without_console()  # its reports stay
     # A fresh run makes cached values anew, so that it is killed in their writes, too.
     workflow.start(resume=options.resume, **{"cache": options.resume, **pipeline.arguments}).wait()
-    tasks = workflow.result_task()
+    tasks, values = workflow.result_task(), workflow.result_storage()
     return RunResult(
         workflow_id=workflow.workflow_id,
         names=[task.name for task in tasks],
-        values=workflow.result_storage(),
+        values=values,
+        files=[_digests(task, value) if config.files else {} for task, value in zip(tasks, values, strict=True)],
         statuses=[[str(record.status) for record in (task, *task.items)] for task in tasks],
         incomplete=[_describe(task) for task in tasks if not _is_complete(task, pipeline.arguments)],
         left_out=_left_out(tasks),
@@ -83,6 +88,10 @@ def run_trial(pipeline: Pipeline, options: TrialOptions, journal: Path) -> RunRe
         kill_points=switch.passed,
         modules=list(sys.modules),
     )
+
+
+def _digests(task: Task, value: Any) -> dict[str, str]:
+    return {str(path): digest_of(path, sys.maxsize) for path in find_paths(value)} if task.step.files else {}
 
 
 def _build(pipeline: Pipeline, switch: KillSwitch) -> tuple[Any, Storage]:

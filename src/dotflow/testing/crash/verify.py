@@ -1,5 +1,6 @@
 """verify: which trials are run, and what has to be true of each."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -189,10 +190,20 @@ def _differences(expected: RunResult, result: RunResult, resumed: TrialOutcome |
             name = f"task {task_id} ({expected.names[task_id]})"
             lines.append(f"{name}: expected {shorten(repr(statuses[0]))}, came {shorten(repr(statuses[1]))}")
     for task_id, values in enumerate(zip(expected.values, result.values, strict=True)):
-        text = "" if task_id in result.left_out else difference(*values, moments=False)
+        if task_id in result.left_out:
+            continue
+        text = difference(*values, moments=False) or _changed_file(expected.files[task_id], result.files[task_id])
         if text and resumed is not None:
             has_run = any(step[0] == task_id for step in resumed.began)
             text += f". {DETERMINISTIC if has_run else f'It was restored from {result.storage}.'}"
         if text:
             lines.append(f"task {task_id} ({expected.names[task_id]}): {text}")
     return "\n".join(lines)
+
+
+def _changed_file(expected: Mapping[str, str], files: Mapping[str, str]) -> str:
+    """Returns the first file in a value that has another content than expected, or is gone."""
+    for path, digest in expected.items():
+        if files.get(path) != digest:
+            return f"the file {path} has another content" if files.get(path) else f"the file {path} is gone"
+    return ""
