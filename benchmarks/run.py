@@ -57,6 +57,7 @@ MEASUREMENTS: Final[Mapping[str, str]] = {
     "large": "checkpoints:large_rows",
     "resume": "checkpoints:resume_rows",
     "finished": "checkpoints:finished_rows",
+    "files": "files:rows",
     "clouds": "clouds:rows",
     "postgres": "postgres:rows",
     "dask": "clusters:dask_rows",

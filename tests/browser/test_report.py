@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from dotflow.core.files import GONE, FileRecord, FileState
 from dotflow.core.types.attempt_state import TypeAttemptState as State
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers import HistorySQLite
@@ -19,6 +20,7 @@ from dotflow.report.page import make_page
 from tests.browser import reports
 from tests.browser.conftest import OpenPage, violations
 from tests.histories import begin, crash, write
+from tests.unit.run_samples import FAILED, a_run, a_task, an_attempt
 
 WIDTHS = (1400, 390)
 SCHEMES = ("light", "dark")
@@ -352,6 +354,26 @@ def test_a_page_that_changes_keeps_the_readers_view(failed: Path, open_page: Ope
 
 @pytest.mark.exhaustive
 @pytest.mark.usefixtures("chromium")
+def test_the_files_of_a_step_are_listed(tmp_path: Path, open_page: OpenPage) -> None:
+    """In its row: the path as text, what the attempt did, size and time then. Of many, the others are counted."""
+    states = {f"{number:02}.csv": FileState(4096, 10**18) for number in range(21)}
+    files = FileRecord(made={"<b>.csv": FileState(12, 10**18)}, changed={"raw": GONE}, taken=states)
+    attempt = an_attempt()._replace(files_text=files.as_text())
+    item = an_attempt(FAILED, item=0)._replace(files_text=FileRecord(made={"item.csv": GONE}).as_text())
+    run = a_run(a_task(0, attempt), a_task(1, an_attempt(FAILED), items={0: [item]}, count=1))
+    page = open_page(reports.write(tmp_path / "run.html", run))
+
+    open_all(page)
+
+    listed = page.locator("#detail-0 ul li")
+    expect(listed).to_have_count(21)
+    expect(listed.nth(0)).to_contain_text("<b>.csv made · 12 B")
+    expect(listed.nth(0)).to_contain_text("9 Sept 2001")
+    expect(listed.nth(1)).to_have_text("raw changed · gone")
+    expect(listed.nth(20)).to_have_text("and 3 more files")
+    expect(page.locator("#item-1-0")).to_contain_text("item.csv made · gone")
+
+
 def test_the_pictures_of_the_documentation_can_be_taken_again(tmp_path: Path) -> None:
     """`make screenshots` takes them."""
     program = Path(__file__).parent.parent.parent / "scripts/screenshots/take.py"

@@ -476,7 +476,8 @@ def test_items_of_threads(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
+@pytest.mark.timeout(180)  # 105 kills
+@pytest.mark.parametrize("mode", ["sequential", "parallel"])
 def test_no_file_is_lost(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file and a folder that a step writes as a whole, and a cleanup that deletes the file. Nothing lies beside."""
     monkeypatch.chdir(tmp_path)

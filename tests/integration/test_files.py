@@ -27,6 +27,7 @@ from dotflow.providers import (
     StorageFile,
     StorageSQLite,
 )
+from dotflow.worker import files as worker_files
 from tests import files_fuzz
 from tests.integration.modes import MODES, group, start
 from tests.resume_fuzz import KilledWithClear
@@ -90,6 +91,11 @@ def go(
         if planned.decision == "run" and task.status is TypeStatus.COMPLETED and not task.is_mapped:
             assert task.attempt, (plan, task)
     return workflow, ran()
+
+
+@action
+def read_source(source: Path) -> str:
+    return source.read_text()
 
 
 def ran() -> list[str]:
@@ -1073,6 +1079,44 @@ def test_the_document_is_open_from_the_start_where_there_are_inputs() -> None:
     run(storage, with_input, resume=False)
 
     assert storage.written[0] == ("w/@files", True)
+
+
+def test_a_plan_writes_nothing_and_reads_little(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads the content of files whose size is the same and whose times are others, up to digest_limit."""
+    names = ("same", "touched", "longer", "gone", "large")
+
+    @action
+    def make_all() -> list[Path]:
+        for name in names:
+            Path(name).write_text("x" * (100 if name == "large" else 10))
+        return [Path(name) for name in names]
+
+    def build() -> DotFlow:
+        config = Config(storage=storage, log=LogDefault(output="none"), digest_limit=50)
+        workflow = DotFlow(config, workflow_id="w", params={"source": Path("in.txt")})
+        workflow.task.add(make_all)
+        workflow.task.add(read_source)
+        return workflow
+
+    def tree() -> dict[Path, tuple[int, int]]:
+        return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in Path().rglob("*")}
+
+    Path("in.txt").write_text("given")
+    build().start()
+    for name in ("touched", "large", "in.txt"):
+        os.utime(name, ns=(10**18, 10**18))
+    edit("longer", "x" * 11)
+    Path("gone").unlink()
+    before, contents, read_now = tree(), worker_files._digest_of, list[str]()
+    monkeypatch.setattr(
+        worker_files, "_digest_of", lambda path, found: (read_now.append(Path(path).name), contents(path, found))[1]
+    )
+
+    plan = build().plan(resume=True)
+
+    assert [task.decision for task in plan.tasks] == ["run", "restore"]
+    assert sorted(read_now) == ["in.txt", "touched"]
+    assert tree() == before
 
 
 def test_the_document_is_no_removed_task(storage: Storage) -> None:
