@@ -352,8 +352,6 @@ def test_a_page_that_changes_keeps_the_readers_view(failed: Path, open_page: Ope
     assert page.evaluate("scrollY") == 700
 
 
-@pytest.mark.exhaustive
-@pytest.mark.usefixtures("chromium")
 def test_the_files_of_a_step_are_listed(tmp_path: Path, open_page: OpenPage) -> None:
     """In its row: the path as text, what the attempt did, size and time then. Of many, the others are counted."""
     states = {f"{number:02}.csv": FileState(4096, 10**18) for number in range(21)}
@@ -374,6 +372,8 @@ def test_the_files_of_a_step_are_listed(tmp_path: Path, open_page: OpenPage) -> 
     expect(page.locator("#item-1-0")).to_contain_text("item.csv made · gone")
 
 
+@pytest.mark.exhaustive
+@pytest.mark.usefixtures("chromium")
 def test_the_pictures_of_the_documentation_can_be_taken_again(tmp_path: Path) -> None:
     """`make screenshots` takes them."""
     program = Path(__file__).parent.parent.parent / "scripts/screenshots/take.py"
