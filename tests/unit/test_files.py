@@ -374,6 +374,12 @@ def test_a_history_keeps_the_first_thousand_files_of_an_attempt() -> None:
     assert len(FileRecord.from_text(record.as_text()).made) == MAX_KEPT
 
 
+@pytest.mark.parametrize("mtime", [10**40, -(10**40), 2**63 - 1, 10**18])
+def test_every_time_can_be_shown(mtime: int) -> None:
+    """A file system may keep any, and a damaged history have any."""
+    assert 0 < FileState(1, mtime).modified.astimezone().year < 4000
+
+
 @pytest.mark.parametrize("text", ["", "x", "[]", '{"made": {"a": [1]}}', "[" * 100_000])
 def test_a_damaged_text_has_no_files(text: str) -> None:
     """The run can be shown all the same."""

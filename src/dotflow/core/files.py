@@ -25,6 +25,7 @@ def as_bytes(name: str, value: object) -> int:
 
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+FAR: Final = 6 * 10**16  # microseconds: 1900 years
 #: A file that its program has not closed: it is written once more when the process ends, so it may grow.
 LOOSE: Final = "loose"
 #: A file that may change once more without another time, since its file system counts whole seconds.
@@ -55,8 +56,8 @@ class FileState(NamedTuple):
 
     @property
     def modified(self) -> datetime:
-        """The moment of its last change."""
-        return EPOCH + timedelta(microseconds=self.mtime // 1000)
+        """The moment of its last change; of times that no calendar has, the nearest that it shows."""
+        return EPOCH + timedelta(microseconds=max(-FAR, min(self.mtime // 1000, FAR)))
 
     def is_same(self, now: "FileState", digest: Callable[[], str] | None = None) -> bool:
         """Returns whether the file is the same in a later state.
