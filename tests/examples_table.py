@@ -86,7 +86,7 @@ def main() -> int:
         copy_to(Path(name))
         print("| program | as a script | as a module |\n|---|---|---|")
         for example in EXAMPLES:
-            seconds = SECONDS.get(example, 18)
+            seconds = SECONDS.get(example, 55)
             codes = [run(way(example), Path(name), seconds=seconds).returncode for way in (as_script, as_module)]
             max_code = max(max_code, *map(abs, codes))
             print(f"| docs_src/{example}.py | {codes[0]} | {codes[1]} |", flush=True)

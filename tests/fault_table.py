@@ -28,7 +28,7 @@ from tests.io_faults import Call, Faults  # noqa: E402
 
 STEPS: Final = ("first", "second", "third")
 MEMORY: Final = "/dev/shm"  # where a sync takes no time
-LONGEST: Final = 2.0  # seconds: the 5 s of a busy file would be more, and so would those of SQLite's own retries
+LONGEST: Final = 4.5  # seconds: the 5 s of a busy file would be more, and so would those of SQLite's own retries
 
 
 class Fault(NamedTuple):

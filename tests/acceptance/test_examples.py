@@ -125,7 +125,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
                     way,
                     id=f"{example}-{way.__name__.removeprefix('as_')}",
                     marks=[
-                        pytest.mark.timeout(SECONDS.get(example, 18) + 2),
+                        pytest.mark.timeout(SECONDS.get(example, 55) + 2),
                         *([pytest.mark.exhaustive] if example == "clusters/ray_cluster" else []),  # it starts Ray
                     ],
                 )
@@ -187,7 +187,7 @@ def test_the_table_of_contents_is_whole() -> None:
 @pytest.mark.slow
 def test_an_example_runs(example: str, way: Callable[[str], list[str]], folder: Path) -> None:
     """Without any settings it ends with 0, and prints its output or the variable that it needs."""
-    ended = run(way(example), folder, seconds=SECONDS.get(example, 18))
+    ended = run(way(example), folder, seconds=SECONDS.get(example, 55))
 
     assert ended.returncode == 0, ended.stderr
     assert "Warning" not in ended.stderr  # one that comes too late to be an error is written there

@@ -64,7 +64,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "here"
 
 
-def call(folder: Path, command: Sequence[str | Path], seconds: float = 18) -> subprocess.CompletedProcess[str]:
+def call(folder: Path, command: Sequence[str | Path], seconds: float = 55) -> subprocess.CompletedProcess[str]:
     """A command in the folder, with the dotflow and the Python of these tests."""
     settings = {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
@@ -75,7 +75,7 @@ def call(folder: Path, command: Sequence[str | Path], seconds: float = 18) -> su
     )
 
 
-def run(folder: Path, *arguments: str | Path, seconds: float = 18) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *arguments: str | Path, seconds: float = 55) -> subprocess.CompletedProcess[str]:
     """Python with these arguments, in the folder, warnings being errors."""
     return call(folder, [sys.executable, "-W", "error", *arguments], seconds)
 

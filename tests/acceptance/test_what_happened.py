@@ -48,7 +48,7 @@ def run(folder: Path, *command: str) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=18,
+        timeout=55,
     )
     return ended.stdout
 

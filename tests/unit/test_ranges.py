@@ -114,7 +114,7 @@ class TestRefused:
             read(text, kind)
         assert str(caught.value).startswith(why)
 
-    @pytest.mark.timeout(10)
+    @pytest.mark.timeout(30)
     @pytest.mark.parametrize(
         ("text", "kind"),
         [
