@@ -1,6 +1,7 @@
 """atomic_path: what a step writes is there as a whole or not at all, whatever kills it."""
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import json
@@ -19,8 +20,7 @@ import pytest
 
 from dotflow import Config, DotFlow, action, atomic_path
 from dotflow.errors import InvalidArgument
-from dotflow.providers import ExecutorAsync, ExecutorThread, LogDefault
-from dotflow.worker.atomic_path import written
+from dotflow.providers import ExecutorAsync, ExecutorThread, LogDefault, StorageFile
 from tests.integration.children import PRELUDE, SOURCES
 from tests.integration.test_full_disk import run_on
 
@@ -450,29 +450,40 @@ def test_a_relative_target_stays_where_it_was_named(tmp_path: Path, monkeypatch:
     assert names_in(tmp_path / "other") == []
 
 
-def test_what_was_written_is_listed_for_the_attempt(tmp_path: Path) -> None:
-    """As it was named, after it is there, and in coroutines of the context, too; a block that failed is not listed."""
-    made: list[Path] = []
-    token = written.set(made)
-    try:
-        with atomic_path(tmp_path / "one") as path:
-            path.touch()
-            assert made == []
-        with pytest.raises(ZeroDivisionError), atomic_path(tmp_path / "two"):
-            raise ZeroDivisionError
+@action
+def write_one() -> None:
+    with atomic_path("one") as path:
+        path.touch()
+    with contextlib.suppress(ZeroDivisionError), atomic_path("two"):
+        raise ZeroDivisionError
 
-        async def write() -> None:
-            with atomic_path(tmp_path / "three") as path:
-                await asyncio.sleep(0)
-                path.touch()
 
-        asyncio.run(write())
-    finally:
-        written.reset(token)
-    with atomic_path(tmp_path / "four") as path:
+@action
+async def write_other() -> None:
+    with atomic_path("other") as path:
+        await asyncio.sleep(0)
         path.touch()
 
-    assert made == [tmp_path / "one", tmp_path / "three"]
+
+@pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
+def test_what_a_step_writes_is_its_own_though_it_returns_nothing(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resume makes a file that is gone again, that of a coroutine, too; a block that failed has made none."""
+    monkeypatch.chdir(tmp_path)
+    workflow = DotFlow(Config(storage=StorageFile(path=tmp_path / "values")), workflow_id="files")
+    workflow.task.add([write_one, write_other])
+    workflow.start(mode=mode).wait(60)
+    run = workflow.start(mode=mode, resume=True)
+    run.wait(60)
+    assert [task.restored_from for task in run.tasks] == ["checkpoint", "checkpoint"]
+
+    Path("other").unlink()
+    run = workflow.start(mode=mode, resume=True)
+    run.wait(60)
+
+    assert [task.restored_from for task in run.tasks] == ["checkpoint", None]
+    assert Path("other").exists()
 
 
 @action(timeout=0.2)

@@ -1,6 +1,7 @@
 """Files are part of the values that name them: what is recorded of them, and what a resume does when they change."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -1275,6 +1276,118 @@ def test_a_folder_is_known_by_what_is_in_it(storage: Storage) -> None:
 def cached_folder(folder: Path) -> list[str]:
     note("cached")
     return sorted(path.name for path in folder.rglob("*.txt"))
+
+
+def test_a_cached_folder_that_is_gone_is_made_again(storage: Storage) -> None:
+    """As a file."""
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(action(make_folder.function, cache=True))
+
+    assert run(storage, add, resume=False) == ["fold"]
+    assert run(storage, add, resume=False) == []
+    Path("out").rmdir()
+    assert run(storage, add, resume=False) == ["fold"]
+
+
+@action
+def make_folder() -> Path:
+    note("fold")
+    Path("out").mkdir(exist_ok=True)
+    return Path("out")
+
+
+def test_a_folder_counts_while_it_is_there(storage: Storage) -> None:
+    """Whatever is in it."""
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(make_folder)
+
+    assert run(storage, add) == ["fold"]
+    Path("out/more.txt").touch()
+    assert run(storage, add) == []
+    Path("out/more.txt").unlink()
+    Path("out").rmdir()
+    assert run(storage, add) == ["fold"]
+    assert run(storage, add) == []
+
+
+@action
+def leave() -> None:
+    note("leave")
+    Path("elsewhere").mkdir(exist_ok=True)
+    os.chdir("elsewhere")
+
+
+@action
+def use(make: Path) -> str:
+    note("use")
+    return make.read_text()
+
+
+def test_a_step_that_leaves_the_folder_makes_no_file_gone(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of the run its names mean what they meant before."""
+    here = Path.cwd()
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(make).add(use).add(leave)
+
+    monkeypatch.setattr(sys.modules[__name__], "RAN", here / RAN)
+    go(storage, add)
+    os.chdir(here)
+    assert run(storage, add) == []
+    os.chdir(here)
+
+
+class NoHash(type):
+    """A metaclass that compares classes, and so has no hash."""
+
+    def __eq__(cls, other: object) -> bool:
+        return cls is other
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Compared(metaclass=NoHash):
+    pass
+
+
+@action
+def compared() -> list[Any]:
+    return [1, Compared()]
+
+
+def test_a_class_without_a_hash_has_no_paths() -> None:
+    """Its instances are values as any others."""
+    workflow = DotFlow(Config(log=LogDefault(output="none")))
+    workflow.task.add(compared)
+
+    assert workflow.start().status is TypeStatus.COMPLETED
+
+
+@action(cache=True)
+def count_rows(path: Path) -> int:
+    note("count")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return int(connection.execute("SELECT COUNT(*) FROM t").fetchone()[0])
+
+
+def test_a_database_that_is_open_is_no_argument_of_a_cached_step(storage: Storage) -> None:
+    """What was written last is in another file."""
+    with contextlib.closing(sqlite3.connect("rows.db", isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE t (n)")
+
+        def add(flow: DotFlow) -> None:
+            flow.task.add(count_rows)
+
+        declared = {"path": Path("rows.db")}
+        assert run(storage, add, resume=False, declared=declared) == ["count"]
+        connection.execute("INSERT INTO t VALUES (1)")
+        workflow, names = go(storage, add, resume=False, declared=declared)
+
+    assert ([*names], workflow.result_storage()) == (["count"], [1])
+    assert "is not cached: rows.db is a database that is open: 'rows.db-wal' lies beside it." in log_lines()
 
 
 def test_a_folder_of_too_many_files_is_not_cached(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:

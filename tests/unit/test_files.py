@@ -21,7 +21,16 @@ from dotflow.core.files import GONE, LOOSE, MAX_KEPT, YOUNG, FileRecord, FileSta
 from dotflow.core.masks import Masks
 from dotflow.errors import CheckpointUnreadable, InvalidArgument
 from dotflow.worker import files
-from dotflow.worker.files import find_paths, note_written, noting_written, record, state_of, states_before, take_written
+from dotflow.worker.files import (
+    A_FOLDER,
+    find_paths,
+    note_written,
+    noting_written,
+    record,
+    state_of,
+    states_before,
+    take_written,
+)
 
 A, B = Path("a.csv"), Path("b.csv")
 
@@ -154,8 +163,8 @@ def test_a_state_has_the_digest_of_sha256sum(tmp_path: Path) -> None:
         assert state_of(path, size - 1) == state._replace(digest="")
 
 
-def test_only_a_regular_file_has_a_state(tmp_path: Path) -> None:
-    """Links are followed; a folder, a pipe and a circle are plain paths, and what is not there is gone."""
+def test_files_and_folders_have_a_state(tmp_path: Path) -> None:
+    """Links are followed; a pipe and a circle are plain paths, and what is not there is gone."""
     (tmp_path / "file").write_text("x")
     (tmp_path / "link").symlink_to("file")
     (tmp_path / "circle").symlink_to("circle")
@@ -163,7 +172,7 @@ def test_only_a_regular_file_has_a_state(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
 
     assert state_of(tmp_path / "link", 9) == state_of(tmp_path / "file", 9)
-    assert [state_of(tmp_path / name, 9) for name in ("", "circle", "pipe")] == [None, None, None]
+    assert [state_of(tmp_path / name, 9) for name in ("", "circle", "pipe")] == [A_FOLDER, None, None]
     assert [state_of(tmp_path / name, 9) for name in ("lost", "nowhere", "file/inner")] == [GONE, GONE, GONE]
     assert state_of("a\0b", 9) is None
 
@@ -260,7 +269,7 @@ def test_a_record_has_what_was_made_changed_and_taken(tmp_path: Path) -> None:
     found = record(watch, [made, tmp_path, tmp_path / "nowhere"], before)
 
     assert found is not None
-    assert [*found.made] == [str(made)]
+    assert [*found.made] == [str(made), str(tmp_path)]
     assert [*found.changed] == [str(changed)]
     assert [*found.taken] == [str(taken)]
     assert found.made[str(made)].digest == hashlib.sha256(b"made").hexdigest()
@@ -291,7 +300,7 @@ def test_there_is_no_record_without_a_path(tmp_path: Path) -> None:
     watch = FileWatch(9, (path,))
 
     assert record(watch, [], states_before(watch)) is None
-    assert record(watch, [tmp_path], {}) == FileRecord()
+    assert record(watch, [tmp_path], {}) == FileRecord({str(tmp_path): A_FOLDER})
 
 
 def test_what_a_block_has_written_belongs_to_the_attempt_around_it() -> None:

@@ -76,6 +76,15 @@ def test_a_parameter_stands_outside_of_quotes_or_in_double_ones(text: str, place
         ("echo ${x:{a}}", r"\$\{\.\.\.\}"),
         ('echo "${x#"{a}"}"', r"\$\{\.\.\.\}"),
         ("array[{a}]=1", "subscript"),
+        ("x=([{a}]=1)", "subscript"),
+        *(
+            (f"{before}eval {{a}}", "the arguments of eval")
+            for before in ("! ", "if ", "x=1 ", "command ", "\\", "if ! x= ")
+        ),
+        ("[ ! -v {a} ]", r"the arguments of \[ -v"),
+        ("printf -v{a} x", "the arguments of printf -v"),
+        ("mapfile -C {a} < file", "the arguments of mapfile"),
+        ("declare -i x; x={a}", "integers"),
         ("let n={a}+1", "the arguments of let, which evaluates them"),
         ("if true; then declare -i n={a}; fi", "the arguments of declare"),
         ('eval "echo {a}"', "the arguments of eval"),

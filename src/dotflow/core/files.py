@@ -30,6 +30,8 @@ FAR: Final = 6 * 10**16  # microseconds: 1900 years
 LOOSE: Final = "loose"
 #: A file that may change once more without another time, since its file system counts whole seconds.
 YOUNG: Final = "young"
+#: A folder, of which only counts that it is there.
+FOLDER: Final = "folder"
 
 
 class FileState(NamedTuple):
@@ -40,7 +42,7 @@ class FileState(NamedTuple):
         mtime: The time of its last change, in nanoseconds.
         ctime: The time of the last change of its status, in nanoseconds.
         digest: The SHA-256 of its content; "" where it was not read.
-        mark: LOOSE, YOUNG or "".
+        mark: LOOSE, YOUNG, FOLDER or "".
     """
 
     size: int
@@ -53,6 +55,11 @@ class FileState(NamedTuple):
     def is_gone(self) -> bool:
         """Whether there is no file."""
         return self.size < 0
+
+    @property
+    def is_file(self) -> bool:
+        """Whether there is a file, and no folder."""
+        return self.size >= 0 and self.mark != FOLDER
 
     @property
     def modified(self) -> datetime:
@@ -69,6 +76,8 @@ class FileState(NamedTuple):
         size, mtime, _, was, mark = self
         if self.is_gone or now.is_gone:
             return size == now.size
+        if FOLDER in (mark, now.mark):
+            return mark == now.mark
         if mark == LOOSE:
             return now.size >= size
         if mark != YOUNG and now[:3] == self[:3]:

@@ -121,7 +121,7 @@ def files_object(files: FileRecord) -> list[dict[str, Any]]:
             "path": path,
             "role": role,
             "size": None if state.is_gone else state.size,
-            "modified": None if state.is_gone else moment(state.modified),
+            "modified": moment(state.modified) if state.is_file else None,
             "sha256": state.digest,
         }
         for path, role, state in files.listed()

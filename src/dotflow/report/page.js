@@ -830,7 +830,7 @@ function fileList(attempt) {
   return files.length > 0 && h("ul", null,
     files.slice(0, MAX_FILES).map((file) => h("li", null,
       code(file.path, file.sha256 && `SHA-256 ${file.sha256}`), " ",
-      h("span.aside", null, facts(file.role, file.size === null ? "gone" : size(file.size)), " ", time(file.modified)))),
+      h("span.aside", null, facts(file.role, file.size === null ? "gone" : file.modified ? size(file.size) : "folder"), " ", time(file.modified)))),
     files.length > MAX_FILES && h("li.aside", null, `and ${count(files.length - MAX_FILES, "more file")}`));
 }
 

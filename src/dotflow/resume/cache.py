@@ -16,7 +16,7 @@ from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.callables import unwrapped
 from dotflow.core.context import Context, Origin, is_of_actions
-from dotflow.core.files import GONE, NO_STATES, FileRecord
+from dotflow.core.files import GONE, LOOSE, NO_STATES, FileRecord
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable, LeaseLost, ValueNotStorable
 from dotflow.graph.linked_task import Item, MapContext
@@ -132,7 +132,7 @@ class Cache:
                 digests.append([name, self._digest(task, name, value)])
                 if self._digest_limit is not None and step.files:
                     digests += [[name, contents] for contents in self._contents(find_paths(value), self._digest_limit)]
-            except TooManyFiles as error:
+            except NotComparable as error:
                 self._report_task(task, f"argument {name}", f"{error}.")
                 return None
             except Exception:  # a value that the codec refuses, or of the user's own type
@@ -154,12 +154,14 @@ class Cache:
         return result
 
     def _contents(self, paths: Collection[Path], limit: int) -> Iterator[list[Any]]:
-        """Yields what shows the content of the files and folders among the arguments. Raises TooManyFiles."""
+        """Yields what shows the content of the files and folders among the arguments. Raises NotComparable."""
         for path in sorted(paths):
             if path.is_dir():
                 yield [str(path), list(_listing(path))]
                 continue
             state = state_of(path, limit)
+            if state is not None and state.mark == LOOSE:  # what was written last is in another file
+                raise NotComparable(f"{path} is a database that is open: '{path.name}-wal' lies beside it")
             if state is not None:
                 yield [str(path), state.digest or [state.size, state.mtime]]
 
@@ -274,18 +276,18 @@ def _context_of(context: Context, value: Any) -> Context:
     return copied
 
 
-class TooManyFiles(Exception):
-    """A folder has too many files."""
+class NotComparable(Exception):
+    """A folder has too many files, or a database is open."""
 
 
 def _listing(folder: Path) -> Iterator[list[Any]]:
-    """Yields name, size and time of each file below a folder, sorted. Raises TooManyFiles."""
+    """Yields name, size and time of each file below a folder, sorted. Raises NotComparable."""
     count = 0
     for parent, folders, names in os.walk(folder):
         folders.sort()
         count += len(folders) + len(names)
         if count > MAX_ENTRIES:
-            raise TooManyFiles(f"{folder} has more than {MAX_ENTRIES:,} files")
+            raise NotComparable(f"{folder} has more than {MAX_ENTRIES:,} files")
         for name in sorted(names):
             state = state_of(Path(parent, name), -1)
             yield [str(Path(parent, name).relative_to(folder)), *(state or GONE)[:2]]

@@ -404,6 +404,7 @@ class RunFiles:
         self.watch = None if limit is None else FileWatch(limit)
         self.has_paths = False
         self._is_written = self._is_left_open = False
+        self._folder = Path()  # the working directory, where a name was first known: a step may leave it
         self._given: set[Path] = set()
         self._found: dict[int, tuple[Any, Collection[Path]]] = {}  # by id of a value that attempts share
         self._earlier: ChangedFiles | None = None
@@ -478,7 +479,7 @@ class RunFiles:
 
     def _write_open(self) -> None:
         self._saved.write(is_open=True)
-        self._is_written = True
+        self._is_written, self._folder = True, Path.cwd()
 
     def given_to(self, call: Call, task: Task) -> Call:
         """Returns the call of an attempt, with the paths among its arguments."""
@@ -528,13 +529,14 @@ class RunFiles:
         """Saves the states of the files that attempts of the run were given. Nothing runs any more."""
         if not (self._is_written or self._is_left_open):
             return
-        given = {str(path.absolute()) for path in self._given}
+        given = {str(self._folder / path) for path in self._given}
         now = clock.now().timestamp()
         for name, was in self._last.items():
             lacks_digest = not was.digest and 0 <= was.size <= self._limit
-            if not (lacks_digest or _is_in(str(Path(name).absolute()), given)):
+            place = str(self._folder / name)
+            if not (lacks_digest or _is_in(place, given)):
                 continue
-            state = state_of(name, self._limit, known=was)
+            state = state_of(place, self._limit, known=was)
             if state is not None and (lacks_digest or state != was):
                 self._saved.worked[name] = Known(state, now)
         self._saved.write(is_open=False)

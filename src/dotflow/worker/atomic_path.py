@@ -9,15 +9,12 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Final, Literal
 
 from dotflow.atomic_file import sync, sync_folder
 from dotflow.errors import InvalidArgument
-
-#: The targets that blocks of this context have replaced, as their callers named them; None if no attempt asks for them.
-written: Final[ContextVar[list[Path] | None]] = ContextVar("dotflow_written", default=None)
+from dotflow.worker.files import note_written
 
 MAX_NAME: Final = 255 - len("-999")  # bytes: Linux takes names of 255
 GAP: Final = 4  # numbers in a row without a folder, after which no leftover is looked for
@@ -67,8 +64,7 @@ def atomic_path(target: str | os.PathLike[str], mode: Literal["w", "a"] = "w") -
         _check(folder, name, given)
         _replace(path, place)
     sync_folder(parent)  # after the removal of the hidden folder, so that the disk writes both at once
-    if (targets := written.get()) is not None:
-        targets.append(given)
+    note_written(given)
 
 
 def _status(path: str) -> os.stat_result | None:

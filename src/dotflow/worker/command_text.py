@@ -11,13 +11,15 @@ ESCAPED: Final = re.compile(r"\{(\{[^\W\d]\w*\})\}")
 HEREDOC: Final = re.compile(r"""<<(-?)[ \t]*(?:'([^'\n]+)'|"([^"\n]+)"|\\?([^\s'"\\;&|<>()]+))""")
 FUNCTION: Final = re.compile(r"function\s+\w+(?:\s*\(\))?")
 CASE: Final = re.compile(r"case\s[^\n;]*?\sin\b")
-SUBSCRIPT: Final = re.compile(r"(?:^|[\s;&|(])[^\W\d]\w*\[[^\]\s]*$")
+SUBSCRIPT: Final = re.compile(r"(?:^|[\s;&|(])(?:[^\W\d]\w*)?\[[^\]\s]*$")
 
-#: Builtins that run or evaluate their arguments.
+#: Builtins that run or evaluate their arguments, at the beginning of a command.
 EVALUATED: Final = re.compile(
-    r"(?:^|[;&|(\n{]|\b(?:then|do|else)\b)\s*"
-    r"(let|declare|typeset|local|unset|eval|trap|(?:\[|test|printf) -v)\s[^;&|\n]*$"
+    r"(?:^|[;&|({\n])(?:\s*(?:!|then|do|else|elif|if|while|until|time|command|builtin|\w+=\S*)(?=\s))*\s*\\?"
+    r"(let|declare|typeset|local|unset|eval|trap|mapfile|readarray|(?:\[|test|printf)(?=[^;&|\n]*\s-v))[\s\[][^;&|\n]*$"
 )
+#: After it, an assignment is arithmetic, or is made to the variable that another one names.
+DECLARED: Final = re.compile(r"\b(?:declare|typeset|local)\s+-[a-zA-Z]*[in]")
 
 #: The contexts in which the shell does something else with a value than to pass it on, by what begins them: of each its
 #: name, and what to write instead. In arithmetic and [[ ]], bash runs the commands in a value such as `a[$(touch x)]`.
@@ -104,7 +106,10 @@ class Parser:
         if SUBSCRIPT.search(self._text, 0, begin):
             self._refuse_place(name, "the subscript of an array", "{0} outside of it")
         if (evaluated := EVALUATED.search(self._text, 0, begin)) is not None:
-            self._refuse_place(name, f"the arguments of {evaluated[1]}, which evaluates them", "{0} outside of them")
+            builtin = f"{evaluated[1]} -v" if evaluated[1] in ("[", "test", "printf") else evaluated[1]
+            self._refuse_place(name, f"the arguments of {builtin}, which evaluates them", "{0} outside of them")
+        if DECLARED.search(self._text):
+            self._refuse_place(name, "a command that declares integers or references", "{0} in another command")
         before, after = self._text[:begin], self._text[end : end + 1]
         starts = self._is_start(begin) and not before.rstrip(" \t").endswith(("<", ">"))
         return Place(name, is_quoted, starts and not is_quoted and (not after or after in " \t\n;&|)"))

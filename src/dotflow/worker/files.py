@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from dotflow import clock
 from dotflow.core.context import Context
-from dotflow.core.files import GONE, LOOSE, YOUNG, FileRecord, FileState, FileWatch
+from dotflow.core.files import FOLDER, GONE, LOOSE, YOUNG, FileRecord, FileState, FileWatch
 
 #: Types whose instances hold no path.
 SCALARS: Final = frozenset(
@@ -33,12 +33,20 @@ YOUNG_FOR: Final = 2 * SECOND  # since the last change; the times of FAT are eve
 #: them: Linux counts ticks of at most 10 ms.
 SETTLED_AFTER: Final = SECOND // 20
 MAX_DIGESTS: Final = 20_000  # that are remembered
+A_FOLDER: Final = FileState(0, mark=FOLDER)
 
 Members = Callable[[Any], Iterable[Any]]
 
 
 def find_paths(value: Any) -> Collection[Path]:
     """Returns the paths in a value: in collections, dataclasses, named tuples, Pydantic models and contexts."""
+    try:
+        return _find_paths(value)
+    except TypeError:  # a class in it has no hash
+        return ()
+
+
+def _find_paths(value: Any) -> Collection[Path]:
     are_scalars = SCALARS.issuperset
     found: dict[Path, None] | None = None
     seen: set[int] | None = None
@@ -103,7 +111,7 @@ def _of_dict(value: Mapping[Any, Any]) -> Iterable[Any]:
 
 
 def state_of(path: str | Path, limit: int, *, known: FileState | None = None) -> FileState | None:
-    """Returns the state of a file, GONE where there is none; None for anything else than a regular file.
+    """Returns the state of a file or folder, GONE where there is none; None for anything else, such as a socket.
 
     Args:
         path: Links are followed.
@@ -117,7 +125,7 @@ def state_of(path: str | Path, limit: int, *, known: FileState | None = None) ->
     except (OSError, ValueError):  # a circle of links, no permission, or a null byte
         return None
     if not stat.S_ISREG(found.st_mode):
-        return None
+        return A_FOLDER if stat.S_ISDIR(found.st_mode) else None
     size, mtime, ctime = found.st_size, found.st_mtime_ns, found.st_ctime_ns
     mark = ""
     if not size % SQLITE_PAGE and os.path.lexists(f"{path}-wal"):

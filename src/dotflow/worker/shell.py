@@ -64,7 +64,8 @@ def shell(
     """Makes a step of a shell command: `shell("sort {rows} > {out}", name="sort", outputs={"out": "sorted.csv"})`.
 
     Each `{name}` is a parameter of the step. Its value reaches the command as one argument, whatever is in it, and a
-    list as one argument for each element; nothing of it is ever run. `{{name}}` is the text `{name}`, and all other
+    list as one argument for each element. The shell runs nothing of it; a program that runs its arguments, such as
+    `sh -c` or `ssh`, does. `{{name}}` is the text `{name}`, and all other
     braces are the shell's. The command runs in bash with `-euo pipefail`, or, without bash, in `sh -eu`. What it writes
     to stderr is the step's output, and so is what it writes to stdout, unless that is the value. Its stdin is empty. A
     timeout ends it with all programs that it has started.

@@ -120,8 +120,8 @@ def _print_files(screen: Screen, run: RunRecord, attempts: Sequence[AttemptRecor
         [
             safe(path),
             role,
-            "gone" if state.is_gone else size(state.size),
-            "" if state.is_gone else local(state.modified),
+            "gone" if state.is_gone else size(state.size) if state.is_file else "folder",
+            local(state.modified) if state.is_file else "",
             change_since(folder / path, state),
         ]
         for path, role, state in files[:MAX_FILES]
