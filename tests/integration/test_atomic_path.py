@@ -248,19 +248,28 @@ def test_the_permissions_stay(kind: str, mode: int, tmp_path: Path) -> None:
     assert stat.S_IMODE(target.stat().st_mode) == mode
 
 
-def test_a_file_and_a_folder_replace_each_other(tmp_path: Path) -> None:
-    """The new one counts, of whatever kind it is; a folder keeps permissions with which it can be entered."""
-    target = tmp_path / "data"
-    target.touch(0o600)
-    with atomic_path(target) as path:
-        path.mkdir()
-        (path / "part").touch()
-    assert names_in(target) == ["part"]
+def test_a_file_and_a_folder_do_not_replace_each_other(tmp_path: Path) -> None:
+    """As in the system itself: a path that was mistaken deletes no folder of data."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "data").touch()
+    (tmp_path / "file").write_text("text")
 
-    with atomic_path(target) as path:
-        path.write_text("a file again")
-    assert target.read_text() == "a file again"
-    assert names_in(tmp_path) == ["data"]
+    with pytest.raises(IsADirectoryError, match="wrote a file, and a folder is there"):
+        with atomic_path(tmp_path / "folder") as path:
+            path.touch()
+    with pytest.raises(NotADirectoryError, match="wrote a folder, and a file is there"):
+        with atomic_path(tmp_path / "file") as path:
+            path.mkdir()
+
+    assert names_in(tmp_path) == ["file", "folder"]
+    assert (names_in(tmp_path / "folder"), (tmp_path / "file").read_text()) == (["data"], "text")
+
+
+@pytest.mark.parametrize("target", ["", ".", "..", "/"])
+def test_a_target_has_a_name(target: str) -> None:
+    """Else it would be the working directory."""
+    with pytest.raises(InvalidArgument, match="the path of a file or folder, with its name"), atomic_path(target):
+        pass
 
 
 def test_an_old_folder_that_is_read_only_is_removed(tmp_path: Path) -> None:

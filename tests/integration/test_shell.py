@@ -383,7 +383,7 @@ from dotflow import shell
 from dotflow.providers import ExecutorAsync
 
 way = sys.argv[1]
-step = shell({tree!r}, name="tree", timeout=1, isolate=way == "isolate")
+step = shell({tree!r}, name="tree", timeout=3, isolate=way == "isolate")
 executor = {{"thread": ExecutorThread(), "async": ExecutorAsync()}}.get(way)
 workflow = DotFlow(Config(log=LogDefault(output="none"), executor=executor) if executor else config(),
                    params={{"log": HERE / "log"}})

@@ -41,13 +41,15 @@ def atomic_path(target: str | os.PathLike[str], mode: Literal["w", "a"] = "w") -
         The path, which does not exist yet, unless it is a copy.
 
     Raises:
-        InvalidArgument: The mode is another one.
+        InvalidArgument: The mode is another one, or the target has no name.
         OSError: Of the system; or the target is no file or folder, a SQLite journal lies beside it, or the block has
-            written nothing, a link, or more than the target.
+            written nothing, a link, more than the target, or a file in place of a folder or a folder of a file.
     """
     if mode not in ("w", "a"):
         raise InvalidArgument("mode", mode, '"w" or "a"')
     given = Path(target)
+    if given.name in ("", ".."):
+        raise InvalidArgument("target", os.fspath(target), "the path of a file or folder, with its name")
     place = os.path.realpath(given)
     parent, name = os.path.split(place)
     old = _status(place)
@@ -61,7 +63,7 @@ def atomic_path(target: str | os.PathLike[str], mode: Literal["w", "a"] = "w") -
         if mode == "a" and old is not None:
             _copy(place, path, is_folder=stat.S_ISDIR(old.st_mode))
         yield Path(path)
-        _check(folder, name, given)
+        _check(folder, name, given, old)
         _replace(path, place)
     sync_folder(parent)  # after the removal of the hidden folder, so that the disk writes both at once
     note_written(given)
@@ -83,8 +85,8 @@ def _copy(source: str, copy: str, *, is_folder: bool) -> None:
         shutil.copyfile(source, copy)
 
 
-def _check(folder: str, name: str, given: Path) -> None:
-    """Raises OSError unless the block has written one file or folder."""
+def _check(folder: str, name: str, given: Path, old: os.stat_result | None) -> None:
+    """Raises OSError unless the block has written one file, or one folder, as the old one is."""
     names = os.listdir(folder)
     if name not in names:
         raise OSError(errno.ENOENT, "the block of atomic_path wrote nothing", str(given))
@@ -94,6 +96,10 @@ def _check(folder: str, name: str, given: Path) -> None:
         more = ", ".join(sorted(set(names) - {name})[:3])
         hint = "Close what still writes, such as a database, or write a folder: path.mkdir()"
         raise OSError(errno.ENOTEMPTY, f"the block of atomic_path left more: {more}. {hint}", str(given))
+    is_folder = os.path.isdir(f"{folder}{os.sep}{name}")
+    if old is not None and stat.S_ISDIR(old.st_mode) != is_folder:
+        number, what = (errno.ENOTDIR, "a folder, and a file") if is_folder else (errno.EISDIR, "a file, and a folder")
+        raise OSError(number, f"the block of atomic_path wrote {what} is there. Remove that first", str(given))
 
 
 def _replace(path: str, place: str) -> None:
@@ -106,11 +112,11 @@ def _replace(path: str, place: str) -> None:
             _sync_file(os.path.join(folder, name))
         sync_folder(folder)
     old = _status(place)
-    if old is not None and stat.S_ISDIR(old.st_mode) == is_folder:
+    if old is not None:
         with contextlib.suppress(PermissionError):  # only root may give a file away
             os.chown(path, old.st_uid, old.st_gid)
         os.chmod(path, stat.S_IMODE(old.st_mode))
-    if old is None or (not is_folder and not stat.S_ISDIR(old.st_mode)):
+    if old is None or not is_folder:
         os.replace(path, place)
         return
     if not _exchange(path, place):
