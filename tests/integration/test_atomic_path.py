@@ -254,12 +254,12 @@ def test_a_file_and_a_folder_do_not_replace_each_other(tmp_path: Path) -> None:
     (tmp_path / "folder" / "data").touch()
     (tmp_path / "file").write_text("text")
 
-    with pytest.raises(IsADirectoryError, match="wrote a file, and a folder is there"):
-        with atomic_path(tmp_path / "folder") as path:
-            path.touch()
-    with pytest.raises(NotADirectoryError, match="wrote a folder, and a file is there"):
-        with atomic_path(tmp_path / "file") as path:
-            path.mkdir()
+    is_there = "wrote a file, and a folder is there"
+    with pytest.raises(IsADirectoryError, match=is_there), atomic_path(tmp_path / "folder") as path:
+        path.touch()
+    is_there = "wrote a folder, and a file is there"
+    with pytest.raises(NotADirectoryError, match=is_there), atomic_path(tmp_path / "file") as path:
+        path.mkdir()
 
     assert names_in(tmp_path) == ["file", "folder"]
     assert (names_in(tmp_path / "folder"), (tmp_path / "file").read_text()) == (["data"], "text")
