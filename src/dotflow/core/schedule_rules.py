@@ -186,7 +186,8 @@ def find_late(
 ) -> list[Late]:
     """Returns the last firings that are late or have failed: those since the last one that has completed.
 
-    Without `late_after`, a firing is late if it has failed or crashed; or if no process has begun it, by the next one.
+    Without `late_after`, a firing is late if it has failed or crashed; or if its run has not
+    begun by the next one.
 
     Args:
         firings: The firings, the newest first.
@@ -201,15 +202,16 @@ def find_late(
         run = firing.run
         if run is not None and run.state is TypeRunState.COMPLETED:
             break
-        is_over = late_after is not None and firing.planned + timedelta(seconds=late_after) <= now
-        if run is not None:
-            has_failed = run.state is TypeRunState.FAILED or (run.state is TypeRunState.CRASHED and not is_served)
-            is_late = is_over or has_failed
-        elif late_after is None and not firing.dropped:
-            is_late = max(following(firing.planned), firing.planned + ON_TIME) <= now
+        if run is None:
+            is_wrong, has_begun = False, bool(firing.dropped)
         else:
-            is_late = is_over
-        if is_late:
+            is_wrong = run.state is TypeRunState.FAILED or (run.state is TypeRunState.CRASHED and not is_served)
+            has_begun = run.state is not TypeRunState.QUEUED or run.before is not None
+        if late_after is not None:
+            is_over = firing.planned + timedelta(seconds=late_after) <= now
+        else:
+            is_over = not has_begun and max(following(firing.planned), firing.planned + ON_TIME) <= now
+        if is_wrong or is_over:
             late += late_ones([firing], settled)
     return late
 
