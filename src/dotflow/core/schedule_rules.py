@@ -16,6 +16,7 @@ ON_TIME: Final = timedelta(seconds=60)
 #: more, it was wrong before, and the schedule follows the new time. The three hours are those of Debian's cron.
 MAX_CORRECTION: Final = timedelta(hours=3)
 MAX_FIRINGS: Final = 1000  # that are decided at once
+KEPT_DROPPED: Final = 10  # of the firings without a run, those whose moment, reason and name the history keeps
 
 #: "latest", "all" or "none"; a number is the seconds of a span.
 CatchUp = str | float
@@ -140,11 +141,19 @@ class FiredRun(NamedTuple):
 
 
 class Fired(NamedTuple):
-    """A firing that came due, with its run, or why it was dropped; with neither where nothing is known of it."""
+    """A firing that came due, with its run, or why it was dropped; with neither where nothing is known of it.
+
+    Attributes:
+        planned: Its moment.
+        run: Its run. For one that was dropped, a run of its name that began later, is no other firing's, and completed.
+        dropped: Why it was dropped.
+        was_looked_at: Whether the alarm has looked at it before the clock was set back.
+    """
 
     planned: datetime
     run: FiredRun | None = None
     dropped: str = ""
+    was_looked_at: bool = False
 
     def in_zone(self, zone: tzinfo) -> "Fired":
         """Returns the same with its moments in a zone."""
