@@ -137,8 +137,10 @@ class Control:
         times = CronTimes(schedule.cron, schedule.timezone)
         zone = times.zone
         fired = [one.in_zone(zone) for one in self._queue.fired(schedule.schedule, EPOCH, now, LOOKED_AT)]
-        unfired = [Fired(planned) for planned in times.between(settled, now, MAX_FIRINGS)]
-        firings = [*reversed(unfired), *fired]
+        unfired = times.between(settled, now, MAX_FIRINGS)[::-1]
+        if len(unfired) == MAX_FIRINGS:  # of more, the newest ones
+            unfired = times.before(now, MAX_FIRINGS)
+        firings = [*map(Fired, unfired), *fired]
         late = find_late(firings, settled, now, schedule.late_after, times.after, is_served=found.is_served)
         return ScheduleSummary(
             schedule,

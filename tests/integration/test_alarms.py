@@ -61,7 +61,7 @@ class House:
             executor=ExecutorThread(),
             log=self.log,
             notify=self.alerts,
-            scheduler=SchedulerCron(cron, **given),
+            scheduler=SchedulerCron(cron, params=given.pop("of", None), **given),
             secrets={"TOKEN": "tok-1234567"},
         )
         workflow = DotFlow(config, **{"workflow_id": "nightly", **options})
@@ -236,6 +236,84 @@ def test_the_name_that_was_run_by_hand_since(house: House) -> None:
     assert house.alerts.sent == []
     (found,) = Control(house.history).schedules()
     assert found.late == []
+
+
+@pytest.mark.parametrize("is_run_since", [False, True])
+def test_a_dropped_day_that_was_run_by_hand(house: House, is_run_since: bool) -> None:
+    """It was missed. A run of its name that began later and has completed settles it, an earlier one does not."""
+    workflow = house.workflow(catch_up="none", params={"day": ...}, of=lambda planned: {"day": planned.day})
+    workflow.submit({"day": 2})
+    house.serve(at(11, 30), workflow)
+    house.time.advance(timedelta(minutes=35).total_seconds())
+    house.serve(at(12, 10), workflow)
+    if is_run_since:
+        workflow.submit({"day": 2})
+    house.serve(at(13), workflow)
+
+    assert [message[-45:] for message in house.alerts.sent] == (
+        [] if is_run_since else ["was dropped: it was missed (catch_up='none')."]
+    )
+    (found,) = Control(house.history).schedules()
+    assert (len(found.late), found.dropped, len(found.drops)) == (0 if is_run_since else 1, 1, 1)
+
+
+def test_the_run_of_another_firing_settles_no_dropped_one(house: House) -> None:
+    """Without parameters all firings have one name, and each is to run."""
+    naps = iter(["35m", "1s"])
+    house.serve(at(13), house.workflow(lambda: house.time.sleep(next(naps)), cron="0,30,40 12 * * *"))
+
+    assert [message.partition("That of ")[2][:16] for message in house.alerts.sent] == [
+        "2026-01-02 12:00",
+        "2026-01-02 12:30",
+    ]
+
+
+@pytest.mark.parametrize("late_after", [None, "15m"])
+def test_a_firing_whose_params_raise_has_one_alarm(house: House, late_after: str | None) -> None:
+    """At once, and not again when it is late."""
+
+    def raising(planned: datetime) -> dict[str, Any]:
+        raise ValueError("no numbers")
+
+    house.serve(at(13), house.workflow(late_after=late_after, of=raising))
+
+    (message,) = house.alerts.sent
+    assert message.startswith("1 firing of 'nightly' (0 12 * * * UTC) dropped, 2026-01-02 12:00:00")
+    assert [line for line in house.log.messages if "no numbers" in line] == [message]
+
+
+def test_a_clock_that_goes_back_by_a_day_repeats_no_alarm(house: House) -> None:
+    """A firing that has its run was looked at. What had none, and runs now, is looked at anew."""
+
+    def fail() -> None:
+        raise ValueError
+
+    workflow = house.workflow(fail, cron="0 12,13 * * *")
+    house.time.at(at(12, 30), lambda: Control(house.history).pause_workflow("nightly", by="anna"))
+    house.serve(at(14), workflow)
+    Control(house.history).resume_workflow("nightly")
+    house.time.jump_wall(-timedelta(days=1).total_seconds())
+    del house.alerts.sent[:]
+    house.serve(at(14), workflow)
+
+    moments = [message.partition("That of ")[2][8:16] for message in house.alerts.sent]
+    assert moments == ["02 13:00"]
+
+
+def test_more_late_firings_than_are_looked_at_at_once(house: House) -> None:
+    """All are counted, one part after the other."""
+    workflow = house.workflow(cron="* * * * *", late_after="30s", catch_up="none")
+    house.serve(at(11, 0) + timedelta(seconds=30), workflow)
+    house.time.advance(timedelta(days=2).total_seconds())
+
+    (found,) = Control(house.history).schedules()
+    assert found.last is not None
+    assert found.last.planned == found.late[0].planned == at(11, day=4)
+    assert len(found.late) == 1000
+    house.serve(at(11, 1, day=4), workflow)
+
+    counts = [int(message.partition(" ")[0]) for message in house.alerts.sent]
+    assert counts == [1000, 1000, 880]
 
 
 def test_two_servers_raise_each_alarm_once(house: House) -> None:

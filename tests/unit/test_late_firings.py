@@ -112,6 +112,15 @@ def test_without_late_after_a_run_may_take_long(fired: Fired) -> None:
     assert late(fired, DONE, after=20 * NIGHT, late_after=None) == []
 
 
+def test_without_late_after_a_run_has_to_leave_the_queue_until_the_next_firing() -> None:
+    """What no process has room for is an outage. What waits to go on has begun."""
+    queued = of_day(3, TypeRunState.QUEUED)
+    assert late(queued, DONE, after=NIGHT - MINUTES, late_after=None) == []
+    assert late(queued, DONE, after=NIGHT, late_after=None) == [3]
+    goes_on = Fired(queued.planned, run(TypeRunState.QUEUED, before=run(TypeRunState.CRASHED)))
+    assert late(goes_on, DONE, after=NIGHT, late_after=None) == []
+
+
 def test_without_late_after_a_firing_has_to_begin_until_the_next_one() -> None:
     """What no process has begun is a dead server; of a schedule of seconds it has a minute."""
     assert late(of_day(3), DONE, after=NIGHT - MINUTES, late_after=None) == []

@@ -159,7 +159,7 @@ class Firing(NamedTuple):
 
     Attributes:
         planned: Its moment, in the zone of the schedule.
-        wanted: The run that it gets; None for one that is dropped.
+        wanted: The run that it gets, or would have got. None for one that is dropped and has no name.
         is_made_up: Whether it was missed and is made up for: no active run drops it.
         dropped: Why it is dropped.
     """
@@ -171,10 +171,11 @@ class Firing(NamedTuple):
 
 
 class Dropped(NamedTuple):
-    """A firing that gets no run, and why."""
+    """A firing that gets no run, and why; the name that its run would have, where it is known."""
 
     planned: datetime
     reason: str
+    name: str | None = None
 
 
 class ServedSchedule(NamedTuple):
@@ -291,6 +292,8 @@ class Operations(ABC):
     @abstractmethod
     def move_alarm(self, schedule: str, alarmed: datetime | None, until: datetime) -> bool:
         """Writes that the firings of a schedule were looked at for the alarm; False where another process was first.
+
+        With an earlier moment than before, those in between that have a run are not looked at again.
 
         Args:
             schedule: The schedule.

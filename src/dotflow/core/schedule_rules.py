@@ -16,6 +16,7 @@ ON_TIME: Final = timedelta(seconds=60)
 #: more, it was wrong before, and the schedule follows the new time. The three hours are those of Debian's cron.
 MAX_CORRECTION: Final = timedelta(hours=3)
 MAX_FIRINGS: Final = 1000  # that are decided at once
+KEPT_DROPPED: Final = 10  # of the firings without a run, those whose moment, reason and name the history keeps
 
 #: "latest", "all" or "none"; a number is the seconds of a span.
 CatchUp = str | float
@@ -140,11 +141,19 @@ class FiredRun(NamedTuple):
 
 
 class Fired(NamedTuple):
-    """A firing that came due, with its run, or why it was dropped; with neither where nothing is known of it."""
+    """A firing that came due, with its run, or why it was dropped; with neither where nothing is known of it.
+
+    Attributes:
+        planned: Its moment.
+        run: Its run. For one that was dropped, a run of its name that began later, is no other firing's, and completed.
+        dropped: Why it was dropped.
+        was_looked_at: Whether the alarm has looked at it before the clock was set back.
+    """
 
     planned: datetime
     run: FiredRun | None = None
     dropped: str = ""
+    was_looked_at: bool = False
 
     def in_zone(self, zone: tzinfo) -> "Fired":
         """Returns the same with its moments in a zone."""
@@ -186,7 +195,8 @@ def find_late(
 ) -> list[Late]:
     """Returns the last firings that are late or have failed: those since the last one that has completed.
 
-    Without `late_after`, a firing is late if it has failed or crashed; or if no process has begun it, by the next one.
+    Without `late_after`, a firing is late if it has failed or crashed; or if its run has not
+    begun by the next one.
 
     Args:
         firings: The firings, the newest first.
@@ -201,15 +211,16 @@ def find_late(
         run = firing.run
         if run is not None and run.state is TypeRunState.COMPLETED:
             break
-        is_over = late_after is not None and firing.planned + timedelta(seconds=late_after) <= now
-        if run is not None:
-            has_failed = run.state is TypeRunState.FAILED or (run.state is TypeRunState.CRASHED and not is_served)
-            is_late = is_over or has_failed
-        elif late_after is None and not firing.dropped:
-            is_late = max(following(firing.planned), firing.planned + ON_TIME) <= now
+        if run is None:
+            is_wrong, has_begun = False, bool(firing.dropped)
         else:
-            is_late = is_over
-        if is_late:
+            is_wrong = run.state is TypeRunState.FAILED or (run.state is TypeRunState.CRASHED and not is_served)
+            has_begun = run.state is not TypeRunState.QUEUED or run.before is not None
+        if late_after is not None:
+            is_over = firing.planned + timedelta(seconds=late_after) <= now
+        else:
+            is_over = not has_begun and max(following(firing.planned), firing.planned + ON_TIME) <= now
+        if is_wrong or is_over:
             late += late_ones([firing], settled)
     return late
 

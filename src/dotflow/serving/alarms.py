@@ -12,6 +12,7 @@ from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.schedule_rules import MAX_CORRECTION, MAX_FIRINGS, Fired, Late, late_ones
 from dotflow.errors import DotflowError, HistoryError
 from dotflow.providers.schedulers.cron_times import CronTimes
+from dotflow.serving.schedules import RAISED
 
 LOOK: Final = 10.0  # seconds between two looks for schedules
 MAX_NAMED: Final = 10  # late firings in a message
@@ -70,10 +71,13 @@ class Alarms:
         if times.after(alarmed) <= until:
             # In UTC, since a local time that is repeated equals no moment of another zone.
             planned = [at.astimezone(UTC) for at in times.between(alarmed, until, MAX_FIRINGS)]
+            if len(planned) == MAX_FIRINGS:
+                until = planned[-1]  # the next look has the others
             fired = self._queue.fired(schedule.schedule, alarmed, planned[-1], MAX_FIRINGS)
             known = {one.planned: one for one in fired}
             firings = [known.get(moment, _unknown(moment, found.settled)) for moment in planned]
-            late = late_ones([one.in_zone(times.zone) for one in firings], found.settled)
+            unsaid = [one for one in firings if not (one.was_looked_at or one.dropped.startswith(RAISED))]
+            late = late_ones([one.in_zone(times.zone) for one in unsaid], found.settled)
             if self._queue.move_alarm(schedule.schedule, alarmed, until) and late:
                 self._alert(schedule.workflow, _message(schedule.workflow, late))
         with contextlib.suppress(StopIteration, OverflowError):  # the end of the calendar

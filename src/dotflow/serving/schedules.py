@@ -1,7 +1,7 @@
 """Schedules: decides which firings of the served workflows get a run, and reports those that get none."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Final
@@ -10,16 +10,15 @@ from dotflow import clock
 from dotflow.abc.operations import Dropped, Firing, QueueServer, Schedule
 from dotflow.abc.workflow import ServedWorkflow
 from dotflow.core.masks import Masks
-from dotflow.core.schedule_rules import MAX_CORRECTION, MAX_FIRINGS, Due, choose
+from dotflow.core.schedule_rules import KEPT_DROPPED, MAX_CORRECTION, MAX_FIRINGS, Due, choose
 from dotflow.core.types.overlap import TypeOverlap
 from dotflow.errors import InvalidSchedule
 from dotflow.providers.schedulers.cron import SchedulerCron
 from dotflow.providers.schedulers.cron_times import CronTimes
 from dotflow.providers.schedulers.none import SchedulerDefault
 
-NAMED: Final = 3  # moments that a message about dropped firings has
+NAMED: Final = 3  # moments that a message about dropped firings has; more in a row by the first and the last one
 RAISED: Final = "its params raised"
-REMOVED: Final = "no process serves this schedule any more"
 
 
 class _Served:
@@ -55,17 +54,20 @@ class _Served:
         are_all = len(planned) <= MAX_FIRINGS
         planned = planned[:MAX_FIRINGS]
         due = choose(planned, now, self.schedule.catch_up, are_all=are_all)
-        return [self._firing(one) for one in due], now if are_all else planned[-1]
+        kept = len(due) - KEPT_DROPPED - 1  # the last one may have a run
+        firings = [
+            self._firing(one) if number >= kept or not one.dropped else Firing(one.planned, None, dropped=one.dropped)
+            for number, one in enumerate(due)
+        ]
+        return firings, now if are_all else planned[-1]
 
     def _firing(self, due: Due, *, is_first: bool = False) -> Firing:
         """Returns a firing with its run. The first one is not to be queued: it raises what is certainly wrong."""
         planned, is_made_up, dropped = due
-        if dropped:
-            return Firing(planned, None, is_made_up, dropped)
         try:
             params = self._scheduler.params_at(planned)
         except Exception as error:  # of the user's function
-            return Firing(planned, None, is_made_up, self._raised(error))
+            return Firing(planned, None, is_made_up, dropped or self._raised(error))
         is_named = self.schedule.overlap is TypeOverlap.PARALLEL and not callable(self._scheduler.params)
         key = f"{planned.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if is_named else None
         try:
@@ -73,8 +75,8 @@ class _Served:
         except Exception as error:  # of parameters that are the user's
             if is_first:
                 raise
-            return Firing(planned, None, is_made_up, self._raised(error))
-        return Firing(planned, wanted._replace(key=None, due=planned.astimezone(UTC)), is_made_up)
+            return Firing(planned, None, is_made_up, dropped or self._raised(error))
+        return Firing(planned, wanted._replace(key=None, due=planned.astimezone(UTC)), is_made_up, dropped)
 
     def _raised(self, error: Exception) -> str:
         return self._masks.mask(f"{RAISED} {type(error).__name__}: {error}")
@@ -111,7 +113,12 @@ class Schedules:
         for schedule, settled in server.serve_schedules([one.schedule for one in self._served]):
             with contextlib.suppress(InvalidSchedule):  # of a newer dotflow, or a zone that this machine does not have
                 left = CronTimes(schedule.cron, schedule.timezone).between(settled, clock.now(), MAX_FIRINGS)
-                self._report_dropped(schedule, [Dropped(planned, REMOVED) for planned in left])
+                if left:
+                    least = "at least " if len(left) == MAX_FIRINGS else ""
+                    left_over = f"{least}{_count(left)} since {left[0]:%Y-%m-%d %H:%M:%S}"
+                    self._report(
+                        f"No process serves {_name(schedule)} any more. A server that has it gets {left_over}."
+                    )
         for one in self._served:
             one.set_settled(server.settled(one.schedule.schedule))
 
@@ -143,18 +150,24 @@ class Schedules:
         dropped = server.fire(one.schedule, one.settled, until, firings)
         if dropped is not None:
             one.set_settled(until)
-            self._report_dropped(one.schedule, dropped)
+            self._report_dropped(one.schedule, firings, dropped)
 
-    def _report_dropped(self, schedule: Schedule, dropped: Sequence[Dropped]) -> None:
-        for reason, group in groupby(dropped, lambda one: one.reason):
+    def _report_dropped(self, schedule: Schedule, firings: Sequence[Firing], dropped: Sequence[Dropped]) -> None:
+        reasons = {one.planned.astimezone(UTC): one.reason for one in dropped}
+        for reason, group in groupby(firings, lambda one: reasons.get(one.planned.astimezone(UTC))):
+            if reason is None:  # they have runs
+                continue
             moments = [f"{one.planned:%Y-%m-%d %H:%M:%S}" for one in group]
-            count = "1 firing" if len(moments) == 1 else f"{len(moments)} firings"
-            more = f" and {len(moments) - NAMED} more" if len(moments) > NAMED else ""
-            text = f"{count} of {_name(schedule)} dropped, {', '.join(moments[:NAMED])}{more}: {reason}."
-            if reason.startswith(RAISED):
+            named = ", ".join(moments) if len(moments) <= NAMED else f"{moments[0]} to {moments[-1]}"
+            text = f"{_count(moments)} of {_name(schedule)} dropped, {named}: {reason}."
+            if reason.startswith(RAISED):  # the alarm of late ones leaves them out
                 self._alert(schedule.workflow, text)
             else:
                 self._report(text)
+
+
+def _count(firings: Sized) -> str:
+    return "1 firing" if len(firings) == 1 else f"{len(firings)} firings"
 
 
 def _name(schedule: Schedule) -> str:

@@ -23,7 +23,7 @@ def schedules(check: bool, expect: tuple[str, ...], as_json: bool, history: str 
 
     It needs the history alone, and imports nothing of yours: what should have run is computed here, so that a firing is
     late where no process lives, too. A firing is late if it has failed, or has not completed after the late_after of
-    its SchedulerCron. Without late_after, it is late if it has failed, or no process has begun it by the next one.
+    its SchedulerCron. Without late_after, it is late if it has failed, or its run has not begun by the next one.
 
     Exit code: 0, or with --check 1 if a firing is late, or no schedule is known; 2 if the history can't be read.
     """

@@ -14,7 +14,7 @@ from dotflow.cli.history.options import open_history
 from dotflow.cli.history.text import Column, Screen, local, safe
 from dotflow.control import Control
 from dotflow.core.attempt_id import ID_LENGTH
-from dotflow.core.schedule_rules import Fired
+from dotflow.core.schedule_rules import MAX_FIRINGS, Fired
 from dotflow.providers.histories.sqlite.reading import short_path
 from dotflow.report.document import moment
 
@@ -101,12 +101,13 @@ def _details(found: ScheduleSummary) -> Iterator[tuple[str, str]]:
         run = f" (run {run_id[:ID_LENGTH]})" if run_id else ""
         yield f"late: that of {_in_zone(planned)}{run} {why}", "bold red"
     if len(found.late) > NAMED:
-        yield f"late: {len(found.late) - NAMED} more", "bold red"
+        least = "at least " if len(found.late) >= MAX_FIRINGS else ""
+        yield f"late: {least}{len(found.late) - NAMED} more", "bold red"
     if found.pause is not None:
         yield f"{found.pause}: its firings are dropped", "yellow"
     if not found.is_served:
         yield "no process serves it", "yellow"
-    for planned, reason in found.drops[:NAMED]:
+    for planned, reason, _ in found.drops[:NAMED]:
         yield f"dropped: that of {_in_zone(planned)}: {reason}", "dim"
 
 

@@ -274,8 +274,8 @@ class SQLiteQueue(Operations):
             return schedules.find_fired(reader, schedule, micro(since), micro(until), limit)
 
     def move_alarm(self, schedule: str, alarmed: datetime | None, until: datetime) -> bool:
-        values = (micro(until), schedule, None if alarmed is None else micro(alarmed))
-        return bool(self.transact(lambda connection: connection.execute(schedules.MOVE_ALARM, values).rowcount))
+        values = (schedule, None if alarmed is None else micro(alarmed), micro(until))
+        return self.transact(lambda connection: schedules.move_alarm(connection, *values))
 
     def long_queued(self, before: datetime) -> Sequence[LongQueued]:
         with reading(self.path) as reader:

@@ -46,7 +46,7 @@ COLUMNS: Final[Mapping[tuple[type, ...], str]] = {
     (int,): "run task item attempt seq at stream settled dropped",
     (int, NoneType): """began ended took cpu peak worker items size retry_in tasks completed failed restored skipped
         resumed parent_task parent_item parent_attempt plan environment lane submitted begun due priority
-        alarmed seen planned paused_at resumed_at""",
+        alarmed seen planned paused_at resumed_at looked_at""",
     (bytes,): "data",
     (bytes, NoneType): "document",
 }

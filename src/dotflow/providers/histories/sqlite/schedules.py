@@ -17,7 +17,7 @@ from dotflow.abc.operations import (
     Submission,
     WorkflowPause,
 )
-from dotflow.core.schedule_rules import Active, Fired, FiredRun, since, why_blocked
+from dotflow.core.schedule_rules import KEPT_DROPPED, Active, Fired, FiredRun, since, why_blocked
 from dotflow.core.types.overlap import TypeOverlap
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers.histories.sqlite import live
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from dotflow.records.record import RunSummary
 
 SPEC: Final = Schedule._fields[2:]  # what a row has as JSON
-KEPT_DROPPED: Final = 10  # of the firings without a run, those whose moment and reason a row keeps
 
 REGISTER: Final = """INSERT INTO schedules (schedule, workflow, spec, at_once, settled, seen) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (schedule) DO UPDATE SET spec = excluded.spec, at_once = excluded.at_once, seen = excluded.seen,
@@ -122,12 +121,12 @@ def fire(
             active += () if is_made_up else _active(connection, schedule.schedule)
             reason = why_blocked(active, schedule.overlap, schedule.max_parallel, now, is_made_up=is_made_up)
         if reason or wanted is None:
-            dropped.append(Dropped(planned, reason))
+            dropped.append(Dropped(planned, reason, wanted and wanted.name))
             continue
         run_id = submit(connection, wanted)
         connection.execute(PLAN, (schedule.schedule, micro(planned), run_id))
     ((text,),) = connection.execute(LAST_DROPPED, (schedule.schedule,))
-    last = [*json.loads(text or "[]"), *((micro(planned), reason) for planned, reason in dropped)][-KEPT_DROPPED:]
+    last = [*json.loads(text or "[]"), *((micro(one.planned), *one[1:]) for one in dropped)][-KEPT_DROPPED:]
     connection.execute(SETTLE, (micro(until), len(dropped), json.dumps(last), schedule.schedule))
     return dropped
 
@@ -153,15 +152,18 @@ def _moment(at: int) -> datetime:
 SCHEDULES: Final = """SELECT schedule, workflow, spec, settled, alarmed, dropped, last_dropped FROM schedules
     WHERE seen IS NOT NULL ORDER BY seen, schedule"""
 PAUSES: Final = "SELECT workflow, paused_by, paused_at, paused_comment FROM workflows WHERE paused_at IS NOT NULL"
-FIRED: Final = """SELECT planned, run_id FROM wanted JOIN runs USING (run)
+FIRED: Final = """SELECT planned, run_id, looked_at FROM wanted JOIN runs USING (run)
     WHERE schedule = ? AND planned > ? AND planned <= ? ORDER BY planned DESC LIMIT ?"""
 NEWEST: Final = """SELECT run, superseded FROM runs
     WHERE run_id = :run OR origin = (SELECT origin FROM runs WHERE run_id = :run) ORDER BY run DESC LIMIT 1"""
 IS_FIRED: Final = """SELECT 1 FROM wanted JOIN runs USING (run) WHERE planned IS NOT NULL
     AND run_id = (SELECT COALESCE(origin, run_id) FROM runs WHERE run_id = ?)"""
+COMPLETED: Final = """SELECT run, run_id FROM runs WHERE workflow_id = ? AND began >= ? AND state = 'Completed'
+    ORDER BY began DESC"""
 CONTINUED: Final = "SELECT run FROM runs WHERE run_id = ?"
 WAITS_FOR: Final = "SELECT task AS step FROM questions WHERE origin = ? AND answer IS NULL ORDER BY asked LIMIT 1"
 MOVE_ALARM: Final = "UPDATE schedules SET alarmed = ? WHERE schedule = ? AND alarmed IS ?"
+LOOKED_AT: Final = "UPDATE wanted SET looked_at = 1 WHERE schedule = ? AND planned > ? AND planned <= ?"
 LONG_QUEUED: Final = """SELECT workflow, COUNT(*) AS count, MIN(due) AS due FROM wanted
     WHERE queued AND due < ? GROUP BY workflow ORDER BY workflow"""
 
@@ -210,11 +212,24 @@ def find_fired(reader: Reader, schedule: str, since: int, until: int, limit: int
     if not has_queue(reader.connection):
         return []
     ((text,),) = reader.connection.execute(LAST_DROPPED, (schedule,)).fetchall() or [(None,)]
-    found = [Fired(planned, None, reason) for planned, reason in _drops(text)]
-    found = [fired for fired in found if since < micro(fired.planned) <= until]
-    for planned, run in reader.connection.execute(FIRED, (schedule, since, until, limit)).fetchall():
-        found.append(Fired(_moment(planned), _run_of(reader, run)))
+    found = [
+        Fired(drop.planned, _made_good(reader, drop), drop.reason)
+        for drop in _drops(text)
+        if since < micro(drop.planned) <= until
+    ]
+    for planned, run, looked_at in reader.connection.execute(FIRED, (schedule, since, until, limit)).fetchall():
+        found.append(Fired(_moment(planned), _run_of(reader, run), was_looked_at=bool(looked_at)))
     return sorted(found, key=lambda fired: fired.planned, reverse=True)[:limit]
+
+
+def _made_good(reader: Reader, drop: Dropped) -> FiredRun | None:
+    """Returns the run that has settled a dropped firing, as `Fired` says."""
+    from dotflow.providers.histories.sqlite.records import load_summary
+
+    for number, run in reader.connection.execute(COMPLETED, (drop.name, micro(drop.planned))).fetchall():
+        if not reader.connection.execute(IS_FIRED, (run,)).fetchall():
+            return _as_fired(reader, load_summary(reader, number))
+    return None
 
 
 def _run_of(reader: Reader, run: str) -> FiredRun:
@@ -250,6 +265,15 @@ def _as_fired(reader: Reader, found: "RunSummary") -> FiredRun:
     return FiredRun(found.run_id, found.state, found.began, why, waits_for, found.workflow_paused_by, before)
 
 
+def move_alarm(connection: sqlite3.Connection, schedule: str, alarmed: int | None, until: int) -> bool:
+    """Moves the alarm of a schedule, as `Operations.move_alarm` does."""
+    if not connection.execute(MOVE_ALARM, (until, schedule, alarmed)).rowcount:
+        return False
+    if alarmed is not None and until < alarmed:
+        connection.execute(LOOKED_AT, (schedule, until, alarmed))
+    return True
+
+
 def find_long_queued(reader: Reader, before: int) -> list[LongQueued]:
     """Returns what waits in the queue that was due before a moment, by workflow."""
     if not has_queue(reader.connection):
@@ -260,4 +284,6 @@ def find_long_queued(reader: Reader, before: int) -> list[LongQueued]:
 
 def _drops(text: str | None) -> list[Dropped]:
     """Returns the firings that a row has without a run, the newest first."""
-    return [Dropped(_moment(planned), str(reason)) for planned, reason in reversed(json.loads(text or "[]"))]
+    return [
+        Dropped(_moment(planned), str(reason), name) for planned, reason, name in reversed(json.loads(text or "[]"))
+    ]

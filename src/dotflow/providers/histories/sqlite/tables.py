@@ -39,7 +39,8 @@ _STATE_NAME: Final = " ".join(f"WHEN {code} THEN '{state}'" for code, state in e
 #: The tables of operations, and the indexes of `runs` for them. Those of the queue are partial, with the workflow
 #: first: a claim costs the same beside any number of rows that have ended, or can't begin. A schedule's `spec` is JSON;
 #: `at_once` is how many of its runs may be Running; `dropped` counts its firings without a run, and `last_dropped` has
-#: the last of them, [planned, reason] as JSON; `seen` is when a server of it began, and NULL from when it was reported
+#: the last of them, [planned, reason, name] as JSON; `wanted.looked_at` is 1 where the alarm has looked at a firing
+#: before the clock was set back; `seen` is when a server of it began, and NULL from when it was reported
 #: that none serves it any more. The `schedules` of a server are their ids, as JSON.
 QUEUE: Final = (
     "CREATE UNIQUE INDEX runs_continues ON runs (continues) WHERE continues IS NOT NULL",
@@ -50,7 +51,7 @@ QUEUE: Final = (
     """CREATE TABLE wanted (
         run INTEGER PRIMARY KEY, workflow TEXT NOT NULL, name TEXT, key TEXT, priority INTEGER NOT NULL,
         due INTEGER NOT NULL, resume INTEGER NOT NULL, rerun TEXT, schedule TEXT, planned INTEGER,
-        tries INTEGER NOT NULL, server TEXT, queued INTEGER NOT NULL)""",
+        looked_at INTEGER, tries INTEGER NOT NULL, server TEXT, queued INTEGER NOT NULL)""",
     "CREATE UNIQUE INDEX wanted_key ON wanted (workflow, key) WHERE key IS NOT NULL",
     "CREATE UNIQUE INDEX wanted_planned ON wanted (schedule, planned) WHERE planned IS NOT NULL",
     "CREATE UNIQUE INDEX wanted_fresh ON wanted (name) WHERE queued AND NOT resume AND name IS NOT NULL",
