@@ -40,38 +40,34 @@ Members = Callable[[Any], Iterable[Any]]
 
 def find_paths(value: Any) -> Collection[Path]:
     """Returns the paths in a value: in collections, dataclasses, named tuples, Pydantic models and contexts."""
-    try:
-        return _find_paths(value)
-    except TypeError:  # a class in it has no hash
-        return ()
-
-
-def _find_paths(value: Any) -> Collection[Path]:
     are_scalars = SCALARS.issuperset
     found: dict[Path, None] | None = None
     seen: set[int] | None = None
     ahead = [value]
-    for value in ahead:  # the list grows meanwhile
-        kind = type(value)
-        if kind is dict:
-            members = value.values()
-            if not are_scalars(map(type, value)):
-                members = (*value, *members)
-        elif kind is list or kind is tuple:
-            members = value
-        elif kind in SCALARS:
-            continue
-        elif kind is PATH:
-            found = found or {}
-            found[value] = None
-            continue
-        else:
-            members = _members_of(kind, value)
-        if not are_scalars(map(type, members)):
-            seen = seen or set()
-            if id(value) not in seen:
-                seen.add(id(value))
-                ahead += members
+    try:
+        for value in ahead:  # the list grows meanwhile
+            kind = type(value)
+            if kind is dict:
+                members = value.values()
+                if not are_scalars(map(type, value)):
+                    members = (*value, *members)
+            elif kind is list or kind is tuple:
+                members = value
+            elif kind in SCALARS:
+                continue
+            elif kind is PATH:
+                found = found or {}
+                found[value] = None
+                continue
+            else:
+                members = _members_of(kind, value)
+            if not are_scalars(map(type, members)):
+                seen = seen or set()
+                if id(value) not in seen:
+                    seen.add(id(value))
+                    ahead += members
+    except TypeError:  # a class without a hash: what is beside its instances is not looked for
+        pass
     return found or ()
 
 
