@@ -159,13 +159,13 @@ def test_two_processes_settle_a_firing_once(house: House) -> None:
     one, two = operations.open_server(["nightly"]), operations.open_server(["nightly"])
     one.serve_schedules([schedule])
     two.serve_schedules([schedule])
-    settled = one.settled(schedule.schedule)
+    _, settled = one.settled(schedule)
     firings = [Firing(settled + HOUR, Submission("nightly", "{}", "nightly"))]
 
-    assert settled == two.settled(schedule.schedule) == NEW_YEAR
+    assert settled == two.settled(schedule)[1] == NEW_YEAR
     assert one.fire(schedule, settled, settled + HOUR, firings) == []
     assert two.fire(schedule, settled, settled + HOUR, firings) is None
-    assert two.settled(schedule.schedule) == settled + HOUR
+    assert two.settled(schedule) == (schedule, settled + HOUR)
     assert two.fire(schedule, settled + HOUR, settled + 2 * HOUR, firings) == []  # it has its run
     assert len(house.runs()) == 1
     one.close()
@@ -202,6 +202,21 @@ def test_once_decides_and_runs_what_is_due(house: House) -> None:
     Server([workflow], once=True, options={}).run()
 
     assert house.ran == [date(2025, 12, 31), date(2026, 1, 1), date(2026, 1, 2)]
+
+
+@pytest.mark.parametrize("overlap", ["skip", "queue"])
+def test_once_decides_what_has_come_due_at_its_start(house: House, overlap: str) -> None:
+    """Else one whose runs take longer than their period would never end. The next one makes up for the rest."""
+    workflow = house.workflow(nightly("* * * * *", overlap=overlap))
+    house.serve(timedelta(seconds=1), workflow)
+    house.work = lambda: house.time.sleep("70s") if len(house.ran) < 10 else house.time.sleep(0)
+    house.sleep_until(NEW_YEAR + HOUR)
+    Server([workflow], once=True, options={}).run()
+    ran, ended = len(house.ran), house.time.now()
+    Server([workflow], once=True, options={}).run()
+
+    assert (ran, ended) == (1, NEW_YEAR + HOUR + timedelta(seconds=70))
+    assert len(house.ran) == 2
 
 
 def test_more_firings_than_are_decided_at_once(house: House) -> None:
@@ -345,16 +360,87 @@ def test_parallel_runs_that_parameters_name(house: House) -> None:
     }
 
 
-def test_what_is_made_up_for_runs_in_turn(house: House) -> None:
-    """No overlap drops it, and its runs begin one after the other, the oldest first."""
-    workflow = house.daily(nightly(catch_up="all", params=yesterday))
+@pytest.mark.parametrize("overlap", ["skip", "queue"])
+def test_what_is_made_up_for_runs_in_turn(house: House, overlap: str) -> None:
+    """No overlap drops it, its runs begin one after the other, the oldest first, and it costs no night meanwhile."""
+    workflow = house.daily(nightly(catch_up="all", params=yesterday, overlap=overlap))
     house.serve(HOUR, workflow)
     house.sleep_until(NEW_YEAR + 3 * DAY)
-    house.work = lambda: house.time.sleep("1h")
-    house.serve(4 * HOUR, workflow, max_runs=3)
+    house.work = lambda: house.time.sleep("10h")
+    house.serve(3 * DAY, workflow, max_runs=3)
+
+    assert house.ran == [date(2025, 12, 31), *(date(2026, 1, day) for day in range(1, 6))]
+    assert all(first.ended <= second.began for first, second in zip(house.runs(), house.runs()[1:], strict=False))
+    assert house.dropped() == 0
+
+
+def test_what_is_made_up_for_does_not_cost_the_firing_that_is_on_time(house: House) -> None:
+    """Back 20 seconds after tonight's firing: it runs after the missed ones."""
+    workflow = house.daily(nightly(catch_up="all", params=yesterday))
+    house.serve(HOUR, workflow)
+    house.sleep_until(NEW_YEAR + 2 * DAY + timedelta(hours=2, minutes=30, seconds=20))
+    house.serve(HOUR, workflow)
 
     assert house.ran == [date(2025, 12, 31), date(2026, 1, 1), date(2026, 1, 2)]
-    assert all(first.ended <= second.began for first, second in zip(house.runs(), house.runs()[1:], strict=False))
+    assert house.dropped() == 0
+
+
+@pytest.mark.parametrize("gap", [30, 90])
+def test_what_comes_due_together_does_not_block_each_other(house: House, gap: int) -> None:
+    """With "all", however many more than may run at once."""
+    workflow = house.workflow(nightly("* * * * * *", overlap="parallel", catch_up="all"))
+    Server([workflow], once=True, options={}).run()
+    house.time.advance(gap)
+    Server([workflow], once=True, options={}).run()
+
+    assert len(house.ran) == gap
+    assert house.dropped() == 0
+
+
+def test_what_people_resume_costs_no_firing(house: House) -> None:
+    """A backfill of failed nights just before tonight's: it runs beside them."""
+
+    def fail() -> None:
+        raise ValueError("no source")
+
+    workflow = house.daily(nightly(params=yesterday))
+    house.work = fail
+    house.serve(NEW_YEAR + 2 * DAY, workflow)
+    for run in house.runs():
+        Control(workflow).resume(run.run_id, comment="backfill")
+    house.work = lambda: house.time.sleep("4h")
+    house.serve(4 * HOUR + HOUR / 2, workflow)
+
+    assert sorted(house.ran[2:]) == [date(2025, 12, 31), date(2026, 1, 1), date(2026, 1, 2)]
+    assert house.dropped() == 0
+
+
+def test_a_firing_whose_name_waits_is_dropped(house: House) -> None:
+    """That run is an earlier firing's, and the log names it: no firing vanishes."""
+    workflow = house.daily(nightly("0 * * * *", catch_up="all", params=lambda planned: {"day": planned.date()}))
+    house.serve(HOUR / 2, workflow)
+    house.sleep_until(NEW_YEAR + 3 * HOUR + HOUR / 2)
+    house.serve(HOUR / 4, workflow)
+
+    (run,) = house.runs()
+    assert house.dropped() == 2
+    assert (
+        f"dropped, 2026-01-01 02:00:00, 2026-01-01 03:00:00: run {run.run_id[:8]} of the same name waits."
+        in house.logged("2 firings")[0]
+    )
+
+
+def test_a_restart_costs_no_firing_of_queue(house: House) -> None:
+    """The run that goes on has begun: the firing that comes due meanwhile waits for it."""
+    workflow = house.workflow(nightly("0 * * * *", overlap="queue"))
+    house.work = lambda: house.time.sleep("50m")
+    house.serve(NEW_YEAR + HOUR + HOUR / 3, workflow)
+    house.sleep_until(NEW_YEAR + 2 * HOUR + timedelta(seconds=10))
+    house.work = lambda: None
+    house.serve(HOUR / 2, workflow)
+
+    assert len(house.ran) == 3
+    assert house.dropped() == 0
 
 
 def test_the_runs_of_a_schedule_keep_their_order(house: House) -> None:
@@ -362,7 +448,7 @@ def test_the_runs_of_a_schedule_keep_their_order(house: House) -> None:
     server = house.history.operations().open_server(["nightly"])
     schedule = nightly(catch_up="all", params=yesterday).as_schedule("nightly")
     server.serve_schedules([schedule])
-    settled = server.settled(schedule.schedule)
+    _, settled = server.settled(schedule)
     moments = [settled + hours * HOUR for hours in (1, 2, 3)]
     names = [f"nightly@day={number}" for number in (1, 2, 3)]
     submissions = [Submission("nightly", "{}", name, due=at) for name, at in zip(names, moments, strict=True)]
@@ -466,6 +552,23 @@ def test_what_fired_during_a_pause_is_not_made_up_for(house: House) -> None:
     assert house.ran == [date(2026, 1, 3)]
 
 
+@pytest.mark.parametrize("is_over", [False, True])
+def test_a_pause_drops_nothing_that_was_missed_before_it(house: House, is_over: bool) -> None:
+    """Two nights were missed, then people pause the workflow for a minute: both run when it goes on."""
+    workflow = house.daily(nightly(catch_up="all", params=yesterday))
+    house.serve(HOUR, workflow)
+    house.sleep_until(NEW_YEAR + 2 * DAY)
+    Control(workflow).pause_workflow(workflow.workflow_id, by="ann")
+    if not is_over:
+        house.serve(timedelta(minutes=1), workflow)
+        assert house.ran == []
+    Control(workflow).resume_workflow(workflow.workflow_id)
+    house.serve(HOUR, workflow)
+
+    assert house.ran == [date(2025, 12, 31), date(2026, 1, 1)]
+    assert house.dropped() == 0
+
+
 # Clocks, and other code
 
 
@@ -489,6 +592,64 @@ def test_a_clock_that_goes_back_while_it_is_served(house: House) -> None:
     house.serve(timedelta(hours=30), house.workflow(nightly()))
 
     assert [moment.astimezone(BERLIN).strftime("%d %H:%M") for moment in house.ran] == ["01 02:30", "02 02:30"]
+
+
+def test_a_clock_that_was_wrong_at_the_boot_repeats_nothing(house: House) -> None:
+    """1970 until the network corrects it: the nights since then were settled, and only those after them are missing."""
+    workflow = house.daily(nightly(catch_up="all", params=yesterday))
+    house.serve(3 * HOUR, workflow)
+    house.time.jump_wall(-56 * 365 * 86400)
+    house.serve(HOUR, workflow)
+    house.time.jump_wall(56 * 365 * 86400)
+    house.sleep_until(NEW_YEAR + DAY + 3 * HOUR)
+    house.serve(HOUR, workflow)
+
+    assert house.ran == [date(2025, 12, 31), date(2026, 1, 1)]
+    assert house.dropped() == 0
+
+
+def test_a_clock_that_was_ahead_costs_no_night(house: House) -> None:
+    """A year ahead for an hour: the nights until then are missed and made up for as ever."""
+    workflow = house.daily(nightly(catch_up="all", params=yesterday))
+    house.serve(3 * HOUR, workflow)
+    house.time.jump_wall(400 * 86400)
+    house.serve(HOUR, house.daily(nightly(catch_up="none", params=yesterday)))
+    house.time.jump_wall(-400 * 86400)
+    house.serve(HOUR, workflow)
+    house.sleep_until(NEW_YEAR + 2 * DAY + 3 * HOUR)
+    house.serve(HOUR, workflow)
+
+    assert house.ran == [date(2025, 12, 31), date(2026, 1, 1), date(2026, 1, 2)]
+
+
+def test_the_code_that_began_last_decides(house: House) -> None:
+    """Old code beside it, with the same moments, makes up for them by the same rule."""
+    old = Server([house.daily(nightly(catch_up="none", overlap="queue", params=yesterday))], options={})
+    new = Server([house.daily(nightly(catch_up="all", params=yesterday))], options={})
+    servers = [one._open() for one in (old, new)]
+    for one, server in zip((old, new), servers, strict=True):
+        one._schedules.register(server)
+    house.sleep_until(NEW_YEAR + 2 * DAY)
+    old._schedules.fire(servers[0])
+
+    assert house.names() == ["nightly@day=2025-12-31", "nightly@day=2026-01-01"]
+    assert house.dropped() == 0
+    for server in servers:
+        server.close()
+
+
+def test_a_schedule_that_changes_during_a_decision_is_decided_anew(house: House) -> None:
+    """By its new rules."""
+    server = house.history.operations().open_server(["nightly"])
+    old, new = (nightly(overlap=overlap).as_schedule("nightly") for overlap in ("skip", "queue"))
+    server.serve_schedules([old])
+    _, settled = server.settled(old)
+    server.serve_schedules([new])
+
+    assert server.fire(old, settled, settled + HOUR, []) is None
+    assert server.settled(old) == (new, settled)
+    assert server.fire(new, settled, settled + HOUR, []) == []
+    server.close()
 
 
 def test_another_expression_is_another_schedule(house: House) -> None:

@@ -27,14 +27,18 @@ QUEUED, RUNNING, PAUSED = TypeRunState.QUEUED, TypeRunState.RUNNING, TypeRunStat
     ],
 )
 def test_what_is_made_up_for(catch_up: Any, made_up: list[datetime]) -> None:
-    """The rest is dropped, with the rule as its reason. What is on time gets its run whatever the rule is."""
+    """The rest is dropped, with the rule as its reason. What is on time gets its run whatever the rule is.
+
+    With "all", one after which another has come due was missed, too.
+    """
     due = choose(NIGHTS, NOW, catch_up)
     then = choose([*NIGHTS, ON_TIME, NOW], NOW, catch_up)
 
     assert [one.planned for one in due if one.is_made_up] == made_up
     assert [one.planned for one in due if not one.is_made_up] == [night for night in NIGHTS if night not in made_up]
     assert all("it was missed (catch_up=" in one.dropped for one in due if not one.is_made_up)
-    assert [one.planned for one in then if not one.is_made_up and not one.dropped] == [ON_TIME, NOW]
+    assert [one.planned for one in then if not one.dropped][-2:] == [ON_TIME, NOW]
+    assert [one.is_made_up for one in then][-2:] == [catch_up == "all", False]
 
 
 def test_one_that_is_on_time_makes_up_for_those_before() -> None:
@@ -67,6 +71,23 @@ def test_what_blocks_a_firing(overlap: TypeOverlap, active: list[TypeRunState], 
 
     assert why_blocked(runs, overlap, 2, NOW, is_made_up=False) == reason
     assert why_blocked(runs, overlap, 2, NOW, is_made_up=True) == (reason if PAUSED in active else "")
+
+
+@pytest.mark.parametrize("overlap", TypeOverlap)
+def test_nothing_blocks_a_firing_before_all_missed_ones_are_made_up_for(overlap: TypeOverlap) -> None:
+    """What waits behind them is as late as they are."""
+    runs = [Active("4f0c9a21-aaaa", RUNNING, NOW, is_made_up=True), Active("5f0c9a21-aaaa", QUEUED, NOW)]
+
+    assert why_blocked(runs, overlap, 1, NOW, is_made_up=False) == ""
+    assert why_blocked(runs[1:], overlap, 1, NOW, is_made_up=False) != ""
+
+
+def test_a_run_that_is_queued_to_go_on_has_begun() -> None:
+    """It is not the one that "queue" keeps."""
+    run = Active("4f0c9a21-aaaa", QUEUED, NOW, goes_on=True)
+
+    assert why_blocked([run], TypeOverlap.QUEUE, 1, NOW, is_made_up=False) == ""
+    assert why_blocked([run], TypeOverlap.SKIP, 1, NOW, is_made_up=False) != ""
 
 
 def test_a_question_is_named() -> None:

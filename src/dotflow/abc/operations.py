@@ -369,8 +369,11 @@ class QueueServer(ABC):
         """
 
     @abstractmethod
-    def settled(self, schedule: str) -> datetime:
-        """Returns the moment until which the firings of a schedule that it serves are settled."""
+    def settled(self, schedule: Schedule) -> tuple[Schedule, datetime]:
+        """Returns a schedule that it serves, as the server that began last has it, and until when it is settled.
+
+        After a wall clock that was wrong for a while, that is at least the moment before.
+        """
 
     @abstractmethod
     def fire(
@@ -379,10 +382,12 @@ class QueueServer(ABC):
         """Queues the runs of the firings in (settled, until], and settles them.
 
         A firing whose run the history has gets no second one. Where a fresh run of the same name is queued, that is the
-        run of the firing. The firings of a paused workflow are dropped, and so are those that the overlap drops.
+        run of the firing, if it has none yet. The firings during a pause of the workflow are dropped, and so are those
+        that the overlap drops.
 
         Returns:
-            The firings that were dropped. None where another process has settled some meanwhile; then it does nothing.
+            The firings that were dropped. None where another process has settled some meanwhile, or has changed the
+            schedule; then it does nothing.
         """
 
     @abstractmethod

@@ -40,6 +40,8 @@ class Due(NamedTuple):
 def choose(planned: Sequence[datetime], now: datetime, catch_up: CatchUp, *, are_all: bool = True) -> list[Due]:
     """Returns firings that came due, in their order, with those that are dropped.
 
+    With "all", those before the newest one were missed, too, however short ago: what comes due together drops nothing.
+
     Args:
         planned: Their moments, the oldest first.
         now: The moment of the decision.
@@ -51,7 +53,7 @@ def choose(planned: Sequence[datetime], now: datetime, catch_up: CatchUp, *, are
 
 
 def _due(planned: datetime, late: timedelta, catch_up: CatchUp, *, is_latest: bool) -> Due:
-    if late <= ON_TIME:
+    if late <= ON_TIME and (is_latest or catch_up != "all"):
         return Due(planned)
     span = timedelta(seconds=catch_up) if isinstance(catch_up, int | float) else None
     if catch_up == "all" or (is_latest and (catch_up == "latest" or (span is not None and late <= span))):
@@ -68,12 +70,16 @@ class Active(NamedTuple):
         state: QUEUED or RUNNING; PAUSED for one of the name of the firing.
         since: Since when.
         waits_for: The task that asks a question.
+        goes_on: Whether it is queued to go on: it has begun.
+        is_made_up: Whether it is one of the missed ones, each of which is made up for.
     """
 
     run_id: str
     state: TypeRunState
     since: datetime
     waits_for: str = ""
+    goes_on: bool = False
+    is_made_up: bool = False
 
 
 def why_blocked(
@@ -81,7 +87,8 @@ def why_blocked(
 ) -> str:
     """Returns why a firing is dropped, with the run that it would overlap with; "" for one that gets a run.
 
-    A paused run of its name blocks every firing: the new run would replace its values, and end its question.
+    A paused run of its name blocks every firing: the new run would replace its values, and end its question. Nothing
+    else blocks one until all missed ones are made up for: what is active begins late, as it waits for them.
 
     Args:
         active: The runs of the schedule that are queued or running, and the paused ones of the firing's name.
@@ -94,14 +101,14 @@ def why_blocked(
     others = [one for one in active if one.state is not TypeRunState.PAUSED]
     if paused:
         return _describe(paused[0], now)
-    if is_made_up:
+    if is_made_up or any(one.is_made_up for one in others):
         return ""
     if overlap is TypeOverlap.PARALLEL:
         if len(others) < max_parallel:
             return ""
         return f"{len(others)} runs are active (max_parallel={max_parallel}): {_describe(others[0], now)}"
     if overlap is TypeOverlap.QUEUE:
-        others = [one for one in others if one.state is TypeRunState.QUEUED]
+        others = [one for one in others if one.state is TypeRunState.QUEUED and not one.goes_on]
     return _describe(others[0], now) if others else ""
 
 

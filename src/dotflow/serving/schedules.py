@@ -40,10 +40,14 @@ class _Served:
         self._scheduler = scheduler
         self._firing(Due(self.times.after(clock.now())), is_first=True)
 
-    def is_due(self) -> bool:
+    def is_due(self, now: datetime) -> bool:
         """Returns whether there is something to decide: a firing, or a clock that was set back."""
-        now = clock.now()
         return now >= self.next or now < self.settled - MAX_CORRECTION
+
+    def look(self, server: QueueServer) -> None:
+        """Reads what other processes have settled, and what the one that began last has made of the schedule."""
+        self.schedule, settled = server.settled(self.schedule)
+        self.set_settled(settled)
 
     def set_settled(self, settled: datetime) -> None:
         self.settled, self.next = settled, self.times.after(settled)
@@ -89,17 +93,25 @@ class Schedules:
         workflows: The workflows.
         report: Writes a line into the log.
         alert: Called with the id of a workflow and a message about it: a firing whose parameters can't be made.
+        once: Whether it decides only about what has come due until `register`.
 
     Raises:
         InvalidArgument, MissingParam, UnknownParam: The parameters of a firing can't be those of its workflow.
     """
 
     def __init__(
-        self, workflows: Iterable[ServedWorkflow], report: Callable[[str], None], alert: Callable[[str, str], None]
+        self,
+        workflows: Iterable[ServedWorkflow],
+        report: Callable[[str], None],
+        alert: Callable[[str, str], None],
+        *,
+        once: bool = False,
     ) -> None:
         self._served: list[_Served] = []
         self._report = report
         self._alert = alert
+        self._once = once
+        self._until: datetime | None = None
         for workflow in workflows:
             scheduler = workflow.config.scheduler
             if isinstance(scheduler, SchedulerCron):
@@ -120,25 +132,31 @@ class Schedules:
                         f"No process serves {_name(schedule)} any more. A server that has it gets {left_over}."
                     )
         for one in self._served:
-            one.set_settled(server.settled(one.schedule.schedule))
+            one.look(server)
+        self._until = clock.now() if self._once else None
 
     def next(self) -> datetime | None:
         """Returns the next firing; None without a schedule."""
-        return min((one.next for one in self._served), default=None)
+        until = self._until
+        return min((one.next for one in self._served if until is None or one.next <= until), default=None)
 
     def is_due(self) -> bool:
         """Returns whether there is something to decide."""
-        return any(one.is_due() for one in self._served)
+        now = self._now()
+        return any(one.is_due(now) for one in self._served)
 
     def fire(self, server: QueueServer) -> None:
         """Queues the runs of the firings that have come due; of very many the first."""
         for one in self._served:
-            if one.is_due():
+            if one.is_due(self._now()):
                 self._fire(server, one)
 
+    def _now(self) -> datetime:
+        return clock.now() if self._until is None else min(clock.now(), self._until)
+
     def _fire(self, server: QueueServer, one: _Served) -> None:
-        now = clock.now()
-        one.set_settled(server.settled(one.schedule.schedule))  # another process may have been faster
+        now = self._now()
+        one.look(server)  # another process may have been faster
         if now < one.settled - MAX_CORRECTION:
             back = one.settled - now
             self._report(f"The wall clock went back by {back}; {_name(one.schedule)} follows the new time.")

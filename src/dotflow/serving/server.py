@@ -64,7 +64,8 @@ class Server:
     Args:
         workflows: The workflows, of one history.
         max_runs: The maximum number of runs at once in this process.
-        once: Whether it ends when nothing that is due can be taken, and its own runs have ended.
+        once: Whether it ends when nothing that is due can be taken, and its own runs have ended. Firings that come due
+            after its start wait for the next server.
         options: Arguments of `start` for all runs.
 
     Attributes:
@@ -93,7 +94,7 @@ class Server:
         for workflow in workflows:
             workflow.check_servable(**options)
         self._log = workflows[0].config.log
-        self._schedules = Schedules(workflows, self._report, self._alert)
+        self._schedules = Schedules(workflows, self._report, self._alert, once=once)
         self._max_runs = max_runs
         self._once = once
         self._options = options
@@ -458,7 +459,8 @@ def serve(
     Args:
         *workflows: The workflows. They have a `workflow_id`, and one history with a queue.
         max_runs: The maximum number of runs at once in this process.
-        once: Whether to return when nothing that is due can be taken, and the runs of this process have ended.
+        once: Whether to return when nothing that is due can be taken, and the runs of this process have ended. Firings
+            that come due after its start wait for the next process.
         wait: With False, it serves in a thread, handles no signal, and returns a `Server` at once.
         **start_arguments: Arguments of `start` for all runs, such as `keep_going` or `timeout`.
 

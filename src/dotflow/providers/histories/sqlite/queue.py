@@ -69,7 +69,7 @@ MERGE: Final = "UPDATE wanted SET priority = ?, due = ? WHERE run = ?"
 ADD_RUN: Final = """INSERT INTO runs (run_id, workflow_id, name, state, trigger, began, submitted, is_named, workflow,
     params, origin, continues) VALUES (?, ?, ?, 'Queued', ?, ?, ?, 1, ?, ?, ?, ?)"""
 ADD_WANTED: Final = """INSERT INTO wanted (run, workflow, name, key, priority, due, resume, rerun, tries, schedule,
-    queued) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"""
+    made_up, queued) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"""
 STOP_WAITING: Final = "UPDATE wanted SET queued = 0 WHERE run = ?"
 UNNAMED: Final = """SELECT run_id, wanted.workflow, params, priority, due FROM wanted JOIN runs USING (run)
     WHERE queued AND wanted.name IS NULL ORDER BY run"""
@@ -86,8 +86,8 @@ IS_KNOWN: Final = """SELECT 1 WHERE EXISTS (SELECT 1 FROM workflows WHERE workfl
 STOP: Final = """INSERT INTO workflows (workflow, seen, paused_by, paused_at, paused_comment) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (workflow) DO UPDATE SET (paused_by, paused_at, paused_comment) = (excluded.paused_by,
     excluded.paused_at, excluded.paused_comment)"""
-GO_ON: Final = """UPDATE workflows SET (paused_by, paused_at, paused_comment, resumed_at) = (NULL, NULL, NULL, ?)
-    WHERE workflow = ?"""
+GO_ON: Final = """UPDATE workflows SET (paused_by, paused_at, paused_comment, paused_from, resumed_at)
+    = (NULL, NULL, NULL, paused_at, ?) WHERE workflow = ?"""
 SERVERS: Final = "SELECT server, lock, workflows FROM servers"
 ADD_SERVER: Final = "INSERT INTO servers (server, process, lock, workflows, since) VALUES (?, ?, ?, ?, ?)"
 REMOVE_SERVER: Final = "DELETE FROM servers WHERE server = ?"
@@ -143,8 +143,9 @@ BEFORE: Final = """SELECT runs.run, tries FROM runs JOIN wanted USING (run)
     WHERE run_id = (SELECT continues FROM runs WHERE run = ?)"""
 #: How many tasks and items a run has restored, and how many rows it has at all.
 RESTORED_ROWS: Final = f"SELECT TOTAL(state = {RESTORED}), COUNT(*) FROM attempts WHERE run = ?"
-OF_RUN: Final = """SELECT run_id, workflow_id, runs.name, runs.workflow, params, schedule, origin,
-    COALESCE(priority, 0), COALESCE(tries, 0) FROM runs LEFT JOIN wanted USING (run) WHERE run = ?"""
+OF_RUN: Final = """SELECT run_id, workflow_id, runs.name, runs.workflow, params, schedule,
+    COALESCE(made_up, 0), origin, COALESCE(priority, 0), COALESCE(tries, 0)
+    FROM runs LEFT JOIN wanted USING (run) WHERE run = ?"""
 
 OPEN_ORDERS: Final = "SELECT what, by_whom, comment FROM orders WHERE done IS NULL AND run = ? ORDER BY rowid"
 DO_ORDERS: Final = "UPDATE orders SET done = ? WHERE done IS NULL AND run = ?"
@@ -459,9 +460,9 @@ class SQLiteServer(QueueServer):
             lambda connection: schedules.register(connection, self._path, self._server, self._workflows, served)
         )
 
-    def settled(self, schedule: str) -> datetime:
-        ((settled,),) = self._queue.look(schedules.SETTLED, (schedule,))
-        return _moment(settled)
+    def settled(self, schedule: Schedule) -> tuple[Schedule, datetime]:
+        ((spec, settled),) = self._queue.look(schedules.SETTLED, (_now(), schedule.schedule))
+        return schedules.as_written(schedule, spec), _moment(settled)
 
     def fire(
         self, schedule: Schedule, settled: datetime, until: datetime, firings: Sequence[Firing]
@@ -648,7 +649,7 @@ def _submit(connection: sqlite3.Connection, wanted: Submission, trigger: str = "
     name = wanted.workflow if wanted.name is None else wanted.name
     in_list = (run_id, name, title, trigger, now, now, wanted.workflow, wanted.params, run_id, None)
     run = connection.execute(ADD_RUN, in_list).lastrowid
-    in_queue = (run, wanted.workflow, wanted.name, wanted.key, wanted.priority, due, False, None, 0, None)
+    in_queue = (run, wanted.workflow, wanted.name, wanted.key, wanted.priority, due, False, None, 0, None, False)
     connection.execute(ADD_WANTED, in_queue)
     return run_id
 
@@ -672,8 +673,12 @@ def _continue(
     rerun: Sequence[str] = (),
     tries: int = 0,
 ) -> str:
-    """Queues a run that continues another one, and returns its id."""
-    ((before, name, title, workflow, params, schedule, origin, priority, _),) = connection.execute(OF_RUN, (run,))
+    """Queues a run that continues another one, and returns its id. What people resume is in the way of no firing."""
+    ((before, name, title, workflow, params, schedule, made_up, origin, priority, _),) = connection.execute(
+        OF_RUN, (run,)
+    )
+    if trigger == "resume":
+        schedule = None
     if origin is None:
         origin = before
         connection.execute("UPDATE runs SET origin = ? WHERE run = ?", (origin, run))
@@ -681,7 +686,7 @@ def _continue(
     in_list = (run_id, name, title, trigger, now, now, workflow, params, origin, before)
     number = connection.execute(ADD_RUN, in_list).lastrowid
     steps = json.dumps(list(rerun)) if rerun else None
-    in_queue = (number, workflow, name, None, priority, now, True, steps, tries, schedule)
+    in_queue = (number, workflow, name, None, priority, now, True, steps, tries, schedule, made_up)
     connection.execute(ADD_WANTED, in_queue)
     return run_id
 

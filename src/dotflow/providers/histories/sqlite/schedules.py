@@ -1,5 +1,6 @@
 """The schedules of a history file: who serves them, and the one transaction that decides their firings."""
 
+import contextlib
 import json
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ from dotflow.abc.operations import (
     Submission,
     WorkflowPause,
 )
+from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.schedule_rules import KEPT_DROPPED, Active, Fired, FiredRun, since, why_blocked
 from dotflow.core.types.overlap import TypeOverlap
 from dotflow.core.types.run_state import TypeRunState
@@ -29,25 +31,29 @@ if TYPE_CHECKING:
 
 SPEC: Final = Schedule._fields[2:]  # what a row has as JSON
 
-REGISTER: Final = """INSERT INTO schedules (schedule, workflow, spec, at_once, settled, seen) VALUES (?, ?, ?, ?, ?, ?)
+REGISTER: Final = """INSERT INTO schedules (schedule, workflow, spec, at_once, settled, furthest, seen)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (schedule) DO UPDATE SET spec = excluded.spec, at_once = excluded.at_once, seen = excluded.seen,
     alarmed = CASE WHEN ? THEN alarmed END"""
 SERVE: Final = "UPDATE servers SET schedules = ? WHERE server = ?"
 SERVED: Final = "SELECT lock, schedules FROM servers WHERE schedules IS NOT NULL"
 KNOWN: Final = "SELECT schedule, workflow, spec, settled FROM schedules WHERE seen IS NOT NULL ORDER BY seen"
 NOT_SEEN: Final = "UPDATE schedules SET seen = NULL WHERE schedule = ?"
-SETTLED: Final = "SELECT settled FROM schedules WHERE schedule = ?"
-SETTLE: Final = "UPDATE schedules SET settled = ?, dropped = dropped + ?, last_dropped = ? WHERE schedule = ?"
+#: Where the clock went back, and is now where it was, nothing in between is decided again.
+SETTLED: Final = """SELECT spec, CASE WHEN furthest <= ? THEN furthest ELSE settled END FROM schedules
+    WHERE schedule = ?"""
+SETTLE: Final = """UPDATE schedules SET settled = :until, furthest = MAX(furthest, :until),
+    dropped = dropped + :dropped, last_dropped = :last WHERE schedule = :schedule"""
 LAST_DROPPED: Final = "SELECT last_dropped FROM schedules WHERE schedule = ?"
 IS_PLANNED: Final = "SELECT 1 FROM wanted WHERE schedule = ? AND planned = ?"
 #: A run that was submitted, and waits under the name of the firing.
-PLAN: Final = """UPDATE wanted SET schedule = ?, planned = ? WHERE schedule IS NULL
+PLAN: Final = """UPDATE wanted SET schedule = ?, planned = ?, made_up = ? WHERE schedule IS NULL
     AND run = (SELECT run FROM runs WHERE run_id = ?)"""
-STOPPED: Final = """SELECT paused_by, paused_at, resumed_at FROM workflows
+STOPPED: Final = """SELECT paused_by, paused_at, paused_from, resumed_at FROM workflows
     WHERE workflow = ? AND (paused_at IS NOT NULL OR resumed_at IS NOT NULL)"""
-RUNNING: Final = """SELECT run_id, state, began FROM runs JOIN wanted USING (run)
+RUNNING: Final = """SELECT run_id, state, began, FALSE, made_up FROM runs JOIN wanted USING (run)
     WHERE state = 'Running' AND schedule = ? ORDER BY began"""
-QUEUED: Final = """SELECT run_id, state, submitted FROM wanted JOIN runs USING (run)
+QUEUED: Final = """SELECT run_id, state, submitted, resume, made_up FROM wanted JOIN runs USING (run)
     WHERE queued AND schedule = ? ORDER BY planned"""
 #: The newest run of each chain of a name, if it is paused.
 PAUSED: Final = f"""SELECT run_id, ended, (SELECT task FROM questions WHERE questions.origin = runs.origin
@@ -63,7 +69,7 @@ def register(
     for schedule in schedules:
         at_once = schedule.max_parallel if schedule.overlap is TypeOverlap.PARALLEL else 1
         has_alarm = schedule.late_after is not None
-        row = (schedule.schedule, schedule.workflow, spec_of(schedule), at_once, now, now, has_alarm)
+        row = (schedule.schedule, schedule.workflow, spec_of(schedule), at_once, now, now, now, has_alarm)
         connection.execute(REGISTER, row)
     connection.execute(SERVE, (json.dumps([one.schedule for one in schedules]), server))
     served = {
@@ -92,6 +98,16 @@ def schedule_of(schedule: str, workflow: str, spec: str) -> Schedule:
     return Schedule(schedule, workflow, *(values[name] for name in SPEC))
 
 
+def as_written(schedule: Schedule, spec: str) -> Schedule:
+    """Returns a schedule as its row has it: the server that began last decides.
+
+    It stays as it is where the row is of a newer dotflow, and can't be read.
+    """
+    with contextlib.suppress(ValueError):
+        return schedule_of(schedule.schedule, schedule.workflow, spec)
+    return schedule
+
+
 def fire(
     connection: sqlite3.Connection,
     schedule: Schedule,
@@ -101,8 +117,8 @@ def fire(
     submit: Callable[[sqlite3.Connection, Submission], str],
 ) -> list[Dropped] | None:
     """Queues the runs of firings with *submit*, and settles them, as `QueueServer.fire` does."""
-    ((known,),) = connection.execute(SETTLED, (schedule.schedule,))
-    if known != micro(settled):
+    ((spec, known),) = connection.execute(SETTLED, (micro(clock.now()), schedule.schedule))
+    if known != micro(settled) or as_written(schedule, spec) != schedule:
         return None
     dropped: list[Dropped] = []
     stopped = connection.execute(STOPPED, (schedule.workflow,)).fetchall()
@@ -111,10 +127,10 @@ def fire(
             continue
         now = clock.now().astimezone(planned.tzinfo)
         reason = why
-        for by, paused_at, resumed_at in stopped:
-            if paused_at is not None:
+        for by, paused_at, paused_from, resumed_at in stopped:
+            if paused_at is not None and paused_at <= micro(planned):
                 reason = f"the workflow was paused by {by} ({since(_moment(paused_at), now)})"
-            elif micro(planned) <= resumed_at:  # while no process served it
+            elif resumed_at is not None and paused_from <= micro(planned) <= resumed_at:  # while no process served it
                 reason = f"the workflow was paused until {since(_moment(resumed_at), now)}"
         if not reason and wanted is not None:
             active = [*_paused(connection, wanted.name or "")]
@@ -124,17 +140,22 @@ def fire(
             dropped.append(Dropped(planned, reason, wanted and wanted.name))
             continue
         run_id = submit(connection, wanted)
-        connection.execute(PLAN, (schedule.schedule, micro(planned), run_id))
+        is_one_of_all = is_made_up and schedule.catch_up == "all"
+        if not connection.execute(PLAN, (schedule.schedule, micro(planned), is_one_of_all, run_id)).rowcount:
+            dropped.append(Dropped(planned, f"run {run_id[:ID_LENGTH]} of the same name waits", wanted.name))
     ((text,),) = connection.execute(LAST_DROPPED, (schedule.schedule,))
     last = [*json.loads(text or "[]"), *((micro(one.planned), *one[1:]) for one in dropped)][-KEPT_DROPPED:]
-    connection.execute(SETTLE, (micro(until), len(dropped), json.dumps(last), schedule.schedule))
+    values = {"until": micro(until), "dropped": len(dropped), "last": json.dumps(last), "schedule": schedule.schedule}
+    connection.execute(SETTLE, values)
     return dropped
 
 
 def _active(connection: sqlite3.Connection, schedule: str) -> Iterator[Active]:
     for statement in (RUNNING, QUEUED):
-        for run_id, state, began in connection.execute(statement, (schedule,)):
-            yield Active(run_id, TypeRunState(state), _moment(began))
+        for run_id, state, began, goes_on, is_made_up in connection.execute(statement, (schedule,)):
+            yield Active(
+                run_id, TypeRunState(state), _moment(began), goes_on=bool(goes_on), is_made_up=bool(is_made_up)
+            )
 
 
 def _paused(connection: sqlite3.Connection, name: str) -> Iterator[Active]:

@@ -38,10 +38,12 @@ _STATE_NAME: Final = " ".join(f"WHEN {code} THEN '{state}'" for code, state in e
 
 #: The tables of operations, and the indexes of `runs` for them. Those of the queue are partial, with the workflow
 #: first: a claim costs the same beside any number of rows that have ended, or can't begin. A schedule's `spec` is JSON;
-#: `at_once` is how many of its runs may be Running; `dropped` counts its firings without a run, and `last_dropped` has
-#: the last of them, [planned, reason, name] as JSON; `wanted.looked_at` is 1 where the alarm has looked at a firing
-#: before the clock was set back; `seen` is when a server of it began, and NULL from when it was reported
-#: that none serves it any more. The `schedules` of a server are their ids, as JSON.
+#: `at_once` is how many of its runs may be Running; `furthest` is the greatest `settled` that it ever had, also where
+#: the clock went back; `dropped` counts its firings without a run, and `last_dropped` has the last of them, [planned,
+#: reason, name] as JSON; `seen` is when a server of it began, and NULL from when it was reported that none serves it
+#: any more. The `schedules` of a server are their ids, as JSON. `wanted.looked_at` is 1 where the alarm has looked at a
+#: firing before the clock was set back; what is `made_up` is in the way of no firing. A workflow was paused last from
+#: `paused_from` until `resumed_at`.
 QUEUE: Final = (
     "CREATE UNIQUE INDEX runs_continues ON runs (continues) WHERE continues IS NOT NULL",
     "CREATE INDEX runs_origin ON runs (origin) WHERE origin IS NOT NULL",
@@ -51,7 +53,8 @@ QUEUE: Final = (
     """CREATE TABLE wanted (
         run INTEGER PRIMARY KEY, workflow TEXT NOT NULL, name TEXT, key TEXT, priority INTEGER NOT NULL,
         due INTEGER NOT NULL, resume INTEGER NOT NULL, rerun TEXT, schedule TEXT, planned INTEGER,
-        looked_at INTEGER, tries INTEGER NOT NULL, server TEXT, queued INTEGER NOT NULL)""",
+        looked_at INTEGER, tries INTEGER NOT NULL, server TEXT, queued INTEGER NOT NULL,
+        made_up INTEGER NOT NULL DEFAULT 0)""",
     "CREATE UNIQUE INDEX wanted_key ON wanted (workflow, key) WHERE key IS NOT NULL",
     "CREATE UNIQUE INDEX wanted_planned ON wanted (schedule, planned) WHERE planned IS NOT NULL",
     "CREATE UNIQUE INDEX wanted_fresh ON wanted (name) WHERE queued AND NOT resume AND name IS NOT NULL",
@@ -61,7 +64,7 @@ QUEUE: Final = (
     "CREATE INDEX wanted_schedule ON wanted (schedule, planned) WHERE queued AND schedule IS NOT NULL",
     """CREATE TABLE workflows (
         workflow TEXT PRIMARY KEY, params TEXT, seen INTEGER NOT NULL, paused_by TEXT, paused_at INTEGER,
-        paused_comment TEXT, resumed_at INTEGER) WITHOUT ROWID""",
+        paused_comment TEXT, paused_from INTEGER, resumed_at INTEGER) WITHOUT ROWID""",
     """CREATE TABLE servers (
         server TEXT PRIMARY KEY, process TEXT NOT NULL, lock INTEGER NOT NULL, workflows TEXT NOT NULL,
         schedules TEXT, since INTEGER NOT NULL, beat INTEGER) WITHOUT ROWID""",
@@ -72,8 +75,8 @@ QUEUE: Final = (
     "CREATE INDEX orders_open ON orders (run) WHERE done IS NULL",
     """CREATE TABLE schedules (
         schedule TEXT PRIMARY KEY, workflow TEXT NOT NULL, spec TEXT NOT NULL, at_once INTEGER NOT NULL,
-        settled INTEGER NOT NULL, alarmed INTEGER, dropped INTEGER NOT NULL DEFAULT 0, last_dropped TEXT, seen INTEGER)
-        WITHOUT ROWID""",
+        settled INTEGER NOT NULL, furthest INTEGER NOT NULL, alarmed INTEGER, dropped INTEGER NOT NULL DEFAULT 0,
+        last_dropped TEXT, seen INTEGER) WITHOUT ROWID""",
     """CREATE TABLE questions (
         origin TEXT NOT NULL, task TEXT NOT NULL, item INTEGER NOT NULL, nth INTEGER NOT NULL, text TEXT NOT NULL,
         asked INTEGER NOT NULL, until INTEGER, answer INTEGER, by_whom TEXT, at INTEGER, comment TEXT, value TEXT,
