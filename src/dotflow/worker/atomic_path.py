@@ -90,13 +90,14 @@ def _check(folder: str, name: str, given: Path, old: os.stat_result | None) -> N
     names = os.listdir(folder)
     if name not in names:
         raise OSError(errno.ENOENT, "the block of atomic_path wrote nothing", str(given))
-    if os.path.islink(f"{folder}{os.sep}{name}"):
-        raise OSError(errno.EINVAL, "the block of atomic_path made a link. Copy the file", str(given))
+    made = os.lstat(f"{folder}{os.sep}{name}").st_mode
+    if not (stat.S_ISREG(made) or stat.S_ISDIR(made)):
+        raise OSError(errno.EINVAL, "the block of atomic_path made a link or a pipe. Copy the file", str(given))
     if len(names) > 1:
         more = ", ".join(sorted(set(names) - {name})[:3])
         hint = "Close what still writes, such as a database, or write a folder: path.mkdir()"
         raise OSError(errno.ENOTEMPTY, f"the block of atomic_path left more: {more}. {hint}", str(given))
-    is_folder = os.path.isdir(f"{folder}{os.sep}{name}")
+    is_folder = stat.S_ISDIR(made)
     if old is not None and stat.S_ISDIR(old.st_mode) != is_folder:
         number, what = (errno.ENOTDIR, "a folder, and a file") if is_folder else (errno.EISDIR, "a file, and a folder")
         raise OSError(number, f"the block of atomic_path wrote {what} is there. Remove that first", str(given))

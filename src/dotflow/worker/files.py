@@ -18,11 +18,13 @@ from typing import Any, Final
 from dotflow import clock
 from dotflow.core.context import Context
 from dotflow.core.files import FOLDER, GONE, LOOSE, YOUNG, FileRecord, FileState, FileWatch
+from dotflow.worker.deadline import DeadlinePassed
 
 #: Types whose instances hold no path.
 SCALARS: Final = frozenset(
     {type(None), bool, int, float, complex, str, bytes, date, datetime, time, timedelta, range, bytearray}
 )
+are_scalars: Final = SCALARS.issuperset
 PATH: Final = type(Path())
 
 CHUNK: Final = 1 << 20  # bytes: a file up to this size is read at once
@@ -40,42 +42,53 @@ Members = Callable[[Any], Iterable[Any]]
 
 def find_paths(value: Any) -> Collection[Path]:
     """Returns the paths in a value: in collections, dataclasses, named tuples, Pydantic models and contexts."""
-    are_scalars = SCALARS.issuperset
-    found: dict[Path, None] | None = None
-    seen: set[int] | None = None
-    ahead = [value]
     try:
-        for value in ahead:  # the list grows meanwhile
-            kind = type(value)
+        for part in (value.values() if type(value) is dict else ()) or (value,):  # of most values this is all
+            kind = type(part)
+            if kind in SCALARS:
+                continue
             if kind is dict:
-                members = value.values()
-                if not are_scalars(map(type, value)):
-                    members = (*value, *members)
-            elif kind is list or kind is tuple:
-                members = value
-            elif kind in SCALARS:
-                continue
-            elif kind is PATH:
-                found = found or {}
-                found[value] = None
-                continue
-            else:
-                members = _members_of(kind, value)
-            if not are_scalars(map(type, members)):
-                seen = seen or set()
-                if id(value) not in seen:
-                    seen.add(id(value))
-                    ahead += members
+                if not are_scalars(map(type, part.values())) or not are_scalars(map(type, part)):
+                    return _find_paths(value)
+            elif (kind is not list and kind is not tuple) or not are_scalars(map(type, part)):
+                return _find_paths(value)
+        return () if type(value) is not dict or are_scalars(map(type, value)) else _find_paths(value)
     except TypeError:  # a class without a hash: what is beside its instances is not looked for
-        pass
-    return found or ()
+        return ()
+
+
+def _find_paths(value: Any) -> Collection[Path]:
+    found: dict[Path, None] = {}
+    seen: set[int] = set()
+    ahead = [value]
+    for value in ahead:  # the list grows meanwhile
+        kind = type(value)
+        if kind is dict:
+            members = value.values()
+            if not are_scalars(map(type, value)):
+                members = (*value, *members)
+        elif kind is list or kind is tuple:
+            members = value
+        elif kind in SCALARS:
+            continue
+        elif kind is PATH:
+            found[value] = None
+            continue
+        else:
+            members = _members_of(kind, value)
+        if not are_scalars(map(type, members)) and id(value) not in seen:
+            seen.add(id(value))
+            ahead += members
+    return found
 
 
 def _members_of(kind: type, value: Any) -> Collection[Any]:
     try:
         members_of = _reader_of(kind)
         return () if members_of is None else list(members_of(value))
-    except Exception:  # of the user's own type: its metaclass, or a field that is a property
+    except (KeyboardInterrupt, DeadlinePassed):
+        raise
+    except BaseException:  # of the user's own type: its metaclass, or a field that is a property
         return ()
 
 
