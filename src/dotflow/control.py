@@ -100,7 +100,7 @@ class Control:
         from dotflow.engine.submission import check_id
 
         check_id(workflow_id)
-        return self._queue.pause_workflow(workflow_id, _by(by), _comment(comment))
+        return self._queue.pause_workflow(workflow_id, user_of(by), _comment(comment))
 
     def resume_workflow(self, workflow_id: str) -> WorkflowPause | None:
         """Ends the pause of a workflow, and returns it; None where it was not paused. Nothing is made up for.
@@ -199,11 +199,11 @@ class Control:
             NotInHistory: There is no such run.
             OrderRefused: It has ended.
         """
-        return self._queue.order(run, Order(TypeOrder.CANCEL, _by(by), _comment(comment)))
+        return self._queue.order(run, Order(TypeOrder.CANCEL, user_of(by), _comment(comment)))
 
     def pause(self, run: str, *, by: str | None = None, comment: str = "") -> "RunSummary":
         """Pauses a run: its running steps end and are saved, and nothing new begins. As `cancel` otherwise."""
-        return self._queue.order(run, Order(TypeOrder.PAUSE, _by(by), _comment(comment)))
+        return self._queue.order(run, Order(TypeOrder.PAUSE, user_of(by), _comment(comment)))
 
     def resume(
         self, run: str, rerun: str | Sequence[str] = (), *, by: str | None = None, comment: str = ""
@@ -224,10 +224,11 @@ class Control:
             OrderRefused: It can't be continued.
         """
         steps = [rerun] if isinstance(rerun, str) else list(rerun)
-        return self._queue.resume(run, steps, _by(by), _comment(comment))
+        return self._queue.resume(run, steps, user_of(by), _comment(comment))
 
 
-def _by(by: str | None) -> str:
+def user_of(by: str | None = None) -> str:
+    """Returns who gives an order; by default the user of the system. Raises InvalidArgument."""
     if by is not None:
         if not isinstance(by, str) or not by:
             raise InvalidArgument("by", by, "a name")

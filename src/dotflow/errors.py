@@ -191,11 +191,15 @@ class MissingParam(DefinitionError, ValueError):
     """Run parameters without a default have no value."""
 
     names: tuple[str, ...]
-    who: str = "run"  # or the "added workflow"
+    who: str = "run"  # or the "added workflow", or a "scheduled run"
 
     def __str__(self) -> str:
         names, first = " and ".join(f"'{name}'" for name in self.names), f"{{'{self.names[0]}': ...}}"
-        hint = f"start(params={first})" if self.who == "run" else f"needs={first}, or declare DotFlow(params={first})"
+        hints = {
+            "run": f"start(params={first})",
+            "scheduled run": f"SchedulerCron(params=lambda planned: {first})",
+        }
+        hint = hints.get(self.who, f"needs={first}, or declare DotFlow(params={first})")
         return f"The {self.who} needs {names}. Pass {hint}."
 
 

@@ -353,10 +353,7 @@ class DotFlow:
         """
         queue = self._queue(f"The workflow {self.workflow_id!r} can't be submitted")
         wanted = self._submission(params, key, priority, at)
-        if not self._is_declared:
-            queue.declare([self._declared()])
-            self._is_declared = True
-        run_id = queue.submit(wanted)
+        run_id = self._enqueue(queue, wanted)
         pause = queue.pauses().get(wanted.workflow)
         if pause is not None or not queue.is_served(wanted.workflow):
             masks = self.config._find_secrets(self.task, are_required=False).masks
@@ -381,6 +378,13 @@ class DotFlow:
         name, text = self._named_by(params or {}, key, masks)
         base, title = masks.mask_id(self.workflow_id), self.name and masks.mask(self.name)
         return Submission(base, text, name, key, priority, due, title)
+
+    def _enqueue(self, queue: Operations, wanted: Submission) -> str:
+        """Queues a run, and declares the workflow before the first one."""
+        if not self._is_declared:
+            queue.declare([self._declared()])
+            self._is_declared = True
+        return queue.submit(wanted)
 
     def _queue(self, what: str) -> Operations:
         """Returns the queue of its history. Raises NotServable."""

@@ -12,14 +12,20 @@ from pathlib import Path
 import pytest
 
 from dotflow import Control, DotFlow, serve
+from dotflow.cli.control.backfill import run_backfill
+from dotflow.cli.exit_codes import Exit
+from dotflow.cli.storages import STORAGE_OPTIONS
 from dotflow.core.steps import resolve
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers import HistorySQLite
+from dotflow.records.record import RunSummary
 from tests.integration.children import Command, End, Scripts
+from tests.integration.terminals import Terminal
 
 JOBS = """
 import os, signal
-from datetime import date
+from datetime import date, datetime
+from enum import Enum
 from pathlib import Path
 from dotflow import Config, DotFlow, action
 from dotflow.providers import ExecutorThread, LogDefault, StorageFile
@@ -52,6 +58,15 @@ nightly.task.add(load)
 
 hidden = DotFlow(config(), workflow_id="hidden", params={"key": Secret("KEY"), "day": ...})
 hidden.task.add(fetch)
+
+class Shade(Enum):
+    BLUE = "blue"
+
+@action
+def paint(shade: Shade, is_dry: bool, at: datetime): ...
+
+painted = DotFlow(config(), workflow_id="painted", params={"shade": ..., "is_dry": ..., "at": ...})
+painted.task.add(paint)
 
 def of_day(day="today"):
     return nightly
@@ -192,6 +207,57 @@ def test_submissions_come_before_a_backfill(command: Command, jobs: str, workflo
     assert days == ["2026-11-28", "2026-11-01", "2026-11-02"]
 
 
+def test_submissions_come_before_a_resumed_run(command: Command, jobs: str, workflow: DotFlow, tmp_path: Path) -> None:
+    """What a backfill resumes has the priority of what it queues."""
+    (tmp_path / "broken-1").touch()
+    command("start", "-w", f"{jobs}:nightly", "--param", "day=2026-11-01")
+    (tmp_path / "broken-1").unlink()
+    command("backfill", "-w", f"{jobs}:nightly", "--param", "day=2026-11-01")
+    command("submit", "nightly", "--param", "day=2026-11-28")
+
+    days = [str(run.params["day"]) for run in serve(workflow, once=True, max_runs=1) if run.params]
+    assert days == ["2026-11-28", "2026-11-01"]
+
+
+def test_the_pause_of_the_workflow_is_named(command: Command, jobs: str, workflow: DotFlow) -> None:
+    """Another server or --once would not help."""
+    workflow.submit({"day": date(2026, 11, 1)})
+    Control(workflow).pause_workflow("nightly", by="anna")
+    arguments = ("backfill", "-w", f"{jobs}:nightly", "--param", "day=2026-11-01..2026-11-02")
+
+    queued, once = command(*arguments), command(*arguments, "--once")
+    assert (queued.code, once.code) == (0, 3)
+    for end in (queued, once):
+        assert end.err.startswith("The workflow 'nightly' is paused by anna since ")
+        assert "its queued runs wait. `dotflow resume --workflow nightly` ends the pause.\n" in end.err
+        assert "No process serves" not in end.err
+
+
+def test_the_history_is_read_once_for_all_names(jobs: str, workflow: DotFlow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is opened anew each time, and a range may have 10,000 names."""
+    read: list[int] = []
+    recent = HistorySQLite.recent
+
+    def counted(self: HistorySQLite, workflows: Sequence[str], limit: int = 20) -> dict[str, list[RunSummary]]:
+        read.append(len(workflows))
+        return recent(self, workflows, limit)
+
+    monkeypatch.setattr(HistorySQLite, "recent", counted)
+    options = {"workflow": f"{jobs}:nightly", "param": ("day=2026-11-01..2026-11-30",), "dry_run": True, "again": False}
+    assert run_backfill({**dict.fromkeys(("storage", *STORAGE_OPTIONS)), **options}) is Exit.COMPLETED
+    assert read == [30]
+
+
+def test_values_are_shown_as_in_the_ids(command: Command, jobs: str) -> None:
+    """So what is shown can be passed as --param."""
+    params = ("shade=BLUE", "is_dry=false", "at=2026-11-01T00:00Z")
+    end = command(
+        *("backfill", "-w", f"{jobs}:painted", "--dry-run", *(part for text in params for part in ("--param", text)))
+    )
+
+    assert end.out.splitlines()[1].split()[:3] == ["blue", "false", "2026-11-01T00:00:00+00:00"]
+
+
 def test_again_begins_completed_days_anew(command: Command, jobs: str, history: HistorySQLite, tmp_path: Path) -> None:
     """Their finished steps run again; no checkpoint of the old run is restored."""
     arguments = ("backfill", "-w", f"{jobs}:nightly", "--param", "day=2026-11-01", "--once")
@@ -231,7 +297,7 @@ def test_all_combinations_of_several_parameters(command: Command, jobs: str, his
     [
         ((), "What to backfill? Pass the values of a parameter: --param day=2026-11-01..2026-11-14."),
         (("day=2026-11-02..2026-11-01",), "it ends before it begins. Write the earlier end first."),
-        (("day=2026-11-31",), "'2026-11-31' is not a date, such as 2026-11-25."),
+        (("day=2026-11-31",), "'2026-11-31' is not accepted. Write a date, such as 2026-11-25."),
         (("day=0001-01-01..9999-12-31",), "these are 3,652,059 values, of 10,000 at most. Split them up."),
         (
             ("day=2026-01-01..2026-12-31", f"region={','.join(map(str, range(100)))}"),
@@ -276,27 +342,40 @@ class TestRunsBy:
     ) -> None:
         """Each day has a sign; below, each state has its days, as a backfill takes them."""
         (tmp_path / "broken-3").touch()
-        days = "day=2026-11-01..2026-11-05,2026-11-08,2026-11-10"
+        days = "day=2020-11-01..2020-11-05,2020-11-08,2020-11-10"
         command("backfill", "-w", f"{jobs}:nightly", "--param", days, "--once")
-        command("submit", "nightly", "--param", "day=2026-11-11")
+        command("submit", "nightly", "--param", "day=2020-11-11")
 
         end = command("runs", "--workflow", "nightly", "--by", "day")
         assert end.out == (
-            "nightly by day: 2026-11-01 to 2026-11-11\n"
+            "nightly by day: 2020-11-01 to 2020-11-11\n"
             "\n"
             "         Mo   Tu   We   Th   Fr   Sa   Su\n"
-            "Nov 2026                                1 ✓\n"
+            "Nov 2020                                1 ✓\n"
             "          2 ✓  3 ✗  4 ✓  5 ✓  6 ○  7 ○  8 ✓\n"
             "          9 ○ 10 ✓ 11 …\n"
             "\n"
             "✓ Completed      6\n"
-            "… Queued         1  2026-11-11\n"
-            "✗ Failed         1  2026-11-03\n"
-            "○ Missing        3  2026-11-06..2026-11-07, 2026-11-09\n"
+            "… Queued         1  2020-11-11\n"
+            "✗ Failed         1  2020-11-03\n"
+            "○ Missing        3  2020-11-06..2020-11-07, 2020-11-09\n"
         )
         lines = command("runs", "--workflow", "nightly", "--by", "day", "--json").out.splitlines()
         missing = [value["value"] for value in map(json.loads, lines) if value["state"] is None]
-        assert missing == ["2026-11-06", "2026-11-07", "2026-11-09"]
+        assert missing == ["2020-11-06", "2020-11-07", "2020-11-09"]
+
+    def test_a_legend_fits_the_terminal(
+        self, scripts: Scripts, command: Command, jobs: str, history: HistorySQLite, terminal: Terminal
+    ) -> None:
+        """Its lines go on below their beginning."""
+        command("backfill", "-w", f"{jobs}:nightly", "--param", "day=2020-11-01..2020-11-29/2d")
+
+        with scripts.command("runs", "--workflow", "nightly", "--by", "day", terminal=terminal.descriptor) as script:
+            assert script.end().code == 0
+        lines = terminal.see(lambda lines: any("2020-11-28" in line for line in lines))
+        queued = next(index for index, line in enumerate(lines) if line.startswith("… Queued"))
+        assert lines[queued].endswith("2020-11-07, 2020-11-09,")
+        assert lines[queued + 1] == " " * 20 + "2020-11-11, 2020-11-13, 2020-11-15, 2020-11-17, 2020-11-19,"
 
     def test_another_parameter_is_a_list(self, command: Command, jobs: str, history: HistorySQLite) -> None:
         """Each value is a line, with the run to look at."""
@@ -313,6 +392,10 @@ class TestRunsBy:
             (
                 ("--by", "day", "--workflow", "nightly", "--failed"),
                 "Can't use --failed with --by, which shows all states. Remove --failed.",
+            ),
+            (
+                ("--by", "day", "--workflow", "nightly", "-n", "3"),
+                "Can't use -n with --by, which counts all runs. Remove -n.",
             ),
             (
                 ("--by", "dya", "--workflow", "nightly"),

@@ -51,6 +51,9 @@ daily = DotFlow(workflow_id="daily", params={"day": ...})
 daily.task.add(of_day)
 
 each_second = SchedulerCron("* * * * * *", params=lambda planned: {"day": planned.date()})
+lacks = DotFlow(Config(scheduler=SchedulerCron("0 7 * * 1")), workflow_id="lacks", params={"day": ...})
+lacks.task.add(of_day)
+
 dated = DotFlow(Config(scheduler=each_second), workflow_id="daily", params={"day": ...})
 dated.task.add(of_day)
 
@@ -117,6 +120,18 @@ class TestErrors:
         ("arguments", "message"),
         [
             (["--step", "jobs.quick"], "No schedule. Add --cron"),
+            (
+                ["--workflow", "jobs:dated", "--param", "day=2026-11-11"],
+                "The workflow's schedule has params of its own. Remove --param, or add --cron.",
+            ),
+            (
+                ["--workflow", "jobs:dated", "--param", "day={today}"],
+                "The workflow's schedule has params of its own. Remove --param, or add --cron.",
+            ),
+            (
+                ["--workflow", "jobs:daily", "--cron", "@daily", "--param", "day={hour}"],
+                "Can't use --param day={hour}: 'day' is a date, such as 2026-11-25.",
+            ),
             (["--step", "jobs.quick", "--cron", "61 * * * *"], "61 * * * *"),
             (["--step", "jobs.quick", "--cron", "0 0 30 2 *"], "0 0 30 2 *"),
             (["--cron", "@daily"], "Nothing to run. Use --step"),
@@ -150,6 +165,16 @@ class TestErrors:
         (line,) = end.err.splitlines()
         assert (end.code, end.out) == (2, "")
         assert message in line
+
+
+def test_a_served_schedule_without_params_names_what_gives_them(command: Command, folder: Path) -> None:
+    """`dotflow serve` has no --param."""
+    end = command("serve", "jobs:lacks", "--once")
+
+    assert (end.code, end.out) == (2, "")
+    assert end.err == (
+        "dotflow: The scheduled run needs 'day'. Pass SchedulerCron(params=lambda planned: {'day': ...}).\n"
+    )
 
 
 class TestRuns:

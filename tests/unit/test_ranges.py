@@ -90,16 +90,30 @@ class TestRefused:
         [
             ("2026-11-14..2026-11-01", date, "it ends before it begins. Write the earlier end first"),
             ("3..1", int, "it ends before it begins. Write the earlier end first"),
-            ("2026-11-31", date, "'2026-11-31' is not a date"),
-            ("2026-11-01..2026-11-31", date, "'2026-11-31' is not a date"),
-            ("2026-11-01..2026-11-31", str, "'2026-11-31' is not a date, such as 2026-11-25"),
-            ("1..x", str, "'x' is not a whole number"),
-            ("2026-11-01..", date, "'' is not a date"),
+            ("2026-11-31", date, "'2026-11-31' is not accepted. Write a date"),
+            ("2026-11-01..2026-11-31", date, "'2026-11-31' is not accepted. Write a date"),
+            ("2026-11-01..2026-11-31", str, "'2026-11-31' is not accepted. Write a date, such as 2026-11-25"),
+            ("1..x", str, "'x' is not accepted. Write a whole number"),
+            ("2026-11-01..", date, "'' is not accepted. Write a date"),
+            ("x" * 500, date, f"'{'x' * 60}...' is not accepted. Write a date"),
             ("1,,2", int, "a value is empty. Remove a comma"),
             ("eu,", str, "a value is empty. Remove a comma"),
-            ("2026-11-01..2026-11-03/1h", date, "the step '1h' is no number of days, such as A..B/7d"),
-            ("2026-11-01..2026-11-03/0d", date, "the step '0d' is no duration, such as A..B/1h"),
-            ("2026-11-01T00:00..2026-11-03T00:00", datetime, "a range of moments needs a step, such as A..B/1h"),
+            ("2026-11-01..2026-11-03/1h", date, "the step '1h' is no number of days. Write one, such as A..B/7d"),
+            *(
+                (
+                    f"2026-11-01..2026-11-03/{step}",
+                    kind,
+                    f"the step '{step}' is no duration. Write one, such as A..B/7d",
+                )
+                for step in ("0d", "-1d", "7", "xx")
+                for kind in (date, str)
+            ),
+            ("2026-11-01..2026-11-03/", date, "it has no step. Write one, such as A..B/7d"),
+            ("2026-11-01T00:00..2026-11-03T00:00", datetime, "it has no step. Write one, such as A..B/1h"),
+            (
+                *("2026-11-01T00:00..2026-11-03T00:00/7", datetime),
+                "the step '7' is no duration. Write one, such as A..B/1h",
+            ),
             ("1..10/2", int, "a range of numbers has no step. Write A..B"),
             ("0.1..0.5", float, "only dates, datetimes and whole numbers have ranges. List the values: a,b"),
             (

@@ -315,8 +315,10 @@ class Operations(ABC):
         """
 
     @abstractmethod
-    def resume(self, run: str, rerun: Sequence[str], by: str, comment: str) -> "RunSummary":
-        """Queues a run that continues another one, and returns it.
+    def resume(
+        self, run: str, rerun: Sequence[str], by: str, comment: str, priority: int | None = None
+    ) -> "RunSummary":
+        """Queues a run that continues another one, and returns it. It has the same priority, if no other is given.
 
         Raises:
             NotInHistory: There is no such run.

@@ -15,7 +15,7 @@ def error_line(error: Exception) -> str:
         return f"{command}: {one_line(error.format_message(), MAX_LENGTH)} See '{command} --help'."
     if isinstance(error, click.ClickException):
         return f"dotflow: {one_line(error.format_message(), MAX_LENGTH)}"
-    if isinstance(error, MissingParam):
+    if isinstance(error, MissingParam) and error.who == "run":
         names = " and ".join(f"'{name}'" for name in error.names)
         return f"dotflow: The run needs {names}. Pass {' '.join(f'--param {name}=VALUE' for name in error.names)}."
     if isinstance(error, DotflowError | ImportError):

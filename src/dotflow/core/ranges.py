@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from dotflow.core.durations import to_seconds
+from dotflow.core.text import shorten
 
 MOST: Final = 10_000  # runs of one backfill
+SHOWN: Final = 60  # characters of a wrong value
 DAY: Final = timedelta(days=1)
 
 Convert = Callable[[str], Any]
@@ -87,13 +89,13 @@ def _range(first: Any, rest: str, convert: Convert, accepted: str, most: int) ->
     last = _convert(text, convert, accepted)
     step: Any = 1
     if isinstance(first, datetime):
-        step = _step(every)
+        step = _step(every, "A..B/1h")
         if first.utcoffset() != last.utcoffset():
             raise InvalidRange("its ends have different offsets from UTC. Write both with the same one")
     elif isinstance(first, date):
-        step = _step(every) if slash else DAY
+        step = _step(every, "A..B/7d") if slash else DAY
         if step % DAY:
-            raise InvalidRange(f"the step '{every}' is no number of days, such as A..B/7d")
+            raise InvalidRange(f"the step '{shorten(every, SHOWN)}' is no number of days. Write one, such as A..B/7d")
     elif type(first) is not int:
         raise InvalidRange("only dates, datetimes and whole numbers have ranges. List the values: a,b")
     elif slash:
@@ -105,11 +107,11 @@ def _range(first: Any, rest: str, convert: Convert, accepted: str, most: int) ->
     return [first + step * number for number in range(count)]
 
 
-def _step(text: str) -> timedelta:
+def _step(text: str, example: str) -> timedelta:
     step = timedelta(seconds=to_seconds(text) or 0)
     if not step:
-        why = f"the step '{text}' is no duration" if text else "a range of moments needs a step"
-        raise InvalidRange(f"{why}, such as A..B/1h")
+        why = f"the step '{shorten(text, SHOWN)}' is no duration" if text else "it has no step"
+        raise InvalidRange(f"{why}. Write one, such as {example}")
     return step
 
 
@@ -117,4 +119,4 @@ def _convert(text: str, convert: Convert, accepted: str) -> Any:
     try:
         return convert(text)
     except (ValueError, RecursionError):
-        raise InvalidRange(f"'{text}' is not {accepted}") from None
+        raise InvalidRange(f"'{shorten(text, SHOWN)}' is not accepted. Write {accepted}") from None

@@ -104,11 +104,23 @@ def keyed_id(workflow_id: str, key: str, masks: Masks = NO_MASKS) -> str:
     return f"{masks.mask_id(workflow_id)}#{text if len(text) <= MAX_LENGTH else _digest(text)}"
 
 
-def _text(name: str, value: Any) -> str:
+def value_text(value: object) -> str:
+    """Returns a value as it stands in the id of its run, a text without quotes: a day as 2026-11-25."""
+    plain = _plain(value)
+    return plain if isinstance(plain, str) else json.dumps(plain, separators=(",", ":"), default=str)
+
+
+def _plain(value: Any) -> Any:
+    """Returns the value of an enum's member, and the text of a day, a moment or a path."""
     if isinstance(value, enum.Enum):
         value = value.value
-    if isinstance(value, date | Path):
-        value = value.isoformat() if isinstance(value, date) else str(value)
+    if isinstance(value, date):
+        return value.isoformat()
+    return str(value) if isinstance(value, Path) else value
+
+
+def _text(name: str, value: Any) -> str:
+    value = _plain(value)
     if isinstance(value, str):
         return value if _is_plain(value) else json.dumps(value)
     try:

@@ -5,11 +5,11 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from dotflow.core.text import shorten
 from dotflow.core.types.run_state import TypeRunState
+from dotflow.graph.params import value_text
 from dotflow.records.record import RunSummary
 
 MAX_DAYS: Final = 800  # days of a calendar, the last ones
@@ -45,7 +45,8 @@ class ParamValue(NamedTuple):
 
 
 class ByParam(NamedTuple):
-    """A run parameter with its values: if all are days, each day from the first one to the last one.
+    """A run parameter with its values: if all are days, each day from the first one to the last one, today's and later
+    ones only with a run.
 
     Attributes:
         param: The name of the parameter.
@@ -65,16 +66,14 @@ def params_of(runs: Iterable[RunSummary]) -> list[str]:
     return list(dict.fromkeys(name for run in runs for name in _texts(run)))
 
 
-def by_param(
-    runs: Iterable[RunSummary], param: str, since: datetime | None = None, until: datetime | None = None
-) -> ByParam:
+def by_param(runs: Iterable[RunSummary], param: str, today: date, since: datetime | None = None) -> ByParam:
     """Returns the values that runs of a workflow have of a parameter.
 
     Args:
         runs: The runs, the newest first.
         param: The name of the parameter.
-        since: The day from which days are shown; of other values those with a run since then.
-        until: The day up to which days are shown, where no later one has a run.
+        today: The day of the reader: earlier days without a run are missing.
+        since: The day from which days up to yesterday are shown; of other values those with a run since then.
     """
     newest: dict[str, RunSummary] = {}
     for run in runs:
@@ -90,7 +89,7 @@ def by_param(
     }
     days = {day: values[text] for text in values if (day := _day(text)) is not None}
     if values and len(days) == len(values):
-        return _calendar(param, days, *(None if at is None else at.astimezone().date() for at in (since, until)))
+        return _calendar(param, days, today, None if since is None else since.astimezone().date())
     shown = [value for text, value in values.items() if since is None or found[text][0].began >= since]
     return ByParam(param, False, sorted(shown, key=_number_or_text))
 
@@ -119,14 +118,14 @@ def day_ranges(days: Iterable[str]) -> list[str]:
     return ["..".join(map(str, one)) for one in ranges]
 
 
-def _calendar(param: str, days: dict[date, ParamValue], since: date | None, until: date | None) -> ByParam:
-    last = max(*days, until or date.min)
+def _calendar(param: str, days: dict[date, ParamValue], today: date, since: date | None) -> ByParam:
+    last = max(*days, date.min if since is None else today - timedelta(1))
     earliest = date.fromordinal(max(1, last.toordinal() - MAX_DAYS + 1))
     start = max(earliest, since or earliest, min(days))
     shown = [day for day in days if day >= start]
     first = start if since is not None else min(shown, default=start)
     every = (first + timedelta(number) for number in range((last - first).days + 1))
-    values = [days.get(day, ParamValue(str(day))) for day in every]
+    values = [days.get(day, ParamValue(str(day))) for day in every if day in days or day < today]
     return ByParam(param, True, values, len(days) - len(shown))
 
 
@@ -139,15 +138,8 @@ def _texts(run: RunSummary) -> dict[str, str]:
     for name, value in (run.params or {}).items():
         texts.pop(name, None)
         if value is not None:
-            texts[name] = _text(value)
+            texts[name] = value_text(value)
     return texts
-
-
-def _text(value: object) -> str:
-    """Returns a value as it stands in the id of its run, a text without quotes."""
-    if isinstance(value, date):
-        return value.isoformat()
-    return str(value) if isinstance(value, str | Path) else json.dumps(value, separators=(",", ":"), default=str)
 
 
 def _day(text: str) -> date | None:

@@ -1336,11 +1336,12 @@ const WEEKDAYS = ["Mo", "Tu", "We", "Th", "Fr", "Sa", "Su"];
 const months = new Intl.DateTimeFormat("en", { month: "short", year: "numeric", timeZone: "UTC" });
 const dayOf = ({ value }) => new Date(`${value}T00:00Z`);
 const weekday = (value) => (dayOf(value).getUTCDay() + 6) % 7;
+const weekOf = (value) => Math.floor((dayOf(value) / 86_400_000 + 3) / 7); // since 1970
 
 function calendar(param, values) {
-  const weeks = [];
+  const weeks = []; // without those between runs of the future
   for (const value of values) {
-    if (!weeks.length || weekday(value) === 0) weeks.push([]);
+    if (!weeks.length || weekOf(value) !== weekOf(last(weeks).find(Boolean))) weeks.push([]);
     last(weeks)[weekday(value)] = value;
   }
   const monthOf = (week, index) => week.find((value) => value && dayOf(value).getUTCDate() === 1)

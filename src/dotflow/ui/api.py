@@ -114,7 +114,7 @@ def show_workflow(archive: Archive, query: Query) -> dict[str, Any]:
 def _params(runs: Sequence[RunSummary]) -> Iterator[dict[str, Any]]:
     """Yields the parameters by which runs differ; of values that are no days, those not completed first."""
     for name in params_of(runs):
-        found = by_param(runs, name)
+        found = by_param(runs, name, clock.now().astimezone().date())
         values, left_out = found.values, found.left_out
         if not found.is_days:
             values = sorted(values, key=lambda value: value.state is TypeRunState.COMPLETED)[:MAX_VALUES]

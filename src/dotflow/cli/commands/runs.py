@@ -3,6 +3,7 @@
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from dotflow.cli.command import Command, option
 from dotflow.cli.history.options import HISTORY_OPTION, JSON_OPTION
@@ -85,3 +86,5 @@ def _check_by(**options: Any) -> None:
     for name in ("failed", "running", "queued", "paused"):
         if options[name]:
             raise click.UsageError(f"Can't use --{name} with --by, which shows all states. Remove --{name}.")
+    if click.get_current_context().get_parameter_source("limit") is not ParameterSource.DEFAULT:
+        raise click.UsageError("Can't use -n with --by, which counts all runs. Remove -n.")

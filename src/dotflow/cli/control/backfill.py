@@ -1,7 +1,7 @@
 """`dotflow backfill`: what becomes of each combination of parameters, and the table of it."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
@@ -9,26 +9,26 @@ import click
 from rich.text import Text
 
 from dotflow.abc.archive import Archive
-from dotflow.abc.operations import Submission
-from dotflow.cli.control.serve import serve_arguments
+from dotflow.abc.operations import Submission, WorkflowPause
+from dotflow.cli.control.orders import pause_line
+from dotflow.cli.control.serve import serve_with
 from dotflow.cli.control.workflows import load_workflow
 from dotflow.cli.exit_codes import Exit
 from dotflow.cli.history.run_list import print_runs
 from dotflow.cli.history.text import Column, Screen, local, safe, state_of
 from dotflow.cli.run.params import convert, parse_params
 from dotflow.cli.storages import STORAGE_OPTIONS
-from dotflow.control import Control
+from dotflow.control import user_of
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.ranges import InvalidRange, combinations, expand
 from dotflow.core.text import shorten
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.engine.submission import queue_of, refuse_secret
+from dotflow.engine.submission import refuse_secret
 from dotflow.errors import NotServable, OrderRefused, UnknownParam
 from dotflow.graph.param_types import CONTAINERS, type_of_run_param
-from dotflow.graph.params import Params
+from dotflow.graph.params import Params, value_text
 from dotflow.graph.run_secrets import secret_params
 from dotflow.records.record import RunSummary
-from dotflow.serving import serve
 from dotflow.workflow import DotFlow
 
 PRIORITY: Final = -10  # what people and schedules submit comes first
@@ -66,23 +66,24 @@ def run_backfill(options: Mapping[str, Any]) -> Exit:
     except InvalidRange as error:
         raise click.UsageError(f"Can't use these --param together: {error}.") from None
     backfill = _Backfill(workflow, again=options["again"])
-    wanted = [(params, workflow._submission(params, priority=PRIORITY)) for params in chosen]
+    found = backfill.look([(params, workflow._submission(params, priority=PRIORITY)) for params in chosen])
+    if options["dry_run"]:
+        _print(found, is_dry=True)
+        click.echo("This was a dry run: nothing was written.", err=True)
+        return Exit.COMPLETED
     names: list[_Name] = []
     try:
-        for params, submission in wanted:
-            name = backfill.look(params, submission)
-            names.append(name if options["dry_run"] else backfill.carry_out(name))
+        names.extend(map(backfill.carry_out, found))
     finally:  # a history that refuses one has the others
         if names:
-            _print(names, is_dry=options["dry_run"])
-    if options["dry_run"]:
-        click.echo("This was a dry run: nothing was written.", err=True)
-    elif options["once"]:
-        return _work_off(workflow, backfill, wanted, options)
-    elif any(name.run_id for name in names) and not backfill.is_served:
+            _print(names)
+    waits = any(name.then is not Then.SKIPPED for name in names)
+    if waits and (pause := backfill.pause) is not None:
+        click.echo(pause_line(workflow.workflow_id, pause), err=True)
+    elif not options["once"] and any(name.run_id for name in names) and not backfill.is_served:
         how = f"Start `dotflow serve {safe(options['workflow'])}`, or run this command again with --once"
         click.echo(f"No process serves '{safe(workflow.workflow_id)}': the runs wait. {how}.", err=True)
-    return Exit.COMPLETED
+    return _work_off(workflow, backfill, found, options) if options["once"] else Exit.COMPLETED
 
 
 def _lists(workflow: DotFlow, texts: Mapping[str, str]) -> Mapping[str, Sequence[Any]]:
@@ -120,30 +121,39 @@ class _Backfill:
 
     def __init__(self, workflow: DotFlow, *, again: bool) -> None:
         what = f"The workflow {workflow.workflow_id!r} can't be backfilled"
-        self._queue = queue_of(what, workflow.config.history)
+        self._queue = workflow._queue(what)
         archive: object = workflow.config.history
         if not isinstance(archive, Archive):
             raise NotServable(what, f"{type(archive).__name__} can't be read")
         self._archive = archive
         self._workflow = workflow
-        self._control = Control(workflow)
         self._again = again
-        self._is_declared = False
 
     @property
     def is_served(self) -> bool:
         """Whether a living process serves the workflow."""
         return self._queue.is_served(self._workflow.workflow_id)
 
-    def last(self, wanted: Submission) -> RunSummary | None:
-        """Returns the last run of a name, of those that have its values; None if there is none."""
-        name = str(wanted.name)
-        runs = self._archive.recent([name], RECENT)[name]
-        return next((run for run in runs if run.workflow_id == name and not run.superseded), None)
+    @property
+    def pause(self) -> WorkflowPause | None:
+        """The pause of the workflow; None where it is not paused."""
+        return self._queue.pauses().get(self._workflow.workflow_id)
 
-    def look(self, params: Params, wanted: Submission) -> _Name:
-        """Returns what becomes of a name."""
-        last = self.last(wanted)
+    def last(self, wanted: Iterable[Submission]) -> list[RunSummary | None]:
+        """Returns the last run of each name, of those that have its values; None if there is none."""
+        names = [str(one.name) for one in wanted]
+        recent = self._archive.recent(names, RECENT)
+        return [
+            next((run for run in recent[name] if run.workflow_id == name and not run.superseded), None)
+            for name in names
+        ]
+
+    def look(self, chosen: Sequence[tuple[Params, Submission]]) -> list[_Name]:
+        """Returns what becomes of each name."""
+        last = self.last(wanted for _, wanted in chosen)
+        return [self._look(params, wanted, run) for (params, wanted), run in zip(chosen, last, strict=True)]
+
+    def _look(self, params: Params, wanted: Submission, last: RunSummary | None) -> _Name:
         if last is None or last.params_text is None or last.state is TypeRunState.UNKNOWN:
             then = Then.QUEUED  # an earlier dotflow has kept no parameters with which it could go on
         elif last.state is TypeRunState.COMPLETED:
@@ -155,29 +165,26 @@ class _Backfill:
     def carry_out(self, name: _Name) -> _Name:
         """Queues or resumes a run, and returns the name with its id."""
         if name.then is Then.QUEUED:
-            if not self._is_declared:
-                self._queue.declare([self._workflow._declared()])
-                self._is_declared = True
-            return name._replace(run_id=self._queue.submit(name.wanted))
+            return name._replace(run_id=self._workflow._enqueue(self._queue, name.wanted))
         if name.then is Then.RESUMED and name.last is not None:
             try:
-                return name._replace(run_id=self._control.resume(name.last.run_id, comment="backfill").run_id)
+                resumed = self._queue.resume(name.last.run_id, (), user_of(), "backfill", PRIORITY)
+                return name._replace(run_id=resumed.run_id)
             except OrderRefused:
-                if not self._control.run(name.last.run_id).is_open:
+                newest = self._queue.newest(name.last.run_id)
+                if not newest.is_open and newest.state is not TypeRunState.COMPLETED:
                     raise
-                return name._replace(then=Then.LEFT)  # a server has continued it since
+                return name._replace(then=Then.LEFT)  # another process has continued it since
         return name
 
 
-def _work_off(
-    workflow: DotFlow, backfill: _Backfill, wanted: Sequence[tuple[Params, Submission]], options: Mapping[str, Any]
-) -> Exit:
+def _work_off(workflow: DotFlow, backfill: _Backfill, names: Sequence[_Name], options: Mapping[str, Any]) -> Exit:
     """Runs what is queued here, and returns the exit code by the last run of each name."""
-    ended = serve(workflow, once=True, **serve_arguments(options))
+    ended = serve_with(options, workflow, once=True)
     if ended:
         click.echo()
         print_runs(ended)
-    runs = [backfill.last(submission) for _, submission in wanted]
+    runs = backfill.last(name.wanted for name in names)
     states = Counter(TypeRunState.UNKNOWN if run is None else run.state for run in runs)
     _print_counts(states)
     if states.keys() <= {TypeRunState.COMPLETED}:
@@ -185,7 +192,7 @@ def _work_off(
     return Exit.PAUSED if states.keys() <= {TypeRunState.COMPLETED, *UNFINISHED} else Exit.FAILED
 
 
-def _print(names: Sequence[_Name], *, is_dry: bool) -> None:
+def _print(names: Sequence[_Name], *, is_dry: bool = False) -> None:
     screen = Screen()
     columns = [*(Column(safe(param), fits=1) for param in names[0].params), Column("Last run"), Column("Began")]
     rows = [_row(screen, name) for name in names]
@@ -197,7 +204,7 @@ def _row(screen: Screen, name: _Name) -> list[Text | str]:
     last = screen.state(None, "none") if name.last is None else state_of(screen, name.last)
     began = "" if name.last is None else local(name.last.began)
     then = f"{name.then}{name.run_id and f' as {name.run_id[:ID_LENGTH]}'}"
-    return [*(safe(value) for value in name.params.values()), last, began, then]
+    return [*(safe(value_text(value)) for value in name.params.values()), last, began, then]
 
 
 def _print_counts(counts: Mapping[Any, int]) -> None:

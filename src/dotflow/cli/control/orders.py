@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from dotflow.abc.operations import NAME_STEPS
+from dotflow.abc.operations import NAME_STEPS, WorkflowPause
 from dotflow.cli.history.options import open_history
 from dotflow.cli.history.text import safe
 from dotflow.control import Control
@@ -51,6 +51,12 @@ def resume_workflow(workflow: str, history: str | None) -> None:
     click.echo(f"The workflow '{safe(workflow)}' goes on: it was {safe(pause)}.")
     if not control.is_served(workflow):
         click.echo("No process serves it. Start `dotflow serve MODULE:WORKFLOW`.", err=True)
+
+
+def pause_line(workflow: str, pause: WorkflowPause) -> str:
+    """Returns what the pause of a workflow means for its queue, and what ends it."""
+    ends = f"`{resume_workflow_command(workflow)}` ends the pause"
+    return f"The workflow '{safe(workflow)}' is {safe(pause)}: its queued runs wait. {ends}."
 
 
 def resume_workflow_command(workflow: str) -> str:

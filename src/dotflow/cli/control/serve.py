@@ -11,13 +11,20 @@ from dotflow.cli.history.run_list import print_runs
 from dotflow.cli.history.text import safe
 from dotflow.cli.storages import STORAGE_OPTIONS
 from dotflow.core.types.run_state import TypeRunState
+from dotflow.errors import MissingParam
+from dotflow.records.record import RunSummary
 from dotflow.serving import serve
+from dotflow.workflow import DotFlow
 
 
-def serve_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the arguments of `serve` for the options that a server has."""
-    names = ("max_runs", "mode", "keep_going", "timeout")
-    return {**{name: options[name] for name in names}, "cache": not options["no_cache"]}
+def serve_with(options: Mapping[str, Any], *workflows: DotFlow, once: bool) -> list[RunSummary]:
+    """Calls `serve` with the options that a server has. Raises MissingParam for a schedule that lacks a parameter."""
+    arguments = {name: options[name] for name in ("max_runs", "mode", "keep_going", "timeout")}
+    try:
+        ended: list[RunSummary] = serve(*workflows, once=once, cache=not options["no_cache"], **arguments)
+        return ended
+    except MissingParam as error:
+        raise MissingParam(error.names, "scheduled run") from error
 
 
 def run_server(options: Mapping[str, Any]) -> Exit:
@@ -28,7 +35,7 @@ def run_server(options: Mapping[str, Any]) -> Exit:
         names = ", ".join(safe(workflow.workflow_id) for workflow in workflows)
         ends = "Ctrl-C ends it after the running steps, and queues their runs again; a second one ends the steps."
         click.echo(f"Workflows: {names}. {ends}", err=True)
-    ended = serve(*workflows, once=options["once"], **serve_arguments(options))
+    ended = serve_with(options, *workflows, once=options["once"])
     if not options["once"]:
         click.echo("The server has ended.", err=True)
         return Exit.COMPLETED

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from dotflow.cli.control.orders import resume_workflow_command
+from dotflow.cli.control.orders import pause_line
 from dotflow.cli.control.workflows import load_workflow
 from dotflow.cli.exit_codes import Exit
 from dotflow.cli.history.options import open_history
@@ -30,11 +30,7 @@ def submit_run(name: str | None, options: Mapping[str, Any]) -> Exit:
         control = Control(open_history(options["history"]))
         run_id = control.submit(name, parse_params(options["param"]), **wanted)
         if (paused := control.pause_of(name)) is not None:
-            click.echo(
-                f"The workflow '{safe(name)}' is {safe(paused)}: the run waits. "
-                f"`{resume_workflow_command(name)}` ends the pause.",
-                err=True,
-            )
+            click.echo(pause_line(name, paused), err=True)
         elif not control.is_served(name):
             click.echo(
                 f"No process serves '{safe(name)}': the run waits. Start `dotflow serve MODULE:WORKFLOW`.", err=True

@@ -1,6 +1,7 @@
 """`dotflow runs --by`: the values of a run parameter and the states of their last runs, days as a calendar."""
 
 import itertools
+import textwrap
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from typing import Final
@@ -11,7 +12,7 @@ from rich.text import Text
 from dotflow import clock
 from dotflow.abc.archive import Archive
 from dotflow.cli.history.as_json import to_line
-from dotflow.cli.history.text import MISSING, Column, Screen, local, safe, state_of
+from dotflow.cli.history.text import GAP, MIN_WIDTH, MISSING, Column, Screen, local, safe, state_of
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.durations import to_seconds
 from dotflow.core.types.run_state import TypeRunState
@@ -33,8 +34,7 @@ def print_by_param(archive: Archive, workflow: str, param: str, since: datetime 
     """
     runs = archive.runs(workflow=workflow, limit=None)
     moment = clock.now() - timedelta(seconds=to_seconds(since) or 0) if isinstance(since, str) else since
-    yesterday = None if since is None else clock.now() - timedelta(days=1)  # the day that a nightly job has last
-    found = by_param(runs, param, moment, yesterday)
+    found = by_param(runs, param, clock.now().astimezone().date(), moment)
     if not found.values and not found.left_out and since is None:
         names = ", ".join(map(safe, params_of(runs))) or "none"
         raise click.UsageError(f"No run of '{workflow}' has the parameter '{param}'. Their parameters: {names}.")
@@ -66,8 +66,9 @@ def _print_days(screen: Screen, workflow: str, found: ByParam) -> None:
         screen.line((f"{found.left_out} earlier days with runs are not shown.", "dim"))
     screen.line()
     screen.line((" " * LABEL + "".join(f"{day:<{CELL}}" for day in WEEKDAYS).rstrip(), "dim"))
-    for number, week in enumerate(_weeks(found.values)):
-        screen.line(_week(screen, week, is_first=number == 0))
+    months: set[str] = set()
+    for week in _weeks(found.values):
+        screen.line(_week(screen, week, months))
     screen.line()
     _print_states(screen, found.values)
     if any(value.names > 1 for value in found.values):
@@ -75,18 +76,18 @@ def _print_days(screen: Screen, workflow: str, found: ByParam) -> None:
 
 
 def _weeks(values: Sequence[ParamValue]) -> list[list[ParamValue]]:
-    start = date.fromisoformat(values[0].value).weekday()
-    ends = [0, *range(7 - start, len(values), 7), len(values)]
-    return [list(values[begin:end]) for begin, end in itertools.pairwise(ends)]
+    weeks = itertools.groupby(values, key=lambda value: date.fromisoformat(value.value).isocalendar()[:2])
+    return [list(week) for _, week in weeks]
 
 
-def _week(screen: Screen, week: Sequence[ParamValue], *, is_first: bool) -> Text:
-    """Returns the line of a week. A month stands before the week that has its first day, or the first one shown."""
+def _week(screen: Screen, week: Sequence[ParamValue], months: set[str]) -> Text:
+    """Returns the line of a week, with the first of its months that no line has had; it adds that to *months*."""
     days = [date.fromisoformat(value.value) for value in week]
-    of_month = next((day for day in days if day.day == 1), days[0] if is_first else None)
-    line = Text.assemble((f"{of_month:%b %Y}" if of_month else "", "dim"))
-    line.pad_right(LABEL + CELL * days[0].weekday() - len(line))
+    month = next((month for day in days if (month := f"{day:%b %Y}") not in months), "")
+    months.add(month)
+    line = Text.assemble((month, "dim"))
     for day, value in zip(days, week, strict=True):
+        line.pad_right(LABEL + CELL * day.weekday() - len(line))
         line.append(f"{day.day:2} ").append(_sign(screen, value)).append(" ")
     line.rstrip()
     return line
@@ -103,5 +104,14 @@ def _print_states(screen: Screen, values: Sequence[ParamValue]) -> None:
         ranges = day_ranges(days) if state != TypeRunState.COMPLETED else []
         more = f" and {len(ranges) - MAX_RANGES} more" if len(ranges) > MAX_RANGES else ""
         if days:
-            listed = f"{', '.join(ranges[:MAX_RANGES])}{more}"
-            screen.line(screen.state(state, f"{state:11} {len(days):4}"), f"  {listed}" if listed else "")
+            label = screen.state(state, f"{state:11} {len(days):4}")
+            first, *others = _wrap(f"{', '.join(ranges[:MAX_RANGES])}{more}", screen.width - len(label) - GAP)
+            screen.line(label, first and " " * GAP + first)
+            for line in others:
+                screen.line(" " * (len(label) + GAP) + line)
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    """Returns the lines of a list of ranges; one line for an empty one."""
+    width = max(width, MIN_WIDTH)
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]

@@ -1,8 +1,9 @@
 """Words in the parameters of a schedule, such as {yesterday}: each firing fills them from its planned moment."""
 
+import contextlib
 import re
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Final
 
 import click
@@ -43,10 +44,21 @@ def fill(text: str, planned: datetime) -> str:
     return _WORD.sub(word, text)
 
 
-def filled_now(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the options of a schedule with the words in --param filled for this moment, as an example."""
-    now = clock.now().astimezone()
-    return {**options, "param": [fill(text, now) for text in options["param"]]}
+@contextlib.contextmanager
+def filled_now(options: Mapping[str, Any], zone: tzinfo | None) -> Iterator[dict[str, Any]]:
+    """Enters with the options of a schedule whose words in --param are filled for this moment, as an example.
+
+    Errors have the words.
+    """
+    now = clock.now().astimezone(zone)
+    filled = {text: fill(text, now) for text in options["param"]}
+    try:
+        yield {**options, "param": list(filled.values())}
+    except click.UsageError as error:
+        message = error.message
+        for written, text in filled.items():
+            message = message.replace(f"--param {text}:", f"--param {written}:")
+        raise click.UsageError(message, error.ctx) from error
 
 
 def params_of_firings(param: Sequence[str], workflow: DotFlow) -> Callable[[datetime], Params] | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from datetime import datetime
+from datetime import datetime, tzinfo
 from typing import Any
 
 import click
@@ -29,7 +29,8 @@ def print_preview(options: Mapping[str, Any]) -> Exit:
     """Prints the next fire times, of --cron or else of the workflow's own schedule. What would run must be there."""
     scheduler: Scheduler | None = _from_options(options)
     if scheduler is None or options["step"] or options["workflow"]:
-        own = load(RunRequest.of(filled_now(options))).workflow.config.scheduler
+        with filled_now(options, _zone_of(scheduler)) as filled:
+            own = load(RunRequest.of(filled)).workflow.config.scheduler
         scheduler = scheduler or _require_scheduler(own)
     if not isinstance(scheduler, SchedulerCron):
         raise click.UsageError(
@@ -47,8 +48,11 @@ def run_schedule(options: Mapping[str, Any]) -> Exit:
     for name in ("resume_changed", "resume_unfinished", "rerun"):
         if options[name]:
             raise click.UsageError(f"--{name.replace('_', '-')} is for one run. Use it with dotflow start.")
-    workflow, params = build(RunRequest.of(filled_now(options)), is_scheduled=cron is None)
+    with filled_now(options, _zone_of(cron)) as filled:
+        workflow, params = build(RunRequest.of(filled), is_scheduled=cron is None)
     scheduler = workflow.config.scheduler = cron or _require_scheduler(workflow.config.scheduler)
+    if params and getattr(scheduler, "params", None) is not None:
+        raise click.UsageError("The workflow's schedule has params of its own. Remove --param, or add --cron.")
     of_firings = params_of_firings(options["param"], workflow)
     if of_firings is not None:
         _set_params(scheduler, of_firings)
@@ -93,13 +97,16 @@ def _from_options(options: Mapping[str, Any]) -> SchedulerCron | None:
     return None
 
 
+def _zone_of(cron: Scheduler | None) -> tzinfo | None:
+    """Returns the zone of --cron; None, that of the machine, before the workflow's own schedule is known."""
+    return cron._times.zone if isinstance(cron, SchedulerCron) else None
+
+
 def _set_params(scheduler: Scheduler, params: Callable[[datetime], Params]) -> None:
-    """Gives each firing of a scheduler its parameters. Raises UsageError if it can't have them, or has some."""
+    """Gives each firing of a scheduler its parameters. Raises UsageError if it can't have them."""
     if not isinstance(scheduler, SchedulerCron):
         what = f"this workflow has a {type(scheduler).__name__}. Add --cron"
         raise click.UsageError(f"Words such as {{yesterday}} need a cron schedule; {what}.")
-    if scheduler.params is not None:
-        raise click.UsageError("The workflow's schedule has params of its own. Remove --param, or add --cron.")
     scheduler.params = params
 
 

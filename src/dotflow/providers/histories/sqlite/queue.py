@@ -305,7 +305,9 @@ class SQLiteQueue(Operations):
 
         return self.newest(self.transact(work))
 
-    def resume(self, run: str, rerun: Sequence[str], by: str, comment: str) -> "RunSummary":
+    def resume(
+        self, run: str, rerun: Sequence[str], by: str, comment: str, priority: int | None = None
+    ) -> "RunSummary":
         was_dead = self._was_dead(run)
 
         def work(connection: sqlite3.Connection) -> str:
@@ -323,7 +325,7 @@ class SQLiteQueue(Operations):
                 reason = "the history does not have its parameters. Use `dotflow start --resume`"
             elif found.state in RESUMABLE or (found.state is TypeRunState.COMPLETED and rerun):
                 connection.execute(ADD_ORDER, (found.run, "resume", by, now, comment, now))
-                return _continue(connection, found.run, now, trigger="resume", rerun=rerun)
+                return _continue(connection, found.run, now, trigger="resume", rerun=rerun, priority=priority)
             else:
                 reason = _since(found, now)
                 if found.state is TypeRunState.COMPLETED:
@@ -672,11 +674,10 @@ def _continue(
     trigger: str = "take-over",
     rerun: Sequence[str] = (),
     tries: int = 0,
+    priority: int | None = None,
 ) -> str:
     """Queues a run that continues another one, and returns its id. What people resume is in the way of no firing."""
-    ((before, name, title, workflow, params, schedule, made_up, origin, priority, _),) = connection.execute(
-        OF_RUN, (run,)
-    )
+    ((before, name, title, workflow, params, schedule, made_up, origin, same, _),) = connection.execute(OF_RUN, (run,))
     if trigger == "resume":
         schedule = None
     if origin is None:
@@ -686,6 +687,7 @@ def _continue(
     in_list = (run_id, name, title, trigger, now, now, workflow, params, origin, before)
     number = connection.execute(ADD_RUN, in_list).lastrowid
     steps = json.dumps(list(rerun)) if rerun else None
+    priority = same if priority is None else priority
     in_queue = (number, workflow, name, None, priority, now, True, steps, tries, schedule, made_up)
     connection.execute(ADD_WANTED, in_queue)
     return run_id
