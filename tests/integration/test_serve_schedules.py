@@ -2,7 +2,9 @@
 
 import os
 import re
+import signal
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import date, datetime, timedelta
@@ -18,11 +20,12 @@ from dotflow.abc.scheduler import Scheduler
 from dotflow.control import Control
 from dotflow.core.schedule_rules import MAX_FIRINGS
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.errors import InvalidArgument, MissingParam, UnknownParam
+from dotflow.errors import HistoryError, MissingParam, UnknownParam
 from dotflow.providers import ExecutorThread, HistorySQLite, SchedulerCron
 from dotflow.providers.histories.sqlite import queue
+from dotflow.providers.histories.sqlite.queue import SQLiteQueue
 from dotflow.records.record import RunSummary
-from dotflow.serving.server import Server
+from dotflow.serving.server import Server, serve
 from dotflow.testing import VirtualClock, virtual_clock
 from tests.dst_table import JOBS, NIGHTS, ZONE
 from tests.integration.test_schedules import FIRED, Lines
@@ -286,7 +289,7 @@ def test_a_firing_whose_parameters_fail_is_dropped(house: House) -> None:
 
 @pytest.mark.parametrize(
     ("params", "error"),
-    [(None, MissingParam), ({"date": 1}, UnknownParam), (lambda planned: [planned], InvalidArgument)],
+    [(None, MissingParam), ({"date": 1}, UnknownParam)],
 )
 def test_parameters_that_can_not_be_right_are_refused_at_once(
     house: House, params: Any, error: type[Exception]
@@ -294,6 +297,47 @@ def test_parameters_that_can_not_be_right_are_refused_at_once(
     """Not at the first firing."""
     with pytest.raises(error):
         Server([house.daily(nightly(params=params))], options={})
+
+
+def test_parameters_of_the_next_firing_that_are_wrong(house: House) -> None:
+    """They may be those of one day: the server starts, and its log names them at once. An exit ends no server."""
+    answers: list[Any] = [[1], {"date": 1}, {"day": date(2025, 1, 1)}]
+
+    def of_the_day(planned: datetime) -> Any:
+        if planned.day == 4:
+            sys.exit("no numbers")
+        return answers[planned.day - 1]
+
+    for _ in range(4):
+        house.serve(house.time.now() + DAY, house.daily(nightly(params=of_the_day)))
+
+    (first, second, third) = house.logged("would be dropped")
+    assert first.startswith(
+        "The next firing of 'nightly' (30 2 * * * Europe/Berlin), 2026-01-01 02:30:00 CET, would be "
+    )
+    assert "dropped: its params raised InvalidArgument: " in first
+    assert "dropped: its params raised UnknownParam: " in second
+    assert "dropped: its params raised SystemExit: no numbers." in third
+    assert (house.ran, house.dropped()) == ([date(2025, 1, 1)], 3)
+
+
+def test_a_second_signal_ends_a_function_that_hangs(house: House) -> None:
+    """The server ends as always, and its firing remains for the next one."""
+    calls = []
+
+    def hang(planned: datetime) -> dict[str, Any]:
+        calls.append(planned)
+        if len(calls) == 2:  # the first one is a check
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+            pytest.fail("It hangs.")
+        return {"day": planned.date()}
+
+    workflow = house.daily(nightly(params=hang))
+    assert serve(workflow) == []
+    assert (house.ran, house.dropped()) == ([], 0)
+    house.serve(HOUR, workflow)
+    assert house.ran == [date(2026, 1, 1)]
 
 
 def test_a_mapping_is_for_all_firings(house: House) -> None:
@@ -671,6 +715,28 @@ def test_another_expression_is_another_schedule(house: House) -> None:
     ]
 
 
+def test_no_two_schedules_share_an_id(house: House) -> None:
+    """Whatever blanks an id has; those of the expression don't count."""
+    one = nightly("0 2 * * * *").as_schedule("x")
+    assert one.schedule == nightly(" 0 2  * * * *").as_schedule("x").schedule
+    assert one.schedule != nightly("2 * * * *").as_schedule("x 0").schedule
+
+
+def test_a_schedule_that_is_new_to_the_history(house: House) -> None:
+    """The log has since when its firings are known, once; also after the history was deleted."""
+    for _ in range(2):
+        house.serve(HOUR, house.workflow(nightly()))
+    house.history.close()
+    for path in house.path.parent.glob("history.db*"):
+        path.unlink()
+    house.serve(HOUR, house.workflow(nightly()))
+
+    assert house.logged("Nothing is known") == [
+        f"Nothing is known of 'nightly' (30 2 * * * Europe/Berlin) before 2026-01-01 0{hour}:00:00 CET."
+        for hour in (0, 2)
+    ]
+
+
 def test_the_schedule_of_a_living_process_is_not_left_behind(house: House) -> None:
     """Two versions of the code may be served at once."""
     operations = house.history.operations()
@@ -684,15 +750,56 @@ def test_the_schedule_of_a_living_process_is_not_left_behind(house: House) -> No
     two.close()
 
 
-def test_a_schedule_of_a_newer_dotflow_is_no_trouble(house: House) -> None:
-    """What it has added is left out, and an expression that this one can't read is not reported."""
-    house.serve(HOUR, house.workflow(nightly()))
-    house.rows("UPDATE schedules SET spec = json_set(spec, '$.cron', 'every night', '$.jitter', 5)")
+@pytest.mark.parametrize(
+    ("change", "is_computed"),
+    [
+        ("json_set(spec, '$.cron', 'every night', '$.jitter', 5)", False),
+        ("json_remove(spec, '$.cron')", False),
+        ("json_remove(spec, '$.late_after', '$.timezone')", True),
+        ("json_set(spec, '$.overlap', 'cancel')", True),
+    ],
+)
+def test_a_schedule_of_another_dotflow_is_no_trouble(house: House, change: str, is_computed: bool) -> None:
+    """What it has added is left out, and what it lacks has its default. One that can't be computed is reported."""
+    house.serve(HOUR, house.workflow(nightly()), house.workflow(nightly(late_after="15m"), workflow_id="other"))
+    house.rows(f"UPDATE schedules SET spec = {change} WHERE workflow = 'nightly'")
 
     house.serve(DAY + HOUR, house.workflow(nightly("0 1 * * *")))
 
     assert len(house.ran) == 1
-    assert house.logged("dropped") == []
+    assert len(Control(house.history).schedules()) == 2
+    assert len(house.logged("can't be computed here, no process serves")) == (not is_computed)
+    assert house.logged("damaged") == []
+
+
+def test_a_server_without_cronsim(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It needs none, though its workflow had a schedule once: that is reported without its moments."""
+    house.serve(HOUR, house.workflow(nightly()))
+    monkeypatch.setitem(sys.modules, "cronsim", None)
+    workflow = house.workflow()
+    workflow.submit()
+    house.serve(HOUR, workflow)
+
+    assert len(house.ran) == 1
+    (line,) = house.logged("can't be computed here")
+    assert line.startswith(
+        "Firings of 'nightly' (30 2 * * * Europe/Berlin) since 2025-12-31 23:00:00 UTC can't be computed here, "
+        "no process serves this schedule any more: "
+    )
+
+
+def test_only_what_can_not_be_claimed_stops_the_claims(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log says so of nothing else."""
+
+    def refuse(self: SQLiteQueue) -> None:
+        raise HistoryError("The history can't be read", "no row")
+
+    workflow = house.workflow()
+    workflow.submit()
+    monkeypatch.setattr(SQLiteQueue, "schedules", refuse)
+    house.serve(HOUR, workflow)
+    assert len(house.ran) == 1
+    assert [line for line in house.log.messages if "no row" in line] == ["The history can't be read: no row."]
 
 
 def test_only_cron_schedules_are_fired(house: House) -> None:
