@@ -383,7 +383,7 @@ def test_a_firing_whose_params_raise_is_alarmed_at_once(house: House) -> None:
 
     (message,) = house.alerts.sent
     assert message == (
-        "1 firing of 'nightly' (0 14 * * * UTC) dropped, 2026-01-02 14:00:00: "
+        "1 firing of 'nightly' (0 14 * * * UTC) dropped, 2026-01-02 14:00:00 UTC: "
         "its params raised ValueError: *** is wrong."
     )
     assert message in house.log.messages
@@ -465,7 +465,7 @@ def test_a_schedule_whose_zone_is_unknown_here(house: House) -> None:
     house.serve(at(13), house.workflow(workflow_id="other"))
 
     (line,) = [line for line in house.log.messages if "Moon/Tycho" in line]
-    assert line.startswith("No alarm for the schedule 'nightly 0 12 * * * UTC' from here: ")
+    assert line.startswith("No alarm for the schedule of 'nightly' (0 12 * * *) from here: ")
 
 
 def test_an_alarm_that_is_turned_off_starts_anew(house: House) -> None:

@@ -191,7 +191,7 @@ class Schedules:
         for reason, group in groupby(firings, lambda one: reasons.get(one.planned.astimezone(UTC))):
             if reason is None:  # they have runs
                 continue
-            moments = [f"{one.planned:%Y-%m-%d %H:%M:%S}" for one in group]
+            moments = [f"{one.planned:%Y-%m-%d %H:%M:%S %Z}" for one in group]
             named = ", ".join(moments) if len(moments) <= NAMED else f"{moments[0]} to {moments[-1]}"
             text = f"{_count(moments)} of {_name(schedule)} dropped, {named}: {reason}."
             if reason.startswith(RAISED):  # the alarm of late ones leaves them out
