@@ -279,8 +279,8 @@ def test_a_firing_whose_parameters_fail_is_dropped(house: House) -> None:
 
     assert house.ran == [date(2026, 1, 1), date(2026, 1, 4)]
     assert house.logged("dropped") == [
-        "1 firing of 'nightly' (30 2 * * * Europe/Berlin) dropped, 2026-01-02 02:30:00 CET: its params raised ValueError: "
-        "no numbers on holidays.",
+        "1 firing of 'nightly' (30 2 * * * Europe/Berlin) dropped, 2026-01-02 02:30:00 CET: its params raised "
+        "ValueError: no numbers on holidays.",
         *house.logged("2026-01-03 02:30:00 CET: its params raised UnknownParam: "),
     ]
     assert house.dropped() == 2
@@ -796,8 +796,8 @@ def test_a_server_without_cronsim(house: House, monkeypatch: pytest.MonkeyPatch)
     assert len(house.ran) == 1
     (line,) = house.logged("can't be computed here")
     assert line.startswith(
-        "No process serves 'nightly' (30 2 * * * Europe/Berlin) any more, and its firings since 2025-12-31 23:00:00 UTC "
-        "can't be computed here: "
+        "No process serves 'nightly' (30 2 * * * Europe/Berlin) any more, and its firings since "
+        "2025-12-31 23:00:00 UTC can't be computed here: "
     )
 
 
