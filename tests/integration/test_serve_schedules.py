@@ -257,10 +257,10 @@ def test_the_log_has_all_moments_that_were_dropped(house: House) -> None:
     house.serve(HOUR, house.daily(nightly(catch_up="all", params=odd)))
 
     of = "firings of 'nightly' (30 2 * * * Europe/Berlin) dropped, "
-    assert [line.partition(": ")[0] for line in house.logged("dropped")] == [
-        f"58 {of}2026-01-01 02:30:00 to 2026-02-27 02:30:00",
-        f"4 {of}2026-03-01 02:30:00 to 2026-03-04 02:30:00",
-        f"5 {of}2026-03-06 02:30:00 to 2026-03-10 02:30:00",
+    assert [line.partition(": ")[0] for line in house.logged(" dropped, ")] == [
+        f"58 {of}2026-01-01 02:30:00 CET to 2026-02-27 02:30:00 CET",
+        f"4 {of}2026-03-01 02:30:00 CET to 2026-03-04 02:30:00 CET",
+        f"5 {of}2026-03-06 02:30:00 CET to 2026-03-10 02:30:00 CET",
     ]
 
 
