@@ -25,7 +25,7 @@ from dotflow.core.masks import environment_masks
 from dotflow.core.schedule_rules import MAX_FIRINGS, Fired, find_late
 from dotflow.core.text import escape_surrogates
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.errors import InvalidArgument, NotServable
+from dotflow.errors import InvalidArgument, InvalidSchedule, NotServable
 from dotflow.providers.histories.default import HISTORY_VARIABLE, history_at, history_of
 
 if TYPE_CHECKING:
@@ -84,7 +84,9 @@ class Control:
         return self._queue.is_served(workflow_id)
 
     def pause_workflow(self, workflow_id: str, *, by: str | None = None, comment: str = "") -> WorkflowPause:
-        """Pauses a workflow: its queued runs wait, and its schedules drop their firings. What has begun goes on.
+        """Pauses a workflow: its queued runs wait, and servers drop its firings. What has begun goes on.
+
+        `DotFlow.schedule` and `dotflow schedule` need no server, and fire as before.
 
         Args:
             workflow_id: The workflow.
@@ -102,8 +104,13 @@ class Control:
         check_id(workflow_id)
         return self._queue.pause_workflow(workflow_id, user_of(by), _comment(comment))
 
-    def resume_workflow(self, workflow_id: str) -> WorkflowPause | None:
+    def resume_workflow(self, workflow_id: str, *, by: str | None = None, comment: str = "") -> WorkflowPause | None:
         """Ends the pause of a workflow, and returns it; None where it was not paused. Nothing is made up for.
+
+        Args:
+            workflow_id: The workflow.
+            by: Who wants it; by default the user of the system.
+            comment: Why. Servers log both.
 
         Raises:
             NotInHistory: The history does not know the workflow.
@@ -111,7 +118,7 @@ class Control:
         from dotflow.engine.submission import check_id
 
         check_id(workflow_id)
-        return self._queue.resume_workflow(workflow_id)
+        return self._queue.resume_workflow(workflow_id, _by(by), _comment(comment))
 
     def pause_of(self, workflow_id: str) -> WorkflowPause | None:
         """Returns the pause of a workflow; None where it is not paused."""
@@ -134,7 +141,11 @@ class Control:
         from dotflow.providers.schedulers.cron_times import CronTimes  # most programs need no CronSim
 
         schedule, settled = found.schedule, found.settled
-        times = CronTimes(schedule.cron, schedule.timezone)
+        known = (found.dropped, found.drops, found.is_served, found.pause)
+        try:
+            times = CronTimes(schedule.cron, schedule.timezone)
+        except InvalidSchedule as error:  # of another dotflow, or a zone that this machine does not have
+            return ScheduleSummary(schedule, None, None, *known, [], str(error))
         zone = times.zone
         fired = [one.in_zone(zone) for one in self._queue.fired(schedule.schedule, EPOCH, now, LOOKED_AT)]
         unfired = times.between(settled, now, MAX_FIRINGS)[::-1]

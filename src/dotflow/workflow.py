@@ -356,7 +356,7 @@ class DotFlow:
         run_id = self._enqueue(queue, wanted)
         pause = queue.pauses().get(wanted.workflow)
         if pause is not None or not queue.is_served(wanted.workflow):
-            masks = self.config._find_secrets(self.task, are_required=False).masks
+            masks = self._masks()
             why = NOT_SERVED if pause is None else f"The workflow {wanted.workflow!r} is {pause}"
             text = f"{why}: the run {run_id} of {wanted.name!r} waits in the queue."
             log_line_of(self.config.log, masks)(text, None)
@@ -372,7 +372,7 @@ class DotFlow:
         """Returns what `submit` writes to the queue."""
         from dotflow.engine import submission  # here: most programs never need it
 
-        masks = self.config._find_secrets(self.task, are_required=False).masks
+        masks = self._masks()
         submission.check_submission(key, priority, masks)
         due = submission.due_at(at)
         name, text = self._named_by(params or {}, key, masks)
@@ -416,14 +416,18 @@ class DotFlow:
         from dotflow.engine.submission import named_by
 
         _, text = named_by(submission.workflow, self._declared().params, decode(submission.params), submission.key)
-        masks = self.config._find_secrets(self.task, are_required=False).masks
+        masks = self._masks()
         return self._named_by(decode(text), submission.key, masks)
+
+    def _masks(self) -> Masks:
+        """Returns the masks for messages outside of a run."""
+        return self.config._find_secrets(self.task, are_required=False).masks
 
     def _declared(self) -> Declared:
         """Returns what others need to know to submit it."""
         from dotflow.engine import submission
 
-        masks = self.config._find_secrets(self.task, are_required=False).masks
+        masks = self._masks()
         described = submission.describe_params(self.params, self._secret_params(), self.task, masks)
         return Declared(masks.mask_id(self.workflow_id), described)
 
@@ -700,7 +704,7 @@ class DotFlow:
         if not isinstance(history, Archive):
             reason = "it has no history that can be read. Write Config(history=HistorySQLite())"
             raise HistoryError("Can't list the runs of the workflow", reason)
-        masks = self.config._find_secrets(self.task, are_required=False).masks
+        masks = self._masks()
         return history.runs(state=state, workflow=masks.mask_id(self.workflow_id), since=since, limit=limit)
 
     def __repr__(self) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -67,6 +68,19 @@ def house(tmp_path: Path, command: Command) -> Iterator[House]:
         made.history.close()
 
 
+@pytest.fixture
+def set_zone() -> Iterator[Callable[[str], None]]:
+    """Sets the zone of the machine."""
+    with pytest.MonkeyPatch.context() as patch:
+
+        def set_zone(name: str) -> None:
+            patch.setenv("TZ", name)
+            time.tzset()
+
+        yield set_zone
+    time.tzset()
+
+
 def fail() -> None:
     raise ValueError("no such column")
 
@@ -103,7 +117,7 @@ def test_the_json(house: House) -> None:
     (line,) = house.command("schedules", "--json").out.splitlines()
 
     assert json.loads(line) == {
-        "schedule": "nightly 0 13 * * * Europe/Berlin",
+        "schedule": '["nightly", "0 13 * * *", "Europe/Berlin"]',
         "workflow": "nightly",
         "cron": "0 13 * * *",
         "timezone": BERLIN,
@@ -122,6 +136,7 @@ def test_the_json(house: House) -> None:
             {"planned": "2026-01-03T12:00:00Z", "run_id": None, "why": f"was dropped: {missed}"},
             {"planned": "2026-01-02T12:00:00Z", "run_id": first.run_id, "why": why},
         ],
+        "error": "",
     }
 
 
@@ -226,6 +241,37 @@ def test_a_paused_workflow(house: House) -> None:
     assert end.code == 1
     assert r"paused by an\x1bna since" in end.out
     assert r"was dropped: the workflow was paused by an\x1bna" in end.out
+
+
+@pytest.mark.parametrize(("name", "value"), [("timezone", "Mars/Phobos"), ("cron", "H 13 * * *"), ("cron", None)])
+def test_a_schedule_that_can_not_be_computed_here(house: House, name: str, value: str | None) -> None:
+    """It counts as late, and the others are shown. A machine without its zone can't say that it is on time."""
+    house.serve(at(12, 5), house.workflow(), house.workflow(workflow_id="other"))
+    change = "json_remove(spec, ?)" if value is None else "json_set(spec, ?, ?)"
+    with closing(sqlite3.connect(house.history.path)) as file, file:
+        values = (f"$.{name}",) if value is None else (f"$.{name}", value)
+        file.execute(f"UPDATE schedules SET spec = {change} WHERE workflow = 'nightly'", values)
+
+    end = house.command("schedules", "--check")
+
+    assert end.code == 1
+    assert "  can't be computed here: " in end.out
+    assert "2026-01-03 13:00:00" in end.out  # of the other one
+    assert '"next": null' in house.command("schedules", "--json").out
+
+
+def test_a_schedule_in_the_zone_of_the_machine(house: House, set_zone: Callable[[str], None]) -> None:
+    """The name of that zone is kept: a check from cron, without TZ, computes the same moments."""
+    set_zone("Asia/Tokyo")
+    house.serve(at(11, 5), house.workflow(timezone=None, cron="0 21 * * *"))
+    set_zone("UTC")
+    house.time.advance(timedelta(hours=1, minutes=15).total_seconds())
+
+    (found,) = Control(house.history).schedules()
+    assert (found.schedule.timezone, found.next) == ("Asia/Tokyo", at(12, day=3))
+    assert house.check() == 1
+    other = house.workflow(timezone=None, cron="0 21 * * *").config.scheduler.as_schedule("nightly")
+    assert other.schedule == '["nightly", "0 21 * * *", "UTC"]' != found.schedule.schedule
 
 
 def test_names_with_line_ends(house: House) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -128,14 +129,14 @@ def test_a_server_logs_a_pause_once(make: Make, log: Reports) -> None:
         control.pause_workflow("nightly", by="anna")
         with serve(workflow, wait=False):
             log.wait_for("is paused")
-            control.resume_workflow("nightly")
+            control.resume_workflow("nightly", by="ben", comment="it has moved")
             log.wait_for("goes on")
 
     lines = [line for line in log.lines if "nightly' is paused" in line or "goes on" in line]
     assert len(lines) == 2
     assert lines[0].startswith("The workflow 'nightly' is paused by anna since 20")
     assert lines[0].endswith(". Its runs wait in the queue.")
-    assert lines[1] == "The workflow 'nightly' goes on."
+    assert lines[1] == "The workflow 'nightly' goes on: resumed by ben: it has moved."
 
 
 def test_a_submission_logs_the_pause(make: Make, log: Reports) -> None:
@@ -186,7 +187,25 @@ class TestCommands:
         end = command("resume", "--workflow", "nightly", "--rerun", "load")
 
         assert end.code == 2
-        assert "--rerun, --by and --comment are about a run" in end.err
+        assert "--rerun is about a run" in end.err
+
+    def test_who_has_ended_a_pause(self, make: Make, history: HistorySQLite, command: Command) -> None:
+        """The history keeps the name and the comment; by default the name is that of the user of the system."""
+        make().submit()
+        for options in (("--by", "ben", "--comment", "it has moved"), ("--by", "ann")):
+            command("pause", "--workflow", "nightly")
+            assert command("resume", "--workflow", "nightly", *options).code == 0
+            kept = history.operations().resumed_by("nightly")
+            assert kept == ("ben: it has moved" if "ben" in options else "ann")
+
+    @pytest.mark.parametrize("order", ["pause", "resume"])
+    def test_a_history_that_is_not_there(self, command: Command, tmp_path: Path, order: str) -> None:
+        """A path with a typing error leaves no file."""
+        end = command(order, "--workflow", "nightly", "--history", str(tmp_path / "typo.db"))
+
+        assert end.code == 2
+        assert "knows no workflow with this id" in end.err
+        assert list(tmp_path.glob("typo*")) == []
 
     def test_unknown_workflows(self, make: Make, command: Command) -> None:
         make().submit()

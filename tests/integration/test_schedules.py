@@ -71,6 +71,28 @@ def time() -> Any:
         yield clock
 
 
+@pytest.mark.parametrize("is_away", [False, True])
+def test_no_message_has_a_secret(time: VirtualClock, monkeypatch: pytest.MonkeyPatch, is_away: bool) -> None:
+    """Of Config(secrets=...), or where its source is away, of the environment."""
+    monkeypatch.setenv("OTHER_TOKEN", "horse-battery")
+
+    def secrets(name: str) -> str:
+        if is_away:
+            raise ConnectionError
+        return "correct-staple"
+
+    def refuse(planned: datetime) -> dict[str, Any]:
+        raise ValueError("401 for horse-battery" if is_away else "401 for correct-staple")
+
+    log, scheduler = Lines(), SchedulerCron("0 * * * *", timezone="UTC", params=refuse)
+    workflow = DotFlow(Config(scheduler=scheduler, log=log, secrets=secrets, mask=["API"]))
+    workflow.task.add(action(lambda: 1))
+    time.after(3700, scheduler.stop)
+    workflow.schedule()
+
+    assert log.messages == ["1 run of 2026-06-01 13:00:00+00:00 dropped: its params raised ValueError: 401 for ***"]
+
+
 # Clock changes
 
 SPRING, AUTUMN = NIGHTS

@@ -10,7 +10,7 @@ import pytest
 
 from dotflow.errors import InvalidSchedule
 from dotflow.providers import SchedulerCron
-from dotflow.providers.schedulers.cron_times import CronTimes, LocalZone
+from dotflow.providers.schedulers.cron_times import CronTimes, LocalZone, local_name
 
 START = datetime(2026, 1, 1, tzinfo=UTC)  # a Thursday
 
@@ -159,6 +159,33 @@ def test_the_machines_zone_distinguishes_the_two_hours() -> None:
     assert first.astimezone(zone).tzname() == "EDT"
     assert zone.utcoffset(None) is zone.tzname(None) is zone.dst(None) is None
     assert "machine" in repr(zone)
+
+
+@pytest.mark.parametrize(
+    ("variable", "name"),
+    [
+        *(
+            ("Europe/Berlin", "Europe/Berlin"),
+            (":Europe/Berlin", "Europe/Berlin"),
+            ("", "UTC"),
+            ("Etc/GMT-3", "Etc/GMT-3"),
+        ),
+        *(("CET-1CEST", None), ("/nowhere", None), ("..", None)),
+    ],
+)
+def test_the_name_of_the_machines_zone(monkeypatch: pytest.MonkeyPatch, variable: str, name: str | None) -> None:
+    """None where it has none."""
+    monkeypatch.setenv("TZ", variable)
+
+    assert local_name() == name
+
+
+def test_the_system_names_its_zone_by_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without TZ, /etc/localtime leads to it."""
+    monkeypatch.delenv("TZ", raising=False)
+    for file, name in (("Europe/Berlin", "Europe/Berlin"), ("Etc/UTC", "UTC"), ("", None)):
+        monkeypatch.setattr(os.path, "realpath", lambda path, file=file: f"/usr/share/zoneinfo/{file}")
+        assert local_name() == name
 
 
 NOTES = [

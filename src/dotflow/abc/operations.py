@@ -107,7 +107,7 @@ class Order(NamedTuple):
 class WorkflowPause(NamedTuple):
     """The pause of a workflow: who has paused it, since when, and why.
 
-    Its queued runs wait, and its schedules drop their firings. What has begun goes on.
+    Its queued runs wait, and servers drop its firings. What has begun goes on.
     """
 
     by: str
@@ -134,10 +134,10 @@ class Schedule(NamedTuple):
     """A schedule, as others know it that can't import its workflow.
 
     Attributes:
-        schedule: Its id: workflow, cron expression and zone. Another expression is another schedule.
+        schedule: Its id: workflow, cron expression and zone as JSON. Another expression is another schedule.
         workflow: The id of the workflow.
         cron: The expression.
-        timezone: The name of its zone; None for the machine's.
+        timezone: The name of its zone; None for that of a machine which has no name for it.
         overlap: What becomes of a firing during a run.
         max_parallel: The maximum number of active runs with "parallel".
         catch_up: Which missed firings are made up for: "latest", "all", "none", or the seconds of a span.
@@ -148,10 +148,10 @@ class Schedule(NamedTuple):
     workflow: str
     cron: str
     timezone: str | None
-    overlap: TypeOverlap
-    max_parallel: int
-    catch_up: CatchUp
-    late_after: float | None
+    overlap: TypeOverlap = TypeOverlap.SKIP
+    max_parallel: int = 10
+    catch_up: CatchUp = "latest"
+    late_after: float | None = None
 
 
 class Firing(NamedTuple):
@@ -205,23 +205,25 @@ class ScheduleSummary(NamedTuple):
 
     Attributes:
         schedule: What it is.
-        next: Its next firing.
+        next: Its next firing; None where it can't be computed.
         last: Its last firing, with its run or why it was dropped; None where none is known.
         dropped: The number of its firings that got no run.
         drops: The last of them, the newest first, with the reasons.
         is_served: Whether a living process serves it.
         pause: The pause of its workflow; None where it is not paused.
         late: The firings since the last one that has completed which are late or have failed, the newest first.
+        error: Why its firings can't be computed here, such as a zone that this machine does not have; or "".
     """
 
     schedule: Schedule
-    next: datetime
+    next: datetime | None
     last: Fired | None
     dropped: int
     drops: Sequence[Dropped]
     is_served: bool
     pause: WorkflowPause | None
     late: Sequence[Late]
+    error: str = ""
 
 
 class LongQueued(NamedTuple):
@@ -274,8 +276,12 @@ class Operations(ABC):
         """
 
     @abstractmethod
-    def resume_workflow(self, workflow: str) -> WorkflowPause | None:
+    def resume_workflow(self, workflow: str, by: str, comment: str) -> WorkflowPause | None:
         """Ends the pause of a workflow, and returns it; None where it was not paused. Raises as `pause_workflow`."""
+
+    @abstractmethod
+    def resumed_by(self, workflow: str) -> str:
+        """Returns who has ended the last pause of a workflow, and why, for people; "" where it had none."""
 
     @abstractmethod
     def pauses(self) -> Mapping[str, WorkflowPause]:
@@ -369,6 +375,10 @@ class QueueServer(ABC):
             Other schedules of its workflows that no living process serves, each with the moment until which its firings
             are settled. Each is returned once, until a process serves it again.
         """
+
+    @abstractmethod
+    def known_schedules(self) -> Collection[str]:
+        """Returns the schedules that a process has served at some time."""
 
     @abstractmethod
     def settled(self, schedule: Schedule) -> tuple[Schedule, datetime]:

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from dotflow.abc.log import Log
 from dotflow.abc.operations import Declared, Submission
+from dotflow.core.masks import Masks
 from dotflow.core.types.status import TypeStatus
 
 
@@ -55,6 +56,9 @@ class ServedWorkflow(Protocol):
     def check_servable(self, **start_arguments: Any) -> None:
         """Raises NotServable, and what `start` would raise about its arguments."""
 
+    def _masks(self) -> Masks:
+        """Returns the masks for messages outside of a run."""
+
     def _declared(self) -> Declared:
         """Returns what others need to know to submit it."""
 
@@ -87,3 +91,6 @@ class Workflow(Protocol):
 
     def check_start(self, **start_arguments: Any) -> None:
         """Raises what `start` would raise about its arguments, and runs nothing."""
+
+    def _masks(self) -> Masks:
+        """Returns the masks for messages outside of a run. Raises what the source of its secrets raises."""

@@ -55,7 +55,8 @@ class Alarms:
             except DotflowError as error:  # this machine lacks its time zone, or CronSim
                 if found.schedule.schedule not in self._unusable:
                     self._unusable.add(found.schedule.schedule)
-                    self._report(f"No alarm for the schedule {found.schedule.schedule!r} from here: {error}")
+                    name = f"{found.schedule.workflow!r} ({found.schedule.cron})"
+                    self._report(f"No alarm for the schedule of {name} from here: {error}")
         self._look_at = clock.monotonic() + LOOK
 
     def _look_at_schedule(self, found: ServedSchedule, now: datetime) -> None:

@@ -1,6 +1,5 @@
 """Schedules: decides which firings of the served workflows get a run, and reports those that get none."""
 
-import contextlib
 from collections.abc import Callable, Iterable, Sequence, Sized
 from datetime import UTC, datetime
 from itertools import groupby
@@ -12,10 +11,11 @@ from dotflow.abc.workflow import ServedWorkflow
 from dotflow.core.masks import Masks
 from dotflow.core.schedule_rules import KEPT_DROPPED, MAX_CORRECTION, MAX_FIRINGS, Due, choose
 from dotflow.core.types.overlap import TypeOverlap
-from dotflow.errors import InvalidSchedule
+from dotflow.errors import DotflowError
 from dotflow.providers.schedulers.cron import SchedulerCron
 from dotflow.providers.schedulers.cron_times import CronTimes
 from dotflow.providers.schedulers.none import SchedulerDefault
+from dotflow.providers.schedulers.runs import ShutdownSignals
 
 NAMED: Final = 3  # moments that a message about dropped firings has; more in a row by the first and the last one
 RAISED: Final = "its params raised"
@@ -31,14 +31,16 @@ class _Served:
         next: Its next firing.
     """
 
-    def __init__(self, workflow: ServedWorkflow, scheduler: SchedulerCron) -> None:
+    def __init__(self, workflow: ServedWorkflow, scheduler: SchedulerCron, signals: ShutdownSignals) -> None:
         self.schedule = scheduler.as_schedule(workflow._declared().workflow)
-        self.times = scheduler._times
+        self.times = CronTimes(self.schedule.cron, self.schedule.timezone)
         self.settled = self.next = datetime.min.replace(tzinfo=UTC)
         self._workflow = workflow
-        self._masks: Masks = workflow.config._find_secrets(workflow.task, are_required=False).masks
+        self._masks: Masks = workflow._masks()
         self._scheduler = scheduler
-        self._firing(Due(self.times.after(clock.now())), is_first=True)
+        self._signals = signals
+        #: The next firing, if it would be dropped. What can't be right on any day is raised.
+        self.problem = self._firing(Due(self.times.after(clock.now())), is_first=True)
 
     def is_due(self, now: datetime) -> bool:
         """Returns whether there is something to decide: a firing, or a clock that was set back."""
@@ -66,23 +68,24 @@ class _Served:
         return firings, now if are_all else planned[-1]
 
     def _firing(self, due: Due, *, is_first: bool = False) -> Firing:
-        """Returns a firing with its run. The first one is not to be queued: it raises what is certainly wrong."""
+        """Returns a firing with its run. The first one is not to be queued: it raises what is wrong on all days."""
         planned, is_made_up, dropped = due
-        try:
-            params = self._scheduler.params_at(planned)
-        except Exception as error:  # of the user's function
-            return Firing(planned, None, is_made_up, dropped or self._raised(error))
         is_named = self.schedule.overlap is TypeOverlap.PARALLEL and not callable(self._scheduler.params)
         key = f"{planned.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if is_named else None
         try:
+            try:
+                self._signals.interrupts = True  # the second one ends a function of the user that hangs
+                params = self._scheduler.params_at(planned)
+            finally:
+                self._signals.interrupts = False
             wanted = self._workflow._submission(params, key)
-        except Exception as error:  # of parameters that are the user's
-            if is_first:
+        except (Exception, SystemExit) as error:  # of the user's function, or of what it returns for this day
+            if is_first and not callable(self._scheduler.params):
                 raise
             return Firing(planned, None, is_made_up, dropped or self._raised(error))
         return Firing(planned, wanted._replace(key=None, due=planned.astimezone(UTC)), is_made_up, dropped)
 
-    def _raised(self, error: Exception) -> str:
+    def _raised(self, error: BaseException) -> str:
         return self._masks.mask(f"{RAISED} {type(error).__name__}: {error}")
 
 
@@ -93,6 +96,7 @@ class Schedules:
         workflows: The workflows.
         report: Writes a line into the log.
         alert: Called with the id of a workflow and a message about it: a firing whose parameters can't be made.
+        signals: The second one raises KeyboardInterrupt in a function that makes parameters.
         once: Whether it decides only about what has come due until `register`.
 
     Raises:
@@ -104,6 +108,7 @@ class Schedules:
         workflows: Iterable[ServedWorkflow],
         report: Callable[[str], None],
         alert: Callable[[str, str], None],
+        signals: ShutdownSignals,
         *,
         once: bool = False,
     ) -> None:
@@ -115,24 +120,35 @@ class Schedules:
         for workflow in workflows:
             scheduler = workflow.config.scheduler
             if isinstance(scheduler, SchedulerCron):
-                self._served.append(_Served(workflow, scheduler))
+                served = _Served(workflow, scheduler, signals)
+                self._served.append(served)
+                if served.problem.wanted is None:
+                    moment = f"{served.problem.planned:%Y-%m-%d %H:%M:%S %Z}"
+                    name = _name(served.schedule)
+                    report(f"The next firing of {name}, {moment}, would be dropped: {served.problem.dropped}.")
             elif not isinstance(scheduler, SchedulerDefault):
                 name = type(scheduler).__name__
                 report(f"{workflow.workflow_id!r} is not fired here: serve takes a SchedulerCron, not a {name}.")
 
     def register(self, server: QueueServer) -> None:
-        """Writes that this process serves them, and reports schedules that none serves any more."""
+        """Writes that this process serves them. Reports those that are new, and those that none serves any more."""
+        known = server.known_schedules()
         for schedule, settled in server.serve_schedules([one.schedule for one in self._served]):
-            with contextlib.suppress(InvalidSchedule):  # of a newer dotflow, or a zone that this machine does not have
+            try:
                 left = CronTimes(schedule.cron, schedule.timezone).between(settled, clock.now(), MAX_FIRINGS)
-                if left:
-                    least = "at least " if len(left) == MAX_FIRINGS else ""
-                    left_over = f"{least}{_count(left)} since {left[0]:%Y-%m-%d %H:%M:%S}"
-                    self._report(
-                        f"No process serves {_name(schedule)} any more. A server that has it gets {left_over}."
-                    )
+            except DotflowError as error:  # of another dotflow, or this machine lacks its zone, or CronSim
+                since_then = f"its firings since {settled:%Y-%m-%d %H:%M:%S %Z} can't be computed here"
+                self._report(f"No process serves {_name(schedule)} any more, and {since_then}: {error}")
+                continue
+            if left:
+                least = "at least " if len(left) == MAX_FIRINGS else ""
+                left_over = f"{least}{_count(left)} since {left[0]:%Y-%m-%d %H:%M:%S %Z}"
+                self._report(f"No process serves {_name(schedule)} any more. A server that has it gets {left_over}.")
         for one in self._served:
             one.look(server)
+            if one.schedule.schedule not in known:
+                since = one.settled.astimezone(one.times.zone)
+                self._report(f"Nothing is known of {_name(one.schedule)} before {since:%Y-%m-%d %H:%M:%S %Z}.")
         self._until = clock.now() if self._once else None
 
     def next(self) -> datetime | None:
@@ -175,7 +191,7 @@ class Schedules:
         for reason, group in groupby(firings, lambda one: reasons.get(one.planned.astimezone(UTC))):
             if reason is None:  # they have runs
                 continue
-            moments = [f"{one.planned:%Y-%m-%d %H:%M:%S}" for one in group]
+            moments = [f"{one.planned:%Y-%m-%d %H:%M:%S %Z}" for one in group]
             named = ", ".join(moments) if len(moments) <= NAMED else f"{moments[0]} to {moments[-1]}"
             text = f"{_count(moments)} of {_name(schedule)} dropped, {named}: {reason}."
             if reason.startswith(RAISED):  # the alarm of late ones leaves them out

@@ -94,7 +94,8 @@ class Server:
         for workflow in workflows:
             workflow.check_servable(**options)
         self._log = workflows[0].config.log
-        self._schedules = Schedules(workflows, self._report, self._alert, once=once)
+        self._signals = ShutdownSignals(self.request_stop, NOTICE)
+        self._schedules = Schedules(workflows, self._report, self._alert, self._signals, once=once)
         self._max_runs = max_runs
         self._once = once
         self._options = options
@@ -161,7 +162,7 @@ class Server:
                 self._try("pauses", self._report_pauses)
                 self._try("ends", self._write_ends)
             if not self._stops:
-                self._try("firings", lambda: self._schedules.fire(server))
+                self._try("firings", lambda: self._fire(server))
             self._try("alarms", self._alarms.look)  # after the firings, which say why they were dropped
             if not self._stops and (not is_idle or server.has_news()):
                 is_idle = self._try("claims", lambda: self._take(server))
@@ -305,6 +306,13 @@ class Server:
                 then = f"{taken.continued_by} continues it" if taken.continued_by else f"it is {taken.state} now"
                 self._report(f"{what}: {then}.")
 
+    def _fire(self, server: QueueServer) -> None:
+        try:
+            self._schedules.fire(server)
+        except KeyboardInterrupt:  # the second signal has ended a function that hangs: its firing remains undecided
+            if self._stops < 2:
+                raise
+
     def _report_schedules(self, server: QueueServer) -> None:
         for workflow in set(server.scheduled_elsewhere()) - self._scheduled:
             self._scheduled.add(workflow)
@@ -315,13 +323,13 @@ class Server:
         for workflow in pauses.keys() - self._pauses.keys():
             self._report(f"The workflow {workflow!r} is {pauses[workflow]}. Its runs wait in the queue.")
         for workflow in self._pauses.keys() - pauses.keys():
-            self._report(f"The workflow {workflow!r} goes on.")
+            self._report(f"The workflow {workflow!r} goes on: resumed by {self._queue.resumed_by(workflow)}.")
         self._pauses = pauses
 
     def _declare(self) -> None:
         self._queue.declare([workflow._declared() for workflow in self._workflows.values()])
         for workflow_id, workflow in self._workflows.items():
-            self._masks[workflow_id] = workflow.config._find_secrets(workflow.task, are_required=False).masks
+            self._masks[workflow_id] = workflow._masks()
 
     def _heed_stops(self) -> None:
         while self._heeded < min(self._stops, 2):
@@ -358,7 +366,7 @@ class Server:
         except HistoryError as error:
             self._troubles[what] = str(error), clock.monotonic() + RETRY
             if str(error) != before:
-                self._report(f"{error} The server takes no run until it can.")
+                self._report(f"{error} The server takes no run until it can." if what == "claims" else str(error))
             return False
         self._troubles.pop(what, None)
         return True
@@ -476,7 +484,7 @@ def serve(
     server = Server(workflows, max_runs, once=once, options=start_arguments)
     if not wait:
         return server.start()
-    with ShutdownSignals(server.request_stop, NOTICE) as signals:
+    with server._signals as signals:
         signals.parallel = 1
         server.run()
     ended: list[RunSummary] = []

@@ -65,7 +65,8 @@ def pause(run: str | None, workflow: str | None, history: str | None, by: str | 
     dotflow pause --workflow nightly --comment "the warehouse moves"
     dotflow resume --workflow nightly
 
-    Of a paused workflow queued runs wait, and schedules drop their firings. What has begun goes on.
+    Of a paused workflow queued runs wait, and servers drop its firings. What has begun goes on, and so does a
+    `dotflow schedule`, which needs no server.
 
     Exit code: 0 paused or ordered, 2 if there is no such run or workflow, or the run has ended.
     """
@@ -115,6 +116,6 @@ def resume(
     if run is not None:
         orders.resume(run, rerun, history, by, comment)
     elif workflow is not None:
-        if rerun or by or comment:
-            raise click.UsageError("--rerun, --by and --comment are about a run. Leave them out, or pass a RUN.")
-        orders.resume_workflow(workflow, history)
+        if rerun:
+            raise click.UsageError("--rerun is about a run. Leave it out, or pass a RUN.")
+        orders.resume_workflow(workflow, history, by, comment)

@@ -37,14 +37,14 @@ def pause_workflow(workflow: str, history: str | None, by: str | None, comment: 
     """Pauses a workflow, and prints what that means."""
     pause = Control(open_history(history)).pause_workflow(workflow, by=by, comment=comment)
     click.echo(f"The workflow '{safe(workflow)}' is {safe(pause)}.")
-    click.echo("Its queued runs wait, its schedules drop their firings, and what has begun goes on.")
+    click.echo("Its queued runs wait, servers drop its firings, and what has begun goes on.")
     click.echo(f"`{resume_workflow_command(workflow)}` ends the pause.")
 
 
-def resume_workflow(workflow: str, history: str | None) -> None:
+def resume_workflow(workflow: str, history: str | None, by: str | None, comment: str) -> None:
     """Ends the pause of a workflow, and prints who had paused it."""
     control = Control(open_history(history))
-    pause = control.resume_workflow(workflow)
+    pause = control.resume_workflow(workflow, by=by, comment=comment)
     if pause is None:
         click.echo(f"The workflow '{safe(workflow)}' was not paused.")
         return

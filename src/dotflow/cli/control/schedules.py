@@ -43,7 +43,7 @@ def show_schedules(history: str | None, *, is_check: bool, expected: Sequence[st
     unknown = [name for name in dict.fromkeys(expected) if all(name != one.schedule.workflow for one in found)]
     for name in unknown:
         click.echo(f"No schedule of '{safe(name)}' is known.", err=True)
-    is_wrong = not found or unknown or any(schedule.late for schedule in found)
+    is_wrong = not found or unknown or any(schedule.late or schedule.error for schedule in found)
     return Exit.FAILED if is_check and is_wrong else Exit.COMPLETED
 
 
@@ -51,13 +51,14 @@ def schedule_object(found: ScheduleSummary) -> dict[str, Any]:
     """Returns a schedule as JSON."""
     schedule, pause = found.schedule, found.pause
     return schedule._asdict() | {
-        "next": moment(found.next),
+        "next": found.next and moment(found.next),
         "last": found.last and _firing_object(found.last),
         "dropped": found.dropped,
         "drops": [{"planned": moment(drop.planned), "reason": drop.reason} for drop in found.drops],
         "is_served": found.is_served,
         "paused": pause and {"by": pause.by, "since": moment(pause.since), "comment": pause.comment},
         "late": [{"planned": moment(late.planned), "run_id": late.run_id, "why": late.why} for late in found.late],
+        "error": found.error,
     }
 
 
@@ -90,13 +91,16 @@ def _row(screen: Screen, found: ScheduleSummary) -> list[Text | str]:
     else:
         state = Text("Dropped" if last.dropped else "Not begun", "yellow")
     return [
-        *(safe(schedule.workflow), safe(schedule.cron), safe(schedule.timezone or "local"), _in_zone(found.next)),
+        *(safe(schedule.workflow), safe(schedule.cron), safe(schedule.timezone or "local")),
+        "" if found.next is None else _in_zone(found.next),
         *("" if last is None else _in_zone(last.planned), state, str(found.dropped or "")),
     ]
 
 
 def _details(found: ScheduleSummary) -> Iterator[tuple[str, str]]:
     """Yields what stands below a schedule, with its style."""
+    if found.error:
+        yield f"can't be computed here: {found.error}", "bold red"
     for planned, run_id, why in found.late[:NAMED]:
         run = f" (run {run_id[:ID_LENGTH]})" if run_id else ""
         yield f"late: that of {_in_zone(planned)}{run} {why}", "bold red"

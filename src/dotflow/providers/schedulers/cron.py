@@ -1,5 +1,6 @@
 """SchedulerCron: runs a workflow at the times of a cron expression."""
 
+import json
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from dotflow.core.hints import CRON, refuse_unknown
 from dotflow.core.schedule_rules import CATCH_UPS, MAX_CORRECTION, CatchUp
 from dotflow.core.types.overlap import TypeOverlap
 from dotflow.errors import AlreadyScheduled, InvalidArgument, InvalidSchedule
-from dotflow.providers.schedulers.cron_times import CronTimes, FireTime
+from dotflow.providers.schedulers.cron_times import CronTimes, FireTime, local_name
 from dotflow.providers.schedulers.runs import ScheduledRuns, ShutdownSignals, report
 from dotflow.worker.waiting import WakeupEvent
 
@@ -127,13 +128,13 @@ class SchedulerCron(Scheduler):
         return self.params if self.params is None or isinstance(self.params, Mapping) else self.params(planned)
 
     def as_schedule(self, workflow_id: str) -> Schedule:
-        """Returns the schedule of a workflow, as others know it."""
-        schedule = f"{workflow_id} {self.cron} {self.timezone or 'local'}"
+        """Returns the schedule of a workflow, as others know it: the machine's zone by its name."""
+        cron, timezone = " ".join(self.cron.split()), self.timezone or local_name()
         return Schedule(
-            schedule,
+            json.dumps([workflow_id, cron, timezone]),
             workflow_id,
-            self.cron,
-            self.timezone,
+            cron,
+            timezone,
             self.overlap,
             self.max_parallel,
             self.catch_up,

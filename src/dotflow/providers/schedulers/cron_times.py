@@ -2,11 +2,13 @@
 
 import contextlib
 import difflib
+import os
 import re
 import zoneinfo
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from dotflow.errors import InvalidSchedule
@@ -201,6 +203,17 @@ class LocalZone(tzinfo):
 
     def __repr__(self) -> str:
         return "the machine's local time zone"
+
+
+def local_name() -> str | None:
+    """Returns the name of the machine's zone; None where it is unknown, such as that of a rule in TZ."""
+    name = os.environ.get("TZ", "/etc/localtime").removeprefix(":") or "UTC"
+    if Path(name).is_absolute():
+        name = os.path.realpath(name).rpartition("/zoneinfo/")[2].replace("Etc/UTC", "UTC")
+    try:
+        return zoneinfo.ZoneInfo(name).key if name else None
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        return None
 
 
 def find_zone(name: object) -> tzinfo:

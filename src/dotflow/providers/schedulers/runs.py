@@ -122,7 +122,11 @@ STOP_GRACE: Final = 5.0  # seconds for parallel runs to end after they were canc
 
 def report(workflow: Workflow, message: str) -> None:
     """Writes a masked message to the workflow's log, or to Python's own logging if that raises."""
-    log, masks = workflow.config.log, environment_masks()
+    log = workflow.config.log
+    try:
+        masks = workflow._masks()
+    except Exception:  # of the source of its secrets
+        masks = environment_masks()
     try:
         log.report(masks.mask(message))
     except Exception as broken:  # from the user's log: the schedule goes on

@@ -86,8 +86,9 @@ IS_KNOWN: Final = """SELECT 1 WHERE EXISTS (SELECT 1 FROM workflows WHERE workfl
 STOP: Final = """INSERT INTO workflows (workflow, seen, paused_by, paused_at, paused_comment) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (workflow) DO UPDATE SET (paused_by, paused_at, paused_comment) = (excluded.paused_by,
     excluded.paused_at, excluded.paused_comment)"""
-GO_ON: Final = """UPDATE workflows SET (paused_by, paused_at, paused_comment, paused_from, resumed_at)
-    = (NULL, NULL, NULL, paused_at, ?) WHERE workflow = ?"""
+GO_ON: Final = """UPDATE workflows SET (paused_by, paused_at, paused_comment, paused_from, resumed_at, resumed_by,
+    resumed_comment) = (NULL, NULL, NULL, paused_at, ?, ?, ?) WHERE workflow = ?"""
+RESUMED: Final = "SELECT resumed_by, resumed_comment FROM workflows WHERE workflow = ? AND resumed_by IS NOT NULL"
 SERVERS: Final = "SELECT server, lock, workflows FROM servers"
 ADD_SERVER: Final = "INSERT INTO servers (server, process, lock, workflows, since) VALUES (?, ?, ?, ?, ?)"
 REMOVE_SERVER: Final = "DELETE FROM servers WHERE server = ?"
@@ -237,7 +238,6 @@ class SQLiteQueue(Operations):
 
     def pause_workflow(self, workflow: str, by: str, comment: str) -> WorkflowPause:
         def work(connection: sqlite3.Connection) -> WorkflowPause:
-            self._check_known(connection, workflow, "pause")
             found = schedules.pauses_of(connection).get(workflow)
             if found is None:
                 now = _now()
@@ -245,21 +245,26 @@ class SQLiteQueue(Operations):
                 found = WorkflowPause(by, _moment(now), comment)
             return found
 
+        self._check_known(workflow, "pause")
         return self.transact(work)
 
-    def resume_workflow(self, workflow: str) -> WorkflowPause | None:
+    def resume_workflow(self, workflow: str, by: str, comment: str) -> WorkflowPause | None:
         def work(connection: sqlite3.Connection) -> WorkflowPause | None:
-            self._check_known(connection, workflow, "resume")
             found = schedules.pauses_of(connection).get(workflow)
             if found is not None:
-                connection.execute(GO_ON, (_now(), workflow))
+                connection.execute(GO_ON, (_now(), by, comment, workflow))
             return found
 
+        self._check_known(workflow, "resume")
         return self.transact(work)
 
-    def _check_known(self, connection: sqlite3.Connection, workflow: str, verb: str) -> None:
-        if not connection.execute(IS_KNOWN, {"workflow": workflow}).fetchall():
-            known = [name for (name,) in connection.execute(KNOWN)]
+    def resumed_by(self, workflow: str) -> str:
+        return next((f"{by}{comment and f': {comment}'}" for by, comment in self.look(RESUMED, (workflow,))), "")
+
+    def _check_known(self, workflow: str, verb: str) -> None:
+        """Raises NotInHistory. It looks before a transaction would make a file that does not exist."""
+        if not self.look(IS_KNOWN, {"workflow": workflow}):
+            known = [name for (name,) in self.look(KNOWN)]
             reason = f"{short_path(self.path)} knows no workflow with this id. {close_match(workflow, known)}"
             raise NotInHistory(f"Can't {verb} the workflow {workflow!r}", reason.rstrip(" ."))
 
@@ -461,6 +466,9 @@ class SQLiteServer(QueueServer):
         return self._queue.transact(
             lambda connection: schedules.register(connection, self._path, self._server, self._workflows, served)
         )
+
+    def known_schedules(self) -> Collection[str]:
+        return {schedule for (schedule,) in self._queue.look(schedules.ALL)}
 
     def settled(self, schedule: Schedule) -> tuple[Schedule, datetime]:
         ((spec, settled),) = self._queue.look(schedules.SETTLED, (_now(), schedule.schedule))

@@ -39,6 +39,7 @@ SERVE: Final = "UPDATE servers SET schedules = ? WHERE server = ?"
 SERVED: Final = "SELECT lock, schedules FROM servers WHERE schedules IS NOT NULL"
 KNOWN: Final = "SELECT schedule, workflow, spec, settled FROM schedules WHERE seen IS NOT NULL ORDER BY seen"
 NOT_SEEN: Final = "UPDATE schedules SET seen = NULL WHERE schedule = ?"
+ALL: Final = "SELECT schedule FROM schedules"
 #: Where the clock went back, and is now where it was, nothing in between is decided again.
 SETTLED: Final = """SELECT spec, CASE WHEN furthest <= ? THEN furthest ELSE settled END FROM schedules
     WHERE schedule = ?"""
@@ -92,10 +93,12 @@ def spec_of(schedule: Schedule) -> str:
 
 
 def schedule_of(schedule: str, workflow: str, spec: str) -> Schedule:
-    """Returns the schedule of a row. What a newer dotflow has added is left out."""
-    values = json.loads(spec)
-    values["overlap"] = TypeOverlap(values["overlap"])
-    return Schedule(schedule, workflow, *(values[name] for name in SPEC))
+    """Returns the schedule of a row. What another dotflow has added is left out; what it lacks has its default."""
+    values = {name: value for name, value in json.loads(spec).items() if name in SPEC}
+    if "overlap" in values:
+        known = values["overlap"] in list(TypeOverlap)
+        values["overlap"] = TypeOverlap(values["overlap"]) if known else TypeOverlap.SKIP
+    return Schedule(schedule, workflow, **{"cron": "", "timezone": None, **values})
 
 
 def as_written(schedule: Schedule, spec: str) -> Schedule:

@@ -64,7 +64,8 @@ QUEUE: Final = (
     "CREATE INDEX wanted_schedule ON wanted (schedule, planned) WHERE queued AND schedule IS NOT NULL",
     """CREATE TABLE workflows (
         workflow TEXT PRIMARY KEY, params TEXT, seen INTEGER NOT NULL, paused_by TEXT, paused_at INTEGER,
-        paused_comment TEXT, paused_from INTEGER, resumed_at INTEGER) WITHOUT ROWID""",
+        paused_comment TEXT, paused_from INTEGER, resumed_at INTEGER, resumed_by TEXT, resumed_comment TEXT)
+        WITHOUT ROWID""",
     """CREATE TABLE servers (
         server TEXT PRIMARY KEY, process TEXT NOT NULL, lock INTEGER NOT NULL, workflows TEXT NOT NULL,
         schedules TEXT, since INTEGER NOT NULL, beat INTEGER) WITHOUT ROWID""",
