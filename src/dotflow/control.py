@@ -118,7 +118,7 @@ class Control:
         from dotflow.engine.submission import check_id
 
         check_id(workflow_id)
-        return self._queue.resume_workflow(workflow_id, _by(by), _comment(comment))
+        return self._queue.resume_workflow(workflow_id, user_of(by), _comment(comment))
 
     def pause_of(self, workflow_id: str) -> WorkflowPause | None:
         """Returns the pause of a workflow; None where it is not paused."""

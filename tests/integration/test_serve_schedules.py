@@ -470,7 +470,7 @@ def test_a_firing_whose_name_waits_is_dropped(house: House) -> None:
     (run,) = house.runs()
     assert house.dropped() == 2
     assert (
-        f"dropped, 2026-01-01 02:00:00, 2026-01-01 03:00:00: run {run.run_id[:8]} of the same name waits."
+        f"dropped, 2026-01-01 02:00:00 CET, 2026-01-01 03:00:00 CET: run {run.run_id[:8]} of the same name waits."
         in house.logged("2 firings")[0]
     )
 
