@@ -41,3 +41,19 @@ def test_a_build_makes_everything_and_a_second_one_nothing(folder: Path) -> None
     assert sorted(path.name for path in (folder / "build").iterdir()) == ["count", "count.o", "words.o"]
 
     assert build(folder) == ("3 words", [])
+
+
+@pytest.mark.slow
+def test_what_was_edited_or_deleted_is_made_again_alone(folder: Path) -> None:
+    """A source, an object, and a header that both sources include."""
+    build(folder)
+    words, header = folder / "src" / "words.c", folder / "src" / "words.h"
+    words.write_text(words.read_text() + "\n/* edited */\n")
+    assert build(folder) == ("3 words", ["src/words.c"])
+
+    (folder / "build" / "count.o").unlink()
+    assert build(folder) == ("3 words", ["src/count.c"])
+
+    header.write_text(header.read_text() + "\n/* edited */\n")
+    assert build(folder) == ("3 words", ["src/count.c", "src/words.c"])
+    assert build(folder) == ("3 words", [])
