@@ -197,7 +197,7 @@ class MissingParam(DefinitionError, ValueError):
         names, first = " and ".join(f"'{name}'" for name in self.names), f"{{'{self.names[0]}': ...}}"
         hints = {
             "run": f"start(params={first})",
-            "scheduled run": f"SchedulerCron(params=lambda planned: {first})",
+            "scheduled run": f"its scheduler params=lambda planned: {first}",
         }
         hint = hints.get(self.who, f"needs={first}, or declare DotFlow(params={first})")
         return f"The {self.who} needs {names}. Pass {hint}."

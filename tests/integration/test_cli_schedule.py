@@ -173,7 +173,7 @@ def test_a_served_schedule_without_params_names_what_gives_them(command: Command
 
     assert (end.code, end.out) == (2, "")
     assert end.err == (
-        "dotflow: The scheduled run needs 'day'. Pass SchedulerCron(params=lambda planned: {'day': ...}).\n"
+        "dotflow: The scheduled run needs 'day'. Pass its scheduler params=lambda planned: {'day': ...}.\n"
     )
 
 
