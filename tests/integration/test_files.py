@@ -1312,6 +1312,33 @@ def test_a_folder_counts_while_it_is_there(storage: Storage) -> None:
     assert run(storage, add) == []
 
 
+@action(checkpoint=False)
+def found_csvs() -> list[Path]:
+    return sorted(Path().glob("*.csv"))
+
+
+@action(retry=2)
+def read_csv(path: Path) -> str:
+    note(path.stem)
+    if not Path("failed").exists():
+        Path("failed").touch()
+        raise ConnectionError
+    return path.read_text()
+
+
+def test_an_item_that_was_repeated_is_restored(storage: Storage) -> None:
+    """Its file is found anew in each run, and is the same: a failed attempt has not changed it."""
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(found_csvs).add(read_csv, each=found_csvs)
+
+    Path("a.csv").write_text("a")
+    assert run(storage, add) == ["a", "a"]
+    Path("b.csv").write_text("b")
+    assert run(storage, add) == ["b"]
+    assert run(storage, add) == []
+
+
 @action
 def leave() -> None:
     note("leave")

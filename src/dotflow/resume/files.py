@@ -310,7 +310,7 @@ class ChangedFiles:
             first = self._first.get(self.key_of(name))
             if first is None or first.time <= context.time.timestamp():
                 continue
-            if name in record.changed or not record.taken[name].is_same(first.state):
+            if not (record.changed.get(name) or record.taken[name]).is_same(first.state):
                 return f"{name} was made anew"
         return ""
 
