@@ -73,18 +73,23 @@ def register(
         row = (schedule.schedule, schedule.workflow, spec_of(schedule), at_once, now, now, now, has_alarm)
         connection.execute(REGISTER, row)
     connection.execute(SERVE, (json.dumps([one.schedule for one in schedules]), server))
-    served = {
-        schedule
-        for lock, schedules in connection.execute(SERVED).fetchall()
-        if live.is_held(path, lock)
-        for schedule in json.loads(schedules)
-    }
+    served = _served(connection, path)
     left = []
     for schedule, workflow, spec, settled in connection.execute(KNOWN).fetchall():
         if workflow in workflows and schedule not in served:
             connection.execute(NOT_SEEN, (schedule,))
             left.append((schedule_of(schedule, workflow, spec), _moment(settled)))
     return left
+
+
+def _served(connection: sqlite3.Connection, path: Path) -> set[str]:
+    """Returns the ids of the schedules that living processes serve."""
+    return {
+        schedule
+        for lock, schedules in connection.execute(SERVED).fetchall()
+        if live.is_held(path, lock)
+        for schedule in json.loads(schedules)
+    }
 
 
 def spec_of(schedule: Schedule) -> str:
@@ -196,12 +201,7 @@ def find_schedules(reader: Reader) -> Iterator[ServedSchedule]:
     """Yields the schedules that living processes serve; of a workflow that none serves, that of the last one."""
     if not has_queue(reader.connection):
         return
-    served = {
-        schedule
-        for lock, schedules in reader.connection.execute(SERVED).fetchall()
-        if live.is_held(reader.path, lock)
-        for schedule in json.loads(schedules)
-    }
+    served = _served(reader.connection, reader.path)
     pauses = pauses_of(reader.connection)
     last: dict[str, ServedSchedule] = {}  # of the workflows that no process serves
     for schedule, workflow, spec, settled, alarmed, dropped, drops in reader.connection.execute(SCHEDULES).fetchall():
