@@ -8,12 +8,18 @@ import os
 import re
 import signal
 import sqlite3
+import threading
 import time
+import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dotflow.providers import HistorySQLite
+from dotflow.providers import HistorySQLite, sqlite_file
+from dotflow.providers.histories.sqlite.reading import reading
+from dotflow.providers.histories.sqlite.tables import FORMAT
+from tests.histories import begin
 from tests.integration.children import PATIENCE, End, Scripts
 from tests.integration.terminals import Terminal
 
@@ -235,3 +241,34 @@ def test_the_live_view_ends_with_its_run(step: str, options: tuple[str, ...], sc
             terminal.wait_for(b"first")
             assert command.process.wait(PATIENCE) == 0
     assert {file.read_bytes() for file in folder.glob("own-*.txt")} <= {b"own"}
+
+
+def test_a_connection_takes_no_descriptor_of_a_reader_for_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader opens while the connection does, and closes later: no step has closed anything."""
+    path = tmp_path / "history.db"
+    begin(HistorySQLite(str(path)), str(uuid.uuid4()), "first")
+    file = sqlite_file.SQLiteFile(path, "NORMAL", FORMAT)
+    is_reading, is_open = threading.Event(), threading.Event()
+
+    def read() -> None:
+        with reading(path):
+            is_reading.set()
+            is_open.wait(PATIENCE)
+
+    reader = threading.Thread(target=read)
+    version_of = sqlite_file.version_of
+
+    def version_beside_a_reader(*arguments: Any) -> int:
+        if reader.ident is None:
+            reader.start()
+            is_reading.wait(0.1)  # in vain: the reader waits until the connection is open
+        return version_of(*arguments)
+
+    monkeypatch.setattr(sqlite_file, "version_of", version_beside_a_reader)
+    file.run("SELECT 1", ())
+    is_open.set()
+    reader.join()
+    assert file._descriptors
+    assert all(own.is_open() for own in file._descriptors.values())

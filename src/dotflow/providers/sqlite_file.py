@@ -9,7 +9,7 @@ import stat
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
@@ -390,6 +390,13 @@ class SQLiteFile:
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {self._format.version}")
         connection.execute("COMMIT")
+
+
+@contextlib.contextmanager
+def opening() -> Iterator[None]:
+    """Lets another connection be opened: no SQLiteFile of this process takes its descriptors for its own meanwhile."""
+    with _lock:
+        yield
 
 
 def uri_of(path: Path) -> str:

@@ -16,7 +16,15 @@ from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.crashed import find_ended
 from dotflow.providers.histories.sqlite.tables import FORMAT, MISSING
 from dotflow.providers.sqlite_errors import UNWRITABLE, cause_of, code_of
-from dotflow.providers.sqlite_file import SQLiteFile, check_beside, file_id_of, protect, uri_of, version_of
+from dotflow.providers.sqlite_file import (
+    SQLiteFile,
+    check_beside,
+    file_id_of,
+    opening,
+    protect,
+    uri_of,
+    version_of,
+)
 
 TIMEOUT: Final = 5.0  # seconds to wait for a process that recovers the file after a crash
 MIN_BEGINNING: Final = 4  # characters of a run's id
@@ -238,7 +246,8 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection | None:
     try:
         protect(connection)
         connection.row_factory = check_types
-        connection.execute("SELECT 1 FROM sqlite_master").fetchall()  # opens the file
+        with opening():
+            connection.execute("SELECT 1 FROM sqlite_master").fetchall()  # opens the file
         version = version_of(connection, FORMAT)
         connection.execute("PRAGMA temp_store = MEMORY")
         for older in range(version or FORMAT.version, FORMAT.version):
