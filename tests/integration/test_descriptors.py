@@ -4,22 +4,22 @@ Nothing waits for a descriptor that is gone, and nothing of dotflow's is written
 """
 
 import contextlib
+import itertools
 import os
 import re
 import signal
 import sqlite3
 import threading
 import time
-import uuid
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from dotflow.own_descriptor import FileId
 from dotflow.providers import HistorySQLite, sqlite_file
 from dotflow.providers.histories.sqlite.reading import reading
 from dotflow.providers.histories.sqlite.tables import FORMAT
-from tests.histories import begin
 from tests.integration.children import PATIENCE, End, Scripts
 from tests.integration.terminals import Terminal
 
@@ -248,8 +248,8 @@ def test_a_connection_takes_no_descriptor_of_a_reader_for_its_own(
 ) -> None:
     """A reader opens while the connection does, and closes later: no step has closed anything."""
     path = tmp_path / "history.db"
-    begin(HistorySQLite(str(path)), str(uuid.uuid4()), "first")
-    file = sqlite_file.SQLiteFile(path, "NORMAL", FORMAT)
+    file, other = (sqlite_file.SQLiteFile(path, "NORMAL", FORMAT) for _ in range(2))
+    other.transact(lambda connection: connection.execute("UPDATE meta SET swept = 1"))  # its log stays
     is_reading, is_open = threading.Event(), threading.Event()
 
     def read() -> None:
@@ -258,17 +258,19 @@ def test_a_connection_takes_no_descriptor_of_a_reader_for_its_own(
             is_open.wait(PATIENCE)
 
     reader = threading.Thread(target=read)
-    version_of = sqlite_file.version_of
+    open_files, looks = sqlite_file.open_files, itertools.count()
 
-    def version_beside_a_reader(*arguments: Any) -> int:
-        if reader.ident is None:
+    def open_files_beside_a_reader() -> Iterator[tuple[int, FileId]]:
+        if next(looks) == 1:  # after SQLite has opened them
             reader.start()
-            is_reading.wait(0.1)  # in vain: the reader waits until the connection is open
-        return version_of(*arguments)
+            is_reading.wait(0.5)  # in vain: the reader waits until the connection is open
+        return open_files()
 
-    monkeypatch.setattr(sqlite_file, "version_of", version_beside_a_reader)
+    monkeypatch.setattr(sqlite_file, "open_files", open_files_beside_a_reader)
     file.run("SELECT 1", ())
     is_open.set()
     reader.join()
     assert file._descriptors
     assert all(own.is_open() for own in file._descriptors.values())
+    file.close()
+    other.close()
