@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from dotflow.core.action import Action, parts_of
+from dotflow.core.action import CONTEXTS, Action, parts_of
 from dotflow.core.links import MAX_PARALLEL, PARAM, PARAMS, VALUE, Bind, Condition, Constant, Each, Group, Links
 from dotflow.core.secret import SecretRef, SecretUse
 from dotflow.core.steps import as_actions
@@ -99,7 +99,8 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
         from dotflow.graph.type_check import check_each  # here, since most workflows need no types
 
         for parameter, source in lists.items():
-            check_each(step, parameter, scope.tasks[source] if isinstance(source, int) else source)
+            if parameter not in CONTEXTS:  # whose items come in a Context
+                check_each(step, parameter, scope.tasks[source] if isinstance(source, int) else source)
     fallback, fallback_binds = _fallback(options, scope, needs, lists)
     links = Links(
         name=options.name,

@@ -95,18 +95,18 @@ def check_outputs(step: "Action[..., Any]", outputs: Sequence[str]) -> None:
         )
 
 
-def value_type(task: "Task", outputs: Sequence[str] = (), part: str | None = None) -> Any:
-    """Returns the type of a task's value, or of one of its outputs; of a mapped task, of the list of them."""
-    given = returned_type(task, outputs, part)
+def value_type(task: "Task", part: tuple[str, int] | None = None) -> Any:
+    """Returns the type of a task's value, of a mapped task that of the list. *part* is one of its outputs."""
+    given = returned_type(task, part)
     return types.GenericAlias(list, given) if task.is_mapped else given
 
 
-def returned_type(task: "Task", outputs: Sequence[str] = (), part: str | None = None) -> Any:
-    """Returns the type of what the step of a task returns, or of one of its outputs."""
+def returned_type(task: "Task", part: tuple[str, int] | None = None) -> Any:
+    """Returns the type of what the step of a task returns. *part* is an output, as its name and position."""
     function = unwrapped(task.step.function)
     # The value of a class is a list of contexts.
     given = Any if isinstance(function, type) else hints_of(function).get("return", Any)
-    return given if part is None else _part_of(options(given), part, outputs.index(part))
+    return given if part is None else _part_of(options(given), *part)
 
 
 def hints_of(function: Any) -> Mapping[str, Any]:
@@ -201,15 +201,15 @@ def _items(annotation: Any) -> Sequence[Any]:
     return args[:1] if origin in ITERABLES else ()
 
 
-def _part_of(kinds: Sequence[Any], part: str, index: int) -> Any:
-    """Returns the type of a part of a value: by its name, or else by its position."""
+def _part_of(kinds: Sequence[Any], name: str, position: int) -> Any:
+    """Returns the type of a part of a value, by its name or else by its position."""
     if len(kinds) > 1:
         return Any
     origin, args = typing.get_origin(kinds[0]) or kinds[0], typing.get_args(kinds[0])
     if _names_of_parts(origin) is not None:
-        return _resolved(origin).get(part, Any)
+        return _resolved(origin).get(name, Any)
     if origin is tuple and ... not in args:
-        return args[index] if index < len(args) else Any
+        return args[position] if position < len(args) else Any
     return args[1] if origin in MAPPINGS and args else next(iter(_items(kinds[0])), Any)
 
 
