@@ -139,11 +139,12 @@ def _arrows_of_links(task: Task, links: Links) -> Iterator[Arrow]:
     for link in links.each:
         if isinstance(link.source, int):
             yield Arrow(link.source, target, THICK, "each")
-    binds = [bind for bind in (*links.binds, *links.fallback_binds) if not isinstance(bind.source, Constant)]
-    required = {bind.source for bind in binds if bind.required}
+    binds = (*links.binds, *links.fallback_binds)
+    required = {bind.source for bind in binds if bind.required and isinstance(bind.source, int)}
     for bind in binds:
-        is_optional = isinstance(bind.source, int) and bind.source not in required
-        yield Arrow(bind.source, target, OPTIONAL if is_optional else SOLID)
+        if not isinstance(bind.source, Constant):
+            is_optional = isinstance(bind.source, int) and bind.source not in required
+            yield Arrow(bind.source, target, OPTIONAL if is_optional else SOLID)
     for condition in links.conditions:
         if not isinstance(condition.source, Constant):
             yield Arrow(condition.source, target, DASHED, _label(condition))
