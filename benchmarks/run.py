@@ -38,6 +38,7 @@ MEASUREMENTS: Final[Mapping[str, str]] = {
     "sleep": "parallel:nap_rows",
     "cpu": "parallel:busy_rows",
     "needs": "graphs:need_rows",
+    "types": "graphs:type_rows",
     "chain": "graphs:chain_rows",
     "items": "maps:item_rows",
     "item-processes": "maps:process_rows",

@@ -19,8 +19,9 @@ import threading
 import time
 import types
 from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 from unittest import mock
 
 import boto3
@@ -282,13 +283,42 @@ def _two_orders_of_one_task() -> object:
 @case(errors.InvalidLink)
 def _a_value_that_can_not_fit() -> object:
     @action
-    def total() -> list:  # type: ignore[type-arg]  # only plain classes are compared
-        return [1, 2]
+    def total() -> list[str]:
+        return []
 
     @action
-    def count(orders: int) -> None: ...
+    def count(orders: list[int]) -> None: ...
 
     return DotFlow(Config(log=QUIET)).task.add(total, name="orders").add(count)
+
+
+@case(errors.InvalidLink)
+def _items_of_no_list() -> object:
+    @action
+    def count() -> int:
+        return 1
+
+    @action
+    def load(part: int) -> None: ...
+
+    return DotFlow(Config(log=QUIET)).task.add(count).add(load, each=count)
+
+
+@case(errors.InvalidLink)
+def _a_written_down_value_that_can_not_fit() -> object:
+    @action
+    def load(day: date) -> None: ...
+
+    return DotFlow(Config(log=QUIET)).task.add(load, each=["2026-11-25"])
+
+
+@case(errors.InvalidLink)
+def _a_condition_that_never_holds() -> object:
+    @action
+    def route() -> Literal["fast", "slow"]:
+        return "fast"
+
+    return DotFlow(Config(log=QUIET)).task.add(route).add(action(orders), when={"route": "fats"})
 
 
 @case(errors.InvalidLink)

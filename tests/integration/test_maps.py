@@ -466,7 +466,7 @@ def test_a_list_where_one_is_annotated(make_workflow: MakeWorkflow) -> None:
     workflow = make_workflow()
     workflow.task.add(square, each=[1])
 
-    with pytest.raises(InvalidLink, match="mapped: you get a list"):
+    with pytest.raises(InvalidLink, match="it is mapped, and gives list"):
         workflow.task.add(one)
 
 

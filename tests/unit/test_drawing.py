@@ -60,16 +60,35 @@ def test_values_items_and_waiting_have_arrows_of_their_own() -> None:
     ]
 
 
+def test_a_value_that_may_be_missing_has_a_circle() -> None:
+    """A parameter with a default takes it, in both formats; one without a default beside it makes it an arrow."""
+
+    @action
+    def join(urls: list[str] | None = None, plain_context: Any = None) -> None: ...
+
+    @action
+    def both(urls: list[str], urls_context: Any = None) -> None: ...
+
+    workflow = DotFlow(params={"day": "today"})
+    workflow.task.add(urls).add(plain).add(join).add(both)
+    workflow.task.add(summary, needs={"fetch": urls})  # a run parameter is never missing
+    drawn, dot = lines(workflow), lines(workflow, "dot")
+
+    assert drawn[-5:] == ["t0 --o t2", "t1 --o t2", "t0 --> t3", "t0 --> t4", "p_day --> t4"]
+    assert 't0 -> t2 [style="solid", arrowhead="odot"];' in dot
+    assert 't0 -> t3 [style="solid"];' in dot
+
+
 def test_branches_have_their_condition_as_label() -> None:
     """On the arrow, also on that from a run parameter."""
-    workflow = DotFlow(params={"fast": True})
+    workflow = DotFlow(params={"fast": True, "word": ""})
     workflow.task.add(summary, name="good", needs={"fetch": "fast"})
-    workflow.task.add(plain, name="one", when="good").add(plain, name="two", unless={"good": 'a"b'})
+    workflow.task.add(plain, name="one", when="good").add(plain, name="two", unless={"word": 'a"b'})
     workflow.task.add(plain, name="three", when="fast", fallback=follow)
     drawn = lines(workflow)
 
     assert 't0 -.->|"when"| t1' in drawn
-    assert "t0 -.->|\"unless 'a#34;b'\"| t2" in drawn
+    assert "p_word -.->|\"unless 'a#34;b'\"| t2" in drawn
     assert 't3["three<br/>fallback follow"]' in drawn
     assert 'p_fast -.->|"when"| t3' in drawn
 

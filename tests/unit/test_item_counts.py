@@ -25,7 +25,7 @@ STARTED = AttemptStarted(0, 1, Context(), AT, 1.0)
 
 
 @action
-def fetch(url: str) -> None: ...
+def fetch(url: str | int) -> None: ...
 
 
 def mapped(*events: list[Any]) -> Task:

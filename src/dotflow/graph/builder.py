@@ -226,8 +226,9 @@ class TaskBuilder:
     def graph(self, format: str = "mermaid") -> "Drawing":
         """Returns a diagram of the tasks as text, which a notebook shows as a picture.
 
-        Solid arrows are values, thick ones items, dashed ones conditions and order, of which those of `after` have its
-        name. Slanted boxes are run parameters. Groups and added workflows are boxes around their tasks.
+        Solid arrows are values, with a circle those that may be missing, and thick ones items. Dashed arrows are
+        conditions and order; those of `after` have its name. Slanted boxes are run parameters. Groups and added
+        workflows are boxes around their tasks.
 
         Args:
             format: "mermaid", which GitHub and many editors draw, or "dot", for Graphviz.

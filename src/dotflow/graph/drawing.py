@@ -18,8 +18,12 @@ DEFAULT_GROUP: Final = "default"
 #: What Mermaid does not show as it stands in a quoted label. It replaces "fa:fa-car" by an icon.
 MERMAID_SPECIAL: Final = re.compile(r"[^\w ,=×…/!?'(.)+-]")
 
-SOLID, DASHED, DOTTED, THICK = "solid", "dashed", "dotted", "bold"  # value · needs, condition · after · items
-MERMAID_ARROWS: Final = {SOLID: "-->", DASHED: "-.->", DOTTED: "-.->", THICK: "==>"}
+#: A value · a value that may be missing · what must have completed, a condition · what must be over · items.
+SOLID, OPTIONAL, DASHED, DOTTED, THICK = "solid", "optional", "dashed", "dotted", "bold"
+MERMAID_ARROWS: Final = {SOLID: "-->", OPTIONAL: "--o", DASHED: "-.->", DOTTED: "-.->", THICK: "==>"}
+DOT_ARROWS: Final = {style: f'style="{style}"' for style in (SOLID, DASHED, DOTTED, THICK)} | {
+    OPTIONAL: 'style="solid", arrowhead="odot"'
+}
 MAPPED, CLEANUP, PLAIN, PARAM = "mapped", "cleanup", "plain", "param"
 MERMAID_SHAPES: Final = {MAPPED: ("[[", "]]"), CLEANUP: ("([", "])"), PLAIN: ("[", "]"), PARAM: ("[/", "/]")}
 DOT_SHAPES: Final = {
@@ -135,9 +139,12 @@ def _arrows_of_links(task: Task, links: Links) -> Iterator[Arrow]:
     for link in links.each:
         if isinstance(link.source, int):
             yield Arrow(link.source, target, THICK, "each")
-    for bind in (*links.binds, *links.fallback_binds):
+    binds = (*links.binds, *links.fallback_binds)
+    required = {bind.source for bind in binds if bind.required and isinstance(bind.source, int)}
+    for bind in binds:
         if not isinstance(bind.source, Constant):
-            yield Arrow(bind.source, target, SOLID)
+            is_optional = isinstance(bind.source, int) and bind.source not in required
+            yield Arrow(bind.source, target, OPTIONAL if is_optional else SOLID)
     for condition in links.conditions:
         if not isinstance(condition.source, Constant):
             yield Arrow(condition.source, target, DASHED, _label(condition))
@@ -189,7 +196,7 @@ def _dot(nodes: Sequence[Node], arrows: Sequence[Arrow]) -> Iterator[str]:
             yield f'{indent}subgraph cluster_{number} {{ label="{_dot_text(title)}";'
     for source, target, style, label in arrows:
         text = f', label="{_dot_text(label)}"' if label else ""
-        yield f'    {_id(source)} -> t{target} [style="{style}"{text}];'
+        yield f"    {_id(source)} -> t{target} [{DOT_ARROWS[style]}{text}];"
     yield "}"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from dotflow.core.action import Action, parts_of
+from dotflow.core.action import CONTEXTS, Action, parts_of
 from dotflow.core.links import MAX_PARALLEL, PARAM, PARAMS, VALUE, Bind, Condition, Constant, Each, Group, Links
 from dotflow.core.secret import SecretRef, SecretUse
 from dotflow.core.steps import as_actions
@@ -14,7 +14,16 @@ from dotflow.errors import InvalidArgument, InvalidLink, MissingParam, close_mat
 from dotflow.graph.names import name_of
 from dotflow.graph.params import OWN_NAMES, is_name
 from dotflow.graph.run_secrets import keep_secret
-from dotflow.graph.wiring import Scope, as_list, check_names, make_conditions, secrets_of, target_of_each, wire
+from dotflow.graph.wiring import (
+    Scope,
+    as_list,
+    check_names,
+    check_type,
+    make_conditions,
+    secrets_of,
+    target_of_each,
+    wire,
+)
 
 if TYPE_CHECKING:
     from dotflow.core.task import Task
@@ -86,6 +95,12 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
         left = [name for name in left if name != target]
     if left:
         step.refuse_parameter(left[0], (*scope.names, *scope.params))
+    if lists:
+        from dotflow.graph.type_check import check_each  # here, since most workflows need no types
+
+        for parameter, source in lists.items():
+            if parameter not in CONTEXTS:  # whose items come in a Context
+                check_each(step, parameter, scope.tasks[source] if isinstance(source, int) else source)
     fallback, fallback_binds = _fallback(options, scope, needs, lists)
     links = Links(
         name=options.name,
@@ -207,6 +222,9 @@ def copy_tasks(
             after=links.after if links.always and not links.after else (*links.after, *after),
             keep_going=options.keep_going if links.keep_going is None else links.keep_going,
         )
+        for bind in links.binds:
+            if isinstance(bind.source, int) and bind.source < first:
+                check_type(task.step, bind, scope)
         if has_secrets:
             links = keep_secret(task.step, links, {}, {})
         own = task.group_name if task.group_name == "default" else f"{options.name}.{task.group_name}"

@@ -25,6 +25,7 @@ from dotflow.errors import InvalidArgument
 if TYPE_CHECKING:
     from dotflow.core.task import Task
 
+UNIONS: Final = (typing.Union, types.UnionType)
 TRUE: Final = ("true", "yes", "on", "1")
 FALSE: Final = ("false", "no", "off", "0")
 
@@ -78,15 +79,15 @@ CONTAINERS: Final[Mapping[Any, ParamType]] = {
     **{kind: ParamType(LIST, _json_of(list, kind)) for kind in (tuple, set, frozenset)},
 }
 
-#: Annotation -> the types whose values fit it, too, as for type checkers and for the numbers of NumPy.
-ALSO: Final[Mapping[Any, Any]] = {
+#: Annotation -> the types that fit it, too, as for type checkers and for the numbers of NumPy.
+PROMOTED: Final[Mapping[Any, Any]] = {
     int: numbers.Integral,
     float: numbers.Real,
     complex: numbers.Complex,
     bytes: (bytearray, memoryview),
-    list: tuple,
-    tuple: list,
 }
+#: The same for values, which may come from JSON.
+ALSO: Final[Mapping[Any, Any]] = {**PROMOTED, list: tuple, tuple: list}
 #: In Python, too, a text becomes one of these. A text for any other type is a mistake.
 PARSED: Final = (date, Path, enum.Enum)
 #: The types of defaults by which values are judged. A value of another class may only look like the default.
@@ -158,7 +159,7 @@ def _parsers(wanted: Iterable[Any], takers: Iterable[tuple[Any, Parameter]]) -> 
     """Yields what makes a date, datetime, Path or Enum of a text, where a type is one of these."""
     others = [(_annotation(function, parameter), *_judged(parameter.default)) for function, parameter in takers]
     for annotation in (*wanted, *itertools.chain.from_iterable(others)):
-        kind, kinds = _type_of(annotation), _options(annotation)
+        kind, kinds = _type_of(annotation), options(annotation)
         if kind is not None and len(kinds) == 1 and isinstance(kinds[0], type) and issubclass(kinds[0], PARSED):
             yield kind.convert
 
@@ -172,7 +173,7 @@ def fits(annotation: Any, value: Any) -> bool:
     """Returns whether a value may be of an annotated type. It is False only for what is certainly wrong."""
     annotation = _plain(annotation)
     origin = typing.get_origin(annotation)
-    if origin in (typing.Union, types.UnionType):
+    if origin in UNIONS:
         return any(fits(option, value) for option in typing.get_args(annotation))
     if origin is typing.Literal:
         return any(type(option) is type(value) and option == value for option in typing.get_args(annotation))
@@ -183,6 +184,14 @@ def fits(annotation: Any, value: Any) -> bool:
         return isinstance(value, (kind, ALSO.get(kind, kind)))
     except TypeError:  # a class without instances, such as a TypedDict
         return True
+
+
+def choices(annotation: Any) -> list[Any]:
+    """Returns the types of a union, or the type itself, without Annotated and NewType."""
+    annotation = _plain(annotation)
+    if typing.get_origin(annotation) in UNIONS:
+        return [choice for option in typing.get_args(annotation) for choice in choices(option)]
+    return [annotation]
 
 
 def _plain(annotation: Any) -> Any:
@@ -219,16 +228,14 @@ def _takers(name: str, tasks: "Iterable[Task]") -> Iterable[tuple[Any, Parameter
                     yield task.step.function, parameter
 
 
-def _options(annotation: Any) -> list[Any]:
+def options(annotation: Any) -> list[Any]:
     """Returns the types of a union other than None, or the type itself."""
-    annotation = _plain(annotation)
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return [_plain(kind) for kind in typing.get_args(annotation) if kind is not types.NoneType]
-    return [annotation]
+    kinds = choices(annotation)
+    return [kind for kind in kinds if kind is not types.NoneType] if len(kinds) > 1 else kinds
 
 
 def _type_of(annotation: Any) -> ParamType | None:
-    kinds = _options(annotation)
+    kinds = options(annotation)
     if len(kinds) > 1:
         return TEXT if str in kinds else None
     annotation = kinds[0]
@@ -259,14 +266,18 @@ def _choice(shown: Mapping[str, Any], hidden: Mapping[str, Any] = types.MappingP
 
 def _annotation(function: Any, parameter: Parameter) -> Any:
     """Returns the annotation; `Parameter.empty` without one, and where it is a text that can't be resolved."""
-    if not isinstance(parameter.annotation, str):
-        return parameter.annotation
+    annotation = parameter.annotation
+    return resolved(function, annotation) if isinstance(annotation, str) else annotation
+
+
+def resolved(function: Any, annotation: Any) -> Any:
+    """Returns an annotation of a function with its texts as types; `Parameter.empty` if one can't be resolved."""
 
     def holder() -> None: ...
 
-    holder.__annotations__ = {parameter.name: parameter.annotation}
+    holder.__annotations__ = {"it": annotation}
     module = sys.modules.get(getattr(function, "__module__", ""))
     try:
-        return typing.get_type_hints(holder, vars(module) if module else {})[parameter.name]
+        return typing.get_type_hints(holder, vars(module) if module else {})["it"]
     except Exception:  # a name that only type checkers import, for example
         return Parameter.empty

@@ -5,12 +5,12 @@ from typing import Any, Final, NamedTuple
 
 from dotflow.core.action import CONTEXTS, IDEMPOTENCY_KEY, Action, action_of, parts_of
 from dotflow.core.callables import fixed_by_partials
+from dotflow.core.context import Context
 from dotflow.core.links import CONTEXT, PARAM, PARAMS, TRUE, VALUE, Bind, Condition, Group
 from dotflow.core.secret import SecretUse
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.errors import InvalidLink
-from dotflow.graph.annotations import misfit
 from dotflow.graph.names import MAX_REF, Names
 
 SUFFIX: Final = "_context"  # of a parameter that receives a task's Context
@@ -67,7 +67,7 @@ def wire(
             continue
         bind = _bind_by_name(name, required, scope)
         if bind is not None:
-            _check_type(step, bind, scope)
+            check_type(step, bind, scope)
             binds.append(bind)
         elif required:
             left.append(name)
@@ -143,18 +143,20 @@ def _bind_needed(step: Action[..., Any], name: str, ref: Any, scope: Scope) -> B
     if scope.is_param(ref):
         return Bind(name, PARAM, ref, required)
     bind = Bind(name, VALUE, scope.task(ref), required)
-    _check_type(step, bind, scope)
+    check_type(step, bind, scope)
     return bind
 
 
-def _check_type(step: Action[..., Any], bind: Bind, scope: Scope) -> None:
-    """Raises InvalidLink if the source's `->` and the parameter's annotation are plain classes that can't fit."""
-    if bind.kind == VALUE:
-        assert isinstance(bind.source, int)
+def check_type(step: Action[..., Any], bind: Bind, scope: Scope) -> None:
+    """Raises InvalidLink if the value or Context of a task can't fit the parameter, by their annotations."""
+    if isinstance(bind.source, int):
+        from dotflow.graph.type_check import check_value, value_type  # here, since most workflows need no types
+
         source = scope.tasks[bind.source]
-        reason = misfit(source.step.function, step.function, bind.parameter, is_mapped=source.is_mapped)
-        if reason:
-            raise InvalidLink(f"Step '{step.name}' takes '{bind.parameter}' from task '{source.name}': {reason}")
+        if bind.kind == CONTEXT:
+            check_value(step, bind.parameter, source, Context, "has a")
+        else:
+            check_value(step, bind.parameter, source, value_type(source))
 
 
 def _conditions(option: Any, negated: bool, scope: Scope) -> list[Condition]:
@@ -176,5 +178,10 @@ def _conditions(option: Any, negated: bool, scope: Scope) -> list[Condition]:
                     f"A condition can't depend on '{name}', which has checkpoint=False: a resume does not have its "
                     f"value. Return the value of the condition from another step."
                 )
+            if expected is not TRUE:
+                from dotflow.graph.type_check import check_expected, value_type
+
+                given = value_type(scope.tasks[task_id])
+                check_expected("unless" if negated else "when", name, given, expected)
             conditions.append(Condition(task_id, name, expected, negated))
     return conditions
