@@ -6,9 +6,11 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -112,6 +114,85 @@ def edit(path: str, text: str) -> None:
     before = Path(path).stat().st_mtime_ns if Path(path).exists() else 0
     Path(path).write_text(text)
     os.utime(path, ns=(before + 10**9, before + 10**9))
+
+
+# An interrupt
+
+
+def interrupt_and_wait(*_arguments: Any) -> None:
+    """Stands for reading a large file, which takes until something ends it."""
+    over = Path("over").absolute()
+    os.kill(int(Path("coordinator").read_text()), signal.SIGINT)
+    while not over.exists():
+        time.sleep(0.01)
+
+
+def write_large() -> Path:
+    """Writes a file that is not read at once, and makes its reading take long in this process."""
+    note("make")
+    if Path("coordinator").exists():
+        hashlib.file_digest = interrupt_and_wait  # type: ignore[assignment]
+    Path("large.bin").write_bytes(bytes(worker_files.CHUNK))
+    return Path("large.bin")
+
+
+@action
+def make_large() -> Path:
+    return write_large()
+
+
+@action(timeout=60)
+def make_large_in_time() -> Path:
+    return write_large()
+
+
+@action(isolate=True)
+def make_large_isolated() -> Path:
+    return write_large()
+
+
+@action
+async def make_large_async() -> Path:
+    return write_large()
+
+
+INTERRUPTED: list[tuple[Any, str, Any]] = [
+    *((make_large, mode, None) for mode in MODES),
+    *((make_large_in_time, mode, None) for mode in MODES),
+    *((make_large_isolated, mode, None) for mode in MODES),
+    (make_large_isolated, "sequential", ExecutorThread),
+    (make_large, "sequential", ExecutorThread),
+    (make_large_async, "sequential", ExecutorAsync),
+    (make_large_async, "sequential", None),
+]
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(("step", "mode", "executor"), INTERRUPTED)
+def test_ctrl_c_while_a_large_file_is_read_keeps_the_value(
+    step: Any, mode: str, executor: Any, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step has returned, so it does not run again: its file is compared by size and time."""
+    monkeypatch.setattr(hashlib, "file_digest", hashlib.file_digest)
+    Path("coordinator").write_text(str(os.getpid()))
+
+    def add(workflow: DotFlow) -> None:
+        workflow.task.add(step)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted = DotFlow(Config(storage=storage, executor=executor and executor()), workflow_id="w")
+            add(interrupted)
+            start(interrupted, mode)
+    finally:
+        Path("over").touch()
+        Path("coordinator").unlink()
+
+    assert ran() == ["make"]
+    assert interrupted.result_task()[0].status is TypeStatus.COMPLETED
+    assert run(storage, add) == []
+    edit("large.bin", "other")
+    assert run(storage, add) == ["make"]
 
 
 # A made file

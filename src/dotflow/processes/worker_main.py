@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, Final, NamedTuple, NoReturn
 
@@ -41,6 +42,7 @@ from dotflow.processes.channel import (
 from dotflow.worker.attempt import attempt, remember_process
 from dotflow.worker.deadline import forget_limits
 from dotflow.worker.files import noting_written
+from dotflow.worker.interrupts import interrupts_held
 from dotflow.worker.loops import Loops
 from dotflow.worker.programs import become_worker
 
@@ -100,8 +102,7 @@ class WorkerLoop:
         if seconds := call.step.policy.timeout:
             self.send(STARTED, message.number, [SECONDS.pack(seconds)])
         try:
-            returned: Callable[[], object] = partial(self.send, RETURNED, message.number, []) if seconds else int
-            outcome = attempt(call, self.loops, returned)
+            outcome = attempt(call, self.loops, partial(self.send, RETURNED, message.number, []))
         except KeyboardInterrupt:
             outcome = Interrupted()
         if os.getpid() != self.pid:  # a child that the step forked; only its parent sends the outcome
@@ -109,8 +110,10 @@ class WorkerLoop:
         if seconds:
             self.send(RETURNED, message.number, [])
         self.last_value = outcome.value if isinstance(outcome, Returned) else None
-        self.flush()
-        self.send(OUTCOME, message.number, self.dump_outcome(call, outcome))
+        is_known = seconds or getattr(outcome, "files", None) is not None  # to have returned
+        with interrupts_held() if is_known else nullcontext():  # an interrupt ends the reading of files only
+            self.flush()
+            self.send(OUTCOME, message.number, self.dump_outcome(call, outcome))
 
     def read(self, message: Message) -> Call:
         """Returns the call that a message carries, with what this worker has in the place of references to it."""

@@ -20,7 +20,7 @@ from dotflow.graph.params import Params
 from dotflow.graph.wiring import ALL_PARAMS, PREVIOUS
 from dotflow.resume.origin import NO_TASK, workflow_key
 from dotflow.resume.tokens import Tokens, always_takes_previous
-from dotflow.worker.files import SCALARS, digest_of, find_paths, state_of
+from dotflow.worker.files import CHUNK, SCALARS, digest_of, find_paths, state_of
 
 MAX_FOUND: Final = 64  # values whose paths are remembered, as attempts side by side share them
 DOCUMENT: Final = "@files"  # in place of a task's name; no task is called so
@@ -409,6 +409,7 @@ class RunFiles:
         self._found: dict[int, tuple[Any, Collection[Path]]] = {}  # by id of a value that attempts share
         self._earlier: ChangedFiles | None = None
         self._last: dict[str, FileState] = {}  # by name
+        self._unread: set[str] = set()  # large files that an interrupt kept from being read
 
     @property
     def inputs(self) -> States:
@@ -522,6 +523,7 @@ class RunFiles:
 
     def keep(self, record: FileRecord) -> None:
         """Notes that the checkpoint with the record is saved."""
+        self._unread.update([name for name, state in record.made.items() if state.size >= CHUNK and not state.digest])
         for states in (record.taken, record.changed, record.made):
             self._last.update(states)
 
@@ -536,7 +538,7 @@ class RunFiles:
             place = str(self._folder / name)
             if not (lacks_digest or _is_in(place, given)):
                 continue
-            state = state_of(place, self._limit, known=was)
+            state = state_of(place, -1 if name in self._unread else self._limit, known=was)
             if state is not None and (lacks_digest or state != was):
                 self._saved.worked[name] = Known(state, now)
         self._saved.write(is_open=False)

@@ -15,17 +15,18 @@ from dotflow.core.call import KEY_BASE, Call
 from dotflow.core.context import NOTHING, Context
 from dotflow.core.failure import Failure
 from dotflow.core.files import FileState
-from dotflow.core.outcome import Outcome, Raised, Returned, TimedOut
+from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned, TimedOut
 from dotflow.core.secret import fill, own_secrets
 from dotflow.errors import InvalidPolicy, StepTimeout, UnknownParameter
 from dotflow.worker.attempt_context import attempt_within
 from dotflow.worker.deadline import LEFT_BEHIND, SHORTEST_TIMER, DeadlinePassed, Limit, LoopBlocked
-from dotflow.worker.deadline_thread import run_limited
+from dotflow.worker.deadline_thread import Stopped, run_limited
 from dotflow.worker.files import SCALARS, WRITTEN, find_paths, record, states_before, take_written
 from dotflow.worker.loops import Loop
 
 NO_LIMIT: Final = Limit(0)
 NO_FILES: Final[Mapping[Path, FileState | None]] = {}
+STOPS: Final = (KeyboardInterrupt, Stopped)
 RETURNED: Final = "a step has returned its instance"
 
 new: Final = tuple.__new__  # makes a named tuple, one for each attempt, in half the time
@@ -95,7 +96,11 @@ def _with_files(
     if not (found or before or written):
         return outcome
     returned()
-    return outcome._replace(files=record(call.files, found, before, written))
+    try:
+        return outcome._replace(files=record(call.files, found, before, written))
+    except STOPS:  # what a step has returned counts, and the run ends with it
+        unread = call.files._replace(limit=-1)
+        return Interrupted(outcome._replace(files=record(unread, found, before, written)))
 
 
 _process = os.getpid()
