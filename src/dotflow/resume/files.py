@@ -20,8 +20,9 @@ from dotflow.graph.params import Params
 from dotflow.graph.wiring import ALL_PARAMS, PREVIOUS
 from dotflow.resume.origin import NO_TASK, workflow_key
 from dotflow.resume.tokens import Tokens, always_takes_previous
-from dotflow.worker.files import CHUNK, SCALARS, digest_of, find_paths, state_of
+from dotflow.worker.files import CHUNK, SCALARS, digest_of, find_paths, remember, state_of
 
+LARGE: Final = 64 << 20  # bytes: other processes get the digest of such a file. Reading it takes longer than a tick
 MAX_FOUND: Final = 64  # values whose paths are remembered, as attempts side by side share them
 DOCUMENT: Final = "@files"  # in place of a task's name; no task is called so
 
@@ -409,7 +410,9 @@ class RunFiles:
         self._found: dict[int, tuple[Any, Collection[Path]]] = {}  # by id of a value that attempts share
         self._earlier: ChangedFiles | None = None
         self._last: dict[str, FileState] = {}  # by name
-        self._unread: set[str] = set()  # large files that an interrupt kept from being read
+        self._large: dict[Path, FileState] = {}  # with their digests
+        self._unread: set[str] = set()  # files that an interrupt kept from being read
+        self._number = 0  # of attempts
 
     @property
     def inputs(self) -> States:
@@ -428,6 +431,7 @@ class RunFiles:
             if state is not None:
                 self._saved.inputs[str(path)] = Known(state, now)
                 self._last[str(path)] = state
+        self._know(self._last)
         self._write_open()
 
     def go_on(self, earlier: ChangedFiles, inputs: Collection[Path], *, runs: bool) -> None:
@@ -465,6 +469,7 @@ class RunFiles:
             self._last[name] = state_of(key, self._limit) or state
             saved.worked[name] = Known(self._last[name], now)
         if runs and (inputs or self._last):
+            self._know(self._last)
             self._write_open()
 
     def join(self) -> None:
@@ -485,6 +490,7 @@ class RunFiles:
     def given_to(self, call: Call, task: Task) -> Call:
         """Returns the call of an attempt, with the paths among its arguments."""
         step = call.step
+        self._number += 1
         if self.watch is None or not step.files:
             return call
         values = [*(call.arguments or {}).values(), *(call.shared or {}).values()]
@@ -498,7 +504,9 @@ class RunFiles:
             return call
         self._given |= given
         own = find_paths(task.input) if type(task) is Item else ()
-        return call._replace(files=FileWatch(self._limit, tuple(given), tuple(own), task.attempt > 0))
+        known = tuple((path, self._large[path]) for path in given & self._large.keys())
+        watch = FileWatch(self._limit, tuple(given), tuple(own), task.attempt > 0, self._number, known)
+        return call._replace(files=watch)
 
     def _paths_in(self, value: Any) -> Collection[Path]:
         """Returns the paths in a value; many attempts may share a large one."""
@@ -514,12 +522,20 @@ class RunFiles:
     def note(self, context: Context, record: FileRecord, *, is_saved: bool) -> None:
         """Notes the record of an attempt that has returned; before its value is saved, if it is."""
         self.has_paths = True
+        self._know(record.taken)
+        self._know(record.made)
         if self._earlier is not None:
             time = context.time.timestamp()
             for name in record.new():
                 self._earlier.renew(self._earlier.key_of(name), Known(record.made[name], time))
         if is_saved and not self._is_written and (record.made or record.changed or record.taken):
             self._write_open()
+
+    def _know(self, states: States) -> None:
+        for name, state in states.items():
+            if state.size >= LARGE and state.digest and not state.mark:
+                self._large[Path(name)] = state
+                remember(name, state)
 
     def keep(self, record: FileRecord) -> None:
         """Notes that the checkpoint with the record is saved."""

@@ -48,7 +48,7 @@ def attempt(call: Call, loop: Loop, returned: Callable[[], object] = int, is_ent
     """
     step, files = call.step, call.files
     if not is_entered and (call.carrier is not None or call.watch is not None or (files is not None and files[1])):
-        before = states_before(files) if files is not None and step.files else {}
+        before = states_before(files) if files is not None and step.files else NO_FILES
         return _with_files(call, attempt_within(call, loop, attempt), returned, before)
     seconds = step.policy.timeout
     value: Any = None
