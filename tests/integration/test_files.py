@@ -21,6 +21,7 @@ from dotflow import Config, Context, DotFlow, action
 from dotflow.abc.executor import Executor
 from dotflow.abc.storage import Storage
 from dotflow.core.types.status import TypeStatus
+from dotflow.errors import CheckpointUnreadable
 from dotflow.providers import (
     ExecutorAsync,
     ExecutorProcess,
@@ -180,10 +181,10 @@ def test_ctrl_c_while_a_large_file_is_read_keeps_the_value(
     def add(workflow: DotFlow) -> None:
         workflow.task.add(step)
 
+    interrupted = DotFlow(Config(storage=storage, executor=executor and executor()), workflow_id="w")
+    add(interrupted)
     try:
         with pytest.raises(KeyboardInterrupt):
-            interrupted = DotFlow(Config(storage=storage, executor=executor and executor()), workflow_id="w")
-            add(interrupted)
             start(interrupted, mode)
     finally:
         Path("over").touch()
@@ -1327,6 +1328,30 @@ def test_a_plan_writes_nothing_and_reads_little(storage: Storage, monkeypatch: p
     assert [task.decision for task in plan.tasks] == ["run", "restore"]
     assert sorted(read_now) == ["in.txt", "touched"]
     assert tree() == before
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+@pytest.mark.parametrize("is_cut", [True, False])
+def test_a_damaged_document_stops_a_resume(storage: Storage, is_cut: bool) -> None:
+    """The error says what it is and what its deletion does, and nothing is changed."""
+    run(storage, etl, resume=False)
+    (document,) = Path("kept/w.checkpoints").glob("files~*")
+    if is_cut:
+        cut(document)
+    else:
+        storage.post("w/@files", Context([True, {"shop.db": [1, 2, 3]}, {}], -1, "w"))
+    before = document.read_bytes()
+
+    with pytest.raises(CheckpointUnreadable, match=r"^The record of the files of earlier runs in .*files") as caught:
+        run(storage, etl)
+
+    assert "Repair it, or delete it: a resume then knows files from the checkpoints alone" in str(caught.value)
+    assert document.read_bytes() == before
+    document.unlink()
+    assert run(storage, etl) == []
 
 
 def test_the_document_is_no_removed_task(storage: Storage) -> None:

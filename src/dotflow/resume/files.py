@@ -59,15 +59,17 @@ class SavedFiles:
         return workflow_key(self._storage, self._workflow_id, DOCUMENT)
 
     def read(self) -> None:
-        """Reads it; there may be none."""
-        context = self._storage.get(self._key)
-        match context.storage:
-            case [bool(is_open), dict(inputs), dict(worked)] if context.task_id == NO_TASK:
-                try:
-                    self.is_open, self.inputs, self.worked = is_open, _known(inputs), _known(worked)
-                except (TypeError, ValueError) as error:
-                    where = f"{type(self._storage).__name__} under {self._key!r}"
-                    raise CheckpointUnreadable("its states of files are none", where) from error
+        """Reads it; there may be none, and a storage of values only keeps none. Raises CheckpointUnreadable."""
+        where = f"{type(self._storage).__name__} under {self._key!r}"
+        try:
+            context = self._storage.get(self._key)
+            if context.task_id == NO_TASK:
+                self.is_open, inputs, worked = context.storage
+                self.inputs, self.worked = _known(inputs), _known(worked)
+        except CheckpointUnreadable as error:
+            raise CheckpointUnreadable(error.reason, error.where or where, is_of_files=True) from error.__cause__
+        except (AttributeError, TypeError, ValueError) as error:
+            raise CheckpointUnreadable("it has no states of files", where, is_of_files=True) from error
 
     def write(self, *, is_open: bool) -> None:
         """Saves it as it is now."""
