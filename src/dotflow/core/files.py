@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -181,8 +180,8 @@ class FileWatch(NamedTuple):
     """
 
     limit: int
-    given: tuple[Path, ...] = ()
-    own: tuple[Path, ...] = ()
+    given: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
     is_repeated: bool = False
     number: int = 0
-    known: tuple[tuple[Path, FileState], ...] = ()
+    known: tuple[tuple[str, FileState], ...] = ()

@@ -408,11 +408,11 @@ class RunFiles:
         self.has_paths = False
         self._is_written = self._is_left_open = False
         self._folder = Path()  # the working directory, where a name was first known: a step may leave it
-        self._given: set[Path] = set()
-        self._found: dict[int, tuple[Any, Collection[Path]]] = {}  # by id of a value that attempts share
+        self._given: set[str] = set()
+        self._found: dict[int, tuple[Any, Collection[str]]] = {}  # by id of a value that attempts share
         self._earlier: ChangedFiles | None = None
         self._last: dict[str, FileState] = {}  # by name
-        self._large: dict[Path, FileState] = {}  # with their digests
+        self._large: dict[str, FileState] = {}  # with their digests
         self._unread: set[str] = set()  # files that an interrupt kept from being read
         self._number = 0  # of attempts
 
@@ -501,24 +501,24 @@ class RunFiles:
             values.append(call.previous_context.storage)
         if takes_all or "initial_context" in step.context_params:
             values.append(call.initial_context.storage)
-        given = {path for value in values for path in self._paths_in(value)}
+        given = {name for value in values for name in self._names_in(value)}
         if not given:
             return call
         self._given |= given
-        own = find_paths(task.input) if type(task) is Item else ()
-        known = tuple((path, self._large[path]) for path in given & self._large.keys())
-        watch = FileWatch(self._limit, tuple(given), tuple(own), task.attempt > 0, self._number, known)
+        own = tuple(map(str, find_paths(task.input))) if type(task) is Item else ()
+        known = tuple((name, self._large[name]) for name in given & self._large.keys())
+        watch = FileWatch(self._limit, tuple(given), own, task.attempt > 0, self._number, known)
         return call._replace(files=watch)
 
-    def _paths_in(self, value: Any) -> Collection[Path]:
-        """Returns the paths in a value; many attempts may share a large one."""
+    def _names_in(self, value: Any) -> Collection[str]:
+        """Returns the paths in a value as texts; many attempts may share a large one."""
         if value.__class__ in SCALARS:
             return ()
         found = self._found.get(id(value))
         if found is None or found[0] is not value:
             if len(self._found) >= MAX_FOUND:
                 self._found.clear()
-            found = self._found[id(value)] = value, find_paths(value)
+            found = self._found[id(value)] = value, list(map(str, find_paths(value)))
         return found[1]
 
     def note(self, context: Context, record: FileRecord, *, is_saved: bool) -> None:
@@ -536,7 +536,7 @@ class RunFiles:
     def _know(self, states: States) -> None:
         for name, state in states.items():
             if state.size >= LARGE and state.digest and not state.mark:
-                self._large[Path(name)] = state
+                self._large[name] = state
                 remember(name, state)
 
     def keep(self, record: FileRecord) -> None:
@@ -549,7 +549,7 @@ class RunFiles:
         """Saves the states of the files that attempts of the run were given. Nothing runs any more."""
         if not (self._is_written or self._is_left_open):
             return
-        given = {str(self._folder / path) for path in self._given}
+        given = {str(self._folder / name) for name in self._given}
         now = clock.now().timestamp()
         for name, was in self._last.items():
             lacks_digest = not was.digest and 0 <= was.size <= self._limit

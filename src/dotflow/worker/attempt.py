@@ -5,7 +5,6 @@ import itertools
 import os
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import CoroutineType
 from typing import Any, Final, NoReturn
 
@@ -25,7 +24,7 @@ from dotflow.worker.files import SCALARS, WRITTEN, find_paths, record, states_be
 from dotflow.worker.loops import Loop
 
 NO_LIMIT: Final = Limit(0)
-NO_FILES: Final[Mapping[Path, FileState | None]] = {}
+NO_FILES: Final[Mapping[str, FileState | None]] = {}
 STOPS: Final = (KeyboardInterrupt, Stopped)
 RETURNED: Final = "a step has returned its instance"
 
@@ -86,7 +85,7 @@ def attempt(call: Call, loop: Loop, returned: Callable[[], object] = int, is_ent
 
 
 def _with_files(
-    call: Call, outcome: Outcome, returned: Callable[[], object], before: Mapping[Path, FileState | None] = NO_FILES
+    call: Call, outcome: Outcome, returned: Callable[[], object], before: Mapping[str, FileState | None] = NO_FILES
 ) -> Outcome:
     """Returns the outcome of an attempt with the record of its files. *before* are the states of those it was given."""
     written = take_written() if WRITTEN else ()  # by an attempt that failed, too

@@ -197,10 +197,10 @@ def _digest_of(path: str | Path, found: os.stat_result) -> str:
     return digest
 
 
-def remember(path: str | Path, state: FileState) -> None:
+def remember(name: str, state: FileState) -> None:
     """Remembers the digest that another process has taken of a file, if the file is still the same."""
     with contextlib.suppress(OSError):
-        now = os.stat(path)  # noqa: PTH116
+        now = os.stat(name)  # noqa: PTH116
         if (now.st_size, now.st_mtime_ns, now.st_ctime_ns) == state[:3]:
             _digests[now.st_dev, now.st_ino, *state[:3]] = state.digest
 
@@ -212,7 +212,7 @@ class _Attempts:
     """Attempts that are made one after the other."""
 
     number = 0  # of the last one that was given files
-    after: Mapping[Path, FileState | None] = MappingProxyType({})  # the states of these, at its end
+    after: Mapping[str, FileState | None] = MappingProxyType({})  # the states of these, at its end
 
 
 _attempts: Final[ContextVar[_Attempts | None]] = ContextVar("dotflow_attempts", default=None)
@@ -248,20 +248,20 @@ def take_written() -> Collection[Path]:
     return WRITTEN.pop(_attempts.get(), ())
 
 
-def states_before(watch: FileWatch) -> Mapping[Path, FileState | None]:
+def states_before(watch: FileWatch) -> Mapping[str, FileState | None]:
     """Returns the states of the given files before an attempt, without digests.
 
     Of those that the run's attempt right before it was given here, too, it is the state after that one.
     """
-    for path, state in watch.known:
-        remember(path, state)
+    for name, state in watch.known:
+        remember(name, state)
     last = _attempts.get()
     known = last.after if last is not None and last.number == watch.number - 1 else {}
-    return {path: known[path] if path in known else state_of(str(path), -1) for path in watch.given}
+    return {name: known[name] if name in known else state_of(name, -1) for name in watch.given}
 
 
 def record(
-    watch: FileWatch, found: Collection[Path], before: Mapping[Path, FileState | None], written: Collection[Path] = ()
+    watch: FileWatch, found: Collection[Path], before: Mapping[str, FileState | None], written: Collection[Path] = ()
 ) -> FileRecord | None:
     """Returns the record of an attempt that has returned; None if its value has no path, and it has changed no file.
 
@@ -272,21 +272,19 @@ def record(
         written: What it has written by `atomic_path`.
     """
     made: dict[str, FileState] = {}
-    for path in dict.fromkeys((*found, *written)):
-        name = str(path)
+    for name in dict.fromkeys(map(str, (*found, *written))):
         state = state_of(name, watch.limit)
         if state is not None and not state.is_gone:
             made[name] = state
     changed: dict[str, FileState] = {}
     taken: dict[str, FileState] = {}
-    after: dict[Path, FileState | None] = {}
+    after: dict[str, FileState | None] = {}
     own = set(watch.own)
-    for path, was in before.items():
-        name = str(path)
-        now = after[path] = made.get(name) or state_of(name, -1)
+    for name, was in before.items():
+        now = after[name] = made.get(name) or state_of(name, -1)
         if now is not None and (was is None or now[:3] != was[:3] or watch.is_repeated):
             changed[name] = now
-        elif was is not None and not was.is_gone and (path in own or name in made):
+        elif was is not None and not was.is_gone and (name in own or name in made):
             taken[name] = made.get(name) or state_of(name, watch.limit, known=was) or was
     attempts = _attempts.get()
     if attempts is not None:
