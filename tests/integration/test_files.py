@@ -158,11 +158,12 @@ async def make_large_async() -> Path:
     return write_large()
 
 
-INTERRUPTED: list[tuple[Any, str, Any]] = [
+INTERRUPTED: list[Any] = [
     *((make_large, mode, None) for mode in MODES),
-    *((make_large_in_time, mode, None) for mode in MODES),
-    *((make_large_isolated, mode, None) for mode in MODES),
-    (make_large_isolated, "sequential", ExecutorThread),
+    (make_large_in_time, "sequential", None),
+    (make_large_in_time, "parallel", None),
+    (make_large_isolated, "sequential", None),
+    pytest.param(make_large_isolated, "sequential", ExecutorThread, marks=pytest.mark.slow),
     (make_large, "sequential", ExecutorThread),
     (make_large_async, "sequential", ExecutorAsync),
     (make_large_async, "sequential", None),
