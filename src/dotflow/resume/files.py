@@ -424,17 +424,18 @@ class RunFiles:
     def begin(self, inputs: Collection[Path]) -> None:
         """Takes the states of the files from outside, for a run that restores nothing."""
         self._saved.inputs, self._saved.worked = {}, {}
-        if self.watch is None or not inputs:
-            return
-        self.has_paths = True
+        if inputs:
+            self.has_paths = True
+            self._take(inputs)
+            self._write_open()
+
+    def _take(self, inputs: Collection[Path]) -> None:
         now = clock.now().timestamp()
-        for path in inputs:
-            state = state_of(path, self._limit)
+        for name in map(str, inputs):
+            state = state_of(name, self._limit)
             if state is not None:
-                self._saved.inputs[str(path)] = Known(state, now)
-                self._last[str(path)] = state
-        self._know(self._last)
-        self._write_open()
+                self._saved.inputs[name] = Known(state, now)
+                self._last[name] = state
 
     def go_on(self, earlier: ChangedFiles, inputs: Collection[Path], *, runs: bool) -> None:
         """Goes on with the files of earlier runs.
@@ -457,21 +458,16 @@ class RunFiles:
         self._last = {
             earlier.names[key]: known.state for key, known in earlier.last.items() if not earlier.is_void(key)
         }
-        for path in inputs:
-            name, key = str(path), earlier.key_of(path)
-            if name not in saved.inputs or earlier.is_void(key):
-                state = state_of(path, self._limit)
-                if state is not None:
-                    saved.inputs[name] = Known(state, now)
-                    self._last[name] = state
-                    if earlier.is_void(key):
-                        earlier.renew(key, saved.inputs[name])
+        void = [path for path in inputs if earlier.is_void(earlier.key_of(path))]
+        self._take([*void, *(path for path in inputs if str(path) not in saved.inputs)])
+        for path in void:
+            if (known := saved.inputs.get(str(path))) is not None:
+                earlier.renew(earlier.key_of(path), known)
         for key, state in earlier.accepted.items():
             name = earlier.names[key]
             self._last[name] = state_of(key, self._limit) or state
             saved.worked[name] = Known(self._last[name], now)
         if runs and (inputs or self._last):
-            self._know(self._last)
             self._write_open()
 
     def join(self) -> None:
@@ -486,6 +482,7 @@ class RunFiles:
             self._write_open()
 
     def _write_open(self) -> None:
+        self._know(self._last)
         self._saved.write(is_open=True)
         self._is_written, self._folder = True, Path.cwd()
 
