@@ -1,6 +1,7 @@
 """Files are part of the values that name them: what is recorded of them, and what a resume does when they change."""
 
 import asyncio
+import atexit
 import contextlib
 import hashlib
 import json
@@ -196,6 +197,23 @@ def test_ctrl_c_while_a_large_file_is_read_keeps_the_value(
     assert run(storage, add) == []
     edit("large.bin", "other")
     assert run(storage, add) == ["make"]
+
+
+@action(timeout=60)
+def make_and_register() -> Path:
+    atexit.register(Path("exited.txt").absolute().touch)
+    Path("made.txt").write_text("made")
+    return Path("made.txt")
+
+
+@pytest.mark.processes
+def test_a_worker_whose_step_has_returned_a_file_runs_its_exit_handlers(storage: Storage) -> None:
+    """No run interrupts an idle worker at its end."""
+    workflow = DotFlow(Config(storage=storage))
+    workflow.task.add(make_and_register)
+
+    assert workflow.start("parallel").status is TypeStatus.COMPLETED
+    assert Path("exited.txt").exists()
 
 
 # What is looked at, and how often

@@ -80,6 +80,7 @@ class WorkerProcess:
             kind = message.kind
             if kind == OUTCOME and message.number == self._number:
                 self.kill_at = None
+                self.has_returned = False
                 yield message.parts
             elif kind == STARTED:
                 self.kill_at = clock.ticks() + SECONDS.unpack(message.parts[0])[0] + GRACE

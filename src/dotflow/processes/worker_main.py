@@ -79,7 +79,7 @@ class WorkerLoop:
         self.flush: Callable[[], None] = flush_streams
 
     def run(self) -> None:
-        """Makes attempts until the coordinator closes the channel."""
+        """Makes attempts until the coordinator closes the channel, or interrupts it after an outcome."""
         try:
             self.send(READY, 0, [])
             with noting_written():
@@ -88,7 +88,7 @@ class WorkerLoop:
                         self.handle(message)
                     elif message.kind == SHARED:
                         keep_shared(self.shared, message.number, message.parts)
-        except (EOFError, BrokenPipeError, ConnectionResetError):
+        except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
             return
 
     def handle(self, message: Message) -> None:
