@@ -258,6 +258,7 @@ def test_attempts_one_after_the_other_look_at_a_file_once_each(
         return real(path, *arguments, **options)
 
     monkeypatch.setattr(worker_files, "state_of", counted)
+    monkeypatch.setattr(worker_files, "MOMENT", float("inf"))
 
     def add(workflow: DotFlow) -> None:
         workflow.task.add(make_three)

@@ -175,7 +175,7 @@ class FileWatch(NamedTuple):
         given: The paths in its arguments.
         own: Those of them in the entry that an item has of its own.
         is_repeated: Whether an attempt before it has failed, and may have changed what is given.
-        number: The number of the attempt among all of its run.
+        number: That of the attempt: one more than that of the run's attempt before it.
         known: The states of large files among *given*, with their digests, so that no other process reads them again.
     """
 

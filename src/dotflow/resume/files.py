@@ -414,7 +414,7 @@ class RunFiles:
         self._last: dict[str, FileState] = {}  # by name
         self._large: dict[str, FileState] = {}  # with their digests
         self._unread: set[str] = set()  # files that an interrupt kept from being read
-        self._number = 0  # of attempts
+        self._number = clock.real_time_ns()  # of attempts: no other run in the same worker has these numbers
 
     @property
     def inputs(self) -> States:

@@ -34,6 +34,7 @@ YOUNG_FOR: Final = 2 * SECOND  # since the last change; the times of FAT are eve
 #: Nanoseconds since the last change, after which any other change has another time on every file system that counts
 #: them: Linux counts ticks of at most 10 ms.
 SETTLED_AFTER: Final = SECOND // 20
+MOMENT: Final = 1.0  # seconds between two attempts, of which the second need not look again
 MAX_DIGESTS: Final = 20_000  # that are remembered
 A_FOLDER: Final = FileState(0, mark=FOLDER)
 
@@ -213,6 +214,7 @@ class _Attempts:
 
     number = 0  # of the last one that was given files
     after: Mapping[str, FileState | None] = MappingProxyType({})  # the states of these, at its end
+    ended = 0.0  # in ticks
 
 
 _attempts: Final[ContextVar[_Attempts | None]] = ContextVar("dotflow_attempts", default=None)
@@ -251,12 +253,14 @@ def take_written() -> Collection[Path]:
 def states_before(watch: FileWatch) -> Mapping[str, FileState | None]:
     """Returns the states of the given files before an attempt, without digests.
 
-    Of those that the run's attempt right before it was given here, too, it is the state after that one.
+    Of those that the run's attempt right before it was given here, too, it is the state after that one. So what another
+    program changes between the two counts as this attempt's change, as if it came a moment later.
     """
     for name, state in watch.known:
         remember(name, state)
     last = _attempts.get()
-    known = last.after if last is not None and last.number == watch.number - 1 else {}
+    is_next = last is not None and last.number == watch.number - 1 and clock.ticks() - last.ended < MOMENT
+    known = last.after if last is not None and is_next else {}
     return {name: known[name] if name in known else state_of(name, -1) for name in watch.given}
 
 
@@ -288,5 +292,5 @@ def record(
             taken[name] = made.get(name) or state_of(name, watch.limit, known=was) or was
     attempts = _attempts.get()
     if attempts is not None:
-        attempts.number, attempts.after = watch.number, after
+        attempts.number, attempts.after, attempts.ended = watch.number, after, clock.ticks()
     return FileRecord(made, changed, taken) if found or made or changed or taken else None
