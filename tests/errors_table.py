@@ -950,6 +950,19 @@ def _a_pickle() -> object:
     return nightly(makes_a_basket).start(resume=True)
 
 
+@case(errors.CheckpointUnreadable)
+def _damaged_record_of_files() -> object:
+    @action
+    def report() -> Path:
+        Path("report.csv").write_text("12")
+        return Path("report.csv")
+
+    nightly(report).start()
+    saved = next(Path("output").rglob("files~*"))
+    saved.write_bytes(saved.read_bytes()[:-20])
+    return nightly(report).start(resume=True)
+
+
 @case(errors.ValidityUnknown)
 def _validity() -> object:
     def table_is_there(value: str) -> bool:

@@ -697,18 +697,21 @@ class CheckpointUnreadable(RunError):
     where: str = ""  # the file, or the key and its storage; empty where it is unknown
     task: str = ""  # the id and the name; empty where they are unknown
     time: datetime | None = None  # when its step returned; None where that can't be read either
+    is_of_files: bool = False  # whether it has the states of a workflow's files, and no value
 
     def at(self, where: str = "", task: str = "", time: datetime | None = None) -> "CheckpointUnreadable":
         """Returns the same error with the facts that it lacks."""
-        return CheckpointUnreadable(self.reason, self.where or where, self.task or task, self.time or time)
+        time = self.time or time
+        return CheckpointUnreadable(self.reason, self.where or where, self.task or task, time, self.is_of_files)
 
     def __str__(self) -> str:
-        checkpoint = f"The checkpoint of task {self.task}" if self.task else "A checkpoint"
+        what = f"The checkpoint of task {self.task}" if self.task else "A checkpoint"
+        advice = "Repair the checkpoint, or delete it to run the task again."
+        if self.is_of_files:
+            what = "The record of the files of earlier runs"
+            advice = "Repair it, or delete it: a resume then knows files from the checkpoints alone, and no inputs."
         where = f" in {self.where}" if self.where else ""
-        return (
-            f"{checkpoint}{where} can't be read: {self.reason}. Nothing was run and nothing was changed. Repair the "
-            f"checkpoint, or delete it to run the task again."
-        )
+        return f"{what}{where} can't be read: {self.reason}. Nothing was run and nothing was changed. {advice}"
 
 
 class ValidityUnknown(RunError):

@@ -434,6 +434,56 @@ def test_a_missing_parent_is_an_error(target: str, tmp_path: Path) -> None:
     assert caught.value.filename == str(tmp_path / target)
 
 
+def remove_the_hidden_folder(path: Path) -> None:
+    path.write_text("new")
+    shutil.rmtree(path.parent)
+
+
+def refuse(*paths: Any, **_options: Any) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO), str(paths[0]))
+
+
+def refuse_all(source: Any, copy: Any, **_options: Any) -> None:
+    raise shutil.Error([(source, copy, f"[Errno 5] {copy}")])
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "function", "stand_in"),
+    [
+        ("w", "file", "os.replace", refuse),
+        ("w", "file", "os.chown", refuse),
+        ("w", "folder", "os.chmod", refuse),
+        ("a", "file", "shutil.copyfile", refuse),
+        ("a", "folder", "shutil.copytree", refuse_all),
+        ("w", "file", "", None),
+    ],
+)
+def test_an_error_names_the_target(
+    mode: Any, kind: str, function: str, stand_in: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not the hidden folder, which no reader knows."""
+    target = tmp_path / "data"
+    make(target, kind)
+    if function:
+        monkeypatch.setattr(function, stand_in)
+
+    with pytest.raises(OSError) as caught, atomic_path(target, mode) as path:  # noqa: PT012 (what it names)
+        if not function:
+            remove_the_hidden_folder(path)
+        elif mode == "w":
+            make(path, kind)
+
+    assert caught.value.filename == str(target)
+    assert ".partial" not in str(caught.value)
+
+
+def make(path: Path, kind: str) -> None:
+    if kind == "file":
+        path.write_text(kind)
+    else:
+        path.mkdir()
+
+
 def test_devices_are_no_target() -> None:
     """A file in the place of /dev/null would fill the disk."""
     with pytest.raises(OSError, match="no file or folder"), atomic_path("/dev/null"):

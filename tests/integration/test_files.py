@@ -1,14 +1,17 @@
 """Files are part of the values that name them: what is recorded of them, and what a resume does when they change."""
 
 import asyncio
+import atexit
 import contextlib
 import hashlib
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from dotflow import Config, Context, DotFlow, action
 from dotflow.abc.executor import Executor
 from dotflow.abc.storage import Storage
 from dotflow.core.types.status import TypeStatus
+from dotflow.errors import CheckpointUnreadable
 from dotflow.providers import (
     ExecutorAsync,
     ExecutorProcess,
@@ -28,6 +32,7 @@ from dotflow.providers import (
     StorageFile,
     StorageSQLite,
 )
+from dotflow.resume import files as resume_files
 from dotflow.worker import files as worker_files
 from tests import files_fuzz
 from tests.integration.modes import MODES, group, start
@@ -112,6 +117,231 @@ def edit(path: str, text: str) -> None:
     before = Path(path).stat().st_mtime_ns if Path(path).exists() else 0
     Path(path).write_text(text)
     os.utime(path, ns=(before + 10**9, before + 10**9))
+
+
+# An interrupt
+
+
+def interrupt_and_wait(*_arguments: Any) -> None:
+    """Stands for reading a large file, which takes until something ends it."""
+    over = Path("over").absolute()
+    os.kill(int(Path("coordinator").read_text()), signal.SIGINT)
+    while not over.exists():
+        time.sleep(0.01)
+
+
+def write_large() -> Path:
+    """Writes a file that is not read at once, and makes its reading take long in this process."""
+    note("make")
+    if Path("coordinator").exists():
+        hashlib.file_digest = interrupt_and_wait  # type: ignore[assignment]
+    Path("large.bin").write_bytes(bytes(worker_files.CHUNK))
+    return Path("large.bin")
+
+
+@action
+def make_large() -> Path:
+    return write_large()
+
+
+@action(timeout=60)
+def make_large_in_time() -> Path:
+    return write_large()
+
+
+@action(isolate=True)
+def make_large_isolated() -> Path:
+    return write_large()
+
+
+@action
+async def make_large_async() -> Path:
+    return write_large()
+
+
+INTERRUPTED: list[Any] = [
+    *((make_large, mode, None) for mode in MODES),
+    (make_large_in_time, "sequential", None),
+    (make_large_in_time, "parallel", None),
+    (make_large_isolated, "sequential", None),
+    pytest.param(make_large_isolated, "sequential", ExecutorThread, marks=pytest.mark.slow),
+    (make_large, "sequential", ExecutorThread),
+    (make_large_async, "sequential", ExecutorAsync),
+    (make_large_async, "sequential", None),
+]
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(("step", "mode", "executor"), INTERRUPTED)
+def test_ctrl_c_while_a_large_file_is_read_keeps_the_value(
+    step: Any, mode: str, executor: Any, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step has returned, so it does not run again: its file is compared by size and time."""
+    monkeypatch.setattr(hashlib, "file_digest", hashlib.file_digest)
+    Path("coordinator").write_text(str(os.getpid()))
+
+    def add(workflow: DotFlow) -> None:
+        workflow.task.add(step)
+
+    interrupted = DotFlow(Config(storage=storage, executor=executor and executor()), workflow_id="w")
+    add(interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            start(interrupted, mode)
+    finally:
+        Path("over").touch()
+        Path("coordinator").unlink()
+
+    assert ran() == ["make"]
+    assert interrupted.result_task()[0].status is TypeStatus.COMPLETED
+    assert run(storage, add) == []
+    edit("large.bin", "other")
+    assert run(storage, add) == ["make"]
+
+
+@action(timeout=60)
+def make_and_register() -> Path:
+    atexit.register(Path("exited.txt").absolute().touch)
+    Path("made.txt").write_text("made")
+    return Path("made.txt")
+
+
+@pytest.mark.processes
+def test_a_worker_whose_step_has_returned_a_file_runs_its_exit_handlers(storage: Storage) -> None:
+    """No run interrupts an idle worker at its end."""
+    workflow = DotFlow(Config(storage=storage))
+    workflow.task.add(make_and_register)
+
+    assert workflow.start("parallel").status is TypeStatus.COMPLETED
+    assert Path("exited.txt").exists()
+
+
+# What is looked at, and how often
+
+
+@action
+def make_three() -> list[Path]:
+    for number in range(3):
+        Path(f"{number}.txt").write_text("3")
+    return [Path(f"{number}.txt") for number in range(3)]
+
+
+@action
+def count_three(make_three: list[Path]) -> int:
+    return len(make_three)
+
+
+@action(isolate=True)
+def change_one(make_three: list[Path]) -> int:
+    edit("1.txt", "changed")
+    return len(make_three)
+
+
+@action(retry=2)
+def fail_once(make_three: list[Path]) -> int:
+    edit("2.txt", f"changed {len(ran())}")
+    note("fail")
+    if len(ran()) == 1:
+        raise ValueError
+    return len(make_three)
+
+
+def test_attempts_one_after_the_other_look_at_a_file_once_each(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a file is after an attempt, it is before the next one: nothing of the run was between them."""
+    looks: list[str] = []
+    real = worker_files.state_of
+
+    def counted(path: Any, *arguments: Any, **options: Any) -> Any:
+        looks.append(str(path))
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(worker_files, "state_of", counted)
+    monkeypatch.setattr(worker_files, "MOMENT", float("inf"))
+
+    def add(workflow: DotFlow) -> None:
+        workflow.task.add(make_three)
+        for number in range(10):
+            workflow.task.add(count_three, name=f"count_{number}")
+
+    assert go(storage, add)[0].last.status is TypeStatus.COMPLETED
+    assert len(looks) == 3 * (1 + 1 + 10)  # made, before the first one, after each
+
+
+@pytest.mark.processes
+def test_a_change_belongs_to_the_attempt_that_made_it(storage: Storage) -> None:
+    """Not to the next one, though the one between them ran in another process, or has failed."""
+
+    def add(workflow: DotFlow) -> None:
+        workflow.task.add(make_three).add(count_three, name="first").add(change_one).add(count_three, name="second")
+        workflow.task.add(fail_once).add(count_three, name="third")
+
+    workflow, _ = go(storage, add)
+
+    changed = {}
+    for number, name in enumerate(["make_three", "first", "change_one", "second", "fail_once", "third"]):
+        inputs = storage.get(storage.key(workflow.result_task()[number])).inputs
+        assert inputs is not None
+        changed[name] = [] if inputs.files is None else sorted(inputs.files.changed)
+    assert changed == {
+        "make_three": [],
+        "first": [],
+        "change_one": ["1.txt"],
+        "second": [],
+        "fail_once": ["0.txt", "1.txt", "2.txt"],  # what a repeated one is given may have been changed before
+        "third": [],
+    }
+
+
+def count_reading(file: Any, name: str) -> Any:
+    with Path("reads.txt").open("a") as reads:
+        reads.write(f"{os.getpid()}\n")
+    return READ(file, name)
+
+
+READ = hashlib.file_digest
+
+
+@action(isolate=True)
+def make_much() -> list[Path]:
+    Path("much.bin").write_bytes(bytes(worker_files.CHUNK))
+    os.utime("much.bin", (1, 1))
+    return [Path("much.bin")]
+
+
+@action(isolate=True)
+def pass_on(path: Path) -> Path:
+    return path
+
+
+@action(cache=True)
+def sized(path: Path) -> int:
+    return path.stat().st_size
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("mode", ["sequential", "parallel"])
+@pytest.mark.parametrize("is_made", [True, False])
+def test_a_large_file_is_read_once_in_a_run(
+    mode: str, is_made: bool, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the process of the run or by a worker; the others know its digest then."""
+    monkeypatch.setattr(hashlib, "file_digest", count_reading)
+    monkeypatch.setattr(resume_files, "LARGE", worker_files.CHUNK)
+    Path("given.bin").write_bytes(bytes([1]) * worker_files.CHUNK)
+    os.utime("given.bin", (1, 1))
+
+    def add(workflow: DotFlow) -> None:
+        if is_made:
+            workflow.task.add(make_much).add(pass_on, each={"path": make_much})
+        else:
+            workflow.task.add(pass_on, each={"path": [Path("given.bin")]})
+        workflow.task.add(sized, each={"path": pass_on})
+
+    go(storage, add, mode=mode)
+
+    assert len(Path("reads.txt").read_text().split()) == 1
 
 
 # A made file
@@ -1120,6 +1350,30 @@ def test_a_plan_writes_nothing_and_reads_little(storage: Storage, monkeypatch: p
     assert tree() == before
 
 
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+@pytest.mark.parametrize("is_cut", [True, False])
+def test_a_damaged_document_stops_a_resume(storage: Storage, is_cut: bool) -> None:
+    """The error says what it is and what its deletion does, and nothing is changed."""
+    run(storage, etl, resume=False)
+    (document,) = Path("kept/w.checkpoints").glob("files~*")
+    if is_cut:
+        cut(document)
+    else:
+        storage.post("w/@files", Context([True, {"shop.db": [1, 2, 3]}, {}], -1, "w"))
+    before = document.read_bytes()
+
+    with pytest.raises(CheckpointUnreadable, match=r"^The record of the files of earlier runs in .*files") as caught:
+        run(storage, etl)
+
+    assert "Repair it, or delete it: a resume then knows files from the checkpoints alone" in str(caught.value)
+    assert document.read_bytes() == before
+    document.unlink()
+    assert run(storage, etl) == []
+
+
 def test_the_document_is_no_removed_task(storage: Storage) -> None:
     """`plan` lists tasks that are no longer there, and nothing else."""
     run(storage, made_and_read, resume=False)
@@ -1462,6 +1716,46 @@ def test_a_step_that_changes_a_file_that_it_was_given_is_not_cached(storage: Sto
         edit("input.txt", "old")
     line = "Task 0 changes is not cached: it has changed input.txt, which it was given, and does not return it."
     assert line in log_lines()
+
+
+@action(cache=True)
+def fills(folder: Path) -> int:
+    note("cached")
+    (folder / "new.txt").write_text("new")
+    return 1
+
+
+@action(cache=True)
+def fills_and_returns(folder: Path) -> Path:
+    note("cached")
+    (folder / "new.txt").write_text("new")
+    return folder / "new.txt"
+
+
+@pytest.mark.parametrize("mode", ["sequential", "parallel"])
+def test_a_step_that_changes_a_folder_that_it_was_given_is_not_cached(storage: Storage, mode: str) -> None:
+    """A hit would leave the change out; the log says so once for a run."""
+    Path("folder").mkdir()
+    edit("folder/old.txt", "old")
+    declared = {"folder": Path("folder")}
+
+    for _ in range(2):
+        assert run(storage, with_cached(fills), resume=False, mode=mode, declared=declared) == ["cached"]
+        Path("folder/new.txt").unlink()
+
+    line = "is not cached: it has changed folder/new.txt, which it was given, and does not return it."
+    assert log_lines().count(line) == 2
+
+
+def test_a_step_that_returns_what_it_writes_into_a_given_folder_is_cached(storage: Storage) -> None:
+    """A hit counts only while the file is there."""
+    Path("folder").mkdir()
+    declared = {"folder": Path("folder")}
+
+    assert run(storage, with_cached(fills_and_returns), resume=False, declared=declared) == ["cached"]
+    assert "is not cached" not in log_lines()
+    Path("folder/new.txt").unlink()
+    assert run(storage, with_cached(fills_and_returns), resume=False, declared=declared) == ["cached"]
 
 
 def test_a_cached_path_is_a_text_with_files_false(storage: Storage) -> None:

@@ -128,6 +128,37 @@ def test_items_of_a_list_that_is_made_anew_are_asked_too() -> None:
     assert ran == [2]
 
 
+def empties(value: dict[str, int]) -> bool:
+    value.clear()
+    return True
+
+
+@action(valid=empties)
+def rows() -> dict[str, int]:
+    ran.append("rows")
+    return {"tea": 12}
+
+
+@action
+def total(rows: dict[str, int]) -> int:
+    return sum(rows.values())
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_what_it_changes_in_the_value_changes_no_value(kind: str, tmp_path: Path) -> None:
+    """It is given a copy, so the tasks after it are given what the step returned."""
+    workflow = DotFlow(
+        Config(storage=StorageDefault() if kind == "memory" else StorageFile(tmp_path), log=LogDefault(output="none")),
+        workflow_id="w",
+    )
+    workflow.task.add(rows).add(total)
+    workflow.start()
+
+    run = workflow.start(resume=True, rerun=["total"])
+
+    assert (ran, run.value(rows), run.value(total)) == (["rows"], {"tea": 12}, 12)
+
+
 def test_what_runs_again_anyway_is_not_asked() -> None:
     """Nor is anything without a resume, or where a completed run begins anew."""
     storage = StorageDefault()

@@ -128,7 +128,7 @@ def test_files_of_coroutines_are_read_in_a_thread(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize(
     ("step", "files"),
-    [(make, None), (action(files=False)(make.function), FileWatch(9, (Path("made"),)))],
+    [(make, None), (action(files=False)(make.function), FileWatch(9, ("made",)))],
 )
 def test_nothing_is_recorded_where_files_are_left_out(step: Any, files: FileWatch | None) -> None:
     """For the workflow, or for the step."""
@@ -145,7 +145,7 @@ def test_a_given_file_is_compared_before_and_after(function: Callable[[], Any]) 
     Path("given").write_text("x")
     step = action(function)
 
-    found = files_of(make_attempt(call_of(step, FileWatch(9, (Path("given"),)))))
+    found = files_of(make_attempt(call_of(step, FileWatch(9, ("given",)))))
 
     assert (found is not None) is (function is change)
 

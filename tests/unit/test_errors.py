@@ -198,6 +198,10 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
     ),
     (CheckpointUnreadable("it is empty"), ["A checkpoint", "it is empty"]),
     (
+        CheckpointUnreadable("it is empty", "out/@files.json", is_of_files=True),
+        ["The record of the files of earlier runs in out/@files.json", "it is empty", "delete it: a resume then"],
+    ),
+    (
         ValidityUnknown("1 load", "valid() raised OSError: closed"),
         ["1 load", "raised OSError: closed", "Nothing was run", "nothing was deleted", "Start again"],
     ),

@@ -261,7 +261,7 @@ def test_a_record_has_what_was_made_changed_and_taken(tmp_path: Path) -> None:
     made, changed, taken, read = (tmp_path / name for name in ("made", "changed", "taken", "read"))
     for path in (changed, taken, read):
         path.write_text("old")
-    watch = FileWatch(9, (changed, taken, read), (changed, taken))
+    watch = FileWatch(9, (str(changed), str(taken), str(read)), (str(changed), str(taken)))
     before = states_before(watch)
     made.write_text("made")
     changed.write_text("changed")
@@ -281,7 +281,7 @@ def test_a_file_that_was_deleted_or_has_come_is_changed(tmp_path: Path) -> None:
     """Gone is a state, too."""
     deleted, new = tmp_path / "deleted", tmp_path / "new"
     deleted.write_text("x")
-    watch = FileWatch(9, (deleted, new))
+    watch = FileWatch(9, (str(deleted), str(new)))
     before = states_before(watch)
     deleted.unlink()
     new.write_text("x")
@@ -297,7 +297,7 @@ def test_there_is_no_record_without_a_path(tmp_path: Path) -> None:
     """A file that was only read leaves none. A folder in the value does: later steps may be given files in it."""
     path = tmp_path / "file"
     path.write_text("x")
-    watch = FileWatch(9, (path,))
+    watch = FileWatch(9, (str(path),))
 
     assert record(watch, [], states_before(watch)) is None
     assert record(watch, [tmp_path], {}) == FileRecord({str(tmp_path): A_FOLDER})

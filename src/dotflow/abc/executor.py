@@ -75,6 +75,10 @@ class ExecutorSession(ABC):
         After an interrupt within it, it is called again.
         """
 
+    def last_outcomes(self) -> Sequence[CompletedCall]:
+        """Returns the outcomes that came in while it was closed, of steps that had returned. By default none."""
+        return ()
+
 
 class Executor(ABC):
     """Where a workflow's steps run. It has settings only: each run opens a session of its own.

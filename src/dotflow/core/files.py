@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -176,9 +175,13 @@ class FileWatch(NamedTuple):
         given: The paths in its arguments.
         own: Those of them in the entry that an item has of its own.
         is_repeated: Whether an attempt before it has failed, and may have changed what is given.
+        number: That of the attempt: one more than that of the run's attempt before it.
+        known: The states of large files among *given*, with their digests, so that no other process reads them again.
     """
 
     limit: int
-    given: tuple[Path, ...] = ()
-    own: tuple[Path, ...] = ()
+    given: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
     is_repeated: bool = False
+    number: int = 0
+    known: tuple[tuple[str, FileState], ...] = ()

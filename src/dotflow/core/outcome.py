@@ -66,7 +66,12 @@ class Died(NamedTuple):
 
 
 class Interrupted(NamedTuple):
-    """The step raised KeyboardInterrupt, which stops the run."""
+    """A KeyboardInterrupt, which stops the run.
+
+    The step raised it; or the step had returned, and it ended the reading of its files: then `returned` counts.
+    """
+
+    returned: Returned | None = None
 
 
 Outcome = Returned | Raised | TimedOut | Died | Interrupted

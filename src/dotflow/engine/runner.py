@@ -131,6 +131,16 @@ class Runner:
             except BaseException:  # an interrupt before or during close, which may be called again
                 self.session.close()
                 raise
+            finally:
+                if self._in_flight:
+                    self._keep_returned()
+
+    def _keep_returned(self) -> None:
+        """Saves what steps had returned when the run was stopped, though their files were still being read."""
+        for call, outcome in (*self._completed, *self.session.last_outcomes()):
+            returned = outcome.returned if isinstance(outcome, Interrupted) else outcome
+            if isinstance(returned, Returned) and call.number in self._in_flight:
+                self._go_on(*self._in_flight.pop(call.number), returned)
 
     def _clean_up_after(self, stop: Stop, open_session: Callable[[], ExecutorSession]) -> None:
         """Fails what a stopped run leaves unfinished, and runs the cleanup. A second interrupt or cancel() ends it."""
@@ -265,6 +275,8 @@ class Runner:
                 self._carry_out(self._graph.end(task, context))
             return
         if isinstance(outcome, Interrupted):
+            if outcome.returned is not None:
+                self._go_on(ready, call, outcome.returned)
             raise KeyboardInterrupt
         if outcome.repeated:
             self._publish_repeated(task, outcome.repeated)

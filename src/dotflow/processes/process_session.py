@@ -136,7 +136,8 @@ class ProcessSession(ExecutorSession, CapturingSession):
         self._dispatcher.leave(lane)
 
     def close(self) -> None:
-        """Idle workers run their exit handlers, busy ones are killed."""
+        """Idle workers run their exit handlers, busy ones are killed; but one whose step has returned ends first."""
+        self._wait_for_returned()
         with interrupts_held():
             try:
                 for worker in self._workers:
@@ -157,6 +158,19 @@ class ProcessSession(ExecutorSession, CapturingSession):
                     self._outputs.close()
                 self._selector.close()
                 self._wakeup.close()
+
+    def last_outcomes(self) -> Sequence[CompletedCall]:
+        return self._completed
+
+    def _wait_for_returned(self) -> None:
+        if any(worker.call is not None for worker in self._workers):
+            self._poll(0)
+        returned = [worker for worker in self._workers if worker.process.has_returned]
+        for worker in returned:
+            worker.process.interrupt()
+        until = clock.ticks() + GRACE
+        while any(worker.call is not None for worker in returned) and (seconds := until - clock.ticks()) > 0:
+            self._poll(seconds)
 
     def _wait_for_ends(self, until: float) -> None:
         left = {worker for worker in self._workers if worker.process.sentinel is not None}

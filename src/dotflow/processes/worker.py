@@ -33,6 +33,7 @@ class WorkerProcess:
     Attributes:
         sentinel: A descriptor that is readable when the process has ended; None if the system has no pidfd.
         relay: Takes what it prints through the channel: STDOUT or STDERR, and bytes.
+        has_returned: Whether its step has returned, and the outcome has not arrived.
         starting: Whether it has not reported yet.
         kill_at: When it has to be killed, in ticks; None while its step's time does not run.
         cpu: Seconds of CPU time that its earlier attempts have used, as far as the caller adds them.
@@ -48,6 +49,7 @@ class WorkerProcess:
         self.outputs = outputs
         self.relay: Callable[[int, bytes], object] = write_out
         self.starting = True
+        self.has_returned = False
         self.kill_at: float | None = None
         self.cpu = 0.0
         self.usage = Usage()
@@ -58,6 +60,7 @@ class WorkerProcess:
         """Adds the messages of a call to the queue of the channel. Raises what making them raises."""
         self._number = number
         self.kill_at = None
+        self.has_returned = False
         for message in messages:
             self.channel.queue(*message)
 
@@ -77,11 +80,13 @@ class WorkerProcess:
             kind = message.kind
             if kind == OUTCOME and message.number == self._number:
                 self.kill_at = None
+                self.has_returned = False
                 yield message.parts
             elif kind == STARTED:
                 self.kill_at = clock.ticks() + SECONDS.unpack(message.parts[0])[0] + GRACE
             elif kind == RETURNED:  # pickling its value may take long
                 self.kill_at = None
+                self.has_returned = True
             elif kind == READY:
                 self.starting = False
             elif kind in (STDOUT, STDERR):
@@ -98,6 +103,12 @@ class WorkerProcess:
         with selectors.DefaultSelector() as selector:
             selector.register(self.sentinel, selectors.EVENT_READ)
             return bool(selector.select(0))
+
+    def interrupt(self) -> None:
+        """Ends the reading of files after its step has returned, so that the outcome arrives soon."""
+        self.has_returned = False
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGINT)
 
     def kill(self) -> None:
         """Kills it and everything that it has started."""

@@ -7,7 +7,6 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, Final, NamedTuple, NoReturn
 
 from dotflow.capture.output import Relay, flush_all, flush_streams, print_to_descriptors
@@ -17,7 +16,7 @@ from dotflow.core.call import Call, Watch
 from dotflow.core.context import Context
 from dotflow.core.failure import Failure
 from dotflow.core.files import FileWatch
-from dotflow.core.outcome import Interrupted, Raised, Returned
+from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned
 from dotflow.core.task import Task
 from dotflow.cpython import SIG_DFL, run_exit_handlers, set_handler, set_mask
 from dotflow.errors import AttemptError, ModuleNotOnWorker, NotPicklable
@@ -41,6 +40,7 @@ from dotflow.processes.channel import (
 from dotflow.worker.attempt import attempt, remember_process
 from dotflow.worker.deadline import forget_limits
 from dotflow.worker.files import noting_written
+from dotflow.worker.interrupts import interrupts_held
 from dotflow.worker.loops import Loops
 from dotflow.worker.programs import become_worker
 
@@ -73,12 +73,13 @@ class WorkerLoop:
         self.lock = threading.Lock()  # a step's threads may print while an outcome is sent
         self.steps: dict[int, Action[..., Any]] = {}
         self.last_value: Any = None
+        self.number = 0  # of the call
         self.shared: dict[int, Sequence[memoryview]] = {}
         self.pid = os.getpid()
         self.flush: Callable[[], None] = flush_streams
 
     def run(self) -> None:
-        """Makes attempts until the coordinator closes the channel."""
+        """Makes attempts until the coordinator closes the channel, or interrupts it after an outcome."""
         try:
             self.send(READY, 0, [])
             with noting_written():
@@ -87,7 +88,7 @@ class WorkerLoop:
                         self.handle(message)
                     elif message.kind == SHARED:
                         keep_shared(self.shared, message.number, message.parts)
-        except (EOFError, BrokenPipeError, ConnectionResetError):
+        except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
             return
 
     def handle(self, message: Message) -> None:
@@ -99,18 +100,31 @@ class WorkerLoop:
             return
         if seconds := call.step.policy.timeout:
             self.send(STARTED, message.number, [SECONDS.pack(seconds)])
+        self.number = message.number
         try:
-            returned: Callable[[], object] = partial(self.send, RETURNED, message.number, []) if seconds else int
-            outcome = attempt(call, self.loops, returned)
+            outcome = attempt(call, self.loops, self.report_returned)
         except KeyboardInterrupt:
             outcome = Interrupted()
         if os.getpid() != self.pid:  # a child that the step forked; only its parent sends the outcome
             os._exit(0)
         if seconds:
-            self.send(RETURNED, message.number, [])
+            self.report_returned()
+        if seconds or getattr(outcome, "files", None) is not None:
+            with interrupts_held():  # they end the reading of files, and the run waits for the outcome
+                self.send_outcome(call, outcome)
+        else:
+            self.send_outcome(call, outcome)
+
+    def report_returned(self) -> None:
+        """Reports that the step has returned, and that the outcome takes a while."""
+        if os.getpid() == self.pid:
+            self.send(RETURNED, self.number, [])
+
+    def send_outcome(self, call: Call, outcome: Outcome) -> None:
+        """Sends the outcome of an attempt."""
         self.last_value = outcome.value if isinstance(outcome, Returned) else None
         self.flush()
-        self.send(OUTCOME, message.number, self.dump_outcome(call, outcome))
+        self.send(OUTCOME, self.number, self.dump_outcome(call, outcome))
 
     def read(self, message: Message) -> Call:
         """Returns the call that a message carries, with what this worker has in the place of references to it."""

@@ -16,7 +16,7 @@ from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.callables import unwrapped
 from dotflow.core.context import Context, Origin, is_of_actions
-from dotflow.core.files import GONE, LOOSE, NO_STATES, FileRecord
+from dotflow.core.files import GONE, LOOSE, NO_FILES, NO_STATES, FileRecord
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable, LeaseLost, ValueNotStorable
 from dotflow.graph.linked_task import Item, MapContext
@@ -32,6 +32,7 @@ IMMUTABLE: Final = frozenset({type(None), bool, int, float, str, bytes})
 MAX_ENTRIES: Final = 10_000  # of a folder among the arguments
 
 Arguments = Mapping[str, Any]
+Folders = dict[Path, list[list[Any]]]  # the name, size and time of each file in a folder
 Save = Callable[[Task, Context, Context | None], None]
 
 
@@ -76,7 +77,8 @@ class Cache:
         self._shares_memory = shares_memory
         self._digest_limit = digest_limit
         self._digests: dict[tuple[int, str], tuple[Any, str]] = {}  # of the last argument, by task and parameter
-        self._keys: dict[tuple[int, int | None], str] = {}  # of the values that are made, by task and item
+        # Of the values that are made, by task and item, with the folders among the arguments as they were before.
+        self._keys: dict[tuple[int, int | None], tuple[str, Folders]] = {}
         self._reported: set[Hashable] = set()
         self._keeps_objects = None if storage.outlives_process else True  # None: unknown yet
         self.reads = reads
@@ -84,19 +86,20 @@ class Cache:
     def save(self, task: Task, context: Context) -> None:
         """Saves the checkpoint of a task or an item, and its value under the key with which `restore` missed it."""
         self._save(task, context, None)
-        key = self._keys.pop((task.task_id, task.item), None)
-        if key is not None and context.step == task.step.identity:  # not of the fallback
-            self._post(task, key, context)
+        key, folders = self._keys.pop((task.task_id, task.item), ("", {}))
+        if key and context.step == task.step.identity:  # not of the fallback
+            self._post(task, key, context, folders)
 
     def restore(
         self, task: Task, previous: Context, arguments: Arguments | None, shared: Arguments | None
     ) -> Context | None:
         """Returns the cached value of a task, whose checkpoint is saved now; None if the task has to run."""
-        key = self.key(task, previous, arguments, shared)
+        folders: Folders = {}
+        key = self.key(task, previous, arguments, shared, folders)
         context = self.find(task, key)
         if context is None:
             if key is not None:
-                self._keys[task.task_id, task.item] = key
+                self._keys[task.task_id, task.item] = key, folders
             return None
         try:
             self._save(task, context, previous)
@@ -107,10 +110,18 @@ class Cache:
             return None
         return context
 
-    def key(self, task: Task, previous: Context, arguments: Arguments | None, shared: Arguments | None) -> str | None:
+    def key(
+        self,
+        task: Task,
+        previous: Context,
+        arguments: Arguments | None,
+        shared: Arguments | None,
+        folders: Folders | None = None,
+    ) -> str | None:
         """Returns the key of a task's value; None if an argument has no digest, which is logged once.
 
-        The values of secrets are no part of it, so a new token does not make values anew.
+        The values of secrets are no part of it, so a new token does not make values anew. *folders* gets what is in the
+        folders among the arguments.
         """
         from dotflow.codec.canonical import digest  # here, since most workflows never need it
 
@@ -131,7 +142,8 @@ class Cache:
             try:
                 digests.append([name, self._digest(task, name, value)])
                 if self._digest_limit is not None and step.files:
-                    digests += [[name, contents] for contents in self._contents(find_paths(value), self._digest_limit)]
+                    contents = _contents(find_paths(value), self._digest_limit, {} if folders is None else folders)
+                    digests += [[name, content] for content in contents]
             except NotComparable as error:
                 self._report_task(task, f"argument {name}", f"{error}.")
                 return None
@@ -152,18 +164,6 @@ class Cache:
         if not self._shares_memory:
             self._digests[task.task_id, name] = value, result
         return result
-
-    def _contents(self, paths: Collection[Path], limit: int) -> Iterator[list[Any]]:
-        """Yields what shows the content of the files and folders among the arguments. Raises NotComparable."""
-        for path in sorted(paths):
-            if path.is_dir():
-                yield [str(path), list(_listing(path))]
-                continue
-            state = state_of(path, limit)
-            if state is not None and state.mark == LOOSE:  # what was written last is in another file
-                raise NotComparable(f"{path} is a database that is open: '{path.name}-wal' lies beside it")
-            if state is not None:
-                yield [str(path), state.digest or [state.size, state.mtime]]
 
     def can_find(self, task: Task) -> bool:
         """Returns whether a cached value of the task is used."""
@@ -221,7 +221,7 @@ class Cache:
             return False
         return (clock.now() - saved.time).total_seconds() <= float(seconds or 0)
 
-    def _post(self, task: Task, key: str, context: Context) -> None:
+    def _post(self, task: Task, key: str, context: Context, folders: Folders) -> None:
         value = context.storage
         if is_of_actions(value) and not isinstance(task.step.function, type):
             reason = (
@@ -229,8 +229,9 @@ class Cache:
             )
             self._report_task(task, "actions", reason)
             return
-        record = context._origin.files
-        if record is not None and (changed := sorted(record.changed.keys() - record.made.keys())):
+        record = context._origin.files or NO_FILES
+        changed = sorted({*record.changed, *_changed_in(folders)} - record.made.keys())
+        if changed:
             reason = f"it has changed {changed[0]}, which it was given, and does not return it."
             self._report_task(task, "changed", reason)
             return
@@ -278,6 +279,31 @@ def _context_of(context: Context, value: Any) -> Context:
 
 class NotComparable(Exception):
     """A folder has too many files, or a database is open."""
+
+
+def _contents(paths: Collection[Path], limit: int, folders: Folders) -> Iterator[list[Any]]:
+    """Yields what shows the content of the files and folders among the arguments. Raises NotComparable."""
+    for path in sorted(paths):
+        if path.is_dir():
+            folders[path] = list(_listing(path))
+            yield [str(path), folders[path]]
+            continue
+        state = state_of(path, limit)
+        if state is not None and state.mark == LOOSE:  # what was written last is in another file
+            raise NotComparable(f"{path} is a database that is open: '{path.name}-wal' lies beside it")
+        if state is not None:
+            yield [str(path), state.digest or [state.size, state.mtime]]
+
+
+def _changed_in(folders: Folders) -> Iterator[str]:
+    """Yields the files in folders that are others than before, or no longer there."""
+    for folder, before in folders.items():
+        try:
+            changed = set(map(tuple, before)) ^ set(map(tuple, _listing(folder)))
+        except NotComparable:
+            yield str(folder)
+        else:
+            yield from (str(folder / name) for name, *_ in changed)
 
 
 def _listing(folder: Path) -> Iterator[list[Any]]:

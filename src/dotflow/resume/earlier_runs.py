@@ -1,6 +1,7 @@
 """EarlierRuns: the checkpoints of earlier runs, and which of them a resume restores. It only reads."""
 
 import contextlib
+import copy
 import errno
 import functools
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -492,7 +493,10 @@ class EarlierRuns:
 def _ask(task: Task, context: Context) -> Outcome:
     """Makes an attempt of the `valid` of a task's step, in this process. Raises KeyboardInterrupt."""
     assert task.step.valid is not None
-    step = Action(functools.partial(task.step.valid, context.storage), Policy(timeout=VALID_TIMEOUT))
+    value = context.storage
+    with contextlib.suppress(Exception):  # of a type that can't be copied; steps of a run share its value, too
+        value = copy.deepcopy(value)
+    step = Action(functools.partial(task.step.valid, value), Policy(timeout=VALID_TIMEOUT))
     loops = Loops()
     remember_process()
     try:

@@ -20,8 +20,9 @@ from dotflow.graph.params import Params
 from dotflow.graph.wiring import ALL_PARAMS, PREVIOUS
 from dotflow.resume.origin import NO_TASK, workflow_key
 from dotflow.resume.tokens import Tokens, always_takes_previous
-from dotflow.worker.files import SCALARS, digest_of, find_paths, state_of
+from dotflow.worker.files import CHUNK, SCALARS, digest_of, find_paths, remember, state_of
 
+LARGE: Final = 64 << 20  # bytes: other processes get the digest of such a file. Reading it takes longer than a tick
 MAX_FOUND: Final = 64  # values whose paths are remembered, as attempts side by side share them
 DOCUMENT: Final = "@files"  # in place of a task's name; no task is called so
 
@@ -58,15 +59,17 @@ class SavedFiles:
         return workflow_key(self._storage, self._workflow_id, DOCUMENT)
 
     def read(self) -> None:
-        """Reads it; there may be none."""
-        context = self._storage.get(self._key)
-        match context.storage:
-            case [bool(is_open), dict(inputs), dict(worked)] if context.task_id == NO_TASK:
-                try:
-                    self.is_open, self.inputs, self.worked = is_open, _known(inputs), _known(worked)
-                except (TypeError, ValueError) as error:
-                    where = f"{type(self._storage).__name__} under {self._key!r}"
-                    raise CheckpointUnreadable("its states of files are none", where) from error
+        """Reads it; there may be none, and a storage of values only keeps none. Raises CheckpointUnreadable."""
+        where = f"{type(self._storage).__name__} under {self._key!r}"
+        try:
+            context = self._storage.get(self._key)
+            if context.task_id == NO_TASK:
+                self.is_open, inputs, worked = context.storage
+                self.inputs, self.worked = _known(inputs), _known(worked)
+        except CheckpointUnreadable as error:
+            raise CheckpointUnreadable(error.reason, error.where or where, is_of_files=True) from error.__cause__
+        except (AttributeError, TypeError, ValueError) as error:
+            raise CheckpointUnreadable("it has no states of files", where, is_of_files=True) from error
 
     def write(self, *, is_open: bool) -> None:
         """Saves it as it is now."""
@@ -405,10 +408,13 @@ class RunFiles:
         self.has_paths = False
         self._is_written = self._is_left_open = False
         self._folder = Path()  # the working directory, where a name was first known: a step may leave it
-        self._given: set[Path] = set()
-        self._found: dict[int, tuple[Any, Collection[Path]]] = {}  # by id of a value that attempts share
+        self._given: set[str] = set()
+        self._found: dict[int, tuple[Any, Collection[str]]] = {}  # by id of a value that attempts share
         self._earlier: ChangedFiles | None = None
         self._last: dict[str, FileState] = {}  # by name
+        self._large: dict[str, FileState] = {}  # with their digests
+        self._unread: set[str] = set()  # files that an interrupt kept from being read
+        self._number = clock.real_time_ns()  # of attempts: no other run in the same worker has these numbers
 
     @property
     def inputs(self) -> States:
@@ -418,16 +424,18 @@ class RunFiles:
     def begin(self, inputs: Collection[Path]) -> None:
         """Takes the states of the files from outside, for a run that restores nothing."""
         self._saved.inputs, self._saved.worked = {}, {}
-        if self.watch is None or not inputs:
-            return
-        self.has_paths = True
+        if inputs:
+            self.has_paths = True
+            self._take(inputs)
+            self._write_open()
+
+    def _take(self, inputs: Collection[Path]) -> None:
         now = clock.now().timestamp()
-        for path in inputs:
-            state = state_of(path, self._limit)
+        for name in map(str, inputs):
+            state = state_of(name, self._limit)
             if state is not None:
-                self._saved.inputs[str(path)] = Known(state, now)
-                self._last[str(path)] = state
-        self._write_open()
+                self._saved.inputs[name] = Known(state, now)
+                self._last[name] = state
 
     def go_on(self, earlier: ChangedFiles, inputs: Collection[Path], *, runs: bool) -> None:
         """Goes on with the files of earlier runs.
@@ -450,15 +458,11 @@ class RunFiles:
         self._last = {
             earlier.names[key]: known.state for key, known in earlier.last.items() if not earlier.is_void(key)
         }
-        for path in inputs:
-            name, key = str(path), earlier.key_of(path)
-            if name not in saved.inputs or earlier.is_void(key):
-                state = state_of(path, self._limit)
-                if state is not None:
-                    saved.inputs[name] = Known(state, now)
-                    self._last[name] = state
-                    if earlier.is_void(key):
-                        earlier.renew(key, saved.inputs[name])
+        void = [path for path in inputs if earlier.is_void(earlier.key_of(path))]
+        self._take([*void, *(path for path in inputs if str(path) not in saved.inputs)])
+        for path in void:
+            if (known := saved.inputs.get(str(path))) is not None:
+                earlier.renew(earlier.key_of(path), known)
         for key, state in earlier.accepted.items():
             name = earlier.names[key]
             self._last[name] = state_of(key, self._limit) or state
@@ -478,12 +482,14 @@ class RunFiles:
             self._write_open()
 
     def _write_open(self) -> None:
+        self._know(self._last)
         self._saved.write(is_open=True)
         self._is_written, self._folder = True, Path.cwd()
 
     def given_to(self, call: Call, task: Task) -> Call:
         """Returns the call of an attempt, with the paths among its arguments."""
         step = call.step
+        self._number += 1
         if self.watch is None or not step.files:
             return call
         values = [*(call.arguments or {}).values(), *(call.shared or {}).values()]
@@ -492,27 +498,31 @@ class RunFiles:
             values.append(call.previous_context.storage)
         if takes_all or "initial_context" in step.context_params:
             values.append(call.initial_context.storage)
-        given = {path for value in values for path in self._paths_in(value)}
+        given = {name for value in values for name in self._names_in(value)}
         if not given:
             return call
         self._given |= given
-        own = find_paths(task.input) if type(task) is Item else ()
-        return call._replace(files=FileWatch(self._limit, tuple(given), tuple(own), task.attempt > 0))
+        own = tuple(map(str, find_paths(task.input))) if type(task) is Item else ()
+        known = tuple((name, self._large[name]) for name in given & self._large.keys())
+        watch = FileWatch(self._limit, tuple(given), own, task.attempt > 0, self._number, known)
+        return call._replace(files=watch)
 
-    def _paths_in(self, value: Any) -> Collection[Path]:
-        """Returns the paths in a value; many attempts may share a large one."""
+    def _names_in(self, value: Any) -> Collection[str]:
+        """Returns the paths in a value as texts; many attempts may share a large one."""
         if value.__class__ in SCALARS:
             return ()
         found = self._found.get(id(value))
         if found is None or found[0] is not value:
             if len(self._found) >= MAX_FOUND:
                 self._found.clear()
-            found = self._found[id(value)] = value, find_paths(value)
+            found = self._found[id(value)] = value, list(map(str, find_paths(value)))
         return found[1]
 
     def note(self, context: Context, record: FileRecord, *, is_saved: bool) -> None:
         """Notes the record of an attempt that has returned; before its value is saved, if it is."""
         self.has_paths = True
+        self._know(record.taken)
+        self._know(record.made)
         if self._earlier is not None:
             time = context.time.timestamp()
             for name in record.new():
@@ -520,8 +530,15 @@ class RunFiles:
         if is_saved and not self._is_written and (record.made or record.changed or record.taken):
             self._write_open()
 
+    def _know(self, states: States) -> None:
+        for name, state in states.items():
+            if state.size >= LARGE and state.digest and not state.mark:
+                self._large[name] = state
+                remember(name, state)
+
     def keep(self, record: FileRecord) -> None:
         """Notes that the checkpoint with the record is saved."""
+        self._unread.update([name for name, state in record.made.items() if state.size >= CHUNK and not state.digest])
         for states in (record.taken, record.changed, record.made):
             self._last.update(states)
 
@@ -529,14 +546,14 @@ class RunFiles:
         """Saves the states of the files that attempts of the run were given. Nothing runs any more."""
         if not (self._is_written or self._is_left_open):
             return
-        given = {str(self._folder / path) for path in self._given}
+        given = {str(self._folder / name) for name in self._given}
         now = clock.now().timestamp()
         for name, was in self._last.items():
             lacks_digest = not was.digest and 0 <= was.size <= self._limit
             place = str(self._folder / name)
             if not (lacks_digest or _is_in(place, given)):
                 continue
-            state = state_of(place, self._limit, known=was)
+            state = state_of(place, -1 if name in self._unread else self._limit, known=was)
             if state is not None and (lacks_digest or state != was):
                 self._saved.worked[name] = Known(state, now)
         self._saved.write(is_open=False)

@@ -61,12 +61,25 @@ def atomic_path(target: str | os.PathLike[str], mode: Literal["w", "a"] = "w") -
     with _hidden_folder(parent, name, given) as folder:
         path = f"{folder}{os.sep}{name}"
         if mode == "a" and old is not None:
-            _copy(place, path, is_folder=stat.S_ISDIR(old.st_mode))
+            with _naming(given):
+                _copy(place, path, is_folder=stat.S_ISDIR(old.st_mode))
         yield Path(path)
-        _check(folder, name, given, old)
-        _replace(path, place)
+        with _naming(given):
+            _check(folder, name, given, old)
+            _replace(path, place)
     sync_folder(parent)  # after the removal of the hidden folder, so that the disk writes both at once
     note_written(given)
+
+
+@contextlib.contextmanager
+def _naming(given: Path) -> Iterator[None]:
+    """Makes an OSError name the target, as no reader knows the hidden folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None and error.args and isinstance(error.args[0], list):  # of shutil: all that went wrong
+            raise OSError(errno.EIO, f"{len(error.args[0])} of its files can't be copied", str(given)) from error
+        raise OSError(error.errno, error.strerror, str(given)) from error
 
 
 def _status(path: str) -> os.stat_result | None:
@@ -161,17 +174,16 @@ def _hidden_folder(parent: str, name: str, given: Path) -> Iterator[str]:
     """Makes the folder that the block writes to, and removes it in the end."""
     base = os.path.join(parent, _hidden_name(name))
     number = 0
-    try:
+    with _naming(given):
         while (lock := _claim(folder := _numbered(base, number), parent, name)) is None:
             number += 1
         _remove_leftovers(base, number, parent, name)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(given)) from error  # no reader knows the hidden folder
     try:
         yield folder
     finally:
         try:
-            _remove(folder)
+            with _naming(given):
+                _remove(folder)
         finally:
             os.close(lock)
 

@@ -5,7 +5,6 @@ import itertools
 import os
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import CoroutineType
 from typing import Any, Final, NoReturn
 
@@ -15,17 +14,18 @@ from dotflow.core.call import KEY_BASE, Call
 from dotflow.core.context import NOTHING, Context
 from dotflow.core.failure import Failure
 from dotflow.core.files import FileState
-from dotflow.core.outcome import Outcome, Raised, Returned, TimedOut
+from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned, TimedOut
 from dotflow.core.secret import fill, own_secrets
 from dotflow.errors import InvalidPolicy, StepTimeout, UnknownParameter
 from dotflow.worker.attempt_context import attempt_within
 from dotflow.worker.deadline import LEFT_BEHIND, SHORTEST_TIMER, DeadlinePassed, Limit, LoopBlocked
-from dotflow.worker.deadline_thread import run_limited
+from dotflow.worker.deadline_thread import Stopped, run_limited
 from dotflow.worker.files import SCALARS, WRITTEN, find_paths, record, states_before, take_written
 from dotflow.worker.loops import Loop
 
 NO_LIMIT: Final = Limit(0)
-NO_FILES: Final[Mapping[Path, FileState | None]] = {}
+NO_FILES: Final[Mapping[str, FileState | None]] = {}
+STOPS: Final = (KeyboardInterrupt, Stopped)
 RETURNED: Final = "a step has returned its instance"
 
 new: Final = tuple.__new__  # makes a named tuple, one for each attempt, in half the time
@@ -47,7 +47,7 @@ def attempt(call: Call, loop: Loop, returned: Callable[[], object] = int, is_ent
     """
     step, files = call.step, call.files
     if not is_entered and (call.carrier is not None or call.watch is not None or (files is not None and files[1])):
-        before = states_before(files) if files is not None and step.files else {}
+        before = states_before(files) if files is not None and step.files else NO_FILES
         return _with_files(call, attempt_within(call, loop, attempt), returned, before)
     seconds = step.policy.timeout
     value: Any = None
@@ -85,7 +85,7 @@ def attempt(call: Call, loop: Loop, returned: Callable[[], object] = int, is_ent
 
 
 def _with_files(
-    call: Call, outcome: Outcome, returned: Callable[[], object], before: Mapping[Path, FileState | None] = NO_FILES
+    call: Call, outcome: Outcome, returned: Callable[[], object], before: Mapping[str, FileState | None] = NO_FILES
 ) -> Outcome:
     """Returns the outcome of an attempt with the record of its files. *before* are the states of those it was given."""
     written = take_written() if WRITTEN else ()  # by an attempt that failed, too
@@ -95,7 +95,11 @@ def _with_files(
     if not (found or before or written):
         return outcome
     returned()
-    return outcome._replace(files=record(call.files, found, before, written))
+    try:
+        return outcome._replace(files=record(call.files, found, before, written))
+    except STOPS:  # what a step has returned counts, and the run ends with it
+        unread = call.files._replace(limit=-1)
+        return Interrupted(outcome._replace(files=record(unread, found, before, written)))
 
 
 _process = os.getpid()

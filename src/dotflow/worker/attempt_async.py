@@ -38,7 +38,10 @@ async def attempt_async(call: Call, to_loop: Loop, returned: Callable[[], object
     if not (found or before or written):
         return outcome
     returned()
-    return outcome._replace(files=await asyncio.to_thread(record, files, found, before, written))
+    try:
+        return outcome._replace(files=await asyncio.to_thread(record, files, found, before, written))
+    except asyncio.CancelledError:  # the run is stopping, and what a step has returned counts
+        return outcome._replace(files=record(files._replace(limit=-1), found, before, written))
 
 
 async def _attempt_within(call: Call, to_loop: Loop) -> Outcome:

@@ -34,6 +34,7 @@ YOUNG_FOR: Final = 2 * SECOND  # since the last change; the times of FAT are eve
 #: Nanoseconds since the last change, after which any other change has another time on every file system that counts
 #: them: Linux counts ticks of at most 10 ms.
 SETTLED_AFTER: Final = SECOND // 20
+MOMENT: Final = 1.0  # seconds between two attempts, of which the second need not look again
 MAX_DIGESTS: Final = 20_000  # that are remembered
 A_FOLDER: Final = FileState(0, mark=FOLDER)
 
@@ -197,9 +198,26 @@ def _digest_of(path: str | Path, found: os.stat_result) -> str:
     return digest
 
 
+def remember(name: str, state: FileState) -> None:
+    """Remembers the digest that another process has taken of a file, if the file is still the same."""
+    with contextlib.suppress(OSError):
+        now = os.stat(name)  # noqa: PTH116
+        if (now.st_size, now.st_mtime_ns, now.st_ctime_ns) == state[:3]:
+            _digests[now.st_dev, now.st_ino, *state[:3]] = state.digest
+
+
 # The record of an attempt
 
-_attempts: Final[ContextVar[object]] = ContextVar("dotflow_attempts")
+
+class _Attempts:
+    """Attempts that are made one after the other."""
+
+    number = 0  # of the last one that was given files
+    after: Mapping[str, FileState | None] = MappingProxyType({})  # the states of these, at its end
+    ended = 0.0  # in ticks
+
+
+_attempts: Final[ContextVar[_Attempts | None]] = ContextVar("dotflow_attempts", default=None)
 #: The files that `atomic_path` has written, by who makes the attempts, until the end of the attempt.
 WRITTEN: Final[dict[object, list[Path]]] = {}
 
@@ -207,7 +225,7 @@ WRITTEN: Final[dict[object, list[Path]]] = {}
 @contextlib.contextmanager
 def noting_written() -> Iterator[None]:
     """Notes what attempts of this thread write, one after the other, until the end of the context."""
-    before = _attempts.get(None)
+    before = _attempts.get()
     note_written_here()
     try:
         yield
@@ -217,28 +235,37 @@ def noting_written() -> Iterator[None]:
 
 def note_written_here() -> None:
     """Notes what the attempts of this context write, one after the other, from now on."""
-    _attempts.set(object())
+    _attempts.set(_Attempts())
 
 
 def note_written(path: Path) -> None:
     """Notes that the running attempt has written a file as a whole; outside of attempts nothing happens."""
-    owner = _attempts.get(None)
+    owner = _attempts.get()
     if owner is not None:
         WRITTEN.setdefault(owner, []).append(path)
 
 
 def take_written() -> Collection[Path]:
     """Returns what the attempt that has just ended here has written, and forgets it."""
-    return WRITTEN.pop(_attempts.get(None), ())
+    return WRITTEN.pop(_attempts.get(), ())
 
 
-def states_before(watch: FileWatch | None) -> Mapping[Path, FileState | None]:
-    """Returns the states of the given files before an attempt, without digests."""
-    return {} if watch is None else {path: state_of(path, -1) for path in watch.given}
+def states_before(watch: FileWatch) -> Mapping[str, FileState | None]:
+    """Returns the states of the given files before an attempt, without digests.
+
+    Of those that the run's attempt right before it was given here, too, it is the state after that one. So what another
+    program changes between the two counts as this attempt's change, as if it came a moment later.
+    """
+    for name, state in watch.known:
+        remember(name, state)
+    last = _attempts.get()
+    is_next = last is not None and last.number == watch.number - 1 and clock.ticks() - last.ended < MOMENT
+    known = last.after if last is not None and is_next else {}
+    return {name: known[name] if name in known else state_of(name, -1) for name in watch.given}
 
 
 def record(
-    watch: FileWatch, found: Collection[Path], before: Mapping[Path, FileState | None], written: Collection[Path] = ()
+    watch: FileWatch, found: Collection[Path], before: Mapping[str, FileState | None], written: Collection[Path] = ()
 ) -> FileRecord | None:
     """Returns the record of an attempt that has returned; None if its value has no path, and it has changed no file.
 
@@ -249,17 +276,21 @@ def record(
         written: What it has written by `atomic_path`.
     """
     made: dict[str, FileState] = {}
-    for path in dict.fromkeys((*found, *written)):
-        state = state_of(path, watch.limit)
+    for name in dict.fromkeys(map(str, (*found, *written))):
+        state = state_of(name, watch.limit)
         if state is not None and not state.is_gone:
-            made[str(path)] = state
+            made[name] = state
     changed: dict[str, FileState] = {}
     taken: dict[str, FileState] = {}
-    for path, was in before.items():
-        name = str(path)
-        now = made.get(name) or state_of(path, -1)
+    after: dict[str, FileState | None] = {}
+    own = set(watch.own)
+    for name, was in before.items():
+        now = after[name] = made.get(name) or state_of(name, -1)
         if now is not None and (was is None or now[:3] != was[:3] or watch.is_repeated):
             changed[name] = now
-        elif was is not None and not was.is_gone and (path in watch.own or name in made):
-            taken[name] = made.get(name) or state_of(path, watch.limit, known=was) or was
+        elif was is not None and not was.is_gone and (name in own or name in made):
+            taken[name] = made.get(name) or state_of(name, watch.limit, known=was) or was
+    attempts = _attempts.get()
+    if attempts is not None:
+        attempts.number, attempts.after, attempts.ended = watch.number, after, clock.ticks()
     return FileRecord(made, changed, taken) if found or made or changed or taken else None

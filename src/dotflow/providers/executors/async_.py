@@ -198,3 +198,4 @@ class AsyncSession(ThreadSession):
         finally:
             if self._loop_thread is not None:
                 self._loop_thread.close()
+                self._collect_last()

@@ -124,6 +124,9 @@ class InlineSession(ExecutorSession, CapturingSession):
         for session in tuple(self._others.values()):
             session.wake()
 
+    def last_outcomes(self) -> Sequence[CompletedCall]:
+        return () if self._busy is None else self._busy.last_outcomes()
+
     def close(self) -> None:
         with contextlib.ExitStack() as stack:  # each is called, also if the one before is interrupted
             stack.callback(restore_handler)

@@ -65,6 +65,7 @@ class ThreadSession(ExecutorSession, CapturingSession):
         self._capture: Capture | None = None
         self._streams: RunCapture | None = None
         self._buffers: set[OutputBuffer] = set()  # with something to collect
+        self._last: list[CompletedCall] = []  # since the run has stopped
 
     def capture_output(self, capture: Capture) -> bool:
         self._capture = capture
@@ -134,10 +135,16 @@ class ThreadSession(ExecutorSession, CapturingSession):
             if thread.call is not None:
                 self._report(f"Step '{thread.call.step.name}' did not stop with its run. {LEFT_BEHIND}")
         self._loops.close()
-        while not self._done.empty():  # output may be among it
-            self._collect(self._done.get(), [])
+        self._collect_last()
         if self._streams is not None:
             self._streams.close()
+
+    def _collect_last(self) -> None:
+        while not self._done.empty():  # output may be among it
+            self._collect(self._done.get(), self._last)
+
+    def last_outcomes(self) -> Sequence[CompletedCall]:
+        return self._last
 
     def _start_thread(self) -> "WorkerThread":
         thread = WorkerThread(self._done, self._loops, self._tasks, self._capture, self._streams)
@@ -283,19 +290,19 @@ class WorkerThread(threading.Thread):
 
     def _attempt_isolated(self, call: Call) -> Outcome | None:
         # No fork among threads, and no server for a single process.
-        self._isolated = ProcessSession(self._tasks, 1, FRESH)
+        isolated = self._isolated = ProcessSession(self._tasks, 1, FRESH)
         if self._capture is not None:
-            self._isolated.capture_output(self._capture)
+            isolated.capture_output(self._capture)
         try:
-            self._isolated.make_room(True, call.lane, 1)
-            self._isolated.submit(call)
+            isolated.make_room(True, call.lane, 1)
+            isolated.submit(call)
             while not self._ending:
-                for _, outcome in self._isolated.wait(None):
+                for _, outcome in isolated.wait(None):
                     return outcome
-            return None
         finally:
-            self._isolated.close()
+            isolated.close()
             self._isolated = None
+        return next((outcome for _, outcome in isolated.last_outcomes()), None)
 
 
 #: None wakes the thread that waits.
