@@ -150,10 +150,11 @@ class RunForecast:
             made = next((source for source in sources if source in self._unknown), None)
             if made is not None and self._is_resume:  # their checkpoints are compared when they are known
                 return Forecast(OPEN, f"its items come from {self._tasks[made].name}")
-            if any(source in self._unknown and not self._tasks[source].items for source in sources):
+            is_cross = task.links.is_cross
+            if any(source in self._unknown and (is_cross or not self._tasks[source].items) for source in sources):
                 return Forecast(RUN, self._why(task))
             try:
-                task._open(make_items(task, lists_of(task, self._tasks)))
+                task._open(make_items(task, lists_of(task, self._tasks, self._params)))
             except Exception as error:  # NotAList, UnequalLists, or of the user's own list: the task fails
                 return Forecast(RUN, f"its lists raise {type(error).__name__}")
         done = sum(item.status is COMPLETED for item in task.items) if task.step.checkpoint else 0

@@ -440,7 +440,7 @@ class Run:
                 warn_of_local(providers.storage, log_line)
             open_session = functools.partial(providers.executor.open, tasks, log_line)
             try:
-                is_paused = self._make_runner(publisher, cache, open_session, begins).run(open_session)
+                is_paused = self._make_runner(publisher, cache, open_session, begins, log_line).run(open_session)
             finally:
                 with self._lock:
                     self._runner = None
@@ -512,7 +512,12 @@ class Run:
             publisher.end("on_success", self._options.on_success, self.tasks)
 
     def _make_runner(
-        self, publisher: Publisher, cache: Cache | None, open_session: Callable[[], ExecutorSession], begins: float
+        self,
+        publisher: Publisher,
+        cache: Cache | None,
+        open_session: Callable[[], ExecutorSession],
+        begins: float,
+        log_line: Callable[..., None],
     ) -> Runner:
         graph = RunGraph(
             self.tasks,
@@ -524,6 +529,7 @@ class Run:
             cache=cache,
             secrets=self._providers.secrets,
             flush=publisher.flush,
+            log_line=log_line,
         )
         session = open_session()
         try:

@@ -73,7 +73,9 @@ class ChangedCode:
             fallback = () if links.fallback is None else (renew(links.fallback),)
             if fallback:  # its value depends on the step that failed, too
                 self._fallbacks[task_id] = joined(own, *fallback, *codes)
-            lists = [unsaved[link.source] for link in links.each if link.source in unsaved]
+            lists = [
+                unsaved[link.source] for link in links.each if isinstance(link.source, int) and link.source in unsaved
+            ]
             if lists:
                 self._by_index[task_id] = joined(own, *fallback, *codes, *lists)
             if not task.step.checkpoint:

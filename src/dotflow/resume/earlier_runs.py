@@ -431,12 +431,13 @@ class EarlierRuns:
         tasks = self._tokens.tasks
         for link in task.links.each:
             source = tasks[link.source] if isinstance(link.source, int) else None
-            if source is not None and not source.has_value and not (source.is_mapped and source.items):
+            is_by_item = source is not None and source.is_mapped and source.items and not task.links.is_cross
+            if source is not None and not source.has_value and not is_by_item:
                 return False
             if source is not None and not source.step.checkpoint:
                 return False
         try:
-            items = make_items(task, lists_of(task, tasks))
+            items = make_items(task, lists_of(task, tasks, self._params))
         except Exception:  # NotAList, UnequalLists, or of a list type of the user; in the run it fails the task
             result.missing.append(task.task_id)
             return False

@@ -365,7 +365,8 @@ def inputs_of(tokens: Tokens, params: Params) -> Collection[Path]:
                 values[id(value)] = value
             for link in task.links.each if task.links is not None and task.step.files else ():
                 if not isinstance(link.source, int):
-                    values[id(link.source)] = link.source
+                    listed = params[link.source] if isinstance(link.source, str) else link.source
+                    values[id(listed)] = listed
     return find_paths(list(values.values()))
 
 
