@@ -10,7 +10,6 @@ from dotflow import clock
 from dotflow.core.call import KEY_BASE
 from dotflow.core.context import Context
 from dotflow.core.events import (
-    NOT_NEEDED,
     MapEnded,
     MapOpened,
     TaskEvent,
@@ -126,7 +125,11 @@ class RunGraph:
         self._contexts: dict[int, Context] = {}  # of ended tasks, until the next one of the lane takes it
         self._fallback_values: dict[int, Arguments | Skip] = {}  # by task; its items share them
         linked = [task for task in tasks if isinstance(task, LinkedTask)]
-        self._undecided = {*restored, *[task.task_id for task in linked]}  # when they are ready; others just begin
+        self._undecided = {
+            *restored,
+            *checkpoints.not_needed,
+            *[task.task_id for task in linked],
+        }  # when they are ready; others just begin
         self._cleanups = deque([task for task in linked if task.links.always])  # left to run
         self._item_followers = plan.item_followers(tasks)
         self._maps: dict[int, ItemMap] = {}  # that have opened, until they end
@@ -183,9 +186,9 @@ class RunGraph:
         if context is not None:
             event = new(TaskRestored, (task_id, context, previous, None, "checkpoint"))
             return [new(Ended, (event, task, context))]
-        assert isinstance(task, LinkedTask)
         if task_id in self._checkpoints.not_needed:
-            return [Ended(TaskSkipped(task_id, NOT_NEEDED), task, previous)]
+            return [Ended(TaskSkipped(task_id, self._checkpoints.not_needed[task_id]), task, previous)]
+        assert isinstance(task, LinkedTask)
         links = task.links
         if links.conditions or links.each:
             self._flush()

@@ -49,7 +49,7 @@ class SavedFiles:
     def __init__(self, storage: Storage, workflow_id: str) -> None:
         self._storage = storage
         self._workflow_id = workflow_id
-        self.is_open = False
+        self.is_open = self.is_there = False
         self.inputs: dict[str, Known] = {}
         self.worked: dict[str, Known] = {}
 
@@ -60,6 +60,7 @@ class SavedFiles:
     def read(self) -> None:
         """Reads it; there may be none."""
         context = self._storage.get(self._key)
+        self.is_there = context.task_id == NO_TASK
         match context.storage:
             case [bool(is_open), dict(inputs), dict(worked)] if context.task_id == NO_TASK:
                 try:
@@ -122,6 +123,11 @@ class ChangedFiles:
         self._has_begun = False
         self.has_paths = False
         self.accepted: dict[str, FileState] = {}
+
+    @property
+    def are_saved(self) -> bool:
+        """Whether earlier runs have saved states of files."""
+        return self._saved.is_there
 
     @cached_property
     def _folder(self) -> str:

@@ -48,7 +48,7 @@ NOTICE: Final = (
 )
 SCHEDULED: Final = "`dotflow schedule` promises nothing over restarts, and the queue does not count its firings."
 NOT_KEPT: Final = "its storage ends with this process, so a run whose process is killed begins anew."
-REFUSED: Final = ("params", "resume", "rerun")
+REFUSED: Final = ("params", "resume", "rerun", "only")
 
 
 class _Active(NamedTuple):
