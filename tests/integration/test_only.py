@@ -382,7 +382,7 @@ def test_it_is_for_one_run(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="start"):
         workflow.schedule(only="urls")
     with pytest.raises(InvalidArgument, match="start"):
-        Server([workflow], {"only": "urls"})
+        Server([workflow], options={"only": "urls"})
 
 
 def test_astart_and_launch_take_it() -> None:
