@@ -118,6 +118,10 @@ def test_a_nested_list_is_checked_when_it_is_added() -> None:
         DotFlow(params={"numbers": 3}).task.add(inner, name="inner")
     with pytest.raises(MissingParam):
         DotFlow().task.add(inner, name="inner")
+    empty = DotFlow(params={"numbers": None})
+    empty.task.add(fragile, each="numbers")
+    with pytest.raises(InvalidLink, match="its default is of type NoneType"):
+        DotFlow().task.add(empty, name="inner")
 
 
 def test_a_secret_is_no_list() -> None:

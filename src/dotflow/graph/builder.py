@@ -129,8 +129,8 @@ class TaskBuilder:
             context = Context(initial_context)
         count = len(self._tasks)
         is_plain = (
-            name is needs is after is each is cross is max_parallel is when is unless is fallback is keep_going is None
-        )  # type: ignore[comparison-overlap]
+            name is needs is after is each is cross is max_parallel is when is unless is fallback is keep_going is None  # type: ignore[comparison-overlap]
+        )
         if is_plain and not always and step.__class__ is Action and not self._params and not _has_links(step):
             # The most frequent case.
             self._tasks.append(TaskDefinition(count, step, function, context, group_name, self._workflow_id))

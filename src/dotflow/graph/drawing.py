@@ -99,13 +99,12 @@ def _boxes_and_name(task: Task) -> list[str]:
 def _notes(links: Links, tasks: Sequence[Task]) -> Iterator[str]:
     """Yields the lines under a task's name: its lists, its fallback, and conditions without an arrow."""
     limit = "" if links.max_parallel == MAX_PARALLEL else f", {links.max_parallel} at once"
+    word = "cross" if links.is_cross else "each"
     for parameter, source in links.each:
         of = f"{len(source)} of {parameter}" if isinstance(source, tuple) else source
         if isinstance(source, int):
             of = _boxes_and_name(tasks[source])[-1]
-        yield f"× {'cross' if links.is_cross else 'each'} {of}" + (
-            limit if parameter == links.each[-1].parameter else ""
-        )
+        yield f"× {word} {of}{limit if parameter == links.each[-1].parameter else ''}"
     if links.fallback is not None:
         yield f"fallback {links.fallback.name}"
     if links.always:

@@ -265,8 +265,8 @@ def _filler(declared: Mapping[str, Any], needs: Mapping[str, Any], scope: Scope)
             if isinstance(source, int):
                 return link._replace(source=source)
             value = source.value if isinstance(source, Constant) else scope.params[source]
-            check_list(link.source, value)
-            return link._replace(source=source if isinstance(source, str) else tuple(value or ()))
+            check_list(link.source, value, is_open=isinstance(source, str))
+            return link._replace(source=source if isinstance(source, str) else tuple(value))
         return link._replace(source=source, kind=kind) if isinstance(link, Bind) else link._replace(source=source)
 
     return fill

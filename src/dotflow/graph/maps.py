@@ -158,7 +158,7 @@ def missing_values(task: LinkedTask, tasks: Sequence[Task], params: Params, shor
     """
     taken = {bind.source for bind in task.links.binds if bind.kind != CONTEXT and isinstance(bind.source, int | str)}
     has_context = {bind.source for bind in task.links.binds if bind.kind == CONTEXT and isinstance(bind.source, int)}
-    for source in sorted((taken & {*short}) - has_context):
+    for source in sorted(one for one in short if one in taken and one not in has_context):
         of, lists = tasks[source], taken & _lists_behind(tasks[source], tasks)
         values, count = len(of.value), len(of.items)
         if any(len(tasks[one].value if isinstance(one, int) else params[one]) > values for one in lists):

@@ -122,15 +122,15 @@ def as_list(source: Any, scope: Scope, option: str = "each") -> int | str | tupl
     if not isinstance(source, str | Action | type):
         value = shorten(safe_repr(source), MAX_REF)
         raise InvalidLink(f"{option}={value} is neither a task nor a list. Pass a list: {option}=list(...).")
-    if scope.is_param(source):
+    if isinstance(source, str) and scope.is_param(source):
         check_list(source, scope.params[source], option)
-        return str(source)
+        return source
     return scope.task(source)
 
 
-def check_list(name: str, default: Any, option: str = "each") -> None:
-    """Raises InvalidLink for the default of a run parameter that is no list. One without a value may get a list."""
-    if default is None or default is ... or isinstance(default, list | tuple):
+def check_list(name: str, default: Any, option: str = "each", *, is_open: bool = True) -> None:
+    """Raises InvalidLink for the default of a run parameter that is no list. One that *is_open* may get one yet."""
+    if isinstance(default, list | tuple) or (is_open and (default is None or default is ...)):
         return
     if type(default) is SecretRef:
         raise InvalidLink(

@@ -160,7 +160,8 @@ class Tokens:
             context.token = f"{task.key_name}:{items.hexdigest()}"
         missing = []  # with their keys, since a Context has the entries of these, too
         if by_index and len(context.values) < len(task.items):
-            missing = [[item.item, item.key_suffix] for item in task.items if item.status is not TypeStatus.COMPLETED]
+            others = [item for item in task.items if isinstance(item, Item) and item.status is not TypeStatus.COMPLETED]
+            missing = [[item.item, item.key_suffix] for item in others]
         return f"{context.token}/{digest_of(missing)}" if missing else context.token
 
     def _of_item(self, item: Item) -> dict[str, str]:
