@@ -7,7 +7,7 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dotflow.core.action import CONTEXTS, Action, parts_of
-from dotflow.core.links import MAX_PARALLEL, PARAM, PARAMS, VALUE, Bind, Condition, Constant, Each, Group, Links
+from dotflow.core.links import MAX_PARALLEL, PARAM, PARAMS, VALUE, Bind, Constant, Each, Group, Links
 from dotflow.core.secret import SecretRef, SecretUse
 from dotflow.core.steps import as_actions
 from dotflow.errors import InvalidArgument, InvalidLink, MissingParam, close_match
@@ -99,7 +99,9 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
 
         for parameter, source in lists.items():
             if parameter not in CONTEXTS:  # whose items come in a Context
-                check_each(step, parameter, scope.tasks[source] if isinstance(source, int) else source)
+                listed = scope.params[source] or () if isinstance(source, str) else source
+                if listed is not ...:
+                    check_each(step, parameter, scope.tasks[listed] if isinstance(listed, int) else listed)
     fallback, fallback_binds = _fallback(options, scope, needs, lists)
     links = Links(
         name=options.name,
