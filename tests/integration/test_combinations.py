@@ -249,11 +249,12 @@ def test_a_context_has_the_entry_of_each_item(make_workflow: MakeWorkflow, mode:
 
     workflow = make_workflow()
     workflow.task.add(fragile, name="a", each=[1, -1]).add(fragile, name="b", each="a")
-    workflow.task.add(weather, name="c", each={"city": "b", "day": [5, 6]}).add(seen)
+    both = action(lambda left, right: 0)
+    workflow.task.add(both, name="c", each={"left": "b", "right": [5, 6]}).add(seen)
 
     run = start(workflow, mode, keep_going=True)
 
-    assert run.value("seen") == [[1, -1], [1, -1], [{"city": 1, "day": 5}, {"city": -1, "day": 6}]]
+    assert run.value("seen") == [[1, -1], [1, -1], [{"left": 1, "right": 5}, {"left": -1, "right": 6}]]
 
 
 def test_a_context_of_no_map_has_no_entries() -> None:
