@@ -30,6 +30,7 @@ from tests.storages import StorageThree  # noqa: E402
 MODES: Final = ("sequential", "sequential", "groups", "parallel")
 STEPS: Final = 4  # names of steps: several tasks share one
 PARAMS: Final = ("limit", "day")
+LIST: Final = "urls"  # a parameter that tasks are mapped over
 KINDS: Final = ("number", "number", "list", "list", "flag", "none", "class")
 CHANGES: Final = ("initial", "params", "list", "list", "remove", "insert", "move", "rename", "connect", "flaky")
 CODE_CHANGES: Final = ("code", "code", "fallback code")  # of a node's step, and of its fallback
@@ -46,7 +47,8 @@ class Node:
     initial: int | None = None
     takes: dict[str, tuple[str, Any]] = field(default_factory=dict)  # "value", "context" or "param", and the source
     optional: set[str] = field(default_factory=set)
-    each: dict[str, Any] = field(default_factory=dict)  # the number of a node, or a tuple
+    each: dict[str, Any] = field(default_factory=dict)  # the number of a node, a tuple, or a run parameter
+    cross: bool = False  # every combination of them, not in step
     needs: list[int] = field(default_factory=list)  # nodes that must have completed, and nodes that must be over
     after: list[int] = field(default_factory=list)
     conditions: list[tuple[str, Any]] = field(default_factory=list)  # "when" or "unless", and a node or a parameter
@@ -152,7 +154,7 @@ class Scenario:
         self.storage = storage
         self.mode = mode
         self.nodes: list[Node] = []
-        self.params: dict[str, Any] = {"limit": 1, "day": "monday"}
+        self.params: dict[str, Any] = {"limit": 1, "day": "monday", LIST: [1, 2]}
         self.next = 0
         self.edits = self.random.random() < 0.5  # the code changes, and each resume may compare it
         self.caches = self.random.random() < 0.4
@@ -188,7 +190,7 @@ class Scenario:
     def connect(self, node: Node, before: list[Node]) -> None:
         """Gives a node random sources."""
         pick = self.random
-        node.takes, node.each, node.optional = {}, {}, set()
+        node.takes, node.each, node.optional, node.cross = {}, {}, set(), False
         node.needs, node.after, node.conditions = [], [], []
         if node.kind == "class":
             node.each = {"item": self.list_for(before)} if pick.random() < 0.3 else {}
@@ -207,8 +209,9 @@ class Scenario:
         node.optional = {name for name in node.takes if pick.random() < 0.3}
         if pick.random() < 0.4:
             node.each["item"] = self.list_for(before)
-            if pick.random() < 0.3:
+            if pick.random() < 0.4:
                 node.each["other"] = self.list_for(before)
+                node.cross = pick.random() < 0.7
         wired = {source for kind, source in node.takes.values() if kind == "value"}
         if before and not wired and pick.random() < 0.3:
             node.needs = [pick.choice(before).number]
@@ -225,6 +228,8 @@ class Scenario:
         sources = [other.number for other in before if other.kind == "list" or other.each]
         if sources and self.random.random() < 0.7:
             return self.random.choice(sources)
+        if self.random.random() < 0.2:
+            return LIST
         return tuple(self.random.randrange(5) for _ in range(self.random.randrange(4)))
 
     def change(self) -> None:
@@ -236,6 +241,7 @@ class Scenario:
             node.initial = pick.choice([None, 1, 2])
         elif kind == "params":
             self.params[pick.choice(PARAMS)] = pick.choice([0, 1, 2, "monday"])
+            self.params[LIST] = [pick.randrange(5) for _ in range(pick.randrange(4))]
         elif kind == "list":
             pairs = [(one, name) for one in self.nodes for name in one.each]
             for one, name in [(one, name) for one, name in pairs if isinstance(one.each[name], tuple)]:
@@ -296,7 +302,7 @@ class Scenario:
             if node.after:
                 options["after"] = [*options.get("after", ()), *map(ref, node.after)]
             if node.each:
-                options["each"] = {name: ref(source) for name, source in node.each.items()}
+                options["cross" if node.cross else "each"] = {name: ref(one) for name, one in node.each.items()}
             for word, source in node.conditions:
                 options[word] = ref(source)
             if node.fallback:
@@ -387,7 +393,7 @@ class Scenario:
 
         def posted(key: str) -> None:
             self.time += 1
-            if not self.calls or key.endswith("-items"):
+            if not self.calls or key.endswith(("-items", "-cleanup")):
                 return
             number, arguments = self.calls[-1]
             node = nodes[number]
@@ -404,7 +410,7 @@ class Scenario:
                 return
             sources = set(nodes) if node.previous else node.value_sources()
             mapped = {source for source in node.each.values() if isinstance(source, int)}
-            by_item = {one for one in mapped if nodes[one].each} if len(node.each) == 1 else set()
+            by_item = {one for one in mapped if nodes[one].each} if len(node.each) == 1 and not node.cross else set()
             lists = {one for one in mapped if not nodes[one].each}
             for source in self.closure(sources - (lists | by_item) | {*self.takers(node)}) - {number}:
                 task = tasks[indexes[source]]
@@ -444,7 +450,7 @@ class Scenario:
         for kind, source in node.takes.values():
             if kind != "param":
                 yield source
-        for _, source in node.conditions:
+        for source in (*(source for _, source in node.conditions), *(node.each.values() if node.cross else ())):
             if isinstance(source, int):
                 yield source
 
@@ -455,8 +461,12 @@ class Scenario:
         more: dict[str, Any] = {}
         for _ in range(pick.randint(1, 5)):
             writes = pick.choice([pick.randrange(12), pick.randrange(30), float("inf")])
+            if resume == "unfinished":
+                more.pop("only", None)
             with contextlib.suppress(CheckpointMismatch):
-                self.run(writes, resume, keep_going=pick.random() < 0.7, **more)
+                workflow = self.run(writes, resume, keep_going=pick.random() < 0.7, **more)
+                if workflow is not None and "only" in more and (wrong := self.check_only(workflow, resume)):
+                    return f"{more}, {resume}: {wrong}\n{self.params}\n" + "\n".join(map(repr, self.nodes))
             resume = pick.choice([*[True] * 9, "unfinished", False])
             if self.edits and resume is True and pick.random() < 0.7:
                 resume = "changed"
@@ -483,6 +493,18 @@ class Scenario:
             return ""  # a list without a checkpoint has to be made again, so what was made from it is not known
         return "\n".join(self.repeated)
 
+    def check_only(self, workflow: DotFlow, resume: Resume) -> str:
+        """Returns which values of a run of some tasks are not those of a new run of all."""
+        if self.edits and resume is True:  # values of older code count
+            return ""
+        result, expected = self.results(workflow), self.fresh()
+        pairs = [
+            (one, other)
+            for node, task, one, other in zip(self.nodes, workflow.result_task(), result, expected, strict=True)
+            if str(task.status) == "Completed" and not node.always and node.saved
+        ]
+        return differences([other for _, other in pairs], [one for one, _ in pairs])
+
     def repeated_again(self, workflow: DotFlow) -> None:
         """A resume of a run that has just completed runs nothing."""
         failed = any(str(task.status) == "Failed" for task in workflow.result_task())
@@ -501,6 +523,8 @@ class Scenario:
         options: dict[str, Any] = {}
         if self.edits and named and self.random.random() < 0.2:
             options["rerun"] = self.random.sample(named, 1)
+        elif named and self.random.random() < 0.2:
+            options["only"] = self.random.sample(named, min(len(named), self.random.randint(1, 2)))
         if self.caches and self.random.random() < 0.2:
             options["cache"] = False
         return options
@@ -511,7 +535,7 @@ class Scenario:
         for key in self.random.sample(keys, min(len(keys), self.random.randrange(3))):
             self.storage.delete(key)
 
-    def fresh(self, restored: Collection[int]) -> list[Any]:
+    def fresh(self, restored: Collection[int] = ()) -> list[Any]:
         """The results of a new run, in which the nodes that were *restored* run whatever becomes of their needs."""
         workflow = self.build(StorageDefault(), restored)
         workflow.start(mode=self.mode.replace("groups", "sequential"), keep_going=True)
@@ -535,7 +559,7 @@ def value_of(kind: str, value: int) -> Any:
 def plain(value: Any) -> Any:
     """A value without contexts, whose times differ."""
     if isinstance(value, Context):
-        return "context", plain(value.storage), sorted(getattr(value, "errors", ()))
+        return "context", plain(value.storage), sorted(value.errors), list(map(repr, value.entries))
     return list(map(plain, value)) if isinstance(value, list) else value
 
 

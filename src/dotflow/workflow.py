@@ -27,6 +27,7 @@ from dotflow.engine.claimed import ClaimedRun, superseded_by
 from dotflow.engine.options import (
     START_ARGUMENTS,
     Callback,
+    Only,
     Rerun,
     RunOptions,
     note_on_resume,
@@ -164,6 +165,7 @@ class DotFlow:
         rerun: Rerun = None,
         cache: bool = True,
         timeout: Duration | None = None,
+        only: Only = None,
         **unknown: Never,
     ) -> Run:
         """Runs the workflow. Each call is a new run, which shares nothing with the others.
@@ -171,8 +173,9 @@ class DotFlow:
         A failed step raises nothing here: see `status` and the tasks' `errors`.
 
         Args:
-            mode: "sequential", "background" or "parallel". In the first two, two or more groups run side by side, each
-                in a process of its own.
+            mode: "sequential", "background" or "parallel". "background" is the order of "sequential" in a thread, and
+                `launch` runs any mode in one. In these two, two or more groups run side by side, each in a process of
+                its own.
             keep_going: Whether other tasks continue after a failure.
             resume: Whether to skip tasks with a valid checkpoint: of the same step and initial_context, unless a task
                 that it took a value from runs again. "changed" also runs the steps again whose code has changed.
@@ -186,6 +189,10 @@ class DotFlow:
             cache: Whether cached values are used. With False, such steps run, and their values replace the cached ones.
             timeout: The maximum time of the run, in seconds or as a text such as "4h". Then it ends as by `cancel`, as
                 FAILED, with the error RunTimeout. Tasks with `always=True` have all the time they take.
+            only: The tasks that are asked for, by name or step; the name of an added workflow means all of its tasks.
+                These run, with what they need and the cleanups of what ran. The others are skipped and keep their
+                checkpoints, but for those made from a value that this run makes anew. With `resume=True` it brings
+                these tasks up to date.
             unknown: Refused with a hint.
 
         Returns:
@@ -213,6 +220,7 @@ class DotFlow:
             rerun=rerun,
             cache=cache,
             timeout=timeout,
+            only=only,
             **unknown,
         )
         if options.resume == "then_anew":
@@ -275,16 +283,31 @@ class DotFlow:
         run.wait()
         return run
 
-    def launch(self, then: Callable[[], None], *arguments: Any, **options: Any) -> Run:
+    def launch(
+        self,
+        then: Callable[[], object] | None = None,
+        mode: str | TypeExecution = TypeExecution.SEQUENTIAL,
+        **options: Any,
+    ) -> Run:
         """Starts the workflow in a thread of its own, in any mode, and returns the run at once.
 
+        A script waits for it before it ends. Ctrl-C stops it as it stops a run of `start`.
+
         Args:
-            then: Called at the end of the run, in its thread. The other arguments and the errors are those of `start`.
-            arguments: Arguments of `start`.
-            options: Arguments of `start`.
+            then: Called at the end of the run, in its thread.
+            mode: How the tasks run, as in `start`. "background" is the order of "sequential", as everywhere.
+            options: Arguments of `start`. The errors are those of `start`, too.
+
+        Raises:
+            InvalidArgument: `then` can't be called, or resume="then_anew", which is two runs.
         """
-        run = self._prepare(self._options(*arguments, **options), in_thread=True)
-        start_in_background(run, then)
+        if then is not None and not callable(then):
+            raise InvalidArgument("then", then, "a function without arguments, or None", "Write launch(mode=...).")
+        chosen = self._options(mode, **options)
+        if chosen.resume == "then_anew":
+            raise InvalidArgument("resume", chosen.resume, "it to start(): it makes two runs, one after the other")
+        run = self._prepare(chosen, in_thread=True)
+        start_in_background(run, then or (lambda: None))
         return run
 
     @contextlib.contextmanager
@@ -489,6 +512,7 @@ class DotFlow:
         params: Mapping[str, Any] | None = None,
         rerun: Rerun = None,
         cache: bool = True,
+        only: Only = None,
         **unknown: Never,
     ) -> "WorkflowPlan":
         """Returns what `start` with the same arguments would do, if no task fails. It runs, writes and locks nothing.
@@ -498,8 +522,9 @@ class DotFlow:
         from dotflow.engine.forecast import plan_run  # here: a run does not need it
 
         if unknown:
-            refuse_unknown("plan", unknown, ("mode", "resume", "params", "rerun", "cache"), start_hints(self.params))
-        options = self._options(mode, resume=resume, params=params, rerun=rerun, cache=cache)
+            accepted = ("mode", "resume", "params", "rerun", "cache", "only")
+            refuse_unknown("plan", unknown, accepted, start_hints(self.params))
+        options = self._options(mode, resume=resume, params=params, rerun=rerun, cache=cache, only=only)
         workflow_id, tasks, values, secrets = self._records(options, None)
         plan = make_plan(tasks, options.mode)
         config = self.config
@@ -607,7 +632,7 @@ class DotFlow:
         return None
 
     def _prepare(self, options: RunOptions, *, in_thread: bool, claimed: ClaimedRun | None = None) -> Run:
-        if claimed is None and options.resume not in (False, "anew"):
+        if claimed is None and options.resume not in (False, "anew") and options.only is None:
             continued = self._prepare_continued(options, in_thread=in_thread)
             if continued is not None:
                 return continued

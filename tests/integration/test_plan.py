@@ -111,7 +111,7 @@ def test_the_plans_of_random_workflows(name: str, monkeypatch: pytest.MonkeyPatc
     counts: Counter[bool] = Counter()
 
     def start_as_planned(self: DotFlow, mode: str, resume: Any = False, **more: Any) -> Any:
-        plan = self.plan(mode, resume, **{name: more[name] for name in ("rerun", "cache") if name in more})
+        plan = self.plan(mode, resume, **{name: more[name] for name in ("rerun", "cache", "only") if name in more})
         run = start(self, mode, resume=resume, **more)
         all_tasks = [one for task in run.tasks for one in (task, *task.items)]
         has_failed = any(task.status is TypeStatus.FAILED for task in all_tasks)

@@ -22,7 +22,7 @@ from dotflow.abc.notify import Notify
 from dotflow.abc.tracer import Tracer
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.run import Run
-from dotflow.errors import CheckpointMismatch
+from dotflow.errors import CheckpointMismatch, InvalidArgument
 from dotflow.processes.dispatcher import DEFAULT_WORKERS
 from dotflow.processes.process_session import ProcessSession
 from dotflow.providers import ExecutorAsync, ExecutorProcess, ExecutorThread, LogDefault, StorageDefault
@@ -631,6 +631,35 @@ def test_a_listener_that_raises_is_reported_and_changes_nothing(mode: str, make_
     assert "Traceback (most recent call last)" in reports
     assert 'raise RuntimeError("the callback is broken")' in reports
     assert reports.count("the callback is broken\n") == reports.count("RuntimeError: the callback is broken") >= 2
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_launch_returns_at_once_in_each_mode(make_workflow: MakeWorkflow, mode: str) -> None:
+    """The step waits for what only the caller's next line does; `then` is called at the end, if there is one."""
+    workflow = make_workflow(executor=ExecutorThread())
+    launched, ended = threading.Event(), threading.Event()
+    groups = ["a", "b"] if mode == "groups" else ["default"]
+    for group_name in groups:
+        workflow.task.add(action(lambda: launched.wait(60)), group_name=group_name)
+
+    run = workflow.launch(ended.set, mode="sequential" if mode == "groups" else mode)
+    launched.set()
+
+    assert run.wait(60)
+    assert ended.wait(60)
+    assert workflow.result_storage() == [True] * len(groups)
+    assert workflow.launch().wait(60)
+
+
+def test_launch_refuses_what_it_would_find_out_too_late(make_workflow: MakeWorkflow) -> None:
+    """A mode in the place of `then`, and a choice of two runs."""
+    workflow = make_workflow()
+    workflow.task.add(action(lambda: 5))
+
+    with pytest.raises(InvalidArgument, match=r"Write launch\(mode="):
+        workflow.launch("parallel")  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument, match="two runs"):
+        workflow.launch(resume="then_anew")
 
 
 def test_the_error_that_ends_a_background_run_is_in_the_log(make_workflow: MakeWorkflow) -> None:

@@ -79,6 +79,8 @@ workflow.task.add(urls, needs=5)  # type: ignore[arg-type]
 workflow.task.add(urls, after=5)  # type: ignore[arg-type]
 workflow.task.add(urls, after={"url": urls})  # type: ignore[arg-type]
 workflow.task.add(urls, each=5)  # type: ignore[arg-type]
+workflow.task.add(parse, cross={"page": fetch, "day": ["2026-11-25"]}, name="grid")
+workflow.task.add(parse, cross=["2026-11-25"])  # type: ignore[arg-type]
 workflow.task.add(urls, max_parallel="many")  # type: ignore[arg-type]
 workflow.task.add(urls, when=5)  # type: ignore[arg-type]
 workflow.task.add(urls, fallback=5)  # type: ignore[arg-type]

@@ -87,12 +87,16 @@ assert_type(workflow.start(timeout="4h"), Run)
 assert_type(workflow.start(timeout=3600), Run)
 assert_type(workflow.plan(resume="changed", rerun=["report"]), WorkflowPlan)
 workflow.plan(resume="all")  # type: ignore[arg-type]
+assert_type(workflow.start(only="report", resume=True), Run)
+assert_type(workflow.plan(only=["report"]), WorkflowPlan)
+workflow.start(only=5)  # type: ignore[arg-type]
 workflow.start(keep_going="yes")  # type: ignore[arg-type]
 workflow.start(timeout=[4])  # type: ignore[arg-type]
 
 
 async def starts() -> None:
     assert_type(await workflow.astart(), Run)
+    assert_type(workflow.launch(), Run)
 
 
 workflow.start(on_success=lambda tasks: print([task.duration for task in tasks]), on_failure=done)

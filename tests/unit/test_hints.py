@@ -30,6 +30,7 @@ def step() -> int:
         ("map", "each=task"),
         ("over", "each=task"),
         ("expand", "each=task"),
+        ("product", "cross={'city': cities, 'day': [1, 2]}"),
         ("concurrency", "max_parallel=10"),
         ("limit", "max_parallel=10"),
         ("condition", "when=task"),
@@ -124,6 +125,7 @@ def test_action_has_hints(name: str, hint: str) -> None:
         ("rate", "Not yet"),
         ("tz", "timezone="),
         ("catchup", "catch_up='all'"),
+        ("targets", "only='task'"),
         ("resum", "Did you mean 'resume'?"),
     ],
 )
@@ -138,7 +140,8 @@ def test_start_has_hints(function: str, name: str, hint: str) -> None:
 
     assert f"start has no argument '{name}'" in str(caught.value)
     assert hint in str(caught.value)
-    assert "mode, keep_going, resume, on_success, on_failure, params, rerun, cache and timeout" in str(caught.value)
+    accepted = "mode, keep_going, resume, on_success, on_failure, params, rerun, cache, timeout and only"
+    assert accepted in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Context: the value that one step passes to the next, and its origin."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, NoReturn
@@ -84,9 +84,11 @@ class Context:
 
     Attributes:
         inputs: The inputs of the value, in a checkpoint; None elsewhere.
+        entries: Of a mapped task, the entry of the list for each item; empty elsewhere.
         errors: Of a mapped task, the last TaskError of each failed item, by the item's index; empty elsewhere.
     """
 
+    entries: "Sequence[Any]" = ()
     errors: "Mapping[int, TaskError]" = MappingProxyType({})
 
     __slots__ = (

@@ -91,6 +91,7 @@ class TaskFailed(NamedTuple):
 
 #: The reason of a task without a checkpoint that a resume leaves out.
 NOT_NEEDED: Final = "no task that runs needs it"
+NOT_ASKED_FOR: Final = "not asked for"
 
 
 class TaskSkipped(NamedTuple):

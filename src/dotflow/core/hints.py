@@ -12,6 +12,8 @@ _NEEDS: Final = (
     "of add."
 )
 _EACH: Final = "Write each=task, where the task returns a list: the step runs once for each item."
+_CROSS: Final = "Write cross={'city': cities, 'day': [1, 2]}: the step runs for every combination."
+_ONLY: Final = "Write only='task': it runs with what it needs."
 _LIMIT: Final = "Write max_parallel=10: the number of items of each=... in flight at once."
 _CONDITION: Final = "Write when=task or unless=task: whether the task runs depends on that task's value."
 _FALLBACK: Final = "Write fallback=step: the step of further attempts after the last one failed."
@@ -73,6 +75,7 @@ ADD: Final[Mapping[str, str]] = {
     **_of(_SCHEDULE, *_SCHEDULES),
     **_of(_CATCH_UP, "catch_up", *_CATCH_UPS),
     **_of(_EACH, "for_each", "foreach", "map", "mapped", "map_over", "over", "expand", "items", "iterate", "parallel"),
+    **_of(_CROSS, "product", "grid", "combinations", "cross_product", "matrix"),
     **_of(_LIMIT, "concurrency", "max_concurrency", "limit", "max_active", "batch_size"),
     **_of(_CONDITION, "condition", "conditions", "if_", "only_if", "run_if", "skip_if", "branch", "trigger_rule"),
     **_of(_FALLBACK, "recover", "rescue", "except_", "on_error", "otherwise"),
@@ -106,6 +109,7 @@ ACTION: Final[Mapping[str, str]] = {
 
 #: Arguments that `start` does not have -> the hint.
 START: Final[Mapping[str, str]] = {
+    **_of(_ONLY, "target", "targets", "select", "tasks", "task", "steps", "until"),
     **_of(_ADD, *_ORDERS, "each", "when", "unless"),
     **_of(_RATE, *_RATES),
     **_of(_SCHEDULE, *_SCHEDULES),

@@ -46,11 +46,11 @@ class Each(NamedTuple):
 
     Attributes:
         parameter: The parameter; "previous_context" if the step receives items as that.
-        source: The id of the task that returns the list, or the list itself.
+        source: The id of the task that returns the list, the name of the run parameter, or the list itself.
     """
 
     parameter: str
-    source: int | tuple[Any, ...]
+    source: int | str | tuple[Any, ...]
 
 
 class Condition(NamedTuple):
@@ -85,7 +85,8 @@ class Links(NamedTuple):
         binds: The sources of the step's arguments.
         needs: The tasks and added workflows that must have completed, whose values it does not take.
         after: The tasks and added workflows that must be over, whatever became of them.
-        each: The lists that it is mapped over, in step; empty for a task that is not mapped.
+        each: The lists that it is mapped over; empty for a task that is not mapped.
+        is_cross: Whether it runs for every combination of their entries; else they go in step.
         max_parallel: The number of items in flight at once.
         conditions: The conditions, which must all hold.
         fallback: The step of further attempts after the last one.
@@ -101,6 +102,7 @@ class Links(NamedTuple):
     needs: tuple[Group, ...] = ()
     after: tuple[Group, ...] = ()
     each: tuple[Each, ...] = ()
+    is_cross: bool = False
     max_parallel: int = MAX_PARALLEL
     conditions: tuple[Condition, ...] = ()
     fallback: Action[..., Any] | None = None
@@ -116,7 +118,8 @@ class Links(NamedTuple):
 
     def whole_value_sources(self) -> set[int]:
         """Returns the ids of the tasks whose whole value it depends on, not that of one item."""
-        return set((self._replace(each=()) if self.each else self).value_sources())
+        is_by_item = self.each and not self.is_cross
+        return set((self._replace(each=()) if is_by_item else self).value_sources())
 
     def value_sources(self) -> list[int]:
         """Returns the ids of the tasks whose values it depends on: for arguments, conditions and lists."""

@@ -24,7 +24,7 @@ _registered: Final = threading.Lock()  # taken once and never given back
 
 def start_in_background(
     run: Run,
-    then: Callable[[], None] = lambda: None,
+    then: Callable[[], object] = lambda: None,
     *,
     is_recorded: bool = False,
     when_recorded: Callable[[], None] | None = None,

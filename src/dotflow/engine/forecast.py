@@ -6,23 +6,22 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dotflow.abc.storage import Storage, key_of
 from dotflow.core.context import Context
-from dotflow.core.events import NOT_NEEDED, MapEnded, TaskRestored, TaskSkipped
+from dotflow.core.events import MapEnded, TaskRestored, TaskSkipped
 from dotflow.core.links import TRUE, Condition, Links
 from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.decision import TypeDecision
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine.options import RunOptions
+from dotflow.engine.options import RunOptions, chosen_tasks
 from dotflow.graph.decisions import MAX_SHOWN, Arguments, Skip, decide, unmet_need
 from dotflow.graph.linked_task import LinkedTask
 from dotflow.graph.maps import ItemMap, lists_of, make_items, map_context
-from dotflow.graph.names import rerun_ids
 from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan
 from dotflow.graph.wiring import PREVIOUS
 from dotflow.resume.cache import Cache, is_cached
-from dotflow.resume.changed_code import ChangedCode
+from dotflow.resume.changed_code import ASKED_FOR, RERUN, ChangedCode
 from dotflow.resume.checkpoint_keys import CLEANUP_SUFFIX, INDEX_SUFFIX, MARK_SUFFIX, CheckpointKeys
 from dotflow.resume.earlier_runs import TAKES, EarlierRuns, Restoration, usable
 from dotflow.resume.files import ChangedFiles, SavedFiles
@@ -68,6 +67,7 @@ class RunForecast:
         changes: Which code has changed since.
         cache: The cached values.
         masks: The secrets, which no reason shows.
+        is_resume: Whether items whose list the run makes may be restored.
     """
 
     def __init__(
@@ -78,12 +78,14 @@ class RunForecast:
         changes: ChangedCode,
         cache: Cache,
         masks: Masks = NO_MASKS,
+        *,
+        is_resume: bool = False,
     ) -> None:
         self._masks = masks
         self._changes = changes
         self._cached = CachedValues(cache, tokens)
         self._tokens = tokens
-        self._is_resume = restoration is not None
+        self._is_resume = is_resume
         self._restoration = restoration or Restoration()
         self._tasks = tokens.tasks  # which record what is skipped, too
         self._params = params
@@ -110,7 +112,7 @@ class RunForecast:
             count = len(task.items)
             return Forecast(RESTORE if count else RUN, self._but(task_id).removeprefix(", "), count, count)
         if task_id in self._restoration.not_needed:
-            return self._skip(task, NOT_NEEDED)
+            return self._skip(task, self._restoration.not_needed[task_id])
         if task_id in self._restoration.unknown:
             return Forecast(OPEN, self._restoration.unknown[task_id], len(task.items) if task.is_mapped else None)
         return self._of_linked(task, task.links) if isinstance(task, LinkedTask) else Forecast(RUN, self._why(task))
@@ -150,10 +152,11 @@ class RunForecast:
             made = next((source for source in sources if source in self._unknown), None)
             if made is not None and self._is_resume:  # their checkpoints are compared when they are known
                 return Forecast(OPEN, f"its items come from {self._tasks[made].name}")
-            if any(source in self._unknown and not self._tasks[source].items for source in sources):
+            is_cross = task.links.is_cross
+            if any(source in self._unknown and (is_cross or not self._tasks[source].items) for source in sources):
                 return Forecast(RUN, self._why(task))
             try:
-                task._open(make_items(task, lists_of(task, self._tasks)))
+                task._open(make_items(task, lists_of(task, self._tasks, self._params)))
             except Exception as error:  # NotAList, UnequalLists, or of the user's own list: the task fails
                 return Forecast(RUN, f"its lists raise {type(error).__name__}")
         done = sum(item.status is COMPLETED for item in task.items) if task.step.checkpoint else 0
@@ -311,18 +314,30 @@ def plan_run(
     """
     from dotflow.graph.workflow_plan import WorkflowPlan  # here, since it loads Pydantic
 
-    again = rerun_ids(options.rerun, tasks, masks)
+    chosen = chosen_tasks(options, tasks, plan, masks)
+    again = {**dict.fromkeys(chosen.anew, ASKED_FOR), **dict.fromkeys(chosen.rerun, RERUN)}
+    resume = options.resume or bool(chosen.anew)
     tokens = Tokens(tasks, plan.previous, params)
     changes = ChangedCode(tokens, runs_again=options.resume == "changed", rerun=again)
     keys = CheckpointKeys(storage, tasks)
     files = None
-    if digest_limit is not None and options.resume:
+    if digest_limit is not None and resume:
         files = ChangedFiles(SavedFiles(storage, workflow_id), tokens, params, digest_limit)
     earlier = EarlierRuns(
-        storage, keys, tokens, params, changes, _no_line, resume=options.resume, files=files, asks=True, is_plan=True
+        storage,
+        keys,
+        tokens,
+        params,
+        changes,
+        _no_line,
+        resume=resume,
+        files=files,
+        asks=True,
+        is_plan=True,
+        left_out=chosen.left_out,
     )
-    restoration = earlier.decide() if options.resume else None
-    if options.resume and restoration is None:  # all tasks run: what it has recorded in them does not hold
+    restoration = earlier.decide() if resume else None
+    if resume and restoration is None:  # all tasks run: what it has recorded in them does not hold
         tokens.use([task._new_record(workflow_id, None) for task in tasks])
     tasks = tokens.tasks
     cache = storage if cache is None else cache
@@ -331,11 +346,12 @@ def plan_run(
         _no_line,
         _no_line,
         reads=options.cache,
-        rerun=again,
+        rerun=chosen.rerun,
         shares_memory=False,
         digest_limit=digest_limit,
     )
-    run_forecast = RunForecast(tokens, params, restoration, changes, values, masks)
+    is_resume = restoration is not None and not chosen.anew
+    run_forecast = RunForecast(tokens, params, restoration, changes, values, masks, is_resume=is_resume)
     planned = [
         _planned(task, tasks, plan, forecast._replace(reason=masks.mask(forecast.reason)))
         for task, forecast in zip(tasks, run_forecast.forecasts(), strict=True)

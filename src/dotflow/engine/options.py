@@ -1,22 +1,25 @@
 """The options of start(), checked before anything runs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from dotflow.abc.storage import Storage
 from dotflow.core.callback import WorkflowCallback
 from dotflow.core.durations import as_seconds
+from dotflow.core.masks import Masks
 from dotflow.core.steps import as_callback
 from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution, mode_of
 from dotflow.errors import InvalidArgument
-from dotflow.graph.names import TaskRef
-from dotflow.resume.choice import Resume, is_resume, resume_of_schedule
+from dotflow.graph.names import TaskRef, named_ids
+from dotflow.graph.plan import Plan, not_asked_for
+from dotflow.resume.choice import UNFINISHED_ONLY, Resume, is_resume, resume_of_schedule
 from dotflow.resume.earlier_runs import usable
 
 Callback = WorkflowCallback | str | None
 Rerun = TaskRef | Sequence[TaskRef] | None
+Only = TaskRef | Sequence[TaskRef] | None
 
 RESUME_NEEDS: Final = (
     "start(resume=True) can't find the finished tasks of another process. For that, this workflow needs"
@@ -37,6 +40,7 @@ class RunOptions:
         rerun: The tasks that run again in any case, by name or step.
         cache: Whether cached values are used.
         timeout: The maximum number of seconds of a run; None for no limit.
+        only: The tasks that are asked for, by name or step; None for all.
 
     Raises InvalidArgument, InvalidCallback or InvalidPath.
     """
@@ -51,6 +55,7 @@ class RunOptions:
     rerun: Sequence[TaskRef] = ()
     cache: bool = True
     timeout: Any = None  # a Duration, and seconds once it is checked
+    only: Sequence[TaskRef] | None = None
 
     def __post_init__(self) -> None:
         if self.mode.__class__ is not TypeExecution:
@@ -65,6 +70,13 @@ class RunOptions:
         rerun: Any = self.rerun
         self.rerun = () if rerun is None else tuple(rerun) if isinstance(rerun, list | tuple) else (rerun,)
         self.resume = self.resume or bool(self.rerun)
+        only: Any = self.only
+        if only is not None:
+            self.only = tuple(only) if isinstance(only, list | tuple) else (only,)
+            if not self.only:
+                raise InvalidArgument("only", only, "a task, several tasks, or None for all")
+            if self.resume in UNFINISHED_ONLY:
+                raise InvalidArgument("resume", self.resume, 'True, False or "changed" with only')
         for name in ("on_success", "on_failure"):
             if (callback := getattr(self, name)) is not None:
                 setattr(self, name, as_callback(name, callback, "tasks"))
@@ -72,6 +84,32 @@ class RunOptions:
     def to_finish(self) -> dict[str, Any]:
         """Returns the arguments of the `start` that finishes the last run."""
         return {**{name: getattr(self, name) for name in START_ARGUMENTS}, "resume": "finish", "rerun": ()}
+
+
+class ChosenTasks(NamedTuple):
+    """The tasks that the options of a run name, by their ids.
+
+    Attributes:
+        rerun: Those that run again in any case.
+        left_out: Those that were not asked for.
+        anew: Those that were asked for in a run without a resume, so that none of their checkpoints counts.
+    """
+
+    rerun: Collection[int] = ()
+    left_out: Collection[int] = ()
+    anew: Collection[int] = ()
+
+
+def chosen_tasks(options: RunOptions, tasks: Sequence[Task], plan: Plan, masks: Masks) -> ChosenTasks:
+    """Returns the tasks that the options name. Raises UnknownTask, AmbiguousTask or InvalidArgument."""
+    rerun = named_ids(options.rerun, tasks, masks)
+    if options.only is None:
+        return ChosenTasks(rerun)
+    left_out = not_asked_for(named_ids(options.only, tasks, masks), tasks, plan)
+    for task_id in rerun & left_out:
+        raise InvalidArgument("rerun", tasks[task_id].name, "tasks that only asks for, or that these need")
+    asked = [task.task_id for task in tasks if task.task_id not in left_out]
+    return ChosenTasks(rerun, left_out, () if options.resume else asked)
 
 
 START_ARGUMENTS: Final = tuple(field.name for field in fields(RunOptions))
@@ -95,7 +133,8 @@ def scheduled_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the arguments of `start` for the runs of a schedule. Raises InvalidArgument for those of a single run."""
     if arguments.get("resume") == "changed":
         raise InvalidArgument("resume", "changed", "True or False to schedule()")
-    if arguments.get("rerun"):
-        raise InvalidArgument("rerun", arguments["rerun"], "it to start(), for one run")
+    for name in ("rerun", "only"):
+        if arguments.get(name):
+            raise InvalidArgument(name, arguments[name], "it to start(), for one run")
     resume = resume_of_schedule(arguments.get("resume", False))
     return {**arguments, "resume": resume} if resume else dict(arguments)

@@ -30,7 +30,7 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.claimed import ClaimedRun, ending_of
 from dotflow.engine.notifier import Notifier
-from dotflow.engine.options import RunOptions
+from dotflow.engine.options import ChosenTasks, RunOptions, chosen_tasks
 from dotflow.engine.orders import OrderWatch
 from dotflow.engine.publisher import Publisher
 from dotflow.engine.run_graph import RunGraph
@@ -39,7 +39,7 @@ from dotflow.engine.run_providers import RunProviders
 from dotflow.engine.runner import Runner
 from dotflow.engine.stop import CANCELLED, INTERRUPTED, LOST, PAUSED, Stop, stop_for, timed_out
 from dotflow.errors import HistoryError, RunFailed, RunTimeout, ValueNotStorable
-from dotflow.graph.names import TaskRef, find_task, rerun_ids
+from dotflow.graph.names import TaskRef, find_task
 from dotflow.graph.params import NO_PARAMS, Params
 from dotflow.graph.plan import Plan
 from dotflow.resume.cache import Cache, is_cached
@@ -165,7 +165,7 @@ class Run:
             digest_limit=providers.digest_limit,
         )
         self._restored: Mapping[int, Context] = {}
-        self._rerun: frozenset[int] = frozenset()
+        self._chosen = ChosenTasks()
         self._runner: Runner | None = None
         self._cancelled = False
         self._pause_order: Stop | None = None
@@ -346,14 +346,14 @@ class Run:
 
     def _prepare(self) -> None:
         """Restores or voids the checkpoints, before anything runs. Either `_execute` or `_release` has to follow."""
-        if self._options.rerun:
-            self._rerun = rerun_ids(self._options.rerun, self.tasks, self._providers.secrets.masks)
+        if self._options.rerun or self._options.only:
+            self._chosen = chosen_tasks(self._options, self.tasks, self._plan, self._providers.secrets.masks)
         self._restored = self._checkpoints.open(
             self.tasks,
             resume=self._options.resume,
             sources=self._plan.previous,
             params=self.params,
-            rerun=self._rerun,
+            **self._chosen._asdict(),
             chain=None if self._claimed is None else self._claimed.chain,
         )
         if self._claimed is not None:
@@ -406,7 +406,7 @@ class Run:
                 self._checkpoints.save,
                 log_line,
                 reads=self._options.cache,
-                rerun=self._rerun,
+                rerun=self._chosen.rerun,
                 shares_memory=providers.executor.shares_memory,
                 digest_limit=providers.digest_limit,
             )
@@ -440,7 +440,7 @@ class Run:
                 warn_of_local(providers.storage, log_line)
             open_session = functools.partial(providers.executor.open, tasks, log_line)
             try:
-                is_paused = self._make_runner(publisher, cache, open_session, begins).run(open_session)
+                is_paused = self._make_runner(publisher, cache, open_session, begins, log_line).run(open_session)
             finally:
                 with self._lock:
                     self._runner = None
@@ -512,7 +512,12 @@ class Run:
             publisher.end("on_success", self._options.on_success, self.tasks)
 
     def _make_runner(
-        self, publisher: Publisher, cache: Cache | None, open_session: Callable[[], ExecutorSession], begins: float
+        self,
+        publisher: Publisher,
+        cache: Cache | None,
+        open_session: Callable[[], ExecutorSession],
+        begins: float,
+        log_line: Callable[..., None],
     ) -> Runner:
         graph = RunGraph(
             self.tasks,
@@ -524,6 +529,7 @@ class Run:
             cache=cache,
             secrets=self._providers.secrets,
             flush=publisher.flush,
+            log_line=log_line,
         )
         session = open_session()
         try:

@@ -10,7 +10,6 @@ from dotflow import clock
 from dotflow.core.call import KEY_BASE
 from dotflow.core.context import Context
 from dotflow.core.events import (
-    NOT_NEEDED,
     MapEnded,
     MapOpened,
     TaskEvent,
@@ -29,7 +28,7 @@ from dotflow.engine.stop import FAILED, Stop
 from dotflow.errors import LeaseLost, RunStopped
 from dotflow.graph.decisions import UNFINISHED, Arguments, Skip, arguments, decide, unmet_need
 from dotflow.graph.linked_task import Item, LinkedTask
-from dotflow.graph.maps import ItemMap, lists_of, make_items, map_context, map_failure
+from dotflow.graph.maps import ItemMap, lists_of, make_items, map_context, map_failure, missing_values
 from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan
 from dotflow.graph.run_secrets import NO_RUN_SECRETS, RunSecrets, TaskSecrets
@@ -83,6 +82,7 @@ class RunGraph:
         cache: The cached values; None for none.
         secrets: The secrets of the run.
         flush: Called before values are compared or read, which may take long.
+        log_line: Writes a line into the log.
 
     Attributes:
         is_stopping: Whether no further task becomes ready.
@@ -101,8 +101,11 @@ class RunGraph:
         cache: Cache | None = None,
         secrets: RunSecrets = NO_RUN_SECRETS,
         flush: Callable[[], object] = int,
+        log_line: Callable[..., object] = lambda *line: None,
     ) -> None:
         self._tasks = tasks
+        self._log_line = log_line
+        self._short: set[int] = set()  # the maps that have ended with fewer values than items
         self._flush = flush
         self._plan = plan
         self._params = params
@@ -122,7 +125,11 @@ class RunGraph:
         self._contexts: dict[int, Context] = {}  # of ended tasks, until the next one of the lane takes it
         self._fallback_values: dict[int, Arguments | Skip] = {}  # by task; its items share them
         linked = [task for task in tasks if isinstance(task, LinkedTask)]
-        self._undecided = {*restored, *[task.task_id for task in linked]}  # when they are ready; others just begin
+        self._undecided = {
+            *restored,
+            *checkpoints.not_needed,
+            *[task.task_id for task in linked],
+        }  # when they are ready; others just begin
         self._cleanups = deque([task for task in linked if task.links.always])  # left to run
         self._item_followers = plan.item_followers(tasks)
         self._maps: dict[int, ItemMap] = {}  # that have opened, until they end
@@ -179,9 +186,9 @@ class RunGraph:
         if context is not None:
             event = new(TaskRestored, (task_id, context, previous, None, "checkpoint"))
             return [new(Ended, (event, task, context))]
-        assert isinstance(task, LinkedTask)
         if task_id in self._checkpoints.not_needed:
-            return [Ended(TaskSkipped(task_id, NOT_NEEDED), task, previous)]
+            return [Ended(TaskSkipped(task_id, self._checkpoints.not_needed[task_id]), task, previous)]
+        assert isinstance(task, LinkedTask)
         links = task.links
         if links.conditions or links.each:
             self._flush()
@@ -199,6 +206,8 @@ class RunGraph:
             return [_failed(task, error)]
         if isinstance(decision, Skip):
             return [Ended(TaskSkipped(task_id, decision.reason), task, previous)]
+        if self._short and (note := missing_values(task, self._tasks, self._params, self._short)):
+            self._log_line(note, None)
         if links.each:
             return self._open(task, decision, previous)
         own = decision or None
@@ -289,7 +298,7 @@ class RunGraph:
     def _open(self, task: LinkedTask, shared: Arguments, previous: Context) -> list[Decision]:
         """Makes the items of a mapped task, whose lists are known."""
         try:
-            task._open(make_items(task, lists_of(task, self._tasks)))
+            task._open(make_items(task, lists_of(task, self._tasks, self._params)))
             restored = self._checkpoints.restore_items(task)
         except Exception as error:  # of the lists, which may be the user's own types, or of the storage
             failed = _failed(task, error)
@@ -358,6 +367,8 @@ class RunGraph:
 
     def _map_ended(self, task: LinkedTask, failure: Failure | None) -> MapEnded:
         context = map_context(task, Context._of(None, task.task_id, task.workflow_id, clock.now(), task.step.identity))
+        if len(context.values) < len(task.items):
+            self._short.add(task.task_id)
         return MapEnded(task.task_id, context, failure, clock.now(), clock.monotonic())
 
     def _enter_item(self, ready: NextItem) -> NextItem | list[Decision]:

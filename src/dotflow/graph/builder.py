@@ -28,6 +28,7 @@ Step = Action[..., Any] | type[Any] | str | list["Step"] | tuple["Step", ...]
 Needs = Mapping[str, TaskRef] | Sequence[TaskRef] | TaskRef
 After = Sequence[TaskRef] | TaskRef
 EachOf = TaskRef | Sequence[Any] | Mapping[str, TaskRef | Sequence[Any]]
+Cross = Mapping[str, TaskRef | Sequence[Any]]
 When = TaskRef | Sequence[TaskRef] | Mapping[str, Any]
 
 
@@ -63,6 +64,7 @@ class TaskBuilder:
         needs: Needs | None = None,
         after: After | None = None,
         each: EachOf | None = None,
+        cross: Cross | None = None,
         max_parallel: int | None = None,
         when: When | None = None,
         unless: When | None = None,
@@ -88,7 +90,9 @@ class TaskBuilder:
             after: Tasks that must be over, whatever became of them. The name of an added workflow means all of its
                 tasks, here and in `needs=[...]`.
             each: The list whose items the step runs for, side by side in mode="parallel": a task that returns a list,
-                a list itself, or `{"parameter": list, ...}` for several lists in step.
+                the name of a run parameter, a list itself, or `{"parameter": list, ...}` for several lists in step.
+            cross: `{"parameter": list, ...}`: the step runs for every combination of their entries, the last list
+                changing fastest. A mapped task gives the values that came, once all of its items are over.
             max_parallel: The number of items in flight at once; by default 10,000.
             when: The task runs only if this task's value is true, or, with `{"task": value}`, equal. Of several, all.
             unless: The task runs only if none of these conditions holds.
@@ -124,12 +128,14 @@ class TaskBuilder:
             check_no_secret("initial_context", initial_context)
             context = Context(initial_context)
         count = len(self._tasks)
-        is_plain = name is needs is after is each is max_parallel is when is unless is fallback is keep_going is None  # type: ignore[comparison-overlap]
+        is_plain = (
+            name is needs is after is each is cross is max_parallel is when is unless is fallback is keep_going is None  # type: ignore[comparison-overlap]
+        )
         if is_plain and not always and step.__class__ is Action and not self._params and not _has_links(step):
             # The most frequent case.
             self._tasks.append(TaskDefinition(count, step, function, context, group_name, self._workflow_id))
             return self
-        options = LinkOptions(name, needs, after, each, max_parallel, when, unless, fallback, always, keep_going)
+        options = LinkOptions(name, needs, after, each, cross, max_parallel, when, unless, fallback, always, keep_going)
         try:
             self._add_linked(step, function, context, group_name, options)
         except BaseException:  # a list is added whole or not at all

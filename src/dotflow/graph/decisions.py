@@ -42,7 +42,7 @@ def decide(links: Links, tasks: Sequence[Task], params: Params, masks: Masks = N
         if _holds(condition, value) is condition.negated:
             return Skip(f"{condition.name} was {shorten(masks.mask(safe_repr(value)), MAX_SHOWN)}")
     for link in links.each:
-        if isinstance(link.source, int) and not _has_items(tasks[link.source]):
+        if isinstance(link.source, int) and not _has_items(tasks[link.source], is_whole=links.is_cross):
             return Skip(f"it needs '{tasks[link.source].name}', which {ending(tasks[link.source])}")
     return arguments(links.binds, tasks, params)
 
@@ -90,9 +90,9 @@ def _value_at(source: int | str | Constant, tasks: Sequence[Task], params: Param
     return params[source] if isinstance(source, str) else source.value
 
 
-def _has_items(task: Task) -> bool:
-    """Returns whether a map over the task can open. A mapped source may still run."""
-    return task.has_value or (task.is_mapped and task.status in UNFINISHED)
+def _has_items(task: Task, *, is_whole: bool) -> bool:
+    """Returns whether a map over the task can open. A mapped source may still run, unless it is needed as a whole."""
+    return task.has_value or (task.is_mapped and task.status in UNFINISHED and not is_whole)
 
 
 def ending(task: Task) -> str:

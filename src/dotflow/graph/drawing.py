@@ -99,9 +99,12 @@ def _boxes_and_name(task: Task) -> list[str]:
 def _notes(links: Links, tasks: Sequence[Task]) -> Iterator[str]:
     """Yields the lines under a task's name: its lists, its fallback, and conditions without an arrow."""
     limit = "" if links.max_parallel == MAX_PARALLEL else f", {links.max_parallel} at once"
+    word = "cross" if links.is_cross else "each"
     for parameter, source in links.each:
-        of = _boxes_and_name(tasks[source])[-1] if isinstance(source, int) else f"{len(source)} of {parameter}"
-        yield f"× each {of}" + (limit if parameter == links.each[-1].parameter else "")
+        of = f"{len(source)} of {parameter}" if isinstance(source, tuple) else source
+        if isinstance(source, int):
+            of = _boxes_and_name(tasks[source])[-1]
+        yield f"× {word} {of}{limit if parameter == links.each[-1].parameter else ''}"
     if links.fallback is not None:
         yield f"fallback {links.fallback.name}"
     if links.always:
@@ -137,8 +140,8 @@ def _has_each_previous(task: Task) -> bool:
 def _arrows_of_links(task: Task, links: Links) -> Iterator[Arrow]:
     target = task.task_id
     for link in links.each:
-        if isinstance(link.source, int):
-            yield Arrow(link.source, target, THICK, "each")
+        if not isinstance(link.source, tuple):
+            yield Arrow(link.source, target, THICK, "cross" if links.is_cross else "each")
     binds = (*links.binds, *links.fallback_binds)
     required = {bind.source for bind in binds if bind.required and isinstance(bind.source, int)}
     for bind in binds:

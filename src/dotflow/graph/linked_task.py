@@ -17,12 +17,15 @@ class MapContext(Context):
     Its `storage` has one entry for each item, in the order of the list; None for an item without a value.
 
     Attributes:
+        entries: The entry of the list for each item, a dict by parameter for several lists. Of a map over a map it is
+            the entry of the first map's list.
         errors: The last TaskError of each failed item, by the item's index.
         values: The values of the items that completed: the same list as `storage` if all did.
     """
 
-    __slots__ = ("errors", "token", "values")
+    __slots__ = ("entries", "errors", "token", "values")
 
+    entries: list[Any]
     errors: Mapping[int, TaskError]
     values: list[Any]
     token: str  # of all items, once it was made; "" before

@@ -7,7 +7,7 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dotflow.core.action import CONTEXTS, Action, parts_of
-from dotflow.core.links import MAX_PARALLEL, PARAM, PARAMS, VALUE, Bind, Condition, Constant, Each, Group, Links
+from dotflow.core.links import MAX_PARALLEL, PARAM, PARAMS, VALUE, Bind, Constant, Each, Group, Links
 from dotflow.core.secret import SecretRef, SecretUse
 from dotflow.core.steps import as_actions
 from dotflow.errors import InvalidArgument, InvalidLink, MissingParam, close_match
@@ -17,6 +17,7 @@ from dotflow.graph.run_secrets import keep_secret
 from dotflow.graph.wiring import (
     Scope,
     as_list,
+    check_list,
     check_names,
     check_type,
     make_conditions,
@@ -36,6 +37,7 @@ class LinkOptions(NamedTuple):
     needs: Any = None
     after: Any = None
     each: Any = None
+    cross: Any = None
     max_parallel: int | None = None
     when: Any = None
     unless: Any = None
@@ -64,7 +66,11 @@ def check_options(options: LinkOptions, scope: Scope) -> None:
         raise InvalidArgument("always", options.always, "True or False")
     if options.keep_going is not None and not isinstance(options.keep_going, bool):
         raise InvalidArgument("keep_going", options.keep_going, "True, False or None")
-    if limit is not None and options.each is None:
+    if options.each is not None and options.cross is not None:
+        raise InvalidLink(
+            "each excludes cross: lists go in step, or each entry goes with every other. Remove one of them."
+        )
+    if limit is not None and options.each is None and options.cross is None:
         raise InvalidLink("max_parallel limits the items of each=..., which is missing. Add each=task, or remove it.")
     if options.always and (options.when is not None or options.unless is not None):
         raise InvalidLink("always=True excludes when and unless: a cleanup has no condition. Remove one of them.")
@@ -80,14 +86,7 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
     needs = options.needs if isinstance(options.needs, Mapping) else {}
     check_names(step, "needs", needs)
     required, after = _order(options, scope)
-    lists: dict[str, int | tuple[Any, ...]] = {}
-    if isinstance(options.each, Mapping):
-        if not options.each:
-            raise InvalidLink("each={} names no list.")
-        check_names(step, "each", options.each)
-        lists = {name: as_list(source, scope) for name, source in options.each.items()}
-        if both := needs.keys() & lists.keys():
-            raise InvalidLink(f"Both needs and each fill '{min(both)}'. Remove one of them.")
+    lists = _named_lists(step, options, scope, needs)
     binds, left = wire(step, scope, needs, lists)
     if options.each is not None and not lists:
         target = target_of_each(step, left)
@@ -100,7 +99,9 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
 
         for parameter, source in lists.items():
             if parameter not in CONTEXTS:  # whose items come in a Context
-                check_each(step, parameter, scope.tasks[source] if isinstance(source, int) else source)
+                listed = scope.params[source] or () if isinstance(source, str) else source
+                if listed is not ...:
+                    check_each(step, parameter, scope.tasks[listed] if isinstance(listed, int) else listed)
     fallback, fallback_binds = _fallback(options, scope, needs, lists)
     links = Links(
         name=options.name,
@@ -109,6 +110,7 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
         needs=() if options.always else required,
         after=(*required, *after) if options.always else after,
         each=tuple(Each(name, source) for name, source in lists.items()),
+        is_cross=options.cross is not None,
         max_parallel=options.max_parallel or MAX_PARALLEL,
         conditions=make_conditions(options.when, options.unless, scope),
         fallback=fallback,
@@ -125,6 +127,25 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
 
 
 NO_LINKS: Final = Links()
+
+
+def _named_lists(
+    step: Action[..., Any], options: LinkOptions, scope: Scope, needs: Mapping[str, Any]
+) -> dict[str, int | str | tuple[Any, ...]]:
+    """Returns the list of each parameter that each={...} or cross={...} names."""
+    option, given = ("each", options.each) if options.cross is None else ("cross", options.cross)
+    if not isinstance(given, Mapping):
+        if option == "cross":
+            raise InvalidLink(
+                "cross=... names no parameters. Name one for each list: cross={'city': cities, 'day': days}."
+            )
+        return {}
+    if not given:
+        raise InvalidLink(f"{option}={{}} names no list.")
+    check_names(step, option, given)
+    if both := needs.keys() & given.keys():
+        raise InvalidLink(f"Both needs and {option} fill '{min(both)}'. Remove one of them.")
+    return {name: as_list(source, scope, option) for name, source in given.items()}
 
 
 def _secrets(step: Action[..., Any], binds: Sequence[Bind], lists: Collection[str]) -> Iterator[SecretUse]:
@@ -186,7 +207,7 @@ def copy_tasks(
 
     Raises InvalidLink, MissingParam, UnknownTask or AmbiguousTask.
     """
-    one_task = ("each", "max_parallel", "fallback", "always")
+    one_task = ("each", "cross", "max_parallel", "fallback", "always")
     refused = [name for name in one_task if getattr(options, name) is not getattr(NO_OPTIONS, name)]
     if refused:
         hint = "Map each of its steps: add(read, each=paths).add(clean, each=read)." if refused[0] == "each" else ""
@@ -215,6 +236,7 @@ def copy_tasks(
         links = own_links.moved(lambda task_id: first + task_id, name)
         links = links._replace(
             binds=tuple(fill(bind) for bind in links.binds),
+            each=tuple(map(fill, links.each)),
             fallback_binds=tuple(fill(bind) for bind in links.fallback_binds),
             conditions=(*map(fill, links.conditions), *conditions),
             needs=(*links.needs, *required),
@@ -235,12 +257,18 @@ def copy_tasks(
 def _filler(declared: Mapping[str, Any], needs: Mapping[str, Any], scope: Scope) -> Callable[[Any], Any]:
     """Returns a function that replaces the other workflow's run parameters with their sources in this one."""
 
-    def fill(link: Bind | Condition) -> Bind | Condition:
+    def fill(link: Any) -> Any:
         if getattr(link, "kind", None) == PARAMS:
             raise InvalidLink("A step of an added workflow can't take 'params'. Take each parameter by its name.")
         if not isinstance(link.source, str):
             return link
         source, kind = _source_of(link.source, declared, needs, scope)
+        if isinstance(link, Each):
+            if isinstance(source, int):
+                return link._replace(source=source)
+            value = source.value if isinstance(source, Constant) else scope.params[source]
+            check_list(link.source, value, is_open=isinstance(source, str))
+            return link._replace(source=source if isinstance(source, str) else tuple(value))
         return link._replace(source=source, kind=kind) if isinstance(link, Bind) else link._replace(source=source)
 
     return fill

@@ -1,18 +1,21 @@
 """ItemMap: a mapped task while it runs."""
 
 import hashlib
+import itertools
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from dotflow.core.context import Context
 from dotflow.core.failure import Failure
+from dotflow.core.links import CONTEXT
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import ItemsFailed, NotAList, UnequalLists, ValueNotStorable
 from dotflow.graph.decisions import Arguments, Skip, ending
 from dotflow.graph.linked_task import Item, LinkedTask, MapContext, Row
+from dotflow.graph.params import Params
 
 KEY_LENGTH: Final = 20  # hexadecimal digits of an item's key: 80 bits, so 100,000 items collide once in 10**14 maps
 BY_INDEX: Final = "at"  # begins the key of an item that the codec refuses; no hexadecimal digits begin so
@@ -123,7 +126,7 @@ class ItemMap:
 
 
 def map_context(task: LinkedTask, context: Context) -> MapContext:
-    """Returns *context* with the values and the errors of the items."""
+    """Returns *context* with the values, the entries and the errors of the items."""
     items = task.items
     completed = [item.current_context.storage for item in items if item.status is COMPLETED]
     values = completed
@@ -133,7 +136,47 @@ def map_context(task: LinkedTask, context: Context) -> MapContext:
     result.values = completed
     result.token = ""
     result.errors = {item.item: item.error for item in items if item.status is FAILED and item.error}
+    result.entries = [item.entry if type(item.entry) not in (Item, Row) else _first_entry(item.entry) for item in items]
     return result
+
+
+def _first_entry(entry: Any) -> Any:
+    """Returns the entry that a map was given, of a map over a map that of the first one: no value of an item."""
+    if type(entry) is Row:
+        return {name: _first_entry(own) for name, own in entry.items()}
+    return _first_entry(entry.entry) if type(entry) is Item else entry
+
+
+def missing_values(task: LinkedTask, tasks: Sequence[Task], params: Params, short: Collection[int]) -> str:
+    """Returns a note if a task takes the values of a map beside a list that the map goes through, and gets fewer.
+
+    Args:
+        task: The task, whose arguments are known.
+        tasks: All tasks.
+        params: The run parameters.
+        short: The maps that have fewer values than items.
+    """
+    taken = {bind.source for bind in task.links.binds if bind.kind != CONTEXT and isinstance(bind.source, int | str)}
+    has_context = {bind.source for bind in task.links.binds if bind.kind == CONTEXT and isinstance(bind.source, int)}
+    for source in sorted(one for one in short if one in taken and one not in has_context):
+        of, lists = tasks[source], taken & _lists_behind(tasks[source], tasks)
+        values, count = len(of.value), len(of.items)
+        if any(len(tasks[one].value if isinstance(one, int) else params[one]) > values for one in lists):
+            name = of.name.rpartition(".")[2]
+            missing = f"{count - values} of {count} values of '{of.name}' are missing"
+            return f"Task {task.task_id} {task.name}: {missing}: take {name}_context."
+    return ""
+
+
+def _lists_behind(task: Task, tasks: Sequence[Task]) -> set[int | str]:
+    """Returns the tasks and run parameters whose lists a map goes through, and those of the maps that it goes over."""
+    found = set[int | str]()
+    for link in () if task.links is None else task.links.each:
+        if isinstance(link.source, int):
+            found |= {link.source} | _lists_behind(tasks[link.source], tasks)
+        elif isinstance(link.source, str):
+            found.add(link.source)
+    return found
 
 
 def map_failure(task: LinkedTask) -> Failure | None:
@@ -154,8 +197,8 @@ def _first_of(failed: Sequence[Item]) -> str:
     return f"{first}, ..." if len(failed) > MAX_SHOWN else first
 
 
-def lists_of(task: LinkedTask, tasks: Sequence[Task]) -> dict[str, Sequence[Any]]:
-    """Returns the list of each parameter that receives items; the items of a mapped source.
+def lists_of(task: LinkedTask, tasks: Sequence[Task], params: Params) -> dict[str, Sequence[Any]]:
+    """Returns the list of each parameter that receives items; the items of a mapped source, their values for a cross.
 
     Raises NotAList or UnequalLists.
     """
@@ -163,14 +206,15 @@ def lists_of(task: LinkedTask, tasks: Sequence[Task]) -> dict[str, Sequence[Any]
     for parameter, source in task.links.each:
         if isinstance(source, tuple):
             lists[parameter] = source
-        elif tasks[source].is_mapped:
+        elif isinstance(source, int) and tasks[source].is_mapped and not task.links.is_cross:
             lists[parameter] = tasks[source].items
         else:
-            value = tasks[source].value
+            value = tasks[source].value if isinstance(source, int) else params[source]
             if not isinstance(value, list | tuple):
-                raise NotAList(task.name, tasks[source].name, type(value).__name__)
+                name = tasks[source].name if isinstance(source, int) else source
+                raise NotAList(task.name, name, type(value).__name__)
             lists[parameter] = value
-    if len({len(entries) for entries in lists.values()}) > 1:
+    if not task.links.is_cross and len({len(entries) for entries in lists.values()}) > 1:
         raise UnequalLists(task.name, {name: len(entries) for name, entries in lists.items()})
     return lists
 
@@ -181,7 +225,8 @@ def make_items(task: LinkedTask, lists: Mapping[str, Sequence[Any]]) -> list[Ite
     columns = list(lists.values())
     only = columns[0] if len(columns) == 1 else None
     items = []
-    for index, entry in enumerate(only if only is not None else zip(*columns, strict=True)):
+    rows = itertools.product(*columns) if task.links.is_cross else zip(*columns, strict=True)
+    for index, entry in enumerate(rows if only is None else only):
         key = _key_of(entry, index) if only is not None else _key_of_several(entry, index)
         count = seen[key] = seen.get(key, 0) + 1
         if count > 1:

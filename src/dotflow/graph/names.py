@@ -132,6 +132,6 @@ def _is_same(one: Action[..., Any], other: Action[..., Any]) -> bool:
     return one is other or (one.identity == other.identity and one.function == other.function)
 
 
-def rerun_ids(refs: Sequence[TaskRef], tasks: Sequence[Task], masks: Masks) -> frozenset[int]:
-    """Returns the ids of the tasks that run again in any case. Raises UnknownTask or AmbiguousTask."""
+def named_ids(refs: Sequence[TaskRef], tasks: Sequence[Task], masks: Masks) -> frozenset[int]:
+    """Returns the ids of the tasks that have these names or steps. Raises UnknownTask or AmbiguousTask."""
     return frozenset(task_id for ref in refs for task_id in group_of(masks.mask_ref(ref), tasks))

@@ -114,6 +114,8 @@ def type_of_run_param(name: str, default: Any, tasks: "Iterable[Task]") -> Param
     takers = list(_takers(name, tasks))
     if _is_secret(default, takers):
         return TEXT
+    if (default is None or default is ...) and _is_list(name, tasks):
+        return CONTAINERS[list]
     return type_of_parameter(*takers[0]) if takers and (default is None or default is ...) else type_of_default(default)
 
 
@@ -136,6 +138,8 @@ def _checked(name: str, value: Any, default: Any, tasks: "Iterable[Task]") -> An
         return value
     annotations = [_annotation(function, parameter) for function, parameter in takers if not _is_wrapped(function)]
     annotations = [annotation for annotation in annotations if annotation is not Parameter.empty]
+    if _is_list(name, tasks):
+        annotations.append(list)
     wanted = [*_judged(default), *annotations]
     if any(fits(annotation, value) for annotation in wanted):
         return value
@@ -226,6 +230,11 @@ def _takers(name: str, tasks: "Iterable[Task]") -> Iterable[tuple[Any, Parameter
                 parameter = parameters(task.step.function).get(bind.parameter)  # none where a **kwargs takes it
                 if parameter is not None:
                     yield task.step.function, parameter
+
+
+def _is_list(name: str, tasks: "Iterable[Task]") -> bool:
+    """Returns whether a task is mapped over a run parameter."""
+    return any(link.source == name for task in tasks if task.links is not None for link in task.links.each)
 
 
 def options(annotation: Any) -> list[Any]:

@@ -1,8 +1,8 @@
 """The run's plan: the dependencies and lanes of its tasks. The rest of the engine does not know the mode."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, Final
 
 from dotflow.core.task import Task
@@ -150,6 +150,44 @@ def _linked_needs(tasks: Sequence[Task]) -> Iterator[tuple[int, ...]]:
             cleanup = task.task_id
         else:
             yield tuple(links.sources())
+
+
+def not_asked_for(only: Collection[int], tasks: Sequence[Task], plan: Plan) -> frozenset[int]:
+    """Returns the tasks that a run of *only* some leaves out.
+
+    It has these, what they need, and the cleanups of what it has. A task of `after` is no need: it may have failed.
+    """
+    asked, left = set[int](), [*only]
+    while left:
+        task_id = left.pop()
+        if task_id not in asked:
+            asked.add(task_id)
+            left += _needed_by(task_id, tasks, plan)
+    for task in tasks:
+        links = task.links
+        if links is not None and links.always:
+            cleaned = links.sources() if links.after else range(task.task_id)
+            if not asked.isdisjoint(cleaned):
+                asked.add(task.task_id)
+    return frozenset(range(len(tasks))) - asked
+
+
+def _needed_by(task_id: int, tasks: Sequence[Task], plan: Plan) -> Iterator[int]:
+    """Yields the tasks that must complete before the task, and those whose values or context it may take."""
+    step, links = tasks[task_id].step, tasks[task_id].links
+    steps = [step] if links is None or links.fallback is None else [step, links.fallback]
+    if links is not None:
+        yield from links.value_sources()
+        yield from chain.from_iterable(links.needs)
+        if any(link.parameter == PREVIOUS for link in links.each):
+            return
+    if any(isinstance(one.function, type) or PREVIOUS in one.context_params for one in steps):
+        source = plan.previous[task_id]
+        while source is not None:
+            yield source
+            before = tasks[source].links
+            may_be_skipped = before is not None and (before.needs or before.conditions or before.value_sources())
+            source = plan.previous[source] if may_be_skipped else None
 
 
 def note_on_groups(tasks: Sequence[Task], mode: TypeExecution) -> str:

@@ -10,7 +10,7 @@ from dotflow.core.links import PARAM, TRUE, Bind, Condition, Constant, Links
 from dotflow.core.masks import MIN_LENGTH, NO_MASKS, Masks, hidden, secret_variables
 from dotflow.core.secret import SecretRef, SecretUse
 from dotflow.core.task import Task
-from dotflow.errors import InvalidProvider, SecretMissing
+from dotflow.errors import InvalidLink, InvalidProvider, SecretMissing
 from dotflow.graph.linked_task import LinkedTask
 from dotflow.graph.params import Params
 
@@ -120,6 +120,11 @@ def keep_secret(step: Action[..., Any], links: Links, secrets: Mapping[str, Secr
         holds = bool(value) if condition.expected is TRUE else value == condition.expected
         return condition._replace(source=Constant(holds), expected=TRUE)
 
+    for link in links.each:
+        if isinstance(link.source, str) and link.source in secrets:
+            raise InvalidLink(
+                f"each can't go through '{link.source}': a step takes it as a secret. Use another parameter."
+            )
     for part, bind in _binds_of(step, links):
         if secret_of(bind) is not None and bind.parameter not in part.secrets:
             getattr(part.function, "refuse_secret", len)(bind.parameter)  # of a command

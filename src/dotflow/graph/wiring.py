@@ -7,7 +7,7 @@ from dotflow.core.action import CONTEXTS, IDEMPOTENCY_KEY, Action, action_of, pa
 from dotflow.core.callables import fixed_by_partials
 from dotflow.core.context import Context
 from dotflow.core.links import CONTEXT, PARAM, PARAMS, TRUE, VALUE, Bind, Condition, Group
-from dotflow.core.secret import SecretUse
+from dotflow.core.secret import SecretRef, SecretUse
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.errors import InvalidLink
@@ -25,12 +25,12 @@ class Scope(NamedTuple):
     Attributes:
         names: The earlier tasks by name.
         tasks: The earlier tasks.
-        params: The names of the run parameters.
+        params: The run parameters with their defaults.
     """
 
     names: Names
     tasks: Sequence[Task]
-    params: Collection[str]
+    params: Mapping[str, Any]
 
     def task(self, ref: object) -> int:
         """Returns the id of a task by its name or step. Raises UnknownTask or AmbiguousTask."""
@@ -110,16 +110,34 @@ def target_of_each(step: Action[..., Any], left: Sequence[str]) -> str:
     raise InvalidLink(f"each=... has no parameter for its items: step '{step.name}' has none left. {hint}")
 
 
-def as_list(source: Any, scope: Scope) -> int | tuple[Any, ...]:
-    """Returns a list as a tuple, or the id of the task that returns the list. Raises InvalidLink for other values."""
+def as_list(source: Any, scope: Scope, option: str = "each") -> int | str | tuple[Any, ...]:
+    """Returns a list as a tuple, the id of the task that returns the list, or the name of a run parameter.
+
+    Raises UnknownTask, AmbiguousTask or, for other values, InvalidLink.
+    """
     if isinstance(source, list | tuple | range):
         if source and action_of(source[0]) is not None:
-            raise InvalidLink("each=[...] lists steps. Pass one task that returns a list: each=task.")
+            raise InvalidLink(f"{option}=[...] lists steps. Pass one task that returns a list: {option}=task.")
         return tuple(source)
     if not isinstance(source, str | Action | type):
         value = shorten(safe_repr(source), MAX_REF)
-        raise InvalidLink(f"each={value} is neither a task nor a list. Pass a list: each=list(...).")
+        raise InvalidLink(f"{option}={value} is neither a task nor a list. Pass a list: {option}=list(...).")
+    if isinstance(source, str) and scope.is_param(source):
+        check_list(source, scope.params[source], option)
+        return source
     return scope.task(source)
+
+
+def check_list(name: str, default: Any, option: str = "each", *, is_open: bool = True) -> None:
+    """Raises InvalidLink for the default of a run parameter that is no list. One that *is_open* may get one yet."""
+    if isinstance(default, list | tuple) or (is_open and (default is None or default is ...)):
+        return
+    if type(default) is SecretRef:
+        raise InvalidLink(
+            f"{option} can't go through '{name}': it is a secret. Declare the list as a parameter of its own."
+        )
+    kind = type(default).__name__
+    raise InvalidLink(f"{option} can't go through '{name}': its default is of type {kind}. Declare a list: list(...).")
 
 
 def make_conditions(when: Any, unless: Any, scope: Scope) -> tuple[Condition, ...]:

@@ -330,8 +330,10 @@ def _comparable(value: Any) -> Any:
     """Returns what makes two arguments equal: of a Context its values and failed items, but not its time and run."""
     if isinstance(value, Context):
         failed = [[item, error.exception, error.message] for item, error in sorted(value.errors.items())]
-        values = [value.values] if isinstance(value, MapContext) and len(value.values) < len(value.storage) else []
-        return ["Context", _comparable(value.storage), failed, *values]
+        if not isinstance(value, MapContext):
+            return ["Context", _comparable(value.storage), failed]
+        values = [value.values] if len(value.values) < len(value.storage) else []
+        return ["Context", _comparable(value.storage), failed, value.entries, *values]
     if is_of_actions(value):
         return [_comparable(element) for element in value]
     return value

@@ -1,7 +1,7 @@
 """ChangedCode: which checkpoints were made by other code than that of today, and which were asked to run again."""
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from dotflow.code.bytecode import SIZE
@@ -14,6 +14,8 @@ from dotflow.resume.tokens import Tokens, always_takes_previous
 
 CHANGED: Final = "its code has changed"
 RERUN: Final = "rerun names it"
+ASKED_FOR: Final = "asked for"
+NO_RERUN: Final[Mapping[int, str]] = {}
 
 
 class ChangedCode:
@@ -25,7 +27,7 @@ class ChangedCode:
     Args:
         tokens: What the values of the run's tasks depend on.
         runs_again: Whether a task runs again if its code has changed.
-        rerun: The ids of the tasks that run again in any case.
+        rerun: Why tasks run again in any case, by their ids.
 
     Attributes:
         codes: The fingerprint of the code that makes the value of each task.
@@ -38,7 +40,7 @@ class ChangedCode:
         tokens: Tokens,
         *,
         runs_again: bool = False,
-        rerun: Collection[int] = (),
+        rerun: Mapping[int, str] = NO_RERUN,
     ) -> None:
         tasks = self._tasks = tokens.tasks
         self._previous = tokens.previous
@@ -73,7 +75,9 @@ class ChangedCode:
             fallback = () if links.fallback is None else (renew(links.fallback),)
             if fallback:  # its value depends on the step that failed, too
                 self._fallbacks[task_id] = joined(own, *fallback, *codes)
-            lists = [unsaved[link.source] for link in links.each if link.source in unsaved]
+            lists = [
+                unsaved[link.source] for link in links.each if isinstance(link.source, int) and link.source in unsaved
+            ]
             if lists:
                 self._by_index[task_id] = joined(own, *fallback, *codes, *lists)
             if not task.step.checkpoint:
@@ -86,7 +90,8 @@ class ChangedCode:
         links = task.links
         if links is not None:
             lists = {link.source for link in links.each if isinstance(link.source, int)}
-            lists = {source for source in lists if not self._tasks[source].is_mapped} - links.whole_value_sources()
+            taken = links._replace(each=()).value_sources()
+            lists = {source for source in lists if not self._tasks[source].is_mapped}.difference(taken)
             yield from sorted(set(links.value_sources()) & set(unsaved) - lists)
         source = self._previous[task.task_id] if always_takes_previous(task) else None
         while source is not None:
@@ -113,7 +118,7 @@ class ChangedCode:
         """Returns why the task or item runs again; "" if neither its code nor `rerun` is a reason."""
         task_id = task.task_id
         if task_id in self._rerun:
-            return RERUN
+            return self._rerun[task_id]
         saved, now = context._origin.code, self.code_of(task, context)
         if saved == now and saved:
             return ""

@@ -25,7 +25,7 @@ from dotflow.errors import (
 )
 from dotflow.graph.linked_task import Item, LinkedTask
 from dotflow.graph.params import NO_PARAMS, Params
-from dotflow.resume.changed_code import ChangedCode
+from dotflow.resume.changed_code import ASKED_FOR, RERUN, ChangedCode
 from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.choice import UNFINISHED_ONLY, Resume
 from dotflow.resume.earlier_runs import EarlierRuns, Restoration, leaves_checkpoint, reason_of, usable
@@ -97,7 +97,8 @@ class Checkpoints:
         files: The files of the run.
         goes_on: Whether the run goes on with an earlier one, or would if there were any value.
         origin: The first run of the chain whose values it goes on with; "" where that is unknown.
-        not_needed: The tasks without checkpoints that a resume does not run.
+        not_needed: The tasks that a resume does not run, with the reason: they have no checkpoint and no task that runs
+            needs them, or were not asked for.
         whole_maps: The mapped tasks of which all items are restored, and the number of these.
     """
 
@@ -135,7 +136,8 @@ class Checkpoints:
         self._earlier: EarlierRuns | None = None  # that the run goes on with
         self.goes_on = False
         self.origin = ""
-        self.not_needed: Collection[int] = ()
+        self.not_needed: Mapping[int, str] = {}
+        self._left_out: Collection[int] = ()
         self.whole_maps: Mapping[int, int] = {}
         self._saved_files = SavedFiles(storage, workflow_id)
         self._digest_limit = digest_limit
@@ -149,6 +151,8 @@ class Checkpoints:
         sources: Sequence[int | None] = (),
         params: Params = NO_PARAMS,
         rerun: Collection[int] = (),
+        left_out: Collection[int] = (),
+        anew: Collection[int] = (),
         chain: Chain | None = None,
     ) -> dict[int, Context]:
         """Returns the valid checkpoints of earlier runs by task id, and deletes the others. Without *resume* all go.
@@ -159,6 +163,9 @@ class Checkpoints:
             sources: For each task, the task whose value is its `previous_context`.
             params: The run parameters.
             rerun: The ids of the tasks that run again in any case.
+            left_out: The ids of the tasks that were not asked for: they don't run, and keep their checkpoints, but for
+                those made from a value that this run makes anew.
+            anew: The ids of the tasks that run as in a run without a resume, though others keep their checkpoints.
             chain: That of a run that was taken from a queue. Whether earlier runs count is read from the storage then.
 
         Raises:
@@ -171,11 +178,13 @@ class Checkpoints:
         """
         try:
             self._lock(is_claimed=chain is not None)
-            self._tasks = tasks
+            self._tasks, self._left_out = tasks, left_out
             self._keys = CheckpointKeys(self._storage, tasks)
             self._tokens = tokens = Tokens(tasks, sources, params)
             self._takers = [task for task in tasks if _takes_key(task)] if tokens.has_links else []
-            self._changes = changes = ChangedCode(tokens, runs_again=resume == "changed", rerun=rerun)
+            again = {**dict.fromkeys(anew, ASKED_FOR), **dict.fromkeys(rerun, RERUN)}
+            self._changes = changes = ChangedCode(tokens, runs_again=resume == "changed", rerun=again)
+            resume = resume or bool(anew)
             # Tasks without an initial context share the origin of their code.
             run = f"{token_of_run(self._run_id)}/{len(tasks)}"
             by_code = {code: Origin(NO_INITIAL, run, code) for code in set(changes.codes)}
@@ -201,6 +210,7 @@ class Checkpoints:
                     resume=resume,
                     files=files,
                     asks=True,
+                    left_out=left_out,
                 )
                 # What another run of this process has not finished yet is its own work.
                 is_first = resume not in UNFINISHED_ONLY or len(self._turn.runs) == 1
@@ -392,7 +402,7 @@ class Checkpoints:
     def note_cleanups(self) -> None:
         """Saves which cleanups of the run did not complete, so that a resume runs them again."""
         for task in self._tasks if self._tokens.has_links else ():
-            if not task.is_cleanup or self._is_void:
+            if not task.is_cleanup or self._is_void or task.task_id in self._left_out:
                 continue
             try:
                 with self._turn.lock:
@@ -501,10 +511,12 @@ class Checkpoints:
 
     def _report_again(self, void: Sequence[tuple[Task, str]]) -> None:
         """Reports the tasks that run again and why, the items of a map together."""
-        counts = Counter((task.task_id, task.item is not None, reason) for task, reason in void)
+        reported = [(task, reason) for task, reason in void if reason != ASKED_FOR]
+        counts = Counter((task.task_id, task.item is not None, reason) for task, reason in reported)
         for (task_id, is_item, reason), count in counts.items():
             items = f" for {count} item{'s' * (count > 1)}" if is_item else ""
-            self._log_line(f"Task {task_id} {self._tasks[task_id].name} runs again{items}: {reason}.")
+            what = "loses its checkpoint" if task_id in self._left_out else "runs again"
+            self._log_line(f"Task {task_id} {self._tasks[task_id].name} {what}{items}: {reason}.")
 
     def restore_items(self, task: LinkedTask) -> dict[int, Context]:
         """Returns the valid checkpoints of an open map's items by index, and deletes the others.

@@ -40,6 +40,20 @@ class CheckpointKeys:
         """Returns the key under which a run saves that this cleanup of it did not complete."""
         return f"{self._storage.key(task)}{CLEANUP_SUFFIX}"
 
+    def items_of(self, task: LinkedTask) -> list[Item]:
+        """Returns records that stand for the items of a map that have a checkpoint, as far as the storage lists them.
+
+        Their list need not be known.
+        """
+        key = self._storage.key(task)
+        found = [suffix[1:] for suffix in self._index(key)[1:]]
+        if not found:
+            others = {suffix[1:] for suffix in (MARK_SUFFIX, CLEANUP_SUFFIX, INDEX_SUFFIX)}
+            listed = [one.removeprefix(f"{key}-") for one in self._storage.list_keys(f"{key}-")]
+            found = [suffix for suffix in listed if suffix not in others]
+        items = [Item(task, index, None, suffix) for index, suffix in enumerate(found)]
+        return [item for item in items if self._storage.contains(self.of(item))]
+
     def is_named(self, task: Task) -> bool:
         """Returns whether the key has the name of the task or the item's task, not its id."""
         return self._tasks[task.task_id].key_name != str(task.task_id)

@@ -4,7 +4,7 @@ import contextlib
 import copy
 import errno
 import functools
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,7 +13,7 @@ from dotflow.core.action import Action
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.call import Call
 from dotflow.core.context import NO_ORIGIN, NOTHING, Context, shared_origin
-from dotflow.core.events import MapEnded, MapOpened, TaskRestored, TaskSkipped
+from dotflow.core.events import NOT_ASKED_FOR, NOT_NEEDED, MapEnded, MapOpened, TaskRestored, TaskSkipped
 from dotflow.core.links import Links
 from dotflow.core.outcome import Outcome, Raised, Returned, TimedOut
 from dotflow.core.policy import Policy
@@ -52,7 +52,8 @@ class Restoration:
         void: The tasks and items whose checkpoint is void, with the reason, in the order of `add`.
         missing: The ids of the tasks that lack a checkpoint, their own or that of an item, in this order.
         notes: Notes on values that are restored without comparing their inputs.
-        not_needed: The tasks without checkpoints that don't run, since no task that runs needs them.
+        not_needed: The tasks that don't run, with the reason: they have no checkpoint and no task that runs needs them,
+            or were not asked for.
         whole_maps: The mapped tasks of which all items are restored, and the number of these.
         left_open: The cleanups that did not complete in the last run, with the ids of their runs.
         unknown: The tasks whose validity is unknown, with the reason, in a plan.
@@ -62,7 +63,7 @@ class Restoration:
     void: list[tuple[Task, str]] = field(default_factory=list)
     missing: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    not_needed: set[int] = field(default_factory=set)
+    not_needed: dict[int, str] = field(default_factory=dict)
     whole_maps: dict[int, int] = field(default_factory=dict)
     left_open: Mapping[int, str] = field(default_factory=dict)
     unknown: dict[int, str] = field(default_factory=dict)
@@ -82,6 +83,7 @@ class EarlierRuns:
         files: The files of these runs; None to decide without them.
         asks: Whether the steps' `valid` are called.
         is_plan: Whether a `valid` that fails is noted, and raises nothing.
+        left_out: The ids of the tasks that were not asked for.
 
     Attributes:
         first: The first value of the last run among the checkpoints that were read; None without one.
@@ -101,6 +103,7 @@ class EarlierRuns:
         files: ChangedFiles | None = None,
         asks: bool = False,
         is_plan: bool = False,
+        left_out: Collection[int] = (),
     ) -> None:
         self.first: Context | None = None
         self.has_values = False
@@ -121,6 +124,8 @@ class EarlierRuns:
         self._last_origin = NO_ORIGIN
         self._lacks_inputs = False  # whether a checkpoint has no record of its inputs
         self._run_again: set[int] = set()  # tasks that are not restored, or not all of their items
+        self._left_out = left_out
+        self._outdated: set[int] = set()  # of those left out, the ones made from a value that the run makes anew
         self._valid_items: dict[int, dict[int, Context]] = {}  # of the maps that decide() could open
         self._mismatches: dict[tuple[int, str, str], None] = {}  # each once, not for each item
 
@@ -144,6 +149,7 @@ class EarlierRuns:
                 self._asks = True
             self._tokens.use([task._new_record(task.workflow_id, task.run_id) for task in self._tokens.tasks])
             self._run_again.clear()
+            self._outdated.clear()
             self._valid_items.clear()
             result = self._decide_values()
         result.unknown = self._unknown
@@ -165,21 +171,29 @@ class EarlierRuns:
         tasks, left_open = self._tokens.tasks, self._left_open() if self._tokens.has_links else {}
         result = Restoration(left_open=left_open)
         # Read first: in turns with the decisions it takes a fifth longer.
-        found = [self._read(task) if leaves_checkpoint(task) and not task.is_mapped else None for task in tasks]
+        found = [
+            self._read(task)
+            if leaves_checkpoint(task) and not task.is_mapped and task.task_id not in self._left_out
+            else None
+            for task in tasks
+        ]
         for task, context in zip(tasks, found, strict=True):
-            if isinstance(task, LinkedTask) and task.is_mapped:
+            if task.task_id in self._left_out:
+                self._leave_out(task, result)
+            elif isinstance(task, LinkedTask) and task.is_mapped:
                 self._restore_map(task, result)
             else:
                 self._restore_task(task, context, result)
-        result.not_needed = self._not_needed(left_open)
+        result.not_needed = dict.fromkeys(self._left_out, NOT_ASKED_FOR)
+        result.not_needed |= dict.fromkeys(self._not_needed(left_open), NOT_NEEDED)
         return result
 
     def _makes_void(self, files: ChangedFiles, result: Restoration) -> bool:
         """Returns whether files make more checkpoints void than *result* knows of."""
         tasks = self._tokens.tasks
-        unsaved = {task.task_id for task in tasks if not task.step.checkpoint} - result.not_needed
+        unsaved = {task.task_id for task in tasks if not task.step.checkpoint} - result.not_needed.keys()
         running = {task_id for task_id in self._run_again | unsaved if not tasks[task_id].is_cleanup}
-        return files.find_void(running - result.not_needed, running & {*result.missing, *unsaved})
+        return files.find_void(running - result.not_needed.keys(), running & {*result.missing, *unsaved})
 
     def _is_unfinished(self, result: Restoration) -> bool:
         """Returns whether a task that the last run had is without a checkpoint, or a cleanup of it did not complete."""
@@ -216,7 +230,7 @@ class EarlierRuns:
             marks = {
                 task.task_id: self._storage.get(self._keys.of_cleanup(task)).storage
                 for task in self._tokens.tasks
-                if task.is_cleanup
+                if task.is_cleanup and task.task_id not in self._left_out
             }
         return {task_id: run_id for task_id, run_id in marks.items() if isinstance(run_id, str)}
 
@@ -303,6 +317,67 @@ class EarlierRuns:
         elif is_saved and not unmet:
             result.missing.append(task.task_id)
         self._go_on_without(task, unmet)
+
+    def _leave_out(self, task: Task, result: Restoration) -> None:
+        """Records that a task was not asked for. It keeps its checkpoints, but for those that this run outdates."""
+        task._apply(TaskSkipped(task.task_id, NOT_ASKED_FOR))
+        tasks, again = self._tokens.tasks, self._run_again | self._outdated
+        previous = self._tokens.previous_of(task) if always_takes_previous(task) else None
+        sources = set[int]() if previous is None else {previous.task_id}
+        kept: Collection[str] | None = ()
+        if task.links is not None:
+            lists = {link.source for link in task.links.each if isinstance(link.source, int)}
+            sources |= set(task.links._replace(each=()).value_sources())
+            by_item = {source for source in lists - sources if tasks[source].is_mapped}  # others are known by value
+            sources |= by_item
+            if sources.isdisjoint(again - by_item):
+                kept = self._kept_items(task)
+        made = min(sources & again, default=None)
+        has_files = self._files is not None and self._files.are_saved and task.step.files
+        if made is None and not has_files:
+            return
+        what = "" if made is None else f"{TAKES} task {made} {tasks[made].name}, which "
+        reason = what and f"{what}{'this run makes anew' if made in self._run_again else 'is void'}"
+        for record in self._records_of(task):
+            is_kept = kept is None or (isinstance(record, Item) and record.key_suffix in kept)
+            why = ("" if is_kept else reason) or (self._why_files(record) if has_files else "")
+            if why:
+                result.void.append((record, why))
+                made = task.task_id
+        if made is not None:
+            self._outdated.add(task.task_id)
+
+    def _records_of(self, task: Task) -> Sequence[Task]:
+        """Returns the task if it has a checkpoint; of a map, records that stand for the items that have one."""
+        if not leaves_checkpoint(task):
+            return ()
+        with usable(self._storage):
+            if isinstance(task, LinkedTask) and task.is_mapped:
+                return self._keys.items_of(task)
+            return [task] if self._storage.contains(self._keys.of(task)) else ()
+
+    def _kept_items(self, task: Task) -> Collection[str] | None:
+        """Returns the ends of the keys of the items that a map keeps, by the map that it goes over; None for all."""
+        links = task.links
+        if links is None or links.is_cross or len(links.each) != 1 or not isinstance(links.each[0].source, int):
+            return None
+        source = self._tokens.tasks[links.each[0].source]
+        if source.task_id in self._left_out:
+            return self._kept_items(source)
+        if isinstance(source, LinkedTask) and source.items:
+            return {item.key_suffix for item in source.items if item.status is COMPLETED}
+        return None
+
+    def _why_files(self, task: Task) -> str:
+        """Returns which file has outdated a checkpoint of a task that was not asked for; "" if none has.
+
+        The run renews the states of the files, so that a later one can't find out.
+        """
+        assert self._files is not None
+        with contextlib.suppress(CheckpointUnreadable):  # which concerns the run that asks for the task
+            context = self._read(task)
+            return "" if context is None else self._files.why_void(task, context)
+        return ""
 
     def _go_on_without(self, task: Task, unmet: Skip | None) -> None:
         """Records that a task is not restored: it runs again, unless a task that it needs is skipped."""
@@ -432,12 +507,13 @@ class EarlierRuns:
         tasks = self._tokens.tasks
         for link in task.links.each:
             source = tasks[link.source] if isinstance(link.source, int) else None
-            if source is not None and not source.has_value and not (source.is_mapped and source.items):
+            is_by_item = source is not None and source.is_mapped and source.items and not task.links.is_cross
+            if source is not None and not source.has_value and not is_by_item:
                 return False
             if source is not None and not source.step.checkpoint:
                 return False
         try:
-            items = make_items(task, lists_of(task, tasks))
+            items = make_items(task, lists_of(task, tasks, self._params))
         except Exception:  # NotAList, UnequalLists, or of a list type of the user; in the run it fails the task
             result.missing.append(task.task_id)
             return False
@@ -464,7 +540,7 @@ class EarlierRuns:
         its completion. A task that no other one needs runs.
         """
         tasks = self._tokens.tasks
-        unsaved = {task.task_id for task in tasks if not task.step.checkpoint}
+        unsaved = {task.task_id for task in tasks if not task.step.checkpoint}.difference(self._left_out)
         if not unsaved:
             return set()
         cleanups = {task.task_id for task in tasks if task.is_cleanup and task.task_id not in left_open}
@@ -472,6 +548,8 @@ class EarlierRuns:
         running = self._run_again - unsaved - cleanups
         followers: dict[int, list[int]] = {task_id: [] for task_id in unsaved | cleanups}
         for task in tasks:
+            if task.task_id in self._left_out:
+                continue
             for *_, source in task.links.needs if task.links else ():
                 if source in cleanups:
                     followers[source].append(task.task_id)

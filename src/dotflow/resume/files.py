@@ -50,7 +50,7 @@ class SavedFiles:
     def __init__(self, storage: Storage, workflow_id: str) -> None:
         self._storage = storage
         self._workflow_id = workflow_id
-        self.is_open = False
+        self.is_open = self.is_there = False
         self.inputs: dict[str, Known] = {}
         self.worked: dict[str, Known] = {}
 
@@ -63,7 +63,8 @@ class SavedFiles:
         where = f"{type(self._storage).__name__} under {self._key!r}"
         try:
             context = self._storage.get(self._key)
-            if context.task_id == NO_TASK:
+            self.is_there = context.task_id == NO_TASK
+            if self.is_there:
                 self.is_open, inputs, worked = context.storage
                 self.inputs, self.worked = _known(inputs), _known(worked)
         except CheckpointUnreadable as error:
@@ -125,6 +126,11 @@ class ChangedFiles:
         self._has_begun = False
         self.has_paths = False
         self.accepted: dict[str, FileState] = {}
+
+    @property
+    def are_saved(self) -> bool:
+        """Whether earlier runs have saved states of files."""
+        return self._saved.is_there
 
     @cached_property
     def _folder(self) -> str:
@@ -368,7 +374,8 @@ def inputs_of(tokens: Tokens, params: Params) -> Collection[Path]:
                 values[id(value)] = value
             for link in task.links.each if task.links is not None and task.step.files else ():
                 if not isinstance(link.source, int):
-                    values[id(link.source)] = link.source
+                    listed = params[link.source] if isinstance(link.source, str) else link.source
+                    values[id(listed)] = listed
     return find_paths(list(values.values()))
 
 

@@ -90,7 +90,7 @@ class StoredInputs:
         """Returns the arguments of an item beside those that all items share."""
         assert isinstance(task, LinkedTask)
         if not task.items:
-            task._open(make_items(task, lists_of(task, self._tasks)))
+            task._open(make_items(task, lists_of(task, self._tasks, self._params)))
         if index >= len(task.items):
             raise NotInHistory(f"Can't find item {index} of '{task.name}'", f"its list has {len(task.items)} items now")
         item = task.items[index]

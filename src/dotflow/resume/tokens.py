@@ -158,7 +158,10 @@ class Tokens:
                 if isinstance(item, Item) and item.status is TypeStatus.COMPLETED:
                     items.update(f"{item.key_suffix}:{item.current_context._origin.run}\n".encode())
             context.token = f"{task.key_name}:{items.hexdigest()}"
-        missing = [item.item for item in task.items if item.status is not TypeStatus.COMPLETED] if by_index else []
+        missing = []  # with their keys, since a Context has the entries of these, too
+        if by_index and len(context.values) < len(task.items):
+            others = [item for item in task.items if isinstance(item, Item) and item.status is not TypeStatus.COMPLETED]
+            missing = [[item.item, item.key_suffix] for item in others]
         return f"{context.token}/{digest_of(missing)}" if missing else context.token
 
     def _of_item(self, item: Item) -> dict[str, str]:
@@ -174,7 +177,7 @@ class Tokens:
             if type(entry) is Item:
                 key_name = self.tasks[entry.task_id].key_name
                 tokens[f"item of {parameter}"] = f"{key_name}:{entry.current_context._origin.run}"
-            elif is_known_by_index and isinstance(source, int):
+            elif is_known_by_index and isinstance(source, int | str):
                 tokens[f"each {parameter}"] = self._at(source)
         return tokens
 

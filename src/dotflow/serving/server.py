@@ -48,7 +48,9 @@ NOTICE: Final = (
 )
 SCHEDULED: Final = "`dotflow schedule` promises nothing over restarts, and the queue does not count its firings."
 NOT_KEPT: Final = "its storage ends with this process, so a run whose process is killed begins anew."
-REFUSED: Final = ("params", "resume", "rerun")
+ELSEWHERE: Final = "it to submit() or to Control(), for one run"
+#: Arguments of `start` that a server refuses -> where they belong.
+REFUSED: Final = {**dict.fromkeys(("params", "resume", "rerun"), ELSEWHERE), "only": "it to start(), for one run"}
 
 
 class _Active(NamedTuple):
@@ -86,9 +88,9 @@ class Server:
     ) -> None:
         if type(max_runs) is not int or max_runs < 1:
             raise InvalidArgument("max_runs", max_runs, "a number of runs, 1 or more")
-        for name in REFUSED:
+        for name, accepted in REFUSED.items():
             if name in options:
-                raise InvalidArgument(name, options[name], "it to submit() or to Control(), for one run")
+                raise InvalidArgument(name, options[name], accepted)
         self._queue = queue_of("The workflows can't be served", _shared_history(workflows))
         self._workflows = {workflow.workflow_id: workflow for workflow in workflows}
         for workflow in workflows:

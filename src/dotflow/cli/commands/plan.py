@@ -30,6 +30,6 @@ def plan(**options: Any) -> None:
 
     resume = resume_of(options)
     workflow, params = build(RunRequest.of(options), is_plan=True)
-    more = {"rerun": options["rerun"], "cache": not options["no_cache"]}
+    more = {"rerun": options["rerun"], "cache": not options["no_cache"], "only": options["only"] or None}
     planned = workflow.plan(options["mode"], resume, params=params, **more)
     click.echo(planned.model_dump_json(indent=2) if options["as_json"] else str(planned))

@@ -35,4 +35,5 @@ def start(**options: Any) -> int:
         title = workflow.name or options["workflow"] or options["workflow_id"] or ", ".join(options["step"])
         title = environment_masks().mask(" ".join([title, *options["param"]]))
         arguments = {name: options[name] for name in ("mode", "keep_going", "rerun", "timeout")}
+        arguments["only"] = options["only"] or None
         return run_once(workflow, title, **arguments, resume=resume, cache=not options["no_cache"], params=params)

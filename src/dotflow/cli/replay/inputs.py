@@ -164,7 +164,9 @@ class InputFinder:
             names = {PARAM: (bind.source,), PARAMS: tuple(loaded.workflow.params)}.get(bind.kind, ())
             if not all(name in same for name in names):
                 yield bind.parameter
-        yield from (link.parameter for link in links.each if not isinstance(link.source, int))
+        for link in links.each:
+            if isinstance(link.source, tuple) or (isinstance(link.source, str) and link.source not in same):
+                yield link.parameter
 
     def _refuse(self, role: str, why_not_stored: str) -> NoReturn:
         copy = self._copies.get(role)

@@ -45,7 +45,7 @@ def print_preview(options: Mapping[str, Any]) -> Exit:
 def run_schedule(options: Mapping[str, Any]) -> Exit:
     """Runs the workflow whenever it is due, until a signal."""
     cron = _from_options(options)
-    for name in ("resume_changed", "resume_unfinished", "rerun"):
+    for name in ("resume_changed", "resume_unfinished", "rerun", "only"):
         if options[name]:
             raise click.UsageError(f"--{name.replace('_', '-')} is for one run. Use it with dotflow start.")
     with filled_now(options, _zone_of(cron)) as filled:
