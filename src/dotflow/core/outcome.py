@@ -65,8 +65,16 @@ class Died(NamedTuple):
     usage: Usage | None = None
 
 
+class NotReady(NamedTuple):
+    """A step with `poll` returned None, or raised NotYet with this note: the attempt asks it again."""
+
+    note: str = ""
+    repeated: tuple[Failure, ...] = ()
+    usage: Usage | None = None
+
+
 class Interrupted(NamedTuple):
     """The step raised KeyboardInterrupt, which stops the run."""
 
 
-Outcome = Returned | Raised | TimedOut | Died | Interrupted
+Outcome = Returned | Raised | TimedOut | Died | NotReady | Interrupted
