@@ -31,8 +31,9 @@ from tests.histories import begin, crash, nightly, numbers, quick, write
 #: From the present format to the third one, to the second one, and to the first one.
 THIRD_FORMAT = """DROP VIEW attempt_list; ALTER TABLE attempts DROP COLUMN asked;
     CREATE VIEW attempt_list AS SELECT run, task FROM attempts; PRAGMA user_version = 3;"""
-SECOND_FORMAT = f"""{THIRD_FORMAT} DROP VIEW run_list; DROP VIEW attempt_list; DROP INDEX runs_continues;
-    DROP INDEX runs_origin; DROP INDEX runs_base; DROP INDEX runs_running; DROP INDEX runs_open; DROP TABLE wanted; DROP TABLE workflows;
+SECOND_FORMAT = f"""{THIRD_FORMAT} DROP VIEW run_list; DROP VIEW attempt_list;
+    DROP INDEX runs_continues; DROP INDEX runs_origin; DROP INDEX runs_base; DROP INDEX runs_running;
+    DROP INDEX runs_open; DROP TABLE wanted; DROP TABLE workflows;
     DROP TABLE servers; DROP TABLE orders; DROP TABLE schedules; DROP TABLE questions; DROP TABLE grants;
     DROP TABLE task_notes;
     ALTER TABLE runs DROP COLUMN workflow; ALTER TABLE runs DROP COLUMN params; ALTER TABLE runs DROP COLUMN submitted;

@@ -1,5 +1,8 @@
 """Steps that wait: they are asked again within one attempt, which holds no worker and is no failure."""
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -7,12 +10,16 @@ from typing import Any
 
 import pytest
 
-from dotflow import DotFlow, NotYet, Run, Task, action, clock
+from dotflow import Config, Context, DotFlow, NotYet, Run, Secret, Task, action, clock
 from dotflow.abc.executor import Executor
 from dotflow.abc.history import Listener
 from dotflow.abc.log import Log
-from dotflow.core.events import AttemptFailed, AttemptStarted, AttemptWaits, Event, TaskFailed
+from dotflow.abc.storage import Storage
+from dotflow.cli.replay.step import ending_of
+from dotflow.core.events import AttemptFailed, AttemptStarted, AttemptWaits, Event, TaskCompleted, TaskFailed
+from dotflow.core.outcome import NotReady
 from dotflow.core.types import TypeRunState, TypeStatus
+from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.errors import InvalidPolicy
 from dotflow.providers import (
     ExecutorAsync,
@@ -20,9 +27,13 @@ from dotflow.providers import (
     ExecutorProcess,
     ExecutorThread,
     HistorySQLite,
+    LogDefault,
     StorageFile,
 )
-from dotflow.testing import virtual_clock
+from dotflow.records.record import AttemptRecord
+from dotflow.report.document import document
+from dotflow.testing import assert_survives_crashes, virtual_clock
+from tests.histories import begin
 from tests.integration.modes import group
 from tests.spans import Telemetry, exceptions, facts
 
@@ -619,8 +630,6 @@ def test_the_log_has_one_wait_of_a_map(make_workflow: MakeWorkflow) -> None:
 
 def test_a_note_shows_no_secret(make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither in the event nor in the record and the error."""
-    from dotflow import Secret
-
     monkeypatch.setenv("BANK_TOKEN", "tok-4711-secret")
     workflow = make_workflow()
 
@@ -776,6 +785,90 @@ class TestRefused:
         workflow.task.add(Has().look)
 
         assert start(workflow).tasks[0].value == 3
+
+
+PAY = "import payment_after as it; it.workflow.start(resume=True)"
+OWN_SOURCE = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+def test_a_run_that_is_killed_while_it_waits_goes_on(tmp_path: Path) -> None:
+    """The example of the documentation: nothing is reserved twice, and the resume waits for the payment."""
+    example = Path(__file__).parents[2] / "docs_src" / "ports" / "payment_after.py"
+    (tmp_path / example.name).write_text(example.read_text())
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", PAY], cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=OWN_SOURCE
+    ) as killed:
+        assert killed.stderr is not None
+        lines = iter(killed.stderr)
+        assert any("waits: order 4711 is not paid, asked once" in line for line in lines)
+        killed.kill()
+
+    resumed = subprocess.run(
+        [sys.executable, example.name], cwd=tmp_path, capture_output=True, text=True, env=OWN_SOURCE, check=True
+    )
+
+    assert resumed.stdout == "120.50 EUR: shipped from shelf 1\n"
+    assert "task 0 reserve: Completed (from its checkpoint)" in resumed.stderr
+    assert "task 1 payment: Completed in" in resumed.stderr
+
+
+@action
+def first() -> int:
+    return 1
+
+
+looks = 0
+
+
+@action(poll=0.001)
+def door(first: int) -> int | None:
+    global looks
+    looks += 1
+    if looks < 3:
+        raise NotYet(f"{looks} of 3")
+    return first + 1
+
+
+@action
+def last(door: int) -> int:
+    return door + 1
+
+
+def workflow_that_waits(storage: Storage) -> DotFlow:
+    global looks
+    looks = 0
+    workflow = DotFlow(Config(storage=storage, log=LogDefault(output="none")), workflow_id="waits")
+    workflow.task.add([first, door, last])
+    return workflow
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_it_survives_every_crash(tmp_path: Path) -> None:
+    """Killed at each moment, while it waits too, it goes on and ends as it would."""
+    assert assert_survives_crashes(workflow_that_waits, StorageFile(tmp_path)).crashes > 5
+
+
+def test_show_says_what_it_waits_for(command: Any) -> None:
+    """And at its end, how often it was not ready."""
+    history = HistorySQLite()
+    begin(history, "0123456789", "door")
+    history.record("0123456789", AttemptWaits(0, 1, 37, "3 of 5 files", clock.now(), clock.monotonic()))
+    history.settle("0123456789", begins=True)
+
+    assert "waits: 3 of 5 files, asked 37 times" in command("show", "0123456789").out
+    history.record("0123456789", TaskCompleted(0, Context(5), clock.monotonic()))
+    history.settle("0123456789", begins=True)
+    assert "5, not ready 37 times" in command("show", "0123456789", "door").out
+    task = document(history.load("0123456789"))["tasks"][0]
+    assert (task["attempts"][0]["asked"], task["glimpse"]) == (37, "5")
+
+
+def test_a_replay_says_that_it_is_not_ready() -> None:
+    """It makes one call."""
+    ended = ending_of(NotReady("3 of 5 files"), AttemptRecord(None, 1, TypeAttemptState.RUNNING), None, 1.0)
+
+    assert ended == "not ready: 3 of 5 files"
 
 
 def test_a_value_that_was_waited_for_is_restored(make_workflow: MakeWorkflow, tmp_path: Path) -> None:
