@@ -758,6 +758,13 @@ class TestRefused:
                 @action(poll="30s")
                 def look(self) -> None: ...
 
+        @action
+        class Holds:
+            @action
+            class Inner:
+                @action
+                def look(self) -> None: ...
+
     def test_an_action_of_an_instance(self, make_workflow: MakeWorkflow) -> None:
         """That a step has returned."""
 

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, overload
 
-from dotflow.core.action import CLASS_ACTION, DECORATED, Action, action_of, member_actions
+from dotflow.core.action import CLASS_ACTION, DECORATED, Action, action_of, member_actions, parts_of
 from dotflow.core.callables import unwrapped
 from dotflow.core.durations import TEXTS, Duration, to_seconds
 from dotflow.core.failure import describe
@@ -170,13 +170,12 @@ def action(
             raise InvalidStep(f"{describe(target)}, a generator function", hint, DECORATED)
         if _has_methods(target) and not member_actions(target):
             warnings.warn(IDLE.format(name=target.__name__), stacklevel=2 if function is None else 3)
-        if isinstance(target, type):
-            for own in (policy, *(getattr(target, name).policy for name in member_actions(target))):
-                if own.poll is not None:
-                    raise InvalidPolicy("poll", own.poll, POLL_IS)
         step = Action(target, policy, isolate, required, checkpoint, version, max_age, files, valid)
         if not isinstance(target, type):
             return step
+        for part in parts_of(step):
+            if part.policy.poll is not None:
+                raise InvalidPolicy("poll", part.policy.poll, POLL_IS)
         try:
             type.__setattr__(target, CLASS_ACTION, step)
         except TypeError:  # a built-in type takes no attribute: it is wrapped, as a function is
