@@ -546,6 +546,23 @@ def _too_slow_and_deaf() -> object:
     return failed(workflow_of(ignores_signals))
 
 
+@case(errors.NotYet)
+def _not_yet() -> object:
+    def files() -> None:
+        raise errors.NotYet("3 of 5 files")
+
+    return failed(workflow_of(action(files)))
+
+
+@case(errors.PollTimeout)
+def _waited_in_vain() -> object:
+    def files() -> None:
+        raise errors.NotYet("3 of 5 files")
+
+    with virtual_clock():
+        return failed(workflow_of(action(poll="30s", poll_timeout="1m")(files)))
+
+
 @case(errors.CommandFailed)
 def _failed_command() -> object:
     return shell("cat {rows} | wc -l", name="count")(rows=Path("no such.csv"))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dotflow.core.secret import Secret
     from dotflow.core.task import Task
     from dotflow.engine.run import Run
-    from dotflow.errors import CommandFailed
+    from dotflow.errors import CommandFailed, NotYet
     from dotflow.graph.linked_task import MapContext
     from dotflow.graph.workflow_plan import WorkflowPlan as WorkflowPlan
     from dotflow.providers.schedulers.cron_times import FireTime
@@ -44,6 +44,7 @@ __all__ = [
     "DotFlow",
     "FireTime",
     "MapContext",
+    "NotYet",
     "Run",
     "Secret",
     "Task",
@@ -64,6 +65,7 @@ _MODULES = {
     "DotFlow": "dotflow.workflow",
     "FireTime": "dotflow.providers.schedulers.cron_times",
     "MapContext": "dotflow.graph.linked_task",
+    "NotYet": "dotflow.errors",
     "Run": "dotflow.engine.run",
     "Secret": "dotflow.core.secret",
     "Task": "dotflow.core.task",

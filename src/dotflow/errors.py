@@ -23,6 +23,8 @@
     │   └── NotServable           (ValueError)  runs from outside need an id and a history with a queue
     ├── AttemptError              one attempt of a step failed
     │   ├── StepTimeout           (TimeoutError) the attempt exceeded its timeout
+    │   ├── NotYet                what a step with poll waits for is not there yet
+    │   ├── PollTimeout           (TimeoutError) it was not there within the poll_timeout
     │   ├── CommandFailed         a shell command ended with an exit code that is no success
     │   ├── WorkerDied            the worker process ended during the attempt
     │   ├── WorkerNotStarted      no worker process could be started
@@ -70,11 +72,11 @@ __all__ = [
     "CommandFailed", "DefinitionError", "DotflowError", "EventLoopBlocked", "HistoryError", "InvalidAction",
     "InvalidArgument", "InvalidCallback", "InvalidLink", "InvalidPath", "InvalidPolicy", "InvalidProvider",
     "InvalidSchedule", "InvalidStep", "ItemsFailed", "LeaseLost", "MissingExtra", "MissingParam", "ModuleNotOnWorker",
-    "NoSchedule", "NotAList", "NotInHistory", "NotPicklable", "NotRun", "NotServable", "NotifyError", "OrderRefused",
-    "ProcessesUnsupported", "ProviderError", "ResourcesNotOffered", "RunError", "RunFailed", "RunStopped", "RunTimeout",
-    "SecretMissing", "StepFailed", "StepTimeout", "StorageError", "UnequalLists", "UnknownArgument", "UnknownParam",
-    "UnknownParameter", "UnknownTask", "ValidityUnknown", "ValueNotStorable", "VirtualClockMisuse", "WorkerDied",
-    "WorkerNotStarted", "WorkflowBusy",
+    "NoSchedule", "NotAList", "NotInHistory", "NotPicklable", "NotRun", "NotServable", "NotYet", "NotifyError",
+    "OrderRefused", "PollTimeout", "ProcessesUnsupported", "ProviderError", "ResourcesNotOffered", "RunError",
+    "RunFailed", "RunStopped", "RunTimeout", "SecretMissing", "StepFailed", "StepTimeout", "StorageError",
+    "UnequalLists", "UnknownArgument", "UnknownParam", "UnknownParameter", "UnknownTask", "ValidityUnknown",
+    "ValueNotStorable", "VirtualClockMisuse", "WorkerDied", "WorkerNotStarted", "WorkflowBusy",
 ]  # fmt: skip
 
 
@@ -331,6 +333,26 @@ class StepTimeout(AttemptError, TimeoutError):
     seconds: float
     note: str = ""
     _template = "Step '{step}' did not finish within its timeout of {seconds:g} s. {note}"
+
+
+class NotYet(AttemptError):
+    """What the step waits for is not there yet. Raise it in a step with `poll`, which is then called again.
+
+    Another step fails by it, as by any error.
+    """
+
+    note: str = ""  # what it waits for, such as "3 of 5 files"
+    _template = "{note}"
+
+
+class PollTimeout(AttemptError, TimeoutError):
+    """What the step waits for was not there within its poll_timeout."""
+
+    step: str
+    seconds: float
+    times: str  # how often it was asked, such as "37 times"
+    note: str = ""  # what it waited for
+    _template = "Step '{step}' was not ready within its poll_timeout of {seconds:g} s, asked {times}. {note}"
 
 
 class CommandFailed(AttemptError):

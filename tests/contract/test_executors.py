@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from dotflow import Context, DotFlow, action
+from dotflow import Context, DotFlow, NotYet, action
 from dotflow.abc.executor import Executor, ExecutorSession
 from dotflow.core.call import Call
 from dotflow.core.types import TypeStatus
@@ -668,6 +668,34 @@ class TestRuns:
 
         assert statuses(workflow) == [COMPLETED, FAILED, COMPLETED, COMPLETED, COMPLETED]
         assert workflow.result_storage() == [1, None, ("after", None), 2, ("after", 2)]
+
+    @pytest.mark.parametrize("mode", ["sequential", "parallel"])
+    def test_a_step_that_waits_is_asked_again(self, workflow: DotFlow, mode: str, tmp_path: Path) -> None:
+        """So is each item of a map: in one attempt, until it returns something."""
+
+        def look(name: str) -> str | None:
+            with (tmp_path / name).open("a") as file:
+                file.write(".")
+            looks = len((tmp_path / name).read_text())
+            if looks == 1:
+                raise NotYet("1 of 3")
+            return name if looks == 3 else None
+
+        def look_at_door() -> str | None:
+            return look("door")
+
+        def look_at_item(item: str) -> str | None:
+            return look(item)
+
+        workflow.task.add(action(poll=0.001)(look_at_door), name="door")
+        workflow.task.add(action(poll=0.001)(look_at_item), name="items", each={"item": ["a", "b", "c"]})
+        run = workflow.start(mode=mode)
+
+        assert [task.value for task in run.tasks] == ["door", ["a", "b", "c"]]
+        assert [task.attempt for task in (run.tasks[0], *run.tasks[1].items)] == [1] * 4
+        assert {name: len((tmp_path / name).read_text()) for name in ("door", "a", "b", "c")} == {
+            "door": 3, "a": 3, "b": 3, "c": 3,
+        }  # fmt: skip
 
     def test_resume_skips_finished_tasks(self, make_workflow: MakeWorkflow, executor: Executor, tmp_path: Path) -> None:
         """Another run on the same storage runs only the rest, with the saved values."""

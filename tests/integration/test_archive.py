@@ -28,9 +28,12 @@ from dotflow.providers import HistorySQLite, LogDefault
 from dotflow.records.record import OutputKey
 from tests.histories import begin, crash, nightly, numbers, quick, write
 
-#: From the present format to the second one, and to the first one.
-SECOND_FORMAT = """DROP VIEW run_list; DROP VIEW attempt_list; DROP INDEX runs_continues; DROP INDEX runs_origin;
-    DROP INDEX runs_base; DROP INDEX runs_running; DROP INDEX runs_open; DROP TABLE wanted; DROP TABLE workflows;
+#: From the present format to the third one, to the second one, and to the first one.
+THIRD_FORMAT = """DROP VIEW attempt_list; ALTER TABLE attempts DROP COLUMN asked;
+    CREATE VIEW attempt_list AS SELECT run, task FROM attempts; PRAGMA user_version = 3;"""
+SECOND_FORMAT = f"""{THIRD_FORMAT} DROP VIEW run_list; DROP VIEW attempt_list;
+    DROP INDEX runs_continues; DROP INDEX runs_origin; DROP INDEX runs_base; DROP INDEX runs_running;
+    DROP INDEX runs_open; DROP TABLE wanted; DROP TABLE workflows;
     DROP TABLE servers; DROP TABLE orders; DROP TABLE schedules; DROP TABLE questions; DROP TABLE grants;
     DROP TABLE task_notes;
     ALTER TABLE runs DROP COLUMN workflow; ALTER TABLE runs DROP COLUMN params; ALTER TABLE runs DROP COLUMN submitted;
@@ -612,7 +615,7 @@ quick(HistorySQLite(sys.argv[1])).start()
 """
 
 
-@pytest.mark.parametrize("older", [FIRST_FORMAT, SECOND_FORMAT], ids=["first", "second"])
+@pytest.mark.parametrize("older", [FIRST_FORMAT, SECOND_FORMAT, THIRD_FORMAT], ids=["first", "second", "third"])
 def test_processes_upgrade_a_file_once(history: HistorySQLite, older: str, request: pytest.FixtureRequest) -> None:
     """Whoever is first; the runs of all of them are in it, and the older ones, too."""
     run = nightly(history).start(keep_going=True).run_id
@@ -626,6 +629,7 @@ def test_processes_upgrade_a_file_once(history: HistorySQLite, older: str, reque
 
     assert [process.communicate()[1] for process in processes] == [b""] * 4
     assert [found.state for found in history.runs()] == ["Completed"] * 4 + ["Failed"]
-    assert history.load(run).params is None
+    assert older == THIRD_FORMAT or history.load(run).params is None
     with closing(sqlite3.connect(history.path)) as database:
-        assert database.execute("PRAGMA user_version").fetchall() == [(3,)]
+        assert database.execute("PRAGMA user_version").fetchall() == [(4,)]
+        assert set(database.execute("SELECT asked FROM attempt_list")) == {(None,)}

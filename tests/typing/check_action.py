@@ -3,7 +3,7 @@
 from collections.abc import Callable, Coroutine
 from typing import Any, assert_type
 
-from dotflow import Context, action
+from dotflow import Context, NotYet, action
 from dotflow.core.action import Action
 
 
@@ -69,6 +69,11 @@ def patient() -> int:
 @action(retry=2, timeout="90s", retry_on=lambda error: 30 if isinstance(error, OSError) else False)
 def asking() -> int:
     return 1
+
+
+@action(poll="30s", poll_timeout="2h", jitter=0.5)
+def waiting() -> int | None:
+    raise NotYet("3 of 5 files")
 
 
 @action(retry=2, retry_on=OSError)

@@ -184,6 +184,8 @@ def test_schema_describes_the_workflow(builder: TaskBuilder) -> None:
             "retry_on": ["KeyError", "OSError"],
             "max_delay": 60,
             "jitter": 0.5,
+            "poll": None,
+            "poll_timeout": None,
             "isolate": False,
             "resources": {},
         },

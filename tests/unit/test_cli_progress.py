@@ -14,6 +14,7 @@ from dotflow.cli.live.view import render, window
 from dotflow.core.events import (
     AttemptFailed,
     AttemptStarted,
+    AttemptWaits,
     Event,
     MapEnded,
     MapOpened,
@@ -180,6 +181,20 @@ class TestView:
         assert "0/2 done" in lines[1]
         assert lines[3].split() == ["=", "step", "the", "run", "was", "paused", "Paused", "1/3", "1.50", "s"]
         assert progress.all.active == {}
+
+    def test_a_task_that_waits_says_for_what(self) -> None:
+        """Until it has ended, or failed."""
+        progress = progress_of("a")
+        record(progress, begins(0), AttemptWaits(0, 1, 37, "3 of 5\nfiles", NOW, 2.0))
+
+        (line,) = view(progress, 76, 20, ascii_only=True)[3:4]
+        assert "step  waits: 3 of 5 files, asked 37 times" in line
+        assert "In progress" in line
+        record(progress, AttemptFailed(0, 1, FAILURE, 5))
+        assert "waits" not in "".join(view(progress, 76, 20))
+        record(progress, begins(0, 2), AttemptWaits(0, 2, 1, "", NOW, 2.0))
+        record(progress, TaskCompleted(0, Context(1), 3.0))
+        assert "waits" not in "".join(view(progress, 76, 20))
 
     def test_of_a_wide_graph_the_running_tasks_are_shown(self) -> None:
         """Wherever they are, and a slow one at the beginning hides none of them."""

@@ -43,7 +43,9 @@ from dotflow.errors import (
     NotPicklable,
     NotRun,
     NotServable,
+    NotYet,
     OrderRefused,
+    PollTimeout,
     ProcessesUnsupported,
     ProviderError,
     ResourcesNotOffered,
@@ -130,6 +132,9 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
     (NoSchedule(), ["no schedule", "Config(scheduler=...)", "start()"]),
     (StepTimeout("load", 1.5), ["'load'", "1.5 s"]),
     (StepTimeout("load", 2, "It was killed."), ["'load'", "2 s", "It was killed."]),
+    (NotYet("3 of 5 files"), ["3 of 5 files"]),
+    (PollTimeout("load", 7200.0, "37 times"), ["'load'", "poll_timeout of 7200 s, asked 37 times."]),
+    (PollTimeout("load", 60, "once", "3 of 5"), ["asked once. 3 of 5"]),
     (CommandFailed("sort", 2, "sort a.csv"), ["'sort'", "ended with exit code 2", ": sort a.csv"]),
     (CommandFailed("sort", -signal.SIGKILL, "sort a", "no room"), ["killed by SIGKILL", "Its last output:", "no room"]),
     (CommandFailed("sort", -250, "sort a"), ["killed by signal 250", "sort a"]),
@@ -295,6 +300,7 @@ def test_definition_errors_are_those_of_python_too(error: type[DefinitionError])
 def test_a_timeout_is_a_timeout_error() -> None:
     """`except TimeoutError` catches it."""
     assert issubclass(StepTimeout, TimeoutError)
+    assert issubclass(PollTimeout, TimeoutError)
 
 
 def test_facts_are_passed_by_position_or_by_name() -> None:

@@ -21,6 +21,7 @@ PROMISED = {
         "DotFlow",
         "FireTime",
         "MapContext",
+        "NotYet",
         "Run",
         "Secret",
         "Task",

@@ -19,8 +19,8 @@ from dotflow.core.events import (
     TaskFailed,
 )
 from dotflow.core.failure import Failure
-from dotflow.core.outcome import Died, Interrupted, Outcome, Raised, Returned, TimedOut
-from dotflow.engine.lifecycle import Fallback
+from dotflow.core.outcome import Died, Interrupted, NotReady, Outcome, Raised, Returned, TimedOut, Usage
+from dotflow.engine.lifecycle import Fallback, Poll
 from dotflow.engine.publisher import Publisher
 from dotflow.engine.ready import Ready
 from dotflow.engine.run_graph import Decision, RunGraph
@@ -332,3 +332,23 @@ def test_no_fallback_after_success_or_an_error_of_the_storage(requests_of: Life)
     """A value that can't be saved is no failed attempt of the step."""
     assert kinds(with_fallback(requests_of, [Returned(1)])) == [S, C, D]
     assert kinds(with_fallback(requests_of, [Returned(1), LOST])) == [S, C, X]
+
+
+@pytest.mark.parametrize(
+    ("calls", "expected"),
+    [
+        ([None, None], None),
+        ([Usage(1.0, 5, 1), Usage(2.0, 4, 2)], Usage(3.0, 5, 2)),
+        ([Usage(1.0, 5, 1), Usage(None, None, 2)], Usage(1.0, 5, 2)),
+        ([Usage(None, None, 1), Usage(2.0, 4, 2)], Usage(2.0, 4, 2)),
+        ([Usage(1.0, 5, 1), None], Usage(1.0, 5, 1)),
+        ([None, Usage(1.0, 5, 1)], Usage(1.0, 5, 1)),
+    ],
+)
+def test_an_attempt_that_waits_has_used_what_its_calls_have(calls: Any, expected: Any) -> None:
+    """The sum of their CPU time, and the largest peak."""
+    poll = Poll(0.0)
+    call = Call(0, 0, action(poll=1)(lambda: None), Context(), Context(), "w")
+    poll.go_on(call, poll.with_usage(NotReady(usage=calls[0])), 1.0)
+
+    assert poll.with_usage(Returned(1, (), calls[1])).usage == expected

@@ -250,3 +250,13 @@ def test_refuses_a_jitter_that_is_no_share(jitter: object) -> None:
 def test_a_refusal_has_a_reason(retry_on: Any, attempt: int, why: str) -> None:
     """It is `retry_on`, unless the attempts are used up."""
     assert Policy(attempts=4, retry_on=retry_on).refusal(attempt, "ValueError") == why
+
+
+def test_a_step_that_waits() -> None:
+    """Its interval and its limit are seconds, and what differs from the default is recorded."""
+    policy = Policy(poll="30s", poll_timeout="2h", jitter=0.5)
+
+    assert (policy.poll, policy.poll_timeout) == (30.0, 7200.0)
+    assert policy.changed() == {"jitter": 0.5, "poll": 30.0, "poll_timeout": 7200.0}
+    assert [policy.poll_delay(lambda chance=chance: chance) for chance in (0, 0.5, 1)] == [30, 22.5, 15]
+    assert "poll" not in Policy().changed()

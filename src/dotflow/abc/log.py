@@ -14,7 +14,8 @@ class Log(ABC):
         """Called after each change of the task's status, except for failures.
 
         For a mapped task it is called when its first item begins, every ten seconds while items begin and end, and
-        at the end; never for an item.
+        at the end. For a task that waits it is called again at its first wait, and every ten minutes; of a map with
+        an item that waits, and with no other item.
         """
 
     @abstractmethod

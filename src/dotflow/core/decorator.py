@@ -5,12 +5,12 @@ import warnings
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, overload
 
-from dotflow.core.action import CLASS_ACTION, DECORATED, Action, action_of, member_actions
+from dotflow.core.action import CLASS_ACTION, DECORATED, Action, action_of, member_actions, parts_of
 from dotflow.core.callables import unwrapped
 from dotflow.core.durations import TEXTS, Duration, to_seconds
 from dotflow.core.failure import describe
 from dotflow.core.hints import ACTION, refuse_unknown
-from dotflow.core.policy import Policy, RetryOn
+from dotflow.core.policy import POLL_IS, Policy, RetryOn
 from dotflow.core.resources import check_resources
 from dotflow.errors import InvalidPolicy, InvalidStep
 
@@ -53,6 +53,8 @@ def action(
     retry_on: RetryOn | None = None,
     max_delay: Duration | None = None,
     jitter: float = 0,
+    poll: Duration | None = None,
+    poll_timeout: Duration | None = None,
     isolate: bool = False,
     resources: Mapping[str, float] | None = None,
     checkpoint: bool = True,
@@ -72,6 +74,8 @@ def action(
     retry_on: RetryOn | None = None,
     max_delay: Duration | None = None,
     jitter: float = 0,
+    poll: Duration | None = None,
+    poll_timeout: Duration | None = None,
     isolate: bool = False,
     resources: Mapping[str, float] | None = None,
     checkpoint: bool = True,
@@ -101,6 +105,11 @@ def action(
             of the attempt says why.
         max_delay: The maximum delay.
         jitter: The maximum share of the delay that is subtracted at random, from 0 to 1.
+        poll: The time between two calls of a step that waits for something: it returns None, or raises
+            `NotYet("3 of 5 files")`, until that is there. Anything else is its value. Waiting is no failure, and takes
+            no worker and no retry. `timeout` limits each call, and `jitter` shortens the time between them.
+        poll_timeout: The maximum time for which each attempt waits. Then it fails with PollTimeout, which is a
+            TimeoutError for `retry_on`. By default it waits as long as the run.
         isolate: Whether each attempt runs in a process of its own in every mode, so that its timeout always ends it.
         resources: The resources that a cluster's worker must have, such as `{"GPU": 1}`. `start` refuses them with an
             executor that offers none, such as those on this machine.
@@ -131,6 +140,8 @@ def action(
         retry_on=retry_on,
         max_delay=max_delay,  # type: ignore[arg-type]
         jitter=jitter,
+        poll=poll,  # type: ignore[arg-type]
+        poll_timeout=poll_timeout,  # type: ignore[arg-type]
     )
     if not isinstance(isolate, bool):
         raise InvalidPolicy("isolate", isolate, "True or False")
@@ -162,6 +173,9 @@ def action(
         step = Action(target, policy, isolate, required, checkpoint, version, max_age, files, valid)
         if not isinstance(target, type):
             return step
+        for part in parts_of(step):
+            if part.policy.poll is not None:
+                raise InvalidPolicy("poll", part.policy.poll, POLL_IS)
         try:
             type.__setattr__(target, CLASS_ACTION, step)
         except TypeError:  # a built-in type takes no attribute: it is wrapped, as a function is

@@ -46,6 +46,21 @@ class AttemptRepeated(NamedTuple):
     item: int | None = None
 
 
+class AttemptWaits(NamedTuple):
+    """A step with `poll` was not ready, and is asked again, within the same attempt.
+
+    `asked` is how often the attempt has asked it, and `note` what it answered last; "" for nothing.
+    """
+
+    task_id: int
+    attempt: int
+    asked: int
+    note: str
+    at: datetime
+    tick: float
+    item: int | None = None
+
+
 class AttemptFailed(NamedTuple):
     """An attempt failed, and there will be another one in `retry_in` seconds."""
 
@@ -251,6 +266,7 @@ class RunEnded(NamedTuple):
 TaskEvent = (
     AttemptStarted
     | AttemptRepeated
+    | AttemptWaits
     | AttemptFailed
     | TaskCompleted
     | TaskRestored
@@ -267,9 +283,11 @@ Event = TaskEvent | RunEvent | Detail
 
 
 def masked(event: TaskEvent, masks: Masks) -> TaskEvent:
-    """Returns the event with no secret in its failure or reason. Values stay as they are."""
+    """Returns the event with no secret in its failure, reason or note. Values stay as they are."""
     if isinstance(event, TaskSkipped | TaskPaused):
         return event._replace(reason=masks.mask(event.reason))
+    if isinstance(event, AttemptWaits):
+        return event._replace(note=masks.mask(event.note))
     if isinstance(event, AttemptFailed | AttemptRepeated | TaskFailed | MapEnded) and event.failure is not None:
         return event._replace(failure=event.failure.masked(masks))
     return event

@@ -60,7 +60,7 @@ class Failure:
     @classmethod
     def of(cls, error: BaseException, *, name: str | None = None, message: str | None = None) -> "Failure":
         """Returns the failure of *error*, with another name or message where these are not None."""
-        failure = cls(name or type(error).__name__, _message_of(error) if message is None else message)
+        failure = cls(name or type(error).__name__, message_of(error) if message is None else message)
         if isinstance(error, FORMATTED_AT_ONCE):
             failure._text = _format_whole(error)
         else:
@@ -163,7 +163,8 @@ def _short(named: object) -> str:
     return name.rpartition("<locals>.")[2]
 
 
-def _message_of(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
+    """Returns the message of an error, also of one whose own code fails."""
     try:
         return str(error)
     except Exception as broken:  # the user's own __str__
@@ -185,7 +186,7 @@ def _parts_of(error: BaseException) -> tuple[ChainPart, ...]:
         seen.add(id(current))
         notes = getattr(current, "__notes__", None)
         name = name_of(type(current))
-        message = _message_of(current)
+        message = message_of(current)
         last = "".join([f"{name}: {message}\n" if message else f"{name}\n", *_lines_of(notes)])
         older, link = current.__cause__, CAUSE
         if older is None and not current.__suppress_context__:

@@ -34,6 +34,8 @@ _TASKS_END: Final = (
 _RETRY: Final = "Write retry=3: the total number of attempts."
 _DELAY: Final = "Write retry_delay=5: the seconds between attempts."
 _TIMEOUT: Final = "Write timeout=30: the seconds for each attempt."
+_POLL: Final = "Write poll='30s': a step that returns None is called again, until it returns something."
+_POLL_TIMEOUT: Final = "Write poll_timeout='2h': the maximum time for which a step with poll waits."
 _RUN_TIMEOUT: Final = "Write timeout='4h': the maximum time of the run."
 _WORKERS: Final = "The executor has it: Config(executor=ExecutorProcess(max_workers=4))."
 _CACHE: Final = "Write cache=True, or the maximum age in seconds."
@@ -81,7 +83,7 @@ ADD: Final[Mapping[str, str]] = {
     **_of(_FALLBACK, "recover", "rescue", "except_", "on_error", "otherwise"),
     **_of(_ALWAYS, "finally_", "cleanup", "clean_up", "teardown", "ensure", "run_always"),
     **_of(_DECORATOR, "retry", "retries", "max_retries", "attempts", "retry_delay", "backoff", "timeout"),
-    **_of(_DECORATOR, "isolate", "resources", "checkpoint"),
+    **_of(_DECORATOR, "isolate", "resources", "checkpoint", "poll", "poll_timeout"),
     **_of(_NAME, "id", "task_id", "task_name", "key", "alias"),
     **_of(_VALUE, "args", "kwargs", "param", "params", "parameters", "data", "value", "context", "initial"),
     **_of(_GROUP, "group", "groups", "lane", "queue", "pool"),
@@ -95,6 +97,8 @@ ACTION: Final[Mapping[str, str]] = {
     **_of(_RETRY, "retries", "max_retries", "attempts", "max_attempts", "tries"),
     **_of(_DELAY, "delay", "wait", "retry_wait", "retries_delay", "retry_delay_seconds", "countdown"),
     **_of(_TIMEOUT, "time_limit", "timeout_seconds", "execution_timeout"),
+    **_of(_POLL, "poke_interval", "poll_interval", "polling_interval", "sensor", "wait_until"),
+    **_of(_POLL_TIMEOUT, "poke_timeout", "wait_timeout", "max_wait"),
     **_of(_ADD, "name", "id", "task_id", "task_name"),
     **_of(_WORKERS, "max_workers", "workers", "concurrency", "executor"),
     **_of(_CACHE, "cached", "cache_key_fn", "memoize"),

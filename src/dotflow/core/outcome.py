@@ -65,6 +65,14 @@ class Died(NamedTuple):
     usage: Usage | None = None
 
 
+class NotReady(NamedTuple):
+    """A step with `poll` returned None, or raised NotYet with this note: the attempt asks it again."""
+
+    note: str = ""
+    repeated: tuple[Failure, ...] = ()
+    usage: Usage | None = None
+
+
 class Interrupted(NamedTuple):
     """A KeyboardInterrupt, which stops the run.
 
@@ -74,4 +82,4 @@ class Interrupted(NamedTuple):
     returned: Returned | None = None
 
 
-Outcome = Returned | Raised | TimedOut | Died | Interrupted
+Outcome = Returned | Raised | TimedOut | Died | NotReady | Interrupted

@@ -9,6 +9,10 @@ from dotflow.core.failure import Failure, describe, name_of
 from dotflow.errors import InvalidPolicy
 
 MAX_DOUBLINGS: Final = 62  # of a delay; more would overflow a float
+ABOVE_ZERO: Final = ("poll", "poll_timeout")
+
+#: What can wait, for errors.
+POLL_IS: Final = "for functions and coroutine functions: a class and its actions can't wait. Add a step that waits"
 
 RetryOn = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Any], bool | float]
 """The errors to retry on: a class, several, or a function that returns True, False or a number of seconds."""
@@ -31,6 +35,8 @@ class Policy:
         retry_on: The errors to retry on; None for all.
         max_delay: The maximum delay; None for no limit.
         jitter: The maximum share of a delay that is subtracted at random, from 0 to 1.
+        poll: The time between two calls of an attempt that waits; None for a step that doesn't wait.
+        poll_timeout: The maximum time for which an attempt waits; None for no limit.
 
     Raises:
         InvalidPolicy: One of them is invalid.
@@ -43,6 +49,8 @@ class Policy:
     retry_on: RetryOn | None = None
     max_delay: float | None = None
     jitter: float = 0
+    poll: float | None = None
+    poll_timeout: float | None = None
 
     def __post_init__(self) -> None:
         if type(self.attempts) is not int or self.attempts < 1:
@@ -59,11 +67,17 @@ class Policy:
             )
         if not _is_retry_on(self.retry_on):
             raise InvalidPolicy("retry_on", self.retry_on, RETRY_ON)
+        if self.poll is not None:
+            self._convert("poll", "poll", "between two calls, above 0")
+        if self.poll_timeout is not None:
+            if self.poll is None:
+                raise InvalidPolicy("poll_timeout", self.poll_timeout, "for a step that waits: write poll='30s', too")
+            self._convert("poll_timeout", "poll_timeout", "for which an attempt waits, above 0")
 
     def _convert(self, field: str, name: str, meaning: str) -> None:
         value = getattr(self, field)
         seconds = to_seconds(value)
-        if seconds is None:
+        if seconds is None or (not seconds and field in ABOVE_ZERO):
             raise InvalidPolicy(name, value, f"a number of seconds {meaning}, or {TEXTS}; at most ten years")
         object.__setattr__(self, field, seconds)
 
@@ -95,7 +109,7 @@ class Policy:
     def changed(self) -> dict[str, Any]:
         """Returns what differs from the default policy, as values for JSON."""
         default = Policy()
-        fields = ("attempts", "timeout", "delay", "backoff", "max_delay", "jitter")
+        fields = ("attempts", "timeout", "delay", "backoff", "max_delay", "jitter", "poll", "poll_timeout")
         values = {name: value for name in fields if (value := getattr(self, name)) != getattr(default, name)}
         if self.retry_on is not None:
             kinds = self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)
@@ -133,9 +147,14 @@ class Policy:
             delay = min(delay * 2 ** min(attempt - 1, MAX_DOUBLINGS), MAX_SECONDS)
         if self.max_delay is not None:
             delay = min(delay, self.max_delay)
-        if self.jitter:
-            delay *= 1 - self.jitter * (chance or _chance())()
-        return delay
+        return self._jittered(delay, chance)
+
+    def poll_delay(self, chance: Callable[[], float] | None = None) -> float:
+        """Returns the seconds until the next call of an attempt that waits. *chance* is that of `delay_after`."""
+        return self._jittered(self.poll or 0.0, chance)
+
+    def _jittered(self, delay: float, chance: Callable[[], float] | None) -> float:
+        return delay * (1 - self.jitter * (chance or _chance())()) if self.jitter else delay
 
 
 def _chance() -> Callable[[], float]:

@@ -12,6 +12,7 @@ from dotflow.core.events import (
     AttemptFailed,
     AttemptRepeated,
     AttemptStarted,
+    AttemptWaits,
     MapEnded,
     MapOpened,
     TaskCompleted,
@@ -23,6 +24,7 @@ from dotflow.core.events import (
 )
 from dotflow.core.failure import Failure, TaskError
 from dotflow.core.hints import READ_TASK, no_attribute
+from dotflow.core.text import waiting
 from dotflow.core.types.status import TypeStatus
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 STATUS_AFTER: Final[Mapping[type, TypeStatus]] = {
     AttemptStarted: TypeStatus.IN_PROGRESS,
     AttemptRepeated: TypeStatus.RETRY,
+    AttemptWaits: TypeStatus.IN_PROGRESS,
     AttemptFailed: TypeStatus.RETRY,
     TaskCompleted: TypeStatus.COMPLETED,
     TaskRestored: TypeStatus.COMPLETED,
@@ -81,7 +84,8 @@ class Task:
         input: The item itself; None for every other task.
         has_value: Whether it has a value.
         value: The value that a parameter called like the task receives; None for none.
-        reason: The reason why the task was SKIPPED, as in "good_enough was False", or PAUSED; empty otherwise.
+        reason: The reason why the task was SKIPPED, as in "good_enough was False", or PAUSED. What it waits for while
+            a step with `poll` is IN_PROGRESS: "waits: 3 of 5 files, asked 37 times". Empty otherwise.
         restored_from: "checkpoint" or "cache" if the value was restored from there; None if the task ran.
     """
 
@@ -278,6 +282,7 @@ class Task:
     def _complete(self, context: Context, tick: float) -> None:
         """Records that it completed."""
         self.status = COMPLETED
+        self.reason = ""  # of a wait
         self._current = context
         self._finished = context._time  # as _end, without the call
         self._tick = tick - self._tick if self._started else 0.0
@@ -296,9 +301,11 @@ class Task:
         match event:
             case AttemptFailed() | AttemptRepeated() | TaskFailed():
                 self._add_error(event.attempt, event.failure)
+                self.reason = ""  # of a pause or a wait before
                 if isinstance(event, TaskFailed):
-                    self.reason = ""  # of a pause before
                     self._end(event.at, event.tick)
+            case AttemptWaits():
+                self.reason = waiting(event.asked, event.note)
             case TaskRestored():
                 self._previous = event.previous
                 self._current = event.context

@@ -58,6 +58,16 @@ def shorten(text: str, length: int = MAX_MESSAGE) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in cut)
 
 
+def times(count: int) -> str:
+    """Returns "once", or as in "37 times"."""
+    return "once" if count == 1 else f"{count:,} times"
+
+
+def waiting(asked: int, note: str) -> str:
+    """Returns what an attempt waits for, as in "waits: 3 of 5 files, asked 37 times"."""
+    return f"{f'waits: {note}' if note else 'waits'}, asked {times(asked)}"
+
+
 def safe_repr(value: object) -> str:
     """Returns the repr of a value, or a text in its place where the value's own code raises."""
     try:

@@ -1,13 +1,17 @@
 """One task's life, in every mode: its first call, and what follows a failed attempt. No thread and no storage here."""
 
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.context import NOTHING
+from dotflow.core.failure import Failure
 from dotflow.core.files import FileWatch
-from dotflow.core.outcome import Died, Raised, TimedOut
+from dotflow.core.outcome import Died, NotReady, Raised, Returned, TimedOut, Usage
+from dotflow.core.text import times
 from dotflow.engine.ready import Ready
+from dotflow.errors import PollTimeout
 from dotflow.graph.decisions import Arguments
 
 new: Final = tuple.__new__  # makes a named tuple in half the time: there are three for every task
@@ -21,6 +25,44 @@ class Fallback(NamedTuple):
     step: Action[..., Any]
     arguments: Arguments | None
     shared: Arguments | None = None
+
+
+@dataclass(slots=True)
+class Poll:
+    """An attempt of a step that waits.
+
+    Attributes:
+        began: The beginning of the attempt, on the monotonic clock.
+        asked: The number of its calls that were not ready.
+        usage: What these have used; None where it is not measured.
+    """
+
+    began: float
+    asked: int = 0
+    usage: Usage | None = None
+
+    def with_usage(self, outcome: Returned | Raised | TimedOut | Died | NotReady) -> Any:
+        """Returns the outcome of a call with the usage of the whole attempt so far."""
+        before, last = self.usage, outcome.usage
+        if before is None or last is None:
+            return outcome if before is None else outcome._replace(usage=before)
+        cpu = last.cpu if before.cpu is None else before.cpu + (last.cpu or 0.0)
+        peak = last.peak if before.peak is None else max(before.peak, last.peak or 0)
+        return outcome._replace(usage=Usage(cpu, peak, last.worker))
+
+    def go_on(self, call: Call, outcome: NotReady, now: float) -> float | TimedOut:
+        """Returns the time of the next call, the last of which is at the poll_timeout. If that is over, it fails."""
+        policy = call.step.policy
+        self.usage = outcome.usage
+        due = now + policy.poll_delay()
+        if policy.poll_timeout is not None:
+            end = self.began + policy.poll_timeout
+            if now >= end:
+                error = PollTimeout(call.step.name, policy.poll_timeout, times(self.asked), outcome.note)
+                retry, refusal = policy.should_retry(error)  # here, since it is over here
+                return TimedOut(Failure(PollTimeout.__name__, f"{error} {refusal}".rstrip()), (), retry, outcome.usage)
+            return min(due, end)
+        return due
 
 
 def first_call(ready: Ready, files: FileWatch | None = None) -> Call:

@@ -122,11 +122,14 @@ class Publisher:
             self._settles_calls = not session.capture_output(capture)
         return bool(self._settling) or self._tracer is not None
 
-    def prepare(self, call: Call, task: Task) -> Call:
-        """Returns an attempt's call with what tracer and history add; settles listeners, unless the session does."""
+    def prepare(self, call: Call, task: Task, is_begun: bool = False) -> Call:
+        """Returns an attempt's call with what tracer and history add; settles listeners, unless the session does.
+
+        *is_begun* is whether it is a further call of an attempt that waits.
+        """
         if self._tracer is not None:
             call = call._replace(carrier=self.carrier(task.task_id, task.item))
-            if self._has_traces:
+            if self._has_traces and not is_begun:
                 self._record_trace(task.task_id, task.item, task.attempt)
         if self._settles_calls:
             self.settle(begins=True)

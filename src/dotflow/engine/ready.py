@@ -131,6 +131,14 @@ class ReadyTasks:
         for pool, queue in self.queues.items():
             yield from ((pool, task) for _, task in (*queue.continuing, *queue.new))
 
+    def remove(self, is_over: Callable[[Ready | NextItem], bool]) -> None:
+        """Removes those that have begun for which *is_over* returns True."""
+        for pool, queue in list(self.queues.items()):
+            queue.continuing = deque(entry for entry in queue.continuing if not is_over(entry[1]))
+            queue.count = sum(entry[1].calls for entry in (*queue.continuing, *queue.new))
+            if not queue:
+                del self.queues[pool]
+
     def drop_new(self, stays: Callable[[Hashable], bool]) -> None:
         """Removes the tasks that have not begun, but those of the pools for which *stays* returns True."""
         for pool, queue in list(self.queues.items()):

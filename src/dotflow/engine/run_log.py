@@ -14,6 +14,7 @@ from dotflow.core.events import (
     AttemptFailed,
     AttemptRepeated,
     AttemptStarted,
+    AttemptWaits,
     MapEnded,
     MapOpened,
     RunEnded,
@@ -32,6 +33,7 @@ from dotflow.worker.deadline import DeadlinePassed
 from dotflow.worker.deadline_thread import Stopped
 
 PROGRESS_INTERVAL: Final = 10.0  # seconds between two records of the progress of a map
+WAIT_INTERVAL: Final = 600.0  # seconds between two records of what a task waits for
 MAX_FAILURES: Final = 20  # failed items of a map that the log receives, and as many attempts that are repeated
 FAILURES: Final = (AttemptFailed, AttemptRepeated, TaskFailed)
 FAILED: Final = (TypeStatus.FAILED, TypeStatus.RETRY)
@@ -123,6 +125,7 @@ class RunLog:
         self._progress_at = math.inf  # when progress is logged next, on the monotonic clock
         self._due = math.inf  # from then on, an item that begins or completes has to be looked at
         self._failures: Counter[tuple[int, bool]] = Counter()  # by map, and whether the item failed for good
+        self._waits: dict[int, float] = {}  # by task, when what it waits for was logged, on the monotonic clock
         self._run_id = ""
         self._thread = threading.get_ident()
         self._may_keep = self._has_kept = False
@@ -182,6 +185,8 @@ class RunLog:
             self._run_id = run_id
             if self._log is not None:
                 self._call(self._log.follow_run, event)
+        elif kind is AttemptWaits:
+            self._log_wait(event)
         elif event.item is not None:
             self._follow_item(event, kind)
         elif kind is MapOpened:
@@ -240,6 +245,14 @@ class RunLog:
             for running in self._running.values():
                 self._call(self._info, running)
         self._due = -math.inf if self._waiting else self._progress_at
+
+    def _log_wait(self, event: AttemptWaits) -> None:
+        """Logs the first wait of an attempt, of a map that of its first item, and one each ten minutes."""
+        task, item = self._tasks[event.task_id], event.item
+        last = self._waits.get(event.task_id)
+        if last is None or event.tick >= last + WAIT_INTERVAL or (item is None and event.asked == 1):
+            self._waits[event.task_id] = event.tick
+            self._call(self._info, task if item is None else task.items[item])
 
     def _close_map(self, task_id: int) -> None:
         self._waiting.discard(task_id)

@@ -13,16 +13,16 @@ from dotflow.abc.storage import NOT_SAVED
 from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.context import Context, Origin
-from dotflow.core.events import AttemptFailed, AttemptRepeated, TaskFailed
+from dotflow.core.events import AttemptFailed, AttemptRepeated, AttemptWaits, TaskFailed
 from dotflow.core.failure import Failure
-from dotflow.core.outcome import Interrupted, Returned, Usage
+from dotflow.core.outcome import Interrupted, NotReady, Returned, TimedOut, Usage
 from dotflow.core.task import Task
-from dotflow.engine.lifecycle import first_call, new, next_attempt
+from dotflow.engine.lifecycle import Poll, first_call, new, next_attempt
 from dotflow.engine.publisher import Publisher
 from dotflow.engine.ready import NextItem, Ready, ReadyTasks
 from dotflow.engine.run_graph import Decision, Ended, Leave, RunGraph, StopNew
-from dotflow.engine.stop import CANCELLED, Stop, stop_for
-from dotflow.errors import LeaseLost
+from dotflow.engine.stop import CANCELLED, FAILED, Stop, stop_for
+from dotflow.errors import LeaseLost, RunStopped
 from dotflow.worker.deadline_thread import waking
 
 
@@ -73,6 +73,7 @@ class Runner:
         self._completed: deque[CompletedCall] = deque()  # that `wait` has returned and that are not handled yet
         self._places: dict[Hashable, float] | None = None  # by pool: how many tasks still begin after a failure
         self._timers: list[tuple[float, int, Ready]] = []
+        self._polls: dict[int, Poll] = {}  # by number, the attempts that wait, or may have to
 
     def cancel(self, stop: Stop = CANCELLED) -> None:
         """Stops the run and its running tasks. May be called from any thread."""
@@ -201,7 +202,7 @@ class Runner:
         """Makes attempts while there is room, and waits for outcomes and timers, until there is nothing to wait for."""
         graph, arrivals, waiting = self._graph, self._arrivals, self._waiting
         pool_of, make_room, submit = self.session.pool_of, self.session.make_room, self.session.submit
-        begin, prepare = self._publisher.begin, self._prepare
+        begin, prepare, flush, polls = self._publisher.begin, self._prepare, self._publisher.flush, self._polls
         files, watch = graph.files, graph.files.watch
         is_limited = self._deadline < math.inf
         while True:
@@ -246,8 +247,14 @@ class Runner:
             task, call = ready.task, ready.call or first_call(ready, watch)
             if files.has_paths:
                 call = files.given_to(call, task)
-            begin(task, ready.previous, call)
-            request = call if prepare is None else prepare(call, task)
+            is_begun = ready.number in polls
+            if is_begun:
+                flush()  # others may have begun or ended since
+            else:
+                begin(task, ready.previous, call)
+                if ready.step.policy.poll is not None:
+                    polls[ready.number] = Poll(clock.monotonic())
+            request = call if prepare is None else prepare(call, task, is_begun)
             # A listener may have cancelled the run.
             outcome = None if self.is_halted and not self._is_pausing else submit(request)
             if outcome is None:
@@ -258,6 +265,13 @@ class Runner:
     def _go_on(self, ready: Ready, call: Call, outcome: Any) -> None:  # Any: as in _carry_out
         """Ends a task after an attempt, or makes it ready for its next one."""
         task = ready.task
+        poll = self._polls.pop(ready.number, None) if self._polls else None
+        if poll is not None and not isinstance(outcome, Interrupted):
+            outcome = poll.with_usage(outcome)
+            if outcome.__class__ is NotReady:
+                outcome = self._ask_again(ready, call, outcome, poll)
+                if outcome is None:
+                    return
         if outcome.__class__ is Returned:
             value, repeated, usage, files = outcome
             if repeated:
@@ -291,6 +305,29 @@ class Runner:
             heapq.heappush(self._timers, (clock.monotonic() + delay, next(self._tie_breaker), again))
         else:
             self._arrivals.append(again)
+
+    def _ask_again(self, ready: Ready, call: Call, outcome: NotReady, poll: Poll) -> Any:
+        """Makes an attempt that waits ready for its next call. Returns its outcome if it is over; None if it is not."""
+        task, now = ready.task, clock.monotonic()
+        poll.asked += 1
+        fields = (task.task_id, task.attempt, poll.asked, outcome.note, clock.now(), now, task.item)
+        self._publish(new(AttemptWaits, fields))
+        if self._has_failed and not self._graph.is_cleanup(task):
+            self._give_up(ready, outcome.usage)
+            return None
+        due = poll.go_on(call, outcome, now)
+        if isinstance(due, TimedOut):
+            return due
+        self._polls[ready.number] = poll
+        again = ready if ready.call is call else ready._replace(continues=True, call=call)
+        heapq.heappush(self._timers, (due, next(self._tie_breaker), again))
+        return None
+
+    def _give_up(self, ready: Ready, usage: Usage | None) -> None:
+        """Fails a task that waits, since a failure stops the run. An item ends with its map, once that is over."""
+        if ready.task.item is None:
+            failure = Failure(FAILED.exception, str(RunStopped(ready.task.name, FAILED.reason)))
+            self._fail(ready.task, failure, usage)
 
     def _publish_repeated(self, task: Task, repeated: Iterable[Failure]) -> None:
         for failure in repeated:
@@ -343,11 +380,31 @@ class Runner:
             at_once: Whether these don't begin either.
         """
         self._has_failed = True
+        given_up = self._take_polls() if self._polls else ()
         if self._graph.stop():
             self._places = self._count_places()
         if at_once and self._places:
             self._places = {}
         self._waiting.drop_new(self._has_place)
+        for ready, usage in given_up:
+            self._give_up(ready, usage)
+
+    def _take_polls(self) -> list[tuple[Ready, Usage | None]]:
+        """Removes what waits for its next call, but cleanups. Returns it with what it has used."""
+        taken: list[tuple[Ready, Usage | None]] = []
+
+        def take(ready: Ready | NextItem) -> bool:
+            if ready.call is None or ready.number not in self._polls or self._graph.is_cleanup(ready.task):
+                return False
+            taken.append((ready, self._polls.pop(ready.number).usage))
+            return True
+
+        self._timers = sorted(timer for timer in self._timers if not take(timer[2]))
+        kept = [ready for ready in self._arrivals if not take(ready)]
+        self._arrivals.clear()
+        self._arrivals.extend(kept)
+        self._waiting.remove(take)
+        return taken
 
     def _count_places(self) -> dict[Hashable, float]:
         """Returns how many tasks of each pool may begin beside those that run or wait for their next attempt."""

@@ -189,6 +189,8 @@ class PolicySchema(FrozenModel):
     retry_on: list[Text] | None
     max_delay: float | None
     jitter: float
+    poll: float | None
+    poll_timeout: float | None
     isolate: bool
     resources: dict[str, float]
 
@@ -223,6 +225,8 @@ class TaskSchema(FrozenModel):
                 retry_on=_names_of(policy.retry_on),
                 max_delay=policy.max_delay,
                 jitter=policy.jitter,
+                poll=policy.poll,
+                poll_timeout=policy.poll_timeout,
                 isolate=task.step.isolate,
                 resources=dict(task.step.resources),
             ),

@@ -16,7 +16,7 @@ from dotflow.core.call import Call, Watch
 from dotflow.core.context import Context
 from dotflow.core.failure import Failure
 from dotflow.core.files import FileWatch
-from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned
+from dotflow.core.outcome import Interrupted, NotReady, Outcome, Raised, Returned
 from dotflow.core.task import Task
 from dotflow.cpython import SIG_DFL, run_exit_handlers, set_handler, set_mask
 from dotflow.errors import AttemptError, ModuleNotOnWorker, NotPicklable
@@ -169,6 +169,8 @@ class WorkerLoop:
             # Pickled in a fifth of the time without their classes.
             sent = value, repeated, usage and tuple(usage), files
             dump = dump_plain if value.__class__ in SCALARS and not repeated else dump
+        elif outcome.__class__ is NotReady and not outcome.repeated:
+            dump = dump_plain
         try:
             return dump(sent)
         except BaseException as error:  # pickling runs the value's own methods

@@ -48,12 +48,13 @@ class AttemptRecord(NamedTuple):
         cpu: The CPU time, its child processes included; None where it was not measured.
         peak: The peak of the memory of its process; None where it was not measured.
         worker: The id of its process.
-        glimpse: A short text that shows its value; the reason, if it was skipped.
+        glimpse: A short text that shows its value; the reason, if it was skipped; what it waits for, while it waits.
         fallback: The step that made it instead.
         errors: Its errors; several if a class repeats its own actions.
         span: The id of its span in a trace; "" without a tracer.
         input: A short text that shows what the item was given; "" for a task.
         files_text: The files that it made, changed and took as `FileRecord` writes them; "" for none.
+        asked: How often a step with `poll` was not ready.
     """
 
     item: int | None
@@ -70,6 +71,7 @@ class AttemptRecord(NamedTuple):
     span: str = ""
     input: str = ""
     files_text: str = ""
+    asked: int = 0
 
     @property
     def files(self) -> FileRecord:

@@ -109,6 +109,7 @@ def attempt_object(run: RunSummary, attempt: AttemptRecord, *, has_errors: bool 
         "fallback": attempt.fallback,
         "span": attempt.span,
         "input": attempt.input,
+        "asked": attempt.asked,
         "files": files_object(attempt.files),
         "errors": [error_object(error) for error in errors],
     }

@@ -817,7 +817,7 @@ function detailRow(doc, task) {
       ["Needs", task.needs.length > 0 && task.needs.map((need) => [taskLink(doc.tasks[need]), " "])],
       ["Policy", policyText(task.policy)],
       ["Took", facts(duration(task.duration), ...usage(task))],
-      [["Skipped", "Paused"].includes(task.state) ? "Reason" : "Value", code(task.glimpse)],
+      [["Skipped", "Paused", "Running", "Crashed"].includes(task.state) ? "Reason" : "Value", code(task.glimpse)],
       ["Items", isMap(task) && `${number(task.count)}: ${countsText(task)}`],
       ["Files", fileList(last(task.attempts))],
     ]),
@@ -839,6 +839,7 @@ const POLICY = {
   timeout: (value) => `timeout ${duration(value)}`,
   delay: (value) => `delay ${duration(value)}`,
   backoff: () => "doubled each time", max_delay: (value) => `at most ${duration(value)}`, jitter: () => "with jitter",
+  poll: (value) => `asked every ${duration(value)}`, poll_timeout: (value) => `for ${duration(value)} at most`,
   retry_on: (value) => `after ${listed([value].flat())}`,
 };
 const policyText = (policy) => facts(...Object.entries(policy).map(([name, value]) =>

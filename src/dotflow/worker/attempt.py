@@ -12,11 +12,12 @@ from dotflow import clock
 from dotflow.core.action import IDEMPOTENCY_KEY, Action, actions_of
 from dotflow.core.call import KEY_BASE, Call
 from dotflow.core.context import NOTHING, Context
-from dotflow.core.failure import Failure
+from dotflow.core.failure import Failure, message_of
 from dotflow.core.files import FileState
-from dotflow.core.outcome import Interrupted, Outcome, Raised, Returned, TimedOut
+from dotflow.core.outcome import Interrupted, NotReady, Outcome, Raised, Returned, TimedOut
+from dotflow.core.policy import POLL_IS
 from dotflow.core.secret import fill, own_secrets
-from dotflow.errors import InvalidPolicy, StepTimeout, UnknownParameter
+from dotflow.errors import InvalidPolicy, NotYet, StepTimeout, UnknownParameter
 from dotflow.worker.attempt_context import attempt_within
 from dotflow.worker.deadline import LEFT_BEHIND, SHORTEST_TIMER, DeadlinePassed, Limit, LoopBlocked
 from dotflow.worker.deadline_thread import Stopped, run_limited
@@ -59,7 +60,7 @@ def attempt(call: Call, loop: Loop, returned: Callable[[], object] = int, is_ent
             else:
                 value = step.function()
             if value.__class__ in SCALARS and not WRITTEN:
-                return new(Returned, (value, (), None, None))
+                return new(Returned, (value, (), None, None)) if value is not None else nothing_of(step)
         except (KeyboardInterrupt, DeadlinePassed):
             raise
         except BaseException as error:  # users' code may raise anything
@@ -89,7 +90,11 @@ def _with_files(
 ) -> Outcome:
     """Returns the outcome of an attempt with the record of its files. *before* are the states of those it was given."""
     written = take_written() if WRITTEN else ()  # by an attempt that failed, too
-    if call.files is None or not call.step.files or outcome.__class__ is not Returned:
+    if outcome.__class__ is not Returned:
+        return outcome
+    if outcome.value is None and call.step.policy.poll is not None:
+        return NotReady(usage=outcome.usage)
+    if call.files is None or not call.step.files:
         return outcome
     found = find_paths(outcome.value)
     if not (found or before or written):
@@ -100,6 +105,11 @@ def _with_files(
     except STOPS:  # what a step has returned counts, and the run ends with it
         unread = call.files._replace(limit=-1)
         return Interrupted(outcome._replace(files=record(unread, found, before, written)))
+
+
+def nothing_of(step: Action[..., Any]) -> Returned | NotReady:
+    """Returns the outcome of a step that has returned None."""
+    return new(Returned, (None, (), None, None)) if step.policy.poll is None else NotReady()
 
 
 _process = os.getpid()
@@ -194,8 +204,10 @@ def perform(call: Call, loop: Loop, repeated: list[Failure] | None) -> Any:
 
 def outcome_of(
     error: BaseException, step: Action[..., Any], limit: Limit, repeated: list[Failure]
-) -> Raised | TimedOut:
+) -> Raised | TimedOut | NotReady:
     """Returns the outcome of an attempt that has raised *error*, under *limit*."""
+    if isinstance(error, NotYet) and step.policy.poll is not None and not limit.raised:
+        return NotReady(message_of(error), tuple(repeated))
     if isinstance(error, SystemExit) and os.getpid() != _process:
         _exit_child(error)
     if isinstance(error, DeadlinePassed) and error.limit is not limit and not limit.raised:
@@ -235,6 +247,8 @@ def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure] | N
         action.check_parameters(values)
         of_steps = {"isolate": action.isolate, "resources": action.resources, "checkpoint": not action.checkpoint}
         of_steps["files"] = not action.files
+        if action.policy.poll is not None:
+            raise InvalidPolicy("poll", action.policy.poll, POLL_IS)
         for option in filter(of_steps.get, of_steps):
             accepted = f"for whole steps: put it on the class, not on its '{action.name}'"
             raise InvalidPolicy(option, getattr(action, option), accepted)
@@ -267,6 +281,7 @@ def _run_member(
             if repeated is None:
                 raise
             outcome = outcome_of(error, action, limit, [])
+            assert not isinstance(outcome, NotReady), "no action of a class waits"
             delay = action.policy.delay_after(number, outcome.retry)
             if delay is None:
                 if isinstance(error, DeadlinePassed):

@@ -8,7 +8,7 @@ from dotflow.core.action import actions_of
 from dotflow.core.attempt_id import current_attempt
 from dotflow.core.call import Call
 from dotflow.core.outcome import Interrupted, Outcome, Returned
-from dotflow.worker.attempt import PLAIN, arguments_of, finish, outcome_of
+from dotflow.worker.attempt import PLAIN, arguments_of, finish, nothing_of, outcome_of
 from dotflow.worker.attempt_context import enter, with_usage
 from dotflow.worker.coroutines import Droppable, run_with_deadline, value_of
 from dotflow.worker.deadline import Limit
@@ -66,6 +66,8 @@ async def _attempt(call: Call, to_loop: Loop) -> Outcome:
         if isinstance(error, asyncio.CancelledError) and (task := asyncio.current_task()) and task.cancelling():
             raise
         return outcome_of(error, step, limit, [])
+    if value is None:
+        return nothing_of(step)
     if value.__class__ in PLAIN or not actions_of(value):
         return Returned(value)
     return await asyncio.to_thread(finish, call, to_loop, value, Limit(limit.seconds))

@@ -10,6 +10,8 @@ from dotflow.abc.archive import Archive
 from dotflow.cli.formatting import pluralize
 from dotflow.cli.history.run_page import counts_text, last_lines, print_next
 from dotflow.cli.history.text import Column, Screen, local, safe, size, span
+from dotflow.core.text import times
+from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.records.record import BAD, AttemptRecord, RunRecord, TaskRecord
 from dotflow.report.next_steps import step_commands
 from dotflow.worker.files import change_since
@@ -95,6 +97,8 @@ def _row(screen: Screen, attempt: AttemptRecord) -> list[Text | str]:
     value = attempt.glimpse
     if attempt.errors:
         value = f"{attempt.errors[-1].exception}: {attempt.errors[-1].message}"
+    if attempt.asked and attempt.state is not TypeAttemptState.RUNNING:
+        value = f"{value}, not ready {times(attempt.asked)}"
     return [
         "" if attempt.item is None else str(attempt.item),
         safe(attempt.input),

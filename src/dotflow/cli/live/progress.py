@@ -11,6 +11,7 @@ from dotflow.core.events import (
     AttemptFailed,
     AttemptRepeated,
     AttemptStarted,
+    AttemptWaits,
     Event,
     MapEnded,
     MapOpened,
@@ -22,6 +23,7 @@ from dotflow.core.events import (
     TaskSkipped,
 )
 from dotflow.core.task import STATUS_AFTER, Task
+from dotflow.core.text import waiting
 from dotflow.core.types.status import TypeStatus
 
 #: Of tasks that have ended, and of those that run.
@@ -75,7 +77,7 @@ class TaskRow:
         retry_at: The time of the next attempt; only while the status is RETRY.
         started: The time of the first attempt.
         ended: The time of its end.
-        reason: Why it was skipped or paused.
+        reason: Why it was skipped or paused, or what it waits for.
         items: Its items, once a mapped task has opened.
     """
 
@@ -113,10 +115,12 @@ class TaskRow:
             case AttemptStarted():
                 self.attempt = event.attempt
                 self.started = event.tick if self.started is None else self.started
+            case AttemptWaits():
+                self.reason = one_line(waiting(event.asked, event.note))
             case AttemptFailed():
-                self.retry_at = clock.monotonic() + event.retry_in
+                self.retry_at, self.reason = clock.monotonic() + event.retry_in, ""
             case TaskCompleted() | TaskFailed():
-                self.ended = event.tick
+                self.ended, self.reason = event.tick, ""
             case TaskRestored():
                 self.restored = RESTORED[event.source]
             case TaskSkipped():

@@ -109,7 +109,10 @@ def _result(fields: dict[str, Any]) -> str:
     attempt, duration, items = fields["attempt"], fields["duration"], fields["items"]
     seconds = f" in {duration:.3f} s" if isinstance(duration, float) else ""
     if fields["reason"] and fields["status"] != "Completed":
-        return f" (attempt {attempt}: {fields['reason']})" if fields["error"] else f": {fields['reason']}"
+        if fields["error"]:
+            return f" (attempt {attempt}: {fields['reason']})"
+        is_later = fields["status"] == "In progress" and isinstance(attempt, int) and attempt > 1
+        return f"{f' (attempt {attempt})' if is_later else ''}: {fields['reason']}"
     if isinstance(items, dict):
         counts = (items.get(name) for name in COUNTS)
         return f"{seconds} ({ItemCounts(*(count if isinstance(count, int) else 0 for count in counts))})"

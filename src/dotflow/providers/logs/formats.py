@@ -106,7 +106,8 @@ def simple(level: str, task: Task | None, message: str, head: str = "") -> str:
     if task.links is not None and task.is_mapped and (counts := item_counts(task)) is not None:
         return f"{head}{_map_result(task, counts)}"
     if status is IN_PROGRESS:
-        return f"{head}\n" if task.attempt < 2 else f"{head} (attempt {task.attempt})\n"
+        attempt = "" if task.attempt < 2 else f" (attempt {task.attempt})"
+        return f"{head}{attempt}: {escape_controls(task.reason)}\n" if task.reason else f"{head}{attempt}\n"
     if status is COMPLETED:
         return f"{head} in {task.duration:.3f} s\n" if task.duration is not None else f"{head} ({_origin(task)})\n"
     if task.reason:  # it was skipped or paused

@@ -12,8 +12,9 @@ from dotflow.core.call import Call
 from dotflow.core.context import Context
 from dotflow.core.decorator import action
 from dotflow.core.links import Links
-from dotflow.core.outcome import Died, Interrupted, Outcome, Raised, Returned, TimedOut
+from dotflow.core.outcome import Died, Interrupted, NotReady, Outcome, Raised, Returned, TimedOut
 from dotflow.core.secret import Secret
+from dotflow.errors import NotYet
 from dotflow.graph.linked_task import LinkedTask
 
 try:
@@ -76,6 +77,14 @@ def interrupts() -> None:
     raise KeyboardInterrupt
 
 
+@action(poll=1)
+def waits(number: int) -> int | None:
+    """Is not ready for the first two numbers."""
+    if number == 0:
+        raise NotYet("0 of 2")
+    return None if number == 1 else number
+
+
 @action(timeout=0.2)
 def sleeps() -> None:
     """Exceeds its timeout."""
@@ -101,9 +110,10 @@ TASKS: Final = {
         task_of(5, interrupts),
         task_of(6, sleeps),
         task_of(7, signs),
+        task_of(8, waits),
     )
 }
-CONTEXTS, JOIN, GROW, LISTED, FAILS, INTERRUPTS, SLEEPS, SIGNS = TASKS.values()
+CONTEXTS, JOIN, GROW, LISTED, FAILS, INTERRUPTS, SLEEPS, SIGNS, WAITS = TASKS.values()
 
 
 def call_of(task: LinkedTask, number: int, previous: Context | None = None, **more: Any) -> Call:
@@ -229,6 +239,15 @@ class ExecutorContract:
 
         call = call_of(FAILS, 0, step=repairs, arguments={"number": 2}, is_fallback=True)
         assert value_of(outcomes_of(session, [call])[0]) == "repaired 2"
+
+    def test_a_step_that_waits_is_asked_again(self, session: ExecutorSession) -> None:
+        """A call that is not ready has an outcome of its own. The next one has the same number, task and lane."""
+        for number, expected in ((0, NotReady("0 of 2")), (1, NotReady())):
+            outcome = outcomes_of(session, [call_of(WAITS, 0, arguments={"number": number})])[0]
+            assert isinstance(outcome, NotReady), f"a step that was not ready gave {outcome}"
+            assert outcome._replace(usage=None) == expected
+
+        assert value_of(outcomes_of(session, [call_of(WAITS, 0, arguments={"number": 2})])[0]) == 2
 
     def test_one_failure_is_of_one_call(self, session: ExecutorSession) -> None:
         """A step that fails, or takes too long, leaves the others alone."""

@@ -135,6 +135,21 @@ class HistoryContract:
         assert [error[:3] for error in second.errors] == [(AWAY.exception, AWAY.message, AWAY.traceback)]
         assert (run.failed, run.error) == (1, "extract: ConnectionError: the warehouse is away")
 
+    def test_an_attempt_that_waits(self, history: Any) -> None:
+        """It is Running, with what it waits for; at its end it has how often it was not ready."""
+        driver = Driver(history)
+        driver.begin(0)
+        for asked in (1, 2):
+            driver.send(events.AttemptWaits(0, 1, asked, f"{asked} of 3", driver.now, driver.seconds))
+        history.settle(driver.run_id, True)
+
+        (attempt,) = driver.load().steps[0].attempts
+        assert (attempt.state, attempt.asked) == ("Running", 2)
+        assert attempt.glimpse == "waits: 2 of 3, asked 2 times"
+        driver.complete(0, 5)
+        (attempt,) = driver.end().steps[0].attempts
+        assert (attempt.state, attempt.asked, attempt.glimpse) == ("Completed", 2, "5")
+
     def test_tasks_that_fail_between_attempts(self, history: Any) -> None:
         """A run that was stopped during a delay, and a map over what is no list."""
         driver = Driver(history)

@@ -21,6 +21,7 @@ BOUNDARIES: Final[Mapping[type, str]] = {
     events.RunStarted: "the start of the run",
     events.AttemptStarted: "the start of attempt {event.attempt} of {task}",
     events.AttemptRepeated: "a failure inside of attempt {event.attempt} of {task}",
+    events.AttemptWaits: "the first wait of attempt {event.attempt} of {task}",
     events.AttemptFailed: "the failure of attempt {event.attempt} of {task}",
     events.TaskCompleted: "the completion of {task}",
     events.TaskFailed: "the end of {task}",
@@ -171,6 +172,8 @@ class KillPoints(Listener):
         elif isinstance(event, events.MapOpened):
             self._counts[event.task_id] = event.items
         is_passed = item is None or is_chosen(item, self._counts[event.task_id])
+        if isinstance(event, events.AttemptWaits) and event.asked > 1:
+            return
         if isinstance(event, events.AttemptStarted):
             self.blocks = MAX_BLOCKS if is_passed else 0
         if is_passed:

@@ -230,7 +230,7 @@ STEPS: Final = """SELECT task, name AS step, task_group, lane, identity, code, n
     ORDER BY task"""
 ENVIRONMENT: Final = "SELECT document FROM environments WHERE environment = ?"
 ATTEMPTS: Final = """SELECT task, item, attempt, state, began, took, cpu, peak, worker, glimpse, fallback, items, span,
-    input, files FROM attempts WHERE run = ? ORDER BY task, item, attempt"""
+    input, files, asked FROM attempts WHERE run = ? ORDER BY task, item, attempt"""
 ERRORS: Final = """SELECT task, item, attempt, exception, message, traceback, retry_in, refusal
     FROM errors WHERE run = ?"""
 NOTES: Final = "SELECT at, text FROM notes WHERE run = ? ORDER BY at"
@@ -399,7 +399,8 @@ def _attempts(
     attempts: dict[int, dict[int, list[AttemptRecord]]] = defaultdict(dict)
     counts: dict[int, int] = {}
     rows = connection.execute(ATTEMPTS, (run,))
-    for task, item, attempt, state, began, took, cpu, peak, worker, glimpse, fallback, items, span, *more in rows:
+    for task, item, attempt, state, began, took, cpu, peak, worker, glimpse, fallback, items, *more in rows:
+        span, given, files, asked = more
         values = (
             None if item == NO_ITEM else item,
             attempt,
@@ -413,7 +414,9 @@ def _attempts(
             fallback or "",
             errors.get((task, item, attempt), ()) if errors else (),
             span or "",
-            *(text or "" for text in more),
+            given or "",
+            files or "",
+            asked or 0,
         )
         attempts[task].setdefault(item, []).append(new(AttemptRecord, values))
         if items is not None:

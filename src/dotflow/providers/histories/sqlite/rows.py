@@ -9,6 +9,7 @@ from dotflow.core.events import (
     AttemptOutput,
     AttemptRepeated,
     AttemptStarted,
+    AttemptWaits,
     MapEnded,
     MapOpened,
     RunEnded,
@@ -22,15 +23,17 @@ from dotflow.core.events import (
 )
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Usage
-from dotflow.core.text import escape_surrogates, shorten
+from dotflow.core.text import escape_surrogates, shorten, waiting
 from dotflow.providers.histories.sqlite.output_rows import OutputRows
 from dotflow.providers.histories.sqlite.tables import (
+    ASKED,
     ATTEMPT,
     BEGAN,
     CACHED,
     COMPLETED,
     CPU,
     FAILED,
+    FALLBACK,
     FILES,
     GLIMPSE,
     INPUT,
@@ -55,10 +58,12 @@ from dotflow.providers.histories.sqlite.values import Values
 
 Row = list[Any]
 Key = tuple[int, int]  # task and item
+OfAttempt = AttemptFailed | AttemptRepeated | AttemptWaits | AttemptOutput | Traced
 
 new: Final = tuple.__new__  # makes a named tuple in half the time: there is one for every attempt
 
-NOTHING_YET: Final = (None,) * (FILES + 1 - TOOK)  # the other columns of an attempt that has only begun
+NOTHING_YET: Final = (None,) * (ASKED + 1 - TOOK)  # the other columns of an attempt that has only begun
+NOTHING_MORE: Final = (None,) * (ASKED - FALLBACK)
 COPY_DOCUMENT: Final = 6  # in a row of `copies`, without the run
 
 
@@ -132,7 +137,8 @@ class RunRows:
             item = NO_ITEM
         if fallback is not None:
             fallback = escape_surrogates(fallback)
-        row = [task, item, attempt, RUNNING, micro(at), None, None, None, None, None, fallback, None, None, None, None]
+        began = micro(at)
+        row = [task, item, attempt, RUNNING, began, None, None, None, None, None, fallback, *NOTHING_MORE]
         if item != NO_ITEM:
             row[INPUT] = self._values.item_glimpse(event)
         self._open[task, item] = new(OpenAttempt, (row, tick, event))
@@ -169,7 +175,7 @@ class RunRows:
             row = opened.row
             row[TOOK] = row[TOOK] or int((event.tick - opened.tick) * MICRO)  # not the delay before a stop
         row[STATE] = FAILED
-        row[GLIMPSE] = None  # the reason of a pause before
+        row[GLIMPSE] = None  # of a pause or a wait before
         if event.usage is not None:
             self._measure(row, event.usage)
         self.attempts[id(row)] = row
@@ -185,11 +191,21 @@ class RunRows:
             return
         row = opened.row
         row[STATE] = RETRY
+        row[GLIMPSE] = None  # of a wait
         row[TOOK] = int((clock.monotonic() - opened.tick) * MICRO)
         if event.usage is not None:
             self._measure(row, event.usage)
         self.attempts[id(row)] = row
         self._add_error(row, event.failure, event.retry_in)
+
+    def _wait(self, event: AttemptWaits) -> None:
+        opened = self._opened(event)
+        if opened is None:
+            return
+        row = opened.row
+        row[ASKED] = event.asked
+        row[GLIMPSE] = waiting(event.asked, shorten(event.note))
+        self.attempts[id(row)] = row
 
     def _repeat(self, event: AttemptRepeated) -> None:
         opened = self._opened(event)
@@ -273,7 +289,7 @@ class RunRows:
         self.error = self.error or (event.reason or None)
         self._open.clear()
 
-    def _opened(self, event: AttemptFailed | AttemptRepeated | AttemptOutput | Traced) -> OpenAttempt | None:
+    def _opened(self, event: OfAttempt) -> OpenAttempt | None:
         return self._open.get((event.task_id, NO_ITEM if event.item is None else event.item))
 
     def _copy(self, copies: Iterable[Row]) -> None:
@@ -313,6 +329,7 @@ class RunRows:
 HANDLERS: Final[Mapping[type, Callable[[RunRows, Any], None]]] = {
     AttemptStarted: RunRows._start,
     AttemptRepeated: RunRows._repeat,
+    AttemptWaits: RunRows._wait,
     AttemptFailed: RunRows._retry,
     TaskCompleted: RunRows._complete,
     TaskRestored: RunRows._restore,

@@ -2,7 +2,8 @@
 
 Times are microseconds since 1970 in UTC, spans microseconds. An `item` of -1 is the task itself, and the `input` of
 another one shows what it was given; attempt 0 is a task without an attempt: restored, cached or skipped. `files` and
-`inputs` are the JSON of a FileRecord. In `output`, stream 0 is a gap of `skipped` bytes.
+`inputs` are the JSON of a FileRecord. `asked` is how often a step with `poll` was not ready. In `output`, stream 0 is a
+gap of `skipped` bytes.
 """
 
 from datetime import datetime
@@ -22,9 +23,9 @@ RUNNING, RETRY, COMPLETED, FAILED, RESTORED, CACHED, SKIPPED, CRASHED, UNKNOWN, 
 #: The columns of a row in `attempts`, without the run: those that most rows have come first.
 ATTEMPT_COLUMNS: Final = (
     *("task", "item", "attempt", "state", "began", "took", "cpu", "worker", "peak", "glimpse"),
-    *("fallback", "items", "span", "input", "files"),
+    *("fallback", "items", "span", "input", "files", "asked"),
 )
-TASK, ITEM, ATTEMPT, STATE, BEGAN, TOOK, CPU, WORKER, PEAK, GLIMPSE, FALLBACK, ITEMS, SPAN, INPUT, FILES = range(
+TASK, ITEM, ATTEMPT, STATE, BEGAN, TOOK, CPU, WORKER, PEAK, GLIMPSE, FALLBACK, ITEMS, SPAN, INPUT, FILES, ASKED = range(
     len(ATTEMPT_COLUMNS)
 )
 
@@ -115,7 +116,7 @@ TABLES: Final = (
     """CREATE TABLE attempts (
         run INTEGER NOT NULL, task INTEGER NOT NULL, item INTEGER NOT NULL, attempt INTEGER NOT NULL,
         state INTEGER NOT NULL, began INTEGER, took INTEGER, glimpse TEXT, cpu INTEGER, peak INTEGER, worker INTEGER,
-        fallback TEXT, items INTEGER, span TEXT, input TEXT, files TEXT,
+        fallback TEXT, items INTEGER, span TEXT, input TEXT, files TEXT, asked INTEGER,
         PRIMARY KEY (run, task, item, attempt)) WITHOUT ROWID""",
     """CREATE TABLE errors (
         run INTEGER NOT NULL, task INTEGER NOT NULL, item INTEGER NOT NULL, attempt INTEGER NOT NULL,
@@ -159,7 +160,7 @@ def _seconds(column: str) -> str:
 ATTEMPT_LIST: Final = f"""CREATE VIEW attempt_list AS SELECT run_id, workflow_id, task, steps.name AS step,
     NULLIF(item, {NO_ITEM}) AS item, attempt, CASE attempts.state {_STATE_NAME} END AS state,
     {_iso("attempts.began")} AS began, {_seconds("took")} AS seconds, {_seconds("cpu")} AS cpu_seconds,
-    peak AS peak_bytes, worker, glimpse, fallback, items, span, input, files
+    peak AS peak_bytes, worker, glimpse, fallback, items, span, input, files, asked
     FROM attempts JOIN runs USING (run) LEFT JOIN steps USING (plan, task)"""
 ERROR_LIST: Final = f"""CREATE VIEW error_list AS SELECT run_id, workflow_id, task, steps.name AS step,
     NULLIF(item, {NO_ITEM}) AS item, attempt, nth, exception, message, traceback,
@@ -190,25 +191,28 @@ THIRD: Final = (
     *QUEUE,
     *("DROP VIEW run_list", "DROP VIEW attempt_list", RUN_LIST, ATTEMPT_LIST),
 )
+#: From the third one to the fourth one: attempts that wait.
+FOURTH: Final = (*("ALTER TABLE attempts ADD COLUMN asked INTEGER", "DROP VIEW attempt_list", ATTEMPT_LIST),)
 #: What a file of an older format that is read, but not written, lacks: views in place of its tables.
 MISSING: Final = {
     1: (
-        "CREATE TEMP VIEW attempts AS SELECT *, NULL AS input, NULL AS files FROM main.attempts",
+        "CREATE TEMP VIEW attempts AS SELECT *, NULL AS input, NULL AS files, NULL AS asked FROM main.attempts",
         "CREATE TEMP VIEW errors AS SELECT *, NULL AS refusal FROM main.errors",
     ),
     2: (
         """CREATE TEMP VIEW runs AS SELECT *, NULL AS workflow, NULL AS params, NULL AS submitted, NULL AS origin,
             NULL AS continues, 1 AS begun, NULL AS superseded, NULL AS inputs FROM main.runs""",
-        "CREATE TEMP VIEW IF NOT EXISTS attempts AS SELECT *, NULL AS files FROM main.attempts",
+        "CREATE TEMP VIEW IF NOT EXISTS attempts AS SELECT *, NULL AS files, NULL AS asked FROM main.attempts",
         "CREATE TEMP TABLE wanted (run, due, queued)",
         "CREATE TEMP TABLE orders (run, what, done)",
     ),
+    3: ("CREATE TEMP VIEW IF NOT EXISTS attempts AS SELECT *, NULL AS asked FROM main.attempts",),
 }
 FORMAT: Final = DatabaseFormat(
     application_id=0x646F7448,  # "dotH"
-    version=3,
+    version=4,
     schema=(*TABLES, *VIEWS),
-    upgrades={1: SECOND, 2: THIRD},
+    upgrades={1: SECOND, 2: THIRD, 3: FOURTH},
     oldest=1,
     # Before the switch to WAL, after which SQLite ignores them. A commit writes whole pages, of a row or two each.
     # Until then the file has one page, which is written as a whole: a journal on the disk would be synced for nothing.

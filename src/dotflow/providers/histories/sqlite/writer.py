@@ -25,11 +25,11 @@ from dotflow.providers.histories.sqlite.crashed import MARK_ATTEMPTS, mark_ended
 from dotflow.providers.histories.sqlite.output_rows import save_output
 from dotflow.providers.histories.sqlite.rows import RunRows
 from dotflow.providers.histories.sqlite.tables import (
+    ASKED,
     ATTEMPT_COLUMNS,
     COMPLETED,
     FAILED,
     FALLBACK,
-    FILES,
     FORMAT,
     GLIMPSE,
     NO_ITEM,
@@ -230,7 +230,7 @@ MAX_BYTES: Final = 50_000_000  # of output and copies that wait for it
 
 MAX_FEW: Final = 16  # rows that are written in one statement
 #: Where a row's values end, and the columns from there on: those of an attempt that has begun, and of ended ones.
-ENDS: Final = tuple((width, [None] * (FILES + 1 - width)) for width in (TOOK, GLIMPSE, FALLBACK, FILES + 1))
+ENDS: Final = tuple((width, [None] * (ASKED + 1 - width)) for width in (TOOK, GLIMPSE, FALLBACK, ASKED + 1))
 SAVE_ATTEMPTS: Final = f"INSERT OR REPLACE INTO attempts (run, {', '.join(ATTEMPT_COLUMNS)}) VALUES"
 SAVE_ATTEMPT: Final = f"{SAVE_ATTEMPTS} ({', '.join('?' * (1 + len(ATTEMPT_COLUMNS)))})"
 SAVE_ERROR: Final = f"INSERT OR REPLACE INTO errors VALUES ({', '.join('?' * 10)})"

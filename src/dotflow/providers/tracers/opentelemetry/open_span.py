@@ -23,6 +23,7 @@ GROUP: Final = "dotflow.group"
 ATTEMPT: Final = "dotflow.attempt"
 STATUS: Final = "dotflow.status"
 RETRY_COUNT: Final = "dotflow.retry.count"
+ASKED: Final = "dotflow.asked"
 RETRY_DELAY: Final = "dotflow.retry.delay"  # seconds
 TASKS: Final = "dotflow.tasks"
 TASKS_COMPLETED: Final = "dotflow.tasks.completed"

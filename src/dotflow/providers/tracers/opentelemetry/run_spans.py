@@ -13,6 +13,7 @@ from dotflow.core.events import (
     AttemptFailed,
     AttemptRepeated,
     AttemptStarted,
+    AttemptWaits,
     Event,
     MapEnded,
     MapOpened,
@@ -30,6 +31,7 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.errors import ItemsFailed
 from dotflow.providers.tracers.opentelemetry.metrics import Instruments, RunMetrics
 from dotflow.providers.tracers.opentelemetry.open_span import (
+    ASKED,
     ATTEMPT,
     FALLBACK,
     GROUP,
@@ -235,6 +237,9 @@ class RunSpans:
             attempt.span.add_event("exception", exception_attributes(event.failure), end)
         self._metrics.retry(self._steps[event.task_id][0], attempt.context)
 
+    def _wait(self, event: AttemptWaits) -> None:
+        self._attempts[event.task_id, event.item].span.set_attribute(ASKED, event.asked)
+
     def _fail_attempt(self, event: AttemptFailed) -> None:
         key = event.task_id, event.item
         attempt = self._attempts[key]
@@ -337,6 +342,7 @@ def _description(failed: tuple[str, Failure] | None) -> str:
 _HANDLERS: Final[Mapping[type, Callable[[RunSpans, Any], None]]] = {
     AttemptStarted: RunSpans._start_attempt,
     AttemptRepeated: RunSpans._repeat_action,
+    AttemptWaits: RunSpans._wait,
     AttemptFailed: RunSpans._fail_attempt,
     TaskCompleted: RunSpans._complete,
     TaskRestored: RunSpans._restore,
