@@ -100,7 +100,8 @@ class Runner:
             open_session: Opens another session, for the cleanup after a run that was stopped.
 
         Returns:
-            Whether tasks are left because of a pause. A failure that stops the run outweighs it.
+            Whether tasks are left because of a pause, or wait for an approval. A failure that stops the run outweighs
+            it.
         """
         try:
             self._run_session(self._graph.start)
@@ -109,7 +110,8 @@ class Runner:
             raise
         if self.is_halted and not self._is_pausing:
             self._clean_up_after(self._stop, open_session)
-        return self._is_pausing and not self._has_failed and self._graph.has_left
+        is_paused = self._is_pausing or (not self.is_halted and self._graph.is_waiting)
+        return is_paused and not self._has_failed and self._graph.has_left
 
     def _run_session(self, begin: Callable[[], list[Decision]]) -> None:
         """Carries out decisions, and what follows from them, and the cleanup after a failure; closes the session."""
@@ -117,6 +119,9 @@ class Runner:
             with waking(self.session.wake):
                 self._carry_out(begin())
                 self._loop()
+                while not self.is_halted and (answered := self._graph.answered()):
+                    self._arrivals.extend(answered)
+                    self._loop()
                 self._places = None  # what cleans up needs none
                 while not self.is_halted or self._is_pausing:
                     for decision in self._graph.clean_up():

@@ -230,7 +230,7 @@ def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure] | N
     for action in actions:
         action.check_parameters(values)
         of_steps = {"isolate": action.isolate, "resources": action.resources, "checkpoint": not action.checkpoint}
-        of_steps["files"] = not action.files
+        of_steps |= {"files": not action.files, "approve": action.approve is not None}
         for option in filter(of_steps.get, of_steps):
             accepted = f"for whole steps: put it on the class, not on its '{action.name}'"
             raise InvalidPolicy(option, getattr(action, option), accepted)
