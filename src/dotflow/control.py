@@ -249,9 +249,7 @@ class Control:
             raise InvalidArgument("value", value, "plain data, such as text, numbers or dates") from error
         return self._queue.answer(run, step, True, user_of(by), _comment(comment), text)
 
-    def reject(
-        self, run: str, step: str | None = None, *, by: str | None = None, comment: str = ""
-    ) -> "RunSummary":
+    def reject(self, run: str, step: str | None = None, *, by: str | None = None, comment: str = "") -> "RunSummary":
         """Answers no to the question of a run: its task fails with Rejected. As `approve` otherwise."""
         return self._queue.answer(run, step, False, user_of(by), _comment(comment))
 

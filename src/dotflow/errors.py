@@ -72,10 +72,10 @@ __all__ = [
     "InvalidArgument", "InvalidCallback", "InvalidLink", "InvalidPath", "InvalidPolicy", "InvalidProvider",
     "InvalidSchedule", "InvalidStep", "ItemsFailed", "LeaseLost", "MissingExtra", "MissingParam", "ModuleNotOnWorker",
     "NoSchedule", "NotAList", "NotInHistory", "NotPicklable", "NotRun", "NotServable", "NotifyError", "OrderRefused",
-    "ProcessesUnsupported", "ProviderError", "Rejected", "ResourcesNotOffered", "RunError", "RunFailed", "RunStopped", "RunTimeout",
-    "SecretMissing", "StepFailed", "StepTimeout", "StorageError", "UnequalLists", "UnknownArgument", "UnknownParam",
-    "UnknownParameter", "UnknownTask", "ValidityUnknown", "ValueNotStorable", "VirtualClockMisuse", "WorkerDied",
-    "WorkerNotStarted", "WorkflowBusy",
+    "ProcessesUnsupported", "ProviderError", "Rejected", "ResourcesNotOffered", "RunError", "RunFailed", "RunStopped",
+    "RunTimeout", "SecretMissing", "StepFailed", "StepTimeout", "StorageError", "UnequalLists", "UnknownArgument",
+    "UnknownParam", "UnknownParameter", "UnknownTask", "ValidityUnknown", "ValueNotStorable", "VirtualClockMisuse",
+    "WorkerDied", "WorkerNotStarted", "WorkflowBusy",
 ]  # fmt: skip
 
 

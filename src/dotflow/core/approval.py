@@ -11,6 +11,13 @@ from dotflow.errors import InvalidPolicy
 ACCEPTED: Final = "True, or a text such as 'Publish {rows} rows?', whose braces name parameters of the step"
 
 
+#: The states of a run whose questions can be answered: it goes on by itself, or `resume` goes on with it.
+ANSWERABLE: Final = (
+    *(TypeRunState.QUEUED, TypeRunState.RUNNING, TypeRunState.PAUSED, TypeRunState.FAILED),
+    *(TypeRunState.INTERRUPTED, TypeRunState.CRASHED),
+)
+
+
 class Approval(NamedTuple):
     """The yes that a step was given, which it takes as `approval`.
 
@@ -135,7 +142,7 @@ def fields_of(text: str) -> list[str]:
     fields = []
     for _, name, spec, conversion in string.Formatter().parse(text):
         if name is not None:
-            fields.append(f"{name}{conversion and f'!{conversion}' or ''}{spec and f':{spec}' or ''}")
+            fields.append(f"{name}{(conversion and f'!{conversion}') or ''}{(spec and f':{spec}') or ''}")
     return fields
 
 

@@ -5,7 +5,16 @@ import warnings
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, overload
 
-from dotflow.core.action import APPROVAL, CLASS_ACTION, CONTEXTS, DECORATED, IDEMPOTENCY_KEY, Action, action_of, member_actions
+from dotflow.core.action import (
+    APPROVAL,
+    CLASS_ACTION,
+    CONTEXTS,
+    DECORATED,
+    IDEMPOTENCY_KEY,
+    Action,
+    action_of,
+    member_actions,
+)
 from dotflow.core.callables import parameters, unwrapped
 from dotflow.core.durations import TEXTS, Duration, to_seconds
 from dotflow.core.failure import describe

@@ -228,7 +228,8 @@ class RunGraph:
     def _ask(self, ready: Ready, own: Arguments) -> "Approval | list[Decision]":
         """Returns the approval of a task. Or returns what follows from a no, or from no answer yet."""
         task, approvals = ready.task, self._approvals
-        assert approvals is not None and isinstance(task, LinkedTask), "checked before the run began"
+        assert approvals is not None, "checked before the run began"
+        assert isinstance(task, LinkedTask)
         self._flush()
         lists = {
             one.parameter: self._tasks[one.source].value if isinstance(one.source, int) else one.source

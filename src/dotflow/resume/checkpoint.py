@@ -33,7 +33,6 @@ from dotflow.resume.files import ChangedFiles, RunFiles, SavedFiles, inputs_of
 from dotflow.resume.origin import SavedOrigin
 from dotflow.resume.tokens import NO_INITIAL, Tokens
 
-
 QUESTION: Final = "?"  # before the name of a task, where its questions are counted, and not its values
 
 

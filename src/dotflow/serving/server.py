@@ -15,7 +15,7 @@ from dotflow.abc.workflow import ServedWorkflow, Superseded
 from dotflow.core.attempt_id import triggered_by
 from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.engine.claimed import ClaimedRun, ending_of, superseded_by
+from dotflow.engine.claimed import ClaimedRun, superseded_by
 from dotflow.engine.notifier import Notifier
 from dotflow.engine.run import Run
 from dotflow.engine.run_log import log_line_of

@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import Any, Final
 
 from dotflow import clock
-from dotflow.core.approval import Question, QuestionId
+from dotflow.core.approval import ANSWERABLE, Question, QuestionId
 from dotflow.core.durations import format_duration
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import OrderRefused, close_match
 from dotflow.providers.histories.sqlite.reading import Reader, has_queue
-from dotflow.providers.histories.sqlite.tables import MICRO, micro
+from dotflow.providers.histories.sqlite.tables import MICRO, micro, moment
 
 KEY: Final = "origin = ? AND task = ? AND item = ?"
 COLUMNS: Final = (
@@ -22,11 +22,6 @@ LAST: Final = f"SELECT {', '.join(COLUMNS)} FROM questions WHERE {KEY} ORDER BY 
 ADD: Final = "INSERT INTO questions (origin, task, item, nth, text, asked, until) VALUES (?, ?, ?, ?, ?, ?, ?)"
 ANSWER: Final = f"""UPDATE questions SET answer = ?, by_whom = ?, at = ?, comment = ?, value = ?
     WHERE {KEY} AND nth = ? AND answer IS NULL"""
-#: The states of a run whose questions can be answered: it goes on, or `resume` goes on with it.
-ANSWERABLE: Final = (
-    *(TypeRunState.QUEUED, TypeRunState.RUNNING, TypeRunState.PAUSED, TypeRunState.FAILED),
-    *(TypeRunState.INTERRUPTED, TypeRunState.CRASHED),
-)
 #: The last question of each task of a chain, with the newest run of the chain.
 LAST_OF_CHAINS: Final = f"""SELECT {", ".join(f"questions.{name}" for name in COLUMNS)},
     runs.run_id, runs.workflow_id, runs.state, runs.superseded, runs.workflow
@@ -149,17 +144,11 @@ def question_of(row: Sequence[Any]) -> Question:
     return Question(
         QuestionId(origin, task, item, nth),
         text,
-        _moment(asked),
-        None if until is None else _moment(until),
+        moment(asked),
+        None if until is None else moment(until),
         None if is_yes is None else bool(is_yes),
         by or "",
-        None if at is None else _moment(at),
+        None if at is None else moment(at),
         comment or "",
         value,
     )
-
-
-def _moment(micros: int) -> datetime:
-    from dotflow.providers.histories.sqlite.records import moment
-
-    return moment(micros)

@@ -38,7 +38,7 @@ from dotflow.abc.operations import (
     WorkflowPause,
 )
 from dotflow.abc.workflow import Superseded
-from dotflow.core.approval import Question, QuestionId
+from dotflow.core.approval import ANSWERABLE, Question, QuestionId
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.durations import format_duration
 from dotflow.core.schedule_rules import Fired
@@ -49,7 +49,7 @@ from dotflow.providers.histories.sqlite import live, questions, schedules
 from dotflow.providers.histories.sqlite.crashed import MARK_ATTEMPTS, MARK_RUN, counts_of, end_of, mark_ended
 from dotflow.providers.histories.sqlite.questions import verb_of
 from dotflow.providers.histories.sqlite.reading import errors_of, reading, short_path
-from dotflow.providers.histories.sqlite.tables import COMPLETED, CRASHED, FORMAT, MICRO, RESTORED, micro
+from dotflow.providers.histories.sqlite.tables import COMPLETED, CRASHED, FORMAT, MICRO, RESTORED, micro, moment
 from dotflow.providers.histories.sqlite.writer import DAMAGES, end_others
 from dotflow.providers.sqlite_errors import code_of
 from dotflow.providers.sqlite_file import SQLiteFile, file_id_of
@@ -244,7 +244,7 @@ class SQLiteQueue(Operations):
             if found is None:
                 now = _now()
                 connection.execute(STOP, (workflow, now, by, now, comment))
-                found = WorkflowPause(by, _moment(now), comment)
+                found = WorkflowPause(by, moment(now), comment)
             return found
 
         self._check_known(workflow, "pause")
@@ -396,11 +396,13 @@ class SQLiteQueue(Operations):
             if newest.superseded:
                 reason = f"the run {newest.superseded[:ID_LENGTH]} has replaced its values"
                 raise OrderRefused(verb_of(is_yes), newest.run_id, reason)
-            if newest.state not in questions.ANSWERABLE:
+            if newest.state not in ANSWERABLE:
                 raise OrderRefused(verb_of(is_yes), newest.run_id, _since(newest, now))
             questions.answer(connection, question.id, is_yes, by, comment, value)
             what = verb_of(is_yes)
-            connection.execute(ADD_ORDER, (newest.run, what, by, now, f"{question.step}{comment and f': {comment}'}", now))
+            connection.execute(
+                ADD_ORDER, (newest.run, what, by, now, f"{question.step}{comment and f': {comment}'}", now)
+            )
             if newest.state is TypeRunState.PAUSED:
                 return self._go_on(connection, newest, now) or newest.run_id
             return newest.run_id
@@ -504,7 +506,7 @@ class SQLiteServer(QueueServer):
     def next_due(self) -> datetime | None:
         moments = [due for workflow in self._workflows for (due,) in self._queue.look(NEXT_DUE, (workflow, _now()))]
         first = min((due for due in moments if due is not None), default=None)
-        return None if first is None else _moment(first)
+        return None if first is None else moment(first)
 
     def serve_schedules(self, served: Sequence[Schedule]) -> Sequence[tuple[Schedule, datetime]]:
         return self._queue.transact(
@@ -516,7 +518,7 @@ class SQLiteServer(QueueServer):
 
     def settled(self, schedule: Schedule) -> tuple[Schedule, datetime]:
         ((spec, settled),) = self._queue.look(schedules.SETTLED, (_now(), schedule.schedule))
-        return schedules.as_written(schedule, spec), _moment(settled)
+        return schedules.as_written(schedule, spec), moment(settled)
 
     def fire(
         self, schedule: Schedule, settled: datetime, until: datetime, firings: Sequence[Firing]
@@ -529,7 +531,7 @@ class SQLiteServer(QueueServer):
     def unnamed(self) -> Sequence[tuple[str, Submission]]:
         rows = self._queue.look(UNNAMED)
         return [
-            (run_id, Submission(workflow, params, None, None, priority, _moment(due)))
+            (run_id, Submission(workflow, params, None, None, priority, moment(due)))
             for run_id, workflow, params, priority, due in rows
             if workflow in self._workflows
         ]
@@ -840,9 +842,3 @@ ENDED: Final = {
 
 def _now() -> int:
     return micro(clock.now())
-
-
-def _moment(micro: int) -> datetime:
-    from dotflow.providers.histories.sqlite.records import moment
-
-    return moment(micro)
