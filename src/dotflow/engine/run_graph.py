@@ -260,6 +260,11 @@ class RunGraph:
         return [ready._replace(continues=False) for ready in answered]
 
     @property
+    def asks(self) -> bool:
+        """Whether tasks wait for an approval."""
+        return bool(self._asked)
+
+    @property
     def is_waiting(self) -> bool:
         """Whether tasks wait for an approval, and none has failed."""
         return bool(self._asked) and all(task.status is not TypeStatus.FAILED for task in self._tasks)

@@ -64,9 +64,9 @@ def next_steps(archive: Archive, run: RunRecord, history: str | None) -> list[Co
     """Returns the commands that help with a run. *history* is the value of --history."""
     short = run.run_id[:ID_LENGTH]
     answers = [
-        (_command(what, short, *_step_of(run, question), history=history), question.text if what == "approve" else "")
+        (_command(what, short, *_step_of(run, question), history=history), f"{answer} to: {question.text}")
         for question in run.open_questions
-        for what in ("approve", "reject")
+        for what, answer in (("approve", "yes"), ("reject", "no"))
     ]
     if run.state is TypeRunState.RUNNING:
         follow = _command("show", short, "--output", "-f", history=history), "follow what it prints"

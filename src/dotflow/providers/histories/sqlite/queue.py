@@ -399,10 +399,8 @@ class SQLiteQueue(Operations):
             if newest.state not in ANSWERABLE:
                 raise OrderRefused(verb_of(is_yes), newest.run_id, _since(newest, now))
             questions.answer(connection, question.id, is_yes, by, comment, value)
-            what = verb_of(is_yes)
-            connection.execute(
-                ADD_ORDER, (newest.run, what, by, now, f"{question.step}{comment and f': {comment}'}", now)
-            )
+            about = f"{question.step}{comment and f': {comment}'}"
+            connection.execute(ADD_ORDER, (newest.run, verb_of(is_yes), by, now, about, now))
             if newest.state is TypeRunState.PAUSED:
                 return self._go_on(connection, newest, now) or newest.run_id
             return newest.run_id
