@@ -25,7 +25,6 @@ from dotflow.engine.stop import CANCELLED, Stop, stop_for
 from dotflow.errors import LeaseLost
 from dotflow.worker.deadline_thread import waking
 
-
 ASK_INTERVAL: Final = 1.0  # seconds between two looks for answers, while other tasks run
 
 
