@@ -367,9 +367,9 @@ def test_an_answer_names_one_of_several_tasks(make: Make) -> None:
 
     run_id = build().start(mode="parallel").run_id
     control = Control(build())
-    with pytest.raises(OrderRefused, match="'first', 'second' wait for an answer. Name one of them"):
+    with pytest.raises(OrderRefused, match=r"'first', 'second' wait for an answer\. Name one"):
         control.approve(run_id)
-    with pytest.raises(OrderRefused, match="no task 'secnd' waits for an answer. Did you mean 'second'"):
+    with pytest.raises(OrderRefused, match=r"no task 'secnd' waits for an answer\. Did you mean"):
         control.approve(run_id, "secnd")
     control.approve(run_id, "second")
     run = build().start(mode="parallel", resume=True)
@@ -438,7 +438,7 @@ def test_the_time_for_an_answer_is_a_duration(within: Any) -> None:
 def test_cleanups_and_fallbacks_ask_nobody(make: Make) -> None:
     with pytest.raises(InvalidLink, match="always=True excludes approve"):
         make(rows).task.add(publish, always=True)
-    with pytest.raises(InvalidLink, match="fallback=... asks for no approval"):
+    with pytest.raises(InvalidLink, match="asks for no approval"):
         make(rows).task.add(beside, fallback=publish)
 
 

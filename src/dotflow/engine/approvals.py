@@ -44,9 +44,7 @@ class Approvals:
             return Answer(refusal=late((question.until - question.asked).total_seconds()))
         if not question.is_yes:
             return Answer(refusal=rejection(question.by, question.comment))
-        assert question.at is not None
-        value = None if question.value is None else decode(question.value)
-        return Answer(Approval(value, question.by, question.at, question.comment))
+        return Answer(approval_of(question))
 
     def is_answered(self, question: Question) -> bool:
         """Returns whether a question that a task waits for has an answer by now, or its time is up."""
@@ -66,3 +64,10 @@ class Approvals:
     def _shown(self, value: Any) -> str:
         """Returns a text as it is, and of other values what shows them."""
         return value if type(value) is str else glimpse(value, self._masks)
+
+
+def approval_of(question: Question) -> Approval:
+    """Returns the yes to a question."""
+    assert question.at is not None
+    value = None if question.value is None else decode(question.value)
+    return Approval(value, question.by, question.at, question.comment)
