@@ -694,6 +694,19 @@ def _items_fail() -> object:
     return failed(workflow)
 
 
+@case(errors.Rejected)
+def _rejected() -> object:
+    @action(approve="Publish {rows} rows?")
+    def publish(rows: int) -> None: ...
+
+    workflow = served(workflow_id="nightly", params={"rows": 3})
+    workflow.task.add(publish)
+    Control(workflow).reject(workflow.start().run_id, by="ben", comment="the day is not over")
+    error = workflow.start(resume=True)["publish"].error
+    assert error is not None
+    return f"{error.exception}: {error.message}"
+
+
 @case(errors.RunStopped)
 def _cancelled() -> object:
     begun = threading.Event()

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dotflow.config import Config
     from dotflow.control import Control
+    from dotflow.core.approval import Approval
     from dotflow.core.context import Context
     from dotflow.core.decorator import action
     from dotflow.core.failure import TaskError
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 # WorkflowPlan is not in it: `from dotflow import *` would load Pydantic.
 __all__ = [
+    "Approval",
     "CommandFailed",
     "Config",
     "Context",
@@ -58,6 +60,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _MODULES = {
+    "Approval": "dotflow.core.approval",
     "CommandFailed": "dotflow.errors",
     "Config": "dotflow.config",
     "Context": "dotflow.core.context",

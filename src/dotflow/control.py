@@ -20,12 +20,13 @@ from dotflow.abc.operations import (
     WorkflowPause,
 )
 from dotflow.abc.workflow import ServedWorkflow
+from dotflow.core.approval import Question
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.masks import environment_masks
 from dotflow.core.schedule_rules import MAX_FIRINGS, Fired, find_late
 from dotflow.core.text import escape_surrogates
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.errors import InvalidArgument, InvalidSchedule, NotServable
+from dotflow.errors import InvalidArgument, InvalidSchedule, NotServable, ValueNotStorable
 from dotflow.providers.histories.default import HISTORY_VARIABLE, history_at, history_of
 
 if TYPE_CHECKING:
@@ -215,6 +216,42 @@ class Control:
     def pause(self, run: str, *, by: str | None = None, comment: str = "") -> "RunSummary":
         """Pauses a run: its running steps end and are saved, and nothing new begins. As `cancel` otherwise."""
         return self._queue.order(run, Order(TypeOrder.PAUSE, user_of(by), _comment(comment)))
+
+    def questions(self) -> list[Question]:
+        """Returns the questions of tasks that wait for an approval and can be answered now, the oldest first."""
+        return list(self._queue.questions())
+
+    def approve(
+        self, run: str, step: str | None = None, value: Any = None, *, by: str | None = None, comment: str = ""
+    ) -> "RunSummary":
+        """Answers yes to the question of a run. Where the run is paused, a run that continues it is queued.
+
+        Args:
+            run: The run.
+            step: The task that waits, by its name; None if there is one only.
+            value: Plain data that the step takes as `approval.value`.
+            by: Who approves; by default the user of the system.
+            comment: Why: the step takes it as `approval.comment`.
+
+        Returns:
+            The newest run of the chain.
+
+        Raises:
+            InvalidArgument: The codec can't keep the value.
+            NotInHistory: There is no such run.
+            OrderRefused: No task of it waits for an answer, or somebody has answered before.
+        """
+        from dotflow.codec.json import encode
+
+        try:
+            text = None if value is None else encode(value)
+        except ValueNotStorable as error:
+            raise InvalidArgument("value", value, "plain data, such as text, numbers or dates") from error
+        return self._queue.answer(run, step, True, user_of(by), _comment(comment), text)
+
+    def reject(self, run: str, step: str | None = None, *, by: str | None = None, comment: str = "") -> "RunSummary":
+        """Answers no to the question of a run: its task fails with Rejected. As `approve` otherwise."""
+        return self._queue.answer(run, step, False, user_of(by), _comment(comment))
 
     def resume(
         self, run: str, rerun: str | Sequence[str] = (), *, by: str | None = None, comment: str = ""

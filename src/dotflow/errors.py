@@ -35,6 +35,7 @@
     │   ├── NotAList              (TypeError) the value that a task is mapped over is no list
     │   ├── UnequalLists          (ValueError) the lists that a task is mapped over have different lengths
     │   ├── ItemsFailed           items of a mapped task failed
+    │   ├── Rejected              a person has rejected the step, or has not approved it in time
     │   ├── RunStopped            the run was cancelled or interrupted during the attempt
     │   └── StepFailed            the exception of a step, as data: the cause of a RunFailed
     ├── ProviderError             storage, notification, schedule, cluster
@@ -73,8 +74,8 @@ __all__ = [
     "InvalidArgument", "InvalidCallback", "InvalidLink", "InvalidPath", "InvalidPolicy", "InvalidProvider",
     "InvalidSchedule", "InvalidStep", "ItemsFailed", "LeaseLost", "MissingExtra", "MissingParam", "ModuleNotOnWorker",
     "NoSchedule", "NotAList", "NotInHistory", "NotPicklable", "NotRun", "NotServable", "NotYet", "NotifyError",
-    "OrderRefused", "PollTimeout", "ProcessesUnsupported", "ProviderError", "ResourcesNotOffered", "RunError",
-    "RunFailed", "RunStopped", "RunTimeout", "SecretMissing", "StepFailed", "StepTimeout", "StorageError",
+    "OrderRefused", "PollTimeout", "ProcessesUnsupported", "ProviderError", "Rejected", "ResourcesNotOffered",
+    "RunError", "RunFailed", "RunStopped", "RunTimeout", "SecretMissing", "StepFailed", "StepTimeout", "StorageError",
     "UnequalLists", "UnknownArgument", "UnknownParam", "UnknownParameter", "UnknownTask", "ValidityUnknown",
     "ValueNotStorable", "VirtualClockMisuse", "WorkerDied", "WorkerNotStarted", "WorkflowBusy",
 ]  # fmt: skip
@@ -522,6 +523,14 @@ class RunStopped(AttemptError):
     step: str
     reason: str
     _template = "Step '{step}' was stopped in the middle: {reason}."
+
+
+class Rejected(AttemptError):
+    """A person has rejected a step that asks for an approval, or the time for an answer was up."""
+
+    step: str
+    reason: str
+    _template = "Step '{step}' did not run: {reason}. Pass rerun={step!r} to ask again."
 
 
 class StepFailed(AttemptError):

@@ -14,6 +14,7 @@ import dotflow
 #: The names and modules that are promised to users.
 PROMISED = {
     "dotflow": [
+        "Approval",
         "CommandFailed",
         "Config",
         "Context",

@@ -51,7 +51,7 @@ def task_with(**options: Any) -> Task:
 class OneTask(RunGraph):
     """The graph of one task, which begins at once, in lane 2 and as call 7."""
 
-    is_stopping = False
+    is_stopping = asks = is_waiting = False
     files = RunFiles(SavedFiles(StorageDefault(), "w"), None)
 
     def __init__(self, task: Task, fallback: Callable[[], Fallback | None] | None) -> None:
@@ -63,6 +63,9 @@ class OneTask(RunGraph):
 
     def end(self, task: Task, context: Context | None) -> list[Decision]:
         self.ends.append(context)
+        return []
+
+    def answered(self) -> list[Ready]:
         return []
 
     def clean_up(self) -> Iterator[Decision]:

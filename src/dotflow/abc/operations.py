@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from dotflow.core.approval import Question, QuestionId
 from dotflow.core.schedule_rules import CatchUp, Fired, Late
 from dotflow.core.types.overlap import TypeOverlap
 from dotflow.core.types.run_state import TypeRunState
@@ -80,13 +81,15 @@ class Claim(NamedTuple):
 class Ending(NamedTuple):
     """The end of a claimed run: its state, why it was stopped, and the first error.
 
-    With `goes_on`, a run that continues it is queued in the same transaction.
+    With `goes_on`, a run that continues it is queued in the same transaction. So it is where one of the questions that
+    it has *asked* has its answer by then.
     """
 
     state: TypeRunState
     reason: str = ""
     error: str = ""
     goes_on: bool = False
+    asked: Sequence[QuestionId] = ()
 
 
 class TypeOrder(StrEnum):
@@ -268,6 +271,48 @@ class Operations(ABC):
         """Returns whether a living process serves a workflow, by its id or the name of one of its runs."""
 
     @abstractmethod
+    def ask(self, asked: QuestionId, text: str, within: float | None) -> Question:
+        """Writes the question of a task, once, and returns it as it stands, maybe with its answer.
+
+        Another text than that of the last question makes it a new one, to which there is no answer yet.
+
+        Args:
+            asked: What tells it apart.
+            text: The question.
+            within: The seconds for an answer; None for no limit.
+        """
+
+    @abstractmethod
+    def questions(self) -> Sequence[Question]:
+        """Returns the questions that can be answered now, the oldest first."""
+
+    @abstractmethod
+    def answer(
+        self, run: str, step: str | None, is_yes: bool, by: str, comment: str, value: str | None = None
+    ) -> "RunSummary":
+        """Answers the question of a run. Where the run is paused, a run that continues it is queued.
+
+        Args:
+            run: Any run of the chain.
+            step: The task that waits, by its name, or an item such as `publish#3`; None if there is one only.
+            is_yes: The answer.
+            by: Who answers.
+            comment: Why.
+            value: What the step takes with a yes, as text of the codec.
+
+        Returns:
+            The newest run of the chain.
+
+        Raises:
+            NotInHistory: There is no such run.
+            OrderRefused: The run can't be answered, the step waits for no answer, or has one.
+        """
+
+    @abstractmethod
+    def settle(self, run: str, asked: Sequence[QuestionId]) -> None:
+        """Queues a run that continues a paused one of which a question was answered before its end was written."""
+
+    @abstractmethod
     def pause_workflow(self, workflow: str, by: str, comment: str) -> WorkflowPause:
         """Pauses a workflow, and returns its pause. Where it is paused already, that pause remains.
 
@@ -409,6 +454,10 @@ class QueueServer(ABC):
     @abstractmethod
     def name(self, run: str, name: str | None, params: str = "", error: str = "") -> None:
         """Gives a queued run its name, and its parameters as text of the codec; without a name, it fails."""
+
+    @abstractmethod
+    def end_waits(self) -> Sequence[str]:
+        """Queues runs that continue those of its workflows which have waited too long for an answer; returns these."""
 
     @abstractmethod
     def take_over(self) -> Sequence[TakenOver]:

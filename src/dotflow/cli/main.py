@@ -24,6 +24,8 @@ COMMANDS: Final[dict[str, str]] = {
     "schedules": "schedules:schedules",
     "submit": "submit:submit",
     "backfill": "backfill:backfill",
+    "approve": "answers:approve",
+    "reject": "answers:reject",
     "cancel": "orders:cancel",
     "pause": "orders:pause",
     "resume": "orders:resume",

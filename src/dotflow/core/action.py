@@ -29,6 +29,9 @@ CONTEXTS: Final = ("initial_context", "previous_context")
 #: The parameter that receives a text which stays the same until the step has finished.
 IDEMPOTENCY_KEY: Final = "idempotency_key"
 
+#: The parameter that receives the answer to `approve`, an Approval.
+APPROVAL: Final = "approval"
+
 BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 #: The hint for a parameter that nothing fills.
@@ -56,6 +59,8 @@ class Action(Generic[P, R]):
         cache: How long values are cached: True for ever, or seconds; None for no cache.
         files: Whether files count as part of its value and its arguments.
         valid: Called with a saved value: whether what it stands for is still there; None for no question.
+        approve: The question that a person answers before it runs; "" for that of every step, None for no question.
+        approve_within: The seconds for the answer; None for no limit.
 
     Attributes:
         name: The name for readers: `extract`, `Report.load`.
@@ -74,6 +79,8 @@ class Action(Generic[P, R]):
         cache: float | None = None,
         files: bool = True,
         valid: Callable[[Any], Any] | None = None,
+        approve: str | None = None,
+        approve_within: float | None = None,
     ) -> None:
         if not callable(function) and not isinstance(function, classmethod):
             raise InvalidStep(describe(function), "Options go by name: @action(retry=3).", DECORATED)
@@ -87,10 +94,12 @@ class Action(Generic[P, R]):
         self.cache = cache
         self.files = files
         self.valid = valid
-        self.is_ordinary: bool = checkpoint and cache is None  # nothing makes its task one with links
+        self.approve = approve
+        self.approve_within = approve_within
+        self.is_ordinary: bool = checkpoint and cache is None and approve is None  # its task needs no links
         self._code: str | None = None  # its fingerprint, once it is made
         self._named: dict[str, bool] | None = None  # the parameters beside the contexts, once they are read
-        self._takes_key = False
+        self._takes_key = self._takes_approval = False
         self.is_coroutine: bool = inspect.iscoroutinefunction(innermost(function))
         self.name: str = qualname(function).rpartition("<locals>.")[2]
         self.short_name: str = self.name.rpartition(".")[2]
@@ -153,7 +162,7 @@ class Action(Generic[P, R]):
 
     @property
     def named_params(self) -> Mapping[str, bool]:
-        """Whether each parameter beside the contexts and the idempotency key has no default, by name.
+        """Whether each parameter beside the contexts, the idempotency key and the approval has no default, by name.
 
         Raises UnknownParameter for a positional-only parameter without a default.
         """
@@ -165,7 +174,11 @@ class Action(Generic[P, R]):
                 if parameter.kind is parameter.POSITIONAL_ONLY and (required or name in self.secrets):
                     hint = "Remove the '/' from its signature, so that it can be passed by name."
                     raise UnknownParameter(self.name, name, hint)
-                if parameter.kind in BY_NAME and name not in CONTEXTS and name != IDEMPOTENCY_KEY:
+                if parameter.kind not in BY_NAME or name in CONTEXTS or name == IDEMPOTENCY_KEY:
+                    continue
+                if name == APPROVAL and self.approve is not None:
+                    self._takes_approval = True
+                else:
                     self._named[name] = required
             is_open = IDEMPOTENCY_KEY not in fixed_by_partials(self.function)
             self._takes_key = is_open and IDEMPOTENCY_KEY in known and known[IDEMPOTENCY_KEY].kind in BY_NAME
@@ -176,6 +189,12 @@ class Action(Generic[P, R]):
         """Whether it has a parameter for the idempotency key. Raises as `named_params`."""
         _ = self.named_params  # read together
         return self._takes_key
+
+    @property
+    def takes_approval(self) -> bool:
+        """Whether it has a parameter for the approval. Raises as `named_params`."""
+        _ = self.named_params  # read together
+        return self._takes_approval
 
     @property
     def takes_any(self) -> bool:

@@ -5,8 +5,18 @@ import warnings
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, overload
 
-from dotflow.core.action import CLASS_ACTION, DECORATED, Action, action_of, member_actions, parts_of
-from dotflow.core.callables import unwrapped
+from dotflow.core.action import (
+    APPROVAL,
+    CLASS_ACTION,
+    CONTEXTS,
+    DECORATED,
+    IDEMPOTENCY_KEY,
+    Action,
+    action_of,
+    member_actions,
+    parts_of,
+)
+from dotflow.core.callables import parameters, unwrapped
 from dotflow.core.durations import TEXTS, Duration, to_seconds
 from dotflow.core.failure import describe
 from dotflow.core.hints import ACTION, refuse_unknown
@@ -17,6 +27,9 @@ from dotflow.errors import InvalidPolicy, InvalidStep
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+
+#: The parameters that no question can show.
+FILLED: Final = (*CONTEXTS, IDEMPOTENCY_KEY, APPROVAL)
 
 #: Whether what a value stands for is still there.
 Valid = Callable[[Any], bool] | Callable[[Any], Coroutine[Any, Any, bool]]
@@ -62,6 +75,8 @@ def action(
     cache: bool | Duration = False,
     files: bool = True,
     valid: Valid | None = None,
+    approve: bool | str = False,
+    approve_within: Duration | None = None,
 ) -> Decorator: ...
 def action(
     function: Callable[..., Any] | None = None,
@@ -83,6 +98,8 @@ def action(
     cache: bool | Duration = False,
     files: bool = True,
     valid: Valid | None = None,
+    approve: bool | str = False,
+    approve_within: Duration | None = None,
     **unknown: Any,
 ) -> Any:
     """Makes a function, coroutine function, method or class a step of workflows.
@@ -124,6 +141,12 @@ def action(
         valid: A function `f(value)` for what is no file, such as a table: True if what the step has made is still
             there, False to run the step again. A resume and `plan` call it with the saved value, before anything is
             deleted; of a map, with that of each item. It has 30 s.
+        approve: The question that a person answers before the step runs, such as "Publish {rows} rows?"; the braces
+            name parameters. True asks whether it runs. Until then the task is PAUSED, other tasks go on, and the run
+            ends when only waiting is left. A yes queues a run that continues it; `start(resume=True)` goes on, too. A
+            no fails the task with Rejected, which `retry` and `fallback` don't change. As `approval` the step takes
+            the answer, an Approval. It needs a history and a workflow_id.
+        approve_within: The time for an answer, after which the task fails; None for no limit.
         unknown: Refused with a hint.
 
     Raises:
@@ -159,6 +182,7 @@ def action(
     if valid is not None and (max_age is not None or not checkpoint):
         option = "checkpoint=False" if not checkpoint else "cache"
         raise InvalidPolicy("valid", valid, f"None with {option}: it is asked about a checkpoint")
+    seconds = _time_for_answer(approve, approve_within)
     required = check_resources(resources)
 
     def decorate(target: Callable[..., Any]) -> Any:
@@ -170,7 +194,13 @@ def action(
             raise InvalidStep(f"{describe(target)}, a generator function", hint, DECORATED)
         if _has_methods(target) and not member_actions(target):
             warnings.warn(IDLE.format(name=target.__name__), stacklevel=2 if function is None else 3)
-        step = Action(target, policy, isolate, required, checkpoint, version, max_age, files, valid)
+        question = None
+        if approve is not False:
+            from dotflow.core.approval import check_question  # here: few steps ask
+
+            question = check_question(approve, [name for name in parameters(target) if name not in FILLED])
+        options = (isolate, required, checkpoint, version, max_age, files, valid, question, seconds)
+        step = Action(target, policy, *options)
         if not isinstance(target, type):
             return step
         for part in parts_of(step):
@@ -183,6 +213,16 @@ def action(
         return target
 
     return decorate if function is None else decorate(function)
+
+
+def _time_for_answer(approve: object, within: object) -> float | None:
+    if within is None:
+        return None
+    seconds = to_seconds(within)
+    if not seconds or approve is False:
+        accepted = f"the time for an answer to approve=...: None, a number of seconds above 0, or {TEXTS}"
+        raise InvalidPolicy("approve_within", within, accepted)
+    return seconds
 
 
 def _max_age(cache: object) -> float | None:

@@ -7,7 +7,7 @@ asks for it.
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.call import Call
@@ -19,6 +19,9 @@ from dotflow.core.outcome import Usage
 from dotflow.core.policy import Policy
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
+
+if TYPE_CHECKING:  # few tasks ask
+    from dotflow.core.approval import Question
 
 
 class AttemptStarted(NamedTuple):
@@ -120,8 +123,9 @@ class TaskSkipped(NamedTuple):
 class TaskPaused(NamedTuple):
     """The run pauses before the task's next attempt, or before all items of a map have ended. A resume goes on.
 
+    Or the task waits for an approval, with its *question*, and goes on in this run or in the one that continues it.
     An interrupt or a cancel that comes while the run cleans up fails the task: TaskFailed or MapEnded follows.
-    A task that had not begun makes no event.
+    A task that had not begun, and asks for no approval, makes no event.
     """
 
     task_id: int
@@ -129,6 +133,7 @@ class TaskPaused(NamedTuple):
     at: datetime
     tick: float
     item: int | None = None
+    question: "Question | None" = None
 
 
 class MapOpened(NamedTuple):

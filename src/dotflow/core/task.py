@@ -28,6 +28,7 @@ from dotflow.core.text import waiting
 from dotflow.core.types.status import TypeStatus
 
 if TYPE_CHECKING:
+    from dotflow.core.approval import Question
     from dotflow.core.links import Links
 
 STATUS_AFTER: Final[Mapping[type, TypeStatus]] = {
@@ -167,6 +168,11 @@ class Task:
     @property
     def input(self) -> Any:
         """The entry of a mapped task's list; None for a task that is no item."""
+        return None
+
+    @property
+    def question(self) -> "Question | None":
+        """The question whose answer it waits for; None if it waits for none."""
         return None
 
     @property

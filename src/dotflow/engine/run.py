@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, overload
 from dotflow import clock
 from dotflow.abc.executor import ExecutorSession
 from dotflow.abc.history import has_queue
-from dotflow.abc.operations import Order, TypeOrder
+from dotflow.abc.operations import Ending, Order, TypeOrder
 from dotflow.abc.storage import Storage
 from dotflow.code.fingerprint import fingerprint
 from dotflow.core.action import Action
@@ -38,7 +38,7 @@ from dotflow.engine.run_log import RunLog, log_line_of
 from dotflow.engine.run_providers import RunProviders
 from dotflow.engine.runner import Runner
 from dotflow.engine.stop import CANCELLED, INTERRUPTED, LOST, PAUSED, Stop, stop_for, timed_out
-from dotflow.errors import HistoryError, RunFailed, RunTimeout, ValueNotStorable
+from dotflow.errors import HistoryError, NotServable, RunFailed, RunTimeout, ValueNotStorable
 from dotflow.graph.names import TaskRef, find_task
 from dotflow.graph.params import NO_PARAMS, Params
 from dotflow.graph.plan import Plan
@@ -50,6 +50,8 @@ from dotflow.worker.waiting import Waiters
 COMPLETED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.SKIPPED
 T = TypeVar("T")
 if TYPE_CHECKING:
+    from dotflow.core.approval import Question
+    from dotflow.engine.approvals import Approvals
     from dotflow.records.record import RunRecord
 if TYPE_CHECKING:  # mypy and Pyright have different types for what a coroutine function returns
     AsyncStep = Action[..., Coroutine[Any, Any, T]] | Action[..., CoroutineType[Any, Any, T]]
@@ -169,6 +171,7 @@ class Run:
         self._runner: Runner | None = None
         self._cancelled = False
         self._pause_order: Stop | None = None
+        self._approvals: Approvals | None = None
         self._stop: Stop | None = None
         self._lock = threading.RLock()  # a signal handler may cancel or pause the run
         self._end = RunEnd()
@@ -254,6 +257,11 @@ class Run:
 
         def __getattr__(self, name: str) -> NoReturn:
             raise no_attribute(self, name, READ_RUN)
+
+    @property
+    def questions(self) -> list["Question"]:
+        """The questions of the tasks that wait for an approval, in the order of `add`."""
+        return [task.question for task in self.tasks if task.question is not None]
 
     @property
     def cleans_up(self) -> bool:
@@ -344,8 +352,19 @@ class Run:
         """Logs the error that ended the run, with its traceback."""
         self._log_line(f"An error ended the run {self.run_id}:\n{Failure.of(error).traceback}", None)
 
+    def _ending(self, *, goes_on: bool = False) -> Ending:
+        """Returns its end for the queue. With *goes_on*, another run continues it."""
+        asked = [question.id for question in self.questions]
+        return ending_of(self.state, self._reason, self.tasks, goes_on=goes_on)._replace(asked=asked)
+
+    def _waits_for(self) -> str:
+        """Returns which tasks wait for an approval, for people."""
+        return f"it waits for {', '.join(repr(question.step) for question in self.questions)}"
+
     def _prepare(self) -> None:
         """Restores or voids the checkpoints, before anything runs. Either `_execute` or `_release` has to follow."""
+        if any(task.step.approve is not None for task in self.tasks if task.links is not None):
+            self._approvals = self._make_approvals()
         if self._options.rerun or self._options.only:
             self._chosen = chosen_tasks(self._options, self.tasks, self._plan, self._providers.secrets.masks)
         self._restored = self._checkpoints.open(
@@ -362,6 +381,17 @@ class Run:
             except BaseException:  # Ctrl-C too
                 self._release()
                 raise
+
+    def _make_approvals(self) -> "Approvals":
+        """Returns what asks for the approvals of its tasks. Raises NotServable where nothing can keep the answers."""
+        from dotflow.engine.approvals import Approvals  # here: few workflows ask
+        from dotflow.engine.submission import NO_ID, queue_of
+
+        what = f"The tasks of {self.workflow_id!r} can't wait for an approval"
+        if not self._is_named:
+            raise NotServable(what, NO_ID)
+        queue = queue_of(what, self._providers.history)
+        return Approvals(queue, self._checkpoints.question_of, self._providers.secrets.masks)
 
     def _release(self) -> None:
         """Releases the locks of `_prepare`. Does nothing after `_execute`."""
@@ -385,7 +415,7 @@ class Run:
             try:
                 self._checkpoints.close()
                 if self._claimed is not None and self._claimed.is_alone:
-                    self._claimed.end_alone(ending_of(self.state, self._reason, self.tasks), self._log_line)
+                    self._claimed.end_alone(self._ending(), self._log_line)
             finally:
                 self._end.set()
 
@@ -445,7 +475,7 @@ class Run:
                 with self._lock:
                     self._runner = None
             if is_paused:
-                self._stop = self._pause_order
+                self._stop = self._pause_order or PAUSED._replace(reason=self._waits_for())
             else:
                 is_complete = not self._cancelled or {task.status for task in self.tasks} <= {COMPLETED, SKIPPED}
         except BaseException as error:  # an interrupt, or an error of dotflow itself
@@ -504,6 +534,8 @@ class Run:
         if is_complete and run_log is not None and trigger.get() != "command" and (restored := nothing_ran(self.tasks)):
             run_log.note(f"{restored}." if trigger.get() else f"{restored}. {ANEW}")
         publisher.publish_run(self._ended)
+        if self._approvals is not None and self._claimed is None and (asked := self.questions):
+            self._approvals.settle(self.run_id, asked, self._log_line)
         if self.state is TypeRunState.PAUSED:
             return
         if failed and self._options.on_failure is not None:
@@ -528,6 +560,7 @@ class Run:
             keep_going=self._options.keep_going,
             cache=cache,
             secrets=self._providers.secrets,
+            approvals=self._approvals,
             flush=publisher.flush,
             log_line=log_line,
         )

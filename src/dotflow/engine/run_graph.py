@@ -4,9 +4,10 @@ import functools
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dotflow import clock
+from dotflow.core.action import APPROVAL
 from dotflow.core.call import KEY_BASE
 from dotflow.core.context import Context
 from dotflow.core.events import (
@@ -25,7 +26,7 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.engine.lifecycle import Fallback, new
 from dotflow.engine.ready import NextItem, Ready
 from dotflow.engine.stop import FAILED, Stop
-from dotflow.errors import LeaseLost, RunStopped
+from dotflow.errors import LeaseLost, Rejected, RunStopped
 from dotflow.graph.decisions import UNFINISHED, Arguments, Skip, arguments, decide, unmet_need
 from dotflow.graph.linked_task import Item, LinkedTask
 from dotflow.graph.maps import ItemMap, lists_of, make_items, map_context, map_failure, missing_values
@@ -36,7 +37,15 @@ from dotflow.graph.wiring import PREVIOUS
 from dotflow.resume.cache import Cache, is_cached
 from dotflow.resume.checkpoint import Checkpoints
 
+if TYPE_CHECKING:  # few workflows ask
+    from dotflow.core.approval import Approval, Question
+    from dotflow.engine.approvals import Approvals
+
 NOT_ENDED: Final = (TypeStatus.NOT_STARTED, *UNFINISHED)
+
+
+#: The reason of a task that waits for an approval, before its question.
+WAITS: Final = "waits for an approval"
 
 
 class Leave(NamedTuple):
@@ -81,6 +90,7 @@ class RunGraph:
         keep_going: Whether other tasks continue after a failure.
         cache: The cached values; None for none.
         secrets: The secrets of the run.
+        approvals: Asks for the approvals of tasks; None where none asks.
         flush: Called before values are compared or read, which may take long.
         log_line: Writes a line into the log.
 
@@ -100,6 +110,7 @@ class RunGraph:
         keep_going: bool,
         cache: Cache | None = None,
         secrets: RunSecrets = NO_RUN_SECRETS,
+        approvals: "Approvals | None" = None,
         flush: Callable[[], object] = int,
         log_line: Callable[..., object] = lambda *line: None,
     ) -> None:
@@ -115,6 +126,8 @@ class RunGraph:
         self._keep_going = keep_going
         self._cache = cache
         self._secrets = secrets
+        self._approvals = approvals
+        self._asked: dict[int, tuple[Ready, Question]] = {}  # the tasks that wait for an approval, by id
         self._lanes = plan.lanes
         self._previous = plan.previous
         self._followers = plan.followers(tasks)
@@ -208,12 +221,68 @@ class RunGraph:
             return [Ended(TaskSkipped(task_id, decision.reason), task, previous)]
         if self._short and (note := missing_values(task, self._tasks, self._params, self._short)):
             self._log_line(note, None)
+        own = decision or None
+        if not links.each and (restored := self._cached(task, previous, own, None)):
+            return [restored]
+        if task.step.approve is not None:
+            answer = self._ask(ready, decision)
+            if isinstance(answer, list):
+                return answer
+            if task.step.takes_approval:
+                decision = own = {**decision, APPROVAL: answer}
         if links.each:
             return self._open(task, decision, previous)
-        own = decision or None
-        if restored := self._cached(task, previous, own, None):
-            return [restored]
         return ready._replace(inputs=self._inputs(task, own, None))
+
+    def _ask(self, ready: Ready, own: Arguments) -> "Approval | list[Decision]":
+        """Returns the approval of a task. Or returns what follows from a no, or from no answer yet."""
+        task, approvals = ready.task, self._approvals
+        assert approvals is not None, "checked before the run began"
+        assert isinstance(task, LinkedTask)
+        self._flush()
+        try:
+            answer = approvals.ask(task, {**self._lists_shown(task), **own})
+        except Exception as error:  # of the history
+            return [_failed(task, error)]
+        if answer.approval is not None:
+            return answer.approval
+        if answer.open is None:
+            return [_failed(task, Rejected(task.name, answer.refusal))]
+        self._asked[task.task_id] = ready, answer.open
+        reason = f"{WAITS}: {answer.open.text}"
+        return [TaskPaused(task.task_id, reason, clock.now(), clock.monotonic(), question=answer.open)]
+
+    def _lists_shown(self, task: LinkedTask) -> dict[str, Any]:
+        """Returns the lists of a mapped task by parameter, for its question, which is asked before its items."""
+        lists: dict[str, Any] = {}
+        for parameter, source in task.links.each:
+            if isinstance(source, int):
+                lists[parameter] = self._tasks[source].value
+            else:
+                lists[parameter] = self._params[source] if isinstance(source, str) else source
+        return lists
+
+    def answered(self) -> list[Ready]:
+        """Returns the tasks that have waited for an approval and have their answer now.
+
+        Raises HistoryError.
+        """
+        if self._approvals is None or self.is_stopping:
+            return []
+        answered = [ready for ready, question in self._asked.values() if self._approvals.is_answered(question)]
+        for ready in answered:
+            del self._asked[ready.task.task_id]
+        return [ready._replace(continues=False) for ready in answered]
+
+    @property
+    def asks(self) -> bool:
+        """Whether tasks wait for an approval."""
+        return bool(self._asked)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether tasks wait for an approval, and none has failed."""
+        return bool(self._asked) and all(task.status is not TypeStatus.FAILED for task in self._tasks)
 
     def _cached(self, task: Task, previous: Context, own: Arguments | None, shared: Arguments | None) -> Ended | None:
         """Returns the end of a task or an item whose value is in the cache, so it needs no worker; else None."""

@@ -5,7 +5,7 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any
+from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, ExecutorSession
@@ -24,6 +24,8 @@ from dotflow.engine.run_graph import Decision, Ended, Leave, RunGraph, StopNew
 from dotflow.engine.stop import CANCELLED, FAILED, Stop, stop_for
 from dotflow.errors import LeaseLost, RunStopped
 from dotflow.worker.deadline_thread import waking
+
+ASK_INTERVAL: Final = 1.0  # seconds between two looks for answers, while other tasks run
 
 
 class Runner:
@@ -59,6 +61,7 @@ class Runner:
         self._stop = CANCELLED
         self._is_pausing = False
         self._has_failed = False  # so that a task has stopped the run
+        self._ask_at = 0.0  # when answers are looked for next
         self.is_halted = False
         self.is_stopped = False
         self._use(session)
@@ -101,7 +104,8 @@ class Runner:
             open_session: Opens another session, for the cleanup after a run that was stopped.
 
         Returns:
-            Whether tasks are left because of a pause. A failure that stops the run outweighs it.
+            Whether tasks are left because of a pause, or wait for an approval. A failure that stops the run outweighs
+            it.
         """
         try:
             self._run_session(self._graph.start)
@@ -110,7 +114,8 @@ class Runner:
             raise
         if self.is_halted and not self._is_pausing:
             self._clean_up_after(self._stop, open_session)
-        return self._is_pausing and not self._has_failed and self._graph.has_left
+        is_paused = self._is_pausing or (not self.is_halted and self._graph.is_waiting)
+        return is_paused and not self._has_failed and self._graph.has_left
 
     def _run_session(self, begin: Callable[[], list[Decision]]) -> None:
         """Carries out decisions, and what follows from them, and the cleanup after a failure; closes the session."""
@@ -118,6 +123,9 @@ class Runner:
             with waking(self.session.wake):
                 self._carry_out(begin())
                 self._loop()
+                while not self.is_halted and (answered := self._graph.answered()):
+                    self._arrivals.extend(answered)
+                    self._loop()
                 self._places = None  # what cleans up needs none
                 while not self.is_halted or self._is_pausing:
                     for decision in self._graph.clean_up():
@@ -351,12 +359,20 @@ class Runner:
             now = clock.monotonic()
             while self._timers and self._timers[0][0] <= now:
                 self._arrivals.append(heapq.heappop(self._timers)[2])
+        if self._graph.asks and (ticks := clock.ticks()) >= self._ask_at and not self.is_halted:
+            self._ask_at = ticks + ASK_INTERVAL
+            self._arrivals.extend(self._graph.answered())
 
     def _until_due(self) -> float | None:
-        """Returns the seconds until the next timer or the deadline, or until the history has to be asked again."""
+        """Returns the seconds until the next timer or the deadline, or until the history has to be asked again.
+
+        A virtual clock never asks for answers meanwhile: in its time, a second may last a microsecond.
+        """
         settled = self._publisher.settle(begins=False)
         due = min(self._timers[0][0], self._deadline) if self._timers else self._deadline
         timer = max(0.0, due - clock.monotonic()) if due < math.inf else None
+        if self._graph.asks and clock.source is None:
+            timer = ASK_INTERVAL if timer is None else min(timer, ASK_INTERVAL)
         return timer if settled is None else settled if timer is None else min(timer, settled)
 
     def _is_late(self) -> bool:

@@ -1,14 +1,17 @@
 """LinkedTask: a task with links; Item: one item of a mapped task."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dotflow.core.context import Context
-from dotflow.core.events import MapEnded, MapOpened, TaskEvent, TaskRestored
+from dotflow.core.events import MapEnded, MapOpened, TaskEvent, TaskPaused, TaskRestored
 from dotflow.core.failure import TaskError
 from dotflow.core.links import Links
 from dotflow.core.task import Task, TaskRecord
 from dotflow.core.types.status import TypeStatus
+
+if TYPE_CHECKING:  # few tasks ask
+    from dotflow.core.approval import Question
 
 
 class MapContext(Context):
@@ -38,17 +41,19 @@ class Row(dict[str, Any]):
 class LinkedTask(TaskRecord):
     """A task with links. Its attributes are documented in Task."""
 
-    __slots__ = ("items", "links", "source")
+    __slots__ = ("_question", "items", "links", "source")
 
     links: Links
     items: "Sequence[Item]"
     source: str  # of a restored value
+    _question: "Question | None"  # that was asked last
     attempt: int
 
     def __init__(self, *arguments: Any, links: Links, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self.links = links
         self.items = ()
+        self._question = None
         self.source = "checkpoint"
 
     @property
@@ -71,6 +76,10 @@ class LinkedTask(TaskRecord):
         if not sources or None in sources:
             return None
         return "cache" if "cache" in sources else "checkpoint"
+
+    @property
+    def question(self) -> "Question | None":
+        return self._question if self.status is TypeStatus.PAUSED else None
 
     @property
     def has_value(self) -> bool:
@@ -97,6 +106,9 @@ class LinkedTask(TaskRecord):
             case TaskRestored():
                 super()._apply_rare(event)
                 self.source = event.source
+            case TaskPaused():
+                super()._apply_rare(event)
+                self._question = event.question
             case MapOpened():
                 self.attempt = 1
                 self._started = event.at

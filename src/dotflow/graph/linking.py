@@ -83,6 +83,8 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
     """
     if options.always and step.valid is not None:
         raise InvalidLink("always=True excludes valid: a cleanup leaves no checkpoint. Remove one of them.")
+    if options.always and step.approve is not None:
+        raise InvalidLink("always=True excludes approve: a cleanup waits for no person. Remove one of them.")
     needs = options.needs if isinstance(options.needs, Mapping) else {}
     check_names(step, "needs", needs)
     required, after = _order(options, scope)
@@ -182,6 +184,8 @@ def _fallback(
     if len(steps) > 1:
         raise InvalidLink("fallback=... is one step.")
     step = steps[0]
+    if step.approve is not None:
+        raise InvalidLink(f"fallback=... asks for no approval, and '{step.name}' needs one. Put approve on the step.")
     own_needs = {name: ref for name, ref in needs.items() if name in step.named_params}
     binds, left = wire(step, scope, own_needs, lists)
     if left:

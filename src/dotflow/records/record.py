@@ -10,6 +10,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
+from dotflow import clock
+from dotflow.core.approval import ANSWERABLE, Question
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.files import NO_FILES, FileRecord
 from dotflow.core.text import GENERATED
@@ -335,6 +337,7 @@ class RunRecord(RunSummary):
         children: The ids of the runs that its steps started.
         files: The files that it was given from outside, as `taken`, with their states at its beginning.
         chain: The ids of the runs of its chain in their order, with its own; empty if it is alone.
+        questions: The questions of the tasks of its chain that ask for an approval, with their answers.
     """
 
     process: str = ""
@@ -346,6 +349,14 @@ class RunRecord(RunSummary):
     children: Sequence[str] = ()
     files: FileRecord = NO_FILES
     chain: Sequence[str] = ()
+    questions: Sequence[Question] = ()
+
+    @property
+    def open_questions(self) -> list[Question]:
+        """Those that can be answered now."""
+        if self.superseded or self.newest != self.run_id or self.state not in ANSWERABLE:
+            return []
+        return [one for one in self.questions if one.is_yes is None and not one.is_late(clock.now())]
 
     @property
     def newest(self) -> str:

@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Any, Final
 
 from dotflow.abc.archive import Archive
+from dotflow.core.approval import Question
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.masks import MASK
 from dotflow.core.text import GENERATED
@@ -62,12 +63,17 @@ def failed_item(task: TaskRecord) -> int | None:
 def next_steps(archive: Archive, run: RunRecord, history: str | None) -> list[Command]:
     """Returns the commands that help with a run. *history* is the value of --history."""
     short = run.run_id[:ID_LENGTH]
+    answers = [
+        (_command(what, short, *_step_of(run, question), history=history), f"{answer} to: {question.text}")
+        for question in run.open_questions
+        for what, answer in (("approve", "yes"), ("reject", "no"))
+    ]
     if run.state is TypeRunState.RUNNING:
         follow = _command("show", short, "--output", "-f", history=history), "follow what it prints"
-        return [follow, *([] if run.ordered else [(_command("cancel", short, history=history), "end it")])]
+        return [*answers, follow, *([] if run.ordered else [(_command("cancel", short, history=history), "end it")])]
     if run.state is TypeRunState.QUEUED:
         return [(_command("cancel", short, history=history), "take it out of the queue")]
-    commands: list[Command] = []
+    commands: list[Command] = answers
     for task in run.failures[:1]:
         commands += _failure_commands(archive, run, task, failed_item(task), history)
     if (later := _completed_since(archive, run)) is not None:
@@ -79,13 +85,20 @@ def next_steps(archive: Archive, run: RunRecord, history: str | None) -> list[Co
     if (earlier := _last_completed(archive, run)) is not None:
         diff = _command("diff", earlier.run_id[:ID_LENGTH], short, history=history)
         commands.append((diff, f"{DIFFERS} the last run that completed"))
-    if can_resume(run) and (run.is_served or run.submitted is not None):
+    if run.state is TypeRunState.PAUSED and answers:
+        commands.append((_command("cancel", short, history=history), "give it up"))
+    elif can_resume(run) and (run.is_served or run.submitted is not None):
         commands.append((_command("resume", short, history=history), "go on from here"))
         if run.state is TypeRunState.PAUSED:
             commands.append((_command("cancel", short, history=history), "give it up"))
     elif not archive.why_foreign() and (again := resume_command(run)) is not None:
         commands.append((again, "go on from here"))
     return commands
+
+
+def _step_of(run: RunRecord, question: Question) -> Sequence[str]:
+    """Returns how an answer names its step; nothing where there is one question only."""
+    return (question.step,) if len(run.open_questions) > 1 else ()
 
 
 def can_resume(run: RunRecord) -> bool:

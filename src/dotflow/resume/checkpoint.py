@@ -7,7 +7,7 @@ import uuid
 import weakref
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from dotflow.abc.storage import Storage
 from dotflow.abc.workflow import NothingUnfinished, Superseded
@@ -32,6 +32,8 @@ from dotflow.resume.earlier_runs import EarlierRuns, Restoration, leaves_checkpo
 from dotflow.resume.files import ChangedFiles, RunFiles, SavedFiles, inputs_of
 from dotflow.resume.origin import SavedOrigin
 from dotflow.resume.tokens import NO_INITIAL, Tokens
+
+QUESTION: Final = "?"  # before the name of a task, where its questions are counted, and not its values
 
 
 class Chain(NamedTuple):
@@ -107,7 +109,7 @@ class Checkpoints:
     _tokens: Tokens
     _changes: ChangedCode
     _origins: list[Origin]
-    _takers: Sequence[Task]  # that take the idempotency key
+    _takers: Sequence[Task]  # that take the idempotency key, or ask for an approval
     _saved_origin: SavedOrigin
 
     def __init__(
@@ -181,7 +183,7 @@ class Checkpoints:
             self._tasks, self._left_out = tasks, left_out
             self._keys = CheckpointKeys(self._storage, tasks)
             self._tokens = tokens = Tokens(tasks, sources, params)
-            self._takers = [task for task in tasks if _takes_key(task)] if tokens.has_links else []
+            self._takers = [task for task in tasks if _takes_key(task) or _asks(task)] if tokens.has_links else []
             again = {**dict.fromkeys(anew, ASKED_FOR), **dict.fromkeys(rerun, RERUN)}
             self._changes = changes = ChangedCode(tokens, runs_again=resume == "changed", rerun=again)
             resume = resume or bool(anew)
@@ -343,8 +345,10 @@ class Checkpoints:
             if not self.origin and any(task.task_id not in done for task in self._takers):
                 saved.write(self._run_id)
                 saved.read()  # shows whether the storage keeps inputs
-        unsaved = [task for task in self._takers if not leaves_checkpoint(task)]
-        self._void([], again=[task for task in unsaved if self._changes.is_rerun(task)])
+        again = [task for task in self._takers if self._changes.is_rerun(task)]
+        unsaved = [task for task in again if not leaves_checkpoint(task)]
+        void = {task.task_id for task, _ in restoration.void}
+        self._void([], again=unsaved, ask=[task for task in again if _asks(task) and task.task_id not in void])
 
     def key_base(self, task: Task) -> str:
         """Returns what the idempotency keys of a task or an item are made from, whose sources have ended.
@@ -352,6 +356,15 @@ class Checkpoints:
         It stays the same over attempts and runs until the task finishes and is voided, or takes other arguments.
         """
         return self._saved_origin.key_base(self._names_of(task), self._tokens.inputs_of(task))
+
+    def question_of(self, task: Task) -> tuple[str, str, int]:
+        """Returns the chain of the run, the name of a task that asks for an approval, and the number of its question.
+
+        The number stays the same over attempts and runs until the task is voided, or runs again by `rerun`.
+        """
+        nth = self._saved_origin.voided(f"{QUESTION}{self._names_of(task)[-1]}")
+        is_unique = sum(other.name == task.name for other in self._tasks) == 1
+        return self._saved_origin.origin, task.name if is_unique else f"{task.name}.{task.task_id}", nth
 
     def _names_of(self, task: Task) -> list[str]:
         """Returns the name of the task in its keys and, for an item, its own."""
@@ -556,13 +569,16 @@ class Checkpoints:
                 self._storage.delete(key)
             self._saved_files.delete()
 
-    def _void(self, void: Sequence[Task], again: Sequence[Task] = ()) -> None:
+    def _void(self, void: Sequence[Task], again: Sequence[Task] = (), ask: Sequence[Task] = ()) -> None:
         """Deletes checkpoints, the last first: after a crash in between, none is left without its inputs.
 
-        Their tasks get new idempotency keys before, and those that run *again* without a checkpoint.
+        Their tasks get new idempotency keys before, and those that run *again* without a checkpoint. They ask anew for
+        their approval, and so do those to *ask*.
         """
         with usable(self._storage), self._turn.lock:
             new = [self._names_of(task)[-1] for task in (*void, *again) if _takes_key(self._tasks[task.task_id])]
+            asking = [task for task in (*void, *ask) if task.item is None and _asks(self._tasks[task.task_id])]
+            new += [f"{QUESTION}{self._names_of(task)[-1]}" for task in asking]
             if new and not self._is_void:
                 self._saved_origin.void(new)
             for task in reversed(void):
@@ -584,6 +600,10 @@ class Checkpoints:
 
 def _takes_key(task: Task) -> bool:
     return task.links is not None and task.links.takes_key
+
+
+def _asks(task: Task) -> bool:
+    return task.step.approve is not None
 
 
 def _begun(mark: Context) -> str:

@@ -75,6 +75,10 @@ class SavedOrigin:
         self.origin, self._voided = origin, {}
         self._save()
 
+    def voided(self, name: str) -> int:
+        """Returns how often a task or an item was voided."""
+        return self._voided.get(name, 0)
+
     def void(self, names: Iterable[str]) -> None:
         """Saves that tasks and items run again, though they had finished: they get new keys."""
         self.read()  # another run of this process may have voided some, too

@@ -15,7 +15,7 @@ from dotflow.abc.workflow import ServedWorkflow, Superseded
 from dotflow.core.attempt_id import triggered_by
 from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.engine.claimed import ClaimedRun, ending_of, superseded_by
+from dotflow.engine.claimed import ClaimedRun, superseded_by
 from dotflow.engine.notifier import Notifier
 from dotflow.engine.run import Run
 from dotflow.engine.run_log import log_line_of
@@ -160,6 +160,7 @@ class Server:
                 look_at = clock.monotonic() + TAKE_OVER
                 is_idle = False
                 self._try("take-over", lambda: self._take_over(server))
+                self._try("questions", lambda: self._end_waits(server))
                 self._try("schedules", lambda: self._report_schedules(server))
                 self._try("pauses", self._report_pauses)
                 self._try("ends", self._write_ends)
@@ -266,7 +267,7 @@ class Server:
         claimed, run = self._active[run_id]
         assert run is not None
         goes_on = bool(self._stops) and run.state not in (TypeRunState.COMPLETED, TypeRunState.FAILED)
-        self._end(claimed, ending_of(run.state, run._reason, run.tasks, goes_on=goes_on))
+        self._end(claimed, run._ending(goes_on=goes_on))
         self._leave(claimed)
 
     def _end(self, claimed: ClaimedRun, ending: Ending) -> None:
@@ -307,6 +308,10 @@ class Server:
             else:
                 then = f"{taken.continued_by} continues it" if taken.continued_by else f"it is {taken.state} now"
                 self._report(f"{what}: {then}.")
+
+    def _end_waits(self, server: QueueServer) -> None:
+        for run_id in server.end_waits():
+            self._report(f"The time for an answer is up: the run {run_id} is queued, which fails the task that waits.")
 
     def _fire(self, server: QueueServer) -> None:
         try:

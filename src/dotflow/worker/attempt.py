@@ -246,7 +246,7 @@ def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure] | N
     for action in actions:
         action.check_parameters(values)
         of_steps = {"isolate": action.isolate, "resources": action.resources, "checkpoint": not action.checkpoint}
-        of_steps["files"] = not action.files
+        of_steps |= {"files": not action.files, "approve": action.approve is not None}
         if action.policy.poll is not None:
             raise InvalidPolicy("poll", action.policy.poll, POLL_IS)
         for option in filter(of_steps.get, of_steps):

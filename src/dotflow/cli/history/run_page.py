@@ -63,6 +63,10 @@ def _facts(run: RunRecord) -> Iterator[tuple[str, str]]:
         yield "params", ", ".join(f"{name}={value}" for name, value in run.params.items())
     for label, text in _chain(run):
         yield label, text
+    for question in run.questions:
+        if question.at is not None:
+            who = f"by {question.by}, {local(question.at)}{question.comment and f': {question.comment}'}"
+            yield "approved" if question.is_yes else "rejected", f"{question.step} {who}"
     how = [run.mode, "resumed" if run.resumed else "", f"by {run.trigger}" if run.trigger else ""]
     if ran := ", ".join(filter(None, [*how, f"process {run.process}" if run.process else ""])):
         yield "mode", ran

@@ -28,7 +28,8 @@ from dotflow.cli.replay.target import Target
 from dotflow.code.fingerprint import can_compare, fingerprint
 from dotflow.code.own_code import INSTALLED, STDLIB
 from dotflow.codec.canonical import digest
-from dotflow.core.action import IDEMPOTENCY_KEY, Action, parts_of
+from dotflow.core.action import APPROVAL, IDEMPOTENCY_KEY, Action, parts_of
+from dotflow.core.approval import Approval
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.call import KEY_BASE, Call
 from dotflow.core.durations import format_duration
@@ -38,6 +39,7 @@ from dotflow.core.links import Links
 from dotflow.core.masks import Masks
 from dotflow.core.outcome import Interrupted, NotReady, Outcome, Raised, Returned, TimedOut
 from dotflow.core.types.attempt_state import TypeAttemptState
+from dotflow.engine.approvals import approval_of
 from dotflow.errors import DotflowError, HistoryError, SecretMissing
 from dotflow.graph.linked_task import LinkedTask
 from dotflow.graph.run_secrets import RunSecrets, SecretSource, TaskSecrets, find_secrets
@@ -98,6 +100,12 @@ class Replay(NamedTuple):
         if takes_key(step):
             secrets = TaskSecrets({**(secrets or {}), KEY_BASE: str(uuid.uuid4())})
         return Call(self.task_id, 0, step, initial, previous, self.workflow_id, arguments=arguments, secrets=secrets)
+
+
+def find_approval(target: Target) -> Approval:
+    """Returns the approval of a task in its run; where it had none, one by the replay."""
+    questions = [one for one in target.run.questions if one.step == target.task.name and one.is_yes]
+    return approval_of(questions[-1]) if questions else Approval(None, "dotflow replay", clock.now())
 
 
 def takes_key(step: Action[..., Any]) -> bool:
@@ -177,6 +185,10 @@ def replay_step(
         inputs_of = InputFinder(archive, target, copies, values, finder)
         inputs = inputs_of.find(step)
         secrets = _secrets(finder, step, inputs)
+        if step.takes_approval:
+            approval = find_approval(target)
+            inputs = inputs._replace(arguments={**inputs.arguments, APPROVAL: approval})
+            inputs_of.notes[APPROVAL] = f"that of {approval.by}"
         if takes_key(step):
             inputs_of.notes[IDEMPOTENCY_KEY] = NEW_KEY
         _print_lines([*code_changes(target, step, finder.workflow_id), *inputs_of.notes.items()])

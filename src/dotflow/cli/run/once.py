@@ -1,9 +1,10 @@
 """One run of the command line: its live view, its summary and its exit code."""
 
 import os
+import shlex
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from io import TextIOWrapper
@@ -17,7 +18,8 @@ from dotflow.abc.history import History
 from dotflow.cli.exit_codes import Exit
 from dotflow.cli.run.recording import details_hint, scribe_for
 from dotflow.cli.run.summary import summary_lines
-from dotflow.core.attempt_id import triggered_by
+from dotflow.core.approval import Question
+from dotflow.core.attempt_id import ID_LENGTH, triggered_by
 from dotflow.core.types.execution import TypeExecution
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.background import interrupt_all
@@ -25,6 +27,7 @@ from dotflow.engine.run import Run, nothing_ran
 from dotflow.workflow import DotFlow
 
 ANEW_HINT = "Leave out --resume to run them anew, or use --resume-unfinished, which begins anew after a completed run."
+ANSWER_HINT = "`{}` answers, or `dotflow reject`. Then run the same command with --resume, unless a server does."
 RESUME_HINT = "Run the same command {} to go on from here."
 
 
@@ -92,6 +95,8 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
         status = exit_code.name.capitalize()
     with suppress(OSError):  # main() reports it, and the exit code is that of the run
         hint = RESUME_HINT.format(_how_to_resume(start_arguments))
+        if questions := [task.question for task in workflow.result_task() if task.question is not None]:
+            hint = ANSWER_HINT.format(_answer_command(workflow, questions))
         _print_summary(workflow, history, status, clock.monotonic() - started, hint, live=live)
     return exit_code
 
@@ -128,6 +133,12 @@ def _run_live(workflow: DotFlow, title: str, start_arguments: dict[str, Any]) ->
     start = partial(scribe_for, config.history, start_arguments.get("mode"))
     with Display(sys.stdout, lambda *terminal: render(progress, title, clock.monotonic(), *terminal), start):
         return _start(workflow, start_arguments)
+
+
+def _answer_command(workflow: DotFlow, questions: Sequence[Question]) -> str:
+    run_id = workflow.result_task()[0].run_id or ""
+    step = [] if len(questions) == 1 else [questions[0].step]
+    return shlex.join(["dotflow", "approve", run_id[:ID_LENGTH], *step])
 
 
 def _how_to_resume(start_arguments: Mapping[str, Any]) -> str:

@@ -1,9 +1,11 @@
 """The message about a task, short enough for a phone, and the statuses that are sent."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from typing import Final
 
+from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.durations import format_duration
 from dotflow.core.failure import TaskError
 from dotflow.core.item_counts import item_counts
@@ -43,6 +45,9 @@ def _lines(task: Task) -> Iterator[str]:
     progress = ", ".join(_progress(task))
     if progress:
         yield progress
+    if task.question is not None and task.run_id is not None:
+        yield f"dotflow approve {task.run_id[:ID_LENGTH]} {shlex.quote(task.question.step)}"
+        yield f"dotflow reject {task.run_id[:ID_LENGTH]} {shlex.quote(task.question.step)}"
     if task.error is not None and task.status in FAILURES:
         yield f"{task.error.exception}{_location(task.error)}"
         if task.error.message:

@@ -38,16 +38,18 @@ from dotflow.abc.operations import (
     WorkflowPause,
 )
 from dotflow.abc.workflow import Superseded
+from dotflow.core.approval import ANSWERABLE, Question, QuestionId
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.durations import format_duration
 from dotflow.core.schedule_rules import Fired
 from dotflow.core.text import escape_surrogates
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError, NotInHistory, NotServable, OrderRefused, close_match
-from dotflow.providers.histories.sqlite import live, schedules
+from dotflow.providers.histories.sqlite import live, questions, schedules
 from dotflow.providers.histories.sqlite.crashed import MARK_ATTEMPTS, MARK_RUN, counts_of, end_of, mark_ended
+from dotflow.providers.histories.sqlite.questions import verb_of
 from dotflow.providers.histories.sqlite.reading import errors_of, reading, short_path
-from dotflow.providers.histories.sqlite.tables import COMPLETED, CRASHED, FORMAT, MICRO, RESTORED, micro
+from dotflow.providers.histories.sqlite.tables import COMPLETED, CRASHED, FORMAT, MICRO, RESTORED, micro, moment
 from dotflow.providers.histories.sqlite.writer import DAMAGES, end_others
 from dotflow.providers.sqlite_errors import code_of
 from dotflow.providers.sqlite_file import SQLiteFile, file_id_of
@@ -242,7 +244,7 @@ class SQLiteQueue(Operations):
             if found is None:
                 now = _now()
                 connection.execute(STOP, (workflow, now, by, now, comment))
-                found = WorkflowPause(by, _moment(now), comment)
+                found = WorkflowPause(by, moment(now), comment)
             return found
 
         self._check_known(workflow, "pause")
@@ -377,6 +379,48 @@ class SQLiteQueue(Operations):
     def _unknown(self, run: str) -> NotInHistory:
         return NotInHistory(f"Can't find the run '{run}'", f"{short_path(self.path)} has no run with this id")
 
+    def ask(self, asked: QuestionId, text: str, within: float | None) -> Question:
+        return self.transact(lambda connection: questions.ask(connection, asked, text, within))
+
+    def questions(self) -> Sequence[Question]:
+        with reading(self.path) as reader:
+            return list(questions.find_open(reader))
+
+    def answer(
+        self, run: str, step: str | None, is_yes: bool, by: str, comment: str, value: str | None = None
+    ) -> "RunSummary":
+        def work(connection: sqlite3.Connection) -> str:
+            newest, now = self._newest(connection, run), _now()
+            found = questions.of_chain(connection, newest.origin or "")
+            question = questions.chosen(found, step, newest.run_id, _since(newest, now), is_yes)
+            if newest.superseded:
+                reason = f"the run {newest.superseded[:ID_LENGTH]} has replaced its values"
+                raise OrderRefused(verb_of(is_yes), newest.run_id, reason)
+            if newest.state not in ANSWERABLE:
+                raise OrderRefused(verb_of(is_yes), newest.run_id, _since(newest, now))
+            questions.answer(connection, question.id, is_yes, by, comment, value)
+            about = f"{question.step}{comment and f': {comment}'}"
+            connection.execute(ADD_ORDER, (newest.run, verb_of(is_yes), by, now, about, now))
+            if newest.state is TypeRunState.PAUSED:
+                return self._go_on(connection, newest, now) or newest.run_id
+            return newest.run_id
+
+        return self.newest(self.transact(work))
+
+    def settle(self, run: str, asked: Sequence[QuestionId]) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            newest = self._newest(connection, run)
+            if newest.run_id == run and newest.state is TypeRunState.PAUSED and questions.is_settled(connection, asked):
+                self._go_on(connection, newest, _now())
+
+        self.transact(work)
+
+    def _go_on(self, connection: sqlite3.Connection, paused: _Run, now: int) -> str | None:
+        """Queues a run that continues a paused one, and returns its id; None where only `start` can go on."""
+        if not paused.is_named or paused.params is None or paused.workflow is None or paused.superseded:
+            return None
+        return _continue(connection, paused.run, now, trigger="approval")
+
     def orders(self) -> Mapping[str, Sequence[Order]]:
         orders: dict[str, list[Order]] = {}
         for run_id, what, by, comment in self.look(ALL_ORDERS):
@@ -460,7 +504,7 @@ class SQLiteServer(QueueServer):
     def next_due(self) -> datetime | None:
         moments = [due for workflow in self._workflows for (due,) in self._queue.look(NEXT_DUE, (workflow, _now()))]
         first = min((due for due in moments if due is not None), default=None)
-        return None if first is None else _moment(first)
+        return None if first is None else moment(first)
 
     def serve_schedules(self, served: Sequence[Schedule]) -> Sequence[tuple[Schedule, datetime]]:
         return self._queue.transact(
@@ -472,7 +516,7 @@ class SQLiteServer(QueueServer):
 
     def settled(self, schedule: Schedule) -> tuple[Schedule, datetime]:
         ((spec, settled),) = self._queue.look(schedules.SETTLED, (_now(), schedule.schedule))
-        return schedules.as_written(schedule, spec), _moment(settled)
+        return schedules.as_written(schedule, spec), moment(settled)
 
     def fire(
         self, schedule: Schedule, settled: datetime, until: datetime, firings: Sequence[Firing]
@@ -485,7 +529,7 @@ class SQLiteServer(QueueServer):
     def unnamed(self) -> Sequence[tuple[str, Submission]]:
         rows = self._queue.look(UNNAMED)
         return [
-            (run_id, Submission(workflow, params, None, None, priority, _moment(due)))
+            (run_id, Submission(workflow, params, None, None, priority, moment(due)))
             for run_id, workflow, params, priority, due in rows
             if workflow in self._workflows
         ]
@@ -508,6 +552,22 @@ class SQLiteServer(QueueServer):
                 )
 
         self._queue.transact(work)
+
+    def end_waits(self) -> Sequence[str]:
+        def work(connection: sqlite3.Connection) -> list[str]:
+            now = _now()
+            late = connection.execute(questions.LATE, (now,)).fetchall()
+            return [
+                self._queue._go_on(connection, newest, now) or ""
+                for run_id, workflow in late
+                if workflow in self._workflows
+                and (newest := self._queue._newest(connection, run_id)).state is TypeRunState.PAUSED
+            ]
+
+        late = self._queue.look(questions.LATE, (_now(),))
+        if not any(workflow in self._workflows for _, workflow in late):
+            return ()
+        return [run_id for run_id in self._queue.transact(work) if run_id]
 
     def take_over(self) -> Sequence[TakenOver]:
         live.hold(self._path, self._lock, self._queue.file.files)  # a step may have closed the file
@@ -612,20 +672,22 @@ class SQLiteServer(QueueServer):
 
     def end(self, claim: Claim, ending: Ending) -> TypeRunState | None:
         def work(connection: sqlite3.Connection) -> TypeRunState | None:
-            state, reason, error, goes_on = ending
+            state, reason, error, goes_on, asked = ending
             for (run,) in connection.execute(MINE, (claim.run_id, self._server)).fetchall():
-                now = _now()
+                now, trigger = _now(), "take-over"
                 orders = {order.what: order for order in _open_orders(connection, run)}
                 if state is not TypeRunState.COMPLETED and TypeOrder.CANCEL in orders:
                     state, goes_on = TypeRunState.CANCELLED, False
                     reason = _reason(orders[TypeOrder.CANCEL])
                 elif state is TypeRunState.PAUSED and TypeOrder.PAUSE in orders:
                     goes_on, reason = False, _reason(orders[TypeOrder.PAUSE])
+                elif state is TypeRunState.PAUSED and not goes_on and questions.is_settled(connection, asked):
+                    goes_on, trigger = True, "approval"
                 connection.execute(END, (state, now, reason or None, error or None, run))
                 connection.execute(NOT_TAKEN, (run,))
                 connection.execute(DO_ORDERS, (now, run))
                 if goes_on:
-                    _continue(connection, run, now)
+                    _continue(connection, run, now, trigger=trigger)
                 return state
             return None
 
@@ -778,9 +840,3 @@ ENDED: Final = {
 
 def _now() -> int:
     return micro(clock.now())
-
-
-def _moment(micro: int) -> datetime:
-    from dotflow.providers.histories.sqlite.records import moment
-
-    return moment(micro)

@@ -11,15 +11,23 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from dotflow.abc.archive import TaskState
-from dotflow.abc.operations import LAST_MOMENT
 from dotflow.codec.json import decode_plain
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.files import FileRecord
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers.histories.sqlite.crashed import counts_of, end_of
-from dotflow.providers.histories.sqlite.reading import Reader, in_list
-from dotflow.providers.histories.sqlite.tables import FAILED, MICRO, NO_ITEM, RUNNING, SHARED_ATTEMPT, STATES
+from dotflow.providers.histories.sqlite.questions import of_chain
+from dotflow.providers.histories.sqlite.reading import Reader, has_queue, in_list
+from dotflow.providers.histories.sqlite.tables import (
+    FAILED,
+    MICRO,
+    NO_ITEM,
+    RUNNING,
+    SHARED_ATTEMPT,
+    STATES,
+    moment,
+)
 from dotflow.records.record import (
     AttemptRecord,
     ErrorRecord,
@@ -61,13 +69,6 @@ Condition = tuple[str, tuple[Any, ...]]
 RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def moment(micro: int) -> datetime:
-    """Returns the moment of the microseconds since 1970."""
-    if not 0 <= micro < LAST_MOMENT * MICRO:
-        raise ValueError(f"{micro} is no moment")
-    return datetime.fromtimestamp(micro / MICRO, UTC)  # exact: the error is below half of one
 
 
 def checked_id(run_id: str) -> str:
@@ -273,6 +274,7 @@ def load_run(reader: Reader, run: int) -> RunRecord:
         steps=[_task(step, attempts, counts, is_known) for step in steps],
         notes=[(moment(at), text) for at, text in connection.execute(NOTES, (run,))],
         files=FileRecord.from_text(inputs or ""),
+        questions=of_chain(connection, fields["origin"]) if has_queue(connection) else (),
         chain=chain if len(chain) > 1 else (),
         children=[checked_id(run_id) for (run_id,) in connection.execute(CHILDREN, (fields["run_id"],))],
     )

@@ -44,6 +44,11 @@ SURPLUS: Final = f"{FORGETTABLE} AND last.began < ({NTH}) ORDER BY old.began LIM
 SHARED: Final = (("plans", "plan"), ("steps", "plan"), ("environments", "environment"))
 FORGET_SHARED: Final = "DELETE FROM {table} WHERE {number} = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE {number} = ?1)"
 
+#: The questions of a chain go with its last run.
+FORGET_QUESTIONS: Final = """DELETE FROM questions WHERE origin = (SELECT origin FROM runs WHERE run = ?1)
+    AND NOT EXISTS (SELECT 1 FROM runs AS forgotten JOIN runs AS other USING (origin)
+        WHERE forgotten.run = ?1 AND other.run <> ?1)"""
+
 
 class Keep(NamedTuple):
     """Which runs are kept: those of the last *seconds*, or the last *runs*; both None for all."""
@@ -110,6 +115,7 @@ def forget(connection: sqlite3.Connection, runs: list[int]) -> int:
         for plan, environment in connection.execute("SELECT plan, environment FROM runs WHERE run = ?", (run,)):
             numbers["plan"].add(plan)
             numbers["environment"].add(environment)
+        connection.execute(FORGET_QUESTIONS, (run,))
         for table in (*OF_RUN, "runs"):
             connection.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
     for table, number in SHARED:

@@ -228,9 +228,14 @@ class RunRows:
         )
 
     def _pause(self, event: TaskPaused) -> None:
-        """Ends the row of its last attempt, which has failed, or that of its map."""
+        """Ends the row of its last attempt, which has failed, or that of its map. A question has a row of its own."""
         item = NO_ITEM if event.item is None else event.item
         opened = self._open.get((event.task_id, item))  # a stop may fail it later
+        if event.question is not None:
+            row = self._new_row(event.task_id, item, 0, micro(event.at))
+            row[STATE], row[GLIMPSE] = PAUSED, escape_surrogates(event.reason)
+            self.attempts[id(row)] = row
+            return
         if opened is None:
             return
         row = opened.row

@@ -6,9 +6,10 @@ another one shows what it was given; attempt 0 is a task without an attempt: res
 gap of `skipped` bytes.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
+from dotflow.abc.operations import LAST_MOMENT
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.providers.sqlite_file import DatabaseFormat
 
@@ -145,6 +146,13 @@ OF_RUN: Final = ("attempts", "errors", "output", "copies", "notes", "wanted", "o
 def micro(moment: datetime) -> int:
     """Returns the microseconds since 1970 in UTC."""
     return round(moment.timestamp() * MICRO)
+
+
+def moment(micro: int) -> datetime:
+    """Returns the moment of the microseconds since 1970. Raises ValueError."""
+    if not 0 <= micro < LAST_MOMENT * MICRO:
+        raise ValueError(f"{micro} is no moment")
+    return datetime.fromtimestamp(micro / MICRO, UTC)  # exact: the error is below half of one
 
 
 def _iso(column: str) -> str:

@@ -1,0 +1,73 @@
+"""Approvals: asks the questions of a run's tasks in its history, and looks for the answers."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from dotflow import clock
+from dotflow.abc.operations import Operations
+from dotflow.codec.json import decode
+from dotflow.core.approval import NO_ITEM, Answer, Approval, Question, QuestionId, late, question_text, rejection
+from dotflow.core.masks import Masks
+from dotflow.core.task import Task
+from dotflow.errors import HistoryError
+from dotflow.records.glimpse import glimpse
+
+
+class Approvals:
+    """The approvals that the tasks of one run wait for.
+
+    Args:
+        queue: Where the questions and their answers are.
+        question_of: Returns the chain of the run, the name of a task, and the number of its question.
+        masks: The secrets, which no question shows.
+    """
+
+    def __init__(self, queue: Operations, question_of: Callable[[Task], tuple[str, str, int]], masks: Masks) -> None:
+        self._queue = queue
+        self._question_of = question_of
+        self._masks = masks
+
+    def ask(self, task: Task, arguments: Mapping[str, Any]) -> Answer:
+        """Returns the answer to the question of a task, which it asks if it is new.
+
+        Raises:
+            HistoryError: The history can't be read or written.
+        """
+        step = task.step
+        assert step.approve is not None
+        origin, name, nth = self._question_of(task)
+        text = self._masks.mask(question_text(step.approve, task.name, arguments, self._shown))
+        question = self._queue.ask(QuestionId(origin, name, NO_ITEM, nth), text, step.approve_within)
+        if question.is_yes is None:
+            if question.until is None or not question.is_late(clock.now()):
+                return Answer(open=question)
+            return Answer(refusal=late((question.until - question.asked).total_seconds()))
+        if not question.is_yes:
+            return Answer(refusal=rejection(question.by, question.comment))
+        return Answer(approval_of(question))
+
+    def is_answered(self, question: Question) -> bool:
+        """Returns whether a question that a task waits for has an answer by now, or its time is up."""
+        try:
+            last = self._queue.ask(question.id, question.text, None)
+        except HistoryError:  # the end of the run looks once more
+            return False
+        return last.is_yes is not None or last.is_late(clock.now())
+
+    def settle(self, run_id: str, asked: Sequence[Question], log_line: Callable[..., None]) -> None:
+        """Has a run continued that has ended while one of its questions was answered. It was in no queue."""
+        try:
+            self._queue.settle(run_id, [question.id for question in asked])
+        except HistoryError as error:
+            log_line(f"Whether an answer came at the end of the run can't be read: {error}", None)
+
+    def _shown(self, value: Any) -> str:
+        """Returns a text as it is, and of other values what shows them."""
+        return value if type(value) is str else glimpse(value, self._masks)
+
+
+def approval_of(question: Question) -> Approval:
+    """Returns the yes to a question."""
+    assert question.at is not None
+    value = None if question.value is None else decode(question.value)
+    return Approval(value, question.by, question.at, question.comment)

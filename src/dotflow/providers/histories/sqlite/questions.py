@@ -1,0 +1,154 @@
+"""The questions of tasks that wait for an approval, as a history file has them, and the first answer to each."""
+
+import sqlite3
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from dotflow import clock
+from dotflow.core.approval import ANSWERABLE, Question, QuestionId
+from dotflow.core.durations import format_duration
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.errors import OrderRefused, close_match
+from dotflow.providers.histories.sqlite.reading import Reader, has_queue
+from dotflow.providers.histories.sqlite.tables import MICRO, micro, moment
+
+KEY: Final = "origin = ? AND task = ? AND item = ?"
+COLUMNS: Final = (
+    *("origin", "task AS step", "item", "nth", "text", "asked", "until", "answer", "by_whom", "at AS answered"),
+    *("comment", "value"),
+)
+LAST: Final = f"SELECT {', '.join(COLUMNS)} FROM questions WHERE {KEY} ORDER BY nth DESC LIMIT 1"
+ADD: Final = "INSERT INTO questions (origin, task, item, nth, text, asked, until) VALUES (?, ?, ?, ?, ?, ?, ?)"
+ANSWER: Final = f"""UPDATE questions SET answer = ?, by_whom = ?, at = ?, comment = ?, value = ?
+    WHERE {KEY} AND nth = ? AND answer IS NULL"""
+#: The last question of each task of a chain, with the newest run of the chain.
+LAST_OF_CHAINS: Final = f"""SELECT {", ".join(f"questions.{name}" for name in COLUMNS)},
+    runs.run_id, runs.workflow_id, runs.state, runs.superseded, runs.workflow
+    FROM questions JOIN runs ON runs.run = (SELECT MAX(run) FROM runs WHERE runs.origin = questions.origin)
+    WHERE NOT EXISTS (SELECT 1 FROM questions AS newer WHERE newer.origin = questions.origin
+        AND newer.task = questions.task AND newer.item = questions.item AND newer.nth > questions.nth)"""
+OF_CHAIN: Final = f"{LAST_OF_CHAINS} AND questions.origin = ? ORDER BY asked, questions.task, questions.item"
+OPEN: Final = f"""{LAST_OF_CHAINS} AND answer IS NULL AND (until IS NULL OR until > ?) AND superseded IS NULL
+    AND state IN ({", ".join("?" * len(ANSWERABLE))}) ORDER BY asked, questions.task, questions.item"""
+#: The paused runs for which the time for an answer is up.
+LATE: Final = f"""SELECT DISTINCT run_id, workflow FROM ({LAST_OF_CHAINS} AND answer IS NULL AND until <= ?
+    AND superseded IS NULL AND state = 'Paused')"""
+
+
+def ask(connection: sqlite3.Connection, asked: QuestionId, text: str, within: float | None) -> Question:
+    """Returns the question of a task as it stands, which is written if it is new.
+
+    Another text than that of the last question makes it a new one: nobody has said yes to it.
+    """
+    origin, task, item, nth = asked
+    row = connection.execute(LAST, (origin, task, item)).fetchone()
+    if row is not None:
+        last = question_of(row)
+        if last.id.nth >= nth and last.text == text:
+            return last
+        nth = max(nth, last.id.nth + 1)
+    now = micro(clock.now())
+    until = None if within is None else now + round(within * MICRO)
+    connection.execute(ADD, (origin, task, item, nth, text, now, until))
+    return question_of(connection.execute(LAST, (origin, task, item)).fetchone())
+
+
+def answer(
+    connection: sqlite3.Connection, asked: QuestionId, is_yes: bool, by: str, comment: str, value: str | None
+) -> bool:
+    """Writes the answer to a question; returns False where it has one."""
+    origin, task, item, nth = asked
+    values = (is_yes, by, micro(clock.now()), comment, value, origin, task, item, nth)
+    return connection.execute(ANSWER, values).rowcount == 1
+
+
+def is_settled(connection: sqlite3.Connection, asked: Collection[QuestionId]) -> bool:
+    """Returns whether one of these questions has an answer, or its time is up."""
+    now = clock.now()
+    for origin, task, item, nth in asked:
+        row = connection.execute(LAST, (origin, task, item)).fetchone()
+        if row is None:
+            continue
+        last = question_of(row)
+        if last.id.nth != nth or last.is_yes is not None or last.is_late(now):
+            return True
+    return False
+
+
+def of_chain(connection: sqlite3.Connection, origin: str) -> list[Question]:
+    """Returns the last question of each task of a chain, in the order in which they were asked."""
+    return [_with_run(row) for row in connection.execute(OF_CHAIN, (origin,))]
+
+
+def find_open(reader: Reader) -> Iterator[Question]:
+    """Yields the questions that can be answered now, the oldest first."""
+    if has_queue(reader.connection):
+        for row in reader.connection.execute(OPEN, (micro(clock.now()), *ANSWERABLE)):
+            yield _with_run(row)
+
+
+def chosen(asked: Sequence[Question], step: str | None, run_id: str, state: str, is_yes: bool) -> Question:
+    """Returns the question that an answer is for.
+
+    Args:
+        asked: The last question of each task of the chain.
+        step: The task that waits; None if there is one only.
+        run_id: The newest run of the chain.
+        state: What is known of it, for a refusal.
+        is_yes: The answer, for a refusal.
+
+    Raises:
+        OrderRefused: There is no such question, or it has its answer.
+    """
+    now = clock.now()
+    found = [question for question in asked if step is None or question.step == step]
+    waiting = [question for question in found if question.is_yes is None and not question.is_late(now)]
+    if len(waiting) == 1:
+        return waiting[0]
+    if waiting:
+        reason = f"{', '.join(repr(question.step) for question in waiting)} wait for an answer. Name one of them"
+    elif found:
+        reason = _settled(found[-1], now)
+    elif asked:
+        reason = f"no task '{step}' waits for an answer. {close_match(step or '', [one.step for one in asked])}"
+    else:
+        reason = f"no task of it waits for an answer: {state}"
+    raise OrderRefused(verb_of(is_yes), run_id, reason.rstrip(" ."))
+
+
+def verb_of(is_yes: bool) -> str:
+    """Returns what an answer is."""
+    return "approve" if is_yes else "reject"
+
+
+def _settled(question: Question, now: datetime) -> str:
+    """Returns why a question takes no answer any more."""
+    if question.at is None:
+        assert question.until is not None
+        late = format_duration((now - question.until).total_seconds())
+        return f"the time for an answer to '{question.step}' was up {late} ago"
+    does = "approved" if question.is_yes else "rejected"
+    ago = format_duration((now - question.at).total_seconds())
+    return f"{question.by} {does} '{question.step}' {ago} ago{question.comment and f': {question.comment}'}"
+
+
+def _with_run(row: Sequence[Any]) -> Question:
+    *columns, run_id, workflow_id, state, _, _ = row
+    return question_of(columns)._replace(run_id=run_id, workflow_id=workflow_id, state=TypeRunState(state))
+
+
+def question_of(row: Sequence[Any]) -> Question:
+    """Returns the question of a row."""
+    origin, task, item, nth, text, asked, until, is_yes, by, at, comment, value = row
+    return Question(
+        QuestionId(origin, task, item, nth),
+        text,
+        moment(asked),
+        None if until is None else moment(until),
+        None if is_yes is None else bool(is_yes),
+        by or "",
+        None if at is None else moment(at),
+        comment or "",
+        value,
+    )

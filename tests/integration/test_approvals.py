@@ -1,0 +1,517 @@
+"""Approvals: a task waits for a person, costs nothing meanwhile, and goes on with the first answer."""
+
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dotflow import Approval, Config, Control, DotFlow, Run, Secret, Task, action, clock, serve
+from dotflow.abc.notify import Notify
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.core.types.status import TypeStatus
+from dotflow.errors import InvalidLink, InvalidPolicy, NotServable, OrderRefused
+from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
+from dotflow.providers.notifiers.message import details
+from dotflow.testing import virtual_clock
+
+PAUSED, COMPLETED, FAILED, SKIPPED = TypeStatus.PAUSED, TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.SKIPPED
+NOT_STARTED = TypeStatus.NOT_STARTED
+
+Make = Callable[..., DotFlow]
+
+_ran: list[Any] = []
+
+
+@action
+def rows() -> list[int]:
+    _ran.append("rows")
+    return [1, 2, 3]
+
+
+@action(approve="Publish {rows} rows?")
+def publish(rows: list[int], approval: Approval) -> Any:
+    _ran.append("publish")
+    return [approval.by, approval.value, approval.comment]
+
+
+@action
+def beside() -> str:
+    _ran.append("beside")
+    return "beside"
+
+
+@pytest.fixture(autouse=True)
+def _anew() -> None:
+    _ran.clear()
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Returns a function that makes a workflow with a history and the given steps, by default two."""
+
+    def make(*steps: Any, **options: Any) -> DotFlow:
+        history = HistorySQLite(str(tmp_path / "history.db"))
+        storage = StorageFile(str(tmp_path / "values"))
+        config = Config(storage=storage, history=history, log=LogDefault(output="none"), executor=ExecutorThread())
+        workflow = DotFlow(config, workflow_id="report", **options)
+        for step in steps or (rows, publish):
+            workflow.task.add(step)
+        return workflow
+
+    return make
+
+
+def statuses(run: Run) -> dict[str, TypeStatus]:
+    return {task.name: task.status for task in run.tasks}
+
+
+@pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
+def test_a_task_that_asks_is_paused_and_so_is_its_run(make: Make, mode: Any) -> None:
+    run = make().start(mode=mode)
+    run.wait()
+    assert (run.status, run.state) == (PAUSED, TypeRunState.PAUSED)
+    assert statuses(run) == {"rows": COMPLETED, "publish": PAUSED}
+    (question,) = run.questions
+    assert question.text == "Publish [1, 2, 3] rows?"
+    assert run["publish"].question == question
+    assert run["publish"].reason == f"waits for an approval: {question.text}"
+    assert _ran == ["rows"]
+
+
+def test_a_yes_to_a_paused_run_is_continued_by_a_server(make: Make) -> None:
+    workflow = make()
+    run_id = workflow.start().run_id
+    queued = Control(workflow).approve(run_id, value={"limit": 5}, by="anna", comment="fine")
+    assert (queued.state, queued.continues, queued.trigger) == (TypeRunState.QUEUED, run_id, "approval")
+    (ended,) = serve(workflow, once=True)
+    assert ended.state is TypeRunState.COMPLETED
+    assert workflow.value(run_id, "publish") == ["anna", {"limit": 5}, "fine"]
+    assert _ran == ["rows", "publish"]
+
+
+def test_a_submitted_run_waits_for_its_answer_without_a_process(make: Make) -> None:
+    workflow = make()
+    run_id = workflow.submit()
+    (paused,) = serve(workflow, once=True)
+    assert (paused.run_id, paused.state) == (run_id, TypeRunState.PAUSED)
+    assert serve(workflow, once=True) == []
+    Control(workflow).approve(run_id, by="anna")
+    (ended,) = serve(workflow, once=True)
+    assert (ended.state, ended.origin) == (TypeRunState.COMPLETED, run_id)
+    assert _ran == ["rows", "publish"]
+
+
+def test_a_resume_by_hand_takes_the_answer(make: Make) -> None:
+    run_id = make().start().run_id
+    assert make().start(resume=True).status is PAUSED  # no answer yet
+    Control(make()).approve(run_id, "publish", by="anna")
+    run = make().start(resume=True)
+    assert run.value("publish") == ["anna", None, ""]
+    assert _ran == ["rows", "publish"]
+
+
+def test_a_no_fails_the_task_without_retry_and_fallback(make: Make) -> None:
+    calls: list[str] = []
+
+    @action(approve=True, retry=3)
+    def deploy() -> None:
+        calls.append("deploy")
+
+    @action
+    def other() -> None:
+        calls.append("other")
+
+    def build() -> DotFlow:
+        workflow = make(rows)
+        workflow.task.add(deploy, fallback=other)
+        return workflow
+
+    run = build().start()
+    assert [question.text for question in run.questions] == ["Run 'deploy'?"]
+    Control(build()).reject(run.run_id, by="ben", comment="not on a Friday")
+    run = build().start(resume=True)
+    error = run["deploy"].error
+    assert error is not None
+    assert error.exception == "Rejected"
+    assert error.message == (
+        "Step 'deploy' did not run: ben rejected it: not on a Friday. Pass rerun='deploy' to ask again."
+    )
+    assert (run.status, calls) == (FAILED, [])
+
+
+def test_after_a_no_other_tasks_go_on_with_keep_going(make: Make) -> None:
+    def build() -> DotFlow:
+        workflow = make(rows)
+        workflow.task.add(publish).add(beside, after=[publish])
+        return workflow
+
+    run_id = build().start().run_id
+    Control(build()).reject(run_id)
+    assert build().start(resume=True, keep_going=True)["beside"].status is COMPLETED
+
+
+def test_a_rerun_asks_again_and_the_old_answer_stays(make: Make) -> None:
+    workflow = make()
+    run_id = workflow.start().run_id
+    control = Control(workflow)
+    control.reject(run_id, by="ben")
+    assert make().start(resume=True).status is FAILED
+    assert make().start(resume=True).status is FAILED  # asked once, however many runs continue it
+    asked = make().start(resume=True, rerun="publish")
+    assert [question.id.nth for question in asked.questions] == [1]
+    control.approve(run_id, by="anna")
+    assert make().start(resume=True).value("publish") == ["anna", None, ""]
+    again = make().start(resume=True, rerun="publish")
+    assert [question.id.nth for question in again.questions] == [2]
+
+
+def test_another_text_is_another_question(make: Make) -> None:
+    """A yes to 3 rows is no yes to 5,000 of them."""
+    count = [3]
+
+    @action
+    def found() -> int:
+        return count[0]
+
+    @action(approve="Publish {found} rows?")
+    def send(found: int) -> None:
+        raise OSError("the service is away")
+
+    run = make(found, send).start()
+    Control(make()).approve(run.run_id)
+    assert make(found, send).start(resume=True)["send"].status is FAILED
+    assert make(found, send).start(resume=True)["send"].status is FAILED  # with the same yes
+    count[0] = 5000
+    run = make(found, send).start(resume=True, rerun="found")
+    assert [question.text for question in run.questions] == ["Publish 5000 rows?"]
+
+
+def test_the_first_answer_counts_and_the_second_hears_of_it(make: Make) -> None:
+    run_id = make().start().run_id
+    control = Control(make())
+    control.approve(run_id, by="anna", comment="looked at it")
+    with pytest.raises(
+        OrderRefused, match=r"^Can't reject the run \S+: anna approved 'publish' .* ago: looked at it\.$"
+    ):
+        control.reject(run_id, by="ben")
+
+
+@pytest.mark.parametrize(("mode", "status"), [("sequential", NOT_STARTED), ("parallel", COMPLETED)])
+def test_other_tasks_go_on_meanwhile_where_nothing_orders_them(make: Make, mode: Any, status: TypeStatus) -> None:
+    workflow = make(rows)
+    workflow.task.add(publish).add(beside, needs=[rows])
+    run = workflow.start(mode=mode)
+    assert statuses(run) == {"rows": COMPLETED, "publish": PAUSED, "beside": status}
+    assert run.status is PAUSED
+
+
+def test_a_failure_beside_it_fails_the_run_and_a_resume_asks_on(make: Make) -> None:
+    is_broken = [True]
+
+    @action
+    def fragile() -> None:
+        if is_broken[0]:
+            raise OSError("away")
+
+    def build() -> DotFlow:
+        workflow = make(rows)
+        workflow.task.add(publish).add(fragile, needs=[rows])
+        return workflow
+
+    run = build().start(mode="parallel")
+    assert (run.status, statuses(run)["publish"]) == (FAILED, PAUSED)
+    answered = Control(build()).approve(run.run_id, by="anna")
+    assert answered.state is TypeRunState.FAILED  # the answer waits for a resume
+    is_broken[0] = False
+    run = build().start(mode="parallel", resume=True)
+    assert (run.status, run.value("publish")) == (COMPLETED, ["anna", None, ""])
+
+
+def test_an_answer_during_the_run_is_found_when_only_waiting_is_left(make: Make) -> None:
+    @action
+    def approves() -> None:
+        (question,) = Control(make()).questions()
+        Control(make()).approve(question.run_id, by="a step")
+
+    workflow = make(rows)
+    workflow.task.add(publish).add(approves, needs=[rows])
+    run = workflow.start(mode="parallel")
+    assert (run.status, run.value("publish")) == (COMPLETED, ["a step", None, ""])
+    assert Control(workflow).run(run.run_id).run_id == run.run_id  # no run continues it
+
+
+def test_an_answer_is_taken_while_other_tasks_run(make: Make, tmp_path: Path) -> None:
+    is_published = threading.Event()
+
+    @action(approve=True)
+    def quick() -> None:
+        is_published.set()
+
+    @action
+    def waits() -> bool:
+        (question,) = Control(make()).questions()
+        Control(make()).approve(question.run_id)
+        return is_published.wait(60)
+
+    workflow = make(rows)
+    workflow.task.add(quick, needs=[rows]).add(waits, needs=[rows])
+    assert workflow.start(mode="parallel").value("waits") is True
+
+
+def test_a_cleanup_runs_before_the_run_waits(make: Make) -> None:
+    closed: list[str] = []
+
+    @action
+    def close() -> None:
+        closed.append("closed")
+
+    workflow = make()
+    workflow.task.add(close, always=True)
+    run = workflow.start()
+    assert (run.status, closed) == (PAUSED, ["closed"])
+
+
+def test_a_map_asks_once_before_its_items(make: Make) -> None:
+    seen: list[Any] = []
+
+    @action(approve="Send {row}?")
+    def send(row: int, approval: Approval) -> int:
+        seen.append(approval.by)
+        return row
+
+    def build() -> DotFlow:
+        workflow = make(rows)
+        workflow.task.add(send, each=rows)
+        return workflow
+
+    run = build().start()
+    assert [question.text for question in run.questions] == ["Send [1, 2, 3]?"]
+    Control(build()).approve(run.run_id, by="anna")
+    assert build().start(resume=True).value("send") == [1, 2, 3]
+    assert seen == ["anna"] * 3
+
+
+def test_what_is_cached_or_skipped_asks_nobody(make: Make, tmp_path: Path) -> None:
+    @action(approve=True, cache=True)
+    def heavy() -> int:
+        return 1
+
+    @action
+    def wants() -> bool:
+        return False
+
+    run = make(heavy).start()
+    Control(make(heavy)).approve(run.run_id)
+    assert make(heavy).start(resume=True).status is COMPLETED
+    assert make(heavy).start().status is COMPLETED  # anew, from the cache
+    workflow = make(wants)
+    workflow.task.add(publish, needs={"rows": wants}, when=wants)
+    assert workflow.start()["publish"].status is SKIPPED
+
+
+def test_an_answer_that_comes_too_late_is_refused_and_the_task_fails(make: Make) -> None:
+    @action(approve=True, approve_within="2d")
+    def deploy() -> None:
+        _ran.append("deploy")
+
+    with virtual_clock() as time:
+        workflow = make(deploy)
+        run = workflow.start()
+        (question,) = run.questions
+        assert question.until == question.asked + timedelta(days=2)
+        time.advance(2 * 86_400 + 1)
+        with pytest.raises(OrderRefused, match=r"the time for an answer to 'deploy' was up .* ago"):
+            Control(workflow).approve(run.run_id)
+        assert Control(workflow).questions() == []
+        serve(workflow, once=True)  # it queues the run that fails the task
+        (ended,) = serve(workflow, once=True) or [Control(workflow).run(run.run_id)]
+        assert ended.state is TypeRunState.FAILED
+        assert ended.error.startswith("deploy: Rejected: Step 'deploy' did not run: it was not approved within 2 d.")
+    assert _ran == []
+
+
+def test_what_was_cancelled_or_replaced_takes_no_answer(make: Make) -> None:
+    workflow = make()
+    control = Control(workflow)
+    run_id = workflow.start().run_id
+    control.cancel(run_id)
+    with pytest.raises(OrderRefused, match="it was cancelled"):
+        control.approve(run_id)
+    run_id = make().start().run_id
+    newer = make().start()  # anew
+    with pytest.raises(OrderRefused, match=r"it was cancelled|has replaced its values"):
+        control.approve(run_id)
+    assert [question.run_id for question in control.questions()] == [newer.run_id]
+
+
+def test_an_answer_names_one_of_several_tasks(make: Make) -> None:
+    @action(approve=True)
+    def first() -> int:
+        return 1
+
+    @action(approve=True)
+    def second() -> int:
+        return 2
+
+    def build() -> DotFlow:
+        workflow = make(rows)
+        workflow.task.add(first, needs=[rows]).add(second, needs=[rows])
+        return workflow
+
+    run_id = build().start(mode="parallel").run_id
+    control = Control(build())
+    with pytest.raises(OrderRefused, match=r"'first', 'second' wait for an answer\. Name one"):
+        control.approve(run_id)
+    with pytest.raises(OrderRefused, match=r"no task 'secnd' waits for an answer\. Did you mean"):
+        control.approve(run_id, "secnd")
+    control.approve(run_id, "second")
+    run = build().start(mode="parallel", resume=True)
+    assert statuses(run) == {"rows": COMPLETED, "first": PAUSED, "second": COMPLETED}
+    with pytest.raises(OrderRefused, match="no task of it waits for an answer"):
+        control.approve(make(rows).start().run_id)
+
+
+def test_no_question_shows_a_secret(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "hunter2hunter2")
+
+    @action
+    def text() -> str:
+        return "post with hunter2hunter2"
+
+    @action(approve="{text}?")
+    def post(text: str, token: str = Secret("TOKEN")) -> None: ...
+
+    assert [question.text for question in make(text, post).start().questions] == ["post with ***?"]
+
+
+def test_a_notification_has_the_question_and_the_commands(make: Make) -> None:
+    sent: list[str] = []
+
+    class Kept(Notify):
+        def send(self, task: Task) -> None:
+            if task.status is PAUSED:
+                sent.append(details(task))
+
+    workflow = make()
+    workflow.config.notify = Kept()
+    run = workflow.start()
+    assert sent == [
+        "workflow report\nwaits for an approval: Publish [1, 2, 3] rows?\n"
+        f"dotflow approve {run.run_id[:8]} publish\ndotflow reject {run.run_id[:8]} publish"
+    ]
+
+
+def test_without_a_history_or_an_id_nothing_begins() -> None:
+    config = Config(log=LogDefault(output="none"))
+    for options, reason in (({"workflow_id": "report"}, "it has no history"), ({}, "it has no workflow_id")):
+        workflow = DotFlow(config, **options)
+        workflow.task.add(rows)
+        workflow.task.add(publish)
+        with pytest.raises(NotServable, match=f"can't wait for an approval: {reason}"):
+            workflow.start()
+    assert _ran == []
+
+
+@pytest.mark.parametrize("text", ["{rows.name}?", "{rows[0]}?", "{rows!r}?", "{rows:>10}?", "{row}?", "{", "", "{}?"])
+def test_a_question_has_names_of_parameters_in_its_braces_only(text: str) -> None:
+    with pytest.raises(InvalidPolicy, match="approve is True, or a text such as"):
+
+        @action(approve=text)
+        def publish(rows: list[int]) -> None: ...
+
+
+@pytest.mark.parametrize("within", ["soon", 0, -1, True])
+def test_the_time_for_an_answer_is_a_duration(within: Any) -> None:
+    with pytest.raises(InvalidPolicy, match="approve_within is the time for an answer"):
+        action(approve=True, approve_within=within)
+    with pytest.raises(InvalidPolicy, match="approve_within is the time for an answer"):
+        action(approve_within="2d")
+
+
+def test_cleanups_and_fallbacks_ask_nobody(make: Make) -> None:
+    with pytest.raises(InvalidLink, match="always=True excludes approve"):
+        make(rows).task.add(publish, always=True)
+    with pytest.raises(InvalidLink, match="asks for no approval"):
+        make(rows).task.add(beside, fallback=publish)
+
+
+def test_a_parameter_named_approval_is_an_ordinary_one_without_approve(make: Make) -> None:
+    @action
+    def approval() -> int:
+        return 7
+
+    @action
+    def takes(approval: int) -> int:
+        return approval
+
+    assert make(approval, takes).start().value("takes") == 7
+
+
+ANSWERS = """
+import sys
+from dotflow import Control
+from dotflow.errors import OrderRefused
+sys.stdin.readline()
+try:
+    Control(sys.argv[1]).approve(sys.argv[2], by=sys.argv[3])
+    print("counted")
+except OrderRefused as error:
+    print(error.reason)
+"""
+
+
+def test_of_eight_processes_one_answers_and_seven_hear_who(make: Make, tmp_path: Path) -> None:
+    run_id = make().start().run_id
+    path = str(tmp_path / "history.db")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", ANSWERS, path, run_id, f"person {number}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(8)
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    heard = [process.communicate()[0].strip() for process in processes]
+    assert heard.count("counted") == 1
+    winner = f"person {heard.index('counted')} approved 'publish'"
+    assert [line for line in heard if line != "counted" and not line.startswith(winner)] == []
+    assert len(serve(make(), once=True)) == 1
+
+
+@pytest.mark.parametrize("is_submitted", [True, False])
+def test_no_answer_is_lost_at_the_end_of_a_run_and_none_counts_twice(make: Make, is_submitted: bool) -> None:
+    """An answer at any moment of a run's end: the run itself, or one run that continues it, takes it."""
+    for seed in range(30):
+        workflow = make()
+        control, chance = Control(workflow), random.Random(seed)
+        if is_submitted:
+            run_id = workflow.submit()
+            thread = threading.Thread(target=serve, args=(workflow,), kwargs={"once": True})
+        else:
+            thread = threading.Thread(target=workflow.start)
+        thread.start()
+        while not (questions := control.questions()):
+            time.sleep(0.0005)
+        run_id = questions[0].run_id
+        time.sleep(chance.random() * 0.03)
+        control.approve(run_id, by="anna")
+        thread.join()
+        while serve(workflow, once=True):
+            pass
+        newest = control.run(run_id)
+        assert newest.state is TypeRunState.COMPLETED, seed
+        assert _ran.count("publish") == 1, seed
+        _ran.clear()
+        clock.sleep(0)
