@@ -304,7 +304,7 @@ def test_what_is_cached_or_skipped_asks_nobody(make: Make, tmp_path: Path) -> No
         return 1
 
     @action
-    def wants() -> bool:
+    def wants() -> Any:
         return False
 
     run = make(heavy).start()

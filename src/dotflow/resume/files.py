@@ -25,6 +25,7 @@ from dotflow.worker.files import CHUNK, SCALARS, digest_of, find_paths, remember
 LARGE: Final = 64 << 20  # bytes: other processes get the digest of such a file. Reading it takes longer than a tick
 MAX_FOUND: Final = 64  # values whose paths are remembered, as attempts side by side share them
 DOCUMENT: Final = "@files"  # in place of a task's name; no task is called so
+NUMBER: Final = NO_TASK - 1  # in place of its id, for keys that are made from that
 
 
 class Known(NamedTuple):
@@ -56,7 +57,7 @@ class SavedFiles:
 
     @cached_property
     def _key(self) -> str:
-        return workflow_key(self._storage, self._workflow_id, DOCUMENT)
+        return workflow_key(self._storage, self._workflow_id, DOCUMENT, NUMBER)
 
     def read(self) -> None:
         """Reads it; there may be none, and a storage of values only keeps none. Raises CheckpointUnreadable."""

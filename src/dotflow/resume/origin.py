@@ -17,14 +17,21 @@ NO_TASK: Final = -1  # in place of a task's id, for keys that are made from that
 NAMESPACE: Final = uuid.UUID("6f0f1a86-6c0f-4d0c-9a51-2f6f3a7d9e14")  # of our idempotency keys
 
 
-def workflow_key(storage: Storage, workflow_id: str, name: str) -> str:
-    """Returns the key of what belongs to a whole workflow. *name* begins with an @."""
+def workflow_key(storage: Storage, workflow_id: str, name: str, number: int = NO_TASK) -> str:
+    """Returns the key of what belongs to a whole workflow.
+
+    Args:
+        storage: Where it is.
+        workflow_id: The workflow.
+        name: Its name, which begins with an @.
+        number: Another negative number for each name, in place of a task's id, for keys that are made from that.
+    """
 
     def step() -> None:
         """In place of a task's step, for keys that are made from that."""
 
     step.__qualname__ = name
-    return storage.key(LinkedTask(NO_TASK, Action(step, Policy()), workflow_id=workflow_id, links=Links(name=name)))
+    return storage.key(LinkedTask(number, Action(step, Policy()), workflow_id=workflow_id, links=Links(name=name)))
 
 
 class SavedOrigin:
