@@ -265,6 +265,17 @@ def _an_unknown_task_to_rerun() -> object:
     return workflow_of(action(orders)).start(rerun="ordres")
 
 
+@case(errors.UnknownTask)
+def _an_output_is_no_task() -> object:
+    @action
+    def split() -> tuple[int, int]:
+        return 1, 2
+
+    workflow = DotFlow(Config(log=QUIET))
+    workflow.task.add(split, outputs=["train", "test"])
+    return workflow.start()["train"]
+
+
 @case(errors.AmbiguousTask)
 def _an_ambiguous_task() -> object:
     return workflow_of(action(orders), action(orders)).task.add(action(print), needs=["orders"])
@@ -661,7 +672,7 @@ def _a_lock_in_a_checkpoint() -> object:
 @case(errors.NotAList)
 def _map_over_a_dict() -> object:
     @action
-    def prices() -> Any:
+    def prices() -> object:
         return {"tea": 3}
 
     @action
@@ -669,6 +680,17 @@ def _map_over_a_dict() -> object:
 
     workflow = workflow_of(prices)
     workflow.task.add(count, each=prices)
+    return failed(workflow)
+
+
+@case(errors.WrongOutputs)
+def _three_parts_for_two_outputs() -> object:
+    @action
+    def split() -> tuple[int, ...]:
+        return 1, 2, 3
+
+    workflow = DotFlow(Config(log=QUIET))
+    workflow.task.add(split, outputs=["train", "test"])
     return failed(workflow)
 
 

@@ -31,9 +31,27 @@ MODES: Final = ("sequential", "sequential", "groups", "parallel")
 STEPS: Final = 4  # names of steps: several tasks share one
 PARAMS: Final = ("limit", "day")
 LIST: Final = "urls"  # a parameter that tasks are mapped over
-KINDS: Final = ("number", "number", "list", "list", "flag", "none", "class")
+KINDS: Final = ("number", "number", "list", "list", "flag", "none", "class", "parts")
 CHANGES: Final = ("initial", "params", "list", "list", "remove", "insert", "move", "rename", "connect", "flaky")
+VALUE_CHANGES: Final = ("written", "length")  # of what a node is given, and of the number of its outputs
 CODE_CHANGES: Final = ("code", "code", "fallback code")  # of a node's step, and of its fallback
+
+
+class PartOf(int):
+    """The number of a node whose output is taken, not its whole value."""
+
+    part: int
+
+    def __new__(cls, number: int, part: int) -> "PartOf":
+        self = super().__new__(cls, number)
+        self.part = part
+        return self
+
+    def __getnewargs__(self) -> tuple[int, int]:
+        return int(self), self.part
+
+    def __repr__(self) -> str:
+        return f"o{int(self)}_{self.part}"
 
 
 @dataclass
@@ -59,6 +77,8 @@ class Node:
     cached: bool = False
     code: int = 0  # a constant in the code of its step
     fallback_code: int = 0
+    written: Any = None  # a value that is written down for its step, which changes it; None for none
+    length: int = 0  # the number of its outputs
     group: str = "default"
 
     def sources(self) -> set[int]:
@@ -184,6 +204,8 @@ class Scenario:
         node.saved = self.cleans or pick.random() < 0.85
         node.cached = node.saved and self.caches and pick.random() < 0.5
         node.group = pick.choice("ab") if self.mode == "groups" else "default"
+        node.written = self.some_value() if node.kind != "class" and pick.random() < 0.2 else None
+        node.length = 2 if node.kind == "parts" else 0
         self.connect(node, before)
         self.nodes.insert(index, node)
 
@@ -198,7 +220,7 @@ class Scenario:
         node.always = self.cleans and pick.random() < 0.2
         for parameter in "xy":
             if before and pick.random() < 0.4:
-                node.takes[parameter] = "value", pick.choice(before).number
+                node.takes[parameter] = "value", self.source(before)
         named = [other for other in before if other.name]
         if named and pick.random() < 0.2:
             other = pick.choice(named)
@@ -214,18 +236,30 @@ class Scenario:
                 node.cross = pick.random() < 0.7
         wired = {source for kind, source in node.takes.values() if kind == "value"}
         if before and not wired and pick.random() < 0.3:
-            node.needs = [pick.choice(before).number]
+            node.needs = [self.source(before)]
         others = [other.number for other in before if other.number not in {*wired, *node.needs}]
         if others and pick.random() < 0.2:
             node.after = [pick.choice(others)]
         if before and not node.always and pick.random() < 0.2:
-            sources = [other.number for other in before if other.saved]
+            sources = [self.source([other]) for other in before if other.saved]
             node.conditions = [(pick.choice(["when", "unless"]), pick.choice([*sources[-2:], "limit"]))]
         node.fallback = pick.random() < 0.2
 
+    def source(self, before: list[Node]) -> int:
+        """A node, or one of its outputs."""
+        node = self.random.choice(before)
+        return (
+            PartOf(node.number, self.random.randrange(2)) if node.length and self.random.random() < 0.7 else node.number
+        )
+
+    def some_value(self) -> Any:
+        """A value that is written down in the workflow."""
+        return [self.random.randrange(3)] if self.random.random() < 0.7 else self.random.randrange(3)
+
     def list_for(self, before: list[Node]) -> Any:
-        """A list that is written down, or a node that returns one."""
+        """A list that is written down, or a node that returns one, as its value or as its last output."""
         sources = [other.number for other in before if other.kind == "list" or other.each]
+        sources += [PartOf(other.number, 1) for other in before if other.length]
         if sources and self.random.random() < 0.7:
             return self.random.choice(sources)
         if self.random.random() < 0.2:
@@ -236,7 +270,7 @@ class Scenario:
         """Changes the workflow, as users do between two runs."""
         pick = self.random
         node = pick.choice(self.nodes)
-        kind = pick.choice(CHANGES + CODE_CHANGES * self.edits)
+        kind = pick.choice(CHANGES + VALUE_CHANGES + CODE_CHANGES * self.edits)
         if kind == "initial":
             node.initial = pick.choice([None, 1, 2])
         elif kind == "params":
@@ -262,6 +296,10 @@ class Scenario:
                     other.takes[f"{node.name}_context"] = other.takes.pop(name)
         elif kind == "connect":
             self.connect(node, self.nodes[: self.nodes.index(node)])
+        elif kind == "written":
+            node.written = None if node.written is None else self.some_value()
+        elif kind == "length":
+            node.length = node.length and 5 - node.length
         elif kind == "code":
             node.code = pick.randrange(3)
         elif kind == "fallback code":
@@ -290,6 +328,8 @@ class Scenario:
             steps[node.number] = step = self.make_step(node, "step")
 
             def ref(source: Any, steps: dict[int, Any] = steps) -> Any:
+                if isinstance(source, PartOf):
+                    return repr(source)
                 name = next((one.name for one in self.nodes if one.number == source), None)
                 return name or steps.get(source, source)
 
@@ -307,6 +347,10 @@ class Scenario:
                 options[word] = ref(source)
             if node.fallback:
                 options["fallback"] = self.make_step(node, "fallback")
+            if node.written is not None:
+                options["params"] = {"written": copy.deepcopy(node.written)}
+            if node.length:
+                options["outputs"] = [repr(PartOf(node.number, part)) for part in range(node.length)]
             workflow.task.add(
                 step, initial_context=node.initial, group_name=node.group, name=node.name, always=node.always, **options
             )
@@ -323,12 +367,16 @@ class Scenario:
             self.calls.append(call := (node.number, text))
             if word == "step" and self.fails(node, value, text):
                 self.failed.append(call)
+                if node.length and value % 2:
+                    return value  # which has no parts
                 raise ValueError(value % 40)
-            return value_of(node.kind, value)
+            if isinstance(arguments.get("written"), list) and not node.each:  # all items are given the same object
+                arguments["written"].append(value)
+            return value_of(node.kind, value, node.length)
 
         if node.kind == "class":
             return self.make_class(node, name)
-        names = [*node.takes, *node.each]
+        names = [*node.takes, *node.each, *(["written"] if node.written is not None else [])]
         required = [one for one in names if one not in node.optional]
         optional = [f"{one}=None" for one in names if one in node.optional]
         contexts = ["previous_context"] * node.previous + ["initial_context"]
@@ -483,7 +531,10 @@ class Scenario:
             return ""
         assert workflow is not None
         result = self.results(workflow)
-        tasks = zip(self.nodes, workflow.result_task(), strict=True)
+        tasks = list(zip(self.nodes, workflow.result_task(), strict=True))
+        unsaved = {node.number for node in self.nodes if not node.saved}
+        if any(node.each and not task.items and not unsaved.isdisjoint(self.takers(node)) for node, task in tasks):
+            return ""  # an empty map does not need the value, so it is not known whether that can be made
         expected = self.fresh({node.number for node, task in tasks if task.restored_from == "checkpoint"})
         if result != expected:
             return f"stale: {differences(expected, result)}\n{self.params}\n" + "\n".join(map(repr, nodes))
@@ -549,8 +600,10 @@ class Scenario:
         ]
 
 
-def value_of(kind: str, value: int) -> Any:
-    """A value of a kind, made of a number."""
+def value_of(kind: str, value: int, length: int = 0) -> Any:
+    """A value of a kind, made of a number. *length* is the number of its outputs."""
+    if length:
+        return (value % 7, value_of("list", value), *range(length - 2))
     if kind == "list":
         return [(value >> shift) % 5 for shift in range(0, 8, 2)][: value % 5]
     return {"number": value % 1000, "flag": bool(value % 2), "none": None}[kind]
@@ -560,7 +613,7 @@ def plain(value: Any) -> Any:
     """A value without contexts, whose times differ."""
     if isinstance(value, Context):
         return "context", plain(value.storage), sorted(value.errors), list(map(repr, value.entries))
-    return list(map(plain, value)) if isinstance(value, list) else value
+    return list(map(plain, value)) if isinstance(value, list | tuple) else value
 
 
 def differences(expected: list[Any], result: list[Any]) -> str:

@@ -33,6 +33,7 @@
     │   ├── EventLoopBlocked      another step blocked the event loop
     │   ├── ValueNotStorable      (TypeError) the result can't be stored and restored unchanged
     │   ├── NotAList              (TypeError) the value that a task is mapped over is no list
+    │   ├── WrongOutputs          (TypeError) the value of a task lacks one of its outputs
     │   ├── UnequalLists          (ValueError) the lists that a task is mapped over have different lengths
     │   ├── ItemsFailed           items of a mapped task failed
     │   ├── Rejected              a person has rejected the step, or has not approved it in time
@@ -77,7 +78,7 @@ __all__ = [
     "OrderRefused", "PollTimeout", "ProcessesUnsupported", "ProviderError", "Rejected", "ResourcesNotOffered",
     "RunError", "RunFailed", "RunStopped", "RunTimeout", "SecretMissing", "StepFailed", "StepTimeout", "StorageError",
     "UnequalLists", "UnknownArgument", "UnknownParam", "UnknownParameter", "UnknownTask", "ValidityUnknown",
-    "ValueNotStorable", "VirtualClockMisuse", "WorkerDied", "WorkerNotStarted", "WorkflowBusy",
+    "ValueNotStorable", "VirtualClockMisuse", "WorkerDied", "WorkerNotStarted", "WorkflowBusy", "WrongOutputs",
 ]  # fmt: skip
 
 
@@ -154,8 +155,11 @@ class UnknownTask(DefinitionError, ValueError):
     name: str
     known: tuple[str, ...] = ()
     where: str = " added before this one"
+    output_of: str = ""  # the name of the task that has an output of this name
 
     def __str__(self) -> str:
+        if self.output_of:
+            return f"'{self.name}' is no task, but an output of '{self.output_of}'. Write run.value('{self.name}')."
         hint = close_match(self.name, self.known) or (f"Add '{self.name}' first." if self.where else "")
         return f"No task{self.where} is called '{self.name}'. {hint}".rstrip()
 
@@ -495,6 +499,22 @@ class NotAList(AttemptError, TypeError):
         "Task '{task}' is mapped over '{source}', whose value is of type {kind}. Return a list: list(...), or "
         "list(d.items()) of a dict."
     )
+
+
+class WrongOutputs(AttemptError, TypeError):
+    """The value of a task lacks one of its outputs."""
+
+    task: str
+    outputs: tuple[str, ...]
+    value: str  # the name of its type
+    reason: str  # what it has, or lacks
+
+    def __str__(self) -> str:
+        names = ", ".join(f"'{name}'" for name in self.outputs)
+        return (
+            f"Task '{self.task}' has outputs=[{names}], and returned a {self.value} that {self.reason}. Return a dict, "
+            f"a NamedTuple or a dataclass with these names, or a tuple or list of {len(self.outputs)}."
+        )
 
 
 class UnequalLists(AttemptError, ValueError):

@@ -17,6 +17,7 @@ from dotflow.core.durations import Duration
 from dotflow.core.failure import name_of
 from dotflow.core.hints import WORKFLOW, no_attribute, refuse_unknown, start_hints
 from dotflow.core.masks import Masks
+from dotflow.core.outputs import take, why_unfit
 from dotflow.core.secret import NO_SECRETS, SecretRef
 from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution
@@ -47,8 +48,8 @@ from dotflow.errors import (
     UnknownParam,
 )
 from dotflow.graph.builder import TaskBuilder
-from dotflow.graph.linked_task import LinkedTask
-from dotflow.graph.names import TaskRef, find_task
+from dotflow.graph.linked_task import LinkedTask, outputs_of
+from dotflow.graph.names import TaskRef, find_value
 from dotflow.graph.params import NO_PARAMS, Params, check_declared, keyed_id, resolve, run_id_of
 from dotflow.graph.plan import make_plan, note_on_groups
 from dotflow.graph.run_secrets import RunSecrets, keep_secret, mask_names, secret_params
@@ -457,6 +458,7 @@ class DotFlow:
     def value(self, run: str, step: TaskRef) -> Any:
         """Returns the value of a task of a submitted run, from the storage: `workflow.value(run_id, "summary")`.
 
+        The name of an output returns that part of the value.
         Any run of a chain stands for the newest one, which has the values of those that it continues.
 
         Raises:
@@ -470,7 +472,7 @@ class DotFlow:
         from dotflow.resume.origin import SavedOrigin
 
         found = self._queue(f"The workflow {self.workflow_id!r} has no runs to ask for").newest(run)
-        task, storage = find_task(step, list(self.task)), self.config.storage
+        (task, part), storage = find_value(step, list(self.task)), self.config.storage
         what = f"Can't find the value of {task.name!r} of the run {run}"
         if not leaves_checkpoint(task):
             raise NotInHistory(what, "it is a cleanup" if task.is_cleanup else "its step has checkpoint=False")
@@ -482,14 +484,15 @@ class DotFlow:
         if not origin or not is_there:
             lost = f"{type(storage).__name__} does not have it"
             raise NotInHistory(what, lost if found.state is TypeRunState.COMPLETED else "it has not completed")
-        return value
+        return take(value, part, is_mapped=task.is_mapped)
 
     def _stored_value(self, task: Task, run: "RunSummary") -> tuple[bool, Any]:
         """Returns whether the storage has a value of a task, and the value."""
         storage = self.config.storage
         key = storage.key(task._new_record(run.workflow_id, None))
-        value = storage.get(key).storage
-        return value is not None or storage.contains(key), value
+        value, outputs = storage.get(key).storage, outputs_of(task)
+        is_there = value is not None or storage.contains(key)
+        return is_there and not (outputs and why_unfit(value, outputs)), value
 
     def _stored_map(self, task: Task, run: "RunSummary") -> tuple[bool, Any]:
         """Returns whether the storage has the values of all items of a map, and their list."""

@@ -567,6 +567,19 @@ class TestValueOfARun:
         with pytest.raises(NotInHistory):
             workflow.value("no such run", "orders")
 
+    def test_a_part_of_it_has_a_name(self, workflow: DotFlow) -> None:
+        """That of a task, and that of a map; a saved value that lacks it is not there."""
+        parts = action(lambda item=1: (item, -item))
+        workflow.task.add(parts, name="one", outputs=["a", "b"])
+        workflow.task.add(parts, name="many", each={"item": [2, 3]}, outputs=["c", "d"])
+        run = workflow.submit(params={"day": 1})
+        serve(workflow, once=True)
+
+        assert (workflow.value(run, "b"), workflow.value(run, "d")) == (-1, [-2, -3])
+        workflow.config.storage.post("w@day=1/one", Context(7, 3, "w@day=1"))
+        with pytest.raises(NotInHistory, match="StorageFile does not have it"):
+            workflow.value(run, "a")
+
     def test_a_newer_run_has_replaced_it(self, workflow: DotFlow) -> None:
         """The newer one of the same name; one with other parameters has values of its own."""
         old, other = workflow.submit(params={"day": 1}), workflow.submit(params={"day": 2})

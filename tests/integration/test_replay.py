@@ -115,6 +115,16 @@ def rescued():
     return build(load, fallback=rescue)
 
 @action
+def explain(error, depth, second=None):
+    raise OSError(f"{error.exception} at attempt {error.attempt}, {depth}, {second}")
+
+def explained():
+    workflow = DotFlow(workflow_id="jobs")
+    workflow.task.add(extract, outputs=["first", "second", "third"])
+    workflow.task.add(load, needs={"extract": "extract"}, fallback=explain, params={"depth": [3]})
+    return workflow
+
+@action
 def table():
     from pathlib import Path
     Path("table.csv").write_text("1")
@@ -336,6 +346,13 @@ def test_a_fallback_that_made_the_attempt(replay: Replay) -> None:
     assert "now: ConnectionError: no cache" in replay("failed", "load")[1]
     assert "then: ZeroDivisionError: division by zero" in replay("failed", "load", "--attempt", "1")[1]
     assert "Can't find attempt 3 of 'load': it has 2." in replay("failed", "load", "--attempt", "3")[1]
+
+
+def test_a_fallback_is_given_the_error_and_the_values_that_it_had(replay: Replay) -> None:
+    """The error is that of the history, a part of a value comes with its task's, a written-down one from today."""
+    start("--workflow", "replay_jobs:explained")
+
+    assert "now: OSError: ZeroDivisionError at attempt 1, [3], 2" in replay("failed", "load")[1]
 
 
 # What differs

@@ -73,7 +73,10 @@ workflow.task.add(cluster).add(action(print), always=True, needs=cluster)
 workflow.task.add(action(print), needs=[urls], after=["summary", cluster]).add(action(print), after=urls)
 workflow.task.add([urls, fetch], needs=["sources"], keep_going=False)
 workflow.task.add(DotFlow(), name="inner").add(DotFlow().task, name="other", needs={"day": "day"}, when=urls)
+workflow.task.add(parse, params={"day": "2026-11-25"}, outputs=["text", "size"], name="parts").add(urls, outputs=("a",))
 
+workflow.task.add(urls, params=5)  # type: ignore[arg-type]
+workflow.task.add(urls, outputs=5)  # type: ignore[arg-type]
 workflow.task.add(urls, name=5)  # type: ignore[arg-type]
 workflow.task.add(urls, needs=5)  # type: ignore[arg-type]
 workflow.task.add(urls, after=5)  # type: ignore[arg-type]
@@ -121,6 +124,7 @@ assert_type(run[summary].value, Any)
 assert_type(run.value(summary), dict[int, str])
 parsed: int = run.value(parse)
 assert_type(run.value("summary"), Any)
+assert_type(run.value("text"), Any)
 assert_type(run.value(Report), Any)
 print(run.result)  # type: ignore[attr-defined]
 run[5]  # type: ignore[index]

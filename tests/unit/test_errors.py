@@ -69,6 +69,7 @@ from dotflow.errors import (
     WorkerDied,
     WorkerNotStarted,
     WorkflowBusy,
+    WrongOutputs,
 )
 
 BRANCHES = (DotflowError, DefinitionError, AttemptError, ProviderError, RunError)
@@ -197,6 +198,10 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
     ),
     (ValueNotStorable("function"), ["This value", "is a function"]),
     (NotAList("parse", "fetch", "dict"), ["'parse'", "'fetch'", "a dict", "list(d.items())", "of a dict."]),
+    (
+        WrongOutputs("split", ("train", "test"), "tuple", "has 3 entries"),
+        ["'split'", "outputs=['train', 'test']", "has 3 entries", "Return a dict,"],
+    ),
     (UnequalLists("pair", {"a": 1, "b": 2}), ["'pair'", "a: 1, b: 2", "Return lists of one length."]),
     (ItemsFailed(1, 3, "[2] 'x' ValueError"), ["1 of 3 items", "[2] 'x' ValueError"]),
     (

@@ -1,7 +1,7 @@
 """One task's life: its attempts, and what the runner publishes and waits for between them."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -20,6 +20,7 @@ from dotflow.core.events import (
 )
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Interrupted, NotReady, Outcome, Raised, Returned, TimedOut, Usage
+from dotflow.core.outputs import Part
 from dotflow.engine.lifecycle import Fallback, Poll
 from dotflow.engine.publisher import Publisher
 from dotflow.engine.ready import Ready
@@ -52,9 +53,10 @@ class OneTask(RunGraph):
     """The graph of one task, which begins at once, in lane 2 and as call 7."""
 
     is_stopping = asks = is_waiting = False
+    outputs: ClassVar[dict[int, tuple[Part, ...]]] = {}
     files = RunFiles(SavedFiles(StorageDefault(), "w"), None)
 
-    def __init__(self, task: Task, fallback: Callable[[], Fallback | None] | None) -> None:
+    def __init__(self, task: Task, fallback: Callable[[Failure], Fallback | None] | None) -> None:
         self.ready = Ready(7, 2, task, PREVIOUS, task.step, inputs=(None, None, fallback, None))
         self.ends: list[Context | None] = []
 
@@ -131,7 +133,7 @@ class Life:
         self,
         task: Task,
         outcomes: list[Outcome | StorageError],
-        fallback: Callable[[], Fallback | None] | None = None,
+        fallback: Callable[[Failure], Fallback | None] | None = None,
     ) -> tuple[list[Any], Context | None]:
         """Returns events, calls and waits for these outcomes of its calls, and its context."""
         recorder, graph = Recorder(outcomes, self.fake_time, self.at_once), OneTask(task, fallback)
@@ -302,7 +304,7 @@ def with_fallback(
     """Returns the requests of a task with retry=2 and a fallback with these options."""
     fallback = Fallback(action(**options)(lambda: 0), {"a": 1}) if is_possible else None
     task = task_with(retry=2, retry_delay=3)
-    return requests_of(task, outcomes, lambda: fallback)[0]
+    return requests_of(task, outcomes, lambda failure: fallback)[0]
 
 
 def test_a_fallback_follows_the_last_attempt_at_once(requests_of: Life) -> None:

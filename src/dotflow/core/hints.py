@@ -20,9 +20,10 @@ _FALLBACK: Final = "Write fallback=step: the step of further attempts after the 
 _ALWAYS: Final = "Write always=True: a cleanup, which runs however the tasks before it ended."
 _NAME: Final = "Write name='...'."
 _VALUE: Final = (
-    "Pass initial_context=..., which the step reads as initial_context.storage. A value of the whole run is a "
-    "parameter: DotFlow(params={'day': ...})."
+    "Write params={'depth': 3} for parameters of the step, or pass initial_context=..., which it reads as "
+    "initial_context.storage. A value of the whole run is a run parameter: DotFlow(params={'day': ...})."
 )
+_OUTPUTS: Final = "Write outputs=['train', 'test']: names of the parts of the value, which later tasks take."
 _PARAMS: Final = "Write params={'day': '2026-11-25'}, and declare it: DotFlow(params={'day': ...})."
 _GROUP: Final = "Write group_name='...'."
 _START: Final = "Give it to start(): workflow.start(resume=True)."
@@ -85,7 +86,8 @@ ADD: Final[Mapping[str, str]] = {
     **_of(_DECORATOR, "retry", "retries", "max_retries", "attempts", "retry_delay", "backoff", "timeout"),
     **_of(_DECORATOR, "isolate", "resources", "checkpoint", "poll", "poll_timeout"),
     **_of(_NAME, "id", "task_id", "task_name", "key", "alias"),
-    **_of(_VALUE, "args", "kwargs", "param", "params", "parameters", "data", "value", "context", "initial"),
+    **_of(_VALUE, "args", "kwargs", "param", "parameters", "arguments", "data", "value", "context", "initial"),
+    **_of(_OUTPUTS, "output", "returns", "multiple_outputs", "n_outputs", "produces"),
     **_of(_GROUP, "group", "groups", "lane", "queue", "pool"),
     **_of(_START, "mode", "resume"),
     **_of(_TASKS_END, "on_success", "on_failure", "on_complete", "callbacks"),
@@ -108,6 +110,7 @@ ACTION: Final[Mapping[str, str]] = {
     **_of(_SCHEDULE, *_SCHEDULES),
     **_of(_CATCH_UP, "catch_up", *_CATCH_UPS),
     **_of(_ADD, "callback", "group", "group_name", "initial_context", "keep_going", "max_parallel"),
+    **_of(_ADD, "params", "outputs"),
     **_of(_RUN_END, "on_success", "on_failure"),
 }
 

@@ -5,6 +5,7 @@ from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from dotflow.core.action import Action
+from dotflow.core.outputs import Part
 from dotflow.core.secret import SecretUse
 
 #: The kinds of arguments: a task's value, its Context, one run parameter, or all of them.
@@ -20,7 +21,7 @@ Group = tuple[int, ...]
 
 
 class Constant(NamedTuple):
-    """A value of the definition: the default of a run parameter of an added workflow."""
+    """A value of the definition: of `add(params=...)`, or the default of a run parameter of an added workflow."""
 
     value: Any
 
@@ -33,12 +34,14 @@ class Bind(NamedTuple):
         kind: VALUE, CONTEXT, PARAM or PARAMS.
         source: The task's id, the name of the run parameter, or a Constant.
         required: Whether the parameter has no default.
+        part: The output of the task that it takes; None for its whole value.
     """
 
     parameter: str
     kind: str
     source: int | str | Constant
     required: bool
+    part: Part | None = None
 
 
 class Each(NamedTuple):
@@ -47,10 +50,12 @@ class Each(NamedTuple):
     Attributes:
         parameter: The parameter; "previous_context" if the step receives items as that.
         source: The id of the task that returns the list, the name of the run parameter, or the list itself.
+        part: The output of the task that is the list, or that its items have; None for its whole value.
     """
 
     parameter: str
     source: int | str | tuple[Any, ...]
+    part: Part | None = None
 
 
 class Condition(NamedTuple):
@@ -61,12 +66,14 @@ class Condition(NamedTuple):
         name: The source's name, for messages.
         expected: The value that the source's value must equal; TRUE if it only must be true.
         negated: Whether the opposite must hold: `unless`.
+        part: The output of the task that it asks; None for its whole value.
     """
 
     source: int | str | Constant
     name: str
     expected: Any
     negated: bool
+    part: Part | None = None
 
     @property
     def word(self) -> str:
@@ -91,6 +98,8 @@ class Links(NamedTuple):
         conditions: The conditions, which must all hold.
         fallback: The step of further attempts after the last one.
         fallback_binds: The sources of the fallback's arguments.
+        takes_error: Whether the fallback takes the last error.
+        outputs: The parts of the value, each with a name.
         always: Whether the task is a cleanup.
         keep_going: Whether other tasks continue after its failure; None for the `keep_going` of the run.
         secrets: The secrets of the step and of the fallback.
@@ -107,6 +116,8 @@ class Links(NamedTuple):
     conditions: tuple[Condition, ...] = ()
     fallback: Action[..., Any] | None = None
     fallback_binds: tuple[Bind, ...] = ()
+    takes_error: bool = False
+    outputs: tuple[Part, ...] = ()
     always: bool = False
     keep_going: bool | None = None
     secrets: tuple[SecretUse, ...] = ()

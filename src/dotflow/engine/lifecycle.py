@@ -1,5 +1,6 @@
 """One task's life, in every mode: its first call, and what follows a failed attempt. No thread and no storage here."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -9,9 +10,11 @@ from dotflow.core.context import NOTHING
 from dotflow.core.failure import Failure
 from dotflow.core.files import FileWatch
 from dotflow.core.outcome import Died, NotReady, Raised, Returned, TimedOut, Usage
+from dotflow.core.outputs import Part, why_unfit
+from dotflow.core.task import Task
 from dotflow.core.text import times
 from dotflow.engine.ready import Ready
-from dotflow.errors import PollTimeout
+from dotflow.errors import PollTimeout, WrongOutputs
 from dotflow.graph.decisions import Arguments
 
 new: Final = tuple.__new__  # makes a named tuple in half the time: there are three for every task
@@ -79,6 +82,23 @@ def first_call(ready: Ready, files: FileWatch | None = None) -> Call:
     return new(Call, call)
 
 
+def checked(outcome: Returned, task: Task, step: Action[..., Any], outputs: Sequence[Part]) -> Returned | Raised:
+    """Returns the outcome of an attempt; a failure, which only `retry_on` keeps from being repeated, for another value.
+
+    Args:
+        outcome: The outcome.
+        task: The task or the item.
+        step: The step that made the attempt.
+        outputs: The outputs that its value must have.
+    """
+    reason = why_unfit(outcome.value, outputs)
+    if not reason:
+        return outcome
+    names = tuple(part.name for part in outputs)
+    failure = Failure.of(WrongOutputs(task.name, names, type(outcome.value).__name__, reason))
+    return Raised(failure, outcome.repeated, None, outcome.usage)
+
+
 def next_attempt(ready: Ready, call: Call, outcome: Raised | TimedOut | Died) -> tuple[float, Ready] | None:
     """Returns what follows a failed attempt: the seconds until the next one, and the task as it is ready for that.
 
@@ -95,7 +115,7 @@ def next_attempt(ready: Ready, call: Call, outcome: Raised | TimedOut | Died) ->
     delay = step.policy.delay_after(attempts, outcome.retry)
     if delay is None:
         fallback = inputs[2] if inputs and not call.is_fallback else None
-        other = None if fallback is None else fallback()
+        other = None if fallback is None else fallback(outcome.failure)
         if other is None:
             outcome.failure.refusal = step.policy.refusal(attempts, outcome.failure.exception)
             return None

@@ -39,7 +39,8 @@ from dotflow.engine.run_providers import RunProviders
 from dotflow.engine.runner import Runner
 from dotflow.engine.stop import CANCELLED, INTERRUPTED, LOST, PAUSED, Stop, stop_for, timed_out
 from dotflow.errors import HistoryError, NotServable, RunFailed, RunTimeout, ValueNotStorable
-from dotflow.graph.names import TaskRef, find_task
+from dotflow.graph.decisions import value_of
+from dotflow.graph.names import TaskRef, find_task, find_value
 from dotflow.graph.params import NO_PARAMS, Params
 from dotflow.graph.plan import Plan
 from dotflow.resume.cache import Cache, is_cached
@@ -245,13 +246,14 @@ class Run:
     def value(self, ref: TaskRef) -> Any:
         """Returns the value of the task that has the name or the step: `run.value("report")`. None if it has none.
 
-        With a step, type checkers know the type of the value. That of a mapped task is a list of such values.
+        The name of an output returns that part of the value. With a step, type checkers know the type of the value.
+        That of a mapped task is a list of such values.
 
         Raises:
             UnknownTask: No task has it.
             AmbiguousTask: Several tasks have it.
         """
-        return self.task(ref).value
+        return value_of(*find_value(self._providers.secrets.masks.mask_ref(ref), self.tasks))
 
     if not TYPE_CHECKING:  # type checkers report unknown names by themselves
 

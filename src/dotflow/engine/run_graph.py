@@ -19,7 +19,7 @@ from dotflow.core.events import (
     TaskRestored,
     TaskSkipped,
 )
-from dotflow.core.failure import Failure
+from dotflow.core.failure import Failure, TaskError
 from dotflow.core.task import Task
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
@@ -27,8 +27,9 @@ from dotflow.engine.lifecycle import Fallback, new
 from dotflow.engine.ready import NextItem, Ready
 from dotflow.engine.stop import FAILED, Stop
 from dotflow.errors import LeaseLost, Rejected, RunStopped
-from dotflow.graph.decisions import UNFINISHED, Arguments, Skip, arguments, decide, unmet_need
+from dotflow.graph.decisions import UNFINISHED, Arguments, Skip, arguments, decide, unmet_need, value_of
 from dotflow.graph.linked_task import Item, LinkedTask
+from dotflow.graph.linking import ERROR
 from dotflow.graph.maps import ItemMap, lists_of, make_items, map_context, map_failure, missing_values
 from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan
@@ -97,6 +98,7 @@ class RunGraph:
     Attributes:
         is_stopping: Whether no further task becomes ready.
         files: The files of the run.
+        outputs: The outputs of the tasks that have some, by task id.
     """
 
     def __init__(
@@ -138,6 +140,7 @@ class RunGraph:
         self._contexts: dict[int, Context] = {}  # of ended tasks, until the next one of the lane takes it
         self._fallback_values: dict[int, Arguments | Skip] = {}  # by task; its items share them
         linked = [task for task in tasks if isinstance(task, LinkedTask)]
+        self.outputs = {task.task_id: task.links.outputs for task in linked if task.links.outputs}
         self._undecided = {
             *restored,
             *checkpoints.not_needed,
@@ -255,9 +258,9 @@ class RunGraph:
     def _lists_shown(self, task: LinkedTask) -> dict[str, Any]:
         """Returns the lists of a mapped task by parameter, for its question, which is asked before its items."""
         lists: dict[str, Any] = {}
-        for parameter, source in task.links.each:
+        for parameter, source, part in task.links.each:
             if isinstance(source, int):
-                lists[parameter] = self._tasks[source].value
+                lists[parameter] = value_of(self._tasks[source], part)
             else:
                 lists[parameter] = self._params[source] if isinstance(source, str) else source
         return lists
@@ -303,15 +306,24 @@ class RunGraph:
         of_item: Arguments | None = None,
     ) -> tuple[Any, ...]:
         """Returns the inputs of a task or of an item of it: those of Ready."""
-        fallback = None if task.links.fallback is None else functools.partial(self._fallback, task, of_item)
+        fallback = None if task.links.fallback is None else functools.partial(self._fallback, task, item, of_item)
         secrets = self._secrets.of_task(task.task_id)
         if task.links.takes_key:
             base = self._checkpoints.key_base(task if item is None else item)
             secrets = TaskSecrets({**(secrets or {}), KEY_BASE: base})
         return own, shared, fallback, secrets
 
-    def _fallback(self, task: LinkedTask, own: Arguments | None) -> Fallback | None:
-        """Returns the task's fallback; None if a value that it requires is missing. *own* are an item's arguments."""
+    def _fallback(
+        self, task: LinkedTask, item: Item | None, own: Arguments | None, failure: Failure
+    ) -> Fallback | None:
+        """Returns the task's fallback; None if a value that it requires is missing.
+
+        Args:
+            task: The task.
+            item: The item whose attempt has failed; None for that of the task.
+            own: The arguments of the item.
+            failure: The failure of the last attempt.
+        """
         links = task.links
         assert links.fallback is not None
         values = self._fallback_values.get(task.task_id)
@@ -320,10 +332,13 @@ class RunGraph:
             self._fallback_values[task.task_id] = values
         if isinstance(values, Skip):
             return None
+        attempt = task.attempt if item is None else item.attempt
+        error = {ERROR: TaskError(attempt, failure.masked(self._secrets.masks))} if links.takes_error else {}
         if own is None:
-            return Fallback(links.fallback, values or None)
+            return Fallback(links.fallback, {**values, **error} or None)
         names = links.fallback.named_params
-        return Fallback(links.fallback, {name: own[name] for name in own if name in names}, values or None)
+        own = {name: own[name] for name in own if name in names}
+        return Fallback(links.fallback, {**own, **error}, values or None)
 
     def end(self, task: Task, context: Context | None) -> list[Decision]:
         """Returns what follows from the end of a task or an item. *context* is None if it failed."""

@@ -17,7 +17,7 @@ from dotflow.core.events import AttemptFailed, AttemptRepeated, AttemptWaits, Ta
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, NotReady, Returned, TimedOut, Usage
 from dotflow.core.task import Task
-from dotflow.engine.lifecycle import Poll, first_call, new, next_attempt
+from dotflow.engine.lifecycle import Poll, checked, first_call, new, next_attempt
 from dotflow.engine.publisher import Publisher
 from dotflow.engine.ready import NextItem, Ready, ReadyTasks
 from dotflow.engine.run_graph import Decision, Ended, Leave, RunGraph, StopNew
@@ -53,6 +53,7 @@ class Runner:
         out_of_time: Callable[[], object] = int,
     ) -> None:
         self._graph = graph
+        self._outputs = graph.outputs
         self._deadline = deadline
         self._out_of_time = out_of_time
         self._publisher = publisher
@@ -280,6 +281,8 @@ class Runner:
                 outcome = self._ask_again(ready, call, outcome, poll)
                 if outcome is None:
                     return
+        if self._outputs and outcome.__class__ is Returned and task.task_id in self._outputs:
+            outcome = checked(outcome, task, call.step, self._outputs[task.task_id])
         if outcome.__class__ is Returned:
             value, repeated, usage, files = outcome
             if repeated:

@@ -52,6 +52,7 @@ class TaskBuilder:
         self._params = params
         self._tasks: list[Task] = []
         self._names = Names()
+        self._has_names = bool(params)  # run parameters or outputs, which a task may be called like
 
     def add(
         self,
@@ -71,6 +72,8 @@ class TaskBuilder:
         fallback: Step | None = None,
         always: bool = False,
         keep_going: bool | None = None,
+        params: Mapping[str, Any] | None = None,
+        outputs: Sequence[str] | None = None,
         **unknown: Never,
     ) -> "TaskBuilder":
         """Adds a task for each step, or raises an error and adds none.
@@ -101,6 +104,10 @@ class TaskBuilder:
                 stopped run, but only if its required parameters have values.
             keep_going: Whether other tasks continue after a failure of this one, and items after that of another item;
                 None for the `keep_going` of the run.
+            params: Values of parameters of the step and of its fallback, or of the run parameters of another workflow:
+                `{"depth": 3}`. They win over names.
+            outputs: Names of the parts of the value: `["train", "test"]` of a dict by its keys, of a NamedTuple or a
+                dataclass by its fields, of a tuple or list by position. Later tasks take a part by its name.
             unknown: Refused with a hint.
 
         Returns:
@@ -131,11 +138,14 @@ class TaskBuilder:
         is_plain = (
             name is needs is after is each is cross is max_parallel is when is unless is fallback is keep_going is None  # type: ignore[comparison-overlap]
         )
-        if is_plain and not always and step.__class__ is Action and not self._params and not _has_links(step):
+        is_plain = is_plain and params is outputs is None and not always and not self._has_names  # type: ignore[comparison-overlap]
+        if is_plain and step.__class__ is Action and not _has_links(step):
             # The most frequent case.
             self._tasks.append(TaskDefinition(count, step, function, context, group_name, self._workflow_id))
             return self
-        options = LinkOptions(name, needs, after, each, cross, max_parallel, when, unless, fallback, always, keep_going)
+        options = LinkOptions(
+            name, needs, after, each, cross, max_parallel, when, unless, fallback, always, keep_going, params, outputs
+        )
         try:
             self._add_linked(step, function, context, group_name, options)
         except BaseException:  # a list is added whole or not at all
@@ -166,12 +176,13 @@ class TaskBuilder:
         actions = as_actions(step)
         if options.name is not None and len(actions) > 1:
             raise InvalidLink("name=... names one task, and this adds several.")
+        if options.outputs is not None and len(actions) > 1:
+            raise InvalidLink("outputs=... names the parts of one task's value, and this adds several tasks.")
         for action in actions:
-            if action.short_name in self._params and options.name is None:
-                name = action.short_name
-                raise InvalidLink(
-                    f"Step '{name}' is called like the run parameter '{name}'. Pass name=... to name its task."
-                )
+            name = action.short_name
+            like = "run parameter" if name in self._params else "output" if scope.part(name) else ""
+            if like and options.name is None:
+                raise InvalidLink(f"Step '{name}' is called like the {like} '{name}'. Pass name=... to name its task.")
             if isinstance(action.function, type):
                 check_members(action.function)
             if options.are_used() or _has_links(action):
@@ -190,6 +201,7 @@ class TaskBuilder:
     ) -> None:
         fields = (len(self._tasks), step, callback, context, group_name, self._workflow_id)
         self._tasks.append(TaskDefinition(*fields) if links is None else LinkedTask(*fields, links=links))
+        self._has_names = self._has_names or (links is not None and bool(links.outputs))
 
     if not TYPE_CHECKING:
 

@@ -5,6 +5,7 @@ from typing import Any, Final, NamedTuple
 
 from dotflow.core.links import PARAM, TRUE, VALUE, Bind, Condition, Constant, Group, Links
 from dotflow.core.masks import NO_MASKS, Masks
+from dotflow.core.outputs import Part, take
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.status import TypeStatus
@@ -38,7 +39,7 @@ def decide(links: Links, tasks: Sequence[Task], params: Params, masks: Masks = N
     for condition in links.conditions:
         if isinstance(condition.source, int) and not tasks[condition.source].has_value:
             return Skip(f"it depends on '{condition.name}', which {ending(tasks[condition.source])}")
-        value = _value_at(condition.source, tasks, params)
+        value = _value_at(condition.source, tasks, params, condition.part)
         if _holds(condition, value) is condition.negated:
             return Skip(f"{condition.name} was {shorten(masks.mask(safe_repr(value)), MAX_SHOWN)}")
     for link in links.each:
@@ -70,11 +71,12 @@ def unmet_need(needs: Sequence[Group], tasks: Sequence[Task], not_needed: Contai
 def arguments(binds: Sequence[Bind], tasks: Sequence[Task], params: Params) -> Arguments | Skip:
     """Returns the argument of each parameter whose task has a value; a Skip if one without is required."""
     values: Arguments = {}
-    for parameter, kind, source, required in binds:
+    for parameter, kind, source, required, part in binds:
         if isinstance(source, int):
             task = tasks[source]
             if task.has_value:
-                values[parameter] = task.value if kind == VALUE else task.current_context
+                value = task.value if kind == VALUE else task.current_context
+                values[parameter] = value if part is None else take(value, part, is_mapped=task.is_mapped)
             elif required:
                 return Skip(f"it needs '{task.name}', which {ending(task)}")
         elif kind == PARAM:
@@ -84,9 +86,14 @@ def arguments(binds: Sequence[Bind], tasks: Sequence[Task], params: Params) -> A
     return values
 
 
-def _value_at(source: int | str | Constant, tasks: Sequence[Task], params: Params) -> Any:
+def value_of(task: Task, part: Part | None) -> Any:
+    """Returns the value of a task, or the part of it; of a mapped task the list of its items' parts."""
+    return take(task.value, part, is_mapped=task.is_mapped)
+
+
+def _value_at(source: int | str | Constant, tasks: Sequence[Task], params: Params, part: Part | None = None) -> Any:
     if isinstance(source, int):
-        return tasks[source].value
+        return value_of(tasks[source], part)
     return params[source] if isinstance(source, str) else source.value
 
 

@@ -100,7 +100,7 @@ def _notes(links: Links, tasks: Sequence[Task]) -> Iterator[str]:
     """Yields the lines under a task's name: its lists, its fallback, and conditions without an arrow."""
     limit = "" if links.max_parallel == MAX_PARALLEL else f", {links.max_parallel} at once"
     word = "cross" if links.is_cross else "each"
-    for parameter, source in links.each:
+    for parameter, source, _ in links.each:
         of = f"{len(source)} of {parameter}" if isinstance(source, tuple) else source
         if isinstance(source, int):
             of = _boxes_and_name(tasks[source])[-1]

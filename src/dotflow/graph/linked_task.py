@@ -7,6 +7,7 @@ from dotflow.core.context import Context
 from dotflow.core.events import MapEnded, MapOpened, TaskEvent, TaskPaused, TaskRestored
 from dotflow.core.failure import TaskError
 from dotflow.core.links import Links
+from dotflow.core.outputs import Part
 from dotflow.core.task import Task, TaskRecord
 from dotflow.core.types.status import TypeStatus
 
@@ -131,26 +132,31 @@ class Item(TaskRecord):
 
     Attributes:
         item: The index in the list.
-        task_name: The name of the mapped task.
+        task_links: The links of the mapped task.
         entry: The entry of the list: a value, the item of another map, or a Row of these.
         key_suffix: The end of the checkpoint's key, after that of the task.
     """
 
-    __slots__ = ("entry", "item", "key_suffix", "source", "task_name")
+    __slots__ = ("entry", "item", "key_suffix", "source", "task_links")
 
     item: int
-    task_name: str
+    task_links: Links
     entry: Any
     key_suffix: str
     source: str
 
-    def __init__(self, task: Task, item: int, entry: Any, key_suffix: str) -> None:
+    def __init__(self, task: LinkedTask, item: int, entry: Any, key_suffix: str) -> None:
         super().__init__(task.task_id, task.step, None, task._initial, task.group_name, task.workflow_id, task.run_id)
-        self.task_name = task.name
+        self.task_links = task.links
         self.item = item
         self.entry = entry
         self.key_suffix = key_suffix
         self.source = "checkpoint"
+
+    @property
+    def task_name(self) -> str:
+        """The name of the mapped task."""
+        return self.task_links.name or self.step.name
 
     @property
     def name(self) -> str:
@@ -159,9 +165,10 @@ class Item(TaskRecord):
     @property
     def input(self) -> Any:
         """The value of the entry in the list."""
+        each = self.task_links.each
         if type(self.entry) is Row:
-            return {name: _value_of(entry) for name, entry in self.entry.items()}
-        return _value_of(self.entry)
+            return {link.parameter: _value_of(self.entry[link.parameter], link.part) for link in each}
+        return _value_of(self.entry, each[0].part)
 
     @property
     def restored_from(self) -> str | None:
@@ -180,5 +187,14 @@ class Item(TaskRecord):
             self.source = event.source
 
 
-def _value_of(entry: Any) -> Any:
-    return entry.current_context.storage if type(entry) is Item else entry
+def outputs_of(task: Task) -> tuple[Part, ...]:
+    """Returns the outputs of a task, or of the mapped task of an item."""
+    links = task.task_links if isinstance(task, Item) else task.links
+    return () if links is None else links.outputs
+
+
+def _value_of(entry: Any, part: Part | None) -> Any:
+    if type(entry) is not Item:
+        return entry
+    value = entry.current_context.storage
+    return value if part is None else part.of(value)

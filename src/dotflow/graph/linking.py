@@ -2,18 +2,20 @@
 
 import operator
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dotflow.core.action import CONTEXTS, Action, parts_of
+from dotflow.core.callables import fixed_by_partials
 from dotflow.core.links import MAX_PARALLEL, PARAM, PARAMS, VALUE, Bind, Constant, Each, Group, Links
-from dotflow.core.secret import SecretRef, SecretUse
+from dotflow.core.outputs import Part
+from dotflow.core.secret import SecretRef, SecretUse, check_no_secret
 from dotflow.core.steps import as_actions
 from dotflow.errors import InvalidArgument, InvalidLink, MissingParam, close_match
 from dotflow.graph.names import name_of
 from dotflow.graph.params import OWN_NAMES, is_name
-from dotflow.graph.run_secrets import keep_secret
+from dotflow.graph.run_secrets import keep_secret, secret_params
 from dotflow.graph.wiring import (
     Scope,
     as_list,
@@ -21,6 +23,7 @@ from dotflow.graph.wiring import (
     check_names,
     check_type,
     make_conditions,
+    refuse_parameter,
     secrets_of,
     target_of_each,
     wire,
@@ -28,6 +31,9 @@ from dotflow.graph.wiring import (
 
 if TYPE_CHECKING:
     from dotflow.core.task import Task
+
+
+ERROR: Final = "error"  # the parameter of a fallback that receives the last error
 
 
 class LinkOptions(NamedTuple):
@@ -44,6 +50,8 @@ class LinkOptions(NamedTuple):
     fallback: Any = None
     always: bool = False
     keep_going: bool | None = None
+    params: Any = None
+    outputs: Any = None
 
     def are_used(self) -> bool:
         """Returns whether any of them was passed. It compares no value of the user."""
@@ -66,6 +74,10 @@ def check_options(options: LinkOptions, scope: Scope) -> None:
         raise InvalidArgument("always", options.always, "True or False")
     if options.keep_going is not None and not isinstance(options.keep_going, bool):
         raise InvalidArgument("keep_going", options.keep_going, "True, False or None")
+    if options.params is not None and not _is_by_name(options.params):
+        raise InvalidArgument("params", options.params, 'a dict of values by parameter, such as {"depth": 3}')
+    if options.outputs is not None:
+        _check_outputs(options.outputs, scope)
     if options.each is not None and options.cross is not None:
         raise InvalidLink(
             "each excludes cross: lists go in step, or each entry goes with every other. Remove one of them."
@@ -74,6 +86,21 @@ def check_options(options: LinkOptions, scope: Scope) -> None:
         raise InvalidLink("max_parallel limits the items of each=..., which is missing. Add each=task, or remove it.")
     if options.always and (options.when is not None or options.unless is not None):
         raise InvalidLink("always=True excludes when and unless: a cleanup has no condition. Remove one of them.")
+
+
+def _is_by_name(params: Any) -> bool:
+    return isinstance(params, Mapping) and all(isinstance(name, str) for name in params)
+
+
+def _check_outputs(outputs: Any, scope: Scope) -> None:
+    """Raises InvalidArgument unless they are names that no task, no run parameter and no other output has."""
+    names = outputs if isinstance(outputs, list | tuple) else ()
+    if not names or not all(isinstance(name, str) and is_name(name) for name in names):
+        accepted = f'a list of names, such as ["train", "test"], other than {OWN_NAMES}'
+        raise InvalidArgument("outputs", outputs, accepted)
+    for index, name in enumerate(names):
+        if name in names[:index] or name in scope.names or name in scope.params:
+            raise InvalidArgument("outputs", name, "names that no task, no run parameter and no other output has")
 
 
 def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Links | None:
@@ -88,35 +115,39 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
     needs = options.needs if isinstance(options.needs, Mapping) else {}
     check_names(step, "needs", needs)
     required, after = _order(options, scope)
+    params: Mapping[str, Any] = options.params or {}
     lists = _named_lists(step, options, scope, needs)
-    binds, left = wire(step, scope, needs, lists)
+    fallback = _fallback_of(options)
+    filled = {**dict.fromkeys(needs, "needs"), **dict.fromkeys(lists, "each" if options.cross is None else "cross")}
+    _check_params(params, filled, [step] if fallback is None else [step, fallback])
+    binds, left = wire(step, scope, needs, _taken_by(step, params), lists)
     if options.each is not None and not lists:
         target = target_of_each(step, left)
-        lists = {target: as_list(options.each, scope)}
+        lists = {target: Each(target, as_list(options.each, scope), scope.part(options.each))}
         left = [name for name in left if name != target]
     if left:
-        step.refuse_parameter(left[0], (*scope.names, *scope.params))
-    if lists:
-        from dotflow.graph.type_check import check_each  # here, since most workflows need no types
-
-        for parameter, source in lists.items():
-            if parameter not in CONTEXTS:  # whose items come in a Context
-                listed = scope.params[source] or () if isinstance(source, str) else source
-                if listed is not ...:
-                    check_each(step, parameter, scope.tasks[listed] if isinstance(listed, int) else listed)
-    fallback, fallback_binds = _fallback(options, scope, needs, lists)
+        refuse_parameter(step, left[0], scope)
+    if options.outputs is not None:
+        _check_parts(step, fallback, options)
+    if lists or params or options.outputs:
+        _check_types(step, fallback, params, lists.values(), options.outputs or (), scope)
+    takes_error, fallback_binds = False, tuple[Bind, ...]()
+    if fallback is not None:
+        takes_error, fallback_binds = _wire_fallback(fallback, scope, needs, params, lists)
     links = Links(
         name=options.name,
         binds=binds,
         # A cleanup runs however the tasks before it ended.
         needs=() if options.always else required,
         after=(*required, *after) if options.always else after,
-        each=tuple(Each(name, source) for name, source in lists.items()),
+        each=tuple(lists.values()),
         is_cross=options.cross is not None,
         max_parallel=options.max_parallel or MAX_PARALLEL,
         conditions=make_conditions(options.when, options.unless, scope),
         fallback=fallback,
         fallback_binds=fallback_binds,
+        takes_error=takes_error,
+        outputs=tuple(Part(name, index) for index, name in enumerate(options.outputs or ())),
         always=options.always,
         keep_going=options.keep_going,
         secrets=(
@@ -133,7 +164,7 @@ NO_LINKS: Final = Links()
 
 def _named_lists(
     step: Action[..., Any], options: LinkOptions, scope: Scope, needs: Mapping[str, Any]
-) -> dict[str, int | str | tuple[Any, ...]]:
+) -> dict[str, Each]:
     """Returns the list of each parameter that each={...} or cross={...} names."""
     option, given = ("each", options.each) if options.cross is None else ("cross", options.cross)
     if not isinstance(given, Mapping):
@@ -147,7 +178,7 @@ def _named_lists(
     check_names(step, option, given)
     if both := needs.keys() & given.keys():
         raise InvalidLink(f"Both needs and {option} fill '{min(both)}'. Remove one of them.")
-    return {name: as_list(source, scope, option) for name, source in given.items()}
+    return {name: Each(name, as_list(ref, scope, option), scope.part(ref)) for name, ref in given.items()}
 
 
 def _secrets(step: Action[..., Any], binds: Sequence[Bind], lists: Collection[str]) -> Iterator[SecretUse]:
@@ -175,22 +206,93 @@ def _listed(refs: Any) -> Sequence[Any]:
     return () if refs is None else refs if isinstance(refs, list | tuple) else (refs,)
 
 
-def _fallback(
-    options: LinkOptions, scope: Scope, needs: Mapping[str, Any], lists: Mapping[str, Any]
-) -> tuple[Action[..., Any] | None, tuple[Bind, ...]]:
+def _taken_by(step: Action[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those of the values whose parameter the step has."""
+    return {name: value for name, value in values.items() if name in step.named_params or step.takes_any}
+
+
+def _check_params(params: Mapping[str, Any], filled: Mapping[str, str], steps: Sequence[Action[..., Any]]) -> None:
+    """Raises InvalidLink or InvalidArgument for values that can't fill a parameter of a step or of its fallback."""
+    _check_values(params, filled, [name for step in steps for name in step.secrets])
+    for name in params:
+        check_names(next((step for step in steps if name in step.named_params), steps[0]), "params", (name,))
+
+
+def _check_values(params: Mapping[str, Any], filled: Mapping[str, str], secrets: Collection[str]) -> None:
+    """Raises InvalidArgument or InvalidLink for secrets, and for parameters that another option of `add` fills."""
+    for name, value in params.items():
+        check_no_secret(f"params[{name!r}]", value)
+        if name in secrets:
+            raise InvalidLink(f"params can't fill '{name}', which is a secret. Pass it to Config(secrets=...).")
+        if name in filled:
+            raise InvalidLink(f"Both {filled[name]} and params fill '{name}'. Remove one of them.")
+
+
+def _check_parts(step: Action[..., Any], fallback: Action[..., Any] | None, options: LinkOptions) -> None:
+    """Raises InvalidLink if the value of a task can't have outputs."""
+    own = options.name or step.short_name
+    if own in options.outputs:
+        raise InvalidLink(f"The output '{own}' is called like its task. Rename it, or pass name=... to name the task.")
+    for part in filter(None, (step, fallback)):
+        if isinstance(part.function, type):
+            raise InvalidLink(
+                f"outputs names parts of what a function returns, and '{part.name}' is a class. Return them from a "
+                f"function that takes its value."
+            )
+
+
+def _check_types(
+    step: Action[..., Any],
+    fallback: Action[..., Any] | None,
+    params: Mapping[str, Any],
+    lists: Iterable[Each],
+    outputs: Sequence[str],
+    scope: Scope,
+) -> None:
+    """Raises InvalidLink if values, items or outputs can't fit the annotations."""
+    from dotflow.graph.type_check import check_argument, check_each, check_outputs  # here: most tasks need no types
+
+    for part in filter(None, (step, fallback)):
+        for name, value in params.items():
+            check_argument(part, name, value, "params")
+        if outputs:
+            check_outputs(part, outputs)
+    for each in lists:
+        if each.parameter not in CONTEXTS:  # whose items come in a Context
+            source = scope.params[each.source] or () if isinstance(each.source, str) else each.source
+            if source is not ...:
+                source = scope.tasks[source] if isinstance(source, int) else source
+                check_each(step, each.parameter, source, each.part)
+
+
+def _fallback_of(options: LinkOptions) -> Action[..., Any] | None:
     if options.fallback is None:
-        return None, ()
+        return None
     steps = as_actions(options.fallback)
     if len(steps) > 1:
         raise InvalidLink("fallback=... is one step.")
     step = steps[0]
     if step.approve is not None:
         raise InvalidLink(f"fallback=... asks for no approval, and '{step.name}' needs one. Put approve on the step.")
+    return step
+
+
+def _wire_fallback(
+    step: Action[..., Any],
+    scope: Scope,
+    needs: Mapping[str, Any],
+    params: Mapping[str, Any],
+    lists: Collection[str],
+) -> tuple[bool, tuple[Bind, ...]]:
+    """Returns whether a fallback takes the last error, and the sources of its arguments."""
     own_needs = {name: ref for name, ref in needs.items() if name in step.named_params}
-    binds, left = wire(step, scope, own_needs, lists)
+    binds, left = wire(step, scope, own_needs, _taken_by(step, params), lists)
+    takes_error = ERROR in step.named_params and ERROR not in fixed_by_partials(step.function)
+    takes_error = takes_error and ERROR not in {*lists, *(bind.parameter for bind in binds)}
+    left = [name for name in left if name != ERROR]
     if left:
-        step.refuse_parameter(left[0], (*scope.names, *scope.params))
-    return step, binds
+        refuse_parameter(step, left[0], scope)
+    return takes_error, binds
 
 
 def copy_tasks(
@@ -211,7 +313,7 @@ def copy_tasks(
 
     Raises InvalidLink, MissingParam, UnknownTask or AmbiguousTask.
     """
-    one_task = ("each", "cross", "max_parallel", "fallback", "always")
+    one_task = ("each", "cross", "max_parallel", "fallback", "always", "outputs")
     refused = [name for name in one_task if getattr(options, name) is not getattr(NO_OPTIONS, name)]
     if refused:
         hint = "Map each of its steps: add(read, each=paths).add(clean, each=read)." if refused[0] == "each" else ""
@@ -221,14 +323,18 @@ def copy_tasks(
     if not tasks:
         raise InvalidLink("The other workflow has no tasks.")
     needs = options.needs if isinstance(options.needs, Mapping) else {}
-    unknown = [name for name in needs if name not in declared]
-    if unknown:
-        hint = close_match(unknown[0], declared) or f"Declare it there: DotFlow(params={{{unknown[0]!r}: ...}})."
-        raise InvalidLink(f"needs={{{unknown[0]!r}: ...}}: the other workflow has no parameter '{unknown[0]}'. {hint}")
+    params: Mapping[str, Any] = options.params or {}
+    for option, names in (("needs", needs), ("params", params)):
+        unknown = [name for name in names if name not in declared]
+        if unknown:
+            hint = close_match(unknown[0], declared) or f"Declare it there: DotFlow(params={{{unknown[0]!r}: ...}})."
+            what = f"{option}={{{unknown[0]!r}: ...}}"
+            raise InvalidLink(f"{what}: the other workflow has no parameter '{unknown[0]}'. {hint}")
+    _check_values(params, dict.fromkeys(needs, "needs"), secret_params(declared, tasks))
     required, after = _order(options, scope)
     first = len(scope.tasks)
     conditions = make_conditions(options.when, options.unless, scope)
-    fill = _filler(declared, needs, scope)
+    fill = _filler(declared, needs, params, scope)
     has_secrets = any(type(default) is SecretRef for default in declared.values())
     counts = Counter(map(name_of, tasks))
     copies = []
@@ -251,6 +357,9 @@ def copy_tasks(
         for bind in links.binds:
             if isinstance(bind.source, int) and bind.source < first:
                 check_type(task.step, bind, scope)
+        if params:
+            taken = (bind for bind in own_links.binds if isinstance(bind.source, str) and bind.source in params)
+            _check_types(task.step, None, {bind.parameter: params[str(bind.source)] for bind in taken}, (), (), scope)
         if has_secrets:
             links = keep_secret(task.step, links, {}, {})
         own = task.group_name if task.group_name == "default" else f"{options.name}.{task.group_name}"
@@ -258,7 +367,9 @@ def copy_tasks(
     return copies
 
 
-def _filler(declared: Mapping[str, Any], needs: Mapping[str, Any], scope: Scope) -> Callable[[Any], Any]:
+def _filler(
+    declared: Mapping[str, Any], needs: Mapping[str, Any], params: Mapping[str, Any], scope: Scope
+) -> Callable[[Any], Any]:
     """Returns a function that replaces the other workflow's run parameters with their sources in this one."""
 
     def fill(link: Any) -> Any:
@@ -266,21 +377,25 @@ def _filler(declared: Mapping[str, Any], needs: Mapping[str, Any], scope: Scope)
             raise InvalidLink("A step of an added workflow can't take 'params'. Take each parameter by its name.")
         if not isinstance(link.source, str):
             return link
-        source, kind = _source_of(link.source, declared, needs, scope)
+        source, kind = _source_of(link.source, declared, needs, params, scope)
+        part = scope.part(needs.get(link.source, link.source)) if kind == VALUE else None
         if isinstance(link, Each):
             if isinstance(source, int):
-                return link._replace(source=source)
+                return link._replace(source=source, part=part)
             value = source.value if isinstance(source, Constant) else scope.params[source]
             check_list(link.source, value, is_open=isinstance(source, str))
             return link._replace(source=source if isinstance(source, str) else tuple(value))
-        return link._replace(source=source, kind=kind) if isinstance(link, Bind) else link._replace(source=source)
+        link = link._replace(source=source, part=part)
+        return link._replace(kind=kind) if isinstance(link, Bind) else link
 
     return fill
 
 
 def _source_of(
-    name: str, declared: Mapping[str, Any], needs: Mapping[str, Any], scope: Scope
+    name: str, declared: Mapping[str, Any], needs: Mapping[str, Any], params: Mapping[str, Any], scope: Scope
 ) -> tuple[int | str | Constant, str]:
+    if name in params:
+        return Constant(params[name]), PARAM
     ref = needs.get(name, name)
     is_param = scope.is_param(ref)
     if name in needs or (isinstance(ref, str) and ref in scope.names):

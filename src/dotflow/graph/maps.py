@@ -13,7 +13,7 @@ from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import ItemsFailed, NotAList, UnequalLists, ValueNotStorable
-from dotflow.graph.decisions import Arguments, Skip, ending
+from dotflow.graph.decisions import Arguments, Skip, ending, value_of
 from dotflow.graph.linked_task import Item, LinkedTask, MapContext, Row
 from dotflow.graph.params import Params
 
@@ -47,6 +47,7 @@ class ItemMap:
         self.left = len(task.items)
         self.is_waiting = False  # whether its next item is among the run's ready tasks
         self._only = task.links.each[0].parameter if len(task.links.each) == 1 else None
+        self._parts = {link.parameter: link.part for link in task.links.each if link.part is not None}
         self._limit = limit
         self._has_failed = False
         self._is_closed = False
@@ -121,6 +122,8 @@ class ItemMap:
                 if not entry.has_value:
                     return Skip(f"it needs '{entry.name}', which {ending(entry)}")
                 entry = entry.current_context.storage
+                if parameter in self._parts:
+                    entry = self._parts[parameter].of(entry)
             values[parameter] = entry
         return values
 
@@ -203,15 +206,15 @@ def lists_of(task: LinkedTask, tasks: Sequence[Task], params: Params) -> dict[st
     Raises NotAList or UnequalLists.
     """
     lists: dict[str, Sequence[Any]] = {}
-    for parameter, source in task.links.each:
+    for parameter, source, part in task.links.each:
         if isinstance(source, tuple):
             lists[parameter] = source
         elif isinstance(source, int) and tasks[source].is_mapped and not task.links.is_cross:
             lists[parameter] = tasks[source].items
         else:
-            value = tasks[source].value if isinstance(source, int) else params[source]
+            value = value_of(tasks[source], part) if isinstance(source, int) else params[source]
             if not isinstance(value, list | tuple):
-                name = tasks[source].name if isinstance(source, int) else source
+                name = part.name if part else tasks[source].name if isinstance(source, int) else source
                 raise NotAList(task.name, name, type(value).__name__)
             lists[parameter] = value
     if not task.links.is_cross and len({len(entries) for entries in lists.values()}) > 1:

@@ -7,6 +7,7 @@ from typing import Any, Final
 from dotflow.core.action import Action, action_of
 from dotflow.core.links import Group
 from dotflow.core.masks import Masks
+from dotflow.core.outputs import Part
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.errors import AmbiguousTask, InvalidLink, UnknownTask
@@ -26,6 +27,7 @@ class Names:
     def __init__(self) -> None:
         self._ids: dict[str, list[int]] = {}
         self._members: dict[str, list[int]] = {}  # the tasks of added workflows, by the workflow's name
+        self._outputs: dict[str, list[int]] = {}
         self._ids_of_steps: dict[str, list[int]] = {}  # by identity
         self._count = 0
 
@@ -34,6 +36,8 @@ class Names:
         for task in tasks[self._count :]:
             name = name_of(task)
             self._ids.setdefault(name, []).append(task.task_id)
+            for part in () if task.links is None else task.links.outputs:
+                self._outputs[_beside(name, part.name)] = [task.task_id]
             while "." in name:
                 name, _, last = name.rpartition(".")
                 if not last.isdigit():  # it tells equal names apart: `prepare.fetch.2`
@@ -43,7 +47,7 @@ class Names:
 
     def forget(self, count: int) -> None:
         """Removes all but the first *count* tasks."""
-        for index in (self._ids, self._members, self._ids_of_steps):
+        for index in (self._ids, self._members, self._outputs, self._ids_of_steps):
             for key, ids in list(index.items()):
                 index[key] = [task_id for task_id in ids if task_id < count]
                 if not index[key]:
@@ -51,17 +55,24 @@ class Names:
         self._count = min(self._count, count)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._ids or name in self._members
+        return name in self._ids or name in self._members or name in self._outputs
 
     def __iter__(self) -> Iterator[str]:
-        return chain(self._ids, self._members)
+        return chain(self._ids, self._members, self._outputs)
+
+    def part(self, ref: object, tasks: Sequence[Task]) -> Part | None:
+        """Returns the output that a reference names; None if it names a task."""
+        if not isinstance(ref, str) or ref not in self._outputs:
+            return None
+        links, name = tasks[self._outputs[ref][0]].links, ref.rpartition(".")[2]
+        return None if links is None else next(part for part in links.outputs if part.name == name)
 
     def find(self, name: str) -> int | None:
-        """Returns the id of the task of that name, of an added workflow its last one; None if there is none.
+        """Returns the id of the task of that name, or with that output; None if there is none.
 
-        Raises AmbiguousTask.
+        The name of an added workflow is that of its last task. Raises AmbiguousTask.
         """
-        ids: Sequence[int] = self._ids.get(name, ())
+        ids: Sequence[int] = self._ids.get(name, self._outputs.get(name, ()))
         if name in self._members:
             ids = (*ids, self._members[name][-1])
         if len(ids) > 1:
@@ -74,10 +85,12 @@ class Names:
         The arguments and the errors are those of `resolve`.
         """
         task_id = self.resolve(ref, tasks, params)
-        return tuple(self._members.get(ref, ())) if isinstance(ref, str) and ref not in self._ids else (task_id,)
+        if isinstance(ref, str) and ref in self._members and ref not in self._ids:
+            return tuple(self._members[ref])
+        return (task_id,)
 
     def resolve(self, ref: object, tasks: Sequence[Task], params: Collection[str] = ()) -> int:
-        """Returns the id of the task that has the name or the step.
+        """Returns the id of the task that has the name, the output or the step.
 
         Args:
             ref: The name or the step.
@@ -110,9 +123,36 @@ def name_of(task: Task) -> str:
     return name or task.step.short_name
 
 
+def _beside(name: str, output: str) -> str:
+    """Returns the name of an output of a task: it stands in the same added workflow as the task."""
+    workflow, _, last = name.rpartition(".")
+    if last.isdigit():
+        workflow = workflow.rpartition(".")[0]
+    return f"{workflow}.{output}" if workflow else output
+
+
+def find_value(ref: TaskRef, tasks: Sequence[Task]) -> tuple[Task, Part | None]:
+    """Returns the task that has the name, the output or the step, and the output; None for the task's whole value.
+
+    Raises UnknownTask or AmbiguousTask.
+    """
+    names = Names()
+    names.update(tasks)
+    try:
+        return tasks[names.resolve(ref, tasks)], names.part(ref, tasks)
+    except UnknownTask as error:
+        raise UnknownTask(error.name, error.known, "") from None
+
+
 def find_task(ref: TaskRef, tasks: Sequence[Task]) -> Task:
-    """Returns the one of the tasks that has the name or the step. Raises UnknownTask or AmbiguousTask."""
-    return tasks[group_of(ref, tasks)[-1]]
+    """Returns the one of the tasks that has the name or the step.
+
+    Raises UnknownTask, for an output with what has its value, or AmbiguousTask.
+    """
+    task, part = find_value(ref, tasks)
+    if part is not None:
+        raise UnknownTask(str(ref), output_of=task.name)
+    return task
 
 
 def group_of(ref: TaskRef, tasks: Sequence[Task]) -> Group:

@@ -49,13 +49,18 @@ def check_value(step: "Action[..., Any]", parameter: str, source: "Task", given:
         )
 
 
-def check_each(step: "Action[..., Any]", parameter: str, source: "Task | Collection[Any]") -> None:
-    """Raises InvalidLink if a task returns no list, or if the items of a list can't fit the parameter."""
+def check_each(
+    step: "Action[..., Any]", parameter: str, source: "Task | Collection[Any]", part: tuple[str, int] | None = None
+) -> None:
+    """Raises InvalidLink if a task returns no list, or if the items of a list can't fit the parameter.
+
+    *part* is the output of the task that is the list, or that its items have.
+    """
     if isinstance(source, Collection):
         for item in {type(item): item for item in source}.values():  # one of each class
             check_argument(step, parameter, item, "each")
         return
-    given = returned_type(source)
+    given = returned_type(source, part)
     if source.is_mapped:
         check_value(step, parameter, source, given, "returns")
         return

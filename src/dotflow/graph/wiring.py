@@ -1,17 +1,18 @@
 """Wiring: the sources of a step's arguments, resolved when the step is added."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 
 from dotflow.core.action import CONTEXTS, IDEMPOTENCY_KEY, Action, action_of, parts_of
 from dotflow.core.callables import fixed_by_partials
 from dotflow.core.context import Context
-from dotflow.core.links import CONTEXT, PARAM, PARAMS, TRUE, VALUE, Bind, Condition, Group
+from dotflow.core.links import CONTEXT, PARAM, PARAMS, TRUE, VALUE, Bind, Condition, Constant, Group
+from dotflow.core.outputs import Part
 from dotflow.core.secret import SecretRef, SecretUse
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
-from dotflow.errors import InvalidLink
-from dotflow.graph.names import MAX_REF, Names
+from dotflow.errors import InvalidLink, UnknownParameter, close_match
+from dotflow.graph.names import MAX_REF, Names, name_of
 
 SUFFIX: Final = "_context"  # of a parameter that receives a task's Context
 ALL_PARAMS: Final = "params"  # the parameter that receives all run parameters
@@ -40,13 +41,17 @@ class Scope(NamedTuple):
         """Returns the ids of a task, or of all tasks of an added workflow. The errors are those of `task`."""
         return self.names.group(ref, self.tasks, self.params)
 
+    def part(self, ref: object) -> Part | None:
+        """Returns the output that a reference names; None if it names a task."""
+        return self.names.part(ref, self.tasks)
+
     def is_param(self, ref: object) -> bool:
         """Returns whether a reference means a run parameter, which no task is called like."""
         return isinstance(ref, str) and ref not in self.names and ref in self.params
 
 
 def wire(
-    step: Action[..., Any], scope: Scope, needs: Mapping[str, Any], taken: Collection[str]
+    step: Action[..., Any], scope: Scope, needs: Mapping[str, Any], params: Mapping[str, Any], taken: Collection[str]
 ) -> tuple[tuple[Bind, ...], list[str]]:
     """Returns the sources of a step's arguments, and the parameters without a default or a source.
 
@@ -54,6 +59,7 @@ def wire(
         step: The step.
         scope: The names that it may refer to.
         needs: Tasks by parameter.
+        params: Values by parameter.
         taken: The parameters that receive items.
 
     Raises UnknownTask, AmbiguousTask or InvalidLink.
@@ -61,9 +67,10 @@ def wire(
     by_name = step.named_params
     fixed = fixed_by_partials(step.function)
     binds = [_bind_needed(step, name, ref, scope) for name, ref in needs.items()]
+    binds += [Bind(name, PARAM, Constant(value), by_name.get(name, True)) for name, value in params.items()]
     left = []
     for name, required in by_name.items():
-        if name in taken or name in needs or name in fixed:
+        if name in taken or name in needs or name in params or name in fixed:
             continue
         bind = _bind_by_name(name, required, scope)
         if bind is not None:
@@ -85,11 +92,12 @@ def secrets_of(step: Action[..., Any], filled: Collection[str] = ()) -> Iterator
 def check_names(step: Action[..., Any], option: str, names: Collection[str]) -> None:
     """Raises InvalidLink for a parameter that the step does not have, or that only the engine fills."""
     for name in names:
-        if name in CONTEXTS or name == IDEMPOTENCY_KEY:
+        if name in CONTEXTS or name == IDEMPOTENCY_KEY or (name == ALL_PARAMS and option == "params"):
             raise InvalidLink(f"{option} can't fill '{name}'. Name the parameter like the task, or use another name.")
         if name not in step.named_params and not step.takes_any:
             names = " and ".join(f"'{own}'" for own in step.named_params)
-            hint = f"It has {names}." if names else ORDER if option == "needs" else ""
+            hint = close_match(name, step.named_params)
+            hint = hint or f"It has {names}." if names else ORDER if option == "needs" else ""
             raise InvalidLink(
                 f"{option}={{{name!r}: ...}}: step '{step.name}' has no parameter '{name}'. {hint}".rstrip()
             )
@@ -108,6 +116,15 @@ def target_of_each(step: Action[..., Any], left: Sequence[str]) -> str:
     name = next(iter(step.named_params), None)  # one that is called like a task, perhaps
     hint = f"Name it: each={{'{name}': ...}}." if name else "Add one to the step."
     raise InvalidLink(f"each=... has no parameter for its items: step '{step.name}' has none left. {hint}")
+
+
+def refuse_parameter(step: Action[..., Any], name: str, scope: Scope) -> NoReturn:
+    """Raises UnknownParameter for a parameter that nothing fills."""
+    if name.endswith(SUFFIX) and scope.part(output := name.removesuffix(SUFFIX)) is not None:
+        task = scope.tasks[scope.task(output)]
+        hint = f"Take {name_of(task)}{SUFFIX}."
+        raise UnknownParameter(step.name, name, hint, f"'{output}' is an output, which has no Context of its own")
+    step.refuse_parameter(name, (*scope.names, *scope.params))
 
 
 def as_list(source: Any, scope: Scope, option: str = "each") -> int | str | tuple[Any, ...]:
@@ -148,8 +165,9 @@ def make_conditions(when: Any, unless: Any, scope: Scope) -> tuple[Condition, ..
 def _bind_by_name(name: str, required: bool, scope: Scope) -> Bind | None:
     task_id = scope.names.find(name)
     if task_id is not None:
-        return Bind(name, VALUE, task_id, required)
-    if name.endswith(SUFFIX) and (task_id := scope.names.find(name.removesuffix(SUFFIX))) is not None:
+        return Bind(name, VALUE, task_id, required, scope.part(name))
+    task_name = name.removesuffix(SUFFIX)
+    if task_name != name and (task_id := scope.names.find(task_name)) is not None and scope.part(task_name) is None:
         return Bind(name, CONTEXT, task_id, required)
     if name in scope.params:
         return Bind(name, PARAM, name, required)
@@ -160,7 +178,7 @@ def _bind_needed(step: Action[..., Any], name: str, ref: Any, scope: Scope) -> B
     required = step.named_params.get(name, True)
     if scope.is_param(ref):
         return Bind(name, PARAM, ref, required)
-    bind = Bind(name, VALUE, scope.task(ref), required)
+    bind = Bind(name, VALUE, scope.task(ref), required, scope.part(ref))
     check_type(step, bind, scope)
     return bind
 
@@ -174,7 +192,7 @@ def check_type(step: Action[..., Any], bind: Bind, scope: Scope) -> None:
         if bind.kind == CONTEXT:
             check_value(step, bind.parameter, source, Context, "has a")
         else:
-            check_value(step, bind.parameter, source, value_type(source))
+            check_value(step, bind.parameter, source, value_type(source, bind.part))
 
 
 def _conditions(option: Any, negated: bool, scope: Scope) -> list[Condition]:
@@ -196,10 +214,11 @@ def _conditions(option: Any, negated: bool, scope: Scope) -> list[Condition]:
                     f"A condition can't depend on '{name}', which has checkpoint=False: a resume does not have its "
                     f"value. Return the value of the condition from another step."
                 )
+            part = scope.part(ref)
             if expected is not TRUE:
                 from dotflow.graph.type_check import check_expected, value_type
 
-                given = value_type(scope.tasks[task_id])
+                given = value_type(scope.tasks[task_id], part)
                 check_expected("unless" if negated else "when", name, given, expected)
-            conditions.append(Condition(task_id, name, expected, negated))
+            conditions.append(Condition(task_id, name, expected, negated, part))
     return conditions

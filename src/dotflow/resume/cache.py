@@ -17,9 +17,10 @@ from dotflow.core.call import Call
 from dotflow.core.callables import unwrapped
 from dotflow.core.context import Context, Origin, is_of_actions
 from dotflow.core.files import GONE, LOOSE, NO_FILES, NO_STATES, FileRecord
+from dotflow.core.outputs import why_unfit
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable, LeaseLost, ValueNotStorable
-from dotflow.graph.linked_task import Item, MapContext
+from dotflow.graph.linked_task import Item, MapContext, outputs_of
 from dotflow.worker.attempt import arguments_of
 from dotflow.worker.files import digest_of, find_paths, state_of
 
@@ -178,6 +179,8 @@ class Cache:
             if saved.storage is None and saved.task_id is None:
                 return None
             if not self._is_young(task, saved):
+                return None
+            if (outputs := outputs_of(task)) and why_unfit(saved.storage, outputs):
                 return None
             files = saved._origin.files
             if self._digest_limit is not None and task.step.files and not self._has_files(saved.storage, files):

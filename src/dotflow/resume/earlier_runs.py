@@ -16,12 +16,13 @@ from dotflow.core.context import NO_ORIGIN, NOTHING, Context, shared_origin
 from dotflow.core.events import NOT_ASKED_FOR, NOT_NEEDED, MapEnded, MapOpened, TaskRestored, TaskSkipped
 from dotflow.core.links import Links
 from dotflow.core.outcome import Outcome, Raised, Returned, TimedOut
+from dotflow.core.outputs import why_unfit
 from dotflow.core.policy import Policy
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, DotflowError, StorageError, ValidityUnknown
 from dotflow.graph.decisions import Skip, decide, unmet_need
-from dotflow.graph.linked_task import Item, LinkedTask
+from dotflow.graph.linked_task import Item, LinkedTask, outputs_of
 from dotflow.graph.maps import lists_of, make_items, map_context
 from dotflow.graph.params import Params
 from dotflow.graph.wiring import PREVIOUS
@@ -418,6 +419,9 @@ class EarlierRuns:
             fallback = None if links is None else links.fallback
             if fallback is None or not is_same_step(saved, fallback.identity):
                 self._mismatches[task.task_id, saved, identity] = None
+        outputs = outputs_of(task) if task.step.checkpoint else ()
+        if outputs and (reason := why_unfit(context.storage, outputs)):
+            return f"its value {reason}, which does not fit its outputs"
         takes_previous = self._tokens.takes_previous(task, context)
         previous = self._tokens.previous_of(task) if takes_previous else None
         if previous is not None and previous.task_id in self._run_again:

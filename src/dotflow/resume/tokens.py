@@ -6,7 +6,7 @@ from typing import Final
 
 from dotflow.core.action import parts_of
 from dotflow.core.context import Context, is_of_actions
-from dotflow.core.links import CONTEXT, Constant
+from dotflow.core.links import CONTEXT, Bind, Condition, Constant
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import ValueNotStorable
@@ -48,6 +48,14 @@ class Tokens:
             task_id: digests[id(value)] for task_id, value in values.items()
         }  # those of one add() share it
         self._params = {name: f"={digest_of(value)}" for name, value in params.items()}
+        self._constants: dict[int, str] = {}  # by the id of the value
+        for task in tasks if self.has_links else ():
+            links: Sequence[Bind | Condition] = ()
+            if task.links is not None:
+                links = (*task.links.binds, *task.links.fallback_binds, *task.links.conditions)
+            for link in links:
+                if isinstance(link.source, Constant):
+                    self._constants[id(link.source.value)] = f"={digest_of(link.source.value)}"
         self._shared: dict[tuple[int, bool], Mapping[str, str]] = {}  # by mapped task: those of all items
         self._last: dict[int, Mapping[str, str]] = {}  # by mapped task: those of an item
 
@@ -122,9 +130,9 @@ class Tokens:
         tokens = {}
         links = task.links
         if links is not None:
-            for parameter, kind, source, _ in links.binds:
+            for parameter, kind, source, _, _ in links.binds:
                 tokens[parameter] = self._at(source, by_index=kind == CONTEXT)
-            for parameter, kind, source, _ in links.fallback_binds:
+            for parameter, kind, source, _, _ in links.fallback_binds:
                 tokens[f"fallback {parameter}"] = self._at(source, by_index=kind == CONTEXT)
             for condition in links.conditions:
                 tokens[f"when {condition.name}"] = self._at(condition.source)
@@ -144,7 +152,7 @@ class Tokens:
         """
         if not isinstance(source, int):
             if isinstance(source, Constant):
-                return f"={digest_of(source.value)}"
+                return self._constants[id(source.value)]
             return f"={digest_of(self._params)}" if source == ALL_PARAMS else self._params[source]
         task = self.tasks[source]
         if not task.has_value:
@@ -172,7 +180,7 @@ class Tokens:
         links = self.tasks[item.task_id].links
         assert links is not None
         tokens = {}
-        for parameter, source in links.each:
+        for parameter, source, _ in links.each:
             entry = item.entry[parameter] if type(item.entry) is Row else item.entry
             if type(entry) is Item:
                 key_name = self.tasks[entry.task_id].key_name

@@ -14,10 +14,12 @@ from dotflow.codec.document import unpack
 from dotflow.codec.json import decode
 from dotflow.core.action import Action
 from dotflow.core.context import Context
-from dotflow.core.links import PARAM, PARAMS
+from dotflow.core.failure import Failure, TaskError
+from dotflow.core.links import PARAM, PARAMS, Constant
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.execution import mode_of
 from dotflow.errors import CheckpointUnreadable, DotflowError
+from dotflow.graph.linking import ERROR
 from dotflow.graph.params import resolve
 from dotflow.graph.plan import make_plan
 from dotflow.providers.histories.sqlite.tables import ARGUMENT, INITIAL, PREVIOUS
@@ -89,11 +91,22 @@ class InputFinder:
         values = {name: value if _is_context(name, value) else value.storage for name, value in arguments.items()}
         return TaskInputs(previous, initial, values)
 
+    @functools.cached_property
+    def _error(self) -> Mapping[str, TaskError]:
+        """The error that a fallback was given, by its parameter; empty if it takes none."""
+        links = self._finder.definition.links
+        if not self._attempt.fallback or links is None or not links.takes_error:
+            return {}
+        attempts = [one for one in self._task.attempts_of(self._item) if one.errors and not one.fallback]
+        return {ERROR: TaskError(attempts[-1].attempt, Failure(*attempts[-1].errors[-1][:3]))} if attempts else {}
+
     def _value(self, role: str) -> Context:
         """Returns the edited value, the copy or, where there is none, what the storage of the run has."""
         if role in self._edited:
             return self._edited[role]
         copy, name = self._copies.get(role), _name_of(role)
+        if name in self._error:
+            return Context(self._error[name])
         if copy is None or copy.document is None:
             inputs = self._from_storage(role)
             if role in CONTEXTS:
@@ -133,7 +146,8 @@ class InputFinder:
         without = {task.task_id for task in run.steps if task.state in WITHOUT_VALUE}
         stored = StoredInputs(storage, tasks, plan, params, without, self._is_of_run)
         task_id = self._finder.definition.task_id
-        return stored.of(task_id, self._item, is_fallback=bool(self._attempt.fallback))
+        inputs = stored.of(task_id, self._item, is_fallback=bool(self._attempt.fallback))
+        return inputs._replace(arguments={**inputs.arguments, **self._error})
 
     def _is_of_run(self, context: Context, task_id: int, item: int | None) -> bool:
         """Returns whether the run made or restored the value."""
@@ -162,7 +176,7 @@ class InputFinder:
         same = loaded.params if self._finder.workflow_id == self._run.workflow_id else {}
         for bind in links.fallback_binds if self._attempt.fallback else links.binds:
             names = {PARAM: (bind.source,), PARAMS: tuple(loaded.workflow.params)}.get(bind.kind, ())
-            if not all(name in same for name in names):
+            if isinstance(bind.source, Constant) or not all(name in same for name in names):
                 yield bind.parameter
         for link in links.each:
             if isinstance(link.source, tuple) or (isinstance(link.source, str) and link.source not in same):

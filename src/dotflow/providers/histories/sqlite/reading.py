@@ -51,10 +51,10 @@ COLUMNS: Final[Mapping[tuple[type, ...], str]] = {
     (str, NoneType): """name reason mode trigger error process storage trace identity code task_group needs policy
         glimpse fallback span input refusal digest why parent_run workflow params origin continues superseded key
         server rerun schedule schedules last_dropped paused_comment by_whom""",
-    (int,): "run task item attempt seq at stream settled dropped nth asked",
+    (int,): "run task item attempt seq at stream settled dropped nth",
     (int, NoneType): """began ended took cpu peak worker items size retry_in tasks completed failed restored skipped
         resumed parent_task parent_item parent_attempt plan environment lane submitted begun due priority
-        alarmed seen planned paused_at resumed_at looked_at until answer answered""",
+        alarmed seen planned paused_at resumed_at looked_at until answer answered asked""",
     (bytes,): "data",
     (bytes, NoneType): "document",
 }

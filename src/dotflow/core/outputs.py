@@ -1,0 +1,45 @@
+"""Outputs: the parts of a task's value that have names of their own."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import is_dataclass
+from typing import Any, NamedTuple
+
+
+class Part(NamedTuple):
+    """One output of a task: `outputs=["train", "test"]`."""
+
+    name: str
+    position: int
+
+    def of(self, value: Any) -> Any:
+        """Returns the part of a value that fits the outputs; None for None, which stands for an unknown value."""
+        if value is None:
+            return None
+        if isinstance(value, dict):
+            return value[self.name]
+        return value[self.position] if _fields_of(value) is None else getattr(value, self.name)
+
+
+def take(value: Any, part: Part | None, *, is_mapped: bool) -> Any:
+    """Returns the part of a task's value; of a mapped task the list of its items' parts. Without a part, the value."""
+    if part is None or value is None:
+        return value
+    return [part.of(own) for own in value] if is_mapped else part.of(value)
+
+
+def why_unfit(value: Any, outputs: Sequence[Part]) -> str:
+    """Returns what is wrong with a value that lacks one of the outputs: "has no 'test'"; "" if it fits."""
+    names: Collection[Any] | None = value if isinstance(value, dict) else _fields_of(value)
+    if names is not None:
+        return next((f"has no '{part.name}'" for part in outputs if part.name not in names), "")
+    if not isinstance(value, tuple | list):
+        return "has no parts"
+    return "" if len(value) == len(outputs) else f"has {len(value)} entries"
+
+
+def _fields_of(value: object) -> Collection[str] | None:
+    """Returns the fields of a NamedTuple or a dataclass's instance; None for every other value."""
+    kind: Any = type(value)
+    if is_dataclass(kind):
+        return kind.__dataclass_fields__
+    return getattr(kind, "_fields", None) if issubclass(kind, tuple) else None
