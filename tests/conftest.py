@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import gc
 import queue
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle  # type: ignore[import-untyped]
 import psycopg
@@ -27,6 +29,7 @@ from tests.integration.children import Command, End
 
 if TYPE_CHECKING:
     from distributed import Client
+    from xdist.scheduler import LoadScopeScheduling
 
     from tests.integration.terminals import Terminal
 
@@ -85,6 +88,31 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_collection_finish() -> None:
+    """Takes what is loaded out of the garbage collector's sight, which each forked worker would copy when it looks."""
+    gc.collect()
+    gc.freeze()
+
+
+#: What the tests of one name share is made once: the packages, the environment and the servers.
+SHARED = re.compile(r"test_packaging\.py|s3|gcs|postgres", re.IGNORECASE)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "LoadScopeScheduling | None":
+    """Gives all tests that share something to one process. xdist's own groups are lost with pytest 9.2."""
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Shared(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            found = SHARED.search(nodeid)
+            return found[0].lower() if found else nodeid
+
+    return Shared(config, log)
 
 
 @pytest.fixture(autouse=True)

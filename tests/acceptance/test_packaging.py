@@ -37,8 +37,7 @@ NAMESAKES = [
 ]  # fmt: skip
 
 #: pip downloads packages here, as it does for users.
-#: One process makes the packages and the environment for all of these tests.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120), pytest.mark.xdist_group("packaging")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 
 def run(command: Sequence[str | Path], folder: Path, first_on_path: Path = BIN) -> subprocess.CompletedProcess[str]:
