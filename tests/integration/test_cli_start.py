@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.children import Command, End, Scripts
+from tests.marks import each_once
 
 JOBS = """\
 import os, sys, time
@@ -378,8 +379,10 @@ class TestErrors:
 
 
 class TestSignals:
-    @pytest.mark.parametrize(("signum", "code", "word"), [(2, 130, "Interrupted"), (15, 143, "Terminated")])
-    @pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
+    @pytest.mark.parametrize(
+        ("mode", "signum", "code", "word"),
+        each_once(["sequential", "background", "parallel"], [(2, 130, "Interrupted"), (15, 143, "Terminated")]),
+    )
     def test_the_run_is_stopped_and_has_a_summary(
         self, scripts: Scripts, folder: Path, mode: str, signum: int, code: int, word: str
     ) -> None:
