@@ -245,6 +245,7 @@ def test_a_project_passes_mypy_strictly(project: Path, clean: Path) -> None:
     assert "no issues found" in checked
 
 
+@pytest.mark.exhaustive  # make check has both on tests/typing
 def test_a_project_passes_pyright_strictly(project: Path, clean: Path) -> None:
     """Pyright does the same."""
     assert "0 errors, 0 warnings" in printed([BIN / "basedpyright"], project, clean)
