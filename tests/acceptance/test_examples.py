@@ -240,12 +240,16 @@ def test_a_command_runs(command: str, folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_example_of_a_test_is_a_test(folder: Path) -> None:
     """Pytest finds it in its file, and it passes."""
     ended = run([*PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "docs_src/testing/crash_test.py"], folder)
 
     assert ended.returncode == 0, ended.stdout
     assert "1 passed" in ended.stdout
+
+
+# The page on clouds has the same programs, and test_clouds.py runs them.
 
 
 @pytest.mark.slow
@@ -266,6 +270,7 @@ def test_gcs(folder: Path, gcs_server: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_postgres(folder: Path, postgres: str) -> None:
     """The same with Postgres."""
     check_twice("storage/storage_postgres", folder, {"DOTFLOW_POSTGRES_DSN": postgres})

@@ -442,8 +442,8 @@ def test_no_item_is_lost(build: str, mode: str, name: str, tmp_path: Path) -> No
     ("build", "mode"),
     [
         (without_cluster, "parallel"),
-        (cached, "sequential"),
         (unsaved, "sequential"),
+        pytest.param(cached, "sequential", marks=pytest.mark.exhaustive),
         pytest.param(unsaved_list, "sequential", marks=pytest.mark.exhaustive),
         pytest.param(without_cluster, "sequential", marks=pytest.mark.exhaustive),
         pytest.param(cached, "parallel", marks=pytest.mark.exhaustive),
