@@ -21,8 +21,8 @@ heading = @printf '\n== %s\n'
 oldest = $(firstword $(VERSIONS))
 newest = $(lastword $(VERSIONS))
 # The longest begin first. `make test` runs each test once, but for those marked `exhaustive`: units on the oldest Python,
-# as `check` does, the others on the newest. Those that depend on the Python or on how worker processes start run once
-# more on the oldest, with the fork server. `make test-all` runs every test on every Python.
+# as `check` does, the others on the newest. Coroutines and what depends on how worker processes start run once more on
+# the oldest, with the fork server. `make test-all` runs every test on every Python.
 SUITES = test-newest test-oldest test-dask test-browser dist docs
 ALL_SUITES = $(VERSIONS:%=test-%) test-ray test-dask test-dask-runs test-forkserver
 
@@ -67,7 +67,7 @@ at_once = $(MAKE) --no-print-directory -j$(AT_ONCE) --output-sync=target
 export PYTHONDONTWRITEBYTECODE =
 compile = @.venv/$(1)/bin/python -m compileall -q src
 
-test:  ## check, then each test once, and some on a second Python, dist and docs: minutes
+test:  ## check, then each promise once, some on a second Python, dist and docs: minutes
 	@$(MAKE) --no-print-directory -j2 $(patsubst %,.venv/%/.ready,check docs $(sort $(oldest) $(newest)))
 	$(call compile,$(oldest))
 	$(call compile,$(newest))
