@@ -73,7 +73,7 @@ test:  ## check, then each promise once, some on a second Python, dist and docs:
 	$(call compile,$(newest))
 	@$(MAKE) --no-print-directory check
 	$(heading) '$(AT_ONCE) suites at a time, each shown when it has ended: $(SUITES)'
-	@$(at_once) $(SUITES) BUILD=--no-isolation
+	@$(at_once) $(SUITES) BUILD=--no-isolation FEWER='$(INSIDE)'
 
 test-all: check dist docs  ## Every test on every Python, start method, cluster, and the lowest dependencies: half an hour
 	@$(MAKE) --no-print-directory -j2 $(VERSIONS:%=.venv/%/.ready)
@@ -125,13 +125,15 @@ test-forkserver: .venv/$(PYTHON)/.ready
 	$(heading) 'Python $(PYTHON): what depends on how worker processes start, with forkserver'
 	@$(call pytest,$(PYTHON)) tests/integration -m start_method --start-method forkserver
 
+# What happens inside of an attempt is the same in the processes of this machine, where `make test` looks at it.
+INSIDE = and not (TestFailures or TestTimeouts or TestCoroutines or TestClassSteps or TestIsolate)
 # Dask on the newest Python, Ray on the oldest: the tests of clusters; for test-all also whole runs with every step on the
 # cluster.
 WITH_CLUSTERS = $(shell grep -rl --include=test_*.py 'mark\.clusters' tests)
 ON_CLUSTERS = $(patsubst %,tests/integration/test_%.py,runs graph maps cache) -m processes
 test-dask: .venv/$(newest)/.ready
 	$(heading) 'Python $(newest): on a Dask cluster'
-	@$(call pytest,$(newest)) $(WITH_CLUSTERS) -m clusters -k 'dask or Dask'
+	@$(call pytest,$(newest)) $(WITH_CLUSTERS) -m clusters -k '(dask or Dask) $(FEWER)'
 .PHONY: test-dask-runs
 test-dask-runs: .venv/$(newest)/.ready
 	$(heading) 'Python $(newest): whole runs on a Dask cluster'

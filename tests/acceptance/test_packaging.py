@@ -238,6 +238,10 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
+# make check has both on tests/typing; that a wheel has the marker for type checkers is among its contents.
+
+
+@pytest.mark.exhaustive
 def test_a_project_passes_mypy_strictly(project: Path, clean: Path) -> None:
     """mypy takes the types from the installed wheel, and finds the project's mistakes."""
     checked = printed([BIN / "mypy", "--strict", "--python-executable", clean / "python", "."], project)
@@ -245,7 +249,7 @@ def test_a_project_passes_mypy_strictly(project: Path, clean: Path) -> None:
     assert "no issues found" in checked
 
 
-@pytest.mark.exhaustive  # make check has both on tests/typing
+@pytest.mark.exhaustive
 def test_a_project_passes_pyright_strictly(project: Path, clean: Path) -> None:
     """Pyright does the same."""
     assert "0 errors, 0 warnings" in printed([BIN / "basedpyright"], project, clean)

@@ -477,7 +477,8 @@ def test_items_of_threads(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)  # 105 kills
-@pytest.mark.parametrize("mode", ["sequential", pytest.param("parallel", marks=pytest.mark.exhaustive)])
+@pytest.mark.exhaustive  # test_atomic_path.py kills a process at each of these moments, too
+@pytest.mark.parametrize("mode", ["sequential", "parallel"])
 def test_no_file_is_lost(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file and a folder that a step writes as a whole, and a cleanup that deletes the file. Nothing lies beside."""
     monkeypatch.chdir(tmp_path)
