@@ -21,8 +21,8 @@ heading = @printf '\n== %s\n'
 oldest = $(firstword $(VERSIONS))
 newest = $(lastword $(VERSIONS))
 # The longest begin first. `make test` runs each test once, but for those marked `exhaustive`: units on the oldest Python,
-# as `check` does, the others on the newest. Those that depend on the Python or on how worker processes start run once
-# more on the oldest, with the fork server. `make test-all` runs every test on every Python.
+# as `check` does, the others on the newest. Coroutines and what depends on how worker processes start run once more on
+# the oldest, with the fork server. `make test-all` runs every test on every Python.
 SUITES = test-newest test-oldest test-dask test-browser dist docs
 ALL_SUITES = $(VERSIONS:%=test-%) test-ray test-dask test-dask-runs test-forkserver
 
@@ -67,36 +67,41 @@ at_once = $(MAKE) --no-print-directory -j$(AT_ONCE) --output-sync=target
 export PYTHONDONTWRITEBYTECODE =
 compile = @.venv/$(1)/bin/python -m compileall -q src
 
-test:  ## check, then each test once, and some on a second Python, dist and docs: minutes
+test:  ## check, then each promise once, some on a second Python, dist and docs: minutes
 	@$(MAKE) --no-print-directory -j2 $(patsubst %,.venv/%/.ready,check docs $(sort $(oldest) $(newest)))
 	$(call compile,$(oldest))
 	$(call compile,$(newest))
 	@$(MAKE) --no-print-directory check
 	$(heading) '$(AT_ONCE) suites at a time, each shown when it has ended: $(SUITES)'
-	@$(at_once) $(SUITES)
+	@$(at_once) $(SUITES) BUILD=--no-isolation FEWER='$(INSIDE)'
 
 test-all: check dist docs  ## Every test on every Python, start method, cluster, and the lowest dependencies: half an hour
 	@$(MAKE) --no-print-directory -j2 $(VERSIONS:%=.venv/%/.ready)
 	$(heading) '$(AT_ONCE) suites at a time, each shown when it has ended: $(ALL_SUITES)'
-	@$(at_once) $(ALL_SUITES)
+	@$(at_once) $(ALL_SUITES) EXHAUSTIVE=--exhaustive
 
-pytest = .venv/$(1)/bin/pytest --no-header --durations=20 --durations-min=1
+pytest = .venv/$(1)/bin/pytest --no-header --durations=20 --durations-min=1 $(EXHAUSTIVE)
 
 test-3.%: .venv/3.%/.ready
 	$(heading) 'Python 3.$*: every test'
 	$(call compile,3.$*)
 	@$(call pytest,3.$*) tests -m 'not clusters' --exhaustive
 
+# The executors' contract has the fork server on the oldest.
 test-newest: .venv/$(newest)/.ready
 	$(heading) 'Python $(newest): every test but the units'
-	@$(call pytest,$(newest)) tests/contract tests/integration tests/acceptance tests/security -m 'not clusters' -n 3 --dist loadgroup
+	@$(call pytest,$(newest)) tests/contract tests/integration tests/acceptance tests/security -m 'not clusters' \
+		-k 'not (test_executors and forkserver)' -n 3 --dist loadgroup
 
-# Whole runs, storages, servers, documents and the graph are the same on every Python.
-ON_OLDEST = tests/contract/test_executors.py $(patsubst %,tests/integration/test_%.py,processes timeouts signals)
+# Whole runs, storages, servers, documents and the graph are the same on every Python, and so are threads. What depends on
+# how worker processes start is marked; coroutines depend on the Python.
+ON_OLDEST = $(patsubst %,tests/integration/test_%.py,processes timeouts signals) -m 'start_method and not clusters'
+EXECUTORS_ON_OLDEST = tests/contract/test_executors.py -m 'not clusters' -k 'forkserver or async or Async'
 WITHOUT_SERVERS = -m 'not clusters' -k 'not s3 and not gcs and not postgres and not clouds'
 test-oldest: .venv/$(oldest)/.ready
-	$(heading) 'Python $(oldest): executors, and processes, timeouts and signals with forkserver'
-	@$(call pytest,$(oldest)) $(ON_OLDEST) -m 'not clusters' --start-method forkserver
+	$(heading) 'Python $(oldest): executors, and processes, timeouts and signals, with forkserver'
+	@$(call pytest,$(oldest)) $(EXECUTORS_ON_OLDEST)
+	@$(call pytest,$(oldest)) $(ON_OLDEST) --start-method forkserver
 
 test-browser: .venv/$(newest)/.ready
 	$(heading) 'Python $(newest): the page of a run in a browser'
@@ -118,27 +123,30 @@ test-lowest: .venv/lowest/.ready
 
 test-forkserver: .venv/$(PYTHON)/.ready
 	$(heading) 'Python $(PYTHON): what depends on how worker processes start, with forkserver'
-	@.venv/$(PYTHON)/bin/pytest --no-header tests/integration -m start_method --start-method forkserver
+	@$(call pytest,$(PYTHON)) tests/integration -m start_method --start-method forkserver
 
+# What happens inside of an attempt is the same in the processes of this machine, where `make test` looks at it.
+INSIDE = and not (TestFailures or TestTimeouts or TestCoroutines or TestClassSteps or TestIsolate)
 # Dask on the newest Python, Ray on the oldest: the tests of clusters; for test-all also whole runs with every step on the
 # cluster.
+WITH_CLUSTERS = $(shell grep -rl --include=test_*.py 'mark\.clusters' tests)
 ON_CLUSTERS = $(patsubst %,tests/integration/test_%.py,runs graph maps cache) -m processes
 test-dask: .venv/$(newest)/.ready
 	$(heading) 'Python $(newest): on a Dask cluster'
-	@$(call pytest,$(newest)) tests/contract tests/integration -m clusters -k 'dask or Dask'
+	@$(call pytest,$(newest)) $(WITH_CLUSTERS) -m clusters -k '(dask or Dask) $(FEWER)'
 .PHONY: test-dask-runs
 test-dask-runs: .venv/$(newest)/.ready
 	$(heading) 'Python $(newest): whole runs on a Dask cluster'
 	@$(call pytest,$(newest)) $(ON_CLUSTERS) --cluster dask --timeout 120
 test-ray: .venv/$(PYTHON)/.ready
 	$(heading) 'Python $(PYTHON): on a Ray cluster'
-	@$(call pytest,$(PYTHON)) tests/contract tests/integration tests/security -m clusters -k 'not dask and not Dask'
+	@$(call pytest,$(PYTHON)) $(WITH_CLUSTERS) -m clusters -k 'not dask and not Dask'
 	@$(call pytest,$(PYTHON)) $(ON_CLUSTERS) --cluster ray --timeout 120
 
 dist: .venv/check/.ready  ## Build the wheel and the sdist into dist/, and check them
 	$(heading) 'wheel and sdist'
 	@rm -rf dist
-	@.venv/check/bin/python -m build --quiet
+	@.venv/check/bin/python -m build --quiet $(BUILD)
 	@.venv/check/bin/twine --no-color check --strict dist/*
 	@.venv/check/bin/check-wheel-contents dist/*.whl
 

@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import gc
 import queue
+import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle  # type: ignore[import-untyped]
 import psycopg
@@ -15,15 +18,18 @@ from hypothesis import HealthCheck, settings
 
 from dotflow import Config, DotFlow, atomic_file
 from dotflow.abc.executor import Executor
+from dotflow.cli.main import main
 from dotflow.providers import ExecutorDask, ExecutorRay, HistorySQLite, LogDefault
 from tests.clouds.postgres import PostgresProcess
 from tests.clouds.process import ServerProcess
 from tests.clouds.settings import set_up_gcs, set_up_s3
 from tests.clusters.dask import DaskProcesses
 from tests.clusters.ray import RayProcesses
+from tests.integration.children import Command, End
 
 if TYPE_CHECKING:
     from distributed import Client
+    from xdist.scheduler import LoadScopeScheduling
 
     from tests.integration.terminals import Terminal
 
@@ -84,6 +90,31 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
 
 
+def pytest_collection_finish() -> None:
+    """Takes what is loaded out of the garbage collector's sight, which each forked worker would copy when it looks."""
+    gc.collect()
+    gc.freeze()
+
+
+#: What the tests of one name share is made once: the packages, the environment and the servers.
+SHARED = re.compile(r"test_packaging\.py|s3|gcs|postgres", re.IGNORECASE)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "LoadScopeScheduling | None":
+    """Gives all tests that share something to one process. xdist's own groups are lost with pytest 9.2."""
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Shared(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            found = SHARED.search(nodeid)
+            return found[0].lower() if found else nodeid
+
+    return Shared(config, log)
+
+
 @pytest.fixture(autouse=True)
 def no_notes() -> None:
     """Forgets the lines about permissions that the next run of an earlier test would have logged."""
@@ -108,6 +139,22 @@ def no_open_loop() -> Iterator[None]:
     yield
     loop = asyncio.get_event_loop_policy()._local._loop  # type: ignore[attr-defined]
     assert loop is None or loop.is_closed()
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs the command in this process, from the test's folder. It takes a tenth of the time of a process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DOTFLOW_HISTORY", raising=False)
+
+    def run(*arguments: str) -> End:
+        capfd.readouterr()
+        began = time.monotonic()
+        code = main(arguments)
+        out, err = capfd.readouterr()
+        return End(code, out, err, time.monotonic() - began, time.time())
+
+    return run
 
 
 @pytest.fixture

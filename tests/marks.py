@@ -1,6 +1,7 @@
 """Marks that several test files share."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import pytest
@@ -14,3 +15,19 @@ def in_any_worker(test: Test) -> Test:
     How a fork server's workers run a graph is in the executors' contract.
     """
     return pytest.mark.processes(test)
+
+
+def each_once(*values: Sequence[Any]) -> list[Any]:
+    """Returns all combinations as parameters: a few have each value once, and the others are exhaustive.
+
+    A tuple among the values is several parameters.
+    """
+    count = max(map(len, values))
+    typical = [tuple(some[number % len(some)] for some in values) for number in range(count)]
+    return [
+        pytest.param(
+            *itertools.chain.from_iterable(one if isinstance(one, tuple) else (one,) for one in combination),
+            marks=() if combination in typical else pytest.mark.exhaustive,
+        )
+        for combination in itertools.product(*values)
+    ]

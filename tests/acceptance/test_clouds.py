@@ -13,7 +13,14 @@ PROGRAMS = BLOCK.findall((ROOT / "docs/how-to/clouds.md").read_text())
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("postgres_settings")
-@pytest.mark.parametrize("program", PROGRAMS, ids=["s3", "gcs", "postgres"])
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param(PROGRAMS[0], id="s3"),
+        pytest.param(PROGRAMS[1], id="gcs", marks=pytest.mark.exhaustive),  # test_examples.py runs its example
+        pytest.param(PROGRAMS[2], id="postgres"),
+    ],
+)
 def test_a_program_runs_as_it_is_printed(
     program: str, s3_server: str, gcs_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

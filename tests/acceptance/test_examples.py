@@ -103,8 +103,17 @@ WRONG = {
     "telegram": ("notify/notify_telegram", {"TELEGRAM_TOKEN": "123:abc", "TELEGRAM_CHAT_ID": "ops"}, "@name"),
 }
 
+#: Their clients take seconds to give up.
+CLUSTERS = ("dask", "ray")
+
 #: The comment behind a print, or the lines of comment after one, with the output until then.
 OUTPUT = re.compile(r"^ *print\(.*\)(?:  # (.*)|\n((?: *# .*\n)+))", re.MULTILINE)
+
+#: Folders of which each program shows something of its own; of the others, the first one runs in each run of the tests.
+VARIED = ("graph", "process_mode")
+
+#: The first programs of their folders.
+FIRST = {example.partition("/")[0]: example for example in reversed(EXAMPLES)}
 
 #: The program that runs as a module, too, since its workers must not import `__main__` again.
 AS_MODULE = "process_mode/parallel"
@@ -126,12 +135,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
                     id=f"{example}-{way.__name__.removeprefix('as_')}",
                     marks=[
                         pytest.mark.timeout(SECONDS.get(example, 55) + 2),
-                        *([pytest.mark.exhaustive] if example == "clusters/ray_cluster" else []),  # it starts Ray
+                        *([] if is_typical(example) else [pytest.mark.exhaustive]),
                     ],
                 )
                 for example, way in runs
             ],
         )
+
+
+def is_typical(example: str) -> bool:
+    """Whether a program is run without --exhaustive."""
+    folder = example.partition("/")[0]
+    return folder in VARIED or FIRST[folder] == example
 
 
 @pytest.fixture
@@ -203,7 +218,13 @@ def test_an_example_runs(example: str, way: Callable[[str], list[str]], folder: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(command, marks=() if "--param" in command or "--path" in command else pytest.mark.exhaustive)
+        for command in COMMANDS
+    ],
+)
 def test_a_command_runs(command: str, folder: Path) -> None:
     """The command is in its module, completes, and the step prints its line."""
     module = command.split()[3].rpartition(".")[0].removeprefix("docs_src.")
@@ -219,6 +240,7 @@ def test_a_command_runs(command: str, folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_example_of_a_test_is_a_test(folder: Path) -> None:
     """Pytest finds it in its file, and it passes."""
     ended = run([*PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "docs_src/testing/crash_test.py"], folder)
@@ -227,7 +249,11 @@ def test_the_example_of_a_test_is_a_test(folder: Path) -> None:
     assert "1 passed" in ended.stdout
 
 
+# The page on clouds has the same programs, and test_clouds.py runs them.
+
+
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_s3(folder: Path, s3_server: str) -> None:
     """With a service it stores its values; the second run restores them."""
     settings: dict[str, str] = {}
@@ -244,6 +270,7 @@ def test_gcs(folder: Path, gcs_server: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_postgres(folder: Path, postgres: str) -> None:
     """The same with Postgres."""
     check_twice("storage/storage_postgres", folder, {"DOTFLOW_POSTGRES_DSN": postgres})
@@ -260,7 +287,9 @@ def check_twice(example: str, folder: Path, settings: dict[str, str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("example", ["storage/storage_s3", "storage/storage_gcs"])
+@pytest.mark.parametrize(
+    "example", [pytest.param("storage/storage_s3", marks=pytest.mark.exhaustive), "storage/storage_gcs"]
+)
 def test_a_bucket_is_never_made(example: str, folder: Path, s3_server: str, gcs_server: str) -> None:
     """A message names the missing bucket."""
     settings = {"DOTFLOW_BUCKET": "never-made"}
@@ -321,15 +350,22 @@ def check_cluster(example: str, folder: Path, settings: dict[str, str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("example", EXTRAS)
+@pytest.mark.parametrize(
+    "example",
+    [
+        pytest.param(one, marks=() if "notify" in one else pytest.mark.exhaustive) for one in EXTRAS
+    ],  # see test_packaging
+)
 def test_a_missing_extra_is_one_line(example: str, folder: Path) -> None:
-    """It has the command that installs the package."""
+    """It has the command that installs the package; test_packaging.py asks for all of them."""
     package, extra, settings = EXTRAS[example]
     check_line(run([*PYTHON, "-c", WITHOUT, f"docs_src/{example}.py", package], folder, settings), extra)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", WRONG)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.exhaustive if case in CLUSTERS else ()) for case in WRONG]
+)
 def test_a_wrong_setting_is_one_line(case: str, folder: Path) -> None:
     """It names the setting, or the server that does not answer."""
     example, settings, message = WRONG[case]

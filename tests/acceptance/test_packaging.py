@@ -37,8 +37,7 @@ NAMESAKES = [
 ]  # fmt: skip
 
 #: pip downloads packages here, as it does for users.
-#: One process makes the packages and the environment for all of these tests.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120), pytest.mark.xdist_group("packaging")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 
 def run(command: Sequence[str | Path], folder: Path, first_on_path: Path = BIN) -> subprocess.CompletedProcess[str]:
@@ -87,10 +86,15 @@ def source(shared: Path) -> Path:
 @pytest.fixture(scope="module")
 def clean(shared: Path, wheel: Path) -> Path:
     """The commands of an environment that has the wheel and its dependencies only."""
-    printed([sys.executable, "-m", "venv", shared / "clean"], shared)
+    printed([sys.executable, "-m", "venv", "--without-pip", shared / "clean"], shared)  # pip takes longer than the rest
     commands = shared / "clean" / "bin"
-    printed([commands / "python", "-m", "pip", "install", "--disable-pip-version-check", wheel], shared)
+    printed([*pip_of(commands), "install", wheel], shared)
     return commands
+
+
+def pip_of(commands: Path) -> list[str | Path]:
+    """The pip of this environment, which acts on another one."""
+    return [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", commands / "python"]
 
 
 def files_in(archive: bytes | Path) -> dict[str, bytes]:
@@ -174,11 +178,11 @@ def test_the_metadata_describes_the_package(wheel: Path) -> None:
 
 def test_it_installs_only_the_dependencies_of_the_design(clean: Path, tmp_path: Path) -> None:
     """Installing dotflow installs its dependencies, and theirs."""
-    listed = printed([clean / "python", "-m", "pip", "list", "--format=freeze"], tmp_path)
+    listed = printed([*pip_of(clean), "list", "--format=freeze"], tmp_path)
     names = {line.partition("==")[0].lower().replace("_", "-") for line in listed.splitlines()}
 
-    assert names - {"dotflow", "pip", "setuptools"} == set(CORE).union(*CORE.values())
-    assert "No broken requirements" in printed([clean / "python", "-m", "pip", "check"], tmp_path)
+    assert names - {"dotflow"} == set(CORE).union(*CORE.values())
+    assert "No broken requirements" in printed([*pip_of(clean), "check"], tmp_path)
 
 
 @pytest.mark.parametrize("command", [["dotflow"], ["python", "-m", "dotflow"]], ids=" ".join)
@@ -234,6 +238,10 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
+# make check has both on tests/typing; that a wheel has the marker for type checkers is among its contents.
+
+
+@pytest.mark.exhaustive
 def test_a_project_passes_mypy_strictly(project: Path, clean: Path) -> None:
     """mypy takes the types from the installed wheel, and finds the project's mistakes."""
     checked = printed([BIN / "mypy", "--strict", "--python-executable", clean / "python", "."], project)
@@ -241,6 +249,7 @@ def test_a_project_passes_mypy_strictly(project: Path, clean: Path) -> None:
     assert "no issues found" in checked
 
 
+@pytest.mark.exhaustive
 def test_a_project_passes_pyright_strictly(project: Path, clean: Path) -> None:
     """Pyright does the same."""
     assert "0 errors, 0 warnings" in printed([BIN / "basedpyright"], project, clean)

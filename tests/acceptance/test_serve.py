@@ -149,7 +149,7 @@ def flow_of(folder: Path, storage: str, workflow_id: str = "flow") -> DotFlow:
     ("storage", "servers", "submissions", "kills"),
     [
         ("file", 2, 40, 6),
-        ("sqlite", 2, 40, 6),
+        pytest.param("sqlite", 2, 40, 6, marks=pytest.mark.exhaustive),
         pytest.param("file", 4, 1000, 40, marks=[pytest.mark.exhaustive, pytest.mark.timeout(600)]),
     ],
 )

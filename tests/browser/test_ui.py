@@ -263,7 +263,9 @@ def test_missing_and_failed_days_are_seen(address: str, open_page: OpenPage) -> 
 
 
 @pytest.mark.usefixtures("days")
-@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (390, "dark")])
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(1400, "light"), pytest.param(390, "dark", marks=pytest.mark.exhaustive)]
+)
 def test_a_calendar_is_accessible(address: str, open_page: OpenPage, width: int, scheme: str) -> None:
     """On a phone as on a screen. It shows the last day first, and the keyboard reaches days that have not completed."""
     page = open_page(f"{address}workflow?id=nightly", width=width, scheme=scheme)
@@ -503,8 +505,8 @@ def test_the_page_that_a_browser_is_opened_with_lets_in(
 @pytest.mark.parametrize(
     ("width", "scheme"),
     [
-        (1400, "light"),
         (390, "dark"),
+        pytest.param(1400, "light", marks=pytest.mark.exhaustive),
         pytest.param(1400, "dark", marks=pytest.mark.exhaustive),
         pytest.param(390, "light", marks=pytest.mark.exhaustive),
     ],

@@ -43,6 +43,9 @@ CLUSTERS = [
 #: For what needs another thread than the one that waits.
 not_inline = pytest.mark.parametrize("executor", [*PROCESSES, *EVERY[3:], *CLUSTERS], indirect=True)
 
+#: An exception of its own, one that ends a process, and one that ends a coroutine.
+TYPICAL = [(ValueError, False), (SystemExit, False), (asyncio.CancelledError, True)]
+
 MakeWorkflow = Callable[..., DotFlow]
 
 
@@ -179,8 +182,19 @@ class TestValues:
 
 
 class TestFailures:
-    @pytest.mark.parametrize("kind", [ValueError, AssertionError, SystemExit, BaseException, asyncio.CancelledError])
-    @pytest.mark.parametrize("coroutine", [False, True], ids=["function", "coroutine"])
+    @pytest.mark.parametrize(
+        ("kind", "coroutine"),
+        [
+            pytest.param(
+                kind,
+                coroutine,
+                id=f"{'coroutine' if coroutine else 'function'}-{kind.__name__}",
+                marks=() if (kind, coroutine) in TYPICAL else pytest.mark.exhaustive,
+            )
+            for coroutine in (False, True)
+            for kind in (ValueError, AssertionError, SystemExit, BaseException, asyncio.CancelledError)
+        ],
+    )
     def test_any_exception_fails_the_task(self, workflow: DotFlow, kind: type[BaseException], coroutine: bool) -> None:
         """The TaskError has the type, message and user's lines; with keep_going the run goes on."""
 

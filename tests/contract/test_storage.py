@@ -215,7 +215,23 @@ class InABucket(OverTheWire):
 
 
 class TestStorageS3(InABucket):
-    """Objects in a bucket of S3."""
+    """Objects in a bucket of S3. What all buckets share is tested with that of Google, whose emulator is faster."""
+
+    @pytest.mark.exhaustive
+    def test_every_task_of_every_workflow_has_its_own_key(self, storage: Storage, again: Storage) -> None:
+        super().test_every_task_of_every_workflow_has_its_own_key(storage, again)
+
+    @pytest.mark.exhaustive
+    def test_each_key_is_deleted_alone(self, storage: Storage, again: Storage) -> None:
+        super().test_each_key_is_deleted_alone(storage, again)
+
+    @pytest.mark.parametrize("workflow_id", [pytest.param("a/b", marks=pytest.mark.exhaustive), "never seen"])
+    def test_clear_leaves_other_workflows_alone(self, storage: Storage, again: Storage, workflow_id: str) -> None:
+        super().test_clear_leaves_other_workflows_alone(storage, again, workflow_id)
+
+    @pytest.mark.exhaustive
+    def test_threads_may_post_at_once(self, storage: Storage, again: Storage) -> None:
+        super().test_threads_may_post_at_once(storage, again)
 
     @pytest.fixture
     def storage(self, s3: str, tmp_path: Path) -> Storage:

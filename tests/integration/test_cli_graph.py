@@ -9,6 +9,7 @@ import pytest
 from tests.integration.children import Command, End, Scripts
 from tests.integration.terminals import Terminal
 from tests.integration.test_cli_terminal import COLOURED
+from tests.marks import each_once
 
 JOBS = """\
 import time
@@ -246,11 +247,15 @@ def test_items_that_an_interrupt_stopped_are_not_listed(scripts: Scripts, folder
     assert [line.partition(":")[0] for line in lines] == ["[7] 'page/7'", "[107] 'page/107'"]
 
 
+MODES = ["sequential", "background", "parallel"]
+
+
 class TestCleanup:
     """Tasks with always=True run after a signal, in every mode."""
 
-    @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-    @pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
+    @pytest.mark.parametrize(
+        ("mode", "signum", "code"), each_once(MODES, [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    )
     def test_it_has_all_the_time_it_takes(
         self, scripts: Scripts, folder: Path, mode: str, signum: signal.Signals, code: int
     ) -> None:
@@ -269,8 +274,7 @@ class TestCleanup:
         assert (folder / "ran").read_text() == "torn down\n"
         assert "task 2 teardown: Completed" in end.out
 
-    @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
-    @pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
+    @pytest.mark.parametrize(("mode", "second"), each_once(MODES, [signal.SIGINT, signal.SIGTERM]))
     def test_a_second_signal_ends_it(self, scripts: Scripts, folder: Path, mode: str, second: signal.Signals) -> None:
         """It fails, the summary reports it, and nothing is left behind."""
         with scripts.command("start", "--workflow", "jobs:cleanup", "--mode", mode) as command:

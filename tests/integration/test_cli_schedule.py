@@ -8,6 +8,7 @@ import pytest
 
 from dotflow.providers import HistorySQLite
 from tests.integration.children import COMMAND, Command, End, Script, Scripts
+from tests.marks import each_once
 
 JOBS = """\
 import time
@@ -301,8 +302,10 @@ class TestRuns:
         assert end.code == 0
         assert "Error" not in end.err
 
-    @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-    @pytest.mark.parametrize("overlap", ["skip", "queue", "parallel"])
+    @pytest.mark.parametrize(
+        ("overlap", "signum", "code"),
+        each_once(["skip", "queue", "parallel"], [(signal.SIGINT, 130), (signal.SIGTERM, 143)]),
+    )
     def test_the_second_signal_stops_it(
         self, scripts: Scripts, folder: Path, overlap: str, signum: int, code: int
     ) -> None:

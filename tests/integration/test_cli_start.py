@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.children import Command, End, Scripts
+from tests.marks import each_once
 
 JOBS = """\
 import os, sys, time
@@ -378,8 +379,10 @@ class TestErrors:
 
 
 class TestSignals:
-    @pytest.mark.parametrize(("signum", "code", "word"), [(2, 130, "Interrupted"), (15, 143, "Terminated")])
-    @pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
+    @pytest.mark.parametrize(
+        ("mode", "signum", "code", "word"),
+        each_once(["sequential", "background", "parallel"], [(2, 130, "Interrupted"), (15, 143, "Terminated")]),
+    )
     def test_the_run_is_stopped_and_has_a_summary(
         self, scripts: Scripts, folder: Path, mode: str, signum: int, code: int, word: str
     ) -> None:
@@ -442,7 +445,7 @@ def test_a_reader_that_leaves_changes_nothing(scripts: Scripts, folder: Path, co
     assert (folder / "ran").exists()
 
 
-@pytest.mark.parametrize("storage", ["s3", "gcs"])
+@pytest.mark.parametrize("storage", [pytest.param("s3", marks=pytest.mark.exhaustive), "gcs"])
 def test_a_bucket_keeps_values_for_the_next_run(
     scripts: Scripts, folder: Path, storage: str, request: pytest.FixtureRequest
 ) -> None:

@@ -83,7 +83,7 @@ Start = Callable[..., Script]
 
 
 #: Both kinds of buckets have the same lease.
-@pytest.fixture(params=["s3", pytest.param("gcs", marks=pytest.mark.exhaustive), "postgres"])
+@pytest.fixture(params=[pytest.param("s3", marks=pytest.mark.exhaustive), "gcs", "postgres"])
 def start(request: pytest.FixtureRequest, scripts: Scripts, tmp_path: Path) -> Start:
     """Starts a process with the pipeline and further lines."""
     place, prefix = request.getfixturevalue(request.param), tmp_path.as_posix().strip("/")
@@ -285,8 +285,8 @@ def test_a_run_that_lost_its_lease_stops_before_it_writes(start: Start, tmp_path
     ("start", "mode"),
     [
         ("s3", "parallel"),
-        ("gcs", "background"),
         ("postgres", "groups"),
+        pytest.param("gcs", "background", marks=pytest.mark.exhaustive),
         pytest.param("gcs", "parallel", marks=pytest.mark.exhaustive),
         pytest.param("postgres", "parallel", marks=pytest.mark.exhaustive),
     ],

@@ -442,8 +442,8 @@ def test_no_item_is_lost(build: str, mode: str, name: str, tmp_path: Path) -> No
     ("build", "mode"),
     [
         (without_cluster, "parallel"),
-        (cached, "sequential"),
         (unsaved, "sequential"),
+        pytest.param(cached, "sequential", marks=pytest.mark.exhaustive),
         pytest.param(unsaved_list, "sequential", marks=pytest.mark.exhaustive),
         pytest.param(without_cluster, "sequential", marks=pytest.mark.exhaustive),
         pytest.param(cached, "parallel", marks=pytest.mark.exhaustive),
@@ -477,6 +477,7 @@ def test_items_of_threads(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)  # 105 kills
+@pytest.mark.exhaustive  # test_atomic_path.py kills a process at each of these moments, too
 @pytest.mark.parametrize("mode", ["sequential", "parallel"])
 def test_no_file_is_lost(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file and a folder that a step writes as a whole, and a cleanup that deletes the file. Nothing lies beside."""
@@ -685,7 +686,14 @@ class ClearsNothing(ThreeMethods):
         return True
 
 
-@pytest.mark.parametrize("build", [in_order, mapped, without_cluster, unsaved_list])
+@pytest.mark.parametrize(
+    "build",
+    [
+        in_order,
+        unsaved_list,
+        *(pytest.param(build, marks=pytest.mark.exhaustive) for build in (mapped, without_cluster)),
+    ],
+)
 def test_a_storage_that_clears_nothing(build: Callable[..., DotFlow], tmp_path: Path) -> None:
     """Values of an older run would count as those of the new one."""
     told = failure_of(build, ClearsNothing(tmp_path))
@@ -721,8 +729,15 @@ class ChangesInputs(ThreeMethods):
         return context
 
 
-@pytest.mark.parametrize("kind", [KeepsTheFirst, ChangesInputs])
-@pytest.mark.parametrize("build", [in_order, unsaved_list])
+@pytest.mark.parametrize(
+    ("build", "kind"),
+    [
+        (in_order, KeepsTheFirst),
+        (unsaved_list, ChangesInputs),
+        pytest.param(in_order, ChangesInputs, marks=pytest.mark.exhaustive),
+        pytest.param(unsaved_list, KeepsTheFirst, marks=pytest.mark.exhaustive),
+    ],
+)
 def test_a_storage_that_returns_another_checkpoint(
     build: Callable[..., DotFlow], kind: type[ThreeMethods], tmp_path: Path
 ) -> None:

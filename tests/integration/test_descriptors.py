@@ -20,7 +20,7 @@ from dotflow.own_descriptor import FileId
 from dotflow.providers import HistorySQLite, sqlite_file
 from dotflow.providers.histories.sqlite.reading import reading
 from dotflow.providers.histories.sqlite.tables import FORMAT
-from tests.integration.children import PATIENCE, End, Scripts
+from tests.integration.children import PATIENCE, Command, End, Scripts
 from tests.integration.terminals import Terminal
 
 JOBS = """\
@@ -124,10 +124,19 @@ def states(folder: Path) -> list[str]:
     return [record.state, *(str(task.state) for task in record.steps)]
 
 
-STEPS = ["to_nowhere", "both_to_nowhere", "to_a_file", "close_stdout", "close_stderr", "close_others"]
+#: What reads the output of the steps: a writer of the terminal, or the scribe of a history.
+WRITER, SCRIBE = ("--no-history",), ("--history", "history.db")
+STEPS = ["close_others", "close_stdout", "to_a_file", "to_nowhere", "both_to_nowhere", "close_stderr"]
 
 
-@pytest.mark.parametrize(("step", "mode"), [*((step, "sequential") for step in STEPS), ("close_others", "background")])
+@pytest.mark.parametrize(
+    ("step", "mode"),
+    [
+        *((step, "sequential") for step in STEPS[:3]),
+        *(pytest.param(step, "sequential", marks=pytest.mark.exhaustive) for step in STEPS[3:]),
+        ("close_others", "background"),
+    ],
+)
 def test_a_command_ends_as_without_a_history(step: str, mode: str, scripts: Scripts, folder: Path) -> None:
     """It shows the same, and a file of the step has the same in it."""
     ends = []
@@ -204,7 +213,7 @@ workflow.start(resume=True).raise_for_failure()
 
 
 @pytest.mark.parametrize("kind", ["FIFO", "folder", "device", "socket"])
-def test_only_a_file_is_taken_for_a_history(kind: str, scripts: Scripts, folder: Path) -> None:
+def test_only_a_file_is_taken_for_a_history(kind: str, scripts: Scripts, folder: Path, command: Command) -> None:
     """The commands say so in one line, wait for nothing, and leave nothing beside it; a run goes on without."""
     import socket
 
@@ -221,8 +230,7 @@ def test_only_a_file_is_taken_for_a_history(kind: str, scripts: Scripts, folder:
         before = set(folder.iterdir()), set(Path(os.devnull).parent.iterdir())
 
         for arguments in (["runs"], ["show", "last"], ["forget", "--all", "--yes"], ["report", "last"]):
-            with scripts.command(*arguments, "--history", str(target)) as command:
-                end = command.end()
+            end = command(*arguments, "--history", str(target))
             assert (end.code, end.out) == (2, "")
             assert end.err == f"dotflow: The history history can't be read: it is a {kind}. Give the path of a file.\n"
 
@@ -231,8 +239,17 @@ def test_only_a_file_is_taken_for_a_history(kind: str, scripts: Scripts, folder:
         assert {path for path in folder.iterdir() if path.name.startswith("history")} == {target}
 
 
-@pytest.mark.parametrize("options", [("--no-history",), ("--history", "history.db")], ids=["writer", "scribe"])
-@pytest.mark.parametrize("step", ["to_nowhere", "close_others", "open_in_their_place"])
+@pytest.mark.parametrize(
+    ("step", "options"),
+    [
+        pytest.param("to_nowhere", WRITER, id="to_nowhere-writer"),
+        pytest.param("close_others", SCRIBE, id="close_others-scribe"),
+        pytest.param("open_in_their_place", SCRIBE, id="open_in_their_place-scribe"),
+        pytest.param("to_nowhere", SCRIBE, id="to_nowhere-scribe", marks=pytest.mark.exhaustive),
+        pytest.param("close_others", WRITER, id="close_others-writer", marks=pytest.mark.exhaustive),
+        pytest.param("open_in_their_place", WRITER, id="open_in_their_place-writer", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_the_live_view_ends_with_its_run(step: str, options: tuple[str, ...], scripts: Scripts, folder: Path) -> None:
     """Whatever a step does to the terminal's descriptors, and its files stay its own."""
     with contextlib.closing(Terminal(100, 30)) as terminal:

@@ -71,7 +71,7 @@ def in_postgres(request: pytest.FixtureRequest, prefix: str) -> Storage:
 SERVICES = {"s3": in_s3, "gcs": in_gcs, "postgres": in_postgres}
 
 
-@pytest.fixture(params=[*STORAGES, "three", *SERVICES])
+@pytest.fixture(params=[*STORAGES, "three", pytest.param("s3", marks=pytest.mark.exhaustive), "gcs", "postgres"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     """Each of ours, and of the least kind."""
     if request.param in SERVICES:

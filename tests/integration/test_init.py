@@ -1,5 +1,6 @@
 """`dotflow init` on a real disk: the files it makes, the folders it refuses, and what it never leaves behind."""
 
+import contextlib
 import importlib
 import io
 import os
@@ -10,7 +11,6 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +19,7 @@ import click
 import pytest
 
 import dotflow
+from dotflow.cli.main import main
 from dotflow.cli.project.create import add, make
 from tests.integration.children import PATIENCE, SOURCES, held_back
 
@@ -42,7 +43,22 @@ def files_in(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def init(folder: Path, *arguments: str, **given: object) -> subprocess.CompletedProcess[str]:
+def init(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command in *folder*, without a stdin, in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.chdir(folder),
+        Path(os.devnull).open() as nothing,
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        patch.setattr(sys, "stdin", nothing)
+        code = main(["init", *arguments])
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+def run_init(folder: Path, *arguments: str, **given: object) -> subprocess.CompletedProcess[str]:
     """Runs the real command in *folder*, without a stdin."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "dotflow", "init", *arguments],
@@ -58,7 +74,7 @@ def init(folder: Path, *arguments: str, **given: object) -> subprocess.Completed
 
 def test_a_name_is_all_it_takes(tmp_path: Path) -> None:
     """It makes all files, and prints a list of them and the next steps, without colour in a pipe."""
-    ended = init(tmp_path, "my-project")
+    ended = run_init(tmp_path, "my-project")
 
     assert (ended.returncode, ended.stderr) == (0, "")
     assert files_in(tmp_path / "my-project") == MADE
@@ -271,7 +287,7 @@ def test_a_project_is_written_whole_or_not_at_all(tmp_path: Path, name: tuple[st
     folder = tmp_path if name == ("my-project",) else tmp_path / "my-project"
     folder.mkdir(exist_ok=True)
 
-    ended = init(folder, *name, preexec_fn=small_files)
+    ended = run_init(folder, *name, preexec_fn=small_files)
 
     assert ended.returncode == 2
     assert "File too large. Nothing was made." in ended.stderr
@@ -384,7 +400,7 @@ def test_a_missing_input_is_never_taken_for_an_empty_one(pipeline: ModuleType, l
         return str(pipeline.build_workflow().start(**arguments).status)
 
     def rows() -> list[tuple[str, str]]:
-        with closing(sqlite3.connect("output/revenue.db")) as database:
+        with contextlib.closing(sqlite3.connect("output/revenue.db")) as database:
             return database.execute("SELECT * FROM revenue ORDER BY country").fetchall()
 
     assert start() == "Completed"

@@ -180,7 +180,7 @@ def test_killed_at_any_system_call_no_part_is_lost_or_left(
 ) -> None:
     """While a large value replaces another one, and while it is deleted."""
     storage, values = StorageFile(path=tmp_path / "kept"), []
-    for at in range(first, 100, max(2, stride)):
+    for at in range(first, 100, 2 * stride):
         post(storage, OLD)
         with scripts.start(KILLED, str(at), "replace_and_delete") as script:
             code = script.end().code

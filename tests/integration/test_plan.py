@@ -80,32 +80,33 @@ def graph(seed: int) -> DotFlow:
 STORAGE: dict[int, Any] = {}
 
 
-@pytest.mark.parametrize("seed", range(100))
-def test_the_plan_of_a_resume_comes_true(seed: int) -> None:
+@pytest.mark.parametrize("first", range(0, 100, 20))
+def test_the_plan_of_a_resume_comes_true(first: int, stride: int) -> None:
     """After a kill at a random value, and again after one in the resume."""
-    source = random.Random(seed)
-    storage = STORAGE[seed] = KillingStorage()
-    for kills in range(3):
-        storage.left = source.randint(0, 12) if kills < 2 else -1
+    for seed in range(first, first + 20, stride):
+        source = random.Random(seed)
+        storage = STORAGE[seed] = KillingStorage()
+        for kills in range(3):
+            storage.left = source.randint(0, 12) if kills < 2 else -1
+            workflow = graph(seed)
+            plan = workflow.plan(resume=True)
+            saved = dict(storage._contexts) if hasattr(storage, "_contexts") else None
+            try:
+                workflow.start(resume=True)
+            except Killed:
+                continue
+            check(plan, workflow.result_task())
+            assert saved is not None or kills
+            break
         workflow = graph(seed)
+        storage.left = -1
         plan = workflow.plan(resume=True)
-        saved = dict(storage._contexts) if hasattr(storage, "_contexts") else None
-        try:
-            workflow.start(resume=True)
-        except Killed:
-            continue
+        workflow.start(resume=True)
         check(plan, workflow.result_task())
-        assert saved is not None or kills
-        break
-    workflow = graph(seed)
-    storage.left = -1
-    plan = workflow.plan(resume=True)
-    workflow.start(resume=True)
-    check(plan, workflow.result_task())
 
 
 @pytest.mark.parametrize("name", ["memory", "three methods"])
-def test_the_plans_of_random_workflows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plans_of_random_workflows(name: str, stride: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workflows that are killed, changed and resumed again and again; a plan assumes that no task fails."""
     start = DotFlow.start
     counts: Counter[bool] = Counter()
@@ -122,12 +123,13 @@ def test_the_plans_of_random_workflows(name: str, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(DotFlow, "start", start_as_planned)
 
-    assert [error for seed in range(15) if (error := resume_fuzz.check(seed, name))] == []
-    assert counts[False] > 40
+    seeds = range(15 if stride == 1 else 5)
+    assert [error for seed in seeds if (error := resume_fuzz.check(seed, name))] == []
+    assert counts[False] > 2 * len(seeds)
 
 
 @pytest.mark.parametrize(
-    "seed", [*range(6), *(pytest.param(seed, marks=pytest.mark.exhaustive) for seed in range(6, 20))]
+    "seed", [*range(2), *(pytest.param(seed, marks=pytest.mark.exhaustive) for seed in range(2, 20))]
 )
 @pytest.mark.parametrize("mode", ["sequential", "parallel"])
 def test_the_plan_of_a_new_run_comes_true(seed: int, mode: str) -> None:
@@ -345,7 +347,7 @@ def test_a_plan_as_json() -> None:
     }
 
 
-@pytest.mark.parametrize("resumes", [12, pytest.param(150, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("resumes", [6, pytest.param(150, marks=pytest.mark.exhaustive)])
 def test_plans_after_kills(resumes: int) -> None:
     """The plan of each resume of a process that was killed with SIGKILL is what the resume does."""
     program = [sys.executable, plan_fuzz.__file__, "--resumes", str(resumes), "--first", str(resumes)]

@@ -590,7 +590,7 @@ MANY = {
         pytest.param("2,000 parallel", marks=pytest.mark.start_method),
         pytest.param("500 groups", marks=pytest.mark.start_method),
         "2,000 sequential",
-        "2,000 in the background",
+        pytest.param("2,000 in the background", marks=pytest.mark.exhaustive),
         "100 isolated",
     ],
 )

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from tests.integration.children import Script, Scripts
+from tests.marks import each_once
 
 pytestmark = pytest.mark.processes
 
@@ -58,8 +59,9 @@ tell("returned")
 """
 
 WAYS = [("skip", "sequential"), ("queue", "background"), ("parallel", "sequential"), ("skip", "parallel")]
-every_way = pytest.mark.parametrize(("overlap", "mode"), WAYS)
-both_signals = pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+every_way = pytest.mark.parametrize(("overlap", "mode", "signum"), each_once(WAYS, SIGNALS))
+both_signals = pytest.mark.parametrize("signum", SIGNALS, ids=["SIGINT", "SIGTERM"])
 
 
 def start(scripts: Scripts, overlap: str, mode: str, source: str = SCHEDULE, before: bool = False) -> Script:
@@ -87,7 +89,6 @@ def lines_of(text: str) -> list[str]:
     return [line for line in text.splitlines() if line != "begun"]
 
 
-@both_signals
 @every_way
 def test_the_first_lets_the_run_end(overlap: str, mode: str, signum: int, scripts: Scripts) -> None:
     """No new run begins, the active one is not disturbed; schedule() returns with the earlier handlers."""
@@ -104,7 +105,6 @@ def test_the_first_lets_the_run_end(overlap: str, mode: str, signum: int, script
     assert left == []
 
 
-@both_signals
 @every_way
 def test_the_second_stops_it(overlap: str, mode: str, signum: int, scripts: Scripts) -> None:
     """The run is stopped, its task is FAILED, and the signal has its earlier effect."""

@@ -33,6 +33,14 @@ SITUATIONS = {
     "retry delay in the background": ("workflow.task.add([done, failing, never])", "background"),
 }
 
+#: Those that differ from another one in their mode or in a timeout only.
+SIMILAR = (
+    "sequential, with a timeout",
+    "background groups",
+    "retry delay in parallel",
+    "retry delay in the background",
+)
+
 INTERRUPTED = """
 from dotflow.abc.history import History
 from dotflow.core.events import TaskCompleted
@@ -108,7 +116,13 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize(
     "situation",
     [
-        pytest.param(name, marks=[pytest.mark.start_method] if "parallel" in name or "groups" in name else [])
+        pytest.param(
+            name,
+            marks=[
+                *([pytest.mark.start_method] if "parallel" in name or "groups" in name else []),
+                *([pytest.mark.exhaustive] if name in SIMILAR else []),
+            ],
+        )
         for name in SITUATIONS
     ],
 )
@@ -159,7 +173,15 @@ ENDINGS = {
 }
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "ends",
+        "does something else, two runs",
+        pytest.param("waits", marks=pytest.mark.exhaustive),
+        pytest.param("ends, two runs", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_ctrl_c_ends_a_script_with_background_runs(ending: str, scripts: Scripts) -> None:
     """One Ctrl-C ends a script and its background runs soon, also after its last line. Its exit handlers run, it
     ends by SIGINT, and nothing is left behind."""

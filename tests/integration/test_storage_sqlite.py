@@ -261,14 +261,16 @@ def test_a_value_beyond_the_limit_of_sqlite_is_refused(storage: StorageSQLite) -
 # Many at once
 
 
-def test_nothing_is_lost_among_many_writers(scripts: Scripts, path: Path) -> None:
-    """Eight processes write 200 keys each into one file that none of them finds there: all are there, and right."""
+def test_nothing_is_lost_among_many_writers(scripts: Scripts, path: Path, stride: int) -> None:
+    """Eight processes write many keys each into one file that none of them finds there: all are there, and right."""
+    count = 200 // stride
     end = scripts.run(
         CHILDREN
+        + f"COUNT = {count}"
         + """
 def write(name):
     storage = StorageSQLite(PATH)
-    for number in range(200):
+    for number in range(COUNT):
         storage.post(f"{name}/{number}", Context([name, number], number, str(name)))
 
 say(codes=together([functools.partial(write, name) for name in range(8)]))
@@ -277,25 +279,27 @@ say(codes=together([functools.partial(write, name) for name in range(8)]))
 
     assert end.facts == {"codes": [0] * 8}
     storage = StorageSQLite(path)
-    assert len(list(storage.list_keys())) == 1_600
+    assert len(list(storage.list_keys())) == 8 * count
     for name in range(8):
-        for number in range(200):
+        for number in range(count):
             assert storage.get(f"{name}/{number}").storage == [name, number]
     storage.close()
     assert integrity_of(path) == "ok"
 
 
 @pytest.mark.slow
-def test_a_new_file_can_be_made_by_many_at_once(scripts: Scripts) -> None:
+def test_a_new_file_can_be_made_by_many_at_once(scripts: Scripts, stride: int) -> None:
     """Where SQLite itself fails at once, since it doesn't wait while a file is turned to WAL."""
+    rounds = 40 // stride
     end = scripts.run(
         CHILDREN
+        + f"ROUNDS = {rounds}"
         + """
 def write(path, name):
     StorageSQLite(path).post(f"w/{name}", Context(name, name))
 
 found = []
-for round in range(40):
+for round in range(ROUNDS):
     path = HERE / f"kept {round}" / "flow.db"
     codes = together([functools.partial(write, path, name) for name in range(8)])
     found.append([codes, len(StorageSQLite(path).list_keys())])
@@ -303,7 +307,7 @@ say(found=found)
 """
     )
 
-    assert end.facts["found"] == [[[0] * 8, 8]] * 40
+    assert end.facts["found"] == [[[0] * 8, 8]] * rounds
 
 
 HOLDER = """

@@ -34,9 +34,14 @@ from tests.spans import Telemetry, exceptions, facts, place, place_of_parent
 
 COMPLETED, FAILED = TypeStatus.COMPLETED, TypeStatus.FAILED
 
+#: What a worker is sent is the same however it starts; test_workers_export_by_themselves has a fork server.
 PROCESSES = [
-    pytest.param(lambda method=method: ExecutorProcess(2, method), id=method, marks=pytest.mark.processes)
-    for method in ("fork", "forkserver")
+    pytest.param(lambda: ExecutorProcess(2, "fork"), id="fork", marks=pytest.mark.processes),
+    pytest.param(
+        lambda: ExecutorProcess(2, "forkserver"),
+        id="forkserver",
+        marks=[pytest.mark.processes, pytest.mark.exhaustive],
+    ),
 ]
 EVERY = [
     *PROCESSES,

@@ -11,6 +11,7 @@ from tests.integration.children import SOURCES
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive  # the codec's own tests know the values, the contract of storages a second reader
 def test_no_value_is_changed() -> None:
     """Every kind of value is exact in another process, or was refused, and the table reports no other."""
     script = Path(__file__).parents[1] / "values_table.py"

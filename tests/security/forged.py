@@ -1,18 +1,19 @@
 """A history that another person made: one of a real run, in which any row may be another."""
 
+import importlib
 import json
-import os
 import sqlite3
-import subprocess
 import sys
 import zlib
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
+
 from dotflow.codec.document import pack
 from dotflow.core.context import Context
 from dotflow.providers.histories.sqlite.archive import DEFAULT_PATH
-from tests.integration.children import COMMAND, SOURCES
+from tests.integration.children import COMMAND, Command, End, Script
 
 JOBS: Final = """\
 import subprocess
@@ -45,35 +46,45 @@ class Victim:
         marker: The file that code of the attacker makes.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, command: Command) -> None:
+        self._command = command
         self.folder, self.mail, self.marker = folder / "work", folder / "mail", folder / "PWNED"
         self.attack = f"open({str(self.marker)!r}, 'w').close()\n"
         self.history = self.folder / DEFAULT_PATH
 
-    @classmethod
-    def of(cls, folder: Path) -> Path:
-        """Makes the folders, in which a run fails, and returns the folder of both."""
-        victim = cls(folder)
-        victim.folder.mkdir()
-        victim.mail.mkdir()
-        (victim.folder / "mine.py").write_text(JOBS)
-        assert victim.dotflow("start", "--workflow", "mine:build").returncode == 1
-        return folder
-
-    def dotflow(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        """Runs the command `dotflow` in a process of its own, without a terminal."""
-        ours = {key: text for key, text in os.environ.items() if not key.startswith("DOTFLOW")}
-        command = [sys.executable, "-W", "error", "-c", COMMAND, *arguments]
-        env = {**ours, "PYTHONPATH": str(SOURCES), **environment}
-        return subprocess.run(
-            command, cwd=self.folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
-        )
+    def dotflow(self, *arguments: str, **environment: str) -> End:
+        """Runs the command `dotflow` in the folder, without a terminal, and with none of its modules imported."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.folder)
+            patch.setattr(sys, "path", sys.path[:])
+            for variable, text in environment.items():
+                patch.setenv(variable, text)
+            forget_modules(self.folder.parent)
+            return self._command(*arguments)
 
     def send(self) -> Path:
         """Puts a copy of the history into the mail, and returns its path."""
         path = self.mail / "history.db"
         path.write_bytes(self.history.read_bytes())
         return path
+
+
+def make_template(folder: Path) -> Path:
+    """Makes the folders, in which a run fails, and returns the folder of both."""
+    (folder / "work").mkdir()
+    (folder / "mail").mkdir()
+    (folder / "work" / "mine.py").write_text(JOBS)
+    with Script(["-c", COMMAND, "start", "--workflow", "mine:build"], folder / "work", DOTFLOW_HISTORY="") as script:
+        assert script.end().code == 1
+    return folder
+
+
+def forget_modules(folder: Path) -> None:
+    """Makes the next import read the modules of a folder again, as a new process does."""
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(folder)):
+            del sys.modules[name]
+    importlib.invalidate_caches()
 
 
 def execute(history: Path, statement: str, *values: Any) -> list[Any]:

@@ -141,17 +141,17 @@ def test_a_forged_key_of_a_storage_is_listed_as_another(tmp_path: Path) -> None:
 # The history
 
 
-@pytest.mark.parametrize("command", [["runs"], ["forget", "last", "--yes"]], ids=["reading", "writing"])
+@pytest.mark.parametrize("words", [["runs"], ["forget", "last", "--yes"]], ids=["reading", "writing"])
 @pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
-def test_a_fifo_beside_a_history_stops_no_command(victim: Victim, command: list[str], suffix: str) -> None:
+def test_a_fifo_beside_a_history_stops_no_command(victim: Victim, words: list[str], suffix: str) -> None:
     """SQLite would wait in it."""
     history = victim.send()
     put("fifo", history.with_name(f"history.db{suffix}"))
 
-    ended = victim.dotflow(*command, "--history", str(history))
+    ended = victim.dotflow(*words, "--history", str(history))
 
-    assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
-    assert f"history.db{suffix} beside it is a FIFO." in ended.stderr
+    assert (ended.code, len(ended.err.splitlines())) == (2, 1)
+    assert f"history.db{suffix} beside it is a FIFO." in ended.err
 
 
 @pytest.mark.parametrize("kind", ["device", "folder"])
@@ -246,8 +246,8 @@ def test_an_input_that_is_none_is_one_line(victim: Victim, content: bytes) -> No
 
     ended = victim.dotflow("replay", "last", "load", "--input", str(victim.mail / "input.json"))
 
-    assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
-    assert ended.stderr.startswith("dotflow: Can't read --input: ")
+    assert (ended.code, len(ended.err.splitlines())) == (2, 1)
+    assert ended.err.startswith("dotflow: Can't read --input: ")
 
 
 def test_an_input_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,9 +268,9 @@ def test_a_command_that_runs_nothing_is_no_replay(victim: Victim, option: str) -
 
     ended = victim.dotflow("replay", "failed", "1")
 
-    assert ended.returncode in (2, 3)
-    assert len(ended.stderr.splitlines()) == 1
-    assert "Usage" not in ended.stdout
+    assert ended.code in (2, 3)
+    assert len(ended.err.splitlines()) == 1
+    assert "Usage" not in ended.out
 
 
 def test_the_path_of_a_program_may_be_too_long(victim: Victim) -> None:
@@ -279,8 +279,8 @@ def test_the_path_of_a_program_may_be_too_long(victim: Victim) -> None:
 
     ended = victim.dotflow("replay", "failed", "1")
 
-    assert ended.returncode == 2
-    assert "was started in a way that can't be repeated" in ended.stderr
+    assert ended.code == 2
+    assert "was started in a way that can't be repeated" in ended.err
 
 
 # Locks of the user's own connections

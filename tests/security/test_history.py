@@ -34,8 +34,8 @@ def test_a_document_that_unpacks_to_too_much_is_refused(victim: Victim) -> None:
 
     execute(victim.history, "UPDATE environments SET document = ?", bomb(17 * MB))
     ended = victim.dotflow("show", "last")
-    assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
-    assert "The history .output/history.db can't be read" in ended.stderr
+    assert (ended.code, len(ended.err.splitlines())) == (2, 1)
+    assert "The history .output/history.db can't be read" in ended.err
 
 
 def test_many_documents_are_bounded_together(victim: Victim) -> None:
@@ -62,8 +62,8 @@ def test_a_copy_that_is_no_document_is_one_line(victim: Victim, text: str) -> No
 
     for more in [], ["--json"]:
         ended = victim.dotflow("show", "last", "load", "--input", *more)
-        assert len(ended.stderr.splitlines()) <= 1
-        assert "--debug" not in ended.stderr
+        assert len(ended.err.splitlines()) <= 1
+        assert "--debug" not in ended.err
 
 
 ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x AS run, 'a' AS run_id FROM c"
@@ -95,9 +95,9 @@ def test_only_plain_tables_are_read(victim: Victim, schema: str) -> None:
 
     for command in (["show", "last"], ["forget", "--all", "--yes"]):
         ended = victim.dotflow(*command)
-        assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1), ended
+        assert (ended.code, len(ended.err.splitlines())) == (2, 1), ended
     (victim.folder / "mine.py").write_text("from dotflow import action\nstep = action(lambda: 1)\n")
-    assert victim.dotflow("start", "--step", "mine:step").returncode == 0
+    assert victim.dotflow("start", "--step", "mine:step").code == 0
 
 
 def test_a_query_that_takes_too_many_steps_ends(victim: Victim, monkeypatch: pytest.MonkeyPatch) -> None:

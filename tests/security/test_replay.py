@@ -82,9 +82,9 @@ def test_a_foreign_history_runs_nothing(victim: Victim, attack: str) -> None:
     ended = victim.dotflow("replay", "failed", "1", "--history", str(history))
 
     assert not victim.marker.exists()
-    assert ended.returncode == 2, ended
-    assert len(ended.stderr.splitlines()) == 1
-    assert "Pass --" in ended.stderr
+    assert ended.code == 2, ended
+    assert len(ended.err.splitlines()) == 1
+    assert "Pass --" in ended.err
 
 
 OWN_ATTACKS = [
@@ -102,8 +102,8 @@ def test_the_users_own_history_runs_only_the_users_own_code(victim: Victim, atta
     ended = victim.dotflow("replay", "failed", "1")
 
     assert not victim.marker.exists()
-    assert ended.returncode in (2, 3), ended
-    assert len(ended.stderr.splitlines()) == 1
+    assert ended.code in (2, 3), ended
+    assert len(ended.err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("identity", ["this:d", "idlelib.idle:step", "click.testing:CliRunner", "pip.__main__:step"])
@@ -113,8 +113,8 @@ def test_a_module_that_is_not_the_users_own_is_not_imported(victim: Victim, iden
 
     ended = victim.dotflow("replay", "failed", "1")
 
-    assert (ended.returncode, "Zen" in ended.stdout) == (2, False), ended
-    assert "it is not your own code" in ended.stderr or "no module" in ended.stderr
+    assert (ended.code, "Zen" in ended.out) == (2, False), ended
+    assert "it is not your own code" in ended.err or "no module" in ended.err
 
 
 def test_code_that_the_command_line_names_is_run(victim: Victim) -> None:
@@ -124,10 +124,10 @@ def test_code_that_the_command_line_names_is_run(victim: Victim) -> None:
     built = victim.dotflow("replay", "failed", "load", "--history", history, "--workflow", "mine:build")
     other = victim.dotflow("replay", "failed", "load", "--history", history, "--step", "mine:extract")
 
-    assert named.returncode == built.returncode == 1
-    assert "now: ZeroDivisionError" in named.stdout
-    assert "now: ZeroDivisionError" in built.stdout
-    assert "step      mine:load → mine:extract" in other.stdout
+    assert named.code == built.code == 1
+    assert "now: ZeroDivisionError" in named.out
+    assert "now: ZeroDivisionError" in built.out
+    assert "step      mine:load → mine:extract" in other.out
 
 
 def test_differences_are_printed_before_any_code_runs(victim: Victim) -> None:
@@ -135,7 +135,7 @@ def test_differences_are_printed_before_any_code_runs(victim: Victim) -> None:
     forge(victim.history, identity="mine:load", python="2.7")
     (victim.folder / "mine.py").write_text("print('imported', flush=True)\n" + (victim.folder / "mine.py").read_text())
 
-    lines = victim.dotflow("replay", "failed", "1").stdout.splitlines()
+    lines = victim.dotflow("replay", "failed", "1").out.splitlines()
 
     assert lines[1].startswith("  python    2.7 → 3.")
     assert "imported" in lines[2:]
@@ -145,8 +145,8 @@ def test_the_exit_code_tells_whether_anything_ran(victim: Victim) -> None:
     """3: the module of the step was imported, and then an input was missing."""
     execute(victim.history, "UPDATE copies SET document = NULL")
 
-    assert victim.dotflow("replay", "failed", "load").returncode == 3
-    assert victim.dotflow("replay", "failed", "nothing").returncode == 2
+    assert victim.dotflow("replay", "failed", "load").code == 3
+    assert victim.dotflow("replay", "failed", "nothing").code == 2
 
 
 @pytest.mark.parametrize("spoil", ["others", "link", "folder", "wal", "elsewhere"])
@@ -168,9 +168,9 @@ def test_a_history_that_others_may_have_written_is_foreign(victim: Victim, spoil
 
     ended = victim.dotflow("replay", "failed", "load", **environment)
 
-    assert ended.returncode == 2
-    assert "the history is not your own" in ended.stderr
-    assert "loading" not in ended.stdout
+    assert ended.code == 2
+    assert "the history is not your own" in ended.err
+    assert "loading" not in ended.out
 
 
 def test_no_pickle_of_a_foreign_history_is_loaded(victim: Victim) -> None:
@@ -185,8 +185,8 @@ def test_no_pickle_of_a_foreign_history_is_loaded(victim: Victim) -> None:
 
     for named in ("--step", "mine:load"), ("--workflow", "mine:build"):
         ended = victim.dotflow("replay", "failed", "load", "--history", str(history), *named)
-        assert ended.returncode == 3, ended
-        assert len(ended.stderr.splitlines()) == 1
+        assert ended.code == 3, ended
+        assert len(ended.err.splitlines()) == 1
 
     assert not victim.marker.exists()
 
@@ -200,7 +200,7 @@ def test_a_value_that_mentions_pickle_runs_nothing(victim: Victim) -> None:
     ended = victim.dotflow("replay", "failed", "load", "--history", str(history), "--step", "mine:load")
 
     assert not victim.marker.exists()
-    assert ended.returncode == 1, ended
+    assert ended.code == 1, ended
 
 
 def test_a_storage_with_pickles_is_only_the_command_lines(victim: Victim) -> None:
@@ -212,7 +212,7 @@ def test_a_storage_with_pickles_is_only_the_command_lines(victim: Victim) -> Non
 
     ended = victim.dotflow("replay", "failed", "1")
 
-    assert (ended.returncode, "--pickle" in ended.stderr) == (2, True), ended
+    assert (ended.code, "--pickle" in ended.err) == (2, True), ended
 
 
 @pytest.mark.parametrize("terminal", [(200, 40)], indirect=True)
@@ -236,21 +236,19 @@ def test_no_command_of_a_foreign_history_is_offered(victim: Victim) -> None:
     forge(history, **start("--workflow", "os:system", "--param", "command=touch x", "--storage", "file"))
     report = str(victim.mail / "run.html")
 
-    texts = [
-        victim.dotflow("show", "failed", *more, "--history", str(history)).stdout for more in ([], ["1"], ["--json"])
-    ]
-    assert victim.dotflow("report", "failed", "--history", str(history), "-o", report).returncode == 0
+    texts = [victim.dotflow("show", "failed", *more, "--history", str(history)).out for more in ([], ["1"], ["--json"])]
+    assert victim.dotflow("report", "failed", "--history", str(history), "-o", report).code == 0
     texts.append(Path(report).read_text().partition('id="data">')[2].partition("</script>")[0])
 
     assert all("dotflow replay" not in text and "os:system --param" not in text for text in texts)
-    assert "dotflow replay" in victim.dotflow("show", "failed").stdout
+    assert "dotflow replay" in victim.dotflow("show", "failed").out
 
 
 def test_a_command_to_copy_has_no_control_characters(victim: Victim) -> None:
     """A step may be called anything."""
     execute(victim.history, "UPDATE steps SET name = ?", "load\x1b[2J\nrm -rf")
 
-    text = victim.dotflow("show", "failed", "--json").stdout
+    text = victim.dotflow("show", "failed", "--json").out
 
     assert '"command": "dotflow' not in text or "u001b" not in text.partition('"commands"')[2]
 
@@ -261,6 +259,6 @@ def test_a_run_id_is_no_path(victim: Victim) -> None:
 
     ended = victim.dotflow("report", "last")
 
-    assert ended.returncode == 2
-    assert len(ended.stderr.splitlines()) == 1
+    assert ended.code == 2
+    assert len(ended.err.splitlines()) == 1
     assert not list(victim.folder.parent.rglob("*.html"))

@@ -137,21 +137,40 @@ def unpacked(cell: bytes) -> bytes:
     return cell
 
 
+#: Runs several commands, each of which reads what another process has written.
+IN_TURN = """
+from dotflow.cli.main import main
+for command in %(commands)r:
+    main(command)
+"""
+
 COMMANDS = [
     *(("--workflow", f"jobs:{name}") for name in ("of_workflow", "of_factory", "of_closure", "of_step")),
     ("--step", "jobs.declared", "--storage", "file"),
 ]
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[1])
-@pytest.mark.parametrize("mode", ["sequential", "parallel"])
+#: In worker processes the parameters of all commands are the same.
+IN_MODES = [
+    *((command, "sequential") for command in COMMANDS),
+    (COMMANDS[2], "parallel"),
+    *(
+        pytest.param(command, "parallel", marks=pytest.mark.exhaustive)
+        for command in COMMANDS
+        if command != COMMANDS[2]
+    ),
+]
+
+
+@pytest.mark.parametrize(("command", "mode"), IN_MODES, ids=lambda value: value if isinstance(value, str) else value[1])
 def test_a_secret_of_the_command_line_is_nowhere(folder: Path, command: tuple[str, ...], mode: str) -> None:
     """It is in no id, file name, log, history row, stored command, report or page, and a digest names the run."""
     words = (*command, "--param", f"token={TOKEN}", "--mode", mode)
     shown = dotflow("start", *words)
-    for line in ("show last", "show last --json", "show last 0 --input", "runs --json", "report last -o page.html"):
-        shown += dotflow(*line.split())
-    shown += dotflow("plan", *words[:-2]) + dotflow("plan", *words[:-2], "--json")
+    readers = ("show last", "show last --json", "show last 0 --input", "runs --json", "report last -o page.html")
+    plans = [["plan", *words[:-2]], ["plan", *words[:-2], "--json"]]
+    shown += python(IN_TURN % {"commands": [line.split() for line in readers]})  # a process that has seen no secret
+    shown += python(IN_TURN % {"commands": plans})
 
     seen = written(folder) + re.sub(rf"^printed {TOKEN}$", "", shown, flags=re.MULTILINE).encode()
     assert TOKEN.encode() not in seen
