@@ -369,7 +369,7 @@ def _reason(name: str, now: FileState | None) -> str:
 def inputs_of(tokens: Tokens, params: Params) -> Collection[Path]:
     """Returns the paths that come from outside: of initial contexts, parameters, constants and written lists."""
     values: dict[int, Any] = {}  # by id: tasks share them
-    if tokens.initials or tokens.has_links:
+    if tokens.has_outer:
         for task in tokens.tasks:
             for value in _outer_values(task, params):
                 values[id(value)] = value
@@ -402,17 +402,15 @@ class RunFiles:
 
     Args:
         saved: The document.
-        limit: The size up to which files are read for a digest; None to record nothing.
+        limit: The size up to which files are read for a digest.
 
     Attributes:
-        watch: What an attempt without paths among its arguments records.
         has_paths: Whether a path has been seen, so that arguments may have one.
     """
 
-    def __init__(self, saved: SavedFiles, limit: int | None) -> None:
+    def __init__(self, saved: SavedFiles, limit: int) -> None:
         self._saved = saved
-        self._limit = -1 if limit is None else limit
-        self.watch = None if limit is None else FileWatch(limit)
+        self._limit = limit
         self.has_paths = False
         self._is_written = self._is_left_open = False
         self._folder = Path()  # the working directory, where a name was first known: a step may leave it
@@ -431,11 +429,9 @@ class RunFiles:
 
     def begin(self, inputs: Collection[Path]) -> None:
         """Takes the states of the files from outside, for a run that restores nothing."""
-        self._saved.inputs, self._saved.worked = {}, {}
-        if inputs:
-            self.has_paths = True
-            self._take(inputs)
-            self._write_open()
+        self.has_paths = True
+        self._take(inputs)
+        self._write_open()
 
     def _take(self, inputs: Collection[Path]) -> None:
         now = clock.now().timestamp()
@@ -498,7 +494,7 @@ class RunFiles:
         """Returns the call of an attempt, with the paths among its arguments."""
         step = call.step
         self._number += 1
-        if self.watch is None or not step.files:
+        if not step.files:
             return call
         values = [*(call.arguments or {}).values(), *(call.shared or {}).values()]
         takes_all = isinstance(step.function, type)

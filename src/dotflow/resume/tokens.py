@@ -19,6 +19,7 @@ NOTHING: Final = ""  # the token of a task without a value
 NO_INITIAL: Final = ""  # instead of a digest, for no initial context
 INCOMPARABLE: Final = "?"  # instead of a digest, for a value that the codec refuses
 NO_TOKENS: Final[Mapping[str, str]] = {}
+ONLY_TASKS: Final = frozenset({int}).issuperset  # of the types of sources: a task is known by its id
 
 
 class Tokens:
@@ -36,6 +37,7 @@ class Tokens:
         previous: For each task, the task whose context is its `previous_context`.
         initials: The digests of the initial contexts, by task id.
         has_links: Whether a task has links.
+        has_outer: Whether a task takes a value from outside: an initial context, a parameter, a constant or a list.
     """
 
     def __init__(self, tasks: Sequence[Task], previous: Sequence[int | None], params: Params) -> None:
@@ -47,6 +49,9 @@ class Tokens:
         self.initials = {
             task_id: digests[id(value)] for task_id, value in values.items()
         }  # those of one add() share it
+        links = [task.links for task in tasks if task.links is not None] if self.has_links else []
+        sources = [link.source for of in links for link in (*of.binds, *of.fallback_binds, *of.each)]
+        self.has_outer = bool(values) or not ONLY_TASKS(map(type, sources))
         self._params = {name: f"={digest_of(value)}" for name, value in params.items()}
         self._constants: dict[int, str] = {}  # by the id of the value
         for task in tasks if self.has_links else ():
