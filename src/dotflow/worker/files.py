@@ -151,6 +151,15 @@ def state_of(path: str | Path, limit: int, *, known: FileState | None = None) ->
     return FileState(size, mtime, ctime, digest, mark)
 
 
+def is_untouched(path: str, state: FileState) -> bool:
+    """Returns whether size and times of a file are those of an earlier state, without making a state of now."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 (as in state_of)
+    except (OSError, ValueError):
+        return False
+    return (found.st_size, found.st_mtime_ns, found.st_ctime_ns) == state[:3]
+
+
 def digest_of(path: str | Path, limit: int) -> str:
     """Returns the digest of a file; "" where it is larger than *limit*, can't be read, or is no regular file."""
     state = state_of(path, limit)
