@@ -50,8 +50,9 @@ class Tokens:
             task_id: digests[id(value)] for task_id, value in values.items()
         }  # those of one add() share it
         links = [task.links for task in tasks if task.links is not None] if self.has_links else []
-        sources = [link.source for of in links for link in (*of.binds, *of.fallback_binds, *of.each)]
-        self.has_outer = bool(values) or not ONLY_TASKS(map(type, sources))
+        sources = [bind.source for of in links for bind in of.binds + of.fallback_binds]
+        lists = [link.source for of in links for link in of.each]
+        self.has_outer = bool(values) or not ONLY_TASKS(map(type, (*sources, *lists)))
         self._params = {name: f"={digest_of(value)}" for name, value in params.items()}
         self._constants: dict[int, str] = {}  # by the id of the value
         for task in tasks if self.has_links else ():
