@@ -487,6 +487,7 @@ def test_an_error_names_the_target(
     """And not the hidden folder, which no reader knows."""
     target = tmp_path / "data"
     make(target, kind)
+    target.chmod(0o700)  # other permissions than those of what the block makes
     if function:
         monkeypatch.setattr(function, stand_in)
 
