@@ -5,6 +5,7 @@ import itertools
 import os
 import sys
 from collections.abc import Callable, Mapping
+from gc import get_referents
 from types import CoroutineType
 from typing import Any, Final, NoReturn
 
@@ -73,7 +74,7 @@ def attempt(call: Call, loop: Loop, returned: Callable[[], object] = int, is_ent
                 outcome = finish(call, loop, value, NO_LIMIT)
             if (kind is dict or kind is list) and not WRITTEN:
                 try:
-                    if are_scalars(map(type, value if kind is list else itertools.chain(value, value.values()))):
+                    if are_scalars(map(type, value if kind is list else get_referents(value))):
                         return outcome  # without a path, and without the calls that look for one
                 except TypeError:  # a class without a hash
                     pass
