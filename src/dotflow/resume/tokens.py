@@ -6,7 +6,7 @@ from typing import Final
 
 from dotflow.core.action import parts_of
 from dotflow.core.context import Context, is_of_actions
-from dotflow.core.links import CONTEXT, Bind, Condition, Constant
+from dotflow.core.links import CONTEXT, Constant
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import ValueNotStorable
@@ -54,14 +54,9 @@ class Tokens:
         lists = [link.source for of in links for link in of.each]
         self.has_outer = bool(values) or not ONLY_TASKS(map(type, (*sources, *lists)))
         self._params = {name: f"={digest_of(value)}" for name, value in params.items()}
-        self._constants: dict[int, str] = {}  # by the id of the value
-        for task in tasks if self.has_links else ():
-            links: Sequence[Bind | Condition] = ()
-            if task.links is not None:
-                links = (*task.links.binds, *task.links.fallback_binds, *task.links.conditions)
-            for link in links:
-                if isinstance(link.source, Constant):
-                    self._constants[id(link.source.value)] = f"={digest_of(link.source.value)}"
+        sources += [condition.source for of in links for condition in of.conditions]
+        constants = [source.value for source in sources if isinstance(source, Constant)]
+        self._constants = {id(value): f"={digest_of(value)}" for value in constants}
         self._shared: dict[tuple[int, bool], Mapping[str, str]] = {}  # by mapped task: those of all items
         self._last: dict[int, Mapping[str, str]] = {}  # by mapped task: those of an item
 
