@@ -118,11 +118,6 @@ class Config:
         self.files = files
         self.digest_limit: int = as_bytes("digest_limit", digest_limit)
 
-    @property
-    def _digest_limit(self) -> int | None:
-        """The size up to which files are read; None if they are left out."""
-        return self.digest_limit if self.files else None
-
     def _find_secrets(
         self, tasks: Iterable[Task], given: Mapping[str, str] = NO_GIVEN, *, are_required: bool = True
     ) -> RunSecrets:
@@ -173,7 +168,7 @@ class Config:
             listeners=tuple(self._listeners),
             tracer=self.tracer,
             secrets=secrets,
-            digest_limit=self._digest_limit,
+            digest_limit=self.digest_limit if self.files else None,
         )
 
 

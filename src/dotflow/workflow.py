@@ -540,7 +540,7 @@ class DotFlow:
             values,
             options,
             secrets.masks,
-            config._digest_limit,
+            config.digest_limit if config.files else None,
         )
 
     def id_of_run(self, params: Mapping[str, Any] | None = None) -> str:

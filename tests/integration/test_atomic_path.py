@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,28 @@ def test_the_permissions_stay(kind: str, mode: int, tmp_path: Path) -> None:
     assert stat.S_IMODE(target.stat().st_mode) == mode
 
 
+def test_permissions_that_are_right_are_not_set_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change after the sync would be one more write to the disk. Others are set before the sync."""
+    calls: list[str] = []
+    for name in ("chmod", "fsync", "replace"):
+        monkeypatch.setattr(os, name, partial(note_call, calls, name, getattr(os, name)))
+    target = tmp_path / "data"
+
+    for mode in (None, 0o600):
+        target.touch() if mode is None else target.chmod(mode)
+        calls.clear()
+        with atomic_path(target) as path:
+            path.touch()
+        assert calls == [*(["chmod"] if mode else []), "fsync", "replace", "fsync"]
+
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+
+
+def note_call(calls: list[str], name: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    calls.append(name)
+    return function(*arguments, **options)
+
+
 def test_a_file_and_a_folder_do_not_replace_each_other(tmp_path: Path) -> None:
     """As in the system itself: a path that was mistaken deletes no folder of data."""
     (tmp_path / "folder").mkdir()
@@ -464,6 +487,7 @@ def test_an_error_names_the_target(
     """And not the hidden folder, which no reader knows."""
     target = tmp_path / "data"
     make(target, kind)
+    target.chmod(0o700)  # other permissions than those of what the block makes
     if function:
         monkeypatch.setattr(function, stand_in)
 

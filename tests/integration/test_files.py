@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -1301,6 +1302,36 @@ def test_a_run_with_files_writes_its_document_twice() -> None:
     storage.written.clear()
     run(storage, mapped)
     assert storage.written == []
+
+
+@action
+def list_numbers() -> list[int]:
+    return [1, 2]
+
+
+@action
+def count_them(list_numbers: list[int]) -> dict[str, int]:
+    return {"count": len(list_numbers)}
+
+
+def test_a_run_without_paths_passes_through_no_code_of_files() -> None:
+    """Its values are looked at where they are returned; nothing is made and nothing is asked for files."""
+    workflow = DotFlow(Config(log=LogDefault(output="none")))
+    workflow.task.add([list_numbers, count_them])
+    called: set[str] = set()
+
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code.co_filename.endswith(("worker/files.py", "resume/files.py")):
+            called.add(frame.f_code.co_qualname)
+
+    sys.setprofile(note)
+    try:
+        run = workflow.start()
+    finally:
+        sys.setprofile(None)
+
+    assert run.value(count_them) == {"count": 2}
+    assert called == set()
 
 
 def test_the_document_is_open_from_the_start_where_there_are_inputs() -> None:

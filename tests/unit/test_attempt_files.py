@@ -18,7 +18,7 @@ from dotflow.worker import attempt as module
 from dotflow.worker import attempt_async as async_module
 from dotflow.worker.attempt import attempt
 from dotflow.worker.attempt_async import attempt_async
-from dotflow.worker.files import note_written, noting_written, record
+from dotflow.worker.files import MAKER, Maker, note_written, record
 from dotflow.worker.loops import Loops
 
 WATCH = FileWatch(9)
@@ -163,10 +163,11 @@ def test_what_atomic_path_has_written_is_made() -> None:
             raise ValueError
         return 1
 
-    with noting_written():
-        assert isinstance(make_attempt(call_of(action(write))), Raised)
-        assert files_of(make_attempt(call_of(action(lambda: 1)))) is None
-        found = files_of(make_attempt(call_of(action(write))))
+    before = MAKER.set(Maker())
+    assert isinstance(make_attempt(call_of(action(write))), Raised)
+    assert files_of(make_attempt(call_of(action(lambda: 1)))) is None
+    found = files_of(make_attempt(call_of(action(write))))
+    MAKER.reset(before)
 
     assert found is not None
     assert [*found.made] == ["written"]

@@ -23,9 +23,10 @@ from dotflow.errors import CheckpointUnreadable, InvalidArgument
 from dotflow.worker import files
 from dotflow.worker.files import (
     A_FOLDER,
+    MAKER,
+    Maker,
     find_paths,
     note_written,
-    noting_written,
     record,
     state_of,
     states_before,
@@ -306,13 +307,15 @@ def test_there_is_no_record_without_a_path(tmp_path: Path) -> None:
 def test_what_a_block_has_written_belongs_to_the_attempt_around_it() -> None:
     """An inner run notes its own. Outside of attempts nothing is kept."""
     note_written(A)
-    with noting_written():
-        note_written(A)
-        with noting_written():
-            note_written(B)
-            assert take_written() == [B]
-        assert take_written() == [A]
-        assert not take_written()
+    outer = MAKER.set(Maker())
+    note_written(A)
+    inner = MAKER.set(Maker())
+    note_written(B)
+    assert take_written() == [B]
+    MAKER.reset(inner)
+    assert take_written() == [A]
+    assert not take_written()
+    MAKER.reset(outer)
     assert not files.WRITTEN
 
 

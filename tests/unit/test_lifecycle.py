@@ -29,7 +29,7 @@ from dotflow.engine.runner import Runner
 from dotflow.engine.stop import Stop
 from dotflow.errors import StorageError
 from dotflow.providers import StorageDefault
-from dotflow.resume.files import RunFiles, SavedFiles
+from dotflow.resume.checkpoint import Checkpoints
 
 from .conftest import FakeTime
 
@@ -54,7 +54,7 @@ class OneTask(RunGraph):
 
     is_stopping = asks = is_waiting = False
     outputs: ClassVar[dict[int, tuple[Part, ...]]] = {}
-    files = RunFiles(SavedFiles(StorageDefault(), "w"), None)
+    checkpoints = Checkpoints(StorageDefault(), "w", exclusive=False, log_line=print)
 
     def __init__(self, task: Task, fallback: Callable[[Failure], Fallback | None] | None) -> None:
         self.ready = Ready(7, 2, task, PREVIOUS, task.step, inputs=(None, None, fallback, None))

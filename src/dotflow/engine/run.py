@@ -23,6 +23,7 @@ from dotflow.core.context import Context
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.events import Planned, RunEnded, RunStarted
 from dotflow.core.failure import Failure
+from dotflow.core.files import NO_STATES
 from dotflow.core.hints import READ_RUN, no_attribute
 from dotflow.core.masks import Masks
 from dotflow.core.task import Task
@@ -494,7 +495,8 @@ class Run:
             try:
                 try:
                     self._checkpoints.note_cleanups()
-                    self._checkpoints.close_files()
+                    if self._checkpoints.files is not None:
+                        self._checkpoints.close_files()
                 finally:
                     self._publish_end(publisher, run_log, failed, is_complete)
             finally:
@@ -526,7 +528,7 @@ class Run:
             params=_params_text(self.params, providers.secrets.masks) if has_history and self._is_named else None,
             origin=self._checkpoints.origin,
             is_claimed=self._claimed is not None,
-            files=self._checkpoints.files.inputs,
+            files=NO_STATES if self._checkpoints.files is None else self._checkpoints.files.inputs,
         )
 
     def _publish_end(self, publisher: Publisher, run_log: RunLog | None, failed: bool, is_complete: bool) -> None:

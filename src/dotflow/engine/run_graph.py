@@ -97,7 +97,6 @@ class RunGraph:
 
     Attributes:
         is_stopping: Whether no further task becomes ready.
-        files: The files of the run.
         outputs: The outputs of the tasks that have some, by task id.
     """
 
@@ -122,8 +121,7 @@ class RunGraph:
         self._flush = flush
         self._plan = plan
         self._params = params
-        self._checkpoints = checkpoints
-        self.files = checkpoints.files
+        self.checkpoints = checkpoints
         self._restored = restored
         self._keep_going = keep_going
         self._cache = cache
@@ -202,14 +200,14 @@ class RunGraph:
         if context is not None:
             event = new(TaskRestored, (task_id, context, previous, None, "checkpoint"))
             return [new(Ended, (event, task, context))]
-        if task_id in self._checkpoints.not_needed:
-            return [Ended(TaskSkipped(task_id, self._checkpoints.not_needed[task_id]), task, previous)]
+        if task_id in self.checkpoints.not_needed:
+            return [Ended(TaskSkipped(task_id, self.checkpoints.not_needed[task_id]), task, previous)]
         assert isinstance(task, LinkedTask)
         links = task.links
         if links.conditions or links.each:
             self._flush()
-        restored_items = self._checkpoints.whole_maps.get(task_id)
-        unmet = unmet_need(links.needs, self._tasks, self._checkpoints.not_needed)
+        restored_items = self.checkpoints.whole_maps.get(task_id)
+        unmet = unmet_need(links.needs, self._tasks, self.checkpoints.not_needed)
         if restored_items or (restored_items == 0 and unmet is None):
             # No item runs, so a value that they would take may be missing. What is restored needs no order.
             return self._open(task, {}, previous)
@@ -309,7 +307,7 @@ class RunGraph:
         fallback = None if task.links.fallback is None else functools.partial(self._fallback, task, item, of_item)
         secrets = self._secrets.of_task(task.task_id)
         if task.links.takes_key:
-            base = self._checkpoints.key_base(task if item is None else item)
+            base = self.checkpoints.key_base(task if item is None else item)
             secrets = TaskSecrets({**(secrets or {}), KEY_BASE: base})
         return own, shared, fallback, secrets
 
@@ -383,7 +381,7 @@ class RunGraph:
         """Makes the items of a mapped task, whose lists are known."""
         try:
             task._open(make_items(task, lists_of(task, self._tasks, self._params)))
-            restored = self._checkpoints.restore_items(task)
+            restored = self.checkpoints.restore_items(task)
         except Exception as error:  # of the lists, which may be the user's own types, or of the storage
             failed = _failed(task, error)
             # Even with keep_going: another process runs the workflow.

@@ -212,7 +212,7 @@ class Runner:
         graph, arrivals, waiting = self._graph, self._arrivals, self._waiting
         pool_of, make_room, submit = self.session.pool_of, self.session.make_room, self.session.submit
         begin, prepare, flush, polls = self._publisher.begin, self._prepare, self._publisher.flush, self._polls
-        files, watch = graph.files, graph.files.watch
+        checkpoints, watch = graph.checkpoints, graph.checkpoints.watch
         is_limited = self._deadline < math.inf
         while True:
             if self.is_halted or (is_limited and self._is_late()):
@@ -254,7 +254,8 @@ class Runner:
                 if following is not None:  # before this one runs, which may take long in this thread
                     arrivals.append(following)
             task, call = ready.task, ready.call or first_call(ready, watch)
-            if files.has_paths:
+            files = checkpoints.files
+            if files is not None and files.has_paths:
                 call = files.given_to(call, task)
             is_begun = ready.number in polls
             if is_begun:

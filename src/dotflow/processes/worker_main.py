@@ -39,7 +39,7 @@ from dotflow.processes.channel import (
 )
 from dotflow.worker.attempt import attempt, remember_process
 from dotflow.worker.deadline import forget_limits
-from dotflow.worker.files import noting_written
+from dotflow.worker.files import MAKER, Maker
 from dotflow.worker.interrupts import interrupts_held
 from dotflow.worker.loops import Loops
 from dotflow.worker.programs import become_worker
@@ -82,12 +82,12 @@ class WorkerLoop:
         """Makes attempts until the coordinator closes the channel, or interrupts it after an outcome."""
         try:
             self.send(READY, 0, [])
-            with noting_written():
-                for message in self.channel.receive():
-                    if message.kind == CALL:
-                        self.handle(message)
-                    elif message.kind == SHARED:
-                        keep_shared(self.shared, message.number, message.parts)
+            MAKER.set(Maker())
+            for message in self.channel.receive():
+                if message.kind == CALL:
+                    self.handle(message)
+                elif message.kind == SHARED:
+                    keep_shared(self.shared, message.number, message.parts)
         except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
             return
 

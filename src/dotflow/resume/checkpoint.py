@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 from dotflow.abc.storage import Storage
 from dotflow.abc.workflow import NothingUnfinished, Superseded
 from dotflow.core.attempt_id import ID_LENGTH
-from dotflow.core.context import NO_ORIGIN, NOTHING, Context, Origin, token_of_run
+from dotflow.core.context import NOTHING, Context, Origin, token_of_run
+from dotflow.core.files import FileWatch
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import (
@@ -96,7 +97,8 @@ class Checkpoints:
         digest_limit: The size up to which files are read for a digest; None to record nothing of files.
 
     Attributes:
-        files: The files of the run.
+        watch: What an attempt without paths among its arguments records of files; None for nothing.
+        files: The files of the run; None as long as no value has a path.
         goes_on: Whether the run goes on with an earlier one, or would if there were any value.
         origin: The first run of the chain whose values it goes on with; "" where that is unknown.
         not_needed: The tasks that a resume does not run, with the reason: they have no checkpoint and no task that runs
@@ -141,9 +143,8 @@ class Checkpoints:
         self.not_needed: Mapping[int, str] = {}
         self._left_out: Collection[int] = ()
         self.whole_maps: Mapping[int, int] = {}
-        self._saved_files = SavedFiles(storage, workflow_id)
-        self._digest_limit = digest_limit
-        self.files = RunFiles(self._saved_files, digest_limit)
+        self.watch = None if digest_limit is None else FileWatch(digest_limit)
+        self.files: RunFiles | None = None
 
     def open(
         self,
@@ -200,8 +201,10 @@ class Checkpoints:
                 # New records take the decisions, not those of the run.
                 tokens.use([task._new_record(self._workflow_id, self._run_id) for task in tasks])
                 files = None
-                if self._digest_limit is not None:
-                    files = ChangedFiles(self._saved_files, tokens, params, self._digest_limit)
+                if self.watch is not None:
+                    saved = SavedFiles(self._storage, self._workflow_id)
+                    self.files = RunFiles(saved, self.watch.limit)
+                    files = ChangedFiles(saved, tokens, params, self.watch.limit)
                 earlier = EarlierRuns(
                     self._storage,
                     self._keys,
@@ -226,7 +229,7 @@ class Checkpoints:
                 raise NothingUnfinished
             if restoration is not None:
                 restored = self._go_on(earlier, restoration, resume)
-                if files is not None:
+                if files is not None and self.files is not None:
                     with usable(self._storage), self._turn.lock:
                         self.files.go_on(files, inputs_of(tokens, params), runs=self._runs_any(restoration))
                     for line in files.notes():
@@ -235,9 +238,10 @@ class Checkpoints:
             if resume:
                 tokens.use(tasks)
             self._begin_anew(chain)
-            if self._digest_limit is not None:
+            self.files = None
+            if tokens.has_outer and self.watch is not None and (inputs := inputs_of(tokens, params)):
                 with usable(self._storage), self._turn.lock:
-                    self.files.begin(inputs_of(tokens, params))
+                    self._files_from_now(self.watch).begin(inputs)
             if resume in ("finish", "anew"):
                 self._mark_begun(is_repeated=resume == "finish")
         except BaseException:  # Ctrl-C too
@@ -428,9 +432,15 @@ class Checkpoints:
                 what = f"Whether the cleanup {task.task_id} {task.name} has completed can't be saved"
                 self._log_line(f"{what}: {reason_of(error)}.")
 
+    def _files_from_now(self, watch: FileWatch) -> RunFiles:
+        """Returns the files of the run, of which a value is the first one with a path."""
+        if self.files is None:
+            self.files = RunFiles(SavedFiles(self._storage, self._workflow_id), watch.limit)
+        return self.files
+
     def close_files(self) -> None:
         """Saves the states of the files that the run has worked on, once nothing runs any more."""
-        if self._is_void:  # the values are those of a newer run, or of another process
+        if self.files is None or self._is_void:  # the values are those of a newer run, or of another process
             return
         try:
             with self._turn.lock:
@@ -493,14 +503,13 @@ class Checkpoints:
             is_checkpoint = is_checkpoint and not (links is not None and links.always)
         if previous is None:
             previous = NOTHING if task._previous is None else task._previous
-        files = None
-        if context._origin is not NO_ORIGIN:
-            files = context._origin.files
-            origin = origin if files is None else origin._replace(files=files)
+        files, record = None, context._origin.files
+        if record is not None and self.watch is not None:
+            files, origin = self._files_from_now(self.watch), origin._replace(files=record)
         context._set_inputs(origin, previous, tokens)
         if not is_checkpoint:
-            if files is not None:
-                self.files.note(context, files, is_saved=False)
+            if files is not None and record is not None:
+                files.note(context, record, is_saved=False)
             return
         key = "?"
         with self._turn.lock:
@@ -509,11 +518,12 @@ class Checkpoints:
                 return
             try:
                 key = self._storage.key(task) if task.item is None else self._keys.of(task)
-                if files is not None:
-                    self.files.note(context, files, is_saved=True)
-                self._storage.post(key, context)
-                if files is not None:
-                    self.files.keep(files)
+                if files is None or record is None:
+                    self._storage.post(key, context)
+                else:
+                    files.note(context, record, is_saved=True)
+                    self._storage.post(key, context)
+                    files.keep(record)
             except ValueNotStorable as error:
                 raise error.by(task.name) from error.__cause__
             except LeaseLost:  # ends the run, not only this task
@@ -545,7 +555,7 @@ class Checkpoints:
                 return {}
             valid, void = self._earlier.restore_items(task)
             self._void([item for item, _ in void])
-            if task.task_id not in self.whole_maps:
+            if self.files is not None and task.task_id not in self.whole_maps:
                 with usable(self._storage), self._turn.lock:
                     self.files.join()
         except LeaseLost:  # ends the run, not only this task
@@ -567,7 +577,7 @@ class Checkpoints:
             # From the last: after a crash in between, the rest is the beginning of one run.
             for key in reversed(self._keys.all()):
                 self._storage.delete(key)
-            self._saved_files.delete()
+            SavedFiles(self._storage, self._workflow_id).delete()
 
     def _void(self, void: Sequence[Task], again: Sequence[Task] = (), ask: Sequence[Task] = ()) -> None:
         """Deletes checkpoints, the last first: after a crash in between, none is left without its inputs.

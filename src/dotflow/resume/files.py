@@ -20,10 +20,11 @@ from dotflow.graph.params import Params
 from dotflow.graph.wiring import ALL_PARAMS, PREVIOUS
 from dotflow.resume.origin import NO_TASK, workflow_key
 from dotflow.resume.tokens import Tokens, always_takes_previous
-from dotflow.worker.files import CHUNK, SCALARS, digest_of, find_paths, remember, state_of
+from dotflow.worker.files import CHUNK, SCALARS, digest_of, find_paths, is_untouched, remember, state_of
 
 LARGE: Final = 64 << 20  # bytes: other processes get the digest of such a file. Reading it takes longer than a tick
 MAX_FOUND: Final = 64  # values whose paths are remembered, as attempts side by side share them
+new: Final = tuple.__new__  # makes a named tuple in half the time: a resume has one for each file
 DOCUMENT: Final = "@files"  # in place of a task's name; no task is called so
 NUMBER: Final = NO_TASK - 1  # in place of its id, for keys that are made from that
 
@@ -105,6 +106,7 @@ class ChangedFiles:
         has_paths: Whether a value has a path.
         last: The newest state of each file that a checkpoint or the document has.
         accepted: The states of files that have changed, and count all the same.
+        void: Why files have made checkpoints void, by file.
     """
 
     def __init__(self, saved: SavedFiles, tokens: Tokens, params: Params, limit: int) -> None:
@@ -119,7 +121,7 @@ class ChangedFiles:
         self._changed: set[str] = set()  # or made by a step
         self._new: set[str] = set()  # since the last look
         self._differ: dict[str, FileState | None] = {}  # their states now
-        self._void: dict[str, str] = {}  # why, by file
+        self.void: dict[str, str] = {}
         self._inputs: set[str] = set()
         self._worked: dict[str, Known] = {}
         self._paths: dict[int, set[str]] = {}  # those in the values of a task, in this pass
@@ -161,7 +163,7 @@ class ChangedFiles:
         if changed:
             self._changed.update(map(self.key_of, changed))
         for name, state in made.items():
-            key, known = self.key_of(name), Known(state, time)
+            key, known = self.key_of(name), new(Known, (state, time))
             self._note(key, known)
             self._changed.add(key)
             if not (name in changed or name in taken or (key in first and first[key].time > time)):
@@ -206,24 +208,23 @@ class ChangedFiles:
             for task_id in missing:
                 if self._have_values(tasks[task_id], running):
                     worked |= self._given_to(tasks[task_id])
-        count = len(self._void)
+        count = len(self.void)
         for key, now in self._differ.items():
-            if key not in self._void and not self._is_accepted(key, now, needed, cleaned, worked | cleaned):
-                self._void[key] = _reason(self.names[key], now)
+            if key not in self.void and not self._is_accepted(key, now, needed, cleaned, worked | cleaned):
+                self.void[key] = _reason(self.names[key], now)
         self._begin_pass()
-        return len(self._void) > count
+        return len(self.void) > count
 
     def _look(self) -> dict[str, FileState | None]:
         """Compares the files that are new with their last states, and returns those that have changed or are gone."""
         new, self._new = self._new, set()
         found: dict[str, FileState | None] = {}
         for key in new:
-            last, now = self.last[key].state, state_of(key, -1)
-            if (
-                now is None
-                or now.is_gone
-                or ((last.mark or last[:3] != now[:3]) and not last.is_same(now, partial(digest_of, key, self._limit)))
-            ):
+            last = self.last[key].state
+            if not last.mark and is_untouched(key, last):  # of nearly all files this is all
+                continue
+            now = state_of(key, -1)
+            if now is None or now.is_gone or not last.is_same(now, partial(digest_of, key, self._limit)):
                 found[key] = now
         return found
 
@@ -308,13 +309,13 @@ class ChangedFiles:
         if self._has_begun and self._new:  # of items whose list was made in this run
             for key, now in self._look().items():
                 if now is None or not (now.is_gone and self.last[key].state.is_gone):
-                    self._void[key] = _reason(self.names[key], now)
-        if self._void:
+                    self.void[key] = _reason(self.names[key], now)
+        if self.void:
             names = {*record.made, *record.changed} if self._has_begun else record.names()
             given = () if self._has_begun else self._shared_by(self._tokens.tasks[task.task_id])
             for key in (*sorted(map(self.key_of, names)), *given):
-                if key in self._void:
-                    return self._void[key]
+                if key in self.void:
+                    return self.void[key]
         # What an item took is another file if it was made anew since, even if it has the same path.
         for name in (*record.taken, *record.changed) if isinstance(task, Item) else ():
             first = self._first.get(self.key_of(name))
@@ -339,10 +340,6 @@ class ChangedFiles:
     def renew(self, key: str, known: Known) -> None:
         """Notes the state of a file that a step of this run has made, or that has come from outside anew."""
         self._first[key] = known
-
-    def is_void(self, key: str) -> bool:
-        """Returns whether the file has made checkpoints void."""
-        return key in self._void
 
 
 NOTHING: Final = FileRecord()
@@ -369,7 +366,7 @@ def _reason(name: str, now: FileState | None) -> str:
 def inputs_of(tokens: Tokens, params: Params) -> Collection[Path]:
     """Returns the paths that come from outside: of initial contexts, parameters, constants and written lists."""
     values: dict[int, Any] = {}  # by id: tasks share them
-    if tokens.initials or tokens.has_links:
+    if tokens.has_outer:
         for task in tokens.tasks:
             for value in _outer_values(task, params):
                 values[id(value)] = value
@@ -402,17 +399,15 @@ class RunFiles:
 
     Args:
         saved: The document.
-        limit: The size up to which files are read for a digest; None to record nothing.
+        limit: The size up to which files are read for a digest.
 
     Attributes:
-        watch: What an attempt without paths among its arguments records.
         has_paths: Whether a path has been seen, so that arguments may have one.
     """
 
-    def __init__(self, saved: SavedFiles, limit: int | None) -> None:
+    def __init__(self, saved: SavedFiles, limit: int) -> None:
         self._saved = saved
-        self._limit = -1 if limit is None else limit
-        self.watch = None if limit is None else FileWatch(limit)
+        self._limit = limit
         self.has_paths = False
         self._is_written = self._is_left_open = False
         self._folder = Path()  # the working directory, where a name was first known: a step may leave it
@@ -431,11 +426,9 @@ class RunFiles:
 
     def begin(self, inputs: Collection[Path]) -> None:
         """Takes the states of the files from outside, for a run that restores nothing."""
-        self._saved.inputs, self._saved.worked = {}, {}
-        if inputs:
-            self.has_paths = True
-            self._take(inputs)
-            self._write_open()
+        self.has_paths = True
+        self._take(inputs)
+        self._write_open()
 
     def _take(self, inputs: Collection[Path]) -> None:
         now = clock.now().timestamp()
@@ -460,13 +453,9 @@ class RunFiles:
         self.has_paths = True
         saved, now = self._saved, clock.now().timestamp()
         self._is_left_open = saved.is_open or bool(earlier.accepted)
-        saved.worked = {
-            name: known for name, known in saved.worked.items() if not earlier.is_void(earlier.key_of(name))
-        }
-        self._last = {
-            earlier.names[key]: known.state for key, known in earlier.last.items() if not earlier.is_void(key)
-        }
-        void = [path for path in inputs if earlier.is_void(earlier.key_of(path))]
+        saved.worked = {name: known for name, known in saved.worked.items() if earlier.key_of(name) not in earlier.void}
+        self._last = {earlier.names[key]: known.state for key, known in earlier.last.items() if key not in earlier.void}
+        void = [path for path in inputs if earlier.key_of(path) in earlier.void]
         self._take([*void, *(path for path in inputs if str(path) not in saved.inputs)])
         for path in void:
             if (known := saved.inputs.get(str(path))) is not None:
@@ -484,7 +473,7 @@ class RunFiles:
             return
         self.has_paths = True
         for key, known in self._earlier.last.items():
-            if not self._earlier.is_void(key):
+            if key not in self._earlier.void:
                 self._last.setdefault(self._earlier.names[key], known.state)
         if self._last and not self._is_written:
             self._write_open()
@@ -498,7 +487,7 @@ class RunFiles:
         """Returns the call of an attempt, with the paths among its arguments."""
         step = call.step
         self._number += 1
-        if self.watch is None or not step.files:
+        if not step.files:
             return call
         values = [*(call.arguments or {}).values(), *(call.shared or {}).values()]
         takes_all = isinstance(step.function, type)

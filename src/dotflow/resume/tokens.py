@@ -6,7 +6,7 @@ from typing import Final
 
 from dotflow.core.action import parts_of
 from dotflow.core.context import Context, is_of_actions
-from dotflow.core.links import CONTEXT, Bind, Condition, Constant
+from dotflow.core.links import CONTEXT, Constant
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import ValueNotStorable
@@ -19,6 +19,7 @@ NOTHING: Final = ""  # the token of a task without a value
 NO_INITIAL: Final = ""  # instead of a digest, for no initial context
 INCOMPARABLE: Final = "?"  # instead of a digest, for a value that the codec refuses
 NO_TOKENS: Final[Mapping[str, str]] = {}
+ONLY_TASKS: Final = frozenset({int}).issuperset  # of the types of sources: a task is known by its id
 
 
 class Tokens:
@@ -36,6 +37,7 @@ class Tokens:
         previous: For each task, the task whose context is its `previous_context`.
         initials: The digests of the initial contexts, by task id.
         has_links: Whether a task has links.
+        has_outer: Whether a task takes a value from outside: an initial context, a parameter, a constant or a list.
     """
 
     def __init__(self, tasks: Sequence[Task], previous: Sequence[int | None], params: Params) -> None:
@@ -47,15 +49,14 @@ class Tokens:
         self.initials = {
             task_id: digests[id(value)] for task_id, value in values.items()
         }  # those of one add() share it
+        links = [task.links for task in tasks if task.links is not None] if self.has_links else []
+        sources = [bind.source for of in links for bind in of.binds + of.fallback_binds]
+        lists = [link.source for of in links for link in of.each]
+        self.has_outer = bool(values) or not ONLY_TASKS(map(type, (*sources, *lists)))
         self._params = {name: f"={digest_of(value)}" for name, value in params.items()}
-        self._constants: dict[int, str] = {}  # by the id of the value
-        for task in tasks if self.has_links else ():
-            links: Sequence[Bind | Condition] = ()
-            if task.links is not None:
-                links = (*task.links.binds, *task.links.fallback_binds, *task.links.conditions)
-            for link in links:
-                if isinstance(link.source, Constant):
-                    self._constants[id(link.source.value)] = f"={digest_of(link.source.value)}"
+        sources += [condition.source for of in links for condition in of.conditions]
+        constants = [source.value for source in sources if isinstance(source, Constant)]
+        self._constants = {id(value): f"={digest_of(value)}" for value in constants}
         self._shared: dict[tuple[int, bool], Mapping[str, str]] = {}  # by mapped task: those of all items
         self._last: dict[int, Mapping[str, str]] = {}  # by mapped task: those of an item
 

@@ -56,7 +56,7 @@ def atomic_path(target: str | os.PathLike[str], mode: Literal["w", "a"] = "w") -
     if old is not None and not (stat.S_ISREG(old.st_mode) or stat.S_ISDIR(old.st_mode)):
         raise OSError(errno.EINVAL, "it is no file or folder", str(given))
     for suffix in ("-wal", "-journal"):
-        if os.path.lexists(place + suffix):
+        if _is_there(place + suffix):
             raise OSError(errno.EBUSY, f"'{name}{suffix}' lies beside it. Close the database first", str(given))
     with _hidden_folder(parent, name, given) as folder:
         path = f"{folder}{os.sep}{name}"
@@ -65,8 +65,8 @@ def atomic_path(target: str | os.PathLike[str], mode: Literal["w", "a"] = "w") -
                 _copy(place, path, is_folder=stat.S_ISDIR(old.st_mode))
         yield Path(path)
         with _naming(given):
-            _check(folder, name, given, old)
-            _replace(path, place)
+            made = _check(folder, name, given, old)
+            _replace(path, place, made)
     sync_folder(parent)  # after the removal of the hidden folder, so that the disk writes both at once
     note_written(given)
 
@@ -89,6 +89,11 @@ def _status(path: str) -> os.stat_result | None:
         return None
 
 
+def _is_there(path: str) -> bool:
+    """Returns whether a path exists: one call of the system, and no exception."""
+    return os.access(path, os.F_OK)
+
+
 def _copy(source: str, copy: str, *, is_folder: bool) -> None:
     import shutil  # here, as most runs copy nothing
 
@@ -98,45 +103,58 @@ def _copy(source: str, copy: str, *, is_folder: bool) -> None:
         shutil.copyfile(source, copy)
 
 
-def _check(folder: str, name: str, given: Path, old: os.stat_result | None) -> None:
-    """Raises OSError unless the block has written one file, or one folder, as the old one is."""
+def _check(folder: str, name: str, given: Path, old: os.stat_result | None) -> os.stat_result:
+    """Returns what the block has written. Raises OSError unless it is one file, or one folder, as the old one is."""
     names = os.listdir(folder)
     if name not in names:
         raise OSError(errno.ENOENT, "the block of atomic_path wrote nothing", str(given))
-    made = os.lstat(f"{folder}{os.sep}{name}").st_mode
-    if not (stat.S_ISREG(made) or stat.S_ISDIR(made)):
+    made = os.lstat(f"{folder}{os.sep}{name}")
+    is_folder = stat.S_ISDIR(made.st_mode)
+    if not (is_folder or stat.S_ISREG(made.st_mode)):
         raise OSError(errno.EINVAL, "the block of atomic_path made a link or a pipe. Copy the file", str(given))
     if len(names) > 1:
         more = ", ".join(sorted(set(names) - {name})[:3])
         hint = "Close what still writes, such as a database, or write a folder: path.mkdir()"
         raise OSError(errno.ENOTEMPTY, f"the block of atomic_path left more: {more}. {hint}", str(given))
-    is_folder = stat.S_ISDIR(made)
     if old is not None and stat.S_ISDIR(old.st_mode) != is_folder:
         number, what = (errno.ENOTDIR, "a folder, and a file") if is_folder else (errno.EISDIR, "a file, and a folder")
         raise OSError(number, f"the block of atomic_path wrote {what} is there. Remove that first", str(given))
+    return made
 
 
-def _replace(path: str, place: str) -> None:
-    """Puts what is at *path* on the disk, and in the place of the target."""
-    is_folder = os.path.isdir(path)
-    if not is_folder:
-        _sync_file(path)
-    for folder, _, names in os.walk(path) if is_folder else ():
+def _replace(path: str, place: str, made: os.stat_result) -> None:
+    """Puts what is at *path* on the disk, and in the place of the target, with its permissions."""
+    old = _status(place)
+    if not stat.S_ISDIR(made.st_mode):
+        descriptor = os.open(path, os.O_RDONLY)  # first, as the permissions may forbid it
+        try:
+            _adopt(descriptor, made, old)  # before the sync: a change after it would be one more write
+            sync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(path, place)
+        return
+    for folder, _, names in os.walk(path):
         for name in names:
             _sync_file(os.path.join(folder, name))
         sync_folder(folder)
-    old = _status(place)
-    if old is not None:
-        with contextlib.suppress(PermissionError):  # only root may give a file away
-            os.chown(path, old.st_uid, old.st_gid)
-        os.chmod(path, stat.S_IMODE(old.st_mode))
-    if old is None or not is_folder:
+    _adopt(path, made, old)
+    if old is None:
         os.replace(path, place)
         return
     if not _exchange(path, place):
         os.rename(place, os.path.join(os.path.dirname(path), _aside(os.path.basename(place))))
         os.rename(path, place)
     sync_folder(os.path.dirname(place))  # before the removal of the old folder
+
+
+def _adopt(path: str | int, made: os.stat_result, old: os.stat_result | None) -> None:
+    """Gives what the block has made the owner and the permissions of the old one, as far as they differ."""
+    if old is None or made[:1] + made[4:6] == old[:1] + old[4:6]:  # mode, owner and group
+        return
+    with contextlib.suppress(PermissionError):  # only root may give a file away
+        os.chown(path, old.st_uid, old.st_gid)
+    os.chmod(path, stat.S_IMODE(old.st_mode))
 
 
 def _sync_file(path: str) -> None:
@@ -246,7 +264,7 @@ def _remove_leftovers(base: str, number: int, parent: str, name: str) -> None:
     while number < last:
         number += 1
         folder = _numbered(base, number)
-        if os.path.lexists(folder):
+        if _is_there(folder):
             last = number + GAP
             if (lock := _claim(folder, parent, name)) is not None:
                 os.rmdir(folder)

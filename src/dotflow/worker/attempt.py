@@ -5,6 +5,7 @@ import itertools
 import os
 import sys
 from collections.abc import Callable, Mapping
+from gc import get_referents
 from types import CoroutineType
 from typing import Any, Final, NoReturn
 
@@ -21,7 +22,7 @@ from dotflow.errors import InvalidPolicy, NotYet, StepTimeout, UnknownParameter
 from dotflow.worker.attempt_context import attempt_within
 from dotflow.worker.deadline import LEFT_BEHIND, SHORTEST_TIMER, DeadlinePassed, Limit, LoopBlocked
 from dotflow.worker.deadline_thread import Stopped, run_limited
-from dotflow.worker.files import SCALARS, WRITTEN, find_paths, record, states_before, take_written
+from dotflow.worker.files import SCALARS, WRITTEN, are_scalars, find_paths, record, states_before, take_written
 from dotflow.worker.loops import Loop
 
 NO_LIMIT: Final = Limit(0)
@@ -59,15 +60,24 @@ def attempt(call: Call, loop: Loop, returned: Callable[[], object] = int, is_ent
                 value = step.function(**arguments_of(call))
             else:
                 value = step.function()
-            if value.__class__ in SCALARS and not WRITTEN:
+            kind = type(value)
+            if kind in SCALARS and not WRITTEN:
                 return new(Returned, (value, (), None, None)) if value is not None else nothing_of(step)
         except (KeyboardInterrupt, DeadlinePassed):
             raise
         except BaseException as error:  # users' code may raise anything
             outcome = outcome_of(error, step, NO_LIMIT, [])
         else:
-            is_plain = value.__class__ in PLAIN
-            outcome = new(Returned, (value, (), None, None)) if is_plain else finish(call, loop, value, NO_LIMIT)
+            if kind in PLAIN:
+                outcome = new(Returned, (value, (), None, None))
+            else:
+                outcome = finish(call, loop, value, NO_LIMIT)
+            if (kind is dict or kind is list) and not WRITTEN:
+                try:
+                    if are_scalars(map(type, value if kind is list else get_referents(value))):
+                        return outcome  # without a path, and without the calls that look for one
+                except TypeError:  # a class without a hash
+                    pass
         return outcome if is_entered else _with_files(call, outcome, returned)
     limit = Limit(seconds)
     repeated: list[Failure] = []

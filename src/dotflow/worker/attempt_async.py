@@ -12,7 +12,7 @@ from dotflow.worker.attempt import PLAIN, arguments_of, finish, nothing_of, outc
 from dotflow.worker.attempt_context import enter, with_usage
 from dotflow.worker.coroutines import Droppable, run_with_deadline, value_of
 from dotflow.worker.deadline import Limit
-from dotflow.worker.files import WRITTEN, find_paths, note_written_here, record, states_before, take_written
+from dotflow.worker.files import MAKER, WRITTEN, Maker, find_paths, record, states_before, take_written
 from dotflow.worker.loops import Loop
 from dotflow.worker.usage import CoroutineMeter, metered
 
@@ -28,7 +28,7 @@ async def attempt_async(call: Call, to_loop: Loop, returned: Callable[[], object
     files = call.files
     if files is None or not call.step.files:
         return await _attempt_within(call, to_loop)
-    note_written_here()  # this asyncio task has context variables of its own
+    MAKER.set(Maker())  # this asyncio task has context variables of its own
     before = states_before(files) if files.given else {}
     outcome = await _attempt_within(call, to_loop)
     written = take_written() if WRITTEN else ()

@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextvars import ContextVar
 from datetime import date, datetime, time, timedelta
 from functools import lru_cache, partial
@@ -151,6 +151,15 @@ def state_of(path: str | Path, limit: int, *, known: FileState | None = None) ->
     return FileState(size, mtime, ctime, digest, mark)
 
 
+def is_untouched(path: str, state: FileState) -> bool:
+    """Returns whether size and times of a file are those of an earlier state, without making a state of now."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 (as in state_of)
+    except (OSError, ValueError):
+        return False
+    return (found.st_size, found.st_mtime_ns, found.st_ctime_ns) == state[:3]
+
+
 def digest_of(path: str | Path, limit: int) -> str:
     """Returns the digest of a file; "" where it is larger than *limit*, can't be read, or is no regular file."""
     state = state_of(path, limit)
@@ -209,45 +218,30 @@ def remember(name: str, state: FileState) -> None:
 # The record of an attempt
 
 
-class _Attempts:
-    """Attempts that are made one after the other."""
+class Maker:
+    """Makes attempts, one after the other."""
 
     number = 0  # of the last one that was given files
     after: Mapping[str, FileState | None] = MappingProxyType({})  # the states of these, at its end
     ended = 0.0  # in ticks
 
 
-_attempts: Final[ContextVar[_Attempts | None]] = ContextVar("dotflow_attempts", default=None)
-#: The files that `atomic_path` has written, by who makes the attempts, until the end of the attempt.
+#: Who makes the attempts of this context; None outside of attempts.
+MAKER: Final[ContextVar[Maker | None]] = ContextVar("dotflow_maker", default=None)
+#: The files that `atomic_path` has written, by maker, until the end of the attempt.
 WRITTEN: Final[dict[object, list[Path]]] = {}
-
-
-@contextlib.contextmanager
-def noting_written() -> Iterator[None]:
-    """Notes what attempts of this thread write, one after the other, until the end of the context."""
-    before = _attempts.get()
-    note_written_here()
-    try:
-        yield
-    finally:
-        _attempts.set(before)
-
-
-def note_written_here() -> None:
-    """Notes what the attempts of this context write, one after the other, from now on."""
-    _attempts.set(_Attempts())
 
 
 def note_written(path: Path) -> None:
     """Notes that the running attempt has written a file as a whole; outside of attempts nothing happens."""
-    owner = _attempts.get()
-    if owner is not None:
-        WRITTEN.setdefault(owner, []).append(path)
+    maker = MAKER.get()
+    if maker is not None:
+        WRITTEN.setdefault(maker, []).append(path)
 
 
 def take_written() -> Collection[Path]:
     """Returns what the attempt that has just ended here has written, and forgets it."""
-    return WRITTEN.pop(_attempts.get(), ())
+    return WRITTEN.pop(MAKER.get(), ())
 
 
 def states_before(watch: FileWatch) -> Mapping[str, FileState | None]:
@@ -258,7 +252,7 @@ def states_before(watch: FileWatch) -> Mapping[str, FileState | None]:
     """
     for name, state in watch.known:
         remember(name, state)
-    last = _attempts.get()
+    last = MAKER.get()
     is_next = last is not None and last.number == watch.number - 1 and clock.ticks() - last.ended < MOMENT
     known = last.after if last is not None and is_next else {}
     return {name: known[name] if name in known else state_of(name, -1) for name in watch.given}
@@ -290,7 +284,7 @@ def record(
             changed[name] = now
         elif was is not None and not was.is_gone and (name in own or name in made):
             taken[name] = made.get(name) or state_of(name, watch.limit, known=was) or was
-    attempts = _attempts.get()
-    if attempts is not None:
-        attempts.number, attempts.after, attempts.ended = watch.number, after, clock.ticks()
+    maker = MAKER.get()
+    if maker is not None:
+        maker.number, maker.after, maker.ended = watch.number, after, clock.ticks()
     return FileRecord(made, changed, taken) if found or made or changed or taken else None

@@ -15,7 +15,7 @@ from dotflow.core.outcome import Outcome
 from dotflow.core.task import Task
 from dotflow.worker.attempt import attempt, remember_process
 from dotflow.worker.deadline import GRACE, has_timer_signal, restore_handler
-from dotflow.worker.files import noting_written
+from dotflow.worker.files import MAKER, Maker
 from dotflow.worker.loops import Loops
 from dotflow.worker.waiting import WakeupEvent
 
@@ -45,8 +45,8 @@ class InlineSession(ExecutorSession, CapturingSession):
         self._busy: ExecutorSession | None = None  # the other session that makes a call
         self._wakeup = WakeupEvent()
         self._hang_reporter: HangReporter | None = None
-        self._noting = contextlib.ExitStack()
-        self._noting.enter_context(noting_written())
+        self._maker_before = MAKER.get()  # of a step that runs this workflow
+        MAKER.set(Maker())
         remember_process()
 
     def capture_output(self, capture: Capture) -> bool:
@@ -130,7 +130,7 @@ class InlineSession(ExecutorSession, CapturingSession):
     def close(self) -> None:
         with contextlib.ExitStack() as stack:  # each is called, also if the one before is interrupted
             stack.callback(restore_handler)
-            stack.callback(self._noting.close)
+            stack.callback(MAKER.set, self._maker_before)
             if self._output is not None:
                 stack.callback(self._output.close)
             stack.callback(self._loops.close)

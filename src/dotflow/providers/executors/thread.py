@@ -21,7 +21,7 @@ from dotflow.processes.process_session import FRESH, ProcessSession
 from dotflow.worker.attempt import attempt
 from dotflow.worker.deadline import GRACE, GRACE_IN_THREAD, LEFT_BEHIND, REPEAT
 from dotflow.worker.deadline_thread import stop_thread
-from dotflow.worker.files import noting_written
+from dotflow.worker.files import MAKER, Maker
 from dotflow.worker.loops import Loops
 from dotflow.worker.programs import ThreadPrograms
 from dotflow.worker.waiting import longest_sleep
@@ -259,8 +259,8 @@ class WorkerThread(threading.Thread):
         """Makes attempts until the thread is stopped."""
         clock.attempt_threads.add(threading.get_ident())
         try:
-            with noting_written():
-                self._make_attempts()
+            MAKER.set(Maker())
+            self._make_attempts()
         except BaseException:  # raised by `stop`, or an error of dotflow's
             if not self._ending:
                 raise

@@ -1,6 +1,7 @@
 """A workflow's storage and `atomic_path`, which work as before, and a listener: they pass the kill points of a run."""
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -202,9 +203,9 @@ def instrument_blocks(switch: KillSwitch, points: KillPoints) -> None:
             with switch.write(f"the end of atomic_path({name!r})", has_points=place in chosen):
                 stack.close()
 
-    def replaces(path: str, place: str) -> None:
+    def replaces(path: str, place: str, made: os.stat_result) -> None:
         target = Path(place)
         with switch.write(f"the replacement of {target.name!r}", has_points=target in chosen):
-            replace(path, place)
+            replace(path, place, made)
 
     vars(atomic_path).update(_hidden_folder=hidden_folder, _replace=replaces)
