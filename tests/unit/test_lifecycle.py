@@ -1,6 +1,6 @@
 """One task's life: its attempts, and what the runner publishes and waits for between them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import pytest
@@ -52,7 +52,8 @@ def task_with(**options: Any) -> Task:
 class OneTask(RunGraph):
     """The graph of one task, which begins at once, in lane 2 and as call 7."""
 
-    is_stopping = asks = is_waiting = False
+    is_stopping = False
+    asked: ClassVar[Mapping[int, Any]] = {}
     outputs: ClassVar[dict[int, tuple[Part, ...]]] = {}
     checkpoints = Checkpoints(StorageDefault(), "w", exclusive=False, log_line=print)
 

@@ -366,7 +366,7 @@ class Run:
 
     def _prepare(self) -> None:
         """Restores or voids the checkpoints, before anything runs. Either `_execute` or `_release` has to follow."""
-        if any(task.step.approve is not None for task in self.tasks if task.links is not None):
+        if [task for task in self.tasks if task.links is not None and task.step.approve is not None]:
             self._approvals = self._make_approvals()
         if self._options.rerun or self._options.only:
             self._chosen = chosen_tasks(self._options, self.tasks, self._plan, self._providers.secrets.masks)

@@ -97,6 +97,7 @@ class RunGraph:
 
     Attributes:
         is_stopping: Whether no further task becomes ready.
+        asked: The tasks that wait for an approval, by id, with their questions.
         outputs: The outputs of the tasks that have some, by task id.
     """
 
@@ -127,7 +128,7 @@ class RunGraph:
         self._cache = cache
         self._secrets = secrets
         self._approvals = approvals
-        self._asked: dict[int, tuple[Ready, Question]] = {}  # the tasks that wait for an approval, by id
+        self.asked: dict[int, tuple[Ready, Question]] = {}  # the tasks that wait for an approval, by id
         self._lanes = plan.lanes
         self._previous = plan.previous
         self._followers = plan.followers(tasks)
@@ -249,7 +250,7 @@ class RunGraph:
             return answer.approval
         if answer.open is None:
             return [_failed(task, Rejected(task.name, answer.refusal))]
-        self._asked[task.task_id] = ready, answer.open
+        self.asked[task.task_id] = ready, answer.open
         reason = f"{WAITS}: {answer.open.text}"
         return [TaskPaused(task.task_id, reason, clock.now(), clock.monotonic(), question=answer.open)]
 
@@ -270,20 +271,15 @@ class RunGraph:
         """
         if self._approvals is None or self.is_stopping:
             return []
-        answered = [ready for ready, question in self._asked.values() if self._approvals.is_answered(question)]
+        answered = [ready for ready, question in self.asked.values() if self._approvals.is_answered(question)]
         for ready in answered:
-            del self._asked[ready.task.task_id]
+            del self.asked[ready.task.task_id]
         return [ready._replace(continues=False) for ready in answered]
 
     @property
-    def asks(self) -> bool:
-        """Whether tasks wait for an approval."""
-        return bool(self._asked)
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether tasks wait for an approval, and none has failed."""
-        return bool(self._asked) and all(task.status is not TypeStatus.FAILED for task in self._tasks)
+    def only_waits(self) -> bool:
+        """Whether no task has failed."""
+        return all(task.status is not TypeStatus.FAILED for task in self._tasks)
 
     def _cached(self, task: Task, previous: Context, own: Arguments | None, shared: Arguments | None) -> Ended | None:
         """Returns the end of a task or an item whose value is in the cache, so it needs no worker; else None."""

@@ -115,8 +115,8 @@ class Runner:
             raise
         if self.is_halted and not self._is_pausing:
             self._clean_up_after(self._stop, open_session)
-        is_paused = self._is_pausing or (not self.is_halted and self._graph.is_waiting)
-        return is_paused and not self._has_failed and self._graph.has_left
+        is_paused = self._is_pausing or (self._graph.asked and not self.is_halted and self._graph.only_waits)
+        return bool(is_paused) and not self._has_failed and self._graph.has_left
 
     def _run_session(self, begin: Callable[[], list[Decision]]) -> None:
         """Carries out decisions, and what follows from them, and the cleanup after a failure; closes the session."""
@@ -124,7 +124,7 @@ class Runner:
             with waking(self.session.wake):
                 self._carry_out(begin())
                 self._loop()
-                while not self.is_halted and (answered := self._graph.answered()):
+                while self._graph.asked and not self.is_halted and (answered := self._graph.answered()):
                     self._arrivals.extend(answered)
                     self._loop()
                 self._places = None  # what cleans up needs none
@@ -363,7 +363,7 @@ class Runner:
             now = clock.monotonic()
             while self._timers and self._timers[0][0] <= now:
                 self._arrivals.append(heapq.heappop(self._timers)[2])
-        if self._graph.asks and (ticks := clock.ticks()) >= self._ask_at and not self.is_halted:
+        if self._graph.asked and (ticks := clock.ticks()) >= self._ask_at and not self.is_halted:
             self._ask_at = ticks + ASK_INTERVAL
             self._arrivals.extend(self._graph.answered())
 
@@ -375,7 +375,7 @@ class Runner:
         settled = self._publisher.settle(begins=False)
         due = min(self._timers[0][0], self._deadline) if self._timers else self._deadline
         timer = max(0.0, due - clock.monotonic()) if due < math.inf else None
-        if self._graph.asks and clock.source is None:
+        if self._graph.asked and clock.source is None:
             timer = ASK_INTERVAL if timer is None else min(timer, ASK_INTERVAL)
         return timer if settled is None else settled if timer is None else min(timer, settled)
 

@@ -184,7 +184,8 @@ class Checkpoints:
             self._tasks, self._left_out = tasks, left_out
             self._keys = CheckpointKeys(self._storage, tasks)
             self._tokens = tokens = Tokens(tasks, sources, params)
-            self._takers = [task for task in tasks if _takes_key(task) or _asks(task)] if tokens.has_links else []
+            linked = [(task, task.links) for task in tasks] if tokens.has_links else []
+            self._takers = [task for task, links in linked if links and (links.takes_key or _asks(task))]
             again = {**dict.fromkeys(anew, ASKED_FOR), **dict.fromkeys(rerun, RERUN)}
             self._changes = changes = ChangedCode(tokens, runs_again=resume == "changed", rerun=again)
             resume = resume or bool(anew)
