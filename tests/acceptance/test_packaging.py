@@ -17,6 +17,7 @@ import pytest
 import dotflow
 from dotflow import errors
 from dotflow.cli.project.wheel import pack
+from dotflow.report.page import MODULES
 from tests.extras import ROOT, USES, extras, install_command, program_for
 from tests.unit.test_import import PROMISED
 
@@ -111,12 +112,12 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     package = ROOT / "src" / "dotflow"
     modules = {path for path in package.rglob("*.py") if "template" not in path.parts}
     template = set((package / "cli" / "template").rglob("*.tmpl"))
-    page = set((package / "report").glob("page.[!p]*"))
+    page = {*(package / "report").glob("page.[!p]*"), *(package / "report" / "page").iterdir()}
     wanted = {
         path.relative_to(package.parent).as_posix() for path in {*modules, *template, *page, package / "py.typed"}
     }
 
-    assert (len(template) > 5, len(page)) == (True, 3)
+    assert (len(template) > 5, len(page)) == (True, 2 + len(MODULES))
     assert set(files_in(wheel)) == wanted
 
 

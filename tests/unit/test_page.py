@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from base64 import b64encode
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.records.record import OutputChunk
+from dotflow.report import page as page_module
 from dotflow.report.document import document, output_objects
-from dotflow.report.page import HEAD, SCRIPT, STYLE, TITLE, make_page, read_part, write_page
+from dotflow.report.page import HEAD, MODULES, SCRIPT, STYLE, TITLE, make_page, read_part, write_page
 from dotflow.report.plain import MAX_ERRORS, MAX_TASKS
 from tests.unit.run_samples import BEGAN, FAILED, HOSTILE, Parsed, a_run, a_task, an_attempt, hostile_run
 
@@ -91,6 +93,16 @@ def test_the_parts_fit_into_a_page() -> None:
     for name in ("page.css", "page.js"):
         part = read_part(name)
         assert not re.search("</(script|style)|<!--|\r|\0", part, re.IGNORECASE)
+
+
+def test_each_module_of_the_script_is_in_it() -> None:
+    """A file in page/ that MODULES lacks would never run. A name stands for one thing: all share one scope."""
+    folder = Path(str(page_module.__file__)).with_name("page")
+    assert sorted(path.name for path in folder.iterdir()) == sorted(f"{name}.js" for name in MODULES)
+
+    names = re.findall(r"^(?:const|let|(?:async )?function) (\w+)", read_part("page.js"), re.MULTILINE)
+    assert len(names) > 100
+    assert [name for name, times in Counter(names).items() if times > 1] == []
 
 
 def test_the_page_tells_its_run_without_a_script() -> None:

@@ -1,6 +1,7 @@
 """The page of a run as one HTML file, which fetches nothing.
 
-page.html, page.css and page.js are the same files that `dotflow ui` serves. Here, the document stands in the page.
+page.html, page.css and page.js are the same that `dotflow ui` serves. Here, the document stands in the page.
+page.js is one script of the modules in page/, in the order of MODULES.
 """
 
 import hashlib
@@ -22,6 +23,13 @@ HEAD: Final = '<meta charset="utf-8">'
 TITLE: Final = "<title>dotflow</title>"
 STYLE: Final = '<link rel="stylesheet" href="/page.css">'
 SCRIPT: Final = '<script src="/page.js" defer></script>'
+
+#: The modules of page.js: a module is read after those whose values it needs at once. They share one scope.
+MODULES: Final = (
+    *("elements", "texts", "states", "outcome", "parts"),
+    *("header", "failures", "timeline", "graph", "tasks", "environment", "run"),
+    *("live", "output", "runs", "workflow", "diff", "start"),
+)
 
 DATA_ID: Final = "data"  # of the element with the document
 
@@ -70,8 +78,10 @@ def write_page(path: str | os.PathLike[str], document: Mapping[str, Any]) -> Pat
 
 @cache
 def read_part(name: str) -> str:
-    """Returns one of the files of the page."""
-    return Path(__file__).with_name(name).read_text("utf-8")
+    """Returns one of the parts of the page: page.html, page.css or page.js."""
+    if name == "page.js":
+        return "\n".join(read_part(f"page/{module}.js") for module in MODULES)
+    return Path(__file__).parent.joinpath(name).read_text("utf-8")
 
 
 def _data(document: Mapping[str, Any]) -> str:
