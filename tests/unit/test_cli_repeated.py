@@ -33,7 +33,7 @@ def test_an_option_that_is_there_twice_is_refused(
 ) -> None:
     """The last one would win without a word. Nothing runs, and the error says what to do instead."""
     if option.multiple:
-        assert option.opts[-1] in ("--step", "--param", "--rerun", "--import", "--expect")
+        assert option.opts[-1] in ("--step", "--param", "--rerun", "--import", "--expect", "--only")
         return
     short, long = option.opts[0], option.opts[-1]
     values = [] if option.is_flag else ["1"]

@@ -96,7 +96,7 @@ def test_the_error_without_cronsim_names_its_installation(monkeypatch: pytest.Mo
     [
         (
             {"nightly": True},
-            ["'nightly'", "mode, keep_going, resume, on_success, on_failure, params, rerun, cache and timeout"],
+            ["'nightly'", "mode, keep_going, resume, on_success, on_failure, params, rerun, cache, timeout and only"],
         ),
         ({"mode": "fast"}, ["mode='fast'"]),
         ({"resume": "yes"}, ["resume='yes'"]),
