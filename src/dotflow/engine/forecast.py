@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from dotflow.abc.storage import Storage, key_of
 from dotflow.core.context import Context
 from dotflow.core.events import MapEnded, TaskRestored, TaskSkipped
-from dotflow.core.links import TRUE, Condition, Links
+from dotflow.core.links import TRUE, Condition, Entry, Links
 from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
@@ -216,8 +216,10 @@ class RunForecast:
             return f"if {self._tasks[min(before)].name} runs"
         left = [item for item in task.items if item.status is NOT_STARTED]
         for condition in links.conditions:
-            is_known = self._is_known(condition.source) or (task.items and all(map(inputs.has_conditions, left)))
-            if condition.by_item and not is_known:
+            if not condition.by_item or (task.items and all(map(inputs.has_conditions, left))):
+                continue
+            lists = [link.source for link in links.each if condition.source == Entry(link.parameter)]
+            if not all(map(self._is_known, lists or [condition.source])):
                 return _condition(condition, self._masks)
         required = {*links.required_sources(), *(need[-1] for need in links.needs)} - links.whole_sources()
         lacking = required & (self._may_lack | self._may_lack_items)

@@ -71,8 +71,10 @@ class ItemInputs:
 
     def has_conditions(self, item: Item) -> bool:
         """Returns whether all is over that the item's conditions are decided by."""
-        sources = (link.source for link in self._conditions if isinstance(link.source, int))
-        return all(is_over(self.record(source, item)) for source in sources)
+        sources = [link.source for link in self._conditions]
+        entries = [_entry_of(item, source.parameter) for source in sources if isinstance(source, Entry)]
+        records = [self.record(source, item) for source in sources if isinstance(source, int)]
+        return all(map(is_over, [*records, *(entry for entry in entries if type(entry) is Item)]))
 
     def is_ready(self, item: Item) -> bool:
         """Returns whether all is over that the item waits for."""
@@ -121,6 +123,8 @@ class ItemInputs:
             if not isinstance(condition.source, int):
                 assert isinstance(condition.source, Entry)
                 entry = _entry_of(item, condition.source.parameter)
+                if type(entry) is Item and not is_over(entry):
+                    continue
                 value = _value_of(entry, self._parts[condition.source.parameter])
                 skip = _without_value(entry) or unmet_value(condition, value, masks)
             elif is_over(record := self.record(condition.source, item)):
