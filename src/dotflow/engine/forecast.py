@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dotflow.abc.storage import Storage, key_of
 from dotflow.core.context import Context
-from dotflow.core.events import MapEnded, TaskRestored, TaskSkipped
+from dotflow.core.events import NOT_NEEDED, MapEnded, TaskRestored, TaskSkipped
 from dotflow.core.links import TRUE, Condition, Entry, Links
 from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.core.task import Task
@@ -192,7 +192,9 @@ class RunForecast:
         """Returns the number of a map's items that don't run."""
         if task.is_cleanup and task.links.nest is not None:  # it runs for items of which a task before it does
             before = [self._tasks[task_id] for task_id in task.links.nest.tasks if task_id < task.task_id]
-            return sum(all(self._is_done(other, item.item) for other in before) for item in task.items)
+            for item in task.items:
+                if item.status is NOT_STARTED and all(self._is_done(other, item.item) for other in before):
+                    item._apply(TaskSkipped(task.task_id, NOT_NEEDED, item.item))
         return sum(self._is_done(task, index) for index in range(len(task.items)))
 
     def _is_done(self, task: Task, index: int) -> bool:
@@ -222,6 +224,7 @@ class RunForecast:
             if not all(map(self._is_known, lists or [condition.source])):
                 return _condition(condition, self._masks)
         required = {*links.required_sources(), *(need[-1] for need in links.needs)} - links.whole_sources()
+        required |= set() if links.is_cross else {link.source for link in links.each if isinstance(link.source, int)}
         lacking = required & (self._may_lack | self._may_lack_items)
         return f"if {self._tasks[min(lacking)].name} runs" if lacking else ""
 

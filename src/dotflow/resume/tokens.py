@@ -6,7 +6,7 @@ from typing import Final
 
 from dotflow.core.action import parts_of
 from dotflow.core.context import Context, is_of_actions
-from dotflow.core.links import CONTEXT, Constant, Source
+from dotflow.core.links import CONTEXT, Constant, Entry, Source
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import ValueNotStorable
@@ -138,14 +138,18 @@ class Tokens:
 
     def _of_task(self, task: Task, takes_previous: bool) -> dict[str, str]:
         tokens = {}
-        links = None if task.links is None else task.links.whole()
-        if links is not None:
+        if task.links is not None:
+            links = task.links.whole()
             for parameter, kind, source, _, _ in links.binds:
                 tokens[parameter] = self._at(source, by_index=kind == CONTEXT)
             for parameter, kind, source, _, _ in links.fallback_binds:
                 tokens[f"fallback {parameter}"] = self._at(source, by_index=kind == CONTEXT)
             for condition in links.conditions:
                 tokens[f"when {condition.name}"] = self._at(condition.source)
+            # The key of an item shows its entries, but not which of them it takes.
+            for prefix, binds in (("", task.links.binds), ("fallback ", task.links.fallback_binds)):
+                entries = ((bind.parameter, bind.source) for bind in binds if isinstance(bind.source, Entry))
+                tokens.update((f"{prefix}{parameter}", f"item:{entry.parameter}") for parameter, entry in entries)
         if takes_previous:
             previous = self.previous_of(task)
             tokens[PREVIOUS] = NOTHING if previous is None else self._at(previous.task_id, by_index=True)
