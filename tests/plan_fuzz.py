@@ -32,7 +32,7 @@ def outcome(task: Task) -> tuple[str, int | None, int]:
     if task.status is TypeStatus.SKIPPED:
         return ("skip", None, 0)
     items = len(task.items) if task.is_mapped else None
-    done = sum(item.restored_from is not None for item in task.items)
+    done = sum(not item.attempt and item.status is not TypeStatus.FAILED for item in task.items)
     has_run = any(item.attempt for item in task.items) if items else task.attempt > 0
     if has_run or task.restored_from is None:
         return ("run", items, done)

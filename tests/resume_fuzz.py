@@ -8,6 +8,7 @@ to return what a new run of the workflow returns, and must not repeat a step who
 import argparse
 import contextlib
 import copy
+import itertools
 import random
 import sys
 import tempfile
@@ -80,6 +81,7 @@ class Node:
     written: Any = None  # a value that is written down for its step, which changes it; None for none
     length: int = 0  # the number of its outputs
     group: str = "default"
+    nest: int | None = None  # the number of the added workflow that it is a task of, which runs for each item
 
     def sources(self) -> set[int]:
         """The nodes that it refers to."""
@@ -175,6 +177,7 @@ class Scenario:
         self.mode = mode
         self.nodes: list[Node] = []
         self.params: dict[str, Any] = {"limit": 1, "day": "monday", LIST: [1, 2]}
+        self.nests: dict[int, Any] = {}  # the lists of added workflows: the number of a node, or a tuple
         self.next = 0
         self.edits = self.random.random() < 0.5  # the code changes, and each resume may compare it
         self.caches = self.random.random() < 0.4
@@ -193,18 +196,39 @@ class Scenario:
     # The workflow
 
     def insert(self) -> None:
-        """Adds a random node at a random index."""
+        """Adds a random node, or the nodes of a random workflow that runs for each item, at a random index."""
         pick = self.random
         index = pick.randint(max(0, len(self.nodes) - 2), len(self.nodes)) if self.nodes else 0
+        while self.is_inside(index, self.nodes):
+            index += 1
+        nest = None
+        if pick.random() < 0.2:
+            nest = self.next
+            self.nests[nest] = self.list_for(self.nodes[:index])
+        group = pick.choice("ab") if self.mode == "groups" else "default"
+        for place in range(index, index + (1 if nest is None else pick.randint(2, 4))):
+            self.insert_at(place, nest, group)
+
+    def is_inside(self, index: int, nodes: list[Node]) -> bool:
+        """Whether an index is between two nodes of one added workflow."""
+        return 0 < index < len(nodes) and nodes[index].nest is not None and nodes[index].nest == nodes[index - 1].nest
+
+    def insert_at(self, index: int, nest: int | None, group: str) -> None:
+        """Adds a random node."""
+        pick = self.random
         before = self.nodes[:index]
         number, self.next = self.next, self.next + 1
-        node = Node(number, pick.randrange(STEPS), pick.choice(KINDS), f"n{number}" if pick.random() < 0.7 else None)
+        name = f"n{number}" if nest is not None or pick.random() < 0.7 else None
+        node = Node(number, pick.randrange(STEPS), pick.choice(KINDS), name)
+        node.kind, node.nest = "number" if nest is not None and node.kind == "class" else node.kind, nest
         node.initial = pick.choice([None, None, 1, 2])
         node.previous = self.mode not in ("parallel", "async") and (node.kind == "class" or pick.random() < 0.3)
+        node.previous = node.previous and nest is None
         node.saved = self.cleans or pick.random() < 0.85
         node.cached = node.saved and self.caches and pick.random() < 0.5
-        node.group = pick.choice("ab") if self.mode == "groups" else "default"
-        node.written = self.some_value() if node.kind != "class" and pick.random() < 0.2 else None
+        node.group = group
+        is_single = nest is None and node.kind != "class"
+        node.written = self.some_value() if is_single and pick.random() < 0.2 else None
         node.length = 2 if node.kind == "parts" else 0
         self.connect(node, before)
         self.nodes.insert(index, node)
@@ -217,11 +241,19 @@ class Scenario:
         if node.kind == "class":
             node.each = {"item": self.list_for(before)} if pick.random() < 0.3 else {}
             return
-        node.always = self.cleans and pick.random() < 0.2
+        is_taken = any(node.number in (*other.sources(), self.nests.get(other.nest or -1)) for other in self.nodes)
+        node.always = self.cleans and pick.random() < 0.2 and (node.nest is None or not is_taken)
+        inner = [other for other in before if node.nest is not None and other.nest == node.nest and not other.always]
+        # A cleanup for each item runs for those of this run only, so its value differs from run to run.
+        before = [other for other in before if other.nest is None or (other.nest != node.nest and not other.always)]
         for parameter in "xy":
-            if before and pick.random() < 0.4:
-                node.takes[parameter] = "value", self.source(before)
-        named = [other for other in before if other.name]
+            if (before or inner) and pick.random() < 0.4:
+                chosen = inner if inner and pick.random() < 0.8 else before or inner
+                node.takes[parameter] = "value", self.source(chosen)
+        if node.nest is not None:
+            self.connect_inside(node, inner)
+            return
+        named = [other for other in before if other.name and other.nest is None]
         if named and pick.random() < 0.2:
             other = pick.choice(named)
             node.takes[f"{other.name}_context"] = "context", other.number
@@ -240,10 +272,43 @@ class Scenario:
         others = [other.number for other in before if other.number not in {*wired, *node.needs}]
         if others and pick.random() < 0.2:
             node.after = [pick.choice(others)]
-        if before and not node.always and pick.random() < 0.2:
-            sources = [self.source([other]) for other in before if other.saved]
+        if before and not node.always and pick.random() < 0.3:
+            sources = [self.source([other]) for other in before if other.saved and self.may_decide(other.number, node)]
             node.conditions = [(pick.choice(["when", "unless"]), pick.choice([*sources[-2:], "limit"]))]
         node.fallback = pick.random() < 0.2
+
+    def connect_inside(self, node: Node, inner: list[Node]) -> None:
+        """Gives a node of an added workflow random links inside of that."""
+        pick = self.random
+        if inner and pick.random() < 0.2:
+            other = pick.choice(inner)
+            node.takes[f"{other.name}_context"] = "context", other.number
+        if pick.random() < 0.7:
+            node.takes["item"] = "param", "item"
+        node.optional = {name for name in node.takes if name != "item" and pick.random() < 0.3}
+        others = [other.number for other in inner if other.number not in node.value_sources()]
+        if others and pick.random() < 0.3:
+            node.after = [pick.choice(others)]
+        saved = [other.number for other in inner if other.saved]
+        if not node.always and pick.random() < 0.3:
+            node.conditions = [(pick.choice(["when", "unless"]), pick.choice([*saved, "item"]))]
+        node.fallback = pick.random() < 0.2
+
+    def lists_behind(self, source: Any) -> set[int]:
+        """The nodes through whose items a map over a node goes."""
+        node = next((one for one in self.nodes if one.number == source), None)
+        if not isinstance(source, int) or node is None:
+            return set()
+        own = self.nests[node.nest] if node.nest is not None else None
+        return {source}.union(*map(self.lists_behind, [own, *(() if node.cross else node.each.values())]))
+
+    def may_decide(self, source: Any, node: Node) -> bool:
+        """Whether a node may be the condition of another one: if it is mapped, in step with it."""
+        other = next((one for one in self.nodes if one.number == source), None)
+        if other is None or other.nest == node.nest != None or not (other.each or other.nest is not None):  # noqa: E711
+            return True
+        own = set[int]() if node.cross else set[int]().union(*map(self.lists_behind, node.each.values()))
+        return not self.lists_behind(source).isdisjoint(own)
 
     def source(self, before: list[Node]) -> int:
         """A node, or one of its outputs."""
@@ -258,7 +323,8 @@ class Scenario:
 
     def list_for(self, before: list[Node]) -> Any:
         """A list that is written down, or a node that returns one, as its value or as its last output."""
-        sources = [other.number for other in before if other.kind == "list" or other.each]
+        before = [other for other in before if other.nest is None or not other.always]
+        sources = [other.number for other in before if other.kind == "list" or other.each or other.nest is not None]
         sources += [PartOf(other.number, 1) for other in before if other.length]
         if sources and self.random.random() < 0.7:
             return self.random.choice(sources)
@@ -282,8 +348,17 @@ class Scenario:
                 items = [*one.each[name], pick.randrange(5)][pick.randrange(2) : 1 + pick.randrange(5)]
                 pick.shuffle(items)
                 one.each[name] = tuple(items)
+            for nest, items in self.nests.items():
+                if isinstance(items, tuple):
+                    self.nests[nest] = tuple([*items, pick.randrange(5)][pick.randrange(2) : 1 + pick.randrange(5)])
+        elif kind in ("remove", "move", "rename") and node.nest is not None:
+            pass
         elif kind == "remove":
-            if not any(node.number in other.sources() for other in self.nodes) and len(self.nodes) > 1:
+            if (
+                node.number not in self.nests.values()
+                and not any(node.number in other.sources() for other in self.nodes)
+                and len(self.nodes) > 1
+            ):
                 self.nodes.remove(node)
         elif kind == "insert":
             self.insert()
@@ -311,9 +386,13 @@ class Scenario:
         """Puts a node to another index, which its links allow."""
         rest = [other for other in self.nodes if other is not node]
         first = max((index + 1 for index, other in enumerate(rest) if other.number in node.sources()), default=0)
-        last = min((index for index, other in enumerate(rest) if node.number in other.sources()), default=len(rest))
-        rest.insert(self.random.randint(first, last), node)
-        self.nodes = rest
+        takes = [node.number in {*other.sources(), self.nests.get(other.nest)} for other in rest]  # type: ignore[arg-type]
+        last = min((index for index, taken in enumerate(takes) if taken), default=len(rest))
+        index = self.random.randint(first, last)
+        while self.is_inside(index, rest):
+            index -= 1
+        if index >= first:
+            self.nodes = [*rest[:index], node, *rest[index:]]
 
     def build(self, storage: Storage, restored: Collection[int] = ()) -> DotFlow:
         """Makes the workflow. Nodes that are *restored* only wait for those that they need."""
@@ -324,37 +403,70 @@ class Scenario:
             config = Config(storage=storage, log=LogDefault(output="none"), executor=ExecutorAsync())
         workflow = DotFlow(config, workflow_id="w", params=self.params)
         steps: dict[int, Any] = {}
-        for node in self.nodes:
-            steps[node.number] = step = self.make_step(node, "step")
+        numbers = {node.number: node for node in self.nodes}
 
-            def ref(source: Any, steps: dict[int, Any] = steps) -> Any:
-                if isinstance(source, PartOf):
-                    return repr(source)
-                name = next((one.name for one in self.nodes if one.number == source), None)
-                return name or steps.get(source, source)
+        def ref(source: Any, node: Node | None = None) -> Any:
+            """What a node, or one outside of all added workflows, calls another one."""
+            other = numbers.get(source)
+            if other is None:
+                return source
+            name = repr(source) if isinstance(source, PartOf) else other.name
+            if other.nest is not None and (node is None or node.nest != other.nest):
+                return f"m{other.nest}.{name}"
+            return name or steps.get(source, source)
 
-            options: dict[str, Any] = {}
-            needs: Any = {name: ref(source) for name, (kind, source) in node.takes.items() if kind == "value"}
-            if needs:
-                options["needs"] = needs
-            elif node.needs:
-                options["after" if node.number in restored else "needs"] = list(map(ref, node.needs))
-            if node.after:
-                options["after"] = [*options.get("after", ()), *map(ref, node.after)]
-            if node.each:
-                options["cross" if node.cross else "each"] = {name: ref(one) for name, one in node.each.items()}
-            for word, source in node.conditions:
-                options[word] = ref(source)
-            if node.fallback:
-                options["fallback"] = self.make_step(node, "fallback")
-            if node.written is not None:
-                options["params"] = {"written": copy.deepcopy(node.written)}
-            if node.length:
-                options["outputs"] = [repr(PartOf(node.number, part)) for part in range(node.length)]
+        for nest, group in itertools.groupby(self.nodes, lambda node: node.nest):
+            nodes = list(group)
+            if nest is None:
+                for node in nodes:
+                    steps[node.number] = self.add(workflow, node, ref, restored)
+                continue
+            outside = {
+                repr(source): source
+                for node in nodes
+                for kind, source in node.takes.values()
+                if kind == "value" and numbers[source].nest != nest
+            }
+            inner = DotFlow(params={"item": ..., **{f"out{name}": ... for name in outside}})
+
+            def inner_ref(source: Any, node: Node, outside: dict[str, Any] = outside) -> Any:
+                return f"out{source!r}" if repr(source) in outside else ref(source, node)
+
+            for node in nodes:
+                steps[node.number] = self.add(inner, node, inner_ref, ())
+            needs = {f"out{name}": ref(source) for name, source in outside.items()}
+            each = {"item": ref(self.nests[nest])}
             workflow.task.add(
-                step, initial_context=node.initial, group_name=node.group, name=node.name, always=node.always, **options
+                inner, name=f"m{nest}", each=each, needs=needs or None, group_name=nodes[0].group, max_parallel=2
             )
         return workflow
+
+    def add(self, workflow: DotFlow, node: Node, ref: Callable[..., Any], restored: Collection[int]) -> Any:
+        """Adds the task of a node, and returns its step."""
+        step = self.make_step(node, "step")
+        options: dict[str, Any] = {}
+        needs = {name: ref(source, node) for name, (kind, source) in node.takes.items() if kind == "value"}
+        if needs:
+            options["needs"] = needs
+        elif node.needs:
+            options["after" if node.number in restored else "needs"] = [ref(source, node) for source in node.needs]
+        if node.after:
+            options["after"] = [*options.get("after", ()), *(ref(source, node) for source in node.after)]
+        if node.each:
+            options["cross" if node.cross else "each"] = {name: ref(one, node) for name, one in node.each.items()}
+        for word, source in node.conditions:
+            if self.may_decide(source, node):
+                options[word] = ref(source, node)
+        if node.fallback:
+            options["fallback"] = self.make_step(node, "fallback")
+        if node.written is not None:
+            options["params"] = {"written": copy.deepcopy(node.written)}
+        if node.length:
+            options["outputs"] = [repr(PartOf(node.number, part)) for part in range(node.length)]
+        if node.nest is None:
+            options["group_name"] = node.group
+        workflow.task.add(step, initial_context=node.initial, name=node.name, always=node.always, **options)
+        return step
 
     def make_step(self, node: Node, word: str) -> Any:
         """Makes the step of a node: a pure function of its arguments."""
@@ -445,6 +557,8 @@ class Scenario:
                 return
             number, arguments = self.calls[-1]
             node = nodes[number]
+            if self.nests:  # which item it is of, its arguments do not show
+                return
             tasks = workflow.result_task()
             taken = set(nodes) if node.previous else {*self.takers(node)}
             items = [[item.key_suffix for item in tasks[indexes[one]].items] for one in taken]
@@ -540,6 +654,7 @@ class Scenario:
             return f"stale: {differences(expected, result)}\n{self.params}\n" + "\n".join(map(repr, nodes))
         self.repeated_again(workflow)
         lists = {source for node in nodes for source in node.each.values() if isinstance(source, int)}
+        lists |= {source for source in self.nests.values() if isinstance(source, int)}
         if any(node.number in lists and not node.saved for node in nodes):
             return ""  # a list without a checkpoint has to be made again, so what was made from it is not known
         return "\n".join(self.repeated)
@@ -570,7 +685,8 @@ class Scenario:
 
     def more_options(self) -> dict[str, Any]:
         """Options of the next run: tasks that run again, and a run without the cached values."""
-        named = [node.name for node in self.nodes if node.name]
+        prefixes = {node.number: "" if node.nest is None else f"m{node.nest}." for node in self.nodes}
+        named = [f"{prefixes[node.number]}{node.name}" for node in self.nodes if node.name]
         options: dict[str, Any] = {}
         if self.edits and named and self.random.random() < 0.2:
             options["rerun"] = self.random.sample(named, 1)
@@ -596,7 +712,10 @@ class Scenario:
         """What each task returned, and how it ended; nothing of a task without a checkpoint, which need not run."""
         tasks = zip(self.nodes, workflow.result_task(), strict=True)
         return [
-            (task.name, str(task.status), plain(task.current_context)) if node.saved else None for node, task in tasks
+            (task.name, str(task.status), plain(task.current_context))
+            if node.saved and not (node.always and node.nest is not None)
+            else None
+            for node, task in tasks
         ]
 
 

@@ -370,7 +370,45 @@ def unsaved(storage: Storage) -> DotFlow:
     return workflow
 
 
-LINKED = {"maps": mapped, "branches": branched, "failing items": failing, "groups": grouped}
+@action(checkpoint=False)
+def browser(url: int) -> str:
+    return f"browser {url}"
+
+
+@action
+def download(url: int, browser: str) -> str:
+    return f"{browser} has {url}"
+
+
+@action
+def is_wanted(download: str) -> bool:
+    return not download.endswith("2")
+
+
+@action
+def keep(download: str, url: int) -> int:
+    return url + len(download)
+
+
+@action
+def leave(browser: str) -> None: ...
+
+
+@action
+def pages(page: list[int]) -> int:
+    return sum(page)
+
+
+def nested(storage: Storage) -> DotFlow:
+    """A workflow for each item, with a value that is not saved, a condition for each item and a cleanup."""
+    page = DotFlow(params={"url": ...})
+    page.task.add(browser).add(download).add(is_wanted).add(keep, when=is_wanted).add(leave, always=True)
+    workflow = DotFlow(Config(storage=storage), workflow_id="nested")
+    workflow.task.add(page, name="page", each=[5, 2, 8], max_parallel=2).add(pages)
+    return workflow
+
+
+LINKED = {"maps": mapped, "branches": branched, "failing items": failing, "groups": grouped, "nested": nested}
 
 
 # What holds
@@ -414,10 +452,13 @@ def test_nothing_is_lost_in_other_modes(build: Callable[[], DotFlow], mode: str,
     ("build", "mode", "name"),
     [
         ("maps", "sequential", "StorageSQLite"),
+        ("nested", "sequential", "StorageSQLite"),
         *(
             pytest.param(*case, marks=pytest.mark.exhaustive)
             for case in [
                 ("maps", "parallel", "StorageSQLite"),
+                ("nested", "parallel", "StorageSQLite"),
+                ("nested", "sequential", "ThreeMethods"),
                 ("maps", "sequential", "ThreeMethods"),
                 ("branches", "parallel", "StorageSQLite"),
                 ("branches", "sequential", "ThreeMethods"),

@@ -335,7 +335,7 @@ class RaisingRepr:
         (lambda add: add(orders, max_parallel=3), InvalidLink, "each"),
         (lambda add: add(orders).add(customers, always=True, when=orders), InvalidLink, "always"),
         (lambda add: add(orders, needs={"rows": "customers"}), DefinitionError, "rows"),
-        (lambda add: add(added_workflow(), name="inner", each=[]), InvalidLink, "one task"),
+        (lambda add: add(added_workflow(), name="inner", each=[]), InvalidLink, "no parameter for its items"),
         (lambda add: add([orders, customers]).add(join, needs=[[orders, customers]]), InvalidLink, "is not a task"),
         (lambda add: add(orders, needs=[RaisingRepr()]), InvalidLink, "is not a task"),
         (lambda add: add(action(lambda row: 0), each=RaisingRepr()), InvalidLink, "neither a task nor a list"),

@@ -344,6 +344,7 @@ def test_a_plan_as_json() -> None:
         "items": None,
         "items_done": 0,
         "items_cached": 0,
+        "items_skipped": 0,
     }
 
 

@@ -189,7 +189,7 @@ class DayInAction:
         (lambda add: add(action(lambda x: 0), cross={"y": [1]}), InvalidLink, "It has 'x'."),
         (lambda add: add(action(lambda x: 0), needs={"x": rate}, cross={"x": [1]}), InvalidLink, "needs and cross"),
         (lambda add: add(action(lambda x, y: 0), cross={"x": [1]}), UnknownParameter, "'y'"),
-        (lambda add: add(TaskBuilder("o").add(orders), name="p", cross={"x": [1]}), InvalidLink, "cross is for one"),
+        (lambda add: add(TaskBuilder("o").add(orders), name="p", cross={"x": [1]}), InvalidLink, "no parameter 'x'"),
         (lambda add: add(orders, needs={"x": "rate"}), InvalidLink, "write needs=[task], or after=[task]"),
         (lambda add: add(orders, needs=["rate"], after=rate), InvalidLink, "Both needs and after have 'rate'."),
         (lambda add: add(orders, needs="rate", after="rate", always=True), InvalidLink, "Remove it from after"),

@@ -26,20 +26,34 @@ class Constant(NamedTuple):
     value: Any
 
 
+class Entry(NamedTuple):
+    """The entry of an item of a workflow that runs for each item of a list.
+
+    Attributes:
+        parameter: The run parameter of the workflow that it fills, and the parameter of the list in `Links.each`.
+    """
+
+    parameter: str
+
+
+#: A task's id, the name of a run parameter, a Constant or an Entry.
+Source = int | str | Constant | Entry
+
+
 class Bind(NamedTuple):
     """A parameter of a step, and the source of its argument.
 
     Attributes:
         parameter: The parameter.
         kind: VALUE, CONTEXT, PARAM or PARAMS.
-        source: The task's id, the name of the run parameter, or a Constant.
+        source: The source.
         required: Whether the parameter has no default.
         part: The output of the task that it takes; None for its whole value.
     """
 
     parameter: str
     kind: str
-    source: int | str | Constant
+    source: Source
     required: bool
     part: Part | None = None
 
@@ -62,18 +76,20 @@ class Condition(NamedTuple):
     """A condition of a task.
 
     Attributes:
-        source: The task's id, the name of the run parameter, or a Constant.
+        source: The source.
         name: The source's name, for messages.
         expected: The value that the source's value must equal; TRUE if it only must be true.
         negated: Whether the opposite must hold: `unless`.
         part: The output of the task that it asks; None for its whole value.
+        by_item: Whether it is decided for each item, by the item of the source that has the same index.
     """
 
-    source: int | str | Constant
+    source: Source
     name: str
     expected: Any
     negated: bool
     part: Part | None = None
+    by_item: bool = False
 
     @property
     def word(self) -> str:
@@ -82,6 +98,26 @@ class Condition(NamedTuple):
 
 
 TRUE: Final = object()
+
+
+class Nest(NamedTuple):
+    """A workflow that was added to run for each item of a list.
+
+    Its tasks are maps over the list. What they take of each other, and their order, go by item.
+
+    Attributes:
+        name: Its name.
+        tasks: The ids of its tasks.
+        limit: The number of items that have begun and are not over.
+    """
+
+    name: str
+    tasks: Group
+    limit: int
+
+    def has(self, source: object) -> bool:
+        """Returns whether a source goes by item: it is the item itself, or that of a task beside."""
+        return type(source) is Entry or (isinstance(source, int) and source in self.tasks)
 
 
 class Links(NamedTuple):
@@ -94,6 +130,7 @@ class Links(NamedTuple):
         after: The tasks and added workflows that must be over, whatever became of them.
         each: The lists that it is mapped over; empty for a task that is not mapped.
         is_cross: Whether it runs for every combination of their entries; else they go in step.
+        nest: The workflow that it was added with, if that runs for each item of its lists.
         max_parallel: The number of items in flight at once.
         conditions: The conditions, which must all hold.
         fallback: The step of further attempts after the last one.
@@ -112,6 +149,7 @@ class Links(NamedTuple):
     after: tuple[Group, ...] = ()
     each: tuple[Each, ...] = ()
     is_cross: bool = False
+    nest: Nest | None = None
     max_parallel: int = MAX_PARALLEL
     conditions: tuple[Condition, ...] = ()
     fallback: Action[..., Any] | None = None
@@ -125,12 +163,28 @@ class Links(NamedTuple):
 
     def whole_sources(self) -> set[int]:
         """Returns the ids of the tasks that must end with all of their items."""
-        return {*self.order_sources(), *self.whole_value_sources()}
+        links = self.whole()
+        return {*links.order_sources(), *links.value_sources()}
 
     def whole_value_sources(self) -> set[int]:
         """Returns the ids of the tasks whose whole value it depends on, not that of one item."""
-        is_by_item = self.each and not self.is_cross
-        return set((self._replace(each=()) if is_by_item else self).value_sources())
+        return set(self.whole().value_sources())
+
+    def whole(self) -> "Links":
+        """Returns the links that all items share: without what goes by item, and so without lists in step."""
+        if not self.each and self.nest is None:
+            return self
+        conditions = tuple(link for link in self.conditions if not link.by_item)
+        links = self._replace(each=self.each if self.is_cross else (), conditions=conditions)
+        nest = self.nest
+        if nest is None:
+            return links
+        return links._replace(
+            binds=tuple(link for link in self.binds if not nest.has(link.source)),
+            fallback_binds=tuple(link for link in self.fallback_binds if not nest.has(link.source)),
+            needs=tuple(group for group in self.needs if not nest.has(group[-1])),
+            after=tuple(group for group in self.after if not nest.has(group[-1])),
+        )
 
     def value_sources(self) -> list[int]:
         """Returns the ids of the tasks whose values it depends on: for arguments, conditions and lists."""
@@ -185,6 +239,7 @@ class Links(NamedTuple):
             needs=tuple(tuple(map(new_id, group)) for group in self.needs),
             after=tuple(tuple(map(new_id, group)) for group in self.after),
             each=tuple(link._replace(source=moved(link.source)) for link in self.each),
+            nest=self.nest and self.nest._replace(tasks=tuple(map(new_id, self.nest.tasks))),
             conditions=tuple(condition._replace(source=moved(condition.source)) for condition in self.conditions),
             fallback_binds=tuple(bind._replace(source=moved(bind.source)) for bind in self.fallback_binds),
         )

@@ -12,6 +12,17 @@ _UNSAFE: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u20
 _UNSAFE_IN_LINES: Final = re.compile(_UNSAFE.pattern.replace("\x0a-\x1f", "\x0b-\x1f"))  # the same but for line ends
 _SURROGATE: Final = re.compile("([\ud800-\udfff])")
 
+#: The address of an item: `fetch#3`, `fetch[3]`, or `page[3].fetch` in an added workflow.
+_ADDRESS: Final = re.compile(r"(.+)#([0-9]+)|(.+?)\[([0-9]+)\](\..+)?")
+
+
+def split_address(text: str) -> tuple[str, int] | None:
+    """Returns the name of the task and the index of an item from its address; None for any other text."""
+    match = _ADDRESS.fullmatch(text)
+    if match is None:
+        return None
+    return match[1] or f"{match[3]}{match[5] or ''}", int(match[2] or match[4])
+
 
 def is_utf8(text: str) -> bool:
     """Whether a text is free of lone surrogates."""

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dotflow.abc.storage import Storage, key_of
 from dotflow.core.context import Context
-from dotflow.core.events import MapEnded, TaskRestored, TaskSkipped
-from dotflow.core.links import TRUE, Condition, Links
+from dotflow.core.events import NOT_NEEDED, MapEnded, TaskRestored, TaskSkipped
+from dotflow.core.links import TRUE, Condition, Entry, Links
 from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
@@ -15,8 +15,9 @@ from dotflow.core.types.decision import TypeDecision
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.options import RunOptions, chosen_tasks
 from dotflow.graph.decisions import MAX_SHOWN, Arguments, Skip, decide, unmet_need
+from dotflow.graph.item_inputs import ItemInputs
 from dotflow.graph.linked_task import LinkedTask
-from dotflow.graph.maps import ItemMap, lists_of, make_items, map_context
+from dotflow.graph.maps import items_of, map_context
 from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan
 from dotflow.graph.wiring import PREVIOUS
@@ -48,6 +49,7 @@ class Forecast(NamedTuple):
         items: The number of items of a mapped task; None where it is unknown, and for every other task.
         items_done: The number of items that don't run.
         items_cached: The number of these that are in the cache and have no checkpoint, where other items run.
+        items_skipped: The number of these that are skipped.
     """
 
     decision: TypeDecision
@@ -55,6 +57,7 @@ class Forecast(NamedTuple):
     items: int | None = None
     items_done: int = 0
     items_cached: int = 0
+    items_skipped: int = 0
 
 
 class RunForecast:
@@ -93,12 +96,16 @@ class RunForecast:
         for task, reason in self._restoration.void:
             self._reasons.setdefault(task.task_id, reason)
         self._unknown: set[int] = set()  # tasks whose value is made in the run
+        self._open: set[int] = set()  # tasks that run or not
         self._may_lack: set[int] = set()  # tasks that may be skipped
+        self._may_lack_items: set[int] = set()  # maps of which items may be skipped
 
     def forecasts(self) -> Iterator[Forecast]:
         """Yields the forecast of each task. Call it once."""
         for task in self._tasks:
             forecast = self._of(task)
+            if forecast.decision is OPEN:
+                self._open.add(task.task_id)
             if forecast.decision in (RUN, OPEN) and task.task_id not in self._restoration.whole_maps:
                 self._unknown.add(task.task_id)
             yield forecast
@@ -110,7 +117,9 @@ class RunForecast:
             return Forecast(RESTORE, f"{_finished(context)}{self._but(task_id)}")
         if task_id in self._restoration.whole_maps:
             count = len(task.items)
-            return Forecast(RESTORE if count else RUN, self._but(task_id).removeprefix(", "), count, count)
+            values = sum(item.status is COMPLETED for item in task.items)
+            reason = self._but(task_id).removeprefix(", ")
+            return Forecast(RESTORE if values else RUN, reason, count, count, 0, count - values)
         if task_id in self._restoration.not_needed:
             return self._skip(task, self._restoration.not_needed[task_id])
         if task_id in self._restoration.unknown:
@@ -125,16 +134,18 @@ class RunForecast:
         if task.status is SKIPPED and self._unknown.isdisjoint(links.value_sources()):
             return Forecast(SKIP, task.reason)
         known = links.only(self._is_known)
-        unmet = unmet_need(known.needs, self._tasks, self._restoration.not_needed)
+        unmet = unmet_need(known.whole().needs, self._tasks, self._restoration.not_needed)
         try:
             decision = unmet or decide(known, self._tasks, self._params, self._masks)
         except Exception as error:  # the values' own code; in the run it fails the task
             return Forecast(RUN, f"its conditions raised {type(error).__name__}")
         if isinstance(decision, Skip):
             return self._skip(task, decision.reason)
-        open_reason = self._why_open(links)
-        if open_reason:
+        if open_reason := self._why_open(links.whole()._replace(each=links.each)):
             self._may_lack.add(task.task_id)
+            forecast = Forecast(OPEN, open_reason)
+        elif open_reason := self._why_items_open(task, links):
+            self._may_lack_items.add(task.task_id)
             forecast = Forecast(OPEN, open_reason)
         else:
             forecast = self._of_map(task) if task.is_mapped else Forecast(RUN, self._why(task))
@@ -156,14 +167,66 @@ class RunForecast:
             if any(source in self._unknown and (is_cross or not self._tasks[source].items) for source in sources):
                 return Forecast(RUN, self._why(task))
             try:
-                task._open(make_items(task, lists_of(task, self._tasks, self._params)))
+                task._open(items_of(task, self._tasks, self._params))
             except Exception as error:  # NotAList, UnequalLists, or of the user's own list: the task fails
                 return Forecast(RUN, f"its lists raise {type(error).__name__}")
-        done = sum(item.status is COMPLETED for item in task.items) if task.step.checkpoint else 0
-        return Forecast(RUN, self._why(task), len(task.items), done)
+        self._foresee(task)
+        done = self._count_done(task)
+        restored = sum(item.status is COMPLETED for item in task.items) if task.step.checkpoint else 0
+        return Forecast(RUN, self._why(task), len(task.items), done, 0, done - restored)
+
+    def _foresee(self, task: LinkedTask) -> None:
+        """Records the items that are skipped for certain."""
+        inputs = ItemInputs(task, self._tasks)
+        for item in task.items if not inputs.is_plain or (task.items[:1] and task.items[0].sources()) else ():
+            if item.status is not NOT_STARTED:
+                continue
+            try:
+                skip = inputs.foresee(item, self._masks)
+            except Exception:  # the values' own code; in the run it fails the item
+                continue
+            if skip is not None:
+                item._apply(TaskSkipped(task.task_id, skip.reason, item.item))
+
+    def _count_done(self, task: LinkedTask) -> int:
+        """Returns the number of a map's items that don't run."""
+        if task.is_cleanup and task.links.nest is not None:  # it runs for items of which a task before it does
+            before = [self._tasks[task_id] for task_id in task.links.nest.tasks if task_id < task.task_id]
+            for item in task.items:
+                if item.status is NOT_STARTED and all(self._is_done(other, item.item) for other in before):
+                    item._apply(TaskSkipped(task.task_id, NOT_NEEDED, item.item))
+        return sum(self._is_done(task, index) for index in range(len(task.items)))
+
+    def _is_done(self, task: Task, index: int) -> bool:
+        """Returns whether an item of a map does not run: it is restored, skipped or not needed."""
+        if not task.items:
+            return task.status is SKIPPED
+        status = task.items[index].status
+        if task.step.checkpoint:
+            return status in (COMPLETED, SKIPPED)
+        return status is SKIPPED or index in self._restoration.not_needed_items.get(task.task_id, ())
 
     def _is_known(self, source: Any) -> bool:
         return not (isinstance(source, int) and source in self._unknown)
+
+    def _why_items_open(self, task: LinkedTask, links: Links) -> str:
+        """Returns why items of a map may be skipped or not; "" if it is known of each."""
+        if not task.is_mapped:
+            return ""
+        nest, inputs = links.nest, ItemInputs(task, self._tasks)
+        if nest is not None and links.always and (before := self._open.intersection(nest.tasks)):
+            return f"if {self._tasks[min(before)].name} runs"
+        left = [item for item in task.items if item.status is NOT_STARTED]
+        for condition in links.conditions:
+            if not condition.by_item or (task.items and all(map(inputs.has_conditions, left))):
+                continue
+            lists = [link.source for link in links.each if condition.source == Entry(link.parameter)]
+            if not all(map(self._is_known, lists or [condition.source])):
+                return _condition(condition, self._masks)
+        required = {*links.required_sources(), *(need[-1] for need in links.needs)} - links.whole_sources()
+        required |= set() if links.is_cross else {link.source for link in links.each if isinstance(link.source, int)}
+        lacking = required & (self._may_lack | self._may_lack_items)
+        return f"if {self._tasks[min(lacking)].name} runs" if lacking else ""
 
     def _why_open(self, links: Links) -> str:
         """Returns why a task may be skipped or not; "" if it runs for sure."""
@@ -251,10 +314,10 @@ class CachedValues:
         return forecast._replace(decision=OPEN, reason=reason)
 
     def _of_items(self, task: LinkedTask, shared: Arguments, previous: Context, forecast: Forecast) -> Forecast:
-        items, keys = ItemMap(task, shared, previous, 1, True), list[str | None]()
+        inputs, keys = ItemInputs(task, self._tokens.tasks), list[str | None]()
         for item in task.items:
-            own = items.arguments_of(item)
-            if item.status is COMPLETED or isinstance(own, Skip):
+            own = inputs.arguments(item)
+            if item.status in (COMPLETED, SKIPPED) or isinstance(own, Skip):
                 continue
             before = Context(own.pop(PREVIOUS)) if PREVIOUS in own else previous
             key = self._cache.key(item, before, own, shared or None)
@@ -263,8 +326,9 @@ class CachedValues:
                 keys.append(key)
             else:
                 item._apply(TaskRestored(task.task_id, context, before, item.item, "cache"))
-        done = sum(item.status is COMPLETED for item in task.items)
-        if not done or done < len(task.items):
+        done = sum(item.status in (COMPLETED, SKIPPED) for item in task.items)
+        has_values = any(item.status is COMPLETED for item in task.items)
+        if not has_values or done < len(task.items):
             cached = sum(item.restored_from == "cache" for item in task.items)
             return self._without_value(task, keys, forecast._replace(items_done=done, items_cached=cached))
         context = map_context(task, Context(None, task.task_id, task.workflow_id, step=task.step.identity))

@@ -11,6 +11,7 @@ from dotflow.core.action import APPROVAL
 from dotflow.core.call import KEY_BASE
 from dotflow.core.context import Context
 from dotflow.core.events import (
+    NOT_NEEDED,
     MapEnded,
     MapOpened,
     TaskEvent,
@@ -28,9 +29,10 @@ from dotflow.engine.ready import NextItem, Ready
 from dotflow.engine.stop import FAILED, Stop
 from dotflow.errors import LeaseLost, Rejected, RunStopped
 from dotflow.graph.decisions import UNFINISHED, Arguments, Skip, arguments, decide, unmet_need, value_of
+from dotflow.graph.item_inputs import ItemInputs
 from dotflow.graph.linked_task import Item, LinkedTask
 from dotflow.graph.linking import ERROR
-from dotflow.graph.maps import ItemMap, lists_of, make_items, map_context, map_failure, missing_values
+from dotflow.graph.maps import ItemMap, NestRun, items_of, map_context, map_failure, missing_values
 from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan
 from dotflow.graph.run_secrets import NO_RUN_SECRETS, RunSecrets, TaskSecrets
@@ -42,7 +44,8 @@ if TYPE_CHECKING:  # few workflows ask
     from dotflow.core.approval import Approval, Question
     from dotflow.engine.approvals import Approvals
 
-NOT_ENDED: Final = (TypeStatus.NOT_STARTED, *UNFINISHED)
+SKIPPED: Final = TypeStatus.SKIPPED
+NEVER: Final = 1 << 60  # instead of the number of unmet needs, for a task that another one begins
 
 
 #: The reason of a task that waits for an approval, before its question.
@@ -145,9 +148,16 @@ class RunGraph:
             *checkpoints.not_needed,
             *[task.task_id for task in linked],
         }  # when they are ready; others just begin
-        self._cleanups = deque([task for task in linked if task.links.always])  # left to run
+        self._cleanups = deque([task for task in linked if task.links.always and not task.links.nest])  # left to run
         self._item_followers = plan.item_followers(tasks)
+        self._nests: dict[int, NestRun] = {}  # by the ids of all of its tasks
+        for nest in {task.links.nest.tasks: task.links.nest for task in linked if task.links.nest}.values():
+            limit = nest.limit if plan.is_parallel else 1
+            run = NestRun(nest, limit, is_last_of_lane=nest.tasks[-1] in self._last)
+            self._nests.update(dict.fromkeys(nest.tasks, run))
+            self._unmet[nest.tasks[0] + 1 : nest.tasks[-1] + 1] = [NEVER] * (len(nest.tasks) - 1)
         self._maps: dict[int, ItemMap] = {}  # that have opened, until they end
+        self._cleaning: dict[int, ItemMap] = {}  # those of a stopped run's cleanups for each item
         self._paused: list[ItemMap] = []  # the maps that a pause has held: an interrupt or cancel() fails them
         self._numbers = itertools.count(len(tasks))
         self._stop = FAILED  # why maps of cleanups end before all of their items
@@ -201,46 +211,52 @@ class RunGraph:
         if context is not None:
             event = new(TaskRestored, (task_id, context, previous, None, "checkpoint"))
             return [new(Ended, (event, task, context))]
+        if isinstance(task, LinkedTask) and task.is_mapped:
+            return self._enter_maps(ready, task)
         if task_id in self.checkpoints.not_needed:
             return [Ended(TaskSkipped(task_id, self.checkpoints.not_needed[task_id]), task, previous)]
         assert isinstance(task, LinkedTask)
-        links = task.links
-        if links.conditions or links.each:
+        if task.links.conditions:
             self._flush()
-        restored_items = self.checkpoints.whole_maps.get(task_id)
-        unmet = unmet_need(links.needs, self._tasks, self.checkpoints.not_needed)
-        if restored_items or (restored_items == 0 and unmet is None):
-            # No item runs, so a value that they would take may be missing. What is restored needs no order.
-            return self._open(task, {}, previous)
-        try:
-            decision = unmet or decide(links, self._tasks, self._params, self._secrets.masks)
-        except Exception as error:  # raised by the __bool__ or __eq__ of a value
-            error.add_note(
-                "The value of a condition can't be compared. Return True or False from a step, and use that."
-            )
-            return [_failed(task, error)]
-        if isinstance(decision, Skip):
-            return [Ended(TaskSkipped(task_id, decision.reason), task, previous)]
-        if self._short and (note := missing_values(task, self._tasks, self._params, self._short)):
-            self._log_line(note, None)
+        decision = self._decide(task, previous)
+        if isinstance(decision, Ended):
+            return [decision]
         own = decision or None
-        if not links.each and (restored := self._cached(task, previous, own, None)):
+        if restored := self._cached(task, previous, own, None):
             return [restored]
         if task.step.approve is not None:
-            answer = self._ask(ready, decision)
+            answer = self._ask(ready, task, decision)
             if isinstance(answer, list):
                 return answer
             if task.step.takes_approval:
-                decision = own = {**decision, APPROVAL: answer}
-        if links.each:
-            return self._open(task, decision, previous)
+                own = {**decision, APPROVAL: answer}
         return ready._replace(inputs=self._inputs(task, own, None))
 
-    def _ask(self, ready: Ready, own: Arguments) -> "Approval | list[Decision]":
+    def _decide(self, task: LinkedTask, previous: Context) -> Arguments | Ended:
+        """Returns a task's arguments, of a mapped one those that its items share, or its end without an attempt."""
+        task_id, links = task.task_id, task.links
+        if task_id in self.checkpoints.not_needed:
+            return Ended(TaskSkipped(task_id, self.checkpoints.not_needed[task_id]), task, previous)
+        needs = links.needs if links.nest is None else links.whole().needs
+        unmet = unmet_need(needs, self._tasks, self.checkpoints.not_needed)
+        restored_items = self.checkpoints.whole_maps.get(task_id)
+        if restored_items or (restored_items == 0 and unmet is None):
+            # No item runs, so a value that they would take may be missing. What is restored needs no order.
+            return {}
+        try:
+            decision = unmet or decide(links, self._tasks, self._params, self._secrets.masks)
+        except Exception as error:  # raised by the __bool__ or __eq__ of a value
+            return _undecided(task, error)
+        if isinstance(decision, Skip):
+            return Ended(TaskSkipped(task_id, decision.reason), task, previous)
+        if self._short and (note := missing_values(task, self._tasks, self._params, self._short)):
+            self._log_line(note, None)
+        return decision
+
+    def _ask(self, ready: Ready, task: LinkedTask, own: Arguments) -> "Approval | list[Decision]":
         """Returns the approval of a task. Or returns what follows from a no, or from no answer yet."""
-        task, approvals = ready.task, self._approvals
+        approvals = self._approvals
         assert approvals is not None, "checked before the run began"
-        assert isinstance(task, LinkedTask)
         self._flush()
         try:
             answer = approvals.ask(task, {**self._lists_shown(task), **own})
@@ -322,8 +338,13 @@ class RunGraph:
         assert links.fallback is not None
         values = self._fallback_values.get(task.task_id)
         if values is None:
-            values = arguments(links.fallback_binds, self._tasks, self._params)
+            values = arguments(links.whole().fallback_binds, self._tasks, self._params)
             self._fallback_values[task.task_id] = values
+        if item is not None and links.nest is not None:
+            of_item = self._maps[task.task_id].inputs.fallback_arguments(item)
+            if isinstance(of_item, Skip):
+                return None
+            own = of_item
         if isinstance(values, Skip):
             return None
         attempt = task.attempt if item is None else item.attempt
@@ -340,7 +361,8 @@ class RunGraph:
             return self._end_item(task, context)
         task_id = task.task_id
         lane = self._lanes[task_id]
-        decisions: list[Decision] = [Leave(lane)] if task_id in self._last else []
+        is_last = self._is_last(task_id) if self._nests else task_id in self._last
+        decisions: list[Decision] = [Leave(lane)] if is_last else []
         if context is None:
             context = Context()
             if not self._goes_on(task):
@@ -348,7 +370,17 @@ class RunGraph:
         self._contexts[task_id] = context
         if not self.is_stopping:
             self._release(self._followers[task_id], lane, decisions)
+        if self._nests and not task.items:
+            decisions += self._consider_all(task_id)
         return decisions
+
+    def _is_last(self, task_id: int) -> bool:
+        """Returns whether a lane has ended with the task: the last one of an added workflow may end before others."""
+        run = self._nests.get(task_id)
+        if run is None:
+            return task_id in self._last
+        run.left -= 1
+        return run.is_last_of_lane and not run.left
 
     def _goes_on(self, task: Task) -> bool:
         """Returns whether other tasks continue after a failure of the task."""
@@ -362,6 +394,11 @@ class RunGraph:
                 self._unmet[task_id] -= 1
                 continue
             source, task, own = self._previous[task_id], self._tasks[task_id], self._lanes[task_id]
+            if self._nests and source in self._nests:  # its last task that was not skipped
+                tasks = [self._tasks[one] for one in reversed(self._nests[source].nest.tasks)]
+                source = next(
+                    (one.task_id for one in tasks if one.status is not SKIPPED and not one.is_cleanup), source
+                )
             inputs = None if task_id in self._undecided else ()
             if source is None:
                 previous = Context()
@@ -373,33 +410,85 @@ class RunGraph:
 
     # Maps
 
-    def _open(self, task: LinkedTask, shared: Arguments, previous: Context) -> list[Decision]:
-        """Makes the items of a mapped task, whose lists are known."""
+    def _enter_maps(self, ready: Ready, first: LinkedTask) -> list[Decision]:
+        """Opens a map, or the maps of an added workflow, of which *first* is the first one."""
+        self._flush()
+        previous = ready.previous
+        run = self._nests.get(first.task_id)
+        ended: list[Decision] = []
+        opening: list[tuple[LinkedTask, Arguments]] = []
+        for task in [first] if run is None else [self._tasks[task_id] for task_id in run.nest.tasks]:
+            assert isinstance(task, LinkedTask)
+            decision = self._decide(task, previous)
+            if isinstance(decision, Ended):
+                ended.append(decision)
+                continue
+            if task.step.approve is not None and task.task_id not in self.checkpoints.whole_maps:
+                answer = self._ask(ready, task, decision)
+                if isinstance(answer, list):
+                    return answer
+                if task.step.takes_approval:
+                    decision = {**decision, APPROVAL: answer}
+            opening.append((task, decision))
+        return [*ended, *(self._open(opening, previous, run) if opening else [])]
+
+    def _open(
+        self, opening: Sequence[tuple[LinkedTask, Arguments]], previous: Context, run: NestRun | None
+    ) -> list[Decision]:
+        """Makes the items of mapped tasks, whose lists are known.
+
+        Args:
+            opening: A task, or those of an added workflow, and the arguments that their items share.
+            previous: The previous context of each item.
+            run: The workflow.
+        """
+        tasks = [task for task, _ in opening]
         try:
-            task._open(make_items(task, lists_of(task, self._tasks, self._params)))
-            restored = self.checkpoints.restore_items(task)
+            for task in tasks:
+                task._open(items_of(task, self._tasks, self._params))
+            restored = self.checkpoints.restore_items(tasks)
         except Exception as error:  # of the lists, which may be the user's own types, or of the storage
-            failed = _failed(task, error)
+            failed: list[Decision] = [_failed(tasks[0], error), *_skipped_after(tasks)]
             # Even with keep_going: another process runs the workflow.
-            return [StopNew(at_once=True), failed] if isinstance(error, LeaseLost) else [failed]
-        limit = task.links.max_parallel if self._plan.is_parallel else 1
-        keep_going = self._goes_on(task) or (task.links.always and task.links.keep_going is None)
-        items = self._maps[task.task_id] = ItemMap(task, shared, previous, limit, keep_going)
-        decisions: list[Decision] = [MapOpened(task.task_id, len(task.items), clock.now(), clock.monotonic())]
-        for item in task.items:
-            context = restored.get(item.item)
-            if context is not None:
-                event = new(TaskRestored, (task.task_id, context, Context(), item.item, "checkpoint"))
-                decisions.append(new(Ended, (event, item, context)))
-            else:
-                decisions += self._consider(items, item)
-        if not self.is_stopping:
-            now = self._item_followers.get(task.task_id, ())
-            self._followers[task.task_id] = [other for other in self._followers[task.task_id] if other not in now]
-            self._release(now, None, decisions)
-        elif not task.links.always:  # it was ready before
-            items.stop()
-        return decisions + self._continue(items)
+            return [StopNew(at_once=True), *failed] if isinstance(error, LeaseLost) else failed
+        if run is not None:
+            run.open(len(tasks[0].items), len(tasks))
+        decisions: list[Decision] = []
+        opened = []
+        for task, shared in opening:
+            limit = task.links.max_parallel if self._plan.is_parallel else 1
+            keep_going = self._goes_on(task) or (task.links.always and task.links.keep_going is None)
+            inputs = ItemInputs(task, self._tasks, self._plan.goes_after(task) if run is not None else None)
+            items = ItemMap(task, inputs, shared, previous, limit, keep_going)
+            self._maps[task.task_id] = items
+            opened.append(items)
+            decisions.append(MapOpened(task.task_id, len(task.items), clock.now(), clock.monotonic()))
+            values = restored.values.get(task.task_id, {})
+            not_needed = restored.not_needed.get(task.task_id, ())
+            items.run = run
+            items.settled = values.keys() | not_needed if not_needed else values.keys()
+            for item in task.items:
+                context = values.get(item.item)
+                if context is not None:
+                    event: TaskEvent = new(TaskRestored, (task.task_id, context, Context(), item.item, "checkpoint"))
+                    decisions.append(new(Ended, (event, item, context)))
+                elif item.item in not_needed:
+                    decisions.append(Ended(TaskSkipped(task.task_id, NOT_NEEDED, item.item), item, Context()))
+                else:
+                    decisions += self._consider(items, item)
+        for items in opened:
+            task_id = items.task.task_id
+            if not self.is_stopping:
+                now = self._item_followers.get(task_id, ())
+                self._followers[task_id] = [other for other in self._followers[task_id] if other not in now]
+                self._release(now, None, decisions)
+            elif not items.task.links.always:  # it was ready before
+                items.stop()
+            decisions += self._continue(items)
+        if run is not None and tasks[0].items:  # begins once all that is restored has been published
+            lane, step = self._lanes[tasks[0].task_id], tasks[0].step
+            decisions.append(NextItem(opened[0], lane, step, 0))
+        return decisions
 
     def _consider(self, items: ItemMap, item: Item, lane: int | None = None) -> list[Decision]:
         """Makes an item pending, unless it waits for an item of another map, or is skipped.
@@ -409,14 +498,54 @@ class RunGraph:
             item: The item.
             lane: The lane of the item that has ended last of those whose values it takes.
         """
-        sources = item.sources()
-        if not self._has_stopped and any(source.status in NOT_ENDED for source in sources):
+        inputs, index = items.inputs, item.item
+        if inputs.is_plain and not item.sources():
+            items.add(item, lane)
             return []
-        own = items.arguments_of(item) if sources else None
+        if index in items.settled or not (self._has_stopped or inputs.is_ready(item)):
+            return []  # what is restored waits for nothing
+        run = items.run
+        if run is not None and items.task.links.always and not self._has_run(items.task, index):
+            return [Ended(TaskSkipped(item.task_id, NOT_NEEDED, index), item, Context())]
+        try:
+            own = inputs.unmet_need(item) or inputs.decide(item, self._secrets.masks)
+        except Exception as error:  # raised by the __bool__ or __eq__ of a value
+            return [_undecided(item, error)]
         if isinstance(own, Skip):
-            return [Ended(TaskSkipped(item.task_id, own.reason, item.item), item, Context())]
-        items.add(item, lane)
+            return [Ended(TaskSkipped(item.task_id, own.reason, index), item, Context())]
+        if run is None:
+            items.add(item, lane)
+        elif run.may_begin(items, item, lane):
+            items.decided[index] = own
+            items.add(item, lane)
         return []
+
+    def _has_run(self, cleanup: LinkedTask, index: int) -> bool:
+        """Returns whether a task of an item of an added workflow has run that was added before a cleanup for it."""
+        nest = cleanup.links.nest
+        before = () if nest is None else (task_id for task_id in nest.tasks if task_id < cleanup.task_id)
+        return any(self._tasks[task_id].items and self._tasks[task_id].items[index].attempt for task_id in before)
+
+    def _consider_all(self, task_id: int) -> list[Decision]:
+        """Considers all items beside a task of an added workflow that has ended without items: it was skipped."""
+        decisions: list[Decision] = []
+        for follower in self._item_followers.get(task_id, ()) if task_id in self._nests else ():
+            following = self._maps.get(follower)
+            for item in () if following is None else following.task.items:
+                assert following is not None
+                decisions += self._consider(following, item)
+        return decisions
+
+    def _admit(self, run: NestRun) -> list[Decision]:
+        """Begins further items of an added workflow, if others are over."""
+        decisions: list[Decision] = []
+        woken: dict[int, ItemMap] = {}
+        for items, item, lane in run.admit():
+            items.add(item, lane)
+            woken[item.task_id] = items
+        for items in woken.values():
+            decisions += self._continue(items)
+        return decisions
 
     def _continue(self, items: ItemMap) -> list[Decision]:
         """Returns the end of a map that is over, or its next item if that may begin."""
@@ -451,7 +580,11 @@ class RunGraph:
 
     def _enter_item(self, ready: NextItem) -> NextItem | list[Decision]:
         """Restores the next item of a map from the cache, or returns it, to begin when there is room."""
-        items, item = ready.items, ready.items.next
+        items = ready.items
+        if items.run is not None and not items.run.is_open:
+            items.run.is_open = True
+            return self._admit(items.run)
+        item = items.next
         previous, own = _arguments_of(items, item)
         restored = self._cached(item, previous, own, items.shared or None)
         if restored is None:
@@ -488,17 +621,26 @@ class RunGraph:
                 decisions += self._consider(following, following.task.items[item.item], None if is_isolated else lane)
                 if item.item in following.continued:
                     lane = None
-                decisions += self._continue(following)
+                if following.pending:
+                    decisions += self._continue(following)
         if lane is not None and self._plan.is_parallel:
             decisions.append(Leave(lane))
+        if items.run is not None and items.run.end(item):
+            decisions += self._admit(items.run)
+        if items.left and not items.pending and not items.has_stopped:  # nothing follows in its own map
+            return decisions
         return decisions + self._continue(items)
 
     # The end of a run that was stopped
 
-    def paused(self, stop: Stop) -> Iterator[TaskEvent]:
-        """Yields the events of the tasks and items that a pause has held, but of cleanups. No attempt is in flight."""
+    def paused(self, stop: Stop, *, has_failed: bool) -> Iterator[TaskEvent]:
+        """Yields the events of the tasks and items that a pause has held, but of cleanups. No attempt is in flight.
+
+        With *has_failed* a failure has stopped the run before, and so the maps that are open.
+        """
         self._stop = stop
-        yield from self._end_maps([items for items in self._maps.values() if not items.task.links.always], stop)
+        maps = [items for items in self._maps.values() if not items.task.links.always]
+        yield from self._end_maps(maps, FAILED if has_failed else stop)
         yield from _stopped((task for task in self._tasks if not task.is_cleanup), stop)
 
     def clean_up(self) -> Iterator[Decision]:
@@ -509,11 +651,26 @@ class RunGraph:
             yield from self._continue(items)
         if not dropped:
             yield from self._unfinished_maps(self._stop)
-            if (cleanup := self.next_cleanup()) is not None:
+            yield from self._clean_up_items()
+            if not self._cleaning and (cleanup := self.next_cleanup()) is not None:
                 task_id = cleanup.task_id
                 source = self._previous[task_id]
                 previous = Context() if source is None else self._contexts.get(source, Context())
                 yield Ready(task_id, self._lanes[task_id], cleanup, previous, cleanup.step)
+
+    def _clean_up_items(self) -> Iterator[Decision]:
+        """Yields what begins the cleanups of the items that have begun, in maps that would have ended."""
+        for items in [*self._cleaning.values()]:
+            while items.wanted:
+                yield from self._consider(items, items.task.items[items.wanted.popleft()])
+            yield from self._continue(items)
+            if items.is_over:
+                del self._cleaning[items.task.task_id]
+
+    @property
+    def has_cleanups(self) -> bool:
+        """Whether cleanups are left to run."""
+        return bool(self._cleaning) or self.next_cleanup() is not None
 
     def next_cleanup(self) -> Task | None:
         """Returns the first cleanup that has not run; None if there is none."""
@@ -521,16 +678,24 @@ class RunGraph:
             self._cleanups.popleft()
         return self._cleanups[0] if self._cleanups else None
 
-    def unfinished(self, stop: Stop) -> Iterator[TaskEvent]:
-        """Yields the failures of what a stopped run leaves unfinished."""
+    def unfinished(self, stop: Stop, *, is_over: bool = False) -> Iterator[TaskEvent]:
+        """Yields the failures of what a stopped run leaves unfinished. With *is_over* no cleanup follows."""
         paused, self._paused = self._paused, []
         yield from self._end_maps(paused, stop)
-        yield from self._unfinished_maps(stop)
-        yield from _stopped(self._tasks, stop)
+        yield from self._unfinished_maps(stop, is_over=is_over)
+        yield from _stopped((task for task in self._tasks if task.task_id not in self._cleaning), stop)
 
-    def _unfinished_maps(self, stop: Stop) -> Iterator[TaskEvent]:
+    def _unfinished_maps(self, stop: Stop, *, is_over: bool = False) -> Iterator[TaskEvent]:
         self._has_stopped = True
-        return self._end_maps([*self._maps.values()], stop)
+        if is_over:
+            self._cleaning.clear()
+        for task_id, items in self._maps.items() if self._nests else ():
+            if items.run is None or is_over or not items.task.links.always:
+                continue
+            yield from _stopped((items.task.items[index] for index in items.in_flight), stop)
+            if items.want([item.item for item in items.task.items if self._has_run(items.task, item.item)]):
+                self._cleaning[task_id] = items
+        yield from self._end_maps([items for key, items in self._maps.items() if key not in self._cleaning], stop)
 
     def _end_maps(self, maps: Sequence[ItemMap], stop: Stop) -> Iterator[TaskEvent]:
         failed = {items.task.task_id: map_failure(items.task) for items in maps if items.has_stopped}
@@ -568,12 +733,24 @@ def _paused(task: Task, stop: Stop) -> TaskPaused:
 
 def _failed(task: Task, error: Exception) -> Ended:
     """Returns the failure of a task that has made no attempt."""
-    event = TaskFailed(task.task_id, 1, Failure.of(error), clock.now(), clock.monotonic())
+    event = TaskFailed(task.task_id, 1, Failure.of(error), clock.now(), clock.monotonic(), task.item)
     return Ended(event, task, None)
+
+
+def _undecided(task: Task, error: Exception) -> Ended:
+    """Returns the failure of a task or an item of which a condition raises."""
+    error.add_note("The value of a condition can't be compared. Return True or False from a step, and use that.")
+    return _failed(task, error)
+
+
+def _skipped_after(tasks: Sequence[Task]) -> Iterator[Ended]:
+    """Yields the ends of the tasks of an added workflow whose first one has failed, since its list can't be used."""
+    for task in tasks[1:]:
+        yield Ended(TaskSkipped(task.task_id, f"it needs '{tasks[0].name}', which failed"), task, Context())
 
 
 def _arguments_of(items: ItemMap, item: Item) -> tuple[Context, Arguments]:
     """Returns the previous context and the other arguments of an item that may begin."""
-    own = items.arguments_of(item)
+    own = items.decided.pop(item.item) if item.item in items.decided else items.inputs.arguments(item)
     assert not isinstance(own, Skip), "it was considered before"
     return Context(own.pop(PREVIOUS)) if PREVIOUS in own else items.previous, own

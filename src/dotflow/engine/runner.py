@@ -158,7 +158,7 @@ class Runner:
         self._deadline = math.inf
         self._stop, self._is_pausing = stop, False  # an interrupt comes without cancel(), and may follow a pause
         self._fail_unfinished(stop)
-        if self._graph.next_cleanup() is None:
+        if not self._graph.has_cleanups:
             return
         self.is_halted = False
         self._graph.stop()  # for tasks that come after a cleanup
@@ -166,10 +166,10 @@ class Runner:
         try:
             self._run_session(list)
         finally:
-            self._fail_unfinished(self._stop)
+            self._fail_unfinished(self._stop, is_over=True)
 
-    def _fail_unfinished(self, stop: Stop) -> None:
-        for event in self._graph.unfinished(stop):
+    def _fail_unfinished(self, stop: Stop, *, is_over: bool = False) -> None:
+        for event in self._graph.unfinished(stop, is_over=is_over):
             self._publish(event)
         self._publisher.flush()
 
@@ -187,7 +187,7 @@ class Runner:
         self._arrivals = deque(task for task in ready if task.call is not None and self._graph.is_cleanup(task.task))
         self._waiting = ReadyTasks()
         self._timers = sorted(timer for timer in self._timers if self._graph.is_cleanup(timer[2].task))
-        for event in self._graph.paused(self._stop):
+        for event in self._graph.paused(self._stop, has_failed=self._has_failed):
             self._publish(event)
 
     def _carry_out(self, decisions: list[Decision]) -> None:

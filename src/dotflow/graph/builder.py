@@ -94,10 +94,13 @@ class TaskBuilder:
                 tasks, here and in `needs=[...]`.
             each: The list whose items the step runs for, side by side in mode="parallel": a task that returns a list,
                 the name of a run parameter, a list itself, or `{"parameter": list, ...}` for several lists in step.
+                Another workflow runs as a whole for each item, which fills its one open run parameter.
             cross: `{"parameter": list, ...}`: the step runs for every combination of their entries, the last list
                 changing fastest. A mapped task gives the values that came, once all of its items are over.
-            max_parallel: The number of items in flight at once; by default 10,000.
+            max_parallel: The number of items in flight at once; by default 10,000. Of a workflow for each item, those
+                that have begun and are not over.
             when: The task runs only if this task's value is true, or, with `{"task": value}`, equal. Of several, all.
+                A mapped task in step with this one decides for each item.
             unless: The task runs only if none of these conditions holds.
             fallback: The step of further attempts after the last one failed, by its own policy.
             always: Whether the task is a cleanup. It runs after the tasks before it however they ended, even in a

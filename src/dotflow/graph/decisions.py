@@ -3,7 +3,7 @@
 from collections.abc import Container, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from dotflow.core.links import PARAM, TRUE, VALUE, Bind, Condition, Constant, Group, Links
+from dotflow.core.links import PARAM, TRUE, VALUE, Bind, Condition, Constant, Group, Links, Source
 from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.core.outputs import Part, take
 from dotflow.core.task import Task
@@ -20,6 +20,7 @@ ENDINGS: Final[Mapping[TypeStatus, str]] = {
     TypeStatus.PAUSED: "was paused",
 }
 UNFINISHED: Final = (TypeStatus.IN_PROGRESS, TypeStatus.RETRY)
+NOT_ENDED: Final = (TypeStatus.NOT_STARTED, *UNFINISHED)
 
 
 class Skip(NamedTuple):
@@ -35,17 +36,36 @@ def decide(links: Links, tasks: Sequence[Task], params: Params, masks: Masks = N
     """Returns the arguments of a task beside its contexts, or a Skip, by the values that it depends on.
 
     The tasks that it needs have ended. Comparing their values may raise any error. The reason of a Skip is masked.
+    Of a mapped task they are what all items share; ItemInputs has what goes by item.
     """
     for condition in links.conditions:
-        if isinstance(condition.source, int) and not tasks[condition.source].has_value:
-            return Skip(f"it depends on '{condition.name}', which {ending(tasks[condition.source])}")
-        value = _value_at(condition.source, tasks, params, condition.part)
-        if _holds(condition, value) is condition.negated:
-            return Skip(f"{condition.name} was {shorten(masks.mask(safe_repr(value)), MAX_SHOWN)}")
+        if condition.by_item:
+            continue
+        if isinstance(condition.source, int):
+            skip = unmet_condition(condition, tasks[condition.source], masks)
+        else:
+            skip = unmet_value(condition, _value_at(condition.source, params), masks)
+        if skip is not None:
+            return skip
     for link in links.each:
         if isinstance(link.source, int) and not _has_items(tasks[link.source], is_whole=links.is_cross):
             return Skip(f"it needs '{tasks[link.source].name}', which {ending(tasks[link.source])}")
-    return arguments(links.binds, tasks, params)
+    return arguments(links.binds if links.nest is None else links.whole().binds, tasks, params)
+
+
+def unmet_condition(condition: Condition, source: Task, masks: Masks) -> Skip | None:
+    """Returns a Skip if a condition does not hold for what its source, a task or an item, ended with."""
+    if not source.has_value:
+        return Skip(f"it depends on '{condition.name}', which {ending(source)}")
+    return unmet_value(condition, value_of(source, condition.part), masks)
+
+
+def unmet_value(condition: Condition, value: Any, masks: Masks) -> Skip | None:
+    """Returns a Skip if a condition does not hold for a value."""
+    holds = bool(value) if condition.expected is TRUE else bool(value == condition.expected)
+    if holds is not condition.negated:
+        return None
+    return Skip(f"{condition.name} was {shorten(masks.mask(safe_repr(value)), MAX_SHOWN)}")
 
 
 def unmet_need(needs: Sequence[Group], tasks: Sequence[Task], not_needed: Container[int] = ()) -> Skip | None:
@@ -60,12 +80,18 @@ def unmet_need(needs: Sequence[Group], tasks: Sequence[Task], not_needed: Contai
         not_needed: The tasks that a resume leaves out, since they have nothing to do.
     """
     for group in needs:
-        failed = (task_id for task_id in group if tasks[task_id].status is FAILED)
-        last = group[-1]
-        unmet = next(failed, None if tasks[last].status is COMPLETED or last in not_needed else last)
-        if unmet is not None:
-            return Skip(f"it needs '{tasks[unmet].name}', which {ending(tasks[unmet])}")
+        skip = unmet_group([tasks[task_id] for task_id in group], is_left_out=group[-1] in not_needed)
+        if skip is not None:
+            return skip
     return None
+
+
+def unmet_group(records: Sequence[Task], *, is_left_out: bool = False) -> Skip | None:
+    """Returns a Skip if one of the tasks or items of an order edge has failed, or the last one has not completed."""
+    last = records[-1]
+    is_met = is_left_out or last.status is COMPLETED
+    unmet = next((record for record in records if record.status is FAILED), None if is_met else last)
+    return None if unmet is None else Skip(f"it needs '{unmet.name}', which {ending(unmet)}")
 
 
 def arguments(binds: Sequence[Bind], tasks: Sequence[Task], params: Params) -> Arguments | Skip:
@@ -80,7 +106,7 @@ def arguments(binds: Sequence[Bind], tasks: Sequence[Task], params: Params) -> A
             elif required:
                 return Skip(f"it needs '{task.name}', which {ending(task)}")
         elif kind == PARAM:
-            values[parameter] = _value_at(source, tasks, params)
+            values[parameter] = _value_at(source, params)
         else:
             values[parameter] = params
     return values
@@ -91,10 +117,11 @@ def value_of(task: Task, part: Part | None) -> Any:
     return take(task.value, part, is_mapped=task.is_mapped)
 
 
-def _value_at(source: int | str | Constant, tasks: Sequence[Task], params: Params, part: Part | None = None) -> Any:
-    if isinstance(source, int):
-        return value_of(tasks[source], part)
-    return params[source] if isinstance(source, str) else source.value
+def _value_at(source: Source, params: Params) -> Any:
+    if isinstance(source, str):
+        return params[source]
+    assert isinstance(source, Constant), "tasks and items have been asked before"
+    return source.value
 
 
 def _has_items(task: Task, *, is_whole: bool) -> bool:
@@ -105,7 +132,3 @@ def _has_items(task: Task, *, is_whole: bool) -> bool:
 def ending(task: Task) -> str:
     """Returns how a task without a value ended, for a reason."""
     return ENDINGS.get(task.status, "did not run")
-
-
-def _holds(condition: Condition, value: Any) -> bool:
-    return bool(value) if condition.expected is TRUE else bool(value == condition.expected)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from dotflow.core.links import MAX_PARALLEL, TRUE, Condition, Constant, Links
+from dotflow.core.links import MAX_PARALLEL, TRUE, Condition, Constant, Entry, Links
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.drawing import TypeDrawing
@@ -110,7 +110,7 @@ def _notes(links: Links, tasks: Sequence[Task]) -> Iterator[str]:
     if links.always:
         yield "always"
     for condition in links.conditions:
-        if isinstance(condition.source, Constant):
+        if isinstance(condition.source, Constant | Entry):
             yield f"{_label(condition)} {condition.name}"
 
 
@@ -145,11 +145,11 @@ def _arrows_of_links(task: Task, links: Links) -> Iterator[Arrow]:
     binds = (*links.binds, *links.fallback_binds)
     required = {bind.source for bind in binds if bind.required and isinstance(bind.source, int)}
     for bind in binds:
-        if not isinstance(bind.source, Constant):
+        if not isinstance(bind.source, Constant | Entry):
             is_optional = isinstance(bind.source, int) and bind.source not in required
             yield Arrow(bind.source, target, OPTIONAL if is_optional else SOLID)
     for condition in links.conditions:
-        if not isinstance(condition.source, Constant):
+        if not isinstance(condition.source, Constant | Entry):
             yield Arrow(condition.source, target, DASHED, _label(condition))
     values = links.value_sources()
     for groups, style, label in ((links.needs, DASHED, ""), (links.after, DOTTED, "after")):

@@ -73,7 +73,7 @@ class LinkedTask(TaskRecord):
     def restored_from(self) -> str | None:
         if not self.is_mapped:
             return super().restored_from and self.source
-        sources = {item.restored_from for item in self.items}
+        sources = {item.restored_from for item in self.items if item.status is not TypeStatus.SKIPPED}
         if not sources or None in sources:
             return None
         return "cache" if "cache" in sources else "checkpoint"
@@ -160,7 +160,8 @@ class Item(TaskRecord):
 
     @property
     def name(self) -> str:
-        return f"{self.task_name}[{self.item}]"
+        nest, name = self.task_links.nest, self.task_name
+        return f"{name}[{self.item}]" if nest is None else f"{nest.name}[{self.item}]{name.removeprefix(nest.name)}"
 
     @property
     def input(self) -> Any:

@@ -8,20 +8,35 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dotflow.core.action import CONTEXTS, Action, parts_of
 from dotflow.core.callables import fixed_by_partials
-from dotflow.core.links import MAX_PARALLEL, PARAM, PARAMS, VALUE, Bind, Constant, Each, Group, Links
+from dotflow.core.links import (
+    MAX_PARALLEL,
+    PARAM,
+    PARAMS,
+    VALUE,
+    Bind,
+    Constant,
+    Each,
+    Entry,
+    Group,
+    Links,
+    Nest,
+)
 from dotflow.core.outputs import Part
 from dotflow.core.secret import SecretRef, SecretUse, check_no_secret
 from dotflow.core.steps import as_actions
 from dotflow.errors import InvalidArgument, InvalidLink, MissingParam, close_match
 from dotflow.graph.names import name_of
 from dotflow.graph.params import OWN_NAMES, is_name
+from dotflow.graph.plan import DEFAULT_GROUP
 from dotflow.graph.run_secrets import keep_secret, secret_params
 from dotflow.graph.wiring import (
+    PREVIOUS,
     Scope,
     as_list,
     check_list,
     check_names,
     check_type,
+    in_step,
     make_conditions,
     refuse_parameter,
     secrets_of,
@@ -134,16 +149,18 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
     takes_error, fallback_binds = False, tuple[Bind, ...]()
     if fallback is not None:
         takes_error, fallback_binds = _wire_fallback(fallback, scope, needs, params, lists)
+    is_cross, each = options.cross is not None, tuple(lists.values())
+    conditions = make_conditions(options.when, options.unless, scope)
     links = Links(
         name=options.name,
         binds=binds,
         # A cleanup runs however the tasks before it ended.
         needs=() if options.always else required,
         after=(*required, *after) if options.always else after,
-        each=tuple(lists.values()),
-        is_cross=options.cross is not None,
+        each=each,
+        is_cross=is_cross,
         max_parallel=options.max_parallel or MAX_PARALLEL,
-        conditions=make_conditions(options.when, options.unless, scope),
+        conditions=in_step(conditions, () if is_cross else each, options.name or step.short_name, scope),
         fallback=fallback,
         fallback_binds=fallback_binds,
         takes_error=takes_error,
@@ -166,15 +183,9 @@ def _named_lists(
     step: Action[..., Any], options: LinkOptions, scope: Scope, needs: Mapping[str, Any]
 ) -> dict[str, Each]:
     """Returns the list of each parameter that each={...} or cross={...} names."""
-    option, given = ("each", options.each) if options.cross is None else ("cross", options.cross)
+    option, given = _lists_given(options)
     if not isinstance(given, Mapping):
-        if option == "cross":
-            raise InvalidLink(
-                "cross=... names no parameters. Name one for each list: cross={'city': cities, 'day': days}."
-            )
         return {}
-    if not given:
-        raise InvalidLink(f"{option}={{}} names no list.")
     check_names(step, option, given)
     if both := needs.keys() & given.keys():
         raise InvalidLink(f"Both needs and {option} fill '{min(both)}'. Remove one of them.")
@@ -313,11 +324,10 @@ def copy_tasks(
 
     Raises InvalidLink, MissingParam, UnknownTask or AmbiguousTask.
     """
-    one_task = ("each", "cross", "max_parallel", "fallback", "always", "outputs")
+    one_task = ("fallback", "always", "outputs")
     refused = [name for name in one_task if getattr(options, name) is not getattr(NO_OPTIONS, name)]
     if refused:
-        hint = "Map each of its steps: add(read, each=paths).add(clean, each=read)." if refused[0] == "each" else ""
-        raise InvalidLink(f"{refused[0]} is for one task, and this adds another workflow's. {hint}".rstrip())
+        raise InvalidLink(f"{refused[0]} is for one task, and this adds another workflow's.")
     if options.name is None:
         raise InvalidLink("Another workflow's tasks need a name: add(other.task, name='prepare').")
     if not tasks:
@@ -333,8 +343,16 @@ def copy_tasks(
     _check_values(params, dict.fromkeys(needs, "needs"), secret_params(declared, tasks))
     required, after = _order(options, scope)
     first = len(scope.tasks)
+    filled = {**dict.fromkeys(needs, "needs"), **dict.fromkeys(params, "params")}
+    lists, is_cross = _lists_of_nest(declared, filled, options, scope), options.cross is not None
+    each = tuple(lists.values())
     conditions = make_conditions(options.when, options.unless, scope)
-    fill = _filler(declared, needs, params, scope)
+    conditions = in_step(conditions, () if is_cross else each, options.name, scope)
+    fill = _filler(declared, needs, params, lists, scope)
+    nest = None
+    if each:
+        ids = tuple(range(first, first + len(tasks)))
+        nest = Nest(options.name, ids, options.max_parallel or MAX_PARALLEL)
     has_secrets = any(type(default) is SecretRef for default in declared.values())
     counts = Counter(map(name_of, tasks))
     copies = []
@@ -344,19 +362,27 @@ def copy_tasks(
         if own_links.name is None and counts[name_of(task)] > 1:  # a checkpoint's key has the name, so it is unique
             name = f"{name}.{task.task_id}"
         links = own_links.moved(lambda task_id: first + task_id, name)
+        if nest is not None:
+            _check_inside(task, links)
+            links = _by_item(links, nest, lists, first + task.task_id)
         links = links._replace(
             binds=tuple(fill(bind) for bind in links.binds),
-            each=tuple(map(fill, links.each)),
+            each=each if nest is not None else tuple(map(fill, links.each)),
+            is_cross=is_cross if nest is not None else links.is_cross,
             fallback_binds=tuple(fill(bind) for bind in links.fallback_binds),
             conditions=(*map(fill, links.conditions), *conditions),
             needs=(*links.needs, *required),
             # A cleanup without tasks of its own to wait for waits for all before it, so for these, too.
-            after=links.after if links.always and not links.after else (*links.after, *after),
+            after=links.after if links.always and not (links.after and nest is None) else (*links.after, *after),
             keep_going=options.keep_going if links.keep_going is None else links.keep_going,
         )
         for bind in links.binds:
             if isinstance(bind.source, int) and bind.source < first:
                 check_type(task.step, bind, scope)
+        entries = [(bind.parameter, bind.source.parameter) for bind in links.binds if isinstance(bind.source, Entry)]
+        if entries:
+            items = [lists[name]._replace(parameter=parameter) for parameter, name in entries if name in lists]
+            _check_types(task.step, None, {}, items, (), scope)
         if params:
             taken = (bind for bind in own_links.binds if isinstance(bind.source, str) and bind.source in params)
             _check_types(task.step, None, {bind.parameter: params[str(bind.source)] for bind in taken}, (), (), scope)
@@ -367,8 +393,80 @@ def copy_tasks(
     return copies
 
 
+def _lists_given(options: LinkOptions) -> tuple[str, Any]:
+    """Returns `each` or `cross`, as it was passed. Raises InvalidLink if it names no list."""
+    option, given = ("each", options.each) if options.cross is None else ("cross", options.cross)
+    if option == "cross" and not isinstance(given, Mapping):
+        raise InvalidLink("cross=... names no parameters. Name one for each list: cross={'city': cities, 'day': days}.")
+    if isinstance(given, Mapping) and not given:
+        raise InvalidLink(f"{option}={{}} names no list.")
+    return option, given
+
+
+def _lists_of_nest(
+    declared: Mapping[str, Any], filled: Mapping[str, str], options: LinkOptions, scope: Scope
+) -> dict[str, Each]:
+    """Returns the lists of `each` or `cross`, by the run parameter of the other workflow that an item fills."""
+    option, given = _lists_given(options)
+    if given is None:
+        return {}
+    if isinstance(given, Mapping):
+        for name in given:
+            if name not in declared:
+                hint = close_match(name, declared) or f"Declare it there: DotFlow(params={{{name!r}: ...}})."
+                raise InvalidLink(f"{option}={{{name!r}: ...}}: the other workflow has no parameter '{name}'. {hint}")
+            if type(declared[name]) is SecretRef:
+                raise InvalidLink(f"{option} can't fill '{name}': it is a secret. Fill it from the source of secrets.")
+            if name in filled:
+                raise InvalidLink(f"Both {filled[name]} and {option} fill '{name}'. Remove one of them.")
+        return {name: Each(name, as_list(ref, scope, option), scope.part(ref)) for name, ref in given.items()}
+    left = [name for name in declared if name not in filled and name not in scope.names and name not in scope.params]
+    left = [name for name in left if type(declared[name]) is not SecretRef]
+    left = [name for name in left if isinstance(declared[name], EllipsisType)] or left
+    if len(left) == 1:
+        return {left[0]: Each(left[0], as_list(given, scope), scope.part(given))}
+    if left:
+        names = " and ".join(f"'{name}'" for name in left)
+        hint = f"Name the one of the items: each={{'{left[0]}': ...}}."
+        raise InvalidLink(f"each=... has one list, and nothing fills {names} of the other workflow. {hint}")
+    hint = "Declare one there: DotFlow(params={'item': ...}), or name it: each={'parameter': ...}."
+    raise InvalidLink(f"each=... has no parameter for its items: the other workflow has none left. {hint}")
+
+
+def _check_inside(task: "Task", links: Links) -> None:
+    """Raises InvalidLink for a task that can't run for each item."""
+    steps = [task.step, *filter(None, [links.fallback])]
+    if links.nest is not None or links.each:
+        what, hint = "each", "Flatten the list in a step, or map each of the workflow's steps"
+    elif any(PREVIOUS in step.context_params for step in steps):
+        what, hint = PREVIOUS, "Name a parameter like the task whose value it takes"
+    elif task.step.approve is not None:
+        what, hint = "approve", "Ask in a task outside of it"
+    elif task.group_name != DEFAULT_GROUP:
+        what, hint = "group_name", "Remove it: its tasks take the group of add"
+    else:
+        return
+    raise InvalidLink(f"Task '{task.name}' has {what}, and its workflow is added with each=.... {hint}.")
+
+
+def _by_item(links: Links, nest: Nest, lists: Collection[str], task_id: int) -> Links:
+    """Returns the links of a task of another workflow that runs for each item of lists."""
+    after = links.after
+    if links.always and not after:
+        after = tuple((other,) for other in nest.tasks if other < task_id)
+    conditions = [
+        link._replace(by_item=True) if isinstance(link.source, int) or link.source in lists else link
+        for link in links.conditions
+    ]
+    return links._replace(nest=nest, max_parallel=nest.limit, conditions=tuple(conditions), after=after)
+
+
 def _filler(
-    declared: Mapping[str, Any], needs: Mapping[str, Any], params: Mapping[str, Any], scope: Scope
+    declared: Mapping[str, Any],
+    needs: Mapping[str, Any],
+    params: Mapping[str, Any],
+    lists: Collection[str],
+    scope: Scope,
 ) -> Callable[[Any], Any]:
     """Returns a function that replaces the other workflow's run parameters with their sources in this one."""
 
@@ -377,6 +475,8 @@ def _filler(
             raise InvalidLink("A step of an added workflow can't take 'params'. Take each parameter by its name.")
         if not isinstance(link.source, str):
             return link
+        if link.source in lists:
+            return link._replace(source=Entry(link.source))
         source, kind = _source_of(link.source, declared, needs, params, scope)
         part = scope.part(needs.get(link.source, link.source)) if kind == VALUE else None
         if isinstance(link, Each):

@@ -1,19 +1,21 @@
-"""ItemMap: a mapped task while it runs."""
+"""ItemMap: a mapped task while it runs. NestRun: the maps of a workflow that runs for each item."""
 
 import hashlib
+import heapq
 import itertools
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from dotflow.core.context import Context
 from dotflow.core.failure import Failure
-from dotflow.core.links import CONTEXT
+from dotflow.core.links import CONTEXT, Nest
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import ItemsFailed, NotAList, UnequalLists, ValueNotStorable
-from dotflow.graph.decisions import Arguments, Skip, ending, value_of
+from dotflow.graph.decisions import Arguments, value_of
+from dotflow.graph.item_inputs import ItemInputs
 from dotflow.graph.linked_task import Item, LinkedTask, MapContext, Row
 from dotflow.graph.params import Params
 
@@ -30,14 +32,24 @@ class ItemMap:
 
     Args:
         task: The task.
+        inputs: What the items take beside that.
         shared: The arguments that all items share.
         previous: The previous context of each item, unless the item itself is that.
         limit: The number of items in flight at once.
         keep_going: Whether other items begin after a failure of one.
     """
 
-    def __init__(self, task: LinkedTask, shared: Arguments, previous: Context, limit: int, keep_going: bool) -> None:
+    def __init__(
+        self,
+        task: LinkedTask,
+        inputs: ItemInputs,
+        shared: Arguments,
+        previous: Context,
+        limit: int,
+        keep_going: bool,
+    ) -> None:
         self.task = task
+        self.inputs = inputs
         self.shared = shared
         self.previous = previous
         self.keep_going = keep_going
@@ -45,9 +57,11 @@ class ItemMap:
         self.continued: dict[int, int] = {}  # the lanes that pending items continue: their workers have the values
         self.in_flight: dict[int, int | None] = {}  # items that have begun, and their lanes; None for no attempt
         self.left = len(task.items)
+        self.run: NestRun | None = None  # if it is a task of a workflow for each item
+        self.decided: dict[int, Arguments] = {}  # the arguments of pending items, where they are known
+        self.settled: Collection[int] = ()  # the items that were restored, and those that a resume does not need
+        self.wanted: deque[int] = deque()  # those that a stopped run still has to clean up
         self.is_waiting = False  # whether its next item is among the run's ready tasks
-        self._only = task.links.each[0].parameter if len(task.links.each) == 1 else None
-        self._parts = {link.parameter: link.part for link in task.links.each if link.part is not None}
         self._limit = limit
         self._has_failed = False
         self._is_closed = False
@@ -77,6 +91,19 @@ class ItemMap:
         self._is_closed = True
         while len(self.pending) > self._limit - len(self.in_flight):
             self.pending.pop()
+
+    def want(self, begun: Sequence[int]) -> bool:
+        """Keeps, of a cleanup for each item, those of the items that have begun. Returns whether any has.
+
+        The items in flight have failed.
+        """
+        self.pending.clear()
+        self.continued.clear()
+        self.in_flight.clear()
+        self.is_waiting = False
+        self.wanted = deque(index for index in begun if self.task.items[index].status is TypeStatus.NOT_STARTED)
+        self.left = len(self.wanted)
+        return bool(begun)
 
     @property
     def has_stopped(self) -> bool:
@@ -111,21 +138,75 @@ class ItemMap:
         self._has_failed = self._has_failed or has_failed
         return self.in_flight.pop(item.item, None)
 
-    def arguments_of(self, item: Item) -> Arguments | Skip:
-        """Returns an item's own arguments; a Skip if an item of another map that it needs has no value."""
-        if self._only is not None and type(item.entry) is not Item:  # __class__ may be the user's own property
-            return {self._only: item.entry}
-        values: Arguments = {}
-        entries: Mapping[str, Any] = item.entry if self._only is None else {self._only: item.entry}
-        for parameter, entry in entries.items():
-            if type(entry) is Item:
-                if not entry.has_value:
-                    return Skip(f"it needs '{entry.name}', which {ending(entry)}")
-                entry = entry.current_context.storage
-                if parameter in self._parts:
-                    entry = self._parts[parameter].of(entry)
-            values[parameter] = entry
-        return values
+
+class Held(NamedTuple):
+    """An item of one of the tasks that could begin, if its index might."""
+
+    items: ItemMap
+    item: Item
+    lane: int | None
+
+
+class NestRun:
+    """The tasks of an added workflow that runs for each item.
+
+    An index is inside from the beginning of its first task to the end of its last. The lowest one that waits is next.
+
+    Args:
+        nest: The workflow.
+        is_last_of_lane: Whether its lane ends with it.
+        limit: The number of indices inside.
+
+    Attributes:
+        nest: The workflow.
+        left: The tasks that have not ended.
+        is_open: Whether indices may begin. What is restored is published first, so that the lowest one is known.
+    """
+
+    def __init__(self, nest: Nest, limit: int, *, is_last_of_lane: bool) -> None:
+        self.nest = nest
+        self.left = len(nest.tasks)
+        self.is_last_of_lane = is_last_of_lane
+        self.is_open = False
+        self._limit = limit
+        self._inside: set[int] = set()
+        self._left_of: list[int] = []  # by index: the tasks whose item has not ended
+        self._held: dict[int, list[Held]] = {}
+        self._waiting: list[int] = []  # a heap of the indices in _held
+
+    def open(self, items: int, tasks: int) -> None:
+        """Sets how many items there are, of how many of its tasks; the others are skipped."""
+        self._left_of = [tasks] * items
+
+    def may_begin(self, items: ItemMap, item: Item, lane: int | None) -> bool:
+        """Returns whether an item may begin now. Otherwise it is held until its index is inside."""
+        index = item.item
+        if index in self._inside:
+            return True
+        if self.is_open and len(self._inside) < self._limit and not self._waiting:
+            self._inside.add(index)
+            return True
+        if index not in self._held:
+            self._held[index] = []
+            heapq.heappush(self._waiting, index)
+        self._held[index].append(Held(items, item, lane))
+        return False
+
+    def end(self, item: Item) -> bool:
+        """Counts an item of one of the tasks that has ended. Returns whether its index is over."""
+        index = item.item
+        self._left_of[index] -= 1
+        if self._left_of[index]:
+            return False
+        self._inside.discard(index)
+        return True
+
+    def admit(self) -> Iterator[Held]:
+        """Lets indices in while there is room, and yields their items that may begin."""
+        while self._waiting and len(self._inside) < self._limit:
+            index = heapq.heappop(self._waiting)
+            self._inside.add(index)
+            yield from self._held.pop(index)
 
 
 def map_context(task: LinkedTask, context: Context) -> MapContext:
@@ -200,6 +281,16 @@ def _first_of(failed: Sequence[Item]) -> str:
     return f"{first}, ..." if len(failed) > MAX_SHOWN else first
 
 
+def items_of(task: LinkedTask, tasks: Sequence[Task], params: Params) -> list[Item]:
+    """Returns the items of a mapped task. Raises NotAList or UnequalLists, or an error of the user's own list."""
+    nest = task.links.nest
+    for other in () if nest is None else nest.tasks:
+        first = tasks[other]
+        if isinstance(first, LinkedTask) and first.items:  # the same list, and so the same keys
+            return [Item(task, one.item, one.entry, one.key_suffix) for one in first.items]
+    return make_items(task, lists_of(task, tasks, params))
+
+
 def lists_of(task: LinkedTask, tasks: Sequence[Task], params: Params) -> dict[str, Sequence[Any]]:
     """Returns the list of each parameter that receives items; the items of a mapped source, their values for a cross.
 
@@ -227,7 +318,7 @@ def make_items(task: LinkedTask, lists: Mapping[str, Sequence[Any]]) -> list[Ite
     seen: dict[str, int] = {}
     columns = list(lists.values())
     only = columns[0] if len(columns) == 1 else None
-    items = []
+    items: list[Item] = []
     rows = itertools.product(*columns) if task.links.is_cross else zip(*columns, strict=True)
     for index, entry in enumerate(rows if only is None else only):
         key = _key_of(entry, index) if only is not None else _key_of_several(entry, index)

@@ -9,7 +9,7 @@ from dotflow.core.links import Group
 from dotflow.core.masks import Masks
 from dotflow.core.outputs import Part
 from dotflow.core.task import Task
-from dotflow.core.text import safe_repr, shorten
+from dotflow.core.text import safe_repr, shorten, split_address
 from dotflow.errors import AmbiguousTask, InvalidLink, UnknownTask
 
 MAX_REF: Final = 60  # characters of a value in an error
@@ -41,7 +41,10 @@ class Names:
             while "." in name:
                 name, _, last = name.rpartition(".")
                 if not last.isdigit():  # it tells equal names apart: `prepare.fetch.2`
-                    self._members.setdefault(name, []).append(task.task_id)
+                    members = self._members.setdefault(name, [])
+                    # The last one has the value, and a cleanup for each item has none that a resume would restore.
+                    is_last = not (members and task.is_cleanup and task.links is not None and task.links.nest)
+                    members.insert(len(members) if is_last else -1, task.task_id)
             self._ids_of_steps.setdefault(task.step.identity, []).append(task.task_id)
         self._count = len(tasks)
 
@@ -101,6 +104,8 @@ class Names:
         """
         if isinstance(ref, str):
             task_id = self.find(ref)
+            if task_id is None and (address := split_address(ref)):
+                raise InvalidLink(f"'{ref}' is an item, and items are known only in the run. Name '{address[0]}'.")
             if task_id is None:
                 raise UnknownTask(ref, (*self, *params))
             return task_id
@@ -134,8 +139,13 @@ def _beside(name: str, output: str) -> str:
 def find_value(ref: TaskRef, tasks: Sequence[Task]) -> tuple[Task, Part | None]:
     """Returns the task that has the name, the output or the step, and the output; None for the task's whole value.
 
-    Raises UnknownTask or AmbiguousTask.
+    The address of an item means that: `page[3].fetch`. Raises UnknownTask or AmbiguousTask.
     """
+    if isinstance(ref, str) and (address := split_address(ref)):
+        (task, part), index = find_value(address[0], tasks), address[1]
+        if index >= len(task.items):
+            raise UnknownTask(ref, tuple(item.name for item in task.items), "")
+        return task.items[index], part
     names = Names()
     names.update(tasks)
     try:
@@ -145,7 +155,7 @@ def find_value(ref: TaskRef, tasks: Sequence[Task]) -> tuple[Task, Part | None]:
 
 
 def find_task(ref: TaskRef, tasks: Sequence[Task]) -> Task:
-    """Returns the one of the tasks that has the name or the step.
+    """Returns the one of the tasks that has the name or the step, or the item with the address.
 
     Raises UnknownTask, for an output with what has its value, or AmbiguousTask.
     """

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import Any, Final
 
+from dotflow.core.links import Group, Links, Nest
 from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution
 from dotflow.errors import InvalidLink
 from dotflow.graph.linked_task import LinkedTask
 from dotflow.graph.wiring import PREVIOUS
 
+NO_LINKS: Final = Links()
 DEFAULT_GROUP: Final = "default"  # of tasks that were added without a group_name
 
 
@@ -66,14 +68,34 @@ class Plan:
     def item_followers(self, tasks: Sequence[Task]) -> dict[int, list[int]]:
         """Returns for each mapped task the tasks that follow it item by item, without its whole list."""
         followers: dict[int, list[int]] = {}
-        for task in tasks if self.is_parallel else ():
+        for task in tasks:
             links = task.links
-            if links is None or links.always:  # a cleanup begins after the last item
+            if links is None:
                 continue
-            for source in {link.source: None for link in links.each if isinstance(link.source, int)}:
-                if tasks[source].is_mapped and source not in links.whole_sources():
+            beside: list[Any] = []
+            if links.nest is not None:
+                beside = [source for source in links.sources() if links.nest.has(source)]
+                beside += [source for source in [self.goes_after(task)] if source is not None]
+            elif links.always:  # a cleanup begins after the last item
+                continue
+            if self.is_parallel:
+                whole = set().union(*(_links_of(tasks[other]).whole_sources() for other in unit_of(task)))
+                lists = [
+                    *(link.source for link in links.each),
+                    *(link.source for link in links.conditions if link.by_item),
+                ]
+                beside += [source for source in lists if isinstance(source, int) and source not in whole]
+            for source in dict.fromkeys(beside):
+                if tasks[source].is_mapped:
                     followers.setdefault(source, []).append(task.task_id)
         return followers
+
+    def goes_after(self, task: Task) -> int | None:
+        """Returns the task of the same workflow whose item goes before that of *task*, where items run one by one."""
+        nest = None if task.links is None else task.links.nest
+        if self.is_parallel or nest is None or task.task_id == nest.tasks[0]:
+            return None
+        return nest.tasks[nest.tasks.index(task.task_id) - 1]
 
     def last_of_lanes(self) -> dict[int, int]:
         """Returns for each lane its last task."""
@@ -98,6 +120,11 @@ def make_plan(tasks: Sequence[Task], mode: TypeExecution) -> Plan:
     linked: dict[int, tuple[int, ...]] = {}
     if LinkedTask in map(type, tasks):
         for task_id, (before, needs) in enumerate(zip(previous, _linked_needs(tasks), strict=True)):
+            if before is not None and _nest_of(tasks[before]) and task_id not in unit_of(tasks[before]):
+                previous[task_id] = next(
+                    (one for one in reversed(unit_of(tasks[before])) if not tasks[one].is_cleanup), before
+                )
+                needs = tuple(dict.fromkeys((*needs, *unit_of(tasks[before]))))  # its last task may end before others
             if needs:
                 linked[task_id] = needs if before is None or before in needs else (before, *needs)
     return Plan(previous=tuple(previous), lanes=lanes, linked=linked, apart=len(groups) > 1)
@@ -139,7 +166,10 @@ def _parallel(tasks: Sequence[Task]) -> Plan:
 
 
 def _linked_needs(tasks: Sequence[Task]) -> Iterator[tuple[int, ...]]:
-    """Yields, for each task, the tasks that must end before it, by its links."""
+    """Yields, for each task, the tasks that must end before it, by its links.
+
+    The tasks of a workflow for each item begin together. The first of them waits for what all of them need outside.
+    """
     cleanup = 0  # the last task that waits for all tasks before it, so that the next one need not
     for task in tasks:
         links = task.links
@@ -148,6 +178,9 @@ def _linked_needs(tasks: Sequence[Task]) -> Iterator[tuple[int, ...]]:
         elif links.always and not links.after:
             yield tuple(dict.fromkeys((*links.sources(), *range(cleanup, task.task_id))))
             cleanup = task.task_id
+        elif links.nest is not None and task.task_id == links.nest.tasks[0]:
+            sources = (source for other in links.nest.tasks for source in _links_of(tasks[other]).sources())
+            yield tuple(dict.fromkeys(source for source in sources if source < task.task_id))
         else:
             yield tuple(links.sources())
 
@@ -188,6 +221,20 @@ def _needed_by(task_id: int, tasks: Sequence[Task], plan: Plan) -> Iterator[int]
             before = tasks[source].links
             may_be_skipped = before is not None and (before.needs or before.conditions or before.value_sources())
             source = plan.previous[source] if may_be_skipped else None
+
+
+def _links_of(task: Task) -> Links:
+    return task.links or NO_LINKS
+
+
+def _nest_of(task: Task) -> Nest | None:
+    return None if task.links is None else task.links.nest
+
+
+def unit_of(task: Task) -> Group:
+    """Returns the ids of the tasks that begin together: those of a workflow for each item, or the task alone."""
+    nest = _nest_of(task)
+    return (task.task_id,) if nest is None else nest.tasks
 
 
 def note_on_groups(tasks: Sequence[Task], mode: TypeExecution) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 from dotflow.core.action import CONTEXTS, IDEMPOTENCY_KEY, Action, action_of, parts_of
 from dotflow.core.callables import fixed_by_partials
 from dotflow.core.context import Context
-from dotflow.core.links import CONTEXT, PARAM, PARAMS, TRUE, VALUE, Bind, Condition, Constant, Group
+from dotflow.core.links import CONTEXT, PARAM, PARAMS, TRUE, VALUE, Bind, Condition, Constant, Each, Group
 from dotflow.core.outputs import Part
 from dotflow.core.secret import SecretRef, SecretUse
 from dotflow.core.task import Task
@@ -17,6 +17,7 @@ from dotflow.graph.names import MAX_REF, Names, name_of
 SUFFIX: Final = "_context"  # of a parameter that receives a task's Context
 ALL_PARAMS: Final = "params"  # the parameter that receives all run parameters
 PREVIOUS: Final = "previous_context"
+PLAIN: Final = (bool, int, float, str)  # types of entries that are the same if they are equal
 ORDER: Final = "To run after the task, write needs=[task], or after=[task] if it may fail."
 
 
@@ -162,6 +163,58 @@ def make_conditions(when: Any, unless: Any, scope: Scope) -> tuple[Condition, ..
     return (*_conditions(when, False, scope), *_conditions(unless, True, scope))
 
 
+def in_step(conditions: Sequence[Condition], each: Sequence[Each], step: str, scope: Scope) -> tuple[Condition, ...]:
+    """Returns the conditions, of which those on maps in step are decided for each item.
+
+    Args:
+        conditions: The conditions of a task.
+        each: The lists that it is mapped over.
+        step: Its step's name, for messages.
+        scope: The names that it may refer to.
+
+    Raises InvalidLink for a condition on a mapped task that is not in step.
+    """
+    own: list[Any] | None = None  # found where it is needed
+    decided = []
+    for condition in conditions:
+        source = condition.source
+        by_item = False
+        if isinstance(source, int) and scope.tasks[source].is_mapped:
+            by_item = True
+            own = _lists_behind(each, scope.tasks) if own is None else own
+            if not any(_is_same(one, other) for one in own for other in _lists_behind([Each("", source)], scope.tasks)):
+                why = f"'{step}' is not mapped in step with it" if each else f"'{step}' is not mapped"
+                raise InvalidLink(
+                    f"{condition.word}: '{condition.name}' has a value for each item, and {why}. Return a bool from a "
+                    f"step that takes the list of '{condition.name}', and use that."
+                )
+        decided.append(condition._replace(by_item=True) if by_item else condition)
+    return tuple(decided)
+
+
+def _lists_behind(each: Sequence[Each], tasks: Sequence[Task]) -> list[Any]:
+    """Returns the lists that maps over these lists go through: tasks that return one, maps, and written-down lists."""
+    lists: list[Any] = []
+    left = [link.source for link in each]
+    while left:
+        source = left.pop()
+        if not any(_is_same(source, known) for known in lists):
+            lists.append(source)
+            links = tasks[source].links if isinstance(source, int) else None
+            left += [] if links is None or links.is_cross else [link.source for link in links.each]
+    return lists
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Returns whether two lists are the same: of one task, or of the same objects."""
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(
+            left is right or (type(left) is type(right) in PLAIN and left == right)
+            for left, right in zip(one, other, strict=True)
+        )
+    return type(one) is type(other) and bool(one == other)
+
+
 def _bind_by_name(name: str, required: bool, scope: Scope) -> Bind | None:
     task_id = scope.names.find(name)
     if task_id is not None:
@@ -216,9 +269,9 @@ def _conditions(option: Any, negated: bool, scope: Scope) -> list[Condition]:
                 )
             part = scope.part(ref)
             if expected is not TRUE:
-                from dotflow.graph.type_check import check_expected, value_type
+                from dotflow.graph.type_check import check_expected, returned_type
 
-                given = value_type(scope.tasks[task_id], part)
+                given = returned_type(scope.tasks[task_id], part)  # a mapped condition is decided for each item
                 check_expected("unless" if negated else "when", name, given, expected)
             conditions.append(Condition(task_id, name, expected, negated, part))
     return conditions

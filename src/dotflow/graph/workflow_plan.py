@@ -20,8 +20,9 @@ class PlannedTask(FrozenModel):
         decision: "run", "restore", "cached", "skip" or "open".
         reason: The reason; empty for none.
         items: The number of items of a mapped task; None where it is not known yet, and for every other task.
-        items_done: The number of items that don't run, since they are restored or cached.
+        items_done: The number of items that don't run, since they are restored, cached or skipped.
         items_cached: The number of these that are in the cache and have no checkpoint, where other items run.
+        items_skipped: The number of these that are skipped: by a condition, or since nothing needs them.
     """
 
     task_id: int
@@ -33,6 +34,7 @@ class PlannedTask(FrozenModel):
     items: int | None = None
     items_done: int = 0
     items_cached: int = 0
+    items_skipped: int = 0
 
 
 class WorkflowPlan(FrozenModel):
@@ -78,6 +80,7 @@ def _decision(task: PlannedTask) -> str:
 def _reason(task: PlannedTask) -> str:
     parts = []
     if task.decision is TypeDecision.RUN:
-        counts = {"restored": task.items_done - task.items_cached, "cached": task.items_cached}
+        restored = task.items_done - task.items_cached - task.items_skipped
+        counts = {"restored": restored, "cached": task.items_cached, "skipped": task.items_skipped}
         parts = [f"{count} {word}" for word, count in counts.items() if count]
     return ", ".join(filter(None, [*parts, task.reason]))

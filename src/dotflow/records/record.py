@@ -14,7 +14,7 @@ from dotflow import clock
 from dotflow.core.approval import ANSWERABLE, Question
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.files import NO_FILES, FileRecord
-from dotflow.core.text import GENERATED
+from dotflow.core.text import GENERATED, split_address
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import NotInHistory, close_match
@@ -372,13 +372,19 @@ class RunRecord(RunSummary):
     def find(self, step: str) -> tuple[TaskRecord, int | None]:
         """Returns a task and the index of an item, None for the task itself.
 
-        *step* is the name of a task or its number; with an item, `fetch#411`. Raises NotInHistory if there is no such
-        task or item, or if several tasks have the name.
+        *step* is the name of a task or its number; with an item, `fetch#411`, `fetch[411]` or `page[411].fetch`.
+        Raises NotInHistory if there is no such task or item, or if several tasks have the name.
         """
         task, item = find_step(self.run_id, self.steps, step)
         if item is not None and item not in task.items:
             raise no_item(task, item)
         return task, item
+
+    def find_all(self, step: str) -> Sequence[tuple[TaskRecord, int | None]]:
+        """Returns what `find` does; for `page[3]` the item of each task of the added workflow `page`."""
+        name, item = split_address(step) or (step, None)
+        of_item = [task for task in self.steps if task.name.startswith(f"{name}.") and item in task.items]
+        return [(task, item) for task in of_item] or [self.find(step)]
 
 
 def find_step(run_id: str, tasks: Sequence[TaskRecord], step: str) -> tuple[TaskRecord, int | None]:
@@ -387,9 +393,9 @@ def find_step(run_id: str, tasks: Sequence[TaskRecord], step: str) -> tuple[Task
     Raises NotInHistory if there is no such task, or several tasks have the name.
     """
     named, item = _named(tasks, step), None
-    name, mark, number = step.rpartition("#")
-    if not named and mark and number.isascii() and number.isdigit():
-        step, named, item = name, _named(tasks, name), int(number)
+    if not named and (address := split_address(step)) is not None:
+        step, item = address
+        named = _named(tasks, step)
     if len(named) == 1:
         return named[0], item
     what = f"Can't find the step '{step}' in the run {run_id[:8]}"

@@ -29,7 +29,15 @@ from dotflow.graph.params import NO_PARAMS, Params
 from dotflow.resume.changed_code import ASKED_FOR, RERUN, ChangedCode
 from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.choice import UNFINISHED_ONLY, Resume
-from dotflow.resume.earlier_runs import EarlierRuns, Restoration, leaves_checkpoint, reason_of, usable
+from dotflow.resume.earlier_runs import (
+    EarlierRuns,
+    Restoration,
+    RestoredItems,
+    is_noted,
+    leaves_checkpoint,
+    reason_of,
+    usable,
+)
 from dotflow.resume.files import ChangedFiles, RunFiles, SavedFiles, inputs_of
 from dotflow.resume.origin import SavedOrigin
 from dotflow.resume.tokens import NO_INITIAL, Tokens
@@ -420,7 +428,7 @@ class Checkpoints:
     def note_cleanups(self) -> None:
         """Saves which cleanups of the run did not complete, so that a resume runs them again."""
         for task in self._tasks if self._tokens.has_links else ():
-            if not task.is_cleanup or self._is_void or task.task_id in self._left_out:
+            if not is_noted(task) or self._is_void or task.task_id in self._left_out:
                 continue
             try:
                 with self._turn.lock:
@@ -542,31 +550,36 @@ class Checkpoints:
             what = "loses its checkpoint" if task_id in self._left_out else "runs again"
             self._log_line(f"Task {task_id} {self._tasks[task_id].name} {what}{items}: {reason}.")
 
-    def restore_items(self, task: LinkedTask) -> dict[int, Context]:
-        """Returns the valid checkpoints of an open map's items by index, and deletes the others.
+    def restore_items(self, tasks: Sequence[LinkedTask]) -> RestoredItems:
+        """Returns what is restored of the items of open maps, and deletes their other checkpoints.
+
+        Args:
+            tasks: A mapped task, or those of a workflow for each item, in the order of `add`.
 
         Raises the errors of `open`.
         """
         try:
             with usable(self._storage), self._turn.lock:
                 if self._is_void:  # the items there are those of the newer run
-                    return {}
-                self._keys.add_items(task)
+                    return RestoredItems()
+                for task in tasks:
+                    self._keys.add_items(task)
             if self._earlier is None:
-                return {}
-            valid, void = self._earlier.restore_items(task)
-            self._void([item for item, _ in void])
-            if self.files is not None and task.task_id not in self.whole_maps:
+                return RestoredItems()
+            restored = self._earlier.restore_items(tasks)
+            self._void([item for item, _ in restored.void])
+            if self.files is not None and any(task.task_id not in self.whole_maps for task in tasks):
                 with usable(self._storage), self._turn.lock:
                     self.files.join()
         except LeaseLost:  # ends the run, not only this task
             raise
         except StorageError as error:
-            raise StorageError(f"The checkpoints of the items of '{task.name}' can't be used", error.reason) from error
-        self._report_again(void)
-        for note in self._changes.notes([task.task_id] if valid else ()):
+            what = f"The checkpoints of the items of '{tasks[0].name}' can't be used"
+            raise StorageError(what, error.reason) from error
+        self._report_again(restored.void)
+        for note in self._changes.notes([task_id for task_id, values in restored.values.items() if values]):
             self._log_line(note)
-        return valid
+        return restored
 
     def _void_all(self) -> None:
         """Voids all checkpoints: those of earlier runs, and those that other runs of this process would still save."""

@@ -4,7 +4,7 @@ import contextlib
 import copy
 import errno
 import functools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,7 +14,7 @@ from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.call import Call
 from dotflow.core.context import NO_ORIGIN, NOTHING, Context, shared_origin
 from dotflow.core.events import NOT_ASKED_FOR, NOT_NEEDED, MapEnded, MapOpened, TaskRestored, TaskSkipped
-from dotflow.core.links import Links
+from dotflow.core.links import Links, Nest
 from dotflow.core.outcome import Outcome, Raised, Returned, TimedOut
 from dotflow.core.outputs import why_unfit
 from dotflow.core.policy import Policy
@@ -22,8 +22,9 @@ from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, DotflowError, StorageError, ValidityUnknown
 from dotflow.graph.decisions import Skip, decide, unmet_need
+from dotflow.graph.item_inputs import ItemInputs
 from dotflow.graph.linked_task import Item, LinkedTask, outputs_of
-from dotflow.graph.maps import lists_of, make_items, map_context
+from dotflow.graph.maps import items_of, map_context
 from dotflow.graph.params import Params
 from dotflow.graph.wiring import PREVIOUS
 from dotflow.resume.changed_code import ChangedCode, is_same_step
@@ -55,6 +56,7 @@ class Restoration:
         notes: Notes on values that are restored without comparing their inputs.
         not_needed: The tasks that don't run, with the reason: they have no checkpoint and no task that runs needs them,
             or were not asked for.
+        not_needed_items: The items of other tasks that don't run, since no item that runs needs them.
         whole_maps: The mapped tasks of which all items are restored, and the number of these.
         left_open: The cleanups that did not complete in the last run, with the ids of their runs.
         unknown: The tasks whose validity is unknown, with the reason, in a plan.
@@ -65,9 +67,25 @@ class Restoration:
     missing: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     not_needed: dict[int, str] = field(default_factory=dict)
+    not_needed_items: Mapping[int, Collection[int]] = field(default_factory=dict)
     whole_maps: dict[int, int] = field(default_factory=dict)
     left_open: Mapping[int, str] = field(default_factory=dict)
     unknown: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass
+class RestoredItems:
+    """The decisions on the items of open maps.
+
+    Attributes:
+        values: The valid contexts by index, by the id of their task.
+        void: The items whose checkpoint is void, with the reason, in the order of `add`.
+        not_needed: The items without checkpoints that don't run, by the id of their task.
+    """
+
+    values: dict[int, dict[int, Context]] = field(default_factory=dict)
+    void: list[tuple[Task, str]] = field(default_factory=list)
+    not_needed: dict[int, set[int]] = field(default_factory=dict)
 
 
 class EarlierRuns:
@@ -127,7 +145,8 @@ class EarlierRuns:
         self._run_again: set[int] = set()  # tasks that are not restored, or not all of their items
         self._left_out = left_out
         self._outdated: set[int] = set()  # of those left out, the ones made from a value that the run makes anew
-        self._valid_items: dict[int, dict[int, Context]] = {}  # of the maps that decide() could open
+        self._decided = RestoredItems()  # of the maps that decide() could open
+        self._running: set[int] = set()  # tasks that run for certain, and need unsaved values
         self._mismatches: dict[tuple[int, str, str], None] = {}  # each once, not for each item
 
     def decide(self) -> Restoration | None:
@@ -151,7 +170,7 @@ class EarlierRuns:
             self._tokens.use([task._new_record(task.workflow_id, task.run_id) for task in self._tokens.tasks])
             self._run_again.clear()
             self._outdated.clear()
-            self._valid_items.clear()
+            self._decided = RestoredItems()
             result = self._decide_values()
         result.unknown = self._unknown
         self._raise_mismatches()
@@ -187,6 +206,7 @@ class EarlierRuns:
                 self._restore_task(task, context, result)
         result.not_needed = dict.fromkeys(self._left_out, NOT_ASKED_FOR)
         result.not_needed |= dict.fromkeys(self._not_needed(left_open), NOT_NEEDED)
+        result.not_needed_items = self._decided.not_needed
         return result
 
     def _makes_void(self, files: ChangedFiles, result: Restoration) -> bool:
@@ -209,21 +229,63 @@ class EarlierRuns:
             return False
         return bool(result.missing) and result.missing[0] < self._task_count
 
-    def restore_items(self, task: LinkedTask) -> tuple[dict[int, Context], list[tuple[Task, str]]]:
-        """Returns the valid contexts of an open map's items by index, and its items whose checkpoint is void."""
-        if not task.step.checkpoint:
-            return {}, []
-        if task.task_id in self._valid_items:
-            return self._valid_items.pop(task.task_id), []
-        valid: dict[int, Context] = {}
-        void: list[tuple[Task, str]] = []
-        for item, context, reason in self._judge_items(task):
-            if reason:
-                void.append((item, reason))
-            else:
-                valid[item.item] = context
+    def restore_items(self, tasks: Sequence[LinkedTask]) -> RestoredItems:
+        """Returns the decisions on the items of open maps: one, or those of a workflow for each item together."""
+        result = RestoredItems()
+        open_tasks = [task for task in tasks if task.task_id not in self._decided.values]
+        for task in tasks:
+            if task not in open_tasks:
+                result.values[task.task_id] = self._decided.values.pop(task.task_id)
+                result.not_needed[task.task_id] = self._decided.not_needed.pop(task.task_id, set())
+        if open_tasks and tasks[0].links.nest is not None:
+            self._judge_together(open_tasks, result)
+        elif open_tasks and tasks[0].step.checkpoint:
+            self._note_items(tasks[0], self._judge_items(tasks[0]), result)
         self._raise_mismatches()
-        return valid, void
+        return result
+
+    def _judge_together(self, tasks: Sequence[LinkedTask], result: RestoredItems) -> None:
+        """Judges the items of a workflow's tasks, in new records, since each one depends on those before it."""
+        records = self._tokens.tasks
+        judged = [*records]
+        for task in tasks:
+            judged[task.task_id] = task._new_record(task.workflow_id, task.run_id)
+        self._tokens.use(judged)
+        try:
+            for task in tasks:
+                record = judged[task.task_id]
+                assert isinstance(record, LinkedTask)
+                record._open(items_of(record, judged, self._params))
+                self._note_items(record, self._judge_items(record), result, has_records=True)
+            self._not_needed_items(tasks[0].links.nest, result)
+        finally:
+            self._tokens.use(records)
+
+    def _note_items(
+        self,
+        task: LinkedTask,
+        judged: Iterable[tuple[Item, Context | None, Skip | str]],
+        result: RestoredItems,
+        *,
+        has_records: bool = False,
+    ) -> None:
+        """Notes the decisions on the items of a map; with *has_records* in their records, too."""
+        values, is_saved = result.values.setdefault(task.task_id, {}), leaves_checkpoint(task)
+        for item, context, verdict in judged:
+            if isinstance(verdict, Skip):
+                if has_records:
+                    item._apply(TaskSkipped(task.task_id, verdict.reason, item.item))
+                verdict = verdict.reason
+            if context is None:
+                continue
+            if verdict:
+                if is_saved:
+                    result.void.append((item, verdict))
+                continue
+            if has_records:
+                item._apply(TaskRestored(task.task_id, context, NOTHING, item.item))
+            if is_saved:
+                values[item.item] = context
 
     def _left_open(self) -> dict[int, str]:
         """Returns the cleanups that did not complete, with the id of the run that they belong to."""
@@ -231,7 +293,7 @@ class EarlierRuns:
             marks = {
                 task.task_id: self._storage.get(self._keys.of_cleanup(task)).storage
                 for task in self._tokens.tasks
-                if task.is_cleanup and task.task_id not in self._left_out
+                if is_noted(task) and task.task_id not in self._left_out
             }
         return {task_id: run_id for task_id, run_id in marks.items() if isinstance(run_id, str)}
 
@@ -327,9 +389,9 @@ class EarlierRuns:
         sources = set[int]() if previous is None else {previous.task_id}
         kept: Collection[str] | None = ()
         if task.links is not None:
-            lists = {link.source for link in task.links.each if isinstance(link.source, int)}
-            sources |= set(task.links._replace(each=()).value_sources())
-            by_item = {source for source in lists - sources if tasks[source].is_mapped}  # others are known by value
+            sources |= set(task.links.whole()._replace(each=()).value_sources())
+            taken = set(task.links.value_sources())
+            by_item = {source for source in taken - sources if tasks[source].is_mapped}  # others are known by value
             sources |= by_item
             if sources.isdisjoint(again - by_item):
                 kept = self._kept_items(task)
@@ -360,14 +422,18 @@ class EarlierRuns:
     def _kept_items(self, task: Task) -> Collection[str] | None:
         """Returns the ends of the keys of the items that a map keeps, by the map that it goes over; None for all."""
         links = task.links
-        if links is None or links.is_cross or len(links.each) != 1 or not isinstance(links.each[0].source, int):
+        if links is None or links.is_cross or (links.nest is None and len(links.each) != 1):
             return None
-        source = self._tokens.tasks[links.each[0].source]
-        if source.task_id in self._left_out:
-            return self._kept_items(source)
-        if isinstance(source, LinkedTask) and source.items:
-            return {item.key_suffix for item in source.items if item.status is COMPLETED}
-        return None
+        kept: Collection[str] | None = None
+        for source in map(self._tokens.tasks.__getitem__, {*links.value_sources()} - links.whole_value_sources()):
+            own: Collection[str] | None = None
+            if source.task_id in self._left_out:
+                own = self._kept_items(source)
+            elif isinstance(source, LinkedTask) and source.items:
+                own = {item.key_suffix for item in source.items if item.status is COMPLETED}
+            if own is not None:
+                kept = own if kept is None else {*kept} & {*own}
+        return kept
 
     def _why_files(self, task: Task) -> str:
         """Returns which file has outdated a checkpoint of a task that was not asked for; "" if none has.
@@ -479,30 +545,30 @@ class EarlierRuns:
         result.notes.append(f"Task {task.task_id} {task.name} is restored, though {why}.")
 
     def _restore_map(self, task: LinkedTask, result: Restoration) -> None:
-        unmet = self._unmet_need(task.links)
+        unmet = self._unmet_need(task.links.whole())
         reason = (None if task.step.checkpoint else unmet) or self._judge(task.links)
         if isinstance(reason, Skip):
             task._apply(TaskSkipped(task.task_id, reason.reason))
             return
         if self._open(task, result):
-            valid = self._valid_items[task.task_id] = dict[int, Context]()
-            judged = list(self._judge_items(task))
-            for item, context, why in judged:
-                if reason or why:
-                    if task.step.checkpoint:
-                        result.void.append((item, reason or why))
-                else:
-                    item._apply(TaskRestored(task.task_id, context, NOTHING, item.item))
-                    valid[item.item] = context
-            if valid and task.step.checkpoint:
+            judged: Iterable[tuple[Item, Context | None, Skip | str]] = self._judge_items(task)
+            if reason:
+                judged = [(item, context, reason) for item, context, _ in judged]
+            self._note_items(task, judged, self._decided, has_records=True)
+            result.void += self._decided.void
+            self._decided.void.clear()
+            valid = self._decided.values[task.task_id]
+            if valid:
                 self._note(task, next(iter(valid.values())), result)
-            if not reason and all(item.status is COMPLETED for item in task.items) and (task.items or not unmet):
-                if task.step.checkpoint:
+            is_decided = all(item.status in (COMPLETED, TypeStatus.SKIPPED) for item in task.items)
+            if not reason and is_decided and (task.items or not unmet):
+                if leaves_checkpoint(task):
                     result.whole_maps[task.task_id] = len(task.items)
                 context = map_context(task, Context(None, task.task_id, task.workflow_id, step=task.step.identity))
                 task._apply(MapEnded(task.task_id, context, None, context.time, 0.0))
                 return
-            if not unmet and len(judged) < len(task.items):
+            is_missing = any(item.status is TypeStatus.NOT_STARTED for item in task.items)
+            if not unmet and is_missing and leaves_checkpoint(task):
                 result.missing.append(task.task_id)
         self._go_on_without(task, unmet)
 
@@ -517,7 +583,7 @@ class EarlierRuns:
             if source is not None and not source.step.checkpoint:
                 return False
         try:
-            items = make_items(task, lists_of(task, tasks, self._params))
+            items = items_of(task, tasks, self._params)
         except Exception:  # NotAList, UnequalLists, or of a list type of the user; in the run it fails the task
             result.missing.append(task.task_id)
             return False
@@ -525,17 +591,73 @@ class EarlierRuns:
         task._apply(MapOpened(task.task_id, len(items), Context().time, 0.0))
         return True
 
-    def _judge_items(self, task: LinkedTask) -> Iterator[tuple[Item, Context, str]]:
-        """Yields each item that has a checkpoint, the checkpoint, and why that is void."""
+    def _judge_items(self, task: LinkedTask) -> Iterator[tuple[Item, Context | None, Skip | str]]:
+        """Yields each item, its checkpoint, and why that is void or the item is skipped; "" where it is restored."""
         # All are read first: several may have the same file.
-        found = [self._read(item) if item.step.checkpoint else self._empty_context(item) for item in task.items]
+        found: list[Context | None] = [None] * len(task.items)
+        if leaves_checkpoint(task):
+            found = [self._read(item) for item in task.items]
+        inputs = ItemInputs(task, self._tokens.tasks)
         for item, context in zip(task.items, found, strict=True):
-            if context is None:
-                continue
-            if any(not source.has_value for source in item.sources()):
-                yield item, context, f"{TAKES} an item that runs again"
+            if not inputs.is_plain or item.sources():
+                verdict = self._why_not(inputs, item, is_missing=context is None)
+                if verdict:
+                    yield item, context, verdict
+                    continue
+            if context is None and not task.step.checkpoint:
+                context = self._empty_context(item)
+            yield item, context, "" if context is None else self._why_void(item, context)
+
+    def _why_not(self, inputs: ItemInputs, item: Item, *, is_missing: bool) -> Skip | str:
+        """Returns why an item is skipped or, as a text, runs again, by what is beside it; "" for neither."""
+        if not inputs.is_known(item):
+            return f"{TAKES} an item that runs again"
+        try:
+            decision = inputs.decide(item)
+        except Exception as error:  # the values' own code; in the run it fails the item
+            return f"its conditions raised {type(error).__name__}"
+        if isinstance(decision, Skip):
+            return decision
+        # Order does not count for what is restored.
+        return (inputs.unmet_need(item) or "") if is_missing and inputs.is_ready(item) else ""
+
+    def _not_needed_items(self, nest: Nest | None, result: RestoredItems) -> None:
+        """Notes the items of an added workflow that don't run, of those whose list is known only in the run."""
+        tasks = self._tokens.tasks
+        for task_id in reversed(() if nest is None else nest.tasks):
+            task = tasks[task_id]
+            if task.items and not task.step.checkpoint and not task.is_cleanup:
+                takers = [other.task_id for other in tasks if task_id in self._needs_of(other) and not other.is_cleanup]
+                result.not_needed[task_id] = self._unneeded(task, takers, self._running, result.not_needed)
+
+    def _unneeded(
+        self, task: Task, takers: Collection[int], running: Collection[int], not_needed: Mapping[int, set[int]]
+    ) -> set[int]:
+        """Returns the items of an unsaved task of an added workflow that don't run: no item that runs needs them.
+
+        Args:
+            task: The task.
+            takers: The tasks that need it, without cleanups. If there are none, it runs for all items.
+            running: The tasks that run.
+            not_needed: The items of later tasks that don't run.
+        """
+        tasks, nest = self._tokens.tasks, task.links.nest if task.links is not None else None
+        inside = [tasks[taker] for taker in takers if nest is not None and taker in nest.tasks]
+        if not takers or any(taker in running for taker in takers if tasks[taker] not in inside):
+            return set()
+        needed: set[int] = set()
+        for taker in inside:
+            if taker.step.checkpoint:
+                needed.update(index for index, item in enumerate(taker.items) if item.status is TypeStatus.NOT_STARTED)
             else:
-                yield item, context, self._why_void(item, context)
+                left_out = not_needed.get(taker.task_id, ())
+                needed.update(index for index in range(len(taker.items)) if index not in left_out)
+        return {*range(len(task.items))} - needed
+
+    def _needs_of(self, task: Task) -> list[int]:
+        """Returns the ids of the tasks that must end before a task, and of the one that it may take as previous."""
+        previous = self._tokens.previous_of(task) if always_takes_previous(task) else None
+        return [*(task.links.sources() if task.links else ()), *([] if previous is None else [previous.task_id])]
 
     def _not_needed(self, left_open: Collection[int]) -> set[int]:
         """Returns the unsaved tasks that don't run in a resume, since no task that runs needs them.
@@ -557,13 +679,23 @@ class EarlierRuns:
             for *_, source in task.links.needs if task.links else ():
                 if source in cleanups:
                     followers[source].append(task.task_id)
-            previous = self._tokens.previous_of(task) if always_takes_previous(task) else None
-            for source in (*(task.links.sources() if task.links else ()), *((previous.task_id,) if previous else ())):
+            for source in self._needs_of(task):
                 if source in unsaved:
                     followers[source].append(task.task_id)
         left_out = set()
+        self._running = running
         for task_id in sorted(followers, reverse=True):
-            if tasks[task_id].status is TypeStatus.SKIPPED:
+            task = tasks[task_id]
+            if task.status is TypeStatus.SKIPPED:
+                continue
+            if task_id in unsaved and task.items and task.links is not None and task.links.nest is not None:
+                takers = [taker for taker in followers[task_id] if not tasks[taker].is_cleanup]
+                items = self._unneeded(task, takers, running, self._decided.not_needed)
+                if len(items) == len(task.items):
+                    left_out.add(task_id)
+                else:
+                    self._decided.not_needed[task_id] = items
+                    running.add(task_id)
                 continue
             if not running.isdisjoint(followers[task_id]) or (task_id in unsaved and not followers[task_id]):
                 running.add(task_id)
@@ -594,6 +726,11 @@ def _failure_of(outcome: Outcome) -> str:
     if not isinstance(outcome, Raised):
         return "valid() was interrupted"
     return f"valid() raised {outcome.failure.exception}: {outcome.failure.message}".rstrip(".: ")
+
+
+def is_noted(task: Task) -> bool:
+    """Returns whether a cleanup that does not complete is noted. One for each item cleans up after this run only."""
+    return task.is_cleanup and task.links is not None and task.links.nest is None
 
 
 def leaves_checkpoint(task: Task) -> bool:

@@ -15,7 +15,8 @@ from dotflow.core.links import Constant
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import CheckpointUnreadable
-from dotflow.graph.linked_task import Item
+from dotflow.graph.item_inputs import ItemInputs
+from dotflow.graph.linked_task import Item, LinkedTask
 from dotflow.graph.params import Params
 from dotflow.graph.wiring import ALL_PARAMS, PREVIOUS
 from dotflow.resume.origin import NO_TASK, workflow_key
@@ -271,8 +272,17 @@ class ChangedFiles:
 
     def _given_to(self, task: Task) -> set[str]:
         """Returns the files that a task is given by what is known; of a map those of items without a value, too."""
-        own = [item.input for item in task.items if item.status is not TypeStatus.COMPLETED and task.step.files]
+        own = self._entries_left(task) if task.step.files else []
         return self._shared_by(task) | self._keys_in(own) if own else self._shared_by(task)
+
+    def _entries_left(self, task: Task) -> list[Any]:
+        """Returns what the items of a map take that have no value."""
+        left = [item for item in task.items if item.status is not TypeStatus.COMPLETED]
+        if not left or not isinstance(task, LinkedTask):
+            return []
+        inputs = ItemInputs(task, self._tokens.tasks)
+        beside = [record.value for item in left if isinstance(item, Item) for _, record in inputs.taken(item)]
+        return [item.input for item in left] + beside
 
     def _shared_by(self, task: Task) -> set[str]:
         """Returns the files that a task, or each of its items, is given by what is known."""
@@ -282,7 +292,8 @@ class ChangedFiles:
             previous = self._tokens.previous_of(task) if always_takes_previous(task) else None
             sources = [previous.task_id] if previous is not None else []
             if task.links is not None:
-                binds = (*task.links.binds, *task.links.fallback_binds)
+                whole = task.links.whole()
+                binds = (*whole.binds, *whole.fallback_binds)
                 sources += [bind.source for bind in binds if isinstance(bind.source, int)]
             if task.step.files:
                 given = given.union(*map(self._paths_of, sources))

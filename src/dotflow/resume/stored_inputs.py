@@ -8,8 +8,9 @@ from dotflow.core.context import NOTHING, Context
 from dotflow.core.task import Task
 from dotflow.errors import NotInHistory
 from dotflow.graph.decisions import Arguments, Skip, arguments
+from dotflow.graph.item_inputs import ItemInputs
 from dotflow.graph.linked_task import LinkedTask
-from dotflow.graph.maps import ItemMap, lists_of, make_items
+from dotflow.graph.maps import items_of
 from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan
 from dotflow.graph.wiring import PREVIOUS
@@ -77,26 +78,29 @@ class StoredInputs:
             return TaskInputs(previous, initial)
         for needed in links.whole_value_sources() - {*self._without_value}:
             self._check(self._tasks[needed])
-        binds = links.fallback_binds if is_fallback else links.binds
+        whole = links.whole()
+        binds = whole.fallback_binds if is_fallback else whole.binds
         values = _expect(task, arguments(binds, self._tasks, self._params))
-        own = {} if item is None else self._arguments_of(task, item)
+        own = {} if item is None else self._arguments_of(task, item, is_fallback=is_fallback and links.nest is not None)
         if PREVIOUS in own:
             previous = Context(own.pop(PREVIOUS))
         if is_fallback and links.fallback is not None:
             own = {name: value for name, value in own.items() if name in links.fallback.named_params}
         return TaskInputs(previous, initial, {**values, **own})
 
-    def _arguments_of(self, task: Task, index: int) -> Arguments:
+    def _arguments_of(self, task: Task, index: int, *, is_fallback: bool) -> Arguments:
         """Returns the arguments of an item beside those that all items share."""
         assert isinstance(task, LinkedTask)
         if not task.items:
-            task._open(make_items(task, lists_of(task, self._tasks, self._params)))
+            task._open(items_of(task, self._tasks, self._params))
         if index >= len(task.items):
             raise NotInHistory(f"Can't find item {index} of '{task.name}'", f"its list has {len(task.items)} items now")
         item = task.items[index]
-        for source in item.sources():
-            self._check_value(source, source.current_context, source.has_value)
-        return _expect(task, ItemMap(task, {}, NOTHING, 1, True).arguments_of(item))
+        inputs = ItemInputs(task, self._tasks)
+        for source in inputs.value_sources(item):
+            if source.task_id not in self._without_value:
+                self._check_value(source, source.current_context, source.has_value)
+        return _expect(task, inputs.fallback_arguments(item) if is_fallback else inputs.arguments(item))
 
     def _check(self, task: Task) -> None:
         """Raises NotInHistory unless the storage has the value that the task had in the run."""

@@ -6,10 +6,11 @@ from typing import Final
 
 from dotflow.core.action import parts_of
 from dotflow.core.context import Context, is_of_actions
-from dotflow.core.links import CONTEXT, Constant
+from dotflow.core.links import CONTEXT, Constant, Entry, Source
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import ValueNotStorable
+from dotflow.graph.item_inputs import ItemInputs
 from dotflow.graph.linked_task import Item, LinkedTask, MapContext, Row
 from dotflow.graph.maps import BY_INDEX
 from dotflow.graph.params import Params
@@ -58,12 +59,15 @@ class Tokens:
         constants = [source.value for source in sources if isinstance(source, Constant)]
         self._constants = {id(value): f"={digest_of(value)}" for value in constants}
         self._shared: dict[tuple[int, bool], Mapping[str, str]] = {}  # by mapped task: those of all items
-        self._last: dict[int, Mapping[str, str]] = {}  # by mapped task: those of an item
+        self._inputs: dict[int, ItemInputs] = {}  # by mapped task
+        # By mapped task: the own tokens of an item, those that it shares, and both.
+        self._last: dict[int, tuple[Mapping[str, str], Mapping[str, str], Mapping[str, str]]] = {}
 
     def use(self, tasks: Sequence[Task]) -> None:
         """Sets the tasks whose values count."""
         self.tasks = tasks
         self._shared.clear()
+        self._inputs.clear()
 
     def initial_of(self, task: Task) -> str:
         """Returns the digest of the initial context of a task or an item."""
@@ -119,30 +123,39 @@ class Tokens:
             shared = self._shared[task.task_id, takes_previous] = self._of_task(
                 self.tasks[task.task_id], takes_previous
             )
-        own = self._of_item(task)
+        inputs = self._inputs.get(task.task_id)
+        if inputs is None:
+            mapped = self.tasks[task.task_id]
+            assert isinstance(mapped, LinkedTask)
+            inputs = self._inputs[task.task_id] = ItemInputs(mapped, self.tasks)
+        own = self._of_item(task, inputs)
         if not own:
             return shared
-        tokens, last = {**shared, **own}, self._last.get(task.task_id)
-        if tokens != last:  # most items of a map have the same: one object for all takes no memory
-            self._last[task.task_id] = last = tokens
-        return last
+        last = self._last.get(task.task_id)
+        if last is None or last[0] != own or last[1] is not shared:
+            last = self._last[task.task_id] = own, shared, {**shared, **own}
+        return last[2]  # most items of a map have the same: one object for all takes no memory
 
     def _of_task(self, task: Task, takes_previous: bool) -> dict[str, str]:
         tokens = {}
-        links = task.links
-        if links is not None:
+        if task.links is not None:
+            links = task.links.whole()
             for parameter, kind, source, _, _ in links.binds:
                 tokens[parameter] = self._at(source, by_index=kind == CONTEXT)
             for parameter, kind, source, _, _ in links.fallback_binds:
                 tokens[f"fallback {parameter}"] = self._at(source, by_index=kind == CONTEXT)
             for condition in links.conditions:
                 tokens[f"when {condition.name}"] = self._at(condition.source)
+            # The key of an item shows its entries, but not which of them it takes.
+            for prefix, binds in (("", task.links.binds), ("fallback ", task.links.fallback_binds)):
+                entries = ((bind.parameter, bind.source) for bind in binds if isinstance(bind.source, Entry))
+                tokens.update((f"{prefix}{parameter}", f"item:{entry.parameter}") for parameter, entry in entries)
         if takes_previous:
             previous = self.previous_of(task)
             tokens[PREVIOUS] = NOTHING if previous is None else self._at(previous.task_id, by_index=True)
         return tokens
 
-    def _at(self, source: int | str | Constant, *, by_index: bool = False) -> str:
+    def _at(self, source: Source, *, by_index: bool = False) -> str:
         """Returns the token of a task's value, of a run parameter or of a constant.
 
         That of a task has the run that made the value; of a map, a digest of all items.
@@ -152,7 +165,8 @@ class Tokens:
             by_index: Whether the items without a value count, as they do in a map's Context.
         """
         if not isinstance(source, int):
-            if isinstance(source, Constant):
+            if not isinstance(source, str):
+                assert isinstance(source, Constant), "the key of an item shows its entries"
                 return self._constants[id(source.value)]
             return f"={digest_of(self._params)}" if source == ALL_PARAMS else self._params[source]
         task = self.tasks[source]
@@ -173,14 +187,21 @@ class Tokens:
             missing = [[item.item, item.key_suffix] for item in others]
         return f"{context.token}/{digest_of(missing)}" if missing else context.token
 
-    def _of_item(self, item: Item) -> dict[str, str]:
+    def _of_item(self, item: Item, inputs: ItemInputs) -> Mapping[str, str]:
         """Returns the tokens of an item's own arguments, as far as its key does not show them."""
         is_known_by_index = item.key_suffix.startswith(BY_INDEX)  # another list may have another value there
-        if not is_known_by_index and type(item.entry) not in (Item, Row):
-            return {}
+        is_shown = not is_known_by_index and type(item.entry) not in (Item, Row)
+        if is_shown and not inputs.beside:
+            return NO_TOKENS
+        tokens: dict[str, str] = {}
+        for label, record in inputs.taken(item):
+            tokens[label] = NOTHING
+            if record.status is TypeStatus.COMPLETED:
+                tokens[label] = f"{self.tasks[record.task_id].key_name}:{record.current_context._origin.run}"
+        if is_shown:
+            return tokens
         links = self.tasks[item.task_id].links
         assert links is not None
-        tokens = {}
         for parameter, source, _ in links.each:
             entry = item.entry[parameter] if type(item.entry) is Row else item.entry
             if type(entry) is Item:

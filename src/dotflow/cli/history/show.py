@@ -5,6 +5,7 @@ import click
 from dotflow.abc.archive import NAMES, Archive
 from dotflow.cli.history import parts
 from dotflow.cli.history.as_json import attempt_line, to_line
+from dotflow.records.record import RunRecord, TaskRecord
 from dotflow.report.document import document
 from dotflow.report.next_steps import command_objects
 
@@ -33,15 +34,28 @@ def show_record(
 
         print_run(archive, record, history)
     else:
-        task, item = record.find(step)
-        attempts = task.attempts_of(item, attempt)
-        if as_json:
-            for one in attempts if item is not None or attempt else task.all_attempts:
-                click.echo(to_line(attempt_line(record, task, one)))
-            return
-        from dotflow.cli.history.step_page import print_step
+        for task, item in record.find_all(step):
+            _show_step(archive, record, task, item, attempt, history, as_json=as_json)
 
-        print_step(archive, record, task, item, attempt, history)
+
+def _show_step(
+    archive: Archive,
+    record: RunRecord,
+    task: TaskRecord,
+    item: int | None,
+    attempt: int | None,
+    history: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    attempts = task.attempts_of(item, attempt)
+    if as_json:
+        for one in attempts if item is not None or attempt else task.all_attempts:
+            click.echo(to_line(attempt_line(record, task, one)))
+        return
+    from dotflow.cli.history.step_page import print_step
+
+    print_step(archive, record, task, item, attempt, history)
 
 
 def show_part(

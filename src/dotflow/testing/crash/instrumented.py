@@ -148,7 +148,11 @@ def _ignore(*operation: object) -> None:
 
 def label(task_id: int, name: str, item: int | None) -> str:
     """Returns the name of a task or an item for readers."""
-    return f"task {task_id} ({name})" if item is None else f"item {item} of task {task_id} ({name.partition('[')[0]})"
+    return (
+        f"task {task_id} ({name})"
+        if item is None
+        else f"item {item} of task {task_id} ({name.replace(f'[{item}]', '', 1)})"
+    )
 
 
 class KillPoints(Listener):

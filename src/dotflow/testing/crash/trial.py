@@ -123,11 +123,12 @@ def _is_complete(task: Task, arguments: Mapping[str, Any]) -> bool:
 
 
 def _left_out(tasks: Sequence[Task]) -> set[int]:
-    """Returns the tasks that a resume does not need, and the cleanups that it skips since they need those."""
-    left_out: set[int] = set()
+    """Returns the tasks that a resume does not need, or items of them, and the cleanups that need those."""
+    left_out: set[int] = {task.task_id for task in tasks if any(item.reason == NOT_NEEDED for item in task.items)}
     for task in tasks:
         needs = task.links.sources() if task.links is not None and task.links.always else []
-        if task.status is TypeStatus.SKIPPED and (task.reason == NOT_NEEDED or not left_out.isdisjoint(needs)):
+        is_skipped = TypeStatus.SKIPPED in [record.status for record in (task, *task.items)]
+        if is_skipped and (task.reason == NOT_NEEDED or not left_out.isdisjoint(needs)):
             left_out.add(task.task_id)
     return left_out
 

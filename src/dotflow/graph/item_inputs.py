@@ -1,0 +1,225 @@
+"""ItemInputs: what an item takes from beside it. Runs, resumes, plans and the cache read it by the same functions."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from dotflow.core.links import CONTEXT, Bind, Entry
+from dotflow.core.masks import NO_MASKS, Masks
+from dotflow.core.outputs import Part
+from dotflow.core.task import Task
+from dotflow.graph.decisions import (
+    COMPLETED,
+    NOT_ENDED,
+    Arguments,
+    Skip,
+    ending,
+    unmet_condition,
+    unmet_group,
+    unmet_value,
+)
+from dotflow.graph.linked_task import Item, LinkedTask, Row
+
+
+class ItemInputs:
+    """What the items of a mapped task take by item: their entries, and items of other maps with the same index.
+
+    Args:
+        task: The mapped task.
+        tasks: The tasks of the run, with their records.
+        before: The task of the same workflow whose item goes first, where items run from end to end.
+
+    Attributes:
+        is_plain: Whether an item takes its entries only.
+        beside: The ids of the tasks of which it takes or waits for the item with its index.
+    """
+
+    def __init__(self, task: LinkedTask, tasks: Sequence[Task], before: int | None = None) -> None:
+        links, nest = task.links, task.links.nest
+        self._tasks = tasks
+        self._has_entries = any(isinstance(link.source, int) and tasks[link.source].is_mapped for link in links.each)
+        self._only = links.each[0].parameter if len(links.each) == 1 else None
+        self._parts = {link.parameter: link.part for link in links.each}
+        self._conditions = [condition for condition in links.conditions if condition.by_item]
+        self._binds: Sequence[_Taken] | None = None  # None for a map whose parameters are those of its lists
+        self._fallback_binds: Sequence[_Taken] = ()
+        self._needs: Sequence[Sequence[int]] = ()
+        order: list[int] = [] if before is None else [before]
+        if nest is not None:
+            self._binds = [_Taken.of(bind, tasks) for bind in links.binds if nest.has(bind.source)]
+            self._fallback_binds = [_Taken.of(bind, tasks) for bind in links.fallback_binds if nest.has(bind.source)]
+            self._needs = [group for group in links.needs if nest.has(group[-1])]
+            order += (source for source in links.order_sources() if nest.has(source))
+        self._labels = [
+            *((bind.parameter, bind.task) for bind in self._binds or () if bind.task is not None),
+            *((f"fallback {bind.parameter}", bind.task) for bind in self._fallback_binds if bind.task is not None),
+            *((f"when {link.name}", tasks[link.source]) for link in self._conditions if isinstance(link.source, int)),
+        ]
+        self._taken = list({task.task_id: task for _, task in self._labels}.values())
+        self.beside = list(dict.fromkeys((*(task.task_id for task in self._taken), *order)))
+        self._waits = [tasks[source] for source in self.beside]
+        self.is_plain = nest is None and not self._conditions
+
+    def value_sources(self, item: Item) -> Sequence[Task]:
+        """Returns the records whose values the item depends on: of items, or of a map without items."""
+        if not self._taken:
+            return item.sources()
+        return [*item.sources(), *(_beside(task, item) for task in self._taken)]
+
+    def is_known(self, item: Item) -> bool:
+        """Returns whether all is over that the item depends on."""
+        return all(map(is_over, self.value_sources(item)))
+
+    def has_conditions(self, item: Item) -> bool:
+        """Returns whether all is over that the item's conditions are decided by."""
+        sources = [link.source for link in self._conditions]
+        entries = [_entry_of(item, source.parameter) for source in sources if isinstance(source, Entry)]
+        records = [self.record(source, item) for source in sources if isinstance(source, int)]
+        return all(map(is_over, [*records, *(entry for entry in entries if type(entry) is Item)]))
+
+    def is_ready(self, item: Item) -> bool:
+        """Returns whether all is over that the item waits for."""
+        if self._has_entries and not all(map(is_over, item.sources())):
+            return False
+        index = item.item
+        for task in self._waits:  # noqa: SIM110 (on the hot path)
+            if (task.items[index] if task.items else task).status in NOT_ENDED:
+                return False
+        return True
+
+    def record(self, source: int, item: Item) -> Task:
+        """Returns the item of another map that has the same index; the map itself where it has no items."""
+        return _beside(self._tasks[source], item)
+
+    def unmet_need(self, item: Item) -> Skip | None:
+        """Returns a Skip if an item that must have completed has not."""
+        if not self._needs:
+            return None
+        groups = ([self.record(source, item) for source in group] for group in self._needs)
+        return next(filter(None, map(unmet_group, groups)), None)
+
+    def decide(self, item: Item, masks: Masks = NO_MASKS) -> Arguments | Skip:
+        """Returns the item's own arguments, or a Skip, by the values that it depends on; order is not judged.
+
+        Comparing the values of conditions may raise any error.
+        """
+        for condition in self._conditions:
+            if isinstance(condition.source, int):
+                skip = unmet_condition(condition, self.record(condition.source, item), masks)
+            else:
+                assert isinstance(condition.source, Entry)
+                entry = _entry_of(item, condition.source.parameter)
+                value = _value_of(entry, self._parts[condition.source.parameter])
+                skip = _without_value(entry) or unmet_value(condition, value, masks)
+            if skip is not None:
+                return skip
+        return self.arguments(item)
+
+    def foresee(self, item: Item, masks: Masks = NO_MASKS) -> Skip | None:
+        """Returns a Skip if what is over already shows that the item does not run.
+
+        Comparing the values of conditions may raise any error.
+        """
+        for condition in self._conditions:
+            if not isinstance(condition.source, int):
+                assert isinstance(condition.source, Entry)
+                entry = _entry_of(item, condition.source.parameter)
+                if type(entry) is Item and not is_over(entry):
+                    continue
+                value = _value_of(entry, self._parts[condition.source.parameter])
+                skip = _without_value(entry) or unmet_value(condition, value, masks)
+            elif is_over(record := self.record(condition.source, item)):
+                skip = unmet_condition(condition, record, masks)
+            else:
+                skip = None
+            if skip is not None:
+                return skip
+        required = [bind.task for bind in self._binds or () if bind.required and bind.task is not None]
+        for source in (*item.sources(), *(_beside(task, item) for task in required)):
+            if is_over(source) and not source.has_value:
+                return Skip(f"it needs '{source.name}', which {ending(source)}")
+        groups = ([self.record(source, item) for source in group] for group in self._needs)
+        return next(filter(None, (unmet_group(group) for group in groups if all(map(is_over, group)))), None)
+
+    def arguments(self, item: Item) -> Arguments | Skip:
+        """Returns the item's own arguments; a Skip if one that it requires has no value."""
+        if self._binds is not None:
+            skip = next(filter(None, map(_without_value, item.sources())), None) if self._has_entries else None
+            return skip or self._bound(item, self._binds)
+        if self._only is not None and type(item.entry) is not Item:  # __class__ may be the user's own property
+            return {self._only: item.entry}
+        values: Arguments = {}
+        entries: Mapping[str, Any] = item.entry if self._only is None else {self._only: item.entry}
+        for parameter, entry in entries.items():
+            skip = _without_value(entry)
+            if skip is not None:
+                return skip
+            values[parameter] = _value_of(entry, self._parts[parameter])
+        return values
+
+    def fallback_arguments(self, item: Item) -> Arguments | Skip:
+        """Returns what `arguments` does, for the fallback of a workflow's task."""
+        return self._bound(item, self._fallback_binds)
+
+    def _bound(self, item: Item, binds: "Sequence[_Taken]") -> Arguments | Skip:
+        values: Arguments = {}
+        for parameter, entry, task, is_value, required, part in binds:
+            if task is None:
+                values[parameter] = _value_of(_entry_of(item, entry), self._parts[entry])
+                continue
+            record = task.items[item.item] if task.items else task
+            if record.status is COMPLETED:
+                value = record.current_context.storage if is_value else record.current_context
+                values[parameter] = value if part is None else part.of(value)
+            elif required:
+                return Skip(f"it needs '{record.name}', which {ending(record)}")
+        return values
+
+    def taken(self, item: Item) -> Iterator[tuple[str, Task]]:
+        """Yields the record behind each argument and condition of the item that is beside it, by its label."""
+        for label, task in self._labels:
+            yield label, _beside(task, item)
+
+
+class _Taken(NamedTuple):
+    """A bind that goes by item: to an entry, or to a task beside."""
+
+    parameter: str
+    entry: str
+    task: Task | None
+    is_value: bool
+    required: bool
+    part: Part | None
+
+    @staticmethod
+    def of(bind: Bind, tasks: Sequence[Task]) -> "_Taken":
+        source = bind.source
+        task = tasks[source] if isinstance(source, int) else None
+        entry = source.parameter if isinstance(source, Entry) else ""
+        return _Taken(bind.parameter, entry, task, bind.kind != CONTEXT, bind.required, bind.part)
+
+
+def _beside(task: Task, item: Item) -> Task:
+    return task.items[item.item] if task.items else task
+
+
+def is_over(record: Task) -> bool:
+    """Returns whether a task or an item has ended."""
+    return record.status not in NOT_ENDED
+
+
+def _entry_of(item: Item, parameter: str) -> Any:
+    return item.entry[parameter] if type(item.entry) is Row else item.entry
+
+
+def _value_of(entry: Any, part: Part | None) -> Any:
+    if type(entry) is not Item:
+        return entry
+    value = entry.current_context.storage
+    return value if part is None else part.of(value)
+
+
+def _without_value(entry: Any) -> Skip | None:
+    """Returns a Skip if an entry is an item of another map that has no value."""
+    if type(entry) is not Item or entry.has_value:
+        return None
+    return Skip(f"it needs '{entry.name}', which {ending(entry)}")
