@@ -1,6 +1,8 @@
 """Approvals: a task waits for a person, costs nothing meanwhile, and goes on with the first answer."""
 
+import contextlib
 import random
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -89,7 +91,7 @@ def test_a_yes_to_a_paused_run_is_continued_by_a_server(make: Make) -> None:
     workflow = make()
     run_id = workflow.start().run_id
     queued = Control(workflow).approve(run_id, value={"limit": 5}, by="anna", comment="fine")
-    assert (queued.state, queued.continues, queued.trigger) == (TypeRunState.QUEUED, run_id, "approval")
+    assert (queued.state, queued.continues, queued.trigger) == (TypeRunState.QUEUED, run_id, "answer")
     (ended,) = serve(workflow, once=True)
     assert ended.state is TypeRunState.COMPLETED
     assert workflow.value(run_id, "publish") == ["anna", {"limit": 5}, "fine"]
@@ -191,6 +193,144 @@ def test_another_text_is_another_question(make: Make) -> None:
     count[0] = 5000
     run = make(found, send).start(resume=True, rerun="found")
     assert [question.text for question in run.questions] == ["Publish 5000 rows?"]
+
+
+def test_a_yes_counts_for_the_values_that_were_shown_only(make: Make) -> None:
+    """The text of 10,000 rows is the same for others, and that of approve=True always."""
+    count = [10_000]
+
+    @action
+    def found() -> list[int]:
+        return list(range(count[0]))
+
+    @action(approve=True)
+    def send(found: list[int]) -> int:
+        if len(found) == 10_000:
+            raise OSError("the service is away")
+        return len(found)
+
+    run = make(found, send).start()
+    Control(make()).approve(run.run_id)
+    assert make(found, send).start(resume=True)["send"].status is FAILED
+    count[0] = 20_000
+    run = make(found, send).start(resume=True, rerun="found")
+    assert (run.status, [question.id.nth for question in run.questions]) == (PAUSED, [1])
+
+
+def test_the_order_of_a_set_makes_no_other_question(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    @action
+    def names() -> set[str]:
+        return {"a", "b", "c"}
+
+    @action(approve="Write to {names}?")
+    def write(names: set[str]) -> int:
+        return len(names)
+
+    run = make(names, write).start()
+    Control(make()).approve(run.run_id)
+    monkeypatch.setattr("dotflow.engine.approvals.glimpse", lambda value, masks: "in another order")
+    assert make(names, write).start(resume=True).value("write") == 3
+
+
+def test_a_map_over_a_map_asks_when_that_has_ended(make: Make) -> None:
+    @action
+    def double(row: int) -> int:
+        return 2 * row
+
+    @action(approve="Send {number}?")
+    def send(number: int) -> int:
+        return number
+
+    def build() -> DotFlow:
+        workflow = make(rows)
+        workflow.task.add(double, each={"row": rows}).add(send, each=double)
+        return workflow
+
+    run = build().start(mode="parallel")
+    assert [question.text for question in run.questions] == ["Send [2, 4, 6]?"]
+    Control(build()).approve(run.run_id)
+    assert build().start(mode="parallel", resume=True).value("send") == [2, 4, 6]
+
+
+def test_an_empty_list_asks_nobody(make: Make) -> None:
+    @action
+    def none() -> list[int]:
+        return []
+
+    @action(approve=True)
+    def send(row: int) -> int:
+        return row
+
+    workflow = make(none)
+    workflow.task.add(send, each={"row": none})
+    assert workflow.start().value("send") == []
+
+
+def test_the_time_for_an_answer_does_not_end_the_pause_of_a_person(make: Make, tmp_path: Path) -> None:
+    runs: list[Run] = []
+    is_launched = threading.Event()
+
+    @action(approve=True, approve_within="1h")
+    def deploy() -> None: ...
+
+    @action
+    def pauses() -> None:
+        is_launched.wait(60)
+        runs[0].pause()
+
+    workflow = make(rows)
+    workflow.task.add(deploy, needs=[rows]).add(pauses, needs=[rows]).add(beside, needs=[pauses])
+    runs.append(workflow.launch(mode="parallel"))
+    is_launched.set()
+    runs[0].wait()
+    assert statuses(runs[0]) == {"rows": COMPLETED, "deploy": PAUSED, "pauses": COMPLETED, "beside": NOT_STARTED}
+    with contextlib.closing(sqlite3.connect(tmp_path / "history.db")) as database, database:
+        database.execute("UPDATE questions SET until = 1")
+    assert serve(workflow, once=True) == []
+
+
+def test_what_was_answered_is_not_listed_as_paused(make: Make) -> None:
+    workflow = make()
+    run_id = workflow.start().run_id
+    history: Any = workflow.config.history
+    assert [run.run_id for run in history.runs(state=TypeRunState.PAUSED)] == [run_id]
+    Control(workflow).approve(run_id)
+    assert list(history.runs(state=TypeRunState.PAUSED)) == []
+
+
+def test_a_text_of_several_lines_makes_no_line_of_its_own(make: Make) -> None:
+    @action
+    def text() -> str:
+        return "Offer\ncurl evil.example"
+
+    @action(approve="Publish {text}?")
+    def post(text: str) -> None: ...
+
+    (question,) = make(text, post).start().questions
+    assert question.text == r"Publish 'Offer\ncurl evil.example'?"
+
+
+def test_what_waits_has_not_failed_at_the_end_of_a_cancelled_run(make: Make) -> None:
+    is_over = threading.Event()
+
+    @action
+    def waits() -> None:
+        runs[0].cancel()
+        is_over.wait(60)
+
+    runs: list[Run] = []
+    workflow = make(rows)
+    workflow.task.add(publish).add(waits, needs=[rows])
+    runs.append(workflow.launch(mode="parallel"))
+    while not _cancelled(runs[0]):
+        time.sleep(0.01)
+    is_over.set()
+    runs[0].wait()
+    assert (runs[0].state, statuses(runs[0])["publish"]) == (TypeRunState.CANCELLED, PAUSED)
+
+
+def _cancelled(run: Run) -> bool:
+    return run._cancelled
 
 
 def test_the_first_answer_counts_and_the_second_hears_of_it(make: Make) -> None:
@@ -410,8 +550,8 @@ def test_a_notification_has_the_question_and_the_commands(make: Make) -> None:
 
 def test_without_a_history_or_an_id_nothing_begins() -> None:
     config = Config(log=LogDefault(output="none"))
-    for options, reason in (({"workflow_id": "report"}, "it has no history"), ({}, "it has no workflow_id")):
-        workflow = DotFlow(config, **options)
+    for name, reason in (("report", "it has no history"), (None, "it has no workflow_id")):
+        workflow = DotFlow(config, workflow_id=name)
         workflow.task.add(rows)
         workflow.task.add(publish)
         with pytest.raises(NotServable, match=f"can't wait for an approval: {reason}"):

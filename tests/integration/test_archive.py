@@ -30,7 +30,9 @@ from tests.histories import begin, crash, nightly, numbers, quick, write
 
 #: From the present format to the third one, to the second one, and to the first one.
 THIRD_FORMAT = """DROP VIEW attempt_list; ALTER TABLE attempts DROP COLUMN asked;
-    CREATE VIEW attempt_list AS SELECT run, task FROM attempts; PRAGMA user_version = 3;"""
+    CREATE VIEW attempt_list AS SELECT run, task FROM attempts; PRAGMA user_version = 3;
+ALTER TABLE questions DROP COLUMN about;
+"""
 SECOND_FORMAT = f"""{THIRD_FORMAT} DROP VIEW run_list; DROP VIEW attempt_list;
     DROP INDEX runs_continues; DROP INDEX runs_origin; DROP INDEX runs_base; DROP INDEX runs_running;
     DROP INDEX runs_open; DROP TABLE wanted; DROP TABLE workflows;

@@ -271,14 +271,15 @@ class Operations(ABC):
         """Returns whether a living process serves a workflow, by its id or the name of one of its runs."""
 
     @abstractmethod
-    def ask(self, asked: QuestionId, text: str, within: float | None) -> Question:
+    def ask(self, asked: QuestionId, text: str, about: str, within: float | None) -> Question:
         """Writes the question of a task, once, and returns it as it stands, maybe with its answer.
 
-        Another text than that of the last question makes it a new one, to which there is no answer yet.
+        It is a new one, to which there is no answer yet, if it is about something else than the last one.
 
         Args:
             asked: What tells it apart.
             text: The question.
+            about: A digest of what it is about; "" where only the text shows that.
             within: The seconds for an answer; None for no limit.
         """
 

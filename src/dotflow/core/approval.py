@@ -64,6 +64,7 @@ class Question(NamedTuple):
         is_yes: The answer; None before there is one.
         by, at, comment: Who has answered, when, and why.
         value: What came with a yes, as text of the codec; None for nothing.
+        about: A digest of what it is about; "" where only the text shows that.
         run_id, workflow_id, state: The newest run of the chain; "" where it was not looked for.
     """
 
@@ -76,6 +77,7 @@ class Question(NamedTuple):
     at: datetime | None = None
     comment: str = ""
     value: str | None = None
+    about: str = ""
     run_id: str = ""
     workflow_id: str = ""
     state: TypeRunState | None = None
@@ -96,6 +98,10 @@ class Answer(NamedTuple):
     approval: Approval | None = None
     refusal: str = ""
     open: Question | None = None
+
+
+#: What begins the reason of a run that is paused only since tasks of it wait for an approval.
+WAITS_FOR: Final = "it waits for"
 
 
 def rejection(by: str, comment: str) -> str:

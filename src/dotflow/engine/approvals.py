@@ -6,11 +6,11 @@ from typing import Any
 from dotflow import clock
 from dotflow.abc.operations import Operations
 from dotflow.codec.json import decode
-from dotflow.core.approval import NO_ITEM, Answer, Approval, Question, QuestionId, late, question_text, rejection
+from dotflow.core.approval import Answer, Approval, Question, QuestionId, late, question_text, rejection
 from dotflow.core.masks import Masks
 from dotflow.core.task import Task
 from dotflow.errors import HistoryError
-from dotflow.records.glimpse import glimpse
+from dotflow.records.glimpse import MAX_GLIMPSE, glimpse
 
 
 class Approvals:
@@ -18,11 +18,11 @@ class Approvals:
 
     Args:
         queue: Where the questions and their answers are.
-        question_of: Returns the chain of the run, the name of a task, and the number of its question.
+        question_of: Returns what tells the question of a task apart, and a digest of what it is about.
         masks: The secrets, which no question shows.
     """
 
-    def __init__(self, queue: Operations, question_of: Callable[[Task], tuple[str, str, int]], masks: Masks) -> None:
+    def __init__(self, queue: Operations, question_of: Callable[[Task], tuple[QuestionId, str]], masks: Masks) -> None:
         self._queue = queue
         self._question_of = question_of
         self._masks = masks
@@ -35,9 +35,9 @@ class Approvals:
         """
         step = task.step
         assert step.approve is not None
-        origin, name, nth = self._question_of(task)
+        asked, about = self._question_of(task)
         text = self._masks.mask(question_text(step.approve, task.name, arguments, self._shown))
-        question = self._queue.ask(QuestionId(origin, name, NO_ITEM, nth), text, step.approve_within)
+        question = self._queue.ask(asked, text, about, step.approve_within)
         if question.is_yes is None:
             if question.until is None or not question.is_late(clock.now()):
                 return Answer(open=question)
@@ -49,7 +49,7 @@ class Approvals:
     def is_answered(self, question: Question) -> bool:
         """Returns whether a question that a task waits for has an answer by now, or its time is up."""
         try:
-            last = self._queue.ask(question.id, question.text, None)
+            last = self._queue.ask(question.id, question.text, question.about, None)
         except HistoryError:  # the end of the run looks once more
             return False
         return last.is_yes is not None or last.is_late(clock.now())
@@ -62,8 +62,9 @@ class Approvals:
             log_line(f"Whether an answer came at the end of the run can't be read: {error}", None)
 
     def _shown(self, value: Any) -> str:
-        """Returns a text as it is, and of other values what shows them."""
-        return value if type(value) is str else glimpse(value, self._masks)
+        """Returns a text of one line as it is, and of other values what shows them."""
+        is_plain = type(value) is str and len(value) <= MAX_GLIMPSE and value.isprintable()
+        return value if is_plain else glimpse(value, self._masks)
 
 
 def approval_of(question: Question) -> Approval:

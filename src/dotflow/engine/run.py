@@ -362,7 +362,9 @@ class Run:
 
     def _waits_for(self) -> str:
         """Returns which tasks wait for an approval, for people."""
-        return f"it waits for {', '.join(repr(question.step) for question in self.questions)}"
+        from dotflow.core.approval import WAITS_FOR  # here: few workflows ask
+
+        return f"{WAITS_FOR} {', '.join(repr(question.step) for question in self.questions)}"
 
     def _prepare(self) -> None:
         """Restores or voids the checkpoints, before anything runs. Either `_execute` or `_release` has to follow."""

@@ -423,7 +423,7 @@ class RunGraph:
             if isinstance(decision, Ended):
                 ended.append(decision)
                 continue
-            if task.step.approve is not None and task.task_id not in self.checkpoints.whole_maps:
+            if task.step.approve is not None and self._has_open_items(task):
                 answer = self._ask(ready, task, decision)
                 if isinstance(answer, list):
                     return answer
@@ -431,6 +431,11 @@ class RunGraph:
                     decision = {**decision, APPROVAL: answer}
             opening.append((task, decision))
         return [*ended, *(self._open(opening, previous, run) if opening else [])]
+
+    def _has_open_items(self, task: LinkedTask) -> bool:
+        """Returns whether an item of a mapped task may run."""
+        is_empty = any(type(one) in (list, tuple) and not one for one in self._lists_shown(task).values())
+        return not is_empty and task.task_id not in self.checkpoints.whole_maps
 
     def _open(
         self, opening: Sequence[tuple[LinkedTask, Arguments]], previous: Context, run: NestRun | None
@@ -717,8 +722,8 @@ class RunGraph:
 def _stopped(tasks: Iterable[Task], stop: Stop) -> Iterator[TaskFailed | TaskPaused]:
     for task in tasks:
         is_paused = task.status is TypeStatus.PAUSED
-        if task.status not in UNFINISHED and not is_paused:
-            continue
+        if task.status not in UNFINISHED and (not is_paused or task.question is not None):
+            continue  # what waits for an approval has not begun
         if stop.state is TypeRunState.PAUSED:
             if not is_paused:
                 yield _paused(task, stop)

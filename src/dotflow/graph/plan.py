@@ -76,7 +76,7 @@ class Plan:
             if links.nest is not None:
                 beside = [source for source in links.sources() if links.nest.has(source)]
                 beside += [source for source in [self.goes_after(task)] if source is not None]
-            elif links.always:  # a cleanup begins after the last item
+            elif links.always or task.step.approve is not None:  # they begin after the last item
                 continue
             if self.is_parallel:
                 whole = set().union(*(_links_of(tasks[other]).whole_sources() for other in unit_of(task)))

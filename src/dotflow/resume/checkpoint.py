@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from dotflow.abc.storage import Storage
 from dotflow.abc.workflow import NothingUnfinished, Superseded
+from dotflow.core.approval import NO_ITEM, QuestionId
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.context import NOTHING, Context, Origin, token_of_run
 from dotflow.core.files import FileWatch
@@ -370,14 +371,18 @@ class Checkpoints:
         """
         return self._saved_origin.key_base(self._names_of(task), self._tokens.inputs_of(task))
 
-    def question_of(self, task: Task) -> tuple[str, str, int]:
-        """Returns the chain of the run, the name of a task that asks for an approval, and the number of its question.
+    def question_of(self, task: Task) -> tuple[QuestionId, str]:
+        """Returns what tells the question of a task apart that asks for an approval, and a digest of what it is about.
 
-        The number stays the same over attempts and runs until the task is voided, or runs again by `rerun`.
+        Both stay the same over attempts and runs until the task is voided, runs again by `rerun`, or takes other
+        values. The digest is "" where the storage does not keep what a value was made from.
         """
-        nth = self._saved_origin.voided(f"{QUESTION}{self._names_of(task)[-1]}")
+        saved = self._saved_origin
+        nth = saved.voided(f"{QUESTION}{self._names_of(task)[-1]}")
         is_unique = sum(other.name == task.name for other in self._tasks) == 1
-        return self._saved_origin.origin, task.name if is_unique else f"{task.name}.{task.task_id}", nth
+        name = task.name if is_unique else f"{task.name}.{task.task_id}"
+        inputs = self._tokens.question_of(task) if saved.keeps_inputs else ""
+        return QuestionId(saved.origin, name, NO_ITEM, nth), inputs
 
     def _names_of(self, task: Task) -> list[str]:
         """Returns the name of the task in its keys and, for an item, its own."""

@@ -115,6 +115,13 @@ class Tokens:
             takes_previous = False
         return digest_of([self.initial_of(task), dict(sorted(self._of(task, takes_previous).items()))])
 
+    def question_of(self, task: Task) -> str:
+        """Returns a digest of what a task takes that asks for an approval; of a mapped one with its lists."""
+        links = self.tasks[task.task_id].links
+        assert links is not None
+        lists = [self._at(one.source) if isinstance(one.source, int | str) else one.source for one in links.each]
+        return digest_of([self.inputs_of(task), lists])
+
     def _of(self, task: Task, takes_previous: bool) -> Mapping[str, str]:
         if not isinstance(task, Item):
             return self._of_task(task, takes_previous)

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from dotflow import clock
-from dotflow.core.approval import ANSWERABLE, Question, QuestionId
+from dotflow.core.approval import ANSWERABLE, WAITS_FOR, Question, QuestionId
 from dotflow.core.durations import format_duration
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import OrderRefused, close_match
@@ -16,10 +16,11 @@ from dotflow.providers.histories.sqlite.tables import MICRO, micro, moment
 KEY: Final = "origin = ? AND task = ? AND item = ?"
 COLUMNS: Final = (
     *("origin", "task AS step", "item", "nth", "text", "asked", "until", "answer", "by_whom", "at AS answered"),
-    *("comment", "value"),
+    *("comment", "value", "about"),
 )
 LAST: Final = f"SELECT {', '.join(COLUMNS)} FROM questions WHERE {KEY} ORDER BY nth DESC LIMIT 1"
-ADD: Final = "INSERT INTO questions (origin, task, item, nth, text, asked, until) VALUES (?, ?, ?, ?, ?, ?, ?)"
+ADD: Final = """INSERT INTO questions (origin, task, item, nth, text, asked, until, about)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
 ANSWER: Final = f"""UPDATE questions SET answer = ?, by_whom = ?, at = ?, comment = ?, value = ?
     WHERE {KEY} AND nth = ? AND answer IS NULL"""
 #: The last question of each task of a chain, with the newest run of the chain.
@@ -31,26 +32,25 @@ LAST_OF_CHAINS: Final = f"""SELECT {", ".join(f"questions.{name}" for name in CO
 OF_CHAIN: Final = f"{LAST_OF_CHAINS} AND questions.origin = ? ORDER BY asked, questions.task, questions.item"
 OPEN: Final = f"""{LAST_OF_CHAINS} AND answer IS NULL AND (until IS NULL OR until > ?) AND superseded IS NULL
     AND state IN ({", ".join("?" * len(ANSWERABLE))}) ORDER BY asked, questions.task, questions.item"""
-#: The paused runs for which the time for an answer is up.
-LATE: Final = f"""SELECT DISTINCT run_id, workflow FROM ({LAST_OF_CHAINS} AND answer IS NULL AND until <= ?
-    AND superseded IS NULL AND state = 'Paused')"""
+#: The questions of runs that are paused only since they wait; the runs for which the time for an answer is up.
+WAITING: Final = f"""{LAST_OF_CHAINS} AND answer IS NULL AND superseded IS NULL AND state = 'Paused'
+    AND reason LIKE '{WAITS_FOR} %'"""
+LATE: Final = f"SELECT DISTINCT run_id, workflow FROM ({WAITING} AND until <= ?)"
+NEXT_LATE: Final = f"SELECT MIN(until) FROM ({WAITING} AND until > ?)"
 
 
-def ask(connection: sqlite3.Connection, asked: QuestionId, text: str, within: float | None) -> Question:
-    """Returns the question of a task as it stands, which is written if it is new.
-
-    Another text than that of the last question makes it a new one: nobody has said yes to it.
-    """
+def ask(connection: sqlite3.Connection, asked: QuestionId, text: str, about: str, within: float | None) -> Question:
+    """Returns the question of a task as it stands, which is written if it is new, or about something else."""
     origin, task, item, nth = asked
     row = connection.execute(LAST, (origin, task, item)).fetchone()
     if row is not None:
         last = question_of(row)
-        if last.id.nth >= nth and last.text == text:
+        if last.id.nth >= nth and last.about == about and (about or last.text == text):
             return last
         nth = max(nth, last.id.nth + 1)
     now = micro(clock.now())
     until = None if within is None else now + round(within * MICRO)
-    connection.execute(ADD, (origin, task, item, nth, text, now, until))
+    connection.execute(ADD, (origin, task, item, nth, text, now, until, about))
     return question_of(connection.execute(LAST, (origin, task, item)).fetchone())
 
 
@@ -140,7 +140,7 @@ def _with_run(row: Sequence[Any]) -> Question:
 
 def question_of(row: Sequence[Any]) -> Question:
     """Returns the question of a row."""
-    origin, task, item, nth, text, asked, until, is_yes, by, at, comment, value = row
+    origin, task, item, nth, text, asked, until, is_yes, by, at, comment, value, about = row
     return Question(
         QuestionId(origin, task, item, nth),
         text,
@@ -151,4 +151,5 @@ def question_of(row: Sequence[Any]) -> Question:
         None if at is None else moment(at),
         comment or "",
         value,
+        about or "",
     )

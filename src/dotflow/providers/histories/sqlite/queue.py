@@ -379,8 +379,8 @@ class SQLiteQueue(Operations):
     def _unknown(self, run: str) -> NotInHistory:
         return NotInHistory(f"Can't find the run '{run}'", f"{short_path(self.path)} has no run with this id")
 
-    def ask(self, asked: QuestionId, text: str, within: float | None) -> Question:
-        return self.transact(lambda connection: questions.ask(connection, asked, text, within))
+    def ask(self, asked: QuestionId, text: str, about: str, within: float | None) -> Question:
+        return self.transact(lambda connection: questions.ask(connection, asked, text, about, within))
 
     def questions(self) -> Sequence[Question]:
         with reading(self.path) as reader:
@@ -419,7 +419,7 @@ class SQLiteQueue(Operations):
         """Queues a run that continues a paused one, and returns its id; None where only `start` can go on."""
         if not paused.is_named or paused.params is None or paused.workflow is None or paused.superseded:
             return None
-        return _continue(connection, paused.run, now, trigger="approval")
+        return _continue(connection, paused.run, now, trigger="answer")
 
     def orders(self) -> Mapping[str, Sequence[Order]]:
         orders: dict[str, list[Order]] = {}
@@ -503,6 +503,7 @@ class SQLiteServer(QueueServer):
 
     def next_due(self) -> datetime | None:
         moments = [due for workflow in self._workflows for (due,) in self._queue.look(NEXT_DUE, (workflow, _now()))]
+        moments += [until for (until,) in self._queue.look(questions.NEXT_LATE, (_now(),))]
         first = min((due for due in moments if due is not None), default=None)
         return None if first is None else moment(first)
 
@@ -682,7 +683,7 @@ class SQLiteServer(QueueServer):
                 elif state is TypeRunState.PAUSED and TypeOrder.PAUSE in orders:
                     goes_on, reason = False, _reason(orders[TypeOrder.PAUSE])
                 elif state is TypeRunState.PAUSED and not goes_on and questions.is_settled(connection, asked):
-                    goes_on, trigger = True, "approval"
+                    goes_on, trigger = True, "answer"
                 connection.execute(END, (state, now, reason or None, error or None, run))
                 connection.execute(NOT_TAKEN, (run,))
                 connection.execute(DO_ORDERS, (now, run))

@@ -131,6 +131,10 @@ def _with_params(reader: Reader, workflow: str) -> Iterator[Condition]:
         yield f"{plus}workflow_id >= ? AND {plus}workflow_id < ?", ids
 
 
+#: A paused run that another one has continued waits for nothing.
+LAST_OF_CHAIN: Final = " AND NOT EXISTS (SELECT 1 FROM runs AS newer WHERE newer.continues = runs.run_id)"
+
+
 def _with_states(
     conditions: Sequence[Condition], states: Sequence[TypeRunState], reader: Reader
 ) -> Iterator[Condition]:
@@ -141,6 +145,7 @@ def _with_states(
             is_running = state is TypeRunState.RUNNING
             dead = f" AND run NOT IN ({in_list(reader.ended)})" if is_running and reader.ended else ""
             # The plus keeps SQLite from the index of states where there is one of workflows.
+            dead += LAST_OF_CHAIN if state is TypeRunState.PAUSED else ""
             yield f"{sql} AND {'+' if values else ''}state = ?{dead}", (*values, str(state))
             if ended := reader.ended_as(state):
                 yield f"{sql} AND run IN ({in_list(ended)})", values

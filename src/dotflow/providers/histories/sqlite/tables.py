@@ -92,6 +92,9 @@ QUEUE: Final = (
         PRIMARY KEY (run, task, item, attempt, name)) WITHOUT ROWID""",
 )
 
+#: What a question is about: a digest, so that a yes counts for the same values only.
+ABOUT: Final = "ALTER TABLE questions ADD COLUMN about TEXT"
+
 TABLES: Final = (
     """CREATE TABLE runs (
         run INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, workflow_id TEXT NOT NULL, name TEXT, state TEXT NOT NULL,
@@ -137,6 +140,7 @@ TABLES: Final = (
     "CREATE TABLE meta (swept INTEGER NOT NULL)",
     "INSERT INTO meta VALUES (0)",
     *QUEUE,
+    ABOUT,
 )
 
 #: Tables with the rows of a run.
@@ -199,8 +203,8 @@ THIRD: Final = (
     *QUEUE,
     *("DROP VIEW run_list", "DROP VIEW attempt_list", RUN_LIST, ATTEMPT_LIST),
 )
-#: From the third one to the fourth one: attempts that wait.
-FOURTH: Final = (*("ALTER TABLE attempts ADD COLUMN asked INTEGER", "DROP VIEW attempt_list", ATTEMPT_LIST),)
+#: From the third one to the fourth one: attempts that wait, and what questions are about.
+FOURTH: Final = ("ALTER TABLE attempts ADD COLUMN asked INTEGER", "DROP VIEW attempt_list", ATTEMPT_LIST, ABOUT)
 #: What a file of an older format that is read, but not written, lacks: views in place of its tables.
 MISSING: Final = {
     1: (
