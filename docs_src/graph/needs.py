@@ -1,4 +1,4 @@
-"""Names tasks that use one step twice, wires them by hand, and waits for a task without its value."""
+"""Names tasks that use one step twice, wires them by hand, and needs a task that has no value."""
 
 from dotflow import Context, DotFlow, action
 

@@ -23,7 +23,7 @@ def ship(reserve: str, payment: float) -> str:
 
 
 workflow = DotFlow(Config(storage=StorageFile()), workflow_id="order", params={"order": "4711"})
-workflow.task.add([reserve, payment, ship])
+workflow.task.add(reserve).add(payment, needs=[reserve]).add(ship)
 
 if __name__ == "__main__":
     Path("4711.paid").write_text("120.50")  # the customer

@@ -138,6 +138,93 @@ def test_a_limit_of_a_map_stands_in_its_task() -> None:
     assert 't2[["pair<br/>× each urls<br/>× each 2 of name, 2 at once"]]' in drawn
 
 
+def test_every_combination_has_a_word_of_its_own() -> None:
+    """In the task and on its arrows, of which one comes from a run parameter that has the list."""
+
+    @action
+    def cell(city: Any, day: int) -> None: ...
+
+    workflow = DotFlow(params={"days": [1, 2]})
+    workflow.task.add(urls).add(cell, cross={"city": urls, "day": "days"}, max_parallel=20)
+    workflow.task.add(cell, each={"day": "days"}, needs={"city": urls})
+    drawn = lines(workflow)
+
+    assert drawn[1] == 'p_days[/"days"/]'
+    assert 't1[["cell<br/>× cross urls<br/>× cross days, 20 at once"]]' in drawn
+    assert drawn[-4:-1] == ['t0 ==>|"cross"| t1', 'p_days ==>|"cross"| t1', 'p_days ==>|"each"| t2']
+
+
+def test_an_arrow_has_the_name_of_the_part_that_a_task_takes() -> None:
+    """A value, a list, a part that decides, and a part under the name of another parameter."""
+
+    @action
+    def split() -> dict[str, Any]:
+        return {}
+
+    @action
+    def fit(train: list[int]) -> None: ...
+
+    @action
+    def both(left: list[int], right: list[int]) -> None: ...
+
+    workflow = DotFlow()
+    workflow.task.add(split, outputs=["train", "test"]).add(fit, when={"test": 3})
+    workflow.task.add(both, needs={"left": "train", "right": "test"}).add(fetch, each="train")
+    drawn = lines(workflow)
+
+    assert 't3[["fetch<br/>× each train"]]' in drawn
+    assert drawn[-5:] == [
+        't0 -->|"train"| t1', 't0 -.->|"when test 3"| t1', 't0 -->|"train"| t2', 't0 -->|"test"| t2',
+        't0 ==>|"each train"| t3',
+    ]  # fmt: skip
+    assert 't0 -> t1 [style="solid", label="train"];' in lines(workflow, "dot")
+
+
+def test_a_workflow_for_each_item_is_a_box_that_says_so() -> None:
+    """Its tasks don't repeat the list, whose arrow leads to the first of them that takes the item."""
+
+    @action
+    def judge(fetch: str) -> bool:
+        return True
+
+    @action
+    def total(page: list[bool]) -> None: ...
+
+    page = DotFlow(params={"url": ...})
+    page.task.add(plain).add(fetch).add(judge, when="url").add(plain, name="clean", always=True)
+    workflow = DotFlow()
+    workflow.task.add(urls).add(page, name="page", each=urls, max_parallel=20).add(total)
+    workflow.task.add(page, name="again", each=["a", "b"])
+    drawn, dot = lines(workflow), lines(workflow, "dot")
+
+    assert drawn[1:8] == [
+        't0["urls"]',
+        'subgraph b1["page<br/>× each urls, 20 at once"]',
+        't1["plain"]',
+        't2["fetch"]',
+        't3["judge<br/>when url"]',
+        't4(["clean<br/>always"])',
+        "end",
+    ]
+    assert 'subgraph b2["again<br/>× each 2 of url"]' in drawn
+    assert [line for line in drawn if "each" in line and "==" in line] == ['t0 ==>|"each"| t2']
+    assert 'subgraph cluster_1 { label="page\\n× each urls, 20 at once";' in dot
+
+
+def test_a_box_of_items_stands_in_others() -> None:
+    """Its list is named in its own box, wherever that is."""
+    page = DotFlow(params={"url": ...})
+    page.task.add(fetch)
+    site = DotFlow()
+    site.task.add(urls).add(page, name="page", each=urls)
+    workflow = DotFlow()
+    workflow.task.add(site, name="site")
+
+    assert lines(workflow)[1:5] == [
+        'subgraph b1["site"]', 't0["urls"]', 'subgraph b2["page<br/>× each urls"]', 't1["fetch"]',
+    ]  # fmt: skip
+
+
 def test_a_cleanup_waits_for_the_ends() -> None:
     """It waits for all tasks before it, and has arrows from those that nothing else follows."""
     workflow = DotFlow()

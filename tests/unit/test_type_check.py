@@ -392,6 +392,28 @@ def test_a_map_over_a_map_takes_what_its_step_returns() -> None:
     tasks.add(step_of(page=bytes), each=fetch)
 
 
+@pytest.mark.parametrize(("source", "message"), [(count, "returns int, which is no list"), (["a"], "as int")])
+def test_the_lists_of_cross_are_named_so(source: Any, message: str) -> None:
+    """The error begins with the option."""
+    with pytest.raises(InvalidLink, match=rf"^cross: .*{message}"):
+        DotFlow().task.add(count).add(step_of(number=int), cross={"number": source})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"needs": {"numbers": urls}}, {"needs": {"numbers": "texts"}}, {"params": {"numbers": ["a"]}}],
+    ids=["task", "run parameter", "params"],
+)
+def test_a_list_that_fills_an_added_workflow_fits_its_map(options: dict[str, Any]) -> None:
+    """What its run parameter is filled with is judged where the workflow is added."""
+    inner = DotFlow(params={"numbers": [1]})
+    inner.task.add(step_of(number=int), name="double", each="numbers")
+    workflow = DotFlow(params={"texts": ["a"]})
+
+    with pytest.raises(InvalidLink, match=r"annotated as int|takes 'number' as int"):
+        workflow.task.add(urls).add(inner, name="inner", **options)
+
+
 @pytest.mark.parametrize("items", [[], [1, 2.5], [True], (1,), range(3)])
 def test_written_down_items_that_fit(items: Any) -> None:
     """An int is a float, as elsewhere."""

@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from dotflow.core.links import MAX_PARALLEL, TRUE, Condition, Constant, Entry, Links
+from dotflow.core.links import MAX_PARALLEL, TRUE, Bind, Condition, Constant, Each, Entry, Links, Nest
+from dotflow.core.outputs import Part
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.drawing import TypeDrawing
@@ -35,12 +36,12 @@ DOT_SHAPES: Final = {
 
 
 class Node(NamedTuple):
-    """A task, or a run parameter: its lines of text, its kind, and the boxes it is in, the outermost first."""
+    """A task, or a run parameter: its lines of text, its kind, and the lines of its boxes, the outermost first."""
 
     source: int | str
     lines: tuple[str, ...]
     kind: str
-    boxes: tuple[str, ...]
+    boxes: tuple[tuple[str, ...], ...]
 
 
 class Arrow(NamedTuple):
@@ -50,6 +51,10 @@ class Arrow(NamedTuple):
     target: int
     style: str
     label: str = ""
+
+
+#: The number of a box, and its lines.
+Box = tuple[int, tuple[str, ...]]
 
 
 class Drawing(str):
@@ -84,27 +89,34 @@ def _nodes(tasks: Sequence[Task]) -> Iterator[Node]:
     has_groups = len({task.group_name for task in tasks}) > 1
     for task in tasks:
         links = task.links or Links()
-        *boxes, name = _boxes_and_name(task)
-        lines = [name, *_notes(links, tasks)]
-        kind = MAPPED if links.each else CLEANUP if links.always else PLAIN
+        *names, name = _boxes_and_name(task)
+        boxes: list[tuple[str, ...]] = [(box,) for box in names]
+        lists = [] if links.nest else list(_lists(links, tasks))
+        if links.nest:
+            boxes[names.index(links.nest.name)] = (links.nest.name, *_lists(links, tasks))
+        kind = MAPPED if lists else CLEANUP if links.always else PLAIN
         if has_groups and task.group_name != DEFAULT_GROUP:
-            boxes = [task.group_name, *boxes]
-        yield Node(task.task_id, tuple(lines), kind, tuple(boxes))
+            boxes = [(task.group_name,), *boxes]
+        yield Node(task.task_id, (name, *lists, *_notes(links)), kind, tuple(boxes))
 
 
 def _boxes_and_name(task: Task) -> list[str]:
     return task.links.name.split(".") if task.links is not None and task.links.name else [task.step.name]
 
 
-def _notes(links: Links, tasks: Sequence[Task]) -> Iterator[str]:
-    """Yields the lines under a task's name: its lists, its fallback, and conditions without an arrow."""
+def _lists(links: Links, tasks: Sequence[Task]) -> Iterator[str]:
+    """Yields the lines with the lists of a mapped task, or of a workflow for each item."""
     limit = "" if links.max_parallel == MAX_PARALLEL else f", {links.max_parallel} at once"
     word = "cross" if links.is_cross else "each"
-    for parameter, source, _ in links.each:
+    for parameter, source, part in links.each:
         of = f"{len(source)} of {parameter}" if isinstance(source, tuple) else source
         if isinstance(source, int):
-            of = _boxes_and_name(tasks[source])[-1]
+            of = _boxes_and_name(tasks[source])[-1] if part is None else part.name
         yield f"× {word} {of}{limit if parameter == links.each[-1].parameter else ''}"
+
+
+def _notes(links: Links) -> Iterator[str]:
+    """Yields the other lines under a task's name: its fallback, `always`, and conditions without an arrow."""
     if links.fallback is not None:
         yield f"fallback {links.fallback.name}"
     if links.always:
@@ -121,7 +133,7 @@ def _arrows(tasks: Sequence[Task]) -> Iterator[Arrow]:
     for task in tasks:
         before = last_of_group.get(task.group_name)
         last_of_group[task.group_name] = task.task_id
-        arrows = [] if task.links is None else list(_arrows_of_links(task, task.links))
+        arrows = [] if task.links is None else list(_arrows_of_links(task, task.links, tasks))
         takes_previous = "previous_context" in task.step.context_params
         if before is not None and (takes_previous or not is_linked) and not _has_each_previous(task):
             arrows.append(Arrow(before, task.task_id, SOLID if takes_previous else DASHED))
@@ -137,17 +149,17 @@ def _has_each_previous(task: Task) -> bool:
     return task.links is not None and any(link.parameter == "previous_context" for link in task.links.each)
 
 
-def _arrows_of_links(task: Task, links: Links) -> Iterator[Arrow]:
+def _arrows_of_links(task: Task, links: Links, tasks: Sequence[Task]) -> Iterator[Arrow]:
     target = task.task_id
     for link in links.each:
-        if not isinstance(link.source, tuple):
-            yield Arrow(link.source, target, THICK, "cross" if links.is_cross else "each")
+        if not isinstance(link.source, tuple) and (not links.nest or _first_taker(links.nest, link, tasks) == target):
+            yield Arrow(link.source, target, THICK, _with_part("cross" if links.is_cross else "each", link.part))
     binds = (*links.binds, *links.fallback_binds)
     required = {bind.source for bind in binds if bind.required and isinstance(bind.source, int)}
     for bind in binds:
         if not isinstance(bind.source, Constant | Entry):
             is_optional = isinstance(bind.source, int) and bind.source not in required
-            yield Arrow(bind.source, target, OPTIONAL if is_optional else SOLID)
+            yield Arrow(bind.source, target, OPTIONAL if is_optional else SOLID, _with_part("", bind.part))
     for condition in links.conditions:
         if not isinstance(condition.source, Constant | Entry):
             yield Arrow(condition.source, target, DASHED, _label(condition))
@@ -158,8 +170,23 @@ def _arrows_of_links(task: Task, links: Links) -> Iterator[Arrow]:
                 yield Arrow(source, target, style, label)
 
 
+def _first_taker(nest: Nest, link: Each, tasks: Sequence[Task]) -> int:
+    """Returns the id of the task that the arrow of a list leads to: the first one that takes its items."""
+    for task_id in nest.tasks:
+        links = tasks[task_id].links or Links()
+        taken: Sequence[Bind | Condition] = (*links.binds, *links.fallback_binds, *links.conditions)
+        if any(own.source == Entry(link.parameter) for own in taken):
+            return task_id
+    return nest.tasks[0]
+
+
+def _with_part(word: str, part: Part | None) -> str:
+    """Returns a label with the output that the task takes."""
+    return word if part is None else f"{word} {part.name}".lstrip()
+
+
 def _label(condition: Condition) -> str:
-    word = condition.word
+    word = _with_part(condition.word, condition.part)
     return word if condition.expected is TRUE else f"{word} {shorten(safe_repr(condition.expected), MAX_LABEL)}"
 
 
@@ -169,15 +196,19 @@ def _mermaid(nodes: Sequence[Node], arrows: Sequence[Arrow]) -> Iterator[str]:
         indent = "    " * (depth + 1)
         if isinstance(item, Node):
             begin, end = MERMAID_SHAPES[item.kind]
-            yield f'{indent}{_id(item.source)}{begin}"{"<br/>".join(map(_mermaid_text, item.lines))}"{end}'
+            yield f'{indent}{_id(item.source)}{begin}"{_mermaid_lines(item.lines)}"{end}'
         elif item is None:
             yield f"{indent}end"
         else:
             number, title = item
-            yield f'{indent}subgraph b{number}["{_mermaid_text(title)}"]'
+            yield f'{indent}subgraph b{number}["{_mermaid_lines(title)}"]'
     for source, target, style, label in arrows:
         text = f'|"{_mermaid_text(label)}"|' if label else ""
         yield f"    {_id(source)} {MERMAID_ARROWS[style]}{text} t{target}"
+
+
+def _mermaid_lines(lines: Sequence[str]) -> str:
+    return "<br/>".join(map(_mermaid_text, lines))
 
 
 def _mermaid_text(text: str) -> str:
@@ -190,17 +221,20 @@ def _dot(nodes: Sequence[Node], arrows: Sequence[Arrow]) -> Iterator[str]:
     for depth, item in _in_boxes(nodes):
         indent = "    " * (depth + 1)
         if isinstance(item, Node):
-            label = "\\n".join(map(_dot_text, item.lines))
-            yield f'{indent}{_id(item.source)} [label="{label}", {DOT_SHAPES[item.kind]}];'
+            yield f'{indent}{_id(item.source)} [label="{_dot_lines(item.lines)}", {DOT_SHAPES[item.kind]}];'
         elif item is None:
             yield f"{indent}}}"
         else:
             number, title = item
-            yield f'{indent}subgraph cluster_{number} {{ label="{_dot_text(title)}";'
+            yield f'{indent}subgraph cluster_{number} {{ label="{_dot_lines(title)}";'
     for source, target, style, label in arrows:
         text = f', label="{_dot_text(label)}"' if label else ""
         yield f"    {_id(source)} -> t{target} [{DOT_ARROWS[style]}{text}];"
     yield "}"
+
+
+def _dot_lines(lines: Sequence[str]) -> str:
+    return "\\n".join(map(_dot_text, lines))
 
 
 def _dot_text(text: str) -> str:
@@ -217,8 +251,8 @@ def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)
 
 
-def _in_boxes(nodes: Sequence[Node]) -> Iterator[tuple[int, Node | tuple[int, str] | None]]:
-    """Yields the nodes with their depth, the number and title of each box before its nodes, and None at its end."""
+def _in_boxes(nodes: Sequence[Node]) -> Iterator[tuple[int, Node | Box | None]]:
+    """Yields the nodes with their depth, the number and lines of each box before its nodes, and None at its end."""
     tree: dict[Any, Any] = {}
     for node in nodes:
         branch = tree
@@ -227,7 +261,7 @@ def _in_boxes(nodes: Sequence[Node]) -> Iterator[tuple[int, Node | tuple[int, st
         branch[node] = node
     count = 0
 
-    def walk(branch: dict[Any, Any], depth: int) -> Iterator[tuple[int, Node | tuple[int, str] | None]]:
+    def walk(branch: dict[Any, Any], depth: int) -> Iterator[tuple[int, Node | Box | None]]:
         nonlocal count
         for key, value in branch.items():
             if isinstance(value, Node):

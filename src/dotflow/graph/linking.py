@@ -144,8 +144,10 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
         refuse_parameter(step, left[0], scope)
     if options.outputs is not None:
         _check_parts(step, fallback, options)
-    if lists or params or options.outputs:
-        _check_types(step, fallback, params, lists.values(), options.outputs or (), scope)
+    if params or options.outputs:
+        _check_types(step, fallback, params, options.outputs or ())
+    if lists:
+        _check_lists(step, "each" if options.cross is None else "cross", lists.values(), scope)
     takes_error, fallback_binds = False, tuple[Bind, ...]()
     if fallback is not None:
         takes_error, fallback_binds = _wire_fallback(fallback, scope, needs, params, lists)
@@ -256,24 +258,28 @@ def _check_types(
     step: Action[..., Any],
     fallback: Action[..., Any] | None,
     params: Mapping[str, Any],
-    lists: Iterable[Each],
-    outputs: Sequence[str],
-    scope: Scope,
+    outputs: Sequence[str] = (),
 ) -> None:
-    """Raises InvalidLink if values, items or outputs can't fit the annotations."""
-    from dotflow.graph.type_check import check_argument, check_each, check_outputs  # here: most tasks need no types
+    """Raises InvalidLink if values or outputs can't fit the annotations."""
+    from dotflow.graph.type_check import check_argument, check_outputs  # here, since most tasks need no types
 
     for part in filter(None, (step, fallback)):
         for name, value in params.items():
             check_argument(part, name, value, "params")
         if outputs:
             check_outputs(part, outputs)
+
+
+def _check_lists(step: Action[..., Any], option: str, lists: Iterable[Each], scope: Scope) -> None:
+    """Raises InvalidLink if the items of lists can't fit the annotations."""
+    from dotflow.graph.type_check import check_each  # here, since most tasks need no types
+
     for each in lists:
         if each.parameter not in CONTEXTS:  # whose items come in a Context
             source = scope.params[each.source] or () if isinstance(each.source, str) else each.source
             if source is not ...:
                 source = scope.tasks[source] if isinstance(source, int) else source
-                check_each(step, each.parameter, source, each.part)
+                check_each(step, each.parameter, source, each.part, option)
 
 
 def _fallback_of(options: LinkOptions) -> Action[..., Any] | None:
@@ -379,13 +385,18 @@ def copy_tasks(
         for bind in links.binds:
             if isinstance(bind.source, int) and bind.source < first:
                 check_type(task.step, bind, scope)
-        entries = [(bind.parameter, bind.source.parameter) for bind in links.binds if isinstance(bind.source, Entry)]
-        if entries:
-            items = [lists[name]._replace(parameter=parameter) for parameter, name in entries if name in lists]
-            _check_types(task.step, None, {}, items, (), scope)
+        items = [
+            lists[bind.source.parameter]._replace(parameter=bind.parameter)
+            for bind in links.binds
+            if isinstance(bind.source, Entry) and bind.source.parameter in lists
+        ]
+        if nest is None:
+            items += [new for own, new in zip(own_links.each, links.each, strict=True) if isinstance(own.source, str)]
+        if items:
+            _check_lists(task.step, "cross" if links.is_cross else "each", items, scope)
         if params:
             taken = (bind for bind in own_links.binds if isinstance(bind.source, str) and bind.source in params)
-            _check_types(task.step, None, {bind.parameter: params[str(bind.source)] for bind in taken}, (), (), scope)
+            _check_types(task.step, None, {bind.parameter: params[str(bind.source)] for bind in taken})
         if has_secrets:
             links = keep_secret(task.step, links, {}, {})
         own = task.group_name if task.group_name == "default" else f"{options.name}.{task.group_name}"

@@ -50,7 +50,11 @@ def check_value(step: "Action[..., Any]", parameter: str, source: "Task", given:
 
 
 def check_each(
-    step: "Action[..., Any]", parameter: str, source: "Task | Collection[Any]", part: tuple[str, int] | None = None
+    step: "Action[..., Any]",
+    parameter: str,
+    source: "Task | Collection[Any]",
+    part: tuple[str, int] | None = None,
+    option: str = "each",
 ) -> None:
     """Raises InvalidLink if a task returns no list, or if the items of a list can't fit the parameter.
 
@@ -58,7 +62,7 @@ def check_each(
     """
     if isinstance(source, Collection):
         for item in {type(item): item for item in source}.values():  # one of each class
-            check_argument(step, parameter, item, "each")
+            check_argument(step, parameter, item, option)
         return
     given = returned_type(source, part)
     if source.is_mapped:
@@ -67,7 +71,7 @@ def check_each(
     item = _item_of(given)
     if item is None:
         hint = "Return a list from it, or correct the annotation."
-        raise InvalidLink(f"each: task '{source.name}' returns {_shown(given)}, which is no list. {hint}")
+        raise InvalidLink(f"{option}: task '{source.name}' returns {_shown(given)}, which is no list. {hint}")
     check_value(step, parameter, source, item, "lists")
 
 
