@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, overload
 from dotflow import clock
 from dotflow.abc.executor import ExecutorSession
 from dotflow.abc.history import has_queue
+from dotflow.abc.notify import RunMessage
 from dotflow.abc.operations import Ending, Order, TypeOrder
 from dotflow.abc.storage import Storage
 from dotflow.code.fingerprint import fingerprint
@@ -500,7 +501,7 @@ class Run:
                     if self._checkpoints.files is not None:
                         self._checkpoints.close_files()
                 finally:
-                    self._publish_end(publisher, run_log, failed, is_complete)
+                    self._publish_end(publisher, run_log, notifier, failed, is_complete)
             finally:
                 if notifier is not None:
                     notifier.close()
@@ -533,7 +534,9 @@ class Run:
             files=NO_STATES if self._checkpoints.files is None else self._checkpoints.files.inputs,
         )
 
-    def _publish_end(self, publisher: Publisher, run_log: RunLog | None, failed: bool, is_complete: bool) -> None:
+    def _publish_end(
+        self, publisher: Publisher, run_log: RunLog | None, notifier: Notifier | None, failed: bool, is_complete: bool
+    ) -> None:
         reason = "" if is_complete or self._stop is None else self._stop.reason
         self._ended = RunEnded(self.workflow_id, self.run_id, self.status, clock.now(), self.state, reason)
         # The command has a line of its own in its summary.
@@ -542,12 +545,27 @@ class Run:
         publisher.publish_run(self._ended)
         if self._approvals is not None and self._claimed is None and (asked := self.questions):
             self._approvals.settle(self.run_id, asked, self._log_line)
+        # Where a run only waits for answers, the questions have been sent.
+        if notifier is not None and (self.state is not TypeRunState.PAUSED or self._pause_order is not None):
+            label = self.workflow_id if self._is_named else self._name or ""
+            notifier.send_run(RunMessage(self.run_id, label, self.status, self.state, self._message_text))
         if self.state is TypeRunState.PAUSED:
             return
         if failed and self._options.on_failure is not None:
             publisher.end("on_failure", self._options.on_failure, self.tasks)
         elif is_complete and not failed and self._options.on_success is not None:
             publisher.end("on_success", self._options.on_success, self.tasks)
+
+    def _message_text(self) -> str:
+        """Returns what people are sent about its end. It reads the history."""
+        from dotflow.abc.archive import Archive  # here: few runs send messages
+        from dotflow.engine.run_message import message_text
+
+        assert self._started is not None
+        assert self._ended is not None
+        history = self._providers.history
+        text = message_text(self._started, self._ended, self.tasks, history if isinstance(history, Archive) else None)
+        return self._providers.secrets.masks.mask(text)
 
     def _make_runner(
         self,

@@ -36,6 +36,8 @@ IN_MEMORY: Final = "StorageDefault"
 SAFE: Final = re.compile(r"[\w.-]+#\d+|[\w.-]+")
 
 Command = tuple[str, str]  # and what it does
+ATTEMPTS: Final = "its attempts, traceback and output"
+GO_ON: Final = "go on from here"
 
 
 def command_objects(archive: Archive, run: RunRecord, history: str | None) -> list[dict[str, Any]]:
@@ -82,17 +84,17 @@ def next_steps(archive: Archive, run: RunRecord, history: str | None) -> list[Co
         diff = _command("diff", short, since, history=history)
         commands.append((diff, f"{DIFFERS} the run that has completed since"))
         return commands
-    if (earlier := _last_completed(archive, run)) is not None:
+    if (earlier := last_completed(archive, run)) is not None:
         diff = _command("diff", earlier.run_id[:ID_LENGTH], short, history=history)
         commands.append((diff, f"{DIFFERS} the last run that completed"))
     if run.state is TypeRunState.PAUSED and answers:
         commands.append((_command("cancel", short, history=history), "give it up"))
     elif can_resume(run) and (run.is_served or run.submitted is not None):
-        commands.append((_command("resume", short, history=history), "go on from here"))
+        commands.append((_command("resume", short, history=history), GO_ON))
         if run.state is TypeRunState.PAUSED:
             commands.append((_command("cancel", short, history=history), "give it up"))
     elif not archive.why_foreign() and (again := resume_command(run)) is not None:
-        commands.append((again, "go on from here"))
+        commands.append((again, GO_ON))
     return commands
 
 
@@ -112,7 +114,7 @@ def _failure_commands(
     archive: Archive, run: RunRecord, task: TaskRecord, item: int | None, history: str | None
 ) -> list[Command]:
     words = run.run_id[:ID_LENGTH], step_argument(run, task, item)
-    show = _command("show", *words, history=history), "its attempts, traceback and output"
+    show = _command("show", *words, history=history), ATTEMPTS
     return [show, *step_commands(archive, run, task, item, history)]
 
 
@@ -230,7 +232,7 @@ def _completed_since(archive: Archive, run: RunRecord) -> RunSummary | None:
     return same[-1] if same else None
 
 
-def _last_completed(archive: Archive, run: RunRecord) -> RunSummary | None:
+def last_completed(archive: Archive, run: RunRecord) -> RunSummary | None:
     """Returns the last run of the same workflow that completed before this one."""
     if run.state is TypeRunState.COMPLETED:
         return None
