@@ -53,6 +53,7 @@ from dotflow.worker.waiting import Waiters
 COMPLETED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.SKIPPED
 T = TypeVar("T")
 if TYPE_CHECKING:
+    from dotflow.abc.archive import Archive
     from dotflow.core.approval import Question
     from dotflow.engine.approvals import Approvals
     from dotflow.records.record import RunRecord
@@ -397,7 +398,8 @@ class Run:
         if not self._is_named:
             raise NotServable(what, NO_ID)
         queue = queue_of(what, self._providers.history)
-        return Approvals(queue, self._checkpoints.question_of, self._providers.secrets.masks)
+        option = None if self._archive is None else self._archive.option
+        return Approvals(queue, self._checkpoints.question_of, self._providers.secrets.masks, option)
 
     def _release(self) -> None:
         """Releases the locks of `_prepare`. Does nothing after `_execute`."""
@@ -558,14 +560,20 @@ class Run:
 
     def _message_text(self) -> str:
         """Returns what people are sent about its end. It reads the history."""
-        from dotflow.abc.archive import Archive  # here: few runs send messages
-        from dotflow.engine.run_message import message_text
+        from dotflow.engine.run_message import message_text  # here: few runs send messages
 
         assert self._started is not None
         assert self._ended is not None
-        history = self._providers.history
-        text = message_text(self._started, self._ended, self.tasks, history if isinstance(history, Archive) else None)
+        text = message_text(self._started, self._ended, self.tasks, self._archive)
         return self._providers.secrets.masks.mask(text)
+
+    @property
+    def _archive(self) -> "Archive | None":
+        """The history, if it can be read; None for none."""
+        from dotflow.abc.archive import Archive  # here: few runs read it
+
+        history = self._providers.history
+        return history if isinstance(history, Archive) else None
 
     def _make_runner(
         self,
@@ -616,16 +624,14 @@ class Run:
         Raises:
             OSError: The file can't be written.
         """
-        from dotflow.abc.archive import Archive  # here: a run does not need them
-        from dotflow.records.run_record import NO_ARCHIVE, NO_HISTORY
+        from dotflow.records.run_record import NO_ARCHIVE, NO_HISTORY  # here: a run does not need them
         from dotflow.report.document import document
         from dotflow.report.page import write_page
 
-        history = self._providers.history
-        note = NO_HISTORY if history is None else NO_ARCHIVE
-        if isinstance(history, Archive):
+        note = NO_HISTORY if self._providers.history is None else NO_ARCHIVE
+        if (archive := self._archive) is not None:
             try:
-                return history.report(self.run_id, path)
+                return archive.report(self.run_id, path)
             except HistoryError as error:
                 note = str(error)
         return write_page(path, document(self._record(note), output={"output": None}))

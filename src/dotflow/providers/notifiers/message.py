@@ -1,6 +1,5 @@
 """The message about a task or a run, short enough for a phone, and which are sent."""
 
-import shlex
 from collections.abc import Iterator
 from typing import Final
 
@@ -13,6 +12,7 @@ from dotflow.core.task import Task
 from dotflow.core.text import escape_surrogates, shorten
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidArgument
+from dotflow.report.next_steps import as_command
 
 ICONS: Final = {
     TypeStatus.NOT_STARTED: "⏳",
@@ -81,8 +81,8 @@ def _lines(task: Task) -> Iterator[str]:
     if progress:
         yield progress
     if task.question is not None and task.run_id is not None:
-        yield f"dotflow approve {task.run_id[:ID_LENGTH]} {shlex.quote(task.question.step)}"
-        yield f"dotflow reject {task.run_id[:ID_LENGTH]} {shlex.quote(task.question.step)}"
+        for what in ("approve", "reject"):
+            yield as_command(what, task.run_id[:ID_LENGTH], task.question.step, history=task.question.history)
     if task.error is not None and task.status in FAILURES:
         where = raised_at(task.error.traceback)
         yield task.error.exception + (f" at {shorten(where, MAX_LINE)}" if where else "")
