@@ -296,7 +296,7 @@ def test_secrets_are_masked_in_it(make: Make, notify: Kept) -> None:
     assert "ValueError: *** was refused" in text
 
 
-def test_one_that_hangs_or_raises_changes_nothing(make: Make, tmp_path: Path) -> None:
+def test_one_that_hangs_or_raises_changes_nothing(make: Make) -> None:
     """The run ends after the grace; the log names what was not sent, or what was raised."""
     reports: list[str] = []
 
@@ -308,14 +308,14 @@ def test_one_that_hangs_or_raises_changes_nothing(make: Make, tmp_path: Path) ->
         def send_run(self, message: RunMessage) -> None:
             raise OSError("no network")
 
-    def run_with(notify: Notify) -> Run:
-        workflow = make(publish, notify=notify, notify_grace=0.05)
+    def run_with(notify: Notify, grace: float) -> Run:
+        workflow = make(publish, notify=notify, notify_grace=grace)
         workflow.config.log = Reports(output="none")
         return workflow.start()
 
     with serving(silence) as server:
-        run = run_with(NotifyTelegram(TOKEN, 1, timeout=20, base_url=server.url, by="run"))
-    assert run.status is run_with(Breaks()).status is TypeStatus.COMPLETED
+        run = run_with(NotifyTelegram(TOKEN, 1, timeout=20, base_url=server.url, by="run"), 0.05)
+    assert run.status is run_with(Breaks(), 20).status is TypeStatus.COMPLETED
     hangs, breaks = reports
     assert "one notification still hangs, 0 more were not sent" in hangs
     assert "Breaks.send_run raised for run " in breaks

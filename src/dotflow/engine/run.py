@@ -547,8 +547,9 @@ class Run:
         publisher.publish_run(self._ended)
         if self._approvals is not None and self._claimed is None and (asked := self.questions):
             self._approvals.settle(self.run_id, asked, self._log_line)
-        # Where a run only waits for answers, the questions have been sent.
-        if notifier is not None and (self.state is not TypeRunState.PAUSED or self._pause_order is not None):
+        # Where a run only waits for answers, the questions have been sent. One that was lost goes on elsewhere.
+        is_sent = self._stop is not LOST and (self.state is not TypeRunState.PAUSED or self._pause_order is not None)
+        if notifier is not None and is_sent:
             label = self.workflow_id if self._is_named else self._name or ""
             notifier.send_run(RunMessage(self.run_id, label, self.status, self.state, self._message_text))
         if self.state is TypeRunState.PAUSED:
