@@ -16,7 +16,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parent.parent
 #: Folders whose programs are on pages of docs/, with their output: they run with those.
-PAGES: Final = ("again", "daily", "history", "ports", "providers", "tutorial", "web")
+PAGES: Final = ("again", "daily", "history", "ports", "providers", "tutorial", "web", "week")
 #: The programs, by their paths without docs_src/ and .py.
 EXAMPLES: Final = tuple(
     sorted(f"{path.parent.name}/{path.stem}" for path in ROOT.glob("docs_src/*/*.py") if path.parent.name not in PAGES)

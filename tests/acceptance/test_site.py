@@ -39,7 +39,7 @@ NOT_HERE = re.compile(r"^(mkdir weather|python3 -m venv|pip install).*\n", re.MU
 WAITING = {re.compile(r"^dotflow serve .*$", re.MULTILINE): "--once",
            re.compile(r"^dotflow schedule (?!.*--preview).*$", re.MULTILINE): "--preview 1"}  # fmt: skip
 SHOWN_FILES = {path for text in PAGES.values() for path in SHOWN.findall(text)}
-#: Programs that test_what_happened.py, test_what_runs_again.py, test_ui_api.py and the two test_web.py run.
+#: Programs that test_week.py, test_what_happened.py, test_what_runs_again.py, test_ui_api.py and two test_web.py run.
 RUN_ELSEWHERE = {
     "again/drawn",
     "again/grid",
@@ -50,6 +50,12 @@ RUN_ELSEWHERE = {
     "history/prices",
     "history/read",
     "web/application",
+    "week/daily",
+    "week/inbox",
+    "week/nightly",
+    "week/pages",
+    "week/release",
+    "week/scratch",
 }
 
 

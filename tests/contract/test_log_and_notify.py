@@ -3,17 +3,18 @@
 import re
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dotflow import Config, DotFlow, Task, action
 from dotflow.abc.log import Log
-from dotflow.abc.notify import Notify
+from dotflow.abc.notify import Notify, RunMessage
 from dotflow.core.types import TypeStatus
 from dotflow.engine.notifier import Notifier
 from dotflow.errors import InvalidArgument, NotifyError
-from dotflow.providers import ExecutorProcess, LogDefault, NotifyApprise, NotifyDefault, NotifyTelegram
+from dotflow.providers import ExecutorProcess, HistorySQLite, LogDefault, NotifyApprise, NotifyDefault, NotifyTelegram
 from tests.loopback import TOKEN, Server, refuses, serving, silence
 
 MakeWorkflow = Callable[..., DotFlow]
@@ -313,6 +314,25 @@ class TestNotify:
         assert len(log.reports) == 1
         assert "MyNotify" in log.reports[0]
 
+    def test_what_it_does_not_want_is_not_queued(self, make_workflow: MakeWorkflow) -> None:
+        """`wants` is asked before; one that raises is reported, and the message is sent all the same."""
+        log, let_go = MyLog(), threading.Event()
+
+        class Failures(MyNotify):
+            def wants(self, message: Task | RunMessage) -> bool:
+                if message.status is TypeStatus.RETRY:
+                    raise OSError("no settings")
+                return message.status is TypeStatus.FAILED and isinstance(message, Task)
+
+        notify = Failures(lambda task: let_go.wait())
+        workflow = three_tasks(make_workflow(log=log, notify=notify, notify_grace=0.05))
+        workflow.start()
+        let_go.set()
+
+        broken, left = log.reports
+        assert "Failures.wants raised" in broken
+        assert "one notification still hangs, 1 more were not sent" in left
+
     def test_it_receives_a_snapshot(self, make_workflow: MakeWorkflow) -> None:
         """A notifier changes only its copy of the task."""
 
@@ -349,13 +369,19 @@ class TestNotify:
         assert reports == ["Alerts.alert raised: no network"] * 2
 
     def test_the_default_sends_nothing_and_starts_no_thread(self, make_workflow: MakeWorkflow) -> None:
-        """NotifyDefault is silent; a subclass that overrides send is not."""
+        """NotifyDefault is silent; a subclass that overrides one of its methods is not."""
 
         class More(NotifyDefault):
             def send(self, task: Task) -> None: ...
 
+        class Runs(NotifyDefault):
+            def send_run(self, message: RunMessage) -> None: ...
+
+        class Alerts(NotifyDefault):
+            def alert(self, message: str) -> None: ...
+
         assert NotifyDefault().is_silent
-        assert not More().is_silent
+        assert not any(kind().is_silent for kind in (More, Runs, Alerts))
 
     @pytest.mark.processes
     def test_parallel_runs_call_it_in_the_callers_process(
@@ -383,6 +409,11 @@ def telegram_at(server: Server, **given: Any) -> Notify:
 
 def apprise_at(server: Server, **given: Any) -> Notify:
     return NotifyApprise(f"json://user:{TOKEN}@127.0.0.1:{server.port}/{TOKEN}", **given)
+
+
+def texts(server: Server) -> list[str]:
+    """Returns the messages, with their titles."""
+    return [each.json.get("text") or f"{each.json['title']}\n{each.json['message']}" for each in server.received]
 
 
 def headlines(server: Server) -> list[str]:
@@ -428,6 +459,39 @@ class TestEveryNotify:
 
         assert headlines(server) == sent
 
+    @pytest.mark.parametrize("statuses", [None, "Failed"])
+    def test_by_run_one_message_is_sent_at_the_end(
+        self, make_workflow: MakeWorkflow, notify_at: Callable[..., Notify], statuses: object
+    ) -> None:
+        """With all that failed; notification_type chooses how runs end."""
+        with serving() as server:
+            notify = notify_at(server, by="run", notification_type=statuses)
+            three_tasks(make_workflow(notify=notify)).start()
+            good = make_workflow(notify=notify)
+            good.task.add(action(lambda: 1))
+            good.start()
+
+        first, *others = texts(server)
+        assert first.startswith("❌ Failed: a run\nrun ")
+        assert "<lambda> failed: ZeroDivisionError: division by zero\n" in first
+        assert [text.partition(":")[0] for text in others] == ([] if statuses else ["✅ Completed"])
+
+    def test_by_run_a_question_is_sent_at_once(
+        self, make_workflow: MakeWorkflow, notify_at: Callable[..., Notify], tmp_path: Path
+    ) -> None:
+        """Whatever statuses are chosen, by task, too: a person has to answer it. The paused run sends nothing."""
+        with serving() as server:
+            for by in ("run", "task"):
+                history = HistorySQLite(tmp_path / f"{by}.db")
+                workflow = make_workflow(
+                    notify=notify_at(server, by=by, notification_type="Failed"), history=history, workflow_id="nightly"
+                )
+                workflow.task.add(action(approve="Go?")(lambda: 1))
+                workflow.start()
+
+        assert [text.partition("\n")[0] for text in texts(server)] == ["⏸️ Paused: task 0 <lambda>"] * 2
+        assert "waits for an approval: Go?\ndotflow approve " in texts(server)[0]
+
     def test_another_status_is_refused_at_once(self, notify_at: Callable[..., Notify]) -> None:
         """The error has the accepted values."""
         with serving() as server, pytest.raises(InvalidArgument, match=r"notification_type='done'.*'Completed'"):
@@ -453,8 +517,7 @@ class TestEveryNotify:
         with serving() as server:
             notify_at(server, notification_type="Failed").alert("A firing of 'nightly\ud800' is late: 1")
 
-        (received,) = server.received
-        text = received.json.get("text") or f"{received.json['title']}\n{received.json['message']}"
+        (text,) = texts(server)
         assert text == "⚠️ Alert of dotflow serve\nA firing of 'nightly\\ud800' is late: 1"
 
     def test_an_alert_that_is_rejected_names_no_secret(self, notify_at: Callable[..., Notify]) -> None:

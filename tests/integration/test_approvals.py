@@ -542,9 +542,11 @@ def test_a_notification_has_the_question_and_the_commands(make: Make) -> None:
     workflow = make()
     workflow.config.notify = Kept()
     run = workflow.start()
+    history = workflow.config.history.option  # type: ignore[union-attr]
     assert sent == [
         "workflow report\nwaits for an approval: Publish [1, 2, 3] rows?\n"
-        f"dotflow approve {run.run_id[:8]} publish\ndotflow reject {run.run_id[:8]} publish"
+        f"dotflow approve {run.run_id[:8]} publish --history {history}\n"
+        f"dotflow reject {run.run_id[:8]} publish --history {history}"
     ]
 
 

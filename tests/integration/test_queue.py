@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from dotflow import Config, Context, DotFlow, Secret, action, clock
+from dotflow.abc.notify import RunMessage
 from dotflow.abc.operations import Ending
 from dotflow.control import Control
 from dotflow.core.attempt_id import triggered_by
@@ -36,7 +37,7 @@ from dotflow.errors import (
     UnknownParam,
     WorkflowBusy,
 )
-from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile, sqlite_file
+from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, NotifyDefault, StorageFile, sqlite_file
 from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.queue import SQLiteQueue, SQLiteServer
 from dotflow.records.record import RunSummary
@@ -986,7 +987,13 @@ def test_a_server_that_lost_its_run_ends_nothing(make: Make, open_server: OpenSe
 
 
 def test_a_run_that_another_process_has_ends(make: Make, history: HistorySQLite) -> None:
-    """Its server asks once a second. What its steps return afterwards is not saved."""
+    """Its server asks once a second. What its steps return afterwards is not saved, and no message has its end."""
+    sent: list[str] = []
+
+    class Kept(NotifyDefault):
+        def send_run(self, message: RunMessage) -> None:
+            sent.append(message.title)
+
     begun, may_end = threading.Event(), threading.Event()
 
     @action
@@ -1000,6 +1007,7 @@ def test_a_run_that_another_process_has_ends(make: Make, history: HistorySQLite)
         return first
 
     workflow = make()
+    workflow.config.notify = Kept()
     workflow.task.add([first, second])
     run = workflow.submit()
     with serve(workflow, wait=False) as server:
@@ -1015,6 +1023,7 @@ def test_a_run_that_another_process_has_ends(make: Make, history: HistorySQLite)
 
     assert (active.state, active._reason) == (TypeRunState.CANCELLED, "another process has the run")
     assert active.task("second").status is TypeStatus.NOT_STARTED
+    assert sent == []
     assert Control(history).run(run).state is TypeRunState.CRASHED  # the server wrote no end, and is gone
     with pytest.raises(NotInHistory):
         workflow.value(run, "first")

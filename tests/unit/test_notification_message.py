@@ -88,11 +88,12 @@ def test_a_task_that_was_restored() -> None:
 
 
 def test_a_failure_has_its_error_and_its_place() -> None:
-    """Type, file, line and function first; the message, which may be long, comes last."""
+    """Type, file, line, function and code first; the message, which may be long, comes last."""
     text = details(task_after(BEGUN, TaskFailed(3, 1, failure(), NOW, 100.5)))
 
-    where = f"test_notification_message.py:{boom.__code__.co_firstlineno + 1} in boom"
-    assert text == f"workflow nightly\ntook 0.50 s\nValueError at {where}\nno such column: <price> & more"
+    where = f"tests/unit/test_notification_message.py:{boom.__code__.co_firstlineno + 1} in boom"
+    code = 'raise ValueError("no such column: <price> & more")'
+    assert text == f"workflow nightly\ntook 0.50 s\nValueError at {where}: {code}\nno such column: <price> & more"
 
 
 def test_a_failed_attempt_that_is_repeated() -> None:

@@ -4,6 +4,8 @@ import copy
 import logging
 import pickle
 import sys
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -66,6 +68,7 @@ def test_a_missing_token_is_shown(token: object, shown: str) -> None:
         ("base_url", f"https://api.telegram.org/bot{TOKEN}"),
         ("base_url", "https://user:secret_password@proxy"),
         ("notification_type", "done"),
+        *[("by", by) for by in ("workflow", None, "Run", ["run"])],
     ],
 )
 def test_other_mistakes_are_refused(name: str, value: object) -> None:
@@ -76,6 +79,14 @@ def test_other_mistakes_are_refused(name: str, value: object) -> None:
         NotifyTelegram(**arguments)  # type: ignore[arg-type]
 
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [partial(NotifyTelegram, TOKEN, 1), partial(NotifyApprise, URL)])
+def test_a_status_that_no_run_ends_with_is_refused_by_run(make: Callable[..., object]) -> None:
+    """It would never be sent."""
+    assert make(by="run", notification_type=["Failed", "Paused", "Completed"])
+    with pytest.raises(InvalidArgument, match=r'Retry.*Completed.*Failed.*Paused.*by="run"'):
+        make(by="run", notification_type=["Failed", "Retry"])
 
 
 @pytest.mark.parametrize(

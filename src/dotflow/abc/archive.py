@@ -49,6 +49,11 @@ class Archive(ABC):
         """Returns why nothing that the history says is run unasked; "" for this user's own history."""
         return "it is not a file of this user"
 
+    @property
+    def option(self) -> str | None:
+        """The value of --history that names it in a command of the current folder; None for the default one."""
+        return None
+
     @abstractmethod
     def runs(
         self,

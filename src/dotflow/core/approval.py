@@ -66,6 +66,7 @@ class Question(NamedTuple):
         value: What came with a yes, as text of the codec; None for nothing.
         about: A digest of what it is about; "" where only the text shows that.
         run_id, workflow_id, state: The newest run of the chain; "" where it was not looked for.
+        history: In its own run, the value of --history for the commands that answer it; None for the default one.
     """
 
     id: QuestionId
@@ -81,6 +82,7 @@ class Question(NamedTuple):
     run_id: str = ""
     workflow_id: str = ""
     state: TypeRunState | None = None
+    history: str | None = None
 
     @property
     def step(self) -> str:

@@ -5,9 +5,11 @@ keep the memory. Formatting a traceback takes ten times as long as a failed atte
 lines, and formats them on first access.
 """
 
+import functools
 import inspect
 import itertools
 import os
+import re
 import traceback
 from pathlib import Path
 from types import CodeType, TracebackType
@@ -28,6 +30,9 @@ FORMATTED_AT_ONCE: Final = (ImportError, NameError, AttributeError, SyntaxError,
 
 CAUSE: Final = "\nThe above exception was the direct cause of the following exception:\n\n"
 CONTEXT: Final = "\nDuring handling of the above exception, another exception occurred:\n\n"
+
+#: A frame of a traceback: file, line, function, and the code if Python has it.
+FRAME_TEXT: Final = re.compile(r'^  File "(.+)", line (\d+), in (.+)\n(?:    (\S.*)\n)?', re.M)
 
 MAX_STACKS: Final = 256  # whose text is cached: a step that is repeated fails at the same lines
 
@@ -139,6 +144,30 @@ class TaskError:
 
     def __repr__(self) -> str:
         return f"TaskError(attempt={self.attempt}, exception={self.exception!r}, message={self.message!r})"
+
+
+def raised_at(traceback: str) -> str:
+    """Returns the line that raised an error: the last one outside of libraries, "" if the traceback has none."""
+    frames = FRAME_TEXT.findall(traceback)
+    own = [frame for frame in frames if not frame[0].startswith((*_library_paths(), "<"))] or frames
+    if not own:
+        return ""
+    file, line, function, code = own[-1]
+    return f"{_relative(file)}:{line} in {function}" + (f": {code}" if code else "")
+
+
+@functools.cache
+def _library_paths() -> tuple[str, ...]:
+    import sysconfig  # only failures need it
+
+    return tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+
+def _relative(file: str) -> str:
+    try:
+        return str(Path(file).relative_to(Path.cwd()))
+    except (OSError, ValueError):  # it is elsewhere, or the current folder was removed
+        return file
 
 
 def name_of(kind: type) -> str:

@@ -20,12 +20,20 @@ class Approvals:
         queue: Where the questions and their answers are.
         question_of: Returns what tells the question of a task apart, and a digest of what it is about.
         masks: The secrets, which no question shows.
+        option: The value of --history for the commands that answer.
     """
 
-    def __init__(self, queue: Operations, question_of: Callable[[Task], tuple[QuestionId, str]], masks: Masks) -> None:
+    def __init__(
+        self,
+        queue: Operations,
+        question_of: Callable[[Task], tuple[QuestionId, str]],
+        masks: Masks,
+        option: str | None,
+    ) -> None:
         self._queue = queue
         self._question_of = question_of
         self._masks = masks
+        self._option = option
 
     def ask(self, task: Task, arguments: Mapping[str, Any]) -> Answer:
         """Returns the answer to the question of a task, which it asks if it is new.
@@ -40,7 +48,7 @@ class Approvals:
         question = self._queue.ask(asked, text, about, step.approve_within)
         if question.is_yes is None:
             if question.until is None or not question.is_late(clock.now()):
-                return Answer(open=question)
+                return Answer(open=question._replace(history=self._option))
             return Answer(refusal=late((question.until - question.asked).total_seconds()))
         if not question.is_yes:
             return Answer(refusal=rejection(question.by, question.comment))

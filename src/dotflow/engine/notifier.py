@@ -6,7 +6,7 @@ import threading
 from typing import Final
 
 from dotflow import clock
-from dotflow.abc.notify import Notify
+from dotflow.abc.notify import Notify, RunMessage
 from dotflow.core.task import Task
 from dotflow.engine.run_log import LogLine, as_task_method
 
@@ -29,21 +29,34 @@ class Notifier:
         self._grace = grace
         self._log_line = log_line
         self._sender = sender
-        self._queue: queue.Queue[Task | str | None] = queue.Queue(MAX_WAITING)
+        self._queue: queue.Queue[Task | RunMessage | str | None] = queue.Queue(MAX_WAITING)
         self._dropped = 0
         self._is_abandoned = False
         self._thread = threading.Thread(target=self._work, name="dotflow-notify", daemon=True)
         self._thread.start()
 
     def send(self, task: Task) -> None:
-        """Queues a notification of the task as it is now, and returns at once."""
-        self._put(task._snapshot())
+        """Queues a notification of the task as it is now, if it is wanted, and returns at once."""
+        if self._wants(task):
+            self._put(task._snapshot())
+
+    def send_run(self, message: RunMessage) -> None:
+        """Queues the message about the end of a run, if it is wanted, and returns at once."""
+        if self._wants(message):
+            self._put(message)
 
     def alert(self, message: str) -> None:
         """Queues an alert, and returns at once."""
         self._put(message)
 
-    def _put(self, notification: Task | str) -> None:
+    def _wants(self, message: Task | RunMessage) -> bool:
+        try:
+            return self._notify.wants(message)
+        except Exception as error:  # the user's code
+            self._log_line(f"{type(self._notify).__name__}.wants raised", error)
+            return True
+
+    def _put(self, notification: Task | RunMessage | str) -> None:
         try:
             self._queue.put_nowait(notification)
         except queue.Full:
@@ -71,13 +84,19 @@ class Notifier:
     def _work(self) -> None:
         while (notification := self._queue.get()) is not None and not self._is_abandoned:
             try:
-                if isinstance(notification, str):
-                    self._notify.alert(notification)
-                else:
-                    self._listener(notification)
+                match notification:
+                    case str():
+                        self._notify.alert(notification)
+                    case RunMessage():
+                        self._notify.send_run(notification)
+                    case _:
+                        self._listener(notification)
             except BaseException as error:  # the user's code: logged, and its sender continues
-                name = type(self._notify).__name__
-                if isinstance(notification, str):
-                    self._log_line(f"{name}.alert raised", error)
-                else:
-                    self._log_line(f"{name}.send raised for task {notification.task_id} {notification.name}", error)
+                match notification:
+                    case str():
+                        what = "alert raised"
+                    case RunMessage():
+                        what = f"send_run raised for run {notification.run_id}"
+                    case _:
+                        what = f"send raised for task {notification.task_id} {notification.name}"
+                self._log_line(f"{type(self._notify).__name__}.{what}", error)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, overload
 from dotflow import clock
 from dotflow.abc.executor import ExecutorSession
 from dotflow.abc.history import has_queue
+from dotflow.abc.notify import RunMessage
 from dotflow.abc.operations import Ending, Order, TypeOrder
 from dotflow.abc.storage import Storage
 from dotflow.code.fingerprint import fingerprint
@@ -52,6 +53,7 @@ from dotflow.worker.waiting import Waiters
 COMPLETED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.SKIPPED
 T = TypeVar("T")
 if TYPE_CHECKING:
+    from dotflow.abc.archive import Archive
     from dotflow.core.approval import Question
     from dotflow.engine.approvals import Approvals
     from dotflow.records.record import RunRecord
@@ -396,7 +398,8 @@ class Run:
         if not self._is_named:
             raise NotServable(what, NO_ID)
         queue = queue_of(what, self._providers.history)
-        return Approvals(queue, self._checkpoints.question_of, self._providers.secrets.masks)
+        option = None if self._archive is None else self._archive.option
+        return Approvals(queue, self._checkpoints.question_of, self._providers.secrets.masks, option)
 
     def _release(self) -> None:
         """Releases the locks of `_prepare`. Does nothing after `_execute`."""
@@ -500,7 +503,7 @@ class Run:
                     if self._checkpoints.files is not None:
                         self._checkpoints.close_files()
                 finally:
-                    self._publish_end(publisher, run_log, failed, is_complete)
+                    self._publish_end(publisher, run_log, notifier, failed, is_complete)
             finally:
                 if notifier is not None:
                     notifier.close()
@@ -533,7 +536,9 @@ class Run:
             files=NO_STATES if self._checkpoints.files is None else self._checkpoints.files.inputs,
         )
 
-    def _publish_end(self, publisher: Publisher, run_log: RunLog | None, failed: bool, is_complete: bool) -> None:
+    def _publish_end(
+        self, publisher: Publisher, run_log: RunLog | None, notifier: Notifier | None, failed: bool, is_complete: bool
+    ) -> None:
         reason = "" if is_complete or self._stop is None else self._stop.reason
         self._ended = RunEnded(self.workflow_id, self.run_id, self.status, clock.now(), self.state, reason)
         # The command has a line of its own in its summary.
@@ -542,12 +547,34 @@ class Run:
         publisher.publish_run(self._ended)
         if self._approvals is not None and self._claimed is None and (asked := self.questions):
             self._approvals.settle(self.run_id, asked, self._log_line)
+        # Where a run only waits for answers, the questions have been sent. One that was lost goes on elsewhere.
+        is_sent = self._stop is not LOST and (self.state is not TypeRunState.PAUSED or self._pause_order is not None)
+        if notifier is not None and is_sent:
+            label = self.workflow_id if self._is_named else self._name or ""
+            notifier.send_run(RunMessage(self.run_id, label, self.status, self.state, self._message_text))
         if self.state is TypeRunState.PAUSED:
             return
         if failed and self._options.on_failure is not None:
             publisher.end("on_failure", self._options.on_failure, self.tasks)
         elif is_complete and not failed and self._options.on_success is not None:
             publisher.end("on_success", self._options.on_success, self.tasks)
+
+    def _message_text(self) -> str:
+        """Returns what people are sent about its end. It reads the history."""
+        from dotflow.engine.run_message import message_text  # here: few runs send messages
+
+        assert self._started is not None
+        assert self._ended is not None
+        text = message_text(self._started, self._ended, self.tasks, self._archive)
+        return self._providers.secrets.masks.mask(text)
+
+    @property
+    def _archive(self) -> "Archive | None":
+        """The history, if it can be read; None for none."""
+        from dotflow.abc.archive import Archive  # here: few runs read it
+
+        history = self._providers.history
+        return history if isinstance(history, Archive) else None
 
     def _make_runner(
         self,
@@ -598,16 +625,14 @@ class Run:
         Raises:
             OSError: The file can't be written.
         """
-        from dotflow.abc.archive import Archive  # here: a run does not need them
-        from dotflow.records.run_record import NO_ARCHIVE, NO_HISTORY
+        from dotflow.records.run_record import NO_ARCHIVE, NO_HISTORY  # here: a run does not need them
         from dotflow.report.document import document
         from dotflow.report.page import write_page
 
-        history = self._providers.history
-        note = NO_HISTORY if history is None else NO_ARCHIVE
-        if isinstance(history, Archive):
+        note = NO_HISTORY if self._providers.history is None else NO_ARCHIVE
+        if (archive := self._archive) is not None:
             try:
-                return history.report(self.run_id, path)
+                return archive.report(self.run_id, path)
             except HistoryError as error:
                 note = str(error)
         return write_page(path, document(self._record(note), output={"output": None}))

@@ -21,6 +21,9 @@ PAUSED: Final = Stop("RunPaused", "the run was paused", TypeRunState.PAUSED)
 LOST: Final = Stop("RunCancelled", "another process has the run", TypeRunState.CANCELLED)
 INTERRUPTED: Final = Stop("KeyboardInterrupt", "the run was interrupted", TypeRunState.INTERRUPTED)
 
+#: The errors of tasks that were stopped before their end.
+STOPPED: Final = (CANCELLED.exception, INTERRUPTED.exception, FAILED.exception, RunTimeout.__name__)
+
 
 def timed_out(seconds: float) -> Stop:
     """Returns the reason of a stop after the timeout of the run."""

@@ -36,6 +36,8 @@ IN_MEMORY: Final = "StorageDefault"
 SAFE: Final = re.compile(r"[\w.-]+#\d+|[\w.-]+")
 
 Command = tuple[str, str]  # and what it does
+ATTEMPTS: Final = "its attempts, traceback and output"
+GO_ON: Final = "go on from here"
 
 
 def command_objects(archive: Archive, run: RunRecord, history: str | None) -> list[dict[str, Any]]:
@@ -64,35 +66,35 @@ def next_steps(archive: Archive, run: RunRecord, history: str | None) -> list[Co
     """Returns the commands that help with a run. *history* is the value of --history."""
     short = run.run_id[:ID_LENGTH]
     answers = [
-        (_command(what, short, *_step_of(run, question), history=history), f"{answer} to: {question.text}")
+        (as_command(what, short, *_step_of(run, question), history=history), f"{answer} to: {question.text}")
         for question in run.open_questions
         for what, answer in (("approve", "yes"), ("reject", "no"))
     ]
     if run.state is TypeRunState.RUNNING:
-        follow = _command("show", short, "--output", "-f", history=history), "follow what it prints"
-        return [*answers, follow, *([] if run.ordered else [(_command("cancel", short, history=history), "end it")])]
+        follow = as_command("show", short, "--output", "-f", history=history), "follow what it prints"
+        return [*answers, follow, *([] if run.ordered else [(as_command("cancel", short, history=history), "end it")])]
     if run.state is TypeRunState.QUEUED:
-        return [(_command("cancel", short, history=history), "take it out of the queue")]
+        return [(as_command("cancel", short, history=history), "take it out of the queue")]
     commands: list[Command] = answers
     for task in run.failures[:1]:
         commands += _failure_commands(archive, run, task, failed_item(task), history)
     if (later := _completed_since(archive, run)) is not None:
         since = later.run_id[:ID_LENGTH]
-        commands.append((_command("show", since, history=history), "the run that has completed since"))
-        diff = _command("diff", short, since, history=history)
+        commands.append((as_command("show", since, history=history), "the run that has completed since"))
+        diff = as_command("diff", short, since, history=history)
         commands.append((diff, f"{DIFFERS} the run that has completed since"))
         return commands
-    if (earlier := _last_completed(archive, run)) is not None:
-        diff = _command("diff", earlier.run_id[:ID_LENGTH], short, history=history)
+    if (earlier := last_completed(archive, run)) is not None:
+        diff = as_command("diff", earlier.run_id[:ID_LENGTH], short, history=history)
         commands.append((diff, f"{DIFFERS} the last run that completed"))
     if run.state is TypeRunState.PAUSED and answers:
-        commands.append((_command("cancel", short, history=history), "give it up"))
+        commands.append((as_command("cancel", short, history=history), "give it up"))
     elif can_resume(run) and (run.is_served or run.submitted is not None):
-        commands.append((_command("resume", short, history=history), "go on from here"))
+        commands.append((as_command("resume", short, history=history), GO_ON))
         if run.state is TypeRunState.PAUSED:
-            commands.append((_command("cancel", short, history=history), "give it up"))
+            commands.append((as_command("cancel", short, history=history), "give it up"))
     elif not archive.why_foreign() and (again := resume_command(run)) is not None:
-        commands.append((again, "go on from here"))
+        commands.append((again, GO_ON))
     return commands
 
 
@@ -112,7 +114,7 @@ def _failure_commands(
     archive: Archive, run: RunRecord, task: TaskRecord, item: int | None, history: str | None
 ) -> list[Command]:
     words = run.run_id[:ID_LENGTH], step_argument(run, task, item)
-    show = _command("show", *words, history=history), "its attempts, traceback and output"
+    show = as_command("show", *words, history=history), ATTEMPTS
     return [show, *step_commands(archive, run, task, item, history)]
 
 
@@ -129,13 +131,13 @@ def step_commands(
     inputs = [copy for copy in archive.copies(run.run_id, step, documents=False) if copy.role != "returned"]
     commands = []
     if any(copy.document is not None for copy in inputs):
-        commands.append((_command("show", short, step, "--input", history=history), "its inputs"))
+        commands.append((as_command("show", short, step, "--input", history=history), "its inputs"))
     # Of an attempt that did not end the task, only a storage that outlives the process has the inputs.
     is_kept = not run.storage.startswith(IN_MEMORY)
     was_copied = state is TypeAttemptState.FAILED and all(copy.document is not None for copy in inputs)
     is_ready = state in (*BAD, TypeAttemptState.RETRY, TypeAttemptState.PAUSED) and (is_kept or was_copied)
     if is_ready and _is_found_again(run, task) and not archive.why_foreign():
-        commands.append((_command("replay", short, step, history=history), "run it again, with today's code"))
+        commands.append((as_command("replay", short, step, history=history), "run it again, with today's code"))
     return commands
 
 
@@ -230,7 +232,7 @@ def _completed_since(archive: Archive, run: RunRecord) -> RunSummary | None:
     return same[-1] if same else None
 
 
-def _last_completed(archive: Archive, run: RunRecord) -> RunSummary | None:
+def last_completed(archive: Archive, run: RunRecord) -> RunSummary | None:
     """Returns the last run of the same workflow that completed before this one."""
     if run.state is TypeRunState.COMPLETED:
         return None
@@ -239,6 +241,7 @@ def _last_completed(archive: Archive, run: RunRecord) -> RunSummary | None:
     return next((other for other in recent if other.began < run.began), None)
 
 
-def _command(*words: str, history: str | None) -> str:
+def as_command(*words: str, history: str | None) -> str:
+    """Returns a command of dotflow, quoted for a shell. *history* is the value of --history."""
     quoted = (word if SAFE.fullmatch(word) else shlex.quote(word) for word in words)
     return " ".join(["dotflow", *quoted, *(() if history is None else ("--history", shlex.quote(history)))])

@@ -6,9 +6,10 @@ from typing import Final
 from rich.text import Text
 
 from dotflow.abc.archive import Archive
-from dotflow.cli.formatting import pluralize, raised_at
+from dotflow.cli.formatting import pluralize
 from dotflow.cli.history.text import Column, Screen, local, safe, size, span, state_of
 from dotflow.core.attempt_id import ID_LENGTH
+from dotflow.core.failure import raised_at
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.records.record import BAD, AttemptRecord, RunRecord, TaskRecord

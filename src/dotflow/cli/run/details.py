@@ -3,21 +3,18 @@
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from dotflow.cli.formatting import one_line, pluralize, raised_at
-from dotflow.core.failure import TaskError
+from dotflow.cli.formatting import one_line, pluralize
+from dotflow.core.failure import TaskError, raised_at
 from dotflow.core.item_counts import ItemCounts, item_counts
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine.stop import CANCELLED, INTERRUPTED
-from dotflow.errors import ItemsFailed, RunStopped, RunTimeout
+from dotflow.engine.stop import STOPPED
+from dotflow.errors import ItemsFailed
 
 MAX_FAILURES: Final = 20  # tasks
 MAX_ITEMS: Final = 5  # failed items of one task
 MAX_INPUT: Final = 60  # characters
-
-#: The errors of what was stopped before its end.
-STOPPED: Final = (CANCELLED.exception, INTERRUPTED.exception, RunStopped.__name__, RunTimeout.__name__)
 
 
 class ErrorLine(NamedTuple):

@@ -1,18 +1,18 @@
-"""The message about a task, short enough for a phone, and the statuses that are sent."""
+"""The message about a task or a run, short enough for a phone, and which are sent."""
 
-import re
-import shlex
 from collections.abc import Iterator
 from typing import Final
 
+from dotflow.abc.notify import RunMessage
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.durations import format_duration
-from dotflow.core.failure import TaskError
+from dotflow.core.failure import raised_at
 from dotflow.core.item_counts import item_counts
 from dotflow.core.task import Task
-from dotflow.core.text import escape_surrogates
+from dotflow.core.text import escape_surrogates, shorten
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidArgument
+from dotflow.report.next_steps import as_command
 
 ICONS: Final = {
     TypeStatus.NOT_STARTED: "⏳",
@@ -25,14 +25,49 @@ ICONS: Final = {
 }
 ALERT: Final = "⚠️ Alert of dotflow serve"
 FAILURES: Final = (TypeStatus.RETRY, TypeStatus.FAILED)
+#: Statuses of a run that has ended.
+ENDS: Final = (TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.PAUSED)
+TASK, RUN = "task", "run"
 ELLIPSIS: Final = "…"
+MAX_LINE: Final = 300  # characters of a line of code
 
-_FRAME: Final = re.compile(r'File "(?:[^"\n]*[/\\])?([^"\n/\\]+)", line (\d+)(?:, in (\S+))?')
+
+class Choice:
+    """Which messages are sent. A question that a task waits with is always sent, since a person has to answer it.
+
+    Args:
+        by: "task" for a message at each change of a task's status, "run" for one at the end of a run.
+        notification_type: A TypeStatus, its value or name in any case, several of them, or None for all.
+
+    Raises:
+        InvalidArgument: One of them is not accepted, or no run ends with one of the statuses.
+    """
+
+    def __init__(self, by: object, notification_type: object) -> None:
+        if by not in (TASK, RUN):
+            raise InvalidArgument("by", by, '"task" or "run"')
+        self._by = by
+        self._statuses = status_filter(notification_type)
+        if by == RUN and notification_type is not None and not self._statuses.issubset(ENDS):
+            ends = ", ".join(repr(status.value) for status in ENDS)
+            raise InvalidArgument("notification_type", notification_type, f'{ends}, or None, with by="run"')
+
+    def has(self, message: Task | RunMessage) -> bool:
+        """Returns whether the message about a task, or about the end of a run, is sent."""
+        if isinstance(message, RunMessage):
+            return self._by == RUN and message.status in self._statuses
+        asks = message.status is TypeStatus.PAUSED and message.question is not None
+        return asks or (self._by == TASK and message.status in self._statuses)
 
 
 def headline(task: Task) -> str:
     """Returns one line with the status and the task."""
     return f"{ICONS[task.status]} {task.status.value}: task {task.task_id} {task.name}"
+
+
+def run_headline(message: RunMessage) -> str:
+    """Returns one line with the state and the workflow."""
+    return f"{ICONS[message.status]} {message.title}"
 
 
 def details(task: Task) -> str:
@@ -46,10 +81,11 @@ def _lines(task: Task) -> Iterator[str]:
     if progress:
         yield progress
     if task.question is not None and task.run_id is not None:
-        yield f"dotflow approve {task.run_id[:ID_LENGTH]} {shlex.quote(task.question.step)}"
-        yield f"dotflow reject {task.run_id[:ID_LENGTH]} {shlex.quote(task.question.step)}"
+        for what in ("approve", "reject"):
+            yield as_command(what, task.run_id[:ID_LENGTH], task.question.step, history=task.question.history)
     if task.error is not None and task.status in FAILURES:
-        yield f"{task.error.exception}{_location(task.error)}"
+        where = raised_at(task.error.traceback)
+        yield task.error.exception + (f" at {shorten(where, MAX_LINE)}" if where else "")
         if task.error.message:
             yield task.error.message
 
@@ -67,15 +103,6 @@ def _progress(task: Task) -> Iterator[str]:
         yield f"took {format_duration(task.duration)}"
     elif task.status is TypeStatus.COMPLETED and counts is None:
         yield f"restored from {'the cache' if task.restored_from == 'cache' else 'its checkpoint'}"
-
-
-def _location(error: TaskError) -> str:
-    """Returns the innermost frame of the traceback: file name, line and function."""
-    frames = _FRAME.findall(error.traceback)
-    if not frames:
-        return ""
-    file, line, function = frames[-1]
-    return f" at {file}:{line}" + (f" in {function}" if function else "")
 
 
 def truncate(text: str, max_units: int) -> str:

@@ -1,7 +1,12 @@
 """NotifyDefault: no notifications."""
 
+from typing import Final
+
 from dotflow.abc.notify import Notify
 from dotflow.core.task import Task
+
+#: What a subclass may override to send something.
+SENDERS: Final = ("send", "send_run", "alert")
 
 
 class NotifyDefault(Notify):
@@ -9,8 +14,8 @@ class NotifyDefault(Notify):
 
     @property
     def is_silent(self) -> bool:
-        """True, unless a subclass overrides `send`."""
-        return type(self).send is NotifyDefault.send
+        """True, unless a subclass overrides `send`, `send_run` or `alert`."""
+        return all(getattr(type(self), name) is getattr(NotifyDefault, name) for name in SENDERS)
 
     def send(self, task: Task) -> None:
         """Does nothing."""

@@ -75,6 +75,11 @@ class SQLiteArchive(Archive):
                 return f"other users can write to {short_path(path)} (`chmod go-w` ends that)"
         return ""
 
+    @property
+    def option(self) -> str | None:
+        name = short_path(self.path)
+        return None if name == DEFAULT_PATH else name
+
     def runs(
         self,
         *,
@@ -171,8 +176,7 @@ class SQLiteArchive(Archive):
         from dotflow.report.document import read_document
         from dotflow.report.page import write_page
 
-        name = short_path(self.path)
-        return write_page(path, read_document(self, run, None if name == DEFAULT_PATH else name))
+        return write_page(path, read_document(self, run, self.option))
 
     def copies(
         self, run: str, step: str | None = None, *, attempt: int | None = None, documents: bool = True

@@ -8,13 +8,13 @@ import warnings
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from dotflow.abc.notify import Notify
+from dotflow.abc.notify import Notify, RunMessage
 from dotflow.core.task import Task
 from dotflow.core.text import escape_surrogates
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidArgument, NotifyError
 from dotflow.providers.notifiers.hidden import MASK, Hidden
-from dotflow.providers.notifiers.message import ALERT, details, headline, status_filter
+from dotflow.providers.notifiers.message import ALERT, TASK, Choice, details, headline, run_headline
 from dotflow.providers.optional import require_extra
 
 if TYPE_CHECKING:
@@ -41,11 +41,14 @@ class _Service(NamedTuple):
 
 
 class NotifyApprise(Notify):
-    """Sends status changes of tasks and alerts to any service that Apprise supports, to several at the same time.
+    """Sends status changes of tasks or ends of runs, and alerts, to any service that Apprise supports.
+
+    Several services get a message at the same time.
 
     Args:
         urls: One or several Apprise URLs. They hold secrets, so they appear in no log and no error.
-        notification_type: Send only this status, or these; None sends all.
+        notification_type: Send only this status, or these; None sends all. Questions and alerts are always sent.
+        by: "task" for a message at each change of a task's status, "run" for one at the end of a run.
 
     Raises:
         MissingExtra: Apprise is not installed.
@@ -56,10 +59,14 @@ class NotifyApprise(Notify):
         self,
         urls: str | Collection[str],
         notification_type: TypeStatus | str | Collection[TypeStatus | str] | None = None,
+        by: str = TASK,
     ) -> None:
-        self._statuses = status_filter(notification_type)
+        self._choice = Choice(by, notification_type)
         self._urls = [Hidden(url) for url in _checked_urls(urls)]
         self._services = _services_for(self._urls)
+
+    def wants(self, message: Task | RunMessage) -> bool:
+        return self._choice.has(message)
 
     def send(self, task: Task) -> None:
         """Sends a message to every service.
@@ -67,8 +74,13 @@ class NotifyApprise(Notify):
         Raises:
             NotifyError: A service did not take the message; the others have it.
         """
-        if task.status in self._statuses:
+        if self.wants(task):
             self._deliver(headline(task), details(task), NOTIFY_TYPES.get(task.status, "info"))
+
+    def send_run(self, message: RunMessage) -> None:
+        """Sends the message about the end of a run with `by="run"`. Raises as `send`."""
+        if self.wants(message):
+            self._deliver(run_headline(message), message.text, NOTIFY_TYPES.get(message.status, "info"))
 
     def alert(self, message: str) -> None:
         """Sends an alert, whatever `notification_type` is. Raises as `send`."""

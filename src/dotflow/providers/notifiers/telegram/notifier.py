@@ -9,13 +9,13 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from dotflow import clock
-from dotflow.abc.notify import Notify
+from dotflow.abc.notify import Notify, RunMessage
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidArgument, NotifyError
 from dotflow.providers.notifiers.hidden import MASK, Hidden
-from dotflow.providers.notifiers.message import ALERT, details, headline, status_filter, truncate
+from dotflow.providers.notifiers.message import ALERT, TASK, Choice, details, headline, run_headline, truncate
 
 #: Status -> what to do; see core.telegram.org/bots/api#making-requests.
 HINTS: Final = {
@@ -105,11 +105,11 @@ MIN_DELAY: Final = 0.1  # seconds between two tries, even if Telegram names less
 MAX_WAIT: Final = 60.0  # seconds that one message may wait; a ban can last for hours
 MAX_TRIES: Final = 20  # for one message, if Telegram keeps asking for a later try
 
-RATE_HINT: Final = "Send fewer: notification_type=TypeStatus.FAILED. Telegram takes about one message a second."
+RATE_HINT: Final = 'Send fewer: by="run", or notification_type="Failed". Telegram takes about one message a second.'
 
 
 class NotifyTelegram(Notify):
-    """Sends the status changes of tasks, and the alerts of a server, to a Telegram chat.
+    """Sends the status changes of tasks or the ends of runs, and the alerts of a server, to a Telegram chat.
 
     A failure that may pass is retried: after the delay that Telegram names, or up to twice within two seconds.
     So a message may arrive twice if only its response was lost.
@@ -117,9 +117,10 @@ class NotifyTelegram(Notify):
     Args:
         token: The bot's token. It is part of every URL, so no URL appears in a log or an error.
         chat_id: The chat: its number, or the @name of a channel.
-        notification_type: Send only this status, or these; None sends all.
+        notification_type: Send only this status, or these; None sends all. Questions and alerts are always sent.
         timeout: The time for one request, up to the end of the response: seconds, or a text such as "5s".
         base_url: The Bot API server, if you run one of your own.
+        by: "task" for a message at each change of a task's status, "run" for one at the end of a run.
 
     Raises:
         InvalidArgument: One of them is not accepted.
@@ -132,6 +133,7 @@ class NotifyTelegram(Notify):
         notification_type: TypeStatus | str | Collection[TypeStatus | str] | None = None,
         timeout: Duration = 1.5,
         base_url: str = "https://api.telegram.org",
+        by: str = TASK,
     ) -> None:
         _check_token(token)
         _check_chat(chat_id)
@@ -139,10 +141,13 @@ class NotifyTelegram(Notify):
         _check_url(base_url, token)
         self.chat_id = chat_id
         self.timeout: float = seconds
-        self._statuses = status_filter(notification_type)
+        self._choice = Choice(by, notification_type)
         self._token = Hidden(token)
         self._base_url = base_url.rstrip("/")
         self._blocked_until = 0.0  # on the monotonic clock; Telegram takes no message before
+
+    def wants(self, message: Task | RunMessage) -> bool:
+        return self._choice.has(message)
 
     def send(self, task: Task) -> None:
         """Sends a message, or waits until Telegram takes it.
@@ -150,8 +155,13 @@ class NotifyTelegram(Notify):
         Raises:
             NotifyError: Telegram can't be reached or rejects the message.
         """
-        if task.status in self._statuses:
+        if self.wants(task):
             self._deliver(truncate(f"{headline(task)}\n{details(task)}", MAX_TEXT))
+
+    def send_run(self, message: RunMessage) -> None:
+        """Sends the message about the end of a run with `by="run"`. Raises as `send`."""
+        if self.wants(message):
+            self._deliver(truncate(f"{run_headline(message)}\n{message.text}", MAX_TEXT))
 
     def alert(self, message: str) -> None:
         """Sends an alert, whatever `notification_type` is. Raises as `send`."""
