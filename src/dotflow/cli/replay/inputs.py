@@ -94,8 +94,10 @@ class InputFinder:
     @functools.cached_property
     def _error(self) -> Mapping[str, TaskError]:
         """The error that a fallback was given, by its parameter; empty if it takes none."""
+        if not self._attempt.fallback:  # no workflow has to be found
+            return {}
         links = self._finder.definition.links
-        if not self._attempt.fallback or links is None or not links.takes_error:
+        if links is None or not links.takes_error:
             return {}
         attempts = [one for one in self._task.attempts_of(self._item) if one.errors and not one.fallback]
         return {ERROR: TaskError(attempts[-1].attempt, Failure(*attempts[-1].errors[-1][:3]))} if attempts else {}
