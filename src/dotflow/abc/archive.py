@@ -35,6 +35,15 @@ class TaskState(NamedTuple):
     duration: float | None
 
 
+class NotedNumber(NamedTuple):
+    """A number that a task has noted, in its last attempt; of a map the mean of its *items* that have noted it."""
+
+    task_id: int
+    name: str
+    items: int
+    number: float
+
+
 class Archive(ABC):
     """Reads the runs of a history.
 
@@ -97,6 +106,14 @@ class Archive(ABC):
         """Returns the tasks of several runs, without their attempts and items."""
         records = map(self.load, runs)
         return [[TaskState(t.task_id, t.name, t.state, t.duration) for t in record.steps] for record in records]
+
+    def noted_numbers(self, runs: Sequence[str]) -> list[list[NotedNumber]]:
+        """Returns the numbers that the tasks of several runs have noted."""
+        found: list[list[NotedNumber]] = []
+        for record in map(self.load, runs):
+            noted = [(task.task_id, name, numbers) for task in record.steps for name, numbers in task.numbers.items()]
+            found.append([NotedNumber(task, name, len(of), sum(of) / len(of)) for task, name, of in noted])
+        return found
 
     def revision(self) -> str | None:
         """Returns a text that differs from an earlier one if runs have changed, or the process of one has ended.

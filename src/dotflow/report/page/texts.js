@@ -2,6 +2,8 @@
 
 const grouped = new Intl.NumberFormat("en");
 const moments = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
+const measured = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
+const numberText = (value) => (Number.isInteger(value) ? grouped : measured).format(value);
 const number = (value) => grouped.format(value);
 const count = (value, noun) => `${number(value)} ${noun}${value === 1 ? "" : "s"}`;
 const short = (id) => id.slice(0, 8);

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dotflow import clock
-from dotflow.abc.archive import LATEST, Archive, Since, TaskState
+from dotflow.abc.archive import LATEST, Archive, NotedNumber, Since, TaskState
 from dotflow.core.durations import TEXTS, to_seconds
 from dotflow.core.text import shorten
 from dotflow.core.types.run_state import TypeRunState
@@ -126,6 +126,12 @@ class SQLiteArchive(Archive):
 
         with reading(self.path) as reader:
             return [task_states(reader, reader.find(run)) for run in runs]
+
+    def noted_numbers(self, runs: Sequence[str]) -> list[list[NotedNumber]]:
+        from dotflow.providers.histories.sqlite.records import noted_numbers
+
+        with reading(self.path) as reader:
+            return [noted_numbers(reader, reader.find(run)) for run in runs]
 
     def revision(self) -> str:
         from dotflow.providers.histories.sqlite.reading import revision_of

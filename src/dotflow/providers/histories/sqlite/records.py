@@ -1,6 +1,7 @@
 """What is read from the tables: RunSummary for lists, RunRecord with tasks and attempts, and output."""
 
 import json
+import math
 import re
 import sqlite3
 import zlib
@@ -10,10 +11,11 @@ from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from dotflow.abc.archive import TaskState
+from dotflow.abc.archive import NotedNumber, TaskState
 from dotflow.codec.json import decode_plain
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.files import FileRecord
+from dotflow.core.outcome import Note
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers.histories.sqlite.crashed import counts_of, end_of
@@ -29,6 +31,7 @@ from dotflow.providers.histories.sqlite.tables import (
     moment,
 )
 from dotflow.records.record import (
+    NO_NOTES,
     AttemptRecord,
     ErrorRecord,
     OutputChunk,
@@ -242,6 +245,12 @@ ERRORS: Final = """SELECT task, item, attempt, exception, message, traceback, re
 NOTES: Final = "SELECT at, text FROM notes WHERE run = ? ORDER BY at"
 CHAIN: Final = "SELECT run_id FROM runs WHERE origin = ? ORDER BY run"
 CHILDREN: Final = "SELECT run_id FROM runs WHERE parent_run = ? ORDER BY began"
+#: The numbers of the last attempts, by task and name: of a map the mean of its items.
+NUMBERS: Final = """SELECT task, note, COUNT(*) AS items, AVG(CAST(noted AS REAL)) AS mean FROM
+    (SELECT task, item, name AS note, value AS noted, MAX(attempt) FROM task_notes WHERE run = ?
+        GROUP BY task, item, name)
+    WHERE noted GLOB '[-0-9]*' GROUP BY task, note ORDER BY task, note"""
+TASK_NOTES: Final = "SELECT task, item, attempt, name AS note, value AS noted FROM task_notes WHERE run = ?"
 COPIES: Final = """SELECT task, role, item, attempt, size, digest, {document}, why FROM copies
     WHERE run = ?{where} ORDER BY task, item, attempt, role"""
 MAPS: Final = f"SELECT task, items FROM attempts WHERE run = ? AND item = {NO_ITEM} AND items IS NOT NULL"
@@ -298,6 +307,13 @@ def task_states(reader: Reader, run: int) -> list[TaskState]:
         duration = None if start is None or took is None else _seconds(began - start + took)
         states[task] = TaskState(task, name, missing if state is None else names[state], duration)
     return list(states.values())
+
+
+def noted_numbers(reader: Reader, run: int) -> list[NotedNumber]:
+    """Returns the numbers that the tasks of a run have noted."""
+    if not has_queue(reader.connection):
+        return []
+    return [NotedNumber(*row) for row in reader.connection.execute(NUMBERS, (run,))]
 
 
 def find_task(reader: Reader, run: int, step: str) -> tuple[int, int | None]:
@@ -402,6 +418,10 @@ def _attempts(
     for task, item, attempt, exception, message, traceback, retry_in, refusal in connection.execute(ERRORS, (run,)):
         error = ErrorRecord(exception, message, traceback, _seconds(retry_in), refusal or "")
         errors[task, item, attempt].append(error)
+    notes: dict[tuple[int, int, int], dict[str, Note]] = defaultdict(dict)
+    if has_queue(connection):
+        for task, item, attempt, name, value in connection.execute(TASK_NOTES, (run,)):
+            notes[task, item, attempt][name] = _note(value)
     states: dict[int, TypeAttemptState] = dict(enumerate(STATES)) | {RUNNING: unended}
     attempts: dict[int, dict[int, list[AttemptRecord]]] = defaultdict(dict)
     counts: dict[int, int] = {}
@@ -424,11 +444,19 @@ def _attempts(
             given or "",
             files or "",
             asked or 0,
+            notes.get((task, item, attempt), NO_NOTES) if notes else NO_NOTES,
         )
         attempts[task].setdefault(item, []).append(new(AttemptRecord, values))
         if items is not None:
             counts[task] = items
     return attempts, counts
+
+
+def _note(text: str) -> Note:
+    value = json.loads(text)
+    if not isinstance(value, bool | int | float | str) or value in (math.inf, -math.inf) or value != value:
+        raise TypeError("a note has another value than a number or a text")
+    return value
 
 
 def _environment(connection: sqlite3.Connection, environment: int | None) -> dict[str, Any]:
