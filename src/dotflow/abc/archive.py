@@ -93,6 +93,24 @@ class Archive(ABC):
         """Returns a run without its tasks."""
         return self.load(run)
 
+    def unmended(self, limit: int = 50) -> "list[RunSummary]":
+        """Returns the runs that failed or crashed, and have no newer run of their workflow with their parameters.
+
+        Runs that steps have started are left out, and those of workflows without an id and a name.
+        """
+        seen: set[str] = set()
+        found = []
+        for run in self.runs(limit=LATEST):
+            if run.workflow and run.workflow not in seen and run.state in FAILURES and run.parent is None:
+                found.append(run)
+            seen.add(run.workflow)
+        return found[:limit]
+
+    def queue(self, limit: int = 10) -> "tuple[list[RunSummary], int]":
+        """Returns the runs that begin next of those in the queue, and how many are in there."""
+        queued = self.runs(state=TypeRunState.QUEUED, limit=None)
+        return sorted(queued, key=lambda run: run.due or run.began)[:limit], len(queued)
+
     def recent(self, workflows: Sequence[str], limit: int = 20) -> "dict[str, list[RunSummary]]":
         """Returns the latest runs of several workflows, each as `runs` finds it, the newest first."""
         return {workflow: self.runs(workflow=workflow, limit=limit) for workflow in workflows}

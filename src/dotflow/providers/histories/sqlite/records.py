@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
+from dotflow import clock
 from dotflow.abc.archive import NotedNumber, TaskState
 from dotflow.codec.json import decode_plain
 from dotflow.core.attempt_id import AttemptId
@@ -28,6 +29,7 @@ from dotflow.providers.histories.sqlite.tables import (
     RUNNING,
     SHARED_ATTEMPT,
     STATES,
+    micro,
     moment,
 )
 from dotflow.records.record import (
@@ -51,6 +53,9 @@ COLUMNS: Final = (
     *("submitted", "origin", "continues", "superseded", "params", "workflow", "begun"),
 )
 FIELDS: Final = ", ".join(COLUMNS)
+#: In the order of claims; then what is not due.
+NEXT: Final = f"""SELECT {", ".join(f"runs.{name}" for name in COLUMNS)} FROM wanted JOIN runs USING (run) WHERE queued
+    ORDER BY due > :now, CASE WHEN due <= :now THEN -priority END, due, run LIMIT :limit"""
 #: The errors of tasks of a run that has not ended, in the order of the tasks.
 FIRST_ERROR: Final = f"""SELECT steps.name, exception, message
     FROM errors JOIN attempts USING (run, task, item, attempt) JOIN runs USING (run) LEFT JOIN steps USING (plan, task)
@@ -63,6 +68,11 @@ ORDER: Final = "ORDER BY began DESC, run DESC LIMIT ?"
 #: A new line is between them, so that a text of one line is in one of them.
 SEARCH: Final = r"""AND (run_id || char(10) || workflow_id || char(10) || IFNULL(name, '') || char(10)
     || IFNULL(error, '')) LIKE ? ESCAPE '\'"""
+#: Neither a step's, nor followed by another one of the same name.
+UNMENDED: Final = """AND parent_run IS NULL AND (is_named OR name IS NOT NULL) AND NOT EXISTS
+    (SELECT 1 FROM runs AS newer WHERE newer.workflow_id = runs.workflow_id AND newer.began > runs.began) AND
+    (is_named OR NOT EXISTS (SELECT 1 FROM runs AS newer WHERE newer.name = runs.name AND newer.began > runs.began))"""
+QUEUED: Final = "SELECT COUNT(*) FROM wanted WHERE queued"
 MANY_RUNS: Final = 2000  # runs
 COUNT_PARAMS: Final = f"""SELECT COUNT(*) FROM
     (SELECT 1 FROM runs WHERE workflow_id >= ? AND workflow_id < ? LIMIT {MANY_RUNS})"""
@@ -90,6 +100,7 @@ class RunFilter(NamedTuple):
         since, before: Those that began at this moment or later, and before that one, in microseconds since 1970.
         search: Those with this text in their id, workflow, name or error.
         limit: The maximum number; -1 for all.
+        is_unmended: Only those without a newer run of the same name, and none that a step has started.
     """
 
     states: Sequence[TypeRunState] = ()
@@ -98,6 +109,7 @@ class RunFilter(NamedTuple):
     before: int = 2**63 - 1
     search: str = ""
     limit: int = -1
+    is_unmended: bool = False
 
 
 def find_runs(reader: Reader, wanted: RunFilter) -> Iterator[RunSummary]:
@@ -158,15 +170,25 @@ def _query(reader: Reader, conditions: Sequence[Condition], wanted: RunFilter) -
     more: list[Any] = [wanted.since, wanted.before]
     if wanted.search:
         more.append("%" + re.sub(r"([%_\\])", r"\\\1", wanted.search) + "%")
-    parts = [f"SELECT * FROM ({_part(sql, SEARCH if wanted.search else '')})" for sql, _ in conditions]
+    others = (SEARCH if wanted.search else "") + (UNMENDED if wanted.is_unmended else "")
+    parts = [f"SELECT * FROM ({_part(sql, others)})" for sql, _ in conditions]
     values = [value for _, parameters in conditions for value in (*parameters, *more, wanted.limit)]
     return reader.connection.execute(f"{' UNION ALL '.join(parts)} {ORDER}", (*values, wanted.limit)).fetchall()
 
 
-def _part(sql: str, search: str) -> str:
+def _part(sql: str, others: str) -> str:
     # The plus keeps SQLite from the index of beginnings where the one of workflows is better.
     began = "+began" if sql.startswith("workflow_id >") else "began"
-    return f"SELECT {FIELDS} FROM runs WHERE {sql} AND {began} >= ? AND {began} < ? {search} {ORDER}"
+    return f"SELECT {FIELDS} FROM runs WHERE {sql} AND {began} >= ? AND {began} < ? {others} {ORDER}"
+
+
+def find_next(reader: Reader, limit: int) -> tuple[list[RunSummary], int]:
+    """Returns the runs in the queue that begin next, and how many are in there."""
+    if not has_queue(reader.connection):
+        return [], 0
+    rows = reader.connection.execute(NEXT, {"now": micro(clock.now()), "limit": limit}).fetchall()
+    ((count,),) = reader.connection.execute(QUEUED)
+    return [RunSummary(**summary_fields(reader, row)) for row in rows], count
 
 
 def load_summary(reader: Reader, run: int) -> RunSummary:
