@@ -184,6 +184,7 @@ def test_the_list_opens_on_what_needs_a_person(
     expect(page.get_by_role("link", name="nightly", exact=True).first).to_be_focused()
     page.keyboard.press("Enter")
     expect(page).to_have_url(f"{address}runs/{asked}")
+    expect(page.locator(".headline")).to_have_text("publish waits for an approval: Publish 300 rows?")
     Control(history).approve(asked)
     page.get_by_role("link", name="Runs", exact=True).click()
     expect(page.locator("header .headline")).not_to_contain_text("an answer")

@@ -120,15 +120,16 @@ def show_workflow(archive: Archive, query: Query) -> dict[str, Any]:
 
 def _notes(columns: Sequence[Mapping[str, TaskState]], noted: Sequence[Sequence[NotedNumber]]) -> list[dict[str, Any]]:
     """Returns the numbers that tasks have noted, each with its value in each run."""
+    nothing: list[float | None] = [None] * len(columns)
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for index, (tasks, numbers) in enumerate(zip(columns, noted, strict=True)):
         names = {task.task_id: name for name, task in tasks.items()}
-        for number in numbers:
-            name = names.get(number.task_id, str(number.task_id))
-            row = {"task": name, "name": number.name, "of_items": False, "values": [None] * len(columns)}
-            row = found.setdefault((name, number.name), row)
-            row["values"][index] = number.number
-            row["of_items"] = row["of_items"] or number.items > 1
+        for task_id, name, items, number in numbers:
+            task = names.get(task_id, str(task_id))
+            new = {"task": task, "name": name, "of_items": False, "values": nothing.copy()}
+            row = found.setdefault((task, name), new)
+            row["values"][index] = number
+            row["of_items"] |= items > 1
     return list(found.values())
 
 

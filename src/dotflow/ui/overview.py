@@ -9,6 +9,7 @@ from dotflow.abc.archive import Archive
 from dotflow.abc.history import History
 from dotflow.abc.operations import Operations, ScheduleSummary
 from dotflow.control import Control
+from dotflow.core.approval import Question
 from dotflow.errors import MissingExtra
 from dotflow.report.document import moment, run_object
 
@@ -20,10 +21,13 @@ MAX_FAILED: Final = 100  # that are counted
 def overview(archive: Archive) -> dict[str, Any]:
     """Returns what needs a person, and the runs that begin next with the number of all that are queued."""
     failed = archive.unmended(MAX_FAILED + 1)
-    queue = archive.operations() if isinstance(archive, History) else None
     next_runs, count = archive.queue(NEXT)
-    waiting = [] if queue is None else queue.questions()
-    late, unserved = ([], []) if queue is None else _late_and_unserved(Control(archive), queue, clock.now())
+    waiting: Sequence[Question] = ()
+    late: list[dict[str, Any]] = []
+    unserved: list[dict[str, Any]] = []
+    if isinstance(archive, History) and (queue := archive.operations()) is not None:
+        waiting = queue.questions()
+        late, unserved = _late_and_unserved(Control(archive), queue, clock.now())
     return {
         "attention": {
             "waiting": _some(
