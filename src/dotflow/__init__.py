@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dotflow.providers.schedulers.cron_times import FireTime
     from dotflow.serving.server import serve
     from dotflow.worker.atomic_path import atomic_path
+    from dotflow.worker.notes import note
     from dotflow.worker.shell import shell
     from dotflow.workflow import DotFlow
 
@@ -53,6 +54,7 @@ __all__ = [
     "TaskError",
     "action",
     "atomic_path",
+    "note",
     "serve",
     "shell",
 ]
@@ -76,6 +78,7 @@ _MODULES = {
     "WorkflowPlan": "dotflow.graph.workflow_plan",
     "action": "dotflow.core.decorator",
     "atomic_path": "dotflow.worker.atomic_path",
+    "note": "dotflow.worker.notes",
     "serve": "dotflow.serving.server",
     "shell": "dotflow.worker.shell",
 }

@@ -6,12 +6,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from dotflow import Config, Control, DotFlow, clock
+from dotflow import Config, Control, DotFlow, action, clock, note
 from dotflow.core.context import Context
 from dotflow.core.events import RunEnded, TaskCompleted
 from dotflow.core.types.run_state import TypeRunState
@@ -136,7 +137,7 @@ def test_what_waits_is_in_the_list_and_has_a_page(history: HistorySQLite, addres
     page = open_page(address)
 
     page.get_by_role("button", name="Waiting").click()
-    expect(page.locator(".run")).to_have_count(2)
+    expect(page.locator(".run")).to_have_count(1)
     row = page.locator(".run", has_text=newest[:8])
     expect(row).to_contain_text("Queued, no process serves it")
     expect(row.locator("td.right")).to_have_text("")
@@ -147,6 +148,84 @@ def test_what_waits_is_in_the_list_and_has_a_page(history: HistorySQLite, addres
     expect(page.locator("h1")).to_contain_text("Paused")
     page.get_by_role("listitem").filter(has_text="goes on as").get_by_role("link").click()
     expect(page.locator("h1")).to_contain_text("Queued")
+    assert violations(page) == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (390, "dark")])
+def test_the_list_opens_on_what_needs_a_person(
+    history: HistorySQLite, address: str, open_page: OpenPage, width: int, scheme: str
+) -> None:
+    """In one sentence, then in rows that the keyboard reaches first; then what begins next, then the rest."""
+    quick(history, name="hourly").start()
+    reports.fail(history)
+    workflow = quick(history, name="nightly")
+    workflow.task.add(action(approve="Publish 300 rows?")(lambda: 1), name="publish")
+    asked = workflow.start().run_id
+    for number in range(12):
+        Control(history).submit("etl", key=f"key{number}")
+    page = open_page(address, width=width, scheme=scheme)
+
+    sentence = "1 waits for an answer; 1 failed, and has not run again; 1 workflow is served by no process."
+    expect(page.locator("header .headline")).to_have_text(sentence)
+    rows = page.locator(".needs li")
+    expect(rows).to_have_count(3)
+    expect(rows.nth(0)).to_contain_text("publish asks: Publish 300 rows?")
+    expect(rows.nth(1)).to_contain_text("convert: ItemsFailed: 2 of 20 items failed")
+    expect(rows.nth(2)).to_contain_text("12 runs in the queue · start dotflow serve")
+    assert all(box is not None and box["y"] < 900 for box in (rows.nth(row).bounding_box() for row in range(3)))
+    queue = page.locator("#queue")
+    expect(queue.locator(".run")).to_have_count(10)
+    expect(queue.get_by_text("and 2 more in the queue")).to_be_visible()
+    expect(queue.locator("td.right").first).to_have_text("")
+    expect(page.locator("#runs .run")).to_have_count(3)
+    assert violations(page) == []
+
+    page.keyboard.press("ArrowDown")
+    expect(page.get_by_role("link", name="nightly", exact=True).first).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(f"{address}runs/{asked}")
+    expect(page.locator(".headline")).to_have_text("publish waits for an approval: Publish 300 rows?")
+    Control(history).approve(asked)
+    page.get_by_role("link", name="Runs", exact=True).click()
+    expect(page.locator("header .headline")).not_to_contain_text("an answer")
+    queue.get_by_role("link", name="show all").click()
+    expect(page.locator(".run")).to_have_count(13)
+
+
+def test_nothing_needs_attention(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
+    """The list says so."""
+    quick(history, name="hourly").start()
+    page = open_page(address)
+
+    expect(page.locator("header .headline")).to_have_text("Nothing needs attention.")
+    expect(page.locator(".needs")).to_have_count(0)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "dark"), (390, "light")])
+def test_numbers_are_plotted_over_runs(
+    history: HistorySQLite, address: str, open_page: OpenPage, width: int, scheme: str
+) -> None:
+    """The durations of the steps, and what they noted; the page of a run has its notes."""
+
+    def load(rows: int) -> None:
+        note(rows=rows, score=rows / 3000, source="crm")
+
+    for rows in (1000, 1200, 12):
+        workflow = DotFlow(Config(history=history, log=LogDefault(output="none")), workflow_id="etl")
+        workflow.task.add(action(partial(load, rows)), name="load")
+        run_id = workflow.start().run_id
+    page = open_page(f"{address}workflow?id=etl", width=width, scheme=scheme)
+
+    expect(page.locator("#durations li")).to_have_count(1)
+    notes = page.locator("#notes li")
+    expect(notes).to_contain_text(["load rows12usually 1,000, 12 to 1,200 in 3 runs", "load score0.004"])
+    expect(notes.first.locator("a")).to_have_count(3)
+    assert violations(page) == []
+    notes.first.locator("a").nth(2).click()
+    expect(page).to_have_url(f"{address}runs/{run_id}")
+    expect(page.get_by_role("row", name=re.compile("load"))).to_contain_text("rows 12, score 0.004, source crm")
+    page.get_by_role("button", name="load").click()
+    expect(page.get_by_text("Noted")).to_be_visible()
     assert violations(page) == []
 
 
@@ -162,9 +241,9 @@ def test_the_list_is_used_by_keyboard(filled: str, open_page: OpenPage) -> None:
     expect(page.locator(".run")).to_have_count(0)
     page.get_by_label("Search").fill("")
     expect(page.locator(".run")).to_have_count(7)
-    for key, row in (("ArrowDown", 0), ("ArrowDown", 1), ("j", 2), ("k", 1), ("ArrowUp", 0), ("ArrowUp", 0)):
+    for key, row in (("ArrowDown", 0), ("ArrowDown", 1), ("j", 2), ("k", 1), ("ArrowUp", 0)):
         page.keyboard.press(key)
-        expect(page.locator(".run-link").nth(row)).to_be_focused()
+        expect(page.locator(".run .run-link").nth(row)).to_be_focused()
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile("/runs/running$"))
 

@@ -16,11 +16,11 @@ from typing import Any
 import psutil
 import pytest
 
-from dotflow import Context, DotFlow, NotYet, action
+from dotflow import Context, DotFlow, NotYet, action, note
 from dotflow.abc.executor import Executor, ExecutorSession
 from dotflow.core.call import Call
 from dotflow.core.types import TypeStatus
-from dotflow.providers import ExecutorAsync, ExecutorInline, ExecutorProcess, ExecutorThread, StorageFile
+from dotflow.providers import ExecutorAsync, ExecutorInline, ExecutorProcess, ExecutorThread, HistorySQLite, StorageFile
 from dotflow.testing import ExecutorContract, virtual_clock
 
 COMPLETED, FAILED, NOT_STARTED = TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.NOT_STARTED
@@ -710,6 +710,26 @@ class TestRuns:
         assert {name: len((tmp_path / name).read_text()) for name in ("door", "a", "b", "c")} == {
             "door": 3, "a": 3, "b": 3, "c": 3,
         }  # fmt: skip
+
+    def test_what_a_step_notes_is_in_the_history(self, make_workflow: MakeWorkflow, executor: Executor) -> None:
+        """It comes from wherever the attempt was made, also when that fails."""
+
+        def step(item: int) -> int:
+            note(rows=item, where="here")
+            if item == 2:
+                raise ValueError("no")
+            return item
+
+        history = HistorySQLite()
+        workflow = make_workflow(executor=executor, history=history)
+        workflow.task.add(action(step), each={"item": [1, 2]})
+        run = workflow.start()
+
+        items = history.load(run.run_id).steps[0].items
+        assert [dict(items[item][0].notes) for item in (0, 1)] == [
+            {"rows": 1, "where": "here"},
+            {"rows": 2, "where": "here"},
+        ]
 
     def test_resume_skips_finished_tasks(self, make_workflow: MakeWorkflow, executor: Executor, tmp_path: Path) -> None:
         """Another run on the same storage runs only the rest, with the saved values."""

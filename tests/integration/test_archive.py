@@ -29,7 +29,7 @@ from dotflow.records.record import OutputKey
 from tests.histories import begin, crash, nightly, numbers, quick, write
 
 #: From the present format to the third one, to the second one, and to the first one.
-THIRD_FORMAT = """DROP VIEW attempt_list; ALTER TABLE attempts DROP COLUMN asked;
+THIRD_FORMAT = """DROP VIEW note_list; DROP VIEW attempt_list; ALTER TABLE attempts DROP COLUMN asked;
     CREATE VIEW attempt_list AS SELECT run, task FROM attempts; PRAGMA user_version = 3;
 ALTER TABLE questions DROP COLUMN about;
 """

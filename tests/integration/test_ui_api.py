@@ -14,7 +14,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from dotflow import Config, Control, DotFlow, action, clock, serve
+from dotflow import Config, Control, DotFlow, action, clock, note, serve
 from dotflow.errors import InvalidArgument
 from dotflow.providers import HistorySQLite, LogDefault, sqlite_file
 from dotflow.providers.histories.sqlite import reading
@@ -184,6 +184,25 @@ def test_a_workflow_is_a_grid_of_its_last_runs(history: HistorySQLite, pages: AS
         "load (2)": [None, None, "Running"],
         "talkative": ["Completed", "Completed", None],
     }
+
+
+def test_a_workflow_has_the_numbers_of_its_steps(history: HistorySQLite, pages: ASGIApp) -> None:
+    """What they noted, with a value for each run; of a map the mean."""
+
+    def load(number: int) -> None:
+        note(rows=number, text="no number")
+
+    for number in (1, 2):
+        workflow = DotFlow(Config(history=history, log=LogDefault(output="none")), workflow_id="shop")
+        workflow.task.add(action(load), name="load", each={"number": [number, number + 2]})
+        if number == 2:
+            workflow.task.add(action(lambda: note(score=0.5)), name="fit")
+        workflow.start()
+
+    assert request(pages, "/api/workflow?id=shop").json["notes"] == [
+        {"task": "load", "name": "rows", "of_items": True, "values": [2, 3]},
+        {"task": "fit", "name": "score", "of_items": False, "values": [None, 0.5]},
+    ]
 
 
 def test_a_workflow_has_its_days(history: HistorySQLite, pages: ASGIApp) -> None:
@@ -432,7 +451,7 @@ def test_a_queued_run_and_those_that_it_continues(history: HistorySQLite, pages:
     assert (found["chain"], found["continues"], found["is_served"]) == ([first, newest], first, False)
     assert request(pages, f"/api/runs/{first}?this=1").json["run"]["state"] == "Paused"
     listed = request(pages, "/api/runs?state=queued,paused").json["runs"]
-    assert [run["run_id"] for run in listed] == [newest, first]
+    assert [run["run_id"] for run in listed] == [newest]  # what is continued waits for nothing
 
 
 def test_a_page_learns_that_a_server_has_begun(history: HistorySQLite, pages: ASGIApp) -> None:

@@ -1,9 +1,10 @@
-"""Commands and atomic_path for type checkers. mypy and Pyright read this file."""
+"""Commands, atomic_path and note for type checkers. mypy and Pyright read this file."""
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, assert_type
 
-from dotflow import DotFlow, Secret, atomic_path, shell
+from dotflow import DotFlow, Secret, atomic_path, note, shell
 from dotflow.core.action import Action
 
 step = shell(
@@ -26,3 +27,7 @@ with atomic_path("report.csv") as path, atomic_path(Path("log.txt"), mode="a") a
 
 shell("date")  # type: ignore[call-arg]
 atomic_path("report.csv", mode="x")  # type: ignore[arg-type]
+
+note(rows=3, score=0.93, source="crm", share=Decimal("0.5"))
+note(rows=None)  # type: ignore[arg-type]
+note("rows")  # type: ignore[call-arg]

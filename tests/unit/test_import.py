@@ -29,6 +29,7 @@ PROMISED = {
         "TaskError",
         "action",
         "atomic_path",
+        "note",
         "serve",
         "shell",
     ],

@@ -60,6 +60,7 @@ class OneTask(RunGraph):
     def __init__(self, task: Task, fallback: Callable[[Failure], Fallback | None] | None) -> None:
         self.ready = Ready(7, 2, task, PREVIOUS, task.step, inputs=(None, None, fallback, None))
         self.ends: list[Context | None] = []
+        self._cleaning = {}
 
     def start(self) -> list[Decision]:
         return [self.ready]
@@ -76,7 +77,7 @@ class OneTask(RunGraph):
 
     def next_cleanup(self) -> None: ...
 
-    def unfinished(self, stop: Stop) -> Iterator[TaskEvent]:
+    def unfinished(self, stop: Stop, *, is_over: bool = False) -> Iterator[TaskEvent]:
         return iter(())
 
 

@@ -6,24 +6,30 @@ was not called. `usage` is None unless the call has a `watch`.
 Named tuples, not frozen dataclasses, which cost three times as much: there is one for every attempt.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from dotflow.core.failure import Failure
 from dotflow.core.files import FileRecord
 
+#: A number or a text that a step has noted.
+Note = float | str
+
 
 class Usage(NamedTuple):
-    """What an attempt used, as far as it was measured.
+    """What an attempt used, as far as it was measured, and what it has noted.
 
     Attributes:
         cpu: Seconds of CPU time, its child processes included.
         peak: The peak of the process's resident memory, in bytes.
         worker: The id of the process that made the attempt.
+        notes: What its step has noted, by name; None for nothing.
     """
 
     cpu: float | None = None
     peak: int | None = None
     worker: int | None = None
+    notes: Mapping[str, Note] | None = None
 
 
 class Returned(NamedTuple):

@@ -177,7 +177,7 @@ class WorkerLoop:
             self.last_value = None
             reason = f"{type(error).__name__}: {error}"
             message = str(NotPicklable(call.step.name, "The value returned", reason))
-            return self.dump(Raised(Failure("NotPicklable", message)))
+            return self.dump(Raised(Failure("NotPicklable", message), usage=getattr(outcome, "usage", None)))
 
     def send(self, kind: int, number: int, parts: list[Any]) -> None:
         """Sends a whole message."""

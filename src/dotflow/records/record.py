@@ -14,12 +14,14 @@ from dotflow import clock
 from dotflow.core.approval import ANSWERABLE, Question
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.files import NO_FILES, FileRecord
+from dotflow.core.outcome import Note
 from dotflow.core.text import GENERATED, split_address
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import NotInHistory, close_match
 
 MAX_NAMES: Final = 8  # in an error
+NO_NOTES: Final[Mapping[str, Note]] = {}
 
 #: States of attempts that have ended without a value that could be used.
 BAD: Final = (TypeAttemptState.FAILED, TypeAttemptState.CRASHED)
@@ -57,6 +59,7 @@ class AttemptRecord(NamedTuple):
         input: A short text that shows what the item was given; "" for a task.
         files_text: The files that it made, changed and took as `FileRecord` writes them; "" for none.
         asked: How often a step with `poll` was not ready.
+        notes: What its step has noted, by name: numbers and texts.
     """
 
     item: int | None
@@ -74,6 +77,7 @@ class AttemptRecord(NamedTuple):
     input: str = ""
     files_text: str = ""
     asked: int = 0
+    notes: Mapping[str, Note] = NO_NOTES
 
     @property
     def files(self) -> FileRecord:
@@ -141,6 +145,11 @@ def duration_of(attempts: Sequence[AttemptRecord]) -> float | None:
         return None
     began = next(attempt.began for attempt in attempts if attempt.began is not None)
     return (last.began - began).total_seconds() + last.duration
+
+
+def last_notes(attempts: Sequence[AttemptRecord]) -> Mapping[str, Note]:
+    """Returns what attempts of a task or an item have noted; of a name the last one counts."""
+    return {name: value for attempt in attempts for name, value in attempt.notes.items()} if attempts else NO_NOTES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,6 +220,16 @@ class TaskRecord:
     def counts(self) -> Counter[TypeAttemptState]:
         """The number of items by the state of their last attempt."""
         return Counter(attempts[-1].state for attempts in self.items.values())
+
+    @property
+    def numbers(self) -> dict[str, list[float]]:
+        """The numbers that it has noted by name, those of the last attempt; of a map one of each item."""
+        numbers: dict[str, list[float]] = {}
+        for attempts in self.items.values() if self.items else (self.attempts,):
+            for name, value in last_notes(attempts).items():
+                if not isinstance(value, bool | str):
+                    numbers.setdefault(name, []).append(value)
+        return numbers
 
     def attempts_of(self, item: int | None, attempt: int | None = None) -> Sequence[AttemptRecord]:
         """Returns the attempts of an item, None for the task itself; or one of them. Raises NotInHistory."""

@@ -29,6 +29,7 @@ from dotflow.records.record import (
     RunSummary,
     TaskRecord,
     duration_of,
+    last_notes,
 )
 from dotflow.report.next_steps import command_objects
 
@@ -111,6 +112,7 @@ def attempt_object(run: RunSummary, attempt: AttemptRecord, *, has_errors: bool 
         "input": attempt.input,
         "asked": attempt.asked,
         "files": files_object(attempt.files),
+        "notes": dict(attempt.notes),
         "errors": [error_object(error) for error in errors],
     }
 
@@ -178,11 +180,22 @@ def _task_object(run: RunRecord, task: TaskRecord, details: Collection[int]) -> 
     return {name: getattr(task, name) for name in fields} | {
         "needs": list(task.needs),
         "policy": dict(task.policy),
+        "notes": _notes(task),
         "glimpse": "" if task.last is None else task.last.glimpse,
         "attempts": _attempts(run, task.attempts),
         "counts": dict(task.counts),
         "items": items_object(run, task),
         "details": [{"item": item, "attempts": _attempts(run, task.items[item])} for item in details],
+    }
+
+
+def _notes(task: TaskRecord) -> dict[str, Any]:
+    """Returns what a task has noted last; of a map the range and the mean of the numbers of its items."""
+    if task.count is None:
+        return dict(last_notes(task.attempts))
+    return {
+        name: {"items": len(of), "min": min(of), "mean": sum(of) / len(of), "max": max(of)}
+        for name, of in task.numbers.items()
     }
 
 

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from dotflow import clock
-from dotflow.abc.archive import NAMES, Archive, Since, TaskState
+from dotflow.abc.archive import NAMES, Archive, NotedNumber, Since, TaskState
 from dotflow.core.durations import to_seconds
 from dotflow.core.failure import name_of
 from dotflow.core.types.run_state import TypeRunState
@@ -24,6 +24,7 @@ from dotflow.report.by_param import by_param, params_of, value_object
 from dotflow.report.differences import differences
 from dotflow.report.document import document, left_out, moment, output_objects, run_object, share_out, to_json
 from dotflow.report.next_steps import command_objects
+from dotflow.ui.overview import overview
 
 Query = Mapping[str, str]
 
@@ -34,14 +35,18 @@ MAX_SHOWN: Final = 12  # workflows with durations
 GRID: Final = 30  # runs of a workflow
 BY_PARAM: Final = 1000  # runs of a workflow whose parameters are looked at
 MAX_VALUES: Final = 100  # values of a parameter that are no days
+LOOK: Final = 10  # seconds after which the list is read again where nothing has changed
 MAX_TAIL: Final = 1_000_000  # bytes of output in one response
 
 
 def list_runs(archive: Archive, query: Query) -> dict[str, Any]:
     """Returns runs, the newest first, and the durations of the last runs of workflows."""
-    about = {"made": moment(clock.now()), "history": str(getattr(archive, "path", ""))}
+    about: dict[str, Any] = {"made": moment(clock.now()), "history": str(getattr(archive, "path", ""))}
     limit = min(max(1, _number(query, "limit", DEFAULT_RUNS)), MAX_RUNS)
     states = sorted({*query.get("state", "").split(",")} - {""})
+    if query.get("overview"):
+        states = states or sorted({*TypeRunState} - {TypeRunState.QUEUED})
+        about |= overview(archive)
     runs = archive.runs(
         state=states or None,
         workflow=query.get("workflow") or None,
@@ -101,14 +106,31 @@ def show_workflow(archive: Archive, query: Query) -> dict[str, Any]:
     """Returns the last runs of a workflow, the oldest first, the states of their tasks, and the days of its runs."""
     latest = archive.runs(workflow=_required(query, "id"), limit=BY_PARAM)
     runs = latest[:GRID][::-1]
-    columns = [_by_name(tasks) for tasks in archive.task_states([run.run_id for run in runs])]
+    ids = [run.run_id for run in runs]
+    columns = [_by_name(tasks) for tasks in archive.task_states(ids)]
     names = dict.fromkeys(name for tasks in reversed(columns) for name in tasks)  # in the order of the last run
     return {
         "workflow_id": query["id"],
         "runs": [run_object(run) for run in runs],
         "tasks": [{"name": name, "cells": [_cell(tasks.get(name)) for tasks in columns]} for name in names],
+        "notes": _notes(columns, archive.noted_numbers(ids)),
         "params": list(_params(latest)),
     }
+
+
+def _notes(columns: Sequence[Mapping[str, TaskState]], noted: Sequence[Sequence[NotedNumber]]) -> list[dict[str, Any]]:
+    """Returns the numbers that tasks have noted, each with its value in each run."""
+    nothing: list[float | None] = [None] * len(columns)
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for index, (tasks, numbers) in enumerate(zip(columns, noted, strict=True)):
+        names = {task.task_id: name for name, task in tasks.items()}
+        for task_id, name, items, number in numbers:
+            task = names.get(task_id, str(task_id))
+            new = {"task": task, "name": name, "of_items": False, "values": nothing.copy()}
+            row = found.setdefault((task, name), new)
+            row["values"][index] = number
+            row["of_items"] |= items > 1
+    return list(found.values())
 
 
 def _params(runs: Sequence[RunSummary]) -> Iterator[dict[str, Any]]:
@@ -232,9 +254,16 @@ class Api:
 
         return dict.fromkeys(STATUSES, handle)
 
+    def _revision(self, find: Find) -> str | None:
+        """Returns the revision of the history; of the list for a while only, since a firing is late by the clock."""
+        revision = self._archive.revision()
+        if revision is None or find is not list_runs:
+            return revision
+        return f"{revision}-{clock.now().timestamp() // LOOK:.0f}"
+
     def _endpoint(self, find: Find) -> Callable[[Request], Response]:
         def respond(request: Request) -> Response:  # in a thread
-            revision = self._archive.revision()  # before the runs are read, so that a change in between is seen
+            revision = self._revision(find)  # before the runs are read, so that a change in between is seen
             known = request.headers.get("if-none-match", "")
             same = re.search(f'"{self._nonce}-{re.escape(revision or "")}-[0-9a-f]+"', known)
             if revision is not None and same:

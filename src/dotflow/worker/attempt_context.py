@@ -16,6 +16,7 @@ from dotflow.core.outcome import Interrupted, Outcome, Returned
 from dotflow.worker.deadline import DeadlinePassed, Limit
 from dotflow.worker.deadline_thread import Stopped
 from dotflow.worker.loops import Loop
+from dotflow.worker.notes import NOTED, take_notes
 from dotflow.worker.usage import Meter, begin, metered
 
 Leave = Callable[[], object]
@@ -41,11 +42,14 @@ def attempt_within(call: Call, loop: Loop, attempt: Callable[..., Outcome]) -> O
 
 
 def with_usage(outcome: Outcome, meter: Meter) -> Outcome:
-    """Returns the outcome with what the meter has measured."""
+    """Returns the outcome with what the meter has measured, and what the step has noted."""
+    usage = meter.read()
+    if NOTED:
+        usage = usage._replace(notes=take_notes())
     if outcome.__class__ is Returned:
         value, repeated, _, files = outcome
-        return new(Returned, (value, repeated, meter.read(), files))
-    return outcome if isinstance(outcome, Interrupted) else outcome._replace(usage=meter.read())
+        return new(Returned, (value, repeated, usage, files))
+    return outcome if isinstance(outcome, Interrupted) else outcome._replace(usage=usage)
 
 
 def enter(carrier: Carrier) -> Leave:

@@ -12,7 +12,7 @@ from dotflow.cli.history.run_page import counts_text, last_lines, print_next
 from dotflow.cli.history.text import Column, Screen, local, safe, size, span
 from dotflow.core.text import times
 from dotflow.core.types.attempt_state import TypeAttemptState
-from dotflow.records.record import BAD, AttemptRecord, RunRecord, TaskRecord
+from dotflow.records.record import BAD, AttemptRecord, RunRecord, TaskRecord, last_notes
 from dotflow.report.next_steps import step_commands
 from dotflow.worker.files import change_since
 
@@ -63,6 +63,7 @@ def print_step(
         ("policy", ", ".join(f"{key} {value}" for key, value in task.policy.items())),
         ("item", given),
         ("items", counts_text(task) if task.count is not None and item is None else ""),
+        ("noted", _notes_text(task, item, attempts)),
     ):
         if text:
             screen.fact(label, text)
@@ -83,6 +84,13 @@ def print_step(
         for text in lines:
             screen.line(("| ", "dim"), text)
     print_next(screen, step_commands(archive, run, task, item, history))
+
+
+def _notes_text(task: TaskRecord, item: int | None, attempts: Sequence[AttemptRecord]) -> str:
+    """Returns what a step has noted: `rows 6, score 0.93`; of the items of a map the means."""
+    if task.count is not None and item is None:
+        return ", ".join(f"{name} {sum(of) / len(of):g} on average" for name, of in task.numbers.items())
+    return ", ".join(f"{name} {safe(str(value))}" for name, value in last_notes(attempts).items())
 
 
 def _listed(task: TaskRecord, item: int | None, attempts: Sequence[AttemptRecord]) -> list[AttemptRecord]:

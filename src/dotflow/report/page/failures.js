@@ -21,7 +21,9 @@ function wrong(doc) {
 }
 
 function reasonText(run) {
-  if (run.state !== "Crashed") return [badge(run.state), " ", run.reason || run.error || "No reason was recorded."];
+  if (run.state !== "Crashed") {
+    return [badge(run.state), " ", capital(run.reason || run.error || "no reason was recorded"), "."];
+  }
   return [badge(run.state), " The process ended before the run: it was killed, ran out of memory, or the machine ",
     "stopped. ",
     "The last that is known of it is from ", time(run.ended), "."];

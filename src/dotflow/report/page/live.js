@@ -32,7 +32,9 @@ function route() {
   if (path.startsWith("runs/")) return [liveRun, `api/${path}${location.search}`];
   if (path === "workflow") return [workflowView, `api/workflow${location.search}`];
   if (path === "diff") return [diffView, `api/diff${location.search}`];
-  return [runsView, `api/runs${searchOf({ ...filters(), limit: PER_PAGE })}`];
+  const given = filters();
+  const overview = Object.keys(given).length ? null : 1;
+  return [runsView, `api/runs${searchOf({ ...given, overview, limit: PER_PAGE })}`];
 }
 
 async function read(path, tag) {

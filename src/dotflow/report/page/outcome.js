@@ -88,10 +88,13 @@ function headline(doc) {
     Failed: !failures && run.error,
   };
   const outcome = run.state === "Queued" ? `It waits in the queue${waitsFor(run)}`
-    : run.state in outcomes ? outcomes[run.state] : run.reason || run.error || "It was stopped";
+    : run.state in outcomes ? outcomes[run.state] : capital(run.reason || run.error || "it was stopped");
   const ordered = run.ordered && `It was ordered to ${run.ordered}`;
   const rest = idle.length > 0 && run.state !== "Running" && `${listed(idle, 3)} did not start`;
-  return [outcome, ordered, failures, rest].filter(Boolean).map((text) => `${text}.`).join(" ");
+  const paused = run.state === "Paused" && tasks.filter((task) => task.state === "Paused" && task.glimpse)
+    .map((task) => `${task.name} ${task.glimpse}`).slice(0, 2).join("; ");
+  const texts = [paused || outcome, ordered, failures, rest].filter(Boolean);
+  return texts.map((text) => `${text}.`.replace("?.", "?")).join(" ");
 }
 
 const LONG_WAIT = 600; // seconds that a run that is due may wait unmentioned

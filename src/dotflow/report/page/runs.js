@@ -16,10 +16,14 @@ function runsView(doc) {
   document.title = "Runs";
   const given = filters();
   const isFiltered = Object.keys(given).length > 0;
-  if (!runs.length && !isFiltered) return [plainHeader("No runs yet"), noRuns(doc)];
+  if (!runs.length && !isFiltered && !doc.queue?.count) return [plainHeader("No runs yet"), noRuns(doc)];
   return [
-    plainHeader("Runs", doc.history && h("ul.about", null, h("li", null, code(doc.history)))),
+    plainHeader("Runs",
+      doc.attention && h("p.headline", null, needsText(doc.attention) || "Nothing needs attention", "."),
+      doc.history && h("ul.about", null, h("li", null, code(doc.history)))),
+    attentionList(doc),
     workflowCards(doc),
+    queueList(doc),
     section("runs", given.before ? "Older runs" : "Latest runs", filterForm(doc, given), comparison(),
       runs.length > 0 ? runTable(runs) : h("p.empty", null, "No such runs. ", h("a", { href: ROOT }, "Show all"))),
     h("p.pages", null,
@@ -81,8 +85,8 @@ function comparison() {
     h("a", { href: viewUrl("diff", { a, b }) }, "Show what differs")] : " with another run: choose it below.");
 }
 
-const runTable = (runs) => h("div.table", { tabindex: 0, role: "region", "aria-label": "Table of the runs" },
-  h("table", null,
+const runTable = (runs, label = "Table of the runs") =>
+  h("div.table", { tabindex: 0, role: "region", "aria-label": label }, h("table", null,
     h("thead", null, h("tr", null, h("td"), RUN_COLUMNS.map(([name, kind]) =>
       h("th", { scope: "col", class: kind }, name)))),
     h("tbody", null, runs.map(runRow))));
@@ -102,7 +106,7 @@ function runRow(run) {
       h("a.run-link", { href: runUrl(run_id) }, run.name || baseOf(workflow) || "run"), " ",
       code(short(run_id), run_id), params && [" ", h("span.times", null, params)]),
     h("td.wide", null, h(`span.${slug(run.state)}`, null, text)),
-    h("td", null, h("span.hidden.narrow", null, text, ", "), ago(run.began)),
+    h("td", null, h("span.hidden.narrow", null, text, ", "), !hasBegun(run) && "queued ", ago(run.began)),
     h("td.right", null, seconds !== null && lasted(run.state, seconds)),
     h("td.wide.progress", null, h("div", null, stateBar(counts), tasks > 0 && `${completed + restored} of ${tasks}`)),
     h("td.wide.value", { title: run.error || run.reason }, run.error || run.reason));

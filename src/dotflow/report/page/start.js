@@ -32,7 +32,9 @@ function onKey(event) {
 
 function moveFocus(step) {
   const links = [...document.querySelectorAll(".run-link")];
-  const index = links.indexOf(document.activeElement);
+  const isBelow = (link) => document.activeElement.compareDocumentPosition(link) & Node.DOCUMENT_POSITION_FOLLOWING;
+  const index = links.includes(document.activeElement) ? links.indexOf(document.activeElement)
+    : document.activeElement.matches("input") ? links.findIndex(isBelow) - 1 : -1; // from the search to its results
   links[Math.min(links.length - 1, Math.max(0, index + step))]?.focus();
 }
 

@@ -34,7 +34,8 @@ function taskRow(task, doc, hasGroups) {
     h("td.right", null, duration(spent(task, doc))),
     h("td.right.wide", null, duration(task.cpu)),
     h("td.right.wide", null, size(task.peak)),
-    h("td.wide.value", null, isMap(task) ? countsText(task) : code(task.glimpse || error?.exception)));
+    h("td.wide.value", null, isMap(task) ? countsText(task) : code(task.glimpse || error?.exception),
+      Object.keys(task.notes).length > 0 && h("span.noted", null, notesText(task.notes))));
 }
 
 const countsText = (task) => Object.entries(task.counts).map(stateCount).join(", ");
@@ -52,10 +53,17 @@ function detailRow(doc, task) {
       ["Took", facts(duration(task.duration), ...usage(task))],
       [["Skipped", "Paused", "Running", "Crashed"].includes(task.state) ? "Reason" : "Value", code(task.glimpse)],
       ["Items", isMap(task) && `${number(task.count)}: ${countsText(task)}`],
+      ["Noted", notesText(task.notes)],
       ["Files", fileList(last(task.attempts))],
     ]),
     isMap(task) ? itemList(doc, task) : attemptList(doc, task, null, attempts))));
 }
+
+// Returns what a step has noted: "rows 1,200, score 0.93"; of the items of a map the means.
+const noteText = (value) => (typeof value === "number" ? numberText(value) : typeof value !== "object" ? value
+  : value.min === value.max ? numberText(value.mean)
+    : `${numberText(value.mean)} on average, ${numberText(value.min)} to ${numberText(value.max)}`);
+const notesText = (notes) => Object.entries(notes ?? {}).map(([name, value]) => `${name} ${noteText(value)}`).join(", ");
 
 // Shows the files of an attempt, as they were then.
 function fileList(attempt) {
@@ -87,6 +95,7 @@ function attemptList(doc, task, item, attempts) {
       attempt.began !== null && `began at ${duration(attempt.began)}`,
       attempt.duration !== null && `took ${duration(attempt.duration)}`,
       ...usage(attempt),
+      notesText(attempt.notes),
       attempt.worker && `process ${attempt.worker}`, attempt.fallback && `by the fallback ${attempt.fallback}`);
     return h("li", { id: `attempt-${task.task_id}-${item ?? ""}-${attempt.attempt}` },
       h("p", null, badge(attempt.state, title), " ", h("span.aside", null, about)),

@@ -2,8 +2,11 @@
 
 const grouped = new Intl.NumberFormat("en");
 const moments = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
+const measured = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
+const numberText = (value) => (Number.isInteger(value) ? grouped : measured).format(value);
 const number = (value) => grouped.format(value);
 const count = (value, noun) => `${number(value)} ${noun}${value === 1 ? "" : "s"}`;
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 const short = (id) => id.slice(0, 8);
 const percent = (part) => `${(100 * Math.min(1, Math.max(0, part))).toFixed(3)}%`;
 const last = (list) => list[list.length - 1];

@@ -15,6 +15,8 @@ function workflowView(doc) {
         h("tbody", null, tasks.map((task) => h("tr", null, h("th", { scope: "row" }, task.name),
           task.cells.map((cell, index) => matrixCell(task, cell, runs[index]))))))),
       h("p.aside", null, "The newest run is on the right; the bars are durations, up to ", duration(most), ".")),
+    durationTrends(doc),
+    noteTrends(doc),
     h("p.pages", null, h("a", { href: viewUrl("", { workflow: workflow_id }) }, "List these runs"),
       after && h("a", { href: viewUrl("diff", { a: before.run_id, b: after.run_id }) }, "Compare the last two")),
   ];

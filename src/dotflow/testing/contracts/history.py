@@ -116,6 +116,22 @@ class HistoryContract:
         assert (attempt.cpu, attempt.peak, attempt.worker) == (0.25, 4_000_000, 77)
         assert (run.completed, run.failed) == (1, 0)
 
+    def test_what_attempts_have_noted(self, history: Any) -> None:
+        """Each attempt has the numbers and texts that its usage brings, also a failed one."""
+        driver = Driver(history)
+        driver.begin(0)
+        driver.send(events.AttemptFailed(0, 1, AWAY, 7.5, None, Usage(notes={"rows": 2, "source": "crm"})))
+        driver.begin(0, 2)
+        driver.complete(0, usage=Usage(notes={"score": 0.5, "is_good": True}))
+        run = driver.end()
+
+        first, second = (dict(attempt.notes) for attempt in run.steps[0].attempts)
+        assert (first, second) == ({"rows": 2, "source": "crm"}, {"score": 0.5, "is_good": True})
+        numbers = history.noted_numbers([run.run_id])
+        assert [sorted((one.name, one.items, one.number) for one in of_run) for of_run in numbers] == [
+            [("rows", 1, 2), ("score", 1, 0.5)]
+        ]
+
     def test_failed_attempts(self, history: Any) -> None:
         """Each has its error, the repeated actions of a class, too, and the delay before the next attempt."""
         driver = Driver(history)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dotflow import clock
-from dotflow.abc.archive import LATEST, Archive, Since, TaskState
+from dotflow.abc.archive import FAILURES, LATEST, Archive, NotedNumber, Since, TaskState
 from dotflow.core.durations import TEXTS, to_seconds
 from dotflow.core.text import shorten
 from dotflow.core.types.run_state import TypeRunState
@@ -109,6 +109,18 @@ class SQLiteArchive(Archive):
         with reading(self.path) as reader:
             return load_summary(reader, reader.find(run))
 
+    def unmended(self, limit: int = 50) -> "list[RunSummary]":
+        from dotflow.providers.histories.sqlite.records import RunFilter, find_runs
+
+        with reading(self.path) as reader:
+            return list(find_runs(reader, RunFilter(FAILURES, limit=limit, is_unmended=True)))
+
+    def queue(self, limit: int = 10) -> "tuple[list[RunSummary], int]":
+        from dotflow.providers.histories.sqlite.records import find_next
+
+        with reading(self.path) as reader:
+            return find_next(reader, limit)
+
     def recent(self, workflows: Sequence[str], limit: int = 20) -> "dict[str, list[RunSummary]]":
         from dotflow.providers.histories.sqlite.records import RunFilter, find_runs
 
@@ -126,6 +138,12 @@ class SQLiteArchive(Archive):
 
         with reading(self.path) as reader:
             return [task_states(reader, reader.find(run)) for run in runs]
+
+    def noted_numbers(self, runs: Sequence[str]) -> list[list[NotedNumber]]:
+        from dotflow.providers.histories.sqlite.records import noted_numbers
+
+        with reading(self.path) as reader:
+            return [noted_numbers(reader, reader.find(run)) for run in runs]
 
     def revision(self) -> str:
         from dotflow.providers.histories.sqlite.reading import revision_of

@@ -1,6 +1,7 @@
 """What is read from the tables: RunSummary for lists, RunRecord with tasks and attempts, and output."""
 
 import json
+import math
 import re
 import sqlite3
 import zlib
@@ -10,10 +11,12 @@ from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from dotflow.abc.archive import TaskState
+from dotflow import clock
+from dotflow.abc.archive import NotedNumber, TaskState
 from dotflow.codec.json import decode_plain
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.files import FileRecord
+from dotflow.core.outcome import Note
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers.histories.sqlite.crashed import counts_of, end_of
@@ -26,9 +29,11 @@ from dotflow.providers.histories.sqlite.tables import (
     RUNNING,
     SHARED_ATTEMPT,
     STATES,
+    micro,
     moment,
 )
 from dotflow.records.record import (
+    NO_NOTES,
     AttemptRecord,
     ErrorRecord,
     OutputChunk,
@@ -48,6 +53,9 @@ COLUMNS: Final = (
     *("submitted", "origin", "continues", "superseded", "params", "workflow", "begun"),
 )
 FIELDS: Final = ", ".join(COLUMNS)
+#: In the order of claims; then what is not due.
+NEXT: Final = f"""SELECT {", ".join(f"runs.{name}" for name in COLUMNS)} FROM wanted JOIN runs USING (run) WHERE queued
+    ORDER BY due > :now, CASE WHEN due <= :now THEN -priority END, due, run LIMIT :limit"""
 #: The errors of tasks of a run that has not ended, in the order of the tasks.
 FIRST_ERROR: Final = f"""SELECT steps.name, exception, message
     FROM errors JOIN attempts USING (run, task, item, attempt) JOIN runs USING (run) LEFT JOIN steps USING (plan, task)
@@ -60,6 +68,11 @@ ORDER: Final = "ORDER BY began DESC, run DESC LIMIT ?"
 #: A new line is between them, so that a text of one line is in one of them.
 SEARCH: Final = r"""AND (run_id || char(10) || workflow_id || char(10) || IFNULL(name, '') || char(10)
     || IFNULL(error, '')) LIKE ? ESCAPE '\'"""
+#: Neither a step's, nor followed by another one of the same name.
+UNMENDED: Final = """AND parent_run IS NULL AND (is_named OR name IS NOT NULL) AND NOT EXISTS
+    (SELECT 1 FROM runs AS newer WHERE newer.workflow_id = runs.workflow_id AND newer.began > runs.began) AND
+    (is_named OR NOT EXISTS (SELECT 1 FROM runs AS newer WHERE newer.name = runs.name AND newer.began > runs.began))"""
+QUEUED: Final = "SELECT COUNT(*) FROM wanted WHERE queued"
 MANY_RUNS: Final = 2000  # runs
 COUNT_PARAMS: Final = f"""SELECT COUNT(*) FROM
     (SELECT 1 FROM runs WHERE workflow_id >= ? AND workflow_id < ? LIMIT {MANY_RUNS})"""
@@ -87,6 +100,7 @@ class RunFilter(NamedTuple):
         since, before: Those that began at this moment or later, and before that one, in microseconds since 1970.
         search: Those with this text in their id, workflow, name or error.
         limit: The maximum number; -1 for all.
+        is_unmended: Only those without a newer run of the same name, and none that a step has started.
     """
 
     states: Sequence[TypeRunState] = ()
@@ -95,6 +109,7 @@ class RunFilter(NamedTuple):
     before: int = 2**63 - 1
     search: str = ""
     limit: int = -1
+    is_unmended: bool = False
 
 
 def find_runs(reader: Reader, wanted: RunFilter) -> Iterator[RunSummary]:
@@ -155,15 +170,25 @@ def _query(reader: Reader, conditions: Sequence[Condition], wanted: RunFilter) -
     more: list[Any] = [wanted.since, wanted.before]
     if wanted.search:
         more.append("%" + re.sub(r"([%_\\])", r"\\\1", wanted.search) + "%")
-    parts = [f"SELECT * FROM ({_part(sql, SEARCH if wanted.search else '')})" for sql, _ in conditions]
+    others = (SEARCH if wanted.search else "") + (UNMENDED if wanted.is_unmended else "")
+    parts = [f"SELECT * FROM ({_part(sql, others)})" for sql, _ in conditions]
     values = [value for _, parameters in conditions for value in (*parameters, *more, wanted.limit)]
     return reader.connection.execute(f"{' UNION ALL '.join(parts)} {ORDER}", (*values, wanted.limit)).fetchall()
 
 
-def _part(sql: str, search: str) -> str:
+def _part(sql: str, others: str) -> str:
     # The plus keeps SQLite from the index of beginnings where the one of workflows is better.
     began = "+began" if sql.startswith("workflow_id >") else "began"
-    return f"SELECT {FIELDS} FROM runs WHERE {sql} AND {began} >= ? AND {began} < ? {search} {ORDER}"
+    return f"SELECT {FIELDS} FROM runs WHERE {sql} AND {began} >= ? AND {began} < ? {others} {ORDER}"
+
+
+def find_next(reader: Reader, limit: int) -> tuple[list[RunSummary], int]:
+    """Returns the runs in the queue that begin next, and how many are in there."""
+    if not has_queue(reader.connection):
+        return [], 0
+    rows = reader.connection.execute(NEXT, {"now": micro(clock.now()), "limit": limit}).fetchall()
+    ((count,),) = reader.connection.execute(QUEUED)
+    return [RunSummary(**summary_fields(reader, row)) for row in rows], count
 
 
 def load_summary(reader: Reader, run: int) -> RunSummary:
@@ -242,6 +267,12 @@ ERRORS: Final = """SELECT task, item, attempt, exception, message, traceback, re
 NOTES: Final = "SELECT at, text FROM notes WHERE run = ? ORDER BY at"
 CHAIN: Final = "SELECT run_id FROM runs WHERE origin = ? ORDER BY run"
 CHILDREN: Final = "SELECT run_id FROM runs WHERE parent_run = ? ORDER BY began"
+#: The numbers of the last attempts, by task and name: of a map the mean of its items.
+NUMBERS: Final = """SELECT task, note, COUNT(*) AS items, AVG(CAST(noted AS REAL)) AS mean FROM
+    (SELECT task, item, name AS note, value AS noted, MAX(attempt) FROM task_notes WHERE run = ?
+        GROUP BY task, item, name)
+    WHERE noted GLOB '[-0-9]*' GROUP BY task, note ORDER BY task, note"""
+TASK_NOTES: Final = "SELECT task, item, attempt, name AS note, value AS noted FROM task_notes WHERE run = ?"
 COPIES: Final = """SELECT task, role, item, attempt, size, digest, {document}, why FROM copies
     WHERE run = ?{where} ORDER BY task, item, attempt, role"""
 MAPS: Final = f"SELECT task, items FROM attempts WHERE run = ? AND item = {NO_ITEM} AND items IS NOT NULL"
@@ -298,6 +329,13 @@ def task_states(reader: Reader, run: int) -> list[TaskState]:
         duration = None if start is None or took is None else _seconds(began - start + took)
         states[task] = TaskState(task, name, missing if state is None else names[state], duration)
     return list(states.values())
+
+
+def noted_numbers(reader: Reader, run: int) -> list[NotedNumber]:
+    """Returns the numbers that the tasks of a run have noted."""
+    if not has_queue(reader.connection):
+        return []
+    return [NotedNumber(*row) for row in reader.connection.execute(NUMBERS, (run,))]
 
 
 def find_task(reader: Reader, run: int, step: str) -> tuple[int, int | None]:
@@ -402,6 +440,10 @@ def _attempts(
     for task, item, attempt, exception, message, traceback, retry_in, refusal in connection.execute(ERRORS, (run,)):
         error = ErrorRecord(exception, message, traceback, _seconds(retry_in), refusal or "")
         errors[task, item, attempt].append(error)
+    notes: dict[tuple[int, int, int], dict[str, Note]] = defaultdict(dict)
+    if has_queue(connection):
+        for task, item, attempt, name, value in connection.execute(TASK_NOTES, (run,)):
+            notes[task, item, attempt][name] = _note(value)
     states: dict[int, TypeAttemptState] = dict(enumerate(STATES)) | {RUNNING: unended}
     attempts: dict[int, dict[int, list[AttemptRecord]]] = defaultdict(dict)
     counts: dict[int, int] = {}
@@ -424,11 +466,19 @@ def _attempts(
             given or "",
             files or "",
             asked or 0,
+            notes.get((task, item, attempt), NO_NOTES) if notes else NO_NOTES,
         )
         attempts[task].setdefault(item, []).append(new(AttemptRecord, values))
         if items is not None:
             counts[task] = items
     return attempts, counts
+
+
+def _note(text: str) -> Note:
+    value = json.loads(text)
+    if not isinstance(value, bool | int | float | str) or value in (math.inf, -math.inf) or value != value:
+        raise TypeError("a note has another value than a number or a text")
+    return value
 
 
 def _environment(connection: sqlite3.Connection, environment: int | None) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class RunRows:
     Attributes:
         started, ended: The first event, and the last one once the run has ended.
         attempts: Rows of `attempts`, by their ids, since a row changes until it is written.
-        errors, copies, output: Rows of these tables.
+        errors, copies, notes, output: Rows of these tables.
         counts: The number of tasks by state.
         error: The first failure of a task.
         trace: The id of the run's trace, until it is in the file.
@@ -96,6 +96,7 @@ class RunRows:
         self.errors: list[Row] = []
         self.output = OutputRows(output_limit)
         self.copies: list[Row] = []
+        self.notes: list[Row] = []
         self.counts = {COMPLETED: 0, FAILED: 0, RESTORED: 0, SKIPPED: 0}
         self.error: str | None = None
         self.trace: str | None = None
@@ -111,7 +112,8 @@ class RunRows:
         return self._copied + self.output.size
 
     def __len__(self) -> int:
-        return len(self.attempts) + len(self.errors) + len(self.output.rows) + len(self.copies) + self.has_end
+        tables = (self.attempts, self.errors, self.output.rows, self.copies, self.notes)
+        return sum(map(len, tables)) + self.has_end
 
     def clear(self) -> None:
         """Forgets the rows, which are in the file now."""
@@ -122,6 +124,7 @@ class RunRows:
             self.trace = None
             self.errors.clear()
             self.copies.clear()
+            self.notes.clear()
             self.output.clear()
 
     def drop(self) -> int:
@@ -310,6 +313,10 @@ class RunRows:
         row[CPU] = None if usage.cpu is None else int(usage.cpu * MICRO)
         row[PEAK] = usage.peak
         row[WORKER] = usage.worker
+        for name, value in (usage.notes or {}).items():
+            self.has_more = True
+            texts = self._values.note(name, value)
+            self.notes.append([row[TASK], row[ITEM], row[ATTEMPT], texts[0], micro(clock.now()), texts[1]])
 
     def _add_error(self, row: Row, failure: Failure, retry_in: float | None = None) -> None:
         key = (row[TASK], row[ITEM], row[ATTEMPT])

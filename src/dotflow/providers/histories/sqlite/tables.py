@@ -2,8 +2,8 @@
 
 Times are microseconds since 1970 in UTC, spans microseconds. An `item` of -1 is the task itself, and the `input` of
 another one shows what it was given; attempt 0 is a task without an attempt: restored, cached or skipped. `files` and
-`inputs` are the JSON of a FileRecord. `asked` is how often a step with `poll` was not ready. In `output`, stream 0 is a
-gap of `skipped` bytes.
+`inputs` are the JSON of a FileRecord. `asked` is how often a step with `poll` was not ready. A `value` of `task_notes`
+is JSON. In `output`, stream 0 is a gap of `skipped` bytes.
 """
 
 from datetime import UTC, datetime
@@ -182,7 +182,11 @@ RUN_LIST: Final = f"""CREATE VIEW run_list AS SELECT run_id, workflow_id, runs.n
     tasks, completed, failed, restored, skipped, error, parent_run, process, storage, trace,
     {_iso("submitted")} AS submitted, origin, schedule, {_iso("planned")} AS planned
     FROM runs LEFT JOIN wanted USING (run)"""
-VIEWS: Final = (RUN_LIST, ATTEMPT_LIST, ERROR_LIST)
+NOTE_LIST: Final = f"""CREATE VIEW note_list AS SELECT run_id, workflow_id, task, steps.name AS step,
+    NULLIF(item, {NO_ITEM}) AS item, attempt, task_notes.name AS name, {_iso("at")} AS at, value,
+    IIF(value GLOB '[-0-9]*', CAST(value AS REAL), NULL) AS number
+    FROM task_notes JOIN runs USING (run) LEFT JOIN steps USING (plan, task)"""
+VIEWS: Final = (RUN_LIST, ATTEMPT_LIST, ERROR_LIST, NOTE_LIST)
 
 #: From the first format to the second one.
 SECOND: Final = (
@@ -203,8 +207,11 @@ THIRD: Final = (
     *QUEUE,
     *("DROP VIEW run_list", "DROP VIEW attempt_list", RUN_LIST, ATTEMPT_LIST),
 )
-#: From the third one to the fourth one: attempts that wait, and what questions are about.
-FOURTH: Final = ("ALTER TABLE attempts ADD COLUMN asked INTEGER", "DROP VIEW attempt_list", ATTEMPT_LIST, ABOUT)
+#: From the third one to the fourth one: attempts that wait, what questions are about, and a view of notes.
+FOURTH: Final = (
+    *("ALTER TABLE attempts ADD COLUMN asked INTEGER", "DROP VIEW attempt_list", ATTEMPT_LIST),
+    *(ABOUT, NOTE_LIST),
+)
 #: What a file of an older format that is read, but not written, lacks: views in place of its tables.
 MISSING: Final = {
     1: (

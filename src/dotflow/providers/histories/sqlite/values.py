@@ -1,6 +1,7 @@
 """Values: glimpses of values, and copies from which a step can be replayed."""
 
 import contextlib
+import json
 import os
 import zlib
 from collections.abc import Iterator
@@ -9,7 +10,8 @@ from typing import Any, Final
 from dotflow.core.context import Context
 from dotflow.core.events import AttemptStarted, MapOpened, RunStarted
 from dotflow.core.files import FileRecord
-from dotflow.core.text import shorten
+from dotflow.core.outcome import Note
+from dotflow.core.text import escape_surrogates, shorten
 from dotflow.errors import ValueNotStorable
 from dotflow.providers.histories.sqlite.tables import (
     ARGUMENT,
@@ -72,6 +74,12 @@ class Values:
         with contextlib.suppress(Exception):  # of a type that pretends to be another one
             return glimpse(value, self._run.masks, MAX_INPUT)
         return None
+
+    def note(self, name: str, value: Note) -> tuple[str, str]:
+        """Returns the name of what a step has noted, and its value as JSON, both without secrets."""
+        if isinstance(value, str):
+            value = escape_surrogates(self._run.masks.mask(value))
+        return escape_surrogates(self._run.masks.mask(name)), json.dumps(value, ensure_ascii=False)
 
     def files(self, files: FileRecord) -> str | None:
         """Returns the files of an attempt as a text; None if nothing is kept."""

@@ -235,6 +235,7 @@ SAVE_ATTEMPTS: Final = f"INSERT OR REPLACE INTO attempts (run, {', '.join(ATTEMP
 SAVE_ATTEMPT: Final = f"{SAVE_ATTEMPTS} ({', '.join('?' * (1 + len(ATTEMPT_COLUMNS)))})"
 SAVE_ERROR: Final = f"INSERT OR REPLACE INTO errors VALUES ({', '.join('?' * 10)})"
 SAVE_COPY: Final = f"INSERT OR REPLACE INTO copies VALUES ({', '.join('?' * 9)})"
+SAVE_NOTE: Final = f"INSERT OR REPLACE INTO task_notes VALUES ({', '.join('?' * 7)})"
 TRACE_RUN: Final = "UPDATE runs SET trace = ? WHERE run = ?"
 END_CLAIMED: Final = """UPDATE runs SET completed = ?, failed = ?, restored = ?, skipped = ?, error = ? WHERE run = ?"""
 END_RUN: Final = """UPDATE runs SET state = ?, reason = ?, ended = ?, completed = ?, failed = ?, restored = ?,
@@ -383,6 +384,7 @@ class RunWriter:
             (SAVE_ATTEMPT, rows.attempts.values()),
             (SAVE_ERROR, rows.errors),
             (SAVE_COPY, rows.copies),
+            (SAVE_NOTE, rows.notes),
         ):
             if values:
                 connection.executemany(statement, [(run, *row) for row in values])

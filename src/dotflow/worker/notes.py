@@ -1,0 +1,77 @@
+"""note: numbers and short texts that a step records about its attempt, such as rows or a score.
+
+They travel with the usage of the attempt.
+"""
+
+import math
+import numbers
+from collections.abc import Mapping
+from typing import Any, Final, SupportsFloat
+
+from dotflow.core.attempt_id import AttemptId, current_attempt
+from dotflow.core.outcome import Note
+from dotflow.errors import InvalidArgument
+
+MAX_NOTES: Final = 100  # of an attempt
+MAX_NAME: Final = 100  # characters
+MAX_TEXT: Final = 1000  # characters
+
+#: The notes of attempts that run in this process.
+NOTED: Final[dict[AttemptId, dict[str, Note]]] = {}
+
+
+def note(**values: SupportsFloat | str) -> None:
+    """Records numbers and short texts of the running attempt in the history: `note(rows=len(orders), score=0.93)`.
+
+    `dotflow show` and the pages show them with the task, and numbers over the runs of the workflow. Of a name that is
+    noted again in the same attempt, the last value counts. Where no attempt runs, or its run has no history, nothing is
+    recorded, so a step can still be called as a plain function. An attempt whose process dies loses its notes. In a
+    thread that a step starts, call it within a copy of the step's context: `contextvars.copy_context().run(...)`.
+
+    Args:
+        **values: The values by name: numbers, booleans, scalars of NumPy, or texts of up to 1,000 characters. A number
+            that is infinite or no number is recorded as the text "inf", "-inf" or "nan".
+
+    Raises:
+        InvalidArgument: A value is something else, a name has more than 100 characters, or the attempt has more than
+            100 names.
+    """
+    checked = {name: _checked(name, value) for name, value in values.items()}
+    attempt = current_attempt.get()
+    if attempt is None:
+        return
+    noted = NOTED.setdefault(attempt, {})
+    if len(noted.keys() | checked) > MAX_NOTES:
+        raise InvalidArgument("note", f"{len(noted.keys() | checked)} names", f"up to {MAX_NOTES} names in an attempt")
+    noted.update(checked)
+
+
+def take_notes() -> Mapping[str, Note] | None:
+    """Returns the notes of the attempt that ends in this context, and forgets them."""
+    attempt = current_attempt.get()
+    return None if attempt is None else NOTED.pop(attempt, None)
+
+
+def _checked(name: str, value: Any) -> Note:
+    if len(name) > MAX_NAME:
+        raise InvalidArgument("note", name, f"a name of up to {MAX_NAME} characters")
+    if isinstance(value, str):
+        if len(value) <= MAX_TEXT:
+            return str(value)
+    elif isinstance(value, bool):
+        return value
+    elif getattr(value, "ndim", None) == 0 and hasattr(value, "item"):  # a scalar of NumPy and the like
+        return _checked(name, value.item())
+    elif isinstance(value, numbers.Number) and not isinstance(value, complex):
+        return _number(value)
+    raise InvalidArgument(name, value, f"a number, or a text of up to {MAX_TEXT} characters")
+
+
+def _number(value: Any) -> Note:
+    if isinstance(value, numbers.Integral) and abs(int(value)) < 2**63:
+        return int(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf if value > 0 else -math.inf
+    return number if math.isfinite(number) else str(number)
