@@ -131,8 +131,8 @@ def test_a_long_chain_of_maps_whose_first_item_fails(make_workflow: MakeWorkflow
     """The same item of each map is skipped; the other one goes through all."""
 
     @action
-    def halve(number: int) -> float:
-        return 8 / number
+    def halve(number: int) -> int:
+        return 8 // number
 
     workflow = make_workflow()
     workflow.task.add(halve, name="m0", each=[0, 1])

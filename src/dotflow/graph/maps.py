@@ -226,9 +226,9 @@ def map_context(task: LinkedTask, context: Context) -> MapContext:
 
 def _first_entry(entry: Any) -> Any:
     """Returns the entry that a map was given, of a map over a map that of the first one: no value of an item."""
-    if type(entry) is Row:
-        return {name: _first_entry(own) for name, own in entry.items()}
-    return _first_entry(entry.entry) if type(entry) is Item else entry
+    while type(entry) is Item:  # no recursion: there may be a thousand maps
+        entry = entry.entry
+    return {name: _first_entry(own) for name, own in entry.items()} if type(entry) is Row else entry
 
 
 def missing_values(task: LinkedTask, tasks: Sequence[Task], params: Params, short: Collection[int]) -> str:
