@@ -29,6 +29,7 @@ def request(
     path: str,
     *,
     method: str = "GET",
+    body: bytes = b"",
     on_body: Callable[[str], object] = lambda text: None,
     **headers: str,
 ) -> Response:
@@ -55,7 +56,7 @@ def request(
     messages: list[Message] = []
 
     async def receive() -> Message:
-        return {"type": "http.request", "body": b"", "more_body": False}
+        return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(message: Message) -> None:
         messages.append(message)

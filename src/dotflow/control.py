@@ -209,8 +209,8 @@ class Control:
             run: The run.
             by: Who wants it; by default the user of the system.
             comment: Why.
-            seen: The state in which the caller saw this very run. In another one, or if a newer run goes on with it, the
-                order is refused.
+            seen: The state in which the caller saw this very run. In another one, or where a newer run goes on with it,
+                it is left as it is.
 
         Returns:
             The run afterwards: `ordered` is "cancel" while a running one has not heeded it.
@@ -263,7 +263,7 @@ class Control:
 
         try:
             text = None if value is None else encode(value)
-        except ValueNotStorable as error:
+        except (ValueNotStorable, RecursionError) as error:
             raise InvalidArgument("value", value, "plain data, such as text, numbers or dates") from error
         return self._queue.answer(run, step, True, user_of(by), _comment(comment), text, _state(seen))
 

@@ -7,7 +7,7 @@ import pytest
 
 from dotflow.providers import HistorySQLite
 from dotflow.ui.application import make_app
-from dotflow.ui.security import AccessTokens, ASGIApp, Gate, ReadOnly
+from dotflow.ui.security import AccessTokens, ASGIApp, Gate, Guard
 from tests.asgi import Response, request
 from tests.histories import quick
 
@@ -28,7 +28,7 @@ def tokens() -> AccessTokens:
 
 
 def served(history: HistorySQLite, tokens: AccessTokens, host: str = "127.0.0.1") -> ASGIApp:
-    return ReadOnly(Gate(make_app(history, None), tokens, [host], "dotflow-8765"))
+    return Guard(Gate(make_app(history, None), tokens, [host], "dotflow-8765"))
 
 
 @pytest.fixture

@@ -1,0 +1,343 @@
+"""The buttons of the pages: what each of them would do, in words, and the POST routes that do it through `Control`."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote
+
+import anyio
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from dotflow.abc.archive import Archive
+from dotflow.abc.history import History
+from dotflow.abc.operations import WorkflowPause
+from dotflow.control import Control
+from dotflow.core.types.attempt_state import TypeAttemptState
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.errors import InvalidArgument, OrderRefused
+from dotflow.graph.params import value_text
+from dotflow.records.record import BAD, RunRecord, RunSummary, TaskRecord
+from dotflow.report.document import to_json
+from dotflow.report.next_steps import can_resume, resume_command, serve_command
+from dotflow.report.orders import PAUSED, answer_text, order_text, pause_text, resume_text, unpaused_text, waiting_text
+from dotflow.ui.security import JSON, MAX_BODY, TOO_LONG, Scope
+
+BODY_TIMEOUT: Final = 10.0  # seconds for the whole of an order
+MAX_CLICKS: Final = 1000  # submissions that are remembered
+MAX_NAMES: Final = 3  # tasks in a text
+KEPT: Final = "What has completed does not run again, as far as its storage still has it."
+ONLY_LOOK: Final = "You may look at the runs, but give them no orders."
+#: What a task or item is left with that a resume does not run again.
+DONE: Final = frozenset(
+    {
+        *(TypeAttemptState.COMPLETED, TypeAttemptState.RESTORED, TypeAttemptState.CACHED, TypeAttemptState.SKIPPED),
+    }
+)
+FAILED: Final = frozenset({*BAD, TypeAttemptState.RETRY})
+
+Given = Mapping[str, Any]
+Button = dict[str, Any]
+Field = dict[str, str]
+
+COMMENT: Final[Field] = {"name": "comment", "label": "Comment", "text": ""}
+VALUE: Final[Field] = {"name": "value", "label": "Value as JSON, if the step takes one", "text": ""}
+
+
+def run_buttons(run: RunRecord, pause: WorkflowPause | None) -> Iterator[Button]:
+    """Yields the buttons of the page of a run; *pause* is that of its workflow."""
+    for question in run.open_questions:
+        sends = {"step": question.step}
+        yes = f"Yes to: {question.text} '{question.id.task}' runs then."
+        yield _run_button(run, "approve", "Approve", yes, fields=(COMMENT, VALUE), sends=sends)
+        no = f"No to: {question.text} '{question.id.task}' fails then."
+        yield _run_button(run, "reject", "Reject", no, sends=sends)
+    ordered = run.ordered and f"It was ordered to {run.ordered}."
+    if run.state is TypeRunState.RUNNING:
+        says = "Its running steps end and are saved, and nothing new begins. Resume goes on with it."
+        yield _run_button(run, "pause", "Pause", says, ordered)
+    if not run.is_open and run.state is not TypeRunState.COMPLETED:
+        waits_for_answer = run.state is TypeRunState.PAUSED and run.open_questions
+        if not waits_for_answer and (can_resume(run) or resume_command(run) is not None):
+            label = "Retry what failed" if run.failures else "Resume"
+            yield _run_button(run, "resume", label, _continued(run), _unserved(run))
+    if run.is_open or run.state is TypeRunState.PAUSED:
+        says = CANCELS.get(run.state, "It ends as cancelled. Resume can still go on with it.")
+        yield _run_button(run, "cancel", "Cancel", says, ordered if run.ordered == "cancel" else "")
+    if run.base:
+        if run.params is not None:
+            yield _submit_button(run)
+        yield workflow_button(run.base, pause)
+
+
+CANCELS: Final = {
+    TypeRunState.QUEUED: "It leaves the queue.",
+    TypeRunState.RUNNING: "Its running steps are ended, and nothing new begins. Resume can still go on with it.",
+}
+
+
+def workflow_button(workflow: str, pause: WorkflowPause | None) -> Button:
+    """Returns the button that pauses a workflow, or ends its pause."""
+    if pause is None:
+        return _button(f"workflows/{quote(workflow, safe='')}/pause", "Pause workflow", PAUSED)
+    says = f"It is {pause}. Its queued runs begin; firings that were dropped are not made up for."
+    return _button(f"workflows/{quote(workflow, safe='')}/resume", "Resume workflow", says)
+
+
+def _button(
+    path: str,
+    label: str,
+    says: str,
+    grey: str = "",
+    fields: tuple[Field, ...] = (COMMENT,),
+    sends: Given | None = None,
+) -> Button:
+    """Returns a button.
+
+    Args:
+        path: The address of its order, below `api/`.
+        label: Its text.
+        says: What it will do.
+        grey: Why it can't be pressed, with what to type instead; "" if it can.
+        fields: What a person can add.
+        sends: What its order has, with what is added.
+    """
+    fields_of = [dict(field) for field in fields]
+    return {"path": path, "label": label, "says": says, "grey": grey, "fields": fields_of, "sends": sends or {}}
+
+
+def _run_button(
+    run: RunSummary,
+    what: str,
+    label: str,
+    says: str,
+    grey: str = "",
+    *,
+    fields: tuple[Field, ...] = (COMMENT,),
+    sends: Given | None = None,
+) -> Button:
+    path = f"runs/{quote(run.run_id, safe='')}/{what}"
+    return _button(path, label, says, grey, fields, {"state": run.state, **(sends or {})})
+
+
+def _submit_button(run: RunRecord) -> Button:
+    fields = tuple({"name": name, "label": name, "text": value_text(value)} for name, value in _params_of(run).items())
+    says = f"Queues a new run of '{run.base}'. This one stays as it is."
+    path, sends = f"workflows/{quote(run.base, safe='')}/submit", {"run": run.run_id}
+    grey = "" if run.is_served else f"No process serves '{run.base}'. Type `{serve_command(run)}`."
+    return _button(path, "Submit again", says, grey, fields, sends)
+
+
+def _params_of(run: RunSummary) -> Mapping[str, Any]:
+    return {} if run.params is None else run.params
+
+
+def _unserved(run: RunRecord) -> str:
+    """Returns why a run can't be resumed from a page, and what to type instead; "" if it can."""
+    if run.is_served and can_resume(run):
+        return ""
+    what = f"No process serves '{run.base}'." if run.base else "No process can serve it."
+    return f"{what} Type `{resume_command(run) or serve_command(run)}`."
+
+
+def _continued(run: RunRecord) -> str:
+    """Returns what a resume would run: "3 of 300 items of 'load' run again."."""
+    if not run.has_begun:
+        return "It is queued again: nothing of it has run."
+    left = [each for each in map(_left, run.steps) if each.number]
+    idle = sum(task.state is None for task in run.steps)
+    names = [each.text for each in left]
+    if len(names) > MAX_NAMES:
+        names[MAX_NAMES - 1 :] = [f"{len(names) - MAX_NAMES + 1} more tasks"]
+    texts = [KEPT]
+    if idle:
+        texts.insert(0, f"{idle} {'task follows that has' if idle == 1 else 'tasks follow that have'} not begun.")
+    if left:
+        verb = "runs" if len(left) == left[0].number == 1 else "run"
+        again = " again" if all(each.is_again for each in left) else ""
+        texts.insert(0, f"{' and '.join(filter(None, (', '.join(names[:-1]), names[-1])))} {verb}{again}.")
+    return " ".join(texts)
+
+
+class _Left(NamedTuple):
+    """What a resume would run of a task that has begun."""
+
+    text: str
+    number: int
+    is_again: bool
+
+
+def _left(task: TaskRecord) -> _Left:
+    if task.state in DONE or task.state is None:
+        return _Left("", 0, False)
+    if task.count is None or not task.items:
+        return _Left(f"'{task.name}'", 1, task.state in FAILED)
+    left = task.count - sum(number for state, number in task.counts.items() if state in DONE)
+    failed = sum(number for state, number in task.counts.items() if state in FAILED)
+    return _Left(f"{left:,} of {task.count:,} items of '{task.name}'", left, left == failed)
+
+
+class Actions:
+    """The orders of people at the pages of a history.
+
+    Args:
+        history: The history.
+        write: Returns the name of who has sent a request, or None for one who may only read.
+
+    Raises:
+        NotServable: The history has no queue.
+    """
+
+    def __init__(self, history: Archive, write: Callable[[Scope], str | None]) -> None:
+        self._archive = history
+        self._control = Control(history if isinstance(history, History) else None)
+        self._write = write
+        self._clicks: dict[str, None] = {}
+        self._lock = threading.Lock()  # of the clicks
+
+    def routes(self) -> list[Route]:
+        """Returns the routes, which only take POST."""
+        runs = ("cancel", "pause", "resume", "approve", "reject")
+        workflows = {"pause": self._pause, "resume": self._resume, "submit": self._submit}
+        return [
+            *(Route(f"/api/runs/{{run}}/{what}", self._endpoint(self._order), methods=["POST"]) for what in runs),
+            *(
+                Route(f"/api/workflows/{{name:path}}/{what}", self._endpoint(order), methods=["POST"])
+                for what, order in workflows.items()
+            ),
+        ]
+
+    def user_of(self, scope: Scope) -> str | None:
+        """Returns the name of who has sent a request; None for one who may only read."""
+        name = self._write(scope)
+        if name is not None and not isinstance(name, str):
+            raise InvalidArgument("write", self._write, f"a function that returns a name or None, not {name!r}")
+        return name or None
+
+    def of_run(self, run: RunRecord) -> list[Button]:
+        """Returns the buttons of the page of a run."""
+        return list(run_buttons(run, self._control.pause_of(run.base) if run.base else None))
+
+    def of_workflow(self, workflow: str) -> list[Button]:
+        """Returns those of the page of a workflow."""
+        return [workflow_button(workflow, self._control.pause_of(workflow))]
+
+    def _endpoint(self, order: Callable[[Request, Given, str], Response]) -> Callable[[Request], Any]:
+        async def respond(request: Request) -> Response:
+            by = await run_in_threadpool(self.user_of, request.scope)
+            if by is None:
+                return _answer(403, error=ONLY_LOOK)
+            body = bytearray()
+            with anyio.fail_after(BODY_TIMEOUT):
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > MAX_BODY:
+                        return _answer(413, error=TOO_LONG)
+            return await run_in_threadpool(order, request, _given(bytes(body)), by)
+
+        return respond
+
+    def _order(self, request: Request, given: Given, by: str) -> Response:
+        """Carries out an order to a run, which must be as the page showed it."""
+        run, what = request.path_params["run"], request.url.path.rpartition("/")[2]
+        options = {"by": by, "comment": _text(given, "comment", ""), "seen": _text(given, "state")}
+        if what in ("approve", "reject"):
+            step = _text(given, "step")
+            if what == "approve":
+                found = self._control.approve(run, step, given.get("value"), **options)
+            else:
+                found = self._control.reject(run, step, **options)
+            text = answer_text(what == "approve", found)
+        elif what == "resume":
+            found = self._control.resume(run, **options)
+            text = resume_text(found)
+        else:
+            found = (self._control.cancel if what == "cancel" else self._control.pause)(run, **options)
+            text = order_text(what, found)
+        return self._done(text, found)
+
+    def _pause(self, request: Request, given: Given, by: str) -> Response:
+        name, comment = request.path_params["name"], _text(given, "comment", "")
+        if (before := self._control.pause_of(name)) is not None:
+            return _answer(409, error=f"The workflow '{name}' is {before} already.")
+        pause = self._control.pause_workflow(name, by=by, comment=comment)
+        return _answer(200, text=pause_text(name, pause))
+
+    def _resume(self, request: Request, given: Given, by: str) -> Response:
+        name = request.path_params["name"]
+        pause = self._control.resume_workflow(name, by=by, comment=_text(given, "comment", ""))
+        text = unpaused_text(name, pause)
+        return _answer(409, error=text) if pause is None else _answer(200, text=text)
+
+    def _submit(self, request: Request, given: Given, by: str) -> Response:
+        """Submits a run like another one, whose parameters are those that are not given."""
+        name, run = request.path_params["name"], self._archive.summary(_text(given, "run"))
+        if run.base != name or run.params is None:
+            raise InvalidArgument("run", run.run_id, f"a run of '{name}' whose parameters the history has")
+        params = _changed(run, given.get("params", {}))
+        self._count(_text(given, "click"), run)
+        found = self._control.run(self._control.submit(name, params, by=by))
+        return self._done(f"The run {found.run_id[:8]} of {found.workflow} is {found.state.lower()}.", found)
+
+    def _count(self, click: str, run: RunSummary) -> None:
+        """Raises OrderRefused for the second half of a double click."""
+        with self._lock:
+            if click in self._clicks:
+                raise OrderRefused("submit", run.run_id, "this click has submitted a run already")
+            self._clicks[click] = None
+            if len(self._clicks) > MAX_CLICKS:
+                del self._clicks[next(iter(self._clicks))]
+
+    def _done(self, text: str, run: RunSummary) -> Response:
+        waits = waiting_text(self._archive, run)
+        return _answer(200, text=f"{text} {waits}".strip(), run=run.run_id)
+
+
+def _answer(status: int, **members: str) -> Response:
+    return Response(to_json(members), status, media_type=JSON)
+
+
+def _given(body: bytes) -> Given:
+    """Returns the object of an order. Raises InvalidArgument."""
+    try:
+        given = json.loads(body)
+        json.dumps(given, allow_nan=False)
+    except (ValueError, RecursionError):
+        given = None
+    if not isinstance(given, dict):
+        raise InvalidArgument("body", body[:100], "an object as JSON")
+    return given
+
+
+def _text(given: Given, name: str, default: str | None = None) -> str:
+    """Returns a text of an order. Raises InvalidArgument."""
+    text = given.get(name, default)
+    if not isinstance(text, str) or (default is None and not text):
+        raise InvalidArgument(name, text, "a text")
+    return text
+
+
+def _changed(run: RunSummary, texts: object) -> Mapping[str, Any]:
+    """Returns the parameters of a run with others. A text that stands for the value that was there leaves it."""
+    params = dict(_params_of(run))
+    if not isinstance(texts, dict):
+        raise InvalidArgument("params", texts, "an object of names and texts")
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            raise InvalidArgument(f"params[{name!r}]", text, "a text")
+        if name not in params or text != value_text(params[name]):
+            params[name] = _value(text, params.get(name))
+    return params
+
+
+def _value(text: str, before: object) -> Any:
+    """Returns the value of a text: JSON in place of a list, a number or the like; the workflow has the last word."""
+    if before is None or isinstance(before, bool | int | float | list | dict):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            return text
+    return text
