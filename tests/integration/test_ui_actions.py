@@ -203,7 +203,7 @@ def test_a_workflow_is_submitted_with_other_parameters(
     report.submit({"day": "2026-11-25"})
     run = next(run.run_id for run in history.runs() if "2026-11-25" in run.workflow_id)
     button = seen(pages, run, "Submit again")
-    fields = {field["name"]: field["text"] for field in button["fields"]}
+    fields = {field["name"]: field["value"] for field in button["fields"]}
 
     response = press(pages, run, "Submit again", click="c1", params=fields | {"top": "5"})
 

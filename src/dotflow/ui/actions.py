@@ -43,18 +43,19 @@ Given = Mapping[str, Any]
 Button = dict[str, Any]
 Field = dict[str, str]
 
-COMMENT: Final[Field] = {"name": "comment", "label": "Comment", "text": ""}
-VALUE: Final[Field] = {"name": "value", "label": "Value as JSON, if the step takes one", "text": ""}
+COMMENT: Final[Field] = {"name": "comment", "label": "Comment", "kind": "text", "value": ""}
+VALUE: Final[Field] = {"name": "value", "label": "Value as JSON, if the step takes one", "kind": "json", "value": ""}
 
 
 def run_buttons(run: RunRecord, pause: WorkflowPause | None) -> Iterator[Button]:
     """Yields the buttons of the page of a run; *pause* is that of its workflow."""
-    for question in run.open_questions:
-        sends = {"step": question.step}
+    questions = run.open_questions
+    for question in questions:
+        sends, which = {"step": question.step}, f" '{question.step}'" if len(questions) > 1 else ""
         yes = f"Yes to: {question.text} '{question.id.task}' runs then."
-        yield _run_button(run, "approve", "Approve", yes, fields=(COMMENT, VALUE), sends=sends)
+        yield _run_button(run, "approve", f"Approve{which}", yes, fields=(COMMENT, VALUE), sends=sends)
         no = f"No to: {question.text} '{question.id.task}' fails then."
-        yield _run_button(run, "reject", "Reject", no, sends=sends)
+        yield _run_button(run, "reject", f"Reject{which}", no, sends=sends)
     ordered = run.ordered and f"It was ordered to {run.ordered}."
     if run.state is TypeRunState.RUNNING:
         says = "Its running steps end and are saved, and nothing new begins. Resume goes on with it."
@@ -124,7 +125,8 @@ def _run_button(
 
 
 def _submit_button(run: RunRecord) -> Button:
-    fields = tuple({"name": name, "label": name, "text": value_text(value)} for name, value in _params_of(run).items())
+    params = {name: value_text(value) for name, value in _params_of(run).items()}
+    fields = tuple({"name": name, "label": name, "kind": "param", "value": text} for name, text in params.items())
     says = f"Queues a new run of '{run.base}'. This one stays as it is."
     path, sends = f"workflows/{quote(run.base, safe='')}/submit", {"run": run.run_id}
     grey = "" if run.is_served else f"No process serves '{run.base}'. Type `{serve_command(run)}`."
