@@ -84,6 +84,16 @@ class Control:
         who = "" if by is None else user_of(by)
         return self._queue.submit(Submission(workflow_id, text, name, key, priority, due, by=who))
 
+    def params(self, workflow_id: str) -> dict[str, Any]:
+        """Returns the parameters of a workflow that are no secrets, with their defaults; `...` where there is none.
+
+        They are those that a server, or a submission of the workflow itself, has written last.
+        """
+        from dotflow.engine import submission
+
+        submission.check_id(workflow_id)
+        return submission.defaults_of(self._queue.declared(workflow_id))
+
     def is_served(self, workflow_id: str) -> bool:
         """Returns whether a living process serves a workflow."""
         return self._queue.is_served(workflow_id)

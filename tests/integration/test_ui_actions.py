@@ -1,7 +1,6 @@
 """The buttons of the pages: what they say, what their orders do, and whose orders are refused."""
 
 import json
-import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,7 +17,7 @@ from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, Storage
 from dotflow.ui import app
 from dotflow.ui.security import MAX_BODY, ASGIApp
 from tests.asgi import Response, request
-from tests.histories import begin, crash, nightly
+from tests.histories import begin, contents, crash, nightly
 
 HOST = "runs.example:8765"
 HEADERS = {
@@ -99,12 +98,6 @@ def press(pages: ASGIApp, run: str, label: str, **more: Any) -> Response:
     button = seen(pages, run, label)
     assert button["grey"] == ""
     return order(pages, button["path"], button["sends"] | more)
-
-
-def contents(path: Path) -> list[str]:
-    """All that a history has of runs, orders, questions and workflows."""
-    with closing(sqlite3.connect(path)) as connection:
-        return [line for line in connection.iterdump() if "lock" not in line]
 
 
 def notes(history: HistorySQLite, run: str) -> list[str]:

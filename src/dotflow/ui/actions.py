@@ -47,8 +47,14 @@ COMMENT: Final[Field] = {"name": "comment", "label": "Comment", "kind": "text", 
 VALUE: Final[Field] = {"name": "value", "label": "Value as JSON, if the step takes one", "kind": "json", "value": ""}
 
 
-def run_buttons(run: RunRecord, pause: WorkflowPause | None) -> Iterator[Button]:
-    """Yields the buttons of the page of a run; *pause* is that of its workflow."""
+def run_buttons(run: RunRecord, pause: WorkflowPause | None, defaults: Mapping[str, Any]) -> Iterator[Button]:
+    """Yields the buttons of the page of a run.
+
+    Args:
+        run: The run.
+        pause: The pause of its workflow; None where it is not paused.
+        defaults: The defaults of the parameters of its workflow.
+    """
     questions = run.open_questions
     for question in questions:
         sends, which = {"step": question.step}, f" '{question.step}'" if len(questions) > 1 else ""
@@ -70,7 +76,7 @@ def run_buttons(run: RunRecord, pause: WorkflowPause | None) -> Iterator[Button]
         yield _run_button(run, "cancel", "Cancel", says, ordered if run.ordered == "cancel" else "")
     if run.base:
         if run.params is not None:
-            yield _submit_button(run)
+            yield _submit_button(run, _shown(run, defaults))
         yield workflow_button(run.base, pause)
 
 
@@ -124,17 +130,18 @@ def _run_button(
     return _button(path, label, says, grey, fields, {"state": run.state, **(sends or {})})
 
 
-def _submit_button(run: RunRecord) -> Button:
-    params = {name: value_text(value) for name, value in _params_of(run).items()}
-    fields = tuple({"name": name, "label": name, "kind": "param", "value": text} for name, text in params.items())
+def _submit_button(run: RunRecord, shown: Mapping[str, str]) -> Button:
+    fields = tuple({"name": name, "label": name, "kind": "param", "value": text} for name, text in shown.items())
     says = f"Queues a new run of '{run.base}'. This one stays as it is."
     path, sends = f"workflows/{quote(run.base, safe='')}/submit", {"run": run.run_id}
     grey = "" if run.is_served else f"No process serves '{run.base}'. Type `{serve_command(run)}`."
     return _button(path, "Submit again", says, grey, fields, sends)
 
 
-def _params_of(run: RunSummary) -> Mapping[str, Any]:
-    return {} if run.params is None else run.params
+def _shown(run: RunSummary, defaults: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the parameters of a run as texts, with the defaults of others; "" for one that has none."""
+    values = {**defaults, **(run.params or {})}
+    return {name: "" if value is ... else value_text(value) for name, value in values.items()}
 
 
 def _unserved(run: RunRecord) -> str:
@@ -221,7 +228,9 @@ class Actions:
 
     def of_run(self, run: RunRecord) -> list[Button]:
         """Returns the buttons of the page of a run."""
-        return list(run_buttons(run, self._control.pause_of(run.base) if run.base else None))
+        if not run.base:
+            return list(run_buttons(run, None, {}))
+        return list(run_buttons(run, self._control.pause_of(run.base), self._control.params(run.base)))
 
     def of_workflow(self, workflow: str) -> list[Button]:
         """Returns those of the page of a workflow."""
@@ -279,7 +288,7 @@ class Actions:
         name, run = request.path_params["name"], self._archive.summary(_text(given, "run"))
         if run.base != name or run.params is None:
             raise InvalidArgument("run", run.run_id, f"a run of '{name}' whose parameters the history has")
-        params = _changed(run, given.get("params", {}))
+        params = _changed(run, self._control.params(name), given.get("params", {}))
         self._count(_text(given, "click"), run)
         found = self._control.run(self._control.submit(name, params, by=by))
         return self._done(f"The run {found.run_id[:8]} of {found.workflow} is {found.state.lower()}.", found)
@@ -322,17 +331,13 @@ def _text(given: Given, name: str, default: str | None = None) -> str:
     return text
 
 
-def _changed(run: RunSummary, texts: object) -> Mapping[str, Any]:
-    """Returns the parameters of a run with others. A text that stands for the value that was there leaves it."""
-    params = dict(_params_of(run))
-    if not isinstance(texts, dict):
+def _changed(run: RunSummary, defaults: Mapping[str, Any], texts: object) -> Mapping[str, Any]:
+    """Returns the parameters of a run with those whose texts are other than the page has shown them."""
+    params, shown = dict(run.params or {}), _shown(run, defaults)
+    if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
         raise InvalidArgument("params", texts, "an object of names and texts")
-    for name, text in texts.items():
-        if not isinstance(text, str):
-            raise InvalidArgument(f"params[{name!r}]", text, "a text")
-        if name not in params or text != value_text(params[name]):
-            params[name] = _value(text, params.get(name))
-    return params
+    changed = {name: text for name, text in texts.items() if text != shown.get(name)}
+    return params | {name: _value(text, params.get(name, defaults.get(name))) for name, text in changed.items()}
 
 
 def _value(text: str, before: object) -> Any:
