@@ -1,5 +1,6 @@
 """Pages of others that send orders with the cookie of a reader who may give them: the run is left untouched."""
 
+import queue
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,12 +8,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
 import pytest
-from playwright.sync_api import Page, Response, expect
+import uvicorn
+from playwright.sync_api import Frame, Page, expect
 
 from dotflow import Control
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers import HistorySQLite
-from tests.browser.conftest import OpenPage
+from dotflow.ui.security import Message, Receive, Scope, Send
+from dotflow.ui.server import Server
+from tests.browser.conftest import REPLY_TIMEOUT, OpenPage
 from tests.histories import contents, quick
 from tests.served import serving
 
@@ -24,7 +28,8 @@ ATTACKS = {
     "fetch without asking": "fetch(url, {method: 'POST', mode: 'no-cors', credentials: 'include', body: " + BODY + "})",
     "beacon": f"navigator.sendBeacon(url, new Blob([{BODY}], {{type: 'text/plain'}}))",
     "form": """(() => {
-        const form = Object.assign(document.createElement("form"), {action: url, method: "post", enctype: "text/plain"});
+        const form = document.createElement("form");
+        Object.assign(form, {action: url, method: "post", enctype: "text/plain"});
         form.append(Object.assign(document.createElement("input"), {name: '{"state": "Queued", "a": "', value: '"}'}));
         document.body.append(form);
         form.submit();
@@ -32,30 +37,62 @@ ATTACKS = {
 }
 
 
+class Sent(NamedTuple):
+    """A request that reached the server: with the cookie of the reader or not, and the status of the response."""
+
+    method: str
+    status: int
+    has_cookie: bool
+
+
 class Victim(NamedTuple):
-    """A reader who may give orders, a queued run, and the address of the order that cancels it."""
+    """A reader who may give orders, a queued run, the address of the order that cancels it, and what was sent."""
 
     page: Page
     history: HistorySQLite
     run: str
     order: str
+    sent: "queue.Queue[Sent]"
 
     def is_untouched(self, before: list[str]) -> bool:
         return contents(self.history.path) == before and Control(self.history).run(self.run).state == "Queued"
 
 
+@contextmanager
+def writing(history: HistorySQLite) -> Iterator[tuple[Server, "queue.Queue[Sent]"]]:
+    """The server of `dotflow ui --write` in a thread, and what reaches it beside GET."""
+    server, sent = Server(history, None, port=0, may_write=True), queue.Queue[Sent]()
+
+    async def recording(scope: Scope, receive: Receive, send: Send) -> None:
+        async def keep(message: Message) -> None:
+            if message["type"] == "http.response.start" and scope["method"] != "GET":
+                sent.put(
+                    Sent(scope["method"], message["status"], any(name == b"cookie" for name, _ in scope["headers"]))
+                )
+            await send(message)
+
+        await server._app(scope, receive, keep)
+
+    config = uvicorn.Config(recording, log_config=None, log_level="warning", lifespan="off", ws="none")
+    loop = uvicorn.Server(config)
+    thread = threading.Thread(target=loop.run, kwargs={"sockets": [server._socket]})
+    thread.start()
+    try:
+        yield server, sent
+    finally:
+        loop.should_exit = True
+        thread.join()
+
+
 @pytest.fixture
 def victim(history: HistorySQLite, open_page: OpenPage) -> Iterator[Victim]:
     run = quick(history).submit()
-    with serving(history.path, "--port", "0", "--write") as (process, _):
-        assert process.stdout is not None
-        address = process.stdout.readline().split()[0]
-        root = address.partition("?")[0]
-        page = open_page(address, tolerates="")
+    with writing(history) as (server, sent):
+        page = open_page(server.writing_address, tolerates="")
         expect(page.locator(".run")).to_have_count(1)
-        page.goto(f"{root}runs/{run}")
+        page.goto(f"{server._root}runs/{run}")
         expect(page.get_by_role("region", name="Orders")).to_contain_text("Cancel")
-        yield Victim(page, history, run, f"{root}api/runs/{run}/cancel")
+        yield Victim(page, history, run, f"{server._root}api/runs/{run}/cancel", sent)
         for tab in page.context.pages:
             tab.goto("about:blank")  # before the server ends
 
@@ -85,23 +122,13 @@ def elsewhere(host: str) -> Iterator[str]:
         server.server_close()
 
 
-def attack(page: Page, attempt: str, order: str) -> list[int]:
-    """Tries, and returns the statuses of the responses to what was sent. Of a refused preflight there is none."""
-    statuses: list[int] = []
-
-    def keep(response: Response) -> None:
-        if response.request.method == "POST":
-            statuses.append(response.status)
-
-    page.context.on("response", keep)
-    page.evaluate(
+def attack(frame: Frame, attempt: str, victim: Victim) -> Sent:
+    """Tries, and returns what has reached the server."""
+    frame.evaluate(
         "async ([attempt, url]) => { try { await Function('url', `return ${attempt}`)(url) } catch {} }",
-        [attempt, order],
+        [ATTACKS[attempt], victim.order],
     )
-    # What was sent before is answered before, and a form leads there.
-    page.wait_for_load_state("networkidle")
-    page.context.remove_listener("response", keep)
-    return statuses
+    return victim.sent.get(timeout=REPLY_TIMEOUT / 1000)
 
 
 @pytest.mark.parametrize("attempt", ATTACKS)
@@ -112,11 +139,12 @@ def test_a_page_of_another_port_or_host_orders_nothing(victim: Victim, host: str
     with elsewhere(host) as address:
         page = victim.page.context.new_page()
         page.goto(address)
-        statuses = attack(page, ATTACKS[attempt], victim.order)
+        sent = attack(page.main_frame, attempt, victim)
         page.goto("about:blank")
 
-    assert set(statuses) <= ({405} if attempt == "fetch" else {403})
-    assert statuses or attempt == "fetch"
+    asks_first = attempt == "fetch"
+    assert sent == Sent("OPTIONS", 405, False) if asks_first else Sent("POST", 403, host == "127.0.0.1")
+    assert victim.sent.empty()
     assert victim.is_untouched(before)
 
 
@@ -136,18 +164,12 @@ def test_a_page_without_an_origin_orders_nothing(victim: Victim, attempt: str) -
                 document.body.append(frame);
             })"""
         )
-        frame = page.frames[1]
-        assert frame.evaluate("origin") == "null"
-        statuses: list[int] = []
-        page.context.on("response", lambda response: statuses.append(response.status))
-        frame.evaluate(
-            "async ([attempt, url]) => { try { await Function('url', `return ${attempt}`)(url) } catch {} }",
-            [ATTACKS[attempt], victim.order],
-        )
-        page.wait_for_load_state("networkidle")
+        assert page.frames[1].evaluate("origin") == "null"
+        sent = attack(page.frames[1], attempt, victim)
         page.goto("about:blank")
 
-    assert 200 not in statuses
+    assert (sent.method, sent.status) == (("OPTIONS", 405) if attempt == "fetch" else ("POST", 403))
+    assert victim.sent.empty()
     assert victim.is_untouched(before)
 
 
@@ -189,21 +211,18 @@ def test_the_address_that_reads_orders_nothing(history: HistorySQLite, open_page
     """Its page has no buttons, and its cookie is not that of the other one."""
     run = quick(history).submit()
     before = contents(history.path)
-    with serving(history.path, "--port", "0", "--write") as (_, line):
-        address = line.split()[0]
-        root = address.partition("?")[0]
-        page = open_page(address, tolerates="")
+    with writing(history) as (server, sent):
+        page = open_page(server.address, tolerates="")
         expect(page.locator(".run")).to_have_count(1)
-        page.goto(f"{root}runs/{run}")
+        page.goto(f"{server._root}runs/{run}")
         expect(page.locator("h1")).to_contain_text("Queued")
-        found = page.evaluate(
-            f"fetch('{root}api/runs/{run}/cancel', {{method: 'POST', headers: {HEADERS}, body: {BODY}}})"
-            ".then((found) => found.status)"
+        page.evaluate(
+            f"fetch('{server._root}api/runs/{run}/cancel', {{method: 'POST', headers: {HEADERS}, body: {BODY}}})"
         )
         expect(page.get_by_role("region", name="Orders")).to_have_count(0)
         page.goto("about:blank")
 
-    assert found == 403
+    assert sent.get_nowait() == Sent("POST", 403, True)
     assert contents(history.path) == before
 
 
