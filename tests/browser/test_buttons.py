@@ -157,7 +157,7 @@ def test_what_is_typed_stays_while_the_page_follows(history: HistorySQLite, addr
     expect(page.get_by_role("region", name="Orders")).to_contain_text("Pause: It was ordered to pause.")
 
 
-def test_where_nobody_serves_resume_is_grey(report: DotFlow, address: str, open_page: OpenPage) -> None:
+def test_where_no_process_serves_resume_is_grey(report: DotFlow, address: str, open_page: OpenPage) -> None:
     """It says what to type, and does nothing."""
     run = report.submit()
     serve(report, once=True)

@@ -224,7 +224,7 @@ def test_wrong_parameters_are_refused(pages: ASGIApp, history: HistorySQLite, se
 # What they say
 
 
-def test_where_nobody_serves_a_button_says_what_to_type(report: DotFlow, pages: ASGIApp) -> None:
+def test_where_no_process_serves_a_button_says_what_to_type(report: DotFlow, pages: ASGIApp) -> None:
     """It is grey. What needs no server is not."""
     run = report.submit()
     serve(report, once=True)

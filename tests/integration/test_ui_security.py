@@ -101,6 +101,19 @@ def test_the_code_of_the_browser_counts_once(pages: ASGIApp, tokens: AccessToken
     assert request(pages, "/?token=").status == 403
 
 
+def test_the_code_of_the_browser_stands_for_the_token_that_writes(history: HistorySQLite) -> None:
+    """Who starts `dotflow ui --write` wants the buttons. A token that reads stays one."""
+    tokens = AccessTokens(may_write=True)
+    pages = served(history, tokens)
+
+    def cookie_for(text: str) -> str:
+        return request(pages, f"/?token={text}").headers["set-cookie"].partition(";")[0]
+
+    assert cookie_for(tokens.make_code()) == cookie_for(tokens.writing) == f"dotflow-8765={tokens.writing}"
+    assert cookie_for(tokens.token) == f"dotflow-8765={tokens.token}"
+    assert tokens.token != tokens.writing
+
+
 def test_a_token_counts_at_the_root_only(pages: ASGIApp, tokens: AccessTokens) -> None:
     """So the clean address is no other one."""
     for path in ("//evil.example/", "/runs/last", "/api/runs"):
