@@ -10,10 +10,10 @@ from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoin
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount
+from starlette.types import Scope
 
 from dotflow.providers import HistorySQLite
 from dotflow.ui import app
-from dotflow.ui.application import Scope
 
 
 async def log_in(request: Request, call_next: RequestResponseEndpoint) -> Response:
@@ -27,7 +27,8 @@ async def log_in(request: Request, call_next: RequestResponseEndpoint) -> Respon
 
 def may_write(scope: Scope) -> str | None:
     """Returns the name of a user who may cancel, resume and approve; None for one who may only read."""
-    return scope["state"].get("user")
+    user: str | None = scope["state"].get("user")
+    return user
 
 
 application = Starlette(

@@ -229,8 +229,9 @@ class Api:
             "/api/runs/{run}": functools.partial(show_run, option=option, actions=actions),
             "/api/workflow": functools.partial(show_workflow, actions=actions),
         }
-        has_queue = isinstance(archive, History) and archive.operations() is not None
-        self._control = Control(archive) if has_queue else None
+        self._control: Control | None = None
+        if isinstance(archive, History) and archive.operations() is not None:
+            self._control = Control(archive)
         self._nonce = secrets.token_hex(4)  # a revision counts for this process only
 
     def routes(self) -> list[Route]:
