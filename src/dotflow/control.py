@@ -250,6 +250,7 @@ class Control:
         by: str | None = None,
         comment: str = "",
         seen: TypeRunState | str | None = None,
+        nth: int | None = None,
     ) -> "RunSummary":
         """Answers yes to the question of a run. Where the run is paused, a run that continues it is queued.
 
@@ -260,6 +261,7 @@ class Control:
             by: Who approves; by default the user of the system.
             comment: Why: the step takes it as `approval.comment`.
             seen: As in `cancel`.
+            nth: The `id.nth` of the question that the caller saw; a later one of the step is left open then.
 
         Returns:
             The newest run of the chain.
@@ -275,7 +277,7 @@ class Control:
             text = None if value is None else encode(value)
         except (ValueNotStorable, RecursionError) as error:
             raise InvalidArgument("value", value, "plain data, such as text, numbers or dates") from error
-        return self._queue.answer(run, step, True, user_of(by), _comment(comment), text, _state(seen))
+        return self._queue.answer(run, step, True, user_of(by), _comment(comment), text, _state(seen), nth)
 
     def reject(
         self,
@@ -285,9 +287,10 @@ class Control:
         by: str | None = None,
         comment: str = "",
         seen: TypeRunState | str | None = None,
+        nth: int | None = None,
     ) -> "RunSummary":
         """Answers no to the question of a run: its task fails with Rejected. As `approve` otherwise."""
-        return self._queue.answer(run, step, False, user_of(by), _comment(comment), seen=_state(seen))
+        return self._queue.answer(run, step, False, user_of(by), _comment(comment), seen=_state(seen), nth=nth)
 
     def resume(
         self,

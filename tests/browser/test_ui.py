@@ -136,7 +136,7 @@ def test_what_waits_is_in_the_list_and_has_a_page(history: HistorySQLite, addres
     page = open_page(address)
 
     page.get_by_role("button", name="Waiting").click()
-    expect(page.locator(".run")).to_have_count(2)
+    expect(page.locator(".run")).to_have_count(1)
     row = page.locator(".run", has_text=newest[:8])
     expect(row).to_contain_text("Queued, no process serves it")
     expect(row.locator("td.right")).to_have_text("")

@@ -296,7 +296,7 @@ def test_without_the_right_there_are_no_buttons_and_no_orders(report: DotFlow, h
     decides = app(history, write=lambda scope: asked.append(scope["path"]))
 
     for what in ORDERS:
-        given = {"state": "Queued", "step": "publish"}
+        given = {"state": "Queued", "step": "publish", "nth": 0}
         assert order(reads, f"runs/{run}/{what}", given).status == 405
         assert order(decides, f"runs/{run}/{what}", given).status == 403
     assert "buttons" not in request(reads, f"/api/runs/{run}").json
@@ -446,7 +446,7 @@ def test_a_value_that_can_not_be_kept_is_refused(
     (tmp_path / "mended").touch()
     run = report.start().run_id
     before = contents(history.path)
-    body = f'{{"state": "Paused", "step": "publish", "value": {value}}}'.encode()
+    body = f'{{"state": "Paused", "step": "publish", "nth": 0, "value": {value}}}'.encode()
 
     assert order(pages, f"runs/{run}/approve", body=body).status == 400
     assert contents(history.path) == before
@@ -473,7 +473,7 @@ def test_a_button_that_saw_another_state_does_nothing(
     run = report.submit()
     before = contents(history.path)
 
-    response = order(pages, f"runs/{run}/{what}", {"state": state, "step": "publish"})
+    response = order(pages, f"runs/{run}/{what}", {"state": state, "step": "publish", "nth": 0})
 
     assert response.status == 409
     assert response.json["error"] == (
@@ -492,11 +492,42 @@ def test_a_button_of_an_older_run_does_nothing(
     newer = Control(report).resume(run).run_id
     before = contents(history.path)
 
-    response = order(pages, f"runs/{run}/{what}", {"state": "Failed", "step": "publish"})
+    response = order(pages, f"runs/{run}/{what}", {"state": "Failed", "step": "publish", "nth": 0})
 
     assert response.status == 409
     assert f"the run {newer[:8]} goes on with it, and is queued" in response.json["error"]
     assert contents(history.path) == before
+
+
+def test_an_answer_counts_for_the_question_that_was_seen(
+    report: DotFlow, pages: ASGIApp, history: HistorySQLite, tmp_path: Path
+) -> None:
+    """A step may ask again in the same run: no one has seen that question yet."""
+    (tmp_path / "mended").touch()
+    run = report.start().run_id
+    button = seen(pages, run, "Approve")
+    queue, (asked,) = history.operations(), Control(history).questions()
+    queue.ask(asked.id._replace(nth=1), "Publish 300 rows?", "other", None)
+    before = contents(history.path)
+
+    for what in ("approve", "reject"):
+        response = order(pages, f"runs/{run}/{what}", button["sends"])
+        assert response.status == 409
+        assert response.json["error"].endswith("'publish' asks anew by now: 'Publish 300 rows?'.")
+    assert order(pages, f"runs/{run}/approve", button["sends"] | {"nth": True}).status == 400
+    assert contents(history.path) == before
+    assert press(pages, run, "Approve").status == 200
+
+
+def test_an_older_run_of_a_chain_has_no_buttons_of_its_own(report: DotFlow, pages: ASGIApp) -> None:
+    """What it was is over."""
+    run = report.submit()
+    Control(report).pause(run)
+    Control(report).resume(run)
+
+    buttons = request(pages, f"/api/runs/{run}?this=1").json["buttons"]
+
+    assert [button["label"] for button in buttons] == ["Submit again", "Pause workflow"]
 
 
 def test_a_run_whose_process_was_killed_is_seen_as_crashed(
@@ -540,7 +571,7 @@ def test_a_double_click_counts_once(report: DotFlow, pages: ASGIApp, history: Hi
     (tmp_path / "mended").touch()
     serve(report, once=True)
     asks = Control(report).run(first).run_id
-    check(f"runs/{asks}/approve", {"state": "Paused", "step": "publish"})
+    check(f"runs/{asks}/approve", {"state": "Paused", "step": "publish", "nth": 0})
     queued = Control(report).run(first).run_id
     check(f"runs/{queued}/cancel", {"state": "Queued"})
     check("workflows/report/submit", {"run": queued, "click": "c1", "params": {"top": "9"}})

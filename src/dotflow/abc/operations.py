@@ -299,6 +299,7 @@ class Operations(ABC):
         comment: str,
         value: str | None = None,
         seen: TypeRunState | None = None,
+        nth: int | None = None,
     ) -> "RunSummary":
         """Answers the question of a run. Where the run is paused, a run that continues it is queued.
 
@@ -310,6 +311,7 @@ class Operations(ABC):
             comment: Why.
             value: What the step takes with a yes, as text of the codec.
             seen: As in `order`.
+            nth: How often the question that the caller saw was asked before; None for the present one.
 
         Returns:
             The newest run of the chain.

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
@@ -57,21 +58,25 @@ def run_buttons(run: RunRecord, pause: WorkflowPause | None, defaults: Mapping[s
     """
     questions = run.open_questions
     for question in questions:
-        sends, which = {"step": question.step}, f" '{question.step}'" if len(questions) > 1 else ""
+        sends, which = (
+            {"step": question.step, "nth": question.id.nth},
+            f" '{question.step}'" if len(questions) > 1 else "",
+        )
         yes = f"Yes to: {question.text} '{question.id.task}' runs then."
         yield _run_button(run, "approve", f"Approve{which}", yes, fields=(COMMENT, VALUE), sends=sends)
         no = f"No to: {question.text} '{question.id.task}' fails then."
         yield _run_button(run, "reject", f"Reject{which}", no, sends=sends)
     ordered = run.ordered and f"It was ordered to {run.ordered}."
-    if run.state is TypeRunState.RUNNING:
+    is_newest = run.newest == run.run_id and not run.superseded
+    if is_newest and run.state is TypeRunState.RUNNING:
         says = "Its running steps end and are saved, and nothing new begins. Resume goes on with it."
         yield _run_button(run, "pause", "Pause", says, ordered)
-    if not run.is_open and run.state is not TypeRunState.COMPLETED:
-        waits_for_answer = run.state is TypeRunState.PAUSED and run.open_questions
-        if not waits_for_answer and (can_resume(run) or resume_command(run) is not None):
-            label = "Retry what failed" if run.failures else "Resume"
-            yield _run_button(run, "resume", label, _continued(run), _unserved(run))
-    if run.is_open or run.state is TypeRunState.PAUSED:
+    waits_for_answer = run.state is TypeRunState.PAUSED and questions
+    can_go_on = can_resume(run) or (not run.is_open and resume_command(run) is not None)
+    if is_newest and can_go_on and not waits_for_answer:
+        label = "Retry what failed" if run.failures else "Resume"
+        yield _run_button(run, "resume", label, _continued(run), _unserved(run))
+    if is_newest and (run.is_open or run.state is TypeRunState.PAUSED):
         says = CANCELS.get(run.state, "It ends as cancelled. Resume can still go on with it.")
         yield _run_button(run, "cancel", "Cancel", says, ordered if run.ordered == "cancel" else "")
     if run.base:
@@ -148,7 +153,7 @@ def _unserved(run: RunRecord) -> str:
     """Returns why a run can't be resumed from a page, and what to type instead; "" if it can."""
     if run.is_served and can_resume(run):
         return ""
-    what = f"No process serves '{run.base}'." if run.base else "No process can serve it."
+    what = "No process can go on with it." if run.is_served or not run.base else f"No process serves '{run.base}'."
     return f"{what} Type `{resume_command(run) or serve_command(run)}`."
 
 
@@ -212,7 +217,10 @@ class Actions:
         runs = ("cancel", "pause", "resume", "approve", "reject")
         workflows = {"pause": self._pause, "resume": self._resume, "submit": self._submit}
         return [
-            *(Route(f"/api/runs/{{run}}/{what}", self._endpoint(self._order), methods=["POST"]) for what in runs),
+            *(
+                Route(f"/api/runs/{{run}}/{what}", self._endpoint(partial(self._order, what)), methods=["POST"])
+                for what in runs
+            ),
             *(
                 Route(f"/api/workflows/{{name:path}}/{what}", self._endpoint(order), methods=["POST"])
                 for what, order in workflows.items()
@@ -251,22 +259,25 @@ class Actions:
 
         return respond
 
-    def _order(self, request: Request, given: Given, by: str) -> Response:
+    def _order(self, what: str, request: Request, given: Given, by: str) -> Response:
         """Carries out an order to a run, which must be as the page showed it."""
-        run, what = request.path_params["run"], request.url.path.rpartition("/")[2]
-        options = {"by": by, "comment": _text(given, "comment", ""), "seen": _text(given, "state")}
+        run, control = request.path_params["run"], self._control
+        comment, seen = _text(given, "comment", ""), _text(given, "state")
         if what in ("approve", "reject"):
-            step = _text(given, "step")
+            step, nth = _text(given, "step"), given.get("nth")
+            if type(nth) is not int:
+                raise InvalidArgument("nth", nth, "a number")
             if what == "approve":
-                found = self._control.approve(run, step, given.get("value"), **options)
+                value = given.get("value")
+                found = control.approve(run, step, value, by=by, comment=comment, seen=seen, nth=nth)
             else:
-                found = self._control.reject(run, step, **options)
+                found = control.reject(run, step, by=by, comment=comment, seen=seen, nth=nth)
             text = answer_text(what == "approve", found)
         elif what == "resume":
-            found = self._control.resume(run, **options)
+            found = control.resume(run, by=by, comment=comment, seen=seen)
             text = resume_text(found)
         else:
-            found = (self._control.cancel if what == "cancel" else self._control.pause)(run, **options)
+            found = (control.cancel if what == "cancel" else control.pause)(run, by=by, comment=comment, seen=seen)
             text = order_text(what, found)
         return self._done(text, found)
 

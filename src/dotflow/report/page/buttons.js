@@ -29,7 +29,7 @@ function waitingBar({ waiting = [], waiting_count: all = 0 }) {
       h("a", { href: viewUrl("", { state: "queued,paused" }) }, `and ${number(all - shown.length)} more`))));
 }
 
-const keyOf = ({ path, sends }) => `${path} ${sends.step ?? ""}`;
+const keyOf = ({ path, sends }) => [path, sends.step, sends.nth].join(" ");
 
 // Returns the buttons of a page. Those that can't be pressed now say why, and what to type instead.
 function orderBar(doc) {
@@ -48,8 +48,9 @@ function orderBar(doc) {
       [...reasons].map(([reason, grey]) => h("p.aside", { id: ids.get(reason) },
         h("b", null, `${listed(grey.map((each) => each.label))}: `), words(reason)))),
     asking && askingForm(asking),
-    h("div", { id: "answer", role: answer?.isBad ? "alert" : "status" },
-      answer && h(`p.answer${answer.isBad ? ".failed" : ".completed"}`, null, words(answer.text))),
+    (given.length > 0 || answer) && h("div", { id: "answer", role: answer?.isBad ? "alert" : "status" },
+      answer && h(`p.answer${answer.isBad ? ".failed" : ".completed"}`, null,
+        h("span.aside", null, new Date(answer.at).toLocaleTimeString("en-GB")), " ", words(answer.text))),
   ];
 }
 
@@ -93,13 +94,13 @@ async function sendOrder(form) {
     const headers = { "Content-Type": "application/json", "X-Dotflow": "1" };
     const response = await fetch(`${ROOT}api/${asking.path}`, { method: "POST", headers, body: bodyOf(asking, form) });
     const { text, error } = await response.json();
-    orders.answer = { text: text ?? error, isBad: !response.ok };
+    orders.answer = { text: text ?? error, isBad: !response.ok, at: Date.now() };
     if (response.ok || response.status === 409) orders.asking = null;
     if (response.status === 403) await readName();
   } catch (error) {
     const text = error instanceof SyntaxError ? "The value is no JSON. Put a text in quotes: \"yes\"."
       : "`dotflow ui` can't be reached: what was ordered is not known. Look at the run before you try again.";
-    orders.answer = { text, isBad: true };
+    orders.answer = { text, isBad: true, at: Date.now() };
   }
   orders.isSending = false;
   await refresh();

@@ -422,12 +422,16 @@ class SQLiteQueue(Operations):
         comment: str,
         value: str | None = None,
         seen: TypeRunState | None = None,
+        nth: int | None = None,
     ) -> "RunSummary":
         def work(connection: sqlite3.Connection) -> str:
             newest, now = self._newest(connection, run), _now()
             self._check_seen(newest, run, seen, verb_of(is_yes))
             found = questions.of_chain(connection, newest.origin or "")
             question = questions.chosen(found, step, newest.run_id, _since(newest, now), is_yes)
+            if nth is not None and question.id.nth != nth:
+                reason = f"'{question.step}' asks anew by now: '{question.text}'"
+                raise OrderRefused(verb_of(is_yes), newest.run_id, reason)
             if newest.superseded:
                 reason = f"the run {newest.superseded[:ID_LENGTH]} has replaced its values"
                 raise OrderRefused(verb_of(is_yes), newest.run_id, reason)
