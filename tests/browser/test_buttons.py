@@ -135,6 +135,7 @@ def test_a_run_is_cancelled_by_keyboard(report: DotFlow, address: str, open_page
     page.keyboard.press("Enter")
 
     expect(page.locator("#answer")).to_contain_text(f"The run {run[:8]} of")
+    expect(page.locator("#answer")).to_be_focused()
     expect(page.locator("h1")).to_contain_text("Cancelled")
     expect(page.locator(".notes")).to_contain_text("anna ordered it to cancel: wrong day")
 
@@ -225,7 +226,7 @@ def test_a_double_click_is_one_order(report: DotFlow, address: str, open_page: O
     assert len(report.config.history.runs()) == 2
 
 
-def test_a_server_that_has_ended_is_noticed(report: DotFlow, address: str, open_page: OpenPage) -> None:
+def test_an_order_without_an_answer_is_reported(report: DotFlow, address: str, open_page: OpenPage) -> None:
     """What became of the order is not known."""
     run = report.submit()
     page = open_page(f"{address}runs/{run}", tolerates=FAILED, **as_user("anna"))
@@ -233,7 +234,7 @@ def test_a_server_that_has_ended_is_noticed(report: DotFlow, address: str, open_
     page.route("**/api/**", lambda route: route.abort())
     confirm(page, "Cancel")
 
-    expect(page.get_by_role("alert")).to_contain_text("what was ordered is not known")
+    expect(page.get_by_role("alert")).to_contain_text("what became of the order is not known")
 
 
 # For everyone

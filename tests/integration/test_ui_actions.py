@@ -14,7 +14,7 @@ from dotflow.abc.history import History
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import InvalidArgument, NotServable, OrderRefused
 from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
-from dotflow.ui import app
+from dotflow.ui import actions, app
 from dotflow.ui.security import MAX_BODY, ASGIApp
 from tests.asgi import Response, request
 from tests.histories import begin, contents, crash, nightly
@@ -219,6 +219,8 @@ def test_wrong_parameters_are_refused(pages: ASGIApp, history: HistorySQLite, se
     assert response.status == 400
     assert response.json["error"]
     assert len(history.runs()) == 1
+    mended = order(pages, "workflows/report/submit", {"run": run.run_id, "click": "c1", "params": {"top": "5"}})
+    assert mended.status == 200
 
 
 # What they say
@@ -449,6 +451,21 @@ def test_a_value_that_can_not_be_kept_is_refused(
     body = f'{{"state": "Paused", "step": "publish", "nth": 0, "value": {value}}}'.encode()
 
     assert order(pages, f"runs/{run}/approve", body=body).status == 400
+    assert contents(history.path) == before
+
+
+@pytest.mark.parametrize("has_left", [False, True])
+def test_an_order_that_does_not_arrive_is_given_up(
+    report: DotFlow, pages: ASGIApp, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch, has_left: bool
+) -> None:
+    """A client that hangs on, or has left in the middle, holds nothing and raises nothing."""
+    monkeypatch.setattr(actions, "BODY_TIMEOUT", 0.01)
+    run = report.submit()
+    before = contents(history.path)
+
+    response = request(pages, f"/api/runs/{run}/cancel", method="POST", body=None, has_left=has_left, **HEADERS)
+
+    assert response.status == 408
     assert contents(history.path) == before
 
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import anyio
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -17,9 +17,10 @@ from dotflow.abc.archive import Archive
 from dotflow.abc.history import History
 from dotflow.abc.operations import WorkflowPause
 from dotflow.control import Control
+from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.errors import InvalidArgument, OrderRefused
+from dotflow.errors import InvalidArgument, NotServable, OrderRefused
 from dotflow.graph.params import value_text
 from dotflow.records.record import BAD, RunRecord, RunSummary, TaskRecord
 from dotflow.report.document import to_json
@@ -58,10 +59,8 @@ def run_buttons(run: RunRecord, pause: WorkflowPause | None, defaults: Mapping[s
     """
     questions = run.open_questions
     for question in questions:
-        sends, which = (
-            {"step": question.step, "nth": question.id.nth},
-            f" '{question.step}'" if len(questions) > 1 else "",
-        )
+        sends = {"step": question.step, "nth": question.id.nth}
+        which = f" '{question.step}'" if len(questions) > 1 else ""
         yes = f"Yes to: {question.text} '{question.id.task}' runs then."
         yield _run_button(run, "approve", f"Approve{which}", yes, fields=(COMMENT, VALUE), sends=sends)
         no = f"No to: {question.text} '{question.id.task}' fails then."
@@ -207,7 +206,9 @@ class Actions:
 
     def __init__(self, history: Archive, write: Callable[[Scope], str | None]) -> None:
         self._archive = history
-        self._control = Control(history if isinstance(history, History) else None)
+        if not isinstance(history, History):
+            raise NotServable("The pages can take no orders", f"{type(history).__name__} has no queue")
+        self._control = Control(history)
         self._write = write
         self._clicks: dict[str, None] = {}
         self._lock = threading.Lock()  # of the clicks
@@ -250,11 +251,14 @@ class Actions:
             if by is None:
                 return _answer(403, error=ONLY_LOOK)
             body = bytearray()
-            with anyio.fail_after(BODY_TIMEOUT):
-                async for chunk in request.stream():
-                    body += chunk
-                    if len(body) > MAX_BODY:
-                        return _answer(413, error=TOO_LONG)
+            try:
+                with anyio.fail_after(BODY_TIMEOUT):
+                    async for chunk in request.stream():
+                        body += chunk
+                        if len(body) > MAX_BODY:
+                            return _answer(413, error=TOO_LONG)
+            except (TimeoutError, ClientDisconnect):
+                return _answer(408, error=f"The order did not arrive within {BODY_TIMEOUT:g} seconds.")
             return await run_in_threadpool(order, request, _given(bytes(body)), by)
 
         return respond
@@ -299,10 +303,14 @@ class Actions:
         name, run = request.path_params["name"], self._archive.summary(_text(given, "run"))
         if run.base != name or run.params is None:
             raise InvalidArgument("run", run.run_id, f"a run of '{name}' whose parameters the history has")
-        params = _changed(run, self._control.params(name), given.get("params", {}))
-        self._count(_text(given, "click"), run)
-        found = self._control.run(self._control.submit(name, params, by=by))
-        return self._done(f"The run {found.run_id[:8]} of {found.workflow} is {found.state.lower()}.", found)
+        params, click = _changed(run, self._control.params(name), given.get("params", {})), _text(given, "click")
+        self._count(click, run)
+        try:
+            found = self._control.run(self._control.submit(name, params, by=by))
+        except BaseException:  # the click may come again, with other parameters
+            self._clicks.pop(click, None)
+            raise
+        return self._done(f"The run {found.run_id[:ID_LENGTH]} of {found.workflow} is {found.state.lower()}.", found)
 
     def _count(self, click: str, run: RunSummary) -> None:
         """Raises OrderRefused for the second half of a double click."""

@@ -201,7 +201,6 @@ STATUSES: Final[Mapping[type[Exception], int]] = {
     NotInHistory: 404,
     OrderRefused: 409,
     DefinitionError: 400,
-    TimeoutError: 408,
     HistoryError: 503,
     Exception: 500,  # which the server logs, too
 }

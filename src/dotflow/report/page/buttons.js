@@ -48,7 +48,7 @@ function orderBar(doc) {
       [...reasons].map(([reason, grey]) => h("p.aside", { id: ids.get(reason) },
         h("b", null, `${listed(grey.map((each) => each.label))}: `), words(reason)))),
     asking && askingForm(asking),
-    (given.length > 0 || answer) && h("div", { id: "answer", role: answer?.isBad ? "alert" : "status" },
+    (given.length > 0 || answer) && h("div", { id: "answer", tabindex: -1, role: answer?.isBad ? "alert" : "status" },
       answer && h(`p.answer${answer.isBad ? ".failed" : ".completed"}`, null,
         h("span.aside", null, new Date(answer.at).toLocaleTimeString("en-GB")), " ", words(answer.text))),
   ];
@@ -59,7 +59,8 @@ const askingForm = ({ label, says, fields }) => h("form.ask", { id: "ask", "aria
   fields.map(({ name, label: text, value }) => h("label", null, text,
     h("input", { name, value, autocomplete: "off", spellcheck: "false" }))),
   h("div.buttons", null,
-    h("button.yes", { type: "submit", disabled: orders.isSending && "" }, orders.isSending ? "Sending …" : label),
+    h("button.yes", { type: "submit", disabled: orders.isSending && "disabled" },
+      orders.isSending ? "Sending …" : label),
     h("button", { type: "button", "data-order": "" }, "Leave it")));
 
 // Asks before an order is sent; without a button, it asks no more.
@@ -76,34 +77,43 @@ function ask(button) {
 // Returns the body of an order, with what was filled in. Throws a SyntaxError for a value that is no JSON.
 function bodyOf({ fields, sends, click }, form) {
   const body = { ...sends, click };
-  for (const { name, kind } of fields) {
-    const text = form.elements[name].value;
-    if (kind === "param") body.params = { ...body.params, [name]: text };
-    else if (kind !== "json") body[name] = text;
-    else if (text.trim()) body[name] = JSON.parse(text);
-  }
+  const texts = [...form.querySelectorAll("input")].map((input) => input.value);
+  fields.forEach(({ name, kind }, index) => {
+    if (kind === "param") body.params = { ...body.params, [name]: texts[index] };
+    else if (kind !== "json") body[name] = texts[index];
+    else if (texts[index].trim()) body[name] = JSON.parse(texts[index]);
+  });
   return JSON.stringify(body);
 }
+
+const answered = (text, isBad) => (orders.answer = { text, isBad, at: Date.now() });
 
 async function sendOrder(form) {
   const { asking } = orders;
   if (orders.isSending || !asking) return;
+  let body;
+  try {
+    body = bodyOf(asking, form);
+  } catch {
+    answered("The value is no JSON. Put a text in quotes: \"yes\".", true);
+    redraw();
+    return;
+  }
   orders.isSending = true;
   redraw();
   try {
     const headers = { "Content-Type": "application/json", "X-Dotflow": "1" };
-    const response = await fetch(`${ROOT}api/${asking.path}`, { method: "POST", headers, body: bodyOf(asking, form) });
+    const response = await fetch(`${ROOT}api/${asking.path}`, { method: "POST", headers, body });
     const { text, error } = await response.json();
-    orders.answer = { text: text ?? error, isBad: !response.ok, at: Date.now() };
+    answered(text ?? error, !response.ok);
     if (response.ok || response.status === 409) orders.asking = null;
     if (response.status === 403) await readName();
-  } catch (error) {
-    const text = error instanceof SyntaxError ? "The value is no JSON. Put a text in quotes: \"yes\"."
-      : "`dotflow ui` can't be reached: what was ordered is not known. Look at the run before you try again.";
-    orders.answer = { text, isBad: true, at: Date.now() };
+  } catch {
+    answered("There was no answer, so what became of the order is not known. Look before you try again.", true);
   }
   orders.isSending = false;
   await refresh();
+  if (!orders.asking) document.getElementById("answer")?.focus();
 }
 
 function listenToButtons() {
