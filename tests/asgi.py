@@ -29,12 +29,15 @@ def request(
     path: str,
     *,
     method: str = "GET",
+    body: bytes | None = b"",
+    has_left: bool = False,
     on_body: Callable[[str], object] = lambda text: None,
     **headers: str,
 ) -> Response:
     """Sends a request, and returns the response. `if_none_match` is the header If-None-Match.
 
-    *on_body* receives the body, also of an app that raises an error afterwards.
+    A *body* of None never comes, and with *has_left* the client has gone. *on_body* receives the body of the response,
+    also of an app that raises an error afterwards.
     """
     names = {name.replace("_", "-").lower(): value for name, value in {"host": "127.0.0.1:8765", **headers}.items()}
     path, _, query = path.partition("?")
@@ -55,7 +58,11 @@ def request(
     messages: list[Message] = []
 
     async def receive() -> Message:
-        return {"type": "http.request", "body": b"", "more_body": False}
+        if has_left:
+            return {"type": "http.disconnect"}
+        if body is None:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(message: Message) -> None:
         messages.append(message)

@@ -1,5 +1,7 @@
 """Runs for the tests of what reads a history."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +71,9 @@ def write(history: HistorySQLite, run_id: str, task: int, data: bytes, *, stream
 def files(folder: Path) -> list[str]:
     """The names of the files in a folder."""
     return sorted(path.name for path in folder.iterdir())
+
+
+def contents(path: Path) -> list[str]:
+    """All that a history has, to see whether it was touched."""
+    with closing(sqlite3.connect(path)) as connection:
+        return list(connection.iterdump())

@@ -10,6 +10,7 @@ from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoin
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount
+from starlette.types import Scope
 
 from dotflow.providers import HistorySQLite
 from dotflow.ui import app
@@ -20,10 +21,17 @@ async def log_in(request: Request, call_next: RequestResponseEndpoint) -> Respon
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     if scheme != "Basic" or not secrets.compare_digest(given.encode(), expected):
         return Response("Log in first.", 401, {"WWW-Authenticate": "Basic"})
+    request.state.user = "admin"
     return await call_next(request)
 
 
+def may_write(scope: Scope) -> str | None:
+    """Returns the name of a user who may cancel, resume and approve; None for one who may only read."""
+    user: str | None = scope["state"].get("user")
+    return user
+
+
 application = Starlette(
-    routes=[Mount("/history", app=app(HistorySQLite(".output/history.db")))],
+    routes=[Mount("/history", app=app(HistorySQLite(".output/history.db"), write=may_write))],
     middleware=[Middleware(BaseHTTPMiddleware, dispatch=log_in)],
 )

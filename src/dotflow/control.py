@@ -62,11 +62,13 @@ class Control:
         key: str | None = None,
         priority: int = 0,
         at: datetime | Duration | timedelta | None = None,
+        by: str | None = None,
     ) -> str:
         """Queues a run of a workflow by its id, as `DotFlow.submit` does, and returns its id.
 
         The names, defaults and types of its parameters are those that a server, or a submission of the workflow itself,
-        has written. Without these, a server checks the parameters, and fails the run if they are wrong.
+        has written. Without these, a server checks the parameters, and fails the run if they are wrong. Who submits it,
+        *by*, is a note of the run.
 
         Raises:
             InvalidArgument, UnknownParam, MissingParam: A parameter is wrong.
@@ -78,7 +80,19 @@ class Control:
         submission.check_id(workflow_id)
         submission.check_submission(key, priority, environment_masks())
         name, text = submission.named_by(workflow_id, self._queue.declared(workflow_id), params or {}, key)
-        return self._queue.submit(Submission(workflow_id, text, name, key, priority, submission.due_at(at)))
+        due = submission.due_at(at)
+        who = "" if by is None else user_of(by)
+        return self._queue.submit(Submission(workflow_id, text, name, key, priority, due, by=who))
+
+    def params(self, workflow_id: str) -> dict[str, Any]:
+        """Returns the parameters of a workflow that are no secrets, with their defaults; `...` where there is none.
+
+        They are those that a server, or a submission of the workflow itself, has written last.
+        """
+        from dotflow.engine import submission
+
+        submission.check_id(workflow_id)
+        return submission.defaults_of(self._queue.declared(workflow_id))
 
     def is_served(self, workflow_id: str) -> bool:
         """Returns whether a living process serves a workflow."""
@@ -194,7 +208,9 @@ class Control:
             return not run.is_over and self._queue.is_served(run.workflow_id)
         return run.is_open
 
-    def cancel(self, run: str, *, by: str | None = None, comment: str = "") -> "RunSummary":
+    def cancel(
+        self, run: str, *, by: str | None = None, comment: str = "", seen: TypeRunState | str | None = None
+    ) -> "RunSummary":
         """Cancels a run. What is queued or paused is cancelled at once; a running run within about a second.
 
         A step in a process of its own is ended. A step in the program's own thread ends by itself first.
@@ -203,26 +219,38 @@ class Control:
             run: The run.
             by: Who wants it; by default the user of the system.
             comment: Why.
+            seen: The state in which the caller saw this very run. In another one, or where a newer run goes on with it,
+                it is left as it is.
 
         Returns:
             The run afterwards: `ordered` is "cancel" while a running one has not heeded it.
 
         Raises:
             NotInHistory: There is no such run.
-            OrderRefused: It has ended.
+            OrderRefused: It has ended, or is not as it was seen.
         """
-        return self._queue.order(run, Order(TypeOrder.CANCEL, user_of(by), _comment(comment)))
+        return self._queue.order(run, Order(TypeOrder.CANCEL, user_of(by), _comment(comment)), _state(seen))
 
-    def pause(self, run: str, *, by: str | None = None, comment: str = "") -> "RunSummary":
+    def pause(
+        self, run: str, *, by: str | None = None, comment: str = "", seen: TypeRunState | str | None = None
+    ) -> "RunSummary":
         """Pauses a run: its running steps end and are saved, and nothing new begins. As `cancel` otherwise."""
-        return self._queue.order(run, Order(TypeOrder.PAUSE, user_of(by), _comment(comment)))
+        return self._queue.order(run, Order(TypeOrder.PAUSE, user_of(by), _comment(comment)), _state(seen))
 
     def questions(self) -> list[Question]:
         """Returns the questions of tasks that wait for an approval and can be answered now, the oldest first."""
         return list(self._queue.questions())
 
     def approve(
-        self, run: str, step: str | None = None, value: Any = None, *, by: str | None = None, comment: str = ""
+        self,
+        run: str,
+        step: str | None = None,
+        value: Any = None,
+        *,
+        by: str | None = None,
+        comment: str = "",
+        seen: TypeRunState | str | None = None,
+        nth: int | None = None,
     ) -> "RunSummary":
         """Answers yes to the question of a run. Where the run is paused, a run that continues it is queued.
 
@@ -232,6 +260,8 @@ class Control:
             value: Plain data that the step takes as `approval.value`.
             by: Who approves; by default the user of the system.
             comment: Why: the step takes it as `approval.comment`.
+            seen: As in `cancel`.
+            nth: The `id.nth` of the question that the caller saw; a later one of the step is left open then.
 
         Returns:
             The newest run of the chain.
@@ -245,16 +275,31 @@ class Control:
 
         try:
             text = None if value is None else encode(value)
-        except ValueNotStorable as error:
+        except (ValueNotStorable, RecursionError) as error:
             raise InvalidArgument("value", value, "plain data, such as text, numbers or dates") from error
-        return self._queue.answer(run, step, True, user_of(by), _comment(comment), text)
+        return self._queue.answer(run, step, True, user_of(by), _comment(comment), text, _state(seen), nth)
 
-    def reject(self, run: str, step: str | None = None, *, by: str | None = None, comment: str = "") -> "RunSummary":
+    def reject(
+        self,
+        run: str,
+        step: str | None = None,
+        *,
+        by: str | None = None,
+        comment: str = "",
+        seen: TypeRunState | str | None = None,
+        nth: int | None = None,
+    ) -> "RunSummary":
         """Answers no to the question of a run: its task fails with Rejected. As `approve` otherwise."""
-        return self._queue.answer(run, step, False, user_of(by), _comment(comment))
+        return self._queue.answer(run, step, False, user_of(by), _comment(comment), seen=_state(seen), nth=nth)
 
     def resume(
-        self, run: str, rerun: str | Sequence[str] = (), *, by: str | None = None, comment: str = ""
+        self,
+        run: str,
+        rerun: str | Sequence[str] = (),
+        *,
+        by: str | None = None,
+        comment: str = "",
+        seen: TypeRunState | str | None = None,
     ) -> "RunSummary":
         """Queues a run that continues one that ended before its completion. Finished steps are not run again.
 
@@ -263,6 +308,7 @@ class Control:
             rerun: Tasks that run again, by name, with those that take their values. A completed run needs one.
             by: Who wants it; by default the user of the system.
             comment: Why.
+            seen: As in `cancel`.
 
         Returns:
             The queued run.
@@ -272,7 +318,7 @@ class Control:
             OrderRefused: It can't be continued.
         """
         steps = [rerun] if isinstance(rerun, str) else list(rerun)
-        return self._queue.resume(run, steps, user_of(by), _comment(comment))
+        return self._queue.resume(run, steps, user_of(by), _comment(comment), seen=_state(seen))
 
 
 def user_of(by: str | None = None) -> str:
@@ -291,6 +337,13 @@ def _comment(comment: str) -> str:
     if not isinstance(comment, str):
         raise InvalidArgument("comment", comment, "a text")
     return escape_surrogates(comment)
+
+
+def _state(seen: TypeRunState | str | None) -> TypeRunState | None:
+    try:
+        return None if seen is None else TypeRunState(seen)
+    except ValueError:
+        raise InvalidArgument("seen", seen, f"a state of a run: {', '.join(TypeRunState)}") from None
 
 
 def _queue(of: ServedWorkflow | History | str | os.PathLike[str] | None) -> Operations:

@@ -9,6 +9,7 @@ from starlette.applications import Starlette
 
 from dotflow.providers import HistorySQLite
 from dotflow.ui import app
+from dotflow.ui.application import Write
 from tests.browser import reports
 from tests.histories import begin, crash, quick, write
 
@@ -33,10 +34,10 @@ class Site:
         self._server.should_exit = True
         self._thread.join(STOP_TIMEOUT)
 
-    def add(self, history: HistorySQLite) -> str:
+    def add(self, history: HistorySQLite, write: Write | None = None) -> str:
         """Returns the address of the pages of a history."""
         self._count += 1
-        self._site.mount(f"/{self._count}", app(history))
+        self._site.mount(f"/{self._count}", app(history, write))
         return f"http://127.0.0.1:{self._socket.getsockname()[1]}/{self._count}/"
 
 

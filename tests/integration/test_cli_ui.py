@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import http.client
 import queue
 import re
 import signal
@@ -18,6 +19,7 @@ import pytest
 
 from dotflow.cli.exit_codes import Exit
 from dotflow.cli.main import main
+from dotflow.control import user_of
 from dotflow.providers import HistorySQLite
 from dotflow.ui import server as server_module
 from tests.asgi import request
@@ -52,6 +54,35 @@ def test_it_prints_an_address_that_shows_the_runs(path: Path) -> None:
     assert (refused[0], foreign[0]) == (403, 400)
     assert "default-src 'none'" in runs[1]["content-security-policy"]
     assert (process.returncode, out, err.strip()) == (Exit.INTERRUPTED, "", "")
+
+
+def test_with_write_it_prints_an_address_that_takes_orders(path: Path) -> None:
+    """And one that only reads. Orders are those of the user who started it."""
+    with closing(HistorySQLite(path)) as history:
+        runs = [quick(history, name=name).submit() for name in ("reads", "writes")]
+    with serving(path, "--port", "0", "--write") as (process, first):
+        assert process.stdout is not None
+        lines = [first, process.stdout.readline()]
+        root = lines[0].partition("?")[0]
+        statuses = []
+        for line, run in zip(lines, runs, strict=True):
+            cookie = get(root, f"/?{urlsplit(line.split()[0]).query}")[1]["set-cookie"].partition(";")[0]
+            headers = {"Cookie": cookie, "Origin": root.rstrip("/"), "X-Dotflow": "1"}
+            statuses.append(cancel(root, run, **headers, **{"Content-Type": "application/json"}))
+    with closing(HistorySQLite(path)) as history:
+        states = [history.load(run).state for run in runs]
+        reason = history.load(runs[1]).reason
+
+    assert [line.partition(" ")[2] for line in lines] == ["(reads)\n", "(reads and writes)\n"]
+    assert (statuses, states) == ([403, 200], ["Queued", "Cancelled"])
+    assert reason == f"cancelled by {user_of()}"
+
+
+def cancel(root: str, run: str, **headers: str) -> int:
+    """Sends the order to cancel a queued run, and returns the status of the response."""
+    with closing(http.client.HTTPConnection(urlsplit(root).netloc, timeout=10)) as connection:
+        connection.request("POST", f"/api/runs/{run}/cancel", b'{"state": "Queued"}', headers)
+        return connection.getresponse().status
 
 
 def test_a_response_is_sent_at_once(path: Path) -> None:

@@ -419,6 +419,14 @@ def test_it_is_mounted_behind_a_login(tmp_path: Path, monkeypatch: pytest.Monkey
             assert request(site, path, authorization=wrong).status == 401
     assert "<title>dotflow" in request(site, "/history/", authorization=right).text
     assert request(site, "/history/api/runs", authorization=right).json["runs"] == []
+    with closing(HistorySQLite(tmp_path / ".output/history.db")) as history:
+        run = quick(history).submit()
+        orders = {"host": "runs.example", "origin": "https://runs.example", "x_dotflow": "1"}
+        orders |= {"content_type": "application/json", "method": "POST"}
+        path, body = f"/history/api/runs/{run}/cancel", b'{"state": "Queued"}'
+        assert request(site, path, body=body, **orders).status == 401
+        assert request(site, path, body=body, authorization=right, **orders).status == 200
+        assert history.load(run).reason == "cancelled by admin"
 
 
 def test_it_needs_a_history_that_can_be_read() -> None:

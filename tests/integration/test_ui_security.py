@@ -7,7 +7,7 @@ import pytest
 
 from dotflow.providers import HistorySQLite
 from dotflow.ui.application import make_app
-from dotflow.ui.security import AccessTokens, ASGIApp, Gate, ReadOnly
+from dotflow.ui.security import AccessTokens, ASGIApp, Gate, Guard
 from tests.asgi import Response, request
 from tests.histories import quick
 
@@ -28,7 +28,7 @@ def tokens() -> AccessTokens:
 
 
 def served(history: HistorySQLite, tokens: AccessTokens, host: str = "127.0.0.1") -> ASGIApp:
-    return ReadOnly(Gate(make_app(history, None), tokens, [host], "dotflow-8765"))
+    return Guard(Gate(make_app(history, None), tokens, [host], "dotflow-8765"))
 
 
 @pytest.fixture
@@ -99,6 +99,19 @@ def test_the_code_of_the_browser_counts_once(pages: ASGIApp, tokens: AccessToken
     assert request(pages, address).status == 200
     assert request(pages, address).status == 403
     assert request(pages, "/?token=").status == 403
+
+
+def test_the_code_of_the_browser_stands_for_the_token_that_writes(history: HistorySQLite) -> None:
+    """Who starts `dotflow ui --write` wants the buttons. A token that reads stays one."""
+    tokens = AccessTokens(may_write=True)
+    pages = served(history, tokens)
+
+    def cookie_for(text: str) -> str:
+        return request(pages, f"/?token={text}").headers["set-cookie"].partition(";")[0]
+
+    assert cookie_for(tokens.make_code()) == cookie_for(tokens.writing) == f"dotflow-8765={tokens.writing}"
+    assert cookie_for(tokens.token) == f"dotflow-8765={tokens.token}"
+    assert tokens.token != tokens.writing
 
 
 def test_a_token_counts_at_the_root_only(pages: ASGIApp, tokens: AccessTokens) -> None:

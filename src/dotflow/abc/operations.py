@@ -32,6 +32,7 @@ class Submission(NamedTuple):
         priority: Higher ones begin first.
         due: The moment before which it does not begin; None for now.
         title: The name of the workflow for readers.
+        by: Who wants it, for the notes of the run; "" for no note.
     """
 
     workflow: str
@@ -41,6 +42,7 @@ class Submission(NamedTuple):
     priority: int = 0
     due: datetime | None = None
     title: str | None = None
+    by: str = ""
 
 
 class Declared(NamedTuple):
@@ -289,7 +291,15 @@ class Operations(ABC):
 
     @abstractmethod
     def answer(
-        self, run: str, step: str | None, is_yes: bool, by: str, comment: str, value: str | None = None
+        self,
+        run: str,
+        step: str | None,
+        is_yes: bool,
+        by: str,
+        comment: str,
+        value: str | None = None,
+        seen: TypeRunState | None = None,
+        nth: int | None = None,
     ) -> "RunSummary":
         """Answers the question of a run. Where the run is paused, a run that continues it is queued.
 
@@ -300,6 +310,8 @@ class Operations(ABC):
             by: Who answers.
             comment: Why.
             value: What the step takes with a yes, as text of the codec.
+            seen: As in `order`.
+            nth: How often the question that the caller saw was asked before; None for the present one.
 
         Returns:
             The newest run of the chain.
@@ -358,19 +370,32 @@ class Operations(ABC):
         """Returns what waits in the queue that was due before a moment, by workflow."""
 
     @abstractmethod
-    def order(self, run: str, order: Order) -> "RunSummary":
+    def order(self, run: str, order: Order, seen: TypeRunState | None = None) -> "RunSummary":
         """Gives a run an order, and returns the run afterwards. What is queued or paused is cancelled at once.
+
+        Args:
+            run: The run.
+            order: What it is to do.
+            seen: The state in which the caller saw this very run; None if any will do.
 
         Raises:
             NotInHistory: There is no such run.
-            OrderRefused: It has ended.
+            OrderRefused: It has ended, is in another state than *seen*, or a newer run goes on with it.
         """
 
     @abstractmethod
     def resume(
-        self, run: str, rerun: Sequence[str], by: str, comment: str, priority: int | None = None
+        self,
+        run: str,
+        rerun: Sequence[str],
+        by: str,
+        comment: str,
+        priority: int | None = None,
+        seen: TypeRunState | None = None,
     ) -> "RunSummary":
         """Queues a run that continues another one, and returns it. It has the same priority, if no other is given.
+
+        *seen* is as in `order`.
 
         Raises:
             NotInHistory: There is no such run.

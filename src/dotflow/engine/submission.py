@@ -144,6 +144,18 @@ def _is_plain(value: object) -> bool:
         return False
 
 
+def defaults_of(description: str | None) -> dict[str, Any]:
+    """Returns the defaults of declared parameters that are no secrets; `...` for one without, or which is not known.
+
+    *description* is what `describe_params` has returned; None where the workflow is unknown.
+    """
+    try:
+        described: dict[str, Description] = {} if description is None else decode(description)
+    except CheckpointUnreadable:
+        return {}
+    return {name: rest[0] if rest and kind else ... for name, (kind, *rest) in described.items() if kind != SECRET}
+
+
 def named_by(
     workflow_id: str, description: str | None, given: Mapping[str, Any], key: str | None
 ) -> tuple[str | None, str]:

@@ -150,16 +150,22 @@ def _is_found_again(run: RunRecord, task: TaskRecord) -> bool:
     return run.parent is None and (bool(run.trigger) or str(argv[0]).endswith(".py"))
 
 
-def command_of(environment: Mapping[str, Any]) -> list[str]:
+def serve_command(run: RunRecord) -> str:
+    """Returns the command that serves the workflow of a run, as far as it is known."""
+    words = command_of(run.environment, ("serve",))
+    return shlex.join(["dotflow", *words]) if words else "dotflow serve MODULE:WORKFLOW"
+
+
+def command_of(environment: Mapping[str, Any], commands: Sequence[str] = COMMANDS) -> list[str]:
     """Returns the words of the `dotflow start` or `dotflow schedule` that an environment is of; none for another one.
 
-    The first is the command. What is before it, such as --debug, is left out.
+    The first is the command, which is one of *commands*. What is before it, such as --debug, is left out.
     """
     program, *words = environment.get("argv") or [""]
     path = PurePath(program)
     is_ours = path.stem in ("dotflow", "-c") or path.parts[-2:] == ("dotflow", "__main__.py")
     words = list(dropwhile(lambda word: word.startswith("-"), words))
-    return words if is_ours and words and words[0] in COMMANDS else []
+    return words if is_ours and words and words[0] in commands else []
 
 
 def resume_command(run: RunRecord) -> str | None:

@@ -28,7 +28,7 @@ SCRIPT: Final = '<script src="/page.js" defer></script>'
 MODULES: Final = (
     *("elements", "texts", "states", "outcome", "parts"),
     *("header", "failures", "timeline", "graph", "tasks", "environment", "run"),
-    *("live", "output", "attention", "runs", "trends", "workflow", "diff", "start"),
+    *("live", "buttons", "output", "attention", "runs", "trends", "workflow", "diff", "start"),
 )
 
 DATA_ID: Final = "data"  # of the element with the document

@@ -15,15 +15,18 @@ from starlette.routing import Route
 
 from dotflow import clock
 from dotflow.abc.archive import NAMES, Archive, NotedNumber, Since, TaskState
+from dotflow.abc.history import History
+from dotflow.control import Control
 from dotflow.core.durations import to_seconds
 from dotflow.core.failure import name_of
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.errors import DotflowError, HistoryError, InvalidArgument, NotInHistory
+from dotflow.errors import DefinitionError, DotflowError, HistoryError, InvalidArgument, NotInHistory, OrderRefused
 from dotflow.records.record import OutputKey, RunRecord, RunSummary
 from dotflow.report.by_param import by_param, params_of, value_object
 from dotflow.report.differences import differences
 from dotflow.report.document import document, left_out, moment, output_objects, run_object, share_out, to_json
 from dotflow.report.next_steps import command_objects
+from dotflow.ui.actions import Actions
 from dotflow.ui.overview import overview
 
 Query = Mapping[str, str]
@@ -36,6 +39,7 @@ GRID: Final = 30  # runs of a workflow
 BY_PARAM: Final = 1000  # runs of a workflow whose parameters are looked at
 MAX_VALUES: Final = 100  # values of a parameter that are no days
 LOOK: Final = 10  # seconds after which the list is read again where nothing has changed
+MAX_WAITING: Final = 20  # questions that a response has
 MAX_TAIL: Final = 1_000_000  # bytes of output in one response
 
 
@@ -74,7 +78,9 @@ def list_runs(archive: Archive, query: Query) -> dict[str, Any]:
     }
 
 
-def show_run(archive: Archive, query: Query, option: str | None) -> dict[str, Any]:
+def show_run(
+    archive: Archive, query: Query, option: str | None = None, actions: Actions | None = None
+) -> dict[str, Any]:
     """Returns the document of a run; of its output only whose it is, and how much.
 
     The id of a run stands for the newest one of its chain, unless the query has `this`. *option* is the value of
@@ -84,7 +90,8 @@ def show_run(archive: Archive, query: Query, option: str | None) -> dict[str, An
     if "this" not in query and query["run"] not in NAMES and run.newest != run.run_id:
         run = archive.load(run.newest)
     commands = command_objects(archive, run, option)
-    return document(run, output=_output_members(archive, run), commands=commands)
+    buttons = {} if actions is None else {"buttons": actions.of_run(run)}
+    return document(run, output=_output_members(archive, run), commands=commands) | buttons
 
 
 def show_output(archive: Archive, query: Query) -> dict[str, Any]:
@@ -102,19 +109,21 @@ def show_output(archive: Archive, query: Query) -> dict[str, Any]:
     }
 
 
-def show_workflow(archive: Archive, query: Query) -> dict[str, Any]:
+def show_workflow(archive: Archive, query: Query, actions: Actions | None = None) -> dict[str, Any]:
     """Returns the last runs of a workflow, the oldest first, the states of their tasks, and the days of its runs."""
     latest = archive.runs(workflow=_required(query, "id"), limit=BY_PARAM)
     runs = latest[:GRID][::-1]
     ids = [run.run_id for run in runs]
     columns = [_by_name(tasks) for tasks in archive.task_states(ids)]
     names = dict.fromkeys(name for tasks in reversed(columns) for name in tasks)  # in the order of the last run
+    is_known = actions is not None and any(run.base == query["id"] for run in runs)
     return {
         "workflow_id": query["id"],
         "runs": [run_object(run) for run in runs],
         "tasks": [{"name": name, "cells": [_cell(tasks.get(name)) for tasks in columns]} for name in names],
         "notes": _notes(columns, archive.noted_numbers(ids)),
         "params": list(_params(latest)),
+        **({"buttons": actions.of_workflow(query["id"])} if actions is not None and is_known else {}),
     }
 
 
@@ -203,17 +212,17 @@ def _moment(name: str, text: str) -> datetime:
 
 Find = Callable[[Archive, Query], dict[str, Any]]
 
-#: The path -> what it returns; /api/runs/{run} is another one.
+#: The path -> what it returns; /api/runs/{run} and /api/workflow are others.
 PATHS: Final[Mapping[str, Find]] = {
     "/api/runs": list_runs,
     "/api/runs/{run}/output": show_output,
-    "/api/workflow": show_workflow,
     "/api/diff": show_differences,
 }
 #: The error -> the status of the response, which has its words.
 STATUSES: Final[Mapping[type[Exception], int]] = {
     NotInHistory: 404,
-    InvalidArgument: 400,
+    OrderRefused: 409,
+    DefinitionError: 400,
     HistoryError: 503,
     Exception: 500,  # which the server logs, too
 }
@@ -230,19 +239,38 @@ class Api:
     Args:
         archive: The history.
         option: The value of --history in the commands on the page; None where they need none.
+        actions: What the buttons do; None for pages that only read.
     """
 
-    def __init__(self, archive: Archive, option: str | None) -> None:
+    def __init__(self, archive: Archive, option: str | None, actions: Actions | None = None) -> None:
         self._archive = archive
+        self._actions = actions
         self._paths: dict[str, Find] = {
             **PATHS,
-            "/api/runs/{run}": functools.partial(show_run, option=option),
+            "/api/runs/{run}": functools.partial(show_run, option=option, actions=actions),
+            "/api/workflow": functools.partial(show_workflow, actions=actions),
         }
+        self._control: Control | None = None
+        if isinstance(archive, History) and archive.operations() is not None:
+            self._control = Control(archive)
         self._nonce = secrets.token_hex(4)  # a revision counts for this process only
 
     def routes(self) -> list[Route]:
         """Returns the routes."""
-        return [Route(path, self._endpoint(find)) for path, find in self._paths.items()]
+        return [*(Route(path, self._endpoint(find)) for path, find in self._paths.items()), Route("/api/me", self._me)]
+
+    def _me(self, request: Request) -> Response:
+        """Answers who reads the page: by name, if they may give orders."""
+        return _json(to_json({"by": None if self._actions is None else self._actions.user_of(request.scope)}))
+
+    def _waiting(self) -> dict[str, Any]:
+        """Returns the questions that wait for an answer, which each page shows."""
+        found = [] if self._control is None else self._control.questions()
+        shown = [
+            {"run_id": one.run_id, "workflow": one.workflow_id, "step": one.step, "text": one.text}
+            for one in found[:MAX_WAITING]
+        ]
+        return {"waiting": shown, "waiting_count": len(found)}
 
     def handlers(self) -> Mapping[Any, Callable[[Request, Exception], Response]]:
         """Returns what answers an error, by its type."""
@@ -269,6 +297,8 @@ class Api:
             if revision is not None and same:
                 return Response(status_code=304, headers={"etag": same[0]})
             found = find(self._archive, {**request.query_params, **request.path_params})
+            if find is not show_output:  # a part of a page
+                found |= self._waiting()
             made = found.pop(MADE, None)
             text = to_json(found)
             digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

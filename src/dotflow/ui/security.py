@@ -1,4 +1,4 @@
-"""What keeps a history from strangers: headers, methods, hosts, and the token of `dotflow ui`."""
+"""What keeps a history from strangers: headers, methods, hosts, origins, and the tokens of `dotflow ui`."""
 
 import ipaddress
 import json
@@ -35,6 +35,9 @@ async def respond(send: Send, status: int, text: str, headers: Headers = (), con
 
 
 METHODS: Final = ("GET", "HEAD")
+SAME: Final = ("", "same-origin")  # of Sec-Fetch-Site, which old browsers don't send
+MARK: Final = "1"  # of the header X-Dotflow, which a page of another site can't send without asking first
+MAX_BODY: Final = 10_000  # bytes of an order
 #: The page loads its own three files, and nothing else; no other page frames it.
 HEADERS: Final = (
     (
@@ -52,7 +55,10 @@ PORT: Final = re.compile(r":\d*$")
 TOKEN_SIZE: Final = 24  # bytes
 CODE_LIFETIME: Final = 60.0  # seconds
 HAS_TOKEN: Final = "dotflow.has_token"  # of a scope, for the connection
+MAY_WRITE: Final = "dotflow.may_write"  # of a scope: whether the token is that which writes
 
+JSON: Final = "application/json"
+TOO_LONG: Final = f"An order has up to {MAX_BODY} bytes."
 NO_TOKEN: Final = "This page needs the token of `dotflow ui`. Open the address that it printed."
 #: Loaded from this page, the next one gets the cookie, which is Strict, even if another site has led here. Its address
 #: takes the place of that with the token, in the history of the browser, too.
@@ -62,11 +68,17 @@ WELCOME: Final = (
 )
 
 
-class ReadOnly:
-    """Passes on what only reads, and adds the headers to every response."""
+class Guard:
+    """Passes on what reads, and the orders that a page of this very address sends. Adds the headers to every response.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Args:
+        app: The app.
+        takes_orders: Whether the app has POST routes. If not, only GET and HEAD pass.
+    """
+
+    def __init__(self, app: ASGIApp, takes_orders: bool = False) -> None:
         self._app = app
+        self._takes_orders = takes_orders
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -78,17 +90,54 @@ class ReadOnly:
                 message = {**message, "headers": [*message.get("headers", ()), *HEADERS]}
             await send(message)
 
-        if scope["method"] not in METHODS:
-            await respond(send_with_headers, 405, "Only GET and HEAD.", [("allow", ", ".join(METHODS))])
-        else:
+        if scope["method"] == "POST" and self._takes_orders:
+            refused = why_refused(scope)
+            if refused is None:
+                await self._app(scope, receive, send_with_headers)
+            else:
+                status, text = refused
+                await respond(send_with_headers, status, json.dumps({"error": text}), content_type=JSON)
+        elif scope["method"] in METHODS:
             await self._app(scope, receive, send_with_headers)
+        else:
+            await respond(send_with_headers, 405, "Only GET and HEAD.", [("allow", ", ".join(METHODS))])
+
+
+def why_refused(scope: Scope) -> tuple[int, str] | None:
+    """Returns the status and the words for an order that no page of this address has sent; None for one of its own.
+
+    The ports of a computer share cookies, so a SameSite cookie is not enough: the origin has to be the host asked.
+    """
+    scheme, _, host = header(scope, b"origin").lower().partition("://")
+    schemes = ("https",) if scope["scheme"] == "https" else ("http", "https")  # a proxy may end TLS
+    if not host or host != header(scope, b"host").lower() or scheme not in schemes:
+        return 403, "Another site has sent this: its origin is not the address of this page."
+    if header(scope, b"sec-fetch-site") not in SAME:
+        return 403, "Another site has sent this: Sec-Fetch-Site is not same-origin."
+    if header(scope, b"x-dotflow") != MARK:
+        return 403, f"The header X-Dotflow: {MARK} is missing."
+    if header(scope, b"content-type").partition(";")[0].strip().lower() != JSON:
+        return 415, f"An order is {JSON}."
+    length = header(scope, b"content-length")
+    if len(length) > len(str(MAX_BODY)) or (length.isdecimal() and int(length) > MAX_BODY):
+        return 413, TOO_LONG
+    return None
 
 
 class AccessTokens:
-    """The token that is printed, and a code for the browser that is opened, which counts once and for a minute."""
+    """The tokens that are printed, and a code for the browser that is opened, which counts once and for a minute.
 
-    def __init__(self) -> None:
+    Args:
+        may_write: Whether there is a token that writes. The code stands for it then.
+
+    Attributes:
+        token: The token that reads.
+        writing: That which reads and writes; "" without one.
+    """
+
+    def __init__(self, may_write: bool = False) -> None:
         self.token = secrets.token_urlsafe(TOKEN_SIZE)
+        self.writing = secrets.token_urlsafe(TOKEN_SIZE) if may_write else ""
         self.is_spent = threading.Event()  # the code
         self._code = ""
         self._expiry = 0.0
@@ -99,17 +148,17 @@ class AccessTokens:
         self._expiry = clock.ticks() + CODE_LIFETIME
         return self._code
 
-    def accept(self, text: str) -> bool:
-        """Returns whether the text is the token or the code, which is spent by that."""
+    def accept(self, text: str) -> str:
+        """Returns the token that a text is or stands for, "" for none. A code is spent by that."""
         if self._code and _is_equal(text, self._code):
             self._code = ""
             self.is_spent.set()
-            return clock.ticks() < self._expiry
-        return self.is_token(text)
+            return (self.writing or self.token) if clock.ticks() < self._expiry else ""
+        return self.find(text)
 
-    def is_token(self, text: str) -> bool:
-        """Returns whether the text is the token."""
-        return _is_equal(text, self.token)
+    def find(self, text: str) -> str:
+        """Returns the token that a text is; "" for none."""
+        return next((token for token in (self.token, self.writing) if token and _is_equal(text, token)), "")
 
 
 class Gate:
@@ -138,30 +187,31 @@ class Gate:
             return  # no lifespan, no web sockets
         if not self._is_ours(host_name(header(scope, b"host"))):
             await respond(send, 400, "This is not the address of dotflow ui.")
-        elif scope["path"] == "/" and (tokens := parse_qs(scope["query_string"].decode("latin-1")).get("token")):
+        elif _is_entry(scope) and (tokens := parse_qs(scope["query_string"].decode("latin-1")).get("token")):
             await self._let_in(scope, send, tokens[0])
-        elif self._has_token(scope):
-            scope[HAS_TOKEN] = True
+        elif token := self._token_of(scope):
+            scope[HAS_TOKEN], scope[MAY_WRITE] = True, token == self._tokens.writing
             await self._app(scope, receive, send)
         else:
             await _refuse(scope, send)
 
-    async def _let_in(self, scope: Scope, send: Send, token: str) -> None:
-        is_valid = self._tokens.accept(token) if scope["method"] == "GET" else self._tokens.is_token(token)
-        if not is_valid:
+    async def _let_in(self, scope: Scope, send: Send, text: str) -> None:
+        token = self._tokens.accept(text) if scope["method"] == "GET" else self._tokens.find(text)
+        if not token:
             await _refuse(scope, send)
             return
         scope[HAS_TOKEN] = True
-        cookie = f"{self._cookie}={self._tokens.token}; Path=/; HttpOnly; SameSite=Strict"
+        cookie = f"{self._cookie}={token}; Path=/; HttpOnly; SameSite=Strict"
         await respond(send, 200, WELCOME, [("set-cookie", cookie)], "text/html")
 
     def _is_ours(self, host: str) -> bool:
         return host in self._hosts or (self._takes_addresses and _is_address(host))
 
-    def _has_token(self, scope: Scope) -> bool:
-        """Returns whether a cookie is the token. A server on another port may have set one of the same name."""
+    def _token_of(self, scope: Scope) -> str:
+        """Returns the token in a cookie; "" for none. A server on another port may have set one of the same name."""
         pairs = (pair.strip().partition("=") for pair in header(scope, b"cookie").split(";"))
-        return any(name == self._cookie and self._tokens.is_token(value) for name, _, value in pairs)
+        found = (self._tokens.find(value) for name, _, value in pairs if name == self._cookie)
+        return next(filter(None, found), "")
 
 
 def host_name(host: str) -> str:
@@ -169,9 +219,13 @@ def host_name(host: str) -> str:
     return PORT.sub("", host).strip("[]").rstrip(".").lower()
 
 
+def _is_entry(scope: Scope) -> bool:
+    return scope["path"] == "/" and scope["method"] in METHODS
+
+
 async def _refuse(scope: Scope, send: Send) -> None:
     if scope["path"].startswith("/api/"):
-        await respond(send, 403, json.dumps({"error": NO_TOKEN}), content_type="application/json")
+        await respond(send, 403, json.dumps({"error": NO_TOKEN}), content_type=JSON)
     else:
         await respond(send, 403, NO_TOKEN)
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Final
 
 from dotflow.abc.archive import Archive
+from dotflow.control import user_of
 from dotflow.providers.optional import require_extra
 from dotflow.ui.application import make_app
-from dotflow.ui.security import CODE_LIFETIME, AccessTokens, Gate, ReadOnly
+from dotflow.ui.security import CODE_LIFETIME, MAY_WRITE, AccessTokens, Gate, Guard, Scope
 
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 8765
@@ -40,29 +41,50 @@ class Server:
         option: The value of --history in the commands on the page.
         host: The name or the address to listen on.
         port: The port; 0 for any that is free, None for the first free one from 8765 on.
+        may_write: Whether there is a second address, whose pages give orders, as the user of the system.
 
     Raises:
+        NotServable: The history has no queue, which `may_write` needs.
         OSError, UnicodeError: It can't listen there.
         MissingExtra: Starlette or uvicorn is not installed.
     """
 
-    def __init__(self, history: Archive, option: str | None, host: str = DEFAULT_HOST, port: int | None = None) -> None:
+    def __init__(
+        self,
+        history: Archive,
+        option: str | None,
+        host: str = DEFAULT_HOST,
+        port: int | None = None,
+        *,
+        may_write: bool = False,
+    ) -> None:
         require_extra("uvicorn", "dotflow ui", "ui")
-        app = make_app(history, option)
+        user = user_of()
+
+        def write(scope: Scope) -> str | None:
+            return user if scope.get(MAY_WRITE) else None
+
+        app = make_app(history, option, write if may_write else None)
         self._socket = _listen(host, port)
         address, number = self._socket.getsockname()[:2]
         listening = ipaddress.ip_address(address)
         self.is_local = listening.is_loopback
         name = socket.gethostname() if listening.is_unspecified else host
         self._root = f"http://{f'[{name}]' if ':' in name else name}:{number}/"
-        self._tokens = AccessTokens()
+        self._tokens = AccessTokens(may_write)
         self._folder = ""  # with the page that a browser is opened with
-        self._app = ReadOnly(Gate(app, self._tokens, [host, address], cookie=f"dotflow-{number}"))
+        gate = Gate(app, self._tokens, [host, address], cookie=f"dotflow-{number}")
+        self._app = Guard(gate, takes_orders=may_write)
 
     @property
     def address(self) -> str:
-        """The address with the token."""
+        """The address with the token that reads."""
         return f"{self._root}?token={self._tokens.token}"
+
+    @property
+    def writing_address(self) -> str:
+        """The address with the token that writes."""
+        return f"{self._root}?token={self._tokens.writing}"
 
     def open_browser(self) -> None:
         """Opens the pages in a browser, in a thread, unless there is none with a window.

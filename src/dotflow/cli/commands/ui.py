@@ -19,34 +19,43 @@ from dotflow.cli.history.options import HISTORY_OPTION
     help="The address to listen on. Any but the default can be reached from other computers.",
 )  # fmt: skip
 @option("--no-browser", is_flag=True, example="dotflow ui --no-browser", help="Print the address, and open no browser.")
+@option(
+    "--write", is_flag=True, example="dotflow ui --write",
+    help="Print a second address, whose pages have buttons: cancel, pause, resume, approve, reject, submit.",
+)  # fmt: skip
 @HISTORY_OPTION
-def ui(port: int | None, host: str, no_browser: bool, history: str | None) -> None:
+def ui(port: int | None, host: str, no_browser: bool, write: bool, history: str | None) -> None:
     """Show the runs in a browser: a list, each run while it goes on, what differs between two.
 
     \b
     dotflow ui
     dotflow ui --no-browser --port 9000
+    dotflow ui --write
 
     The printed address has a token, without which nothing is shown. The page reads the history, and changes nothing.
-    Ctrl-C ends it.
+    With --write, a second address has buttons that give orders to runs. Ctrl-C ends it.
     """
     from dotflow.cli.history.options import open_history
     from dotflow.ui.server import Server
 
     archive = open_history(history)
     try:
-        server = Server(archive, history, host, port)
+        server = Server(archive, history, host, port, may_write=write)
     except (OSError, UnicodeError) as error:  # a name that is too long
         raise click.UsageError(_words(error, host, port)) from error
     if not server.is_local:
+        can = "read the runs, or with the second one give them orders" if write else "read the runs"
         click.echo(
-            f"dotflow ui: Other computers can reach {host}, and all who have the address can read the runs. The "
-            "connection is not encrypted.",
+            f"dotflow ui: Other computers can reach {host}, and all who have the address can {can}. The connection is "
+            "not encrypted.",
             err=True,
         )
 
     def announce() -> None:
-        click.echo(server.address)
+        if write:
+            click.echo(f"{server.address} (reads)\n{server.writing_address} (reads and writes)")
+        else:
+            click.echo(server.address)
         if not no_browser:
             server.open_browser()
 

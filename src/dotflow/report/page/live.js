@@ -87,12 +87,15 @@ async function poll() {
 
 function framed(doc, room) {
   const { notice } = live;
+  const [head, ...rest] = [doc ? route()[0](doc, room) : plainHeader(notice ? "Nothing to show" : "Reading …")].flat();
   return [
     h("nav.top", { "aria-label": "dotflow" }, h("a.brand", { href: ROOT }, "dotflow"),
-      h("a", { href: ROOT, "aria-current": here() === "" && "page" }, "Runs"), comparisonLink(doc?.commands)),
+      h("a", { href: ROOT, "aria-current": here() === "" && "page" }, "Runs"), comparisonLink(doc?.commands),
+      orders.by !== null && h("span.aside", null, "as ", orders.by)),
     h("div", { id: "notice", role: "status" },
       notice && h("p.notice", null, words(notice.text), !notice.isFinal && " This page tries again every second.")),
-    doc ? route()[0](doc, room) : plainHeader(notice ? "Nothing to show" : "Reading …"),
+    doc && waitingBar(doc),
+    head, doc && orderBar(doc), rest,
   ];
 }
 

@@ -56,9 +56,10 @@ function start() {
     typed = setTimeout(() => setFilter("search", target.value.trim()), 200);
   });
   document.addEventListener("submit", (event) => event.preventDefault());
+  listenToButtons();
   document.addEventListener("keydown", onKey);
   document.addEventListener("visibilitychange", () => document.hidden || refresh());
-  poll();
+  readName().then(poll);
 }
 
 if (embedded) show(runView, JSON.parse(embedded.textContent));

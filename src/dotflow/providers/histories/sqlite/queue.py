@@ -155,6 +155,8 @@ DO_ORDERS: Final = "UPDATE orders SET done = ? WHERE done IS NULL AND run = ?"
 ALL_ORDERS: Final = """SELECT run_id, what, by_whom, comment FROM orders JOIN runs USING (run) WHERE done IS NULL
     ORDER BY orders.run, orders.rowid"""
 ADD_ORDER: Final = "INSERT INTO orders (run, what, by_whom, at, comment, done) VALUES (?, ?, ?, ?, ?, ?)"
+ADD_SUBMIT: Final = """INSERT INTO orders (run, what, by_whom, at, comment, done)
+    SELECT run, 'submit', ?, ?, '', ? FROM runs WHERE run_id = ?"""
 NEWEST: Final = """SELECT run, run_id, workflow_id, state, origin, superseded, ended, is_named, workflow, lock, params
     FROM runs WHERE run_id = :run OR origin = (SELECT origin FROM runs WHERE run_id = :run) ORDER BY run DESC LIMIT 1"""
 EXISTS: Final = "SELECT 1 FROM runs WHERE run_id = ?"
@@ -221,7 +223,13 @@ class SQLiteQueue(Operations):
                 raise
 
     def submit(self, submission: Submission) -> str:
-        return self.transact(lambda connection: _submit(connection, submission))
+        def work(connection: sqlite3.Connection) -> str:
+            run_id, now = _submit(connection, submission), _now()
+            if submission.by:
+                connection.execute(ADD_SUBMIT, (submission.by, now, now, run_id))
+            return run_id
+
+        return self.transact(work)
 
     def declare(self, workflows: Sequence[Declared]) -> None:
         rows = [(workflow, params, _now()) for workflow, params in workflows]
@@ -289,12 +297,12 @@ class SQLiteQueue(Operations):
         with reading(self.path) as reader:
             return schedules.find_long_queued(reader, micro(before))
 
-    def order(self, run: str, order: Order) -> "RunSummary":
+    def order(self, run: str, order: Order, seen: TypeRunState | None = None) -> "RunSummary":
         was_dead = self._was_dead(run)
 
         def work(connection: sqlite3.Connection) -> str:
-            found = self._newest(connection, run)
-            now = _now()
+            found, now = self._newest(connection, run), _now()
+            self._check_seen(found, run, seen, order.what)
             if found.state is TypeRunState.RUNNING:
                 if was_dead and self._is_dead(found):
                     _take_over(connection, found.run, now, order)
@@ -313,13 +321,19 @@ class SQLiteQueue(Operations):
         return self.newest(self.transact(work))
 
     def resume(
-        self, run: str, rerun: Sequence[str], by: str, comment: str, priority: int | None = None
+        self,
+        run: str,
+        rerun: Sequence[str],
+        by: str,
+        comment: str,
+        priority: int | None = None,
+        seen: TypeRunState | None = None,
     ) -> "RunSummary":
         was_dead = self._was_dead(run)
 
         def work(connection: sqlite3.Connection) -> str:
-            found = self._newest(connection, run)
-            now = _now()
+            found, now = self._newest(connection, run), _now()
+            self._check_seen(found, run, seen, "resume")
             if found.state is TypeRunState.RUNNING and was_dead and self._is_dead(found):
                 if (continued_by := _take_over(connection, found.run, now).continued_by) is not None:
                     return continued_by
@@ -363,6 +377,19 @@ class SQLiteQueue(Operations):
             return found
         raise self._unknown(run)
 
+    def _check_seen(self, found: _Run, run: str, seen: TypeRunState | None, verb: str) -> None:
+        """Raises OrderRefused if a run is not what the caller of an order saw."""
+        if seen is None:
+            return
+        state = TypeRunState.CRASHED if found.state is TypeRunState.RUNNING and self._is_dead(found) else found.state
+        if found.run_id != run:
+            reason = f"the run {found.run_id[:ID_LENGTH]} goes on with it, and is {state.lower()}"
+        elif state is not seen:
+            reason = f"you saw it {seen.lower()}, and by now {_since(found._replace(state=state), _now())}"
+        else:
+            return
+        raise OrderRefused(verb, run, reason)
+
     def _was_dead(self, run: str) -> bool:
         """Returns whether the process of a running run seems to have ended. If so, it waits until the second look."""
         rows = self.look(NEWEST, {"run": run})
@@ -387,12 +414,24 @@ class SQLiteQueue(Operations):
             return list(questions.find_open(reader))
 
     def answer(
-        self, run: str, step: str | None, is_yes: bool, by: str, comment: str, value: str | None = None
+        self,
+        run: str,
+        step: str | None,
+        is_yes: bool,
+        by: str,
+        comment: str,
+        value: str | None = None,
+        seen: TypeRunState | None = None,
+        nth: int | None = None,
     ) -> "RunSummary":
         def work(connection: sqlite3.Connection) -> str:
             newest, now = self._newest(connection, run), _now()
+            self._check_seen(newest, run, seen, verb_of(is_yes))
             found = questions.of_chain(connection, newest.origin or "")
             question = questions.chosen(found, step, newest.run_id, _since(newest, now), is_yes)
+            if nth is not None and question.id.nth != nth:
+                reason = f"'{question.step}' asks anew by now: '{question.text}'"
+                raise OrderRefused(verb_of(is_yes), newest.run_id, reason)
             if newest.superseded:
                 reason = f"the run {newest.superseded[:ID_LENGTH]} has replaced its values"
                 raise OrderRefused(verb_of(is_yes), newest.run_id, reason)

@@ -47,10 +47,10 @@ FORGED: Final = (TypeError, ValueError, ArithmeticError, LookupError, AttributeE
 #: Types -> the columns with values of them. In SQLite each value has a type of its own.
 COLUMNS: Final[Mapping[tuple[type, ...], str]] = {
     (str,): """run_id workflow_id step exception message traceback role text workflows paused_by
-        spec note noted""",
+        spec note noted what""",
     (str, NoneType): """name reason mode trigger error process storage trace identity code task_group needs policy
         glimpse fallback span input refusal digest why parent_run workflow params origin continues superseded key
-        server rerun schedule schedules last_dropped paused_comment by_whom""",
+        server rerun schedule schedules last_dropped paused_comment by_whom comment""",
     (int,): "run task item attempt seq at stream settled dropped nth",
     (int, NoneType): """began ended took cpu peak worker items size retry_in tasks completed failed restored skipped
         resumed parent_task parent_item parent_attempt plan environment lane submitted begun due priority

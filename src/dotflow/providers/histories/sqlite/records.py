@@ -265,6 +265,9 @@ ATTEMPTS: Final = """SELECT task, item, attempt, state, began, took, cpu, peak, 
 ERRORS: Final = """SELECT task, item, attempt, exception, message, traceback, retry_in, refusal
     FROM errors WHERE run = ?"""
 NOTES: Final = "SELECT at, text FROM notes WHERE run = ? ORDER BY at"
+#: What people have ordered the runs of a chain.
+ORDERS: Final = """SELECT orders.at, what, by_whom, comment FROM orders JOIN runs USING (run)
+    WHERE runs.run = ? OR runs.origin = ? ORDER BY orders.at, orders.rowid"""
 CHAIN: Final = "SELECT run_id FROM runs WHERE origin = ? ORDER BY run"
 CHILDREN: Final = "SELECT run_id FROM runs WHERE parent_run = ? ORDER BY began"
 #: The numbers of the last attempts, by task and name: of a map the mean of its items.
@@ -308,12 +311,30 @@ def load_run(reader: Reader, run: int) -> RunRecord:
         trace=trace or "",
         environment=_environment(connection, environment),
         steps=[_task(step, attempts, counts, is_known) for step in steps],
-        notes=[(moment(at), text) for at, text in connection.execute(NOTES, (run,))],
+        notes=_notes(connection, run, fields["origin"]),
         files=FileRecord.from_text(inputs or ""),
         questions=of_chain(connection, fields["origin"]) if has_queue(connection) else (),
         chain=chain if len(chain) > 1 else (),
         children=[checked_id(run_id) for (run_id,) in connection.execute(CHILDREN, (fields["run_id"],))],
     )
+
+
+def _notes(connection: sqlite3.Connection, run: int, origin: str) -> list[tuple[datetime, str]]:
+    """Returns what was noted about a run, and who has ordered its chain what, in the order of time."""
+    notes = [(moment(at), text) for at, text in connection.execute(NOTES, (run,))]
+    if has_queue(connection):
+        for at, what, by, comment in connection.execute(ORDERS, (run, origin)):
+            notes.append((moment(at), _order_text(what, by, comment)))
+    return sorted(notes, key=itemgetter(0))
+
+
+def _order_text(what: str, by: str, comment: str) -> str:
+    if what in ("approve", "reject"):  # the step stands before the comment
+        step, _, comment = comment.partition(": ")
+        what = f"{'approved' if what == 'approve' else 'rejected'} '{step}'"
+    else:
+        what = {"resume": "resumed it", "submit": "submitted it"}.get(what, f"ordered it to {what}")
+    return f"{by} {what}{comment and f': {comment}'}"
 
 
 def task_states(reader: Reader, run: int) -> list[TaskState]:

@@ -1,0 +1,76 @@
+"""What orders to runs and workflows lead to, in words: for the commands and the pages."""
+
+import shlex
+from typing import Final
+
+from dotflow.abc.archive import Archive
+from dotflow.abc.operations import WorkflowPause
+from dotflow.core.attempt_id import ID_LENGTH
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.records.record import RunSummary
+from dotflow.report.next_steps import resume_command
+
+ORDERED: Final = {
+    "cancel": "ends within about a second. A step in the program's own thread ends by itself first",
+    "pause": "pauses within about a second, after its running steps",
+}
+PAUSED: Final = "Its queued runs wait, servers drop its firings, and what has begun goes on."
+
+
+def order_text(what: str, run: RunSummary) -> str:
+    """Returns what a `cancel` or `pause` of a run leads to; *run* is the run afterwards."""
+    return f"The run {_title(run)} {ORDERED[what]}." if run.ordered else f"The run {_title(run)} is {_state(run)}."
+
+
+def resume_text(run: RunSummary) -> str:
+    """Returns what a `resume` leads to; *run* is the queued one."""
+    return f"The run {_title(run)} is queued, and continues {run.continues[:ID_LENGTH]}."
+
+
+def answer_text(is_yes: bool, run: RunSummary) -> str:
+    """Returns what the answer to a question leads to; *run* is the newest one of the chain afterwards."""
+    done, short = "Approved" if is_yes else "Rejected", run.run_id[:ID_LENGTH]
+    if run.state is TypeRunState.RUNNING:
+        return f"{done}. The run {short} takes the answer when its other tasks have ended."
+    if run.state is not TypeRunState.QUEUED:
+        return f"{done}. The run {short} is {_state(run)}: `dotflow resume {short}` goes on with it."
+    return f"{done}. The run {_title(run)} is queued, and goes on."
+
+
+def waiting_text(archive: Archive, run: RunSummary) -> str:
+    """Returns what a queued run waits for that only people can change; "" where a process takes it."""
+    if run.state is not TypeRunState.QUEUED:
+        return ""
+    if run.workflow_paused_by:
+        goes_on = resume_workflow_command(run.base)
+        return f"{run.workflow_paused_by} paused '{run.base}': the run waits. `{goes_on}` ends the pause."
+    if run.is_served:
+        return ""
+    again = resume_command(archive.load(run.continues)) if run.continues else None
+    how = f"`{again}` goes on at once" if again else "Start `dotflow serve MODULE:WORKFLOW`"
+    return f"No process serves '{run.base}': the run waits. {how}."
+
+
+def pause_text(workflow: str, pause: WorkflowPause) -> str:
+    """Returns that a workflow is paused, and what that means."""
+    return f"The workflow '{workflow}' is {pause}. {PAUSED}"
+
+
+def unpaused_text(workflow: str, pause: WorkflowPause | None) -> str:
+    """Returns that the pause of a workflow has ended; None where there was none."""
+    if pause is None:
+        return f"The workflow '{workflow}' was not paused."
+    return f"The workflow '{workflow}' goes on: it was {pause}."
+
+
+def resume_workflow_command(workflow: str) -> str:
+    """Returns the command that ends the pause of a workflow."""
+    return f"dotflow resume --workflow {shlex.quote(workflow)}"
+
+
+def _title(run: RunSummary) -> str:
+    return f"{run.run_id[:ID_LENGTH]} of {run.workflow or run.workflow_id[:ID_LENGTH]}"
+
+
+def _state(run: RunSummary) -> str:
+    return run.state.lower()

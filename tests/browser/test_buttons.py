@@ -1,0 +1,265 @@
+"""The buttons of `dotflow ui --write` in a browser: by mouse and by keyboard, for two readers, and for attackers."""
+
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from dotflow import Approval, Config, Control, DotFlow, action, serve
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
+from tests.browser.conftest import OpenPage, violations
+from tests.browser.site import Site
+from tests.histories import begin
+
+FAILED = "Failed to load resource"  # Chromium's own message about a response that is an error
+
+
+@action
+def rows(top: int = 3) -> list[int]:
+    return list(range(top))
+
+
+@action
+def load(row: int) -> int:
+    if row == 1 and not Path("mended").exists():
+        raise ConnectionError("the warehouse is away")
+    return row
+
+
+@action(approve="Publish {rows} rows?")
+def publish(rows: list[int], approval: Approval) -> str:
+    return f"{approval.by} {approval.value} {approval.comment}"
+
+
+@pytest.fixture(scope="package")
+def site() -> Iterator[Site]:
+    """A server for all tests."""
+    site = Site()
+    site.start()
+    yield site
+    site.stop()
+
+
+@pytest.fixture
+def report(history: HistorySQLite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DotFlow:
+    """A workflow that fails, and after that asks."""
+    monkeypatch.chdir(tmp_path)
+    config = Config(
+        storage=StorageFile("values"), history=history, log=LogDefault(output="none"), executor=ExecutorThread()
+    )
+    workflow = DotFlow(config, workflow_id="report", params={"top": 3})
+    workflow.task.add(rows)
+    workflow.task.add(load, each=rows)
+    workflow.task.add(publish, needs={"rows": load})
+    return workflow
+
+
+@pytest.fixture
+def address(site: Site, history: HistorySQLite) -> str:
+    """The address of the pages of the history, whose readers have the name in a header."""
+    return site.add(history, lambda scope: dict(scope["headers"]).get(b"x-user", b"").decode() or None)
+
+
+def button(page: Page, name: str) -> Locator:
+    return page.get_by_role("region", name="Orders").get_by_role("button", name=name, exact=True)
+
+
+def confirm(page: Page, name: str) -> None:
+    page.locator("#ask").get_by_role("button", name=name, exact=True).click()
+
+
+def as_user(name: str) -> dict[str, Any]:
+    return {"extra_http_headers": {"X-User": name}}
+
+
+# What they do
+
+
+def test_a_run_fails_is_retried_asks_is_approved_by_another_reader_and_completes(
+    report: DotFlow, address: str, open_page: OpenPage, tmp_path: Path
+) -> None:
+    """The first page follows each step, and shows in the end who did what."""
+    with serve(report, wait=False):
+        run = report.submit()
+        page = open_page(f"{address}runs/{run}", **as_user("anna"))
+        expect(page.locator("h1")).to_contain_text("Failed")
+
+        (tmp_path / "mended").touch()
+        button(page, "Retry what failed").click()
+        expect(page.locator("#ask")).to_contain_text("2 of 3 items of 'load' run. 1 task follows that has not begun.")
+        page.get_by_label("Comment").fill("the warehouse is back")
+        confirm(page, "Retry what failed")
+        expect(page.locator("#answer")).to_contain_text("is queued, and continues")
+        expect(page.locator("h1")).to_contain_text("Paused")
+        expect(page.get_by_role("region", name="Waiting for an answer")).to_contain_text("1 waits for an answer")
+
+        other = open_page(address, **as_user("berta"))
+        other.get_by_role("link", name="Publish [0, 1, 2] rows?").click()
+        button(other, "Approve").click()
+        expect(other.locator("#ask")).to_contain_text("Yes to: Publish [0, 1, 2] rows?")
+        other.get_by_label("Value as JSON").fill("not json")
+        confirm(other, "Approve")
+        expect(other.get_by_role("alert")).to_contain_text("The value is no JSON")
+        other.get_by_label("Value as JSON").fill("300")
+        other.get_by_label("Comment").fill("looks right")
+        confirm(other, "Approve")
+        expect(other.locator("#answer")).to_contain_text("is queued, and goes on.")
+
+        expect(page.locator("h1")).to_contain_text("Completed")
+        expect(page.get_by_role("region", name="Waiting for an answer")).to_have_count(0)
+        expect(page.locator(".notes li")).to_contain_text(
+            ["anna resumed it: the warehouse is back", "berta approved 'publish': looks right"]
+        )
+        expect(page.get_by_role("row", name=re.compile("publish"))).to_contain_text("berta 300 looks right")
+
+
+def test_a_run_is_cancelled_by_keyboard(report: DotFlow, address: str, open_page: OpenPage) -> None:
+    """Enter asks, Escape leaves it and leads back, and Enter in a field sends the order."""
+    run = report.submit()
+    page = open_page(f"{address}runs/{run}", **as_user("anna"))
+
+    button(page, "Cancel").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Comment")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.locator("#ask")).to_have_count(0)
+    expect(button(page, "Cancel")).to_be_focused()
+    assert Control(report).run(run).state is TypeRunState.QUEUED
+    page.keyboard.press("Enter")
+    page.keyboard.type("wrong day")
+    page.keyboard.press("Enter")
+
+    expect(page.locator("#answer")).to_contain_text(f"The run {run[:8]} of")
+    expect(page.locator("#answer")).to_be_focused()
+    expect(page.locator("h1")).to_contain_text("Cancelled")
+    expect(page.locator(".notes")).to_contain_text("anna ordered it to cancel: wrong day")
+
+
+def test_what_is_typed_stays_while_the_page_follows(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
+    """A page that is drawn again each second keeps the field, its text and the focus."""
+    begin(history, "running", "extract", "train")
+    page = open_page(f"{address}runs/running", **as_user("anna"))
+    button(page, "Pause").click()
+    page.keyboard.type("for lu")
+    for _ in range(2):
+        with page.expect_response("**/api/runs/running*"):
+            pass
+    page.keyboard.type("nch")
+
+    expect(page.get_by_label("Comment")).to_have_value("for lunch")
+    page.keyboard.press("Enter")
+    expect(page.locator("#answer")).to_contain_text("pauses within about a second")
+    expect(button(page, "Pause")).to_have_attribute("aria-disabled", "true")
+    expect(page.get_by_role("region", name="Orders")).to_contain_text("Pause: It was ordered to pause.")
+
+
+def test_where_no_process_serves_resume_is_grey(report: DotFlow, address: str, open_page: OpenPage) -> None:
+    """It says what to type, and does nothing."""
+    run = report.submit()
+    serve(report, once=True)
+    page = open_page(f"{address}runs/{run}", **as_user("anna"))
+
+    expect(page.get_by_role("region", name="Orders")).to_contain_text(
+        "Retry what failed and Submit again: No process serves 'report'. Type dotflow serve MODULE:WORKFLOW."
+    )
+    button(page, "Retry what failed").click(force=True)
+    expect(page.locator("#ask")).to_have_count(0)
+
+
+def test_a_workflow_is_paused_and_submitted_again(report: DotFlow, address: str, open_page: OpenPage) -> None:
+    """From the page of a run, and from its own."""
+    with closing(report.config.history.operations().open_server(["report"])):
+        run = report.submit()
+        page = open_page(f"{address}workflow?id=report", **as_user("anna"))
+        button(page, "Pause workflow").click()
+        confirm(page, "Pause workflow")
+        expect(page.locator("#answer")).to_contain_text("The workflow 'report' is paused by anna since")
+
+        page.goto(f"{address}runs/{run}")
+        button(page, "Resume workflow").click()
+        confirm(page, "Resume workflow")
+        expect(page.locator("#answer")).to_contain_text("The workflow 'report' goes on: it was paused by anna")
+        button(page, "Submit again").click()
+        page.get_by_label("top").fill("5")
+        confirm(page, "Submit again")
+        expect(page.locator("#answer")).to_contain_text("of report@top=5 is queued.")
+
+
+def test_a_reader_has_no_buttons(report: DotFlow, address: str, open_page: OpenPage) -> None:
+    """Without a name, there is nothing to press."""
+    run = report.submit()
+    page = open_page(f"{address}runs/{run}")
+
+    expect(page.locator("h1")).to_contain_text("Queued")
+    expect(page.get_by_role("region", name="Orders")).to_have_count(0)
+
+
+def test_a_page_that_is_old_hears_what_it_missed(report: DotFlow, address: str, open_page: OpenPage) -> None:
+    """The run is left as it is by now, and the page says how that is."""
+    run = report.submit()
+    page = open_page(f"{address}runs/{run}", tolerates=FAILED, **as_user("anna"))
+    button(page, "Cancel").click()
+    page.route("**/api/runs/*", lambda route: route.abort() if route.request.method == "GET" else route.continue_())
+    paused = Control(report).pause(run)
+
+    confirm(page, "Cancel")
+
+    expect(page.get_by_role("alert")).to_contain_text("you saw it queued, and by now it was paused")
+    assert Control(report).run(run).state is paused.state is TypeRunState.PAUSED
+
+
+def test_a_double_click_is_one_order(report: DotFlow, address: str, open_page: OpenPage) -> None:
+    """The button is pressed twice before the first answer."""
+    with closing(report.config.history.operations().open_server(["report"])):
+        run = report.submit()
+        page = open_page(f"{address}runs/{run}", **as_user("anna"))
+        button(page, "Submit again").click()
+        page.get_by_label("top").fill("5")
+        page.locator("#ask").get_by_role("button", name="Submit again").dblclick()
+        expect(page.locator("#answer")).to_contain_text("is queued.")
+
+    assert len(report.config.history.runs()) == 2
+
+
+def test_an_order_without_an_answer_is_reported(report: DotFlow, address: str, open_page: OpenPage) -> None:
+    """What became of the order is not known."""
+    run = report.submit()
+    page = open_page(f"{address}runs/{run}", tolerates=FAILED, **as_user("anna"))
+    button(page, "Cancel").click()
+    page.route("**/api/**", lambda route: route.abort())
+    confirm(page, "Cancel")
+
+    expect(page.get_by_role("alert")).to_contain_text("what became of the order is not known")
+
+
+# For everyone
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (390, "dark"), (1400, "dark"), (390, "light")])
+def test_buttons_are_accessible(
+    report: DotFlow, address: str, width: int, scheme: str, open_page: OpenPage, tmp_path: Path
+) -> None:
+    """Axe finds nothing, on a phone as on a screen: buttons, grey ones, a question, an answer, a refusal."""
+    (tmp_path / "mended").touch()
+    run = report.submit()
+    serve(report, once=True)
+    page = open_page(f"{address}runs/{run}", width=width, scheme=scheme, tolerates=FAILED, **as_user("anna"))
+
+    def check() -> None:
+        assert violations(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+    button(page, "Approve").click()
+    check()
+    confirm(page, "Approve")
+    expect(page.locator("#answer")).to_contain_text("Approved")
+    button(page, "Cancel").click()
+    Control(report).cancel(run)
+    confirm(page, "Cancel")
+    expect(page.get_by_role("alert")).to_be_visible()
+    check()
