@@ -1557,6 +1557,50 @@ def test_a_folder_is_known_by_what_is_in_it(storage: Storage) -> None:
     assert run(storage, add, resume=False, declared=declared) == ["cached"]
 
 
+def test_a_folder_is_known_by_the_folders_and_links_in_it(storage: Storage) -> None:
+    """By their names, and by the files behind a link; a folder that leads back to itself is read once."""
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(cached_folder)
+
+    def is_made() -> bool:
+        return run(storage, add, resume=False, declared={"folder": Path("folder")}) == ["cached"]
+
+    Path("folder").mkdir()
+    Path("beside").mkdir()
+    assert is_made()
+    Path("folder/empty").mkdir()
+    assert is_made()
+    Path("folder/link").symlink_to(Path("beside").absolute())
+    assert is_made()
+    edit("beside/a.txt", "a")
+    assert is_made()
+    Path("folder/back").symlink_to(Path("folder").absolute())
+    assert is_made()
+    assert not is_made()
+    Path("folder/empty").rmdir()
+    assert is_made()
+
+
+@pytest.mark.parametrize(("returned", "is_cached"), [("folder/inner/a.txt", True), ("folder", False)])
+def test_a_folder_that_a_step_makes_in_its_argument_is_a_change_of_that(
+    storage: Storage, returned: str, is_cached: bool
+) -> None:
+    """A hit would leave it out, unless the step returns a file in it."""
+
+    @action(cache=True)
+    def make(folder: Path) -> Path:
+        (folder / "inner").mkdir()
+        if is_cached:
+            edit(returned, "a")
+        return Path(returned)
+
+    Path("folder").mkdir()
+    run(storage, lambda flow: flow.task.add(make), resume=False, declared={"folder": Path("folder")})
+
+    assert ("inner, which it was given, and does not return it" not in Path("log.txt").read_text()) is is_cached
+
+
 @action(cache=True)
 def cached_folder(folder: Path) -> list[str]:
     note("cached")

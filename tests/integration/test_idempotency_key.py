@@ -233,6 +233,27 @@ class TestOtherArguments:
         assert run.task("charge").value == 6
         assert len(shop.keys) == len(set(shop.keys)) == 2
 
+    def test_another_part_of_a_value_has_another_key(
+        self, make_workflow: MakeWorkflow, shop: Shop, storage: Storage
+    ) -> None:
+        """It is another argument, though it is made by the same run."""
+
+        @action
+        def mails() -> dict[str, str]:
+            return {"ann": "to Ann", "bob": "to Bob"}
+
+        @action
+        def send(mail: str, idempotency_key: str) -> str:
+            return shop.take(idempotency_key)
+
+        shop.fails.touch()
+        for part in ("ann", "ann", "bob"):
+            workflow = make_workflow(storage=storage, workflow_id="w")
+            workflow.task.add(mails, outputs=["ann", "bob"]).add(send, needs={"mail": part})
+            workflow.start(resume=True)
+
+        assert shop.keys[0] == shop.keys[1] != shop.keys[2]
+
     def test_another_initial_context_has_another_key(
         self, make_workflow: MakeWorkflow, shop: Shop, storage: Storage
     ) -> None:

@@ -206,6 +206,119 @@ def test_items_follow_the_items_that_they_take(kind: str, tmp_path: Path) -> Non
     assert [item.restored_from for item in again["y"].items] == [None, "checkpoint"]
 
 
+def plain(storage: Storage, **options: Any) -> DotFlow:
+    """Returns urls, rates and a task that takes the value before it."""
+
+    @action
+    def after(previous_context: Context) -> Any:
+        ran.append("after")
+        return previous_context.storage
+
+    workflow = DotFlow(Config(storage=storage, log=LogDefault(output="none")), workflow_id="w")
+    workflow.task.add([action(urls.function, **options), action(rates.function, **options)]).add(after, name=None)
+    return workflow
+
+
+@pytest.mark.parametrize("kind", ["memory", "three methods"])
+def test_a_previous_value_that_is_not_made_anew_keeps_what_was_made_from_it(kind: str) -> None:
+    """The task right before is not asked for either: it stays the source, and none before that."""
+    storage: Any = StorageDefault() if kind == "memory" else StorageThree()
+    plain(storage).start()
+    plain(storage).start(only=urls.name)
+    ran.clear()
+
+    assert plain(storage).start(resume=True).value("after") == 3
+    assert ran == []
+
+    plain(storage).start(only="rates")
+    ran.clear()
+    plain(storage).start(resume=True)
+    assert ran == ["after"]
+
+
+def test_a_previous_value_that_was_never_made_is_none() -> None:
+    """The value was made from the one before that."""
+    storage = StorageThree()
+    plain(storage).start()
+    storage.delete(storage.key(plain(storage).result_task()[1]))
+    plain(storage).start(only="urls")
+
+    assert not storage.contains(storage.key(plain(storage).result_task()[2]))
+
+
+@pytest.mark.parametrize("before", ["all", "none", "only"])
+@pytest.mark.parametrize("kind", ["memory", "file"])
+@pytest.mark.parametrize("resume", ["unfinished", "then_anew"])
+def test_a_run_that_completes_leaves_nothing_unfinished_by_itself(
+    kind: str, before: str, resume: Any, tmp_path: Path
+) -> None:
+    """What it voids, and what it was never asked for, is for another run; so a schedule begins anew."""
+    storage = StorageDefault() if kind == "memory" else StorageFile(tmp_path)
+    if before != "none":
+        build(storage).start(only=None if before == "all" else "urls")
+    build(storage).start(only="rates")
+    build(storage).start(only="page")
+    ran.clear()
+
+    build(storage).start(resume=resume)
+
+    assert sorted(ran) == ["a", "b", "rates", "report", "summary", "urls"]
+
+
+def test_what_another_run_left_unfinished_stays_unfinished() -> None:
+    """A run of some tasks finishes these; and it can be left unfinished itself."""
+
+    def start(**options: Any) -> None:
+        workflow = DotFlow(Config(storage=storage, log=LogDefault(output="none")), workflow_id="w")
+        workflow.task.add([urls, rates]).add(failing, name="last").add(action(lambda rates: rates), name="kept")
+        ran.clear()
+        workflow.start(**options)
+
+    @action
+    def failing(rates: int) -> None:
+        if state.get("fails"):
+            raise ValueError
+
+    storage = StorageDefault()
+    state["fails"] = True
+    start()
+    state.clear()
+    start(only="urls")
+    start(resume="unfinished")
+    assert ran == []  # but for what failed, and what comes after it
+
+    state["fails"] = True
+    start(only="last")
+    state.clear()
+    start(resume="unfinished")
+    assert ran == []
+
+    start(only="rates")
+    start(resume=True)
+    storage.delete("w/last")
+    start(resume="unfinished")
+    assert ran == []  # a run of all tasks left nothing out
+
+
+def test_the_history_calls_it_resumed_only_with_a_resume(tmp_path: Path) -> None:
+    """In any case it goes on with the values of the runs before it."""
+    history, storage = HistorySQLite(tmp_path / "h.db"), StorageFile(tmp_path / "kept")
+
+    def start(**options: Any) -> None:
+        config = Config(storage=storage, history=history, log=LogDefault(output="none"))
+        workflow = DotFlow(config, workflow_id="w")
+        workflow.task.add([urls, rates])
+        workflow.start(**options)
+
+    start()
+    start(only="urls")
+    start(only="urls", resume=True)
+
+    runs = list(history.runs())
+    assert [run.resumed for run in runs] == [True, False, False]
+    assert len({run.origin for run in runs}) == 1
+
+
 def test_a_checkpoint_that_is_not_asked_for_is_not_judged() -> None:
     """Another step has made it: that concerns the run which asks for it."""
     storage = StorageDefault()

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -262,6 +262,108 @@ def test_both_parameters_from_one_map(waits: dict[str, str]) -> None:
 
     assert workflow.result_storage()[1] == [0, 0]
     assert workflow.result_task()[1].status is TypeStatus.COMPLETED
+
+
+class Pair(NamedTuple):
+    first: str
+    second: str
+
+
+PAIRS: dict[str, Any] = {
+    "tuple": ("1", "2"),
+    "dict": {"first": "1", "second": "2"},
+    "NamedTuple": Pair("1", "2"),
+}
+
+
+def parts(value: Any, outputs: list[str], **options: Any) -> Callable[[DotFlow], object]:
+    """Returns what adds a task with outputs, a task with *options*, and one that takes its value."""
+
+    def add(flow: DotFlow) -> object:
+        flow.task.add(action(lambda: value), name="pair", outputs=outputs)
+        flow.task.add(action(lambda x: ran.append("taker") or x), name="taker", **options)
+        return flow.task.add(action(lambda taker: taker), name="last")
+
+    return add
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_a_task_runs_again_that_takes_another_part_of_a_value(kind: str) -> None:
+    """Of the same value, or the whole value in place of a part; the plan knows it."""
+    storage, value = StorageDefault(), PAIRS[kind]
+
+    def add(source: str) -> Callable[[DotFlow], object]:
+        return parts(value, ["first", "second"], needs={"x": source})
+
+    run(storage, add("first"))
+    for source, taken in (("second", "2"), ("pair", value), ("first", "1")):
+        planned = DotFlow(Config(storage=storage, log=LogDefault(output="none")), workflow_id="w")
+        add(source)(planned)
+        assert [str(task.decision) for task in planned.plan(resume=True).tasks] == ["restore", "run", "run"]
+        workflow = run(storage, add(source), resume="changed")  # type: ignore[arg-type]
+        assert (workflow.result_storage()[1:], ran) == ([taken, taken], ["taker"])
+        run(storage, add(source))
+        assert ran == []
+
+
+@pytest.mark.parametrize(("kind", "taken"), [("tuple", "2"), ("dict", "1"), ("NamedTuple", "1")])
+def test_outputs_in_another_order_count_where_they_go_by_position(kind: str, taken: str) -> None:
+    """A name is another part of a tuple then, and the same one of a dict."""
+    storage = StorageDefault()
+    run(storage, parts(PAIRS[kind], ["first", "second"], needs={"x": "first"}))
+
+    workflow = run(storage, parts(PAIRS[kind], ["second", "first"], needs={"x": "first"}))
+
+    assert workflow.result_storage()[1] == taken
+    assert ran == (["taker"] if kind == "tuple" else [])
+
+
+def test_a_map_over_another_part_runs_again() -> None:
+    """Over a part of each item, in step and in a cross, of a list whose items no storage can keep, and in a nest."""
+
+    def add(part: str) -> Callable[[DotFlow], object]:
+        def build(flow: DotFlow) -> object:
+            flow.task.add(action(lambda n: (n, -n)), name="pair", each=[1, 2], outputs=["up", "down"])
+            flow.task.add(action(lambda x: x), name="mapped", each={"x": part})
+            flow.task.add(action(lambda x, y: x + y), name="crossed", cross={"x": part, "y": [0]})
+            flow.task.add(action(lambda x: x), name="taken", needs={"x": part})
+            flow.task.add(
+                action(lambda: ([object()], [object(), object()])), name="odd", outputs=["odd_up", "odd_down"]
+            )
+            flow.task.add(action(lambda x: 1), name="odd_items", each={"x": f"odd_{part}"})
+            inner = DotFlow(params={"item": ...})
+            inner.task.add(action(lambda item: (item, -item)), name="two", outputs=["up", "down"])
+            inner.task.add(action(lambda x: x), name="one", needs={"x": part})
+            return flow.task.add(inner, name="nest", each={"item": [1, 2]})
+
+        return build
+
+    storage = StorageDefault()
+    run(storage, add("up"))
+    expected = run(StorageDefault(), add("down")).result_storage()
+
+    again = run(storage, add("down")).result_storage()
+
+    assert [again[index] for index in (1, 2, 3, 5, 7)] == [expected[index] for index in (1, 2, 3, 5, 7)]
+    assert again[1] == again[2] == again[3] == again[7] == [-1, -2]
+
+
+def test_the_part_of_an_unsaved_value_counts() -> None:
+    """Which a resume does not know."""
+
+    def add(part: str, **options: Any) -> Callable[[DotFlow], object]:
+        def build(flow: DotFlow) -> object:
+            flow.task.add(action(lambda: (1, 2), checkpoint=False), name="pair", outputs=["a", "b"])
+            return flow.task.add(action(lambda x: ran.append("taker") or x), name="taker", needs={"x": part}, **options)
+
+        return build
+
+    storage = StorageDefault()
+    run(storage, add("a"))
+    assert run(storage, add("a")).result_storage()[1] == 1
+    assert ran == []
+    assert run(storage, add("b")).result_storage()[1] == 2
+    assert ran == ["taker"]
 
 
 @pytest.mark.parametrize("name", resume_fuzz.STORAGES)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NewType, Protocol, TypedDict, TypeVar
 
 import numpy as np
+import pydantic
 import pytest
 
 from dotflow import DotFlow, Secret, action
@@ -143,6 +144,8 @@ def test_a_value_of_another_type_is_refused(annotation: Any, default: Any, value
         (int, ..., True),  # a bool is an int
         (int, ..., np.int64(5)),
         (float, ..., np.float32(0.5)),
+        (bool, ..., np.True_),
+        (pydantic.EmailStr, ..., "a@b.de"),
         (float, ..., Fraction(1, 2)),
         (date, ..., datetime(2026, 11, 3, tzinfo=UTC)),  # a datetime is a date
         (date, ..., Later(2026, 11, 3)),

@@ -5,14 +5,18 @@ import functools
 import typing
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum, StrEnum
+from io import BytesIO, StringIO
+from ipaddress import IPv4Address
 from numbers import Number
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, NewType, Protocol, TypedDict, TypeVar
 
+import numpy as np
+import pydantic
 import pytest
 
 from dotflow import Context, DotFlow, action
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from somewhere import Unknown
 
 T = TypeVar("T")
+Ts = typing.TypeVarTuple("Ts")
 Id = NewType("Id", int)
 
 
@@ -472,6 +477,88 @@ def test_a_condition_that_never_holds(returned: Any, expected: Any, word: str) -
 
 
 # Written-down values and outputs
+
+
+CHECKED = [
+    (pydantic.EmailStr, str, "a@b.de"),
+    (pydantic.AwareDatetime, datetime, datetime(2026, 1, 1, tzinfo=UTC)),
+    (pydantic.PastDate, date, date(2026, 1, 1)),
+    (pydantic.IPvAnyAddress, IPv4Address, IPv4Address(1)),
+    (pydantic.Json, list[int], [1]),
+    (pydantic.SkipValidation, int, 1),
+    (np.number, float, 0.5),
+    (np.generic, float, 0.5),
+    (np.floating, float, 0.5),
+    (np.bool_, bool, True),
+    (np.float32, float, 0.5),
+    (bool, np.bool_, np.True_),
+    (float, np.float64, np.float32(0.5)),
+    (np.int32, np.int64, np.int64(1)),
+    (typing.TextIO, StringIO, StringIO()),
+    (typing.BinaryIO, BytesIO, BytesIO()),
+]
+
+
+@pytest.mark.parametrize(("annotation", "plain", "value"), CHECKED, ids=str)
+def test_a_type_that_no_instance_shows_is_not_judged(annotation: Any, plain: Any, value: object) -> None:
+    """A class that stands for a check of Pydantic, a scalar of NumPy, a file of `typing`."""
+    wire(annotation, plain)
+    wire(plain, annotation)
+    wire(list[annotation], list[plain])
+    check_argument(step_of(x=annotation), "x", value, "params")
+    check_argument(step_of(x=annotation | None), "x", value, "each")
+
+
+class Model(pydantic.BaseModel):
+    """A class whose instances are of it."""
+
+
+@pytest.mark.parametrize(("returned", "taken"), [(Model, str), (int, Model), (np.float64, str), (str, np.float64)])
+def test_a_model_and_a_scalar_are_judged_beside_others(returned: Any, taken: Any) -> None:
+    """Their classes show what they are."""
+    with pytest.raises(InvalidLink, match="Correct the annotation"):
+        wire(returned, taken)
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        typing.Awaitable[int],
+        typing.Coroutine[Any, Any, int],
+        typing.Coroutine[Any, Any, list[int]],
+        typing.Awaitable[int] | int,
+    ],
+)
+def test_what_a_function_returns_to_be_awaited_is_not_judged(returned: Any) -> None:
+    """A coroutine is awaited, so the value is another one."""
+    for taken in (int, list[int]):
+        wire(returned, taken)
+    DotFlow().task.add(step_of(returned), name="source").add(step_of(item=int), each={"item": "source"})
+    DotFlow().task.add(step_of(returned), name="source", outputs=["one", "other"])
+
+
+def test_a_default_of_none_may_be_passed() -> None:
+    """As type checkers once read it; another value is judged as before."""
+
+    @action
+    def step(n: int = None) -> int:  # type: ignore[assignment] # noqa: RUF013
+        return n
+
+    DotFlow().task.add(step, params={"n": None})
+    DotFlow().task.add(step, each={"n": [None, 1]})
+    DotFlow().task.add(step_of(None), name="n").add(step)
+    with pytest.raises(InvalidLink, match=r"takes 'n' as int \| None"):
+        DotFlow().task.add(step, params={"n": "1"})
+
+
+def test_a_tuple_that_unpacks_another_one_is_open() -> None:
+    """Its length is not known, and neither are its parts."""
+    returned = tuple[int, *tuple[str, ...]]
+    for taken in (tuple[int, str, str], tuple[int], Sequence[str], returned, tuple[int, *Ts]):  # type: ignore[misc]
+        wire(returned, taken)
+    DotFlow().task.add(step_of(returned), name="s", outputs=["a", "b", "c"]).add(step_of(x=str), needs={"x": "b"})
+    with pytest.raises(InvalidLink, match="annotated as int"):
+        wire(returned, int)
 
 
 def test_a_written_down_value_of_another_type() -> None:

@@ -234,6 +234,7 @@ class RunStarted(NamedTuple):
         origin: The first run of the chain whose values a resume has found; "" where that is unknown.
         is_claimed: Whether the run was taken from the history's queue, which has it already.
         files: The states of the files that it is given from outside.
+        goes_on: Whether values of earlier runs stay, though it may restore none: those that it was not asked for.
     """
 
     workflow_id: str
@@ -255,6 +256,7 @@ class RunStarted(NamedTuple):
     origin: str = ""
     is_claimed: bool = False
     files: States = NO_STATES
+    goes_on: bool = False
 
 
 class RunEnded(NamedTuple):

@@ -19,6 +19,12 @@ class Part(NamedTuple):
             return value[self.name]
         return value[self.position] if _fields_of(value) is None else getattr(value, self.name)
 
+    def key_in(self, value: Any) -> str:
+        """Returns what `of` finds the part by: its name or its position; both for None, an unknown value."""
+        if value is None:
+            return f"{self.name}.{self.position}"
+        return self.name if isinstance(value, dict) or _fields_of(value) is not None else str(self.position)
+
 
 def take(value: Any, part: Part | None, *, is_mapped: bool) -> Any:
     """Returns the part of a task's value; of a mapped task the list of its items' parts. Without a part, the value."""

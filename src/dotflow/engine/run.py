@@ -522,7 +522,7 @@ class Run:
             self._name,
             _planned(self.tasks, self._plan, has_code=has_history) if is_followed else (),
             mode=str(self._options.mode),
-            resumed=self._checkpoints.goes_on,
+            resumed=self._checkpoints.goes_on and not self._chosen.anew,
             parent=parent,
             trigger="" if parent is not None else trigger.get(),
             storage=type(storage).__name__ if path is None else f"{type(storage).__name__}({path})",
@@ -533,6 +533,7 @@ class Run:
             params=_params_text(self.params, providers.secrets.masks) if has_history and self._is_named else None,
             origin=self._checkpoints.origin,
             is_claimed=self._claimed is not None,
+            goes_on=self._checkpoints.goes_on,
             files=NO_STATES if self._checkpoints.files is None else self._checkpoints.files.inputs,
         )
 

@@ -50,11 +50,15 @@ class ItemInputs:
             self._needs = [group for group in links.needs if nest.has(group[-1])]
             order += (source for source in links.order_sources() if nest.has(source))
         self._labels = [
-            *((bind.parameter, bind.task) for bind in self._binds or () if bind.task is not None),
-            *((f"fallback {bind.parameter}", bind.task) for bind in self._fallback_binds if bind.task is not None),
-            *((f"when {link.name}", tasks[link.source]) for link in self._conditions if isinstance(link.source, int)),
+            *((one.parameter, one.task, one.part) for one in self._binds or () if one.task is not None),
+            *(
+                (f"fallback {one.parameter}", one.task, one.part)
+                for one in self._fallback_binds
+                if one.task is not None
+            ),
+            *((f"when {one.name}", tasks[one.source], None) for one in self._conditions if type(one.source) is int),
         ]
-        self._taken = list({task.task_id: task for _, task in self._labels}.values())
+        self._taken = list({task.task_id: task for _, task, _ in self._labels}.values())
         self.beside = list(dict.fromkeys((*(task.task_id for task in self._taken), *order)))
         self._waits = [tasks[source] for source in self.beside]
         self.is_plain = nest is None and not self._conditions
@@ -174,10 +178,10 @@ class ItemInputs:
                 return Skip(f"it needs '{record.name}', which {ending(record)}")
         return values
 
-    def taken(self, item: Item) -> Iterator[tuple[str, Task]]:
-        """Yields the record behind each argument and condition of the item that is beside it, by its label."""
-        for label, task in self._labels:
-            yield label, _beside(task, item)
+    def taken(self, item: Item) -> Iterator[tuple[str, Task, Part | None]]:
+        """Yields label, record and part of what is behind each argument and condition that is beside the item."""
+        for label, task, part in self._labels:
+            yield label, _beside(task, item), part
 
 
 class _Taken(NamedTuple):

@@ -88,6 +88,9 @@ PROMOTED: Final[Mapping[Any, Any]] = {
 }
 #: The same for values, which may come from JSON.
 ALSO: Final[Mapping[Any, Any]] = {**PROMOTED, list: tuple, tuple: list}
+#: The numbers of Python, and the name of the base class of the scalars of NumPy.
+NUMBERS: Final = (int, float, complex)
+SCALAR: Final = ("numpy", "generic")
 #: In Python, too, a text becomes one of these. A text for any other type is a mistake.
 PARSED: Final = (date, Path, enum.Enum)
 #: The types of defaults by which values are judged. A value of another class may only look like the default.
@@ -182,12 +185,38 @@ def fits(annotation: Any, value: Any) -> bool:
     if origin is typing.Literal:
         return any(type(option) is type(value) and option == value for option in typing.get_args(annotation))
     kind = origin or annotation
-    if not isinstance(kind, type) or getattr(kind, "_is_protocol", False):
+    if is_unknown(kind):
         return True
     try:
-        return isinstance(value, (kind, ALSO.get(kind, kind)))
+        return isinstance(value, (kind, ALSO.get(kind, kind))) or are_numbers(type(value), kind)
     except TypeError:  # a class without instances, such as a TypedDict
         return True
+
+
+def is_unknown(kind: Any) -> bool:
+    """Returns whether the class of a value does not show that it is of a type.
+
+    It is no class, one of `typing`, a protocol, or a class that stands for a check of Pydantic, such as EmailStr.
+    """
+    if not isinstance(kind, type) or kind.__module__ == "typing" or getattr(kind, "_is_protocol", False):
+        return True
+    return hasattr(kind, "__get_pydantic_core_schema__") and not hasattr(kind, "model_validate")
+
+
+def are_numbers(kind: type, other: type) -> bool:
+    """Returns whether one is a scalar of NumPy, and the other one, too, or a number: which of them fit is unknown."""
+    scalars = [any((base.__module__, base.__name__) == SCALAR for base in one.__mro__) for one in (kind, other)]
+    return all(scalars) or (any(scalars) and issubclass(kind if scalars[1] else other, NUMBERS))
+
+
+def or_none(annotation: Any, default: Any) -> Any:
+    """Returns the annotation of a parameter, with None where that is its default: people leave it out."""
+    if default is not None or annotation is Parameter.empty or annotation is Any:
+        return annotation
+    try:
+        return annotation | None
+    except Exception:  # of a type of the user's own
+        return annotation
 
 
 def choices(annotation: Any) -> list[Any]:
@@ -276,7 +305,8 @@ def _choice(shown: Mapping[str, Any], hidden: Mapping[str, Any] = types.MappingP
 def _annotation(function: Any, parameter: Parameter) -> Any:
     """Returns the annotation; `Parameter.empty` without one, and where it is a text that can't be resolved."""
     annotation = parameter.annotation
-    return resolved(function, annotation) if isinstance(annotation, str) else annotation
+    annotation = resolved(function, annotation) if isinstance(annotation, str) else annotation
+    return or_none(annotation, parameter.default)
 
 
 def resolved(function: Any, annotation: Any) -> Any:

@@ -13,11 +13,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 from weakref import WeakKeyDictionary
 
-from dotflow.core.callables import unwrapped
+from dotflow.core.callables import parameters, unwrapped
 from dotflow.core.text import safe_repr, shorten
 from dotflow.errors import InvalidLink
 from dotflow.graph.names import MAX_REF
-from dotflow.graph.param_types import PROMOTED, choices, fits, options, resolved
+from dotflow.graph.param_types import PROMOTED, are_numbers, choices, fits, is_unknown, options, or_none, resolved
 
 if TYPE_CHECKING:
     from dotflow.core.action import Action
@@ -29,6 +29,8 @@ ITERABLES: Final = (
     list, set, frozenset, collections.deque, collections.Counter, abc.Sequence, abc.MutableSequence, abc.Set,
     abc.MutableSet, abc.Collection, abc.Iterable, abc.Reversible, *MAPPINGS,
 )  # fmt: skip
+#: What stands for another value in a return annotation: a coroutine is awaited.
+AWAITED: Final = (abc.Awaitable, abc.Coroutine)
 #: The modules in the text of a type, which errors leave out.
 MODULES: Final = re.compile(r"(?<!['\"\w.])(?:[\w<>]+\.)+(?=\w)")
 #: Built-in types whose values may equal each other.
@@ -130,10 +132,18 @@ def hints_of(function: Any) -> Mapping[str, Any]:
     try:
         hints = _hints.get(function)
         if hints is None:
-            hints = _hints[function] = {} if hasattr(function, "__wrapped__") else _resolved(function)
+            hints = _hints[function] = {} if hasattr(function, "__wrapped__") else _hints_for(function)
     except TypeError:  # it has no weak references
         return {}
     return hints
+
+
+def _hints_for(function: Any) -> Mapping[str, Any]:
+    hints = dict(_resolved(function))
+    if any((typing.get_origin(choice) or choice) in AWAITED for choice in choices(hints.get("return", Any))):
+        hints["return"] = Any
+    defaults = {name: parameter.default for name, parameter in parameters(function).items()}
+    return {name: or_none(hint, defaults.get(name, ...)) for name, hint in hints.items()}
 
 
 def _resolved(holder: Any) -> Mapping[str, Any]:
@@ -163,7 +173,7 @@ def _fit(given: Any, wanted: Any) -> bool:
 
 def _may_be(given: Any, wanted: Any) -> bool:
     origin, other = typing.get_origin(given) or given, typing.get_origin(wanted) or wanted
-    args, others = typing.get_args(given), typing.get_args(wanted)
+    args, others = _args(given), _args(wanted)
     if origin is Literal:
         return any(fits(wanted, value) for value in args)
     if other is Literal:
@@ -182,17 +192,23 @@ def _may_be(given: Any, wanted: Any) -> bool:
 def _are_related(kind: Any, other: Any) -> bool:
     """Returns whether a value may be of both classes. A type that only type checkers know may be anything."""
     kind, other = (dict if typing.is_typeddict(one) else one for one in (kind, other))
-    for one in (kind, other):
-        if not isinstance(one, type) or one.__module__ == "typing" or getattr(one, "_is_protocol", False):
-            return True
+    if is_unknown(kind) or is_unknown(other):
+        return True
     try:
-        if issubclass(kind, (other, PROMOTED.get(other, other))) or issubclass(other, kind):
+        if issubclass(kind, (other, PROMOTED.get(other, other))) or issubclass(other, kind) or are_numbers(kind, other):
             return True
     except Exception:  # a metaclass may refuse
         return True
     # All but built-in types may be of an abstract class, too.
     is_abstract = isinstance(kind, ABCMeta) or isinstance(other, ABCMeta)
     return is_abstract and "builtins" not in (kind.__module__, other.__module__)
+
+
+def _args(annotation: Any) -> tuple[Any, ...]:
+    """Returns the arguments of a type; none for a tuple that has unpacked others: `tuple[int, *tuple[str, ...]]`."""
+    args = typing.get_args(annotation)
+    is_open = any(getattr(arg, "__unpacked__", False) or typing.get_origin(arg) is typing.Unpack for arg in args)
+    return () if is_open else args
 
 
 def _item_of(given: Any) -> Any:
@@ -204,7 +220,7 @@ def _item_of(given: Any) -> Any:
 
 def _items(annotation: Any) -> Sequence[Any]:
     """Returns the types of the items, of a mapping those of the keys; none if they are unknown."""
-    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    origin, args = typing.get_origin(annotation), _args(annotation)
     if origin is tuple:
         return [arg for arg in args if arg is not ...]
     return args[:1] if origin in ITERABLES else ()
@@ -214,7 +230,7 @@ def _part_of(kinds: Sequence[Any], name: str, position: int) -> Any:
     """Returns the type of a part of a value, by its name or else by its position."""
     if len(kinds) > 1:
         return Any
-    origin, args = typing.get_origin(kinds[0]) or kinds[0], typing.get_args(kinds[0])
+    origin, args = typing.get_origin(kinds[0]) or kinds[0], _args(kinds[0])
     if _names_of_parts(origin) is not None:
         return _resolved(origin).get(name, Any)
     if origin is tuple and ... not in args:
@@ -229,7 +245,7 @@ def _names_of_parts(kind: Any) -> Collection[str] | None:
 
 
 def _may_have(given: Any, outputs: Sequence[str]) -> bool:
-    kind, args = typing.get_origin(given) or given, typing.get_args(given)
+    kind, args = typing.get_origin(given) or given, _args(given)
     if (names := _names_of_parts(kind)) is not None:
         return all(name in names for name in outputs)
     if kind is tuple and args and ... not in args:

@@ -33,7 +33,7 @@ IMMUTABLE: Final = frozenset({type(None), bool, int, float, str, bytes})
 MAX_ENTRIES: Final = 10_000  # of a folder among the arguments
 
 Arguments = Mapping[str, Any]
-Folders = dict[Path, list[list[Any]]]  # the name, size and time of each file in a folder
+Folders = dict[Path, list[list[Any]]]  # the name, size and time of each file in a folder, and the name of each folder
 Save = Callable[[Task, Context, Context | None], None]
 
 
@@ -233,7 +233,8 @@ class Cache:
             self._report_task(task, "actions", reason)
             return
         record = context._origin.files or NO_FILES
-        changed = sorted({*record.changed, *_changed_in(folders)} - record.made.keys())
+        around = {str(parent) for name in record.made for parent in Path(name).parents} if folders else set[str]()
+        changed = sorted({*record.changed, *_changed_in(folders)} - record.made.keys() - around)
         if changed:
             reason = f"it has changed {changed[0]}, which it was given, and does not return it."
             self._report_task(task, "changed", reason)
@@ -310,13 +311,19 @@ def _changed_in(folders: Folders) -> Iterator[str]:
 
 
 def _listing(folder: Path) -> Iterator[list[Any]]:
-    """Yields name, size and time of each file below a folder, sorted. Raises NotComparable."""
-    count = 0
-    for parent, folders, names in os.walk(folder):
-        folders.sort()
+    """Yields name, size and time of each file below a folder, and the name of each folder. Raises NotComparable.
+
+    Links are followed, each folder once.
+    """
+    count, seen = 0, {os.path.realpath(folder)}
+    for parent, folders, names in os.walk(folder, followlinks=True):
         count += len(folders) + len(names)
         if count > MAX_ENTRIES:
             raise NotComparable(f"{folder} has more than {MAX_ENTRIES:,} files")
+        real = {name: os.path.realpath(Path(parent, name)) for name in sorted(folders)}
+        yield from ([f"{Path(parent, name).relative_to(folder)}/"] for name in real)
+        folders[:] = [name for name, path in real.items() if path not in seen]
+        seen.update(real.values())
         for name in sorted(names):
             state = state_of(Path(parent, name), -1)
             yield [str(Path(parent, name).relative_to(folder)), *(state or GONE)[:2]]

@@ -339,11 +339,27 @@ class Checkpoints:
         self.not_needed, self.whole_maps = restoration.not_needed, restoration.whole_maps
         self._left_open = restoration.left_open
         self._find_origin(restoration)
+        self._note_left_out(earlier, restoration)
         self._void([task for task, _ in restoration.void])
         self._report_again(restoration.void)
         for note in restoration.notes:
             self._log_line(note)
         return restoration.restored
+
+    def _note_left_out(self, earlier: EarlierRuns, restoration: Restoration) -> None:
+        """Saves which tasks leave nothing unfinished, though they have no value: a run was not asked for them.
+
+        They had one, which this run outdates, or none of the tasks had one. A run of all tasks forgets them.
+        """
+        tasks, left_out = self._tasks, [self._tasks[task_id] for task_id in self._left_out]
+        with usable(self._storage), self._turn.lock:
+            names: set[str] = set()
+            if left_out and (earlier.has_values or any(map(earlier.records_of, left_out))):
+                names = {tasks[task.task_id].key_name for task, _ in restoration.void if task.task_id in self._left_out}
+                names |= {*self._keys.read_left_out()} & {task.key_name for task in left_out}
+            elif left_out:
+                names = {task.key_name for task in left_out}
+            self._keys.save_left_out(names)
 
     def _find_origin(self, restoration: Restoration) -> None:
         """Reads whose values the run goes on with; where they are of no chain, and a task takes its key, they are its.
@@ -597,6 +613,7 @@ class Checkpoints:
             for key in reversed(self._keys.all()):
                 self._storage.delete(key)
             SavedFiles(self._storage, self._workflow_id).delete()
+            self._keys.save_left_out(())
 
     def _void(self, void: Sequence[Task], again: Sequence[Task] = (), ask: Sequence[Task] = ()) -> None:
         """Deletes checkpoints, the last first: after a crash in between, none is left without its inputs.

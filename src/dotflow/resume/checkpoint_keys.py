@@ -1,17 +1,19 @@
 """CheckpointKeys: the keys of a workflow's checkpoints in its storage."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from dotflow.abc.storage import Storage
 from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.graph.linked_task import Item, LinkedTask
+from dotflow.resume.origin import NO_TASK, workflow_key
 
 MARK_SUFFIX: Final = "-begun"
 CLEANUP_SUFFIX: Final = "-cleanup"  # of the key under which a cleanup that did not complete is noted
 INDEX_SUFFIX: Final = "-items"  # of the key under which a map's items are listed
+LEFT_OUT: Final = "@left_out"  # in place of a task's name; no task is called so
 
 
 class CheckpointKeys:
@@ -35,6 +37,22 @@ class CheckpointKeys:
     def mark(self) -> str:
         """Returns the key under which a schedule's run saves that it has begun."""
         return f"{self._storage.key(self._tasks[0])}{MARK_SUFFIX}"
+
+    def read_left_out(self) -> Collection[str]:
+        """Returns the names of the tasks that only lack a value since the last run was not asked for them."""
+        names = self._storage.get(self._left_out).storage
+        return names if isinstance(names, list) else ()
+
+    def save_left_out(self, names: Collection[str]) -> None:
+        """Saves these names; without names, deletes those that were saved."""
+        if names:
+            self._storage.post(self._left_out, Context(sorted(names), NO_TASK, self._tasks[0].workflow_id))
+        elif self._tasks and self._storage.contains(self._left_out):
+            self._storage.delete(self._left_out)
+
+    @property
+    def _left_out(self) -> str:
+        return workflow_key(self._storage, self._tasks[0].workflow_id, LEFT_OUT, -3)
 
     def of_cleanup(self, task: Task) -> str:
         """Returns the key under which a run saves that this cleanup of it did not complete."""

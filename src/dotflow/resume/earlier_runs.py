@@ -227,7 +227,12 @@ class EarlierRuns:
                     "finished: all tasks run."
                 )
             return False
-        return bool(result.missing) and result.missing[0] < self._task_count
+        if not result.missing:
+            return False
+        with usable(self._storage):
+            excused = self._keys.read_left_out()
+        missing = [task_id for task_id in result.missing if self._tokens.tasks[task_id].key_name not in excused]
+        return bool(missing) and missing[0] < self._task_count
 
     def restore_items(self, tasks: Sequence[LinkedTask]) -> RestoredItems:
         """Returns the decisions on the items of open maps: one, or those of a workflow for each item together."""
@@ -385,8 +390,8 @@ class EarlierRuns:
         """Records that a task was not asked for. It keeps its checkpoints, but for those that this run outdates."""
         task._apply(TaskSkipped(task.task_id, NOT_ASKED_FOR))
         tasks, again = self._tokens.tasks, self._run_again | self._outdated
-        previous = self._tokens.previous_of(task) if always_takes_previous(task) else None
-        sources = set[int]() if previous is None else {previous.task_id}
+        previous = self._previous_of_left_out(task) if always_takes_previous(task) else None
+        sources = set[int]() if previous is None else {previous}
         kept: Collection[str] | None = ()
         if task.links is not None:
             sources |= set(task.links.whole()._replace(each=()).value_sources())
@@ -401,7 +406,7 @@ class EarlierRuns:
             return
         what = "" if made is None else f"{TAKES} task {made} {tasks[made].name}, which "
         reason = what and f"{what}{'this run makes anew' if made in self._run_again else 'is void'}"
-        for record in self._records_of(task):
+        for record in self.records_of(task):
             is_kept = kept is None or (isinstance(record, Item) and record.key_suffix in kept)
             why = ("" if is_kept else reason) or (self._why_files(record) if has_files else "")
             if why:
@@ -410,7 +415,17 @@ class EarlierRuns:
         if made is not None:
             self._outdated.add(task.task_id)
 
-    def _records_of(self, task: Task) -> Sequence[Task]:
+    def _previous_of_left_out(self, task: Task) -> int | None:
+        """Returns the task whose context the `previous_context` was, though it may not be asked for now either."""
+        tasks, source = self._tokens.tasks, self._tokens.previous[task.task_id]
+        while source is not None and tasks[source].status is TypeStatus.SKIPPED:
+            task = tasks[source]
+            if source in self._left_out and (not leaves_checkpoint(task) or self.records_of(task)):
+                break
+            source = self._tokens.previous[source]
+        return source
+
+    def records_of(self, task: Task) -> Sequence[Task]:
         """Returns the task if it has a checkpoint; of a map, records that stand for the items that have one."""
         if not leaves_checkpoint(task):
             return ()

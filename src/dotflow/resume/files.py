@@ -281,7 +281,7 @@ class ChangedFiles:
         if not left or not isinstance(task, LinkedTask):
             return []
         inputs = ItemInputs(task, self._tokens.tasks)
-        beside = [record.value for item in left if isinstance(item, Item) for _, record in inputs.taken(item)]
+        beside = [record.value for item in left if isinstance(item, Item) for _, record, _ in inputs.taken(item)]
         return [item.input for item in left] + beside
 
     def _shared_by(self, task: Task) -> set[str]:

@@ -7,6 +7,7 @@ from typing import Final
 from dotflow.core.action import parts_of
 from dotflow.core.context import Context, is_of_actions
 from dotflow.core.links import CONTEXT, Constant, Entry, Source
+from dotflow.core.outputs import Part
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import ValueNotStorable
@@ -147,10 +148,10 @@ class Tokens:
         tokens = {}
         if task.links is not None:
             links = task.links.whole()
-            for parameter, kind, source, _, _ in links.binds:
-                tokens[parameter] = self._at(source, by_index=kind == CONTEXT)
-            for parameter, kind, source, _, _ in links.fallback_binds:
-                tokens[f"fallback {parameter}"] = self._at(source, by_index=kind == CONTEXT)
+            for parameter, kind, source, _, part in links.binds:
+                tokens[parameter] = self._at(source, part, by_index=kind == CONTEXT)
+            for parameter, kind, source, _, part in links.fallback_binds:
+                tokens[f"fallback {parameter}"] = self._at(source, part, by_index=kind == CONTEXT)
             for condition in links.conditions:
                 tokens[f"when {condition.name}"] = self._at(condition.source)
             # The key of an item shows its entries, but not which of them it takes.
@@ -162,13 +163,14 @@ class Tokens:
             tokens[PREVIOUS] = NOTHING if previous is None else self._at(previous.task_id, by_index=True)
         return tokens
 
-    def _at(self, source: Source, *, by_index: bool = False) -> str:
-        """Returns the token of a task's value, of a run parameter or of a constant.
+    def _at(self, source: Source, part: Part | None = None, *, by_index: bool = False) -> str:
+        """Returns the token of a task's value or a part of it, of a run parameter or of a constant.
 
         That of a task has the run that made the value; of a map, a digest of all items.
 
         Args:
             source: The id of the task, which has ended, the name of the parameter, or the constant.
+            part: The output of the task that is taken; None for its whole value.
             by_index: Whether the items without a value count, as they do in a map's Context.
         """
         if not isinstance(source, int):
@@ -181,7 +183,7 @@ class Tokens:
             return NOTHING
         context = task.current_context
         if not isinstance(context, MapContext):
-            return f"{task.key_name}:{context._origin.run}"
+            return self._of_value(task, part)
         if not context.token:  # once: many tasks may take the values
             items = hashlib.blake2b(digest_size=8)
             for item in task.items:
@@ -192,7 +194,19 @@ class Tokens:
         if by_index and len(context.values) < len(task.items):
             others = [item for item in task.items if isinstance(item, Item) and item.status is not TypeStatus.COMPLETED]
             missing = [[item.item, item.key_suffix] for item in others]
-        return f"{context.token}/{digest_of(missing)}" if missing else context.token
+        token = f"{context.token}/{digest_of(missing)}" if missing else context.token
+        if part is None:
+            return token
+        values = context.values if task.step.checkpoint else [None]
+        return ".".join([token, *sorted({part.key_in(value) for value in values})])
+
+    def _of_value(self, record: Task, part: Part | None) -> str:
+        """Returns the token of the value of a task or an item, or of a part of it."""
+        task, context = self.tasks[record.task_id], record.current_context
+        token = f"{task.key_name}:{context._origin.run}"
+        if part is None:
+            return token
+        return f"{token}.{part.key_in(context.storage if task.step.checkpoint else None)}"  # else it may be unknown
 
     def _of_item(self, item: Item, inputs: ItemInputs) -> Mapping[str, str]:
         """Returns the tokens of an item's own arguments, as far as its key does not show them."""
@@ -201,21 +215,18 @@ class Tokens:
         if is_shown and not inputs.beside:
             return NO_TOKENS
         tokens: dict[str, str] = {}
-        for label, record in inputs.taken(item):
-            tokens[label] = NOTHING
-            if record.status is TypeStatus.COMPLETED:
-                tokens[label] = f"{self.tasks[record.task_id].key_name}:{record.current_context._origin.run}"
+        for label, record, part in inputs.taken(item):
+            tokens[label] = self._of_value(record, part) if record.status is TypeStatus.COMPLETED else NOTHING
         if is_shown:
             return tokens
         links = self.tasks[item.task_id].links
         assert links is not None
-        for parameter, source, _ in links.each:
+        for parameter, source, part in links.each:
             entry = item.entry[parameter] if type(item.entry) is Row else item.entry
             if type(entry) is Item:
-                key_name = self.tasks[entry.task_id].key_name
-                tokens[f"item of {parameter}"] = f"{key_name}:{entry.current_context._origin.run}"
+                tokens[f"item of {parameter}"] = self._of_value(entry, part)
             elif is_known_by_index and isinstance(source, int | str):
-                tokens[f"each {parameter}"] = self._at(source)
+                tokens[f"each {parameter}"] = self._at(source, part)
         return tokens
 
 

@@ -87,7 +87,7 @@ def register(connection: sqlite3.Connection, started: RunStarted, lock: int | No
     if started.is_claimed:
         raise RunGone
     parent, name, origin, continues = started.parent, _as_text(started.workflow_id), None, None
-    if started.is_named and started.resumed:
+    if started.is_named and (started.resumed or started.goes_on):
         origin = started.origin or None
         for last, of_last in connection.execute(LAST_OPEN, (name,)).fetchall():
             if origin in (None, of_last):
