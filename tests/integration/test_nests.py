@@ -535,6 +535,26 @@ def test_an_unsaved_value_is_made_anew_only_for_items_that_run(lab: Lab, mode: s
 
 
 @pytest.mark.parametrize("mode", ["sequential", "parallel"])
+@pytest.mark.parametrize("known", [True, False], ids=["list known", "list made anew"])
+def test_unsaved_values_of_unsaved_values_that_no_item_needs_are_not_made(lab: Lab, mode: str, known: bool) -> None:
+    """A task may take an unsaved value from another unsaved one: neither runs for items that need neither."""
+
+    def workflow() -> DotFlow:
+        page = DotFlow(params={"url": ...})
+        page.task.add(lab.step("open", "url", checkpoint=False)).add(lab.step("log_in", "open", checkpoint=False))
+        page.task.add(lab.step("use", "url", "log_in")).add(lab.step("more", "use"))
+        return lab.workflow(page)
+
+    lab.red = {"more use(b)"}
+    lab.start(workflow(), mode, keep_going=True)
+    lab.red = set()
+
+    lab.start(workflow(), mode, resume=True, **({} if known else {"rerun": ["urls"]}))
+
+    assert lab.ran == ["more use(b)"]
+
+
+@pytest.mark.parametrize("mode", ["sequential", "parallel"])
 def test_a_task_that_takes_its_item_no_longer_runs_again(lab: Lab, mode: str) -> None:
     """A checkpoint counts only while its task takes the same: the item's key does not show whether it takes it."""
     page = DotFlow(params={"url": ...})

@@ -691,10 +691,10 @@ class EarlierRuns:
             if task_id in unsaved and task.items and task.links is not None and task.links.nest is not None:
                 takers = [taker for taker in followers[task_id] if not tasks[taker].is_cleanup]
                 items = self._unneeded(task, takers, running, self._decided.not_needed)
+                self._decided.not_needed[task_id] = items
                 if len(items) == len(task.items):
                     left_out.add(task_id)
                 else:
-                    self._decided.not_needed[task_id] = items
                     running.add(task_id)
                 continue
             if not running.isdisjoint(followers[task_id]) or (task_id in unsaved and not followers[task_id]):
