@@ -29,7 +29,7 @@ from tests.resume_fuzz import MODES, KilledStorage, KilledWithClear, Node, Scena
 
 def outcome(task: Task) -> tuple[str, int | None, int]:
     """What a run did with a task, in the words of the plan."""
-    if task.status is TypeStatus.SKIPPED:
+    if task.status is TypeStatus.SKIPPED or {item.status for item in task.items} == {TypeStatus.SKIPPED}:
         return ("skip", None, 0)
     items = len(task.items) if task.is_mapped else None
     done = sum(not item.attempt and item.status is not TypeStatus.FAILED for item in task.items)

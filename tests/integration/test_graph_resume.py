@@ -183,6 +183,27 @@ def test_equal_items_differ_by_their_place(storage: Storage) -> None:
     assert workflow.result_storage() == [["a1", "a2", "b3"]]
 
 
+@pytest.mark.parametrize("option", ["each", "cross"])
+def test_lists_that_change_places_void_the_items(option: str) -> None:
+    """The key of an item shows its entries, and its checkpoint shows which parameters take them."""
+
+    @action
+    def pair(x: int, y: int) -> str:
+        return f"x={x} y={y}"
+
+    storage = StorageDefault()
+
+    def run(lists: dict[str, list[int]]) -> Any:
+        workflow = DotFlow(Config(storage=storage, log=LogDefault(output="none")), workflow_id="w")
+        workflow.task.add(pair, **{option: lists})  # type: ignore[arg-type]
+        return workflow.start(resume=True).tasks[0]
+
+    run({"x": [1], "y": [2]})
+
+    assert run({"x": [1], "y": [2]}).restored_from == "checkpoint"
+    assert run({"y": [1], "x": [2]}).value == ["x=2 y=1"]
+
+
 def test_named_tasks_come_go_and_move(storage: Storage) -> None:
     """A task with a name is known by it."""
     ran = []

@@ -535,6 +535,48 @@ def test_an_unsaved_value_is_made_anew_only_for_items_that_run(lab: Lab, mode: s
 
 
 @pytest.mark.parametrize("mode", ["sequential", "parallel"])
+@pytest.mark.parametrize("known", [True, False], ids=["list known", "list made anew"])
+def test_unsaved_values_of_unsaved_values_that_no_item_needs_are_not_made(lab: Lab, mode: str, known: bool) -> None:
+    """A task may take an unsaved value from another unsaved one: neither runs for items that need neither."""
+
+    def workflow() -> DotFlow:
+        page = DotFlow(params={"url": ...})
+        page.task.add(lab.step("open", "url", checkpoint=False)).add(lab.step("log_in", "open", checkpoint=False))
+        page.task.add(lab.step("use", "url", "log_in")).add(lab.step("more", "use"))
+        return lab.workflow(page)
+
+    lab.red = {"more use(b)"}
+    lab.start(workflow(), mode, keep_going=True)
+    lab.red = set()
+
+    lab.start(workflow(), mode, resume=True, **({} if known else {"rerun": ["urls"]}))
+
+    assert lab.ran == ["more use(b)"]
+
+
+@pytest.mark.parametrize("reds", [["more use(b)"], ["more use(b)", "use c"]], ids=["of none", "of one"])
+def test_a_plan_counts_the_cleanups_of_unsaved_values_that_are_made(lab: Lab, reds: list[str]) -> None:
+    """No cleanup runs for an item whose browser the resume does not open; a task of which no item runs is skipped."""
+
+    def workflow() -> DotFlow:
+        page = DotFlow(params={"url": ...})
+        page.task.add(lab.step("open", "url", checkpoint=False)).add(lab.step("use", "url", "open"))
+        page.task.add(lab.step("more", "use")).add(lab.step("close", "url", "open"), always=True)
+        return lab.workflow(page)
+
+    lab.red = {*reds}
+    lab.start(workflow(), keep_going=True)
+    lab.red = set()
+
+    planned = workflow().plan(resume=True).tasks[4]
+    lab.start(workflow(), resume=True)
+
+    closed = [text for text in lab.ran if text.startswith("close")]
+    assert closed == ["close c"][: len(reds) - 1]
+    assert (str(planned.decision), planned.items_skipped) == ("run" if closed else "skip", 3 - len(closed))
+
+
+@pytest.mark.parametrize("mode", ["sequential", "parallel"])
 def test_a_task_that_takes_its_item_no_longer_runs_again(lab: Lab, mode: str) -> None:
     """A checkpoint counts only while its task takes the same: the item's key does not show whether it takes it."""
     page = DotFlow(params={"url": ...})

@@ -412,6 +412,27 @@ def test_cleanups_of_what_ran_run() -> None:
     assert run["of_urls"].reason == NOT_ASKED_FOR
 
 
+@pytest.mark.parametrize("nested", [False, True], ids=["plain", "for each item"])
+@pytest.mark.parametrize("has_cleanup", [False, True], ids=["alone", "with a cleanup"])
+@pytest.mark.parametrize("resume", [False, True])
+def test_an_unsaved_task_that_was_asked_for_runs(nested: bool, has_cleanup: bool, resume: bool) -> None:
+    """Though no task that was asked for takes its value."""
+    inner = DotFlow(params={"url": "a"})
+    inner.task.add(action(checkpoint=False)(lambda url: ran.append(f"open {url}")), name="open")
+    inner.task.add(action(lambda open: ran.append("use")), name="use")
+    if has_cleanup:
+        inner.task.add(action(lambda url, open: ran.append(f"close {url}")), name="close", always=True)
+    workflow = DotFlow(Config(log=LogDefault(output="none")))
+    workflow.task.add(urls).add(inner, name="page", each={"url": "urls"} if nested else None)
+
+    plan = workflow.plan(only="page.open", resume=resume)
+    workflow.start(only="page.open", resume=resume)
+
+    kinds = ["open", "close"] if has_cleanup else ["open"]
+    assert [one for one in ran if one != "urls"] == [f"{kind} {url}" for url in "ab"[: 1 + nested] for kind in kinds]
+    assert [str(task.decision) == "skip" for task in plan.tasks[1:]] == [False, True, False][: len(plan.tasks) - 1]
+
+
 def test_a_cleanup_that_did_not_complete_is_still_known_after_it() -> None:
     """Another run of other tasks forgets nothing of it, and notes none that it left out."""
     storage = StorageDefault()

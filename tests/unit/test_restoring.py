@@ -13,7 +13,7 @@ from dotflow.providers import StorageDefault
 from dotflow.resume.changed_code import ChangedCode
 from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.earlier_runs import EarlierRuns, Restoration
-from dotflow.resume.tokens import INCOMPARABLE, NO_INITIAL, Tokens, digest_of
+from dotflow.resume.tokens import INCOMPARABLE, NO_INITIAL, ORDER, Tokens, difference, digest_of
 
 
 @action
@@ -160,3 +160,11 @@ def test_a_refused_value_has_no_digest() -> None:
     assert digest_of(object()) == INCOMPARABLE
     assert digest_of(None) == NO_INITIAL
     assert len({digest_of(value) for value in ("2026-01-01", "2026-01-02", 1, True, 1.0, "1", [1], (1,))}) == 8
+
+
+def test_an_older_checkpoint_does_not_record_the_order_of_the_lists() -> None:
+    """It stays valid. One that records another order does not."""
+    now = {"shared": "1", ORDER: "x, y"}
+
+    assert difference({"shared": "1"}, now) == ""
+    assert difference({"shared": "1", ORDER: "y, x"}, now) == ORDER

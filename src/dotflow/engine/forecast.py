@@ -95,6 +95,9 @@ class RunForecast:
         self._reasons: dict[int, str] = {}
         for task, reason in self._restoration.void:
             self._reasons.setdefault(task.task_id, reason)
+        for task_id, items in self._restoration.not_needed_items.items():
+            for index in items:
+                self._tasks[task_id].items[index]._apply(TaskSkipped(task_id, NOT_NEEDED, index))
         self._unknown: set[int] = set()  # tasks whose value is made in the run
         self._open: set[int] = set()  # tasks that run or not
         self._may_lack: set[int] = set()  # tasks that may be skipped
@@ -108,6 +111,9 @@ class RunForecast:
                 self._open.add(task.task_id)
             if forecast.decision in (RUN, OPEN) and task.task_id not in self._restoration.whole_maps:
                 self._unknown.add(task.task_id)
+            if forecast.items and forecast.items_skipped == forecast.items:  # though it runs, and has an empty list
+                reasons = {item.reason for item in task.items}
+                forecast = forecast._replace(decision=SKIP, reason=reasons.pop() if len(reasons) == 1 else "")
             yield forecast
 
     def _of(self, task: Task) -> Forecast:
@@ -171,12 +177,17 @@ class RunForecast:
             except Exception as error:  # NotAList, UnequalLists, or of the user's own list: the task fails
                 return Forecast(RUN, f"its lists raise {type(error).__name__}")
         self._foresee(task)
-        done = self._count_done(task)
+        done = sum(self._is_done(task, index) for index in range(len(task.items)))
         restored = sum(item.status is COMPLETED for item in task.items) if task.step.checkpoint else 0
         return Forecast(RUN, self._why(task), len(task.items), done, 0, done - restored)
 
     def _foresee(self, task: LinkedTask) -> None:
         """Records the items that are skipped for certain."""
+        if task.is_cleanup and task.links.nest is not None:  # it runs for items of which a task before it does
+            before = [self._tasks[task_id] for task_id in task.links.nest.tasks if task_id < task.task_id]
+            for item in task.items:
+                if item.status is NOT_STARTED and all(self._is_done(other, item.item) for other in before):
+                    item._apply(TaskSkipped(task.task_id, NOT_NEEDED, item.item))
         inputs = ItemInputs(task, self._tasks)
         for item in task.items if not inputs.is_plain or (task.items[:1] and task.items[0].sources()) else ():
             if item.status is not NOT_STARTED:
@@ -188,23 +199,12 @@ class RunForecast:
             if skip is not None:
                 item._apply(TaskSkipped(task.task_id, skip.reason, item.item))
 
-    def _count_done(self, task: LinkedTask) -> int:
-        """Returns the number of a map's items that don't run."""
-        if task.is_cleanup and task.links.nest is not None:  # it runs for items of which a task before it does
-            before = [self._tasks[task_id] for task_id in task.links.nest.tasks if task_id < task.task_id]
-            for item in task.items:
-                if item.status is NOT_STARTED and all(self._is_done(other, item.item) for other in before):
-                    item._apply(TaskSkipped(task.task_id, NOT_NEEDED, item.item))
-        return sum(self._is_done(task, index) for index in range(len(task.items)))
-
     def _is_done(self, task: Task, index: int) -> bool:
         """Returns whether an item of a map does not run: it is restored, skipped or not needed."""
         if not task.items:
             return task.status is SKIPPED
         status = task.items[index].status
-        if task.step.checkpoint:
-            return status in (COMPLETED, SKIPPED)
-        return status is SKIPPED or index in self._restoration.not_needed_items.get(task.task_id, ())
+        return status is SKIPPED or (status is COMPLETED and task.step.checkpoint)
 
     def _is_known(self, source: Any) -> bool:
         return not (isinstance(source, int) and source in self._unknown)

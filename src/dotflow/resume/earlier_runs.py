@@ -642,7 +642,8 @@ class EarlierRuns:
         for task_id in reversed(() if nest is None else nest.tasks):
             task = tasks[task_id]
             if task.items and not task.step.checkpoint and not task.is_cleanup:
-                takers = [other.task_id for other in tasks if task_id in self._needs_of(other) and not other.is_cleanup]
+                others = [other for other in tasks if not other.is_cleanup and other.task_id not in self._left_out]
+                takers = [other.task_id for other in others if task_id in self._needs_of(other)]
                 result.not_needed[task_id] = self._unneeded(task, takers, self._running, result.not_needed)
 
     def _unneeded(
@@ -658,7 +659,8 @@ class EarlierRuns:
         """
         tasks, nest = self._tokens.tasks, task.links.nest if task.links is not None else None
         inside = [tasks[taker] for taker in takers if nest is not None and taker in nest.tasks]
-        if not takers or any(taker in running for taker in takers if tasks[taker] not in inside):
+        is_asked_for = not takers or self._changes.is_rerun(task)
+        if is_asked_for or any(taker in running for taker in takers if tasks[taker] not in inside):
             return set()
         needed: set[int] = set()
         for taker in inside:
@@ -678,7 +680,7 @@ class EarlierRuns:
         """Returns the unsaved tasks that don't run in a resume, since no task that runs needs them.
 
         A cleanup counts as such a task only if it did not complete in the last run, or if one that runs must wait for
-        its completion. A task that no other one needs runs.
+        its completion. A task that no other one needs runs, and so does one that was asked for.
         """
         tasks = self._tokens.tasks
         unsaved = {task.task_id for task in tasks if not task.step.checkpoint}.difference(self._left_out)
@@ -703,16 +705,17 @@ class EarlierRuns:
             task = tasks[task_id]
             if task.status is TypeStatus.SKIPPED:
                 continue
+            takers = [taker for taker in followers[task_id] if not tasks[taker].is_cleanup]
             if task_id in unsaved and task.items and task.links is not None and task.links.nest is not None:
-                takers = [taker for taker in followers[task_id] if not tasks[taker].is_cleanup]
                 items = self._unneeded(task, takers, running, self._decided.not_needed)
+                self._decided.not_needed[task_id] = items
                 if len(items) == len(task.items):
                     left_out.add(task_id)
                 else:
-                    self._decided.not_needed[task_id] = items
                     running.add(task_id)
                 continue
-            if not running.isdisjoint(followers[task_id]) or (task_id in unsaved and not followers[task_id]):
+            is_asked_for = not followers[task_id] or bool(self._left_out and not takers) or self._changes.is_rerun(task)
+            if not running.isdisjoint(followers[task_id]) or (task_id in unsaved and is_asked_for):
                 running.add(task_id)
             elif task_id in unsaved:
                 left_out.add(task_id)

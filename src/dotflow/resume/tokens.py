@@ -21,6 +21,7 @@ NOTHING: Final = ""  # the token of a task without a value
 NO_INITIAL: Final = ""  # instead of a digest, for no initial context
 INCOMPARABLE: Final = "?"  # instead of a digest, for a value that the codec refuses
 NO_TOKENS: Final[Mapping[str, str]] = {}
+ORDER: Final = "order of each"  # the label of the parameters whose entries an item's key shows, in its order
 ONLY_TASKS: Final = frozenset({int}).issuperset  # of the types of sources: a task is known by its id
 
 
@@ -158,6 +159,8 @@ class Tokens:
             for prefix, binds in (("", task.links.binds), ("fallback ", task.links.fallback_binds)):
                 entries = ((bind.parameter, bind.source) for bind in binds if isinstance(bind.source, Entry))
                 tokens.update((f"{prefix}{parameter}", f"item:{entry.parameter}") for parameter, entry in entries)
+            if len(task.links.each) > 1:
+                tokens[ORDER] = ", ".join(link.parameter for link in task.links.each)
         if takes_previous:
             previous = self.previous_of(task)
             tokens[PREVIOUS] = NOTHING if previous is None else self._at(previous.task_id, by_index=True)
@@ -251,4 +254,6 @@ def difference(was: Mapping[str, str], now: Mapping[str, str], ignored: str = ""
     """Returns the first label but *ignored* whose tokens differ; "" if there is none."""
     if was == now:
         return ""
+    if ORDER in now:
+        was = {ORDER: now[ORDER], **was}  # older checkpoints don't record it
     return next((label for label in {**was, **now} if was.get(label) != now.get(label) and label != ignored), "")
