@@ -120,7 +120,8 @@ def make_plan(tasks: Sequence[Task], mode: TypeExecution) -> Plan:
     linked: dict[int, tuple[int, ...]] = {}
     if LinkedTask in map(type, tasks):
         for task_id, (before, needs) in enumerate(zip(previous, _linked_needs(tasks), strict=True)):
-            if before is not None and _nest_of(tasks[before]) and task_id not in unit_of(tasks[before]):
+            links = None if before is None else tasks[before].links
+            if before is not None and links and links.nest and task_id not in links.nest.tasks:
                 previous[task_id] = next(
                     (one for one in reversed(unit_of(tasks[before])) if not tasks[one].is_cleanup), before
                 )
