@@ -433,6 +433,7 @@ def test_an_end_in_the_middle_of_an_item_cleans_up_those_that_have_begun(lab: La
     """After an interrupt or cancel() the cleanups of the items that have begun run, and nothing else."""
     lab.urls = [f"{number}" for number in range(6)]
     page, runs, begun = DotFlow(params={"url": ...}), list[Run](), threading.Event()
+    over = threading.Event()
     page.task.add(lab.step("open", "url"))
 
     def use(url: str, open: str) -> str:
@@ -440,10 +441,12 @@ def test_an_end_in_the_middle_of_an_item_cleans_up_those_that_have_begun(lab: La
         if url == "1":
             if end == "interrupt":
                 os.kill(os.getpid(), signal.SIGINT)
-                threading.Event().wait(0.2 if mode == "sequential" else 0.5)
             else:
                 assert begun.wait(WAIT)
                 runs[0].cancel()
+            over.set()
+        elif mode == "parallel":  # or all others might be over before this one has begun
+            assert over.wait(WAIT)
         return url
 
     page.task.add(action(use)).add(lab.step("close", "url", "open"), always=True)
