@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from dotflow import Config, DotFlow, Run, action
-from dotflow.errors import InvalidLink, UnknownTask
-from dotflow.providers import ExecutorThread, LogDefault, StorageFile
+from dotflow.errors import InvalidLink, NotInHistory, UnknownTask
+from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
 from tests.integration.modes import COMPLETED, FAILED, NOT_STARTED, SKIPPED, start
 from tests.marks import in_any_worker
 
@@ -708,3 +708,21 @@ def test_the_address_of_an_item(lab: Lab) -> None:
         workflow.task.add(action(lambda: 0), name="late", needs=["page[1].fetch"])
     with pytest.raises(InvalidLink, match="is an item"):
         workflow.start(resume=True, rerun=["page[1].fetch"])
+
+
+def test_the_history_finds_the_tasks_of_an_item(lab: Lab, tmp_path: Path) -> None:
+    """`page[1]` is that item of each of its tasks, `page[1].parse` one of them; one that isn't there is an error."""
+    history = HistorySQLite(path=tmp_path / "history.db")
+    workflow = DotFlow(Config(history=history, log=LogDefault(output="none")))
+    workflow.task.add(lab.page(), name="page", each=["a", "b"])
+    workflow.start()
+    run = history.load()
+
+    assert [(task.name, item) for task, item in run.find_all("page[1]")] == [
+        ("page.fetch", 1),
+        ("page.parse", 1),
+        ("page.store", 1),
+    ]
+    assert [(task.name, item) for task, item in run.find_all("page[1].parse")] == [("page.parse", 1)]
+    with pytest.raises(NotInHistory, match=r"Can't find item 7 of 'page\.fetch': it has 2 items"):
+        run.find_all("page[7]")

@@ -479,7 +479,7 @@ class RunGraph:
                     decisions.append(new(Ended, (event, item, context)))
                 elif item.item in not_needed:
                     decisions.append(Ended(TaskSkipped(task.task_id, NOT_NEEDED, item.item), item, Context()))
-                else:
+                elif not inputs.follows:
                     decisions += self._consider(items, item)
         for items in opened:
             task_id = items.task.task_id
