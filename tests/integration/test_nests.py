@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from dotflow import Config, DotFlow, Run, action
-from dotflow.errors import InvalidLink, UnknownTask
-from dotflow.providers import ExecutorThread, LogDefault, StorageFile
+from dotflow.errors import InvalidLink, NotInHistory, UnknownTask
+from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
 from tests.integration.modes import COMPLETED, FAILED, NOT_STARTED, SKIPPED, start
 from tests.marks import in_any_worker
 
@@ -433,6 +433,7 @@ def test_an_end_in_the_middle_of_an_item_cleans_up_those_that_have_begun(lab: La
     """After an interrupt or cancel() the cleanups of the items that have begun run, and nothing else."""
     lab.urls = [f"{number}" for number in range(6)]
     page, runs, begun = DotFlow(params={"url": ...}), list[Run](), threading.Event()
+    over = threading.Event()
     page.task.add(lab.step("open", "url"))
 
     def use(url: str, open: str) -> str:
@@ -440,10 +441,12 @@ def test_an_end_in_the_middle_of_an_item_cleans_up_those_that_have_begun(lab: La
         if url == "1":
             if end == "interrupt":
                 os.kill(os.getpid(), signal.SIGINT)
-                threading.Event().wait(0.2 if mode == "sequential" else 0.5)
             else:
                 assert begun.wait(WAIT)
                 runs[0].cancel()
+            over.set()
+        elif mode == "parallel":  # or all others might be over before this one has begun
+            assert over.wait(WAIT)
         return url
 
     page.task.add(action(use)).add(lab.step("close", "url", "open"), always=True)
@@ -705,3 +708,21 @@ def test_the_address_of_an_item(lab: Lab) -> None:
         workflow.task.add(action(lambda: 0), name="late", needs=["page[1].fetch"])
     with pytest.raises(InvalidLink, match="is an item"):
         workflow.start(resume=True, rerun=["page[1].fetch"])
+
+
+def test_the_history_finds_the_tasks_of_an_item(lab: Lab, tmp_path: Path) -> None:
+    """`page[1]` is that item of each of its tasks, `page[1].parse` one of them; one that isn't there is an error."""
+    history = HistorySQLite(path=tmp_path / "history.db")
+    workflow = DotFlow(Config(history=history, log=LogDefault(output="none")))
+    workflow.task.add(lab.page(), name="page", each=["a", "b"])
+    workflow.start()
+    run = history.load()
+
+    assert [(task.name, item) for task, item in run.find_all("page[1]")] == [
+        ("page.fetch", 1),
+        ("page.parse", 1),
+        ("page.store", 1),
+    ]
+    assert [(task.name, item) for task, item in run.find_all("page[1].parse")] == [("page.parse", 1)]
+    with pytest.raises(NotInHistory, match=r"Can't find item 7 of 'page\.fetch': it has 2 items"):
+        run.find_all("page[7]")

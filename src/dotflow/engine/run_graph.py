@@ -479,7 +479,7 @@ class RunGraph:
                     decisions.append(new(Ended, (event, item, context)))
                 elif item.item in not_needed:
                     decisions.append(Ended(TaskSkipped(task.task_id, NOT_NEEDED, item.item), item, Context()))
-                else:
+                elif not inputs.follows:
                     decisions += self._consider(items, item)
         for items in opened:
             task_id = items.task.task_id
@@ -510,19 +510,25 @@ class RunGraph:
         if index in items.settled or not (self._has_stopped or inputs.is_ready(item)):
             return []  # what is restored waits for nothing
         run = items.run
-        if run is not None and items.task.links.always and not self._has_run(items.task, index):
-            return [Ended(TaskSkipped(item.task_id, NOT_NEEDED, index), item, Context())]
+        if run is not None:
+            if items.task.links.always and not self._has_run(items.task, index):
+                return [Ended(TaskSkipped(item.task_id, NOT_NEEDED, index), item, Context())]
+            if not run.may_begin(items, item, lane):
+                return []
+        return self._begin_or_skip(items, item, lane)
+
+    def _begin_or_skip(self, items: ItemMap, item: Item, lane: int | None) -> list[Decision]:
+        """Makes an item pending that waits for nothing, or skips it."""
+        inputs = items.inputs
         try:
             own = inputs.unmet_need(item) or inputs.decide(item, self._secrets.masks)
         except Exception as error:  # raised by the __bool__ or __eq__ of a value
             return [_undecided(item, error)]
         if isinstance(own, Skip):
-            return [Ended(TaskSkipped(item.task_id, own.reason, index), item, Context())]
-        if run is None:
-            items.add(item, lane)
-        elif run.may_begin(items, item, lane):
-            items.decided[index] = own
-            items.add(item, lane)
+            return [Ended(TaskSkipped(item.task_id, own.reason, item.item), item, Context())]
+        if items.run is not None:
+            items.decided[item.item] = own
+        items.add(item, lane)
         return []
 
     def _has_run(self, cleanup: LinkedTask, index: int) -> bool:
@@ -544,11 +550,10 @@ class RunGraph:
     def _admit(self, run: NestRun) -> list[Decision]:
         """Begins further items of an added workflow, if others are over."""
         decisions: list[Decision] = []
-        woken: dict[int, ItemMap] = {}
-        for items, item, lane in run.admit():
-            items.add(item, lane)
-            woken[item.task_id] = items
-        for items in woken.values():
+        admitted = run.admit()
+        for items, item, lane in admitted:
+            decisions += self._begin_or_skip(items, item, lane)
+        for items in {held.items: None for held in admitted}:
             decisions += self._continue(items)
         return decisions
 
@@ -632,8 +637,8 @@ class RunGraph:
             decisions.append(Leave(lane))
         if items.run is not None and items.run.end(item):
             decisions += self._admit(items.run)
-        if items.left and not items.pending and not items.has_stopped:  # nothing follows in its own map
-            return decisions
+        if items.left and (items.is_waiting or not items.pending) and not items.has_stopped:
+            return decisions  # nothing follows in its own map
         return decisions + self._continue(items)
 
     # The end of a run that was stopped

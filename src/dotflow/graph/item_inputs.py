@@ -30,6 +30,7 @@ class ItemInputs:
 
     Attributes:
         is_plain: Whether an item takes its entries only.
+        follows: Whether an item waits for another task of the same workflow, which ends after the maps have opened.
         beside: The ids of the tasks of which it takes or waits for the item with its index.
     """
 
@@ -62,6 +63,7 @@ class ItemInputs:
         self.beside = list(dict.fromkeys((*(task.task_id for task in self._taken), *order)))
         self._waits = [tasks[source] for source in self.beside]
         self.is_plain = nest is None and not self._conditions
+        self.follows = nest is not None and any(map(nest.has, self.beside))
 
     def value_sources(self, item: Item) -> Sequence[Task]:
         """Returns the records whose values the item depends on: of items, or of a map without items."""

@@ -4,7 +4,7 @@ import hashlib
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from dotflow.core.context import Context
@@ -201,12 +201,14 @@ class NestRun:
         self._inside.discard(index)
         return True
 
-    def admit(self) -> Iterator[Held]:
-        """Lets indices in while there is room, and yields their items that may begin."""
+    def admit(self) -> list[Held]:
+        """Lets indices in while there is room, and returns their items that may begin."""
+        admitted: list[Held] = []
         while self._waiting and len(self._inside) < self._limit:
             index = heapq.heappop(self._waiting)
             self._inside.add(index)
-            yield from self._held.pop(index)
+            admitted += self._held.pop(index)
+        return admitted
 
 
 def map_context(task: LinkedTask, context: Context) -> MapContext:

@@ -402,8 +402,11 @@ class RunRecord(RunSummary):
     def find_all(self, step: str) -> Sequence[tuple[TaskRecord, int | None]]:
         """Returns what `find` does; for `page[3]` the item of each task of the added workflow `page`."""
         name, item = split_address(step) or (step, None)
-        of_item = [task for task in self.steps if task.name.startswith(f"{name}.") and item in task.items]
-        return [(task, item) for task in of_item] or [self.find(step)]
+        inside = [] if item is None else [task for task in self.steps if task.name.startswith(f"{name}.")]
+        of_item = [(task, item) for task in inside if item in task.items]
+        if inside and item is not None and not of_item:
+            raise no_item(inside[0], item)
+        return of_item or [self.find(step)]
 
 
 def find_step(run_id: str, tasks: Sequence[TaskRecord], step: str) -> tuple[TaskRecord, int | None]:
