@@ -70,7 +70,7 @@ class Plan:
         followers: dict[int, list[int]] = {}
         for task in tasks:
             links = task.links
-            if links is None:
+            if links is None or not (links.each or links.nest):
                 continue
             beside: list[Any] = []
             if links.nest is not None:
