@@ -674,9 +674,10 @@ class EarlierRuns:
 
     def _takes_items(self, task: Task, source: Task) -> bool:
         """Returns whether a map, whose items are known, goes over another one item by item, and takes no more of it."""
-        links = task.links
-        goes_over = links is not None and not links.is_cross and source.task_id in [one.source for one in links.each]
-        return goes_over and bool(task.items) and source.task_id not in links.whole_sources()
+        links, source_id = task.links, source.task_id
+        if links is None or not task.items or links.is_cross:
+            return False
+        return source_id in [one.source for one in links.each] and source_id not in links.whole_sources()
 
     def _needs_of(self, task: Task) -> list[int]:
         """Returns the ids of the tasks that must end before a task, and of the one that it may take as previous."""
