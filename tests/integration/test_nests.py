@@ -1,6 +1,7 @@
 """A workflow for each item: add(other, each=list) runs its tasks from end to end, item by item."""
 
 import os
+import re
 import signal
 import threading
 from collections import Counter
@@ -726,3 +727,19 @@ def test_the_history_finds_the_tasks_of_an_item(lab: Lab, tmp_path: Path) -> Non
     assert [(task.name, item) for task, item in run.find_all("page[1].parse")] == [("page.parse", 1)]
     with pytest.raises(NotInHistory, match=r"Can't find item 7 of 'page\.fetch': it has 2 items"):
         run.find_all("page[7]")
+
+
+def test_the_names_of_items_in_an_added_workflow(lab: Lab) -> None:
+    """The name of the workflow that it was added to comes first, as in the names of its tasks and in a drawing."""
+    shop = DotFlow()
+    shop.task.add(lab.page(), name="page", each={"url": ["a", "b"]})
+    workflow = lab.new()
+    workflow.task.add(shop, name="shop")
+
+    run = lab.start(workflow)
+
+    assert [item.name for item in named(run, "shop.page.fetch").items] == ["shop.page[0].fetch", "shop.page[1].fetch"]
+    assert run["shop.page[1].fetch"].value == "fetch(b)"
+    with pytest.raises(UnknownTask, match=re.escape("'shop[1].page.fetch'. Did you mean 'shop.page[1].fetch'")):
+        run["shop[1].page.fetch"]
+    assert "page<br/>× each" in str(workflow.task.graph())

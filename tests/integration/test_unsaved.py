@@ -269,6 +269,44 @@ def test_items_that_are_made_anew(lab: Lab, mode: str) -> None:
     assert lab.ran == []
 
 
+@pytest.mark.parametrize("kind", ["map", "workflow"])
+@pytest.mark.parametrize("mode", MODES)
+def test_items_that_are_made_anew_for_the_items_of_another_map(lab: Lab, mode: str, kind: str) -> None:
+    """Only for those that run. What was made of the others is restored, and a finished run makes nothing."""
+
+    def build(lab: Lab, workflow: DotFlow) -> None:
+        @action(checkpoint=False)
+        def connect(host: str) -> Any:
+            lab.note(f"connect {host}")
+            return [host, threading.Lock()]
+
+        @action
+        def load(connection: Any) -> str:
+            lab.note(f"load {connection[0]}")
+            return str(connection[0])
+
+        @action
+        def total(load: list[str]) -> int:
+            return len(load)
+
+        inner = DotFlow(params={"host": ...})
+        inner.task.add(connect)
+        workflow.task.add(connect if kind == "map" else inner, name="hosts", each={"host": ["a", "b"]})
+        workflow.task.add(load, each={"connection": "hosts"}, keep_going=True).add(total)
+
+    lab.breaks = {"load b"}
+    lab.run(build, mode)
+    lab.breaks.clear()
+
+    assert lab.workflow(build).plan(mode, resume=True).tasks[0].items_done == 1
+    workflow = lab.run(build, mode)
+
+    assert lab.ran == ["connect b", "load b"]
+    assert workflow.result_storage()[1:] == [["a", "b"], 2]
+    assert lab.run(build, mode).result_storage()[1:] == [["a", "b"], 2]
+    assert lab.ran == []
+
+
 def test_no_condition_depends_on_it(lab: Lab) -> None:
     """A resume could not decide it."""
     workflow = lab.workflow(cluster)

@@ -93,7 +93,8 @@ def _nodes(tasks: Sequence[Task]) -> Iterator[Node]:
         boxes: list[tuple[str, ...]] = [(box,) for box in names]
         lists = [] if links.nest else list(_lists(links, tasks))
         if links.nest:
-            boxes[names.index(links.nest.name)] = (links.nest.name, *_lists(links, tasks))
+            depth = links.nest.name.count(".")  # in added workflows around it
+            boxes[depth] = (names[depth], *_lists(links, tasks))
         kind = MAPPED if lists else CLEANUP if links.always else PLAIN
         if has_groups and task.group_name != DEFAULT_GROUP:
             boxes = [(task.group_name,), *boxes]

@@ -371,6 +371,8 @@ def copy_tasks(
         if nest is not None:
             _check_inside(task, links)
             links = _by_item(links, nest, lists, first + task.task_id)
+        elif links.nest is not None:
+            links = links._replace(nest=links.nest._replace(name=f"{options.name}.{links.nest.name}"))
         links = links._replace(
             binds=tuple(fill(bind) for bind in links.binds),
             each=each if nest is not None else tuple(map(fill, links.each)),

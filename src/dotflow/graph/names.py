@@ -143,7 +143,9 @@ def find_value(ref: TaskRef, tasks: Sequence[Task]) -> tuple[Task, Part | None]:
     """
     if isinstance(ref, str) and (address := split_address(ref)):
         (task, part), index = find_value(address[0], tasks), address[1]
-        if index >= len(task.items):
+        nest, (before, _, after) = task.links and task.links.nest, ref.partition("[")
+        is_inside = nest is not None and f"{before}.".startswith(f"{nest.name}.")
+        if index >= len(task.items) or not (is_inside or after.endswith("]")):
             raise UnknownTask(ref, tuple(item.name for item in task.items), "")
         return task.items[index], part
     names = Names()

@@ -595,7 +595,7 @@ class EarlierRuns:
             is_by_item = source is not None and source.is_mapped and source.items and not task.links.is_cross
             if source is not None and not source.has_value and not is_by_item:
                 return False
-            if source is not None and not source.step.checkpoint:
+            if source is not None and not source.step.checkpoint and not is_by_item:
                 return False
         try:
             items = items_of(task, tasks, self._params)
@@ -659,6 +659,7 @@ class EarlierRuns:
         """
         tasks, nest = self._tokens.tasks, task.links.nest if task.links is not None else None
         inside = [tasks[taker] for taker in takers if nest is not None and taker in nest.tasks]
+        inside += [tasks[taker] for taker in takers if self._takes_items(tasks[taker], task)]
         is_asked_for = not takers or self._changes.is_rerun(task)
         if is_asked_for or any(taker in running for taker in takers if tasks[taker] not in inside):
             return set()
@@ -670,6 +671,13 @@ class EarlierRuns:
                 left_out = not_needed.get(taker.task_id, ())
                 needed.update(index for index in range(len(taker.items)) if index not in left_out)
         return {*range(len(task.items))} - needed
+
+    def _takes_items(self, task: Task, source: Task) -> bool:
+        """Returns whether a map, whose items are known, goes over another one item by item, and takes no more of it."""
+        links, source_id = task.links, source.task_id
+        if links is None or not task.items or links.is_cross:
+            return False
+        return source_id in [one.source for one in links.each] and source_id not in links.whole_sources()
 
     def _needs_of(self, task: Task) -> list[int]:
         """Returns the ids of the tasks that must end before a task, and of the one that it may take as previous."""
@@ -706,10 +714,11 @@ class EarlierRuns:
             if task.status is TypeStatus.SKIPPED:
                 continue
             takers = [taker for taker in followers[task_id] if not tasks[taker].is_cleanup]
-            if task_id in unsaved and task.items and task.links is not None and task.links.nest is not None:
+            has_items = any(self._takes_items(tasks[taker], task) for taker in takers)  # even if it runs for none
+            if task_id in unsaved and task.items and task.links and (task.links.nest or has_items):
                 items = self._unneeded(task, takers, running, self._decided.not_needed)
                 self._decided.not_needed[task_id] = items
-                if len(items) == len(task.items):
+                if len(items) == len(task.items) and not has_items:
                     left_out.add(task_id)
                 else:
                     running.add(task_id)
