@@ -716,6 +716,21 @@ def _items_fail() -> object:
     return failed(workflow)
 
 
+@case(errors.NotReached)
+def _not_reached() -> object:
+    @action
+    def double(value: int) -> int:
+        return 2 * value
+
+    @action
+    def is_large(double: int) -> bool:
+        return double > 100
+
+    workflow = DotFlow(Config(log=QUIET))
+    workflow.task.add(double, params={"value": 1}, repeat=2, until=is_large)
+    return failed(workflow)
+
+
 @case(errors.Rejected)
 def _rejected() -> object:
     @action(approve="Publish {rows} rows?")

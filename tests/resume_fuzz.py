@@ -180,6 +180,7 @@ class Scenario:
         self.nodes: list[Node] = []
         self.params: dict[str, Any] = {"limit": 1, "day": "monday", LIST: [1, 2]}
         self.nests: dict[int, Any] = {}  # the lists of added workflows: the number of a node, or a tuple
+        self.loops: dict[int, tuple[int, bool]] = {}  # of those that are repeated: the rounds, and whether until ends
         self.next = 0
         self.edits = self.random.random() < 0.5  # the code changes, and each resume may compare it
         self.caches = self.random.random() < 0.4
@@ -206,7 +207,10 @@ class Scenario:
         nest = None
         if pick.random() < 0.2:
             nest = self.next
-            self.nests[nest] = self.list_for(self.nodes[:index])
+            if pick.random() < 0.5:
+                self.nests[nest] = self.list_for(self.nodes[:index])
+            else:
+                self.nests[nest], self.loops[nest] = (), (pick.randint(1, 4), pick.random() < 0.8)
         group = pick.choice("ab") if self.mode == "groups" else "default"
         for place in range(index, index + (1 if nest is None else pick.randint(2, 4))):
             self.insert_at(place, nest, group)
@@ -245,8 +249,9 @@ class Scenario:
             node.each = {"item": self.list_for(before)} if pick.random() < 0.3 else {}
             return
         is_taken = any(node.number in (*other.sources(), self.nests.get(other.nest or -1)) for other in self.nodes)
-        node.always = self.cleans and pick.random() < 0.2 and (node.nest is None or not is_taken)
         inner = [other for other in before if node.nest is not None and other.nest == node.nest and not other.always]
+        node.always = self.cleans and pick.random() < 0.2 and (node.nest is None or not is_taken)
+        node.always = node.always and (bool(inner) or node.nest not in self.loops)
         # A cleanup for each item runs for those of this run only, so its value differs from run to run.
         before = [other for other in before if other.nest is None or (other.nest != node.nest and not other.always)]
         for parameter in "xy":
@@ -297,6 +302,10 @@ class Scenario:
             node.conditions = [(pick.choice(["when", "unless"]), pick.choice([*saved, "item"]))]
         node.fallback = pick.random() < 0.2
 
+    def gives_list(self, node: Node) -> bool:
+        """Whether the value of a node is a list of its items' values."""
+        return bool(node.each) or (node.nest is not None and node.nest not in self.loops)
+
     def lists_behind(self, source: Any) -> set[int]:
         """The nodes through whose items a map over a node goes."""
         node = next((one for one in self.nodes if one.number == source), None)
@@ -308,7 +317,7 @@ class Scenario:
     def may_decide(self, source: Any, node: Node) -> bool:
         """Whether a node may be the condition of another one: if it is mapped, in step with it."""
         other = next((one for one in self.nodes if one.number == source), None)
-        if other is None or other.nest == node.nest != None or not (other.each or other.nest is not None):  # noqa: E711
+        if other is None or other.nest == node.nest != None or not self.gives_list(other):  # noqa: E711
             return True
         own = set[int]() if node.cross else set[int]().union(*map(self.lists_behind, node.each.values()))
         return not self.lists_behind(source).isdisjoint(own)
@@ -327,7 +336,7 @@ class Scenario:
     def list_for(self, before: list[Node]) -> Any:
         """A list that is written down, or a node that returns one, as its value or as its last output."""
         before = [other for other in before if other.nest is None or not other.always]
-        sources = [other.number for other in before if other.kind == "list" or other.each or other.nest is not None]
+        sources = [other.number for other in before if other.kind == "list" or self.gives_list(other)]
         sources += [PartOf(other.number, 1) for other in before if other.length]
         if sources and self.random.random() < 0.7:
             return self.random.choice(sources)
@@ -352,7 +361,9 @@ class Scenario:
                 pick.shuffle(items)
                 one.each[name] = tuple(items)
             for nest, items in self.nests.items():
-                if isinstance(items, tuple):
+                if nest in self.loops:
+                    self.loops[nest] = pick.randint(1, 4), pick.random() < 0.8
+                elif isinstance(items, tuple):
                     self.nests[nest] = tuple([*items, pick.randrange(5)][pick.randrange(2) : 1 + pick.randrange(5)])
         elif kind in ("remove", "move", "rename") and node.nest is not None:
             pass
@@ -460,11 +471,32 @@ class Scenario:
             for node in nodes:
                 steps[node.number] = self.add(inner, node, inner_ref, ())
             needs = {f"out{name}": ref(source) for name, source in outside.items()}
+            if nest in self.loops:
+                options = self.rounds(nest, nodes)
+                workflow.task.add(
+                    inner,
+                    name=f"m{nest}",
+                    needs=needs or None,
+                    params={"item": 3},
+                    group_name=nodes[0].group,
+                    **options,
+                )
+                continue
             each = {"item": ref(self.nests[nest])}
             workflow.task.add(
                 inner, name=f"m{nest}", each=each, needs=needs or None, group_name=nodes[0].group, max_parallel=2
             )
         return workflow
+
+    def rounds(self, nest: int, nodes: list[Node]) -> dict[str, Any]:
+        """The options of an added workflow that is repeated."""
+        repeat, has_until = self.loops[nest]
+        ends = [node for node in nodes if not node.always]
+        saved = [node for node in ends if node.saved]
+        until = saved[-1] if saved and len(ends) > 1 and has_until else None
+        carried = next((node for node in reversed(saved) if node is not until), None)
+        options = {"repeat": repeat, "carry": {} if carried is None else {"item": carried.name}}
+        return options if until is None else {**options, "until": until.name}
 
     def add(self, workflow: DotFlow, node: Node, ref: Callable[..., Any], restored: Collection[int]) -> Any:
         """Adds the task of a node, and returns its step."""
@@ -480,7 +512,7 @@ class Scenario:
         if node.each:
             options["cross" if node.cross else "each"] = {name: ref(one, node) for name, one in node.each.items()}
         for word, source in node.conditions:
-            if self.may_decide(source, node):
+            if self.may_decide(source, node) and not (source == "item" and node.nest in self.loops):
                 options[word] = ref(source, node)
         if node.fallback:
             options["fallback"] = self.make_step(node, "fallback")

@@ -36,6 +36,7 @@
     │   ├── WrongOutputs          (TypeError) the value of a task lacks one of its outputs
     │   ├── UnequalLists          (ValueError) the lists that a task is mapped over have different lengths
     │   ├── ItemsFailed           items of a mapped task failed
+    │   ├── NotReached            the rounds of a task are over, and `until` was never true
     │   ├── Rejected              a person has rejected the step, or has not approved it in time
     │   ├── RunStopped            the run was cancelled or interrupted during the attempt
     │   └── StepFailed            the exception of a step, as data: the cause of a RunFailed
@@ -74,11 +75,12 @@ __all__ = [
     "CommandFailed", "DefinitionError", "DotflowError", "EventLoopBlocked", "HistoryError", "InvalidAction",
     "InvalidArgument", "InvalidCallback", "InvalidLink", "InvalidPath", "InvalidPolicy", "InvalidProvider",
     "InvalidSchedule", "InvalidStep", "ItemsFailed", "LeaseLost", "MissingExtra", "MissingParam", "ModuleNotOnWorker",
-    "NoSchedule", "NotAList", "NotInHistory", "NotPicklable", "NotRun", "NotServable", "NotYet", "NotifyError",
-    "OrderRefused", "PollTimeout", "ProcessesUnsupported", "ProviderError", "Rejected", "ResourcesNotOffered",
-    "RunError", "RunFailed", "RunStopped", "RunTimeout", "SecretMissing", "StepFailed", "StepTimeout", "StorageError",
-    "UnequalLists", "UnknownArgument", "UnknownParam", "UnknownParameter", "UnknownTask", "ValidityUnknown",
-    "ValueNotStorable", "VirtualClockMisuse", "WorkerDied", "WorkerNotStarted", "WorkflowBusy", "WrongOutputs",
+    "NoSchedule", "NotAList", "NotInHistory", "NotPicklable", "NotReached", "NotRun", "NotServable", "NotYet",
+    "NotifyError", "OrderRefused", "PollTimeout", "ProcessesUnsupported", "ProviderError", "Rejected",
+    "ResourcesNotOffered", "RunError", "RunFailed", "RunStopped", "RunTimeout", "SecretMissing", "StepFailed",
+    "StepTimeout", "StorageError", "UnequalLists", "UnknownArgument", "UnknownParam", "UnknownParameter",
+    "UnknownTask", "ValidityUnknown", "ValueNotStorable", "VirtualClockMisuse", "WorkerDied", "WorkerNotStarted",
+    "WorkflowBusy", "WrongOutputs",
 ]  # fmt: skip
 
 
@@ -535,6 +537,14 @@ class ItemsFailed(AttemptError):
     count: int
     first: str  # the first failed items
     _template = "{failed} of {count} items failed: {first}"
+
+
+class NotReached(AttemptError):
+    """A task of a round failed, or the rounds were used up before `until` was true."""
+
+    name: str
+    why: str
+    _template = "'{name}' stopped {why}."
 
 
 class RunStopped(AttemptError):

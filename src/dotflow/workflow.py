@@ -484,7 +484,7 @@ class DotFlow:
         if not origin or not is_there:
             lost = f"{type(storage).__name__} does not have it"
             raise NotInHistory(what, lost if found.state is TypeRunState.COMPLETED else "it has not completed")
-        return take(value, part, is_mapped=task.is_mapped)
+        return take(value, part, is_mapped=task.gives_list)
 
     def _stored_value(self, task: Task, run: "RunSummary") -> tuple[bool, Any]:
         """Returns whether the storage has a value of a task, and the value."""

@@ -41,6 +41,7 @@ from dotflow.errors import (
     NotifyError,
     NotInHistory,
     NotPicklable,
+    NotReached,
     NotRun,
     NotServable,
     NotYet,
@@ -203,6 +204,7 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
         ["'split'", "outputs=['train', 'test']", "has 3 entries", "Return a dict,"],
     ),
     (UnequalLists("pair", {"a": 1, "b": 2}), ["'pair'", "a: 1, b: 2", "Return lists of one length."]),
+    (NotReached("round", "after 1 of 8 rounds: 'round[1].good' failed"), ["'round'", "after 1 of 8 rounds"]),
     (ItemsFailed(1, 3, "[2] 'x' ValueError"), ["1 of 3 items", "[2] 'x' ValueError"]),
     (
         CheckpointUnreadable("its checksum is wrong", "out/0.json", "0 extract"),

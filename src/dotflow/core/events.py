@@ -147,7 +147,10 @@ class MapOpened(NamedTuple):
 
 
 class MapEnded(NamedTuple):
-    """A mapped task has ended; `failure` is None if it completed."""
+    """A mapped task has ended; `failure` is None if it completed.
+
+    `items` is the number of items that it had, if fewer rounds have begun than there could have been.
+    """
 
     task_id: int
     context: Context
@@ -155,6 +158,7 @@ class MapEnded(NamedTuple):
     at: datetime
     tick: float
     item: None = None
+    items: int | None = None
 
 
 class AttemptOutput(NamedTuple):

@@ -18,6 +18,7 @@ class ItemCounts(NamedTuple):
         skipped: How many were skipped.
         restored: How many values are from checkpoints or the cache.
         retries: How often an attempt of an item was repeated.
+        rounds: Of a task in rounds, how many there are at most; 0 for items of a list.
     """
 
     total: int
@@ -26,18 +27,22 @@ class ItemCounts(NamedTuple):
     skipped: int = 0
     restored: int = 0
     retries: int = 0
+    rounds: int = 0
 
     def __str__(self) -> str:
-        """Returns `300 items`, or `280 of 300 items, 3 failed, 12 retries`."""
+        """Returns `300 items`, or `280 of 300 items, 3 failed, 12 retries`; of rounds `3 of at most 8 rounds`."""
         completed = f"{self.completed} of " if self.completed or self.failed or self.skipped else ""
         noun = "item" if self.total == 1 else "items"
+        if self.rounds:
+            noun = "round" if self.rounds == 1 else "rounds"
+            completed = f"{self.completed} of at most "
         others = [
             f"{self.failed} failed" if self.failed else "",
             f"{self.skipped} skipped" if self.skipped else "",
             f"{self.restored} restored" if self.restored else "",
             f"{self.retries} {'retry' if self.retries == 1 else 'retries'}" if self.retries else "",
         ]
-        return ", ".join([f"{completed}{self.total} {noun}", *filter(None, others)])
+        return ", ".join([f"{completed}{self.rounds or self.total} {noun}", *filter(None, others)])
 
 
 def item_counts(task: Task) -> ItemCounts | None:
@@ -55,4 +60,6 @@ def item_counts(task: Task) -> ItemCounts | None:
         elif status is SKIPPED:
             skipped += 1
         retries += item.retry_count
-    return ItemCounts(len(task.items), completed, failed, skipped, restored, retries)
+    nest = None if task.links is None else task.links.nest
+    rounds = 0 if nest is None else nest.repeat
+    return ItemCounts(len(task.items), completed, failed, skipped, restored, retries, rounds)

@@ -36,8 +36,18 @@ class Entry(NamedTuple):
     parameter: str
 
 
-#: A task's id, the name of a run parameter, a Constant or an Entry.
-Source = int | str | Constant | Entry
+class Carried(NamedTuple):
+    """A value of the round before, of a workflow that is repeated. The first round has none.
+
+    Attributes:
+        task: The id of the task that has it.
+    """
+
+    task: int
+
+
+#: A task's id, the name of a run parameter, a Constant, an Entry or what is carried.
+Source = int | str | Constant | Entry | Carried
 
 
 class Bind(NamedTuple):
@@ -101,23 +111,34 @@ TRUE: Final = object()
 
 
 class Nest(NamedTuple):
-    """A workflow that was added to run for each item of a list.
+    """A workflow that was added to run for each item of a list, or again and again.
 
-    Its tasks are maps over the list. What they take of each other, and their order, go by item.
+    Its tasks are maps over the list, or over the rounds. What they take of each other, and their order, go by item.
 
     Attributes:
         name: Its name.
         tasks: The ids of its tasks.
         limit: The number of items that have begun and are not over.
+        result: The task that has its value.
+        repeat: The number of rounds at most; 0 for the items of a list.
+        until: The task whose value ends the rounds; None for as many as `repeat`.
     """
 
     name: str
     tasks: Group
     limit: int
+    result: int
+    repeat: int = 0
+    until: int | None = None
 
     def has(self, source: object) -> bool:
-        """Returns whether a source goes by item: it is the item itself, or that of a task beside."""
-        return type(source) is Entry or (isinstance(source, int) and source in self.tasks)
+        """Returns whether a source goes by item: it is the item itself, or one of a task beside."""
+        return type(source) in (Entry, Carried) or (isinstance(source, int) and source in self.tasks)
+
+    def moved(self, new_id: Callable[[int], int]) -> "Nest":
+        """Returns it for tasks with other ids."""
+        until = None if self.until is None else new_id(self.until)
+        return self._replace(tasks=tuple(map(new_id, self.tasks)), result=new_id(self.result), until=until)
 
 
 class Links(NamedTuple):
@@ -231,6 +252,8 @@ class Links(NamedTuple):
         """
 
         def moved(source: Any) -> Any:
+            if type(source) is Carried:
+                return Carried(new_id(source.task))
             return new_id(source) if isinstance(source, int) else source
 
         return self._replace(
@@ -239,7 +262,7 @@ class Links(NamedTuple):
             needs=tuple(tuple(map(new_id, group)) for group in self.needs),
             after=tuple(tuple(map(new_id, group)) for group in self.after),
             each=tuple(link._replace(source=moved(link.source)) for link in self.each),
-            nest=self.nest and self.nest._replace(tasks=tuple(map(new_id, self.nest.tasks))),
+            nest=self.nest and self.nest.moved(new_id),
             conditions=tuple(condition._replace(source=moved(condition.source)) for condition in self.conditions),
             fallback_binds=tuple(bind._replace(source=moved(bind.source)) for bind in self.fallback_binds),
         )

@@ -144,7 +144,12 @@ class Task:
 
     @property
     def is_mapped(self) -> bool:
-        """Whether the step runs for each item of a list."""
+        """Whether the step runs for each item of a list, or again and again in rounds."""
+        return False
+
+    @property
+    def gives_list(self) -> bool:
+        """Whether its value is the list of its items' values; that of a task in rounds is the last round's."""
         return False
 
     @property

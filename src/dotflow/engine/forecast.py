@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from dotflow.abc.storage import Storage, key_of
 from dotflow.core.context import Context
 from dotflow.core.events import NOT_NEEDED, MapEnded, TaskRestored, TaskSkipped
-from dotflow.core.links import TRUE, Condition, Entry, Links
+from dotflow.core.links import TRUE, Condition, Entry, Links, Nest
 from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
@@ -36,7 +36,7 @@ RUN, RESTORE, SKIP, OPEN = TypeDecision.RUN, TypeDecision.RESTORE, TypeDecision.
 
 #: The end of an item's key, that of the list of a map's items, and those of marks.
 ITEM_SUFFIX: Final = re.compile(
-    rf"-(?:(?:at)?[0-9a-f]{{20}}|at\d+)(?:-\d+)?$|(?:{INDEX_SUFFIX}|{MARK_SUFFIX}|{CLEANUP_SUFFIX})$"
+    rf"-(?:(?:at)?[0-9a-f]{{20}}|at\d+)(?:-\d+)?$|-r\d+$|(?:{INDEX_SUFFIX}|{MARK_SUFFIX}|{CLEANUP_SUFFIX})$"
 )
 
 
@@ -109,7 +109,10 @@ class RunForecast:
             forecast = self._of(task)
             if forecast.decision is OPEN:
                 self._open.add(task.task_id)
-            if forecast.decision in (RUN, OPEN) and task.task_id not in self._restoration.whole_maps:
+            makes = forecast.decision in (RUN, OPEN)
+            if isinstance(task, LinkedTask) and task.is_repeated:  # a round may follow that it has no part in
+                makes = forecast.decision is not SKIP
+            if makes and task.task_id not in self._restoration.whole_maps:
                 self._unknown.add(task.task_id)
             if forecast.items and forecast.items_skipped == forecast.items:  # though it runs, and has an empty list
                 reasons = {item.reason for item in task.items}
@@ -123,6 +126,10 @@ class RunForecast:
             return Forecast(RESTORE, f"{_finished(context)}{self._but(task_id)}")
         if task_id in self._restoration.whole_maps:
             count = len(task.items)
+            if isinstance(task, LinkedTask) and task.is_repeated:
+                if task.status is SKIPPED:  # in the last round
+                    return Forecast(SKIP, task.reason)
+                return Forecast(RESTORE, f"{_rounds(count)}{self._but(task_id)}")
             values = sum(item.status is COMPLETED for item in task.items)
             reason = self._but(task_id).removeprefix(", ")
             return Forecast(RESTORE if values else RUN, reason, count, count, 0, count - values)
@@ -139,25 +146,41 @@ class RunForecast:
     def _of_linked(self, task: LinkedTask, links: Links) -> Forecast:
         if task.status is SKIPPED and self._unknown.isdisjoint(links.value_sources()):
             return Forecast(SKIP, task.reason)
-        known = links.only(self._is_known)
-        unmet = unmet_need(known.whole().needs, self._tasks, self._restoration.not_needed)
-        try:
-            decision = unmet or decide(known, self._tasks, self._params, self._masks)
-        except Exception as error:  # the values' own code; in the run it fails the task
-            return Forecast(RUN, f"its conditions raised {type(error).__name__}")
-        if isinstance(decision, Skip):
-            return self._skip(task, decision.reason)
-        if open_reason := self._why_open(links.whole()._replace(each=links.each)):
+        nest = links.nest if task.is_repeated else None
+        required = [] if nest is None else [nest.result, *([] if nest.until is None else [nest.until])]
+        arguments: Arguments = {}
+        open_reason = ""
+        for one in (*(self._tasks[task_id].links for task_id in required), links):  # without these no round is judged
+            assert one is not None
+            try:
+                decision = self._decide(one)
+            except Exception as error:  # the values' own code; in the run it fails the task
+                return Forecast(RUN, f"its conditions raised {type(error).__name__}")
+            if isinstance(decision, Skip):
+                return self._skip(task, decision.reason)
+            arguments = decision
+            open_reason = open_reason or self._why_open(one.whole()._replace(each=one.each))
+        if open_reason:
             self._may_lack.add(task.task_id)
             forecast = Forecast(OPEN, open_reason)
         elif open_reason := self._why_items_open(task, links):
-            self._may_lack_items.add(task.task_id)
+            (self._may_lack if nest else self._may_lack_items).add(task.task_id)
             forecast = Forecast(OPEN, open_reason)
+        elif nest is not None:
+            forecast = self._of_rounds(task, nest)
         else:
             forecast = self._of_map(task) if task.is_mapped else Forecast(RUN, self._why(task))
         if not is_cached(task) or not self._cached.reads:
             return forecast
-        return self._cached.forecast(task, decision, forecast, self._unknown)
+        if nest is not None:
+            forecast = forecast._replace(decision=OPEN)  # the arguments of a round are not known before it
+        return self._cached.forecast(task, arguments, forecast, self._unknown)
+
+    def _decide(self, links: Links) -> Arguments | Skip:
+        """Returns what `decide` does, by what is known. Comparing the values of conditions may raise any error."""
+        known = links.only(self._is_known)
+        unmet = unmet_need(known.whole().needs, self._tasks, self._restoration.not_needed)
+        return unmet or decide(known, self._tasks, self._params, self._masks)
 
     def _skip(self, task: Task, reason: str) -> Forecast:
         task._apply(TaskSkipped(task.task_id, reason))
@@ -180,6 +203,50 @@ class RunForecast:
         done = sum(self._is_done(task, index) for index in range(len(task.items)))
         restored = sum(item.status is COMPLETED for item in task.items) if task.step.checkpoint else 0
         return Forecast(RUN, self._why(task), len(task.items), done, 0, done - restored)
+
+    def _of_rounds(self, task: LinkedTask, nest: Nest) -> Forecast:
+        """Returns the forecast of a task of rounds that are not over."""
+        inside = [self._tasks[task_id] for task_id in nest.tasks]
+        if task.is_cleanup:  # it runs for rounds of which a task before it does
+            before = [other for other in inside if other.task_id < task.task_id and other.task_id in self._unknown]
+            maybe = next((other for other in before if other.task_id in self._open), None)
+            if len(before) == 0:
+                return self._skip(task, NOT_NEEDED)
+            if maybe is not None and all(other.task_id in self._open for other in before):
+                return Forecast(OPEN, f"if {maybe.name} runs")
+            return Forecast(RUN, self._why(task))
+        saved = [other for other in inside if not other.is_cleanup]
+        done = 0
+        count = min((len(other.items) for other in saved if other.items), default=nest.repeat)
+        while done < count and all(self._is_done(other, done) for other in saved):
+            done += 1
+        limit = f"at most {nest.repeat}" if nest.until is not None else f"of {nest.repeat}"
+        rounds = f"{_rounds(done)} restored, {limit}" if done else f"{limit} rounds"
+        if done == count:
+            return Forecast(RESTORE, f"{_rounds(done)} of {nest.repeat}")
+        takes = any(bind.required and nest.has(bind.source) for bind in task.links.binds)
+        maybe = next(filter(self._may_skip_rounds, saved), None)
+        if takes and maybe is not None and maybe is not task:
+            self._may_lack.add(task.task_id)
+            return Forecast(OPEN, f"if {maybe.name} runs")
+        reason = ", ".join(filter(None, (self._why(task), rounds)))
+        if not self._is_done(task, done):
+            return Forecast(RUN, reason)
+        if done + 1 == nest.repeat:
+            return Forecast(RESTORE, rounds)
+        if nest.until is None:
+            return Forecast(RUN, reason)
+        return Forecast(OPEN, f"unless {self._tasks[nest.until].name} is true, {rounds}")
+
+    def _may_skip_rounds(self, task: Task) -> bool:
+        """Returns whether a task may be skipped in single rounds, or in all."""
+        links = task.links
+        if links is None or any(condition.by_item for condition in links.conditions):
+            return True
+        try:
+            return isinstance(self._decide(links), Skip) or bool(self._why_open(links.whole()))
+        except Exception:  # the values' own code; in the run it fails the task
+            return True
 
     def _foresee(self, task: LinkedTask) -> None:
         """Records the items that are skipped for certain."""
@@ -334,6 +401,10 @@ class CachedValues:
         context = map_context(task, Context(None, task.task_id, task.workflow_id, step=task.step.identity))
         task._apply(MapEnded(task.task_id, context, None, context.time, 0.0))
         return Forecast(TypeDecision.CACHED, "", done, done)
+
+
+def _rounds(count: int) -> str:
+    return f"{count} round{'s' * (count != 1)}"
 
 
 def _finished(context: Context) -> str:

@@ -32,7 +32,18 @@ from dotflow.graph.decisions import UNFINISHED, Arguments, Skip, arguments, deci
 from dotflow.graph.item_inputs import ItemInputs
 from dotflow.graph.linked_task import Item, LinkedTask
 from dotflow.graph.linking import ERROR
-from dotflow.graph.maps import ItemMap, NestRun, items_of, map_context, map_failure, missing_values
+from dotflow.graph.maps import (
+    ItemMap,
+    LoopRun,
+    NestRun,
+    items_of,
+    map_context,
+    map_failure,
+    missing_values,
+    not_reached,
+    verdict,
+    why_failed,
+)
 from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan
 from dotflow.graph.run_secrets import NO_RUN_SECRETS, RunSecrets, TaskSecrets
@@ -153,7 +164,8 @@ class RunGraph:
         self._nests: dict[int, NestRun] = {}  # by the ids of all of its tasks
         for nest in {task.links.nest.tasks: task.links.nest for task in linked if task.links.nest}.values():
             limit = nest.limit if plan.is_parallel else 1
-            run = NestRun(nest, limit, is_last_of_lane=nest.tasks[-1] in self._last)
+            kind = LoopRun if nest.repeat else NestRun
+            run = kind(nest, limit, is_last_of_lane=nest.tasks[-1] in self._last)
             self._nests.update(dict.fromkeys(nest.tasks, run))
             self._unmet[nest.tasks[0] + 1 : nest.tasks[-1] + 1] = [NEVER] * (len(nest.tasks) - 1)
         self._maps: dict[int, ItemMap] = {}  # that have opened, until they end
@@ -211,7 +223,7 @@ class RunGraph:
         if context is not None:
             event = new(TaskRestored, (task_id, context, previous, None, "checkpoint"))
             return [new(Ended, (event, task, context))]
-        if isinstance(task, LinkedTask) and task.links.each:
+        if isinstance(task, LinkedTask) and task.is_mapped:
             return self._enter_maps(ready, task)
         if task_id in self.checkpoints.not_needed:
             return [Ended(TaskSkipped(task_id, self.checkpoints.not_needed[task_id]), task, previous)]
@@ -347,6 +359,9 @@ class RunGraph:
             own = of_item
         if isinstance(values, Skip):
             return None
+        if item is not None and item.item and links.nest is not None and links.nest.repeat:
+            carried = self._maps[task.task_id].inputs.fallback_carried
+            values = {name: value for name, value in values.items() if name not in carried}
         attempt = task.attempt if item is None else item.attempt
         error = {ERROR: TaskError(attempt, failure.masked(self._secrets.masks))} if links.takes_error else {}
         if own is None:
@@ -395,7 +410,8 @@ class RunGraph:
                 continue
             source, task, own = self._previous[task_id], self._tasks[task_id], self._lanes[task_id]
             if self._nests and source in self._nests:  # its last task that was not skipped
-                tasks = [self._tasks[one] for one in reversed(self._nests[source].nest.tasks)]
+                nest = self._nests[source].nest
+                tasks = [self._tasks[one] for one in (nest.result, *reversed(nest.tasks)) if one != nest.until]
                 source = next(
                     (one.task_id for one in tasks if one.status is not SKIPPED and not one.is_cleanup), source
                 )
@@ -415,7 +431,7 @@ class RunGraph:
         self._flush()
         previous = ready.previous
         run = self._nests.get(first.task_id)
-        ended: list[Decision] = []
+        ended: list[Ended] = []
         opening: list[tuple[LinkedTask, Arguments]] = []
         for task in [first] if run is None else [self._tasks[task_id] for task_id in run.nest.tasks]:
             assert isinstance(task, LinkedTask)
@@ -430,6 +446,19 @@ class RunGraph:
                 if task.step.takes_approval:
                     decision = {**decision, APPROVAL: answer}
             opening.append((task, decision))
+        if run is not None and run.nest.repeat and opening:
+            needed = {run.nest.result, run.nest.until}.difference(self.checkpoints.not_needed)
+            lacking = [one for one in ended if one.task.task_id in needed]
+            if lacking:  # no round could be judged
+                ended += [
+                    Ended(
+                        TaskSkipped(task.task_id, f"it needs '{lacking[0].task.name}', which was skipped"),
+                        task,
+                        Context(),
+                    )
+                    for task, _ in opening
+                ]
+                opening = []
         return [*ended, *(self._open(opening, previous, run) if opening else [])]
 
     def _has_open_items(self, task: LinkedTask) -> bool:
@@ -479,7 +508,7 @@ class RunGraph:
                     decisions.append(new(Ended, (event, item, context)))
                 elif item.item in not_needed:
                     decisions.append(Ended(TaskSkipped(task.task_id, NOT_NEEDED, item.item), item, Context()))
-                elif not inputs.follows:
+                elif not inputs.follows and not isinstance(run, LoopRun):
                     decisions += self._consider(items, item)
         for items in opened:
             task_id = items.task.task_id
@@ -510,6 +539,8 @@ class RunGraph:
         if index in items.settled or not (self._has_stopped or inputs.is_ready(item)):
             return []  # what is restored waits for nothing
         run = items.run
+        if isinstance(run, LoopRun) and index != run.round and not self._has_stopped:
+            return []  # its round has not begun
         if run is not None:
             if items.task.links.always and not self._has_run(items.task, index):
                 return [Ended(TaskSkipped(item.task_id, NOT_NEEDED, index), item, Context())]
@@ -542,13 +573,16 @@ class RunGraph:
         decisions: list[Decision] = []
         for follower in self._item_followers.get(task_id, ()) if task_id in self._nests else ():
             following = self._maps.get(follower)
-            for item in () if following is None else following.task.items:
-                assert following is not None
+            if following is None:
+                continue
+            for item in following.task.items:
                 decisions += self._consider(following, item)
         return decisions
 
     def _admit(self, run: NestRun) -> list[Decision]:
         """Begins further items of an added workflow, if others are over."""
+        if isinstance(run, LoopRun):
+            return self._next_round(run) if run.is_open else []
         decisions: list[Decision] = []
         admitted = run.admit()
         for items, item, lane in admitted:
@@ -557,13 +591,52 @@ class RunGraph:
             decisions += self._continue(items)
         return decisions
 
+    def _next_round(self, run: LoopRun) -> list[Decision]:
+        """Begins the next round of an added workflow if this one is over, or ends all of its tasks."""
+        decisions: list[Decision] = []
+        maps = [self._maps[task_id] for task_id in run.nest.tasks if task_id in self._maps]
+        while maps and run.is_round_over:
+            if run.round >= 0:
+                self._flush()
+                end = verdict(run.nest, run.round, self._tasks, self._secrets.masks)
+                if end.is_end:
+                    run.failure = not_reached(run.nest, end.failure) if end.failure else None
+                    self._cut(run)
+                    for items in maps:
+                        items.left = 0
+                        decisions += self._continue(items)
+                    break
+                if self.is_stopping:
+                    break
+            run.round += 1
+            for items in maps:
+                decisions += self._consider(items, items.task.items[run.round])
+                decisions += self._continue(items)
+        return decisions
+
+    def _cut(self, run: LoopRun) -> None:
+        """Drops the records of rounds that did not begin."""
+        for task_id in run.nest.tasks:
+            task = self._tasks[task_id]
+            if isinstance(task, LinkedTask):
+                task._open(task.items[: max(run.round, 0) + 1])
+
+    def _failure_of(self, items: ItemMap) -> Failure | None:
+        """Returns the failure of a map that has ended; None if it completed."""
+        run = items.run
+        if not isinstance(run, LoopRun) or items.task.is_cleanup:
+            return map_failure(items.task)
+        return run.failure
+
     def _continue(self, items: ItemMap) -> list[Decision]:
         """Returns the end of a map that is over, or its next item if that may begin."""
         task = items.task
         if items.is_over:
             if self._maps.pop(task.task_id, None) is None:  # it has ended before
                 return []
-            failure = map_failure(task)
+            failure = self._failure_of(items)
+            if task.is_repeated and failure is None and task.items[-1].status is SKIPPED:
+                return [Ended(TaskSkipped(task.task_id, task.items[-1].reason), task, Context())]
             ended = self._map_ended(task, failure)
             if failure is None:
                 return [Ended(ended, task, ended.context)]
@@ -583,6 +656,10 @@ class RunGraph:
         return new(NextItem, (items, self._lanes[task.task_id], task.step, count, continues, inputs, None))
 
     def _map_ended(self, task: LinkedTask, failure: Failure | None) -> MapEnded:
+        if task.is_repeated:  # its value is that of the last round
+            is_there = failure is None and task.items and task.items[-1].status is TypeStatus.COMPLETED
+            last = task.items[-1].current_context if is_there else Context()
+            return MapEnded(task.task_id, last, failure, clock.now(), clock.monotonic(), items=len(task.items))
         context = map_context(task, Context._of(None, task.task_id, task.workflow_id, clock.now(), task.step.identity))
         if len(context.values) < len(task.items):
             self._short.add(task.task_id)
@@ -596,7 +673,7 @@ class RunGraph:
             return self._admit(items.run)
         item = items.next
         previous, own = _arguments_of(items, item)
-        restored = self._cached(item, previous, own, items.shared or None)
+        restored = self._cached(item, previous, own, items.shared_by(item))
         if restored is None:
             return ready
         lane = items.continued_lane
@@ -610,7 +687,7 @@ class RunGraph:
             lane = number if self._plan.is_parallel else self._lanes[item.task_id]
         items.begin(lane)
         previous, own = _arguments_of(items, item)
-        inputs = self._inputs(items.task, own, items.shared or None, item, own)
+        inputs = self._inputs(items.task, own, items.shared_by(item), item, own)
         ready = new(Ready, (number, lane, item, previous, item.step, False, inputs, None, 1, 0))
         return ready, self._next(items)
 
@@ -661,8 +738,7 @@ class RunGraph:
             yield from self._continue(items)
         if not dropped:
             yield from self._unfinished_maps(self._stop)
-            if self._cleaning:
-                yield from self._clean_up_items()
+            yield from self._clean_up_items()
             if not self._cleaning and (cleanup := self.next_cleanup()) is not None:
                 task_id = cleanup.task_id
                 source = self._previous[task_id]
@@ -701,6 +777,8 @@ class RunGraph:
         if is_over:
             self._cleaning.clear()
         for task_id, items in self._maps.items() if self._nests else ():
+            if isinstance(items.run, LoopRun):
+                self._cut(items.run)
             if items.run is None or is_over or not items.task.links.always:
                 continue
             yield from _stopped((items.task.items[index] for index in items.in_flight), stop)
@@ -710,6 +788,11 @@ class RunGraph:
 
     def _end_maps(self, maps: Sequence[ItemMap], stop: Stop) -> Iterator[TaskEvent]:
         failed = {items.task.task_id: map_failure(items.task) for items in maps if items.has_stopped}
+        for items in maps:
+            if isinstance(run := items.run, LoopRun):
+                self._cut(run)
+                why = why_failed(run.nest, run.round, self._tasks) if run.round >= 0 else ""
+                failed[items.task.task_id] = not_reached(run.nest, why) if why else None
         for items in maps:
             yield from _stopped((items.task.items[index] for index in items.in_flight), stop)
         for items in maps:
@@ -721,6 +804,8 @@ class RunGraph:
                 yield _paused(task, stop)
                 continue
             progress = f"{stop.reason}, after {count - items.left} of {count} items"
+            if isinstance(run := items.run, LoopRun):
+                progress = f"{stop.reason}, after {max(run.round, 0)} of at most {run.nest.repeat} rounds"
             stopped = Failure(stop.exception, str(RunStopped(task.name, progress)))
             yield self._map_ended(task, failure or stopped)
 

@@ -13,7 +13,7 @@ from dotflow.core.steps import as_actions, as_callback
 from dotflow.core.task import Task, TaskDefinition
 from dotflow.errors import InvalidArgument, InvalidLink
 from dotflow.graph.linked_task import LinkedTask
-from dotflow.graph.linking import LinkOptions, check_options, copy_tasks, make_links
+from dotflow.graph.linking import LinkOptions, check_options, copy_tasks, make_links, make_loop
 from dotflow.graph.names import Names, TaskRef
 from dotflow.graph.params import NO_PARAMS, Params
 from dotflow.graph.wiring import Scope
@@ -74,6 +74,9 @@ class TaskBuilder:
         keep_going: bool | None = None,
         params: Mapping[str, Any] | None = None,
         outputs: Sequence[str] | None = None,
+        repeat: int | None = None,
+        until: Step | None = None,
+        carry: str | Mapping[str, TaskRef] | None = None,
         **unknown: Never,
     ) -> "TaskBuilder":
         """Adds a task for each step, or raises an error and adds none.
@@ -111,6 +114,13 @@ class TaskBuilder:
                 `{"depth": 3}`. They win over names.
             outputs: Names of the parts of the value: `["train", "test"]` of a dict by its keys, of a NamedTuple or a
                 dataclass by its fields, of a tuple or list by position. Later tasks take a part by its name.
+            repeat: The number of rounds at most, from 1 to 10,000: the step, or another workflow as a whole, runs again
+                until it is good. Its value is the last round's.
+            until: The task of another workflow whose value ends the rounds when it is true; for a step another one,
+                which takes its value. Not true after the last round, the task fails. Without it, there are as many
+                rounds as `repeat`.
+            carry: The parameter that gets the last round's value from the second round on, or `{"parameter": task}` for
+                values of its tasks and outputs. By default the only name in `needs={...}` and `params`.
             unknown: Refused with a hint.
 
         Returns:
@@ -141,13 +151,29 @@ class TaskBuilder:
         is_plain = (
             name is needs is after is each is cross is max_parallel is when is unless is fallback is keep_going is None  # type: ignore[comparison-overlap]
         )
-        is_plain = is_plain and params is outputs is None and not always and not self._has_names  # type: ignore[comparison-overlap]
+        is_plain = is_plain and params is outputs is repeat is until is carry is None  # type: ignore[comparison-overlap]
+        is_plain = is_plain and not always and not self._has_names
         if is_plain and step.__class__ is Action and not _has_links(step):
             # The most frequent case.
             self._tasks.append(TaskDefinition(count, step, function, context, group_name, self._workflow_id))
             return self
         options = LinkOptions(
-            name, needs, after, each, cross, max_parallel, when, unless, fallback, always, keep_going, params, outputs
+            name,
+            needs,
+            after,
+            each,
+            cross,
+            max_parallel,
+            when,
+            unless,
+            fallback,
+            always,
+            keep_going,
+            params,
+            outputs,
+            repeat,
+            until,
+            carry,
         )
         try:
             self._add_linked(step, function, context, group_name, options)
@@ -181,6 +207,12 @@ class TaskBuilder:
             raise InvalidLink("name=... names one task, and this adds several.")
         if options.outputs is not None and len(actions) > 1:
             raise InvalidLink("outputs=... names the parts of one task's value, and this adds several tasks.")
+        if options.repeat is not None:
+            if len(actions) > 1:
+                raise InvalidLink("repeat=... repeats one step or another workflow, and this adds several steps.")
+            for action, links in make_loop(actions[0], options, scope):
+                self._append(action, links, callback if action is actions[0] else None, context, group_name)
+            return
         for action in actions:
             name = action.short_name
             like = "run parameter" if name in self._params else "output" if scope.part(name) else ""

@@ -102,7 +102,7 @@ def arguments(binds: Sequence[Bind], tasks: Sequence[Task], params: Params) -> A
             task = tasks[source]
             if task.has_value:
                 value = task.value if kind == VALUE else task.current_context
-                values[parameter] = value if part is None else take(value, part, is_mapped=task.is_mapped)
+                values[parameter] = value if part is None else take(value, part, is_mapped=task.gives_list)
             elif required:
                 return Skip(f"it needs '{task.name}', which {ending(task)}")
         elif kind == PARAM:
@@ -114,7 +114,7 @@ def arguments(binds: Sequence[Bind], tasks: Sequence[Task], params: Params) -> A
 
 def value_of(task: Task, part: Part | None) -> Any:
     """Returns the value of a task, or the part of it; of a mapped task the list of its items' parts."""
-    return take(task.value, part, is_mapped=task.is_mapped)
+    return take(task.value, part, is_mapped=task.gives_list)
 
 
 def _value_at(source: Source, params: Params) -> Any:
@@ -126,7 +126,7 @@ def _value_at(source: Source, params: Params) -> Any:
 
 def _has_items(task: Task, *, is_whole: bool) -> bool:
     """Returns whether a map over the task can open. A mapped source may still run, unless it is needed as a whole."""
-    return task.has_value or (task.is_mapped and task.status in UNFINISHED and not is_whole)
+    return task.has_value or (task.gives_list and task.status in UNFINISHED and not is_whole)
 
 
 def ending(task: Task) -> str:

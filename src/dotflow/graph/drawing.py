@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from dotflow.core.links import MAX_PARALLEL, TRUE, Bind, Condition, Constant, Each, Entry, Links, Nest
+from dotflow.core.links import MAX_PARALLEL, TRUE, Bind, Carried, Condition, Constant, Each, Entry, Links, Nest
 from dotflow.core.outputs import Part
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
@@ -94,7 +94,8 @@ def _nodes(tasks: Sequence[Task]) -> Iterator[Node]:
         lists = [] if links.nest else list(_lists(links, tasks))
         if links.nest:
             depth = links.nest.name.count(".")  # in added workflows around it
-            boxes[depth] = (names[depth], *_lists(links, tasks))
+            more = [_rounds(links.nest, tasks)] if links.nest.repeat else _lists(links, tasks)
+            boxes[depth] = (names[depth], *more)
         kind = MAPPED if lists else CLEANUP if links.always else PLAIN
         if has_groups and task.group_name != DEFAULT_GROUP:
             boxes = [(task.group_name,), *boxes]
@@ -103,6 +104,13 @@ def _nodes(tasks: Sequence[Task]) -> Iterator[Node]:
 
 def _boxes_and_name(task: Task) -> list[str]:
     return task.links.name.split(".") if task.links is not None and task.links.name else [task.step.name]
+
+
+def _rounds(nest: Nest, tasks: Sequence[Task]) -> str:
+    """Returns how often an added workflow is repeated: `≤ 8 rounds until good`."""
+    if nest.until is None:
+        return f"{nest.repeat} round{'s' * (nest.repeat > 1)}"
+    return f"≤ {nest.repeat} round{'s' * (nest.repeat > 1)} until {_boxes_and_name(tasks[nest.until])[-1]}"
 
 
 def _lists(links: Links, tasks: Sequence[Task]) -> Iterator[str]:
@@ -158,11 +166,13 @@ def _arrows_of_links(task: Task, links: Links, tasks: Sequence[Task]) -> Iterato
     binds = (*links.binds, *links.fallback_binds)
     required = {bind.source for bind in binds if bind.required and isinstance(bind.source, int)}
     for bind in binds:
-        if not isinstance(bind.source, Constant | Entry):
+        if isinstance(bind.source, Carried):
+            yield Arrow(bind.source.task, target, SOLID, "next round")
+        elif not isinstance(bind.source, Constant | Entry):
             is_optional = isinstance(bind.source, int) and bind.source not in required
             yield Arrow(bind.source, target, OPTIONAL if is_optional else SOLID, _with_part("", bind.part))
     for condition in links.conditions:
-        if not isinstance(condition.source, Constant | Entry):
+        if not isinstance(condition.source, Constant | Entry | Carried):
             yield Arrow(condition.source, target, DASHED, _label(condition))
     values = links.value_sources()
     for groups, style, label in ((links.needs, DASHED, ""), (links.after, DOTTED, "after")):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dotflow.core.links import CONTEXT, Bind, Entry
+from dotflow.core.links import CONTEXT, Bind, Carried, Entry
 from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.core.outputs import Part
 from dotflow.core.task import Task
@@ -31,13 +31,15 @@ class ItemInputs:
     Attributes:
         is_plain: Whether an item takes its entries only.
         follows: Whether an item waits for another task of the same workflow, which ends after the maps have opened.
+        carried: The parameters that get a value of the round before, from the second round on.
+        fallback_carried: Those of the fallback.
         beside: The ids of the tasks of which it takes or waits for the item with its index.
     """
 
     def __init__(self, task: LinkedTask, tasks: Sequence[Task], before: int | None = None) -> None:
         links, nest = task.links, task.links.nest
         self._tasks = tasks
-        self._has_entries = any(isinstance(link.source, int) and tasks[link.source].is_mapped for link in links.each)
+        self._has_entries = any(isinstance(link.source, int) and tasks[link.source].gives_list for link in links.each)
         self._only = links.each[0].parameter if len(links.each) == 1 else None
         self._parts = {link.parameter: link.part for link in links.each}
         self._conditions = [condition for condition in links.conditions if condition.by_item]
@@ -50,15 +52,18 @@ class ItemInputs:
             self._fallback_binds = [_Taken.of(bind, tasks) for bind in links.fallback_binds if nest.has(bind.source)]
             self._needs = [group for group in links.needs if nest.has(group[-1])]
             order += (source for source in links.order_sources() if nest.has(source))
-        self._labels = [
-            *((one.parameter, one.task, one.part) for one in self._binds or () if one.task is not None),
-            *(
-                (f"fallback {one.parameter}", one.task, one.part)
-                for one in self._fallback_binds
-                if one.task is not None
-            ),
-            *((f"when {one.name}", tasks[one.source], None) for one in self._conditions if type(one.source) is int),
+        self.carried = {bind.parameter for bind in self._binds or () if bind.is_carried}
+        self.fallback_carried = {bind.parameter for bind in self._fallback_binds if bind.is_carried}
+        taken = [(bind.parameter, bind) for bind in self._binds or ()]
+        taken += [(f"fallback {bind.parameter}", bind) for bind in self._fallback_binds]
+        labels = [(label, one.task, one.part, one.is_carried) for label, one in taken if one.task is not None]
+        self._labels = [(label, task, part) for label, task, part, is_carried in labels if not is_carried]
+        self._labels += [
+            (f"when {one.name}", tasks[one.source], None) for one in self._conditions if type(one.source) is int
         ]
+        self._before = [(label, task, part) for label, task, part, is_carried in labels if is_carried]
+        if nest is not None and nest.until is not None:  # a round begins for what this one of the round before was
+            self._before.append(("until", tasks[nest.until], None))
         self._taken = list({task.task_id: task for _, task, _ in self._labels}.values())
         self.beside = list(dict.fromkeys((*(task.task_id for task in self._taken), *order)))
         self._waits = [tasks[source] for source in self.beside]
@@ -67,9 +72,10 @@ class ItemInputs:
 
     def value_sources(self, item: Item) -> Sequence[Task]:
         """Returns the records whose values the item depends on: of items, or of a map without items."""
-        if not self._taken:
+        if not self._taken and not self._before:
             return item.sources()
-        return [*item.sources(), *(_beside(task, item) for task in self._taken)]
+        before = [_in_round(task, item.item - 1) for _, task, _ in self._before] if item.item else []
+        return [*item.sources(), *(_beside(task, item) for task in self._taken), *before]
 
     def is_known(self, item: Item) -> bool:
         """Returns whether all is over that the item depends on."""
@@ -139,8 +145,8 @@ class ItemInputs:
                 skip = None
             if skip is not None:
                 return skip
-        required = [bind.task for bind in self._binds or () if bind.required and bind.task is not None]
-        for source in (*item.sources(), *(_beside(task, item) for task in required)):
+        required = [bind for bind in self._binds or () if bind.required and bind.task is not None]
+        for source in (*item.sources(), *filter(None, (bind.record(item) for bind in required))):
             if is_over(source) and not source.has_value:
                 return Skip(f"it needs '{source.name}', which {ending(source)}")
         groups = ([self.record(source, item) for source in group] for group in self._needs)
@@ -168,11 +174,14 @@ class ItemInputs:
 
     def _bound(self, item: Item, binds: "Sequence[_Taken]") -> Arguments | Skip:
         values: Arguments = {}
-        for parameter, entry, task, is_value, required, part in binds:
+        for bind in binds:
+            parameter, entry, task, is_value, required, part, is_carried = bind
             if task is None:
                 values[parameter] = _value_of(_entry_of(item, entry), self._parts[entry])
                 continue
-            record = task.items[item.item] if task.items else task
+            if is_carried and not item.item:
+                continue
+            record = task.items[item.item - is_carried] if task.items else task
             if record.status is COMPLETED:
                 value = record.current_context.storage if is_value else record.current_context
                 values[parameter] = value if part is None else part.of(value)
@@ -184,6 +193,8 @@ class ItemInputs:
         """Yields label, record and part of what is behind each argument and condition that is beside the item."""
         for label, task, part in self._labels:
             yield label, _beside(task, item), part
+        for label, task, part in self._before if item.item else ():
+            yield label, _in_round(task, item.item - 1), part
 
 
 class _Taken(NamedTuple):
@@ -195,17 +206,30 @@ class _Taken(NamedTuple):
     is_value: bool
     required: bool
     part: Part | None
+    is_carried: bool
 
     @staticmethod
     def of(bind: Bind, tasks: Sequence[Task]) -> "_Taken":
-        source = bind.source
+        source, is_carried = bind.source, isinstance(bind.source, Carried)
+        if isinstance(source, Carried):
+            source = source.task
         task = tasks[source] if isinstance(source, int) else None
         entry = source.parameter if isinstance(source, Entry) else ""
-        return _Taken(bind.parameter, entry, task, bind.kind != CONTEXT, bind.required, bind.part)
+        return _Taken(bind.parameter, entry, task, bind.kind != CONTEXT, bind.required, bind.part, is_carried)
+
+    def record(self, item: Item) -> Task | None:
+        """Returns the record beside the item, or in the round before it; None in the first round."""
+        if self.task is None or (self.is_carried and not item.item):
+            return None
+        return _in_round(self.task, item.item - self.is_carried)
 
 
 def _beside(task: Task, item: Item) -> Task:
     return task.items[item.item] if task.items else task
+
+
+def _in_round(task: Task, number: int) -> Task:
+    return task.items[number] if task.items else task
 
 
 def is_over(record: Task) -> bool:

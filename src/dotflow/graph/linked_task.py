@@ -67,7 +67,16 @@ class LinkedTask(TaskRecord):
 
     @property
     def is_mapped(self) -> bool:
+        return bool(self.links.each) or self.is_repeated
+
+    @property
+    def gives_list(self) -> bool:
         return bool(self.links.each)
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether it runs in rounds."""
+        return self.links.nest is not None and bool(self.links.nest.repeat)
 
     @property
     def restored_from(self) -> str | None:
@@ -165,11 +174,19 @@ class Item(TaskRecord):
 
     @property
     def input(self) -> Any:
-        """The value of the entry in the list."""
+        """The value of the entry in the list; None for a round."""
         each = self.task_links.each
+        if not each:
+            return None
         if type(self.entry) is Row:
             return {link.parameter: _value_of(self.entry[link.parameter], link.part) for link in each}
         return _value_of(self.entry, each[0].part)
+
+    @property
+    def round(self) -> int | None:
+        """The number of its round, from 0; None for an item of a list."""
+        nest = self.task_links.nest
+        return self.item if nest is not None and nest.repeat else None
 
     @property
     def restored_from(self) -> str | None:

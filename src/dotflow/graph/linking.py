@@ -14,6 +14,7 @@ from dotflow.core.links import (
     PARAMS,
     VALUE,
     Bind,
+    Carried,
     Constant,
     Each,
     Entry,
@@ -25,7 +26,7 @@ from dotflow.core.outputs import Part
 from dotflow.core.secret import SecretRef, SecretUse, check_no_secret
 from dotflow.core.steps import as_actions
 from dotflow.errors import InvalidArgument, InvalidLink, MissingParam, close_match
-from dotflow.graph.names import name_of
+from dotflow.graph.names import Names, name_of
 from dotflow.graph.params import OWN_NAMES, is_name
 from dotflow.graph.plan import DEFAULT_GROUP
 from dotflow.graph.run_secrets import keep_secret, secret_params
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from dotflow.core.task import Task
 
 
+MAX_ROUNDS: Final = 10_000
+
 ERROR: Final = "error"  # the parameter of a fallback that receives the last error
 
 
@@ -67,6 +70,9 @@ class LinkOptions(NamedTuple):
     keep_going: bool | None = None
     params: Any = None
     outputs: Any = None
+    repeat: Any = None
+    until: Any = None
+    carry: Any = None
 
     def are_used(self) -> bool:
         """Returns whether any of them was passed. It compares no value of the user."""
@@ -99,8 +105,24 @@ def check_options(options: LinkOptions, scope: Scope) -> None:
         )
     if limit is not None and options.each is None and options.cross is None:
         raise InvalidLink("max_parallel limits the items of each=..., which is missing. Add each=task, or remove it.")
+    _check_rounds(options)
     if options.always and (options.when is not None or options.unless is not None):
         raise InvalidLink("always=True excludes when and unless: a cleanup has no condition. Remove one of them.")
+
+
+def _check_rounds(options: LinkOptions) -> None:
+    """Raises InvalidArgument or InvalidLink for options of rounds that are invalid, or that exclude others."""
+    repeat = options.repeat
+    if repeat is None:
+        for option in ("until", "carry"):
+            if getattr(options, option) is not None:
+                raise InvalidLink(f"{option} is for rounds. Say how many there are at most: repeat=8.")
+        return
+    if type(repeat) is not int or not 1 <= repeat <= MAX_ROUNDS:
+        raise InvalidArgument("repeat", repeat, f"a whole number from 1 to {MAX_ROUNDS}")
+    for option in ("each", "cross", "max_parallel", "always"):
+        if getattr(options, option) is not getattr(NO_OPTIONS, option):
+            raise InvalidLink(f"repeat excludes {option}: rounds follow each other. Remove one of them.")
 
 
 def _is_by_name(params: Any) -> bool:
@@ -179,6 +201,140 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
 
 
 NO_LINKS: Final = Links()
+
+
+def make_loop(step: Action[..., Any], options: LinkOptions, scope: Scope) -> list[tuple[Action[..., Any], Links]]:
+    """Returns the tasks of a step that is repeated, with their links: its own, and that of `until`.
+
+    Raises UnknownTask, AmbiguousTask, UnknownParameter, InvalidArgument or InvalidLink.
+    """
+    name = options.name or step.short_name
+    if not is_name(name) or name in scope.names or name in scope.params:
+        raise InvalidArgument("name", name, "a name that no other task and no run parameter has")
+    first = len(scope.tasks)
+    own = options._replace(name=f"{name}.{step.short_name}", repeat=None, until=None, carry=None)
+    links = make_links(step, own, scope)
+    assert links is not None, "it has a name"
+    tasks = [(step, links)]
+    if options.until is not None:
+        tasks.append(_until_of(step, name, options, links, scope))
+    ids = tuple(range(first, first + len(tasks)))
+    nest = Nest(name, ids, MAX_PARALLEL, first, options.repeat, ids[1] if len(ids) > 1 else None)
+    carry = _carry_of(options, [bind.parameter for bind in links.binds])
+    parts = {part.name: part for part in links.outputs}
+    taken: dict[str, tuple[int, Part | None]] = {}
+    for parameter, ref in carry.items():
+        if ref is not None and ref != step.short_name and ref != step and ref not in parts:
+            hint = close_match(str(ref), (step.short_name, *parts)) or f"Name '{step.short_name}'."
+            raise InvalidLink(f"carry={{{parameter!r}: ...}} names no task of the rounds and no output. {hint}")
+        taken[parameter] = first, parts.get(ref) if isinstance(ref, str) else None
+    copies = []
+    for index, (action, one) in enumerate(tasks):
+        _check_round(action, one, first + index, nest, [task_id for task_id, _ in taken.values()])
+        copies.append((action, _carrying(one._replace(nest=nest), taken if not index else {})))
+    for parameter, (_, part) in taken.items():
+        _check_carried(step, parameter, step, part)
+    return copies
+
+
+def _until_of(
+    step: Action[..., Any], name: str, options: LinkOptions, links: Links, scope: Scope
+) -> tuple[Action[..., Any], Links]:
+    """Returns the task that decides whether a step was repeated often enough: it takes the step's value."""
+    actions = as_actions(options.until)
+    if len(actions) > 1:
+        raise InvalidLink("until=... is one step.")
+    until = actions[0]
+    binds, left = wire(until, scope, {}, {}, ())
+    if len(left) != 1:
+        hint = (
+            f"It needs one parameter that no task and no run parameter is called like: def {until.short_name}(value)."
+        )
+        raise InvalidLink(f"until: step '{until.name}' has no one open parameter for the value of '{name}'. {hint}")
+    if until.short_name == step.short_name:
+        raise InvalidLink(f"until: step '{until.name}' is called like the one that is repeated. Rename one of them.")
+    _check_carried(until, left[0], step, None)
+    binds = (*binds, Bind(left[0], VALUE, len(scope.tasks), until.named_params[left[0]]))
+    return until, Links(
+        name=f"{name}.{until.short_name}",
+        binds=binds,
+        needs=links.needs,
+        after=links.after,
+        conditions=links.conditions,
+        keep_going=links.keep_going,
+        secrets=tuple(_secrets(until, binds, ())),
+        takes_key=any(part.takes_key for part in parts_of(until)),
+    )
+
+
+def _carry_of(options: LinkOptions, known: Collection[str]) -> dict[str, Any]:
+    """Returns what each carried parameter gets: a task or an output of the rounds; None for the value of the whole.
+
+    Args:
+        options: The options of `add`.
+        known: The parameters that may be carried.
+    """
+    carry = options.carry
+    if carry is None:
+        needs = options.needs if isinstance(options.needs, Mapping) else {}
+        given = [*needs, *(options.params or {})]
+        if len(given) > 1:
+            names = " and ".join(f"'{name}'" for name in given)
+            hint = f"Say which: carry={given[0]!r}, or carry={{}} for none."
+            raise InvalidLink(f"One value goes from round to round, and needs and params have {names}. {hint}")
+        return dict.fromkeys(given)
+    if isinstance(carry, str):
+        carry = {carry: None}
+    if not _is_by_name(carry):
+        raise InvalidArgument("carry", carry, 'a parameter, or a dict such as {"draft": "refine"}')
+    for name in carry:
+        if name not in known:
+            hint = close_match(name, known) or "Name a parameter that has a value in the first round."
+            raise InvalidLink(f"carry: there is no parameter '{name}' to carry a value to. {hint}")
+    return dict(carry)
+
+
+def _carrying(links: Links, taken: Mapping[str, tuple[int, Part | None]]) -> Links:
+    """Returns links of which some parameters get a value of the round before, from the second round on.
+
+    Args:
+        links: The links, whose parameters have the sources of the first round.
+        taken: The task that has the value, and the part of it, by parameter.
+    """
+
+    def carried(binds: Sequence[Bind]) -> tuple[Bind, ...]:
+        more = [bind for bind in binds if bind.parameter in taken]
+        return tuple(
+            Bind(bind.parameter, VALUE, Carried(taken[bind.parameter][0]), bind.required, taken[bind.parameter][1])
+            for bind in more
+        )
+
+    return links._replace(
+        binds=(*links.binds, *carried(links.binds)),
+        fallback_binds=(*links.fallback_binds, *carried(links.fallback_binds)),
+    )
+
+
+def _check_round(
+    step: Action[..., Any], links: Links, task_id: int, nest: Nest, carried: Collection[int], group: str = DEFAULT_GROUP
+) -> None:
+    """Raises InvalidLink for a task that can't run in rounds."""
+    _check_inside(step, step.name, links, group, "repeat")
+    word = "until" if task_id == nest.until else "carry" if task_id in carried else ""
+    if word and not step.checkpoint:
+        raise InvalidLink(
+            f"{word} can't use '{step.name}', which has checkpoint=False: a resume does not have its value. Remove "
+            f"that, or return the value from another step."
+        )
+
+
+def _check_carried(step: Action[..., Any], parameter: str, source: Action[..., Any], part: Part | None) -> None:
+    """Raises InvalidLink if what a step returns can't fit the parameter that it is carried to."""
+    from dotflow.core.task import TaskDefinition
+    from dotflow.graph.type_check import check_value, returned_type
+
+    task = TaskDefinition(0, source, None, None, DEFAULT_GROUP, "")
+    check_value(step, parameter, task, returned_type(task, part))
 
 
 def _named_lists(
@@ -356,9 +512,13 @@ def copy_tasks(
     conditions = in_step(conditions, () if is_cross else each, options.name, scope)
     fill = _filler(declared, needs, params, lists, scope)
     nest = None
+    ids = tuple(range(first, first + len(tasks)))
+    carry: Mapping[str, tuple[int, Part | None]] = {}
     if each:
-        ids = tuple(range(first, first + len(tasks)))
-        nest = Nest(options.name, ids, options.max_parallel or MAX_PARALLEL)
+        ends = [task.task_id for task in tasks if not task.is_cleanup] or [len(tasks) - 1]
+        nest = Nest(options.name, ids, options.max_parallel or MAX_PARALLEL, first + ends[-1])
+    elif options.repeat is not None:
+        nest, carry = _rounds_of(tasks, declared, options, first)
     has_secrets = any(type(default) is SecretRef for default in declared.values())
     counts = Counter(map(name_of, tasks))
     copies = []
@@ -368,11 +528,24 @@ def copy_tasks(
         if own_links.name is None and counts[name_of(task)] > 1:  # a checkpoint's key has the name, so it is unique
             name = f"{name}.{task.task_id}"
         links = own_links.moved(lambda task_id: first + task_id, name)
-        if nest is not None:
-            _check_inside(task, links)
-            links = _by_item(links, nest, lists, first + task.task_id)
-        elif links.nest is not None:
+        if links.nest is not None:
             links = links._replace(nest=links.nest._replace(name=f"{options.name}.{links.nest.name}"))
+        if nest is not None and nest.repeat:
+            _check_round(
+                task.step, links, first + task.task_id, nest, [one for one, _ in carry.values()], task.group_name
+            )
+            _check_carried_conditions(links, carry)
+        elif nest is not None:
+            _check_inside(task.step, task.name, links, task.group_name, "each")
+        carried: Mapping[str, tuple[int, Part | None]] = {}
+        if nest is not None:
+            links = _by_item(links, nest, lists, first + task.task_id)
+            binds = (*links.binds, *links.fallback_binds)
+            by_name = [(bind.parameter, bind.source) for bind in binds if isinstance(bind.source, str)]
+            carried = {parameter: carry[source] for parameter, source in by_name if source in carry}
+        for parameter, (source, part) in carried.items():
+            if parameter in task.step.named_params:
+                _check_carried(task.step, parameter, tasks[source - first].step, part)
         links = links._replace(
             binds=tuple(fill(bind) for bind in links.binds),
             each=each if nest is not None else tuple(map(fill, links.each)),
@@ -384,6 +557,7 @@ def copy_tasks(
             after=links.after if links.always and not (links.after and nest is None) else (*links.after, *after),
             keep_going=options.keep_going if links.keep_going is None else links.keep_going,
         )
+        links = _carrying(links, carried) if carried else links
         for bind in links.binds:
             if isinstance(bind.source, int) and bind.source < first:
                 check_type(task.step, bind, scope)
@@ -446,20 +620,62 @@ def _lists_of_nest(
     raise InvalidLink(f"each=... has no parameter for its items: the other workflow has none left. {hint}")
 
 
-def _check_inside(task: "Task", links: Links) -> None:
-    """Raises InvalidLink for a task that can't run for each item."""
-    steps = [task.step, *filter(None, [links.fallback])]
+def _rounds_of(
+    tasks: Sequence["Task"], declared: Mapping[str, Any], options: LinkOptions, first: int
+) -> tuple[Nest, dict[str, tuple[int, Part | None]]]:
+    """Returns the rounds of another workflow, and what goes from one to the next: a task and a part, by parameter.
+
+    Args:
+        tasks: The other workflow's tasks.
+        declared: Its run parameters.
+        options: The options of `add`.
+        first: The id of its first task in this workflow.
+
+    Raises UnknownTask, AmbiguousTask or InvalidLink.
+    """
+    names = Names()
+    names.update(tasks)
+    until = None if options.until is None else names.resolve(options.until, tasks)
+    ends = [task.task_id for task in tasks if not task.is_cleanup and task.task_id != until]
+    if not ends:
+        raise InvalidLink("repeat=... has no task beside until, so the rounds would have no value. Add one.")
+    result = ends[-1]
+    ids = tuple(range(first, first + len(tasks)))
+    nest = Nest(
+        str(options.name), ids, MAX_PARALLEL, first + result, options.repeat, None if until is None else first + until
+    )
+    carry = {}
+    for name, ref in _carry_of(options, declared).items():
+        task_id = result if ref is None else names.resolve(ref, tasks)
+        carry[name] = first + task_id, None if ref is None else names.part(ref, tasks)
+    return nest, carry
+
+
+def _check_carried_conditions(links: Links, carry: Collection[str]) -> None:
+    """Raises InvalidLink for a condition on a parameter that is carried."""
+    condition = next((link for link in links.conditions if isinstance(link.source, str) and link.source in carry), None)
+    if condition is not None:
+        hint = "Return a bool from a step that takes it, and use that"
+        raise InvalidLink(f"{condition.word} can't depend on '{condition.name}', which is carried. {hint}.")
+
+
+def _check_inside(step: Action[..., Any], name: str, links: Links, group: str, option: str) -> None:
+    """Raises InvalidLink for a task that can't run for each item, or in rounds."""
+    steps = [step, *filter(None, [links.fallback])]
     if links.nest is not None or links.each:
-        what, hint = "each", "Flatten the list in a step, or map each of the workflow's steps"
+        word = "repeat" if links.nest is not None and links.nest.repeat else "each"
+        hint = "Flatten the list in a step, or map each of the workflow's steps"
+        what, hint = word, hint if option == "each" else "Use one of them, and go through the other one in a step"
     elif any(PREVIOUS in step.context_params for step in steps):
         what, hint = PREVIOUS, "Name a parameter like the task whose value it takes"
-    elif task.step.approve is not None:
+    elif step.approve is not None:
         what, hint = "approve", "Ask in a task outside of it"
-    elif task.group_name != DEFAULT_GROUP:
+    elif group != DEFAULT_GROUP:
         what, hint = "group_name", "Remove it: its tasks take the group of add"
     else:
         return
-    raise InvalidLink(f"Task '{task.name}' has {what}, and its workflow is added with each=.... {hint}.")
+    how = "each=..." if option == "each" else "repeat=..."
+    raise InvalidLink(f"Task '{name}' has {what}, and its workflow is added with {how}. {hint}.")
 
 
 def _by_item(links: Links, nest: Nest, lists: Collection[str], task_id: int) -> Links:

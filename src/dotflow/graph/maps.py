@@ -10,16 +10,18 @@ from typing import Any, Final, NamedTuple
 from dotflow.core.context import Context
 from dotflow.core.failure import Failure
 from dotflow.core.links import CONTEXT, Nest
+from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.status import TypeStatus
-from dotflow.errors import ItemsFailed, NotAList, UnequalLists, ValueNotStorable
-from dotflow.graph.decisions import Arguments, value_of
+from dotflow.errors import ItemsFailed, NotAList, NotReached, UnequalLists, ValueNotStorable
+from dotflow.graph.decisions import Arguments, ending, value_of
 from dotflow.graph.item_inputs import ItemInputs
 from dotflow.graph.linked_task import Item, LinkedTask, MapContext, Row
 from dotflow.graph.params import Params
 
 KEY_LENGTH: Final = 20  # hexadecimal digits of an item's key: 80 bits, so 100,000 items collide once in 10**14 maps
+ROUND: Final = "r"  # begins the end of a round's key
 BY_INDEX: Final = "at"  # begins the key of an item that the codec refuses; no hexadecimal digits begin so
 MAX_SHOWN: Final = 3  # failed items that the error of their map shows
 MAX_INPUT: Final = 60  # characters of an item in it
@@ -56,7 +58,7 @@ class ItemMap:
         self.pending: deque[int] = deque()  # items that may begin, in order
         self.continued: dict[int, int] = {}  # the lanes that pending items continue: their workers have the values
         self.in_flight: dict[int, int | None] = {}  # items that have begun, and their lanes; None for no attempt
-        self.left = len(task.items)
+        self.left = len(task.items) + task.is_repeated  # rounds end by a verdict, not by their number
         self.run: NestRun | None = None  # if it is a task of a workflow for each item
         self.decided: dict[int, Arguments] = {}  # the arguments of pending items, where they are known
         self.settled: Collection[int] = ()  # the items that were restored, and those that a resume does not need
@@ -70,6 +72,13 @@ class ItemMap:
     def may_begin(self) -> int:
         """The number of items that could begin now."""
         return 0 if self.is_waiting else min(len(self.pending), self._limit - len(self.in_flight))
+
+    def shared_by(self, item: Item) -> Arguments | None:
+        """Returns the shared arguments of an item; None for none. From the second round on some are carried."""
+        carried = self.inputs.carried if item.item else ()
+        if not carried:
+            return self.shared or None
+        return {name: value for name, value in self.shared.items() if name not in carried} or None
 
     def add(self, item: Item, lane: int | None) -> None:
         """Makes an item pending, unless the map has stopped. *lane* is the one that it continues.
@@ -108,7 +117,7 @@ class ItemMap:
     @property
     def has_stopped(self) -> bool:
         """Whether the failure of an item has ended it."""
-        return self._has_failed and not self.keep_going
+        return self._has_failed and not self.keep_going and not self.task.is_repeated
 
     @property
     def is_over(self) -> bool:
@@ -211,6 +220,76 @@ class NestRun:
         return admitted
 
 
+class LoopRun(NestRun):
+    """The tasks of an added workflow that is repeated: round k + 1 begins when all of round k is over.
+
+    Attributes:
+        round: The number of the round that runs; -1 before the first one.
+        failure: Why it has ended without what it was repeated for.
+    """
+
+    round = -1
+    failure: Failure | None = None
+
+    @property
+    def is_round_over(self) -> bool:
+        """Whether the round that runs is over."""
+        return self.round < 0 or not self._left_of[self.round]
+
+    def may_begin(self, items: ItemMap, item: Item, lane: int | None) -> bool:
+        return True
+
+
+class Verdict(NamedTuple):
+    """What follows from a round that is over: another one, the end, or the failure of the whole."""
+
+    is_end: bool
+    failure: str = ""
+
+
+def verdict(nest: Nest, number: int, tasks: Sequence[Task], masks: Masks = NO_MASKS) -> Verdict:
+    """Returns what follows from the round with this number, in which all that will end has ended."""
+    limit = _limit(nest)
+    if failed := why_failed(nest, number, tasks):
+        return Verdict(True, failed)
+    is_last = number + 1 >= nest.repeat
+    if nest.until is None:
+        return Verdict(is_last)
+    until = _of_round(tasks[nest.until], number)
+    if until.status is not COMPLETED:
+        return Verdict(True, f"after {number} of {limit}: '{until.name}' {ending(until)}")
+    try:
+        is_enough = bool(until.current_context.storage)
+    except Exception as error:  # of the value's own code
+        return Verdict(
+            True, f"after {number} of {limit}: '{until.name}' is neither true nor false: {masks.mask(safe_repr(error))}"
+        )
+    if is_enough or not is_last:
+        return Verdict(is_enough)
+    value = shorten(masks.mask(safe_repr(until.current_context.storage)), MAX_INPUT)
+    return Verdict(True, f"after {number + 1} of {limit}: '{until.name}' was {value}. Raise repeat to go on")
+
+
+def why_failed(nest: Nest, number: int, tasks: Sequence[Task]) -> str:
+    """Returns which task but a cleanup has failed in the round with this number; "" if none has."""
+    records = (_of_round(tasks[task_id], number) for task_id in nest.tasks if not tasks[task_id].is_cleanup)
+    failed = next((record for record in records if record.status is FAILED), None)
+    return "" if failed is None else f"after {number} of {_limit(nest)}: '{failed.name}' failed"
+
+
+def _limit(nest: Nest) -> str:
+    return f"{nest.repeat} round{'s' * (nest.repeat > 1)}"
+
+
+def _of_round(task: Task, number: int) -> Task:
+    return task.items[number] if task.items else task
+
+
+def not_reached(nest: Nest, why: str) -> Failure:
+    """Returns the failure of the tasks of a workflow that was repeated in vain."""
+    return Failure(NotReached.__name__, str(NotReached(nest.name, why)))
+
+
 def map_context(task: LinkedTask, context: Context) -> MapContext:
     """Returns *context* with the values, the entries and the errors of the items."""
     items = task.items
@@ -286,6 +365,8 @@ def _first_of(failed: Sequence[Item]) -> str:
 def items_of(task: LinkedTask, tasks: Sequence[Task], params: Params) -> list[Item]:
     """Returns the items of a mapped task. Raises NotAList or UnequalLists, or an error of the user's own list."""
     nest = task.links.nest
+    if nest is not None and nest.repeat:
+        return [Item(task, number, None, f"{ROUND}{number}") for number in range(nest.repeat)]
     for other in () if nest is None else nest.tasks:
         first = tasks[other]
         if isinstance(first, LinkedTask) and first.items:  # the same list, and so the same keys
@@ -302,7 +383,7 @@ def lists_of(task: LinkedTask, tasks: Sequence[Task], params: Params) -> dict[st
     for parameter, source, part in task.links.each:
         if isinstance(source, tuple):
             lists[parameter] = source
-        elif isinstance(source, int) and tasks[source].is_mapped and not task.links.is_cross:
+        elif isinstance(source, int) and tasks[source].gives_list and not task.links.is_cross:
             lists[parameter] = tasks[source].items
         else:
             value = value_of(tasks[source], part) if isinstance(source, int) else params[source]

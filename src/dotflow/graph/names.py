@@ -43,7 +43,8 @@ class Names:
                 if not last.isdigit():  # it tells equal names apart: `prepare.fetch.2`
                     members = self._members.setdefault(name, [])
                     # The last one has the value, and a cleanup for each item has none that a resume would restore.
-                    is_last = not (members and task.is_cleanup and task.links is not None and task.links.nest)
+                    nest = None if task.links is None else task.links.nest
+                    is_last = not (members and nest and (task.is_cleanup or task.task_id == nest.until))
                     members.insert(len(members) if is_last else -1, task.task_id)
             self._ids_of_steps.setdefault(task.step.identity, []).append(task.task_id)
         self._count = len(tasks)

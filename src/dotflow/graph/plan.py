@@ -84,7 +84,8 @@ class Plan:
                     *(link.source for link in links.each),
                     *(link.source for link in links.conditions if link.by_item),
                 ]
-                beside += [source for source in lists if isinstance(source, int) and source not in whole]
+                lists = [source for source in lists if isinstance(source, int) and tasks[source].gives_list]
+                beside += [source for source in lists if source not in whole]
             for source in dict.fromkeys(beside):
                 if tasks[source].is_mapped:
                     followers.setdefault(source, []).append(task.task_id)
@@ -120,11 +121,9 @@ def make_plan(tasks: Sequence[Task], mode: TypeExecution) -> Plan:
     linked: dict[int, tuple[int, ...]] = {}
     if LinkedTask in map(type, tasks):
         for task_id, (before, needs) in enumerate(zip(previous, _linked_needs(tasks), strict=True)):
-            links = None if before is None else tasks[before].links
-            if before is not None and links and links.nest and task_id not in links.nest.tasks:
-                previous[task_id] = next(
-                    (one for one in reversed(unit_of(tasks[before])) if not tasks[one].is_cleanup), before
-                )
+            if before is not None and _nest_of(tasks[before]) and task_id not in unit_of(tasks[before]):
+                nest = _nest_of(tasks[before])
+                previous[task_id] = before if nest is None else nest.result
                 needs = tuple(dict.fromkeys((*needs, *unit_of(tasks[before]))))  # its last task may end before others
             if needs:
                 linked[task_id] = needs if before is None or before in needs else (before, *needs)
@@ -211,6 +210,7 @@ def _needed_by(task_id: int, tasks: Sequence[Task], plan: Plan) -> Iterator[int]
     step, links = tasks[task_id].step, tasks[task_id].links
     steps = [step] if links is None or links.fallback is None else [step, links.fallback]
     if links is not None:
+        yield from () if links.nest is None or not links.nest.repeat else links.nest.tasks  # rounds are one
         yield from links.value_sources()
         yield from chain.from_iterable(links.needs)
         if any(link.parameter == PREVIOUS for link in links.each):

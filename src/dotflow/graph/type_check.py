@@ -43,7 +43,7 @@ def check_value(step: "Action[..., Any]", parameter: str, source: "Task", given:
     """Raises InvalidLink if a value of a task, of the type *given*, can't fit a parameter. *verb* is for the error."""
     wanted = hints_of(step.function).get(parameter, Any)
     if not may_fit(given, wanted):
-        verb = verb or ("is mapped, and gives" if source.is_mapped else "returns")
+        verb = verb or ("is mapped, and gives" if source.gives_list else "returns")
         raise InvalidLink(
             f"Step '{step.name}' takes '{parameter}' from task '{source.name}': it {verb} {_shown(given)}, and the "
             f"parameter is annotated as {_shown(wanted)}. Correct the annotation, or wire another task: "
@@ -67,7 +67,7 @@ def check_each(
             check_argument(step, parameter, item, option)
         return
     given = returned_type(source, part)
-    if source.is_mapped:
+    if source.gives_list:
         check_value(step, parameter, source, given, "returns")
         return
     item = _item_of(given)
@@ -109,7 +109,7 @@ def check_outputs(step: "Action[..., Any]", outputs: Sequence[str]) -> None:
 def value_type(task: "Task", part: tuple[str, int] | None = None) -> Any:
     """Returns the type of a task's value, of a mapped task that of the list. *part* is one of its outputs."""
     given = returned_type(task, part)
-    return types.GenericAlias(list, given) if task.is_mapped else given
+    return types.GenericAlias(list, given) if task.gives_list else given
 
 
 def returned_type(task: "Task", part: tuple[str, int] | None = None) -> Any:

@@ -179,7 +179,7 @@ def in_step(conditions: Sequence[Condition], each: Sequence[Each], step: str, sc
     for condition in conditions:
         source = condition.source
         by_item = False
-        if isinstance(source, int) and scope.tasks[source].is_mapped:
+        if isinstance(source, int) and scope.tasks[source].gives_list:
             by_item = True
             own = _lists_behind(each, scope.tasks) if own is None else own
             if not any(_is_same(one, other) for one in own for other in _lists_behind([Each("", source)], scope.tasks)):

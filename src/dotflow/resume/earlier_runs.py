@@ -24,7 +24,7 @@ from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, DotflowErro
 from dotflow.graph.decisions import Skip, decide, unmet_need
 from dotflow.graph.item_inputs import ItemInputs
 from dotflow.graph.linked_task import Item, LinkedTask, outputs_of
-from dotflow.graph.maps import items_of, map_context
+from dotflow.graph.maps import items_of, map_context, verdict
 from dotflow.graph.params import Params
 from dotflow.graph.wiring import PREVIOUS
 from dotflow.resume.changed_code import ChangedCode, is_same_step
@@ -38,6 +38,8 @@ from dotflow.worker.files import find_paths
 from dotflow.worker.loops import Loops
 
 TAKES: Final = "it takes the value of"  # begins the reason of a checkpoint whose source runs again
+
+ROUND_AGAIN: Final = "a round before it runs again"
 
 VALID_TIMEOUT: Final = 30.0  # seconds of each call of a step's `valid`
 INVALID: Final = "its valid() returned False"
@@ -276,16 +278,16 @@ class EarlierRuns:
     ) -> None:
         """Notes the decisions on the items of a map; with *has_records* in their records, too."""
         values, is_saved = result.values.setdefault(task.task_id, {}), leaves_checkpoint(task)
-        for item, context, verdict in judged:
-            if isinstance(verdict, Skip):
+        for item, context, why in judged:
+            if isinstance(why, Skip):
                 if has_records:
-                    item._apply(TaskSkipped(task.task_id, verdict.reason, item.item))
-                verdict = verdict.reason
+                    item._apply(TaskSkipped(task.task_id, why.reason, item.item))
+                why = why.reason
             if context is None:
                 continue
-            if verdict:
+            if why:
                 if is_saved:
-                    result.void.append((item, verdict))
+                    result.void.append((item, why))
                 continue
             if has_records:
                 item._apply(TaskRestored(task.task_id, context, NOTHING, item.item))
@@ -298,7 +300,7 @@ class EarlierRuns:
             marks = {
                 task.task_id: self._storage.get(self._keys.of_cleanup(task)).storage
                 for task in self._tokens.tasks
-                if task.is_cleanup and is_noted(task) and task.task_id not in self._left_out
+                if is_noted(task) and task.task_id not in self._left_out
             }
         return {task_id: run_id for task_id, run_id in marks.items() if isinstance(run_id, str)}
 
@@ -398,7 +400,8 @@ class EarlierRuns:
             taken = set(task.links.value_sources())
             by_item = {source for source in taken - sources if tasks[source].is_mapped}  # others are known by value
             sources |= by_item
-            if sources.isdisjoint(again - by_item):
+            is_repeated = task.links.nest is not None and task.links.nest.repeat
+            if not is_repeated and sources.isdisjoint(again - by_item):
                 kept = self._kept_items(task)
         made = min(sources & again, default=None)
         has_files = self._files is not None and self._files.are_saved and task.step.files
@@ -559,7 +562,103 @@ class EarlierRuns:
             return
         result.notes.append(f"Task {task.task_id} {task.name} is restored, though {why}.")
 
+    def _restore_loop(self, tasks: Sequence[LinkedTask], nest: Nest, result: Restoration) -> None:
+        """Judges the rounds of an added workflow in turn. None is restored after one that is not over."""
+        unmet = {task.task_id: self._unmet_need(task.links.whole()) for task in tasks}
+        reasons: dict[int, Skip | str] = {}
+        for task in tasks:
+            reasons[task.task_id] = (None if task.step.checkpoint else unmet[task.task_id]) or self._judge(task.links)
+        needed = [reasons[task_id] for task_id in (nest.result, nest.until) if task_id is not None]
+        lacking = next((reason for reason in needed if isinstance(reason, Skip)), None)
+        rounds = []
+        for task in tasks:
+            reason = lacking or reasons[task.task_id]
+            if isinstance(reason, Skip):
+                task._apply(TaskSkipped(task.task_id, reason.reason))
+                continue
+            task._open(items_of(task, self._tokens.tasks, self._params))
+            task._apply(MapOpened(task.task_id, len(task.items), Context().time, 0.0))
+            self._decided.values[task.task_id] = {}
+            rounds.append((task, reason))
+        last = self._restore_rounds(rounds, nest)
+        end = None if last is None else verdict(nest, last, self._tokens.tasks)
+        result.void += self._decided.void
+        self._decided.void.clear()
+        for task, reason in rounds:
+            if valid := self._decided.values[task.task_id]:
+                self._note(task, next(iter(valid.values())), result)
+            is_decided = end is not None and not end.failure and not reason and not task.is_cleanup
+            if last is not None:
+                task._open(task.items[: last + 1])
+                is_decided = is_decided and task.items[-1].status in (COMPLETED, TypeStatus.SKIPPED)
+            if not is_decided:
+                if not unmet[task.task_id] and leaves_checkpoint(task):
+                    result.missing.append(task.task_id)
+                self._go_on_without(task, unmet[task.task_id])
+                continue
+            if leaves_checkpoint(task):
+                result.whole_maps[task.task_id] = len(task.items)
+            item = task.items[-1]
+            if item.status is COMPLETED:
+                context = item.current_context
+                task._apply(MapEnded(task.task_id, context, None, context.time, 0.0))
+            else:
+                task._apply(TaskSkipped(task.task_id, item.reason))
+
+    def _restore_rounds(self, tasks: Sequence[tuple[LinkedTask, Skip | str]], nest: Nest) -> int | None:
+        """Notes which rounds are restored. Returns the number of the last one; None if it is not over.
+
+        Args:
+            tasks: The tasks that have rounds, each with the reason why none of them counts.
+            nest: The added workflow.
+        """
+        is_open = False
+        inputs = {task.task_id: ItemInputs(task, self._tokens.tasks) for task, _ in tasks}
+        # All are read first: several may have the same file. After these a round may still be one of skipped tasks.
+        saved = self._read_rounds([task for task, _ in tasks], nest)
+        for number in range(nest.repeat):
+            if is_open and number >= len(saved):
+                break
+            found = saved[number] if number < len(saved) else self._read_round([task for task, _ in tasks], number)
+            for (task, reason), context in zip(tasks, found, strict=True):
+                item = task.items[number]
+                why = reason or (ROUND_AGAIN if is_open else "")
+                why = why or self._why_not(inputs[task.task_id], item, is_missing=context is None)
+                if not why:
+                    if context is None and not task.step.checkpoint:
+                        context = self._empty_context(item)
+                    why = "" if context is None else self._why_void(item, context)
+                self._note_items(task, [(item, context, why)], self._decided, has_records=True)
+            if is_open:
+                continue
+            over = (COMPLETED, TypeStatus.SKIPPED)
+            counted = [task for task, _ in tasks if leaves_checkpoint(task)]
+            counted = counted or [task for task, _ in tasks if not task.is_cleanup]
+            is_open = not all(task.items[number].status in over for task in counted)
+            if not is_open and verdict(nest, number, self._tokens.tasks).is_end:
+                return number
+        return None
+
+    def _read_rounds(self, tasks: Sequence[LinkedTask], nest: Nest) -> list[list[Context | None]]:
+        """Returns the checkpoints of each round, up to the first one that has none."""
+        rounds: list[list[Context | None]] = []
+        while len(rounds) < nest.repeat:
+            found = self._read_round(tasks, len(rounds))
+            if not any(context is not None for context in found):
+                break
+            rounds.append(found)
+        return rounds
+
+    def _read_round(self, tasks: Sequence[LinkedTask], number: int) -> list[Context | None]:
+        return [self._read(task.items[number]) if leaves_checkpoint(task) else None for task in tasks]
+
     def _restore_map(self, task: LinkedTask, result: Restoration) -> None:
+        nest = task.links.nest
+        if nest is not None and nest.repeat:
+            if task.task_id == nest.tasks[0]:
+                tasks = [self._tokens.tasks[task_id] for task_id in nest.tasks]
+                self._restore_loop([one for one in tasks if isinstance(one, LinkedTask)], nest, result)
+            return
         unmet = self._unmet_need(task.links.whole())
         reason = (None if task.step.checkpoint else unmet) or self._judge(task.links)
         if isinstance(reason, Skip):
@@ -592,7 +691,7 @@ class EarlierRuns:
         tasks = self._tokens.tasks
         for link in task.links.each:
             source = tasks[link.source] if isinstance(link.source, int) else None
-            is_by_item = source is not None and source.is_mapped and source.items and not task.links.is_cross
+            is_by_item = source is not None and source.gives_list and source.items and not task.links.is_cross
             if source is not None and not source.has_value and not is_by_item:
                 return False
             if source is not None and not source.step.checkpoint and not is_by_item:
@@ -756,8 +855,8 @@ def _failure_of(outcome: Outcome) -> str:
 
 
 def is_noted(task: Task) -> bool:
-    """Returns whether it is noted that a cleanup does not complete. One for each item cleans up after this run only."""
-    return task.links is not None and task.links.nest is None
+    """Returns whether a cleanup that does not complete is noted. One for each item cleans up after this run only."""
+    return task.is_cleanup and task.links is not None and task.links.nest is None
 
 
 def leaves_checkpoint(task: Task) -> bool:

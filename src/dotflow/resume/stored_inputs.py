@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from dotflow.abc.storage import Storage
 from dotflow.core.context import NOTHING, Context
+from dotflow.core.links import Carried
 from dotflow.core.task import Task
 from dotflow.errors import NotInHistory
 from dotflow.graph.decisions import Arguments, Skip, arguments
@@ -81,6 +82,10 @@ class StoredInputs:
         whole = links.whole()
         binds = whole.fallback_binds if is_fallback else whole.binds
         values = _expect(task, arguments(binds, self._tasks, self._params))
+        if item:  # from the second round on, these are carried
+            all_binds = links.fallback_binds if is_fallback else links.binds
+            carried = {bind.parameter for bind in all_binds if isinstance(bind.source, Carried)}
+            values = {name: value for name, value in values.items() if name not in carried}
         own = {} if item is None else self._arguments_of(task, item, is_fallback=is_fallback and links.nest is not None)
         if PREVIOUS in own:
             previous = Context(own.pop(PREVIOUS))

@@ -148,9 +148,7 @@ class Tokens:
     def _of_task(self, task: Task, takes_previous: bool) -> dict[str, str]:
         tokens = {}
         if task.links is not None:
-            links = task.links
-            if links.each or links.nest is not None:
-                links = links.whole()
+            links = task.links.whole()
             for parameter, kind, source, _, part in links.binds:
                 tokens[parameter] = self._at(source, part, by_index=kind == CONTEXT)
             for parameter, kind, source, _, part in links.fallback_binds:
@@ -158,8 +156,7 @@ class Tokens:
             for condition in links.conditions:
                 tokens[f"when {condition.name}"] = self._at(condition.source)
             # The key of an item shows its entries, but not which of them it takes.
-            own = () if task.links.nest is None else (("", task.links.binds), ("fallback ", task.links.fallback_binds))
-            for prefix, binds in own:
+            for prefix, binds in (("", task.links.binds), ("fallback ", task.links.fallback_binds)):
                 entries = ((bind.parameter, bind.source) for bind in binds if isinstance(bind.source, Entry))
                 tokens.update((f"{prefix}{parameter}", f"item:{entry.parameter}") for parameter, entry in entries)
             if len(task.links.each) > 1:
@@ -188,8 +185,10 @@ class Tokens:
         if not task.has_value:
             return NOTHING
         context = task.current_context
+        if isinstance(task, LinkedTask) and task.is_repeated:
+            return f"{task.items[-1].key_suffix}:{self._of_value(task, part)}"  # rounds of one run are told apart
         if not isinstance(context, MapContext):
-            return f"{task.key_name}:{context._origin.run}" if part is None else self._of_value(task, part)
+            return self._of_value(task, part)
         if not context.token:  # once: many tasks may take the values
             items = hashlib.blake2b(digest_size=8)
             for item in task.items:
@@ -218,7 +217,7 @@ class Tokens:
         """Returns the tokens of an item's own arguments, as far as its key does not show them."""
         is_known_by_index = item.key_suffix.startswith(BY_INDEX)  # another list may have another value there
         is_shown = not is_known_by_index and type(item.entry) not in (Item, Row)
-        if is_shown and not inputs.beside:
+        if is_shown and not inputs.beside and not item.round:
             return NO_TOKENS
         tokens: dict[str, str] = {}
         for label, record, part in inputs.taken(item):

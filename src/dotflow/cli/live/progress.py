@@ -131,6 +131,8 @@ class TaskRow:
                 self.items, self.started = Items(event.items), event.tick
             case MapEnded():
                 self.ended = event.tick
+                if self.items is not None and event.items is not None:
+                    self.items.count = event.items
                 self.status = TypeStatus.COMPLETED if event.failure is None else TypeStatus.FAILED
 
 

@@ -1,7 +1,12 @@
 """NotifyDefault: no notifications."""
 
+from typing import Final
+
 from dotflow.abc.notify import Notify
 from dotflow.core.task import Task
+
+#: What a subclass may override to send something.
+SENDERS: Final = ("send", "send_run", "alert")
 
 
 class NotifyDefault(Notify):
@@ -10,8 +15,7 @@ class NotifyDefault(Notify):
     @property
     def is_silent(self) -> bool:
         """True, unless a subclass overrides `send`, `send_run` or `alert`."""
-        own, none = type(self), NotifyDefault
-        return own.send is none.send and own.send_run is none.send_run and own.alert is none.alert
+        return all(getattr(type(self), name) is getattr(NotifyDefault, name) for name in SENDERS)
 
     def send(self, task: Task) -> None:
         """Does nothing."""

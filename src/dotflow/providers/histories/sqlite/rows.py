@@ -268,6 +268,7 @@ class RunRows:
         row = opened.row
         row[STATE] = COMPLETED if event.failure is None else FAILED
         row[TOOK] = int((event.tick - opened.tick) * MICRO)
+        row[ITEMS] = row[ITEMS] if event.items is None else event.items
         self.attempts[id(row)] = row
         if event.failure is None:
             row[GLIMPSE] = self._values.glimpse(event.context.storage)
