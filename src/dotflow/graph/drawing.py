@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from dotflow.core.links import MAX_PARALLEL, TRUE, Bind, Condition, Constant, Each, Entry, Links, Nest
+from dotflow.core.links import MAX_PARALLEL, TRUE, Bind, Carried, Condition, Constant, Each, Entry, Links, Nest
 from dotflow.core.outputs import Part
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
@@ -15,9 +15,10 @@ MIME_TYPE: Final = "text/vnd.mermaid"  # JupyterLab 4.1 and later draw it
 
 MAX_LABEL: Final = 40  # characters of a value in a label
 DEFAULT_GROUP: Final = "default"
+NEXT_ROUND: Final = "next round"  # on the arrow of a value that is carried
 
 #: What Mermaid does not show as it stands in a quoted label. It replaces "fa:fa-car" by an icon.
-MERMAID_SPECIAL: Final = re.compile(r"[^\w ,=×…/!?'(.)+-]")
+MERMAID_SPECIAL: Final = re.compile(r"[^\w ,=×≤…/!?'(.)+-]")
 
 #: A value · a value that may be missing · what must have completed, a condition · what must be over · items.
 SOLID, OPTIONAL, DASHED, DOTTED, THICK = "solid", "optional", "dashed", "dotted", "bold"
@@ -91,9 +92,13 @@ def _nodes(tasks: Sequence[Task]) -> Iterator[Node]:
         links = task.links or Links()
         *names, name = _boxes_and_name(task)
         boxes: list[tuple[str, ...]] = [(box,) for box in names]
-        lists = [] if links.nest else list(_lists(links, tasks))
-        if links.nest:
-            boxes[names.index(links.nest.name)] = (links.nest.name, *_lists(links, tasks))
+        nest = links.nest
+        lists = list(_lists(links, tasks)) if nest is None or nest.repeat else []
+        if nest is not None:
+            boxes[names.index(nest.name)] = (
+                nest.name,
+                *([_rounds(nest, tasks)] if nest.repeat else _lists(links, tasks)),
+            )
         kind = MAPPED if lists else CLEANUP if links.always else PLAIN
         if has_groups and task.group_name != DEFAULT_GROUP:
             boxes = [(task.group_name,), *boxes]
@@ -113,6 +118,12 @@ def _lists(links: Links, tasks: Sequence[Task]) -> Iterator[str]:
         if isinstance(source, int):
             of = _boxes_and_name(tasks[source])[-1] if part is None else part.name
         yield f"× {word} {of}{limit if parameter == links.each[-1].parameter else ''}"
+
+
+def _rounds(nest: Nest, tasks: Sequence[Task]) -> str:
+    if nest.until is None:
+        return f"{nest.repeat} rounds"
+    return f"≤ {nest.repeat} rounds until {_boxes_and_name(tasks[nest.until])[-1]}"
 
 
 def _notes(links: Links) -> Iterator[str]:
@@ -141,7 +152,7 @@ def _arrows(tasks: Sequence[Task]) -> Iterator[Arrow]:
             followed = with_arrow | {arrow.source for arrow in arrows}
             ends = [earlier for earlier in range(task.task_id) if earlier not in followed]
             arrows += (Arrow(end, task.task_id, DASHED) for end in ends)
-        with_arrow.update(arrow.source for arrow in arrows)
+        with_arrow.update(arrow.source for arrow in arrows if not arrow.label.startswith(NEXT_ROUND))
         yield from dict.fromkeys(arrows)
 
 
@@ -152,16 +163,18 @@ def _has_each_previous(task: Task) -> bool:
 def _arrows_of_links(task: Task, links: Links, tasks: Sequence[Task]) -> Iterator[Arrow]:
     target = task.task_id
     for link in links.each:
-        if not isinstance(link.source, tuple) and (not links.nest or _first_taker(links.nest, link, tasks) == target):
+        if not isinstance(link.source, tuple) and _leads_to(target, link, links.nest, tasks):
             yield Arrow(link.source, target, THICK, _with_part("cross" if links.is_cross else "each", link.part))
     binds = (*links.binds, *links.fallback_binds)
     required = {bind.source for bind in binds if bind.required and isinstance(bind.source, int)}
     for bind in binds:
-        if not isinstance(bind.source, Constant | Entry):
+        if isinstance(bind.source, Carried):
+            yield Arrow(bind.source.task, target, SOLID, _with_part(NEXT_ROUND, bind.part))
+        elif not isinstance(bind.source, Constant | Entry):
             is_optional = isinstance(bind.source, int) and bind.source not in required
             yield Arrow(bind.source, target, OPTIONAL if is_optional else SOLID, _with_part("", bind.part))
     for condition in links.conditions:
-        if not isinstance(condition.source, Constant | Entry):
+        if not isinstance(condition.source, Constant | Entry | Carried):
             yield Arrow(condition.source, target, DASHED, _label(condition))
     values = links.value_sources()
     for groups, style, label in ((links.needs, DASHED, ""), (links.after, DOTTED, "after")):
@@ -170,14 +183,16 @@ def _arrows_of_links(task: Task, links: Links, tasks: Sequence[Task]) -> Iterato
                 yield Arrow(source, target, style, label)
 
 
-def _first_taker(nest: Nest, link: Each, tasks: Sequence[Task]) -> int:
-    """Returns the id of the task that the arrow of a list leads to: the first one that takes its items."""
+def _leads_to(target: int, link: Each, nest: Nest | None, tasks: Sequence[Task]) -> bool:
+    """Returns whether the arrow of a list leads to a task: of a workflow for each item to the first that takes it."""
+    if nest is None or nest.repeat:
+        return True
     for task_id in nest.tasks:
         links = tasks[task_id].links or Links()
         taken: Sequence[Bind | Condition] = (*links.binds, *links.fallback_binds, *links.conditions)
         if any(own.source == Entry(link.parameter) for own in taken):
-            return task_id
-    return nest.tasks[0]
+            return task_id == target
+    return nest.tasks[0] == target
 
 
 def _with_part(word: str, part: Part | None) -> str:
