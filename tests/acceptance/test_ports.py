@@ -60,6 +60,7 @@ class Kill(NamedTuple):
 
 KILLS = {
     "branch": Kill("in_memory", 1, "in_memory report orders"),  # the last one is of the other day
+    "essay": Kill("refine", 3, "refine judge good refine judge good refine judge good publish"),
     "climate": Kill("measure", 4, "measure measure measure means"),
     "payment": Kill("payment", 1, "payment ship"),
 }

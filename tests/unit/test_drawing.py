@@ -211,6 +211,35 @@ def test_a_workflow_for_each_item_is_a_box_that_says_so() -> None:
     assert 'subgraph cluster_1 { label="page\\n× each urls, 20 at once";' in dot
 
 
+def test_rounds_are_a_box_and_what_is_carried_goes_back() -> None:
+    """With its part; the arrow of a cleanup outside still comes from the end of the rounds."""
+
+    @action
+    def refine(draft: str, notes: str) -> dict[str, str]:
+        return {}
+
+    @action
+    def good(text: str) -> bool:
+        return True
+
+    again = DotFlow(params={"draft": ..., "notes": ""})
+    again.task.add(refine, outputs=["text", "remarks"]).add(good)
+    workflow = DotFlow()
+    workflow.task.add(plain).add(
+        again, name="round", params={"draft": ""}, repeat=8, until="good", carry={"draft": "text", "notes": "remarks"}
+    )
+    workflow.task.add(plain, name="clean", always=True).add(
+        again, name="twice", params={"draft": ""}, repeat=2, carry={}
+    )
+    drawn = lines(workflow)
+
+    assert 'subgraph b1["round<br/>≤ 8 rounds until good"]' in drawn
+    assert 'subgraph b2["twice<br/>2 rounds"]' in drawn
+    assert drawn[drawn.index('t1 -->|"next round text"| t1') :][:4] == [
+        't1 -->|"next round text"| t1', 't1 -->|"next round remarks"| t1', 't1 -->|"text"| t2', "t0 -.-> t3",
+    ]  # fmt: skip
+
+
 def test_a_box_of_items_stands_in_others() -> None:
     """Its list is named in its own box, wherever that is."""
     page = DotFlow(params={"url": ...})

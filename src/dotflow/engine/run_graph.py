@@ -223,7 +223,7 @@ class RunGraph:
         if context is not None:
             event = new(TaskRestored, (task_id, context, previous, None, "checkpoint"))
             return [new(Ended, (event, task, context))]
-        if isinstance(task, LinkedTask) and task.is_mapped:
+        if isinstance(task, LinkedTask) and (task.links.each or task.links.nest):
             return self._enter_maps(ready, task)
         if task_id in self.checkpoints.not_needed:
             return [Ended(TaskSkipped(task_id, self.checkpoints.not_needed[task_id]), task, previous)]
@@ -738,7 +738,8 @@ class RunGraph:
             yield from self._continue(items)
         if not dropped:
             yield from self._unfinished_maps(self._stop)
-            yield from self._clean_up_items()
+            if self._cleaning:
+                yield from self._clean_up_items()
             if not self._cleaning and (cleanup := self.next_cleanup()) is not None:
                 task_id = cleanup.task_id
                 source = self._previous[task_id]

@@ -17,7 +17,7 @@ MAX_LABEL: Final = 40  # characters of a value in a label
 DEFAULT_GROUP: Final = "default"
 
 #: What Mermaid does not show as it stands in a quoted label. It replaces "fa:fa-car" by an icon.
-MERMAID_SPECIAL: Final = re.compile(r"[^\w ,=×…/!?'(.)+-]")
+MERMAID_SPECIAL: Final = re.compile(r"[^\w ,=×≤…/!?'(.)+-]")
 
 #: A value · a value that may be missing · what must have completed, a condition · what must be over · items.
 SOLID, OPTIONAL, DASHED, DOTTED, THICK = "solid", "optional", "dashed", "dotted", "bold"
@@ -167,7 +167,7 @@ def _arrows_of_links(task: Task, links: Links, tasks: Sequence[Task]) -> Iterato
     required = {bind.source for bind in binds if bind.required and isinstance(bind.source, int)}
     for bind in binds:
         if isinstance(bind.source, Carried):
-            yield Arrow(bind.source.task, target, SOLID, "next round")
+            yield Arrow(bind.source.task, target, SOLID, _with_part("next round", bind.part))
         elif not isinstance(bind.source, Constant | Entry):
             is_optional = isinstance(bind.source, int) and bind.source not in required
             yield Arrow(bind.source, target, OPTIONAL if is_optional else SOLID, _with_part("", bind.part))

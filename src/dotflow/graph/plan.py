@@ -121,9 +121,9 @@ def make_plan(tasks: Sequence[Task], mode: TypeExecution) -> Plan:
     linked: dict[int, tuple[int, ...]] = {}
     if LinkedTask in map(type, tasks):
         for task_id, (before, needs) in enumerate(zip(previous, _linked_needs(tasks), strict=True)):
-            if before is not None and _nest_of(tasks[before]) and task_id not in unit_of(tasks[before]):
-                nest = _nest_of(tasks[before])
-                previous[task_id] = before if nest is None else nest.result
+            links = None if before is None else tasks[before].links
+            if before is not None and links and links.nest and task_id not in links.nest.tasks:
+                previous[task_id] = links.nest.result
                 needs = tuple(dict.fromkeys((*needs, *unit_of(tasks[before]))))  # its last task may end before others
             if needs:
                 linked[task_id] = needs if before is None or before in needs else (before, *needs)

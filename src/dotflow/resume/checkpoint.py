@@ -193,8 +193,9 @@ class Checkpoints:
             self._tasks, self._left_out = tasks, left_out
             self._keys = CheckpointKeys(self._storage, tasks)
             self._tokens = tokens = Tokens(tasks, sources, params)
-            linked = [(task, task.links) for task in tasks] if tokens.has_links else []
-            self._takers = [task for task, links in linked if links and (links.takes_key or _asks(task))]
+            linked = [(task, task.links, task.step) for task in tasks] if tokens.has_links else []
+            asking = [task for task, links, step in linked if links and (links.takes_key or step.approve is not None)]
+            self._takers = asking
             again = {**dict.fromkeys(anew, ASKED_FOR), **dict.fromkeys(rerun, RERUN)}
             self._changes = changes = ChangedCode(tokens, runs_again=resume == "changed", rerun=again)
             resume = resume or bool(anew)
@@ -449,7 +450,7 @@ class Checkpoints:
     def note_cleanups(self) -> None:
         """Saves which cleanups of the run did not complete, so that a resume runs them again."""
         for task in self._tasks if self._tokens.has_links else ():
-            if not is_noted(task) or self._is_void or task.task_id in self._left_out:
+            if not task.is_cleanup or not is_noted(task) or self._is_void or task.task_id in self._left_out:
                 continue
             try:
                 with self._turn.lock:

@@ -148,7 +148,9 @@ class Tokens:
     def _of_task(self, task: Task, takes_previous: bool) -> dict[str, str]:
         tokens = {}
         if task.links is not None:
-            links = task.links.whole()
+            links = task.links
+            if links.each or links.nest is not None:
+                links = links.whole()
             for parameter, kind, source, _, part in links.binds:
                 tokens[parameter] = self._at(source, part, by_index=kind == CONTEXT)
             for parameter, kind, source, _, part in links.fallback_binds:
@@ -156,7 +158,8 @@ class Tokens:
             for condition in links.conditions:
                 tokens[f"when {condition.name}"] = self._at(condition.source)
             # The key of an item shows its entries, but not which of them it takes.
-            for prefix, binds in (("", task.links.binds), ("fallback ", task.links.fallback_binds)):
+            own = () if task.links.nest is None else (("", task.links.binds), ("fallback ", task.links.fallback_binds))
+            for prefix, binds in own:
                 entries = ((bind.parameter, bind.source) for bind in binds if isinstance(bind.source, Entry))
                 tokens.update((f"{prefix}{parameter}", f"item:{entry.parameter}") for parameter, entry in entries)
             if len(task.links.each) > 1:
@@ -188,7 +191,7 @@ class Tokens:
         if isinstance(task, LinkedTask) and task.is_repeated:
             return f"{task.items[-1].key_suffix}:{self._of_value(task, part)}"  # rounds of one run are told apart
         if not isinstance(context, MapContext):
-            return self._of_value(task, part)
+            return f"{task.key_name}:{context._origin.run}" if part is None else self._of_value(task, part)
         if not context.token:  # once: many tasks may take the values
             items = hashlib.blake2b(digest_size=8)
             for item in task.items:

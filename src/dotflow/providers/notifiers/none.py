@@ -1,12 +1,7 @@
 """NotifyDefault: no notifications."""
 
-from typing import Final
-
 from dotflow.abc.notify import Notify
 from dotflow.core.task import Task
-
-#: What a subclass may override to send something.
-SENDERS: Final = ("send", "send_run", "alert")
 
 
 class NotifyDefault(Notify):
@@ -15,7 +10,8 @@ class NotifyDefault(Notify):
     @property
     def is_silent(self) -> bool:
         """True, unless a subclass overrides `send`, `send_run` or `alert`."""
-        return all(getattr(type(self), name) is getattr(NotifyDefault, name) for name in SENDERS)
+        own, none = type(self), NotifyDefault
+        return own.send is none.send and own.send_run is none.send_run and own.alert is none.alert
 
     def send(self, task: Task) -> None:
         """Does nothing."""
