@@ -499,7 +499,7 @@ CHECKED = [
 ]
 
 
-@pytest.mark.parametrize(("annotation", "plain", "value"), CHECKED, ids=str)
+@pytest.mark.parametrize(("annotation", "plain", "value"), CHECKED, ids=range(len(CHECKED)))
 def test_a_type_that_no_instance_shows_is_not_judged(annotation: Any, plain: Any, value: object) -> None:
     """A class that stands for a check of Pydantic, a scalar of NumPy, a file of `typing`."""
     wire(annotation, plain)
