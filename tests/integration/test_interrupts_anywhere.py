@@ -141,7 +141,8 @@ def test_before_it_is_waited_for_it_stops_a_background_run(
         with pytest.raises(KeyboardInterrupt):
             start(workflow, mode="background", on_failure=step.note_failure)
 
-    assert background._running == set()
+    for run in background._running.copy():  # on a busy machine, the grace of its waiter is over before its end
+        assert run._end.wait(60)
     assert step.failures in ([["KeyboardInterrupt"]] if step.has_begun else [[], ["KeyboardInterrupt"]])
 
 
