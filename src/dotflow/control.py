@@ -269,7 +269,7 @@ class Control:
         Raises:
             InvalidArgument: The codec can't keep the value.
             NotInHistory: There is no such run.
-            OrderRefused: No task of it waits for an answer, or somebody has answered before.
+            OrderRefused: No task of it waits for an answer, or the question has one.
         """
         from dotflow.codec.json import encode
 
