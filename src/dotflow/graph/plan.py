@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import Any, Final
 
-from dotflow.core.links import Group, Links, Nest
+from dotflow.core.links import Group, Links
 from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution
 from dotflow.errors import InvalidLink
@@ -228,13 +228,9 @@ def _links_of(task: Task) -> Links:
     return task.links or NO_LINKS
 
 
-def _nest_of(task: Task) -> Nest | None:
-    return None if task.links is None else task.links.nest
-
-
 def unit_of(task: Task) -> Group:
     """Returns the ids of the tasks that begin together: those of a workflow for each item, or the task alone."""
-    nest = _nest_of(task)
+    nest = _links_of(task).nest
     return (task.task_id,) if nest is None else nest.tasks
 
 

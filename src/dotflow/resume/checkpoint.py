@@ -193,9 +193,10 @@ class Checkpoints:
             self._tasks, self._left_out = tasks, left_out
             self._keys = CheckpointKeys(self._storage, tasks)
             self._tokens = tokens = Tokens(tasks, sources, params)
-            linked = [(task, task.links, task.step) for task in tasks] if tokens.has_links else []
-            asking = [task for task, links, step in linked if links and (links.takes_key or step.approve is not None)]
-            self._takers = asking
+            linked = tasks if tokens.has_links else ()
+            self._takers = [
+                task for task in linked if task.links and (task.links.takes_key or task.step.approve is not None)
+            ]
             again = {**dict.fromkeys(anew, ASKED_FOR), **dict.fromkeys(rerun, RERUN)}
             self._changes = changes = ChangedCode(tokens, runs_again=resume == "changed", rerun=again)
             resume = resume or bool(anew)

@@ -42,25 +42,31 @@ NEXT_LATE: Final = f"SELECT MIN(until) FROM ({WAITING} AND until > ?)"
 def ask(connection: sqlite3.Connection, asked: QuestionId, text: str, about: str, within: float | None) -> Question:
     """Returns the question of a task as it stands, which is written if it is new, or about something else."""
     origin, task, item, nth = asked
-    row = connection.execute(LAST, (origin, task, item)).fetchone()
-    if row is not None:
-        last = question_of(row)
-        if last.id.nth >= nth and last.about == about and (about or last.text == text):
-            return last
-        nth = max(nth, last.id.nth + 1)
+    rows = connection.execute(LAST, (origin, task, item)).fetchall()
+    if (known := find_same(rows, asked, text, about)) is not None:
+        return known
+    nth = max([nth, *(question_of(row).id.nth + 1 for row in rows)])
     now = micro(clock.now())
     until = None if within is None else now + round(within * MICRO)
     connection.execute(ADD, (origin, task, item, nth, text, now, until, about))
     return question_of(connection.execute(LAST, (origin, task, item)).fetchone())
 
 
+def find_same(rows: Sequence[Sequence[Any]], asked: QuestionId, text: str, about: str) -> Question | None:
+    """Returns the last question of a task, whose row is LAST; None if that was another one, or there is none."""
+    for last in map(question_of, rows):
+        if last.id.nth >= asked.nth and last.about == about and (about or last.text == text):
+            return last
+    return None
+
+
 def answer(
     connection: sqlite3.Connection, asked: QuestionId, is_yes: bool, by: str, comment: str, value: str | None
-) -> bool:
-    """Writes the answer to a question; returns False where it has one."""
+) -> None:
+    """Writes the answer to a question that has none."""
     origin, task, item, nth = asked
     values = (is_yes, by, micro(clock.now()), comment, value, origin, task, item, nth)
-    return connection.execute(ANSWER, values).rowcount == 1
+    connection.execute(ANSWER, values)
 
 
 def is_settled(connection: sqlite3.Connection, asked: Collection[QuestionId]) -> bool:
