@@ -76,12 +76,17 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("dotflow")
 
 
+#: Tests that import libraries which start threads, and keep them.
+STARTS_THREADS = re.compile(r"numpy|pandas|polars|arrow|floats|numbers_of_any_kind|test_dask_remote", re.IGNORECASE)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselects the tests marked `exhaustive`, unless they were asked for, and begins with those marked `slow`.
 
     A slow test at the end would run alone, while the other workers have nothing left to do.
+    What starts threads comes last: from then on, no test's worker processes are forks of its process.
     """
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    items.sort(key=lambda item: (STARTS_THREADS.search(item.nodeid) is not None, not item.get_closest_marker("slow")))
     if config.getoption("--exhaustive"):
         return
     left_out = [item for item in items if item.get_closest_marker("exhaustive")]

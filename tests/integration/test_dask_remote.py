@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import pytest
 
 from dotflow.providers.executors.cluster.protocol import STOPPED, Place, Reply, pack_call
-from dotflow.providers.executors.dask import remote as dask_remote
 
 PACKED = pack_call(Place(lane=0, isolate=False), [b"never read"])
 
@@ -13,6 +12,8 @@ PACKED = pack_call(Place(lane=0, isolate=False), [b"never read"])
 @pytest.mark.parametrize("state", ["cancelled", "released", "forgotten", None])
 def test_a_task_that_was_released_never_begins(state: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A task that was cancelled on its way to a thread of the worker has no wakeup that could have been rung."""
+    from dotflow.providers.executors.dask import remote as dask_remote  # imports Dask
+
     tasks = {} if state is None else {"key": SimpleNamespace(state=state, annotations=None)}
     worker = SimpleNamespace(state=SimpleNamespace(tasks=tasks), address="tcp://here")
     monkeypatch.setattr(dask_remote, "get_worker", lambda: worker)

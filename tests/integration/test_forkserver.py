@@ -25,9 +25,13 @@ def server():
 
 
 def test_it_is_kept_between_runs(scripts: Scripts) -> None:
-    """All runs of a program have the same fork server, in all its threads; one that was killed is replaced."""
+    """All runs of a program have the same fork server, in all its threads and tests; one that was killed is replaced.
+
+    pytest has the name of the running test in its environment.
+    """
     facts = scripts.run(f"""{RUN}
 first = run(server, server)
+os.environ["PYTEST_CURRENT_TEST"] = "another"
 together = []
 threads = [threading.Thread(target=lambda: together.extend(run(server))) for _ in range(3)]
 for thread in threads:

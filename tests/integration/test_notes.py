@@ -6,12 +6,12 @@ import fractions
 import os
 import sqlite3
 import threading
+from array import array
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import numpy
 import pytest
 
 import dotflow
@@ -160,6 +160,7 @@ def test_outside_of_a_run_nothing_is_recorded() -> None:
 
 def test_numbers_of_any_kind(history: HistorySQLite) -> None:
     """Those of NumPy become plain ones. What JSON has no number for is a text, and fails no step."""
+    import numpy  # starts threads
 
     def step() -> int:
         dotflow.note(a=numpy.int64(7), b=numpy.float32(0.5), c=numpy.bool_(True), d=numpy.array(3.5))
@@ -173,7 +174,7 @@ def test_numbers_of_any_kind(history: HistorySQLite) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("value", [None, [1], {"a": 1}, b"text", 1j, "x" * 1001, numpy.array([1])])
+@pytest.mark.parametrize("value", [None, [1], {"a": 1}, b"text", 1j, "x" * 1001, array("i", [1])])
 def test_what_is_no_number_or_short_text_is_refused(value: Any) -> None:
     """Outside of a run, too, so that tests of a step find it."""
     with pytest.raises(InvalidArgument, match="rows"):

@@ -31,6 +31,9 @@ from dotflow.processes.start import StartMethod, start_interpreter
 from dotflow.worker.interrupts import interrupts_let_through
 from dotflow.worker.programs import own_processes
 
+#: pytest changes it with each test, which would start a server anew.
+OF_EACH_TEST: Final = "PYTEST_CURRENT_TEST"
+
 
 class ForkServerProcess:
     """A fresh interpreter that only forks workers. Any number of threads may use it.
@@ -276,7 +279,7 @@ def _inherited_state() -> tuple[Any, ...]:
     limits = [resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT_")]
     affinity = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     return (
-        dict(os.environ),
+        {name: value for name, value in os.environ.items() if name != OF_EACH_TEST},
         list(sys.path),
         list(sys.argv),
         _working_folder(),
