@@ -273,7 +273,9 @@ class Operations(ABC):
         """Returns whether a living process serves a workflow, by its id or the name of one of its runs."""
 
     @abstractmethod
-    def ask(self, asked: QuestionId, text: str, about: str, within: float | None) -> Question:
+    def ask(
+        self, asked: QuestionId, text: str, about: str, within: float | None, item: int | None = None
+    ) -> Question:
         """Writes the question of a task, once, and returns it as it stands, maybe with its answer.
 
         It is a new one, to which there is no answer yet, if it is about something else than the last one.
@@ -283,7 +285,12 @@ class Operations(ABC):
             text: The question.
             about: A digest of what it is about; "" where only the text shows that.
             within: The seconds for an answer; None for no limit.
+            item: The index of the item that asks, which another list may change; None for a task.
         """
+
+    @abstractmethod
+    def answered(self, origin: str) -> Collection[QuestionId]:
+        """Returns the questions of a chain that have an answer, or whose time is up."""
 
     @abstractmethod
     def questions(self) -> Sequence[Question]:
@@ -305,7 +312,7 @@ class Operations(ABC):
 
         Args:
             run: Any run of the chain.
-            step: The task that waits, by its name, or an item such as `publish#3`; None if there is one only.
+            step: The task that waits, by its name, or an item such as `page[3].check`; None if there is one only.
             is_yes: The answer.
             by: Who answers.
             comment: Why.

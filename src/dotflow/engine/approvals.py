@@ -1,6 +1,6 @@
 """Approvals: asks the questions of a run's tasks in its history, and looks for the answers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from dotflow import clock
@@ -45,7 +45,7 @@ class Approvals:
         assert step.approve is not None
         asked, about = self._question_of(task)
         text = self._masks.mask(question_text(step.approve, task.name, arguments, self._shown))
-        question = self._queue.ask(asked, text, about, step.approve_within)
+        question = self._queue.ask(asked, text, about, step.approve_within, task.item)
         if question.is_yes is None:
             if question.until is None or not question.is_late(clock.now()):
                 return Answer(open=question._replace(history=self._option))
@@ -54,13 +54,12 @@ class Approvals:
             return Answer(refusal=rejection(question.by, question.comment))
         return Answer(approval_of(question))
 
-    def is_answered(self, question: Question) -> bool:
-        """Returns whether a question that a task waits for has an answer by now, or its time is up."""
+    def answered(self, origin: str) -> Collection[QuestionId]:
+        """Returns the questions of a chain that have an answer by now, or whose time is up."""
         try:
-            last = self._queue.ask(question.id, question.text, question.about, None)
+            return self._queue.answered(origin)
         except HistoryError:  # the end of the run looks once more
-            return False
-        return last.is_yes is not None or last.is_late(clock.now())
+            return ()
 
     def settle(self, run_id: str, asked: Sequence[Question], log_line: Callable[..., None]) -> None:
         """Has a run continued that has ended while one of its questions was answered. It was in no queue."""

@@ -265,8 +265,10 @@ class Run:
 
     @property
     def questions(self) -> list["Question"]:
-        """The questions of the tasks that wait for an approval, in the order of `add`."""
-        return [task.question for task in self.tasks if task.question is not None]
+        """The questions of the tasks and items that wait for an approval, in the order of `add`."""
+        asking = (task for task in self.tasks if task.links is not None and task.step.approve is not None)
+        records = (record for task in asking for record in (task, *task.items))
+        return [record.question for record in records if record.question is not None]
 
     @property
     def cleans_up(self) -> bool:
@@ -364,9 +366,9 @@ class Run:
 
     def _waits_for(self) -> str:
         """Returns which tasks wait for an approval, for people."""
-        from dotflow.core.approval import WAITS_FOR  # here: few workflows ask
+        from dotflow.core.approval import WAITS_FOR, names_of  # here: few workflows ask
 
-        return f"{WAITS_FOR} {', '.join(repr(question.step) for question in self.questions)}"
+        return f"{WAITS_FOR} {names_of(self.questions)}"
 
     def _prepare(self) -> None:
         """Restores or voids the checkpoints, before anything runs. Either `_execute` or `_release` has to follow."""

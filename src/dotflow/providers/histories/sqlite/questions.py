@@ -6,14 +6,18 @@ from datetime import datetime
 from typing import Any, Final
 
 from dotflow import clock
-from dotflow.core.approval import ANSWERABLE, WAITS_FOR, Question, QuestionId
+from dotflow.core.approval import ANSWERABLE, INDEX, WAITS_FOR, Question, QuestionId, names_of
 from dotflow.core.durations import format_duration
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import OrderRefused, close_match
 from dotflow.providers.histories.sqlite.reading import Reader, has_queue
-from dotflow.providers.histories.sqlite.tables import MICRO, micro, moment
+from dotflow.providers.histories.sqlite.tables import MICRO, NO_ITEM, micro, moment
 
-KEY: Final = "origin = ? AND task = ? AND item = ?"
+AT: Final = "@"  # between the task of an item and the item's key, in the column `task`
+#: The name of a question's task or item, from its columns.
+STEP: Final = f"""IIF(item = {NO_ITEM}, task,
+    REPLACE(SUBSTR(task, 1, INSTR(task, '{AT}') - 1), '{INDEX}', '[' || item || ']'))"""
+KEY: Final = "origin = ? AND task = ?"
 COLUMNS: Final = (
     *("origin", "task AS step", "item", "nth", "text", "asked", "until", "answer", "by_whom", "at AS answered"),
     *("comment", "value", "about"),
@@ -23,12 +27,15 @@ ADD: Final = """INSERT INTO questions (origin, task, item, nth, text, asked, unt
     VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
 ANSWER: Final = f"""UPDATE questions SET answer = ?, by_whom = ?, at = ?, comment = ?, value = ?
     WHERE {KEY} AND nth = ? AND answer IS NULL"""
+MOVE: Final = f"UPDATE questions SET item = ? WHERE {KEY} AND nth = ?"
+ANSWERED: Final = f"""SELECT {", ".join(COLUMNS)} FROM questions
+    WHERE origin = ? AND (answer IS NOT NULL OR until <= ?)"""
 #: The last question of each task of a chain, with the newest run of the chain.
 LAST_OF_CHAINS: Final = f"""SELECT {", ".join(f"questions.{name}" for name in COLUMNS)},
     runs.run_id, runs.workflow_id, runs.state, runs.superseded, runs.workflow
     FROM questions JOIN runs ON runs.run = (SELECT MAX(run) FROM runs WHERE runs.origin = questions.origin)
     WHERE NOT EXISTS (SELECT 1 FROM questions AS newer WHERE newer.origin = questions.origin
-        AND newer.task = questions.task AND newer.item = questions.item AND newer.nth > questions.nth)"""
+        AND newer.task = questions.task AND newer.nth > questions.nth)"""
 OF_CHAIN: Final = f"{LAST_OF_CHAINS} AND questions.origin = ? ORDER BY asked, questions.task, questions.item"
 OPEN: Final = f"""{LAST_OF_CHAINS} AND answer IS NULL AND (until IS NULL OR until > ?) AND superseded IS NULL
     AND state IN ({", ".join("?" * len(ANSWERABLE))}) ORDER BY asked, questions.task, questions.item"""
@@ -39,17 +46,25 @@ LATE: Final = f"SELECT DISTINCT run_id, workflow FROM ({WAITING} AND until <= ?)
 NEXT_LATE: Final = f"SELECT MIN(until) FROM ({WAITING} AND until > ?)"
 
 
-def ask(connection: sqlite3.Connection, asked: QuestionId, text: str, about: str, within: float | None) -> Question:
+def ask(
+    connection: sqlite3.Connection, asked: QuestionId, text: str, about: str, within: float | None, item: int | None
+) -> Question:
     """Returns the question of a task as it stands, which is written if it is new, or about something else."""
-    origin, task, item, nth = asked
-    rows = connection.execute(LAST, (origin, task, item)).fetchall()
-    if (known := find_same(rows, asked, text, about)) is not None:
-        return known
-    nth = max([nth, *(question_of(row).id.nth + 1 for row in rows)])
-    now = micro(clock.now())
-    until = None if within is None else now + round(within * MICRO)
-    connection.execute(ADD, (origin, task, item, nth, text, now, until, about))
-    return question_of(connection.execute(LAST, (origin, task, item)).fetchone())
+    key, index = key_of(asked), NO_ITEM if item is None else item
+    rows = connection.execute(LAST, key).fetchall()
+    if (known := find_same(rows, asked, text, about)) is None:
+        nth = max([asked.nth, *(question_of(row).id.nth + 1 for row in rows)])
+        now = micro(clock.now())
+        until = None if within is None else now + round(within * MICRO)
+        connection.execute(ADD, (*key, index, nth, text, now, until, about))
+    elif known.item != item:  # another list
+        connection.execute(MOVE, (index, *key, known.id.nth))
+    return question_of(connection.execute(LAST, key).fetchone())
+
+
+def key_of(asked: QuestionId) -> tuple[str, str]:
+    """Returns the first columns of the questions of a task or an item."""
+    return asked.origin, f"{asked.task}{AT}{asked.key}" if asked.key else asked.task
 
 
 def find_same(rows: Sequence[Sequence[Any]], asked: QuestionId, text: str, about: str) -> Question | None:
@@ -64,20 +79,18 @@ def answer(
     connection: sqlite3.Connection, asked: QuestionId, is_yes: bool, by: str, comment: str, value: str | None
 ) -> None:
     """Writes the answer to a question that has none."""
-    origin, task, item, nth = asked
-    values = (is_yes, by, micro(clock.now()), comment, value, origin, task, item, nth)
-    connection.execute(ANSWER, values)
+    connection.execute(ANSWER, (is_yes, by, micro(clock.now()), comment, value, *key_of(asked), asked.nth))
 
 
 def is_settled(connection: sqlite3.Connection, asked: Collection[QuestionId]) -> bool:
     """Returns whether one of these questions has an answer, or its time is up."""
     now = clock.now()
-    for origin, task, item, nth in asked:
-        row = connection.execute(LAST, (origin, task, item)).fetchone()
+    for one in asked:
+        row = connection.execute(LAST, key_of(one)).fetchone()
         if row is None:
             continue
         last = question_of(row)
-        if last.id.nth != nth or last.is_yes is not None or last.is_late(now):
+        if last.id.nth != one.nth or last.is_yes is not None or last.is_late(now):
             return True
     return False
 
@@ -99,7 +112,7 @@ def chosen(asked: Sequence[Question], step: str | None, run_id: str, state: str,
 
     Args:
         asked: The last question of each task of the chain.
-        step: The task that waits; None if there is one only.
+        step: The task or item that waits; None if there is one only.
         run_id: The newest run of the chain.
         state: What is known of it, for a refusal.
         is_yes: The answer, for a refusal.
@@ -108,12 +121,12 @@ def chosen(asked: Sequence[Question], step: str | None, run_id: str, state: str,
         OrderRefused: There is no such question, or it has its answer.
     """
     now = clock.now()
-    found = [question for question in asked if step is None or question.step == step]
+    found = [question for question in asked if step is None or question.is_of(step)]
     waiting = [question for question in found if question.is_yes is None and not question.is_late(now)]
     if len(waiting) == 1:
         return waiting[0]
     if waiting:
-        reason = f"{', '.join(repr(question.step) for question in waiting)} wait for an answer. Name one of them"
+        reason = f"{names_of(waiting)} wait for an answer. Name one of them"
     elif found:
         reason = _settled(found[-1], now)
     elif asked:
@@ -147,8 +160,9 @@ def _with_run(row: Sequence[Any]) -> Question:
 def question_of(row: Sequence[Any]) -> Question:
     """Returns the question of a row."""
     origin, task, item, nth, text, asked, until, is_yes, by, at, comment, value, about = row
+    name, _, key = (task, "", "") if item == NO_ITEM else task.rpartition(AT)
     return Question(
-        QuestionId(origin, task, item, nth),
+        QuestionId(origin, name, key, nth),
         text,
         moment(asked),
         None if until is None else moment(until),
@@ -158,4 +172,5 @@ def question_of(row: Sequence[Any]) -> Question:
         comment or "",
         value,
         about or "",
+        item=None if item == NO_ITEM else item,
     )

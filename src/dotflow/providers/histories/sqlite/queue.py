@@ -406,10 +406,17 @@ class SQLiteQueue(Operations):
     def _unknown(self, run: str) -> NotInHistory:
         return NotInHistory(f"Can't find the run '{run}'", f"{short_path(self.path)} has no run with this id")
 
-    def ask(self, asked: QuestionId, text: str, about: str, within: float | None) -> Question:
-        rows = self.look(questions.LAST, asked[:3])  # without the lock: a run that waits asks once a second
+    def ask(
+        self, asked: QuestionId, text: str, about: str, within: float | None, item: int | None = None
+    ) -> Question:
+        rows = self.look(questions.LAST, questions.key_of(asked))  # without the lock: a run that waits asks again
         known = questions.find_same(rows, asked, text, about)
-        return known or self.transact(lambda connection: questions.ask(connection, asked, text, about, within))
+        if known is not None and known.item == item:
+            return known
+        return self.transact(lambda connection: questions.ask(connection, asked, text, about, within, item))
+
+    def answered(self, origin: str) -> Collection[QuestionId]:
+        return {questions.question_of(row).id for row in self.look(questions.ANSWERED, (origin, _now()))}
 
     def questions(self) -> Sequence[Question]:
         with reading(self.path) as reader:
