@@ -438,6 +438,22 @@ def test_a_map_asks_once_before_its_items(make: Make) -> None:
     assert seen == ["anna"] * 3
 
 
+def test_a_rerun_of_a_map_asks_again(make: Make) -> None:
+    @action(approve="Send {rows}?")
+    def send(rows: int) -> int:
+        return rows
+
+    def build() -> DotFlow:
+        workflow = make(rows)
+        workflow.task.add(send, each=rows)
+        return workflow
+
+    run = build().start()
+    Control(build()).approve(run.run_id)
+    assert build().start(resume=True).status is COMPLETED
+    assert [question.id.nth for question in build().start(resume=True, rerun="send").questions] == [1]
+
+
 def test_what_is_cached_or_skipped_asks_nobody(make: Make, tmp_path: Path) -> None:
     @action(approve=True, cache=True)
     def heavy() -> int:

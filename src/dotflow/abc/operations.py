@@ -273,9 +273,7 @@ class Operations(ABC):
         """Returns whether a living process serves a workflow, by its id or the name of one of its runs."""
 
     @abstractmethod
-    def ask(
-        self, asked: QuestionId, text: str, about: str, within: float | None, item: int | None = None
-    ) -> Question:
+    def ask(self, asked: QuestionId, text: str, about: str, within: float | None, item: int | None = None) -> Question:
         """Writes the question of a task, once, and returns it as it stands, maybe with its answer.
 
         It is a new one, to which there is no answer yet, if it is about something else than the last one.
@@ -285,7 +283,17 @@ class Operations(ABC):
             text: The question.
             about: A digest of what it is about; "" where only the text shows that.
             within: The seconds for an answer; None for no limit.
-            item: The index of the item that asks, which another list may change; None for a task.
+            item: The index of the item that asks; None for a task.
+        """
+
+    @abstractmethod
+    def place(self, origin: str, task: str, items: Mapping[str, int]) -> None:
+        """Writes where the items of a task stand in its list now. Those that it has no more wait for no answer.
+
+        Args:
+            origin: The first run of the chain.
+            task: The task, as in their QuestionId.
+            items: Their indices, by key.
         """
 
     @abstractmethod

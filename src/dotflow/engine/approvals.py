@@ -10,7 +10,9 @@ from dotflow.core.approval import Answer, Approval, Question, QuestionId, late, 
 from dotflow.core.masks import Masks
 from dotflow.core.task import Task
 from dotflow.errors import HistoryError
+from dotflow.graph.linked_task import Item
 from dotflow.records.glimpse import MAX_GLIMPSE, glimpse
+from dotflow.resume.checkpoint import Checkpoints
 
 
 class Approvals:
@@ -18,7 +20,7 @@ class Approvals:
 
     Args:
         queue: Where the questions and their answers are.
-        question_of: Returns what tells the question of a task apart, and a digest of what it is about.
+        checkpoints: Those of the run, which know what tells its questions apart, and what they are about.
         masks: The secrets, which no question shows.
         option: The value of --history for the commands that answer.
     """
@@ -26,12 +28,12 @@ class Approvals:
     def __init__(
         self,
         queue: Operations,
-        question_of: Callable[[Task], tuple[QuestionId, str]],
+        checkpoints: Checkpoints,
         masks: Masks,
         option: str | None,
     ) -> None:
         self._queue = queue
-        self._question_of = question_of
+        self._checkpoints = checkpoints
         self._masks = masks
         self._option = option
 
@@ -43,7 +45,7 @@ class Approvals:
         """
         step = task.step
         assert step.approve is not None
-        asked, about = self._question_of(task)
+        asked, about = self._checkpoints.question_of(task), self._checkpoints.question_about(task)
         text = self._masks.mask(question_text(step.approve, task.name, arguments, self._shown))
         question = self._queue.ask(asked, text, about, step.approve_within, task.item)
         if question.is_yes is None:
@@ -53,6 +55,16 @@ class Approvals:
         if not question.is_yes:
             return Answer(refusal=rejection(question.by, question.comment))
         return Answer(approval_of(question))
+
+    def place(self, items: Sequence[Item]) -> None:
+        """Notes where the items of a task stand, some of which may have asked in an earlier run.
+
+        Raises:
+            HistoryError: The history can't be read or written.
+        """
+        if items:
+            asked = self._checkpoints.question_of(items[0])
+            self._queue.place(asked.origin, asked.task, {item.key_suffix: item.item for item in items})
 
     def answered(self, origin: str) -> Collection[QuestionId]:
         """Returns the questions of a chain that have an answer by now, or whose time is up."""

@@ -401,7 +401,7 @@ class Run:
             raise NotServable(what, NO_ID)
         queue = queue_of(what, self._providers.history)
         option = None if self._archive is None else self._archive.option
-        return Approvals(queue, self._checkpoints.question_of, self._providers.secrets.masks, option)
+        return Approvals(queue, self._checkpoints, self._providers.secrets.masks, option)
 
     def _release(self) -> None:
         """Releases the locks of `_prepare`. Does nothing after `_execute`."""

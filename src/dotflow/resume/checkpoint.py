@@ -379,7 +379,7 @@ class Checkpoints:
                 saved.read()  # shows whether the storage keeps inputs
         again = [task for task in self._takers if self._changes.is_rerun(task)]
         unsaved = [task for task in again if not leaves_checkpoint(task)]
-        void = {task.task_id for task, _ in restoration.void}
+        void = {task.task_id for task, _ in restoration.void if task.item is None}
         self._void([], again=unsaved, ask=[task for task in again if _asks(task) and task.task_id not in void])
 
     def key_base(self, task: Task) -> str:
@@ -389,11 +389,10 @@ class Checkpoints:
         """
         return self._saved_origin.key_base(self._names_of(task), self._tokens.inputs_of(task))
 
-    def question_of(self, task: Task) -> tuple[QuestionId, str]:
-        """Returns what tells the question of a task or an item apart, and a digest of what it is about.
+    def question_of(self, task: Task) -> QuestionId:
+        """Returns what tells the question of a task or an item apart.
 
-        Both stay the same over attempts and runs until the task is voided, runs again by `rerun`, or takes other
-        values. The digest is "" where the storage does not keep what a value was made from.
+        It stays the same over attempts and runs until the task is voided, or runs again by `rerun`.
         """
         saved, whole, key = self._saved_origin, self._tasks[task.task_id], ""
         nth = sum(saved.voided(f"{QUESTION}{name}") for name in self._names_of(task))
@@ -401,8 +400,14 @@ class Checkpoints:
         name = whole.name if is_unique else f"{whole.name}.{task.task_id}"
         if isinstance(task, Item) and (nest := task.task_links.nest) is not None:
             name, key = f"{nest.name}{INDEX}{name.removeprefix(nest.name)}", task.key_suffix
-        inputs = self._tokens.question_of(task) if saved.keeps_inputs else ""
-        return QuestionId(saved.origin, name, key, nth), inputs
+        return QuestionId(saved.origin, name, key, nth)
+
+    def question_about(self, task: Task) -> str:
+        """Returns a digest of what the question of a task or an item is about, whose sources have ended.
+
+        It is "" where the storage does not keep what a value was made from.
+        """
+        return self._tokens.question_of(task) if self._saved_origin.keeps_inputs else ""
 
     def _names_of(self, task: Task) -> list[str]:
         """Returns the name of the task in its keys and, for an item, its own."""

@@ -1,7 +1,7 @@
 """The questions of tasks that wait for an approval, as a history file has them, and the first answer to each."""
 
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -13,10 +13,12 @@ from dotflow.errors import OrderRefused, close_match
 from dotflow.providers.histories.sqlite.reading import Reader, has_queue
 from dotflow.providers.histories.sqlite.tables import MICRO, NO_ITEM, micro, moment
 
+GONE: Final = NO_ITEM - 1  # in place of the index of an item that its list does not have any more
 AT: Final = "@"  # between the task of an item and the item's key, in the column `task`
 #: The name of a question's task or item, from its columns.
 STEP: Final = f"""IIF(item = {NO_ITEM}, task,
     REPLACE(SUBSTR(task, 1, INSTR(task, '{AT}') - 1), '{INDEX}', '[' || item || ']'))"""
+UNANSWERED: Final = f"answer IS NULL AND item > {GONE}"
 KEY: Final = "origin = ? AND task = ?"
 COLUMNS: Final = (
     *("origin", "task AS step", "item", "nth", "text", "asked", "until", "answer", "by_whom", "at AS answered"),
@@ -27,6 +29,7 @@ ADD: Final = """INSERT INTO questions (origin, task, item, nth, text, asked, unt
     VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
 ANSWER: Final = f"""UPDATE questions SET answer = ?, by_whom = ?, at = ?, comment = ?, value = ?
     WHERE {KEY} AND nth = ? AND answer IS NULL"""
+WITHOUT_ANSWER: Final = f"SELECT {', '.join(COLUMNS)} FROM questions WHERE origin = ? AND answer IS NULL"
 MOVE: Final = f"UPDATE questions SET item = ? WHERE {KEY} AND nth = ?"
 ANSWERED: Final = f"""SELECT {", ".join(COLUMNS)} FROM questions
     WHERE origin = ? AND (answer IS NOT NULL OR until <= ?)"""
@@ -35,7 +38,7 @@ LAST_OF_CHAINS: Final = f"""SELECT {", ".join(f"questions.{name}" for name in CO
     runs.run_id, runs.workflow_id, runs.state, runs.superseded, runs.workflow
     FROM questions JOIN runs ON runs.run = (SELECT MAX(run) FROM runs WHERE runs.origin = questions.origin)
     WHERE NOT EXISTS (SELECT 1 FROM questions AS newer WHERE newer.origin = questions.origin
-        AND newer.task = questions.task AND newer.nth > questions.nth)"""
+        AND newer.task = questions.task AND newer.nth > questions.nth) AND questions.item > {GONE}"""
 OF_CHAIN: Final = f"{LAST_OF_CHAINS} AND questions.origin = ? ORDER BY asked, questions.task, questions.item"
 OPEN: Final = f"""{LAST_OF_CHAINS} AND answer IS NULL AND (until IS NULL OR until > ?) AND superseded IS NULL
     AND state IN ({", ".join("?" * len(ANSWERABLE))}) ORDER BY asked, questions.task, questions.item"""
@@ -57,9 +60,20 @@ def ask(
         now = micro(clock.now())
         until = None if within is None else now + round(within * MICRO)
         connection.execute(ADD, (*key, index, nth, text, now, until, about))
-    elif known.item != item:  # another list
-        connection.execute(MOVE, (index, *key, known.id.nth))
-    return question_of(connection.execute(LAST, key).fetchone())
+    return known or question_of(connection.execute(LAST, key).fetchone())
+
+
+def moved(rows: Iterable[Sequence[Any]], task: str, items: Mapping[str, int]) -> list[tuple[Any, ...]]:
+    """Returns what MOVE changes where the list of a task's items is another one than when they asked.
+
+    Args:
+        rows: Those of WITHOUT_ANSWER.
+        task: The task of the questions.
+        items: The index of each item by its key.
+    """
+    found = [question_of(row) for row in rows]
+    places = [(items.get(one.id.key, GONE), one) for one in found if one.id.key and one.id.task == task]
+    return [(index, *key_of(one.id), one.id.nth) for index, one in places if one.item != index]
 
 
 def key_of(asked: QuestionId) -> tuple[str, str]:

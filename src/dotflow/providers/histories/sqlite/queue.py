@@ -406,14 +406,15 @@ class SQLiteQueue(Operations):
     def _unknown(self, run: str) -> NotInHistory:
         return NotInHistory(f"Can't find the run '{run}'", f"{short_path(self.path)} has no run with this id")
 
-    def ask(
-        self, asked: QuestionId, text: str, about: str, within: float | None, item: int | None = None
-    ) -> Question:
+    def ask(self, asked: QuestionId, text: str, about: str, within: float | None, item: int | None = None) -> Question:
         rows = self.look(questions.LAST, questions.key_of(asked))  # without the lock: a run that waits asks again
         known = questions.find_same(rows, asked, text, about)
-        if known is not None and known.item == item:
-            return known
-        return self.transact(lambda connection: questions.ask(connection, asked, text, about, within, item))
+        return known or self.transact(lambda connection: questions.ask(connection, asked, text, about, within, item))
+
+    def place(self, origin: str, task: str, items: Mapping[str, int]) -> None:
+        moves = questions.moved(self.look(questions.WITHOUT_ANSWER, (origin,)), task, items)
+        if moves:
+            self.transact(lambda connection: connection.executemany(questions.MOVE, moves))
 
     def answered(self, origin: str) -> Collection[QuestionId]:
         return {questions.question_of(row).id for row in self.look(questions.ANSWERED, (origin, _now()))}
