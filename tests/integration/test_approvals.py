@@ -439,13 +439,13 @@ def test_a_map_asks_once_before_its_items(make: Make) -> None:
 
 
 def test_a_rerun_of_a_map_asks_again(make: Make) -> None:
-    @action(approve="Send {rows}?")
-    def send(rows: int) -> int:
-        return rows
+    @action(approve="Send {row}?")
+    def send(row: int) -> int:
+        return row
 
     def build() -> DotFlow:
         workflow = make(rows)
-        workflow.task.add(send, each=rows)
+        workflow.task.add(send, each={"row": rows})
         return workflow
 
     run = build().start()
