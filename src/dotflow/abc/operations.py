@@ -498,7 +498,10 @@ class QueueServer(ABC):
 
     @abstractmethod
     def end_waits(self) -> Sequence[str]:
-        """Queues runs that continue those of its workflows which have waited too long for an answer; returns these."""
+        """Queues runs that continue those of its workflows whose wait for an answer is over, and returns these.
+
+        Its time is up, or their process was killed at its end, and the answer came just before.
+        """
 
     @abstractmethod
     def take_over(self) -> Sequence[TakenOver]:

@@ -39,7 +39,17 @@ from dotflow.engine.run_graph import RunGraph
 from dotflow.engine.run_log import RunLog, log_line_of
 from dotflow.engine.run_providers import RunProviders
 from dotflow.engine.runner import Runner
-from dotflow.engine.stop import CANCELLED, INTERRUPTED, LOST, PAUSED, Stop, stop_for, timed_out
+from dotflow.engine.stop import (
+    CANCELLED,
+    INTERRUPTED,
+    LOST,
+    PAUSED,
+    SHUTDOWN,
+    SHUTDOWN_NOW,
+    Stop,
+    stop_for,
+    timed_out,
+)
 from dotflow.errors import HistoryError, NotServable, RunFailed, RunTimeout, ValueNotStorable
 from dotflow.graph.decisions import value_of
 from dotflow.graph.names import TaskRef, find_task, find_value
@@ -550,8 +560,9 @@ class Run:
         publisher.publish_run(self._ended)
         if self._approvals is not None and self._claimed is None and (asked := self.questions):
             self._approvals.settle(self.run_id, asked, self._log_line)
-        # Where a run only waits for answers, the questions have been sent. One that was lost goes on elsewhere.
-        is_sent = self._stop is not LOST and (self.state is not TypeRunState.PAUSED or self._pause_order is not None)
+        # Where a run only waits for answers, the questions have been sent. One that was lost, or shut down, goes on.
+        is_over = self._stop not in (LOST, SHUTDOWN, SHUTDOWN_NOW)
+        is_sent = is_over and (self.state is not TypeRunState.PAUSED or self._pause_order is not None)
         if notifier is not None and is_sent:
             label = self.workflow_id if self._is_named else self._name or ""
             notifier.send_run(RunMessage(self.run_id, label, self.status, self.state, self._message_text))

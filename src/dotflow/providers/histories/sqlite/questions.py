@@ -11,13 +11,14 @@ from dotflow.core.durations import format_duration
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import OrderRefused, close_match
 from dotflow.providers.histories.sqlite.reading import Reader, has_queue
-from dotflow.providers.histories.sqlite.tables import MICRO, NO_ITEM, micro, moment
+from dotflow.providers.histories.sqlite.tables import MICRO, NO_ITEM, PAUSED, micro, moment
 
 GONE: Final = NO_ITEM - 1  # in place of the index of an item that its list does not have any more
 AT: Final = "@"  # between the task of an item and the item's key, in the column `task`
-#: The name of a question's task or item, from its columns.
-STEP: Final = f"""IIF(item = {NO_ITEM}, task,
-    REPLACE(SUBSTR(task, 1, INSTR(task, '{AT}') - 1), '{INDEX}', '[' || item || ']'))"""
+#: The name of a question's task, without the key of its item, and that of the task or the item.
+TASK: Final = f"""IIF(questions.item = {NO_ITEM}, questions.task,
+    SUBSTR(questions.task, 1, INSTR(questions.task, '{AT}') - 1))"""
+STEP: Final = f"REPLACE({TASK}, '{INDEX}', '[' || questions.item || ']')"
 UNANSWERED: Final = f"answer IS NULL AND item > {GONE}"
 KEY: Final = "origin = ? AND task = ?"
 COLUMNS: Final = (
@@ -42,10 +43,17 @@ LAST_OF_CHAINS: Final = f"""SELECT {", ".join(f"questions.{name}" for name in CO
 OF_CHAIN: Final = f"{LAST_OF_CHAINS} AND questions.origin = ? ORDER BY asked, questions.task, questions.item"
 OPEN: Final = f"""{LAST_OF_CHAINS} AND answer IS NULL AND (until IS NULL OR until > ?) AND superseded IS NULL
     AND state IN ({", ".join("?" * len(ANSWERABLE))}) ORDER BY asked, questions.task, questions.item"""
-#: The questions of runs that are paused only since they wait; the runs for which the time for an answer is up.
-WAITING: Final = f"""{LAST_OF_CHAINS} AND answer IS NULL AND superseded IS NULL AND state = 'Paused'
-    AND reason LIKE '{WAITS_FOR} %'"""
-LATE: Final = f"SELECT DISTINCT run_id, workflow FROM ({WAITING} AND until <= ?)"
+#: The questions of runs that are paused only since they wait.
+OF_WAITING: Final = f"{LAST_OF_CHAINS} AND superseded IS NULL AND runs.state = 'Paused' AND reason LIKE '{WAITS_FOR} %'"
+WAITING: Final = f"{OF_WAITING} AND answer IS NULL"
+#: Whether its task or item has done nothing in the run but to ask: it has not taken its answer.
+HAS_ASKED: Final = f"""EXISTS (SELECT 1 FROM attempts JOIN steps USING (task)
+    WHERE attempts.run = runs.run AND attempts.item = questions.item AND steps.plan = runs.plan
+    AND REPLACE({TASK}, '{INDEX}', '') IN (steps.name, steps.name || '.' || steps.task)
+    GROUP BY attempts.task HAVING MAX(attempt) = 0 AND MAX(attempts.state) = {PAUSED})"""
+#: The runs for which the time for an answer is up, or that were killed before they took theirs at their end.
+OVER: Final = f"""SELECT DISTINCT run_id, workflow FROM ({WAITING} AND until <= ?
+    UNION ALL {OF_WAITING} AND answer IS NOT NULL AND {HAS_ASKED})"""
 NEXT_LATE: Final = f"SELECT MIN(until) FROM ({WAITING} AND until > ?)"
 
 

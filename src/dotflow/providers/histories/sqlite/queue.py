@@ -606,16 +606,16 @@ class SQLiteServer(QueueServer):
     def end_waits(self) -> Sequence[str]:
         def work(connection: sqlite3.Connection) -> list[str]:
             now = _now()
-            late = connection.execute(questions.LATE, (now,)).fetchall()
+            over = connection.execute(questions.OVER, (now,)).fetchall()
             return [
                 self._queue._go_on(connection, newest, now) or ""
-                for run_id, workflow in late
+                for run_id, workflow in over
                 if workflow in self._workflows
                 and (newest := self._queue._newest(connection, run_id)).state is TypeRunState.PAUSED
             ]
 
-        late = self._queue.look(questions.LATE, (_now(),))
-        if not any(workflow in self._workflows for _, workflow in late):
+        over = self._queue.look(questions.OVER, (_now(),))
+        if not any(workflow in self._workflows for _, workflow in over):
             return ()
         return [run_id for run_id in self._queue.transact(work) if run_id]
 
