@@ -278,8 +278,8 @@ def test_an_answer_is_taken_while_other_items_run(make: Make) -> None:
     assert steps_of(run) == ["page[1].check", "page[2].check"]
 
 
-def test_one_after_the_other_an_answered_item_goes_on_before_later_ones(make: Make) -> None:
-    """An item that has begun goes before one that has not, as soon as it is known that it may go on."""
+def test_one_after_the_other_an_answer_is_taken_when_the_other_items_have_ended(make: Make) -> None:
+    """The same run goes on with the item: nothing has to continue it."""
 
     @action
     def fetch(url: str) -> str:
