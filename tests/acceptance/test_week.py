@@ -145,7 +145,7 @@ def approve_on_page(folder: Folder) -> None:
         (waiting,) = pages.ask("runs")["waiting"]
         buttons = pages.ask(f"runs/{waiting['run_id']}")["buttons"]
         button = next(button for button in buttons if button["label"] == "Approve")
-        folder.printed = button["says"]
+        folder.printed = f"{button['says']}\n"
         answer = pages.ask(button["path"], button["sends"] | {"comment": "seen on the page"})
         assert answer["text"].startswith("Approved. The run ")
 

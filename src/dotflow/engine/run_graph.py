@@ -716,7 +716,7 @@ class RunGraph:
             items.run.is_open = True
             return self._admit(items.run)
         item, lane = items.next, items.continued_lane
-        left: list[Decision] = [] if lane is None else [Leave(lane)]
+        left: list[Decision] = [] if lane is None or not self._plan.is_parallel else [Leave(lane)]
         previous, own = _arguments_of(items, item)
         shared = items.shared_by(item)
         ended: Ended | TaskPaused | None = self._cached(item, previous, own, shared)
