@@ -22,6 +22,7 @@ from dotflow.engine.approvals import Approvals
 from dotflow.errors import InvalidLink, InvalidPolicy, NotServable, OrderRefused
 from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
 from dotflow.providers.notifiers.message import details
+from dotflow.serving.server import Server
 from dotflow.testing import virtual_clock
 
 PAUSED, COMPLETED, FAILED, SKIPPED = TypeStatus.PAUSED, TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.SKIPPED
@@ -517,6 +518,26 @@ def test_an_answer_that_comes_too_late_is_refused_and_the_task_fails(make: Make)
         assert ended.state is TypeRunState.FAILED
         assert ended.error.startswith("deploy: Rejected: Step 'deploy' did not run: it was not approved within 2 d.")
     assert _ran == []
+
+
+def test_in_virtual_time_a_server_takes_what_its_own_process_answers_and_submits(make: Make) -> None:
+    """At once, though the next moment that it knows of is days away."""
+    began: list[Any] = []
+
+    @action(approve=True, approve_within="7d")
+    def deploy() -> None:
+        began.append(time.now())
+
+    with virtual_clock() as time:
+        workflow, first = make(deploy), time.now()
+        run_id, server = workflow.submit(), Server([workflow], options={})
+        time.after("1h", lambda: Control(workflow).approve(run_id))
+        time.after("2h", workflow.submit)
+        time.after("3h", lambda: Control(workflow).approve(Control(workflow).questions()[0].run_id))
+        for _ in range(2):
+            time.after("4h", server.request_stop)
+        server.run()
+    assert [moment - first for moment in began] == [timedelta(hours=1), timedelta(hours=3)]
 
 
 def test_what_was_cancelled_or_replaced_takes_no_answer(make: Make) -> None:

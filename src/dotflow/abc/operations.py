@@ -1,7 +1,7 @@
 """Operations: the queue of wanted runs in a history, the schedules that fill it, and the orders to runs."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -426,8 +426,12 @@ class Operations(ABC):
         """Returns the open orders by run."""
 
     @abstractmethod
-    def open_server(self, workflows: Sequence[str]) -> "QueueServer":
+    def open_server(self, workflows: Sequence[str], wake: Callable[[], None] | None = None) -> "QueueServer":
         """Returns a server of these workflows, which this process is.
+
+        Args:
+            workflows: Their ids.
+            wake: Called in virtual time when this process has written to the queue, from any thread; None for nothing.
 
         Raises:
             NotServable: This system or file can't show whether a process lives.

@@ -124,7 +124,7 @@ class Server:
         self._run(self._open())
 
     def _open(self) -> QueueServer:
-        return self._queue.open_server(list(self._workflows))
+        return self._queue.open_server(list(self._workflows), self._wakeup.set)
 
     def _run(self, server: QueueServer) -> None:
         try:
