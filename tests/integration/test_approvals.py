@@ -531,13 +531,13 @@ def test_in_virtual_time_a_server_takes_what_its_own_process_answers_and_submits
     with virtual_clock() as time:
         workflow, first = make(deploy), time.now()
         run_id, server = workflow.submit(), Server([workflow], options={})
-        time.after("1h", lambda: Control(workflow).approve(run_id))
-        time.after("2h", workflow.submit)
-        time.after("3h", lambda: Control(workflow).approve(Control(workflow).questions()[0].run_id))
+        time.after("10s", lambda: Control(workflow).approve(run_id))
+        time.after("20s", workflow.submit)
+        time.after("30s", lambda: Control(workflow).approve(Control(workflow).questions()[0].run_id))
         for _ in range(2):
-            time.after("4h", server.request_stop)
+            time.after("40s", server.request_stop)
         server.run()
-    assert [moment - first for moment in began] == [timedelta(hours=1), timedelta(hours=3)]
+    assert [moment - first for moment in began] == [timedelta(seconds=10), timedelta(seconds=30)]
 
 
 def test_what_was_cancelled_or_replaced_takes_no_answer(make: Make) -> None:
