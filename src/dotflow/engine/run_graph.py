@@ -325,7 +325,7 @@ class RunGraph:
 
     def waiting(self) -> Iterator[TaskEvent]:
         """Yields the events of the maps that are open since items wait for an approval. Nothing else is left to do."""
-        if self.asked and not self.is_stopping:
+        if not self.is_stopping:
             from dotflow.core.approval import WAITS_FOR, names_of  # here: few workflows ask
 
             reason = f"{WAITS_FOR} {names_of([question for _, question in self.asked.values()])}"

@@ -127,7 +127,7 @@ class Runner:
                 while self._graph.asked and not self.is_halted and (answered := self._graph.answered()):
                     self._carry_out(answered)
                     self._loop()
-                if not self.is_halted:
+                if self._graph.asked and not self.is_halted:
                     for event in self._graph.waiting():
                         self._publish(event)
                 self._places = None  # what cleans up needs none
