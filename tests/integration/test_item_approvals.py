@@ -128,6 +128,8 @@ def test_each_item_asks_and_the_others_go_on(make: Make, mode: Any) -> None:
         "report": NOT_STARTED,
     }
     assert run["page.check"].items[1].reason == "waits for an approval: Store bb?"
+    names = "'page[0].check', 'page[1].check', 'page[2].check'"
+    assert run["page.check"].reason == run["page.store"].reason == f"waits for an approval: {names}"
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -60,7 +60,7 @@ SKIPPED: Final = TypeStatus.SKIPPED
 NEVER: Final = 1 << 60  # instead of the number of unmet needs, for a task that another one begins
 
 
-#: The reason of a task that waits for an approval, before its question.
+#: The reason of a task that waits for an approval, before its question, or before the items that wait.
 WAITS: Final = "waits for an approval"
 
 
@@ -326,9 +326,9 @@ class RunGraph:
     def waiting(self) -> Iterator[TaskEvent]:
         """Yields the events of the maps that are open since items wait for an approval. Nothing else is left to do."""
         if not self.is_stopping:
-            from dotflow.core.approval import WAITS_FOR, names_of  # here: few workflows ask
+            from dotflow.core.approval import names_of  # here: few workflows ask
 
-            reason = f"{WAITS_FOR} {names_of([question for _, question in self.asked.values()])}"
+            reason = f"{WAITS}: {names_of([question for _, question in self.asked.values()])}"
             yield from self.paused(PAUSED._replace(reason=reason), has_failed=False)
 
     @property
