@@ -65,9 +65,9 @@ def _facts(run: RunRecord) -> Iterator[tuple[str, str]]:
         yield "params", ", ".join(f"{name}={value}" for name, value in run.params.items())
     for label, text in _chain(run):
         yield label, text
-    answered = [question for question in run.questions if question.at is not None]
-    for question in answered[:MAX_ANSWERS]:
-        who = f"by {question.by}, {local(question.at)}{question.comment and f': {question.comment}'}"
+    answered = [(question, question.at) for question in run.questions if question.at is not None]
+    for question, at in answered[:MAX_ANSWERS]:
+        who = f"by {question.by}, {local(at)}{question.comment and f': {question.comment}'}"
         yield "approved" if question.is_yes else "rejected", f"{question.step} {who}"
     if len(answered) > MAX_ANSWERS:
         yield "answers", f"and {pluralize(len(answered) - MAX_ANSWERS, 'more answer')}"
