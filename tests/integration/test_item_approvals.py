@@ -17,6 +17,8 @@ from dotflow import Approval, Config, Control, DotFlow, Run, Task, action, serve
 from dotflow.abc.notify import Notify
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
+from dotflow.engine import runner
+from dotflow.engine.run_graph import RunGraph
 from dotflow.errors import OrderRefused
 from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
 from dotflow.providers.notifiers.message import details, headline
@@ -397,6 +399,64 @@ def test_a_cleanup_of_each_item_runs_before_the_run_waits(config: Callable[..., 
         Control(build()).approve(run.run_id, step, by="anna")
     run = start(build(), resume=True)
     assert (run.status, closed) == (COMPLETED, ["aa", "bb", "cc"] * 2)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_after_a_failure_the_cleanups_of_items_that_wait_run_too(config: Callable[..., Config], mode: Any) -> None:
+    """They have begun, though they have given their places of max_parallel to others."""
+    closed: list[str] = []
+
+    @action
+    def fetch(url: str) -> str:
+        if url == "b":
+            raise OSError("away")
+        return url
+
+    @action
+    def close(url: str) -> None:
+        closed.append(url)
+
+    page = DotFlow(params={"url": ...})
+    page.task.add(fetch).add(check).add(close, always=True)
+    workflow = DotFlow(config(), workflow_id="cleaning")
+    workflow.task.add(page, name="page", each=["a", "b", "c"], max_parallel=1)
+    run = start(workflow, mode=mode)
+    assert (run.status, sorted(closed)) == (FAILED, ["a", "b"])
+    assert (run["page.close"].status, steps_of(run)) == (COMPLETED, ["page[0].check"])
+
+
+def test_an_answer_during_the_cleanup_is_for_the_run_that_continues(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the cleanup has closed is not used any more, and the item does not get lost."""
+    looks = threading.Semaphore(0)
+    answered = RunGraph.answered
+
+    def looked(graph: RunGraph) -> Any:
+        decisions = answered(graph)
+        looks.release()
+        return decisions
+
+    monkeypatch.setattr(runner, "ASK_INTERVAL", 0.001)
+    monkeypatch.setattr(RunGraph, "answered", looked)
+
+    @action
+    def close() -> None:
+        control = Control(make())
+        for question in control.questions():
+            control.approve(question.run_id, question.step, by="anna")
+        while looks.acquire(blocking=False):  # those before
+            pass
+        assert looks.acquire(timeout=60)
+        assert looks.acquire(timeout=60)
+
+    workflow = make()
+    workflow.task.add(close, always=True)
+    run = start(workflow, mode="parallel")
+    assert (run.status, run["close"].status) == (PAUSED, COMPLETED)
+    assert statuses(run, "page.check") == [PAUSED] * 3
+    (ended,) = serve(make(), once=True)
+    assert (ended.state, ended.continues) == (TypeRunState.COMPLETED, run.run_id)
 
 
 def test_each_question_is_sent_with_the_commands_that_answer_it(make: Make) -> None:

@@ -301,7 +301,7 @@ class RunGraph:
 
     def answered(self) -> list[Decision]:
         """Returns what follows from the answers, by now, to the questions of tasks and items that wait."""
-        if self._approvals is None or self.is_stopping or not self.asked:
+        if self._approvals is None or self.is_stopping or self._has_stopped or not self.asked:
             return []
         _, first = next(iter(self.asked.values()))
         settled = self._approvals.answered(first.id.origin)
@@ -324,7 +324,11 @@ class RunGraph:
         return [*self._begin_or_skip(*waits), *self._continue(items)]
 
     def waiting(self) -> Iterator[TaskEvent]:
-        """Yields the events of the maps that are open since items wait for an approval. Nothing else is left to do."""
+        """Yields the events of the maps that are open since items wait for an approval. Only cleanups are left to do.
+
+        An answer that comes from now on is for the run that continues this one.
+        """
+        self._has_stopped = True
         if not self.is_stopping:
             from dotflow.core.approval import names_of  # here: few workflows ask
 
@@ -588,7 +592,7 @@ class RunGraph:
         if run is not None:
             if items.task.links.always and not self._has_run(items.task, index):
                 return [Ended(TaskSkipped(item.task_id, NOT_NEEDED, index), item, Context())]
-            if not run.may_begin(items, item, lane):
+            if not self._has_stopped and not run.may_begin(items, item, lane):
                 return []
         return self._begin_or_skip(items, item, lane)
 
