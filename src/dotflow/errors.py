@@ -560,7 +560,8 @@ class Rejected(AttemptError):
 
     step: str
     reason: str
-    _template = "Step '{step}' did not run: {reason}. Pass rerun={step!r} to ask again."
+    task: str  # the step itself, or the task of an item
+    _template = "Step '{step}' did not run: {reason}. Pass rerun={task!r} to ask again."
 
 
 class StepFailed(AttemptError):

@@ -9,9 +9,10 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from urllib.request import HTTPCookieProcessor, build_opener
+from typing import Any
+from urllib.request import HTTPCookieProcessor, Request, build_opener
 
 import pytest
 
@@ -103,22 +104,50 @@ def folder(tmp_path: Path) -> Iterator[Folder]:
     folder.end_server()
 
 
+class Pages:
+    """The pages of `dotflow ui`, as a browser that has opened the last printed address sees them."""
+
+    def __init__(self, folder: Folder, *options: str) -> None:
+        command = ["dotflow", "ui", *options, "--no-browser", "--port", "0"]
+        self._process = subprocess.Popen(
+            command, cwd=folder.path, env=folder.settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        address = [self._process.stdout.readline().split()[0] for _ in range(1 + ("--write" in options))][-1]
+        self._origin = address.partition("/?")[0]
+        self._browser = build_opener(HTTPCookieProcessor(http.cookiejar.CookieJar()))
+        self._browser.open(address, timeout=20).close()
+
+    def __enter__(self) -> "Pages":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.send_signal(signal.SIGINT)
+        self._process.communicate(timeout=30)
+
+    def ask(self, path: str, given: Mapping[str, Any] | None = None) -> Any:
+        """Returns what the page reads at a path, or what becomes of an order."""
+        headers = {"Origin": self._origin, "X-Dotflow": "1", "Content-Type": "application/json"}
+        data = None if given is None else json.dumps(given).encode()
+        with self._browser.open(Request(f"{self._origin}/api/{path}", data, headers), timeout=20) as answer:
+            return json.load(answer)
+
+
 def look_at_page(folder: Folder) -> None:
-    """Opens the address that `dotflow ui` prints, and looks whether the page has the runs of all jobs."""
-    command = ["dotflow", "ui", "--no-browser", "--port", "0"]
-    pages = subprocess.Popen(
-        command, cwd=folder.path, env=folder.settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert pages.stdout is not None
-        address = pages.stdout.readline().strip()
-        browser = build_opener(HTTPCookieProcessor(http.cookiejar.CookieJar()))
-        browser.open(address, timeout=20).close()
-        with browser.open(f"{address.partition('?')[0]}api/runs", timeout=20) as answer:
-            assert {run["workflow"].partition("@")[0] for run in json.load(answer)["runs"]} == WORKFLOWS
-    finally:
-        pages.send_signal(signal.SIGINT)
-        pages.communicate(timeout=30)
+    """Looks whether the page has the runs of all jobs."""
+    with Pages(folder) as pages:
+        assert {run["workflow"].partition("@")[0] for run in pages.ask("runs")["runs"]} == WORKFLOWS
+
+
+def approve_on_page(folder: Folder) -> None:
+    """Presses Approve on the page of the run that waits for an answer."""
+    with Pages(folder, "--write") as pages:
+        (waiting,) = pages.ask("runs")["waiting"]
+        buttons = pages.ask(f"runs/{waiting['run_id']}")["buttons"]
+        button = next(button for button in buttons if button["label"] == "Approve")
+        folder.printed = f"{button['says']}\n"
+        answer = pages.ask(button["path"], button["sends"] | {"comment": "seen on the page"})
+        assert answer["text"].startswith("Approved. The run ")
 
 
 @pytest.mark.slow
@@ -135,6 +164,8 @@ def test_the_tutorial_of_eight_jobs_runs_as_written(folder: Folder, request: pyt
             (folder.path / block["title"]).write_text(text)
         elif text == "dotflow ui\n":
             look_at_page(folder)
+        elif text == "dotflow ui --write\n":
+            approve_on_page(folder)
         elif text.startswith("dotflow serve nightly:nightly\n"):
             folder.server = folder.begin(text)
             assert until(lambda: is_known(folder))

@@ -118,6 +118,28 @@ def test_a_run_fails_is_retried_asks_is_approved_by_another_reader_and_completes
         expect(page.get_by_role("row", name=re.compile("publish"))).to_contain_text("berta 300 looks right")
 
 
+def test_items_that_ask_are_answered_one_by_one(report: DotFlow, open_page: OpenPage, address: str) -> None:
+    """Each has its buttons; the answered one goes, the run goes on with its item, and the other ones still wait."""
+    page_of = DotFlow(params={"row": ...})
+    page_of.task.add(action(approve="Load row {row}?")(lambda row: row), name="load")
+    workflow = DotFlow(report.config, workflow_id="pages")
+    workflow.task.add(rows).add(page_of, name="page", each=rows)
+    run = workflow.start().run_id
+    page = open_page(f"{address}runs/{run}", **as_user("anna"))
+
+    expect(button(page, "Approve 'page[2].load'")).to_be_visible()
+    button(page, "Approve 'page[1].load'").click()
+    expect(page.locator("#ask-says")).to_contain_text("Yes to: Load row 1? 'page[1].load' runs then.")
+    confirm(page, "Approve 'page[1].load'")
+    expect(page.locator("#answer")).to_contain_text("Approved. The run ")
+    (ended,) = serve(workflow, once=True)
+    page.goto(f"{address}runs/{ended.run_id}")
+
+    expect(button(page, "Approve 'page[0].load'")).to_be_visible()
+    expect(button(page, "Approve 'page[1].load'")).to_have_count(0)
+    assert violations(page) == []
+
+
 def test_a_run_is_cancelled_by_keyboard(report: DotFlow, address: str, open_page: OpenPage) -> None:
     """Enter asks, Escape leaves it and leads back, and Enter in a field sends the order."""
     run = report.submit()

@@ -18,9 +18,11 @@ from dotflow import Approval, Config, Control, DotFlow, Run, Secret, Task, actio
 from dotflow.abc.notify import Notify
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
+from dotflow.engine.approvals import Approvals
 from dotflow.errors import InvalidLink, InvalidPolicy, NotServable, OrderRefused
 from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
 from dotflow.providers.notifiers.message import details
+from dotflow.serving.server import Server
 from dotflow.testing import virtual_clock
 
 PAUSED, COMPLETED, FAILED, SKIPPED = TypeStatus.PAUSED, TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.SKIPPED
@@ -438,6 +440,47 @@ def test_a_map_asks_once_before_its_items(make: Make) -> None:
     assert seen == ["anna"] * 3
 
 
+def test_a_rerun_of_a_map_asks_again(make: Make) -> None:
+    @action(approve="Send {row}?")
+    def send(row: int) -> int:
+        return row
+
+    def build() -> DotFlow:
+        workflow = make(rows)
+        workflow.task.add(send, each={"row": rows})
+        return workflow
+
+    run = build().start()
+    Control(build()).approve(run.run_id)
+    assert build().start(resume=True).status is COMPLETED
+    assert [question.id.nth for question in build().start(resume=True, rerun="send").questions] == [1]
+
+
+def test_a_map_asks_only_if_an_item_is_not_in_the_cache(make: Make) -> None:
+    """Nothing would run after the yes."""
+    found = [[1, 2]]
+
+    @action
+    def numbers() -> list[int]:
+        return found[0]
+
+    @action(approve="Send {number}?", cache=True)
+    def send(number: int) -> int:
+        return number * 2
+
+    def build() -> DotFlow:
+        workflow = make(numbers)
+        workflow.task.add(send, each={"number": numbers})
+        return workflow
+
+    run = build().start()
+    Control(build()).approve(run.run_id)
+    assert build().start(resume=True).status is COMPLETED
+    assert build().start().value("send") == [2, 4]
+    found[0] = [1, 2, 3]
+    assert [question.text for question in build().start().questions] == ["Send [1, 2, 3]?"]
+
+
 def test_what_is_cached_or_skipped_asks_nobody(make: Make, tmp_path: Path) -> None:
     @action(approve=True, cache=True)
     def heavy() -> int:
@@ -475,6 +518,26 @@ def test_an_answer_that_comes_too_late_is_refused_and_the_task_fails(make: Make)
         assert ended.state is TypeRunState.FAILED
         assert ended.error.startswith("deploy: Rejected: Step 'deploy' did not run: it was not approved within 2 d.")
     assert _ran == []
+
+
+def test_in_virtual_time_a_server_takes_what_its_own_process_answers_and_submits(make: Make) -> None:
+    """At once, though the next moment that it knows of is days away."""
+    began: list[Any] = []
+
+    @action(approve=True, approve_within="7d")
+    def deploy() -> None:
+        began.append(time.now())
+
+    with virtual_clock() as time:
+        workflow, first = make(deploy), time.now()
+        run_id, server = workflow.submit(), Server([workflow], options={})
+        time.after("10s", lambda: Control(workflow).approve(run_id))
+        time.after("20s", workflow.submit)
+        time.after("30s", lambda: Control(workflow).approve(Control(workflow).questions()[0].run_id))
+        for _ in range(2):
+            time.after("40s", server.request_stop)
+        server.run()
+    assert [moment - first for moment in began] == [timedelta(seconds=10), timedelta(seconds=30)]
 
 
 def test_what_was_cancelled_or_replaced_takes_no_answer(make: Make) -> None:
@@ -630,6 +693,51 @@ def test_of_eight_processes_one_answers_and_seven_hear_who(make: Make, tmp_path:
     winner = f"person {heard.index('counted')} approved 'publish'"
     assert [line for line in heard if line != "counted" and not line.startswith(winner)] == []
     assert len(serve(make(), once=True)) == 1
+
+
+def test_an_answer_counts_though_the_process_was_killed_at_the_end_of_the_run(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the end of the run in the history and its last look: a server sees to it."""
+
+    @action
+    def answers() -> None:
+        (question,) = Control(make()).questions()
+        Control(make()).approve(question.run_id, by="anna")
+
+    def build() -> DotFlow:
+        workflow = make(rows)
+        workflow.task.add(publish).add(answers, needs=[rows])
+        return workflow
+
+    with monkeypatch.context() as killed:
+        killed.setattr(Approvals, "answered", lambda self, origin: ())  # it came after the last look
+        killed.setattr(Approvals, "settle", lambda *arguments: None)
+        run = build().start(mode="parallel")
+    assert run.status is PAUSED
+    serve(build(), once=True)  # queues a run that goes on
+    while serve(build(), once=True):
+        pass
+    newest = Control(build()).run(run.run_id)
+    assert (newest.state, newest.continues) == (TypeRunState.COMPLETED, run.run_id)
+    assert _ran.count("publish") == 1
+
+
+def test_an_answer_that_the_run_itself_has_taken_makes_no_other_run(make: Make) -> None:
+    @action(approve="Really?")
+    def later() -> None: ...
+
+    @action
+    def answers() -> None:
+        (question, *_) = [one for one in Control(make()).questions() if one.step == "publish"]
+        Control(make()).approve(question.run_id, "publish", by="anna")
+
+    workflow = make(rows)
+    workflow.task.add(publish).add(later, needs=[rows]).add(answers, needs=[rows])
+    run = workflow.start(mode="parallel")
+    assert (run["publish"].status, [question.step for question in run.questions]) == (COMPLETED, ["later"])
+    assert serve(workflow, once=True) == serve(workflow, once=True) == []
+    assert Control(workflow).run(run.run_id).run_id == run.run_id
 
 
 @pytest.mark.parametrize("is_submitted", [True, False])

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from dotflow import Config, DotFlow, action
+from dotflow import Config, DotFlow, action, note
 from dotflow.cli.history import text
 from dotflow.cli.history.parts import escape_output
 from dotflow.cli.history.run_page import print_next
@@ -918,6 +918,24 @@ def test_a_changed_value_is_there_once(dotflow: Command, tmp_path: Path) -> None
 
     names = [entry["name"] for entry in found if entry["kind"] == "value"]
     assert names == ["first", "third initial"]
+
+
+def test_notes_of_steps_are_compared(dotflow: Command, history: HistorySQLite) -> None:
+    """The score of a model, with the score before; what is the same in both is left out."""
+
+    def run(score: float) -> str:
+        @action
+        def train() -> None:
+            note(rows=300, score=score)
+
+        return quick(history, train, name="model").start().run_id
+
+    before, after = run(0.91), run(0.93)
+    found = [entry for entry in dotflow.objects("diff", before, after) if entry["kind"] == "note"]
+    table = dotflow("diff", before, after)
+
+    assert found == [{"kind": "note", "name": "train score", "before": 0.91, "after": 0.93}]
+    assert re.search(r"\nnote +train score +0\.91 +0\.93\n", table)
 
 
 def test_equal_runs_have_no_differences(dotflow: Command, history: HistorySQLite) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -280,6 +281,33 @@ def test_a_run_that_was_paused_by_an_order_says_so(make: Make, notify: Kept) -> 
     (text,) = notify.texts
     assert text.splitlines()[0] == "Paused: nightly"
     assert text.splitlines()[2] == "the run was paused"
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_run_that_its_server_leaves_to_the_next_one_sends_nothing(make: Make, notify: Kept, signals: int) -> None:
+    """Nobody has to act: the run goes on by itself, and sends a message about its own end."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    @action
+    def waits() -> None:
+        begun.set()
+        go_on.wait(20)
+
+    workflow = make(waits, publish)
+    run_id = workflow.submit()
+    server = serve(workflow, wait=False)
+    assert begun.wait(20)
+    for _ in range(signals):
+        server.request_stop()
+    while signals == 1 and not server._heeded:
+        time.sleep(0.005)
+    go_on.set()
+    server.stop()
+    assert notify.texts == []
+    assert Control(workflow).run(run_id).state is TypeRunState.QUEUED
+
+    serve(workflow, once=True)
+    assert [text.splitlines()[0] for text in notify.texts] == ["Completed: nightly"]
 
 
 def test_secrets_are_masked_in_it(make: Make, notify: Kept) -> None:

@@ -174,6 +174,28 @@ def test_a_question_is_rejected(report: DotFlow, pages: ASGIApp, history: Histor
     assert "anna rejected it: the day is not over" in history.load(response.json["run"]).error
 
 
+def test_each_item_that_asks_has_buttons(report: DotFlow, history: HistorySQLite) -> None:
+    """They name the item, and no more than ten items have them at once: the next ones follow."""
+    page = DotFlow(params={"row": ...})
+    page.task.add(action(approve="Load {row}?")(lambda row: row), name="load")
+    workflow = DotFlow(report.config, workflow_id="pages")
+    workflow.task.add(rows, params={"top": 12}).add(page, name="page", each=rows)
+    pages, run = app(history, write=lambda scope: "anna"), workflow.start().run_id
+    buttons = [button["label"] for button in request(pages, f"/api/runs/{run}").json["buttons"]]
+
+    first = press(pages, run, "Approve 'page[0].load'")
+    second = press(pages, first.json["run"], "Reject 'page[1].load'")
+    later = [button["label"] for button in request(pages, f"/api/runs/{second.json['run']}").json["buttons"]]
+
+    assert buttons[:2] == ["Approve 'page[0].load'", "Reject 'page[0].load'"]
+    assert buttons[18:21] == ["Approve 'page[9].load'", "Reject 'page[9].load'", "Cancel"]
+    assert later[:2] == ["Approve 'page[2].load'", "Reject 'page[2].load'"]
+    assert "Reject 'page[11].load'" in later
+    serve(workflow, once=True)
+    items = history.load(first.json["run"]).steps[1].counts
+    assert {state.value: count for state, count in items.items() if count}["Failed"] == 1
+
+
 def test_a_workflow_is_paused_and_goes_on(pages: ASGIApp, history: HistorySQLite, served: None) -> None:
     """Its page has the button, too; the second click hears who was first."""
     run = history.runs()[0].run_id

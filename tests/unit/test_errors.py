@@ -175,7 +175,7 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
         RunTimeout("nightly", "r1", [], 3, "the run exceeded its timeout of 4 h"),
         ["r1", "its timeout of 4 h", "3 tasks"],
     ),
-    (Rejected("load", "ben rejected it"), ["'load'", "ben rejected it", "rerun='load'"]),
+    (Rejected("page[3].load", "ben rejected it", "page.load"), ["'page[3].load'", "ben rejected it", "'page.load'"]),
     (RunStopped("load", "the run was cancelled"), ["'load'", "the run was cancelled"]),
     (MissingExtra("StorageS3", "boto3", "aws"), ["StorageS3", "boto3", "pip install 'dotflow[aws]'"]),
     (

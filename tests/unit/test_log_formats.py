@@ -192,6 +192,7 @@ class TestMapsAndSkips:
         assert tuple(fields) == FIELDS
         assert fields["items"] == {
             "count": 3, "completed": 2, "failed": 1, "skipped": 0, "restored": 1, "retries": 1, "rounds": 0,
+            "waiting": 0,
         }  # fmt: skip
         assert (fields["item"], fields["attempt"], fields["duration"]) == (None, 1, 2.5)
         assert fields["error"]["exception"] == "ItemsFailed"

@@ -1,7 +1,7 @@
 """Operations: the queue of wanted runs in a history, the schedules that fill it, and the orders to runs."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -273,7 +273,7 @@ class Operations(ABC):
         """Returns whether a living process serves a workflow, by its id or the name of one of its runs."""
 
     @abstractmethod
-    def ask(self, asked: QuestionId, text: str, about: str, within: float | None) -> Question:
+    def ask(self, asked: QuestionId, text: str, about: str, within: float | None, item: int | None = None) -> Question:
         """Writes the question of a task, once, and returns it as it stands, maybe with its answer.
 
         It is a new one, to which there is no answer yet, if it is about something else than the last one.
@@ -283,7 +283,22 @@ class Operations(ABC):
             text: The question.
             about: A digest of what it is about; "" where only the text shows that.
             within: The seconds for an answer; None for no limit.
+            item: The index of the item that asks; None for a task.
         """
+
+    @abstractmethod
+    def place(self, origin: str, task: str, items: Mapping[str, int]) -> None:
+        """Writes where the items of a task stand in its list now. Those that it has no more wait for no answer.
+
+        Args:
+            origin: The first run of the chain.
+            task: The task, as in their QuestionId.
+            items: Their indices, by key.
+        """
+
+    @abstractmethod
+    def answered(self, origin: str) -> Collection[QuestionId]:
+        """Returns the questions of a chain that have an answer, or whose time is up."""
 
     @abstractmethod
     def questions(self) -> Sequence[Question]:
@@ -305,7 +320,7 @@ class Operations(ABC):
 
         Args:
             run: Any run of the chain.
-            step: The task that waits, by its name, or an item such as `publish#3`; None if there is one only.
+            step: The task that waits, by its name, or an item such as `page[3].check`; None if there is one only.
             is_yes: The answer.
             by: Who answers.
             comment: Why.
@@ -411,8 +426,12 @@ class Operations(ABC):
         """Returns the open orders by run."""
 
     @abstractmethod
-    def open_server(self, workflows: Sequence[str]) -> "QueueServer":
+    def open_server(self, workflows: Sequence[str], wake: Callable[[], None] | None = None) -> "QueueServer":
         """Returns a server of these workflows, which this process is.
+
+        Args:
+            workflows: Their ids.
+            wake: Called in virtual time when this process has written to the queue, from any thread; None for nothing.
 
         Raises:
             NotServable: This system or file can't show whether a process lives.
@@ -483,7 +502,10 @@ class QueueServer(ABC):
 
     @abstractmethod
     def end_waits(self) -> Sequence[str]:
-        """Queues runs that continue those of its workflows which have waited too long for an answer; returns these."""
+        """Queues runs that continue those of its workflows whose wait for an answer is over, and returns these.
+
+        Its time is up, or their process was killed at its end, and the answer came just before.
+        """
 
     @abstractmethod
     def take_over(self) -> Sequence[TakenOver]:

@@ -1,10 +1,11 @@
 """Approvals: the yes or no that a person gives before a step runs, and the text of the question."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from dotflow.core.durations import format_duration
+from dotflow.core.text import split_address
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import InvalidPolicy
 
@@ -34,7 +35,8 @@ class Approval(NamedTuple):
     comment: str = ""
 
 
-NO_ITEM: Final = -1  # in place of the item of a question, for that of a task
+INDEX: Final = "[]"  # where the name of a question's task gets the index of the item
+MAX_SHOWN: Final = 3  # questions that a text names
 
 
 class QuestionId(NamedTuple):
@@ -42,14 +44,14 @@ class QuestionId(NamedTuple):
 
     Attributes:
         origin: The first run of the chain.
-        task: The name of the task.
-        item: The index of the item; NO_ITEM for the task itself.
+        task: The name of the task; for an item of an added workflow, or a round, such as `page[].check`.
+        key: The end of the checkpoint's key of the item, whose index another list may change; "" for the task itself.
         nth: How often it was asked before in this chain.
     """
 
     origin: str
     task: str
-    item: int
+    key: str
     nth: int
 
 
@@ -67,6 +69,7 @@ class Question(NamedTuple):
         about: A digest of what it is about; "" where only the text shows that.
         run_id, workflow_id, state: The newest run of the chain; "" where it was not looked for.
         history: In its own run, the value of --history for the commands that answer it; None for the default one.
+        item: The index of the item, or the number of the round, when it was asked last; None for the task itself.
     """
 
     id: QuestionId
@@ -83,11 +86,17 @@ class Question(NamedTuple):
     workflow_id: str = ""
     state: TypeRunState | None = None
     history: str | None = None
+    item: int | None = None
 
     @property
     def step(self) -> str:
-        """The task or item that waits: `publish`, `publish#3`."""
-        return self.id.task if self.id.item == NO_ITEM else f"{self.id.task}#{self.id.item}"
+        """The task or item that waits: `publish`, `page[3].check`."""
+        return self.id.task if self.item is None else self.id.task.replace(INDEX, f"[{self.item}]", 1)
+
+    def is_of(self, step: str) -> bool:
+        """Returns whether it is the question of a task, or of an item in any of its spellings: `page.check#3`."""
+        task = self.id.task if self.item is None else self.id.task.replace(INDEX, "", 1)
+        return step in (task, self.step) or split_address(step) == (task, self.item)
 
     def is_late(self, now: datetime) -> bool:
         """Returns whether the time for an answer is up."""
@@ -104,6 +113,13 @@ class Answer(NamedTuple):
 
 #: What begins the reason of a run that is paused only since tasks of it wait for an approval.
 WAITS_FOR: Final = "it waits for"
+
+
+def names_of(questions: Sequence[Question]) -> str:
+    """Returns the tasks and items that wait, for people: the first ones, and how many there are beside them."""
+    names = ", ".join(repr(question.step) for question in questions[:MAX_SHOWN])
+    more = len(questions) - MAX_SHOWN
+    return f"{names} and {more} more" if more > 0 else names
 
 
 def rejection(by: str, comment: str) -> str:

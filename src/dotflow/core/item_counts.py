@@ -5,7 +5,8 @@ from typing import NamedTuple
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 
-COMPLETED, FAILED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.SKIPPED
+COMPLETED, FAILED = TypeStatus.COMPLETED, TypeStatus.FAILED
+SKIPPED, PAUSED = TypeStatus.SKIPPED, TypeStatus.PAUSED
 
 
 class ItemCounts(NamedTuple):
@@ -19,6 +20,7 @@ class ItemCounts(NamedTuple):
         restored: How many values are from checkpoints or the cache.
         retries: How often an attempt of an item was repeated.
         rounds: Of a task in rounds, how many there are at most; 0 for items of a list.
+        waiting: How many wait for an approval.
     """
 
     total: int
@@ -28,6 +30,7 @@ class ItemCounts(NamedTuple):
     restored: int = 0
     retries: int = 0
     rounds: int = 0
+    waiting: int = 0
 
     def __str__(self) -> str:
         """Returns `300 items`, or `280 of 300 items, 3 failed, 12 retries`; of rounds `3 of at most 8 rounds`."""
@@ -39,6 +42,7 @@ class ItemCounts(NamedTuple):
         others = [
             f"{self.failed} failed" if self.failed else "",
             f"{self.skipped} skipped" if self.skipped else "",
+            f"{self.waiting} waiting for an approval" if self.waiting else "",
             f"{self.restored} restored" if self.restored else "",
             f"{self.retries} {'retry' if self.retries == 1 else 'retries'}" if self.retries else "",
         ]
@@ -49,7 +53,7 @@ def item_counts(task: Task) -> ItemCounts | None:
     """Returns the counts of a mapped task as they are now; None where it has no items yet, or is not mapped."""
     if not task.is_mapped or not (task.items or task.has_value):
         return None
-    completed = failed = skipped = restored = retries = 0
+    completed = failed = skipped = restored = retries = waiting = 0
     for item in task.items:
         status = item.status
         if status is COMPLETED:  # comparing is much faster than hashing an enum, as a Counter does
@@ -59,7 +63,9 @@ def item_counts(task: Task) -> ItemCounts | None:
             failed += 1
         elif status is SKIPPED:
             skipped += 1
+        elif status is PAUSED and item.question is not None:
+            waiting += 1
         retries += item.retry_count
     nest = None if task.links is None else task.links.nest
     rounds = 0 if nest is None else nest.repeat
-    return ItemCounts(len(task.items), completed, failed, skipped, restored, retries, rounds)
+    return ItemCounts(len(task.items), completed, failed, skipped, restored, retries, rounds, waiting)

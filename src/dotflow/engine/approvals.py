@@ -1,6 +1,6 @@
 """Approvals: asks the questions of a run's tasks in its history, and looks for the answers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from dotflow import clock
@@ -10,7 +10,9 @@ from dotflow.core.approval import Answer, Approval, Question, QuestionId, late, 
 from dotflow.core.masks import Masks
 from dotflow.core.task import Task
 from dotflow.errors import HistoryError
+from dotflow.graph.linked_task import Item
 from dotflow.records.glimpse import MAX_GLIMPSE, glimpse
+from dotflow.resume.checkpoint import Checkpoints
 
 
 class Approvals:
@@ -18,7 +20,7 @@ class Approvals:
 
     Args:
         queue: Where the questions and their answers are.
-        question_of: Returns what tells the question of a task apart, and a digest of what it is about.
+        checkpoints: Those of the run, which know what tells its questions apart, and what they are about.
         masks: The secrets, which no question shows.
         option: The value of --history for the commands that answer.
     """
@@ -26,12 +28,12 @@ class Approvals:
     def __init__(
         self,
         queue: Operations,
-        question_of: Callable[[Task], tuple[QuestionId, str]],
+        checkpoints: Checkpoints,
         masks: Masks,
         option: str | None,
     ) -> None:
         self._queue = queue
-        self._question_of = question_of
+        self._checkpoints = checkpoints
         self._masks = masks
         self._option = option
 
@@ -43,9 +45,9 @@ class Approvals:
         """
         step = task.step
         assert step.approve is not None
-        asked, about = self._question_of(task)
+        asked, about = self._checkpoints.question_of(task), self._checkpoints.question_about(task)
         text = self._masks.mask(question_text(step.approve, task.name, arguments, self._shown))
-        question = self._queue.ask(asked, text, about, step.approve_within)
+        question = self._queue.ask(asked, text, about, step.approve_within, task.item)
         if question.is_yes is None:
             if question.until is None or not question.is_late(clock.now()):
                 return Answer(open=question._replace(history=self._option))
@@ -54,13 +56,22 @@ class Approvals:
             return Answer(refusal=rejection(question.by, question.comment))
         return Answer(approval_of(question))
 
-    def is_answered(self, question: Question) -> bool:
-        """Returns whether a question that a task waits for has an answer by now, or its time is up."""
+    def place(self, items: Sequence[Item]) -> None:
+        """Notes where the items of a task stand, some of which may have asked in an earlier run.
+
+        Raises:
+            HistoryError: The history can't be read or written.
+        """
+        if items:
+            asked = self._checkpoints.question_of(items[0])
+            self._queue.place(asked.origin, asked.task, {item.key_suffix: item.item for item in items})
+
+    def answered(self, origin: str) -> Collection[QuestionId]:
+        """Returns the questions of a chain that have an answer by now, or whose time is up."""
         try:
-            last = self._queue.ask(question.id, question.text, question.about, None)
+            return self._queue.answered(origin)
         except HistoryError:  # the end of the run looks once more
-            return False
-        return last.is_yes is not None or last.is_late(clock.now())
+            return ()
 
     def settle(self, run_id: str, asked: Sequence[Question], log_line: Callable[..., None]) -> None:
         """Has a run continued that has ended while one of its questions was answered. It was in no queue."""

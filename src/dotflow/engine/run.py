@@ -39,7 +39,17 @@ from dotflow.engine.run_graph import RunGraph
 from dotflow.engine.run_log import RunLog, log_line_of
 from dotflow.engine.run_providers import RunProviders
 from dotflow.engine.runner import Runner
-from dotflow.engine.stop import CANCELLED, INTERRUPTED, LOST, PAUSED, Stop, stop_for, timed_out
+from dotflow.engine.stop import (
+    CANCELLED,
+    INTERRUPTED,
+    LOST,
+    PAUSED,
+    SHUTDOWN,
+    SHUTDOWN_NOW,
+    Stop,
+    stop_for,
+    timed_out,
+)
 from dotflow.errors import HistoryError, NotServable, RunFailed, RunTimeout, ValueNotStorable
 from dotflow.graph.decisions import value_of
 from dotflow.graph.names import TaskRef, find_task, find_value
@@ -265,8 +275,10 @@ class Run:
 
     @property
     def questions(self) -> list["Question"]:
-        """The questions of the tasks that wait for an approval, in the order of `add`."""
-        return [task.question for task in self.tasks if task.question is not None]
+        """The questions of the tasks and items that wait for an approval, in the order of `add`."""
+        asking = (task for task in self.tasks if task.links is not None and task.step.approve is not None)
+        records = (record for task in asking for record in (task, *task.items))
+        return [record.question for record in records if record.question is not None]
 
     @property
     def cleans_up(self) -> bool:
@@ -364,9 +376,9 @@ class Run:
 
     def _waits_for(self) -> str:
         """Returns which tasks wait for an approval, for people."""
-        from dotflow.core.approval import WAITS_FOR  # here: few workflows ask
+        from dotflow.core.approval import WAITS_FOR, names_of  # here: few workflows ask
 
-        return f"{WAITS_FOR} {', '.join(repr(question.step) for question in self.questions)}"
+        return f"{WAITS_FOR} {names_of(self.questions)}"
 
     def _prepare(self) -> None:
         """Restores or voids the checkpoints, before anything runs. Either `_execute` or `_release` has to follow."""
@@ -399,7 +411,7 @@ class Run:
             raise NotServable(what, NO_ID)
         queue = queue_of(what, self._providers.history)
         option = None if self._archive is None else self._archive.option
-        return Approvals(queue, self._checkpoints.question_of, self._providers.secrets.masks, option)
+        return Approvals(queue, self._checkpoints, self._providers.secrets.masks, option)
 
     def _release(self) -> None:
         """Releases the locks of `_prepare`. Does nothing after `_execute`."""
@@ -548,8 +560,9 @@ class Run:
         publisher.publish_run(self._ended)
         if self._approvals is not None and self._claimed is None and (asked := self.questions):
             self._approvals.settle(self.run_id, asked, self._log_line)
-        # Where a run only waits for answers, the questions have been sent. One that was lost goes on elsewhere.
-        is_sent = self._stop is not LOST and (self.state is not TypeRunState.PAUSED or self._pause_order is not None)
+        # Where a run only waits for answers, the questions have been sent. One that was lost, or shut down, goes on.
+        is_over = self._stop not in (LOST, SHUTDOWN, SHUTDOWN_NOW)
+        is_sent = is_over and (self.state is not TypeRunState.PAUSED or self._pause_order is not None)
         if notifier is not None and is_sent:
             label = self.workflow_id if self._is_named else self._name or ""
             notifier.send_run(RunMessage(self.run_id, label, self.status, self.state, self._message_text))

@@ -26,13 +26,14 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.lifecycle import Fallback, new
 from dotflow.engine.ready import NextItem, Ready
-from dotflow.engine.stop import FAILED, Stop
+from dotflow.engine.stop import FAILED, PAUSED, Stop
 from dotflow.errors import LeaseLost, Rejected, RunStopped
 from dotflow.graph.decisions import UNFINISHED, Arguments, Skip, arguments, decide, unmet_need, value_of
 from dotflow.graph.item_inputs import ItemInputs
 from dotflow.graph.linked_task import Item, LinkedTask
 from dotflow.graph.linking import ERROR
 from dotflow.graph.maps import (
+    Held,
     ItemMap,
     LoopRun,
     NestRun,
@@ -59,7 +60,7 @@ SKIPPED: Final = TypeStatus.SKIPPED
 NEVER: Final = 1 << 60  # instead of the number of unmet needs, for a task that another one begins
 
 
-#: The reason of a task that waits for an approval, before its question.
+#: The reason of a task that waits for an approval, before its question, or before the items that wait.
 WAITS: Final = "waits for an approval"
 
 
@@ -111,7 +112,7 @@ class RunGraph:
 
     Attributes:
         is_stopping: Whether no further task becomes ready.
-        asked: The tasks that wait for an approval, by id, with their questions.
+        asked: What waits for an approval, by the id of the task and the index of the item, with its question.
         outputs: The outputs of the tasks that have some, by task id.
     """
 
@@ -142,7 +143,7 @@ class RunGraph:
         self._cache = cache
         self._secrets = secrets
         self._approvals = approvals
-        self.asked: dict[int, tuple[Ready, Question]] = {}  # the tasks that wait for an approval, by id
+        self.asked: dict[tuple[int, int | None], tuple[Ready | Held, Question]] = {}
         self._lanes = plan.lanes
         self._previous = plan.previous
         self._followers = plan.followers(tasks)
@@ -238,8 +239,8 @@ class RunGraph:
             return [restored]
         if task.step.approve is not None:
             answer = self._ask(ready, task, decision)
-            if isinstance(answer, list):
-                return answer
+            if isinstance(answer, Ended | TaskPaused):
+                return [answer]
             if task.step.takes_approval:
                 own = {**decision, APPROVAL: answer}
         return ready._replace(inputs=self._inputs(task, own, None))
@@ -265,22 +266,28 @@ class RunGraph:
             self._log_line(note, None)
         return decision
 
-    def _ask(self, ready: Ready, task: LinkedTask, own: Arguments) -> "Approval | list[Decision]":
-        """Returns the approval of a task. Or returns what follows from a no, or from no answer yet."""
+    def _ask(self, waits: Ready | Held, task: Task, shown: Arguments) -> "Approval | Ended | TaskPaused":
+        """Returns the approval of a task or an item, its end after a no, or its pause while there is no answer.
+
+        Args:
+            waits: What goes on after the answer.
+            task: The task or the item.
+            shown: The arguments that the question may show.
+        """
         approvals = self._approvals
         assert approvals is not None, "checked before the run began"
         self._flush()
         try:
-            answer = approvals.ask(task, {**self._lists_shown(task), **own})
+            answer = approvals.ask(task, shown)
         except Exception as error:  # of the history
-            return [_failed(task, error)]
+            return _failed(task, error)
         if answer.approval is not None:
             return answer.approval
         if answer.open is None:
-            return [_failed(task, Rejected(task.name, answer.refusal))]
-        self.asked[task.task_id] = ready, answer.open
+            return _failed(task, Rejected(task.name, answer.refusal, self._tasks[task.task_id].name))
+        self.asked[task.task_id, task.item] = waits, answer.open
         reason = f"{WAITS}: {answer.open.text}"
-        return [TaskPaused(task.task_id, reason, clock.now(), clock.monotonic(), question=answer.open)]
+        return TaskPaused(task.task_id, reason, clock.now(), clock.monotonic(), task.item, answer.open)
 
     def _lists_shown(self, task: LinkedTask) -> dict[str, Any]:
         """Returns the lists of a mapped task by parameter, for its question, which is asked before its items."""
@@ -292,17 +299,41 @@ class RunGraph:
                 lists[parameter] = self._params[source] if isinstance(source, str) else source
         return lists
 
-    def answered(self) -> list[Ready]:
-        """Returns the tasks that have waited for an approval and have their answer now.
-
-        Raises HistoryError.
-        """
-        if self._approvals is None or self.is_stopping:
+    def answered(self) -> list[Decision]:
+        """Returns what follows from the answers, by now, to the questions of tasks and items that wait."""
+        if self._approvals is None or self.is_stopping or self._has_stopped or not self.asked:
             return []
-        answered = [ready for ready, question in self.asked.values() if self._approvals.is_answered(question)]
-        for ready in answered:
-            del self.asked[ready.task.task_id]
-        return [ready._replace(continues=False) for ready in answered]
+        _, first = next(iter(self.asked.values()))
+        settled = self._approvals.answered(first.id.origin)
+        decisions: list[Decision] = []
+        for key, (waits, question) in [*self.asked.items()]:
+            if question.id not in settled:
+                continue
+            del self.asked[key]
+            if isinstance(waits, Ready):
+                decisions.append(waits._replace(continues=False))
+            else:
+                decisions += self._go_on_with(waits)
+        return decisions
+
+    def _go_on_with(self, waits: Held) -> list[Decision]:
+        """Makes an item pending that has waited for an approval, as soon as there is room for it."""
+        items, item, _ = waits
+        if items.run is None or item.task_id not in self._maps or not items.run.may_begin(*waits):
+            return []
+        return [*self._begin_or_skip(*waits), *self._continue(items)]
+
+    def waiting(self) -> Iterator[TaskEvent]:
+        """Yields the events of the maps that are open since items wait for an approval. Only cleanups are left to do.
+
+        An answer that comes from now on is for the run that continues this one.
+        """
+        self._has_stopped = True
+        if not self.is_stopping:
+            from dotflow.core.approval import names_of  # here: few workflows ask
+
+            reason = f"{WAITS}: {names_of([question for _, question in self.asked.values()])}"
+            yield from self.paused(PAUSED._replace(reason=reason), has_failed=False)
 
     @property
     def only_waits(self) -> bool:
@@ -439,10 +470,10 @@ class RunGraph:
             if isinstance(decision, Ended):
                 ended.append(decision)
                 continue
-            if task.step.approve is not None and self._has_open_items(task):
-                answer = self._ask(ready, task, decision)
-                if isinstance(answer, list):
-                    return answer
+            if task.step.approve is not None and run is None and self._has_open_items(task, previous, decision):
+                answer = self._ask(ready, task, {**self._lists_shown(task), **decision})
+                if isinstance(answer, Ended | TaskPaused):
+                    return [answer]
                 if task.step.takes_approval:
                     decision = {**decision, APPROVAL: answer}
             opening.append((task, decision))
@@ -461,10 +492,25 @@ class RunGraph:
                 opening = []
         return [*ended, *(self._open(opening, previous, run) if opening else [])]
 
-    def _has_open_items(self, task: LinkedTask) -> bool:
-        """Returns whether an item of a mapped task may run."""
+    def _has_open_items(self, task: LinkedTask, previous: Context, shared: Arguments) -> bool:
+        """Returns whether an item of a mapped task may run: they are neither restored, nor all in the cache."""
         is_empty = any(type(one) in (list, tuple) and not one for one in self._lists_shown(task).values())
-        return not is_empty and task.task_id not in self.checkpoints.whole_maps
+        if is_empty or task.task_id in self.checkpoints.whole_maps:
+            return False
+        if self._cache is None or not is_cached(task):
+            return True
+        try:
+            inputs = ItemInputs(task, self._tasks)
+            for item in items_of(task, self._tasks, self._params):
+                own = inputs.decide(item, self._secrets.masks)
+                if isinstance(own, Skip):
+                    continue
+                given = Context(own.pop(PREVIOUS)) if PREVIOUS in own else previous
+                if self._cache.find(item, self._cache.key(item, given, own, shared or None)) is None:
+                    return True
+        except Exception:  # of the lists, or of a condition: the map, or the item, fails without a step
+            return False
+        return False
 
     def _open(
         self, opening: Sequence[tuple[LinkedTask, Arguments]], previous: Context, run: NestRun | None
@@ -480,6 +526,8 @@ class RunGraph:
         try:
             for task in tasks:
                 task._open(items_of(task, self._tasks, self._params))
+                if run is not None and task.step.approve is not None and self._approvals is not None:
+                    self._approvals.place(task.items)
             restored = self.checkpoints.restore_items(tasks)
         except Exception as error:  # of the lists, which may be the user's own types, or of the storage
             failed: list[Decision] = [_failed(tasks[0], error), *_skipped_after(tasks)]
@@ -544,7 +592,7 @@ class RunGraph:
         if run is not None:
             if items.task.links.always and not self._has_run(items.task, index):
                 return [Ended(TaskSkipped(item.task_id, NOT_NEEDED, index), item, Context())]
-            if not run.may_begin(items, item, lane):
+            if not self._has_stopped and not run.may_begin(items, item, lane):
                 return []
         return self._begin_or_skip(items, item, lane)
 
@@ -652,7 +700,7 @@ class RunGraph:
             return None
         items.is_waiting = True
         continues = items.continued_lane is not None
-        inputs = () if task.step.cache is None else None
+        inputs = None if items.is_entered else ()
         return new(NextItem, (items, self._lanes[task.task_id], task.step, count, continues, inputs, None))
 
     def _map_ended(self, task: LinkedTask, failure: Failure | None) -> MapEnded:
@@ -671,14 +719,33 @@ class RunGraph:
         if items.run is not None and not items.run.is_open:
             items.run.is_open = True
             return self._admit(items.run)
-        item = items.next
+        item, lane = items.next, items.continued_lane
+        left: list[Decision] = [] if lane is None or not self._plan.is_parallel else [Leave(lane)]
         previous, own = _arguments_of(items, item)
-        restored = self._cached(item, previous, own, items.shared_by(item))
-        if restored is None:
+        shared = items.shared_by(item)
+        ended: Ended | TaskPaused | None = self._cached(item, previous, own, shared)
+        if ended is None and items.run is not None and item.step.approve is not None:
+            answer = self._ask(Held(items, item, None), item, {**(shared or {}), **own})
+            if isinstance(answer, TaskPaused):
+                items.set_aside()
+                return [*left, answer, *self._make_room(items.run, item.item), *self._continue(items)]
+            if isinstance(answer, Ended):
+                ended = answer
+            elif item.step.takes_approval:
+                items.decided[item.item] = {**own, APPROVAL: answer}
+        if ended is None:
             return ready
-        lane = items.continued_lane
         items.begin(None)
-        return [restored] if lane is None else [Leave(lane), restored]
+        return [*left, ended]
+
+    def _make_room(self, run: NestRun, index: int) -> list[Decision]:
+        """Lets another item of an added workflow begin, if what is left of this one waits for approvals."""
+        waits = any((task_id, index) in self.asked for task_id in run.nest.tasks)
+        maps = [self._maps[task_id] for task_id in run.nest.tasks if task_id in self._maps]
+        if not waits or any(index in items.in_flight or index in items.pending for items in maps):
+            return []
+        run.leave(index)
+        return self._admit(run)
 
     def begin_item(self, items: ItemMap) -> tuple[Ready, NextItem | None]:
         """Returns the next item of a map, which begins now, and the one after it if that may begin."""
@@ -714,6 +781,8 @@ class RunGraph:
             decisions.append(Leave(lane))
         if items.run is not None and items.run.end(item):
             decisions += self._admit(items.run)
+        elif items.run is not None and self.asked:
+            decisions += self._make_room(items.run, item.item)
         if items.left and (items.is_waiting or not items.pending) and not items.has_stopped:
             return decisions  # nothing follows in its own map
         return decisions + self._continue(items)

@@ -240,6 +240,8 @@ class RunLog:
             self._show(task, self._info)
         elif kind in FAILURES:
             self._log_failure(task, task.items[event.item], is_final=kind is TaskFailed)
+        elif kind is TaskPaused and event.question is not None:
+            self._show(task.items[event.item], self._info)
         if self._progress_at < math.inf and (now := clock.monotonic()) >= self._progress_at:
             self._progress_at = now + PROGRESS_INTERVAL
             for running in self._running.values():

@@ -125,8 +125,11 @@ class Runner:
                 self._carry_out(begin())
                 self._loop()
                 while self._graph.asked and not self.is_halted and (answered := self._graph.answered()):
-                    self._arrivals.extend(answered)
+                    self._carry_out(answered)
                     self._loop()
+                if self._graph.asked and not self.is_halted:
+                    for event in self._graph.waiting():
+                        self._publish(event)
                 self._places = None  # what cleans up needs none
                 while not self.is_halted or self._is_pausing:
                     for decision in self._graph.clean_up():
@@ -365,7 +368,7 @@ class Runner:
                 self._arrivals.append(heapq.heappop(self._timers)[2])
         if self._graph.asked and (ticks := clock.ticks()) >= self._ask_at and not self.is_halted:
             self._ask_at = ticks + ASK_INTERVAL
-            self._arrivals.extend(self._graph.answered())
+            self._carry_out(self._graph.answered())
 
     def _until_due(self) -> float | None:
         """Returns the seconds until the next timer or the deadline, or until the history has to be asked again.

@@ -18,6 +18,9 @@ class Stop(NamedTuple):
 CANCELLED: Final = Stop("RunCancelled", "the run was cancelled", TypeRunState.CANCELLED)
 FAILED: Final = Stop("RunStopped", "the run was stopped by a failure", TypeRunState.FAILED)
 PAUSED: Final = Stop("RunPaused", "the run was paused", TypeRunState.PAUSED)
+#: Of the process that has the run: another one goes on with it.
+SHUTDOWN: Final = PAUSED._replace(reason="its process was shut down")
+SHUTDOWN_NOW: Final = CANCELLED._replace(reason=SHUTDOWN.reason)
 LOST: Final = Stop("RunCancelled", "another process has the run", TypeRunState.CANCELLED)
 INTERRUPTED: Final = Stop("KeyboardInterrupt", "the run was interrupted", TypeRunState.INTERRUPTED)
 

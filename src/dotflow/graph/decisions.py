@@ -20,7 +20,7 @@ ENDINGS: Final[Mapping[TypeStatus, str]] = {
     TypeStatus.PAUSED: "was paused",
 }
 UNFINISHED: Final = (TypeStatus.IN_PROGRESS, TypeStatus.RETRY)
-NOT_ENDED: Final = (TypeStatus.NOT_STARTED, *UNFINISHED)
+NOT_ENDED: Final = (TypeStatus.NOT_STARTED, *UNFINISHED, TypeStatus.PAUSED)
 
 
 class Skip(NamedTuple):

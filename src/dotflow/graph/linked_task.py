@@ -146,13 +146,14 @@ class Item(TaskRecord):
         key_suffix: The end of the checkpoint's key, after that of the task.
     """
 
-    __slots__ = ("entry", "item", "key_suffix", "source", "task_links")
+    __slots__ = ("_question", "entry", "item", "key_suffix", "source", "task_links")
 
     item: int
     task_links: Links
     entry: Any
     key_suffix: str
     source: str
+    _question: "Question | None"
 
     def __init__(self, task: LinkedTask, item: int, entry: Any, key_suffix: str) -> None:
         super().__init__(task.task_id, task.step, None, task._initial, task.group_name, task.workflow_id, task.run_id)
@@ -161,6 +162,7 @@ class Item(TaskRecord):
         self.entry = entry
         self.key_suffix = key_suffix
         self.source = "checkpoint"
+        self._question = None
 
     @property
     def task_name(self) -> str:
@@ -183,6 +185,10 @@ class Item(TaskRecord):
         return _value_of(self.entry, each[0].part)
 
     @property
+    def question(self) -> "Question | None":
+        return self._question if self.status is TypeStatus.PAUSED else None
+
+    @property
     def round(self) -> int | None:
         """The number of its round, from 0; None for an item of a list."""
         nest = self.task_links.nest
@@ -203,6 +209,8 @@ class Item(TaskRecord):
         super()._apply_rare(event)
         if isinstance(event, TaskRestored):
             self.source = event.source
+        elif isinstance(event, TaskPaused):
+            self._question = event.question
 
 
 def outputs_of(task: Task) -> tuple[Part, ...]:

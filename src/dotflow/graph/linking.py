@@ -668,8 +668,6 @@ def _check_inside(step: Action[..., Any], name: str, links: Links, group: str, o
         what, hint = word, hint if option == "each" else "Use one of them, and go through the other one in a step"
     elif any(PREVIOUS in step.context_params for step in steps):
         what, hint = PREVIOUS, "Name a parameter like the task whose value it takes"
-    elif step.approve is not None:
-        what, hint = "approve", "Ask in a task outside of it"
     elif group != DEFAULT_GROUP:
         what, hint = "group_name", "Remove it: its tasks take the group of add"
     else:

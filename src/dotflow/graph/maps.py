@@ -64,6 +64,8 @@ class ItemMap:
         self.settled: Collection[int] = ()  # the items that were restored, and those that a resume does not need
         self.wanted: deque[int] = deque()  # those that a stopped run still has to clean up
         self.is_waiting = False  # whether its next item is among the run's ready tasks
+        asks = task.step.approve is not None and task.links.nest is not None
+        self.is_entered = asks or task.step.cache is not None  # whether an item may end, or wait, before it begins
         self._limit = limit
         self._has_failed = False
         self._is_closed = False
@@ -84,13 +86,13 @@ class ItemMap:
         """Makes an item pending, unless the map has stopped. *lane* is the one that it continues.
 
         Where the next item waits for a worker, an item that continues a lane goes before it: its worker is free now.
-        One of a cached step does not, since the next item has been looked up already.
+        One that may end before it begins does not, since the next item has been entered already.
         """
         if self._is_closed:
             return
         if lane is not None:
             self.continued[item.item] = lane
-        if lane is not None and self.is_waiting and self.task.step.cache is None:
+        if lane is not None and self.is_waiting and not self.is_entered:
             self.pending.appendleft(item.item)
         else:
             self.pending.append(item.item)
@@ -141,6 +143,11 @@ class ItemMap:
         self.continued.pop(index, None)
         self.in_flight[index] = lane
 
+    def set_aside(self) -> None:
+        """Takes out the next item, which waits for an approval. It is added again."""
+        self.is_waiting = False
+        self.continued.pop(self.pending.popleft(), None)
+
     def end(self, item: Item, *, has_failed: bool) -> int | None:
         """Counts an item that has ended. Returns its lane; None for an item without an attempt."""
         self.left -= 1
@@ -159,7 +166,8 @@ class Held(NamedTuple):
 class NestRun:
     """The tasks of an added workflow that runs for each item.
 
-    An index is inside from the beginning of its first task to the end of its last. The lowest one that waits is next.
+    An index is inside from the beginning of its first task to the end of its last, but for the time in which it waits
+    for an approval. The lowest one that may go on is next.
 
     Args:
         nest: The workflow.
@@ -207,8 +215,12 @@ class NestRun:
         self._left_of[index] -= 1
         if self._left_of[index]:
             return False
-        self._inside.discard(index)
+        self.leave(index)
         return True
+
+    def leave(self, index: int) -> None:
+        """Gives the place of an index to others: it is over, or waits for an approval."""
+        self._inside.discard(index)
 
     def admit(self) -> list[Held]:
         """Lets indices in while there is room, and returns their items that may begin."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from dotflow.abc.archive import Archive
-from dotflow.records.record import RunRecord, TaskRecord
+from dotflow.records.record import RunRecord, TaskRecord, last_notes
 
 #: Kinds of differences that say nothing of the result.
 MEASURES: Final = ("duration", "cpu", "memory")
@@ -19,7 +19,8 @@ class Difference(NamedTuple):
     """One difference. `before` and `after` are None where there is nothing.
 
     Attributes:
-        kind: "run", "environment", "package", "task", "code", "state", "items", "error", "value", or one of MEASURES.
+        kind: "run", "environment", "package", "task", "code", "state", "items", "error", "note", "value", or one of
+            MEASURES.
         name: The task, the package or the field.
         before, after: What it is in the two runs.
     """
@@ -44,6 +45,7 @@ def differences(archive: Archive, before: RunRecord, after: RunRecord) -> Iterat
     common = [name for name in old if name in new]
     for kind, fact in FACTS.items():
         yield from _compare(kind, {n: fact(old[n]) for n in common}, {n: fact(new[n]) for n in common})
+    yield from _compare("note", _notes(old, common), _notes(new, common))
     values = [_values(archive, run, tasks, common) for run, tasks in ((before, old), (after, new))]
     yield from _once(list(_compare("value", *values)), common)
     for kind, (field, least) in MEASURED.items():
@@ -76,6 +78,11 @@ def _values(archive: Archive, run: RunRecord, tasks: Mapping[str, TaskRecord], n
         roles = {"returned": last.glimpse if last else ""} | digests[tasks[name].task_id]
         values.update((name if role == "returned" else f"{name} {role}", text) for role, text in roles.items())
     return values
+
+
+def _notes(tasks: Mapping[str, TaskRecord], names: Sequence[str]) -> dict[str, Any]:
+    """Returns what tasks have noted, by task and note; not that of items, of which there may be many."""
+    return {f"{name} {note}": value for name in names for note, value in last_notes(tasks[name].attempts).items()}
 
 
 def _once(found: Sequence[Difference], returned: Sequence[str]) -> Iterator[Difference]:

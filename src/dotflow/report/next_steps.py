@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Any, Final
 
 from dotflow.abc.archive import Archive
-from dotflow.core.approval import Question
+from dotflow.core.approval import MAX_SHOWN, Question
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.masks import MASK
 from dotflow.core.text import GENERATED
@@ -67,7 +67,7 @@ def next_steps(archive: Archive, run: RunRecord, history: str | None) -> list[Co
     short = run.run_id[:ID_LENGTH]
     answers = [
         (as_command(what, short, *_step_of(run, question), history=history), f"{answer} to: {question.text}")
-        for question in run.open_questions
+        for question in run.open_questions[:MAX_SHOWN]
         for what, answer in (("approve", "yes"), ("reject", "no"))
     ]
     if run.state is TypeRunState.RUNNING:

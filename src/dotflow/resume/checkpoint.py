@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from dotflow.abc.storage import Storage
 from dotflow.abc.workflow import NothingUnfinished, Superseded
-from dotflow.core.approval import NO_ITEM, QuestionId
+from dotflow.core.approval import INDEX, QuestionId
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.context import NOTHING, Context, Origin, token_of_run
 from dotflow.core.files import FileWatch
@@ -379,7 +379,7 @@ class Checkpoints:
                 saved.read()  # shows whether the storage keeps inputs
         again = [task for task in self._takers if self._changes.is_rerun(task)]
         unsaved = [task for task in again if not leaves_checkpoint(task)]
-        void = {task.task_id for task, _ in restoration.void}
+        void = {task.task_id for task, _ in restoration.void if task.item is None}
         self._void([], again=unsaved, ask=[task for task in again if _asks(task) and task.task_id not in void])
 
     def key_base(self, task: Task) -> str:
@@ -389,18 +389,25 @@ class Checkpoints:
         """
         return self._saved_origin.key_base(self._names_of(task), self._tokens.inputs_of(task))
 
-    def question_of(self, task: Task) -> tuple[QuestionId, str]:
-        """Returns what tells the question of a task apart that asks for an approval, and a digest of what it is about.
+    def question_of(self, task: Task) -> QuestionId:
+        """Returns what tells the question of a task or an item apart.
 
-        Both stay the same over attempts and runs until the task is voided, runs again by `rerun`, or takes other
-        values. The digest is "" where the storage does not keep what a value was made from.
+        It stays the same over attempts and runs until the task is voided, or runs again by `rerun`.
         """
-        saved = self._saved_origin
-        nth = saved.voided(f"{QUESTION}{self._names_of(task)[-1]}")
-        is_unique = sum(other.name == task.name for other in self._tasks) == 1
-        name = task.name if is_unique else f"{task.name}.{task.task_id}"
-        inputs = self._tokens.question_of(task) if saved.keeps_inputs else ""
-        return QuestionId(saved.origin, name, NO_ITEM, nth), inputs
+        saved, whole, key = self._saved_origin, self._tasks[task.task_id], ""
+        nth = sum(saved.voided(f"{QUESTION}{name}") for name in self._names_of(task))
+        is_unique = sum(other.name == whole.name for other in self._tasks) == 1
+        name = whole.name if is_unique else f"{whole.name}.{task.task_id}"
+        if isinstance(task, Item) and (nest := task.task_links.nest) is not None:
+            name, key = f"{nest.name}{INDEX}{name.removeprefix(nest.name)}", task.key_suffix
+        return QuestionId(saved.origin, name, key, nth)
+
+    def question_about(self, task: Task) -> str:
+        """Returns a digest of what the question of a task or an item is about, whose sources have ended.
+
+        It is "" where the storage does not keep what a value was made from.
+        """
+        return self._tokens.question_of(task) if self._saved_origin.keeps_inputs else ""
 
     def _names_of(self, task: Task) -> list[str]:
         """Returns the name of the task in its keys and, for an item, its own."""
@@ -625,7 +632,7 @@ class Checkpoints:
         """
         with usable(self._storage), self._turn.lock:
             new = [self._names_of(task)[-1] for task in (*void, *again) if _takes_key(self._tasks[task.task_id])]
-            asking = [task for task in (*void, *ask) if task.item is None and _asks(self._tasks[task.task_id])]
+            asking = [task for task in (*void, *ask) if _asks(self._tasks[task.task_id], task.item)]
             new += [f"{QUESTION}{self._names_of(task)[-1]}" for task in asking]
             if new and not self._is_void:
                 self._saved_origin.void(new)
@@ -650,8 +657,11 @@ def _takes_key(task: Task) -> bool:
     return task.links is not None and task.links.takes_key
 
 
-def _asks(task: Task) -> bool:
-    return task.step.approve is not None
+def _asks(task: Task, item: int | None = None) -> bool:
+    """Returns whether a task asks for an approval, once; or an item of it does, or a round."""
+    if task.step.approve is None or task.links is None:
+        return False
+    return item is None or task.links.nest is not None
 
 
 def _begun(mark: Context) -> str:

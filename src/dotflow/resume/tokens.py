@@ -118,7 +118,9 @@ class Tokens:
         return digest_of([self.initial_of(task), dict(sorted(self._of(task, takes_previous).items()))])
 
     def question_of(self, task: Task) -> str:
-        """Returns a digest of what a task takes that asks for an approval; of a mapped one with its lists."""
+        """Returns a digest of what a task or an item takes that asks for an approval; of a map with its lists."""
+        if isinstance(task, Item):  # its key is part of the question
+            return self.inputs_of(task)
         links = self.tasks[task.task_id].links
         assert links is not None
         lists = [self._at(one.source) if isinstance(one.source, int | str) else one.source for one in links.each]

@@ -19,6 +19,7 @@ from dotflow.engine.claimed import ClaimedRun, superseded_by
 from dotflow.engine.notifier import Notifier
 from dotflow.engine.run import Run
 from dotflow.engine.run_log import log_line_of
+from dotflow.engine.stop import SHUTDOWN, SHUTDOWN_NOW
 from dotflow.engine.submission import NO_HISTORY, queue_of
 from dotflow.errors import (
     DotflowError,
@@ -123,7 +124,7 @@ class Server:
         self._run(self._open())
 
     def _open(self) -> QueueServer:
-        return self._queue.open_server(list(self._workflows))
+        return self._queue.open_server(list(self._workflows), self._wakeup.set)
 
     def _run(self, server: QueueServer) -> None:
         try:
@@ -311,7 +312,7 @@ class Server:
 
     def _end_waits(self, server: QueueServer) -> None:
         for run_id in server.end_waits():
-            self._report(f"The time for an answer is up: the run {run_id} is queued, which fails the task that waits.")
+            self._report(f"A question is answered, or the time for an answer is up: the run {run_id} is queued.")
 
     def _fire(self, server: QueueServer) -> None:
         try:
@@ -351,9 +352,9 @@ class Server:
     def _heed(self, run: Run) -> None:
         """Ends a run as the signals that have been heeded say; one that is about to begin is ended then."""
         if self._heeded == 1:
-            run.pause()
+            run._pause(SHUTDOWN)
         elif self._heeded > 1:
-            run.cancel()
+            run._cancel(SHUTDOWN_NOW)
 
     def _end_all(self) -> None:
         """Ends the runs and waits for them, after an error of the loop; they go back to the queue."""

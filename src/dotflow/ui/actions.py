@@ -31,6 +31,7 @@ from dotflow.ui.security import JSON, MAX_BODY, TOO_LONG, Scope
 BODY_TIMEOUT: Final = 10.0  # seconds for the whole of an order
 MAX_CLICKS: Final = 1000  # submissions that are remembered
 MAX_NAMES: Final = 3  # tasks in a text
+MAX_QUESTIONS: Final = 10  # with buttons; the next ones get theirs when these have answers
 KEPT: Final = "What has completed does not run again, as far as its storage still has it."
 ONLY_LOOK: Final = "You may look at the runs, but give them no orders."
 #: What a task or item is left with that a resume does not run again.
@@ -58,12 +59,12 @@ def run_buttons(run: RunRecord, pause: WorkflowPause | None, defaults: Mapping[s
         defaults: The defaults of the parameters of its workflow.
     """
     questions = run.open_questions
-    for question in questions:
+    for question in questions[:MAX_QUESTIONS]:
         sends = {"step": question.step, "nth": question.id.nth}
         which = f" '{question.step}'" if len(questions) > 1 else ""
-        yes = f"Yes to: {question.text} '{question.id.task}' runs then."
+        yes = f"Yes to: {question.text} '{question.step}' runs then."
         yield _run_button(run, "approve", f"Approve{which}", yes, fields=(COMMENT, VALUE), sends=sends)
-        no = f"No to: {question.text} '{question.id.task}' fails then."
+        no = f"No to: {question.text} '{question.step}' fails then."
         yield _run_button(run, "reject", f"Reject{which}", no, sends=sends)
     ordered = run.ordered and f"It was ordered to {run.ordered}."
     is_newest = run.newest == run.run_id and not run.superseded

@@ -20,6 +20,7 @@ from dotflow.report.text import took_text
 MAX_TASKS: Final = 50  # with a line each; of more, only those that did not complete
 MAX_FAILURES: Final = 10  # tasks of which the errors are printed
 MAX_ITEMS: Final = 3  # failed items of one task
+MAX_ANSWERS: Final = 10
 MAX_LINES: Final = 5  # of the output, and of a message
 
 COLUMNS: Final = (
@@ -64,10 +65,12 @@ def _facts(run: RunRecord) -> Iterator[tuple[str, str]]:
         yield "params", ", ".join(f"{name}={value}" for name, value in run.params.items())
     for label, text in _chain(run):
         yield label, text
-    for question in run.questions:
-        if question.at is not None:
-            who = f"by {question.by}, {local(question.at)}{question.comment and f': {question.comment}'}"
-            yield "approved" if question.is_yes else "rejected", f"{question.step} {who}"
+    answered = [(question, question.at) for question in run.questions if question.at is not None]
+    for question, at in answered[:MAX_ANSWERS]:
+        who = f"by {question.by}, {local(at)}{question.comment and f': {question.comment}'}"
+        yield "approved" if question.is_yes else "rejected", f"{question.step} {who}"
+    if len(answered) > MAX_ANSWERS:
+        yield "answers", f"and {pluralize(len(answered) - MAX_ANSWERS, 'more answer')}"
     how = [run.mode, "resumed" if run.resumed else "", f"by {run.trigger}" if run.trigger else ""]
     if ran := ", ".join(filter(None, [*how, f"process {run.process}" if run.process else ""])):
         yield "mode", ran

@@ -104,7 +104,11 @@ class Replay(NamedTuple):
 
 def find_approval(target: Target) -> Approval:
     """Returns the approval of a task in its run; where it had none, one by the replay."""
-    questions = [one for one in target.run.questions if one.step == target.task.name and one.is_yes]
+    names = {target.task.name, target.task.name_of(target.item)}  # a map asks once for all of its items
+    item = target.item
+    questions = [
+        one for one in target.run.questions if one.is_yes and one.item in (None, item) and any(map(one.is_of, names))
+    ]
     return approval_of(questions[-1]) if questions else Approval(None, "dotflow replay", clock.now())
 
 

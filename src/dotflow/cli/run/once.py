@@ -84,7 +84,7 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
     started = clock.monotonic()
     live = is_live()
     history = workflow.config.history
-    exit_code, status = Exit.COMPLETED, ""
+    exit_code, status, run = Exit.COMPLETED, "", None
     try:
         with termination(), triggered_by("command"):
             run = _run_live(workflow, title, start_arguments) if live else _run(workflow, start_arguments)
@@ -95,8 +95,8 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
         status = exit_code.name.capitalize()
     with suppress(OSError):  # main() reports it, and the exit code is that of the run
         hint = RESUME_HINT.format(_how_to_resume(start_arguments))
-        if questions := [task.question for task in workflow.result_task() if task.question is not None]:
-            hint = ANSWER_HINT.format(_answer_command(workflow, questions))
+        if run is not None and (questions := run.questions):
+            hint = ANSWER_HINT.format(_answer_command(run, questions))
         _print_summary(workflow, history, status, clock.monotonic() - started, hint, live=live)
     return exit_code
 
@@ -135,10 +135,9 @@ def _run_live(workflow: DotFlow, title: str, start_arguments: dict[str, Any]) ->
         return _start(workflow, start_arguments)
 
 
-def _answer_command(workflow: DotFlow, questions: Sequence[Question]) -> str:
-    run_id = workflow.result_task()[0].run_id or ""
+def _answer_command(run: Run, questions: Sequence[Question]) -> str:
     step = [] if len(questions) == 1 else [questions[0].step]
-    return shlex.join(["dotflow", "approve", run_id[:ID_LENGTH], *step])
+    return shlex.join(["dotflow", "approve", run.run_id[:ID_LENGTH], *step])
 
 
 def _how_to_resume(start_arguments: Mapping[str, Any]) -> str:

@@ -1,8 +1,8 @@
 // What differs between two runs.
 
 const KINDS = { run: "Run", environment: "Environment", package: "Packages", task: "Steps", code: "Code",
-  state: "States", items: "Items", error: "Errors", value: "Values", duration: "Duration", cpu: "CPU time",
-  memory: "Memory" };
+  state: "States", items: "Items", error: "Errors", note: "Notes", value: "Values", duration: "Duration",
+  cpu: "CPU time", memory: "Memory" };
 const MEASURES = { duration, cpu: duration, memory: size };
 
 function diffView(doc) {

@@ -1,19 +1,26 @@
 """The questions of tasks that wait for an approval, as a history file has them, and the first answer to each."""
 
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from dotflow import clock
-from dotflow.core.approval import ANSWERABLE, WAITS_FOR, Question, QuestionId
+from dotflow.core.approval import ANSWERABLE, INDEX, WAITS_FOR, Question, QuestionId, names_of
 from dotflow.core.durations import format_duration
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import OrderRefused, close_match
 from dotflow.providers.histories.sqlite.reading import Reader, has_queue
-from dotflow.providers.histories.sqlite.tables import MICRO, micro, moment
+from dotflow.providers.histories.sqlite.tables import MICRO, NO_ITEM, PAUSED, micro, moment
 
-KEY: Final = "origin = ? AND task = ? AND item = ?"
+GONE: Final = NO_ITEM - 1  # in place of the index of an item that its list does not have any more
+AT: Final = "@"  # between the task of an item and the item's key, in the column `task`
+#: The name of a question's task, without the key of its item, and that of the task or the item.
+TASK: Final = f"""IIF(questions.item = {NO_ITEM}, questions.task,
+    SUBSTR(questions.task, 1, INSTR(questions.task, '{AT}') - 1))"""
+STEP: Final = f"REPLACE({TASK}, '{INDEX}', '[' || questions.item || ']')"
+UNANSWERED: Final = f"answer IS NULL AND item > {GONE}"
+KEY: Final = "origin = ? AND task = ?"
 COLUMNS: Final = (
     *("origin", "task AS step", "item", "nth", "text", "asked", "until", "answer", "by_whom", "at AS answered"),
     *("comment", "value", "about"),
@@ -23,33 +30,63 @@ ADD: Final = """INSERT INTO questions (origin, task, item, nth, text, asked, unt
     VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
 ANSWER: Final = f"""UPDATE questions SET answer = ?, by_whom = ?, at = ?, comment = ?, value = ?
     WHERE {KEY} AND nth = ? AND answer IS NULL"""
+WITHOUT_ANSWER: Final = f"SELECT {', '.join(COLUMNS)} FROM questions WHERE origin = ? AND answer IS NULL"
+MOVE: Final = f"UPDATE questions SET item = ? WHERE {KEY} AND nth = ?"
+ANSWERED: Final = f"""SELECT {", ".join(COLUMNS)} FROM questions
+    WHERE origin = ? AND (answer IS NOT NULL OR until <= ?)"""
 #: The last question of each task of a chain, with the newest run of the chain.
 LAST_OF_CHAINS: Final = f"""SELECT {", ".join(f"questions.{name}" for name in COLUMNS)},
     runs.run_id, runs.workflow_id, runs.state, runs.superseded, runs.workflow
     FROM questions JOIN runs ON runs.run = (SELECT MAX(run) FROM runs WHERE runs.origin = questions.origin)
     WHERE NOT EXISTS (SELECT 1 FROM questions AS newer WHERE newer.origin = questions.origin
-        AND newer.task = questions.task AND newer.item = questions.item AND newer.nth > questions.nth)"""
+        AND newer.task = questions.task AND newer.nth > questions.nth) AND questions.item > {GONE}"""
 OF_CHAIN: Final = f"{LAST_OF_CHAINS} AND questions.origin = ? ORDER BY asked, questions.task, questions.item"
 OPEN: Final = f"""{LAST_OF_CHAINS} AND answer IS NULL AND (until IS NULL OR until > ?) AND superseded IS NULL
     AND state IN ({", ".join("?" * len(ANSWERABLE))}) ORDER BY asked, questions.task, questions.item"""
-#: The questions of runs that are paused only since they wait; the runs for which the time for an answer is up.
-WAITING: Final = f"""{LAST_OF_CHAINS} AND answer IS NULL AND superseded IS NULL AND state = 'Paused'
-    AND reason LIKE '{WAITS_FOR} %'"""
-LATE: Final = f"SELECT DISTINCT run_id, workflow FROM ({WAITING} AND until <= ?)"
+#: The questions of runs that are paused only since they wait.
+OF_WAITING: Final = f"{LAST_OF_CHAINS} AND superseded IS NULL AND runs.state = 'Paused' AND reason LIKE '{WAITS_FOR} %'"
+WAITING: Final = f"{OF_WAITING} AND answer IS NULL"
+#: Whether its task or item has done nothing in the run but to ask: it has not taken its answer.
+HAS_ASKED: Final = f"""EXISTS (SELECT 1 FROM attempts JOIN steps USING (task)
+    WHERE attempts.run = runs.run AND attempts.item = questions.item AND steps.plan = runs.plan
+    AND REPLACE({TASK}, '{INDEX}', '') IN (steps.name, steps.name || '.' || steps.task)
+    GROUP BY attempts.task HAVING MAX(attempt) = 0 AND MAX(attempts.state) = {PAUSED})"""
+#: The runs for which the time for an answer is up, or that were killed before they took theirs at their end.
+OVER: Final = f"""SELECT DISTINCT run_id, workflow FROM ({WAITING} AND until <= ?
+    UNION ALL {OF_WAITING} AND answer IS NOT NULL AND {HAS_ASKED})"""
 NEXT_LATE: Final = f"SELECT MIN(until) FROM ({WAITING} AND until > ?)"
 
 
-def ask(connection: sqlite3.Connection, asked: QuestionId, text: str, about: str, within: float | None) -> Question:
+def ask(
+    connection: sqlite3.Connection, asked: QuestionId, text: str, about: str, within: float | None, item: int | None
+) -> Question:
     """Returns the question of a task as it stands, which is written if it is new, or about something else."""
-    origin, task, item, nth = asked
-    rows = connection.execute(LAST, (origin, task, item)).fetchall()
-    if (known := find_same(rows, asked, text, about)) is not None:
-        return known
-    nth = max([nth, *(question_of(row).id.nth + 1 for row in rows)])
-    now = micro(clock.now())
-    until = None if within is None else now + round(within * MICRO)
-    connection.execute(ADD, (origin, task, item, nth, text, now, until, about))
-    return question_of(connection.execute(LAST, (origin, task, item)).fetchone())
+    key, index = key_of(asked), NO_ITEM if item is None else item
+    rows = connection.execute(LAST, key).fetchall()
+    if (known := find_same(rows, asked, text, about)) is None:
+        nth = max([asked.nth, *(question_of(row).id.nth + 1 for row in rows)])
+        now = micro(clock.now())
+        until = None if within is None else now + round(within * MICRO)
+        connection.execute(ADD, (*key, index, nth, text, now, until, about))
+    return known or question_of(connection.execute(LAST, key).fetchone())
+
+
+def moved(rows: Iterable[Sequence[Any]], task: str, items: Mapping[str, int]) -> list[tuple[Any, ...]]:
+    """Returns what MOVE changes where the list of a task's items is another one than when they asked.
+
+    Args:
+        rows: Those of WITHOUT_ANSWER.
+        task: The task of the questions.
+        items: The index of each item by its key.
+    """
+    found = [question_of(row) for row in rows]
+    places = [(items.get(one.id.key, GONE), one) for one in found if one.id.key and one.id.task == task]
+    return [(index, *key_of(one.id), one.id.nth) for index, one in places if one.item != index]
+
+
+def key_of(asked: QuestionId) -> tuple[str, str]:
+    """Returns the first columns of the questions of a task or an item."""
+    return asked.origin, f"{asked.task}{AT}{asked.key}" if asked.key else asked.task
 
 
 def find_same(rows: Sequence[Sequence[Any]], asked: QuestionId, text: str, about: str) -> Question | None:
@@ -64,20 +101,18 @@ def answer(
     connection: sqlite3.Connection, asked: QuestionId, is_yes: bool, by: str, comment: str, value: str | None
 ) -> None:
     """Writes the answer to a question that has none."""
-    origin, task, item, nth = asked
-    values = (is_yes, by, micro(clock.now()), comment, value, origin, task, item, nth)
-    connection.execute(ANSWER, values)
+    connection.execute(ANSWER, (is_yes, by, micro(clock.now()), comment, value, *key_of(asked), asked.nth))
 
 
 def is_settled(connection: sqlite3.Connection, asked: Collection[QuestionId]) -> bool:
     """Returns whether one of these questions has an answer, or its time is up."""
     now = clock.now()
-    for origin, task, item, nth in asked:
-        row = connection.execute(LAST, (origin, task, item)).fetchone()
+    for one in asked:
+        row = connection.execute(LAST, key_of(one)).fetchone()
         if row is None:
             continue
         last = question_of(row)
-        if last.id.nth != nth or last.is_yes is not None or last.is_late(now):
+        if last.id.nth != one.nth or last.is_yes is not None or last.is_late(now):
             return True
     return False
 
@@ -99,7 +134,7 @@ def chosen(asked: Sequence[Question], step: str | None, run_id: str, state: str,
 
     Args:
         asked: The last question of each task of the chain.
-        step: The task that waits; None if there is one only.
+        step: The task or item that waits; None if there is one only.
         run_id: The newest run of the chain.
         state: What is known of it, for a refusal.
         is_yes: The answer, for a refusal.
@@ -108,12 +143,12 @@ def chosen(asked: Sequence[Question], step: str | None, run_id: str, state: str,
         OrderRefused: There is no such question, or it has its answer.
     """
     now = clock.now()
-    found = [question for question in asked if step is None or question.step == step]
+    found = [question for question in asked if step is None or question.is_of(step)]
     waiting = [question for question in found if question.is_yes is None and not question.is_late(now)]
     if len(waiting) == 1:
         return waiting[0]
     if waiting:
-        reason = f"{', '.join(repr(question.step) for question in waiting)} wait for an answer. Name one of them"
+        reason = f"{names_of(waiting)} wait for an answer. Name one of them"
     elif found:
         reason = _settled(found[-1], now)
     elif asked:
@@ -147,8 +182,9 @@ def _with_run(row: Sequence[Any]) -> Question:
 def question_of(row: Sequence[Any]) -> Question:
     """Returns the question of a row."""
     origin, task, item, nth, text, asked, until, is_yes, by, at, comment, value, about = row
+    name, _, key = (task, "", "") if item == NO_ITEM else task.rpartition(AT)
     return Question(
-        QuestionId(origin, task, item, nth),
+        QuestionId(origin, name, key, nth),
         text,
         moment(asked),
         None if until is None else moment(until),
@@ -158,4 +194,5 @@ def question_of(row: Sequence[Any]) -> Question:
         comment or "",
         value,
         about or "",
+        item=None if item == NO_ITEM else item,
     )

@@ -186,6 +186,10 @@ class _Run(NamedTuple):
     params: str | None
 
 
+#: What wakes the servers of this process, by their history: in virtual time they don't look again and again.
+_wakes: Final[dict[Path, list[Callable[[], None]]]] = {}
+
+
 class SQLiteQueue(Operations):
     """The queue of a history file.
 
@@ -205,7 +209,11 @@ class SQLiteQueue(Operations):
     def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Calls *work* in a transaction with the write lock. Raises HistoryError."""
         with self.using():
-            return self.file.transact(work)
+            result = self.file.transact(work)
+        for wake in tuple(_wakes.get(self.path.resolve(), ())) if clock.source is not None else ():
+            clock.about_to_wake(wake)
+            wake()
+        return result
 
     def look(self, statement: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         """Returns the rows of a statement; none where there is no file yet."""
@@ -406,10 +414,18 @@ class SQLiteQueue(Operations):
     def _unknown(self, run: str) -> NotInHistory:
         return NotInHistory(f"Can't find the run '{run}'", f"{short_path(self.path)} has no run with this id")
 
-    def ask(self, asked: QuestionId, text: str, about: str, within: float | None) -> Question:
-        rows = self.look(questions.LAST, asked[:3])  # without the lock: a run that waits asks once a second
+    def ask(self, asked: QuestionId, text: str, about: str, within: float | None, item: int | None = None) -> Question:
+        rows = self.look(questions.LAST, questions.key_of(asked))  # without the lock: a run that waits asks again
         known = questions.find_same(rows, asked, text, about)
-        return known or self.transact(lambda connection: questions.ask(connection, asked, text, about, within))
+        return known or self.transact(lambda connection: questions.ask(connection, asked, text, about, within, item))
+
+    def place(self, origin: str, task: str, items: Mapping[str, int]) -> None:
+        moves = questions.moved(self.look(questions.WITHOUT_ANSWER, (origin,)), task, items)
+        if moves:
+            self.transact(lambda connection: connection.executemany(questions.MOVE, moves))
+
+    def answered(self, origin: str) -> Collection[QuestionId]:
+        return {questions.question_of(row).id for row in self.look(questions.ANSWERED, (origin, _now()))}
 
     def questions(self) -> Sequence[Question]:
         with reading(self.path) as reader:
@@ -468,8 +484,8 @@ class SQLiteQueue(Operations):
             orders.setdefault(run_id, []).append(Order(TypeOrder(what), by, comment))
         return orders
 
-    def open_server(self, workflows: Sequence[str]) -> "SQLiteServer":
-        return SQLiteServer(self, workflows)
+    def open_server(self, workflows: Sequence[str], wake: Callable[[], None] | None = None) -> "SQLiteServer":
+        return SQLiteServer(self, workflows, wake)
 
     def take_continuation(self, name: str) -> tuple[QueueServer, Claim] | None:
         if not self.look(CONTINUATION, {"name": name}):
@@ -488,9 +504,10 @@ class SQLiteServer(QueueServer):
     Args:
         queue: The queue.
         workflows: The ids of its workflows; none for a process that takes a single run.
+        wake: As in `open_server`.
     """
 
-    def __init__(self, queue: SQLiteQueue, workflows: Sequence[str]) -> None:
+    def __init__(self, queue: SQLiteQueue, workflows: Sequence[str], wake: Callable[[], None] | None = None) -> None:
         self._queue = queue
         self._path = queue.path
         self._workflows = workflows
@@ -507,6 +524,9 @@ class SQLiteServer(QueueServer):
         queue.is_damaged, queue.file.sync_error = False, None  # what ended a server before: its file may be mended
         self._queue.transact(self._register)
         self._files = self._file_ids()
+        self._wake = wake
+        if wake is not None:
+            _wakes.setdefault(self._path.resolve(), []).append(wake)
 
     def _register(self, connection: sqlite3.Connection) -> None:
         for server, lock, _ in connection.execute(SERVERS).fetchall():
@@ -598,16 +618,16 @@ class SQLiteServer(QueueServer):
     def end_waits(self) -> Sequence[str]:
         def work(connection: sqlite3.Connection) -> list[str]:
             now = _now()
-            late = connection.execute(questions.LATE, (now,)).fetchall()
+            over = connection.execute(questions.OVER, (now,)).fetchall()
             return [
                 self._queue._go_on(connection, newest, now) or ""
-                for run_id, workflow in late
+                for run_id, workflow in over
                 if workflow in self._workflows
                 and (newest := self._queue._newest(connection, run_id)).state is TypeRunState.PAUSED
             ]
 
-        late = self._queue.look(questions.LATE, (_now(),))
-        if not any(workflow in self._workflows for _, workflow in late):
+        over = self._queue.look(questions.OVER, (_now(),))
+        if not any(workflow in self._workflows for _, workflow in over):
             return ()
         return [run_id for run_id in self._queue.transact(work) if run_id]
 
@@ -736,6 +756,8 @@ class SQLiteServer(QueueServer):
         return self._queue.transact(work)
 
     def close(self) -> None:
+        if self._wake is not None:
+            _wakes[self._path.resolve()].remove(self._wake)
         try:
             if self._workflows:
                 self._queue.transact(lambda connection: connection.execute(REMOVE_SERVER, (self._server,)))

@@ -23,6 +23,7 @@ from dotflow.core.schedule_rules import KEPT_DROPPED, Active, Fired, FiredRun, s
 from dotflow.core.types.overlap import TypeOverlap
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers.histories.sqlite import live
+from dotflow.providers.histories.sqlite.questions import STEP, UNANSWERED
 from dotflow.providers.histories.sqlite.reading import Reader, has_queue
 from dotflow.providers.histories.sqlite.tables import MICRO, OPEN, micro
 
@@ -57,8 +58,8 @@ RUNNING: Final = """SELECT run_id, state, began, FALSE, made_up FROM runs JOIN w
 QUEUED: Final = """SELECT run_id, state, submitted, resume, made_up FROM wanted JOIN runs USING (run)
     WHERE queued AND schedule = ? ORDER BY planned"""
 #: The newest run of each chain of a name, if it is paused.
-PAUSED: Final = f"""SELECT run_id, ended, (SELECT task FROM questions WHERE questions.origin = runs.origin
-    AND answer IS NULL LIMIT 1) FROM runs WHERE workflow_id = ? AND {OPEN} AND state = 'Paused'
+PAUSED: Final = f"""SELECT run_id, ended, (SELECT {STEP} FROM questions WHERE questions.origin = runs.origin
+    AND {UNANSWERED} LIMIT 1) FROM runs WHERE workflow_id = ? AND {OPEN} AND state = 'Paused'
     AND NOT EXISTS (SELECT 1 FROM runs AS newer WHERE newer.continues = runs.run_id)"""
 
 
@@ -190,7 +191,7 @@ IS_FIRED: Final = """SELECT 1 FROM wanted JOIN runs USING (run) WHERE planned IS
 COMPLETED: Final = """SELECT run, run_id FROM runs WHERE workflow_id = ? AND began >= ? AND state = 'Completed'
     ORDER BY began DESC"""
 CONTINUED: Final = "SELECT run FROM runs WHERE run_id = ?"
-WAITS_FOR: Final = "SELECT task AS step FROM questions WHERE origin = ? AND answer IS NULL ORDER BY asked LIMIT 1"
+WAITS_FOR: Final = f"SELECT {STEP} AS step FROM questions WHERE origin = ? AND {UNANSWERED} ORDER BY asked LIMIT 1"
 MOVE_ALARM: Final = "UPDATE schedules SET alarmed = ? WHERE schedule = ? AND alarmed IS ?"
 LOOKED_AT: Final = "UPDATE wanted SET looked_at = 1 WHERE schedule = ? AND planned > ? AND planned <= ?"
 LONG_QUEUED: Final = """SELECT workflow, COUNT(*) AS count, MIN(due) AS due FROM wanted
