@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from dotflow import clock
 from dotflow.core.action import Action
@@ -23,7 +23,7 @@ from dotflow.core.events import (
     TaskSkipped,
 )
 from dotflow.core.failure import Failure, TaskError
-from dotflow.core.hints import READ_TASK, no_attribute
+from dotflow.core.hints import READ_TASK, Absent
 from dotflow.core.text import waiting
 from dotflow.core.types.status import TypeStatus
 
@@ -256,10 +256,8 @@ class Task:
         """The last failed attempt."""
         return self._errors[-1] if self._errors else None
 
-    if not TYPE_CHECKING:  # type checkers report unknown names by themselves
-
-        def __getattr__(self, name: str) -> NoReturn:
-            raise no_attribute(self, name, READ_TASK)
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in READ_TASK]
 
     def _new_record(self, workflow_id: str, run_id: str | None, task_id: int | None = None) -> "TaskRecord":
         """Returns a new record, for a run or another position, with a new Context of the initial value."""
@@ -334,6 +332,10 @@ class Task:
 
     def __repr__(self) -> str:
         return f"<task {self.task_id} {self.name}: {self.status}>"
+
+
+for _name in READ_TASK:
+    setattr(Task, _name, Absent(_name, READ_TASK))
 
 
 class TaskDefinition(Task):

@@ -153,7 +153,7 @@ class RunGraph:
         self._last = {*plan.last_of_lanes().values()}
         self._contexts: dict[int, Context] = {}  # of ended tasks, until the next one of the lane takes it
         self._fallback_values: dict[int, Arguments | Skip] = {}  # by task; its items share them
-        linked = [task for task in tasks if isinstance(task, LinkedTask)]
+        linked = [task for task in tasks if type(task) is LinkedTask]
         self.outputs = {task.task_id: task.links.outputs for task in linked if task.links.outputs}
         self._undecided = {
             *restored,
@@ -161,7 +161,7 @@ class RunGraph:
             *[task.task_id for task in linked],
         }  # when they are ready; others just begin
         self._cleanups = deque([task for task in linked if task.links.always and not task.links.nest])  # left to run
-        self._item_followers = plan.item_followers(tasks)
+        self._item_followers = plan.item_followers(tasks, linked)
         self._nests: dict[int, NestRun] = {}  # by the ids of all of its tasks
         for nest in {task.links.nest.tasks: task.links.nest for task in linked if task.links.nest}.values():
             limit = nest.limit if plan.is_parallel else 1

@@ -67,7 +67,7 @@ async def _attempt(call: Call, to_loop: Loop) -> Outcome:
             raise
         return outcome_of(error, step, limit, [])
     if value is None:
-        return nothing_of(step)
+        return nothing_of(step.policy)
     if value.__class__ in PLAIN or not actions_of(value):
         return Returned(value)
     return await asyncio.to_thread(finish, call, to_loop, value, Limit(limit.seconds))
