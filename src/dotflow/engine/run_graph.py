@@ -435,18 +435,19 @@ class RunGraph:
 
     def _release(self, followers: Iterable[int], lane: int | None, decisions: list[Decision]) -> None:
         """Counts one need of each task as met, that of a task in *lane*. Adds those without another need."""
+        unmet, nests, undecided = self._unmet, self._nests, self._undecided
         for task_id in followers:
-            if self._unmet[task_id] > 1:
-                self._unmet[task_id] -= 1
+            if unmet[task_id] > 1:
+                unmet[task_id] -= 1
                 continue
             source, task, own = self._previous[task_id], self._tasks[task_id], self._lanes[task_id]
-            if self._nests and source in self._nests:  # its last task that was not skipped
-                nest = self._nests[source].nest
+            if nests and source in nests:  # its last task that was not skipped
+                nest = nests[source].nest
                 tasks = [self._tasks[one] for one in (nest.result, *reversed(nest.tasks)) if one != nest.until]
                 source = next(
                     (one.task_id for one in tasks if one.status is not SKIPPED and not one.is_cleanup), source
                 )
-            inputs = None if task_id in self._undecided else ()
+            inputs = None if task_id in undecided else ()
             if source is None:
                 previous = Context()
             elif inputs is None and task.is_cleanup:  # may be dropped by a stop, and become ready once more

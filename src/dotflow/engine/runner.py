@@ -214,6 +214,7 @@ class Runner:
         """Makes attempts while there is room, and waits for outcomes and timers, until there is nothing to wait for."""
         graph, arrivals, waiting = self._graph, self._arrivals, self._waiting
         pool_of, make_room, submit = self.session.pool_of, self.session.make_room, self.session.submit
+        has_pools = type(self.session).pool_of is not ExecutorSession.pool_of
         begin, prepare, flush, polls = self._publisher.begin, self._prepare, self._publisher.flush, self._polls
         checkpoints, watch = graph.checkpoints, graph.checkpoints.watch
         is_limited = self._deadline < math.inf
@@ -232,7 +233,7 @@ class Runner:
                     if ready.__class__ is list:
                         self._carry_out(ready)
                         continue
-                pool = pool_of(ready.step)
+                pool = pool_of(ready.step) if has_pools else None
                 if graph.is_stopping:
                     if ready.call is not None or self._has_place(pool):
                         waiting.add(pool, ready)
@@ -256,9 +257,9 @@ class Runner:
                 ready, following = graph.begin_item(ready.items)
                 if following is not None:  # before this one runs, which may take long in this thread
                     arrivals.append(following)
-            number, _, task, previous, step, _, _, call, _, _ = ready  # at once: each by its name takes longer
+            number, lane, task, previous, step, _, inputs, call, _, _ = ready  # at once: by name takes longer
             if call is None:
-                call = first_call(ready, watch)
+                call = first_call(number, lane, task, previous, step, inputs, watch)
             files = checkpoints.files
             if files is not None and files.has_paths:
                 call = files.given_to(call, task)
