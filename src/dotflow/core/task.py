@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from dotflow import clock
 from dotflow.core.action import Action
-from dotflow.core.context import Context
+from dotflow.core.context import NOTHING, Context
 from dotflow.core.events import (
     AttemptFailed,
     AttemptRepeated,
@@ -288,6 +288,12 @@ class Task:
             self._started = at
             self._tick = tick
 
+    def _begin_later(self, at: clock.Moment, tick: float) -> None:
+        """Records that the attempt that has just been recorded begins only now."""
+        if self.attempt == 1:
+            self._started = at
+            self._tick = tick
+
     def _complete(self, context: Context, tick: float) -> None:
         """Records that it completed."""
         self.status = COMPLETED
@@ -385,7 +391,7 @@ class TaskRecord(Task):
 
     @property
     def previous_context(self) -> Context:
-        if self._previous is None:
+        if self._previous is None or self._previous is NOTHING:
             self._previous = Context()
         return self._previous
 

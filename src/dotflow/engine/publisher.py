@@ -90,7 +90,7 @@ class Publisher:
             followers.append(("The tracer", tracer.trace))
         self._run_log = run_log
         self._begin: Callable[[], None] | None = None
-        self._gathered: list[tuple[Task, Context]] = []  # that `_begin` begins, with their previous contexts
+        self._gathered: list[Task] = []  # that `_begin` begins
         if run_log is not None:
             followers.append(("The log", run_log.record))
         self._followers, self._settling = followers, settling
@@ -158,7 +158,7 @@ class Publisher:
         attempt, at, tick = task.attempt + 1, clock.moment(), clock.monotonic()
         task._begin(attempt, previous, at, tick)
         if self._begin is not None:
-            self._gathered.append((task, previous))
+            self._gathered.append(task)
         if self._followers:
             fallback = call.step.name if call.is_fallback else None
             shown = call if call.secrets is None else call._replace(secrets=None)  # an event may be written
@@ -186,8 +186,8 @@ class Publisher:
             return
         if self._gathered:
             at, tick = clock.moment(), clock.monotonic()
-            for task, previous in self._gathered:  # they begin now, not before the records of all of them were written
-                task._begin(task.attempt, previous, at, tick)
+            for task in self._gathered:  # they begin now, not before the records of all of them were written
+                task._begin_later(at, tick)
             self._gathered.clear()
         self._begin()
 

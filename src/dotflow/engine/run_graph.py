@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from dotflow import clock
 from dotflow.core.action import APPROVAL
 from dotflow.core.call import KEY_BASE
-from dotflow.core.context import Context
+from dotflow.core.context import NOTHING, Context
 from dotflow.core.events import (
     NOT_NEEDED,
     MapEnded,
@@ -408,7 +408,7 @@ class RunGraph:
         task_id = task.task_id
         lane = self._lanes[task_id]
         is_last = self._is_last(task_id) if self._nests else task_id in self._last
-        decisions: list[Decision] = [Leave(lane)] if is_last else []
+        decisions: list[Decision] = [new(Leave, (lane,))] if is_last else []
         if context is None:
             context = Context()
             if not self._goes_on(task):
@@ -449,7 +449,7 @@ class RunGraph:
                 )
             inputs = None if task_id in undecided else ()
             if source is None:
-                previous = Context()
+                previous = NOTHING
             elif inputs is None and task.is_cleanup:  # may be dropped by a stop, and become ready once more
                 previous = self._contexts[source]
             else:

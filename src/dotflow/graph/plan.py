@@ -154,9 +154,10 @@ def _parallel(tasks: Sequence[Task]) -> Plan:
     lanes: list[int] = []
     ends: set[int] = set()  # the last tasks of their lanes
     for task, needed in zip(tasks, _linked_needs(tasks), strict=True):
+        before = None
         if needed:
             linked[task.task_id] = needed
-        before = next((need for need in needed if need in ends and not task.is_mapped), None)
+            before = next((need for need in needed if need in ends and not task.is_mapped), None)
         if before is None:
             lanes.append(task.task_id)
         else:
