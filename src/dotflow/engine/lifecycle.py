@@ -84,7 +84,7 @@ def first_call(
     """
     initial = task._initial
     if initial is None:
-        initial = task.initial_context if "initial_context" in step.context_params else NOTHING
+        initial = NOTHING
     own, shared, _, secrets = inputs or NO_INPUTS
     call = (
         task.task_id, lane, step, initial, previous, task.workflow_id, None, number, own, shared, False, secrets, files,

@@ -111,7 +111,11 @@ class Publisher:
         and the log records. `flush` writes the records, then begins the attempts.
         """
         self._begin = None
-        if not self._listeners and isinstance(session, CapturingSession) and (self._run_log is None or self._run_log.keep()):
+        if (
+            not self._listeners
+            and isinstance(session, CapturingSession)
+            and (self._run_log is None or self._run_log.keep())
+        ):
             self._begin = session.gather and session.gather()
             if self._run_log is not None:
                 self._run_log.gathers = self._begin is not None

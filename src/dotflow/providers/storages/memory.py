@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from dotflow.abc.storage import Storage
 from dotflow.core.context import Context
