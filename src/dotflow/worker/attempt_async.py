@@ -17,17 +17,13 @@ from dotflow.worker.loops import Loop
 from dotflow.worker.usage import CoroutineMeter, metered
 
 
-async def attempt_async(
-    call: Call, to_loop: Loop, returned: Callable[[object], object] = bool, key: object = 0
-) -> Outcome:
+async def attempt_async(call: Call, to_loop: Loop, returned: Callable[[], object] = int) -> Outcome:
     """Makes one attempt of a coroutine step in the running loop.
 
     Args:
         call: The step and its contexts.
         to_loop: Where coroutines of an instance's actions run, if the step returns one.
-        returned: Called with *key* when the step has returned, before files are read for its record, which may take
-            long.
-        key: Stands for the attempt.
+        returned: Called when the step has returned, before files are read for its record, which may take long.
     """
     files, watch = call.files, call.watch
     if files is not None and not call.step.files:
@@ -47,7 +43,7 @@ async def attempt_async(
     found = () if type(outcome.value) in SCALARS else find_paths(outcome.value)
     if not (found or before or written):
         return outcome
-    returned(key)
+    returned()
     try:
         return outcome._replace(files=await asyncio.to_thread(record, files, found, before, written))
     except asyncio.CancelledError:  # the run is stopping, and what a step has returned counts

@@ -141,7 +141,7 @@ class AsyncSession(ThreadSession):
         if self._streams is not None and call.watch is not None:
             self._streams.begin(call.watch.attempt)
         try:
-            outcome = await attempt_async(call, self._loops, self._returned, key)
+            outcome = await attempt_async(call, self._loops, lambda: self._returned(key))
         except KeyboardInterrupt:
             outcome = Interrupted()
         except asyncio.CancelledError:  # the run is stopping
