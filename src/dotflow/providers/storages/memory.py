@@ -51,12 +51,14 @@ class StorageDefault(Storage):
         return Context() if context is None else context
 
     def key(self, task: Task) -> str:
-        workflow = task.workflow_id
-        if task.links is not None:
-            return f"{workflow}/{task.key_name}"
-        name = task.task_id
+        workflow, links = task.workflow_id, task.links
+        name: int | str = task.task_id
+        is_known = 0 <= name < MAX_ID
+        if links is not None and links.name:
+            name = links.name
+            is_known = name.isidentifier()  # neither a number, nor with a slash
         key = f"{workflow}/{name}"  # as key_of, without the call
-        if 0 <= name < MAX_ID:
+        if is_known:  # otherwise `post` splits it
             self._made = key, workflow, name
         return key
 
