@@ -83,8 +83,11 @@ def first_call(
     The arguments are fields of Ready.
     """
     initial = task._initial
+    names = step.context_params  # a step may change what it gets, so it shares NOTHING with no other
     if initial is None:
-        initial = NOTHING
+        initial = task.initial_context if "initial_context" in names else NOTHING
+    if previous is NOTHING and "previous_context" in names:
+        previous = Context()
     own, shared, _, secrets = inputs or NO_INPUTS
     call = (
         task.task_id, lane, step, initial, previous, task.workflow_id, None, number, own, shared, False, secrets, files,

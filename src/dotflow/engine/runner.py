@@ -267,7 +267,7 @@ class Runner:
             if is_begun:
                 flush()  # others may have begun or ended since
             else:
-                begin(task, previous, call)
+                begin(task, call.previous_context, call)
                 if step.policy.poll is not None:
                     polls[number] = Poll(clock.monotonic())
             request = call if prepare is None else prepare(call, task, is_begun)

@@ -180,7 +180,7 @@ def contexts_for(step: Action[..., Any], initial: Context, previous: Context) ->
     if not names:
         return {}
     offered = {"initial_context": initial, "previous_context": previous}
-    # All calls share NOTHING, and a step may change what it gets.
+    # All calls share NOTHING, and the fallback of a step may take what that did not.
     return {name: Context() if offered[name] is NOTHING else offered[name] for name in names}
 
 
@@ -257,6 +257,7 @@ def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure] | N
         return value
     contexts: list[Context] = []
     previous = call.previous_context
+    initial = Context() if call.initial_context is NOTHING else call.initial_context  # one for all of them
     values: dict[str, Any] = {}  # by action, for the parameters of later actions
     for action in actions:
         action.check_parameters(values)
@@ -267,7 +268,7 @@ def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure] | N
         for option in filter(of_steps.get, of_steps):
             accepted = f"for whole steps: put it on the class, not on its '{action.name}'"
             raise InvalidPolicy(option, getattr(action, option), accepted)
-        arguments = contexts_for(action, call.initial_context, previous)
+        arguments = contexts_for(action, initial, previous)
         arguments.update((name, values[name]) for name in action.named_params if name in values)
         fill(arguments, action.secrets, call.secrets or {}, action.name)
         if action.takes_key:
