@@ -214,7 +214,7 @@ class Runner:
         """Makes attempts while there is room, and waits for outcomes and timers, until there is nothing to wait for."""
         graph, arrivals, waiting = self._graph, self._arrivals, self._waiting
         pool_of, make_room, submit = self.session.pool_of, self.session.make_room, self.session.submit
-        has_pools = type(self.session).pool_of is not ExecutorSession.pool_of
+        has_pools = type(self.session).pool_of is not ExecutorSession.pool_of  # else no call for each task
         begin, prepare, flush, polls = self._publisher.begin, self._prepare, self._publisher.flush, self._polls
         checkpoints, watch = graph.checkpoints, graph.checkpoints.watch
         is_limited = self._deadline < math.inf
