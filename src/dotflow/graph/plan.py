@@ -118,9 +118,9 @@ def make_plan(tasks: Sequence[Task], mode: TypeExecution) -> Plan:
     lanes = tuple(map(groups.__getitem__, names))
     last: dict[int, int] = {}
     previous = []
-    for task_id, lane in enumerate(lanes):
+    for task, lane in zip(tasks, lanes, strict=True):
         previous.append(last.get(lane))
-        last[lane] = task_id
+        last[lane] = task.task_id  # the task's own object: another one would take memory
     linked: dict[int, tuple[int, ...]] = {}
     if LinkedTask in map(type, tasks):
         for task_id, (before, needs) in enumerate(zip(previous, _linked_needs(tasks), strict=True)):
