@@ -53,7 +53,7 @@ class StorageDefault(Storage):
     def key(self, task: Task) -> str:
         workflow, links = task.workflow_id, task.links
         name: int | str = task.task_id
-        is_known = 0 <= name < MAX_ID
+        is_known = 0 <= task.task_id < MAX_ID
         if links is not None and links.name:
             name = links.name
             is_known = name.isidentifier()  # neither a number, nor with a slash
