@@ -4,6 +4,8 @@ import contextlib
 import logging
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -65,7 +67,10 @@ def build_and_run(count: int, config: Config) -> None:
 
 
 def again_rows(quick: bool) -> Iterator[Row]:
-    """`start` of a chain of 1,000 that is built and has run before, beside `execute` of a driver that is built."""
+    """`start` of a chain of 1,000 that is built and has run before, beside `execute` of a driver that is built.
+
+    "What is kept, by hand" is a loop that keeps what a run of dotflow keeps of each step, and decides nothing.
+    """
     found = fresh(measure_again, 1_000, 5 if quick else 25)
     yield Row.beside("a no-op step of a chain of 1,000, start again", found, 0.7, "Hamilton, execute")
 
@@ -77,9 +82,44 @@ def measure_again(count: int, repeats: int) -> dict[str, float]:
         "dotflow": lambda: completed(workflow),
         "Hamilton, execute": hamilton_chain(count),
         "Huey, calls": lambda: huey_calls(count),
+        "what is kept, by hand": lambda: kept_by_hand(count),
         "limit: a loop": lambda: loop(count),
     }
     return per_piece(contenders, count, repeats)
+
+
+class Kept:
+    """A record, or a value with its origin, with as many fields as dotflow's own."""
+
+    __slots__ = tuple(f"field_{number}" for number in range(16))
+
+    def __init__(self, *fields: Any) -> None:
+        (self.field_0, self.field_1, self.field_2, self.field_3, self.field_4, self.field_5, self.field_6,
+         self.field_7, self.field_8, self.field_9, self.field_10, self.field_11, self.field_12, self.field_13,
+         self.field_14, self.field_15) = fields  # fmt: skip
+
+
+def kept_by_hand(count: int) -> None:
+    """For each step a record, its moments, its duration, its value with an origin, and that value under its key."""
+    storage: dict[str, dict[int, Kept]] = {}
+    lock, records, previous = threading.RLock(), [], None
+    nones = (None,) * 9
+    for number in range(count):
+        records.append(Kept(number, no_op, None, None, "default", "workflow", "run", *nones))
+    for record in records:
+        record.field_7, record.field_8, record.field_9 = "In progress", 1, previous
+        record.field_10, began = time.time(), time.monotonic()
+        try:
+            value = no_op.function()
+        except Exception:  # a step may raise anything
+            record.field_7 = "Failed"
+            continue
+        context = Kept(value, record.field_0, "workflow", time.time(), "module:step", "origin", previous, *nones)
+        ended = time.monotonic()
+        with lock:
+            storage.setdefault("workflow", {})[record.field_0] = context
+        record.field_7, record.field_11, record.field_12 = "Completed", context, context.field_3
+        record.field_13, previous = ended - began, context
 
 
 def log_rows(quick: bool) -> Iterator[Row]:

@@ -12,8 +12,10 @@ import pytest
 
 from dotflow import Context, DotFlow, Task, action
 from dotflow.abc.storage import Storage
+from dotflow.core.links import Links
 from dotflow.core.types import TypeStatus
 from dotflow.errors import CheckpointMismatch, CheckpointUnreadable
+from dotflow.graph.linked_task import LinkedTask
 from dotflow.providers import StorageDefault, StorageFile, StorageGCS, StoragePostgres, StorageS3, StorageSQLite
 from dotflow.providers.storages.buckets.bucket_storage import StorageObjects
 from dotflow.testing import StorageContract
@@ -100,6 +102,21 @@ class TestStorageDefault(StorageContract):
             assert key in storage.list_keys()
             storage.delete(key)
             assert list(storage.list_keys()) == []
+
+    def test_a_value_is_found_by_its_key_whatever_key_was_made_last(self) -> None:
+        """Names with a slash too, which a hand-made task may have, and keys that other threads make in between."""
+        storage, step = StorageDefault(), action(lambda: None)
+        tasks = [Task(number, step, workflow_id="a/b") for number in (0, 1, -1)]
+        tasks += [
+            LinkedTask(2, step, workflow_id="w", links=Links(name=name)) for name in ("load", "page.fetch", "c/d")
+        ]
+        keys = [storage.key(task) for task in tasks]
+        for key, task in zip(keys, tasks, strict=True):
+            storage.post(key, Context(key, task.task_id, task.workflow_id))
+            storage.post(storage.key(task), Context(key, task.task_id, task.workflow_id))
+
+        assert [storage.get(key).storage for key in keys] == keys
+        assert sorted(storage.list_keys()) == sorted(keys)
 
     def test_workflows_without_values_take_no_memory(self) -> None:
         """A process that deletes the values of each run does not grow."""

@@ -982,6 +982,34 @@ def test_a_task_that_is_ready_at_cancel_does_not_begin(late: LateWorkers, make_w
     assert [str(task.status) for task in run.tasks] == ["Failed", "Not started", "Not started"]
 
 
+def test_an_empty_context_is_a_tasks_own() -> None:
+    """What a step, or its fallback, changes in one is seen by its further attempts, and by no other task."""
+    seen: list[Any] = []
+
+    @action(retry=2, retry_delay=0)
+    def changes(initial_context: Context, previous_context: Context) -> None:
+        for context in (initial_context, previous_context):
+            seen.append(context.storage)
+            context.storage = "changed"
+        raise ValueError("again")
+
+    @action
+    def fails() -> None:
+        raise ValueError("no")
+
+    @action
+    def other(initial_context: Context, previous_context: Context) -> None:
+        changes(initial_context, previous_context)
+
+    workflow = DotFlow(Config(executor=ExecutorThread(max_workers=1), log=LogDefault(output="none")))
+    for step in (changes, changes, fails, fails):
+        workflow.task.add(step, name=f"task_{workflow.task.count()}", fallback=None if step is changes else other)
+    run = workflow.start("parallel", keep_going=True)
+
+    assert seen == [None, None, "changed", "changed"] * 2 + [None, None] * 2
+    assert [task.previous_context.storage for task in run.tasks] == ["changed", "changed", None, None]
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_keep_going(mode: str, make_workflow: MakeWorkflow) -> None:
     """With keep_going every lane continues; the task after a failed one gets an empty context, later ones the chain."""

@@ -103,7 +103,7 @@ def test_one_that_becomes_ready_waits_behind_others(ready: ReadyTasks) -> None:
 def test_after_a_failure_only_those_are_left_that_have_begun(ready: ReadyTasks) -> None:
     """A next attempt is made; a lane's next task is not."""
     begun = ready_task(2, continues=True)
-    begun = begun._replace(call=first_call(begun))
+    begun = begun._replace(call=first_call(*begun[:5], begun.inputs))
     ready.add("a", ready_task(0))
     ready.add("a", ready_task(1, continues=True))
     ready.add("a", begun)

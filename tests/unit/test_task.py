@@ -132,6 +132,14 @@ def test_the_words_of_other_libraries_for_its_value_have_a_hint(name: str) -> No
         _ = record_after().nonsense  # type: ignore[attr-defined]
 
 
+def test_a_hint_is_no_attribute() -> None:
+    """An editor doesn't offer the words of other libraries, and no program finds them."""
+    assert "result" not in dir(record_after())
+    assert {"value", "errors", "status"} <= set(dir(record_after()))
+    assert not hasattr(record_after(), "result")
+    assert not hasattr(Task, "result")
+
+
 def test_a_new_one_has_done_nothing() -> None:
     """Before its first event a task is NOT_STARTED, and everything else is empty."""
     task = record_after()

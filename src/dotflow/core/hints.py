@@ -1,7 +1,7 @@
 """Unknown arguments and attributes: errors with hints for the words of other libraries."""
 
 from collections.abc import Collection, Mapping
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from dotflow.errors import UnknownArgument, close_match
 
@@ -199,6 +199,20 @@ def no_attribute(instance: object, name: str, hints: Mapping[str, str]) -> Attri
     return AttributeError(
         f"{type(instance).__name__!r} object has no attribute {name!r}{hint}", name=name, obj=instance
     )
+
+
+class Absent:
+    """An attribute that a class does not have, for an error with a hint.
+
+    `__getattr__` would make the same error, but with one Python 3.11 reads all attributes of its class slowly.
+    """
+
+    def __init__(self, name: str, hints: Mapping[str, str]) -> None:
+        self._name = name
+        self._hints = hints
+
+    def __get__(self, instance: object, owner: type) -> NoReturn:
+        raise no_attribute(owner if instance is None else instance, self._name, self._hints)
 
 
 def start_hints(params: Collection[str]) -> Mapping[str, str]:

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from dotflow import clock
 from dotflow.core.action import Action
-from dotflow.core.context import Context
+from dotflow.core.context import NOTHING, Context
 from dotflow.core.events import (
     AttemptFailed,
     AttemptRepeated,
@@ -23,7 +23,7 @@ from dotflow.core.events import (
     TaskSkipped,
 )
 from dotflow.core.failure import Failure, TaskError
-from dotflow.core.hints import READ_TASK, no_attribute
+from dotflow.core.hints import READ_TASK, Absent
 from dotflow.core.text import waiting
 from dotflow.core.types.status import TypeStatus
 
@@ -256,10 +256,8 @@ class Task:
         """The last failed attempt."""
         return self._errors[-1] if self._errors else None
 
-    if not TYPE_CHECKING:  # type checkers report unknown names by themselves
-
-        def __getattr__(self, name: str) -> NoReturn:
-            raise no_attribute(self, name, READ_TASK)
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in READ_TASK]
 
     def _new_record(self, workflow_id: str, run_id: str | None, task_id: int | None = None) -> "TaskRecord":
         """Returns a new record, for a run or another position, with a new Context of the initial value."""
@@ -287,6 +285,12 @@ class Task:
         self.attempt = attempt
         self._previous = previous
         if attempt == 1:
+            self._started = at
+            self._tick = tick
+
+    def _begin_later(self, at: clock.Moment, tick: float) -> None:
+        """Records that the attempt that has just been recorded begins only now."""
+        if self.attempt == 1:
             self._started = at
             self._tick = tick
 
@@ -336,6 +340,10 @@ class Task:
         return f"<task {self.task_id} {self.name}: {self.status}>"
 
 
+for _name in READ_TASK:
+    setattr(Task, _name, Absent(_name, READ_TASK))
+
+
 class TaskDefinition(Task):
     """A task before its first run."""
 
@@ -383,7 +391,7 @@ class TaskRecord(Task):
 
     @property
     def previous_context(self) -> Context:
-        if self._previous is None:
+        if self._previous is None or self._previous is NOTHING:
             self._previous = Context()
         return self._previous
 

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from dotflow.core.action import Action
 from dotflow.core.call import Call
-from dotflow.core.context import NOTHING
+from dotflow.core.context import NOTHING, Context
 from dotflow.core.failure import Failure
 from dotflow.core.files import FileWatch
 from dotflow.core.outcome import Died, NotReady, Raised, Returned, TimedOut, Usage
@@ -69,12 +69,25 @@ class Poll:
         return due
 
 
-def first_call(ready: Ready, files: FileWatch | None = None) -> Call:
-    """Returns the call of a task's first attempt, and of all that follow it, until its fallback."""
-    number, lane, task, previous, step, _, inputs, _, _, _ = ready
+def first_call(
+    number: int,
+    lane: int,
+    task: Task,
+    previous: Context,
+    step: Action[..., Any],
+    inputs: tuple[Any, ...] | None,
+    files: FileWatch | None = None,
+) -> Call:
+    """Returns the call of a task's first attempt, and of all that follow it, until its fallback.
+
+    The arguments are fields of Ready.
+    """
     initial = task._initial
+    names = step.context_params  # a step may change what it gets, so it shares NOTHING with no other
     if initial is None:
-        initial = task.initial_context if "initial_context" in step.context_params else NOTHING
+        initial = task.initial_context if "initial_context" in names else NOTHING
+    if previous is NOTHING and "previous_context" in names:
+        previous = Context()
     own, shared, _, secrets = inputs or NO_INPUTS
     call = (
         task.task_id, lane, step, initial, previous, task.workflow_id, None, number, own, shared, False, secrets, files,

@@ -90,7 +90,8 @@ class Publisher:
             followers.append(("The tracer", tracer.trace))
         self._run_log = run_log
         self._begin: Callable[[], None] | None = None
-        self._gathered: list[tuple[Task, Context]] = []  # that `_begin` begins, with their previous contexts
+        self._gathered: list[Task] = []  # that `_begin` begins
+        self._listeners = [*followers]  # that need an event for each attempt, beside the log
         if run_log is not None:
             followers.append(("The log", run_log.record))
         self._followers, self._settling = followers, settling
@@ -109,9 +110,12 @@ class Publisher:
         Where no code of users runs between two events, beside the steps, the session may gather attempts that begin,
         and the log records. `flush` writes the records, then begins the attempts.
         """
-        others = len(self._followers) - (self._run_log is not None)
         self._begin = None
-        if not others and isinstance(session, CapturingSession) and (self._run_log is None or self._run_log.keep()):
+        if (
+            not self._listeners
+            and isinstance(session, CapturingSession)
+            and (self._run_log is None or self._run_log.keep())
+        ):
             self._begin = session.gather and session.gather()
             if self._run_log is not None:
                 self._run_log.gathers = self._begin is not None
@@ -158,22 +162,34 @@ class Publisher:
         attempt, at, tick = task.attempt + 1, clock.moment(), clock.monotonic()
         task._begin(attempt, previous, at, tick)
         if self._begin is not None:
-            self._gathered.append((task, previous))
-        if self._followers:
+            self._gathered.append(task)
+        if self._listeners:
             fallback = call.step.name if call.is_fallback else None
             shown = call if call.secrets is None else call._replace(secrets=None)  # an event may be written
             fields = (task.task_id, attempt, previous, clock.as_datetime(at), tick, task.item, fallback, shown)
-            self._follow(new(AttemptStarted, fields), self._followers)
+            self._follow(new(AttemptStarted, fields), self._listeners)
+        if self._run_log is not None:
+            self._log_attempt(task, tick, AttemptStarted)
 
     def complete(self, task: Task, context: Context, usage: Usage | None) -> None:
         """Publishes that a task or an item completed. Raises what `save` raises, before anything else."""
         tick = clock.monotonic()
         self._save(task, context)
         task._complete(context, tick)
-        if self._followers:
-            self._follow(new(TaskCompleted, (task.task_id, context, tick, task.item, usage)), self._followers)
+        if self._listeners:
+            self._follow(new(TaskCompleted, (task.task_id, context, tick, task.item, usage)), self._listeners)
+        if self._run_log is not None:
+            self._log_attempt(task, tick, TaskCompleted)
         if task.callback is not None:  # an item has none
             self._call_back(task.callback, task)
+
+    def _log_attempt(self, task: Task, tick: float, kind: type[TaskEvent]) -> None:
+        assert self._run_log is not None
+        item = task.item
+        try:
+            self._run_log.follow_attempt(task if item is None else self._tasks[task.task_id], item, tick, kind)
+        except BaseException as error:  # as in _follow
+            self._report_failure("The log", kind.__name__, error)
 
     def flush(self) -> None:
         """Writes the records that the log keeps, then begins the attempts that the session has gathered.
@@ -186,8 +202,8 @@ class Publisher:
             return
         if self._gathered:
             at, tick = clock.moment(), clock.monotonic()
-            for task, previous in self._gathered:  # they begin now, not before the records of all of them were written
-                task._begin(task.attempt, previous, at, tick)
+            for task in self._gathered:  # they begin now, not before the records of all of them were written
+                task._begin_later(at, tick)
             self._gathered.clear()
         self._begin()
 

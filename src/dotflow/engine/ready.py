@@ -2,7 +2,7 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from dotflow.core.action import Action
@@ -112,16 +112,16 @@ class ReadyTasks:
 
     def take(self, make_room: Callable[[Hashable, int, int], bool]) -> Ready | NextItem | None:
         """Removes and returns the first task whose pool has room, by ExecutorSession.make_room; None for no task."""
-        queues = list(self.queues.values())
-        if len(queues) > 1:
-            queues.sort(key=_Queue.rank)
+        queues: Iterable[_Queue] = self.queues.values()
+        if len(self.queues) > 1:
+            queues = sorted(queues, key=_Queue.rank)
         for queue in queues:
             first = queue.continuing or queue.new
             task = first[0][1]
             if make_room(queue.pool, task.lane, queue.count):
                 first.popleft()
                 queue.count -= task.calls
-                if not queue:
+                if not first and not queue:
                     del self.queues[queue.pool]
                 return task
         return None

@@ -52,6 +52,7 @@ from dotflow.engine.stop import (
 )
 from dotflow.errors import HistoryError, NotServable, RunFailed, RunTimeout, ValueNotStorable
 from dotflow.graph.decisions import value_of
+from dotflow.graph.linked_task import LinkedTask
 from dotflow.graph.names import TaskRef, find_task, find_value
 from dotflow.graph.params import NO_PARAMS, Params
 from dotflow.graph.plan import Plan
@@ -161,6 +162,7 @@ class Run:
         self.workflow_id = workflow_id
         self.run_id = run_id
         self.tasks: list[Task] = list(tasks)
+        self._linked = [task for task in tasks if type(task) is LinkedTask]
         self.status: TypeStatus = TypeStatus.NOT_STARTED
         self.state: TypeRunState = TypeRunState.RUNNING
         self._name = name
@@ -382,7 +384,7 @@ class Run:
 
     def _prepare(self) -> None:
         """Restores or voids the checkpoints, before anything runs. Either `_execute` or `_release` has to follow."""
-        if [task for task in self.tasks if task.links is not None and task.step.approve is not None]:
+        if any(task.step.approve is not None for task in self._linked):
             self._approvals = self._make_approvals()
         if self._options.rerun or self._options.only:
             self._chosen = chosen_tasks(self._options, self.tasks, self._plan, self._providers.secrets.masks)
@@ -442,7 +444,7 @@ class Run:
     def _run_and_publish(self, recorded: Callable[[], None] | None) -> None:
         providers, begins = self._providers, clock.monotonic()
         log_line: Callable[..., None] = self._log_line
-        tasks = {task.task_id: task for task in self.tasks}
+        tasks = dict(enumerate(self.tasks))
         notifier = None if providers.notify.is_silent else Notifier(providers.notify, providers.notify_grace, log_line)
         log, masks = None if providers.log.is_silent else providers.log, providers.secrets.masks
         run_log = None
@@ -450,7 +452,7 @@ class Run:
             run_log = RunLog(tasks, log, None if notifier is None else notifier.send, log_line, masks)
             log_line = run_log.report
         cache = None
-        if any(map(is_cached, [task for task in self.tasks if task.links is not None])):
+        if any(map(is_cached, self._linked)):
             cache = Cache(
                 providers.cache,
                 self._checkpoints.save,

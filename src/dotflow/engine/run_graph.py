@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from dotflow import clock
 from dotflow.core.action import APPROVAL
 from dotflow.core.call import KEY_BASE
-from dotflow.core.context import Context
+from dotflow.core.context import NOTHING, Context
 from dotflow.core.events import (
     NOT_NEEDED,
     MapEnded,
@@ -153,7 +153,7 @@ class RunGraph:
         self._last = {*plan.last_of_lanes().values()}
         self._contexts: dict[int, Context] = {}  # of ended tasks, until the next one of the lane takes it
         self._fallback_values: dict[int, Arguments | Skip] = {}  # by task; its items share them
-        linked = [task for task in tasks if isinstance(task, LinkedTask)]
+        linked = [task for task in tasks if type(task) is LinkedTask]
         self.outputs = {task.task_id: task.links.outputs for task in linked if task.links.outputs}
         self._undecided = {
             *restored,
@@ -161,7 +161,7 @@ class RunGraph:
             *[task.task_id for task in linked],
         }  # when they are ready; others just begin
         self._cleanups = deque([task for task in linked if task.links.always and not task.links.nest])  # left to run
-        self._item_followers = plan.item_followers(tasks)
+        self._item_followers = plan.item_followers(tasks, linked)
         self._nests: dict[int, NestRun] = {}  # by the ids of all of its tasks
         for nest in {task.links.nest.tasks: task.links.nest for task in linked if task.links.nest}.values():
             limit = nest.limit if plan.is_parallel else 1
@@ -243,7 +243,9 @@ class RunGraph:
                 return [answer]
             if task.step.takes_approval:
                 own = {**decision, APPROVAL: answer}
-        return ready._replace(inputs=self._inputs(task, own, None))
+        number, lane, _, _, step, continues, _, call, calls, before = ready  # a `_replace` takes ten times as long
+        inputs = self._inputs(task, own, None)
+        return new(Ready, (number, lane, task, previous, step, continues, inputs, call, calls, before))
 
     def _decide(self, task: LinkedTask, previous: Context) -> Arguments | Ended:
         """Returns a task's arguments, of a mapped one those that its items share, or its end without an attempt."""
@@ -408,7 +410,7 @@ class RunGraph:
         task_id = task.task_id
         lane = self._lanes[task_id]
         is_last = self._is_last(task_id) if self._nests else task_id in self._last
-        decisions: list[Decision] = [Leave(lane)] if is_last else []
+        decisions: list[Decision] = [new(Leave, (lane,))] if is_last else []
         if context is None:
             context = Context()
             if not self._goes_on(task):
@@ -435,20 +437,21 @@ class RunGraph:
 
     def _release(self, followers: Iterable[int], lane: int | None, decisions: list[Decision]) -> None:
         """Counts one need of each task as met, that of a task in *lane*. Adds those without another need."""
+        unmet, nests, undecided = self._unmet, self._nests, self._undecided
         for task_id in followers:
-            if self._unmet[task_id] > 1:
-                self._unmet[task_id] -= 1
+            if unmet[task_id] > 1:
+                unmet[task_id] -= 1
                 continue
             source, task, own = self._previous[task_id], self._tasks[task_id], self._lanes[task_id]
-            if self._nests and source in self._nests:  # its last task that was not skipped
-                nest = self._nests[source].nest
+            if nests and source in nests:  # its last task that was not skipped
+                nest = nests[source].nest
                 tasks = [self._tasks[one] for one in (nest.result, *reversed(nest.tasks)) if one != nest.until]
                 source = next(
                     (one.task_id for one in tasks if one.status is not SKIPPED and not one.is_cleanup), source
                 )
-            inputs = None if task_id in self._undecided else ()
+            inputs = None if task_id in undecided else ()
             if source is None:
-                previous = Context()
+                previous = NOTHING
             elif inputs is None and task.is_cleanup:  # may be dropped by a stop, and become ready once more
                 previous = self._contexts[source]
             else:

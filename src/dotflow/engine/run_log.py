@@ -175,12 +175,7 @@ class RunLog:
         """Passes an event to log and notifier, after the task's record was updated."""
         kind = event.__class__
         if kind is AttemptStarted or kind is TaskCompleted:
-            if event.item is None:
-                self._show(self._tasks[event.task_id], self._info)
-            elif event.tick >= self._due:
-                self._follow_item(event, kind)
-            if self._has_kept and kind is AttemptStarted and not self.gathers:
-                self.flush()
+            self.follow_attempt(self._tasks[event.task_id], event.item, event.tick, kind)
         elif kind is RunStarted or kind is RunEnded:
             self._run_id = run_id
             if self._log is not None:
@@ -188,7 +183,8 @@ class RunLog:
         elif kind is AttemptWaits:
             self._log_wait(event)
         elif event.item is not None:
-            self._follow_item(event, kind)
+            asks = kind is TaskPaused and event.question is not None
+            self._follow_item(self._tasks[event.task_id], event.item, kind, asks=asks)
         elif kind is MapOpened:
             self._waiting.add(event.task_id)
             self._due = -math.inf
@@ -197,6 +193,15 @@ class RunLog:
                 self._close_map(event.task_id)
             task = self._tasks[event.task_id]
             self._show(task, self._error if task.status in FAILED else self._info)
+
+    def follow_attempt(self, task: Task, item: int | None, tick: float, kind: type) -> None:
+        """Passes the beginning or the completion of a task or of an item of it, as `record` does, without an event."""
+        if item is None:
+            self._show(task, self._info)
+        elif tick >= self._due:
+            self._follow_item(task, item, kind)
+        if self._has_kept and kind is AttemptStarted and not self.gathers:
+            self.flush()
 
     def note(self, message: str) -> None:
         """Writes a message that is no cause for worry into the log."""
@@ -230,18 +235,17 @@ class RunLog:
             where = f"task {argument.task_id} {argument.name}"
         self.report(f"The log raised at {where}", error)
 
-    def _follow_item(self, event: Any, kind: type) -> None:
-        """Logs a failed attempt of an item, the beginning of its map, and the progress of all maps."""
-        task = self._tasks[event.task_id]
+    def _follow_item(self, task: Task, item: int, kind: type, *, asks: bool = False) -> None:
+        """Logs a failed attempt or a question of an item, the beginning of its map, and the progress of all maps."""
         if kind is AttemptStarted and task.task_id in self._waiting:
             self._waiting.remove(task.task_id)
             self._running[task.task_id] = task
             self._progress_at = min(self._progress_at, clock.monotonic() + PROGRESS_INTERVAL)
             self._show(task, self._info)
         elif kind in FAILURES:
-            self._log_failure(task, task.items[event.item], is_final=kind is TaskFailed)
-        elif kind is TaskPaused and event.question is not None:
-            self._show(task.items[event.item], self._info)
+            self._log_failure(task, task.items[item], is_final=kind is TaskFailed)
+        elif asks:
+            self._show(task.items[item], self._info)
         if self._progress_at < math.inf and (now := clock.monotonic()) >= self._progress_at:
             self._progress_at = now + PROGRESS_INTERVAL
             for running in self._running.values():

@@ -214,6 +214,7 @@ class Runner:
         """Makes attempts while there is room, and waits for outcomes and timers, until there is nothing to wait for."""
         graph, arrivals, waiting = self._graph, self._arrivals, self._waiting
         pool_of, make_room, submit = self.session.pool_of, self.session.make_room, self.session.submit
+        has_pools = type(self.session).pool_of is not ExecutorSession.pool_of  # else no call for each task
         begin, prepare, flush, polls = self._publisher.begin, self._prepare, self._publisher.flush, self._polls
         checkpoints, watch = graph.checkpoints, graph.checkpoints.watch
         is_limited = self._deadline < math.inf
@@ -232,7 +233,7 @@ class Runner:
                     if ready.__class__ is list:
                         self._carry_out(ready)
                         continue
-                pool = pool_of(ready.step)
+                pool = pool_of(ready.step) if has_pools else None
                 if graph.is_stopping:
                     if ready.call is not None or self._has_place(pool):
                         waiting.add(pool, ready)
@@ -256,22 +257,24 @@ class Runner:
                 ready, following = graph.begin_item(ready.items)
                 if following is not None:  # before this one runs, which may take long in this thread
                     arrivals.append(following)
-            task, call = ready.task, ready.call or first_call(ready, watch)
+            number, lane, task, previous, step, _, inputs, call, _, _ = ready  # at once: by name takes longer
+            if call is None:
+                call = first_call(number, lane, task, previous, step, inputs, watch)
             files = checkpoints.files
             if files is not None and files.has_paths:
                 call = files.given_to(call, task)
-            is_begun = ready.number in polls
+            is_begun = number in polls
             if is_begun:
                 flush()  # others may have begun or ended since
             else:
-                begin(task, ready.previous, call)
-                if ready.step.policy.poll is not None:
-                    polls[ready.number] = Poll(clock.monotonic())
+                begin(task, call.previous_context, call)
+                if step.policy.poll is not None:
+                    polls[number] = Poll(clock.monotonic())
             request = call if prepare is None else prepare(call, task, is_begun)
             # A listener may have cancelled the run.
             outcome = None if self.is_halted and not self._is_pausing else submit(request)
             if outcome is None:
-                self._in_flight[ready.number] = ready, call
+                self._in_flight[number] = ready, call
             else:
                 self._go_on(ready, call, outcome)
 
@@ -291,7 +294,7 @@ class Runner:
             value, repeated, usage, files = outcome
             if repeated:
                 self._publish_repeated(task, repeated)
-            context = Context._of(value, call.task_id, call.workflow_id, clock.moment(), call.step.identity)
+            context = Context._of(value, task.task_id, task.workflow_id, clock.moment(), call.step.identity)
             if files is not None:
                 context._origin = Origin(None, files=files)
             try:

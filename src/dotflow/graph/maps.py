@@ -66,6 +66,7 @@ class ItemMap:
         self.is_waiting = False  # whether its next item is among the run's ready tasks
         asks = task.step.approve is not None and task.links.nest is not None
         self.is_entered = asks or task.step.cache is not None  # whether an item may end, or wait, before it begins
+        self._not_carried: Arguments | None = None  # of the shared arguments, once a round has asked
         self._limit = limit
         self._has_failed = False
         self._is_closed = False
@@ -80,7 +81,9 @@ class ItemMap:
         carried = self.inputs.carried if item.item else ()
         if not carried:
             return self.shared or None
-        return {name: value for name, value in self.shared.items() if name not in carried} or None
+        if self._not_carried is None:
+            self._not_carried = {name: value for name, value in self.shared.items() if name not in carried}
+        return self._not_carried or None
 
     def add(self, item: Item, lane: int | None) -> None:
         """Makes an item pending, unless the map has stopped. *lane* is the one that it continues.
@@ -259,34 +262,38 @@ class Verdict(NamedTuple):
     failure: str = ""
 
 
+ENOUGH: Final = Verdict(True)
+ANOTHER: Final = Verdict(False)
+
+
 def verdict(nest: Nest, number: int, tasks: Sequence[Task], masks: Masks = NO_MASKS) -> Verdict:
     """Returns what follows from the round with this number, in which all that will end has ended."""
-    limit = _limit(nest)
     if failed := why_failed(nest, number, tasks):
         return Verdict(True, failed)
     is_last = number + 1 >= nest.repeat
     if nest.until is None:
-        return Verdict(is_last)
+        return ENOUGH if is_last else ANOTHER
     until = _of_round(tasks[nest.until], number)
     if until.status is not COMPLETED:
-        return Verdict(True, f"after {number} of {limit}: '{until.name}' {ending(until)}")
+        return Verdict(True, f"after {number} of {_limit(nest)}: '{until.name}' {ending(until)}")
     try:
         is_enough = bool(until.current_context.storage)
     except Exception as error:  # of the value's own code
-        return Verdict(
-            True, f"after {number} of {limit}: '{until.name}' is neither true nor false: {masks.mask(safe_repr(error))}"
-        )
+        neither = f"'{until.name}' is neither true nor false: {masks.mask(safe_repr(error))}"
+        return Verdict(True, f"after {number} of {_limit(nest)}: {neither}")
     if is_enough or not is_last:
-        return Verdict(is_enough)
+        return ENOUGH if is_enough else ANOTHER
     value = shorten(masks.mask(safe_repr(until.current_context.storage)), MAX_INPUT)
-    return Verdict(True, f"after {number + 1} of {limit}: '{until.name}' was {value}. Raise repeat to go on")
+    return Verdict(True, f"after {number + 1} of {_limit(nest)}: '{until.name}' was {value}. Raise repeat to go on")
 
 
 def why_failed(nest: Nest, number: int, tasks: Sequence[Task]) -> str:
     """Returns which task but a cleanup has failed in the round with this number; "" if none has."""
-    records = (_of_round(tasks[task_id], number) for task_id in nest.tasks if not tasks[task_id].is_cleanup)
-    failed = next((record for record in records if record.status is FAILED), None)
-    return "" if failed is None else f"after {number} of {_limit(nest)}: '{failed.name}' failed"
+    for task_id in nest.tasks:
+        record = _of_round(tasks[task_id], number)
+        if record.status is FAILED and not tasks[task_id].is_cleanup:
+            return f"after {number} of {_limit(nest)}: '{record.name}' failed"
+    return ""
 
 
 def _limit(nest: Nest) -> str:

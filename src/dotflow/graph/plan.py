@@ -49,10 +49,9 @@ class Plan:
     def followers(self, tasks: Sequence[Task]) -> list[Sequence[int]]:
         """Returns for each of the tasks those that need it."""
         followers: list[Any] = [()] * len(tasks)  # most have one at most, and tuples are smaller than lists
-        for task in tasks:
-            before = self.previous[task.task_id]
+        for task_id, before in enumerate(self.previous):
             if before is not None:
-                followers[before] = (task.task_id,)
+                followers[before] = (task_id,)
         shared: set[int] = set()
         for task_id, needs in self.linked.items():
             for need in needs:
@@ -65,12 +64,15 @@ class Plan:
             followers[need].sort()
         return followers
 
-    def item_followers(self, tasks: Sequence[Task]) -> dict[int, list[int]]:
-        """Returns for each mapped task the tasks that follow it item by item, without its whole list."""
+    def item_followers(self, tasks: Sequence[Task], linked: Sequence[LinkedTask]) -> dict[int, list[int]]:
+        """Returns for each mapped task the tasks that follow it item by item, without its whole list.
+
+        *linked* are those of the tasks that have links.
+        """
         followers: dict[int, list[int]] = {}
-        for task in tasks:
+        for task in linked:
             links = task.links
-            if links is None or not (links.each or links.nest):
+            if not (links.each or links.nest):
                 continue
             beside: list[Any] = []
             if links.nest is not None:
@@ -111,13 +113,14 @@ def make_plan(tasks: Sequence[Task], mode: TypeExecution) -> Plan:
     _check(tasks, mode)
     if mode is TypeExecution.PARALLEL:
         return _parallel(tasks)
-    groups: dict[str, int] = {}
-    lanes = tuple([groups.setdefault(task.group_name, len(groups)) for task in tasks])
+    names = [task.group_name for task in tasks]
+    groups = {name: lane for lane, name in enumerate(dict.fromkeys(names))}
+    lanes = tuple(map(groups.__getitem__, names))
     last: dict[int, int] = {}
     previous = []
     for task, lane in zip(tasks, lanes, strict=True):
         previous.append(last.get(lane))
-        last[lane] = task.task_id
+        last[lane] = task.task_id  # the task's own object: another one would take memory
     linked: dict[int, tuple[int, ...]] = {}
     if LinkedTask in map(type, tasks):
         for task_id, (before, needs) in enumerate(zip(previous, _linked_needs(tasks), strict=True)):
@@ -151,9 +154,10 @@ def _parallel(tasks: Sequence[Task]) -> Plan:
     lanes: list[int] = []
     ends: set[int] = set()  # the last tasks of their lanes
     for task, needed in zip(tasks, _linked_needs(tasks), strict=True):
+        before = None
         if needed:
             linked[task.task_id] = needed
-        before = next((need for need in needed if need in ends and not task.is_mapped), None)
+            before = next((need for need in needed if need in ends and not task.is_mapped), None)
         if before is None:
             lanes.append(task.task_id)
         else:

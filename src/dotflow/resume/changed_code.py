@@ -52,9 +52,9 @@ class ChangedCode:
         self._by_index: dict[int, str] = {}  # those of items that are known by their index
         self._unsaved: dict[int, list[int]] = {}  # the sources without checkpoints, by task
         self.changed: set[int] = set()
-        for step in {task.step for task in tasks}:
-            renew(step)
-        self.codes: list[str] = [task.step._code or "" for task in tasks]
+        steps = [task.step for task in tasks]
+        by_step = {step: renew(step) for step in dict.fromkeys(steps)}
+        self.codes: list[str] = list(map(by_step.__getitem__, steps))
         if tokens.has_links and any(not task.step.checkpoint or (task.links and task.links.fallback) for task in tasks):
             self._add_links()
         self.others: Collection[int] = self._fallbacks.keys() | self._by_index.keys()

@@ -13,7 +13,7 @@ from dotflow.abc.storage import Storage
 from dotflow.abc.workflow import NothingUnfinished, Superseded
 from dotflow.core.approval import INDEX, QuestionId
 from dotflow.core.attempt_id import ID_LENGTH
-from dotflow.core.context import NOTHING, Context, Origin, token_of_run
+from dotflow.core.context import NO_ORIGIN, NOTHING, Context, Origin, token_of_run
 from dotflow.core.files import FileWatch
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
@@ -118,6 +118,7 @@ class Checkpoints:
     _tasks: Sequence[Task]
     _keys: CheckpointKeys
     _tokens: Tokens
+    _has_links: bool
     _changes: ChangedCode
     _origins: list[Origin]
     _takers: Sequence[Task]  # that take the idempotency key, or ask for an approval
@@ -193,6 +194,7 @@ class Checkpoints:
             self._tasks, self._left_out = tasks, left_out
             self._keys = CheckpointKeys(self._storage, tasks)
             self._tokens = tokens = Tokens(tasks, sources, params)
+            self._has_links = tokens.has_links
             linked = tasks if tokens.has_links else ()
             self._takers = [
                 task for task in linked if task.links and (task.links.takes_key or task.step.approve is not None)
@@ -203,7 +205,7 @@ class Checkpoints:
             # Tasks without an initial context share the origin of their code.
             run = f"{token_of_run(self._run_id)}/{len(tasks)}"
             by_code = {code: Origin(NO_INITIAL, run, code) for code in set(changes.codes)}
-            self._origins = [by_code[code] for code in changes.codes]
+            self._origins = list(map(by_code.__getitem__, changes.codes))
             for task_id, initial in tokens.initials.items():
                 self._origins[task_id] = self._origins[task_id]._replace(initial=initial)
             restoration = None
@@ -532,8 +534,8 @@ class Checkpoints:
             StorageError: Saving failed.
         """
         task_id, tokens, is_checkpoint = task.task_id, None, True
-        origin = self._origins[task_id]
-        if self._tokens.has_links:
+        origin, of_value = self._origins[task_id], context._origin
+        if self._has_links:
             tokens, is_checkpoint = self._tokens.of(task, context), task.step.checkpoint
             if not is_checkpoint or self._changes.others:
                 run = origin.run if is_checkpoint else self._tokens.stable_run(task)
@@ -541,8 +543,10 @@ class Checkpoints:
             links = self._tasks[task_id].links  # an item has none
             is_checkpoint = is_checkpoint and not (links is not None and links.always)
         if previous is None:
-            previous = NOTHING if task._previous is None else task._previous
-        files, record = None, context._origin.files
+            previous = task._previous
+            if previous is None:
+                previous = NOTHING
+        files, record = None, None if of_value is NO_ORIGIN else of_value.files
         if record is not None and self.watch is not None:
             files, origin = self._files_from_now(self.watch), origin._replace(files=record)
         context._set_inputs(origin, previous, tokens)
@@ -556,7 +560,7 @@ class Checkpoints:
                 self._report_void()
                 return
             try:
-                key = self._storage.key(task) if task.item is None else self._keys.of(task)
+                key = self._storage.key(task) if type(task) is not Item else self._keys.of(task)
                 if files is None or record is None:
                     self._storage.post(key, context)
                 else:

@@ -85,7 +85,7 @@ class Tokens:
     def takes_previous(self, task: Task, context: Context) -> bool:
         """Returns whether the value may depend on the previous one; an item may itself be what it is given as that."""
         links = self.tasks[task.task_id].links
-        if links is not None and PREVIOUS in [link.parameter for link in links.each]:
+        if links is not None and links.each and PREVIOUS in [link.parameter for link in links.each]:
             return False
         if PREVIOUS in task.step.context_params:
             return True

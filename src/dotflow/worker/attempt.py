@@ -16,7 +16,7 @@ from dotflow.core.context import NOTHING, Context
 from dotflow.core.failure import Failure, message_of
 from dotflow.core.files import FileState
 from dotflow.core.outcome import Interrupted, NotReady, Outcome, Raised, Returned, TimedOut
-from dotflow.core.policy import POLL_IS
+from dotflow.core.policy import POLL_IS, Policy
 from dotflow.core.secret import fill, own_secrets
 from dotflow.errors import InvalidPolicy, NotYet, StepTimeout, UnknownParameter
 from dotflow.worker.attempt_context import attempt_within
@@ -47,22 +47,23 @@ def attempt(call: Call, loop: Loop, returned: Callable[[], object] = int, is_ent
         returned: Called when the step has returned, before files are read for its record, which may take long.
         is_entered: Whether this is within what the call's carrier, watch and files ask for.
     """
-    step, files = call.step, call.files
-    if not is_entered and (call.carrier is not None or call.watch is not None or (files is not None and files[1])):
+    _, _, step, _, _, _, carrier, _, arguments, _, _, secrets, files, watch = call  # each by its name takes longer
+    if not is_entered and (carrier is not None or watch is not None or (files is not None and files[1])):
         before = states_before(files) if files is not None and step.files else NO_FILES
         return _with_files(call, attempt_within(call, loop, attempt), returned, before)
-    seconds = step.policy.timeout
+    policy = step.policy
+    seconds = policy.timeout
     value: Any = None
     outcome: Outcome
     if not seconds:  # most steps have no limit
         try:
-            if step.context_params or call.arguments is not None or call.secrets is not None:
+            if step.context_params or arguments is not None or secrets is not None:
                 value = step.function(**arguments_of(call))
             else:
                 value = step.function()
             kind = type(value)
             if kind in SCALARS and not WRITTEN:
-                return new(Returned, (value, (), None, None)) if value is not None else nothing_of(step)
+                return new(Returned, (value, (), None, None)) if value is not None else nothing_of(policy)
         except (KeyboardInterrupt, DeadlinePassed):
             raise
         except BaseException as error:  # users' code may raise anything
@@ -117,9 +118,13 @@ def _with_files(
         return Interrupted(outcome._replace(files=record(unread, found, before, written)))
 
 
-def nothing_of(step: Action[..., Any]) -> Returned | NotReady:
+#: The outcome of all steps that have returned None, without anything else to say.
+NOTHING_RETURNED: Final = Returned(None)
+
+
+def nothing_of(policy: Policy) -> Returned | NotReady:
     """Returns the outcome of a step that has returned None."""
-    return new(Returned, (None, (), None, None)) if step.policy.poll is None else NotReady()
+    return NOTHING_RETURNED if policy.poll is None else NotReady()
 
 
 _process = os.getpid()
@@ -175,7 +180,8 @@ def contexts_for(step: Action[..., Any], initial: Context, previous: Context) ->
     if not names:
         return {}
     offered = {"initial_context": initial, "previous_context": previous}
-    return {name: offered[name] for name in names}
+    # All calls share NOTHING, and the fallback of a step may take what that did not.
+    return {name: Context() if offered[name] is NOTHING else offered[name] for name in names}
 
 
 def finish(call: Call, loop: Loop, value: Any, limit: Limit) -> Outcome:
@@ -251,7 +257,7 @@ def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure] | N
         return value
     contexts: list[Context] = []
     previous = call.previous_context
-    initial = Context() if call.initial_context is NOTHING else call.initial_context  # all calls share NOTHING
+    initial = Context() if call.initial_context is NOTHING else call.initial_context  # one for all of them
     values: dict[str, Any] = {}  # by action, for the parameters of later actions
     for action in actions:
         action.check_parameters(values)

@@ -16,7 +16,7 @@ from dotflow.core.task import Task
 from dotflow.errors import EventLoopBlocked
 from dotflow.processes import failures
 from dotflow.processes.dispatcher import check_workers
-from dotflow.providers.executors.thread import ThreadSession, WorkerThread, _Done
+from dotflow.providers.executors.thread import ThreadSession, WorkerThread
 from dotflow.worker.attempt_async import attempt_async
 from dotflow.worker.coroutines import LoopThread
 from dotflow.worker.deadline import GRACE, LEFT_BEHIND
@@ -54,11 +54,11 @@ class AsyncSession(ThreadSession):
         self._loop_thread: LoopThread | None = None
         self._max_coroutines = max_coroutines
         self._has_deadlines = False
-        self._count = 0  # of coroutines whose outcome `wait` has not returned
         self._gathers = self._is_full = False
         self._batch = FIRST_BATCH
         self._gathered_at = 0.0
-        self._gathered: list[tuple[WorkerThread | None, Call]] = []  # with the thread for what is no coroutine
+        self._gathered: list[Call] = []  # of coroutines
+        self._for_threads: list[tuple[WorkerThread, Call]] = []
         self._pending: deque[Call] = deque()  # that the loop begins next
         # The running coroutines, each with the time when it is late; infinity without a timeout. The keys are unique,
         # since a task's next attempt may begin while an abandoned one still runs.
@@ -71,42 +71,39 @@ class AsyncSession(ThreadSession):
         if not pool:
             return super().make_room(pool, lane, waiting)
         self._is_full = len(self._gathered) >= self._batch
-        return not self._is_full and self._count < self._max_coroutines and self._done.empty()
+        return not self._is_full and self._coroutines < self._max_coroutines and self._done.empty()
 
     def room_left(self, pool: Hashable) -> float:
-        return self._max_coroutines - self._count if pool else super().room_left(pool)
+        return self._max_coroutines - self._coroutines if pool else super().room_left(pool)
 
     def gather(self) -> Callable[[], None]:
         self._gathers = True
         return self._begin_gathered
 
     def submit(self, call: Call) -> None:
-        thread = None
         if self.pool_of(call.step):
-            self._count += 1
+            self._coroutines += 1
+            if not self._gathered:
+                self._gathered_at = clock.ticks()
+            self._gathered.append(call)
         else:
-            thread = self._take(call)
-        if not self._gathered:
-            self._gathered_at = clock.ticks()
-        self._gathered.append((thread, call))
+            self._for_threads.append((self._take(call), call))
         if not self._gathers:
             self._begin_gathered()
 
     def _begin_gathered(self) -> None:
         """Begins what was submitted. The loop wakes once for all coroutines."""
+        if self._for_threads:
+            calls, self._for_threads = self._for_threads, []
+            for thread, call in calls:
+                thread.put(call)
         if not self._gathered:
             return
         took = clock.ticks() - self._gathered_at  # meanwhile, outcomes had to wait
         self._batch = min(BATCH, self._batch * 2) if took <= BATCH_TIME else max(1, self._batch // 2)
         gathered, self._gathered = self._gathered, []
-        count = 0
-        for thread, call in gathered:
-            if thread is None:
-                self._pending.append(call)
-                count += 1
-            else:
-                thread.put(call)
-        if 0 < len(self._pending) <= count:  # else the loop wakes for earlier ones
+        self._pending.extend(gathered)
+        if 0 < len(self._pending) <= len(gathered):  # else the loop wakes for earlier ones
             self._begin_soon()
 
     def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
@@ -124,13 +121,16 @@ class AsyncSession(ThreadSession):
 
     def _begin(self, loop_thread: LoopThread) -> None:
         has_deadlines = False
-        while self._pending and loop_thread is self._loop_thread:  # an abandoned loop begins nothing
-            call = self._pending.popleft()
+        pending, tasks, create_task = self._pending, loop_thread.tasks, loop_thread.loop.create_task
+        while pending and loop_thread is self._loop_thread:  # an abandoned loop begins nothing
+            call = pending.popleft()
             seconds = call.step.policy.timeout
-            has_deadlines = has_deadlines or seconds > 0
+            late = math.inf
+            if seconds:
+                has_deadlines, late = True, clock.ticks() + seconds + 2 * GRACE
             key = object()
-            self._running[key] = call, clock.ticks() + seconds + 2 * GRACE if seconds else math.inf
-            loop_thread.tasks[key] = loop_thread.loop.create_task(self._make(call, key, loop_thread))
+            self._running[key] = call, late
+            tasks[key] = create_task(self._make(call, key, loop_thread))
         if has_deadlines:  # so that `wait` sees them
             self._has_deadlines = True
             self.wake()
@@ -158,11 +158,6 @@ class AsyncSession(ThreadSession):
         if key in self._running:
             self._running[key] = self._running[key][0], math.inf
 
-    def _collect(self, done: _Done, completed: list[CompletedCall]) -> None:
-        if isinstance(done, tuple) and done.__class__ is tuple and done[0] is None:
-            self._count -= 1
-        super()._collect(done, completed)
-
     def _time_left(self, timeout: float | None) -> float | None:
         limit = super()._time_left(timeout)
         if not self._has_deadlines:
@@ -181,7 +176,7 @@ class AsyncSession(ThreadSession):
             return
         self._loop_thread = None
         abandoned, self._running = self._running, {}
-        self._count -= len(abandoned)
+        self._coroutines -= len(abandoned)
         for call, abandon_at in abandoned.values():
             self._end_output(call)
             if abandon_at <= now:

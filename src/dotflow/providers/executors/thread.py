@@ -66,6 +66,7 @@ class ThreadSession(ExecutorSession, CapturingSession):
         self._streams: RunCapture | None = None
         self._buffers: set[OutputBuffer] = set()  # with something to collect
         self._last: list[CompletedCall] = []  # since the run has stopped
+        self._coroutines = 0  # of an event loop, whose outcomes `wait` has not returned
 
     def capture_output(self, capture: Capture) -> bool:
         self._capture = capture
@@ -157,6 +158,8 @@ class ThreadSession(ExecutorSession, CapturingSession):
         return thread
 
     def _collect(self, done: "_Done", completed: list[CompletedCall]) -> None:
+        if done is None:
+            return
         if isinstance(done, OutputBuffer):
             self._buffers.add(done)
             return
@@ -164,12 +167,12 @@ class ThreadSession(ExecutorSession, CapturingSession):
             assert self._capture is not None
             self._capture.record(done)
             return
-        if done is None:
-            return
         thread, call, outcome = done
-        if thread is not None:
-            if thread not in self._busy:
-                return  # it was abandoned, and its outcome is late
+        if thread is None:
+            self._coroutines -= 1
+        elif thread not in self._busy:
+            return  # it was abandoned, and its outcome is late
+        else:
             self._busy.discard(thread)
             self._dispatcher.release(thread)
         self._end_output(call)

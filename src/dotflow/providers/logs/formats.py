@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from math import isfinite
 from typing import Final, NamedTuple
@@ -67,8 +67,8 @@ class Format(NamedTuple):
 
 
 _encode: Final = json.JSONEncoder().encode
-#: The last second that was formatted: its beginning, its end and its text.
-_second: tuple[datetime, datetime, str] = (datetime.max.replace(tzinfo=UTC),) * 2 + ("",)
+#: The last second that was formatted: its beginning and its text.
+_second: tuple[float, str] = 0.0, ""
 
 
 def local_time(time: datetime) -> str:
@@ -109,7 +109,8 @@ def simple(level: str, task: Task | None, message: str, head: str = "") -> str:
         attempt = "" if task.attempt < 2 else f" (attempt {task.attempt})"
         return f"{head}{attempt}: {escape_controls(task.reason)}\n" if task.reason else f"{head}{attempt}\n"
     if status is COMPLETED:
-        return f"{head} in {task.duration:.3f} s\n" if task.duration is not None else f"{head} ({_origin(task)})\n"
+        duration = task.duration
+        return f"{head} in {duration:.3f} s\n" if duration is not None else f"{head} ({_origin(task)})\n"
     if task.reason:  # it was skipped or paused
         return f"{head}: {escape_controls(task.reason)}\n"
     return f"{head}{_error_text(task)}"
@@ -197,12 +198,16 @@ def _indent(text: str) -> str:
 def _timestamp() -> str:
     """Returns the local time with milliseconds. Most records fall into the second of the one before."""
     global _second
-    now = clock.now()
-    begin, end, text = _second
-    if not begin <= now < end:
-        begin, text = now.replace(microsecond=0), local_time(now)
-        _second = begin, begin + timedelta(seconds=1), text
-    return text + MILLISECONDS[now.microsecond // 1_000]
+    now = clock.moment()
+    if not isinstance(now, float):  # of a virtual clock
+        return local_time(now) + MILLISECONDS[now.microsecond // 1_000]
+    begin, text = _second
+    past = now - begin
+    if not 0.0 <= past < 1.0:
+        begin = now // 1
+        past, text = now - begin, local_time(clock.as_datetime(begin))
+        _second = begin, text
+    return text + MILLISECONDS[int(past * 1_000)]
 
 
 SIMPLE: Final = Format(simple_head, simple)

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from dotflow.abc.storage import Storage
 from dotflow.core.context import Context
@@ -32,15 +32,18 @@ class StorageDefault(Storage):
     def __init__(self) -> None:
         #: By workflow id, then by task id or name: a whole key for each value would take more memory.
         self._contexts: dict[str | None, dict[int | str, Context]] = {}
+        #: The key that was made last, and its parts: the task's own objects, not others for each value.
+        self._made: tuple[str, str | None, int | str] = "", None, ""
 
     def post(self, key: str, context: Context) -> None:
-        workflow: Any = context.workflow_id  # with the task's id the task's own objects, not others for each value
-        place: Any = context.task_id
-        is_own = type(workflow) is str and type(place) is int and 0 <= place < MAX_ID
-        if not is_own or key != f"{workflow}/{place}":
-            workflow, place = _split(key)
+        made, workflow, name = self._made
+        if key is not made:
+            workflow, name = _split(key)
         with _lock:
-            self._contexts.setdefault(workflow, {})[place] = context
+            contexts = self._contexts.get(workflow)
+            if contexts is None:
+                contexts = self._contexts[workflow] = {}
+            contexts[name] = context
 
     def get(self, key: str) -> Context:
         workflow, name = _split(key)
@@ -48,8 +51,16 @@ class StorageDefault(Storage):
         return Context() if context is None else context
 
     def key(self, task: Task) -> str:
-        name = task.task_id if task.links is None else task.key_name
-        return f"{task.workflow_id}/{name}"  # as key_of, without the call
+        workflow, links = task.workflow_id, task.links
+        name: int | str = task.task_id
+        is_known = 0 <= task.task_id < MAX_ID
+        if links is not None and links.name:
+            name = links.name
+            is_known = name.isidentifier()  # neither a number, nor with a slash
+        key = f"{workflow}/{name}"  # as key_of, without the call
+        if is_known:  # otherwise `post` splits it
+            self._made = key, workflow, name
+        return key
 
     def contains(self, key: str) -> bool:
         workflow, name = _split(key)
