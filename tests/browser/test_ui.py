@@ -278,16 +278,16 @@ def test_a_failed_run_is_compared_with_the_last_good_one(
 
 
 def test_older_runs_are_other_pages(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
-    """A page has 100 runs."""
-    for _ in range(103):
+    """A page has 50 runs."""
+    for _ in range(53):
         quick(history).start()
 
     page = open_page(address)
-    expect(page.locator(".run")).to_have_count(100)
+    expect(page.locator(".run")).to_have_count(50)
     page.get_by_role("link", name="Older runs").click()
     expect(page.locator(".run")).to_have_count(3)
     page.get_by_role("link", name="Newest runs").click()
-    expect(page.locator(".run")).to_have_count(100)
+    expect(page.locator(".run")).to_have_count(50)
 
 
 def test_a_grid_shows_where_tasks_fail(history: HistorySQLite, address: str, open_page: OpenPage) -> None:

@@ -2,7 +2,7 @@
 
 const verb = (amount, [one, many]) => `${number(amount)} ${amount === 1 ? one : many}`;
 const timeLeft = (iso) => `${duration(Math.max(0, Math.floor((Date.parse(iso) - now()) / 1000)))} left`;
-const workflowOf = (id) => h("a", { href: workflowUrl(baseOf(id)) }, id);
+const workflowOf = (id) => h("a", { href: workflowUrl(id) }, id);
 
 // Kinds of what needs a person: the icon, the words for a number of them, a row, and where all of them are.
 const NEEDS = {
