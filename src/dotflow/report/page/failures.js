@@ -21,6 +21,10 @@ function wrong(doc) {
 }
 
 function reasonText(run) {
+  if (run.questions?.length) {
+    return run.questions.map((each) => h("span.question", null, badge("Paused", each.step), " asks: ", each.text, " ",
+      h("span.aside", null, ROOT ? askedText(each) : each.until && ["until ", time(each.until)])));
+  }
   if (run.state !== "Crashed") {
     return [badge(run.state), " ", capital(run.reason || run.error || "no reason was recorded"), "."];
   }

@@ -6,6 +6,9 @@ function header(doc) {
   const { commit } = run.environment ?? {};
   const about = [
     hasBegun(run) ? ["began ", time(run.began)] : ["queued ", time(run.began)],
+    ROOT && run.ended && run.state !== "Running" && [run.state === "Paused" ? "paused " : "ended ", ago(run.ended)],
+    doc.last_completed && ["last completed ", (ROOT ? ago : time)(doc.last_completed.ended), " ",
+      runLink(doc.last_completed.run_id)],
     ...chainOf(run),
     run.mode && [run.mode, run.resumed && ", resumed"],
     run.trigger && `by ${run.trigger}`,

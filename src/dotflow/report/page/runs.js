@@ -115,8 +115,6 @@ function runRow(run) {
 
 function ago(iso) {
   const seconds = Math.max(0, (now() - Date.parse(iso)) / 1000);
-  const [unit, name] = UNITS.find(([least]) => seconds >= least) ?? [1, "s"];
-  const text = seconds < 1 ? "now" : seconds > 7 * 86400 ? moments.format(new Date(iso))
-    : `${Math.floor(seconds / unit)} ${name} ago`;
+  const text = seconds < 1 ? "now" : seconds > 7 * 86400 ? moments.format(new Date(iso)) : `${spanText(seconds)} ago`;
   return h("time", { datetime: iso, title: moments.format(new Date(iso)) }, text);
 }
