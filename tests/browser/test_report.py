@@ -65,7 +65,9 @@ def test_the_failure_comes_first(failed: Path, open_page: OpenPage) -> None:
     expect(page.locator("h1")).to_contain_text("nightly-orders")
     expect(page.locator("h1")).to_contain_text("Failed")
     expect(page.locator("link[rel=icon]")).to_have_attribute("href", re.compile("^data:image/svg"))
-    expect(page.locator(".headline")).to_contain_text("load failed after 2 attempts with ConnectionError")
+    expect(page.locator(".headline")).to_contain_text(
+        "load failed after 2 attempts: ConnectionError: warehouse-2 closed the connection after 4096 rows"
+    )
     expect(page.locator("h2").first).to_have_text("What went wrong")
     first = page.locator(".failure").first
     expect(first.get_by_role("heading")).to_contain_text("load")
