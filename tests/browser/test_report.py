@@ -199,6 +199,7 @@ def test_a_long_message_hides_nothing(tmp_path: Path, open_page: OpenPage) -> No
     run = reports.record([reports.task(0, "load", attempts=[failed])], state=TypeRunState.FAILED)
     page = open_page(reports.write(tmp_path / "run.html", run))
 
+    expect(page.locator(".headline")).to_have_text(re.compile(r"^\w+ failed: ValueError: x{160} …\.$"))
     expect(page.locator("#wrong .message")).to_have_text(re.compile(r"^ValueError: x{1000} …$"))
     expect(page.locator("#wrong .traceback")).to_contain_text("the end")
 

@@ -6,7 +6,8 @@ function header(doc) {
   const { commit } = run.environment ?? {};
   const about = [
     hasBegun(run) ? ["began ", time(run.began)] : ["queued ", time(run.began)],
-    ROOT && run.ended && run.state !== "Running" && [run.state === "Paused" ? "paused " : "ended ", ago(run.ended)],
+    ROOT && run.ended && [run.state === "Paused" ? "paused " : run.is_end_known ? "ended " : "last event ",
+      ago(run.ended)],
     doc.last_completed && ["last completed ", (ROOT ? ago : time)(doc.last_completed.ended), " ",
       runLink(doc.last_completed.run_id)],
     ...chainOf(run),

@@ -28,9 +28,11 @@ function lastFailure(runs) {
   const latest = runs.findLast((run) => !["Queued", "Running"].includes(run.state));
   if (!BAD.includes(latest?.state)) return null;
   const good = runs.findLast((run) => run.state === "Completed");
-  return h(`p.why.${slug(latest.state)}`, { id: "last-failure" }, badge(latest.state), " ", ago(latest.ended ?? latest.began), ", ",
-    runLink(latest.run_id), ": ", latest.error || latest.reason || "no reason was recorded", h("span.also", null,
-      good ? ["last completed ", ago(good.ended), ", ", runLink(good.run_id)] : "none of these runs completed"));
+  return h(`p.why.${slug(latest.state)}`, null,
+    badge(latest.state), " ", ago(latest.ended), ", ", runLink(latest.run_id), ": ",
+    latest.error || latest.reason || "no reason was recorded",
+    h("span.also", null, good ? ["last completed ", ago(good.ended), ", ", runLink(good.run_id)]
+      : "none of these runs completed"));
 }
 
 function columnHead(run, most) {
