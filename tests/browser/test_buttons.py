@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from dotflow import Control, DotFlow, serve
+from dotflow import Control, DotFlow, action, serve
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers import HistorySQLite
 from tests.browser.conftest import OpenPage, violations
 from tests.browser.site import Site
-from tests.histories import asking, begin
+from tests.histories import asking, begin, rows
 
 FAILED = "Failed to load resource"  # Chromium's own message about a response that is an error
 MAX_TABS = 60

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dotflow import Control, DotFlow, Secret, serve
+from dotflow import Control, DotFlow, Secret, action, serve
 from dotflow.abc.history import History
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import InvalidArgument, NotServable, OrderRefused
@@ -17,7 +17,7 @@ from dotflow.providers import HistorySQLite
 from dotflow.ui import actions, app
 from dotflow.ui.security import MAX_BODY, ASGIApp
 from tests.asgi import Response, request
-from tests.histories import asking, begin, contents, crash, nightly
+from tests.histories import asking, begin, contents, crash, nightly, rows
 
 HOST = "runs.example:8765"
 HEADERS = {
