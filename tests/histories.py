@@ -5,9 +5,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from dotflow import Config, Context, DotFlow, action, clock
+from dotflow import Approval, Config, Context, DotFlow, action, clock
 from dotflow.core.events import AttemptOutput, AttemptStarted, Planned, RunStarted, TaskCompleted
-from dotflow.providers import HistorySQLite, LogDefault
+from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
 from dotflow.providers.histories.sqlite import live
 
 
@@ -26,6 +26,34 @@ def double(number: int) -> int:
 @action(retry=2, retry_delay=0)
 def load(numbers: list[int]) -> None:
     raise ConnectionError("the warehouse is away")
+
+
+@action
+def rows(day: str = "today", top: int = 3) -> list[int]:
+    return list(range(top))
+
+
+@action
+def load_row(row: int) -> int:
+    if row == 1 and not Path("mended").exists():
+        raise ConnectionError("the warehouse is away")
+    return row
+
+
+@action(approve="Publish {rows} rows?")
+def publish(rows: list[int], approval: Approval) -> list[Any]:
+    return [approval.by, approval.value, approval.comment]
+
+
+def asking(history: HistorySQLite, **params: Any) -> DotFlow:
+    """The workflow `report`: a map of which an item fails while there is no file `mended`, and then a question."""
+    log = LogDefault(output="none")
+    config = Config(storage=StorageFile("values"), history=history, log=log, executor=ExecutorThread())
+    workflow = DotFlow(config, workflow_id="report", params=params)
+    workflow.task.add(rows)
+    workflow.task.add(load_row, each=rows, name="load")
+    workflow.task.add(publish, needs={"rows": "load"})
+    return workflow
 
 
 def nightly(history: HistorySQLite | None, *, name: str = "nightly", **more: Any) -> DotFlow:

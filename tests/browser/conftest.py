@@ -12,6 +12,8 @@ from typing import Final, NoReturn
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
+from tests.browser.site import Site
+
 FLAGS: Final = (
     "--no-sandbox",
     "--no-first-run",
@@ -124,3 +126,12 @@ def open_page(chromium: Browser) -> Iterator[OpenPage]:
         context.close()
     assert refused == []
     assert reported == []
+
+
+@pytest.fixture(scope="package")
+def site() -> Iterator[Site]:
+    """A server for all tests."""
+    site = Site()
+    site.start()
+    yield site
+    site.stop()

@@ -39,15 +39,6 @@ workflow.start()
 """
 
 
-@pytest.fixture(scope="package")
-def site() -> Iterator[Site]:
-    """A server for all tests."""
-    site = Site()
-    site.start()
-    yield site
-    site.stop()
-
-
 @pytest.fixture
 def address(site: Site, history: HistorySQLite) -> str:
     """The address of the pages of the history."""
@@ -185,6 +176,11 @@ def test_the_list_opens_on_what_needs_a_person(
     page.keyboard.press("Enter")
     expect(page).to_have_url(f"{address}runs/{asked}")
     expect(page.locator(".headline")).to_have_text("publish waits for an approval: Publish 300 rows?")
+    expect(page.locator(".why")).to_contain_text("publish asks: Publish 300 rows?")
+    waiting = page.get_by_role("region", name="Waiting for an answer")
+    expect(waiting).to_have_count(0)
+    page.goto(f"{address}workflow?id=hourly")
+    expect(waiting).to_contain_text("1 waits for an answer")
     Control(history).approve(asked)
     page.get_by_role("link", name="Runs", exact=True).click()
     expect(page.locator("header .headline")).not_to_contain_text("an answer")
@@ -266,11 +262,15 @@ def test_runs_are_compared(filled: str, open_page: OpenPage) -> None:
 def test_a_failed_run_is_compared_with_the_last_good_one(
     history: HistorySQLite, address: str, open_page: OpenPage
 ) -> None:
-    """The page of the run has a link to the differences."""
+    """The page of the run has links to it and to the differences; that of the workflow says since when it fails."""
     good = quick(history, name="nightly-orders").start().run_id
     reports.fail(history)
 
-    page = open_page(f"{address}runs/last")
+    page = open_page(f"{address}workflow?id=nightly-orders")
+    expect(page.locator(".why")).to_contain_text("convert: ItemsFailed: 2 of 20 items failed")
+    expect(page.locator(".why")).to_contain_text(f"ago, {good[:8]}")
+    page.goto(f"{address}runs/last")
+    expect(page.locator(".about li", has_text="last completed").get_by_role("link")).to_have_text(good[:8])
     page.get_by_role("link", name="Compare with the last run that completed").click()
 
     differences = page.get_by_role("region", name="Differences")
@@ -278,16 +278,16 @@ def test_a_failed_run_is_compared_with_the_last_good_one(
 
 
 def test_older_runs_are_other_pages(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
-    """A page has 100 runs."""
-    for _ in range(103):
+    """A page has 50 runs."""
+    for _ in range(53):
         quick(history).start()
 
     page = open_page(address)
-    expect(page.locator(".run")).to_have_count(100)
+    expect(page.locator(".run")).to_have_count(50)
     page.get_by_role("link", name="Older runs").click()
     expect(page.locator(".run")).to_have_count(3)
     page.get_by_role("link", name="Newest runs").click()
-    expect(page.locator(".run")).to_have_count(100)
+    expect(page.locator(".run")).to_have_count(50)
 
 
 def test_a_grid_shows_where_tasks_fail(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
@@ -298,6 +298,7 @@ def test_a_grid_shows_where_tasks_fail(history: HistorySQLite, address: str, ope
     page = open_page(f"{address}workflow?id=nightly-orders")
     grid = page.get_by_role("region", name="Grid of runs and tasks")
 
+    expect(page.locator(".why")).to_contain_text("none of these runs completed")
     expect(grid.get_by_role("row", name=re.compile("^load"))).to_contain_text("Failed")
     expect(grid.get_by_role("row", name=re.compile("^orders"))).to_contain_text("Completed")
     expect(grid.get_by_role("row", name=re.compile("^notify"))).to_contain_text("Not started")
@@ -593,7 +594,14 @@ def test_the_page_that_a_browser_is_opened_with_lets_in(
 def test_pages_are_accessible(filled: str, width: int, scheme: str, open_page: OpenPage) -> None:
     """Axe finds nothing, on a phone as on a screen, and nothing is wider than the page."""
     page = open_page(filled, width=width, scheme=scheme)
-    views = ["", "?search=nothing", "runs/running", "workflow?id=hourly", "diff?a=crashed&b=running"]
+    views = [
+        "",
+        "?search=nothing",
+        "runs/running",
+        "workflow?id=hourly",
+        "workflow?id=nightly-orders",
+        "diff?a=crashed&b=running",
+    ]
     for view in views:
         page.goto(filled + view)
         page.locator("h1", has_not_text="Reading").wait_for()

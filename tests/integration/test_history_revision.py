@@ -4,6 +4,7 @@ import os
 import sqlite3
 from contextlib import closing
 
+from dotflow import Control
 from dotflow.abc.archive import Archive
 from dotflow.providers import HistorySQLite
 from tests.histories import begin, crash, nightly, quick, write
@@ -125,3 +126,13 @@ def test_workflows_without_an_id_are_listed_by_name(history: HistorySQLite) -> N
 
     assert history.workflows() == Archive.workflows(history) == ["Every night"]
     assert len(history.recent(["Every night"])["Every night"]) == 2
+
+
+def test_runs_with_a_key_are_runs_of_their_workflow(history: HistorySQLite) -> None:
+    """Each has an id of its own; the list of workflows has one for all."""
+    for key in ("click-1", "click-2"):
+        Control(history).submit("etl", key=key)
+
+    assert history.workflows() == Archive.workflows(history) == ["etl"]
+    assert [run.workflow for run in history.runs(workflow="etl")] == ["etl#click-2", "etl#click-1"]
+    assert history.runs(workflow="etl#click-1")[0].workflow == "etl#click-1"

@@ -13,37 +13,30 @@ import pytest
 
 from dotflow import Config, DotFlow, Run, action
 from dotflow.errors import InvalidLink, NotInHistory, UnknownTask
-from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
-from tests.integration.modes import COMPLETED, FAILED, NOT_STARTED, SKIPPED, start
+from dotflow.providers import HistorySQLite, LogDefault
+from tests.integration.modes import COMPLETED, FAILED, MODES, NOT_STARTED, SKIPPED, StepsLab, named, start
 from tests.marks import in_any_worker
 
 MakeWorkflow = Callable[..., DotFlow]
-MODES = ["sequential", "background", "parallel", "groups"]
 WAIT = 15.0  # seconds, for what happens at once
 
 
-class Lab:
-    """Workflows over one folder, of steps that note that they ran, and fail while they are in `red`."""
+class Lab(StepsLab):
+    """Workflows of steps that note their names and first values."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.ran: list[str] = []
-        self.red: set[str] = set()
+        super().__init__(folder)
         self.urls: Any = ["a", "b", "c"]
         self.salt = ""
-
-    def note(self, name: str, url: str) -> str:
-        self.ran.append(f"{name} {url}")
-        if f"{name} {url}" in self.red:
-            raise ValueError(f"{name} {url} is red")
-        return f"{name}({url}){self.salt if name == 'fetch' else ''}"
 
     def step(self, name: str, *parameters: str, **options: Any) -> Any:
         """Makes a step that takes these parameters; the first one says which item it is."""
 
         def run(**values: Any) -> str:
             first = values[parameters[0].partition("=")[0]]
-            return self.note(name, first if isinstance(first, str) else "none")
+            url = first if isinstance(first, str) else "none"
+            self.note(f"{name} {url}")
+            return f"{name}({url}){self.salt if name == 'fetch' else ''}"
 
         arguments = ", ".join(parameters)
         passed = ", ".join(f"{one}={one}" for one in (parameter.partition("=")[0] for parameter in parameters))
@@ -58,10 +51,6 @@ class Lab:
         )
         return page
 
-    def new(self) -> DotFlow:
-        config = Config(storage=StorageFile(path=self.folder), log=LogDefault(output="none"), executor=ExecutorThread())
-        return DotFlow(config, workflow_id="w")
-
     def workflow(self, page: DotFlow | None = None, **options: Any) -> DotFlow:
         workflow = self.new()
         workflow.task.add(action(lambda: self.urls), name="urls")
@@ -69,19 +58,10 @@ class Lab:
         workflow.task.add(action(lambda page: page), name="summary")
         return workflow
 
-    def start(self, workflow: DotFlow, mode: str = "sequential", **options: Any) -> Run:
-        self.ran.clear()
-        run: Run = start(workflow, mode, **options)
-        return run
-
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Lab:
     return Lab(tmp_path)
-
-
-def named(run: Run, name: str) -> Any:
-    return next(task for task in run.tasks if task.name == name)
 
 
 def item_statuses(run: Run, name: str) -> list[Any]:
@@ -481,7 +461,7 @@ def test_only_what_depends_on_the_item_runs_again(lab: Lab, mode: str, known: bo
     """Where one item of a task runs again, so do those of that item that take it, and no other item."""
     run = lab.start(lab.workflow(), mode)
     suffix = named(run, "page.fetch").items[1].key_suffix
-    StorageFile(lab.folder).delete(f"w/page.parse-{suffix}")
+    lab.storage.delete(f"w/page.parse-{suffix}")
 
     plan = lab.workflow().plan(mode, resume=True, rerun=() if known else ["urls"])
     run = lab.start(lab.workflow(), mode, resume=True, rerun=() if known else ["urls"])

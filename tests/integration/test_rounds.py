@@ -7,34 +7,24 @@ from typing import Any
 
 import pytest
 
-from dotflow import Config, DotFlow, Run, action
-from dotflow.abc.storage import Storage
+from dotflow import Config, DotFlow, action
 from dotflow.errors import InvalidArgument, InvalidLink
-from dotflow.providers import ExecutorThread, LogDefault, StorageFile
-from tests.integration.modes import COMPLETED, FAILED, SKIPPED, start
+from dotflow.providers import LogDefault
+from tests.integration.modes import COMPLETED, FAILED, MODES, SKIPPED, StepsLab, named, start
 from tests.marks import in_any_worker
 from tests.plan_fuzz import ThreeMethods
 
 MakeWorkflow = Callable[..., DotFlow]
-MODES = ["sequential", "background", "parallel", "groups"]
 WAIT = 15.0  # seconds, for what happens at once
 
 
-class Lab:
-    """Workflows over one folder, of steps that note their calls. A round is good once the draft has `enough` signs."""
+class Lab(StepsLab):
+    """Workflows with rounds. A round is good once the draft has `enough` signs."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.ran: list[str] = []
-        self.red: set[str] = set()
+        super().__init__(folder)
         self.enough = 4
         self.first = "a"
-        self.storage: Storage = StorageFile(path=folder)
-
-    def note(self, call: str) -> None:
-        self.ran.append(call)
-        if call in self.red:
-            raise ValueError(f"{call} is red")
 
     def refine(self) -> Any:
         @action
@@ -57,10 +47,6 @@ class Lab:
         inner.task.add(self.refine()).add(self.good())
         return inner
 
-    def new(self) -> DotFlow:
-        config = Config(storage=self.storage, log=LogDefault(output="none"), executor=ExecutorThread())
-        return DotFlow(config, workflow_id="w")
-
     def workflow(self, inner: DotFlow | None = None, **options: Any) -> DotFlow:
         options = {"repeat": 8, "until": "good", "needs": {"draft": "write"}} | options
         workflow = self.new()
@@ -73,19 +59,10 @@ class Lab:
         self.note(f"deploy {value}")
         return value
 
-    def start(self, workflow: DotFlow, mode: str = "sequential", **options: Any) -> Run:
-        self.ran.clear()
-        run: Run = start(workflow, mode, **options)
-        return run
-
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Lab:
     return Lab(tmp_path)
-
-
-def named(run: Run, name: str) -> Any:
-    return next(task for task in run.tasks if task.name == name)
 
 
 ALL = ["refine a", "good a+", "refine a+", "good a++", "refine a++", "good a+++"]
@@ -417,7 +394,7 @@ def test_rounds_have_keys_of_their_own(lab: Lab) -> None:
 
 def test_a_storage_of_three_methods_keeps_rounds(lab: Lab) -> None:
     """It lists no keys, so the rounds are listed beside them: a resume restores, and a new start begins anew."""
-    lab.storage = ThreeMethods(StorageFile(path=lab.folder))
+    lab.storage = ThreeMethods(lab.storage)
     lab.red = {"refine a++"}
     lab.start(lab.workflow())
     lab.red = set()

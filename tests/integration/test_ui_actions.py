@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from dotflow import Approval, Config, Control, DotFlow, Secret, action, serve
+from dotflow import Control, DotFlow, Secret, action, serve
 from dotflow.abc.history import History
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import InvalidArgument, NotServable, OrderRefused
-from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
+from dotflow.providers import HistorySQLite
 from dotflow.ui import actions, app
 from dotflow.ui.security import MAX_BODY, ASGIApp
 from tests.asgi import Response, request
-from tests.histories import begin, contents, crash, nightly
+from tests.histories import asking, begin, contents, crash, nightly, rows
 
 HOST = "runs.example:8765"
 HEADERS = {
@@ -30,23 +30,6 @@ HEADERS = {
 ORDERS = ["cancel", "pause", "resume", "approve", "reject"]
 
 
-@action
-def rows(day: str = "today", top: int = 3) -> list[int]:
-    return list(range(top))
-
-
-@action
-def load(row: int) -> int:
-    if row == 1 and not Path("mended").exists():
-        raise ConnectionError("the warehouse is away")
-    return row
-
-
-@action(approve="Publish {rows} rows?")
-def publish(rows: list[int], approval: Approval) -> Any:
-    return [approval.by, approval.value, approval.comment]
-
-
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -55,16 +38,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def report(history: HistorySQLite) -> DotFlow:
     """A workflow with a map of which an item fails, and a question."""
-    config = Config(
-        storage=StorageFile("values"), history=history, log=LogDefault(output="none"), executor=ExecutorThread()
-    )
-    workflow = DotFlow(
-        config, workflow_id="report", params={"day": "today", "top": 3, "token": Secret("TOKEN", default="hush-hush-1")}
-    )
-    workflow.task.add(rows)
-    workflow.task.add(load, each=rows)
-    workflow.task.add(publish, needs={"rows": load})
-    return workflow
+    return asking(history, day="today", top=3, token=Secret("TOKEN", default="hush-hush-1"))
 
 
 @pytest.fixture

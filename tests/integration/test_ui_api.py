@@ -400,9 +400,9 @@ def test_it_is_mounted_anywhere(history: HistorySQLite, pages: ASGIApp, path: st
 
     page = request(site, f"/behind/login{path}").text
 
-    assert f'src="{root}page.js"' in page
+    assert f'src="{root}page.js?' in page
     assert "<noscript>This page needs JavaScript" in page
-    assert f'href="{root}page.css"' in page
+    assert f'href="{root}page.css?' in page
     assert request(site, "/behind/login/page.js").headers["content-type"].startswith("text/javascript")
     assert len(request(site, "/behind/login/api/runs").json["runs"]) == 1
 

@@ -1,5 +1,6 @@
 """Who may read the runs: methods, hosts, the token of `dotflow ui`, and the headers of each response."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,6 +65,19 @@ def test_nothing_is_shown_without_the_token(pages: ASGIApp, tokens: AccessTokens
     right = request(pages, path, cookie=cookie(tokens))
     assert right.status == (404 if "nowhere" in path else 200)
     assert is_guarded(right)
+
+
+def test_a_browser_keeps_the_script_until_it_changes(pages: ASGIApp, tokens: AccessTokens) -> None:
+    """Its address has its digest. Other addresses are not kept, and neither is the refusal without the token."""
+    page = request(pages, "/runs/last", cookie=cookie(tokens)).text
+    (address,) = re.findall(r'src="\.\.(/page\.js\?[0-9a-f]+)"', page)
+
+    kept = request(pages, address, cookie=cookie(tokens))
+    assert kept.headers["cache-control"] == "private, max-age=31536000, immutable"
+    assert "default-src 'none'" in kept.headers["content-security-policy"]
+    assert is_guarded(request(pages, f"{address}0", cookie=cookie(tokens)))
+    refused = request(pages, address)
+    assert (refused.status, is_guarded(refused)) == (403, True)
 
 
 def test_the_token_is_in_the_address_once(pages: ASGIApp, tokens: AccessTokens) -> None:

@@ -78,7 +78,7 @@ class Archive(ABC):
 
         Args:
             state: Only runs in this state, or in one of several: TypeRunState, or its text in any case.
-            workflow: Only runs of this workflow: its id, that without parameters, or its name.
+            workflow: Only runs of this workflow: its id, that without parameters or key, or its name.
             since: Only runs that began since this moment, or are not older than that: `"2d"`.
             before: Only runs that began before this moment.
             search: Only runs with this text, in any case, in their id, workflow, name or error.
@@ -117,7 +117,7 @@ class Archive(ABC):
 
     def workflows(self) -> list[str]:
         """Returns the workflows of the latest runs, the last one first: ids without parameters, or names."""
-        workflows = dict.fromkeys(run.workflow.partition("@")[0] for run in self.runs(limit=LATEST))
+        workflows = dict.fromkeys((run.base or run.workflow).partition("@")[0] for run in self.runs(limit=LATEST))
         return list(filter(None, workflows))
 
     def task_states(self, runs: Sequence[str]) -> list[list[TaskState]]:

@@ -31,7 +31,7 @@ from dotflow.records.record import (
     duration_of,
     last_notes,
 )
-from dotflow.report.next_steps import command_objects
+from dotflow.report.next_steps import command_objects, last_completed
 
 VERSION: Final = 1
 MAX_TEXT: Final = 50_000  # characters of a message or a traceback; half of the beginning, half of the end
@@ -53,11 +53,15 @@ def read_document(archive: Archive, run: str, history: str | None = None) -> dic
     """
     record = archive.load(run)
     output, commands = output_members(archive, record), command_objects(archive, record, history)
-    return document(record, output=output, commands=commands)
+    return document(record, output=output, commands=commands, earlier=last_completed(archive, record))
 
 
 def document(
-    run: RunRecord, *, output: Mapping[str, Any] | None = None, commands: Sequence[Mapping[str, Any]] = ()
+    run: RunRecord,
+    *,
+    output: Mapping[str, Any] | None = None,
+    commands: Sequence[Mapping[str, Any]] = (),
+    earlier: RunSummary | None = None,
 ) -> dict[str, Any]:
     """Returns a run as an object.
 
@@ -65,6 +69,7 @@ def document(
         run: The run.
         output: The members about its output; None for none.
         commands: The commands that help with the run.
+        earlier: The last run of its workflow that completed before it; None for none.
     """
     details = listed_items(run.steps)
     return {
@@ -75,6 +80,7 @@ def document(
         "tasks": [_task_object(run, task, details[task.task_id]) for task in run.steps],
         **(output or {}),
         "commands": list(commands),
+        "last_completed": None if earlier is None else {"run_id": earlier.run_id, "ended": moment(earlier.ended)},
     }
 
 
@@ -171,6 +177,10 @@ def _record_object(run: RunRecord) -> dict[str, Any]:
         "chain": list(run.chain),
         "files": files_object(run.files),
         "notes": [{"at": moment(at), "text": text} for at, text in run.notes],
+        "questions": [
+            {"step": one.step, "text": one.text, "asked": moment(one.asked), "until": moment(one.until)}
+            for one in run.open_questions
+        ],
         "environment": dict(run.environment),
     }
 

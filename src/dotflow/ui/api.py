@@ -25,7 +25,7 @@ from dotflow.records.record import OutputKey, RunRecord, RunSummary
 from dotflow.report.by_param import by_param, params_of, value_object
 from dotflow.report.differences import differences
 from dotflow.report.document import document, left_out, moment, output_objects, run_object, share_out, to_json
-from dotflow.report.next_steps import command_objects
+from dotflow.report.next_steps import command_objects, last_completed
 from dotflow.ui.actions import Actions
 from dotflow.ui.overview import overview
 
@@ -91,7 +91,8 @@ def show_run(
         run = archive.load(run.newest)
     commands = command_objects(archive, run, option)
     buttons = {} if actions is None else {"buttons": actions.of_run(run)}
-    return document(run, output=_output_members(archive, run), commands=commands) | buttons
+    earlier = last_completed(archive, run)
+    return document(run, output=_output_members(archive, run), commands=commands, earlier=earlier) | buttons
 
 
 def show_output(archive: Archive, query: Query) -> dict[str, Any]:

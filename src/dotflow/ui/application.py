@@ -1,6 +1,7 @@
 """The app: the page with its style and its script, and the JSON that it draws."""
 
 import functools
+import hashlib
 import inspect
 from collections.abc import Callable
 from typing import Final
@@ -11,6 +12,8 @@ from dotflow.providers.optional import require_extra
 from dotflow.report.page import read_part
 from dotflow.ui.security import ASGIApp, Guard, Scope
 
+#: The style and the script, whose addresses have their digests. They say nothing of any run.
+KEPT: Final = "private, max-age=31536000, immutable"
 MEDIA_TYPES: Final = {"page.css": "text/css", "page.js": "text/javascript"}
 NO_SCRIPT: Final = "<noscript>This page needs JavaScript. That of <code>dotflow report</code> does not.</noscript>"
 
@@ -57,16 +60,21 @@ def make_app(history: Archive, option: str | None, write: Write | None = None) -
     from dotflow.ui.actions import Actions
     from dotflow.ui.api import Api
 
-    def respond(request: Request, *, text: str, media_type: str) -> Response:
-        return Response(text, media_type=media_type)
+    def respond(request: Request, *, text: str, media_type: str, version: str = "") -> Response:
+        is_kept = bool(version) and request.url.query == version
+        return Response(text, headers={"cache-control": KEPT} if is_kept else None, media_type=media_type)
 
     routes = []
     page = read_part("page.html").replace("</body>", f"{NO_SCRIPT}</body>")
+    for name, media_type in MEDIA_TYPES.items():
+        text = read_part(name)
+        version = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        page = page.replace(f"/{name}", f"/{name}?{version}")
+        part = functools.partial(respond, text=text, media_type=media_type, version=version)
+        routes.append(Route(f"/{name}", part))
     for path, root in VIEWS.items():
         text = page.replace('"/page.', f'"{root}page.')
         routes.append(Route(path, functools.partial(respond, text=text, media_type="text/html")))
-    for name, media_type in MEDIA_TYPES.items():
-        routes.append(Route(f"/{name}", functools.partial(respond, text=read_part(name), media_type=media_type)))
     actions = None if write is None else Actions(history, write)
     api = Api(history, option, actions)
     more = () if actions is None else actions.routes()

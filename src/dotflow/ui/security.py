@@ -87,7 +87,9 @@ class Guard:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), *HEADERS]}
+                given = list(message.get("headers", ()))
+                names = {name for name, _ in given}
+                message = {**message, "headers": [*given, *(pair for pair in HEADERS if pair[0] not in names)]}
             await send(message)
 
         if scope["method"] == "POST" and self._takes_orders:

@@ -7,7 +7,7 @@ from dotflow.cli.history import parts
 from dotflow.cli.history.as_json import attempt_line, to_line
 from dotflow.records.record import RunRecord, TaskRecord
 from dotflow.report.document import document
-from dotflow.report.next_steps import command_objects
+from dotflow.report.next_steps import command_objects, last_completed
 
 
 def show_record(
@@ -28,7 +28,8 @@ def show_record(
     if step is None and not is_exact and run not in NAMES and record.newest != record.run_id:
         record = archive.load(record.newest)
     if step is None and as_json:
-        click.echo(to_line(document(record, commands=command_objects(archive, record, history))))
+        commands, earlier = command_objects(archive, record, history), last_completed(archive, record)
+        click.echo(to_line(document(record, commands=commands, earlier=earlier)))
     elif step is None:
         from dotflow.cli.history.run_page import print_run
 

@@ -1,8 +1,9 @@
 // What needs a person, and what begins next: the list of runs opens on them.
 
 const verb = (amount, [one, many]) => `${number(amount)} ${amount === 1 ? one : many}`;
-const timeLeft = (iso) => `${duration(Math.max(0, Math.floor((Date.parse(iso) - now()) / 1000)))} left`;
-const workflowOf = (id) => h("a", { href: workflowUrl(baseOf(id)) }, id);
+const askedText = ({ asked, until }) => [ago(asked),
+  until && [", ", h("time", { datetime: until, title: until }, `${spanText((Date.parse(until) - now()) / 1000)} left`)]];
+const workflowOf = (id) => h("a", { href: workflowUrl(id) }, id);
 
 // Kinds of what needs a person: the icon, the words for a number of them, a row, and where all of them are.
 const NEEDS = {
@@ -10,7 +11,7 @@ const NEEDS = {
     icon: "Paused",
     words: ["waits for an answer", "wait for an answer"],
     row: (each) => [needsLink(each.run_id, each.workflow), [h("b", null, each.step), " asks: ", each.text],
-      [ago(each.asked), each.until && [", ", h("time", { datetime: each.until, title: each.until }, timeLeft(each.until))]]],
+      askedText(each)],
     all: { state: "paused" },
   },
   failed: {

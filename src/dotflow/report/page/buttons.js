@@ -18,9 +18,11 @@ async function readName() {
   }
 }
 
-// Returns what waits for an answer, on every page.
-function waitingBar({ waiting = [], waiting_count: all = 0 }) {
-  const shown = waiting.slice(0, MAX_QUESTIONS);
+// Returns what else waits for an answer, on every page.
+function waitingBar({ waiting = [], waiting_count: count = 0, attention, run }) {
+  const others = waiting.filter((each) => each.run_id !== run?.run_id);
+  const all = attention ? 0 : count - waiting.length + others.length; // the page itself has them
+  const shown = others.slice(0, MAX_QUESTIONS);
   return all > 0 && h("section.waiting", { "aria-label": "Waiting for an answer" }, icon("Paused"),
     h("p", null, h("b", null, `${number(all)} ${all === 1 ? "waits" : "wait"} for an answer`)),
     h("ul", null, shown.map(({ run_id, workflow, text }) => h("li", null,
@@ -30,6 +32,9 @@ function waitingBar({ waiting = [], waiting_count: all = 0 }) {
 }
 
 const keyOf = ({ path, sends }) => [path, sends.step, sends.nth].join(" ");
+
+// Whether it is what the page is opened for.
+const isMain = ({ path, grey }) => /^runs\/.*\/(approve|resume)$/.test(path) && !grey;
 
 // Returns the buttons of a page. Those that can't be pressed now say why, and what to type instead.
 function orderBar(doc) {
@@ -42,7 +47,7 @@ function orderBar(doc) {
   if (same) asking.sends = same.sends;
   return [
     given.length > 0 && h("section.orders", { id: "orders", "aria-label": "Orders" },
-      h("div.buttons", null, given.map((each) => h("button", { type: "button", "data-order": keyOf(each),
+      h("div.buttons", null, given.map((each) => h(isMain(each) ? "button.yes" : "button", { type: "button", "data-order": keyOf(each),
         "aria-disabled": each.grey ? "true" : null, "aria-describedby": ids.get(each.grey),
         "aria-expanded": each.grey ? null : String(asking !== null && keyOf(asking) === keyOf(each)) }, each.label))),
       [...reasons].map(([reason, grey]) => h("p.aside", { id: ids.get(reason) },

@@ -33,6 +33,7 @@ const s = maker((name) => document.createElementNS("http://www.w3.org/2000/svg",
 
 // Makes an element like a fresh one. Children with an id are found again wherever they stand.
 function patch(element, fresh) {
+  if (element.isEqualNode(fresh)) return;
   if (element.nodeType === Node.TEXT_NODE) {
     // Text that only grows keeps what is selected in it.
     if (fresh.data.startsWith(element.data)) element.appendData(fresh.data.slice(element.data.length));
@@ -66,5 +67,6 @@ function patchAttributes(element, fresh) {
   for (const { name, value } of fresh.attributes) {
     if (element.getAttribute(name) !== value && !isKept(name)) element.setAttribute(name, value);
   }
-  if (element.style.cssText !== fresh.style.cssText) element.style.cssText = fresh.style.cssText;
+  const styles = [element, fresh].map((each) => each.getAttribute("style"));
+  if (styles[0] !== styles[1]) element.style.cssText = fresh.style.cssText;
 }

@@ -2,6 +2,7 @@
 
 const MAX_FAILURES = 20;
 const MAX_LINES = 14; // of the output
+const MAX_ASKED = 10; // questions
 
 function wrong(doc) {
   const { run } = doc;
@@ -21,6 +22,13 @@ function wrong(doc) {
 }
 
 function reasonText(run) {
+  if (run.questions?.length) {
+    const others = run.questions.length - MAX_ASKED;
+    return [run.questions.slice(0, MAX_ASKED).map((each) => h("span.question", null,
+      badge("Paused", each.step), " asks: ", each.text, " ",
+      h("span.aside", null, ROOT ? askedText(each) : each.until && ["until ", time(each.until)]))),
+    others > 0 && h("span.question", null, `and ${count(others, "more question")}`)];
+  }
   if (run.state !== "Crashed") {
     return [badge(run.state), " ", capital(run.reason || run.error || "no reason was recorded"), "."];
   }

@@ -6,6 +6,10 @@ function header(doc) {
   const { commit } = run.environment ?? {};
   const about = [
     hasBegun(run) ? ["began ", time(run.began)] : ["queued ", time(run.began)],
+    ROOT && run.ended && [run.state === "Paused" ? "paused " : run.is_end_known ? "ended " : "last event ",
+      ago(run.ended)],
+    doc.last_completed && ["last completed ", (ROOT ? ago : time)(doc.last_completed.ended), " ",
+      runLink(doc.last_completed.run_id)],
     ...chainOf(run),
     run.mode && [run.mode, run.resumed && ", resumed"],
     run.trigger && `by ${run.trigger}`,
@@ -18,7 +22,7 @@ function header(doc) {
   ];
   return h(`header.${slug(run.state)}`, null,
     h("p.crumbs", null, "dotflow run ", code(short(run.run_id), run.run_id),
-      run.workflow && (ROOT || title !== run.workflow) && [" of ", workflowLink(run.workflow)]),
+      run.workflow && (ROOT || title !== run.workflow) && [" of ", workflowLink(run)]),
     h("h1", null, h("span", null, title), badge(run.state)),
     h("p.headline", null, headline(doc)),
     h("ul.about", null, about.filter(Boolean).map((each) => h("li", null, each))));
@@ -42,7 +46,8 @@ const plainHeader = (title, ...more) => h("header.plain", null, h("h1", null, h(
 
 const titleOf = (run) => run.name || run.workflow || `run ${short(run.run_id)}`;
 
-const workflowLink = (id) => (ROOT ? h("a", { href: workflowUrl(baseOf(id)) }, code(id)) : code(id));
+const workflowLink = (run) =>
+  (ROOT ? h("a", { href: workflowUrl(baseOf(run)) }, code(run.workflow)) : code(run.workflow));
 
 function tiles(doc) {
   const { run, tasks } = doc;

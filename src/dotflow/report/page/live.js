@@ -1,7 +1,7 @@
 // The pages of `dotflow ui`. Their objects are read again every second while they are visible.
 
 const POLL = 1000; // milliseconds
-const PER_PAGE = 100; // runs in the list
+const PER_PAGE = 50; // runs in the list
 const MAX_OUTPUT = 2e6; // characters of an attempt
 const MAX_PRINTING = 3; // attempts whose output so far is shown
 
@@ -16,7 +16,7 @@ const live = {
 
 const now = () => Date.now() + live.clock;
 const here = () => location.href.split(/[?#]/)[0].slice(ROOT.length);
-const baseOf = (id) => id.split("@")[0];
+const baseOf = (run) => (run.base || run.workflow).split("@")[0];
 const viewUrl = (path, values) => ROOT + path + searchOf(values ?? {});
 const runUrl = (id, values) => viewUrl(`runs/${encodeURIComponent(id)}`, values);
 const workflowUrl = (id) => viewUrl("workflow", { id });

@@ -72,6 +72,8 @@ function raisedAt(text) {
   return frame && { where: `${relative(frame[1])}:${frame[2]}`, name: frame[3], code: frame[4] };
 }
 
+const MAX_CAUSE = 160; // characters of a message in the headline
+
 // Returns what there is to say for those who read nothing else.
 function headline(doc) {
   const { run, tasks } = doc;
@@ -120,5 +122,7 @@ function failureText(task) {
   if (task.counts.Failed) return `${count(task.counts.Failed, "item")} of ${task.name} failed`;
   const error = last(last(task.attempts).errors);
   const attempts = task.attempts.length > 1 ? ` after ${task.attempts.length} attempts` : "";
-  return `${task.name} failed${attempts}${error ? ` with ${error.exception}` : ""}`;
+  const [message] = (error?.message ?? "").trim().split("\n");
+  const cause = message.length > MAX_CAUSE ? `${message.slice(0, MAX_CAUSE)} …` : message.replace(/\.$/, "");
+  return `${task.name} failed${attempts}${error ? `: ${error.exception}${cause && `: ${cause}`}` : ""}`;
 }

@@ -93,7 +93,8 @@ const runTable = (runs, label = "Table of the runs") =>
 
 function runRow(run) {
   const { run_id, workflow, completed, restored, tasks } = run;
-  const params = workflow.slice(baseOf(workflow).length + 1);
+  const base = baseOf(run);
+  const params = workflow.slice(base.length).replace("@", "");
   const others = tasks - completed - restored - run.failed - run.skipped;
   const counts = [["Completed", completed + restored], ["Failed", run.failed], ["Skipped", run.skipped],
     [run.state === "Running" ? "Running" : "Not started", others]].filter(([, amount]) => amount > 0);
@@ -103,7 +104,7 @@ function runRow(run) {
   return h("tr.run", { id: `run-${run_id}` },
     h("td", null, h("input", { type: "checkbox", "data-compare": run_id, "aria-label": `Compare ${short(run_id)}` })),
     h("th", { scope: "row" }, icon(run.state),
-      h("a.run-link", { href: runUrl(run_id) }, run.name || baseOf(workflow) || "run"), " ",
+      h("a.run-link", { href: runUrl(run_id) }, run.name || base || "run"), " ",
       code(short(run_id), run_id), params && [" ", h("span.times", null, params)]),
     h("td.wide", null, h(`span.${slug(run.state)}`, null, text)),
     h("td", null, h("span.hidden.narrow", null, text, ", "), !hasBegun(run) && "queued ", ago(run.began)),
@@ -114,8 +115,6 @@ function runRow(run) {
 
 function ago(iso) {
   const seconds = Math.max(0, (now() - Date.parse(iso)) / 1000);
-  const [unit, name] = UNITS.find(([least]) => seconds >= least) ?? [1, "s"];
-  const text = seconds < 1 ? "now" : seconds > 7 * 86400 ? moments.format(new Date(iso))
-    : `${Math.floor(seconds / unit)} ${name} ago`;
+  const text = seconds < 1 ? "now" : seconds > 7 * 86400 ? moments.format(new Date(iso)) : `${spanText(seconds)} ago`;
   return h("time", { datetime: iso, title: moments.format(new Date(iso)) }, text);
 }

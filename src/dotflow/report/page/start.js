@@ -59,7 +59,8 @@ function start() {
   listenToButtons();
   document.addEventListener("keydown", onKey);
   document.addEventListener("visibilitychange", () => document.hidden || refresh());
-  readName().then(poll);
+  poll();
+  readName().then(() => state.doc && redraw());
 }
 
 if (embedded) show(runView, JSON.parse(embedded.textContent));

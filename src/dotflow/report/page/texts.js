@@ -39,6 +39,12 @@ function duration(seconds) {
   return parts.slice(first, first + 2).filter(Boolean).join(" ");
 }
 
+// Returns a duration in its largest unit.
+function spanText(seconds) {
+  const [unit, name] = UNITS.find(([least]) => seconds >= least) ?? [1, "s"];
+  return `${Math.max(0, Math.floor(seconds / unit))} ${name}`;
+}
+
 function size(bytes) {
   if (isNothing(bytes)) return "";
   const [factor, unit] = [[1e9, "GB"], [1e6, "MB"], [1e3, "kB"]].find(([least]) => bytes >= least) ?? [1, "B"];

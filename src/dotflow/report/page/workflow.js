@@ -8,6 +8,7 @@ function workflowView(doc) {
   const [before, after] = runs.slice(-2);
   return [
     plainHeader(workflow_id, h("p.headline", null, runs.length ? [lastRuns(runs), counts] : "No runs.")),
+    lastFailure(runs),
     doc.params.map(byParam),
     runs.length > 0 && section("matrix", "Runs and tasks",
       scroller("Grid of runs and tasks", h("table.matrix", null,
@@ -20,6 +21,18 @@ function workflowView(doc) {
     h("p.pages", null, h("a", { href: viewUrl("", { workflow: workflow_id }) }, "List these runs"),
       after && h("a", { href: viewUrl("diff", { a: before.run_id, b: after.run_id }) }, "Compare the last two")),
   ];
+}
+
+// Returns why the last run that has ended failed, and when one completed before it.
+function lastFailure(runs) {
+  const latest = runs.findLast((run) => !["Queued", "Running"].includes(run.state));
+  if (!BAD.includes(latest?.state)) return null;
+  const good = runs.findLast((run) => run.state === "Completed");
+  return h(`p.why.${slug(latest.state)}`, null,
+    badge(latest.state), " ", ago(latest.ended), ", ", runLink(latest.run_id), ": ",
+    latest.error || latest.reason || "no reason was recorded",
+    h("span.also", null, good ? ["last completed ", ago(good.ended), ", ", runLink(good.run_id)]
+      : "none of these runs completed"));
 }
 
 function columnHead(run, most) {

@@ -30,8 +30,9 @@ BATCH: Final = 100  # runs that one transaction deletes
 ENDED: Final = f"SELECT old.run FROM {CHAINS} WHERE NOT {GOES_ON} AND last.ended <= ? ORDER BY old.run LIMIT ?"
 CHAIN: Final = "SELECT run FROM runs WHERE run = :run OR origin = (SELECT origin FROM runs WHERE run = :run)"
 NOTE: Final = "INSERT INTO notes VALUES (?, ?, ?)"
-WORKFLOWS: Final = """SELECT DISTINCT CASE WHEN is_named THEN workflow_id ELSE name END AS workflow FROM
-    (SELECT workflow_id, name, is_named FROM runs ORDER BY began DESC LIMIT ?) WHERE workflow IS NOT NULL"""
+WORKFLOWS: Final = """SELECT DISTINCT CASE WHEN is_named THEN IFNULL(NULLIF(workflow, ''), workflow_id) ELSE name END
+    AS id FROM (SELECT workflow_id, name, is_named, workflow FROM runs ORDER BY began DESC LIMIT ?)
+    WHERE id IS NOT NULL"""
 OPEN: Final = f"SELECT last.run_id, last.state FROM {CHAINS} WHERE old.run = ? AND {GOES_ON}"
 
 

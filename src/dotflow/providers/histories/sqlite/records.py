@@ -96,7 +96,7 @@ class RunFilter(NamedTuple):
 
     Attributes:
         states: Runs in one of these states; empty for all.
-        workflow: Those of this workflow: its id, that without parameters, or its name.
+        workflow: Those of this workflow: its id, that without parameters or key, or its name.
         since, before: Those that began at this moment or later, and before that one, in microseconds since 1970.
         search: Those with this text in their id, workflow, name or error.
         limit: The maximum number; -1 for all.
@@ -135,15 +135,16 @@ def find_runs(reader: Reader, wanted: RunFilter) -> Iterator[RunSummary]:
 
 
 def _with_params(reader: Reader, workflow: str) -> Iterator[Condition]:
-    """Yields the condition for the ids with parameters; none if there are no such runs.
+    """Yields the conditions for the ids with parameters, and with a key; none if there are no such runs.
 
     No index has them in the order of their beginnings. So few are sorted, and many are found among all runs.
     """
-    ids = (f"{workflow}@", f"{workflow}A")  # A is the next character
-    ((count,),) = reader.connection.execute(COUNT_PARAMS, ids)
-    if count:
-        plus = "+" if count == MANY_RUNS else ""  # keeps SQLite from the index
-        yield f"{plus}workflow_id >= ? AND {plus}workflow_id < ?", ids
+    for sign in "@#":
+        ids = (f"{workflow}{sign}", f"{workflow}{chr(ord(sign) + 1)}")
+        ((count,),) = reader.connection.execute(COUNT_PARAMS, ids)
+        if count:
+            plus = "+" if count == MANY_RUNS else ""  # keeps SQLite from the index
+            yield f"{plus}workflow_id >= ? AND {plus}workflow_id < ?", ids
 
 
 #: A paused run that another one has continued waits for nothing.
