@@ -32,6 +32,7 @@ MODES: Final = ("sequential", "sequential", "groups", "parallel")
 STEPS: Final = 4  # names of steps: several tasks share one
 PARAMS: Final = ("limit", "day")
 LIST: Final = "urls"  # a parameter that tasks are mapped over
+ROWS: Final = "rows"  # the same in added workflows that are repeated
 KINDS: Final = ("number", "number", "list", "list", "flag", "none", "class", "parts")
 CHANGES: Final = ("initial", "params", "list", "list", "remove", "insert", "move", "rename", "connect", "flaky")
 VALUE_CHANGES: Final = ("written", "length", "swap", "part")  # of what a node is given, its outputs, and what it takes
@@ -259,7 +260,7 @@ class Scenario:
                 chosen = inner if inner and pick.random() < 0.8 else before or inner
                 node.takes[parameter] = "value", self.source(chosen)
         if node.nest is not None:
-            self.connect_inside(node, inner)
+            self.connect_inside(node, inner, before)
             return
         named = [other for other in before if other.name and other.nest is None]
         if named and pick.random() < 0.2:
@@ -285,9 +286,14 @@ class Scenario:
             node.conditions = [(pick.choice(["when", "unless"]), pick.choice([*sources[-2:], "limit"]))]
         node.fallback = pick.random() < 0.2
 
-    def connect_inside(self, node: Node, inner: list[Node]) -> None:
-        """Gives a node of an added workflow random links inside of that."""
+    def connect_inside(self, node: Node, inner: list[Node], before: list[Node]) -> None:
+        """Gives a node of an added workflow random links inside of that. In rounds it may be a map."""
         pick = self.random
+        if node.nest in self.loops and node.saved and not node.always and pick.random() < 0.4:
+            sources = [other for other in (inner if pick.random() < 0.7 else before) if other.saved]
+            node.each = {"row": ROWS if pick.random() < 0.4 else self.list_for(sources, ROWS)}
+            if pick.random() < 0.3:
+                node.each["other"], node.cross = self.list_for(sources, ROWS), pick.random() < 0.7
         if inner and pick.random() < 0.2:
             other = pick.choice(inner)
             node.takes[f"{other.name}_context"] = "context", other.number
@@ -297,7 +303,7 @@ class Scenario:
         others = [other.number for other in inner if other.number not in node.value_sources()]
         if others and pick.random() < 0.3:
             node.after = [pick.choice(others)]
-        saved = [other.number for other in inner if other.saved]
+        saved = [other.number for other in inner if other.saved and not other.each]
         if not node.always and pick.random() < 0.3:
             node.conditions = [(pick.choice(["when", "unless"]), pick.choice([*saved, "item"]))]
         node.fallback = pick.random() < 0.2
@@ -311,13 +317,19 @@ class Scenario:
         node = next((one for one in self.nodes if one.number == source), None)
         if not isinstance(source, int) or node is None:
             return set()
+        if node.nest in self.loops:
+            return {source}  # its value is the last round's
         own = self.nests[node.nest] if node.nest is not None else None
         return {source}.union(*map(self.lists_behind, [own, *(() if node.cross else node.each.values())]))
 
     def may_decide(self, source: Any, node: Node) -> bool:
         """Whether a node may be the condition of another one: if it is mapped, in step with it."""
         other = next((one for one in self.nodes if one.number == source), None)
+        if other is not None and other.each and other.nest == node.nest in self.loops:
+            return False  # it has been connected anew since
         if other is None or other.nest == node.nest != None or not self.gives_list(other):  # noqa: E711
+            return True
+        if other.nest in self.loops:
             return True
         own = set[int]() if node.cross else set[int]().union(*map(self.lists_behind, node.each.values()))
         return not self.lists_behind(source).isdisjoint(own)
@@ -333,7 +345,7 @@ class Scenario:
         """A value that is written down in the workflow."""
         return [self.random.randrange(3)] if self.random.random() < 0.7 else self.random.randrange(3)
 
-    def list_for(self, before: list[Node]) -> Any:
+    def list_for(self, before: list[Node], parameter: str = LIST) -> Any:
         """A list that is written down, or a node that returns one, as its value or as its last output."""
         before = [other for other in before if other.nest is None or not other.always]
         sources = [other.number for other in before if other.kind == "list" or self.gives_list(other)]
@@ -341,7 +353,7 @@ class Scenario:
         if sources and self.random.random() < 0.7:
             return self.random.choice(sources)
         if self.random.random() < 0.2:
-            return LIST
+            return parameter
         return tuple(self.random.randrange(5) for _ in range(self.random.randrange(4)))
 
     def change(self) -> None:
@@ -463,7 +475,9 @@ class Scenario:
                 for kind, source in node.takes.values()
                 if kind == "value" and numbers[source].nest != nest
             }
-            inner = DotFlow(params={"item": ..., **{f"out{name}": ... for name in outside}})
+            mapped = [source for node in nodes for source in node.each.values() if isinstance(source, int)]
+            outside |= {repr(source): source for source in mapped if numbers[source].nest != nest}
+            inner = DotFlow(params={"item": ..., ROWS: [], **{f"out{name}": ... for name in outside}})
 
             def inner_ref(source: Any, node: Node, outside: dict[str, Any] = outside) -> Any:
                 return f"out{source!r}" if repr(source) in outside else ref(source, node)
@@ -477,7 +491,7 @@ class Scenario:
                     inner,
                     name=f"m{nest}",
                     needs=needs or None,
-                    params={"item": 3},
+                    params={"item": 3, ROWS: [1, 2]},
                     group_name=nodes[0].group,
                     **options,
                 )
@@ -493,9 +507,12 @@ class Scenario:
         repeat, has_until = self.loops[nest]
         ends = [node for node in nodes if not node.always]
         saved = [node for node in ends if node.saved]
-        until = saved[-1] if saved and len(ends) > 1 and has_until else None
+        single = [node for node in saved if not node.each]
+        until = single[-1] if single and len(ends) > 1 and has_until else None
         carried = next((node for node in reversed(saved) if node is not until), None)
-        options = {"repeat": repeat, "carry": {} if carried is None else {"item": carried.name}}
+        carry = {} if carried is None else {"item": carried.name}
+        lists = [node for node in saved if node is not until and (node.each or node.kind == "list")]
+        options: dict[str, Any] = {"repeat": repeat, "carry": {**carry, **({ROWS: lists[-1].name} if lists else {})}}
         return options if until is None else {**options, "until": until.name}
 
     def add(self, workflow: DotFlow, node: Node, ref: Callable[..., Any], restored: Collection[int]) -> Any:
@@ -706,7 +723,10 @@ class Scenario:
         result = self.results(workflow)
         tasks = list(zip(self.nodes, workflow.result_task(), strict=True))
         unsaved = {node.number for node in self.nodes if not node.saved}
-        if any(node.each and not task.items and not unsaved.isdisjoint(self.takers(node)) for node, task in tasks):
+        if any(
+            (node.each or node.nest is not None) and not task.items and not unsaved.isdisjoint(self.takers(node))
+            for node, task in tasks
+        ):
             return ""  # an empty map does not need the value, so it is not known whether that can be made
         expected = self.fresh({node.number for node, task in tasks if task.restored_from == "checkpoint"})
         if result != expected:

@@ -434,6 +434,41 @@ def repeated(storage: Storage) -> DotFlow:
     return workflow
 
 
+@action
+def read(url: int) -> list[int]:
+    return [url + 1, url + 2]
+
+
+@action
+def measure(read: list[int]) -> int:
+    return sum(read)
+
+
+@action
+def found(read: list[list[int]], measure: list[int]) -> list[int]:
+    return sorted({url for urls in read for url in urls})[: len(measure) + 1]
+
+
+@action
+def is_last(found: list[int]) -> bool:
+    return max(found) > 2
+
+
+@action
+def crawled(level: list[int], sizes: list[int]) -> int:
+    return sum(level + sizes)
+
+
+def crawl(storage: Storage) -> DotFlow:
+    """A map in rounds, over what the round before has returned, a map over it, and what takes the last one's list."""
+    level = DotFlow(params={"urls": ...})
+    level.task.add(read, each="urls", max_parallel=2).add(measure, each={"read": read}).add(found).add(is_last)
+    workflow = DotFlow(Config(storage=storage), workflow_id="crawl", params={"start": [0]})
+    workflow.task.add(level, name="level", needs={"urls": "start"}, repeat=3, until=is_last)
+    workflow.task.add(crawled, needs={"level": "level", "sizes": "level.measure"})
+    return workflow
+
+
 LINKED = {
     "maps": mapped,
     "branches": branched,
@@ -441,6 +476,7 @@ LINKED = {
     "groups": grouped,
     "nested": nested,
     "rounds": repeated,
+    "maps in rounds": crawl,
 }
 
 
@@ -487,6 +523,7 @@ def test_nothing_is_lost_in_other_modes(build: Callable[[], DotFlow], mode: str,
         ("maps", "sequential", "StorageSQLite"),
         ("nested", "sequential", "StorageSQLite"),
         ("rounds", "sequential", "StorageSQLite"),
+        ("maps in rounds", "sequential", "StorageSQLite"),
         *(
             pytest.param(*case, marks=pytest.mark.exhaustive)
             for case in [
@@ -495,6 +532,8 @@ def test_nothing_is_lost_in_other_modes(build: Callable[[], DotFlow], mode: str,
                 ("nested", "sequential", "ThreeMethods"),
                 ("rounds", "parallel", "StorageFile"),
                 ("rounds", "sequential", "ThreeMethods"),
+                ("maps in rounds", "parallel", "StorageFile"),
+                ("maps in rounds", "sequential", "ThreeMethods"),
                 ("maps", "sequential", "ThreeMethods"),
                 ("branches", "parallel", "StorageSQLite"),
                 ("branches", "sequential", "ThreeMethods"),

@@ -519,10 +519,9 @@ def test_repeat_is_a_number_of_rounds(lab: Lab, repeat: Any) -> None:
 
 
 def test_what_can_not_run_in_rounds_is_refused_at_add(lab: Lab) -> None:
-    """A map, another loop, previous_context and an unsaved `until` have no place in a round."""
+    """Another loop, previous_context and an unsaved `until` have no place in a round."""
     workflow = lab.new()
     for options, step in (
-        ({"each": [1, 2]}, action(lambda one: one)),
         ({"repeat": 2}, action(lambda: 1)),
         ({}, action(lambda previous_context: previous_context)),
     ):

@@ -136,6 +136,15 @@ class TestMaps:
         record(progress, MapEnded(0, Context(), FAILURE, NOW, 9.0))
         assert (row.status, row.seconds(99.0), row.is_done) == (TypeStatus.FAILED, 9.0, True)
 
+    def test_a_map_in_rounds_grows(self) -> None:
+        """It opens again in each round, with more items, and keeps its counts and its beginning."""
+        progress = progress_of("a")
+        record(progress, opens(0, 2), *items_end(0, completed=2), opens(0, 5)._replace(tick=4.0))
+        row = progress.rows[0]
+
+        assert row.items is not None
+        assert (row.items.done, row.items.count, row.seconds(9.0)) == (2, 5, 9.0)
+
     def test_one_that_is_restored_says_so(self) -> None:
         """As a task does; a part of its items is a count."""
         progress = progress_of("a", "a")

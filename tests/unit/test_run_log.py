@@ -87,6 +87,17 @@ def test_it_begins_with_the_first_item_that_runs(reported: Reported) -> None:
     assert reported.lines == ["info 0", "notify 0"]
 
 
+def test_a_map_in_rounds_begins_once(reported: Reported) -> None:
+    """It opens again in each round, and its first item that runs is the beginning, whichever round that is of."""
+    reported.open()
+    for _ in range(3):
+        reported.open()
+        reported.start()
+        reported.complete()
+
+    assert reported.lines == ["info 0", "notify 0"]
+
+
 def test_progress_is_reported_every_ten_seconds(reported: Reported) -> None:
     """When an item ends, whether it failed or not; an interval in which none ends is not made up for."""
     reported.open()

@@ -411,6 +411,20 @@ class TestMaps:
         assert telemetry.run().status.description == "step 'load[1]' failed: ValueError: no"
         assert facts(telemetry.run())["dotflow.tasks.failed"] == 1
 
+    def test_a_map_in_rounds_is_one_span(self, telemetry: Telemetry, driver: Driver) -> None:
+        """It opens again in each round, with all items so far."""
+        driver.start("load")
+        for item in range(2):
+            driver.open_map(item + 1)
+            driver.begin(item=item)
+            driver.complete(item=item)
+        driver.end_map()
+        driver.end()
+
+        (mapped,), items = telemetry.maps(), telemetry.items()
+        assert (facts(mapped)["dotflow.items"], facts(mapped)["dotflow.items.completed"]) == (2, 2)
+        assert [place_of_parent(item) for item in items] == [place(mapped)] * 2
+
     def test_a_restored_map(self, telemetry: Telemetry, driver: Driver) -> None:
         """It counts as a restored task."""
         driver.start("load")

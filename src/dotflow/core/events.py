@@ -137,7 +137,7 @@ class TaskPaused(NamedTuple):
 
 
 class MapOpened(NamedTuple):
-    """The list of a mapped task is known, with this number of items."""
+    """The list of a mapped task is known, with this number of items. A map in rounds opens again in each, with all."""
 
     task_id: int
     items: int

@@ -67,5 +67,5 @@ def item_counts(task: Task) -> ItemCounts | None:
             waiting += 1
         retries += item.retry_count
     nest = None if task.links is None else task.links.nest
-    rounds = 0 if nest is None else nest.repeat
+    rounds = 0 if nest is None or task.gives_list else nest.repeat
     return ItemCounts(len(task.items), completed, failed, skipped, restored, retries, rounds, waiting)

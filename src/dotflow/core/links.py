@@ -75,11 +75,13 @@ class Each(NamedTuple):
         parameter: The parameter; "previous_context" if the step receives items as that.
         source: The id of the task that returns the list, the name of the run parameter, or the list itself.
         part: The output of the task that is the list, or that its items have; None for its whole value.
+        carried: The source of the list from the second round on, for a map in rounds; None for the same one.
     """
 
     parameter: str
     source: int | str | tuple[Any, ...]
     part: Part | None = None
+    carried: Bind | None = None
 
 
 class Condition(NamedTuple):
@@ -196,11 +198,13 @@ class Links(NamedTuple):
         if not self.each and self.nest is None:
             return self
         conditions = tuple(link for link in self.conditions if not link.by_item)
-        links = self._replace(each=self.each if self.is_cross else (), conditions=conditions)
         nest = self.nest
+        each = self.each if self.is_cross or (nest is not None and nest.repeat) else ()
+        links = self._replace(each=each, conditions=conditions)
         if nest is None:
             return links
         return links._replace(
+            each=tuple(link for link in each if not nest.has(link.source)),
             binds=tuple(link for link in self.binds if not nest.has(link.source)),
             fallback_binds=tuple(link for link in self.fallback_binds if not nest.has(link.source)),
             needs=tuple(group for group in self.needs if not nest.has(group[-1])),
@@ -261,7 +265,13 @@ class Links(NamedTuple):
             binds=tuple(bind._replace(source=moved(bind.source)) for bind in self.binds),
             needs=tuple(tuple(map(new_id, group)) for group in self.needs),
             after=tuple(tuple(map(new_id, group)) for group in self.after),
-            each=tuple(link._replace(source=moved(link.source)) for link in self.each),
+            each=tuple(
+                link._replace(
+                    source=moved(link.source),
+                    carried=link.carried and link.carried._replace(source=moved(link.carried.source)),
+                )
+                for link in self.each
+            ),
             nest=self.nest and self.nest.moved(new_id),
             conditions=tuple(condition._replace(source=moved(condition.source)) for condition in self.conditions),
             fallback_binds=tuple(bind._replace(source=moved(bind.source)) for bind in self.fallback_binds),

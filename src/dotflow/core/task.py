@@ -93,6 +93,7 @@ class Task:
     #: Defaults of what only LinkedTask and Item have, so that a plain task pays nothing for them.
     links: "Links | None" = None
     items: "Sequence[Task]" = ()
+    _rounds: "Sequence[Task]" = ()
     item: int | None = None
 
     #: Defaults of what only a record has.
@@ -150,6 +151,11 @@ class Task:
     @property
     def gives_list(self) -> bool:
         """Whether its value is the list of its items' values; that of a task in rounds is the last round's."""
+        return False
+
+    @property
+    def gives_items(self) -> bool:
+        """Whether a map over it goes on item by item. One over a task in rounds goes through the last round's value."""
         return False
 
     @property

@@ -16,7 +16,7 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.engine.options import RunOptions, chosen_tasks
 from dotflow.graph.decisions import MAX_SHOWN, Arguments, Skip, decide, unmet_need
 from dotflow.graph.item_inputs import ItemInputs
-from dotflow.graph.linked_task import LinkedTask
+from dotflow.graph.linked_task import LinkedTask, beside
 from dotflow.graph.maps import items_of, map_context
 from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan
@@ -36,7 +36,7 @@ RUN, RESTORE, SKIP, OPEN = TypeDecision.RUN, TypeDecision.RESTORE, TypeDecision.
 
 #: The end of an item's key, that of the list of a map's items, and those of marks.
 ITEM_SUFFIX: Final = re.compile(
-    rf"-(?:(?:at)?[0-9a-f]{{20}}|at\d+)(?:-\d+)?$|-r\d+$|(?:{INDEX_SUFFIX}|{MARK_SUFFIX}|{CLEANUP_SUFFIX})$"
+    rf"(?:-r\d+)?-(?:(?:at)?[0-9a-f]{{20}}|at\d+)(?:-\d+)?$|-r\d+$|(?:{INDEX_SUFFIX}|{MARK_SUFFIX}|{CLEANUP_SUFFIX})$"
 )
 
 
@@ -129,7 +129,9 @@ class RunForecast:
             if isinstance(task, LinkedTask) and task.is_repeated:
                 if task.status is SKIPPED:  # in the last round
                     return Forecast(SKIP, task.reason)
-                return Forecast(RESTORE, f"{_rounds(count)}{self._but(task_id)}")
+                if task.is_map_in_rounds and not count:
+                    return Forecast(RUN, "", 0)  # its lists are empty
+                return Forecast(RESTORE, f"{_rounds(len(task._rounds) or count)}{self._but(task_id)}")
             values = sum(item.status is COMPLETED for item in task.items)
             reason = self._but(task_id).removeprefix(", ")
             return Forecast(RESTORE if values else RUN, reason, count, count, 0, count - values)
@@ -193,7 +195,11 @@ class RunForecast:
             if made is not None and self._is_resume:  # their checkpoints are compared when they are known
                 return Forecast(OPEN, f"its items come from {self._tasks[made].name}")
             is_cross = task.links.is_cross
-            if any(source in self._unknown and (is_cross or not self._tasks[source].items) for source in sources):
+            if any(
+                source in self._unknown
+                and (is_cross or not self._tasks[source].items or not self._tasks[source].gives_items)
+                for source in sources
+            ):
                 return Forecast(RUN, self._why(task))
             try:
                 task._open(items_of(task, self._tasks, self._params))
@@ -217,7 +223,8 @@ class RunForecast:
             return Forecast(RUN, self._why(task))
         saved = [other for other in inside if not other.is_cleanup]
         done = 0
-        count = min((len(other.items) for other in saved if other.items), default=nest.repeat)
+        lengths = (len(other.items) for other in saved if other.items and not other.gives_list)
+        count = min(lengths, default=nest.repeat)
         while done < count and all(self._is_done(other, done) for other in saved):
             done += 1
         limit = f"at most {nest.repeat}" if nest.until is not None else f"of {nest.repeat}"
@@ -230,6 +237,8 @@ class RunForecast:
             self._may_lack.add(task.task_id)
             return Forecast(OPEN, f"if {maybe.name} runs")
         reason = ", ".join(filter(None, (self._why(task), rounds)))
+        if task.is_map_in_rounds:
+            return Forecast(OPEN, reason)
         if not self._is_done(task, done):
             return Forecast(RUN, reason)
         if done + 1 == nest.repeat:
@@ -268,9 +277,9 @@ class RunForecast:
 
     def _is_done(self, task: Task, index: int) -> bool:
         """Returns whether an item of a map does not run: it is restored, skipped or not needed."""
-        if not task.items:
+        if not task.items and not task._rounds:
             return task.status is SKIPPED
-        status = task.items[index].status
+        status = beside(task, index).status
         return status is SKIPPED or (status is COMPLETED and task.step.checkpoint)
 
     def _is_known(self, source: Any) -> bool:
@@ -285,7 +294,8 @@ class RunForecast:
             return f"if {self._tasks[min(before)].name} runs"
         left = [item for item in task.items if item.status is NOT_STARTED]
         for condition in links.conditions:
-            if not condition.by_item or (task.items and all(map(inputs.has_conditions, left))):
+            is_known = task.items and not task._rounds and all(map(inputs.has_conditions, left))
+            if not condition.by_item or is_known:
                 continue
             lists = [link.source for link in links.each if condition.source == Entry(link.parameter)]
             if not all(map(self._is_known, lists or [condition.source])):

@@ -30,7 +30,7 @@ from dotflow.engine.stop import FAILED, PAUSED, Stop
 from dotflow.errors import LeaseLost, Rejected, RunStopped
 from dotflow.graph.decisions import UNFINISHED, Arguments, Skip, arguments, decide, unmet_need, value_of
 from dotflow.graph.item_inputs import ItemInputs
-from dotflow.graph.linked_task import Item, LinkedTask
+from dotflow.graph.linked_task import Item, LinkedTask, MapRound, beside
 from dotflow.graph.linking import ERROR
 from dotflow.graph.maps import (
     Held,
@@ -294,7 +294,7 @@ class RunGraph:
     def _lists_shown(self, task: LinkedTask) -> dict[str, Any]:
         """Returns the lists of a mapped task by parameter, for its question, which is asked before its items."""
         lists: dict[str, Any] = {}
-        for parameter, source, part in task.links.each:
+        for parameter, source, part, _ in task.links.each:
             if isinstance(source, int):
                 lists[parameter] = value_of(self._tasks[source], part)
             else:
@@ -385,14 +385,16 @@ class RunGraph:
         if values is None:
             values = arguments(links.whole().fallback_binds, self._tasks, self._params)
             self._fallback_values[task.task_id] = values
+        number = None if item is None else item.round
         if item is not None and links.nest is not None:
-            of_item = self._maps[task.task_id].inputs.fallback_arguments(item)
+            record = task.record_at(number) if number is not None and task.is_map_in_rounds else item
+            of_item = self._maps[task.task_id].inputs.fallback_arguments(record)
             if isinstance(of_item, Skip):
                 return None
-            own = of_item
+            own = {**(own or {}), **of_item} if links.each and links.nest.repeat else of_item
         if isinstance(values, Skip):
             return None
-        if item is not None and item.item and links.nest is not None and links.nest.repeat:
+        if number:
             carried = self._maps[task.task_id].inputs.fallback_carried
             values = {name: value for name, value in values.items() if name not in carried}
         attempt = task.attempt if item is None else item.attempt
@@ -537,7 +539,7 @@ class RunGraph:
             # Even with keep_going: another process runs the workflow.
             return [StopNew(at_once=True), *failed] if isinstance(error, LeaseLost) else failed
         if run is not None:
-            run.open(len(tasks[0].items), len(tasks))
+            run.open(run.nest.repeat or len(tasks[0].items), len(tasks))
         decisions: list[Decision] = []
         opened = []
         for task, shared in opening:
@@ -552,6 +554,7 @@ class RunGraph:
             not_needed = restored.not_needed.get(task.task_id, ())
             items.run = run
             items.settled = values.keys() | not_needed if not_needed else values.keys()
+            items.whole_rounds = restored.whole_rounds.get(task.task_id, ())
             for item in task.items:
                 context = values.get(item.item)
                 if context is not None:
@@ -570,28 +573,32 @@ class RunGraph:
             elif not items.task.links.always:  # it was ready before
                 items.stop()
             decisions += self._continue(items)
-        if run is not None and tasks[0].items:  # begins once all that is restored has been published
+        if run is not None and (run.nest.repeat or tasks[0].items):
+            # It begins once all that is restored has been published.
             lane, step = self._lanes[tasks[0].task_id], tasks[0].step
             decisions.append(NextItem(opened[0], lane, step, 0))
         return decisions
 
-    def _consider(self, items: ItemMap, item: Item, lane: int | None = None) -> list[Decision]:
-        """Makes an item pending, unless it waits for an item of another map, or is skipped.
+    def _consider(self, items: ItemMap, item: Item | MapRound, lane: int | None = None) -> list[Decision]:
+        """Makes an item pending, unless it waits for an item of another map, or is skipped. Or opens a map's round.
 
         Args:
             items: Its map.
-            item: The item.
+            item: The item, or the round of a map.
             lane: The lane of the item that has ended last of those whose values it takes.
         """
         inputs, index = items.inputs, item.item
         if inputs.is_plain and not item.sources():
-            items.add(item, lane)
+            items.add(index, lane)
             return []
+        run = items.run
+        if isinstance(run, LoopRun) and not self._has_stopped and (index != run.round or index == items.round):
+            return []  # its round has not begun, or it has been considered before
         if index in items.settled or not (self._has_stopped or inputs.is_ready(item)):
             return []  # what is restored waits for nothing
-        run = items.run
-        if isinstance(run, LoopRun) and index != run.round and not self._has_stopped:
-            return []  # its round has not begun
+        items.round = index
+        if isinstance(item, MapRound):
+            return self._open_round(items, item)
         if run is not None:
             if items.task.links.always and not self._has_run(items.task, index):
                 return [Ended(TaskSkipped(item.task_id, NOT_NEEDED, index), item, Context())]
@@ -599,9 +606,55 @@ class RunGraph:
                 return []
         return self._begin_or_skip(items, item, lane)
 
+    def _open_round(self, items: ItemMap, record: MapRound) -> list[Decision]:
+        """Makes the items of a map in the round that has begun, or ends the round where it has none."""
+        task = items.task
+        if items.is_closed:
+            return []
+        try:
+            own: Arguments | Skip = {}  # no item runs, so a value that it would take may be missing
+            if record.item not in items.whole_rounds:
+                own = items.inputs.unmet_need(record) or items.inputs.decide(record, self._secrets.masks)
+            if isinstance(own, Skip):
+                record._apply(TaskSkipped(task.task_id, own.reason))
+                return self._end_round(items, record)
+            task._add_items(record, items_of(record, self._tasks, self._params))
+            restored = self.checkpoints.restore_items([record]).values.get(task.task_id, {})
+        except Exception as error:  # of values, which may be the user's own types, or of the storage
+            record._apply(TaskFailed(task.task_id, 1, Failure.of(error), clock.now(), clock.monotonic()))
+            is_lost = isinstance(error, LeaseLost)
+            stop = [StopNew(at_once=is_lost)] if is_lost or not items.keep_going else []
+            return [*stop, *self._end_round(items, record)]
+        items.begin_round(record, own, ItemInputs(record, self._tasks))
+        opened = MapOpened(task.task_id, len(task.items), clock.now(), clock.monotonic())
+        record._apply(opened)
+        decisions: list[Decision] = [opened]
+        for item in record.items:
+            context = restored.get(item.item)
+            if context is None:
+                decisions += self._begin_or_skip(items, item, None)
+            else:
+                event = TaskRestored(task.task_id, context, Context(), item.item, "checkpoint")
+                decisions.append(Ended(event, item, context))
+        return decisions + (self._continue(items) if record.items else self._end_round(items, record))
+
+    def _end_round(self, items: ItemMap, record: MapRound) -> list[Decision]:
+        """Ends the round of a map, all of whose items have ended, and continues what waits for it."""
+        run = items.run
+        assert run is not None
+        if record.status not in (SKIPPED, TypeStatus.FAILED):
+            record._apply(self._map_ended(record, map_failure(record)))
+        decisions: list[Decision] = []
+        for follower in self._item_followers.get(record.task_id, ()):
+            following = self._maps.get(follower)
+            if following is not None:
+                decisions += self._consider(following, following.task.record_at(record.item))
+                decisions += self._continue(following)
+        return decisions + (self._admit(run) if run.end(record) else [])
+
     def _begin_or_skip(self, items: ItemMap, item: Item, lane: int | None) -> list[Decision]:
         """Makes an item pending that waits for nothing, or skips it."""
-        inputs = items.inputs
+        inputs = items.item_inputs
         try:
             own = inputs.unmet_need(item) or inputs.decide(item, self._secrets.masks)
         except Exception as error:  # raised by the __bool__ or __eq__ of a value
@@ -610,14 +663,15 @@ class RunGraph:
             return [Ended(TaskSkipped(item.task_id, own.reason, item.item), item, Context())]
         if items.run is not None:
             items.decided[item.item] = own
-        items.add(item, lane)
+        items.add(item.item, lane)
         return []
 
     def _has_run(self, cleanup: LinkedTask, index: int) -> bool:
         """Returns whether a task of an item of an added workflow has run that was added before a cleanup for it."""
         nest = cleanup.links.nest
         before = () if nest is None else (task_id for task_id in nest.tasks if task_id < cleanup.task_id)
-        return any(self._tasks[task_id].items and self._tasks[task_id].items[index].attempt for task_id in before)
+        records = [beside(self._tasks[task_id], index) for task_id in before if self._tasks[task_id].items]
+        return any(record.attempt for one in records for record in (one.items if one.is_mapped else [one]))
 
     def _consider_all(self, task_id: int) -> list[Decision]:
         """Considers all items beside a task of an added workflow that has ended without items: it was skipped."""
@@ -626,7 +680,7 @@ class RunGraph:
             following = self._maps.get(follower)
             if following is None:
                 continue
-            for item in following.task.items:
+            for item in following.task._rounds or following.task.items:
                 decisions += self._consider(following, item)
         return decisions
 
@@ -646,6 +700,9 @@ class RunGraph:
         """Begins the next round of an added workflow if this one is over, or ends all of its tasks."""
         decisions: list[Decision] = []
         maps = [self._maps[task_id] for task_id in run.nest.tasks if task_id in self._maps]
+        if run.is_advancing:  # by a round that is over at once
+            return []
+        run.is_advancing = True
         while maps and run.is_round_over:
             if run.round >= 0:
                 self._flush()
@@ -661,15 +718,19 @@ class RunGraph:
                     break
             run.round += 1
             for items in maps:
-                decisions += self._consider(items, items.task.items[run.round])
+                if items.task.links.each:
+                    items.task._open_round(run.round)
+            for items in maps:
+                decisions += self._consider(items, items.task.record_at(run.round))
                 decisions += self._continue(items)
+        run.is_advancing = False
         return decisions
 
     def _cut(self, run: LoopRun) -> None:
         """Drops the records of rounds that did not begin."""
         for task_id in run.nest.tasks:
             task = self._tasks[task_id]
-            if isinstance(task, LinkedTask):
+            if isinstance(task, LinkedTask) and not task.is_map_in_rounds:
                 task._open(task.items[: max(run.round, 0) + 1])
 
     def _failure_of(self, items: ItemMap) -> Failure | None:
@@ -686,8 +747,9 @@ class RunGraph:
             if self._maps.pop(task.task_id, None) is None:  # it has ended before
                 return []
             failure = self._failure_of(items)
-            if task.is_repeated and failure is None and task.items[-1].status is SKIPPED:
-                return [Ended(TaskSkipped(task.task_id, task.items[-1].reason), task, Context())]
+            last = (task._rounds or task.items)[-1] if task.is_repeated else task
+            if last.status is SKIPPED and failure is None:
+                return [Ended(TaskSkipped(task.task_id, last.reason), task, Context())]
             ended = self._map_ended(task, failure)
             if failure is None:
                 return [Ended(ended, task, ended.context)]
@@ -708,11 +770,12 @@ class RunGraph:
 
     def _map_ended(self, task: LinkedTask, failure: Failure | None) -> MapEnded:
         if task.is_repeated:  # its value is that of the last round
-            is_there = failure is None and task.items and task.items[-1].status is TypeStatus.COMPLETED
-            last = task.items[-1].current_context if is_there else Context()
+            records = task._rounds or task.items
+            is_there = failure is None and records and records[-1].status is TypeStatus.COMPLETED
+            last = records[-1].current_context if is_there else Context()
             return MapEnded(task.task_id, last, failure, clock.now(), clock.monotonic(), items=len(task.items))
         context = map_context(task, Context._of(None, task.task_id, task.workflow_id, clock.now(), task.step.identity))
-        if len(context.values) < len(task.items):
+        if len(context.values) < len(task.items) and not isinstance(task, MapRound):
             self._short.add(task.task_id)
         return MapEnded(task.task_id, context, failure, clock.now(), clock.monotonic())
 
@@ -771,11 +834,18 @@ class RunGraph:
             items.stop()
             decisions.append(StopNew())
         lane = items.end(item, has_failed=context is None)
+        if items.is_in_round:
+            if lane is not None and self._plan.is_parallel:
+                decisions.append(Leave(lane))
+            if items.is_round_over:
+                return decisions + self._end_round(items, items.task._rounds[-1])
+            return decisions + (self._continue(items) if items.pending and not items.is_waiting else [])
         for follower in self._item_followers.get(item.task_id, ()):
             following = self._maps.get(follower)
             if following is not None:
                 is_isolated = item.step.isolate or following.task.step.isolate
-                decisions += self._consider(following, following.task.items[item.item], None if is_isolated else lane)
+                record = following.task.record_at(item.item)
+                decisions += self._consider(following, record, None if is_isolated else lane)
                 if item.item in following.continued:
                     lane = None
                 if following.pending:
@@ -880,6 +950,9 @@ class RunGraph:
             if isinstance(run := items.run, LoopRun):
                 progress = f"{stop.reason}, after {max(run.round, 0)} of at most {run.nest.repeat} rounds"
             stopped = Failure(stop.exception, str(RunStopped(task.name, progress)))
+            for record in task._rounds[-1:]:
+                if record.status in UNFINISHED:
+                    record._apply(self._map_ended(record, map_failure(record) or stopped))
             yield self._map_ended(task, failure or stopped)
 
 
@@ -920,6 +993,6 @@ def _skipped_after(tasks: Sequence[Task]) -> Iterator[Ended]:
 
 def _arguments_of(items: ItemMap, item: Item) -> tuple[Context, Arguments]:
     """Returns the previous context and the other arguments of an item that may begin."""
-    own = items.decided.pop(item.item) if item.item in items.decided else items.inputs.arguments(item)
+    own = items.decided.pop(item.item) if item.item in items.decided else items.item_inputs.arguments(item)
     assert not isinstance(own, Skip), "it was considered before"
     return Context(own.pop(PREVIOUS)) if PREVIOUS in own else items.previous, own

@@ -186,8 +186,9 @@ class RunLog:
             asks = kind is TaskPaused and event.question is not None
             self._follow_item(self._tasks[event.task_id], event.item, kind, asks=asks)
         elif kind is MapOpened:
-            self._waiting.add(event.task_id)
-            self._due = -math.inf
+            if event.task_id not in self._running:  # a map in rounds opens again in each
+                self._waiting.add(event.task_id)
+                self._due = -math.inf
         else:
             if kind is MapEnded or kind is TaskPaused:
                 self._close_map(event.task_id)

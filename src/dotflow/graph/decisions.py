@@ -48,6 +48,8 @@ def decide(links: Links, tasks: Sequence[Task], params: Params, masks: Masks = N
         if skip is not None:
             return skip
     for link in links.each:
+        if links.nest is not None and links.nest.has(link.source):
+            continue  # each round has its own list
         if isinstance(link.source, int) and not _has_items(tasks[link.source], is_whole=links.is_cross):
             return Skip(f"it needs '{tasks[link.source].name}', which {ending(tasks[link.source])}")
     return arguments(links.binds if links.nest is None else links.whole().binds, tasks, params)
@@ -126,7 +128,7 @@ def _value_at(source: Source, params: Params) -> Any:
 
 def _has_items(task: Task, *, is_whole: bool) -> bool:
     """Returns whether a map over the task can open. A mapped source may still run, unless it is needed as a whole."""
-    return task.has_value or (task.gives_list and task.status in UNFINISHED and not is_whole)
+    return task.has_value or (task.gives_items and task.status in UNFINISHED and not is_whole)
 
 
 def ending(task: Task) -> str:

@@ -117,7 +117,7 @@ def _lists(links: Links, tasks: Sequence[Task]) -> Iterator[str]:
     """Yields the lines with the lists of a mapped task, or of a workflow for each item."""
     limit = "" if links.max_parallel == MAX_PARALLEL else f", {links.max_parallel} at once"
     word = "cross" if links.is_cross else "each"
-    for parameter, source, part in links.each:
+    for parameter, source, part, _ in links.each:
         of = f"{len(source)} of {parameter}" if isinstance(source, tuple) else source
         if isinstance(source, int):
             of = _boxes_and_name(tasks[source])[-1] if part is None else part.name

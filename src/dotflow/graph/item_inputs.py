@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dotflow.core.links import CONTEXT, Bind, Carried, Entry
+from dotflow.core.links import CONTEXT, VALUE, Bind, Carried, Entry
 from dotflow.core.masks import NO_MASKS, Masks
-from dotflow.core.outputs import Part
+from dotflow.core.outputs import Part, take
 from dotflow.core.task import Task
 from dotflow.graph.decisions import (
     COMPLETED,
@@ -17,14 +17,16 @@ from dotflow.graph.decisions import (
     unmet_group,
     unmet_value,
 )
-from dotflow.graph.linked_task import Item, LinkedTask, Row
+from dotflow.graph.linked_task import Item, LinkedTask, MapRound, Row, beside
 
 
 class ItemInputs:
     """What the items of a mapped task take by item: their entries, and items of other maps with the same index.
 
+    A task in rounds takes it by round. Of a map in rounds, the items of one round take their entries only.
+
     Args:
-        task: The mapped task.
+        task: The mapped task, or one round of a map.
         tasks: The tasks of the run, with their records.
         before: The task of the same workflow whose item goes first, where items run from end to end.
 
@@ -37,12 +39,14 @@ class ItemInputs:
     """
 
     def __init__(self, task: LinkedTask, tasks: Sequence[Task], before: int | None = None) -> None:
-        links, nest = task.links, task.links.nest
+        links = task.links
+        nest = None if isinstance(task, MapRound) else links.nest
         self._tasks = tasks
-        self._has_entries = any(isinstance(link.source, int) and tasks[link.source].gives_list for link in links.each)
+        self._has_entries = any(isinstance(link.source, int) and tasks[link.source].gives_items for link in links.each)
         self._only = links.each[0].parameter if len(links.each) == 1 else None
         self._parts = {link.parameter: link.part for link in links.each}
-        self._conditions = [condition for condition in links.conditions if condition.by_item]
+        self._conditions = [one for one in links.conditions if one.by_item and not isinstance(task, MapRound)]
+        self._lists: Sequence[_Taken] = ()  # of a map in rounds
         self._binds: Sequence[_Taken] | None = None  # None for a map whose parameters are those of its lists
         self._fallback_binds: Sequence[_Taken] = ()
         self._needs: Sequence[Sequence[int]] = ()
@@ -64,52 +68,64 @@ class ItemInputs:
         self._before = [(label, task, part) for label, task, part, is_carried in labels if is_carried]
         if nest is not None and nest.until is not None:  # a round begins for what this one of the round before was
             self._before.append(("until", tasks[nest.until], None))
+        if nest is not None and nest.repeat:
+            inside = [(one, one.source) for one in links.each if isinstance(one.source, int) and nest.has(one.source)]
+            binds = [Bind(one.parameter, VALUE, source, True, one.part) for one, source in inside]
+            binds += [one.carried for one in links.each if one.carried is not None]
+            self._lists = [_Taken.of(bind, tasks) for bind in binds]
         self._taken = list({task.task_id: task for _, task, _ in self._labels}.values())
+        self._taken += [one.task for one in self._lists if one.task is not None and not one.is_carried]
         self.beside = list(dict.fromkeys((*(task.task_id for task in self._taken), *order)))
         self._waits = [tasks[source] for source in self.beside]
         self.is_plain = nest is None and not self._conditions
         self.follows = nest is not None and any(map(nest.has, self.beside))
 
-    def value_sources(self, item: Item) -> Sequence[Task]:
+    def value_sources(self, item: Item | MapRound) -> Sequence[Task]:
         """Returns the records whose values the item depends on: of items, or of a map without items."""
-        if not self._taken and not self._before:
+        if not self._taken and not self._before and not self._lists:
             return item.sources()
-        before = [_in_round(task, item.item - 1) for _, task, _ in self._before] if item.item else []
-        return [*item.sources(), *(_beside(task, item) for task in self._taken), *before]
+        before = [task for _, task, _ in self._before] if item.item else []
+        before += [one.task for one in self._lists if one.task is not None and one.is_carried and item.item]
+        records = [
+            *(beside(task, item.item) for task in self._taken),
+            *(beside(task, item.item - 1) for task in before),
+        ]
+        return [*item.sources(), *records]
 
-    def is_known(self, item: Item) -> bool:
+    def is_known(self, item: Item | MapRound) -> bool:
         """Returns whether all is over that the item depends on."""
         return all(map(is_over, self.value_sources(item)))
 
-    def has_conditions(self, item: Item) -> bool:
+    def has_conditions(self, item: Item | MapRound) -> bool:
         """Returns whether all is over that the item's conditions are decided by."""
         sources = [link.source for link in self._conditions]
         entries = [_entry_of(item, source.parameter) for source in sources if isinstance(source, Entry)]
         records = [self.record(source, item) for source in sources if isinstance(source, int)]
         return all(map(is_over, [*records, *(entry for entry in entries if type(entry) is Item)]))
 
-    def is_ready(self, item: Item) -> bool:
+    def is_ready(self, item: Item | MapRound) -> bool:
         """Returns whether all is over that the item waits for."""
         if self._has_entries and not all(map(is_over, item.sources())):
             return False
         index = item.item
-        for task in self._waits:  # noqa: SIM110 (on the hot path)
-            if (task.items[index] if task.items else task).status in NOT_ENDED:
+        for task in self._waits:
+            record = beside(task, index) if task._rounds else task.items[index] if task.items else task
+            if record.status in NOT_ENDED:
                 return False
         return True
 
-    def record(self, source: int, item: Item) -> Task:
+    def record(self, source: int, item: Item | MapRound) -> Task:
         """Returns the item of another map that has the same index; the map itself where it has no items."""
-        return _beside(self._tasks[source], item)
+        return beside(self._tasks[source], item.item)
 
-    def unmet_need(self, item: Item) -> Skip | None:
+    def unmet_need(self, item: Item | MapRound) -> Skip | None:
         """Returns a Skip if an item that must have completed has not."""
         if not self._needs:
             return None
         groups = ([self.record(source, item) for source in group] for group in self._needs)
         return next(filter(None, map(unmet_group, groups)), None)
 
-    def decide(self, item: Item, masks: Masks = NO_MASKS) -> Arguments | Skip:
+    def decide(self, item: Item | MapRound, masks: Masks = NO_MASKS) -> Arguments | Skip:
         """Returns the item's own arguments, or a Skip, by the values that it depends on; order is not judged.
 
         Comparing the values of conditions may raise any error.
@@ -126,7 +142,7 @@ class ItemInputs:
                 return skip
         return self.arguments(item)
 
-    def foresee(self, item: Item, masks: Masks = NO_MASKS) -> Skip | None:
+    def foresee(self, item: Item | MapRound, masks: Masks = NO_MASKS) -> Skip | None:
         """Returns a Skip if what is over already shows that the item does not run.
 
         Comparing the values of conditions may raise any error.
@@ -152,10 +168,12 @@ class ItemInputs:
         groups = ([self.record(source, item) for source in group] for group in self._needs)
         return next(filter(None, (unmet_group(group) for group in groups if all(map(is_over, group)))), None)
 
-    def arguments(self, item: Item) -> Arguments | Skip:
+    def arguments(self, item: Item | MapRound) -> Arguments | Skip:
         """Returns the item's own arguments; a Skip if one that it requires has no value."""
         if self._binds is not None:
             skip = next(filter(None, map(_without_value, item.sources())), None) if self._has_entries else None
+            if self._lists and isinstance(lists := self._bound(item, self._lists), Skip):
+                return lists
             return skip or self._bound(item, self._binds)
         if self._only is not None and type(item.entry) is not Item:  # __class__ may be the user's own property
             return {self._only: item.entry}
@@ -168,11 +186,11 @@ class ItemInputs:
             values[parameter] = _value_of(entry, self._parts[parameter])
         return values
 
-    def fallback_arguments(self, item: Item) -> Arguments | Skip:
+    def fallback_arguments(self, item: Item | MapRound) -> Arguments | Skip:
         """Returns what `arguments` does, for the fallback of a workflow's task."""
         return self._bound(item, self._fallback_binds)
 
-    def _bound(self, item: Item, binds: "Sequence[_Taken]") -> Arguments | Skip:
+    def _bound(self, item: Item | MapRound, binds: "Sequence[_Taken]") -> Arguments | Skip:
         values: Arguments = {}
         for bind in binds:
             parameter, entry, task, is_value, required, part, is_carried = bind
@@ -181,7 +199,14 @@ class ItemInputs:
                 continue
             if is_carried and not item.item:
                 continue
-            record = task.items[item.item - is_carried] if task.items else task
+            number = item.item - is_carried
+            if task._rounds:  # of a map in rounds
+                record = beside(task, number)
+                if record.has_value:
+                    values[parameter] = take(record.value, part, is_mapped=True) if is_value else record.current_context
+                    continue
+            else:
+                record = task.items[number] if task.items else task  # as beside, without the call: the hot path
             if record.status is COMPLETED:
                 value = record.current_context.storage if is_value else record.current_context
                 values[parameter] = value if part is None else part.of(value)
@@ -189,12 +214,12 @@ class ItemInputs:
                 return Skip(f"it needs '{record.name}', which {ending(record)}")
         return values
 
-    def taken(self, item: Item) -> Iterator[tuple[str, Task, Part | None]]:
+    def taken(self, item: Item | MapRound) -> Iterator[tuple[str, Task, Part | None]]:
         """Yields label, record and part of what is behind each argument and condition that is beside the item."""
         for label, task, part in self._labels:
-            yield label, _beside(task, item), part
+            yield label, beside(task, item.item), part
         for label, task, part in self._before if item.item else ():
-            yield label, _in_round(task, item.item - 1), part
+            yield label, beside(task, item.item - 1), part
 
 
 class _Taken(NamedTuple):
@@ -217,19 +242,11 @@ class _Taken(NamedTuple):
         entry = source.parameter if isinstance(source, Entry) else ""
         return _Taken(bind.parameter, entry, task, bind.kind != CONTEXT, bind.required, bind.part, is_carried)
 
-    def record(self, item: Item) -> Task | None:
+    def record(self, item: Item | MapRound) -> Task | None:
         """Returns the record beside the item, or in the round before it; None in the first round."""
         if self.task is None or (self.is_carried and not item.item):
             return None
-        return _in_round(self.task, item.item - self.is_carried)
-
-
-def _beside(task: Task, item: Item) -> Task:
-    return task.items[item.item] if task.items else task
-
-
-def _in_round(task: Task, number: int) -> Task:
-    return task.items[number] if task.items else task
+        return beside(self.task, item.item - self.is_carried)
 
 
 def is_over(record: Task) -> bool:
@@ -237,7 +254,7 @@ def is_over(record: Task) -> bool:
     return record.status not in NOT_ENDED
 
 
-def _entry_of(item: Item, parameter: str) -> Any:
+def _entry_of(item: Item | MapRound, parameter: str) -> Any:
     return item.entry[parameter] if type(item.entry) is Row else item.entry
 
 

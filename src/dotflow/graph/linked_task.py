@@ -1,7 +1,7 @@
-"""LinkedTask: a task with links; Item: one item of a mapped task."""
+"""LinkedTask: a task with links; Item: one item of a mapped task; MapRound: a map in one round."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from dotflow.core.context import Context
 from dotflow.core.events import MapEnded, MapOpened, TaskEvent, TaskPaused, TaskRestored
@@ -10,6 +10,8 @@ from dotflow.core.links import Links
 from dotflow.core.outputs import Part
 from dotflow.core.task import Task, TaskRecord
 from dotflow.core.types.status import TypeStatus
+
+ROUND: Final = "r"  # begins the key of a round; no hexadecimal digits begin so
 
 if TYPE_CHECKING:  # few tasks ask
     from dotflow.core.approval import Question
@@ -42,10 +44,11 @@ class Row(dict[str, Any]):
 class LinkedTask(TaskRecord):
     """A task with links. Its attributes are documented in Task."""
 
-    __slots__ = ("_question", "items", "links", "source")
+    __slots__ = ("_question", "_rounds", "items", "links", "source")
 
     links: Links
     items: "Sequence[Item]"
+    _rounds: "Sequence[MapRound]"  # of a map in rounds, those that have begun
     source: str  # of a restored value
     _question: "Question | None"  # that was asked last
     attempt: int
@@ -54,6 +57,7 @@ class LinkedTask(TaskRecord):
         super().__init__(*arguments, **more)
         self.links = links
         self.items = ()
+        self._rounds = ()
         self._question = None
         self.source = "checkpoint"
 
@@ -74,9 +78,18 @@ class LinkedTask(TaskRecord):
         return bool(self.links.each)
 
     @property
+    def gives_items(self) -> bool:
+        return bool(self.links.each) and not self.is_repeated
+
+    @property
     def is_repeated(self) -> bool:
         """Whether it runs in rounds."""
         return self.links.nest is not None and bool(self.links.nest.repeat)
+
+    @property
+    def is_map_in_rounds(self) -> bool:
+        """Whether each round has a list of its own, through which it goes."""
+        return bool(self.links.each) and self.is_repeated
 
     @property
     def restored_from(self) -> str | None:
@@ -111,6 +124,23 @@ class LinkedTask(TaskRecord):
         """Sets the items. MapOpened is applied right after it."""
         self.items = items
 
+    def record_at(self, number: int) -> "Item | MapRound":
+        """Returns the item with this index, of a map in rounds its round; one that has not begun has a new record."""
+        if self.items and not self._rounds:
+            return self.items[number]
+        return self._rounds[number] if number < len(self._rounds) else MapRound(self, number)
+
+    def _open_round(self, number: int) -> "MapRound":
+        """Begins the round of a map with this number."""
+        record = MapRound(self, number)
+        self._rounds = [*self._rounds, record]
+        return record
+
+    def _add_items(self, record: "MapRound", items: Sequence["Item"]) -> None:
+        """Sets the items of a round, which count on. MapOpened is applied right after it."""
+        record._open(items)
+        self.items = [*self.items, *items]
+
     def _apply_rare(self, event: TaskEvent) -> None:
         match event:
             case TaskRestored():
@@ -121,8 +151,9 @@ class LinkedTask(TaskRecord):
                 self._question = event.question
             case MapOpened():
                 self.attempt = 1
-                self._started = event.at
-                self._tick = event.tick
+                if self._started is None:  # a map in rounds opens again in each
+                    self._started = event.at
+                    self._tick = event.tick
             case MapEnded():
                 self._current = event.context
                 if event.failure is not None:
@@ -134,6 +165,39 @@ class LinkedTask(TaskRecord):
                     self.attempt, self._started = 0, None
             case _:
                 super()._apply_rare(event)
+
+
+class MapRound(LinkedTask):
+    """A map in one round of a workflow that is repeated. Its map is a task of the run, and publishes its events.
+
+    Attributes:
+        item: The number of the round.
+        entry: None: what it takes, it takes as a whole.
+        key_suffix: The beginning of what the keys of its items have after that of the task.
+    """
+
+    __slots__ = ("item", "key_suffix")
+
+    item: int
+    entry: Any = None
+    key_suffix: str
+
+    def __init__(self, task: LinkedTask, number: int) -> None:
+        fields = (task.task_id, task.step, None, task._initial, task.group_name, task.workflow_id, task.run_id)
+        super().__init__(*fields, links=task.links)
+        self.item = number
+        self.key_suffix = f"{ROUND}{number}"
+
+    @property
+    def name(self) -> str:
+        return _name_in_nest(self.links, self.item, super().name)
+
+    @property
+    def is_repeated(self) -> bool:
+        return False
+
+    def sources(self) -> Sequence["Item"]:
+        return ()
 
 
 class Item(TaskRecord):
@@ -171,8 +235,10 @@ class Item(TaskRecord):
 
     @property
     def name(self) -> str:
-        nest, name = self.task_links.nest, self.task_name
-        return f"{name}[{self.item}]" if nest is None else f"{nest.name}[{self.item}]{name.removeprefix(nest.name)}"
+        links = self.task_links
+        if links.nest is None or (links.each and links.nest.repeat):
+            return f"{self.task_name}[{self.item}]"
+        return _name_in_nest(links, self.item, self.task_name)
 
     @property
     def input(self) -> Any:
@@ -190,9 +256,14 @@ class Item(TaskRecord):
 
     @property
     def round(self) -> int | None:
-        """The number of its round, from 0; None for an item of a list."""
-        nest = self.task_links.nest
-        return self.item if nest is not None and nest.repeat else None
+        """The number of its round, from 0; None for an item of a list outside of rounds."""
+        suffix = self.key_suffix
+        return int(suffix.partition("-")[0].removeprefix(ROUND)) if suffix.startswith(ROUND) else None
+
+    @property
+    def entry_key(self) -> str:
+        """The part of the key that shows its entry."""
+        return self.key_suffix.partition("-")[2] if self.key_suffix.startswith(ROUND) else self.key_suffix
 
     @property
     def restored_from(self) -> str | None:
@@ -211,6 +282,18 @@ class Item(TaskRecord):
             self.source = event.source
         elif isinstance(event, TaskPaused):
             self._question = event.question
+
+
+def beside(task: Task, number: int) -> Task:
+    """Returns what `record_at` does; a task without items itself."""
+    if task._rounds and isinstance(task, LinkedTask):
+        return task.record_at(number)
+    return task.items[number] if task.items else task
+
+
+def _name_in_nest(links: Links, index: int, name: str) -> str:
+    assert links.nest is not None
+    return f"{links.nest.name}[{index}]{name.removeprefix(links.nest.name)}"
 
 
 def outputs_of(task: Task) -> tuple[Part, ...]:

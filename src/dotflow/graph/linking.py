@@ -233,7 +233,7 @@ def make_loop(step: Action[..., Any], options: LinkOptions, scope: Scope) -> lis
         _check_round(action, one, first + index, nest, [task_id for task_id, _ in taken.values()])
         copies.append((action, _carrying(one._replace(nest=nest), taken if not index else {})))
     for parameter, (_, part) in taken.items():
-        _check_carried(step, parameter, step, part)
+        _check_carried(step, parameter, _as_task(step), part)
     return copies
 
 
@@ -253,7 +253,7 @@ def _until_of(
         raise InvalidLink(f"until: step '{until.name}' has no one open parameter for the value of '{name}'. {hint}")
     if until.short_name == step.short_name:
         raise InvalidLink(f"until: step '{until.name}' is called like the one that is repeated. Rename one of them.")
-    _check_carried(until, left[0], step, None)
+    _check_carried(until, left[0], _as_task(step), None)
     binds = (*binds, Bind(left[0], VALUE, len(scope.tasks), until.named_params[left[0]]))
     return until, Links(
         name=f"{name}.{until.short_name}",
@@ -309,7 +309,14 @@ def _carrying(links: Links, taken: Mapping[str, tuple[int, Part | None]]) -> Lin
             for bind in more
         )
 
+    def with_carried(each: Each) -> Each:
+        if each.parameter not in taken:
+            return each
+        source, part = taken[each.parameter]
+        return each._replace(carried=Bind(each.parameter, VALUE, Carried(source), True, part))
+
     return links._replace(
+        each=tuple(map(with_carried, links.each)),
         binds=(*links.binds, *carried(links.binds)),
         fallback_binds=(*links.fallback_binds, *carried(links.fallback_binds)),
     )
@@ -320,6 +327,10 @@ def _check_round(
 ) -> None:
     """Raises InvalidLink for a task that can't run in rounds."""
     _check_inside(step, step.name, links, group, "repeat")
+    if task_id == nest.until and links.each:
+        raise InvalidLink(
+            f"until can't be '{step.name}', which is mapped. Return a bool from a step that takes its list."
+        )
     word = "until" if task_id == nest.until else "carry" if task_id in carried else ""
     if word and not step.checkpoint:
         raise InvalidLink(
@@ -328,13 +339,17 @@ def _check_round(
         )
 
 
-def _check_carried(step: Action[..., Any], parameter: str, source: Action[..., Any], part: Part | None) -> None:
-    """Raises InvalidLink if what a step returns can't fit the parameter that it is carried to."""
+def _as_task(step: Action[..., Any]) -> "Task":
     from dotflow.core.task import TaskDefinition
-    from dotflow.graph.type_check import check_value, returned_type
 
-    task = TaskDefinition(0, source, None, None, DEFAULT_GROUP, "")
-    check_value(step, parameter, task, returned_type(task, part))
+    return TaskDefinition(0, step, None, None, DEFAULT_GROUP, "")
+
+
+def _check_carried(step: Action[..., Any], parameter: str, source: "Task", part: Part | None) -> None:
+    """Raises InvalidLink if the value of a task can't fit the parameter that it is carried to."""
+    from dotflow.graph.type_check import check_value, value_type
+
+    check_value(step, parameter, source, value_type(source, part))
 
 
 def _named_lists(
@@ -428,14 +443,18 @@ def _check_types(
 
 def _check_lists(step: Action[..., Any], option: str, lists: Iterable[Each], scope: Scope) -> None:
     """Raises InvalidLink if the items of lists can't fit the annotations."""
-    from dotflow.graph.type_check import check_each  # here, since most tasks need no types
-
     for each in lists:
         if each.parameter not in CONTEXTS:  # whose items come in a Context
             source = scope.params[each.source] or () if isinstance(each.source, str) else each.source
             if source is not ...:
                 source = scope.tasks[source] if isinstance(source, int) else source
-                check_each(step, each.parameter, source, each.part, option)
+                _check_list(step, each.parameter, source, each.part, option)
+
+
+def _check_list(step: Action[..., Any], parameter: str, source: Any, part: Part | None, option: str) -> None:
+    from dotflow.graph.type_check import check_each  # here, since most tasks need no types
+
+    check_each(step, parameter, source, part, option)
 
 
 def _fallback_of(options: LinkOptions) -> Action[..., Any] | None:
@@ -540,16 +559,19 @@ def copy_tasks(
         carried: Mapping[str, tuple[int, Part | None]] = {}
         if nest is not None:
             links = _by_item(links, nest, lists, first + task.task_id)
-            binds = (*links.binds, *links.fallback_binds)
-            by_name = [(bind.parameter, bind.source) for bind in binds if isinstance(bind.source, str)]
+            takers: tuple[Bind | Each, ...] = (*links.binds, *links.fallback_binds, *links.each)
+            by_name = [(taker.parameter, taker.source) for taker in takers if isinstance(taker.source, str)]
             carried = {parameter: carry[source] for parameter, source in by_name if source in carry}
+        in_lists = {link.parameter for link in links.each}
         for parameter, (source, part) in carried.items():
-            if parameter in task.step.named_params:
-                _check_carried(task.step, parameter, tasks[source - first].step, part)
+            if parameter in in_lists:
+                _check_list(task.step, parameter, tasks[source - first], part, "carry")
+            elif parameter in task.step.named_params:
+                _check_carried(task.step, parameter, tasks[source - first], part)
         links = links._replace(
             binds=tuple(fill(bind) for bind in links.binds),
-            each=each if nest is not None else tuple(map(fill, links.each)),
-            is_cross=is_cross if nest is not None else links.is_cross,
+            each=each or tuple(map(fill, links.each)),
+            is_cross=is_cross or links.is_cross,
             fallback_binds=tuple(fill(bind) for bind in links.fallback_binds),
             conditions=(*map(fill, links.conditions), *conditions),
             needs=(*links.needs, *required),
@@ -566,10 +588,12 @@ def copy_tasks(
             for bind in links.binds
             if isinstance(bind.source, Entry) and bind.source.parameter in lists
         ]
-        if nest is None:
+        if not each:
             items += [new for own, new in zip(own_links.each, links.each, strict=True) if isinstance(own.source, str)]
         if items:
             _check_lists(task.step, "cross" if links.is_cross else "each", items, scope)
+        if nest is not None and nest.repeat:
+            _check_saved(task.step, links, first, tasks, scope)
         if params:
             taken = (bind for bind in own_links.binds if isinstance(bind.source, str) and bind.source in params)
             _check_types(task.step, None, {bind.parameter: params[str(bind.source)] for bind in taken})
@@ -659,13 +683,41 @@ def _check_carried_conditions(links: Links, carry: Collection[str]) -> None:
         raise InvalidLink(f"{condition.word} can't depend on '{condition.name}', which is carried. {hint}.")
 
 
+def _check_saved(step: Action[..., Any], links: Links, first: int, tasks: Sequence["Task"], scope: Scope) -> None:
+    """Raises InvalidLink for a map in rounds whose lists, or whose own values, a resume does not have.
+
+    Args:
+        step: The step of the map.
+        links: Its links.
+        first: The id of the first task of the rounds.
+        tasks: The tasks of the rounds.
+        scope: The names that it may refer to.
+    """
+    if not links.each:
+        return
+    sources = [link.source for link in links.each if isinstance(link.source, int)]
+    steps = [step, *((tasks[one - first] if one >= first else scope.tasks[one]).step for one in sources)]
+    unsaved = next((one for one in steps if not one.checkpoint), None)
+    if unsaved is not None:
+        raise InvalidLink(
+            f"each in rounds can't use '{unsaved.name}', which has checkpoint=False: a resume does not have its value. "
+            f"Remove that, or return the value from another step."
+        )
+
+
 def _check_inside(step: Action[..., Any], name: str, links: Links, group: str, option: str) -> None:
     """Raises InvalidLink for a task that can't run for each item, or in rounds."""
     steps = [step, *filter(None, [links.fallback])]
-    if links.nest is not None or links.each:
+    if links.nest is not None or (links.each and option == "each"):
         word = "repeat" if links.nest is not None and links.nest.repeat else "each"
         hint = "Flatten the list in a step, or map each of the workflow's steps"
         what, hint = word, hint if option == "each" else "Use one of them, and go through the other one in a step"
+    elif links.each and links.always:
+        what, hint = "each and always", "Clean up in one step that takes the list"
+    elif links.each and step.approve is not None:
+        what, hint = "each and approve", "Ask in a step that takes the list"
+    elif links.each and any(condition.by_item for condition in links.conditions):
+        what, hint = "a condition for each item", "Decide in the step, or in one that takes the list"
     elif any(PREVIOUS in step.context_params for step in steps):
         what, hint = PREVIOUS, "Name a parameter like the task whose value it takes"
     elif group != DEFAULT_GROUP:
@@ -681,11 +733,12 @@ def _by_item(links: Links, nest: Nest, lists: Collection[str], task_id: int) -> 
     after = links.after
     if links.always and not after:
         after = tuple((other,) for other in nest.tasks if other < task_id)
+    limit = links.max_parallel if links.each else nest.limit  # of a map in rounds
     conditions = [
         link._replace(by_item=True) if isinstance(link.source, int) or link.source in lists else link
         for link in links.conditions
     ]
-    return links._replace(nest=nest, max_parallel=nest.limit, conditions=tuple(conditions), after=after)
+    return links._replace(nest=nest, max_parallel=limit, conditions=tuple(conditions), after=after)
 
 
 def _filler(

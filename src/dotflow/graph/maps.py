@@ -9,19 +9,19 @@ from typing import Any, Final, NamedTuple
 
 from dotflow.core.context import Context
 from dotflow.core.failure import Failure
-from dotflow.core.links import CONTEXT, Nest
+from dotflow.core.links import CONTEXT, Carried, Each, Nest
 from dotflow.core.masks import NO_MASKS, Masks
+from dotflow.core.outputs import Part
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import ItemsFailed, NotAList, NotReached, UnequalLists, ValueNotStorable
 from dotflow.graph.decisions import Arguments, ending, value_of
 from dotflow.graph.item_inputs import ItemInputs
-from dotflow.graph.linked_task import Item, LinkedTask, MapContext, Row
+from dotflow.graph.linked_task import ROUND, Item, LinkedTask, MapContext, MapRound, Row, beside
 from dotflow.graph.params import Params
 
 KEY_LENGTH: Final = 20  # hexadecimal digits of an item's key: 80 bits, so 100,000 items collide once in 10**14 maps
-ROUND: Final = "r"  # begins the end of a round's key
 BY_INDEX: Final = "at"  # begins the key of an item that the codec refuses; no hexadecimal digits begin so
 MAX_SHOWN: Final = 3  # failed items that the error of their map shows
 MAX_INPUT: Final = 60  # characters of an item in it
@@ -62,14 +62,19 @@ class ItemMap:
         self.run: NestRun | None = None  # if it is a task of a workflow for each item
         self.decided: dict[int, Arguments] = {}  # the arguments of pending items, where they are known
         self.settled: Collection[int] = ()  # the items that were restored, and those that a resume does not need
+        self.whole_rounds: Collection[int] = ()  # of a map in rounds, those of which all items are restored
         self.wanted: deque[int] = deque()  # those that a stopped run still has to clean up
+        self.is_closed = False  # whether no further item becomes pending
         self.is_waiting = False  # whether its next item is among the run's ready tasks
         asks = task.step.approve is not None and task.links.nest is not None
         self.is_entered = asks or task.step.cache is not None  # whether an item may end, or wait, before it begins
         self._not_carried: Arguments | None = None  # of the shared arguments, once a round has asked
+        self.round = -1  # of a task in rounds, the number of the last one that it has begun
+        self.item_inputs = inputs  # of a map in rounds, what the items of the round that runs take
+        self.is_in_round = False  # whether a round of a map has begun
         self._limit = limit
         self._has_failed = False
-        self._is_closed = False
+        self._shared_in_round: Arguments = {}
 
     @property
     def may_begin(self) -> int:
@@ -78,31 +83,47 @@ class ItemMap:
 
     def shared_by(self, item: Item) -> Arguments | None:
         """Returns the shared arguments of an item; None for none. From the second round on some are carried."""
-        carried = self.inputs.carried if item.item else ()
-        if not carried:
+        if self.is_in_round:
+            return self._shared_in_round or None
+        if not item.item or not self.inputs.carried:
             return self.shared or None
-        if self._not_carried is None:
-            self._not_carried = {name: value for name, value in self.shared.items() if name not in carried}
-        return self._not_carried or None
+        return self._without_carried() or None
 
-    def add(self, item: Item, lane: int | None) -> None:
+    def _without_carried(self) -> Arguments:
+        if self._not_carried is None:
+            carried = self.inputs.carried
+            self._not_carried = {name: value for name, value in self.shared.items() if name not in carried}
+        return self._not_carried
+
+    def begin_round(self, record: MapRound, own: Arguments, inputs: ItemInputs) -> None:
+        """Begins the round of a map, whose items share *own* beside what all rounds share, and take *inputs*."""
+        self._shared_in_round = {**(self._without_carried() if record.item else self.shared), **own}
+        self.item_inputs, self.is_in_round = inputs, True
+        self.left += len(record.items)
+
+    @property
+    def is_round_over(self) -> bool:
+        """Whether all items of the round have ended, of a map in rounds."""
+        return self.left == 1
+
+    def add(self, index: int, lane: int | None) -> None:
         """Makes an item pending, unless the map has stopped. *lane* is the one that it continues.
 
         Where the next item waits for a worker, an item that continues a lane goes before it: its worker is free now.
         One that may end before it begins does not, since the next item has been entered already.
         """
-        if self._is_closed:
+        if self.is_closed:
             return
         if lane is not None:
-            self.continued[item.item] = lane
+            self.continued[index] = lane
         if lane is not None and self.is_waiting and not self.is_entered:
-            self.pending.appendleft(item.item)
+            self.pending.appendleft(index)
         else:
-            self.pending.append(item.item)
+            self.pending.append(index)
 
     def stop(self) -> None:
         """Drops the pending items that have no room now. No other one becomes pending."""
-        self._is_closed = True
+        self.is_closed = True
         while len(self.pending) > self._limit - len(self.in_flight):
             self.pending.pop()
 
@@ -212,8 +233,8 @@ class NestRun:
         self._held[index].append(Held(items, item, lane))
         return False
 
-    def end(self, item: Item) -> bool:
-        """Counts an item of one of the tasks that has ended. Returns whether its index is over."""
+    def end(self, item: Item | MapRound) -> bool:
+        """Counts an item of one of the tasks, or a map's round, that has ended. Returns whether its index is over."""
         index = item.item
         self._left_of[index] -= 1
         if self._left_of[index]:
@@ -240,10 +261,12 @@ class LoopRun(NestRun):
 
     Attributes:
         round: The number of the round that runs; -1 before the first one.
+        is_advancing: Whether the next round is being begun.
         failure: Why it has ended without what it was repeated for.
     """
 
     round = -1
+    is_advancing = False
     failure: Failure | None = None
 
     @property
@@ -273,7 +296,7 @@ def verdict(nest: Nest, number: int, tasks: Sequence[Task], masks: Masks = NO_MA
     is_last = number + 1 >= nest.repeat
     if nest.until is None:
         return ENOUGH if is_last else ANOTHER
-    until = _of_round(tasks[nest.until], number)
+    until = beside(tasks[nest.until], number)
     if until.status is not COMPLETED:
         return Verdict(True, f"after {number} of {_limit(nest)}: '{until.name}' {ending(until)}")
     try:
@@ -290,18 +313,20 @@ def verdict(nest: Nest, number: int, tasks: Sequence[Task], masks: Masks = NO_MA
 def why_failed(nest: Nest, number: int, tasks: Sequence[Task]) -> str:
     """Returns which task but a cleanup has failed in the round with this number; "" if none has."""
     for task_id in nest.tasks:
-        record = _of_round(tasks[task_id], number)
-        if record.status is FAILED and not tasks[task_id].is_cleanup:
-            return f"after {number} of {_limit(nest)}: '{record.name}' failed"
+        record = beside(tasks[task_id], number)
+        if (record.status is FAILED or (record.items and _have_failed(record.items))) and not tasks[task_id].is_cleanup:
+            # The failures of attempts are logged, but that of a list is not.
+            why = f": {record.error.message}" if record.is_mapped and record.error and not record.items else ""
+            return f"after {number} of {_limit(nest)}: '{record.name}' failed{why}"
     return ""
+
+
+def _have_failed(items: Sequence[Task]) -> bool:
+    return any(item.status is FAILED for item in items)
 
 
 def _limit(nest: Nest) -> str:
     return f"{nest.repeat} round{'s' * (nest.repeat > 1)}"
-
-
-def _of_round(task: Task, number: int) -> Task:
-    return task.items[number] if task.items else task
 
 
 def not_reached(nest: Nest, why: str) -> Failure:
@@ -355,7 +380,7 @@ def missing_values(task: LinkedTask, tasks: Sequence[Task], params: Params, shor
 def _lists_behind(task: Task, tasks: Sequence[Task]) -> set[int | str]:
     """Returns the tasks and run parameters whose lists a map goes through, and those of the maps that it goes over."""
     found = set[int | str]()
-    for link in () if task.links is None else task.links.each:
+    for link in () if task.links is None or not task.gives_items else task.links.each:
         if isinstance(link.source, int):
             found |= {link.source} | _lists_behind(tasks[link.source], tasks)
         elif isinstance(link.source, str):
@@ -382,8 +407,15 @@ def _first_of(failed: Sequence[Item]) -> str:
 
 
 def items_of(task: LinkedTask, tasks: Sequence[Task], params: Params) -> list[Item]:
-    """Returns the items of a mapped task. Raises NotAList or UnequalLists, or an error of the user's own list."""
+    """Returns the items of a mapped task; those of a map in rounds are made in each.
+
+    Raises NotAList or UnequalLists, or an error of the user's own list.
+    """
     nest = task.links.nest
+    if isinstance(task, MapRound):
+        return make_items(task, lists_of(task, tasks, params), first=len(tasks[task.task_id].items))
+    if task.is_map_in_rounds:
+        return []
     if nest is not None and nest.repeat:
         return [Item(task, number, None, f"{ROUND}{number}") for number in range(nest.repeat)]
     for other in () if nest is None else nest.tasks:
@@ -399,15 +431,19 @@ def lists_of(task: LinkedTask, tasks: Sequence[Task], params: Params) -> dict[st
     Raises NotAList or UnequalLists.
     """
     lists: dict[str, Sequence[Any]] = {}
-    for parameter, source, part in task.links.each:
+    for link in task.links.each:
+        parameter = link.parameter
+        source, part = source_of(task, link, tasks)
         if isinstance(source, tuple):
             lists[parameter] = source
-        elif isinstance(source, int) and tasks[source].gives_list and not task.links.is_cross:
-            lists[parameter] = tasks[source].items
+        elif (
+            isinstance(source, Task) and source.gives_items and not task.links.is_cross and not _is_before(source, task)
+        ):
+            lists[parameter] = source.items
         else:
-            value = value_of(tasks[source], part) if isinstance(source, int) else params[source]
+            value = value_of(source, part) if isinstance(source, Task) else params[source]
             if not isinstance(value, list | tuple):
-                name = part.name if part else tasks[source].name if isinstance(source, int) else source
+                name = part.name if part else source.name if isinstance(source, Task) else source
                 raise NotAList(task.name, name, type(value).__name__)
             lists[parameter] = value
     if not task.links.is_cross and len({len(entries) for entries in lists.values()}) > 1:
@@ -415,8 +451,34 @@ def lists_of(task: LinkedTask, tasks: Sequence[Task], params: Params) -> dict[st
     return lists
 
 
-def make_items(task: LinkedTask, lists: Mapping[str, Sequence[Any]]) -> list[Item]:
-    """Returns an item for each entry of the lists of `lists_of`, with the end of its checkpoint's key."""
+def source_of(task: LinkedTask, link: Each, tasks: Sequence[Task]) -> tuple[Task | str | tuple[Any, ...], Part | None]:
+    """Returns the record, the run parameter or the list that a map goes through; of a map in rounds that of a round."""
+    if not isinstance(task, MapRound):
+        return tasks[link.source] if isinstance(link.source, int) else link.source, link.part
+    number, nest = task.item, task.links.nest
+    if link.carried is not None and number:
+        assert isinstance(link.carried.source, Carried)
+        return beside(tasks[link.carried.source.task], number - 1), link.carried.part
+    if not isinstance(link.source, int):
+        return link.source, link.part
+    source = tasks[link.source]
+    return beside(source, number) if nest is not None and nest.has(link.source) else source, link.part
+
+
+def _is_before(source: Task, task: Task) -> bool:
+    """Returns whether a map's list is the value of a map in the round before, and not its items."""
+    return isinstance(source, MapRound) and source.item != task.item
+
+
+def make_items(task: LinkedTask, lists: Mapping[str, Sequence[Any]], first: int = 0) -> list[Item]:
+    """Returns an item for each entry of the lists of `lists_of`, with the end of its checkpoint's key.
+
+    Args:
+        task: The mapped task, or the round of a map.
+        lists: The list of each parameter.
+        first: The index of the first item; it counts on through all rounds of a map.
+    """
+    prefix = f"{task.key_suffix}-" if isinstance(task, MapRound) else ""
     seen: dict[str, int] = {}
     columns = list(lists.values())
     only = columns[0] if len(columns) == 1 else None
@@ -428,13 +490,13 @@ def make_items(task: LinkedTask, lists: Mapping[str, Sequence[Any]]) -> list[Ite
         if count > 1:
             key = f"{key}-{count}"
         value = entry if only is not None else Row(zip(lists, entry, strict=True))
-        items.append(Item(task, index, value, key))
+        items.append(Item(task, first + index, value, f"{prefix}{key}"))
     return items
 
 
 def _key_of(value: Any, index: int) -> str:
     if type(value) is Item:  # of another map: it has the same key
-        return str(value.key_suffix)
+        return value.entry_key
     from dotflow.codec.canonical import digest  # here, since only maps need it
 
     try:

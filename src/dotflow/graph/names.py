@@ -145,6 +145,8 @@ def find_value(ref: TaskRef, tasks: Sequence[Task]) -> tuple[Task, Part | None]:
     if isinstance(ref, str) and (address := split_address(ref)):
         (task, part), index = find_value(address[0], tasks), address[1]
         nest, (before, _, after) = task.links and task.links.nest, ref.partition("[")
+        if task._rounds and nest is not None and before == nest.name and index < len(task._rounds):
+            return task._rounds[index], part
         is_inside = nest is not None and f"{before}.".startswith(f"{nest.name}.")
         if index >= len(task.items) or not (is_inside or after.endswith("]")):
             raise UnknownTask(ref, tuple(item.name for item in task.items), "")

@@ -179,7 +179,7 @@ def in_step(conditions: Sequence[Condition], each: Sequence[Each], step: str, sc
     for condition in conditions:
         source = condition.source
         by_item = False
-        if isinstance(source, int) and scope.tasks[source].gives_list:
+        if isinstance(source, int) and scope.tasks[source].gives_items:
             by_item = True
             own = _lists_behind(each, scope.tasks) if own is None else own
             if not any(_is_same(one, other) for one in own for other in _lists_behind([Each("", source)], scope.tasks)):
@@ -200,7 +200,7 @@ def _lists_behind(each: Sequence[Each], tasks: Sequence[Task]) -> list[Any]:
         source = left.pop()
         if not any(_is_same(source, known) for known in lists):
             lists.append(source)
-            links = tasks[source].links if isinstance(source, int) else None
+            links = tasks[source].links if isinstance(source, int) and tasks[source].gives_items else None
             left += [] if links is None or links.is_cross else [link.source for link in links.each]
     return lists
 

@@ -104,7 +104,7 @@ class ChangedCode:
     def code_of(self, task: Task, context: Context) -> str:
         """Returns the fingerprint of the code that made the value of a task or an item."""
         task_id = task.task_id
-        if task_id in self._by_index and isinstance(task, Item) and task.key_suffix.startswith(BY_INDEX):
+        if task_id in self._by_index and isinstance(task, Item) and task.entry_key.startswith(BY_INDEX):
             return self._by_index[task_id]
         if task_id not in self._fallbacks or context.step is None or is_same_step(context.step, task.step.identity):
             return self.codes[task_id]

@@ -23,7 +23,7 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, DotflowError, StorageError, ValidityUnknown
 from dotflow.graph.decisions import Skip, decide, unmet_need
 from dotflow.graph.item_inputs import ItemInputs
-from dotflow.graph.linked_task import Item, LinkedTask, outputs_of
+from dotflow.graph.linked_task import Item, LinkedTask, MapRound, beside, outputs_of
 from dotflow.graph.maps import items_of, map_context, verdict
 from dotflow.graph.params import Params
 from dotflow.graph.wiring import PREVIOUS
@@ -45,6 +45,7 @@ VALID_TIMEOUT: Final = 30.0  # seconds of each call of a step's `valid`
 INVALID: Final = "its valid() returned False"
 
 COMPLETED: Final = TypeStatus.COMPLETED
+OVER: Final = (COMPLETED, TypeStatus.SKIPPED)
 
 
 @dataclass
@@ -83,11 +84,13 @@ class RestoredItems:
         values: The valid contexts by index, by the id of their task.
         void: The items whose checkpoint is void, with the reason, in the order of `add`.
         not_needed: The items without checkpoints that don't run, by the id of their task.
+        whole_rounds: The rounds of which all items are restored, by the id of their map.
     """
 
     values: dict[int, dict[int, Context]] = field(default_factory=dict)
     void: list[tuple[Task, str]] = field(default_factory=list)
     not_needed: dict[int, set[int]] = field(default_factory=dict)
+    whole_rounds: dict[int, set[int]] = field(default_factory=dict)
 
 
 class EarlierRuns:
@@ -148,6 +151,7 @@ class EarlierRuns:
         self._left_out = left_out
         self._outdated: set[int] = set()  # of those left out, the ones made from a value that the run makes anew
         self._decided = RestoredItems()  # of the maps that decide() could open
+        self._listed: dict[int, dict[int, MapRound]] = {}  # by map in rounds, the rounds whose items are decided
         self._running: set[int] = set()  # tasks that run for certain, and need unsaved values
         self._mismatches: dict[tuple[int, str, str], None] = {}  # each once, not for each item
 
@@ -171,6 +175,7 @@ class EarlierRuns:
                 self._asks = True
             self._tokens.use([task._new_record(task.workflow_id, task.run_id) for task in self._tokens.tasks])
             self._run_again.clear()
+            self._listed.clear()
             self._outdated.clear()
             self._decided = RestoredItems()
             result = self._decide_values()
@@ -237,19 +242,38 @@ class EarlierRuns:
         return bool(missing) and missing[0] < self._task_count
 
     def restore_items(self, tasks: Sequence[LinkedTask]) -> RestoredItems:
-        """Returns the decisions on the items of open maps: one, or those of a workflow for each item together."""
+        """Returns the decisions on the items of open maps: one, or those of a workflow for each item together.
+
+        Those on the items of a map in rounds are asked for in each round.
+        """
         result = RestoredItems()
+        if isinstance(tasks[0], MapRound):
+            self._restore_round(tasks[0], result)
+            self._raise_mismatches()
+            return result
+        for task in tasks:
+            judged = self._listed.get(task.task_id, {}).values()
+            result.whole_rounds[task.task_id] = {record.item for record in judged if record.status in OVER}
+        tasks = [task for task in tasks if not task.is_map_in_rounds]
         open_tasks = [task for task in tasks if task.task_id not in self._decided.values]
         for task in tasks:
             if task not in open_tasks:
                 result.values[task.task_id] = self._decided.values.pop(task.task_id)
                 result.not_needed[task.task_id] = self._decided.not_needed.pop(task.task_id, set())
-        if open_tasks and tasks[0].links.nest is not None:
+        if open_tasks and open_tasks[0].links.nest is not None:
             self._judge_together(open_tasks, result)
         elif open_tasks and tasks[0].step.checkpoint:
             self._note_items(tasks[0], self._judge_items(tasks[0]), result)
         self._raise_mismatches()
         return result
+
+    def _restore_round(self, record: MapRound, result: RestoredItems) -> None:
+        """Notes the decisions on the items of a map in a round, which were made before if their list was known."""
+        known = self._decided.values.get(record.task_id, {})
+        if record.item in self._listed.get(record.task_id, ()):
+            result.values[record.task_id] = {one.item: known[one.item] for one in record.items if one.item in known}
+        else:
+            self._note_items(record, self._judge_items(record), result)
 
     def _judge_together(self, tasks: Sequence[LinkedTask], result: RestoredItems) -> None:
         """Judges the items of a workflow's tasks, in new records, since each one depends on those before it."""
@@ -447,7 +471,7 @@ class EarlierRuns:
             own: Collection[str] | None = None
             if source.task_id in self._left_out:
                 own = self._kept_items(source)
-            elif isinstance(source, LinkedTask) and source.items:
+            elif isinstance(source, LinkedTask) and source.items and source.gives_items:
                 own = {item.key_suffix for item in source.items if item.status is COMPLETED}
             if own is not None:
                 kept = own if kept is None else {*kept} & {*own}
@@ -479,7 +503,8 @@ class EarlierRuns:
         """Returns why a task is skipped, or as a text why it can't be restored; "" if neither."""
         tasks, whole = self._tokens.tasks, links.whole_value_sources()
         for source in links.value_sources():
-            if source in self._run_again and (source in whole or not tasks[source].items):
+            is_by_item = source not in whole and tasks[source].items and tasks[source].gives_items
+            if source in self._run_again and not is_by_item:
                 return self._runs_again(tasks[source])
         try:
             decision = decide(links, tasks, self._params)
@@ -588,9 +613,9 @@ class EarlierRuns:
             if valid := self._decided.values[task.task_id]:
                 self._note(task, next(iter(valid.values())), result)
             is_decided = end is not None and not end.failure and not reason and not task.is_cleanup
-            if last is not None:
+            if last is not None and not task.is_map_in_rounds:
                 task._open(task.items[: last + 1])
-                is_decided = is_decided and task.items[-1].status in (COMPLETED, TypeStatus.SKIPPED)
+                is_decided = is_decided and last is not None and beside(task, last).status in OVER
             if not is_decided:
                 if not unmet[task.task_id] and leaves_checkpoint(task):
                     result.missing.append(task.task_id)
@@ -598,7 +623,8 @@ class EarlierRuns:
                 continue
             if leaves_checkpoint(task):
                 result.whole_maps[task.task_id] = len(task.items)
-            item = task.items[-1]
+            assert last is not None
+            item = beside(task, last)
             if item.status is COMPLETED:
                 context = item.current_context
                 task._apply(MapEnded(task.task_id, context, None, context.time, 0.0))
@@ -616,13 +642,19 @@ class EarlierRuns:
         inputs = {task.task_id: ItemInputs(task, self._tokens.tasks) for task, _ in tasks}
         # All are read first: several may have the same file. After these a round may still be one of skipped tasks.
         saved = self._read_rounds([task for task, _ in tasks], nest)
+        maps = self._read_maps([task for task, _ in tasks])
+        count = max([len(saved), *(number + 1 for of_map in maps.values() for number in of_map)])
         for number in range(nest.repeat):
-            if is_open and number >= len(saved):
+            if is_open and number >= count:
                 break
             found = saved[number] if number < len(saved) else self._read_round([task for task, _ in tasks], number)
             for (task, reason), context in zip(tasks, found, strict=True):
-                item = task.items[number]
                 why = reason or (ROUND_AGAIN if is_open else "")
+                if task.is_map_in_rounds:
+                    of_round = maps[task.task_id].get(number, {})
+                    self._restore_map_in_round(task, inputs[task.task_id], number, of_round, why)
+                    continue
+                item = task.items[number]
                 why = why or self._why_not(inputs[task.task_id], item, is_missing=context is None)
                 if not why:
                     if context is None and not task.step.checkpoint:
@@ -631,13 +663,63 @@ class EarlierRuns:
                 self._note_items(task, [(item, context, why)], self._decided, has_records=True)
             if is_open:
                 continue
-            over = (COMPLETED, TypeStatus.SKIPPED)
             counted = [task for task, _ in tasks if leaves_checkpoint(task)]
             counted = counted or [task for task, _ in tasks if not task.is_cleanup]
-            is_open = not all(task.items[number].status in over for task in counted)
+            is_open = not all(beside(task, number).status in OVER for task in counted)
             if not is_open and verdict(nest, number, self._tokens.tasks).is_end:
                 return number
         return None
+
+    def _restore_map_in_round(
+        self,
+        task: LinkedTask,
+        inputs: ItemInputs,
+        number: int,
+        saved: Mapping[str, tuple[Item, Context]],
+        why: str | Skip,
+    ) -> None:
+        """Notes which items of a map are restored in a round, if its list is known.
+
+        Args:
+            task: The map.
+            inputs: What it takes by round.
+            number: The number of the round.
+            saved: The checkpoints of the round's items, by their keys.
+            why: Why none of them counts; "" if some may.
+        """
+        if why:
+            self._decided.void += [(item, str(why)) for item, _ in saved.values()]
+            return
+        record = task._open_round(number)
+        verdict = self._why_not(inputs, record, is_missing=True)
+        if isinstance(verdict, Skip):
+            record._apply(TaskSkipped(task.task_id, verdict.reason))
+            self._decided.void += [(item, verdict.reason) for item, _ in saved.values()]
+        if verdict:
+            return
+        try:
+            task._add_items(record, items_of(record, self._tokens.tasks, self._params))
+        except Exception:  # NotAList, UnequalLists, or of a list type of the user; in the run it fails the round
+            return
+        self._listed.setdefault(task.task_id, {})[number] = record
+        record._apply(MapOpened(task.task_id, len(record.items), Context().time, 0.0))
+        found = [saved[item.key_suffix][1] if item.key_suffix in saved else None for item in record.items]
+        self._note_items(record, self._judge_items(record, found), self._decided, has_records=True)
+        if all(item.status in OVER for item in record.items):
+            context = map_context(record, Context(None, task.task_id, task.workflow_id, step=task.step.identity))
+            record._apply(MapEnded(task.task_id, context, None, context.time, 0.0))
+
+    def _read_maps(self, tasks: Sequence[LinkedTask]) -> dict[int, dict[int, dict[str, tuple[Item, Context]]]]:
+        """Returns the checkpoints of maps in rounds, by task, round and key. Their lists need not be known."""
+        maps: dict[int, dict[int, dict[str, tuple[Item, Context]]]] = {}
+        for task in tasks:
+            if task.is_map_in_rounds:
+                found = maps[task.task_id] = {}
+                for item in self.records_of(task):
+                    context = self._read(item)
+                    if context is not None and isinstance(item, Item) and item.round is not None:
+                        found.setdefault(item.round, {})[item.key_suffix] = item, context
+        return maps
 
     def _read_rounds(self, tasks: Sequence[LinkedTask], nest: Nest) -> list[list[Context | None]]:
         """Returns the checkpoints of each round, up to the first one that has none."""
@@ -650,7 +732,10 @@ class EarlierRuns:
         return rounds
 
     def _read_round(self, tasks: Sequence[LinkedTask], number: int) -> list[Context | None]:
-        return [self._read(task.items[number]) if leaves_checkpoint(task) else None for task in tasks]
+        return [
+            self._read(task.items[number]) if leaves_checkpoint(task) and not task.is_map_in_rounds else None
+            for task in tasks
+        ]
 
     def _restore_map(self, task: LinkedTask, result: Restoration) -> None:
         nest = task.links.nest
@@ -691,7 +776,7 @@ class EarlierRuns:
         tasks = self._tokens.tasks
         for link in task.links.each:
             source = tasks[link.source] if isinstance(link.source, int) else None
-            is_by_item = source is not None and source.gives_list and source.items and not task.links.is_cross
+            is_by_item = source is not None and source.gives_items and source.items and not task.links.is_cross
             if source is not None and not source.has_value and not is_by_item:
                 return False
             if source is not None and not source.step.checkpoint and not is_by_item:
@@ -705,12 +790,17 @@ class EarlierRuns:
         task._apply(MapOpened(task.task_id, len(items), Context().time, 0.0))
         return True
 
-    def _judge_items(self, task: LinkedTask) -> Iterator[tuple[Item, Context | None, Skip | str]]:
-        """Yields each item, its checkpoint, and why that is void or the item is skipped; "" where it is restored."""
-        # All are read first: several may have the same file.
-        found: list[Context | None] = [None] * len(task.items)
-        if leaves_checkpoint(task):
-            found = [self._read(item) for item in task.items]
+    def _judge_items(
+        self, task: LinkedTask, found: Sequence[Context | None] | None = None
+    ) -> Iterator[tuple[Item, Context | None, Skip | str]]:
+        """Yields each item, its checkpoint, and why that is void or the item is skipped; "" where it is restored.
+
+        Args:
+            task: The map, or one round of it.
+            found: The checkpoints, if they have been read.
+        """
+        if found is None:  # All are read first: several may have the same file.
+            found = [self._read(item) if leaves_checkpoint(task) else None for item in task.items]
         inputs = ItemInputs(task, self._tokens.tasks)
         for item, context in zip(task.items, found, strict=True):
             if not inputs.is_plain or item.sources():
@@ -722,7 +812,7 @@ class EarlierRuns:
                 context = self._empty_context(item)
             yield item, context, "" if context is None else self._why_void(item, context)
 
-    def _why_not(self, inputs: ItemInputs, item: Item, *, is_missing: bool) -> Skip | str:
+    def _why_not(self, inputs: ItemInputs, item: Item | MapRound, *, is_missing: bool) -> Skip | str:
         """Returns why an item is skipped or, as a text, runs again, by what is beside it; "" for neither."""
         if not inputs.is_known(item):
             return f"{TAKES} an item that runs again"
@@ -765,7 +855,8 @@ class EarlierRuns:
         needed: set[int] = set()
         for taker in inside:
             if taker.step.checkpoint:
-                needed.update(index for index, item in enumerate(taker.items) if item.status is TypeStatus.NOT_STARTED)
+                records = [beside(taker, one) for one in range(len(task.items))] if taker._rounds else taker.items
+                needed.update(index for index, item in enumerate(records) if item.status not in OVER)
             else:
                 left_out = not_needed.get(taker.task_id, ())
                 needed.update(index for index in range(len(taker.items)) if index not in left_out)
@@ -774,7 +865,7 @@ class EarlierRuns:
     def _takes_items(self, task: Task, source: Task) -> bool:
         """Returns whether a map, whose items are known, goes over another one item by item, and takes no more of it."""
         links, source_id = task.links, source.task_id
-        if links is None or not task.items or links.is_cross:
+        if links is None or not task.items or links.is_cross or not source.gives_items:
             return False
         return source_id in [one.source for one in links.each] and source_id not in links.whole_sources()
 

@@ -267,7 +267,7 @@ class ChangedFiles:
         if task.links is not None:
             whole |= task.links.whole_value_sources()
             lists = [self._tokens.tasks[link.source] for link in task.links.each if isinstance(link.source, int)]
-            whole |= {source.task_id for source in lists if not source.items}
+            whole |= {source.task_id for source in lists if not (source.items and source.gives_items)}
         return whole.isdisjoint(running)
 
     def _given_to(self, task: Task) -> set[str]:

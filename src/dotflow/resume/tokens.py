@@ -12,8 +12,8 @@ from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import ValueNotStorable
 from dotflow.graph.item_inputs import ItemInputs
-from dotflow.graph.linked_task import Item, LinkedTask, MapContext, Row
-from dotflow.graph.maps import BY_INDEX
+from dotflow.graph.linked_task import Item, LinkedTask, MapContext, MapRound, Row
+from dotflow.graph.maps import BY_INDEX, source_of
 from dotflow.graph.params import Params
 from dotflow.graph.wiring import ALL_PARAMS, PREVIOUS
 
@@ -171,27 +171,29 @@ class Tokens:
             tokens[PREVIOUS] = NOTHING if previous is None else self._at(previous.task_id, by_index=True)
         return tokens
 
-    def _at(self, source: Source, part: Part | None = None, *, by_index: bool = False) -> str:
+    def _at(self, source: Source | MapRound, part: Part | None = None, *, by_index: bool = False) -> str:
         """Returns the token of a task's value or a part of it, of a run parameter or of a constant.
 
         That of a task has the run that made the value; of a map, a digest of all items.
 
         Args:
-            source: The id of the task, which has ended, the name of the parameter, or the constant.
+            source: The id of the task, which has ended, the round of a map, the name of the parameter, or the constant.
             part: The output of the task that is taken; None for its whole value.
             by_index: Whether the items without a value count, as they do in a map's Context.
         """
-        if not isinstance(source, int):
+        if not isinstance(source, int | MapRound):
             if not isinstance(source, str):
                 assert isinstance(source, Constant), "the key of an item shows its entries"
                 return self._constants[id(source.value)]
             return f"={digest_of(self._params)}" if source == ALL_PARAMS else self._params[source]
-        task = self.tasks[source]
+        task = self.tasks[source] if isinstance(source, int) else source
         if not task.has_value:
             return NOTHING
-        context = task.current_context
-        if isinstance(task, LinkedTask) and task.is_repeated:
+        if task._rounds:  # the keys of its items show the round
+            task = task._rounds[-1]
+        elif isinstance(task, LinkedTask) and task.is_repeated:
             return f"{task.items[-1].key_suffix}:{self._of_value(task, part)}"  # rounds of one run are told apart
+        context = task.current_context
         if not isinstance(context, MapContext):
             return f"{task.key_name}:{context._origin.run}" if part is None else self._of_value(task, part)
         if not context.token:  # once: many tasks may take the values
@@ -211,7 +213,9 @@ class Tokens:
         return ".".join([token, *sorted({part.key_in(value) for value in values})])
 
     def _of_value(self, record: Task, part: Part | None) -> str:
-        """Returns the token of the value of a task or an item, or of a part of it."""
+        """Returns the token of the value of a task, an item or a round of a map, or of a part of it."""
+        if isinstance(record, MapRound):
+            return self._at(record, part)
         task, context = self.tasks[record.task_id], record.current_context
         token = f"{task.key_name}:{context._origin.run}"
         if part is None:
@@ -220,23 +224,33 @@ class Tokens:
 
     def _of_item(self, item: Item, inputs: ItemInputs) -> Mapping[str, str]:
         """Returns the tokens of an item's own arguments, as far as its key does not show them."""
-        is_known_by_index = item.key_suffix.startswith(BY_INDEX)  # another list may have another value there
+        task, key = self.tasks[item.task_id], item.key_suffix
+        owner: Item | MapRound = item
+        if task._rounds and isinstance(task, LinkedTask):
+            owner, key = task._rounds[item.round or 0], item.entry_key
+        is_known_by_index = key.startswith(BY_INDEX)  # another list may have another value there
         is_shown = not is_known_by_index and type(item.entry) not in (Item, Row)
         if is_shown and not inputs.beside and not item.round:
             return NO_TOKENS
         tokens: dict[str, str] = {}
-        for label, record, part in inputs.taken(item):
-            tokens[label] = self._of_value(record, part) if record.status is TypeStatus.COMPLETED else NOTHING
+        for label, record, part in inputs.taken(owner):
+            has_value = record.status is TypeStatus.COMPLETED or record.has_value
+            tokens[label] = self._of_value(record, part) if has_value else NOTHING
         if is_shown:
             return tokens
-        links = self.tasks[item.task_id].links
-        assert links is not None
-        for parameter, source, part in links.each:
-            entry = item.entry[parameter] if type(item.entry) is Row else item.entry
+        mapped = owner if isinstance(owner, MapRound) else task
+        assert isinstance(mapped, LinkedTask)
+        for link in mapped.links.each:
+            entry = item.entry[link.parameter] if type(item.entry) is Row else item.entry
             if type(entry) is Item:
-                tokens[f"item of {parameter}"] = self._of_value(entry, part)
-            elif is_known_by_index and isinstance(source, int | str):
-                tokens[f"each {parameter}"] = self._at(source, part)
+                tokens[f"item of {link.parameter}"] = self._of_value(entry, link.part)
+                continue
+            source, part = source_of(mapped, link, self.tasks)
+            if is_known_by_index and isinstance(source, MapRound | Item):
+                tokens[f"each {link.parameter}"] = self._of_value(source, part)
+            elif is_known_by_index and not isinstance(source, tuple):
+                name = source.task_id if isinstance(source, Task) else source
+                tokens[f"each {link.parameter}"] = self._at(name, part)
         return tokens
 
 

@@ -127,6 +127,8 @@ class TaskRow:
                 self.reason = one_line(event.reason)
             case TaskPaused():
                 self.ended, self.reason = event.tick, one_line(event.reason)
+            case MapOpened() if self.items is not None:  # a map in rounds, in a further one
+                self.items.count = event.items
             case MapOpened():
                 self.items, self.started = Items(event.items), event.tick
             case MapEnded():

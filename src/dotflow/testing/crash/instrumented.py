@@ -126,7 +126,7 @@ class InstrumentedStorage:
                 if (
                     isinstance(task, LinkedTask)
                     and task.items
-                    and f"{of_task}-{task.items[0].key_suffix}" not in self._items
+                    and f"{of_task}-{task.items[-1].key_suffix}" not in self._items
                 ):
                     self._items.update((f"{of_task}-{item.key_suffix}", item) for item in task.items)
         return self._items.get(key)

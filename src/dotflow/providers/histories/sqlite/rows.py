@@ -256,6 +256,10 @@ class RunRows:
         return row
 
     def _open_map(self, event: MapOpened) -> None:
+        if opened := self._open.get((event.task_id, NO_ITEM)):  # a map in rounds opens again in each
+            opened.row[ITEMS] = event.items
+            self.attempts[id(opened.row)] = opened.row
+            return
         row = self._new_row(event.task_id, NO_ITEM, 1, micro(event.at))
         row[ITEMS] = event.items
         self._open[event.task_id, NO_ITEM] = OpenAttempt(row, event.tick, event)

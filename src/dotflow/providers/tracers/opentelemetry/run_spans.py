@@ -86,7 +86,10 @@ class MapSpans:
         self._counts: dict[int, Counter[str]] = {}
 
     def open(self, event: MapOpened) -> None:
-        """Starts the span of a mapped task."""
+        """Starts the span of a mapped task, or counts its items in a further round."""
+        if event.task_id in self._maps:
+            self._maps[event.task_id].span.set_attribute(ITEMS, event.items)
+            return
         attributes = {**self._attributes(event.task_id), ITEMS: event.items}
         name = f"dotflow.map {attributes[STEP]}"
         start = nanoseconds(event.at)
