@@ -1,13 +1,15 @@
 """What a history costs a step."""
 
 import contextlib
+import os
 import sqlite3
 import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from resource import RUSAGE_CHILDREN, getrusage
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+from typing import Final
 
 from measure import Contender, Row, best, fresh
 from sequential import per_piece
@@ -23,10 +25,11 @@ def rows(quick: bool) -> Iterator[Row]:
     """What HistorySQLite adds to a step that does nothing, in CPU time, and to its file.
 
     An inline step has a commit before it; a worker's step is counted in all processes. By hand it is one such commit,
-    of two rows, and nothing around it. What a captured output adds is measured in rows of its own.
+    of two rows, and nothing around it. The floor is what the promises of a step take without any of dotflow's code.
+    What a captured output adds is measured in rows of its own.
     """
-    by_hand, size_by_hand = fresh(measure_by_hand, 2_000, 3 if quick else 15)
-    peers = {"limit: a commit of two rows": by_hand}
+    by_hand, floor, size_by_hand = fresh(measure_by_hand, 2_000, 3 if quick else 15)
+    peers = {"limit: a commit of two rows": by_hand, "floor: the same commit, looks and readings": floor}
     inline = fresh(measure, "sequential", 300, 2_300, 3 if quick else 15)
     what = "the history, on top of an inline step"
     yield Row(what=what, ours=inline, peers=peers, budget="30 µs", within=inline < 30e-6)
@@ -84,12 +87,14 @@ def measure_size(count: int) -> float:
         return (size() - first) / count
 
 
-def measure_by_hand(count: int, repeats: int) -> tuple[float, float]:
-    """Seconds of CPU time for each commit, and bytes for each row."""
+def measure_by_hand(count: int, repeats: int) -> tuple[float, float, float]:
+    """Seconds of CPU time for each commit, the same with all that a step does, and bytes for each row."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "a.db"
-        found = per_piece({"": lambda: _by_hand(path, count)}, count, repeats)
-        return found[""], _size(path) / count
+        path, history = Path(folder) / "a.db", Path(folder) / "history.db"
+        completed(workflow_of(no_op, 1, Config(log=LogDefault(output="none"), history=HistorySQLite(history))))
+        contenders = {"limit": lambda: _by_hand(path, count), "floor": lambda: _floor(history, count)}
+        found = per_piece(contenders, count, repeats)
+        return found["limit"], found["floor"], _size(path) / count
 
 
 def _size(path: Path) -> int:
@@ -108,6 +113,43 @@ def _by_hand(path: Path, count: int) -> None:
     for number in range(count):
         database.execute(statement, (1, number, 2, 1_764_000_000_000_000, 33, 1, number + 1, 1, 1_764_000_000_000_000))
     database.close()
+
+
+#: The end of an attempt and the beginning of the next one.
+STATEMENT: Final = """INSERT OR REPLACE INTO attempts
+    (run, task, item, attempt, state, began, took, cpu, worker, peak, glimpse) VALUES
+    (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, NULL, NULL, NULL, NULL, NULL)"""
+
+
+def _floor(path: Path, count: int) -> None:
+    """Does what the history of a step can't do without, in a bare loop, into a history's own table.
+
+    It looks whether the path still leads to the file, and SQLite's descriptors are still its own: a step may have
+    closed them. It reads CPU time and memory around a step, with those of its child processes.
+    """
+    database = sqlite3.connect(path, isolation_level=None)
+    database.execute("PRAGMA synchronous = NORMAL")
+    database.execute("DELETE FROM attempts")
+    name, file, process = str(path), os.stat(path)[1:3], os.getpid()  # noqa: PTH116
+    descriptors = [os.open(path, os.O_RDONLY) for _ in range(3)]
+    clear = os.open("/proc/self/clear_refs", os.O_WRONLY)
+    began, cpu = 1_764_000_000_000_000, 0.0
+    for number in range(count):
+        assert os.stat(name)[1:3] == file  # noqa: PTH116
+        assert os.getpid() == process
+        for descriptor in descriptors:
+            os.lseek(descriptor, 0, os.SEEK_CUR)
+        ended = (1, number, -1, 1, 2, began, 33, int(cpu * 1e6), process, 40_000_000, "1")
+        database.execute(STATEMENT, (*ended, 1, number + 1, -1, 1, 1, began)).fetchall()
+        os.fstat(clear)
+        os.pwrite(clear, b"5", 0)
+        before = getrusage(RUSAGE_CHILDREN)[:2]
+        cpu = -time.process_time() - sum(before)
+        own, children = getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN)
+        cpu += own[0] + own[1] + children[0] + children[1]
+    database.close()  # first, since its locks end with any descriptor of its file
+    for descriptor in (*descriptors, clear):
+        os.close(descriptor)
 
 
 def list_rows(quick: bool) -> Iterator[Row]:

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from dotflow.own_descriptor import FileId
+from dotflow import own_descriptor
+from dotflow.own_descriptor import FileId, have_marks, mark
 from dotflow.providers import HistorySQLite, sqlite_file
 from dotflow.providers.histories.sqlite.reading import reading
 from dotflow.providers.histories.sqlite.tables import FORMAT
@@ -291,3 +292,52 @@ def test_a_connection_takes_no_descriptor_of_a_reader_for_its_own(
     assert all(own.is_open() for own in file._descriptors.values())
     file.close()
     other.close()
+
+
+def opened(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT)
+
+
+@pytest.mark.parametrize("exchanged", [0, 1])
+def test_a_descriptor_that_leads_elsewhere_has_lost_its_mark(tmp_path: Path, exchanged: int) -> None:
+    """Each of them counts, and a mark of one is none for another: a step may lead one to the other."""
+    numbers = [opened(tmp_path / name) for name in "ab"]
+    marks = [*map(mark, numbers)]
+    assert have_marks(numbers, marks)
+
+    os.dup2(numbers[1 - exchanged], numbers[exchanged])
+
+    assert not have_marks(numbers, marks)
+    for number in numbers:
+        os.close(number)
+    assert not have_marks(numbers, marks)
+
+
+def test_a_descriptor_that_can_have_no_mark_has_none() -> None:
+    """As on a file system without large files. There SQLite's descriptors are looked at one by one."""
+    pipe = os.pipe()
+
+    assert not have_marks(pipe, [*map(mark, pipe)])
+    for number in pipe:
+        os.close(number)
+
+
+def test_a_connection_is_looked_at_from_near_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then for each statement one look at the path and the marks is enough, until a step closes something."""
+    looks, is_open = itertools.count(), own_descriptor.OwnDescriptor.is_open
+    monkeypatch.setattr(own_descriptor.OwnDescriptor, "is_open", lambda own: (next(looks), is_open(own))[1])
+    file = sqlite_file.SQLiteFile(tmp_path / "history.db", "NORMAL", FORMAT)
+    for _ in range(10):
+        file.run("UPDATE meta SET swept = swept + 1", (), create=True)
+    assert next(looks) == 0
+
+    number, other = file._descriptors[f"{tmp_path / 'history.db'}-wal"].number, opened(tmp_path / "own.txt")
+    before = os.dup(number)
+    os.dup2(other, number)
+    assert not file._is_usable(create=True)
+    os.dup2(before, number)  # otherwise nothing could ever close the connection
+    assert file.run("SELECT swept FROM meta", ()) == [(10,)]
+    assert next(looks) == 1
+    file.close()
+    for descriptor in (before, other):
+        os.close(descriptor)

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from dotflow import clock
 from dotflow.atomic_file import FILES, Files, sync, sync_folder
 from dotflow.cpython import never_free, sqlite_without_sleep
-from dotflow.own_descriptor import FileId, OwnDescriptor, open_files
+from dotflow.own_descriptor import FileId, OwnDescriptor, have_marks, mark, open_files
 from dotflow.providers.sqlite_errors import (
     UNWRITABLE,
     DescriptorsTaken,
@@ -137,6 +137,8 @@ class SQLiteFile:
         self._connection: sqlite3.Connection | None = None
         self._file_id: FileId | None = None
         self._descriptors: dict[str, OwnDescriptor] = {}  # of the connection, by path
+        self._numbers: list[int] = []  # of these
+        self._marks: list[int] = []  # and their marks
         self._process = 0
         self._is_checked = False  # whether the open file may be written to
         self._reading = MODE_READ_ONLY if read_only else MODE_READ
@@ -158,7 +160,7 @@ class SQLiteFile:
         """
         try:
             with _lock:  # without the calls of `use`, which take time, and within the limit of its last one
-                connection = self._connect(create)
+                connection = self._connection if self._is_usable(create) else self._connect(create)
                 if connection is None or opening not in (None, self.openings):
                     return []
                 return connection.execute(statement, values).fetchall()
@@ -284,6 +286,16 @@ class SQLiteFile:
                 if file._name == self._name:
                     file.close()
 
+    def _is_usable(self, create: bool) -> bool:
+        """Returns whether the connection can be used as it is: what `_connect` finds out, in less time."""
+        if self._connection is None or self._process != os.getpid() or (create and not self._is_checked):
+            return False
+        try:
+            is_same = os.stat(self._name)[1:3] == self._file_id  # noqa: PTH116 (as in file_id_of)
+        except OSError:
+            return False
+        return is_same and have_marks(self._numbers, self._marks)
+
     def _connect(self, create: bool) -> sqlite3.Connection | None:
         file_id = file_id_of(self._name)
         is_current = self._file_id == file_id and self._process == os.getpid()
@@ -358,6 +370,8 @@ class SQLiteFile:
             paths = {file_id_of(path): path for path in (self._name, f"{self._name}-wal", f"{self._name}-shm")}
             opened = [number for number, file in open_files() if file in paths and before.get(number) != file]
             self._descriptors = {paths[own.file]: own for own in map(OwnDescriptor, opened)}
+            self._numbers = [own.number for own in self._descriptors.values()]
+            self._marks = [*map(mark, self._numbers)] if mode != MODE_IMMUTABLE else [-1]
         except BaseException:  # Ctrl-C too
             connection.close()
             raise

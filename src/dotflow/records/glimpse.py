@@ -16,6 +16,7 @@ MAX_ENTRIES: Final = 5  # of a list or a mapping
 MAX_DEPTH: Final = 2
 MAX_MASKED: Final = 10_000  # characters of a long text that are searched for secrets; none is longer
 MAX_BITS: Final = 400  # of a number
+WORD: Final = 64  # bits of a number that is short in any case
 
 #: Types of containers, with their brackets.
 BRACKETS: Final[Mapping[type, tuple[str, str]]] = {
@@ -37,6 +38,9 @@ def glimpse(value: Any, masks: Masks = NO_MASKS, length: int = MAX_GLIMPSE) -> s
 
     It is no repr, which would run the value's own code and may be endless: it shows a value's beginning, or its type.
     """
+    kind = type(value)
+    if kind is float or kind is bool or (kind is int and value.bit_length() <= WORD):  # of most steps this is all
+        return masks.mask(repr(value))
     text = masks.mask(_glimpse(value, 0, masks))
     if len(text) > length:
         text = f"{text[: length - 3]}..."

@@ -32,6 +32,7 @@ RETURNED: Final = "a step has returned its instance"
 
 new: Final = tuple.__new__  # makes a named tuple, one for each attempt, in half the time
 
+NO_PATHS: Final = SCALARS - {type(None)}  # of values; None may mean that a step with `poll` is not ready
 #: Types whose instances have no actions, so that none are looked up.
 PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set})
 
@@ -48,13 +49,16 @@ def attempt(call: Call, loop: Loop, returned: Callable[[], object] = int, is_ent
         is_entered: Whether this is within what the call's carrier, watch and files ask for.
     """
     _, _, step, _, _, _, carrier, _, arguments, _, _, secrets, files, watch = call  # each by its name takes longer
+    outcome: Outcome
     if not is_entered and (carrier is not None or watch is not None or (files is not None and files[1])):
-        before = states_before(files) if files is not None and step.files else NO_FILES
-        return _with_files(call, attempt_within(call, loop, attempt), returned, before)
+        before = states_before(files) if files is not None and files[1] and step.files else NO_FILES
+        outcome = attempt_within(call, loop, attempt)
+        if outcome.__class__ is Returned and outcome[0].__class__ in NO_PATHS and not before and not WRITTEN:
+            return outcome
+        return _with_files(call, outcome, returned, before)
     policy = step.policy
     seconds = policy.timeout
     value: Any = None
-    outcome: Outcome
     if not seconds:  # most steps have no limit
         try:
             if step.context_params or arguments is not None or secrets is not None:

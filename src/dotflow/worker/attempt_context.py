@@ -8,7 +8,7 @@ own logging, and the step runs without a trace context.
 from collections.abc import Callable, Coroutine
 from functools import cache, partial
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from dotflow.core.attempt_id import current_attempt
 from dotflow.core.call import Call, Carrier
@@ -27,18 +27,20 @@ INTERRUPTS: Final = (KeyboardInterrupt, DeadlinePassed, Stopped)  # Ctrl-C, and 
 
 def attempt_within(call: Call, loop: Loop, attempt: Callable[..., Outcome]) -> Outcome:
     """Makes an attempt as `attempt` does, within what the call's carrier and watch ask for."""
-    leave = _nothing if call.carrier is None else enter(call.carrier)
+    carrier, watch = call.carrier, call.watch
+    leave = None if carrier is None else enter(carrier)
     token = meter = None
     try:
-        if call.watch is not None:
-            token = current_attempt.set(call.watch.attempt)
+        if watch is not None:
+            token = current_attempt.set(watch[0])
             meter = begin()
-        outcome = attempt(call, LoopWithin(loop, call, meter), is_entered=True)
+        outcome = attempt(call, new(LoopWithin, (loop, call, meter)), int, True)
         return outcome if meter is None else with_usage(outcome, meter)
     finally:
         if token is not None:
             current_attempt.reset(token)
-        leave()
+        if leave is not None:
+            leave()
 
 
 def with_usage(outcome: Outcome, meter: Meter) -> Outcome:
@@ -95,24 +97,21 @@ def _report(entry: str, reason: str) -> None:
 def _nothing() -> None: ...
 
 
-class LoopWithin:
+class LoopWithin(NamedTuple):
     """A loop whose coroutines are within it, too.
 
     They do not see the calling thread's context variables: a loop has those of the time when it was made.
     """
 
-    __slots__ = ("_call", "_loop", "_meter")
-
-    def __init__(self, loop: Loop, call: Call, meter: Meter | None) -> None:
-        self._loop = loop
-        self._call = call
-        self._meter = meter
+    loop: Loop
+    call: Call
+    meter: Meter | None
 
     def run(self, coroutine: Coroutine[Any, Any, Any], limit: Limit) -> Any:
-        return self._loop.run(_run_within(self._call, coroutine, self._meter), limit)
+        return self.loop.run(_run_within(self.call, coroutine, self.meter), limit)
 
     def close(self) -> None:
-        self._loop.close()
+        self.loop.close()
 
 
 async def _run_within(call: Call, coroutine: Coroutine[Any, Any, Any], meter: Meter | None) -> Any:

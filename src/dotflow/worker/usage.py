@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Generator
-from os import getpid
+from os import getpid, pwrite
 from pathlib import Path
 from time import process_time, thread_time
 from types import coroutine
@@ -140,11 +140,13 @@ class _Peak:
         self._floor = 0
 
     def reset(self) -> None:
-        if not self.pid or (self._file is not None and not self._file.is_open()):  # a step has closed it
+        file = self._file
+        if not self.pid or (file is not None and not file.is_open()):  # a step has closed it
             self._open()
-        if self._file is not None:
+            file = self._file
+        if file is not None:
             try:
-                os.pwrite(self._file.number, RESET_PEAK, 0)
+                pwrite(file.number, RESET_PEAK, 0)
             except OSError:
                 self._file = None
 
@@ -167,7 +169,7 @@ class _Peak:
         self.pid, self._floor = getpid(), 0
         try:
             self._file = OwnDescriptor(os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC))
-            os.pwrite(self._file.number, RESET_PEAK, 0)
+            pwrite(self._file.number, RESET_PEAK, 0)
             peak, own = peak_memory(), _high_water_mark()
         except OSError:
             self._file = None

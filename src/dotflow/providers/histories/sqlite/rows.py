@@ -22,12 +22,13 @@ from dotflow.core.events import (
     Traced,
 )
 from dotflow.core.failure import Failure
-from dotflow.core.outcome import Usage
+from dotflow.core.outcome import Note, Usage
 from dotflow.core.text import escape_surrogates, shorten, waiting
 from dotflow.providers.histories.sqlite.output_rows import OutputRows
 from dotflow.providers.histories.sqlite.tables import (
     ASKED,
     ATTEMPT,
+    ATTEMPT_COLUMNS,
     BEGAN,
     CACHED,
     COMPLETED,
@@ -62,8 +63,8 @@ OfAttempt = AttemptFailed | AttemptRepeated | AttemptWaits | AttemptOutput | Tra
 
 new: Final = tuple.__new__  # makes a named tuple in half the time: there is one for every attempt
 
-NOTHING_YET: Final = (None,) * (ASKED + 1 - TOOK)  # the other columns of an attempt that has only begun
-NOTHING_MORE: Final = (None,) * (ASKED - FALLBACK)
+NOTHING: Final = (None,) * len(ATTEMPT_COLUMNS)
+NO_USAGE: Final = Usage()
 COPY_DOCUMENT: Final = 6  # in a row of `copies`, without the run
 
 
@@ -80,7 +81,8 @@ class RunRows:
 
     Attributes:
         started, ended: The first event, and the last one once the run has ended.
-        attempts: Rows of `attempts`, by their ids, since a row changes until it is written.
+        attempts: Rows of `attempts`, by their ids, since a row changes until it is written. Of most, the last columns
+            are missing: to pass None takes longer than all other values.
         errors, copies, notes, output: Rows of these tables.
         counts: The number of tasks by state.
         error: The first failure of a task.
@@ -141,9 +143,11 @@ class RunRows:
         if fallback is not None:
             fallback = escape_surrogates(fallback)
         began = micro(at)
-        row = [task, item, attempt, RUNNING, began, None, None, None, None, None, fallback, *NOTHING_MORE]
-        if item != NO_ITEM:
-            row[INPUT] = self._values.item_glimpse(event)
+        row: Row = [task, item, attempt, RUNNING, began]
+        if fallback is not None or item != NO_ITEM:
+            widened(row)
+            row[FALLBACK] = fallback
+            row[INPUT] = None if item == NO_ITEM else self._values.item_glimpse(event)
         self._open[task, item] = new(OpenAttempt, (row, tick, event))
         self.attempts[id(row)] = row
 
@@ -152,22 +156,26 @@ class RunRows:
         opened = self._open.pop((task, NO_ITEM if item is None else item), None)
         if opened is None:
             return
-        row = opened.row
+        row, began, started = opened
+        values = self._values
+        cpu, peak, worker, notes = usage or NO_USAGE
+        shown, files = values.glimpse(context.storage), context._origin.files
         row[STATE] = COMPLETED
-        row[TOOK] = int((tick - opened.tick) * MICRO)
-        if usage is not None:
-            self._measure(row, usage)
-        row[GLIMPSE] = self._values.glimpse(context.storage)
-        if context._origin.files is not None:
-            row[FILES] = self._values.files(context._origin.files)
+        row[TOOK:GLIMPSE] = int((tick - began) * MICRO), None if cpu is None else int(cpu * MICRO), worker, peak
+        if shown is not None or len(row) > GLIMPSE:
+            row[GLIMPSE:FALLBACK] = (shown,)
+        if notes:
+            self._note(row, notes)
+        if files is not None:
+            widened(row)[FILES] = values.files(files)
         self.attempts[id(row)] = row
         if item is None:
             self.counts[COMPLETED] += 1
         if self.output.attempts:
             self.output.attempts.pop((row[TASK], row[ITEM], row[ATTEMPT]), None)
-        if self._values.keeps_all:
-            self._copy(self._values.inputs(row, opened.started))
-            self._copy(self._values.returned(row, context))
+        if values.keeps_all:
+            self._copy(values.inputs(row, started))
+            self._copy(values.returned(row, context))
 
     def _fail(self, event: TaskFailed) -> None:
         item = NO_ITEM if event.item is None else event.item
@@ -175,7 +183,7 @@ class RunRows:
         if opened is None:
             row = self._new_row(event.task_id, item, event.attempt, micro(event.at))
         else:
-            row = opened.row
+            row = widened(opened.row)
             row[TOOK] = row[TOOK] or int((event.tick - opened.tick) * MICRO)  # not the delay before a stop
         row[STATE] = FAILED
         row[GLIMPSE] = None  # of a pause or a wait before
@@ -192,7 +200,7 @@ class RunRows:
         opened = self._opened(event)
         if opened is None:
             return
-        row = opened.row
+        row = widened(opened.row)
         row[STATE] = RETRY
         row[GLIMPSE] = None  # of a wait
         row[TOOK] = int((clock.monotonic() - opened.tick) * MICRO)
@@ -205,7 +213,7 @@ class RunRows:
         opened = self._opened(event)
         if opened is None:
             return
-        row = opened.row
+        row = widened(opened.row)
         row[ASKED] = event.asked
         row[GLIMPSE] = waiting(event.asked, shorten(event.note))
         self.attempts[id(row)] = row
@@ -221,7 +229,7 @@ class RunRows:
         row[BEGAN] = micro(event.context.time)
         row[GLIMPSE] = self._values.glimpse(event.context.storage)
         if event.context._origin.files is not None:
-            row[FILES] = self._values.files(event.context._origin.files)
+            widened(row)[FILES] = self._values.files(event.context._origin.files)
         if self._values.keeps_all:
             self._copy(self._values.returned(row, event.context))
 
@@ -241,7 +249,7 @@ class RunRows:
             return
         if opened is None:
             return
-        row = opened.row
+        row = widened(opened.row)
         row[STATE] = PAUSED
         row[TOOK] = row[TOOK] or int((event.tick - opened.tick) * MICRO)  # not the delay before the pause
         row[GLIMPSE] = escape_surrogates(event.reason)
@@ -261,7 +269,7 @@ class RunRows:
             self.attempts[id(opened.row)] = opened.row
             return
         row = self._new_row(event.task_id, NO_ITEM, 1, micro(event.at))
-        row[ITEMS] = event.items
+        widened(row)[ITEMS] = event.items
         self._open[event.task_id, NO_ITEM] = OpenAttempt(row, event.tick, event)
         self.attempts[id(row)] = row
 
@@ -287,7 +295,7 @@ class RunRows:
             self.trace = escape_surrogates(event.trace)
             self.has_more = True
         elif opened := self._opened(event):
-            opened.row[SPAN] = escape_surrogates(event.span)
+            widened(opened.row)[SPAN] = escape_surrogates(event.span)
             self.attempts[id(opened.row)] = opened.row
 
     def _write_output(self, event: AttemptOutput) -> None:
@@ -312,14 +320,17 @@ class RunRows:
             self.copies.append(copy)
 
     def _new_row(self, task: int, item: int, attempt: int, began: int | None) -> Row:
-        return [task, item, attempt, RUNNING, began, *NOTHING_YET]
+        return [task, item, attempt, RUNNING, began, *NOTHING[TOOK:FALLBACK]]
 
     def _measure(self, row: Row, usage: Usage) -> None:
-        row[CPU] = None if usage.cpu is None else int(usage.cpu * MICRO)
-        row[PEAK] = usage.peak
-        row[WORKER] = usage.worker
-        for name, value in (usage.notes or {}).items():
-            self.has_more = True
+        cpu, row[PEAK], row[WORKER], notes = usage
+        row[CPU] = None if cpu is None else int(cpu * MICRO)
+        if notes:
+            self._note(row, notes)
+
+    def _note(self, row: Row, notes: Mapping[str, Note]) -> None:
+        self.has_more = True
+        for name, value in notes.items():
             texts = self._values.note(name, value)
             self.notes.append([row[TASK], row[ITEM], row[ATTEMPT], texts[0], micro(clock.now()), texts[1]])
 
@@ -340,6 +351,12 @@ class RunRows:
             name = self.started.steps[task].name
             message = failure.message.partition("\n")[0]
             self.error = shorten(f"{name}: {failure.exception}: {message}".rstrip(": "))
+
+
+def widened(row: Row) -> Row:
+    """Adds the columns that a row doesn't have yet, and returns it."""
+    row += NOTHING[len(row) :]
+    return row
 
 
 #: The methods that add the rows of an event.

@@ -59,9 +59,10 @@ class Values:
         """Returns a short text that shows a value; None if nothing is kept, or there is no value."""
         if value is None or self._kept == "none":
             return None
-        with contextlib.suppress(Exception):  # of a type that pretends to be another one
+        try:
             return glimpse(value, self._run.masks)
-        return None
+        except Exception:  # of a type that pretends to be another one
+            return None
 
     def item_glimpse(self, started: AttemptStarted) -> str | None:
         """Returns a short text that shows what an item was given; several arguments by name."""

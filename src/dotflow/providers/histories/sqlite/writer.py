@@ -23,20 +23,16 @@ from dotflow.errors import HistoryError
 from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.crashed import MARK_ATTEMPTS, mark_ended
 from dotflow.providers.histories.sqlite.output_rows import save_output
-from dotflow.providers.histories.sqlite.rows import RunRows
+from dotflow.providers.histories.sqlite.rows import RunRows, widened
 from dotflow.providers.histories.sqlite.tables import (
-    ASKED,
     ATTEMPT_COLUMNS,
     COMPLETED,
     FAILED,
-    FALLBACK,
     FORMAT,
-    GLIMPSE,
     NO_ITEM,
     OPEN,
     RESTORED,
     SKIPPED,
-    TOOK,
     UNKNOWN,
     micro,
 )
@@ -146,27 +142,28 @@ def _as_text(value: Any) -> Any:
 
 
 def _plan(connection: sqlite3.Connection, steps: Sequence[Planned]) -> int:
-    policies = {id(step.policy): step.policy for step in steps}  # many steps share one
-    texts = {key: _describe(policy) for key, policy in policies.items()}
-    rows = [
-        (str(name), identity, code or None, str(group), lane, tuple(needs), texts[id(policy)])
-        for name, group, lane, identity, needs, policy, code, _ in steps
-    ]
-    data = marshal.dumps(rows, 0)  # the version without references, so that equal rows are equal bytes
-    digest = _digest(data)
+    """Returns the number of the plan in the file. By columns, since a run of thousands of steps looks for it, too."""
+    fields: list[Any] = [*zip(*steps, strict=True)] or [()] * len(Planned._fields)
+    names, groups, lanes, identities, needs, policies, codes, _ = fields
+    described = {key: _describe(policy) for key, policy in {id(policy): policy for policy in policies}.items()}
+    texts = [described[id(policy)] for policy in policies]  # many steps share one
+    columns = [*map(str, names)], identities, codes, [*map(str, groups)], lanes, [*map(tuple, needs)], texts
+    digest = _digest(marshal.dumps(columns, 0))  # the version without references, so that equal ones are equal bytes
     for (plan,) in connection.execute(FIND_PLAN, (digest,)):
         return int(plan)
     plan = int(connection.execute(SAVE_PLAN, (digest,)).lastrowid or 0)
-    connection.executemany(SAVE_STEP, [(plan, task, *_columns(*row)) for task, row in enumerate(rows)])
+    rows = enumerate(zip(*columns, strict=True))
+    connection.executemany(SAVE_STEP, [(plan, task, *_columns(*row)) for task, row in rows])
     return plan
 
 
 def _columns(
-    name: str, identity: str, code: str | None, group: str, lane: int, needs: tuple[int, ...], policy: str | None
+    name: str, identity: str, code: str, group: str, lane: int, needs: tuple[int, ...], policy: str | None
 ) -> tuple[Any, ...]:
     """Returns a step's row in `steps`. Its needs are JSON."""
     text = f"[{', '.join(map(str, needs))}]" if needs else None
-    return escape_surrogates(name), escape_surrogates(identity), code, escape_surrogates(group), lane, text, policy
+    escaped = escape_surrogates(name), escape_surrogates(identity), code or None, escape_surrogates(group)
+    return *escaped, lane, text, policy
 
 
 def _describe(policy: Policy | None) -> str | None:
@@ -229,8 +226,6 @@ MAX_ROWS: Final = 100_000  # rows that wait for the file
 MAX_BYTES: Final = 50_000_000  # of output and copies that wait for it
 
 MAX_FEW: Final = 16  # rows that are written in one statement
-#: Where a row's values end, and the columns from there on: those of an attempt that has begun, and of ended ones.
-ENDS: Final = tuple((width, [None] * (ASKED + 1 - width)) for width in (TOOK, GLIMPSE, FALLBACK, ASKED + 1))
 SAVE_ATTEMPTS: Final = f"INSERT OR REPLACE INTO attempts (run, {', '.join(ATTEMPT_COLUMNS)}) VALUES"
 SAVE_ATTEMPT: Final = f"{SAVE_ATTEMPTS} ({', '.join('?' * (1 + len(ATTEMPT_COLUMNS)))})"
 SAVE_ERROR: Final = f"INSERT OR REPLACE INTO errors VALUES ({', '.join('?' * 10)})"
@@ -338,41 +333,37 @@ class RunWriter:
             live.release(self._path, self._lock)
 
     def _write(self, patience: float) -> None:
-        """Writes the rows. After an error that may have passed it tries again, with a new connection."""
+        """Writes the rows, a few in one statement. After an error that may have passed it tries again."""
+        rows, run, file = self.rows, self._run, self._file
+        attempts, is_known = rows.attempts, run is not None and self._opening == file.openings
         try:
-            self._try_to_write(patience)
+            if not is_known or rows.has_more or len(attempts) > MAX_FEW:
+                self._write_more(patience)
+            else:
+                values: list[Any] = []
+                widths: tuple[int, ...] = ()
+                for row in attempts.values():
+                    values.append(run)
+                    values += row
+                    widths += (len(row),)
+                file.run(_save_few(widths), values, create=True, patience=patience, opening=self._opening)
+                if self._opening != file.openings:  # it is another file
+                    self._write_more(patience)
         except (sqlite3.Error, OSError) as error:
             if self._retry_at or is_busy(error) or isinstance(error, LocksRefused):
                 raise
-            self._try_to_write(0)
+            self._write_more(0)  # with a new connection
+        rows.clear()
+        if self._connections != file.connections and self._lock is not None:  # after a fork, say
+            self._connections = file.connections
+            live.hold(self._path, self._lock, file.files)
 
-    def _try_to_write(self, patience: float) -> None:
-        is_known = self._run is not None and self._opening == self._file.openings
-        if not is_known or self.rows.has_more or not self._write_few(patience):
-            self._run = self._file.transact(self._write_all, patience=patience)
-            self._opening = self._file.openings
-            live.forget_ends(self._path, self._noted)
-            self._noted = []
-        self.rows.clear()
-        if self._connections != self._file.connections and self._lock is not None:  # after a fork, say
-            self._connections = self._file.connections
-            live.hold(self._path, self._lock, self._file.files)
-
-    def _write_few(self, patience: float) -> bool:
-        """Writes a few rows in one statement. Returns False if there are more, or the file is another one now."""
-        if len(self.rows.attempts) > MAX_FEW:
-            return False
-        values: list[Any] = []
-        widths: list[int] = []
-        for row in self.rows.attempts.values():
-            for width, rest in ENDS:
-                if row[width:] == rest:
-                    break
-            values.append(self._run)
-            values += row[:width]
-            widths.append(width)
-        self._file.run(_save_few(tuple(widths)), values, create=True, patience=patience, opening=self._opening)
-        return self._opening == self._file.openings
+    def _write_more(self, patience: float) -> None:
+        """Writes all rows in a transaction."""
+        self._run = self._file.transact(self._write_all, patience=patience)
+        self._opening = self._file.openings
+        live.forget_ends(self._path, self._noted)
+        self._noted = []
 
     def _write_all(self, connection: sqlite3.Connection) -> int:
         """Writes all rows, and first the run itself if it is not in this file. Returns its number there."""
@@ -381,7 +372,7 @@ class RunWriter:
             self._noted = mark_ended(connection, self._path)
             run = register(connection, rows.started, self._lock)
         for statement, values in (
-            (SAVE_ATTEMPT, rows.attempts.values()),
+            (SAVE_ATTEMPT, [*map(widened, rows.attempts.values())]),
             (SAVE_ERROR, rows.errors),
             (SAVE_COPY, rows.copies),
             (SAVE_NOTE, rows.notes),
