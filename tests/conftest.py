@@ -7,6 +7,7 @@ import queue
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,15 +84,23 @@ STARTS_THREADS = re.compile(r"numpy|pandas|polars|arrow|floats|numbers_of_any_ki
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselects the tests marked `exhaustive`, unless they were asked for, and begins with those marked `slow`.
 
+    Of a test that is marked `exhaustive(keep_every=4)`, each fourth case stays, beginning with the first.
     A slow test at the end would run alone, while the other workers have nothing left to do.
     What starts threads comes last: from then on, no test's worker processes are forks of its process.
     """
     items.sort(key=lambda item: (STARTS_THREADS.search(item.nodeid) is not None, not item.get_closest_marker("slow")))
     if config.getoption("--exhaustive"):
         return
-    left_out = [item for item in items if item.get_closest_marker("exhaustive")]
+    cases: Counter[str] = Counter()
+    kept, left_out = [], []
+    for item in items:
+        mark = item.get_closest_marker("exhaustive")
+        test = item.nodeid.partition("[")[0]
+        is_kept = mark is None or ("keep_every" in mark.kwargs and cases[test] % mark.kwargs["keep_every"] == 0)
+        cases[test] += mark is not None
+        (kept if is_kept else left_out).append(item)
     if left_out:
-        items[:] = [item for item in items if item not in left_out]
+        items[:] = kept
         config.hook.pytest_deselected(items=left_out)
 
 

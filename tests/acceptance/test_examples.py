@@ -199,6 +199,7 @@ def test_the_table_of_contents_is_whole() -> None:
     assert set(commands_of(text)) == set(COMMANDS)
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.slow
 def test_an_example_runs(example: str, way: Callable[[str], list[str]], folder: Path) -> None:
     """Without any settings it ends with 0, and prints its output or the variable that it needs."""

@@ -228,6 +228,7 @@ def of_a_map(storage: Storage) -> DotFlow:
     return workflow
 
 
+@pytest.mark.exhaustive
 @pytest.mark.processes
 @pytest.mark.timeout(90)
 @pytest.mark.parametrize("mode", ["sequential", "parallel"])

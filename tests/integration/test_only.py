@@ -382,6 +382,7 @@ def test_a_file_that_changed_voids_what_is_not_asked_for_too(tmp_path: Path) -> 
     assert start(resume=True).result_storage() == ["20", "20"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.processes
 @pytest.mark.timeout(90)
 def test_it_survives_a_kill_at_any_moment(tmp_path: Path) -> None:

@@ -849,6 +849,7 @@ def workflow_that_waits(storage: Storage) -> DotFlow:
     return workflow
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.processes
 def test_it_survives_every_crash(tmp_path: Path) -> None:

@@ -120,6 +120,7 @@ ENDS = [
 ]
 
 
+@pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.parametrize(
     ("way", "shape", "storage"),
     [

@@ -403,6 +403,7 @@ say(tasks=told(tasks))
 """
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.processes
 @pytest.mark.start_method
 @pytest.mark.parametrize("way", ["sequential", "thread", "async", "parallel", "isolate"])

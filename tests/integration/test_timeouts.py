@@ -454,6 +454,7 @@ def test_an_inner_timeout_does_not_end_the_outer_step(mode: str, inner_mode: str
 OUTER = 1.0  # seconds in which the worker of a worker has begun, on a busy machine too
 
 
+@pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.parametrize("mode", ["sequential", "background", IN_PROCESSES])
 @pytest.mark.parametrize("inner_mode", ["sequential", "background", "parallel"])
 def test_an_outer_timeout_ends_the_inner_workflow(
