@@ -333,3 +333,24 @@ def test_an_item_of_a_list_that_is_made_anew_is_a_condition(tmp_path: Path) -> N
 
     assert start_again() == start_again() == [1, 2]
     assert ran == [1, 2]
+
+
+@pytest.mark.parametrize("numbers", [[1, 3], []])
+def test_a_map_without_items_that_ran_waits_for_its_needs_in_a_resume(tmp_path: Path, numbers: list[int]) -> None:
+    """All of its items are skipped, or there are none: what needs failed tasks is skipped again, and what takes it."""
+    ran: list[list[int]] = []
+
+    def tests() -> None:
+        raise ValueError("red")
+
+    workflow = DotFlow(Config(storage=StorageFile(tmp_path), log=LogDefault(output="none")), workflow_id="w")
+    workflow.task.add(action(tests), name="tests")
+    workflow.task.add(action(lambda n: n % 2 == 0), name="even", each=numbers)
+    workflow.task.add(action(lambda n: n), name="odd", each={"n": "even"}, when="even")
+    workflow.task.add(action(lambda n: n), name="part", each={"n": "odd"}, needs=["tests"])
+    workflow.task.add(action(lambda part: ran.append(part)), name="deploy")
+    for resume in (False, True, True):
+        workflow.start(resume=resume, keep_going=True)
+
+        assert statuses(workflow) == [FAILED, COMPLETED, COMPLETED, SKIPPED, SKIPPED]
+    assert ran == []

@@ -775,7 +775,9 @@ class EarlierRuns:
             if valid:
                 self._note(task, next(iter(valid.values())), result)
             is_decided = all(item.status in (COMPLETED, TypeStatus.SKIPPED) for item in task.items)
-            if not reason and is_decided and (task.items or not unmet):
+            # Without a checkpoint, it is judged when its needs are over.
+            waits = bool(unmet) or any(need[-1] in self._run_again for need in task.links.needs)
+            if not reason and is_decided and not (waits and all(item.status is not COMPLETED for item in task.items)):
                 if leaves_checkpoint(task):
                     result.whole_maps[task.task_id] = len(task.items)
                 context = map_context(task, Context(None, task.task_id, task.workflow_id, step=task.step.identity))
