@@ -130,7 +130,7 @@ INSIDE = and not (TestFailures or TestTimeouts or TestCoroutines or TestClassSte
 # Dask on the newest Python, Ray on the oldest: the tests of clusters; for test-all also whole runs with every step on the
 # cluster.
 WITH_CLUSTERS = $(shell grep -rl --include=test_*.py 'mark\.clusters' tests)
-ON_CLUSTERS = $(patsubst %,tests/integration/test_%.py,runs graph maps cache) -m processes
+ON_CLUSTERS = $(patsubst %,tests/integration/test_%.py,runs graph maps nests rounds cache) -m processes
 test-dask: .venv/$(newest)/.ready
 	$(heading) 'Python $(newest): on a Dask cluster'
 	@$(call pytest,$(newest)) $(WITH_CLUSTERS) -m clusters -k '(dask or Dask) $(FEWER)'

@@ -38,6 +38,7 @@ RESUME_KILLED: Final = 0.4  # how likely it is that a resume is killed, too
 
 GROUPS: Final = 3
 ITEMS: Final = 300  # of a map
+ROUNDS: Final = 20
 
 COLUMNS: Final = (  # from the fifth on, they have to be 0
     "kills",
@@ -148,6 +149,42 @@ def build_maps() -> DotFlow:
     return workflow
 
 
+@action
+def parse(fetch: dict[str, Any]) -> int:
+    """A task that takes the one beside it."""
+    number: int = fetch["number"]
+    return number
+
+
+@action
+def total(page: list[int]) -> int:
+    """Adds the items: it must never be made of fewer."""
+    return sum(page)
+
+
+@action
+def refine(draft: int) -> int:
+    """A round, which takes the value of the one before."""
+    return draft + 1
+
+
+@action
+def good(refine: int) -> bool:
+    """Whether it was the last round."""
+    return refine % ROUNDS == 0
+
+
+def build_nests() -> DotFlow:
+    """Makes a workflow of two tasks for each item, and of rounds that begin with their sum."""
+    page, again = DotFlow(params={"number": ...}), DotFlow(params={"draft": ...})
+    page.task.add(fetch).add(parse)
+    again.task.add(refine).add(good)
+    workflow = DotFlow(Config(log=LogDefault(output="none")), workflow_id="nightly/../nests")
+    workflow.task.add(page, name="page", each={"number": range(60)}, max_parallel=10).add(total)
+    workflow.task.add(again, name="round", needs={"draft": total}, repeat=ROUNDS, until="good")
+    return workflow
+
+
 def build(groups: int) -> Callable[[], DotFlow]:
     """Makes a workflow of all the steps, in so many groups."""
 
@@ -167,6 +204,8 @@ SHAPES: Final[dict[str, tuple[Callable[[], DotFlow], dict[str, Any]]]] = {
     "groups": (build(GROUPS), {}),
     "maps, sequential": (build_maps, {}),
     "maps, parallel": (build_maps, {"mode": "parallel"}),
+    "nests, sequential": (build_nests, {}),
+    "nests, parallel": (build_nests, {"mode": "parallel"}),
 }
 
 STORAGES: Final[dict[str, Callable[[Path], Storage]]] = {  # a kill is no power cut
@@ -279,7 +318,7 @@ def main() -> int:
     parser.add_argument("--shapes", nargs="*", choices=SHAPES, metavar="SHAPE", help=", ".join(SHAPES))
     chosen = parser.parse_args()
     began, faults = time.monotonic(), 0
-    sizes = f"{STEPS} steps of 1 to 3 ms, or maps of {ITEMS} items"
+    sizes = f"{STEPS} steps of 1 to 3 ms, or maps of {ITEMS} items, or {ROUNDS} rounds"
     print(f"Python {sys.version.split()[0]}, {sys.platform}, seed {chosen.seed!r}: {sizes}.\n")
     print(f"| storage | shape | undisturbed | {' | '.join(COLUMNS)} |")
     print(f"|---|---|---|{'---|' * len(COLUMNS)}", flush=True)

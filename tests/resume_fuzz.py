@@ -194,6 +194,7 @@ class Scenario:
         self.made: dict[int, int] = {}  # when a node last ran
         self.time = 0
         self.repeated: list[str] = []
+        self.unsaved_ends = False  # whether a task without a checkpoint has ended the rounds of a new run
         for _ in range(self.random.randint(2, 7)):
             self.insert()
 
@@ -333,6 +334,12 @@ class Scenario:
             return True
         own = set[int]() if node.cross else set[int]().union(*map(self.lists_behind, node.each.values()))
         return not self.lists_behind(source).isdisjoint(own)
+
+    def has_unknown_items(self, nest: int | None) -> bool:
+        """Whether the items of an added workflow are carried, or those of a map without checkpoints."""
+        source = None if nest is None else self.nests[nest]
+        lists = [one for one in self.nodes if isinstance(source, int) and one.number == source and not one.saved]
+        return nest in self.loops or any(map(self.gives_list, lists))
 
     def source(self, before: list[Node]) -> int:
         """A node, or one of its outputs."""
@@ -529,7 +536,7 @@ class Scenario:
         if node.each:
             options["cross" if node.cross else "each"] = {name: ref(one, node) for name, one in node.each.items()}
         for word, source in node.conditions:
-            if self.may_decide(source, node) and not (source == "item" and node.nest in self.loops):
+            if self.may_decide(source, node) and not (source == "item" and self.has_unknown_items(node.nest)):
                 options[word] = ref(source, node)
         if node.fallback:
             options["fallback"] = self.make_step(node, "fallback")
@@ -729,6 +736,8 @@ class Scenario:
         ):
             return ""  # an empty map does not need the value, so it is not known whether that can be made
         expected = self.fresh({node.number for node, task in tasks if task.restored_from == "checkpoint"})
+        if self.unsaved_ends:
+            return ""
         if result != expected:
             return f"stale: {differences(expected, result)}\n{self.params}\n" + "\n".join(map(repr, nodes))
         self.repeated_again(workflow)
@@ -788,6 +797,11 @@ class Scenario:
         """The results of a new run, in which the nodes that were *restored* run whatever becomes of their needs."""
         workflow = self.build(StorageDefault(), restored)
         workflow.start(mode=self.mode.replace("groups", "sequential"), keep_going=True)
+        # A task without a checkpoint that no task needs is not made again, so that its end ends no rounds.
+        tasks = zip(self.nodes, workflow.result_task(), strict=True)
+        unsaved = [task for node, task in tasks if node.nest in self.loops and not node.saved]
+        statuses = {str(one.status) for task in unsaved for one in (task, *task.items)}
+        self.unsaved_ends = not statuses.isdisjoint({"Failed", "Skipped"})
         return self.results(workflow)
 
     def results(self, workflow: DotFlow) -> list[Any]:

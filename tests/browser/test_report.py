@@ -310,6 +310,28 @@ def test_a_running_run_shows_how_far_it_is(tmp_path: Path, open_page: OpenPage) 
     assert right == pytest.approx(now, abs=1)
 
 
+def test_rounds_are_counted_as_rounds(tmp_path: Path, open_page: OpenPage) -> None:
+    """How many there are at most, and in a run that failed no other rounds that it went on with."""
+    whole = reports.attempt(None, 1, State.RUNNING)
+    rounds = {number: [reports.attempt(number, number, State.COMPLETED)] for number in range(3)}
+    task = reports.task(0, "refine", attempts=[whole], policy={"repeat": 8}, items=rounds, count=8)
+    page = open_page(reports.write(tmp_path / "running.html", reports.record([task], state=TypeRunState.RUNNING)))
+
+    expect(page.locator(".headline")).to_have_text("refine is running: 3 of at most 8 rounds completed.")
+    page.locator("#task-0 button").click()
+    expect(page.locator("#detail-0")).to_contain_text("Rounds8: 3 completed")
+    expect(page.locator("#detail-0")).to_contain_text("at most 8 rounds")
+    expect(page.locator("#detail-0")).to_contain_text("Each dot is a round")
+    expect(page.locator(".tiles")).not_to_contain_text("items")
+    rounds[2] = [reports.attempt(2, 2, State.FAILED)]
+    end = [reports.attempt(None, 2, State.FAILED)]
+    failed = reports.task(0, "refine", attempts=end, policy={"repeat": 8}, items=rounds, count=3)
+    steps = [failed, reports.task(1, "good", needs=[0], attempts=end)]
+    page = open_page(reports.write(tmp_path / "failed.html", reports.record(steps, state=TypeRunState.FAILED)))
+    expect(page.locator(".headline")).to_contain_text("1 round of refine failed")
+    expect(page.locator(".failure").first).not_to_contain_text("went on")
+
+
 @pytest.mark.parametrize("state", [TypeRunState.CANCELLED, TypeRunState.INTERRUPTED])
 def test_a_stopped_run_says_why(tmp_path: Path, open_page: OpenPage, state: TypeRunState) -> None:
     """A cancelled or interrupted run begins with the reason."""

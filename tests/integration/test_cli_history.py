@@ -310,6 +310,27 @@ def test_a_run_of_a_history_without_runs_is_not_found(
 # show
 
 
+def test_rounds_are_counted_as_rounds(dotflow: Command, history: HistorySQLite) -> None:
+    """In a run, in a task, in the difference of two runs, and where a round does not exist."""
+
+    def looped(enough: int) -> str:
+        workflow = DotFlow(Config(history=history, log=LogDefault(output="none")), workflow_id="essay")
+        inner = DotFlow(params={"draft": "a"})
+        inner.task.add(action(lambda draft: f"{draft}+"), name="refine")
+        inner.task.add(action(lambda refine: len(refine) > enough), name="good")
+        workflow.task.add(inner, name="round", repeat=8, until="good", carry={"draft": "refine"})
+        return workflow.start().run_id
+
+    first, second = looped(1), looped(3)
+
+    assert dotflow("show").count(" 3 of at most 8 rounds completed\n") == 2
+    assert re.search(r"\nround +'a\+'\n\nRound  Given ", dotflow("show", "last", "round[1].refine"))
+    assert "\nrounds   3 of at most 8 rounds completed\n\nRound  Given " in dotflow("show", "last", "1")
+    assert re.search(r"1 round: 1 completed +3 rounds: 3 completed", dotflow("diff", first, second))
+    dotflow("show", "last", "round[7].good")
+    assert "Can't find round 7 of 'round.good': it has 3 rounds, which count from 0." in dotflow.err
+
+
 def test_a_run_is_shown_with_its_failures(dotflow: Command, history: HistorySQLite) -> None:
     """Its tasks, maps by counts, the messages, the user's lines of code, and what can be done next."""
     completed = quick(history, name="nightly").start()

@@ -151,6 +151,67 @@ class TestLostWorkers:
         assert [error.exception for error in run.tasks[0].errors] == ["WorkerDied"]
         assert tries.read_text() == "x"
 
+    def test_an_item_and_a_round_go_on_after_the_loss_of_their_worker(
+        self, executor: Executor, make_workflow: MakeWorkflow, tmp_path: Path
+    ) -> None:
+        """Only the attempt that was lost is repeated, in its item of a workflow for each item, and in its round."""
+        lost = ["parse b", "refine 4"]
+
+        def note(call: str) -> None:
+            with (tmp_path / call).open("a") as file:
+                file.write("x")
+            if call in lost and (tmp_path / call).read_text() == "x":
+                pid = tmp_path / f"{call} pid"
+                pid.with_suffix(".tmp").write_text(str(os.getpid()))
+                pid.with_suffix(".tmp").rename(pid)
+                time.sleep(30)
+
+        @action
+        def fetch(url: str) -> str:
+            note(f"fetch {url}")
+            return url
+
+        @action(retry=3, retry_delay=0)
+        def parse(fetch: str) -> int:
+            note(f"parse {fetch}")
+            return 1
+
+        @action(retry=3, retry_delay=0)
+        def refine(draft: int) -> int:
+            note(f"refine {draft}")
+            return draft + 1
+
+        @action
+        def good(refine: int) -> bool:
+            note(f"good {refine}")
+            return refine >= 6
+
+        page, again = DotFlow(params={"url": ...}), DotFlow(params={"draft": ...})
+        page.task.add(fetch).add(parse)
+        again.task.add(refine).add(good)
+        workflow = make_workflow(executor=executor)
+        workflow.task.add(page, name="page", each={"url": ["a", "b", "c"]})
+        workflow.task.add(action(lambda page: sum(page)), name="total")
+        workflow.task.add(again, name="round", needs={"draft": "total"}, repeat=8, until="good")
+        run = workflow.launch(lambda: None, mode="parallel")
+        for call in lost:
+            pid = tmp_path / f"{call} pid"
+            wait_for(pid.exists, f"the beginning of {call}")
+            time.sleep(REPORTED)
+            parent_of(int(pid.read_text())).kill()
+        assert run.wait(40)
+
+        assert run.status is COMPLETED
+        assert (run.value("page"), run.value("round"), len(run["round.good"].items)) == ([1, 1, 1], 6, 3)
+        ran = {path.name: path.read_text() for path in tmp_path.iterdir() if not path.name.endswith(("pid", ".tmp"))}
+        assert {call for call, text in ran.items() if text != "x"} == {*lost}
+        assert len(ran) == 12
+        errors = {item.name: [error.exception for error in item.errors] for task in run.tasks for item in task.items}
+        assert {name: found for name, found in errors.items() if found} == {
+            "page[1].parse": ["WorkerDied"],
+            "round[1].refine": ["WorkerDied"],
+        }
+
     def test_a_run_on_two_dask_workers_survives_the_kill_of_one(
         self, own_dask: DaskProcesses, make_workflow: MakeWorkflow, tmp_path: Path
     ) -> None:

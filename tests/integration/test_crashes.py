@@ -529,8 +529,10 @@ def test_nothing_is_lost_in_other_modes(build: Callable[[], DotFlow], mode: str,
             for case in [
                 ("maps", "parallel", "StorageSQLite"),
                 ("nested", "parallel", "StorageSQLite"),
+                ("nested", "parallel", "ThreeMethods"),
                 ("nested", "sequential", "ThreeMethods"),
                 ("rounds", "parallel", "StorageFile"),
+                ("rounds", "parallel", "ThreeMethods"),
                 ("rounds", "sequential", "ThreeMethods"),
                 ("maps in rounds", "parallel", "StorageFile"),
                 ("maps in rounds", "sequential", "ThreeMethods"),
@@ -1108,5 +1110,5 @@ def test_the_crash_table_is_clean(tmp_path: Path, stride: int) -> None:
 
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     rows = [line.split("|")[4] for line in done.stdout.splitlines() if line.startswith("| Storage")]
-    assert [int(row) for row in rows] == [kills] * 8
+    assert [int(row) for row in rows] == [kills] * 12
     assert list(tmp_path.iterdir()) == []

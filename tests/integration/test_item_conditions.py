@@ -293,3 +293,64 @@ def test_a_plan_counts_the_items_that_run(tmp_path: Path) -> None:
 
     planned = plan.tasks[2]
     assert (str(planned.decision), planned.items, planned.items_done) == ("run", 3, 2)
+
+
+def unsaved_options() -> dict[str, dict[str, Any]]:
+    """Returns options with which a run parameter of an added workflow gets a value without a checkpoint."""
+    return {
+        "plain": {"needs": {"flag": "unsaved"}},
+        "each": {"needs": {"flag": "unsaved"}, "each": {"item": [1, 2]}},
+        "rounds": {"needs": {"flag": "unsaved"}, "params": {"item": 1}, "carry": {}, "repeat": 2},
+        "items": {"each": {"flag": "unsaved_items"}, "params": {"item": 1}},
+    }
+
+
+@pytest.mark.parametrize("case", unsaved_options())
+def test_a_run_parameter_without_a_checkpoint_is_no_condition(case: str) -> None:
+    """A resume would not know the value, and so void what was done."""
+    inner = DotFlow(params={"flag": ..., "item": 0})
+    inner.task.add(action(lambda item: item), name="first").add(publish, needs={"page": "first"}, when="flag")
+    workflow = DotFlow()
+    workflow.task.add(action(checkpoint=False)(lambda: True), name="unsaved")
+    workflow.task.add(action(checkpoint=False)(lambda n: n), name="unsaved_items", each=[0, 1])
+
+    with pytest.raises(InvalidLink, match=r"can't depend on 'unsaved(_items)?', which has checkpoint=False"):
+        workflow.task.add(inner, name="inner", **unsaved_options()[case])
+
+
+def test_an_item_of_a_list_that_is_made_anew_is_a_condition(tmp_path: Path) -> None:
+    """It is known again before it decides, so what was done is restored."""
+    ran: list[int] = []
+
+    def start_again() -> list[int]:
+        inner = DotFlow(params={"item": ...})
+        inner.task.add(action(lambda item: ran.append(item) or item), name="done", when="item")
+        workflow = DotFlow(Config(storage=StorageFile(tmp_path), log=LogDefault(output="none")), workflow_id="w")
+        workflow.task.add(action(checkpoint=False)(lambda: [0, 1, 2]), name="listed")
+        workflow.task.add(inner, name="inner", each={"item": "listed"})
+        value: list[int] = workflow.start(resume=True).value("inner")
+        return value
+
+    assert start_again() == start_again() == [1, 2]
+    assert ran == [1, 2]
+
+
+@pytest.mark.parametrize("numbers", [[1, 3], []])
+def test_a_map_without_items_that_ran_waits_for_its_needs_in_a_resume(tmp_path: Path, numbers: list[int]) -> None:
+    """All of its items are skipped, or there are none: what needs failed tasks is skipped again, and what takes it."""
+    ran: list[list[int]] = []
+
+    def tests() -> None:
+        raise ValueError("red")
+
+    workflow = DotFlow(Config(storage=StorageFile(tmp_path), log=LogDefault(output="none")), workflow_id="w")
+    workflow.task.add(action(tests), name="tests")
+    workflow.task.add(action(lambda n: n % 2 == 0), name="even", each=numbers)
+    workflow.task.add(action(lambda n: n), name="odd", each={"n": "even"}, when="even")
+    workflow.task.add(action(lambda n: n), name="part", each={"n": "odd"}, needs=["tests"])
+    workflow.task.add(action(lambda part: ran.append(part)), name="deploy")
+    for resume in (False, True, True):
+        workflow.start(resume=resume, keep_going=True)
+
+        assert statuses(workflow) == [FAILED, COMPLETED, COMPLETED, SKIPPED, SKIPPED]
+    assert ran == []

@@ -393,6 +393,23 @@ def test_a_cleanup_runs_after_the_tasks_of_its_item(lab: Lab, mode: str) -> None
 
 
 @pytest.mark.parametrize("mode", ["sequential", "parallel"])
+def test_a_cleanup_that_waits_for_one_task_cleans_up_after_all_of_its_item(lab: Lab, mode: str) -> None:
+    """Only `open` runs again, and it is cleaned up after, though `close` names another task. The plan knows it."""
+    page = DotFlow(params={"url": ...})
+    page.task.add(lab.step("open", "url")).add(lab.step("use", "url"))
+    page.task.add(lab.step("close", "url"), always=True, after=["use"])
+    workflow = lab.workflow(page)
+    lab.start(workflow, mode)
+    again: dict[str, Any] = {"resume": "changed", "rerun": ["page.open"]}
+    plan = workflow.plan(mode, **again)  # type: ignore[arg-type]
+
+    lab.start(workflow, mode, **again)
+
+    assert sorted(lab.ran) == [f"{step} {url}" for step in ("close", "open") for url in "abc"]
+    assert [str(task.decision) for task in plan.tasks] == ["restore", "run", "restore", "run", "restore"]
+
+
+@pytest.mark.parametrize("mode", ["sequential", "parallel"])
 def test_a_failure_cleans_up_the_items_that_have_begun(lab: Lab, mode: str) -> None:
     """When a failure stops the run, the items that have begun are cleaned up, and no other one."""
     lab.urls = [f"{number}" for number in range(8)]
@@ -673,6 +690,23 @@ def test_the_item_fills_the_parameter_that_is_left_open(make_workflow: MakeWorkf
     assert workflow.result_storage()[1:] == [[("a", "m", 1), ("b", "m", 1)], [("m", "m", 7)]]
 
 
+def test_the_plan_of_a_task_whose_items_are_restored_or_skipped(lab: Lab) -> None:
+    """It runs for none of them, also where one of its sources runs again: the plan says that it is restored."""
+    page = DotFlow(params={"url": ...})
+    page.task.add(lab.step("fetch", "url")).add(lab.step("parse", "fetch", "url"), when="url")
+    workflow = lab.new()
+    workflow.task.add(page, name="page", each={"url": ["", "a"]})
+    first = workflow.start()
+    storage = workflow.config.storage
+    storage.delete(f"{storage.key(first['page.fetch'])}-{first['page[0].fetch'].key_suffix}")  # type: ignore[attr-defined]
+
+    plan = workflow.plan(resume=True)
+
+    assert [str(task.decision) for task in plan.tasks] == ["run", "restore"]
+    lab.start(workflow, resume=True)
+    assert lab.ran == ["fetch "]
+
+
 # Addresses
 
 
@@ -681,7 +715,7 @@ def test_the_address_of_an_item(lab: Lab) -> None:
     workflow = lab.workflow()
     run = lab.start(workflow)
 
-    assert run["page[1].fetch"] is run["page.fetch"].items[1] is run["page.fetch#1"]
+    assert run["page[1].fetch"] is run["page.fetch"].items[1] is run["page.fetch#1"] is run["page.fetch[1]"]
     assert run.value("page[2]") == "store(parse(fetch(c)))"
     with pytest.raises(UnknownTask, match=r"No task is called 'page\[7\].fetch'. Did you mean 'page\[2\].fetch'"):
         run["page[7].fetch"]
@@ -707,6 +741,9 @@ def test_the_history_finds_the_tasks_of_an_item(lab: Lab, tmp_path: Path) -> Non
     assert [(task.name, item) for task, item in run.find_all("page[1].parse")] == [("page.parse", 1)]
     with pytest.raises(NotInHistory, match=r"Can't find item 7 of 'page\.fetch': it has 2 items"):
         run.find_all("page[7]")
+    for step, names in (("page", "page.fetch, page.parse"), ("page[1]", "page.fetch#1, page.parse#1")):
+        with pytest.raises(NotInHistory, match=f"it is an added workflow. Name a task of it: {names}"):
+            run.find(step)
 
 
 def test_the_names_of_items_in_an_added_workflow(lab: Lab) -> None:

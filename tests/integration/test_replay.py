@@ -140,6 +140,31 @@ def with_file():
     workflow.task.add(read_table)
     return workflow
 
+def paged():
+    page = DotFlow(params={"number": ...})
+    page.task.add(fetch)
+    page.task.add(action(lambda fetch: fetch), name="parse")
+    workflow = DotFlow(workflow_id="paged")
+    workflow.task.add(extract)
+    workflow.task.add(page, name="page", each="extract")
+    return workflow
+
+@action
+def refine(draft):
+    return draft * 2
+
+@action
+def good(refine):
+    return refine >= 8
+
+def repeated():
+    inner = DotFlow(params={"draft": 1})
+    inner.task.add(refine)
+    inner.task.add(good)
+    workflow = DotFlow(Config(storage=StorageFile(path="kept")), workflow_id="repeated")
+    workflow.task.add(inner, name="round", repeat=8, until="good", carry={"draft": "refine"})
+    return workflow
+
 def nested():
     workflow = DotFlow(workflow_id="outer")
     workflow.task.add(mapped(), name="inner")
@@ -337,6 +362,25 @@ def test_a_task_of_a_workflow_in_a_workflow(replay: Replay) -> None:
     start("--workflow", "replay_jobs:nested", "--keep-going")
 
     assert "ZeroDivisionError" in replay("failed", "inner.fetch#2")[1]
+
+
+@pytest.mark.parametrize("step", ["page[2].fetch", "page.fetch[2]", "page.fetch#2", "1#2"])
+def test_an_item_of_a_workflow_for_each_item(replay: Replay, step: str) -> None:
+    """By each of its addresses; that of the item of the whole workflow names its tasks, one of which is replayed."""
+    start("--workflow", "replay_jobs:paged", "--keep-going")
+
+    assert "ZeroDivisionError" in replay("failed", step)[1]
+    code, text = replay("failed", "page[2]")
+    assert code == 2
+    assert "it is an added workflow. Name a task of it: page.fetch#2, page.parse#2." in text
+
+
+def test_a_round(replay: Replay) -> None:
+    """With what was carried into it."""
+    start("--workflow", "replay_jobs:repeated")
+
+    assert replay("last", "round[1].refine")[1].splitlines()[1] == "returned 4"
+    assert "returned False\n" in replay("last", "round.good#1")[1]
 
 
 def test_a_fallback_that_made_the_attempt(replay: Replay) -> None:

@@ -68,6 +68,34 @@ def lab(tmp_path: Path) -> Lab:
 ALL = ["refine a", "good a+", "refine a+", "good a++", "refine a++", "good a+++"]
 
 
+class Reported(LogDefault):
+    """Keeps what is reported."""
+
+    def __init__(self) -> None:
+        super().__init__(output="none")
+        self.reports: list[str] = []
+
+    def report(self, message: str) -> None:
+        self.reports.append(message)
+
+
+def test_the_log_counts_rounds_that_run_again(lab: Lab) -> None:
+    """It says why they do."""
+    run = lab.start(lab.workflow())
+    lab.storage.delete(lab.storage.key(run["write"]))
+    lab.first, log = "b", Reported()
+    workflow = lab.workflow()
+    workflow.config.log = log
+
+    lab.start(workflow, resume=True)
+
+    assert log.reports[:3] == [
+        "Task 1 round.refine runs again for 3 rounds: it takes the value of task 0 write, which runs again.",
+        "Task 2 round.good runs again for 1 round: it takes the value of a round that runs again.",
+        "Task 2 round.good runs again for 2 rounds: a round before it runs again.",
+    ]
+
+
 # Values
 
 
@@ -120,6 +148,23 @@ def test_a_workflow_runs_again_as_a_whole(lab: Lab, mode: str) -> None:
     assert run["round[1].refine"].value == run["round.refine#1"].value == "a++"
     assert (run["round.refine"].value, run["round.good"].value) == ("a+++", True)
     assert [item.round for item in named(run, "round.good").items] == [0, 1, 2]
+
+
+def test_the_plan_of_a_map_over_rounds_that_run_again(lab: Lab) -> None:
+    """Its list is not known before, so no number of items is given."""
+    inner = DotFlow(params={"draft": ...})
+    inner.task.add(action(lambda draft: [draft]), name="rows")
+    workflow = lab.new()
+    workflow.task.add(inner, name="round", params={"draft": "a"}, carry={}, repeat=1)
+    workflow.task.add(action(lambda row: row), name="each", each={"row": "round"})
+    lab.start(workflow)
+
+    plan = workflow.plan(resume="changed", rerun=["round"])
+
+    assert [(task.decision, task.reason, task.items) for task in plan.tasks] == [
+        ("run", "rerun names it, of 1 round", None),
+        ("open", "its items come from round.rows", None),
+    ]
 
 
 @pytest.mark.parametrize("mode", ["sequential", "parallel"])

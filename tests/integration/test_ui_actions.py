@@ -242,6 +242,19 @@ def test_retry_says_how_much_runs_again(report: DotFlow, pages: ASGIApp) -> None
     assert of_failed.startswith("1 of 3 items of 'double' and 'load' run again. ")
 
 
+def test_retry_counts_the_rounds_that_may_follow(report: DotFlow, pages: ASGIApp) -> None:
+    """It is not known how many of them there will be."""
+    inner = DotFlow(params={"row": 0})
+    inner.task.add(action(lambda row: row + 1 // (1 - row)), name="load")
+    workflow = DotFlow(report.config, workflow_id="rounds")
+    workflow.task.add(inner, name="round", repeat=8, carry={"row": "load"})
+    run = workflow.start().run_id
+
+    says = seen(pages, run, "Retry what failed")["says"]
+
+    assert says.startswith("7 of at most 8 rounds of 'round.load' run.")
+
+
 def test_each_state_has_its_buttons(report: DotFlow, pages: ASGIApp, history: HistorySQLite, tmp_path: Path) -> None:
     """A completed run can't be resumed, and one that waits for an answer needs one."""
 

@@ -245,6 +245,94 @@ def test_a_list_that_is_made_anew(lab: Lab, mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_a_map_over_unsaved_items_of_a_list_that_is_made_anew(lab: Lab, mode: str) -> None:
+    """Its items are restored by their keys, though those that they go over still run when it opens."""
+
+    def build(lab: Lab, workflow: DotFlow) -> None:
+        @action(checkpoint=False)
+        def files() -> list[str]:
+            return ["a", "b", "c"]
+
+        @action(checkpoint=False)
+        def opened(file: str) -> Any:
+            return threading.Lock()
+
+        @action
+        def parse(opened: Any) -> str:
+            lab.note("parse")
+            return "parsed"
+
+        workflow.task.add(files).add(opened, each=files).add(parse, each={"opened": opened})
+
+    lab.run(build, mode)
+
+    workflow = lab.run(build, mode)
+
+    assert lab.ran == []
+    assert workflow.result_storage()[2] == ["parsed"] * 3
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("order", ["after", "needs", "value"])
+def test_a_map_that_waits_for_the_unsaved_map_that_it_goes_over(lab: Lab, mode: str, order: str) -> None:
+    """Its restored items keep their values, though no item of the other map is made."""
+
+    def build(lab: Lab, workflow: DotFlow) -> None:
+        @action(checkpoint=False)
+        def opened(file: str) -> str:
+            lab.note("opened")
+            return file
+
+        @action
+        def parse(file: str, all: Any = None) -> str:
+            lab.note("parse")
+            return file.upper()
+
+        @action(checkpoint=False)
+        def total(parse: list[str]) -> str:
+            return "".join(parse)
+
+        options: dict[str, Any] = {"needs": {"all": "opened"}} if order == "value" else {order: ["opened"]}
+        workflow.task.add(opened, each=["a", "b"])
+        workflow.task.add(parse, each={"file": opened}, **options)
+        workflow.task.add(total)
+
+    lab.run(build, mode)
+
+    workflow = lab.run(build, mode)
+
+    assert lab.ran == []
+    assert workflow.result_storage()[1:] == [["A", "B"], "AB"]
+
+
+def test_an_item_that_runs_again_is_given_the_whole_unsaved_map_before_it(lab: Lab) -> None:
+    """All items of that map are made anew then, not only its own one."""
+    given: list[Any] = []
+
+    def build(lab: Lab, workflow: DotFlow) -> None:
+        @action(checkpoint=False)
+        def opened(file: str) -> str:
+            return file
+
+        @action
+        def parse(file: str, previous_context: Context) -> str:
+            given.append(previous_context.storage)
+            lab.note(file)
+            return file.upper()
+
+        workflow.task.add(opened, each=["a", "b"]).add(parse, each={"file": opened})
+
+    lab.breaks = {"b"}
+    lab.run(build, "sequential")
+    lab.breaks.clear()
+
+    lab.run(build, "sequential")
+
+    assert lab.ran == ["b"]
+    assert given == [["a", "b"]] * 3
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_items_that_are_made_anew(lab: Lab, mode: str) -> None:
     """A mapped task without checkpoints runs for all of its items, or not at all."""
 

@@ -202,6 +202,7 @@ class Planned(NamedTuple):
         policy: Its retries, delays and timeout.
         code: The fingerprint of its step's code; "" without a history, or where it can't be made.
         contexts: The contexts that its step takes: "initial_context", "previous_context".
+        rounds: How many rounds it has at most; 0 for a task outside of rounds.
     """
 
     name: str
@@ -212,6 +213,7 @@ class Planned(NamedTuple):
     policy: Policy | None = None
     code: str = ""
     contexts: Sequence[str] = ()
+    rounds: int = 0
 
 
 class RunStarted(NamedTuple):

@@ -66,6 +66,10 @@ def item_counts(task: Task) -> ItemCounts | None:
         elif status is PAUSED and item.question is not None:
             waiting += 1
         retries += item.retry_count
+    return ItemCounts(len(task.items), completed, failed, skipped, restored, retries, rounds_of(task), waiting)
+
+
+def rounds_of(task: Task) -> int:
+    """Returns how many rounds a task has at most; 0 for a task outside of rounds."""
     nest = None if task.links is None else task.links.nest
-    rounds = 0 if nest is None or task.gives_list else nest.repeat
-    return ItemCounts(len(task.items), completed, failed, skipped, restored, retries, rounds, waiting)
+    return 0 if nest is None or task.gives_list else nest.repeat

@@ -117,6 +117,8 @@ class RunForecast:
             if forecast.items and forecast.items_skipped == forecast.items:  # though it runs, and has an empty list
                 reasons = {item.reason for item in task.items}
                 forecast = forecast._replace(decision=SKIP, reason=reasons.pop() if len(reasons) == 1 else "")
+            elif forecast.decision is RUN and forecast.items and forecast.items_done == forecast.items:
+                forecast = forecast._replace(decision=RESTORE, reason="")
             yield forecast
 
     def _of(self, task: Task) -> Forecast:
@@ -228,7 +230,7 @@ class RunForecast:
         while done < count and all(self._is_done(other, done) for other in saved):
             done += 1
         limit = f"at most {nest.repeat}" if nest.until is not None else f"of {nest.repeat}"
-        rounds = f"{_rounds(done)} restored, {limit}" if done else f"{limit} rounds"
+        rounds = f"{_rounds(done)} restored, {limit}" if done else f"{limit} round{'s' * (nest.repeat > 1)}"
         if done == count:
             return Forecast(RESTORE, f"{_rounds(done)} of {nest.repeat}")
         takes = any(bind.required and nest.has(bind.source) for bind in task.links.binds)

@@ -701,6 +701,7 @@ def _planned(tasks: Sequence[Task], plan: Plan, *, has_code: bool) -> tuple[Plan
             task.step.policy,
             fingerprint(task.step) if has_code else "",
             CONTEXTS if isinstance(task.step.function, type) else tuple(task.step.context_params),
+            0 if task.links is None or task.links.nest is None or task.gives_list else task.links.nest.repeat,
         )
         for task, lane, needs in zip(tasks, plan.lanes, plan.needs, strict=True)
     )

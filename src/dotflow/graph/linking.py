@@ -34,6 +34,7 @@ from dotflow.graph.wiring import (
     PREVIOUS,
     Scope,
     as_list,
+    check_is_saved,
     check_list,
     check_names,
     check_type,
@@ -580,6 +581,7 @@ def copy_tasks(
             keep_going=options.keep_going if links.keep_going is None else links.keep_going,
         )
         links = _carrying(links, carried) if carried else links
+        _check_conditions(links, scope)
         for bind in links.binds:
             if isinstance(bind.source, int) and bind.source < first:
                 check_type(task.step, bind, scope)
@@ -705,6 +707,18 @@ def _check_saved(step: Action[..., Any], links: Links, first: int, tasks: Sequen
         )
 
 
+def _check_conditions(links: Links, scope: Scope) -> None:
+    """Raises InvalidLink for a condition on a run parameter that gets a value without a checkpoint."""
+    lists = {} if links.is_cross else {link.parameter: link.source for link in links.each}
+    for condition in links.conditions:
+        source = condition.source
+        over = lists.get(source.parameter) if isinstance(source, Entry) else source
+        if not isinstance(over, int) or over >= len(scope.tasks):
+            continue
+        if over is source or scope.tasks[over].gives_list:  # an unsaved list is made anew before its items
+            check_is_saved(scope.tasks[over], scope.tasks[over].name)
+
+
 def _check_inside(step: Action[..., Any], name: str, links: Links, group: str, option: str) -> None:
     """Raises InvalidLink for a task that can't run for each item, or in rounds."""
     steps = [step, *filter(None, [links.fallback])]
@@ -731,8 +745,8 @@ def _check_inside(step: Action[..., Any], name: str, links: Links, group: str, o
 def _by_item(links: Links, nest: Nest, lists: Collection[str], task_id: int) -> Links:
     """Returns the links of a task of another workflow that runs for each item of lists."""
     after = links.after
-    if links.always and not after:
-        after = tuple((other,) for other in nest.tasks if other < task_id)
+    if links.always:  # after all tasks before it, beside those that it names: what has run of the item is known then
+        after = tuple(dict.fromkeys((*after, *((other,) for other in nest.tasks if other < task_id))))
     limit = links.max_parallel if links.each else nest.limit  # of a map in rounds
     conditions = [
         link._replace(by_item=True) if isinstance(link.source, int) or link.source in lists else link

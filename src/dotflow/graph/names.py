@@ -148,7 +148,8 @@ def find_value(ref: TaskRef, tasks: Sequence[Task]) -> tuple[Task, Part | None]:
         if task._rounds and nest is not None and before == nest.name and index < len(task._rounds):
             return task._rounds[index], part
         is_inside = nest is not None and f"{before}.".startswith(f"{nest.name}.")
-        if index >= len(task.items) or not (is_inside or after.endswith("]")):
+        is_own = after.endswith("]") or ref.rpartition("#")[0] == address[0]
+        if index >= len(task.items) or not (is_inside or is_own):
             raise UnknownTask(ref, tuple(item.name for item in task.items), "")
         return task.items[index], part
     names = Names()

@@ -163,6 +163,15 @@ def make_conditions(when: Any, unless: Any, scope: Scope) -> tuple[Condition, ..
     return (*_conditions(when, False, scope), *_conditions(unless, True, scope))
 
 
+def check_is_saved(source: Task, name: str) -> None:
+    """Raises InvalidLink if a resume does not know the value of a condition's source."""
+    if not source.step.checkpoint:
+        raise InvalidLink(
+            f"A condition can't depend on '{name}', which has checkpoint=False: a resume does not have its value. "
+            f"Return the value of the condition from another step."
+        )
+
+
 def in_step(conditions: Sequence[Condition], each: Sequence[Each], step: str, scope: Scope) -> tuple[Condition, ...]:
     """Returns the conditions, of which those on maps in step are decided for each item.
 
@@ -262,11 +271,7 @@ def _conditions(option: Any, negated: bool, scope: Scope) -> list[Condition]:
         else:
             task_id = scope.task(ref)
             name = ref if isinstance(ref, str) else scope.tasks[task_id].name
-            if not scope.tasks[task_id].step.checkpoint:
-                raise InvalidLink(
-                    f"A condition can't depend on '{name}', which has checkpoint=False: a resume does not have its "
-                    f"value. Return the value of the condition from another step."
-                )
+            check_is_saved(scope.tasks[task_id], name)
             part = scope.part(ref)
             if expected is not TRUE:
                 from dotflow.graph.type_check import check_expected, returned_type

@@ -201,6 +201,17 @@ class TaskRecord:
         return None if seconds is None else round(seconds, 6)
 
     @property
+    def rounds(self) -> int:
+        """How many rounds there are at most; 0 for a task outside of rounds."""
+        rounds = self.policy.get("repeat")
+        return rounds if type(rounds) is int and self.count is not None else 0
+
+    @property
+    def items_text(self) -> str:
+        """The number of its items: "20 items", of a task in rounds "3 rounds"."""
+        return f"{self.count or 0} {'round' if self.rounds else 'item'}{'s' * (self.count != 1)}"
+
+    @property
     def cpu(self) -> float | None:
         """The CPU seconds of all attempts, with those of the items; None if none was measured."""
         measured = [attempt.cpu for attempt in self.all_attempts if attempt.cpu is not None]
@@ -424,6 +435,8 @@ def find_step(run_id: str, tasks: Sequence[TaskRecord], step: str) -> tuple[Task
     if named:
         numbers = " and ".join(str(task.task_id) for task in named)
         raise NotInHistory(what, f"the tasks {numbers} have this name. Pass a number")
+    if inside := [task.name_of(item) for task in tasks if task.name.startswith(f"{step}.")]:
+        raise NotInHistory(what, f"it is an added workflow. Name a task of it: {', '.join(inside[:MAX_NAMES])}")
     names = list(dict.fromkeys(task.name for task in tasks))
     listed = ", ".join(names[:MAX_NAMES]) + (" and others" if len(names) > MAX_NAMES else "")
     if step.isascii() and step.isdigit() and tasks:
@@ -433,8 +446,8 @@ def find_step(run_id: str, tasks: Sequence[TaskRecord], step: str) -> tuple[Task
 
 def no_item(task: TaskRecord, item: int) -> NotInHistory:
     """Returns the error about an item that does not exist."""
-    has = "it is no map" if task.count is None else f"it has {task.count} items, which count from 0"
-    return NotInHistory(f"Can't find item {item} of '{task.name}'", has)
+    has = "it is no map" if task.count is None else f"it has {task.items_text}, which count from 0"
+    return NotInHistory(f"Can't find {'round' if task.rounds else 'item'} {item} of '{task.name}'", has)
 
 
 def _named(tasks: Sequence[TaskRecord], step: str) -> list[TaskRecord]:

@@ -9,6 +9,7 @@ from dotflow.core.context import Context
 from dotflow.core.events import RunEnded, RunStarted
 from dotflow.core.failure import TaskError
 from dotflow.core.files import FileRecord
+from dotflow.core.item_counts import rounds_of
 from dotflow.core.masks import Masks
 from dotflow.core.task import Task
 from dotflow.core.text import shorten
@@ -108,7 +109,7 @@ def _task_record(task: Task, plan: Plan, masks: Masks) -> TaskRecord:
         lane=plan.lanes[task.task_id],
         identity=task.step.identity,
         needs=plan.needs_of(task.task_id),
-        policy=task.step.policy.changed(),
+        policy=task.step.policy.changed(rounds_of(task)),
         attempts=list(_attempts(task, masks)),
         items={number: attempts for number, attempts in items.items() if attempts},
         count=len(task.items) if has_count else None,

@@ -97,7 +97,7 @@ def _once(found: Sequence[Difference], returned: Sequence[str]) -> Iterator[Diff
 
 def _items(task: TaskRecord) -> str | None:
     counts = ", ".join(f"{count} {state.lower()}" for state, count in sorted(task.counts.items()))
-    return None if task.count is None else f"{task.count} items: {counts}"
+    return None if task.count is None else f"{task.items_text}: {counts}"
 
 
 FACTS: Final[Mapping[str, Callable[[TaskRecord], Any]]] = {

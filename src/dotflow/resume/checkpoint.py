@@ -15,6 +15,7 @@ from dotflow.core.approval import INDEX, QuestionId
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.context import NO_ORIGIN, NOTHING, Context, Origin, token_of_run
 from dotflow.core.files import FileWatch
+from dotflow.core.item_counts import rounds_of
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import (
@@ -580,7 +581,8 @@ class Checkpoints:
         reported = [(task, reason) for task, reason in void if reason != ASKED_FOR]
         counts = Counter((task.task_id, task.item is not None, reason) for task, reason in reported)
         for (task_id, is_item, reason), count in counts.items():
-            items = f" for {count} item{'s' * (count > 1)}" if is_item else ""
+            noun = "round" if rounds_of(self._tasks[task_id]) else "item"
+            items = f" for {count} {noun}{'s' * (count > 1)}" if is_item else ""
             what = "loses its checkpoint" if task_id in self._left_out else "runs again"
             self._log_line(f"Task {task_id} {self._tasks[task_id].name} {what}{items}: {reason}.")
 

@@ -14,6 +14,7 @@ from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.call import Call
 from dotflow.core.context import NO_ORIGIN, NOTHING, Context, shared_origin
 from dotflow.core.events import NOT_ASKED_FOR, NOT_NEEDED, MapEnded, MapOpened, TaskRestored, TaskSkipped
+from dotflow.core.item_counts import rounds_of
 from dotflow.core.links import Links, Nest
 from dotflow.core.outcome import Outcome, Raised, Returned, TimedOut
 from dotflow.core.outputs import why_unfit
@@ -21,7 +22,7 @@ from dotflow.core.policy import Policy
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, DotflowError, StorageError, ValidityUnknown
-from dotflow.graph.decisions import Skip, decide, unmet_need
+from dotflow.graph.decisions import NOT_ENDED, Skip, decide, unmet_need
 from dotflow.graph.item_inputs import ItemInputs
 from dotflow.graph.linked_task import Item, LinkedTask, MapRound, beside, outputs_of
 from dotflow.graph.maps import items_of, map_context, verdict
@@ -263,7 +264,10 @@ class EarlierRuns:
         if open_tasks and open_tasks[0].links.nest is not None:
             self._judge_together(open_tasks, result)
         elif open_tasks and tasks[0].step.checkpoint:
-            self._note_items(tasks[0], self._judge_items(tasks[0]), result)
+            if unsaved := self._unsaved_before(tasks[0]):
+                self._judge_together([*unsaved, tasks[0]], result)
+            else:
+                self._note_items(tasks[0], self._judge_items(tasks[0]), result)
         self._raise_mismatches()
         return result
 
@@ -275,8 +279,19 @@ class EarlierRuns:
         else:
             self._note_items(record, self._judge_items(record), result)
 
+    def _unsaved_before(self, task: LinkedTask) -> list[LinkedTask]:
+        """Returns the unsaved maps that a map goes over while their items still run, in the order of `add`."""
+        found: dict[int, LinkedTask] = {}
+        for link in () if task.links.is_cross else task.links.each:
+            source = self._tokens.tasks[link.source] if isinstance(link.source, int) else None
+            if not isinstance(source, LinkedTask) or source.step.checkpoint:
+                continue
+            if any(item.status in NOT_ENDED for item in source.items):
+                found |= {one.task_id: one for one in (*self._unsaved_before(source), source)}
+        return [found[task_id] for task_id in sorted(found)]
+
     def _judge_together(self, tasks: Sequence[LinkedTask], result: RestoredItems) -> None:
-        """Judges the items of a workflow's tasks, in new records, since each one depends on those before it."""
+        """Judges the items of several tasks, in new records, since each one depends on those before it."""
         records = self._tokens.tasks
         judged = [*records]
         for task in tasks:
@@ -288,7 +303,7 @@ class EarlierRuns:
                 assert isinstance(record, LinkedTask)
                 record._open(items_of(record, judged, self._params))
                 self._note_items(record, self._judge_items(record), result, has_records=True)
-            self._not_needed_items(tasks[0].links.nest, result)
+            self._not_needed_items(tasks[-1].links.nest, result)
         finally:
             self._tokens.use(records)
 
@@ -760,7 +775,9 @@ class EarlierRuns:
             if valid:
                 self._note(task, next(iter(valid.values())), result)
             is_decided = all(item.status in (COMPLETED, TypeStatus.SKIPPED) for item in task.items)
-            if not reason and is_decided and (task.items or not unmet):
+            # Without a checkpoint, it is judged when its needs are over.
+            waits = bool(unmet) or any(need[-1] in self._run_again for need in task.links.needs)
+            if not reason and is_decided and not (waits and all(item.status is not COMPLETED for item in task.items)):
                 if leaves_checkpoint(task):
                     result.whole_maps[task.task_id] = len(task.items)
                 context = map_context(task, Context(None, task.task_id, task.workflow_id, step=task.step.identity))
@@ -815,7 +832,8 @@ class EarlierRuns:
     def _why_not(self, inputs: ItemInputs, item: Item | MapRound, *, is_missing: bool) -> Skip | str:
         """Returns why an item is skipped or, as a text, runs again, by what is beside it; "" for neither."""
         if not inputs.is_known(item):
-            return f"{TAKES} an item that runs again"
+            is_round = rounds_of(self._tokens.tasks[item.task_id])
+            return f"{TAKES} {'a round' if is_round else 'an item'} that runs again"
         try:
             decision = inputs.decide(item)
         except Exception as error:  # the values' own code; in the run it fails the item
@@ -848,7 +866,8 @@ class EarlierRuns:
         """
         tasks, nest = self._tokens.tasks, task.links.nest if task.links is not None else None
         inside = [tasks[taker] for taker in takers if nest is not None and taker in nest.tasks]
-        inside += [tasks[taker] for taker in takers if self._takes_items(tasks[taker], task)]
+        over = [tasks[taker] for taker in takers if self._goes_over(tasks[taker], task)]
+        inside += [one for one in over if not self._takes_whole(one, task)]
         is_asked_for = not takers or self._changes.is_rerun(task)
         if is_asked_for or any(taker in running for taker in takers if tasks[taker] not in inside):
             return set()
@@ -862,12 +881,21 @@ class EarlierRuns:
                 needed.update(index for index in range(len(taker.items)) if index not in left_out)
         return {*range(len(task.items))} - needed
 
-    def _takes_items(self, task: Task, source: Task) -> bool:
-        """Returns whether a map, whose items are known, goes over another one item by item, and takes no more of it."""
-        links, source_id = task.links, source.task_id
+    def _goes_over(self, task: Task, source: Task) -> bool:
+        """Returns whether a map, whose items are known, goes over another one item by item."""
+        links = task.links
         if links is None or not task.items or links.is_cross or not source.gives_items:
             return False
-        return source_id in [one.source for one in links.each] and source_id not in links.whole_sources()
+        return source.task_id in [one.source for one in links.each]
+
+    def _takes_whole(self, task: Task, source: Task) -> bool:
+        """Returns whether a map that goes over another one takes its whole value or Context, too."""
+        assert task.links is not None
+        if source.task_id in task.links.whole_value_sources():
+            return True
+        is_item = PREVIOUS in [link.parameter for link in task.links.each]
+        previous = self._tokens.previous_of(task) if always_takes_previous(task) and not is_item else None
+        return previous is not None and previous.task_id == source.task_id
 
     def _needs_of(self, task: Task) -> list[int]:
         """Returns the ids of the tasks that must end before a task, and of the one that it may take as previous."""
@@ -904,7 +932,7 @@ class EarlierRuns:
             if task.status is TypeStatus.SKIPPED:
                 continue
             takers = [taker for taker in followers[task_id] if not tasks[taker].is_cleanup]
-            has_items = any(self._takes_items(tasks[taker], task) for taker in takers)  # even if it runs for none
+            has_items = any(self._goes_over(tasks[taker], task) for taker in takers)  # even if it runs for none
             if task_id in unsaved and task.items and task.links and (task.links.nest or has_items):
                 items = self._unneeded(task, takers, running, self._decided.not_needed)
                 self._decided.not_needed[task_id] = items

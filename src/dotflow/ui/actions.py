@@ -189,9 +189,11 @@ def _left(task: TaskRecord) -> _Left:
         return _Left("", 0, False)
     if task.count is None or not task.items:
         return _Left(f"'{task.name}'", 1, task.state in FAILED)
-    left = task.count - sum(number for state, number in task.counts.items() if state in DONE)
+    count = task.rounds or task.count
+    left = count - sum(number for state, number in task.counts.items() if state in DONE)
     failed = sum(number for state, number in task.counts.items() if state in FAILED)
-    return _Left(f"{left:,} of {task.count:,} items of '{task.name}'", left, left == failed)
+    of = f"at most {count:,} rounds" if task.rounds else f"{count:,} items"
+    return _Left(f"{left:,} of {of} of '{task.name}'", left, left == failed)
 
 
 class Actions:

@@ -30,7 +30,8 @@ def show(run: str, step: str | None, attempt: int | None, as_json: bool, history
     \b
     RUN   an id, the beginning of one, last (the default), or failed: the last one that failed;
           the id of a run that others continue stands for the newest of them
-    STEP  a name, the number of a task, or an item: fetch#411
+    STEP  a name, the number of a task, or an item: fetch#411; in an added workflow page[411].fetch,
+          or page[411] for that item of all its tasks
 
     \b
     dotflow show

@@ -139,10 +139,11 @@ def _task_row(screen: Screen, task: TaskRecord, *, grouped: bool) -> list[Text |
 
 
 def counts_text(task: TaskRecord) -> str:
-    """Returns the items of a map in numbers: `19 of 20 items completed, 1 failed`."""
+    """Returns the items of a map in numbers: `19 of 20 items completed, 1 failed`, or its rounds."""
     done = sum(task.counts[state] for state in GOOD)
     others = [f"{count} {state.lower()}" for state, count in sorted(task.counts.items()) if state not in GOOD]
-    return ", ".join([f"{done} of {pluralize(task.count or 0, 'item')} completed", *others])
+    of = f"at most {pluralize(task.rounds, 'round')}" if task.rounds else task.items_text
+    return ", ".join([f"{done} of {of} completed", *others])
 
 
 def _print_failure(screen: Screen, archive: Archive, run: RunRecord, task: TaskRecord) -> None:

@@ -61,8 +61,8 @@ def print_step(
         ("workflow", run.workflow_id),
         ("step", task.identity),
         ("policy", ", ".join(f"{key} {value}" for key, value in task.policy.items())),
-        ("item", given),
-        ("items", counts_text(task) if task.count is not None and item is None else ""),
+        ("round" if task.rounds else "item", given),
+        ("rounds" if task.rounds else "items", counts_text(task) if task.count is not None and item is None else ""),
         ("noted", _notes_text(task, item, attempts)),
     ):
         if text:
@@ -70,7 +70,8 @@ def print_step(
     listed = _listed(task, item, attempts)
     if listed:
         screen.line()
-        screen.lines(screen.table(COLUMNS, [_row(screen, attempt) for attempt in listed]))
+        first = Column("Round", is_right=True) if task.rounds else COLUMNS[0]
+        screen.lines(screen.table((first, *COLUMNS[1:]), [_row(screen, attempt) for attempt in listed]))
     if task.count is None or item is not None:
         _print_files(screen, run, attempts)
         _print_errors(screen, attempts)

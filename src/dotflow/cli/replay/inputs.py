@@ -15,7 +15,7 @@ from dotflow.codec.json import decode
 from dotflow.core.action import Action
 from dotflow.core.context import Context
 from dotflow.core.failure import Failure, TaskError
-from dotflow.core.links import PARAM, PARAMS, Constant
+from dotflow.core.links import PARAM, PARAMS, Carried, Constant
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.execution import mode_of
 from dotflow.errors import CheckpointUnreadable, DotflowError
@@ -176,7 +176,11 @@ class InputFinder:
             return
         # The id of a run has the parameters that were passed.
         same = loaded.params if self._finder.workflow_id == self._run.workflow_id else {}
-        for bind in links.fallback_binds if self._attempt.fallback else links.binds:
+        binds = links.fallback_binds if self._attempt.fallback else links.binds
+        carried = {bind.parameter for bind in binds if isinstance(bind.source, Carried)} if self._item else set()
+        for bind in binds:
+            if bind.parameter in carried:  # of the round before
+                continue
             names = {PARAM: (bind.source,), PARAMS: tuple(loaded.workflow.params)}.get(bind.kind, ())
             if isinstance(bind.source, Constant) or not all(name in same for name in names):
                 yield bind.parameter

@@ -49,8 +49,8 @@ function failureCard(doc, { task, item, attempts, error, others }, isFirst) {
   const name = named(task, item);
   const same = listed(others, 8);
   const also = [
-    others.length > 0 && `${count(others.length, "more item")} failed in the same way: ${same}.`,
-    isMap(task) && unlistedItems(task) > 0 && `${count(unlistedItems(task), "more item")} failed.`,
+    others.length > 0 && `${count(others.length, `more ${itemWord(task)}`)} failed in the same way: ${same}.`,
+    isMap(task) && unlistedItems(task) > 0 && `${count(unlistedItems(task), `more ${itemWord(task)}`)} failed.`,
     wentOn(doc, task) && "The run went on with the other items.",
     attempt.state === "Retry" && "The process ended before the next attempt.",
   ].filter(Boolean);

@@ -33,7 +33,7 @@ function graph(doc, room) {
 
 function graphNode(task, doc, [x, y], width) {
   const name = stateOf(task);
-  const items = isMap(task) && count(task.count, "item");
+  const items = isMap(task) && count(task.count, itemWord(task));
   const seconds = duration(spent(task, doc));
   const text = name === "Completed" ? items || seconds : taskWord(name);
   const title = fit(task.name, width - 40, NAME_FONT);

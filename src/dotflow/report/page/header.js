@@ -52,7 +52,7 @@ const workflowLink = (run) =>
 function tiles(doc) {
   const { run, tasks } = doc;
   if (!hasBegun(run)) return null;
-  const maps = tasks.filter(isMap);
+  const maps = tasks.filter((task) => isMap(task) && !roundsOf(task));
   const failed = sum(maps.map((task) => task.counts.Failed ?? 0));
   const attempts = sum(tasks.map(attemptsOf));
   const firsts = sum(tasks.map((task) => (isMap(task) ? begunItems(task) : Math.min(1, attemptsOf(task)))));

@@ -2,6 +2,9 @@
 
 const stateOf = (task) => task.state ?? "Not started";
 const isMap = (task) => task.count !== null;
+const roundsOf = (task) => (isMap(task) ? task.policy.repeat ?? 0 : 0); // how many there are at most
+const itemWord = (task) => (roundsOf(task) ? "round" : "item");
+const amountText = (task) => (roundsOf(task) ? `at most ${count(roundsOf(task), "round")}` : count(task.count, "item"));
 const begunItems = (task) => task.items.state.filter((each) => each !== null).length;
 const attemptsOf = (task) => (!isMap(task) ? task.attempts.filter((each) => each.attempt).length
   : task.items.attempts ? sum(task.items.attempts) : begunItems(task));
@@ -34,8 +37,8 @@ function pick(tasks, most) {
 
 const hasFailed = (task) => task.state === "Failed" || (task.state === "Running" && task.counts.Failed > 0);
 
-// Whether a run went on with the other items of a map.
-const wentOn = (doc, task) => isMap(task) && task.counts.Completed > 0 && (task.state === "Running" ||
+// Whether a run went on with the other items of a map. A round that failed is the last one.
+const wentOn = (doc, task) => isMap(task) && !roundsOf(task) && task.counts.Completed > 0 && (task.state === "Running" ||
   doc.tasks.some((other) => other.needs.includes(task.task_id) && timed(other).length > 0));
 
 // Returns what failed: what stopped the run, then what it went on without, each in the order of time. Items with the
@@ -110,7 +113,7 @@ function waitsFor(run) {
 
 function progressText(tasks) {
   const map = tasks.find((task) => task.state === "Running" && task.count);
-  return map ? `: ${number(doneItems(map))} of ${count(map.count, "item")} completed` : "";
+  return map ? `: ${number(doneItems(map))} of ${amountText(map)} completed` : "";
 }
 
 function slowestText(tasks) {
@@ -119,7 +122,7 @@ function slowestText(tasks) {
 }
 
 function failureText(task) {
-  if (task.counts.Failed) return `${count(task.counts.Failed, "item")} of ${task.name} failed`;
+  if (task.counts.Failed) return `${count(task.counts.Failed, itemWord(task))} of ${task.name} failed`;
   const error = last(last(task.attempts).errors);
   const attempts = task.attempts.length > 1 ? ` after ${task.attempts.length} attempts` : "";
   const [message] = (error?.message ?? "").trim().split("\n");

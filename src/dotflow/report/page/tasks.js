@@ -52,7 +52,7 @@ function detailRow(doc, task) {
       ["Policy", policyText(task.policy)],
       ["Took", facts(duration(task.duration), ...usage(task))],
       [["Skipped", "Paused", "Running", "Crashed"].includes(task.state) ? "Reason" : "Value", code(task.glimpse)],
-      ["Items", isMap(task) && `${number(task.count)}: ${countsText(task)}`],
+      [roundsOf(task) ? "Rounds" : "Items", isMap(task) && `${number(task.count)}: ${countsText(task)}`],
       ["Noted", notesText(task.notes)],
       ["Files", fileList(last(task.attempts))],
     ]),
@@ -81,6 +81,7 @@ const POLICY = {
   delay: (value) => `delay ${duration(value)}`,
   backoff: () => "doubled each time", max_delay: (value) => `at most ${duration(value)}`, jitter: () => "with jitter",
   poll: (value) => `asked every ${duration(value)}`, poll_timeout: (value) => `for ${duration(value)} at most`,
+  repeat: (value) => `at most ${count(value, "round")}`,
   retry_on: (value) => `after ${listed([value].flat())}`,
 };
 const policyText = (policy) => facts(...Object.entries(policy).map(([name, value]) =>
@@ -116,8 +117,8 @@ function itemList(doc, task) {
         last(last(attempts).errors)?.exception ?? last(attempts).state,
         h("span.aside", null, count(attempts.length, "attempt"))),
       attemptList(doc, task, item, attempts), fileList(last(attempts)))),
-    shown.length < bad.length && moreButton(key, `Show all ${count(bad.length, "item")}`),
-    unlistedItems(task) > 0 && h("p.aside", null, `and ${count(unlistedItems(task), "more item")} that failed`),
+    shown.length < bad.length && moreButton(key, `Show all ${count(bad.length, itemWord(task))}`),
+    unlistedItems(task) > 0 && h("p.aside", null, `and ${count(unlistedItems(task), `more ${itemWord(task)}`)} that failed`),
   ];
 }
 
@@ -140,7 +141,7 @@ function scatter(task, doc) {
       slowest.sort((a, b) => seconds[b] - seconds[a]).splice(5);
     }
   });
-  const label = `Each dot is an item: when it began, and how long it took, up to ${duration(most)}`;
+  const label = `Each dot is ${roundsOf(task) ? "a round" : "an item"}: when it began, and how long it took, up to ${duration(most)}`;
   return h("figure", null,
     s("svg.scatter", { viewBox: "0 0 1000 100", preserveAspectRatio: "none", role: "img", "aria-label": label },
       Object.entries(dots).map(([name, parts]) => s(`path.${name}`, { d: parts.join("") }))),
