@@ -505,6 +505,7 @@ def test_nothing_is_lost(name: str, build: Callable[[], DotFlow], tmp_path: Path
     assert f"{report.crashes} crashes" in str(report)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("build", "mode"),
@@ -520,13 +521,13 @@ def test_nothing_is_lost_in_other_modes(build: Callable[[], DotFlow], mode: str,
 @pytest.mark.parametrize(
     ("build", "mode", "name"),
     [
-        ("maps", "sequential", "StorageSQLite"),
         ("nested", "sequential", "StorageSQLite"),
-        ("rounds", "sequential", "StorageSQLite"),
         ("maps in rounds", "sequential", "StorageSQLite"),
         *(
             pytest.param(*case, marks=pytest.mark.exhaustive)
             for case in [
+                ("maps", "sequential", "StorageSQLite"),
+                ("rounds", "sequential", "StorageSQLite"),
                 ("maps", "parallel", "StorageSQLite"),
                 ("nested", "parallel", "StorageSQLite"),
                 ("nested", "parallel", "ThreeMethods"),
@@ -653,6 +654,7 @@ def test_parameters_with_defaults_keep_them(given: bool, tmp_path: Path) -> None
         assert report.crashes > 10
 
 
+@pytest.mark.exhaustive
 def test_a_script_may_prove_its_own_workflow(scripts: Scripts) -> None:
     """What is defined in __main__ is taken along, its classes too."""
     facts = scripts.run("""
@@ -933,6 +935,7 @@ def test_a_step_that_is_not_repeatable_on_its_file(tmp_path: Path, monkeypatch: 
     assert "task 0 (make): the file rows.csv has another content. It was restored from StorageFile." in text
 
 
+@pytest.mark.exhaustive
 def test_a_file_that_each_run_appends_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its content is that of all runs; with files=False it is not compared."""
     monkeypatch.chdir(tmp_path)

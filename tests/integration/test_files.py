@@ -172,6 +172,7 @@ INTERRUPTED: list[Any] = [
 ]
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.processes
 @pytest.mark.parametrize(("step", "mode", "executor"), INTERRUPTED)
 def test_ctrl_c_while_a_large_file_is_read_keeps_the_value(

@@ -67,6 +67,7 @@ def run_on(disk: str, source: str, folder: Path, timeout: float = 15) -> Any:
     return json.loads(ended.stdout.splitlines()[-1])
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize(("storage", "letter"), each_once([*STORAGES], ["x", b"x"]))
 def test_a_full_disk_fails_the_task(storage: str, letter: str | bytes, tmp_path: Path) -> None:
     """The step whose value doesn't fit fails with the system's message. The one before it is kept, and nothing is left
@@ -136,6 +137,7 @@ def test_a_run_that_saves_nothing_needs_no_writable_disk(storage: str, tmp_path:
     assert [task[0] for task in facts["tasks"]] == ["Completed", "Completed"]
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize("storage", ON_DISKS)
 def test_checkpoints_on_a_read_only_disk_are_still_read(storage: str, tmp_path: Path) -> None:
     """A finished run can be resumed from a disk that can't be written to: nothing has to be."""
@@ -148,6 +150,7 @@ def test_checkpoints_on_a_read_only_disk_are_still_read(storage: str, tmp_path: 
     assert [task[0] for task in facts["tasks"]] == ["Completed", "Completed"]
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize("storage", ON_DISKS)
 def test_a_new_run_over_checkpoints_that_cannot_be_voided_does_not_begin(storage: str, tmp_path: Path) -> None:
     """Older checkpoints that can't be removed would be taken for the new run's: nothing is run."""

@@ -393,6 +393,7 @@ def test_threads_share_a_storage(storage: StorageSQLite) -> None:
 # Killed, interrupted
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.slow
 @pytest.mark.parametrize("durability", ["power", "process"])
 def test_kill_9_loses_nothing(durability: str, scripts: Scripts, path: Path) -> None:
