@@ -326,7 +326,7 @@ class RunGraph:
         return [*self._begin_or_skip(*waits), *self._continue(items)]
 
     def waiting(self) -> Iterator[TaskEvent]:
-        """Yields the events of the maps that are open since items wait for an approval. Only cleanups are left to do.
+        """Yields the pauses of the maps that are open since items wait for an approval. Only cleanups are left to do.
 
         An answer that comes from now on is for the run that continues this one.
         """
@@ -391,7 +391,7 @@ class RunGraph:
             of_item = self._maps[task.task_id].inputs.fallback_arguments(record)
             if isinstance(of_item, Skip):
                 return None
-            own = {**(own or {}), **of_item} if links.each and links.nest.repeat else of_item
+            own = {**(own or {}), **of_item} if task.is_map_in_rounds else of_item
         if isinstance(values, Skip):
             return None
         if number:
@@ -580,7 +580,7 @@ class RunGraph:
         return decisions
 
     def _consider(self, items: ItemMap, item: Item | MapRound, lane: int | None = None) -> list[Decision]:
-        """Makes an item pending, unless it waits for an item of another map, or is skipped. Or opens a map's round.
+        """Makes an item pending, or opens a map's round, unless it waits for an item of another map or is skipped.
 
         Args:
             items: Its map.
