@@ -363,7 +363,7 @@ def test_another_value_of_an_item_asks_again_for_that_one_only(make: Make) -> No
     assert [question.text for question in run.questions] == ["Store atwo?", "Store btwo?", "Store ctwo?"]
 
 
-def test_what_is_cached_or_restored_or_skipped_asks_nobody(make: Make) -> None:
+def test_what_is_cached_restored_or_skipped_does_not_ask(make: Make) -> None:
     @action(approve=True, cache=True)
     def check(url: str) -> str:
         return url

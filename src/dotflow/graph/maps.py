@@ -68,7 +68,7 @@ class ItemMap:
         self.is_waiting = False  # whether its next item is among the run's ready tasks
         asks = task.step.approve is not None and task.links.nest is not None
         self.is_entered = asks or task.step.cache is not None  # whether an item may end, or wait, before it begins
-        self._not_carried: Arguments | None = None  # of the shared arguments, once a round has asked
+        self._not_carried: Arguments | None = None  # of the shared arguments, from the second round on
         self.round = -1  # of a task in rounds, the number of the last one that it has begun
         self.item_inputs = inputs  # of a map in rounds, what the items of the round that runs take
         self.is_in_round = False  # whether a round of a map has begun
