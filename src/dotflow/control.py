@@ -256,7 +256,7 @@ class Control:
 
         Args:
             run: The run.
-            step: The task that waits, by its name; None if there is one only.
+            step: The task that waits, by its name, or an item such as `page[3].check`; None if there is one only.
             value: Plain data that the step takes as `approval.value`.
             by: Who approves; by default the user of the system.
             comment: Why: the step takes it as `approval.comment`.

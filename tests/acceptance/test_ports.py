@@ -90,9 +90,8 @@ def test_a_port_is_no_longer_than_its_original(port: str) -> None:
 
 
 def test_every_original_has_a_port_that_is_killed() -> None:
-    """Five workflows stand side by side, and each of them is killed below."""
+    """Each workflow that stands beside its original is killed below."""
     assert PAIRS.keys() == KILLS.keys()
-    assert len(PAIRS) == 5
 
 
 @pytest.mark.slow

@@ -11,8 +11,7 @@ from dotflow.core.types.attempt_state import TypeAttemptState as State
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers import HistorySQLite, LogDefault
 from dotflow.records.record import AttemptRecord, ErrorRecord, OutputChunk, RunRecord, TaskRecord
-from dotflow.report.document import document, output_members, output_objects
-from dotflow.report.next_steps import command_objects
+from dotflow.report.document import document, output_objects, read_document
 from dotflow.report.page import make_page
 
 BEGAN: Final = datetime(2026, 11, 24, 2, tzinfo=UTC)
@@ -66,9 +65,7 @@ def fail(history: HistorySQLite) -> None:
 
 def write_report(path: Path, history: HistorySQLite, run: str = "last") -> Path:
     """Writes the report of a run of a history."""
-    record = history.load(run)
-    commands = command_objects(history, record, None)
-    path.write_text(make_page(document(record, output=output_members(history, record), commands=commands)))
+    path.write_text(make_page(read_document(history, run)))
     return path
 
 
@@ -126,7 +123,7 @@ def hostile() -> dict[str, Any]:
         for stream in (1, 2)
     ]
     commands = [{"task_id": None, "item": None, "command": text, "purpose": text} for text in HOSTILE]
-    shown = document(run, output={"output": output_objects(run, chunks)}, commands=commands)
+    shown = document(run, output={"output": output_objects(run, chunks)}) | {"commands": commands}
     shown["run"]["trace_url"] = "javascript:window.attacked=10"
     return shown
 

@@ -292,7 +292,7 @@ def test_a_running_run_shows_how_far_it_is(tmp_path: Path, open_page: OpenPage) 
     run = reports.record(steps, state=TypeRunState.RUNNING, ended=None)
     commands = [{"task_id": None, "item": None, "command": "dotflow show 7f3a9c12 --output -f", "purpose": "follow it"}]
     path = tmp_path / "run.html"
-    path.write_text(make_page(document(run, commands=commands) | {"made": "2026-11-24T02:01:41Z"}))
+    path.write_text(make_page(document(run) | {"commands": commands, "made": "2026-11-24T02:01:41Z"}))
     page = open_page(path)
 
     expect(page.locator(".headline")).to_have_text(

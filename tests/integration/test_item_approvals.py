@@ -27,6 +27,7 @@ from dotflow.testing import virtual_clock
 PAUSED, COMPLETED, FAILED, SKIPPED = TypeStatus.PAUSED, TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.SKIPPED
 NOT_STARTED = TypeStatus.NOT_STARTED
 MODES = ("sequential", "background", "parallel")
+WINDOW = 0.02  # seconds in which an item without a place would begin
 
 Make = Callable[..., DotFlow]
 
@@ -218,47 +219,56 @@ def test_the_time_for_the_answer_to_one_item_is_up(make: Make) -> None:
 
 @pytest.mark.parametrize("limit", [1, 2])
 def test_an_item_that_waits_takes_no_place_of_max_parallel(make: Make, limit: int) -> None:
-    """All items are asked about, although no more than some may be in the middle of their tasks."""
+    """All items ask, although no more than some may be in the middle of their tasks."""
     _urls[:] = "abcdef"
-    active, most, lock = [0], [0], threading.Lock()
+    inside, lock, is_crowded = set[str](), threading.Lock(), threading.Event()
 
     @action
     def fetch(url: str) -> str:
         with lock:
-            active[0] += 1
-            most[0] = max(most[0], active[0])
-        time.sleep(0.005)
-        with lock:
-            active[0] -= 1
+            inside.add(url)
+            if len(inside) > limit:
+                is_crowded.set()
         return url
 
-    @action(approve=True)
-    def check(fetch: str) -> str:
+    @action
+    def clean(fetch: str) -> str:
+        is_crowded.wait(WINDOW)
+        with lock:
+            inside.discard(fetch)
         return fetch
 
-    run = start(make(fetch, check, max_parallel=limit), mode="parallel")
+    @action(approve=True)
+    def check(clean: str) -> str:
+        return clean
+
+    run = start(make(fetch, clean, check, max_parallel=limit), mode="parallel")
     assert len(run.questions) == 6
-    assert most[0] <= limit
+    assert not is_crowded.is_set()
 
 
 def test_an_item_keeps_its_place_while_another_task_of_it_runs(make: Make) -> None:
-    """Of two tasks of an item one asks and one runs: the next item begins when that has ended."""
+    """Of an item's tasks one asks and one runs: the next item begins when that has ended."""
     _urls[:] = ["a", "b"]
-    events: list[str] = []
+    next_began, overlaps = threading.Event(), list[bool]()
 
     @action(approve=True)
     def check(url: str) -> str:
         return url
 
     @action
+    def quick(url: str) -> None:
+        if url == "b":
+            next_began.set()
+
+    @action
     def slow(url: str) -> str:
-        events.append(f"begins {url}")
-        time.sleep(0.02)
-        events.append(f"ends {url}")
+        if url == "a":
+            overlaps.append(next_began.wait(WINDOW))
         return url
 
-    run = start(make(check, slow, max_parallel=1), mode="parallel")
-    assert events == ["begins a", "ends a", "begins b", "ends b"]
+    run = start(make(check, quick, slow, max_parallel=1), mode="parallel")
+    assert (overlaps, next_began.is_set()) == ([False], True)
     assert steps_of(run) == ["page[0].check", "page[1].check"]
 
 
@@ -363,7 +373,7 @@ def test_another_value_of_an_item_asks_again_for_that_one_only(make: Make) -> No
     assert [question.text for question in run.questions] == ["Store atwo?", "Store btwo?", "Store ctwo?"]
 
 
-def test_what_is_cached_or_restored_or_skipped_asks_nobody(make: Make) -> None:
+def test_what_is_cached_restored_or_skipped_does_not_ask(make: Make) -> None:
     @action(approve=True, cache=True)
     def check(url: str) -> str:
         return url

@@ -7,34 +7,25 @@ from typing import Any
 
 import pytest
 
-from dotflow import Config, DotFlow, Run, action
-from dotflow.abc.storage import Storage
+from dotflow import Config, DotFlow, action
 from dotflow.core.item_counts import item_counts
 from dotflow.errors import InvalidLink, NotInHistory
-from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
-from tests.integration.modes import COMPLETED, FAILED, NOT_STARTED, SKIPPED, start
+from dotflow.providers import HistorySQLite, LogDefault
+from tests.integration.modes import COMPLETED, FAILED, MODES, NOT_STARTED, SKIPPED, StepsLab, start
 from tests.marks import in_any_worker
 from tests.plan_fuzz import ThreeMethods
 
 MakeWorkflow = Callable[..., DotFlow]
-MODES = ["sequential", "background", "parallel"]
 WAIT = 15.0  # seconds, for what happens at once
 LINKS = {"/": ["/a", "/b"], "/a": ["/", "/c"], "/b": ["/c", "/d"], "/c": ["/e"]}
 
 
-class Crawl:
-    """A crawl by levels over one folder. Its steps note their calls, and fail at those that are red."""
+class Crawl(StepsLab):
+    """A crawl by levels."""
 
     def __init__(self, folder: Path) -> None:
-        self.ran: list[str] = []
-        self.red: set[str] = set()
+        super().__init__(folder)
         self.first: Any = ["/"]
-        self.storage: Storage = StorageFile(path=folder)
-
-    def note(self, call: str) -> None:
-        self.ran.append(call)
-        if call in self.red:
-            raise ValueError(f"{call} is red")
 
     def fetch(self, url: str) -> list[str]:
         self.note(f"fetch {url}")
@@ -66,8 +57,7 @@ class Crawl:
         return inner
 
     def workflow(self, inner: DotFlow | None = None, **options: Any) -> DotFlow:
-        config = Config(storage=self.storage, log=LogDefault(output="none"), executor=ExecutorThread())
-        workflow = DotFlow(config, workflow_id="w")
+        workflow = self.new()
         workflow.task.add(action(lambda: self.first), name="start")
         default = {"repeat": 5, "until": "is_last", "carry": {"urls": "linked", "known": "seen"}}
         inner = inner or self.level()
@@ -75,11 +65,6 @@ class Crawl:
         if "size" in [task.name for task in inner.task]:
             workflow.task.add(action(self.report), name="report", needs={"sizes": "level.size"})
         return workflow
-
-    def start(self, workflow: DotFlow, mode: str = "sequential", **options: Any) -> Run:
-        self.ran.clear()
-        run: Run = start(workflow, mode, **options)
-        return run
 
     def of(self, step: str) -> list[str]:
         return sorted(call for call in self.ran if call.startswith(step))
@@ -125,7 +110,7 @@ def test_a_round_of_a_map_and_its_items_have_addresses(crawl: Crawl) -> None:
 
 
 @in_any_worker
-@pytest.mark.parametrize("mode", [*MODES, "groups"])
+@pytest.mark.parametrize("mode", MODES)
 def test_a_map_in_rounds_runs_in_any_worker(make_workflow: MakeWorkflow, mode: str) -> None:
     """The values of a round reach the workers of the next one."""
     workflow = make_workflow()
@@ -214,12 +199,12 @@ def test_a_round_with_an_empty_list_has_an_empty_value(crawl: Crawl, mode: str) 
     """What takes the list runs, and the rounds go on."""
     crawl.first = []
     inner = DotFlow(params={"urls": ...})
-    inner.task.add(action(self_of := lambda one: one), name="same", each={"one": "urls"})
+    inner.task.add(action(lambda one: one), name="same", each={"one": "urls"})
     inner.task.add(action(lambda same: [*same, len(same)][-1:]), name="more")
 
     run = crawl.start(crawl.workflow(inner, repeat=3, carry={"urls": "more"}), mode)
 
-    assert (run.status, run.value("level"), self_of(1)) == (COMPLETED, [1], 1)
+    assert (run.status, run.value("level")) == (COMPLETED, [1])
     assert [item.round for item in run["level.same"].items] == [1, 2]
     assert run["level[0].same"].value == []
 
@@ -290,17 +275,20 @@ def test_an_item_that_fails_ends_the_rounds_and_a_resume_runs_it_alone(
     assert crawl.of("fetch") == ["fetch /b", "fetch /c", "fetch /d", "fetch /e"]
 
 
+@pytest.mark.parametrize(("first", "number", "source"), [("/", 0, "start"), (["/"], 1, "level[0].linked")])
 @pytest.mark.parametrize("mode", ["sequential", "parallel"])
-def test_a_round_without_a_list_ends_the_rounds_and_the_error_says_why(crawl: Crawl, mode: str) -> None:
+def test_a_round_without_a_list_ends_the_rounds_and_the_error_says_why(
+    crawl: Crawl, mode: str, first: Any, number: int, source: str
+) -> None:
     """What is no list, in the first round or a later one, fails the map in that round."""
+    crawl.first = first
     crawl.linked = lambda fetch, seen: "/c"  # type: ignore[method-assign, assignment]
 
     run = crawl.start(crawl.workflow(), mode, keep_going=True)
 
     message = run["level.fetch"].error.message
-    assert message.startswith("'level' stopped after 1 of 5 rounds: 'level[1].fetch' failed: ")
-    assert "'level[0].linked'" in message
-    assert "str" in message
+    assert message.startswith(f"'level' stopped after {number} of 5 rounds: 'level[{number}].fetch' failed: ")
+    assert f"'{source}', whose value is of type str" in message
 
 
 def test_a_cancel_amid_a_map_in_rounds_keeps_what_has_ended(crawl: Crawl) -> None:
@@ -382,11 +370,7 @@ def test_the_key_of_an_item_has_its_round(crawl: Crawl) -> None:
     assert len(list(crawl.storage.list_keys("w/level.fetch"))) == 1
     only = DotFlow(Config(storage=crawl.storage, log=LogDefault(output="none")), workflow_id="w")
     only.task.add(action(lambda: 1), name="start")
-    assert only.plan().removed == sorted(["report", *(f"level.{name}" for name in run_names(crawl))])
-
-
-def run_names(crawl: Crawl) -> list[str]:
-    return [task.name for task in crawl.level().task]
+    assert only.plan().removed == sorted(["report", *(f"level.{task.name}" for task in crawl.level().task)])
 
 
 def test_a_rerun_makes_a_map_and_what_follows_anew(crawl: Crawl) -> None:
@@ -503,7 +487,7 @@ def test_what_a_map_in_rounds_can_not_be_is_refused_at_add(
 
 
 def test_until_is_no_map(crawl: Crawl) -> None:
-    """A list of verdicts is none."""
+    """A list of bools does not decide about a round."""
     with pytest.raises(InvalidLink, match=r"until can't be .* which is mapped"):
         crawl.workflow(repeat=2, until="size", carry={})
 

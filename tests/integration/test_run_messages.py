@@ -285,7 +285,7 @@ def test_a_run_that_was_paused_by_an_order_says_so(make: Make, notify: Kept) -> 
 
 @pytest.mark.parametrize("signals", [1, 2])
 def test_a_run_that_its_server_leaves_to_the_next_one_sends_nothing(make: Make, notify: Kept, signals: int) -> None:
-    """Nobody has to act: the run goes on by itself, and sends a message about its own end."""
+    """The run goes on by itself, and sends a message about its own end."""
     begun, go_on = threading.Event(), threading.Event()
 
     @action

@@ -145,7 +145,7 @@ def action(
             name parameters. True asks whether it runs. Until then the task is PAUSED, other tasks go on, and the run
             ends when only waiting is left. A yes queues a run that continues it; `start(resume=True)` goes on, too. A
             no fails the task with Rejected, which `retry` and `fallback` don't change. As `approval` the step takes
-            the answer, an Approval. A map asks once; a workflow for each item asks for each, and rounds ask in each.
+            the answer, an Approval. A map asks once, a workflow for each item for each of them, and rounds in each.
             It needs a history and a workflow_id.
         approve_within: The time for an answer, after which the task fails; None for no limit.
         unknown: Refused with a hint.

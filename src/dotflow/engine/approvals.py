@@ -25,13 +25,7 @@ class Approvals:
         option: The value of --history for the commands that answer.
     """
 
-    def __init__(
-        self,
-        queue: Operations,
-        checkpoints: Checkpoints,
-        masks: Masks,
-        option: str | None,
-    ) -> None:
+    def __init__(self, queue: Operations, checkpoints: Checkpoints, masks: Masks, option: str | None) -> None:
         self._queue = queue
         self._checkpoints = checkpoints
         self._masks = masks

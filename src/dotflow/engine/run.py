@@ -377,7 +377,7 @@ class Run:
         return ending_of(self.state, self._reason, self.tasks, goes_on=goes_on)._replace(asked=asked)
 
     def _waits_for(self) -> str:
-        """Returns which tasks wait for an approval, for people."""
+        """Returns which tasks and items wait for an approval, for people."""
         from dotflow.core.approval import WAITS_FOR, names_of  # here: few workflows ask
 
         return f"{WAITS_FOR} {names_of(self.questions)}"

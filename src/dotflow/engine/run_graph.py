@@ -326,7 +326,7 @@ class RunGraph:
         return [*self._begin_or_skip(*waits), *self._continue(items)]
 
     def waiting(self) -> Iterator[TaskEvent]:
-        """Yields the events of the maps that are open since items wait for an approval. Only cleanups are left to do.
+        """Yields the pauses of the maps that are open since items wait for an approval. Only cleanups are left to do.
 
         An answer that comes from now on is for the run that continues this one.
         """
@@ -391,7 +391,7 @@ class RunGraph:
             of_item = self._maps[task.task_id].inputs.fallback_arguments(record)
             if isinstance(of_item, Skip):
                 return None
-            own = {**(own or {}), **of_item} if links.each and links.nest.repeat else of_item
+            own = {**(own or {}), **of_item} if task.is_map_in_rounds else of_item
         if isinstance(values, Skip):
             return None
         if number:
@@ -580,7 +580,7 @@ class RunGraph:
         return decisions
 
     def _consider(self, items: ItemMap, item: Item | MapRound, lane: int | None = None) -> list[Decision]:
-        """Makes an item pending, unless it waits for an item of another map, or is skipped. Or opens a map's round.
+        """Makes an item pending, or opens a map's round, unless it waits for an item of another map or is skipped.
 
         Args:
             items: Its map.
@@ -794,7 +794,7 @@ class RunGraph:
             answer = self._ask(Held(items, item, None), item, {**(shared or {}), **own})
             if isinstance(answer, TaskPaused):
                 items.set_aside()
-                return [*left, answer, *self._make_room(items.run, item.item), *self._continue(items)]
+                return [*left, answer, *self._give_place(items.run, item.item), *self._continue(items)]
             if isinstance(answer, Ended):
                 ended = answer
             elif item.step.takes_approval:
@@ -804,7 +804,7 @@ class RunGraph:
         items.begin(None)
         return [*left, ended]
 
-    def _make_room(self, run: NestRun, index: int) -> list[Decision]:
+    def _give_place(self, run: NestRun, index: int) -> list[Decision]:
         """Lets another item of an added workflow begin, if what is left of this one waits for approvals."""
         waits = any((task_id, index) in self.asked for task_id in run.nest.tasks)
         maps = [self._maps[task_id] for task_id in run.nest.tasks if task_id in self._maps]
@@ -855,7 +855,7 @@ class RunGraph:
         if items.run is not None and items.run.end(item):
             decisions += self._admit(items.run)
         elif items.run is not None and self.asked:
-            decisions += self._make_room(items.run, item.item)
+            decisions += self._give_place(items.run, item.item)
         if items.left and (items.is_waiting or not items.pending) and not items.has_stopped:
             return decisions  # nothing follows in its own map
         return decisions + self._continue(items)

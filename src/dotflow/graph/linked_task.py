@@ -11,10 +11,10 @@ from dotflow.core.outputs import Part
 from dotflow.core.task import Task, TaskRecord
 from dotflow.core.types.status import TypeStatus
 
-ROUND: Final = "r"  # begins the key of a round; no hexadecimal digits begin so
-
 if TYPE_CHECKING:  # few tasks ask
     from dotflow.core.approval import Question
+
+ROUND: Final = "r"  # begins the key of a round; no hexadecimal digits begin so
 
 
 class MapContext(Context):

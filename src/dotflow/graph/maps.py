@@ -68,7 +68,7 @@ class ItemMap:
         self.is_waiting = False  # whether its next item is among the run's ready tasks
         asks = task.step.approve is not None and task.links.nest is not None
         self.is_entered = asks or task.step.cache is not None  # whether an item may end, or wait, before it begins
-        self._not_carried: Arguments | None = None  # of the shared arguments, once a round has asked
+        self._not_carried: Arguments | None = None  # of the shared arguments, from the second round on
         self.round = -1  # of a task in rounds, the number of the last one that it has begun
         self.item_inputs = inputs  # of a map in rounds, what the items of the round that runs take
         self.is_in_round = False  # whether a round of a map has begun
@@ -190,8 +190,8 @@ class Held(NamedTuple):
 class NestRun:
     """The tasks of an added workflow that runs for each item.
 
-    An index is inside from the beginning of its first task to the end of its last, but for the time in which it waits
-    for an approval. The lowest one that may go on is next.
+    An index is inside from the beginning of its first task to the end of its last. While it waits for an approval, it
+    is not. The lowest one that may go on is next.
 
     Args:
         nest: The workflow.
@@ -314,15 +314,12 @@ def why_failed(nest: Nest, number: int, tasks: Sequence[Task]) -> str:
     """Returns which task but a cleanup has failed in the round with this number; "" if none has."""
     for task_id in nest.tasks:
         record = beside(tasks[task_id], number)
-        if (record.status is FAILED or (record.items and _have_failed(record.items))) and not tasks[task_id].is_cleanup:
+        has_failed = record.status is FAILED or (record.items and any(item.status is FAILED for item in record.items))
+        if has_failed and not tasks[task_id].is_cleanup:
             # The failures of attempts are logged, but that of a list is not.
             why = f": {record.error.message}" if record.is_mapped and record.error and not record.items else ""
             return f"after {number} of {_limit(nest)}: '{record.name}' failed{why}"
     return ""
-
-
-def _have_failed(items: Sequence[Task]) -> bool:
-    return any(item.status is FAILED for item in items)
 
 
 def _limit(nest: Nest) -> str:

@@ -52,26 +52,25 @@ def read_document(archive: Archive, run: str, history: str | None = None) -> dic
         history: The value of --history for its commands.
     """
     record = archive.load(run)
-    output, commands = output_members(archive, record), command_objects(archive, record, history)
-    return document(record, output=output, commands=commands, earlier=last_completed(archive, record))
+    return document(record, output=output_members(archive, record), archive=archive, history=history)
 
 
 def document(
     run: RunRecord,
     *,
     output: Mapping[str, Any] | None = None,
-    commands: Sequence[Mapping[str, Any]] = (),
-    earlier: RunSummary | None = None,
+    archive: Archive | None = None,
+    history: str | None = None,
 ) -> dict[str, Any]:
     """Returns a run as an object.
 
     Args:
         run: The run.
         output: The members about its output; None for none.
-        commands: The commands that help with the run.
-        earlier: The last run of its workflow that completed before it; None for none.
+        archive: Its history, for the commands that help, and the run that completed before it; None for neither.
+        history: The value of --history for its commands.
     """
-    details = listed_items(run.steps)
+    details, earlier = listed_items(run.steps), None if archive is None else last_completed(archive, run)
     return {
         "version": VERSION,
         "dotflow": sys.modules["dotflow"].__version__,
@@ -79,7 +78,7 @@ def document(
         "run": _record_object(run),
         "tasks": [_task_object(run, task, details[task.task_id]) for task in run.steps],
         **(output or {}),
-        "commands": list(commands),
+        "commands": [] if archive is None else command_objects(archive, run, history),
         "last_completed": None if earlier is None else {"run_id": earlier.run_id, "ended": moment(earlier.ended)},
     }
 

@@ -630,7 +630,7 @@ class EarlierRuns:
             is_decided = end is not None and not end.failure and not reason and not task.is_cleanup
             if last is not None and not task.is_map_in_rounds:
                 task._open(task.items[: last + 1])
-                is_decided = is_decided and last is not None and beside(task, last).status in OVER
+                is_decided = is_decided and task.items[last].status in OVER
             if not is_decided:
                 if not unmet[task.task_id] and leaves_checkpoint(task):
                     result.missing.append(task.task_id)
@@ -706,11 +706,11 @@ class EarlierRuns:
             self._decided.void += [(item, str(why)) for item, _ in saved.values()]
             return
         record = task._open_round(number)
-        verdict = self._why_not(inputs, record, is_missing=True)
-        if isinstance(verdict, Skip):
-            record._apply(TaskSkipped(task.task_id, verdict.reason))
-            self._decided.void += [(item, verdict.reason) for item, _ in saved.values()]
-        if verdict:
+        why = self._why_not(inputs, record, is_missing=True)
+        if isinstance(why, Skip):
+            record._apply(TaskSkipped(task.task_id, why.reason))
+            self._decided.void += [(item, why.reason) for item, _ in saved.values()]
+        if why:
             return
         try:
             task._add_items(record, items_of(record, self._tokens.tasks, self._params))

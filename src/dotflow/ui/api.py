@@ -25,7 +25,6 @@ from dotflow.records.record import OutputKey, RunRecord, RunSummary
 from dotflow.report.by_param import by_param, params_of, value_object
 from dotflow.report.differences import differences
 from dotflow.report.document import document, left_out, moment, output_objects, run_object, share_out, to_json
-from dotflow.report.next_steps import command_objects, last_completed
 from dotflow.ui.actions import Actions
 from dotflow.ui.overview import overview
 
@@ -89,10 +88,8 @@ def show_run(
     run = archive.load(query["run"])
     if "this" not in query and query["run"] not in NAMES and run.newest != run.run_id:
         run = archive.load(run.newest)
-    commands = command_objects(archive, run, option)
     buttons = {} if actions is None else {"buttons": actions.of_run(run)}
-    earlier = last_completed(archive, run)
-    return document(run, output=_output_members(archive, run), commands=commands, earlier=earlier) | buttons
+    return document(run, output=_output_members(archive, run), archive=archive, history=option) | buttons
 
 
 def show_output(archive: Archive, query: Query) -> dict[str, Any]:

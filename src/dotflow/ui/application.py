@@ -12,7 +12,7 @@ from dotflow.providers.optional import require_extra
 from dotflow.report.page import read_part
 from dotflow.ui.security import ASGIApp, Guard, Scope
 
-#: The style and the script, whose addresses have their digests. They say nothing of any run.
+#: How long a browser keeps the style and the script, whose addresses have their digests. Nothing in them is of a run.
 KEPT: Final = "private, max-age=31536000, immutable"
 MEDIA_TYPES: Final = {"page.css": "text/css", "page.js": "text/javascript"}
 NO_SCRIPT: Final = "<noscript>This page needs JavaScript. That of <code>dotflow report</code> does not.</noscript>"

@@ -19,7 +19,7 @@ def approve(run: str, step: str | None, value: str | None, history: str | None, 
 
     \b
     RUN   an id, the beginning of one, or last
-    STEP  the task that waits; not needed where it is the only one
+    STEP  the task that waits, or an item such as page[3].check; not needed where it is the only one
 
     \b
     dotflow runs --paused
@@ -44,7 +44,7 @@ def reject(run: str, step: str | None, history: str | None, by: str | None, comm
 
     \b
     RUN   an id, the beginning of one, or last
-    STEP  the task that waits; not needed where it is the only one
+    STEP  the task that waits, or an item such as page[3].check; not needed where it is the only one
 
     \b
     dotflow reject 4f0c9a21 --comment "the day is not over"

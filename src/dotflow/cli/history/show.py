@@ -7,7 +7,6 @@ from dotflow.cli.history import parts
 from dotflow.cli.history.as_json import attempt_line, to_line
 from dotflow.records.record import RunRecord, TaskRecord
 from dotflow.report.document import document
-from dotflow.report.next_steps import command_objects, last_completed
 
 
 def show_record(
@@ -28,8 +27,7 @@ def show_record(
     if step is None and not is_exact and run not in NAMES and record.newest != record.run_id:
         record = archive.load(record.newest)
     if step is None and as_json:
-        commands, earlier = command_objects(archive, record, history), last_completed(archive, record)
-        click.echo(to_line(document(record, commands=commands, earlier=earlier)))
+        click.echo(to_line(document(record, archive=archive, history=history)))
     elif step is None:
         from dotflow.cli.history.run_page import print_run
 
