@@ -424,7 +424,7 @@ class TestCoroutines:
         async def quick() -> str:
             return "next"
 
-        workflow.task.add([action(timeout=0.2)(slow), action(quick)])
+        workflow.task.add([action(timeout=1)(slow), action(quick)])
         began = time.monotonic()
 
         run = workflow.start(keep_going=True)
