@@ -217,6 +217,28 @@ def test_the_time_for_the_answer_to_one_item_is_up(make: Make) -> None:
         assert "it was not approved within 2 d" in error.message
 
 
+def test_a_server_continues_a_run_once_for_the_item_whose_time_is_up(make: Make) -> None:
+    """The item has failed then, and the run waits for the others."""
+
+    @action(approve=True, approve_within="1h")
+    def check(fetch: str) -> str:
+        return fetch
+
+    def build() -> DotFlow:
+        return make(fetch, check, keep_going=True)
+
+    _urls[:] = ["a"]
+    with virtual_clock() as clock:
+        start(build())
+        clock.advance(1800)
+        _urls.append("b")
+        start(build(), resume=True, rerun="urls")
+        clock.advance(1900)
+        (ended,) = serve(build(), once=True)
+        assert (ended.state, ended.reason) == (TypeRunState.PAUSED, "it waits for 'page[1].check'")
+        assert serve(build(), once=True) == []
+
+
 @pytest.mark.parametrize("limit", [1, 2])
 def test_an_item_that_waits_takes_no_place_of_max_parallel(make: Make, limit: int) -> None:
     """All items ask, although no more than some may be in the middle of their tasks."""
@@ -346,6 +368,52 @@ def test_an_answer_belongs_to_the_item_and_not_to_its_place_in_the_list(make: Ma
     run = start(make(), resume=True, rerun="urls")
     assert [(question.step, question.asked) for question in run.questions] == [("page[2].check", asked["Store bb?"])]
     assert run["page.store"].items[0].value == "cc by ben"
+
+
+def test_an_item_that_no_storage_can_keep_is_known_by_its_index_and_by_its_question(
+    config: Callable[..., Config],
+) -> None:
+    """The yes to one connection is no yes to another one that has its place in the list now."""
+    names, dropped = ["prod", "test"], list[str]()
+
+    @action(checkpoint=False)
+    def connections() -> list[dict[str, Any]]:
+        return [{"name": name, "lock": threading.Lock()} for name in names]
+
+    @action(approve="Drop {connection}?")
+    def drop(connection: dict[str, Any]) -> None:
+        dropped.append(connection["name"])
+
+    def build() -> DotFlow:
+        database = DotFlow(params={"connection": ...})
+        database.task.add(drop)
+        workflow = DotFlow(config(), workflow_id="databases")
+        workflow.task.add(connections).add(database, name="database", each=connections)
+        return workflow
+
+    run = start(build())
+    Control(build()).approve(run.run_id, "database[1].drop", by="anna")
+    assert steps_of(start(build(), resume=True)) == ["database[0].drop"]
+    names.reverse()
+    Control(build()).approve(run.run_id, "database[0].drop", by="anna")
+    assert steps_of(start(build(), resume=True)) == ["database[0].drop"]
+    assert dropped == ["test"]
+
+
+def test_what_has_left_the_list_waits_for_no_answer_also_where_the_list_is_empty(make: Make) -> None:
+    @action(approve=True)
+    def publish() -> None: ...
+
+    def build() -> DotFlow:
+        workflow = make()
+        workflow.task.add(publish)
+        return workflow
+
+    run = start(build(), mode="parallel")
+    assert len(run.questions) == 4
+    _urls.clear()
+    run = start(build(), mode="parallel", resume=True, rerun="urls")
+    assert steps_of(run) == [question.step for question in Control(build()).questions()] == ["publish"]
 
 
 def test_another_value_of_an_item_asks_again_for_that_one_only(make: Make) -> None:

@@ -11,8 +11,10 @@ from dotflow.core.masks import Masks
 from dotflow.core.task import Task
 from dotflow.errors import HistoryError
 from dotflow.graph.linked_task import Item
+from dotflow.graph.maps import BY_INDEX
 from dotflow.records.glimpse import MAX_GLIMPSE, glimpse
 from dotflow.resume.checkpoint import Checkpoints
+from dotflow.resume.tokens import digest_of
 
 
 class Approvals:
@@ -41,6 +43,8 @@ class Approvals:
         assert step.approve is not None
         asked, about = self._checkpoints.question_of(task), self._checkpoints.question_about(task)
         text = self._masks.mask(question_text(step.approve, task.name, arguments, self._shown))
+        if about and asked.key.startswith(BY_INDEX):  # another list may have another value there
+            about = digest_of([about, text])
         question = self._queue.ask(asked, text, about, step.approve_within, task.item)
         if question.is_yes is None:
             if question.until is None or not question.is_late(clock.now()):
@@ -50,15 +54,14 @@ class Approvals:
             return Answer(refusal=rejection(question.by, question.comment))
         return Answer(approval_of(question))
 
-    def place(self, items: Sequence[Item]) -> None:
+    def place(self, task: Task, items: Sequence[Item]) -> None:
         """Notes where the items of a task stand, some of which may have asked in an earlier run.
 
         Raises:
             HistoryError: The history can't be read or written.
         """
-        if items:
-            asked = self._checkpoints.question_of(items[0])
-            self._queue.place(asked.origin, asked.task, {item.key_suffix: item.item for item in items})
+        asked = self._checkpoints.question_of(task)
+        self._queue.place(asked.origin, asked.task, {item.key_suffix: item.item for item in items})
 
     def answered(self, origin: str) -> Collection[QuestionId]:
         """Returns the questions of a chain that have an answer by now, or whose time is up."""

@@ -532,7 +532,7 @@ class RunGraph:
             for task in tasks:
                 task._open(items_of(task, self._tasks, self._params))
                 if run is not None and task.step.approve is not None and self._approvals is not None:
-                    self._approvals.place(task.items)
+                    self._approvals.place(task, task.items)
             restored = self.checkpoints.restore_items(tasks)
         except Exception as error:  # of the lists, which may be the user's own types, or of the storage
             failed: list[Decision] = [_failed(tasks[0], error), *_skipped_after(tasks)]

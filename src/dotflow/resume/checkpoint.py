@@ -397,13 +397,14 @@ class Checkpoints:
 
         It stays the same over attempts and runs until the task is voided, or runs again by `rerun`.
         """
-        saved, whole, key = self._saved_origin, self._tasks[task.task_id], ""
+        saved, whole = self._saved_origin, self._tasks[task.task_id]
         nth = sum(saved.voided(f"{QUESTION}{name}") for name in self._names_of(task))
         is_unique = sum(other.name == whole.name for other in self._tasks) == 1
         name = whole.name if is_unique else f"{whole.name}.{task.task_id}"
-        if isinstance(task, Item) and (nest := task.task_links.nest) is not None:
-            name, key = f"{nest.name}{INDEX}{name.removeprefix(nest.name)}", task.key_suffix
-        return QuestionId(saved.origin, name, key, nth)
+        nest = None if whole.links is None else whole.links.nest
+        if nest is not None:
+            name = f"{nest.name}{INDEX}{name.removeprefix(nest.name)}"
+        return QuestionId(saved.origin, name, task.key_suffix if isinstance(task, Item) and nest else "", nth)
 
     def question_about(self, task: Task) -> str:
         """Returns a digest of what the question of a task or an item is about, whose sources have ended.

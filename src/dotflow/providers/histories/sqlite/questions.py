@@ -46,14 +46,14 @@ OPEN: Final = f"""{LAST_OF_CHAINS} AND answer IS NULL AND (until IS NULL OR unti
 #: The questions of runs that are paused only since they wait.
 OF_WAITING: Final = f"{LAST_OF_CHAINS} AND superseded IS NULL AND runs.state = 'Paused' AND reason LIKE '{WAITS_FOR} %'"
 WAITING: Final = f"{OF_WAITING} AND answer IS NULL"
-#: Whether its task or item has done nothing in the run but to ask: it has not taken its answer.
+#: Whether its task or item has done nothing in the run but to ask: it has not taken its answer, nor failed without one.
 HAS_ASKED: Final = f"""EXISTS (SELECT 1 FROM attempts JOIN steps USING (task)
     WHERE attempts.run = runs.run AND attempts.item = questions.item AND steps.plan = runs.plan
     AND REPLACE({TASK}, '{INDEX}', '') IN (steps.name, steps.name || '.' || steps.task)
     GROUP BY attempts.task HAVING MAX(attempt) = 0 AND MAX(attempts.state) = {PAUSED})"""
 #: The runs for which the time for an answer is up, or that were killed before they took theirs at their end.
-OVER: Final = f"""SELECT DISTINCT run_id, workflow FROM ({WAITING} AND until <= ?
-    UNION ALL {OF_WAITING} AND answer IS NOT NULL AND {HAS_ASKED})"""
+OVER: Final = f"""SELECT DISTINCT run_id, workflow FROM
+    ({OF_WAITING} AND (answer IS NOT NULL OR until <= ?) AND {HAS_ASKED})"""
 NEXT_LATE: Final = f"SELECT MIN(until) FROM ({WAITING} AND until > ?)"
 
 
