@@ -531,7 +531,7 @@ class TestEveryNotify:
         """The run ends after the grace, and the log reports what was not sent."""
         log = MyLog()
         with serving(silence) as server:
-            workflow = make_workflow(log=log, notify=notify_at(server), notify_grace=0.05)
+            workflow = make_workflow(log=log, notify=notify_at(server), notify_grace=0.5)
             workflow.task.add(action(lambda: 1))
             run = workflow.start()
 

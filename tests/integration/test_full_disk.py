@@ -322,6 +322,7 @@ def fill():
 if __name__ == "__main__":
     refused = ""
     with serve(flow, wait=False):
+        Control(flow).wait(flow.submit(), timeout=20)  # so that the server has begun
         first = flow.submit(at=2)
         fill()
         for number in range(1, 300):  # SQLite's log has some room already
