@@ -26,6 +26,7 @@ from dotflow.core.events import Planned, RunEnded, RunStarted
 from dotflow.core.failure import Failure
 from dotflow.core.files import NO_STATES
 from dotflow.core.hints import READ_RUN, no_attribute
+from dotflow.core.item_counts import rounds_of
 from dotflow.core.masks import Masks
 from dotflow.core.task import Task
 from dotflow.core.types.run_state import TypeRunState
@@ -701,7 +702,7 @@ def _planned(tasks: Sequence[Task], plan: Plan, *, has_code: bool) -> tuple[Plan
             task.step.policy,
             fingerprint(task.step) if has_code else "",
             CONTEXTS if isinstance(task.step.function, type) else tuple(task.step.context_params),
-            0 if task.links is None or task.links.nest is None or task.gives_list else task.links.nest.repeat,
+            rounds_of(task),
         )
         for task, lane, needs in zip(tasks, plan.lanes, plan.needs, strict=True)
     )

@@ -192,7 +192,7 @@ class Tokens:
         if task._rounds:  # the keys of its items show the round
             task = task._rounds[-1]
         elif isinstance(task, LinkedTask) and task.is_repeated:
-            return f"{task.items[-1].key_suffix}:{self._of_value(task, part)}"  # rounds of one run are told apart
+            return f"{task.items[-1].key_suffix}:{self._of_value(task, part)}"  # each round has a token of its own
         context = task.current_context
         if not isinstance(context, MapContext):
             return f"{task.key_name}:{context._origin.run}" if part is None else self._of_value(task, part)
