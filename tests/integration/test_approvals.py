@@ -324,15 +324,15 @@ def test_what_waits_has_not_failed_at_the_end_of_a_cancelled_run(make: Make) -> 
     workflow = make(rows)
     workflow.task.add(publish).add(waits, needs=[rows])
     runs.append(workflow.launch(mode="parallel"))
-    while not _cancelled(runs[0]):
+    while not _is_halted(runs[0]):
         time.sleep(0.01)
     is_over.set()
     runs[0].wait()
     assert (runs[0].state, statuses(runs[0])["publish"]) == (TypeRunState.CANCELLED, PAUSED)
 
 
-def _cancelled(run: Run) -> bool:
-    return run._cancelled
+def _is_halted(run: Run) -> bool:
+    return run._runner is not None and run._runner.is_halted
 
 
 def test_the_first_answer_counts_and_the_second_hears_of_it(make: Make) -> None:

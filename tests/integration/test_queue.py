@@ -1016,7 +1016,7 @@ def test_a_run_that_another_process_has_ends(make: Make, history: HistorySQLite)
             clock.sleep(0.01)
         with closing(sqlite3.connect(history.path)) as file, file:
             file.execute("UPDATE wanted SET server = 'another'")
-        while not active._cancelled:
+        while active._runner is None or not active._runner.is_halted:
             active.wait(0.01)
         may_end.set()
         active.wait()
@@ -1033,7 +1033,7 @@ def test_a_look_for_orders_that_fails_is_repeated(
     make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The order is carried out a second later, though the step goes on meanwhile."""
-    begun, may_end = threading.Event(), threading.Event()
+    begun = threading.Event()
     looks: list[int] = []
     look = SQLiteQueue.orders
 
@@ -1046,7 +1046,8 @@ def test_a_look_for_orders_that_fails_is_repeated(
     @action
     def wait_here() -> None:
         begun.set()
-        assert may_end.wait(60)
+        while True:
+            time.sleep(0.01)
 
     monkeypatch.setattr(SQLiteQueue, "orders", fail_once)
     workflow = make()
@@ -1054,9 +1055,6 @@ def test_a_look_for_orders_that_fails_is_repeated(
     run = workflow.start(mode="background")
     assert begun.wait(60)
     Control(history).cancel(run.run_id, by="ann")
-    while not run._cancelled:
-        run.wait(0.01)
-    may_end.set()
     run.wait()
 
     assert (run.state, run._reason) == (TypeRunState.CANCELLED, "the run was cancelled by ann")
@@ -1226,6 +1224,23 @@ def test_a_damaged_history_ends_its_server_and_its_steps(
     for file in tmp_path.glob("history.db*"):
         file.unlink()
     open_server().check()  # in the same process
+
+
+def test_an_emptied_history_that_is_opened_again_ends_its_server(
+    make: Make, history: HistorySQLite, open_server: OpenServer
+) -> None:
+    """A fork closes its connections, and the next one makes a new database in the empty file."""
+    make().submit()
+    server = open_server()
+    damage(history.path, "emptied")
+    if pid := os.fork():
+        os.waitpid(pid, 0)
+    else:
+        os._exit(0)
+    server.take_over()
+
+    with pytest.raises(HistoryError, match="it was emptied, or another server has taken this one for dead"):
+        server.check()
 
 
 def test_moments_are_aware(make: Make) -> None:

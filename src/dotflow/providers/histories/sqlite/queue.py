@@ -94,6 +94,7 @@ RESUMED: Final = "SELECT resumed_by, resumed_comment FROM workflows WHERE workfl
 SERVERS: Final = "SELECT server, lock, workflows FROM servers"
 ADD_SERVER: Final = "INSERT INTO servers (server, process, lock, workflows, since) VALUES (?, ?, ?, ?, ?)"
 REMOVE_SERVER: Final = "DELETE FROM servers WHERE server = ?"
+IS_REGISTERED: Final = "SELECT 1 FROM servers WHERE server = ?"
 
 RUNNING_NOW: Final = "SELECT COUNT(*) FROM runs WHERE state = 'Running' AND workflow = ?"
 SCHEDULED: Final = """SELECT workflow FROM runs WHERE state = 'Running' AND trigger = 'schedule'
@@ -512,6 +513,7 @@ class SQLiteServer(QueueServer):
         self._path = queue.path
         self._workflows = workflows
         self._server = str(uuid.uuid4())
+        self._is_unknown = False  # whether the file has lost this server
         self._dead: dict[int, float] = {}  # runs whose process was found dead, and when
         self._watched = SQLiteFile(queue.path, SYNCHRONOUS, FORMAT, read_only=True)
         weakref.finalize(self, self._watched.close)
@@ -545,6 +547,8 @@ class SQLiteServer(QueueServer):
             reason = f"it was deleted or replaced while it was served, {unknown}. Start the server again"
         elif self._queue.is_damaged:
             reason = f"it is damaged, {unknown}. Restore it or move it away, then start the server again"
+        elif self._is_unknown:
+            reason = f"it was emptied, or another server has taken this one for dead, {unknown}. Start the server again"
         elif (error := self._queue.file.sync_error) is not None:
             reason = f"the disk may have lost what was written: {error.strerror}. Check it, then start the server again"
         else:
@@ -634,6 +638,8 @@ class SQLiteServer(QueueServer):
     def take_over(self) -> Sequence[TakenOver]:
         live.hold(self._path, self._lock, self._queue.file.files)  # a step may have closed the file
         self._queue.look("PRAGMA shrink_memory")  # reads the file, and not what SQLite knows of it
+        if self._workflows:  # a connection that is opened again makes a new database in an empty file
+            self._is_unknown = not self._queue.look(IS_REGISTERED, (self._server,))
         now, dead = clock.ticks(), dict[int, float]()
         for run, lock in self._queue.look(TAKEN, (self._server,)):
             if not live.is_held(self._path, lock):
