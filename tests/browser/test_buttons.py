@@ -175,6 +175,22 @@ def test_a_run_is_cancelled_by_keyboard(report: DotFlow, address: str, open_page
     expect(page.locator(".notes")).to_contain_text("anna ordered it to cancel: wrong day")
 
 
+def test_an_answer_keeps_the_focus_when_what_stands_before_it_goes(
+    report: DotFlow, address: str, open_page: OpenPage
+) -> None:
+    """The form goes with the next look, and the buttons when the run ends: the keyboard stays at the answer."""
+    page = open_page(f"{address}runs/{report.submit()}", **as_user("anna"))
+    button(page, "Cancel").click()
+    page.locator("#answer").focus()
+
+    page.evaluate("orders.asking = null; redraw()")
+    expect(page.locator("#ask")).to_have_count(0)
+    expect(page.locator("#answer")).to_be_focused()
+    page.evaluate("orders.answer = { text: 'It is over.', at: 0 }; state.doc.buttons = []; redraw()")
+    expect(page.locator("#orders")).to_have_count(0)
+    expect(page.locator("#answer")).to_be_focused()
+
+
 def test_what_is_typed_stays_while_the_page_follows(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
     """A page that is drawn again each second keeps the field, its text and the focus."""
     begin(history, "running", "extract", "train")

@@ -42,6 +42,10 @@ function patch(element, fresh) {
   }
   patchAttributes(element, fresh);
   const byId = new Map([...element.children].filter((child) => child.id).map((child) => [child.id, child]));
+  if (byId.size) { // what goes, goes first: an element that is moved loses the focus
+    const kept = new Set([...fresh.children].map((child) => child.id));
+    byId.forEach((child, id) => kept.has(id) || child.remove());
+  }
   let next = element.firstChild;
   for (const child of [...fresh.childNodes]) {
     const known = child.id ? byId.get(child.id) : next;
