@@ -84,7 +84,8 @@ STARTS_THREADS = re.compile(r"numpy|pandas|polars|arrow|floats|numbers_of_any_ki
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselects the tests marked `exhaustive`, unless they were asked for, and begins with those marked `slow`.
 
-    Of a test that is marked `exhaustive(keep_every=4)`, each fourth case stays, beginning with the first.
+    Of a test that is marked `exhaustive(keep_every=4)`, each fourth case stays, beginning with the first, of those that
+    are not marked `exhaustive` themselves.
     A slow test at the end would run alone, while the other workers have nothing left to do.
     What starts threads comes last: from then on, no test's worker processes are forks of its process.
     """
@@ -94,10 +95,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     cases: Counter[str] = Counter()
     kept, left_out = [], []
     for item in items:
-        mark = item.get_closest_marker("exhaustive")
+        marks = [mark.kwargs.get("keep_every", 0) for mark in item.iter_markers("exhaustive")]
         test = item.nodeid.partition("[")[0]
-        is_kept = mark is None or ("keep_every" in mark.kwargs and cases[test] % mark.kwargs["keep_every"] == 0)
-        cases[test] += mark is not None
+        is_kept = all(marks) and all(cases[test] % every == 0 for every in marks)
+        cases[test] += bool(marks) and all(marks)
         (kept if is_kept else left_out).append(item)
     if left_out:
         items[:] = kept

@@ -43,6 +43,7 @@ def test_a_build_makes_everything_and_a_second_one_nothing(folder: Path) -> None
     assert build(folder) == ("3 words", [])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_what_was_edited_or_deleted_is_made_again_alone(folder: Path) -> None:
     """A source, an object, and a header that both sources include."""

@@ -67,6 +67,7 @@ def run_as_script(program: str, folder: Path) -> subprocess.CompletedProcess[str
     )
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_program_runs_as_it_is_printed(program: str, tmp_path: Path) -> None:
     """Each program is whole, runs without a guard, and what it says in comments that it prints, it prints."""
@@ -125,6 +126,7 @@ def test_the_commands_of_the_readme_work(tmp_path: Path) -> None:
     assert "Completed (from its checkpoint)" in ended.stdout  # the log
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_commands_of_the_page_on_deployment_work(tmp_path: Path) -> None:
     """Those of its table, of its unit and of its crontab; a schedule lists its next moment."""

@@ -199,7 +199,7 @@ def test_the_table_of_contents_is_whole() -> None:
     assert set(commands_of(text)) == set(COMMANDS)
 
 
-@pytest.mark.exhaustive(keep_every=2)
+@pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.slow
 def test_an_example_runs(example: str, way: Callable[[str], list[str]], folder: Path) -> None:
     """Without any settings it ends with 0, and prints its output or the variable that it needs."""
@@ -262,6 +262,7 @@ def test_s3(folder: Path, s3_server: str) -> None:
     check_twice("storage/storage_s3", folder, settings)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_gcs(folder: Path, gcs_server: str) -> None:
     """The same with Google Cloud Storage."""
@@ -287,6 +288,7 @@ def check_twice(example: str, folder: Path, settings: dict[str, str]) -> None:
     check_left(folder)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "example", [pytest.param("storage/storage_s3", marks=pytest.mark.exhaustive), "storage/storage_gcs"]
@@ -363,6 +365,7 @@ def test_a_missing_extra_is_one_line(example: str, folder: Path) -> None:
     check_line(run([*PYTHON, "-c", WITHOUT, f"docs_src/{example}.py", package], folder, settings), extra)
 
 
+@pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "case", [pytest.param(case, marks=pytest.mark.exhaustive if case in CLUSTERS else ()) for case in WRONG]

@@ -142,6 +142,7 @@ from dotflow.cli.project.wheel import pack; name, content = pack(); open(name, "
     assert f"Version: {dotflow.__version__}\n" in metadata
 
 
+@pytest.mark.exhaustive
 def test_the_source_makes_the_same_wheel(wheel: Path, source: Path, tmp_path: Path) -> None:
     """The sdist builds the same bytes: it lacks no file, and the wheel does not depend on the folder."""
     assert build(source, "wheel", tmp_path).read_bytes() == wheel.read_bytes()

@@ -81,6 +81,7 @@ def test_a_program_is_short(name: str) -> None:
     assert lines[0].startswith('"""')
 
 
+@pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.processes
 def test_five_sources_and_a_join(load: Any, mode: TypeExecution) -> None:
     """The join has the values of all five."""
@@ -99,6 +100,7 @@ def test_the_sources_are_read_at_once(load: Any, monkeypatch: pytest.MonkeyPatch
     assert start(program, TypeExecution.PARALLEL).status == "Completed"
 
 
+@pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.processes
 @pytest.mark.slow
 def test_a_crawl(load: Any, mode: TypeExecution) -> None:
@@ -118,6 +120,7 @@ def test_a_crawl(load: Any, mode: TypeExecution) -> None:
         assert {number for number, count in Site.requests.items() if count == 2} == set(range(3, PAGES, 10))
 
 
+@pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.processes
 @pytest.mark.slow
 @pytest.mark.parametrize(("limit", "ran", "skipped"), [(2.2, "deploy", "tell"), (2.0, "tell", "deploy")])

@@ -30,7 +30,8 @@ BLOCK = re.compile(
 )
 TUTORIAL = [f"tutorial/{name}.md" for name in ("index", "chain", "retries", "resume", "graph", "schedule", "tests")]
 #: Pages whose blocks are run in their order; those of the tutorial are one way, in one folder.
-FOLLOWED = [TUTORIAL, ["how-to/daily.md"], ["ports.md"], *([f"providers/{name}.md"] for name in (
+LONG_WAYS = [TUTORIAL, ["how-to/daily.md"], ["ports.md"]]
+FOLLOWED = [*LONG_WAYS, *([f"providers/{name}.md"] for name in (
     "executor", "history", "log", "notify", "scheduler", "storage", "tracer"
 ))]  # fmt: skip
 #: The lines that install what the tests have.
@@ -96,7 +97,11 @@ def copied(file: Path, folder: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)  # the tutorial has fifteen runs, and a test that kills processes
-@pytest.mark.parametrize("pages", FOLLOWED, ids=lambda pages: pages[0])
+@pytest.mark.parametrize(
+    "pages",
+    [pytest.param(pages, marks=[pytest.mark.exhaustive] if pages in LONG_WAYS else []) for pages in FOLLOWED],
+    ids=lambda pages: pages[0],
+)
 def test_the_blocks_of_a_page_print_its_outputs(pages: Sequence[str], folder: Path) -> None:
     """Saved under their names and run in their order, its blocks print the outputs that it shows, word for word."""
     program, ended = "", None

@@ -67,6 +67,7 @@ def test_no_program_is_refused(tmp_path: Path) -> None:
     assert built > 80  # others are tests and providers, or need an address
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_no_block_of_a_page_is_refused(tmp_path: Path) -> None:

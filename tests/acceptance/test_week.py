@@ -150,6 +150,7 @@ def approve_on_page(folder: Folder) -> None:
         assert answer["text"].startswith("Approved. The run ")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.timeout(180)  # some twenty commands, and a server
 def test_the_tutorial_of_eight_jobs_runs_as_written(folder: Folder, request: pytest.FixtureRequest) -> None:

@@ -291,6 +291,7 @@ def test_an_order_without_an_answer_is_reported(report: DotFlow, address: str, o
 # For everyone
 
 
+@pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (390, "dark"), (1400, "dark"), (390, "light")])
 def test_buttons_are_accessible(
     report: DotFlow, address: str, width: int, scheme: str, open_page: OpenPage, tmp_path: Path

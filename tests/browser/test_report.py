@@ -137,6 +137,7 @@ def test_everything_is_reached_by_keyboard(failed: Path, open_page: OpenPage) ->
     expect(page.locator("#detail-2")).to_be_visible()
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.timeout(60)  # axe reads the large report for seconds
 @pytest.mark.parametrize(
     ("width", "scheme", "names"),
@@ -332,6 +333,7 @@ def test_rounds_are_counted_as_rounds(tmp_path: Path, open_page: OpenPage) -> No
     expect(page.locator(".failure").first).not_to_contain_text("went on")
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize("state", [TypeRunState.CANCELLED, TypeRunState.INTERRUPTED])
 def test_a_stopped_run_says_why(tmp_path: Path, open_page: OpenPage, state: TypeRunState) -> None:
     """A cancelled or interrupted run begins with the reason."""

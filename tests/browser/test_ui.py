@@ -142,6 +142,7 @@ def test_what_waits_is_in_the_list_and_has_a_page(history: HistorySQLite, addres
     assert violations(page) == []
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (390, "dark")])
 def test_the_list_opens_on_what_needs_a_person(
     history: HistorySQLite, address: str, open_page: OpenPage, width: int, scheme: str
@@ -197,6 +198,7 @@ def test_nothing_needs_attention(history: HistorySQLite, address: str, open_page
     expect(page.locator(".needs")).to_have_count(0)
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize(("width", "scheme"), [(1400, "dark"), (390, "light")])
 def test_numbers_are_plotted_over_runs(
     history: HistorySQLite, address: str, open_page: OpenPage, width: int, scheme: str
@@ -342,6 +344,7 @@ def test_missing_and_failed_days_are_seen(address: str, open_page: OpenPage) -> 
     expect(page).to_have_url(f"{address}runs/day-367")
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.usefixtures("days")
 @pytest.mark.parametrize(
     ("width", "scheme"), [(1400, "light"), pytest.param(390, "dark", marks=pytest.mark.exhaustive)]
@@ -582,6 +585,7 @@ def test_the_page_that_a_browser_is_opened_with_lets_in(
 # For everyone
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize(
     ("width", "scheme"),
     [

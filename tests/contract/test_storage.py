@@ -231,6 +231,7 @@ class InABucket(OverTheWire):
         super().test_threads_may_post_at_once(storage, again)
 
 
+@pytest.mark.exhaustive(keep_every=4)
 class TestStorageS3(InABucket):
     """Objects in a bucket of S3. What all buckets share is tested with that of Google, whose emulator is faster."""
 

@@ -100,6 +100,7 @@ def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["file", "folder", "two renames"])
 def test_a_kill_at_any_moment_leaves_the_old_or_the_new_one(kind: str, tmp_path: Path) -> None:

@@ -217,6 +217,7 @@ def test_a_failed_item_is_a_failure(command: Command, folder: Path) -> None:
     assert lines[-1].startswith("Details: dotflow show ")
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize("terminal", [(80, 24), (140, 24)], indirect=True)
 def test_a_map_is_one_row_with_a_bar(scripts: Scripts, folder: Path, terminal: Terminal) -> None:
     """With counts while it runs; afterwards there is the table, whose notes stay in the terminal's width."""
@@ -253,6 +254,7 @@ MODES = ["sequential", "background", "parallel"]
 class TestCleanup:
     """Tasks with always=True run after a signal, in every mode."""
 
+    @pytest.mark.exhaustive(keep_every=3)
     @pytest.mark.parametrize(
         ("mode", "signum", "code"), each_once(MODES, [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     )
@@ -274,6 +276,7 @@ class TestCleanup:
         assert (folder / "ran").read_text() == "torn down\n"
         assert "task 2 teardown: Completed" in end.out
 
+    @pytest.mark.exhaustive(keep_every=3)
     @pytest.mark.parametrize(("mode", "second"), each_once(MODES, [signal.SIGINT, signal.SIGTERM]))
     def test_a_second_signal_ends_it(self, scripts: Scripts, folder: Path, mode: str, second: signal.Signals) -> None:
         """It fails, the summary reports it, and nothing is left behind."""

@@ -179,6 +179,7 @@ def test_a_served_schedule_without_params_names_what_gives_them(command: Command
 
 
 class TestRuns:
+    @pytest.mark.exhaustive(keep_every=2)
     @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
     def test_it_runs_again_and_again_until_a_signal(self, scripts: Scripts, folder: Path, signum: int) -> None:
         """Each run has a summary as that of `start`; the exit code is 0."""
@@ -302,6 +303,7 @@ class TestRuns:
         assert end.code == 0
         assert "Error" not in end.err
 
+    @pytest.mark.exhaustive(keep_every=2)
     @pytest.mark.parametrize(
         ("overlap", "signum", "code"),
         each_once(["skip", "queue", "parallel"], [(signal.SIGINT, 130), (signal.SIGTERM, 143)]),

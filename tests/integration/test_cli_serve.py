@@ -80,6 +80,7 @@ def wait_for_notice(server: Script) -> None:
         assert line, "it has ended"
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_ends_a_server_after_the_running_step(
     scripts: Scripts, command: Command, folder: Path, history: HistorySQLite, signum: int

@@ -255,6 +255,7 @@ class TestPlain:
         assert "task 0 extract: Completed, restored\n" in resumed.out
         assert (folder / "ran").read_text().split() == ["extract", "load", "load", "load"]
 
+    @pytest.mark.exhaustive(keep_every=2)
     @pytest.mark.parametrize(
         ("command", "workflow_id"),
         [
@@ -379,6 +380,7 @@ class TestErrors:
 
 
 class TestSignals:
+    @pytest.mark.exhaustive(keep_every=3)
     @pytest.mark.parametrize(
         ("mode", "signum", "code", "word"),
         each_once(["sequential", "background", "parallel"], [(2, 130, "Interrupted"), (15, 143, "Terminated")]),
@@ -445,6 +447,7 @@ def test_a_reader_that_leaves_changes_nothing(scripts: Scripts, folder: Path, co
     assert (folder / "ran").exists()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("storage", [pytest.param("s3", marks=pytest.mark.exhaustive), "gcs"])
 def test_a_bucket_keeps_values_for_the_next_run(
     scripts: Scripts, folder: Path, storage: str, request: pytest.FixtureRequest

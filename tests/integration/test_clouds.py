@@ -105,7 +105,7 @@ def facts(script: Script) -> dict[str, object]:
         return found
 
 
-@pytest.mark.exhaustive(keep_every=2)
+@pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.slow
 def test_a_second_process_goes_on_after_kill_9(start: Start, tmp_path: Path) -> None:
     """On the same machine at once: what was finished does not run again, values are exact and handed on."""
@@ -145,7 +145,7 @@ def start_map(*numbers, **given):
 """
 
 
-@pytest.mark.exhaustive(keep_every=2)
+@pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_the_items_of_a_map_go_on_after_kill_9(start: Start, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_the_items_of_a_map_go_on_after_kill_9(start: Start, tmp_path: Path) -> 
     assert third == {"status": "Completed", "value": [4, 2], "keys": 3}
 
 
-@pytest.mark.exhaustive(keep_every=2)
+@pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.slow
 def test_on_another_machine_it_waits_for_the_lease(start: Start, tmp_path: Path) -> None:
     """It is refused, until the lease of the one that is gone has run out; then it goes on."""
@@ -198,7 +198,7 @@ def test_the_service_s_clock_ends_the_lease(start: Start, tmp_path: Path) -> Non
     assert time.monotonic() - began >= 1.0
 
 
-@pytest.mark.exhaustive(keep_every=2)
+@pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.slow
 def test_ctrl_c_gives_the_lease_back(start: Start, tmp_path: Path) -> None:
     """Another machine goes on at once: it has nothing to wait for."""
@@ -211,7 +211,7 @@ def test_ctrl_c_gives_the_lease_back(start: Start, tmp_path: Path) -> None:
     assert facts(start("start(resume=True)", elsewhere=True))["values"] == WHOLE
 
 
-@pytest.mark.exhaustive(keep_every=2)
+@pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.slow
 def test_two_runners_at_once(start: Start, tmp_path: Path) -> None:
     """The second one is refused before anything runs, on this machine and on another, with the holder's name."""
@@ -240,7 +240,7 @@ def test_a_lease_is_renewed_for_as_long_as_the_run_takes(start: Start, tmp_path:
         assert first.end().facts["status"] == "Completed"
 
 
-@pytest.mark.exhaustive(keep_every=2)
+@pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.slow
 def test_of_runners_that_start_together_one_runs(start: Start, tmp_path: Path) -> None:
     """All begin anew at the same moment: the others are refused."""
@@ -260,7 +260,7 @@ def test_of_runners_that_start_together_one_runs(start: Start, tmp_path: Path) -
     assert facts(runner)["status"] == "Completed"
 
 
-@pytest.mark.exhaustive(keep_every=2)
+@pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.slow
 def test_a_run_that_lost_its_lease_stops_before_it_writes(start: Start, tmp_path: Path) -> None:
     """A process that was stopped for longer than its lease comes back: its value is not saved, the other's is kept.

@@ -521,11 +521,11 @@ def test_nothing_is_lost_in_other_modes(build: Callable[[], DotFlow], mode: str,
 @pytest.mark.parametrize(
     ("build", "mode", "name"),
     [
-        ("nested", "sequential", "StorageSQLite"),
         ("maps in rounds", "sequential", "StorageSQLite"),
         *(
             pytest.param(*case, marks=pytest.mark.exhaustive)
             for case in [
+                ("nested", "sequential", "StorageSQLite"),
                 ("maps", "sequential", "StorageSQLite"),
                 ("rounds", "sequential", "StorageSQLite"),
                 ("maps", "parallel", "StorageSQLite"),
@@ -610,6 +610,7 @@ def test_no_file_is_lost(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert report.crashes - report.boundaries >= 40
 
 
+@pytest.mark.exhaustive
 def test_the_storage_may_be_given_to_the_function(tmp_path: Path) -> None:
     """A function that takes a parameter is given the storage; what it makes of local functions travels with it."""
     number = len(str(tmp_path))
@@ -622,6 +623,7 @@ def test_the_storage_may_be_given_to_the_function(tmp_path: Path) -> None:
     assert assert_survives_crashes(build, lambda: StorageFile(tmp_path)).crashes > 10
 
 
+@pytest.mark.exhaustive
 def test_the_workflow_may_have_its_own_storage(tmp_path: Path) -> None:
     """Where no storage is given; and an id of its own it need not have."""
 
@@ -745,6 +747,7 @@ def test_a_storage_that_keeps_nothing(tmp_path: Path) -> None:
     assert "none of its 4 checkpoints" in told
 
 
+@pytest.mark.exhaustive
 def test_a_storage_that_writes_late(tmp_path: Path) -> None:
     """When post() returns, the value has to be there: at an orderly end of the program is too late."""
     told = failure_of(in_order, DeletesAtOnce(tmp_path))
@@ -915,6 +918,7 @@ def test_a_step_that_is_not_deterministic(tmp_path: Path) -> None:
     assert "has to return the same in every run" in told
 
 
+@pytest.mark.exhaustive
 def test_a_step_that_is_not_repeatable_on_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed between the write and its checkpoint, it runs again on the file as it is. The values are equal."""
     monkeypatch.chdir(tmp_path)

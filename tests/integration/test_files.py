@@ -172,7 +172,7 @@ INTERRUPTED: list[Any] = [
 ]
 
 
-@pytest.mark.exhaustive(keep_every=2)
+@pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.processes
 @pytest.mark.parametrize(("step", "mode", "executor"), INTERRUPTED)
 def test_ctrl_c_while_a_large_file_is_read_keeps_the_value(
@@ -460,6 +460,7 @@ def test_the_same_content_is_the_same_file(storage: Storage, edit_it: Callable[[
     assert run(storage, made_and_read) == []
 
 
+@pytest.mark.exhaustive(keep_every=5)
 @pytest.mark.parametrize("name", STORAGES)
 @pytest.mark.parametrize("mode", MODES)
 def test_files_count_in_every_mode_and_storage(name: str, mode: str) -> None:

@@ -264,6 +264,7 @@ def test_a_link_is_on_the_disk_before_its_document(storage: StorageFile, monkeyp
     assert cached.parent.name in calls[:written]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.processes
 @pytest.mark.slow
 def test_killed_at_any_system_call_a_shared_value_is_whole(scripts: Scripts, tmp_path: Path, stride: int) -> None:

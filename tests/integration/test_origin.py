@@ -231,6 +231,7 @@ def end_chain(world: World, chain: str, *, restores: bool = True) -> None:
     assert not restores or world.twice == []
 
 
+@pytest.mark.exhaustive(keep_every=5)
 @pytest.mark.parametrize("yesterday", YESTERDAY)
 @pytest.mark.parametrize("kind", [*LASTING, "lost"])
 def test_no_kill_lets_a_chain_complete_with_the_values_of_another(tmp_path: Path, kind: str, yesterday: str) -> None:

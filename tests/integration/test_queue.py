@@ -27,6 +27,7 @@ from dotflow.core.events import AttemptStarted, Planned, RunStarted, TaskComplet
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.run import Run
+from dotflow.engine.stop import Stop
 from dotflow.errors import (
     HistoryError,
     InvalidArgument,
@@ -1359,11 +1360,11 @@ def test_runs_go_back_to_the_queue_when_their_server_fails(
     def fail(self: Any) -> None:
         raise RuntimeError("a fault of the server")
 
-    def cancel(self: Run, cancel: Callable[[Run], None] = Run.cancel) -> None:
-        cancel(self)
+    def cancel(self: Run, stop: Stop, cancel: Callable[[Run, Stop], None] = Run._cancel) -> None:
+        cancel(self, stop)
         may_end.set()
 
-    monkeypatch.setattr(Run, "cancel", cancel)
+    monkeypatch.setattr(Run, "_cancel", cancel)
     monkeypatch.setattr(SQLiteServer, "check", fail)
     with pytest.raises(RuntimeError, match="a fault of the server"):
         server.stop()

@@ -120,7 +120,7 @@ ENDS = [
 ]
 
 
-@pytest.mark.exhaustive(keep_every=3)
+@pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.parametrize(
     ("way", "shape", "storage"),
     [
@@ -166,6 +166,7 @@ workflow.start(mode=MODE)
 """
 
 
+@pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
 @pytest.mark.parametrize("storage", STORAGES)
 def test_a_second_process_is_refused(storage: str, mode: str, scripts: Scripts) -> None:

@@ -411,6 +411,7 @@ class Days:
         made.schedule(**{"resume": True, **arguments})
 
 
+@pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.parametrize("is_late", [False, True])
 @pytest.mark.parametrize("mode", ["sequential", "background"])
 @pytest.mark.parametrize("overlap", OVERLAPS)
@@ -427,6 +428,7 @@ def test_a_day_that_failed_is_finished_before_the_next_one_runs(
     assert days.done == [(24, 25), (25, 27), (26, 27), (28, 29)]
 
 
+@pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.parametrize("overlap", OVERLAPS)
 def test_a_process_that_begins_days_later_finishes_the_last_day(nights: Nights, overlap: str) -> None:
     """At once, with the parameters of that day, though other nights were missed since."""

@@ -89,6 +89,7 @@ def lines_of(text: str) -> list[str]:
     return [line for line in text.splitlines() if line != "begun"]
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @every_way
 def test_the_first_lets_the_run_end(overlap: str, mode: str, signum: int, scripts: Scripts) -> None:
     """No new run begins, the active one is not disturbed; schedule() returns with the earlier handlers."""
@@ -105,6 +106,7 @@ def test_the_first_lets_the_run_end(overlap: str, mode: str, signum: int, script
     assert left == []
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @every_way
 def test_the_second_stops_it(overlap: str, mode: str, signum: int, scripts: Scripts) -> None:
     """The run is stopped, its task is FAILED, and the signal has its earlier effect."""
@@ -268,6 +270,7 @@ say(kept=kept, alive=thread.is_alive(), tasks=told(workflow.result_task()))
 """
 
 
+@pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.parametrize("overlap", ["skip", "queue", "parallel"])
 def test_in_another_thread_it_touches_no_signal(overlap: str, scripts: Scripts) -> None:
     """A schedule in another thread works without signals, and stop() ends it."""

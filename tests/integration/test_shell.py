@@ -71,6 +71,7 @@ PLACES = {
 SHOW = "show() {{ printf '%s' \"$@\"; }}\nenv() {{ printf '%s' \"$v\"; }}\n"
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize("place", PLACES)
 def test_a_hostile_value_is_one_argument_wherever_it_stands(place: str, which: str, folder: Path) -> None:
     """Byte for byte, and nothing of it is run, in bash and in sh."""
@@ -403,7 +404,7 @@ say(tasks=told(tasks))
 """
 
 
-@pytest.mark.exhaustive(keep_every=2)
+@pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.processes
 @pytest.mark.start_method
 @pytest.mark.parametrize("way", ["sequential", "thread", "async", "parallel", "isolate"])

@@ -113,6 +113,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.parametrize(
     "situation",
     [
@@ -173,6 +174,7 @@ ENDINGS = {
 }
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize(
     "ending",
     [

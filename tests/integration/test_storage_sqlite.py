@@ -442,6 +442,7 @@ say(posted=len(posted()), wrong=wrong, torn=whole.count(False), more=len(whole) 
     assert integrity_of(path) == "ok"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_clear_takes_all_or_nothing(scripts: Scripts, path: Path) -> None:
     """Whatever moment kill -9 comes at."""

@@ -45,7 +45,7 @@ IN_PROCESSES = pytest.param("parallel", marks=pytest.mark.start_method)
 TYPICAL = {"sleep", "Python loop", "C call", "coroutine, blocks"}
 
 
-@pytest.mark.exhaustive(keep_every=2)
+@pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.start_method
 @pytest.mark.parametrize(
     "name",

@@ -162,7 +162,7 @@ IN_MODES = [
 ]
 
 
-@pytest.mark.exhaustive(keep_every=3)
+@pytest.mark.exhaustive(keep_every=9)
 @pytest.mark.parametrize(("command", "mode"), IN_MODES, ids=lambda value: value if isinstance(value, str) else value[1])
 def test_a_secret_of_the_command_line_is_nowhere(folder: Path, command: tuple[str, ...], mode: str) -> None:
     """It is in no id, file name, log, history row, stored command, report or page, and a digest names the run."""
@@ -240,6 +240,7 @@ print([task.value for task in run.tasks][1:3])
     assert TOKEN.encode() not in written(folder)
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize("of", ["of_workflow", "of_factory"])
 def test_a_replay_asks_for_the_secret(folder: Path, of: str) -> None:
     """No history has it, so the command line passes it anew."""
