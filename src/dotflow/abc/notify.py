@@ -66,7 +66,10 @@ class Notify(ABC):
 
     @abstractmethod
     def send(self, task: Task) -> None:
-        """Called after each change of the task's status; for a mapped task at its beginning and its end only."""
+        """Called after each change of the task's status; for a mapped task at its beginning and its end only.
+
+        A task that waits for an approval calls it once: a run that continues the run does not send the question again.
+        """
 
     def send_run(self, message: RunMessage) -> None:  # noqa: B027 (optional)
         """Called once at the end of each run.
