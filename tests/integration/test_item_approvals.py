@@ -160,7 +160,9 @@ def test_without_a_name_only_the_last_open_question_takes_an_answer(make: Make) 
         with pytest.raises(OrderRefused) as refused:
             control.approve(run.run_id, step)
         assert refused.value.reason == f"{names} wait for an answer. Name one of them"
-    with pytest.raises(OrderRefused, match=r"no task 'page\[7\].check' waits for an answer. Did you mean 'page\[\d\]"):
+    with pytest.raises(
+        OrderRefused, match=r"no task 'page\[7\].check' waits for an answer. Did you mean 'page\[\d\]\.check'\?$"
+    ):
         control.approve(run.run_id, "page[7].check")
     for index in range(4):
         control.approve(run.run_id, f"page[{index}].check")
