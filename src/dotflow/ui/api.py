@@ -50,16 +50,15 @@ def list_runs(archive: Archive, query: Query) -> dict[str, Any]:
     if query.get("overview"):
         states = states or sorted({*TypeRunState} - {TypeRunState.QUEUED})
         about |= overview(archive)
-    runs = archive.runs(
+    find = functools.partial(
+        archive.runs,
         state=states or None,
         workflow=query.get("workflow") or None,
         since=_since(query.get("since", "")),
         before=_moment("before", query["before"]) if query.get("before") else None,
         search=query.get("search", ""),
-        limit=limit + 1,
     )
-    has_more = len(runs) > limit
-    runs = runs[:-1] if has_more else runs
+    runs, has_more = _page(find, limit)
     workflows = archive.workflows()
     base = query.get("workflow", "").partition("@")[0]
     shown = [base] if base in workflows else workflows[:MAX_SHOWN]
@@ -75,6 +74,15 @@ def list_runs(archive: Archive, query: Query) -> dict[str, Any]:
             if latest  # they may be forgotten by now
         },
     }
+
+
+def _page(find: Callable[..., list[RunSummary]], limit: int) -> tuple[list[RunSummary], bool]:
+    """Returns runs, and whether there are more. Those of one moment are on one page, since `before` is a moment."""
+    count = limit + 1
+    while len(runs := find(limit=count)) == count and runs[-1].began == runs[limit - 1].began:
+        count *= 2
+    page = [run for index, run in enumerate(runs) if index < limit or run.began == runs[limit - 1].began]
+    return page, len(page) < len(runs)
 
 
 def show_run(
