@@ -68,7 +68,7 @@ class Notify(ABC):
     def send(self, task: Task) -> None:
         """Called after each change of the task's status; for a mapped task at its beginning and its end only.
 
-        A task that waits for an approval calls it once: a run that continues the run does not send the question again.
+        It is called once for each question: a run that goes on does not send those of the run before.
         """
 
     def send_run(self, message: RunMessage) -> None:  # noqa: B027 (optional)
