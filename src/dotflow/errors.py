@@ -237,6 +237,11 @@ class ResourcesNotOffered(DefinitionError, ValueError):
         return f"Resources can't be reserved: {steps}, and {self.executor} offers none. {self.hint}"
 
 
+def _sentence(what: str, reason: str) -> str:
+    """Returns what failed and why, with one mark at the end; a reason may end with a question."""
+    return f"{what}: {reason.rstrip('.')}{'' if reason.endswith('?') else '.'}"
+
+
 def close_match(name: str, known: Iterable[str]) -> str:
     """Returns a hint at the closest known name; "" if none is close."""
     import difflib  # only errors need it
@@ -606,7 +611,7 @@ class StorageError(ProviderError):
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.reason.rstrip('.')}."
+        return _sentence(self.what, self.reason)
 
 
 class LeaseLost(StorageError):
@@ -629,7 +634,7 @@ class HistoryError(ProviderError):
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.reason.rstrip('.')}{'' if self.reason.endswith('?') else '.'}"
+        return _sentence(self.what, self.reason)
 
 
 class NotInHistory(HistoryError, LookupError):
@@ -652,7 +657,9 @@ class OrderRefused(RunError):
     verb: str
     run_id: str
     reason: str
-    _template = "Can't {verb} the run {run_id}: {reason}."
+
+    def __str__(self) -> str:
+        return _sentence(f"Can't {self.verb} the run {self.run_id}", self.reason)
 
 
 class AlreadyScheduled(RunError):

@@ -456,6 +456,30 @@ def test_the_history_has_one_row_for_a_map_in_rounds(crawl: Crawl, tmp_path: Pat
         history.load().find("level.fetch#6")
 
 
+def test_the_history_does_not_take_an_item_for_a_round(crawl: Crawl, tmp_path: Path) -> None:
+    """`level[2].fetch` is the map in the third round, of which `level.fetch#2` is no item."""
+    history = HistorySQLite(path=tmp_path / "history.db")
+    workflow = crawl.workflow()
+    workflow.config.history = history
+    run_id = crawl.start(workflow).run_id
+    run = history.load()
+
+    found = [(task.name, item) for task, item in run.find_all("level[2]")]
+    assert found == [
+        ("level.fetch", None),
+        ("level.size", None),
+        ("level.seen", 2),
+        ("level.linked", 2),
+        ("level.is_last", 2),
+    ]
+    for finds in (run.find_all, run.find, lambda step: history.copies(run_id, step)):
+        with pytest.raises(NotInHistory, match=r"keeps a map in rounds as a whole\. Name 'level\.fetch', or an item"):
+            finds("level[2].fetch")
+    assert (run.find("level[2].linked")[1], run.find("level.fetch[2]")[1]) == (2, 2)
+    with pytest.raises(NotInHistory, match="Can't find round 9 of"):
+        run.find_all("level[9]")
+
+
 # What is refused
 
 

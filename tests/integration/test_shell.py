@@ -172,6 +172,12 @@ def test_other_values_are_refused(value: object) -> None:
     assert not Path("x").exists()
 
 
+def test_a_text_that_no_argument_can_have_is_refused_with_the_reason() -> None:
+    """Since a text is accepted."""
+    with pytest.raises(InvalidArgument, match="v='a str with a null byte or a lone surrogate' is not accepted"):
+        shell("true {v}", name="step")(v="a\0b")
+
+
 def test_too_many_arguments(folder: Path) -> None:
     """The system's error has a note on what to do."""
     step = shell("printf %s {v}", name="step")

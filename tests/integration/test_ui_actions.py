@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from dotflow import Control, DotFlow, Secret, action, serve
+from dotflow import Config, Control, DotFlow, Secret, action, serve
 from dotflow.abc.history import History
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import InvalidArgument, NotServable, OrderRefused
-from dotflow.providers import HistorySQLite
+from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
+from dotflow.testing import virtual_clock
 from dotflow.ui import actions, app
 from dotflow.ui.security import MAX_BODY, ASGIApp
 from tests.asgi import Response, request
@@ -90,6 +91,31 @@ def test_what_is_queued_is_cancelled(report: DotFlow, pages: ASGIApp, history: H
     assert response.json == {"text": f"The run {run[:8]} of {history.load(run).workflow} is cancelled.", "run": run}
     assert history.load(run).state is TypeRunState.CANCELLED
     assert notes(history, run) == ["anna ordered it to cancel: wrong day"]
+
+
+def test_a_question_whose_time_is_up_has_no_button_any_more(history: HistorySQLite, pages: ASGIApp) -> None:
+    """By the clock alone: a page that has seen all finds it, though nothing was written."""
+    config = Config(StorageFile("values"), log=LogDefault(output="none"), history=history, executor=ExecutorThread())
+    workflow = DotFlow(config, workflow_id="late")
+    for within in ("1h", "2h"):
+        workflow.task.add(action(approve=True, approve_within=within)(lambda: None), name=f"within_{within}", needs=[])
+
+    def answers(page: Response) -> list[str]:
+        return [button["label"].split()[0] for button in page.json["buttons"]][:2]
+
+    with virtual_clock() as time:
+        run = workflow.start(mode="parallel")
+        paths = [f"/api/runs/{run.run_id}", "/api/workflow?id=late"]
+        for left in (1, 0):
+            before = [request(pages, path) for path in paths]
+            tags = [page.headers["etag"] for page in before]
+            unchanged = [request(pages, path, if_none_match=tag) for path, tag in zip(paths, tags, strict=True)]
+            assert [page.status for page in unchanged] == [304, 304]
+            time.advance(3600)
+            after = [request(pages, path, if_none_match=tag) for path, tag in zip(paths, tags, strict=True)]
+            assert [page.json["waiting_count"] for page in (*before, *after)] == [left + 1, left + 1, left, left]
+            assert answers(before[0]) == ["Approve", "Reject"]
+            assert (answers(after[0]) == ["Approve", "Reject"]) is bool(left)
 
 
 def test_what_runs_is_ordered_to_pause_or_to_cancel(pages: ASGIApp, history: HistorySQLite) -> None:

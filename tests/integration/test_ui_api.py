@@ -446,6 +446,22 @@ def test_old_pages_follow(history: HistorySQLite, pages: ASGIApp) -> None:
     assert [run["run_id"] for run in later["runs"]] == [run.run_id for run in history.runs()[2:]]
 
 
+@pytest.mark.parametrize("count", [2, 9])
+def test_runs_that_began_at_the_same_moment_are_on_one_page(history: HistorySQLite, pages: ASGIApp, count: int) -> None:
+    """Else those after the last run of a page are on no page."""
+    for _ in range(count + 2):
+        quick(history).start()
+    with closing(sqlite3.connect(history.path)) as connection, connection:
+        same = "UPDATE runs SET began = (SELECT began FROM runs WHERE run = 2) WHERE run BETWEEN 2 AND ?"
+        connection.execute(same, (count + 1,))
+
+    first = request(pages, "/api/runs?limit=2").json
+    second = request(pages, f"/api/runs?limit=2&before={first['runs'][-1]['began']}").json
+
+    assert [(len(page["runs"]), page["has_more"]) for page in (first, second)] == [(count + 1, True), (1, False)]
+    assert [run["run_id"] for run in first["runs"] + second["runs"]] == [run.run_id for run in history.runs()]
+
+
 def test_a_queued_run_and_those_that_it_continues(history: HistorySQLite, pages: ASGIApp) -> None:
     """The id of any run of a chain leads to the newest one, unless `this` is asked for."""
     workflow, control = quick(history), Control(history)

@@ -170,8 +170,10 @@ def test_it_takes_the_options_of_action() -> None:
     assert (step.policy.attempts, step.policy.timeout, step.isolate, step.cache) == (3, 300, True, 60)
     with pytest.raises(InvalidPolicy, match=r"@action\(retry=0\)"):
         shell("date", name="date", retry=0)
-    with pytest.raises(UnknownArgument, match="@action has no argument 'retries'"):
+    with pytest.raises(UnknownArgument, match="shell has no argument 'retries'"):
         shell("date", name="date", retries=3)
+    with pytest.raises(UnknownArgument, match=r"shell has no argument 'output'\. Did you mean 'outputs'\?"):
+        shell("date > {out}", name="date", output={"out": "x"})
 
 
 @pytest.mark.parametrize(
@@ -186,6 +188,14 @@ def test_it_takes_the_options_of_action() -> None:
         ({"outputs": {"out": "x", "log": "y"}}, "does not write the output 'log'. Add {log} to it"),
         ({"ok": ()}, "are no exit codes"),
         ({"ok": ("0",)}, "are no exit codes"),
+        ({"ok": 1}, "ok=1 are no exit codes"),
+        ({"outputs": "x"}, "outputs='x' are no paths by name"),
+        ({"outputs": {"out": 3}}, "outputs={'out': 3} are no paths by name"),
+        ({"outputs": {1: "x"}}, "an output can't be called 1"),
+        ({"outputs": {"out": "{rows.stern}.txt"}}, "{rows.stern} is no part of a path. A Path has .name, .stem, "),
+        ({"env": "A=1"}, "env='A=1' are no variables by name"),
+        ({"env": {1: "x"}}, "a variable of env can't be called 1"),
+        ({"cwd": 3}, "cwd=3 is no path of a folder"),
         ({"env": {"A-B": "x"}}, "a variable of env can't be called 'A-B'"),
         ({"env": {"A": 1}}, "the variable A is no text"),
         ({"env": {"rows": Secret("ROWS")}}, "'rows' is a variable of env. Write $rows in the command"),

@@ -130,6 +130,8 @@ def test_the_words_of_other_libraries_for_its_value_have_a_hint(name: str) -> No
         getattr(record_after(), name)
     with pytest.raises(AttributeError, match=r"'TaskRecord' object has no attribute 'nonsense'$"):
         _ = record_after().nonsense  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match=f"type object 'TaskRecord' has no attribute '{name}': write task.value"):
+        getattr(type(record_after()), name)
 
 
 def test_a_hint_is_no_attribute() -> None:

@@ -194,11 +194,11 @@ READ_RUN: Final[Mapping[str, str]] = {
 
 
 def no_attribute(instance: object, name: str, hints: Mapping[str, str]) -> AttributeError:
-    """Returns the error about an attribute that an object does not have."""
+    """Returns the error about an attribute that an object, or a class, does not have."""
     hint = f": {hints[name]}" if name in hints else ""
-    return AttributeError(
-        f"{type(instance).__name__!r} object has no attribute {name!r}{hint}", name=name, obj=instance
-    )
+    kind = instance if isinstance(instance, type) else type(instance)
+    what = f"type object {kind.__name__!r}" if kind is instance else f"{kind.__name__!r} object"
+    return AttributeError(f"{what} has no attribute {name!r}{hint}", name=name, obj=instance)
 
 
 class Absent:

@@ -22,6 +22,7 @@ from dotflow.errors import NotInHistory, close_match
 
 MAX_NAMES: Final = 8  # in an error
 NO_NOTES: Final[Mapping[str, Note]] = {}
+REPEAT: Final = "repeat"  # in the policy of a task whose items are rounds, and not of a map in rounds
 
 #: States of attempts that have ended without a value that could be used.
 BAD: Final = (TypeAttemptState.FAILED, TypeAttemptState.CRASHED)
@@ -203,7 +204,7 @@ class TaskRecord:
     @property
     def rounds(self) -> int:
         """How many rounds there are at most; 0 for a task outside of rounds."""
-        rounds = self.policy.get("repeat")
+        rounds = self.policy.get(REPEAT)
         return rounds if type(rounds) is int and self.count is not None else 0
 
     @property
@@ -411,13 +412,18 @@ class RunRecord(RunSummary):
         return task, item
 
     def find_all(self, step: str) -> Sequence[tuple[TaskRecord, int | None]]:
-        """Returns what `find` does; for `page[3]` the item of each task of the added workflow `page`."""
+        """Returns what `find` does; for `page[3]` the item of each task of the added workflow `page`.
+
+        Of a map in rounds it returns the task: which of its items ran in a round is not known.
+        """
         name, item = split_address(step) or (step, None)
         inside = [] if item is None else [task for task in self.steps if task.name.startswith(f"{name}.")]
-        of_item = [(task, item) for task in inside if item in task.items]
-        if inside and item is not None and not of_item:
-            raise no_item(inside[0], item)
-        return of_item or [self.find(step)]
+        maps = _maps_in_rounds(inside, name)
+        singles = [task for task in inside if task.task_id not in maps]
+        if singles and item is not None and not any(item in task.items for task in singles):
+            raise no_item(singles[0], item)
+        of_item = [(task, None if task.task_id in maps else item) for task in inside]
+        return [one for one in of_item if one[1] is None or one[1] in one[0].items] or [self.find(step)]
 
 
 def find_step(run_id: str, tasks: Sequence[TaskRecord], step: str) -> tuple[TaskRecord, int | None]:
@@ -425,10 +431,13 @@ def find_step(run_id: str, tasks: Sequence[TaskRecord], step: str) -> tuple[Task
 
     Raises NotInHistory if there is no such task, or several tasks have the name.
     """
-    named, item = _named(tasks, step), None
+    given, named, item = step, _named(tasks, step), None
     if not named and (address := split_address(step)) is not None:
         step, item = address
         named = _named(tasks, step)
+        if len(named) == 1 and named[0].task_id in _maps_in_rounds(tasks, given.partition("[")[0]):
+            why = f"the history keeps a map in rounds as a whole. Name '{step}', or an item such as '{step}#0'"
+            raise NotInHistory(f"Can't find '{given}' in the run {run_id[:8]}", why)
     if len(named) == 1:
         return named[0], item
     what = f"Can't find the step '{step}' in the run {run_id[:8]}"
@@ -442,6 +451,13 @@ def find_step(run_id: str, tasks: Sequence[TaskRecord], step: str) -> tuple[Task
     if step.isascii() and step.isdigit() and tasks:
         listed += f", with the numbers 0 to {len(tasks) - 1}"
     raise NotInHistory(what, f"it has {listed or 'no tasks'}. {close_match(step, names)}".rstrip(" ."))
+
+
+def _maps_in_rounds(tasks: Sequence[TaskRecord], workflow: str) -> set[int]:
+    """Returns the tasks of an added workflow in rounds whose items are not its rounds."""
+    inside = [task for task in tasks if task.name.startswith(f"{workflow}.")]
+    has_rounds = any(REPEAT in task.policy for task in inside)
+    return {task.task_id for task in inside if has_rounds and REPEAT not in task.policy}
 
 
 def no_item(task: TaskRecord, item: int) -> NotInHistory:

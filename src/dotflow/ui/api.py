@@ -50,16 +50,15 @@ def list_runs(archive: Archive, query: Query) -> dict[str, Any]:
     if query.get("overview"):
         states = states or sorted({*TypeRunState} - {TypeRunState.QUEUED})
         about |= overview(archive)
-    runs = archive.runs(
+    find = functools.partial(
+        archive.runs,
         state=states or None,
         workflow=query.get("workflow") or None,
         since=_since(query.get("since", "")),
         before=_moment("before", query["before"]) if query.get("before") else None,
         search=query.get("search", ""),
-        limit=limit + 1,
     )
-    has_more = len(runs) > limit
-    runs = runs[:-1] if has_more else runs
+    runs, has_more = _page(find, limit)
     workflows = archive.workflows()
     base = query.get("workflow", "").partition("@")[0]
     shown = [base] if base in workflows else workflows[:MAX_SHOWN]
@@ -75,6 +74,15 @@ def list_runs(archive: Archive, query: Query) -> dict[str, Any]:
             if latest  # they may be forgotten by now
         },
     }
+
+
+def _page(find: Callable[..., list[RunSummary]], limit: int) -> tuple[list[RunSummary], bool]:
+    """Returns runs, and whether there are more. Those of one moment are on one page, since `before` is a moment."""
+    count = limit + 1
+    while len(runs := find(limit=count)) == count and runs[-1].began == runs[limit - 1].began:
+        count *= 2
+    page = [run for index, run in enumerate(runs) if index < limit or run.began == runs[limit - 1].began]
+    return page, len(page) < len(runs)
 
 
 def show_run(
@@ -252,6 +260,8 @@ class Api:
         if isinstance(archive, History) and archive.operations() is not None:
             self._control = Control(archive)
         self._nonce = secrets.token_hex(4)  # a revision counts for this process only
+        self._late_at: datetime | None = None  # when the time of a question is up next
+        self._late = 0  # how often that has changed the pages
 
     def routes(self) -> list[Route]:
         """Returns the routes."""
@@ -264,6 +274,7 @@ class Api:
     def _waiting(self) -> dict[str, Any]:
         """Returns the questions that wait for an answer, which each page shows."""
         found = [] if self._control is None else self._control.questions()
+        self._late_at = min((one.until for one in found if one.until is not None), default=None)
         shown = [
             {"run_id": one.run_id, "workflow": one.workflow_id, "step": one.step, "text": one.text}
             for one in found[:MAX_WAITING]
@@ -281,11 +292,17 @@ class Api:
         return dict.fromkeys(STATUSES, handle)
 
     def _revision(self, find: Find) -> str | None:
-        """Returns the revision of the history; of the list for a while only, since a firing is late by the clock."""
-        revision = self._archive.revision()
-        if revision is None or find is not list_runs:
-            return revision
-        return f"{revision}-{clock.now().timestamp() // LOOK:.0f}"
+        """Returns the revision of the history, with what the clock alone changes on the pages.
+
+        That is when the time of a question is up; for the list each LOOK, since a firing is late by the clock, too.
+        """
+        revision, now, late_at = self._archive.revision(), clock.now(), self._late_at
+        if late_at is not None and late_at <= now:
+            self._late_at = None  # first: after the count, all tags differ, so each page reads the questions again
+            self._late += 1
+        if revision is None:
+            return None
+        return f"{revision}-{self._late}" + (f"-{now.timestamp() // LOOK:.0f}" if find is list_runs else "")
 
     def _endpoint(self, find: Find) -> Callable[[Request], Response]:
         def respond(request: Request) -> Response:  # in a thread
@@ -294,9 +311,9 @@ class Api:
             same = re.search(f'"{self._nonce}-{re.escape(revision or "")}-[0-9a-f]+"', known)
             if revision is not None and same:
                 return Response(status_code=304, headers={"etag": same[0]})
-            found = find(self._archive, {**request.query_params, **request.path_params})
-            if find is not show_output:  # a part of a page
-                found |= self._waiting()
+            # Before the run is read, whose questions may be late meanwhile. The output is a part of a page.
+            waiting = {} if find is show_output else self._waiting()
+            found = find(self._archive, {**request.query_params, **request.path_params}) | waiting
             made = found.pop(MADE, None)
             text = to_json(found)
             digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

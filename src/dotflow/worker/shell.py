@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal
 from numbers import Integral
 from pathlib import Path, PurePath
@@ -26,6 +26,7 @@ from typing import IO, Any, Final, NoReturn
 from dotflow.core.action import Action
 from dotflow.core.decorator import action
 from dotflow.core.failure import name_of
+from dotflow.core.hints import ACTION, refuse_unknown
 from dotflow.core.masks import Masks, hidden, secret_variables
 from dotflow.core.secret import SecretRef
 from dotflow.core.text import shorten
@@ -47,7 +48,8 @@ TOO_LONG: Final = (
     "A system takes about 2 MB of arguments, and 128 KB for one. Write the values to a file, and pass its path."
 )
 
-FIELD: Final = re.compile(r"\{([^\W\d]\w*)(?:\.(name|stem|suffix|parent))?\}")
+PARTS: Final = ("name", "stem", "suffix", "parent")  # of a Path, in the path of an output
+FIELD: Final = re.compile(r"\{([^\W\d]\w*)(?:\.(\w+))?\}")
 
 
 def shell(
@@ -89,8 +91,12 @@ def shell(
     Raises:
         InvalidAction: An argument is wrong, a parameter stands where its value would be text, or there is no shell.
         InvalidPolicy: An option of `@action` is invalid.
+        UnknownArgument: There is no such option.
     """
-    command = Command(text, name, outputs or {}, value, tuple(ok), env or {}, None if cwd is None else os.fspath(cwd))
+    known = action.__kwdefaults__ or {}
+    unknown = {option: given for option, given in options.items() if option not in known}
+    refuse_unknown("shell", unknown, (*(shell.__kwdefaults__ or ()), *known), ACTION)
+    command = Command(text, name, outputs or {}, value, ok, env or {}, cwd)
     facts = (text, command.outputs, value, command.ok, sorted(env or {}), command.cwd)
     options.setdefault("version", hashlib.sha256(repr(facts).encode(errors="surrogatepass")).hexdigest()[:16])
     step: Action[..., Any] = action(**options)(command)
@@ -106,15 +112,16 @@ class Command:
         name: str,
         outputs: Mapping[str, str | Path],
         value: str | None,
-        ok: tuple[int, ...],
+        ok: Sequence[int],
         env: Mapping[str, Any],
-        cwd: str | None,
+        cwd: str | Path | None,
     ) -> None:
         self.name = name
+        self._check_types(outputs, ok, env, cwd)
         self.outputs = {output: os.fspath(path) for output, path in outputs.items()}
         self.value = value
-        self.ok = ok
-        self.cwd = cwd
+        self.ok = tuple(ok)
+        self.cwd = None if cwd is None else os.fspath(cwd)
         self._check(text, env)
         self.variables = {variable: text for variable, text in env.items() if type(text) is not SecretRef}
         self.pieces = Parser(text, self._refuse).pieces
@@ -122,8 +129,12 @@ class Command:
         for output in self.outputs:
             if output not in places:
                 self._refuse(f"the command does not write the output '{output}'. Add {{{output}}} to it")
-        fields = [match[1] for path in self.outputs.values() for match in FIELD.finditer(ESCAPED.sub("", path))]
-        names = dict.fromkeys(name for name in (*places, *fields) if name not in self.outputs)
+        fields = [field for path in self.outputs.values() for field in FIELD.findall(ESCAPED.sub("", path))]
+        for field, part in fields:
+            if part and part not in PARTS:
+                has = ", ".join(f".{known}" for known in PARTS)
+                self._refuse(f"{{{field}.{part}}} is no part of a path. A Path has {has}")
+        names = dict.fromkeys(name for name in (*places, *(field for field, _ in fields)) if name not in self.outputs)
         if twice := sorted(names.keys() & env):
             self._refuse(f"'{twice[0]}' is a variable of env. Write ${twice[0]} in the command")
         by_name = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -138,6 +149,17 @@ class Command:
         self.__doc__ = text
         find_shell(name)
 
+    def _check_types(self, outputs: object, ok: object, env: object, cwd: object) -> None:
+        is_path = (str, PurePath)
+        if not isinstance(outputs, Mapping) or not all(isinstance(path, is_path) for path in outputs.values()):
+            self._refuse(f"outputs={outputs!r} are no paths by name. Pass a dict, such as outputs={{'out': 'out.csv'}}")
+        if isinstance(ok, str) or not isinstance(ok, Collection):
+            self._refuse(f"ok={ok!r} are no exit codes. Pass numbers, such as ok=(0, 1)")
+        if not isinstance(env, Mapping):
+            self._refuse(f"env={env!r} are no variables by name. Pass a dict, such as env={{'LANG': 'C'}}")
+        if cwd is not None and not isinstance(cwd, is_path):
+            self._refuse(f"cwd={cwd!r} is no path of a folder. Pass a text or a Path")
+
     def _check(self, text: str, env: Mapping[str, Any]) -> None:
         if not isinstance(self.name, str) or not self.name.isidentifier():
             self._refuse("a name is a letter, then letters, digits and _")
@@ -147,12 +169,13 @@ class Command:
         if self.value is not None and self.value not in known:
             self._refuse(f"value={self.value!r} is no output. Pass one of {', '.join(map(repr, known))}, or None")
         for output in self.outputs:
-            if not output.isidentifier() or keyword.iskeyword(output) or output in KINDS:
+            if not isinstance(output, str) or not output.isidentifier() or keyword.iskeyword(output) or output in KINDS:
                 self._refuse(f"an output can't be called {output!r}. Use letters, digits and _")
         if not self.ok or any(type(code) is not int for code in self.ok):
             self._refuse(f"ok={self.ok!r} are no exit codes. Pass numbers, such as ok=(0, 1)")
         for variable, value in env.items():
-            if not variable.isidentifier() or keyword.iskeyword(variable) or not variable.isascii():
+            is_name = isinstance(variable, str) and variable.isidentifier() and variable.isascii()
+            if not is_name or keyword.iskeyword(variable):
                 self._refuse(f"a variable of env can't be called {variable!r}. Use letters, digits and _")
             if type(value) is not SecretRef and (not isinstance(value, str) or "\0" in value):
                 self._refuse(f"the variable {variable} is no text. Pass a str, or a Secret")
@@ -218,7 +241,9 @@ class Command:
         words = [self._word(element) for element in values]
         if None in words:
             got = next(element for element, word in zip(values, words, strict=True) if word is None)
-            raise InvalidArgument(name, _shown_type(got), ACCEPTED, f"It is an argument of the command '{self.name}'.")
+            cause = " with a null byte or a lone surrogate" if isinstance(got, str | PurePath) else ""
+            shown = None if got is None else f"{_shown_type(got)}{cause}"
+            raise InvalidArgument(name, shown, ACCEPTED, f"It is an argument of the command '{self.name}'.")
         return words if values is value else words[0]  # type: ignore[return-value]
 
     def _word(self, value: object) -> str | None:
