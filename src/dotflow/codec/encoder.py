@@ -179,7 +179,7 @@ def _subclass_of_dict(tag: str) -> Write:
 
 
 def _mapping(value: types.MappingProxyType[Any, Any], writer: Writer, depth: int) -> Any:
-    return {"$mapping": _dict_items(dict(value), writer, depth)}
+    return {"$mapping": _dict(_call(collections.dict_behind, value), writer, depth)}
 
 
 def _defaultdict(value: defaultdict[Any, Any], writer: Writer, depth: int) -> Any:
