@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Never, NoReturn, ParamSpec, TypeVar
 
 from dotflow import clock
@@ -595,7 +596,8 @@ class DotFlow:
         for task in records if secrets else ():
             if isinstance(task, LinkedTask):
                 task.links = keep_secret(task.step, task.links, secrets, values)
-        return records, {name: value for name, value in values.items() if name not in secrets}
+        shown = {name: value for name, value in values.items() if name not in secrets}
+        return records, MappingProxyType(shown)  # a step that takes `params` can't change those of others
 
     def _launch_claimed(
         self, claimed: ClaimedRun, begin: Callable[[Run], None], then: Callable[[], None], **options: Any

@@ -694,6 +694,19 @@ def test_a_workflow_inside_of_another(make_workflow: MakeWorkflow, mode: str) ->
     assert outer.result_storage()[-1] == "total 12"
 
 
+def test_a_cleanup_is_not_the_value_of_a_nested_workflow(make_workflow: MakeWorkflow) -> None:
+    """No resume would restore it, so the value is that of the task before."""
+    inner = DotFlow()
+    inner.task.add(action(lambda: "rows"), name="load").add(action(lambda: "closed"), name="close", always=True)
+    workflow = make_workflow()
+    workflow.task.add(inner, name="source").add(action(lambda source: f"{source}!"), name="show")
+
+    run = workflow.start()
+
+    assert run.value("show") == "rows!"
+    assert run["source"].name == "source.load"
+
+
 def test_a_workflow_inside_twice(make_workflow: MakeWorkflow) -> None:
     """Each copy has its own needs."""
     inner = make_workflow(params={"number": ...})

@@ -119,6 +119,38 @@ def test_another_day_is_not_given_the_value_of_yesterday(storage: Storage) -> No
     ]
 
 
+def test_a_fallback_or_a_condition_that_is_added_repeats_nothing(storage: Storage) -> None:
+    """The items that have completed did so without it; only the failed one runs, and what takes the list."""
+    ran: list[object] = []
+
+    @action
+    def is_open() -> bool:
+        ran.append("is_open")
+        return True
+
+    @action
+    def fetch(url: str) -> str:
+        ran.append(url)
+        return {"a": "A", "c": "C"}[url]
+
+    @action
+    def mirror(url: str) -> str:
+        return url * 2
+
+    def run(**options: Any) -> DotFlow:
+        ran.clear()
+        workflow = DotFlow(Config(storage=storage, log=Reports()), workflow_id="crawl")
+        workflow.task.add(is_open).add(fetch, each=["a", "b", "c"], keep_going=True, **options)
+        workflow.start(resume=True)
+        return workflow
+
+    run()
+    workflow = run(fallback=mirror, when=is_open)
+    assert (ran, workflow.last.value("fetch")) == (["b"], ["A", "bb", "C"])
+    run(fallback=mirror)
+    assert ran == []
+
+
 def test_the_answer_for_one_depth_is_not_given_for_another(storage: Storage) -> None:
     """In a grid of independent tasks just the one that changed runs again."""
     ran: list[int] = []

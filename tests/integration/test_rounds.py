@@ -579,3 +579,17 @@ def test_what_can_not_run_in_rounds_is_refused_at_add(lab: Lab) -> None:
     with pytest.raises(InvalidLink, match=r"until can't use .* which has checkpoint=False"):
         workflow.task.add(inner, name="round", repeat=2, until="good")
     assert len(workflow.task) == 0
+
+
+@pytest.mark.parametrize(
+    ("until", "message"),
+    [("good", "until can't be 'good', which is an output"), ("close", "until can't use .* which has always=True")],
+)
+def test_until_needs_a_value_of_its_own_that_a_resume_has(lab: Lab, until: str, message: str) -> None:
+    """An output would end the rounds by the whole value, and a resume has no value of a cleanup."""
+    inner = DotFlow()
+    inner.task.add(action(lambda: {"text": "a", "good": False}), name="judge", outputs=["text", "good"])
+    inner.task.add(action(lambda: True), name="close", always=True)
+
+    with pytest.raises(InvalidLink, match=message):
+        lab.new().task.add(inner, name="round", repeat=2, until=until)

@@ -134,3 +134,23 @@ def test_a_firing_finishes_the_items_that_are_left(storage: Storage) -> None:
     assert ran == [1, 2, 3, 2]
     assert fire()[1] == 6
     assert ran == [1, 2, 3, 2, 1, 2, 3]
+
+
+@action(cache=True)
+def widen(params: Any) -> Any:
+    with pytest.raises(TypeError):
+        params["size"] = 2
+    ran.append(params["size"])
+    return params["size"]
+
+
+def test_a_step_can_not_change_the_parameters_of_others() -> None:
+    """`params` is a read-only mapping, which the cache compares."""
+    workflow = DotFlow(Config(log=LogDefault(output="none")), params={"size": 1})
+    workflow.task.add(widen).add(widen, name="again")
+
+    run = workflow.start()
+
+    assert run.params == {"size": 1}
+    assert run["again"].restored_from == "cache"
+    assert ran == [1]

@@ -4,6 +4,7 @@ import collections
 import math
 import pathlib
 import struct
+import types
 import uuid
 import zoneinfo
 from collections.abc import Callable
@@ -212,6 +213,7 @@ _COMPARE: dict[type, Callable[[Any, Any], bool]] = {
     collections.defaultdict: lambda one, other: (
         one.default_factory is other.default_factory and _same_mappings(one, other)
     ),
+    types.MappingProxyType: _same_mappings,
     collections.deque: lambda one, other: one.maxlen == other.maxlen and _same_items(one, other),
     Context: lambda one, other: all(
         same(getattr(one, name), getattr(other, name)) for name in (*CONTEXT_FIELDS, "inputs")
@@ -323,6 +325,7 @@ def _containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         st.dictionaries(keys(), inner, max_size=4).map(_counter),
         st.dictionaries(keys(), inner, max_size=4).map(_ordered),
         st.builds(collections.defaultdict, st.sampled_from([None, list, int, dict]), st.dictionaries(keys(), inner)),
+        st.dictionaries(keys(), inner, max_size=4).map(types.MappingProxyType),
         st.builds(collections.deque, st.lists(inner, max_size=4), st.none() | st.integers(0, 5)),
         st.builds(Pair, inner, inner),
         st.builds(Bare, inner, inner),

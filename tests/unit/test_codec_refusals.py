@@ -6,6 +6,7 @@ import functools
 import io
 import pickle
 import threading
+import types
 import typing
 import zoneinfo
 from abc import ABC
@@ -306,6 +307,11 @@ REFUSED: dict[str, tuple[Any, str, str]] = {
         with_attribute(collections.OrderedDict()),
         "collections.OrderedDict",
         "attributes of its own",
+    ),
+    "a read-only mapping of a class of the user's": (
+        types.MappingProxyType(MyDict()),
+        "mappingproxy",
+        "it shows a MyDict; return one of a plain dict",
     ),
     "bytearray": (bytearray(b"a"), "bytearray", "return bytes(...)"),
     "memoryview": (memoryview(b"a"), "memoryview", "return bytes(...)"),

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Context as DecimalContext
 from decimal import Decimal, localcontext
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -82,6 +83,7 @@ def ordered() -> OrderedDict[str, int]:
         defaultdict(list, {"a": [1]}),
         defaultdict(None, {(1, 2): defaultdict(int)}),
         *(defaultdict(kind) for kind in (bool, bytes, complex, dict, float, frozenset, int, list, set, str, tuple)),
+        MappingProxyType({"a": (1,), 2: MappingProxyType({})}),
         deque([1, [2], "3"]),
         deque([1, 2], maxlen=2),
         deque(maxlen=0),

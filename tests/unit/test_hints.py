@@ -1,5 +1,6 @@
 """Unknown arguments: the words of other libraries have a hint."""
 
+import inspect
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from dotflow import Config, DotFlow, action
 from dotflow.core import hints
 from dotflow.core.hints import refuse_unknown
 from dotflow.errors import UnknownArgument
-from dotflow.graph.builder import TaskBuilder
+from dotflow.graph.builder import ACCEPTED, TaskBuilder
 from dotflow.providers import SchedulerCron
 
 
@@ -31,6 +32,8 @@ def step() -> int:
         ("over", "each=task"),
         ("expand", "each=task"),
         ("product", "cross={'city': cities, 'day': [1, 2]}"),
+        ("loop", "repeat=8, until=step"),
+        ("max_iterations", "repeat=8, until=step"),
         ("concurrency", "max_parallel=10"),
         ("limit", "max_parallel=10"),
         ("condition", "when=task"),
@@ -72,6 +75,15 @@ def test_add_has_hints(name: str, hint: str) -> None:
     assert hint in str(caught.value)
     assert "step, callback, initial_context, group_name, name, needs, after, each," in str(caught.value)
     assert len(builder) == 0
+
+
+def test_each_option_has_a_hint_to_its_own_place() -> None:
+    """No option of @action is taken for a misspelt one of add, or the other way round."""
+    of_action = set(inspect.signature(action).parameters) - {"function", "unknown"}
+    of_add = set(ACCEPTED) - {"step"}
+
+    assert of_action - set(hints.ADD) == set()
+    assert of_add - set(hints.ACTION) == set()
 
 
 @pytest.mark.parametrize(

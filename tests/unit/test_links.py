@@ -152,6 +152,7 @@ class DayInAction:
         (lambda add: add(action(lambda dya: 0)), UnknownParameter, "Did you mean 'day'?"),
         (lambda add: add(action(lambda: 0), needs="ordres"), UnknownTask, "Did you mean 'orders'?"),
         (lambda add: add(action(lambda: 0), needs="dya"), UnknownTask, "Did you mean 'day'?"),
+        (lambda add: add(action(lambda: 0), after=["day"]), UnknownTask, "'day' is no task, but a run parameter"),
         (lambda add: add(action(lambda: 0), when="nope"), UnknownTask, "'nope'"),
         (lambda add: add(action(lambda: 0), needs=action(lambda: 0)), UnknownTask, "<lambda>"),
         (lambda add: add([orders, action(lambda orders: 0)]), AmbiguousTask, "tasks 0 and 2"),

@@ -8,6 +8,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import datetime, time
+from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
 from dotflow.codec import frames
@@ -137,6 +138,7 @@ TABLE: Final[dict[str, Callable[[object], Any]]] = {
     "$counter": collections.read_counter,
     "$ordered": lambda payload: OrderedDict(expect_dict(payload)),
     "$defaultdict": collections.read_defaultdict,
+    "$mapping": lambda payload: MappingProxyType(expect_dict(payload)),
     "$deque": collections.read_deque,
     "$range": lambda payload: range(*collections.expect_all(expect_list(payload, 3), int)),
     "$complex": lambda payload: complex(*collections.expect_all(expect_list(payload, 2), float)),

@@ -178,6 +178,10 @@ def _subclass_of_dict(tag: str) -> Write:
     return subclass_of_dict
 
 
+def _mapping(value: types.MappingProxyType[Any, Any], writer: Writer, depth: int) -> Any:
+    return {"$mapping": _dict(_call(collections.dict_behind, value), writer, depth)}
+
+
 def _defaultdict(value: defaultdict[Any, Any], writer: Writer, depth: int) -> Any:
     return {"$defaultdict": [_call(collections.name_of_factory, value), _dict_items(value, writer, depth)]}
 
@@ -316,6 +320,7 @@ _WRITERS: Final[dict[type, Write]] = {
     Counter: _subclass_of_dict("$counter"),
     OrderedDict: _subclass_of_dict("$ordered"),
     defaultdict: _defaultdict,
+    types.MappingProxyType: _mapping,
     deque: _deque,
     range: _tagged("$range", lambda value: [value.start, value.stop, value.step], inner=True),
     complex: _tagged("$complex", lambda value: [value.real, value.imag], inner=True),

@@ -30,8 +30,8 @@ _TAG: Final = re.compile(r'"(\$\w+)": ')
 _PLAIN_TAGS: Final = frozenset(
     {
         *("$int", "$float", "$str", "$bytes", "$tuple", "$set", "$frozenset", "$dict", "$counter", "$ordered"),
-        *("$defaultdict", "$deque", "$range", "$complex", "$datetime", "$date", "$time", "$timedelta", "$decimal"),
-        *("$uuid", "$path"),
+        *("$defaultdict", "$mapping", "$deque", "$range", "$complex", "$datetime", "$date", "$time", "$timedelta"),
+        *("$decimal", "$uuid", "$path"),
     }
 )
 

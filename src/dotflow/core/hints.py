@@ -13,6 +13,7 @@ _NEEDS: Final = (
 )
 _EACH: Final = "Write each=task, where the task returns a list: the step runs once for each item."
 _CROSS: Final = "Write cross={'city': cities, 'day': [1, 2]}: the step runs for every combination."
+_REPEAT: Final = "Write repeat=8, until=step: the step runs again until that one returns True, at most 8 times."
 _ONLY: Final = "Write only='task': it runs with what it needs."
 _LIMIT: Final = "Write max_parallel=10: the number of items of each=... in flight at once."
 _CONDITION: Final = "Write when=task or unless=task: whether the task runs depends on that task's value."
@@ -79,12 +80,14 @@ ADD: Final[Mapping[str, str]] = {
     **_of(_CATCH_UP, "catch_up", *_CATCH_UPS),
     **_of(_EACH, "for_each", "foreach", "map", "mapped", "map_over", "over", "expand", "items", "iterate", "parallel"),
     **_of(_CROSS, "product", "grid", "combinations", "cross_product", "matrix"),
+    **_of(_REPEAT, "loop", "rounds", "max_rounds", "iterations", "max_iterations", "times", "while_", "repeat_until"),
     **_of(_LIMIT, "concurrency", "max_concurrency", "limit", "max_active", "batch_size"),
     **_of(_CONDITION, "condition", "conditions", "if_", "only_if", "run_if", "skip_if", "branch", "trigger_rule"),
     **_of(_FALLBACK, "recover", "rescue", "except_", "on_error", "otherwise"),
     **_of(_ALWAYS, "finally_", "cleanup", "clean_up", "teardown", "ensure", "run_always"),
     **_of(_DECORATOR, "retry", "retries", "max_retries", "attempts", "retry_delay", "backoff", "timeout"),
-    **_of(_DECORATOR, "isolate", "resources", "checkpoint", "poll", "poll_timeout"),
+    **_of(_DECORATOR, "isolate", "resources", "checkpoint", "poll", "poll_timeout", "retry_on", "max_delay", "jitter"),
+    **_of(_DECORATOR, "cache", "version", "files", "valid", "approve", "approve_within"),
     **_of(_NAME, "id", "task_id", "task_name", "key", "alias"),
     **_of(_VALUE, "args", "kwargs", "param", "parameters", "arguments", "data", "value", "context", "initial"),
     **_of(_OUTPUTS, "output", "returns", "multiple_outputs", "n_outputs", "produces"),
@@ -105,7 +108,7 @@ ACTION: Final[Mapping[str, str]] = {
     **_of(_WORKERS, "max_workers", "workers", "concurrency", "executor"),
     **_of(_CACHE, "cached", "cache_key_fn", "memoize"),
     **_of(_CHECKPOINT, "persist", "persist_result", "save", "store", "checkpoints"),
-    **_of(_ADD, *_ORDERS, "each", "map", "when", "unless", "fallback", "always"),
+    **_of(_ADD, *_ORDERS, "each", "map", "cross", "when", "unless", "fallback", "always", "repeat", "until", "carry"),
     **_of(_RATE, *_RATES),
     **_of(_SCHEDULE, *_SCHEDULES),
     **_of(_CATCH_UP, "catch_up", *_CATCH_UPS),
@@ -117,7 +120,7 @@ ACTION: Final[Mapping[str, str]] = {
 #: Arguments that `start` does not have -> the hint.
 START: Final[Mapping[str, str]] = {
     **_of(_ONLY, "target", "targets", "select", "tasks", "task", "steps", "until"),
-    **_of(_ADD, *_ORDERS, "each", "when", "unless"),
+    **_of(_ADD, *_ORDERS, "each", "cross", "when", "unless", "outputs", "repeat", "carry"),
     **_of(_RATE, *_RATES),
     **_of(_SCHEDULE, *_SCHEDULES),
     **_of(_CATCH_UP, "catch_up", *_CATCH_UPS),

@@ -333,10 +333,11 @@ def _check_round(
             f"until can't be '{step.name}', which is mapped. Return a bool from a step that takes its list."
         )
     word = "until" if task_id == nest.until else "carry" if task_id in carried else ""
-    if word and not step.checkpoint:
+    unsaved = "checkpoint=False" if not step.checkpoint else "always=True" if links.always else ""
+    if word and unsaved:
         raise InvalidLink(
-            f"{word} can't use '{step.name}', which has checkpoint=False: a resume does not have its value. Remove "
-            f"that, or return the value from another step."
+            f"{word} can't use '{step.name}', which has {unsaved}: a resume does not have its value. Remove that, or "
+            f"return the value from another step."
         )
 
 
@@ -662,6 +663,9 @@ def _rounds_of(
     names = Names()
     names.update(tasks)
     until = None if options.until is None else names.resolve(options.until, tasks)
+    part = names.part(options.until, tasks)
+    if part is not None:
+        raise InvalidLink(f"until can't be '{part.name}', which is an output. Return a bool from a step that takes it.")
     ends = [task.task_id for task in tasks if not task.is_cleanup and task.task_id != until]
     if not ends:
         raise InvalidLink("repeat=... has no task beside until, so the rounds would have no value. Add one.")

@@ -42,9 +42,10 @@ class Names:
                 name, _, last = name.rpartition(".")
                 if not last.isdigit():  # it tells equal names apart: `prepare.fetch.2`
                     members = self._members.setdefault(name, [])
-                    # The last one has the value, and a cleanup for each item has none that a resume would restore.
+                    # The last one has the value, and a cleanup has none that a resume would restore.
                     nest = None if task.links is None else task.links.nest
-                    is_last = not (members and nest and (task.is_cleanup or task.task_id == nest.until))
+                    is_until = nest is not None and task.task_id == nest.until
+                    is_last = not (members and (task.is_cleanup or is_until))
                     members.insert(len(members) if is_last else -1, task.task_id)
             self._ids_of_steps.setdefault(task.step.identity, []).append(task.task_id)
         self._count = len(tasks)

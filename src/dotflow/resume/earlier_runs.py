@@ -560,7 +560,8 @@ class EarlierRuns:
         if takes_previous and not (PREVIOUS in tokens and PREVIOUS in now):  # one of the runs has no links
             label = difference(tokens, now, PREVIOUS) if _is_made_from(context, previous) else PREVIOUS
         if label:
-            return f"it was made from another value of '{label}'"
+            name = label.removeprefix("when ").removeprefix("fallback ")
+            return f"it was made from another value of '{name}'"
         reason = "" if self._files is None else self._files.why_void(task, context)
         reason = reason or self._changes.why_void(task, context)
         asks = not reason and self._asks and task.step.valid is not None

@@ -21,6 +21,7 @@ NOTHING: Final = ""  # the token of a task without a value
 NO_INITIAL: Final = ""  # instead of a digest, for no initial context
 INCOMPARABLE: Final = "?"  # instead of a digest, for a value that the codec refuses
 NO_TOKENS: Final[Mapping[str, str]] = {}
+DECIDES: Final = ("when ", "fallback ")  # begin the labels of what may be added to a task that has a value
 ORDER: Final = "order of each"  # the label of the parameters whose entries an item's key shows, in its order
 ONLY_TASKS: Final = frozenset({int}).issuperset  # of the types of sources: a task is known by its id
 
@@ -272,9 +273,13 @@ def always_takes_previous(task: Task) -> bool:
 
 
 def difference(was: Mapping[str, str], now: Mapping[str, str], ignored: str = "") -> str:
-    """Returns the first label but *ignored* whose tokens differ; "" if there is none."""
+    """Returns the first label but *ignored* whose tokens differ; "" if there is none.
+
+    A condition or a fallback that was added or removed since then did not make the value.
+    """
     if was == now:
         return ""
     if ORDER in now:
         was = {ORDER: now[ORDER], **was}  # older checkpoints don't record it
-    return next((label for label in {**was, **now} if was.get(label) != now.get(label) and label != ignored), "")
+    labels = (label for label in {**was, **now} if was.get(label) != now.get(label) and label != ignored)
+    return next((label for label in labels if (label in was and label in now) or not label.startswith(DECIDES)), "")

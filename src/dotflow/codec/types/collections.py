@@ -1,6 +1,8 @@
 """The types of the collections module, ranges and complex numbers: what they have beside their items."""
 
+import gc
 from collections import Counter, OrderedDict, defaultdict, deque
+from types import MappingProxyType
 from typing import Any, Final
 
 from dotflow.codec.types.classes import NotEncodable
@@ -17,6 +19,14 @@ def check_no_attributes(value: Counter[Any] | OrderedDict[Any, Any]) -> None:
     """Raises NotEncodable for a value with attributes, since only the items are written."""
     if vars(value):
         raise NotEncodable("it has attributes of its own; return it without them")
+
+
+def dict_behind(value: MappingProxyType[Any, Any]) -> dict[Any, Any]:
+    """Returns the dict that a read-only mapping shows. Raises NotEncodable if it shows another type."""
+    (shown,) = gc.get_referents(value)  # unlike dict(value), it runs no code of that type
+    if type(shown) is not dict:
+        raise NotEncodable(f"it shows a {type(shown).__qualname__}; return one of a plain dict")
+    return shown
 
 
 def name_of_factory(value: defaultdict[Any, Any]) -> str | None:
