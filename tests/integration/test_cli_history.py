@@ -146,6 +146,7 @@ def test_a_workflow_without_an_id_is_known_by_its_path(
     assert dotflow("runs").count("unnamed_jobs:unnamed") == 2
     assert "unnamed_jobs:unnamed" in dotflow("show").splitlines()[0]
     assert first["workflow_id"] not in dotflow("diff", first["run_id"], second["run_id"])
+    assert "\nworkflow unnamed_jobs:unnamed\n" in dotflow("show", "last", "0")
 
 
 def test_workflows_of_steps_are_recorded_too(dotflow: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
