@@ -419,9 +419,10 @@ def _how_it_ended(exit_code: int | None, peak: int | None) -> str:
     if exit_code is None:
         return "ended for an unknown reason."
     if exit_code >= 0:
+        how = "called os._exit() or closed descriptors of the process" if exit_code == 1 else "called os._exit()"
         return (
-            f"ended with exit code {exit_code} before the step returned: the step, or a library in it, called "
-            f"os._exit(). Raise an exception instead."
+            f"ended with exit code {exit_code} before the step returned: the step, or a library in it, {how}. "
+            f"Raise an exception instead."
         )
     name = {number.value: number.name for number in signal.Signals}.get(-exit_code, f"signal {-exit_code}")
     memory = f" It had {_size(peak)} of memory." if peak and exit_code == -signal.SIGKILL else ""

@@ -122,7 +122,7 @@ def test_a_run_fails_is_retried_asks_is_approved_by_another_reader_and_completes
         write_into(other, hand, "Value as JSON", "300")
         write_into(other, hand, "Comment", "looks right")
         hand(other, confirmed(other, "Approve"))
-        expect(other.locator("#answer")).to_contain_text(re.compile("is queued, and goes on|is running, and takes"))
+        expect(other.locator("#answer")).to_contain_text(re.compile("is queued to go on|is running, and takes"))
 
         follows(page, report, run, "Completed")
         expect(page.locator(".notes li")).to_contain_text(

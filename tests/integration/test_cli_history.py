@@ -146,6 +146,19 @@ def test_a_workflow_without_an_id_is_known_by_its_path(
     assert dotflow("runs").count("unnamed_jobs:unnamed") == 2
     assert "unnamed_jobs:unnamed" in dotflow("show").splitlines()[0]
     assert first["workflow_id"] not in dotflow("diff", first["run_id"], second["run_id"])
+    assert "\nworkflow unnamed_jobs:unnamed\n" in dotflow("show", "last", "0")
+
+
+def test_a_run_with_parameters_has_no_generated_id_either(dotflow: Command, history: HistorySQLite) -> None:
+    """In its place is the name of the workflow, with the parameters."""
+    workflow = DotFlow(Config(history=history), name="shop", params={"day": ...})
+    workflow.task.add(refused)
+    workflow.start(params={"day": 3})
+
+    assert " shop@day=3 run " in dotflow.err + dotflow("log")
+    assert " shop@day=3 " in dotflow("runs")
+    assert dotflow("show").startswith("✗ Failed  shop@day=3  run ")
+    assert "\nworkflow shop@day=3\n" in dotflow("show", "last", "0")
 
 
 def test_workflows_of_steps_are_recorded_too(dotflow: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

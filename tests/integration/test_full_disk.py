@@ -224,6 +224,7 @@ print(json.dumps({{
 
 #: A child makes a run whose second step fills the disk, and the parent reads what is known of it.
 FILLED = """
+from dotflow.cli.history.parts import print_output
 from dotflow.providers import HistorySQLite
 
 history = HistorySQLite(HERE / "disk" / "history.db")
@@ -257,24 +258,29 @@ known = [history.load()]
 rest.unlink()
 start(first)
 known += [history.load(run.run_id) for run in history.runs()]
+errors = io.StringIO()
+with contextlib.redirect_stderr(errors):
+    print_output(history, known[0].run_id, "302", None, follow=False, as_json=False)
 print(json.dumps({
     "code": code,
     "known": [[run.state, run.error, *(str(run.steps[place].state) for place in (0, -1))] for run in known],
     "listed": [len(history.runs(state=state)) for state in ("Unknown", "Crashed", "Running")],
     "files": sorted(path.name for path in (HERE / "disk").iterdir() if "ended" in path.name),
+    "output": errors.getvalue(),
 }))
 """
 
 
 def test_events_that_a_full_disk_lost_are_unknown(tmp_path: Path) -> None:
     """The process of the run has ended, but it has not crashed, and no step is to blame."""
-    facts = run_on("mount -t tmpfs -o size=300k tmpfs disk", f"import contextlib\n{FILLED}", tmp_path)
+    facts = run_on("mount -t tmpfs -o size=300k tmpfs disk", f"import contextlib, io\n{FILLED}", tmp_path)
 
     unknown = ["Unknown", "its end is unknown: the history could not be written", "Completed", "Unknown"]
     assert facts["code"] == 0
     assert facts["known"] == [unknown, ["Completed", "", "Completed", "Completed"], unknown]
     assert facts["listed"] == [1, 0, 0]
     assert facts["files"] == []
+    assert facts["output"] == "Whether 'last' (task 302) has run is unknown: the history could not be written.\n"
 
 
 def test_a_read_only_disk_does_not_reach_the_run(tmp_path: Path) -> None:

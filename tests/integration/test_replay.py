@@ -672,6 +672,18 @@ def test_values_that_the_step_may_have_changed_come_from_the_storage(replay: Rep
     assert "now: IndexError: pop from empty list" in text
 
 
+def test_a_step_can_not_have_changed_a_date_or_a_path(replay: Replay) -> None:
+    """So their copies have no note."""
+    values = "action(lambda: (date(2026, 11, 3), time(2), Path('x'))[{place}]"
+    failing = "action(lambda previous_context: 1 / 0"
+    for place in range(3):
+        steps = f"{values.format(place=place)})).add({failing})"
+        source = SCRIPT.replace("action({step})", steps).format(config="")
+        run_script(f"from datetime import date, time\nfrom pathlib import Path\n{source}")
+        text = replay("last", "1")[1]
+        assert ("may have changed it" in text, "now: ZeroDivisionError" in text) == (False, True)
+
+
 def test_secrets_are_found_anew(replay: Replay, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are in no line of the output."""
     script = SCRIPT.replace("action({step})", "sync").replace("workflow = ", STEP_WITH_SECRET)

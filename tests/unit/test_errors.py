@@ -143,6 +143,7 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
     (CommandFailed("sort", -250, "sort a"), ["killed by signal 250", "sort a"]),
     (WorkerDied("load", 3), ["'load'", "exit code 3"]),
     (WorkerDied("load", 0), ["'load'", "exit code 0"]),
+    (WorkerDied("load", 1), ["'load'", "exit code 1", "os._exit()", "closed descriptors"]),
     (WorkerDied("load", -signal.SIGKILL), ["'load'", "SIGKILL", "memory"]),
     (WorkerDied("load", -signal.SIGSEGV), ["'load'", "SIGSEGV"]),
     (WorkerDied("load", -250), ["'load'", "signal 250"]),

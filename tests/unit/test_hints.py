@@ -226,6 +226,15 @@ def test_the_accepted_names_are_those_of_the_functions() -> None:
     assert not set(hints.ACTION) & set(action.__kwdefaults__)
 
 
+def test_each_argument_of_the_decorator_has_a_hint_elsewhere() -> None:
+    """`add(cache=True)` and `start(retry_on=...)` name the decorator, not a word that only looks similar."""
+    from dotflow.engine.options import START_ARGUMENTS
+
+    for known, taken in ((hints.ADD, ()), (hints.START, START_ARGUMENTS), (hints.WORKFLOW, ())):
+        names = set(action.__kwdefaults__) - set(taken)
+        assert {name for name in names if "@action(" not in known.get(name, "")} == set()
+
+
 def test_no_unknown_argument_is_no_error() -> None:
     """A call without unknown arguments goes through."""
     refuse_unknown("start", {}, ["mode", "resume"], {})

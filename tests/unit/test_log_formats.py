@@ -240,6 +240,9 @@ class TestSimple:
             ("nightly", "nightly", "nightly run 0f0c1a52"),
             ("7f3a9c12-0000-4000-8000-0123456789ab", "shop", "shop run 0f0c1a52"),
             ("7f3a9c12-0000-4000-8000-0123456789ab", None, "run 0f0c1a52"),
+            ("7f3a9c12-0000-4000-8000-0123456789ab@day=3", "shop", "shop@day=3 run 0f0c1a52"),
+            ("7f3a9c12-0000-4000-8000-0123456789ab@day=3", None, "@day=3 run 0f0c1a52"),
+            ("nightly@day=3", "shop", "nightly@day=3 (shop) run 0f0c1a52"),
             ("a\nb", "\x1b[31m", r"a\nb (\x1b[31m) run 0f0c1a52"),
         ],
     )

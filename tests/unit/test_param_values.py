@@ -72,6 +72,8 @@ def given(value: Any, annotation: Any = None, default: Any = ...) -> Any:
         (date, ..., "2026-11-03", NOV_3),
         (date, None, "2026-11-03", NOV_3),
         (None, date(2026, 1, 1), "2026-11-03", NOV_3),
+        (object, date(2026, 1, 1), "2026-11-03", NOV_3),
+        (Any, Path("x"), "a/b", Path("a/b")),
         (date | None, ..., "2026-11-03", NOV_3),
         (Annotated[date, "a day"], ..., "2026-11-03", NOV_3),
         (Day, ..., "2026-11-03", NOV_3),
@@ -167,6 +169,8 @@ def test_a_value_of_another_type_is_refused(annotation: Any, default: Any, value
         (list[T], ..., [5]),  # type: ignore[valid-type]
         (Any, ..., 5),
         (object, ..., 5),
+        (object, NOV_3, "yesterday"),
+        (Any, 3, "x"),
         (Literal[1, "a"], ..., "a"),
         ("Unknown", ..., 5),
         ("list[Unknown]", ..., 5),

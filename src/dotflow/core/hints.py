@@ -61,6 +61,10 @@ _CATCH_UP: Final = (
 )
 
 # Arguments that belong to one place, wherever they are passed.
+_DECORATORS: Final = (
+    "retry", "retries", "max_retries", "retry_delay", "backoff", "retry_on", "max_delay", "jitter", "poll",
+    "poll_timeout", "isolate", "resources", "checkpoint", "version", "files", "valid", "approve", "approve_within",
+)  # fmt: skip
 _RATES: Final = ("rate", "rate_limit", "rate_limits", "throttle", "rps", "requests_per_second", "max_rate")
 _SCHEDULES: Final = ("cron", "schedule", "schedule_interval", "interval", "timezone", "tz", "overlap")
 _CATCH_UPS: Final = ("catchup", "backfill", "misfire_grace_time", "coalesce", "depends_on_past")
@@ -85,9 +89,7 @@ ADD: Final[Mapping[str, str]] = {
     **_of(_CONDITION, "condition", "conditions", "if_", "only_if", "run_if", "skip_if", "branch", "trigger_rule"),
     **_of(_FALLBACK, "recover", "rescue", "except_", "on_error", "otherwise"),
     **_of(_ALWAYS, "finally_", "cleanup", "clean_up", "teardown", "ensure", "run_always"),
-    **_of(_DECORATOR, "retry", "retries", "max_retries", "attempts", "retry_delay", "backoff", "timeout"),
-    **_of(_DECORATOR, "isolate", "resources", "checkpoint", "poll", "poll_timeout", "retry_on", "max_delay", "jitter"),
-    **_of(_DECORATOR, "cache", "version", "files", "valid", "approve", "approve_within"),
+    **_of(_DECORATOR, *_DECORATORS, "attempts", "timeout", "cache"),
     **_of(_NAME, "id", "task_id", "task_name", "key", "alias"),
     **_of(_VALUE, "args", "kwargs", "param", "parameters", "arguments", "data", "value", "context", "initial"),
     **_of(_OUTPUTS, "output", "returns", "multiple_outputs", "n_outputs", "produces"),
@@ -126,7 +128,7 @@ START: Final[Mapping[str, str]] = {
     **_of(_CATCH_UP, "catch_up", *_CATCH_UPS),
     **_of(_ADD, "max_parallel", "fallback", "always"),
     **_of("Groups are made by add: workflow.task.add(step, group_name='...').", "group", "groups", "group_name"),
-    **_of(_DECORATOR, "retry", "retries"),
+    **_of(_DECORATOR, *_DECORATORS),
     **_of(_RUN_TIMEOUT, "time_limit", "timeout_seconds", "execution_timeout", "deadline"),
     **_of(_WORKERS, "max_workers", "workers", "concurrency", "n_jobs", "executor"),
     **_of(_ADD_VALUE, "initial_context", "data", "context"),
@@ -144,7 +146,7 @@ WORKFLOW: Final[Mapping[str, str]] = {
     **_of(_WORKERS, "max_workers", "workers", "concurrency", "n_jobs"),
     **_of(_START, "mode", "resume", "keep_going", "on_success", "on_failure", "rerun"),
     **_of(_ADD, *_ORDERS, "each", "max_parallel"),
-    **_of(_DECORATOR, "retry", "retries", "max_retries", "attempts", "retry_delay", "backoff", "timeout", "cache"),
+    **_of(_DECORATOR, *_DECORATORS, "attempts", "timeout", "cache"),
     **_of("Add it: workflow.task.add(step).", "task", "tasks", "step", "steps"),
     **_of(_PARAMS, "param", "parameters", "args", "kwargs", "inputs", "variables"),
     **_of("Write workflow_id='nightly'.", "id", "dag_id", "flow_id"),

@@ -5,7 +5,8 @@ from typing import Final
 
 MAX_MESSAGE: Final = 300  # characters of a message that repeats what a file or a library says
 
-GENERATED: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # the id of a workflow without one
+#: The id of a workflow without one, or of its run with parameters.
+GENERATED: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(@.*)?", re.DOTALL)
 
 #: Characters that end a line, move a terminal's cursor, colour text or change its direction.
 _UNSAFE: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -14,6 +15,15 @@ _SURROGATE: Final = re.compile("([\ud800-\udfff])")
 
 #: The address of an item: `fetch#3`, `fetch[3]`, or `page[3].fetch` in an added workflow.
 _ADDRESS: Final = re.compile(r"(.+)#([0-9]+)|(.+?)\[([0-9]+)\](\..+)?")
+
+
+def known_id(workflow_id: str, name: str | None = None) -> str:
+    """Returns the id of a workflow for people: in place of a generated one, which no other run has, the name or "".
+
+    The parameters of the run stay: `shop@day=2026-11-25`.
+    """
+    match = GENERATED.fullmatch(workflow_id)
+    return workflow_id if match is None else f"{name or ''}{match[1] or ''}"
 
 
 def split_address(text: str) -> tuple[str, int] | None:

@@ -27,7 +27,7 @@ from dotflow.core.events import (
 from dotflow.core.failure import Failure
 from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.core.task import Task
-from dotflow.core.text import GENERATED
+from dotflow.core.text import known_id
 from dotflow.core.types.status import TypeStatus
 from dotflow.worker.deadline import DeadlinePassed
 from dotflow.worker.deadline_thread import Stopped
@@ -274,7 +274,7 @@ class RunLog:
             self._call(self._error, item)
         elif self._failures[key] == MAX_FAILURES + 1:
             what = "failed items" if is_final else "failed attempts that are repeated"
-            workflow = "" if GENERATED.fullmatch(task.workflow_id) else f"{task.workflow_id} "
+            workflow = f"{known_id(task.workflow_id)} ".lstrip()
             self.note(
                 f"{workflow}task {task.task_id} {task.name}: more than {MAX_FAILURES} {what}; from here on "
                 f"they are only counted."

@@ -144,13 +144,14 @@ def _checked(name: str, value: Any, default: Any, tasks: "Iterable[Task]") -> An
     if _is_list(name, tasks):
         annotations.append(list)
     wanted = [*_judged(default), *annotations]
-    if any(fits(annotation, value) for annotation in wanted):
+    fitting = [annotation for annotation in wanted if fits(annotation, value)]
+    if any(annotation not in (Any, object) for annotation in fitting):
         return value
     if isinstance(value, str):
         for convert in _parsers(wanted, takers):
             with contextlib.suppress(ValueError):
                 return convert(value)
-    if not wanted or (value is None and not annotations):  # None often stands for a default
+    if fitting or not wanted or (value is None and not annotations):  # None often stands for a default
         return value
     accepted = " or ".join(dict.fromkeys(map(_accepted, wanted)))
     hint = "Call the function, and pass its value." if inspect.isroutine(value) else ""

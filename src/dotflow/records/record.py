@@ -15,7 +15,7 @@ from dotflow.core.approval import ANSWERABLE, Question
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.files import NO_FILES, FileRecord
 from dotflow.core.outcome import Note
-from dotflow.core.text import GENERATED, split_address
+from dotflow.core.text import known_id, split_address
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import NotInHistory, close_match
@@ -326,7 +326,7 @@ class RunSummary:
     @property
     def workflow(self) -> str:
         """The id of its workflow; in place of a generated one, which no other run has, the name or ""."""
-        return (self.name or "") if GENERATED.fullmatch(self.workflow_id) else self.workflow_id
+        return known_id(self.workflow_id, self.name)
 
     @property
     def is_open(self) -> bool:

@@ -34,7 +34,7 @@ def answer_text(is_yes: bool, run: RunSummary) -> str:
         return f"{done}. The run {short} is running, and takes the answer when its other tasks have ended."
     if run.state is not TypeRunState.QUEUED:
         return f"{done}. The run {short} is {_state(run)}: `dotflow resume {short}` goes on with it."
-    return f"{done}. The run {_title(run)} is queued, and goes on."
+    return f"{done}. The run {_title(run)} is queued to go on."
 
 
 def waiting_text(archive: Archive, run: RunSummary) -> str:

@@ -14,6 +14,7 @@ from dotflow.cli.log.follow import POLL_INTERVAL, pause
 from dotflow.codec.document import pack
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.text import escape_lines
+from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.errors import CheckpointUnreadable, DotflowError, HistoryError, NotInHistory
 from dotflow.records.record import AttemptRecord, OutputChunk, RunRecord, TaskRecord, ValueRecord
 
@@ -50,6 +51,8 @@ def _why_no_output(archive: Archive, run: str, step: str | None) -> str:
         return f"The history has no output of the run {record.run_id[:ID_LENGTH]}."
     task, item = record.find(step)
     name, attempts = f"'{task.name_of(item)}' (task {task.task_id})", task.attempts_of(item)
+    if not attempts and task.state is TypeAttemptState.UNKNOWN:
+        return f"Whether {name} has run is unknown: the history could not be written."
     if not attempts:
         return f"{name} has not started."
     state = attempts[-1].state

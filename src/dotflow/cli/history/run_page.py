@@ -47,7 +47,7 @@ def print_run(archive: Archive, run: RunRecord, history: str | None) -> None:
 
 def print_header(screen: Screen, run: RunRecord) -> None:
     """Prints what the run was, when, how and where."""
-    name = f" ({safe(run.name)})" if run.name and run.name != run.workflow else ""
+    name = f" ({safe(run.name)})" if run.name and run.workflow == run.workflow_id != run.name else ""
     title = f"{safe(run.workflow or run.workflow_id)}{name}"
     screen.line(state_of(screen, run), "  ", (title, "bold"), f"  run {run.run_id}")
     for label, text in _facts(run):

@@ -58,7 +58,7 @@ def print_step(
     )
     given = attempts[-1].input if attempts else ""
     for label, text in (
-        ("workflow", run.workflow_id),
+        ("workflow", run.workflow),
         ("step", task.identity),
         ("policy", ", ".join(f"{key} {value}" for key, value in task.policy.items())),
         ("round" if task.rounds else "item", given),

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from dotflow import clock
 from dotflow.core.item_counts import ItemCounts, item_counts
 from dotflow.core.task import Task
-from dotflow.core.text import GENERATED, escape_controls, escape_lines, escape_surrogates
+from dotflow.core.text import escape_controls, escape_lines, escape_surrogates, known_id
 from dotflow.core.types.status import TypeStatus
 
 LEVELS: Final = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
@@ -81,13 +81,10 @@ def simple_head(workflow_id: str, run_id: str | None, name: str | None = None) -
 
     A generated id, which no other run has, is left out.
     """
-    if GENERATED.fullmatch(workflow_id):
-        workflow, name = name or "", None
-    else:
-        workflow = workflow_id
+    workflow = known_id(workflow_id, name)
     parts = [
         workflow,
-        f"({name})" if name and name != workflow else "",
+        f"({name})" if name and workflow == workflow_id != name else "",
         f"run {run_id[:RUN_ID_LENGTH]}" if run_id else "",
     ]
     return escape_controls(" ".join(filter(None, parts)))

@@ -47,7 +47,7 @@ const plainHeader = (title, ...more) => h("header.plain", null, h("h1", null, h(
 const titleOf = (run) => run.name || run.workflow || `run ${short(run.run_id)}`;
 
 const workflowLink = (run) =>
-  (ROOT ? h("a", { href: workflowUrl(baseOf(run)) }, code(run.workflow)) : code(run.workflow));
+  (ROOT && baseOf(run) ? h("a", { href: workflowUrl(baseOf(run)) }, code(run.workflow)) : code(run.workflow));
 
 function tiles(doc) {
   const { run, tasks } = doc;

@@ -5,6 +5,8 @@ import json
 import os
 import zlib
 from collections.abc import Iterator
+from datetime import date, datetime, time
+from pathlib import Path
 from typing import Any, Final
 
 from dotflow.core.context import Context
@@ -30,7 +32,7 @@ FAST: Final = 1  # zlib's level
 MAX_COPIES: Final = 10  # times the limit of a copy: for all copies of a run
 
 #: Types whose values a step can't change.
-IMMUTABLE: Final = frozenset((type(None), bool, int, float, complex, str, bytes))
+IMMUTABLE: Final = frozenset((type(None), bool, int, float, complex, str, bytes, date, datetime, time, type(Path())))
 
 AFTER: Final = "It was copied after the attempt, which ran in the same process and may have changed it."
 
