@@ -480,9 +480,9 @@ class DotFlow:
         is_there, value = self._stored_map(task, found) if task.is_mapped else self._stored_value(task, found)
         # Read last: a newer run deletes it before it replaces any value.
         origin = SavedOrigin(storage, found.workflow_id).read()
-        if origin and origin != found.origin:
+        if origin and origin != found.origin and (found.has_begun or found.continues):
             raise NotInHistory(what, "a newer run has replaced its values")
-        if not origin or not is_there:
+        if origin != found.origin or not is_there:
             lost = f"{type(storage).__name__} does not have it"
             raise NotInHistory(what, lost if found.state is TypeRunState.COMPLETED else "it has not completed")
         return take(value, part, is_mapped=task.gives_list)

@@ -1273,6 +1273,39 @@ def test_a_history_that_goes_on_in_its_log_alone_ends_its_server(
         server.check()
 
 
+@pytest.mark.parametrize("order", ["pause", "cancel"])
+def test_an_order_during_a_step_comes_before_the_next_one(make: Make, history: HistorySQLite, order: str) -> None:
+    """In the program's own thread, too: a task that is In progress would run, and might take hours."""
+
+    @action
+    def give_order() -> None:
+        getattr(Control(history), order)(history.runs()[0].run_id, by="ann")
+
+    @action
+    def never(give_order: None) -> None:
+        raise AssertionError
+
+    with virtual_clock():  # each look counts, not only one a second
+        workflow = make()
+        workflow.config.executor = None
+        workflow.task.clear()
+        workflow.task.add([give_order, never])
+        run = workflow.start()
+
+    assert run.state in {TypeRunState.PAUSED, TypeRunState.CANCELLED}
+    assert [task.status for task in run.tasks] == [TypeStatus.COMPLETED, TypeStatus.NOT_STARTED]
+
+
+def test_the_values_of_a_queued_run_are_not_those_of_an_earlier_one(make: Make) -> None:
+    """Nor has a newer run replaced them."""
+    workflow = make()
+    workflow.start()
+    run = workflow.submit()
+
+    with pytest.raises(NotInHistory, match="it has not completed"):
+        workflow.value(run, "double")
+
+
 def test_moments_are_aware(make: Make) -> None:
     """A datetime with a zone is the moment, wherever it is."""
     workflow = make()
