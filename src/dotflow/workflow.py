@@ -385,6 +385,9 @@ class DotFlow:
             why = NOT_SERVED if pause is None else f"The workflow {wanted.workflow!r} is {pause}"
             text = f"{why}: the run {run_id} of {wanted.name!r} waits in the queue."
             log_line_of(self.config.log, masks)(text, None)
+        if key is None and (waiting := queue.waiting(wanted.name or "")) is not None:
+            text = f"The run {waiting[0]} of {wanted.name!r} waits for an answer to {waiting[1]!r}"
+            log_line_of(self.config.log, self._masks())(f"{text}. It ends when the run {run_id} begins.", None)
         return run_id
 
     def _submission(

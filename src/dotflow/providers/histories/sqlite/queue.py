@@ -290,6 +290,9 @@ class SQLiteQueue(Operations):
     def pauses(self) -> Mapping[str, WorkflowPause]:
         return schedules.as_pauses(self.look(schedules.PAUSES))
 
+    def waiting(self, name: str) -> tuple[str, str] | None:
+        return next(((run_id, task) for run_id, _, task in self.look(schedules.PAUSED, (name,)) if task), None)
+
     def schedules(self) -> Sequence[ServedSchedule]:
         with reading(self.path) as reader:
             return list(schedules.find_schedules(reader))
