@@ -207,7 +207,7 @@ class MissingParam(DefinitionError, ValueError):
     def __str__(self) -> str:
         names, first = " and ".join(f"'{name}'" for name in self.names), f"{{'{self.names[0]}': ...}}"
         hints = {
-            "run": f"start(params={first})",
+            "run": f"params={first}",
             "scheduled run": f"its scheduler params=lambda planned: {first}",
         }
         hint = hints.get(self.who, f"needs={first}, or declare DotFlow(params={first})")

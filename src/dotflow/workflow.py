@@ -385,6 +385,9 @@ class DotFlow:
             why = NOT_SERVED if pause is None else f"The workflow {wanted.workflow!r} is {pause}"
             text = f"{why}: the run {run_id} of {wanted.name!r} waits in the queue."
             log_line_of(self.config.log, masks)(text, None)
+        if key is None and (waiting := queue.waiting(wanted.name or "")) is not None:
+            text = f"The run {waiting[0]} of {wanted.name!r} waits for an answer to {waiting[1]!r}"
+            log_line_of(self.config.log, self._masks())(f"{text}. It ends when the run {run_id} begins.", None)
         return run_id
 
     def _submission(
@@ -480,9 +483,9 @@ class DotFlow:
         is_there, value = self._stored_map(task, found) if task.is_mapped else self._stored_value(task, found)
         # Read last: a newer run deletes it before it replaces any value.
         origin = SavedOrigin(storage, found.workflow_id).read()
-        if origin and origin != found.origin:
+        if origin and origin != found.origin and (found.has_begun or found.continues):
             raise NotInHistory(what, "a newer run has replaced its values")
-        if not origin or not is_there:
+        if origin != found.origin or not is_there:
             lost = f"{type(storage).__name__} does not have it"
             raise NotInHistory(what, lost if found.state is TypeRunState.COMPLETED else "it has not completed")
         return take(value, part, is_mapped=task.gives_list)

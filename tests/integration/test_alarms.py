@@ -14,10 +14,12 @@ import pytest
 
 from dotflow import Config, DotFlow, Task, action
 from dotflow.abc.notify import Notify
+from dotflow.abc.operations import QueueServer
 from dotflow.control import Control
 from dotflow.providers import ExecutorThread, HistorySQLite, SchedulerCron, StorageFile
 from dotflow.providers.histories.sqlite import live, queue
 from dotflow.providers.histories.sqlite.tables import micro
+from dotflow.serving.schedules import Schedules
 from dotflow.serving.server import Server
 from dotflow.testing import VirtualClock, virtual_clock
 from tests.integration.test_schedules import Lines
@@ -132,6 +134,24 @@ def test_a_failed_run(house: House) -> None:
         f"A firing of 'nightly' is late. That of {FIRING} (run {run}) failed: load: ValueError: *** is wrong."
     )
     assert house.reported == [message]
+
+
+def test_a_firing_that_comes_due_while_its_server_starts(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first look is after the first firings, and looks at these, too."""
+    register = Schedules.register
+
+    def take_long(schedules: Schedules, server: QueueServer) -> None:
+        register(schedules, server)
+        house.time.sleep(3630)
+
+    def fail() -> None:
+        raise ValueError
+
+    monkeypatch.setattr(Schedules, "register", take_long)
+    house.serve(at(14), house.workflow(fail))
+
+    (message,) = house.alerts.sent
+    assert FIRING in message
 
 
 def test_a_run_that_takes_too_long(house: House) -> None:

@@ -24,6 +24,7 @@ from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, Storage
 from dotflow.providers.notifiers.message import details
 from dotflow.serving.server import Server
 from dotflow.testing import virtual_clock
+from tests.integration.test_schedules import Lines
 
 PAUSED, COMPLETED, FAILED, SKIPPED = TypeStatus.PAUSED, TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.SKIPPED
 NOT_STARTED = TypeStatus.NOT_STARTED
@@ -333,6 +334,22 @@ def test_what_waits_has_not_failed_at_the_end_of_a_cancelled_run(make: Make) -> 
 
 def _is_halted(run: Run) -> bool:
     return run._runner is not None and run._runner.is_halted
+
+
+def test_a_submission_that_will_end_a_question_is_logged(make: Make) -> None:
+    """One with a key has a name of its own, or is the very run that waits."""
+    workflow = make()
+    log = workflow.config.log = Lines()
+    waits = workflow.submit(key="click")
+    serve(workflow, once=True)
+    paused = workflow.start().run_id
+    log.messages.clear()
+
+    assert workflow.submit(key="click") == waits
+    run = workflow.submit()
+
+    (line,) = [message for message in log.messages if "answer" in message]
+    assert line == f"The run {paused} of 'report' waits for an answer to 'publish'. It ends when the run {run} begins."
 
 
 def test_the_first_answer_counts_and_the_second_hears_of_it(make: Make) -> None:

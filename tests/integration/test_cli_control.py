@@ -279,6 +279,21 @@ class TestOrders:
         assert end.out == f"The run {newest.run_id[:8]} of report is queued, and continues {run[:8]}.\n"
         assert end.err == "No process serves 'report': the run waits. Start `dotflow serve MODULE:WORKFLOW`.\n"
 
+    def test_a_paused_run_after_one_that_completed_can_be_resumed(
+        self, command: Command, jobs: str, history: HistorySQLite, tmp_path: Path
+    ) -> None:
+        """Its page compares the two, and has the command to go on as well."""
+        (tmp_path / "mended").touch()
+        submit(command, "-w", f"{jobs}:report", "--param", "customer=4")
+        command("serve", f"{jobs}:report", "--once")
+        run = submit(command, "-w", f"{jobs}:report", "--param", "customer=4")
+        command("pause", run)
+
+        page = command("show", run).out
+
+        assert f"dotflow diff {history.runs()[1].run_id[:8]} {run[:8]} " in page
+        assert f"dotflow resume {run[:8]} " in page
+
     def test_what_failed_is_resumed_behind_its_finished_steps(
         self, command: Command, jobs: str, history: HistorySQLite, tmp_path: Path
     ) -> None:

@@ -215,6 +215,7 @@ class TestPlain:
 
         assert end.code == 1
         assert "Failed: " in end.out
+        assert "\nThe run exceeded its timeout of 0.02 s.\n" in end.out
         assert "stopped  the run exceeded its timeout of 0.02 s\n" in command("show", "last").out
 
     @pytest.mark.parametrize("timeout", ["0", "-1", "soon", "nan", "4 hours", ""])

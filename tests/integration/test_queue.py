@@ -503,6 +503,16 @@ def test_a_queued_run_is_cancelled_at_once(make: Make) -> None:
     assert (done.state, done.restored) == (TypeRunState.COMPLETED, 0)
 
 
+def test_a_run_that_is_cancelled_while_it_is_paused_names_the_cancel(make: Make) -> None:
+    """In lists, too, in place of why it was paused."""
+    workflow = make()
+    run = workflow.submit()
+    control = Control(workflow)
+
+    assert control.pause(run, by="ann").error == "paused by ann"
+    assert control.cancel(run, by="bo", comment="not needed").error == "cancelled by bo: not needed"
+
+
 def test_unknown_runs_are_refused(make: Make) -> None:
     """Only whole ids are accepted: a beginning could be another run's."""
     workflow = make()
@@ -529,6 +539,7 @@ def test_a_run_by_hand_supersedes_what_waits(make: Make, history: HistorySQLite)
     found = control.run(run)
     assert (found.run_id, found.state) == (queued.run_id, TypeRunState.CANCELLED)
     assert (found.superseded, found.reason) == (newer.run_id, f"superseded by {newer.run_id[:8]}")
+    assert found.error == found.reason
     with pytest.raises(OrderRefused, match=f"the run {newer.run_id[:8]} has replaced its values"):
         control.resume(run)
     with pytest.raises(NotInHistory, match="a newer run has replaced its values"):
@@ -1244,6 +1255,57 @@ def test_an_emptied_history_that_is_opened_again_ends_its_server(
         server.check()
 
 
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+def test_a_history_that_goes_on_in_its_log_alone_ends_its_server(
+    make: Make, history: HistorySQLite, open_server: OpenServer, suffix: str
+) -> None:
+    """SQLite has all pages in the log that it holds open, but no other process finds what is written there."""
+    make().submit()
+    server = open_server()
+    server.check()
+    path = history.path.with_name(f"{history.path.name}{suffix}")
+    if suffix:
+        path.unlink()
+    else:
+        os.truncate(path, 0)
+
+    with pytest.raises(HistoryError, match="it was emptied, or its log was deleted, while it was served"):
+        server.check()
+
+
+@pytest.mark.parametrize("order", ["pause", "cancel"])
+def test_an_order_during_a_step_comes_before_the_next_one(make: Make, history: HistorySQLite, order: str) -> None:
+    """In the program's own thread, too: a task that is In progress would run, and might take hours."""
+
+    @action
+    def give_order() -> None:
+        getattr(Control(history), order)(history.runs()[0].run_id, by="ann")
+
+    @action
+    def never(give_order: None) -> None:
+        raise AssertionError
+
+    with virtual_clock():  # each look counts, not only one a second
+        workflow = make()
+        workflow.config.executor = None
+        workflow.task.clear()
+        workflow.task.add([give_order, never])
+        run = workflow.start()
+
+    assert run.state in {TypeRunState.PAUSED, TypeRunState.CANCELLED}
+    assert [task.status for task in run.tasks] == [TypeStatus.COMPLETED, TypeStatus.NOT_STARTED]
+
+
+def test_the_values_of_a_queued_run_are_not_those_of_an_earlier_one(make: Make) -> None:
+    """Nor has a newer run replaced them."""
+    workflow = make()
+    workflow.start()
+    run = workflow.submit()
+
+    with pytest.raises(NotInHistory, match="it has not completed"):
+        workflow.value(run, "double")
+
+
 def test_moments_are_aware(make: Make) -> None:
     """A datetime with a zone is the moment, wherever it is."""
     workflow = make()
@@ -1318,6 +1380,23 @@ def test_an_order_to_a_run_that_is_put_back_is_carried_out(make: Make, open_serv
     found = Control(workflow).run(run)
     assert (found.state, found.reason) == (TypeRunState.CANCELLED, "cancelled by ann")
     assert server.claim({"report": None}, ()) is None
+
+
+@pytest.mark.parametrize("state", [TypeRunState.PAUSED, TypeRunState.INTERRUPTED])
+def test_a_pause_during_a_shutdown_is_carried_out(make: Make, open_server: OpenServer, state: TypeRunState) -> None:
+    """Whether the running steps end by themselves or with the second signal: no other run continues it."""
+    workflow = make()
+    run = workflow.submit()
+    server = open_server()
+    claim = server.claim({"report": None}, ())
+    assert claim is not None
+    server.begin(claim)
+    Control(workflow).pause(run, by="ann")
+
+    assert server.end(claim, Ending(state, "its process was shut down", goes_on=True)) is TypeRunState.PAUSED
+
+    found = Control(workflow).run(run)
+    assert (found.run_id, found.state, found.reason) == (run, TypeRunState.PAUSED, "paused by ann")
 
 
 def test_a_chain_that_has_completed_keeps_its_history(

@@ -101,7 +101,7 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
     (InvalidLink("max_parallel has no each. Write each=..."), ["max_parallel has no each. Write each=..."]),
     (UnknownParam("dya", ("day", "limit")), ["'dya'", "Did you mean 'day'?"]),
     (UnknownParam("day"), ["'day'", "DotFlow(params={...})"]),
-    (MissingParam(("day", "hour")), ["'day' and 'hour'", "start(params={'day': ...})"]),
+    (MissingParam(("day", "hour")), ["'day' and 'hour'", "Pass params={'day': ...}"]),
     (
         SecretMissing((("sync", "token", "API_TOKEN"), ("load", "password", "DB_PASSWORD"))),
         ["API_TOKEN for 'token' of step 'sync', DB_PASSWORD for 'password' of step 'load'", "Config(secrets=...)"],

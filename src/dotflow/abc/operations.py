@@ -362,6 +362,10 @@ class Operations(ABC):
         """Returns the pauses by workflow."""
 
     @abstractmethod
+    def waiting(self, name: str) -> tuple[str, str] | None:
+        """Returns the paused run of a name that waits for an answer, and for that to which task; None if none does."""
+
+    @abstractmethod
     def schedules(self) -> Sequence[ServedSchedule]:
         """Returns the schedules that living processes serve; of a workflow that none serves, that of the last one."""
 

@@ -38,6 +38,7 @@ from dotflow.errors import HistoryError
 
 ENDS: Final = (TaskFailed, MapEnded)  # beside TaskCompleted
 new: Final = tuple.__new__  # makes a named tuple in half the time: there are two for every attempt
+LOOK: Final = "The look for orders"
 MAX_REPORTS: Final = 20  # exceptions of a listener that are logged in a run; more are counted
 
 
@@ -49,12 +50,15 @@ class Publisher:
         tasks: The run's records, by id.
         save: Saves the value of a task or an item.
         history: The history; None for none. It is the first listener.
-        settle: Called where listeners settle; it may end the run. None for none.
+        look: Looks for orders where listeners settle; it may end the run. None for none.
         listeners: Others that receive the events, after it.
         tracer: The tracer, which comes next; None for none.
         run_log: Log and notifier, which come last; None for none.
         log_line: Writes a line into the log, with the traceback of an error where there is one.
         masks: The secrets, which no event and record shows.
+
+    Attributes:
+        look: Looks for orders before another attempt begins, since one that is In progress runs; None for none.
     """
 
     def __init__(
@@ -64,7 +68,7 @@ class Publisher:
         save: Callable[[Task, Context], None],
         *,
         history: History | None = None,
-        settle: Callable[[str, bool], float | None] | None = None,
+        look: Callable[[str, bool], float | None] | None = None,
         listeners: Sequence[Listener] = (),
         tracer: Tracer | None = None,
         run_log: RunLog | None = None,
@@ -78,14 +82,16 @@ class Publisher:
         self._tracer = tracer
         self._log_line = log_line
         self._masks = masks
+        self.look: Callable[[], None] | None = None
         followers: list[tuple[str, Callable[[str, Event], None]]] = []
         settling: list[tuple[str, Callable[[str, bool], float | None]]] = []
         for listener in (*([] if history is None else [history]), *listeners):
             name = "The history" if listener is history else type(listener).__name__
             followers.append((name, listener.record))
             settling.append((f"{name}'s settle()", listener.settle))
-        if settle is not None:
-            settling.append(("The look for orders", settle))
+        if look is not None:
+            settling.append((LOOK, look))
+            self.look = partial(self._look, look)
         if tracer is not None:
             followers.append(("The tracer", tracer.trace))
         self._run_log = run_log
@@ -156,6 +162,12 @@ class Publisher:
             if seconds is not None and (soonest is None or seconds < soonest):
                 soonest = seconds
         return soonest
+
+    def _look(self, look: Callable[[str, bool], object]) -> None:
+        try:
+            look(self._run_id, True)
+        except BaseException as error:  # as in `settle`
+            self._report_failure(LOOK, "an attempt", error)
 
     def begin(self, task: Task, previous: Context, call: Call) -> None:
         """Publishes that an attempt of a task or an item begins."""

@@ -475,7 +475,7 @@ class Run:
             tasks,
             save,
             history=history,
-            settle=None if orders is None else orders.settle,
+            look=None if orders is None else orders.settle,
             listeners=providers.listeners,
             tracer=providers.tracer,
             run_log=run_log,

@@ -217,8 +217,10 @@ class Runner:
         has_pools = type(self.session).pool_of is not ExecutorSession.pool_of  # else no call for each task
         begin, prepare, flush, polls = self._publisher.begin, self._prepare, self._publisher.flush, self._polls
         checkpoints, watch = graph.checkpoints, graph.checkpoints.watch
-        is_limited = self._deadline < math.inf
+        is_limited, look = self._deadline < math.inf, self._publisher.look
         while True:
+            if look is not None:
+                look()
             if self.is_halted or (is_limited and self._is_late()):
                 if not (self.is_halted and self._is_pausing):
                     return

@@ -279,6 +279,21 @@ class SQLiteFile:
         except OSError:  # the file was deleted, too
             return False
 
+    def is_cut_off(self) -> bool:
+        """Returns whether the file was emptied, or one of the open files deleted or replaced.
+
+        SQLite goes on in its log then, which no other process finds.
+        """
+        with _lock:
+            for path, own in self._descriptors.items():
+                try:
+                    status = os.stat(path)  # noqa: PTH116 (as in file_id_of)
+                except FileNotFoundError:
+                    return True
+                if status[1:3] != own.file or (path == self._name and not status.st_size):
+                    return True
+            return False
+
     def _renew(self) -> None:
         """Closes this process's connections to the file: a lock that it could not release ends with the last one."""
         with _lock:

@@ -75,7 +75,7 @@ def next_steps(archive: Archive, run: RunRecord, history: str | None) -> list[Co
         return [*answers, follow, *([] if run.ordered else [(as_command("cancel", short, history=history), "end it")])]
     if run.state is TypeRunState.QUEUED:
         return [(as_command("cancel", short, history=history), "take it out of the queue")]
-    commands: list[Command] = answers
+    commands = [*answers]
     for task in run.failures[:1]:
         commands += _failure_commands(archive, run, task, failed_item(task), history)
     if (later := _completed_since(archive, run)) is not None:

@@ -31,7 +31,8 @@ def answer_text(is_yes: bool, run: RunSummary) -> str:
     """Returns what the answer to a question leads to; *run* is the newest one of the chain afterwards."""
     done, short = "Approved" if is_yes else "Rejected", run.run_id[:ID_LENGTH]
     if run.state is TypeRunState.RUNNING:
-        return f"{done}. The run {short} is running, and takes the answer when its other tasks have ended."
+        when = "within a second, or in sequential mode when its other tasks have ended"
+        return f"{done}. The run {short} is running, and takes the answer {when}."
     if run.state is not TypeRunState.QUEUED:
         return f"{done}. The run {short} is {_state(run)}: `dotflow resume {short}` goes on with it."
     return f"{done}. The run {_title(run)} is queued to go on."

@@ -97,7 +97,8 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
         hint = RESUME_HINT.format(_how_to_resume(start_arguments))
         if run is not None and (questions := run.questions):
             hint = ANSWER_HINT.format(_answer_command(run, questions))
-        _print_summary(workflow, history, status, clock.monotonic() - started, hint, live=live)
+        why = "" if run is None or run.questions else _why_stopped(run)
+        _print_summary(workflow, history, status, clock.monotonic() - started, why, hint, live=live)
     return exit_code
 
 
@@ -106,6 +107,14 @@ def _exit_code_of(run: Run) -> Exit:
         return Exit.COMPLETED
     has_failed = any(task.status is TypeStatus.FAILED for task in run.tasks)
     return Exit.PAUSED if run.status is TypeStatus.PAUSED and not has_failed else Exit.FAILED
+
+
+def _why_stopped(run: Run) -> str:
+    """Returns why a run was stopped, such as an order from outside, unless the error of a task says so."""
+    reason = run._reason
+    if not reason or any(task.error and reason in task.error.message for task in run.tasks):
+        return ""
+    return f"{reason[0].upper()}{reason[1:]}."
 
 
 def _run(workflow: DotFlow, start_arguments: dict[str, Any]) -> Run:
@@ -147,7 +156,7 @@ def _how_to_resume(start_arguments: Mapping[str, Any]) -> str:
 
 
 def _print_summary(
-    workflow: DotFlow, history: History | None, status: str, seconds: float, resume_hint: str, *, live: bool
+    workflow: DotFlow, history: History | None, status: str, seconds: float, why: str, resume_hint: str, *, live: bool
 ) -> None:
     tasks = workflow.result_task()
     if isinstance(sys.stdout, TextIOWrapper):
@@ -155,7 +164,7 @@ def _print_summary(
             sys.stdout.reconfigure(errors="backslashreplace")  # for characters that its encoding lacks
     can_resume = workflow.is_named and workflow.config.storage.outlives_process
     details = details_hint(history, tasks[0].run_id if tasks else None)
-    hint = "\n".join(filter(None, [details, resume_hint if can_resume else ""]))
+    hint = "\n".join(filter(None, [why, details, resume_hint if can_resume else ""]))
     if status == TypeStatus.COMPLETED:
         restored = nothing_ran(tasks)
         hint = f"{restored}. {ANEW_HINT}" if restored else ""

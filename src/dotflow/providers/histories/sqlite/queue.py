@@ -290,6 +290,9 @@ class SQLiteQueue(Operations):
     def pauses(self) -> Mapping[str, WorkflowPause]:
         return schedules.as_pauses(self.look(schedules.PAUSES))
 
+    def waiting(self, name: str) -> tuple[str, str] | None:
+        return next(((run_id, task) for run_id, _, task in self.look(schedules.PAUSED, (name,)) if task), None)
+
     def schedules(self) -> Sequence[ServedSchedule]:
         with reading(self.path) as reader:
             return list(schedules.find_schedules(reader))
@@ -320,7 +323,7 @@ class SQLiteQueue(Operations):
             elif found.state is TypeRunState.QUEUED or (
                 found.state is TypeRunState.PAUSED and order.what is TypeOrder.CANCEL
             ):
-                connection.execute(END, (STATES[order.what], now, _reason(order), None, found.run))
+                connection.execute(END, (STATES[order.what], now, _reason(order), _reason(order), found.run))
                 connection.execute(STOP_WAITING, (found.run,))
                 connection.execute(ADD_ORDER, (found.run, order.what, order.by, now, order.comment, now))
             else:
@@ -549,6 +552,8 @@ class SQLiteServer(QueueServer):
         unknown = "so the runs of other processes are unknown"
         if self._file_ids() != self._files:
             reason = f"it was deleted or replaced while it was served, {unknown}. Start the server again"
+        elif self._queue.file.is_cut_off():
+            reason = f"it was emptied, or its log was deleted, while it was served, {unknown}. Start the server again"
         elif self._queue.is_damaged:
             reason = f"it is damaged, {unknown}. Restore it or move it away, then start the server again"
         elif self._is_unknown:
@@ -711,7 +716,7 @@ class SQLiteServer(QueueServer):
             run = self._mine(connection, claim)
             ordered = _ordered(connection, run)
             if ordered is not None:
-                connection.execute(END, (STATES[ordered.what], _now(), _reason(ordered), None, run))
+                connection.execute(END, (STATES[ordered.what], _now(), _reason(ordered), _reason(ordered), run))
                 connection.execute(NOT_TAKEN, (run,))
                 connection.execute(DO_ORDERS, (_now(), run))
                 return
@@ -751,11 +756,12 @@ class SQLiteServer(QueueServer):
                 if state is not TypeRunState.COMPLETED and TypeOrder.CANCEL in orders:
                     state, goes_on = TypeRunState.CANCELLED, False
                     reason = _reason(orders[TypeOrder.CANCEL])
-                elif state is TypeRunState.PAUSED and TypeOrder.PAUSE in orders:
-                    goes_on, reason = False, _reason(orders[TypeOrder.PAUSE])
+                elif (goes_on or state is TypeRunState.PAUSED) and TypeOrder.PAUSE in orders:
+                    state, goes_on = TypeRunState.PAUSED, False
+                    reason = _reason(orders[TypeOrder.PAUSE])
                 elif state is TypeRunState.PAUSED and not goes_on and questions.is_settled(connection, asked):
                     goes_on, trigger = True, "answer"
-                connection.execute(END, (state, now, reason or None, error or None, run))
+                connection.execute(END, (state, now, reason or None, error or reason or None, run))
                 connection.execute(NOT_TAKEN, (run,))
                 connection.execute(DO_ORDERS, (now, run))
                 if goes_on:

@@ -32,10 +32,11 @@ if TYPE_CHECKING:
 
 SPEC: Final = Schedule._fields[2:]  # what a row has as JSON
 
-REGISTER: Final = """INSERT INTO schedules (schedule, workflow, spec, at_once, settled, furthest, seen)
-    VALUES (?, ?, ?, ?, ?, ?, ?)
+#: The alarm looks at what comes due from now on: its first look is after the first firings.
+REGISTER: Final = """INSERT INTO schedules (schedule, workflow, spec, at_once, settled, furthest, seen, alarmed)
+    VALUES (:schedule, :workflow, :spec, :at_once, :now, :now, :now, CASE WHEN :has_alarm THEN :now END)
     ON CONFLICT (schedule) DO UPDATE SET spec = excluded.spec, at_once = excluded.at_once, seen = excluded.seen,
-    alarmed = CASE WHEN ? THEN alarmed END"""
+    alarmed = CASE WHEN :has_alarm THEN COALESCE(alarmed, :now) END"""
 SERVE: Final = "UPDATE servers SET schedules = ? WHERE server = ?"
 SERVED: Final = "SELECT lock, schedules FROM servers WHERE schedules IS NOT NULL"
 KNOWN: Final = "SELECT schedule, workflow, spec, settled FROM schedules WHERE seen IS NOT NULL ORDER BY seen"
@@ -69,9 +70,14 @@ def register(
     """Writes which schedules a server has. Returns those of its workflows that none has any more, each once."""
     now = micro(clock.now())
     for schedule in schedules:
-        at_once = schedule.max_parallel if schedule.overlap is TypeOverlap.PARALLEL else 1
-        has_alarm = schedule.late_after is not None
-        row = (schedule.schedule, schedule.workflow, spec_of(schedule), at_once, now, now, now, has_alarm)
+        row = {
+            "schedule": schedule.schedule,
+            "workflow": schedule.workflow,
+            "spec": spec_of(schedule),
+            "at_once": schedule.max_parallel if schedule.overlap is TypeOverlap.PARALLEL else 1,
+            "now": now,
+            "has_alarm": schedule.late_after is not None,
+        }
         connection.execute(REGISTER, row)
     connection.execute(SERVE, (json.dumps([one.schedule for one in schedules]), server))
     served = _served(connection, path)

@@ -63,7 +63,7 @@ OTHERS: Final = f"""SELECT run, run_id, state FROM runs WHERE workflow_id = :nam
         WHERE of_chain.begun AND (of_chain.run = runs.run OR of_chain.origin = runs.origin))
     AND NOT EXISTS (SELECT 1 FROM runs AS newer WHERE newer.origin = runs.origin AND newer.run > runs.run)"""
 SUPERSEDE: Final = "UPDATE runs SET superseded = ? WHERE run = ?"
-CANCEL: Final = "UPDATE runs SET state = 'Cancelled', ended = ?, reason = ? WHERE run = ?"
+CANCEL: Final = "UPDATE runs SET state = 'Cancelled', ended = ?, reason = ?, error = ? WHERE run = ?"
 DEQUEUE: Final = "UPDATE wanted SET queued = 0 WHERE run = ?"
 
 
@@ -130,7 +130,8 @@ def end_others(connection: sqlite3.Connection, name: str, origin: str, by: str, 
     for run, run_id, state in connection.execute(OTHERS, {"name": name, "origin": origin}).fetchall():
         connection.execute(SUPERSEDE, (by, run))
         if state in ("Queued", "Paused"):
-            connection.execute(CANCEL, (now, f"superseded by {by[:ID_LENGTH]}", run))
+            reason = f"superseded by {by[:ID_LENGTH]}"
+            connection.execute(CANCEL, (now, reason, reason, run))  # in place of why it was paused
             connection.execute(DEQUEUE, (run,))
             ended.append(run_id)
     return ended
