@@ -63,7 +63,7 @@ AT_ONCE = 2
 at_once = $(MAKE) --no-print-directory -j$(AT_ONCE) --output-sync=target
 
 # The tests start Python a thousand times. Without bytecode, each of these would compile dotflow again, and each pytest
-# all tests.
+# all tests; `make test` compiles them once, since four processes begin at the same time.
 export PYTHONDONTWRITEBYTECODE =
 compile = @.venv/$(1)/bin/python -m compileall -q src
 
@@ -71,6 +71,7 @@ test:  ## check, then each promise once, some on a second Python, dist and docs:
 	@$(MAKE) --no-print-directory -j2 $(patsubst %,.venv/%/.ready,check docs $(sort $(oldest) $(newest)))
 	$(call compile,$(oldest))
 	$(call compile,$(newest))
+	@.venv/$(newest)/bin/pytest --collect-only -qq tests >/dev/null
 	@$(MAKE) --no-print-directory check
 	$(heading) '$(AT_ONCE) suites at a time, each shown when it has ended: $(SUITES)'
 	@$(at_once) $(SUITES) BUILD=--no-isolation FEWER='$(INSIDE)'
@@ -91,7 +92,7 @@ test-3.%: .venv/3.%/.ready
 test-newest: .venv/$(newest)/.ready
 	$(heading) 'Python $(newest): every test but the units'
 	@$(call pytest,$(newest)) tests/contract tests/integration tests/acceptance tests/security -m 'not clusters' \
-		-k 'not (test_executors and forkserver)' -n 3 --dist loadgroup
+		-k 'not (test_executors and forkserver)' -n 4 --dist loadgroup
 
 # Whole runs, storages, servers, documents and the graph are the same on every Python, and so are threads. What depends on
 # how worker processes start is marked; coroutines depend on the Python.

@@ -16,8 +16,8 @@ PROGRAMS = BLOCK.findall((ROOT / "docs/how-to/clouds.md").read_text())
 @pytest.mark.parametrize(
     "program",
     [
-        pytest.param(PROGRAMS[0], id="s3"),
-        pytest.param(PROGRAMS[1], id="gcs", marks=pytest.mark.exhaustive),  # test_examples.py runs its example
+        pytest.param(PROGRAMS[0], id="s3", marks=pytest.mark.exhaustive),
+        pytest.param(PROGRAMS[1], id="gcs"),
         pytest.param(PROGRAMS[2], id="postgres"),
     ],
 )

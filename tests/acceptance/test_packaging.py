@@ -148,6 +148,7 @@ def test_the_source_makes_the_same_wheel(wheel: Path, source: Path, tmp_path: Pa
     assert build(source, "wheel", tmp_path).read_bytes() == wheel.read_bytes()
 
 
+@pytest.mark.exhaustive
 def test_the_source_brings_its_tests(source: Path) -> None:
     """The sdist has every file of the repository, so that its tests and checks run from it."""
     made = set(re.findall(r"^/(\w+)/$", (ROOT / ".gitignore").read_text(), re.MULTILINE))

@@ -188,6 +188,7 @@ CHAINS: Final = """SELECT SUM(planned IS NOT NULL), SUM(run_list.state = 'Comple
 PLANNED: Final = "SELECT CAST(strftime('%s', planned) AS INTEGER) FROM run_list WHERE planned IS NOT NULL ORDER BY 1"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     ("servers", "seconds"),

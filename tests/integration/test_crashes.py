@@ -635,6 +635,7 @@ def test_the_workflow_may_have_its_own_storage(tmp_path: Path) -> None:
     assert assert_survives_crashes(build).crashes > 10
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "given", [False, pytest.param(True, marks=pytest.mark.exhaustive)], ids=["its own storage", "a storage given"]
 )
@@ -687,6 +688,7 @@ say(crashes=assert_survives_crashes(build, StorageFile(HERE / "kept")).crashes)
     assert facts["crashes"] > 20
 
 
+@pytest.mark.exhaustive
 def test_it_leaves_nothing_and_repeats_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1902,7 +1902,7 @@ def test_a_build_makes_what_is_missing_or_old(storage: Storage) -> None:
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("scenarios", [8, pytest.param(1000, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("scenarios", [4, pytest.param(1000, marks=pytest.mark.exhaustive)])
 def test_random_edits(scenarios: int) -> None:
     """Whatever is edited between kills, failures and resumes: nothing is stale, a second resume runs nothing, and plans
     are what the runs do."""
