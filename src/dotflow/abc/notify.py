@@ -66,10 +66,7 @@ class Notify(ABC):
 
     @abstractmethod
     def send(self, task: Task) -> None:
-        """Called after each change of the task's status; for a mapped task at its beginning and its end only.
-
-        It is called once for each question: a run that goes on does not send those of the run before.
-        """
+        """Called after each change of the task's status; for a mapped task at its beginning and its end only."""
 
     def send_run(self, message: RunMessage) -> None:  # noqa: B027 (optional)
         """Called once at the end of each run.

@@ -276,8 +276,7 @@ class Operations(ABC):
     def ask(self, asked: QuestionId, text: str, about: str, within: float | None, item: int | None = None) -> Question:
         """Writes the question of a task, once, and returns it as it stands, maybe with its answer.
 
-        It is a new one, to which there is no answer yet, if it is about something else than the last one. `was_sent` is
-        true if a run of the chain has asked it with the same index, and has ended other than by a crash.
+        It is a new one, to which there is no answer yet, if it is about something else than the last one.
 
         Args:
             asked: What tells it apart.

@@ -70,7 +70,6 @@ class Question(NamedTuple):
         run_id, workflow_id, state: The newest run of the chain; "" where it was not looked for.
         history: In its own run, the value of --history for the commands that answer it; None for the default one.
         item: The index of the item, or the number of the round, when it was asked last; None for the task itself.
-        was_sent: In its own run, whether an earlier run of the chain has sent it to people.
     """
 
     id: QuestionId
@@ -88,7 +87,6 @@ class Question(NamedTuple):
     state: TypeRunState | None = None
     history: str | None = None
     item: int | None = None
-    was_sent: bool = False
 
     @property
     def step(self) -> str:

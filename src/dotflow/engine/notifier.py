@@ -36,11 +36,8 @@ class Notifier:
         self._thread.start()
 
     def send(self, task: Task) -> None:
-        """Queues a notification of the task as it is now, if it is wanted, and returns at once.
-
-        A question that an earlier run of the chain has sent is not sent again.
-        """
-        if (task.question is None or not task.question.was_sent) and self._wants(task):
+        """Queues a notification of the task as it is now, if it is wanted, and returns at once."""
+        if self._wants(task):
             self._put(task._snapshot())
 
     def send_run(self, message: RunMessage) -> None:

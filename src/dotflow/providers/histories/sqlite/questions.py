@@ -51,10 +51,6 @@ HAS_ASKED: Final = f"""EXISTS (SELECT 1 FROM steps CROSS JOIN attempts USING (ta
     WHERE attempts.run = runs.run AND attempts.item = questions.item AND steps.plan = runs.plan
     AND REPLACE({TASK}, '{INDEX}', '') IN (steps.name, steps.name || '.' || steps.task)
     GROUP BY attempts.task HAVING MAX(attempt) = 0 AND MAX(attempts.state) = {PAUSED})"""
-#: Whether a run of the chain has sent it, under its present index. One that was killed may have lost its messages.
-WAS_SENT: Final = f"""SELECT 1 FROM questions JOIN runs USING (origin)
-    WHERE {KEY} AND nth = ? AND ended >= asked AND state IN ('Paused', 'Failed', 'Interrupted') AND {HAS_ASKED}
-    LIMIT 1"""
 #: The runs for which the time for an answer is up, or that were killed before they took theirs at their end.
 OVER: Final = f"""SELECT DISTINCT run_id, workflow FROM
     ({OF_WAITING} AND (answer IS NOT NULL OR until <= ?) AND {HAS_ASKED})"""

@@ -421,11 +421,7 @@ class SQLiteQueue(Operations):
     def ask(self, asked: QuestionId, text: str, about: str, within: float | None, item: int | None = None) -> Question:
         rows = self.look(questions.LAST, questions.key_of(asked))  # without the lock: a run that waits asks again
         known = questions.find_same(rows, asked, text, about)
-        if known is None:
-            return self.transact(lambda connection: questions.ask(connection, asked, text, about, within, item))
-        key = (*questions.key_of(asked), known.id.nth)
-        was_sent = known.is_yes is None and self.look(questions.WAS_SENT, key)
-        return known._replace(was_sent=bool(was_sent))
+        return known or self.transact(lambda connection: questions.ask(connection, asked, text, about, within, item))
 
     def place(self, origin: str, task: str, items: Mapping[str, int]) -> None:
         moves = questions.moved(self.look(questions.WITHOUT_ANSWER, (origin,)), task, items)
