@@ -22,7 +22,7 @@ oldest = $(firstword $(VERSIONS))
 newest = $(lastword $(VERSIONS))
 # The longest begin first. `make test` runs each test once, but for those marked `exhaustive`: units on the oldest Python,
 # as `check` does, the others on the newest. Coroutines and what depends on how worker processes start run once more on
-# the oldest, with the fork server. `make test-all` runs every test on every Python.
+# the oldest, with the fork server. `make test-all` runs every test on every Python, each night.
 SUITES = test-newest test-oldest test-dask test-browser dist docs
 ALL_SUITES = $(VERSIONS:%=test-%) test-ray test-dask test-dask-runs test-forkserver
 
@@ -67,11 +67,11 @@ at_once = $(MAKE) --no-print-directory -j$(AT_ONCE) --output-sync=target
 export PYTHONDONTWRITEBYTECODE =
 compile = @.venv/$(1)/bin/python -m compileall -q src
 
-test:  ## check, then each promise once, some on a second Python, dist and docs: minutes
+test:  ## check, then nearly every promise once, some on a second Python, dist and docs: minutes
 	@$(MAKE) --no-print-directory -j2 $(patsubst %,.venv/%/.ready,check docs $(sort $(oldest) $(newest)))
 	$(call compile,$(oldest))
 	$(call compile,$(newest))
-	@.venv/$(newest)/bin/pytest --collect-only -qq tests >/dev/null
+	@found=$$(.venv/$(newest)/bin/pytest --collect-only -qq tests 2>&1) || { echo "$$found"; exit 1; }
 	@$(MAKE) --no-print-directory check
 	$(heading) '$(AT_ONCE) suites at a time, each shown when it has ended: $(SUITES)'
 	@$(at_once) $(SUITES) BUILD=--no-isolation FEWER='$(INSIDE)'

@@ -378,6 +378,7 @@ class DotFlow:
         """
         queue = self._queue(f"The workflow {self.workflow_id!r} can't be submitted")
         wanted = self._submission(params, key, priority, at)
+        waiting = None if key is not None else queue.waiting(wanted.name or "")
         run_id = self._enqueue(queue, wanted)
         pause = queue.pauses().get(wanted.workflow)
         if pause is not None or not queue.is_served(wanted.workflow):
@@ -385,7 +386,7 @@ class DotFlow:
             why = NOT_SERVED if pause is None else f"The workflow {wanted.workflow!r} is {pause}"
             text = f"{why}: the run {run_id} of {wanted.name!r} waits in the queue."
             log_line_of(self.config.log, masks)(text, None)
-        if key is None and (waiting := queue.waiting(wanted.name or "")) is not None:
+        if waiting is not None:
             text = f"The run {waiting[0]} of {wanted.name!r} waits for an answer to {waiting[1]!r}"
             log_line_of(self.config.log, self._masks())(f"{text}. It ends when the run {run_id} begins.", None)
         return run_id

@@ -168,7 +168,7 @@ class World:
     def value(self, origin: str) -> Any:
         """What `workflow.value` has of a chain's last task; None for nothing."""
         workflow = build(self.make())
-        run = SimpleNamespace(workflow_id="w", origin=origin, state="Running")
+        run = SimpleNamespace(workflow_id="w", origin=origin, state="Running", has_begun=True)
         with patch.object(workflow, "_queue", lambda what: SimpleNamespace(newest=lambda run_id: run)):
             try:
                 return workflow.value("any", "report")

@@ -9,8 +9,10 @@ import pytest
 
 from dotflow import Config, DotFlow, action
 from dotflow.abc.storage import Storage
+from dotflow.core.types.execution import TypeExecution
 from dotflow.errors import InvalidArgument
 from dotflow.providers import LogDefault, StorageDefault, StorageFile, StorageSQLite
+from dotflow.records.glimpse import glimpse
 from tests.resume_fuzz import ByName
 
 ran: list[Any] = []
@@ -154,3 +156,16 @@ def test_a_step_can_not_change_the_parameters_of_others() -> None:
     assert run.params == {"size": 1}
     assert run["again"].restored_from == "cache"
     assert ran == [1]
+
+
+@pytest.mark.parametrize("mode", [TypeExecution.SEQUENTIAL, TypeExecution.PARALLEL])
+def test_all_parameters_are_shown_as_what_they_are(mode: TypeExecution) -> None:
+    """In results, and in glimpses, such as that of a question; a worker process gets them, too."""
+    workflow = DotFlow(Config(log=LogDefault(output="none")), params={"size": 1})
+    workflow.task.add(action(lambda params: params), name="all")
+
+    run = workflow.start(mode=mode)
+
+    assert run.value("all") == {"size": 1}
+    assert glimpse(run.value("all")) == "{'size': 1}"
+    assert '{"size":1}' in workflow.result().model_dump_json()

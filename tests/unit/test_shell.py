@@ -190,7 +190,7 @@ def test_it_takes_the_options_of_action() -> None:
         ({"ok": ("0",)}, "are no exit codes"),
         ({"ok": 1}, "ok=1 are no exit codes"),
         ({"outputs": "x"}, "outputs='x' are no paths by name"),
-        ({"outputs": {"out": 3}}, "outputs={'out': 3} are no paths by name"),
+        ({"outputs": {"out": 3}}, "the output 'out' is no path, but 3"),
         ({"outputs": {1: "x"}}, "an output can't be called 1"),
         ({"outputs": {"out": "{rows.stern}.txt"}}, "{rows.stern} is no part of a path. A Path has .name, .stem, "),
         ({"env": "A=1"}, "env='A=1' are no variables by name"),

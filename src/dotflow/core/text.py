@@ -1,12 +1,11 @@
-"""Text from anywhere: with lone surrogates, which UTF-8 doesn't have, or too long for a message."""
+"""Text from anywhere: with lone surrogates, which UTF-8 doesn't have, or too long for a message; and ids for people."""
 
 import re
 from typing import Final
 
 MAX_MESSAGE: Final = 300  # characters of a message that repeats what a file or a library says
 
-#: The id of a workflow without one, or of its run with parameters.
-GENERATED: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(@.*)?", re.DOTALL)
+GENERATED: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # the id of a workflow without one
 
 #: Characters that end a line, move a terminal's cursor, colour text or change its direction.
 _UNSAFE: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -22,8 +21,8 @@ def known_id(workflow_id: str, name: str | None = None) -> str:
 
     The parameters of the run stay: `shop@day=2026-11-25`.
     """
-    match = GENERATED.fullmatch(workflow_id)
-    return workflow_id if match is None else f"{name or ''}{match[1] or ''}"
+    workflow, at, params = workflow_id.partition("@")
+    return f"{name or ''}{at}{params}" if GENERATED.fullmatch(workflow) else workflow_id
 
 
 def split_address(text: str) -> tuple[str, int] | None:

@@ -89,8 +89,9 @@ class Publisher:
             name = "The history" if listener is history else type(listener).__name__
             followers.append((name, listener.record))
             settling.append((f"{name}'s settle()", listener.settle))
+        self._settling = settling
+        self._settling_waits = settling if look is None else [*settling, (LOOK, look)]
         if look is not None:
-            settling.append((LOOK, look))
             self.look = partial(self._look, look)
         if tracer is not None:
             followers.append(("The tracer", tracer.trace))
@@ -100,7 +101,7 @@ class Publisher:
         self._listeners = [*followers]  # that need an event for each attempt, beside the log
         if run_log is not None:
             followers.append(("The log", run_log.record))
-        self._followers, self._settling = followers, settling
+        self._followers = followers
         self._settles_calls = bool(settling)  # unless the session does
         self._watch: tuple[TypeCapture, int] | None = None  # of each attempt
         if history is not None:
@@ -153,7 +154,7 @@ class Publisher:
         if not begins:
             self.flush()
         soonest = None
-        for name, settle in self._settling:
+        for name, settle in self._settling if begins else self._settling_waits:
             try:
                 seconds = settle(self._run_id, begins)
             except BaseException as error:  # the user's code: logged, and the run continues

@@ -109,7 +109,7 @@ class Names:
             if task_id is None and (address := split_address(ref)):
                 raise InvalidLink(f"'{ref}' is an item, and items are known only in the run. Name '{address[0]}'.")
             if task_id is None:
-                raise UnknownTask(ref, (*self, *params))
+                raise UnknownTask(ref, (*self, *params), is_param=ref in params)
             return task_id
         step = action_of(ref)
         if step is None:

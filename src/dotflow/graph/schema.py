@@ -3,9 +3,11 @@
 Their JSON never fails: other types than those of JSON appear as their repr.
 """
 
+import gc
 import math
 from collections.abc import Iterable
 from datetime import datetime
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer
@@ -22,6 +24,8 @@ MAX_DEPTH: Final = 50  # levels of a value; deeper ones, and circles, appear as 
 
 def jsonable(value: object, outer: tuple[int, ...] = ()) -> Any:
     """Returns *value* in the types of JSON, others as their repr. *outer* are the ids of its containers."""
+    if type(value) is MappingProxyType:
+        (value,) = gc.get_referents(value)  # the dict, or a mapping whose own code does not run
     if value is None or type(value) is bool:
         return value
     if type(value) is int:

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from dotflow import clock
 from dotflow.atomic_file import FILES, Files, sync, sync_folder
 from dotflow.cpython import never_free, sqlite_without_sleep
-from dotflow.own_descriptor import FileId, OwnDescriptor, have_marks, mark, open_files
+from dotflow.own_descriptor import FileId, OwnDescriptor, file_of, have_marks, mark, open_files
 from dotflow.providers.sqlite_errors import (
     UNWRITABLE,
     DescriptorsTaken,
@@ -285,14 +285,12 @@ class SQLiteFile:
         SQLite goes on in its log then, which no other process finds.
         """
         with _lock:
-            for path, own in self._descriptors.items():
-                try:
-                    status = os.stat(path)  # noqa: PTH116 (as in file_id_of)
-                except FileNotFoundError:
-                    return True
-                if status[1:3] != own.file or (path == self._name and not status.st_size):
-                    return True
-            return False
+            if any(file_of(path) != own.file for path, own in self._descriptors.items()):
+                return True
+            try:
+                return self._connection is not None and not self._path.stat().st_size
+            except OSError:
+                return True
 
     def _renew(self) -> None:
         """Closes this process's connections to the file: a lock that it could not release ends with the last one."""

@@ -1,11 +1,12 @@
 """Glimpses: short texts that show values without running code of the user's."""
 
+import gc
 import sys
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from itertools import islice
 from pathlib import PurePath
-from types import FunctionType, GetSetDescriptorType, MemberDescriptorType
+from types import FunctionType, GetSetDescriptorType, MappingProxyType, MemberDescriptorType
 from typing import Any, Final
 
 from dotflow.core.masks import NO_MASKS, Masks
@@ -52,6 +53,9 @@ def glimpse(value: Any, masks: Masks = NO_MASKS, length: int = MAX_GLIMPSE) -> s
 
 def _glimpse(value: Any, depth: int, masks: Masks) -> str:
     kind = type(value)
+    if kind is MappingProxyType:
+        (value,) = gc.get_referents(value)  # the dict, or a mapping whose own code does not run
+        kind = type(value)
     if kind is str or kind is bytes:
         if len(value) > MAX_GLIMPSE:
             unit = "characters" if kind is str else "bytes"

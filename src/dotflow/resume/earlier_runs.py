@@ -32,7 +32,16 @@ from dotflow.resume.changed_code import ChangedCode, is_same_step
 from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.choice import UNFINISHED_ONLY, Resume
 from dotflow.resume.files import ChangedFiles
-from dotflow.resume.tokens import INCOMPARABLE, NO_INITIAL, NO_TOKENS, Tokens, always_takes_previous, difference
+from dotflow.resume.tokens import (
+    CONDITION,
+    FALLBACK,
+    INCOMPARABLE,
+    NO_INITIAL,
+    NO_TOKENS,
+    Tokens,
+    always_takes_previous,
+    difference,
+)
 from dotflow.worker.attempt import attempt, remember_process
 from dotflow.worker.deadline import restore_handler
 from dotflow.worker.files import find_paths
@@ -560,8 +569,7 @@ class EarlierRuns:
         if takes_previous and not (PREVIOUS in tokens and PREVIOUS in now):  # one of the runs has no links
             label = difference(tokens, now, PREVIOUS) if _is_made_from(context, previous) else PREVIOUS
         if label:
-            name = label.removeprefix("when ").removeprefix("fallback ")
-            return f"it was made from another value of '{name}'"
+            return f"it was made from another value of '{label.removeprefix(CONDITION).removeprefix(FALLBACK)}'"
         reason = "" if self._files is None else self._files.why_void(task, context)
         reason = reason or self._changes.why_void(task, context)
         asks = not reason and self._asks and task.step.valid is not None

@@ -21,7 +21,8 @@ NOTHING: Final = ""  # the token of a task without a value
 NO_INITIAL: Final = ""  # instead of a digest, for no initial context
 INCOMPARABLE: Final = "?"  # instead of a digest, for a value that the codec refuses
 NO_TOKENS: Final[Mapping[str, str]] = {}
-DECIDES: Final = ("when ", "fallback ")  # begin the labels of what may be added to a task that has a value
+CONDITION: Final = "when "  # begins the labels of conditions
+FALLBACK: Final = "fallback "  # begins the labels of what a fallback takes
 ORDER: Final = "order of each"  # the label of the parameters whose entries an item's key shows, in its order
 ONLY_TASKS: Final = frozenset({int}).issuperset  # of the types of sources: a task is known by its id
 
@@ -157,11 +158,11 @@ class Tokens:
             for parameter, kind, source, _, part in links.binds:
                 tokens[parameter] = self._at(source, part, by_index=kind == CONTEXT)
             for parameter, kind, source, _, part in links.fallback_binds:
-                tokens[f"fallback {parameter}"] = self._at(source, part, by_index=kind == CONTEXT)
+                tokens[f"{FALLBACK}{parameter}"] = self._at(source, part, by_index=kind == CONTEXT)
             for condition in links.conditions:
-                tokens[f"when {condition.name}"] = self._at(condition.source)
+                tokens[f"{CONDITION}{condition.name}"] = self._at(condition.source)
             # The key of an item shows its entries, but not which of them it takes.
-            own = () if task.links.nest is None else (("", task.links.binds), ("fallback ", task.links.fallback_binds))
+            own = () if task.links.nest is None else (("", task.links.binds), (FALLBACK, task.links.fallback_binds))
             for prefix, binds in own:
                 entries = ((bind.parameter, bind.source) for bind in binds if isinstance(bind.source, Entry))
                 tokens.update((f"{prefix}{parameter}", f"item:{entry.parameter}") for parameter, entry in entries)
@@ -275,11 +276,18 @@ def always_takes_previous(task: Task) -> bool:
 def difference(was: Mapping[str, str], now: Mapping[str, str], ignored: str = "") -> str:
     """Returns the first label but *ignored* whose tokens differ; "" if there is none.
 
-    A condition or a fallback that was added or removed since then did not make the value.
+    A condition that was added or removed since then did not make the value, nor did a fallback that was added.
     """
     if was == now:
         return ""
     if ORDER in now:
         was = {ORDER: now[ORDER], **was}  # older checkpoints don't record it
-    labels = (label for label in {**was, **now} if was.get(label) != now.get(label) and label != ignored)
-    return next((label for label in labels if (label in was and label in now) or not label.startswith(DECIDES)), "")
+    had_fallback = any(label.startswith(FALLBACK) for label in was)
+    for label in {**was, **now}:
+        if was.get(label) == now.get(label) or label == ignored:
+            continue
+        is_new_fallback = label.startswith(FALLBACK) and not had_fallback
+        is_new_condition = label.startswith(CONDITION) and not (label in was and label in now)
+        if not (is_new_fallback or is_new_condition):
+            return label
+    return ""

@@ -65,7 +65,7 @@ class Alarms:
             return
         times, span = _times(schedule.cron, schedule.timezone), timedelta(seconds=schedule.late_after)
         until = now - span
-        if alarmed is None or alarmed > now + MAX_CORRECTION:  # the first look, or the clock went back
+        if alarmed is None or alarmed > now + MAX_CORRECTION:  # from an earlier dotflow, or the clock went back
             first = min(found.settled, now)  # nothing is known of what came due before
             self._queue.move_alarm(schedule.schedule, alarmed, first)
             alarmed = first

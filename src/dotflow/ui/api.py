@@ -274,7 +274,8 @@ class Api:
     def _waiting(self) -> dict[str, Any]:
         """Returns the questions that wait for an answer, which each page shows."""
         found = [] if self._control is None else self._control.questions()
-        self._late_at = min((one.until for one in found if one.until is not None), default=None)
+        moments = (self._late_at, *(one.until for one in found))  # its own, too: another thread may have read later
+        self._late_at = min((moment for moment in moments if moment is not None), default=None)
         shown = [
             {"run_id": one.run_id, "workflow": one.workflow_id, "step": one.step, "text": one.text}
             for one in found[:MAX_WAITING]

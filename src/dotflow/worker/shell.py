@@ -150,14 +150,16 @@ class Command:
         find_shell(name)
 
     def _check_types(self, outputs: object, ok: object, env: object, cwd: object) -> None:
-        is_path = (str, PurePath)
-        if not isinstance(outputs, Mapping) or not all(isinstance(path, is_path) for path in outputs.values()):
+        if not isinstance(outputs, Mapping):
             self._refuse(f"outputs={outputs!r} are no paths by name. Pass a dict, such as outputs={{'out': 'out.csv'}}")
+        for output, path in outputs.items():
+            if not isinstance(path, str | os.PathLike):
+                self._refuse(f"the output {output!r} is no path, but {path!r}. Pass a text or a Path")
         if isinstance(ok, str) or not isinstance(ok, Collection):
             self._refuse(f"ok={ok!r} are no exit codes. Pass numbers, such as ok=(0, 1)")
         if not isinstance(env, Mapping):
             self._refuse(f"env={env!r} are no variables by name. Pass a dict, such as env={{'LANG': 'C'}}")
-        if cwd is not None and not isinstance(cwd, is_path):
+        if cwd is not None and not isinstance(cwd, str | os.PathLike):
             self._refuse(f"cwd={cwd!r} is no path of a folder. Pass a text or a Path")
 
     def _check(self, text: str, env: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ import click
 from dotflow import clock
 from dotflow.abc.history import History
 from dotflow.cli.exit_codes import Exit
+from dotflow.cli.formatting import one_line
 from dotflow.cli.run.recording import details_hint, scribe_for
 from dotflow.cli.run.summary import summary_lines
 from dotflow.core.approval import Question
@@ -97,7 +98,7 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
         hint = RESUME_HINT.format(_how_to_resume(start_arguments))
         if run is not None and (questions := run.questions):
             hint = ANSWER_HINT.format(_answer_command(run, questions))
-        why = "" if run is None or run.questions else _why_stopped(run)
+        why = "" if run is None or run.questions else one_line(workflow._masks().mask(_why_stopped(run)))
         _print_summary(workflow, history, status, clock.monotonic() - started, why, hint, live=live)
     return exit_code
 

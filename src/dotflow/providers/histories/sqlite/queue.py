@@ -10,7 +10,7 @@ import sqlite3
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -518,6 +518,7 @@ class SQLiteServer(QueueServer):
         self._server = str(uuid.uuid4())
         self._is_unknown = False  # whether the file has lost this server
         self._dead: dict[int, float] = {}  # runs whose process was found dead, and when
+        self._gone: dict[str, float] = {}  # the same of servers
         self._watched = SQLiteFile(queue.path, SYNCHRONOUS, FORMAT, read_only=True)
         weakref.finalize(self, self._watched.close)
         self._seen: object = None
@@ -534,9 +535,6 @@ class SQLiteServer(QueueServer):
             _wakes.setdefault(self._path.resolve(), []).append(wake)
 
     def _register(self, connection: sqlite3.Connection) -> None:
-        for server, lock, _ in connection.execute(SERVERS).fetchall():
-            if not live.is_held(self._path, lock):
-                connection.execute(REMOVE_SERVER, (server,))
         if self._workflows:
             values = (self._server, process_name(), self._lock, json.dumps(list(self._workflows)), _now())
             connection.execute(ADD_SERVER, values)
@@ -645,14 +643,22 @@ class SQLiteServer(QueueServer):
         self._queue.look("PRAGMA shrink_memory")  # reads the file, and not what SQLite knows of it
         if self._workflows:  # a connection that is opened again makes a new database in an empty file
             self._is_unknown = not self._queue.look(IS_REGISTERED, (self._server,))
-        now, dead = clock.ticks(), dict[int, float]()
-        for run, lock in self._queue.look(TAKEN, (self._server,)):
-            if not live.is_held(self._path, lock):
-                dead[run] = self._dead.get(run, now)
-        ripe = [run for run, since in dead.items() if now - since >= BETWEEN_LOOKS]
-        self._dead = {run: since for run, since in dead.items() if run not in ripe}
-        taken = [self._queue.transact(self._taking_over(run)) for run in ripe]
+        servers = [(server, lock) for server, lock, _ in self._queue.look(SERVERS) if server != self._server]
+        gone, self._gone = self._look_twice(servers, self._gone)
+        if gone:
+            self._queue.transact(lambda connection: connection.executemany(REMOVE_SERVER, [(one,) for one in gone]))
+        dead, self._dead = self._look_twice(self._queue.look(TAKEN, (self._server,)), self._dead)
+        taken = [self._queue.transact(self._taking_over(run)) for run in dead]
         return [one for one in taken if one is not None]
+
+    def _look_twice(
+        self, holders: Iterable[tuple[T, int]], before: Mapping[T, float]
+    ) -> tuple[list[T], dict[T, float]]:
+        """Returns whose lock was free at two looks, and since when it is of others: a step may have closed the file."""
+        now = clock.ticks()
+        free = {one: before.get(one, now) for one, lock in holders if not live.is_held(self._path, lock)}
+        dead = [one for one, since in free.items() if now - since >= BETWEEN_LOOKS]
+        return dead, {one: since for one, since in free.items() if one not in dead}
 
     def may_take_over(self) -> bool:
         return bool(self._dead)
