@@ -173,7 +173,7 @@ def test_other_values_are_refused(value: object) -> None:
 
 
 def test_a_text_that_no_argument_can_have_is_refused_with_the_reason() -> None:
-    """Since a text is accepted."""
+    """It is a text, as the error asks for: the error names the null byte."""
     with pytest.raises(InvalidArgument, match="v='a str with a null byte or a lone surrogate' is not accepted"):
         shell("true {v}", name="step")(v="a\0b")
 

@@ -155,7 +155,8 @@ class Command:
         for output, path in outputs.items():
             if not isinstance(path, str | os.PathLike):
                 self._refuse(f"the output {output!r} is no path, but {path!r}. Pass a text or a Path")
-        if isinstance(ok, str) or not isinstance(ok, Collection):
+        is_list = isinstance(ok, Collection) and not isinstance(ok, str)
+        if not is_list or not ok or any(type(code) is not int for code in ok):
             self._refuse(f"ok={ok!r} are no exit codes. Pass numbers, such as ok=(0, 1)")
         if not isinstance(env, Mapping):
             self._refuse(f"env={env!r} are no variables by name. Pass a dict, such as env={{'LANG': 'C'}}")
@@ -173,8 +174,6 @@ class Command:
         for output in self.outputs:
             if not isinstance(output, str) or not output.isidentifier() or keyword.iskeyword(output) or output in KINDS:
                 self._refuse(f"an output can't be called {output!r}. Use letters, digits and _")
-        if not self.ok or any(type(code) is not int for code in self.ok):
-            self._refuse(f"ok={self.ok!r} are no exit codes. Pass numbers, such as ok=(0, 1)")
         for variable, value in env.items():
             is_name = isinstance(variable, str) and variable.isidentifier() and variable.isascii()
             if not is_name or keyword.iskeyword(variable):
