@@ -32,7 +32,8 @@ class LogFile:
 
     def records(self) -> list[tuple[int, str]]:
         """The task and the status, or the message, of each record."""
-        lines = map(json.loads, self.path.read_text().splitlines())
+        written, _, _ = self.path.read_text().rpartition("\n")  # another thread may be writing a line
+        lines = map(json.loads, written.splitlines())
         return [(line["task"], line["status"] or line["message"]) for line in lines]
 
     def has(self, task_id: int, status: str) -> bool:
