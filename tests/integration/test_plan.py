@@ -426,3 +426,21 @@ def test_a_plan_of_a_finished_run_that_begins_anew_has_nothing_of_it() -> None:
     workflow.start()
 
     assert str(workflow.plan(resume="unfinished")) == str(workflow.plan())
+
+
+@pytest.mark.parametrize("repeat", [1, 2])
+def test_finished_rounds_need_nothing_more(repeat: int) -> None:
+    """What only they took is skipped, and an unsaved task in them that nothing takes runs, as the plan says."""
+    connect = action(checkpoint=False)(lambda: 1)
+    inner = DotFlow(params={"connection": ...})
+    inner.task.add(action(checkpoint=False)(lambda: "noted"), name="note").add(
+        action(lambda connection: 2), name="load"
+    )
+    workflow = new(StorageDefault())
+    workflow.task.add(connect, name="connect").add(inner, name="round", repeat=repeat, needs={"connection": "connect"})
+    workflow.start()
+
+    plan = workflow.plan(resume=True)
+
+    assert [task.decision for task in plan.tasks] == ["skip", "run", "restore"]
+    check(plan, workflow.start(resume=True).tasks)

@@ -152,6 +152,7 @@ class RunForecast:
             return Forecast(SKIP, task.reason)
         nest = links.nest if task.is_repeated else None
         required = [] if nest is None else [nest.result, *([] if nest.until is None else [nest.until])]
+        required = [one for one in required if one not in self._restoration.whole_maps]  # these take nothing more
         arguments: Arguments = {}
         open_reason = ""
         for one in (*(self._tasks[task_id].links for task_id in required), links):  # without these no round is judged

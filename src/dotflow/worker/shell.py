@@ -155,8 +155,7 @@ class Command:
         for output, path in outputs.items():
             if not isinstance(path, str | os.PathLike):
                 self._refuse(f"the output {output!r} is no path, but {path!r}. Pass a text or a Path")
-        is_list = isinstance(ok, Collection) and not isinstance(ok, str)
-        if not is_list or not ok or any(type(code) is not int for code in ok):
+        if not isinstance(ok, Collection) or not ok or any(type(code) is not int for code in ok):
             self._refuse(f"ok={ok!r} are no exit codes. Pass numbers, such as ok=(0, 1)")
         if not isinstance(env, Mapping):
             self._refuse(f"env={env!r} are no variables by name. Pass a dict, such as env={{'LANG': 'C'}}")
