@@ -444,3 +444,31 @@ def test_finished_rounds_need_nothing_more(repeat: int) -> None:
 
     assert [task.decision for task in plan.tasks] == ["skip", "run", "restore"]
     check(plan, workflow.start(resume=True).tasks)
+
+
+def test_a_cleanup_of_rounds_runs_only_after_what_runs() -> None:
+    """Of the last round only the task behind it is made again, so the cleanup does not run."""
+    inner = DotFlow()
+    inner.task.add(action(lambda: 1), name="open").add(action(lambda: None), name="close", after=["open"], always=True)
+    inner.task.add(action(lambda: True), name="good")
+    workflow = new(StorageDefault())
+    workflow.task.add(inner, name="round", repeat=1, until="good")
+    workflow.start()
+
+    plan = workflow.plan(resume=True, rerun="round.good")
+
+    assert [task.decision for task in plan.tasks] == ["restore", "skip", "run"]
+    check(plan, workflow.start(resume=True, rerun="round.good").tasks)
+
+
+def test_a_cleanup_before_all_tasks_of_its_items_runs_for_none() -> None:
+    """It would clean up nothing. The plan says so before the list is known."""
+    inner = DotFlow(params={"row": ...})
+    inner.task.add(action(lambda: None), name="close", always=True).add(action(lambda row: row), name="load")
+    workflow = new(StorageDefault())
+    workflow.task.add(action(lambda: [1, 2]), name="rows").add(inner, name="page", each={"row": "rows"})
+
+    plan = workflow.plan()
+
+    assert [task.decision for task in plan.tasks] == ["run", "skip", "run"]
+    check(plan, workflow.start().tasks)

@@ -100,6 +100,7 @@ class RunForecast:
                 self._tasks[task_id].items[index]._apply(TaskSkipped(task_id, NOT_NEEDED, index))
         self._unknown: set[int] = set()  # tasks whose value is made in the run
         self._open: set[int] = set()  # tasks that run or not
+        self._kept: set[int] = set()  # tasks of which nothing runs
         self._may_lack: set[int] = set()  # tasks that may be skipped
         self._may_lack_items: set[int] = set()  # maps of which items may be skipped
 
@@ -109,6 +110,8 @@ class RunForecast:
             forecast = self._of(task)
             if forecast.decision is OPEN:
                 self._open.add(task.task_id)
+            elif forecast.decision is RESTORE:
+                self._kept.add(task.task_id)
             makes = forecast.decision in (RUN, OPEN)
             if isinstance(task, LinkedTask) and task.is_repeated:  # a round may follow that it has no part in
                 makes = forecast.decision is not SKIP
@@ -192,6 +195,9 @@ class RunForecast:
         return Forecast(SKIP, reason)
 
     def _of_map(self, task: LinkedTask) -> Forecast:
+        nest = task.links.nest if task.is_cleanup else None
+        if task.status is NOT_STARTED and nest is not None and not self._running_before(task, nest):
+            return self._skip(task, NOT_NEEDED)
         if task.status is NOT_STARTED:
             sources = [link.source for link in task.links.each if isinstance(link.source, int)]
             made = next((source for source in sources if source in self._unknown), None)
@@ -217,7 +223,7 @@ class RunForecast:
         """Returns the forecast of a task of rounds that are not over."""
         inside = [self._tasks[task_id] for task_id in nest.tasks]
         if task.is_cleanup:  # it runs for rounds of which a task before it does
-            before = [other for other in inside if other.task_id < task.task_id and other.task_id in self._unknown]
+            before = self._running_before(task, nest)
             maybe = next((other for other in before if other.task_id in self._open), None)
             if len(before) == 0:
                 return self._skip(task, NOT_NEEDED)
@@ -249,6 +255,11 @@ class RunForecast:
         if nest.until is None:
             return Forecast(RUN, reason)
         return Forecast(OPEN, f"unless {self._tasks[nest.until].name} is true, {rounds}")
+
+    def _running_before(self, task: Task, nest: Nest) -> list[Task]:
+        """Returns what may run of the tasks before a cleanup of an added workflow: it runs after these only."""
+        running = self._unknown - self._kept
+        return [self._tasks[one] for one in nest.tasks if one < task.task_id and one in running]
 
     def _may_skip_rounds(self, task: Task) -> bool:
         """Returns whether a task may be skipped in single rounds, or in all."""
