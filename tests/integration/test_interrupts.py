@@ -166,12 +166,13 @@ def test_a_run_that_is_interrupted_anywhere_leaves_nothing(
 
     me = psutil.Process()
     run_for(10)
-    before = open_descriptors(), len(me.children(recursive=True))
+    descriptors, children = open_descriptors(), len(me.children(recursive=True))
     for milliseconds in range(1, 41):
         run_for(milliseconds / 1000)
     run_for(10)  # the fork server is there again
 
-    assert (open_descriptors(), len(me.children(recursive=True))) == before
+    assert open_descriptors() == descriptors
+    assert len(me.children(recursive=True)) <= children  # one of another test may have ended meanwhile
     # Python may raise the exception in a finalizer, which ignores it.
     assert [error for error in ignored if not isinstance(error, DeadlinePassed)] == []
 
