@@ -8,11 +8,12 @@ import _signal  # type: ignore[import-not-found]
 import atexit
 import ctypes
 import functools
+import gc
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any, Final
 
 # The functions that the signal module wraps. Turning numbers into enums takes it longer than the calls themselves.
@@ -37,6 +38,12 @@ def raise_in_thread(ident: int, exception: type[BaseException] | None) -> None:
 def never_free(value: object) -> None:
     """Keeps the interpreter from freeing an object, also at its own end: Py_IncRef of the stable ABI."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
+
+
+def mapping_behind(value: MappingProxyType[Any, Any]) -> Any:
+    """Returns the mapping that a read-only one shows. Unlike `dict(value)`, it runs no code of the mapping's type."""
+    (shown,) = gc.get_referents(value)
+    return shown
 
 
 def frame_of_caller() -> FrameType:

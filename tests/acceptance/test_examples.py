@@ -290,9 +290,7 @@ def check_twice(example: str, folder: Path, settings: dict[str, str]) -> None:
 
 @pytest.mark.exhaustive
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "example", [pytest.param("storage/storage_s3", marks=pytest.mark.exhaustive), "storage/storage_gcs"]
-)
+@pytest.mark.parametrize("example", ["storage/storage_s3", "storage/storage_gcs"])
 def test_a_bucket_is_never_made(example: str, folder: Path, s3_server: str, gcs_server: str) -> None:
     """A message names the missing bucket."""
     settings = {"DOTFLOW_BUCKET": "never-made"}

@@ -192,7 +192,7 @@ PLANNED: Final = "SELECT CAST(strftime('%s', planned) AS INTEGER) FROM run_list 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     ("servers", "seconds"),
-    [(2, 8), pytest.param(4, 60, marks=[pytest.mark.exhaustive, pytest.mark.timeout(600)])],
+    [(2, 8), pytest.param(4, 60, marks=pytest.mark.timeout(600))],
 )
 def test_each_second_has_one_run_whatever_is_killed(folder: Path, servers: int, seconds: int) -> None:
     """A schedule of each second, of which a server is killed each second: no second has two runs, and none has none."""

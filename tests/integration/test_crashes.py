@@ -636,9 +636,7 @@ def test_the_workflow_may_have_its_own_storage(tmp_path: Path) -> None:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize(
-    "given", [False, pytest.param(True, marks=pytest.mark.exhaustive)], ids=["its own storage", "a storage given"]
-)
+@pytest.mark.parametrize("given", [False, True], ids=["its own storage", "a storage given"])
 def test_parameters_with_defaults_keep_them(given: bool, tmp_path: Path) -> None:
     """Its own parameters keep their defaults; only one that is called storage is for the storage."""
 

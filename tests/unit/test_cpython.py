@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any
 
 import pytest
@@ -24,6 +24,17 @@ def test_an_exception_is_raised_at_the_threads_next_line() -> None:
     """The thread makes the instance itself."""
     with pytest.raises(Boom):
         cpython.raise_in_thread(threading.get_ident(), Boom)
+
+
+def test_what_a_read_only_mapping_shows_runs_no_code() -> None:
+    """Whatever type of mapping it is."""
+
+    class Refuses(dict[str, int]):
+        def keys(self) -> Any:
+            raise AssertionError
+
+    shown = Refuses(a=1)
+    assert cpython.mapping_behind(MappingProxyType(shown)) is shown
 
 
 def test_an_exceptions_constructor_finds_the_frame() -> None:

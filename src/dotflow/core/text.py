@@ -25,6 +25,12 @@ def known_id(workflow_id: str, name: str | None = None) -> str:
     return f"{name or ''}{at}{params}" if GENERATED.fullmatch(workflow) else workflow_id
 
 
+def titled_id(workflow_id: str, name: str | None) -> str:
+    """Returns what `known_id` does, with the name behind it where that says more: `shop (Nightly report)`."""
+    known = known_id(workflow_id, name)
+    return f"{known} ({name})" if name and known == workflow_id != name else known
+
+
 def split_address(text: str) -> tuple[str, int] | None:
     """Returns the name of the task and the index of an item from its address; None for any other text."""
     match = _ADDRESS.fullmatch(text)

@@ -195,10 +195,10 @@ class RunForecast:
         return Forecast(SKIP, reason)
 
     def _of_map(self, task: LinkedTask) -> Forecast:
-        nest = task.links.nest if task.is_cleanup else None
-        if task.status is NOT_STARTED and nest is not None and not self._running_before(task, nest):
-            return self._skip(task, NOT_NEEDED)
         if task.status is NOT_STARTED:
+            nest = task.links.nest if task.is_cleanup else None
+            if nest is not None and not self._running_before(task, nest):
+                return self._skip(task, NOT_NEEDED)
             sources = [link.source for link in task.links.each if isinstance(link.source, int)]
             made = next((source for source in sources if source in self._unknown), None)
             if made is not None and self._is_resume:  # their checkpoints are compared when they are known

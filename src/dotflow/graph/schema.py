@@ -3,7 +3,6 @@
 Their JSON never fails: other types than those of JSON appear as their repr.
 """
 
-import gc
 import math
 from collections.abc import Iterable
 from datetime import datetime
@@ -17,6 +16,7 @@ from dotflow.core.item_counts import ItemCounts, item_counts
 from dotflow.core.task import Task
 from dotflow.core.text import escape_surrogates, safe_repr
 from dotflow.core.types.status import TypeStatus
+from dotflow.cpython import mapping_behind
 
 MAX_BITS: Final = 14_000  # Python's own json reads no number of more than 4,300 digits
 MAX_DEPTH: Final = 50  # levels of a value; deeper ones, and circles, appear as their repr
@@ -25,7 +25,7 @@ MAX_DEPTH: Final = 50  # levels of a value; deeper ones, and circles, appear as 
 def jsonable(value: object, outer: tuple[int, ...] = ()) -> Any:
     """Returns *value* in the types of JSON, others as their repr. *outer* are the ids of its containers."""
     if type(value) is MappingProxyType:
-        (value,) = gc.get_referents(value)  # the dict, or a mapping whose own code does not run
+        value = mapping_behind(value)
     if value is None or type(value) is bool:
         return value
     if type(value) is int:

@@ -1,6 +1,5 @@
 """Glimpses: short texts that show values without running code of the user's."""
 
-import gc
 import sys
 from collections.abc import Iterable, Mapping
 from enum import Enum
@@ -10,6 +9,7 @@ from types import FunctionType, GetSetDescriptorType, MappingProxyType, MemberDe
 from typing import Any, Final
 
 from dotflow.core.masks import NO_MASKS, Masks
+from dotflow.cpython import mapping_behind
 
 MAX_GLIMPSE: Final = 200  # characters
 MAX_INPUT: Final = 80  # characters of the text that shows what an item was given
@@ -54,7 +54,7 @@ def glimpse(value: Any, masks: Masks = NO_MASKS, length: int = MAX_GLIMPSE) -> s
 def _glimpse(value: Any, depth: int, masks: Masks) -> str:
     kind = type(value)
     if kind is MappingProxyType:
-        (value,) = gc.get_referents(value)  # the dict, or a mapping whose own code does not run
+        value = mapping_behind(value)
         kind = type(value)
     if kind is str or kind is bytes:
         if len(value) > MAX_GLIMPSE:

@@ -10,6 +10,7 @@ from dotflow.cli.formatting import pluralize
 from dotflow.cli.history.text import Column, Screen, local, safe, size, span, state_of
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.failure import raised_at
+from dotflow.core.text import titled_id
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.records.record import BAD, AttemptRecord, RunRecord, TaskRecord
@@ -47,8 +48,7 @@ def print_run(archive: Archive, run: RunRecord, history: str | None) -> None:
 
 def print_header(screen: Screen, run: RunRecord) -> None:
     """Prints what the run was, when, how and where."""
-    name = f" ({safe(run.name)})" if run.name and run.workflow == run.workflow_id != run.name else ""
-    title = f"{safe(run.workflow or run.workflow_id)}{name}"
+    title = safe(titled_id(run.workflow_id, run.name) or run.workflow_id)
     screen.line(state_of(screen, run), "  ", (title, "bold"), f"  run {run.run_id}")
     for label, text in _facts(run):
         screen.fact(label, text)

@@ -1,11 +1,11 @@
 """The types of the collections module, ranges and complex numbers: what they have beside their items."""
 
-import gc
 from collections import Counter, OrderedDict, defaultdict, deque
 from types import MappingProxyType
 from typing import Any, Final
 
 from dotflow.codec.types.classes import NotEncodable
+from dotflow.cpython import mapping_behind
 
 #: The factories of defaultdicts that are kept.
 _FACTORIES: Final[dict[str, type]] = {
@@ -23,7 +23,7 @@ def check_no_attributes(value: Counter[Any] | OrderedDict[Any, Any]) -> None:
 
 def dict_behind(value: MappingProxyType[Any, Any]) -> dict[Any, Any]:
     """Returns the dict that a read-only mapping shows. Raises NotEncodable if it shows another type."""
-    (shown,) = gc.get_referents(value)  # unlike dict(value), it runs no code of that type
+    shown = mapping_behind(value)
     if type(shown) is not dict:
         raise NotEncodable(f"it shows a {type(shown).__qualname__}; return one of a plain dict")
     return shown

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from dotflow import clock
 from dotflow.core.item_counts import ItemCounts, item_counts
 from dotflow.core.task import Task
-from dotflow.core.text import escape_controls, escape_lines, escape_surrogates, known_id
+from dotflow.core.text import escape_controls, escape_lines, escape_surrogates, titled_id
 from dotflow.core.types.status import TypeStatus
 
 LEVELS: Final = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
@@ -81,12 +81,7 @@ def simple_head(workflow_id: str, run_id: str | None, name: str | None = None) -
 
     A generated id, which no other run has, is left out.
     """
-    workflow = known_id(workflow_id, name)
-    parts = [
-        workflow,
-        f"({name})" if name and workflow == workflow_id != name else "",
-        f"run {run_id[:RUN_ID_LENGTH]}" if run_id else "",
-    ]
+    parts = [titled_id(workflow_id, name), f"run {run_id[:RUN_ID_LENGTH]}" if run_id else ""]
     return escape_controls(" ".join(filter(None, parts)))
 
 
