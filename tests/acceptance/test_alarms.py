@@ -87,6 +87,7 @@ def wait_until(is_true: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(200)
 def test_each_late_firing_is_alarmed_once_and_a_check_goes_on_alone(servers: Servers, tmp_path: Path) -> None:
     """By two servers, of which one is killed. Without any, `schedules --check` computes what should have run.

@@ -11,6 +11,7 @@ from tests.clouds.settings import set_up_gcs, set_up_s3
 PROGRAMS = BLOCK.findall((ROOT / "docs/how-to/clouds.md").read_text())
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.slow
 @pytest.mark.usefixtures("postgres_settings")
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def run_as_script(program: str, folder: Path) -> subprocess.CompletedProcess[str
     )
 
 
-@pytest.mark.exhaustive(keep_every=2)
+@pytest.mark.exhaustive(keep_every=22)
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_program_runs_as_it_is_printed(program: str, tmp_path: Path) -> None:
     """Each program is whole, runs without a guard, and what it says in comments that it prints, it prints."""

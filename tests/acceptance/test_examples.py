@@ -199,7 +199,7 @@ def test_the_table_of_contents_is_whole() -> None:
     assert set(commands_of(text)) == set(COMMANDS)
 
 
-@pytest.mark.exhaustive(keep_every=4)
+@pytest.mark.exhaustive(keep_every=16)
 @pytest.mark.slow
 def test_an_example_runs(example: str, way: Callable[[str], list[str]], folder: Path) -> None:
     """Without any settings it ends with 0, and prints its output or the variable that it needs."""
@@ -363,7 +363,7 @@ def test_a_missing_extra_is_one_line(example: str, folder: Path) -> None:
     check_line(run([*PYTHON, "-c", WITHOUT, f"docs_src/{example}.py", package], folder, settings), extra)
 
 
-@pytest.mark.exhaustive(keep_every=3)
+@pytest.mark.exhaustive(keep_every=6)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "case", [pytest.param(case, marks=pytest.mark.exhaustive if case in CLUSTERS else ()) for case in WRONG]

@@ -204,6 +204,7 @@ def test_every_extra_is_known_here() -> None:
     assert set(USES) - set(extras()) == set(), "USES of tests/extras.py has extras that pyproject.toml lacks"
 
 
+@pytest.mark.exhaustive(keep_every=5)
 @pytest.mark.parametrize(
     "folders",
     [pytest.param([], id="nothing there", marks=pytest.mark.exhaustive), pytest.param(NAMESAKES, id="folders")],
@@ -219,6 +220,7 @@ def test_a_missing_extra_is_asked_for(extra: str, folders: list[str], clean: Pat
     assert install_command(extra) in ended.stderr.splitlines()[-1]
 
 
+@pytest.mark.exhaustive(keep_every=5)
 @pytest.mark.parametrize("extra", extras())
 def test_an_extra_is_enough_for_its_purpose(extra: str, tmp_path: Path) -> None:
     """With every extra installed, each one's program runs. `make extras` installs each alone."""

@@ -94,7 +94,7 @@ def test_every_original_has_a_port_that_is_killed() -> None:
     assert PAIRS.keys() == KILLS.keys()
 
 
-@pytest.mark.exhaustive(keep_every=2)
+@pytest.mark.exhaustive(keep_every=6)
 @pytest.mark.slow
 @pytest.mark.parametrize("port", KILLS)
 def test_a_port_goes_on_after_a_kill(port: str, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_the_sources_are_read_at_once(load: Any, monkeypatch: pytest.MonkeyPatch
     assert start(program, TypeExecution.PARALLEL).status == "Completed"
 
 
-@pytest.mark.exhaustive(keep_every=3)
+@pytest.mark.exhaustive
 @pytest.mark.processes
 @pytest.mark.slow
 def test_a_crawl(load: Any, mode: TypeExecution) -> None:

@@ -232,6 +232,7 @@ def test_each_second_has_one_run_whatever_is_killed(folder: Path, servers: int, 
     assert sorted(chains) == [(0, 1), *[(1, 1)] * len(fired)]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(60)
 def test_a_run_that_kills_its_server_ends_after_three(folder: Path) -> None:
     """Its error says so; the servers, which are started again each time, go on with others."""
@@ -255,6 +256,7 @@ def test_a_run_that_kills_its_server_ends_after_three(folder: Path) -> None:
     assert ended.state == "Completed"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(60)
 def test_a_frozen_server_keeps_its_run(folder: Path) -> None:
     """It holds its byte: no other server takes the run over, and when it goes on, the run completes once."""

@@ -95,6 +95,7 @@ def copied(file: Path, folder: Path) -> Path:
     return folder / file.name
 
 
+@pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.slow
 @pytest.mark.timeout(120)  # the tutorial has fifteen runs, and a test that kills processes
 @pytest.mark.parametrize(
@@ -129,6 +130,7 @@ def test_a_program_runs_twice(file: Path, folder: Path) -> None:
     assert [run(folder, program.name).returncode for _ in range(2)] == [0, 0]
 
 
+@pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.slow
 @pytest.mark.parametrize("file", OLD_WAYS, ids=name_of)
 def test_before_and_after_print_the_same(file: Path, folder: Path) -> None:
@@ -247,6 +249,7 @@ def test_every_program_on_a_page_is_run() -> None:
     assert others - {*EXAMPLES} == RUN_ELSEWHERE
 
 
+@pytest.mark.exhaustive
 def test_all_pages_are_one_markdown_file(tmp_path: Path) -> None:
     """`llms.txt` lists them; `dotflow.md` has them, with links into the site and nothing that only MkDocs reads."""
     ended = programs(ROOT / "scripts" / "one_file", tmp_path.as_posix())

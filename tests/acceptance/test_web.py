@@ -89,6 +89,7 @@ def application(tmp_path: Path) -> Iterator[Application]:
     found.close()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     ("posts", "kills"), [(30, 6), pytest.param(200, 30, marks=[pytest.mark.exhaustive, pytest.mark.timeout(900)])]

@@ -91,6 +91,7 @@ def follows(page: Page, report: DotFlow, run: str, state: str) -> None:
     assert any(state in title for title in titles[: seen + 2])
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize("hand", [by_mouse, by_keyboard])
 def test_a_run_fails_is_retried_asks_is_approved_by_another_reader_and_completes(
     report: DotFlow, address: str, open_page: OpenPage, tmp_path: Path, hand: Hand
@@ -131,6 +132,7 @@ def test_a_run_fails_is_retried_asks_is_approved_by_another_reader_and_completes
         expect(page.get_by_role("row", name=re.compile("publish"))).to_contain_text("['berta', 300, 'looks right']")
 
 
+@pytest.mark.exhaustive
 def test_items_that_ask_are_answered_one_by_one(report: DotFlow, open_page: OpenPage, address: str) -> None:
     """Each has its buttons; the answered one goes, the run goes on with its item, and the other ones still wait."""
     page_of = DotFlow(params={"row": ...})
@@ -191,6 +193,7 @@ def test_an_answer_keeps_the_focus_when_what_stands_before_it_goes(
     expect(page.locator("#answer")).to_be_focused()
 
 
+@pytest.mark.exhaustive
 def test_what_is_typed_stays_while_the_page_follows(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
     """A page that is drawn again each second keeps the field, its text and the focus."""
     begin(history, "running", "extract", "train")
@@ -222,6 +225,7 @@ def test_where_no_process_serves_resume_is_grey(report: DotFlow, address: str, o
     expect(page.locator("#ask")).to_have_count(0)
 
 
+@pytest.mark.exhaustive
 def test_a_workflow_is_paused_and_submitted_again(report: DotFlow, address: str, open_page: OpenPage) -> None:
     """From the page of a run, and from its own."""
     with closing(report.config.history.operations().open_server(["report"])):

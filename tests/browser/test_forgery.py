@@ -131,7 +131,7 @@ def attack(frame: Frame, attempt: str, victim: Victim) -> Sent:
     return victim.sent.get(timeout=REPLY_TIMEOUT / 1000)
 
 
-@pytest.mark.exhaustive(keep_every=3)
+@pytest.mark.exhaustive(keep_every=9)
 @pytest.mark.parametrize("attempt", ATTACKS)
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_a_page_of_another_port_or_host_orders_nothing(victim: Victim, host: str, attempt: str) -> None:
@@ -151,7 +151,7 @@ def test_a_page_of_another_port_or_host_orders_nothing(victim: Victim, host: str
     assert victim.is_untouched(before)
 
 
-@pytest.mark.exhaustive(keep_every=2)
+@pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.parametrize("attempt", ATTACKS)
 def test_a_page_without_an_origin_orders_nothing(victim: Victim, attempt: str) -> None:
     """A frame in a sandbox, whose origin is `null`."""
@@ -177,7 +177,7 @@ def test_a_page_without_an_origin_orders_nothing(victim: Victim, attempt: str) -
     assert victim.is_untouched(before)
 
 
-@pytest.mark.exhaustive(keep_every=2)
+@pytest.mark.exhaustive(keep_every=6)
 @pytest.mark.parametrize(
     ("headers", "body", "status"),
     [

@@ -83,6 +83,7 @@ def test_the_failure_comes_first(failed: Path, open_page: OpenPage) -> None:
     expect(items).to_contain_text("The run went on with the other items.")
 
 
+@pytest.mark.exhaustive
 def test_a_command_is_copied(failed: Path, open_page: OpenPage) -> None:
     """The button of a command copies exactly the command, also where the page may not use the clipboard's interface."""
     for grant in (["clipboard-read", "clipboard-write"], []):
@@ -205,6 +206,7 @@ def test_a_long_message_hides_nothing(tmp_path: Path, open_page: OpenPage) -> No
     expect(page.locator("#wrong .traceback")).to_contain_text("the end")
 
 
+@pytest.mark.exhaustive
 def test_10000_items_are_one_bar(large: Path, open_page: OpenPage) -> None:
     """A run of 10,000 items is a file under 1 MB and few elements, also when its row is open."""
     page = open_page(large)
@@ -242,6 +244,7 @@ def test_it_prints(failed: Path, open_page: OpenPage) -> None:
     assert len(page.pdf()) > 10_000
 
 
+@pytest.mark.exhaustive
 def test_a_graph_of_700_tasks_has_all_of_them_apart(tmp_path: Path, open_page: OpenPage) -> None:
     """Each task is a node that covers no other one, and each need an arrow."""
     needs = [[number - 25, 7 * number % (number - number % 25)] if number >= 25 else [] for number in range(700)]
@@ -311,6 +314,7 @@ def test_a_running_run_shows_how_far_it_is(tmp_path: Path, open_page: OpenPage) 
     assert right == pytest.approx(now, abs=1)
 
 
+@pytest.mark.exhaustive
 def test_rounds_are_counted_as_rounds(tmp_path: Path, open_page: OpenPage) -> None:
     """How many there are at most, and in a run that failed no other rounds that it went on with."""
     whole = reports.attempt(None, 1, State.RUNNING)
@@ -360,6 +364,7 @@ def test_restored_cached_and_skipped_tasks_differ(tmp_path: Path, open_page: Ope
     expect(page.locator(".row .bar")).to_have_count(1)
 
 
+@pytest.mark.exhaustive
 def test_a_page_that_changes_keeps_the_readers_view(failed: Path, open_page: OpenPage) -> None:
     """A newer document leaves rows, folds, the focus, the selection and the scrolled position as they are."""
     page = open_page(failed)
@@ -391,6 +396,7 @@ def test_a_page_that_changes_keeps_the_readers_view(failed: Path, open_page: Ope
     assert page.evaluate(top) == pytest.approx(before, abs=1)
 
 
+@pytest.mark.exhaustive
 def test_the_files_of_a_step_are_listed(tmp_path: Path, open_page: OpenPage) -> None:
     """In its row: the path as text, what the attempt did, size and time then. Of many, the others are counted."""
     states = {f"{number:02}.csv": FileState(4096, 10**18) for number in range(21)}

@@ -92,6 +92,7 @@ def test_a_failed_run_is_seen_and_opened(filled: str, open_page: OpenPage) -> No
     expect(page.locator(".run")).to_have_count(7)
 
 
+@pytest.mark.exhaustive
 def test_runs_are_filtered(filled: str, open_page: OpenPage) -> None:
     """By state, workflow, age and text. The address keeps the filters."""
     page = open_page(filled)
@@ -198,7 +199,7 @@ def test_nothing_needs_attention(history: HistorySQLite, address: str, open_page
     expect(page.locator(".needs")).to_have_count(0)
 
 
-@pytest.mark.exhaustive(keep_every=2)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("width", "scheme"), [(1400, "dark"), (390, "light")])
 def test_numbers_are_plotted_over_runs(
     history: HistorySQLite, address: str, open_page: OpenPage, width: int, scheme: str
@@ -246,6 +247,7 @@ def test_the_list_is_used_by_keyboard(filled: str, open_page: OpenPage) -> None:
     expect(page).to_have_url(re.compile("/runs/running$"))
 
 
+@pytest.mark.exhaustive
 def test_runs_are_compared(filled: str, open_page: OpenPage) -> None:
     """Two runs are chosen in the list; the page of their differences names both."""
     page = open_page(filled)
@@ -261,6 +263,7 @@ def test_runs_are_compared(filled: str, open_page: OpenPage) -> None:
     expect(differences.get_by_role("columnheader")).to_contain_text(["running", "crashed"])
 
 
+@pytest.mark.exhaustive
 def test_a_failed_run_is_compared_with_the_last_good_one(
     history: HistorySQLite, address: str, open_page: OpenPage
 ) -> None:
@@ -279,6 +282,7 @@ def test_a_failed_run_is_compared_with_the_last_good_one(
     expect(differences.get_by_role("columnheader")).to_contain_text([good[:8], "Failed"])
 
 
+@pytest.mark.exhaustive
 def test_older_runs_are_other_pages(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
     """A page has 50 runs."""
     for _ in range(53):
@@ -292,6 +296,7 @@ def test_older_runs_are_other_pages(history: HistorySQLite, address: str, open_p
     expect(page.locator(".run")).to_have_count(50)
 
 
+@pytest.mark.exhaustive
 def test_a_grid_shows_where_tasks_fail(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
     """Of each task its state in the last runs, in words, too; a column leads to its run."""
     reports.fail(history)
@@ -329,6 +334,7 @@ def days(history: HistorySQLite) -> None:
         connection.commit()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("days")
 def test_missing_and_failed_days_are_seen(address: str, open_page: OpenPage) -> None:
     """Each day of a parameter has a cell that leads to its run. Other parameters are a table."""
@@ -387,6 +393,7 @@ def test_a_run_is_followed_to_its_end(history: HistorySQLite, address: str, open
     expect(page.get_by_role("region", name="Output of attempt 1 of train")).to_contain_text("epoch 1\nepoch 2")
 
 
+@pytest.mark.exhaustive
 def test_the_readers_view_stays(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
     """Rows, folds, scrolled blocks, the focus and what is selected, while the run goes on around them."""
     begin(history, "running", "extract", "train")
@@ -419,6 +426,7 @@ def test_the_readers_view_stays(history: HistorySQLite, address: str, open_page:
     expect(page.locator("summary", has_text="packages")).to_be_focused()
 
 
+@pytest.mark.exhaustive
 def test_of_a_long_output_the_end_is_shown(site: Site, tmp_path: Path, open_page: OpenPage) -> None:
     """With the number of bytes that are left out; what comes later is added."""
     with closing(HistorySQLite(tmp_path / "long.db", output_limit=4_000_000)) as history:
@@ -436,6 +444,7 @@ def test_of_a_long_output_the_end_is_shown(site: Site, tmp_path: Path, open_page
         expect(output.locator(".gap")).to_have_text("… 500,000 bytes left out …")
 
 
+@pytest.mark.exhaustive
 def test_a_killed_run_is_shown_as_crashed(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
     """Its process can't say so, but its lock is gone. How long it ran is known until its last event only."""
     with subprocess.Popen([sys.executable, "-c", ENDLESS, str(history.path)], stdout=subprocess.PIPE) as process:
@@ -453,6 +462,7 @@ def test_a_killed_run_is_shown_as_crashed(history: HistorySQLite, address: str, 
         expect(page.get_by_role("row", name=re.compile("Crashed"))).to_contain_text("at least")
 
 
+@pytest.mark.exhaustive
 def test_the_first_run_appears_on_an_empty_page(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
     """Without a history, the page says how to make one, and shows the runs as they begin."""
     page = open_page(address)
@@ -467,6 +477,7 @@ def test_the_first_run_appears_on_an_empty_page(history: HistorySQLite, address:
     expect(page.locator(".run")).to_contain_text(["Completed"])
 
 
+@pytest.mark.exhaustive
 def test_only_a_visible_page_asks(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
     """Once a second; what has not changed is not sent again."""
     quick(history).start()
@@ -502,6 +513,7 @@ def test_a_run_that_is_not_there(history: HistorySQLite, address: str, open_page
     expect(page.get_by_role("status")).to_contain_text("Can't find the run 'nope'")
 
 
+@pytest.mark.exhaustive
 def test_a_page_outlives_its_server(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
     """It shows what it has, says that it can't be reached, and goes on when it can."""
     begin(history, "running", "extract", "train")
@@ -520,6 +532,7 @@ def test_a_page_outlives_its_server(history: HistorySQLite, address: str, open_p
     expect(page.get_by_role("status")).to_have_text("")
 
 
+@pytest.mark.exhaustive
 def test_a_page_that_can_not_be_drawn_asks_again(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
     """A response that makes no sense is not its last one."""
     page = open_page(address, tolerates="Cannot read properties of null")
@@ -568,6 +581,7 @@ def test_the_token_lets_in(history: HistorySQLite, open_page: OpenPage) -> None:
             tab.goto("about:blank")  # before the server ends
 
 
+@pytest.mark.exhaustive
 def test_the_page_that_a_browser_is_opened_with_lets_in(
     history: HistorySQLite, open_page: OpenPage, tmp_path: Path
 ) -> None:
@@ -613,6 +627,7 @@ def test_pages_are_accessible(filled: str, width: int, scheme: str, open_page: O
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
 
 
+@pytest.mark.exhaustive
 def test_an_empty_page_is_accessible(address: str, open_page: OpenPage) -> None:
     """So is the first page that most people see."""
     page = open_page(address)
@@ -621,6 +636,7 @@ def test_an_empty_page_is_accessible(address: str, open_page: OpenPage) -> None:
     assert violations(page) == []
 
 
+@pytest.mark.exhaustive
 def test_texts_of_runs_are_text(history: HistorySQLite, address: str, open_page: OpenPage) -> None:
     """In every view, whatever a workflow, a task, an error or output contains."""
     workflow = " ".join(reports.HOSTILE)

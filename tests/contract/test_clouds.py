@@ -414,6 +414,7 @@ def writes_of(server: FakeServer) -> int:
 class TestRefusals:
     """One error before the first step: bucket, the service's message, advice, and no secret."""
 
+    @pytest.mark.exhaustive(keep_every=5)
     @pytest.mark.parametrize(
         ("status", "code", "cure"),
         [

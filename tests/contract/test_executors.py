@@ -411,6 +411,7 @@ class TestCoroutines:
 
         assert workflow.result_storage()[1] == "found"
 
+    @pytest.mark.exhaustive(keep_every=4)
     def test_are_cancelled_when_their_time_is_up(self, workflow: DotFlow, tmp_path: Path) -> None:
         """The coroutine sees its cancellation and may clean up."""
         cleaned_up = tmp_path / "cleaned up"
@@ -434,6 +435,7 @@ class TestCoroutines:
         assert cleaned_up.exists()
         assert workflow.result_storage()[1] == "next"
 
+    @pytest.mark.exhaustive(keep_every=4)
     @pytest.mark.slow
     def test_one_that_swallows_its_cancellation_is_dropped(self, workflow: DotFlow) -> None:
         """It is never resumed, and the run goes on."""
@@ -570,6 +572,7 @@ class TestClassSteps:
 
 @pytest.mark.processes
 class TestIsolate:
+    @pytest.mark.exhaustive(keep_every=4)
     def test_a_process_for_each_attempt(self, workflow: DotFlow) -> None:
         """An isolated step runs in a process of its own, and its value comes back."""
         where = action(isolate=True)(lambda: os.getpid())
@@ -581,6 +584,7 @@ class TestIsolate:
         assert between == "between"
         assert len({first, last, os.getpid()}) == 3
 
+    @pytest.mark.exhaustive(keep_every=4)
     def test_cancel_ends_it_at_once(self, workflow: DotFlow, tmp_path: Path) -> None:
         """Also from the calling thread, which waits for it: the task is FAILED, and later lines do not run."""
         begun, later = tmp_path / "begun", tmp_path / "later"
@@ -612,6 +616,7 @@ class TestIsolate:
         assert "exit code 7" in run.tasks[0].errors[0].message
         assert workflow.result_storage()[1] == "next"
 
+    @pytest.mark.exhaustive(keep_every=4)
     @pytest.mark.slow
     def test_its_timeout_kills_it_in_any_code(self, workflow: DotFlow) -> None:
         """C code that never returns ends with its process."""
@@ -1004,6 +1009,7 @@ class TestGraph:
         assert workflow.start(mode="parallel").status is COMPLETED
         assert workflow.result_storage()[2:] == [[(number, 100_005) for number in range(5)], [True] * 5]
 
+    @pytest.mark.exhaustive(keep_every=4)
     def test_an_item_that_dies_or_hangs_is_one_item(self, workflow: DotFlow) -> None:
         """An isolated item whose process ends, or that exceeds its timeout, fails; the others complete."""
 

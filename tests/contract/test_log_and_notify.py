@@ -442,6 +442,7 @@ class TestEveryNotify:
             "Failed: task 2",
         ]
 
+    @pytest.mark.exhaustive(keep_every=3)
     @pytest.mark.parametrize(
         ("wanted", "sent"),
         [

@@ -124,6 +124,7 @@ class TestInEveryMode:
         assert of_task(notify.calls, 1, 0) == [(1, "Failed", 0)]
 
 
+@pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.parametrize("mode", ["sequential", "parallel"])
 @pytest.mark.parametrize("format", ["simple", "json"])
 def test_ten_thousand_items_are_two_lines(make_workflow: MakeWorkflow, tmp_path: Path, mode: str, format: str) -> None:
@@ -142,6 +143,7 @@ def test_ten_thousand_items_are_two_lines(make_workflow: MakeWorkflow, tmp_path:
     assert len(notify.calls) == 2
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize("format", ["simple", "json"])
 def test_ten_thousand_failures_are_twenty_records(make_workflow: MakeWorkflow, tmp_path: Path, format: str) -> None:
     """With their tracebacks; then a note, and the counts at the end."""

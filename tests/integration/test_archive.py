@@ -617,7 +617,7 @@ quick(HistorySQLite(sys.argv[1])).start()
 """
 
 
-@pytest.mark.exhaustive(keep_every=3)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("older", [FIRST_FORMAT, SECOND_FORMAT, THIRD_FORMAT], ids=["first", "second", "third"])
 def test_processes_upgrade_a_file_once(history: HistorySQLite, older: str, request: pytest.FixtureRequest) -> None:
     """Whoever is first; the runs of all of them are in it, and the older ones, too."""

@@ -549,6 +549,7 @@ async def write_other() -> None:
         path.touch()
 
 
+@pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
 def test_what_a_step_writes_is_its_own_though_it_returns_nothing(
     mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -138,6 +138,7 @@ def use(initial_context: Context) -> int:
     return len(block)
 
 
+@pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system has no /proc")
 @pytest.mark.parametrize("method", [None, "fork", "forkserver", "isolate"])
 def test_an_attempt_has_its_own_peak(method: str | None, history: RecordingHistory) -> None:

@@ -146,6 +146,7 @@ def without_frames(text: bytes) -> list[bytes]:
     return [line for line in text.splitlines() if not line.startswith((b"  File", b"Current thread", b"Thread"))]
 
 
+@pytest.mark.exhaustive
 def test_each_attempt_has_all_that_it_prints(folder: Path) -> None:
     """However it is printed, and the command shows the same bytes as without a history."""
     with_history, without = start(folder, "all_ways"), start(folder, "all_ways_without")
@@ -250,6 +251,7 @@ def test_kill_9_loses_nothing(scripts: Scripts, folder: Path) -> None:
     assert outputs(folder)["hold", 1] == b"printed\nC code\na part"
 
 
+@pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.parametrize("workflow", ["held", "held_before_its_end", "held_program"])
 def test_a_scribe_that_is_killed_fails_no_print(workflow: str, scripts: Scripts, folder: Path) -> None:
     """The descriptors lead back, even where a print waits, and the command says so.

@@ -196,6 +196,7 @@ class TestRuns:
         assert "Next: " in end.err
         assert end.err.splitlines()[-1] == "The schedule has ended."
 
+    @pytest.mark.exhaustive(keep_every=2)
     @pytest.mark.parametrize("of", [("--workflow", "jobs:daily"), ("--step", "jobs.of_day", "--workflow-id", "daily")])
     def test_a_word_is_the_day_of_each_firing(
         self, scripts: Scripts, folder: Path, command: Command, of: tuple[str, ...]
@@ -288,6 +289,7 @@ class TestRuns:
         assert end.err.count(" dropped, since the schedule ends.") == 1
         assert "Next: " not in end.err
 
+    @pytest.mark.exhaustive(keep_every=2)
     @pytest.mark.parametrize("overlap", ["skip", "parallel"])
     def test_without_a_stdout_it_goes_on(self, scripts: Scripts, folder: Path, overlap: str) -> None:
         """A closed stdout is no error."""
@@ -303,7 +305,7 @@ class TestRuns:
         assert end.code == 0
         assert "Error" not in end.err
 
-    @pytest.mark.exhaustive(keep_every=2)
+    @pytest.mark.exhaustive(keep_every=4)
     @pytest.mark.parametrize(
         ("overlap", "signum", "code"),
         each_once(["skip", "queue", "parallel"], [(signal.SIGINT, 130), (signal.SIGTERM, 143)]),

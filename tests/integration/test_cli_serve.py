@@ -107,6 +107,7 @@ def test_the_first_signal_ends_a_server_after_the_running_step(
     assert done(folder) == ["short"] * 10
 
 
+@pytest.mark.exhaustive
 def test_the_second_signal_ends_the_steps_too(
     scripts: Scripts, command: Command, folder: Path, history: HistorySQLite
 ) -> None:
@@ -165,6 +166,7 @@ def test_a_run_by_hand_is_cancelled_and_the_command_names_what_ends_it_at_once(
         assert start.end().code == 130
 
 
+@pytest.mark.exhaustive
 def test_a_run_by_hand_that_is_paused_ends_with_3(
     scripts: Scripts, command: Command, folder: Path, history: HistorySQLite
 ) -> None:

@@ -118,6 +118,7 @@ COLOURED = {"TERM": "xterm-256color", "NO_COLOR": "", "COLUMNS": "", "LINES": ""
 
 
 class TestLive:
+    @pytest.mark.exhaustive
     def test_groups_stand_side_by_side_and_the_output_above(
         self, scripts: Scripts, folder: Path, terminal: Terminal
     ) -> None:
@@ -181,6 +182,7 @@ class TestLive:
 
         terminal.see(lambda lines: "20% done" in lines)
 
+    @pytest.mark.exhaustive
     def test_a_terminal_may_change_its_size(self, scripts: Scripts, folder: Path, terminal: Terminal) -> None:
         """The view follows, and nothing of it is left behind."""
         with scripts.command(
@@ -265,6 +267,7 @@ class TestWhateverHappens:
             terminal.see(lambda lines: "from behind" in lines)
             assert command.left_behind() == []
 
+    @pytest.mark.exhaustive(keep_every=2)
     @pytest.mark.parametrize("options", [("--no-history",), ()], ids=["shows", "records"])
     def test_output_goes_on_without_the_process_that_shows_it(
         self, options: tuple[str, ...], scripts: Scripts, folder: Path, terminal: Terminal
@@ -304,6 +307,7 @@ class TestWhateverHappens:
 
         assert terminal.sent.count(b"abcdefghij" * 20_000) == 1
 
+    @pytest.mark.exhaustive(keep_every=2)
     @pytest.mark.parametrize("closed", [2, 0])
     def test_a_closed_stream_is_no_obstacle(
         self, scripts: Scripts, folder: Path, terminal: Terminal, closed: int
@@ -340,6 +344,7 @@ def test_long_names_leave_the_summary_its_columns(scripts: Scripts, folder: Path
     assert any("2/2" in row for row in rows)
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_without_colour_there_are_plain_lines(
     scripts: Scripts, folder: Path, terminal: Terminal, environment: dict[str, str]

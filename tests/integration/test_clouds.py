@@ -145,7 +145,7 @@ def start_map(*numbers, **given):
 """
 
 
-@pytest.mark.exhaustive(keep_every=3)
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_the_items_of_a_map_go_on_after_kill_9(start: Start, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_the_items_of_a_map_go_on_after_kill_9(start: Start, tmp_path: Path) -> 
     assert third == {"status": "Completed", "value": [4, 2], "keys": 3}
 
 
-@pytest.mark.exhaustive(keep_every=3)
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_on_another_machine_it_waits_for_the_lease(start: Start, tmp_path: Path) -> None:
     """It is refused, until the lease of the one that is gone has run out; then it goes on."""
@@ -181,6 +181,7 @@ def test_on_another_machine_it_waits_for_the_lease(start: Start, tmp_path: Path)
     assert (tmp_path / "ran").read_text().split() == ["first", "stops", "stops", "last"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("start", ["postgres"], indirect=True)  # its ages are not in whole seconds
 def test_the_service_s_clock_ends_the_lease(start: Start, tmp_path: Path) -> None:
@@ -198,7 +199,7 @@ def test_the_service_s_clock_ends_the_lease(start: Start, tmp_path: Path) -> Non
     assert time.monotonic() - began >= 1.0
 
 
-@pytest.mark.exhaustive(keep_every=3)
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_ctrl_c_gives_the_lease_back(start: Start, tmp_path: Path) -> None:
     """Another machine goes on at once: it has nothing to wait for."""
@@ -227,6 +228,7 @@ def test_two_runners_at_once(start: Start, tmp_path: Path) -> None:
     assert facts(start("start(resume=True)"))["status"] == "Completed"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("start", ["gcs"], indirect=True)
 def test_a_lease_is_renewed_for_as_long_as_the_run_takes(start: Start, tmp_path: Path) -> None:
@@ -240,7 +242,7 @@ def test_a_lease_is_renewed_for_as_long_as_the_run_takes(start: Start, tmp_path:
         assert first.end().facts["status"] == "Completed"
 
 
-@pytest.mark.exhaustive(keep_every=3)
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_of_runners_that_start_together_one_runs(start: Start, tmp_path: Path) -> None:
     """All begin anew at the same moment: the others are refused."""
@@ -286,6 +288,7 @@ def test_a_run_that_lost_its_lease_stops_before_it_writes(start: Start, tmp_path
     assert (tmp_path / "ran").read_text().split() == ["first", "stops", "stops", "last"]
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.slow
 @pytest.mark.processes
 @pytest.mark.parametrize(
@@ -320,6 +323,7 @@ say(status=str(run.status), skipped=[task.started_at is None for task in run.tas
     assert facts(start(lines, lease=1.0)) == {"status": "Completed", "skipped": [True] * 4, "same": True}
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.slow
 def test_a_forked_process_uses_a_client_and_a_lease_of_its_own(start: Start) -> None:
     """Neither the client, nor the lease of its parent is used in it, nor a lock held by a thread there."""

@@ -436,6 +436,7 @@ def open_ray_session(ray_cluster: RayProcesses) -> Iterator["RaySession"]:
 
 
 class TestLostSchedulers:
+    @pytest.mark.exhaustive
     def test_dasks_scheduler_ends_the_run_and_keeps_the_checkpoints(
         self, own_dask: DaskProcesses, make_workflow: MakeWorkflow, tmp_path: Path
     ) -> None:
@@ -550,6 +551,7 @@ class TestStops:
 
         wait_for(lambda: not any(children().values()), "the end of the processes", seconds=10)
 
+    @pytest.mark.exhaustive(keep_every=2)
     @pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])
     def test_the_end_of_the_process_that_called_start(self, kind: str, name: str, address: str, tmp_path: Path) -> None:
         """Ctrl-C and kill -9 there end the step here, in C code too, and a run that resumes skips what was finished."""
@@ -750,6 +752,7 @@ class TestModules:
         assert workflow.result_storage() == ["found"]
 
 
+@pytest.mark.exhaustive
 def test_a_storage_of_this_machine_is_warned_of_once(
     executor: Executor, make_workflow: MakeWorkflow, tmp_path: Path
 ) -> None:
@@ -834,6 +837,7 @@ class TestAdaptive:
 
 
 class TestResources:
+    @pytest.mark.exhaustive
     def test_dask_gives_a_step_a_worker_that_has_them(
         self, own_dask: DaskProcesses, make_workflow: MakeWorkflow
     ) -> None:

@@ -516,6 +516,7 @@ def test_nothing_is_lost_in_other_modes(build: Callable[[], DotFlow], mode: str,
     assert assert_survives_crashes(build, StorageFile(tmp_path), mode=mode).crashes > 20
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.timeout(120)  # 20 s on a busy machine
 @pytest.mark.parametrize(
@@ -556,6 +557,7 @@ def test_no_item_is_lost(build: str, mode: str, name: str, tmp_path: Path) -> No
     assert report.crashes == report.resumes >= 60
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("build", "mode"),
@@ -809,6 +811,7 @@ class ClearsNothing(ThreeMethods):
         return True
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize(
     "build",
     [
@@ -852,6 +855,7 @@ class ChangesInputs(ThreeMethods):
         return context
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize(
     ("build", "kind"),
     [

@@ -9,6 +9,7 @@ from dotflow.providers.executors.cluster.protocol import STOPPED, Place, Reply, 
 PACKED = pack_call(Place(lane=0, isolate=False), [b"never read"])
 
 
+@pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.parametrize("state", ["cancelled", "released", "forgotten", None])
 def test_a_task_that_was_released_never_begins(state: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A task that was cancelled on its way to a thread of the worker has no wakeup that could have been rung."""

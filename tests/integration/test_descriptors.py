@@ -130,6 +130,7 @@ WRITER, SCRIBE = ("--no-history",), ("--history", "history.db")
 STEPS = ["close_others", "close_stdout", "to_a_file", "to_nowhere", "both_to_nowhere", "close_stderr"]
 
 
+@pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.parametrize(
     ("step", "mode"),
     [
@@ -213,6 +214,7 @@ workflow.start(resume=True).raise_for_failure()
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
+@pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.parametrize("kind", ["FIFO", "folder", "device", "socket"])
 def test_only_a_file_is_taken_for_a_history(kind: str, scripts: Scripts, folder: Path, command: Command) -> None:
     """The commands say so in one line, wait for nothing, and leave nothing beside it; a run goes on without."""
@@ -240,6 +242,7 @@ def test_only_a_file_is_taken_for_a_history(kind: str, scripts: Scripts, folder:
         assert {path for path in folder.iterdir() if path.name.startswith("history")} == {target}
 
 
+@pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.parametrize(
     ("step", "options"),
     [

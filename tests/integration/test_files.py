@@ -172,7 +172,7 @@ INTERRUPTED: list[Any] = [
 ]
 
 
-@pytest.mark.exhaustive(keep_every=4)
+@pytest.mark.exhaustive(keep_every=12)
 @pytest.mark.processes
 @pytest.mark.parametrize(("step", "mode", "executor"), INTERRUPTED)
 def test_ctrl_c_while_a_large_file_is_read_keeps_the_value(
@@ -329,6 +329,7 @@ def sized(path: Path) -> int:
     return path.stat().st_size
 
 
+@pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.processes
 @pytest.mark.parametrize("mode", ["sequential", "parallel"])
 @pytest.mark.parametrize("is_made", [True, False])
@@ -460,7 +461,7 @@ def test_the_same_content_is_the_same_file(storage: Storage, edit_it: Callable[[
     assert run(storage, made_and_read) == []
 
 
-@pytest.mark.exhaustive(keep_every=5)
+@pytest.mark.exhaustive(keep_every=20)
 @pytest.mark.parametrize("name", STORAGES)
 @pytest.mark.parametrize("mode", MODES)
 def test_files_count_in_every_mode_and_storage(name: str, mode: str) -> None:
@@ -484,6 +485,7 @@ def read_made(make: Path) -> str:
     return make.read_text()
 
 
+@pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.parametrize("kind", [ExecutorThread, ExecutorAsync, ExecutorProcess])
 @pytest.mark.parametrize("step", [make, make_async])
 def test_files_count_with_every_executor(storage: Storage, kind: type[Executor], step: Any) -> None:
@@ -607,6 +609,7 @@ def etl(flow: DotFlow) -> None:
     flow.task.add(count)
 
 
+@pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.parametrize("mode", MODES)
 def test_a_database_that_is_filled_in_place_is_the_runs_own_work(mode: str) -> None:
     """A finished run stays finished; `touch` changes nothing; a deleted database is made again."""
@@ -973,6 +976,7 @@ def compress(part: Path) -> Path:
     return target
 
 
+@pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.parametrize("mode", MODES)
 def test_an_item_whose_file_was_made_anew_with_other_content_runs_again(mode: str) -> None:
     """Its list is the same text, and its source ran again: one of three items runs."""
@@ -1901,6 +1905,7 @@ def test_a_build_makes_what_is_missing_or_old(storage: Storage) -> None:
 # At random
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("scenarios", [4, pytest.param(1000, marks=pytest.mark.exhaustive)])
 def test_random_edits(scenarios: int) -> None:

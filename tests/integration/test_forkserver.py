@@ -46,6 +46,7 @@ say(servers=len(set(first + together)), after=len(set(after)), other=after[0] !=
     assert facts == {"servers": 1, "after": 1, "other": True}
 
 
+@pytest.mark.exhaustive
 def test_workers_have_the_programs_present_environment(scripts: Scripts) -> None:
     """Workers have the program's environment, folder, umask, limits and output in every run."""
     facts = scripts.run(f"""{RUN}

@@ -67,7 +67,7 @@ def run_on(disk: str, source: str, folder: Path, timeout: float = 15) -> Any:
     return json.loads(ended.stdout.splitlines()[-1])
 
 
-@pytest.mark.exhaustive(keep_every=2)
+@pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.parametrize(("storage", "letter"), each_once([*STORAGES], ["x", b"x"]))
 def test_a_full_disk_fails_the_task(storage: str, letter: str | bytes, tmp_path: Path) -> None:
     """The step whose value doesn't fit fails with the system's message. The one before it is kept, and nothing is left
@@ -93,6 +93,7 @@ def test_a_full_disk_fails_the_task(storage: str, letter: str | bytes, tmp_path:
     ]
 
 
+@pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.parametrize("storage", STORAGES)
 def test_a_quota_fails_the_task(storage: str, tmp_path: Path) -> None:
     """Where the system stops a file from growing, as a quota does, it is the same."""
@@ -127,6 +128,7 @@ except StorageError as error:
     assert states == ["Not started", "Not started"]
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize("storage", ON_DISKS)
 def test_a_run_that_saves_nothing_needs_no_writable_disk(storage: str, tmp_path: Path) -> None:
     """With checkpoint=False, no step has a value to save."""
@@ -137,7 +139,7 @@ def test_a_run_that_saves_nothing_needs_no_writable_disk(storage: str, tmp_path:
     assert [task[0] for task in facts["tasks"]] == ["Completed", "Completed"]
 
 
-@pytest.mark.exhaustive(keep_every=2)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("storage", ON_DISKS)
 def test_checkpoints_on_a_read_only_disk_are_still_read(storage: str, tmp_path: Path) -> None:
     """A finished run can be resumed from a disk that can't be written to: nothing has to be."""
@@ -347,6 +349,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(60)
 def test_a_full_disk_refuses_submissions_and_holds_up_servers(tmp_path: Path) -> None:
     """A submission raises. A server says it once, takes no run meanwhile, and goes on when there is room."""

@@ -76,6 +76,7 @@ def explain(error: TaskError, depth: int) -> tuple[str, str, int, int]:
 # Written-down values
 
 
+@pytest.mark.exhaustive(keep_every=4)
 @in_any_worker
 @pytest.mark.parametrize("mode", MODES)
 def test_written_down_values_fill_parameters(make_workflow: MakeWorkflow, mode: str) -> None:
@@ -255,6 +256,7 @@ def test_another_written_down_value_voids_what_was_made_from_it(tmp_path: Path) 
 # The last error
 
 
+@pytest.mark.exhaustive(keep_every=4)
 @in_any_worker
 @pytest.mark.parametrize("mode", MODES)
 def test_a_fallback_may_take_the_last_error(make_workflow: MakeWorkflow, mode: str) -> None:

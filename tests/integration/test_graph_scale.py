@@ -64,6 +64,7 @@ def start(request: pytest.FixtureRequest) -> Callable[..., Any]:
     return start_in_mode
 
 
+@pytest.mark.exhaustive
 def test_a_map_of_many_items(make_workflow: MakeWorkflow) -> None:
     """Each has a value in its place, and a key of its own."""
     workflow = make_workflow()
@@ -127,6 +128,7 @@ def test_a_long_chain_whose_first_task_fails(make_workflow: MakeWorkflow, start:
     assert [task.status for task in workflow.result_task()] == [FAILED] + [SKIPPED] * 2_000
 
 
+@pytest.mark.exhaustive(keep_every=2)
 def test_a_long_chain_of_maps_whose_first_item_fails(make_workflow: MakeWorkflow, start: Callable[..., Any]) -> None:
     """The same item of each map is skipped; the other one goes through all."""
 

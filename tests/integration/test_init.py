@@ -127,6 +127,7 @@ def test_without_a_name_it_is_made_in_the_current_folder(tmp_path: Path) -> None
     assert "cd " not in ended.stdout
 
 
+@pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.parametrize(
     ("name", "package"),
     [("My Työ", "my_tyo"), ("2024", "pipeline_2024"), ("test", "test_pipeline"), ("表", "my_project")],
@@ -281,6 +282,7 @@ def small_files() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 
 
+@pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.parametrize("name", [("my-project",), (".",), ()])
 def test_a_project_is_written_whole_or_not_at_all(tmp_path: Path, name: tuple[str, ...]) -> None:
     """If the last of the files can't be written, none is left, in a new folder or an existing one."""
@@ -355,6 +357,7 @@ def test_a_file_of_another_program_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "b.txt").read_text() == "precious"
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize("is_there", [False, True])
 def test_of_two_at_once_one_makes_it(tmp_path: Path, is_there: bool) -> None:
     """The other is refused, and spoils nothing."""

@@ -289,7 +289,7 @@ def test_a_log_that_can_not_be_closed_prints_no_traceback(tmp_path: Path) -> Non
 # All calls
 
 
-@pytest.mark.exhaustive(keep_every=2)
+@pytest.mark.exhaustive(keep_every=4)
 @needs_sqlite_calls
 @pytest.mark.slow
 @pytest.mark.parametrize("place_name", PLACES)

@@ -690,6 +690,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.exhaustive
 def test_after_a_kill_at_any_moment_the_same_answers_count(tmp_path: Path) -> None:
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
@@ -714,6 +715,7 @@ def test_after_a_kill_at_any_moment_the_same_answers_count(tmp_path: Path) -> No
     assert sorted(ran) == ["check aa anna", "check bb ben", "check cc ben", "fetch a", "fetch b", "fetch c"]
 
 
+@pytest.mark.exhaustive
 def test_answers_at_any_moment_are_taken_once_each(make: Make) -> None:
     """A person answers while the run begins, ends and goes on: each item runs once, and none is forgotten."""
     for seed in range(8):

@@ -172,6 +172,7 @@ say(value=None if value is None else value[:3].decode(), parts=len(list((HERE / 
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.processes
 @pytest.mark.slow
 @pytest.mark.parametrize("first", [1, pytest.param(2, marks=pytest.mark.exhaustive)])

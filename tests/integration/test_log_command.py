@@ -67,6 +67,7 @@ class TestLast:
 
         assert run(tmp_path).decode() == "".join([*map(info, range(12, 30)), FAILED, JSON])
 
+    @pytest.mark.exhaustive(keep_every=4)
     @pytest.mark.parametrize(
         ("count", "first"), [("3", 17), ("7", 13), ("1000", 0), ("all", 0), ("ALL", 0), ("0", 20), ("11", 9)]
     )
@@ -200,6 +201,7 @@ class TestMistakes:
         assert err.count("\n") == 1
         assert words in err
 
+    @pytest.mark.exhaustive(keep_every=3)
     @pytest.mark.parametrize("arguments", [[], ["-f"], ["--path", "../flow.log"]])
     def test_the_current_folder_is_gone(self, tmp_path: Path, arguments: list[str]) -> None:
         """One line has the cause and what to do; a log with an absolute path is found all the same."""
@@ -228,6 +230,7 @@ class TestMistakes:
         done = command("--path", str(elsewhere))
         assert (done.returncode, done.stdout, done.stderr) == (0, info(1), "")
 
+    @pytest.mark.exhaustive(keep_every=4)
     @pytest.mark.parametrize("arguments", ["", "--json", "-f", "-n all"])
     def test_there_is_no_stdout(self, log: Path, tmp_path: Path, arguments: str) -> None:
         """Without stdout it ends quietly; a missing log is still an error."""

@@ -149,6 +149,7 @@ class TestSizes:
 
 
 class TestSeveralProcesses:
+    @pytest.mark.exhaustive(keep_every=2)
     @pytest.mark.parametrize("names", ["ab", "abcd"])
     def test_every_line_is_there_once(self, names: str, tmp_path: Path) -> None:
         """Processes that write and rotate all the time lose, tear and repeat no line."""
@@ -206,6 +207,7 @@ sys.exit(sum(os.waitpid(pid, 0)[1] for pid in children))
 
         assert written(tmp_path.iterdir()) == once("abcdef", 3_000)
 
+    @pytest.mark.exhaustive(keep_every=4)
     @pytest.mark.parametrize("step", range(1, 5))
     def test_a_kill_in_the_middle_of_a_rotation(self, step: int, tmp_path: Path) -> None:
         """At any step of kill -9, no file is lost; the next writer goes on, and uses the free number."""

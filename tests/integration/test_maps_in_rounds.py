@@ -338,6 +338,7 @@ def test_a_cleanup_of_a_round_runs_for_rounds_of_which_an_item_ran(crawl: Crawl)
 # Resume, keys, plan and cache
 
 
+@pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.parametrize("mode", ["sequential", "parallel"])
 @pytest.mark.parametrize("kind", ["file", "three methods"])
 def test_a_resume_restores_rounds_and_items(crawl: Crawl, mode: str, kind: str) -> None:

@@ -116,6 +116,7 @@ def password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["dotflow", f"--token={TOKEN}"])
 
 
+@pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.parametrize("mode", MODES)
 def test_a_failing_run_leaves_no_secret(mode: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Not in logs, storage, history, events, records, results, plan, notifications or traces."""
@@ -159,6 +160,7 @@ async def whoami_async(token: str = Secret("API_TOKEN")) -> str:
     return f"I am {token}"
 
 
+@pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.parametrize("mode", MODES)
 @in_any_worker
 def test_secrets_reach_steps_in_every_mode(mode: str, quiet: Callable[..., Config]) -> None:

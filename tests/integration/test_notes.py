@@ -63,6 +63,7 @@ def of_one(history: HistorySQLite, step: Callable[..., Any]) -> dict[str, Any]:
     return notes
 
 
+@pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.parametrize(("mode", "executor"), WAYS)
 def test_each_attempt_has_its_notes(history: HistorySQLite, mode: str, executor: Any, tmp_path: Path) -> None:
     """Those that fail, time out or wait, coroutines, and each item of a map; all by task, item and attempt."""
@@ -158,6 +159,7 @@ def test_outside_of_a_run_nothing_is_recorded() -> None:
     assert not NOTED
 
 
+@pytest.mark.exhaustive
 def test_numbers_of_any_kind(history: HistorySQLite) -> None:
     """Those of NumPy become plain ones. What JSON has no number for is a text, and fails no step."""
     import numpy  # starts threads

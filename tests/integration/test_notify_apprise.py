@@ -158,6 +158,7 @@ def test_it_works_where_a_pickle_takes_it() -> None:
     assert len(server.received) == 1
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize("count", [1, 2])
 def test_an_interpreter_does_not_wait_for_a_service_that_hangs(count: int) -> None:
     """With a grace of 0.2 s the program ends, and no thread of Apprise's prevents it."""

@@ -252,6 +252,7 @@ def test_no_kill_lets_a_chain_complete_with_the_values_of_another(tmp_path: Path
     assert moments >= 9, "before supersede, delete, void, write, begin, the effect and three values"
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize("hand_has_key", [True, False])
 def test_no_two_kills_mix_a_chain_with_a_run_by_hand(hand_has_key: bool, tmp_path: Path) -> None:
     """A chain is killed anywhere, then a run by hand that begins anew: the chain ends, or has its own values only."""

@@ -149,6 +149,7 @@ def build(way: str, storage: Storage, ran: Path, added: bool) -> tuple[DotFlow, 
     return workflow, mode
 
 
+@pytest.mark.exhaustive(keep_every=5)
 @pytest.mark.parametrize("added", [False, True], ids=["plain", "added"])
 @pytest.mark.parametrize("way", WAYS)
 def test_a_pause_at_any_event_changes_no_value(way: str, added: bool, tmp_path: Path, stride: int) -> None:
@@ -182,6 +183,7 @@ def test_a_pause_at_any_event_changes_no_value(way: str, added: bool, tmp_path: 
     assert number > 5
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize("name", ["memory", "sqlite"])
 def test_random_workflows(name: str, stride: int) -> None:
     """Random workflows that are paused at random moments, and resumed, end as those that are not."""
@@ -195,6 +197,7 @@ def test_random_workflows(name: str, stride: int) -> None:
 
 
 class TestTasks:
+    @pytest.mark.exhaustive(keep_every=3)
     @pytest.mark.parametrize("executor", [ExecutorThread, ExecutorAsync, ExecutorProcess], ids=["t", "a", "p"])
     def test_running_steps_end_and_are_saved(self, executor: Callable[..., Executor], tmp_path: Path) -> None:
         """Another task, which waits for a worker, does not begin; a resume restores what ended."""
@@ -483,6 +486,7 @@ class TestRuns:
 
         assert (run.status, run.state, run.wait(0)) == (COMPLETED, TypeRunState.COMPLETED, True)
 
+    @pytest.mark.exhaustive(keep_every=4)
     @pytest.mark.parametrize("orders", [["pause", "cancel"], ["cancel", "pause"]], ids="-".join)
     @pytest.mark.parametrize("mode", ["background", "parallel"])
     def test_of_a_pause_and_a_cancel_the_cancel_wins(self, mode: str, orders: list[str]) -> None:

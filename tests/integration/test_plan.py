@@ -80,6 +80,7 @@ def graph(seed: int) -> DotFlow:
 STORAGE: dict[int, Any] = {}
 
 
+@pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.parametrize("first", range(0, 100, 20))
 def test_the_plan_of_a_resume_comes_true(first: int, stride: int) -> None:
     """After a kill at a random value, and again after one in the resume."""
@@ -105,6 +106,7 @@ def test_the_plan_of_a_resume_comes_true(first: int, stride: int) -> None:
         check(plan, workflow.result_task())
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize("name", ["memory", "three methods"])
 def test_the_plans_of_random_workflows(name: str, stride: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workflows that are killed, changed and resumed again and again; a plan assumes that no task fails."""

@@ -180,6 +180,7 @@ say(found=workflow.result_storage())
     assert facts["found"] == [[["--flag"], str(tmp_path), "yes", "beside"], "beside"]
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize(
     "kind",
     [
@@ -397,6 +398,7 @@ DEATHS = {
 }
 
 
+@pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.start_method
 @pytest.mark.parametrize("death", DEATHS)
 def test_a_dead_worker_fails_its_task_and_nothing_else(death: str, scripts: Scripts) -> None:
@@ -584,6 +586,7 @@ MANY = {
 }
 
 
+@pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.parametrize(
     "what",
     [
@@ -738,6 +741,7 @@ say(errors=[error.message for task in tasks for error in task.errors], step=task
 """
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize("method", [None, "forkserver"])
 def test_a_worker_gets_fresh_locks_where_a_script_has_locks(method: str | None, scripts: Scripts) -> None:
     """A step gets new, free locks while another thread holds those of its module."""

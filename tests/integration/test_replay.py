@@ -808,6 +808,7 @@ def none(): return build(lost)
 """
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize(
     ("factory", "step", "output"),
     [("whole", "total", "total [2, 4, 6] [1, 2, 3] 0 friday\n"), ("items", "hurt#1", "hurt 4\n")],

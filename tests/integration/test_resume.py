@@ -120,7 +120,7 @@ ENDS = [
 ]
 
 
-@pytest.mark.exhaustive(keep_every=4)
+@pytest.mark.exhaustive(keep_every=12)
 @pytest.mark.parametrize(
     ("way", "shape", "storage"),
     [
@@ -166,7 +166,7 @@ workflow.start(mode=MODE)
 """
 
 
-@pytest.mark.exhaustive(keep_every=3)
+@pytest.mark.exhaustive(keep_every=6)
 @pytest.mark.parametrize("mode", ["sequential", "background", "parallel"])
 @pytest.mark.parametrize("storage", STORAGES)
 def test_a_second_process_is_refused(storage: str, mode: str, scripts: Scripts) -> None:
@@ -189,6 +189,7 @@ def test_a_second_process_is_refused(storage: str, mode: str, scripts: Scripts) 
             assert third.line() == "ready"
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize("storage", STORAGES)
 def test_a_fork_of_the_process_does_not_keep_the_lock(storage: str, scripts: Scripts) -> None:
     """A daemon that a step forked off lives on; the workflow is free all the same when its process is gone."""
@@ -212,6 +213,7 @@ def test_a_fork_of_the_process_does_not_keep_the_lock(storage: str, scripts: Scr
             assert {second.line(), second.line()} == {"ready", "forked"}
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize("storage", STORAGES)
 def test_others_may_work_on_other_workflows(storage: str, scripts: Scripts) -> None:
     """A different workflow_id, or none, needs no lock."""
@@ -224,6 +226,7 @@ def test_others_may_work_on_other_workflows(storage: str, scripts: Scripts) -> N
                 assert second.line() == "ready"
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize("storage", STORAGES)
 def test_runs_of_one_process_do_not_lock_each_other_out(storage: str, scripts: Scripts) -> None:
     """Each may have a storage object of its own. The newer run's checkpoints count, and the log reports it."""
@@ -270,6 +273,7 @@ say(old=old.result_storage(), new=new.result_storage(), told=told,
     assert len(end.facts["told"]) == 1
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize("storage", STORAGES)
 def test_the_lock_is_given_back(storage: str, scripts: Scripts) -> None:
     """When a run has ended, in whatever way, another process may go on, even while this one lives."""

@@ -79,6 +79,7 @@ def run(storage: Storage, day: Any, **arguments: Any) -> DotFlow:
     return workflow
 
 
+@pytest.mark.exhaustive(keep_every=4)
 def test_each_value_has_checkpoints_of_its_own(storage: Storage) -> None:
     """Also where it is no file name; another process finds the same ones."""
     for day in VALUES.values():

@@ -941,6 +941,7 @@ def test_tasks_that_are_ready_with_a_failing_one_begin(late: LateWorkers, make_w
     assert [str(task.status) for task in run.tasks] == ["Failed", *["Completed"] * 2, *["Not started"] * 2]
 
 
+@pytest.mark.exhaustive(keep_every=3)
 def test_isolated_steps_and_others_share_the_room(late: LateWorkers, make_workflow: MakeWorkflow) -> None:
     """Except with ExecutorAsync, whose coroutines need none of its threads."""
     workflow = make_workflow(executor=late.executor)

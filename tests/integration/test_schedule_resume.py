@@ -411,7 +411,7 @@ class Days:
         made.schedule(**{"resume": True, **arguments})
 
 
-@pytest.mark.exhaustive(keep_every=3)
+@pytest.mark.exhaustive(keep_every=12)
 @pytest.mark.parametrize("is_late", [False, True])
 @pytest.mark.parametrize("mode", ["sequential", "background"])
 @pytest.mark.parametrize("overlap", OVERLAPS)

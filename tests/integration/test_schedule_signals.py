@@ -89,7 +89,7 @@ def lines_of(text: str) -> list[str]:
     return [line for line in text.splitlines() if line != "begun"]
 
 
-@pytest.mark.exhaustive(keep_every=2)
+@pytest.mark.exhaustive(keep_every=4)
 @every_way
 def test_the_first_lets_the_run_end(overlap: str, mode: str, signum: int, scripts: Scripts) -> None:
     """No new run begins, the active one is not disturbed; schedule() returns with the earlier handlers."""
@@ -106,7 +106,7 @@ def test_the_first_lets_the_run_end(overlap: str, mode: str, signum: int, script
     assert left == []
 
 
-@pytest.mark.exhaustive(keep_every=2)
+@pytest.mark.exhaustive(keep_every=4)
 @every_way
 def test_the_second_stops_it(overlap: str, mode: str, signum: int, scripts: Scripts) -> None:
     """The run is stopped, its task is FAILED, and the signal has its earlier effect."""
@@ -214,6 +214,7 @@ except SystemExit as error:
 """
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize("overlap", ["skip", "parallel"])
 def test_handlers_are_restored_when_it_raises(overlap: str, scripts: Scripts) -> None:
     """sys.exit() in a callback ends the schedule, and its handlers."""
@@ -246,6 +247,7 @@ say(tasks=told(workflow.result_task()))
 """
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @both_signals
 def test_a_child_of_a_step_is_not_kept_alive(signum: int, scripts: Scripts) -> None:
     """A child of a step inherits the schedule's handlers, but signals have their usual effect."""

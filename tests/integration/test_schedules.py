@@ -149,6 +149,7 @@ def test_a_year_of_nights_is_a_year_of_runs() -> None:
 # No drift
 
 
+@pytest.mark.exhaustive
 def test_hours_of_firings_do_not_drift(time: VirtualClock) -> None:
     """Every five seconds for three hours, with runs that take some time, each is on its second."""
     schedule = Schedule(time, "*/5 * * * * *", lambda: time.sleep(1.7))

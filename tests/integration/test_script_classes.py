@@ -48,7 +48,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.exhaustive(keep_every=3)
+@pytest.mark.exhaustive(keep_every=6)
 @pytest.mark.parametrize(
     ("path", "script", "module"),
     [

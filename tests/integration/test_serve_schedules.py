@@ -117,7 +117,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
 # Each moment once
 
 
-@pytest.mark.exhaustive(keep_every=4)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("catch_up", "lost"),
     [
@@ -147,6 +147,7 @@ def test_a_year_of_nights_with_weekends_off(house: House, catch_up: str, lost: i
     assert not off or off[0] == date(2026, 1, 3)
 
 
+@pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.parametrize("night", NIGHTS)
 @pytest.mark.parametrize("cron", JOBS)
 def test_both_nights_of_the_clock_changes_with_a_restart_in_each_hour(house: House, cron: str, night: str) -> None:
@@ -790,6 +791,7 @@ def test_a_schedule_of_another_dotflow_is_no_trouble(house: House, change: str, 
     assert house.logged("damaged") == []
 
 
+@pytest.mark.exhaustive
 def test_a_server_without_cronsim(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """It needs none, though its workflow had a schedule once: that is reported without its moments."""
     house.serve(HOUR, house.workflow(nightly()))
@@ -806,6 +808,7 @@ def test_a_server_without_cronsim(house: House, monkeypatch: pytest.MonkeyPatch)
     )
 
 
+@pytest.mark.exhaustive
 def test_only_what_can_not_be_claimed_stops_the_claims(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """The log says so of nothing else."""
 

@@ -410,7 +410,7 @@ say(tasks=told(tasks))
 """
 
 
-@pytest.mark.exhaustive(keep_every=4)
+@pytest.mark.exhaustive(keep_every=8)
 @pytest.mark.processes
 @pytest.mark.start_method
 @pytest.mark.parametrize("way", ["sequential", "thread", "async", "parallel", "isolate"])
@@ -425,6 +425,7 @@ def test_a_timeout_ends_a_command_with_all_that_it_has_started(way: str, scripts
     assert (scripts.folder / "log").read_text() == "started\n"
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.processes
 @pytest.mark.parametrize("mode", ["sequential", "parallel"])
 def test_a_command_in_a_worker_stays_in_its_group(mode: str, quiet: Callable[..., Config]) -> None:

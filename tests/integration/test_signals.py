@@ -113,7 +113,7 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.exhaustive(keep_every=3)
+@pytest.mark.exhaustive(keep_every=9)
 @pytest.mark.parametrize(
     "situation",
     [
@@ -386,6 +386,7 @@ else:
 """
 
 
+@pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.start_method
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
 @pytest.mark.parametrize(

@@ -366,6 +366,7 @@ def test_the_part_of_an_unsaved_value_counts() -> None:
     assert ran == ["taker"]
 
 
+@pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.parametrize("name", resume_fuzz.STORAGES)
 def test_random_workflows(name: str, stride: int) -> None:
     """Random workflows that are killed, changed and resumed return what a new run returns."""

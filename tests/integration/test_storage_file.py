@@ -235,6 +235,7 @@ say(value=storage.get("w/0").storage, keys=list(storage.list_keys()),
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_killed_at_any_system_call_it_leaves_no_litter(scripts: Scripts, tmp_path: Path, stride: int) -> None:
     """At each moment of clear and post: the old value, none or the new one. The next holder finds no litter."""

@@ -449,6 +449,7 @@ class TestTravel:
         with contextlib.closing(copied(storage)) as found:
             assert found.get("w/0").storage == 1
 
+    @pytest.mark.exhaustive(keep_every=2)
     @pytest.mark.parametrize("ends", ["os._exit(7)", "sys.exit(7)"])
     def test_a_forked_process_connects_for_itself(self, scripts: Scripts, postgres: str, ends: str) -> None:
         """Its end sends nothing on the parent's connection, whose session goes on."""
@@ -469,6 +470,7 @@ say(code=code, same=session() == before)
 """
         assert scripts.run(source).facts == {"code": 7, "same": True}
 
+    @pytest.mark.exhaustive
     @pytest.mark.slow
     def test_eight_processes_write_at_once(
         self, scripts: Scripts, storage: StoragePostgres, postgres: str, tmp_path: Path

@@ -238,6 +238,7 @@ def test_clear_takes_one_workflow_only(storage: StorageSQLite) -> None:
     assert left == ["a", "a1", "a:b", "ab", "plain"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_value_of_50_mb_is_kept(storage: StorageSQLite) -> None:
     """What isn't plain ASCII too."""
@@ -287,6 +288,7 @@ say(codes=together([functools.partial(write, name) for name in range(8)]))
     assert integrity_of(path) == "ok"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_new_file_can_be_made_by_many_at_once(scripts: Scripts, stride: int) -> None:
     """Where SQLite itself fails at once, since it doesn't wait while a file is turned to WAL."""
@@ -484,6 +486,7 @@ say(found=found)
     assert integrity_of(path) == "ok"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_an_interrupt_leaves_nothing_open(scripts: Scripts, path: Path) -> None:
     """Wherever it lands: what was posted is there, and the next post works as if nothing had been."""
@@ -838,6 +841,7 @@ def damage(path: Path, how: str) -> None:
         )
 
 
+@pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.parametrize("how", ["cut off", "cut off in its header", "its first page", "a page", "its last page"])
 def test_a_damaged_file_gives_no_wrong_value(how: str, storage: StorageSQLite, path: Path) -> None:
     """Each key has its right value still, or can't be read, and some can't; none is taken for missing."""
@@ -958,6 +962,7 @@ def frozen(request: pytest.FixtureRequest, storage: StorageSQLite, path: Path) -
         place.chmod(0o700)
 
 
+@pytest.mark.exhaustive(keep_every=2)
 def test_a_read_only_file_can_be_read(frozen: str, scripts: Scripts) -> None:
     """Although SQLite writes even for reading. Without its log a file can't be read, and counts as unreadable, not as
     empty. Saving a value fails with the cause."""

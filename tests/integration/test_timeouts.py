@@ -120,6 +120,7 @@ def test_a_worker_that_cannot_be_interrupted_is_killed(tmp_path: Path, start_met
     assert all("killed" in fate.tasks[0][2][0][1] for fate in fates.values())
 
 
+@pytest.mark.exhaustive
 def test_c_code_in_the_callers_thread_is_reported(scripts: Scripts) -> None:
     """While a step hangs in C code in the caller's own thread, the log names it and says what to do."""
     source = """
@@ -151,6 +152,7 @@ IN_THREADS = {
 }
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the programs of a thread")
 @pytest.mark.parametrize("way", IN_THREADS)
 def test_programs_end_with_the_thread_that_has_started_them(way: str, scripts: Scripts) -> None:
@@ -284,6 +286,7 @@ def test_each_attempt_has_the_whole_time(make_workflow: MakeWorkflow, tmp_path: 
     assert task.current_context.storage == "done"
 
 
+@pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.parametrize("mode", ["sequential", "background", IN_PROCESSES])
 def test_a_step_in_time_is_left_alone(mode: str, make_workflow: MakeWorkflow) -> None:
     """A step that returns before its time is up is not disturbed, nor is the next one when that time is up."""
@@ -455,7 +458,7 @@ def test_an_inner_timeout_does_not_end_the_outer_step(mode: str, inner_mode: str
 OUTER = 1.0  # seconds in which the worker of a worker has begun, on a busy machine too
 
 
-@pytest.mark.exhaustive(keep_every=4)
+@pytest.mark.exhaustive(keep_every=12)
 @pytest.mark.parametrize("mode", ["sequential", "background", IN_PROCESSES])
 @pytest.mark.parametrize("inner_mode", ["sequential", "background", "parallel"])
 def test_an_outer_timeout_ends_the_inner_workflow(

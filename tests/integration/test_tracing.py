@@ -171,6 +171,7 @@ class TestOwnSpans:
 
         assert workflow.result_storage() == [{"tenant": "acme"}]
 
+    @pytest.mark.exhaustive(keep_every=4)
     @pytest.mark.processes
     def test_an_isolated_step(self, workflow: DotFlow, telemetry: Telemetry) -> None:
         """The step's own process has the same context."""
@@ -632,6 +633,7 @@ say(status=str(run.status))
 """
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.processes
 @pytest.mark.parametrize(
     ("method", "processor"),

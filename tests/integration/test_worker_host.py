@@ -189,6 +189,7 @@ def test_a_death_is_reported_with_its_cause(worker_host: WorkerHost, wakeup: Wak
     assert value_of(worker_host.make(packed(lambda: "next"), wakeup)) == "next"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_an_attempt_that_does_not_stop_in_time_is_killed(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
     """C code that never returns, too."""

@@ -78,6 +78,7 @@ def mode(path: Path) -> int:
 # Permissions
 
 
+@pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.parametrize(
     ("umask", "shared", "file", "folder"),
     [("000", "", 0o600, 0o700), ("077", "", 0o600, 0o700), ("077", "007", 0o660, 0o770), ("000", "027", 0o640, 0o750)],

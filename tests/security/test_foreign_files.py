@@ -141,6 +141,7 @@ def test_a_forged_key_of_a_storage_is_listed_as_another(tmp_path: Path) -> None:
 # The history
 
 
+@pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.parametrize("words", [["runs"], ["forget", "last", "--yes"]], ids=["reading", "writing"])
 @pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
 def test_a_fifo_beside_a_history_stops_no_command(victim: Victim, words: list[str], suffix: str) -> None:

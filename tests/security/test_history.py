@@ -22,6 +22,7 @@ def bomb(size: int, beginning: bytes = b"") -> bytes:
     return b"".join([*parts, zipper.flush()])
 
 
+@pytest.mark.exhaustive
 def test_a_document_that_unpacks_to_too_much_is_refused(victim: Victim) -> None:
     """Of an environment, and of a copy, which is bounded by 64 MB unless the history keeps larger ones."""
     history = HistorySQLite(victim.history)
@@ -38,6 +39,7 @@ def test_a_document_that_unpacks_to_too_much_is_refused(victim: Victim) -> None:
     assert "The history .output/history.db can't be read" in ended.err
 
 
+@pytest.mark.exhaustive
 def test_many_documents_are_bounded_together(victim: Victim) -> None:
     """Each below the limit, and all of them above eight times that."""
     execute(victim.history, "DELETE FROM copies")

@@ -162,7 +162,7 @@ IN_MODES = [
 ]
 
 
-@pytest.mark.exhaustive(keep_every=9)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("command", "mode"), IN_MODES, ids=lambda value: value if isinstance(value, str) else value[1])
 def test_a_secret_of_the_command_line_is_nowhere(folder: Path, command: tuple[str, ...], mode: str) -> None:
     """It is in no id, file name, log, history row, stored command, report or page, and a digest names the run."""
@@ -179,6 +179,7 @@ def test_a_secret_of_the_command_line_is_nowhere(folder: Path, command: tuple[st
     assert b"bad ***" in seen
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="starts workers by fork and by a fork server")
 @pytest.mark.parametrize("method", ["fork", "forkserver"])
 def test_a_run_in_a_worker_masks_a_secret_of_the_command_line(folder: Path, method: str) -> None:
@@ -200,6 +201,7 @@ def test_a_run_with_a_secret_is_resumed_by_another_process() -> None:
     assert "plain: Completed, restored" not in dotflow(*words, "token=another-secret-of-somebody", "--resume")
 
 
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize("command", COMMANDS[:2], ids=lambda command: command[1])
 def test_a_short_secret_names_no_run_and_is_in_no_stored_command(folder: Path, command: tuple[str, ...]) -> None:
     """It is too short to be masked in texts."""
@@ -240,7 +242,7 @@ print([task.value for task in run.tasks][1:3])
     assert TOKEN.encode() not in written(folder)
 
 
-@pytest.mark.exhaustive(keep_every=2)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("of", ["of_workflow", "of_factory"])
 def test_a_replay_asks_for_the_secret(folder: Path, of: str) -> None:
     """No history has it, so the command line passes it anew."""
@@ -285,6 +287,7 @@ print(run[os.environ["SOME_URL"]].restored_from, run, workflow.runs(), workflow.
 """
 
 
+@pytest.mark.exhaustive
 def test_masked_values_are_in_no_id_and_no_name(folder: Path) -> None:
     """A secret variable as a parameter, the value of a masked one as a workflow's id, and both as names."""
     url = "tok_named_in_config"

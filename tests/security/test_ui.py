@@ -56,6 +56,7 @@ def connect(address: str) -> socket.socket:
     return socket.create_connection((url.hostname, url.port), timeout=10)
 
 
+@pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="no other process can be limited")
 @pytest.mark.parametrize("sent", [b"", UNFINISHED, CHUNKED], ids=["idle", "slow headers", "slow body"])
 def test_clients_that_hang_on_starve_no_other(path: Path, sent: bytes) -> None:
@@ -109,6 +110,7 @@ def is_open(client: socket.socket) -> bool:
         return False
 
 
+@pytest.mark.exhaustive(keep_every=4)
 @pytest.mark.parametrize(
     "sent",
     [
