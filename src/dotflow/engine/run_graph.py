@@ -764,7 +764,7 @@ class RunGraph:
         if not count:
             return None
         items.is_waiting = True
-        continues = items.continued_lane is not None
+        continues = items.pending[0] in items.continued
         inputs = None if items.is_entered else ()
         return new(NextItem, (items, self._lanes[task.task_id], task.step, count, continues, inputs, None))
 

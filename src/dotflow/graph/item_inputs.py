@@ -214,6 +214,10 @@ class ItemInputs:
                 return Skip(f"it needs '{record.name}', which {ending(record)}")
         return values
 
+    def takes_from_beside(self, item: Item | MapRound) -> bool:
+        """Returns whether `taken` yields anything."""
+        return bool(self._labels or (item.item and self._before))
+
     def taken(self, item: Item | MapRound) -> Iterator[tuple[str, Task, Part | None]]:
         """Yields label, record and part of what is behind each argument and condition that is beside the item."""
         for label, task, part in self._labels:

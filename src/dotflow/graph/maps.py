@@ -79,7 +79,9 @@ class ItemMap:
     @property
     def may_begin(self) -> int:
         """The number of items that could begin now."""
-        return 0 if self.is_waiting else min(len(self.pending), self._limit - len(self.in_flight))
+        if self.is_waiting or not self.pending:
+            return 0
+        return min(len(self.pending), self._limit - len(self.in_flight))
 
     def shared_by(self, item: Item) -> Arguments | None:
         """Returns the shared arguments of an item; None for none. From the second round on some are carried."""
