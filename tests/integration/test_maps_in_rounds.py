@@ -512,6 +512,7 @@ def test_the_history_knows_the_rounds_of_restored_and_failed_items(crawl: Crawl,
     resumed = recorded(crawl, tmp_path, mode=mode, resume=True).load()
 
     assert rounds_of(failed)[:4] == ROUNDS[:4]
+    assert [task.name_of(item) for task, item in failed.find_all("level[2]")][:1] == ["level[2].fetch"]
     task, _ = failed.find("level[2].fetch")
     assert (task.state, task.count, task.items[3][-1].state) == ("Failed", 2, "Failed")
     assert (rounds_of(resumed), resumed.find("level[1].fetch")[0].state) == (ROUNDS, "Restored")
@@ -583,7 +584,7 @@ def test_a_run_of_a_history_without_rounds_shows_a_map_as_a_whole(crawl: Crawl, 
         ]
         for finds in (run.find_all, run.find, lambda step: history.copies(run_id, step)):
             with pytest.raises(
-                NotInHistory, match=r"is older than the rounds of a history\. Name 'level\.fetch', or an"
+                NotInHistory, match=r"older version has kept this run, without rounds\. Name 'level\.fetch', or an"
             ):
                 finds("level[2].fetch")
         recorded(crawl, tmp_path)

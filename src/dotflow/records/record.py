@@ -515,7 +515,8 @@ def no_round(task: TaskRecord, name: str, rounds: Collection[int]) -> NotInHisto
     """Returns the error about a round in which a map has no items; *rounds* is empty where none is known."""
     why = "it has no items in that round"
     if not rounds and task.count:
-        why = f"this run is older than the rounds of a history. Name '{task.name}', or an item such as '{task.name}#0'"
+        why = "an older version has kept this run, without rounds. "
+        why += f"Name '{task.name}', or an item such as '{task.name}#0'"
     return NotInHistory(f"Can't find '{name}'", why)
 
 

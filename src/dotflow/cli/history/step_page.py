@@ -72,7 +72,8 @@ def print_step(
     listed = _listed(task, item, attempts)
     if listed:
         screen.line()
-        columns, rows = COLUMNS, [_row(screen, attempt) for attempt in listed]
+        columns: Sequence[Column] = COLUMNS
+        rows = [_row(screen, attempt) for attempt in listed]
         if task.rounds:
             columns = (ROUND, *COLUMNS[1:])
         elif task.item_rounds and item is None and not task.round_name:

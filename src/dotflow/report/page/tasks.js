@@ -56,7 +56,7 @@ function detailRow(doc, task) {
       ["Took", facts(duration(task.duration), ...usage(task))],
       [["Skipped", "Paused", "Running", "Crashed"].includes(task.state) ? "Reason" : "Value", code(task.glimpse)],
       [roundsOf(task) ? "Rounds" : "Items", isMap(task) && `${number(task.count)}: ${countsText(task)}`],
-      ["Items by round", task.items?.round && listed(countItems(task.items.round))],
+      ["Items by round", task.items?.round && listed(countItems(task.items.round), MAX_ITEMS)],
       ["Noted", notesText(task.notes)],
       ["Files", fileList(last(task.attempts))],
     ]),
