@@ -68,7 +68,8 @@ def show_part(
     record = archive.load(run)
     task, item = record.find(step)
     if part == "error":
-        attempts = task.all_attempts if task.round_name else task.attempts_of(item, attempt)
+        is_round = bool(task.round_name) and attempt is None
+        attempts = task.all_attempts if is_round else task.attempts_of(item, attempt)
         parts.print_error(task, item, attempts, as_json=as_json)
         return
     copies = archive.copies(record.run_id, step, attempt=attempt)
