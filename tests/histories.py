@@ -10,6 +10,11 @@ from dotflow.core.events import AttemptOutput, AttemptStarted, Planned, RunStart
 from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
 from dotflow.providers.histories.sqlite import live
 
+#: From the present format to the fourth one.
+FOURTH_FORMAT = """DROP VIEW attempt_list; ALTER TABLE attempts DROP COLUMN round;
+    ALTER TABLE questions DROP COLUMN sent; CREATE VIEW attempt_list AS SELECT run, task FROM attempts;
+    PRAGMA user_version = 4;"""
+
 
 @action
 def numbers() -> list[int]:

@@ -349,6 +349,23 @@ def test_a_stopped_run_says_why(tmp_path: Path, open_page: OpenPage, state: Type
     expect(page.locator(".headline")).to_have_text("Ctrl-C. load did not start.")
 
 
+def test_items_of_a_map_in_rounds_have_their_rounds(tmp_path: Path, open_page: OpenPage) -> None:
+    """How many there are in each, and beside an item that failed its own, after which no other round began."""
+    states = [State.COMPLETED, State.COMPLETED, State.FAILED]
+    items = {
+        item: [reports.attempt(item, item, state)._replace(round=(item + 1) // 2)] for item, state in enumerate(states)
+    }
+    task = reports.task(0, "level.fetch", attempts=[reports.attempt(None, 2, State.FAILED)], items=items, count=3)
+    steps = [task, reports.task(1, "level.found", needs=[0], attempts=[reports.attempt(None, 4, State.FAILED)])]
+    page = open_page(reports.write(tmp_path / "failed.html", reports.record(steps, state=TypeRunState.FAILED)))
+
+    expect(page.locator(".failure").first).to_contain_text("level.fetch#2 round 1", use_inner_text=True)
+    expect(page.locator(".failure").first).not_to_contain_text("went on")
+    page.locator("#task-0 button").click()
+    expect(page.locator("#detail-0")).to_contain_text("Items by round1 in round 0 and 2 in round 1")
+    expect(page.locator("#item-0-2 > summary")).to_contain_text("round 1")
+
+
 def test_restored_cached_and_skipped_tasks_differ(tmp_path: Path, open_page: OpenPage) -> None:
     """Each has its word in the timeline, the graph and the table."""
     states = [State.RESTORED, State.CACHED, State.SKIPPED]

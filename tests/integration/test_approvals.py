@@ -19,8 +19,9 @@ from dotflow.abc.notify import Notify
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.approvals import Approvals
-from dotflow.errors import InvalidLink, InvalidPolicy, NotServable, OrderRefused
+from dotflow.errors import HistoryError, InvalidLink, InvalidPolicy, NotServable, OrderRefused
 from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
+from dotflow.providers.histories.sqlite.queue import SQLiteQueue
 from dotflow.providers.notifiers.message import details
 from dotflow.serving.server import Server
 from dotflow.testing import virtual_clock
@@ -628,6 +629,68 @@ def test_a_notification_has_the_question_and_the_commands(make: Make) -> None:
         f"dotflow approve {run.run_id[:8]} publish --history {history}\n"
         f"dotflow reject {run.run_id[:8]} publish --history {history}"
     ]
+
+
+class NotifyOutbox(Notify):
+    """Keeps the names of the tasks whose questions it sends, and raises after that while it is away."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.is_away = False
+
+    def send(self, task: Task) -> None:
+        if task.question is not None:
+            self.sent.append(task.name)
+            if self.is_away:
+                raise OSError("the network is away")
+
+
+def test_a_question_is_sent_once_by_all_runs_of_a_chain(make: Make) -> None:
+    """Each run that continues it sends the questions that are new, and that of a rerun."""
+
+    @action(approve=True)
+    def archive() -> None: ...
+
+    outbox = NotifyOutbox()
+
+    def start(**options: Any) -> Run:
+        workflow = make(rows, publish, archive)
+        workflow.config.notify = outbox
+        run = workflow.start(mode="parallel", **options)
+        run.wait()
+        return run
+
+    run = start()
+    assert sorted(outbox.sent) == ["archive", "publish"]
+    assert [question.sent for question in start(resume=True).questions if question.sent is None] == []
+    Control(make()).approve(run.run_id, "publish", by="anna")
+    assert [question.step for question in start(resume=True).questions] == ["archive"]
+    assert sorted(outbox.sent) == ["archive", "publish"]
+    start(resume=True, rerun="publish")
+    assert sorted(outbox.sent) == ["archive", "publish", "publish"]
+
+
+def test_a_question_that_was_not_sent_is_sent_by_the_next_run(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The notifier raised, or the history could not be written afterwards: then it may come twice, but is not lost."""
+    outbox = NotifyOutbox()
+
+    def start(**options: Any) -> Run:
+        workflow = make()
+        workflow.config.notify = outbox
+        return workflow.start(**options)
+
+    def refuse(*_: Any) -> None:
+        raise HistoryError("The history can't be used", "the disk is full")
+
+    outbox.is_away = True
+    assert start().questions[0].sent is None
+    outbox.is_away = False
+    with monkeypatch.context() as patched:
+        patched.setattr(SQLiteQueue, "note_sent", refuse)
+        start(resume=True)
+    assert start(resume=True).questions[0].sent is None
+    assert start(resume=True).questions[0].sent is not None
+    assert outbox.sent == ["publish"] * 3
 
 
 def test_without_a_history_or_an_id_nothing_begins() -> None:

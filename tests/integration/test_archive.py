@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dotflow import Config, DotFlow, Run, action, clock
+from dotflow import Config, Control, DotFlow, Run, action, clock
 from dotflow.abc.history import History
 from dotflow.core.events import AttemptFailed, AttemptOutput, Event
 from dotflow.core.failure import Failure
@@ -26,10 +26,10 @@ from dotflow.engine import background
 from dotflow.errors import HistoryError, InvalidArgument, NotInHistory
 from dotflow.providers import HistorySQLite, LogDefault
 from dotflow.records.record import OutputKey
-from tests.histories import begin, crash, nightly, numbers, quick, write
+from tests.histories import FOURTH_FORMAT, asking, begin, crash, nightly, numbers, quick, write
 
 #: From the present format to the third one, to the second one, and to the first one.
-THIRD_FORMAT = """DROP VIEW note_list; DROP VIEW attempt_list; ALTER TABLE attempts DROP COLUMN asked;
+THIRD_FORMAT = f"""{FOURTH_FORMAT} DROP VIEW note_list; DROP VIEW attempt_list; ALTER TABLE attempts DROP COLUMN asked;
     CREATE VIEW attempt_list AS SELECT run, task FROM attempts; PRAGMA user_version = 3;
 ALTER TABLE questions DROP COLUMN about;
 """
@@ -618,7 +618,11 @@ quick(HistorySQLite(sys.argv[1])).start()
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("older", [FIRST_FORMAT, SECOND_FORMAT, THIRD_FORMAT], ids=["first", "second", "third"])
+@pytest.mark.parametrize(
+    "older",
+    [FIRST_FORMAT, SECOND_FORMAT, THIRD_FORMAT, FOURTH_FORMAT],
+    ids=["first", "second", "third", "fourth"],
+)
 def test_processes_upgrade_a_file_once(history: HistorySQLite, older: str, request: pytest.FixtureRequest) -> None:
     """Whoever is first; the runs of all of them are in it, and the older ones, too."""
     run = nightly(history).start(keep_going=True).run_id
@@ -632,7 +636,26 @@ def test_processes_upgrade_a_file_once(history: HistorySQLite, older: str, reque
 
     assert [process.communicate()[1] for process in processes] == [b""] * 4
     assert [found.state for found in history.runs()] == ["Completed"] * 4 + ["Failed"]
-    assert older == THIRD_FORMAT or history.load(run).params is None
+    assert older in (THIRD_FORMAT, FOURTH_FORMAT) or history.load(run).params is None
     with closing(sqlite3.connect(history.path)) as database:
-        assert database.execute("PRAGMA user_version").fetchall() == [(4,)]
-        assert set(database.execute("SELECT asked FROM attempt_list")) == {(None,)}
+        assert database.execute("PRAGMA user_version").fetchall() == [(5,)]
+        assert set(database.execute("SELECT asked, round FROM attempt_list")) == {(None, None)}
+        assert database.execute("SELECT sent FROM questions").fetchall() == []
+
+
+def test_the_queue_of_the_fourth_format_is_read(
+    history: HistorySQLite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its questions wait for an answer, also before a run has upgraded the file, and after it they have it."""
+    monkeypatch.chdir(tmp_path)
+    Path("mended").touch()
+    run = asking(history).start()
+    history.close()
+    with closing(sqlite3.connect(history.path)) as database:
+        database.executescript(FOURTH_FORMAT)
+
+    assert [(one.text, one.sent) for one in history.load().open_questions] == [("Publish [0, 1, 2] rows?", None)]
+    control = Control(history)
+    assert [question.run_id for question in control.questions()] == [run.run_id]
+    control.approve(run.run_id, by="anna")
+    assert asking(history).start(resume=True).status == "Completed"

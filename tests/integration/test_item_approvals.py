@@ -557,6 +557,24 @@ def test_each_question_is_sent_with_the_commands_that_answer_it(make: Make) -> N
     ]
 
 
+def test_a_question_whose_item_has_moved_is_sent_again(make: Make) -> None:
+    """The commands of its message name another item now. The others are sent once."""
+    sent: list[str] = []
+
+    class NotifyList(Notify):
+        def send(self, task: Task) -> None:
+            if task.question is not None:
+                sent.append(task.name)
+
+    start(make(notify=NotifyList()))
+    start(make(notify=NotifyList()), resume=True)
+    assert sorted(sent) == ["page[0].check", "page[1].check", "page[2].check"]
+    sent.clear()
+    _urls[:] = ["a", "c"]
+    start(make(notify=NotifyList()), resume=True, rerun="urls")
+    assert sent == ["page[1].check"]
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_each_round_asks_with_the_value_of_the_round_before(config: Callable[..., Config], mode: Any) -> None:
     """A person is in the loop: they say what to change, and when it is good."""

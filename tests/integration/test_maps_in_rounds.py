@@ -1,16 +1,22 @@
 """A map in rounds: each round has a list of its own, in every mode, with failures, kills, resumes and the cache."""
 
+import json
+import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dotflow import Config, DotFlow, action
+from dotflow.cli.main import main
 from dotflow.core.item_counts import item_counts
 from dotflow.errors import InvalidLink, NotInHistory
 from dotflow.providers import HistorySQLite, LogDefault
+from dotflow.records.record import RunRecord
+from tests.histories import FOURTH_FORMAT
 from tests.integration.modes import COMPLETED, FAILED, MODES, NOT_STARTED, SKIPPED, StepsLab, start
 from tests.marks import in_any_worker
 from tests.plan_fuzz import ThreeMethods
@@ -457,28 +463,132 @@ def test_the_history_has_one_row_for_a_map_in_rounds(crawl: Crawl, tmp_path: Pat
         history.load().find("level.fetch#6")
 
 
-def test_the_history_does_not_take_an_item_for_a_round(crawl: Crawl, tmp_path: Path) -> None:
-    """`level[2].fetch` is the map in the third round, of which `level.fetch#2` is no item."""
+ROUNDS = [0, 1, 1, 2, 2, 3]  # of the items of a crawl
+
+
+def recorded(crawl: Crawl, tmp_path: Path, **options: Any) -> HistorySQLite:
+    """Runs a crawl with a history, and returns that."""
     history = HistorySQLite(path=tmp_path / "history.db")
     workflow = crawl.workflow()
     workflow.config.history = history
-    run_id = crawl.start(workflow).run_id
+    crawl.start(workflow, **options)
+    return history
+
+
+def rounds_of(run: RunRecord, step: str = "level.fetch") -> list[int]:
+    return list(run.find(step)[0].item_rounds.values())
+
+
+def test_the_history_has_a_map_in_one_round(crawl: Crawl, tmp_path: Path) -> None:
+    """`level[2].fetch` is the map in the third round, with the items of that round, and no item `level.fetch#2`."""
+    history = recorded(crawl, tmp_path)
     run = history.load()
 
-    found = [(task.name, item) for task, item in run.find_all("level[2]")]
-    assert found == [
-        ("level.fetch", None),
-        ("level.size", None),
-        ("level.seen", 2),
-        ("level.linked", 2),
-        ("level.is_last", 2),
+    found = run.find_all("level[2]")
+    assert [(task.name_of(item), list(task.items)) for task, item in found[:2]] == [
+        ("level[2].fetch", [3, 4]),
+        ("level[2].size", [3, 4]),
     ]
-    for finds in (run.find_all, run.find, lambda step: history.copies(run_id, step)):
-        with pytest.raises(NotInHistory, match=r"keeps a map in rounds as a whole\. Name 'level\.fetch', or an item"):
-            finds("level[2].fetch")
+    assert [task.name_of(item) for task, item in found[2:]] == ["level.seen#2", "level.linked#2", "level.is_last#2"]
+    (task, item), ((same, _),) = run.find("level[2].fetch"), run.find_all("level[2].fetch")
+    assert (task.count, task.state, item, same.items) == (2, "Completed", None, task.items)
     assert (run.find("level[2].linked")[1], run.find("level.fetch[2]")[1]) == (2, 2)
+    assert (rounds_of(run), rounds_of(run, "level.size"), rounds_of(run, "level.linked")) == (ROUNDS, ROUNDS, [])
+    with pytest.raises(NotInHistory, match=r"values of 'level\[2\].fetch': it is a map\. Name an item: level\.fetch#3"):
+        history.copies(run.run_id, "level[2].fetch")
     with pytest.raises(NotInHistory, match="Can't find round 9 of"):
         run.find_all("level[9]")
+    for finds in (run.find, lambda step: history.output("last", step)):
+        with pytest.raises(NotInHistory, match=r"Can't find 'level\[9\].fetch': it has no items in that round"):
+            finds("level[9].fetch")
+
+
+@pytest.mark.parametrize("mode", ["sequential", "parallel"])
+def test_the_history_knows_the_rounds_of_restored_and_failed_items(crawl: Crawl, mode: str, tmp_path: Path) -> None:
+    """The last round of a run that failed has all of its items, also those that have not begun."""
+    crawl.red = {"fetch /c"}
+    failed = recorded(crawl, tmp_path, mode=mode).load()
+    crawl.red = set()
+    resumed = recorded(crawl, tmp_path, mode=mode, resume=True).load()
+
+    assert rounds_of(failed)[:4] == ROUNDS[:4]
+    assert [task.name_of(item) for task, item in failed.find_all("level[2]")][:1] == ["level[2].fetch"]
+    task, _ = failed.find("level[2].fetch")
+    assert (task.state, task.count, task.items[3][-1].state) == ("Failed", 2, "Failed")
+    assert (rounds_of(resumed), resumed.find("level[1].fetch")[0].state) == (ROUNDS, "Restored")
+    with closing(sqlite3.connect(tmp_path / "history.db")) as database:
+        rows = database.execute("SELECT item FROM attempt_list WHERE step = 'level.fetch' AND round = 2").fetchall()
+    assert set(rows) == {(3,), (4,)}
+
+
+def test_a_round_of_a_map_without_items_is_left_out(crawl: Crawl, tmp_path: Path) -> None:
+    """The other tasks of that round are there."""
+    crawl.first = []
+    crawl.linked = lambda fetch, seen: ["/x"] if not seen else []  # type: ignore[method-assign]
+    run = recorded(crawl, tmp_path).load()
+
+    assert [task.name for task, _ in run.find_all("level[0]")] == ["level.seen", "level.linked", "level.is_last"]
+    assert [task.name_of(item) for task, item in run.find_all("level[1]")][:2] == ["level[1].fetch", "level[1].size"]
+
+
+def test_a_run_without_a_history_knows_the_rounds_of_its_items(crawl: Crawl) -> None:
+    """Its report has them, too."""
+    run = crawl.start(crawl.workflow())
+
+    assert rounds_of(run._record("")) == ROUNDS
+
+
+def test_the_command_shows_a_map_in_one_round(crawl: Crawl, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its items, what they printed, their errors, and all of it as JSON; the map as a whole has a column of rounds."""
+    fetch = crawl.fetch
+
+    def printing(url: str) -> list[str]:
+        print("fetching", url)
+        return fetch(url)
+
+    crawl.fetch, crawl.red = printing, {"fetch /d"}  # type: ignore[method-assign]
+    path = str(recorded(crawl, tmp_path, keep_going=True).path)
+    capsys.readouterr()
+
+    def show(step: str, *options: str) -> str:
+        assert main(["show", "last", step, *options, "--history", path]) == 0
+        return capsys.readouterr().out
+
+    shown = show("level[2]")
+    assert all(name in shown for name in ("level[2].fetch", "level[2].size", "level.seen#2"))
+    assert "1 of 2 items completed, 1 failed" in shown
+    assert show("level[2].fetch", "--output").splitlines() == ["fetching /c", "fetching /d"]
+    assert show("level[2].fetch", "--error").endswith("ValueError: fetch /d is red\n")
+    lines = [json.loads(line) for line in show("level[2].fetch", "--json").splitlines()]
+    assert [(line["item"], line["round"], line["state"]) for line in lines] == [(3, 2, "Completed"), (4, 2, "Failed")]
+    assert "Round  Item" in show("level.fetch")
+    assert "round    2" in show("level.fetch#4")
+    assert main(["replay", "last", "level[2].fetch", "--history", path]) == 2
+    assert "Can't replay 'level[2].fetch': it is a map. Name an item: level.fetch#4." in capsys.readouterr().err
+
+
+def test_a_run_of_a_history_without_rounds_shows_a_map_as_a_whole(crawl: Crawl, tmp_path: Path) -> None:
+    """A file of the fourth format, before and after its upgrade."""
+    history = recorded(crawl, tmp_path)
+    run_id = history.load().run_id
+    history.close()
+    with closing(sqlite3.connect(history.path)) as database:
+        database.executescript(FOURTH_FORMAT)
+
+    for _ in range(2):
+        run = history.load(run_id)
+        assert [(task.name, item) for task, item in run.find_all("level[2]")][:3] == [
+            ("level.fetch", None),
+            ("level.size", None),
+            ("level.seen", 2),
+        ]
+        for finds in (run.find_all, run.find, lambda step: history.copies(run_id, step)):
+            with pytest.raises(
+                NotInHistory, match=r"older version has kept this run, without rounds\. Name 'level\.fetch', or an"
+            ):
+                finds("level[2].fetch")
+        recorded(crawl, tmp_path)
+    assert rounds_of(history.load()) == ROUNDS
 
 
 # What is refused

@@ -77,6 +77,7 @@ def test_items_are_columns() -> None:
         "states": ["Completed", "Failed"],
         "state": [0, None, 1],
         "attempts": [1, 0, 2],
+        "round": None,
         "began": [1.0, None, 1.0],
         "duration": [0.25, None, 2.25],
         "cpu": [0.123, None, 0.247],
@@ -84,6 +85,16 @@ def test_items_are_columns() -> None:
     }
     assert (task["count"], task["counts"]) == (5, {"Completed": 1, "Failed": 1})
     assert [(detail["item"], len(detail["attempts"])) for detail in task["details"]] == [(2, 2)]
+
+
+def test_items_of_a_map_in_rounds_have_a_column_of_rounds() -> None:
+    """Each attempt has its round, too."""
+    items = {item: [an_attempt(FAILED, item=item)._replace(round=item // 2)] for item in (0, 1, 3)}
+    (task,) = parsed(a_run(a_task(0, an_attempt(FAILED), items=items, count=4)))["tasks"]
+
+    assert task["items"]["round"] == [0, 0, None, 1]
+    assert [detail["attempts"][0]["round"] for detail in task["details"]] == [0, 0, 1]
+    assert task["attempts"][0]["round"] is None
 
 
 def test_a_map_whose_items_have_not_begun() -> None:

@@ -287,8 +287,14 @@ class Operations(ABC):
         """
 
     @abstractmethod
+    def note_sent(self, asked: QuestionId) -> None:
+        """Writes that people have been sent a question, so that no run that continues this one sends it again."""
+
+    @abstractmethod
     def place(self, origin: str, task: str, items: Mapping[str, int]) -> None:
         """Writes where the items of a task stand in its list now. Those that it has no more wait for no answer.
+
+        What was sent names another item now, so a question that has moved is sent again.
 
         Args:
             origin: The first run of the chain.

@@ -70,6 +70,7 @@ class Question(NamedTuple):
         run_id, workflow_id, state: The newest run of the chain; "" where it was not looked for.
         history: In its own run, the value of --history for the commands that answer it; None for the default one.
         item: The index of the item, or the number of the round, when it was asked last; None for the task itself.
+        sent: When the notifier took the message with it; None before.
     """
 
     id: QuestionId
@@ -87,6 +88,7 @@ class Question(NamedTuple):
     state: TypeRunState | None = None
     history: str | None = None
     item: int | None = None
+    sent: datetime | None = None
 
     @property
     def step(self) -> str:

@@ -137,13 +137,17 @@ class TaskPaused(NamedTuple):
 
 
 class MapOpened(NamedTuple):
-    """The list of a mapped task is known, with this number of items. A map in rounds opens again in each, with all."""
+    """The list of a mapped task is known, with this number of items.
+
+    A map in rounds opens again in each `round`, with the number of all items so far; the new ones are of that round.
+    """
 
     task_id: int
     items: int
     at: datetime
     tick: float
     item: None = None
+    round: int | None = None
 
 
 class MapEnded(NamedTuple):

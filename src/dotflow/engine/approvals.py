@@ -54,6 +54,14 @@ class Approvals:
             return Answer(refusal=rejection(question.by, question.comment))
         return Answer(approval_of(question))
 
+    def note_sent(self, question: Question) -> None:
+        """Notes that the notifier has taken the message with a question.
+
+        Raises:
+            HistoryError: The history can't be written.
+        """
+        self._queue.note_sent(question.id)
+
     def place(self, task: Task, items: Sequence[Item]) -> None:
         """Notes where the items of a task stand, some of which may have asked in an earlier run.
 

@@ -3,12 +3,17 @@
 import contextlib
 import queue
 import threading
-from typing import Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 from dotflow import clock
 from dotflow.abc.notify import Notify, RunMessage
 from dotflow.core.task import Task
 from dotflow.engine.run_log import LogLine, as_task_method
+from dotflow.errors import HistoryError
+
+if TYPE_CHECKING:  # few tasks ask
+    from dotflow.core.approval import Question
 
 MAX_WAITING: Final = 10_000  # notifications; more are dropped, so that they never block their sender
 
@@ -21,14 +26,23 @@ class Notifier:
         grace: Seconds for the remaining notifications at the end.
         log_line: Writes a line into the log.
         sender: What sends them: "run" or "server".
+        note_sent: Called in the thread when a message with a question was sent; None for nothing.
     """
 
-    def __init__(self, notify: Notify, grace: float, log_line: LogLine, sender: str = "run") -> None:
+    def __init__(
+        self,
+        notify: Notify,
+        grace: float,
+        log_line: LogLine,
+        sender: str = "run",
+        note_sent: "Callable[[Question], None] | None" = None,
+    ) -> None:
         self._notify = notify
         self._listener = as_task_method(notify.send)
         self._grace = grace
         self._log_line = log_line
         self._sender = sender
+        self._note_sent = note_sent
         self._queue: queue.Queue[Task | RunMessage | str | None] = queue.Queue(MAX_WAITING)
         self._dropped = 0
         self._is_abandoned = False
@@ -36,8 +50,11 @@ class Notifier:
         self._thread.start()
 
     def send(self, task: Task) -> None:
-        """Queues a notification of the task as it is now, if it is wanted, and returns at once."""
-        if self._wants(task):
+        """Queues a notification of the task as it is now, if it is wanted, and returns at once.
+
+        An earlier run may have sent its question.
+        """
+        if (task.question is None or task.question.sent is None) and self._wants(task):
             self._put(task._snapshot())
 
     def send_run(self, message: RunMessage) -> None:
@@ -81,6 +98,14 @@ class Notifier:
         elif left:
             self._log_line(f"{left} notifications were dropped: more than {MAX_WAITING} were waiting.", None)
 
+    def _send(self, task: Task) -> None:
+        self._listener(task)
+        if task.question is not None and self._note_sent is not None:
+            try:
+                self._note_sent(task.question)
+            except HistoryError as error:  # it is sent again
+                self._log_line(f"That the question of task {task.task_id} {task.name} was sent is not written", error)
+
     def _work(self) -> None:
         while (notification := self._queue.get()) is not None and not self._is_abandoned:
             try:
@@ -90,7 +115,7 @@ class Notifier:
                     case RunMessage():
                         self._notify.send_run(notification)
                     case _:
-                        self._listener(notification)
+                        self._send(notification)
             except BaseException as error:  # the user's code: logged, and its sender continues
                 match notification:
                     case str():

@@ -446,7 +446,10 @@ class Run:
         providers, begins = self._providers, clock.monotonic()
         log_line: Callable[..., None] = self._log_line
         tasks = dict(enumerate(self.tasks))
-        notifier = None if providers.notify.is_silent else Notifier(providers.notify, providers.notify_grace, log_line)
+        notifier = None
+        if not providers.notify.is_silent:
+            note_sent = None if self._approvals is None else self._approvals.note_sent
+            notifier = Notifier(providers.notify, providers.notify_grace, log_line, note_sent=note_sent)
         log, masks = None if providers.log.is_silent else providers.log, providers.secrets.masks
         run_log = None
         if log is not None or notifier is not None:

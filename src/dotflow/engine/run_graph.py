@@ -626,7 +626,7 @@ class RunGraph:
             stop = [StopNew(at_once=is_lost)] if is_lost or not items.keep_going else []
             return [*stop, *self._end_round(items, record)]
         items.begin_round(record, own, ItemInputs(record, self._tasks))
-        opened = MapOpened(task.task_id, len(task.items), clock.now(), clock.monotonic())
+        opened = MapOpened(task.task_id, len(task.items), clock.now(), clock.monotonic(), round=record.item)
         record._apply(opened)
         decisions: list[Decision] = [opened]
         for item in record.items:

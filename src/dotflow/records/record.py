@@ -4,8 +4,8 @@ Times are aware and in UTC, durations and CPU times in seconds, sizes in bytes.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Final, NamedTuple
@@ -26,6 +26,18 @@ REPEAT: Final = "repeat"  # in the policy of a task whose items are rounds, and 
 
 #: States of attempts that have ended without a value that could be used.
 BAD: Final = (TypeAttemptState.FAILED, TypeAttemptState.CRASHED)
+#: All states, the one first that says most about several items.
+WORST: Final = (
+    *BAD,
+    TypeAttemptState.UNKNOWN,
+    TypeAttemptState.RUNNING,
+    TypeAttemptState.RETRY,
+    TypeAttemptState.PAUSED,
+    TypeAttemptState.COMPLETED,
+    TypeAttemptState.CACHED,
+    TypeAttemptState.RESTORED,
+    TypeAttemptState.SKIPPED,
+)
 
 
 class ErrorRecord(NamedTuple):
@@ -61,6 +73,7 @@ class AttemptRecord(NamedTuple):
         files_text: The files that it made, changed and took as `FileRecord` writes them; "" for none.
         asked: How often a step with `poll` was not ready.
         notes: What its step has noted, by name: numbers and texts.
+        round: The round of an item of a map in rounds; None where it is not known, and for all others.
     """
 
     item: int | None
@@ -79,6 +92,7 @@ class AttemptRecord(NamedTuple):
     files_text: str = ""
     asked: int = 0
     notes: Mapping[str, Note] = NO_NOTES
+    round: int | None = None
 
     @property
     def files(self) -> FileRecord:
@@ -168,6 +182,7 @@ class TaskRecord:
         items: The attempts of a map's items, by item.
         count: The number of items of a map; None while it is not known, and for every other task.
         is_known: Whether a task without attempts has not begun; False where the history could not be written.
+        round_name: Of a map in one round, the name: `level[1].fetch`. It has no attempts, and the items of the round.
     """
 
     task_id: int
@@ -182,6 +197,7 @@ class TaskRecord:
     items: Mapping[int, Sequence[AttemptRecord]]
     count: int | None = None
     is_known: bool = True
+    round_name: str = ""
 
     @property
     def last(self) -> AttemptRecord | None:
@@ -190,7 +206,9 @@ class TaskRecord:
 
     @property
     def state(self) -> TypeAttemptState | None:
-        """The state of the last attempt; None if the task has not begun."""
+        """The state of the last attempt, of a map in one round that of the worst item; None if it has not begun."""
+        if self.round_name:
+            return min(self.counts, key=WORST.index)
         if self.attempts:
             return self.attempts[-1].state
         return None if self.is_known else TypeAttemptState.UNKNOWN
@@ -233,6 +251,12 @@ class TaskRecord:
         """The number of items by the state of their last attempt."""
         return Counter(attempts[-1].state for attempts in self.items.values())
 
+    @cached_property
+    def item_rounds(self) -> Mapping[int, int]:
+        """The rounds of the items of a map in rounds, by item; empty for others, and in a history that lacks them."""
+        rounds = {item: attempts[0].round for item, attempts in self.items.items()}
+        return {item: number for item, number in rounds.items() if number is not None}
+
     @property
     def numbers(self) -> dict[str, list[float]]:
         """The numbers that it has noted by name, those of the last attempt; of a map one of each item."""
@@ -252,12 +276,23 @@ class TaskRecord:
         return chosen
 
     def name_of(self, item: int | None) -> str:
-        """Returns the name of an item, `fetch#411`; for None, that of the task itself."""
-        return self.name if item is None else f"{self.name}#{item}"
+        """Returns the name of an item, `fetch#411`; for None, that of the task itself, or of the map in a round."""
+        return self.round_name or self.name if item is None else f"{self.name}#{item}"
 
     def number_of(self, item: int | None) -> str:
         """Returns the number of the task, with an item `3#411`: unlike the name, no other task has it."""
-        return str(self.task_id) if item is None else f"{self.task_id}#{item}"
+        return self.round_name or str(self.task_id) if item is None else f"{self.task_id}#{item}"
+
+    def in_round(self, number: int, name: str) -> "TaskRecord":
+        """Returns the map in a round, under this name. Raises NotInHistory."""
+        rounds = self.item_rounds
+        items = {item: self.items[item] for item, of in rounds.items() if of == number}
+        if not items:
+            raise no_round(self, name, rounds)
+        # Items count on, and those of the last round may not all have begun.
+        after = min((item for item, of in rounds.items() if of > number), default=self.count)
+        count = len(items) if after is None else after - min(items)
+        return replace(self, attempts=(), items=items, count=count, round_name=name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -404,9 +439,12 @@ class RunRecord(RunSummary):
         """Returns a task and the index of an item, None for the task itself.
 
         *step* is the name of a task or its number; with an item, `fetch#411`, `fetch[411]` or `page[411].fetch`.
+        `level[1].fetch` is a map in the round 1, with the items of that round only.
         Raises NotInHistory if there is no such task or item, or if several tasks have the name.
         """
-        task, item = find_step(self.run_id, self.steps, step)
+        task, item, number = find_step(self.run_id, self.steps, step)
+        if number is not None:
+            return task.in_round(number, step), None
         if item is not None and item not in task.items:
             raise no_item(task, item)
         return task, item
@@ -414,32 +452,39 @@ class RunRecord(RunSummary):
     def find_all(self, step: str) -> Sequence[tuple[TaskRecord, int | None]]:
         """Returns what `find` does; for `page[3]` the item of each task of the added workflow `page`.
 
-        Of a map in rounds it returns the task: which of its items ran in a round is not known.
+        A map in rounds has the items of the round only. It has all of them where an older format does not know rounds.
         """
         name, item = split_address(step) or (step, None)
         inside = [] if item is None else [task for task in self.steps if task.name.startswith(f"{name}.")]
         maps = _maps_in_rounds(inside, name)
+        found: list[tuple[TaskRecord, int | None]] = []
+        for task in inside:
+            assert item is not None
+            if task.task_id not in maps:
+                found += [(task, item)] if item in task.items else []
+            elif not task.item_rounds:
+                found.append((task, None))
+            elif item in task.item_rounds.values():
+                found.append((task.in_round(item, f"{name}[{item}]{task.name.removeprefix(name)}"), None))
         singles = [task for task in inside if task.task_id not in maps]
-        if singles and item is not None and not any(item in task.items for task in singles):
+        if singles and item is not None and not any(of is not None or task.round_name for task, of in found):
             raise no_item(singles[0], item)
-        of_item = [(task, None if task.task_id in maps else item) for task in inside]
-        return [one for one in of_item if one[1] is None or one[1] in one[0].items] or [self.find(step)]
+        return found or [self.find(step)]
 
 
-def find_step(run_id: str, tasks: Sequence[TaskRecord], step: str) -> tuple[TaskRecord, int | None]:
-    """Returns the task that *step* names, and the index of an item, which may not exist; None for the task itself.
+def find_step(run_id: str, tasks: Sequence[TaskRecord], step: str) -> tuple[TaskRecord, int | None, int | None]:
+    """Returns the task that *step* names, and the index of an item or the round of a map, which may not exist.
 
-    Raises NotInHistory if there is no such task, or several tasks have the name.
+    They are None for the task itself. Raises NotInHistory if there is no such task, or several tasks have the name.
     """
     given, named, item = step, _named(tasks, step), None
     if not named and (address := split_address(step)) is not None:
         step, item = address
         named = _named(tasks, step)
         if len(named) == 1 and named[0].task_id in _maps_in_rounds(tasks, given.partition("[")[0]):
-            why = f"the history keeps a map in rounds as a whole. Name '{step}', or an item such as '{step}#0'"
-            raise NotInHistory(f"Can't find '{given}' in the run {run_id[:8]}", why)
+            return named[0], None, item
     if len(named) == 1:
-        return named[0], item
+        return named[0], item, None
     what = f"Can't find the step '{step}' in the run {run_id[:8]}"
     if named:
         numbers = " and ".join(str(task.task_id) for task in named)
@@ -464,6 +509,15 @@ def no_item(task: TaskRecord, item: int) -> NotInHistory:
     """Returns the error about an item that does not exist."""
     has = "it is no map" if task.count is None else f"it has {task.items_text}, which count from 0"
     return NotInHistory(f"Can't find {'round' if task.rounds else 'item'} {item} of '{task.name}'", has)
+
+
+def no_round(task: TaskRecord, name: str, rounds: Collection[int]) -> NotInHistory:
+    """Returns the error about a round in which a map has no items; *rounds* is empty where none is known."""
+    why = "it has no items in that round"
+    if not rounds and task.count:
+        why = "an older version has kept this run, without rounds. "
+        why += f"Name '{task.name}', or an item such as '{task.name}#0'"
+    return NotInHistory(f"Can't find '{name}'", why)
 
 
 def _named(tasks: Sequence[TaskRecord], step: str) -> list[TaskRecord]:

@@ -100,7 +100,10 @@ def _first_error(failed: Sequence[Task]) -> str:
 
 
 def _task_record(task: Task, plan: Plan, masks: Masks) -> TaskRecord:
-    items = {number: list(_attempts(item, masks)) for number, item in enumerate(task.items)}
+    items = {
+        number: [attempt._replace(round=_round_of(item)) for attempt in _attempts(item, masks)]
+        for number, item in enumerate(task.items)
+    }
     has_count = task.is_mapped and (task.attempt or task.items)
     return TaskRecord(
         task_id=task.task_id,
@@ -114,6 +117,11 @@ def _task_record(task: Task, plan: Plan, masks: Masks) -> TaskRecord:
         items={number: attempts for number, attempts in items.items() if attempts},
         count=len(task.items) if has_count else None,
     )
+
+
+def _round_of(item: Task) -> int | None:
+    """Returns the round of an item of a map in rounds, as a history has it."""
+    return item.round if isinstance(item, Item) and item.task_links.each else None
 
 
 def _attempts(task: Task, masks: Masks) -> Iterator[AttemptRecord]:

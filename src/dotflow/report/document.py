@@ -118,6 +118,7 @@ def attempt_object(run: RunSummary, attempt: AttemptRecord, *, has_errors: bool 
         "asked": attempt.asked,
         "files": files_object(attempt.files),
         "notes": dict(attempt.notes),
+        "round": attempt.round,
         "errors": [error_object(error) for error in errors],
     }
 
@@ -234,6 +235,7 @@ def items_object(run: RunRecord, task: TaskRecord) -> dict[str, Any] | None:
         "states": names,
         "state": [numbers[state] for state in states],
         "attempts": None if all(count == 1 for count in attempts) else list(attempts),
+        "round": [task.item_rounds.get(item) for item in range(len(states))] if task.item_rounds else None,
         **{
             name: list(column) if any(value is not None for value in column) else None
             for name, column in columns.items()

@@ -170,6 +170,7 @@ def print_error(
     last = attempts[-1]
     many = f", attempt {last.attempt}" if last.attempt > 1 else ""
     given = f" {safe(last.input)}" if last.input else ""
+    given += f" in round {last.round}" if last.round is not None else ""
     screen.line(indent, screen.state(last.state, f"{task.task_id} {safe(task.name_of(last.item))}{given}{many}"))
     for error in last.errors[-1:]:
         lines = f"{error.exception}: {error.message}".rstrip(": ").split("\n")

@@ -68,7 +68,9 @@ def show_part(
     record = archive.load(run)
     task, item = record.find(step)
     if part == "error":
-        parts.print_error(task, item, task.attempts_of(item, attempt), as_json=as_json)
+        is_round = bool(task.round_name) and attempt is None
+        attempts = task.all_attempts if is_round else task.attempts_of(item, attempt)
+        parts.print_error(task, item, attempts, as_json=as_json)
         return
     copies = archive.copies(record.run_id, step, attempt=attempt)
     is_own = not archive.why_foreign()  # so that its word on where its storage is counts

@@ -36,6 +36,7 @@ COLUMNS: Final = (
     *(Column("Duration", is_right=True), Column("CPU", is_right=True), Column("Memory", is_right=True)),
     *(Column("Process", is_right=True), Column("Value", fits=1)),
 )
+ROUND: Final = Column("Round", is_right=True)
 
 
 def print_step(
@@ -62,6 +63,7 @@ def print_step(
         ("step", task.identity),
         ("policy", ", ".join(f"{key} {value}" for key, value in task.policy.items())),
         ("round" if task.rounds else "item", given),
+        ("round", _round_text(attempts)),
         ("rounds" if task.rounds else "items", counts_text(task) if task.count is not None and item is None else ""),
         ("noted", _notes_text(task, item, attempts)),
     ):
@@ -70,8 +72,14 @@ def print_step(
     listed = _listed(task, item, attempts)
     if listed:
         screen.line()
-        first = Column("Round", is_right=True) if task.rounds else COLUMNS[0]
-        screen.lines(screen.table((first, *COLUMNS[1:]), [_row(screen, attempt) for attempt in listed]))
+        columns: Sequence[Column] = COLUMNS
+        rows = [_row(screen, attempt) for attempt in listed]
+        if task.rounds:
+            columns = (ROUND, *COLUMNS[1:])
+        elif task.item_rounds and item is None and not task.round_name:
+            columns = (ROUND, *COLUMNS)
+            rows = [[_round_text([attempt]), *row] for attempt, row in zip(listed, rows, strict=True)]
+        screen.lines(screen.table(columns, rows))
     if task.count is None or item is not None:
         _print_files(screen, run, attempts)
         _print_errors(screen, attempts)
@@ -85,6 +93,10 @@ def print_step(
         for text in lines:
             screen.line(("| ", "dim"), text)
     print_next(screen, step_commands(archive, run, task, item, history))
+
+
+def _round_text(attempts: Sequence[AttemptRecord]) -> str:
+    return str(attempts[-1].round) if attempts and attempts[-1].round is not None else ""
 
 
 def _notes_text(task: TaskRecord, item: int | None, attempts: Sequence[AttemptRecord]) -> str:

@@ -29,7 +29,7 @@ def find_target(archive: Archive, run: str, step: str, attempt: int | None) -> T
         bad = [index for index, of_item in task.items.items() if of_item[-1].state is TypeAttemptState.FAILED]
         names = ", ".join(f"{task.name}#{index}" for index in (bad or list(task.items))[:MAX_LISTED])
         raise click.ClickException(
-            f"Can't replay '{task.name}': it is a map. Name an item{f': {names}' * bool(names)}."
+            f"Can't replay '{task.name_of(None)}': it is a map. Name an item{f': {names}' * bool(names)}."
         )
     if not attempts:
         raise click.ClickException(f"Can't replay '{task.name}': it has not begun in the run {record.run_id[:8]}.")

@@ -37,8 +37,8 @@ function pick(tasks, most) {
 
 const hasFailed = (task) => task.state === "Failed" || (task.state === "Running" && task.counts.Failed > 0);
 
-// Whether a run went on with the other items of a map. A round that failed is the last one.
-const wentOn = (doc, task) => isMap(task) && !roundsOf(task) && task.counts.Completed > 0 && (task.state === "Running" ||
+// Whether a run went on with the other items of a map. A round that failed, or in which an item did, is the last one.
+const wentOn = (doc, task) => isMap(task) && !roundsOf(task) && !task.items.round && task.counts.Completed > 0 && (task.state === "Running" ||
   doc.tasks.some((other) => other.needs.includes(task.task_id) && timed(other).length > 0));
 
 // Returns what failed: what stopped the run, then what it went on without, each in the order of time. Items with the

@@ -39,6 +39,9 @@ function taskRow(task, doc, hasGroups) {
 }
 
 const countsText = (task) => Object.entries(task.counts).map(stateCount).join(", ");
+// The items of a map in rounds, by round: "1 in round 0", "3 in round 1".
+const countItems = (rounds) => [...Map.groupBy(rounds.filter((each) => each !== null), (each) => each)]
+  .map(([round, items]) => `${number(items.length)} in round ${round}`);
 const times = (task) => isMap(task) && h("span.times", null, `×${number(task.count)}`);
 const usage = ({ cpu, peak }) => [!isNothing(cpu) && `CPU ${duration(cpu)}`, peak && `memory ${size(peak)}`];
 
@@ -53,6 +56,7 @@ function detailRow(doc, task) {
       ["Took", facts(duration(task.duration), ...usage(task))],
       [["Skipped", "Paused", "Running", "Crashed"].includes(task.state) ? "Reason" : "Value", code(task.glimpse)],
       [roundsOf(task) ? "Rounds" : "Items", isMap(task) && `${number(task.count)}: ${countsText(task)}`],
+      ["Items by round", task.items?.round && listed(countItems(task.items.round), MAX_ITEMS)],
       ["Noted", notesText(task.notes)],
       ["Files", fileList(last(task.attempts))],
     ]),

@@ -14,7 +14,10 @@ const sum = (values) => values.reduce((total, value) => total + value, 0);
 const largest = (values) => values.reduce((most, value) => (value > most ? value : most), 0); // of any number of them
 const facts = (...parts) => parts.filter((part) => !isNothing(part)).join(" · ");
 const named = (task, item) => (item === null ? task.name : `${task.name}#${item}`);
-const given = (attempts) => last(attempts)?.input && h("span.aside", null, code(last(attempts).input));
+const given = (attempts) => [
+  last(attempts)?.input && h("span.aside", null, code(last(attempts).input)),
+  !isNothing(last(attempts)?.round) && h("span.aside", null, `round ${last(attempts).round}`),
+];
 const time = (iso) => iso && h("time", { datetime: iso, title: iso }, moments.format(new Date(iso)));
 
 function listed(words, most = words.length) {

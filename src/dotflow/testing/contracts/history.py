@@ -198,6 +198,19 @@ class HistoryContract:
         assert task.items[1][0].glimpse == "5"
         assert (run.completed, run.failed) == (0, 1)
 
+    def test_rounds(self, history: Any) -> None:
+        """A map in rounds opens in each, with all items so far, and each of them knows its round."""
+        driver = Driver(history)
+        for number, total in enumerate((1, 3)):
+            driver.send(events.MapOpened(0, total, driver.now, driver.seconds, round=number))
+            driver.begin(0, item=total - 1)
+            driver.complete(0, number, item=total - 1)
+        driver.send(events.TaskSkipped(0, "it needs item 0", 1))
+
+        task = driver.end("Failed").steps[0]
+        assert (task.count, [task.items[item][0].round for item in range(3)]) == (3, [0, 1, 1])
+        assert task.attempts[0].round is None
+
     def test_paused_tasks(self, history: Any) -> None:
         """The last attempt of a task, or of an item, that waited for its next one is Paused, and so is an open map."""
         driver = Driver(history)

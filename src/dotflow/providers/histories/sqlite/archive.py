@@ -22,6 +22,7 @@ from dotflow.providers.histories.sqlite.tables import micro
 from dotflow.providers.sqlite_file import SQLiteFile
 
 if TYPE_CHECKING:  # a run only writes, and imports none of them
+    from dotflow.providers.histories.sqlite.records import Selection
     from dotflow.records.record import OutputChunk, OutputKey, RunRecord, RunSummary, ValueRecord
 
 DEFAULT_PATH: Final = ".output/history.db"
@@ -158,11 +159,11 @@ class SQLiteArchive(Archive):
             return load_run(reader, reader.find(run))
 
     def output(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "list[OutputChunk]":
-        from dotflow.providers.histories.sqlite.records import Selection, output_of
+        from dotflow.providers.histories.sqlite.records import output_of
 
         with reading(self.path) as reader:
             number = reader.find(run)
-            selection = Selection(*_find_step(reader, number, step), attempt)
+            selection = _find_step(reader, number, step)._replace(attempt=attempt)
             return output_of(reader.connection, number, selection)
 
     def output_sizes(self, run: str) -> "dict[OutputKey, int]":
@@ -178,17 +179,17 @@ class SQLiteArchive(Archive):
             return tails_of(reader.connection, reader.find(run), sizes)
 
     def follow(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "Iterator[list[OutputChunk]]":
-        from dotflow.providers.histories.sqlite.records import Selection, new_output
+        from dotflow.providers.histories.sqlite.records import new_output
 
         with reading(self.path) as reader:
             number = reader.find(run)
-            task, item = _find_step(reader, number, step)
+            selection = _find_step(reader, number, step)._replace(attempt=attempt)
         seen: dict[tuple[int, int, int], int] = {}
         is_running = True
         while is_running:
             with reading(self.path) as reader:
                 is_running = reader.is_running(number)
-                chunks = new_output(reader.connection, number, Selection(task, item, attempt), seen)
+                chunks = new_output(reader.connection, number, selection, seen)
             yield chunks
 
     def report(self, run: str, path: str | os.PathLike[str]) -> Path:
@@ -204,9 +205,11 @@ class SQLiteArchive(Archive):
 
         with reading(self.path) as reader:
             number = reader.find(run)
-            task, item = _find_step(reader, number, step)
+            found = _find_step(reader, number, step)
+            if found.round is not None:
+                raise NotInHistory(f"Can't find the values of '{step}'", f"it is a map. Name an item: {found.example}")
             limit = max(self.value_limit, MAX_DOCUMENT) if documents else None
-            return copies_of(reader.connection, number, (task, item, attempt), limit)
+            return copies_of(reader.connection, number, (found.task, found.item, attempt), limit)
 
     def value(self, run: str, step: str, role: str = "returned", *, attempt: int | None = None) -> Any:
         from dotflow.codec.document import unpack
@@ -282,10 +285,10 @@ def _forget_old(connection: sqlite3.Connection, until: int) -> int:
     return forget(connection, [run for (run,) in connection.execute(ENDED, (until, BATCH))])
 
 
-def _find_step(reader: Reader, run: int, step: str | None) -> tuple[int | None, int | None]:
-    from dotflow.providers.histories.sqlite.records import find_task
+def _find_step(reader: Reader, run: int, step: str | None) -> "Selection":
+    from dotflow.providers.histories.sqlite.records import Selection, find_task
 
-    return (None, None) if step is None else find_task(reader, run, step)
+    return Selection() if step is None else find_task(reader, run, step)
 
 
 def _states(state: str | Sequence[str] | None) -> list[TypeRunState]:

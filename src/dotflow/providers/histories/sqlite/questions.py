@@ -23,7 +23,7 @@ UNANSWERED: Final = f"answer IS NULL AND item > {GONE}"
 KEY: Final = "origin = ? AND task = ?"
 COLUMNS: Final = (
     *("origin", "task AS step", "item", "nth", "text", "asked", "until", "answer", "by_whom", "at AS answered"),
-    *("comment", "value", "about"),
+    *("comment", "value", "about", "sent"),
 )
 LAST: Final = f"SELECT {', '.join(COLUMNS)} FROM questions WHERE {KEY} ORDER BY nth DESC LIMIT 1"
 ADD: Final = """INSERT INTO questions (origin, task, item, nth, text, asked, until, about)
@@ -31,7 +31,8 @@ ADD: Final = """INSERT INTO questions (origin, task, item, nth, text, asked, unt
 ANSWER: Final = f"""UPDATE questions SET answer = ?, by_whom = ?, at = ?, comment = ?, value = ?
     WHERE {KEY} AND nth = ? AND answer IS NULL"""
 WITHOUT_ANSWER: Final = f"SELECT {', '.join(COLUMNS)} FROM questions WHERE origin = ? AND answer IS NULL"
-MOVE: Final = f"UPDATE questions SET item = ? WHERE {KEY} AND nth = ?"
+MOVE: Final = f"UPDATE questions SET item = ?, sent = NULL WHERE {KEY} AND nth = ?"
+NOTE_SENT: Final = f"UPDATE questions SET sent = ? WHERE {KEY} AND nth = ?"
 ANSWERED: Final = f"""SELECT {", ".join(COLUMNS)} FROM questions
     WHERE origin = ? AND (answer IS NOT NULL OR until <= ?)"""
 #: The last question of each task of a chain, with the newest run of the chain.
@@ -181,7 +182,7 @@ def _with_run(row: Sequence[Any]) -> Question:
 
 def question_of(row: Sequence[Any]) -> Question:
     """Returns the question of a row."""
-    origin, task, item, nth, text, asked, until, is_yes, by, at, comment, value, about = row
+    origin, task, item, nth, text, asked, until, is_yes, by, at, comment, value, about, sent = row
     name, _, key = (task, "", "") if item == NO_ITEM else task.rpartition(AT)
     return Question(
         QuestionId(origin, name, key, nth),
@@ -195,4 +196,5 @@ def question_of(row: Sequence[Any]) -> Question:
         value,
         about or "",
         item=None if item == NO_ITEM else item,
+        sent=None if sent is None else moment(sent),
     )

@@ -14,7 +14,7 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import DotflowError, HistoryError, NotInHistory
 from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.crashed import find_ended
-from dotflow.providers.histories.sqlite.tables import FORMAT, MISSING
+from dotflow.providers.histories.sqlite.tables import FORMAT, MISSING, QUEUE_FORMAT
 from dotflow.providers.sqlite_errors import UNWRITABLE, cause_of, code_of
 from dotflow.providers.sqlite_file import (
     SQLiteFile,
@@ -54,7 +54,7 @@ COLUMNS: Final[Mapping[tuple[type, ...], str]] = {
     (int,): "run task item attempt seq at stream settled dropped nth",
     (int, NoneType): """began ended took cpu peak worker items size retry_in tasks completed failed restored skipped
         resumed parent_task parent_item parent_attempt plan environment lane submitted begun due priority
-        alarmed seen planned paused_at resumed_at looked_at until answer answered asked""",
+        alarmed seen planned paused_at resumed_at looked_at until answer answered asked round sent""",
     (bytes,): "data",
     (bytes, NoneType): "document",
 }
@@ -132,8 +132,8 @@ def reading(path: Path) -> Iterator[Reader]:
 
 
 def has_queue(connection: sqlite3.Connection) -> bool:
-    """Returns whether it is no file of an earlier dotflow."""
-    return bool(connection.execute("PRAGMA user_version").fetchone()[0] >= FORMAT.version)
+    """Returns whether the file has the queue's tables as they are now, and no older ones."""
+    return bool(connection.execute("PRAGMA user_version").fetchone()[0] >= QUEUE_FORMAT)
 
 
 def _find_paused(connection: sqlite3.Connection) -> dict[str, str]:

@@ -44,6 +44,7 @@ from dotflow.records.record import (
     ValueRecord,
     find_step,
     no_item,
+    no_round,
 )
 
 COLUMNS: Final = (
@@ -262,7 +263,7 @@ STEPS: Final = """SELECT task, name AS step, task_group, lane, identity, code, n
     ORDER BY task"""
 ENVIRONMENT: Final = "SELECT document FROM environments WHERE environment = ?"
 ATTEMPTS: Final = """SELECT task, item, attempt, state, began, took, cpu, peak, worker, glimpse, fallback, items, span,
-    input, files, asked FROM attempts WHERE run = ? ORDER BY task, item, attempt"""
+    input, files, asked, round FROM attempts WHERE run = ? ORDER BY task, item, attempt"""
 ERRORS: Final = """SELECT task, item, attempt, exception, message, traceback, retry_in, refusal
     FROM errors WHERE run = ?"""
 NOTES: Final = "SELECT at, text FROM notes WHERE run = ? ORDER BY at"
@@ -281,6 +282,8 @@ COPIES: Final = """SELECT task, role, item, attempt, size, digest, {document}, w
     WHERE run = ?{where} ORDER BY task, item, attempt, role"""
 MAPS: Final = f"SELECT task, items FROM attempts WHERE run = ? AND item = {NO_ITEM} AND items IS NOT NULL"
 HAS_ITEM: Final = "SELECT 1 FROM attempts WHERE run = ? AND task = ? AND item = ? LIMIT 1"
+#: The rounds of a map with their first items.
+ROUNDS: Final = "SELECT round, MIN(item) FROM attempts WHERE run = ? AND task = ? AND round IS NOT NULL GROUP BY round"
 
 TASK_STATES: Final = f"""SELECT steps.task, steps.name AS step, attempts.state, attempts.began, took
     FROM runs JOIN steps USING (plan) LEFT JOIN attempts
@@ -360,15 +363,21 @@ def noted_numbers(reader: Reader, run: int) -> list[NotedNumber]:
     return [NotedNumber(*row) for row in reader.connection.execute(NUMBERS, (run,))]
 
 
-def find_task(reader: Reader, run: int, step: str) -> tuple[int, int | None]:
-    """Returns the numbers of the task and the item that *step* names; None for the task itself. Raises NotInHistory."""
+def find_task(reader: Reader, run: int, step: str) -> "Selection":
+    """Returns the numbers of the task, the item and the round that *step* names. Raises NotInHistory."""
     connection = reader.connection
     ((_, _, _, plan, _, _, _, run_id, *_),) = connection.execute(RUN, (run,))
     counts = dict(connection.execute(MAPS, (run,)))
-    task, item = find_step(run_id, [_task(row, {}, counts, True) for row in connection.execute(STEPS, (plan,))], step)
+    tasks = [_task(row, {}, counts, True) for row in connection.execute(STEPS, (plan,))]
+    task, item, number = find_step(run_id, tasks, step)
+    if number is not None:
+        firsts = dict(connection.execute(ROUNDS, (run, task.task_id)))
+        if number not in firsts:
+            raise no_round(task, step, firsts)
+        return Selection(task.task_id, round=number, example=task.name_of(firsts[number]))
     if item is not None and not connection.execute(HAS_ITEM, (run, task.task_id, item)).fetchall():
         raise no_item(task, item)
-    return task.task_id, item
+    return Selection(task.task_id, item)
 
 
 def copies_of(
@@ -471,7 +480,7 @@ def _attempts(
     counts: dict[int, int] = {}
     rows = connection.execute(ATTEMPTS, (run,))
     for task, item, attempt, state, began, took, cpu, peak, worker, glimpse, fallback, items, *more in rows:
-        span, given, files, asked = more
+        span, given, files, asked, number = more
         values = (
             None if item == NO_ITEM else item,
             attempt,
@@ -489,6 +498,7 @@ def _attempts(
             files or "",
             asked or 0,
             notes.get((task, item, attempt), NO_NOTES) if notes else NO_NOTES,
+            number,
         )
         attempts[task].setdefault(item, []).append(new(AttemptRecord, values))
         if items is not None:
@@ -526,19 +536,32 @@ TAIL: Final = """SELECT task, item, attempt, seq, at, stream, data, skipped FROM
     WHERE run = ? AND task = ? AND item = ? AND attempt = ? ORDER BY seq DESC"""
 LAST: Final = "SELECT task, item, attempt, MAX(seq) FROM output WHERE run = ?{where} GROUP BY task, item, attempt"
 ONE: Final = " AND task = ? AND item = ? AND attempt = ? AND seq > ?"
+ITEMS_OF_ROUND: Final = """SELECT of.item FROM attempts AS of
+    WHERE of.run = output.run AND of.task = output.task AND of.round = ?"""
 
 
 class Selection(NamedTuple):
-    """A part of a run's output: that of a task, an item or an attempt; all of it if they are None."""
+    """A part of a run's output: that of a task, an item, a round or an attempt; all of it if they are None.
+
+    Of a map's round, the *example* is one of its items.
+    """
 
     task: int | None = None
     item: int | None = None
     attempt: int | None = None
+    round: int | None = None
+    example: str = ""
 
     def where(self) -> tuple[str, tuple[int, ...]]:
         """Returns its conditions in SQL, and their values."""
-        conditions = {name: value for name, value in self._asdict().items() if value is not None}
-        return "".join(f" AND {name} = ?" for name in conditions), tuple(conditions.values())
+        conditions = {
+            "task = ?": self.task,
+            "item = ?": self.item,
+            "attempt = ?": self.attempt,
+            f"item IN ({ITEMS_OF_ROUND})": self.round,
+        }
+        chosen = {sql: value for sql, value in conditions.items() if value is not None}
+        return "".join(f" AND {sql}" for sql in chosen), tuple(chosen.values())
 
 
 def output_of(connection: sqlite3.Connection, run: int, selection: Selection) -> list[OutputChunk]:

@@ -46,6 +46,7 @@ from dotflow.providers.histories.sqlite.tables import (
     PEAK,
     RESTORED,
     RETRY,
+    ROUND,
     RUNNING,
     SKIPPED,
     SPAN,
@@ -104,6 +105,7 @@ class RunRows:
         self.trace: str | None = None
         self._values = values
         self._open: dict[Key, OpenAttempt] = {}
+        self._rounds: dict[int, int] = {}  # of maps in rounds, the one for which they have opened last
         self._errors_of: dict[tuple[int, int, int], int] = {}  # of open attempts
         self.has_more = self.has_end = False
         self._copied = 0
@@ -147,7 +149,8 @@ class RunRows:
         if fallback is not None or item != NO_ITEM:
             widened(row)
             row[FALLBACK] = fallback
-            row[INPUT] = None if item == NO_ITEM else self._values.item_glimpse(event)
+            if item != NO_ITEM:
+                row[INPUT], row[ROUND] = self._values.item_glimpse(event), self._rounds.get(task)
         self._open[task, item] = new(OpenAttempt, (row, tick, event))
         self.attempts[id(row)] = row
 
@@ -264,6 +267,8 @@ class RunRows:
         return row
 
     def _open_map(self, event: MapOpened) -> None:
+        if event.round is not None:
+            self._rounds[event.task_id] = event.round
         if opened := self._open.get((event.task_id, NO_ITEM)):  # a map in rounds opens again in each
             opened.row[ITEMS] = event.items
             self.attempts[id(opened.row)] = opened.row
@@ -320,7 +325,10 @@ class RunRows:
             self.copies.append(copy)
 
     def _new_row(self, task: int, item: int, attempt: int, began: int | None) -> Row:
-        return [task, item, attempt, RUNNING, began, *NOTHING[TOOK:FALLBACK]]
+        row: Row = [task, item, attempt, RUNNING, began, *NOTHING[TOOK:FALLBACK]]
+        if item != NO_ITEM and task in self._rounds:
+            widened(row)[ROUND] = self._rounds[task]
+        return row
 
     def _measure(self, row: Row, usage: Usage) -> None:
         cpu, row[PEAK], row[WORKER], notes = usage

@@ -2,8 +2,9 @@
 
 Times are microseconds since 1970 in UTC, spans microseconds. An `item` of -1 is the task itself, and the `input` of
 another one shows what it was given; attempt 0 is a task without an attempt: restored, cached or skipped. `files` and
-`inputs` are the JSON of a FileRecord. `asked` is how often a step with `poll` was not ready. A `value` of `task_notes`
-is JSON. In `output`, stream 0 is a gap of `skipped` bytes.
+`inputs` are the JSON of a FileRecord. `asked` is how often a step with `poll` was not ready. `round` is that of an item
+of a map in rounds; other items in rounds are rounds themselves. A `value` of `task_notes` is JSON. In `output`, stream
+0 is a gap of `skipped` bytes.
 """
 
 from datetime import UTC, datetime
@@ -24,11 +25,10 @@ RUNNING, RETRY, COMPLETED, FAILED, RESTORED, CACHED, SKIPPED, CRASHED, UNKNOWN, 
 #: The columns of a row in `attempts`, without the run: those that most rows have come first.
 ATTEMPT_COLUMNS: Final = (
     *("task", "item", "attempt", "state", "began", "took", "cpu", "worker", "peak", "glimpse"),
-    *("fallback", "items", "span", "input", "files", "asked"),
+    *("fallback", "items", "span", "input", "files", "asked", "round"),
 )
-TASK, ITEM, ATTEMPT, STATE, BEGAN, TOOK, CPU, WORKER, PEAK, GLIMPSE, FALLBACK, ITEMS, SPAN, INPUT, FILES, ASKED = range(
-    len(ATTEMPT_COLUMNS)
-)
+TASK, ITEM, ATTEMPT, STATE, BEGAN, TOOK, CPU, WORKER, PEAK, GLIMPSE, *_MORE = range(len(ATTEMPT_COLUMNS))
+FALLBACK, ITEMS, SPAN, INPUT, FILES, ASKED, ROUND = _MORE
 
 #: The roles of values. That of the argument NAME is "argument:NAME".
 PREVIOUS, INITIAL, ARGUMENT, RETURNED = "previous", "initial", "argument:", "returned"
@@ -92,8 +92,12 @@ QUEUE: Final = (
         PRIMARY KEY (run, task, item, attempt, name)) WITHOUT ROWID""",
 )
 
+QUEUE_FORMAT: Final = 4  # the oldest one whose queue can be read as it is
+
 #: What a question is about: a digest, so that a yes counts for the same values only.
 ABOUT: Final = "ALTER TABLE questions ADD COLUMN about TEXT"
+#: When the notifier has taken the message with a question; NULL before.
+SENT: Final = "ALTER TABLE questions ADD COLUMN sent INTEGER"
 
 TABLES: Final = (
     """CREATE TABLE runs (
@@ -120,7 +124,7 @@ TABLES: Final = (
     """CREATE TABLE attempts (
         run INTEGER NOT NULL, task INTEGER NOT NULL, item INTEGER NOT NULL, attempt INTEGER NOT NULL,
         state INTEGER NOT NULL, began INTEGER, took INTEGER, glimpse TEXT, cpu INTEGER, peak INTEGER, worker INTEGER,
-        fallback TEXT, items INTEGER, span TEXT, input TEXT, files TEXT, asked INTEGER,
+        fallback TEXT, items INTEGER, span TEXT, input TEXT, files TEXT, asked INTEGER, round INTEGER,
         PRIMARY KEY (run, task, item, attempt)) WITHOUT ROWID""",
     """CREATE TABLE errors (
         run INTEGER NOT NULL, task INTEGER NOT NULL, item INTEGER NOT NULL, attempt INTEGER NOT NULL,
@@ -141,6 +145,7 @@ TABLES: Final = (
     "INSERT INTO meta VALUES (0)",
     *QUEUE,
     ABOUT,
+    SENT,
 )
 
 #: Tables with the rows of a run.
@@ -172,7 +177,7 @@ def _seconds(column: str) -> str:
 ATTEMPT_LIST: Final = f"""CREATE VIEW attempt_list AS SELECT run_id, workflow_id, task, steps.name AS step,
     NULLIF(item, {NO_ITEM}) AS item, attempt, CASE attempts.state {_STATE_NAME} END AS state,
     {_iso("attempts.began")} AS began, {_seconds("took")} AS seconds, {_seconds("cpu")} AS cpu_seconds,
-    peak AS peak_bytes, worker, glimpse, fallback, items, span, input, files, asked
+    peak AS peak_bytes, worker, glimpse, fallback, items, span, input, files, asked, round
     FROM attempts JOIN runs USING (run) LEFT JOIN steps USING (plan, task)"""
 ERROR_LIST: Final = f"""CREATE VIEW error_list AS SELECT run_id, workflow_id, task, steps.name AS step,
     NULLIF(item, {NO_ITEM}) AS item, attempt, nth, exception, message, traceback,
@@ -212,26 +217,36 @@ FOURTH: Final = (
     *("ALTER TABLE attempts ADD COLUMN asked INTEGER", "DROP VIEW attempt_list", ATTEMPT_LIST),
     *(ABOUT, NOTE_LIST),
 )
+#: From the fourth one to the fifth one: the rounds of items, and which questions were sent.
+FIFTH: Final = (
+    *("ALTER TABLE attempts ADD COLUMN round INTEGER", "DROP VIEW attempt_list", ATTEMPT_LIST),
+    SENT,
+)
+_NO_ROUNDS: Final = "NULL AS round FROM main.attempts"
 #: What a file of an older format that is read, but not written, lacks: views in place of its tables.
 MISSING: Final = {
     1: (
-        "CREATE TEMP VIEW attempts AS SELECT *, NULL AS input, NULL AS files, NULL AS asked FROM main.attempts",
+        f"CREATE TEMP VIEW attempts AS SELECT *, NULL AS input, NULL AS files, NULL AS asked, {_NO_ROUNDS}",
         "CREATE TEMP VIEW errors AS SELECT *, NULL AS refusal FROM main.errors",
     ),
     2: (
         """CREATE TEMP VIEW runs AS SELECT *, NULL AS workflow, NULL AS params, NULL AS submitted, NULL AS origin,
             NULL AS continues, 1 AS begun, NULL AS superseded, NULL AS inputs FROM main.runs""",
-        "CREATE TEMP VIEW IF NOT EXISTS attempts AS SELECT *, NULL AS files, NULL AS asked FROM main.attempts",
+        f"CREATE TEMP VIEW IF NOT EXISTS attempts AS SELECT *, NULL AS files, NULL AS asked, {_NO_ROUNDS}",
         "CREATE TEMP TABLE wanted (run, due, queued)",
         "CREATE TEMP TABLE orders (run, what, done)",
     ),
-    3: ("CREATE TEMP VIEW IF NOT EXISTS attempts AS SELECT *, NULL AS asked FROM main.attempts",),
+    3: (f"CREATE TEMP VIEW IF NOT EXISTS attempts AS SELECT *, NULL AS asked, {_NO_ROUNDS}",),
+    4: (
+        f"CREATE TEMP VIEW IF NOT EXISTS attempts AS SELECT *, {_NO_ROUNDS}",
+        "CREATE TEMP VIEW questions AS SELECT *, NULL AS sent FROM main.questions",
+    ),
 }
 FORMAT: Final = DatabaseFormat(
     application_id=0x646F7448,  # "dotH"
-    version=4,
+    version=5,
     schema=(*TABLES, *VIEWS),
-    upgrades={1: SECOND, 2: THIRD, 3: FOURTH},
+    upgrades={1: SECOND, 2: THIRD, 3: FOURTH, 4: FIFTH},
     oldest=1,
     # Before the switch to WAL, after which SQLite ignores them. A commit writes whole pages, of a row or two each.
     # Until then the file has one page, which is written as a whole: a journal on the disk would be synced for nothing.
