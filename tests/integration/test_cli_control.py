@@ -86,6 +86,13 @@ class TestSubmit:
         assert end.err == "No process serves 'report': the run waits. Start `dotflow serve MODULE:WORKFLOW`.\n"
         assert (run.state, run.params, run.base) == (TypeRunState.QUEUED, {"customer": "17"}, "report")
 
+    def test_the_path_of_a_workflow_as_its_name(self, command: Command, history: HistorySQLite) -> None:
+        """A path is a name like any other, which no server of that path would take: stderr says what to type."""
+        end = command("submit", "jobs:report")
+
+        assert "For the one at that path use `dotflow submit -w jobs:report`." in end.err
+        assert [run.base for run in history.runs()] == ["jobs:report"]
+
     def test_a_path_knows_the_types_of_its_parameters(
         self, command: Command, jobs: str, history: HistorySQLite
     ) -> None:
