@@ -345,6 +345,32 @@ class TestOrders:
         assert not Path(".output").exists()
 
 
+ASKS = """
+from dotflow import Config, DotFlow, action
+from dotflow.providers import HistorySQLite, StorageFile
+
+@action(approve="Publish?")
+def publish():
+    return 1
+
+release = DotFlow(Config(storage=StorageFile("values"), history=HistorySQLite("own.db")), workflow_id="release")
+release.task.add(publish)
+"""
+
+
+def test_the_command_that_answers_names_the_history(command: Command, tmp_path: Path) -> None:
+    """As it is printed, it finds the run, though the workflow has a history of its own."""
+    name = f"asks_{uuid.uuid4().hex[:8]}"
+    (tmp_path / f"{name}.py").write_text(ASKS)
+
+    end = command("start", "--workflow", f"{name}:release")
+    assert end.code == 3
+    (line,) = re.findall("`dotflow (approve .*?)`", end.out)
+    assert line.endswith(" --history own.db")
+
+    assert command(*line.split()).code == 0
+
+
 class TestWhatUsersRead:
     def test_a_run_that_could_not_begin_says_why(self, command: Command, jobs: str, history: HistorySQLite) -> None:
         """No step failed, so `show` has the error of the run."""
