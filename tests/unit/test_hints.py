@@ -279,7 +279,7 @@ def test_each_hint_leads_to_a_command_or_an_option() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "right"), [("task", "action"), ("step", "action"), ("Workflow", "DotFlow"), ("flow", "DotFlow")]
+    ("name", "right"), [("task", "action"), ("step", "action"), ("Workflow", "DotFlow"), ("Dotflow", "DotFlow")]
 )
 def test_names_that_other_libraries_export(name: str, right: str) -> None:
     """The import names what it is called here; Python would propose the class of the records, Task."""

@@ -224,8 +224,8 @@ READ_BUILDER: Final[Mapping[str, str]] = {
 
 #: Names that the package does not have -> the name that it has.
 NAMES: Final[Mapping[str, str]] = {
-    **_of("action", "task", "step", "node", "job", "op"),
-    **_of("DotFlow", "Workflow", "Flow", "Pipeline", "DAG", "flow"),
+    **_of("action", "task", "step", "node", "job", "op", "Action"),
+    **_of("DotFlow", "Workflow", "Flow", "Pipeline", "DAG", "flow", "Dotflow", "dotflow"),
 }
 
 #: Commands that `dotflow` does not have -> the commands to use instead, as far as a group has them.
