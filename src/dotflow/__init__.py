@@ -91,6 +91,8 @@ def __getattr__(name: str) -> Any:
         if not name.startswith("_") and name in import_module("dotflow.providers").__all__:
             # No AttributeError: `from dotflow import ...` would drop its message.
             raise ImportError(f"{name} is a provider: from dotflow.providers import {name}", name=__name__)
+        if right := import_module("dotflow.core.hints").NAMES.get(name):
+            raise ImportError(f"{name} is called {right} here: from dotflow import {right}", name=__name__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_MODULES[name]), name)
     return value

@@ -16,7 +16,7 @@ from dotflow.config import Config
 from dotflow.core.context import Context
 from dotflow.core.durations import Duration
 from dotflow.core.failure import name_of
-from dotflow.core.hints import WORKFLOW, no_attribute, refuse_unknown, start_hints
+from dotflow.core.hints import READ_WORKFLOW, WORKFLOW, no_attribute, refuse_unknown, start_hints
 from dotflow.core.masks import Masks
 from dotflow.core.outputs import take, why_unfit
 from dotflow.core.secret import NO_SECRETS, SecretRef
@@ -69,16 +69,6 @@ SUBMITTED: Final = "The run was submitted with it. Declare it again and resume t
 NOT_SERVED: Final = "No process serves it (`dotflow serve MODULE:WORKFLOW`)"
 
 KNOWN: Final = frozenset(START_ARGUMENTS)
-
-#: Attributes that DotFlow does not have -> the hint.
-ELSEWHERE: Final = {
-    "add": "it is workflow.task.add()",
-    "count": "it is workflow.task.count()",
-    "execute": "it is workflow.start()",
-    "run": "it is workflow.start()",
-    "status": "it is workflow.last.status",
-    "last_run": "it is workflow.last",
-}
 
 
 def takes_arguments_of(function: Callable[P, Any]) -> Callable[[Callable[..., T]], Callable[P, T]]:
@@ -153,7 +143,7 @@ class DotFlow:
     if not TYPE_CHECKING:  # type checkers report unknown names by themselves
 
         def __getattr__(self, name: str) -> NoReturn:
-            raise no_attribute(self, name, ELSEWHERE)
+            raise no_attribute(self, name, READ_WORKFLOW)
 
     def start(
         self,

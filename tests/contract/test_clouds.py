@@ -10,6 +10,7 @@ import types
 import uuid
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
+from http.client import RemoteDisconnected
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ import boto3
 import botocore.endpoint
 import google.cloud.storage.retry
 import pytest
+import requests.exceptions
 from google.cloud.storage.retry import DEFAULT_RETRY
+from urllib3.exceptions import ProtocolError
 
 from dotflow import Context, DotFlow, action, clock
 from dotflow.codec.document import pack
@@ -580,6 +583,21 @@ class TestRefusals:
         assert str(error.strerror) in message
         assert "network" in message
         assert "gcloud" not in message
+
+    @pytest.mark.parametrize(
+        ("cause", "words"),
+        [
+            (RemoteDisconnected("Remote end closed connection"), "ConnectionError: Remote end closed connection."),
+            (TimeoutError("timed out"), "ConnectionError: timed out."),
+        ],
+    )
+    def test_a_lost_connection_is_in_the_words_of_python(self, cause: OSError, words: str) -> None:
+        """Not in the name of a class; what urllib3 makes of it has the URL, with the key of an upload."""
+        wrapped = ProtocolError(f"/upload?upload_id=s3cr3t: {cause}", cause)
+
+        message = str(gcs.storage_error(requests.exceptions.ConnectionError(wrapped), "gs://values"))
+
+        assert message.startswith(f"The bucket gs://values can't be used: {words} Check the network")
 
     def test_a_bucket_s_name_that_boto3_refuses(
         self, start: Callable[[StorageObjects], str], monkeypatch: pytest.MonkeyPatch

@@ -86,6 +86,13 @@ class TestSubmit:
         assert end.err == "No process serves 'report': the run waits. Start `dotflow serve MODULE:WORKFLOW`.\n"
         assert (run.state, run.params, run.base) == (TypeRunState.QUEUED, {"customer": "17"}, "report")
 
+    def test_the_path_of_a_workflow_as_its_name(self, command: Command, history: HistorySQLite) -> None:
+        """A path is a name like any other, which no server of that path would take: stderr says what to type."""
+        end = command("submit", "jobs:report")
+
+        assert "For the one at that path use `dotflow submit -w jobs:report`." in end.err
+        assert [run.base for run in history.runs()] == ["jobs:report"]
+
     def test_a_path_knows_the_types_of_its_parameters(
         self, command: Command, jobs: str, history: HistorySQLite
     ) -> None:
@@ -336,6 +343,32 @@ class TestOrders:
         assert (end.code, end.out, end.err.count("\n")) == (2, "", 1)
         assert "has no runs yet" in end.err
         assert not Path(".output").exists()
+
+
+ASKS = """
+from dotflow import Config, DotFlow, action
+from dotflow.providers import HistorySQLite, StorageFile
+
+@action(approve="Publish?")
+def publish():
+    return 1
+
+release = DotFlow(Config(storage=StorageFile("values"), history=HistorySQLite("own.db")), workflow_id="release")
+release.task.add(publish)
+"""
+
+
+def test_the_command_that_answers_names_the_history(command: Command, tmp_path: Path) -> None:
+    """As it is printed, it finds the run, though the workflow has a history of its own."""
+    name = f"asks_{uuid.uuid4().hex[:8]}"
+    (tmp_path / f"{name}.py").write_text(ASKS)
+
+    end = command("start", "--workflow", f"{name}:release")
+    assert end.code == 3
+    (line,) = re.findall("`dotflow (approve .*?)`", end.out)
+    assert line.endswith(" --history own.db")
+
+    assert command(*line.split()).code == 0
 
 
 class TestWhatUsersRead:

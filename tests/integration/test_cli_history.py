@@ -285,9 +285,13 @@ def test_runs_are_narrowed_by_options(dotflow: Command, history: HistorySQLite) 
     assert "--since yesterday is no time. Use an age, such as 90s, 12h or 2d, or a local time, such as" in dotflow.err
 
 
+RECORD = "Run `dotflow start`, or set Config(history=HistorySQLite()) in a program;"
+ELSEWHERE = "for another file, use --history or $DOTFLOW_HISTORY"
+
+
 def test_no_runs_yet_is_an_empty_list(dotflow: Command, tmp_path: Path) -> None:
-    """Exit code 0, a line that says what records runs, and no file is made."""
-    hint = "Run `dotflow start`, or set Config(history=HistorySQLite()) in a program.\n"
+    """Exit code 0, a line that says what records runs and how another file is named, and no file is made."""
+    hint = f"{RECORD} {ELSEWHERE}.\n"
     assert (dotflow("runs"), dotflow.code) == ("", 0)
     assert dotflow.err == f"No runs yet in .output/history.db. {hint}"
     assert (dotflow("runs", "--failed", "--json", "--history", "old.db"), dotflow.code, dotflow.err) == ("", 0, "")
@@ -314,8 +318,7 @@ def test_a_run_of_a_history_without_runs_is_not_found(
     """Exit code 2, an error that says what records runs, and no file is made."""
     assert (dotflow(*arguments), dotflow.code) == ("", 2)
     assert dotflow.err == (
-        "dotflow: Can't find the run 'last': .output/history.db has no runs yet. Run `dotflow start`, or set "
-        "Config(history=HistorySQLite()) in a program.\n"
+        f"dotflow: Can't find the run 'last': .output/history.db has no runs yet. {RECORD} {ELSEWHERE}.\n"
     )
     assert files(tmp_path) == []
 

@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import random
+import socket
 import threading
 import time
 import traceback
@@ -321,6 +322,18 @@ class TestTables:
 
 class TestRefusals:
     """One error before the first step, with the server and advice."""
+
+    def test_a_server_that_closes_the_connection(self, make_workflow: MakeWorkflow) -> None:
+        """Of libpq's three lines, the last one goes on with the second: they are two sentences."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            closer = threading.Thread(target=lambda: server.accept()[0].close())
+            closer.start()
+            workflow = make_workflow(storage=StoragePostgres(f"host=127.0.0.1 port={server.getsockname()[1]} user=x"))
+            workflow.task.add(action(lambda: 1))
+
+            with pytest.raises(StorageError, match=r"unexpectedly\. This .* abnormally before or"):
+                workflow.start(resume=True)
+            closer.join()
 
     @pytest.mark.parametrize(
         ("given", "said", "cure"),

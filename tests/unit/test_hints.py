@@ -3,9 +3,11 @@
 import inspect
 from typing import Any
 
+import click
 import pytest
 
 from dotflow import Config, DotFlow, action
+from dotflow.cli.main import dotflow, main
 from dotflow.core import hints
 from dotflow.core.hints import refuse_unknown
 from dotflow.errors import UnknownArgument
@@ -229,3 +231,75 @@ def test_each_argument_has_a_hint_to_its_own_place() -> None:
 def test_no_unknown_argument_is_no_error() -> None:
     """A call without unknown arguments goes through."""
     refuse_unknown("start", {}, ["mode", "resume"], {})
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("list", "Did you mean 'runs'?"),
+        ("status", "Did you mean 'runs' or 'show'?"),
+        ("retry", "Did you mean 'resume' or 'start'?"),
+        ("run", "Did you mean 'start'?"),
+        ("worker", "Did you mean 'serve'?"),
+        ("delete", "Did you mean 'forget'?"),
+        ("cache delete", "Did you mean 'clear'?"),
+        ("cache ls", "Did you mean 'list'?"),
+        ("help", "Did you mean '--help'?"),
+        ("start --retries 3", "@action(retry=3, timeout=30)"),
+        ("schedule --retries=3", "@action(retry=3, timeout=30)"),
+        ("start --cron x", "`dotflow schedule` has it"),
+        ("start --dry-run", "`dotflow plan` prints what would run"),
+        ("start --id nightly", "Did you mean '--workflow-id'?"),
+        ("start -v", "Did you mean '--debug'?"),
+        ("start --workers 3", "Config(executor=ExecutorProcess(max_workers=4))"),
+        ("serve --workers 3", "Did you mean '--max-runs'?"),
+        ("schedule --tz UTC", "Did you mean '--timezone'?"),
+        ("log --tail 3", "Did you mean '--lines'?"),
+        ("runs --last 3", "Did you mean '--limit'?"),
+        ("start --parm a=1", "Did you mean '--param'?"),
+    ],
+)
+def test_commands_and_options_of_other_tools(line: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The error names the command or option that does it here, and nothing runs."""
+    assert main(line.split()) == 2
+
+    assert hint in capsys.readouterr().err
+
+
+def test_each_hint_leads_to_a_command_or_an_option() -> None:
+    """None of the words is one that dotflow has itself, and each replacement exists."""
+    context = click.Context(dotflow)
+    groups = {name: dotflow.get_command(context, name) for name in dotflow.list_commands(context)}
+    commands = {*groups, "clear", "--help", "--version"}
+    options = {name for command in groups.values() if command for param in command.params for name in param.opts}
+
+    assert {name for names in hints.COMMANDS.values() for name in names.split()} <= commands
+    assert {name for names in hints.OPTIONS.values() for name in names.split()} <= options
+    assert not hints.COMMANDS.keys() & groups.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "right"), [("task", "action"), ("step", "action"), ("Workflow", "DotFlow"), ("Dotflow", "DotFlow")]
+)
+def test_names_that_other_libraries_export(name: str, right: str) -> None:
+    """The import names what it is called here; Python would propose the class of the records, Task."""
+    with pytest.raises(ImportError, match=f"{name} is called {right} here: from dotflow import {right}"):
+        exec(f"from dotflow import {name}")
+
+
+@pytest.mark.parametrize("name", ["tasks", "steps", "step", "wait", "cancel", "resume"])
+def test_attributes_of_a_workflow_that_are_elsewhere(name: str) -> None:
+    with pytest.raises(AttributeError, match=f"'DotFlow' object has no attribute '{name}': it is workflow."):
+        getattr(DotFlow(), name)
+
+
+@pytest.mark.parametrize(("name", "right"), [("append", "workflow.task.add"), ("start", "workflow.start")])
+def test_attributes_of_the_builder_that_are_elsewhere(name: str, right: str) -> None:
+    with pytest.raises(AttributeError, match=f"'TaskBuilder' object has no attribute '{name}': it is {right}"):
+        getattr(DotFlow().task.add(step), name)
+
+
+@pytest.mark.parametrize(("name", "right"), [("id", "run.run_id"), ("ok", "run.raise_for_failure")])
+def test_attributes_of_a_run_that_have_another_name(name: str, right: str) -> None:
+    with pytest.raises(AttributeError, match=f"'Run' object has no attribute '{name}': .*{right}"):
+        getattr(DotFlow().start(), name)

@@ -250,7 +250,13 @@ def test_it_has_a_version() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "right"), [("StorageSqlite", "StorageSQLite"), ("ExecutorProcesses", "ExecutorProcess")]
+    ("wrong", "right"),
+    [
+        ("StorageSqlite", "StorageSQLite"),
+        ("ExecutorProcesses", "ExecutorProcess"),
+        ("FileStorage", "StorageFile"),
+        ("CronScheduler", "SchedulerCron"),
+    ],
 )
 def test_a_misspelt_provider(wrong: str, right: str) -> None:
     """The error has the most similar name, which Python itself only guesses for top-level modules."""

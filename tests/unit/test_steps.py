@@ -179,6 +179,15 @@ class TestResolve:
         with pytest.raises(InvalidPath, match=re.escape(hint)):
             resolve(path)
 
+    def test_the_path_of_a_module_in_a_package(self, modules: dict[str, str]) -> None:
+        """The error calls it a module, also where it was not imported before: its package does have it."""
+        modules.update({"mem": "", "mem.steps": GOOD})
+
+        with pytest.raises(InvalidPath, match=r"'mem\.steps': it is a module\. Add a name in it: 'mem\.steps:name'"):
+            resolve("mem.steps")
+        with pytest.raises(InvalidPath, match=r"'mem' has no 'nothing'"):
+            resolve("mem.nothing")
+
     def test_no_guess_is_made_below_a_module(self, modules: dict[str, str]) -> None:
         """A module has no modules below it, so the error proposes none."""
         modules["mem_steps"] = GOOD

@@ -6,6 +6,8 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from dotflow.core.hints import COMMANDS, OPTIONS, RUN_OPTIONS, instead_of
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 MAX_WIDTH: Final = 100  # columns of help; longer lines are hard to read
@@ -44,9 +46,17 @@ class Command(click.Command):
                 hint = CRON_HINT if ctx.params.get("cron") else RUN_HINT
                 raise click.UsageError(f"Unexpected argument {ctx.args[0]!r}. {hint}")
             return rest
+        except click.NoSuchOption as error:
+            hint = self._hint(ctx, error.option_name)
+            raise click.UsageError(f"No such option '{error.option_name}'. {hint}".strip(), ctx) from None
         except click.UsageError as error:
             error.ctx = error.ctx or ctx
             raise
+
+    def _hint(self, ctx: click.Context, option: str) -> str:
+        """Returns what to use in place of an unknown option."""
+        known = [name for param in self.get_params(ctx) for name in param.opts if name.startswith("-")]
+        return instead_of(option, OPTIONS, known, RUN_OPTIONS.get(option, "") if "--step" in known else "")
 
     def _refuse_repeated(self, ctx: click.Context, args: list[str]) -> None:
         """Raises UsageError for an option that is there twice, and may not be: click would use the last one alone."""
@@ -66,21 +76,18 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A click group that suggests the nearest name for an unknown command."""
+    """A click group that suggests another command for an unknown one."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Suggests the nearest name."""
+        """Suggests what to use in place of an unknown command."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError:
-            from difflib import get_close_matches
-
-            matches = get_close_matches(args[0], self.list_commands(ctx), n=1)
-            if not matches:
-                raise
-            raise click.UsageError(f"No such command '{args[0]}'. Did you mean '{matches[0]}'?", ctx) from None
+            known = [*self.list_commands(ctx), *(name for param in self.get_params(ctx) for name in param.opts)]
+            hint = instead_of(args[0], COMMANDS, known)
+            raise click.UsageError(f"No such command '{args[0]}'. {hint}".strip(), ctx) from None
 
 
 class Option(click.Option):

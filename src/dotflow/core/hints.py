@@ -195,6 +195,88 @@ READ_TASK: Final[Mapping[str, str]] = _of("write task.value, or task.current_con
 READ_RUN: Final[Mapping[str, str]] = {
     **_of("write run.value('task'), or workflow.result()", *_RESULT_WORDS, "outputs", "values"),
     **_of("write run['task'].errors, or run.raise_for_failure()", "error", "errors", "exception"),
+    **_of("it is run.run_id", "id"),
+    **_of("compare run.status with 'Completed', or call run.raise_for_failure()", "ok", "success", "failed", "done"),
+    **_of("it is run.wait()", "join"),
+    **_of("it is run.cancel()", "stop", "kill", "abort", "terminate"),
+}
+
+#: Attributes that a workflow does not have -> where they are.
+READ_WORKFLOW: Final[Mapping[str, str]] = {
+    **_of("it is workflow.task.add()", "add", "add_step", "add_task", "step"),
+    **_of("it is workflow.task", "tasks", "steps"),
+    **_of("it is workflow.task.count()", "count"),
+    **_of("it is workflow.start()", "execute", "run", "launch", "trigger"),
+    **_of("it is workflow.start(resume=True)", "resume", "restart", "retry"),
+    **_of("it is workflow.last.status", "status", "state"),
+    **_of("it is workflow.last", "last_run"),
+    **_of("it is workflow.last.wait()", "wait", "join"),
+    **_of("it is workflow.last.cancel()", "cancel", "stop"),
+    **_of("it is dotflow.serve(workflow)", "serve"),
+}
+
+#: Attributes that `workflow.task` does not have -> where they are.
+READ_BUILDER: Final[Mapping[str, str]] = {
+    **ADD,
+    **_of("it is workflow.task.add()", "append", "extend", "insert"),
+    **_of("it is workflow.start()", "start", "run", "execute"),
+}
+
+#: Names that the package does not have -> the name that it has.
+NAMES: Final[Mapping[str, str]] = {
+    **_of("action", "task", "step", "node", "job", "op", "Action"),
+    **_of("DotFlow", "Workflow", "Flow", "Pipeline", "DAG", "flow", "Dotflow", "dotflow"),
+}
+
+#: Commands that `dotflow` does not have -> the commands to use instead, as far as a group has them.
+COMMANDS: Final[Mapping[str, str]] = {
+    **_of("start", "run", "exec", "execute", "launch", "trigger"),
+    **_of("runs", "list", "ls", "ps", "history", "jobs"),
+    **_of("runs show", "status", "state"),
+    **_of("show", "describe", "inspect", "info", "details", "output", "error", "errors", "failed", "last"),
+    **_of("resume start", "retry", "rerun", "continue", "restart", "unpause"),
+    **_of("cancel", "stop", "kill", "abort", "terminate", "revoke"),
+    **_of("forget clear", "delete", "rm", "remove", "purge", "prune", "clean", "clear"),
+    **_of("serve", "worker", "workers", "server", "agent", "daemon", "consumer"),
+    **_of("ui", "web", "webserver", "dashboard", "page", "open"),
+    **_of("schedule", "cron", "scheduler", "beat"),
+    **_of("submit", "queue", "enqueue", "defer"),
+    **_of("init", "new", "create", "startproject"),
+    **_of("plan", "check", "validate", "dry-run", "preview", "test"),
+    **_of("graph", "dag", "draw", "diagram", "visualize", "viz"),
+    **_of("log", "tail", "follow"),
+    **_of("report", "export", "html"),
+    **_of("replay", "debug"),
+    **_of("cache", "storage"),
+    **_of("--help", "help"),
+    **_of("--version", "version"),
+}
+
+#: Options that a command does not have -> the options to use instead, as far as it has them.
+OPTIONS: Final[Mapping[str, str]] = {
+    **_of("--workflow-id", "--id", "--name", "--run-id"),
+    **_of("--param", "--params", "--arg", "--args", "--parameter", "--parameters", "--var", "--set", "--input"),
+    **_of("--max-runs", "--workers", "--max-workers", "--concurrency", "--jobs"),
+    **_of("--mode", "--parallel", "--background", "--async"),
+    **_of("--only", "--task", "--tasks", "--select", "--target"),
+    **_of("--resume", "--continue", "--restart"),
+    **_of("--cron", "--every", "--interval"),
+    **_of("--timezone", "--tz", "--time-zone"),
+    **_of("--failed --running", "--status", "--state"),
+    **_of("--lines --limit", "--tail", "--last", "-n"),
+    **_of("--output", "--logs", "--log", "--out"),
+    **_of("--older-than", "--before", "--until", "--keep"),
+    **_of("--debug", "--verbose", "-v", "--traceback"),
+    **_of("--history", "--db", "--database"),
+}
+
+#: Options that commands which run steps do not have -> the hint.
+RUN_OPTIONS: Final[Mapping[str, str]] = {
+    **_of(_DECORATOR, "--retry", "--retries", "--max-retries", "--retry-delay"),
+    **_of(_WORKERS, "--workers", "--max-workers", "--concurrency", "--jobs"),
+    **_of("`dotflow schedule` has it.", "--cron", "--timezone", "--tz", "--overlap", "--every", "--interval"),
+    **_of("`dotflow plan` prints what would run.", "--dry-run", "--plan", "--check"),
+    **_of("Without --resume, everything runs anew.", "--force", "--fresh", "--no-resume", "--restart"),
 }
 
 
@@ -218,6 +300,19 @@ class Absent:
 
     def __get__(self, instance: object, owner: type) -> NoReturn:
         raise no_attribute(owner if instance is None else instance, self._name, self._hints)
+
+
+def instead_of(word: str, words: Mapping[str, str], known: Collection[str], otherwise: str = "") -> str:
+    """Returns the hint for an unknown command or option: "Did you mean 'runs' or 'show'?".
+
+    Args:
+        word: The unknown word.
+        words: The words to use instead, by the unknown one.
+        known: The words that exist.
+        otherwise: The hint if none of these exists; by default the closest known word.
+    """
+    found = " or ".join(f"'{name}'" for name in words.get(word, "").split() if name in known)
+    return f"Did you mean {found}?" if found else otherwise or close_match(word, known)
 
 
 def start_hints(params: Collection[str]) -> Mapping[str, str]:

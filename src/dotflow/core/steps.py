@@ -78,6 +78,8 @@ def resolve(path: str, *, list_actions: bool = True) -> Any:
     target = _import(path, ".".join(parts[:length]))
     for depth in range(length, len(parts)):
         if not hasattr(target, parts[depth]):
+            if not colon and depth == length == len(parts) - 1 and hasattr(target, "__path__") and _is_module(path):
+                raise InvalidPath(path, "it is a module.", f"Add a name in it: '{path}:name'.")
             owner = ".".join(parts[:depth])
             names = sorted(names_of_actions(getattr(target, "__dict__", {})))
             actions = f"Its actions are: {', '.join(names)}." if names and list_actions else ""
@@ -135,13 +137,14 @@ def _spelling_hint(path: str) -> str:
         return ""
     if dotted != module:
         return f"Write it without slashes and '.py': '{dotted}:{name or 'name'}'."
-    return f"'{dotted}' is a module: add a name in it, '{dotted}:name'." if _is_module(dotted) else ""
+    is_module = "." not in dotted and _is_module(dotted)  # to find one in a package, it would be imported
+    return f"'{dotted}' is a module: add a name in it, '{dotted}:name'." if is_module else ""
 
 
 def _is_module(name: str) -> bool:
-    """Returns whether a module of that name, without a dot, exists. Imports nothing."""
+    """Returns whether a module of that name exists. Imports nothing but its package."""
     try:
-        return "." not in name and importlib.util.find_spec(name) is not None
+        return importlib.util.find_spec(name) is not None
     except ValueError:  # __main__ has none
         return False
 

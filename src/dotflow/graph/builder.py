@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Never, Protocol
 from dotflow.core.action import Action, check_members, parts_of
 from dotflow.core.callback import TaskCallback
 from dotflow.core.context import Context
-from dotflow.core.hints import ADD, no_attribute, refuse_unknown
+from dotflow.core.hints import ADD, READ_BUILDER, no_attribute, refuse_unknown
 from dotflow.core.links import Links
 from dotflow.core.secret import check_no_secret
 from dotflow.core.steps import as_actions, as_callback
@@ -241,7 +241,7 @@ class TaskBuilder:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Never:
-            raise no_attribute(self, name, ADD)
+            raise no_attribute(self, name, READ_BUILDER)
 
     def count(self) -> int:
         """Returns the number of tasks."""

@@ -85,11 +85,14 @@ def __getattr__(name: str) -> Any:
 
 def _hint(name: str) -> str:
     """Returns a hint for a name that is no provider; "" where nothing is similar."""
-    from difflib import get_close_matches  # here: only errors need it
+    import re  # here: only errors need them
+    from difflib import get_close_matches
 
     known = {provider.lower(): provider for provider in __all__}
-    for near in get_close_matches(name.lower(), known, n=1, cutoff=0.85):
-        return f"Did you mean {known[near]}?"
+    *first, last = re.findall("[A-Z][^A-Z]*|[A-Z]+", name)
+    for word in (name, "".join((last, *first))):  # FileStorage: the kind comes first here
+        for near in get_close_matches(word.lower(), known, n=1, cutoff=0.85):
+            return f"Did you mean {known[near]}?"
     if name.startswith("Notify") and name != "Notify":
         return (
             "NotifyApprise sends to Slack, Discord, Teams, e-mail and a hundred more, each by a URL. It needs "

@@ -1,5 +1,6 @@
 """`dotflow submit`: a run for a process that serves the workflow."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -32,9 +33,10 @@ def submit_run(name: str | None, options: Mapping[str, Any]) -> Exit:
         if (paused := control.pause_of(name)) is not None:
             click.echo(pause_line(name, paused), err=True)
         elif not control.is_served(name):
-            click.echo(
-                f"No process serves '{safe(name)}': the run waits. Start `dotflow serve MODULE:WORKFLOW`.", err=True
-            )
+            hint = "Start `dotflow serve MODULE:WORKFLOW`."
+            if re.fullmatch(r"\w+(\.\w+)*:\w+", name):
+                hint = f"NAME is the id of a workflow. For the one at that path use `dotflow submit -w {name}`."
+            click.echo(f"No process serves '{safe(name)}': the run waits. {hint}", err=True)
     else:
         with recording({"history": options["history"], "no_history": False}):
             workflow, params = load_workflow(options["workflow"], {}, options["param"])

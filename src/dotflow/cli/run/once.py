@@ -147,7 +147,8 @@ def _run_live(workflow: DotFlow, title: str, start_arguments: dict[str, Any]) ->
 
 def _answer_command(run: Run, questions: Sequence[Question]) -> str:
     step = [] if len(questions) == 1 else [questions[0].step]
-    return shlex.join(["dotflow", "approve", run.run_id[:ID_LENGTH], *step])
+    history = [] if questions[0].history is None else ["--history", questions[0].history]
+    return shlex.join(["dotflow", "approve", run.run_id[:ID_LENGTH], *step, *history])
 
 
 def _how_to_resume(start_arguments: Mapping[str, Any]) -> str:

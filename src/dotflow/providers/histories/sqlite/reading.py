@@ -30,7 +30,10 @@ TIMEOUT: Final = 5.0  # seconds to wait for a process that recovers the file aft
 MIN_BEGINNING: Final = 4  # characters of a run's id
 MAX_LISTED: Final = 3  # ids in an error
 
-HOW_TO_RECORD: Final = "Run `dotflow start`, or set Config(history=HistorySQLite()) in a program"
+HOW_TO_RECORD: Final = (
+    "Run `dotflow start`, or set Config(history=HistorySQLite()) in a program; for another file, use --history or "
+    "$DOTFLOW_HISTORY"
+)
 
 HAS_RUNS: Final = "SELECT 1 FROM runs LIMIT 1"
 #: Of the runs that have begun.

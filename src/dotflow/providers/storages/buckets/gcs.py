@@ -81,14 +81,16 @@ def storage_error(error: Any, url: str) -> StorageError:
 
 
 def _system_message(error: BaseException) -> str:
-    """Returns the innermost message of the system, such as "Connection refused"; "" if there is none."""
+    """Returns the innermost message of Python or the system, such as "Connection refused"; "" if there is none."""
     message, pending, seen = "", [error], set()
     while pending:
         current = pending.pop()
         if id(current) not in seen:
             seen.add(id(current))
-            if isinstance(current, OSError) and isinstance(current.strerror, str):
-                message = current.strerror
+            is_own = type(current).__module__ in ("builtins", "http.client")  # others may have the URL of the request
+            text = getattr(current, "strerror", None) or (current.args[0] if is_own and current.args else None)
+            if isinstance(current, OSError) and isinstance(text, str):
+                message = text
             nested = (*current.args, getattr(current, "reason", None), current.__context__, current.__cause__)
             pending += [cause for cause in nested if isinstance(cause, BaseException)]
     return message

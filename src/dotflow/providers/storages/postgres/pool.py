@@ -6,6 +6,7 @@ The secrets of its connection string are neither shown, nor pickled, nor in an e
 import contextlib
 import itertools
 import os
+import re
 import time
 import weakref
 from collections.abc import Mapping, Sequence
@@ -171,8 +172,8 @@ def storage_error(error: Any, dsn: Dsn, *, is_connected: bool) -> StorageError:
         dsn: The server.
         is_connected: Whether the server was reachable before.
     """
-    # libpq's second line is a question or a hint, and the first has no full stop.
-    message = error.diag.message_primary or str(error).replace("\n\t", ". ") or type(error).__name__
+    # libpq's second line is a question or a hint, and the first has no full stop. A third one goes on with the second.
+    message = error.diag.message_primary or re.sub(r"\n\t(?=[A-Z])", ". ", str(error)) or type(error).__name__
     advice = ADVICE.get(error.sqlstate or "") or _connection_advice(error, is_connected)
     title = f"The database at {dsn.location()} can't be used"
     return StorageError(dsn.hide(title), with_advice(redact(dsn.hide(message)), advice))
