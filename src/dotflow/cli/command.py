@@ -6,8 +6,6 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from dotflow.core.hints import COMMANDS, OPTIONS, RUN_OPTIONS, instead_of
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 MAX_WIDTH: Final = 100  # columns of help; longer lines are hard to read
@@ -55,6 +53,8 @@ class Command(click.Command):
 
     def _hint(self, ctx: click.Context, option: str) -> str:
         """Returns what to use in place of an unknown option."""
+        from dotflow.core.hints import OPTIONS, RUN_OPTIONS, instead_of  # here: only errors need it
+
         known = [name for param in self.get_params(ctx) for name in param.opts if name.startswith("-")]
         return instead_of(option, OPTIONS, known, RUN_OPTIONS.get(option, "") if "--step" in known else "")
 
@@ -85,6 +85,8 @@ class Group(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError:
+            from dotflow.core.hints import COMMANDS, instead_of  # here: only errors need it
+
             known = [*self.list_commands(ctx), *(name for param in self.get_params(ctx) for name in param.opts)]
             hint = instead_of(args[0], COMMANDS, known)
             raise click.UsageError(f"No such command '{args[0]}'. {hint}".strip(), ctx) from None
