@@ -1111,8 +1111,9 @@ class TestExecutorAsync:
         blocked, runs = threading.Event(), threading.Event()
 
         async def blocks() -> None:
-            runs.set()
-            blocked.wait(10)
+            assert not runs.is_set()
+            runs.set()  # in the first attempt, unless the machine is too busy to begin in time
+            blocked.wait(60)
 
         def comes_later() -> None:
             assert runs.wait(60)
@@ -1121,7 +1122,8 @@ class TestExecutorAsync:
             return 1
 
         workflow = make_workflow(executor=ExecutorAsync(max_workers=2))
-        workflow.task.add([action(timeout=0.1)(blocks), *(action(retry=2)(quick) for _ in range(4))])
+        blocking = action(timeout=0.1, retry=100, retry_delay=0, retry_on=TimeoutError)(blocks)
+        workflow.task.add([blocking, *(action(retry=2)(quick) for _ in range(4))])
 
         workflow.task.add([action(comes_later), action(quick)], group_name="b")
 
