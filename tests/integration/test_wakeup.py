@@ -106,10 +106,14 @@ def test_no_wait_misses_a_signal(wait: str, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(module, "MAX_SLEEP", 0.01)
     before = signal.signal(signal.SIGUSR1, boom)
     sending = threading.Timer(0.05, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGUSR1))
+
+    def wait_for_signal() -> None:
+        sending.start()
+        WAITS[wait]()
+
     try:
         with pytest.raises(Boom):
-            sending.start()
-            WAITS[wait]()
+            wait_for_signal()
     finally:
         signal.signal(signal.SIGUSR1, before)
         sending.join()
