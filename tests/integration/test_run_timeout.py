@@ -23,7 +23,7 @@ from dotflow.providers import ExecutorAsync, ExecutorProcess, ExecutorThread, Lo
 from dotflow.testing import virtual_clock
 
 COMPLETED, FAILED, NOT_STARTED = TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.NOT_STARTED
-WAIT = 10.0  # seconds, for what happens at once
+WAIT = 45.0  # seconds, for what happens at once
 FOR_EVER = 3600.0  # seconds that no test waits
 SOON = "50ms"
 

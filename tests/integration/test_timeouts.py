@@ -644,7 +644,7 @@ def test_a_loop_that_a_step_has_blocked_ends_with_that_step(
     left = {thread for thread in threading.enumerate() if thread.name == "dotflow-loop"} - before
     freed.set()
     for thread in left:
-        thread.join(10)
+        thread.join(45)
 
     assert left
     assert not any(thread.is_alive() for thread in left)

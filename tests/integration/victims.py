@@ -12,7 +12,7 @@ K = TypeVar("K")
 
 TIMEOUT: Final = 0.3  # seconds for each attempt
 GRACE: Final = 1.0  # seconds until what does not end by itself is killed or left behind
-SLACK: Final = 10.0  # seconds, on a busy machine; what is not ended takes a minute
+SLACK: Final = 30.0  # seconds, on a busy machine; what is not ended takes a minute
 
 
 class Victim(NamedTuple):
