@@ -19,7 +19,7 @@ from dotflow import CommandFailed, Config, DotFlow, Secret, shell
 from dotflow.errors import InvalidAction, InvalidArgument
 from dotflow.providers import ExecutorAsync, ExecutorThread, LogDefault, StorageFile
 from dotflow.worker import shell as module
-from tests.integration.children import SOON, Command, Scripts
+from tests.integration.children import MARK, SOON, Command, Scripts
 
 MakeWorkflow = Callable[..., DotFlow]
 
@@ -386,6 +386,7 @@ sleep 307
 """
 
 ENDED = """
+import psutil
 from dotflow import shell
 from dotflow.providers import ExecutorAsync
 
@@ -394,14 +395,20 @@ step = shell({tree!r}, name="tree", timeout=3, isolate=way == "isolate")
 executor = {{"thread": ExecutorThread(), "async": ExecutorAsync()}}.get(way)
 workflow = DotFlow(Config(log=LogDefault(output="none"), executor=executor) if executor else config(),
                    params={{"log": HERE / "log"}})
+def is_of_tree(process):  # not of another test
+    try:
+        return process.name() == "sleep" and process.environ().get({mark!r}) == os.environ[{mark!r}]
+    except psutil.Error:
+        return False
+
 @action
 def following():
     until = time.monotonic() + {soon}  # what has been killed takes a moment on a busy machine
-    while left := subprocess.run(["pgrep", "-f", "sleep 30[1-7]"], capture_output=True).stdout.split():
+    while left := sum(map(is_of_tree, psutil.process_iter())):
         if time.monotonic() > until:
             break
         time.sleep(0.01)
-    return len(left)
+    return left
 
 
 workflow.task.add(step).add(following, after=["tree"])
@@ -416,7 +423,7 @@ say(tasks=told(tasks))
 @pytest.mark.parametrize("way", ["sequential", "thread", "async", "parallel", "isolate"])
 def test_a_timeout_ends_a_command_with_all_that_it_has_started(way: str, scripts: Scripts) -> None:
     """The tree is gone when the attempt has ended, whoever its parents are, and the next step runs."""
-    end = scripts.run(ENDED.format(tree=TREE, soon=SOON), way)
+    end = scripts.run(ENDED.format(tree=TREE, soon=SOON, mark=MARK), way)
 
     (tree, following) = end.facts["tasks"]
     assert tree[0] == "Failed"
