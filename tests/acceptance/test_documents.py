@@ -38,7 +38,7 @@ PROGRAMS = [
 ]
 
 
-def in_shell(commands: str, folder: Path, seconds: float = 15) -> subprocess.CompletedProcess[str]:
+def in_shell(commands: str, folder: Path, seconds: float = 45) -> subprocess.CompletedProcess[str]:
     """The commands, typed one after the other in a folder, until one fails."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return subprocess.run(
