@@ -308,9 +308,10 @@ def test_a_paused_run_that_takes_too_long_fails(timer: Timer) -> None:
     while run.tasks[0].status is NOT_STARTED:
         assert not run.wait(0.005)
     run.pause()
-    timer.begun.set()
-    assert run._runner is not None
-    run._runner.session.wake()
+    runner = run._runner
+    assert runner is not None
+    timer.begun.set()  # from here on, it may end
+    runner.session.wake()
     assert run.wait(WAIT)
 
     check_ended(run)
