@@ -233,7 +233,7 @@ def test_each_second_has_one_run_whatever_is_killed(folder: Path, servers: int, 
 
 
 @pytest.mark.exhaustive
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(240)
 def test_a_run_that_kills_its_server_ends_after_three(folder: Path) -> None:
     """Its error says so; the servers, which are started again each time, go on with others."""
     workflow = flow_of(folder, "file", "poison")
@@ -241,7 +241,7 @@ def test_a_run_that_kills_its_server_ends_after_three(folder: Path) -> None:
     found = Servers(folder, 1, "file", "poison", "flow")
     try:
         control = Control(workflow)
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while (state := control.run(run).state) != "Failed" and time.monotonic() < until:
             found.restart_ended()
             time.sleep(0.1)
