@@ -149,7 +149,7 @@ class Clock(Log):
 
 @action(timeout={timeout}, retry=20, retry_delay=0, isolate={isolate})
 {define} stuck():
-    if began.exists():
+    if began.exists() and began.read_text():  # it may be interrupted while it writes
         return "again"
     began.write_text(str(time.time()))
     try:
