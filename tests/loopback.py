@@ -152,7 +152,7 @@ def ok(handler: Handler) -> None:
 
 def silence(handler: Handler) -> None:
     """Sends nothing until the end of the test."""
-    handler.server.over.wait(15)
+    handler.server.over.wait(60)
     handler.close_connection = True
 
 

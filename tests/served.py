@@ -48,7 +48,7 @@ def path_of(address: str) -> Path:
 
 def get(address: str, path: str, **headers: str) -> tuple[int, dict[str, str], str]:
     """Sends a request to the server of an address."""
-    with closing(http.client.HTTPConnection(urlsplit(address).netloc, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection(urlsplit(address).netloc, timeout=30)) as connection:
         connection.request("GET", path, headers=headers)
         response = connection.getresponse()
         return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read().decode()

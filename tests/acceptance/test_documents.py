@@ -38,7 +38,7 @@ PROGRAMS = [
 ]
 
 
-def in_shell(commands: str, folder: Path, seconds: float = 15) -> subprocess.CompletedProcess[str]:
+def in_shell(commands: str, folder: Path, seconds: float = 45) -> subprocess.CompletedProcess[str]:
     """The commands, typed one after the other in a folder, until one fails."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return subprocess.run(
@@ -63,7 +63,7 @@ def run_as_script(program: str, folder: Path) -> subprocess.CompletedProcess[str
         env=os.environ | {"PYTHONPATH": PATHS},
         capture_output=True,
         text=True,
-        timeout=15,
+        timeout=45,
     )
 
 
@@ -191,7 +191,7 @@ def test_the_example_runs(tmp_path: Path) -> None:
         env=os.environ | {"PYTHONPATH": PATHS},
         capture_output=True,
         text=True,
-        timeout=15,
+        timeout=45,
     )
 
     assert ended.returncode == 0, ended.stderr

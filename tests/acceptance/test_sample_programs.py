@@ -94,7 +94,7 @@ def test_five_sources_and_a_join(load: Any, mode: TypeExecution) -> None:
 def test_the_sources_are_read_at_once(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """All five have begun before one of them has ended: they wait for each other."""
     program, all_five = load("sales"), Barrier(5)
-    monkeypatch.setattr(program, "time", SimpleNamespace(sleep=lambda seconds: all_five.wait(15)))
+    monkeypatch.setattr(program, "time", SimpleNamespace(sleep=lambda seconds: all_five.wait(45)))
     program.workflow.config.executor = ExecutorThread()
 
     assert start(program, TypeExecution.PARALLEL).status == "Completed"

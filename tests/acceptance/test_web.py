@@ -47,7 +47,7 @@ class Application:
         while True:
             request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", method=method)
             try:
-                with urllib.request.urlopen(request, timeout=10) as response:
+                with urllib.request.urlopen(request, timeout=30) as response:
                     return response.status, json.load(response)
             except urllib.error.HTTPError as error:
                 return error.code, json.load(error)

@@ -118,7 +118,7 @@ class TestAnExecutorThatPassesCallsOn(ExecutorContract):
     ("session", "promise", "message"),
     [
         (KeepsBooksByTask, "test_calls_of_one_task_are_told_apart", "by its number"),
-        (HoldsOnePerTask, "test_calls_of_one_task_are_told_apart", r"no outcome of 4 of 5 calls.*by its number"),
+        (HoldsOnePerTask, "test_calls_of_one_task_are_told_apart", r"no outcome of [45] of 5 calls.*by its number"),
         (ForgetsArguments, "test_arguments_reach_the_step", "TypeError"),
         (ForgetsWhatIsShared, "test_calls_of_one_task_are_told_apart", "TypeError"),
         (UsesTheTasksStep, "test_a_fallback_is_the_calls_step", "TypeError"),
@@ -128,7 +128,8 @@ def test_a_broken_promise_fails_its_test(
     session: Callable[[], Any], promise: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It fails, and the message is about what is wrong."""
-    monkeypatch.setattr(contract, "SECONDS", 0.5)
+    is_lost = message != "TypeError"  # an outcome, for which the contract waits in vain
+    monkeypatch.setattr(contract, "SECONDS", 0.5 if is_lost else 30)
 
     with pytest.raises(AssertionError, match=message):
         getattr(ExecutorContract(), promise)(session())

@@ -368,6 +368,19 @@ class TestNotify:
         assert sent == ["first", "second"]
         assert reports == ["Alerts.alert raised: no network"] * 2
 
+    def test_what_was_not_sent_is_counted_before_its_thread_has_begun(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As if the first one were being sent: on a busy machine, the grace may be over by then."""
+        begins, reports, work = threading.Event(), list[str](), Notifier._work
+        monkeypatch.setattr(Notifier, "_work", lambda notifier: work(notifier) if begins.wait(60) else None)
+        notifier = Notifier(MyNotify(), 0.01, lambda message, error: reports.append(message))
+        for message in ("first", "second", "third"):
+            notifier.alert(message)
+        notifier.close()
+        begins.set()
+
+        (report,) = reports
+        assert "one notification still hangs, 2 more were not sent" in report
+
     def test_the_default_sends_nothing_and_starts_no_thread(self, make_workflow: MakeWorkflow) -> None:
         """NotifyDefault is silent; a subclass that overrides one of its methods is not."""
 

@@ -104,7 +104,7 @@ def test_it_works_in_any_thread(scheduler: Scheduler) -> None:
         time.after(3.5 * 3600, scheduler.stop)
         thread = threading.Thread(target=workflow_on(scheduler, lambda: ran.append(1)).schedule)
         thread.start()
-        thread.join(10)
+        thread.join(45)
 
         assert not thread.is_alive()
     assert len(ran) == 3

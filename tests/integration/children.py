@@ -22,8 +22,8 @@ import dotflow
 
 MARK: Final = "DOTFLOW_TEST_MARK"
 SOURCES: Final = Path(dotflow.__file__).parent.parent
-SOON: Final = 10.0  # seconds in which what has been ended must be gone; what is not ended takes a minute
-PATIENCE: Final = 15.0  # seconds; what takes longer hangs
+SOON: Final = 30.0  # seconds in which what has been ended must be gone; what is not ended takes a minute
+PATIENCE: Final = 45.0  # seconds; what takes longer hangs
 
 #: What every script begins with. `METHOD` is the start method that the tests were asked for.
 PRELUDE: Final = """\

@@ -13,7 +13,7 @@ from typing import Final
 
 import pyte
 
-TIMEOUT: Final = 15.0  # seconds
+TIMEOUT: Final = 45.0  # seconds
 
 
 class Terminal:

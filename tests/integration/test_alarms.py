@@ -453,15 +453,19 @@ def test_a_continuation_whose_values_were_replaced(house: House) -> None:
 
 def test_a_notifier_that_fails_or_hangs_delays_no_server(house: House) -> None:
     """Its errors are in the log, and the server ends after the grace."""
-    go_on = threading.Event()
+    hangs, go_on, runs = threading.Event(), threading.Event(), list[int]()
 
     def hang(message: str) -> None:
         house.alerts.sent.append(message)
         if len(house.alerts.sent) == 1:
             raise OSError("no network")
+        hangs.set()
         go_on.wait(60)
 
     def fail() -> None:
+        runs.append(1)
+        if len(runs) == 3:
+            hangs.wait(60)  # so that the grace does not end before the first one was sent
         raise ValueError
 
     house.alerts.alert = hang  # type: ignore[method-assign]

@@ -459,7 +459,7 @@ def test_a_hit_needs_no_worker() -> None:
 
     @action
     def block() -> bool:
-        return free.wait(15)
+        return free.wait(45)
 
     @action(cache=True)
     def square(number: int) -> int:

@@ -15,7 +15,7 @@ from dotflow.providers import ExecutorThread, StorageFile
 COMPLETED, FAILED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.SKIPPED
 NOT_STARTED = TypeStatus.NOT_STARTED
 MODES = ["sequential", "parallel"]
-WAIT = 10.0  # seconds, for what happens at once
+WAIT = 45.0  # seconds, for what happens at once
 
 MakeWorkflow = Callable[..., DotFlow]
 

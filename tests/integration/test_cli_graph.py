@@ -224,7 +224,7 @@ def test_a_map_is_one_row_with_a_bar(scripts: Scripts, folder: Path, terminal: T
     with scripts.command("start", "--workflow", "jobs:crawl", terminal=terminal.descriptor, **COLOURED) as command:
         lines = terminal.see(lambda lines: any("2 failed, 2 retries  150/300" in line for line in lines))
         (folder / "go").touch()
-        assert command.process.wait(15) == 1
+        assert command.process.wait(45) == 1
         end = terminal.see(lambda lines: any(line.startswith("Failed: 2 of 4") for line in lines))
 
     assert sum("fetch" in line for line in lines) == 1

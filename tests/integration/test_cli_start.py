@@ -442,7 +442,7 @@ def test_a_reader_that_leaves_changes_nothing(scripts: Scripts, folder: Path, co
         assert command.process.stdout is not None
         assert command.process.stderr is not None
         command.process.stdout.close()
-        assert command.process.wait(15) == code
+        assert command.process.wait(45) == code
         assert command.process.stderr.read() == ""
 
     assert (folder / "ran").exists()

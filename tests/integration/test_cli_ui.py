@@ -80,7 +80,7 @@ def test_with_write_it_prints_an_address_that_takes_orders(path: Path) -> None:
 
 def cancel(root: str, run: str, **headers: str) -> int:
     """Sends the order to cancel a queued run, and returns the status of the response."""
-    with closing(http.client.HTTPConnection(urlsplit(root).netloc, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection(urlsplit(root).netloc, timeout=30)) as connection:
         connection.request("POST", f"/api/runs/{run}/cancel", b'{"state": "Queued"}', headers)
         return connection.getresponse().status
 

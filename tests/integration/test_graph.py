@@ -23,7 +23,7 @@ from tests.integration.modes import COMPLETED, FAILED, MODES, NOT_STARTED, SKIPP
 from tests.marks import in_any_worker
 
 MakeWorkflow = Callable[..., DotFlow]
-WAIT = 15.0  # seconds, for what happens at once
+WAIT = 45.0  # seconds, for what happens at once
 
 
 @action

@@ -478,7 +478,7 @@ def test_a_run_that_was_begun_anew_leaves_the_newer_items_alone(storage: Storage
         runs.append(0)
         if len(runs) == 2:
             waits.set()
-            gate.wait(15)
+            gate.wait(45)
         return len(runs)
 
     @action(checkpoint=False)
@@ -493,7 +493,7 @@ def test_a_run_that_was_begun_anew_leaves_the_newer_items_alone(storage: Storage
     workflow.start()
     storage.delete(storage.key(workflow.result_task()[0]))
     old = workflow.launch(lambda: None, resume=True)
-    assert waits.wait(15)
+    assert waits.wait(45)
     new = workflow.start()
     gate.set()
     old.wait()

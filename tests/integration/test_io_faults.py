@@ -80,7 +80,7 @@ def test_a_history_without_locks_stops_no_run(number_of_error: int, place: Place
         run = place.workflow(*[number] * 8, history=place.history).start()
 
     assert run.state == "Completed"
-    first, last = place.reports.lines
+    first, *_, last = place.reports.lines  # between them one about orders, if the run takes more than a second
     assert f"the system does not lock files there ({os.strerror(number_of_error)})" in first
     assert f"9 rows of the run {run.run_id} are not in" in last
 
@@ -99,7 +99,7 @@ def test_locks_that_fail_later_stop_no_run(place: Place, stride: int) -> None:
             run = place.workflow(history=place.history).start()
 
         assert run.state == "Completed"
-        assert len(place.reports.lines) <= 2
+        assert len(place.reports.lines) <= 3  # one of them is about orders, if the run takes more than a second
         assert all("does not lock" in line or "see above" in line for line in place.reports.lines), nth
         place.reports.lines.clear()
 

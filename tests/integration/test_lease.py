@@ -273,7 +273,7 @@ def test_it_is_renewed_while_it_is_held(register: FakeRegister) -> None:
     """Three times in the time that it lasts, by a thread, which ends with it."""
     before = set(threading.enumerate())
     with LeaseLock(register, "nightly", 0.3):
-        until = time.monotonic() + 10
+        until = time.monotonic() + 45
         while register.revision < 4 and time.monotonic() < until:
             time.sleep(0.01)
         threads = set(threading.enumerate()) - before
@@ -281,7 +281,7 @@ def test_it_is_renewed_while_it_is_held(register: FakeRegister) -> None:
     assert register.revision >= 5
     assert register.holder is None
     for thread in threads:
-        thread.join(10)
+        thread.join(45)
         assert not thread.is_alive()
 
 

@@ -22,7 +22,7 @@ from tests.marks import in_any_worker
 from tests.plan_fuzz import ThreeMethods
 
 MakeWorkflow = Callable[..., DotFlow]
-WAIT = 15.0  # seconds, for what happens at once
+WAIT = 45.0  # seconds, for what happens at once
 LINKS = {"/": ["/a", "/b"], "/a": ["/", "/c"], "/b": ["/c", "/d"], "/c": ["/e"]}
 
 

@@ -119,7 +119,7 @@ def test_one_that_hangs_does_not_delay_the_others() -> None:
             assert sent.wait(60)
             assert sending.is_alive()
             hanging.over.set()
-            sending.join(10)
+            sending.join(45)
 
 
 def test_a_service_whose_code_breaks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +179,7 @@ def test_an_interpreter_does_not_wait_for_a_service_that_hangs(count: int) -> No
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             capture_output=True,
             text=True,
-            timeout=15,
+            timeout=45,
         )
 
     assert (ended.returncode, ended.stdout) == (0, "Completed\n"), ended.stderr

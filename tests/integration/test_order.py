@@ -15,7 +15,7 @@ from dotflow.providers import ExecutorThread, LogDefault, StorageFile
 from tests.integration.modes import COMPLETED, FAILED, MODES, NOT_STARTED, SKIPPED, group, start, statuses
 
 MakeWorkflow = Callable[..., DotFlow]
-WAIT = 15.0  # seconds, for what happens at once
+WAIT = 45.0  # seconds, for what happens at once
 
 
 class Lab:

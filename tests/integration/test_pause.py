@@ -38,7 +38,7 @@ from tests import pause_fuzz
 
 COMPLETED, FAILED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.SKIPPED
 NOT_STARTED, PAUSED = TypeStatus.NOT_STARTED, TypeStatus.PAUSED
-WAIT = 10.0  # seconds, for what happens at once
+WAIT = 45.0  # seconds, for what happens at once
 FOR_EVER = 3600.0  # seconds that no test waits
 
 MakeWorkflow = Callable[..., DotFlow]

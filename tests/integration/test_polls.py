@@ -287,7 +287,8 @@ def test_a_call_has_the_timeout(make_workflow: MakeWorkflow) -> None:
     workflow.task.add(action(poll=0.001, timeout=0.2)(files), name="files")
     run = start(workflow)
 
-    assert (len(door.at), errors_of(run.tasks[0])) == (3, ["TimeoutError"])
+    assert errors_of(run.tasks[0]) == ["TimeoutError"]
+    assert 1 <= len(door.at) <= 3  # 3, unless the machine is too busy for a quick call
 
 
 def test_a_fallback_waits_by_its_own_policy(make_workflow: MakeWorkflow) -> None:
@@ -475,17 +476,17 @@ def test_with_keep_going_it_goes_on(make_workflow: MakeWorkflow) -> None:
 
 def test_a_call_that_runs_at_a_failure_may_end(make_workflow: MakeWorkflow) -> None:
     """Its value counts; if it is not ready, it is not asked again."""
-    both, failed = threading.Barrier(3, timeout=10), threading.Event()
+    both, failed = threading.Barrier(3, timeout=45), threading.Event()
     workflow = make_workflow(executor=ExecutorThread())
 
     def ready() -> str:
         both.wait()
-        failed.wait(10)
+        failed.wait(45)
         return "there"
 
     def not_ready() -> None:
         both.wait()
-        failed.wait(10)
+        failed.wait(45)
 
     def fails() -> None:
         both.wait()

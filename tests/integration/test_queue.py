@@ -785,7 +785,7 @@ class SlowStorage(StorageFile):
     def lock(self, workflow_id: str) -> Any:
         if workflow_id == "report@customer=1":
             self.begun.set()
-            assert self.may_go_on.wait(10)
+            assert self.may_go_on.wait(45)
         return super().lock(workflow_id)
 
 
@@ -804,12 +804,12 @@ def test_a_storage_that_hangs_delays_no_other_run(slow: DotFlow) -> None:
     control = Control(slow)
     hanging = slow.submit({"customer": 1})
     with serve(slow, wait=False, max_runs=2):
-        assert SlowStorage.begun.wait(10)
+        assert SlowStorage.begun.wait(45)
         others = [slow.submit({"customer": number}) for number in (2, 3)]
-        states = [control.wait(run, 10).state for run in others]
+        states = [control.wait(run, 45).state for run in others]
         waiting = control.run(hanging).state
         SlowStorage.may_go_on.set()
-        ended = control.wait(hanging, 10)
+        ended = control.wait(hanging, 45)
 
     assert states == [TypeRunState.COMPLETED] * 2
     assert (waiting, ended.state, ended.completed) == (TypeRunState.RUNNING, TypeRunState.COMPLETED, 2)
@@ -819,7 +819,7 @@ def test_a_run_that_begins_has_its_place(slow: DotFlow, open_server: OpenServer)
     """`max_runs` counts it."""
     slow.submit({"customer": 1})
     server = serve(slow, wait=False, max_runs=1)
-    assert SlowStorage.begun.wait(10)
+    assert SlowStorage.begun.wait(45)
     other = slow.submit({"customer": 2})
     taker = open_server()
     server._take(taker)
@@ -835,7 +835,7 @@ def test_a_server_that_stops_while_a_run_begins_puts_it_back(slow: DotFlow, sign
     """None of its steps runs here, and nothing is lost."""
     run = slow.submit({"customer": 1})
     server = serve(slow, wait=False)
-    assert SlowStorage.begun.wait(10)
+    assert SlowStorage.begun.wait(45)
     for _ in range(signals):
         server.request_stop()
     while server._heeded < signals:
@@ -855,7 +855,7 @@ def test_once_waits_for_what_begins(slow: DotFlow) -> None:
     ended: list[Any] = []
     thread = threading.Thread(target=lambda: ended.extend(serve(slow, once=True)))
     thread.start()
-    assert SlowStorage.begun.wait(10)
+    assert SlowStorage.begun.wait(45)
     slow.submit({"customer": 1})
     SlowStorage.may_go_on.set()
     thread.join()
@@ -1141,14 +1141,14 @@ def test_a_slow_disk_delays_only_what_waits_for_it(
 
     def wait(descriptor: int) -> None:
         begun.set()
-        may_end.wait(10)
+        may_end.wait(45)
 
     make().submit()
     monkeypatch.setattr(sqlite_file, "sync", wait)
     submission = threading.Thread(target=lambda: make().submit({"customer": 2}))
     submission.start()
     try:
-        assert begun.wait(10)
+        assert begun.wait(45)
         run = make().start(params={"customer": 3})
         with closing(sqlite3.connect(history.path, timeout=0)) as database, database:
             database.execute("UPDATE runs SET reason = NULL")
@@ -1429,14 +1429,14 @@ def test_runs_go_back_to_the_queue_when_their_server_fails(
     @action
     def wait(customer: int) -> int:
         begun.set()
-        may_end.wait(10)
+        may_end.wait(45)
         return customer
 
     workflow = DotFlow(make().config, workflow_id="report", params={"customer": 1})
     workflow.task.add([wait, wait])
     run = workflow.submit()
     server = serve(workflow, wait=False)
-    assert begun.wait(10)
+    assert begun.wait(45)
 
     def fail(self: Any) -> None:
         raise RuntimeError("a fault of the server")
@@ -1480,7 +1480,7 @@ def test_a_served_process_keeps_no_list_of_its_runs(make: Make) -> None:
     """It may run for months: only `once` returns what has ended."""
     workflow = make()
     with serve(workflow, wait=False) as server:
-        Control(workflow).wait(workflow.submit(), timeout=10)
+        Control(workflow).wait(workflow.submit(), timeout=45)
 
     assert server.ended == []
 
@@ -1497,7 +1497,7 @@ def test_a_schedule_beside_the_server_is_reported(make: Make) -> None:
 
     @action
     def wait(customer: int) -> bool:
-        return may_end.wait(10)
+        return may_end.wait(45)
 
     config = make().config
     config.log = Lines(output="none")
@@ -1506,7 +1506,7 @@ def test_a_schedule_beside_the_server_is_reported(make: Make) -> None:
     with triggered_by("schedule"):
         run = workflow.start(mode="background", params={"customer": 2})
     with serve(workflow, wait=False):
-        until = clock.ticks() + 10
+        until = clock.ticks() + 45
         while not lines and clock.ticks() < until:
             clock.sleep(0.05)
     may_end.set()

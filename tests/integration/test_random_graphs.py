@@ -158,7 +158,7 @@ def test_a_random_graph(make_workflow: MakeWorkflow, mode: str, groups: int, exe
 
         run = workflow.launch(threading.Event().set, mode=mode)
 
-        assert run.wait(15), "a deadlock"
+        assert run.wait(45), "a deadlock"
         check(graph, workflow, here=True)
 
 
@@ -173,7 +173,7 @@ def test_a_random_graph_in_which_tasks_fail(
 
         run = workflow.launch(threading.Event().set, mode=mode, keep_going=True)
 
-        assert run.wait(15), "a deadlock"
+        assert run.wait(45), "a deadlock"
         check(graph, workflow, here=True)
 
 
@@ -184,7 +184,7 @@ def test_a_random_graph_in_processes(make_workflow: MakeWorkflow, mode: str, gro
     graph = Graph(seed)
     workflow = graph.add_to(make_workflow(executor=ExecutorProcess(max_workers=2)), groups)
 
-    assert workflow.launch(threading.Event().set, mode=mode).wait(15), "a deadlock"
+    assert workflow.launch(threading.Event().set, mode=mode).wait(45), "a deadlock"
 
     check(graph, workflow, here=False)
 

@@ -15,7 +15,7 @@ from tests.marks import in_any_worker
 from tests.plan_fuzz import ThreeMethods
 
 MakeWorkflow = Callable[..., DotFlow]
-WAIT = 15.0  # seconds, for what happens at once
+WAIT = 45.0  # seconds, for what happens at once
 
 
 class Lab(StepsLab):

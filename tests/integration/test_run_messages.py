@@ -344,6 +344,6 @@ def test_one_that_hangs_or_raises_changes_nothing(make: Make) -> None:
     with serving(silence) as server:
         run = run_with(NotifyTelegram(TOKEN, 1, timeout=20, base_url=server.url, by="run"), 0.05)
     assert run.status is run_with(Breaks(), 20).status is TypeStatus.COMPLETED
-    hangs, breaks = reports
+    hangs, *later = reports  # with the error of the one that hung, if that ends soon enough
     assert "one notification still hangs, 0 more were not sent" in hangs
-    assert "Breaks.send_run raised for run " in breaks
+    assert len([line for line in later if "Breaks.send_run raised for run " in line]) == 1

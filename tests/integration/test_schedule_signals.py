@@ -267,7 +267,7 @@ while not Path("begun").exists():
 kept = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == before
 scheduler.stop()
 Path("let_go").touch()
-thread.join(10)
+thread.join(45)
 say(kept=kept, alive=thread.is_alive(), tasks=told(workflow.result_task()))
 """
 

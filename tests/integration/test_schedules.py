@@ -374,7 +374,7 @@ def test_stop_from_another_thread_waits_for_the_run(overlap: str) -> None:
     scheduler.stop()  # again: nothing more
     alive = thread.is_alive()
     go_on.set()
-    thread.join(10)
+    thread.join(45)
 
     assert alive
     assert not thread.is_alive()

@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -19,7 +20,7 @@ from dotflow import CommandFailed, Config, DotFlow, Secret, shell
 from dotflow.errors import InvalidAction, InvalidArgument
 from dotflow.providers import ExecutorAsync, ExecutorThread, LogDefault, StorageFile
 from dotflow.worker import shell as module
-from tests.integration.children import SOON, Command, Scripts
+from tests.integration.children import MARK, SOON, Command, Scripts
 
 MakeWorkflow = Callable[..., DotFlow]
 
@@ -328,7 +329,8 @@ def test_a_secret_never_reaches_the_arguments_of_a_process(
     quiet: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the command runs, its environment has the secret, and no command line of the machine does."""
-    monkeypatch.setenv("TOKEN", "tok-5f2c91d0a7")
+    token = f"tok-{uuid.uuid4().hex}"  # in no command line of another test
+    monkeypatch.setenv("TOKEN", token)
     step = shell(
         "printf '%s\\n' \"$TOKEN\"; cat /proc/*/cmdline 2>/dev/null | tr '\\0' '\\n' || true",
         name="step",
@@ -340,9 +342,9 @@ def test_a_secret_never_reaches_the_arguments_of_a_process(
 
     first, *seen = workflow.start().value(step)
 
-    assert first == "tok-5f2c91d0a7"
+    assert first == token
     assert "step" in seen
-    assert [line for line in seen if "tok-5f2c91d0a7" in line] == []
+    assert [line for line in seen if token in line] == []
 
 
 def test_a_secret_parameter_is_refused_as_an_argument(quiet: Callable[..., Config]) -> None:
@@ -386,6 +388,7 @@ sleep 307
 """
 
 ENDED = """
+import psutil
 from dotflow import shell
 from dotflow.providers import ExecutorAsync
 
@@ -394,14 +397,20 @@ step = shell({tree!r}, name="tree", timeout=3, isolate=way == "isolate")
 executor = {{"thread": ExecutorThread(), "async": ExecutorAsync()}}.get(way)
 workflow = DotFlow(Config(log=LogDefault(output="none"), executor=executor) if executor else config(),
                    params={{"log": HERE / "log"}})
+def is_of_tree(process):  # not of another test
+    try:
+        return process.name() == "sleep" and process.environ().get({mark!r}) == os.environ[{mark!r}]
+    except psutil.Error:
+        return False
+
 @action
 def following():
     until = time.monotonic() + {soon}  # what has been killed takes a moment on a busy machine
-    while left := subprocess.run(["pgrep", "-f", "sleep 30[1-7]"], capture_output=True).stdout.split():
+    while left := sum(map(is_of_tree, psutil.process_iter())):
         if time.monotonic() > until:
             break
         time.sleep(0.01)
-    return len(left)
+    return left
 
 
 workflow.task.add(step).add(following, after=["tree"])
@@ -416,7 +425,7 @@ say(tasks=told(tasks))
 @pytest.mark.parametrize("way", ["sequential", "thread", "async", "parallel", "isolate"])
 def test_a_timeout_ends_a_command_with_all_that_it_has_started(way: str, scripts: Scripts) -> None:
     """The tree is gone when the attempt has ended, whoever its parents are, and the next step runs."""
-    end = scripts.run(ENDED.format(tree=TREE, soon=SOON), way)
+    end = scripts.run(ENDED.format(tree=TREE, soon=SOON, mark=MARK), way)
 
     (tree, following) = end.facts["tasks"]
     assert tree[0] == "Failed"

@@ -231,7 +231,7 @@ def test_astart(make_workflow: MakeWorkflow, telemetry: Telemetry) -> None:
 def test_two_runs_of_a_workflow_at_once(make_workflow: MakeWorkflow, telemetry: Telemetry) -> None:
     """They overlap, and each has its own trace."""
     workflow = make_workflow(tracer=telemetry.tracer)
-    met = threading.Barrier(2, timeout=10)
+    met = threading.Barrier(2, timeout=45)
 
     @action
     def meets() -> Any:

@@ -29,7 +29,7 @@ def worker_host() -> Iterator[WorkerHost]:
     yield made
     made.close()
     left = set(psutil.Process().children(recursive=True)) - before
-    assert not psutil.wait_procs(left, timeout=5)[1]
+    assert not psutil.wait_procs(left, timeout=30)[1]
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def test_the_bell_ends_it(worker_host: WorkerHost, wakeup: WakeupPipe, tmp_path:
     def sleeps() -> None:
         (tmp_path / "half").write_text(str(os.getpid()))
         (tmp_path / "half").rename(here)
-        time.sleep(30)
+        time.sleep(60)
 
     with ThreadPoolExecutor(1) as pool:
         reply = pool.submit(worker_host.make, packed(sleeps), wakeup)
@@ -228,7 +228,7 @@ def test_closing_ends_all(wakeup: WakeupPipe, tmp_path: Path) -> None:
 
     def sleeps() -> None:
         begun.touch()
-        time.sleep(30)
+        time.sleep(60)
 
     worker_host.make(packed(lambda: None, lane=0), wakeup)
     with ThreadPoolExecutor(1) as pool:
@@ -239,7 +239,7 @@ def test_closing_ends_all(wakeup: WakeupPipe, tmp_path: Path) -> None:
 
         assert reply.result(10).kind in (STOPPED, DIED)
     left = set(psutil.Process().children(recursive=True)) - before
-    assert not psutil.wait_procs(left, timeout=5)[1]
+    assert not psutil.wait_procs(left, timeout=30)[1]
 
 
 def test_a_process_that_died_at_rest_fails_no_task(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:

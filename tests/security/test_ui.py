@@ -53,7 +53,7 @@ def path(tmp_path: Path) -> Path:
 
 def connect(address: str) -> socket.socket:
     url = urlsplit(address)
-    return socket.create_connection((url.hostname, url.port), timeout=10)
+    return socket.create_connection((url.hostname, url.port), timeout=30)
 
 
 @pytest.mark.exhaustive(keep_every=3)
@@ -75,7 +75,7 @@ def test_clients_that_hang_on_starve_no_other(path: Path, sent: bytes) -> None:
 def test_a_client_with_the_token_keeps_its_connection(path: Path) -> None:
     """Those that hang on are closed in its place."""
     with serving(path, "--port", "0") as (_, line), ExitStack() as clients:
-        client = clients.enter_context(closing(http.client.HTTPConnection(urlsplit(line).netloc, timeout=10)))
+        client = clients.enter_context(closing(http.client.HTTPConnection(urlsplit(line).netloc, timeout=30)))
         sockets = set()
         for number in range(IDLE):
             clients.enter_context(closing(connect(line)))

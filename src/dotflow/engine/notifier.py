@@ -88,7 +88,7 @@ class Notifier:
         left = self._dropped
         if self._thread.is_alive():
             self._is_abandoned = True
-            left += self._queue.qsize()
+            left += self._queue.unfinished_tasks - 1  # without the end; with what is being sent, if that has begun
             name = type(self._notify).__name__
             self._log_line(
                 f"{name} did not finish within {self._grace:g} s of the {self._sender}'s end: one notification still "
@@ -125,3 +125,4 @@ class Notifier:
                     case _:
                         what = f"send raised for task {notification.task_id} {notification.name}"
                 self._log_line(f"{type(self._notify).__name__}.{what}", error)
+            self._queue.task_done()
