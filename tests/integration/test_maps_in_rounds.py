@@ -559,6 +559,8 @@ def test_the_command_shows_a_map_in_one_round(crawl: Crawl, tmp_path: Path, caps
     assert "1 of 2 items completed, 1 failed" in shown
     assert show("level[2].fetch", "--output").splitlines() == ["fetching /c", "fetching /d"]
     assert show("level[2].fetch", "--error").endswith("ValueError: fetch /d is red\n")
+    assert main(["show", "last", "level[2].size", "--output", "--history", path]) == 0
+    assert capsys.readouterr().err == "The history has no output of 'level[2].size' (task 2).\n"
     lines = [json.loads(line) for line in show("level[2].fetch", "--json").splitlines()]
     assert [(line["item"], line["round"], line["state"]) for line in lines] == [(3, 2, "Completed"), (4, 2, "Failed")]
     assert "Round  Item" in show("level.fetch")

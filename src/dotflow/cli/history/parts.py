@@ -53,10 +53,11 @@ def _why_no_output(archive: Archive, run: str, step: str | None) -> str:
     name, attempts = f"'{task.name_of(item)}' (task {task.task_id})", task.attempts_of(item)
     if not attempts and task.state is TypeAttemptState.UNKNOWN:
         return f"Whether {name} has run is unknown: the history could not be written."
-    if not attempts:
+    if not attempts and not task.round_name:
         return f"{name} has not started."
-    state = attempts[-1].state
-    return f"The history has no output of {name}." if attempts[-1].attempt else f"{name} did not run: {state.lower()}."
+    if task.round_name or attempts[-1].attempt:
+        return f"The history has no output of {name}."
+    return f"{name} did not run: {attempts[-1].state.lower()}."
 
 
 def _write(chunks: Iterable[OutputChunk], *, as_json: bool) -> None:
