@@ -88,14 +88,23 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     if name not in _MODULES:
-        if not name.startswith("_") and name in import_module("dotflow.providers").__all__:
-            # No AttributeError: `from dotflow import ...` would drop its message.
-            raise ImportError(f"{name} is a provider: from dotflow.providers import {name}", name=__name__)
-        if right := import_module("dotflow.core.hints").NAMES.get(name):
-            raise ImportError(f"{name} is called {right} here: from dotflow import {right}", name=__name__)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        hint = "" if name.startswith("_") else _hint(name)
+        # `from dotflow import ...` would drop the message of an AttributeError; all else, such as pickle, expects one.
+        if hint and import_module("dotflow.cpython").frame_of_caller().f_code.co_name == "_handle_fromlist":
+            raise ImportError(hint, name=__name__)
+        raise AttributeError(hint or f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_MODULES[name]), name)
     return value
+
+
+def _hint(name: str) -> str:
+    """Returns where a name is that the package does not have, or what it is called here; "" for any other name."""
+    from dotflow.core.hints import NAMES  # here: only errors need them
+    from dotflow.providers import __all__ as providers
+
+    if name in providers:
+        return f"{name} is a provider: from dotflow.providers import {name}"
+    return f"{name} is called {NAMES[name]} here: from dotflow import {NAMES[name]}" if name in NAMES else ""
 
 
 def __dir__() -> list[str]:

@@ -662,7 +662,7 @@ def test_a_question_is_sent_once_by_all_runs_of_a_chain(make: Make) -> None:
 
     run = start()
     assert sorted(outbox.sent) == ["archive", "publish"]
-    assert [question.sent for question in start(resume=True).questions if question.sent is None] == []
+    assert [question.sent is not None for question in start(resume=True).questions] == [True, True]
     Control(make()).approve(run.run_id, "publish", by="anna")
     assert [question.step for question in start(resume=True).questions] == ["archive"]
     assert sorted(outbox.sent) == ["archive", "publish"]
@@ -820,7 +820,7 @@ def test_an_answer_that_the_run_itself_has_taken_makes_no_other_run(make: Make) 
     assert Control(workflow).run(run.run_id).run_id == run.run_id
 
 
-@pytest.mark.exhaustive
+@pytest.mark.exhaustive(keep_every=2)
 @pytest.mark.parametrize("is_submitted", [True, False])
 def test_no_answer_is_lost_at_the_end_of_a_run_and_none_counts_twice(make: Make, is_submitted: bool) -> None:
     """An answer at any moment of a run's end: the run itself, or one run that continues it, takes it."""

@@ -90,7 +90,7 @@ class TestSubmit:
         """A path is a name like any other, which no server of that path would take: stderr says what to type."""
         end = command("submit", "jobs:report")
 
-        assert "For the one at that path use `dotflow submit -w jobs:report`." in end.err
+        assert "), and use `dotflow submit -w jobs:report`." in end.err
         assert [run.base for run in history.runs()] == ["jobs:report"]
 
     def test_a_path_knows_the_types_of_its_parameters(

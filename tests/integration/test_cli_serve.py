@@ -126,7 +126,6 @@ def test_the_first_signal_ends_a_server_after_the_running_step(
     assert done(folder) == TEN
 
 
-@pytest.mark.exhaustive
 def test_the_second_signal_ends_the_steps_too(
     scripts: Scripts, command: Command, folder: Path, history: HistorySQLite
 ) -> None:

@@ -516,7 +516,6 @@ def test_nothing_is_lost_in_other_modes(build: Callable[[], DotFlow], mode: str,
     assert assert_survives_crashes(build, StorageFile(tmp_path), mode=mode).crashes > 20
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.timeout(120)  # 20 s on a busy machine
 @pytest.mark.parametrize(

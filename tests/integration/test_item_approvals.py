@@ -558,7 +558,7 @@ def test_each_question_is_sent_with_the_commands_that_answer_it(make: Make) -> N
 
 
 def test_a_question_whose_item_has_moved_is_sent_again(make: Make) -> None:
-    """The commands of its message name another item now. The others are sent once."""
+    """The commands of its message name another item now, also where it is sent late. The others are sent once."""
     sent: list[str] = []
 
     class NotifyList(Notify):
@@ -566,12 +566,16 @@ def test_a_question_whose_item_has_moved_is_sent_again(make: Make) -> None:
             if task.question is not None:
                 sent.append(task.name)
 
-    start(make(notify=NotifyList()))
+    first = start(make(notify=NotifyList()))
     start(make(notify=NotifyList()), resume=True)
     assert sorted(sent) == ["page[0].check", "page[1].check", "page[2].check"]
     sent.clear()
     _urls[:] = ["a", "c"]
-    start(make(notify=NotifyList()), resume=True, rerun="urls")
+    moved = start(make(), resume=True, rerun="urls")
+    for question in first.questions:  # by a notifier that has hung since then
+        assert moved._approvals is not None
+        moved._approvals.note_sent(question)
+    start(make(notify=NotifyList()), resume=True)
     assert sent == ["page[1].check"]
 
 

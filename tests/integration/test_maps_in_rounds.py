@@ -503,6 +503,33 @@ def test_the_history_has_a_map_in_one_round(crawl: Crawl, tmp_path: Path) -> Non
             finds("level[9].fetch")
 
 
+def test_a_map_in_rounds_is_told_from_one_that_stands_beside_rounds(tmp_path: Path) -> None:
+    """`alone[1].double` is the second round of it, `outer[1].double` its second item, and no step has to show which."""
+
+    def double(number: int) -> int:
+        return number * 2
+
+    config = Config(log=LogDefault(output="none"), history=HistorySQLite(tmp_path / "history.db"))
+    alone, outer, inner = (DotFlow(params={"numbers": [1, 2]}) for _ in range(3))
+    for mapped in (alone, outer):
+        mapped.task.add(action(double), each={"number": "numbers"})
+    inner.task.add(action(double), name="keeps", params={"number": 1})
+    outer.task.add(inner, name="inner", repeat=2)
+    workflow = DotFlow(config, params={"numbers": [1, 2]})
+    workflow.task.add(alone, name="alone", repeat=3, carry={"numbers": "double"})
+    workflow.task.add(outer, name="outer")
+    workflow.start()
+
+    run = HistorySQLite(tmp_path / "history.db").load()
+    ((task, item),) = run.find_all("alone[1]")
+    assert (task.name_of(item), list(task.items)) == ("alone[1].double", [2, 3])
+    assert run.find("outer[1].double")[1] == 1
+    with pytest.raises(NotInHistory, match=r"Name a task of it: alone\[9\]\.double"):
+        run.find_all("alone[9]")
+    with pytest.raises(NotInHistory, match=r"it is a map\. Name an item: alone\.double#2"):
+        task.attempts_of(None, 1)
+
+
 @pytest.mark.parametrize("mode", ["sequential", "parallel"])
 def test_the_history_knows_the_rounds_of_restored_and_failed_items(crawl: Crawl, mode: str, tmp_path: Path) -> None:
     """The last round of a run that failed has all of its items, also those that have not begun."""
@@ -586,7 +613,7 @@ def test_a_run_of_a_history_without_rounds_shows_a_map_as_a_whole(crawl: Crawl, 
         ]
         for finds in (run.find_all, run.find, lambda step: history.copies(run_id, step)):
             with pytest.raises(
-                NotInHistory, match=r"older version has kept this run, without rounds\. Name 'level\.fetch', or an"
+                NotInHistory, match=r"the history has no rounds of its items\. Name 'level\.fetch', or an"
             ):
                 finds("level[2].fetch")
         recorded(crawl, tmp_path)

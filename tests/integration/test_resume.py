@@ -120,12 +120,12 @@ ENDS = [
 ]
 
 
-@pytest.mark.exhaustive(keep_every=12)
+@pytest.mark.exhaustive(keep_every=5)
 @pytest.mark.parametrize(
     ("way", "shape", "storage"),
     [
         pytest.param(*end, marks=() if end in ENDS else pytest.mark.exhaustive)
-        for end in itertools.product(["exception", *SIGNALS], SHAPES, STORAGES)
+        for end in itertools.product([*SIGNALS, "exception"], SHAPES, STORAGES)
     ],
 )
 def test_a_second_process_completes_the_work(

@@ -9,7 +9,6 @@ import pytest
 FUZZ = Path(__file__).parents[1] / "frames_fuzz.py"
 
 
-@pytest.mark.exhaustive
 @pytest.mark.parametrize("cases", [500, pytest.param(10_000, marks=pytest.mark.exhaustive)])
 def test_forged_arrays_and_frames_are_unreadable_or_other_values(cases: int) -> None:
     """No case raises another error than ours, ends the process, or takes more memory than the limit."""

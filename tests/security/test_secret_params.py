@@ -162,7 +162,7 @@ IN_MODES = [
 ]
 
 
-@pytest.mark.exhaustive
+@pytest.mark.exhaustive(keep_every=9)
 @pytest.mark.parametrize(("command", "mode"), IN_MODES, ids=lambda value: value if isinstance(value, str) else value[1])
 def test_a_secret_of_the_command_line_is_nowhere(folder: Path, command: tuple[str, ...], mode: str) -> None:
     """It is in no id, file name, log, history row, stored command, report or page, and a digest names the run."""

@@ -1,6 +1,7 @@
 """Unknown arguments: the words of other libraries have a hint."""
 
 import inspect
+import sys
 from typing import Any
 
 import click
@@ -266,16 +267,28 @@ def test_commands_and_options_of_other_tools(line: str, hint: str, capsys: pytes
     assert hint in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "line", ["serve --cron x", "start --out x", "show --tail 3", "log --retries 3", "graph --force", "submit --name x"]
+)
+def test_an_option_that_is_not_close_to_any_gets_no_hint(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong word is worse than none: `--cron` is no `--region`, and to `log` no step is repeated."""
+    command, option, *_ = line.split()
+    assert main(line.split()) == 2
+
+    assert capsys.readouterr().err == f"dotflow {command}: No such option '{option}'. See 'dotflow {command} --help'.\n"
+
+
 def test_each_hint_leads_to_a_command_or_an_option() -> None:
     """None of the words is one that dotflow has itself, and each replacement exists."""
     context = click.Context(dotflow)
     groups = {name: dotflow.get_command(context, name) for name in dotflow.list_commands(context)}
-    commands = {*groups, "clear", "--help", "--version"}
+    commands = {*groups, "list", "clear", "--help", "--version"}
     options = {name for command in groups.values() if command for param in command.params for name in param.opts}
 
     assert {name for names in hints.COMMANDS.values() for name in names.split()} <= commands
     assert {name for names in hints.OPTIONS.values() for name in names.split()} <= options
     assert not hints.COMMANDS.keys() & groups.keys()
+    assert not [name for name in hints.READ_WORKFLOW if hasattr(DotFlow, name)]
 
 
 @pytest.mark.parametrize(
@@ -285,6 +298,8 @@ def test_names_that_other_libraries_export(name: str, right: str) -> None:
     """The import names what it is called here; Python would propose the class of the records, Task."""
     with pytest.raises(ImportError, match=f"{name} is called {right} here: from dotflow import {right}"):
         exec(f"from dotflow import {name}")
+    with pytest.raises(AttributeError, match=f"{name} is called {right} here"):  # pickle looks in all modules
+        getattr(sys.modules["dotflow"], name)
 
 
 @pytest.mark.parametrize("name", ["tasks", "steps", "step", "wait", "cancel", "resume"])

@@ -287,8 +287,11 @@ class Operations(ABC):
         """
 
     @abstractmethod
-    def note_sent(self, asked: QuestionId) -> None:
-        """Writes that people have been sent a question, so that no run that continues this one sends it again."""
+    def note_sent(self, question: Question) -> None:
+        """Notes when a question was sent, so that no run that continues this one sends it again.
+
+        If the item that asks has another index now, nothing is noted: what was sent names another item.
+        """
 
     @abstractmethod
     def place(self, origin: str, task: str, items: Mapping[str, int]) -> None:

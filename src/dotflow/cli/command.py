@@ -56,7 +56,7 @@ class Command(click.Command):
         from dotflow.core.hints import OPTIONS, RUN_OPTIONS, instead_of  # here: only errors need it
 
         known = [name for param in self.get_params(ctx) for name in param.opts if name.startswith("-")]
-        return instead_of(option, OPTIONS, known, RUN_OPTIONS.get(option, "") if "--step" in known else "")
+        return instead_of(option, OPTIONS, known, RUN_OPTIONS.get(option, "") if "--only" in known else "")
 
     def _refuse_repeated(self, ctx: click.Context, args: list[str]) -> None:
         """Raises UsageError for an option that is there twice, and may not be: click would use the last one alone."""

@@ -206,7 +206,7 @@ READ_WORKFLOW: Final[Mapping[str, str]] = {
     **_of("it is workflow.task.add()", "add", "add_step", "add_task", "step"),
     **_of("it is workflow.task", "tasks", "steps"),
     **_of("it is workflow.task.count()", "count"),
-    **_of("it is workflow.start()", "execute", "run", "launch", "trigger"),
+    **_of("it is workflow.start()", "execute", "run", "trigger"),
     **_of("it is workflow.start(resume=True)", "resume", "restart", "retry"),
     **_of("it is workflow.last.status", "status", "state"),
     **_of("it is workflow.last", "last_run"),
@@ -231,7 +231,7 @@ NAMES: Final[Mapping[str, str]] = {
 #: Commands that `dotflow` does not have -> the commands to use instead, as far as a group has them.
 COMMANDS: Final[Mapping[str, str]] = {
     **_of("start", "run", "exec", "execute", "launch", "trigger"),
-    **_of("runs", "list", "ls", "ps", "history", "jobs"),
+    **_of("runs list", "list", "ls", "ps", "history", "jobs"),
     **_of("runs show", "status", "state"),
     **_of("show", "describe", "inspect", "info", "details", "output", "error", "errors", "failed", "last"),
     **_of("resume start", "retry", "rerun", "continue", "restart", "unpause"),
@@ -276,7 +276,7 @@ RUN_OPTIONS: Final[Mapping[str, str]] = {
     **_of(_WORKERS, "--workers", "--max-workers", "--concurrency", "--jobs"),
     **_of("`dotflow schedule` has it.", "--cron", "--timezone", "--tz", "--overlap", "--every", "--interval"),
     **_of("`dotflow plan` prints what would run.", "--dry-run", "--plan", "--check"),
-    **_of("Without --resume, everything runs anew.", "--force", "--fresh", "--no-resume", "--restart"),
+    **_of("Without --resume, everything runs anew.", "--force", "--fresh", "--no-resume"),
 }
 
 
@@ -311,8 +311,13 @@ def instead_of(word: str, words: Mapping[str, str], known: Collection[str], othe
         known: The words that exist.
         otherwise: The hint if none of these exists; by default the closest known word.
     """
-    found = " or ".join(f"'{name}'" for name in words.get(word, "").split() if name in known)
-    return f"Did you mean {found}?" if found else otherwise or close_match(word, known)
+    from difflib import get_close_matches  # here: only errors need it
+
+    found = [name for name in words.get(word, "").split() if name in known]
+    if not found and not otherwise:  # by the letters: with their dashes all short options are close
+        bare = {name.lstrip("-"): name for name in known}
+        found = [bare[near] for near in get_close_matches(word.lstrip("-"), bare, n=1, cutoff=0.7)]
+    return f"Did you mean {' or '.join(map(repr, found))}?" if found else otherwise
 
 
 def start_hints(params: Collection[str]) -> Mapping[str, str]:

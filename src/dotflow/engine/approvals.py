@@ -60,7 +60,7 @@ class Approvals:
         Raises:
             HistoryError: The history can't be written.
         """
-        self._queue.note_sent(question.id)
+        self._queue.note_sent(question)
 
     def place(self, task: Task, items: Sequence[Item]) -> None:
         """Notes where the items of a task stand, some of which may have asked in an earlier run.

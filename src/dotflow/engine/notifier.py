@@ -104,7 +104,8 @@ class Notifier:
             try:
                 self._note_sent(task.question)
             except HistoryError as error:  # it is sent again
-                self._log_line(f"That the question of task {task.task_id} {task.name} was sent is not written", error)
+                what = f"The history did not record that task {task.task_id} {task.name} has sent its question"
+                self._log_line(f"{what}, which the next run sends again", error)
 
     def _work(self) -> None:
         while (notification := self._queue.get()) is not None and not self._is_abandoned:

@@ -89,7 +89,7 @@ def _hint(name: str) -> str:
     from difflib import get_close_matches
 
     known = {provider.lower(): provider for provider in __all__}
-    *first, last = re.findall("[A-Z][^A-Z]*|[A-Z]+", name)
+    *first, last = re.findall("[A-Z][^A-Z]*", name)
     for word in (name, "".join((last, *first))):  # FileStorage: the kind comes first here
         for near in get_close_matches(word.lower(), known, n=1, cutoff=0.85):
             return f"Did you mean {known[near]}?"

@@ -272,7 +272,10 @@ class TaskRecord:
         attempts = self.attempts if item is None else self.items.get(item, ())
         chosen = [one for one in attempts if attempt in (None, one.attempt)]
         if attempt is not None and not chosen:
-            raise NotInHistory(f"Can't find attempt {attempt} of '{self.name_of(item)}'", f"it has {len(attempts)}")
+            why = f"it has {len(attempts)}"
+            if self.round_name:
+                why = f"it is a map. Name an item: {self.name}#{min(self.items)}"
+            raise NotInHistory(f"Can't find attempt {attempt} of '{self.name_of(item)}'", why)
         return chosen
 
     def name_of(self, item: int | None) -> str:
@@ -442,7 +445,7 @@ class RunRecord(RunSummary):
         `level[1].fetch` is a map in the round 1, with the items of that round only.
         Raises NotInHistory if there is no such task or item, or if several tasks have the name.
         """
-        task, item, number = find_step(self.run_id, self.steps, step)
+        task, item, number = find_step(self.run_id, self.steps, step, self._with_rounds)
         if number is not None:
             return task.in_round(number, step), None
         if item is not None and item not in task.items:
@@ -456,7 +459,7 @@ class RunRecord(RunSummary):
         """
         name, item = split_address(step) or (step, None)
         inside = [] if item is None else [task for task in self.steps if task.name.startswith(f"{name}.")]
-        maps = _maps_in_rounds(inside, name)
+        maps = _maps_in_rounds(inside, name, self._with_rounds)
         found: list[tuple[TaskRecord, int | None]] = []
         for task in inside:
             assert item is not None
@@ -471,17 +474,29 @@ class RunRecord(RunSummary):
             raise no_item(singles[0], item)
         return found or [self.find(step)]
 
+    @property
+    def _with_rounds(self) -> Collection[int]:
+        return {task.task_id for task in self.steps if task.item_rounds}
 
-def find_step(run_id: str, tasks: Sequence[TaskRecord], step: str) -> tuple[TaskRecord, int | None, int | None]:
+
+def find_step(
+    run_id: str, tasks: Sequence[TaskRecord], step: str, with_rounds: Collection[int]
+) -> tuple[TaskRecord, int | None, int | None]:
     """Returns the task that *step* names, and the index of an item or the round of a map, which may not exist.
 
     They are None for the task itself. Raises NotInHistory if there is no such task, or several tasks have the name.
+
+    Args:
+        run_id: The run.
+        tasks: Its tasks.
+        step: The name or the number.
+        with_rounds: The ids of the tasks whose items have rounds.
     """
     given, named, item = step, _named(tasks, step), None
     if not named and (address := split_address(step)) is not None:
         step, item = address
         named = _named(tasks, step)
-        if len(named) == 1 and named[0].task_id in _maps_in_rounds(tasks, given.partition("[")[0]):
+        if len(named) == 1 and named[0].task_id in _maps_in_rounds(tasks, given.partition("[")[0], with_rounds):
             return named[0], None, item
     if len(named) == 1:
         return named[0], item, None
@@ -489,7 +504,7 @@ def find_step(run_id: str, tasks: Sequence[TaskRecord], step: str) -> tuple[Task
     if named:
         numbers = " and ".join(str(task.task_id) for task in named)
         raise NotInHistory(what, f"the tasks {numbers} have this name. Pass a number")
-    if inside := [task.name_of(item) for task in tasks if task.name.startswith(f"{step}.")]:
+    if inside := [f"{given}{task.name.removeprefix(step)}" for task in tasks if task.name.startswith(f"{step}.")]:
         raise NotInHistory(what, f"it is an added workflow. Name a task of it: {', '.join(inside[:MAX_NAMES])}")
     names = list(dict.fromkeys(task.name for task in tasks))
     listed = ", ".join(names[:MAX_NAMES]) + (" and others" if len(names) > MAX_NAMES else "")
@@ -498,11 +513,17 @@ def find_step(run_id: str, tasks: Sequence[TaskRecord], step: str) -> tuple[Task
     raise NotInHistory(what, f"it has {listed or 'no tasks'}. {close_match(step, names)}".rstrip(" ."))
 
 
-def _maps_in_rounds(tasks: Sequence[TaskRecord], workflow: str) -> set[int]:
-    """Returns the tasks of an added workflow in rounds whose items are not its rounds."""
+def _maps_in_rounds(tasks: Sequence[TaskRecord], workflow: str, with_rounds: Collection[int]) -> set[int]:
+    """Returns the tasks of an added workflow in rounds whose items are not its rounds.
+
+    Where no item of one has begun, or the round of none is known, the other tasks of the workflow show it.
+    """
     inside = [task for task in tasks if task.name.startswith(f"{workflow}.")]
-    has_rounds = any(REPEAT in task.policy for task in inside)
-    return {task.task_id for task in inside if has_rounds and REPEAT not in task.policy}
+    known = {task.task_id for task in inside if task.task_id in with_rounds}
+    own = [task for task in inside if "." not in task.name.removeprefix(f"{workflow}.")]
+    if any(REPEAT in task.policy or task.task_id in known for task in own):
+        known.update(task.task_id for task in own if REPEAT not in task.policy)
+    return known
 
 
 def no_item(task: TaskRecord, item: int) -> NotInHistory:
@@ -515,8 +536,7 @@ def no_round(task: TaskRecord, name: str, rounds: Collection[int]) -> NotInHisto
     """Returns the error about a round in which a map has no items; *rounds* is empty where none is known."""
     why = "it has no items in that round"
     if not rounds and task.count:
-        why = "an older version has kept this run, without rounds. "
-        why += f"Name '{task.name}', or an item such as '{task.name}#0'"
+        why = f"the history has no rounds of its items. Name '{task.name}', or an item such as '{task.name}#0'"
     return NotInHistory(f"Can't find '{name}'", why)
 
 

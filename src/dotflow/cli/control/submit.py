@@ -35,7 +35,8 @@ def submit_run(name: str | None, options: Mapping[str, Any]) -> Exit:
         elif not control.is_served(name):
             hint = "Start `dotflow serve MODULE:WORKFLOW`."
             if re.fullmatch(r"\w+(\.\w+)*:\w+", name):
-                hint = f"NAME is the id of a workflow. For the one at that path use `dotflow submit -w {name}`."
+                cancel = f"`dotflow cancel {run_id[:ID_LENGTH]}`"
+                hint = f"NAME is the id of a workflow. Cancel this run ({cancel}), and use `dotflow submit -w {name}`."
             click.echo(f"No process serves '{safe(name)}': the run waits. {hint}", err=True)
     else:
         with recording({"history": options["history"], "no_history": False}):

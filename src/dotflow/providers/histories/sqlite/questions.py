@@ -32,7 +32,7 @@ ANSWER: Final = f"""UPDATE questions SET answer = ?, by_whom = ?, at = ?, commen
     WHERE {KEY} AND nth = ? AND answer IS NULL"""
 WITHOUT_ANSWER: Final = f"SELECT {', '.join(COLUMNS)} FROM questions WHERE origin = ? AND answer IS NULL"
 MOVE: Final = f"UPDATE questions SET item = ?, sent = NULL WHERE {KEY} AND nth = ?"
-NOTE_SENT: Final = f"UPDATE questions SET sent = ? WHERE {KEY} AND nth = ?"
+NOTE_SENT: Final = f"UPDATE questions SET sent = ? WHERE {KEY} AND nth = ? AND item = ?"
 ANSWERED: Final = f"""SELECT {", ".join(COLUMNS)} FROM questions
     WHERE origin = ? AND (answer IS NOT NULL OR until <= ?)"""
 #: The last question of each task of a chain, with the newest run of the chain.
@@ -62,7 +62,7 @@ def ask(
     connection: sqlite3.Connection, asked: QuestionId, text: str, about: str, within: float | None, item: int | None
 ) -> Question:
     """Returns the question of a task as it stands, which is written if it is new, or about something else."""
-    key, index = key_of(asked), NO_ITEM if item is None else item
+    key, index = key_of(asked), index_of(item)
     rows = connection.execute(LAST, key).fetchall()
     if (known := find_same(rows, asked, text, about)) is None:
         nth = max([asked.nth, *(question_of(row).id.nth + 1 for row in rows)])
@@ -88,6 +88,11 @@ def moved(rows: Iterable[Sequence[Any]], task: str, items: Mapping[str, int]) ->
 def key_of(asked: QuestionId) -> tuple[str, str]:
     """Returns the first columns of the questions of a task or an item."""
     return asked.origin, f"{asked.task}{AT}{asked.key}" if asked.key else asked.task
+
+
+def index_of(item: int | None) -> int:
+    """Returns what the column `item` has for an item, None for the task itself."""
+    return NO_ITEM if item is None else item
 
 
 def find_same(rows: Sequence[Sequence[Any]], asked: QuestionId, text: str, about: str) -> Question | None:

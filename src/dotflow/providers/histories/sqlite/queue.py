@@ -423,8 +423,8 @@ class SQLiteQueue(Operations):
         known = questions.find_same(rows, asked, text, about)
         return known or self.transact(lambda connection: questions.ask(connection, asked, text, about, within, item))
 
-    def note_sent(self, asked: QuestionId) -> None:
-        values = (_now(), *questions.key_of(asked), asked.nth)
+    def note_sent(self, question: Question) -> None:
+        values = (_now(), *questions.key_of(question.id), question.id.nth, questions.index_of(question.item))
         self.transact(lambda connection: connection.execute(questions.NOTE_SENT, values))
 
     def place(self, origin: str, task: str, items: Mapping[str, int]) -> None:

@@ -135,7 +135,7 @@ def reading(path: Path) -> Iterator[Reader]:
 
 
 def has_queue(connection: sqlite3.Connection) -> bool:
-    """Returns whether the file has the queue's tables as they are now, and no older ones."""
+    """Returns whether the queue's tables can be read as they are now."""
     return bool(connection.execute("PRAGMA user_version").fetchone()[0] >= QUEUE_FORMAT)
 
 

@@ -284,6 +284,7 @@ MAPS: Final = f"SELECT task, items FROM attempts WHERE run = ? AND item = {NO_IT
 HAS_ITEM: Final = "SELECT 1 FROM attempts WHERE run = ? AND task = ? AND item = ? LIMIT 1"
 #: The rounds of a map with their first items.
 ROUNDS: Final = "SELECT round, MIN(item) FROM attempts WHERE run = ? AND task = ? AND round IS NOT NULL GROUP BY round"
+WITH_ROUNDS: Final = "SELECT DISTINCT task FROM attempts WHERE run = ? AND round IS NOT NULL"
 
 TASK_STATES: Final = f"""SELECT steps.task, steps.name AS step, attempts.state, attempts.began, took
     FROM runs JOIN steps USING (plan) LEFT JOIN attempts
@@ -369,7 +370,8 @@ def find_task(reader: Reader, run: int, step: str) -> "Selection":
     ((_, _, _, plan, _, _, _, run_id, *_),) = connection.execute(RUN, (run,))
     counts = dict(connection.execute(MAPS, (run,)))
     tasks = [_task(row, {}, counts, True) for row in connection.execute(STEPS, (plan,))]
-    task, item, number = find_step(run_id, tasks, step)
+    with_rounds = {task for (task,) in connection.execute(WITH_ROUNDS, (run,))} if "[" in step else ()
+    task, item, number = find_step(run_id, tasks, step, with_rounds)
     if number is not None:
         firsts = dict(connection.execute(ROUNDS, (run, task.task_id)))
         if number not in firsts:
