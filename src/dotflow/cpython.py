@@ -9,6 +9,7 @@ import atexit
 import ctypes
 import functools
 import gc
+import opcode
 import signal
 import sys
 import threading
@@ -23,6 +24,7 @@ get_handler: Final[Callable[[int], Any]] = _signal.getsignal
 set_mask: Final[Callable[[int, Iterable[int]], set[int]]] = getattr(_signal, "pthread_sigmask", lambda how, mask: set())
 SIG_DFL: Final[Any] = _signal.SIG_DFL  # these functions refuse the enum's member
 ALL_SIGNALS: Final = frozenset(map(int, signal.valid_signals()))
+_LEAVES_WITH: Final = bytes((opcode.opmap["PUSH_EXC_INFO"], opcode.opmap["WITH_EXCEPT_START"]))
 
 
 def raise_in_thread(ident: int, exception: type[BaseException] | None) -> None:
@@ -49,6 +51,12 @@ def mapping_behind(value: MappingProxyType[Any, Any]) -> Any:
 def frame_of_caller() -> FrameType:
     """Returns the frame that has called the function that calls this one: sys._getframe."""
     return sys._getframe(2)
+
+
+def is_leaving_with(frame: FrameType) -> bool:
+    """Returns whether the frame calls the `__exit__` of a `with` next, in which an error was raised."""
+    at = frame.f_lasti
+    return frame.f_code.co_code[at : at + 4 : 2] == _LEAVES_WITH
 
 
 def json_writer() -> Callable[[Any], str]:

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -139,6 +140,32 @@ def test_another_threads_exceptions_are_not_raised_meanwhile() -> None:
     thread.join()
 
     assert lines == ["whole", Stopped]
+
+
+def test_a_lock_is_given_back_when_an_interrupt_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of a `with` is no line to raise in: neither in a step, nor in dotflow, whose locks all runs share."""
+
+    def waits(*_: object) -> NoReturn:
+        while True:
+            time.sleep(0.001)
+
+    def step() -> None:
+        with lock:
+            waits()
+
+    lock, server = threading.Lock(), forkserver.ForkServerProcess()
+    control = server._control
+    monkeypatch.setattr(server, "_control", types.SimpleNamespace(sendmsg=waits))
+    for interrupted in (step, lambda: server.fork(0, 0, None, [1])):
+        limit = Limit(0.05)
+        limit.raised = 1  # the step has swallowed the first one
+        with pytest.raises(DeadlinePassed):
+            deadline_thread.run_with_thread(limit, interrupted)
+    monkeypatch.setattr(server, "_control", control)
+    locked = (lock.locked(), server._lock.locked())
+    server.close()
+
+    assert locked == (False, False)
 
 
 @pytest.mark.processes

@@ -741,7 +741,7 @@ def test_the_history_finds_the_tasks_of_an_item(lab: Lab, tmp_path: Path) -> Non
     assert [(task.name, item) for task, item in run.find_all("page[1].parse")] == [("page.parse", 1)]
     with pytest.raises(NotInHistory, match=r"Can't find item 7 of 'page\.fetch': it has 2 items"):
         run.find_all("page[7]")
-    for step, names in (("page", "page.fetch, page.parse"), ("page[1]", "page.fetch#1, page.parse#1")):
+    for step, names in (("page", "page.fetch, page.parse"), ("page[1]", r"page\[1\].fetch, page\[1\].parse")):
         with pytest.raises(NotInHistory, match=f"it is an added workflow. Name a task of it: {names}"):
             run.find(step)
 

@@ -372,7 +372,7 @@ def test_an_item_of_a_workflow_for_each_item(replay: Replay, step: str) -> None:
     assert "ZeroDivisionError" in replay("failed", step)[1]
     code, text = replay("failed", "page[2]")
     assert code == 2
-    assert "it is an added workflow. Name a task of it: page.fetch#2, page.parse#2." in text
+    assert "it is an added workflow. Name a task of it: page[2].fetch, page[2].parse." in text
 
 
 def test_a_round(replay: Replay) -> None:

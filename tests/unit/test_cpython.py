@@ -53,6 +53,29 @@ def test_an_exceptions_constructor_finds_the_frame() -> None:
     assert seen[0] is here or seen[0].f_code is cpython.raise_in_thread.__code__
 
 
+def test_the_end_of_a_with_is_known() -> None:
+    """Of the lines of a function whose `with` is left by an error, the last one calls the `__exit__`."""
+    leaving: list[bool] = []
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        if event == "line" and frame.f_code is step.__code__:
+            leaving.append(cpython.is_leaving_with(frame))
+        return trace
+
+    def step() -> None:
+        with threading.Lock():
+            raise Boom
+
+    tracing = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with pytest.raises(Boom):
+            step()
+    finally:
+        sys.settrace(tracing)
+    assert leaving == [False, False, True]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems may not show SQLite's functions")
 def test_sqlite_does_not_sleep() -> None:
     """A lock that can't be acquired fails at once. With SQLite's own sleeps, this test would take an hour."""

@@ -3,7 +3,8 @@
 In the main thread an interval timer's signal raises DeadlinePassed inside the step, also out of `sleep`, `recv` and
 other waits. In other threads, and without the signal, an asynchronous exception is raised at the next Python line. It
 is no `Exception`, so `except Exception` can't swallow it, and it is raised again every REPEAT seconds. From the second
-time on, the line after it raises as well: that ends a loop around `except BaseException` through its own handler.
+time on, the line after it raises as well: that ends a loop around `except BaseException` through its own handler. The
+end of a `with` is no such line, so what it has locked or opened is given back.
 
 C code that never returns ends only with its process, which executors kill.
 
@@ -11,6 +12,8 @@ CPython checks for signals and asynchronous exceptions only where a function beg
 back. So consecutive assignments can't be interrupted, and the order of such lines matters here.
 """
 
+import contextlib
+import os
 import signal
 import sys
 import threading
@@ -19,7 +22,7 @@ from types import FrameType
 from typing import Any, Final, TypeVar
 
 from dotflow import clock
-from dotflow.cpython import get_handler
+from dotflow.cpython import get_handler, is_leaving_with
 from dotflow.worker.interrupts import are_held
 
 T = TypeVar("T")
@@ -77,7 +80,9 @@ def raise_on_next_line(limit: Limit, frame: FrameType | None) -> None:
     def trace(frame: FrameType, event: str, argument: object) -> Any:
         if not limit.live or frame.f_code.co_filename in OWN_FILES:
             return None
-        if event == "line" and not are_held():
+        if event == "line" and not (
+            are_held() or frame.f_code.co_filename.startswith(SPARED) or is_leaving_with(frame)
+        ):
             raise DeadlinePassed(limit)
         return trace
 
@@ -89,6 +94,9 @@ def raise_on_next_line(limit: Limit, frame: FrameType | None) -> None:
 
 #: The modules that run limited code: their frames, and those below, are not the step's.
 OWN_FILES: Final[set[str]] = {__file__}
+
+#: No line of these raises, where a step has started a run: all runs of the process share dotflow's locks.
+SPARED: Final = (os.path.dirname(os.path.dirname(__file__)) + os.sep, contextlib.__file__)
 
 
 class _Timer:
