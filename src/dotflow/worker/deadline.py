@@ -12,8 +12,6 @@ CPython checks for signals and asynchronous exceptions only where a function beg
 back. So consecutive assignments can't be interrupted, and the order of such lines matters here.
 """
 
-import contextlib
-import os
 import signal
 import sys
 import threading
@@ -80,9 +78,8 @@ def raise_on_next_line(limit: Limit, frame: FrameType | None) -> None:
     def trace(frame: FrameType, event: str, argument: object) -> Any:
         if not limit.live or frame.f_code.co_filename in OWN_FILES:
             return None
-        if event == "line" and not (
-            are_held() or frame.f_code.co_filename.startswith(SPARED) or is_leaving_with(frame)
-        ):
+        is_spared = frame.f_globals.get("__name__", "").startswith(SPARED) or is_leaving_with(frame)
+        if event == "line" and not is_spared and not are_held():
             raise DeadlinePassed(limit)
         return trace
 
@@ -95,8 +92,8 @@ def raise_on_next_line(limit: Limit, frame: FrameType | None) -> None:
 #: The modules that run limited code: their frames, and those below, are not the step's.
 OWN_FILES: Final[set[str]] = {__file__}
 
-#: No line of these raises, where a step has started a run: all runs of the process share dotflow's locks.
-SPARED: Final = (os.path.dirname(os.path.dirname(__file__)) + os.sep, contextlib.__file__)
+#: No line of these modules raises, where a step has started a run: all runs of the process share dotflow's locks.
+SPARED: Final = ("dotflow.", "contextlib")
 
 
 class _Timer:
