@@ -57,8 +57,6 @@ def run_schedule(options: Mapping[str, Any]) -> Exit:
     if of_firings is not None:
         _set_params(scheduler, of_firings)
         params = NO_PARAMS
-    _print_next(scheduler)
-    click.echo("Ctrl-C ends the schedule after the current run; a second one stops that run.", err=True)
 
     def report(tasks: Sequence[Task]) -> None:
         _print_summary(tasks)
@@ -66,6 +64,9 @@ def run_schedule(options: Mapping[str, Any]) -> Exit:
 
     try:
         with termination(), _captured(workflow, options["mode"]):
+            # No earlier: Python ignores what a signal's handler raises in the middle of an import.
+            _print_next(scheduler)
+            click.echo("Ctrl-C ends the schedule after the current run; a second one stops that run.", err=True)
             workflow.schedule(
                 mode=options["mode"],
                 keep_going=options["keep_going"],
