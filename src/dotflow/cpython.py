@@ -1,6 +1,6 @@
 """What dotflow takes from CPython beyond its documented standard library, and from the SQLite that it brings.
 
-Beside it only `core/bytecode.py` relies on internals: on the format of bytecode.
+Beside it only `code/bytecode.py` relies on internals: on the format of bytecode.
 `tests/unit/test_cpython.py` tries each of these on CPython 3.11, 3.12 and 3.13. A new Python begins with that test.
 """
 

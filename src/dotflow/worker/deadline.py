@@ -78,8 +78,7 @@ def raise_on_next_line(limit: Limit, frame: FrameType | None) -> None:
     def trace(frame: FrameType, event: str, argument: object) -> Any:
         if not limit.live or frame.f_code.co_filename in OWN_FILES:
             return None
-        is_spared = frame.f_globals.get("__name__", "").startswith(SPARED) or is_leaving_with(frame)
-        if event == "line" and not is_spared and not are_held():
+        if event == "line" and not (are_held() or is_leaving_with(frame) or _is_spared(frame)):
             raise DeadlinePassed(limit)
         return trace
 
@@ -94,6 +93,10 @@ OWN_FILES: Final[set[str]] = {__file__}
 
 #: No line of these modules raises, where a step has started a run: all runs of the process share dotflow's locks.
 SPARED: Final = ("dotflow.", "contextlib")
+
+
+def _is_spared(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).startswith(SPARED)
 
 
 class _Timer:
