@@ -156,7 +156,7 @@ def test_a_lock_is_given_back_when_an_interrupt_is_repeated(monkeypatch: pytest.
     lock, server = threading.Lock(), forkserver.ForkServerProcess()
     control = server._control
     monkeypatch.setattr(server, "_control", types.SimpleNamespace(sendmsg=waits))
-    for interrupted in (step, lambda: server.fork(0, 0, None, [1])):
+    for interrupted in (step, lambda: server.fork(0, 0, [1])):
         limit = Limit(0.05)
         limit.raised = 1  # the step has swallowed the first one
         with pytest.raises(DeadlinePassed):

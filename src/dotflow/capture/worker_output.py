@@ -112,9 +112,9 @@ class OutputPipe:
 
 
 class WorkerOutput:
-    """Both pipes of a worker, by their reading ends."""
+    """Both pipes of a worker, by their reading ends. *masks* are of its last lines, of which there are none without."""
 
-    def __init__(self, descriptors: Sequence[int], pass_on: PassOn, masks: Masks = NO_MASKS) -> None:
+    def __init__(self, descriptors: Sequence[int], pass_on: PassOn, masks: Masks | None = NO_MASKS) -> None:
         self._masks = masks
         self.pipes = [OutputPipe(descriptor, stream, self, pass_on) for stream, descriptor in enumerate(descriptors, 1)]
         self._chunks: Chunks | None = None
@@ -151,6 +151,8 @@ class WorkerOutput:
 
     def last_lines(self) -> str:
         """Returns the last lines of the attempt's stderr; after a crash, the first ones of faulthandler's."""
+        if self._masks is None:
+            return ""
         text = self.pipes[1].tail.decode("utf-8", "backslashreplace")
         _, crash, frames = text.rpartition(CRASH)
         lines = [line for line in (crash + frames).splitlines() if line.strip()]
@@ -163,23 +165,23 @@ class WorkerOutputs:
     Those of an ended worker stay until all programs that it has left behind have ended: they may print.
 
     Args:
-        capture: Where the output goes.
+        capture: Where the output goes, beside the caller's stdout and stderr; None for nowhere.
         selector: Selects the pipes. Their data are themselves.
     """
 
-    def __init__(self, capture: Capture, selector: selectors.BaseSelector) -> None:
+    def __init__(self, capture: Capture | None, selector: selectors.BaseSelector) -> None:
         self._capture = capture
         self._selector = selector
         self._pass_on = passing_on()
         self._pipes: set[OutputPipe] = set()
-        self._is_nested = current_attempt.get() is not None
+        self._is_nested = capture is not None and current_attempt.get() is not None
         if self._is_nested:
             streams.begin_nested()
         self._pending: set[Chunks] = set()
 
     def open(self, descriptors: Sequence[int]) -> WorkerOutput:
         """Returns the output of a worker that has started."""
-        output = WorkerOutput(descriptors, self._pass_on, self._capture.masks)
+        output = WorkerOutput(descriptors, self._pass_on, None if self._capture is None else self._capture.masks)
         for pipe in output.pipes:
             self._pipes.add(pipe)
             self._selector.register(pipe, selectors.EVENT_READ, pipe)
@@ -187,7 +189,8 @@ class WorkerOutputs:
 
     def begin(self, output: WorkerOutput, call: Call) -> None:
         """Takes what comes from now on for the output of the call's attempt."""
-        output.begin(None if call.watch is None else partial(Chunks, call.watch.attempt, self._capture))
+        capture, watch = self._capture, call.watch
+        output.begin(None if capture is None or watch is None else partial(Chunks, watch.attempt, capture))
 
     def read(self, pipe: OutputPipe) -> None:
         """Reads a pipe that is readable."""

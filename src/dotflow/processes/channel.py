@@ -32,14 +32,12 @@ SIZE: Final = 8  # bytes of the size of a part
 CHUNK: Final = 1 << 16  # bytes read at once while their number is unknown
 MAX_BUFFERS: Final = 512  # of one sendmsg; POSIX allows 1024
 
-STDOUT: Final = 1  # from the worker: its output; the number of the stream
-STDERR: Final = 2
-CALL: Final = 3  # to the worker: make this attempt
-OUTCOME: Final = 4  # from the worker: its outcome
-STARTED: Final = 5  # from the worker: the attempt begins, its time runs; its part is the timeout
-READY: Final = 6  # from the worker, once: it has started
-RETURNED: Final = 7  # from the worker: the step has returned; pickling its value follows
-SHARED: Final = 8  # to the worker: arguments that several calls share, by a number of their own
+CALL: Final = 1  # to the worker: make this attempt
+OUTCOME: Final = 2  # from the worker: its outcome
+STARTED: Final = 3  # from the worker: the attempt begins, its time runs; its part is the timeout
+READY: Final = 4  # from the worker, once: it has started
+RETURNED: Final = 5  # from the worker: the step has returned; pickling its value follows
+SHARED: Final = 6  # to the worker: arguments that several calls share, by a number of their own
 
 SECONDS: Final = struct.Struct("!d")  # the part of STARTED
 

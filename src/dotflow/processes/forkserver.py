@@ -18,7 +18,6 @@ from dotflow.core.outcome import Usage
 from dotflow.core.task import Task
 from dotflow.processes.forkserver_main import (
     ALL_IMPORTED,
-    CAPTURED,
     FORK,
     PRELOAD,
     REAP,
@@ -70,13 +69,12 @@ class ForkServerProcess:
         self._preloaded.update(new)
         return None if index == ALL_IMPORTED else new[index]
 
-    def fork(self, sock: int, lifeline: int, relayed: tuple[bool, bool] | None, outputs: Sequence[int]) -> int:
+    def fork(self, sock: int, lifeline: int, outputs: Sequence[int]) -> int:
         """Forks a worker, with these outputs or this process's stdout and stderr; returns its process id, or -1."""
         if outputs:
-            return self._request(FORK, CAPTURED, b"", (sock, lifeline, *outputs))[0]
-        assert relayed is not None
+            return self._request(FORK, 1, b"", (sock, lifeline, *outputs))[0]
         with _open_or_null(1) as stdout, _open_or_null(2) as stderr:
-            return self._request(FORK, relayed[0] | relayed[1] << 1, b"", (sock, lifeline, stdout, stderr))[0]
+            return self._request(FORK, 0, b"", (sock, lifeline, stdout, stderr))[0]
 
     def reap(self, pid: int) -> tuple[int | None, Usage]:
         """Waits for a worker's end; returns its exit code, None if that is unknown, and what it has used."""
@@ -135,8 +133,8 @@ def _open_or_null(descriptor: int) -> Iterator[int]:
 class ForkServer(StartMethod):
     """Workers begin as copies of a fork server of their own."""
 
-    def __init__(self, tasks: Mapping[int, Task], **options: Any) -> None:
-        super().__init__(tasks, **options)
+    def __init__(self, tasks: Mapping[int, Task], *, captured: bool = False) -> None:
+        super().__init__(tasks, captured=captured)
         self._server: ForkServerProcess | None = None
         self._servers: dict[int, ForkServerProcess] = {}  # by worker
 
@@ -149,7 +147,7 @@ class ForkServer(StartMethod):
 
     def _fork(self, sock: socket.socket, lifeline: int, outputs: Sequence[int]) -> int:
         server = self.server()
-        pid = server.fork(sock.fileno(), lifeline, self.relayed, outputs)
+        pid = server.fork(sock.fileno(), lifeline, outputs)
         if pid < 0:
             raise OSError("the fork server could not fork")
         self._servers[pid] = server

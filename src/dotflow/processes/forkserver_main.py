@@ -22,12 +22,11 @@ from dotflow.processes.channel import dump_by_value
 from dotflow.processes.worker_main import run_worker
 from dotflow.worker.usage import wait_for
 
-FORK: Final = 1  # number: which streams are relayed, or CAPTURED; with DESCRIPTORS descriptors. Reply: the worker's pid
+FORK: Final = 1  # number: whether its output is captured, 1 or 0; with DESCRIPTORS descriptors. Reply: the worker's pid
 REAP: Final = 2  # number: a pid. Reply: its exit code, its CPU time in microseconds, and its peak memory in bytes
 PRELOAD: Final = 3  # number: the size of a JSON list of modules, which follows. Reply: see `_preload`
 REQUEST: Final = struct.Struct("!BQq")  # kind, serial number, number
 REPLY: Final = struct.Struct("!Qqqq")  # the request's serial number, three numbers
-CAPTURED: Final = 4  # the worker's stdout and stderr are pipes to the coordinator
 DESCRIPTORS: Final = 4  # the worker's socket, its lifeline, its stdout and stderr
 UNKNOWN_EXIT_CODE: Final = 1 << 40  # no process can have this exit code
 ALL_IMPORTED: Final = -1  # reply to PRELOAD: forking is still safe
@@ -42,8 +41,8 @@ def become_worker(settings: dict[str, Any]) -> None:
     """Makes the fresh interpreter a worker."""
     sys.argv = settings["argv"]
     hidden.update(settings["hidden"])
-    relayed = settings["relayed"] and tuple(settings["relayed"])
-    run_worker(socket.socket(fileno=settings["sock"]), settings["lifeline"], dump_by_value, relayed, {})
+    sock = socket.socket(fileno=settings["sock"])
+    run_worker(sock, settings["lifeline"], dump_by_value, {}, captured=settings["captured"])
 
 
 def become_forkserver(settings: dict[str, Any]) -> None:
@@ -69,7 +68,7 @@ def become_forkserver(settings: dict[str, Any]) -> None:
     os._exit(0)
 
 
-def _fork(control: socket.socket, descriptors: list[int], relayed: int) -> int:
+def _fork(control: socket.socket, descriptors: list[int], captured: int) -> int:
     sock, lifeline, stdout, stderr = descriptors
     try:
         pid = os.fork()
@@ -84,8 +83,7 @@ def _fork(control: socket.socket, descriptors: list[int], relayed: int) -> int:
         os.close(stdout)
         os.close(stderr)
         _renew_random_state()
-        relays = None if relayed == CAPTURED else (bool(relayed & 1), bool(relayed & 2))
-        run_worker(socket.socket(fileno=sock), lifeline, dump_by_value, relays, {})
+        run_worker(socket.socket(fileno=sock), lifeline, dump_by_value, {}, captured=bool(captured))
     if pid > 0:
         os.setpgid(pid, pid)
     for descriptor in descriptors:

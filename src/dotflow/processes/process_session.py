@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, ExecutorSession
 from dotflow.capture.capturing_session import CapturingSession
+from dotflow.capture.pipes import redirected_streams
 from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.capture import Capture
@@ -74,11 +75,14 @@ class ProcessSession(ExecutorSession, CapturingSession):
 
     def capture_output(self, capture: Capture) -> bool:
         if capture.mode in (TypeCapture.AUTO, TypeCapture.FD):
-            from dotflow.capture.worker_output import WorkerOutputs  # slow to import, and only for a history
-
-            self._outputs = WorkerOutputs(capture, self._selector)
+            self._open_outputs(capture)
         self._settle = capture.settle
         return True
+
+    def _open_outputs(self, capture: Capture | None) -> None:
+        from dotflow.capture.worker_output import WorkerOutputs  # slow to import, and most runs capture nothing
+
+        self._outputs = WorkerOutputs(capture, self._selector)
 
     def pool_of(self, step: Action[..., Any]) -> Hashable:
         return step.isolate
@@ -185,6 +189,8 @@ class ProcessSession(ExecutorSession, CapturingSession):
         """Starts a worker for a call, and others beside it for those that wait."""
         count = max(1, min(self._waiting, self._growth(isolated=True), self._dispatcher.room_to_grow))
         self._send_all()  # starting one takes time
+        if not self._starts and self._outputs is None and any(redirected_streams()):
+            self._open_outputs(None)
         with interrupts_held():
             # The default may change between two workers: once a thread has begun, forking is unsafe.
             method = self._start_method or default_start_method()

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from dotflow.capture.pipes import close_own_end, open_pipe, own_ends, redirected_streams
+from dotflow.capture.pipes import close_own_end, open_pipe, own_ends
 from dotflow.core.masks import hidden
 from dotflow.core.outcome import Usage
 from dotflow.core.task import Task
@@ -80,9 +80,7 @@ class StartMethod:
 
     Args:
         tasks: The run's tasks, by id.
-        relayed: Whether the workers' stdout and stderr go through the channel. By default, those that this process has
-            redirected away from the descriptor that a child inherits.
-        captured: Whether the workers' stdout and stderr are pipes to this process instead.
+        captured: Whether the workers' stdout and stderr are pipes to this process, and not its own.
     """
 
     #: Pickles values for its workers.
@@ -90,11 +88,9 @@ class StartMethod:
     #: Whether its workers have the run's tasks by fork.
     inherits_tasks = False
 
-    def __init__(
-        self, tasks: Mapping[int, Task], relayed: tuple[bool, bool] | None = None, *, captured: bool = False
-    ) -> None:
+    def __init__(self, tasks: Mapping[int, Task], *, captured: bool = False) -> None:
         self.tasks = tasks
-        self.relayed = None if captured else relayed or redirected_streams()
+        self.captured = captured
 
     def worker(self) -> WorkerProcess:
         """Starts a worker. Raises OSError when the system refuses."""
@@ -112,7 +108,7 @@ class StartMethod:
         pids: list[int] = []
         with contextlib.ExitStack() as undo:
             try:
-                prepared = [_Ends(undo, captured=self.relayed is None) for _ in range(count)]
+                prepared = [_Ends(undo, captured=self.captured) for _ in range(count)]
                 foreign = [[fd for other in prepared for fd in other.foreign_to(ends)] for ends in prepared]
                 for ends, others in zip(prepared, foreign, strict=True):
                     pids.append(self.launch(ends.theirs, ends.reading, others, ends.outputs))
@@ -166,7 +162,7 @@ class Fork(StartMethod):
                 os.dup2(output, descriptor)
                 os.close(output)
             forget_running_loop()
-            run_worker(sock, lifeline, dump_by_reference, self.relayed, self.tasks)
+            run_worker(sock, lifeline, dump_by_reference, self.tasks, captured=self.captured)
         finally:
             if os.getpid() != coordinator:  # the child must never return to the caller's code
                 os._exit(1)
@@ -175,13 +171,13 @@ class Fork(StartMethod):
 class FreshInterpreter(StartMethod):
     """Workers begin as fresh interpreters: for a single worker, which needs no fork server."""
 
-    def __init__(self, tasks: Mapping[int, Task], **options: Any) -> None:
-        super().__init__(tasks, **options)
+    def __init__(self, tasks: Mapping[int, Task], *, captured: bool = False) -> None:
+        super().__init__(tasks, captured=captured)
         self._started: dict[int, tuple[subprocess.Popen[bytes], int]] = {}  # by id, with the peak that it begins with
 
     def launch(self, sock: socket.socket, lifeline: int, foreign: Iterable[int], outputs: Sequence[int]) -> int:
         process = start_interpreter(
-            "become_worker", sock, (lifeline,), outputs or (None, None), relayed=self.relayed, lifeline=lifeline
+            "become_worker", sock, (lifeline,), outputs or (None, None), captured=self.captured, lifeline=lifeline
         )
         self._started[process.pid] = process, peak_memory()
         return process.pid

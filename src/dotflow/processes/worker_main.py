@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, NoReturn
 
-from dotflow.capture.output import Relay, flush_all, flush_streams, print_to_descriptors
+from dotflow.capture.output import flush_all, flush_streams, print_to_descriptors
 from dotflow.core.action import Action
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.call import Call, Watch
@@ -29,8 +29,6 @@ from dotflow.processes.channel import (
     SECONDS,
     SHARED,
     STARTED,
-    STDERR,
-    STDOUT,
     Channel,
     Dump,
     Message,
@@ -70,7 +68,6 @@ class WorkerLoop:
         self.dump = dump
         self.inherited_tasks = inherited_tasks
         self.loops = Loops()
-        self.lock = threading.Lock()  # a step's threads may print while an outcome is sent
         self.steps: dict[int, Action[..., Any]] = {}
         self.last_value: Any = None
         self.number = 0  # of the call
@@ -181,9 +178,8 @@ class WorkerLoop:
 
     def send(self, kind: int, number: int, parts: list[Any]) -> None:
         """Sends a whole message."""
-        with self.lock:
-            self.channel.queue(kind, number, parts)
-            self.channel.flush()
+        self.channel.queue(kind, number, parts)
+        self.channel.flush()
 
 
 def _loading_failure(error: BaseException) -> Failure:
@@ -198,8 +194,9 @@ def run_worker(
     sock: socket.socket,
     lifeline: int,
     dump: Dump,
-    relayed: tuple[bool, bool] | None,
     inherited_tasks: Mapping[int, Task],
+    *,
+    captured: bool,
 ) -> NoReturn:
     """Runs a worker process, from its first line to its exit.
 
@@ -207,20 +204,16 @@ def run_worker(
         sock: Its end of the channel.
         lifeline: The reading end of a pipe whose writing end only the coordinator has: it closes with the coordinator.
         dump: Pickles outcomes.
-        relayed: Whether its stdout and stderr go through the channel; None where its descriptors are captured.
         inherited_tasks: The tasks that it has by fork.
+        captured: Whether its descriptors 1 and 2 are pipes to the coordinator.
     """
     code = 1
     try:
         _set_up(lifeline)
         worker = WorkerLoop(Channel(sock), dump, inherited_tasks)
-        if relayed is None:
+        if captured:
             print_to_descriptors()
             worker.flush = flush_all
-        elif relayed[0]:
-            sys.stdout = Relay(lambda data: worker.send(STDOUT, 0, [data]))
-        if relayed is not None and relayed[1]:
-            sys.stderr = Relay(lambda data: worker.send(STDERR, 0, [data]))
         _buffer_lines()
         worker.run()
         worker.loops.close()
