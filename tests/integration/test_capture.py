@@ -86,7 +86,7 @@ def test_all_that_a_worker_prints_is_that_of_its_attempt(
 
 
 def test_the_output_of_an_isolated_step_is_its_own(history: RecordingHistory, capfdbinary: Any) -> None:
-    """In the one process that a fresh interpreter is, too."""
+    """In the process that makes it alone, too."""
     steps = [action(isolate=True)(WAYS[name].step.function) for name in ("print", "C printf", "program")]
     run(history, *steps)
 

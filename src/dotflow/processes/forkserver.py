@@ -14,8 +14,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from dotflow.core.masks import hidden
 from dotflow.core.outcome import Usage
 from dotflow.core.task import Task
+from dotflow.cpython import interpreter_flags
 from dotflow.processes.forkserver_main import (
     ALL_IMPORTED,
     FORK,
@@ -26,7 +28,7 @@ from dotflow.processes.forkserver_main import (
     UNKNOWN_EXIT_CODE,
 )
 from dotflow.processes.preload import needed_modules
-from dotflow.processes.start import StartMethod, start_interpreter
+from dotflow.processes.start import StartMethod
 from dotflow.worker.interrupts import interrupts_let_through
 from dotflow.worker.programs import own_processes
 
@@ -49,7 +51,7 @@ class ForkServerProcess:
         self._preloaded: set[str] = set()
         try:
             with theirs:
-                process = start_interpreter("become_forkserver", theirs, (), (subprocess.DEVNULL, subprocess.DEVNULL))
+                process = start_interpreter(theirs)
         except BaseException:  # it has not started
             self._control.close()
             raise
@@ -110,6 +112,30 @@ class ForkServerProcess:
             if not os.waitpid(self.pid, os.WNOHANG)[0]:
                 os.kill(self.pid, signal.SIGKILL)
                 os.waitpid(self.pid, 0)
+
+
+def start_interpreter(sock: socket.socket) -> subprocess.Popen[bytes]:
+    """Starts a fork server in a process group of its own, with its socket. It can import what this process can."""
+    path = [entry or os.getcwd() for entry in sys.path if isinstance(entry, str)]  # noqa: PTH109 (a string is wanted)
+    argv = [str(argument) for argument in sys.argv]
+    settings = json.dumps({"argv": argv, "path": path, "sock": sock.fileno(), "hidden": sorted(hidden)})
+    code = (
+        "import sys, json, signal; signal.pthread_sigmask(signal.SIG_SETMASK, ()); "
+        "settings = json.load(sys.stdin); sys.path[:] = settings['path']; "
+        "from dotflow.processes.forkserver_main import become_forkserver; become_forkserver(settings)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, *interpreter_flags(), "-c", code],
+        pass_fds=(sock.fileno(),),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        process_group=0,
+    )
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # its end is noticed elsewhere
+        pipe.write(settings.encode())
+    return process
 
 
 #: Those of this process. A fork of it detaches, so that they end with this process.

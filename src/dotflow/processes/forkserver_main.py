@@ -1,6 +1,6 @@
-"""What a fresh interpreter runs: a worker, or the fork server.
+"""What the fork server runs.
 
-The fork server has one Python thread and holds no locks. It has the caller's import path, and has imported the
+It has one Python thread and holds no locks. It has the caller's import path, and has imported the
 installed modules that the caller's steps need. It serves one request at a time, and ends with the coordinator.
 """
 
@@ -35,14 +35,6 @@ ALL_IMPORTED: Final = -1  # reply to PRELOAD: forking is still safe
 #: threads before a fork and starts them again on demand (blas_server.c). jemalloc takes its locks before a fork and
 #: starts its thread anew (jemalloc_prefork, jemalloc_postfork_child).
 FORK_SAFE: Final = frozenset({"numpy", "pandas", "pyarrow"})
-
-
-def become_worker(settings: dict[str, Any]) -> None:
-    """Makes the fresh interpreter a worker."""
-    sys.argv = settings["argv"]
-    hidden.update(settings["hidden"])
-    sock = socket.socket(fileno=settings["sock"])
-    run_worker(sock, settings["lifeline"], dump_by_value, {}, captured=settings["captured"])
 
 
 def become_forkserver(settings: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from dotflow.processes.channel import Channel
 from dotflow.processes.dispatcher import CORES, Dispatcher
 from dotflow.processes.encoding import NO_VALUE, CallEncoder, WorkerCache, load_outcome
 from dotflow.processes.forkserver import KeptForkServer
-from dotflow.processes.start import Fork, FreshInterpreter, StartMethod, default_start_method
+from dotflow.processes.start import Fork, StartMethod, default_start_method
 from dotflow.processes.worker import WorkerProcess
 from dotflow.worker.deadline import GRACE
 from dotflow.worker.interrupts import interrupts_held, interrupts_let_through
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from dotflow.capture.worker_output import OutputPipe, WorkerOutput, WorkerOutputs
 
 STARTUP_DELAY: Final = 0.001  # seconds without a free worker before more are started; a fork takes about as long
-FRESH: Final = "fresh"  # no choice of the user's
-STARTS: Final[Mapping[str, type[StartMethod]]] = {"fork": Fork, "forkserver": KeptForkServer, FRESH: FreshInterpreter}
+STARTS: Final[Mapping[str, type[StartMethod]]] = {"fork": Fork, "forkserver": KeptForkServer}
 
 
 class Worker:

@@ -126,11 +126,6 @@ def wait_for(pid: int) -> tuple[int | None, Usage]:
     return os.waitstatus_to_exitcode(status), Usage(cpu, usage.ru_maxrss * MAXRSS_UNIT, pid)
 
 
-def peak_memory() -> int:
-    """Returns the peak of this process's resident memory, with which a program that it starts begins, in bytes."""
-    return int(getrusage(SELF)[MAXRSS]) * MAXRSS_UNIT
-
-
 class _Peak:
     """The peak of this process's resident memory since the last reset. None where the system has no /proc."""
 
@@ -170,7 +165,7 @@ class _Peak:
         try:
             self._file = OwnDescriptor(os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC))
             pwrite(self._file.number, RESET_PEAK, 0)
-            peak, own = peak_memory(), _high_water_mark()
+            peak, own = getrusage(SELF)[MAXRSS] * MAXRSS_UNIT, _high_water_mark()
         except OSError:
             self._file = None
             return
