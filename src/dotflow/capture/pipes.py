@@ -33,32 +33,32 @@ def write_all(descriptor: int, data: bytes) -> None:
         try:
             data = data[os.write(descriptor, data) :]
         except BlockingIOError:
-            _poll(descriptor, select.POLLOUT, None)
+            poll_for(select.POLLOUT, (descriptor,))(None)
         except OSError:
             return
 
 
-def poll_for_input(descriptors: Iterable[int]) -> Callable[[float | None], list[tuple[int, int]]]:
-    """Returns a function that returns what is readable, or has ended, within so many milliseconds."""
+def poll_for(event: int, descriptors: Iterable[int]) -> Callable[[float | None], list[tuple[int, int]]]:
+    """Returns a function that returns where a `select` event came, or the end, within so many milliseconds."""
     poll = select.poll()
     for descriptor in descriptors:
-        poll.register(descriptor, select.POLLIN)
+        poll.register(descriptor, event)
     return poll.poll
 
 
 def readable(descriptors: Iterable[int], seconds: float | None) -> set[int]:
     """Waits until some are readable, or have ended, and returns them; none after so many seconds."""
-    return {number for number, _ in poll_for_input(descriptors)(None if seconds is None else seconds * 1000)}
+    return {number for number, _ in poll_for(select.POLLIN, descriptors)(None if seconds is None else seconds * 1000)}
 
 
 def wait_readable(descriptor: int, seconds: float) -> bool:
     """Waits until there is something to read, or the end; returns False after so many seconds without."""
-    return _poll(descriptor, select.POLLIN, seconds)
+    return bool(poll_for(select.POLLIN, (descriptor,))(seconds * 1000))
 
 
 def wait_closed(descriptor: int, seconds: float) -> bool:
     """Waits until the other end of a socket is closed; returns False after so many seconds."""
-    return _poll(descriptor, 0, seconds)  # POLLHUP is always reported
+    return bool(poll_for(0, (descriptor,))(seconds * 1000))  # POLLHUP is always reported
 
 
 def read_available(descriptor: int) -> bytes:
@@ -79,12 +79,6 @@ def pass_on_later(descriptor: int, stream: int) -> None:
         [sys.executable, "-I", "-S", "-c", PASS_ON], stdin=descriptor, stdout=stream, start_new_session=True
     )
     process.returncode = 0  # keeps Popen from a warning
-
-
-def _poll(descriptor: int, event: int, seconds: float | None) -> bool:
-    poll = select.poll()
-    poll.register(descriptor, event)
-    return bool(poll.poll(None if seconds is None else seconds * 1000))
 
 
 def close_own_end(descriptor: int) -> None:

@@ -6,6 +6,7 @@ all arrive, and what is in the pipes when an attempt ends is that attempt's.
 
 import math
 import os
+import select
 import selectors
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,7 +21,7 @@ from dotflow.capture.pipes import (
     READ_SIZE,
     close_own_end,
     pass_on_later,
-    poll_for_input,
+    poll_for,
     redirected_streams,
     wait_readable,
     write_all,
@@ -119,7 +120,7 @@ class WorkerOutput:
         self.pipes = [OutputPipe(descriptor, stream, self, pass_on) for stream, descriptor in enumerate(descriptors, 1)]
         self._chunks: Chunks | None = None
         self._make_chunks: MakeChunks | None = None
-        self._poll = poll_for_input(descriptors)
+        self._poll = poll_for(select.POLLIN, descriptors)
 
     def begin(self, make_chunks: MakeChunks | None) -> None:
         """Takes what comes from now on for the output of another attempt; its chunks are made when it prints."""

@@ -2,13 +2,12 @@
 
 import contextlib
 import os
-import selectors
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from dotflow import clock
-from dotflow.capture.pipes import close_own_end
+from dotflow.capture.pipes import close_own_end, wait_readable
 from dotflow.core.outcome import Usage
 from dotflow.processes.channel import OUTCOME, READY, RETURNED, SECONDS, STARTED, Channel
 from dotflow.worker.deadline import GRACE
@@ -94,11 +93,7 @@ class WorkerProcess:
 
     def has_ended(self) -> bool:
         """Returns whether it is known to have ended; False without a sentinel."""
-        if self.sentinel is None:
-            return False
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.sentinel, selectors.EVENT_READ)
-            return bool(selector.select(0))
+        return self.sentinel is not None and wait_readable(self.sentinel, 0)
 
     def interrupt(self) -> None:
         """Ends the reading of files after its step has returned, so that the outcome arrives soon."""
