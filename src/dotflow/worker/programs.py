@@ -95,10 +95,11 @@ def _tree(roots: Collection[int]) -> Iterator[int]:
     """Yields the processes and their descendants, parents first."""
     for pid in roots:
         yield pid
-        yield from _tree(_children_of(pid))
+        yield from _tree(children_of(pid))
 
 
-def _children_of(pid: int) -> set[int]:
+def children_of(pid: int) -> set[int]:
+    """Returns the children of a process, zombies included."""
     try:
         threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 (names are wanted)
     except OSError:  # it has ended

@@ -6,6 +6,7 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -37,17 +38,15 @@ def raise_misuse(method: str) -> NoReturn:
 T = TypeVar("T")
 
 
+@dataclass(eq=False, slots=True)
 class _Waiter:
-    """A thread that waits."""
+    """A thread that waits, which makes it."""
 
-    def __init__(
-        self, wake: Callable[[], None], since: float, in_flight: int = 0, recheck: float | None = None
-    ) -> None:
-        self.thread = threading.get_ident()
-        self.wake = wake
-        self.since = since
-        self.in_flight = in_flight
-        self.recheck = recheck
+    wake: Callable[[], None]
+    since: float
+    in_flight: int
+    recheck: float | None
+    thread: int = field(default_factory=threading.get_ident)
 
 
 class VirtualClock:

@@ -93,25 +93,11 @@ def sleeps() -> None:
         time.sleep(0.01)
 
 
-def task_of(task_id: int, step: Action[..., Any], initial: Context | None = None) -> LinkedTask:
-    """Returns a task whose fallback is `repairs`."""
-    return LinkedTask(task_id, step, None, initial or Context(), workflow_id="w", links=Links(fallback=repairs))
-
-
-#: The tasks of the session that a test opens, by id.
+STEPS: Final[Sequence[Action[..., Any]]] = (contexts, join, grow, listed, fails, interrupts, sleeps, signs, waits)
+#: The tasks of the session that a test opens, by id. The fallback of each is `repairs`.
 TASKS: Final = {
-    task.task_id: task
-    for task in (
-        task_of(0, contexts, Context("given")),
-        task_of(1, join),
-        task_of(2, grow),
-        task_of(3, listed),
-        task_of(4, fails),
-        task_of(5, interrupts),
-        task_of(6, sleeps),
-        task_of(7, signs),
-        task_of(8, waits),
-    )
+    number: LinkedTask(number, step, None, Context("given"), workflow_id="w", links=Links(fallback=repairs))
+    for number, step in enumerate(STEPS)
 }
 CONTEXTS, JOIN, GROW, LISTED, FAILS, INTERRUPTS, SLEEPS, SIGNS, WAITS = TASKS.values()
 

@@ -30,11 +30,19 @@ STATES: Final = ("Completed", "Failed", "Cancelled", "Interrupted", "Paused")  #
 class Driver:
     """One run, whose events are recorded one by one, a second apart."""
 
-    def __init__(self, history: Any, run_id: str = "0123456789", workflow_id: str = "nightly", **more: Any) -> None:
+    def __init__(
+        self,
+        history: Any,
+        run_id: str = "0123456789",
+        workflow_id: str = "nightly",
+        *,
+        steps: Sequence[events.Planned] = STEPS,
+        offset: float = 0.0,
+        **more: Any,
+    ) -> None:
         self.history, self.run_id, self.workflow_id = history, run_id, workflow_id
         self.seconds = 0.0
-        self.began = BEGAN + timedelta(seconds=more.pop("offset", 0.0))
-        steps: Sequence[events.Planned] = more.pop("steps", STEPS)
+        self.began = BEGAN + timedelta(seconds=offset)
         self.send(events.RunStarted(workflow_id, run_id, len(steps), self.now, "nights", steps, **more))
 
     @property

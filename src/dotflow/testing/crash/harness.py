@@ -24,6 +24,7 @@ from dotflow.cpython import forget_exit_handlers, join_threads, run_exit_handler
 from dotflow.processes.channel import dump_by_reference
 from dotflow.testing.crash.kill_points import Records, StepId, read_journal
 from dotflow.testing.crash.trial import Pipeline, RunResult, TrialOptions, run_trial
+from dotflow.worker.programs import children_of
 
 ABORT_GRACE: Final = 2.0  # seconds that a process has to write its stacks
 POLL_INTERVAL: Final = 0.002  # seconds, where the system has no sigtimedwait
@@ -105,12 +106,10 @@ class ChildProcesses:
 def _child_commands() -> dict[int, str]:
     """Returns the command lines of this process's children, by pid; none without /proc."""
     commands = {}
-    for folder in Path("/proc").glob("[0-9]*"):
+    for pid in children_of(os.getpid()):
         with contextlib.suppress(OSError):  # it has just ended
-            parent = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[1]
-            if parent == str(os.getpid()):
-                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
-                commands[int(folder.name)] = command.decode(errors="replace").strip()[:200]
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+            commands[pid] = command.decode(errors="replace").strip()[:200]
     return commands
 
 
