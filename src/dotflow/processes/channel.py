@@ -18,6 +18,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from types import CodeType, FunctionType, MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -197,9 +198,13 @@ def complete_class(cls: type, state: tuple[Callable[[type, Any], object], Any]) 
 
 def dump_by_value(value: object) -> list[Any]:
     """Pickles for a process with another `__main__`: what ours defines travels by value."""
+    return _dump(Pickler, value)
+
+
+def _dump(pickler: Callable[..., Any], value: object) -> list[Any]:
     buffers: list[pickle.PickleBuffer] = []
     with io.BytesIO() as file:
-        Pickler(file, buffers.append).dump(value)
+        pickler(file, buffer_callback=buffers.append).dump(value)
         return [file.getvalue(), *(buffer.raw() for buffer in buffers)]
 
 
@@ -234,11 +239,9 @@ def dump_by_reference(value: object) -> list[Any]:
     try:
         return [pickle.dumps(value, protocol=5, buffer_callback=buffers.append), *(buffer.raw() for buffer in buffers)]
     except Exception:  # a value that pickle can't look up by name, or whose own methods raise
-        buffers.clear()
+        pass
     try:  # takes twice as long
-        with io.BytesIO() as file:
-            ReferencePickler(file, protocol=5, buffer_callback=buffers.append).dump(value)
-            return [file.getvalue(), *(buffer.raw() for buffer in buffers)]
+        return _dump(partial(ReferencePickler, protocol=5), value)
     except Exception:  # a lambda or a local class can only be pickled by value
         return dump_by_value(value)
 

@@ -58,7 +58,7 @@ class ProcessSession(ExecutorSession, CapturingSession):
         self._tasks = tasks
         self._start_method = start_method
         self._starts: dict[str, tuple[StartMethod, CallEncoder]] = {}
-        self._dispatcher = Dispatcher[Worker](self._start_worker, max_workers, self._should_grow, self._remove)
+        self._dispatcher = Dispatcher[Worker](self._start_worker, max_workers, self._growth, self._remove)
         self._woken = False
         self._waiting = 1  # calls, when room was made for one
         self._refused: tuple[int, bool] | None = None  # lane and isolation of the call without room
@@ -211,9 +211,6 @@ class ProcessSession(ExecutorSession, CapturingSession):
         if process.sentinel is not None:
             self._selector.register(process.sentinel, selectors.EVENT_READ, worker)
         return worker
-
-    def _should_grow(self, isolated: bool) -> bool:
-        return self._growth(isolated) > 0
 
     def _growth(self, isolated: bool) -> int:
         """Returns how many workers may start now; up to one for each core always start.

@@ -143,14 +143,13 @@ class WorkerLoop:
             previous = Context()
         elif type(previous.storage) is LastValue:
             previous = Context(self.last_value, previous.task_id, previous.workflow_id, previous.time, previous.step)
-        arguments = arguments and {name: self._own(value) for name, value in arguments.items()}
+        arguments = arguments and {
+            name: self.last_value if type(value) is LastValue else value for name, value in arguments.items()
+        }
         shared = None if shared is None else self._shared(shared)
         watch = None if attempt_id is None else Watch(new(AttemptId, attempt_id))
         fields = (task_id, lane, step, initial, previous, workflow_id, carrier, number, arguments, shared)
         return new(Call, (*fields, is_fallback, secrets, files and new(FileWatch, files), watch))
-
-    def _own(self, value: Any) -> Any:
-        return self.last_value if type(value) is LastValue else value
 
     def _shared(self, number: int) -> Mapping[str, Any]:
         """Returns the shared arguments, unpickled anew for each call: calls must not see each other's changes."""

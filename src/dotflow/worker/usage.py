@@ -7,7 +7,7 @@ coroutines share theirs: of them only the CPU time of their own thread is known.
 import os
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Coroutine, Generator
 from os import getpid, pwrite
 from pathlib import Path
 from time import process_time, thread_time
@@ -20,17 +20,15 @@ from dotflow.own_descriptor import OwnDescriptor
 
 try:
     import resource
-except ImportError:  # not POSIX: there the child processes are left out, and the peak
+except ImportError:  # not POSIX: there attempts are measured by their threads
     resource = None  # type: ignore[assignment]
 
 new: Final = tuple.__new__  # makes a named tuple in half the time: there is one for every attempt
 
-SELF: Final = 0 if resource is None else resource.RUSAGE_SELF
-CHILDREN: Final = -1 if resource is None else resource.RUSAGE_CHILDREN
+SELF: Final = 0  # <sys/resource.h>
+CHILDREN: Final = -1
 #: Returns user time, system time and peak first.
-getrusage: Final[Callable[[int], Any]] = (
-    (lambda who: (*os.times()[:2], 0) if who == SELF else (0.0, 0.0, 0)) if resource is None else resource.getrusage
-)
+getrusage: Final[Any] = getattr(resource, "getrusage", None)
 
 RESET_PEAK: Final = b"5"  # proc_pid_clear_refs(5): sets the peak of the resident memory to what it is now
 KIB: Final = 1024  # bytes
@@ -90,7 +88,8 @@ Meter = ProcessMeter | ThreadMeter
 def begin() -> Meter:
     """Returns the meter of an attempt that begins in the calling thread."""
     threads = clock.attempt_threads
-    return ThreadMeter() if threads and threading.get_ident() in threads else ProcessMeter()
+    is_alone = resource is not None and not (threads and threading.get_ident() in threads)
+    return ProcessMeter() if is_alone else ThreadMeter()
 
 
 @coroutine

@@ -362,10 +362,6 @@ class HistoryContract:
         texts = {run.workflow_id, run.steps[0].name, run.steps[0].attempts[0].errors[0].message}
         assert texts == {text.encode(errors="backslashreplace").decode()}
 
-    def history(self) -> Any:
-        """Returns the history; subclasses override it."""
-        raise NotImplementedError("HistoryContract needs a fixture named history, which returns the history to test")
-
     def test_runs_are_listed(self, history: Any) -> None:
         """The newest first, and by state and workflow."""
         for number, state in enumerate(STATES):
