@@ -44,17 +44,15 @@ class ThreadPrograms:
         A stopped process starts no other, and its children's ids stay taken: Linux aborts a fork when a signal is
         pending (copy_process in kernel/fork.c). So all are found when a pass finds no new one.
         """
-        return freeze(lambda: _forked_by(self._thread) - self._before - own_processes)
+        frozen: dict[int, None] = {}  # parents first
+        while new := [pid for pid in _tree(self._roots()) if pid not in frozen]:
+            for pid in new:
+                _send(os.kill, pid, signal.SIGSTOP)
+                frozen[pid] = None
+        return list(frozen)
 
-
-def freeze(roots: Callable[[], Collection[int]]) -> list[int]:
-    """Stops the processes that *roots* returns, and all that they have started; returns their ids, parents first."""
-    frozen: dict[int, None] = {}
-    while new := [pid for pid in _tree(roots()) if pid not in frozen]:
-        for pid in new:
-            _send(os.kill, pid, signal.SIGSTOP)
-            frozen[pid] = None
-    return list(frozen)
+    def _roots(self) -> Collection[int]:
+        return _forked_by(self._thread) - self._before - own_processes
 
 
 def members_since(first: int) -> list[int]:
