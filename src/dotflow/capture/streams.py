@@ -77,21 +77,12 @@ class StreamProxy:
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self.stream, name, value)
 
-    def __delattr__(self, name: str) -> None:
-        delattr(self.stream, name)
-
     def __enter__(self) -> Any:
         self.stream.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> Any:
         return self.stream.__exit__(*error)
-
-    def __iter__(self) -> Any:
-        return iter(self.stream)
-
-    def __next__(self) -> Any:
-        return next(self.stream)
 
     def __repr__(self) -> str:
         return repr(self.stream)
@@ -285,7 +276,8 @@ def _handlers(logging: Any) -> Iterator[Any]:
     loggers = (logging.root, *logging.root.manager.loggerDict.values())
     for logger in loggers:
         yield from getattr(logger, "handlers", ())  # a placeholder has none
-    yield from (handler for handler in (logging.lastResort,) if handler is not None)
+    if logging.lastResort is not None:
+        yield logging.lastResort
 
 
 def _forget() -> None:
