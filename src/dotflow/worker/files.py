@@ -43,43 +43,30 @@ Members = Callable[[Any], Iterable[Any]]
 
 def find_paths(value: Any) -> Collection[Path]:
     """Returns the paths in a value: in collections, dataclasses, named tuples, Pydantic models and contexts."""
-    try:
-        for part in (value.values() if type(value) is dict else ()) or (value,):  # of most values this is all
-            kind = type(part)
-            if kind in SCALARS:
-                continue
-            if kind is dict:
-                if not are_scalars(map(type, part.values())) or not are_scalars(map(type, part)):
-                    return _find_paths(value)
-            elif (kind is not list and kind is not tuple) or not are_scalars(map(type, part)):
-                return _find_paths(value)
-        return () if type(value) is not dict or are_scalars(map(type, value)) else _find_paths(value)
-    except TypeError:  # a class without a hash: what is beside its instances is not looked for
-        return ()
-
-
-def _find_paths(value: Any) -> Collection[Path]:
     found: dict[Path, None] = {}
     seen: set[int] = set()
     ahead = [value]
-    for value in ahead:  # the list grows meanwhile
-        kind = type(value)
-        if kind is dict:
-            members = value.values()
-            if not are_scalars(map(type, value)):
-                members = (*value, *members)
-        elif kind is list or kind is tuple:
-            members = value
-        elif kind in SCALARS:
-            continue
-        elif kind is PATH:
-            found[value] = None
-            continue
-        else:
-            members = _members_of(kind, value)
-        if not are_scalars(map(type, members)) and id(value) not in seen:
-            seen.add(id(value))
-            ahead += members
+    try:
+        for value in ahead:  # the list grows meanwhile
+            kind = type(value)
+            if kind is dict:
+                members = value.values()
+                if not are_scalars(map(type, value)):
+                    members = (*value, *members)
+            elif kind is list or kind is tuple:
+                members = value
+            elif kind in SCALARS:
+                continue
+            elif kind is PATH:
+                found[value] = None
+                continue
+            else:
+                members = _members_of(kind, value)
+            if not are_scalars(map(type, members)) and id(value) not in seen:
+                seen.add(id(value))
+                ahead += members
+    except TypeError:  # a class without a hash: what is beside its instances is not looked for
+        return ()
     return found
 
 
