@@ -233,7 +233,7 @@ def test_a_worker_that_cannot_start_leaves_nothing(at: str, monkeypatch: pytest.
     with monkeypatch.context() as patch:
         patch.setattr(owner, at, fails)
         with pytest.raises(OSError, match="no more descriptors") as raised:
-            Fork({}).worker()
+            Fork({}).workers(1)
 
     assert raised.traceback  # which holds the frames that had them open
     assert open_descriptors() == before

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache, partial
 
 from dotflow.capture.marks import NESTED, NO_ATTEMPT, mark
-from dotflow.capture.pipes import write_all
+from dotflow.capture.pipes import is_redirected, write_all
 from dotflow.capture.streams import lead_handlers, set_mark
 
 
@@ -15,11 +15,7 @@ def print_to_descriptors() -> None:
     """Makes sys.stdout, sys.stderr and the words of a crash go to the descriptors 1 and 2, which are captured."""
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
-        try:
-            leads_there = stream is None or stream.fileno() == descriptor
-        except (AttributeError, OSError, ValueError):  # the caller has redirected it
-            leads_there = False
-        if not leads_there:
+        if is_redirected(stream, descriptor):
             captured = open(descriptor, "w", encoding="utf-8", errors="surrogatepass", closefd=False)  # noqa: SIM115
             setattr(sys, name, captured)
             lead_handlers(stream, captured)

@@ -100,10 +100,10 @@ def write_out(number: int, data: bytes) -> None:
 
 def redirected_streams() -> tuple[bool, bool]:
     """Returns whether sys.stdout and sys.stderr write elsewhere than to the descriptors that a child inherits."""
-    return _is_redirected(sys.stdout, 1), _is_redirected(sys.stderr, 2)
+    return is_redirected(sys.stdout, 1), is_redirected(sys.stderr, 2)
 
 
-def _is_redirected(stream: Any, descriptor: int) -> bool:
+def is_redirected(stream: Any, descriptor: int) -> bool:
     """Returns whether a stream writes elsewhere than to the descriptor that a child inherits."""
     try:
         return bool(stream.fileno() != descriptor)

@@ -11,7 +11,6 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from dotflow.core.masks import hidden
@@ -31,6 +30,7 @@ from dotflow.processes.preload import needed_modules
 from dotflow.processes.start import StartMethod
 from dotflow.worker.interrupts import interrupts_let_through
 from dotflow.worker.programs import own_processes
+from dotflow.worker.usage import status_line
 
 #: pytest changes it with each test, which would start a server anew.
 OF_EACH_TEST: Final = "PYTEST_CURRENT_TEST"
@@ -307,7 +307,7 @@ def _inherited_state() -> tuple[Any, ...]:
         list(sys.path),
         list(sys.argv),
         _working_folder(),
-        _umask(),
+        status_line(b"Umask:"),  # read where that needs no setting, which other threads would notice
         (os.getuid(), os.geteuid(), os.getgid(), os.getegid(), os.getgroups()),
         os.getpriority(os.PRIO_PROCESS, 0),
         limits,
@@ -320,12 +320,3 @@ def _working_folder() -> str | None:
         return os.getcwd()  # noqa: PTH109 (a string is wanted)
     except OSError:  # it was deleted
         return None
-
-
-def _umask() -> bytes | None:
-    """Returns the umask where it can be read without setting it, which other threads would notice."""
-    try:
-        status = Path("/proc/self/status").read_bytes()
-    except OSError:
-        return None
-    return next((line for line in status.splitlines() if line.startswith(b"Umask:")), None)

@@ -86,10 +86,6 @@ class StartMethod:
         self.tasks = tasks
         self.captured = captured
 
-    def worker(self) -> WorkerProcess:
-        """Starts a worker. Raises OSError when the system refuses."""
-        return self.workers(1)[0]
-
     def workers(self, count: int) -> list[WorkerProcess]:
         """Starts so many workers, or fewer where the system refuses more. Raises OSError when it refuses the first one.
 

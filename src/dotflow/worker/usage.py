@@ -174,12 +174,17 @@ class _Peak:
 
 def _high_water_mark() -> int | None:
     """Returns the peak since the last reset as /proc/self/status has it, which takes longer than ru_maxrss."""
+    line = status_line(b"VmHWM:")
+    return None if line is None else int(line.split()[1]) * KIB
+
+
+def status_line(field: bytes) -> bytes | None:
+    """Returns the line of /proc/self/status that begins with a field; None where there is none."""
     try:
         status = Path("/proc/self/status").read_bytes()
     except OSError:
         return None
-    line = next((line for line in status.splitlines() if line.startswith(b"VmHWM:")), None)
-    return None if line is None else int(line.split()[1]) * KIB
+    return next((line for line in status.splitlines() if line.startswith(field)), None)
 
 
 _peak: Final = _Peak()

@@ -153,7 +153,7 @@ class WorkerHost:
                 found = next(iter(self._idle), None)
         if found is None:
             with interrupts_held():
-                return _Process(self._start.worker())
+                return _Process(*self._start.workers(1))
         del self._idle[found]
         return found
 
