@@ -27,7 +27,7 @@ SCALARS: Final = frozenset(
 are_scalars: Final = SCALARS.issuperset
 PATH: Final = type(Path())
 
-CHUNK: Final = 1 << 20  # bytes: a file up to this size is read at once
+CHUNK: Final = 1 << 20  # bytes: reading a larger file takes long enough to be interrupted
 SQLITE_PAGE: Final = 512  # bytes: all databases of SQLite are multiples of it; sqlite.org/fileformat.html
 SECOND: Final = 10**9  # nanoseconds
 YOUNG_FOR: Final = 2 * SECOND  # since the last change; the times of FAT are even seconds
@@ -171,20 +171,12 @@ def _digest_of(path: str | Path, found: os.stat_result) -> str:
     if digest is not None:
         return digest
     try:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            if found.st_size < CHUNK:
-                content = os.read(descriptor, found.st_size + 1)
-                digest = hashlib.sha256(content).hexdigest() if len(content) == found.st_size else ""
-            else:
-                with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
-            after = os.fstat(descriptor)
-        finally:
-            os.close(descriptor)
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (as in state_of)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            after = os.fstat(file.fileno())
     except OSError:
         return ""
-    if not digest or (after.st_size, after.st_mtime_ns) != (found.st_size, found.st_mtime_ns):
+    if (after.st_size, after.st_mtime_ns) != (found.st_size, found.st_mtime_ns):
         return ""
     # Just after a change another one may have the same time.
     if clock.real_time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) > SETTLED_AFTER:
