@@ -171,7 +171,7 @@ class WorkerOutputs:
     """
 
     def __init__(self, capture: Capture | None, selector: selectors.BaseSelector) -> None:
-        self._capture = capture
+        self.capture = capture
         self._selector = selector
         self._pass_on = passing_on()
         self._pipes: set[OutputPipe] = set()
@@ -182,7 +182,7 @@ class WorkerOutputs:
 
     def open(self, descriptors: Sequence[int]) -> WorkerOutput:
         """Returns the output of a worker that has started."""
-        output = WorkerOutput(descriptors, self._pass_on, None if self._capture is None else self._capture.masks)
+        output = WorkerOutput(descriptors, self._pass_on, None if self.capture is None else self.capture.masks)
         for pipe in output.pipes:
             self._pipes.add(pipe)
             self._selector.register(pipe, selectors.EVENT_READ, pipe)
@@ -190,7 +190,7 @@ class WorkerOutputs:
 
     def begin(self, output: WorkerOutput, call: Call) -> None:
         """Takes what comes from now on for the output of the call's attempt."""
-        capture, watch = self._capture, call.watch
+        capture, watch = self.capture, call.watch
         output.begin(None if capture is None or watch is None else partial(Chunks, watch.attempt, capture))
 
     def read(self, pipe: OutputPipe) -> None:

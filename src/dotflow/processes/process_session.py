@@ -4,12 +4,13 @@ import contextlib
 import math
 import selectors
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, ExecutorSession
 from dotflow.capture.capturing_session import CapturingSession
 from dotflow.capture.pipes import redirected_streams
+from dotflow.capture.worker_output import OutputPipe, WorkerOutput, WorkerOutputs
 from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.capture import Capture
@@ -26,9 +27,6 @@ from dotflow.processes.worker import WorkerProcess
 from dotflow.worker.deadline import GRACE
 from dotflow.worker.interrupts import interrupts_held, interrupts_let_through
 from dotflow.worker.waiting import WakeupPipe, longest_sleep
-
-if TYPE_CHECKING:
-    from dotflow.capture.worker_output import OutputPipe, WorkerOutput, WorkerOutputs
 
 STARTUP_DELAY: Final = 0.001  # seconds without a free worker before more are started; a fork takes about as long
 STARTS: Final[Mapping[str, type[StartMethod]]] = {"fork": Fork, "forkserver": KeptForkServer}
@@ -68,20 +66,15 @@ class ProcessSession(ExecutorSession, CapturingSession):
         self._settle: Callable[[], object] | None = None
         self._unsent: list[Worker] = []  # with calls that are sent together
         self._selector = selectors.DefaultSelector()
-        self._outputs: WorkerOutputs | None = None
+        self._outputs = WorkerOutputs(None, self._selector)
         self._wakeup = WakeupPipe()
         self._selector.register(self._wakeup, selectors.EVENT_READ)
 
     def capture_output(self, capture: Capture) -> bool:
         if capture.mode in (TypeCapture.AUTO, TypeCapture.FD):
-            self._open_outputs(capture)
+            self._outputs = WorkerOutputs(capture, self._selector)
         self._settle = capture.settle
         return True
-
-    def _open_outputs(self, capture: Capture | None) -> None:
-        from dotflow.capture.worker_output import WorkerOutputs  # slow to import, and most runs capture nothing
-
-        self._outputs = WorkerOutputs(capture, self._selector)
 
     def pool_of(self, step: Action[..., Any]) -> Hashable:
         return step.isolate
@@ -157,8 +150,7 @@ class ProcessSession(ExecutorSession, CapturingSession):
                 self._workers.clear()
                 for start, _ in self._starts.values():
                     start.close()
-                if self._outputs is not None:
-                    self._outputs.close()
+                self._outputs.close()
                 self._selector.close()
                 self._wakeup.close()
 
@@ -188,13 +180,12 @@ class ProcessSession(ExecutorSession, CapturingSession):
         """Starts a worker for a call, and others beside it for those that wait."""
         count = max(1, min(self._waiting, self._growth(isolated=True), self._dispatcher.room_to_grow))
         self._send_all()  # starting one takes time
-        if not self._starts and self._outputs is None and any(redirected_streams()):
-            self._open_outputs(None)
         with interrupts_held():
             # The default may change between two workers: once a thread has begun, forking is unsafe.
             method = self._start_method or default_start_method()
             if method not in self._starts:
-                start = STARTS[method](self._tasks, captured=self._outputs is not None)
+                captured = self._outputs.capture is not None or any(redirected_streams())
+                start = STARTS[method](self._tasks, captured=captured)
                 self._starts[method] = start, CallEncoder(start.dump, start.inherits_tasks)
             start, encoder = self._starts[method]
             worker, *others = [self._connect(process, encoder) for process in start.workers(count)]
@@ -205,7 +196,7 @@ class ProcessSession(ExecutorSession, CapturingSession):
     def _connect(self, process: WorkerProcess, encoder: CallEncoder) -> Worker:
         worker = Worker(process, encoder)
         self._workers.add(worker)
-        if self._outputs is not None:
+        if process.outputs:
             worker.output = self._outputs.open(process.outputs)
         self._selector.register(process.channel, selectors.EVENT_READ, worker)
         if process.sentinel is not None:
@@ -239,7 +230,7 @@ class ProcessSession(ExecutorSession, CapturingSession):
         except Exception as error:  # pickling runs the value's own methods
             self._complete(worker, failures.not_sent(call, error))
             return False
-        if worker.output is not None and self._outputs is not None:
+        if worker.output is not None:
             self._outputs.begin(worker.output, call)
         return True
 
@@ -253,11 +244,9 @@ class ProcessSession(ExecutorSession, CapturingSession):
     def _next_due(self, end: float) -> float:
         """Returns when the next thing is due: the end of the wait, a kill, or the start of one more worker."""
         kills = (worker.process.kill_at for worker in self._workers)
-        times = [end, *(kill_at for kill_at in kills if kill_at is not None)]
+        times = [end, self._outputs.due(), *(kill_at for kill_at in kills if kill_at is not None)]
         if self._refused is not None and self._dispatcher.room_to_grow and self._count_starting() < CORES:
             times.append(self._last_end + STARTUP_DELAY)
-        if self._outputs is not None:
-            times.append(self._outputs.due())
         return min(times)
 
     def _poll(self, timeout: float | None) -> None:
@@ -268,7 +257,6 @@ class ProcessSession(ExecutorSession, CapturingSession):
                 self._wakeup.clear()
                 self._woken = True
             elif not isinstance(worker, Worker):
-                assert self._outputs is not None
                 self._outputs.read(worker)
             elif key.fd == worker.process.sentinel:
                 ended.append(worker)
@@ -281,8 +269,7 @@ class ProcessSession(ExecutorSession, CapturingSession):
             # Read first: the worker may have sent an outcome just before its end.
             self._read(worker)
             self._handle_death(worker)
-        if self._outputs is not None:
-            self._outputs.record_due()
+        self._outputs.record_due()
 
     def _read(self, worker: Worker) -> None:
         if worker not in self._workers:
@@ -328,7 +315,7 @@ class ProcessSession(ExecutorSession, CapturingSession):
             if worker.process.sentinel is not None:
                 self._selector.unregister(worker.process.sentinel)
             code = worker.process.reap()
-        if worker.output is not None and self._outputs is not None:
+        if worker.output is not None:
             self._outputs.end(worker.output)
         return code
 
