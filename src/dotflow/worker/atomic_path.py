@@ -17,7 +17,7 @@ from dotflow.errors import InvalidArgument
 from dotflow.worker.files import note_written
 
 GAP: Final = 4  # numbers in a row without a folder, after which no leftover is looked for
-ASIDE: Final = "-"  # in the hidden folder: the old folder, where the system can't exchange two
+ASIDE: Final = "old-of-atomic-path"  # in the hidden folder: the old one, where the system can't exchange two
 AT_FDCWD: Final = -100  # <fcntl.h>
 RENAME_EXCHANGE: Final = 2  # <linux/fs.h>
 NO_EXCHANGE: Final = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP})
@@ -137,7 +137,7 @@ def _replace(path: str, place: str, made: os.stat_result) -> None:
         os.replace(path, place)
         return
     if not _exchange(path, place):
-        os.rename(place, os.path.join(os.path.dirname(path), _aside(os.path.basename(place))))
+        os.rename(place, os.path.join(os.path.dirname(path), ASIDE))
         os.rename(path, place)
     sync_folder(os.path.dirname(place))  # before the removal of the old folder
 
@@ -175,10 +175,6 @@ def _exchange(one: str, other: str) -> bool:
     if number in NO_EXCHANGE:
         return False
     raise OSError(number, os.strerror(number), other)
-
-
-def _aside(name: str) -> str:
-    return ASIDE if name != ASIDE else ASIDE * 2
 
 
 @contextlib.contextmanager
@@ -231,7 +227,7 @@ def _claim(folder: str, parent: str, name: str) -> int | None:
                 if is_new:
                     undo.pop_all()
                     return lock
-                old, place = os.path.join(folder, _aside(name)), os.path.join(parent, name)
+                old, place = os.path.join(folder, ASIDE), os.path.join(parent, name)
                 if os.path.lexists(old) and not os.path.lexists(place):  # killed between two renames
                     os.rename(old, place)
                 _remove(folder)
