@@ -166,7 +166,26 @@ class VirtualClock:
                 self._woken_before.add(wake)
 
     def join(self) -> clock.Participant:
-        return _Participant(self)
+        with self._lock:
+            self._reserved += 1
+        return self._participate()
+
+    @contextlib.contextmanager
+    def _participate(self) -> Iterator[None]:
+        """Makes the calling thread a participant, for which `join` has reserved a place."""
+        thread = threading.get_ident()
+        with self._lock:
+            self._reserved -= 1
+            self._joined[thread] = self._joined.get(thread, 0) + 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._joined[thread] -= 1
+                if not self._joined[thread]:
+                    del self._joined[thread]
+                self._changed.notify_all()
+            self._jump_while_idle()
 
     def before_await(self) -> None:
         thread = threading.get_ident()
@@ -230,21 +249,6 @@ class VirtualClock:
                 self._callers -= 1
         return not woken
 
-    def _enter(self, reserved: int) -> None:
-        thread = threading.get_ident()
-        with self._lock:
-            self._reserved -= reserved
-            self._joined[thread] = self._joined.get(thread, 0) + 1
-
-    def _leave(self) -> None:
-        thread = threading.get_ident()
-        with self._lock:
-            self._joined[thread] -= 1
-            if not self._joined[thread]:
-                del self._joined[thread]
-            self._changed.notify_all()
-        self._jump_while_idle()
-
     def settle(self) -> None:
         """Waits for threads that are about to end: a run is over a little before its thread ends."""
         with self._changed:
@@ -267,23 +271,6 @@ class VirtualClock:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (RemoteClock, ())
-
-
-class _Participant:
-    """A participant, from its creation to the end of its context."""
-
-    def __init__(self, virtual: VirtualClock) -> None:
-        self._virtual = virtual
-        self._is_reserved = True
-        with virtual._lock:
-            virtual._reserved += 1
-
-    def __enter__(self) -> None:
-        self._virtual._enter(self._is_reserved)
-        self._is_reserved = False
-
-    def __exit__(self, *raised: object) -> None:
-        self._virtual._leave()
 
 
 DEFAULT_START: Final = datetime(2026, 1, 1, tzinfo=UTC)  # the same in every run of a test

@@ -130,6 +130,11 @@ def outcomes_of(session: ExecutorSession, calls: Sequence[Call]) -> dict[int, Ou
     return outcomes
 
 
+def outcome_of(session: ExecutorSession, call: Call) -> Outcome:
+    """Submits one call, and returns its outcome."""
+    return outcomes_of(session, [call])[call.number]
+
+
 HINT: Final = (
     "Keep what belongs to a call by its number, which is unique in a run: all items of a mapped task have its task_id, "
     "and run side by side."
@@ -173,13 +178,13 @@ class ExecutorContract:
         """A step gets its initial context, and that of the task before with its origin."""
         call = call_of(CONTEXTS, 0, Context("before", task_id=7))
 
-        assert value_of(outcomes_of(session, [call])[0]) == ("given", "before", 7)
+        assert value_of(outcome_of(session, call)) == ("given", "before", 7)
 
     def test_arguments_reach_the_step(self, session: ExecutorSession) -> None:
         """A step gets `Call.arguments` by the names of its parameters."""
         call = call_of(JOIN, 9, arguments={"number": 5, "numbers": [1], "options": {"a": None}})
 
-        assert value_of(outcomes_of(session, [call])[9]) == (5, [1], {"a": None})
+        assert value_of(outcome_of(session, call)) == (5, [1], {"a": None})
 
     def test_secrets_reach_the_step(self, session: ExecutorSession) -> None:
         """A step gets `Call.secrets`, which are by their own names, and no environment has to have them."""
@@ -206,34 +211,34 @@ class ExecutorContract:
 
     def test_a_changed_value_stays_with_its_step(self, session: ExecutorSession) -> None:
         """In a worker, each step has its own copy: a later step receives the value as it was returned."""
-        value = value_of(outcomes_of(session, [call_of(LISTED, 0)])[0])
+        value = value_of(outcome_of(session, call_of(LISTED, 0)))
         kept = list(value)
 
-        grown = outcomes_of(session, [call_of(GROW, 1, lane=0, arguments={"numbers": value})])[1]
+        grown = outcome_of(session, call_of(GROW, 1, lane=0, arguments={"numbers": value}))
 
         assert value_of(grown) == [1, 2, 3, 4]
         is_copied = value is not value_of(grown)
         later = call_of(JOIN, 2, lane=0, arguments={"number": 0, "numbers": value, "options": {}})
         expected = kept if is_copied else [1, 2, 3, 4]
-        assert value_of(outcomes_of(session, [later])[2]) == (0, expected, {})
+        assert value_of(outcome_of(session, later)) == (0, expected, {})
 
     def test_a_fallback_is_the_calls_step(self, session: ExecutorSession) -> None:
         """After the task's step has failed, a call brings another step of the same task, with its own arguments."""
-        failed = outcomes_of(session, [call_of(FAILS, 0)])[0]
+        failed = outcome_of(session, call_of(FAILS, 0))
         assert isinstance(failed, Raised)
         assert (failed.failure.exception, failed.failure.message) == ("ValueError", "my words")
 
         call = call_of(FAILS, 0, step=repairs, arguments={"number": 2}, is_fallback=True)
-        assert value_of(outcomes_of(session, [call])[0]) == "repaired 2"
+        assert value_of(outcome_of(session, call)) == "repaired 2"
 
     def test_a_step_that_waits_is_asked_again(self, session: ExecutorSession) -> None:
         """A call that is not ready has an outcome of its own. The next one has the same number, task and lane."""
         for number, expected in ((0, NotReady("0 of 2")), (1, NotReady())):
-            outcome = outcomes_of(session, [call_of(WAITS, 0, arguments={"number": number})])[0]
+            outcome = outcome_of(session, call_of(WAITS, 0, arguments={"number": number}))
             assert isinstance(outcome, NotReady), f"a step that was not ready gave {outcome}"
             assert outcome._replace(usage=None) == expected
 
-        assert value_of(outcomes_of(session, [call_of(WAITS, 0, arguments={"number": 2})])[0]) == 2
+        assert value_of(outcome_of(session, call_of(WAITS, 0, arguments={"number": 2}))) == 2
 
     def test_one_failure_is_of_one_call(self, session: ExecutorSession) -> None:
         """A step that fails, or takes too long, leaves the others alone."""
@@ -250,7 +255,7 @@ class ExecutorContract:
         call = call_of(INTERRUPTS, 0)
 
         try:
-            outcome = outcomes_of(session, [call])[0]
+            outcome = outcome_of(session, call)
         except KeyboardInterrupt:  # in the calling thread it goes straight to the run
             return
         assert isinstance(outcome, Interrupted)

@@ -358,15 +358,18 @@ class HistoryContract:
             workflow = "weekly" if number == 1 else "nightly"
             Driver(history, f"run-{number}", workflow, offset=10.0 * number).end(state)
 
-        assert [run.run_id for run in history.runs()] == ["run-4", "run-3", "run-2", "run-1", "run-0"]
-        assert [run.run_id for run in history.runs(limit=2)] == ["run-4", "run-3"]
-        assert [run.run_id for run in history.runs(state="Cancelled")] == ["run-2"]
-        assert [run.run_id for run in history.runs(workflow="weekly")] == ["run-1"]
-        assert [run.run_id for run in history.runs(since=BEGAN + timedelta(seconds=15))] == ["run-4", "run-3", "run-2"]
-        assert [run.run_id for run in history.runs(before=BEGAN + timedelta(seconds=20))] == ["run-1", "run-0"]
-        assert [run.run_id for run in history.runs(search="EEKL")] == ["run-1"]
-        assert [run.run_id for run in history.runs(search="run-2", state="Cancelled")] == ["run-2"]
-        assert [len(history.runs(search=text)) for text in ("%", "_", "\\", "'")] == [0, 0, 0, 0]
+        for wanted, options in (
+            ([4, 3, 2, 1, 0], {}),
+            ([4, 3], {"limit": 2}),
+            ([2], {"state": "Cancelled"}),
+            ([1], {"workflow": "weekly"}),
+            ([4, 3, 2], {"since": BEGAN + timedelta(seconds=15)}),
+            ([1, 0], {"before": BEGAN + timedelta(seconds=20)}),
+            ([1], {"search": "EEKL"}),
+            ([2], {"search": "run-2", "state": "Cancelled"}),
+            *(([], {"search": text}) for text in ("%", "_", "\\", "'")),
+        ):
+            assert [run.run_id for run in history.runs(**options)] == [f"run-{number}" for number in wanted], options
         assert history.summary("run-3").state == "Interrupted"
         recent = history.recent(["nightly", "monthly"], limit=2)
         assert {name: [run.run_id for run in runs] for name, runs in recent.items()} == {
