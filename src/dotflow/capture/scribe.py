@@ -24,7 +24,7 @@ from dotflow.core.attempt_id import AttemptId
 from dotflow.core.capture import Capture
 from dotflow.core.types.capture import TypeCapture
 from dotflow.own_descriptor import OwnDescriptor
-from dotflow.worker.interrupts import interrupts_held
+from dotflow.worker.interrupts import in_forked_child, interrupts_held
 from dotflow.worker.programs import own_processes
 
 EXIT_TIMEOUT: Final = 0.5  # seconds; the scribe goes on after it while a program left behind still prints
@@ -308,12 +308,9 @@ def scribe_capture(capture: Capture) -> ScribeCapture | None:
     return None
 
 
+@in_forked_child
 def _forget() -> None:
     """Leaves the descriptors of a forked child alone, and writes no marks in it."""
     forgotten, streams.active_scribe = streams.active_scribe, None
     if forgotten is not None:
         forgotten.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)

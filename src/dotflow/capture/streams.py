@@ -4,7 +4,6 @@ Meanwhile both streams have a proxy, which passes everything on at once. The con
 whose output it is. A thread that a step has started has none: its output is that of the only attempt, or of the run.
 """
 
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +12,7 @@ from typing import Any, Final
 from dotflow.capture.output_buffer import InlineOutputBuffer, OutputBuffer, Pace
 from dotflow.core.attempt_id import AttemptId, current_attempt
 from dotflow.core.capture import Capture
+from dotflow.worker.interrupts import in_forked_child
 
 NO_TASK: Final = -1  # the task_id of output that belongs to no single attempt
 
@@ -141,10 +141,11 @@ class StreamCapture:
         """Returns the output of an attempt that is being made."""
         buffer = self._buffers.get(attempt)
         if buffer is None:
-            if self._wake is None:
-                new: OutputBuffer = InlineOutputBuffer(attempt, self._capture, self._pace)
-            else:
-                new = OutputBuffer(attempt, self._capture, self._wake)
+            new = (
+                InlineOutputBuffer(attempt, self._capture, self._pace)
+                if self._wake is None
+                else OutputBuffer(attempt, self._capture, self._wake)
+            )
             buffer = self._buffers.setdefault(attempt, new)  # another thread may be quicker
         return buffer
 
@@ -182,13 +183,13 @@ def _put_in(name: str, number: int) -> StreamProxy | None:
         proxy = StreamProxy(stream, number, _add)
         setattr(sys, name, proxy)
         lead_handlers(stream, proxy)
-    object.__setattr__(proxy, "users", proxy.users + 1)
+    vars(proxy)["users"] += 1
     return proxy
 
 
 def _take_away(name: str, proxy: StreamProxy) -> None:
     """Puts the stream back, unless another run needs the proxy, or the program has replaced it meanwhile."""
-    object.__setattr__(proxy, "users", proxy.users - 1)
+    vars(proxy)["users"] -= 1
     if proxy.users:
         return
     if getattr(sys, name) is proxy:
@@ -280,13 +281,10 @@ def _handlers(logging: Any) -> Iterator[Any]:
         yield logging.lastResort
 
 
+@in_forked_child
 def _forget() -> None:
     """Captures nothing in a forked child: what it prints can't reach the history of its parent."""
     global _lock
     _lock = threading.RLock()
     _attempts.clear()
     _captures.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)

@@ -28,7 +28,7 @@ from dotflow.processes.forkserver_main import (
 )
 from dotflow.processes.preload import needed_modules
 from dotflow.processes.start import StartMethod
-from dotflow.worker.interrupts import interrupts_let_through
+from dotflow.worker.interrupts import in_forked_child, interrupts_let_through
 from dotflow.worker.programs import own_processes
 from dotflow.worker.usage import status_line
 
@@ -286,14 +286,11 @@ def warm_up(tasks: Iterable[Task]) -> None:
     _kept.release(_kept.take(needed_modules(tasks)))
 
 
+@in_forked_child
 def _forget_servers() -> None:
     for server in tuple(_open_servers):
         server.detach()
     _kept.reset()
-
-
-if hasattr(os, "register_at_fork"):  # this module is imported on other systems, too
-    os.register_at_fork(after_in_child=_forget_servers)
 
 
 def _inherited_state() -> tuple[Any, ...]:

@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
+from dotflow.capture.output import flush_streams
 from dotflow.capture.pipes import close_own_end, open_pipe, own_ends
 from dotflow.core.outcome import Usage
 from dotflow.core.task import Task
@@ -91,10 +92,7 @@ class StartMethod:
 
         All are prepared before the first one starts: a fork makes the next write to each page of this process slow.
         """
-        for stream in (sys.stdout, sys.stderr):  # buffered output would be written late or, after a fork, twice
-            if stream is not None:
-                with contextlib.suppress(OSError, ValueError):
-                    stream.flush()
+        flush_streams()  # buffered output would be written late or, after a fork, twice
         pids: list[int] = []
         with contextlib.ExitStack() as undo:
             try:

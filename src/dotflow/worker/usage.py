@@ -17,6 +17,7 @@ from typing import Any, Final
 from dotflow import clock
 from dotflow.core.outcome import Usage
 from dotflow.own_descriptor import OwnDescriptor
+from dotflow.worker.interrupts import in_forked_child
 
 try:
     import resource
@@ -188,5 +189,4 @@ def status_line(field: bytes) -> bytes | None:
 
 
 _peak: Final = _Peak()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_peak.forget_process)
+in_forked_child(_peak.forget_process)

@@ -3,7 +3,6 @@
 import contextlib
 import heapq
 import itertools
-import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,24 +14,24 @@ from dotflow.core.durations import Duration, as_seconds
 from dotflow.cpython import has_running_loop
 from dotflow.errors import InvalidArgument, VirtualClockMisuse
 from dotflow.worker.deadline import GRACE
+from dotflow.worker.interrupts import in_forked_child
 
 
 class RemoteClock:
-    """A virtual clock that was sent to another process: each of its methods raises VirtualClockMisuse."""
+    """A virtual clock in another process: each of its methods raises VirtualClockMisuse."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return lambda *_, **__: raise_misuse(name)
 
+        def misuse(*_: object, **__: object) -> NoReturn:
+            raise VirtualClockMisuse(
+                f"{name}() of the virtual clock was called in another process, where time is real. Run the step in the "
+                f"test's process: in sequential or background mode without groups and isolate, or with "
+                f"Config(executor=ExecutorThread())."
+            )
 
-def raise_misuse(method: str) -> NoReturn:
-    """Raises the error for a call in another process."""
-    raise VirtualClockMisuse(
-        f"{method}() of the virtual clock was called in another process, where time is real. Run the step in the "
-        f"test's process: in sequential or background mode without groups and isolate, or with "
-        f"Config(executor=ExecutorThread())."
-    )
+        return misuse
 
 
 T = TypeVar("T")
@@ -56,7 +55,6 @@ class VirtualClock:
         self._start = start
         self._elapsed = 0.0
         self._wall_offset = 0.0
-        self._process = os.getpid()
         self._lock = threading.RLock()  # a signal handler may stop a schedule inside of its wait
         self._changed = threading.Condition(self._lock)
         self._joined: dict[int, int] = {}  # by thread: how often it has joined
@@ -70,12 +68,10 @@ class VirtualClock:
 
     def now(self) -> datetime:
         """Returns the time of the wall clock, in UTC."""
-        self._check_process("now")
         return self._start + timedelta(seconds=self._elapsed + self._wall_offset)
 
     def monotonic(self) -> float:
         """Returns the seconds since the clock began; `jump_wall` does not move it."""
-        self._check_process("monotonic")
         return self._elapsed
 
     def sleep(self, seconds: Duration) -> None:
@@ -84,7 +80,6 @@ class VirtualClock:
         Raises:
             VirtualClockMisuse: It was called in a worker process, or in a coroutine, whose loop it would block.
         """
-        self._check_process("sleep")
         if has_running_loop():
             raise VirtualClockMisuse(
                 "sleep() of the virtual clock was called in a coroutine and would block its loop. Use a plain step."
@@ -94,7 +89,6 @@ class VirtualClock:
 
     def advance(self, seconds: Duration) -> None:
         """Moves time at once, whatever is running. Wakes what is due on the way, but does not wait for it."""
-        self._check_process("advance")
         with self._lock:
             until = self._elapsed + as_seconds("seconds", seconds)
         while self._jump(until):
@@ -104,7 +98,6 @@ class VirtualClock:
 
     def jump_wall(self, seconds: float) -> None:
         """Sets the wall clock forward, or back if negative, as an administrator or the end of a suspend does."""
-        self._check_process("jump_wall")
         with self._lock:
             self._wall_offset += seconds
             for waiter in self._waiters:
@@ -120,13 +113,11 @@ class VirtualClock:
 
     def after(self, seconds: Duration, function: Callable[[], object]) -> None:
         """Calls *function* when so many seconds have passed."""
-        self._check_process("after")
         with self._lock:
             self._push(self._elapsed + as_seconds("seconds", seconds), function)
 
     def hold(self) -> clock.Participant:
         """Returns a context in which time stands still: for preparations while a background run waits."""
-        self._check_process("hold")
         return self.join()
 
     # The methods of `clock.TimeSource`.
@@ -265,10 +256,6 @@ class VirtualClock:
             waiter.wake()
         return count
 
-    def _check_process(self, method: str) -> None:
-        if os.getpid() != self._process:
-            raise_misuse(method)
-
     def __reduce__(self) -> tuple[Any, ...]:
         return (RemoteClock, ())
 
@@ -326,13 +313,11 @@ def _restore() -> None:
     clock.now, clock.monotonic, clock.sleep = _REAL
 
 
+@in_forked_child
 def _restore_in_child() -> None:
     """Real time again: a forked child has none of the threads that move virtual time."""
     clock.attempt_threads.clear()
     if clock.source is not None:
+        object.__setattr__(clock.source, "__class__", RemoteClock)  # for a step that calls it
         _restore()
         _in_use.release()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_restore_in_child)

@@ -358,7 +358,7 @@ class HistoryContract:
             workflow = "weekly" if number == 1 else "nightly"
             Driver(history, f"run-{number}", workflow, offset=10.0 * number).end(state)
 
-        for wanted, options in (
+        listed: Sequence[tuple[list[int], dict[str, Any]]] = (
             ([4, 3, 2, 1, 0], {}),
             ([4, 3], {"limit": 2}),
             ([2], {"state": "Cancelled"}),
@@ -368,7 +368,8 @@ class HistoryContract:
             ([1], {"search": "EEKL"}),
             ([2], {"search": "run-2", "state": "Cancelled"}),
             *(([], {"search": text}) for text in ("%", "_", "\\", "'")),
-        ):
+        )
+        for wanted, options in listed:
             assert [run.run_id for run in history.runs(**options)] == [f"run-{number}" for number in wanted], options
         assert history.summary("run-3").state == "Interrupted"
         recent = history.recent(["nightly", "monthly"], limit=2)

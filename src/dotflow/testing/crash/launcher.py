@@ -18,6 +18,7 @@ from typing import Any, Final, NoReturn
 import cloudpickle  # type: ignore[import-untyped]
 
 from dotflow.abc.storage import Storage
+from dotflow.code.own_code import file_of
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.failure import Failure
 from dotflow.cpython import interpreter_flags
@@ -41,7 +42,7 @@ def pack(pipeline: Pipeline) -> bytes:
     arguments = {"build_workflow": pipeline.build, "storage": pipeline.storage, "start_arguments": pipeline.arguments}
     names = {getattr(argument, "__module__", None) for argument in arguments.values()} - {"__main__"}
     with contextlib.ExitStack() as stack:
-        for module in [sys.modules[name] for name in names if name in sys.modules and not _is_importable(name)]:
+        for module in [sys.modules[name] for name in names if name in sys.modules and file_of(name) is None]:
             cloudpickle.register_pickle_by_value(module)
             stack.callback(cloudpickle.unregister_pickle_by_value, module)
         for name, argument in arguments.items():
@@ -53,15 +54,6 @@ def pack(pipeline: Pipeline) -> bytes:
                 accepted = f"an object that can be sent to another process: {cause}"
                 raise InvalidArgument(name, argument, accepted) from error
         return dump_whole(pipeline)
-
-
-def _is_importable(name: str) -> bool:
-    """Returns whether another interpreter finds a module by its name."""
-    parent = name.rpartition(".")[0]
-    if parent and not (parent in sys.modules and _is_importable(parent)):
-        return False
-    path = getattr(sys.modules[parent], "__path__", None) if parent else None
-    return any(finder.find_spec(name, path) is not None for finder in sys.meta_path if hasattr(finder, "find_spec"))
 
 
 def launch_harness(pipeline: bytes, folder: Path, timeout: float) -> CrashReport:
