@@ -61,13 +61,14 @@ def wait_closed(descriptor: int, seconds: float) -> bool:
     return bool(poll_for(0, (descriptor,))(seconds * 1000))  # POLLHUP is always reported
 
 
-def read_available(descriptor: int) -> bytes:
-    """Reads what is in a pipe whose reading end does not block, and at most what a pipe holds."""
-    parts: list[bytes] = []
+def read_available(descriptor: int) -> tuple[bytes, bool]:
+    """Returns what is in a pipe that does not block, at most what a pipe holds, and whether the pipe has ended."""
+    data, has_ended = b"", False
     with contextlib.suppress(BlockingIOError):
-        while sum(map(len, parts)) < PIPE_SIZE and (data := os.read(descriptor, READ_SIZE)):
-            parts.append(data)
-    return b"".join(parts)
+        while len(data) < PIPE_SIZE and not has_ended:
+            part = os.read(descriptor, READ_SIZE)
+            data, has_ended = data + part, not part
+    return data, has_ended
 
 
 def pass_on_later(descriptor: int, stream: int) -> None:

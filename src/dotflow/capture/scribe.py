@@ -136,7 +136,7 @@ class Scribe:
         given = self._give_back()
         for stream, captured in given.items():
             if captured.reading.is_open():
-                rest = MarkedStream().feed(read_available(captured.reading.number))
+                rest = MarkedStream().feed(read_available(captured.reading.number)[0])
                 write_all(stream, b"".join([part.data for part in rest]))
                 pass_on_later(captured.reading.number, stream)  # what programs print that have the pipe
         if 2 in given and self._payload is not None:
