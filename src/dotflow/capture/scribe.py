@@ -105,8 +105,7 @@ class Scribe:
                     stream.reconfigure(line_buffering=is_line_buffered)
 
     def _start(self, theirs: socket.socket, pipes: list[tuple[int, int]]) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # threads of C libraries, which survive a fork
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # threads of C libraries survive it
             self._pid = os.fork()
         if self._pid:
             own_processes.add(self._pid)

@@ -49,14 +49,13 @@ def become_forkserver(settings: dict[str, Any]) -> None:
             if not request:
                 break
             kind, serial, number = REQUEST.unpack(request)
-            microseconds = peak = 0
             if kind == FORK:
-                number = _fork(control, descriptors, number)
+                reply = _fork(control, descriptors, number), 0, 0
             elif kind == REAP:
-                number, microseconds, peak = _reap(number)
+                reply = _reap(number)
             else:
-                number = _preload(json.loads(control.recv(number, socket.MSG_WAITALL)))
-            control.sendall(REPLY.pack(serial, number, microseconds, peak))
+                reply = _preload(json.loads(control.recv(number, socket.MSG_WAITALL))), 0, 0
+            control.sendall(REPLY.pack(serial, *reply))
     os._exit(0)
 
 

@@ -234,23 +234,19 @@ class Command:
 
     def _words(self, name: str, value: object) -> str | list[str]:
         """Returns the argument for a value, or those for the elements of a list. Raises InvalidArgument."""
-        values = value if isinstance(value, list | tuple) else [value]
-        words = [self._word(element) for element in values]
-        if None in words:
-            got = next(element for element, word in zip(values, words, strict=True) if word is None)
-            cause = " with a null byte or a lone surrogate" if isinstance(got, str | PurePath) else ""
-            shown = None if got is None else f"{_shown_type(got)}{cause}"
-            raise InvalidArgument(name, shown, ACCEPTED, f"It is an argument of the command '{self.name}'.")
-        return words if values is value else words[0]  # type: ignore[return-value]
+        if isinstance(value, list | tuple):
+            return [self._word(name, element) for element in value]
+        return self._word(name, value)
 
-    def _word(self, value: object) -> str | None:
+    def _word(self, name: str, value: object) -> str:
         text = str(value) if isinstance(value, PurePath) else _text_of(value)
-        if text is None or "\0" in text:
-            return None
-        try:
-            os.fsencode(text)
-        except UnicodeEncodeError:
-            return None
+        encoded = b"\0"
+        with contextlib.suppress(UnicodeEncodeError):
+            encoded = os.fsencode(text or "")
+        if text is None or b"\0" in encoded:
+            cause = " with a null byte or a lone surrogate" if isinstance(value, str | PurePath) else ""
+            shown = None if value is None else f"{_shown_type(value)}{cause}"
+            raise InvalidArgument(name, shown, ACCEPTED, f"It is an argument of the command '{self.name}'.")
         if not isinstance(value, PurePath):
             return text
         return os.path.abspath(text) if self.cwd is not None else f"./{text}" if text.startswith("-") else text  # noqa: PTH100

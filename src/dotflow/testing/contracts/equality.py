@@ -119,7 +119,8 @@ class _Comparison:
                 return True
         except Exception:  # the value's own method, which may return no bool
             return False
-        if type(expected).__eq__ is not object.__eq__:
+        kind: Any = type(expected)
+        if kind.__eq__ is not object.__eq__:
             return False
         try:  # it equals only itself, so its state decides
             parts, actual_parts = expected.__reduce_ex__(4), actual.__reduce_ex__(4)

@@ -123,11 +123,7 @@ class InstrumentedStorage:
             return self._tasks[key]
         if key not in self._items:
             for of_task, task in self._tasks.items():
-                if (
-                    isinstance(task, LinkedTask)
-                    and task.items
-                    and f"{of_task}-{task.items[-1].key_suffix}" not in self._items
-                ):
+                if isinstance(task, LinkedTask):
                     self._items.update((f"{of_task}-{item.key_suffix}", item) for item in task.items)
         return self._items.get(key)
 
