@@ -34,7 +34,6 @@ YOUNG_FOR: Final = 2 * SECOND  # since the last change; the times of FAT are eve
 #: Nanoseconds since the last change, after which any other change has another time on every file system that counts
 #: them: Linux counts ticks of at most 10 ms.
 SETTLED_AFTER: Final = SECOND // 20
-MOMENT: Final = 1.0  # seconds between two attempts, of which the second need not look again
 MAX_DIGESTS: Final = 20_000  # that are remembered
 A_FOLDER: Final = FileState(0, mark=FOLDER)
 
@@ -200,10 +199,6 @@ def remember(name: str, state: FileState) -> None:
 class Maker:
     """Makes attempts, one after the other."""
 
-    number = 0  # of the last one that was given files
-    after: Mapping[str, FileState | None] = MappingProxyType({})  # the states of these, at its end
-    ended = 0.0  # in ticks
-
 
 #: Who makes the attempts of this context; None outside of attempts.
 MAKER: Final[ContextVar[Maker | None]] = ContextVar("dotflow_maker", default=None)
@@ -224,17 +219,10 @@ def take_written() -> Collection[Path]:
 
 
 def states_before(watch: FileWatch) -> Mapping[str, FileState | None]:
-    """Returns the states of the given files before an attempt, without digests.
-
-    Of those that the run's attempt right before it was given here, too, it is the state after that one. So what another
-    program changes between the two counts as this attempt's change, as if it came a moment later.
-    """
+    """Returns the states of the given files before an attempt, without digests."""
     for name, state in watch.known:
         remember(name, state)
-    last = MAKER.get()
-    is_next = last is not None and last.number == watch.number - 1 and clock.ticks() - last.ended < MOMENT
-    known = last.after if last is not None and is_next else {}
-    return {name: known[name] if name in known else state_of(name, -1) for name in watch.given}
+    return {name: state_of(name, -1) for name in watch.given}
 
 
 def record(
@@ -255,15 +243,11 @@ def record(
             made[name] = state
     changed: dict[str, FileState] = {}
     taken: dict[str, FileState] = {}
-    after: dict[str, FileState | None] = {}
     own = set(watch.own)
     for name, was in before.items():
-        now = after[name] = made.get(name) or state_of(name, -1)
+        now = made.get(name) or state_of(name, -1)
         if now is not None and (was is None or now[:3] != was[:3] or watch.is_repeated):
             changed[name] = now
         elif was is not None and not was.is_gone and (name in own or name in made):
             taken[name] = made.get(name) or state_of(name, watch.limit, known=was) or was
-    maker = MAKER.get()
-    if maker is not None:
-        maker.number, maker.after, maker.ended = watch.number, after, clock.ticks()
     return FileRecord(made, changed, taken) if found or made or changed or taken else None
