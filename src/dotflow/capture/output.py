@@ -8,12 +8,12 @@ from functools import cache, partial
 
 from dotflow.capture.marks import NESTED, NO_ATTEMPT, mark
 from dotflow.capture.pipes import is_redirected, write_all
-from dotflow.capture.streams import lead_handlers, set_mark
+from dotflow.capture.streams import STREAMS, lead_handlers, set_mark
 
 
 def print_to_descriptors() -> None:
     """Makes sys.stdout, sys.stderr and the words of a crash go to the descriptors 1 and 2, which are captured."""
-    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+    for name, descriptor in STREAMS:
         stream = getattr(sys, name)
         if is_redirected(stream, descriptor):
             captured = open(descriptor, "w", encoding="utf-8", errors="surrogatepass", closefd=False)  # noqa: SIM115

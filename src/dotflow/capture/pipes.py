@@ -92,11 +92,7 @@ def write_out(number: int, data: bytes) -> None:
     """Writes a worker's output to the caller's stdout or stderr."""
     stream = sys.stdout if number == 1 else sys.stderr
     with contextlib.suppress(OSError, ValueError):  # the caller has closed it
-        try:
-            text = data.decode("utf-8", "surrogatepass")
-        except UnicodeDecodeError:  # not from Python's print
-            text = data.decode("utf-8", "backslashreplace")
-        stream.write(text)
+        stream.write(data.decode("utf-8", "backslashreplace"))
 
 
 def redirected_streams() -> tuple[bool, bool]:

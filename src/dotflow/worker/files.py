@@ -85,7 +85,7 @@ def _reader_of(kind: type) -> Members | None:
     if kind in (set, frozenset, deque):
         return list
     if kind in (Counter, OrderedDict, defaultdict, MappingProxyType):
-        return _of_dict
+        return lambda value: (*value, *value.values())
     if issubclass(kind, Context):
         return lambda context: [context.storage]
     if issubclass(kind, tuple) and isinstance(vars(kind).get("_fields"), tuple):
@@ -97,10 +97,6 @@ def _reader_of(kind: type) -> Members | None:
     if isinstance(base, type) and issubclass(kind, base):
         return lambda model: [*vars(model).values(), *(model.__pydantic_extra__ or {}).values()]
     return None
-
-
-def _of_dict(value: Mapping[Any, Any]) -> Iterable[Any]:
-    return (*value, *value.values())
 
 
 # States
