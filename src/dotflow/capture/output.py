@@ -32,6 +32,17 @@ def _mark_nested(is_nested: bool) -> None:
         write_all(descriptor, mark(NESTED) if is_nested else NO_ATTEMPT)
 
 
+def buffer_lines(**options: bool) -> None:
+    """Makes stdout and stderr write line by line: a kill would lose all that is in their buffers.
+
+    Args:
+        options: Others of `reconfigure`.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True, **options)
+
+
 def flush_streams() -> None:
     """Writes what is in the buffers of sys.stdout and sys.stderr."""
     for stream in (sys.stdout, sys.stderr):

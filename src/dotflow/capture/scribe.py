@@ -12,12 +12,12 @@ import socket
 import sys
 import threading
 import warnings
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from dotflow.abc.history import History
 from dotflow.capture import streams
 from dotflow.capture.marks import NO_ATTEMPT, MarkedStream, mark
-from dotflow.capture.output import flush_all, flush_streams
+from dotflow.capture.output import buffer_lines, flush_all, flush_streams
 from dotflow.capture.pipes import open_pipe, pass_on_later, read_available, wait_closed, write_all
 from dotflow.capture.scribe_main import SIZE, Sink, run_scribe
 from dotflow.core.attempt_id import AttemptId
@@ -62,7 +62,6 @@ class Scribe:
         self._known_runs: set[str] = set()
         self._unanswered = 0  # requests
         self._streams: dict[int, Captured] = {}
-        self._buffering: list[tuple[Any, bool]] = []
         self._opened = contextlib.ExitStack()
         self._control: socket.socket
         self._own_control: OwnDescriptor
@@ -92,7 +91,7 @@ class Scribe:
             self._set_signal(on=True)
             opened.callback(self._set_signal, on=False)
             self._opened = opened.pop_all()
-        self._buffer_lines()
+        buffer_lines()  # those who follow the run wait for them
         streams.active_scribe = self
         return self
 
@@ -100,9 +99,6 @@ class Scribe:
         streams.active_scribe = None
         with self._opened:  # leaving it leads the descriptors back, also after an interrupt
             self.wait()
-            for stream, is_line_buffered in self._buffering:
-                with contextlib.suppress(OSError, ValueError):
-                    stream.reconfigure(line_buffering=is_line_buffered)
 
     def _start(self, theirs: socket.socket, pipes: list[tuple[int, int]]) -> None:
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # threads of C libraries survive it
@@ -117,13 +113,6 @@ class Scribe:
             run_scribe(self._payload, theirs, [reading for reading, _ in pipes], self._sink)
         finally:
             os._exit(1)
-
-    def _buffer_lines(self) -> None:
-        """Makes Python write whole lines: those who follow the run wait for them, and a kill would lose them."""
-        for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):
-                self._buffering.append((stream, bool(stream.line_buffering)))
-                stream.reconfigure(line_buffering=True)
 
     def _check(self, *signal_arguments: object) -> None:
         """Leads the descriptors back if the scribe was killed, also where a print waits for it.

@@ -1,5 +1,6 @@
 """A worker process: receives calls, makes attempts and sends outcomes, until its coordinator has ended."""
 
+import contextlib
 import os
 import pickle
 import signal
@@ -9,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, NoReturn
 
-from dotflow.capture.output import flush_all, flush_streams, print_to_descriptors
+from dotflow.capture.output import buffer_lines, flush_all, flush_streams, print_to_descriptors
 from dotflow.core.action import Action
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.call import Call, Watch
@@ -213,7 +214,9 @@ def run_worker(
         if captured:
             print_to_descriptors()
             worker.flush = flush_all
-        _buffer_lines()
+        # Unbuffered streams (PYTHONUNBUFFERED, as in many containers) buffer lines, too: print() writes several pieces,
+        # and those of several workers would mix.
+        buffer_lines(write_through=False)
         worker.run()
         worker.loops.close()
         run_exit_handlers()
@@ -249,12 +252,8 @@ def _end_with_coordinator(lifeline: int) -> None:
         fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
         fcntl.fcntl(lifeline, F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC | os.O_NONBLOCK)
-        try:
-            gone = os.read(lifeline, 1) == b""
-        except BlockingIOError:
-            gone = False
-        if gone:  # the coordinator ended before the kernel knew of the pipe
-            os.killpg(0, signal.SIGKILL)
+        with contextlib.suppress(BlockingIOError):  # raised unless the coordinator ended before the kernel knew of it
+            _watch_lifeline(lifeline)
     else:
         threading.Thread(target=_watch_lifeline, args=(lifeline,), name="dotflow-lifeline", daemon=True).start()
 
@@ -262,14 +261,3 @@ def _end_with_coordinator(lifeline: int) -> None:
 def _watch_lifeline(lifeline: int) -> None:
     os.read(lifeline, 1)
     os.killpg(0, signal.SIGKILL)
-
-
-def _buffer_lines() -> None:
-    """Makes stdout and stderr write line by line: a worker may be killed at any time, with all that is in its buffers.
-
-    Unbuffered streams (PYTHONUNBUFFERED, as in many containers) buffer lines, too: print() writes several pieces, and
-    those of several workers would mix.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(line_buffering=True, write_through=False)
