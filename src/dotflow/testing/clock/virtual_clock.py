@@ -1,7 +1,6 @@
 """virtual_clock: time that moves on only while all its participants wait, so that a night takes milliseconds."""
 
 import contextlib
-import heapq
 import itertools
 import threading
 from collections.abc import Callable, Iterator
@@ -187,7 +186,7 @@ class VirtualClock:
             )
 
     def _push(self, due: float, action: _Waiter | Callable[[], object]) -> None:
-        heapq.heappush(self._timers, (due, next(self._serials), action))
+        self._timers.append((due, next(self._serials), action))
 
     def _is_busy(self) -> bool:
         """Returns whether any participant does something other than wait.
@@ -210,29 +209,24 @@ class VirtualClock:
         Without *until* it jumps only if no participant is busy and one waits: functions of `at` alone don't move time.
         """
         with self._lock:
-            self._timers = [
+            timers = self._timers = sorted(
                 timer for timer in self._timers if not isinstance(timer[2], _Waiter) or timer[2] in self._waiters
-            ]
-            heapq.heapify(self._timers)
-            if until is None and (self._is_busy() or not any(isinstance(timer[2], _Waiter) for timer in self._timers)):
+            )
+            if until is None and (self._is_busy() or not any(isinstance(timer[2], _Waiter) for timer in timers)):
                 return False
-            if not self._timers or (until is not None and self._timers[0][0] > until):
+            if not timers or (until is not None and timers[0][0] > until):
                 return False
-            self._elapsed = moment = max(self._elapsed, self._timers[0][0])
+            self._elapsed = moment = max(self._elapsed, timers[0][0])
             self._woken_before.clear()
-            functions: list[Callable[[], object]] = []
-            woken: list[_Waiter] = []
-            while self._timers and self._timers[0][0] <= moment:
-                action = heapq.heappop(self._timers)[2]
-                if isinstance(action, _Waiter):
-                    woken.append(action)
-                else:
-                    functions.append(action)
+            actions = [action for due, _, action in timers if due <= moment]
+            self._timers = timers[len(actions) :]
+            woken = [action for action in actions if isinstance(action, _Waiter)]
             self._waiters -= set(woken)  # they count as busy from here on
             self._callers += 1
         try:
-            for function in functions:
-                function()
+            for action in actions:
+                if not isinstance(action, _Waiter):
+                    action()
         finally:
             for waiter in woken:
                 waiter.wake()
