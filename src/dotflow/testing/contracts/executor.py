@@ -102,14 +102,10 @@ TASKS: Final = {
 CONTEXTS, JOIN, GROW, LISTED, FAILS, INTERRUPTS, SLEEPS, SIGNS, WAITS = TASKS.values()
 
 
-def call_of(task: LinkedTask, number: int, previous: Context | None = None, **more: Any) -> Call:
+def call_of(task: LinkedTask, number: int, **more: Any) -> Call:
     """Returns a call of a task, in a lane of its own unless *more* names one."""
-    more.setdefault("lane", number)
-    more.setdefault("step", task.step)
-    initial, previous = task.initial_context, previous or Context()
-    return Call(
-        task_id=task.task_id, initial_context=initial, previous_context=previous, workflow_id="w", number=number, **more
-    )
+    fields: dict[str, Any] = {"lane": number, "step": task.step, "previous_context": Context(), **more}
+    return Call(task_id=task.task_id, initial_context=task.initial_context, workflow_id="w", number=number, **fields)
 
 
 def outcomes_of(session: ExecutorSession, calls: Sequence[Call]) -> dict[int, Outcome]:
@@ -176,7 +172,7 @@ class ExecutorContract:
 
     def test_the_contexts_reach_the_step(self, session: ExecutorSession) -> None:
         """A step gets its initial context, and that of the task before with its origin."""
-        call = call_of(CONTEXTS, 0, Context("before", task_id=7))
+        call = call_of(CONTEXTS, 0, previous_context=Context("before", task_id=7))
 
         assert value_of(outcome_of(session, call)) == ("given", "before", 7)
 
