@@ -158,6 +158,9 @@ class WorkerOutputs:
     Args:
         capture: Where the output goes, beside the caller's stdout and stderr; None for nowhere.
         selector: Selects the pipes. Their data are themselves.
+
+    Attributes:
+        pending: The output that `record_due` has to record, when it is `due`.
     """
 
     def __init__(self, capture: Capture | None, selector: selectors.BaseSelector) -> None:
@@ -168,7 +171,7 @@ class WorkerOutputs:
         self._is_nested = capture is not None and current_attempt.get() is not None
         if self._is_nested:
             streams.begin_nested()
-        self._pending: set[Chunks] = set()
+        self.pending: set[Chunks] = set()
 
     def open(self, descriptors: Sequence[int]) -> WorkerOutput:
         """Returns the output of a worker that has started."""
@@ -187,7 +190,7 @@ class WorkerOutputs:
         """Reads a pipe that is readable."""
         pipe.read()
         if pipe.output.chunks is not None:
-            self._pending.add(pipe.output.chunks)
+            self.pending.add(pipe.output.chunks)
         if not pipe.is_open:
             self._close(pipe)
 
@@ -200,16 +203,15 @@ class WorkerOutputs:
 
     def due(self) -> float:
         """Returns when the next chunk has to be recorded, in ticks; infinity while there is none."""
-        return min((chunks.due for chunks in self._pending if chunks.due is not None), default=math.inf)
+        return min((chunks.due for chunks in self.pending if chunks.due is not None), default=math.inf)
 
     def record_due(self) -> None:
         """Records the chunks for which it is time."""
-        if self._pending:
-            now = clock.ticks()
-            for chunks in tuple(self._pending):
-                chunks.record_due(now)
-                if chunks.due is None:
-                    self._pending.discard(chunks)
+        now = clock.ticks()
+        for chunks in tuple(self.pending):
+            chunks.record_due(now)
+            if chunks.due is None:
+                self.pending.discard(chunks)
 
     def close(self) -> None:
         """Closes all pipes."""

@@ -244,9 +244,11 @@ class ProcessSession(ExecutorSession, CapturingSession):
     def _next_due(self, end: float) -> float:
         """Returns when the next thing is due: the end of the wait, a kill, or the start of one more worker."""
         kills = (worker.process.kill_at for worker in self._workers)
-        times = [end, self._outputs.due(), *(kill_at for kill_at in kills if kill_at is not None)]
+        times = [end, *(kill_at for kill_at in kills if kill_at is not None)]
         if self._refused is not None and self._dispatcher.room_to_grow and self._count_starting() < CORES:
             times.append(self._last_end + STARTUP_DELAY)
+        if self._outputs.pending:
+            times.append(self._outputs.due())
         return min(times)
 
     def _poll(self, timeout: float | None) -> None:
@@ -269,7 +271,8 @@ class ProcessSession(ExecutorSession, CapturingSession):
             # Read first: the worker may have sent an outcome just before its end.
             self._read(worker)
             self._handle_death(worker)
-        self._outputs.record_due()
+        if self._outputs.pending:
+            self._outputs.record_due()
 
     def _read(self, worker: Worker) -> None:
         if worker not in self._workers:
