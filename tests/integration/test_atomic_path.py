@@ -308,16 +308,25 @@ def test_an_old_folder_that_is_read_only_is_removed(tmp_path: Path) -> None:
     assert names_in(tmp_path) == ["data"]
 
 
-@pytest.mark.parametrize("name", ["n" * 255, "ü" * 127, "-", ".hidden", "a b\nc", "x.partial"])
+@pytest.mark.parametrize("name", ["n" * 242, "ü" * 121, "-", ".hidden", "a b\nc", "x.partial"])
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_any_name_that_the_system_takes(kind: str, name: str, tmp_path: Path) -> None:
-    """A name may have all of its 255 bytes."""
+def test_any_name_of_up_to_242_bytes(kind: str, name: str, tmp_path: Path) -> None:
+    """The hidden folder beside it has 9 more, and up to 4 of a number."""
     for text in ("one", "two"):
         with atomic_path(tmp_path / name) as path:
             assert path.name == name
             path.write_text(text) if kind == "file" else path.mkdir()
 
     assert names_in(tmp_path) == [name]
+
+
+def test_a_longer_name_is_refused(tmp_path: Path) -> None:
+    """The system does, before the block begins."""
+    target = tmp_path / ("n" * 255)
+    with pytest.raises(OSError, match="too long") as raised, atomic_path(target):
+        raise AssertionError("the block began")
+
+    assert raised.value.filename == str(target)
 
 
 def test_the_last_of_several_writers_wins(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_all_that_a_worker_prints_is_that_of_its_attempt(
 
 
 def test_the_output_of_an_isolated_step_is_its_own(history: RecordingHistory, capfdbinary: Any) -> None:
-    """In the one process that a fresh interpreter is, too."""
+    """In the process that makes it alone, too."""
     steps = [action(isolate=True)(WAYS[name].step.function) for name in ("print", "C printf", "program")]
     run(history, *steps)
 
@@ -162,13 +162,15 @@ def test_an_attempt_has_its_own_peak(method: str | None, history: RecordingHisto
     assert (last.worker == os.getpid()) == (method is None)
 
 
-def test_no_history_no_capture(capfd: Any) -> None:
-    """Without a history, a worker has the descriptors of the caller, and its outcomes have no usage."""
+def test_no_history_no_capture(capfd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a history, a worker has the descriptors of a caller that prints to them."""
 
     @action
     def same() -> bool:
         return os.fstat(1) == os.fstat(descriptor)
 
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        monkeypatch.setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115 (as in a program)
     descriptor = os.dup(1)
     assert run(None, same, executor="fork").tasks[0].current_context.storage is True
     os.close(descriptor)

@@ -315,7 +315,7 @@ class TestLostWorkers:
         """What ends each worker before it has begun the step is not sent on for ever."""
         from distributed import Client
 
-        def make_remote_attempt(run: str, captured: bool) -> Callable[[str, Any, Any], Any]:
+        def make_remote_attempt(run: str) -> Callable[[str, Any, Any], Any]:
             return lambda key, packed, shared: os.kill(os.getpid(), signal.SIGKILL)
 
         monkeypatch.setattr("dotflow.providers.executors.dask.remote.make_remote_attempt", make_remote_attempt)

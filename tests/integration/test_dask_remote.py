@@ -19,5 +19,5 @@ def test_a_task_that_was_released_never_begins(state: str | None, monkeypatch: p
     worker = SimpleNamespace(state=SimpleNamespace(tasks=tasks), address="tcp://here")
     monkeypatch.setattr(dask_remote, "get_worker", lambda: worker)
 
-    assert Reply.unpack(dask_remote.run_remote_call("run", False, "key", PACKED, ())).kind == STOPPED
+    assert Reply.unpack(dask_remote.run_remote_call("run", "key", PACKED, ())).kind == STOPPED
     assert dask_remote._wakeups == {}

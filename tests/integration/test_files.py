@@ -248,29 +248,6 @@ def fail_once(make_three: list[Path]) -> int:
     return len(make_three)
 
 
-def test_attempts_one_after_the_other_look_at_a_file_once_each(
-    storage: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What a file is after an attempt, it is before the next one: nothing of the run was between them."""
-    looks: list[str] = []
-    real = worker_files.state_of
-
-    def counted(path: Any, *arguments: Any, **options: Any) -> Any:
-        looks.append(str(path))
-        return real(path, *arguments, **options)
-
-    monkeypatch.setattr(worker_files, "state_of", counted)
-    monkeypatch.setattr(worker_files, "MOMENT", float("inf"))
-
-    def add(workflow: DotFlow) -> None:
-        workflow.task.add(make_three)
-        for number in range(10):
-            workflow.task.add(count_three, name=f"count_{number}")
-
-    assert go(storage, add)[0].last.status is TypeStatus.COMPLETED
-    assert len(looks) == 3 * (1 + 1 + 10)  # made, before the first one, after each
-
-
 @pytest.mark.processes
 def test_a_change_belongs_to_the_attempt_that_made_it(storage: Storage) -> None:
     """Not to the next one, though the one between them ran in another process, or has failed."""

@@ -21,7 +21,7 @@ import pytest
 from dotflow import DotFlow, action
 from dotflow.errors import EventLoopBlocked
 from dotflow.processes import forkserver
-from dotflow.processes.start import FreshInterpreter
+from dotflow.processes.start import Fork
 from dotflow.worker import deadline_thread, interrupts
 from dotflow.worker.coroutines import LoopThread
 from dotflow.worker.deadline import DeadlinePassed, Limit
@@ -156,7 +156,7 @@ def test_a_lock_is_given_back_when_an_interrupt_is_repeated(monkeypatch: pytest.
     lock, server = threading.Lock(), forkserver.ForkServerProcess()
     control = server._control
     monkeypatch.setattr(server, "_control", types.SimpleNamespace(sendmsg=waits))
-    for interrupted in (step, lambda: server.fork(0, 0, None, [1])):
+    for interrupted in (step, lambda: server.fork(0, 0, [1])):
         limit = Limit(0.05)
         limit.raised = 1  # the step has swallowed the first one
         with pytest.raises(DeadlinePassed):
@@ -229,11 +229,11 @@ def test_a_worker_that_cannot_start_leaves_nothing(at: str, monkeypatch: pytest.
         raise OSError(errno.EMFILE, "no more descriptors")
 
     before = open_descriptors()
-    owner: Any = os if at == "pipe" else FreshInterpreter
+    owner: Any = os if at == "pipe" else Fork
     with monkeypatch.context() as patch:
         patch.setattr(owner, at, fails)
         with pytest.raises(OSError, match="no more descriptors") as raised:
-            FreshInterpreter({}).worker()
+            Fork({}).workers(1)
 
     assert raised.traceback  # which holds the frames that had them open
     assert open_descriptors() == before

@@ -820,7 +820,7 @@ def test_worker_output_comes_out_with_the_scripts_own(scripts: Scripts) -> None:
 
 @pytest.mark.start_method
 def test_a_redirected_stdout_gets_the_workers_lines(scripts: Scripts) -> None:
-    """contextlib.redirect_stdout and redirect_stderr catch worker output, too."""
+    """contextlib.redirect_stdout and redirect_stderr catch worker output, too: also of programs, as with a history."""
     facts = scripts.run(
         PRINTS
         + """
@@ -831,7 +831,7 @@ say(out=out.getvalue(), err=err.getvalue())
 """
     ).facts
 
-    assert sorted(facts["out"].splitlines()) == ["out 0", "out 1", "out 2"]
+    assert sorted(facts["out"].splitlines()) == ["child", "child", "child", "out 0", "out 1", "out 2"]
     assert sorted(facts["err"].splitlines()) == ["err 0", "err 1", "err 2"]
 
 

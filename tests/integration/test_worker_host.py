@@ -14,7 +14,7 @@ import pytest
 from dotflow import Context, action
 from dotflow.core.call import Call
 from dotflow.core.outcome import Returned
-from dotflow.processes.channel import STDERR, STDOUT, dump_by_value
+from dotflow.processes.channel import dump_by_value
 from dotflow.processes.encoding import CallEncoder, WorkerCache, load_outcome
 from dotflow.providers.executors.cluster.protocol import ANSWERED, DIED, LATE, MISSING, STOPPED, Place, Reply, pack_call
 from dotflow.providers.executors.cluster.worker_host import WorkerHost
@@ -122,7 +122,7 @@ def test_each_process_is_sent_shared_arguments_once(worker_host: WorkerHost, wak
 
 
 def test_prints_come_with_the_reply(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
-    """In order, each with its stream."""
+    """Each with its stream."""
 
     def prints() -> None:
         import sys
@@ -132,10 +132,10 @@ def test_prints_come_with_the_reply(worker_host: WorkerHost, wakeup: WakeupPipe)
 
     reply = worker_host.make(packed(prints), wakeup)
 
-    assert reply.output == [(STDOUT, b"out\n"), (STDERR, b"err\n")]
+    assert reply.output == [(1, b"out\n"), (2, b"err\n")]
 
 
-def test_captured_output_is_all_output(wakeup: WakeupPipe) -> None:
+def test_all_output_comes_with_the_reply(worker_host: WorkerHost, wakeup: WakeupPipe) -> None:
     """C code and programs, too, and the last words of a process that crashes."""
 
     def print_everywhere() -> None:
@@ -156,15 +156,11 @@ def test_captured_output_is_all_output(wakeup: WakeupPipe) -> None:
         print("last words", file=sys.stderr)
         os.abort()
 
-    worker_host = WorkerHost(max_processes=1, captured=True)
-    try:
-        output = worker_host.make(packed(print_everywhere), wakeup).output
-        reply = worker_host.make(packed(crash), wakeup)
-    finally:
-        worker_host.close()
+    output = worker_host.make(packed(print_everywhere), wakeup).output
+    reply = worker_host.make(packed(crash), wakeup)
 
-    assert b"".join(data for kind, data in output if kind == STDOUT) == b"out\ndescriptor\nprogram\na part"
-    assert b"".join(data for kind, data in output if kind == STDERR) == b"err\n"
+    assert b"".join(data for kind, data in output if kind == 1) == b"out\ndescriptor\nprogram\na part"
+    assert b"".join(data for kind, data in output if kind == 2) == b"err\n"
     assert (reply.kind, reply.detail) == (DIED, -6)
     assert reply.last_lines.startswith("Fatal Python error: Aborted")
     assert reply.output[0][1].startswith(b"last words\n")

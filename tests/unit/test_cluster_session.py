@@ -11,7 +11,7 @@ from dotflow.core.call import Call
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Outcome, Raised, Returned, TimedOut
 from dotflow.errors import ModuleNotOnWorker
-from dotflow.processes.channel import STDERR, STDOUT, dump_by_value
+from dotflow.processes.channel import dump_by_value
 from dotflow.processes.worker_main import LAST_VALUE
 from dotflow.providers.executors.cluster import cluster_session
 from dotflow.providers.executors.cluster.cluster_session import MIN_KEPT_SIZE, ClusterSession
@@ -189,7 +189,7 @@ class TestReplies:
 
     def test_prints_come_out_here(self, session: ExecutorSession, capsys: pytest.CaptureFixture[str]) -> None:
         """In the order in which they were made, each on its stream."""
-        reply = answered(Returned(1))._replace(output=[(STDOUT, b"one\n"), (STDERR, b"two\n"), (STDOUT, b"three\n")])
+        reply = answered(Returned(1))._replace(output=[(1, b"one\n"), (2, b"two\n"), (1, b"three\n")])
         session.outcome(call(), reply)
 
         assert capsys.readouterr() == ("one\nthree\n", "two\n")

@@ -9,7 +9,7 @@ import pytest
 
 from dotflow import clock
 from dotflow.core.outcome import Usage
-from dotflow.processes.channel import CALL, OUTCOME, READY, RETURNED, SECONDS, STARTED, STDERR, STDOUT, Channel
+from dotflow.processes.channel import CALL, OUTCOME, READY, RETURNED, SECONDS, STARTED, Channel
 from dotflow.processes.worker import WorkerProcess
 from dotflow.worker.deadline import GRACE
 
@@ -68,17 +68,6 @@ def test_the_outcome_of_another_call_is_not_this_ones(ends: tuple[WorkerProcess,
 
     (parts,) = worker.outcomes()
     assert [bytes(part) for part in parts] == [b"pickle", b"buffer"]
-
-
-def test_output_after_the_outcome_is_not_lost(ends: tuple[WorkerProcess, Channel]) -> None:
-    """A thread of the step may go on printing."""
-    worker, theirs = ends
-    printed: list[tuple[int, bytes]] = []
-    worker.relay = lambda stream, data: printed.append((stream, data))
-    send(theirs, (STDOUT, 0, [b"before"]), (OUTCOME, 7, [b"pickle"]), (STDERR, 0, [b"after"]))
-
-    assert len(list(worker.outcomes())) == 1
-    assert printed == [(STDOUT, b"before"), (STDERR, b"after")]
 
 
 def test_an_outcome_that_was_sent_just_before_the_end_counts(ends: tuple[WorkerProcess, Channel]) -> None:

@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from typing import Any, Generic, Self, TypeVar
 
+from dotflow.worker.interrupts import in_forked_child
+
 T = TypeVar("T")
 
 
@@ -107,12 +109,9 @@ class SharedLock(ABC, Generic[T]):
             entry.resource = None
 
 
+@in_forked_child
 def _begin_anew() -> None:
     """Resets the module in a forked process, where the guard may be locked by a thread that is gone."""
     global _guard
     _guard = threading.Lock()
     _entries.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)

@@ -61,10 +61,9 @@ class Chunks:
         self._record_all(is_end=True)
 
     def _of(self, stream: int) -> "_Stream":
-        pending = self._streams.get(stream)
-        if pending is None:
-            pending = self._streams[stream] = _Stream(MaskedStream(self._capture.masks))
-        return pending
+        if stream not in self._streams:
+            self._streams[stream] = _Stream(MaskedStream(self._capture.masks))
+        return self._streams[stream]
 
     def _drop(self, stream: int, pending: "_Stream") -> None:
         """Drops the middle: what is left of the first half stays, and the last half."""

@@ -37,24 +37,17 @@ class MarkedStream:
 
     def feed(self, data: bytes) -> Iterator[Piece]:
         """Yields the pieces of what has arrived."""
-        data, self.held = self.held + data, b""
-        while (begin := data.find(BEGIN)) >= 0:
-            match = MARK.match(data, begin)
-            if match is None and len(data) - begin < MAX_SIZE and END not in data[begin + len(BEGIN) :]:
-                self.held = data[begin:]
-                yield Piece(data[:begin], self.attempt)
-                return
-            if match is None:  # a step has printed what is no mark of ours
-                yield Piece(data[: begin + len(BEGIN)], self.attempt)
-                data = data[begin + len(BEGIN) :]
-                continue
-            yield Piece(data[:begin], self.attempt)
-            self.attempt = _attempt_of(match)
-            data = data[match.end() :]
-        begin = data.rfind(BEGIN[:1], -len(BEGIN))
-        if begin >= 0 and BEGIN.startswith(data[begin:]):  # what may be the beginning of a mark
-            data, self.held = data[:begin], data[begin:]
-        yield Piece(data, self.attempt)
+        data, at = self.held + data, 0
+        for match in MARK.finditer(data):
+            yield Piece(data[at : match.start()], self.attempt)
+            self.attempt, at = _attempt_of(match), match.end()
+        begin = data.rfind(BEGIN, at)
+        if begin < 0 or len(data) - begin >= MAX_SIZE or END in data[begin + len(BEGIN) :]:  # it is no mark of ours
+            begin = data.rfind(BEGIN[:1], max(at, len(data) - len(BEGIN)))
+            if begin < 0 or not BEGIN.startswith(data[begin:]):
+                begin = len(data)
+        self.held = data[begin:]
+        yield Piece(data[at:begin], self.attempt)
 
     def flush(self) -> Piece:
         """Returns what is left at the end of the stream."""

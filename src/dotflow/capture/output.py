@@ -1,95 +1,22 @@
-"""Worker output on its way to the caller: to one that has redirected its stdout or stderr, or that captures it."""
+"""Worker output on its way to the caller, which captures it."""
 
 import contextlib
 import ctypes
-import io
 import sys
-import threading
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any, Final
 
 from dotflow.capture.marks import NESTED, NO_ATTEMPT, mark
-from dotflow.capture.pipes import write_all
-from dotflow.capture.streams import lead_handlers, set_mark
-
-ENCODING: Final = "utf-8"
-
-
-class Relay(io.TextIOBase):
-    """A stream that sends text to the caller in whole lines, so that the lines of several workers don't mix.
-
-    Args:
-        send: Sends encoded text to the caller.
-    """
-
-    def __init__(self, send: Callable[[bytes], None]) -> None:
-        self._send = send
-        self._unfinished: dict[int, str] = {}  # by thread: a line without its end
-        self.buffer = RelayBytes(self)
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        """The encoding of the bytes that are sent."""
-        return ENCODING
-
-    def write(self, text: str) -> int:
-        """Sends whole lines at once."""
-        if not isinstance(text, str):
-            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        thread = threading.get_ident()
-        lines, end, unfinished = (self._unfinished.pop(thread, "") + text).rpartition("\n")
-        if unfinished:
-            self._unfinished[thread] = unfinished
-        self._send_text(lines + end)
-        return len(text)
-
-    def flush(self) -> None:
-        """Sends the unfinished line of the calling thread."""
-        self._send_text(self._unfinished.pop(threading.get_ident(), ""))
-
-    def flush_all(self) -> None:
-        """Sends the unfinished lines of all threads, at the end of an attempt."""
-        for thread in tuple(self._unfinished):
-            self._send_text(self._unfinished.pop(thread, ""))
-
-    def writable(self) -> bool:
-        return True
-
-    def _send_text(self, text: str) -> None:
-        if text:
-            self._send(text.encode(ENCODING, "surrogatepass"))
-
-
-class RelayBytes(io.RawIOBase):
-    """The `buffer` of a Relay, as `sys.stdout.buffer` is of `sys.stdout`."""
-
-    def __init__(self, text: Relay) -> None:
-        self._text = text
-
-    def write(self, data: Any) -> int:
-        """Sends bytes as text."""
-        self._text.write(bytes(data).decode(ENCODING, "backslashreplace"))
-        return len(data)
-
-    def flush(self) -> None:
-        """Sends the unfinished line of the calling thread."""
-        self._text.flush()
-
-    def writable(self) -> bool:
-        return True
+from dotflow.capture.pipes import is_redirected, write_all
+from dotflow.capture.streams import STREAMS, lead_handlers, set_mark
 
 
 def print_to_descriptors() -> None:
     """Makes sys.stdout, sys.stderr and the words of a crash go to the descriptors 1 and 2, which are captured."""
-    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+    for name, descriptor in STREAMS:
         stream = getattr(sys, name)
-        try:
-            leads_there = stream is None or stream.fileno() == descriptor
-        except (AttributeError, OSError, ValueError):  # the caller has redirected it
-            leads_there = False
-        if not leads_there:
-            captured = open(descriptor, "w", encoding=ENCODING, errors="surrogatepass", closefd=False)  # noqa: SIM115
+        if is_redirected(stream, descriptor):
+            captured = open(descriptor, "w", encoding="utf-8", errors="surrogatepass", closefd=False)  # noqa: SIM115
             setattr(sys, name, captured)
             lead_handlers(stream, captured)
     import faulthandler  # here: the caller's side does not need it
@@ -105,12 +32,21 @@ def _mark_nested(is_nested: bool) -> None:
         write_all(descriptor, mark(NESTED) if is_nested else NO_ATTEMPT)
 
 
+def buffer_lines(**options: bool) -> None:
+    """Makes stdout and stderr write line by line: a kill would lose all that is in their buffers.
+
+    Args:
+        options: Others of `reconfigure`.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True, **options)
+
+
 def flush_streams() -> None:
     """Writes what is in the buffers of sys.stdout and sys.stderr."""
     for stream in (sys.stdout, sys.stderr):
         try:
-            if stream.__class__ is Relay:
-                stream.flush_all()
             stream.flush()
         except (AttributeError, OSError, ValueError):  # None, broken or closed
             continue

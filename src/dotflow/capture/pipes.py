@@ -33,41 +33,42 @@ def write_all(descriptor: int, data: bytes) -> None:
         try:
             data = data[os.write(descriptor, data) :]
         except BlockingIOError:
-            _poll(descriptor, select.POLLOUT, None)
+            poll_for(select.POLLOUT, (descriptor,))(None)
         except OSError:
             return
 
 
-def poll_for_input(descriptors: Iterable[int]) -> Callable[[float | None], list[tuple[int, int]]]:
-    """Returns a function that returns what is readable, or has ended, within so many milliseconds."""
+def poll_for(event: int, descriptors: Iterable[int]) -> Callable[[float | None], list[tuple[int, int]]]:
+    """Returns a function that returns where a `select` event came, or the end, within so many milliseconds."""
     poll = select.poll()
     for descriptor in descriptors:
-        poll.register(descriptor, select.POLLIN)
+        poll.register(descriptor, event)
     return poll.poll
 
 
 def readable(descriptors: Iterable[int], seconds: float | None) -> set[int]:
     """Waits until some are readable, or have ended, and returns them; none after so many seconds."""
-    return {number for number, _ in poll_for_input(descriptors)(None if seconds is None else seconds * 1000)}
+    return {number for number, _ in poll_for(select.POLLIN, descriptors)(None if seconds is None else seconds * 1000)}
 
 
 def wait_readable(descriptor: int, seconds: float) -> bool:
     """Waits until there is something to read, or the end; returns False after so many seconds without."""
-    return _poll(descriptor, select.POLLIN, seconds)
+    return bool(poll_for(select.POLLIN, (descriptor,))(seconds * 1000))
 
 
 def wait_closed(descriptor: int, seconds: float) -> bool:
     """Waits until the other end of a socket is closed; returns False after so many seconds."""
-    return _poll(descriptor, 0, seconds)  # POLLHUP is always reported
+    return bool(poll_for(0, (descriptor,))(seconds * 1000))  # POLLHUP is always reported
 
 
-def read_available(descriptor: int) -> bytes:
-    """Reads what is in a pipe whose reading end does not block, and at most what a pipe holds."""
-    parts: list[bytes] = []
+def read_available(descriptor: int) -> tuple[bytes, bool]:
+    """Returns what is in a pipe that does not block, at most what a pipe holds, and whether the pipe has ended."""
+    data, has_ended = b"", False
     with contextlib.suppress(BlockingIOError):
-        while sum(map(len, parts)) < PIPE_SIZE and (data := os.read(descriptor, READ_SIZE)):
-            parts.append(data)
-    return b"".join(parts)
+        while len(data) < PIPE_SIZE and not has_ended:
+            part = os.read(descriptor, READ_SIZE)
+            data, has_ended = data + part, not part
+    return data, has_ended
 
 
 def pass_on_later(descriptor: int, stream: int) -> None:
@@ -81,12 +82,6 @@ def pass_on_later(descriptor: int, stream: int) -> None:
     process.returncode = 0  # keeps Popen from a warning
 
 
-def _poll(descriptor: int, event: int, seconds: float | None) -> bool:
-    poll = select.poll()
-    poll.register(descriptor, event)
-    return bool(poll.poll(None if seconds is None else seconds * 1000))
-
-
 def close_own_end(descriptor: int) -> None:
     """Closes the coordinator's end of a lifeline or an output."""
     os.close(descriptor)
@@ -97,19 +92,15 @@ def write_out(number: int, data: bytes) -> None:
     """Writes a worker's output to the caller's stdout or stderr."""
     stream = sys.stdout if number == 1 else sys.stderr
     with contextlib.suppress(OSError, ValueError):  # the caller has closed it
-        try:
-            text = data.decode("utf-8", "surrogatepass")
-        except UnicodeDecodeError:  # not from Python's print
-            text = data.decode("utf-8", "backslashreplace")
-        stream.write(text)
+        stream.write(data.decode("utf-8", "backslashreplace"))
 
 
 def redirected_streams() -> tuple[bool, bool]:
     """Returns whether sys.stdout and sys.stderr write elsewhere than to the descriptors that a child inherits."""
-    return _is_redirected(sys.stdout, 1), _is_redirected(sys.stderr, 2)
+    return is_redirected(sys.stdout, 1), is_redirected(sys.stderr, 2)
 
 
-def _is_redirected(stream: Any, descriptor: int) -> bool:
+def is_redirected(stream: Any, descriptor: int) -> bool:
     """Returns whether a stream writes elsewhere than to the descriptor that a child inherits."""
     try:
         return bool(stream.fileno() != descriptor)

@@ -12,19 +12,19 @@ import socket
 import sys
 import threading
 import warnings
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from dotflow.abc.history import History
 from dotflow.capture import streams
 from dotflow.capture.marks import NO_ATTEMPT, MarkedStream, mark
-from dotflow.capture.output import flush_all, flush_streams
+from dotflow.capture.output import buffer_lines, flush_all, flush_streams
 from dotflow.capture.pipes import open_pipe, pass_on_later, read_available, wait_closed, write_all
 from dotflow.capture.scribe_main import SIZE, Sink, run_scribe
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.capture import Capture
 from dotflow.core.types.capture import TypeCapture
 from dotflow.own_descriptor import OwnDescriptor
-from dotflow.worker.interrupts import interrupts_held
+from dotflow.worker.interrupts import in_forked_child, interrupts_held
 from dotflow.worker.programs import own_processes
 
 EXIT_TIMEOUT: Final = 0.5  # seconds; the scribe goes on after it while a program left behind still prints
@@ -62,7 +62,6 @@ class Scribe:
         self._known_runs: set[str] = set()
         self._unanswered = 0  # requests
         self._streams: dict[int, Captured] = {}
-        self._buffering: list[tuple[Any, bool]] = []
         self._opened = contextlib.ExitStack()
         self._control: socket.socket
         self._own_control: OwnDescriptor
@@ -92,7 +91,7 @@ class Scribe:
             self._set_signal(on=True)
             opened.callback(self._set_signal, on=False)
             self._opened = opened.pop_all()
-        self._buffer_lines()
+        buffer_lines()  # those who follow the run wait for them
         streams.active_scribe = self
         return self
 
@@ -100,13 +99,9 @@ class Scribe:
         streams.active_scribe = None
         with self._opened:  # leaving it leads the descriptors back, also after an interrupt
             self.wait()
-            for stream, is_line_buffered in self._buffering:
-                with contextlib.suppress(OSError, ValueError):
-                    stream.reconfigure(line_buffering=is_line_buffered)
 
     def _start(self, theirs: socket.socket, pipes: list[tuple[int, int]]) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # threads of C libraries, which survive a fork
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # threads of C libraries survive it
             self._pid = os.fork()
         if self._pid:
             own_processes.add(self._pid)
@@ -119,13 +114,6 @@ class Scribe:
         finally:
             os._exit(1)
 
-    def _buffer_lines(self) -> None:
-        """Makes Python write whole lines: those who follow the run wait for them, and a kill would lose them."""
-        for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):
-                self._buffering.append((stream, bool(stream.line_buffering)))
-                stream.reconfigure(line_buffering=True)
-
     def _check(self, *signal_arguments: object) -> None:
         """Leads the descriptors back if the scribe was killed, also where a print waits for it.
 
@@ -136,7 +124,7 @@ class Scribe:
         given = self._give_back()
         for stream, captured in given.items():
             if captured.reading.is_open():
-                rest = MarkedStream().feed(read_available(captured.reading.number))
+                rest = MarkedStream().feed(read_available(captured.reading.number)[0])
                 write_all(stream, b"".join([part.data for part in rest]))
                 pass_on_later(captured.reading.number, stream)  # what programs print that have the pipe
         if 2 in given and self._payload is not None:
@@ -308,12 +296,9 @@ def scribe_capture(capture: Capture) -> ScribeCapture | None:
     return None
 
 
+@in_forked_child
 def _forget() -> None:
     """Leaves the descriptors of a forked child alone, and writes no marks in it."""
     forgotten, streams.active_scribe = streams.active_scribe, None
     if forgotten is not None:
         forgotten.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)

@@ -90,11 +90,11 @@ class Recorder:
             self._sink.update(ready)
             requests, count = self._requests, 0
             for pipe, stream in tuple(streams.items()):
-                data = read_available(pipe)
+                data, has_ended = read_available(pipe)
                 count += len(data)
                 if data:
                     self._sink.write(stream, self.feed(stream, data))
-                elif pipe in ready:  # no process has it any more
+                if has_ended:  # no process has it any more
                     del streams[pipe]
             self._sink.draw()
             self._record_due(requests)

@@ -4,7 +4,6 @@ Meanwhile both streams have a proxy, which passes everything on at once. The con
 whose output it is. A thread that a step has started has none: its output is that of the only attempt, or of the run.
 """
 
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +12,7 @@ from typing import Any, Final
 from dotflow.capture.output_buffer import InlineOutputBuffer, OutputBuffer, Pace
 from dotflow.core.attempt_id import AttemptId, current_attempt
 from dotflow.core.capture import Capture
+from dotflow.worker.interrupts import in_forked_child
 
 NO_TASK: Final = -1  # the task_id of output that belongs to no single attempt
 
@@ -77,21 +77,12 @@ class StreamProxy:
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self.stream, name, value)
 
-    def __delattr__(self, name: str) -> None:
-        delattr(self.stream, name)
-
     def __enter__(self) -> Any:
         self.stream.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> Any:
         return self.stream.__exit__(*error)
-
-    def __iter__(self) -> Any:
-        return iter(self.stream)
-
-    def __next__(self) -> Any:
-        return next(self.stream)
 
     def __repr__(self) -> str:
         return repr(self.stream)
@@ -150,10 +141,11 @@ class StreamCapture:
         """Returns the output of an attempt that is being made."""
         buffer = self._buffers.get(attempt)
         if buffer is None:
-            if self._wake is None:
-                new: OutputBuffer = InlineOutputBuffer(attempt, self._capture, self._pace)
-            else:
-                new = OutputBuffer(attempt, self._capture, self._wake)
+            new = (
+                InlineOutputBuffer(attempt, self._capture, self._pace)
+                if self._wake is None
+                else OutputBuffer(attempt, self._capture, self._wake)
+            )
             buffer = self._buffers.setdefault(attempt, new)  # another thread may be quicker
         return buffer
 
@@ -191,13 +183,13 @@ def _put_in(name: str, number: int) -> StreamProxy | None:
         proxy = StreamProxy(stream, number, _add)
         setattr(sys, name, proxy)
         lead_handlers(stream, proxy)
-    object.__setattr__(proxy, "users", proxy.users + 1)
+    vars(proxy)["users"] += 1
     return proxy
 
 
 def _take_away(name: str, proxy: StreamProxy) -> None:
     """Puts the stream back, unless another run needs the proxy, or the program has replaced it meanwhile."""
-    object.__setattr__(proxy, "users", proxy.users - 1)
+    vars(proxy)["users"] -= 1
     if proxy.users:
         return
     if getattr(sys, name) is proxy:
@@ -285,16 +277,14 @@ def _handlers(logging: Any) -> Iterator[Any]:
     loggers = (logging.root, *logging.root.manager.loggerDict.values())
     for logger in loggers:
         yield from getattr(logger, "handlers", ())  # a placeholder has none
-    yield from (handler for handler in (logging.lastResort,) if handler is not None)
+    if logging.lastResort is not None:
+        yield logging.lastResort
 
 
+@in_forked_child
 def _forget() -> None:
     """Captures nothing in a forked child: what it prints can't reach the history of its parent."""
     global _lock
     _lock = threading.RLock()
     _attempts.clear()
     _captures.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)

@@ -5,10 +5,9 @@ all arrive, and what is in the pipes when an attempt ends is that attempt's.
 """
 
 import math
-import os
+import select
 import selectors
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Final
 
 from dotflow import clock
@@ -16,11 +15,10 @@ from dotflow.capture import streams
 from dotflow.capture.chunks import Chunks
 from dotflow.capture.marks import NESTED, MarkedStream, Piece
 from dotflow.capture.pipes import (
-    PIPE_SIZE,
-    READ_SIZE,
     close_own_end,
     pass_on_later,
-    poll_for_input,
+    poll_for,
+    read_available,
     redirected_streams,
     wait_readable,
     write_all,
@@ -37,7 +35,6 @@ LAST_LINES: Final = 5
 CRASH: Final = "Fatal Python error: "  # as faulthandler begins
 END_TIMEOUT: Final = 0.1  # seconds for killed processes to close their ends
 
-MakeChunks = Callable[[], Chunks]
 PassOn = Callable[[int, bytes], object]
 
 
@@ -65,19 +62,16 @@ class OutputPipe:
 
     def read(self) -> None:
         """Reads, passes on and collects what is there, and at most what the pipe holds. Notes the end of the pipe."""
-        for _ in range(PIPE_SIZE // READ_SIZE if self.is_open else 0):
-            try:
-                data = os.read(self._descriptor, READ_SIZE)
-            except BlockingIOError:
-                return
-            self.is_open = bool(data)
+        if not self.is_open:
+            return
+        data, has_ended = read_available(self._descriptor)
+        self.is_open = not has_ended
+        if data:
             for piece in self._marked.feed(data):
                 self._take(piece)
-            if len(data) < READ_SIZE:  # that was all
-                return
 
     def _take(self, piece: Piece) -> None:
-        chunks = self.output.chunks()
+        chunks = self.output.chunks
         if chunks is not None and piece.attempt != NESTED:
             chunks.add(self._stream, piece.data)
         self.tail = (self.tail + piece.data[-MAX_TAIL:])[-MAX_TAIL:]
@@ -112,25 +106,22 @@ class OutputPipe:
 
 
 class WorkerOutput:
-    """Both pipes of a worker, by their reading ends."""
+    """Both pipes of a worker, by their reading ends. *masks* are of its last lines, of which there are none without.
 
-    def __init__(self, descriptors: Sequence[int], pass_on: PassOn, masks: Masks = NO_MASKS) -> None:
+    Attributes:
+        chunks: The output of the current attempt; None between attempts, and where it is not recorded.
+    """
+
+    def __init__(self, descriptors: Sequence[int], pass_on: PassOn, masks: Masks | None = NO_MASKS) -> None:
         self._masks = masks
         self.pipes = [OutputPipe(descriptor, stream, self, pass_on) for stream, descriptor in enumerate(descriptors, 1)]
-        self._chunks: Chunks | None = None
-        self._make_chunks: MakeChunks | None = None
-        self._poll = poll_for_input(descriptors)
+        self.chunks: Chunks | None = None
+        self._poll = poll_for(select.POLLIN, descriptors)
 
-    def begin(self, make_chunks: MakeChunks | None) -> None:
-        """Takes what comes from now on for the output of another attempt; its chunks are made when it prints."""
-        self._make_chunks = make_chunks
+    def begin(self, chunks: Chunks | None) -> None:
+        """Takes what comes from now on for the output of another attempt."""
+        self.chunks = chunks
         self.pipes[0].tail = self.pipes[1].tail = b""
-
-    def chunks(self) -> Chunks | None:
-        """Returns the output of the current attempt; None between attempts."""
-        if self._chunks is None and self._make_chunks is not None:
-            self._chunks = self._make_chunks()
-        return self._chunks
 
     def end(self) -> None:
         """Reads what is left of the attempt's output, and records it."""
@@ -140,9 +131,9 @@ class WorkerOutput:
         for pipe in self.pipes:
             if pipe.has_rest():
                 pipe.end_line()
-        if self._chunks is not None:
-            self._chunks.end()
-        self._chunks = self._make_chunks = None
+        if self.chunks is not None:
+            self.chunks.end()
+        self.chunks = None
 
     def close(self) -> None:
         """Closes both pipes."""
@@ -151,6 +142,8 @@ class WorkerOutput:
 
     def last_lines(self) -> str:
         """Returns the last lines of the attempt's stderr; after a crash, the first ones of faulthandler's."""
+        if self._masks is None:
+            return ""
         text = self.pipes[1].tail.decode("utf-8", "backslashreplace")
         _, crash, frames = text.rpartition(CRASH)
         lines = [line for line in (crash + frames).splitlines() if line.strip()]
@@ -163,23 +156,26 @@ class WorkerOutputs:
     Those of an ended worker stay until all programs that it has left behind have ended: they may print.
 
     Args:
-        capture: Where the output goes.
+        capture: Where the output goes, beside the caller's stdout and stderr; None for nowhere.
         selector: Selects the pipes. Their data are themselves.
+
+    Attributes:
+        pending: The output that `record_due` has to record, when it is `due`.
     """
 
-    def __init__(self, capture: Capture, selector: selectors.BaseSelector) -> None:
-        self._capture = capture
+    def __init__(self, capture: Capture | None, selector: selectors.BaseSelector) -> None:
+        self.capture = capture
         self._selector = selector
         self._pass_on = passing_on()
         self._pipes: set[OutputPipe] = set()
-        self._is_nested = current_attempt.get() is not None
+        self._is_nested = capture is not None and current_attempt.get() is not None
         if self._is_nested:
             streams.begin_nested()
-        self._pending: set[Chunks] = set()
+        self.pending: set[Chunks] = set()
 
     def open(self, descriptors: Sequence[int]) -> WorkerOutput:
         """Returns the output of a worker that has started."""
-        output = WorkerOutput(descriptors, self._pass_on, self._capture.masks)
+        output = WorkerOutput(descriptors, self._pass_on, None if self.capture is None else self.capture.masks)
         for pipe in output.pipes:
             self._pipes.add(pipe)
             self._selector.register(pipe, selectors.EVENT_READ, pipe)
@@ -187,14 +183,14 @@ class WorkerOutputs:
 
     def begin(self, output: WorkerOutput, call: Call) -> None:
         """Takes what comes from now on for the output of the call's attempt."""
-        output.begin(None if call.watch is None else partial(Chunks, call.watch.attempt, self._capture))
+        capture, watch = self.capture, call.watch
+        output.begin(None if capture is None or watch is None else Chunks(watch.attempt, capture))
 
     def read(self, pipe: OutputPipe) -> None:
         """Reads a pipe that is readable."""
         pipe.read()
-        chunks = pipe.output.chunks()
-        if chunks is not None:
-            self._pending.add(chunks)
+        if pipe.output.chunks is not None:
+            self.pending.add(pipe.output.chunks)
         if not pipe.is_open:
             self._close(pipe)
 
@@ -207,16 +203,15 @@ class WorkerOutputs:
 
     def due(self) -> float:
         """Returns when the next chunk has to be recorded, in ticks; infinity while there is none."""
-        return min((chunks.due for chunks in self._pending if chunks.due is not None), default=math.inf)
+        return min((chunks.due for chunks in self.pending if chunks.due is not None), default=math.inf)
 
     def record_due(self) -> None:
         """Records the chunks for which it is time."""
-        if self._pending:
-            now = clock.ticks()
-            for chunks in tuple(self._pending):
-                chunks.record_due(now)
-                if chunks.due is None:
-                    self._pending.discard(chunks)
+        now = clock.ticks()
+        for chunks in tuple(self.pending):
+            chunks.record_due(now)
+            if chunks.due is None:
+                self.pending.discard(chunks)
 
     def close(self) -> None:
         """Closes all pipes."""

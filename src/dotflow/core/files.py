@@ -175,7 +175,6 @@ class FileWatch(NamedTuple):
         given: The paths in its arguments.
         own: Those of them in the entry that an item has of its own.
         is_repeated: Whether an attempt before it has failed, and may have changed what is given.
-        number: That of the attempt: one more than that of the run's attempt before it.
         known: The states of large files among *given*, with their digests, so that no other process reads them again.
     """
 
@@ -183,5 +182,4 @@ class FileWatch(NamedTuple):
     given: tuple[str, ...] = ()
     own: tuple[str, ...] = ()
     is_repeated: bool = False
-    number: int = 0
     known: tuple[tuple[str, FileState], ...] = ()

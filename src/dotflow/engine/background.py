@@ -3,7 +3,6 @@
 import atexit
 import contextlib
 import contextvars
-import os
 import sys
 import threading
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from dotflow import clock
 from dotflow.core.types.status import TypeStatus
 from dotflow.cpython import call_before_threads_are_joined, end_as_interrupted
 from dotflow.engine.run import CANCEL_GRACE, Run
+from dotflow.worker.interrupts import in_forked_child
 from dotflow.worker.waiting import Waiters
 
 RECORD_PATIENCE: Final = 1.0  # seconds for a history to save that a run has begun
@@ -135,5 +135,4 @@ def _wait(seconds: float | None) -> None:
     _waiters.wait_until(lambda: not _running, seconds)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_running.clear)  # only their threads' process waits for them
+in_forked_child(_running.clear)  # only their threads' process waits for them

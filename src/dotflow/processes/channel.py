@@ -18,6 +18,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from types import CodeType, FunctionType, MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -32,14 +33,12 @@ SIZE: Final = 8  # bytes of the size of a part
 CHUNK: Final = 1 << 16  # bytes read at once while their number is unknown
 MAX_BUFFERS: Final = 512  # of one sendmsg; POSIX allows 1024
 
-STDOUT: Final = 1  # from the worker: its output; the number of the stream
-STDERR: Final = 2
-CALL: Final = 3  # to the worker: make this attempt
-OUTCOME: Final = 4  # from the worker: its outcome
-STARTED: Final = 5  # from the worker: the attempt begins, its time runs; its part is the timeout
-READY: Final = 6  # from the worker, once: it has started
-RETURNED: Final = 7  # from the worker: the step has returned; pickling its value follows
-SHARED: Final = 8  # to the worker: arguments that several calls share, by a number of their own
+CALL: Final = 1  # to the worker: make this attempt
+OUTCOME: Final = 2  # from the worker: its outcome
+STARTED: Final = 3  # from the worker: the attempt begins, its time runs; its part is the timeout
+READY: Final = 4  # from the worker, once: it has started
+RETURNED: Final = 5  # from the worker: the step has returned; pickling its value follows
+SHARED: Final = 6  # to the worker: arguments that several calls share, by a number of their own
 
 SECONDS: Final = struct.Struct("!d")  # the part of STARTED
 
@@ -199,9 +198,13 @@ def complete_class(cls: type, state: tuple[Callable[[type, Any], object], Any]) 
 
 def dump_by_value(value: object) -> list[Any]:
     """Pickles for a process with another `__main__`: what ours defines travels by value."""
+    return _dump(Pickler, value)
+
+
+def _dump(pickler: Callable[..., Any], value: object) -> list[Any]:
     buffers: list[pickle.PickleBuffer] = []
     with io.BytesIO() as file:
-        Pickler(file, buffers.append).dump(value)
+        pickler(file, buffer_callback=buffers.append).dump(value)
         return [file.getvalue(), *(buffer.raw() for buffer in buffers)]
 
 
@@ -236,11 +239,9 @@ def dump_by_reference(value: object) -> list[Any]:
     try:
         return [pickle.dumps(value, protocol=5, buffer_callback=buffers.append), *(buffer.raw() for buffer in buffers)]
     except Exception:  # a value that pickle can't look up by name, or whose own methods raise
-        buffers.clear()
+        pass
     try:  # takes twice as long
-        with io.BytesIO() as file:
-            ReferencePickler(file, protocol=5, buffer_callback=buffers.append).dump(value)
-            return [file.getvalue(), *(buffer.raw() for buffer in buffers)]
+        return _dump(partial(ReferencePickler, protocol=5), value)
     except Exception:  # a lambda or a local class can only be pickled by value
         return dump_by_value(value)
 

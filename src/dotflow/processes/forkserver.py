@@ -11,14 +11,14 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
+from dotflow.core.masks import hidden
 from dotflow.core.outcome import Usage
 from dotflow.core.task import Task
+from dotflow.cpython import interpreter_flags
 from dotflow.processes.forkserver_main import (
     ALL_IMPORTED,
-    CAPTURED,
     FORK,
     PRELOAD,
     REAP,
@@ -27,9 +27,10 @@ from dotflow.processes.forkserver_main import (
     UNKNOWN_EXIT_CODE,
 )
 from dotflow.processes.preload import needed_modules
-from dotflow.processes.start import StartMethod, start_interpreter
-from dotflow.worker.interrupts import interrupts_let_through
+from dotflow.processes.start import StartMethod
+from dotflow.worker.interrupts import in_forked_child, interrupts_let_through
 from dotflow.worker.programs import own_processes
+from dotflow.worker.usage import status_line
 
 #: pytest changes it with each test, which would start a server anew.
 OF_EACH_TEST: Final = "PYTEST_CURRENT_TEST"
@@ -50,7 +51,7 @@ class ForkServerProcess:
         self._preloaded: set[str] = set()
         try:
             with theirs:
-                process = start_interpreter("become_forkserver", theirs, (), (subprocess.DEVNULL, subprocess.DEVNULL))
+                process = start_interpreter(theirs)
         except BaseException:  # it has not started
             self._control.close()
             raise
@@ -70,13 +71,12 @@ class ForkServerProcess:
         self._preloaded.update(new)
         return None if index == ALL_IMPORTED else new[index]
 
-    def fork(self, sock: int, lifeline: int, relayed: tuple[bool, bool] | None, outputs: Sequence[int]) -> int:
+    def fork(self, sock: int, lifeline: int, outputs: Sequence[int]) -> int:
         """Forks a worker, with these outputs or this process's stdout and stderr; returns its process id, or -1."""
         if outputs:
-            return self._request(FORK, CAPTURED, b"", (sock, lifeline, *outputs))[0]
-        assert relayed is not None
+            return self._request(FORK, 1, b"", (sock, lifeline, *outputs))[0]
         with _open_or_null(1) as stdout, _open_or_null(2) as stderr:
-            return self._request(FORK, relayed[0] | relayed[1] << 1, b"", (sock, lifeline, stdout, stderr))[0]
+            return self._request(FORK, 0, b"", (sock, lifeline, stdout, stderr))[0]
 
     def reap(self, pid: int) -> tuple[int | None, Usage]:
         """Waits for a worker's end; returns its exit code, None if that is unknown, and what it has used."""
@@ -114,6 +114,30 @@ class ForkServerProcess:
                 os.waitpid(self.pid, 0)
 
 
+def start_interpreter(sock: socket.socket) -> subprocess.Popen[bytes]:
+    """Starts a fork server in a process group of its own, with its socket. It can import what this process can."""
+    path = [entry or os.getcwd() for entry in sys.path if isinstance(entry, str)]  # noqa: PTH109 (a string is wanted)
+    argv = [str(argument) for argument in sys.argv]
+    settings = json.dumps({"argv": argv, "path": path, "sock": sock.fileno(), "hidden": sorted(hidden)})
+    code = (
+        "import sys, json, signal; signal.pthread_sigmask(signal.SIG_SETMASK, ()); "
+        "settings = json.load(sys.stdin); sys.path[:] = settings['path']; "
+        "from dotflow.processes.forkserver_main import become_forkserver; become_forkserver(settings)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, *interpreter_flags(), "-c", code],
+        pass_fds=(sock.fileno(),),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        process_group=0,
+    )
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # its end is noticed elsewhere
+        pipe.write(settings.encode())
+    return process
+
+
 #: Those of this process. A fork of it detaches, so that they end with this process.
 _open_servers: Final[weakref.WeakSet[ForkServerProcess]] = weakref.WeakSet()
 
@@ -135,8 +159,8 @@ def _open_or_null(descriptor: int) -> Iterator[int]:
 class ForkServer(StartMethod):
     """Workers begin as copies of a fork server of their own."""
 
-    def __init__(self, tasks: Mapping[int, Task], **options: Any) -> None:
-        super().__init__(tasks, **options)
+    def __init__(self, tasks: Mapping[int, Task], *, captured: bool = False) -> None:
+        super().__init__(tasks, captured=captured)
         self._server: ForkServerProcess | None = None
         self._servers: dict[int, ForkServerProcess] = {}  # by worker
 
@@ -149,7 +173,7 @@ class ForkServer(StartMethod):
 
     def _fork(self, sock: socket.socket, lifeline: int, outputs: Sequence[int]) -> int:
         server = self.server()
-        pid = server.fork(sock.fileno(), lifeline, self.relayed, outputs)
+        pid = server.fork(sock.fileno(), lifeline, outputs)
         if pid < 0:
             raise OSError("the fork server could not fork")
         self._servers[pid] = server
@@ -262,14 +286,11 @@ def warm_up(tasks: Iterable[Task]) -> None:
     _kept.release(_kept.take(needed_modules(tasks)))
 
 
+@in_forked_child
 def _forget_servers() -> None:
     for server in tuple(_open_servers):
         server.detach()
     _kept.reset()
-
-
-if hasattr(os, "register_at_fork"):  # this module is imported on other systems, too
-    os.register_at_fork(after_in_child=_forget_servers)
 
 
 def _inherited_state() -> tuple[Any, ...]:
@@ -283,7 +304,7 @@ def _inherited_state() -> tuple[Any, ...]:
         list(sys.path),
         list(sys.argv),
         _working_folder(),
-        _umask(),
+        status_line(b"Umask:"),  # read where that needs no setting, which other threads would notice
         (os.getuid(), os.geteuid(), os.getgid(), os.getegid(), os.getgroups()),
         os.getpriority(os.PRIO_PROCESS, 0),
         limits,
@@ -296,12 +317,3 @@ def _working_folder() -> str | None:
         return os.getcwd()  # noqa: PTH109 (a string is wanted)
     except OSError:  # it was deleted
         return None
-
-
-def _umask() -> bytes | None:
-    """Returns the umask where it can be read without setting it, which other threads would notice."""
-    try:
-        status = Path("/proc/self/status").read_bytes()
-    except OSError:
-        return None
-    return next((line for line in status.splitlines() if line.startswith(b"Umask:")), None)

@@ -1,6 +1,6 @@
-"""What a fresh interpreter runs: a worker, or the fork server.
+"""What the fork server runs.
 
-The fork server has one Python thread and holds no locks. It has the caller's import path, and has imported the
+It has one Python thread and holds no locks. It has the caller's import path, and has imported the
 installed modules that the caller's steps need. It serves one request at a time, and ends with the coordinator.
 """
 
@@ -22,12 +22,11 @@ from dotflow.processes.channel import dump_by_value
 from dotflow.processes.worker_main import run_worker
 from dotflow.worker.usage import wait_for
 
-FORK: Final = 1  # number: which streams are relayed, or CAPTURED; with DESCRIPTORS descriptors. Reply: the worker's pid
+FORK: Final = 1  # number: whether its output is captured, 1 or 0; with DESCRIPTORS descriptors. Reply: the worker's pid
 REAP: Final = 2  # number: a pid. Reply: its exit code, its CPU time in microseconds, and its peak memory in bytes
 PRELOAD: Final = 3  # number: the size of a JSON list of modules, which follows. Reply: see `_preload`
 REQUEST: Final = struct.Struct("!BQq")  # kind, serial number, number
 REPLY: Final = struct.Struct("!Qqqq")  # the request's serial number, three numbers
-CAPTURED: Final = 4  # the worker's stdout and stderr are pipes to the coordinator
 DESCRIPTORS: Final = 4  # the worker's socket, its lifeline, its stdout and stderr
 UNKNOWN_EXIT_CODE: Final = 1 << 40  # no process can have this exit code
 ALL_IMPORTED: Final = -1  # reply to PRELOAD: forking is still safe
@@ -36,14 +35,6 @@ ALL_IMPORTED: Final = -1  # reply to PRELOAD: forking is still safe
 #: threads before a fork and starts them again on demand (blas_server.c). jemalloc takes its locks before a fork and
 #: starts its thread anew (jemalloc_prefork, jemalloc_postfork_child).
 FORK_SAFE: Final = frozenset({"numpy", "pandas", "pyarrow"})
-
-
-def become_worker(settings: dict[str, Any]) -> None:
-    """Makes the fresh interpreter a worker."""
-    sys.argv = settings["argv"]
-    hidden.update(settings["hidden"])
-    relayed = settings["relayed"] and tuple(settings["relayed"])
-    run_worker(socket.socket(fileno=settings["sock"]), settings["lifeline"], dump_by_value, relayed, {})
 
 
 def become_forkserver(settings: dict[str, Any]) -> None:
@@ -58,18 +49,17 @@ def become_forkserver(settings: dict[str, Any]) -> None:
             if not request:
                 break
             kind, serial, number = REQUEST.unpack(request)
-            microseconds = peak = 0
             if kind == FORK:
-                number = _fork(control, descriptors, number)
+                reply = _fork(control, descriptors, number), 0, 0
             elif kind == REAP:
-                number, microseconds, peak = _reap(number)
+                reply = _reap(number)
             else:
-                number = _preload(json.loads(control.recv(number, socket.MSG_WAITALL)))
-            control.sendall(REPLY.pack(serial, number, microseconds, peak))
+                reply = _preload(json.loads(control.recv(number, socket.MSG_WAITALL))), 0, 0
+            control.sendall(REPLY.pack(serial, *reply))
     os._exit(0)
 
 
-def _fork(control: socket.socket, descriptors: list[int], relayed: int) -> int:
+def _fork(control: socket.socket, descriptors: list[int], captured: int) -> int:
     sock, lifeline, stdout, stderr = descriptors
     try:
         pid = os.fork()
@@ -84,8 +74,7 @@ def _fork(control: socket.socket, descriptors: list[int], relayed: int) -> int:
         os.close(stdout)
         os.close(stderr)
         _renew_random_state()
-        relays = None if relayed == CAPTURED else (bool(relayed & 1), bool(relayed & 2))
-        run_worker(socket.socket(fileno=sock), lifeline, dump_by_value, relays, {})
+        run_worker(socket.socket(fileno=sock), lifeline, dump_by_value, {}, captured=bool(captured))
     if pid > 0:
         os.setpgid(pid, pid)
     for descriptor in descriptors:

@@ -2,16 +2,12 @@
 
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import PurePath
 from types import CodeType, FunctionType, ModuleType
-from typing import Any, Final
+from typing import Any
 
+from dotflow.code.own_code import is_own
 from dotflow.core.action import Action
 from dotflow.core.task import Task
-
-SITE_FOLDERS: Final = frozenset({"site-packages", "dist-packages"})
-#: Packages that users do not edit, wherever they are installed.
-NOT_EDITED: Final = sys.stdlib_module_names | {"dotflow"}
 
 
 def needed_modules(tasks: Iterable[Task]) -> list[str]:
@@ -50,19 +46,13 @@ class _Search:
         module = sys.modules.get(name) if isinstance(name, str) else None
         if module is None or name in self.modules or id(module) in self._seen:
             return
-        if _is_installed(name, module):
+        if not is_own(name, ""):
             self.modules[name] = None
         elif name != "__main__":
             self._seen.add(id(module))
             for value in tuple(vars(module).values()):
                 if isinstance(value, ModuleType | FunctionType | type | Action):
                     self.visit(value)
-
-
-def _is_installed(name: str, module: ModuleType) -> bool:
-    if name.partition(".")[0] in NOT_EDITED:
-        return True
-    return not SITE_FOLDERS.isdisjoint(PurePath(getattr(module, "__file__", None) or "").parts)
 
 
 def _globals_of(function: FunctionType) -> Iterator[Any]:

@@ -4,11 +4,13 @@ import contextlib
 import math
 import selectors
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, ExecutorSession
 from dotflow.capture.capturing_session import CapturingSession
+from dotflow.capture.pipes import redirected_streams
+from dotflow.capture.worker_output import OutputPipe, WorkerOutput, WorkerOutputs
 from dotflow.core.action import Action
 from dotflow.core.call import Call
 from dotflow.core.capture import Capture
@@ -20,18 +22,14 @@ from dotflow.processes.channel import Channel
 from dotflow.processes.dispatcher import CORES, Dispatcher
 from dotflow.processes.encoding import NO_VALUE, CallEncoder, WorkerCache, load_outcome
 from dotflow.processes.forkserver import KeptForkServer
-from dotflow.processes.start import Fork, FreshInterpreter, StartMethod, default_start_method
+from dotflow.processes.start import Fork, StartMethod, default_start_method
 from dotflow.processes.worker import WorkerProcess
 from dotflow.worker.deadline import GRACE
 from dotflow.worker.interrupts import interrupts_held, interrupts_let_through
 from dotflow.worker.waiting import WakeupPipe, longest_sleep
 
-if TYPE_CHECKING:
-    from dotflow.capture.worker_output import OutputPipe, WorkerOutput, WorkerOutputs
-
 STARTUP_DELAY: Final = 0.001  # seconds without a free worker before more are started; a fork takes about as long
-FRESH: Final = "fresh"  # no choice of the user's
-STARTS: Final[Mapping[str, type[StartMethod]]] = {"fork": Fork, "forkserver": KeptForkServer, FRESH: FreshInterpreter}
+STARTS: Final[Mapping[str, type[StartMethod]]] = {"fork": Fork, "forkserver": KeptForkServer}
 
 
 class Worker:
@@ -58,7 +56,7 @@ class ProcessSession(ExecutorSession, CapturingSession):
         self._tasks = tasks
         self._start_method = start_method
         self._starts: dict[str, tuple[StartMethod, CallEncoder]] = {}
-        self._dispatcher = Dispatcher[Worker](self._start_worker, max_workers, self._should_grow, self._remove)
+        self._dispatcher = Dispatcher[Worker](self._start_worker, max_workers, self._growth, self._remove)
         self._woken = False
         self._waiting = 1  # calls, when room was made for one
         self._refused: tuple[int, bool] | None = None  # lane and isolation of the call without room
@@ -68,14 +66,12 @@ class ProcessSession(ExecutorSession, CapturingSession):
         self._settle: Callable[[], object] | None = None
         self._unsent: list[Worker] = []  # with calls that are sent together
         self._selector = selectors.DefaultSelector()
-        self._outputs: WorkerOutputs | None = None
+        self._outputs = WorkerOutputs(None, self._selector)
         self._wakeup = WakeupPipe()
         self._selector.register(self._wakeup, selectors.EVENT_READ)
 
     def capture_output(self, capture: Capture) -> bool:
         if capture.mode in (TypeCapture.AUTO, TypeCapture.FD):
-            from dotflow.capture.worker_output import WorkerOutputs  # slow to import, and only for a history
-
             self._outputs = WorkerOutputs(capture, self._selector)
         self._settle = capture.settle
         return True
@@ -154,8 +150,7 @@ class ProcessSession(ExecutorSession, CapturingSession):
                 self._workers.clear()
                 for start, _ in self._starts.values():
                     start.close()
-                if self._outputs is not None:
-                    self._outputs.close()
+                self._outputs.close()
                 self._selector.close()
                 self._wakeup.close()
 
@@ -189,7 +184,8 @@ class ProcessSession(ExecutorSession, CapturingSession):
             # The default may change between two workers: once a thread has begun, forking is unsafe.
             method = self._start_method or default_start_method()
             if method not in self._starts:
-                start = STARTS[method](self._tasks, captured=self._outputs is not None)
+                captured = self._outputs.capture is not None or any(redirected_streams())
+                start = STARTS[method](self._tasks, captured=captured)
                 self._starts[method] = start, CallEncoder(start.dump, start.inherits_tasks)
             start, encoder = self._starts[method]
             worker, *others = [self._connect(process, encoder) for process in start.workers(count)]
@@ -200,15 +196,12 @@ class ProcessSession(ExecutorSession, CapturingSession):
     def _connect(self, process: WorkerProcess, encoder: CallEncoder) -> Worker:
         worker = Worker(process, encoder)
         self._workers.add(worker)
-        if self._outputs is not None:
+        if process.outputs:
             worker.output = self._outputs.open(process.outputs)
         self._selector.register(process.channel, selectors.EVENT_READ, worker)
         if process.sentinel is not None:
             self._selector.register(process.sentinel, selectors.EVENT_READ, worker)
         return worker
-
-    def _should_grow(self, isolated: bool) -> bool:
-        return self._growth(isolated) > 0
 
     def _growth(self, isolated: bool) -> int:
         """Returns how many workers may start now; up to one for each core always start.
@@ -237,7 +230,7 @@ class ProcessSession(ExecutorSession, CapturingSession):
         except Exception as error:  # pickling runs the value's own methods
             self._complete(worker, failures.not_sent(call, error))
             return False
-        if worker.output is not None and self._outputs is not None:
+        if worker.output is not None:
             self._outputs.begin(worker.output, call)
         return True
 
@@ -254,7 +247,7 @@ class ProcessSession(ExecutorSession, CapturingSession):
         times = [end, *(kill_at for kill_at in kills if kill_at is not None)]
         if self._refused is not None and self._dispatcher.room_to_grow and self._count_starting() < CORES:
             times.append(self._last_end + STARTUP_DELAY)
-        if self._outputs is not None:
+        if self._outputs.pending:
             times.append(self._outputs.due())
         return min(times)
 
@@ -266,7 +259,6 @@ class ProcessSession(ExecutorSession, CapturingSession):
                 self._wakeup.clear()
                 self._woken = True
             elif not isinstance(worker, Worker):
-                assert self._outputs is not None
                 self._outputs.read(worker)
             elif key.fd == worker.process.sentinel:
                 ended.append(worker)
@@ -279,7 +271,7 @@ class ProcessSession(ExecutorSession, CapturingSession):
             # Read first: the worker may have sent an outcome just before its end.
             self._read(worker)
             self._handle_death(worker)
-        if self._outputs is not None:
+        if self._outputs.pending:
             self._outputs.record_due()
 
     def _read(self, worker: Worker) -> None:
@@ -326,7 +318,7 @@ class ProcessSession(ExecutorSession, CapturingSession):
             if worker.process.sentinel is not None:
                 self._selector.unregister(worker.process.sentinel)
             code = worker.process.reap()
-        if worker.output is not None and self._outputs is not None:
+        if worker.output is not None:
             self._outputs.end(worker.output)
         return code
 

@@ -1,30 +1,25 @@
-"""How a worker process starts: as a copy of this process or of a fork server, or as a fresh interpreter.
+"""How a worker process starts: as a copy of this process or of a fork server.
 
 No worker imports the caller's `__main__` again. Each leads a process group of its own, so that it can be killed with
 everything that it has started.
 """
 
 import contextlib
-import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
 
-from dotflow.capture.pipes import close_own_end, open_pipe, own_ends, redirected_streams
-from dotflow.core.masks import hidden
+from dotflow.capture.output import flush_streams
+from dotflow.capture.pipes import close_own_end, open_pipe, own_ends
 from dotflow.core.outcome import Usage
 from dotflow.core.task import Task
-from dotflow.cpython import forget_exit_handlers, forget_running_loop, interpreter_flags
+from dotflow.cpython import forget_exit_handlers, forget_running_loop
 from dotflow.processes.channel import Channel, Dump, dump_by_reference, dump_by_value
 from dotflow.processes.worker import Reap, WorkerProcess
 from dotflow.processes.worker_main import run_worker
-from dotflow.worker.usage import peak_memory, wait_for
-
-START_METHODS: Final = ("fork", "forkserver")
+from dotflow.worker.usage import wait_for
 
 
 def default_start_method() -> str:
@@ -80,9 +75,7 @@ class StartMethod:
 
     Args:
         tasks: The run's tasks, by id.
-        relayed: Whether the workers' stdout and stderr go through the channel. By default, those that this process has
-            redirected away from the descriptor that a child inherits.
-        captured: Whether the workers' stdout and stderr are pipes to this process instead.
+        captured: Whether the workers' stdout and stderr are pipes to this process, and not its own.
     """
 
     #: Pickles values for its workers.
@@ -90,29 +83,20 @@ class StartMethod:
     #: Whether its workers have the run's tasks by fork.
     inherits_tasks = False
 
-    def __init__(
-        self, tasks: Mapping[int, Task], relayed: tuple[bool, bool] | None = None, *, captured: bool = False
-    ) -> None:
+    def __init__(self, tasks: Mapping[int, Task], *, captured: bool = False) -> None:
         self.tasks = tasks
-        self.relayed = None if captured else relayed or redirected_streams()
-
-    def worker(self) -> WorkerProcess:
-        """Starts a worker. Raises OSError when the system refuses."""
-        return self.workers(1)[0]
+        self.captured = captured
 
     def workers(self, count: int) -> list[WorkerProcess]:
         """Starts so many workers, or fewer where the system refuses more. Raises OSError when it refuses the first one.
 
         All are prepared before the first one starts: a fork makes the next write to each page of this process slow.
         """
-        for stream in (sys.stdout, sys.stderr):  # buffered output would be written late or, after a fork, twice
-            if stream is not None:
-                with contextlib.suppress(OSError, ValueError):
-                    stream.flush()
+        flush_streams()  # buffered output would be written late or, after a fork, twice
         pids: list[int] = []
         with contextlib.ExitStack() as undo:
             try:
-                prepared = [_Ends(undo, captured=self.relayed is None) for _ in range(count)]
+                prepared = [_Ends(undo, captured=self.captured) for _ in range(count)]
                 foreign = [[fd for other in prepared for fd in other.foreign_to(ends)] for ends in prepared]
                 for ends, others in zip(prepared, foreign, strict=True):
                     pids.append(self.launch(ends.theirs, ends.reading, others, ends.outputs))
@@ -166,66 +150,7 @@ class Fork(StartMethod):
                 os.dup2(output, descriptor)
                 os.close(output)
             forget_running_loop()
-            run_worker(sock, lifeline, dump_by_reference, self.relayed, self.tasks)
+            run_worker(sock, lifeline, dump_by_reference, self.tasks, captured=self.captured)
         finally:
             if os.getpid() != coordinator:  # the child must never return to the caller's code
                 os._exit(1)
-
-
-class FreshInterpreter(StartMethod):
-    """Workers begin as fresh interpreters: for a single worker, which needs no fork server."""
-
-    def __init__(self, tasks: Mapping[int, Task], **options: Any) -> None:
-        super().__init__(tasks, **options)
-        self._started: dict[int, tuple[subprocess.Popen[bytes], int]] = {}  # by id, with the peak that it begins with
-
-    def launch(self, sock: socket.socket, lifeline: int, foreign: Iterable[int], outputs: Sequence[int]) -> int:
-        process = start_interpreter(
-            "become_worker", sock, (lifeline,), outputs or (None, None), relayed=self.relayed, lifeline=lifeline
-        )
-        self._started[process.pid] = process, peak_memory()
-        return process.pid
-
-    def reap(self, pid: int) -> tuple[int | None, Usage]:
-        process, inherited_peak = self._started.pop(pid)
-        code, usage = wait_for(pid)
-        process.returncode = code or 0  # keeps Popen from a warning
-        return code, usage if (usage.peak or 0) > inherited_peak else usage._replace(peak=None)
-
-
-def start_interpreter(
-    function: str,
-    sock: socket.socket,
-    descriptors: tuple[int, ...],
-    outputs: Sequence[int | None] = (None, None),
-    **more: Any,
-) -> subprocess.Popen[bytes]:
-    """Starts a fresh interpreter, in a process group of its own, that can import what this one can import.
-
-    Args:
-        function: What it calls: the name of a function in `forkserver_main`.
-        sock: The socket that it gets.
-        descriptors: Other descriptors that it inherits.
-        outputs: Its stdout and stderr; those of this process for None.
-        more: What the function gets beside the arguments, the import path and the socket.
-    """
-    path = [entry or os.getcwd() for entry in sys.path if isinstance(entry, str)]  # noqa: PTH109 (a string is wanted)
-    argv = [str(argument) for argument in sys.argv]
-    settings = json.dumps({"argv": argv, "path": path, "sock": sock.fileno(), "hidden": sorted(hidden), **more})
-    code = (
-        "import sys, json, signal; signal.pthread_sigmask(signal.SIG_SETMASK, ()); "
-        "settings = json.load(sys.stdin); sys.path[:] = settings['path']; "
-        f"from dotflow.processes.forkserver_main import {function}; {function}(settings)"
-    )
-    process = subprocess.Popen(
-        [sys.executable, *interpreter_flags(), "-c", code],
-        pass_fds=(sock.fileno(), *descriptors),
-        stdin=subprocess.PIPE,
-        stdout=outputs[0],
-        stderr=outputs[1],
-        process_group=0,
-    )
-    assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # its end is noticed elsewhere
-        pipe.write(settings.encode())
-    return process

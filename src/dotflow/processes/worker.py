@@ -2,15 +2,14 @@
 
 import contextlib
 import os
-import selectors
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from dotflow import clock
-from dotflow.capture.pipes import close_own_end, write_out
+from dotflow.capture.pipes import close_own_end, wait_readable
 from dotflow.core.outcome import Usage
-from dotflow.processes.channel import OUTCOME, READY, RETURNED, SECONDS, STARTED, STDERR, STDOUT, Channel
+from dotflow.processes.channel import OUTCOME, READY, RETURNED, SECONDS, STARTED, Channel
 from dotflow.worker.deadline import GRACE
 from dotflow.worker.programs import own_processes
 
@@ -32,7 +31,6 @@ class WorkerProcess:
 
     Attributes:
         sentinel: A descriptor that is readable when the process has ended; None if the system has no pidfd.
-        relay: Takes what it prints through the channel: STDOUT or STDERR, and bytes.
         has_returned: Whether its step has returned, and the outcome has not arrived.
         starting: Whether it has not reported yet.
         kill_at: When it has to be killed, in ticks; None while its step's time does not run.
@@ -47,7 +45,6 @@ class WorkerProcess:
         self.pid = pid
         self.channel = channel
         self.outputs = outputs
-        self.relay: Callable[[int, bytes], object] = write_out
         self.starting = True
         self.has_returned = False
         self.kill_at: float | None = None
@@ -89,8 +86,6 @@ class WorkerProcess:
                 self.has_returned = True
             elif kind == READY:
                 self.starting = False
-            elif kind in (STDOUT, STDERR):
-                self.relay(kind, bytes(message.parts[0]))
 
     def is_late(self) -> bool:
         """Returns whether it has to be killed now."""
@@ -98,11 +93,7 @@ class WorkerProcess:
 
     def has_ended(self) -> bool:
         """Returns whether it is known to have ended; False without a sentinel."""
-        if self.sentinel is None:
-            return False
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.sentinel, selectors.EVENT_READ)
-            return bool(selector.select(0))
+        return self.sentinel is not None and wait_readable(self.sentinel, 0)
 
     def interrupt(self) -> None:
         """Ends the reading of files after its step has returned, so that the outcome arrives soon."""

@@ -1,5 +1,6 @@
 """A worker process: receives calls, makes attempts and sends outcomes, until its coordinator has ended."""
 
+import contextlib
 import os
 import pickle
 import signal
@@ -9,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, NoReturn
 
-from dotflow.capture.output import Relay, flush_all, flush_streams, print_to_descriptors
+from dotflow.capture.output import buffer_lines, flush_all, flush_streams, print_to_descriptors
 from dotflow.core.action import Action
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.call import Call, Watch
@@ -29,8 +30,6 @@ from dotflow.processes.channel import (
     SECONDS,
     SHARED,
     STARTED,
-    STDERR,
-    STDOUT,
     Channel,
     Dump,
     Message,
@@ -70,7 +69,6 @@ class WorkerLoop:
         self.dump = dump
         self.inherited_tasks = inherited_tasks
         self.loops = Loops()
-        self.lock = threading.Lock()  # a step's threads may print while an outcome is sent
         self.steps: dict[int, Action[..., Any]] = {}
         self.last_value: Any = None
         self.number = 0  # of the call
@@ -146,14 +144,13 @@ class WorkerLoop:
             previous = Context()
         elif type(previous.storage) is LastValue:
             previous = Context(self.last_value, previous.task_id, previous.workflow_id, previous.time, previous.step)
-        arguments = arguments and {name: self._own(value) for name, value in arguments.items()}
+        arguments = arguments and {
+            name: self.last_value if type(value) is LastValue else value for name, value in arguments.items()
+        }
         shared = None if shared is None else self._shared(shared)
         watch = None if attempt_id is None else Watch(new(AttemptId, attempt_id))
         fields = (task_id, lane, step, initial, previous, workflow_id, carrier, number, arguments, shared)
         return new(Call, (*fields, is_fallback, secrets, files and new(FileWatch, files), watch))
-
-    def _own(self, value: Any) -> Any:
-        return self.last_value if type(value) is LastValue else value
 
     def _shared(self, number: int) -> Mapping[str, Any]:
         """Returns the shared arguments, unpickled anew for each call: calls must not see each other's changes."""
@@ -181,9 +178,8 @@ class WorkerLoop:
 
     def send(self, kind: int, number: int, parts: list[Any]) -> None:
         """Sends a whole message."""
-        with self.lock:
-            self.channel.queue(kind, number, parts)
-            self.channel.flush()
+        self.channel.queue(kind, number, parts)
+        self.channel.flush()
 
 
 def _loading_failure(error: BaseException) -> Failure:
@@ -198,8 +194,9 @@ def run_worker(
     sock: socket.socket,
     lifeline: int,
     dump: Dump,
-    relayed: tuple[bool, bool] | None,
     inherited_tasks: Mapping[int, Task],
+    *,
+    captured: bool,
 ) -> NoReturn:
     """Runs a worker process, from its first line to its exit.
 
@@ -207,21 +204,19 @@ def run_worker(
         sock: Its end of the channel.
         lifeline: The reading end of a pipe whose writing end only the coordinator has: it closes with the coordinator.
         dump: Pickles outcomes.
-        relayed: Whether its stdout and stderr go through the channel; None where its descriptors are captured.
         inherited_tasks: The tasks that it has by fork.
+        captured: Whether its descriptors 1 and 2 are pipes to the coordinator.
     """
     code = 1
     try:
         _set_up(lifeline)
         worker = WorkerLoop(Channel(sock), dump, inherited_tasks)
-        if relayed is None:
+        if captured:
             print_to_descriptors()
             worker.flush = flush_all
-        elif relayed[0]:
-            sys.stdout = Relay(lambda data: worker.send(STDOUT, 0, [data]))
-        if relayed is not None and relayed[1]:
-            sys.stderr = Relay(lambda data: worker.send(STDERR, 0, [data]))
-        _buffer_lines()
+        # Unbuffered streams (PYTHONUNBUFFERED, as in many containers) buffer lines, too: print() writes several pieces,
+        # and those of several workers would mix.
+        buffer_lines(write_through=False)
         worker.run()
         worker.loops.close()
         run_exit_handlers()
@@ -257,12 +252,8 @@ def _end_with_coordinator(lifeline: int) -> None:
         fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
         fcntl.fcntl(lifeline, F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC | os.O_NONBLOCK)
-        try:
-            gone = os.read(lifeline, 1) == b""
-        except BlockingIOError:
-            gone = False
-        if gone:  # the coordinator ended before the kernel knew of the pipe
-            os.killpg(0, signal.SIGKILL)
+        with contextlib.suppress(BlockingIOError):  # raised unless the coordinator ended before the kernel knew of it
+            _watch_lifeline(lifeline)
     else:
         threading.Thread(target=_watch_lifeline, args=(lifeline,), name="dotflow-lifeline", daemon=True).start()
 
@@ -270,14 +261,3 @@ def _end_with_coordinator(lifeline: int) -> None:
 def _watch_lifeline(lifeline: int) -> None:
     os.read(lifeline, 1)
     os.killpg(0, signal.SIGKILL)
-
-
-def _buffer_lines() -> None:
-    """Makes stdout and stderr write line by line: a worker may be killed at any time, with all that is in its buffers.
-
-    Unbuffered streams (PYTHONUNBUFFERED, as in many containers) buffer lines, too: print() writes several pieces, and
-    those of several workers would mix.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(line_buffering=True, write_through=False)

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import Any, Final, Generic, TypeVar
 
 from dotflow.errors import MissingExtra
+from dotflow.worker.interrupts import in_forked_child
 
 T = TypeVar("T")
 
@@ -47,11 +48,8 @@ def require_extra(module: str, provider: str, extra: str) -> None:
         raise MissingExtra(provider, module.replace(".", "-"), extra)
 
 
+@in_forked_child
 def _reset_lock() -> None:
     """Makes a new lock in a forked process: a thread that held the old one does not exist there."""
     global _lock
     _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reset_lock)

@@ -1,7 +1,6 @@
 """Checkpoints: saves and restores the values of one run through a Storage, and voids those of earlier runs."""
 
 import contextlib
-import os
 import threading
 import uuid
 import weakref
@@ -43,6 +42,7 @@ from dotflow.resume.earlier_runs import (
 from dotflow.resume.files import ChangedFiles, RunFiles, SavedFiles, inputs_of
 from dotflow.resume.origin import SavedOrigin
 from dotflow.resume.tokens import NO_INITIAL, Tokens
+from dotflow.worker.interrupts import in_forked_child
 
 QUESTION: Final = "?"  # before the name of a task, where its questions are counted, and not its values
 
@@ -83,15 +83,12 @@ _guard = threading.Lock()
 _turns: "weakref.WeakValueDictionary[Hashable, _Turn]" = weakref.WeakValueDictionary()
 
 
+@in_forked_child
 def _begin_anew() -> None:
     """Resets the module in a forked process, where a thread that is gone may hold a lock."""
     global _guard
     _guard = threading.Lock()
     _turns.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
 
 
 class Checkpoints:

@@ -428,7 +428,6 @@ class RunFiles:
         self._last: dict[str, FileState] = {}  # by name
         self._large: dict[str, FileState] = {}  # with their digests
         self._unread: set[str] = set()  # files that an interrupt kept from being read
-        self._number = clock.real_time_ns()  # of attempts: no other run in the same worker has these numbers
 
     @property
     def inputs(self) -> States:
@@ -497,7 +496,6 @@ class RunFiles:
     def given_to(self, call: Call, task: Task) -> Call:
         """Returns the call of an attempt, with the paths among its arguments."""
         step = call.step
-        self._number += 1
         if not step.files:
             return call
         values = [*(call.arguments or {}).values(), *(call.shared or {}).values()]
@@ -512,7 +510,7 @@ class RunFiles:
         self._given |= given
         own = tuple(map(str, find_paths(task.input))) if type(task) is Item else ()
         known = tuple((name, self._large[name]) for name in given & self._large.keys())
-        watch = FileWatch(self._limit, tuple(given), own, task.attempt > 0, self._number, known)
+        watch = FileWatch(self._limit, tuple(given), own, task.attempt > 0, known)
         return call._replace(files=watch)
 
     def _names_in(self, value: Any) -> Collection[str]:

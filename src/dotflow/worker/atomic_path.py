@@ -16,9 +16,8 @@ from dotflow.atomic_file import sync, sync_folder
 from dotflow.errors import InvalidArgument
 from dotflow.worker.files import note_written
 
-MAX_NAME: Final = 255 - len("-999")  # bytes: Linux takes names of 255
 GAP: Final = 4  # numbers in a row without a folder, after which no leftover is looked for
-ASIDE: Final = "-"  # in the hidden folder: the old folder, where the system can't exchange two
+ASIDE: Final = "old-of-atomic-path"  # in the hidden folder: the old one, where the system can't exchange two
 AT_FDCWD: Final = -100  # <fcntl.h>
 RENAME_EXCHANGE: Final = 2  # <linux/fs.h>
 NO_EXCHANGE: Final = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP})
@@ -56,7 +55,7 @@ def atomic_path(target: str | os.PathLike[str], mode: Literal["w", "a"] = "w") -
     if old is not None and not (stat.S_ISREG(old.st_mode) or stat.S_ISDIR(old.st_mode)):
         raise OSError(errno.EINVAL, "it is no file or folder", str(given))
     for suffix in ("-wal", "-journal"):
-        if _is_there(place + suffix):
+        if os.access(place + suffix, os.F_OK):
             raise OSError(errno.EBUSY, f"'{name}{suffix}' lies beside it. Close the database first", str(given))
     with _hidden_folder(parent, name, given) as folder:
         path = f"{folder}{os.sep}{name}"
@@ -87,11 +86,6 @@ def _status(path: str) -> os.stat_result | None:
         return os.stat(path)
     except FileNotFoundError:
         return None
-
-
-def _is_there(path: str) -> bool:
-    """Returns whether a path exists: one call of the system, and no exception."""
-    return os.access(path, os.F_OK)
 
 
 def _copy(source: str, copy: str, *, is_folder: bool) -> None:
@@ -143,7 +137,7 @@ def _replace(path: str, place: str, made: os.stat_result) -> None:
         os.replace(path, place)
         return
     if not _exchange(path, place):
-        os.rename(place, os.path.join(os.path.dirname(path), _aside(os.path.basename(place))))
+        os.rename(place, os.path.join(os.path.dirname(path), ASIDE))
         os.rename(path, place)
     sync_folder(os.path.dirname(place))  # before the removal of the old folder
 
@@ -183,14 +177,10 @@ def _exchange(one: str, other: str) -> bool:
     raise OSError(number, os.strerror(number), other)
 
 
-def _aside(name: str) -> str:
-    return ASIDE if name != ASIDE else ASIDE * 2
-
-
 @contextlib.contextmanager
 def _hidden_folder(parent: str, name: str, given: Path) -> Iterator[str]:
     """Makes the folder that the block writes to, and removes it in the end."""
-    base = os.path.join(parent, _hidden_name(name))
+    base = os.path.join(parent, f".{name}.partial")
     number = 0
     with _naming(given):
         while (lock := _claim(folder := _numbered(base, number), parent, name)) is None:
@@ -204,15 +194,6 @@ def _hidden_folder(parent: str, name: str, given: Path) -> Iterator[str]:
                 _remove(folder)
         finally:
             os.close(lock)
-
-
-def _hidden_name(name: str) -> str:
-    data = os.fsencode(name)
-    if len(data) + len("..partial") <= MAX_NAME:
-        return f".{name}.partial"
-    import hashlib
-
-    return f".{data[:200].decode(errors='ignore')}.{hashlib.sha256(data).hexdigest()[:16]}.partial"
 
 
 def _numbered(base: str, number: int) -> str:
@@ -246,7 +227,7 @@ def _claim(folder: str, parent: str, name: str) -> int | None:
                 if is_new:
                     undo.pop_all()
                     return lock
-                old, place = os.path.join(folder, _aside(name)), os.path.join(parent, name)
+                old, place = os.path.join(folder, ASIDE), os.path.join(parent, name)
                 if os.path.lexists(old) and not os.path.lexists(place):  # killed between two renames
                     os.rename(old, place)
                 _remove(folder)
@@ -264,7 +245,7 @@ def _remove_leftovers(base: str, number: int, parent: str, name: str) -> None:
     while number < last:
         number += 1
         folder = _numbered(base, number)
-        if _is_there(folder):
+        if os.access(folder, os.F_OK):
             last = number + GAP
             if (lock := _claim(folder, parent, name)) is not None:
                 os.rmdir(folder)

@@ -25,9 +25,7 @@ async def attempt_async(call: Call, to_loop: Loop, returned: Callable[[], object
         to_loop: Where coroutines of an instance's actions run, if the step returns one.
         returned: Called when the step has returned, before files are read for its record, which may take long.
     """
-    files, watch = call.files, call.watch
-    if files is not None and not call.step.files:
-        files = None
+    files, watch = call.files if call.step.files else None, call.watch
     before = NO_FILES
     if files is not None:
         MAKER.set(Maker())  # this asyncio task has context variables of its own

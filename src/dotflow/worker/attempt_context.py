@@ -56,23 +56,19 @@ def with_usage(outcome: Outcome, meter: Meter) -> Outcome:
 
 def enter(carrier: Carrier) -> Leave:
     """Enters the carrier's context, and returns the function that leaves it. Both suppress the entry's errors."""
-    try:
-        leave = _entry(carrier.entry)(carrier.headers)
-    except INTERRUPTS:
-        raise
-    except BaseException as error:  # the tracer's code; the step does not depend on it
-        _report(carrier.entry, f"{type(error).__name__}: {error}")
-        return _nothing
-    return partial(_leave, leave, carrier.entry)
+    leave = _try(carrier.entry, lambda: _entry(carrier.entry)(carrier.headers))
+    return _nothing if leave is None else partial(_try, carrier.entry, leave)
 
 
-def _leave(leave: Leave, entry: str) -> None:
+def _try(entry: str, function: Callable[[], Any]) -> Any:
+    """Returns what the function of an entry returns; None if it fails."""
     try:
-        leave()
+        return function()
     except INTERRUPTS:
         raise
     except BaseException as error:  # the tracer's code; the step does not depend on it
         _report(entry, f"{type(error).__name__}: {error}")
+        return None
 
 
 @cache

@@ -27,14 +27,13 @@ SCALARS: Final = frozenset(
 are_scalars: Final = SCALARS.issuperset
 PATH: Final = type(Path())
 
-CHUNK: Final = 1 << 20  # bytes: a file up to this size is read at once
+CHUNK: Final = 1 << 20  # bytes: reading a larger file takes long enough to be interrupted
 SQLITE_PAGE: Final = 512  # bytes: all databases of SQLite are multiples of it; sqlite.org/fileformat.html
 SECOND: Final = 10**9  # nanoseconds
 YOUNG_FOR: Final = 2 * SECOND  # since the last change; the times of FAT are even seconds
 #: Nanoseconds since the last change, after which any other change has another time on every file system that counts
 #: them: Linux counts ticks of at most 10 ms.
 SETTLED_AFTER: Final = SECOND // 20
-MOMENT: Final = 1.0  # seconds between two attempts, of which the second need not look again
 MAX_DIGESTS: Final = 20_000  # that are remembered
 A_FOLDER: Final = FileState(0, mark=FOLDER)
 
@@ -43,43 +42,30 @@ Members = Callable[[Any], Iterable[Any]]
 
 def find_paths(value: Any) -> Collection[Path]:
     """Returns the paths in a value: in collections, dataclasses, named tuples, Pydantic models and contexts."""
-    try:
-        for part in (value.values() if type(value) is dict else ()) or (value,):  # of most values this is all
-            kind = type(part)
-            if kind in SCALARS:
-                continue
-            if kind is dict:
-                if not are_scalars(map(type, part.values())) or not are_scalars(map(type, part)):
-                    return _find_paths(value)
-            elif (kind is not list and kind is not tuple) or not are_scalars(map(type, part)):
-                return _find_paths(value)
-        return () if type(value) is not dict or are_scalars(map(type, value)) else _find_paths(value)
-    except TypeError:  # a class without a hash: what is beside its instances is not looked for
-        return ()
-
-
-def _find_paths(value: Any) -> Collection[Path]:
     found: dict[Path, None] = {}
     seen: set[int] = set()
     ahead = [value]
-    for value in ahead:  # the list grows meanwhile
-        kind = type(value)
-        if kind is dict:
-            members = value.values()
-            if not are_scalars(map(type, value)):
-                members = (*value, *members)
-        elif kind is list or kind is tuple:
-            members = value
-        elif kind in SCALARS:
-            continue
-        elif kind is PATH:
-            found[value] = None
-            continue
-        else:
-            members = _members_of(kind, value)
-        if not are_scalars(map(type, members)) and id(value) not in seen:
-            seen.add(id(value))
-            ahead += members
+    try:
+        for value in ahead:  # the list grows meanwhile
+            kind = type(value)
+            if kind is dict:
+                members = value.values()
+                if not are_scalars(map(type, value)):
+                    members = (*value, *members)
+            elif kind is list or kind is tuple:
+                members = value
+            elif kind in SCALARS:
+                continue
+            elif kind is PATH:
+                found[value] = None
+                continue
+            else:
+                members = _members_of(kind, value)
+            if not are_scalars(map(type, members)) and id(value) not in seen:
+                seen.add(id(value))
+                ahead += members
+    except TypeError:  # a class without a hash: what is beside its instances is not looked for
+        return ()
     return found
 
 
@@ -99,7 +85,7 @@ def _reader_of(kind: type) -> Members | None:
     if kind in (set, frozenset, deque):
         return list
     if kind in (Counter, OrderedDict, defaultdict, MappingProxyType):
-        return _of_dict
+        return lambda value: (*value, *value.values())
     if issubclass(kind, Context):
         return lambda context: [context.storage]
     if issubclass(kind, tuple) and isinstance(vars(kind).get("_fields"), tuple):
@@ -111,10 +97,6 @@ def _reader_of(kind: type) -> Members | None:
     if isinstance(base, type) and issubclass(kind, base):
         return lambda model: [*vars(model).values(), *(model.__pydantic_extra__ or {}).values()]
     return None
-
-
-def _of_dict(value: Mapping[Any, Any]) -> Iterable[Any]:
-    return (*value, *value.values())
 
 
 # States
@@ -184,20 +166,12 @@ def _digest_of(path: str | Path, found: os.stat_result) -> str:
     if digest is not None:
         return digest
     try:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            if found.st_size < CHUNK:
-                content = os.read(descriptor, found.st_size + 1)
-                digest = hashlib.sha256(content).hexdigest() if len(content) == found.st_size else ""
-            else:
-                with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
-            after = os.fstat(descriptor)
-        finally:
-            os.close(descriptor)
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (as in state_of)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            after = os.fstat(file.fileno())
     except OSError:
         return ""
-    if not digest or (after.st_size, after.st_mtime_ns) != (found.st_size, found.st_mtime_ns):
+    if (after.st_size, after.st_mtime_ns) != (found.st_size, found.st_mtime_ns):
         return ""
     # Just after a change another one may have the same time.
     if clock.real_time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) > SETTLED_AFTER:
@@ -221,10 +195,6 @@ def remember(name: str, state: FileState) -> None:
 class Maker:
     """Makes attempts, one after the other."""
 
-    number = 0  # of the last one that was given files
-    after: Mapping[str, FileState | None] = MappingProxyType({})  # the states of these, at its end
-    ended = 0.0  # in ticks
-
 
 #: Who makes the attempts of this context; None outside of attempts.
 MAKER: Final[ContextVar[Maker | None]] = ContextVar("dotflow_maker", default=None)
@@ -245,17 +215,10 @@ def take_written() -> Collection[Path]:
 
 
 def states_before(watch: FileWatch) -> Mapping[str, FileState | None]:
-    """Returns the states of the given files before an attempt, without digests.
-
-    Of those that the run's attempt right before it was given here, too, it is the state after that one. So what another
-    program changes between the two counts as this attempt's change, as if it came a moment later.
-    """
+    """Returns the states of the given files before an attempt, without digests."""
     for name, state in watch.known:
         remember(name, state)
-    last = MAKER.get()
-    is_next = last is not None and last.number == watch.number - 1 and clock.ticks() - last.ended < MOMENT
-    known = last.after if last is not None and is_next else {}
-    return {name: known[name] if name in known else state_of(name, -1) for name in watch.given}
+    return {name: state_of(name, -1) for name in watch.given}
 
 
 def record(
@@ -276,15 +239,11 @@ def record(
             made[name] = state
     changed: dict[str, FileState] = {}
     taken: dict[str, FileState] = {}
-    after: dict[str, FileState | None] = {}
     own = set(watch.own)
     for name, was in before.items():
-        now = after[name] = made.get(name) or state_of(name, -1)
+        now = made.get(name) or state_of(name, -1)
         if now is not None and (was is None or now[:3] != was[:3] or watch.is_repeated):
             changed[name] = now
         elif was is not None and not was.is_gone and (name in own or name in made):
             taken[name] = made.get(name) or state_of(name, watch.limit, known=was) or was
-    maker = MAKER.get()
-    if maker is not None:
-        maker.number, maker.after, maker.ended = watch.number, after, clock.ticks()
     return FileRecord(made, changed, taken) if found or made or changed or taken else None

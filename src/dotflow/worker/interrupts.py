@@ -10,10 +10,12 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeVar
 
 from dotflow.cpython import ALL_SIGNALS, set_mask
+
+F = TypeVar("F", bound=Callable[[], Any])
 
 _lock = threading.RLock()
 #: The threads that hold interrupts, each with the signals that were blocked before.
@@ -74,12 +76,16 @@ def may_interrupt(ident: int) -> Iterator[bool]:
         yield ident not in _held
 
 
+def in_forked_child(function: F) -> F:
+    """Calls a function in each child that this process forks, where the system can fork."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=function)
+    return function
+
+
+@in_forked_child
 def _forget() -> None:
     """Resets a forked child: another thread may have held the lock."""
     global _lock
     _lock = threading.RLock()
     _held.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)

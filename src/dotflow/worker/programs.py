@@ -44,17 +44,15 @@ class ThreadPrograms:
         A stopped process starts no other, and its children's ids stay taken: Linux aborts a fork when a signal is
         pending (copy_process in kernel/fork.c). So all are found when a pass finds no new one.
         """
-        return freeze(lambda: _forked_by(self._thread) - self._before - own_processes)
+        frozen: dict[int, None] = {}  # parents first
+        while new := [pid for pid in _tree(self._roots()) if pid not in frozen]:
+            for pid in new:
+                _send(os.kill, pid, signal.SIGSTOP)
+                frozen[pid] = None
+        return list(frozen)
 
-
-def freeze(roots: Callable[[], Collection[int]]) -> list[int]:
-    """Stops the processes that *roots* returns, and all that they have started; returns their ids, parents first."""
-    frozen: dict[int, None] = {}
-    while new := [pid for pid in _tree(roots()) if pid not in frozen]:
-        for pid in new:
-            _send(os.kill, pid, signal.SIGSTOP)
-            frozen[pid] = None
-    return list(frozen)
+    def _roots(self) -> Collection[int]:
+        return _forked_by(self._thread) - self._before - own_processes
 
 
 def members_since(first: int) -> list[int]:
@@ -95,10 +93,11 @@ def _tree(roots: Collection[int]) -> Iterator[int]:
     """Yields the processes and their descendants, parents first."""
     for pid in roots:
         yield pid
-        yield from _tree(_children_of(pid))
+        yield from _tree(children_of(pid))
 
 
-def _children_of(pid: int) -> set[int]:
+def children_of(pid: int) -> set[int]:
+    """Returns the children of a process, zombies included."""
     try:
         threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 (names are wanted)
     except OSError:  # it has ended

@@ -123,7 +123,8 @@ class Command:
         self.ok = tuple(ok)
         self.cwd = None if cwd is None else os.fspath(cwd)
         self._check(text, env)
-        self.variables = {variable: text for variable, text in env.items() if type(text) is not SecretRef}
+        self._secrets = {variable: value for variable, value in env.items() if type(value) is SecretRef}
+        self.variables = {variable: text for variable, text in env.items() if variable not in self._secrets}
         self.pieces = Parser(text, self._refuse).pieces
         places = [piece.name for piece in self.pieces if isinstance(piece, Place)]
         for output in self.outputs:
@@ -141,7 +142,7 @@ class Command:
         self.__signature__ = inspect.Signature(
             [
                 *(inspect.Parameter(name, by_name) for name in names),
-                *(inspect.Parameter(k, by_name, default=v) for k, v in env.items() if type(v) is SecretRef),
+                *(inspect.Parameter(k, by_name, default=v) for k, v in self._secrets.items()),
             ]
         )
         self.__module__ = "shell"
@@ -171,11 +172,10 @@ class Command:
         if self.value is not None and self.value not in known:
             self._refuse(f"value={self.value!r} is no output. Pass one of {', '.join(map(repr, known))}, or None")
         for output in self.outputs:
-            if not isinstance(output, str) or not output.isidentifier() or keyword.iskeyword(output) or output in KINDS:
+            if not _is_name(output) or output in KINDS:
                 self._refuse(f"an output can't be called {output!r}. Use letters, digits and _")
         for variable, value in env.items():
-            is_name = isinstance(variable, str) and variable.isidentifier() and variable.isascii()
-            if not is_name or keyword.iskeyword(variable):
+            if not _is_name(variable) or not variable.isascii():
                 self._refuse(f"a variable of env can't be called {variable!r}. Use letters, digits and _")
             if type(value) is not SecretRef and (not isinstance(value, str) or "\0" in value):
                 self._refuse(f"the variable {variable} is no text. Pass a str, or a Secret")
@@ -192,8 +192,8 @@ class Command:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         given = self.__signature__.bind(*args, **kwargs).arguments
-        values = {name: value for name, value in given.items() if not self._is_secret(name)}
-        secrets = {name: value for name, value in given.items() if name not in values}
+        values = {name: value for name, value in given.items() if name not in self._secrets}
+        secrets = {name: value for name, value in given.items() if name in self._secrets}
         targets = {output: Path(self._fill(path, values)) for output, path in self.outputs.items()}
         with contextlib.ExitStack() as blocks:
             for target in targets.values():
@@ -212,9 +212,6 @@ class Command:
                 if not path.exists():
                     raise FileNotFoundError(errno.ENOENT, f"the command wrote no {{{output}}}", str(targets[output]))
         return value
-
-    def _is_secret(self, name: str) -> bool:
-        return type(self.__signature__.parameters[name].default) is SecretRef
 
     # Values
 
@@ -237,23 +234,19 @@ class Command:
 
     def _words(self, name: str, value: object) -> str | list[str]:
         """Returns the argument for a value, or those for the elements of a list. Raises InvalidArgument."""
-        values = value if isinstance(value, list | tuple) else [value]
-        words = [self._word(element) for element in values]
-        if None in words:
-            got = next(element for element, word in zip(values, words, strict=True) if word is None)
-            cause = " with a null byte or a lone surrogate" if isinstance(got, str | PurePath) else ""
-            shown = None if got is None else f"{_shown_type(got)}{cause}"
-            raise InvalidArgument(name, shown, ACCEPTED, f"It is an argument of the command '{self.name}'.")
-        return words if values is value else words[0]  # type: ignore[return-value]
+        if isinstance(value, list | tuple):
+            return [self._word(name, element) for element in value]
+        return self._word(name, value)
 
-    def _word(self, value: object) -> str | None:
+    def _word(self, name: str, value: object) -> str:
         text = str(value) if isinstance(value, PurePath) else _text_of(value)
-        if text is None or "\0" in text:
-            return None
-        try:
-            os.fsencode(text)
-        except UnicodeEncodeError:
-            return None
+        encoded = b"\0"
+        with contextlib.suppress(UnicodeEncodeError):
+            encoded = os.fsencode(text or "")
+        if text is None or b"\0" in encoded:
+            cause = " with a null byte or a lone surrogate" if isinstance(value, str | PurePath) else ""
+            shown = None if value is None else f"{_shown_type(value)}{cause}"
+            raise InvalidArgument(name, shown, ACCEPTED, f"It is an argument of the command '{self.name}'.")
         if not isinstance(value, PurePath):
             return text
         return os.path.abspath(text) if self.cwd is not None else f"./{text}" if text.startswith("-") else text  # noqa: PTH100
@@ -416,6 +409,10 @@ def find_shell(name: str) -> tuple[str, ...]:
     if not _found():
         raise InvalidAction(name, "there is neither bash nor sh. Install bash, or write a function")
     return _found()
+
+
+def _is_name(text: object) -> bool:
+    return isinstance(text, str) and text.isidentifier() and not keyword.iskeyword(text)
 
 
 def _text_of(value: object) -> str | None:

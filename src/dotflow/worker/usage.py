@@ -7,7 +7,7 @@ coroutines share theirs: of them only the CPU time of their own thread is known.
 import os
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Coroutine, Generator
 from os import getpid, pwrite
 from pathlib import Path
 from time import process_time, thread_time
@@ -17,20 +17,19 @@ from typing import Any, Final
 from dotflow import clock
 from dotflow.core.outcome import Usage
 from dotflow.own_descriptor import OwnDescriptor
+from dotflow.worker.interrupts import in_forked_child
 
 try:
     import resource
-except ImportError:  # not POSIX: there the child processes are left out, and the peak
+except ImportError:  # not POSIX: there attempts are measured by their threads
     resource = None  # type: ignore[assignment]
 
 new: Final = tuple.__new__  # makes a named tuple in half the time: there is one for every attempt
 
-SELF: Final = 0 if resource is None else resource.RUSAGE_SELF
-CHILDREN: Final = -1 if resource is None else resource.RUSAGE_CHILDREN
+SELF: Final = 0  # <sys/resource.h>
+CHILDREN: Final = -1
 #: Returns user time, system time and peak first.
-getrusage: Final[Callable[[int], Any]] = (
-    (lambda who: (*os.times()[:2], 0) if who == SELF else (0.0, 0.0, 0)) if resource is None else resource.getrusage
-)
+getrusage: Final[Any] = getattr(resource, "getrusage", None)
 
 RESET_PEAK: Final = b"5"  # proc_pid_clear_refs(5): sets the peak of the resident memory to what it is now
 KIB: Final = 1024  # bytes
@@ -90,7 +89,8 @@ Meter = ProcessMeter | ThreadMeter
 def begin() -> Meter:
     """Returns the meter of an attempt that begins in the calling thread."""
     threads = clock.attempt_threads
-    return ThreadMeter() if threads and threading.get_ident() in threads else ProcessMeter()
+    is_alone = resource is not None and not (threads and threading.get_ident() in threads)
+    return ProcessMeter() if is_alone else ThreadMeter()
 
 
 @coroutine
@@ -124,11 +124,6 @@ def wait_for(pid: int) -> tuple[int | None, Usage]:
         return None, Usage()
     cpu = usage.ru_utime + usage.ru_stime
     return os.waitstatus_to_exitcode(status), Usage(cpu, usage.ru_maxrss * MAXRSS_UNIT, pid)
-
-
-def peak_memory() -> int:
-    """Returns the peak of this process's resident memory, with which a program that it starts begins, in bytes."""
-    return int(getrusage(SELF)[MAXRSS]) * MAXRSS_UNIT
 
 
 class _Peak:
@@ -170,7 +165,7 @@ class _Peak:
         try:
             self._file = OwnDescriptor(os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC))
             pwrite(self._file.number, RESET_PEAK, 0)
-            peak, own = peak_memory(), _high_water_mark()
+            peak, own = getrusage(SELF)[MAXRSS] * MAXRSS_UNIT, _high_water_mark()
         except OSError:
             self._file = None
             return
@@ -180,14 +175,18 @@ class _Peak:
 
 def _high_water_mark() -> int | None:
     """Returns the peak since the last reset as /proc/self/status has it, which takes longer than ru_maxrss."""
+    line = status_line(b"VmHWM:")
+    return None if line is None else int(line.split()[1]) * KIB
+
+
+def status_line(field: bytes) -> bytes | None:
+    """Returns the line of /proc/self/status that begins with a field; None where there is none."""
     try:
         status = Path("/proc/self/status").read_bytes()
     except OSError:
         return None
-    line = next((line for line in status.splitlines() if line.startswith(b"VmHWM:")), None)
-    return None if line is None else int(line.split()[1]) * KIB
+    return next((line for line in status.splitlines() if line.startswith(field)), None)
 
 
 _peak: Final = _Peak()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_peak.forget_process)
+in_forked_child(_peak.forget_process)

@@ -8,8 +8,7 @@ from dotflow.abc.executor import Executor, ExecutorSession, Report
 from dotflow.core.task import Task
 from dotflow.errors import InvalidArgument, ProcessesUnsupported
 from dotflow.processes.dispatcher import check_workers
-from dotflow.processes.process_session import ProcessSession
-from dotflow.processes.start import START_METHODS
+from dotflow.processes.process_session import STARTS, ProcessSession
 
 
 class ExecutorProcess(Executor):
@@ -30,8 +29,8 @@ class ExecutorProcess(Executor):
 
     def __init__(self, max_workers: int | None = None, start_method: str | None = None) -> None:
         self.max_workers: int = check_workers(max_workers)
-        if start_method is not None and start_method not in START_METHODS:
-            raise InvalidArgument("start_method", start_method, f"one of {', '.join(START_METHODS)}")
+        if start_method not in (None, *STARTS):
+            raise InvalidArgument("start_method", start_method, f"one of {', '.join(STARTS)}")
         self.start_method = start_method
 
     def open(self, tasks: Mapping[int, Task], report: Report) -> ExecutorSession:

@@ -17,7 +17,7 @@ from dotflow.core.outcome import Interrupted, Outcome
 from dotflow.core.task import Task
 from dotflow.processes import failures
 from dotflow.processes.dispatcher import Dispatcher, check_workers
-from dotflow.processes.process_session import FRESH, ProcessSession
+from dotflow.processes.process_session import ProcessSession
 from dotflow.worker.attempt import attempt
 from dotflow.worker.deadline import GRACE, GRACE_IN_THREAD, LEFT_BEHIND, REPEAT
 from dotflow.worker.deadline_thread import stop_thread
@@ -292,8 +292,7 @@ class WorkerThread(threading.Thread):
         self.abandon_at = None
 
     def _attempt_isolated(self, call: Call) -> Outcome | None:
-        # No fork among threads, and no server for a single process.
-        isolated = self._isolated = ProcessSession(self._tasks, 1, FRESH)
+        isolated = self._isolated = ProcessSession(self._tasks, 1, "forkserver")  # no fork among threads
         if self._capture is not None:
             isolated.capture_output(self._capture)
         try:

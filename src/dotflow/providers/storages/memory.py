@@ -1,6 +1,5 @@
 """StorageDefault: values in memory."""
 
-import os
 import threading
 from collections.abc import Iterable
 from typing import Final
@@ -8,6 +7,7 @@ from typing import Final
 from dotflow.abc.storage import Storage
 from dotflow.core.context import Context
 from dotflow.core.task import Task
+from dotflow.worker.interrupts import in_forked_child
 
 MAX_DIGITS: Final = 19  # of a task's id
 MAX_ID: Final = 10**MAX_DIGITS
@@ -15,13 +15,10 @@ MAX_ID: Final = 10**MAX_DIGITS
 _lock = threading.RLock()  # so that no value gets into a workflow's dict that is being dropped
 
 
+@in_forked_child
 def _after_fork_in_child() -> None:
     global _lock  # a thread of the parent may have held it
     _lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class StorageDefault(Storage):

@@ -1,11 +1,10 @@
 """virtual_clock: time that moves on only while all its participants wait, so that a night takes milliseconds."""
 
 import contextlib
-import heapq
 import itertools
-import os
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -14,40 +13,38 @@ from dotflow.core.durations import Duration, as_seconds
 from dotflow.cpython import has_running_loop
 from dotflow.errors import InvalidArgument, VirtualClockMisuse
 from dotflow.worker.deadline import GRACE
+from dotflow.worker.interrupts import in_forked_child
 
 
 class RemoteClock:
-    """A virtual clock that was sent to another process: each of its methods raises VirtualClockMisuse."""
+    """A virtual clock in another process: each of its methods raises VirtualClockMisuse."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return lambda *_, **__: raise_misuse(name)
 
+        def misuse(*_: object, **__: object) -> NoReturn:
+            raise VirtualClockMisuse(
+                f"{name}() of the virtual clock was called in another process, where time is real. Run the step in the "
+                f"test's process: in sequential or background mode without groups and isolate, or with "
+                f"Config(executor=ExecutorThread())."
+            )
 
-def raise_misuse(method: str) -> NoReturn:
-    """Raises the error for a call in another process."""
-    raise VirtualClockMisuse(
-        f"{method}() of the virtual clock was called in another process, where time is real. Run the step in the "
-        f"test's process: in sequential or background mode without groups and isolate, or with "
-        f"Config(executor=ExecutorThread())."
-    )
+        return misuse
 
 
 T = TypeVar("T")
 
 
+@dataclass(eq=False, slots=True)
 class _Waiter:
-    """A thread that waits."""
+    """A thread that waits, which makes it."""
 
-    def __init__(
-        self, wake: Callable[[], None], since: float, in_flight: int = 0, recheck: float | None = None
-    ) -> None:
-        self.thread = threading.get_ident()
-        self.wake = wake
-        self.since = since
-        self.in_flight = in_flight
-        self.recheck = recheck
+    wake: Callable[[], None]
+    since: float
+    in_flight: int
+    recheck: float | None
+    thread: int = field(default_factory=threading.get_ident)
 
 
 class VirtualClock:
@@ -57,7 +54,6 @@ class VirtualClock:
         self._start = start
         self._elapsed = 0.0
         self._wall_offset = 0.0
-        self._process = os.getpid()
         self._lock = threading.RLock()  # a signal handler may stop a schedule inside of its wait
         self._changed = threading.Condition(self._lock)
         self._joined: dict[int, int] = {}  # by thread: how often it has joined
@@ -71,12 +67,10 @@ class VirtualClock:
 
     def now(self) -> datetime:
         """Returns the time of the wall clock, in UTC."""
-        self._check_process("now")
         return self._start + timedelta(seconds=self._elapsed + self._wall_offset)
 
     def monotonic(self) -> float:
         """Returns the seconds since the clock began; `jump_wall` does not move it."""
-        self._check_process("monotonic")
         return self._elapsed
 
     def sleep(self, seconds: Duration) -> None:
@@ -85,7 +79,6 @@ class VirtualClock:
         Raises:
             VirtualClockMisuse: It was called in a worker process, or in a coroutine, whose loop it would block.
         """
-        self._check_process("sleep")
         if has_running_loop():
             raise VirtualClockMisuse(
                 "sleep() of the virtual clock was called in a coroutine and would block its loop. Use a plain step."
@@ -95,7 +88,6 @@ class VirtualClock:
 
     def advance(self, seconds: Duration) -> None:
         """Moves time at once, whatever is running. Wakes what is due on the way, but does not wait for it."""
-        self._check_process("advance")
         with self._lock:
             until = self._elapsed + as_seconds("seconds", seconds)
         while self._jump(until):
@@ -105,7 +97,6 @@ class VirtualClock:
 
     def jump_wall(self, seconds: float) -> None:
         """Sets the wall clock forward, or back if negative, as an administrator or the end of a suspend does."""
-        self._check_process("jump_wall")
         with self._lock:
             self._wall_offset += seconds
             for waiter in self._waiters:
@@ -121,13 +112,11 @@ class VirtualClock:
 
     def after(self, seconds: Duration, function: Callable[[], object]) -> None:
         """Calls *function* when so many seconds have passed."""
-        self._check_process("after")
         with self._lock:
             self._push(self._elapsed + as_seconds("seconds", seconds), function)
 
     def hold(self) -> clock.Participant:
         """Returns a context in which time stands still: for preparations while a background run waits."""
-        self._check_process("hold")
         return self.join()
 
     # The methods of `clock.TimeSource`.
@@ -167,7 +156,26 @@ class VirtualClock:
                 self._woken_before.add(wake)
 
     def join(self) -> clock.Participant:
-        return _Participant(self)
+        with self._lock:
+            self._reserved += 1
+        return self._participate()
+
+    @contextlib.contextmanager
+    def _participate(self) -> Iterator[None]:
+        """Makes the calling thread a participant, for which `join` has reserved a place."""
+        thread = threading.get_ident()
+        with self._lock:
+            self._reserved -= 1
+            self._joined[thread] = self._joined.get(thread, 0) + 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._joined[thread] -= 1
+                if not self._joined[thread]:
+                    del self._joined[thread]
+                self._changed.notify_all()
+            self._jump_while_idle()
 
     def before_await(self) -> None:
         thread = threading.get_ident()
@@ -178,7 +186,7 @@ class VirtualClock:
             )
 
     def _push(self, due: float, action: _Waiter | Callable[[], object]) -> None:
-        heapq.heappush(self._timers, (due, next(self._serials), action))
+        self._timers.append((due, next(self._serials), action))
 
     def _is_busy(self) -> bool:
         """Returns whether any participant does something other than wait.
@@ -201,50 +209,30 @@ class VirtualClock:
         Without *until* it jumps only if no participant is busy and one waits: functions of `at` alone don't move time.
         """
         with self._lock:
-            self._timers = [
+            timers = self._timers = sorted(
                 timer for timer in self._timers if not isinstance(timer[2], _Waiter) or timer[2] in self._waiters
-            ]
-            heapq.heapify(self._timers)
-            if until is None and (self._is_busy() or not any(isinstance(timer[2], _Waiter) for timer in self._timers)):
+            )
+            if until is None and (self._is_busy() or not any(isinstance(timer[2], _Waiter) for timer in timers)):
                 return False
-            if not self._timers or (until is not None and self._timers[0][0] > until):
+            if not timers or (until is not None and timers[0][0] > until):
                 return False
-            self._elapsed = moment = max(self._elapsed, self._timers[0][0])
+            self._elapsed = moment = max(self._elapsed, timers[0][0])
             self._woken_before.clear()
-            functions: list[Callable[[], object]] = []
-            woken: list[_Waiter] = []
-            while self._timers and self._timers[0][0] <= moment:
-                action = heapq.heappop(self._timers)[2]
-                if isinstance(action, _Waiter):
-                    woken.append(action)
-                else:
-                    functions.append(action)
+            actions = [action for due, _, action in timers if due <= moment]
+            self._timers = timers[len(actions) :]
+            woken = [action for action in actions if isinstance(action, _Waiter)]
             self._waiters -= set(woken)  # they count as busy from here on
             self._callers += 1
         try:
-            for function in functions:
-                function()
+            for action in actions:
+                if not isinstance(action, _Waiter):
+                    action()
         finally:
             for waiter in woken:
                 waiter.wake()
             with self._lock:
                 self._callers -= 1
         return not woken
-
-    def _enter(self, reserved: int) -> None:
-        thread = threading.get_ident()
-        with self._lock:
-            self._reserved -= reserved
-            self._joined[thread] = self._joined.get(thread, 0) + 1
-
-    def _leave(self) -> None:
-        thread = threading.get_ident()
-        with self._lock:
-            self._joined[thread] -= 1
-            if not self._joined[thread]:
-                del self._joined[thread]
-            self._changed.notify_all()
-        self._jump_while_idle()
 
     def settle(self) -> None:
         """Waits for threads that are about to end: a run is over a little before its thread ends."""
@@ -262,29 +250,8 @@ class VirtualClock:
             waiter.wake()
         return count
 
-    def _check_process(self, method: str) -> None:
-        if os.getpid() != self._process:
-            raise_misuse(method)
-
     def __reduce__(self) -> tuple[Any, ...]:
         return (RemoteClock, ())
-
-
-class _Participant:
-    """A participant, from its creation to the end of its context."""
-
-    def __init__(self, virtual: VirtualClock) -> None:
-        self._virtual = virtual
-        self._is_reserved = True
-        with virtual._lock:
-            virtual._reserved += 1
-
-    def __enter__(self) -> None:
-        self._virtual._enter(self._is_reserved)
-        self._is_reserved = False
-
-    def __exit__(self, *raised: object) -> None:
-        self._virtual._leave()
 
 
 DEFAULT_START: Final = datetime(2026, 1, 1, tzinfo=UTC)  # the same in every run of a test
@@ -340,13 +307,11 @@ def _restore() -> None:
     clock.now, clock.monotonic, clock.sleep = _REAL
 
 
+@in_forked_child
 def _restore_in_child() -> None:
     """Real time again: a forked child has none of the threads that move virtual time."""
     clock.attempt_threads.clear()
     if clock.source is not None:
+        object.__setattr__(clock.source, "__class__", RemoteClock)  # for a step that calls it
         _restore()
         _in_use.release()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_restore_in_child)

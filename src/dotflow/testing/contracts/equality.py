@@ -7,6 +7,7 @@ from typing import Any, Final
 from dotflow.codec import encode
 from dotflow.core.context import Context
 from dotflow.core.failure import name_of
+from dotflow.core.text import safe_repr, shorten
 from dotflow.errors import ValueNotStorable
 
 MAX_LENGTH: Final = 200  # characters of a value that a message shows
@@ -24,13 +25,8 @@ def difference(expected: object, actual: object, *, moments: bool = True) -> str
     return _Comparison(moments).compare(expected, actual, "")
 
 
-def shorten(value: object) -> str:
-    """Returns the repr of a value, shortened for a message."""
-    try:
-        text = repr(value)
-    except Exception as error:  # the value's own method
-        text = f"<{name_of(type(value))} whose repr raises {type(error).__name__}>"
-    return text if len(text) <= MAX_LENGTH else f"{text[:MAX_LENGTH]}… ({len(text)} characters)"
+def _shown(value: object) -> str:
+    return shorten(safe_repr(value), MAX_LENGTH)
 
 
 class _Comparison:
@@ -74,7 +70,7 @@ class _Comparison:
             other = self._counterpart(key, by_key)
             if other is MISSING:
                 return _describe(expected, actual, path)
-            text = self.compare(value, actual[other], f"{path}[{shorten(key)}]")
+            text = self.compare(value, actual[other], f"{path}[{_shown(key)}]")
             if text:
                 return text
         return ""
@@ -100,9 +96,6 @@ class _Comparison:
             return {f".{name}": getattr(value, name) for name in names}
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             return {f".{field.name}": getattr(value, field.name, MISSING) for field in dataclasses.fields(value)}
-        if hasattr(type(value), "model_fields"):  # a Pydantic model
-            fields = {**vars(value), **(getattr(value, "model_extra", None) or {})}
-            return {f".{name}": field for name, field in fields.items()}
         return None
 
     def _is_same(self, expected: Any, actual: Any) -> bool:
@@ -123,7 +116,8 @@ class _Comparison:
                 return True
         except Exception:  # the value's own method, which may return no bool
             return False
-        if "__eq__" in {name for cls in type(expected).__mro__[:-1] for name in vars(cls)}:
+        kind: Any = type(expected)
+        if kind.__eq__ is not object.__eq__:
             return False
         try:  # it equals only itself, so its state decides
             parts, actual_parts = expected.__reduce_ex__(4), actual.__reduce_ex__(4)
@@ -139,9 +133,9 @@ def _index(keys: Iterable[object]) -> dict[object, object]:
 def _describe(expected: object, actual: object, path: str) -> str:
     at = f"at {path} " if path else ""
     if actual is MISSING:
-        return f"{at}expected {shorten(expected)}, and there is nothing"
+        return f"{at}expected {_shown(expected)}, and there is nothing"
     types = name_of(type(expected)), name_of(type(actual))
     if type(expected) is not type(actual):
         types = (types[0], f"another {types[1]}" if types[0] == types[1] else types[1])
-        return f"{at}expected {shorten(expected)} (of type {types[0]}), came {shorten(actual)} (of type {types[1]})"
-    return f"{at}expected {shorten(expected)}, came {shorten(actual)}"
+        return f"{at}expected {_shown(expected)} (of type {types[0]}), came {_shown(actual)} (of type {types[1]})"
+    return f"{at}expected {_shown(expected)}, came {_shown(actual)}"

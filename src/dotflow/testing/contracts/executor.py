@@ -93,37 +93,19 @@ def sleeps() -> None:
         time.sleep(0.01)
 
 
-def task_of(task_id: int, step: Action[..., Any], initial: Context | None = None) -> LinkedTask:
-    """Returns a task whose fallback is `repairs`."""
-    return LinkedTask(task_id, step, None, initial or Context(), workflow_id="w", links=Links(fallback=repairs))
-
-
-#: The tasks of the session that a test opens, by id.
+STEPS: Final[Sequence[Action[..., Any]]] = (contexts, join, grow, listed, fails, interrupts, sleeps, signs, waits)
+#: The tasks of the session that a test opens, by id. The fallback of each is `repairs`.
 TASKS: Final = {
-    task.task_id: task
-    for task in (
-        task_of(0, contexts, Context("given")),
-        task_of(1, join),
-        task_of(2, grow),
-        task_of(3, listed),
-        task_of(4, fails),
-        task_of(5, interrupts),
-        task_of(6, sleeps),
-        task_of(7, signs),
-        task_of(8, waits),
-    )
+    number: LinkedTask(number, step, None, Context("given"), workflow_id="w", links=Links(fallback=repairs))
+    for number, step in enumerate(STEPS)
 }
 CONTEXTS, JOIN, GROW, LISTED, FAILS, INTERRUPTS, SLEEPS, SIGNS, WAITS = TASKS.values()
 
 
-def call_of(task: LinkedTask, number: int, previous: Context | None = None, **more: Any) -> Call:
+def call_of(task: LinkedTask, number: int, **more: Any) -> Call:
     """Returns a call of a task, in a lane of its own unless *more* names one."""
-    more.setdefault("lane", number)
-    more.setdefault("step", task.step)
-    initial, previous = task.initial_context, previous or Context()
-    return Call(
-        task_id=task.task_id, initial_context=initial, previous_context=previous, workflow_id="w", number=number, **more
-    )
+    fields: dict[str, Any] = {"lane": number, "step": task.step, "previous_context": Context(), **more}
+    return Call(task_id=task.task_id, initial_context=task.initial_context, workflow_id="w", number=number, **fields)
 
 
 def outcomes_of(session: ExecutorSession, calls: Sequence[Call]) -> dict[int, Outcome]:
@@ -142,6 +124,11 @@ def outcomes_of(session: ExecutorSession, calls: Sequence[Call]) -> dict[int, Ou
             assert call.number not in outcomes, f"the session returned the outcome of call {call.number} twice. {HINT}"
             outcomes[call.number] = outcome
     return outcomes
+
+
+def outcome_of(session: ExecutorSession, call: Call) -> Outcome:
+    """Submits one call, and returns its outcome."""
+    return outcomes_of(session, [call])[call.number]
 
 
 HINT: Final = (
@@ -185,15 +172,15 @@ class ExecutorContract:
 
     def test_the_contexts_reach_the_step(self, session: ExecutorSession) -> None:
         """A step gets its initial context, and that of the task before with its origin."""
-        call = call_of(CONTEXTS, 0, Context("before", task_id=7))
+        call = call_of(CONTEXTS, 0, previous_context=Context("before", task_id=7))
 
-        assert value_of(outcomes_of(session, [call])[0]) == ("given", "before", 7)
+        assert value_of(outcome_of(session, call)) == ("given", "before", 7)
 
     def test_arguments_reach_the_step(self, session: ExecutorSession) -> None:
         """A step gets `Call.arguments` by the names of its parameters."""
         call = call_of(JOIN, 9, arguments={"number": 5, "numbers": [1], "options": {"a": None}})
 
-        assert value_of(outcomes_of(session, [call])[9]) == (5, [1], {"a": None})
+        assert value_of(outcome_of(session, call)) == (5, [1], {"a": None})
 
     def test_secrets_reach_the_step(self, session: ExecutorSession) -> None:
         """A step gets `Call.secrets`, which are by their own names, and no environment has to have them."""
@@ -220,34 +207,34 @@ class ExecutorContract:
 
     def test_a_changed_value_stays_with_its_step(self, session: ExecutorSession) -> None:
         """In a worker, each step has its own copy: a later step receives the value as it was returned."""
-        value = value_of(outcomes_of(session, [call_of(LISTED, 0)])[0])
+        value = value_of(outcome_of(session, call_of(LISTED, 0)))
         kept = list(value)
 
-        grown = outcomes_of(session, [call_of(GROW, 1, lane=0, arguments={"numbers": value})])[1]
+        grown = outcome_of(session, call_of(GROW, 1, lane=0, arguments={"numbers": value}))
 
         assert value_of(grown) == [1, 2, 3, 4]
         is_copied = value is not value_of(grown)
         later = call_of(JOIN, 2, lane=0, arguments={"number": 0, "numbers": value, "options": {}})
         expected = kept if is_copied else [1, 2, 3, 4]
-        assert value_of(outcomes_of(session, [later])[2]) == (0, expected, {})
+        assert value_of(outcome_of(session, later)) == (0, expected, {})
 
     def test_a_fallback_is_the_calls_step(self, session: ExecutorSession) -> None:
         """After the task's step has failed, a call brings another step of the same task, with its own arguments."""
-        failed = outcomes_of(session, [call_of(FAILS, 0)])[0]
+        failed = outcome_of(session, call_of(FAILS, 0))
         assert isinstance(failed, Raised)
         assert (failed.failure.exception, failed.failure.message) == ("ValueError", "my words")
 
         call = call_of(FAILS, 0, step=repairs, arguments={"number": 2}, is_fallback=True)
-        assert value_of(outcomes_of(session, [call])[0]) == "repaired 2"
+        assert value_of(outcome_of(session, call)) == "repaired 2"
 
     def test_a_step_that_waits_is_asked_again(self, session: ExecutorSession) -> None:
         """A call that is not ready has an outcome of its own. The next one has the same number, task and lane."""
         for number, expected in ((0, NotReady("0 of 2")), (1, NotReady())):
-            outcome = outcomes_of(session, [call_of(WAITS, 0, arguments={"number": number})])[0]
+            outcome = outcome_of(session, call_of(WAITS, 0, arguments={"number": number}))
             assert isinstance(outcome, NotReady), f"a step that was not ready gave {outcome}"
             assert outcome._replace(usage=None) == expected
 
-        assert value_of(outcomes_of(session, [call_of(WAITS, 0, arguments={"number": 2})])[0]) == 2
+        assert value_of(outcome_of(session, call_of(WAITS, 0, arguments={"number": 2}))) == 2
 
     def test_one_failure_is_of_one_call(self, session: ExecutorSession) -> None:
         """A step that fails, or takes too long, leaves the others alone."""
@@ -264,7 +251,7 @@ class ExecutorContract:
         call = call_of(INTERRUPTS, 0)
 
         try:
-            outcome = outcomes_of(session, [call])[0]
+            outcome = outcome_of(session, call)
         except KeyboardInterrupt:  # in the calling thread it goes straight to the run
             return
         assert isinstance(outcome, Interrupted)

@@ -30,11 +30,19 @@ STATES: Final = ("Completed", "Failed", "Cancelled", "Interrupted", "Paused")  #
 class Driver:
     """One run, whose events are recorded one by one, a second apart."""
 
-    def __init__(self, history: Any, run_id: str = "0123456789", workflow_id: str = "nightly", **more: Any) -> None:
+    def __init__(
+        self,
+        history: Any,
+        run_id: str = "0123456789",
+        workflow_id: str = "nightly",
+        *,
+        steps: Sequence[events.Planned] = STEPS,
+        offset: float = 0.0,
+        **more: Any,
+    ) -> None:
         self.history, self.run_id, self.workflow_id = history, run_id, workflow_id
         self.seconds = 0.0
-        self.began = BEGAN + timedelta(seconds=more.pop("offset", 0.0))
-        steps: Sequence[events.Planned] = more.pop("steps", STEPS)
+        self.began = BEGAN + timedelta(seconds=offset)
         self.send(events.RunStarted(workflow_id, run_id, len(steps), self.now, "nights", steps, **more))
 
     @property
@@ -81,6 +89,11 @@ class HistoryContract:
     It keeps all runs, at least 10,000 bytes of output of an attempt, and copies of the inputs of failed tasks.
     """
 
+    @pytest.fixture
+    def driver(self, history: Any) -> Driver:
+        """A run that has begun."""
+        return Driver(history)
+
     def test_a_run_that_has_begun_can_be_read(self, history: Any) -> None:
         """It is Running, with its tasks, their needs and policies."""
         run = Driver(history, mode="parallel", resumed=True, trigger="schedule", storage="StorageDefault").load()
@@ -93,22 +106,20 @@ class HistoryContract:
         assert (extract.code, extract.state) == ("3.11:abc", None)
         assert (load.lane, list(load.needs), load.policy["attempts"]) == (1, [0], 3)
 
-    def test_an_attempt_that_has_begun_can_be_read(self, history: Any) -> None:
+    def test_an_attempt_that_has_begun_can_be_read(self, driver: Driver) -> None:
         """After `settle`, it is Running."""
-        driver = Driver(history)
         driver.begin(0)
 
         attempts = driver.load().steps[0].attempts
         assert len(attempts) == 1, "settle() has to save what has begun before it returns"
         assert attempts[0][1:5] == (1, "Running", BEGAN + timedelta(seconds=1), None)
 
-    def test_a_completed_task(self, history: Any) -> None:
+    def test_a_completed_task(self, driver: Driver) -> None:
         """It has its duration, its usage, and a glimpse of its value."""
-        driver = Driver(history)
         driver.begin(0)
         driver.complete(0, [1, 2, 3], usage=Usage(0.25, 4_000_000, 77))
 
-        seconds = history.settle(driver.run_id, False)
+        seconds = driver.history.settle(driver.run_id, False)
         run = driver.end()
         assert seconds is None or 0 < seconds < 60, "settle() returns when it has to be called again"
         (attempt,) = run.steps[0].attempts
@@ -116,9 +127,8 @@ class HistoryContract:
         assert (attempt.cpu, attempt.peak, attempt.worker) == (0.25, 4_000_000, 77)
         assert (run.completed, run.failed) == (1, 0)
 
-    def test_what_attempts_have_noted(self, history: Any) -> None:
+    def test_what_attempts_have_noted(self, driver: Driver) -> None:
         """Each attempt has the numbers and texts that its usage brings, also a failed one."""
-        driver = Driver(history)
         driver.begin(0)
         driver.send(events.AttemptFailed(0, 1, AWAY, 7.5, None, Usage(notes={"rows": 2, "source": "crm"})))
         driver.begin(0, 2)
@@ -127,14 +137,13 @@ class HistoryContract:
 
         first, second = (dict(attempt.notes) for attempt in run.steps[0].attempts)
         assert (first, second) == ({"rows": 2, "source": "crm"}, {"score": 0.5, "is_good": True})
-        numbers = history.noted_numbers([run.run_id])
+        numbers = driver.history.noted_numbers([run.run_id])
         assert [sorted((one.name, one.items, one.number) for one in of_run) for of_run in numbers] == [
             [("rows", 1, 2), ("score", 1, 0.5)]
         ]
 
-    def test_failed_attempts(self, history: Any) -> None:
+    def test_failed_attempts(self, driver: Driver) -> None:
         """Each has its error, the repeated actions of a class, too, and the delay before the next attempt."""
-        driver = Driver(history)
         driver.begin(0)
         driver.send(events.AttemptRepeated(0, 1, Failure("ValueError", "first")))
         driver.send(events.AttemptFailed(0, 1, AWAY, 7.5, None, Usage(0.5)))
@@ -151,13 +160,12 @@ class HistoryContract:
         assert [error[:3] for error in second.errors] == [(AWAY.exception, AWAY.message, AWAY.traceback)]
         assert (run.failed, run.error) == (1, "extract: ConnectionError: the warehouse is away")
 
-    def test_an_attempt_that_waits(self, history: Any) -> None:
+    def test_an_attempt_that_waits(self, driver: Driver) -> None:
         """It is Running, with what it waits for; at its end it has how often it was not ready."""
-        driver = Driver(history)
         driver.begin(0)
         for asked in (1, 2):
             driver.send(events.AttemptWaits(0, 1, asked, f"{asked} of 3", driver.now, driver.seconds))
-        history.settle(driver.run_id, True)
+        driver.history.settle(driver.run_id, True)
 
         (attempt,) = driver.load().steps[0].attempts
         assert (attempt.state, attempt.asked) == ("Running", 2)
@@ -166,9 +174,8 @@ class HistoryContract:
         (attempt,) = driver.end().steps[0].attempts
         assert (attempt.state, attempt.asked, attempt.glimpse) == ("Completed", 2, "5")
 
-    def test_tasks_that_fail_between_attempts(self, history: Any) -> None:
+    def test_tasks_that_fail_between_attempts(self, driver: Driver) -> None:
         """A run that was stopped during a delay, and a map over what is no list."""
-        driver = Driver(history)
         driver.begin(0)
         driver.send(events.AttemptFailed(0, 1, AWAY, 60.0))
         driver.fail(0, failure=Failure("RunCancelled", "the run was cancelled"))
@@ -180,9 +187,8 @@ class HistoryContract:
             (attempt,) = task.attempts
             assert (attempt.state, [error.exception for error in attempt.errors]) == ("Failed", exceptions)
 
-    def test_items(self, history: Any) -> None:
+    def test_items(self, driver: Driver) -> None:
         """Each item has attempts of its own; the map has their number."""
-        driver = Driver(history)
         driver.send(events.MapOpened(0, 3, driver.now, driver.seconds))
         for item in range(2):
             driver.begin(0, item=item)
@@ -198,9 +204,8 @@ class HistoryContract:
         assert task.items[1][0].glimpse == "5"
         assert (run.completed, run.failed) == (0, 1)
 
-    def test_rounds(self, history: Any) -> None:
+    def test_rounds(self, driver: Driver) -> None:
         """A map in rounds opens in each, with all items so far, and each of them knows its round."""
-        driver = Driver(history)
         for number, total in enumerate((1, 3)):
             driver.send(events.MapOpened(0, total, driver.now, driver.seconds, round=number))
             driver.begin(0, item=total - 1)
@@ -211,9 +216,8 @@ class HistoryContract:
         assert (task.count, [task.items[item][0].round for item in range(3)]) == (3, [0, 1, 1])
         assert task.attempts[0].round is None
 
-    def test_paused_tasks(self, history: Any) -> None:
+    def test_paused_tasks(self, driver: Driver) -> None:
         """The last attempt of a task, or of an item, that waited for its next one is Paused, and so is an open map."""
-        driver = Driver(history)
         driver.begin(0)
         driver.send(events.AttemptFailed(0, 1, AWAY, 60.0))
         driver.send(events.MapOpened(1, 3, driver.now, driver.seconds))
@@ -233,9 +237,8 @@ class HistoryContract:
         assert [attempts[-1].state for attempts in load.items.values()] == ["Completed", "Paused"]
         assert (run.completed, run.failed) == (0, 0)
 
-    def test_traces(self, history: Any) -> None:
+    def test_traces(self, driver: Driver) -> None:
         """The run has the id of its trace, and each attempt that of its span."""
-        driver = Driver(history)
         driver.send(events.Traced(-1, 0, "4bf92f35", "00f067aa"))
         driver.begin(0)
         driver.send(events.Traced(0, 1, "4bf92f35", "b7ad6b71"))
@@ -252,9 +255,8 @@ class HistoryContract:
         )
 
     @pytest.mark.parametrize("source", ["checkpoint", "cache"])
-    def test_restored_values(self, source: str, history: Any) -> None:
+    def test_restored_values(self, source: str, driver: Driver) -> None:
         """A value of a checkpoint and one of the cache have different states; a skipped task has its reason."""
-        driver = Driver(history)
         driver.send(events.TaskRestored(0, Context(5, 0, time=BEGAN), Context(), None, source))
         driver.send(events.TaskSkipped(1, "good_enough was False"))
 
@@ -285,9 +287,8 @@ class HistoryContract:
         assert (outer.load().steps[0].attempts[0].glimpse, outer.load().children) == ("'one'", ["abcdefghij"])
         assert (inner.load().state, inner.load().failed, inner.load().parent) == ("Failed", 1, parent)
 
-    def test_output(self, history: Any) -> None:
+    def test_output(self, driver: Driver) -> None:
         """Each attempt has its own, byte for byte and in order."""
-        driver = Driver(history)
         driver.begin(0)
         driver.begin(1)
         driver.send(events.AttemptOutput(0, 1, 1, b"one\n", driver.now))
@@ -297,49 +298,46 @@ class HistoryContract:
         driver.complete(1)
         driver.end()
 
-        chunks = [(chunk.stream, chunk.data) for chunk in history.output(driver.run_id, "extract")]
+        chunks = [(chunk.stream, chunk.data) for chunk in driver.history.output(driver.run_id, "extract")]
         assert chunks == [(1, b"one\n"), (2, b"\xff\x00two")]
-        assert b"".join(chunk.data for chunk in history.output(driver.run_id, "load")) == b"other"
+        assert b"".join(chunk.data for chunk in driver.history.output(driver.run_id, "load")) == b"other"
         extract, load = OutputKey(0, None, 1), OutputKey(1, None, 1)
-        assert history.output_sizes(driver.run_id) == {extract: 9, load: 5}
-        tails = history.output_tails(driver.run_id, {extract: 7, load: 100})
+        assert driver.history.output_sizes(driver.run_id) == {extract: 9, load: 5}
+        tails = driver.history.output_tails(driver.run_id, {extract: 7, load: 100})
         assert [(chunk.key, chunk.data) for chunk in tails] == [
             (extract, b"e\n"),
             (extract, b"\xff\x00two"),
             (load, b"other"),
         ]
 
-    def test_a_report(self, history: Any, tmp_path: Path) -> None:
+    def test_a_report(self, driver: Driver, tmp_path: Path) -> None:
         """A run is one HTML file, while it goes on, too."""
-        driver = Driver(history)
         driver.begin(0)
         driver.send(events.AttemptOutput(0, 1, 1, b"one\n", driver.now))
         driver.begin(1)
 
-        path = history.report(driver.run_id, tmp_path / "run.html")
+        path = driver.history.report(driver.run_id, tmp_path / "run.html")
 
         page = path.read_text("utf-8")
         assert driver.run_id in page
         assert r"one\n" in page
 
-    def test_inputs_of_a_failed_task(self, history: Any) -> None:
+    def test_inputs_of_a_failed_task(self, driver: Driver) -> None:
         """They are copied as they were."""
-        driver = Driver(history)
         driver.begin(1, previous=Context({"rows": [1, (2, 3)]}, 0), arguments={"day": BEGAN})
         driver.fail(1)
         driver.end("Failed")
 
-        assert history.value(driver.run_id, "load", "previous") == {"rows": [1, (2, 3)]}
-        assert history.value(driver.run_id, "load", "argument:day") == BEGAN
-        assert {copy.document for copy in history.copies(driver.run_id, documents=False)} == {b""}
+        assert driver.history.value(driver.run_id, "load", "previous") == {"rows": [1, (2, 3)]}
+        assert driver.history.value(driver.run_id, "load", "argument:day") == BEGAN
+        assert {copy.document for copy in driver.history.copies(driver.run_id, documents=False)} == {b""}
 
-    def test_unknown_events_and_runs_are_ignored(self, history: Any) -> None:
+    def test_unknown_events_and_runs_are_ignored(self, driver: Driver) -> None:
         """Those of a later version, and of a run whose beginning the history has not received."""
-        driver = Driver(history)
         driver.send(object())
-        history.record("elsewhere", events.TaskSkipped(0, "no reason"))
+        driver.history.record("elsewhere", events.TaskSkipped(0, "no reason"))
 
-        assert history.settle("elsewhere", True) is None
+        assert driver.history.settle("elsewhere", True) is None
         assert driver.end().state == "Completed"
 
     @pytest.mark.parametrize("text", ["naïve ☃ 𝄞", "'; DROP TABLE runs; --", "a\nb\x00c", "\ud800"], ids=ascii)
@@ -354,25 +352,25 @@ class HistoryContract:
         texts = {run.workflow_id, run.steps[0].name, run.steps[0].attempts[0].errors[0].message}
         assert texts == {text.encode(errors="backslashreplace").decode()}
 
-    def history(self) -> Any:
-        """Returns the history; subclasses override it."""
-        raise NotImplementedError("HistoryContract needs a fixture named history, which returns the history to test")
-
     def test_runs_are_listed(self, history: Any) -> None:
         """The newest first, and by state and workflow."""
         for number, state in enumerate(STATES):
             workflow = "weekly" if number == 1 else "nightly"
             Driver(history, f"run-{number}", workflow, offset=10.0 * number).end(state)
 
-        assert [run.run_id for run in history.runs()] == ["run-4", "run-3", "run-2", "run-1", "run-0"]
-        assert [run.run_id for run in history.runs(limit=2)] == ["run-4", "run-3"]
-        assert [run.run_id for run in history.runs(state="Cancelled")] == ["run-2"]
-        assert [run.run_id for run in history.runs(workflow="weekly")] == ["run-1"]
-        assert [run.run_id for run in history.runs(since=BEGAN + timedelta(seconds=15))] == ["run-4", "run-3", "run-2"]
-        assert [run.run_id for run in history.runs(before=BEGAN + timedelta(seconds=20))] == ["run-1", "run-0"]
-        assert [run.run_id for run in history.runs(search="EEKL")] == ["run-1"]
-        assert [run.run_id for run in history.runs(search="run-2", state="Cancelled")] == ["run-2"]
-        assert [len(history.runs(search=text)) for text in ("%", "_", "\\", "'")] == [0, 0, 0, 0]
+        listed: Sequence[tuple[list[int], dict[str, Any]]] = (
+            ([4, 3, 2, 1, 0], {}),
+            ([4, 3], {"limit": 2}),
+            ([2], {"state": "Cancelled"}),
+            ([1], {"workflow": "weekly"}),
+            ([4, 3, 2], {"since": BEGAN + timedelta(seconds=15)}),
+            ([1, 0], {"before": BEGAN + timedelta(seconds=20)}),
+            ([1], {"search": "EEKL"}),
+            ([2], {"search": "run-2", "state": "Cancelled"}),
+            *(([], {"search": text}) for text in ("%", "_", "\\", "'")),
+        )
+        for wanted, options in listed:
+            assert [run.run_id for run in history.runs(**options)] == [f"run-{number}" for number in wanted], options
         assert history.summary("run-3").state == "Interrupted"
         recent = history.recent(["nightly", "monthly"], limit=2)
         assert {name: [run.run_id for run in runs] for name, runs in recent.items()} == {

@@ -24,8 +24,9 @@ from dotflow.cpython import forget_exit_handlers, join_threads, run_exit_handler
 from dotflow.processes.channel import dump_by_reference
 from dotflow.testing.crash.kill_points import Records, StepId, read_journal
 from dotflow.testing.crash.trial import Pipeline, RunResult, TrialOptions, run_trial
+from dotflow.worker.programs import children_of
 
-ABORT_GRACE: Final = 2.0  # seconds that a process has to write its stacks
+ABORT_GRACE: Final = 2.0  # seconds that a process has to print its stacks
 POLL_INTERVAL: Final = 0.002  # seconds, where the system has no sigtimedwait
 PR_SET_CHILD_SUBREAPER: Final = 36  # <linux/prctl.h>
 
@@ -73,7 +74,7 @@ class ChildProcesses:
                 time.sleep(min(left, POLL_INTERVAL))
 
     def abort(self, pid: int) -> None:
-        """Ends a child that hangs, by SIGABRT, at which `faulthandler` writes its stacks, or else by SIGKILL."""
+        """Ends a child that hangs, by SIGABRT, at which `faulthandler` prints its stacks, or else by SIGKILL."""
         for signum in (signal.SIGABRT, signal.SIGKILL):
             os.kill(pid, signum)
             if self.wait(pid, ABORT_GRACE):
@@ -105,12 +106,10 @@ class ChildProcesses:
 def _child_commands() -> dict[int, str]:
     """Returns the command lines of this process's children, by pid; none without /proc."""
     commands = {}
-    for folder in Path("/proc").glob("[0-9]*"):
+    for pid in children_of(os.getpid()):
         with contextlib.suppress(OSError):  # it has just ended
-            parent = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[1]
-            if parent == str(os.getpid()):
-                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
-                commands[int(folder.name)] = command.decode(errors="replace").strip()[:200]
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+            commands[pid] = command.decode(errors="replace").strip()[:200]
     return commands
 
 
@@ -191,8 +190,7 @@ class Harness:
             self._folder = self._folder.with_name("last")
             shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir()
-        for name in ("journal", "stacks"):
-            (self._folder / name).touch()
+        (self._folder / "journal").touch()
         gc.freeze()  # or a collection in the fork would copy the memory of both
         pid = self._children.fork()
         if not pid:
@@ -209,7 +207,7 @@ class Harness:
                 opened = os.open(self._folder / name, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
                 os.dup2(opened, descriptor)
                 os.close(opened)
-            faulthandler.enable(os.open(self._folder / "stacks", os.O_WRONLY | os.O_CREAT, 0o600))
+            faulthandler.enable(2)
             try:
                 result = run_trial(self._pipeline, options, self._folder / "journal")
                 parts = dump_by_reference(result)
@@ -232,11 +230,11 @@ class Harness:
         if code == 0 and result is not None:
             return result, ""
         how = f"was ended by {signal.Signals(-code).name}" if code and code < 0 else f"exited with {code}"
-        return None, f"{how} before its end.\n{self._stacks()}"
+        return None, f"{how} before its end.\n{self._stderr()}"
 
     def _hang(self, journal: Records) -> tuple[None, str]:
         last = journal["at"][-1] if "at" in journal else "none"
-        return None, f"did not end within {self._timeout:g} s and was ended. Its last event: {last}.\n{self._stacks()}"
+        return None, f"did not end within {self._timeout:g} s and was ended. Its last event: {last}.\n{self._stderr()}"
 
-    def _stacks(self) -> str:
-        return (self._folder / "stacks").read_text(errors="replace")
+    def _stderr(self) -> str:
+        return (self._folder / "err").read_text(errors="replace")

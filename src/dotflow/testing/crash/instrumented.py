@@ -123,11 +123,7 @@ class InstrumentedStorage:
             return self._tasks[key]
         if key not in self._items:
             for of_task, task in self._tasks.items():
-                if (
-                    isinstance(task, LinkedTask)
-                    and task.items
-                    and f"{of_task}-{task.items[-1].key_suffix}" not in self._items
-                ):
+                if isinstance(task, LinkedTask):
                     self._items.update((f"{of_task}-{item.key_suffix}", item) for item in task.items)
         return self._items.get(key)
 
@@ -172,20 +168,15 @@ class KillPoints(Listener):
         item: int | None = getattr(event, "item", None)
         if isinstance(event, events.RunStarted):
             self._names = [step.name for step in event.steps]
-        elif isinstance(event, events.AttemptStarted):
-            self._switch.record("began", (event.task_id, item))
         elif isinstance(event, events.MapOpened):
             self._counts[event.task_id] = event.items
         is_passed = item is None or is_chosen(item, self._counts[event.task_id])
-        if isinstance(event, events.AttemptWaits) and event.asked > 1:
-            return
         if isinstance(event, events.AttemptStarted):
+            self._switch.record("began", (event.task_id, item))
             self.blocks = MAX_BLOCKS if is_passed else 0
-        if is_passed:
-            self._switch.boundary(BOUNDARIES[type(event)].format(event=event, task=self._label(event, item)))
-
-    def _label(self, event: Any, item: int | None) -> str:
-        return label(event.task_id, self._names[event.task_id], item) if hasattr(event, "task_id") else ""
+        if is_passed and not (isinstance(event, events.AttemptWaits) and event.asked > 1):
+            task = label(event.task_id, self._names[event.task_id], item) if hasattr(event, "task_id") else ""
+            self._switch.boundary(BOUNDARIES[type(event)].format(event=event, task=task))
 
 
 def instrument_blocks(switch: KillSwitch, points: KillPoints) -> None:

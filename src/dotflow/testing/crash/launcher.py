@@ -1,6 +1,7 @@
 """assert_survives_crashes: how a test starts a harness, and how the harness's interpreter begins."""
 
 import contextlib
+import inspect
 import json
 import os
 import pickle
@@ -17,13 +18,14 @@ from typing import Any, Final, NoReturn
 import cloudpickle  # type: ignore[import-untyped]
 
 from dotflow.abc.storage import Storage
+from dotflow.code.own_code import file_of
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.failure import Failure
 from dotflow.cpython import interpreter_flags
 from dotflow.errors import InvalidArgument, ProcessesUnsupported
 from dotflow.processes.channel import dump_whole
 from dotflow.testing.crash.harness import Harness
-from dotflow.testing.crash.trial import Pipeline, storage_parameter
+from dotflow.testing.crash.trial import Pipeline
 from dotflow.testing.crash.verify import CrashReport, verify
 
 CODE: Final = (
@@ -40,7 +42,7 @@ def pack(pipeline: Pipeline) -> bytes:
     arguments = {"build_workflow": pipeline.build, "storage": pipeline.storage, "start_arguments": pipeline.arguments}
     names = {getattr(argument, "__module__", None) for argument in arguments.values()} - {"__main__"}
     with contextlib.ExitStack() as stack:
-        for module in [sys.modules[name] for name in names if name in sys.modules and not _is_importable(name)]:
+        for module in [sys.modules[name] for name in names if name in sys.modules and file_of(name) is None]:
             cloudpickle.register_pickle_by_value(module)
             stack.callback(cloudpickle.unregister_pickle_by_value, module)
         for name, argument in arguments.items():
@@ -52,15 +54,6 @@ def pack(pipeline: Pipeline) -> bytes:
                 accepted = f"an object that can be sent to another process: {cause}"
                 raise InvalidArgument(name, argument, accepted) from error
         return dump_whole(pipeline)
-
-
-def _is_importable(name: str) -> bool:
-    """Returns whether another interpreter finds a module by its name."""
-    parent = name.rpartition(".")[0]
-    if parent and not (parent in sys.modules and _is_importable(parent)):
-        return False
-    path = getattr(sys.modules[parent], "__path__", None) if parent else None
-    return any(finder.find_spec(name, path) is not None for finder in sys.meta_path if hasattr(finder, "find_spec"))
 
 
 def launch_harness(pipeline: bytes, folder: Path, timeout: float) -> CrashReport:
@@ -175,9 +168,9 @@ def assert_survives_crashes(
     not simulated.
 
     Args:
-        build_workflow: Returns a new DotFlow at each call. Its parameter `storage`, or the first one without a default,
-            takes the storage; without such a parameter the storage is put into the workflow's Config. It runs in other
-            processes, so its changes are not seen in this one. A workflow without an id gets one for all runs.
+        build_workflow: Returns a new DotFlow at each call. Its parameter `storage` takes the storage; without such a
+            parameter the storage is put into the workflow's Config. It runs in other processes, so its changes are not
+            seen in this one. A workflow without an id gets one for all runs.
         storage: A storage, or a function that returns one; the workflow's own unless given.
         patience: How long one run may take, in seconds or as a text such as "2m"; a longer one hangs.
         **start_arguments: Those of `start`, except `resume`.
@@ -206,12 +199,9 @@ def _check(build_workflow: object, storage: object, start_arguments: Mapping[str
         raise InvalidArgument("build_workflow", build_workflow, "a function that returns a DotFlow")
     if storage is not None and not isinstance(storage, Storage) and not callable(storage):
         raise InvalidArgument("storage", storage, "a Storage, or a function that returns one")
-    parameter = storage_parameter(build_workflow)
+    parameter = inspect.signature(build_workflow).parameters.get("storage")
     if storage is None and parameter is not None and parameter.default is parameter.empty:
-        accepted = (
-            f"a Storage, or a function that returns one, for build_workflow's parameter {parameter.name!r}. "
-            "If the parameter is for something else, wrap the function: lambda: build_workflow(...)"
-        )
+        accepted = "a Storage, or a function that returns one, for build_workflow's parameter 'storage'"
         raise InvalidArgument("storage", storage, accepted)
     if "resume" in start_arguments:
         raise InvalidArgument("resume", start_arguments["resume"], "no resume: assert_survives_crashes() chooses it")

@@ -77,7 +77,8 @@ def verify(harness: Harness) -> CrashReport:
             missed += 1
             continue
         resumed = harness.run(resume)
-        _check_resumed(resumed, expected, ledger, f"Killed {point}, then resumed")
+        trial = f"Killed {point}, then resumed"
+        _check_findings(ledger.follow(resumed.operations), resumed, _completed(resumed, trial), expected, trial)
         crashes += 1
         boundaries += point.number in (BEFORE, AFTER)
         reruns += len(crash.began & resumed.began)
@@ -124,22 +125,18 @@ def _check_stored(posted: set[Name], resumed: TrialOutcome, expected: RunResult,
     _check_findings(findings, resumed, result, expected, AFTER_UNDISTURBED)
 
 
-def _check_resumed(resumed: TrialOutcome, expected: RunResult, ledger: Ledger, trial: str) -> None:
-    """Checks that a resumed run completes with the same result, and runs again what was not finished, no more.
-
-    Args:
-        resumed: The resumed run.
-        expected: The result of an undisturbed run.
-        ledger: What the storage has to return.
-        trial: What was done, for readers.
-    """
-    result = _completed(resumed, trial)
-    _check_findings(ledger.follow(resumed.operations), resumed, result, expected, trial)
-
-
 def _check_findings(
     findings: Findings, resumed: TrialOutcome, result: RunResult, expected: RunResult, trial: str
 ) -> None:
+    """Checks that a resumed run has the result that is expected, and ran again what was not finished, no more.
+
+    Args:
+        findings: What the run found in the storage.
+        resumed: The resumed run.
+        result: Its result.
+        expected: The result of an undisturbed run.
+        trial: What was done, for readers.
+    """
     storage = result.storage
     if findings.lost:
         raise AssertionError(

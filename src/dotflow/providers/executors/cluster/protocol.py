@@ -45,7 +45,7 @@ class Reply(NamedTuple):
         detail: The exit code or the reason, by kind.
         worker: The name of the cluster's worker.
         usage: What a process that has died, or was killed, has used: the fields of Usage.
-        last_lines: The last lines that it has written to stderr, where output is captured.
+        last_lines: The last lines that it has written to stderr.
         parts: The pickled outcome and its buffers.
     """
 

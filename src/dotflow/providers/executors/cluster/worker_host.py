@@ -39,8 +39,7 @@ class _Process:
     def __init__(self, worker: WorkerProcess) -> None:
         self.worker = worker
         self.printed: list[tuple[int, bytes]] = []  # by the current attempt
-        worker.relay = self._take
-        self.output = WorkerOutput(worker.outputs, self._take) if worker.outputs else None
+        self.output = WorkerOutput(worker.outputs, self._take)
         self.name = ""
         self.lane: int | None = None
         self.shared: dict[int, None] = {}
@@ -52,8 +51,7 @@ class _Process:
     def begin(self, parts: Sequence[Any], number: int | None, shared: Sequence[Any]) -> None:
         """Begins an attempt. Shared arguments that it has already, by their number, are not sent again."""
         self.printed = []
-        if self.output is not None:
-            self.output.begin(None)
+        self.output.begin(None)
         messages = [(CALL, 0, parts)]
         if number is not None and number not in self.shared:
             keep_shared(self.shared, number, None)
@@ -63,9 +61,8 @@ class _Process:
     def reap(self) -> int | None:
         """Ends it, and returns its exit code."""
         code = self.worker.reap()
-        if self.output is not None:
-            self.output.end()
-            self.output.close()
+        self.output.end()
+        self.output.close()
         return code
 
 
@@ -74,13 +71,12 @@ class WorkerHost:
 
     Args:
         max_processes: The maximum number of processes; at least the number of threads.
-        captured: Whether all output of the processes is captured, and not only what Python prints.
     """
 
-    def __init__(self, max_processes: int, *, captured: bool = False) -> None:
+    def __init__(self, max_processes: int) -> None:
         self._max_processes = max_processes
         self._lock = threading.Lock()
-        self._start = ForkServer({}, relayed=(True, True), captured=captured)
+        self._start = ForkServer({}, captured=True)
         self._idle: dict[_Process, None] = {}  # an ordered set; the longest idle comes first
         self._busy: dict[_Process, WakeupPipe] = {}
         self._closed = False
@@ -115,11 +111,10 @@ class WorkerHost:
                 if reply is None or reply.kind != ANSWERED or place.isolate or self._closed:
                     code = process.reap()
                     if reply is not None and reply.kind in (DIED, LATE):
-                        last_lines = "" if process.output is None else process.output.last_lines()
                         reply = reply._replace(
                             detail=code if reply.kind == DIED else None,
                             usage=tuple(process.worker.usage),
-                            last_lines=last_lines,
+                            last_lines=process.output.last_lines(),
                         )
                     self._close_forkserver_if_closed()
                 else:
@@ -158,7 +153,7 @@ class WorkerHost:
                 found = next(iter(self._idle), None)
         if found is None:
             with interrupts_held():
-                return _Process(self._start.worker())
+                return _Process(*self._start.workers(1))
         del self._idle[found]
         return found
 
@@ -175,7 +170,7 @@ class WorkerHost:
 def _run_attempt(process: _Process, stop: WakeupPipe) -> Reply:
     """Sends the call to its process and waits for the reply. Unless that is an answer, the caller ends the process."""
     worker, channel = process.worker, process.worker.channel
-    pipes = [] if process.output is None else [pipe for pipe in process.output.pipes if pipe.is_open]
+    pipes = [pipe for pipe in process.output.pipes if pipe.is_open]
     with selectors.DefaultSelector() as selector:
         selector.register(channel, READ | WRITE)
         for other in (stop, *pipes, *(() if worker.sentinel is None else (worker.sentinel,))):
@@ -192,8 +187,7 @@ def _run_attempt(process: _Process, stop: WakeupPipe) -> Reply:
                 selector.modify(channel, READ)
             try:  # first: an answer sent just before the process ended still counts
                 for parts in worker.outcomes():
-                    if process.output is not None:
-                        process.output.end()
+                    process.output.end()
                     return Reply(ANSWERED, process.name, process.printed, parts=parts)
             except (EOFError, OSError):
                 return Reply(DIED, process.name, process.printed)

@@ -168,7 +168,7 @@ class DaskSession(ClusterSession):
             self._scattered_size += size
         sent = [bytes(part) for part in packed] if data is None else data
         shared = self._scattering.shared(self.shared_of(call))
-        self._attempt = self._attempt or dask_remote.make_remote_attempt(self.run, self._capture is not None)
+        self._attempt = self._attempt or dask_remote.make_remote_attempt(self.run)
         future = self._client.submit(self._attempt, key, sent, shared, key=key, pure=False, **where)
         return _PendingCall(call, future, data, 0 if data is None else size)
 

@@ -25,18 +25,17 @@ _wakeups: Final[dict[str, WakeupPipe]] = {}
 _ended: Final[deque[str]] = deque(maxlen=100)  # runs whose queued tasks may still arrive
 
 
-def make_remote_attempt(run: str, captured: bool) -> Callable[[str, Sequence[Any], Sequence[Any]], Sequence[Any]]:
+def make_remote_attempt(run: str) -> Callable[[str, Sequence[Any], Sequence[Any]], Sequence[Any]]:
     """Returns the function that Dask runs, pickled by value: the scheduler loads it, and may not have dotflow.
 
     Args:
         run: The name of the run. Runs share no processes.
-        captured: Whether all output of its processes is captured, and not only what Python prints.
     """
 
     def attempt(key: str, packed: Sequence[Any], shared: Sequence[Any]) -> Sequence[Any]:
         from dotflow.providers.executors.dask.remote import run_remote_call
 
-        return run_remote_call(run, captured, key, packed, shared)
+        return run_remote_call(run, key, packed, shared)
 
     return attempt
 
@@ -86,7 +85,7 @@ class ReleasePlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is Any t
                     wakeup.set()
 
 
-def run_remote_call(run: str, captured: bool, key: str, packed: Sequence[Any], shared: Sequence[Any]) -> list[Any]:
+def run_remote_call(run: str, key: str, packed: Sequence[Any], shared: Sequence[Any]) -> list[Any]:
     """Makes an attempt on a worker; returns the packed reply. The arguments are those of `make_remote_attempt`."""
     worker = get_worker()
     wakeup = WakeupPipe()
@@ -94,7 +93,7 @@ def run_remote_call(run: str, captured: bool, key: str, packed: Sequence[Any], s
         _wakeups[key] = wakeup
     try:
         reply = _refusal(key, worker)
-        worker_host = None if reply else _worker_host_of(run, worker, captured=captured)
+        worker_host = None if reply else _worker_host_of(run, worker)
         if worker_host is not None:
             worker.log_event(TOPIC, {"run": run, "key": key, "worker": worker.address})
             reply = worker_host.make(packed, wakeup, shared)
@@ -122,14 +121,14 @@ def end_run(run: str) -> None:
         worker_host.close()
 
 
-def _worker_host_of(run: str, worker: Worker, *, captured: bool) -> WorkerHost | None:
+def _worker_host_of(run: str, worker: Worker) -> WorkerHost | None:
     """Returns the run's worker host; None if the run has ended."""
     with _lock:
         if run in _ended:
             return None
         worker_host = _worker_hosts.get(run)
         if worker_host is None:
-            worker_host = _worker_hosts[run] = WorkerHost(2 * worker.state.nthreads, captured=captured)
+            worker_host = _worker_hosts[run] = WorkerHost(2 * worker.state.nthreads)
             worker.loop.add_callback(_schedule_cleanup, run, worker)
     return worker_host
 

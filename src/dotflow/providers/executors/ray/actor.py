@@ -13,13 +13,10 @@ class WorkerActor:
     """An actor that makes attempts, one at a time, in a process beside its own.
 
     When the actor's process ends, the kernel ends that process and everything it started.
-
-    Args:
-        captured: Whether all output of its processes is captured, and not only what Python prints.
     """
 
-    def __init__(self, captured: bool) -> None:
-        self._worker_host = WorkerHost(max_processes=1, captured=captured)
+    def __init__(self) -> None:
+        self._worker_host = WorkerHost(max_processes=1)
         self._wakeup = WakeupPipe()
 
     def describe(self) -> Versions:

@@ -127,7 +127,7 @@ class RaySession(ClusterSession):
 
     def _start(self, actor_pool: _ActorPool) -> None:
         self._health.check_connection()
-        handle = ActorHandle(actor_pool, self._actor.options(**actor_pool.options).remote(self._capture is not None))
+        handle = ActorHandle(actor_pool, self._actor.options(**actor_pool.options).remote())
         actor_pool.actors.add(handle)
         actor_pool.starting[handle] = None
         future = handle.actor.describe.remote().future()

@@ -16,6 +16,7 @@ from typing import Final
 
 from dotflow.atomic_file import FILES, Files, open_plain
 from dotflow.own_descriptor import FileId, file_of
+from dotflow.worker.interrupts import in_forked_child
 
 try:
     import fcntl
@@ -150,10 +151,7 @@ def _id_of(status: os.stat_result) -> FileId:
     return status[1:3]
 
 
+@in_forked_child
 def _after_fork_in_child() -> None:
     global _lock
     _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from dotflow import clock
 from dotflow.errors import InvalidArgument, MissingExtra, StorageError
 from dotflow.providers.storages.redact import redact, with_advice
+from dotflow.worker.interrupts import in_forked_child
 
 EXPECTED: Final = (
     "a URL such as 'postgresql://user@host:5432/database', or 'host=... dbname=...', or '' for that of the environment "
@@ -316,10 +317,7 @@ def _close_all(connections: list[Any]) -> None:
 _pools: Final[weakref.WeakSet[PostgresPool]] = weakref.WeakSet()
 
 
+@in_forked_child
 def _after_fork_in_child() -> None:
     for pool in list(_pools):
         pool._abandon()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
