@@ -1032,6 +1032,10 @@ def test_a_storage_that_is_in_the_way(tmp_path: Path) -> None:
         ({"build_workflow": None}, "a function that returns a DotFlow"),
         ({"storage": "x"}, "a Storage, or a function that returns one"),
         ({"build_workflow": lambda storage: None, "storage": None}, "for build_workflow's parameter 'storage'"),
+        (
+            {"build_workflow": lambda path: None, "storage": None},
+            r"'path'.*wrap the function: lambda: build_w",
+        ),
         ({"resume": True}, "Pass no resume: assert_survives_crashes\\(\\) chooses it"),
         ({"patience": 0}, "a number of seconds"),
         ({"storage": type("Opened", (StorageDefault,), {"rows": (row for row in ())})()}, "pass a function"),
@@ -1041,6 +1045,7 @@ def test_a_storage_that_is_in_the_way(tmp_path: Path) -> None:
         "build",
         "storage",
         "no storage",
+        "no path",
         "resume",
         "patience",
         "unpicklable storage",

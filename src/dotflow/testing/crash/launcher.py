@@ -1,7 +1,6 @@
 """assert_survives_crashes: how a test starts a harness, and how the harness's interpreter begins."""
 
 import contextlib
-import inspect
 import json
 import os
 import pickle
@@ -25,7 +24,7 @@ from dotflow.cpython import interpreter_flags
 from dotflow.errors import InvalidArgument, ProcessesUnsupported
 from dotflow.processes.channel import dump_whole
 from dotflow.testing.crash.harness import Harness
-from dotflow.testing.crash.trial import Pipeline
+from dotflow.testing.crash.trial import Pipeline, storage_parameter
 from dotflow.testing.crash.verify import CrashReport, verify
 
 CODE: Final = (
@@ -168,9 +167,9 @@ def assert_survives_crashes(
     not simulated.
 
     Args:
-        build_workflow: Returns a new DotFlow at each call. Its parameter `storage` takes the storage; without such a
-            parameter the storage is put into the workflow's Config. It runs in other processes, so its changes are not
-            seen in this one. A workflow without an id gets one for all runs.
+        build_workflow: Returns a new DotFlow at each call. Its parameter `storage`, or the first one without a default,
+            takes the storage; without such a parameter the storage is put into the workflow's Config. It runs in other
+            processes, so its changes are not seen in this one. A workflow without an id gets one for all runs.
         storage: A storage, or a function that returns one; the workflow's own unless given.
         patience: How long one run may take, in seconds or as a text such as "2m"; a longer one hangs.
         **start_arguments: Those of `start`, except `resume`.
@@ -199,9 +198,12 @@ def _check(build_workflow: object, storage: object, start_arguments: Mapping[str
         raise InvalidArgument("build_workflow", build_workflow, "a function that returns a DotFlow")
     if storage is not None and not isinstance(storage, Storage) and not callable(storage):
         raise InvalidArgument("storage", storage, "a Storage, or a function that returns one")
-    parameter = inspect.signature(build_workflow).parameters.get("storage")
+    parameter = storage_parameter(build_workflow)
     if storage is None and parameter is not None and parameter.default is parameter.empty:
-        accepted = "a Storage, or a function that returns one, for build_workflow's parameter 'storage'"
+        accepted = (
+            f"a Storage, or a function that returns one, for build_workflow's parameter {parameter.name!r}. "
+            "If the parameter is for something else, wrap the function: lambda: build_workflow(...)"
+        )
         raise InvalidArgument("storage", storage, accepted)
     if "resume" in start_arguments:
         raise InvalidArgument("resume", start_arguments["resume"], "no resume: assert_survives_crashes() chooses it")

@@ -51,6 +51,15 @@ class RunResult(NamedTuple):
     modules: list[str]  # that were imported by its end
 
 
+def storage_parameter(build: Callable[..., Any]) -> inspect.Parameter | None:
+    """Returns the parameter that takes the storage: the one named so, else the first one without a default."""
+    parameters = inspect.signature(build).parameters.values()
+    single = [one for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+    named = [one for one in single if one.name == "storage"]
+    required = [one for one in single if one.default is one.empty]
+    return next(iter(named + required), None)
+
+
 def run_trial(pipeline: Pipeline, options: TrialOptions, journal: Path) -> RunResult:
     """Runs the workflow in this process."""
     switch = KillSwitch(journal, options.kill_at)
@@ -91,16 +100,16 @@ def _build(pipeline: Pipeline, switch: KillSwitch) -> tuple[Any, Storage]:
         storage = storage()
         if not isinstance(storage, Storage):
             raise TypeError(f"storage() has to return a Storage; it returned a {name_of(type(storage))}")
-    takes_storage = storage is not None and "storage" in inspect.signature(pipeline.build).parameters
+    parameter = None if storage is None else storage_parameter(pipeline.build)
     if storage is not None:
         InstrumentedStorage(storage, switch)
-    workflow = pipeline.build(**({"storage": storage} if takes_storage else {}))
+    workflow = pipeline.build(**({} if parameter is None else {parameter.name: storage}))
     if not hasattr(workflow, "result_storage"):
         raise TypeError(f"build_workflow() has to return a DotFlow; it returned a {name_of(type(workflow))}")
     if storage is None:
         storage = workflow.config.storage
         InstrumentedStorage(storage, switch)
-    elif not takes_storage:
+    elif parameter is None:
         workflow.config.storage = storage
     return workflow, storage
 
