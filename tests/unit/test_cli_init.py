@@ -13,7 +13,7 @@ import pytest
 
 from dotflow.cli.project.create import render
 from dotflow.cli.project.names import ProjectNames, names_of
-from dotflow.cli.project.wheel import Wheel, index_requirement, metadata_of, zipped
+from dotflow.cli.project.wheel import Wheel, index_requirement, zipped
 
 
 def names_for(project: str, *installed: str) -> ProjectNames:
@@ -151,26 +151,3 @@ def test_the_wheel_lists_its_files() -> None:
 def test_the_same_files_make_the_same_wheel() -> None:
     """A project that is made again is the same."""
     assert zipped({"a": b"1"}, record="R") == zipped({"a": b"1"}, record="R")
-
-
-def test_metadata_follows_from_a_pyproject() -> None:
-    """The wheel has its requirements, even if dotflow is not installed."""
-    text = metadata_of(
-        {
-            "name": "dotflow",
-            "version": "1.4.2",
-            "requires-python": ">=3.11",
-            "dependencies": ["click>=8"],
-            "optional-dependencies": {"arrow": ["pyarrow>=15"]},
-        }
-    )
-
-    assert text.splitlines() == [
-        "Metadata-Version: 2.1",
-        "Name: dotflow",
-        "Version: 1.4.2",
-        "Requires-Python: >=3.11",
-        "Requires-Dist: click>=8",
-        "Provides-Extra: arrow",
-        "Requires-Dist: pyarrow>=15; extra == 'arrow'",
-    ]
