@@ -1,10 +1,20 @@
 """Numbers and texts as the command line prints them."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from dotflow.core.task import Task
 
+#: State or status -> its style in a terminal.
+STYLES: Final[Mapping[str | None, str]] = {
+    **dict.fromkeys((None, "Not started", "Queued", "Skipped"), "dim"),
+    **dict.fromkeys(("Running", "In progress"), "cyan"),
+    **dict.fromkeys(("Completed", "Restored", "Cached"), "green"),
+    **dict.fromkeys(("Paused", "Retry", "Cancelled", "Interrupted", "Unknown"), "yellow"),
+    **dict.fromkeys(("Failed", "Crashed"), "bold red"),
+    "Missing": "bold yellow",
+}
 #: The source of a task's value -> its word.
 RESTORED: Final = {"checkpoint": "restored", "cache": "cached"}
 

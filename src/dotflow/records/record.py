@@ -26,6 +26,8 @@ REPEAT: Final = "repeat"  # in the policy of a task whose items are rounds, and 
 
 #: States of attempts that have ended without a value that could be used.
 BAD: Final = (TypeAttemptState.FAILED, TypeAttemptState.CRASHED)
+#: Those of attempts that have ended with a value, and of what stands in for one.
+GOOD: Final = (TypeAttemptState.COMPLETED, TypeAttemptState.RESTORED, TypeAttemptState.CACHED)
 #: All states, the one first that says most about several items.
 WORST: Final = (
     *BAD,

@@ -16,8 +16,14 @@ MAX_DAYS: Final = 800  # days of a calendar, the last ones
 
 #: States by what a reader has to know first: of several runs of a value, the first of these counts.
 ORDER: Final = (
-    *(TypeRunState.FAILED, TypeRunState.CRASHED, TypeRunState.UNKNOWN, TypeRunState.CANCELLED),
-    *(TypeRunState.INTERRUPTED, TypeRunState.PAUSED, TypeRunState.RUNNING, TypeRunState.QUEUED),
+    TypeRunState.FAILED,
+    TypeRunState.CRASHED,
+    TypeRunState.UNKNOWN,
+    TypeRunState.CANCELLED,
+    TypeRunState.INTERRUPTED,
+    TypeRunState.PAUSED,
+    TypeRunState.RUNNING,
+    TypeRunState.QUEUED,
     TypeRunState.COMPLETED,
 )
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -100,9 +106,9 @@ def value_object(value: ParamValue) -> dict[str, Any]:
     return {
         "value": shorten(value.value),
         "state": value.state,
-        "run_id": None if run is None else run.run_id,
-        "workflow_id": None if run is None else run.workflow_id,
-        "error": "" if run is None else run.error,
+        "run_id": run and run.run_id,
+        "workflow_id": run and run.workflow_id,
+        "error": run.error if run else "",
         "names": value.names,
     }
 

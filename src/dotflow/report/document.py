@@ -18,6 +18,7 @@ from typing import Any, Final
 from dotflow import clock
 from dotflow.abc.archive import Archive
 from dotflow.codec.json import encode
+from dotflow.core.approval import Question
 from dotflow.core.files import FileRecord
 from dotflow.records.record import (
     BAD,
@@ -102,24 +103,13 @@ def run_object(run: RunSummary) -> dict[str, Any]:
 
 def attempt_object(run: RunSummary, attempt: AttemptRecord, *, has_errors: bool = True) -> dict[str, Any]:
     """Returns an attempt with its errors. It began so many seconds after its run."""
-    errors = attempt.errors if has_errors else ()
-    return {
-        "attempt": attempt.attempt,
-        "state": attempt.state,
+    fields = attempt._asdict()
+    del fields["item"], fields["files_text"]
+    return fields | {
         "began": None if attempt.began is None else round((attempt.began - run.began).total_seconds(), 6),
-        "duration": attempt.duration,
-        "cpu": attempt.cpu,
-        "peak": attempt.peak,
-        "worker": attempt.worker,
-        "glimpse": attempt.glimpse,
-        "fallback": attempt.fallback,
-        "span": attempt.span,
-        "input": attempt.input,
-        "asked": attempt.asked,
         "files": files_object(attempt.files),
         "notes": dict(attempt.notes),
-        "round": attempt.round,
-        "errors": [error_object(error) for error in errors],
+        "errors": [error_object(error) for error in attempt.errors] if has_errors else [],
     }
 
 
@@ -140,6 +130,12 @@ def files_object(files: FileRecord) -> list[dict[str, Any]]:
 def error_object(error: ErrorRecord) -> dict[str, Any]:
     """Returns an error, without the middle of long texts."""
     return error._asdict() | {"message": cut(error.message), "traceback": cut(error.traceback)}
+
+
+def question_object(question: Question) -> dict[str, Any]:
+    """Returns a question that waits for an answer."""
+    asked, until = moment(question.asked), moment(question.until)
+    return {"step": question.step, "text": question.text, "asked": asked, "until": until}
 
 
 def to_json(value: Mapping[str, Any]) -> str:
@@ -177,10 +173,7 @@ def _record_object(run: RunRecord) -> dict[str, Any]:
         "chain": list(run.chain),
         "files": files_object(run.files),
         "notes": [{"at": moment(at), "text": text} for at, text in run.notes],
-        "questions": [
-            {"step": one.step, "text": one.text, "asked": moment(one.asked), "until": moment(one.until)}
-            for one in run.open_questions
-        ],
+        "questions": [question_object(question) for question in run.open_questions],
         "environment": dict(run.environment),
     }
 

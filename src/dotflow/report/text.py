@@ -1,14 +1,17 @@
 """Text in HTML: whatever a run says is text."""
 
 import html
+from collections.abc import Mapping
 from typing import Final
 
 from dotflow.core.durations import format_duration
 from dotflow.core.text import escape_controls, escape_lines
 
-#: State -> its symbol.
-SYMBOLS: Final = {
+#: State or status -> its symbol; none where a spinner turns.
+SYMBOLS: Final[Mapping[str | None, str]] = {
     None: "·",
+    "Not started": "·",
+    "Missing": "○",
     "Queued": "…",
     "Running": "▸",
     "Paused": "‖",

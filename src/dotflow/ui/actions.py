@@ -22,7 +22,7 @@ from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import InvalidArgument, NotServable, OrderRefused
 from dotflow.graph.params import value_text
-from dotflow.records.record import BAD, RunRecord, RunSummary, TaskRecord
+from dotflow.records.record import BAD, GOOD, RunRecord, RunSummary, TaskRecord
 from dotflow.report.document import to_json
 from dotflow.report.next_steps import can_resume, resume_command, serve_command
 from dotflow.report.orders import PAUSED, answer_text, order_text, pause_text, resume_text, unpaused_text, waiting_text
@@ -35,12 +35,8 @@ MAX_QUESTIONS: Final = 10  # with buttons; the next ones get theirs when these h
 KEPT: Final = "What has completed does not run again, as far as its storage still has it."
 ONLY_LOOK: Final = "You may look at the runs, but give them no orders."
 #: What a task or item is left with that a resume does not run again.
-DONE: Final = frozenset(
-    {
-        *(TypeAttemptState.COMPLETED, TypeAttemptState.RESTORED, TypeAttemptState.CACHED, TypeAttemptState.SKIPPED),
-    }
-)
-FAILED: Final = frozenset({*BAD, TypeAttemptState.RETRY})
+DONE: Final = (*GOOD, TypeAttemptState.SKIPPED)
+FAILED: Final = (*BAD, TypeAttemptState.RETRY)
 
 Given = Mapping[str, Any]
 Button = dict[str, Any]

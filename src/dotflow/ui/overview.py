@@ -11,7 +11,7 @@ from dotflow.abc.operations import Operations, ScheduleSummary
 from dotflow.control import Control
 from dotflow.core.approval import Question
 from dotflow.errors import MissingExtra
-from dotflow.report.document import moment, run_object
+from dotflow.report.document import moment, question_object, run_object
 
 SHOWN: Final = 5  # of a kind of what needs a person
 NEXT: Final = 10  # runs of the queue
@@ -32,14 +32,7 @@ def overview(archive: Archive) -> dict[str, Any]:
         "attention": {
             "waiting": _some(
                 [
-                    {
-                        "run_id": question.run_id,
-                        "workflow": question.workflow_id,
-                        "step": question.step,
-                        "text": question.text,
-                        "asked": moment(question.asked),
-                        "until": moment(question.until),
-                    }
+                    {"run_id": question.run_id, "workflow": question.workflow_id} | question_object(question)
                     for question in waiting
                 ]
             ),

@@ -45,7 +45,7 @@ def runs(failed: bool, as_json: bool, history: str | None, **options: Any) -> No
     the list, too.
     """
     from dotflow.abc.archive import FAILURES
-    from dotflow.cli.history.as_json import to_line
+    from dotflow.cli.history.as_json import print_json
     from dotflow.cli.history.options import open_history
     from dotflow.cli.history.run_list import parse_since, print_runs
     from dotflow.core.types.run_state import TypeRunState
@@ -69,8 +69,7 @@ def runs(failed: bool, as_json: bool, history: str | None, **options: Any) -> No
     if as_json:
         from dotflow.report.document import run_object
 
-        for run in records:
-            click.echo(to_line(run_object(run)))
+        print_json(map(run_object, records))
     elif records:
         print_runs(records)
     elif archive.runs(limit=1):

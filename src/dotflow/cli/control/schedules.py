@@ -9,7 +9,7 @@ from rich.text import Text
 
 from dotflow.abc.operations import LongQueued, ScheduleSummary
 from dotflow.cli.exit_codes import Exit
-from dotflow.cli.history.as_json import to_line
+from dotflow.cli.history.as_json import print_json
 from dotflow.cli.history.options import open_history
 from dotflow.cli.history.text import Column, Screen, local, safe
 from dotflow.control import Control
@@ -19,8 +19,13 @@ from dotflow.providers.histories.sqlite.reading import short_path
 from dotflow.report.document import moment
 
 COLUMNS: Final = (
-    *(Column("Workflow", fits=1), Column("Cron"), Column("Zone", fits=2), Column("Next")),
-    *(Column("Last"), Column("State"), Column("Dropped", is_right=True)),
+    Column("Workflow", fits=1),
+    Column("Cron"),
+    Column("Zone", fits=2),
+    Column("Next"),
+    Column("Last"),
+    Column("State"),
+    Column("Dropped", is_right=True),
 )
 NAMED: Final = 3  # late and dropped firings of a schedule that are shown
 
@@ -31,8 +36,7 @@ def show_schedules(history: str | None, *, is_check: bool, expected: Sequence[st
     control = Control(archive)
     found = control.schedules()
     if as_json:
-        for schedule in found:
-            click.echo(to_line(schedule_object(schedule)))
+        print_json(map(schedule_object, found))
     elif found:
         _print_table(found)
     if not found:
@@ -91,9 +95,13 @@ def _row(screen: Screen, found: ScheduleSummary) -> list[Text | str]:
     else:
         state = Text("Dropped" if last.dropped else "Not begun", "yellow")
     return [
-        *(safe(schedule.workflow), safe(schedule.cron), safe(schedule.timezone or "local")),
+        safe(schedule.workflow),
+        safe(schedule.cron),
+        safe(schedule.timezone or "local"),
         "" if found.next is None else _in_zone(found.next),
-        *("" if last is None else _in_zone(last.planned), state, str(found.dropped or "")),
+        "" if last is None else _in_zone(last.planned),
+        state,
+        str(found.dropped or ""),
     ]
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from dotflow import clock
 from dotflow.abc.archive import Archive
-from dotflow.cli.history.as_json import to_line
+from dotflow.cli.history.as_json import print_json
 from dotflow.cli.history.text import GAP, MIN_WIDTH, MISSING, Column, Screen, local, safe, state_of
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.durations import to_seconds
@@ -39,8 +39,7 @@ def print_by_param(archive: Archive, workflow: str, param: str, since: datetime 
         names = ", ".join(map(safe, params_of(runs))) or "none"
         raise click.UsageError(f"No run of '{workflow}' has the parameter '{param}'. Their parameters: {names}.")
     if as_json:
-        for value in found.values:
-            click.echo(to_line(value_object(value)))
+        print_json(map(value_object, found.values))
     elif not found.values:
         click.echo("No such runs.", err=True)
     elif found.is_days:
@@ -51,7 +50,7 @@ def print_by_param(archive: Archive, workflow: str, param: str, since: datetime 
 
 def _print_list(screen: Screen, found: ByParam) -> None:
     rows = [_row(screen, value.value, run) for value in found.values if (run := value.run) is not None]
-    screen.lines(screen.table((Column(safe(found.param), fits=1), *LIST), rows))
+    screen.print_table((Column(safe(found.param), fits=1), *LIST), rows)
 
 
 def _row(screen: Screen, value: str, run: RunSummary) -> list[Text | str]:

@@ -15,8 +15,13 @@ from dotflow.records.record import RunSummary
 
 MIN_WIDTH_FOR_ERRORS: Final = 110  # columns; in a narrower terminal, what failed is a line of its own
 COLUMNS: Final = (
-    *(Column("Run"), Column("Began"), Column("Workflow", fits=1), Column("State")),
-    *(Column("Duration", is_right=True), Column("Tasks", is_right=True), Column("What failed", fits=2)),
+    Column("Run"),
+    Column("Began"),
+    Column("Workflow", fits=1),
+    Column("State"),
+    Column("Duration", is_right=True),
+    Column("Tasks", is_right=True),
+    Column("What failed", fits=2),
 )
 
 

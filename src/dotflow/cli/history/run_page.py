@@ -13,7 +13,7 @@ from dotflow.core.failure import raised_at
 from dotflow.core.text import titled_id
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.records.record import BAD, AttemptRecord, RunRecord, TaskRecord
+from dotflow.records.record import BAD, GOOD, AttemptRecord, RunRecord, TaskRecord
 from dotflow.report.document import trace_url
 from dotflow.report.next_steps import next_steps
 from dotflow.report.text import took_text
@@ -25,11 +25,15 @@ MAX_ANSWERS: Final = 10
 MAX_LINES: Final = 5  # of the output, and of a message
 
 COLUMNS: Final = (
-    *(Column("Task", fits=2), Column("Group", fits=3), Column("State"), Column("Attempts", is_right=True)),
-    *(Column("Duration", is_right=True), Column("CPU", is_right=True), Column("Memory", is_right=True)),
+    Column("Task", fits=2),
+    Column("Group", fits=3),
+    Column("State"),
+    Column("Attempts", is_right=True),
+    Column("Duration", is_right=True),
+    Column("CPU", is_right=True),
+    Column("Memory", is_right=True),
     Column("Value", fits=1),
 )
-GOOD: Final = (TypeAttemptState.COMPLETED, TypeAttemptState.RESTORED, TypeAttemptState.CACHED)
 
 
 def print_run(archive: Archive, run: RunRecord, history: str | None) -> None:
@@ -114,7 +118,7 @@ def print_tasks(screen: Screen, run: RunRecord) -> None:
     grouped = len({task.group for task in run.steps}) > 1
     rows = [_task_row(screen, task, grouped=grouped) for task in listed]
     if rows:
-        screen.lines(screen.table(COLUMNS, rows))
+        screen.print_table(COLUMNS, rows)
     if len(listed) < len(run.steps):
         screen.line((f"and {pluralize(len(run.steps) - len(listed), 'more task')}", "dim"))
 

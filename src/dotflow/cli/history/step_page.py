@@ -22,19 +22,24 @@ MAX_FILES: Final = 20
 MAX_LINES: Final = 20  # of the output
 
 FILE_COLUMNS: Final = (
-    *(Column("File", fits=1), Column("Role"), Column("Size", is_right=True), Column("Modified"), Column("Now")),
+    Column("File", fits=1),
+    Column("Role"),
+    Column("Size", is_right=True),
+    Column("Modified"),
+    Column("Now"),
 )
 
 COLUMNS: Final = (
-    *(
-        Column("Item", is_right=True),
-        Column("Given", fits=2),
-        Column("Attempt", is_right=True),
-        Column("State"),
-        Column("Began"),
-    ),
-    *(Column("Duration", is_right=True), Column("CPU", is_right=True), Column("Memory", is_right=True)),
-    *(Column("Process", is_right=True), Column("Value", fits=1)),
+    Column("Item", is_right=True),
+    Column("Given", fits=2),
+    Column("Attempt", is_right=True),
+    Column("State"),
+    Column("Began"),
+    Column("Duration", is_right=True),
+    Column("CPU", is_right=True),
+    Column("Memory", is_right=True),
+    Column("Process", is_right=True),
+    Column("Value", fits=1),
 )
 ROUND: Final = Column("Round", is_right=True)
 
@@ -79,7 +84,7 @@ def print_step(
         elif task.item_rounds and item is None and not task.round_name:
             columns = (ROUND, *COLUMNS)
             rows = [[_round_text([attempt]), *row] for attempt, row in zip(listed, rows, strict=True)]
-        screen.lines(screen.table(columns, rows))
+        screen.print_table(columns, rows)
     if task.count is None or item is not None:
         _print_files(screen, run, attempts)
         _print_errors(screen, attempts)
@@ -152,7 +157,7 @@ def _print_files(screen: Screen, run: RunRecord, attempts: Sequence[AttemptRecor
         for path, role, state in files[:MAX_FILES]
     ]
     screen.line()
-    screen.lines(screen.table(FILE_COLUMNS, rows))
+    screen.print_table(FILE_COLUMNS, rows)
     if len(files) > MAX_FILES:
         screen.line((f"and {pluralize(len(files) - MAX_FILES, 'more file')}; --json lists them", "dim"))
 

@@ -9,6 +9,7 @@ import click
 
 from dotflow import clock
 from dotflow.abc.storage import Storage
+from dotflow.cli.formatting import pluralize
 from dotflow.cli.storages import STORAGE_OPTIONS, make_storage
 from dotflow.core.durations import to_seconds
 from dotflow.errors import CheckpointUnreadable
@@ -47,7 +48,7 @@ def cached_lines(storage: Storage, keys: Sequence[str]) -> Iterator[str]:
         known = [time for time in times if time is not None]
         latest = f", latest {max(known).astimezone():%Y-%m-%d %H:%M:%S}" if known else ""
         unknown = f", {len(times) - len(known)} without a readable time" if len(known) < len(times) else ""
-        yield f"{name:{width}}  {_values(len(times))}{latest}{unknown}"
+        yield f"{name:{width}}  {pluralize(len(times), 'value')}{latest}{unknown}"
 
 
 def clear(storage: Storage, keys: Sequence[str], older_than: float | None) -> Iterator[str]:
@@ -64,9 +65,9 @@ def clear(storage: Storage, keys: Sequence[str], older_than: float | None) -> It
             deleted += 1
         elif time is None:
             unknown += 1
-    yield f"{_values(deleted)} deleted."
+    yield f"{pluralize(deleted, 'value')} deleted."
     if unknown:
-        yield f"{_values(unknown)} kept: no time can be read. Omit --older-than to delete values of any age."
+        yield f"{pluralize(unknown, 'value')} kept: no time can be read. Omit --older-than to delete values of any age."
 
 
 def seconds_of(text: str | None) -> float | None:
@@ -100,7 +101,3 @@ def _time_of(storage: Storage, key: str) -> datetime | None:
     except CheckpointUnreadable as error:
         return error.time
     return time
-
-
-def _values(count: int) -> str:
-    return f"{count} value{'s' * (count != 1)}"

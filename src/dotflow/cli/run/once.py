@@ -63,11 +63,11 @@ def termination() -> Iterator[None]:
 
 
 def is_live() -> bool:
-    """Returns whether stdout is a terminal that can show the live view."""
+    """Returns whether stdout is a terminal that can show the live view, with its characters."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or os.name == "nt":
         return False
     try:
-        return sys.stdout.isatty()
+        return sys.stdout.isatty() and sys.stdout.encoding.lower().startswith("utf")
     except (AttributeError, ValueError):  # None, or closed
         return False
 

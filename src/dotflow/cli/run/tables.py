@@ -8,8 +8,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from dotflow.cli.formatting import max_attempts, one_line
-from dotflow.cli.live.view import SYMBOLS, symbol
+from dotflow.cli.formatting import STYLES, max_attempts, one_line
+from dotflow.cli.live.view import symbol
 from dotflow.cli.run.details import failures, note
 from dotflow.cli.run.summary import duration, listed_tasks, summary
 from dotflow.core.task import Task
@@ -23,14 +23,13 @@ ATTEMPTS_WIDTH: Final = 10  # with its gap
 def print_summary(stream: TextIO, status: str, tasks: Sequence[Task], seconds: float, hint: str) -> None:
     """Prints the table, the errors, the counts and the hint."""
     console = Console(file=stream, highlight=False)
-    ascii_only = console.options.ascii_only
     console.print()
     if listed_tasks(tasks)[0]:
-        console.print(_table(tasks, console.width, ascii_only=ascii_only))
+        console.print(_table(tasks, console.width))
     for task, lines in failures(tasks):
         console.print()
         heading = Text.assemble(
-            symbol(task.status, ascii_only=ascii_only),
+            symbol(task.status),
             " ",
             (f"task {task.task_id} {one_line(task.name)}", "bold"),
             *([f" ({one_line(task.group_name)})"] if task.group_name != "default" else []),
@@ -38,7 +37,7 @@ def print_summary(stream: TextIO, status: str, tasks: Sequence[Task], seconds: f
         )
         console.print(heading)
         for line in lines:
-            style = "dim" if line.is_location else SYMBOLS[task.status][2]
+            style = "dim" if line.is_location else STYLES[task.status]
             console.print(Padding(Text(line.text, style), (0, 0, 0, 2 + 4 * line.depth)))
     console.print()
     styles: dict[str, str] = {TypeStatus.COMPLETED: "bold green", TypeStatus.PAUSED: "bold yellow"}
@@ -48,7 +47,7 @@ def print_summary(stream: TextIO, status: str, tasks: Sequence[Task], seconds: f
         console.print(Text(hint, "dim"))
 
 
-def _table(tasks: Sequence[Task], width: int, *, ascii_only: bool) -> Table:
+def _table(tasks: Sequence[Task], width: int) -> Table:
     grouped = len({task.group_name for task in tasks}) > 1
     listed, omitted = listed_tasks(tasks)
     retried = any(max_attempts(task) > 1 and not task.is_mapped for task in tasks)
@@ -70,10 +69,10 @@ def _table(tasks: Sequence[Task], width: int, *, ascii_only: bool) -> Table:
         table.add_column("", max_width=note_width)
     for task in listed:
         table.add_row(
-            symbol(task.status, ascii_only=ascii_only),
+            symbol(task.status),
             Text.assemble((f"{task.task_id} ", "dim"), one_line(task.name)),
             *([Text(one_line(task.group_name))] if grouped else []),
-            Text(str(task.status), SYMBOLS[task.status][2]),
+            Text(str(task.status), STYLES[task.status]),
             *([_attempts(task)] if retried else []),
             duration(task),
             *([Text(notes[task.task_id])] if note_width else []),
