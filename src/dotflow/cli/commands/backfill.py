@@ -47,5 +47,5 @@ def backfill(**options: Any) -> int:
     from dotflow.cli.control.backfill import run_backfill  # not needed for the help
     from dotflow.cli.run.recording import recording
 
-    with recording({"history": options["history"], "no_history": False}):
+    with recording(options):
         return run_backfill(options)

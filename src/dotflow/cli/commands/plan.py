@@ -26,10 +26,10 @@ def plan(**options: Any) -> None:
 
     Exit code: 0, or 2 if start would raise an error.
     """
-    from dotflow.cli.run.load import RunRequest, build, resume_of  # not needed for the help
+    from dotflow.cli.run.load import build, resume_of  # not needed for the help
 
     resume = resume_of(options)
-    workflow, params = build(RunRequest.of(options), is_plan=True)
+    workflow, params = build(options, is_plan=True)
     more = {"rerun": options["rerun"], "cache": not options["no_cache"], "only": options["only"] or None}
     planned = workflow.plan(options["mode"], resume, params=params, **more)
     click.echo(planned.model_dump_json(indent=2) if options["as_json"] else str(planned))

@@ -8,10 +8,10 @@ from typing import Any, Final
 import click
 
 from dotflow.cli.control.orders import pause_line
-from dotflow.cli.control.workflows import load_workflow
 from dotflow.cli.exit_codes import Exit
 from dotflow.cli.history.options import open_history
 from dotflow.cli.history.text import safe
+from dotflow.cli.run.load import load_servable
 from dotflow.cli.run.params import parse_params
 from dotflow.cli.run.recording import recording
 from dotflow.control import Control
@@ -39,8 +39,8 @@ def submit_run(name: str | None, options: Mapping[str, Any]) -> Exit:
                 hint = f"NAME is the id of a workflow. Cancel this run ({cancel}), and use `dotflow submit -w {name}`."
             click.echo(f"No process serves '{safe(name)}': the run waits. {hint}", err=True)
     else:
-        with recording({"history": options["history"], "no_history": False}):
-            workflow, params = load_workflow(options["workflow"], {}, options["param"])
+        with recording(options):
+            workflow, params = load_servable(options["workflow"], options)
             run_id = workflow.submit(params, **wanted)  # its log says where no process serves it
             control = Control(workflow)
     click.echo(run_id)  # alone on stdout, for scripts

@@ -28,13 +28,13 @@ def recording(options: Mapping[str, Any]) -> Iterator[None]:
     Raises:
         UsageError: --history is empty, or both options are there.
     """
-    path = options["history"]
-    if path is not None and options["no_history"]:
+    path, has_none = options["history"], options.get("no_history", False)
+    if path is not None and has_none:
         raise click.UsageError("Can't use --history with --no-history. Remove one of them.")
     if path == "":
         raise click.UsageError("--history needs the path of a file.")
     before = os.environ.get(HISTORY_VARIABLE)
-    chosen = NO_HISTORY if options["no_history"] else path or before or DEFAULT_HISTORY
+    chosen = NO_HISTORY if has_none else path or before or DEFAULT_HISTORY
     if chosen != NO_HISTORY:
         with suppress(FileNotFoundError):  # the current folder was removed, which building the workflow reports
             chosen = os.path.abspath(chosen)  # noqa: PTH100 (for links, as HistorySQLite has it)

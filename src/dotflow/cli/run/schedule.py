@@ -10,12 +10,12 @@ import click
 from dotflow import clock
 from dotflow.abc.scheduler import Scheduler
 from dotflow.cli.exit_codes import Exit
-from dotflow.cli.run.load import RunRequest, build, load
+from dotflow.cli.run.load import build, load
 from dotflow.cli.run.once import Terminated, is_live, termination
 from dotflow.cli.run.planned import filled_now, params_of_firings
-from dotflow.cli.run.preview import format_time, preview_lines
 from dotflow.cli.run.recording import scribe_for
 from dotflow.cli.run.summary import summary_lines
+from dotflow.core.durations import format_duration
 from dotflow.core.task import Task
 from dotflow.core.types.overlap import TypeOverlap
 from dotflow.core.types.status import TypeStatus
@@ -30,16 +30,25 @@ def print_preview(options: Mapping[str, Any]) -> Exit:
     scheduler: Scheduler | None = _from_options(options)
     if scheduler is None or options["step"] or options["workflow"]:
         with filled_now(options, _zone_of(scheduler)) as filled:
-            own = load(RunRequest.of(filled)).workflow.config.scheduler
+            own = load(filled).workflow.config.scheduler
         scheduler = scheduler or _require_scheduler(own)
     if not isinstance(scheduler, SchedulerCron):
         raise click.UsageError(
             f"--preview needs a cron schedule; this workflow has a {type(scheduler).__name__}. Add --cron."
         )
-    for line, note in preview_lines(scheduler.preview(options["preview"]), clock.now()):
-        marked = f"  {click.style(note, fg='yellow') if is_live() else note}" if note else ""
-        click.echo(line + marked)
+    fires, now = scheduler.preview(options["preview"]), clock.now()
+    times = [format_time(fire.at) for fire in fires]
+    width = max(map(len, times), default=0)
+    for fire, time in zip(fires, times, strict=True):
+        note = f"  {click.style(fire.note, fg='yellow') if is_live() else fire.note}" if fire.note else ""
+        click.echo(f"{time:{width}}  in {format_duration((fire.at - now).total_seconds())}{note}")
     return Exit.COMPLETED
+
+
+def format_time(at: datetime) -> str:
+    """Returns a time with the name and offset of its zone: Sun 2026-11-01 01:30:00 EDT (-04:00)."""
+    offset = at.strftime("%z")
+    return f"{at:%a %Y-%m-%d %H:%M:%S} {at.tzname()} ({offset[:3]}:{offset[3:5]})"
 
 
 def run_schedule(options: Mapping[str, Any]) -> Exit:
@@ -49,7 +58,7 @@ def run_schedule(options: Mapping[str, Any]) -> Exit:
         if options[name]:
             raise click.UsageError(f"--{name.replace('_', '-')} is for one run. Use it with dotflow start.")
     with filled_now(options, _zone_of(cron)) as filled:
-        workflow, params = build(RunRequest.of(filled), is_scheduled=cron is None)
+        workflow, params = build(filled, is_scheduled=cron is None)
     scheduler = workflow.config.scheduler = cron or _require_scheduler(workflow.config.scheduler)
     if params and getattr(scheduler, "params", None) is not None:
         raise click.UsageError("The workflow's schedule has params of its own. Remove --param, or add --cron.")
