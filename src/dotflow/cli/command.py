@@ -93,9 +93,9 @@ class Group(click.Group):
 
 
 class Option(click.Option):
-    """An option whose help ends with an example on a line of its own."""
+    """An option whose help ends with an example, if it has one, on a line of its own."""
 
-    def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, example: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.example = example
 
@@ -107,10 +107,10 @@ class Option(click.Option):
         if record is None:
             return None
         width = max(50, min(shutil.get_terminal_size().columns, MAX_WIDTH) - 2) - HELP_INDENT
-        lines = [*textwrap.wrap(record[1], width), f"E.g. {self.example}"]
+        lines = [*textwrap.wrap(record[1], width), *([f"E.g. {self.example}"] if self.example else [])]
         return record[0], "\b\n" + "\n".join(lines)  # \b: keeps the lines
 
 
-def option(*names: str, example: str, **settings: Any) -> Callable[[F], F]:
-    """Returns a decorator that adds an option with an example to a command."""
-    return click.option(*names, cls=Option, example=example, **settings)
+def option(*names: str, **settings: Any) -> Callable[[F], F]:
+    """Returns a decorator that adds an Option to a command."""
+    return click.option(*names, cls=Option, **settings)

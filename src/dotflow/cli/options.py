@@ -73,9 +73,9 @@ MODE_OPTION: Final = option(
 )
 #: Which steps run.
 GOING_OPTIONS: Final = (
-    option("--no-cache", is_flag=True, example="--no-cache",
+    option("--no-cache", is_flag=True,
            help="Run steps with @action(cache=...) though their value is in the cache, and replace it."),
-    option("--keep-going", is_flag=True, example="--keep-going", help="Go on with the others after a failure."),
+    option("--keep-going", is_flag=True, help="Go on with the others after a failure."),
 )
 WORKFLOW_OPTIONS: Final = (
     *DEFINITION_OPTIONS,
@@ -87,10 +87,10 @@ WORKFLOW_OPTIONS: Final = (
     *STORAGE_OPTIONS,
     option("--workflow-id", metavar="ID", example="--workflow-id nightly",
            help="The id of the workflow, by which --resume finds it; derived from --step or --workflow by default."),
-    option("--resume", is_flag=True, example="--resume", help="Skip the steps that an earlier run has finished."),
-    option("--resume-changed", is_flag=True, example="--resume-changed",
+    option("--resume", is_flag=True, help="Skip the steps that an earlier run has finished."),
+    option("--resume-changed", is_flag=True,
            help="As --resume, but steps whose code has changed run again, and what needs them."),
-    option("--resume-unfinished", is_flag=True, example="--resume-unfinished",
+    option("--resume-unfinished", is_flag=True,
            help="As --resume if the last run left a step unfinished; after a completed run, everything runs anew."),
     option("--rerun", multiple=True, metavar="NAME", example="--rerun table",
            help="As --resume, but this task runs again, and what needs it; one option for each."),
@@ -118,7 +118,7 @@ RECORDING_OPTIONS: Final = (
     option("--history", metavar="PATH", example="--history logs/history.db",
            help=f"The file that keeps the run, for dotflow runs and show; {DEFAULT_HISTORY} by default, unless the "
                 "workflow has its own."),
-    option("--no-history", is_flag=True, example="--no-history", help="Keep nothing of the run."),
+    option("--no-history", is_flag=True, help="Keep nothing of the run."),
 )
 # fmt: on
 

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from dotflow import clock
 from dotflow.core.approval import ANSWERABLE, Question
-from dotflow.core.attempt_id import AttemptId
+from dotflow.core.attempt_id import ID_LENGTH, AttemptId
 from dotflow.core.files import NO_FILES, FileRecord
 from dotflow.core.outcome import Note
 from dotflow.core.text import known_id, split_address
@@ -362,6 +362,11 @@ class RunSummary:
     has_begun: bool = True
     is_served: bool = False
     workflow_paused_by: str = ""
+
+    @property
+    def short_id(self) -> str:
+        """The beginning of its id, for people."""
+        return self.run_id[:ID_LENGTH]
 
     @property
     def workflow(self) -> str:

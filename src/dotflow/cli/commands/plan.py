@@ -10,7 +10,7 @@ from dotflow.cli.options import WORKFLOW_OPTIONS, with_options
 
 @click.command(cls=Command, context_settings={"allow_extra_args": True})
 @with_options(WORKFLOW_OPTIONS)
-@option("--json", "as_json", is_flag=True, example="--json", help="Print the plan as JSON.")
+@option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def plan(**options: Any) -> None:
     """Print what `start` with the same options would do, and why. It runs, writes and locks nothing.
 

@@ -1,16 +1,13 @@
 """The list of `dotflow runs`."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Final
 
-import click
 from rich.text import Text
 
 from dotflow import clock
 from dotflow.cli.history.text import Column, Screen, local, safe, span, state_of
 from dotflow.core.attempt_id import ID_LENGTH
-from dotflow.core.durations import to_seconds
 from dotflow.records.record import RunSummary
 
 MIN_WIDTH_FOR_ERRORS: Final = 110  # columns; in a narrower terminal, what failed is a line of its own
@@ -23,17 +20,6 @@ COLUMNS: Final = (
     Column("Tasks", is_right=True),
     Column("What failed", fits=2),
 )
-
-
-def parse_since(text: str | None) -> datetime | str | None:
-    """Returns an age such as "2d" as it is, and a date or a local time as a moment. Raises UsageError."""
-    if text is None or to_seconds(text) is not None:
-        return text
-    try:
-        return datetime.fromisoformat(text).astimezone()
-    except (ValueError, OverflowError, OSError):
-        accepted = "an age, such as 90s, 12h or 2d, or a local time, such as 2026-11-25 or '2026-11-25 14:30'"
-        raise click.UsageError(f"--since {text} is no time. Use {accepted}.") from None
 
 
 def print_runs(runs: Sequence[RunSummary]) -> None:
@@ -55,7 +41,7 @@ def _row(screen: Screen, run: RunSummary, *, is_wide: bool) -> list[Text | str]:
     is_running = run.has_begun and run.ended is None
     took = span((clock.now() - run.began).total_seconds() if is_running else run.duration)
     return [
-        run.run_id[:ID_LENGTH],
+        run.short_id,
         local(run.began) if is_wide else f"{run.began.astimezone():%m-%d %H:%M:%S}",
         _workflow(run),
         state_of(screen, run),
