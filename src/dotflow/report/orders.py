@@ -29,7 +29,7 @@ def resume_text(run: RunSummary) -> str:
 
 def answer_text(is_yes: bool, run: RunSummary) -> str:
     """Returns what the answer to a question leads to; *run* is the newest one of the chain afterwards."""
-    done, short = "Approved" if is_yes else "Rejected", run.run_id[:ID_LENGTH]
+    done, short = "Approved" if is_yes else "Rejected", run.short_id
     if run.state is TypeRunState.RUNNING:
         when = "within a second, or in sequential mode when its other tasks have ended"
         return f"{done}. The run {short} is running, and takes the answer {when}."
@@ -70,7 +70,7 @@ def resume_workflow_command(workflow: str) -> str:
 
 
 def _title(run: RunSummary) -> str:
-    return f"{run.run_id[:ID_LENGTH]} of {run.workflow or run.workflow_id[:ID_LENGTH]}"
+    return f"{run.short_id} of {run.workflow or run.workflow_id[:ID_LENGTH]}"
 
 
 def _state(run: RunSummary) -> str:

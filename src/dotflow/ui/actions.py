@@ -17,7 +17,6 @@ from dotflow.abc.archive import Archive
 from dotflow.abc.history import History
 from dotflow.abc.operations import WorkflowPause
 from dotflow.control import Control
-from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import InvalidArgument, NotServable, OrderRefused
@@ -309,7 +308,7 @@ class Actions:
         except BaseException:  # the click may come again, with other parameters
             self._clicks.pop(click, None)
             raise
-        return self._done(f"The run {found.run_id[:ID_LENGTH]} of {found.workflow} is {found.state.lower()}.", found)
+        return self._done(f"The run {found.short_id} of {found.workflow} is {found.state.lower()}.", found)
 
     def _count(self, click: str, run: RunSummary) -> None:
         """Raises OrderRefused for the second half of a double click."""

@@ -4,7 +4,6 @@ import functools
 import hashlib
 import re
 import secrets
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -23,7 +22,7 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import DefinitionError, DotflowError, HistoryError, InvalidArgument, NotInHistory, OrderRefused
 from dotflow.records.record import OutputKey, RunRecord, RunSummary
 from dotflow.report.by_param import by_param, params_of, value_object
-from dotflow.report.differences import differences
+from dotflow.report.differences import by_name, differences
 from dotflow.report.document import document, left_out, moment, output_objects, run_object, share_out, to_json
 from dotflow.ui.actions import Actions
 from dotflow.ui.overview import overview
@@ -120,7 +119,7 @@ def show_workflow(archive: Archive, query: Query, actions: Actions | None = None
     latest = archive.runs(workflow=_required(query, "id"), limit=BY_PARAM)
     runs = latest[:GRID][::-1]
     ids = [run.run_id for run in runs]
-    columns = [_by_name(tasks) for tasks in archive.task_states(ids)]
+    columns = [by_name(tasks) for tasks in archive.task_states(ids)]
     names = dict.fromkeys(name for tasks in reversed(columns) for name in tasks)  # in the order of the last run
     is_known = actions is not None and any(run.base == query["id"] for run in runs)
     return {
@@ -177,12 +176,6 @@ def _output_members(archive: Archive, run: RunRecord) -> dict[str, Any]:
     shares = share_out(run, sizes)
     entries = [{**key._asdict(), "size": sizes[key], "left_out": sizes[key], "parts": []} for key in shares]
     return {"output": entries, "output_left_out": left_out(sizes, shares)}
-
-
-def _by_name(tasks: Sequence[TaskState]) -> dict[str, TaskState]:
-    """Returns tasks by their names; one that several have gets their numbers."""
-    counts = Counter(task.name for task in tasks)
-    return {task.name if counts[task.name] == 1 else f"{task.name} ({task.task_id})": task for task in tasks}
 
 
 def _cell(task: TaskState | None) -> list[Any] | None:

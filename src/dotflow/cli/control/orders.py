@@ -9,7 +9,6 @@ from dotflow.abc.operations import NAME_STEPS, WorkflowPause
 from dotflow.cli.history.options import open_history
 from dotflow.cli.history.text import safe
 from dotflow.control import Control
-from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.text import GENERATED
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import OrderRefused
@@ -35,7 +34,7 @@ def order(what: str, run: str, history: str | None, by: str | None, comment: str
     if found.ordered == what == "cancel" and (process := _process_here(archive.load(found.run_id))):
         click.echo(f"`kill -INT {process}` ends it at once.")
     if what == "pause" and not GENERATED.fullmatch(found.workflow_id):
-        click.echo(f"`dotflow resume {found.run_id[:ID_LENGTH]}` goes on with it.")
+        click.echo(f"`dotflow resume {found.short_id}` goes on with it.")
 
 
 def pause_workflow(workflow: str, history: str | None, by: str | None, comment: str) -> None:

@@ -13,7 +13,6 @@ from dotflow import clock
 from dotflow.abc.archive import Archive
 from dotflow.cli.history.as_json import print_json
 from dotflow.cli.history.text import GAP, MIN_WIDTH, MISSING, Column, Screen, local, safe, state_of
-from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.durations import to_seconds
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.records.record import RunSummary
@@ -55,7 +54,7 @@ def _print_list(screen: Screen, found: ByParam) -> None:
 
 def _row(screen: Screen, value: str, run: RunSummary) -> list[Text | str]:
     error = Text(safe(run.error), "dim")
-    return [safe(value), run.run_id[:ID_LENGTH], local(run.began), state_of(screen, run), error]
+    return [safe(value), run.short_id, local(run.began), state_of(screen, run), error]
 
 
 def _print_days(screen: Screen, workflow: str, found: ByParam) -> None:

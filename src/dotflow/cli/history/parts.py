@@ -12,7 +12,6 @@ from dotflow.abc.archive import Archive
 from dotflow.cli.history.as_json import chunk_line, copy_line, error_lines, print_json
 from dotflow.cli.log.follow import POLL_INTERVAL, pause
 from dotflow.codec.document import pack
-from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.text import escape_lines
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.errors import CheckpointUnreadable, DotflowError, HistoryError, NotInHistory
@@ -48,7 +47,7 @@ def print_output(
 def _why_no_output(archive: Archive, run: str, step: str | None) -> str:
     record = archive.load(run)
     if step is None:
-        return f"The history has no output of the run {record.run_id[:ID_LENGTH]}."
+        return f"The history has no output of the run {record.short_id}."
     task, item = record.find(step)
     name, attempts = f"'{task.name_of(item)}' (task {task.task_id})", task.attempts_of(item)
     if not attempts and task.state is TypeAttemptState.UNKNOWN:

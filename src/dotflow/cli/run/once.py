@@ -1,7 +1,6 @@
 """One run of the command line: its live view, its summary and its exit code."""
 
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -146,9 +145,10 @@ def _run_live(workflow: DotFlow, title: str, start_arguments: dict[str, Any]) ->
 
 
 def _answer_command(run: Run, questions: Sequence[Question]) -> str:
+    from dotflow.report.next_steps import as_command
+
     step = [] if len(questions) == 1 else [questions[0].step]
-    history = [] if questions[0].history is None else ["--history", questions[0].history]
-    return shlex.join(["dotflow", "approve", run.run_id[:ID_LENGTH], *step, *history])
+    return as_command("approve", run.run_id[:ID_LENGTH], *step, history=questions[0].history)
 
 
 def _how_to_resume(start_arguments: Mapping[str, Any]) -> str:
