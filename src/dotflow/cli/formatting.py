@@ -1,9 +1,10 @@
 """Numbers and texts as the command line prints them."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from dotflow.core.action import Action
     from dotflow.core.task import Task
 
 #: State or status -> its style in a terminal.
@@ -21,8 +22,13 @@ RESTORED: Final = {"checkpoint": "restored", "cache": "cached"}
 
 def max_attempts(task: "Task") -> int:
     """Returns how many attempts the policy of a task's step allows, and that of its fallback."""
-    fallback = None if task.links is None else task.links.fallback
+    fallback = fallback_of(task)
     return task.step.policy.attempts + (0 if fallback is None else fallback.policy.attempts)
+
+
+def fallback_of(task: "Task") -> "Action[..., Any] | None":
+    """Returns the fallback of a task; None if it has none."""
+    return None if task.links is None else task.links.fallback
 
 
 def pluralize(count: int, noun: str) -> str:

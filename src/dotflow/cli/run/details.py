@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from dotflow.cli.formatting import one_line, pluralize
+from dotflow.cli.formatting import fallback_of, one_line, pluralize
 from dotflow.core.failure import TaskError, raised_at
 from dotflow.core.item_counts import ItemCounts, item_counts
 from dotflow.core.task import Task
@@ -48,7 +48,7 @@ def is_by_fallback(record: Task, task: Task) -> bool:
         record: The task or the item.
         task: The task.
     """
-    fallback = None if task.links is None else task.links.fallback
+    fallback = fallback_of(task)
     made_by = record.current_context.step
     return fallback is not None and made_by == fallback.identity and made_by != task.step.identity
 
@@ -71,7 +71,7 @@ def _counts(counts: ItemCounts, task: Task) -> str:
 
 
 def _fallback_name(task: Task) -> str:
-    fallback = None if task.links is None else task.links.fallback
+    fallback = fallback_of(task)
     return "" if fallback is None else one_line(fallback.name)
 
 

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from io import TextIOWrapper
 from types import FrameType
@@ -79,7 +79,8 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
         title: The title of the live view.
         **start_arguments: The arguments of `workflow.start`.
     """
-    if start_arguments.get("mode") == TypeExecution.BACKGROUND:
+    mode = start_arguments.get("mode")
+    if mode == TypeExecution.BACKGROUND:
         click.echo("Mode background: this command runs the workflow in a thread, and waits for it.", err=True)
     started = clock.monotonic()
     live = is_live()
@@ -87,7 +88,10 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
     exit_code, status, run = Exit.COMPLETED, "", None
     try:
         with termination(), triggered_by("command"):
-            run = _run_live(workflow, title, start_arguments) if live else _run(workflow, start_arguments)
+            with _display(workflow, title, mode) if live else scribe_for(history, mode):
+                begun = workflow.start(**start_arguments)
+                begun.wait()
+            run = begun
         exit_code, status = _exit_code_of(run), str(run.status)
     except KeyboardInterrupt as error:
         interrupt_all()  # a background run, if Ctrl-C came before start() returned it
@@ -117,19 +121,8 @@ def _why_stopped(run: Run) -> str:
     return f"{reason[0].upper()}{reason[1:]}."
 
 
-def _run(workflow: DotFlow, start_arguments: dict[str, Any]) -> Run:
-    with scribe_for(workflow.config.history, start_arguments.get("mode")):
-        return _start(workflow, start_arguments)
-
-
-def _start(workflow: DotFlow, start_arguments: dict[str, Any]) -> Run:
-    run = workflow.start(**start_arguments)
-    run.wait()
-    return run
-
-
-def _run_live(workflow: DotFlow, title: str, start_arguments: dict[str, Any]) -> Run:
-    """Runs it with the live view, which replaces the log lines in the terminal."""
+def _display(workflow: DotFlow, title: str, mode: object) -> AbstractContextManager[object]:
+    """Returns the live view, which replaces the log lines in the terminal."""
     from dotflow.cli.live.display import Display
     from dotflow.cli.live.progress import Progress
     from dotflow.cli.live.view import render
@@ -139,9 +132,8 @@ def _run_live(workflow: DotFlow, title: str, start_arguments: dict[str, Any]) ->
     config._listeners.append(progress)
     if sys.stderr is not None and sys.stderr.isatty():  # lines in a file don't disturb the view
         config.log = config.log.without_console()
-    start = partial(scribe_for, config.history, start_arguments.get("mode"))
-    with Display(sys.stdout, lambda *terminal: render(progress, title, clock.monotonic(), *terminal), start):
-        return _start(workflow, start_arguments)
+    start = partial(scribe_for, config.history, mode)
+    return Display(sys.stdout, lambda *terminal: render(progress, title, clock.monotonic(), *terminal), start)
 
 
 def _answer_command(run: Run, questions: Sequence[Question]) -> str:
@@ -173,7 +165,7 @@ def _print_summary(
     if live:
         from dotflow.cli.run.tables import print_summary
 
-        print_summary(sys.stdout, status, tasks, seconds, hint)
+        print_summary(status, tasks, seconds, hint)
     else:
         for line in summary_lines(status, tasks, seconds, hint):
             click.echo(line)
