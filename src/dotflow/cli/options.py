@@ -22,19 +22,15 @@ class Mode(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2
             self.fail(f"{error.message} {hint_for_mode(value)}".rstrip(), param, ctx)
 
 
-class DurationType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
-    """A duration such as 4h, in seconds. A plain number is one of seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        seconds = to_seconds(value)
-        if seconds is None:
-            with contextlib.suppress(ValueError):
-                seconds = to_seconds(float(value))
-        if not seconds:
-            self.fail(f"{value!r} is no time. Use a number of seconds, or {TEXTS}.", param, ctx)
-        return seconds
+def duration(text: str) -> float:
+    """Returns the seconds of a duration such as 4h. A plain number is one of seconds."""
+    seconds = to_seconds(text)
+    if seconds is None:
+        with contextlib.suppress(ValueError):
+            seconds = to_seconds(float(text))
+    if not seconds:
+        raise click.BadParameter(f"{text!r} is no time. Use a number of seconds, or {TEXTS}.")
+    return seconds
 
 
 DEFAULT_HISTORY: Final = ".output/history.db"
@@ -101,7 +97,7 @@ WORKFLOW_OPTIONS: Final = (
 )
 #: How long a run may take.
 TIMEOUT_OPTION: Final = option(
-    "--timeout", metavar="TIME", type=DurationType(), example="--timeout 4h",
+    "--timeout", metavar="TIME", type=duration, example="--timeout 4h",
     help="The maximum time of a run, such as 90s, 15m or 1h30m. Then it is cancelled, and Failed.",
 )
 #: How a server runs what it takes.
