@@ -29,8 +29,7 @@ def print_preview(options: Mapping[str, Any]) -> Exit:
     """Prints the next fire times, of --cron or else of the workflow's own schedule. What would run must be there."""
     scheduler: Scheduler | None = _from_options(options)
     if scheduler is None or options["step"] or options["workflow"]:
-        with filled_now(options, _zone_of(scheduler)) as filled:
-            own = load(filled).workflow.config.scheduler
+        own = load(filled_now(options, _zone_of(scheduler))).workflow.config.scheduler
         scheduler = scheduler or _require_scheduler(own)
     if not isinstance(scheduler, SchedulerCron):
         raise click.UsageError(
@@ -57,8 +56,7 @@ def run_schedule(options: Mapping[str, Any]) -> Exit:
     for name in ("resume_changed", "resume_unfinished", "rerun", "only"):
         if options[name]:
             raise click.UsageError(f"--{name.replace('_', '-')} is for one run. Use it with dotflow start.")
-    with filled_now(options, _zone_of(cron)) as filled:
-        workflow, params = build(filled, is_scheduled=cron is None)
+    workflow, params = build(filled_now(options, _zone_of(cron)), is_scheduled=cron is None)
     scheduler = workflow.config.scheduler = cron or _require_scheduler(workflow.config.scheduler)
     if params and getattr(scheduler, "params", None) is not None:
         raise click.UsageError("The workflow's schedule has params of its own. Remove --param, or add --cron.")
