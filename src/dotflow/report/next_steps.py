@@ -25,7 +25,7 @@ COMMANDS: Final = ("start", "schedule")
 BEFORE_PARAMS: Final = re.compile(r"@(?=\w+=|[0-9a-f]{32}$)")
 #: A parameter in the id of a run, and the digest that may stand in place of its value.
 PARAM: Final = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|.*?)(?=,\w+=|$)')
-DIGEST: Final = re.compile(r"(^|=)[0-9a-f]{32}(,|$)")
+DIGEST: Final = re.compile(r"[@=][0-9a-f]{32}(,|$)")
 #: Options with a value that a command to go on leaves out: those of a schedule, and tasks that run in any case.
 LEFT_OUT: Final = ("--cron", "--overlap", "--timezone", "--preview", "--rerun")
 
@@ -176,10 +176,11 @@ def resume_command(run: RunRecord) -> str | None:
     if is_over or not command or run.storage.startswith(IN_MEMORY) or any(MASK in word for word in command):
         return None
     words, given = _words_of_start(command[1:])
-    params = _params_of(run.workflow_id)
-    if params is None and not given:
+    has_digest = DIGEST.search(run.workflow_id) is not None
+    if has_digest and not given:
         return None
-    missing = [f"{name}={text}" for name, text in (params or {}).items() if name not in given]
+    params = {} if has_digest else params_in(run.workflow_id)
+    missing = [f"{name}={text}" for name, text in params.items() if name not in given]
     more = [word for param in missing for word in ("--param", param)]
     return shlex.join(["dotflow", "start", *words, *more, "--resume"])
 
@@ -203,14 +204,11 @@ def _words_of_start(words: Sequence[str]) -> tuple[list[str], set[str]]:
     return kept, given
 
 
-def _params_of(workflow_id: str) -> dict[str, str] | None:
-    """Returns the parameters of a run's id as texts for --param; None if a digest stands in place of one."""
+def params_in(workflow_id: str) -> dict[str, str]:
+    """Returns the parameters in the id of a run as texts for --param; a digest is one."""
     _, *suffixes = BEFORE_PARAMS.split(workflow_id, maxsplit=1)
-    suffix = "".join(suffixes)
-    if DIGEST.search(suffix):
-        return None
     params = {}
-    for name, text in PARAM.findall(suffix):
+    for name, text in PARAM.findall("".join(suffixes)):
         try:
             value = json.loads(text)
         except ValueError:

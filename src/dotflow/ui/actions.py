@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
@@ -37,6 +37,8 @@ ONLY_LOOK: Final = "You may look at the runs, but give them no orders."
 DONE: Final = (*GOOD, TypeAttemptState.SKIPPED)
 FAILED: Final = (*BAD, TypeAttemptState.RETRY)
 
+ORDERS: Final = ("cancel", "pause", "resume", "approve", "reject")  # to a run
+
 Given = Mapping[str, Any]
 Button = dict[str, Any]
 Field = dict[str, str]
@@ -53,27 +55,34 @@ def run_buttons(run: RunRecord, pause: WorkflowPause | None, defaults: Mapping[s
         pause: The pause of its workflow; None where it is not paused.
         defaults: The defaults of the parameters of its workflow.
     """
+
+    def button(
+        what: str, label: str, says: str, grey: str = "", fields: Sequence[Field] = (COMMENT,), **sends: Any
+    ) -> Button:
+        path = f"runs/{quote(run.run_id, safe='')}/{what}"
+        return _button(path, label, says, grey, fields, {"state": run.state, **sends})
+
     questions = run.open_questions
     for question in questions[:MAX_QUESTIONS]:
-        sends = {"step": question.step, "nth": question.id.nth}
+        asked: dict[str, Any] = {"step": question.step, "nth": question.id.nth}
         which = f" '{question.step}'" if len(questions) > 1 else ""
         yes = f"Yes to: {question.text} '{question.step}' runs then."
-        yield _run_button(run, "approve", f"Approve{which}", yes, fields=(COMMENT, VALUE), sends=sends)
+        yield button("approve", f"Approve{which}", yes, fields=(COMMENT, VALUE), **asked)
         no = f"No to: {question.text} '{question.step}' fails then."
-        yield _run_button(run, "reject", f"Reject{which}", no, sends=sends)
+        yield button("reject", f"Reject{which}", no, **asked)
     ordered = run.ordered and f"It was ordered to {run.ordered}."
     is_newest = run.newest == run.run_id and not run.superseded
     if is_newest and run.state is TypeRunState.RUNNING:
         says = "Its running steps end and are saved, and nothing new begins. Resume goes on with it."
-        yield _run_button(run, "pause", "Pause", says, ordered)
+        yield button("pause", "Pause", says, ordered)
     waits_for_answer = run.state is TypeRunState.PAUSED and questions
     can_go_on = can_resume(run) or (not run.is_open and resume_command(run) is not None)
     if is_newest and can_go_on and not waits_for_answer:
         label = "Retry what failed" if run.failures else "Resume"
-        yield _run_button(run, "resume", label, _continued(run), _unserved(run))
+        yield button("resume", label, _continued(run), _unserved(run))
     if is_newest and (run.is_open or run.state is TypeRunState.PAUSED):
         says = CANCELS.get(run.state, "It ends as cancelled. Resume can still go on with it.")
-        yield _run_button(run, "cancel", "Cancel", says, ordered if run.ordered == "cancel" else "")
+        yield button("cancel", "Cancel", says, ordered if run.ordered == "cancel" else "")
     if run.base:
         if run.params is not None:
             yield _submit_button(run, _shown(run, defaults))
@@ -99,7 +108,7 @@ def _button(
     label: str,
     says: str,
     grey: str = "",
-    fields: tuple[Field, ...] = (COMMENT,),
+    fields: Sequence[Field] = (COMMENT,),
     sends: Given | None = None,
 ) -> Button:
     """Returns a button.
@@ -116,22 +125,8 @@ def _button(
     return {"path": path, "label": label, "says": says, "grey": grey, "fields": fields_of, "sends": sends or {}}
 
 
-def _run_button(
-    run: RunSummary,
-    what: str,
-    label: str,
-    says: str,
-    grey: str = "",
-    *,
-    fields: tuple[Field, ...] = (COMMENT,),
-    sends: Given | None = None,
-) -> Button:
-    path = f"runs/{quote(run.run_id, safe='')}/{what}"
-    return _button(path, label, says, grey, fields, {"state": run.state, **(sends or {})})
-
-
 def _submit_button(run: RunRecord, shown: Mapping[str, str]) -> Button:
-    fields = tuple({"name": name, "label": name, "kind": "param", "value": text} for name, text in shown.items())
+    fields = [{"name": name, "label": name, "kind": "param", "value": text} for name, text in shown.items()]
     says = f"Queues a new run of '{run.base}'. This one stays as it is."
     path, sends = f"workflows/{quote(run.base, safe='')}/submit", {"run": run.run_id}
     grey = "" if run.is_served else f"No process serves '{run.base}'. Type `{serve_command(run)}`."
@@ -213,18 +208,13 @@ class Actions:
 
     def routes(self) -> list[Route]:
         """Returns the routes, which only take POST."""
-        runs = ("cancel", "pause", "resume", "approve", "reject")
-        workflows = {"pause": self._pause, "resume": self._resume, "submit": self._submit}
-        return [
-            *(
-                Route(f"/api/runs/{{run}}/{what}", self._endpoint(partial(self._order, what)), methods=["POST"])
-                for what in runs
-            ),
-            *(
-                Route(f"/api/workflows/{{name:path}}/{what}", self._endpoint(order), methods=["POST"])
-                for what, order in workflows.items()
-            ),
-        ]
+        orders: dict[str, Callable[[Request, Given, str], Response]] = {
+            **{f"runs/{{run}}/{what}": partial(self._order, what) for what in ORDERS},
+            "workflows/{name:path}/pause": self._pause,
+            "workflows/{name:path}/resume": self._resume,
+            "workflows/{name:path}/submit": self._submit,
+        }
+        return [Route(f"/api/{path}", self._endpoint(order), methods=["POST"]) for path, order in orders.items()]
 
     def user_of(self, scope: Scope) -> str | None:
         """Returns the name of who has sent a request; None for one who may only read."""

@@ -5,7 +5,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -202,8 +202,7 @@ def _since(text: str) -> Since | None:
 
 def _moment(name: str, text: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(text)
-        return moment.astimezone() if moment.tzinfo is None else moment.astimezone(UTC)
+        return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError, OSError):
         age = ", or an age such as 2d" if name == "since" else ""
         raise InvalidArgument(name, text, f"a moment such as 2026-11-25T02:00:00Z{age}") from None
