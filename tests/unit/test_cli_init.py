@@ -7,6 +7,7 @@ import tomllib
 import zipfile
 from importlib.metadata import Distribution
 from pathlib import Path
+from unittest import mock
 
 import click
 import pytest
@@ -17,7 +18,8 @@ from dotflow.cli.project.wheel import Wheel, index_requirement, zipped
 
 
 def names_for(project: str, *installed: str) -> ProjectNames:
-    return names_of(project, installed=lambda package: package in installed)
+    with mock.patch("dotflow.cli.project.names.is_installed", lambda package: package in installed):
+        return names_of(project)
 
 
 def refusal_of(project: str, *installed: str) -> str:

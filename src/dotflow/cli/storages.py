@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
@@ -25,17 +24,15 @@ class StorageChoice(NamedTuple):
 
     provider: str
     options: tuple[str, ...] = ()
-    variables: Mapping[str, str] = MappingProxyType({})
+    variables: Mapping[str, str] = {}
 
 
-BUCKET_VARIABLES: Final = MappingProxyType({"bucket": "DOTFLOW_BUCKET"})
+BUCKET_VARIABLES: Final = {"bucket": "DOTFLOW_BUCKET"}
 STORAGES: Final[Mapping[TypeStorage, StorageChoice]] = {
     TypeStorage.DEFAULT: StorageChoice("StorageDefault"),
     TypeStorage.FILE: StorageChoice("StorageFile", ("path", "pickle")),
     TypeStorage.SQLITE: StorageChoice("StorageSQLite", ("path", "pickle")),
-    TypeStorage.POSTGRES: StorageChoice(
-        "StoragePostgres", ("pickle",), MappingProxyType({"dsn": "DOTFLOW_POSTGRES_DSN"})
-    ),
+    TypeStorage.POSTGRES: StorageChoice("StoragePostgres", ("pickle",), {"dsn": "DOTFLOW_POSTGRES_DSN"}),
     TypeStorage.S3: StorageChoice("StorageS3", ("bucket", "prefix", "region"), BUCKET_VARIABLES),
     TypeStorage.GCS: StorageChoice("StorageGCS", ("bucket", "prefix", "project"), BUCKET_VARIABLES),
 }

@@ -1,6 +1,7 @@
 """`dotflow log`: what the runs wrote."""
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -59,7 +60,7 @@ def log(
     A record is a line with what belongs to it: an error comes with its traceback. Older files (flow.log.1, ...) are
     read where the newest doesn't have enough. Both formats are read.
     """
-    from dotflow.cli.log.files import absolute_path, all_records, end_of_lines, last_records, open_all, settled_length
+    from dotflow.cli.log.files import absolute_path, all_records, end_of_lines, last_records, open_all
     from dotflow.cli.log.records import Filter
     from dotflow.cli.log.show import show_function
     from dotflow.providers.logs.formats import LEVELS as LEVEL_NUMBERS
@@ -78,7 +79,7 @@ def log(
         show = show_function(as_json)
         end = 0
         if files:
-            end = end_of_lines(files[0]) if follow else settled_length(files[0])
+            end = end_of_lines(files[0]) if follow else files[0].seek(0, os.SEEK_END)
             show(all_records(files, end, wanted) if lines == ALL else last_records(files, end, lines, wanted))
         if follow:
             _follow(path, files, end, wanted, show)
