@@ -41,12 +41,10 @@ def differences(archive: Archive, before: RunRecord, after: RunRecord) -> Iterat
     yield from _compare("environment", first, second)
     yield from _compare("package", *packages)
     old, new = by_name(before.steps), by_name(after.steps)
-    yield from _compare(
-        "task", {name: task.identity for name, task in old.items()}, {name: task.identity for name, task in new.items()}
-    )
+    yield from _compare("task", *({name: task.identity for name, task in tasks.items()} for tasks in (old, new)))
     common = [name for name in old if name in new]
     for kind, fact in FACTS.items():
-        yield from _compare(kind, {n: fact(old[n]) for n in common}, {n: fact(new[n]) for n in common})
+        yield from _compare(kind, *({name: fact(tasks[name]) for name in common} for tasks in (old, new)))
     yield from _compare("note", _notes(old, common), _notes(new, common))
     values = [_values(archive, run, tasks, common) for run, tasks in ((before, old), (after, new))]
     yield from _once(list(_compare("value", *values)), common)

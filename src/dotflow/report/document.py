@@ -12,7 +12,6 @@ import sys
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any, Final
 
 from dotflow import clock
@@ -220,49 +219,49 @@ def items_object(run: RunRecord, task: TaskRecord) -> dict[str, Any] | None:
     if task.count is None:
         return None
     rows = [_row(run, task.items.get(item, ())) for item in range(max(task.items, default=-1) + 1)]
-    states, attempts, *others = zip(*rows, strict=True) if rows else ((),) * 6
+    states = [row.get("state") for row in rows]
     names = list(dict.fromkeys(filter(None, states)))
-    numbers: dict[str | None, int | None] = {name: number for number, name in enumerate(names)} | {None: None}
-    columns = dict(zip(("began", "duration", "cpu", "peak_mb"), others, strict=True))
+    numbers = {name: number for number, name in enumerate(names)}
+    columns = {name: [row.get(name) for row in rows] for name in ("began", "duration", "cpu", "peak_mb")}
+    attempts = [row.get("attempts", 0) for row in rows]
     return {
         "states": names,
-        "state": [numbers[state] for state in states],
-        "attempts": None if all(count == 1 for count in attempts) else list(attempts),
+        "state": [numbers.get(state) for state in states],
+        "attempts": None if all(count == 1 for count in attempts) else attempts,
         "round": [task.item_rounds.get(item) for item in range(len(states))] if task.item_rounds else None,
-        **{
-            name: list(column) if any(value is not None for value in column) else None
-            for name, column in columns.items()
-        },
+        **{name: column if any(value is not None for value in column) else None for name, column in columns.items()},
     }
 
 
 def listed_items(tasks: Sequence[TaskRecord]) -> dict[int, list[int]]:
     """Returns the items of each task that are shown in full: those that failed, then those that were repeated."""
-    ends = [(task.task_id, item, attempts) for task in tasks for item, attempts in task.items.items()]
-    failed = ((task, item) for task, item, attempts in ends if attempts[-1].state in BAD)
-    repeated = ((task, item) for task, item, attempts in ends if len(attempts) > 1 and attempts[-1].state not in BAD)
+    ends = [
+        (attempts[-1].state not in BAD, task.task_id, item)
+        for task in tasks
+        for item, attempts in task.items.items()
+        if len(attempts) > 1 or attempts[-1].state in BAD
+    ]
     items: dict[int, list[int]] = {task.task_id: [] for task in tasks}
-    for task_id, item in sorted([*islice(failed, MAX_DETAILS), *islice(repeated, MAX_DETAILS)][:MAX_DETAILS]):
+    for _, task_id, item in sorted(sorted(ends)[:MAX_DETAILS], key=lambda end: end[1:]):
         items[task_id].append(item)
     return items
 
 
-def _row(run: RunRecord, attempts: Sequence[AttemptRecord]) -> tuple[Any, ...]:
+def _row(run: RunRecord, attempts: Sequence[AttemptRecord]) -> dict[str, Any]:
     """Returns the columns of an item: its last state, the number of its attempts, and numbers of all of them."""
     if not attempts:
-        return (None, 0, None, None, None, None)
+        return {}
     first, last = attempts[0], attempts[-1]
-    began = None if first.began is None else (first.began - run.began).total_seconds()
     times = [attempt.cpu for attempt in attempts if attempt.cpu is not None]
     peak = max((attempt.peak for attempt in attempts if attempt.peak is not None), default=None)
-    return (
-        last.state,
-        last.attempt,
-        None if began is None else round(began, 3),
-        _short(duration_of(attempts)),
-        _short(sum(times)) if times else None,
-        _short(None if peak is None else peak / MB),
-    )
+    return {
+        "state": last.state,
+        "attempts": last.attempt,
+        "began": None if first.began is None else round((first.began - run.began).total_seconds(), 3),
+        "duration": _short(duration_of(attempts)),
+        "cpu": _short(sum(times)) if times else None,
+        "peak_mb": _short(None if peak is None else peak / MB),
+    }
 
 
 def _short(number: float | None) -> float | int | None:
