@@ -252,25 +252,19 @@ class Actions:
         return respond
 
     def _order(self, what: str, request: Request, given: Given, by: str) -> Response:
-        """Carries out an order to a run, which must be as the page showed it."""
-        run, control = request.path_params["run"], self._control
-        comment, seen = _text(given, "comment", ""), _text(given, "state")
+        """Carries out an order to a run, which must be as the page showed it. *what* is one of ORDERS."""
+        run, order = request.path_params["run"], getattr(self._control, what)
+        how = {"by": by, "comment": _text(given, "comment", ""), "seen": _text(given, "state")}
         if what in ("approve", "reject"):
             step, nth = _text(given, "step"), given.get("nth")
             if type(nth) is not int:
                 raise InvalidArgument("nth", nth, "a number")
-            if what == "approve":
-                value = given.get("value")
-                found = control.approve(run, step, value, by=by, comment=comment, seen=seen, nth=nth)
-            else:
-                found = control.reject(run, step, by=by, comment=comment, seen=seen, nth=nth)
+            value = [given.get("value")] if what == "approve" else []
+            found: RunSummary = order(run, step, *value, nth=nth, **how)
             text = answer_text(what == "approve", found)
-        elif what == "resume":
-            found = control.resume(run, by=by, comment=comment, seen=seen)
-            text = resume_text(found)
         else:
-            found = (control.cancel if what == "cancel" else control.pause)(run, by=by, comment=comment, seen=seen)
-            text = order_text(what, found)
+            found = order(run, **how)
+            text = resume_text(found) if what == "resume" else order_text(what, found)
         return self._done(text, found)
 
     def _pause(self, request: Request, given: Given, by: str) -> Response:

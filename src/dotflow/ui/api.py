@@ -84,21 +84,6 @@ def _page(find: Callable[..., list[RunSummary]], limit: int) -> tuple[list[RunSu
     return page, len(page) < len(runs)
 
 
-def show_run(
-    archive: Archive, query: Query, option: str | None = None, actions: Actions | None = None
-) -> dict[str, Any]:
-    """Returns the document of a run; of its output only whose it is, and how much.
-
-    The id of a run stands for the newest one of its chain, unless the query has `this`. *option* is the value of
-    --history in the commands.
-    """
-    run = archive.load(query["run"])
-    if "this" not in query and query["run"] not in NAMES and run.newest != run.run_id:
-        run = archive.load(run.newest)
-    buttons = {} if actions is None else {"buttons": actions.of_run(run)}
-    return document(run, output=_output_members(archive, run), archive=archive, history=option) | buttons
-
-
 def show_output(archive: Archive, query: Query) -> dict[str, Any]:
     """Returns the output of an attempt, or the parts after a `seq`; of more than MAX_TAIL bytes the end."""
     run = archive.summary(query["run"])
@@ -111,24 +96,6 @@ def show_output(archive: Archive, query: Query) -> dict[str, Any]:
     return {
         "output": output_objects(run, new, {key: size}),
         "last": max((chunk.seq for chunk in chunks), default=after),
-    }
-
-
-def show_workflow(archive: Archive, query: Query, actions: Actions | None = None) -> dict[str, Any]:
-    """Returns the last runs of a workflow, the oldest first, the states of their tasks, and the days of its runs."""
-    latest = archive.runs(workflow=_required(query, "id"), limit=BY_PARAM)
-    runs = latest[:GRID][::-1]
-    ids = [run.run_id for run in runs]
-    columns = [by_name(tasks) for tasks in archive.task_states(ids)]
-    names = dict.fromkeys(name for tasks in reversed(columns) for name in tasks)  # in the order of the last run
-    is_known = actions is not None and any(run.base == query["id"] for run in runs)
-    return {
-        "workflow_id": query["id"],
-        "runs": [run_object(run) for run in runs],
-        "tasks": [{"name": name, "cells": [_cell(tasks.get(name)) for tasks in columns]} for name in names],
-        "notes": _notes(columns, archive.noted_numbers(ids)),
-        "params": list(_params(latest)),
-        **({"buttons": actions.of_workflow(query["id"])} if actions is not None and is_known else {}),
     }
 
 
@@ -210,12 +177,6 @@ def _moment(name: str, text: str) -> datetime:
 
 Find = Callable[[Archive, Query], dict[str, Any]]
 
-#: The path -> what it returns; /api/runs/{run} and /api/workflow are others.
-PATHS: Final[Mapping[str, Find]] = {
-    "/api/runs": list_runs,
-    "/api/runs/{run}/output": show_output,
-    "/api/diff": show_differences,
-}
 #: The error -> the status of the response, which has its words.
 STATUSES: Final[Mapping[type[Exception], int]] = {
     NotInHistory: 404,
@@ -243,11 +204,7 @@ class Api:
     def __init__(self, archive: Archive, option: str | None, actions: Actions | None = None) -> None:
         self._archive = archive
         self._actions = actions
-        self._paths: dict[str, Find] = {
-            **PATHS,
-            "/api/runs/{run}": functools.partial(show_run, option=option, actions=actions),
-            "/api/workflow": functools.partial(show_workflow, actions=actions),
-        }
+        self._option = option
         self._control: Control | None = None
         if isinstance(archive, History) and archive.operations() is not None:
             self._control = Control(archive)
@@ -257,7 +214,47 @@ class Api:
 
     def routes(self) -> list[Route]:
         """Returns the routes."""
-        return [*(Route(path, self._endpoint(find)) for path, find in self._paths.items()), Route("/api/me", self._me)]
+        finds: dict[str, Find] = {
+            "runs": list_runs,
+            "runs/{run}": self._show_run,
+            "runs/{run}/output": show_output,
+            "workflow": self._show_workflow,
+            "diff": show_differences,
+        }
+        return [
+            *(Route(f"/api/{path}", self._endpoint(find)) for path, find in finds.items()),
+            Route("/api/me", self._me),
+        ]
+
+    def _show_run(self, archive: Archive, query: Query) -> dict[str, Any]:
+        """Returns the document of a run; of its output only whose it is, and how much.
+
+        The id of a run stands for the newest one of its chain, unless the query has `this`.
+        """
+        run = archive.load(query["run"])
+        if "this" not in query and query["run"] not in NAMES and run.newest != run.run_id:
+            run = archive.load(run.newest)
+        buttons = {} if self._actions is None else {"buttons": self._actions.of_run(run)}
+        output = _output_members(archive, run)
+        return document(run, output=output, archive=archive, history=self._option) | buttons
+
+    def _show_workflow(self, archive: Archive, query: Query) -> dict[str, Any]:
+        """Returns the last runs of a workflow, the oldest first, the states of their tasks, and its days."""
+        latest = archive.runs(workflow=_required(query, "id"), limit=BY_PARAM)
+        runs = latest[:GRID][::-1]
+        ids = [run.run_id for run in runs]
+        columns = [by_name(tasks) for tasks in archive.task_states(ids)]
+        names = dict.fromkeys(name for tasks in reversed(columns) for name in tasks)  # in the order of the last run
+        found = {
+            "workflow_id": query["id"],
+            "runs": [run_object(run) for run in runs],
+            "tasks": [{"name": name, "cells": [_cell(tasks.get(name)) for tasks in columns]} for name in names],
+            "notes": _notes(columns, archive.noted_numbers(ids)),
+            "params": list(_params(latest)),
+        }
+        if self._actions is not None and any(run.base == query["id"] for run in runs):
+            found["buttons"] = self._actions.of_workflow(query["id"])
+        return found
 
     def _me(self, request: Request) -> Response:
         """Answers who reads the page: by name, if they may give orders."""
