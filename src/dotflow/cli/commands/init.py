@@ -1,6 +1,5 @@
 """`dotflow init`: a small complete project."""
 
-import os
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
@@ -49,8 +48,7 @@ def _name_of(folder: Path) -> str:
 
 def _print_result(folder: Path, names: ProjectNames, files: Iterable[str], *, carries_wheel: bool) -> None:
     """Prints what was made, and what to do next."""
-    colour = False if os.environ.get("NO_COLOR") else None  # None: as the terminal has it
-    click.echo(click.style(f"{names.project}/", bold=True), color=colour)
+    click.echo(f"{names.project}/")
     for path in sorted(files):
         click.echo(f"  {path}")
     if carries_wheel:
@@ -65,4 +63,4 @@ def _print_result(folder: Path, names: ProjectNames, files: Iterable[str], *, ca
         "pip install -e '.[test]' && pytest",
         f"dotflow start --workflow {names.package}.pipeline:build_workflow",
     ]:
-        click.echo("  " + click.style(command, fg="cyan"), color=colour)
+        click.echo(f"  {command}")

@@ -30,7 +30,6 @@ FILE_COLUMNS: Final = (
 )
 
 COLUMNS: Final = (
-    Column("Item", is_right=True),
     Column("Given", fits=2),
     Column("Attempt", is_right=True),
     Column("State"),
@@ -41,7 +40,6 @@ COLUMNS: Final = (
     Column("Process", is_right=True),
     Column("Value", fits=1),
 )
-ROUND: Final = Column("Round", is_right=True)
 
 
 def print_step(
@@ -77,14 +75,10 @@ def print_step(
     listed = _listed(task, item, attempts)
     if listed:
         screen.line()
-        columns: Sequence[Column] = COLUMNS
-        rows = [_row(screen, attempt) for attempt in listed]
-        if task.rounds:
-            columns = (ROUND, *COLUMNS[1:])
-        elif task.item_rounds and item is None and not task.round_name:
-            columns = (ROUND, *COLUMNS)
-            rows = [[_round_text([attempt]), *row] for attempt, row in zip(listed, rows, strict=True)]
-        screen.print_table(columns, rows)
+        numbers = [Column(title, is_right=True) for title in ("Round", "Round" if task.rounds else "Item")]
+        has_rounds = bool(task.item_rounds) and item is None and not task.rounds and not task.round_name
+        rows = [[_round_text([one]) if has_rounds else "", *_row(screen, one)] for one in listed]
+        screen.print_table((*numbers, *COLUMNS), rows)
     if task.count is None or item is not None:
         _print_files(screen, run, attempts)
         _print_errors(screen, attempts)

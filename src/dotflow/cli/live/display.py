@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import os
-import re
 import socket
 import threading
 from collections.abc import Callable
@@ -16,11 +15,10 @@ from rich.console import Console, ConsoleDimensions, RenderableType
 
 from dotflow.capture.output import flush_streams
 from dotflow.capture.scribe_main import Sink
-from dotflow.cli.live.terminal_sink import TerminalSink
+from dotflow.cli.live.terminal_sink import ESCAPES, TerminalSink
 from dotflow.own_descriptor import OwnDescriptor
 
 REFRESH_INTERVAL: Final = 0.1  # seconds
-ESCAPES: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 #: Returns the view for so many columns and lines.
 Draw = Callable[[int, int], RenderableType]
