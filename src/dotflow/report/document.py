@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from dotflow import clock
-from dotflow.abc.archive import Archive
+from dotflow.abc.archive import NAMES, Archive
 from dotflow.codec.json import encode
 from dotflow.core.approval import Question
 from dotflow.core.files import FileRecord
@@ -41,6 +41,12 @@ TRACE_VARIABLE: Final = "DOTFLOW_TRACE_URL"
 TRACE: Final = "{trace}"  # in its value
 
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
+
+
+def load_newest(archive: Archive, run: str) -> RunRecord:
+    """Returns the newest run of the chain that an id is of. A name, such as "failed", stands for its run."""
+    record = archive.load(run)
+    return record if run in NAMES or record.newest == record.run_id else archive.load(record.newest)
 
 
 def read_document(archive: Archive, run: str, history: str | None = None) -> dict[str, Any]:
@@ -312,14 +318,14 @@ def share_out(run: RunRecord, sizes: Mapping[OutputKey, int], limit: int = MAX_O
 
 
 def output_objects(
-    run: RunSummary, chunks: Iterable[OutputChunk], sizes: Mapping[OutputKey, int] | None = None
+    run: RunSummary, chunks: Iterable[OutputChunk], sizes: Mapping[OutputKey, int]
 ) -> list[dict[str, Any]]:
     """Returns the output of each attempt, by task, item and attempt, with its bytes as text.
 
     Args:
         run: The run. A part was written so many seconds after its beginning.
         chunks: The output, in the order of each attempt.
-        sizes: The bytes of the whole output of each attempt; by default those of the chunks.
+        sizes: The bytes of the whole output of each attempt; of others those of the chunks.
     """
     attempts: dict[OutputKey, list[OutputChunk]] = defaultdict(list)
     for chunk in chunks:
@@ -328,7 +334,7 @@ def output_objects(
     for key in sorted(attempts, key=_order):
         parts = attempts[key]
         there = sum(len(chunk.data) for chunk in parts if chunk.stream)
-        size = there if sizes is None else sizes.get(key, there)
+        size = sizes.get(key, there)
         entries.append(key._asdict() | {"size": size, "left_out": size - there, "parts": _parts(run, parts)})
     return entries
 

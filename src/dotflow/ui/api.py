@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from dotflow import clock
-from dotflow.abc.archive import NAMES, Archive, NotedNumber, Since, TaskState
+from dotflow.abc.archive import Archive, NotedNumber, Since, TaskState
 from dotflow.abc.history import History
 from dotflow.control import Control
 from dotflow.core.durations import to_seconds
@@ -23,7 +23,16 @@ from dotflow.errors import DefinitionError, DotflowError, HistoryError, InvalidA
 from dotflow.records.record import OutputKey, RunRecord, RunSummary
 from dotflow.report.by_param import by_param, params_of, value_object
 from dotflow.report.differences import by_name, differences
-from dotflow.report.document import document, left_out, moment, output_objects, run_object, share_out, to_json
+from dotflow.report.document import (
+    document,
+    left_out,
+    load_newest,
+    moment,
+    output_objects,
+    run_object,
+    share_out,
+    to_json,
+)
 from dotflow.ui.actions import Actions
 from dotflow.ui.overview import overview
 
@@ -231,9 +240,7 @@ class Api:
 
         The id of a run stands for the newest one of its chain, unless the query has `this`.
         """
-        run = archive.load(query["run"])
-        if "this" not in query and query["run"] not in NAMES and run.newest != run.run_id:
-            run = archive.load(run.newest)
+        run = archive.load(query["run"]) if "this" in query else load_newest(archive, query["run"])
         buttons = {} if self._actions is None else {"buttons": self._actions.of_run(run)}
         output = _output_members(archive, run)
         return document(run, output=output, archive=archive, history=self._option) | buttons

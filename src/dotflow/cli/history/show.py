@@ -1,9 +1,9 @@
 """What `dotflow show` prints, by its options."""
 
-from dotflow.abc.archive import NAMES, Archive
+from dotflow.abc.archive import Archive
 from dotflow.cli.history import parts
 from dotflow.cli.history.as_json import attempt_line, print_json
-from dotflow.report.document import document
+from dotflow.report.document import document, load_newest
 
 
 def show_record(
@@ -20,9 +20,7 @@ def show_record(
 
     Without a step, the id of a run stands for the newest one of its chain, unless *is_exact*.
     """
-    record = archive.load(run)
-    if step is None and not is_exact and run not in NAMES and record.newest != record.run_id:
-        record = archive.load(record.newest)
+    record = archive.load(run) if is_exact or step is not None else load_newest(archive, run)
     if step is not None:
         for task, item in record.find_all(step):
             if as_json:
