@@ -15,7 +15,7 @@ from dotflow.cli.control.serve import serve_with
 from dotflow.cli.exit_codes import Exit
 from dotflow.cli.formatting import pluralize
 from dotflow.cli.history.run_list import print_runs
-from dotflow.cli.history.text import Column, Screen, local, safe, state_of
+from dotflow.cli.history.text import Column, Screen, local, safe, state_of, styled
 from dotflow.cli.run.load import load_servable
 from dotflow.cli.run.params import convert, parse_params
 from dotflow.control import Control, user_of
@@ -185,13 +185,13 @@ def _work_off(workflow: DotFlow, backfill: _Backfill, names: Sequence[_Name], op
 def _print(names: Sequence[_Name], *, is_dry: bool = False) -> None:
     screen = Screen()
     columns = [*(Column(safe(param), fits=1) for param in names[0].params), Column("Last run"), Column("Began")]
-    rows = [_row(screen, name) for name in names]
+    rows = [_row(name) for name in names]
     screen.print_table([*columns, Column("Would be" if is_dry else "Now")], rows)
     _print_counts(Counter(name.then for name in names))
 
 
-def _row(screen: Screen, name: _Name) -> list[Text | str]:
-    last = screen.state(None, "none") if name.last is None else state_of(screen, name.last)
+def _row(name: _Name) -> list[Text | str]:
+    last = styled(None, "none") if name.last is None else state_of(name.last)
     began = "" if name.last is None else local(name.last.began)
     then = f"{name.then}{name.run_id and f' as {name.run_id[:ID_LENGTH]}'}"
     return [*(safe(value_text(value)) for value in name.params.values()), last, began, then]

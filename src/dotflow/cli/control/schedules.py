@@ -11,7 +11,7 @@ from dotflow.abc.operations import LongQueued, ScheduleSummary
 from dotflow.cli.exit_codes import Exit
 from dotflow.cli.history.as_json import print_json
 from dotflow.cli.history.options import open_history
-from dotflow.cli.history.text import Column, Screen, local, safe
+from dotflow.cli.history.text import Column, Screen, local, safe, styled
 from dotflow.control import Control
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.schedule_rules import MAX_FIRINGS, Fired
@@ -78,7 +78,7 @@ def _firing_object(fired: Fired) -> dict[str, Any]:
 
 def _print_table(found: Sequence[ScheduleSummary]) -> None:
     screen = Screen()
-    head, *lines = screen.table(COLUMNS, [_row(screen, schedule) for schedule in found])
+    head, *lines = screen.table(COLUMNS, [_row(schedule) for schedule in found])
     screen.line(head)
     for schedule, line in zip(found, lines, strict=True):
         screen.line(line)
@@ -86,12 +86,12 @@ def _print_table(found: Sequence[ScheduleSummary]) -> None:
             screen.line((f"  {safe(text)}", style))
 
 
-def _row(screen: Screen, found: ScheduleSummary) -> list[Text | str]:
+def _row(found: ScheduleSummary) -> list[Text | str]:
     schedule, last = found.schedule, found.last
     if last is None:
         state = Text()
     elif last.run is not None:
-        state = screen.state(last.run.state)
+        state = styled(last.run.state)
     else:
         state = Text("Dropped" if last.dropped else "Not begun", "yellow")
     return [

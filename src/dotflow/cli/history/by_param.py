@@ -12,7 +12,7 @@ from rich.text import Text
 from dotflow import clock
 from dotflow.abc.archive import Archive
 from dotflow.cli.history.as_json import print_json
-from dotflow.cli.history.text import GAP, MIN_WIDTH, MISSING, Column, Screen, local, safe, state_of
+from dotflow.cli.history.text import GAP, MIN_WIDTH, MISSING, Column, Screen, local, safe, state_of, styled
 from dotflow.core.durations import to_seconds
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.records.record import RunSummary
@@ -44,17 +44,13 @@ def print_by_param(archive: Archive, workflow: str, param: str, since: datetime 
     elif found.is_days:
         _print_days(Screen(), workflow, found)
     else:
-        _print_list(Screen(), found)
+        rows = [_row(value.value, run) for value in found.values if (run := value.run) is not None]
+        Screen().print_table((Column(safe(found.param), fits=1), *LIST), rows)
 
 
-def _print_list(screen: Screen, found: ByParam) -> None:
-    rows = [_row(screen, value.value, run) for value in found.values if (run := value.run) is not None]
-    screen.print_table((Column(safe(found.param), fits=1), *LIST), rows)
-
-
-def _row(screen: Screen, value: str, run: RunSummary) -> list[Text | str]:
+def _row(value: str, run: RunSummary) -> list[Text | str]:
     error = Text(safe(run.error), "dim")
-    return [safe(value), run.short_id, local(run.began), state_of(screen, run), error]
+    return [safe(value), run.short_id, local(run.began), state_of(run), error]
 
 
 def _print_days(screen: Screen, workflow: str, found: ByParam) -> None:
@@ -66,7 +62,7 @@ def _print_days(screen: Screen, workflow: str, found: ByParam) -> None:
     screen.line((" " * LABEL + "".join(f"{day:<{CELL}}" for day in WEEKDAYS).rstrip(), "dim"))
     months: set[str] = set()
     for week in _weeks(found.values):
-        screen.line(_week(screen, week, months))
+        screen.line(_week(week, months))
     screen.line()
     _print_states(screen, found.values)
     if any(value.names > 1 for value in found.values):
@@ -78,7 +74,7 @@ def _weeks(values: Sequence[ParamValue]) -> list[list[ParamValue]]:
     return [list(week) for _, week in weeks]
 
 
-def _week(screen: Screen, week: Sequence[ParamValue], months: set[str]) -> Text:
+def _week(week: Sequence[ParamValue], months: set[str]) -> Text:
     """Returns the line of a week, with the first of its months that no line has had; it adds that to *months*."""
     days = [date.fromisoformat(value.value) for value in week]
     month = next((month for day in days if (month := f"{day:%b %Y}") not in months), "")
@@ -86,13 +82,9 @@ def _week(screen: Screen, week: Sequence[ParamValue], months: set[str]) -> Text:
     line = Text.assemble((month, "dim"))
     for day, value in zip(days, week, strict=True):
         line.pad_right(LABEL + CELL * day.weekday() - len(line))
-        line.append(f"{day.day:2} ").append(_sign(screen, value)).append(" ")
+        line.append(f"{day.day:2} ").append(styled(value.state or MISSING)[:1]).append(" ")
     line.rstrip()
     return line
-
-
-def _sign(screen: Screen, value: ParamValue) -> Text:
-    return screen.state(value.state or MISSING)[:1]
 
 
 def _print_states(screen: Screen, values: Sequence[ParamValue]) -> None:
@@ -102,7 +94,7 @@ def _print_states(screen: Screen, values: Sequence[ParamValue]) -> None:
         ranges = day_ranges(days) if state != TypeRunState.COMPLETED else []
         more = f" and {len(ranges) - MAX_RANGES} more" if len(ranges) > MAX_RANGES else ""
         if days:
-            label = screen.state(state, f"{state:11} {len(days):4}")
+            label = styled(state, f"{state:11} {len(days):4}")
             first, *others = _wrap(f"{', '.join(ranges[:MAX_RANGES])}{more}", screen.width - len(label) - GAP)
             screen.line(label, first and " " * GAP + first)
             for line in others:

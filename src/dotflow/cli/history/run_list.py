@@ -26,7 +26,7 @@ def print_runs(runs: Sequence[RunSummary]) -> None:
     """Prints a table of runs, the newest first."""
     screen = Screen()
     is_wide = screen.width >= MIN_WIDTH_FOR_ERRORS
-    rows = [_row(screen, run, is_wide=is_wide) for run in runs]
+    rows = [_row(run, is_wide=is_wide) for run in runs]
     head, *lines = screen.table(COLUMNS, rows)
     screen.line(head)
     for run, line in zip(runs, lines, strict=True):
@@ -37,14 +37,14 @@ def print_runs(runs: Sequence[RunSummary]) -> None:
             screen.line(text)
 
 
-def _row(screen: Screen, run: RunSummary, *, is_wide: bool) -> list[Text | str]:
+def _row(run: RunSummary, *, is_wide: bool) -> list[Text | str]:
     is_running = run.has_begun and run.ended is None
     took = span((clock.now() - run.began).total_seconds() if is_running else run.duration)
     return [
         run.short_id,
         local(run.began) if is_wide else f"{run.began.astimezone():%m-%d %H:%M:%S}",
         _workflow(run),
-        state_of(screen, run),
+        state_of(run),
         took if run.is_end_known or not took else f"> {took}",  # it ran on after its last sign
         f"{run.completed + run.restored}/{run.tasks}" if run.tasks else "",
         Text(safe(run.error), "dim") if is_wide else "",

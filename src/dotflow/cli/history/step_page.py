@@ -9,7 +9,7 @@ from rich.text import Text
 from dotflow.abc.archive import Archive
 from dotflow.cli.formatting import pluralize
 from dotflow.cli.history.run_page import counts_text, last_lines, print_next
-from dotflow.cli.history.text import Column, Screen, local, safe, size, span
+from dotflow.cli.history.text import Column, Screen, local, safe, size, span, styled
 from dotflow.core.text import times
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.records.record import BAD, AttemptRecord, RunRecord, TaskRecord, last_notes
@@ -55,7 +55,7 @@ def print_step(
     attempts = task.attempts_of(item, attempt)
     state = attempts[-1].state if attempts else task.state
     screen.line(
-        screen.state(state),
+        styled(state),
         "  ",
         (safe(task.name_of(item)), "bold"),
         f"  task {task.task_id} of run {run.run_id}",
@@ -77,7 +77,7 @@ def print_step(
         screen.line()
         numbers = [Column(title, is_right=True) for title in ("Round", "Round" if task.rounds else "Item")]
         has_rounds = bool(task.item_rounds) and item is None and not task.rounds and not task.round_name
-        rows = [[_round_text([one]) if has_rounds else "", *_row(screen, one)] for one in listed]
+        rows = [[_round_text([one]) if has_rounds else "", *_row(one)] for one in listed]
         screen.print_table((*numbers, *COLUMNS), rows)
     if task.count is None or item is not None:
         _print_files(screen, run, attempts)
@@ -113,7 +113,7 @@ def _listed(task: TaskRecord, item: int | None, attempts: Sequence[AttemptRecord
     return ([attempt for attempt in last if attempt.state in BAD] or last)[:MAX_ITEMS]
 
 
-def _row(screen: Screen, attempt: AttemptRecord) -> list[Text | str]:
+def _row(attempt: AttemptRecord) -> list[Text | str]:
     value = attempt.glimpse
     if attempt.errors:
         value = f"{attempt.errors[-1].exception}: {attempt.errors[-1].message}"
@@ -123,7 +123,7 @@ def _row(screen: Screen, attempt: AttemptRecord) -> list[Text | str]:
         "" if attempt.item is None else str(attempt.item),
         safe(attempt.input),
         str(attempt.attempt) if attempt.attempt else "",
-        screen.state(attempt.state),
+        styled(attempt.state),
         "" if attempt.began is None else local(attempt.began)[11:],
         span(attempt.duration),
         span(attempt.cpu),

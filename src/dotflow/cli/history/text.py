@@ -60,10 +60,6 @@ class Screen:
         for line in self.table(columns, rows):
             self.line(line)
 
-    def state(self, state: str | None, text: str = "") -> Text:
-        """Returns a state with its symbol, in its style; or another text in place of its name."""
-        return Text(f"{SYMBOLS[state]} {text or state or 'Not started'}", STYLES[state])
-
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[Text | str]]) -> Iterator[Text]:
         """Yields the lines of a table, the head first. Columns without any content are left out."""
         kept = [index for index in range(len(columns)) if any(str(row[index]) for row in rows)]
@@ -91,7 +87,12 @@ class Screen:
                 widths[widest] -= 1
 
 
-def state_of(screen: Screen, run: RunSummary) -> Text:
+def styled(state: str | None, text: str = "") -> Text:
+    """Returns a state with its symbol, in its style; or another text in place of its name."""
+    return Text(f"{SYMBOLS[state]} {text or state or 'Not started'}", STYLES[state])
+
+
+def state_of(run: RunSummary) -> Text:
     """Returns the state of a run, with what it waits for, or was ordered to do."""
     waits = run.state is TypeRunState.QUEUED
     parts = (
@@ -101,7 +102,7 @@ def state_of(screen: Screen, run: RunSummary) -> Text:
         "no process serves it" if waits and not run.is_served else "",
         f"{run.ordered} ordered" if run.ordered else "",
     )
-    return screen.state(run.state, ", ".join(filter(None, parts)))
+    return styled(run.state, ", ".join(filter(None, parts)))
 
 
 def _waiting(due: datetime) -> str:
