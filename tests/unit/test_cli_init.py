@@ -43,7 +43,7 @@ def test_the_package_has_the_name_of_the_project(project: str, package: str) -> 
         ("my project!", "use the letters a to z", "my-project"),
         ("Zürich", "use the letters a to z", "Zurich"),
         ("-x", "use the letters a to z", "x"),
-        ("2024-report", "can't begin with a digit", "report-2024"),
+        ("2024-report", "can't begin with a digit", "pipeline-2024-report"),
         ("2024", "can't begin with a digit", "pipeline-2024"),
         ("class", "a keyword of Python", "class-pipeline"),
         ("JSON", "would hide a module of Python", "JSON-pipeline"),

@@ -9,7 +9,7 @@ import click
 
 from dotflow.cli.command import Command
 from dotflow.cli.project.create import SAMPLE, add, make, render
-from dotflow.cli.project.names import ProjectNames, names_of, nearest_names
+from dotflow.cli.project.names import ProjectNames, names_of, nearest
 from dotflow.cli.project.wheel import index_requirement, installed, pack
 
 EXAMPLES: Final = """
@@ -29,7 +29,8 @@ def init(name: str | None) -> None:
     is the name of the project. No file is overwritten, and nothing is downloaded.
     """
     folder = Path(name or "")
-    names = nearest_names(_name_of(folder), SAMPLE.project) if name is None else names_of(_name_of(folder))
+    own = _name_of(folder)
+    names = names_of((nearest(own) or SAMPLE.project) if name is None else own)
     requirement = index_requirement(installed())
     files = render(names, requirement or pack())
     if name is None:

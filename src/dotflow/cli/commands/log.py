@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
@@ -81,16 +81,13 @@ def log(
         if files:
             end = end_of_lines(files[0]) if follow else files[0].seek(0, os.SEEK_END)
             show(all_records(files, end, wanted) if lines == ALL else last_records(files, end, lines, wanted))
-        if follow:
-            _follow(path, files, end, wanted, show)
+        if not follow:
+            return
+        from dotflow.cli.log.follow import POLL_INTERVAL, RECORD_DELAY, Follower, pause
 
-
-def _follow(path: Path, files: list[Any], end: int, wanted: Any, show: Any) -> None:
-    from dotflow.cli.log.follow import POLL_INTERVAL, RECORD_DELAY, Follower, pause
-
-    if not files:
-        click.echo(f"dotflow log: waiting for {path}; there is none yet. Ctrl-C ends it.", err=True)
-    with contextlib.closing(Follower(path, files, end)) as follower:
+        if not files:
+            click.echo(f"dotflow log: waiting for {path}; there is none yet. Ctrl-C ends it.", err=True)
+        follower = opened.enter_context(contextlib.closing(Follower(path, files, end)))
         while True:
             show(record for record in follower.records() if wanted.matches(record))
             pause(POLL_INTERVAL if follower.is_at_rest else RECORD_DELAY)

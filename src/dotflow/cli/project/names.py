@@ -43,20 +43,10 @@ def names_of(project: str) -> ProjectNames:
     objection = _objection(project, package)
     if objection is None:
         return ProjectNames(project, package)
-    suggestion = _suggestion(project)
-    hint = f" Did you mean '{suggestion}'?" if suggestion else ""
+    near = nearest(project)
+    hint = f" Did you mean '{near}'?" if near else ""
     message = f"Invalid project name {project!r}: {objection}.{hint}"
     raise click.UsageError(message, click.get_current_context(silent=True))
-
-
-def nearest_names(text: str, default: str) -> ProjectNames:
-    """Returns the valid names that are nearest to a text.
-
-    Args:
-        text: Any text, such as the name of a folder.
-        default: The name of the project if none is near.
-    """
-    return names_of(_suggestion(text) or default)
 
 
 def _package(project: str) -> str:
@@ -83,12 +73,11 @@ def _objection(project: str, package: str) -> str | None:
     return None
 
 
-def _suggestion(project: str) -> str | None:
+def nearest(project: str) -> str | None:
+    """Returns the valid name of a project that is nearest to a text; None if none is near."""
     letters = unicodedata.normalize("NFKD", project).encode("ascii", "ignore").decode()
     ascii_name = re.sub(r"[^A-Za-z0-9._-]+", "-", letters).strip("-._")
-    digits, rest = re.fullmatch(r"([\d._-]*)(.*)", ascii_name).groups()  # type: ignore[union-attr]  # it always matches
-    rotated = f"{rest}-{digits.strip('-._')}"
-    for candidate in (ascii_name, rotated, f"{ascii_name}-pipeline", f"pipeline-{ascii_name}"):
+    for candidate in (ascii_name, f"{ascii_name}-pipeline", f"pipeline-{ascii_name}"):
         if _objection(candidate, _package(candidate)) is None:
             return candidate
     return None
