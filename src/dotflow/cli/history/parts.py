@@ -14,7 +14,7 @@ from dotflow.cli.log.follow import POLL_INTERVAL, pause
 from dotflow.codec.document import pack
 from dotflow.core.text import escape_lines
 from dotflow.core.types.attempt_state import TypeAttemptState
-from dotflow.errors import CheckpointUnreadable, DotflowError, HistoryError, NotInHistory
+from dotflow.errors import CheckpointUnreadable, HistoryError, NotInHistory
 from dotflow.records.record import AttemptRecord, OutputChunk, RunRecord, TaskRecord, ValueRecord
 
 RETURNED: Final = "returned"
@@ -130,19 +130,22 @@ def print_copies(copies: Sequence[ValueRecord], step: str, *, inputs: bool, as_j
     A text alone is written as it is. As JSON lines, each is an object with its role and the codec's whole document.
     """
     chosen = [copy for copy in copies if (copy.role != RETURNED) is inputs]
+    if not as_json:
+        _check_kept(chosen, step, inputs=inputs)
     try:
-        _print_copies(chosen, step, inputs=inputs, as_json=as_json)
-    except DotflowError:
-        raise
+        if as_json:
+            print_json(map(copy_line, chosen))
+            return
+        values: Mapping[str, Any] = {copy.role: json.loads(copy.document or b"{}")["value"] for copy in chosen}
+        value = next(iter(values.values())) if len(values) == 1 else values
+        text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+        click.echo(escape_lines(text.replace("\r\n", "\n")) if sys.stdout.isatty() else text)
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         what = f"The copies of '{step}' can't be read"
         raise HistoryError(what, f"they are damaged, or dotflow did not write them ({type(error).__name__})") from error
 
 
-def _print_copies(chosen: Sequence[ValueRecord], step: str, *, inputs: bool, as_json: bool) -> None:
-    if as_json:
-        print_json(map(copy_line, chosen))
-        return
+def _check_kept(chosen: Sequence[ValueRecord], step: str, *, inputs: bool) -> None:
     what = f"Can't find {'the inputs' if inputs else 'the value'} of '{step}'"
     for copy in chosen:
         if copy.document is None:
@@ -150,7 +153,3 @@ def _print_copies(chosen: Sequence[ValueRecord], step: str, *, inputs: bool, as_
     if not chosen:
         keeps = "those of failed steps are kept" if inputs else KEEPS_VALUES
         raise NotInHistory(what, f"the history has none: {keeps}")
-    values: Mapping[str, Any] = {copy.role: json.loads(copy.document or b"{}")["value"] for copy in chosen}
-    value = next(iter(values.values())) if len(values) == 1 else values
-    text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
-    click.echo(escape_lines(text.replace("\r\n", "\n")) if sys.stdout.isatty() else text)
