@@ -48,8 +48,7 @@ def make_storage(name: str | None, options: Mapping[str, Any]) -> "Storage | Non
     """
     arguments = {option: value for option, value in options.items() if value is not None and value is not False}
     if name is None:
-        if arguments:
-            option = next(iter(arguments))
+        for option in arguments:
             names = [str(storage) for storage, choice in STORAGES.items() if option in choice.options]
             raise click.UsageError(f"--{option} needs a storage. Add --storage {' or '.join(names)}.")
         return None

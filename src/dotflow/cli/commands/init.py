@@ -1,7 +1,6 @@
 """`dotflow init`: a small complete project."""
 
 import shlex
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +8,7 @@ import click
 
 from dotflow.cli.command import Command
 from dotflow.cli.project.create import SAMPLE, add, make, render
-from dotflow.cli.project.names import ProjectNames, names_of, nearest
+from dotflow.cli.project.names import names_of, nearest
 from dotflow.cli.project.wheel import index_requirement, installed, pack
 
 EXAMPLES: Final = """
@@ -37,22 +36,10 @@ def init(name: str | None) -> None:
         add(folder, files)
     else:
         make(folder, files)
-    _print_result(folder, names, files, carries_wheel=requirement is None)
-
-
-def _name_of(folder: Path) -> str:
-    try:
-        return folder.name if folder.name not in {"", ".."} else folder.resolve().name
-    except OSError as error:  # the current folder was removed
-        raise click.ClickException(f"Can't find the folder {folder}: {error.strerror}. Use cd to leave it.") from error
-
-
-def _print_result(folder: Path, names: ProjectNames, files: Iterable[str], *, carries_wheel: bool) -> None:
-    """Prints what was made, and what to do next."""
     click.echo(f"{names.project}/")
     for path in sorted(files):
         click.echo(f"  {path}")
-    if carries_wheel:
+    if requirement is None:
         click.echo(
             "\nThis dotflow did not come from a package index, so the project depends on its copy in wheels/. "
             "To use an index later, change the first line under 'dependencies' in pyproject.toml."
@@ -65,3 +52,10 @@ def _print_result(folder: Path, names: ProjectNames, files: Iterable[str], *, ca
         f"dotflow start --workflow {names.package}.pipeline:build_workflow",
     ]:
         click.echo(f"  {command}")
+
+
+def _name_of(folder: Path) -> str:
+    try:
+        return folder.name if folder.name not in {"", ".."} else folder.resolve().name
+    except OSError as error:  # the current folder was removed
+        raise click.ClickException(f"Can't find the folder {folder}: {error.strerror}. Use cd to leave it.") from error

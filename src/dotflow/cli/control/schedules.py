@@ -7,7 +7,7 @@ from typing import Any, Final
 import click
 from rich.text import Text
 
-from dotflow.abc.operations import LongQueued, ScheduleSummary
+from dotflow.abc.operations import ScheduleSummary
 from dotflow.cli.exit_codes import Exit
 from dotflow.cli.history.as_json import print_json
 from dotflow.cli.history.options import open_history
@@ -42,8 +42,11 @@ def show_schedules(history: str | None, *, is_check: bool, expected: Sequence[st
     if not found:
         reason = "`dotflow serve` has not begun with a workflow that has a SchedulerCron"
         click.echo(f"No schedules in {safe(short_path(archive.path))}: {reason}.", err=True)
-    for line in _long_lines(control.long_queued()):
-        click.echo(line, err=True)
+    for workflow, count, since in control.long_queued():
+        runs = "A run" if count == 1 else f"{count} runs"
+        verb = "waits" if count == 1 else "wait"
+        text = f"{runs} of '{safe(workflow)}' {verb} in the queue for over 10 minutes, since {local(since)}."
+        click.echo(text, err=True)
     unknown = [name for name in dict.fromkeys(expected) if all(name != one.schedule.workflow for one in found)]
     for name in unknown:
         click.echo(f"No schedule of '{safe(name)}' is known.", err=True)
@@ -126,10 +129,3 @@ def _details(found: ScheduleSummary) -> Iterator[tuple[str, str]]:
 def _in_zone(moment: datetime) -> str:
     """Returns a moment in the zone that it has: that of its schedule."""
     return f"{moment:%Y-%m-%d %H:%M:%S}"
-
-
-def _long_lines(waiting: Sequence[LongQueued]) -> Iterator[str]:
-    for workflow, count, since in waiting:
-        runs = "A run" if count == 1 else f"{count} runs"
-        verb = "waits" if count == 1 else "wait"
-        yield f"{runs} of '{safe(workflow)}' {verb} in the queue for over 10 minutes, since {local(since)}."

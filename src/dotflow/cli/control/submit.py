@@ -16,7 +16,6 @@ from dotflow.cli.run.recording import recording
 from dotflow.control import Control
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.records.record import RunSummary
 
 AT: Final = "a time from now, such as 90s, 15m or 2d, or a local time, such as '2026-11-25 14:30'"
 #: The exit codes of a run that was waited for; 1 for all other states.
@@ -52,10 +51,6 @@ def _wait(control: Control, run_id: str) -> Exit:
     except KeyboardInterrupt:
         click.echo(f"The run goes on. `dotflow cancel {run_id[:ID_LENGTH]}` ends it.", err=True)
         raise
-    click.echo(f"{run.state}{_why(run)}", err=True)
-    return CODES.get(run.state, Exit.FAILED)
-
-
-def _why(run: RunSummary) -> str:
     why = run.reason or run.error
-    return f": {safe(why)}" if why else "."
+    click.echo(f"{run.state}: {safe(why)}" if why else f"{run.state}.", err=True)
+    return CODES.get(run.state, Exit.FAILED)

@@ -61,17 +61,12 @@ def _print_days(screen: Screen, workflow: str, found: ByParam) -> None:
     screen.line()
     screen.line((" " * LABEL + "".join(f"{day:<{CELL}}" for day in WEEKDAYS).rstrip(), "dim"))
     months: set[str] = set()
-    for week in _weeks(found.values):
-        screen.line(_week(week, months))
+    for _, week in itertools.groupby(found.values, key=lambda value: date.fromisoformat(value.value).isocalendar()[:2]):
+        screen.line(_week(list(week), months))
     screen.line()
     _print_states(screen, found.values)
     if any(value.names > 1 for value in found.values):
         screen.line(("A day with several runs, of other parameters, shows the one to look at first.", "dim"))
-
-
-def _weeks(values: Sequence[ParamValue]) -> list[list[ParamValue]]:
-    weeks = itertools.groupby(values, key=lambda value: date.fromisoformat(value.value).isocalendar()[:2])
-    return [list(week) for _, week in weeks]
 
 
 def _week(week: Sequence[ParamValue], months: set[str]) -> Text:
@@ -95,13 +90,8 @@ def _print_states(screen: Screen, values: Sequence[ParamValue]) -> None:
         more = f" and {len(ranges) - MAX_RANGES} more" if len(ranges) > MAX_RANGES else ""
         if days:
             label = styled(state, f"{state:11} {len(days):4}")
-            first, *others = _wrap(f"{', '.join(ranges[:MAX_RANGES])}{more}", screen.width - len(label) - GAP)
+            text, width = f"{', '.join(ranges[:MAX_RANGES])}{more}", max(screen.width - len(label) - GAP, MIN_WIDTH)
+            first, *others = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
             screen.line(label, first and " " * GAP + first)
             for line in others:
                 screen.line(" " * (len(label) + GAP) + line)
-
-
-def _wrap(text: str, width: int) -> list[str]:
-    """Returns the lines of a list of ranges; one line for an empty one."""
-    width = max(width, MIN_WIDTH)
-    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]

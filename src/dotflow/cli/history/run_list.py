@@ -43,13 +43,9 @@ def _row(run: RunSummary, *, is_wide: bool) -> list[Text | str]:
     return [
         run.short_id,
         local(run.began) if is_wide else f"{run.began.astimezone():%m-%d %H:%M:%S}",
-        _workflow(run),
+        safe(run.workflow) or f"{run.workflow_id[:ID_LENGTH]}…",
         state_of(run),
         took if run.is_end_known or not took else f"> {took}",  # it ran on after its last sign
         f"{run.completed + run.restored}/{run.tasks}" if run.tasks else "",
         Text(safe(run.error), "dim") if is_wide else "",
     ]
-
-
-def _workflow(run: RunSummary) -> str:
-    return safe(run.workflow) or f"{run.workflow_id[:ID_LENGTH]}…"

@@ -165,7 +165,8 @@ def replay_step(
     values = {} if edited is None else read_input(edited)
     copies = {copy.role: copy for copy in archive.copies(target.run.run_id, target.task.number_of(target.item))}
     returned = copies.pop(RETURNED, None)
-    _print_head(target)
+    name = one_line(target.task.name_of(target.item))
+    click.echo(f"{name}, as in the run {target.run.short_id} of {local(target.run.began)}")
     _print_lines(environment_changes(target.run))
     finder = StepFinder(target, consent, options)
     try:
@@ -233,11 +234,6 @@ def _import(module: str) -> None:
         importlib.import_module(module)
     except (Exception, SystemExit) as error:  # the user's module runs during its import
         raise click.ClickException(f"Can't import {module}: {type(error).__name__}: {error}.") from error
-
-
-def _print_head(target: Target) -> None:
-    name, run = one_line(target.task.name_of(target.item)), target.run
-    click.echo(f"{name}, as in the run {run.short_id} of {local(run.began)}")
 
 
 def _print_lines(lines: Iterable[tuple[str, str]]) -> None:

@@ -55,13 +55,10 @@ def is_by_fallback(record: Task, task: Task) -> bool:
 
 def failures(tasks: Sequence[Task]) -> Iterator[tuple[Task, list[ErrorLine]]]:
     """Yields each failed task, and each whose fallback completed it, with its errors and the lines that raised them."""
-    failed = [task for task in tasks if task.error is not None and _is_reported(task)]
+    with_error = [task for task in tasks if task.error is not None]
+    failed = [task for task in with_error if task.status is TypeStatus.FAILED or is_by_fallback(task, task)]
     for task in failed[:MAX_FAILURES]:
         yield task, list(_error_lines(task))
-
-
-def _is_reported(task: Task) -> bool:
-    return task.status is TypeStatus.FAILED or is_by_fallback(task, task)
 
 
 def _counts(counts: ItemCounts, task: Task) -> str:

@@ -1,6 +1,6 @@
 """A schedule of the command line: its preview, its runs and its exit code."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, tzinfo
 from typing import Any
@@ -19,7 +19,7 @@ from dotflow.core.durations import format_duration
 from dotflow.core.task import Task
 from dotflow.core.types.overlap import TypeOverlap
 from dotflow.core.types.status import TypeStatus
-from dotflow.graph.params import NO_PARAMS, Params
+from dotflow.graph.params import NO_PARAMS
 from dotflow.providers.schedulers.cron import SchedulerCron
 from dotflow.providers.schedulers.none import SchedulerDefault
 from dotflow.workflow import DotFlow
@@ -62,8 +62,10 @@ def run_schedule(options: Mapping[str, Any]) -> Exit:
         raise click.UsageError("The workflow's schedule has params of its own. Remove --param, or add --cron.")
     of_firings = params_of_firings(options["param"], workflow)
     if of_firings is not None:
-        _set_params(scheduler, of_firings)
-        params = NO_PARAMS
+        if not isinstance(scheduler, SchedulerCron):
+            what = f"this workflow has a {type(scheduler).__name__}. Add --cron"
+            raise click.UsageError(f"Words such as {{yesterday}} need a cron schedule; {what}.")
+        scheduler.params, params = of_firings, NO_PARAMS
 
     def report(tasks: Sequence[Task]) -> None:
         _print_summary(tasks)
@@ -108,14 +110,6 @@ def _from_options(options: Mapping[str, Any]) -> SchedulerCron | None:
 def _zone_of(cron: Scheduler | None) -> tzinfo | None:
     """Returns the zone of --cron; None, that of the machine, before the workflow's own schedule is known."""
     return cron._times.zone if isinstance(cron, SchedulerCron) else None
-
-
-def _set_params(scheduler: Scheduler, params: Callable[[datetime], Params]) -> None:
-    """Gives each firing of a scheduler its parameters. Raises UsageError if it can't have them."""
-    if not isinstance(scheduler, SchedulerCron):
-        what = f"this workflow has a {type(scheduler).__name__}. Add --cron"
-        raise click.UsageError(f"Words such as {{yesterday}} need a cron schedule; {what}.")
-    scheduler.params = params
 
 
 def _require_scheduler(scheduler: Scheduler) -> Scheduler:
