@@ -183,10 +183,9 @@ def _work_off(workflow: DotFlow, backfill: _Backfill, names: Sequence[_Name], op
 
 
 def _print(names: Sequence[_Name], *, is_dry: bool = False) -> None:
-    screen = Screen()
     columns = [*(Column(safe(param), fits=1) for param in names[0].params), Column("Last run"), Column("Began")]
     rows = [_row(name) for name in names]
-    screen.print_table([*columns, Column("Would be" if is_dry else "Now")], rows)
+    Screen().print_table([*columns, Column("Would be" if is_dry else "Now")], rows)
     _print_counts(Counter(name.then for name in names))
 
 

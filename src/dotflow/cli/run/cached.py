@@ -1,8 +1,7 @@
 """The values in the cache, as `dotflow cache` lists and deletes them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from difflib import get_close_matches
 from typing import Any
 
 import click
@@ -33,8 +32,9 @@ def keys_of(storage: Storage, step: str | None) -> list[str]:
     """Returns the keys of the values, or of those of one step. Without any, it writes a hint to stderr."""
     keys = list(storage.list_keys(PREFIX if step is None else prefix_of(_identity(step))))
     if not keys:
-        names = {_step_of(key) for key in storage.list_keys(PREFIX)}
-        click.echo(NO_VALUES if step is None or not names else _hint(step, names), err=True)
+        names = sorted({_step_of(key) for key in storage.list_keys(PREFIX)})
+        others = f"The cache has no values of '{step}'. Its steps are: {', '.join(names)}."
+        click.echo(others if names else NO_VALUES, err=True)
     return keys
 
 
@@ -76,12 +76,6 @@ def seconds_of(text: str | None) -> float | None:
     if text is not None and seconds is None:
         raise click.UsageError(f"--older-than {text} is no duration. Use a number with a unit: 90s, 12h or 7d.")
     return seconds
-
-
-def _hint(step: str, names: Iterable[str]) -> str:
-    matches = get_close_matches(_identity(step), names, n=1)
-    hint = f"Did you mean '{matches[0]}'?" if matches else f"Its steps are: {', '.join(sorted(names))}."
-    return f"The cache has no values of '{step}'. {hint}"
 
 
 def _identity(step: str) -> str:
