@@ -89,10 +89,10 @@ class InputFinder:
             names |= {role.removeprefix(ARGUMENT) for role in known if role.startswith(ARGUMENT)}
         previous, initial = (self._value(role) if role in taken else Context() for role in CONTEXTS)
         arguments = {name: self._value(f"{ARGUMENT}{name}") for name in sorted(names)}
-        contexts = {
-            name for name, value in arguments.items() if value.task_id is not None and name.endswith("_context")
+        values = {  # a task's Context, or its value
+            name: value if value.task_id is not None and name.endswith("_context") else value.storage
+            for name, value in arguments.items()
         }
-        values = {name: value if name in contexts else value.storage for name, value in arguments.items()}
         return TaskInputs(previous, initial, values)
 
     @functools.cached_property
