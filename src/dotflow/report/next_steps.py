@@ -15,6 +15,7 @@ from dotflow.core.text import GENERATED
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.records.record import BAD, RunRecord, RunSummary, TaskRecord
+from dotflow.report.text import as_command
 
 MAX_FAILURES: Final = 20  # tasks with commands for their failures
 RECENT: Final = 20  # runs among which the last one that completed is looked for
@@ -31,8 +32,6 @@ LEFT_OUT: Final = ("--cron", "--overlap", "--timezone", "--preview", "--rerun")
 
 DIFFERS: Final = "what differs from"  # begins the purpose of a comparison; the page's link ends as this does
 IN_MEMORY: Final = "StorageDefault"
-#: Words that need no quotes; shlex quotes `fetch#411`.
-SAFE: Final = re.compile(r"[\w.-]+#\d+|[\w.-]+")
 
 Command = tuple[str, str]  # and what it does
 ATTEMPTS: Final = "its attempts, traceback and output"
@@ -241,9 +240,3 @@ def last_completed(archive: Archive, run: RunRecord) -> RunSummary | None:
     workflow, *_ = BEFORE_PARAMS.split(run.workflow_id, maxsplit=1)
     recent = archive.runs(workflow=workflow, state=TypeRunState.COMPLETED, limit=RECENT)
     return next((other for other in recent if other.began < run.began), None)
-
-
-def as_command(*words: str, history: str | None) -> str:
-    """Returns a command of dotflow, quoted for a shell. *history* is the value of --history."""
-    quoted = (word if SAFE.fullmatch(word) else shlex.quote(word) for word in words)
-    return " ".join(["dotflow", *quoted, *(() if history is None else ("--history", shlex.quote(history)))])

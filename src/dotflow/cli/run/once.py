@@ -13,7 +13,6 @@ from typing import Any
 import click
 
 from dotflow import clock
-from dotflow.abc.history import History
 from dotflow.cli.exit_codes import Exit
 from dotflow.cli.formatting import one_line
 from dotflow.cli.run.recording import details_hint, scribe_for
@@ -84,11 +83,10 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
         click.echo("Mode background: this command runs the workflow in a thread, and waits for it.", err=True)
     started = clock.monotonic()
     live = is_live()
-    history = workflow.config.history
     exit_code, status, run = Exit.COMPLETED, "", None
     try:
         with termination(), triggered_by("command"):
-            with _display(workflow, title, mode) if live else scribe_for(history, mode):
+            with _display(workflow, title, mode) if live else scribe_for(workflow.config.history, mode):
                 begun = workflow.start(**start_arguments)
                 begun.wait()
             run = begun
@@ -102,7 +100,7 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
         if run is not None and (questions := run.questions):
             hint = ANSWER_HINT.format(_answer_command(run, questions))
         why = "" if run is None or run.questions else one_line(workflow._masks().mask(_why_stopped(run)))
-        _print_summary(workflow, history, status, clock.monotonic() - started, why, hint, live=live)
+        _print_summary(workflow, status, clock.monotonic() - started, why, hint, live=live)
     return exit_code
 
 
@@ -137,7 +135,7 @@ def _display(workflow: DotFlow, title: str, mode: object) -> AbstractContextMana
 
 
 def _answer_command(run: Run, questions: Sequence[Question]) -> str:
-    from dotflow.report.next_steps import as_command
+    from dotflow.report.text import as_command
 
     step = [] if len(questions) == 1 else [questions[0].step]
     return as_command("approve", run.run_id[:ID_LENGTH], *step, history=questions[0].history)
@@ -149,15 +147,13 @@ def _how_to_resume(start_arguments: Mapping[str, Any]) -> str:
     return "again" if start_arguments.get("resume") else "with --resume"
 
 
-def _print_summary(
-    workflow: DotFlow, history: History | None, status: str, seconds: float, why: str, resume_hint: str, *, live: bool
-) -> None:
+def _print_summary(workflow: DotFlow, status: str, seconds: float, why: str, resume_hint: str, *, live: bool) -> None:
     tasks = workflow.result_task()
     if isinstance(sys.stdout, TextIOWrapper):
         with suppress(OSError):  # a step has closed what led it back to a file: it remains the scribe's pipe
             sys.stdout.reconfigure(errors="backslashreplace")  # for characters that its encoding lacks
     can_resume = workflow.is_named and workflow.config.storage.outlives_process
-    details = details_hint(history, tasks[0].run_id if tasks else None)
+    details = details_hint(workflow.config.history, tasks[0].run_id if tasks else None)
     hint = "\n".join(filter(None, [why, details, resume_hint if can_resume else ""]))
     if status == TypeStatus.COMPLETED:
         restored = nothing_ran(tasks)

@@ -51,7 +51,7 @@ def recording(options: Mapping[str, Any]) -> Iterator[None]:
 def details_hint(history: History | None, run_id: str | None) -> str:
     """Returns the line with the command that shows a run; "" if the history does not have it."""
     from dotflow.providers import HistorySQLite
-    from dotflow.report.next_steps import as_command
+    from dotflow.report.text import as_command
 
     if run_id is None or not isinstance(history, HistorySQLite) or not history.contains(run_id):
         return ""
