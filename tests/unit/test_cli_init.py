@@ -14,7 +14,7 @@ import pytest
 
 from dotflow.cli.project.create import render
 from dotflow.cli.project.names import ProjectNames, names_of
-from dotflow.cli.project.wheel import Wheel, index_requirement, zipped
+from dotflow.cli.project.wheel import Wheel, index_requirement, pack, zipped
 
 
 def names_for(project: str, *installed: str) -> ProjectNames:
@@ -153,3 +153,11 @@ def test_the_wheel_lists_its_files() -> None:
 def test_the_same_files_make_the_same_wheel() -> None:
     """A project that is made again is the same."""
     assert zipped({"a": b"1"}, record="R") == zipped({"a": b"1"}, record="R")
+
+
+def test_a_dotflow_that_is_not_installed_is_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its requirements stand in no file beside it."""
+    monkeypatch.setattr("dotflow.cli.project.wheel.installed", lambda: None)
+
+    with pytest.raises(click.ClickException, match=r"is not installed\. Install it with pip\.$"):
+        pack()

@@ -210,7 +210,7 @@ def params_in(workflow_id: str) -> dict[str, str]:
     for name, text in PARAM.findall("".join(suffixes)):
         try:
             value = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = text
         if value is not None:  # it can only be the default
             params[name] = value if isinstance(value, str) else text
