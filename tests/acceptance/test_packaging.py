@@ -130,19 +130,6 @@ def test_a_new_project_is_given_the_same(wheel: Path) -> None:
 
 
 @pytest.mark.exhaustive
-def test_a_new_project_of_sources_is_given_the_same(wheel: Path, clean: Path, tmp_path: Path) -> None:
-    """`dotflow init` packs them where dotflow is not installed but found on the path, too."""
-    program = f"""import sys; sys.path.insert(0, {str(ROOT / "src")!r})
-from dotflow.cli.project.wheel import pack; name, content = pack(); open(name, "wb").write(content)"""
-    printed([clean / "python", "-c", program], tmp_path)
-
-    assert files_in(tmp_path / wheel.name) == files_in(wheel)
-    with zipfile.ZipFile(tmp_path / wheel.name) as opened:
-        metadata = opened.read(f"dotflow-{dotflow.__version__}.dist-info/METADATA").decode()
-    assert f"Version: {dotflow.__version__}\n" in metadata
-
-
-@pytest.mark.exhaustive
 def test_the_source_makes_the_same_wheel(wheel: Path, source: Path, tmp_path: Path) -> None:
     """The sdist builds the same bytes: it lacks no file, and the wheel does not depend on the folder."""
     assert build(source, "wheel", tmp_path).read_bytes() == wheel.read_bytes()

@@ -123,7 +123,7 @@ def hostile() -> dict[str, Any]:
         for stream in (1, 2)
     ]
     commands = [{"task_id": None, "item": None, "command": text, "purpose": text} for text in HOSTILE]
-    shown = document(run, output={"output": output_objects(run, chunks)}) | {"commands": commands}
+    shown = document(run, output={"output": output_objects(run, chunks, {})}) | {"commands": commands}
     shown["run"]["trace_url"] = "javascript:window.attacked=10"
     return shown
 

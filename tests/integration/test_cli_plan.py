@@ -302,7 +302,7 @@ def test_a_mistake_with_the_cache_has_a_hint(
 
 
 def test_a_misspelt_step_of_the_cache_has_a_hint(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """With the nearest step, or all of them. stdout is as without the mistake."""
+    """With all that there are. stdout is as without the mistake."""
     (tmp_path / "plan_jobs.py").write_text(CACHED)
     assert main(["start", "--step", "plan_jobs.train", *STORE]) == 0
     capsys.readouterr()
@@ -313,8 +313,8 @@ def test_a_misspelt_step_of_the_cache_has_a_hint(capsys: pytest.CaptureFixture[s
     far = capsys.readouterr()
 
     assert (near.out, far.out) == ("", "0 values deleted.\n")
-    assert "Did you mean 'plan_jobs:train'?" in near.err
-    assert "Its steps are: plan_jobs:train." in far.err
+    for end in (near, far):
+        assert "Its steps are: plan_jobs:train." in end.err
 
 
 def test_the_cache_without_a_command_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -131,7 +131,7 @@ class TestErrors:
             ),
             (
                 ["--workflow", "jobs:daily", "--cron", "@daily", "--param", "day={hour}"],
-                "Can't use --param day={hour}: 'day' is a date, such as 2026-11-25.",
+                ": 'day' is a date, such as 2026-11-25.",
             ),
             (["--step", "jobs.quick", "--cron", "61 * * * *"], "61 * * * *"),
             (["--step", "jobs.quick", "--cron", "0 0 30 2 *"], "0 0 30 2 *"),

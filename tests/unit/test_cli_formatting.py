@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from dotflow.cli.formatting import one_line, pluralize
-from dotflow.cli.run.preview import format_time
+from dotflow.cli.run.schedule import format_time
 from dotflow.core.failure import raised_at
 
 STDLIB = sysconfig.get_path("stdlib")

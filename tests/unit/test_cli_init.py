@@ -7,17 +7,19 @@ import tomllib
 import zipfile
 from importlib.metadata import Distribution
 from pathlib import Path
+from unittest import mock
 
 import click
 import pytest
 
 from dotflow.cli.project.create import render
 from dotflow.cli.project.names import ProjectNames, names_of
-from dotflow.cli.project.wheel import Wheel, index_requirement, metadata_of, zipped
+from dotflow.cli.project.wheel import Wheel, index_requirement, pack, zipped
 
 
 def names_for(project: str, *installed: str) -> ProjectNames:
-    return names_of(project, installed=lambda package: package in installed)
+    with mock.patch("dotflow.cli.project.names.is_installed", lambda package: package in installed):
+        return names_of(project)
 
 
 def refusal_of(project: str, *installed: str) -> str:
@@ -41,7 +43,7 @@ def test_the_package_has_the_name_of_the_project(project: str, package: str) -> 
         ("my project!", "use the letters a to z", "my-project"),
         ("Zürich", "use the letters a to z", "Zurich"),
         ("-x", "use the letters a to z", "x"),
-        ("2024-report", "can't begin with a digit", "report-2024"),
+        ("2024-report", "can't begin with a digit", "pipeline-2024-report"),
         ("2024", "can't begin with a digit", "pipeline-2024"),
         ("class", "a keyword of Python", "class-pipeline"),
         ("JSON", "would hide a module of Python", "JSON-pipeline"),
@@ -153,24 +155,9 @@ def test_the_same_files_make_the_same_wheel() -> None:
     assert zipped({"a": b"1"}, record="R") == zipped({"a": b"1"}, record="R")
 
 
-def test_metadata_follows_from_a_pyproject() -> None:
-    """The wheel has its requirements, even if dotflow is not installed."""
-    text = metadata_of(
-        {
-            "name": "dotflow",
-            "version": "1.4.2",
-            "requires-python": ">=3.11",
-            "dependencies": ["click>=8"],
-            "optional-dependencies": {"arrow": ["pyarrow>=15"]},
-        }
-    )
+def test_a_dotflow_that_is_not_installed_is_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its requirements stand in no file beside it."""
+    monkeypatch.setattr("dotflow.cli.project.wheel.installed", lambda: None)
 
-    assert text.splitlines() == [
-        "Metadata-Version: 2.1",
-        "Name: dotflow",
-        "Version: 1.4.2",
-        "Requires-Python: >=3.11",
-        "Requires-Dist: click>=8",
-        "Provides-Extra: arrow",
-        "Requires-Dist: pyarrow>=15; extra == 'arrow'",
-    ]
+    with pytest.raises(click.ClickException, match=r"is not installed\. Install it with pip\.$"):
+        pack()

@@ -10,8 +10,7 @@ from dotflow import Config, Context, DotFlow, Task, action
 from dotflow.cli.error_lines import error_line
 from dotflow.cli.main import dotflow
 from dotflow.cli.run import load as loading
-from dotflow.cli.run.derived_id import MAX_LENGTH, derived_id
-from dotflow.cli.run.load import RunRequest, parse_value
+from dotflow.cli.run.load import MAX_LENGTH, derived_id, parse_value
 from dotflow.cli.storages import STORAGES, make_storage
 from dotflow.core.failure import Failure
 from dotflow.core.task import TaskRecord
@@ -72,12 +71,12 @@ def notes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return noted
 
 
-def build(request: RunRequest) -> DotFlow:
+def build(request: dict[str, Any]) -> DotFlow:
     """Returns the workflow to run."""
     return loading.build(request).workflow
 
 
-def load(request: RunRequest) -> DotFlow:
+def load(request: dict[str, Any]) -> DotFlow:
     """Returns the workflow of a preview."""
     return loading.load(request).workflow
 
@@ -89,11 +88,10 @@ def command_of(name: str) -> click.Command:
     return command
 
 
-def request_of(**given: Any) -> RunRequest:
+def request_of(**given: Any) -> dict[str, Any]:
     """Returns the options, with the defaults of the command line."""
     nothing: dict[str, Any] = dict.fromkeys(("workflow", "initial_context", "callback", "workflow_id", "storage"))
-    options = nothing | {"step": (), "storage_options": {}, "resume": ""} | given
-    return RunRequest(**options)
+    return nothing | {"step": (), "param": (), "resume": False} | given
 
 
 @pytest.mark.parametrize(
@@ -246,7 +244,7 @@ class TestStorages:
     def test_the_storage_replaces_the_workflows_own(self) -> None:
         """In a workflow of steps, and in that of a factory."""
         for given in ({"step": ("jobs.load",)}, {"workflow": "jobs.factory"}):
-            workflow = build(request_of(storage="sqlite", storage_options={"path": "x.db"}, **given))
+            workflow = build(request_of(storage="sqlite", path="x.db", **given))
             assert isinstance(workflow.config.storage, StorageSQLite)
         assert isinstance(build(request_of(step=("jobs.load",))).config.storage, StorageDefault)
 
@@ -400,12 +398,12 @@ class TestResume:
         """Otherwise it would run everything again."""
         for given in ({"step": ("jobs.load",), "workflow_id": "x"}, {"workflow": "jobs.factory"}):
             with pytest.raises(click.UsageError, match="Add --storage file"):
-                build(request_of(resume="--resume", **given))
+                build(request_of(resume=True, **given))
 
     @pytest.mark.parametrize("given", [{"step": ("jobs.load",)}, {"workflow": "jobs.factory"}])
     def test_with_one_it_is_accepted(self, given: dict[str, Any]) -> None:
         """It needs no --workflow-id."""
-        assert isinstance(build(request_of(resume="--resume", storage="file", **given)).config.storage, StorageFile)
+        assert isinstance(build(request_of(resume=True, storage="file", **given)).config.storage, StorageFile)
 
 
 def test_an_error_is_one_line() -> None:

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from dotflow.cli.error_lines import error_line
-from dotflow.cli.run.load import Loaded, RunRequest, build, load
+from dotflow.cli.run.load import Loaded, build, load
 from dotflow.cli.run.params import convert, parse_params
 from dotflow.errors import DotflowError, MissingParam, UnknownParam
 from dotflow.graph.param_types import type_of_default
@@ -83,15 +83,7 @@ def jobs(modules: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
 
 def loaded(*param: str, step: tuple[str, ...] = (), workflow: str | None = None, **given: Any) -> Loaded:
     """Builds the workflow of a command with these options."""
-    options: dict[str, Any] = {
-        "initial_context": None,
-        "callback": None,
-        "workflow_id": None,
-        "storage": None,
-        "storage_options": {},
-        "resume": "",
-    }
-    return build(RunRequest(**(options | given), step=step, workflow=workflow, param=param))
+    return build({**given, "step": step, "workflow": workflow, "param": param})
 
 
 def run_id(found: Loaded) -> str:
@@ -196,7 +188,7 @@ class TestWorkflows:
 
     def test_a_preview_needs_none(self) -> None:
         """It runs nothing."""
-        assert load(RunRequest((), "jobs:workflow", None, None, None, None, {})).params == {}
+        assert load({"workflow": "jobs:workflow"}).params == {}
 
 
 class TestFactories:

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from rich.text import Span
 
 from dotflow import Context, Task, action
 from dotflow.cli.live.progress import Progress, TaskRow
-from dotflow.cli.live.view import render, window
+from dotflow.cli.live.view import _run_bar, render, window
 from dotflow.core.events import (
     AttemptFailed,
     AttemptStarted,
@@ -49,11 +50,11 @@ def begins(task: int, attempt: int = 1, tick: float = 0.0) -> AttemptStarted:
     return AttemptStarted(task, attempt, Context(), NOW, tick)
 
 
-def view(progress: Progress, width: int, height: int, now: float = 10.0, *, ascii_only: bool = False) -> list[str]:
+def view(progress: Progress, width: int, height: int, now: float = 10.0) -> list[str]:
     """The lines as they stand in the terminal."""
     console = Console(width=width, force_terminal=False, color_system=None)
     with console.capture() as captured:
-        console.print(render(progress, "nightly", now, width, height, ascii_only))
+        console.print(render(progress, "nightly", now, width, height))
     return [line.rstrip() for line in captured.get().splitlines()]
 
 
@@ -111,16 +112,16 @@ class TestMaps:
 
     @pytest.mark.parametrize(
         ("width", "bar", "notes"),
-        [(76, 19, "4 failed, 5 retries"), (60, 17, "x4 ~5"), (46, 6, "x4"), (38, 0, "")],
+        [(76, 19, "4 failed, 5 retries"), (60, 24, ""), (46, 10, ""), (38, 0, "")],
     )
     def test_a_bar_and_counts(self, width: int, bar: int, notes: str) -> None:
-        """In words where they fit, else as symbols, the failed ones first."""
+        """The counts where they fit, too."""
         progress = progress_of("a")
         record(progress, opens(0, 300), *items_end(0, completed=296, failed=4, retries=5))
 
-        line = view(progress, width, 20, ascii_only=True)[3]
+        line = view(progress, width, 20)[3]
 
-        assert line[1:].split() == ["step", *(["=" * bar] if bar else []), *notes.split(), "300/300", "10.0", "s"]
+        assert line[1:].split() == ["step", *(["━" * bar] if bar else []), *notes.split(), "300/300", "10.0", "s"]
         assert len(line) <= width
 
     def test_its_items_are_no_rows_and_change_no_status(self) -> None:
@@ -130,7 +131,7 @@ class TestMaps:
 
         record(progress, opens(0, 4), begins(0)._replace(item=1), *items_end(0, completed=1, skipped=1))
         assert (row.status, row.seconds(2.0)) == (TypeStatus.IN_PROGRESS, 2.0)
-        assert view(progress, 60, 20, ascii_only=True)[2] == "=" * 15
+        assert Span(0, 15, "green") in _run_bar(progress.all, 60).spans
         assert "0/2 done" in view(progress, 60, 20)[1]
 
         record(progress, MapEnded(0, Context(), FAILURE, NOW, 9.0))
@@ -174,10 +175,10 @@ class TestView:
         progress = progress_of("a")
         record(progress, TaskSkipped(0, "good_enough\nwas False"))
 
-        lines = view(progress, 76, 20, ascii_only=True)
+        lines = view(progress, 76, 20)
 
         assert "1/1 done" in lines[1]
-        assert lines[3].split() == ["-", "step", "good_enough", "was", "False", "Skipped"]
+        assert lines[3].split() == ["–", "step", "good_enough", "was", "False", "Skipped"]
 
     def test_a_paused_task_has_its_reason_and_its_time_stands_still(self) -> None:
         """It is not done, and does not run."""
@@ -185,10 +186,10 @@ class TestView:
         record(progress, begins(0))
         record(progress, TaskPaused(0, "the run was paused", NOW, 1.5))
 
-        lines = view(progress, 76, 20, ascii_only=True)
+        lines = view(progress, 76, 20)
 
         assert "0/2 done" in lines[1]
-        assert lines[3].split() == ["=", "step", "the", "run", "was", "paused", "Paused", "1/3", "1.50", "s"]
+        assert lines[3].split() == ["‖", "step", "the", "run", "was", "paused", "Paused", "1/3", "1.50", "s"]
         assert progress.all.active == {}
 
     def test_a_task_that_waits_says_for_what(self) -> None:
@@ -196,7 +197,7 @@ class TestView:
         progress = progress_of("a")
         record(progress, begins(0), AttemptWaits(0, 1, 37, "3 of 5\nfiles", NOW, 2.0))
 
-        (line,) = view(progress, 76, 20, ascii_only=True)[3:4]
+        (line,) = view(progress, 76, 20)[3:4]
         assert "step  waits: 3 of 5 files, asked 37 times" in line
         assert "In progress" in line
         record(progress, AttemptFailed(0, 1, FAILURE, 5))
@@ -220,22 +221,22 @@ class TestView:
         assert lines[-1].split() == ["…", "9997", "more"]
 
     def test_every_task_has_its_status_attempt_and_time(self, fake_time: object) -> None:
-        """One group needs no heading; the symbols may be ASCII."""
+        """One group needs no heading."""
         progress = progress_of("a", "a", "a", "a", "a")
         record(progress, begins(0, 1, 1.0), TaskCompleted(0, Context(), 2.5), begins(1, 2, 4.0), begins(2, 1, 5.0))
         record(progress, AttemptFailed(2, 1, FAILURE, 5.0), begins(3, 3, 6.0), TaskFailed(3, 3, FAILURE, NOW, 7.0))
 
-        lines = view(progress, 60, 20, now=101.0, ascii_only=True)
+        lines = view(progress, 60, 20, now=101.0)
 
         assert lines[0] == ""
         assert lines[1].startswith("nightly")
         assert "2/5 done" in lines[1]
         assert [line.split() for line in lines[3:]] == [
-            ["+", "step", "Completed", "1/3", "1.50", "s"],
+            ["✓", "step", "Completed", "1/3", "1.50", "s"],
             [lines[4].split()[0], "step", "In", "progress", "2/3", "1:37"],
-            ["~", "step", "Retry", "1/3", "in", "4", "s"],
-            ["x", "step", "Failed", "3/3", "1.00", "s"],
-            [".", "step", "Not", "started"],
+            ["↻", "step", "Retry", "1/3", "in", "4", "s"],
+            ["✗", "step", "Failed", "3/3", "1.00", "s"],
+            ["·", "step", "Not", "started"],
         ]
 
     @pytest.mark.parametrize(
@@ -264,16 +265,16 @@ class TestView:
         assert len(lines) <= height
         assert all(len(line) <= width for line in lines)
 
-    def test_of_many_groups_the_active_ones_are_shown(self) -> None:
-        """A line each, and the number of the others."""
+    def test_groups_that_do_not_fit_are_one_list(self) -> None:
+        """Of its tasks those are shown that run, and the number of the others."""
         progress = progress_of(*(f"group-{number}" for number in range(30)))
         record(progress, begins(12), begins(20))
 
         lines = view(progress, 80, 12)
 
-        assert any("group-12" in line and "0/1" in line for line in lines)
-        assert any("group-20" in line for line in lines)
-        assert any("28 other groups" in line for line in lines)
+        assert not any("group" in line for line in lines)
+        assert sum("In progress" in line for line in lines) == 2
+        assert lines[-1].split() == ["…", "28", "more"]
 
     def test_a_workflow_without_tasks_has_a_view(self) -> None:
         """A factory may return one."""

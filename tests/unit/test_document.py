@@ -165,7 +165,7 @@ def test_output_is_text_by_attempt() -> None:
         a_chunk(3, b"\xe2\x82"),
     ]
 
-    first, second = output_objects(a_run(), chunks)
+    first, second = output_objects(a_run(), chunks, {})
 
     assert [(part["seq"], part["stream"], part["text"], part["skipped"]) for part in first["parts"]] == [
         (0, 1, "", 0),

@@ -23,7 +23,7 @@ def hostile_page(text: str) -> tuple[dict[str, Any], str]:
     """The document of such a run, with its output, and the page."""
     run = hostile_run(text)
     data = text.encode(errors="surrogatepass")
-    output = output_objects(run, [OutputChunk(0, None, 1, 0, BEGAN, 1, data)])
+    output = output_objects(run, [OutputChunk(0, None, 1, 0, BEGAN, 1, data)], {})
     shown = document(run, output={"output": output}) | {"commands": [{"task_id": 0, "item": None, "command": text}]}
     return shown, make_page(shown)
 

@@ -15,7 +15,7 @@ import pydantic
 import pytest
 
 from dotflow import DotFlow, Secret, action
-from dotflow.cli.run.load import RunRequest, build
+from dotflow.cli.run.load import build
 from dotflow.errors import InvalidArgument
 from dotflow.graph.params import resolve
 from dotflow.providers import LogDefault
@@ -306,9 +306,7 @@ def test_the_command_line_and_a_program_have_one_id(
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(LogDefault, "note", lambda *_: None)
     modules["jobs"] = JOBS
-    request = RunRequest((), "jobs:build", None, None, None, None, {}, param=["day=2026-11-03"])
-
-    loaded = build(request)
+    loaded = build({"step": (), "workflow": "jobs:build", "param": ["day=2026-11-03"]})
     program = sys.modules["jobs"].build()
 
     assert loaded.workflow.id_of_run(loaded.params) == "daily@day=2026-11-03,limit=100"

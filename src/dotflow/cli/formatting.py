@@ -1,18 +1,34 @@
 """Numbers and texts as the command line prints them."""
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from dotflow.core.action import Action
     from dotflow.core.task import Task
 
+#: State or status -> its style in a terminal.
+STYLES: Final[Mapping[str | None, str]] = {
+    **dict.fromkeys((None, "Not started", "Queued", "Skipped"), "dim"),
+    **dict.fromkeys(("Running", "In progress"), "cyan"),
+    **dict.fromkeys(("Completed", "Restored", "Cached"), "green"),
+    **dict.fromkeys(("Paused", "Retry", "Cancelled", "Interrupted", "Unknown"), "yellow"),
+    **dict.fromkeys(("Failed", "Crashed"), "bold red"),
+    "Missing": "bold yellow",
+}
 #: The source of a task's value -> its word.
 RESTORED: Final = {"checkpoint": "restored", "cache": "cached"}
 
 
 def max_attempts(task: "Task") -> int:
     """Returns how many attempts the policy of a task's step allows, and that of its fallback."""
-    fallback = None if task.links is None else task.links.fallback
+    fallback = fallback_of(task)
     return task.step.policy.attempts + (0 if fallback is None else fallback.policy.attempts)
+
+
+def fallback_of(task: "Task") -> "Action[..., Any] | None":
+    """Returns the fallback of a task; None if it has none."""
+    return None if task.links is None else task.links.fallback
 
 
 def pluralize(count: int, noun: str) -> str:

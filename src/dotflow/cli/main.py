@@ -15,31 +15,31 @@ from dotflow.cli.command import CONTEXT_SETTINGS, DEBUG_OPTION, Group
 from dotflow.cli.error_lines import error_line
 from dotflow.cli.exit_codes import Exit
 
-#: Name -> module and function of the command, in the order of the help.
+#: Name of the command, and of its function -> the module, in the order of the help.
 COMMANDS: Final[dict[str, str]] = {
-    "init": "init:init",
-    "start": "start:start",
-    "schedule": "schedule:schedule",
-    "serve": "serve:serve",
-    "schedules": "schedules:schedules",
-    "submit": "submit:submit",
-    "backfill": "backfill:backfill",
-    "approve": "answers:approve",
-    "reject": "answers:reject",
-    "cancel": "orders:cancel",
-    "pause": "orders:pause",
-    "resume": "orders:resume",
-    "plan": "plan:plan",
-    "graph": "graph:graph",
-    "runs": "runs:runs",
-    "show": "show:show",
-    "diff": "diff:diff",
-    "replay": "replay:replay",
-    "report": "report:report",
-    "ui": "ui:ui",
-    "forget": "forget:forget",
-    "cache": "cache:cache",
-    "log": "log:log",
+    "init": "init",
+    "start": "start",
+    "schedule": "schedule",
+    "serve": "serve",
+    "schedules": "schedules",
+    "submit": "submit",
+    "backfill": "backfill",
+    "approve": "orders",
+    "reject": "orders",
+    "cancel": "orders",
+    "pause": "orders",
+    "resume": "orders",
+    "plan": "plan",
+    "graph": "graph",
+    "runs": "runs",
+    "show": "show",
+    "diff": "diff",
+    "replay": "replay",
+    "report": "report",
+    "ui": "ui",
+    "forget": "forget",
+    "cache": "cache",
+    "log": "log",
 }
 
 #: Another name of a command -> its name.
@@ -53,11 +53,10 @@ class Commands(Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        target = COMMANDS.get(ALIASES.get(cmd_name, cmd_name))
-        if target is None:
+        name = ALIASES.get(cmd_name, cmd_name)
+        if name not in COMMANDS:
             return None
-        module, _, name = target.partition(":")
-        command: click.Command = getattr(import_module(f"dotflow.cli.commands.{module}"), name)
+        command: click.Command = getattr(import_module(f"dotflow.cli.commands.{COMMANDS[name]}"), name)
         return command
 
 

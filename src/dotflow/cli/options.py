@@ -22,19 +22,15 @@ class Mode(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2
             self.fail(f"{error.message} {hint_for_mode(value)}".rstrip(), param, ctx)
 
 
-class DurationType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
-    """A duration such as 4h, in seconds. A plain number is one of seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        seconds = to_seconds(value)
-        if seconds is None:
-            with contextlib.suppress(ValueError):
-                seconds = to_seconds(float(value))
-        if not seconds:
-            self.fail(f"{value!r} is no time. Use a number of seconds, or {TEXTS}.", param, ctx)
-        return seconds
+def duration(text: str) -> float:
+    """Returns the seconds of a duration such as 4h. A plain number is one of seconds."""
+    seconds = to_seconds(text)
+    if seconds is None:
+        with contextlib.suppress(ValueError):
+            seconds = to_seconds(float(text))
+    if not seconds:
+        raise click.BadParameter(f"{text!r} is no time. Use a number of seconds, or {TEXTS}.")
+    return seconds
 
 
 DEFAULT_HISTORY: Final = ".output/history.db"
@@ -73,9 +69,9 @@ MODE_OPTION: Final = option(
 )
 #: Which steps run.
 GOING_OPTIONS: Final = (
-    option("--no-cache", is_flag=True, example="--no-cache",
+    option("--no-cache", is_flag=True,
            help="Run steps with @action(cache=...) though their value is in the cache, and replace it."),
-    option("--keep-going", is_flag=True, example="--keep-going", help="Go on with the others after a failure."),
+    option("--keep-going", is_flag=True, help="Go on with the others after a failure."),
 )
 WORKFLOW_OPTIONS: Final = (
     *DEFINITION_OPTIONS,
@@ -87,10 +83,10 @@ WORKFLOW_OPTIONS: Final = (
     *STORAGE_OPTIONS,
     option("--workflow-id", metavar="ID", example="--workflow-id nightly",
            help="The id of the workflow, by which --resume finds it; derived from --step or --workflow by default."),
-    option("--resume", is_flag=True, example="--resume", help="Skip the steps that an earlier run has finished."),
-    option("--resume-changed", is_flag=True, example="--resume-changed",
+    option("--resume", is_flag=True, help="Skip the steps that an earlier run has finished."),
+    option("--resume-changed", is_flag=True,
            help="As --resume, but steps whose code has changed run again, and what needs them."),
-    option("--resume-unfinished", is_flag=True, example="--resume-unfinished",
+    option("--resume-unfinished", is_flag=True,
            help="As --resume if the last run left a step unfinished; after a completed run, everything runs anew."),
     option("--rerun", multiple=True, metavar="NAME", example="--rerun table",
            help="As --resume, but this task runs again, and what needs it; one option for each."),
@@ -101,7 +97,7 @@ WORKFLOW_OPTIONS: Final = (
 )
 #: How long a run may take.
 TIMEOUT_OPTION: Final = option(
-    "--timeout", metavar="TIME", type=DurationType(), example="--timeout 4h",
+    "--timeout", metavar="TIME", type=duration, example="--timeout 4h",
     help="The maximum time of a run, such as 90s, 15m or 1h30m. Then it is cancelled, and Failed.",
 )
 #: How a server runs what it takes.
@@ -118,7 +114,7 @@ RECORDING_OPTIONS: Final = (
     option("--history", metavar="PATH", example="--history logs/history.db",
            help=f"The file that keeps the run, for dotflow runs and show; {DEFAULT_HISTORY} by default, unless the "
                 "workflow has its own."),
-    option("--no-history", is_flag=True, example="--no-history", help="Keep nothing of the run."),
+    option("--no-history", is_flag=True, help="Keep nothing of the run."),
 )
 # fmt: on
 

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
@@ -25,17 +24,15 @@ class StorageChoice(NamedTuple):
 
     provider: str
     options: tuple[str, ...] = ()
-    variables: Mapping[str, str] = MappingProxyType({})
+    variables: Mapping[str, str] = {}
 
 
-BUCKET_VARIABLES: Final = MappingProxyType({"bucket": "DOTFLOW_BUCKET"})
+BUCKET_VARIABLES: Final = {"bucket": "DOTFLOW_BUCKET"}
 STORAGES: Final[Mapping[TypeStorage, StorageChoice]] = {
     TypeStorage.DEFAULT: StorageChoice("StorageDefault"),
     TypeStorage.FILE: StorageChoice("StorageFile", ("path", "pickle")),
     TypeStorage.SQLITE: StorageChoice("StorageSQLite", ("path", "pickle")),
-    TypeStorage.POSTGRES: StorageChoice(
-        "StoragePostgres", ("pickle",), MappingProxyType({"dsn": "DOTFLOW_POSTGRES_DSN"})
-    ),
+    TypeStorage.POSTGRES: StorageChoice("StoragePostgres", ("pickle",), {"dsn": "DOTFLOW_POSTGRES_DSN"}),
     TypeStorage.S3: StorageChoice("StorageS3", ("bucket", "prefix", "region"), BUCKET_VARIABLES),
     TypeStorage.GCS: StorageChoice("StorageGCS", ("bucket", "prefix", "project"), BUCKET_VARIABLES),
 }
@@ -51,8 +48,7 @@ def make_storage(name: str | None, options: Mapping[str, Any]) -> "Storage | Non
     """
     arguments = {option: value for option, value in options.items() if value is not None and value is not False}
     if name is None:
-        if arguments:
-            option = next(iter(arguments))
+        for option in arguments:
             names = [str(storage) for storage, choice in STORAGES.items() if option in choice.options]
             raise click.UsageError(f"--{option} needs a storage. Add --storage {' or '.join(names)}.")
         return None

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from dotflow import clock
 from dotflow.core.approval import ANSWERABLE, Question
-from dotflow.core.attempt_id import AttemptId
+from dotflow.core.attempt_id import ID_LENGTH, AttemptId
 from dotflow.core.files import NO_FILES, FileRecord
 from dotflow.core.outcome import Note
 from dotflow.core.text import known_id, split_address
@@ -26,6 +26,8 @@ REPEAT: Final = "repeat"  # in the policy of a task whose items are rounds, and 
 
 #: States of attempts that have ended without a value that could be used.
 BAD: Final = (TypeAttemptState.FAILED, TypeAttemptState.CRASHED)
+#: Those of attempts that have ended with a value, and of what stands in for one.
+GOOD: Final = (TypeAttemptState.COMPLETED, TypeAttemptState.RESTORED, TypeAttemptState.CACHED)
 #: All states, the one first that says most about several items.
 WORST: Final = (
     *BAD,
@@ -360,6 +362,11 @@ class RunSummary:
     has_begun: bool = True
     is_served: bool = False
     workflow_paused_by: str = ""
+
+    @property
+    def short_id(self) -> str:
+        """The beginning of its id, for people."""
+        return self.run_id[:ID_LENGTH]
 
     @property
     def workflow(self) -> str:

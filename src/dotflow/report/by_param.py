@@ -1,7 +1,5 @@
 """The runs of a workflow by a run parameter: which days have completed or failed, and which are missing."""
 
-import contextlib
-import json
 import re
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
@@ -11,17 +9,23 @@ from dotflow.core.text import shorten
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.graph.params import value_text
 from dotflow.records.record import RunSummary
+from dotflow.report.next_steps import params_in
 
 MAX_DAYS: Final = 800  # days of a calendar, the last ones
 
 #: States by what a reader has to know first: of several runs of a value, the first of these counts.
 ORDER: Final = (
-    *(TypeRunState.FAILED, TypeRunState.CRASHED, TypeRunState.UNKNOWN, TypeRunState.CANCELLED),
-    *(TypeRunState.INTERRUPTED, TypeRunState.PAUSED, TypeRunState.RUNNING, TypeRunState.QUEUED),
+    TypeRunState.FAILED,
+    TypeRunState.CRASHED,
+    TypeRunState.UNKNOWN,
+    TypeRunState.CANCELLED,
+    TypeRunState.INTERRUPTED,
+    TypeRunState.PAUSED,
+    TypeRunState.RUNNING,
+    TypeRunState.QUEUED,
     TypeRunState.COMPLETED,
 )
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-_IN_ID: Final = re.compile(r'(?:^|,)(\w+)=("(?:[^"\\]|\\.)*"|[^,]*)')  # as `run_id_of` writes it
 
 
 class ParamValue(NamedTuple):
@@ -100,9 +104,9 @@ def value_object(value: ParamValue) -> dict[str, Any]:
     return {
         "value": shorten(value.value),
         "state": value.state,
-        "run_id": None if run is None else run.run_id,
-        "workflow_id": None if run is None else run.workflow_id,
-        "error": "" if run is None else run.error,
+        "run_id": run and run.run_id,
+        "workflow_id": run and run.workflow_id,
+        "error": run.error if run else "",
         "names": value.names,
     }
 
@@ -131,10 +135,7 @@ def _calendar(param: str, days: dict[date, ParamValue], today: date, since: date
 
 def _texts(run: RunSummary) -> dict[str, str]:
     """Returns the parameters of a run as texts. What the history does not have is in the id."""
-    texts: dict[str, str] = {}
-    for name, text in _IN_ID.findall(run.workflow_id.partition("@")[2]):
-        with contextlib.suppress(ValueError):  # no id of ours
-            texts[name] = str(json.loads(text)) if text.startswith('"') else text
+    texts = params_in(run.workflow_id)
     for name, value in (run.params or {}).items():
         texts.pop(name, None)
         if value is not None:

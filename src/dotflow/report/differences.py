@@ -2,10 +2,12 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
-from dotflow.abc.archive import Archive
+from dotflow.abc.archive import Archive, TaskState
 from dotflow.records.record import RunRecord, TaskRecord, last_notes
+
+AnyTask = TypeVar("AnyTask", TaskRecord, TaskState)
 
 #: Kinds of differences that say nothing of the result.
 MEASURES: Final = ("duration", "cpu", "memory")
@@ -38,13 +40,11 @@ def differences(archive: Archive, before: RunRecord, after: RunRecord) -> Iterat
     packages = first.pop("packages", {}), second.pop("packages", {})
     yield from _compare("environment", first, second)
     yield from _compare("package", *packages)
-    old, new = _tasks(before), _tasks(after)
-    yield from _compare(
-        "task", {name: task.identity for name, task in old.items()}, {name: task.identity for name, task in new.items()}
-    )
+    old, new = by_name(before.steps), by_name(after.steps)
+    yield from _compare("task", *({name: task.identity for name, task in tasks.items()} for tasks in (old, new)))
     common = [name for name in old if name in new]
     for kind, fact in FACTS.items():
-        yield from _compare(kind, {n: fact(old[n]) for n in common}, {n: fact(new[n]) for n in common})
+        yield from _compare(kind, *({name: fact(tasks[name]) for name in common} for tasks in (old, new)))
     yield from _compare("note", _notes(old, common), _notes(new, common))
     values = [_values(archive, run, tasks, common) for run, tasks in ((before, old), (after, new))]
     yield from _once(list(_compare("value", *values)), common)
@@ -60,10 +60,10 @@ def _run_facts(run: RunRecord) -> Mapping[str, Any]:
     return {name: getattr(run, name) for name in names}
 
 
-def _tasks(run: RunRecord) -> dict[str, TaskRecord]:
-    """Returns the tasks by name; one that several have gets their numbers."""
-    counts = Counter(task.name for task in run.steps)
-    return {task.name if counts[task.name] == 1 else f"{task.name} ({task.task_id})": task for task in run.steps}
+def by_name(tasks: Sequence[AnyTask]) -> dict[str, AnyTask]:
+    """Returns tasks by their names; one that several have gets their numbers."""
+    counts = Counter(task.name for task in tasks)
+    return {task.name if counts[task.name] == 1 else f"{task.name} ({task.task_id})": task for task in tasks}
 
 
 def _values(archive: Archive, run: RunRecord, tasks: Mapping[str, TaskRecord], names: Sequence[str]) -> dict[str, str]:

@@ -12,12 +12,12 @@ import sys
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any, Final
 
 from dotflow import clock
-from dotflow.abc.archive import Archive
+from dotflow.abc.archive import NAMES, Archive
 from dotflow.codec.json import encode
+from dotflow.core.approval import Question
 from dotflow.core.files import FileRecord
 from dotflow.records.record import (
     BAD,
@@ -41,6 +41,12 @@ TRACE_VARIABLE: Final = "DOTFLOW_TRACE_URL"
 TRACE: Final = "{trace}"  # in its value
 
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
+
+
+def load_newest(archive: Archive, run: str) -> RunRecord:
+    """Returns the newest run of the chain that an id is of. A name, such as "failed", stands for its run."""
+    record = archive.load(run)
+    return record if run in NAMES or record.newest == record.run_id else archive.load(record.newest)
 
 
 def read_document(archive: Archive, run: str, history: str | None = None) -> dict[str, Any]:
@@ -102,24 +108,13 @@ def run_object(run: RunSummary) -> dict[str, Any]:
 
 def attempt_object(run: RunSummary, attempt: AttemptRecord, *, has_errors: bool = True) -> dict[str, Any]:
     """Returns an attempt with its errors. It began so many seconds after its run."""
-    errors = attempt.errors if has_errors else ()
-    return {
-        "attempt": attempt.attempt,
-        "state": attempt.state,
+    fields = attempt._asdict()
+    del fields["item"], fields["files_text"]
+    return fields | {
         "began": None if attempt.began is None else round((attempt.began - run.began).total_seconds(), 6),
-        "duration": attempt.duration,
-        "cpu": attempt.cpu,
-        "peak": attempt.peak,
-        "worker": attempt.worker,
-        "glimpse": attempt.glimpse,
-        "fallback": attempt.fallback,
-        "span": attempt.span,
-        "input": attempt.input,
-        "asked": attempt.asked,
         "files": files_object(attempt.files),
         "notes": dict(attempt.notes),
-        "round": attempt.round,
-        "errors": [error_object(error) for error in errors],
+        "errors": [error_object(error) for error in attempt.errors] if has_errors else [],
     }
 
 
@@ -140,6 +135,12 @@ def files_object(files: FileRecord) -> list[dict[str, Any]]:
 def error_object(error: ErrorRecord) -> dict[str, Any]:
     """Returns an error, without the middle of long texts."""
     return error._asdict() | {"message": cut(error.message), "traceback": cut(error.traceback)}
+
+
+def question_object(question: Question) -> dict[str, Any]:
+    """Returns a question that waits for an answer."""
+    asked, until = moment(question.asked), moment(question.until)
+    return {"step": question.step, "text": question.text, "asked": asked, "until": until}
 
 
 def to_json(value: Mapping[str, Any]) -> str:
@@ -177,10 +178,7 @@ def _record_object(run: RunRecord) -> dict[str, Any]:
         "chain": list(run.chain),
         "files": files_object(run.files),
         "notes": [{"at": moment(at), "text": text} for at, text in run.notes],
-        "questions": [
-            {"step": one.step, "text": one.text, "asked": moment(one.asked), "until": moment(one.until)}
-            for one in run.open_questions
-        ],
+        "questions": [question_object(question) for question in run.open_questions],
         "environment": dict(run.environment),
     }
 
@@ -227,49 +225,49 @@ def items_object(run: RunRecord, task: TaskRecord) -> dict[str, Any] | None:
     if task.count is None:
         return None
     rows = [_row(run, task.items.get(item, ())) for item in range(max(task.items, default=-1) + 1)]
-    states, attempts, *others = zip(*rows, strict=True) if rows else ((),) * 6
+    states = [row.get("state") for row in rows]
     names = list(dict.fromkeys(filter(None, states)))
-    numbers: dict[str | None, int | None] = {name: number for number, name in enumerate(names)} | {None: None}
-    columns = dict(zip(("began", "duration", "cpu", "peak_mb"), others, strict=True))
+    numbers = {name: number for number, name in enumerate(names)}
+    columns = {name: [row.get(name) for row in rows] for name in ("began", "duration", "cpu", "peak_mb")}
+    attempts = [row.get("attempts", 0) for row in rows]
     return {
         "states": names,
-        "state": [numbers[state] for state in states],
-        "attempts": None if all(count == 1 for count in attempts) else list(attempts),
+        "state": [numbers.get(state) for state in states],
+        "attempts": None if all(count == 1 for count in attempts) else attempts,
         "round": [task.item_rounds.get(item) for item in range(len(states))] if task.item_rounds else None,
-        **{
-            name: list(column) if any(value is not None for value in column) else None
-            for name, column in columns.items()
-        },
+        **{name: column if any(value is not None for value in column) else None for name, column in columns.items()},
     }
 
 
 def listed_items(tasks: Sequence[TaskRecord]) -> dict[int, list[int]]:
     """Returns the items of each task that are shown in full: those that failed, then those that were repeated."""
-    ends = [(task.task_id, item, attempts) for task in tasks for item, attempts in task.items.items()]
-    failed = ((task, item) for task, item, attempts in ends if attempts[-1].state in BAD)
-    repeated = ((task, item) for task, item, attempts in ends if len(attempts) > 1 and attempts[-1].state not in BAD)
+    ends = [
+        (attempts[-1].state not in BAD, task.task_id, item)
+        for task in tasks
+        for item, attempts in task.items.items()
+        if len(attempts) > 1 or attempts[-1].state in BAD
+    ]
     items: dict[int, list[int]] = {task.task_id: [] for task in tasks}
-    for task_id, item in sorted([*islice(failed, MAX_DETAILS), *islice(repeated, MAX_DETAILS)][:MAX_DETAILS]):
+    for _, task_id, item in sorted(sorted(ends)[:MAX_DETAILS], key=lambda end: end[1:]):
         items[task_id].append(item)
     return items
 
 
-def _row(run: RunRecord, attempts: Sequence[AttemptRecord]) -> tuple[Any, ...]:
+def _row(run: RunRecord, attempts: Sequence[AttemptRecord]) -> dict[str, Any]:
     """Returns the columns of an item: its last state, the number of its attempts, and numbers of all of them."""
     if not attempts:
-        return (None, 0, None, None, None, None)
+        return {}
     first, last = attempts[0], attempts[-1]
-    began = None if first.began is None else (first.began - run.began).total_seconds()
     times = [attempt.cpu for attempt in attempts if attempt.cpu is not None]
     peak = max((attempt.peak for attempt in attempts if attempt.peak is not None), default=None)
-    return (
-        last.state,
-        last.attempt,
-        None if began is None else round(began, 3),
-        _short(duration_of(attempts)),
-        _short(sum(times)) if times else None,
-        _short(None if peak is None else peak / MB),
-    )
+    return {
+        "state": last.state,
+        "attempts": last.attempt,
+        "began": None if first.began is None else round((first.began - run.began).total_seconds(), 3),
+        "duration": _short(duration_of(attempts)),
+        "cpu": _short(sum(times)) if times else None,
+        "peak_mb": _short(None if peak is None else peak / MB),
+    }
 
 
 def _short(number: float | None) -> float | int | None:
@@ -320,14 +318,14 @@ def share_out(run: RunRecord, sizes: Mapping[OutputKey, int], limit: int = MAX_O
 
 
 def output_objects(
-    run: RunSummary, chunks: Iterable[OutputChunk], sizes: Mapping[OutputKey, int] | None = None
+    run: RunSummary, chunks: Iterable[OutputChunk], sizes: Mapping[OutputKey, int]
 ) -> list[dict[str, Any]]:
     """Returns the output of each attempt, by task, item and attempt, with its bytes as text.
 
     Args:
         run: The run. A part was written so many seconds after its beginning.
         chunks: The output, in the order of each attempt.
-        sizes: The bytes of the whole output of each attempt; by default those of the chunks.
+        sizes: The bytes of the whole output of each attempt; of others those of the chunks.
     """
     attempts: dict[OutputKey, list[OutputChunk]] = defaultdict(list)
     for chunk in chunks:
@@ -336,7 +334,7 @@ def output_objects(
     for key in sorted(attempts, key=_order):
         parts = attempts[key]
         there = sum(len(chunk.data) for chunk in parts if chunk.stream)
-        size = there if sizes is None else sizes.get(key, there)
+        size = sizes.get(key, there)
         entries.append(key._asdict() | {"size": size, "left_out": size - there, "parts": _parts(run, parts)})
     return entries
 

@@ -9,13 +9,13 @@ from pathlib import PurePath
 from typing import Any, Final
 
 from dotflow.abc.archive import Archive
-from dotflow.core.approval import MAX_SHOWN, Question
-from dotflow.core.attempt_id import ID_LENGTH
+from dotflow.core.approval import MAX_SHOWN
 from dotflow.core.masks import MASK
 from dotflow.core.text import GENERATED
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.records.record import BAD, RunRecord, RunSummary, TaskRecord
+from dotflow.report.text import as_command
 
 MAX_FAILURES: Final = 20  # tasks with commands for their failures
 RECENT: Final = 20  # runs among which the last one that completed is looked for
@@ -26,14 +26,12 @@ COMMANDS: Final = ("start", "schedule")
 BEFORE_PARAMS: Final = re.compile(r"@(?=\w+=|[0-9a-f]{32}$)")
 #: A parameter in the id of a run, and the digest that may stand in place of its value.
 PARAM: Final = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|.*?)(?=,\w+=|$)')
-DIGEST: Final = re.compile(r"(^|=)[0-9a-f]{32}(,|$)")
+DIGEST: Final = re.compile(r"[@=][0-9a-f]{32}(,|$)")
 #: Options with a value that a command to go on leaves out: those of a schedule, and tasks that run in any case.
 LEFT_OUT: Final = ("--cron", "--overlap", "--timezone", "--preview", "--rerun")
 
 DIFFERS: Final = "what differs from"  # begins the purpose of a comparison; the page's link ends as this does
 IN_MEMORY: Final = "StorageDefault"
-#: Words that need no quotes; shlex quotes `fetch#411`.
-SAFE: Final = re.compile(r"[\w.-]+#\d+|[\w.-]+")
 
 Command = tuple[str, str]  # and what it does
 ATTEMPTS: Final = "its attempts, traceback and output"
@@ -64,43 +62,42 @@ def failed_item(task: TaskRecord) -> int | None:
 
 def next_steps(archive: Archive, run: RunRecord, history: str | None) -> list[Command]:
     """Returns the commands that help with a run. *history* is the value of --history."""
-    short = run.run_id[:ID_LENGTH]
-    answers = [
-        (as_command(what, short, *_step_of(run, question), history=history), f"{answer} to: {question.text}")
-        for question in run.open_questions[:MAX_SHOWN]
-        for what, answer in (("approve", "yes"), ("reject", "no"))
-    ]
-    if run.state is TypeRunState.RUNNING:
-        follow = as_command("show", short, "--output", "-f", history=history), "follow what it prints"
-        return [*answers, follow, *([] if run.ordered else [(as_command("cancel", short, history=history), "end it")])]
+    short = run.short_id
+    commands: list[Command] = []
+
+    def add(purpose: str, *words: str) -> None:
+        commands.append((as_command(*words, history=history), purpose))
+
     if run.state is TypeRunState.QUEUED:
-        return [(as_command("cancel", short, history=history), "take it out of the queue")]
-    commands = [*answers]
+        add("take it out of the queue", "cancel", short)
+        return commands
+    questions = run.open_questions
+    for question in questions[:MAX_SHOWN]:
+        step = (question.step,) if len(questions) > 1 else ()
+        add(f"yes to: {question.text}", "approve", short, *step)
+        add(f"no to: {question.text}", "reject", short, *step)
+    if run.state is TypeRunState.RUNNING:
+        add("follow what it prints", "show", short, "--output", "-f")
+        if not run.ordered:
+            add("end it", "cancel", short)
+        return commands
     for task in run.failures[:1]:
         commands += _failure_commands(archive, run, task, failed_item(task), history)
     if (later := _completed_since(archive, run)) is not None:
-        since = later.run_id[:ID_LENGTH]
-        commands.append((as_command("show", since, history=history), "the run that has completed since"))
-        diff = as_command("diff", short, since, history=history)
-        commands.append((diff, f"{DIFFERS} the run that has completed since"))
+        add("the run that has completed since", "show", later.short_id)
+        add(f"{DIFFERS} the run that has completed since", "diff", short, later.short_id)
         return commands
     if (earlier := last_completed(archive, run)) is not None:
-        diff = as_command("diff", earlier.run_id[:ID_LENGTH], short, history=history)
-        commands.append((diff, f"{DIFFERS} the last run that completed"))
-    if run.state is TypeRunState.PAUSED and answers:
-        commands.append((as_command("cancel", short, history=history), "give it up"))
-    elif can_resume(run) and (run.is_served or run.submitted is not None):
-        commands.append((as_command("resume", short, history=history), GO_ON))
-        if run.state is TypeRunState.PAUSED:
-            commands.append((as_command("cancel", short, history=history), "give it up"))
-    elif not archive.why_foreign() and (again := resume_command(run)) is not None:
+        add(f"{DIFFERS} the last run that completed", "diff", earlier.short_id, short)
+    waits_for_answer = run.state is TypeRunState.PAUSED and questions
+    can_go_on = can_resume(run) and (run.is_served or run.submitted is not None)
+    if can_go_on and not waits_for_answer:
+        add(GO_ON, "resume", short)
+    if waits_for_answer or (can_go_on and run.state is TypeRunState.PAUSED):
+        add("give it up", "cancel", short)
+    elif not can_go_on and not archive.why_foreign() and (again := resume_command(run)) is not None:
         commands.append((again, GO_ON))
     return commands
-
-
-def _step_of(run: RunRecord, question: Question) -> Sequence[str]:
-    """Returns how an answer names its step; nothing where there is one question only."""
-    return (question.step,) if len(run.open_questions) > 1 else ()
 
 
 def can_resume(run: RunRecord) -> bool:
@@ -113,7 +110,7 @@ def can_resume(run: RunRecord) -> bool:
 def _failure_commands(
     archive: Archive, run: RunRecord, task: TaskRecord, item: int | None, history: str | None
 ) -> list[Command]:
-    words = run.run_id[:ID_LENGTH], step_argument(run, task, item)
+    words = run.short_id, step_argument(run, task, item)
     show = as_command("show", *words, history=history), ATTEMPTS
     return [show, *step_commands(archive, run, task, item, history)]
 
@@ -125,7 +122,7 @@ def step_commands(
     if item is None and task.count is not None:
         item = failed_item(task)
         return [] if item is None else _failure_commands(archive, run, task, item, history)
-    short, step = run.run_id[:ID_LENGTH], step_argument(run, task, item)
+    short, step = run.short_id, step_argument(run, task, item)
     attempts = task.attempts_of(item)
     state = attempts[-1].state if attempts else None
     inputs = [copy for copy in archive.copies(run.run_id, step, documents=False) if copy.role != "returned"]
@@ -178,10 +175,11 @@ def resume_command(run: RunRecord) -> str | None:
     if is_over or not command or run.storage.startswith(IN_MEMORY) or any(MASK in word for word in command):
         return None
     words, given = _words_of_start(command[1:])
-    params = _params_of(run.workflow_id)
-    if params is None and not given:
+    has_digest = DIGEST.search(run.workflow_id) is not None
+    if has_digest and not given:
         return None
-    missing = [f"{name}={text}" for name, text in (params or {}).items() if name not in given]
+    params = {} if has_digest else params_in(run.workflow_id)
+    missing = [f"{name}={text}" for name, text in params.items() if name not in given]
     more = [word for param in missing for word in ("--param", param)]
     return shlex.join(["dotflow", "start", *words, *more, "--resume"])
 
@@ -205,17 +203,14 @@ def _words_of_start(words: Sequence[str]) -> tuple[list[str], set[str]]:
     return kept, given
 
 
-def _params_of(workflow_id: str) -> dict[str, str] | None:
-    """Returns the parameters of a run's id as texts for --param; None if a digest stands in place of one."""
+def params_in(workflow_id: str) -> dict[str, str]:
+    """Returns the parameters in the id of a run as texts for --param; a digest is one."""
     _, *suffixes = BEFORE_PARAMS.split(workflow_id, maxsplit=1)
-    suffix = "".join(suffixes)
-    if DIGEST.search(suffix):
-        return None
     params = {}
-    for name, text in PARAM.findall(suffix):
+    for name, text in PARAM.findall("".join(suffixes)):
         try:
             value = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = text
         if value is not None:  # it can only be the default
             params[name] = value if isinstance(value, str) else text
@@ -245,9 +240,3 @@ def last_completed(archive: Archive, run: RunRecord) -> RunSummary | None:
     workflow, *_ = BEFORE_PARAMS.split(run.workflow_id, maxsplit=1)
     recent = archive.runs(workflow=workflow, state=TypeRunState.COMPLETED, limit=RECENT)
     return next((other for other in recent if other.began < run.began), None)
-
-
-def as_command(*words: str, history: str | None) -> str:
-    """Returns a command of dotflow, quoted for a shell. *history* is the value of --history."""
-    quoted = (word if SAFE.fullmatch(word) else shlex.quote(word) for word in words)
-    return " ".join(["dotflow", *quoted, *(() if history is None else ("--history", shlex.quote(history)))])

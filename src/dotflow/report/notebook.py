@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Final
 
 from dotflow import clock
-from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.durations import format_duration
 from dotflow.core.text import shorten
 from dotflow.records.record import BAD, AttemptRecord, RunRecord, TaskRecord
@@ -38,7 +37,7 @@ def _parts(run: RunRecord) -> Iterator[str]:
     least = "" if run.is_end_known else "at least "
     done = f"{run.completed + run.restored} of {run.tasks} tasks completed, {least}{format_duration(took)}"
     name = f"{escape(run.name or run.workflow)}, " if run.name or run.workflow else ""
-    yield f"<p><b>{escape(state_text(run.state))}</b> {name}run {escape(run.run_id[:ID_LENGTH])}: {done}</p>"
+    yield f"<p><b>{escape(state_text(run.state))}</b> {name}run {escape(run.short_id)}: {done}</p>"
     yield '<table style="border-collapse:collapse">'
     for task in run.steps[:MAX_TASKS]:
         yield _row(run, task, max(took, 1e-6))

@@ -19,7 +19,7 @@ PAUSED: Final = "Its queued runs wait, servers drop its firings, and what has be
 
 def order_text(what: str, run: RunSummary) -> str:
     """Returns what a `cancel` or `pause` of a run leads to; *run* is the run afterwards."""
-    return f"The run {_title(run)} {ORDERED[what]}." if run.ordered else f"The run {_title(run)} is {_state(run)}."
+    return f"The run {_title(run)} {ORDERED[what] if run.ordered else f'is {run.state.lower()}'}."
 
 
 def resume_text(run: RunSummary) -> str:
@@ -29,12 +29,12 @@ def resume_text(run: RunSummary) -> str:
 
 def answer_text(is_yes: bool, run: RunSummary) -> str:
     """Returns what the answer to a question leads to; *run* is the newest one of the chain afterwards."""
-    done, short = "Approved" if is_yes else "Rejected", run.run_id[:ID_LENGTH]
+    done, short = "Approved" if is_yes else "Rejected", run.short_id
     if run.state is TypeRunState.RUNNING:
         when = "within a second, or in sequential mode when its other tasks have ended"
         return f"{done}. The run {short} is running, and takes the answer {when}."
     if run.state is not TypeRunState.QUEUED:
-        return f"{done}. The run {short} is {_state(run)}: `dotflow resume {short}` goes on with it."
+        return f"{done}. The run {short} is {run.state.lower()}: `dotflow resume {short}` goes on with it."
     return f"{done}. The run {_title(run)} is queued to go on."
 
 
@@ -70,8 +70,4 @@ def resume_workflow_command(workflow: str) -> str:
 
 
 def _title(run: RunSummary) -> str:
-    return f"{run.run_id[:ID_LENGTH]} of {run.workflow or run.workflow_id[:ID_LENGTH]}"
-
-
-def _state(run: RunSummary) -> str:
-    return run.state.lower()
+    return f"{run.short_id} of {run.workflow or run.workflow_id[:ID_LENGTH]}"

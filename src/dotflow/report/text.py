@@ -1,14 +1,21 @@
-"""Text in HTML: whatever a run says is text."""
+"""Texts about runs: in HTML, where whatever a run says is text, and commands to be copied."""
 
 import html
+import re
+import shlex
+from collections.abc import Mapping
 from typing import Final
 
 from dotflow.core.durations import format_duration
 from dotflow.core.text import escape_controls, escape_lines
 
-#: State -> its symbol.
-SYMBOLS: Final = {
+#: Words that need no quotes; shlex quotes `fetch#411`.
+SAFE: Final = re.compile(r"[\w.-]+#\d+|[\w.-]+")
+#: State or status -> its symbol; none where a spinner turns.
+SYMBOLS: Final[Mapping[str | None, str]] = {
     None: "·",
+    "Not started": "·",
+    "Missing": "○",
     "Queued": "…",
     "Running": "▸",
     "Paused": "‖",
@@ -51,3 +58,9 @@ def size_text(count: int) -> str:
         if count >= factor:
             return f"{count / factor:.1f} {unit}" if count < 10 * factor else f"{count / factor:.0f} {unit}"
     return f"{count} B"
+
+
+def as_command(*words: str, history: str | None) -> str:
+    """Returns a command of dotflow, quoted for a shell. *history* is the value of --history."""
+    quoted = (word if SAFE.fullmatch(word) else shlex.quote(word) for word in words)
+    return " ".join(["dotflow", *quoted, *(() if history is None else ("--history", shlex.quote(history)))])

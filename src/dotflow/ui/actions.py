@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
@@ -17,12 +17,11 @@ from dotflow.abc.archive import Archive
 from dotflow.abc.history import History
 from dotflow.abc.operations import WorkflowPause
 from dotflow.control import Control
-from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import InvalidArgument, NotServable, OrderRefused
 from dotflow.graph.params import value_text
-from dotflow.records.record import BAD, RunRecord, RunSummary, TaskRecord
+from dotflow.records.record import BAD, GOOD, RunRecord, RunSummary, TaskRecord
 from dotflow.report.document import to_json
 from dotflow.report.next_steps import can_resume, resume_command, serve_command
 from dotflow.report.orders import PAUSED, answer_text, order_text, pause_text, resume_text, unpaused_text, waiting_text
@@ -35,12 +34,10 @@ MAX_QUESTIONS: Final = 10  # with buttons; the next ones get theirs when these h
 KEPT: Final = "What has completed does not run again, as far as its storage still has it."
 ONLY_LOOK: Final = "You may look at the runs, but give them no orders."
 #: What a task or item is left with that a resume does not run again.
-DONE: Final = frozenset(
-    {
-        *(TypeAttemptState.COMPLETED, TypeAttemptState.RESTORED, TypeAttemptState.CACHED, TypeAttemptState.SKIPPED),
-    }
-)
-FAILED: Final = frozenset({*BAD, TypeAttemptState.RETRY})
+DONE: Final = (*GOOD, TypeAttemptState.SKIPPED)
+FAILED: Final = (*BAD, TypeAttemptState.RETRY)
+
+ORDERS: Final = ("cancel", "pause", "resume", "approve", "reject")  # to a run
 
 Given = Mapping[str, Any]
 Button = dict[str, Any]
@@ -58,27 +55,34 @@ def run_buttons(run: RunRecord, pause: WorkflowPause | None, defaults: Mapping[s
         pause: The pause of its workflow; None where it is not paused.
         defaults: The defaults of the parameters of its workflow.
     """
+
+    def button(
+        what: str, label: str, says: str, grey: str = "", fields: Sequence[Field] = (COMMENT,), **sends: Any
+    ) -> Button:
+        path = f"runs/{quote(run.run_id, safe='')}/{what}"
+        return _button(path, label, says, grey, fields, {"state": run.state, **sends})
+
     questions = run.open_questions
     for question in questions[:MAX_QUESTIONS]:
-        sends = {"step": question.step, "nth": question.id.nth}
+        asked: dict[str, Any] = {"step": question.step, "nth": question.id.nth}
         which = f" '{question.step}'" if len(questions) > 1 else ""
         yes = f"Yes to: {question.text} '{question.step}' runs then."
-        yield _run_button(run, "approve", f"Approve{which}", yes, fields=(COMMENT, VALUE), sends=sends)
+        yield button("approve", f"Approve{which}", yes, fields=(COMMENT, VALUE), **asked)
         no = f"No to: {question.text} '{question.step}' fails then."
-        yield _run_button(run, "reject", f"Reject{which}", no, sends=sends)
+        yield button("reject", f"Reject{which}", no, **asked)
     ordered = run.ordered and f"It was ordered to {run.ordered}."
     is_newest = run.newest == run.run_id and not run.superseded
     if is_newest and run.state is TypeRunState.RUNNING:
         says = "Its running steps end and are saved, and nothing new begins. Resume goes on with it."
-        yield _run_button(run, "pause", "Pause", says, ordered)
+        yield button("pause", "Pause", says, ordered)
     waits_for_answer = run.state is TypeRunState.PAUSED and questions
     can_go_on = can_resume(run) or (not run.is_open and resume_command(run) is not None)
     if is_newest and can_go_on and not waits_for_answer:
         label = "Retry what failed" if run.failures else "Resume"
-        yield _run_button(run, "resume", label, _continued(run), _unserved(run))
+        yield button("resume", label, _continued(run), _unserved(run))
     if is_newest and (run.is_open or run.state is TypeRunState.PAUSED):
         says = CANCELS.get(run.state, "It ends as cancelled. Resume can still go on with it.")
-        yield _run_button(run, "cancel", "Cancel", says, ordered if run.ordered == "cancel" else "")
+        yield button("cancel", "Cancel", says, ordered if run.ordered == "cancel" else "")
     if run.base:
         if run.params is not None:
             yield _submit_button(run, _shown(run, defaults))
@@ -104,7 +108,7 @@ def _button(
     label: str,
     says: str,
     grey: str = "",
-    fields: tuple[Field, ...] = (COMMENT,),
+    fields: Sequence[Field] = (COMMENT,),
     sends: Given | None = None,
 ) -> Button:
     """Returns a button.
@@ -121,22 +125,8 @@ def _button(
     return {"path": path, "label": label, "says": says, "grey": grey, "fields": fields_of, "sends": sends or {}}
 
 
-def _run_button(
-    run: RunSummary,
-    what: str,
-    label: str,
-    says: str,
-    grey: str = "",
-    *,
-    fields: tuple[Field, ...] = (COMMENT,),
-    sends: Given | None = None,
-) -> Button:
-    path = f"runs/{quote(run.run_id, safe='')}/{what}"
-    return _button(path, label, says, grey, fields, {"state": run.state, **(sends or {})})
-
-
 def _submit_button(run: RunRecord, shown: Mapping[str, str]) -> Button:
-    fields = tuple({"name": name, "label": name, "kind": "param", "value": text} for name, text in shown.items())
+    fields = [{"name": name, "label": name, "kind": "param", "value": text} for name, text in shown.items()]
     says = f"Queues a new run of '{run.base}'. This one stays as it is."
     path, sends = f"workflows/{quote(run.base, safe='')}/submit", {"run": run.run_id}
     grey = "" if run.is_served else f"No process serves '{run.base}'. Type `{serve_command(run)}`."
@@ -218,18 +208,13 @@ class Actions:
 
     def routes(self) -> list[Route]:
         """Returns the routes, which only take POST."""
-        runs = ("cancel", "pause", "resume", "approve", "reject")
-        workflows = {"pause": self._pause, "resume": self._resume, "submit": self._submit}
-        return [
-            *(
-                Route(f"/api/runs/{{run}}/{what}", self._endpoint(partial(self._order, what)), methods=["POST"])
-                for what in runs
-            ),
-            *(
-                Route(f"/api/workflows/{{name:path}}/{what}", self._endpoint(order), methods=["POST"])
-                for what, order in workflows.items()
-            ),
-        ]
+        orders: dict[str, Callable[[Request, Given, str], Response]] = {
+            **{f"runs/{{run}}/{what}": partial(self._order, what) for what in ORDERS},
+            "workflows/{name:path}/pause": self._pause,
+            "workflows/{name:path}/resume": self._resume,
+            "workflows/{name:path}/submit": self._submit,
+        }
+        return [Route(f"/api/{path}", self._endpoint(order), methods=["POST"]) for path, order in orders.items()]
 
     def user_of(self, scope: Scope) -> str | None:
         """Returns the name of who has sent a request; None for one who may only read."""
@@ -267,25 +252,19 @@ class Actions:
         return respond
 
     def _order(self, what: str, request: Request, given: Given, by: str) -> Response:
-        """Carries out an order to a run, which must be as the page showed it."""
-        run, control = request.path_params["run"], self._control
-        comment, seen = _text(given, "comment", ""), _text(given, "state")
+        """Carries out an order to a run, which must be as the page showed it. *what* is one of ORDERS."""
+        run, order = request.path_params["run"], getattr(self._control, what)
+        how = {"by": by, "comment": _text(given, "comment", ""), "seen": _text(given, "state")}
         if what in ("approve", "reject"):
             step, nth = _text(given, "step"), given.get("nth")
             if type(nth) is not int:
                 raise InvalidArgument("nth", nth, "a number")
-            if what == "approve":
-                value = given.get("value")
-                found = control.approve(run, step, value, by=by, comment=comment, seen=seen, nth=nth)
-            else:
-                found = control.reject(run, step, by=by, comment=comment, seen=seen, nth=nth)
+            value = [given.get("value")] if what == "approve" else []
+            found: RunSummary = order(run, step, *value, nth=nth, **how)
             text = answer_text(what == "approve", found)
-        elif what == "resume":
-            found = control.resume(run, by=by, comment=comment, seen=seen)
-            text = resume_text(found)
         else:
-            found = (control.cancel if what == "cancel" else control.pause)(run, by=by, comment=comment, seen=seen)
-            text = order_text(what, found)
+            found = order(run, **how)
+            text = resume_text(found) if what == "resume" else order_text(what, found)
         return self._done(text, found)
 
     def _pause(self, request: Request, given: Given, by: str) -> Response:
@@ -313,7 +292,7 @@ class Actions:
         except BaseException:  # the click may come again, with other parameters
             self._clicks.pop(click, None)
             raise
-        return self._done(f"The run {found.run_id[:ID_LENGTH]} of {found.workflow} is {found.state.lower()}.", found)
+        return self._done(f"The run {found.short_id} of {found.workflow} is {found.state.lower()}.", found)
 
     def _count(self, click: str, run: RunSummary) -> None:
         """Raises OrderRefused for the second half of a double click."""

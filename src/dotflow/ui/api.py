@@ -4,9 +4,8 @@ import functools
 import hashlib
 import re
 import secrets
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -14,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from dotflow import clock
-from dotflow.abc.archive import NAMES, Archive, NotedNumber, Since, TaskState
+from dotflow.abc.archive import Archive, NotedNumber, Since, TaskState
 from dotflow.abc.history import History
 from dotflow.control import Control
 from dotflow.core.durations import to_seconds
@@ -23,8 +22,17 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import DefinitionError, DotflowError, HistoryError, InvalidArgument, NotInHistory, OrderRefused
 from dotflow.records.record import OutputKey, RunRecord, RunSummary
 from dotflow.report.by_param import by_param, params_of, value_object
-from dotflow.report.differences import differences
-from dotflow.report.document import document, left_out, moment, output_objects, run_object, share_out, to_json
+from dotflow.report.differences import by_name, differences
+from dotflow.report.document import (
+    document,
+    left_out,
+    load_newest,
+    moment,
+    output_objects,
+    run_object,
+    share_out,
+    to_json,
+)
 from dotflow.ui.actions import Actions
 from dotflow.ui.overview import overview
 
@@ -85,21 +93,6 @@ def _page(find: Callable[..., list[RunSummary]], limit: int) -> tuple[list[RunSu
     return page, len(page) < len(runs)
 
 
-def show_run(
-    archive: Archive, query: Query, option: str | None = None, actions: Actions | None = None
-) -> dict[str, Any]:
-    """Returns the document of a run; of its output only whose it is, and how much.
-
-    The id of a run stands for the newest one of its chain, unless the query has `this`. *option* is the value of
-    --history in the commands.
-    """
-    run = archive.load(query["run"])
-    if "this" not in query and query["run"] not in NAMES and run.newest != run.run_id:
-        run = archive.load(run.newest)
-    buttons = {} if actions is None else {"buttons": actions.of_run(run)}
-    return document(run, output=_output_members(archive, run), archive=archive, history=option) | buttons
-
-
 def show_output(archive: Archive, query: Query) -> dict[str, Any]:
     """Returns the output of an attempt, or the parts after a `seq`; of more than MAX_TAIL bytes the end."""
     run = archive.summary(query["run"])
@@ -112,24 +105,6 @@ def show_output(archive: Archive, query: Query) -> dict[str, Any]:
     return {
         "output": output_objects(run, new, {key: size}),
         "last": max((chunk.seq for chunk in chunks), default=after),
-    }
-
-
-def show_workflow(archive: Archive, query: Query, actions: Actions | None = None) -> dict[str, Any]:
-    """Returns the last runs of a workflow, the oldest first, the states of their tasks, and the days of its runs."""
-    latest = archive.runs(workflow=_required(query, "id"), limit=BY_PARAM)
-    runs = latest[:GRID][::-1]
-    ids = [run.run_id for run in runs]
-    columns = [_by_name(tasks) for tasks in archive.task_states(ids)]
-    names = dict.fromkeys(name for tasks in reversed(columns) for name in tasks)  # in the order of the last run
-    is_known = actions is not None and any(run.base == query["id"] for run in runs)
-    return {
-        "workflow_id": query["id"],
-        "runs": [run_object(run) for run in runs],
-        "tasks": [{"name": name, "cells": [_cell(tasks.get(name)) for tasks in columns]} for name in names],
-        "notes": _notes(columns, archive.noted_numbers(ids)),
-        "params": list(_params(latest)),
-        **({"buttons": actions.of_workflow(query["id"])} if actions is not None and is_known else {}),
     }
 
 
@@ -179,12 +154,6 @@ def _output_members(archive: Archive, run: RunRecord) -> dict[str, Any]:
     return {"output": entries, "output_left_out": left_out(sizes, shares)}
 
 
-def _by_name(tasks: Sequence[TaskState]) -> dict[str, TaskState]:
-    """Returns tasks by their names; one that several have gets their numbers."""
-    counts = Counter(task.name for task in tasks)
-    return {task.name if counts[task.name] == 1 else f"{task.name} ({task.task_id})": task for task in tasks}
-
-
 def _cell(task: TaskState | None) -> list[Any] | None:
     return None if task is None else [task.state, task.duration]
 
@@ -209,8 +178,7 @@ def _since(text: str) -> Since | None:
 
 def _moment(name: str, text: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(text)
-        return moment.astimezone() if moment.tzinfo is None else moment.astimezone(UTC)
+        return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError, OSError):
         age = ", or an age such as 2d" if name == "since" else ""
         raise InvalidArgument(name, text, f"a moment such as 2026-11-25T02:00:00Z{age}") from None
@@ -218,12 +186,6 @@ def _moment(name: str, text: str) -> datetime:
 
 Find = Callable[[Archive, Query], dict[str, Any]]
 
-#: The path -> what it returns; /api/runs/{run} and /api/workflow are others.
-PATHS: Final[Mapping[str, Find]] = {
-    "/api/runs": list_runs,
-    "/api/runs/{run}/output": show_output,
-    "/api/diff": show_differences,
-}
 #: The error -> the status of the response, which has its words.
 STATUSES: Final[Mapping[type[Exception], int]] = {
     NotInHistory: 404,
@@ -251,11 +213,7 @@ class Api:
     def __init__(self, archive: Archive, option: str | None, actions: Actions | None = None) -> None:
         self._archive = archive
         self._actions = actions
-        self._paths: dict[str, Find] = {
-            **PATHS,
-            "/api/runs/{run}": functools.partial(show_run, option=option, actions=actions),
-            "/api/workflow": functools.partial(show_workflow, actions=actions),
-        }
+        self._option = option
         self._control: Control | None = None
         if isinstance(archive, History) and archive.operations() is not None:
             self._control = Control(archive)
@@ -265,7 +223,45 @@ class Api:
 
     def routes(self) -> list[Route]:
         """Returns the routes."""
-        return [*(Route(path, self._endpoint(find)) for path, find in self._paths.items()), Route("/api/me", self._me)]
+        finds: dict[str, Find] = {
+            "runs": list_runs,
+            "runs/{run}": self._show_run,
+            "runs/{run}/output": show_output,
+            "workflow": self._show_workflow,
+            "diff": show_differences,
+        }
+        return [
+            *(Route(f"/api/{path}", self._endpoint(find)) for path, find in finds.items()),
+            Route("/api/me", self._me),
+        ]
+
+    def _show_run(self, archive: Archive, query: Query) -> dict[str, Any]:
+        """Returns the document of a run; of its output only whose it is, and how much.
+
+        The id of a run stands for the newest one of its chain, unless the query has `this`.
+        """
+        run = archive.load(query["run"]) if "this" in query else load_newest(archive, query["run"])
+        buttons = {} if self._actions is None else {"buttons": self._actions.of_run(run)}
+        output = _output_members(archive, run)
+        return document(run, output=output, archive=archive, history=self._option) | buttons
+
+    def _show_workflow(self, archive: Archive, query: Query) -> dict[str, Any]:
+        """Returns the last runs of a workflow, the oldest first, the states of their tasks, and its days."""
+        latest = archive.runs(workflow=_required(query, "id"), limit=BY_PARAM)
+        runs = latest[:GRID][::-1]
+        ids = [run.run_id for run in runs]
+        columns = [by_name(tasks) for tasks in archive.task_states(ids)]
+        names = dict.fromkeys(name for tasks in reversed(columns) for name in tasks)  # in the order of the last run
+        found = {
+            "workflow_id": query["id"],
+            "runs": [run_object(run) for run in runs],
+            "tasks": [{"name": name, "cells": [_cell(tasks.get(name)) for tasks in columns]} for name in names],
+            "notes": _notes(columns, archive.noted_numbers(ids)),
+            "params": list(_params(latest)),
+        }
+        if self._actions is not None and any(run.base == query["id"] for run in runs):
+            found["buttons"] = self._actions.of_workflow(query["id"])
+        return found
 
     def _me(self, request: Request) -> Response:
         """Answers who reads the page: by name, if they may give orders."""

@@ -1,6 +1,6 @@
 """What the list of runs opens on: what needs a person, and what begins next."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ from dotflow.abc.operations import Operations, ScheduleSummary
 from dotflow.control import Control
 from dotflow.core.approval import Question
 from dotflow.errors import MissingExtra
-from dotflow.report.document import moment, run_object
+from dotflow.report.document import moment, question_object, run_object
 
 SHOWN: Final = 5  # of a kind of what needs a person
 NEXT: Final = 10  # runs of the queue
@@ -32,14 +32,7 @@ def overview(archive: Archive) -> dict[str, Any]:
         "attention": {
             "waiting": _some(
                 [
-                    {
-                        "run_id": question.run_id,
-                        "workflow": question.workflow_id,
-                        "step": question.step,
-                        "text": question.text,
-                        "asked": moment(question.asked),
-                        "until": moment(question.until),
-                    }
+                    {"run_id": question.run_id, "workflow": question.workflow_id} | question_object(question)
                     for question in waiting
                 ]
             ),
@@ -60,14 +53,11 @@ def _late_and_unserved(
     control: Control, queue: Operations, now: datetime
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Returns what is late of the schedules, and the workflows with schedules or due runs that no process serves."""
-    late: list[dict[str, Any]] = []
-    schedules: list[ScheduleSummary] = []
     try:
         schedules = control.schedules()
+        late = [_late_of(schedule) for schedule in schedules if schedule.late or schedule.error]
     except MissingExtra as error:
-        late.append({"workflow": "", "planned": None, "run_id": None, "why": str(error), "more": 0})
-    for schedule in schedules:
-        late += _late_of(schedule)
+        schedules, late = [], [_late_object("", str(error))]
     unserved: dict[str, dict[str, Any]] = {}
     for waiting in queue.long_queued(now):
         if not queue.is_served(waiting.workflow):
@@ -79,14 +69,14 @@ def _late_and_unserved(
     return late, [{"workflow": workflow, **about} for workflow, about in sorted(unserved.items())]
 
 
-def _late_of(schedule: ScheduleSummary) -> Iterator[dict[str, Any]]:
-    """Yields the newest late firing of a schedule, with the number of the others; or why it can't be computed."""
+def _late_of(schedule: ScheduleSummary) -> dict[str, Any]:
+    """Returns the newest late firing of a schedule, with the number of the others; or why it can't be computed."""
     workflow, late = schedule.schedule.workflow, schedule.late
-    if late:
-        newest = late[0]
-        more = len(late) - 1
-        planned = moment(newest.planned)
-        yield {"workflow": workflow, "planned": planned, "run_id": newest.run_id, "why": newest.why, "more": more}
-    elif schedule.error:
-        why = f"can't be computed here: {schedule.error}"
-        yield {"workflow": workflow, "planned": None, "run_id": None, "why": why, "more": 0}
+    if not late:
+        return _late_object(workflow, f"can't be computed here: {schedule.error}")
+    found = {"planned": moment(late[0].planned), "run_id": late[0].run_id, "more": len(late) - 1}
+    return _late_object(workflow, late[0].why) | found
+
+
+def _late_object(workflow: str, why: str) -> dict[str, Any]:
+    return {"workflow": workflow, "planned": None, "run_id": None, "why": why, "more": 0}

@@ -18,7 +18,6 @@ from dotflow.providers.optional import require_extra
 from dotflow.ui.application import make_app
 from dotflow.ui.security import CODE_LIFETIME, MAY_WRITE, AccessTokens, Gate, Guard, Scope
 
-DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 8765
 PORTS: Final = 20  # that are tried, if none is given
 BACKLOG: Final = 1024  # clients that wait to be accepted
@@ -53,7 +52,7 @@ class Server:
         self,
         history: Archive,
         option: str | None,
-        host: str = DEFAULT_HOST,
+        host: str = "127.0.0.1",
         port: int | None = None,
         *,
         may_write: bool = False,

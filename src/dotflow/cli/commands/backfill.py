@@ -20,11 +20,11 @@ from dotflow.cli.options import SERVER_OPTIONS, with_options
          "several parameters, all combinations.",
 )  # fmt: skip
 @option(
-    "--dry-run", is_flag=True, example="--dry-run",
+    "--dry-run", is_flag=True,
     help="Print what it would do with each, and write nothing.",
 )  # fmt: skip
-@option("--again", is_flag=True, example="--again", help="Run those that have completed again, from the beginning.")
-@option("--once", is_flag=True, example="--once", help="Run them here, as `dotflow serve --once` with its options.")
+@option("--again", is_flag=True, help="Run those that have completed again, from the beginning.")
+@option("--once", is_flag=True, help="Run them here, as `dotflow serve --once` with its options.")
 @with_options(SERVER_OPTIONS)
 @HISTORY_OPTION
 def backfill(**options: Any) -> int:
@@ -47,5 +47,5 @@ def backfill(**options: Any) -> int:
     from dotflow.cli.control.backfill import run_backfill  # not needed for the help
     from dotflow.cli.run.recording import recording
 
-    with recording({"history": options["history"], "no_history": False}):
+    with recording(options):
         return run_backfill(options)

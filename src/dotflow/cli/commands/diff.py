@@ -25,7 +25,7 @@ def diff(first: str, second: str, exit_code: bool, as_json: bool, history: str |
     Compared are code, environment, parameters, values and states. Durations, CPU time and memory of a step differ
     from a fifth on. Runs are named as in dotflow show.
     """
-    from dotflow.cli.history.as_json import to_line
+    from dotflow.cli.history.as_json import print_json
     from dotflow.cli.history.diff_page import print_differences
     from dotflow.cli.history.options import open_history
     from dotflow.report.differences import MEASURES, differences
@@ -34,8 +34,7 @@ def diff(first: str, second: str, exit_code: bool, as_json: bool, history: str |
     before, after = archive.load(first), archive.load(second)
     changes = list(differences(archive, before, after))
     if as_json:
-        for difference in changes:
-            click.echo(to_line(difference._asdict()))
+        print_json(difference._asdict() for difference in changes)
     else:
         print_differences(before, after, changes)
     is_different = any(difference.kind not in MEASURES for difference in changes)

@@ -12,7 +12,7 @@ from dotflow.cli.history.options import HISTORY_OPTION
     "--older-than", metavar="AGE", example="dotflow forget --older-than 30d",
     help="All runs that ended longer ago than that.",
 )  # fmt: skip
-@option("--all", "everything", is_flag=True, example="dotflow forget --all", help="All runs that have ended.")
+@option("--all", "everything", is_flag=True, help="All runs that have ended.")
 @option("-y", "--yes", is_flag=True, example="dotflow forget --all --yes", help="Don't ask.")
 @HISTORY_OPTION
 def forget(runs: tuple[str, ...], older_than: str | None, everything: bool, yes: bool, history: str | None) -> None:

@@ -24,7 +24,7 @@ def graph(**options: Any) -> None:
 
     Exit code: 0, or 2 if there is no such workflow.
     """
-    from dotflow.cli.run.load import RunRequest, load  # not needed for the help
+    from dotflow.cli.run.load import load  # not needed for the help
 
-    workflow = load(RunRequest.of_definition(options)).workflow
+    workflow = load(options).workflow
     click.echo(workflow.task.graph(options["format"]))

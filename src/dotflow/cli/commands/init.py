@@ -1,8 +1,6 @@
 """`dotflow init`: a small complete project."""
 
-import os
 import shlex
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +8,7 @@ import click
 
 from dotflow.cli.command import Command
 from dotflow.cli.project.create import SAMPLE, add, make, render
-from dotflow.cli.project.names import ProjectNames, names_of, nearest_names
+from dotflow.cli.project.names import names_of, nearest
 from dotflow.cli.project.wheel import index_requirement, installed, pack
 
 EXAMPLES: Final = """
@@ -30,30 +28,18 @@ def init(name: str | None) -> None:
     is the name of the project. No file is overwritten, and nothing is downloaded.
     """
     folder = Path(name or "")
-    names = nearest_names(_name_of(folder), SAMPLE.project) if name is None else names_of(_name_of(folder))
+    own = _name_of(folder)
+    names = names_of((nearest(own) or SAMPLE.project) if name is None else own)
     requirement = index_requirement(installed())
     files = render(names, requirement or pack())
     if name is None:
         add(folder, files)
     else:
         make(folder, files)
-    _print_result(folder, names, files, carries_wheel=requirement is None)
-
-
-def _name_of(folder: Path) -> str:
-    try:
-        return folder.name if folder.name not in {"", ".."} else folder.resolve().name
-    except OSError as error:  # the current folder was removed
-        raise click.ClickException(f"Can't find the folder {folder}: {error.strerror}. Use cd to leave it.") from error
-
-
-def _print_result(folder: Path, names: ProjectNames, files: Iterable[str], *, carries_wheel: bool) -> None:
-    """Prints what was made, and what to do next."""
-    colour = False if os.environ.get("NO_COLOR") else None  # None: as the terminal has it
-    click.echo(click.style(f"{names.project}/", bold=True), color=colour)
+    click.echo(f"{names.project}/")
     for path in sorted(files):
         click.echo(f"  {path}")
-    if carries_wheel:
+    if requirement is None:
         click.echo(
             "\nThis dotflow did not come from a package index, so the project depends on its copy in wheels/. "
             "To use an index later, change the first line under 'dependencies' in pyproject.toml."
@@ -65,4 +51,11 @@ def _print_result(folder: Path, names: ProjectNames, files: Iterable[str], *, ca
         "pip install -e '.[test]' && pytest",
         f"dotflow start --workflow {names.package}.pipeline:build_workflow",
     ]:
-        click.echo("  " + click.style(command, fg="cyan"), color=colour)
+        click.echo(f"  {command}")
+
+
+def _name_of(folder: Path) -> str:
+    try:
+        return folder.name if folder.name not in {"", ".."} else folder.resolve().name
+    except OSError as error:  # the current folder was removed
+        raise click.ClickException(f"Can't find the folder {folder}: {error.strerror}. Use cd to leave it.") from error

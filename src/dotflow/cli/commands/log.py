@@ -1,9 +1,10 @@
 """`dotflow log`: what the runs wrote."""
 
 import contextlib
+import os
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
@@ -59,7 +60,7 @@ def log(
     A record is a line with what belongs to it: an error comes with its traceback. Older files (flow.log.1, ...) are
     read where the newest doesn't have enough. Both formats are read.
     """
-    from dotflow.cli.log.files import absolute_path, all_records, end_of_lines, last_records, open_all, settled_length
+    from dotflow.cli.log.files import absolute_path, all_records, end_of_lines, last_records, open_all
     from dotflow.cli.log.records import Filter
     from dotflow.cli.log.show import show_function
     from dotflow.providers.logs.formats import LEVELS as LEVEL_NUMBERS
@@ -78,18 +79,15 @@ def log(
         show = show_function(as_json)
         end = 0
         if files:
-            end = end_of_lines(files[0]) if follow else settled_length(files[0])
+            end = end_of_lines(files[0]) if follow else files[0].seek(0, os.SEEK_END)
             show(all_records(files, end, wanted) if lines == ALL else last_records(files, end, lines, wanted))
-        if follow:
-            _follow(path, files, end, wanted, show)
+        if not follow:
+            return
+        from dotflow.cli.log.follow import POLL_INTERVAL, RECORD_DELAY, Follower, pause
 
-
-def _follow(path: Path, files: list[Any], end: int, wanted: Any, show: Any) -> None:
-    from dotflow.cli.log.follow import POLL_INTERVAL, RECORD_DELAY, Follower, pause
-
-    if not files:
-        click.echo(f"dotflow log: waiting for {path}; there is none yet. Ctrl-C ends it.", err=True)
-    with contextlib.closing(Follower(path, files, end)) as follower:
+        if not files:
+            click.echo(f"dotflow log: waiting for {path}; there is none yet. Ctrl-C ends it.", err=True)
+        follower = opened.enter_context(contextlib.closing(Follower(path, files, end)))
         while True:
             show(record for record in follower.records() if wanted.matches(record))
             pause(POLL_INTERVAL if follower.is_at_rest else RECORD_DELAY)

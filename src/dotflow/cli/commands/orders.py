@@ -1,7 +1,7 @@
-"""`dotflow cancel`, `pause` and `resume`: orders to runs in any process."""
+"""`dotflow cancel`, `pause` and `resume`: orders to runs in any process; `approve` and `reject`: answers to them."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -25,7 +25,7 @@ WORKFLOW_OPTION: Final = option(
 @click.command(cls=Command, short_help="Cancel a run that is queued, running or paused.")
 @click.argument("run")
 @with_options(ORDER_OPTIONS)
-def cancel(run: str, history: str | None, by: str | None, comment: str) -> None:
+def cancel(run: str, history: str | None, **order: Any) -> None:
     """Cancel a run.
 
     \b
@@ -39,9 +39,9 @@ def cancel(run: str, history: str | None, by: str | None, comment: str) -> None:
 
     Exit code: 0 cancelled or ordered, 2 if there is no such run, or it has ended.
     """
-    from dotflow.cli.control.orders import order  # not needed for the help
+    from dotflow.cli.control import orders  # not needed for the help
 
-    order("cancel", run, history, by, comment)
+    orders.order("cancel", run, history, **order)
 
 
 def _check_one(run: str | None, workflow: str | None) -> None:
@@ -53,7 +53,7 @@ def _check_one(run: str | None, workflow: str | None) -> None:
 @click.argument("run", required=False)
 @WORKFLOW_OPTION
 @with_options(ORDER_OPTIONS)
-def pause(run: str | None, workflow: str | None, history: str | None, by: str | None, comment: str) -> None:
+def pause(run: str | None, workflow: str | None, history: str | None, **order: Any) -> None:
     """Pause a run: its running steps end and are saved, and nothing new begins. Or pause a workflow.
 
     \b
@@ -74,9 +74,9 @@ def pause(run: str | None, workflow: str | None, history: str | None, by: str | 
 
     _check_one(run, workflow)
     if run is not None:
-        orders.order("pause", run, history, by, comment)
+        orders.order("pause", run, history, **order)
     elif workflow is not None:
-        orders.pause_workflow(workflow, history, by, comment)
+        orders.pause_workflow(workflow, history, **order)
 
 
 @click.command(cls=Command, short_help="Queue a run that continues another one, or resume a workflow.")
@@ -87,14 +87,7 @@ def pause(run: str | None, workflow: str | None, history: str | None, by: str | 
     help="This task runs again, and what needs it; one option for each.",
 )  # fmt: skip
 @with_options(ORDER_OPTIONS)
-def resume(
-    run: str | None,
-    workflow: str | None,
-    rerun: tuple[str, ...],
-    history: str | None,
-    by: str | None,
-    comment: str,
-) -> None:
+def resume(run: str | None, workflow: str | None, rerun: tuple[str, ...], history: str | None, **order: Any) -> None:
     """Go on with a run that was paused, cancelled or interrupted, or failed or crashed: no finished step runs again.
 
     \b
@@ -114,8 +107,59 @@ def resume(
 
     _check_one(run, workflow)
     if run is not None:
-        orders.resume(run, rerun, history, by, comment)
+        orders.resume(run, rerun, history, **order)
     elif workflow is not None:
         if rerun:
             raise click.UsageError("--rerun is about a run. Leave it out, or pass a RUN.")
-        orders.resume_workflow(workflow, history, by, comment)
+        orders.resume_workflow(workflow, history, **order)
+
+
+@click.command(cls=Command, short_help="Answer yes to a task that waits for an approval.")
+@click.argument("run")
+@click.argument("step", required=False)
+@option(
+    "--value", metavar="JSON", example="--value '{\"rows\": 300}'", help="What the step takes as `approval.value`.",
+)  # fmt: skip
+@with_options(ORDER_OPTIONS)
+def approve(run: str, step: str | None, value: str | None, history: str | None, **order: Any) -> None:
+    """Answer yes to the question of a task that waits for an approval. The first answer counts.
+
+    \b
+    RUN   an id, the beginning of one, or last
+    STEP  the task that waits, or an item such as page[3].check; not needed where it is the only one
+
+    \b
+    dotflow runs --paused
+    dotflow approve 4f0c9a21
+    dotflow approve 4f0c9a21 publish --comment "looks right"
+
+    A paused run goes on as soon as a process serves its workflow, or with `dotflow start ... --resume`.
+
+    Exit code: 0 answered, 2 if there is no such run, it waits for no answer, or has one.
+    """
+    from dotflow.cli.control import orders  # not needed for the help
+
+    orders.approve(run, step, history, value, **order)
+
+
+@click.command(cls=Command, short_help="Answer no to a task that waits for an approval.")
+@click.argument("run")
+@click.argument("step", required=False)
+@with_options(ORDER_OPTIONS)
+def reject(run: str, step: str | None, history: str | None, **order: Any) -> None:
+    """Answer no to the question of a task that waits for an approval: the task fails. The first answer counts.
+
+    \b
+    RUN   an id, the beginning of one, or last
+    STEP  the task that waits, or an item such as page[3].check; not needed where it is the only one
+
+    \b
+    dotflow reject 4f0c9a21 --comment "the day is not over"
+
+    `dotflow resume RUN --rerun STEP` asks again.
+
+    Exit code: 0 answered, 2 if there is no such run, it waits for no answer, or has one.
+    """
+    from dotflow.cli.control import orders  # not needed for the help
+
+    orders.reject(run, step, history, **order)

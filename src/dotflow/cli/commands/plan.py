@@ -10,7 +10,7 @@ from dotflow.cli.options import WORKFLOW_OPTIONS, with_options
 
 @click.command(cls=Command, context_settings={"allow_extra_args": True})
 @with_options(WORKFLOW_OPTIONS)
-@option("--json", "as_json", is_flag=True, example="--json", help="Print the plan as JSON.")
+@option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def plan(**options: Any) -> None:
     """Print what `start` with the same options would do, and why. It runs, writes and locks nothing.
 
@@ -26,10 +26,10 @@ def plan(**options: Any) -> None:
 
     Exit code: 0, or 2 if start would raise an error.
     """
-    from dotflow.cli.run.load import RunRequest, build, resume_of  # not needed for the help
+    from dotflow.cli.run.load import build, resume_of  # not needed for the help
 
     resume = resume_of(options)
-    workflow, params = build(RunRequest.of(options), is_plan=True)
+    workflow, params = build(options, is_plan=True)
     more = {"rerun": options["rerun"], "cache": not options["no_cache"], "only": options["only"] or None}
     planned = workflow.plan(options["mode"], resume, params=params, **more)
     click.echo(planned.model_dump_json(indent=2) if options["as_json"] else str(planned))

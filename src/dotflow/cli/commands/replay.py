@@ -12,7 +12,7 @@ from dotflow.cli.history.options import HISTORY_OPTION, open_history
 @click.argument("run", metavar="RUN")
 @click.argument("step", metavar="STEP[#ITEM]")
 @option(
-    "--pdb", "is_debugged", is_flag=True, example="--pdb",
+    "--pdb", "is_debugged", is_flag=True,
     help="Open the debugger where the step raises; without its timeout.",
 )  # fmt: skip
 @option(
@@ -23,7 +23,7 @@ from dotflow.cli.history.options import HISTORY_OPTION, open_history
     "--attempt", type=click.IntRange(1), metavar="N", example="--attempt 1",
     help="The attempt that it is compared with; the last one by default.",
 )  # fmt: skip
-@option("--no-timeout", is_flag=True, example="--no-timeout", help="Without the step's timeout, for breakpoint().")
+@option("--no-timeout", is_flag=True, help="Without the step's timeout, for breakpoint().")
 @option(
     "-w", "--workflow", metavar="PATH", example="--workflow jobs.nightly:build",
     help="The workflow, if it can't be found by the command or the program that started it.",

@@ -7,8 +7,6 @@ import click
 from dotflow.cli.command import Command, option
 from dotflow.cli.history.options import HISTORY_OPTION
 
-STDOUT = "-"
-
 
 @click.command(cls=Command, short_help="Write a run as one HTML file, to look at or to mail.")
 @click.argument("run", default="last")
@@ -44,7 +42,7 @@ def report(run: str, output: str | None, history: str | None) -> None:
     document = read_document(open_history(history), run, history)
     path = f"run-{safe_name(document['run']['run_id'][:ID_LENGTH])}.html" if output is None else output
     try:
-        if path == STDOUT:
+        if path == "-":
             sys.stdout.buffer.write(make_page(document).encode())
             return
         written = write_page(path, document)

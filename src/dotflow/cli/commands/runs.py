@@ -10,10 +10,10 @@ from dotflow.cli.history.options import HISTORY_OPTION, JSON_OPTION
 
 
 @click.command(cls=Command, short_help="List the runs of the past.")
-@option("--failed", is_flag=True, example="dotflow runs --failed", help="Only runs that failed or crashed.")
-@option("--running", is_flag=True, example="dotflow runs --running", help="Only runs that have begun, and not ended.")
-@option("--queued", is_flag=True, example="dotflow runs --queued", help="Only runs that wait for a process.")
-@option("--paused", is_flag=True, example="dotflow runs --paused", help="Only runs that are paused.")
+@option("--failed", is_flag=True, help="Only runs that failed or crashed.")
+@option("--running", is_flag=True, help="Only runs that have begun, and not ended.")
+@option("--queued", is_flag=True, help="Only runs that wait for a process.")
+@option("--paused", is_flag=True, help="Only runs that are paused.")
 @option(
     "--workflow", metavar="ID", example="--workflow nightly",
     help="Only runs of this workflow, by its id, with all parameters, or by its name.",
@@ -45,32 +45,32 @@ def runs(failed: bool, as_json: bool, history: str | None, **options: Any) -> No
     the list, too.
     """
     from dotflow.abc.archive import FAILURES
-    from dotflow.cli.history.as_json import to_line
-    from dotflow.cli.history.options import open_history
-    from dotflow.cli.history.run_list import parse_since, print_runs
+    from dotflow.cli.history.as_json import print_json
+    from dotflow.cli.history.options import open_history, parse_time
+    from dotflow.cli.history.run_list import print_runs
     from dotflow.core.types.run_state import TypeRunState
     from dotflow.providers.histories.sqlite.reading import HOW_TO_RECORD, short_path
 
     archive = open_history(history)
+    accepted = "an age, such as 90s, 12h or 2d, or a local time, such as 2026-11-25 or '2026-11-25 14:30'"
+    since = parse_time("--since", options["since"], accepted)
     if options["by"] is not None:
         from dotflow.cli.history.by_param import print_by_param
 
         _check_by(failed=failed, **options)
-        since = parse_since(options["since"])
         print_by_param(archive, options["workflow"], options["by"], since, as_json=as_json)
         return
     states = [state for state in TypeRunState if options.get(state.lower()) or (failed and state in FAILURES)]
     records = archive.runs(
         state=states or None,
         workflow=options["workflow"],
-        since=parse_since(options["since"]),
+        since=since,
         limit=options["limit"],
     )
     if as_json:
         from dotflow.report.document import run_object
 
-        for run in records:
-            click.echo(to_line(run_object(run)))
+        print_json(map(run_object, records))
     elif records:
         print_runs(records)
     elif archive.runs(limit=1):

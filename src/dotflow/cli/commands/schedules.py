@@ -7,7 +7,7 @@ from dotflow.cli.history.options import HISTORY_OPTION, JSON_OPTION
 
 
 @click.command(cls=Command, short_help="List the schedules, and check that their runs are on time.")
-@option("--check", is_flag=True, example="dotflow schedules --check", help="Exit with 1 if a firing is late or failed.")
+@option("--check", is_flag=True, help="Exit with 1 if a firing is late or failed.")
 @option(
     "--expect", multiple=True, metavar="NAME", example="--expect nightly --expect hourly",
     help="With --check: exit with 1 if no schedule of this workflow, by its id, is known; one option for each.",

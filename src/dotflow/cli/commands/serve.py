@@ -38,5 +38,5 @@ def serve(**options: Any) -> int:
     from dotflow.cli.control.serve import run_server  # not needed for the help
     from dotflow.cli.run.recording import recording
 
-    with recording({"history": options["history"], "no_history": False}):
+    with recording(options):
         return run_server(options)

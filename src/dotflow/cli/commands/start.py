@@ -24,14 +24,14 @@ def start(**options: Any) -> int:
     Exit code: 0 completed, 1 a task or an item failed, 2 nothing was run, 3 paused, 130 interrupted (Ctrl-C), 143
     terminated.
     """
-    from dotflow.cli.run.load import RunRequest, build, resume_of  # not needed for the help
+    from dotflow.cli.run.load import build, resume_of  # not needed for the help
     from dotflow.cli.run.once import run_once
     from dotflow.cli.run.recording import recording
     from dotflow.core.masks import environment_masks
 
     with recording(options):
         resume = resume_of(options)
-        workflow, params = build(RunRequest.of(options))
+        workflow, params = build(options)
         title = workflow.name or options["workflow"] or options["workflow_id"] or ", ".join(options["step"])
         title = environment_masks().mask(" ".join([title, *options["param"]]))
         arguments = {name: options[name] for name in ("mode", "keep_going", "rerun", "timeout")}

@@ -18,9 +18,9 @@ from dotflow.cli.history.options import HISTORY_OPTION
     "--host", metavar="NAME", default="127.0.0.1", show_default=True, example="--host 0.0.0.0",
     help="The address to listen on. Any but the default can be reached from other computers.",
 )  # fmt: skip
-@option("--no-browser", is_flag=True, example="dotflow ui --no-browser", help="Print the address, and open no browser.")
+@option("--no-browser", is_flag=True, help="Print the address, and open no browser.")
 @option(
-    "--write", is_flag=True, example="dotflow ui --write",
+    "--write", is_flag=True,
     help="Print a second address, whose pages have buttons: cancel, pause, resume, approve, reject, submit.",
 )  # fmt: skip
 @HISTORY_OPTION

@@ -9,16 +9,16 @@ import click
 from rich.text import Text
 
 from dotflow.abc.archive import Archive
-from dotflow.abc.operations import Submission, WorkflowPause
+from dotflow.abc.operations import Submission
 from dotflow.cli.control.orders import pause_line
 from dotflow.cli.control.serve import serve_with
-from dotflow.cli.control.workflows import load_workflow
 from dotflow.cli.exit_codes import Exit
+from dotflow.cli.formatting import pluralize
 from dotflow.cli.history.run_list import print_runs
-from dotflow.cli.history.text import Column, Screen, local, safe, state_of
+from dotflow.cli.history.text import Column, Screen, local, safe, state_of, styled
+from dotflow.cli.run.load import load_servable
 from dotflow.cli.run.params import convert, parse_params
-from dotflow.cli.storages import STORAGE_OPTIONS
-from dotflow.control import user_of
+from dotflow.control import Control, user_of
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.ranges import InvalidRange, combinations, expand
 from dotflow.core.text import shorten
@@ -58,8 +58,7 @@ class _Name(NamedTuple):
 
 def run_backfill(options: Mapping[str, Any]) -> Exit:
     """Queues or resumes what has not completed, and prints a table; with --once it runs that here."""
-    storage = {name: options[name] for name in ("storage", *STORAGE_OPTIONS)}
-    workflow = load_workflow(options["workflow"], storage).workflow
+    workflow = load_servable(options["workflow"], {**options, "param": ()}).workflow
     lists = _lists(workflow, parse_params(options["param"]))
     try:
         chosen = combinations(lists)
@@ -78,9 +77,10 @@ def run_backfill(options: Mapping[str, Any]) -> Exit:
         if names:
             _print(names)
     waits = any(name.then is not Then.SKIPPED for name in names)
-    if waits and (pause := backfill.pause) is not None:
+    control = Control(workflow)
+    if waits and (pause := control.pause_of(workflow.workflow_id)) is not None:
         click.echo(pause_line(workflow.workflow_id, pause), err=True)
-    elif not options["once"] and any(name.run_id for name in names) and not backfill.is_served:
+    elif not options["once"] and any(name.run_id for name in names) and not control.is_served(workflow.workflow_id):
         how = f"Start `dotflow serve {safe(options['workflow'])}`, or run this command again with --once"
         click.echo(f"No process serves '{safe(workflow.workflow_id)}': the runs wait. {how}.", err=True)
     return _work_off(workflow, backfill, found, options) if options["once"] else Exit.COMPLETED
@@ -128,16 +128,6 @@ class _Backfill:
         self._archive = archive
         self._workflow = workflow
         self._again = again
-
-    @property
-    def is_served(self) -> bool:
-        """Whether a living process serves the workflow."""
-        return self._queue.is_served(self._workflow.workflow_id)
-
-    @property
-    def pause(self) -> WorkflowPause | None:
-        """The pause of the workflow; None where it is not paused."""
-        return self._queue.pauses().get(self._workflow.workflow_id)
 
     def last(self, wanted: Iterable[Submission]) -> list[RunSummary | None]:
         """Returns the last run of each name, of those that have its values; None if there is none."""
@@ -193,15 +183,14 @@ def _work_off(workflow: DotFlow, backfill: _Backfill, names: Sequence[_Name], op
 
 
 def _print(names: Sequence[_Name], *, is_dry: bool = False) -> None:
-    screen = Screen()
     columns = [*(Column(safe(param), fits=1) for param in names[0].params), Column("Last run"), Column("Began")]
-    rows = [_row(screen, name) for name in names]
-    screen.lines(screen.table([*columns, Column("Would be" if is_dry else "Now")], rows))
+    rows = [_row(name) for name in names]
+    Screen().print_table([*columns, Column("Would be" if is_dry else "Now")], rows)
     _print_counts(Counter(name.then for name in names))
 
 
-def _row(screen: Screen, name: _Name) -> list[Text | str]:
-    last = screen.state(None, "none") if name.last is None else state_of(screen, name.last)
+def _row(name: _Name) -> list[Text | str]:
+    last = styled(None, "none") if name.last is None else state_of(name.last)
     began = "" if name.last is None else local(name.last.began)
     then = f"{name.then}{name.run_id and f' as {name.run_id[:ID_LENGTH]}'}"
     return [*(safe(value_text(value)) for value in name.params.values()), last, began, then]
@@ -210,4 +199,4 @@ def _row(screen: Screen, name: _Name) -> list[Text | str]:
 def _print_counts(counts: Mapping[Any, int]) -> None:
     total = sum(counts.values())
     parts = ", ".join(f"{count} {str(what).lower()}" for what, count in counts.items())
-    click.echo(f"{total} {'run' if total == 1 else 'runs'}: {parts}.")
+    click.echo(f"{pluralize(total, 'run')}: {parts}.")

@@ -1,19 +1,22 @@
-"""`dotflow cancel`, `pause` and `resume`: what they order, and what happens next, in words."""
+"""`dotflow cancel`, `pause`, `resume`, `approve` and `reject`: what they order, and what happens next, in words."""
+
+import json
 
 import click
 
+from dotflow.abc.archive import Archive
 from dotflow.abc.operations import NAME_STEPS, WorkflowPause
 from dotflow.cli.history.options import open_history
 from dotflow.cli.history.text import safe
 from dotflow.control import Control
-from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.text import GENERATED
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import OrderRefused
 from dotflow.records.environment import process_name
-from dotflow.records.record import RunRecord
+from dotflow.records.record import RunRecord, RunSummary
 from dotflow.report.orders import (
     PAUSED,
+    answer_text,
     order_text,
     resume_text,
     resume_workflow_command,
@@ -31,7 +34,7 @@ def order(what: str, run: str, history: str | None, by: str | None, comment: str
     if found.ordered == what == "cancel" and (process := _process_here(archive.load(found.run_id))):
         click.echo(f"`kill -INT {process}` ends it at once.")
     if what == "pause" and not GENERATED.fullmatch(found.workflow_id):
-        click.echo(f"`dotflow resume {found.run_id[:ID_LENGTH]}` goes on with it.")
+        click.echo(f"`dotflow resume {found.short_id}` goes on with it.")
 
 
 def pause_workflow(workflow: str, history: str | None, by: str | None, comment: str) -> None:
@@ -67,9 +70,38 @@ def resume(run: str, rerun: tuple[str, ...], history: str | None, by: str | None
         if not error.reason.endswith(NAME_STEPS):
             raise
         raise OrderRefused(error.verb, error.run_id, f"{error.reason}: --rerun STEP") from None
-    click.echo(safe(resume_text(found)))
+    _print(resume_text(found), archive, found)
+
+
+def approve(run: str, step: str | None, history: str | None, value: str | None, by: str | None, comment: str) -> None:
+    """Answers yes to the question of a run, and prints what happens next. *value* is JSON."""
+    archive = open_history(history)
+    asked = archive.summary(run).run_id
+    found = Control(archive).approve(asked, step, _value_of(value), by=by, comment=comment)
+    _print(answer_text(True, found), archive, found)
+
+
+def reject(run: str, step: str | None, history: str | None, by: str | None, comment: str) -> None:
+    """Answers no to it."""
+    archive = open_history(history)
+    found = Control(archive).reject(archive.summary(run).run_id, step, by=by, comment=comment)
+    _print(answer_text(False, found), archive, found)
+
+
+def _print(text: str, archive: Archive, found: RunSummary) -> None:
+    """Prints what has happened and, on stderr, what the run waits for."""
+    click.echo(safe(text))
     if waits := waiting_text(archive, found):
         click.echo(safe(waits), err=True)
+
+
+def _value_of(text: str | None) -> object:
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise click.UsageError(f"Can't use --value {text}: it is no JSON ({error}). Quote a text: '\"yes\"'.") from None
 
 
 def _process_here(run: RunRecord) -> str:

@@ -7,11 +7,11 @@ from typing import Any, Final
 import click
 from rich.text import Text
 
-from dotflow.abc.operations import LongQueued, ScheduleSummary
+from dotflow.abc.operations import ScheduleSummary
 from dotflow.cli.exit_codes import Exit
-from dotflow.cli.history.as_json import to_line
+from dotflow.cli.history.as_json import print_json
 from dotflow.cli.history.options import open_history
-from dotflow.cli.history.text import Column, Screen, local, safe
+from dotflow.cli.history.text import Column, Screen, local, safe, styled
 from dotflow.control import Control
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.schedule_rules import MAX_FIRINGS, Fired
@@ -19,8 +19,13 @@ from dotflow.providers.histories.sqlite.reading import short_path
 from dotflow.report.document import moment
 
 COLUMNS: Final = (
-    *(Column("Workflow", fits=1), Column("Cron"), Column("Zone", fits=2), Column("Next")),
-    *(Column("Last"), Column("State"), Column("Dropped", is_right=True)),
+    Column("Workflow", fits=1),
+    Column("Cron"),
+    Column("Zone", fits=2),
+    Column("Next"),
+    Column("Last"),
+    Column("State"),
+    Column("Dropped", is_right=True),
 )
 NAMED: Final = 3  # late and dropped firings of a schedule that are shown
 
@@ -31,15 +36,17 @@ def show_schedules(history: str | None, *, is_check: bool, expected: Sequence[st
     control = Control(archive)
     found = control.schedules()
     if as_json:
-        for schedule in found:
-            click.echo(to_line(schedule_object(schedule)))
+        print_json(map(schedule_object, found))
     elif found:
         _print_table(found)
     if not found:
         reason = "`dotflow serve` has not begun with a workflow that has a SchedulerCron"
         click.echo(f"No schedules in {safe(short_path(archive.path))}: {reason}.", err=True)
-    for line in _long_lines(control.long_queued()):
-        click.echo(line, err=True)
+    for workflow, count, since in control.long_queued():
+        runs = "A run" if count == 1 else f"{count} runs"
+        verb = "waits" if count == 1 else "wait"
+        text = f"{runs} of '{safe(workflow)}' {verb} in the queue for over 10 minutes, since {local(since)}."
+        click.echo(text, err=True)
     unknown = [name for name in dict.fromkeys(expected) if all(name != one.schedule.workflow for one in found)]
     for name in unknown:
         click.echo(f"No schedule of '{safe(name)}' is known.", err=True)
@@ -74,7 +81,7 @@ def _firing_object(fired: Fired) -> dict[str, Any]:
 
 def _print_table(found: Sequence[ScheduleSummary]) -> None:
     screen = Screen()
-    head, *lines = screen.table(COLUMNS, [_row(screen, schedule) for schedule in found])
+    head, *lines = screen.table(COLUMNS, [_row(schedule) for schedule in found])
     screen.line(head)
     for schedule, line in zip(found, lines, strict=True):
         screen.line(line)
@@ -82,18 +89,22 @@ def _print_table(found: Sequence[ScheduleSummary]) -> None:
             screen.line((f"  {safe(text)}", style))
 
 
-def _row(screen: Screen, found: ScheduleSummary) -> list[Text | str]:
+def _row(found: ScheduleSummary) -> list[Text | str]:
     schedule, last = found.schedule, found.last
     if last is None:
         state = Text()
     elif last.run is not None:
-        state = screen.state(last.run.state)
+        state = styled(last.run.state)
     else:
         state = Text("Dropped" if last.dropped else "Not begun", "yellow")
     return [
-        *(safe(schedule.workflow), safe(schedule.cron), safe(schedule.timezone or "local")),
+        safe(schedule.workflow),
+        safe(schedule.cron),
+        safe(schedule.timezone or "local"),
         "" if found.next is None else _in_zone(found.next),
-        *("" if last is None else _in_zone(last.planned), state, str(found.dropped or "")),
+        "" if last is None else _in_zone(last.planned),
+        state,
+        str(found.dropped or ""),
     ]
 
 
@@ -118,10 +129,3 @@ def _details(found: ScheduleSummary) -> Iterator[tuple[str, str]]:
 def _in_zone(moment: datetime) -> str:
     """Returns a moment in the zone that it has: that of its schedule."""
     return f"{moment:%Y-%m-%d %H:%M:%S}"
-
-
-def _long_lines(waiting: Sequence[LongQueued]) -> Iterator[str]:
-    for workflow, count, since in waiting:
-        runs = "A run" if count == 1 else f"{count} runs"
-        verb = "waits" if count == 1 else "wait"
-        yield f"{runs} of '{safe(workflow)}' {verb} in the queue for over 10 minutes, since {local(since)}."

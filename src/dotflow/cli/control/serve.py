@@ -5,11 +5,10 @@ from typing import Any
 
 import click
 
-from dotflow.cli.control.workflows import load_workflow
 from dotflow.cli.exit_codes import Exit
 from dotflow.cli.history.run_list import print_runs
 from dotflow.cli.history.text import safe
-from dotflow.cli.storages import STORAGE_OPTIONS
+from dotflow.cli.run.load import load_servable
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import MissingParam
 from dotflow.records.record import RunSummary
@@ -29,8 +28,7 @@ def serve_with(options: Mapping[str, Any], *workflows: DotFlow, once: bool) -> l
 
 def run_server(options: Mapping[str, Any]) -> Exit:
     """Serves the workflows of the paths, until a signal; with --once it prints their runs at the end."""
-    storage = {name: options[name] for name in ("storage", *STORAGE_OPTIONS)}
-    workflows = [load_workflow(path, storage).workflow for path in options["paths"]]
+    workflows = [load_servable(path, options).workflow for path in options["paths"]]
     if not options["once"]:
         names = ", ".join(safe(workflow.workflow_id) for workflow in workflows)
         ends = "Ctrl-C ends it after the running steps, and queues their runs again; a second one ends the steps."

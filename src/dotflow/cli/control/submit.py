@@ -2,31 +2,29 @@
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, Final
 
 import click
 
 from dotflow.cli.control.orders import pause_line
-from dotflow.cli.control.workflows import load_workflow
 from dotflow.cli.exit_codes import Exit
-from dotflow.cli.history.options import open_history
+from dotflow.cli.history.options import open_history, parse_time
 from dotflow.cli.history.text import safe
+from dotflow.cli.run.load import load_servable
 from dotflow.cli.run.params import parse_params
 from dotflow.cli.run.recording import recording
 from dotflow.control import Control
 from dotflow.core.attempt_id import ID_LENGTH
-from dotflow.core.durations import to_seconds
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.records.record import RunSummary
 
+AT: Final = "a time from now, such as 90s, 15m or 2d, or a local time, such as '2026-11-25 14:30'"
 #: The exit codes of a run that was waited for; 1 for all other states.
 CODES: Final = {TypeRunState.COMPLETED: Exit.COMPLETED, TypeRunState.PAUSED: Exit.PAUSED}
 
 
 def submit_run(name: str | None, options: Mapping[str, Any]) -> Exit:
     """Queues a run, prints its id, and waits for its end with --wait."""
-    wanted = {"key": options["key"], "priority": options["priority"], "at": parse_at(options["at"])}
+    wanted = {"key": options["key"], "priority": options["priority"], "at": parse_time("--at", options["at"], AT)}
     if name is not None:
         control = Control(open_history(options["history"]))
         run_id = control.submit(name, parse_params(options["param"]), **wanted)
@@ -39,23 +37,12 @@ def submit_run(name: str | None, options: Mapping[str, Any]) -> Exit:
                 hint = f"NAME is the id of a workflow. Cancel this run ({cancel}), and use `dotflow submit -w {name}`."
             click.echo(f"No process serves '{safe(name)}': the run waits. {hint}", err=True)
     else:
-        with recording({"history": options["history"], "no_history": False}):
-            workflow, params = load_workflow(options["workflow"], {}, options["param"])
+        with recording(options):
+            workflow, params = load_servable(options["workflow"], options)
             run_id = workflow.submit(params, **wanted)  # its log says where no process serves it
             control = Control(workflow)
     click.echo(run_id)  # alone on stdout, for scripts
     return _wait(control, run_id) if options["wait"] else Exit.COMPLETED
-
-
-def parse_at(text: str | None) -> datetime | str | None:
-    """Returns a span such as "15m" as it is, and a time as a moment, in the local zone if it has none."""
-    if text is None or to_seconds(text) is not None:
-        return text
-    try:
-        return datetime.fromisoformat(text).astimezone()
-    except (ValueError, OverflowError, OSError):
-        accepted = "a time from now, such as 90s, 15m or 2d, or a local time, such as '2026-11-25 14:30'"
-        raise click.UsageError(f"--at {text} is no time. Use {accepted}.") from None
 
 
 def _wait(control: Control, run_id: str) -> Exit:
@@ -64,10 +51,6 @@ def _wait(control: Control, run_id: str) -> Exit:
     except KeyboardInterrupt:
         click.echo(f"The run goes on. `dotflow cancel {run_id[:ID_LENGTH]}` ends it.", err=True)
         raise
-    click.echo(f"{run.state}{_why(run)}", err=True)
-    return CODES.get(run.state, Exit.FAILED)
-
-
-def _why(run: RunSummary) -> str:
     why = run.reason or run.error
-    return f": {safe(why)}" if why else "."
+    click.echo(f"{run.state}: {safe(why)}" if why else f"{run.state}.", err=True)
+    return CODES.get(run.state, Exit.FAILED)

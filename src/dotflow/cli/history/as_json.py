@@ -1,16 +1,19 @@
 """Records of runs as JSON, one object a line, by the shapes of report/document.py."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import click
 
 from dotflow.records.record import AttemptRecord, OutputChunk, RunSummary, TaskRecord, ValueRecord
 from dotflow.report.document import attempt_object, error_object, moment
 
 
-def to_line(record: Mapping[str, Any]) -> str:
-    """Returns an object as one line, without the characters that a terminal would act on."""
-    return json.dumps(record)
+def print_json(records: Iterable[Mapping[str, Any]]) -> None:
+    """Prints objects, each on one line without the characters that a terminal would act on."""
+    for record in records:
+        click.echo(json.dumps(record))
 
 
 def attempt_line(run: RunSummary, task: TaskRecord, attempt: AttemptRecord) -> dict[str, Any]:

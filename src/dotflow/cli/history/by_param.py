@@ -11,9 +11,8 @@ from rich.text import Text
 
 from dotflow import clock
 from dotflow.abc.archive import Archive
-from dotflow.cli.history.as_json import to_line
-from dotflow.cli.history.text import GAP, MIN_WIDTH, MISSING, Column, Screen, local, safe, state_of
-from dotflow.core.attempt_id import ID_LENGTH
+from dotflow.cli.history.as_json import print_json
+from dotflow.cli.history.text import GAP, MIN_WIDTH, MISSING, Column, Screen, local, safe, state_of, styled
 from dotflow.core.durations import to_seconds
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.records.record import RunSummary
@@ -39,24 +38,19 @@ def print_by_param(archive: Archive, workflow: str, param: str, since: datetime 
         names = ", ".join(map(safe, params_of(runs))) or "none"
         raise click.UsageError(f"No run of '{workflow}' has the parameter '{param}'. Their parameters: {names}.")
     if as_json:
-        for value in found.values:
-            click.echo(to_line(value_object(value)))
+        print_json(map(value_object, found.values))
     elif not found.values:
         click.echo("No such runs.", err=True)
     elif found.is_days:
         _print_days(Screen(), workflow, found)
     else:
-        _print_list(Screen(), found)
+        rows = [_row(value.value, run) for value in found.values if (run := value.run) is not None]
+        Screen().print_table((Column(safe(found.param), fits=1), *LIST), rows)
 
 
-def _print_list(screen: Screen, found: ByParam) -> None:
-    rows = [_row(screen, value.value, run) for value in found.values if (run := value.run) is not None]
-    screen.lines(screen.table((Column(safe(found.param), fits=1), *LIST), rows))
-
-
-def _row(screen: Screen, value: str, run: RunSummary) -> list[Text | str]:
+def _row(value: str, run: RunSummary) -> list[Text | str]:
     error = Text(safe(run.error), "dim")
-    return [safe(value), run.run_id[:ID_LENGTH], local(run.began), state_of(screen, run), error]
+    return [safe(value), run.short_id, local(run.began), state_of(run), error]
 
 
 def _print_days(screen: Screen, workflow: str, found: ByParam) -> None:
@@ -67,20 +61,15 @@ def _print_days(screen: Screen, workflow: str, found: ByParam) -> None:
     screen.line()
     screen.line((" " * LABEL + "".join(f"{day:<{CELL}}" for day in WEEKDAYS).rstrip(), "dim"))
     months: set[str] = set()
-    for week in _weeks(found.values):
-        screen.line(_week(screen, week, months))
+    for _, week in itertools.groupby(found.values, key=lambda value: date.fromisoformat(value.value).isocalendar()[:2]):
+        screen.line(_week(list(week), months))
     screen.line()
     _print_states(screen, found.values)
     if any(value.names > 1 for value in found.values):
         screen.line(("A day with several runs, of other parameters, shows the one to look at first.", "dim"))
 
 
-def _weeks(values: Sequence[ParamValue]) -> list[list[ParamValue]]:
-    weeks = itertools.groupby(values, key=lambda value: date.fromisoformat(value.value).isocalendar()[:2])
-    return [list(week) for _, week in weeks]
-
-
-def _week(screen: Screen, week: Sequence[ParamValue], months: set[str]) -> Text:
+def _week(week: Sequence[ParamValue], months: set[str]) -> Text:
     """Returns the line of a week, with the first of its months that no line has had; it adds that to *months*."""
     days = [date.fromisoformat(value.value) for value in week]
     month = next((month for day in days if (month := f"{day:%b %Y}") not in months), "")
@@ -88,13 +77,9 @@ def _week(screen: Screen, week: Sequence[ParamValue], months: set[str]) -> Text:
     line = Text.assemble((month, "dim"))
     for day, value in zip(days, week, strict=True):
         line.pad_right(LABEL + CELL * day.weekday() - len(line))
-        line.append(f"{day.day:2} ").append(_sign(screen, value)).append(" ")
+        line.append(f"{day.day:2} ").append(styled(value.state or MISSING)[:1]).append(" ")
     line.rstrip()
     return line
-
-
-def _sign(screen: Screen, value: ParamValue) -> Text:
-    return screen.state(value.state or MISSING)[:1]
 
 
 def _print_states(screen: Screen, values: Sequence[ParamValue]) -> None:
@@ -104,14 +89,9 @@ def _print_states(screen: Screen, values: Sequence[ParamValue]) -> None:
         ranges = day_ranges(days) if state != TypeRunState.COMPLETED else []
         more = f" and {len(ranges) - MAX_RANGES} more" if len(ranges) > MAX_RANGES else ""
         if days:
-            label = screen.state(state, f"{state:11} {len(days):4}")
-            first, *others = _wrap(f"{', '.join(ranges[:MAX_RANGES])}{more}", screen.width - len(label) - GAP)
+            label = styled(state, f"{state:11} {len(days):4}")
+            text, width = f"{', '.join(ranges[:MAX_RANGES])}{more}", max(screen.width - len(label) - GAP, MIN_WIDTH)
+            first, *others = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
             screen.line(label, first and " " * GAP + first)
             for line in others:
                 screen.line(" " * (len(label) + GAP) + line)
-
-
-def _wrap(text: str, width: int) -> list[str]:
-    """Returns the lines of a list of ranges; one line for an empty one."""
-    width = max(width, MIN_WIDTH)
-    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]

@@ -8,7 +8,6 @@ from typing import Any, Final
 from rich.text import Text
 
 from dotflow.cli.history.text import Column, Screen, local, safe, size, span
-from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.records.record import RunRecord
 from dotflow.report.differences import Difference
 
@@ -31,10 +30,7 @@ def print_differences(before: RunRecord, after: RunRecord, differences: Sequence
     if not differences:
         screen.line("No differences.")
         return
-    columns = (
-        *(Column("What"), Column("Name", fits=2)),
-        *(Column(run.run_id[:ID_LENGTH], fits=1) for run in (before, after)),
-    )
+    runs = (Column(run.short_id, fits=1) for run in (before, after))
     rows: list[list[Text | str]] = [["began", "", local(before.began), local(after.began)]]
     previous = ""
     for difference in differences:
@@ -42,7 +38,7 @@ def print_differences(before: RunRecord, after: RunRecord, differences: Sequence
         label = kind if kind != previous else ""
         previous = kind
         rows.append([label, safe(name), *(_text(difference, value) for value in values)])
-    screen.lines(screen.table(columns, rows))
+    screen.print_table((Column("What"), Column("Name", fits=2), *runs), rows)
 
 
 def _text(difference: Difference, value: Any) -> Text:

@@ -1,12 +1,14 @@
 """The options of the commands about runs of the past, and the history that they read."""
 
 import os
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from dotflow.cli.command import option
 from dotflow.cli.options import DEFAULT_HISTORY
+from dotflow.core.durations import to_seconds
 from dotflow.providers.histories.default import HISTORY_VARIABLE, NO_HISTORY
 
 if TYPE_CHECKING:
@@ -21,6 +23,19 @@ JSON_OPTION: Final = option(
     "--json", "as_json", is_flag=True, example="--json | jq .state", help="Print JSON, one object a line.",
 )
 # fmt: on
+
+
+def parse_time(option: str, text: str | None, accepted: str) -> datetime | str | None:
+    """Returns a span such as "2d" as it is, and a time as a moment, in the local zone if it has none.
+
+    Raises UsageError with what is *accepted*.
+    """
+    if text is None or to_seconds(text) is not None:
+        return text
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError, OSError):
+        raise click.UsageError(f"{option} {text} is no time. Use {accepted}.") from None
 
 
 def open_history(path: str | None) -> "HistorySQLite":

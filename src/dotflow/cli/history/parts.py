@@ -9,13 +9,12 @@ from typing import Any, Final
 import click
 
 from dotflow.abc.archive import Archive
-from dotflow.cli.history.as_json import chunk_line, copy_line, error_lines, to_line
+from dotflow.cli.history.as_json import chunk_line, copy_line, error_lines, print_json
 from dotflow.cli.log.follow import POLL_INTERVAL, pause
 from dotflow.codec.document import pack
-from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.text import escape_lines
 from dotflow.core.types.attempt_state import TypeAttemptState
-from dotflow.errors import CheckpointUnreadable, DotflowError, HistoryError, NotInHistory
+from dotflow.errors import CheckpointUnreadable, HistoryError, NotInHistory
 from dotflow.records.record import AttemptRecord, OutputChunk, RunRecord, TaskRecord, ValueRecord
 
 RETURNED: Final = "returned"
@@ -48,7 +47,7 @@ def print_output(
 def _why_no_output(archive: Archive, run: str, step: str | None) -> str:
     record = archive.load(run)
     if step is None:
-        return f"The history has no output of the run {record.run_id[:ID_LENGTH]}."
+        return f"The history has no output of the run {record.short_id}."
     task, item = record.find(step)
     name, attempts = f"'{task.name_of(item)}' (task {task.task_id})", task.attempts_of(item)
     if not attempts and task.state is TypeAttemptState.UNKNOWN:
@@ -61,12 +60,12 @@ def _why_no_output(archive: Archive, run: str, step: str | None) -> str:
 
 
 def _write(chunks: Iterable[OutputChunk], *, as_json: bool) -> None:
+    if as_json:
+        print_json(map(chunk_line, chunks))
+        return
     sys.stdout.flush()
     is_terminal = sys.stdout.isatty()
     for chunk in chunks:
-        if as_json:
-            click.echo(to_line(chunk_line(chunk)))
-            continue
         if chunk.skipped:
             gap = chunk.data.decode() if not chunk.stream else f"[... {chunk.skipped} bytes were dropped ...]\n"
             sys.stdout.buffer.flush()
@@ -78,16 +77,14 @@ def _write(chunks: Iterable[OutputChunk], *, as_json: bool) -> None:
 
 def escape_output(data: bytes) -> bytes:
     r"""Returns output for a terminal: control characters but line ends and tabs as \x1b and the like."""
-    text = data.decode(errors="backslashreplace").replace("\r\n", "\n")
-    return escape_lines(text).encode()
+    return escape_lines(data.decode(errors="backslashreplace").replace("\r\n", "\n")).encode()
 
 
 def print_error(task: TaskRecord, item: int | None, attempts: Sequence[AttemptRecord], *, as_json: bool) -> None:
     """Writes the traceback of the last error of the attempts; as JSON, all their errors."""
     objects = error_lines(task, attempts)
     if as_json:
-        for error in objects:
-            click.echo(to_line(error))
+        print_json(objects)
         return
     if not objects:
         raise NotInHistory(f"Can't find an error of '{task.name_of(item)}'", "it has none")
@@ -133,20 +130,22 @@ def print_copies(copies: Sequence[ValueRecord], step: str, *, inputs: bool, as_j
     A text alone is written as it is. As JSON lines, each is an object with its role and the codec's whole document.
     """
     chosen = [copy for copy in copies if (copy.role != RETURNED) is inputs]
+    if not as_json:
+        _check_kept(chosen, step, inputs=inputs)
     try:
-        _print_copies(chosen, step, inputs=inputs, as_json=as_json)
-    except DotflowError:
-        raise
+        if as_json:
+            print_json(map(copy_line, chosen))
+            return
+        values: Mapping[str, Any] = {copy.role: json.loads(copy.document or b"{}")["value"] for copy in chosen}
+        value = next(iter(values.values())) if len(values) == 1 else values
+        text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+        click.echo(escape_lines(text.replace("\r\n", "\n")) if sys.stdout.isatty() else text)
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         what = f"The copies of '{step}' can't be read"
         raise HistoryError(what, f"they are damaged, or dotflow did not write them ({type(error).__name__})") from error
 
 
-def _print_copies(chosen: Sequence[ValueRecord], step: str, *, inputs: bool, as_json: bool) -> None:
-    if as_json:
-        for copy in chosen:
-            click.echo(to_line(copy_line(copy)))
-        return
+def _check_kept(chosen: Sequence[ValueRecord], step: str, *, inputs: bool) -> None:
     what = f"Can't find {'the inputs' if inputs else 'the value'} of '{step}'"
     for copy in chosen:
         if copy.document is None:
@@ -154,10 +153,3 @@ def _print_copies(chosen: Sequence[ValueRecord], step: str, *, inputs: bool, as_
     if not chosen:
         keeps = "those of failed steps are kept" if inputs else KEEPS_VALUES
         raise NotInHistory(what, f"the history has none: {keeps}")
-    values: Mapping[str, Any] = {copy.role: json.loads(copy.document or b"{}")["value"] for copy in chosen}
-    value = next(iter(values.values())) if len(values) == 1 else values
-    click.echo(_for_terminal(value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)))
-
-
-def _for_terminal(text: str) -> str:
-    return escape_output(text.encode(errors="backslashreplace")).decode() if sys.stdout.isatty() else text

@@ -1,41 +1,32 @@
 """The list of `dotflow runs`."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Final
 
-import click
 from rich.text import Text
 
 from dotflow import clock
 from dotflow.cli.history.text import Column, Screen, local, safe, span, state_of
 from dotflow.core.attempt_id import ID_LENGTH
-from dotflow.core.durations import to_seconds
 from dotflow.records.record import RunSummary
 
 MIN_WIDTH_FOR_ERRORS: Final = 110  # columns; in a narrower terminal, what failed is a line of its own
 COLUMNS: Final = (
-    *(Column("Run"), Column("Began"), Column("Workflow", fits=1), Column("State")),
-    *(Column("Duration", is_right=True), Column("Tasks", is_right=True), Column("What failed", fits=2)),
+    Column("Run"),
+    Column("Began"),
+    Column("Workflow", fits=1),
+    Column("State"),
+    Column("Duration", is_right=True),
+    Column("Tasks", is_right=True),
+    Column("What failed", fits=2),
 )
-
-
-def parse_since(text: str | None) -> datetime | str | None:
-    """Returns an age such as "2d" as it is, and a date or a local time as a moment. Raises UsageError."""
-    if text is None or to_seconds(text) is not None:
-        return text
-    try:
-        return datetime.fromisoformat(text).astimezone()
-    except (ValueError, OverflowError, OSError):
-        accepted = "an age, such as 90s, 12h or 2d, or a local time, such as 2026-11-25 or '2026-11-25 14:30'"
-        raise click.UsageError(f"--since {text} is no time. Use {accepted}.") from None
 
 
 def print_runs(runs: Sequence[RunSummary]) -> None:
     """Prints a table of runs, the newest first."""
     screen = Screen()
     is_wide = screen.width >= MIN_WIDTH_FOR_ERRORS
-    rows = [_row(screen, run, is_wide=is_wide) for run in runs]
+    rows = [_row(run, is_wide=is_wide) for run in runs]
     head, *lines = screen.table(COLUMNS, rows)
     screen.line(head)
     for run, line in zip(runs, lines, strict=True):
@@ -46,19 +37,15 @@ def print_runs(runs: Sequence[RunSummary]) -> None:
             screen.line(text)
 
 
-def _row(screen: Screen, run: RunSummary, *, is_wide: bool) -> list[Text | str]:
+def _row(run: RunSummary, *, is_wide: bool) -> list[Text | str]:
     is_running = run.has_begun and run.ended is None
     took = span((clock.now() - run.began).total_seconds() if is_running else run.duration)
     return [
-        run.run_id[:ID_LENGTH],
+        run.short_id,
         local(run.began) if is_wide else f"{run.began.astimezone():%m-%d %H:%M:%S}",
-        _workflow(run),
-        state_of(screen, run),
+        safe(run.workflow) or f"{run.workflow_id[:ID_LENGTH]}…",
+        state_of(run),
         took if run.is_end_known or not took else f"> {took}",  # it ran on after its last sign
         f"{run.completed + run.restored}/{run.tasks}" if run.tasks else "",
         Text(safe(run.error), "dim") if is_wide else "",
     ]
-
-
-def _workflow(run: RunSummary) -> str:
-    return safe(run.workflow) or f"{run.workflow_id[:ID_LENGTH]}…"

@@ -7,13 +7,13 @@ from rich.text import Text
 
 from dotflow.abc.archive import Archive
 from dotflow.cli.formatting import pluralize
-from dotflow.cli.history.text import Column, Screen, local, safe, size, span, state_of
+from dotflow.cli.history.text import Column, Screen, local, safe, size, span, state_of, styled
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.failure import raised_at
 from dotflow.core.text import titled_id
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.records.record import BAD, AttemptRecord, RunRecord, TaskRecord
+from dotflow.records.record import BAD, GOOD, AttemptRecord, RunRecord, TaskRecord
 from dotflow.report.document import trace_url
 from dotflow.report.next_steps import next_steps
 from dotflow.report.text import took_text
@@ -25,18 +25,26 @@ MAX_ANSWERS: Final = 10
 MAX_LINES: Final = 5  # of the output, and of a message
 
 COLUMNS: Final = (
-    *(Column("Task", fits=2), Column("Group", fits=3), Column("State"), Column("Attempts", is_right=True)),
-    *(Column("Duration", is_right=True), Column("CPU", is_right=True), Column("Memory", is_right=True)),
+    Column("Task", fits=2),
+    Column("Group", fits=3),
+    Column("State"),
+    Column("Attempts", is_right=True),
+    Column("Duration", is_right=True),
+    Column("CPU", is_right=True),
+    Column("Memory", is_right=True),
     Column("Value", fits=1),
 )
-GOOD: Final = (TypeAttemptState.COMPLETED, TypeAttemptState.RESTORED, TypeAttemptState.CACHED)
 
 
 def print_run(archive: Archive, run: RunRecord, history: str | None) -> None:
     """Prints a run, and commands that help with it. *history* is the value of --history."""
     screen = Screen()
-    print_header(screen, run)
-    print_tasks(screen, run)
+    title = safe(titled_id(run.workflow_id, run.name) or run.workflow_id)
+    screen.line(state_of(run), "  ", (title, "bold"), f"  run {run.run_id}")
+    for label, text in _facts(run):
+        screen.fact(label, text)
+    screen.line()
+    _print_tasks(screen, run)
     failed = run.failures
     for task in failed[:MAX_FAILURES]:
         screen.line()
@@ -44,15 +52,6 @@ def print_run(archive: Archive, run: RunRecord, history: str | None) -> None:
     if len(failed) > MAX_FAILURES:
         screen.line((f"\nand {pluralize(len(failed) - MAX_FAILURES, 'more task')} that failed", "dim"))
     print_next(screen, next_steps(archive, run, history))
-
-
-def print_header(screen: Screen, run: RunRecord) -> None:
-    """Prints what the run was, when, how and where."""
-    title = safe(titled_id(run.workflow_id, run.name) or run.workflow_id)
-    screen.line(state_of(screen, run), "  ", (title, "bold"), f"  run {run.run_id}")
-    for label, text in _facts(run):
-        screen.fact(label, text)
-    screen.line()
 
 
 def _facts(run: RunRecord) -> Iterator[tuple[str, str]]:
@@ -63,8 +62,7 @@ def _facts(run: RunRecord) -> Iterator[tuple[str, str]]:
         yield "queued", local(run.submitted)
     if run.params:
         yield "params", ", ".join(f"{name}={value}" for name, value in run.params.items())
-    for label, text in _chain(run):
-        yield label, text
+    yield from _chain(run)
     answered = [(question, question.at) for question in run.questions if question.at is not None]
     for question, at in answered[:MAX_ANSWERS]:
         who = f"by {question.by}, {local(at)}{question.comment and f': {question.comment}'}"
@@ -106,20 +104,20 @@ def _chain(run: RunRecord) -> Iterator[tuple[str, str]]:
         yield "chain", f"replaced by {run.superseded[:ID_LENGTH]}"
 
 
-def print_tasks(screen: Screen, run: RunRecord) -> None:
+def _print_tasks(screen: Screen, run: RunRecord) -> None:
     """Prints a line for each task; of many, only for those that did not complete."""
     listed: Sequence[TaskRecord] = run.steps
     if len(listed) > MAX_TASKS:
         listed = [task for task in run.steps if task.state not in GOOD][:MAX_TASKS]
     grouped = len({task.group for task in run.steps}) > 1
-    rows = [_task_row(screen, task, grouped=grouped) for task in listed]
+    rows = [_task_row(task, grouped=grouped) for task in listed]
     if rows:
-        screen.lines(screen.table(COLUMNS, rows))
+        screen.print_table(COLUMNS, rows)
     if len(listed) < len(run.steps):
         screen.line((f"and {pluralize(len(run.steps) - len(listed), 'more task')}", "dim"))
 
 
-def _task_row(screen: Screen, task: TaskRecord, *, grouped: bool) -> list[Text | str]:
+def _task_row(task: TaskRecord, *, grouped: bool) -> list[Text | str]:
     attempts, allowed = len(task.attempts), task.policy.get("attempts", 1)
     is_repeated = task.count is None and max(attempts, allowed) > 1 and bool(task.last and task.last.attempt)
     last = task.last
@@ -129,7 +127,7 @@ def _task_row(screen: Screen, task: TaskRecord, *, grouped: bool) -> list[Text |
     return [
         f"{task.task_id} {safe(task.name)}",
         safe(task.group) if grouped else "",
-        screen.state(task.state),
+        styled(task.state),
         f"{attempts}/{max(attempts, allowed)}" if is_repeated else "",
         span(task.duration),
         span(task.cpu),
@@ -151,7 +149,7 @@ def _print_failure(screen: Screen, archive: Archive, run: RunRecord, task: TaskR
     if not items:
         print_error(screen, archive, run, task, task.attempts)
         return
-    screen.line(screen.state(task.state, f"{task.task_id} {safe(task.name)}: {counts_text(task)}"))
+    screen.line(styled(task.state, f"{task.task_id} {safe(task.name)}: {counts_text(task)}"))
     for attempts in items[:MAX_ITEMS]:
         print_error(screen, archive, run, task, attempts, indent="  ")
     if len(items) > MAX_ITEMS:
@@ -171,7 +169,7 @@ def print_error(
     many = f", attempt {last.attempt}" if last.attempt > 1 else ""
     given = f" {safe(last.input)}" if last.input else ""
     given += f" in round {last.round}" if last.round is not None else ""
-    screen.line(indent, screen.state(last.state, f"{task.task_id} {safe(task.name_of(last.item))}{given}{many}"))
+    screen.line(indent, styled(last.state, f"{task.task_id} {safe(task.name_of(last.item))}{given}{many}"))
     for error in last.errors[-1:]:
         lines = f"{error.exception}: {error.message}".rstrip(": ").split("\n")
         for line in lines[:MAX_LINES]:

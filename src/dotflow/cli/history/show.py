@@ -1,12 +1,9 @@
 """What `dotflow show` prints, by its options."""
 
-import click
-
-from dotflow.abc.archive import NAMES, Archive
+from dotflow.abc.archive import Archive
 from dotflow.cli.history import parts
-from dotflow.cli.history.as_json import attempt_line, to_line
-from dotflow.records.record import RunRecord, TaskRecord
-from dotflow.report.document import document
+from dotflow.cli.history.as_json import attempt_line, print_json
+from dotflow.report.document import document, load_newest
 
 
 def show_record(
@@ -23,38 +20,22 @@ def show_record(
 
     Without a step, the id of a run stands for the newest one of its chain, unless *is_exact*.
     """
-    record = archive.load(run)
-    if step is None and not is_exact and run not in NAMES and record.newest != record.run_id:
-        record = archive.load(record.newest)
-    if step is None and as_json:
-        click.echo(to_line(document(record, archive=archive, history=history)))
-    elif step is None:
+    record = archive.load(run) if is_exact or step is not None else load_newest(archive, run)
+    if step is not None:
+        for task, item in record.find_all(step):
+            if as_json:
+                attempts = task.attempts_of(item, attempt) if item is not None or attempt else task.all_attempts
+                print_json(attempt_line(record, task, one) for one in attempts)
+            else:
+                from dotflow.cli.history.step_page import print_step
+
+                print_step(archive, record, task, item, attempt, history)
+    elif as_json:
+        print_json([document(record, archive=archive, history=history)])
+    else:
         from dotflow.cli.history.run_page import print_run
 
         print_run(archive, record, history)
-    else:
-        for task, item in record.find_all(step):
-            _show_step(archive, record, task, item, attempt, history, as_json=as_json)
-
-
-def _show_step(
-    archive: Archive,
-    record: RunRecord,
-    task: TaskRecord,
-    item: int | None,
-    attempt: int | None,
-    history: str | None,
-    *,
-    as_json: bool,
-) -> None:
-    attempts = task.attempts_of(item, attempt)
-    if as_json:
-        for one in attempts if item is not None or attempt else task.all_attempts:
-            click.echo(to_line(attempt_line(record, task, one)))
-        return
-    from dotflow.cli.history.step_page import print_step
-
-    print_step(archive, record, task, item, attempt, history)
 
 
 def show_part(

@@ -9,7 +9,7 @@ from rich.text import Text
 from dotflow.abc.archive import Archive
 from dotflow.cli.formatting import pluralize
 from dotflow.cli.history.run_page import counts_text, last_lines, print_next
-from dotflow.cli.history.text import Column, Screen, local, safe, size, span
+from dotflow.cli.history.text import Column, Screen, local, safe, size, span, styled
 from dotflow.core.text import times
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.records.record import BAD, AttemptRecord, RunRecord, TaskRecord, last_notes
@@ -22,21 +22,24 @@ MAX_FILES: Final = 20
 MAX_LINES: Final = 20  # of the output
 
 FILE_COLUMNS: Final = (
-    *(Column("File", fits=1), Column("Role"), Column("Size", is_right=True), Column("Modified"), Column("Now")),
+    Column("File", fits=1),
+    Column("Role"),
+    Column("Size", is_right=True),
+    Column("Modified"),
+    Column("Now"),
 )
 
 COLUMNS: Final = (
-    *(
-        Column("Item", is_right=True),
-        Column("Given", fits=2),
-        Column("Attempt", is_right=True),
-        Column("State"),
-        Column("Began"),
-    ),
-    *(Column("Duration", is_right=True), Column("CPU", is_right=True), Column("Memory", is_right=True)),
-    *(Column("Process", is_right=True), Column("Value", fits=1)),
+    Column("Given", fits=2),
+    Column("Attempt", is_right=True),
+    Column("State"),
+    Column("Began"),
+    Column("Duration", is_right=True),
+    Column("CPU", is_right=True),
+    Column("Memory", is_right=True),
+    Column("Process", is_right=True),
+    Column("Value", fits=1),
 )
-ROUND: Final = Column("Round", is_right=True)
 
 
 def print_step(
@@ -52,7 +55,7 @@ def print_step(
     attempts = task.attempts_of(item, attempt)
     state = attempts[-1].state if attempts else task.state
     screen.line(
-        screen.state(state),
+        styled(state),
         "  ",
         (safe(task.name_of(item)), "bold"),
         f"  task {task.task_id} of run {run.run_id}",
@@ -72,14 +75,10 @@ def print_step(
     listed = _listed(task, item, attempts)
     if listed:
         screen.line()
-        columns: Sequence[Column] = COLUMNS
-        rows = [_row(screen, attempt) for attempt in listed]
-        if task.rounds:
-            columns = (ROUND, *COLUMNS[1:])
-        elif task.item_rounds and item is None and not task.round_name:
-            columns = (ROUND, *COLUMNS)
-            rows = [[_round_text([attempt]), *row] for attempt, row in zip(listed, rows, strict=True)]
-        screen.lines(screen.table(columns, rows))
+        numbers = [Column(title, is_right=True) for title in ("Round", "Round" if task.rounds else "Item")]
+        has_rounds = bool(task.item_rounds) and item is None and not task.rounds and not task.round_name
+        rows = [[_round_text([one]) if has_rounds else "", *_row(one)] for one in listed]
+        screen.print_table((*numbers, *COLUMNS), rows)
     if task.count is None or item is not None:
         _print_files(screen, run, attempts)
         _print_errors(screen, attempts)
@@ -114,7 +113,7 @@ def _listed(task: TaskRecord, item: int | None, attempts: Sequence[AttemptRecord
     return ([attempt for attempt in last if attempt.state in BAD] or last)[:MAX_ITEMS]
 
 
-def _row(screen: Screen, attempt: AttemptRecord) -> list[Text | str]:
+def _row(attempt: AttemptRecord) -> list[Text | str]:
     value = attempt.glimpse
     if attempt.errors:
         value = f"{attempt.errors[-1].exception}: {attempt.errors[-1].message}"
@@ -124,7 +123,7 @@ def _row(screen: Screen, attempt: AttemptRecord) -> list[Text | str]:
         "" if attempt.item is None else str(attempt.item),
         safe(attempt.input),
         str(attempt.attempt) if attempt.attempt else "",
-        screen.state(attempt.state),
+        styled(attempt.state),
         "" if attempt.began is None else local(attempt.began)[11:],
         span(attempt.duration),
         span(attempt.cpu),
@@ -152,7 +151,7 @@ def _print_files(screen: Screen, run: RunRecord, attempts: Sequence[AttemptRecor
         for path, role, state in files[:MAX_FILES]
     ]
     screen.line()
-    screen.lines(screen.table(FILE_COLUMNS, rows))
+    screen.print_table(FILE_COLUMNS, rows)
     if len(files) > MAX_FILES:
         screen.line((f"and {pluralize(len(files) - MAX_FILES, 'more file')}; --json lists them", "dim"))
 

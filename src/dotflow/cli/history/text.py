@@ -3,7 +3,7 @@
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final, Literal, NamedTuple
 
@@ -11,37 +11,18 @@ from rich.console import Console
 from rich.text import Text
 
 from dotflow import clock
+from dotflow.cli.formatting import STYLES
 from dotflow.core.durations import format_duration
 from dotflow.core.text import escape_controls
-from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.records.record import RunSummary
-from dotflow.report.text import size_text
+from dotflow.report.text import SYMBOLS, size_text
 
 GAP: Final = 2
 LONG_WAIT: Final = 600  # seconds that a run that is due may wait unmentioned
 MIN_WIDTH: Final = 8  # of a column that is cut
 
 MISSING: Final = "Missing"  # the state of a day without a run
-
-#: State -> its symbol, that in ASCII, and its style.
-SYMBOLS: Final[dict[str | None, tuple[str, str, str]]] = {
-    None: ("·", ".", "dim"),
-    MISSING: ("○", "!", "bold yellow"),
-    TypeRunState.QUEUED: ("…", ".", "dim"),
-    TypeRunState.RUNNING: ("▸", ">", "cyan"),
-    TypeRunState.PAUSED: ("‖", "=", "yellow"),
-    TypeRunState.COMPLETED: ("✓", "+", "green"),
-    TypeRunState.FAILED: ("✗", "x", "bold red"),
-    TypeRunState.CANCELLED: ("■", "o", "yellow"),
-    TypeRunState.INTERRUPTED: ("■", "o", "yellow"),
-    TypeRunState.CRASHED: ("✗", "x", "bold red"),
-    TypeRunState.UNKNOWN: ("?", "?", "yellow"),
-    TypeAttemptState.RETRY: ("↻", "~", "yellow"),
-    TypeAttemptState.RESTORED: ("✓", "+", "green"),
-    TypeAttemptState.CACHED: ("✓", "+", "green"),
-    TypeAttemptState.SKIPPED: ("–", "-", "dim"),
-}
 
 
 class Column(NamedTuple):
@@ -74,16 +55,10 @@ class Screen:
         """Writes a line with a label."""
         self.line((f"{label:8} ", "dim"), safe(text))
 
-    def lines(self, lines: Iterable[Text]) -> None:
-        """Writes lines, such as those of a table."""
-        for line in lines:
+    def print_table(self, columns: Sequence[Column], rows: Sequence[Sequence[Text | str]]) -> None:
+        """Writes a table."""
+        for line in self.table(columns, rows):
             self.line(line)
-
-    def state(self, state: str | None, text: str = "") -> Text:
-        """Returns a state with its symbol, in its style; or another text in place of its name."""
-        character, plain, style = SYMBOLS[state]
-        symbol = plain if self._console.options.ascii_only else character
-        return Text(f"{symbol} {text or state or 'Not started'}", style)
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[Text | str]]) -> Iterator[Text]:
         """Yields the lines of a table, the head first. Columns without any content are left out."""
@@ -112,7 +87,12 @@ class Screen:
                 widths[widest] -= 1
 
 
-def state_of(screen: Screen, run: RunSummary) -> Text:
+def styled(state: str | None, text: str = "") -> Text:
+    """Returns a state with its symbol, in its style; or another text in place of its name."""
+    return Text(f"{SYMBOLS[state]} {text or state or 'Not started'}", STYLES[state])
+
+
+def state_of(run: RunSummary) -> Text:
     """Returns the state of a run, with what it waits for, or was ordered to do."""
     waits = run.state is TypeRunState.QUEUED
     parts = (
@@ -122,7 +102,7 @@ def state_of(screen: Screen, run: RunSummary) -> Text:
         "no process serves it" if waits and not run.is_served else "",
         f"{run.ordered} ordered" if run.ordered else "",
     )
-    return screen.state(run.state, ", ".join(filter(None, parts)))
+    return styled(run.state, ", ".join(filter(None, parts)))
 
 
 def _waiting(due: datetime) -> str:

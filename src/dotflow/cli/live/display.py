@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import os
-import re
 import socket
 import threading
 from collections.abc import Callable
@@ -16,14 +15,13 @@ from rich.console import Console, ConsoleDimensions, RenderableType
 
 from dotflow.capture.output import flush_streams
 from dotflow.capture.scribe_main import Sink
-from dotflow.cli.live.terminal_sink import TerminalSink
+from dotflow.cli.live.terminal_sink import ESCAPES, TerminalSink
 from dotflow.own_descriptor import OwnDescriptor
 
 REFRESH_INTERVAL: Final = 0.1  # seconds
-ESCAPES: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
-#: Returns the view for so many columns and lines; the third argument says whether it has to be ASCII.
-Draw = Callable[[int, int, bool], RenderableType]
+#: Returns the view for so many columns and lines.
+Draw = Callable[[int, int], RenderableType]
 
 
 class Display:
@@ -44,7 +42,6 @@ class Display:
         self._draw = draw
         self._start = start
         self._stream = stream
-        self._ascii_only = not (stream.encoding or "").lower().startswith("utf")
         self._console = Console(file=io.StringIO(), force_terminal=True)
         self._opened = contextlib.ExitStack()
         self._terminal: OwnDescriptor
@@ -106,13 +103,11 @@ class Display:
         self._console.size = ConsoleDimensions(columns - 1, lines)
         try:
             with self._console.capture() as captured:
-                self._console.print(self._draw(columns - 1, lines, self._ascii_only), end="")
+                self._console.print(self._draw(columns - 1, lines), end="")
         except Exception as error:  # a view that fails must not fail the run
             message = f"(no progress is shown: {type(error).__name__}: {error})".splitlines()[0][: columns - 1]
             return [(message, len(message))]
         rendered = captured.get().rstrip("\n").splitlines()[: lines - 1]
-        if self._ascii_only:
-            rendered = [line.encode("ascii", "replace").decode() for line in rendered]
         return [(line, cell_len(ESCAPES.sub("", line))) for line in rendered]
 
     def _terminal_size(self) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """Progress: the state of the tasks of a run, updated by its events."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -9,7 +10,6 @@ from dotflow.abc.history import Listener
 from dotflow.cli.formatting import RESTORED, max_attempts, one_line
 from dotflow.core.events import (
     AttemptFailed,
-    AttemptRepeated,
     AttemptStarted,
     AttemptWaits,
     Event,
@@ -33,34 +33,27 @@ ACTIVE: Final = (TypeStatus.IN_PROGRESS, TypeStatus.RETRY)
 
 @dataclass(slots=True)
 class Items:
-    """The items of a mapped task in numbers."""
+    """The items of a mapped task in numbers.
+
+    Attributes:
+        count: How many there are.
+        counts: How often an item has changed to a status: of RETRY how many attempts were repeated.
+        restored: How many of the completed ones were.
+    """
 
     count: int
-    completed: int = 0
-    failed: int = 0
-    skipped: int = 0
-    restored: int = 0  # among the completed ones
-    retries: int = 0
+    counts: Counter[TypeStatus] = field(default_factory=Counter)
+    restored: int = 0
 
     @property
     def done(self) -> int:
         """How many have ended."""
-        return self.completed + self.failed + self.skipped
+        return sum(self.counts[status] for status in DONE)
 
     def apply(self, event: Event) -> None:
         """Counts an event of an item."""
-        match event:
-            case AttemptFailed() | AttemptRepeated():
-                self.retries += 1
-            case TaskCompleted():
-                self.completed += 1
-            case TaskRestored():
-                self.completed += 1
-                self.restored += 1
-            case TaskFailed():
-                self.failed += 1
-            case TaskSkipped():
-                self.skipped += 1
+        self.counts[STATUS_AFTER[type(event)]] += 1
+        self.restored += isinstance(event, TaskRestored)
 
 
 @dataclass(slots=True)

@@ -6,65 +6,48 @@ from math import ceil
 from typing import Final
 
 from rich.cells import cell_len
-from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from dotflow.cli.formatting import one_line
+from dotflow.cli.formatting import STYLES, one_line
 from dotflow.cli.live.progress import ACTIVE, Items, Progress, Rows, TaskRow
 from dotflow.core.durations import format_duration
 from dotflow.core.types.status import TypeStatus
+from dotflow.report.text import SYMBOLS
 
 MIN_GROUP_WIDTH: Final = 38  # characters of a task's line
 MAX_GROUP_WIDTH: Final = 76  # characters; longer lines are hard to read
 GAP: Final = 2
+LINE: Final = "━"  # of a bar
 SPINNER: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-ASCII_SPINNER: Final = "|/-\\"
 SPINS_PER_SECOND: Final = 10.0
 
-#: Status -> its symbol, the symbol in ASCII, and its style.
-SYMBOLS: Final = {
-    TypeStatus.NOT_STARTED: ("·", ".", "dim"),
-    TypeStatus.IN_PROGRESS: ("", "", "cyan"),
-    TypeStatus.COMPLETED: ("✓", "+", "green"),
-    TypeStatus.PAUSED: ("‖", "=", "yellow"),
-    TypeStatus.RETRY: ("↻", "~", "yellow"),
-    TypeStatus.FAILED: ("✗", "x", "bold red"),
-    TypeStatus.SKIPPED: ("–", "-", "dim"),
-}
 MIN_BAR_WIDTH: Final = 6  # of a map; where there is less room, there is none
 STATUS_WIDTH: Final = 11
 
 
-def symbol(status: TypeStatus, *, ascii_only: bool, now: float = 0.0) -> Text:
+def symbol(status: TypeStatus, now: float = 0.0) -> Text:
     """Returns the symbol of a status in its style; that of a running task is a spinner."""
-    character, plain, style = SYMBOLS[status]
-    if not character:
-        spinner = ASCII_SPINNER if ascii_only else SPINNER
-        return Text(spinner[int(now * SPINS_PER_SECOND) % len(spinner)], style)
-    return Text(plain if ascii_only else character, style)
+    spinner = SPINNER[int(now * SPINS_PER_SECOND) % len(SPINNER)]
+    return Text(SYMBOLS.get(status, spinner), STYLES[status])
 
 
-def render(progress: Progress, title: str, now: float, width: int, height: int, ascii_only: bool = False) -> Table:
+def render(progress: Progress, title: str, now: float, width: int, height: int) -> Table:
     """Returns the view at the time *now* (monotonic) for a terminal of *width* columns and *height* lines."""
-    groups = len(progress.groups)
-    columns = max(1, min(groups, (width + GAP) // (MIN_GROUP_WIDTH + GAP)))
+    groups = progress.groups
+    columns = max(1, min(len(groups), (width + GAP) // (MIN_GROUP_WIDTH + GAP)))
+    max_rows = (height - 5) // max(1, ceil(len(groups) / columns)) - 2  # below the name of the group
+    if len(groups) < 2 or max_rows < 2:
+        groups, columns, max_rows = {"": progress.all}, 1, height - 5
     group_width = min(MAX_GROUP_WIDTH, (width - GAP * (columns - 1)) // columns)
-    total_width = min(width, group_width * columns + GAP * (columns - 1))
-    max_rows = (height - 5) // max(1, ceil(groups / columns)) - (2 if groups > 1 else 0)
+    total_width = group_width * columns + GAP * (columns - 1)
     elapsed = format_duration(progress.seconds(now), compact=True)
     done = f"{progress.all.done}/{len(progress.rows)} done  {elapsed}"
     view = Table.grid(expand=False)
     view.add_row("")  # between the output and the view
     view.add_row(_heading(one_line(title), done, total_width, 26))
-    view.add_row(_run_bar(progress.all, total_width, ascii_only))
-    if max_rows < 2 and groups > 1:
-        view.add_row(_active_groups(progress, now, min(width, MAX_GROUP_WIDTH), height - 5, ascii_only))
-        return view
-    blocks: list[RenderableType] = [
-        _group(name if groups > 1 else "", rows, now, group_width, max(2, max_rows), ascii_only)
-        for name, rows in progress.groups.items()
-    ]
+    view.add_row(_run_bar(progress.all, total_width))
+    blocks = [_group(name, rows, now, group_width, max(2, max_rows)) for name, rows in groups.items()]
     side_by_side = Table.grid(padding=(0, GAP, 0, 0))
     for start in range(0, len(blocks), columns):
         side_by_side.add_row(*blocks[start : start + columns])
@@ -86,26 +69,25 @@ def _grid(*widths: int, right: tuple[int, ...]) -> Table:
     return grid
 
 
-def _run_bar(rows: Rows, width: int, ascii_only: bool) -> Text:
+def _run_bar(rows: Rows, width: int) -> Text:
     """Returns the bar of the run, to which each task adds the same, and a running map what it has done so far."""
     begun = sum(row.items.done / row.items.count for row in list(rows.active.values()) if row.items and row.items.count)
     parts = ((rows.done - rows.failed + begun, "green"), (rows.failed, "red"))
-    return bar(width, parts, len(rows.rows), ascii_only=ascii_only)
+    return bar(width, parts, len(rows.rows))
 
 
-def bar(width: int, parts: Sequence[tuple[float, str]], count: int, *, ascii_only: bool) -> Text:
+def bar(width: int, parts: Sequence[tuple[float, str]], count: int) -> Text:
     """Returns a bar of *count*, begun with parts of so many in these styles."""
-    line = "=" if ascii_only else "━"
     text = Text()
     total = 0.0
     for size, style in parts:
         begin = int(width * total / max(1, count))
         total += size
-        text.append(line * (int(width * total / max(1, count)) - begin), style)
-    return text.append((" " if ascii_only else line) * (width - len(text)), "bright_black")
+        text.append(LINE * (int(width * total / max(1, count)) - begin), style)
+    return text.append(LINE * (width - len(text)), "bright_black")
 
 
-def _group(group: str, rows: Rows, now: float, width: int, max_rows: int, ascii_only: bool) -> Table:
+def _group(group: str, rows: Rows, now: float, width: int, max_rows: int) -> Table:
     """Returns the tasks of a group, in *max_rows* lines at most, below its name."""
     block = Table.grid(expand=False)
     if group:
@@ -119,47 +101,47 @@ def _group(group: str, rows: Rows, now: float, width: int, max_rows: int, ascii_
     if before:
         lines.add_row("", Text(f"… {before} before", "dim"))
     for row in visible:
-        lines.add_row(
-            symbol(row.status, ascii_only=ascii_only, now=now), *_cells(row, now, width - 29, ascii_only=ascii_only)
-        )
+        lines.add_row(symbol(row.status, now=now), *_cells(row, now, width - 29))
     if after:
         lines.add_row("", Text(f"… {after} more", "dim"))
     block.add_row(lines)
     return block
 
 
-def _cells(row: TaskRow, now: float, width: int, *, ascii_only: bool) -> tuple[Text, Text, Text, Text]:
+def _cells(row: TaskRow, now: float, width: int) -> tuple[Text, Text, Text, Text]:
     """Returns name, status, attempt and time; of a map, a bar beside the name, and how many of its items are done."""
     name = Text(row.name, "dim" if row.status in (TypeStatus.NOT_STARTED, TypeStatus.SKIPPED) else "")
-    status = Text(str(row.status), SYMBOLS[row.status][2])
+    status = Text(str(row.status), STYLES[row.status])
     attempt = f"{row.attempt}/{row.attempts}" if row.attempts > 1 and row.attempt else ""
     if row.reason:
         name.append(f"  {row.reason}")
     if row.items is not None:
-        name.append(_map_bar(row.items, width - cell_len(row.name), ascii_only=ascii_only))
-        status = Text(_of(row.items.done, row.items.count), "bold red" if row.items.failed else status.style)
+        name.append(_map_bar(row.items, width - cell_len(row.name)))
+        status = Text(
+            _of(row.items.done, row.items.count), "bold red" if row.items.counts[TypeStatus.FAILED] else status.style
+        )
     return name, status, Text(attempt, "dim"), Text(_time(row, now), "" if row.status in ACTIVE else "dim")
 
 
-def _map_bar(items: Items, width: int, *, ascii_only: bool) -> Text:
-    """Returns the bar of a map and its counts, in words or else symbols, as far as they fit in *width* characters."""
-    counts = [
-        (items.failed, "failed", symbol(TypeStatus.FAILED, ascii_only=ascii_only)),
-        (items.retries, "retry" if items.retries == 1 else "retries", symbol(TypeStatus.RETRY, ascii_only=ascii_only)),
-        (items.skipped, "skipped", symbol(TypeStatus.SKIPPED, ascii_only=ascii_only)),
-        (items.restored if items.restored < items.count else 0, "restored", Text()),
-    ]
-    words = ", ".join(f"{count} {word}" for count, word, _ in counts if count)
-    short = " ".join(f"{sign}{count}" for count, _, sign in counts if count and sign)
-    notes = next(
-        (text for text in (words, short, short.partition(" ")[0]) if len(text) + MIN_BAR_WIDTH + 5 <= width), ""
-    )
+def _map_bar(items: Items, width: int) -> Text:
+    """Returns the bar of a map and, where they fit in *width* characters, too, its counts."""
+    counts = items.counts
+    failed, retries, skipped = (counts[status] for status in (TypeStatus.FAILED, TypeStatus.RETRY, TypeStatus.SKIPPED))
+    restored = items.restored if items.restored < items.count else 0
+    known = {
+        "failed": failed,
+        "retry" if retries == 1 else "retries": retries,
+        "skipped": skipped,
+        "restored": restored,
+    }
+    notes = ", ".join(f"{count} {word}" for word, count in known.items() if count)
+    if len(notes) + MIN_BAR_WIDTH + 5 > width:
+        notes = ""
     length = width - 3 - (len(notes) + 2 if notes else 0)
     if length < MIN_BAR_WIDTH:
         return Text()
-    parts = ((items.completed, "green"), (items.failed, "red"), (items.skipped, "yellow"))
-    line = bar(length, parts, items.count, ascii_only=ascii_only)
-    return Text.assemble("  ", line, (f"  {notes}" if notes else "", "dim"))
+    parts = ((counts[TypeStatus.COMPLETED], "green"), (failed, "red"), (skipped, "yellow"))
+    return Text.assemble("  ", bar(length, parts, items.count), (f"  {notes}" if notes else "", "dim"))
 
 
 def _of(done: int, count: int) -> str:
@@ -195,21 +177,3 @@ def window(rows: Sequence[TaskRow], first: int, max_rows: int) -> tuple[int, Seq
     size = max_rows - (1 if start == 0 or start + max_rows - 1 >= len(rows) else 2)
     end = min(len(rows), start + max(1, size))
     return start, rows[start:end], len(rows) - end
-
-
-def _active_groups(progress: Progress, now: float, width: int, max_rows: int, ascii_only: bool) -> Table:
-    """Returns a line for each group with a running task, and the count of the other groups."""
-    lines = _grid(1, (width - 22) // 2, 7, (width - 22) // 2, 8, right=(2, 4))
-    active = ((name, rows, row) for name, rows in progress.groups.items() for row in list(rows.active.values())[:1])
-    visible = list(islice(active, max(1, max_rows - 1)))
-    for name, rows, row in visible:
-        lines.add_row(
-            symbol(row.status, ascii_only=ascii_only, now=now),
-            Text(name, "bold"),
-            Text(f"{rows.done}/{len(rows.rows)}", "dim"),
-            Text(row.name),
-            Text(_time(row, now)),
-        )
-    if others := len(progress.groups) - len(visible):
-        lines.add_row("", Text(f"… {others} other groups", "dim"))
-    return lines

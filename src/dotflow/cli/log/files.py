@@ -2,7 +2,6 @@
 
 import os
 import stat
-import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,14 +79,6 @@ def end_of_lines(file: BinaryIO) -> int:
         if index >= 0:
             return start + index + 1
     return 0
-
-
-def settled_length(file: BinaryIO) -> int:
-    """Returns the length of a file, after a short wait for the end of a line that is being written."""
-    length = file.seek(0, os.SEEK_END)
-    if length and end_of_lines(file) < length:
-        time.sleep(0.02)
-    return file.seek(0, os.SEEK_END)
 
 
 def last_records(files: list[BinaryIO], end: int, count: int, record_filter: Filter) -> list[Record]:

@@ -1,26 +1,18 @@
 """The output of records: as they are in a pipe, as JSON, or with colours in a terminal."""
 
-import io
-import os
 import sys
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from dotflow import clock
+from dotflow.cli.formatting import STYLES
 from dotflow.cli.log.records import TASK, Record
 from dotflow.core.item_counts import ItemCounts
 from dotflow.core.text import escape_controls
 from dotflow.providers.logs.formats import COUNTS, INDENT, ORIGINS, simple_head
 
 LEVEL_STYLES: Final = {"DEBUG": "dim", "INFO": "blue", "WARNING": "yellow", "ERROR": "bold red"}
-STATUS_STYLES: Final = {
-    "In progress": "cyan",
-    "Completed": "green",
-    "Retry": "yellow",
-    "Failed": "bold red",
-    "Skipped": "dim",
-}
 
 Show = Callable[[Iterable[Record]], None]
 
@@ -53,13 +45,9 @@ class Terminal:
     """Shows records with colours, or without them if NO_COLOR is set, and a line at the start of each day."""
 
     def __init__(self) -> None:
-        from rich.console import Console
+        from dotflow.cli.history.text import Screen  # here: other outputs need no rich
 
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # for characters that the terminal's encoding lacks
-        # Rich alone keeps bold and dim under NO_COLOR.
-        colours: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
-        self._console = Console(color_system=colours, highlight=False, markup=False, emoji=False)
+        self._screen = Screen()
         self._day = f"{clock.now().astimezone():%Y-%m-%d}"
 
     def show(self, records: Iterable[Record]) -> None:
@@ -78,16 +66,15 @@ class Terminal:
             line = Text(escape_controls(first))
             if task := TASK.match(line.plain):
                 line.stylize("bold", *task.span("step"))
-                line.stylize(STATUS_STYLES.get(task["status"], ""), *task.span("status"))
-            head = Text().append(f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d} ", "dim")
-            head.append(f"{level:7} ", LEVEL_STYLES.get(level, "")).append_text(line)
-            self._console.print(head, soft_wrap=True)
+                line.stylize(STYLES[task["status"]], *task.span("status"))
+            time = f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d} "
+            self._screen.line((time, "dim"), (f"{level:7} ", LEVEL_STYLES.get(level, "")), line)
             self._write_dim(rest, INDENT)
 
     def _write_dim(self, text: str, indent: str = "") -> None:
-        """Writes text line by line. The terminal breaks long lines, so that they can be copied."""
+        """Writes text line by line."""
         for line in text.split("\n") if text else ():
-            self._console.print(f"{indent}{escape_controls(line)}", style="dim", soft_wrap=True)
+            self._screen.line((f"{indent}{escape_controls(line)}", "dim"))
 
 
 def _message(fields: dict[str, Any]) -> str:

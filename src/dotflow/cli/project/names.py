@@ -5,7 +5,6 @@ import keyword
 import re
 import sys
 import unicodedata
-from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import click
@@ -34,42 +33,27 @@ def is_installed(package: str) -> bool:
     return spec is not None and spec.origin is not None
 
 
-def names_of(project: str, installed: Callable[[str], bool] = is_installed) -> ProjectNames:
+def names_of(project: str) -> ProjectNames:
     """Returns the names of a project.
-
-    Args:
-        project: The name of the project.
-        installed: Returns whether a package is installed.
 
     Raises:
         click.UsageError: The name is invalid; the message suggests another one.
     """
     package = _package(project)
-    objection = _objection(project, package, installed)
+    objection = _objection(project, package)
     if objection is None:
         return ProjectNames(project, package)
-    suggestion = _suggestion(project, installed)
-    hint = f" Did you mean '{suggestion}'?" if suggestion else ""
+    near = nearest(project)
+    hint = f" Did you mean '{near}'?" if near else ""
     message = f"Invalid project name {project!r}: {objection}.{hint}"
     raise click.UsageError(message, click.get_current_context(silent=True))
-
-
-def nearest_names(text: str, default: str, installed: Callable[[str], bool] = is_installed) -> ProjectNames:
-    """Returns the valid names that are nearest to a text.
-
-    Args:
-        text: Any text, such as the name of a folder.
-        default: The name of the project if none is near.
-        installed: Returns whether a package is installed.
-    """
-    return names_of(_suggestion(text, installed) or default, installed)
 
 
 def _package(project: str) -> str:
     return re.sub(r"[-_.]+", "_", project).lower()
 
 
-def _objection(project: str, package: str, installed: Callable[[str], bool]) -> str | None:
+def _objection(project: str, package: str) -> str | None:
     if not PROJECT_NAME.fullmatch(project):
         return "use the letters a to z, digits and, between them, '-', '_' or '.'"
     if len(project) > MAX_LENGTH:
@@ -84,17 +68,16 @@ def _objection(project: str, package: str, installed: Callable[[str], bool]) -> 
         return "this library has that name"
     if package in IN_USE:
         return f"the project itself uses '{package}'"
-    if installed(package):
+    if is_installed(package):
         return f"a package '{package}' is installed already"
     return None
 
 
-def _suggestion(project: str, installed: Callable[[str], bool]) -> str | None:
+def nearest(project: str) -> str | None:
+    """Returns the valid name of a project that is nearest to a text; None if none is near."""
     letters = unicodedata.normalize("NFKD", project).encode("ascii", "ignore").decode()
     ascii_name = re.sub(r"[^A-Za-z0-9._-]+", "-", letters).strip("-._")
-    digits, rest = re.fullmatch(r"([\d._-]*)(.*)", ascii_name).groups()  # type: ignore[union-attr]  # it always matches
-    rotated = f"{rest}-{digits.strip('-._')}"
-    for candidate in (ascii_name, rotated, f"{ascii_name}-pipeline", f"pipeline-{ascii_name}"):
-        if _objection(candidate, _package(candidate), installed) is None:
+    for candidate in (ascii_name, f"{ascii_name}-pipeline", f"pipeline-{ascii_name}"):
+        if _objection(candidate, _package(candidate)) is None:
             return candidate
     return None

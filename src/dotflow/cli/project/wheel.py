@@ -9,18 +9,16 @@ import base64
 import hashlib
 import io
 import json
-import tomllib
 import zipfile
 from collections.abc import Mapping
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import click
 
 import dotflow
-from dotflow import __version__
 
 HERE: Final = Path(dotflow.__file__).resolve().parent
 
@@ -69,17 +67,19 @@ class Wheel(NamedTuple):
 
 
 def pack() -> Wheel:
-    """Packs the running dotflow."""
+    """Packs the running dotflow. Raises ClickException where it is not installed."""
     installation = installed()
     if installation is None:
-        version, metadata = __version__, _metadata_of_sources()
-    else:
-        texts = {name: installation.read_text(name) for name in METADATA_FILES}
-        version, metadata = installation.version, {name: text for name, text in texts.items() if text is not None}
-    folder = f"dotflow-{version}.dist-info"
+        raise click.ClickException(
+            f"Can't pack dotflow for the project: the one in {HERE} is not installed. Install it with pip."
+        )
+    version, folder = installation.version, f"dotflow-{installation.version}.dist-info"
+    texts = {"WHEEL": WHEEL} | {name: installation.read_text(name) for name in METADATA_FILES}
     sources = [path for path in sorted(HERE.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
     files = {f"dotflow/{path.relative_to(HERE).as_posix()}": path.read_bytes() for path in sources}
-    files |= {f"{folder}/{name}": text.encode() for name, text in ({"WHEEL": WHEEL} | metadata).items()}
+    files |= {
+        f"{folder}/{name}": text.encode() for name, text in ({"WHEEL": WHEEL} | texts).items() if text is not None
+    }
     return Wheel(f"dotflow-{version}-{TAG}.whl", zipped(files, record=f"{folder}/RECORD"))
 
 
@@ -96,26 +96,3 @@ def zipped(files: Mapping[str, bytes], record: str) -> bytes:
             member.external_attr = 0o100644 << 16
             archive.writestr(member, content, zipfile.ZIP_DEFLATED)
     return target.getvalue()
-
-
-def metadata_of(project: Mapping[str, Any]) -> str:
-    """Returns the METADATA that follows from the [project] of a pyproject.toml."""
-    lines = ["Metadata-Version: 2.1", f"Name: {project['name']}", f"Version: {project['version']}"]
-    lines += [f"Requires-Python: {project['requires-python']}"]
-    lines += [f"Requires-Dist: {requirement}" for requirement in project["dependencies"]]
-    for extra, requirements in project["optional-dependencies"].items():
-        lines += [f"Provides-Extra: {extra}"]
-        lines += [f"Requires-Dist: {requirement}; extra == '{extra}'" for requirement in requirements]
-    return "\n".join([*lines, ""])
-
-
-def _metadata_of_sources() -> dict[str, str]:
-    try:
-        pyproject = tomllib.loads((HERE.parents[1] / "pyproject.toml").read_text("utf-8"))
-        project = {"version": __version__, **pyproject["project"]}
-    except (OSError, KeyError):
-        raise click.ClickException(
-            f"Can't pack dotflow for the project: the one in {HERE} is not installed. Install it with pip."
-        ) from None
-    scripts = "".join(f"{name} = {target}\n" for name, target in project["scripts"].items())
-    return {"METADATA": metadata_of(project), "entry_points.txt": f"[console_scripts]\n{scripts}"}

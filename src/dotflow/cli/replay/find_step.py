@@ -13,7 +13,7 @@ import click
 from dotflow.cli.replay.consent import HOW, Consent, is_own_module, is_own_object, is_own_program, module_in
 from dotflow.cli.replay.handover import Program, handover
 from dotflow.cli.replay.target import Target
-from dotflow.cli.run.load import Loaded, RunRequest, load, make_folder_importable
+from dotflow.cli.run.load import Loaded, load, make_folder_importable
 from dotflow.code.own_code import INSTALLED, file_of
 from dotflow.core.action import Action, action_of
 from dotflow.core.masks import MASK
@@ -146,12 +146,12 @@ class StepFinder:
         """Today's workflow, and the parameters of the run."""
         if self._handed is not None:
             return self._handed
-        request = RunRequest.of_definition(self._options) if self._options["workflow"] else self._request()
-        if request is not None:
+        options = self._options if self._options["workflow"] else self._request()
+        if options is not None:
             with handover() as handed:
-                self._require_own(request)
+                self._require_own(options)
                 self.has_run = True
-                return load(request)
+                return load(options)
             return handed[0]  # the module has no guard
         if self._run.parent is None and self._program is not None:
             program = self._program
@@ -167,19 +167,19 @@ class StepFinder:
             f"Pass --workflow, the path of a function that returns the workflow."
         )
 
-    def _require_own(self, request: RunRequest) -> None:
+    def _require_own(self, options: Mapping[str, Any]) -> None:
         """Asks for consent to the options of the run, unless they name the user's own code only."""
         if self._options["workflow"]:  # the user has named it
             return
-        paths = [path for path in (*request.step, request.workflow, request.callback) if path]
-        is_own = all(is_own_module(module_in(path)) for path in paths) and not request.storage_options.get("pickle")
+        paths = [path for path in (*options["step"], options["workflow"], options["callback"]) if path]
+        is_own = all(is_own_module(module_in(path)) for path in paths) and not options["pickle"]
         if is_own and not self._consent.foreign:
             self.has_run = True
             is_own = all(is_own_object(resolve(path, list_actions=False)) for path in paths)
         command = shlex.join(["dotflow", *self._run.environment["argv"][1:]])
         self._consent.require(f"`{command}`", is_own=is_own)
 
-    def _request(self) -> RunRequest | None:
+    def _request(self) -> Mapping[str, Any] | None:
         """Returns what `dotflow start` or `dotflow schedule` was asked for; None if neither started the run."""
         words = command_of(self._run.environment)
         if self._run.trigger not in ("command", "schedule") or not words:
@@ -194,8 +194,7 @@ class StepFinder:
         assert command is not None
         try:
             # --help is no option here: it would print the help, and end.
-            made = command.make_context(words[0], words[1:], parent=context, help_option_names=[])
-            return RunRequest.of(made.params)
+            return command.make_context(words[0], words[1:], parent=context, help_option_names=[]).params
         except click.ClickException:  # a program has called main()
             return None
 

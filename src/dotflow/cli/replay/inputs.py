@@ -72,7 +72,8 @@ class InputFinder:
 
     def find(self, step: Action[..., Any]) -> TaskInputs:
         """Returns the inputs of the step. Raises ClickException for one that was not kept."""
-        taken = [role for role, name in CONTEXTS.items() if _takes(step, name)]
+        has_actions = isinstance(step.function, type)  # those of a class may take both contexts
+        taken = [role for role, name in CONTEXTS.items() if has_actions or name in step.context_params]
         known = {*self._copies, *self._edited}
         is_required = bool(taken) or any(step.named_params.values())
         had_none = self._attempt.state is TypeAttemptState.FAILED and not is_required  # and so no copies
@@ -88,7 +89,10 @@ class InputFinder:
             names |= {role.removeprefix(ARGUMENT) for role in known if role.startswith(ARGUMENT)}
         previous, initial = (self._value(role) if role in taken else Context() for role in CONTEXTS)
         arguments = {name: self._value(f"{ARGUMENT}{name}") for name in sorted(names)}
-        values = {name: value if _is_context(name, value) else value.storage for name, value in arguments.items()}
+        values = {  # a task's Context, or its value
+            name: value if value.task_id is not None and name.endswith("_context") else value.storage
+            for name, value in arguments.items()
+        }
         return TaskInputs(previous, initial, values)
 
     @functools.cached_property
@@ -201,16 +205,6 @@ class InputFinder:
 def _name_of(role: str) -> str:
     """Returns the parameter of a role."""
     return CONTEXTS.get(role) or role.removeprefix(ARGUMENT)
-
-
-def _takes(step: Action[..., Any], name: str) -> bool:
-    """Returns whether a step takes a context; the actions of a class may take both."""
-    return name in step.context_params or isinstance(step.function, type)
-
-
-def _is_context(name: str, context: Context) -> bool:
-    """Returns whether an argument is a task's Context, not its value."""
-    return context.task_id is not None and name.endswith("_context")
 
 
 def read_input(file: IO[str]) -> dict[str, Context]:

@@ -11,7 +11,7 @@ from bdb import BdbQuit
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from types import FrameType, TracebackType
-from typing import IO, Any, Final, NamedTuple
+from typing import IO, Any, Final
 
 import click
 
@@ -30,7 +30,6 @@ from dotflow.code.own_code import INSTALLED, STDLIB
 from dotflow.codec.canonical import digest
 from dotflow.core.action import APPROVAL, IDEMPOTENCY_KEY, Action, parts_of
 from dotflow.core.approval import Approval
-from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.call import KEY_BASE, Call
 from dotflow.core.durations import format_duration
 from dotflow.core.failure import CALLERS, Failure
@@ -58,48 +57,36 @@ TASK: Final = 0  # the task that takes the secrets, among one
 NEW_KEY: Final = "a new one, so an effect takes place again"  # not that of the run
 
 
-class Replay(NamedTuple):
-    """One attempt of a step, with the inputs and the secrets that it takes."""
+def make(call: Call) -> Outcome:
+    """Makes an attempt. Raises KeyboardInterrupt."""
+    with contextlib.closing(Loops()) as loops:
+        outcome = attempt(call, loops)
+    if isinstance(outcome, Interrupted):
+        raise KeyboardInterrupt
+    return outcome
 
-    task_id: int
-    workflow_id: str
-    step: Action[..., Any]
-    inputs: TaskInputs
-    secrets: RunSecrets
 
-    def make(self, *, has_timeout: bool) -> Outcome:
-        """Makes the attempt. Raises KeyboardInterrupt."""
-        step = self.step
-        if not has_timeout and step.policy.timeout:
-            step = copy.copy(step)
-            step.policy = dataclasses.replace(step.policy, timeout=0)
-        with contextlib.closing(Loops()) as loops:
-            outcome = attempt(self._call(step), loops)
-        if isinstance(outcome, Interrupted):
-            raise KeyboardInterrupt
-        return outcome
+def debug(call: Call, masks: Masks) -> Outcome:
+    """Makes an attempt without timeouts. An error opens the debugger. Raises KeyboardInterrupt."""
+    with contextlib.closing(Loops()) as loops:
+        try:
+            return Returned(perform(call, loops, None))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # users' code may raise anything
+            failure = Failure.of(error)
+            if not isinstance(error, BdbQuit):
+                for line in masks.mask(failure.traceback).splitlines():
+                    click.echo(safe(line))
+                open_debugger(error)
+            return Raised(Failure(failure.exception, failure.message))
 
-    def debug(self) -> Outcome:
-        """Makes the attempt without timeouts. An error opens the debugger. Raises KeyboardInterrupt."""
-        with contextlib.closing(Loops()) as loops:
-            try:
-                return Returned(perform(self._call(self.step), loops, None))
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # users' code may raise anything
-                failure = Failure.of(error)
-                if not isinstance(error, BdbQuit):
-                    for line in self.secrets.masks.mask(failure.traceback).splitlines():
-                        click.echo(safe(line))
-                    debug(error)
-                return Raised(Failure(failure.exception, failure.message))
 
-    def _call(self, step: Action[..., Any]) -> Call:
-        initial, previous = self.inputs.initial, self.inputs.previous
-        arguments, secrets = self.inputs.arguments or None, self.secrets.of_task(TASK)
-        if takes_key(step):
-            secrets = TaskSecrets({**(secrets or {}), KEY_BASE: str(uuid.uuid4())})
-        return Call(self.task_id, 0, step, initial, previous, self.workflow_id, arguments=arguments, secrets=secrets)
+def without_timeout(step: Action[..., Any]) -> Action[..., Any]:
+    """Returns the same step without its timeout."""
+    step = copy.copy(step)
+    step.policy = dataclasses.replace(step.policy, timeout=0)
+    return step
 
 
 def find_approval(target: Target) -> Approval:
@@ -128,7 +115,7 @@ def secrets_for(step: Action[..., Any], inputs: TaskInputs, finder: StepFinder |
     return workflow.config._find_secrets([task], workflow._given(workflow._secret_params(), params))
 
 
-def debug(error: BaseException) -> None:
+def open_debugger(error: BaseException) -> None:
     """Opens the debugger where the user's own code raised an error, until the user leaves it."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(CALLERS):
@@ -178,7 +165,8 @@ def replay_step(
     values = {} if edited is None else read_input(edited)
     copies = {copy.role: copy for copy in archive.copies(target.run.run_id, target.task.number_of(target.item))}
     returned = copies.pop(RETURNED, None)
-    _print_head(target)
+    name = one_line(target.task.name_of(target.item))
+    click.echo(f"{name}, as in the run {target.run.short_id} of {local(target.run.began)}")
     _print_lines(environment_changes(target.run))
     finder = StepFinder(target, consent, options)
     try:
@@ -202,8 +190,8 @@ def replay_step(
             raise
         raise NotReplayed(error_line(error).partition(": ")[2]) from error
     began = clock.ticks()
-    replay = Replay(target.task.task_id, target.run.workflow_id, step, inputs, secrets)
-    outcome = replay.debug() if is_debugged else replay.make(has_timeout=has_timeout)
+    call = call_of(target, step if has_timeout else without_timeout(step), inputs, secrets)
+    outcome = debug(call, secrets.masks) if is_debugged else make(call)
     seconds = clock.ticks() - began
     ending = secrets.masks.mask(ending_of(outcome, target.then, returned, seconds))
     for line in result_lines(outcome, target.then, ending, secrets.masks):
@@ -211,6 +199,23 @@ def replay_step(
     with contextlib.suppress(HistoryError):  # a read-only file, say
         archive.note(target.run.run_id, f"Replay of {target.task.name_of(target.item)}: {ending}")
     return Exit.COMPLETED if isinstance(outcome, Returned) else Exit.FAILED
+
+
+def call_of(target: Target, step: Action[..., Any], inputs: TaskInputs, secrets: RunSecrets) -> Call:
+    """Returns the call of the attempt, with a key of its own where the step takes one."""
+    given = secrets.of_task(TASK)
+    if takes_key(step):
+        given = TaskSecrets({**(given or {}), KEY_BASE: str(uuid.uuid4())})
+    return Call(
+        target.task.task_id,
+        0,
+        step,
+        inputs.initial,
+        inputs.previous,
+        target.run.workflow_id,
+        arguments=inputs.arguments or None,
+        secrets=given,
+    )
 
 
 def _secrets(finder: StepFinder, step: Action[..., Any], inputs: TaskInputs) -> RunSecrets:
@@ -229,11 +234,6 @@ def _import(module: str) -> None:
         importlib.import_module(module)
     except (Exception, SystemExit) as error:  # the user's module runs during its import
         raise click.ClickException(f"Can't import {module}: {type(error).__name__}: {error}.") from error
-
-
-def _print_head(target: Target) -> None:
-    name, run = one_line(target.task.name_of(target.item)), target.run
-    click.echo(f"{name}, as in the run {run.run_id[:ID_LENGTH]} of {local(run.began)}")
 
 
 def _print_lines(lines: Iterable[tuple[str, str]]) -> None:

@@ -1,14 +1,14 @@
 """The values in the cache, as `dotflow cache` lists and deletes them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from difflib import get_close_matches
 from typing import Any
 
 import click
 
 from dotflow import clock
 from dotflow.abc.storage import Storage
+from dotflow.cli.formatting import pluralize
 from dotflow.cli.storages import STORAGE_OPTIONS, make_storage
 from dotflow.core.durations import to_seconds
 from dotflow.errors import CheckpointUnreadable
@@ -32,8 +32,9 @@ def keys_of(storage: Storage, step: str | None) -> list[str]:
     """Returns the keys of the values, or of those of one step. Without any, it writes a hint to stderr."""
     keys = list(storage.list_keys(PREFIX if step is None else prefix_of(_identity(step))))
     if not keys:
-        names = {_step_of(key) for key in storage.list_keys(PREFIX)}
-        click.echo(NO_VALUES if step is None or not names else _hint(step, names), err=True)
+        names = sorted({_step_of(key) for key in storage.list_keys(PREFIX)})
+        others = f"The cache has no values of '{step}'. Its steps are: {', '.join(names)}."
+        click.echo(others if names else NO_VALUES, err=True)
     return keys
 
 
@@ -47,7 +48,7 @@ def cached_lines(storage: Storage, keys: Sequence[str]) -> Iterator[str]:
         known = [time for time in times if time is not None]
         latest = f", latest {max(known).astimezone():%Y-%m-%d %H:%M:%S}" if known else ""
         unknown = f", {len(times) - len(known)} without a readable time" if len(known) < len(times) else ""
-        yield f"{name:{width}}  {_values(len(times))}{latest}{unknown}"
+        yield f"{name:{width}}  {pluralize(len(times), 'value')}{latest}{unknown}"
 
 
 def clear(storage: Storage, keys: Sequence[str], older_than: float | None) -> Iterator[str]:
@@ -64,9 +65,9 @@ def clear(storage: Storage, keys: Sequence[str], older_than: float | None) -> It
             deleted += 1
         elif time is None:
             unknown += 1
-    yield f"{_values(deleted)} deleted."
+    yield f"{pluralize(deleted, 'value')} deleted."
     if unknown:
-        yield f"{_values(unknown)} kept: no time can be read. Omit --older-than to delete values of any age."
+        yield f"{pluralize(unknown, 'value')} kept: no time can be read. Omit --older-than to delete values of any age."
 
 
 def seconds_of(text: str | None) -> float | None:
@@ -75,12 +76,6 @@ def seconds_of(text: str | None) -> float | None:
     if text is not None and seconds is None:
         raise click.UsageError(f"--older-than {text} is no duration. Use a number with a unit: 90s, 12h or 7d.")
     return seconds
-
-
-def _hint(step: str, names: Iterable[str]) -> str:
-    matches = get_close_matches(_identity(step), names, n=1)
-    hint = f"Did you mean '{matches[0]}'?" if matches else f"Its steps are: {', '.join(sorted(names))}."
-    return f"The cache has no values of '{step}'. {hint}"
 
 
 def _identity(step: str) -> str:
@@ -100,7 +95,3 @@ def _time_of(storage: Storage, key: str) -> datetime | None:
     except CheckpointUnreadable as error:
         return error.time
     return time
-
-
-def _values(count: int) -> str:
-    return f"{count} value{'s' * (count != 1)}"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from dotflow.cli.formatting import one_line, pluralize
+from dotflow.cli.formatting import fallback_of, one_line, pluralize
 from dotflow.core.failure import TaskError, raised_at
 from dotflow.core.item_counts import ItemCounts, item_counts
 from dotflow.core.task import Task
@@ -48,20 +48,17 @@ def is_by_fallback(record: Task, task: Task) -> bool:
         record: The task or the item.
         task: The task.
     """
-    fallback = None if task.links is None else task.links.fallback
+    fallback = fallback_of(task)
     made_by = record.current_context.step
     return fallback is not None and made_by == fallback.identity and made_by != task.step.identity
 
 
 def failures(tasks: Sequence[Task]) -> Iterator[tuple[Task, list[ErrorLine]]]:
     """Yields each failed task, and each whose fallback completed it, with its errors and the lines that raised them."""
-    failed = [task for task in tasks if task.error is not None and _is_reported(task)]
+    with_error = [task for task in tasks if task.error is not None]
+    failed = [task for task in with_error if task.status is TypeStatus.FAILED or is_by_fallback(task, task)]
     for task in failed[:MAX_FAILURES]:
         yield task, list(_error_lines(task))
-
-
-def _is_reported(task: Task) -> bool:
-    return task.status is TypeStatus.FAILED or is_by_fallback(task, task)
 
 
 def _counts(counts: ItemCounts, task: Task) -> str:
@@ -71,7 +68,7 @@ def _counts(counts: ItemCounts, task: Task) -> str:
 
 
 def _fallback_name(task: Task) -> str:
-    fallback = None if task.links is None else task.links.fallback
+    fallback = fallback_of(task)
     return "" if fallback is None else one_line(fallback.name)
 
 

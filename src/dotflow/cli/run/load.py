@@ -4,13 +4,13 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import click
 
 from dotflow.cli.command import RUN_HINT
-from dotflow.cli.run.derived_id import derived_id
 from dotflow.cli.run.params import (
     factory_params,
     parse_params,
@@ -24,46 +24,13 @@ from dotflow.core.action import action_of
 from dotflow.core.failure import name_of
 from dotflow.core.secret import secrets_in
 from dotflow.core.steps import as_actions, resolve
-from dotflow.errors import AmbiguousTask, DotflowError, UnknownParameter
+from dotflow.errors import AmbiguousTask, DotflowError, MissingParam, NotServable, UnknownParameter
 from dotflow.graph.params import Params
 from dotflow.resume.choice import Resume
 from dotflow.workflow import DotFlow
 
 #: The options that ask for a resume.
 RESUME_OPTIONS: Final = ("resume", "resume_changed", "resume_unfinished", "rerun")
-
-
-class RunRequest(NamedTuple):
-    """The options that describe a workflow, by their names.
-
-    Attributes:
-        resume: The option that asks for a resume, such as "--rerun"; empty for none.
-    """
-
-    step: Sequence[str]
-    workflow: str | None
-    initial_context: str | None
-    callback: str | None
-    workflow_id: str | None
-    storage: str | None
-    storage_options: Mapping[str, Any]
-    resume: str = ""
-    param: Sequence[str] = ()
-
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> "RunRequest":
-        """Selects them from all options of a command."""
-        names = set(cls._fields) - {"storage_options", "resume"}
-        storage_options = {name: options[name] for name in STORAGE_OPTIONS}
-        fields = {name: options[name] for name in names}
-        resume = next((f"--{name.replace('_', '-')}" for name in RESUME_OPTIONS if options[name]), "")
-        return cls(**fields, resume=resume, storage_options=storage_options)
-
-    @classmethod
-    def of_definition(cls, options: Mapping[str, Any]) -> "RunRequest":
-        """Selects those that say which workflow it is; nothing is run or stored."""
-        nothing = dict.fromkeys((*cls._fields, *STORAGE_OPTIONS, *RESUME_OPTIONS))
-        return cls.of({**nothing, **options})
 
 
 def resume_of(options: Mapping[str, Any]) -> Resume:
@@ -85,11 +52,11 @@ class Loaded(NamedTuple):
     params: Params
 
 
-def build(request: RunRequest, *, is_plan: bool = False, is_scheduled: bool = False) -> Loaded:
+def build(options: Mapping[str, Any], *, is_plan: bool = False, is_scheduled: bool = False) -> Loaded:
     """Builds a workflow to run. With a storage that outlives the process it has an id, by which a resume finds it.
 
     Args:
-        request: The options.
+        options: The options of the command.
         is_plan: Whether it is only planned, so that nothing is logged.
         is_scheduled: Whether its own schedule runs it, whose params, if it has some, are checked when it starts.
 
@@ -97,37 +64,84 @@ def build(request: RunRequest, *, is_plan: bool = False, is_scheduled: bool = Fa
         UsageError: Options can't be used together.
         DotflowError: A path leads nowhere, a definition is wrong, or a parameter is missing or unknown.
     """
-    workflow, params = load(request)
+    workflow, params = load(options)
+    steps, factory = options["step"], options["workflow"]
     is_derived = not workflow.is_named and workflow.config.storage.outlives_process
     if is_derived:
-        workflow.set_id(derived_id(request.step, request.workflow))
+        workflow.set_id(derived_id(steps, factory))
     has_own = is_scheduled and getattr(workflow.config.scheduler, "params", None) is not None
     workflow_id = workflow.workflow_id if has_own else workflow.id_of_run(params)  # raises before anything is written
     if is_derived and not is_plan:
-        of, other = ("--step", "--workflow-id") if request.step else ("--workflow", "DotFlow(workflow_id=...)")
+        of, other = ("--step", "--workflow-id") if steps else ("--workflow", "DotFlow(workflow_id=...)")
         workflow.config.log.note(f"Workflow id: {workflow_id} (derived from {of}; {other} sets another one).")
     elif not workflow.is_named and workflow.name is None:  # for the list of runs, where a generated id means nothing
-        workflow.name = derived_id(request.step, request.workflow)
+        workflow.name = derived_id(steps, factory)
     return Loaded(workflow, params)
 
 
-def load(request: RunRequest) -> Loaded:
-    """Builds a workflow without a derived id, and makes the current folder importable. Raises as `build` does."""
+def load_servable(path: str, options: Mapping[str, Any]) -> Loaded:
+    """Returns a workflow to serve or to queue, with the id that `dotflow start` derives if it has none.
+
+    Args:
+        path: The workflow, or a function that returns it.
+        options: The options of the command, for its storage and its parameters.
+
+    Raises:
+        NotServable: The function needs arguments.
+        UsageError, DotflowError: As `build`.
+    """
+    try:
+        loaded = load({**options, "workflow": path})
+    except MissingParam as error:
+        from dotflow.engine.submission import FACTORY  # here: only this error needs it
+
+        raise NotServable(f"{path} can't be queued or served", FACTORY) from error
+    if not loaded.workflow.is_named:
+        loaded.workflow.set_id(derived_id((), path))
+    return loaded
+
+
+def load(options: Mapping[str, Any]) -> Loaded:
+    """Builds a workflow without a derived id, and makes the current folder importable. Raises as `build` does.
+
+    A command may lack most of the options: what is run, stored or resumed.
+    """
     make_folder_importable()
-    if not request.step and not request.workflow:
+    steps, factory = options.get("step"), options.get("workflow")
+    if not steps and not factory:
         raise click.UsageError(f"Nothing to run. {RUN_HINT}")
-    if request.step and request.workflow:
+    if steps and factory:
         raise click.UsageError("Can't use --step with --workflow. Remove one of them.")
-    storage = make_storage(request.storage, request.storage_options)
-    loaded = _from_factory(request) if request.workflow else _from_steps(request)
+    storage = make_storage(options.get("storage"), {name: options.get(name) for name in STORAGE_OPTIONS})
+    loaded = _from_factory(options) if factory else _from_steps(options)
     config = loaded.workflow.config
     if storage is not None:
         config.storage = storage
-    if request.resume and not config.storage.outlives_process:
-        raise click.UsageError(
-            f"{request.resume} needs a storage that outlives the process. Add --storage file, for example."
-        )
+    resume = next((f"--{name.replace('_', '-')}" for name in RESUME_OPTIONS if options.get(name)), None)
+    if resume is not None and not config.storage.outlives_process:
+        raise click.UsageError(f"{resume} needs a storage that outlives the process. Add --storage file, for example.")
     return loaded
+
+
+MAX_LENGTH: Final = 100  # characters of a derived id; every line of the log has it
+
+
+def derived_id(steps: Sequence[str], workflow: str | None) -> str:
+    """Returns the id of a workflow without one for its dotted paths; `jobs.load` and `jobs:load` have the same one.
+
+    Args:
+        steps: The paths of the steps, in order.
+        workflow: The path of a factory, if there are no steps.
+    """
+    if workflow is not None:
+        module, _, name = workflow.replace(":", ".").rpartition(".")
+        text = f"{module}:{name}"
+    else:
+        text = "+".join(path.replace(":", ".") for path in steps)
+    if len(text) <= MAX_LENGTH:
+        return text
+    digest = f"~{sha256(text.encode()).hexdigest()[:16]}"  # of all of it
+    return text[: MAX_LENGTH - len(digest)] + digest
 
 
 def make_folder_importable() -> None:
@@ -140,13 +154,14 @@ def make_folder_importable() -> None:
         sys.path.insert(0, here)
 
 
-def _from_steps(request: RunRequest) -> Loaded:
-    actions: list[Any] = as_actions(list(request.step))
-    params = values_for_steps(actions, parse_params(request.param))
-    workflow = DotFlow(config=Config(), workflow_id=request.workflow_id, params=params)
-    context = None if request.initial_context is None else parse_value(request.initial_context)
+def _from_steps(options: Mapping[str, Any]) -> Loaded:
+    actions: list[Any] = as_actions(list(options["step"]))
+    params = values_for_steps(actions, parse_params(options["param"]))
+    workflow = DotFlow(config=Config(), workflow_id=options.get("workflow_id"), params=params)
+    context, callback = options.get("initial_context"), options.get("callback")
+    context = None if context is None else parse_value(context)
     try:
-        workflow.task.add(step=actions, callback=request.callback, initial_context=context)
+        workflow.task.add(step=actions, callback=callback, initial_context=context)
     except UnknownParameter as error:
         hint = error.hint if error.hint.startswith("Did you mean") else "Or add the --step of this name before it."
         raise click.UsageError(
@@ -159,12 +174,12 @@ def _from_steps(request: RunRequest) -> Loaded:
     return Loaded(workflow, params)
 
 
-def _from_factory(request: RunRequest) -> Loaded:
+def _from_factory(options: Mapping[str, Any]) -> Loaded:
     for option in ("initial_context", "callback", "workflow_id"):
-        if getattr(request, option) is not None:
+        if options.get(option) is not None:
             name = option.replace("_", "-")
             raise click.UsageError(f"Can't use --{name} with --workflow. Set it in the factory, or use --step.")
-    path, texts = str(request.workflow), parse_params(request.param)
+    path, texts = str(options["workflow"]), parse_params(options.get("param", ()))
     target = resolve(path, list_actions=False)
     is_factory = not isinstance(target, DotFlow) and callable(target)
     own: Mapping[str, Any] = {}

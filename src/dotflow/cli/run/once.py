@@ -1,11 +1,10 @@
 """One run of the command line: its live view, its summary and its exit code."""
 
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from io import TextIOWrapper
 from types import FrameType
@@ -14,7 +13,6 @@ from typing import Any
 import click
 
 from dotflow import clock
-from dotflow.abc.history import History
 from dotflow.cli.exit_codes import Exit
 from dotflow.cli.formatting import one_line
 from dotflow.cli.run.recording import details_hint, scribe_for
@@ -63,11 +61,11 @@ def termination() -> Iterator[None]:
 
 
 def is_live() -> bool:
-    """Returns whether stdout is a terminal that can show the live view."""
+    """Returns whether stdout is a terminal that can show the live view, with its characters."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or os.name == "nt":
         return False
     try:
-        return sys.stdout.isatty()
+        return sys.stdout.isatty() and sys.stdout.encoding.lower().startswith("utf")
     except (AttributeError, ValueError):  # None, or closed
         return False
 
@@ -80,15 +78,18 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
         title: The title of the live view.
         **start_arguments: The arguments of `workflow.start`.
     """
-    if start_arguments.get("mode") == TypeExecution.BACKGROUND:
+    mode = start_arguments.get("mode")
+    if mode == TypeExecution.BACKGROUND:
         click.echo("Mode background: this command runs the workflow in a thread, and waits for it.", err=True)
     started = clock.monotonic()
     live = is_live()
-    history = workflow.config.history
     exit_code, status, run = Exit.COMPLETED, "", None
     try:
         with termination(), triggered_by("command"):
-            run = _run_live(workflow, title, start_arguments) if live else _run(workflow, start_arguments)
+            with _display(workflow, title, mode) if live else scribe_for(workflow.config.history, mode):
+                begun = workflow.start(**start_arguments)
+                begun.wait()
+            run = begun
         exit_code, status = _exit_code_of(run), str(run.status)
     except KeyboardInterrupt as error:
         interrupt_all()  # a background run, if Ctrl-C came before start() returned it
@@ -99,7 +100,7 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
         if run is not None and (questions := run.questions):
             hint = ANSWER_HINT.format(_answer_command(run, questions))
         why = "" if run is None or run.questions else one_line(workflow._masks().mask(_why_stopped(run)))
-        _print_summary(workflow, history, status, clock.monotonic() - started, why, hint, live=live)
+        _print_summary(workflow, status, clock.monotonic() - started, why, hint, live=live)
     return exit_code
 
 
@@ -118,19 +119,8 @@ def _why_stopped(run: Run) -> str:
     return f"{reason[0].upper()}{reason[1:]}."
 
 
-def _run(workflow: DotFlow, start_arguments: dict[str, Any]) -> Run:
-    with scribe_for(workflow.config.history, start_arguments.get("mode")):
-        return _start(workflow, start_arguments)
-
-
-def _start(workflow: DotFlow, start_arguments: dict[str, Any]) -> Run:
-    run = workflow.start(**start_arguments)
-    run.wait()
-    return run
-
-
-def _run_live(workflow: DotFlow, title: str, start_arguments: dict[str, Any]) -> Run:
-    """Runs it with the live view, which replaces the log lines in the terminal."""
+def _display(workflow: DotFlow, title: str, mode: object) -> AbstractContextManager[object]:
+    """Returns the live view, which replaces the log lines in the terminal."""
     from dotflow.cli.live.display import Display
     from dotflow.cli.live.progress import Progress
     from dotflow.cli.live.view import render
@@ -140,15 +130,15 @@ def _run_live(workflow: DotFlow, title: str, start_arguments: dict[str, Any]) ->
     config._listeners.append(progress)
     if sys.stderr is not None and sys.stderr.isatty():  # lines in a file don't disturb the view
         config.log = config.log.without_console()
-    start = partial(scribe_for, config.history, start_arguments.get("mode"))
-    with Display(sys.stdout, lambda *terminal: render(progress, title, clock.monotonic(), *terminal), start):
-        return _start(workflow, start_arguments)
+    start = partial(scribe_for, config.history, mode)
+    return Display(sys.stdout, lambda *terminal: render(progress, title, clock.monotonic(), *terminal), start)
 
 
 def _answer_command(run: Run, questions: Sequence[Question]) -> str:
+    from dotflow.report.text import as_command
+
     step = [] if len(questions) == 1 else [questions[0].step]
-    history = [] if questions[0].history is None else ["--history", questions[0].history]
-    return shlex.join(["dotflow", "approve", run.run_id[:ID_LENGTH], *step, *history])
+    return as_command("approve", run.run_id[:ID_LENGTH], *step, history=questions[0].history)
 
 
 def _how_to_resume(start_arguments: Mapping[str, Any]) -> str:
@@ -157,15 +147,13 @@ def _how_to_resume(start_arguments: Mapping[str, Any]) -> str:
     return "again" if start_arguments.get("resume") else "with --resume"
 
 
-def _print_summary(
-    workflow: DotFlow, history: History | None, status: str, seconds: float, why: str, resume_hint: str, *, live: bool
-) -> None:
+def _print_summary(workflow: DotFlow, status: str, seconds: float, why: str, resume_hint: str, *, live: bool) -> None:
     tasks = workflow.result_task()
     if isinstance(sys.stdout, TextIOWrapper):
         with suppress(OSError):  # a step has closed what led it back to a file: it remains the scribe's pipe
             sys.stdout.reconfigure(errors="backslashreplace")  # for characters that its encoding lacks
     can_resume = workflow.is_named and workflow.config.storage.outlives_process
-    details = details_hint(history, tasks[0].run_id if tasks else None)
+    details = details_hint(workflow.config.history, tasks[0].run_id if tasks else None)
     hint = "\n".join(filter(None, [why, details, resume_hint if can_resume else ""]))
     if status == TypeStatus.COMPLETED:
         restored = nothing_ran(tasks)
@@ -173,7 +161,7 @@ def _print_summary(
     if live:
         from dotflow.cli.run.tables import print_summary
 
-        print_summary(sys.stdout, status, tasks, seconds, hint)
+        print_summary(status, tasks, seconds, hint)
     else:
         for line in summary_lines(status, tasks, seconds, hint):
             click.echo(line)

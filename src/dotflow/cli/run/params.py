@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import click
 
@@ -89,11 +89,8 @@ def values_for_steps(actions: Iterable[Action[..., Any]], texts: Texts) -> Param
         elif ALL_PARAMS in known:
             values[name] = text
         else:
-            raise UnknownParam(name, tuple(known.keys() - names), NO_STEP_HAS)
+            raise UnknownParam(name, tuple(known.keys() - names), "No step has it.")
     return values
-
-
-NO_STEP_HAS: Final = "No step has it."
 
 
 def values_for_workflow(

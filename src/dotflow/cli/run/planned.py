@@ -1,8 +1,7 @@
 """Words in the parameters of a schedule, such as {yesterday}: each firing fills them from its planned moment."""
 
-import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Final
 
@@ -44,21 +43,10 @@ def fill(text: str, planned: datetime) -> str:
     return _WORD.sub(word, text)
 
 
-@contextlib.contextmanager
-def filled_now(options: Mapping[str, Any], zone: tzinfo | None) -> Iterator[dict[str, Any]]:
-    """Enters with the options of a schedule whose words in --param are filled for this moment, as an example.
-
-    Errors have the words.
-    """
+def filled_now(options: Mapping[str, Any], zone: tzinfo | None) -> dict[str, Any]:
+    """Returns the options of a schedule whose words in --param are filled for this moment, as an example."""
     now = clock.now().astimezone(zone)
-    filled = {text: fill(text, now) for text in options["param"]}
-    try:
-        yield {**options, "param": list(filled.values())}
-    except click.UsageError as error:
-        message = error.message
-        for written, text in filled.items():
-            message = message.replace(f"--param {text}:", f"--param {written}:")
-        raise click.UsageError(message, error.ctx) from error
+    return {**options, "param": [fill(text, now) for text in options["param"]]}
 
 
 def params_of_firings(param: Sequence[str], workflow: DotFlow) -> Callable[[datetime], Params] | None:

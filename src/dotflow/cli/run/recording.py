@@ -1,7 +1,6 @@
 """The history of what the command line runs: on by default, also for the workflows that its steps start; the output."""
 
 import os
-import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ import click
 
 from dotflow.abc.history import History
 from dotflow.cli.options import DEFAULT_HISTORY
+from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.types.capture import TypeCapture
 from dotflow.core.types.execution import TypeExecution
 from dotflow.providers.histories.default import HISTORY_VARIABLE, NO_HISTORY
@@ -28,13 +28,13 @@ def recording(options: Mapping[str, Any]) -> Iterator[None]:
     Raises:
         UsageError: --history is empty, or both options are there.
     """
-    path = options["history"]
-    if path is not None and options["no_history"]:
+    path, has_none = options["history"], options.get("no_history", False)
+    if path is not None and has_none:
         raise click.UsageError("Can't use --history with --no-history. Remove one of them.")
     if path == "":
         raise click.UsageError("--history needs the path of a file.")
     before = os.environ.get(HISTORY_VARIABLE)
-    chosen = NO_HISTORY if options["no_history"] else path or before or DEFAULT_HISTORY
+    chosen = NO_HISTORY if has_none else path or before or DEFAULT_HISTORY
     if chosen != NO_HISTORY:
         with suppress(FileNotFoundError):  # the current folder was removed, which building the workflow reports
             chosen = os.path.abspath(chosen)  # noqa: PTH100 (for links, as HistorySQLite has it)
@@ -51,13 +51,11 @@ def recording(options: Mapping[str, Any]) -> Iterator[None]:
 def details_hint(history: History | None, run_id: str | None) -> str:
     """Returns the line with the command that shows a run; "" if the history does not have it."""
     from dotflow.providers import HistorySQLite
-    from dotflow.providers.histories.sqlite.reading import short_path
+    from dotflow.report.text import as_command
 
     if run_id is None or not isinstance(history, HistorySQLite) or not history.contains(run_id):
         return ""
-    path = short_path(history.path)
-    option = "" if path == DEFAULT_HISTORY else f" --history {shlex.quote(path)}"
-    return f"Details: dotflow show {run_id[:8]}{option}"
+    return f"Details: {as_command('show', run_id[:ID_LENGTH], history=history.option)}"
 
 
 def scribe_for(history: History | None, mode: object, sink: "Sink | None" = None) -> AbstractContextManager[object]:
@@ -66,18 +64,16 @@ def scribe_for(history: History | None, mode: object, sink: "Sink | None" = None
     In parallel mode the output is that of the workers, and there is nothing to record here. Without a sink, nothing
     is started where there is nothing to record.
     """
-    by_scribe = (TypeCapture.AUTO, TypeCapture.FD)
-    if history is not None and (
-        history.store is None
-        or history.output_limit <= 0
-        or history.capture not in by_scribe
-        or mode == TypeExecution.PARALLEL
-    ):
-        history = None
-    if history is None and sink is None:
+    is_wanted = (
+        history is not None
+        and history.store is not None
+        and history.output_limit > 0
+        and history.capture in (TypeCapture.AUTO, TypeCapture.FD)
+        and mode != TypeExecution.PARALLEL
+    )
+    if not is_wanted and sink is None:
         return nullcontext()
     from dotflow.capture.scribe import Scribe, can_record
 
-    if history is not None and not can_record(history):
-        history = None
-    return nullcontext() if history is None and sink is None else Scribe(history, sink)
+    recorded = history if is_wanted and history is not None and can_record(history) else None
+    return nullcontext() if recorded is None and sink is None else Scribe(recorded, sink)

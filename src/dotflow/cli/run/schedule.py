@@ -1,6 +1,6 @@
 """A schedule of the command line: its preview, its runs and its exit code."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, tzinfo
 from typing import Any
@@ -10,16 +10,16 @@ import click
 from dotflow import clock
 from dotflow.abc.scheduler import Scheduler
 from dotflow.cli.exit_codes import Exit
-from dotflow.cli.run.load import RunRequest, build, load
+from dotflow.cli.run.load import build, load
 from dotflow.cli.run.once import Terminated, is_live, termination
 from dotflow.cli.run.planned import filled_now, params_of_firings
-from dotflow.cli.run.preview import format_time, preview_lines
 from dotflow.cli.run.recording import scribe_for
 from dotflow.cli.run.summary import summary_lines
+from dotflow.core.durations import format_duration
 from dotflow.core.task import Task
 from dotflow.core.types.overlap import TypeOverlap
 from dotflow.core.types.status import TypeStatus
-from dotflow.graph.params import NO_PARAMS, Params
+from dotflow.graph.params import NO_PARAMS
 from dotflow.providers.schedulers.cron import SchedulerCron
 from dotflow.providers.schedulers.none import SchedulerDefault
 from dotflow.workflow import DotFlow
@@ -29,17 +29,25 @@ def print_preview(options: Mapping[str, Any]) -> Exit:
     """Prints the next fire times, of --cron or else of the workflow's own schedule. What would run must be there."""
     scheduler: Scheduler | None = _from_options(options)
     if scheduler is None or options["step"] or options["workflow"]:
-        with filled_now(options, _zone_of(scheduler)) as filled:
-            own = load(RunRequest.of(filled)).workflow.config.scheduler
+        own = load(filled_now(options, _zone_of(scheduler))).workflow.config.scheduler
         scheduler = scheduler or _require_scheduler(own)
     if not isinstance(scheduler, SchedulerCron):
         raise click.UsageError(
             f"--preview needs a cron schedule; this workflow has a {type(scheduler).__name__}. Add --cron."
         )
-    for line, note in preview_lines(scheduler.preview(options["preview"]), clock.now()):
-        marked = f"  {click.style(note, fg='yellow') if is_live() else note}" if note else ""
-        click.echo(line + marked)
+    fires, now = scheduler.preview(options["preview"]), clock.now()
+    times = [format_time(fire.at) for fire in fires]
+    width = max(map(len, times), default=0)
+    for fire, time in zip(fires, times, strict=True):
+        note = f"  {click.style(fire.note, fg='yellow') if is_live() else fire.note}" if fire.note else ""
+        click.echo(f"{time:{width}}  in {format_duration((fire.at - now).total_seconds())}{note}")
     return Exit.COMPLETED
+
+
+def format_time(at: datetime) -> str:
+    """Returns a time with the name and offset of its zone: Sun 2026-11-01 01:30:00 EDT (-04:00)."""
+    offset = at.strftime("%z")
+    return f"{at:%a %Y-%m-%d %H:%M:%S} {at.tzname()} ({offset[:3]}:{offset[3:5]})"
 
 
 def run_schedule(options: Mapping[str, Any]) -> Exit:
@@ -48,15 +56,16 @@ def run_schedule(options: Mapping[str, Any]) -> Exit:
     for name in ("resume_changed", "resume_unfinished", "rerun", "only"):
         if options[name]:
             raise click.UsageError(f"--{name.replace('_', '-')} is for one run. Use it with dotflow start.")
-    with filled_now(options, _zone_of(cron)) as filled:
-        workflow, params = build(RunRequest.of(filled), is_scheduled=cron is None)
+    workflow, params = build(filled_now(options, _zone_of(cron)), is_scheduled=cron is None)
     scheduler = workflow.config.scheduler = cron or _require_scheduler(workflow.config.scheduler)
     if params and getattr(scheduler, "params", None) is not None:
         raise click.UsageError("The workflow's schedule has params of its own. Remove --param, or add --cron.")
     of_firings = params_of_firings(options["param"], workflow)
     if of_firings is not None:
-        _set_params(scheduler, of_firings)
-        params = NO_PARAMS
+        if not isinstance(scheduler, SchedulerCron):
+            what = f"this workflow has a {type(scheduler).__name__}. Add --cron"
+            raise click.UsageError(f"Words such as {{yesterday}} need a cron schedule; {what}.")
+        scheduler.params, params = of_firings, NO_PARAMS
 
     def report(tasks: Sequence[Task]) -> None:
         _print_summary(tasks)
@@ -101,14 +110,6 @@ def _from_options(options: Mapping[str, Any]) -> SchedulerCron | None:
 def _zone_of(cron: Scheduler | None) -> tzinfo | None:
     """Returns the zone of --cron; None, that of the machine, before the workflow's own schedule is known."""
     return cron._times.zone if isinstance(cron, SchedulerCron) else None
-
-
-def _set_params(scheduler: Scheduler, params: Callable[[datetime], Params]) -> None:
-    """Gives each firing of a scheduler its parameters. Raises UsageError if it can't have them."""
-    if not isinstance(scheduler, SchedulerCron):
-        what = f"this workflow has a {type(scheduler).__name__}. Add --cron"
-        raise click.UsageError(f"Words such as {{yesterday}} need a cron schedule; {what}.")
-    scheduler.params = params
 
 
 def _require_scheduler(scheduler: Scheduler) -> Scheduler:

@@ -12,7 +12,7 @@ from dotflow.core.task import Task
 from dotflow.core.text import escape_surrogates, shorten
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidArgument
-from dotflow.report.next_steps import as_command
+from dotflow.report.text import as_command
 
 ICONS: Final = {
     TypeStatus.NOT_STARTED: "⏳",
