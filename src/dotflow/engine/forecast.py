@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dotflow.abc.storage import Storage, key_of
 from dotflow.core.context import Context
-from dotflow.core.events import NOT_NEEDED, MapEnded, TaskRestored, TaskSkipped
+from dotflow.core.events import NOT_NEEDED, TaskRestored, TaskSkipped
 from dotflow.core.links import TRUE, Condition, Entry, Links, Nest
 from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.core.task import Task
@@ -17,7 +17,7 @@ from dotflow.engine.options import RunOptions, chosen_tasks
 from dotflow.graph.decisions import MAX_SHOWN, Arguments, Skip, decide, unmet_need
 from dotflow.graph.item_inputs import ItemInputs
 from dotflow.graph.linked_task import LinkedTask, beside
-from dotflow.graph.maps import items_of, map_context
+from dotflow.graph.maps import items_of, record_ended
 from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan
 from dotflow.graph.wiring import PREVIOUS
@@ -422,8 +422,7 @@ class CachedValues:
         if not has_values or done < len(task.items):
             cached = sum(item.restored_from == "cache" for item in task.items)
             return self._without_value(task, keys, forecast._replace(items_done=done, items_cached=cached))
-        context = map_context(task, Context(None, task.task_id, task.workflow_id, step=task.step.identity))
-        task._apply(MapEnded(task.task_id, context, None, context.time, 0.0))
+        record_ended(task)
         return Forecast(TypeDecision.CACHED, "", done, done)
 
 

@@ -774,7 +774,7 @@ class RunGraph:
             is_there = failure is None and records and records[-1].status is TypeStatus.COMPLETED
             last = records[-1].current_context if is_there else Context()
             return MapEnded(task.task_id, last, failure, clock.now(), clock.monotonic(), items=len(task.items))
-        context = map_context(task, Context._of(None, task.task_id, task.workflow_id, clock.now(), task.step.identity))
+        context = map_context(task)
         if len(context.values) < len(task.items) and not isinstance(task, MapRound):
             self._short.add(task.task_id)
         return MapEnded(task.task_id, context, failure, clock.now(), clock.monotonic())

@@ -13,7 +13,7 @@ from dotflow.core.action import Action
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.call import Call
 from dotflow.core.context import NO_ORIGIN, NOTHING, Context, shared_origin
-from dotflow.core.events import NOT_ASKED_FOR, NOT_NEEDED, MapEnded, MapOpened, TaskRestored, TaskSkipped
+from dotflow.core.events import NOT_ASKED_FOR, NOT_NEEDED, TaskRestored, TaskSkipped
 from dotflow.core.item_counts import rounds_of
 from dotflow.core.links import Links, Nest
 from dotflow.core.outcome import Outcome, Raised, Returned, TimedOut
@@ -25,7 +25,7 @@ from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, DotflowErro
 from dotflow.graph.decisions import NOT_ENDED, Skip, decide, unmet_need
 from dotflow.graph.item_inputs import ItemInputs
 from dotflow.graph.linked_task import Item, LinkedTask, MapRound, beside, outputs_of
-from dotflow.graph.maps import items_of, map_context, verdict
+from dotflow.graph.maps import items_of, record_ended, record_opened, verdict
 from dotflow.graph.params import Params
 from dotflow.graph.wiring import PREVIOUS
 from dotflow.resume.changed_code import ChangedCode, is_same_step
@@ -626,7 +626,7 @@ class EarlierRuns:
                 task._apply(TaskSkipped(task.task_id, reason.reason))
                 continue
             task._open(items_of(task, self._tokens.tasks, self._params))
-            task._apply(MapOpened(task.task_id, len(task.items), Context().time, 0.0))
+            record_opened(task)
             self._decided.values[task.task_id] = {}
             rounds.append((task, reason))
         last = self._restore_rounds(rounds, nest)
@@ -650,8 +650,7 @@ class EarlierRuns:
             assert last is not None
             item = beside(task, last)
             if item.status is COMPLETED:
-                context = item.current_context
-                task._apply(MapEnded(task.task_id, context, None, context.time, 0.0))
+                record_ended(task, item.current_context)
             else:
                 task._apply(TaskSkipped(task.task_id, item.reason))
 
@@ -726,12 +725,11 @@ class EarlierRuns:
         except Exception:  # NotAList, UnequalLists, or of a list type of the user; in the run it fails the round
             return
         self._listed.setdefault(task.task_id, {})[number] = record
-        record._apply(MapOpened(task.task_id, len(record.items), Context().time, 0.0))
+        record_opened(record)
         found = [saved[item.key_suffix][1] if item.key_suffix in saved else None for item in record.items]
         self._note_items(record, self._judge_items(record, found), self._decided, has_records=True)
         if all(item.status in OVER for item in record.items):
-            context = map_context(record, Context(None, task.task_id, task.workflow_id, step=task.step.identity))
-            record._apply(MapEnded(task.task_id, context, None, context.time, 0.0))
+            record_ended(record)
 
     def _read_maps(self, tasks: Sequence[LinkedTask]) -> dict[int, dict[int, dict[str, tuple[Item, Context]]]]:
         """Returns the checkpoints of maps in rounds, by task, round and key. Their lists need not be known."""
@@ -789,8 +787,7 @@ class EarlierRuns:
             if not reason and is_decided and not (waits and all(item.status is not COMPLETED for item in task.items)):
                 if leaves_checkpoint(task):
                     result.whole_maps[task.task_id] = len(task.items)
-                context = map_context(task, Context(None, task.task_id, task.workflow_id, step=task.step.identity))
-                task._apply(MapEnded(task.task_id, context, None, context.time, 0.0))
+                record_ended(task)
                 return
             is_missing = any(item.status is TypeStatus.NOT_STARTED for item in task.items)
             if not unmet and is_missing and leaves_checkpoint(task):
@@ -808,12 +805,11 @@ class EarlierRuns:
             if source is not None and not source.step.checkpoint and not is_by_item:
                 return False
         try:
-            items = items_of(task, tasks, self._params)
+            task._open(items_of(task, tasks, self._params))
         except Exception:  # NotAList, UnequalLists, or of a list type of the user; in the run it fails the task
             result.missing.append(task.task_id)
             return False
-        task._open(items)
-        task._apply(MapOpened(task.task_id, len(items), Context().time, 0.0))
+        record_opened(task)
         return True
 
     def _judge_items(
