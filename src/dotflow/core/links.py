@@ -218,6 +218,10 @@ class Links(NamedTuple):
             links = (*self.binds, *self.fallback_binds, *self.conditions, *self.each)
         return [link.source for link in links if isinstance(link.source, int)]
 
+    def list_sources(self) -> list[int]:
+        """Returns the ids of the tasks that return the lists."""
+        return [link.source for link in self.each if isinstance(link.source, int)]
+
     def required_sources(self) -> list[int]:
         """Returns the ids of the tasks whose values it requires, for arguments and lists."""
         links: Iterable[Bind | Each] = (*(bind for bind in self.binds if bind.required), *self.each)

@@ -26,7 +26,7 @@ from dotflow.resume.changed_code import ASKED_FOR, RERUN, ChangedCode
 from dotflow.resume.checkpoint_keys import CLEANUP_SUFFIX, INDEX_SUFFIX, MARK_SUFFIX, CheckpointKeys
 from dotflow.resume.earlier_runs import TAKES, EarlierRuns, Restoration, usable
 from dotflow.resume.files import ChangedFiles, SavedFiles
-from dotflow.resume.tokens import Tokens, always_takes_previous
+from dotflow.resume.tokens import Tokens
 
 if TYPE_CHECKING:
     from dotflow.graph.workflow_plan import PlannedTask, WorkflowPlan
@@ -199,7 +199,7 @@ class RunForecast:
             nest = task.links.nest if task.is_cleanup else None
             if nest is not None and not self._running_before(task, nest):
                 return self._skip(task, NOT_NEEDED)
-            sources = [link.source for link in task.links.each if isinstance(link.source, int)]
+            sources = task.links.list_sources()
             made = next((source for source in sources if source in self._unknown), None)
             if made is not None and self._is_resume:  # their checkpoints are compared when they are known
                 return Forecast(OPEN, f"its items come from {self._tasks[made].name}")
@@ -315,7 +315,7 @@ class RunForecast:
             if not all(map(self._is_known, lists or [condition.source])):
                 return _condition(condition, self._masks)
         required = {*links.required_sources(), *(need[-1] for need in links.needs)} - links.whole_sources()
-        required |= set() if links.is_cross else {link.source for link in links.each if isinstance(link.source, int)}
+        required.update(() if links.is_cross else links.list_sources())
         lacking = required & (self._may_lack | self._may_lack_items)
         return f"if {self._tasks[min(lacking)].name} runs" if lacking else ""
 
@@ -373,9 +373,7 @@ class CachedValues:
             unknown: The ids of the tasks whose values are made in the run.
         """
         previous = self._tokens.previous_of(task)
-        sources = task.links.value_sources()
-        if previous is not None and always_takes_previous(task):
-            sources.append(previous.task_id)
+        sources = [*task.links.value_sources(), *self._tokens.taken_as_previous(task)]
         made = next((source for source in sources if source in unknown), None)
         if made is not None or forecast.decision is OPEN:  # the keys are not known before the run
             self._open.setdefault(task.step.identity, task.name)

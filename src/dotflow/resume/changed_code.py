@@ -75,9 +75,7 @@ class ChangedCode:
             fallback = () if links.fallback is None else (renew(links.fallback),)
             if fallback:  # its value depends on the step that failed, too
                 self._fallbacks[task_id] = joined(own, *fallback, *codes)
-            lists = [
-                unsaved[link.source] for link in links.each if isinstance(link.source, int) and link.source in unsaved
-            ]
+            lists = [unsaved[source] for source in links.list_sources() if source in unsaved]
             if lists:
                 self._by_index[task_id] = joined(own, *fallback, *codes, *lists)
             if not task.step.checkpoint:
@@ -89,9 +87,8 @@ class ChangedCode:
             return
         links = task.links
         if links is not None:
-            lists = {link.source for link in links.each if isinstance(link.source, int)}
             taken = links._replace(each=()).value_sources()
-            lists = {source for source in lists if not self._tasks[source].is_mapped}.difference(taken)
+            lists = {source for source in links.list_sources() if not self._tasks[source].is_mapped}.difference(taken)
             yield from sorted(set(links.value_sources()) & set(unsaved) - lists)
         source = self._previous[task.task_id] if always_takes_previous(task) else None
         while source is not None:

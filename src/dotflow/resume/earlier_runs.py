@@ -6,6 +6,7 @@ import errno
 import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Final
 
 from dotflow.abc.storage import Storage
@@ -187,7 +188,6 @@ class EarlierRuns:
             self._run_again.clear()
             self._listed.clear()
             self._outdated.clear()
-            self._decided = RestoredItems()
             result = self._decide_values()
         result.unknown = self._unknown
         self._raise_mismatches()
@@ -207,6 +207,7 @@ class EarlierRuns:
         """Returns the decisions by the values, and by the files that are known to make some of them void."""
         tasks, left_open = self._tokens.tasks, self._left_open() if self._tokens.has_links else {}
         result = Restoration(left_open=left_open)
+        self._decided = RestoredItems(void=result.void)
         # Read first: in turns with the decisions it takes a fifth longer.
         found = [
             self._read(task)
@@ -264,12 +265,13 @@ class EarlierRuns:
         for task in tasks:
             judged = self._listed.get(task.task_id, {}).values()
             result.whole_rounds[task.task_id] = {record.item for record in judged if record.status in OVER}
-        tasks = [task for task in tasks if not task.is_map_in_rounds]
-        open_tasks = [task for task in tasks if task.task_id not in self._decided.values]
+        tasks, open_tasks = [task for task in tasks if not task.is_map_in_rounds], []
         for task in tasks:
-            if task not in open_tasks:
+            if task.task_id in self._decided.values:
                 result.values[task.task_id] = self._decided.values.pop(task.task_id)
                 result.not_needed[task.task_id] = self._decided.not_needed.pop(task.task_id, set())
+            else:
+                open_tasks.append(task)
         if open_tasks and open_tasks[0].links.nest is not None:
             self._judge_together(open_tasks, result)
         elif open_tasks and tasks[0].step.checkpoint:
@@ -291,8 +293,7 @@ class EarlierRuns:
     def _unsaved_before(self, task: LinkedTask) -> list[LinkedTask]:
         """Returns the unsaved maps that a map goes over while their items still run, in the order of `add`."""
         found: dict[int, LinkedTask] = {}
-        for link in () if task.links.is_cross else task.links.each:
-            source = self._tokens.tasks[link.source] if isinstance(link.source, int) else None
+        for source in map(self._tokens.tasks.__getitem__, () if task.links.is_cross else task.links.list_sources()):
             if not isinstance(source, LinkedTask) or source.step.checkpoint:
                 continue
             if any(item.status in NOT_ENDED for item in source.items):
@@ -379,7 +380,7 @@ class EarlierRuns:
         try:
             key = self._keys.of(task)
             context = storage.get(key)
-            if context.__class__ is not Context and not isinstance(context, Context):
+            if not isinstance(context, Context):
                 raise TypeError(f"get({key!r}) returned a {type(context).__name__}, not a Context")
             if context.task_id is None:
                 if context.storage is None and not storage.contains(key):
@@ -631,8 +632,6 @@ class EarlierRuns:
             rounds.append((task, reason))
         last = self._restore_rounds(rounds, nest)
         end = None if last is None else verdict(nest, last, self._tokens.tasks)
-        result.void += self._decided.void
-        self._decided.void.clear()
         for task, reason in rounds:
             if valid := self._decided.values[task.task_id]:
                 self._note(task, next(iter(valid.values())), result)
@@ -745,13 +744,8 @@ class EarlierRuns:
 
     def _read_rounds(self, tasks: Sequence[LinkedTask], nest: Nest) -> list[list[Context | None]]:
         """Returns the checkpoints of each round, up to the first one that has none."""
-        rounds: list[list[Context | None]] = []
-        while len(rounds) < nest.repeat:
-            found = self._read_round(tasks, len(rounds))
-            if not any(context is not None for context in found):
-                break
-            rounds.append(found)
-        return rounds
+        rounds = (self._read_round(tasks, number) for number in range(nest.repeat))
+        return list(takewhile(lambda found: any(context is not None for context in found), rounds))
 
     def _read_round(self, tasks: Sequence[LinkedTask], number: int) -> list[Context | None]:
         return [
@@ -776,12 +770,9 @@ class EarlierRuns:
             if reason:
                 judged = [(item, context, reason) for item, context, _ in judged]
             self._note_items(task, judged, self._decided, has_records=True)
-            result.void += self._decided.void
-            self._decided.void.clear()
-            valid = self._decided.values[task.task_id]
-            if valid:
+            if valid := self._decided.values[task.task_id]:
                 self._note(task, next(iter(valid.values())), result)
-            is_decided = all(item.status in (COMPLETED, TypeStatus.SKIPPED) for item in task.items)
+            is_decided = all(item.status in OVER for item in task.items)
             # Without a checkpoint, it is judged when its needs are over.
             waits = bool(unmet) or any(need[-1] in self._run_again for need in task.links.needs)
             if not reason and is_decided and not (waits and all(item.status is not COMPLETED for item in task.items)):
@@ -797,12 +788,9 @@ class EarlierRuns:
     def _open(self, task: LinkedTask, result: Restoration) -> bool:
         """Makes the items of a map. Returns False if its lists are not known yet."""
         tasks = self._tokens.tasks
-        for link in task.links.each:
-            source = tasks[link.source] if isinstance(link.source, int) else None
-            is_by_item = source is not None and source.gives_items and source.items and not task.links.is_cross
-            if source is not None and not source.has_value and not is_by_item:
-                return False
-            if source is not None and not source.step.checkpoint and not is_by_item:
+        for source in map(tasks.__getitem__, task.links.list_sources()):
+            is_by_item = source.gives_items and source.items and not task.links.is_cross
+            if not is_by_item and not (source.has_value and source.step.checkpoint):
                 return False
         try:
             task._open(items_of(task, tasks, self._params))
@@ -891,7 +879,7 @@ class EarlierRuns:
         links = task.links
         if links is None or not task.items or links.is_cross or not source.gives_items:
             return False
-        return source.task_id in [one.source for one in links.each]
+        return source.task_id in links.list_sources()
 
     def _takes_whole(self, task: Task, source: Task) -> bool:
         """Returns whether a map that goes over another one takes its whole value or Context, too."""
@@ -899,13 +887,11 @@ class EarlierRuns:
         if source.task_id in task.links.whole_value_sources():
             return True
         is_item = PREVIOUS in [link.parameter for link in task.links.each]
-        previous = self._tokens.previous_of(task) if always_takes_previous(task) and not is_item else None
-        return previous is not None and previous.task_id == source.task_id
+        return not is_item and source.task_id in self._tokens.taken_as_previous(task)
 
     def _needs_of(self, task: Task) -> list[int]:
         """Returns the ids of the tasks that must end before a task, and of the one that it may take as previous."""
-        previous = self._tokens.previous_of(task) if always_takes_previous(task) else None
-        return [*(task.links.sources() if task.links else ()), *([] if previous is None else [previous.task_id])]
+        return [*(task.links.sources() if task.links else ()), *self._tokens.taken_as_previous(task)]
 
     def _not_needed(self, left_open: Collection[int]) -> set[int]:
         """Returns the unsaved tasks that don't run in a resume, since no task that runs needs them.

@@ -20,7 +20,7 @@ from dotflow.graph.linked_task import Item, LinkedTask
 from dotflow.graph.params import Params
 from dotflow.graph.wiring import ALL_PARAMS, PREVIOUS
 from dotflow.resume.origin import NO_TASK, workflow_key
-from dotflow.resume.tokens import Tokens, always_takes_previous
+from dotflow.resume.tokens import Tokens
 from dotflow.worker.files import CHUNK, SCALARS, digest_of, find_paths, is_untouched, remember, state_of
 
 LARGE: Final = 64 << 20  # bytes: other processes get the digest of such a file. Reading it takes longer than a tick
@@ -262,11 +262,10 @@ class ChangedFiles:
 
     def _have_values(self, task: Task, running: Collection[int]) -> bool:
         """Returns whether all that a task takes counts."""
-        previous = self._tokens.previous_of(task) if always_takes_previous(task) else None
-        whole = set() if previous is None else {previous.task_id}
+        whole = {*self._tokens.taken_as_previous(task)}
         if task.links is not None:
             whole |= task.links.whole_value_sources()
-            lists = [self._tokens.tasks[link.source] for link in task.links.each if isinstance(link.source, int)]
+            lists = map(self._tokens.tasks.__getitem__, task.links.list_sources())
             whole |= {source.task_id for source in lists if not (source.items and source.gives_items)}
         return whole.isdisjoint(running)
 
@@ -289,8 +288,7 @@ class ChangedFiles:
         given = self._given.get(task.task_id)
         if given is None:
             given = self._keys_in(list(_outer_values(task, self._params)))
-            previous = self._tokens.previous_of(task) if always_takes_previous(task) else None
-            sources = [previous.task_id] if previous is not None else []
+            sources = self._tokens.taken_as_previous(task)
             if task.links is not None:
                 whole = task.links.whole()
                 binds = (*whole.binds, *whole.fallback_binds)

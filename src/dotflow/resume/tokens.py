@@ -84,6 +84,11 @@ class Tokens:
             source = self.previous[source]
         return None if source is None else self.tasks[source]
 
+    def taken_as_previous(self, task: Task) -> list[int]:
+        """Returns the id of the task whose context it takes whatever its value is; empty for none."""
+        previous = self.previous_of(task) if always_takes_previous(task) else None
+        return [] if previous is None else [previous.task_id]
+
     def takes_previous(self, task: Task, context: Context) -> bool:
         """Returns whether the value may depend on the previous one; an item may itself be what it is given as that."""
         links = self.tasks[task.task_id].links
@@ -133,9 +138,8 @@ class Tokens:
             return self._of_task(task, takes_previous)
         shared = self._shared.get((task.task_id, takes_previous))
         if shared is None:
-            shared = self._shared[task.task_id, takes_previous] = self._of_task(
-                self.tasks[task.task_id], takes_previous
-            )
+            shared = self._of_task(self.tasks[task.task_id], takes_previous)
+            self._shared[task.task_id, takes_previous] = shared
         inputs = self._inputs.get(task.task_id)
         if inputs is None:
             mapped = self.tasks[task.task_id]
