@@ -498,7 +498,7 @@ class DotFlow:
         values, secrets, _ = self._resolve(decode(run.params_text or "{}"))
         records, params = self._new_records(run.workflow_id, None, values, secrets)
         plan = make_plan(records, TypeExecution(run.mode or TypeExecution.SEQUENTIAL))
-        find_stored(self.config.storage, Tokens(records, plan.previous, params), params)
+        find_stored(self.config.storage, Tokens(records, plan.previous, params))
         record = records[task.task_id]
         return record.status is TypeStatus.COMPLETED, record.value
 
@@ -525,18 +525,8 @@ class DotFlow:
         options = self._options(mode, resume=resume, params=params, rerun=rerun, cache=cache, only=only)
         workflow_id, tasks, values, secrets = self._records(options, None)
         plan = make_plan(tasks, options.mode)
-        config = self.config
-        return plan_run(
-            config.storage,
-            config.cache,
-            workflow_id,
-            tasks,
-            plan,
-            values,
-            options,
-            secrets.masks,
-            config.digest_limit if config.files else None,
-        )
+        providers = self.config._run_providers(secrets, is_apart=False, in_thread=False)  # no executor is used
+        return plan_run(providers, workflow_id, tasks, plan, values, options)
 
     def id_of_run(self, params: Mapping[str, Any] | None = None) -> str:
         """Returns the id that a run with these parameters has. Raises UnknownParam, MissingParam or InvalidArgument."""

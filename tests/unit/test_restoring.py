@@ -11,7 +11,6 @@ from dotflow.core.task import Task, TaskRecord
 from dotflow.graph.params import NO_PARAMS
 from dotflow.providers import StorageDefault
 from dotflow.resume.changed_code import ChangedCode
-from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.earlier_runs import EarlierRuns, Restoration
 from dotflow.resume.tokens import INCOMPARABLE, NO_INITIAL, ORDER, Tokens, difference, digest_of
 
@@ -54,9 +53,7 @@ def decide(
         storage.post(storage.key(records[context.task_id or 0]), context)
     tokens = Tokens(records, sources, NO_PARAMS)
     tokens.initials = dict(enumerate(initials))
-    earlier = EarlierRuns(
-        storage, CheckpointKeys(storage, records), tokens, NO_PARAMS, ChangedCode(tokens), [].append, resume=True
-    )
+    earlier = EarlierRuns(storage, "w", tokens, ChangedCode(tokens), [].append, resume=True)
     restoration = earlier.decide()
     assert restoration is not None
     restoration.notes = [note for note in restoration.notes if "Whether the code" not in note]

@@ -8,12 +8,13 @@ from dotflow.abc.storage import Storage, key_of
 from dotflow.core.context import Context
 from dotflow.core.events import NOT_NEEDED, TaskRestored, TaskSkipped
 from dotflow.core.links import TRUE, Condition, Entry, Links, Nest
-from dotflow.core.masks import NO_MASKS, Masks
+from dotflow.core.masks import Masks
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.decision import TypeDecision
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.options import RunOptions, chosen_tasks
+from dotflow.engine.run_providers import RunProviders
 from dotflow.graph.decisions import MAX_SHOWN, Arguments, Skip, decide, unmet_need
 from dotflow.graph.item_inputs import ItemInputs
 from dotflow.graph.linked_task import LinkedTask, beside
@@ -22,14 +23,13 @@ from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan
 from dotflow.graph.wiring import PREVIOUS
 from dotflow.resume.cache import Cache, is_cached
-from dotflow.resume.changed_code import ASKED_FOR, RERUN, ChangedCode
-from dotflow.resume.checkpoint_keys import CLEANUP_SUFFIX, INDEX_SUFFIX, MARK_SUFFIX, CheckpointKeys
+from dotflow.resume.changed_code import ChangedCode
+from dotflow.resume.checkpoint_keys import CLEANUP_SUFFIX, INDEX_SUFFIX, MARK_SUFFIX
 from dotflow.resume.earlier_runs import TAKES, EarlierRuns, Restoration, usable
-from dotflow.resume.files import ChangedFiles, SavedFiles
 from dotflow.resume.tokens import Tokens
 
 if TYPE_CHECKING:
-    from dotflow.graph.workflow_plan import PlannedTask, WorkflowPlan
+    from dotflow.graph.workflow_plan import WorkflowPlan
 
 COMPLETED, NOT_STARTED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.NOT_STARTED, TypeStatus.SKIPPED
 RUN, RESTORE, SKIP, OPEN = TypeDecision.RUN, TypeDecision.RESTORE, TypeDecision.SKIP, TypeDecision.OPEN
@@ -65,7 +65,6 @@ class RunForecast:
 
     Args:
         tokens: What the values depend on. The records of the tasks have the decisions on the checkpoints.
-        params: The run parameters.
         restoration: These decisions; None if all tasks run.
         changes: Which code has changed since.
         cache: The cached values.
@@ -76,13 +75,12 @@ class RunForecast:
     def __init__(
         self,
         tokens: Tokens,
-        params: Params,
         restoration: Restoration | None,
         changes: ChangedCode,
         cache: Cache,
-        masks: Masks = NO_MASKS,
+        masks: Masks,
         *,
-        is_resume: bool = False,
+        is_resume: bool,
     ) -> None:
         self._masks = masks
         self._changes = changes
@@ -91,7 +89,7 @@ class RunForecast:
         self._is_resume = is_resume
         self._restoration = restoration or Restoration()
         self._tasks = tokens.tasks  # which record what is skipped, too
-        self._params = params
+        self._params = tokens.params
         self._reasons: dict[int, str] = {}
         for task, reason in self._restoration.void:
             self._reasons.setdefault(task.task_id, reason)
@@ -440,54 +438,43 @@ def _condition(condition: Condition, masks: Masks) -> str:
 
 
 def plan_run(
-    storage: Storage,
-    cache: Storage | None,
+    providers: RunProviders,
     workflow_id: str,
     tasks: Sequence[Task],
     plan: Plan,
     params: Params,
     options: RunOptions,
-    masks: Masks = NO_MASKS,
-    digest_limit: int | None = None,
 ) -> "WorkflowPlan":
     """Returns the dry run: what a run would do.
 
     Args:
-        storage: Where the values of earlier runs are saved.
-        cache: Where the values of cached steps are saved, if that is elsewhere.
+        providers: The run's providers, of which it uses the storages and the secrets.
         workflow_id: The id of the run's values.
         tasks: The run's tasks.
         plan: The run's plan.
         params: The run parameters.
         options: The options of the run.
-        masks: The secrets, which the dry run does not show.
-        digest_limit: The size up to which files are read for a digest; None to leave files out.
 
     Raises:
         CheckpointMismatch: Another step made one of the checkpoints.
         CheckpointUnreadable: A checkpoint can't be read.
         StorageError: The storage can't be used.
     """
-    from dotflow.graph.workflow_plan import WorkflowPlan  # here, since it loads Pydantic
+    from dotflow.graph.workflow_plan import PlannedTask, WorkflowPlan  # here, since it loads Pydantic
 
+    storage, masks, digest_limit = providers.storage, providers.secrets.masks, providers.digest_limit
     chosen = chosen_tasks(options, tasks, plan, masks)
-    again = {**dict.fromkeys(chosen.anew, ASKED_FOR), **dict.fromkeys(chosen.rerun, RERUN)}
     resume = options.resume or bool(chosen.anew)
     tokens = Tokens(tasks, plan.previous, params)
-    changes = ChangedCode(tokens, runs_again=options.resume == "changed", rerun=again)
-    keys = CheckpointKeys(storage, tasks)
-    files = None
-    if digest_limit is not None and resume:
-        files = ChangedFiles(SavedFiles(storage, workflow_id), tokens, params, digest_limit)
+    changes = ChangedCode(tokens, options.resume, chosen)
     earlier = EarlierRuns(
         storage,
-        keys,
+        workflow_id,
         tokens,
-        params,
         changes,
         _no_line,
         resume=resume,
-        files=files,
+        digest_limit=digest_limit,
         asks=True,
         is_plan=True,
         left_out=chosen.left_out,
@@ -496,9 +483,8 @@ def plan_run(
     if resume and restoration is None:  # all tasks run: what it has recorded in them does not hold
         tokens.use([task._new_record(workflow_id, None) for task in tasks])
     tasks = tokens.tasks
-    cache = storage if cache is None else cache
     values = Cache(
-        cache,
+        providers.cache,
         _no_line,
         _no_line,
         reads=options.cache,
@@ -507,9 +493,15 @@ def plan_run(
         digest_limit=digest_limit,
     )
     is_resume = restoration is not None and not chosen.anew
-    run_forecast = RunForecast(tokens, params, restoration, changes, values, masks, is_resume=is_resume)
+    run_forecast = RunForecast(tokens, restoration, changes, values, masks, is_resume=is_resume)
     planned = [
-        _planned(task, tasks, plan, forecast._replace(reason=masks.mask(forecast.reason)))
+        PlannedTask(
+            task_id=task.task_id,
+            name=task.name,
+            step=task.step.identity,
+            needs=[tasks[need].name for need in plan.needs_of(task.task_id)],
+            **forecast._replace(reason=masks.mask(forecast.reason))._asdict(),
+        )
         for task, forecast in zip(tasks, run_forecast.forecasts(), strict=True)
     ]
     with usable(storage):
@@ -519,18 +511,6 @@ def plan_run(
 
 def _no_line(*line: object) -> None:
     """Does nothing: the run itself reports."""
-
-
-def _planned(task: Task, tasks: Sequence[Task], plan: Plan, forecast: Forecast) -> "PlannedTask":
-    from dotflow.graph.workflow_plan import PlannedTask
-
-    return PlannedTask(
-        task_id=task.task_id,
-        name=task.name,
-        step=task.step.identity,
-        needs=[tasks[need].name for need in plan.needs_of(task.task_id)],
-        **forecast._asdict(),
-    )
 
 
 def removed_tasks(storage: Storage, workflow_id: str, tasks: Sequence[Task]) -> list[str]:

@@ -33,7 +33,7 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.claimed import ClaimedRun, ending_of
 from dotflow.engine.notifier import Notifier
-from dotflow.engine.options import ChosenTasks, RunOptions, chosen_tasks
+from dotflow.engine.options import RunOptions, chosen_tasks
 from dotflow.engine.orders import OrderWatch
 from dotflow.engine.publisher import Publisher
 from dotflow.engine.run_graph import RunGraph
@@ -59,6 +59,7 @@ from dotflow.graph.params import NO_PARAMS, Params
 from dotflow.graph.plan import Plan
 from dotflow.resume.cache import Cache, is_cached
 from dotflow.resume.checkpoint import Checkpoints
+from dotflow.resume.choice import NONE_CHOSEN
 from dotflow.worker.deadline_thread import waking
 from dotflow.worker.waiting import Waiters
 
@@ -184,7 +185,7 @@ class Run:
             digest_limit=providers.digest_limit,
         )
         self._restored: Mapping[int, Context] = {}
-        self._chosen = ChosenTasks()
+        self._chosen = NONE_CHOSEN
         self._runner: Runner | None = None
         self._cancelled = False
         self._pause_order: Stop | None = None
@@ -394,7 +395,7 @@ class Run:
             resume=self._options.resume,
             sources=self._plan.previous,
             params=self.params,
-            **self._chosen._asdict(),
+            chosen=self._chosen,
             chain=None if self._claimed is None else self._claimed.chain,
         )
         if self._claimed is not None:

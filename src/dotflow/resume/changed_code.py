@@ -1,7 +1,7 @@
 """ChangedCode: which checkpoints were made by other code than that of today, and which were asked to run again."""
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from dotflow.code.bytecode import SIZE
@@ -10,12 +10,12 @@ from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.graph.linked_task import Item
 from dotflow.graph.maps import BY_INDEX
+from dotflow.resume.choice import NONE_CHOSEN, ChosenTasks, Resume
 from dotflow.resume.tokens import Tokens, always_takes_previous
 
 CHANGED: Final = "its code has changed"
 RERUN: Final = "rerun names it"
 ASKED_FOR: Final = "asked for"
-NO_RERUN: Final[Mapping[int, str]] = {}
 
 
 class ChangedCode:
@@ -26,8 +26,8 @@ class ChangedCode:
 
     Args:
         tokens: What the values of the run's tasks depend on.
-        runs_again: Whether a task runs again if its code has changed.
-        rerun: Why tasks run again in any case, by their ids.
+        resume: Which earlier runs count; with "changed", a task runs again if its code has changed.
+        chosen: The tasks that run again in any case.
 
     Attributes:
         codes: The fingerprint of the code that makes the value of each task.
@@ -35,17 +35,11 @@ class ChangedCode:
         changed: The ids of the tasks whose code has changed.
     """
 
-    def __init__(
-        self,
-        tokens: Tokens,
-        *,
-        runs_again: bool = False,
-        rerun: Mapping[int, str] = NO_RERUN,
-    ) -> None:
+    def __init__(self, tokens: Tokens, resume: Resume = True, chosen: ChosenTasks = NONE_CHOSEN) -> None:
         tasks = self._tasks = tokens.tasks
         self._previous = tokens.previous
-        self._runs_again = runs_again
-        self._rerun = rerun
+        self._runs_again = resume == "changed"
+        self._rerun = {**dict.fromkeys(chosen.anew, ASKED_FOR), **dict.fromkeys(chosen.rerun, RERUN)}
         self._unknown: set[int] = set()
         self._noted: set[int] = set()
         self._fallbacks: dict[int, str] = {}  # the fingerprints of values made by a fallback, by task

@@ -28,9 +28,9 @@ from dotflow.errors import (
 )
 from dotflow.graph.linked_task import Item, LinkedTask
 from dotflow.graph.params import NO_PARAMS, Params
-from dotflow.resume.changed_code import ASKED_FOR, RERUN, ChangedCode
+from dotflow.resume.changed_code import ASKED_FOR, ChangedCode
 from dotflow.resume.checkpoint_keys import CheckpointKeys
-from dotflow.resume.choice import UNFINISHED_ONLY, Resume
+from dotflow.resume.choice import NONE_CHOSEN, UNFINISHED_ONLY, ChosenTasks, Resume
 from dotflow.resume.earlier_runs import (
     EarlierRuns,
     Restoration,
@@ -40,7 +40,7 @@ from dotflow.resume.earlier_runs import (
     reason_of,
     usable,
 )
-from dotflow.resume.files import ChangedFiles, RunFiles, SavedFiles, inputs_of
+from dotflow.resume.files import RunFiles, SavedFiles, inputs_of
 from dotflow.resume.origin import SavedOrigin
 from dotflow.resume.tokens import NO_INITIAL, Tokens
 
@@ -123,7 +123,6 @@ class Checkpoints:
     _changes: ChangedCode
     _origins: list[Origin]
     _takers: Sequence[Task]  # that take the idempotency key, or ask for an approval
-    _saved_origin: SavedOrigin
 
     def __init__(
         self,
@@ -143,6 +142,7 @@ class Checkpoints:
         self._log_line = log_line
         self._run_id = run_id or str(uuid.uuid4())
         self._turn = _Turn(storage)
+        self._saved_origin = SavedOrigin(storage, workflow_id)
         self._is_claimed = False
         self._workflow_lock: contextlib.AbstractContextManager[Hashable] | None = None
         self._is_void = self._has_reported_void = False  # whether a newer run has voided the values of this one
@@ -164,9 +164,7 @@ class Checkpoints:
         resume: Resume,
         sources: Sequence[int | None] = (),
         params: Params = NO_PARAMS,
-        rerun: Collection[int] = (),
-        left_out: Collection[int] = (),
-        anew: Collection[int] = (),
+        chosen: ChosenTasks = NONE_CHOSEN,
         chain: Chain | None = None,
     ) -> dict[int, Context]:
         """Returns the valid checkpoints of earlier runs by task id, and deletes the others. Without *resume* all go.
@@ -176,10 +174,7 @@ class Checkpoints:
             resume: Whether earlier runs count, and which.
             sources: For each task, the task whose value is its `previous_context`.
             params: The run parameters.
-            rerun: The ids of the tasks that run again in any case.
-            left_out: The ids of the tasks that were not asked for: they don't run, and keep their checkpoints, but for
-                those made from a value that this run makes anew.
-            anew: The ids of the tasks that run as in a run without a resume, though others keep their checkpoints.
+            chosen: The tasks that the options of the run name.
             chain: That of a run that was taken from a queue. Whether earlier runs count is read from the storage then.
 
         Raises:
@@ -192,7 +187,7 @@ class Checkpoints:
         """
         try:
             self._lock(is_claimed=chain is not None)
-            self._tasks, self._left_out = tasks, left_out
+            self._tasks, self._left_out = tasks, chosen.left_out
             self._keys = CheckpointKeys(self._storage, tasks)
             self._tokens = tokens = Tokens(tasks, sources, params)
             self._has_links = tokens.has_links
@@ -200,9 +195,8 @@ class Checkpoints:
             self._takers = [
                 task for task in linked if task.links and (task.links.takes_key or task.step.approve is not None)
             ]
-            again = {**dict.fromkeys(anew, ASKED_FOR), **dict.fromkeys(rerun, RERUN)}
-            self._changes = changes = ChangedCode(tokens, runs_again=resume == "changed", rerun=again)
-            resume = resume or bool(anew)
+            self._changes = changes = ChangedCode(tokens, resume, chosen)
+            resume = resume or bool(chosen.anew)
             # Tasks without an initial context share the origin of their code.
             run = f"{token_of_run(self._run_id)}/{len(tasks)}"
             by_code = {code: Origin(NO_INITIAL, run, code) for code in set(changes.codes)}
@@ -215,22 +209,16 @@ class Checkpoints:
             if resume:
                 # New records take the decisions, not those of the run.
                 tokens.use([task._new_record(self._workflow_id, self._run_id) for task in tasks])
-                files = None
-                if self.watch is not None:
-                    saved = SavedFiles(self._storage, self._workflow_id)
-                    self.files = RunFiles(saved, self.watch.limit)
-                    files = ChangedFiles(saved, tokens, params, self.watch.limit)
                 earlier = EarlierRuns(
                     self._storage,
-                    self._keys,
+                    self._workflow_id,
                     tokens,
-                    params,
                     changes,
                     self._log_line,
                     resume=resume,
-                    files=files,
+                    digest_limit=None if self.watch is None else self.watch.limit,
                     asks=True,
-                    left_out=left_out,
+                    left_out=chosen.left_out,
                 )
                 # What another run of this process has not finished yet is its own work.
                 is_first = resume not in UNFINISHED_ONLY or len(self._turn.runs) == 1
@@ -243,18 +231,18 @@ class Checkpoints:
             elif resume == "finish" and restoration is None and not (is_first and self._was_cut_off(earlier)):
                 raise NothingUnfinished
             if restoration is not None:
-                restored = self._go_on(earlier, restoration, resume)
-                if files is not None and self.files is not None:
+                restored, files = self._go_on(earlier, restoration, resume), earlier.files
+                if files is not None:
+                    self.files = RunFiles(files.saved, files.limit)
                     with usable(self._storage), self._turn.lock:
-                        self.files.go_on(files, inputs_of(tokens, params), runs=self._runs_any(restoration))
+                        self.files.go_on(files, inputs_of(tokens), runs=self._runs_any(restoration))
                     for line in files.notes():
                         self._log_line(line)
                 return restored
             if resume:
                 tokens.use(tasks)
             self._begin_anew(chain)
-            self.files = None
-            if tokens.has_outer and self.watch is not None and (inputs := inputs_of(tokens, params)):
+            if tokens.has_outer and self.watch is not None and (inputs := inputs_of(tokens)):
                 with usable(self._storage), self._turn.lock:
                     self._files_from_now(self.watch).begin(inputs)
             if resume in ("finish", "anew"):
@@ -273,7 +261,7 @@ class Checkpoints:
         if not chain.continues or not self._tasks:
             return False
         with usable(self._storage):
-            saved = SavedOrigin(self._storage, self._workflow_id).read()
+            saved = self._saved_origin.read()
         if saved == chain.origin:
             chain.supersede()
             return True
@@ -292,7 +280,7 @@ class Checkpoints:
             self._void_all()
             return
         with usable(self._storage), self._turn.lock:  # as one step for other runs of this process
-            saved = self._saved_origin = SavedOrigin(self._storage, self._workflow_id)
+            saved = self._saved_origin
             is_noted = self._has_queue or chain is not None or self._takers or saved.is_saved()
             if is_noted:
                 saved.delete()
@@ -375,7 +363,7 @@ class Checkpoints:
             return
         done = {*restoration.restored, *restoration.whole_maps}
         with usable(self._storage), self._turn.lock:
-            saved = self._saved_origin = SavedOrigin(self._storage, self._workflow_id)
+            saved = self._saved_origin
             self.origin = saved.read()
             if not self.origin and any(task.task_id not in done for task in self._takers):
                 saved.write(self._run_id)

@@ -27,12 +27,11 @@ from dotflow.graph.decisions import NOT_ENDED, Skip, decide, unmet_need
 from dotflow.graph.item_inputs import ItemInputs
 from dotflow.graph.linked_task import Item, LinkedTask, MapRound, beside, outputs_of
 from dotflow.graph.maps import items_of, record_ended, record_opened, verdict
-from dotflow.graph.params import Params
 from dotflow.graph.wiring import PREVIOUS
 from dotflow.resume.changed_code import ChangedCode, is_same_step
 from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.choice import UNFINISHED_ONLY, Resume
-from dotflow.resume.files import ChangedFiles
+from dotflow.resume.files import ChangedFiles, SavedFiles
 from dotflow.resume.tokens import (
     CONDITION,
     FALLBACK,
@@ -109,13 +108,12 @@ class EarlierRuns:
 
     Args:
         storage: Where they are saved.
-        keys: The keys of the checkpoints.
+        workflow_id: The workflow.
         tokens: What the values of the tasks depend on. The decisions are recorded in its tasks.
-        params: The run parameters.
         changes: Compares the code of the steps with that which made the checkpoints.
         log_line: Writes a line into the log.
         resume: Which earlier runs count.
-        files: The files of these runs; None to decide without them.
+        digest_limit: The size up to which files are read for a digest; None to decide without the files of these runs.
         asks: Whether the steps' `valid` are called.
         is_plan: Whether a `valid` that fails is noted, and raises nothing.
         left_out: The ids of the tasks that were not asked for.
@@ -123,19 +121,19 @@ class EarlierRuns:
     Attributes:
         first: The first value of the last run among the checkpoints that were read; None without one.
         has_values: Whether any of them has a record of its inputs.
+        files: The files of these runs; None without them.
     """
 
     def __init__(
         self,
         storage: Storage,
-        keys: CheckpointKeys,
+        workflow_id: str,
         tokens: Tokens,
-        params: Params,
         changes: ChangedCode,
         log_line: Callable[..., None],
         *,
         resume: Resume,
-        files: ChangedFiles | None = None,
+        digest_limit: int | None = None,
         asks: bool = False,
         is_plan: bool = False,
         left_out: Collection[int] = (),
@@ -143,13 +141,14 @@ class EarlierRuns:
         self.first: Context | None = None
         self.has_values = False
         self._storage = storage
-        self._keys = keys
+        self._keys = CheckpointKeys(storage, tokens.tasks)
         self._tokens = tokens
-        self._params = params
         self._changes = changes
         self._log_line = log_line
         self._resume = resume
-        self._files = files
+        self.files: ChangedFiles | None = None
+        if digest_limit is not None:
+            self.files = ChangedFiles(SavedFiles(storage, workflow_id), tokens, digest_limit)
         self._may_ask = asks and any(task.step.valid for task in tokens.tasks)
         self._is_plan = is_plan
         self._asks = False  # once all else is decided
@@ -173,14 +172,14 @@ class EarlierRuns:
             CheckpointMismatch: Another step made one of the checkpoints, and they may be restored.
             CheckpointUnreadable: One of them can't be read.
         """
-        if self._files is not None:
+        if self.files is not None:
             with usable(self._storage):
-                self._files.read()
+                self.files.read()
         result = self._decide_values()
         if self._resume in UNFINISHED_ONLY and not self._is_unfinished(result):
             return None
         while self._resume != "anew":
-            if self._files is None or not self._makes_void(self._files, result):
+            if self.files is None or not self._makes_void(self.files, result):
                 if self._asks or not self._may_ask:
                     break
                 self._asks = True
@@ -311,7 +310,7 @@ class EarlierRuns:
             for task in tasks:
                 record = judged[task.task_id]
                 assert isinstance(record, LinkedTask)
-                record._open(items_of(record, judged, self._params))
+                record._open(items_of(record, judged, self._tokens.params))
                 self._note_items(record, self._judge_items(record), result, has_records=True)
             self._not_needed_items(tasks[-1].links.nest, result)
         finally:
@@ -397,8 +396,8 @@ class EarlierRuns:
             raise
         except Exception as error:  # the storage may be the user's
             raise storage_error(storage, error) from error
-        if self._files is not None:
-            self._files.note(task, context)
+        if self.files is not None:
+            self.files.note(task, context)
         origin = context._origin
         if origin.initial is None:
             self._lacks_inputs = True
@@ -453,7 +452,7 @@ class EarlierRuns:
             if not is_repeated and sources.isdisjoint(again - by_item):
                 kept = self._kept_items(task)
         made = min(sources & again, default=None)
-        has_files = self._files is not None and self._files.are_saved and task.step.files
+        has_files = self.files is not None and self.files.saved.is_there and task.step.files
         if made is None and not has_files:
             return
         what = "" if made is None else f"{TAKES} task {made} {tasks[made].name}, which "
@@ -507,10 +506,10 @@ class EarlierRuns:
 
         The run renews the states of the files, so that a later one can't find out.
         """
-        assert self._files is not None
+        assert self.files is not None
         with contextlib.suppress(CheckpointUnreadable):  # which concerns the run that asks for the task
             context = self._read(task)
-            return "" if context is None else self._files.why_void(task, context)
+            return "" if context is None else self.files.why_void(task, context)
         return ""
 
     def _go_on_without(self, task: Task, unmet: Skip | None) -> None:
@@ -532,7 +531,7 @@ class EarlierRuns:
             if source in self._run_again and not is_by_item:
                 return self._runs_again(tasks[source])
         try:
-            decision = decide(links, tasks, self._params)
+            decision = decide(links, tasks, self._tokens.params)
         except Exception as error:  # the values' own code; in the run it fails the task
             return f"its conditions raised {type(error).__name__}"
         return decision if isinstance(decision, Skip) else ""
@@ -571,7 +570,7 @@ class EarlierRuns:
             label = difference(tokens, now, PREVIOUS) if _is_made_from(context, previous) else PREVIOUS
         if label:
             return f"it was made from another value of '{label.removeprefix(CONDITION).removeprefix(FALLBACK)}'"
-        reason = "" if self._files is None else self._files.why_void(task, context)
+        reason = "" if self.files is None else self.files.why_void(task, context)
         reason = reason or self._changes.why_void(task, context)
         asks = not reason and self._asks and task.step.valid is not None
         return self._why_invalid(task, context) if asks else reason
@@ -606,7 +605,7 @@ class EarlierRuns:
             why = "its checkpoint does not record which initial_context it was made with"
         elif not has_inputs and task.links is not None and task.links.value_sources():
             why = "its checkpoint does not record which values it was made from"
-        elif not has_inputs and self._files is not None and task.step.files and find_paths(context.storage):
+        elif not has_inputs and self.files is not None and task.step.files and find_paths(context.storage):
             why = "its checkpoint does not record the states of its files"
         else:
             return
@@ -626,7 +625,7 @@ class EarlierRuns:
             if isinstance(reason, Skip):
                 task._apply(TaskSkipped(task.task_id, reason.reason))
                 continue
-            task._open(items_of(task, self._tokens.tasks, self._params))
+            task._open(items_of(task, self._tokens.tasks, self._tokens.params))
             record_opened(task)
             self._decided.values[task.task_id] = {}
             rounds.append((task, reason))
@@ -720,7 +719,7 @@ class EarlierRuns:
         if why:
             return
         try:
-            task._add_items(record, items_of(record, self._tokens.tasks, self._params))
+            task._add_items(record, items_of(record, self._tokens.tasks, self._tokens.params))
         except Exception:  # NotAList, UnequalLists, or of a list type of the user; in the run it fails the round
             return
         self._listed.setdefault(task.task_id, {})[number] = record
@@ -793,7 +792,7 @@ class EarlierRuns:
             if not is_by_item and not (source.has_value and source.step.checkpoint):
                 return False
         try:
-            task._open(items_of(task, tasks, self._params))
+            task._open(items_of(task, tasks, self._tokens.params))
         except Exception:  # NotAList, UnequalLists, or of a list type of the user; in the run it fails the task
             result.missing.append(task.task_id)
             return False

@@ -40,6 +40,7 @@ class Tokens:
     Attributes:
         tasks: The tasks whose values count: the run's, or copies that record the decisions of a resume.
         previous: For each task, the task whose context is its `previous_context`.
+        params: The run parameters.
         initials: The digests of the initial contexts, by task id.
         has_links: Whether a task has links.
         has_outer: Whether a task takes a value from outside: an initial context, a parameter, a constant or a list.
@@ -48,6 +49,7 @@ class Tokens:
     def __init__(self, tasks: Sequence[Task], previous: Sequence[int | None], params: Params) -> None:
         self.tasks = tasks
         self.previous = previous or (None,) * len(tasks)
+        self.params = params
         self.has_links = LinkedTask in map(type, tasks)
         values = {task.task_id: task._initial.storage for task in tasks if task._initial is not None}
         digests = {id(value): digest_of(value) for value in {id(value): value for value in values.values()}.values()}
@@ -58,7 +60,7 @@ class Tokens:
         sources = [bind.source for of in links for bind in of.binds + of.fallback_binds]
         lists = [link.source for of in links for link in of.each]
         self.has_outer = bool(values) or not ONLY_TASKS(map(type, (*sources, *lists)))
-        self._params = {name: f"={digest_of(value)}" for name, value in params.items()}
+        self._digests = {name: f"={digest_of(value)}" for name, value in params.items()}
         sources += [condition.source for of in links for condition in of.conditions]
         constants = [source.value for source in sources if isinstance(source, Constant)]
         self._constants = {id(value): f"={digest_of(value)}" for value in constants}
@@ -191,7 +193,7 @@ class Tokens:
             if not isinstance(source, str):
                 assert isinstance(source, Constant), "the key of an item shows its entries"
                 return self._constants[id(source.value)]
-            return f"={digest_of(self._params)}" if source == ALL_PARAMS else self._params[source]
+            return f"={digest_of(self._digests)}" if source == ALL_PARAMS else self._digests[source]
         task = self.tasks[source] if isinstance(source, int) else source
         if not task.has_value:
             return NOTHING
