@@ -4,7 +4,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dotflow import clock
 from dotflow.abc.notify import Notify, RunMessage
@@ -43,7 +43,7 @@ class Notifier:
         self._log_line = log_line
         self._sender = sender
         self._note_sent = note_sent
-        self._queue: queue.Queue[Task | RunMessage | str | None] = queue.Queue(MAX_WAITING)
+        self._queue: queue.Queue[tuple[Callable[[Any], object], Any, str] | None] = queue.Queue(MAX_WAITING)
         self._dropped = 0
         self._is_abandoned = False
         self._thread = threading.Thread(target=self._work, name="dotflow-notify", daemon=True)
@@ -55,16 +55,16 @@ class Notifier:
         An earlier run may have sent its question.
         """
         if (task.question is None or task.question.sent is None) and self._wants(task):
-            self._put(task._snapshot())
+            self._put(self._send, task._snapshot(), f"send raised for task {task.task_id} {task.name}")
 
     def send_run(self, message: RunMessage) -> None:
         """Queues the message about the end of a run, if it is wanted, and returns at once."""
         if self._wants(message):
-            self._put(message)
+            self._put(self._notify.send_run, message, f"send_run raised for run {message.run_id}")
 
     def alert(self, message: str) -> None:
         """Queues an alert, and returns at once."""
-        self._put(message)
+        self._put(self._notify.alert, message, "alert raised")
 
     def _wants(self, message: Task | RunMessage) -> bool:
         try:
@@ -73,9 +73,9 @@ class Notifier:
             self._log_line(f"{type(self._notify).__name__}.wants raised", error)
             return True
 
-    def _put(self, notification: Task | RunMessage | str) -> None:
+    def _put(self, send: Callable[[Any], object], message: object, failure: str) -> None:
         try:
-            self._queue.put_nowait(notification)
+            self._queue.put_nowait((send, message, failure))
         except queue.Full:
             self._dropped += 1
 
@@ -109,21 +109,9 @@ class Notifier:
 
     def _work(self) -> None:
         while (notification := self._queue.get()) is not None and not self._is_abandoned:
+            send, message, failure = notification
             try:
-                match notification:
-                    case str():
-                        self._notify.alert(notification)
-                    case RunMessage():
-                        self._notify.send_run(notification)
-                    case _:
-                        self._send(notification)
+                send(message)
             except BaseException as error:  # the user's code: logged, and its sender continues
-                match notification:
-                    case str():
-                        what = "alert raised"
-                    case RunMessage():
-                        what = f"send_run raised for run {notification.run_id}"
-                    case _:
-                        what = f"send raised for task {notification.task_id} {notification.name}"
-                self._log_line(f"{type(self._notify).__name__}.{what}", error)
+                self._log_line(f"{type(self._notify).__name__}.{failure}", error)
             self._queue.task_done()
