@@ -1,7 +1,7 @@
 """The dry run: what a run would do, by the functions that the run itself uses. It runs, writes and locks nothing."""
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dotflow.abc.storage import Storage, key_of
@@ -84,7 +84,9 @@ class RunForecast:
     ) -> None:
         self._masks = masks
         self._changes = changes
-        self._cached = CachedValues(cache, tokens)
+        self._cache = cache
+        self._made: dict[str, str] = {}  # the tasks that make a cached value in the run, by its key
+        self._uncertain: dict[str, str] = {}  # those whose keys are not known, by step
         self._tokens = tokens
         self._is_resume = is_resume
         self._restoration = restoration or Restoration()
@@ -176,11 +178,11 @@ class RunForecast:
             forecast = self._of_rounds(task, nest)
         else:
             forecast = self._of_map(task) if task.is_mapped else Forecast(RUN, self._why(task))
-        if not is_cached(task) or not self._cached.reads:
+        if not is_cached(task) or not self._cache.reads:
             return forecast
         if nest is not None:
             forecast = forecast._replace(decision=OPEN)  # the arguments of a round are not known before it
-        return self._cached.forecast(task, arguments, forecast, self._unknown)
+        return self._with_cache(task, arguments, forecast)
 
     def _decide(self, links: Links) -> Arguments | Skip:
         """Returns what `decide` does, by what is known. Comparing the values of conditions may raise any error."""
@@ -339,49 +341,28 @@ class RunForecast:
         made = sources & self._unknown
         return f"after {self._tasks[max(made)].name}" if made else reason
 
+    # Cached values, of tasks whose arguments are known before the run
 
-class CachedValues:
-    """Looks up values of tasks whose arguments are known before the run.
-
-    Args:
-        cache: The cached values.
-        tokens: What the values depend on.
-    """
-
-    def __init__(self, cache: Cache, tokens: Tokens) -> None:
-        self._cache = cache
-        self._tokens = tokens
-        self._made: dict[str, str] = {}  # the tasks that make a value in the run, by its key
-        self._open: dict[str, str] = {}  # those whose keys are not known, by step
-        self.reads = cache.reads
-
-    def forecast(
-        self,
-        task: LinkedTask,
-        arguments: Arguments,
-        forecast: Forecast,
-        unknown: Collection[int],
-    ) -> Forecast:
+    def _with_cache(self, task: LinkedTask, arguments: Arguments, forecast: Forecast) -> Forecast:
         """Returns the forecast of a task that would run, or may, without the cache. Its value goes into the record.
 
         Args:
             task: The record.
             arguments: Its arguments beside the contexts.
             forecast: What a run would do without the cache.
-            unknown: The ids of the tasks whose values are made in the run.
         """
         previous = self._tokens.previous_of(task)
         sources = [*task.links.value_sources(), *self._tokens.taken_as_previous(task)]
-        made = next((source for source in sources if source in unknown), None)
+        made = next((source for source in sources if source in self._unknown), None)
         if made is not None or forecast.decision is OPEN:  # the keys are not known before the run
-            self._open.setdefault(task.step.identity, task.name)
+            self._uncertain.setdefault(task.step.identity, task.name)
         if forecast.decision is OPEN:
             return forecast
         if made is not None:
-            return Forecast(OPEN, f"its arguments come from {self._tokens.tasks[made].name}", forecast.items)
+            return Forecast(OPEN, f"its arguments come from {self._tasks[made].name}", forecast.items)
         before = Context() if previous is None else previous.current_context
         if task.is_mapped:
-            return self._of_items(task, arguments, before, forecast)
+            return self._of_cached_items(task, arguments, before, forecast)
         key = self._cache.key(task, before, arguments or None, None)
         context = self._cache.find(task, key)
         if context is None:
@@ -392,7 +373,7 @@ class CachedValues:
     def _without_value(self, task: Task, keys: Sequence[str | None], forecast: Forecast) -> Forecast:
         """Returns the forecast of a task, or of the items of a map, whose values are not in the cache yet."""
         known = [key for key in keys if key is not None]
-        maker = self._open.get(task.step.identity) or next(filter(None, map(self._made.get, known)), None)
+        maker = self._uncertain.get(task.step.identity) or next(filter(None, map(self._made.get, known)), None)
         is_repeated = len(set(known)) < len(known)
         self._made.update(dict.fromkeys(known, task.name))
         if not self._cache.can_find(task) or not (maker or is_repeated):
@@ -400,8 +381,8 @@ class CachedValues:
         reason = f"{maker} may make its value" if maker else "equal items may share a value"
         return forecast._replace(decision=OPEN, reason=reason)
 
-    def _of_items(self, task: LinkedTask, shared: Arguments, previous: Context, forecast: Forecast) -> Forecast:
-        inputs, keys = ItemInputs(task, self._tokens.tasks), list[str | None]()
+    def _of_cached_items(self, task: LinkedTask, shared: Arguments, previous: Context, forecast: Forecast) -> Forecast:
+        inputs, keys = ItemInputs(task, self._tasks), list[str | None]()
         for item in task.items:
             own = inputs.arguments(item)
             if item.status in (COMPLETED, SKIPPED) or isinstance(own, Skip):
