@@ -19,7 +19,6 @@ from dotflow.core.events import (
     RunEnded,
     RunEvent,
     RunStarted,
-    TaskCompleted,
     TaskFailed,
     TaskPaused,
 )
@@ -151,11 +150,9 @@ class RunLog:
         self._log_line(message, error)
 
     def record(self, run_id: str, event: Any) -> None:  # Any: on the hot path, comparing classes is fastest
-        """Passes an event to log and notifier, after the task's record was updated."""
+        """Passes an event but those of `follow_attempt` to log and notifier, after the task's record was updated."""
         kind = event.__class__
-        if kind is AttemptStarted or kind is TaskCompleted:
-            self.follow_attempt(self._tasks[event.task_id], event.item, event.tick, kind)
-        elif kind is RunStarted or kind is RunEnded:
+        if kind is RunStarted or kind is RunEnded:
             self._run_id = run_id
             if self._log is not None:
                 self._call(self._log.follow_run, event)
