@@ -286,8 +286,6 @@ def difference(was: Mapping[str, str], now: Mapping[str, str], ignored: str = ""
     """
     if was == now:
         return ""
-    if ORDER in now:
-        was = {ORDER: now[ORDER], **was}  # older checkpoints don't record it
     had_fallback = any(label.startswith(FALLBACK) for label in was)
     for label in {**was, **now}:
         if was.get(label) == now.get(label) or label == ignored:
