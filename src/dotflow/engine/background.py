@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from dotflow import clock
+from dotflow.core.failure import Failure
 from dotflow.core.types.status import TypeStatus
 from dotflow.cpython import call_before_threads_are_joined, end_as_interrupted
 from dotflow.engine.run import CANCEL_GRACE, Run
@@ -66,7 +67,7 @@ def start_in_background(
             except KeyboardInterrupt:  # expected, and the run keeps it for its waiters
                 pass
             except BaseException as error:  # the run keeps it for its waiters, but may never have one
-                run._log_error(error)
+                run._log_line(f"An error ended the run {run.run_id}:\n{Failure.of(error).traceback}", None)
             finally:
                 note_recorded()
                 _remove(run)

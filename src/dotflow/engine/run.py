@@ -23,7 +23,6 @@ from dotflow.core.attempt_id import current_attempt, trigger
 from dotflow.core.context import Context
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.events import Planned, RunEnded, RunStarted
-from dotflow.core.failure import Failure
 from dotflow.core.files import NO_STATES
 from dotflow.core.hints import READ_RUN, no_attribute
 from dotflow.core.item_counts import rounds_of
@@ -55,7 +54,7 @@ from dotflow.errors import HistoryError, NotServable, RunFailed, RunTimeout, Val
 from dotflow.graph.decisions import value_of
 from dotflow.graph.linked_task import LinkedTask
 from dotflow.graph.names import TaskRef, find_task, find_value
-from dotflow.graph.params import NO_PARAMS, Params
+from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan
 from dotflow.resume.cache import Cache, is_cached
 from dotflow.resume.checkpoint import Checkpoints
@@ -153,12 +152,12 @@ class Run:
         plan: Plan,
         providers: RunProviders,
         options: RunOptions,
-        name: str | None = None,
-        params: Params = NO_PARAMS,
+        name: str | None,
+        params: Params,
         *,
-        is_named: bool = False,
-        workflow: str = "",
-        claimed: ClaimedRun | None = None,
+        is_named: bool,
+        workflow: str,
+        claimed: ClaimedRun | None,
     ) -> None:
         self.params = params
         self.workflow_id = workflow_id
@@ -368,10 +367,6 @@ class Run:
             runner = self._runner
         if runner is not None:
             runner.cancel(stop)
-
-    def _log_error(self, error: BaseException) -> None:
-        """Logs the error that ended the run, with its traceback."""
-        self._log_line(f"An error ended the run {self.run_id}:\n{Failure.of(error).traceback}", None)
 
     def _ending(self, *, goes_on: bool = False) -> Ending:
         """Returns its end for the queue. With *goes_on*, another run continues it."""
