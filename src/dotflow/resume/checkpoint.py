@@ -6,7 +6,7 @@ import threading
 import uuid
 import weakref
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from dotflow.abc.storage import Storage
@@ -234,8 +234,9 @@ class Checkpoints:
                 restored, files = self._go_on(earlier, restoration, resume), earlier.files
                 if files is not None:
                     self.files = RunFiles(files.saved, files.limit)
-                    with usable(self._storage), self._turn.lock:
-                        self.files.go_on(files, inputs_of(tokens), runs=self._runs_any(restoration))
+                    done = {*restoration.restored, *restoration.whole_maps, *restoration.not_needed}
+                    with self._in_turn():
+                        self.files.go_on(files, inputs_of(tokens), runs=not done.issuperset(range(len(tasks))))
                     for line in files.notes():
                         self._log_line(line)
                 return restored
@@ -243,7 +244,7 @@ class Checkpoints:
                 tokens.use(tasks)
             self._begin_anew(chain)
             if tokens.has_outer and self.watch is not None and (inputs := inputs_of(tokens)):
-                with usable(self._storage), self._turn.lock:
+                with self._in_turn():
                     self._files_from_now(self.watch).begin(inputs)
             if resume in ("finish", "anew"):
                 self._mark_begun(is_repeated=resume == "finish")
@@ -251,6 +252,12 @@ class Checkpoints:
             self.close()
             raise
         return {}
+
+    @contextlib.contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        """Uses the storage in turns with the other runs of this process."""
+        with usable(self._storage), self._turn.lock:
+            yield
 
     def _is_own(self, chain: Chain) -> bool:
         """Returns whether the saved values are those of a chain.
@@ -279,7 +286,7 @@ class Checkpoints:
         if not self._tasks or not (self._exclusive or self._takers):
             self._void_all()
             return
-        with usable(self._storage), self._turn.lock:  # as one step for other runs of this process
+        with self._in_turn():  # as one step for other runs of this process
             saved = self._saved_origin
             is_noted = self._has_queue or chain is not None or self._takers or saved.is_saved()
             if is_noted:
@@ -308,11 +315,6 @@ class Checkpoints:
                     raise WorkflowBusy(self._workflow_id, f"run {other._run_id[:ID_LENGTH]}", "this process")
             self._is_claimed = is_claimed
             self._turn.runs.add(self)
-
-    def _runs_any(self, restoration: Restoration) -> bool:
-        """Returns whether a task may run."""
-        done = {*restoration.restored, *restoration.whole_maps, *restoration.not_needed}
-        return any(task.task_id not in done for task in self._tasks)
 
     def _may_save(self, restoration: Restoration | None) -> bool:
         """Returns whether the run may have values to save."""
@@ -345,7 +347,7 @@ class Checkpoints:
         They had one, which this run outdates, or none of the tasks had one. A run of all tasks forgets them.
         """
         tasks, left_out = self._tasks, [self._tasks[task_id] for task_id in self._left_out]
-        with usable(self._storage), self._turn.lock:
+        with self._in_turn():
             names: set[str] = set()
             if left_out and (earlier.has_values or any(map(earlier.records_of, left_out))):
                 names = {tasks[task.task_id].key_name for task, _ in restoration.void if task.task_id in self._left_out}
@@ -362,7 +364,7 @@ class Checkpoints:
         if not self._tasks or not (self._exclusive or self._takers):
             return
         done = {*restoration.restored, *restoration.whole_maps}
-        with usable(self._storage), self._turn.lock:
+        with self._in_turn():
             saved = self._saved_origin
             self.origin = saved.read()
             if not self.origin and any(task.task_id not in done for task in self._takers):
@@ -427,7 +429,7 @@ class Checkpoints:
             is_repeated: Whether it repeats such a run. It is not repeated again, so that a schedule goes on.
         """
         if self._tasks and self._storage.outlives_process:
-            with usable(self._storage), self._turn.lock:
+            with self._in_turn():
                 self._mark = self._keys.mark()
                 self._storage.post(self._mark, Context(self._run_id, int(is_repeated), self._workflow_id))
 
@@ -547,7 +549,12 @@ class Checkpoints:
         key = "?"
         with self._turn.lock:
             if self._is_void:
-                self._report_void()
+                if not self._has_reported_void:
+                    self._has_reported_void = True
+                    self._log_line(
+                        f"Workflow {self._workflow_id!r} was started anew during this run: only the newer run's values "
+                        f"are saved, and this run's stay in memory."
+                    )
                 return
             try:
                 key = self._storage.key(task) if type(task) is not Item else self._keys.of(task)
@@ -584,7 +591,7 @@ class Checkpoints:
         Raises the errors of `open`.
         """
         try:
-            with usable(self._storage), self._turn.lock:
+            with self._in_turn():
                 if self._is_void:  # the items there are those of the newer run
                     return RestoredItems()
                 for task in tasks:
@@ -594,7 +601,7 @@ class Checkpoints:
             restored = self._earlier.restore_items(tasks)
             self._void([item for item, _ in restored.void])
             if self.files is not None and any(task.task_id not in self.whole_maps for task in tasks):
-                with usable(self._storage), self._turn.lock:
+                with self._in_turn():
                     self.files.join()
         except LeaseLost:  # ends the run, not only this task
             raise
@@ -608,7 +615,7 @@ class Checkpoints:
 
     def _void_all(self) -> None:
         """Voids all checkpoints: those of earlier runs, and those that other runs of this process would still save."""
-        with usable(self._storage), self._turn.lock:
+        with self._in_turn():
             for other in self._turn.runs.copy():
                 other._is_void = other is not self
             if self._storage.clear(self._workflow_id):
@@ -625,7 +632,7 @@ class Checkpoints:
         Their tasks get new idempotency keys before, and those that run *again* without a checkpoint. They ask anew for
         their approval, and so do those to *ask*.
         """
-        with usable(self._storage), self._turn.lock:
+        with self._in_turn():
             new = [self._names_of(task)[-1] for task in (*void, *again) if _takes_key(self._tasks[task.task_id])]
             asking = [task for task in (*void, *ask) if _asks(self._tasks[task.task_id], task.item)]
             new += [f"{QUESTION}{self._names_of(task)[-1]}" for task in asking]
@@ -638,14 +645,6 @@ class Checkpoints:
         """Saves nothing more: the values are another process's."""
         with self._turn.lock:
             self._is_void = self._has_reported_void = True
-
-    def _report_void(self) -> None:
-        if not self._has_reported_void:
-            self._has_reported_void = True
-            self._log_line(
-                f"Workflow {self._workflow_id!r} was started anew during this run: only the newer run's values are "
-                f"saved, and this run's stay in memory."
-            )
 
 
 def _takes_key(task: Task) -> bool:

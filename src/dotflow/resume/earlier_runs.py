@@ -57,6 +57,9 @@ INVALID: Final = "its valid() returned False"
 COMPLETED: Final = TypeStatus.COMPLETED
 OVER: Final = (COMPLETED, TypeStatus.SKIPPED)
 
+#: An item, its checkpoint, and why that is void or the item is skipped; "" where it is restored.
+Judged = tuple[Item, Context | None, Skip | str]
+
 
 @dataclass
 class Restoration:
@@ -257,8 +260,12 @@ class EarlierRuns:
         Those on the items of a map in rounds are asked for in each round.
         """
         result = RestoredItems()
-        if isinstance(tasks[0], MapRound):
-            self._restore_round(tasks[0], result)
+        if isinstance(record := tasks[0], MapRound):
+            known = self._decided.values.get(record.task_id, {})
+            if record.item in self._listed.get(record.task_id, ()):  # decided before, since their list was known
+                result.values[record.task_id] = {one.item: known[one.item] for one in record.items if one.item in known}
+            else:
+                self._note_items(record, self._judge_items(record), result)
             self._raise_mismatches()
             return result
         for task in tasks:
@@ -280,14 +287,6 @@ class EarlierRuns:
                 self._note_items(tasks[0], self._judge_items(tasks[0]), result)
         self._raise_mismatches()
         return result
-
-    def _restore_round(self, record: MapRound, result: RestoredItems) -> None:
-        """Notes the decisions on the items of a map in a round, which were made before if their list was known."""
-        known = self._decided.values.get(record.task_id, {})
-        if record.item in self._listed.get(record.task_id, ()):
-            result.values[record.task_id] = {one.item: known[one.item] for one in record.items if one.item in known}
-        else:
-            self._note_items(record, self._judge_items(record), result)
 
     def _unsaved_before(self, task: LinkedTask) -> list[LinkedTask]:
         """Returns the unsaved maps that a map goes over while their items still run, in the order of `add`."""
@@ -319,7 +318,7 @@ class EarlierRuns:
     def _note_items(
         self,
         task: LinkedTask,
-        judged: Iterable[tuple[Item, Context | None, Skip | str]],
+        judged: Iterable[Judged],
         result: RestoredItems,
         *,
         has_records: bool = False,
@@ -385,7 +384,7 @@ class EarlierRuns:
                 if context.storage is None and not storage.contains(key):
                     return None
                 context = Context(context, task.task_id, task.workflow_id)  # the value alone was saved
-            elif context.task_id != task.task_id and self._keys.is_named(task):
+            elif context.task_id != task.task_id and self._tokens.tasks[task.task_id].key_name != str(task.task_id):
                 context.task_id = task.task_id  # a named task may have moved
             elif context.task_id != task.task_id:
                 raise ValueError(f"get({key!r}) returned task {context.task_id}'s value for task {task.task_id}")
@@ -663,7 +662,7 @@ class EarlierRuns:
         inputs = {task.task_id: ItemInputs(task, self._tokens.tasks) for task, _ in tasks}
         # All are read first: several may have the same file. After these a round may still be one of skipped tasks.
         saved = self._read_rounds([task for task, _ in tasks], nest)
-        maps = self._read_maps([task for task, _ in tasks])
+        maps = {task.task_id: self._read_map(task) for task, _ in tasks if task.is_map_in_rounds}
         count = max([len(saved), *(number + 1 for of_map in maps.values() for number in of_map)])
         for number in range(nest.repeat):
             if is_open and number >= count:
@@ -729,17 +728,14 @@ class EarlierRuns:
         if all(item.status in OVER for item in record.items):
             record_ended(record)
 
-    def _read_maps(self, tasks: Sequence[LinkedTask]) -> dict[int, dict[int, dict[str, tuple[Item, Context]]]]:
-        """Returns the checkpoints of maps in rounds, by task, round and key. Their lists need not be known."""
-        maps: dict[int, dict[int, dict[str, tuple[Item, Context]]]] = {}
-        for task in tasks:
-            if task.is_map_in_rounds:
-                found = maps[task.task_id] = {}
-                for item in self.records_of(task):
-                    context = self._read(item)
-                    if context is not None and isinstance(item, Item) and item.round is not None:
-                        found.setdefault(item.round, {})[item.key_suffix] = item, context
-        return maps
+    def _read_map(self, task: LinkedTask) -> dict[int, dict[str, tuple[Item, Context]]]:
+        """Returns the checkpoints of a map in rounds, by round and key. Its lists need not be known."""
+        found: dict[int, dict[str, tuple[Item, Context]]] = {}
+        for item in self.records_of(task):
+            context = self._read(item)
+            if context is not None and isinstance(item, Item) and item.round is not None:
+                found.setdefault(item.round, {})[item.key_suffix] = item, context
+        return found
 
     def _read_rounds(self, tasks: Sequence[LinkedTask], nest: Nest) -> list[list[Context | None]]:
         """Returns the checkpoints of each round, up to the first one that has none."""
@@ -765,7 +761,7 @@ class EarlierRuns:
             task._apply(TaskSkipped(task.task_id, reason.reason))
             return
         if self._open(task, result):
-            judged: Iterable[tuple[Item, Context | None, Skip | str]] = self._judge_items(task)
+            judged: Iterable[Judged] = self._judge_items(task)
             if reason:
                 judged = [(item, context, reason) for item, context, _ in judged]
             self._note_items(task, judged, self._decided, has_records=True)
@@ -799,9 +795,7 @@ class EarlierRuns:
         record_opened(task)
         return True
 
-    def _judge_items(
-        self, task: LinkedTask, found: Sequence[Context | None] | None = None
-    ) -> Iterator[tuple[Item, Context | None, Skip | str]]:
+    def _judge_items(self, task: LinkedTask, found: Sequence[Context | None] | None = None) -> Iterator[Judged]:
         """Yields each item, its checkpoint, and why that is void or the item is skipped; "" where it is restored.
 
         Args:
