@@ -284,14 +284,12 @@ class Publisher:
         """Passes the trace of an attempt that has just begun, or of the run, to the history."""
         assert self._tracer is not None
         try:
-            ids = self._tracer.trace_ids(self._run_id, task_id, item)
-            trace = None if ids is None else (str(ids[0]), str(ids[1]))
+            if (ids := self._tracer.trace_ids(self._run_id, task_id, item)) is not None:
+                trace, span = map(str, ids)
+                self.record(Traced(-1 if task_id is None else task_id, attempt, trace, span, item))
         except BaseException as error:  # the user's code: logged, and the run continues without
             where = "the run" if task_id is None else f"task {task_id}"
             self._report_failure("The tracer's trace_ids()", where, error)
-            return
-        if trace is not None:
-            self.record(Traced(-1 if task_id is None else task_id, attempt, *trace, item))
 
     def _report_failure(self, name: str, where: str, error: BaseException) -> None:
         reraise_interrupt(error)
