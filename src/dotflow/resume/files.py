@@ -361,20 +361,14 @@ def _reason(name: str, now: FileState | None) -> str:
 
 def inputs_of(tokens: Tokens) -> Collection[Path]:
     """Returns the paths that come from outside: of initial contexts, parameters, constants and written lists."""
-    values: dict[int, Any] = {}  # by id: tasks share them
-    if tokens.has_outer:
-        for task in tokens.tasks:
-            for value in _outer_values(task, tokens.params):
-                values[id(value)] = value
-            for link in task.links.each if task.links is not None and task.step.files else ():
-                if not isinstance(link.source, int):
-                    listed = tokens.params[link.source] if isinstance(link.source, str) else link.source
-                    values[id(listed)] = listed
+    tasks = tokens.tasks if tokens.has_outer else ()
+    outer = (value for task in tasks for value in _outer_values(task, tokens.params, with_lists=True))
+    values = {id(value): value for value in outer}  # tasks share them
     return find_paths(list(values.values()))
 
 
-def _outer_values(task: Task, params: Params) -> Iterator[Any]:
-    """Yields the values from outside that a task, or each of its items, takes."""
+def _outer_values(task: Task, params: Params, *, with_lists: bool = False) -> Iterator[Any]:
+    """Yields the values from outside that a task, or each of its items, takes; *with_lists* those of its items, too."""
     if not task.step.files:
         return
     if task._initial is not None:
@@ -388,6 +382,9 @@ def _outer_values(task: Task, params: Params) -> Iterator[Any]:
             yield params
         elif isinstance(bind.source, str):
             yield params[bind.source]
+    for link in task.links.each if with_lists else ():
+        if not isinstance(link.source, int):
+            yield params[link.source] if isinstance(link.source, str) else link.source
 
 
 class RunFiles:
