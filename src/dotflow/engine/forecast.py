@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dotflow.abc.storage import Storage, key_of
 from dotflow.core.context import Context
-from dotflow.core.events import NOT_NEEDED, TaskRestored, TaskSkipped
+from dotflow.core.events import NOT_NEEDED, TaskRestored
 from dotflow.core.links import TRUE, Condition, Entry, Links, Nest
 from dotflow.core.masks import Masks
 from dotflow.core.task import Task
@@ -18,7 +18,7 @@ from dotflow.engine.run_providers import RunProviders
 from dotflow.graph.decisions import MAX_SHOWN, Arguments, Skip, decide, unmet_need
 from dotflow.graph.item_inputs import ItemInputs
 from dotflow.graph.linked_task import LinkedTask, beside
-from dotflow.graph.maps import items_of, record_ended
+from dotflow.graph.maps import items_of, record_ended, record_skipped
 from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan
 from dotflow.graph.wiring import PREVIOUS
@@ -97,7 +97,7 @@ class RunForecast:
             self._reasons.setdefault(task.task_id, reason)
         for task_id, items in self._restoration.not_needed_items.items():
             for index in items:
-                self._tasks[task_id].items[index]._apply(TaskSkipped(task_id, NOT_NEEDED, index))
+                record_skipped(self._tasks[task_id].items[index], NOT_NEEDED)
         self._unknown: set[int] = set()  # tasks whose value is made in the run
         self._open: set[int] = set()  # tasks that run or not
         self._kept: set[int] = set()  # tasks of which nothing runs
@@ -191,7 +191,7 @@ class RunForecast:
         return unmet or decide(known, self._tasks, self._params, self._masks)
 
     def _skip(self, task: Task, reason: str) -> Forecast:
-        task._apply(TaskSkipped(task.task_id, reason))
+        record_skipped(task, reason)
         return Forecast(SKIP, reason)
 
     def _of_map(self, task: LinkedTask) -> Forecast:
@@ -277,7 +277,7 @@ class RunForecast:
             before = [self._tasks[task_id] for task_id in task.links.nest.tasks if task_id < task.task_id]
             for item in task.items:
                 if item.status is NOT_STARTED and all(self._is_done(other, item.item) for other in before):
-                    item._apply(TaskSkipped(task.task_id, NOT_NEEDED, item.item))
+                    record_skipped(item, NOT_NEEDED)
         inputs = ItemInputs(task, self._tasks)
         for item in task.items if not inputs.is_plain or (task.items[:1] and task.items[0].sources()) else ():
             if item.status is not NOT_STARTED:
@@ -287,7 +287,7 @@ class RunForecast:
             except Exception:  # the values' own code; in the run it fails the item
                 continue
             if skip is not None:
-                item._apply(TaskSkipped(task.task_id, skip.reason, item.item))
+                record_skipped(item, skip.reason)
 
     def _is_done(self, task: Task, index: int) -> bool:
         """Returns whether an item of a map does not run: it is restored, skipped or not needed."""

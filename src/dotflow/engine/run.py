@@ -172,8 +172,9 @@ class Run:
         self._claimed = claimed
         self._plan = plan
         self._providers = providers
+        self._masks = providers.secrets.masks
         self._options = options
-        self._log_line = log_line_of(providers.log, providers.secrets.masks)
+        self._log_line = log_line_of(providers.log, self._masks)
         self._checkpoints = Checkpoints(
             providers.storage,
             workflow_id,
@@ -242,7 +243,7 @@ class Run:
             UnknownTask: No task has it.
             AmbiguousTask: Several tasks have it.
         """
-        return find_task(self._providers.secrets.masks.mask_ref(ref), self.tasks)
+        return find_task(self._masks.mask_ref(ref), self.tasks)
 
     def __getitem__(self, ref: TaskRef) -> Task:
         """Returns the task that has the name or the step, as `task` does: `run["report"]`.
@@ -269,7 +270,7 @@ class Run:
             UnknownTask: No task has it.
             AmbiguousTask: Several tasks have it.
         """
-        return value_of(*find_value(self._providers.secrets.masks.mask_ref(ref), self.tasks))
+        return value_of(*find_value(self._masks.mask_ref(ref), self.tasks))
 
     if not TYPE_CHECKING:  # type checkers report unknown names by themselves
 
@@ -384,7 +385,7 @@ class Run:
         if any(task.step.approve is not None for task in self._linked):
             self._approvals = self._make_approvals()
         if self._options.rerun or self._options.only:
-            self._chosen = chosen_tasks(self._options, self.tasks, self._plan, self._providers.secrets.masks)
+            self._chosen = chosen_tasks(self._options, self.tasks, self._plan, self._masks)
         self._restored = self._checkpoints.open(
             self.tasks,
             resume=self._options.resume,
@@ -410,7 +411,7 @@ class Run:
             raise NotServable(what, NO_ID)
         queue = queue_of(what, self._providers.history)
         option = None if self._archive is None else self._archive.option
-        return Approvals(queue, self._checkpoints, self._providers.secrets.masks, option)
+        return Approvals(queue, self._checkpoints, self._masks, option)
 
     def _release(self) -> None:
         """Releases the locks of `_prepare`. Does nothing after `_execute`."""
@@ -446,7 +447,7 @@ class Run:
         if not providers.notify.is_silent:
             note_sent = None if self._approvals is None else self._approvals.note_sent
             notifier = Notifier(providers.notify, providers.notify_grace, log_line, note_sent=note_sent)
-        log, masks = None if providers.log.is_silent else providers.log, providers.secrets.masks
+        log, masks = None if providers.log.is_silent else providers.log, self._masks
         run_log = None
         if log is not None or notifier is not None:
             run_log = RunLog(tasks, log, None if notifier is None else notifier.send, log_line, masks)
@@ -542,9 +543,9 @@ class Run:
             storage=type(storage).__name__ if path is None else f"{type(storage).__name__}({path})",
             saved=functools.partial(_find_saved, storage, self.tasks) if storage.outlives_process else None,
             is_named=self._is_named,
-            masks=providers.secrets.masks,
+            masks=self._masks,
             workflow=self._workflow,
-            params=_params_text(self.params, providers.secrets.masks) if has_history and self._is_named else None,
+            params=_params_text(self.params, self._masks) if has_history and self._is_named else None,
             origin=self._checkpoints.origin,
             is_claimed=self._claimed is not None,
             goes_on=self._checkpoints.goes_on,
@@ -582,7 +583,7 @@ class Run:
         assert self._started is not None
         assert self._ended is not None
         text = message_text(self._started, self._ended, self.tasks, self._archive)
-        return self._providers.secrets.masks.mask(text)
+        return self._masks.mask(text)
 
     @property
     def _archive(self) -> "Archive | None":

@@ -42,6 +42,7 @@ from dotflow.graph.maps import (
     map_failure,
     missing_values,
     not_reached,
+    record_skipped,
     verdict,
     why_failed,
 )
@@ -590,7 +591,7 @@ class RunGraph:
             if record.item not in items.whole_rounds:
                 own = items.inputs.unmet_need(record) or items.inputs.decide(record, self._secrets.masks)
             if isinstance(own, Skip):
-                record._apply(TaskSkipped(task.task_id, own.reason))
+                record_skipped(record, own.reason)
                 return self._end_round(items, record)
             task._add_items(record, items_of(record, self._tasks, self._params))
             restored = self.checkpoints.restore_items([record]).values.get(task.task_id, {})

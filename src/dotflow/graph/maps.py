@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from dotflow import clock
 from dotflow.core.context import Context
-from dotflow.core.events import MapEnded, MapOpened
+from dotflow.core.events import MapEnded, MapOpened, TaskSkipped
 from dotflow.core.failure import Failure
 from dotflow.core.links import CONTEXT, Carried, Each, Nest
 from dotflow.core.masks import NO_MASKS, Masks
@@ -350,8 +350,13 @@ def map_context(task: LinkedTask) -> MapContext:
     return result
 
 
+def record_skipped(task: Task, reason: str) -> None:
+    """Records that a task, an item or a round is skipped, in a record that only shows what a run would do."""
+    task._apply(TaskSkipped(task.task_id, reason, task.item))
+
+
 def record_opened(task: LinkedTask) -> None:
-    """Records that a map has opened, in a record that only shows what a run restores."""
+    """Records in such a record that a map has opened."""
     task._apply(MapOpened(task.task_id, len(task.items), clock.now(), 0.0))
 
 

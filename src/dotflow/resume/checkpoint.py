@@ -348,12 +348,10 @@ class Checkpoints:
         """
         tasks, left_out = self._tasks, [self._tasks[task_id] for task_id in self._left_out]
         with self._in_turn():
-            names: set[str] = set()
+            names = {task.key_name for task in left_out}
             if left_out and (earlier.has_values or any(map(earlier.records_of, left_out))):
-                names = {tasks[task.task_id].key_name for task, _ in restoration.void if task.task_id in self._left_out}
-                names |= {*self._keys.read_left_out()} & {task.key_name for task in left_out}
-            elif left_out:
-                names = {task.key_name for task in left_out}
+                void = {tasks[task.task_id].key_name for task, _ in restoration.void}
+                names &= {*self._keys.read_left_out(), *void}
             self._keys.save_left_out(names)
 
     def _find_origin(self, restoration: Restoration) -> None:

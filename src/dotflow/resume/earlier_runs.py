@@ -14,7 +14,7 @@ from dotflow.core.action import Action
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.call import Call
 from dotflow.core.context import NO_ORIGIN, NOTHING, Context, shared_origin
-from dotflow.core.events import NOT_ASKED_FOR, NOT_NEEDED, TaskRestored, TaskSkipped
+from dotflow.core.events import NOT_ASKED_FOR, NOT_NEEDED, TaskRestored
 from dotflow.core.item_counts import rounds_of
 from dotflow.core.links import Links, Nest
 from dotflow.core.outcome import Outcome, Raised, Returned, TimedOut
@@ -26,7 +26,7 @@ from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, DotflowErro
 from dotflow.graph.decisions import NOT_ENDED, Skip, decide, unmet_need
 from dotflow.graph.item_inputs import ItemInputs
 from dotflow.graph.linked_task import Item, LinkedTask, MapRound, beside, outputs_of
-from dotflow.graph.maps import items_of, record_ended, record_opened, verdict
+from dotflow.graph.maps import items_of, record_ended, record_opened, record_skipped, verdict
 from dotflow.graph.wiring import PREVIOUS
 from dotflow.resume.changed_code import ChangedCode, is_same_step
 from dotflow.resume.checkpoint_keys import CheckpointKeys
@@ -328,7 +328,7 @@ class EarlierRuns:
         for item, context, why in judged:
             if isinstance(why, Skip):
                 if has_records:
-                    item._apply(TaskSkipped(task.task_id, why.reason, item.item))
+                    record_skipped(item, why.reason)
                 why = why.reason
             if context is None:
                 continue
@@ -417,7 +417,7 @@ class EarlierRuns:
         # Without a checkpoint nothing is restored.
         reason = "" if links is None else (None if is_saved else unmet) or self._judge(links)
         if isinstance(reason, Skip):
-            task._apply(TaskSkipped(task.task_id, reason.reason))
+            record_skipped(task, reason.reason)
             if context is not None and is_saved:
                 result.void.append((task, reason.reason))
             return
@@ -431,13 +431,11 @@ class EarlierRuns:
                 return
             if is_saved:
                 result.void.append((task, reason))
-        elif is_saved and not unmet:
-            result.missing.append(task.task_id)
-        self._go_on_without(task, unmet)
+        self._go_on_without(task, unmet, result, is_missing=context is None)
 
     def _leave_out(self, task: Task, result: Restoration) -> None:
         """Records that a task was not asked for. It keeps its checkpoints, but for those that this run outdates."""
-        task._apply(TaskSkipped(task.task_id, NOT_ASKED_FOR))
+        record_skipped(task, NOT_ASKED_FOR)
         tasks, again = self._tokens.tasks, self._run_again | self._outdated
         previous = self._previous_of_left_out(task) if always_takes_previous(task) else None
         sources = set[int]() if previous is None else {previous}
@@ -511,12 +509,14 @@ class EarlierRuns:
             return "" if context is None else self.files.why_void(task, context)
         return ""
 
-    def _go_on_without(self, task: Task, unmet: Skip | None) -> None:
+    def _go_on_without(self, task: Task, unmet: Skip | None, result: Restoration, *, is_missing: bool) -> None:
         """Records that a task is not restored: it runs again, unless a task that it needs is skipped."""
         if unmet:
-            task._apply(TaskSkipped(task.task_id, unmet.reason))
-        else:
-            self._run_again.add(task.task_id)
+            record_skipped(task, unmet.reason)
+            return
+        self._run_again.add(task.task_id)
+        if is_missing and leaves_checkpoint(task):
+            result.missing.append(task.task_id)
 
     def _unmet_need(self, links: Links) -> Skip | None:
         """Returns a Skip if a task that must have completed is skipped for certain. Those that run may complete."""
@@ -622,7 +622,7 @@ class EarlierRuns:
         for task in tasks:
             reason = lacking or reasons[task.task_id]
             if isinstance(reason, Skip):
-                task._apply(TaskSkipped(task.task_id, reason.reason))
+                record_skipped(task, reason.reason)
                 continue
             task._open(items_of(task, self._tokens.tasks, self._tokens.params))
             record_opened(task)
@@ -638,9 +638,7 @@ class EarlierRuns:
                 task._open(task.items[: last + 1])
                 is_decided = is_decided and task.items[last].status in OVER
             if not is_decided:
-                if not unmet[task.task_id] and leaves_checkpoint(task):
-                    result.missing.append(task.task_id)
-                self._go_on_without(task, unmet[task.task_id])
+                self._go_on_without(task, unmet[task.task_id], result, is_missing=True)
                 continue
             if leaves_checkpoint(task):
                 result.whole_maps[task.task_id] = len(task.items)
@@ -649,7 +647,7 @@ class EarlierRuns:
             if item.status is COMPLETED:
                 record_ended(task, item.current_context)
             else:
-                task._apply(TaskSkipped(task.task_id, item.reason))
+                record_skipped(task, item.reason)
 
     def _restore_rounds(self, tasks: Sequence[tuple[LinkedTask, Skip | str]], nest: Nest) -> int | None:
         """Notes which rounds are restored. Returns the number of the last one; None if it is not over.
@@ -713,7 +711,7 @@ class EarlierRuns:
         record = task._open_round(number)
         why = self._why_not(inputs, record, is_missing=True)
         if isinstance(why, Skip):
-            record._apply(TaskSkipped(task.task_id, why.reason))
+            record_skipped(record, why.reason)
             self._decided.void += [(item, why.reason) for item, _ in saved.values()]
         if why:
             return
@@ -758,7 +756,7 @@ class EarlierRuns:
         unmet = self._unmet_need(task.links.whole())
         reason = (None if task.step.checkpoint else unmet) or self._judge(task.links)
         if isinstance(reason, Skip):
-            task._apply(TaskSkipped(task.task_id, reason.reason))
+            record_skipped(task, reason.reason)
             return
         if self._open(task, result):
             judged: Iterable[Judged] = self._judge_items(task)
@@ -775,10 +773,8 @@ class EarlierRuns:
                     result.whole_maps[task.task_id] = len(task.items)
                 record_ended(task)
                 return
-            is_missing = any(item.status is TypeStatus.NOT_STARTED for item in task.items)
-            if not unmet and is_missing and leaves_checkpoint(task):
-                result.missing.append(task.task_id)
-        self._go_on_without(task, unmet)
+        is_missing = any(item.status is TypeStatus.NOT_STARTED for item in task.items)
+        self._go_on_without(task, unmet, result, is_missing=is_missing)
 
     def _open(self, task: LinkedTask, result: Restoration) -> bool:
         """Makes the items of a map. Returns False if its lists are not known yet."""
