@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dotflow import clock
 from dotflow.abc.notify import Notify, RunMessage
 from dotflow.core.task import Task
-from dotflow.engine.run_log import LogLine
+from dotflow.engine.run_log import LogLine, reraise_interrupt
 from dotflow.errors import HistoryError
 
 if TYPE_CHECKING:  # few tasks ask
@@ -68,7 +68,8 @@ class Notifier:
     def _wants(self, message: Task | RunMessage) -> bool:
         try:
             return self._notify.wants(message)
-        except Exception as error:  # the user's code
+        except BaseException as error:  # the user's code
+            reraise_interrupt(error)
             self._log_line(f"{type(self._notify).__name__}.wants raised", error)
             return True
 

@@ -171,12 +171,13 @@ class RunLog:
             task = self._tasks[event.task_id]
             self._show(task, self._error if task.status in FAILED else self._info)
 
-    def follow_attempt(self, task: Task, item: int | None, tick: float, kind: type) -> None:
-        """Passes the beginning or the completion of a task or of an item of it, as `record` does, without an event."""
+    def follow_attempt(self, task: Task, tick: float, kind: type) -> None:
+        """Passes the beginning or the completion of a task or an item, as `record` does, without an event."""
+        item = task.item
         if item is None:
             self._show(task, self._info)
         elif tick >= self._due:
-            self._follow_item(task, item, kind)
+            self._follow_item(self._tasks[task.task_id], item, kind)
         if self._has_kept and kind is AttemptStarted and not self.gathers:
             self.flush()
 
