@@ -119,7 +119,6 @@ class Checkpoints:
     _tasks: Sequence[Task]
     _keys: CheckpointKeys
     _tokens: Tokens
-    _has_links: bool
     _changes: ChangedCode
     _origins: list[Origin]
     _takers: Sequence[Task]  # that take the idempotency key, or ask for an approval
@@ -190,7 +189,6 @@ class Checkpoints:
             self._tasks, self._left_out = tasks, chosen.left_out
             self._keys = CheckpointKeys(self._storage, tasks)
             self._tokens = tokens = Tokens(tasks, sources, params)
-            self._has_links = tokens.has_links
             linked = tasks if tokens.has_links else ()
             self._takers = [
                 task for task in linked if task.links and (task.links.takes_key or task.step.approve is not None)
@@ -525,7 +523,7 @@ class Checkpoints:
         """
         task_id, tokens, is_checkpoint = task.task_id, None, True
         origin, of_value = self._origins[task_id], context._origin
-        if self._has_links:
+        if self._tokens.has_links:
             tokens, is_checkpoint = self._tokens.of(task, context), task.step.checkpoint
             if not is_checkpoint or self._changes.others:
                 run = origin.run if is_checkpoint else self._tokens.stable_run(task)

@@ -613,9 +613,10 @@ class EarlierRuns:
     def _restore_loop(self, tasks: Sequence[LinkedTask], nest: Nest, result: Restoration) -> None:
         """Judges the rounds of an added workflow in turn. None is restored after one that is not over."""
         unmet = {task.task_id: self._unmet_need(task.links.whole()) for task in tasks}
-        reasons: dict[int, Skip | str] = {}
-        for task in tasks:
-            reasons[task.task_id] = (None if task.step.checkpoint else unmet[task.task_id]) or self._judge(task.links)
+        reasons = {
+            task.task_id: (None if task.step.checkpoint else unmet[task.task_id]) or self._judge(task.links)
+            for task in tasks
+        }
         needed = [reasons[task_id] for task_id in (nest.result, nest.until) if task_id is not None]
         lacking = next((reason for reason in needed if isinstance(reason, Skip)), None)
         rounds = []
