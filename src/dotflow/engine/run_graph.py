@@ -313,16 +313,11 @@ class RunGraph:
             del self.asked[key]
             if isinstance(waits, Ready):
                 decisions.append(waits._replace(continues=False))
-            else:
-                decisions += self._go_on_with(waits)
+                continue
+            items, item, _ = waits  # it becomes pending as soon as there is room for it
+            if items.run is not None and item.task_id in self._maps and items.run.may_begin(*waits):
+                decisions += [*self._begin_or_skip(*waits), *self._continue(items)]
         return decisions
-
-    def _go_on_with(self, waits: Held) -> list[Decision]:
-        """Makes an item pending that has waited for an approval, as soon as there is room for it."""
-        items, item, _ = waits
-        if items.run is None or item.task_id not in self._maps or not items.run.may_begin(*waits):
-            return []
-        return [*self._begin_or_skip(*waits), *self._continue(items)]
 
     def waiting(self) -> Iterator[TaskEvent]:
         """Yields the pauses of the maps that are open since items wait for an approval. Only cleanups are left to do.
@@ -708,20 +703,14 @@ class RunGraph:
             if isinstance(task, LinkedTask) and not task.is_map_in_rounds:
                 task._open(task.items[: max(run.round, 0) + 1])
 
-    def _failure_of(self, items: ItemMap) -> Failure | None:
-        """Returns the failure of a map that has ended; None if it completed."""
-        run = items.run
-        if not isinstance(run, LoopRun) or items.task.is_cleanup:
-            return map_failure(items.task)
-        return run.failure
-
     def _continue(self, items: ItemMap) -> list[Decision]:
         """Returns the end of a map that is over, or its next item if that may begin."""
         task = items.task
         if items.is_over:
             if self._maps.pop(task.task_id, None) is None:  # it has ended before
                 return []
-            failure = self._failure_of(items)
+            run = items.run
+            failure = run.failure if isinstance(run, LoopRun) and not task.is_cleanup else map_failure(task)
             last = (task._rounds or task.items)[-1] if task.is_repeated else task
             if last.status is SKIPPED and failure is None:
                 return [_skipped(task, last.reason)]
