@@ -224,8 +224,8 @@ class Checkpoints:
             if self._may_save(restoration):
                 with usable(self._storage):
                     self._storage.check_writable(self._workflow_id)
-            if resume == "anew":
-                self._report_given_up(earlier, is_first=is_first)
+            if resume == "anew" and is_first:
+                self._report_given_up(earlier)
             elif resume == "finish" and restoration is None and not (is_first and self._was_cut_off(earlier)):
                 raise NothingUnfinished
             if restoration is not None:
@@ -404,14 +404,13 @@ class Checkpoints:
         name = self._tasks[task.task_id].key_name
         return [name, f"{name}-{task.key_suffix}"] if isinstance(task, Item) else [name]
 
-    def _report_given_up(self, earlier: EarlierRuns, *, is_first: bool) -> None:
+    def _report_given_up(self, earlier: EarlierRuns) -> None:
         """Reports the unfinished run that a new one replaces."""
         try:
-            is_unfinished = is_first and earlier.decide() is not None
+            is_unfinished = earlier.decide() is not None
         except (CheckpointMismatch, CheckpointUnreadable):  # an attempt to finish it has reported the error
             is_unfinished = True
-        mark = self._mark_of_last(earlier) if is_first else None
-        if mark is not None:
+        if (mark := self._mark_of_last(earlier)) is not None:
             self._log_line(
                 f"{_begun(mark)}, is given up: it was cut off before its first value, and a new run replaces it."
             )
