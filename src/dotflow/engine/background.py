@@ -13,7 +13,7 @@ from dotflow import clock
 from dotflow.core.failure import Failure
 from dotflow.core.types.status import TypeStatus
 from dotflow.cpython import call_before_threads_are_joined, end_as_interrupted
-from dotflow.engine.run import CANCEL_GRACE, Run
+from dotflow.engine.run import Run, interrupt_and_wait
 from dotflow.worker.waiting import Waiters
 
 RECORD_PATIENCE: Final = 1.0  # seconds for a history to save that a run has begun
@@ -119,16 +119,7 @@ def _interrupt_left() -> None:
 
 def interrupt_all() -> None:
     """Stops all background runs as Ctrl-C does, and waits for their end. A second interrupt stops their cleanup."""
-    runs = tuple(_running)
-    for run in runs:
-        run._interrupt()
-    try:
-        _wait(None if any(run.cleans_up for run in runs) else CANCEL_GRACE)
-    except KeyboardInterrupt:
-        for run in tuple(_running):
-            run._interrupt()
-        _wait(CANCEL_GRACE)
-        raise
+    interrupt_and_wait(_running, _wait)
 
 
 def _wait(seconds: float | None) -> None:

@@ -6,7 +6,7 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, overload
@@ -124,8 +124,8 @@ class RunEnd:
             clock.wait(pause, timeout, self.notify)
         return self.is_over
 
-    def wait_real(self, seconds: float) -> None:
-        """Waits for at most *seconds* of real time, which a virtual clock does not change."""
+    def wait_real(self, seconds: float | None) -> None:
+        """Waits for at most *seconds* of real time, None for no limit. A virtual clock does not change it."""
         self._waiters.wait_until(lambda: self.is_over, seconds)
 
     def notify(self) -> None:
@@ -227,14 +227,7 @@ class Run:
         return is_over
 
     def _interrupt_and_wait(self) -> None:
-        """Stops the run, and waits for its end. A second interrupt stops the tasks that clean up."""
-        self._interrupt()
-        try:
-            self._end.wait_real(math.inf if self.cleans_up else CANCEL_GRACE)
-        except KeyboardInterrupt:
-            self._interrupt()
-            self._end.wait_real(CANCEL_GRACE)
-            raise
+        interrupt_and_wait((self,), self._end.wait_real)
 
     def task(self, ref: TaskRef) -> Task:
         """Returns the task that has the name or the step: `run.task("report")`.
@@ -668,6 +661,25 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<run {self.run_id} of {self.workflow_id}: {self.status}>"
+
+
+def interrupt_and_wait(runs: Collection[Run], wait: Callable[[float | None], None]) -> None:
+    """Stops runs as Ctrl-C does, and waits for their end. A second interrupt stops the tasks that clean up.
+
+    Args:
+        runs: The runs. Those that have ended may leave it meanwhile.
+        wait: Waits for the end of all for at most some seconds; None for no limit.
+    """
+    begun = tuple(runs)
+    for run in begun:
+        run._interrupt()
+    try:
+        wait(None if any(run.cleans_up for run in begun) else CANCEL_GRACE)
+    except KeyboardInterrupt:
+        for run in tuple(runs):
+            run._interrupt()
+        wait(CANCEL_GRACE)
+        raise
 
 
 def _params_text(params: Params, masks: Masks) -> str | None:
