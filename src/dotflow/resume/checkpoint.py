@@ -569,8 +569,7 @@ class Checkpoints:
 
     def _report_again(self, void: Sequence[tuple[Task, str]]) -> None:
         """Reports the tasks that run again and why, the items of a map together."""
-        reported = [(task, reason) for task, reason in void if reason != ASKED_FOR]
-        counts = Counter((task.task_id, task.item is not None, reason) for task, reason in reported)
+        counts = Counter((task.task_id, task.item is not None, reason) for task, reason in void if reason != ASKED_FOR)
         for (task_id, is_item, reason), count in counts.items():
             noun = "round" if rounds_of(self._tasks[task_id]) else "item"
             items = f" for {count} {noun}{'s' * (count > 1)}" if is_item else ""

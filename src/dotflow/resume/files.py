@@ -1,7 +1,7 @@
 """Files of earlier runs: their last states, what a resume makes of those that have changed, and the run's document."""
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -196,14 +196,11 @@ class ChangedFiles:
             return False
         self._begin_pass()
         tasks = self._tokens.tasks
-        needed = set[str]().union(*[self._given_to(tasks[task_id]) for task_id in running])
+        needed = self._given_to(tasks[task_id] for task_id in running)
         cleaned, worked = set[str](), set[str]()
         if self.saved.is_open:
-            cleanups = [task for task in tasks if task.is_cleanup]
-            cleaned = set[str]().union(*map(self._given_to, cleanups))
-            for task_id in missing:
-                if self._have_values(tasks[task_id], running):
-                    worked |= self._given_to(tasks[task_id])
+            cleaned = self._given_to(task for task in tasks if task.is_cleanup)
+            worked = self._given_to(tasks[one] for one in missing if self._have_values(tasks[one], running))
         count = len(self.void)
         for key, now in self._differ.items():
             if key not in self.void and not self._is_accepted(key, now, needed, cleaned, worked | cleaned):
@@ -264,15 +261,17 @@ class ChangedFiles:
             whole |= {source.task_id for source in lists if not (source.items and source.gives_items)}
         return whole.isdisjoint(running)
 
-    def _given_to(self, task: Task) -> set[str]:
-        """Returns the files that a task is given by what is known; of a map those of items without a value, too."""
-        own = self._entries_left(task) if task.step.files else []
-        return self._shared_by(task) | self._keys_in(own) if own else self._shared_by(task)
+    def _given_to(self, tasks: Iterable[Task]) -> set[str]:
+        """Returns the files that tasks are given by what is known; of a map those of items without a value, too."""
+        given = set[str]()
+        for task in tasks:
+            given |= self._shared_by(task) | self._keys_in(self._entries_left(task))
+        return given
 
     def _entries_left(self, task: Task) -> list[Any]:
         """Returns what the items of a map take that have no value."""
         left = [item for item in task.items if item.status is not TypeStatus.COMPLETED]
-        if not left or not isinstance(task, LinkedTask):
+        if not left or not task.step.files or not isinstance(task, LinkedTask):
             return []
         inputs = ItemInputs(task, self._tokens.tasks)
         beside = [record.value for item in left if isinstance(item, Item) for _, record, _ in inputs.taken(item)]
