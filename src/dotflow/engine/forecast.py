@@ -154,8 +154,8 @@ class RunForecast:
         if task.status is SKIPPED and self._unknown.isdisjoint(links.value_sources()):
             return Forecast(SKIP, task.reason)
         nest = links.nest if task.is_repeated else None
-        required = [] if nest is None else [nest.result, *([] if nest.until is None else [nest.until])]
-        required = [one for one in required if one not in self._restoration.whole_maps]  # these take nothing more
+        judged = () if nest is None else (nest.result, nest.until)  # what is restored takes nothing more
+        required = [one for one in judged if one is not None and one not in self._restoration.whole_maps]
         arguments: Arguments = {}
         open_reason = ""
         for one in (*(self._tasks[task_id].links for task_id in required), links):  # without these no round is judged
@@ -221,16 +221,14 @@ class RunForecast:
 
     def _of_rounds(self, task: LinkedTask, nest: Nest) -> Forecast:
         """Returns the forecast of a task of rounds that are not over."""
-        inside = [self._tasks[task_id] for task_id in nest.tasks]
         if task.is_cleanup:  # it runs for rounds of which a task before it does
             before = self._running_before(task, nest)
-            maybe = next((other for other in before if other.task_id in self._open), None)
-            if len(before) == 0:
+            if not before:
                 return self._skip(task, NOT_NEEDED)
-            if maybe is not None and all(other.task_id in self._open for other in before):
-                return Forecast(OPEN, f"if {maybe.name} runs")
+            if self._open.issuperset(other.task_id for other in before):
+                return Forecast(OPEN, f"if {before[0].name} runs")
             return Forecast(RUN, self._why(task))
-        saved = [other for other in inside if not other.is_cleanup]
+        saved = [other for other in map(self._tasks.__getitem__, nest.tasks) if not other.is_cleanup]
         done = 0
         lengths = (len(other.items) for other in saved if other.items and not other.gives_list)
         count = min(lengths, default=nest.repeat)
