@@ -1,5 +1,6 @@
 """The dry run: what a run would do, by the functions that the run itself uses. It runs, writes and locks nothing."""
 
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -278,14 +279,9 @@ class RunForecast:
                     record_skipped(item, NOT_NEEDED)
         inputs = ItemInputs(task, self._tasks)
         for item in task.items if not inputs.is_plain or (task.items[:1] and task.items[0].sources()) else ():
-            if item.status is not NOT_STARTED:
-                continue
-            try:
-                skip = inputs.foresee(item, self._masks)
-            except Exception:  # the values' own code; in the run it fails the item
-                continue
-            if skip is not None:
-                record_skipped(item, skip.reason)
+            with contextlib.suppress(Exception):  # the values' own code; in the run it fails the item
+                if item.status is NOT_STARTED and (skip := inputs.foresee(item, self._masks)) is not None:
+                    record_skipped(item, skip.reason)
 
     def _is_done(self, task: Task, index: int) -> bool:
         """Returns whether an item of a map does not run: it is restored, skipped or not needed."""
@@ -312,7 +308,7 @@ class RunForecast:
             lists = [link.source for link in links.each if condition.source == Entry(link.parameter)]
             if not all(map(self._is_known, lists or [condition.source])):
                 return _condition(condition, self._masks)
-        required = {*links.required_sources(), *(need[-1] for need in links.needs)} - links.whole_sources()
+        required = {*links.required_sources()} - links.whole_sources()
         required.update(() if links.is_cross else links.list_sources())
         lacking = required & (self._may_lack | self._may_lack_items)
         return f"if {self._tasks[min(lacking)].name} runs" if lacking else ""
@@ -322,7 +318,7 @@ class RunForecast:
         for condition in links.conditions:
             if not self._is_known(condition.source):
                 return _condition(condition, self._masks)
-        for source in (*links.required_sources(), *(need[-1] for need in links.needs)):
+        for source in links.required_sources():
             if source in self._may_lack:
                 return f"if {self._tasks[source].name} runs"
         return ""
