@@ -674,12 +674,8 @@ class EarlierRuns:
                     self._restore_map_in_round(task, inputs[task.task_id], number, of_round, why)
                     continue
                 item = task.items[number]
-                why = why or self._why_not(inputs[task.task_id], item, is_missing=context is None)
-                if not why:
-                    if context is None and not task.step.checkpoint:
-                        context = self._empty_context(item)
-                    why = "" if context is None else self._why_void(item, context)
-                self._note_items(task, [(item, context, why)], self._decided, has_records=True)
+                judged = (item, context, why) if why else self._judge_item(inputs[task.task_id], item, context)
+                self._note_items(task, [judged], self._decided, has_records=True)
             if is_open:
                 continue
             counted = [task for task, _ in tasks if leaves_checkpoint(task)]
@@ -793,7 +789,7 @@ class EarlierRuns:
         return True
 
     def _judge_items(self, task: LinkedTask, found: Sequence[Context | None] | None = None) -> Iterator[Judged]:
-        """Yields each item, its checkpoint, and why that is void or the item is skipped; "" where it is restored.
+        """Yields what is decided on each item.
 
         Args:
             task: The map, or one round of it.
@@ -803,14 +799,15 @@ class EarlierRuns:
             found = [self._read(item) if leaves_checkpoint(task) else None for item in task.items]
         inputs = ItemInputs(task, self._tokens.tasks)
         for item, context in zip(task.items, found, strict=True):
-            if not inputs.is_plain or item.sources():
-                verdict = self._why_not(inputs, item, is_missing=context is None)
-                if verdict:
-                    yield item, context, verdict
-                    continue
-            if context is None and not task.step.checkpoint:
-                context = self._empty_context(item)
-            yield item, context, "" if context is None else self._why_void(item, context)
+            yield self._judge_item(inputs, item, context)
+
+    def _judge_item(self, inputs: ItemInputs, item: Item, context: Context | None) -> Judged:
+        is_alone = inputs.is_plain and not item.sources()
+        if not is_alone and (why := self._why_not(inputs, item, is_missing=context is None)):
+            return item, context, why
+        if context is None and not item.step.checkpoint:
+            context = self._empty_context(item)
+        return item, context, "" if context is None else self._why_void(item, context)
 
     def _why_not(self, inputs: ItemInputs, item: Item | MapRound, *, is_missing: bool) -> Skip | str:
         """Returns why an item is skipped or, as a text, runs again, by what is beside it; "" for neither."""
