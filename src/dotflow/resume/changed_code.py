@@ -70,10 +70,11 @@ class ChangedCode:
             if fallback:  # its value depends on the step that failed, too
                 self._fallbacks[task_id] = joined(own, *fallback, *codes)
             lists = [unsaved[source] for source in links.list_sources() if source in unsaved]
+            everything = joined(own, *fallback, *codes, *lists)
             if lists:
-                self._by_index[task_id] = joined(own, *fallback, *codes, *lists)
+                self._by_index[task_id] = everything
             if not task.step.checkpoint:
-                unsaved[task_id] = joined(own, *fallback, *codes, *lists)
+                unsaved[task_id] = everything
 
     def _sources_in(self, unsaved: Collection[int], task: Task) -> Iterator[int]:
         """Yields the sources of a task's value that are unsaved. An item shows by its key which entry it is made of."""
