@@ -261,9 +261,8 @@ class DotFlow:
         start_in_background(run, partial(from_thread, ended), when_recorded=when_recorded)
         try:
             if is_background:
-                if self.config.history is not None:
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(recorded.wait(), RECORD_PATIENCE)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(recorded.wait(), RECORD_PATIENCE)
                 return run
             await ended.wait()
         except asyncio.CancelledError:

@@ -38,7 +38,7 @@ def start_in_background(
         run: The run.
         then: Called at its end.
         is_recorded: Whether to return when its history has saved that it has begun, but after RECORD_PATIENCE at most.
-        when_recorded: Called in its thread then, or at its end.
+        when_recorded: Called in its thread then, or as soon as it has begun without a history; again at its end.
     """
     if _registered.acquire(blocking=False):
         # Python waits for threads at its end, but first it closes all thread pools, which steps may need.
@@ -46,9 +46,8 @@ def start_in_background(
         atexit.register(_interrupt_left)
 
     participant = clock.join()
-    has_history = run._providers.history is not None
-    is_recorded = is_recorded and has_history
-    is_noted = has_history and (is_recorded or when_recorded is not None)
+    is_recorded = is_recorded and run._providers.history is not None
+    is_noted = is_recorded or when_recorded is not None
     begun = threading.Lock()  # taken by the thread, or by the caller that gives it up
     recorded = threading.Event()
 

@@ -358,7 +358,7 @@ class RunGraph:
         fallback = None if task.links.fallback is None else functools.partial(self._fallback, task, item, of_item)
         secrets = self._secrets.of_task(task.task_id)
         if task.links.takes_key:
-            base = self.checkpoints.key_base(task if item is None else item)
+            base = self.checkpoints.key_base(item or task)
             secrets = TaskSecrets({**(secrets or {}), KEY_BASE: base})
         return own, shared, fallback, secrets
 
@@ -391,7 +391,7 @@ class RunGraph:
         if number:
             carried = self._maps[task.task_id].inputs.fallback_carried
             values = {name: value for name, value in values.items() if name not in carried}
-        attempt = task.attempt if item is None else item.attempt
+        attempt = (item or task).attempt
         error = {ERROR: TaskError(attempt, failure.masked(self._secrets.masks))} if links.takes_error else {}
         if own is None:
             return Fallback(links.fallback, {**values, **error} or None)

@@ -447,7 +447,7 @@ class Checkpoints:
     def note_cleanups(self) -> None:
         """Saves which cleanups of the run did not complete, so that a resume runs them again."""
         for task in self._tasks if self._tokens.has_links else ():
-            if not task.is_cleanup or not is_noted(task) or self._is_void or task.task_id in self._left_out:
+            if not is_noted(task) or self._is_void or task.task_id in self._left_out:
                 continue
             try:
                 with self._turn.lock:
