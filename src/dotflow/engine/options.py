@@ -63,7 +63,7 @@ class RunOptions:
         for name in ("keep_going", "cache"):
             if not isinstance(value := getattr(self, name), bool):
                 raise InvalidArgument(name, value, "True or False")
-        if not is_resume(self.resume):
+        if not isinstance(self.resume, bool) and not is_resume(self.resume):
             raise InvalidArgument("resume", self.resume, 'True, False, "changed", "unfinished" or "then_anew"')
         if self.timeout is not None:
             self.timeout = as_seconds("timeout", self.timeout, above=0)

@@ -503,12 +503,13 @@ class Run:
             self.state = TypeRunState(self.status) if is_complete or self._stop is None else self._stop.state
             if is_paused:
                 self.status = TypeStatus.PAUSED
-            elif self._is_out_of_time:  # maybe between two tasks
+            elif self._stop is not None and self._is_out_of_time:  # maybe between two tasks
                 failed = True
             try:
                 try:
                     self._checkpoints.note_cleanups()
-                    self._checkpoints.close_files()
+                    if self._checkpoints.files is not None:
+                        self._checkpoints.close_files()
                 finally:
                     self._publish_end(publisher, run_log, notifier, failed, is_complete)
             finally:

@@ -1,6 +1,7 @@
 """Checkpoints: saves and restores the values of one run through a Storage, and voids those of earlier runs."""
 
 import contextlib
+import functools
 import os
 import threading
 import uuid
@@ -141,7 +142,6 @@ class Checkpoints:
         self._log_line = log_line
         self._run_id = run_id or str(uuid.uuid4())
         self._turn = _Turn(storage)
-        self._saved_origin = SavedOrigin(storage, workflow_id)
         self._is_claimed = False
         self._workflow_lock: contextlib.AbstractContextManager[Hashable] | None = None
         self._is_void = self._has_reported_void = False  # whether a newer run has voided the values of this one
@@ -250,6 +250,10 @@ class Checkpoints:
             self.close()
             raise
         return {}
+
+    @functools.cached_property
+    def _saved_origin(self) -> SavedOrigin:
+        return SavedOrigin(self._storage, self._workflow_id)
 
     @contextlib.contextmanager
     def _in_turn(self) -> Iterator[None]:
@@ -447,7 +451,7 @@ class Checkpoints:
     def note_cleanups(self) -> None:
         """Saves which cleanups of the run did not complete, so that a resume runs them again."""
         for task in self._tasks if self._tokens.has_links else ():
-            if not is_noted(task) or self._is_void or task.task_id in self._left_out:
+            if not task.is_cleanup or not is_noted(task) or self._is_void or task.task_id in self._left_out:
                 continue
             try:
                 with self._turn.lock:

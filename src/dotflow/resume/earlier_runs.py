@@ -347,7 +347,7 @@ class EarlierRuns:
             marks = {
                 task.task_id: self._storage.get(self._keys.of_cleanup(task)).storage
                 for task in self._tokens.tasks
-                if is_noted(task) and task.task_id not in self._left_out
+                if task.is_cleanup and is_noted(task) and task.task_id not in self._left_out
             }
         return {task_id: run_id for task_id, run_id in marks.items() if isinstance(run_id, str)}
 
@@ -952,8 +952,8 @@ def _failure_of(outcome: Outcome) -> str:
 
 
 def is_noted(task: Task) -> bool:
-    """Returns whether a task is a cleanup of which it is noted that it does not complete: it is for no single item."""
-    return task.links is not None and task.links.always and task.links.nest is None
+    """Returns whether it is noted that a cleanup does not complete. One for each item cleans up after this run only."""
+    return task.links is not None and task.links.nest is None
 
 
 def leaves_checkpoint(task: Task) -> bool:
