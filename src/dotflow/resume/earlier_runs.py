@@ -17,7 +17,7 @@ from dotflow.core.context import NO_ORIGIN, NOTHING, Context, shared_origin
 from dotflow.core.events import NOT_ASKED_FOR, NOT_NEEDED, TaskRestored
 from dotflow.core.item_counts import rounds_of
 from dotflow.core.links import Links, Nest
-from dotflow.core.outcome import Outcome, Raised, Returned, TimedOut
+from dotflow.core.outcome import Raised, Returned, TimedOut
 from dotflow.core.outputs import why_unfit
 from dotflow.core.policy import Policy
 from dotflow.core.task import Task
@@ -581,15 +581,12 @@ class EarlierRuns:
         """
         key = task.task_id, task.key_suffix if isinstance(task, Item) else ""
         if key not in self._answers:
-            outcome = _ask(task, context)
-            if isinstance(outcome, Returned) and type(outcome.value) is bool:
-                self._answers[key] = "" if outcome.value else INVALID
-            else:
-                why = f"valid() returned {outcome.value!r}" if isinstance(outcome, Returned) else _failure_of(outcome)
+            answer = _ask(task, context)
+            if isinstance(answer, str):
                 if not self._is_plan:
-                    raise ValidityUnknown(f"{task.task_id} {task.name}", why)
-                self._unknown.setdefault(task.task_id, f"if it is valid: {why}")
-                self._answers[key] = INVALID
+                    raise ValidityUnknown(f"{task.task_id} {task.name}", answer)
+                self._unknown.setdefault(task.task_id, f"if it is valid: {answer}")
+            self._answers[key] = "" if answer is True else INVALID
         return self._answers[key]
 
     def _note(self, task: Task, context: Context, result: Restoration) -> None:
@@ -927,8 +924,11 @@ class EarlierRuns:
         return left_out
 
 
-def _ask(task: Task, context: Context) -> Outcome:
-    """Makes an attempt of the `valid` of a task's step, in this process. Raises KeyboardInterrupt."""
+def _ask(task: Task, context: Context) -> bool | str:
+    """Makes an attempt of the `valid` of a task's step, in this process. Raises KeyboardInterrupt.
+
+    Returns its answer, or as a text why there is none.
+    """
     assert task.step.valid is not None
     value = context.storage
     with contextlib.suppress(Exception):  # of a type that can't be copied; steps of a run share its value, too
@@ -937,13 +937,12 @@ def _ask(task: Task, context: Context) -> Outcome:
     loops = Loops()
     remember_process()
     try:
-        return attempt(Call(task.task_id, 0, step, NOTHING, NOTHING, task.workflow_id), loops)
+        outcome = attempt(Call(task.task_id, 0, step, NOTHING, NOTHING, task.workflow_id), loops)
     finally:
         restore_handler()
         loops.close()
-
-
-def _failure_of(outcome: Outcome) -> str:
+    if isinstance(outcome, Returned):
+        return outcome.value if type(outcome.value) is bool else f"valid() returned {outcome.value!r}"
     if isinstance(outcome, TimedOut):
         return f"valid() did not return within {VALID_TIMEOUT:g} s"
     if not isinstance(outcome, Raised):
