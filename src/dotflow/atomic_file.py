@@ -17,7 +17,6 @@ PARTIAL_SUFFIX: Final = ".tmp"  # of a file that is being written
 COMPARED: Final = 1 << 20  # bytes that link_equal compares at once
 NONBLOCK: Final = getattr(os, "O_NONBLOCK", 0)
 BINARY: Final = getattr(os, "O_BINARY", 0)
-CREATE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY
 
 UMASK_VARIABLE: Final = "DOTFLOW_UMASK"
 UMASK: Final = "an octal number of up to 077, such as 007"  # what the variable and the arguments take
@@ -153,7 +152,7 @@ class Files:
         if synced:
             sync_folder(parent or os.curdir)
 
-    def create(self, path: str, flags: int = CREATE_FLAGS) -> int:
+    def create(self, path: str, flags: int = os.O_WRONLY | BINARY) -> int:
         """Makes a file, and opens it. Raises FileExistsError for a link, too."""
         mode = 0o666 & ~self.umask
         descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, mode)

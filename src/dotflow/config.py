@@ -96,8 +96,7 @@ class Config:
             ("cache", cache, Storage),
         ]
         for name, provider, contract in providers:
-            if provider is not None:
-                _check(name, provider, contract)
+            _check(name, provider, contract)
         self.storage: Storage = StorageDefault() if storage is None else storage
         self.notify: Notify = NotifyDefault() if notify is None else notify
         self.log: Log = LogDefault() if log is None else log
@@ -173,18 +172,10 @@ class Config:
 
 
 def _check(name: str, provider: Any, contract: type) -> None:
-    if isinstance(provider, contract):
+    if provider is None or isinstance(provider, contract):
         return
+    what = f"of type {name_of(type(provider))}"
+    hint = f"Use one of dotflow.providers, or a subclass of {contract.__module__}.{contract.__name__}."
     if isinstance(provider, type) and issubclass(provider, contract):
-        raise InvalidProvider(
-            f"Config({name}=...)",
-            f"the class {provider.__name__} itself",
-            contract.__name__,
-            f"Write {provider.__name__}(...).",
-        )
-    raise InvalidProvider(
-        f"Config({name}=...)",
-        f"of type {name_of(type(provider))}",
-        contract.__name__,
-        f"Use one of dotflow.providers, or a subclass of {contract.__module__}.{contract.__name__}.",
-    )
+        what, hint = f"the class {provider.__name__} itself", f"Write {provider.__name__}(...)."
+    raise InvalidProvider(f"Config({name}=...)", what, contract.__name__, hint)

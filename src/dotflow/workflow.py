@@ -68,8 +68,6 @@ T = TypeVar("T")
 SUBMITTED: Final = "The run was submitted with it. Declare it again and resume the run, or submit one without it."
 NOT_SERVED: Final = "No process serves it (`dotflow serve MODULE:WORKFLOW`)"
 
-KNOWN: Final = frozenset(START_ARGUMENTS)
-
 
 def takes_arguments_of(function: Callable[P, Any]) -> Callable[[Callable[..., T]], Callable[P, T]]:
     """Gives a function the signature of another one, for type checkers, editors and `inspect.signature`."""
@@ -263,9 +261,8 @@ class DotFlow:
         start_in_background(run, partial(from_thread, ended), when_recorded=when_recorded)
         try:
             if is_background:
-                if self.config.history is not None:
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(recorded.wait(), RECORD_PATIENCE)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(recorded.wait(), RECORD_PATIENCE)
                 return run
             await ended.wait()
         except asyncio.CancelledError:
@@ -371,14 +368,15 @@ class DotFlow:
         waiting = None if key is not None else queue.waiting(wanted.name or "")
         run_id = self._enqueue(queue, wanted)
         pause = queue.pauses().get(wanted.workflow)
+        notes = []
         if pause is not None or not queue.is_served(wanted.workflow):
-            masks = self._masks()
             why = NOT_SERVED if pause is None else f"The workflow {wanted.workflow!r} is {pause}"
-            text = f"{why}: the run {run_id} of {wanted.name!r} waits in the queue."
-            log_line_of(self.config.log, masks)(text, None)
+            notes.append(f"{why}: the run {run_id} of {wanted.name!r} waits in the queue.")
         if waiting is not None:
             text = f"The run {waiting[0]} of {wanted.name!r} waits for an answer to {waiting[1]!r}"
-            log_line_of(self.config.log, self._masks())(f"{text}. It ends when the run {run_id} begins.", None)
+            notes.append(f"{text}. It ends when the run {run_id} begins.")
+        for note in notes:
+            log_line_of(self.config.log, self._masks())(note, None)
         return run_id
 
     def _submission(
@@ -498,7 +496,7 @@ class DotFlow:
         values, secrets, _ = self._resolve(decode(run.params_text or "{}"))
         records, params = self._new_records(run.workflow_id, None, values, secrets)
         plan = make_plan(records, TypeExecution(run.mode or TypeExecution.SEQUENTIAL))
-        find_stored(self.config.storage, Tokens(records, plan.previous, params), params)
+        find_stored(self.config.storage, Tokens(records, plan.previous, params))
         record = records[task.task_id]
         return record.status is TypeStatus.COMPLETED, record.value
 
@@ -525,18 +523,8 @@ class DotFlow:
         options = self._options(mode, resume=resume, params=params, rerun=rerun, cache=cache, only=only)
         workflow_id, tasks, values, secrets = self._records(options, None)
         plan = make_plan(tasks, options.mode)
-        config = self.config
-        return plan_run(
-            config.storage,
-            config.cache,
-            workflow_id,
-            tasks,
-            plan,
-            values,
-            options,
-            secrets.masks,
-            config.digest_limit if config.files else None,
-        )
+        providers = self.config._run_providers(secrets, is_apart=False, in_thread=False)  # no executor is used
+        return plan_run(providers, workflow_id, tasks, plan, values, options)
 
     def id_of_run(self, params: Mapping[str, Any] | None = None) -> str:
         """Returns the id that a run with these parameters has. Raises UnknownParam, MissingParam or InvalidArgument."""
@@ -565,19 +553,20 @@ class DotFlow:
 
     def _options(self, *arguments: Any, **named: Any) -> RunOptions:
         """Returns the arguments of `start`, checked."""
-        if not named.keys() <= KNOWN:
-            unknown = {name: value for name, value in named.items() if name not in KNOWN}
+        if unknown := {name: value for name, value in named.items() if name not in START_ARGUMENTS}:
             refuse_unknown("start", unknown, START_ARGUMENTS, start_hints(self.params))
         return RunOptions(*arguments, **named)
 
-    def _records(self, options: RunOptions, run_id: str | None) -> tuple[str, list[Task], Params, RunSecrets]:
+    def _records(
+        self, options: RunOptions, run_id: str | None, workflow_id: str | None = None
+    ) -> tuple[str, list[Task], Params, RunSecrets]:
         """Returns the id of a run, its records, its parameters without the secrets among them, and the secrets."""
         values, secrets, given = self._resolve(options.params)
         self.config._check_resources(self.task)
         records, params = self._new_records(self.workflow_id, run_id, values, secrets)
         found = self.config._find_secrets(records, given)
         mask_names(records, found.masks)
-        workflow_id = self._id_of(options.params, values, secrets, found.masks)
+        workflow_id = workflow_id or self._id_of(options.params, values, secrets, found.masks)
         for task in records if workflow_id != self.workflow_id else ():
             task.workflow_id = workflow_id
         return workflow_id, records, params, found
@@ -636,11 +625,8 @@ class DotFlow:
             if continued is not None:
                 return continued
         run_id = str(uuid.uuid4()) if claimed is None else claimed.claim.run_id
-        workflow_id, tasks, params, secrets = self._records(options, run_id)
-        if claimed is not None and workflow_id != claimed.claim.name:  # it has a key
-            workflow_id = claimed.claim.name
-            for task in tasks:
-                task.workflow_id = workflow_id
+        workflow_id = None if claimed is None else claimed.claim.name  # it may have a key
+        workflow_id, tasks, params, secrets = self._records(options, run_id, workflow_id)
         plan = make_plan(tasks, options.mode)
         config = self.config
         is_apart = plan.apart or (claimed is not None and not claimed.is_alone)

@@ -16,10 +16,10 @@ import time
 from datetime import date
 from pathlib import Path
 from dotflow import DotFlow, action
-from dotflow.engine import background, run
+from dotflow.engine import run
 
 # A cleanup of half a second stands for one that takes longer than an interrupted run has otherwise.
-run.CANCEL_GRACE = background.CANCEL_GRACE = 0.1
+run.CANCEL_GRACE = 0.1
 
 RAN = Path("ran")
 

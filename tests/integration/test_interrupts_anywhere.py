@@ -111,7 +111,7 @@ def start_by_command(workflow: DotFlow, **arguments: Any) -> None:
 def interrupts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Ctrl-C raises KeyboardInterrupt, also where the tests run as a shell's background job."""
     monkeypatch.setattr(waiting, "MAX_SLEEP", 0.01)
-    monkeypatch.setattr(background, "CANCEL_GRACE", 15.0)  # a busy machine takes its time
+    monkeypatch.setattr("dotflow.engine.run.CANCEL_GRACE", 15.0)  # a busy machine takes its time
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

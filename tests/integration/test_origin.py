@@ -21,6 +21,7 @@ from dotflow.core.events import AttemptStarted, TaskCompleted
 from dotflow.errors import NotInHistory
 from dotflow.providers import StorageDefault, StorageFile, StorageSQLite
 from dotflow.resume.checkpoint import Chain, Checkpoints
+from dotflow.resume.choice import ChosenTasks
 from dotflow.resume.origin import SavedOrigin
 from tests.storages import StorageThree, StorageThreeMethods
 
@@ -135,7 +136,7 @@ class World:
         begun = Chain(chain, run_id != chain, chain in self.begun, fuse.before(supersede)) if chain else None
         run = Checkpoints(storage, "w", exclusive=True, log_line=lambda *_: None, run_id=run_id)
         try:
-            restored = run.open(tasks, resume=resume, sources=(None,) * 3, rerun=rerun, chain=begun)
+            restored = run.open(tasks, resume=resume, sources=(None,) * 3, chosen=ChosenTasks(rerun), chain=begun)
             if chain:
                 fuse.before(self.begun.add)(chain)
             finished = self.finished.setdefault(chain or run_id, set())

@@ -126,7 +126,7 @@ def test_the_values_of_a_map(failure: Failure | None, values: list[Any]) -> None
     mapped._apply(MapOpened(0, 3, NOW, 1.0))
     for index, item in enumerate(items):
         end(item, ValueError() if failure and index == 1 else [1, None, 3][index])
-    context = map_context(mapped, Context(None, 0, "w"))
+    context = map_context(mapped)
     mapped._apply(MapEnded(0, context, failure, NOW, 1.0))
     assert tasks[1].links is not None
 

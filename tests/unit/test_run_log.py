@@ -56,10 +56,10 @@ class Reported(Log):
         self.run_log.record("r", event)
 
     def start(self, task_id: int = 0) -> None:
-        self.follow(AttemptStarted(task_id, 1, Context(), AT, self.time.monotonic(), 0))
+        self.run_log.follow_attempt(self.tasks[task_id].items[0], self.time.monotonic(), AttemptStarted)
 
     def complete(self, task_id: int = 0) -> None:
-        self.follow(TaskCompleted(task_id, Context(), self.time.monotonic(), 0))
+        self.run_log.follow_attempt(self.tasks[task_id].items[0], self.time.monotonic(), TaskCompleted)
 
     def fail(self, task_id: int = 0) -> None:
         self.follow(TaskFailed(task_id, 1, NO, AT, self.time.monotonic(), 0))

@@ -218,10 +218,14 @@ class Links(NamedTuple):
             links = (*self.binds, *self.fallback_binds, *self.conditions, *self.each)
         return [link.source for link in links if isinstance(link.source, int)]
 
+    def list_sources(self) -> list[int]:
+        """Returns the ids of the tasks that return the lists."""
+        return [link.source for link in self.each if isinstance(link.source, int)]
+
     def required_sources(self) -> list[int]:
-        """Returns the ids of the tasks whose values it requires, for arguments and lists."""
+        """Returns the ids of the tasks whose values it requires, for arguments and lists, and of those it needs."""
         links: Iterable[Bind | Each] = (*(bind for bind in self.binds if bind.required), *self.each)
-        return [link.source for link in links if isinstance(link.source, int)]
+        return [*(link.source for link in links if isinstance(link.source, int)), *(need[-1] for need in self.needs)]
 
     def sources(self) -> list[int]:
         """Returns the ids of all tasks that must end before this one begins, each once."""

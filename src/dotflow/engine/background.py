@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Final
 
 from dotflow import clock
+from dotflow.core.failure import Failure
 from dotflow.core.types.status import TypeStatus
 from dotflow.cpython import call_before_threads_are_joined, end_as_interrupted
-from dotflow.engine.run import CANCEL_GRACE, Run
+from dotflow.engine.run import Run, interrupt_and_wait
 from dotflow.worker.interrupts import in_forked_child
 from dotflow.worker.waiting import Waiters
 
@@ -37,7 +38,7 @@ def start_in_background(
         run: The run.
         then: Called at its end.
         is_recorded: Whether to return when its history has saved that it has begun, but after RECORD_PATIENCE at most.
-        when_recorded: Called in its thread then, or at its end.
+        when_recorded: Called in its thread then, or as soon as it has begun without a history; again at its end.
     """
     if _registered.acquire(blocking=False):
         # Python waits for threads at its end, but first it closes all thread pools, which steps may need.
@@ -45,9 +46,8 @@ def start_in_background(
         atexit.register(_interrupt_left)
 
     participant = clock.join()
-    has_history = run._providers.history is not None
-    is_recorded = is_recorded and has_history
-    is_noted = has_history and (is_recorded or when_recorded is not None)
+    is_recorded = is_recorded and run._providers.history is not None
+    is_noted = is_recorded or when_recorded is not None
     begun = threading.Lock()  # taken by the thread, or by the caller that gives it up
     recorded = threading.Event()
 
@@ -66,7 +66,7 @@ def start_in_background(
             except KeyboardInterrupt:  # expected, and the run keeps it for its waiters
                 pass
             except BaseException as error:  # the run keeps it for its waiters, but may never have one
-                run._log_error(error)
+                run._log_line(f"An error ended the run {run.run_id}:\n{Failure.of(error).traceback}", None)
             finally:
                 note_recorded()
                 _remove(run)
@@ -118,16 +118,7 @@ def _interrupt_left() -> None:
 
 def interrupt_all() -> None:
     """Stops all background runs as Ctrl-C does, and waits for their end. A second interrupt stops their cleanup."""
-    runs = tuple(_running)
-    for run in runs:
-        run._interrupt()
-    try:
-        _wait(None if any(run.cleans_up for run in runs) else CANCEL_GRACE)
-    except KeyboardInterrupt:
-        for run in tuple(_running):
-            run._interrupt()
-        _wait(CANCEL_GRACE)
-        raise
+    interrupt_and_wait(_running, _wait)
 
 
 def _wait(seconds: float | None) -> None:

@@ -1,35 +1,36 @@
 """The dry run: what a run would do, by the functions that the run itself uses. It runs, writes and locks nothing."""
 
+import contextlib
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dotflow.abc.storage import Storage, key_of
 from dotflow.core.context import Context
-from dotflow.core.events import NOT_NEEDED, MapEnded, TaskRestored, TaskSkipped
+from dotflow.core.events import NOT_NEEDED, TaskRestored
 from dotflow.core.links import TRUE, Condition, Entry, Links, Nest
-from dotflow.core.masks import NO_MASKS, Masks
+from dotflow.core.masks import Masks
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.decision import TypeDecision
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.options import RunOptions, chosen_tasks
+from dotflow.engine.run_providers import RunProviders
 from dotflow.graph.decisions import MAX_SHOWN, Arguments, Skip, decide, unmet_need
 from dotflow.graph.item_inputs import ItemInputs
 from dotflow.graph.linked_task import LinkedTask, beside
-from dotflow.graph.maps import items_of, map_context
+from dotflow.graph.maps import items_of, record_ended, record_skipped
 from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan
 from dotflow.graph.wiring import PREVIOUS
 from dotflow.resume.cache import Cache, is_cached
-from dotflow.resume.changed_code import ASKED_FOR, RERUN, ChangedCode
-from dotflow.resume.checkpoint_keys import CLEANUP_SUFFIX, INDEX_SUFFIX, MARK_SUFFIX, CheckpointKeys
+from dotflow.resume.changed_code import ChangedCode
+from dotflow.resume.checkpoint_keys import CLEANUP_SUFFIX, INDEX_SUFFIX, MARK_SUFFIX
 from dotflow.resume.earlier_runs import TAKES, EarlierRuns, Restoration, usable
-from dotflow.resume.files import ChangedFiles, SavedFiles
-from dotflow.resume.tokens import Tokens, always_takes_previous
+from dotflow.resume.tokens import Tokens
 
 if TYPE_CHECKING:
-    from dotflow.graph.workflow_plan import PlannedTask, WorkflowPlan
+    from dotflow.graph.workflow_plan import WorkflowPlan
 
 COMPLETED, NOT_STARTED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.NOT_STARTED, TypeStatus.SKIPPED
 RUN, RESTORE, SKIP, OPEN = TypeDecision.RUN, TypeDecision.RESTORE, TypeDecision.SKIP, TypeDecision.OPEN
@@ -65,7 +66,6 @@ class RunForecast:
 
     Args:
         tokens: What the values depend on. The records of the tasks have the decisions on the checkpoints.
-        params: The run parameters.
         restoration: These decisions; None if all tasks run.
         changes: Which code has changed since.
         cache: The cached values.
@@ -76,28 +76,29 @@ class RunForecast:
     def __init__(
         self,
         tokens: Tokens,
-        params: Params,
         restoration: Restoration | None,
         changes: ChangedCode,
         cache: Cache,
-        masks: Masks = NO_MASKS,
+        masks: Masks,
         *,
-        is_resume: bool = False,
+        is_resume: bool,
     ) -> None:
         self._masks = masks
         self._changes = changes
-        self._cached = CachedValues(cache, tokens)
+        self._cache = cache
+        self._made: dict[str, str] = {}  # the tasks that make a cached value in the run, by its key
+        self._uncertain: dict[str, str] = {}  # those whose keys are not known, by step
         self._tokens = tokens
         self._is_resume = is_resume
         self._restoration = restoration or Restoration()
         self._tasks = tokens.tasks  # which record what is skipped, too
-        self._params = params
+        self._params = tokens.params
         self._reasons: dict[int, str] = {}
         for task, reason in self._restoration.void:
             self._reasons.setdefault(task.task_id, reason)
         for task_id, items in self._restoration.not_needed_items.items():
             for index in items:
-                self._tasks[task_id].items[index]._apply(TaskSkipped(task_id, NOT_NEEDED, index))
+                record_skipped(self._tasks[task_id].items[index], NOT_NEEDED)
         self._unknown: set[int] = set()  # tasks whose value is made in the run
         self._open: set[int] = set()  # tasks that run or not
         self._kept: set[int] = set()  # tasks of which nothing runs
@@ -154,8 +155,8 @@ class RunForecast:
         if task.status is SKIPPED and self._unknown.isdisjoint(links.value_sources()):
             return Forecast(SKIP, task.reason)
         nest = links.nest if task.is_repeated else None
-        required = [] if nest is None else [nest.result, *([] if nest.until is None else [nest.until])]
-        required = [one for one in required if one not in self._restoration.whole_maps]  # these take nothing more
+        judged = () if nest is None else (nest.result, nest.until)  # what is restored takes nothing more
+        required = [one for one in judged if one is not None and one not in self._restoration.whole_maps]
         arguments: Arguments = {}
         open_reason = ""
         for one in (*(self._tasks[task_id].links for task_id in required), links):  # without these no round is judged
@@ -178,11 +179,11 @@ class RunForecast:
             forecast = self._of_rounds(task, nest)
         else:
             forecast = self._of_map(task) if task.is_mapped else Forecast(RUN, self._why(task))
-        if not is_cached(task) or not self._cached.reads:
+        if not is_cached(task) or not self._cache.reads:
             return forecast
         if nest is not None:
             forecast = forecast._replace(decision=OPEN)  # the arguments of a round are not known before it
-        return self._cached.forecast(task, arguments, forecast, self._unknown)
+        return self._with_cache(task, arguments, forecast)
 
     def _decide(self, links: Links) -> Arguments | Skip:
         """Returns what `decide` does, by what is known. Comparing the values of conditions may raise any error."""
@@ -191,7 +192,7 @@ class RunForecast:
         return unmet or decide(known, self._tasks, self._params, self._masks)
 
     def _skip(self, task: Task, reason: str) -> Forecast:
-        task._apply(TaskSkipped(task.task_id, reason))
+        record_skipped(task, reason)
         return Forecast(SKIP, reason)
 
     def _of_map(self, task: LinkedTask) -> Forecast:
@@ -199,7 +200,7 @@ class RunForecast:
             nest = task.links.nest if task.is_cleanup else None
             if nest is not None and not self._running_before(task, nest):
                 return self._skip(task, NOT_NEEDED)
-            sources = [link.source for link in task.links.each if isinstance(link.source, int)]
+            sources = task.links.list_sources()
             made = next((source for source in sources if source in self._unknown), None)
             if made is not None and self._is_resume:  # their checkpoints are compared when they are known
                 return Forecast(OPEN, f"its items come from {self._tasks[made].name}")
@@ -221,16 +222,14 @@ class RunForecast:
 
     def _of_rounds(self, task: LinkedTask, nest: Nest) -> Forecast:
         """Returns the forecast of a task of rounds that are not over."""
-        inside = [self._tasks[task_id] for task_id in nest.tasks]
         if task.is_cleanup:  # it runs for rounds of which a task before it does
             before = self._running_before(task, nest)
-            maybe = next((other for other in before if other.task_id in self._open), None)
-            if len(before) == 0:
+            if not before:
                 return self._skip(task, NOT_NEEDED)
-            if maybe is not None and all(other.task_id in self._open for other in before):
-                return Forecast(OPEN, f"if {maybe.name} runs")
+            if self._open.issuperset(other.task_id for other in before):
+                return Forecast(OPEN, f"if {before[0].name} runs")
             return Forecast(RUN, self._why(task))
-        saved = [other for other in inside if not other.is_cleanup]
+        saved = [other for other in map(self._tasks.__getitem__, nest.tasks) if not other.is_cleanup]
         done = 0
         lengths = (len(other.items) for other in saved if other.items and not other.gives_list)
         count = min(lengths, default=nest.repeat)
@@ -277,17 +276,12 @@ class RunForecast:
             before = [self._tasks[task_id] for task_id in task.links.nest.tasks if task_id < task.task_id]
             for item in task.items:
                 if item.status is NOT_STARTED and all(self._is_done(other, item.item) for other in before):
-                    item._apply(TaskSkipped(task.task_id, NOT_NEEDED, item.item))
+                    record_skipped(item, NOT_NEEDED)
         inputs = ItemInputs(task, self._tasks)
         for item in task.items if not inputs.is_plain or (task.items[:1] and task.items[0].sources()) else ():
-            if item.status is not NOT_STARTED:
-                continue
-            try:
-                skip = inputs.foresee(item, self._masks)
-            except Exception:  # the values' own code; in the run it fails the item
-                continue
-            if skip is not None:
-                item._apply(TaskSkipped(task.task_id, skip.reason, item.item))
+            with contextlib.suppress(Exception):  # the values' own code; in the run it fails the item
+                if item.status is NOT_STARTED and (skip := inputs.foresee(item, self._masks)) is not None:
+                    record_skipped(item, skip.reason)
 
     def _is_done(self, task: Task, index: int) -> bool:
         """Returns whether an item of a map does not run: it is restored, skipped or not needed."""
@@ -314,8 +308,8 @@ class RunForecast:
             lists = [link.source for link in links.each if condition.source == Entry(link.parameter)]
             if not all(map(self._is_known, lists or [condition.source])):
                 return _condition(condition, self._masks)
-        required = {*links.required_sources(), *(need[-1] for need in links.needs)} - links.whole_sources()
-        required |= set() if links.is_cross else {link.source for link in links.each if isinstance(link.source, int)}
+        required = {*links.required_sources()} - links.whole_sources()
+        required.update(() if links.is_cross else links.list_sources())
         lacking = required & (self._may_lack | self._may_lack_items)
         return f"if {self._tasks[min(lacking)].name} runs" if lacking else ""
 
@@ -324,7 +318,7 @@ class RunForecast:
         for condition in links.conditions:
             if not self._is_known(condition.source):
                 return _condition(condition, self._masks)
-        for source in (*links.required_sources(), *(need[-1] for need in links.needs)):
+        for source in links.required_sources():
             if source in self._may_lack:
                 return f"if {self._tasks[source].name} runs"
         return ""
@@ -341,51 +335,28 @@ class RunForecast:
         made = sources & self._unknown
         return f"after {self._tasks[max(made)].name}" if made else reason
 
+    # Cached values, of tasks whose arguments are known before the run
 
-class CachedValues:
-    """Looks up values of tasks whose arguments are known before the run.
-
-    Args:
-        cache: The cached values.
-        tokens: What the values depend on.
-    """
-
-    def __init__(self, cache: Cache, tokens: Tokens) -> None:
-        self._cache = cache
-        self._tokens = tokens
-        self._made: dict[str, str] = {}  # the tasks that make a value in the run, by its key
-        self._open: dict[str, str] = {}  # those whose keys are not known, by step
-        self.reads = cache.reads
-
-    def forecast(
-        self,
-        task: LinkedTask,
-        arguments: Arguments,
-        forecast: Forecast,
-        unknown: Collection[int],
-    ) -> Forecast:
+    def _with_cache(self, task: LinkedTask, arguments: Arguments, forecast: Forecast) -> Forecast:
         """Returns the forecast of a task that would run, or may, without the cache. Its value goes into the record.
 
         Args:
             task: The record.
             arguments: Its arguments beside the contexts.
             forecast: What a run would do without the cache.
-            unknown: The ids of the tasks whose values are made in the run.
         """
         previous = self._tokens.previous_of(task)
-        sources = task.links.value_sources()
-        if previous is not None and always_takes_previous(task):
-            sources.append(previous.task_id)
-        made = next((source for source in sources if source in unknown), None)
+        sources = [*task.links.value_sources(), *self._tokens.taken_as_previous(task)]
+        made = next((source for source in sources if source in self._unknown), None)
         if made is not None or forecast.decision is OPEN:  # the keys are not known before the run
-            self._open.setdefault(task.step.identity, task.name)
+            self._uncertain.setdefault(task.step.identity, task.name)
         if forecast.decision is OPEN:
             return forecast
         if made is not None:
-            return Forecast(OPEN, f"its arguments come from {self._tokens.tasks[made].name}", forecast.items)
+            return Forecast(OPEN, f"its arguments come from {self._tasks[made].name}", forecast.items)
         before = Context() if previous is None else previous.current_context
         if task.is_mapped:
-            return self._of_items(task, arguments, before, forecast)
+            return self._of_cached_items(task, arguments, before, forecast)
         key = self._cache.key(task, before, arguments or None, None)
         context = self._cache.find(task, key)
         if context is None:
@@ -396,7 +367,7 @@ class CachedValues:
     def _without_value(self, task: Task, keys: Sequence[str | None], forecast: Forecast) -> Forecast:
         """Returns the forecast of a task, or of the items of a map, whose values are not in the cache yet."""
         known = [key for key in keys if key is not None]
-        maker = self._open.get(task.step.identity) or next(filter(None, map(self._made.get, known)), None)
+        maker = self._uncertain.get(task.step.identity) or next(filter(None, map(self._made.get, known)), None)
         is_repeated = len(set(known)) < len(known)
         self._made.update(dict.fromkeys(known, task.name))
         if not self._cache.can_find(task) or not (maker or is_repeated):
@@ -404,8 +375,8 @@ class CachedValues:
         reason = f"{maker} may make its value" if maker else "equal items may share a value"
         return forecast._replace(decision=OPEN, reason=reason)
 
-    def _of_items(self, task: LinkedTask, shared: Arguments, previous: Context, forecast: Forecast) -> Forecast:
-        inputs, keys = ItemInputs(task, self._tokens.tasks), list[str | None]()
+    def _of_cached_items(self, task: LinkedTask, shared: Arguments, previous: Context, forecast: Forecast) -> Forecast:
+        inputs, keys = ItemInputs(task, self._tasks), list[str | None]()
         for item in task.items:
             own = inputs.arguments(item)
             if item.status in (COMPLETED, SKIPPED) or isinstance(own, Skip):
@@ -422,8 +393,7 @@ class CachedValues:
         if not has_values or done < len(task.items):
             cached = sum(item.restored_from == "cache" for item in task.items)
             return self._without_value(task, keys, forecast._replace(items_done=done, items_cached=cached))
-        context = map_context(task, Context(None, task.task_id, task.workflow_id, step=task.step.identity))
-        task._apply(MapEnded(task.task_id, context, None, context.time, 0.0))
+        record_ended(task)
         return Forecast(TypeDecision.CACHED, "", done, done)
 
 
@@ -443,54 +413,43 @@ def _condition(condition: Condition, masks: Masks) -> str:
 
 
 def plan_run(
-    storage: Storage,
-    cache: Storage | None,
+    providers: RunProviders,
     workflow_id: str,
     tasks: Sequence[Task],
     plan: Plan,
     params: Params,
     options: RunOptions,
-    masks: Masks = NO_MASKS,
-    digest_limit: int | None = None,
 ) -> "WorkflowPlan":
     """Returns the dry run: what a run would do.
 
     Args:
-        storage: Where the values of earlier runs are saved.
-        cache: Where the values of cached steps are saved, if that is elsewhere.
+        providers: The run's providers, of which it uses the storages and the secrets.
         workflow_id: The id of the run's values.
         tasks: The run's tasks.
         plan: The run's plan.
         params: The run parameters.
         options: The options of the run.
-        masks: The secrets, which the dry run does not show.
-        digest_limit: The size up to which files are read for a digest; None to leave files out.
 
     Raises:
         CheckpointMismatch: Another step made one of the checkpoints.
         CheckpointUnreadable: A checkpoint can't be read.
         StorageError: The storage can't be used.
     """
-    from dotflow.graph.workflow_plan import WorkflowPlan  # here, since it loads Pydantic
+    from dotflow.graph.workflow_plan import PlannedTask, WorkflowPlan  # here, since it loads Pydantic
 
+    storage, masks, digest_limit = providers.storage, providers.secrets.masks, providers.digest_limit
     chosen = chosen_tasks(options, tasks, plan, masks)
-    again = {**dict.fromkeys(chosen.anew, ASKED_FOR), **dict.fromkeys(chosen.rerun, RERUN)}
     resume = options.resume or bool(chosen.anew)
     tokens = Tokens(tasks, plan.previous, params)
-    changes = ChangedCode(tokens, runs_again=options.resume == "changed", rerun=again)
-    keys = CheckpointKeys(storage, tasks)
-    files = None
-    if digest_limit is not None and resume:
-        files = ChangedFiles(SavedFiles(storage, workflow_id), tokens, params, digest_limit)
+    changes = ChangedCode(tokens, options.resume, chosen)
     earlier = EarlierRuns(
         storage,
-        keys,
+        workflow_id,
         tokens,
-        params,
         changes,
         _no_line,
         resume=resume,
-        files=files,
+        digest_limit=digest_limit,
         asks=True,
         is_plan=True,
         left_out=chosen.left_out,
@@ -499,9 +458,8 @@ def plan_run(
     if resume and restoration is None:  # all tasks run: what it has recorded in them does not hold
         tokens.use([task._new_record(workflow_id, None) for task in tasks])
     tasks = tokens.tasks
-    cache = storage if cache is None else cache
     values = Cache(
-        cache,
+        providers.cache,
         _no_line,
         _no_line,
         reads=options.cache,
@@ -510,9 +468,15 @@ def plan_run(
         digest_limit=digest_limit,
     )
     is_resume = restoration is not None and not chosen.anew
-    run_forecast = RunForecast(tokens, params, restoration, changes, values, masks, is_resume=is_resume)
+    run_forecast = RunForecast(tokens, restoration, changes, values, masks, is_resume=is_resume)
     planned = [
-        _planned(task, tasks, plan, forecast._replace(reason=masks.mask(forecast.reason)))
+        PlannedTask(
+            task_id=task.task_id,
+            name=task.name,
+            step=task.step.identity,
+            needs=[tasks[need].name for need in plan.needs_of(task.task_id)],
+            **forecast._replace(reason=masks.mask(forecast.reason))._asdict(),
+        )
         for task, forecast in zip(tasks, run_forecast.forecasts(), strict=True)
     ]
     with usable(storage):
@@ -522,18 +486,6 @@ def plan_run(
 
 def _no_line(*line: object) -> None:
     """Does nothing: the run itself reports."""
-
-
-def _planned(task: Task, tasks: Sequence[Task], plan: Plan, forecast: Forecast) -> "PlannedTask":
-    from dotflow.graph.workflow_plan import PlannedTask
-
-    return PlannedTask(
-        task_id=task.task_id,
-        name=task.name,
-        step=task.step.identity,
-        needs=[tasks[need].name for need in plan.needs_of(task.task_id)],
-        **forecast._asdict(),
-    )
 
 
 def removed_tasks(storage: Storage, workflow_id: str, tasks: Sequence[Task]) -> list[str]:

@@ -4,12 +4,12 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dotflow import clock
 from dotflow.abc.notify import Notify, RunMessage
 from dotflow.core.task import Task
-from dotflow.engine.run_log import LogLine, as_task_method
+from dotflow.engine.run_log import LogLine, reraise_interrupt
 from dotflow.errors import HistoryError
 
 if TYPE_CHECKING:  # few tasks ask
@@ -38,12 +38,11 @@ class Notifier:
         note_sent: "Callable[[Question], None] | None" = None,
     ) -> None:
         self._notify = notify
-        self._listener = as_task_method(notify.send)
         self._grace = grace
         self._log_line = log_line
         self._sender = sender
         self._note_sent = note_sent
-        self._queue: queue.Queue[Task | RunMessage | str | None] = queue.Queue(MAX_WAITING)
+        self._queue: queue.Queue[tuple[Callable[[Any], object], Any, str] | None] = queue.Queue(MAX_WAITING)
         self._dropped = 0
         self._is_abandoned = False
         self._thread = threading.Thread(target=self._work, name="dotflow-notify", daemon=True)
@@ -55,27 +54,28 @@ class Notifier:
         An earlier run may have sent its question.
         """
         if (task.question is None or task.question.sent is None) and self._wants(task):
-            self._put(task._snapshot())
+            self._put(self._send, task._snapshot(), f"send raised for task {task.task_id} {task.name}")
 
     def send_run(self, message: RunMessage) -> None:
         """Queues the message about the end of a run, if it is wanted, and returns at once."""
         if self._wants(message):
-            self._put(message)
+            self._put(self._notify.send_run, message, f"send_run raised for run {message.run_id}")
 
     def alert(self, message: str) -> None:
         """Queues an alert, and returns at once."""
-        self._put(message)
+        self._put(self._notify.alert, message, "alert raised")
 
     def _wants(self, message: Task | RunMessage) -> bool:
         try:
             return self._notify.wants(message)
-        except Exception as error:  # the user's code
+        except BaseException as error:  # the user's code
+            reraise_interrupt(error)
             self._log_line(f"{type(self._notify).__name__}.wants raised", error)
             return True
 
-    def _put(self, notification: Task | RunMessage | str) -> None:
+    def _put(self, send: Callable[[Any], object], message: object, failure: str) -> None:
         try:
-            self._queue.put_nowait(notification)
+            self._queue.put_nowait((send, message, failure))
         except queue.Full:
             self._dropped += 1
 
@@ -99,7 +99,7 @@ class Notifier:
             self._log_line(f"{left} notifications were dropped: more than {MAX_WAITING} were waiting.", None)
 
     def _send(self, task: Task) -> None:
-        self._listener(task)
+        self._notify.send(task)
         if task.question is not None and self._note_sent is not None:
             try:
                 self._note_sent(task.question)
@@ -109,21 +109,9 @@ class Notifier:
 
     def _work(self) -> None:
         while (notification := self._queue.get()) is not None and not self._is_abandoned:
+            send, message, failure = notification
             try:
-                match notification:
-                    case str():
-                        self._notify.alert(notification)
-                    case RunMessage():
-                        self._notify.send_run(notification)
-                    case _:
-                        self._send(notification)
+                send(message)
             except BaseException as error:  # the user's code: logged, and its sender continues
-                match notification:
-                    case str():
-                        what = "alert raised"
-                    case RunMessage():
-                        what = f"send_run raised for run {notification.run_id}"
-                    case _:
-                        what = f"send raised for task {notification.task_id} {notification.name}"
-                self._log_line(f"{type(self._notify).__name__}.{what}", error)
+                self._log_line(f"{type(self._notify).__name__}.{failure}", error)
             self._queue.task_done()

@@ -1,8 +1,8 @@
 """The options of start(), checked before anything runs."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from dotflow.abc.storage import Storage
 from dotflow.core.callback import WorkflowCallback
@@ -14,7 +14,7 @@ from dotflow.core.types.execution import TypeExecution, mode_of
 from dotflow.errors import InvalidArgument
 from dotflow.graph.names import TaskRef, named_ids
 from dotflow.graph.plan import Plan, not_asked_for
-from dotflow.resume.choice import UNFINISHED_ONLY, Resume, is_resume, resume_of_schedule
+from dotflow.resume.choice import UNFINISHED_ONLY, ChosenTasks, Resume, is_resume, resume_of_schedule
 from dotflow.resume.earlier_runs import usable
 
 Callback = WorkflowCallback | str | None
@@ -84,20 +84,6 @@ class RunOptions:
     def to_finish(self) -> dict[str, Any]:
         """Returns the arguments of the `start` that finishes the last run."""
         return {**{name: getattr(self, name) for name in START_ARGUMENTS}, "resume": "finish", "rerun": ()}
-
-
-class ChosenTasks(NamedTuple):
-    """The tasks that the options of a run name, by their ids.
-
-    Attributes:
-        rerun: Those that run again in any case.
-        left_out: Those that were not asked for.
-        anew: Those that were asked for in a run without a resume, so that none of their checkpoints counts.
-    """
-
-    rerun: Collection[int] = ()
-    left_out: Collection[int] = ()
-    anew: Collection[int] = ()
 
 
 def chosen_tasks(options: RunOptions, tasks: Sequence[Task], plan: Plan, masks: Masks) -> ChosenTasks:

@@ -1,5 +1,6 @@
 """Publisher: passes an event to the storage, the record, history and tracer, log, notifier and callback."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -39,6 +40,7 @@ from dotflow.errors import HistoryError
 ENDS: Final = (TaskFailed, MapEnded)  # beside TaskCompleted
 new: Final = tuple.__new__  # makes a named tuple in half the time: there are two for every attempt
 LOOK: Final = "The look for orders"
+Settle = tuple[str, Callable[[str, bool], float | None]]  # a name and a listener's settle()
 MAX_REPORTS: Final = 20  # exceptions of a listener that are logged in a run; more are counted
 
 
@@ -82,9 +84,9 @@ class Publisher:
         self._tracer = tracer
         self._log_line = log_line
         self._masks = masks
-        self.look: Callable[[], None] | None = None
+        self.look: Callable[[], object] | None = None
         followers: list[tuple[str, Callable[[str, Event], None]]] = []
-        settling: list[tuple[str, Callable[[str, bool], float | None]]] = []
+        settling: list[Settle] = []
         for listener in (*([] if history is None else [history]), *listeners):
             name = "The history" if listener is history else type(listener).__name__
             followers.append((name, listener.record))
@@ -92,7 +94,7 @@ class Publisher:
         self._settling = settling
         self._settling_waits = settling if look is None else [*settling, (LOOK, look)]
         if look is not None:
-            self.look = partial(self._look, look)
+            self.look = partial(self.settle, begins=True, only=[(LOOK, look)])
         if tracer is not None:
             followers.append(("The tracer", tracer.trace))
         self._run_log = run_log
@@ -149,12 +151,12 @@ class Publisher:
         attempt = new(AttemptId, (self._run_id, task.task_id, task.attempt, task.item))
         return new(Call, (*call[:-1], new(Watch, (attempt, *self._watch))))  # a `_replace` takes ten times as long
 
-    def settle(self, *, begins: bool) -> float | None:
-        """Lets the listeners save what they have collected. Arguments and result are those of Listener.settle."""
+    def settle(self, *, begins: bool, only: Sequence[Settle] | None = None) -> float | None:
+        """Lets the listeners, or *only* some, save what they have collected, by Listener.settle."""
         if not begins:
             self.flush()
         soonest = None
-        for name, settle in self._settling if begins else self._settling_waits:
+        for name, settle in only or (self._settling if begins else self._settling_waits):
             try:
                 seconds = settle(self._run_id, begins)
             except BaseException as error:  # the user's code: logged, and the run continues
@@ -163,12 +165,6 @@ class Publisher:
             if seconds is not None and (soonest is None or seconds < soonest):
                 soonest = seconds
         return soonest
-
-    def _look(self, look: Callable[[str, bool], object]) -> None:
-        try:
-            look(self._run_id, True)
-        except BaseException as error:  # as in `settle`
-            self._report_failure(LOOK, "an attempt", error)
 
     def begin(self, task: Task, previous: Context, call: Call) -> None:
         """Publishes that an attempt of a task or an item begins."""
@@ -182,7 +178,7 @@ class Publisher:
             fields = (task.task_id, attempt, previous, clock.as_datetime(at), tick, task.item, fallback, shown)
             self._follow(new(AttemptStarted, fields), self._listeners)
         if self._run_log is not None:
-            self._log_attempt(task, tick, AttemptStarted)
+            self._run_log.follow_attempt(task, tick, AttemptStarted)
 
     def complete(self, task: Task, context: Context, usage: Usage | None) -> None:
         """Publishes that a task or an item completed. Raises what `save` raises, before anything else."""
@@ -192,17 +188,9 @@ class Publisher:
         if self._listeners:
             self._follow(new(TaskCompleted, (task.task_id, context, tick, task.item, usage)), self._listeners)
         if self._run_log is not None:
-            self._log_attempt(task, tick, TaskCompleted)
+            self._run_log.follow_attempt(task, tick, TaskCompleted)
         if task.callback is not None:  # an item has none
             self._call_back(task.callback, task)
-
-    def _log_attempt(self, task: Task, tick: float, kind: type[TaskEvent]) -> None:
-        assert self._run_log is not None
-        item = task.item
-        try:
-            self._run_log.follow_attempt(task if item is None else self._tasks[task.task_id], item, tick, kind)
-        except BaseException as error:  # as in _follow
-            self._report_failure("The log", kind.__name__, error)
 
     def flush(self) -> None:
         """Writes the records that the log keeps, then begins the attempts that the session has gathered.
@@ -251,11 +239,9 @@ class Publisher:
                     self._log_line(
                         f"{name} raised {count} times in this run; the first {MAX_REPORTS} are logged.", None
                     )
-        while tightened:  # permissions that dotflow took away, at the end from the log's own file, too
-            try:
+        with contextlib.suppress(IndexError):  # none is left, or another run was quicker
+            while True:  # permissions that dotflow took away, at the end from the log's own file, too
                 self._log_line(tightened.popleft(), None)
-            except IndexError:  # another run was quicker
-                break
 
     def record(self, event: Detail) -> None:
         """Passes an event that only the history receives."""
@@ -284,14 +270,12 @@ class Publisher:
         """Passes the trace of an attempt that has just begun, or of the run, to the history."""
         assert self._tracer is not None
         try:
-            ids = self._tracer.trace_ids(self._run_id, task_id, item)
-            trace = None if ids is None else (str(ids[0]), str(ids[1]))
+            if (ids := self._tracer.trace_ids(self._run_id, task_id, item)) is not None:
+                trace, span = map(str, ids)
+                self.record(Traced(-1 if task_id is None else task_id, attempt, trace, span, item))
         except BaseException as error:  # the user's code: logged, and the run continues without
             where = "the run" if task_id is None else f"task {task_id}"
             self._report_failure("The tracer's trace_ids()", where, error)
-            return
-        if trace is not None:
-            self.record(Traced(-1 if task_id is None else task_id, attempt, *trace, item))
 
     def _report_failure(self, name: str, where: str, error: BaseException) -> None:
         reraise_interrupt(error)

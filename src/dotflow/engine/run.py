@@ -6,7 +6,7 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, overload
@@ -23,7 +23,6 @@ from dotflow.core.attempt_id import current_attempt, trigger
 from dotflow.core.context import Context
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.events import Planned, RunEnded, RunStarted
-from dotflow.core.failure import Failure
 from dotflow.core.files import NO_STATES
 from dotflow.core.hints import READ_RUN, no_attribute
 from dotflow.core.item_counts import rounds_of
@@ -33,7 +32,7 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.claimed import ClaimedRun, ending_of
 from dotflow.engine.notifier import Notifier
-from dotflow.engine.options import ChosenTasks, RunOptions, chosen_tasks
+from dotflow.engine.options import RunOptions, chosen_tasks
 from dotflow.engine.orders import OrderWatch
 from dotflow.engine.publisher import Publisher
 from dotflow.engine.run_graph import RunGraph
@@ -55,10 +54,11 @@ from dotflow.errors import HistoryError, NotServable, RunFailed, RunTimeout, Val
 from dotflow.graph.decisions import value_of
 from dotflow.graph.linked_task import LinkedTask
 from dotflow.graph.names import TaskRef, find_task, find_value
-from dotflow.graph.params import NO_PARAMS, Params
+from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan
 from dotflow.resume.cache import Cache, is_cached
 from dotflow.resume.checkpoint import Checkpoints
+from dotflow.resume.choice import NONE_CHOSEN
 from dotflow.worker.deadline_thread import waking
 from dotflow.worker.waiting import Waiters
 
@@ -124,8 +124,8 @@ class RunEnd:
             clock.wait(pause, timeout, self.notify)
         return self.is_over
 
-    def wait_real(self, seconds: float) -> None:
-        """Waits for at most *seconds* of real time, which a virtual clock does not change."""
+    def wait_real(self, seconds: float | None) -> None:
+        """Waits for at most *seconds* of real time, None for no limit. A virtual clock does not change it."""
         self._waiters.wait_until(lambda: self.is_over, seconds)
 
     def notify(self) -> None:
@@ -152,12 +152,12 @@ class Run:
         plan: Plan,
         providers: RunProviders,
         options: RunOptions,
-        name: str | None = None,
-        params: Params = NO_PARAMS,
+        name: str | None,
+        params: Params,
         *,
-        is_named: bool = False,
-        workflow: str = "",
-        claimed: ClaimedRun | None = None,
+        is_named: bool,
+        workflow: str,
+        claimed: ClaimedRun | None,
     ) -> None:
         self.params = params
         self.workflow_id = workflow_id
@@ -172,8 +172,9 @@ class Run:
         self._claimed = claimed
         self._plan = plan
         self._providers = providers
+        self._masks = providers.secrets.masks
         self._options = options
-        self._log_line = log_line_of(providers.log, providers.secrets.masks)
+        self._log_line = log_line_of(providers.log, self._masks)
         self._checkpoints = Checkpoints(
             providers.storage,
             workflow_id,
@@ -184,7 +185,7 @@ class Run:
             digest_limit=providers.digest_limit,
         )
         self._restored: Mapping[int, Context] = {}
-        self._chosen = ChosenTasks()
+        self._chosen = NONE_CHOSEN
         self._runner: Runner | None = None
         self._cancelled = False
         self._pause_order: Stop | None = None
@@ -226,14 +227,7 @@ class Run:
         return is_over
 
     def _interrupt_and_wait(self) -> None:
-        """Stops the run, and waits for its end. A second interrupt stops the tasks that clean up."""
-        self._interrupt()
-        try:
-            self._end.wait_real(math.inf if self.cleans_up else CANCEL_GRACE)
-        except KeyboardInterrupt:
-            self._interrupt()
-            self._end.wait_real(CANCEL_GRACE)
-            raise
+        interrupt_and_wait((self,), self._end.wait_real)
 
     def task(self, ref: TaskRef) -> Task:
         """Returns the task that has the name or the step: `run.task("report")`.
@@ -242,7 +236,7 @@ class Run:
             UnknownTask: No task has it.
             AmbiguousTask: Several tasks have it.
         """
-        return find_task(self._providers.secrets.masks.mask_ref(ref), self.tasks)
+        return find_task(self._masks.mask_ref(ref), self.tasks)
 
     def __getitem__(self, ref: TaskRef) -> Task:
         """Returns the task that has the name or the step, as `task` does: `run["report"]`.
@@ -269,7 +263,7 @@ class Run:
             UnknownTask: No task has it.
             AmbiguousTask: Several tasks have it.
         """
-        return value_of(*find_value(self._providers.secrets.masks.mask_ref(ref), self.tasks))
+        return value_of(*find_value(self._masks.mask_ref(ref), self.tasks))
 
     if not TYPE_CHECKING:  # type checkers report unknown names by themselves
 
@@ -368,10 +362,6 @@ class Run:
         if runner is not None:
             runner.cancel(stop)
 
-    def _log_error(self, error: BaseException) -> None:
-        """Logs the error that ended the run, with its traceback."""
-        self._log_line(f"An error ended the run {self.run_id}:\n{Failure.of(error).traceback}", None)
-
     def _ending(self, *, goes_on: bool = False) -> Ending:
         """Returns its end for the queue. With *goes_on*, another run continues it."""
         asked = [question.id for question in self.questions]
@@ -388,13 +378,13 @@ class Run:
         if any(task.step.approve is not None for task in self._linked):
             self._approvals = self._make_approvals()
         if self._options.rerun or self._options.only:
-            self._chosen = chosen_tasks(self._options, self.tasks, self._plan, self._providers.secrets.masks)
+            self._chosen = chosen_tasks(self._options, self.tasks, self._plan, self._masks)
         self._restored = self._checkpoints.open(
             self.tasks,
             resume=self._options.resume,
             sources=self._plan.previous,
             params=self.params,
-            **self._chosen._asdict(),
+            chosen=self._chosen,
             chain=None if self._claimed is None else self._claimed.chain,
         )
         if self._claimed is not None:
@@ -414,7 +404,7 @@ class Run:
             raise NotServable(what, NO_ID)
         queue = queue_of(what, self._providers.history)
         option = None if self._archive is None else self._archive.option
-        return Approvals(queue, self._checkpoints, self._providers.secrets.masks, option)
+        return Approvals(queue, self._checkpoints, self._masks, option)
 
     def _release(self) -> None:
         """Releases the locks of `_prepare`. Does nothing after `_execute`."""
@@ -450,7 +440,7 @@ class Run:
         if not providers.notify.is_silent:
             note_sent = None if self._approvals is None else self._approvals.note_sent
             notifier = Notifier(providers.notify, providers.notify_grace, log_line, note_sent=note_sent)
-        log, masks = None if providers.log.is_silent else providers.log, providers.secrets.masks
+        log, masks = None if providers.log.is_silent else providers.log, self._masks
         run_log = None
         if log is not None or notifier is not None:
             run_log = RunLog(tasks, log, None if notifier is None else notifier.send, log_line, masks)
@@ -546,9 +536,9 @@ class Run:
             storage=type(storage).__name__ if path is None else f"{type(storage).__name__}({path})",
             saved=functools.partial(_find_saved, storage, self.tasks) if storage.outlives_process else None,
             is_named=self._is_named,
-            masks=providers.secrets.masks,
+            masks=self._masks,
             workflow=self._workflow,
-            params=_params_text(self.params, providers.secrets.masks) if has_history and self._is_named else None,
+            params=_params_text(self.params, self._masks) if has_history and self._is_named else None,
             origin=self._checkpoints.origin,
             is_claimed=self._claimed is not None,
             goes_on=self._checkpoints.goes_on,
@@ -586,7 +576,7 @@ class Run:
         assert self._started is not None
         assert self._ended is not None
         text = message_text(self._started, self._ended, self.tasks, self._archive)
-        return self._providers.secrets.masks.mask(text)
+        return self._masks.mask(text)
 
     @property
     def _archive(self) -> "Archive | None":
@@ -671,6 +661,25 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<run {self.run_id} of {self.workflow_id}: {self.status}>"
+
+
+def interrupt_and_wait(runs: Collection[Run], wait: Callable[[float | None], None]) -> None:
+    """Stops runs as Ctrl-C does, and waits for their end. A second interrupt stops the tasks that clean up.
+
+    Args:
+        runs: The runs. Those that have ended may leave it meanwhile.
+        wait: Waits for the end of all for at most some seconds; None for no limit.
+    """
+    begun = tuple(runs)
+    for run in begun:
+        run._interrupt()
+    try:
+        wait(None if any(run.cleans_up for run in begun) else CANCEL_GRACE)
+    except KeyboardInterrupt:
+        for run in tuple(runs):
+            run._interrupt()
+        wait(CANCEL_GRACE)
+        raise
 
 
 def _params_text(params: Params, masks: Masks) -> str | None:

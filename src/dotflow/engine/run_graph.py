@@ -42,6 +42,7 @@ from dotflow.graph.maps import (
     map_failure,
     missing_values,
     not_reached,
+    record_skipped,
     verdict,
     why_failed,
 )
@@ -53,7 +54,7 @@ from dotflow.resume.cache import Cache, is_cached
 from dotflow.resume.checkpoint import Checkpoints
 
 if TYPE_CHECKING:  # few workflows ask
-    from dotflow.core.approval import Approval, Question
+    from dotflow.core.approval import Question
     from dotflow.engine.approvals import Approvals
 
 SKIPPED: Final = TypeStatus.SKIPPED
@@ -226,32 +227,30 @@ class RunGraph:
             return [new(Ended, (event, task, context))]
         if isinstance(task, LinkedTask) and (task.links.each or task.links.nest):
             return self._enter_maps(ready, task)
-        if task_id in self.checkpoints.not_needed:
-            return [Ended(TaskSkipped(task_id, self.checkpoints.not_needed[task_id]), task, previous)]
-        assert isinstance(task, LinkedTask)
-        if task.links.conditions:
-            self._flush()
         decision = self._decide(task, previous)
         if isinstance(decision, Ended):
             return [decision]
-        own = decision or None
-        if restored := self._cached(task, previous, own, None):
+        assert isinstance(task, LinkedTask)
+        if restored := self._cached(task, previous, decision or None, None):
             return [restored]
         if task.step.approve is not None:
             answer = self._ask(ready, task, decision)
             if isinstance(answer, Ended | TaskPaused):
                 return [answer]
-            if task.step.takes_approval:
-                own = {**decision, APPROVAL: answer}
+            decision = {**decision, **answer}
         number, lane, _, _, step, continues, _, call, calls, before = ready  # a `_replace` takes ten times as long
-        inputs = self._inputs(task, own, None)
+        inputs = self._inputs(task, decision or None, None)
         return new(Ready, (number, lane, task, previous, step, continues, inputs, call, calls, before))
 
-    def _decide(self, task: LinkedTask, previous: Context) -> Arguments | Ended:
+    def _decide(self, task: Task, previous: Context) -> Arguments | Ended:
         """Returns a task's arguments, of a mapped one those that its items share, or its end without an attempt."""
-        task_id, links = task.task_id, task.links
+        task_id = task.task_id
         if task_id in self.checkpoints.not_needed:
-            return Ended(TaskSkipped(task_id, self.checkpoints.not_needed[task_id]), task, previous)
+            return _skipped(task, self.checkpoints.not_needed[task_id], previous)
+        assert isinstance(task, LinkedTask), "others are restored, not needed, or not asked"
+        links = task.links
+        if links.conditions:
+            self._flush()
         needs = links.needs if links.nest is None else links.whole().needs
         unmet = unmet_need(needs, self._tasks, self.checkpoints.not_needed)
         restored_items = self.checkpoints.whole_maps.get(task_id)
@@ -263,13 +262,13 @@ class RunGraph:
         except Exception as error:  # raised by the __bool__ or __eq__ of a value
             return _undecided(task, error)
         if isinstance(decision, Skip):
-            return Ended(TaskSkipped(task_id, decision.reason), task, previous)
+            return _skipped(task, decision.reason, previous)
         if self._short and (note := missing_values(task, self._tasks, self._params, self._short)):
             self._log_line(note, None)
         return decision
 
-    def _ask(self, waits: Ready | Held, task: Task, shown: Arguments) -> "Approval | Ended | TaskPaused":
-        """Returns the approval of a task or an item, its end after a no, or its pause while there is no answer.
+    def _ask(self, waits: Ready | Held, task: Task, shown: Arguments) -> Arguments | Ended | TaskPaused:
+        """Returns what a task or an item takes of its approval, its end after a no, or its pause without an answer.
 
         Args:
             waits: What goes on after the answer.
@@ -284,7 +283,7 @@ class RunGraph:
         except Exception as error:  # of the history
             return _failed(task, error)
         if answer.approval is not None:
-            return answer.approval
+            return {APPROVAL: answer.approval} if task.step.takes_approval else {}
         if answer.open is None:
             return _failed(task, Rejected(task.name, answer.refusal, self._tasks[task.task_id].name))
         self.asked[task.task_id, task.item] = waits, answer.open
@@ -314,16 +313,11 @@ class RunGraph:
             del self.asked[key]
             if isinstance(waits, Ready):
                 decisions.append(waits._replace(continues=False))
-            else:
-                decisions += self._go_on_with(waits)
+                continue
+            items, item, _ = waits  # it becomes pending as soon as there is room for it
+            if items.run is not None and item.task_id in self._maps and items.run.may_begin(*waits):
+                decisions += [*self._begin_or_skip(*waits), *self._continue(items)]
         return decisions
-
-    def _go_on_with(self, waits: Held) -> list[Decision]:
-        """Makes an item pending that has waited for an approval, as soon as there is room for it."""
-        items, item, _ = waits
-        if items.run is None or item.task_id not in self._maps or not items.run.may_begin(*waits):
-            return []
-        return [*self._begin_or_skip(*waits), *self._continue(items)]
 
     def waiting(self) -> Iterator[TaskEvent]:
         """Yields the pauses of the maps that are open since items wait for an approval. Only cleanups are left to do.
@@ -364,7 +358,7 @@ class RunGraph:
         fallback = None if task.links.fallback is None else functools.partial(self._fallback, task, item, of_item)
         secrets = self._secrets.of_task(task.task_id)
         if task.links.takes_key:
-            base = self.checkpoints.key_base(task if item is None else item)
+            base = self.checkpoints.key_base(item or task)
             secrets = TaskSecrets({**(secrets or {}), KEY_BASE: base})
         return own, shared, fallback, secrets
 
@@ -397,7 +391,7 @@ class RunGraph:
         if number:
             carried = self._maps[task.task_id].inputs.fallback_carried
             values = {name: value for name, value in values.items() if name not in carried}
-        attempt = task.attempt if item is None else item.attempt
+        attempt = (item or task).attempt
         error = {ERROR: TaskError(attempt, failure.masked(self._secrets.masks))} if links.takes_error else {}
         if own is None:
             return Fallback(links.fallback, {**values, **error} or None)
@@ -475,47 +469,22 @@ class RunGraph:
             if isinstance(decision, Ended):
                 ended.append(decision)
                 continue
-            if task.step.approve is not None and run is None and self._has_open_items(task, previous, decision):
-                answer = self._ask(ready, task, {**self._lists_shown(task), **decision})
+            lists = self._lists_shown(task) if task.step.approve is not None and run is None else {}
+            is_empty = any(type(one) in (list, tuple) and not one for one in lists.values())
+            if lists and not is_empty and task.task_id not in self.checkpoints.whole_maps:
+                answer = self._ask(ready, task, {**lists, **decision})
                 if isinstance(answer, Ended | TaskPaused):
                     return [answer]
-                if task.step.takes_approval:
-                    decision = {**decision, APPROVAL: answer}
+                decision = {**decision, **answer}
             opening.append((task, decision))
         if run is not None and run.nest.repeat and opening:
             needed = {run.nest.result, run.nest.until}.difference(self.checkpoints.not_needed)
             lacking = [one for one in ended if one.task.task_id in needed]
             if lacking:  # no round could be judged
-                ended += [
-                    Ended(
-                        TaskSkipped(task.task_id, f"it needs '{lacking[0].task.name}', which was skipped"),
-                        task,
-                        Context(),
-                    )
-                    for task, _ in opening
-                ]
+                why = f"it needs '{lacking[0].task.name}', which was skipped"
+                ended += [_skipped(task, why) for task, _ in opening]
                 opening = []
         return [*ended, *(self._open(opening, previous, run) if opening else [])]
-
-    def _has_open_items(self, task: LinkedTask, previous: Context, shared: Arguments) -> bool:
-        """Returns whether an item of a mapped task may run: they are neither restored, nor all in the cache."""
-        is_empty = any(type(one) in (list, tuple) and not one for one in self._lists_shown(task).values())
-        if is_empty or task.task_id in self.checkpoints.whole_maps:
-            return False
-        if self._cache is None or not is_cached(task):
-            return True
-        try:
-            inputs = ItemInputs(task, self._tasks)
-            for item in items_of(task, self._tasks, self._params):
-                own = inputs.decide(item, self._secrets.masks)
-                if isinstance(own, Skip):
-                    continue
-                given = Context(own.pop(PREVIOUS)) if PREVIOUS in own else previous
-                if self._cache.find(item, self._cache.key(item, given, own, shared or None)) is None:
-                    return True
-        except Exception:  # of the lists, or of a condition: the map, or the item, fails without a step
-            return False
-        return False
 
     def _open(
         self, opening: Sequence[tuple[LinkedTask, Arguments]], previous: Context, run: NestRun | None
@@ -535,7 +504,8 @@ class RunGraph:
                     self._approvals.place(task, task.items)
             restored = self.checkpoints.restore_items(tasks)
         except Exception as error:  # of the lists, which may be the user's own types, or of the storage
-            failed: list[Decision] = [_failed(tasks[0], error), *_skipped_after(tasks)]
+            why = f"it needs '{tasks[0].name}', which failed"  # whose list can't be used
+            failed: list[Decision] = [_failed(tasks[0], error), *(_skipped(task, why) for task in tasks[1:])]
             # Even with keep_going: another process runs the workflow.
             return [StopNew(at_once=True), *failed] if isinstance(error, LeaseLost) else failed
         if run is not None:
@@ -561,7 +531,7 @@ class RunGraph:
                     event: TaskEvent = new(TaskRestored, (task.task_id, context, Context(), item.item, "checkpoint"))
                     decisions.append(new(Ended, (event, item, context)))
                 elif item.item in not_needed:
-                    decisions.append(Ended(TaskSkipped(task.task_id, NOT_NEEDED, item.item), item, Context()))
+                    decisions.append(_skipped(item, NOT_NEEDED))
                 elif not inputs.follows and not isinstance(run, LoopRun):
                     decisions += self._consider(items, item)
         for items in opened:
@@ -601,7 +571,7 @@ class RunGraph:
             return self._open_round(items, item)
         if run is not None:
             if items.task.links.always and not self._has_run(items.task, index):
-                return [Ended(TaskSkipped(item.task_id, NOT_NEEDED, index), item, Context())]
+                return [_skipped(item, NOT_NEEDED)]
             if not self._has_stopped and not run.may_begin(items, item, lane):
                 return []
         return self._begin_or_skip(items, item, lane)
@@ -616,7 +586,7 @@ class RunGraph:
             if record.item not in items.whole_rounds:
                 own = items.inputs.unmet_need(record) or items.inputs.decide(record, self._secrets.masks)
             if isinstance(own, Skip):
-                record._apply(TaskSkipped(task.task_id, own.reason))
+                record_skipped(record, own.reason)
                 return self._end_round(items, record)
             task._add_items(record, items_of(record, self._tasks, self._params))
             restored = self.checkpoints.restore_items([record]).values.get(task.task_id, {})
@@ -660,7 +630,7 @@ class RunGraph:
         except Exception as error:  # raised by the __bool__ or __eq__ of a value
             return [_undecided(item, error)]
         if isinstance(own, Skip):
-            return [Ended(TaskSkipped(item.task_id, own.reason, item.item), item, Context())]
+            return [_skipped(item, own.reason)]
         if items.run is not None:
             items.decided[item.item] = own
         items.add(item.item, lane)
@@ -733,23 +703,17 @@ class RunGraph:
             if isinstance(task, LinkedTask) and not task.is_map_in_rounds:
                 task._open(task.items[: max(run.round, 0) + 1])
 
-    def _failure_of(self, items: ItemMap) -> Failure | None:
-        """Returns the failure of a map that has ended; None if it completed."""
-        run = items.run
-        if not isinstance(run, LoopRun) or items.task.is_cleanup:
-            return map_failure(items.task)
-        return run.failure
-
     def _continue(self, items: ItemMap) -> list[Decision]:
         """Returns the end of a map that is over, or its next item if that may begin."""
         task = items.task
         if items.is_over:
             if self._maps.pop(task.task_id, None) is None:  # it has ended before
                 return []
-            failure = self._failure_of(items)
+            run = items.run
+            failure = run.failure if isinstance(run, LoopRun) and not task.is_cleanup else map_failure(task)
             last = (task._rounds or task.items)[-1] if task.is_repeated else task
             if last.status is SKIPPED and failure is None:
-                return [Ended(TaskSkipped(task.task_id, last.reason), task, Context())]
+                return [_skipped(task, last.reason)]
             ended = self._map_ended(task, failure)
             if failure is None:
                 return [Ended(ended, task, ended.context)]
@@ -774,7 +738,7 @@ class RunGraph:
             is_there = failure is None and records and records[-1].status is TypeStatus.COMPLETED
             last = records[-1].current_context if is_there else Context()
             return MapEnded(task.task_id, last, failure, clock.now(), clock.monotonic(), items=len(task.items))
-        context = map_context(task, Context._of(None, task.task_id, task.workflow_id, clock.now(), task.step.identity))
+        context = map_context(task)
         if len(context.values) < len(task.items) and not isinstance(task, MapRound):
             self._short.add(task.task_id)
         return MapEnded(task.task_id, context, failure, clock.now(), clock.monotonic())
@@ -797,8 +761,8 @@ class RunGraph:
                 return [*left, answer, *self._give_place(items.run, item.item), *self._continue(items)]
             if isinstance(answer, Ended):
                 ended = answer
-            elif item.step.takes_approval:
-                items.decided[item.item] = {**own, APPROVAL: answer}
+            else:
+                items.decided[item.item] = {**own, **answer}
         if ended is None:
             return ready
         items.begin(None)
@@ -985,10 +949,9 @@ def _undecided(task: Task, error: Exception) -> Ended:
     return _failed(task, error)
 
 
-def _skipped_after(tasks: Sequence[Task]) -> Iterator[Ended]:
-    """Yields the ends of the tasks of an added workflow whose first one has failed, since its list can't be used."""
-    for task in tasks[1:]:
-        yield Ended(TaskSkipped(task.task_id, f"it needs '{tasks[0].name}', which failed"), task, Context())
+def _skipped(task: Task, reason: str, previous: Context | None = None) -> Ended:
+    """Returns the end of a task or an item that does not run. *previous* goes on to those that follow it."""
+    return Ended(TaskSkipped(task.task_id, reason, task.item), task, previous or Context())
 
 
 def _arguments_of(items: ItemMap, item: Item) -> tuple[Context, Arguments]:

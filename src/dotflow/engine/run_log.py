@@ -1,6 +1,5 @@
 """RunLog: what the log and the notifier of a run receive: its tasks, of a map the first failures, and other lines."""
 
-import inspect
 import math
 import threading
 from collections import Counter
@@ -20,7 +19,6 @@ from dotflow.core.events import (
     RunEnded,
     RunEvent,
     RunStarted,
-    TaskCompleted,
     TaskFailed,
     TaskPaused,
 )
@@ -37,7 +35,6 @@ WAIT_INTERVAL: Final = 600.0  # seconds between two records of what a task waits
 MAX_FAILURES: Final = 20  # failed items of a map that the log receives, and as many attempts that are repeated
 FAILURES: Final = (AttemptFailed, AttemptRepeated, TaskFailed)
 FAILED: Final = (TypeStatus.FAILED, TypeStatus.RETRY)
-BY_POSITION: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 TaskMethod = Callable[[Task], Any]
 LogLine = Callable[[str, BaseException | None], None]
@@ -68,25 +65,6 @@ def log_line_of(log: Log, masks: Masks = NO_MASKS) -> LogLine:
     return log_line
 
 
-def as_task_method(method: Callable[..., Any]) -> TaskMethod:
-    """Returns a function of a task: *method*, or `method(task=task)` where it takes the task by name only.
-
-    Called once for each run, since reading a signature takes longer than writing a line.
-    """
-    code = getattr(getattr(method, "__func__", None), "__code__", None)
-    if code is not None and code.co_argcount > 1:  # self and one more: most methods
-        return method
-    try:
-        parameters = inspect.signature(method).parameters.values()
-    except (TypeError, ValueError):  # written in C: the call itself may fail
-        return method
-    if any(parameter.kind in BY_POSITION for parameter in parameters):
-        return method
-    if not any(parameter.name == "task" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return method  # the call itself fails
-    return lambda task: method(task=task)
-
-
 class RunLog:
     """Passes the tasks of one run to its log and its notifier.
 
@@ -115,8 +93,8 @@ class RunLog:
     ) -> None:
         self._tasks = tasks
         self._log = log
-        self._info = None if log is None else as_task_method(log.info)
-        self._error = None if log is None else as_task_method(log.error)
+        self._info = None if log is None else log.info
+        self._error = None if log is None else log.error
         self._notify = notify
         self._log_line = log_line
         self._masks = masks
@@ -172,11 +150,9 @@ class RunLog:
         self._log_line(message, error)
 
     def record(self, run_id: str, event: Any) -> None:  # Any: on the hot path, comparing classes is fastest
-        """Passes an event to log and notifier, after the task's record was updated."""
+        """Passes an event but those of `follow_attempt` to log and notifier, after the task's record was updated."""
         kind = event.__class__
-        if kind is AttemptStarted or kind is TaskCompleted:
-            self.follow_attempt(self._tasks[event.task_id], event.item, event.tick, kind)
-        elif kind is RunStarted or kind is RunEnded:
+        if kind is RunStarted or kind is RunEnded:
             self._run_id = run_id
             if self._log is not None:
                 self._call(self._log.follow_run, event)
@@ -195,12 +171,13 @@ class RunLog:
             task = self._tasks[event.task_id]
             self._show(task, self._error if task.status in FAILED else self._info)
 
-    def follow_attempt(self, task: Task, item: int | None, tick: float, kind: type) -> None:
-        """Passes the beginning or the completion of a task or of an item of it, as `record` does, without an event."""
+    def follow_attempt(self, task: Task, tick: float, kind: type) -> None:
+        """Passes the beginning or the completion of a task or an item, as `record` does, without an event."""
+        item = task.item
         if item is None:
             self._show(task, self._info)
         elif tick >= self._due:
-            self._follow_item(task, item, kind)
+            self._follow_item(self._tasks[task.task_id], item, kind)
         if self._has_kept and kind is AttemptStarted and not self.gathers:
             self.flush()
 

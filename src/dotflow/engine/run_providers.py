@@ -8,7 +8,7 @@ from dotflow.abc.log import Log
 from dotflow.abc.notify import Notify
 from dotflow.abc.storage import Storage
 from dotflow.abc.tracer import Tracer
-from dotflow.graph.run_secrets import NO_RUN_SECRETS, RunSecrets
+from dotflow.graph.run_secrets import RunSecrets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +39,6 @@ class RunProviders:
     notify_grace: float
     history: History | None
     tracer: Tracer | None
-    listeners: tuple[Listener, ...] = ()
-    secrets: RunSecrets = NO_RUN_SECRETS
-    digest_limit: int | None = None
+    listeners: tuple[Listener, ...]
+    secrets: RunSecrets
+    digest_limit: int | None

@@ -382,10 +382,12 @@ class Runner:
         """
         settled = self._publisher.settle(begins=False)
         due = min(self._timers[0][0], self._deadline) if self._timers else self._deadline
-        timer = max(0.0, due - clock.monotonic()) if due < math.inf else None
+        waits = [] if settled is None else [settled]
+        if due < math.inf:
+            waits.append(max(0.0, due - clock.monotonic()))
         if self._graph.asked and clock.source is None:
-            timer = ASK_INTERVAL if timer is None else min(timer, ASK_INTERVAL)
-        return timer if settled is None else settled if timer is None else min(timer, settled)
+            waits.append(ASK_INTERVAL)
+        return min(waits, default=None)
 
     def _is_late(self) -> bool:
         """Returns whether the run's time is up; then it has cancelled the run."""

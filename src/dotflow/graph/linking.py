@@ -701,7 +701,7 @@ def _check_saved(step: Action[..., Any], links: Links, first: int, tasks: Sequen
     """
     if not links.each:
         return
-    sources = [link.source for link in links.each if isinstance(link.source, int)]
+    sources = links.list_sources()
     steps = [step, *((tasks[one - first] if one >= first else scope.tasks[one]).step for one in sources)]
     unsaved = next((one for one in steps if not one.checkpoint), None)
     if unsaved is not None:

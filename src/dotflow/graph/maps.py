@@ -7,7 +7,9 @@ from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from dotflow import clock
 from dotflow.core.context import Context
+from dotflow.core.events import MapEnded, MapOpened, TaskSkipped
 from dotflow.core.failure import Failure
 from dotflow.core.links import CONTEXT, Carried, Each, Nest
 from dotflow.core.masks import NO_MASKS, Masks
@@ -333,19 +335,35 @@ def not_reached(nest: Nest, why: str) -> Failure:
     return Failure(NotReached.__name__, str(NotReached(nest.name, why)))
 
 
-def map_context(task: LinkedTask, context: Context) -> MapContext:
-    """Returns *context* with the values, the entries and the errors of the items."""
+def map_context(task: LinkedTask) -> MapContext:
+    """Returns the context of a map that ends now, with the values, the entries and the errors of the items."""
     items = task.items
     completed = [item.current_context.storage for item in items if item.status is COMPLETED]
     values = completed
     if len(completed) < len(items):
         values = [item.current_context.storage if item.status is COMPLETED else None for item in items]
-    result = MapContext(values, context.task_id, context.workflow_id, context.time, context.step)
+    result = MapContext(values, task.task_id, task.workflow_id, step=task.step.identity)
     result.values = completed
     result.token = ""
     result.errors = {item.item: item.error for item in items if item.status is FAILED and item.error}
     result.entries = [item.entry if type(item.entry) not in (Item, Row) else _first_entry(item.entry) for item in items]
     return result
+
+
+def record_skipped(task: Task, reason: str) -> None:
+    """Records that a task, an item or a round is skipped, in a record that only shows what a run would do."""
+    task._apply(TaskSkipped(task.task_id, reason, task.item))
+
+
+def record_opened(task: LinkedTask) -> None:
+    """Records in such a record that a map has opened."""
+    task._apply(MapOpened(task.task_id, len(task.items), clock.now(), 0.0))
+
+
+def record_ended(task: LinkedTask, context: Context | None = None) -> None:
+    """Records in such a record that a map has ended, with *context*; None for that of its items."""
+    context = context or map_context(task)
+    task._apply(MapEnded(task.task_id, context, None, context.time, 0.0))
 
 
 def _first_entry(entry: Any) -> Any:

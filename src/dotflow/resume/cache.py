@@ -67,9 +67,9 @@ class Cache:
         log_line: Callable[..., None],
         *,
         reads: bool,
-        rerun: Collection[int] = (),
-        shares_memory: bool = True,
-        digest_limit: int | None = None,
+        rerun: Collection[int],
+        shares_memory: bool,
+        digest_limit: int | None,
     ) -> None:
         self._storage = storage
         self._save = save

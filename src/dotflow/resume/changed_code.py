@@ -1,7 +1,7 @@
 """ChangedCode: which checkpoints were made by other code than that of today, and which were asked to run again."""
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from dotflow.code.bytecode import SIZE
@@ -10,12 +10,12 @@ from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.graph.linked_task import Item
 from dotflow.graph.maps import BY_INDEX
+from dotflow.resume.choice import NONE_CHOSEN, ChosenTasks, Resume
 from dotflow.resume.tokens import Tokens, always_takes_previous
 
 CHANGED: Final = "its code has changed"
 RERUN: Final = "rerun names it"
 ASKED_FOR: Final = "asked for"
-NO_RERUN: Final[Mapping[int, str]] = {}
 
 
 class ChangedCode:
@@ -26,8 +26,8 @@ class ChangedCode:
 
     Args:
         tokens: What the values of the run's tasks depend on.
-        runs_again: Whether a task runs again if its code has changed.
-        rerun: Why tasks run again in any case, by their ids.
+        resume: Which earlier runs count; with "changed", a task runs again if its code has changed.
+        chosen: The tasks that run again in any case.
 
     Attributes:
         codes: The fingerprint of the code that makes the value of each task.
@@ -35,17 +35,11 @@ class ChangedCode:
         changed: The ids of the tasks whose code has changed.
     """
 
-    def __init__(
-        self,
-        tokens: Tokens,
-        *,
-        runs_again: bool = False,
-        rerun: Mapping[int, str] = NO_RERUN,
-    ) -> None:
+    def __init__(self, tokens: Tokens, resume: Resume = True, chosen: ChosenTasks = NONE_CHOSEN) -> None:
         tasks = self._tasks = tokens.tasks
         self._previous = tokens.previous
-        self._runs_again = runs_again
-        self._rerun = rerun
+        self._runs_again = resume == "changed"
+        self._rerun = {**dict.fromkeys(chosen.anew, ASKED_FOR), **dict.fromkeys(chosen.rerun, RERUN)}
         self._unknown: set[int] = set()
         self._noted: set[int] = set()
         self._fallbacks: dict[int, str] = {}  # the fingerprints of values made by a fallback, by task
@@ -75,13 +69,12 @@ class ChangedCode:
             fallback = () if links.fallback is None else (renew(links.fallback),)
             if fallback:  # its value depends on the step that failed, too
                 self._fallbacks[task_id] = joined(own, *fallback, *codes)
-            lists = [
-                unsaved[link.source] for link in links.each if isinstance(link.source, int) and link.source in unsaved
-            ]
+            lists = [unsaved[source] for source in links.list_sources() if source in unsaved]
+            everything = joined(own, *fallback, *codes, *lists)
             if lists:
-                self._by_index[task_id] = joined(own, *fallback, *codes, *lists)
+                self._by_index[task_id] = everything
             if not task.step.checkpoint:
-                unsaved[task_id] = joined(own, *fallback, *codes, *lists)
+                unsaved[task_id] = everything
 
     def _sources_in(self, unsaved: Collection[int], task: Task) -> Iterator[int]:
         """Yields the sources of a task's value that are unsaved. An item shows by its key which entry it is made of."""
@@ -89,9 +82,8 @@ class ChangedCode:
             return
         links = task.links
         if links is not None:
-            lists = {link.source for link in links.each if isinstance(link.source, int)}
             taken = links._replace(each=()).value_sources()
-            lists = {source for source in lists if not self._tasks[source].is_mapped}.difference(taken)
+            lists = {source for source in links.list_sources() if not self._tasks[source].is_mapped}.difference(taken)
             yield from sorted(set(links.value_sources()) & set(unsaved) - lists)
         source = self._previous[task.task_id] if always_takes_previous(task) else None
         while source is not None:

@@ -1,11 +1,12 @@
 """Checkpoints: saves and restores the values of one run through a Storage, and voids those of earlier runs."""
 
 import contextlib
+import functools
 import threading
 import uuid
 import weakref
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from dotflow.abc.storage import Storage
@@ -27,9 +28,9 @@ from dotflow.errors import (
 )
 from dotflow.graph.linked_task import Item, LinkedTask
 from dotflow.graph.params import NO_PARAMS, Params
-from dotflow.resume.changed_code import ASKED_FOR, RERUN, ChangedCode
+from dotflow.resume.changed_code import ASKED_FOR, ChangedCode
 from dotflow.resume.checkpoint_keys import CheckpointKeys
-from dotflow.resume.choice import UNFINISHED_ONLY, Resume
+from dotflow.resume.choice import NONE_CHOSEN, UNFINISHED_ONLY, ChosenTasks, Resume
 from dotflow.resume.earlier_runs import (
     EarlierRuns,
     Restoration,
@@ -39,7 +40,7 @@ from dotflow.resume.earlier_runs import (
     reason_of,
     usable,
 )
-from dotflow.resume.files import ChangedFiles, RunFiles, SavedFiles, inputs_of
+from dotflow.resume.files import RunFiles, SavedFiles, inputs_of
 from dotflow.resume.origin import SavedOrigin
 from dotflow.resume.tokens import NO_INITIAL, Tokens
 from dotflow.worker.interrupts import in_forked_child
@@ -116,11 +117,9 @@ class Checkpoints:
     _tasks: Sequence[Task]
     _keys: CheckpointKeys
     _tokens: Tokens
-    _has_links: bool
     _changes: ChangedCode
     _origins: list[Origin]
     _takers: Sequence[Task]  # that take the idempotency key, or ask for an approval
-    _saved_origin: SavedOrigin
 
     def __init__(
         self,
@@ -161,9 +160,7 @@ class Checkpoints:
         resume: Resume,
         sources: Sequence[int | None] = (),
         params: Params = NO_PARAMS,
-        rerun: Collection[int] = (),
-        left_out: Collection[int] = (),
-        anew: Collection[int] = (),
+        chosen: ChosenTasks = NONE_CHOSEN,
         chain: Chain | None = None,
     ) -> dict[int, Context]:
         """Returns the valid checkpoints of earlier runs by task id, and deletes the others. Without *resume* all go.
@@ -173,10 +170,7 @@ class Checkpoints:
             resume: Whether earlier runs count, and which.
             sources: For each task, the task whose value is its `previous_context`.
             params: The run parameters.
-            rerun: The ids of the tasks that run again in any case.
-            left_out: The ids of the tasks that were not asked for: they don't run, and keep their checkpoints, but for
-                those made from a value that this run makes anew.
-            anew: The ids of the tasks that run as in a run without a resume, though others keep their checkpoints.
+            chosen: The tasks that the options of the run name.
             chain: That of a run that was taken from a queue. Whether earlier runs count is read from the storage then.
 
         Raises:
@@ -189,17 +183,15 @@ class Checkpoints:
         """
         try:
             self._lock(is_claimed=chain is not None)
-            self._tasks, self._left_out = tasks, left_out
+            self._tasks, self._left_out = tasks, chosen.left_out
             self._keys = CheckpointKeys(self._storage, tasks)
             self._tokens = tokens = Tokens(tasks, sources, params)
-            self._has_links = tokens.has_links
             linked = tasks if tokens.has_links else ()
             self._takers = [
                 task for task in linked if task.links and (task.links.takes_key or task.step.approve is not None)
             ]
-            again = {**dict.fromkeys(anew, ASKED_FOR), **dict.fromkeys(rerun, RERUN)}
-            self._changes = changes = ChangedCode(tokens, runs_again=resume == "changed", rerun=again)
-            resume = resume or bool(anew)
+            self._changes = changes = ChangedCode(tokens, resume, chosen)
+            resume = resume or bool(chosen.anew)
             # Tasks without an initial context share the origin of their code.
             run = f"{token_of_run(self._run_id)}/{len(tasks)}"
             by_code = {code: Origin(NO_INITIAL, run, code) for code in set(changes.codes)}
@@ -212,22 +204,16 @@ class Checkpoints:
             if resume:
                 # New records take the decisions, not those of the run.
                 tokens.use([task._new_record(self._workflow_id, self._run_id) for task in tasks])
-                files = None
-                if self.watch is not None:
-                    saved = SavedFiles(self._storage, self._workflow_id)
-                    self.files = RunFiles(saved, self.watch.limit)
-                    files = ChangedFiles(saved, tokens, params, self.watch.limit)
                 earlier = EarlierRuns(
                     self._storage,
-                    self._keys,
+                    self._workflow_id,
                     tokens,
-                    params,
                     changes,
                     self._log_line,
                     resume=resume,
-                    files=files,
+                    digest_limit=None if self.watch is None else self.watch.limit,
                     asks=True,
-                    left_out=left_out,
+                    left_out=chosen.left_out,
                 )
                 # What another run of this process has not finished yet is its own work.
                 is_first = resume not in UNFINISHED_ONLY or len(self._turn.runs) == 1
@@ -235,24 +221,25 @@ class Checkpoints:
             if self._may_save(restoration):
                 with usable(self._storage):
                     self._storage.check_writable(self._workflow_id)
-            if resume == "anew":
-                self._report_given_up(earlier, is_first=is_first)
+            if resume == "anew" and is_first:
+                self._report_given_up(earlier)
             elif resume == "finish" and restoration is None and not (is_first and self._was_cut_off(earlier)):
                 raise NothingUnfinished
             if restoration is not None:
-                restored = self._go_on(earlier, restoration, resume)
-                if files is not None and self.files is not None:
-                    with usable(self._storage), self._turn.lock:
-                        self.files.go_on(files, inputs_of(tokens, params), runs=self._runs_any(restoration))
+                restored, files = self._go_on(earlier, restoration, resume), earlier.files
+                if files is not None:
+                    self.files = RunFiles(files.saved, files.limit)
+                    done = {*restoration.restored, *restoration.whole_maps, *restoration.not_needed}
+                    with self._in_turn():
+                        self.files.go_on(files, inputs_of(tokens), runs=not done.issuperset(range(len(tasks))))
                     for line in files.notes():
                         self._log_line(line)
                 return restored
             if resume:
                 tokens.use(tasks)
             self._begin_anew(chain)
-            self.files = None
-            if tokens.has_outer and self.watch is not None and (inputs := inputs_of(tokens, params)):
-                with usable(self._storage), self._turn.lock:
+            if tokens.has_outer and self.watch is not None and (inputs := inputs_of(tokens)):
+                with self._in_turn():
                     self._files_from_now(self.watch).begin(inputs)
             if resume in ("finish", "anew"):
                 self._mark_begun(is_repeated=resume == "finish")
@@ -260,6 +247,16 @@ class Checkpoints:
             self.close()
             raise
         return {}
+
+    @functools.cached_property
+    def _saved_origin(self) -> SavedOrigin:
+        return SavedOrigin(self._storage, self._workflow_id)
+
+    @contextlib.contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        """Uses the storage in turns with the other runs of this process."""
+        with usable(self._storage), self._turn.lock:
+            yield
 
     def _is_own(self, chain: Chain) -> bool:
         """Returns whether the saved values are those of a chain.
@@ -270,7 +267,7 @@ class Checkpoints:
         if not chain.continues or not self._tasks:
             return False
         with usable(self._storage):
-            saved = SavedOrigin(self._storage, self._workflow_id).read()
+            saved = self._saved_origin.read()
         if saved == chain.origin:
             chain.supersede()
             return True
@@ -288,8 +285,8 @@ class Checkpoints:
         if not self._tasks or not (self._exclusive or self._takers):
             self._void_all()
             return
-        with usable(self._storage), self._turn.lock:  # as one step for other runs of this process
-            saved = self._saved_origin = SavedOrigin(self._storage, self._workflow_id)
+        with self._in_turn():  # as one step for other runs of this process
+            saved = self._saved_origin
             is_noted = self._has_queue or chain is not None or self._takers or saved.is_saved()
             if is_noted:
                 saved.delete()
@@ -317,11 +314,6 @@ class Checkpoints:
                     raise WorkflowBusy(self._workflow_id, f"run {other._run_id[:ID_LENGTH]}", "this process")
             self._is_claimed = is_claimed
             self._turn.runs.add(self)
-
-    def _runs_any(self, restoration: Restoration) -> bool:
-        """Returns whether a task may run."""
-        done = {*restoration.restored, *restoration.whole_maps, *restoration.not_needed}
-        return any(task.task_id not in done for task in self._tasks)
 
     def _may_save(self, restoration: Restoration | None) -> bool:
         """Returns whether the run may have values to save."""
@@ -354,13 +346,11 @@ class Checkpoints:
         They had one, which this run outdates, or none of the tasks had one. A run of all tasks forgets them.
         """
         tasks, left_out = self._tasks, [self._tasks[task_id] for task_id in self._left_out]
-        with usable(self._storage), self._turn.lock:
-            names: set[str] = set()
+        with self._in_turn():
+            names = {task.key_name for task in left_out}
             if left_out and (earlier.has_values or any(map(earlier.records_of, left_out))):
-                names = {tasks[task.task_id].key_name for task, _ in restoration.void if task.task_id in self._left_out}
-                names |= {*self._keys.read_left_out()} & {task.key_name for task in left_out}
-            elif left_out:
-                names = {task.key_name for task in left_out}
+                void = {tasks[task.task_id].key_name for task, _ in restoration.void}
+                names &= {*self._keys.read_left_out(), *void}
             self._keys.save_left_out(names)
 
     def _find_origin(self, restoration: Restoration) -> None:
@@ -371,8 +361,8 @@ class Checkpoints:
         if not self._tasks or not (self._exclusive or self._takers):
             return
         done = {*restoration.restored, *restoration.whole_maps}
-        with usable(self._storage), self._turn.lock:
-            saved = self._saved_origin = SavedOrigin(self._storage, self._workflow_id)
+        with self._in_turn():
+            saved = self._saved_origin
             self.origin = saved.read()
             if not self.origin and any(task.task_id not in done for task in self._takers):
                 saved.write(self._run_id)
@@ -415,14 +405,13 @@ class Checkpoints:
         name = self._tasks[task.task_id].key_name
         return [name, f"{name}-{task.key_suffix}"] if isinstance(task, Item) else [name]
 
-    def _report_given_up(self, earlier: EarlierRuns, *, is_first: bool) -> None:
+    def _report_given_up(self, earlier: EarlierRuns) -> None:
         """Reports the unfinished run that a new one replaces."""
         try:
-            is_unfinished = is_first and earlier.decide() is not None
+            is_unfinished = earlier.decide() is not None
         except (CheckpointMismatch, CheckpointUnreadable):  # an attempt to finish it has reported the error
             is_unfinished = True
-        mark = self._mark_of_last(earlier) if is_first else None
-        if mark is not None:
+        if (mark := self._mark_of_last(earlier)) is not None:
             self._log_line(
                 f"{_begun(mark)}, is given up: it was cut off before its first value, and a new run replaces it."
             )
@@ -436,7 +425,7 @@ class Checkpoints:
             is_repeated: Whether it repeats such a run. It is not repeated again, so that a schedule goes on.
         """
         if self._tasks and self._storage.outlives_process:
-            with usable(self._storage), self._turn.lock:
+            with self._in_turn():
                 self._mark = self._keys.mark()
                 self._storage.post(self._mark, Context(self._run_id, int(is_repeated), self._workflow_id))
 
@@ -534,7 +523,7 @@ class Checkpoints:
         """
         task_id, tokens, is_checkpoint = task.task_id, None, True
         origin, of_value = self._origins[task_id], context._origin
-        if self._has_links:
+        if self._tokens.has_links:
             tokens, is_checkpoint = self._tokens.of(task, context), task.step.checkpoint
             if not is_checkpoint or self._changes.others:
                 run = origin.run if is_checkpoint else self._tokens.stable_run(task)
@@ -556,7 +545,12 @@ class Checkpoints:
         key = "?"
         with self._turn.lock:
             if self._is_void:
-                self._report_void()
+                if not self._has_reported_void:
+                    self._has_reported_void = True
+                    self._log_line(
+                        f"Workflow {self._workflow_id!r} was started anew during this run: only the newer run's values "
+                        f"are saved, and this run's stay in memory."
+                    )
                 return
             try:
                 key = self._storage.key(task) if type(task) is not Item else self._keys.of(task)
@@ -576,8 +570,7 @@ class Checkpoints:
 
     def _report_again(self, void: Sequence[tuple[Task, str]]) -> None:
         """Reports the tasks that run again and why, the items of a map together."""
-        reported = [(task, reason) for task, reason in void if reason != ASKED_FOR]
-        counts = Counter((task.task_id, task.item is not None, reason) for task, reason in reported)
+        counts = Counter((task.task_id, task.item is not None, reason) for task, reason in void if reason != ASKED_FOR)
         for (task_id, is_item, reason), count in counts.items():
             noun = "round" if rounds_of(self._tasks[task_id]) else "item"
             items = f" for {count} {noun}{'s' * (count > 1)}" if is_item else ""
@@ -593,7 +586,7 @@ class Checkpoints:
         Raises the errors of `open`.
         """
         try:
-            with usable(self._storage), self._turn.lock:
+            with self._in_turn():
                 if self._is_void:  # the items there are those of the newer run
                     return RestoredItems()
                 for task in tasks:
@@ -603,7 +596,7 @@ class Checkpoints:
             restored = self._earlier.restore_items(tasks)
             self._void([item for item, _ in restored.void])
             if self.files is not None and any(task.task_id not in self.whole_maps for task in tasks):
-                with usable(self._storage), self._turn.lock:
+                with self._in_turn():
                     self.files.join()
         except LeaseLost:  # ends the run, not only this task
             raise
@@ -617,7 +610,7 @@ class Checkpoints:
 
     def _void_all(self) -> None:
         """Voids all checkpoints: those of earlier runs, and those that other runs of this process would still save."""
-        with usable(self._storage), self._turn.lock:
+        with self._in_turn():
             for other in self._turn.runs.copy():
                 other._is_void = other is not self
             if self._storage.clear(self._workflow_id):
@@ -634,7 +627,7 @@ class Checkpoints:
         Their tasks get new idempotency keys before, and those that run *again* without a checkpoint. They ask anew for
         their approval, and so do those to *ask*.
         """
-        with usable(self._storage), self._turn.lock:
+        with self._in_turn():
             new = [self._names_of(task)[-1] for task in (*void, *again) if _takes_key(self._tasks[task.task_id])]
             asking = [task for task in (*void, *ask) if _asks(self._tasks[task.task_id], task.item)]
             new += [f"{QUESTION}{self._names_of(task)[-1]}" for task in asking]
@@ -647,14 +640,6 @@ class Checkpoints:
         """Saves nothing more: the values are another process's."""
         with self._turn.lock:
             self._is_void = self._has_reported_void = True
-
-    def _report_void(self) -> None:
-        if not self._has_reported_void:
-            self._has_reported_void = True
-            self._log_line(
-                f"Workflow {self._workflow_id!r} was started anew during this run: only the newer run's values are "
-                f"saved, and this run's stay in memory."
-            )
 
 
 def _takes_key(task: Task) -> bool:

@@ -72,10 +72,6 @@ class CheckpointKeys:
         items = [Item(task, index, None, suffix) for index, suffix in enumerate(found)]
         return [item for item in items if self._storage.contains(self.of(item))]
 
-    def is_named(self, task: Task) -> bool:
-        """Returns whether the key has the name of the task or the item's task, not its id."""
-        return self._tasks[task.task_id].key_name != str(task.task_id)
-
     def all(self) -> list[str]:
         """Returns the keys of all checkpoints, those of tasks that the workflow no longer has included.
 

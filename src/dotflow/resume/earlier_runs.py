@@ -6,6 +6,7 @@ import errno
 import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Final
 
 from dotflow.abc.storage import Storage
@@ -13,10 +14,10 @@ from dotflow.core.action import Action
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.call import Call
 from dotflow.core.context import NO_ORIGIN, NOTHING, Context, shared_origin
-from dotflow.core.events import NOT_ASKED_FOR, NOT_NEEDED, MapEnded, MapOpened, TaskRestored, TaskSkipped
+from dotflow.core.events import NOT_ASKED_FOR, NOT_NEEDED, TaskRestored
 from dotflow.core.item_counts import rounds_of
 from dotflow.core.links import Links, Nest
-from dotflow.core.outcome import Outcome, Raised, Returned, TimedOut
+from dotflow.core.outcome import Raised, Returned, TimedOut
 from dotflow.core.outputs import why_unfit
 from dotflow.core.policy import Policy
 from dotflow.core.task import Task
@@ -25,13 +26,12 @@ from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, DotflowErro
 from dotflow.graph.decisions import NOT_ENDED, Skip, decide, unmet_need
 from dotflow.graph.item_inputs import ItemInputs
 from dotflow.graph.linked_task import Item, LinkedTask, MapRound, beside, outputs_of
-from dotflow.graph.maps import items_of, map_context, verdict
-from dotflow.graph.params import Params
+from dotflow.graph.maps import items_of, record_ended, record_opened, record_skipped, verdict
 from dotflow.graph.wiring import PREVIOUS
 from dotflow.resume.changed_code import ChangedCode, is_same_step
 from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.choice import UNFINISHED_ONLY, Resume
-from dotflow.resume.files import ChangedFiles
+from dotflow.resume.files import ChangedFiles, SavedFiles
 from dotflow.resume.tokens import (
     CONDITION,
     FALLBACK,
@@ -56,6 +56,9 @@ INVALID: Final = "its valid() returned False"
 
 COMPLETED: Final = TypeStatus.COMPLETED
 OVER: Final = (COMPLETED, TypeStatus.SKIPPED)
+
+#: An item, its checkpoint, and why that is void or the item is skipped; "" where it is restored.
+Judged = tuple[Item, Context | None, Skip | str]
 
 
 @dataclass
@@ -108,13 +111,12 @@ class EarlierRuns:
 
     Args:
         storage: Where they are saved.
-        keys: The keys of the checkpoints.
+        workflow_id: The workflow.
         tokens: What the values of the tasks depend on. The decisions are recorded in its tasks.
-        params: The run parameters.
         changes: Compares the code of the steps with that which made the checkpoints.
         log_line: Writes a line into the log.
         resume: Which earlier runs count.
-        files: The files of these runs; None to decide without them.
+        digest_limit: The size up to which files are read for a digest; None to decide without the files of these runs.
         asks: Whether the steps' `valid` are called.
         is_plan: Whether a `valid` that fails is noted, and raises nothing.
         left_out: The ids of the tasks that were not asked for.
@@ -122,19 +124,19 @@ class EarlierRuns:
     Attributes:
         first: The first value of the last run among the checkpoints that were read; None without one.
         has_values: Whether any of them has a record of its inputs.
+        files: The files of these runs; None without them.
     """
 
     def __init__(
         self,
         storage: Storage,
-        keys: CheckpointKeys,
+        workflow_id: str,
         tokens: Tokens,
-        params: Params,
         changes: ChangedCode,
         log_line: Callable[..., None],
         *,
         resume: Resume,
-        files: ChangedFiles | None = None,
+        digest_limit: int | None = None,
         asks: bool = False,
         is_plan: bool = False,
         left_out: Collection[int] = (),
@@ -142,13 +144,14 @@ class EarlierRuns:
         self.first: Context | None = None
         self.has_values = False
         self._storage = storage
-        self._keys = keys
+        self._keys = CheckpointKeys(storage, tokens.tasks)
         self._tokens = tokens
-        self._params = params
         self._changes = changes
         self._log_line = log_line
         self._resume = resume
-        self._files = files
+        self.files: ChangedFiles | None = None
+        if digest_limit is not None:
+            self.files = ChangedFiles(SavedFiles(storage, workflow_id), tokens, digest_limit)
         self._may_ask = asks and any(task.step.valid for task in tokens.tasks)
         self._is_plan = is_plan
         self._asks = False  # once all else is decided
@@ -172,14 +175,14 @@ class EarlierRuns:
             CheckpointMismatch: Another step made one of the checkpoints, and they may be restored.
             CheckpointUnreadable: One of them can't be read.
         """
-        if self._files is not None:
+        if self.files is not None:
             with usable(self._storage):
-                self._files.read()
+                self.files.read()
         result = self._decide_values()
         if self._resume in UNFINISHED_ONLY and not self._is_unfinished(result):
             return None
         while self._resume != "anew":
-            if self._files is None or not self._makes_void(self._files, result):
+            if self.files is None or not self._makes_void(self.files, result):
                 if self._asks or not self._may_ask:
                     break
                 self._asks = True
@@ -187,7 +190,6 @@ class EarlierRuns:
             self._run_again.clear()
             self._listed.clear()
             self._outdated.clear()
-            self._decided = RestoredItems()
             result = self._decide_values()
         result.unknown = self._unknown
         self._raise_mismatches()
@@ -207,6 +209,7 @@ class EarlierRuns:
         """Returns the decisions by the values, and by the files that are known to make some of them void."""
         tasks, left_open = self._tokens.tasks, self._left_open() if self._tokens.has_links else {}
         result = Restoration(left_open=left_open)
+        self._decided = RestoredItems(void=result.void)
         # Read first: in turns with the decisions it takes a fifth longer.
         found = [
             self._read(task)
@@ -257,19 +260,24 @@ class EarlierRuns:
         Those on the items of a map in rounds are asked for in each round.
         """
         result = RestoredItems()
-        if isinstance(tasks[0], MapRound):
-            self._restore_round(tasks[0], result)
+        if isinstance(record := tasks[0], MapRound):
+            known = self._decided.values.get(record.task_id, {})
+            if record.item in self._listed.get(record.task_id, ()):  # decided before, since their list was known
+                result.values[record.task_id] = {one.item: known[one.item] for one in record.items if one.item in known}
+            else:
+                self._note_items(record, self._judge_items(record), result)
             self._raise_mismatches()
             return result
         for task in tasks:
             judged = self._listed.get(task.task_id, {}).values()
             result.whole_rounds[task.task_id] = {record.item for record in judged if record.status in OVER}
-        tasks = [task for task in tasks if not task.is_map_in_rounds]
-        open_tasks = [task for task in tasks if task.task_id not in self._decided.values]
+        tasks, open_tasks = [task for task in tasks if not task.is_map_in_rounds], []
         for task in tasks:
-            if task not in open_tasks:
+            if task.task_id in self._decided.values:
                 result.values[task.task_id] = self._decided.values.pop(task.task_id)
                 result.not_needed[task.task_id] = self._decided.not_needed.pop(task.task_id, set())
+            else:
+                open_tasks.append(task)
         if open_tasks and open_tasks[0].links.nest is not None:
             self._judge_together(open_tasks, result)
         elif open_tasks and tasks[0].step.checkpoint:
@@ -280,19 +288,10 @@ class EarlierRuns:
         self._raise_mismatches()
         return result
 
-    def _restore_round(self, record: MapRound, result: RestoredItems) -> None:
-        """Notes the decisions on the items of a map in a round, which were made before if their list was known."""
-        known = self._decided.values.get(record.task_id, {})
-        if record.item in self._listed.get(record.task_id, ()):
-            result.values[record.task_id] = {one.item: known[one.item] for one in record.items if one.item in known}
-        else:
-            self._note_items(record, self._judge_items(record), result)
-
     def _unsaved_before(self, task: LinkedTask) -> list[LinkedTask]:
         """Returns the unsaved maps that a map goes over while their items still run, in the order of `add`."""
         found: dict[int, LinkedTask] = {}
-        for link in () if task.links.is_cross else task.links.each:
-            source = self._tokens.tasks[link.source] if isinstance(link.source, int) else None
+        for source in map(self._tokens.tasks.__getitem__, () if task.links.is_cross else task.links.list_sources()):
             if not isinstance(source, LinkedTask) or source.step.checkpoint:
                 continue
             if any(item.status in NOT_ENDED for item in source.items):
@@ -310,7 +309,7 @@ class EarlierRuns:
             for task in tasks:
                 record = judged[task.task_id]
                 assert isinstance(record, LinkedTask)
-                record._open(items_of(record, judged, self._params))
+                record._open(items_of(record, judged, self._tokens.params))
                 self._note_items(record, self._judge_items(record), result, has_records=True)
             self._not_needed_items(tasks[-1].links.nest, result)
         finally:
@@ -319,7 +318,7 @@ class EarlierRuns:
     def _note_items(
         self,
         task: LinkedTask,
-        judged: Iterable[tuple[Item, Context | None, Skip | str]],
+        judged: Iterable[Judged],
         result: RestoredItems,
         *,
         has_records: bool = False,
@@ -329,7 +328,7 @@ class EarlierRuns:
         for item, context, why in judged:
             if isinstance(why, Skip):
                 if has_records:
-                    item._apply(TaskSkipped(task.task_id, why.reason, item.item))
+                    record_skipped(item, why.reason)
                 why = why.reason
             if context is None:
                 continue
@@ -379,13 +378,13 @@ class EarlierRuns:
         try:
             key = self._keys.of(task)
             context = storage.get(key)
-            if context.__class__ is not Context and not isinstance(context, Context):
+            if not isinstance(context, Context):
                 raise TypeError(f"get({key!r}) returned a {type(context).__name__}, not a Context")
             if context.task_id is None:
                 if context.storage is None and not storage.contains(key):
                     return None
                 context = Context(context, task.task_id, task.workflow_id)  # the value alone was saved
-            elif context.task_id != task.task_id and self._keys.is_named(task):
+            elif context.task_id != task.task_id and self._tokens.tasks[task.task_id].key_name != str(task.task_id):
                 context.task_id = task.task_id  # a named task may have moved
             elif context.task_id != task.task_id:
                 raise ValueError(f"get({key!r}) returned task {context.task_id}'s value for task {task.task_id}")
@@ -396,8 +395,8 @@ class EarlierRuns:
             raise
         except Exception as error:  # the storage may be the user's
             raise storage_error(storage, error) from error
-        if self._files is not None:
-            self._files.note(task, context)
+        if self.files is not None:
+            self.files.note(task, context)
         origin = context._origin
         if origin.initial is None:
             self._lacks_inputs = True
@@ -418,7 +417,7 @@ class EarlierRuns:
         # Without a checkpoint nothing is restored.
         reason = "" if links is None else (None if is_saved else unmet) or self._judge(links)
         if isinstance(reason, Skip):
-            task._apply(TaskSkipped(task.task_id, reason.reason))
+            record_skipped(task, reason.reason)
             if context is not None and is_saved:
                 result.void.append((task, reason.reason))
             return
@@ -432,13 +431,11 @@ class EarlierRuns:
                 return
             if is_saved:
                 result.void.append((task, reason))
-        elif is_saved and not unmet:
-            result.missing.append(task.task_id)
-        self._go_on_without(task, unmet)
+        self._go_on_without(task, unmet, result, is_missing=context is None)
 
     def _leave_out(self, task: Task, result: Restoration) -> None:
         """Records that a task was not asked for. It keeps its checkpoints, but for those that this run outdates."""
-        task._apply(TaskSkipped(task.task_id, NOT_ASKED_FOR))
+        record_skipped(task, NOT_ASKED_FOR)
         tasks, again = self._tokens.tasks, self._run_again | self._outdated
         previous = self._previous_of_left_out(task) if always_takes_previous(task) else None
         sources = set[int]() if previous is None else {previous}
@@ -452,7 +449,7 @@ class EarlierRuns:
             if not is_repeated and sources.isdisjoint(again - by_item):
                 kept = self._kept_items(task)
         made = min(sources & again, default=None)
-        has_files = self._files is not None and self._files.are_saved and task.step.files
+        has_files = self.files is not None and self.files.saved.is_there and task.step.files
         if made is None and not has_files:
             return
         what = "" if made is None else f"{TAKES} task {made} {tasks[made].name}, which "
@@ -506,18 +503,20 @@ class EarlierRuns:
 
         The run renews the states of the files, so that a later one can't find out.
         """
-        assert self._files is not None
+        assert self.files is not None
         with contextlib.suppress(CheckpointUnreadable):  # which concerns the run that asks for the task
             context = self._read(task)
-            return "" if context is None else self._files.why_void(task, context)
+            return "" if context is None else self.files.why_void(task, context)
         return ""
 
-    def _go_on_without(self, task: Task, unmet: Skip | None) -> None:
+    def _go_on_without(self, task: Task, unmet: Skip | None, result: Restoration, *, is_missing: bool) -> None:
         """Records that a task is not restored: it runs again, unless a task that it needs is skipped."""
         if unmet:
-            task._apply(TaskSkipped(task.task_id, unmet.reason))
-        else:
-            self._run_again.add(task.task_id)
+            record_skipped(task, unmet.reason)
+            return
+        self._run_again.add(task.task_id)
+        if is_missing and leaves_checkpoint(task):
+            result.missing.append(task.task_id)
 
     def _unmet_need(self, links: Links) -> Skip | None:
         """Returns a Skip if a task that must have completed is skipped for certain. Those that run may complete."""
@@ -531,7 +530,7 @@ class EarlierRuns:
             if source in self._run_again and not is_by_item:
                 return self._runs_again(tasks[source])
         try:
-            decision = decide(links, tasks, self._params)
+            decision = decide(links, tasks, self._tokens.params)
         except Exception as error:  # the values' own code; in the run it fails the task
             return f"its conditions raised {type(error).__name__}"
         return decision if isinstance(decision, Skip) else ""
@@ -570,7 +569,7 @@ class EarlierRuns:
             label = difference(tokens, now, PREVIOUS) if _is_made_from(context, previous) else PREVIOUS
         if label:
             return f"it was made from another value of '{label.removeprefix(CONDITION).removeprefix(FALLBACK)}'"
-        reason = "" if self._files is None else self._files.why_void(task, context)
+        reason = "" if self.files is None else self.files.why_void(task, context)
         reason = reason or self._changes.why_void(task, context)
         asks = not reason and self._asks and task.step.valid is not None
         return self._why_invalid(task, context) if asks else reason
@@ -582,15 +581,12 @@ class EarlierRuns:
         """
         key = task.task_id, task.key_suffix if isinstance(task, Item) else ""
         if key not in self._answers:
-            outcome = _ask(task, context)
-            if isinstance(outcome, Returned) and type(outcome.value) is bool:
-                self._answers[key] = "" if outcome.value else INVALID
-            else:
-                why = f"valid() returned {outcome.value!r}" if isinstance(outcome, Returned) else _failure_of(outcome)
+            answer = _ask(task, context)
+            if isinstance(answer, str):
                 if not self._is_plan:
-                    raise ValidityUnknown(f"{task.task_id} {task.name}", why)
-                self._unknown.setdefault(task.task_id, f"if it is valid: {why}")
-                self._answers[key] = INVALID
+                    raise ValidityUnknown(f"{task.task_id} {task.name}", answer)
+                self._unknown.setdefault(task.task_id, f"if it is valid: {answer}")
+            self._answers[key] = "" if answer is True else INVALID
         return self._answers[key]
 
     def _note(self, task: Task, context: Context, result: Restoration) -> None:
@@ -605,7 +601,7 @@ class EarlierRuns:
             why = "its checkpoint does not record which initial_context it was made with"
         elif not has_inputs and task.links is not None and task.links.value_sources():
             why = "its checkpoint does not record which values it was made from"
-        elif not has_inputs and self._files is not None and task.step.files and find_paths(context.storage):
+        elif not has_inputs and self.files is not None and task.step.files and find_paths(context.storage):
             why = "its checkpoint does not record the states of its files"
         else:
             return
@@ -614,25 +610,24 @@ class EarlierRuns:
     def _restore_loop(self, tasks: Sequence[LinkedTask], nest: Nest, result: Restoration) -> None:
         """Judges the rounds of an added workflow in turn. None is restored after one that is not over."""
         unmet = {task.task_id: self._unmet_need(task.links.whole()) for task in tasks}
-        reasons: dict[int, Skip | str] = {}
-        for task in tasks:
-            reasons[task.task_id] = (None if task.step.checkpoint else unmet[task.task_id]) or self._judge(task.links)
+        reasons = {
+            task.task_id: (None if task.step.checkpoint else unmet[task.task_id]) or self._judge(task.links)
+            for task in tasks
+        }
         needed = [reasons[task_id] for task_id in (nest.result, nest.until) if task_id is not None]
         lacking = next((reason for reason in needed if isinstance(reason, Skip)), None)
         rounds = []
         for task in tasks:
             reason = lacking or reasons[task.task_id]
             if isinstance(reason, Skip):
-                task._apply(TaskSkipped(task.task_id, reason.reason))
+                record_skipped(task, reason.reason)
                 continue
-            task._open(items_of(task, self._tokens.tasks, self._params))
-            task._apply(MapOpened(task.task_id, len(task.items), Context().time, 0.0))
+            task._open(items_of(task, self._tokens.tasks, self._tokens.params))
+            record_opened(task)
             self._decided.values[task.task_id] = {}
             rounds.append((task, reason))
         last = self._restore_rounds(rounds, nest)
         end = None if last is None else verdict(nest, last, self._tokens.tasks)
-        result.void += self._decided.void
-        self._decided.void.clear()
         for task, reason in rounds:
             if valid := self._decided.values[task.task_id]:
                 self._note(task, next(iter(valid.values())), result)
@@ -641,19 +636,16 @@ class EarlierRuns:
                 task._open(task.items[: last + 1])
                 is_decided = is_decided and task.items[last].status in OVER
             if not is_decided:
-                if not unmet[task.task_id] and leaves_checkpoint(task):
-                    result.missing.append(task.task_id)
-                self._go_on_without(task, unmet[task.task_id])
+                self._go_on_without(task, unmet[task.task_id], result, is_missing=True)
                 continue
             if leaves_checkpoint(task):
                 result.whole_maps[task.task_id] = len(task.items)
             assert last is not None
             item = beside(task, last)
             if item.status is COMPLETED:
-                context = item.current_context
-                task._apply(MapEnded(task.task_id, context, None, context.time, 0.0))
+                record_ended(task, item.current_context)
             else:
-                task._apply(TaskSkipped(task.task_id, item.reason))
+                record_skipped(task, item.reason)
 
     def _restore_rounds(self, tasks: Sequence[tuple[LinkedTask, Skip | str]], nest: Nest) -> int | None:
         """Notes which rounds are restored. Returns the number of the last one; None if it is not over.
@@ -666,7 +658,7 @@ class EarlierRuns:
         inputs = {task.task_id: ItemInputs(task, self._tokens.tasks) for task, _ in tasks}
         # All are read first: several may have the same file. After these a round may still be one of skipped tasks.
         saved = self._read_rounds([task for task, _ in tasks], nest)
-        maps = self._read_maps([task for task, _ in tasks])
+        maps = {task.task_id: self._read_map(task) for task, _ in tasks if task.is_map_in_rounds}
         count = max([len(saved), *(number + 1 for of_map in maps.values() for number in of_map)])
         for number in range(nest.repeat):
             if is_open and number >= count:
@@ -679,12 +671,8 @@ class EarlierRuns:
                     self._restore_map_in_round(task, inputs[task.task_id], number, of_round, why)
                     continue
                 item = task.items[number]
-                why = why or self._why_not(inputs[task.task_id], item, is_missing=context is None)
-                if not why:
-                    if context is None and not task.step.checkpoint:
-                        context = self._empty_context(item)
-                    why = "" if context is None else self._why_void(item, context)
-                self._note_items(task, [(item, context, why)], self._decided, has_records=True)
+                judged = (item, context, why) if why else self._judge_item(inputs[task.task_id], item, context)
+                self._note_items(task, [judged], self._decided, has_records=True)
             if is_open:
                 continue
             counted = [task for task, _ in tasks if leaves_checkpoint(task)]
@@ -717,43 +705,34 @@ class EarlierRuns:
         record = task._open_round(number)
         why = self._why_not(inputs, record, is_missing=True)
         if isinstance(why, Skip):
-            record._apply(TaskSkipped(task.task_id, why.reason))
+            record_skipped(record, why.reason)
             self._decided.void += [(item, why.reason) for item, _ in saved.values()]
         if why:
             return
         try:
-            task._add_items(record, items_of(record, self._tokens.tasks, self._params))
+            task._add_items(record, items_of(record, self._tokens.tasks, self._tokens.params))
         except Exception:  # NotAList, UnequalLists, or of a list type of the user; in the run it fails the round
             return
         self._listed.setdefault(task.task_id, {})[number] = record
-        record._apply(MapOpened(task.task_id, len(record.items), Context().time, 0.0))
+        record_opened(record)
         found = [saved[item.key_suffix][1] if item.key_suffix in saved else None for item in record.items]
         self._note_items(record, self._judge_items(record, found), self._decided, has_records=True)
         if all(item.status in OVER for item in record.items):
-            context = map_context(record, Context(None, task.task_id, task.workflow_id, step=task.step.identity))
-            record._apply(MapEnded(task.task_id, context, None, context.time, 0.0))
+            record_ended(record)
 
-    def _read_maps(self, tasks: Sequence[LinkedTask]) -> dict[int, dict[int, dict[str, tuple[Item, Context]]]]:
-        """Returns the checkpoints of maps in rounds, by task, round and key. Their lists need not be known."""
-        maps: dict[int, dict[int, dict[str, tuple[Item, Context]]]] = {}
-        for task in tasks:
-            if task.is_map_in_rounds:
-                found = maps[task.task_id] = {}
-                for item in self.records_of(task):
-                    context = self._read(item)
-                    if context is not None and isinstance(item, Item) and item.round is not None:
-                        found.setdefault(item.round, {})[item.key_suffix] = item, context
-        return maps
+    def _read_map(self, task: LinkedTask) -> dict[int, dict[str, tuple[Item, Context]]]:
+        """Returns the checkpoints of a map in rounds, by round and key. Its lists need not be known."""
+        found: dict[int, dict[str, tuple[Item, Context]]] = {}
+        for item in self.records_of(task):
+            context = self._read(item)
+            if context is not None and isinstance(item, Item) and item.round is not None:
+                found.setdefault(item.round, {})[item.key_suffix] = item, context
+        return found
 
     def _read_rounds(self, tasks: Sequence[LinkedTask], nest: Nest) -> list[list[Context | None]]:
         """Returns the checkpoints of each round, up to the first one that has none."""
-        rounds: list[list[Context | None]] = []
-        while len(rounds) < nest.repeat:
-            found = self._read_round(tasks, len(rounds))
-            if not any(context is not None for context in found):
-                break
-            rounds.append(found)
-        return rounds
+        rounds = (self._read_round(tasks, number) for number in range(nest.repeat))
+        return list(takewhile(lambda found: any(context is not None for context in found), rounds))
 
     def _read_round(self, tasks: Sequence[LinkedTask], number: int) -> list[Context | None]:
         return [
@@ -771,55 +750,43 @@ class EarlierRuns:
         unmet = self._unmet_need(task.links.whole())
         reason = (None if task.step.checkpoint else unmet) or self._judge(task.links)
         if isinstance(reason, Skip):
-            task._apply(TaskSkipped(task.task_id, reason.reason))
+            record_skipped(task, reason.reason)
             return
         if self._open(task, result):
-            judged: Iterable[tuple[Item, Context | None, Skip | str]] = self._judge_items(task)
+            judged: Iterable[Judged] = self._judge_items(task)
             if reason:
                 judged = [(item, context, reason) for item, context, _ in judged]
             self._note_items(task, judged, self._decided, has_records=True)
-            result.void += self._decided.void
-            self._decided.void.clear()
-            valid = self._decided.values[task.task_id]
-            if valid:
+            if valid := self._decided.values[task.task_id]:
                 self._note(task, next(iter(valid.values())), result)
-            is_decided = all(item.status in (COMPLETED, TypeStatus.SKIPPED) for item in task.items)
+            is_decided = all(item.status in OVER for item in task.items)
             # Without a checkpoint, it is judged when its needs are over.
             waits = bool(unmet) or any(need[-1] in self._run_again for need in task.links.needs)
             if not reason and is_decided and not (waits and all(item.status is not COMPLETED for item in task.items)):
                 if leaves_checkpoint(task):
                     result.whole_maps[task.task_id] = len(task.items)
-                context = map_context(task, Context(None, task.task_id, task.workflow_id, step=task.step.identity))
-                task._apply(MapEnded(task.task_id, context, None, context.time, 0.0))
+                record_ended(task)
                 return
-            is_missing = any(item.status is TypeStatus.NOT_STARTED for item in task.items)
-            if not unmet and is_missing and leaves_checkpoint(task):
-                result.missing.append(task.task_id)
-        self._go_on_without(task, unmet)
+        is_missing = any(item.status is TypeStatus.NOT_STARTED for item in task.items)
+        self._go_on_without(task, unmet, result, is_missing=is_missing)
 
     def _open(self, task: LinkedTask, result: Restoration) -> bool:
         """Makes the items of a map. Returns False if its lists are not known yet."""
         tasks = self._tokens.tasks
-        for link in task.links.each:
-            source = tasks[link.source] if isinstance(link.source, int) else None
-            is_by_item = source is not None and source.gives_items and source.items and not task.links.is_cross
-            if source is not None and not source.has_value and not is_by_item:
-                return False
-            if source is not None and not source.step.checkpoint and not is_by_item:
+        for source in map(tasks.__getitem__, task.links.list_sources()):
+            is_by_item = source.gives_items and source.items and not task.links.is_cross
+            if not is_by_item and not (source.has_value and source.step.checkpoint):
                 return False
         try:
-            items = items_of(task, tasks, self._params)
+            task._open(items_of(task, tasks, self._tokens.params))
         except Exception:  # NotAList, UnequalLists, or of a list type of the user; in the run it fails the task
             result.missing.append(task.task_id)
             return False
-        task._open(items)
-        task._apply(MapOpened(task.task_id, len(items), Context().time, 0.0))
+        record_opened(task)
         return True
 
-    def _judge_items(
-        self, task: LinkedTask, found: Sequence[Context | None] | None = None
-    ) -> Iterator[tuple[Item, Context | None, Skip | str]]:
-        """Yields each item, its checkpoint, and why that is void or the item is skipped; "" where it is restored.
+    def _judge_items(self, task: LinkedTask, found: Sequence[Context | None] | None = None) -> Iterator[Judged]:
+        """Yields what is decided on each item.
 
         Args:
             task: The map, or one round of it.
@@ -829,14 +796,15 @@ class EarlierRuns:
             found = [self._read(item) if leaves_checkpoint(task) else None for item in task.items]
         inputs = ItemInputs(task, self._tokens.tasks)
         for item, context in zip(task.items, found, strict=True):
-            if not inputs.is_plain or item.sources():
-                verdict = self._why_not(inputs, item, is_missing=context is None)
-                if verdict:
-                    yield item, context, verdict
-                    continue
-            if context is None and not task.step.checkpoint:
-                context = self._empty_context(item)
-            yield item, context, "" if context is None else self._why_void(item, context)
+            yield self._judge_item(inputs, item, context)
+
+    def _judge_item(self, inputs: ItemInputs, item: Item, context: Context | None) -> Judged:
+        is_alone = inputs.is_plain and not item.sources()
+        if not is_alone and (why := self._why_not(inputs, item, is_missing=context is None)):
+            return item, context, why
+        if context is None and not item.step.checkpoint:
+            context = self._empty_context(item)
+        return item, context, "" if context is None else self._why_void(item, context)
 
     def _why_not(self, inputs: ItemInputs, item: Item | MapRound, *, is_missing: bool) -> Skip | str:
         """Returns why an item is skipped or, as a text, runs again, by what is beside it; "" for neither."""
@@ -895,7 +863,7 @@ class EarlierRuns:
         links = task.links
         if links is None or not task.items or links.is_cross or not source.gives_items:
             return False
-        return source.task_id in [one.source for one in links.each]
+        return source.task_id in links.list_sources()
 
     def _takes_whole(self, task: Task, source: Task) -> bool:
         """Returns whether a map that goes over another one takes its whole value or Context, too."""
@@ -903,13 +871,11 @@ class EarlierRuns:
         if source.task_id in task.links.whole_value_sources():
             return True
         is_item = PREVIOUS in [link.parameter for link in task.links.each]
-        previous = self._tokens.previous_of(task) if always_takes_previous(task) and not is_item else None
-        return previous is not None and previous.task_id == source.task_id
+        return not is_item and source.task_id in self._tokens.taken_as_previous(task)
 
     def _needs_of(self, task: Task) -> list[int]:
         """Returns the ids of the tasks that must end before a task, and of the one that it may take as previous."""
-        previous = self._tokens.previous_of(task) if always_takes_previous(task) else None
-        return [*(task.links.sources() if task.links else ()), *([] if previous is None else [previous.task_id])]
+        return [*(task.links.sources() if task.links else ()), *self._tokens.taken_as_previous(task)]
 
     def _not_needed(self, left_open: Collection[int]) -> set[int]:
         """Returns the unsaved tasks that don't run in a resume, since no task that runs needs them.
@@ -958,8 +924,11 @@ class EarlierRuns:
         return left_out
 
 
-def _ask(task: Task, context: Context) -> Outcome:
-    """Makes an attempt of the `valid` of a task's step, in this process. Raises KeyboardInterrupt."""
+def _ask(task: Task, context: Context) -> bool | str:
+    """Makes an attempt of the `valid` of a task's step, in this process. Raises KeyboardInterrupt.
+
+    Returns its answer, or as a text why there is none.
+    """
     assert task.step.valid is not None
     value = context.storage
     with contextlib.suppress(Exception):  # of a type that can't be copied; steps of a run share its value, too
@@ -968,13 +937,12 @@ def _ask(task: Task, context: Context) -> Outcome:
     loops = Loops()
     remember_process()
     try:
-        return attempt(Call(task.task_id, 0, step, NOTHING, NOTHING, task.workflow_id), loops)
+        outcome = attempt(Call(task.task_id, 0, step, NOTHING, NOTHING, task.workflow_id), loops)
     finally:
         restore_handler()
         loops.close()
-
-
-def _failure_of(outcome: Outcome) -> str:
+    if isinstance(outcome, Returned):
+        return outcome.value if type(outcome.value) is bool else f"valid() returned {outcome.value!r}"
     if isinstance(outcome, TimedOut):
         return f"valid() did not return within {VALID_TIMEOUT:g} s"
     if not isinstance(outcome, Raised):

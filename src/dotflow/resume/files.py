@@ -1,7 +1,7 @@
 """Files of earlier runs: their last states, what a resume makes of those that have changed, and the run's document."""
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -20,7 +20,7 @@ from dotflow.graph.linked_task import Item, LinkedTask
 from dotflow.graph.params import Params
 from dotflow.graph.wiring import ALL_PARAMS, PREVIOUS
 from dotflow.resume.origin import NO_TASK, workflow_key
-from dotflow.resume.tokens import Tokens, always_takes_previous
+from dotflow.resume.tokens import Tokens
 from dotflow.worker.files import CHUNK, SCALARS, digest_of, find_paths, is_untouched, remember, state_of
 
 LARGE: Final = 64 << 20  # bytes: other processes get the digest of such a file. Reading it takes longer than a tick
@@ -100,25 +100,25 @@ class ChangedFiles:
     Args:
         saved: What the storage has beside the values.
         tokens: The tasks, with the decisions on their checkpoints.
-        params: The run parameters.
         limit: The size up to which files are read for a digest.
 
     Attributes:
         has_paths: Whether a value has a path.
+        has_begun: Whether the run has begun: what is judged from then on are items of lists that it has made.
+        first: The states of files as made by a step that was not given them, or as they came from outside.
         last: The newest state of each file that a checkpoint or the document has.
         accepted: The states of files that have changed, and count all the same.
         void: Why files have made checkpoints void, by file.
     """
 
-    def __init__(self, saved: SavedFiles, tokens: Tokens, params: Params, limit: int) -> None:
-        self._saved = saved
+    def __init__(self, saved: SavedFiles, tokens: Tokens, limit: int) -> None:
+        self.saved = saved
         self._tokens = tokens
-        self._params = params
-        self._limit = limit
+        self.limit = limit
         self._keys: dict[str, str] = {}  # the absolute path of each name
         self.names: dict[str, str] = {}  # the name of each absolute path
         self.last: dict[str, Known] = {}
-        self._first: dict[str, Known] = {}  # as made by a step that was not given the file, or as it came from outside
+        self.first: dict[str, Known] = {}
         self._changed: set[str] = set()  # or made by a step
         self._new: set[str] = set()  # since the last look
         self._differ: dict[str, FileState | None] = {}  # their states now
@@ -127,14 +127,9 @@ class ChangedFiles:
         self._worked: dict[str, Known] = {}
         self._paths: dict[int, set[str]] = {}  # those in the values of a task, in this pass
         self._given: dict[int, set[str]] = {}  # those that a task is given, in this pass
-        self._has_begun = False
+        self.has_begun = False
         self.has_paths = False
         self.accepted: dict[str, FileState] = {}
-
-    @property
-    def are_saved(self) -> bool:
-        """Whether earlier runs have saved states of files."""
-        return self._saved.is_there
 
     @cached_property
     def _folder(self) -> str:
@@ -156,7 +151,7 @@ class ChangedFiles:
         if record is None or not task.step.files:
             return
         self.has_paths = True
-        time, first = context.time.timestamp(), self._first
+        time, first = context.time.timestamp(), self.first
         made, changed, taken = record
         for states in (taken, changed) if changed or taken else ():
             for name, state in states.items():
@@ -180,14 +175,14 @@ class ChangedFiles:
 
     def read(self) -> None:
         """Reads the document, and finds the files from outside. Called before checkpoints are noted."""
-        self._saved.read()
-        for name, known in self._saved.worked.items():
+        self.saved.read()
+        for name, known in self.saved.worked.items():
             _keep_newest(self._worked, self.key_of(name), known)
-        self._inputs = {self.key_of(path) for path in inputs_of(self._tokens, self._params)}
-        for name, known in self._saved.inputs.items():
+        self._inputs = {self.key_of(path) for path in inputs_of(self._tokens)}
+        for name, known in self.saved.inputs.items():
             if self.key_of(name) in self._inputs:
                 self._note(self.key_of(name), known)
-                _keep_newest(self._first, self.key_of(name), known)
+                _keep_newest(self.first, self.key_of(name), known)
 
     def find_void(self, running: Collection[int], missing: Collection[int]) -> bool:
         """Looks at the files that checkpoints name, and returns whether more of these are void than before.
@@ -201,14 +196,11 @@ class ChangedFiles:
             return False
         self._begin_pass()
         tasks = self._tokens.tasks
-        needed = set[str]().union(*[self._given_to(tasks[task_id]) for task_id in running])
+        needed = self._given_to(tasks[task_id] for task_id in running)
         cleaned, worked = set[str](), set[str]()
-        if self._saved.is_open:
-            cleanups = [task for task in tasks if task.is_cleanup]
-            cleaned = set[str]().union(*map(self._given_to, cleanups))
-            for task_id in missing:
-                if self._have_values(tasks[task_id], running):
-                    worked |= self._given_to(tasks[task_id])
+        if self.saved.is_open:
+            cleaned = self._given_to(task for task in tasks if task.is_cleanup)
+            worked = self._given_to(tasks[one] for one in missing if self._have_values(tasks[one], running))
         count = len(self.void)
         for key, now in self._differ.items():
             if key not in self.void and not self._is_accepted(key, now, needed, cleaned, worked | cleaned):
@@ -225,7 +217,7 @@ class ChangedFiles:
             if not last.mark and is_untouched(key, last):  # of nearly all files this is all
                 continue
             now = state_of(key, -1)
-            if now is None or now.is_gone or not last.is_same(now, partial(digest_of, key, self._limit)):
+            if now is None or now.is_gone or not last.is_same(now, partial(digest_of, key, self.limit)):
                 found[key] = now
         return found
 
@@ -262,23 +254,24 @@ class ChangedFiles:
 
     def _have_values(self, task: Task, running: Collection[int]) -> bool:
         """Returns whether all that a task takes counts."""
-        previous = self._tokens.previous_of(task) if always_takes_previous(task) else None
-        whole = set() if previous is None else {previous.task_id}
+        whole = {*self._tokens.taken_as_previous(task)}
         if task.links is not None:
             whole |= task.links.whole_value_sources()
-            lists = [self._tokens.tasks[link.source] for link in task.links.each if isinstance(link.source, int)]
+            lists = map(self._tokens.tasks.__getitem__, task.links.list_sources())
             whole |= {source.task_id for source in lists if not (source.items and source.gives_items)}
         return whole.isdisjoint(running)
 
-    def _given_to(self, task: Task) -> set[str]:
-        """Returns the files that a task is given by what is known; of a map those of items without a value, too."""
-        own = self._entries_left(task) if task.step.files else []
-        return self._shared_by(task) | self._keys_in(own) if own else self._shared_by(task)
+    def _given_to(self, tasks: Iterable[Task]) -> set[str]:
+        """Returns the files that tasks are given by what is known; of a map those of items without a value, too."""
+        given = set[str]()
+        for task in tasks:
+            given |= self._shared_by(task) | self._keys_in(self._entries_left(task))
+        return given
 
     def _entries_left(self, task: Task) -> list[Any]:
         """Returns what the items of a map take that have no value."""
         left = [item for item in task.items if item.status is not TypeStatus.COMPLETED]
-        if not left or not isinstance(task, LinkedTask):
+        if not left or not task.step.files or not isinstance(task, LinkedTask):
             return []
         inputs = ItemInputs(task, self._tokens.tasks)
         beside = [record.value for item in left if isinstance(item, Item) for _, record, _ in inputs.taken(item)]
@@ -288,9 +281,8 @@ class ChangedFiles:
         """Returns the files that a task, or each of its items, is given by what is known."""
         given = self._given.get(task.task_id)
         if given is None:
-            given = self._keys_in(list(_outer_values(task, self._params)))
-            previous = self._tokens.previous_of(task) if always_takes_previous(task) else None
-            sources = [previous.task_id] if previous is not None else []
+            given = self._keys_in(list(_outer_values(task, self._tokens.params)))
+            sources = self._tokens.taken_as_previous(task)
             if task.links is not None:
                 whole = task.links.whole()
                 binds = (*whole.binds, *whole.fallback_binds)
@@ -317,19 +309,19 @@ class ChangedFiles:
         if not task.step.files:
             return ""
         record = context._origin.files or NOTHING
-        if self._has_begun and self._new:  # of items whose list was made in this run
+        if self.has_begun and self._new:  # of items whose list was made in this run
             for key, now in self._look().items():
                 if now is None or not (now.is_gone and self.last[key].state.is_gone):
                     self.void[key] = _reason(self.names[key], now)
         if self.void:
-            names = {*record.made, *record.changed} if self._has_begun else record.names()
-            given = () if self._has_begun else self._shared_by(self._tokens.tasks[task.task_id])
+            names = {*record.made, *record.changed} if self.has_begun else record.names()
+            given = () if self.has_begun else self._shared_by(self._tokens.tasks[task.task_id])
             for key in (*sorted(map(self.key_of, names)), *given):
                 if key in self.void:
                     return self.void[key]
         # What an item took is another file if it was made anew since, even if it has the same path.
         for name in (*record.taken, *record.changed) if isinstance(task, Item) else ():
-            first = self._first.get(self.key_of(name))
+            first = self.first.get(self.key_of(name))
             if first is None or first.time <= context.time.timestamp():
                 continue
             if not (record.changed.get(name) or record.taken[name]).is_same(first.state):
@@ -343,14 +335,6 @@ class ChangedFiles:
             return []
         names = ", ".join(changed)
         return [f"The last run was cut off, and these files have changed since: {names}. They count as its own work."]
-
-    def begin(self) -> None:
-        """Notes that the run has begun: what is judged from now on are items of lists that it has made."""
-        self._has_begun = True
-
-    def renew(self, key: str, known: Known) -> None:
-        """Notes the state of a file that a step of this run has made, or that has come from outside anew."""
-        self._first[key] = known
 
 
 NOTHING: Final = FileRecord()
@@ -374,22 +358,16 @@ def _reason(name: str, now: FileState | None) -> str:
     return f"{name} is gone" if Path(name).is_absolute() else f"{name} is gone from {Path.cwd()}"
 
 
-def inputs_of(tokens: Tokens, params: Params) -> Collection[Path]:
+def inputs_of(tokens: Tokens) -> Collection[Path]:
     """Returns the paths that come from outside: of initial contexts, parameters, constants and written lists."""
-    values: dict[int, Any] = {}  # by id: tasks share them
-    if tokens.has_outer:
-        for task in tokens.tasks:
-            for value in _outer_values(task, params):
-                values[id(value)] = value
-            for link in task.links.each if task.links is not None and task.step.files else ():
-                if not isinstance(link.source, int):
-                    listed = params[link.source] if isinstance(link.source, str) else link.source
-                    values[id(listed)] = listed
+    tasks = tokens.tasks if tokens.has_outer else ()
+    outer = (value for task in tasks for value in _outer_values(task, tokens.params, with_lists=True))
+    values = {id(value): value for value in outer}  # tasks share them
     return find_paths(list(values.values()))
 
 
-def _outer_values(task: Task, params: Params) -> Iterator[Any]:
-    """Yields the values from outside that a task, or each of its items, takes."""
+def _outer_values(task: Task, params: Params, *, with_lists: bool = False) -> Iterator[Any]:
+    """Yields the values from outside that a task, or each of its items, takes; *with_lists* those of its items, too."""
     if not task.step.files:
         return
     if task._initial is not None:
@@ -403,6 +381,9 @@ def _outer_values(task: Task, params: Params) -> Iterator[Any]:
             yield params
         elif isinstance(bind.source, str):
             yield params[bind.source]
+    for link in task.links.each if with_lists else ():
+        if not isinstance(link.source, int):
+            yield params[link.source] if isinstance(link.source, str) else link.source
 
 
 class RunFiles:
@@ -457,7 +438,7 @@ class RunFiles:
             runs: Whether a task runs.
         """
         self._earlier = earlier
-        earlier.begin()
+        earlier.has_begun = True
         if not (inputs or earlier.has_paths):
             return
         self.has_paths = True
@@ -469,7 +450,7 @@ class RunFiles:
         self._take([*void, *(path for path in inputs if str(path) not in saved.inputs)])
         for path in void:
             if (known := saved.inputs.get(str(path))) is not None:
-                earlier.renew(earlier.key_of(path), known)
+                earlier.first[earlier.key_of(path)] = known
         for key, state in earlier.accepted.items():
             name = earlier.names[key]
             self._last[name] = state_of(key, self._limit) or state
@@ -532,7 +513,7 @@ class RunFiles:
         if self._earlier is not None:
             time = context.time.timestamp()
             for name in record.new():
-                self._earlier.renew(self._earlier.key_of(name), Known(record.made[name], time))
+                self._earlier.first[self._earlier.key_of(name)] = Known(record.made[name], time)
         if is_saved and not self._is_written and (record.made or record.changed or record.taken):
             self._write_open()
 

@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Final
 
 from dotflow.abc.storage import Storage
@@ -52,10 +53,13 @@ class SavedOrigin:
     def __init__(self, storage: Storage, workflow_id: str) -> None:
         self._storage = storage
         self._workflow_id = workflow_id
-        self._key = workflow_key(storage, workflow_id, ORIGIN)
         self._voided: dict[str, int] = {}  # how often tasks and items were voided after they had finished
         self.origin = ""
         self.keeps_inputs = True
+
+    @cached_property
+    def _key(self) -> str:
+        return workflow_key(self._storage, self._workflow_id, ORIGIN)
 
     def is_saved(self) -> bool:
         """Returns whether the storage has one."""

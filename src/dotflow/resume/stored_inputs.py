@@ -16,7 +16,6 @@ from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan
 from dotflow.graph.wiring import PREVIOUS
 from dotflow.resume.changed_code import ChangedCode
-from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.earlier_runs import EarlierRuns, Restoration
 from dotflow.resume.tokens import Tokens
 
@@ -59,7 +58,7 @@ class StoredInputs:
         self._params = params
         self._without_value = without_value
         self._is_of_run = is_of_run
-        restoration = find_stored(storage, self._tokens, params)
+        restoration = find_stored(storage, self._tokens)
         self._void = {} if restoration is None else {task.task_id: reason for task, reason in restoration.void}
 
     def of(self, task_id: int, item: int | None, *, is_fallback: bool = False) -> TaskInputs:
@@ -125,13 +124,12 @@ class StoredInputs:
             raise NotInHistory(what, f"that in {where} is of another run")
 
 
-def find_stored(storage: Storage, tokens: Tokens, params: Params) -> Restoration | None:
+def find_stored(storage: Storage, tokens: Tokens) -> Restoration | None:
     """Records in the tasks of *tokens* the values that a resume would restore; returns the decisions.
 
     A resume would restore what the last run had, until a newer one voids it.
     """
-    keys, changes = CheckpointKeys(storage, tokens.tasks), ChangedCode(tokens)
-    return EarlierRuns(storage, keys, tokens, params, changes, lambda line: None, resume=True).decide()
+    return EarlierRuns(storage, "", tokens, ChangedCode(tokens), lambda line: None, resume=True).decide()
 
 
 def _expect(task: Task, values: Arguments | Skip) -> Arguments:

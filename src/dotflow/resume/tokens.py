@@ -40,6 +40,7 @@ class Tokens:
     Attributes:
         tasks: The tasks whose values count: the run's, or copies that record the decisions of a resume.
         previous: For each task, the task whose context is its `previous_context`.
+        params: The run parameters.
         initials: The digests of the initial contexts, by task id.
         has_links: Whether a task has links.
         has_outer: Whether a task takes a value from outside: an initial context, a parameter, a constant or a list.
@@ -48,6 +49,7 @@ class Tokens:
     def __init__(self, tasks: Sequence[Task], previous: Sequence[int | None], params: Params) -> None:
         self.tasks = tasks
         self.previous = previous or (None,) * len(tasks)
+        self.params = params
         self.has_links = LinkedTask in map(type, tasks)
         values = {task.task_id: task._initial.storage for task in tasks if task._initial is not None}
         digests = {id(value): digest_of(value) for value in {id(value): value for value in values.values()}.values()}
@@ -58,7 +60,7 @@ class Tokens:
         sources = [bind.source for of in links for bind in of.binds + of.fallback_binds]
         lists = [link.source for of in links for link in of.each]
         self.has_outer = bool(values) or not ONLY_TASKS(map(type, (*sources, *lists)))
-        self._params = {name: f"={digest_of(value)}" for name, value in params.items()}
+        self._digests = {name: f"={digest_of(value)}" for name, value in params.items()}
         sources += [condition.source for of in links for condition in of.conditions]
         constants = [source.value for source in sources if isinstance(source, Constant)]
         self._constants = {id(value): f"={digest_of(value)}" for value in constants}
@@ -83,6 +85,11 @@ class Tokens:
         while source is not None and self.tasks[source].status is TypeStatus.SKIPPED:
             source = self.previous[source]
         return None if source is None else self.tasks[source]
+
+    def taken_as_previous(self, task: Task) -> list[int]:
+        """Returns the id of the task whose context it takes whatever its value is; empty for none."""
+        previous = self.previous_of(task) if always_takes_previous(task) else None
+        return [] if previous is None else [previous.task_id]
 
     def takes_previous(self, task: Task, context: Context) -> bool:
         """Returns whether the value may depend on the previous one; an item may itself be what it is given as that."""
@@ -133,9 +140,8 @@ class Tokens:
             return self._of_task(task, takes_previous)
         shared = self._shared.get((task.task_id, takes_previous))
         if shared is None:
-            shared = self._shared[task.task_id, takes_previous] = self._of_task(
-                self.tasks[task.task_id], takes_previous
-            )
+            shared = self._of_task(self.tasks[task.task_id], takes_previous)
+            self._shared[task.task_id, takes_previous] = shared
         inputs = self._inputs.get(task.task_id)
         if inputs is None:
             mapped = self.tasks[task.task_id]
@@ -187,7 +193,7 @@ class Tokens:
             if not isinstance(source, str):
                 assert isinstance(source, Constant), "the key of an item shows its entries"
                 return self._constants[id(source.value)]
-            return f"={digest_of(self._params)}" if source == ALL_PARAMS else self._params[source]
+            return f"={digest_of(self._digests)}" if source == ALL_PARAMS else self._digests[source]
         task = self.tasks[source] if isinstance(source, int) else source
         if not task.has_value:
             return NOTHING
@@ -280,8 +286,6 @@ def difference(was: Mapping[str, str], now: Mapping[str, str], ignored: str = ""
     """
     if was == now:
         return ""
-    if ORDER in now:
-        was = {ORDER: now[ORDER], **was}  # older checkpoints don't record it
     had_fallback = any(label.startswith(FALLBACK) for label in was)
     for label in {**was, **now}:
         if was.get(label) == now.get(label) or label == ignored:
