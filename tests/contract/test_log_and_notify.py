@@ -55,6 +55,64 @@ class MyNotify(Notify):
         self.hook(task)
 
 
+class KeywordLog(Log):
+    """A log whose methods take any keyword arguments."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, int, str]] = []
+
+    def info(self, **kwargs: Any) -> None:
+        task = kwargs["task"]
+        self.lines.append(("info", task.task_id, str(task.status)))
+
+    def error(self, **kwargs: Any) -> None:
+        task = kwargs.get("task")
+        assert task is not None
+        self.lines.append(("error", task.task_id, str(task.status)))
+
+
+class NamedTaskLog(KeywordLog):
+    """A log whose methods take `task` by name only."""
+
+    def info(self, *, task: Task) -> None:
+        super().info(task=task)
+
+    def error(self, *, task: Task, **more: Any) -> None:
+        super().error(task=task, **more)
+
+
+class TaskAndMoreLog(KeywordLog):
+    """A log whose methods take the task and further arguments."""
+
+    def info(self, task: Task, **more: Any) -> None:
+        assert more == {}
+        super().info(task=task)
+
+    def error(self, task: Task, **more: Any) -> None:
+        assert more == {}
+        super().error(task=task)
+
+
+class ExtendedLogDefault(LogDefault):
+    """A subclass of LogDefault."""
+
+    def __init__(self) -> None:
+        super().__init__(output="console")
+        self.seen: list[str] = []
+
+    def info(self, **kwargs: Any) -> None:
+        self.seen.append(str(kwargs["task"].status))
+        super().info(**kwargs)
+
+
+class KeywordNotify(Notify):
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, str]] = []
+
+    def send(self, **kwargs: Any) -> None:
+        self.calls.append((kwargs["task"].task_id, str(kwargs["task"].status)))
+
+
 class Flaky:
     """Fails a number of times, then works."""
 
@@ -93,6 +151,35 @@ class TestLog:
             ("info", 2, "In progress", 0),
             ("error", 2, "Failed", 1),
         ]
+
+    @pytest.mark.parametrize("kind", [KeywordLog, NamedTaskLog, TaskAndMoreLog])
+    def test_the_task_may_be_taken_by_name(self, make_workflow: MakeWorkflow, kind: type[KeywordLog]) -> None:
+        """info(self, **kwargs) and info(self, *, task) work as info(self, task) does."""
+        log = kind()
+        workflow = make_workflow(log=log)
+        workflow.task.add([action(lambda: 1), action(lambda: 1 / 0)])
+
+        workflow.start()
+
+        assert log.lines == [
+            ("info", 0, "In progress"),
+            ("info", 0, "Completed"),
+            ("info", 1, "In progress"),
+            ("error", 1, "Failed"),
+        ]
+
+    def test_ours_may_be_extended_that_way(
+        self, make_workflow: MakeWorkflow, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """super().info(**kwargs) writes the line."""
+        log = ExtendedLogDefault()
+        workflow = make_workflow(log=log)
+        workflow.task.add(action(lambda: 1))
+
+        workflow.start()
+
+        assert log.seen == ["In progress", "Completed"]
+        assert len(capsys.readouterr().err.splitlines()) == 2
 
     def test_the_retry_of_a_classs_own_action_has_its_error(
         self, make_workflow: MakeWorkflow, capsys: pytest.CaptureFixture[str]
@@ -186,6 +273,16 @@ class TestNotify:
             (2, "In progress", 1),
             (2, "Failed", 1),
         ]
+
+    def test_the_task_may_be_taken_by_name(self, make_workflow: MakeWorkflow) -> None:
+        """send(self, **kwargs) works as send(self, task) does."""
+        notify = KeywordNotify()
+        workflow = make_workflow(notify=notify)
+        workflow.task.add(action(lambda: 1))
+
+        workflow.start()
+
+        assert notify.calls == [(0, "In progress"), (0, "Completed")]
 
     def test_one_that_raises_changes_nothing(self, make_workflow: MakeWorkflow) -> None:
         """The exception is reported, and the next change is sent all the same."""

@@ -15,7 +15,7 @@ from dotflow.core.events import Event
 from dotflow.core.types import TypeStatus
 from dotflow.providers import ExecutorThread, LogDefault, StorageFile
 from dotflow.testing import virtual_clock
-from tests.contract.test_log_and_notify import MyLog, MyNotify
+from tests.contract.test_log_and_notify import KeywordLog, KeywordNotify, MyLog, MyNotify, NamedTaskLog, TaskAndMoreLog
 
 MakeWorkflow = Callable[..., DotFlow]
 
@@ -287,6 +287,33 @@ def test_a_map_that_is_cancelled(make_workflow: MakeWorkflow) -> None:
 
 class TestProvidersOfUsers:
     """Classes that were written before there were maps."""
+
+    @pytest.mark.parametrize("kind", [KeywordLog, NamedTaskLog, TaskAndMoreLog])
+    def test_a_log_that_takes_the_task_by_name(self, make_workflow: MakeWorkflow, kind: type[KeywordLog]) -> None:
+        """It works for maps, items and skips."""
+        log = kind()
+
+        fill(make_workflow(log=log), "sequential").start(keep_going=True)
+
+        assert [line for line in log.lines if line[1] in (1, 3)] == [
+            ("info", 1, "In progress"),
+            ("error", 1, "Retry"),
+            ("error", 1, "Failed"),
+            ("error", 1, "Failed"),
+            ("info", 3, "Skipped"),
+        ]
+
+    def test_a_notifier_that_takes_the_task_by_name(self, make_workflow: MakeWorkflow) -> None:
+        """It works, too."""
+        notify = KeywordNotify()
+
+        fill(make_workflow(notify=notify), "sequential").start(keep_going=True)
+
+        assert [call for call in notify.calls if call[0] in (1, 3)] == [
+            (1, "In progress"),
+            (1, "Failed"),
+            (3, "Skipped"),
+        ]
 
     def test_every_attribute_of_a_task_can_be_read(self, make_workflow: MakeWorkflow) -> None:
         """Of a map, an item and a skipped task; an error has its failure as errors[-1]."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dotflow import clock
 from dotflow.abc.notify import Notify, RunMessage
 from dotflow.core.task import Task
-from dotflow.engine.run_log import LogLine, reraise_interrupt
+from dotflow.engine.run_log import LogLine, as_task_method, reraise_interrupt
 from dotflow.errors import HistoryError
 
 if TYPE_CHECKING:  # few tasks ask
@@ -38,6 +38,7 @@ class Notifier:
         note_sent: "Callable[[Question], None] | None" = None,
     ) -> None:
         self._notify = notify
+        self._listener = as_task_method(notify.send)
         self._grace = grace
         self._log_line = log_line
         self._sender = sender
@@ -99,7 +100,7 @@ class Notifier:
             self._log_line(f"{left} notifications were dropped: more than {MAX_WAITING} were waiting.", None)
 
     def _send(self, task: Task) -> None:
-        self._notify.send(task)
+        self._listener(task)
         if task.question is not None and self._note_sent is not None:
             try:
                 self._note_sent(task.question)

@@ -1,5 +1,6 @@
 """RunLog: what the log and the notifier of a run receive: its tasks, of a map the first failures, and other lines."""
 
+import inspect
 import math
 import threading
 from collections import Counter
@@ -35,6 +36,7 @@ WAIT_INTERVAL: Final = 600.0  # seconds between two records of what a task waits
 MAX_FAILURES: Final = 20  # failed items of a map that the log receives, and as many attempts that are repeated
 FAILURES: Final = (AttemptFailed, AttemptRepeated, TaskFailed)
 FAILED: Final = (TypeStatus.FAILED, TypeStatus.RETRY)
+BY_POSITION: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 TaskMethod = Callable[[Task], Any]
 LogLine = Callable[[str, BaseException | None], None]
@@ -65,6 +67,25 @@ def log_line_of(log: Log, masks: Masks = NO_MASKS) -> LogLine:
     return log_line
 
 
+def as_task_method(method: Callable[..., Any]) -> TaskMethod:
+    """Returns a function of a task: *method*, or `method(task=task)` where it takes the task by name only.
+
+    Called once for each run, since reading a signature takes longer than writing a line.
+    """
+    code = getattr(getattr(method, "__func__", None), "__code__", None)
+    if code is not None and code.co_argcount > 1:  # self and one more: most methods
+        return method
+    try:
+        parameters = inspect.signature(method).parameters.values()
+    except (TypeError, ValueError):  # written in C: the call itself may fail
+        return method
+    if any(parameter.kind in BY_POSITION for parameter in parameters):
+        return method
+    if not any(parameter.name == "task" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return method  # the call itself fails
+    return lambda task: method(task=task)
+
+
 class RunLog:
     """Passes the tasks of one run to its log and its notifier.
 
@@ -93,8 +114,8 @@ class RunLog:
     ) -> None:
         self._tasks = tasks
         self._log = log
-        self._info = None if log is None else log.info
-        self._error = None if log is None else log.error
+        self._info = None if log is None else as_task_method(log.info)
+        self._error = None if log is None else as_task_method(log.error)
         self._notify = notify
         self._log_line = log_line
         self._masks = masks
