@@ -474,6 +474,31 @@ def test_a_rerun_of_a_map_asks_again(make: Make) -> None:
     assert [question.id.nth for question in build().start(resume=True, rerun="send").questions] == [1]
 
 
+def test_a_map_asks_only_if_an_item_is_not_in_the_cache(make: Make) -> None:
+    """Nothing would run after the yes."""
+    found = [[1, 2]]
+
+    @action
+    def numbers() -> list[int]:
+        return found[0]
+
+    @action(approve="Send {number}?", cache=True)
+    def send(number: int) -> int:
+        return number * 2
+
+    def build() -> DotFlow:
+        workflow = make(numbers)
+        workflow.task.add(send, each={"number": numbers})
+        return workflow
+
+    run = build().start()
+    Control(build()).approve(run.run_id)
+    assert build().start(resume=True).status is COMPLETED
+    assert build().start().value("send") == [2, 4]
+    found[0] = [1, 2, 3]
+    assert [question.text for question in build().start().questions] == ["Send [1, 2, 3]?"]
+
+
 def test_what_is_cached_or_skipped_asks_nobody(make: Make, tmp_path: Path) -> None:
     @action(approve=True, cache=True)
     def heavy() -> int:

@@ -469,10 +469,8 @@ class RunGraph:
             if isinstance(decision, Ended):
                 ended.append(decision)
                 continue
-            lists = self._lists_shown(task) if task.step.approve is not None and run is None else {}
-            is_empty = any(type(one) in (list, tuple) and not one for one in lists.values())
-            if lists and not is_empty and task.task_id not in self.checkpoints.whole_maps:
-                answer = self._ask(ready, task, {**lists, **decision})
+            if task.step.approve is not None and run is None and self._has_open_items(task, previous, decision):
+                answer = self._ask(ready, task, {**self._lists_shown(task), **decision})
                 if isinstance(answer, Ended | TaskPaused):
                     return [answer]
                 decision = {**decision, **answer}
@@ -485,6 +483,26 @@ class RunGraph:
                 ended += [_skipped(task, why) for task, _ in opening]
                 opening = []
         return [*ended, *(self._open(opening, previous, run) if opening else [])]
+
+    def _has_open_items(self, task: LinkedTask, previous: Context, shared: Arguments) -> bool:
+        """Returns whether an item of a mapped task may run: they are neither restored, nor all in the cache."""
+        is_empty = any(type(one) in (list, tuple) and not one for one in self._lists_shown(task).values())
+        if is_empty or task.task_id in self.checkpoints.whole_maps:
+            return False
+        if self._cache is None or not is_cached(task):
+            return True
+        try:
+            inputs = ItemInputs(task, self._tasks)
+            for item in items_of(task, self._tasks, self._params):
+                own = inputs.decide(item, self._secrets.masks)
+                if isinstance(own, Skip):
+                    continue
+                given = Context(own.pop(PREVIOUS)) if PREVIOUS in own else previous
+                if self._cache.find(item, self._cache.key(item, given, own, shared or None)) is None:
+                    return True
+        except Exception:  # of the lists, or of a condition: the map, or the item, fails without a step
+            return False
+        return False
 
     def _open(
         self, opening: Sequence[tuple[LinkedTask, Arguments]], previous: Context, run: NestRun | None
