@@ -56,11 +56,6 @@ class SharedLock(ABC, Generic[T]):
         """Releases the resource. May be called repeatedly, and for a resource that was not acquired."""
 
     @property
-    def sharing(self) -> "frozenset[Self]":
-        """The entered locks that share the resource now, this one included."""
-        return frozenset() if self._entry is None else frozenset(self._entry.entered)  # type: ignore[arg-type]
-
-    @property
     def resource(self) -> T:
         """The shared resource. Only an entered lock has one."""
         assert self._entry is not None
