@@ -36,7 +36,7 @@ ALTER TABLE questions DROP COLUMN about;
 SECOND_FORMAT = f"""{THIRD_FORMAT} DROP VIEW run_list; DROP VIEW attempt_list;
     DROP INDEX runs_continues; DROP INDEX runs_origin; DROP INDEX runs_base; DROP INDEX runs_running;
     DROP INDEX runs_open; DROP TABLE wanted; DROP TABLE workflows;
-    DROP TABLE servers; DROP TABLE orders; DROP TABLE schedules; DROP TABLE questions; DROP TABLE grants;
+    DROP TABLE servers; DROP TABLE orders; DROP TABLE schedules; DROP TABLE questions;
     DROP TABLE task_notes;
     ALTER TABLE runs DROP COLUMN workflow; ALTER TABLE runs DROP COLUMN params; ALTER TABLE runs DROP COLUMN submitted;
     ALTER TABLE runs DROP COLUMN origin; ALTER TABLE runs DROP COLUMN continues; ALTER TABLE runs DROP COLUMN begun;

@@ -5,7 +5,7 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 

@@ -3,16 +3,15 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any, Final
+from typing import Final
 
-from dotflow.core.context import Context
 from dotflow.core.events import RunEnded, RunStarted
 from dotflow.core.failure import TaskError
 from dotflow.core.files import FileRecord
 from dotflow.core.item_counts import rounds_of
 from dotflow.core.masks import Masks
 from dotflow.core.task import Task
-from dotflow.core.text import shorten
+from dotflow.core.text import error_line
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
@@ -90,13 +89,13 @@ def run_record(
 
 
 def _first_error(failed: Sequence[Task]) -> str:
-    ended = [(task.finished_at, task.task_id, task.error) for task in failed if task.finished_at and task.error]
+    ended = [
+        (task.finished_at, task.task_id, task.name, task.error) for task in failed if task.finished_at and task.error
+    ]
     if not ended:
         return ""
-    _, task_id, error = min(ended)
-    name = next(task.name for task in failed if task.task_id == task_id)
-    message = error.message.partition("\n")[0]
-    return shorten(f"{name}: {error.exception}: {message}".rstrip(": "))
+    _, _, name, error = min(ended)
+    return error_line(name, error.exception, error.message)
 
 
 def _task_record(task: Task, plan: Plan, masks: Masks) -> TaskRecord:
@@ -150,7 +149,7 @@ def _error(error: TaskError) -> ErrorRecord:
 
 
 def _input(task: Task, masks: Masks) -> str:
-    with contextlib.suppress(Exception):  # of a type that pretends to be another one
+    with contextlib.suppress(Exception):  # a step may have changed the value that the entry is a part of
         return glimpse(task.input, masks, MAX_INPUT) if isinstance(task, Item) else ""
     return ""
 
@@ -161,8 +160,5 @@ def _files_text(task: Task, masks: Masks) -> str:
 
 
 def _glimpse(task: Task, masks: Masks) -> str:
-    context: Context | None = task._current
-    value: Any = None if context is None else context.storage
-    with contextlib.suppress(Exception):  # of a type that pretends to be another one
-        return "" if value is None else glimpse(value, masks)
-    return ""
+    value = None if task._current is None else task._current.storage
+    return "" if value is None else glimpse(value, masks)

@@ -1,5 +1,6 @@
 """SQLiteArchive: the reading side of HistorySQLite."""
 
+import contextlib
 import os
 import sqlite3
 import stat
@@ -9,20 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dotflow import clock
-from dotflow.abc.archive import FAILURES, LATEST, Archive, NotedNumber, Since, TaskState
+from dotflow.abc.archive import LATEST, Archive, NotedNumber, Since, TaskState
 from dotflow.core.durations import TEXTS, to_seconds
 from dotflow.core.text import shorten
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import InvalidArgument, NotInHistory
 from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.crashed import mark_ended
-from dotflow.providers.histories.sqlite.reading import Reader, errors_of, reading, short_path
+from dotflow.providers.histories.sqlite.reading import errors_of, reading, revision_of, short_path
 from dotflow.providers.histories.sqlite.retention import CHAINS, GOES_ON, forget, shrink
 from dotflow.providers.histories.sqlite.tables import micro
 from dotflow.providers.sqlite_file import SQLiteFile
 
 if TYPE_CHECKING:  # a run only writes, and imports none of them
-    from dotflow.providers.histories.sqlite.records import Selection
+    from dotflow.providers.histories.sqlite.records import Records
     from dotflow.records.record import OutputChunk, OutputKey, RunRecord, RunSummary, ValueRecord
 
 DEFAULT_PATH: Final = ".output/history.db"
@@ -92,7 +93,7 @@ class SQLiteArchive(Archive):
         search: str = "",
         limit: int | None = 50,
     ) -> "list[RunSummary]":
-        from dotflow.providers.histories.sqlite.records import RunFilter, find_runs
+        from dotflow.providers.histories.sqlite.records import RunFilter
 
         states = _states(state)
         if limit is not None and (type(limit) is not int or limit < 0):
@@ -102,33 +103,31 @@ class SQLiteArchive(Archive):
             wanted = wanted._replace(since=_moment("since", since))
         if before is not None:
             wanted = wanted._replace(before=micro(before))
+        with self._records() as records:
+            return list(records.runs(wanted))
+
+    @contextlib.contextmanager
+    def _records(self) -> "Iterator[Records]":
+        from dotflow.providers.histories.sqlite.records import Records  # here: a run only writes
+
         with reading(self.path) as reader:
-            return list(find_runs(reader, wanted))
+            yield Records(*reader)
 
     def summary(self, run: str) -> "RunSummary":
-        from dotflow.providers.histories.sqlite.records import load_summary
-
-        with reading(self.path) as reader:
-            return load_summary(reader, reader.find(run))
+        with self._records() as records:
+            return records.summary(records.find(run))
 
     def unmended(self, limit: int = 50) -> "list[RunSummary]":
-        from dotflow.providers.histories.sqlite.records import RunFilter, find_runs
-
-        with reading(self.path) as reader:
-            return list(find_runs(reader, RunFilter(FAILURES, limit=limit, is_unmended=True)))
+        with self._records() as records:
+            return records.unmended(limit)
 
     def queue(self, limit: int = 10) -> "tuple[list[RunSummary], int]":
-        from dotflow.providers.histories.sqlite.records import find_next
-
-        with reading(self.path) as reader:
-            return find_next(reader, limit)
+        with self._records() as records:
+            return records.next(limit)
 
     def recent(self, workflows: Sequence[str], limit: int = 20) -> "dict[str, list[RunSummary]]":
-        from dotflow.providers.histories.sqlite.records import RunFilter, find_runs
-
-        with reading(self.path) as reader:
-            filters = {workflow: RunFilter(workflow=workflow, limit=limit) for workflow in workflows}
-            return {workflow: list(find_runs(reader, wanted)) for workflow, wanted in filters.items()}
+        with self._records() as records:
+            return records.recent(workflows, limit)
 
     def workflows(self) -> list[str]:
         with reading(self.path) as reader:
@@ -136,60 +135,43 @@ class SQLiteArchive(Archive):
         return list(dict.fromkeys(workflow.partition("@")[0] for (workflow,) in rows))
 
     def task_states(self, runs: Sequence[str]) -> list[list[TaskState]]:
-        from dotflow.providers.histories.sqlite.records import task_states
-
-        with reading(self.path) as reader:
-            return [task_states(reader, reader.find(run)) for run in runs]
+        with self._records() as records:
+            return [records.task_states(records.find(run)) for run in runs]
 
     def noted_numbers(self, runs: Sequence[str]) -> list[list[NotedNumber]]:
-        from dotflow.providers.histories.sqlite.records import noted_numbers
-
-        with reading(self.path) as reader:
-            return [noted_numbers(reader, reader.find(run)) for run in runs]
+        with self._records() as records:
+            return [records.noted_numbers(records.find(run)) for run in runs]
 
     def revision(self) -> str:
-        from dotflow.providers.histories.sqlite.reading import revision_of
-
         return revision_of(self._watched, self.path)
 
     def load(self, run: str = "last") -> "RunRecord":
-        from dotflow.providers.histories.sqlite.records import load_run
-
-        with reading(self.path) as reader:
-            return load_run(reader, reader.find(run))
+        with self._records() as records:
+            return records.load(records.find(run))
 
     def output(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "list[OutputChunk]":
-        from dotflow.providers.histories.sqlite.records import output_of
-
-        with reading(self.path) as reader:
-            number = reader.find(run)
-            selection = _find_step(reader, number, step)._replace(attempt=attempt)
-            return output_of(reader.connection, number, selection)
+        with self._records() as records:
+            number = records.find(run)
+            return records.output(number, records.find_step(number, step)._replace(attempt=attempt))
 
     def output_sizes(self, run: str) -> "dict[OutputKey, int]":
-        from dotflow.providers.histories.sqlite.records import sizes_of
-
-        with reading(self.path) as reader:
-            return sizes_of(reader.connection, reader.find(run))
+        with self._records() as records:
+            return records.sizes(records.find(run))
 
     def output_tails(self, run: str, sizes: "Mapping[OutputKey, int]") -> "list[OutputChunk]":
-        from dotflow.providers.histories.sqlite.records import tails_of
-
-        with reading(self.path) as reader:
-            return tails_of(reader.connection, reader.find(run), sizes)
+        with self._records() as records:
+            return records.tails(records.find(run), sizes)
 
     def follow(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "Iterator[list[OutputChunk]]":
-        from dotflow.providers.histories.sqlite.records import new_output
-
-        with reading(self.path) as reader:
-            number = reader.find(run)
-            selection = _find_step(reader, number, step)._replace(attempt=attempt)
+        with self._records() as records:
+            number = records.find(run)
+            selection = records.find_step(number, step)._replace(attempt=attempt)
         seen: dict[tuple[int, int, int], int] = {}
         is_running = True
         while is_running:
-            with reading(self.path) as reader:
-                is_running = reader.is_running(number)
-                chunks = new_output(reader.connection, number, selection, seen)
+            with self._records() as records:
+                is_running = records.is_running(number)
+                chunks = records.new_output(number, selection, seen)
             yield chunks
 
     def report(self, run: str, path: str | os.PathLike[str]) -> Path:
@@ -201,15 +183,13 @@ class SQLiteArchive(Archive):
     def copies(
         self, run: str, step: str | None = None, *, attempt: int | None = None, documents: bool = True
     ) -> "list[ValueRecord]":
-        from dotflow.providers.histories.sqlite.records import copies_of
-
-        with reading(self.path) as reader:
-            number = reader.find(run)
-            found = _find_step(reader, number, step)
+        with self._records() as records:
+            number = records.find(run)
+            found = records.find_step(number, step)
             if found.round is not None:
                 raise NotInHistory(f"Can't find the values of '{step}'", f"it is a map. Name an item: {found.example}")
             limit = max(self.value_limit, MAX_DOCUMENT) if documents else None
-            return copies_of(reader.connection, number, (found.task, found.item, attempt), limit)
+            return records.copies(number, found._replace(attempt=attempt), limit)
 
     def value(self, run: str, step: str, role: str = "returned", *, attempt: int | None = None) -> Any:
         from dotflow.codec.document import unpack
@@ -217,10 +197,11 @@ class SQLiteArchive(Archive):
         copies = self.copies(run, step, attempt=attempt)
         what = f"Can't find the value '{role}' of '{step}'"
         for copy in copies:
-            if copy.role == role and copy.document is None:
+            if copy.role != role:
+                continue
+            if copy.document is None:
                 raise NotInHistory(what, f"it was not kept: {copy.note}")
-            if copy.role == role and copy.document is not None:
-                return unpack(copy.document, role, pickle=self.pickle).storage
+            return unpack(copy.document, role, pickle=self.pickle).storage
         kept = shorten(", ".join(copy.role for copy in copies)) or "no values of this step"
         raise NotInHistory(what, f"the history has {kept}. HistorySQLite(values='all') keeps all values")
 
@@ -283,12 +264,6 @@ def _is_private(path: Path, group: int) -> bool:
 
 def _forget_old(connection: sqlite3.Connection, until: int) -> int:
     return forget(connection, [run for (run,) in connection.execute(ENDED, (until, BATCH))])
-
-
-def _find_step(reader: Reader, run: int, step: str | None) -> "Selection":
-    from dotflow.providers.histories.sqlite.records import Selection, find_task
-
-    return Selection() if step is None else find_task(reader, run, step)
 
 
 def _states(state: str | Sequence[str] | None) -> list[TypeRunState]:

@@ -21,9 +21,9 @@ from dotflow.providers.histories.sqlite.archive import DEFAULT_PATH, SQLiteArchi
 from dotflow.providers.histories.sqlite.output_rows import OutputWriter
 from dotflow.providers.histories.sqlite.retention import Keep, as_keep, sweep
 from dotflow.providers.histories.sqlite.rows import HANDLERS, RunRows
-from dotflow.providers.histories.sqlite.tables import FORMAT
+from dotflow.providers.histories.sqlite.tables import FIND_RUN, FORMAT
 from dotflow.providers.histories.sqlite.values import KEPT, Values
-from dotflow.providers.histories.sqlite.writer import FIND_RUN, PATIENCE, RunWriter
+from dotflow.providers.histories.sqlite.writer import PATIENCE, RunWriter
 from dotflow.providers.sqlite_file import SQLiteFile
 
 if TYPE_CHECKING:

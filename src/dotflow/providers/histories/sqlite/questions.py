@@ -10,7 +10,7 @@ from dotflow.core.approval import ANSWERABLE, INDEX, WAITS_FOR, Question, Questi
 from dotflow.core.durations import format_duration
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import OrderRefused, close_match
-from dotflow.providers.histories.sqlite.reading import Reader, has_queue
+from dotflow.providers.histories.sqlite.reading import Reader
 from dotflow.providers.histories.sqlite.tables import MICRO, NO_ITEM, PAUSED, micro, moment
 
 GONE: Final = NO_ITEM - 1  # in place of the index of an item that its list does not have any more
@@ -130,9 +130,8 @@ def of_chain(connection: sqlite3.Connection, origin: str) -> list[Question]:
 
 def find_open(reader: Reader) -> Iterator[Question]:
     """Yields the questions that can be answered now, the oldest first."""
-    if has_queue(reader.connection):
-        for row in reader.connection.execute(OPEN, (micro(clock.now()), *ANSWERABLE)):
-            yield _with_run(row)
+    for row in reader.connection.execute(OPEN, (micro(clock.now()), *ANSWERABLE)):
+        yield _with_run(row)
 
 
 def chosen(asked: Sequence[Question], step: str | None, run_id: str, state: str, is_yes: bool) -> Question:

@@ -28,6 +28,7 @@ from dotflow.providers.histories.sqlite.tables import (
     ATTEMPT_COLUMNS,
     COMPLETED,
     FAILED,
+    FIND_RUN,
     FORMAT,
     NO_ITEM,
     OPEN,
@@ -40,7 +41,6 @@ from dotflow.providers.sqlite_errors import LocksRefused, cause_of, code_of, exp
 from dotflow.providers.sqlite_file import SQLiteFile
 from dotflow.records.environment import process_name, read_environment
 
-FIND_RUN: Final = "SELECT run FROM runs WHERE run_id = ?"
 FIND_PLAN: Final = "SELECT plan FROM plans WHERE digest = ?"
 FIND_ENVIRONMENT: Final = "SELECT environment FROM environments WHERE digest = ?"
 SAVE_PLAN: Final = "INSERT INTO plans (digest) VALUES (?)"
@@ -294,7 +294,7 @@ class RunWriter:
             self._report(f"Rows of the run {self.rows.started.run_id} are not in {self._path}", str(error))
         except (sqlite3.Error, OSError) as error:
             self._drop_surplus()
-            self._cause = cause_of(error) if isinstance(error, sqlite3.Error) else error.strerror or str(error)
+            self._cause = cause_of(error)
             self._busy_at = clock.ticks() if is_busy(error) else None
             if self._busy_at is None:
                 self._handle(error)
@@ -398,14 +398,13 @@ class RunWriter:
     def _handle(self, error: sqlite3.Error | OSError) -> None:
         """Puts a damaged file aside. Raises HistoryError for the first error of the run."""
         self._retry_at = clock.ticks() + RETRY_DELAY
-        cause = explain(error) if isinstance(error, sqlite3.Error) else error.strerror or str(error)
         what = f"The history {self._path} can't be written, and the run goes on without it"
         if is_damaged(error, self._path):
             with contextlib.suppress(OSError):
                 damaged = put_aside(self._path, self._file)
                 what = f"The history {self._path} is damaged. It is {damaged} now, and a new one begins"
                 self._retry_at = 0.0
-        self._report(what, cause)
+        self._report(what, explain(error))
 
     def _report(self, what: str, cause: str) -> None:
         """Raises HistoryError, once."""
