@@ -58,7 +58,7 @@ def double(customer: int) -> int:
 @action
 def add_one(double: int) -> int:
     if double > 100:
-        raise ValueError("too many")
+        raise ValueError("too many\nof them")
     return double + 1
 
 

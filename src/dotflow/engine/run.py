@@ -29,9 +29,10 @@ from dotflow.core.hints import READ_RUN, no_attribute
 from dotflow.core.item_counts import rounds_of
 from dotflow.core.masks import Masks
 from dotflow.core.task import Task
+from dotflow.core.text import error_line
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine.claimed import ClaimedRun, ending_of
+from dotflow.engine.claimed import ClaimedRun
 from dotflow.engine.notifier import Notifier
 from dotflow.engine.options import ChosenTasks, RunOptions, chosen_tasks
 from dotflow.engine.orders import OrderWatch
@@ -374,8 +375,9 @@ class Run:
 
     def _ending(self, *, goes_on: bool = False) -> Ending:
         """Returns its end for the queue. With *goes_on*, another run continues it."""
+        errors = (error_line(task.name, task.error.exception, task.error.message) for task in self.tasks if task.error)
         asked = [question.id for question in self.questions]
-        return ending_of(self.state, self._reason, self.tasks, goes_on=goes_on)._replace(asked=asked)
+        return Ending(self.state, self._reason, next(errors, ""), goes_on, asked)
 
     def _waits_for(self) -> str:
         """Returns which tasks and items wait for an approval, for people."""
