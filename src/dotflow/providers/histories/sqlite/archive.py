@@ -71,10 +71,7 @@ class SQLiteArchive(Archive):
                 return f"{short_path(path)} is a link, or not a file"
             if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
                 return f"{short_path(path)} belongs to another user"
-            others = stat.S_IWGRP | stat.S_IWOTH
-            if os.name == "posix" and status.st_mode & others == stat.S_IWGRP and _is_private(path, status.st_gid):
-                continue
-            if os.name == "posix" and status.st_mode & others:
+            if os.name == "posix" and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 return f"other users can write to {short_path(path)} (`chmod go-w` ends that)"
         return ""
 
@@ -240,26 +237,6 @@ class SQLiteArchive(Archive):
                 raise NotInHistory(f"Can't forget the run {run_id[:8]}", reason)
         chains = (connection.execute(CHAIN, {"run": number}).fetchall() for number in numbers)
         return forget(connection, list(dict.fromkeys(number for chain in chains for (number,) in chain)))
-
-
-def _is_private(path: Path, group: int) -> bool:
-    """Returns whether those of a group who may write to a file are the user alone, as a umask of 002 has it.
-
-    A group has the members that it lists, and the users whose first group it is. Another group may have its number,
-    and an access control list may name more users: then the bits of the group are the list's.
-    """
-    import grp
-    import pwd
-
-    try:
-        user, named = pwd.getpwuid(os.geteuid()), grp.getgrgid(group)
-        has_list = "system.posix_acl_access" in getattr(os, "listxattr", lambda path: [])(path)  # Linux
-    except (KeyError, OSError):  # a user or a group without a name, as in containers
-        return False
-    groups = [named, *(other for other in grp.getgrall() if other.gr_gid == group)]
-    members = {name for entry in groups for name in entry.gr_mem}
-    members |= {other.pw_name for other in pwd.getpwall() if other.pw_gid == group}
-    return not has_list and named.gr_name == user.pw_name and members <= {user.pw_name}
 
 
 def _forget_old(connection: sqlite3.Connection, until: int) -> int:
