@@ -1,5 +1,6 @@
 """What a submission needs: the queue of a history, the moment from which a run is due, and declared parameters."""
 
+import contextlib
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -149,11 +150,15 @@ def defaults_of(description: str | None) -> dict[str, Any]:
 
     *description* is what `describe_params` has returned; None where the workflow is unknown.
     """
-    try:
-        described: dict[str, Description] = {} if description is None else decode(description)
-    except CheckpointUnreadable:
-        return {}
+    described = _described(description) or {}
     return {name: rest[0] if rest and kind else ... for name, (kind, *rest) in described.items() if kind != SECRET}
+
+
+def _described(description: str | None) -> dict[str, Description] | None:
+    """Returns what `describe_params` has described; None where an earlier dotflow has kept classes of a program."""
+    with contextlib.suppress(CheckpointUnreadable):
+        return None if description is None else decode(description)
+    return None
 
 
 def named_by(
@@ -176,10 +181,7 @@ def named_by(
     for name, value in given.items():
         if not _is_plain(value):
             raise InvalidArgument(f"params[{name!r}]", value, "plain data, such as text, numbers or dates")
-    try:
-        described: dict[str, Description] | None = None if description is None else decode(description)
-    except CheckpointUnreadable:  # an earlier dotflow has written defaults of a program's classes
-        described = None
+    described = _described(description)
     by_key = None if key is None else keyed_id(workflow_id, key)
     if described is None:
         return by_key or (None if given else workflow_id), _text(given)

@@ -18,7 +18,7 @@ from dotflow.errors import InvalidArgument, NotInHistory
 from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.crashed import mark_ended
 from dotflow.providers.histories.sqlite.reading import errors_of, reading, revision_of, short_path
-from dotflow.providers.histories.sqlite.retention import CHAINS, GOES_ON, forget, shrink
+from dotflow.providers.histories.sqlite.retention import CHAINS, GOES_ON, forget, forget_found, shrink
 from dotflow.providers.histories.sqlite.tables import micro
 from dotflow.providers.sqlite_file import SQLiteFile
 
@@ -92,10 +92,9 @@ class SQLiteArchive(Archive):
     ) -> "list[RunSummary]":
         from dotflow.providers.histories.sqlite.records import RunFilter
 
-        states = _states(state)
         if limit is not None and (type(limit) is not int or limit < 0):
             raise InvalidArgument("limit", limit, "a number of runs, 0 or more, or None for all")
-        wanted = RunFilter(states, workflow, search=search, limit=-1 if limit is None else limit)
+        wanted = RunFilter(_states(state), workflow, search=search, limit=-1 if limit is None else limit)
         if since is not None:
             wanted = wanted._replace(since=_moment("since", since))
         if before is not None:
@@ -220,7 +219,7 @@ class SQLiteArchive(Archive):
             count = self._file.transact(lambda connection: self._forget(connection, numbers, noted))
             live.forget_ends(self.path, noted)
             while until is not None and (
-                deleted := self._file.transact(lambda connection: _forget_old(connection, until))
+                deleted := self._file.transact(lambda connection: forget_found(connection, ENDED, (until, BATCH)))
             ):
                 count += deleted
             shrink(self._file)
@@ -237,10 +236,6 @@ class SQLiteArchive(Archive):
                 raise NotInHistory(f"Can't forget the run {run_id[:8]}", reason)
         chains = (connection.execute(CHAIN, {"run": number}).fetchall() for number in numbers)
         return forget(connection, list(dict.fromkeys(number for chain in chains for (number,) in chain)))
-
-
-def _forget_old(connection: sqlite3.Connection, until: int) -> int:
-    return forget(connection, [run for (run,) in connection.execute(ENDED, (until, BATCH))])
 
 
 def _states(state: str | Sequence[str] | None) -> list[TypeRunState]:

@@ -103,13 +103,6 @@ def find_same(rows: Sequence[Sequence[Any]], asked: QuestionId, text: str, about
     return None
 
 
-def answer(
-    connection: sqlite3.Connection, asked: QuestionId, is_yes: bool, by: str, comment: str, value: str | None
-) -> None:
-    """Writes the answer to a question that has none."""
-    connection.execute(ANSWER, (is_yes, by, micro(clock.now()), comment, value, *key_of(asked), asked.nth))
-
-
 def is_settled(connection: sqlite3.Connection, asked: Collection[QuestionId]) -> bool:
     """Returns whether one of these questions has an answer, or its time is up."""
     now = clock.now()

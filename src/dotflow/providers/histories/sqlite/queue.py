@@ -299,12 +299,20 @@ class SQLiteQueue(Operations):
             return schedules.find_fired(reader, schedule, micro(since), micro(until), limit)
 
     def move_alarm(self, schedule: str, alarmed: datetime | None, until: datetime) -> bool:
-        values = (schedule, None if alarmed is None else micro(alarmed), micro(until))
-        return self.transact(lambda connection: schedules.move_alarm(connection, *values))
+        def work(connection: sqlite3.Connection) -> bool:
+            before = None if alarmed is None else micro(alarmed)
+            if not connection.execute(schedules.MOVE_ALARM, (micro(until), schedule, before)).rowcount:
+                return False
+            if alarmed is not None and until < alarmed:
+                connection.execute(schedules.LOOKED_AT, (schedule, micro(until), before))
+            return True
+
+        return self.transact(work)
 
     def long_queued(self, before: datetime) -> Sequence[LongQueued]:
         with reading(self.path) as reader:
-            return schedules.find_long_queued(reader, micro(before))
+            rows = reader.connection.execute(schedules.LONG_QUEUED, (micro(before),))
+            return [LongQueued(workflow, count, moment(due)) for workflow, count, due in rows]
 
     def order(self, run: str, order: Order, seen: TypeRunState | None = None) -> "RunSummary":
         was_dead = self._was_dead(run)
@@ -455,7 +463,8 @@ class SQLiteQueue(Operations):
                 raise OrderRefused(verb_of(is_yes), newest.run_id, reason)
             if newest.state not in ANSWERABLE:
                 raise OrderRefused(verb_of(is_yes), newest.run_id, _since(newest, now))
-            questions.answer(connection, question.id, is_yes, by, comment, value)
+            answered = (is_yes, by, now, comment, value, *questions.key_of(question.id), question.id.nth)
+            connection.execute(questions.ANSWER, answered)
             about = f"{question.step}{comment and f': {comment}'}"
             connection.execute(ADD_ORDER, (newest.run, verb_of(is_yes), by, now, about, now))
             if newest.state is TypeRunState.PAUSED:
@@ -683,7 +692,10 @@ class SQLiteServer(QueueServer):
                     continue
                 if most is not None and connection.execute(RUNNING_NOW, (workflow,)).fetchone()[0] >= most:
                     continue
-                found += _first(connection, workflow, now, busy)
+                for run, name, priority, due in connection.execute(CANDIDATES, {"workflow": workflow, "now": now}):
+                    if name not in busy:
+                        found.append((-priority, due, run))
+                        break
             return self._take(connection, min(found)[-1]) if found else None
 
         return self._queue.transact(work)
@@ -790,16 +802,6 @@ def _submit(connection: sqlite3.Connection, wanted: Submission, trigger: str = "
     in_queue = (run, wanted.workflow, wanted.name, wanted.key, wanted.priority, due, False, None, 0, None, False)
     connection.execute(ADD_WANTED, in_queue)
     return run_id
-
-
-def _first(
-    connection: sqlite3.Connection, workflow: str, now: int, busy: Collection[str]
-) -> list[tuple[int, int, int]]:
-    """Returns the first run of a workflow that may begin, as what it is sorted by; empty if there is none."""
-    for run, name, priority, due in connection.execute(CANDIDATES, {"workflow": workflow, "now": now}):
-        if name not in busy:
-            return [(-priority, due, run)]
-    return []
 
 
 def _continue(

@@ -140,13 +140,13 @@ def pauses_of(rows: Iterable[tuple[str, str, int, str | None]]) -> dict[str, Wor
     return {workflow: WorkflowPause(by, moment(at), comment or "") for workflow, by, at, comment in rows}
 
 
-def find_served(connection: sqlite3.Connection, path: Path) -> set[str]:
-    """Returns the workflows that living processes serve."""
+def find_served(connection: sqlite3.Connection, path: Path, statement: str = SERVERS) -> set[str]:
+    """Returns the workflows that living processes serve, or what else the statement finds of servers."""
     served: set[str] = set()
     ((version,),) = connection.execute("PRAGMA user_version")
-    for lock, workflows in connection.execute(SERVERS).fetchall() if version >= QUEUE_FORMAT else ():
+    for lock, ids in connection.execute(statement).fetchall() if version >= QUEUE_FORMAT else ():
         if live.is_held(path, lock):
-            served.update(json.loads(workflows))
+            served.update(json.loads(ids))
     return served
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import re
 import sqlite3
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final, NamedTuple
 
@@ -96,16 +97,15 @@ def shrink(file: SQLiteFile, pages: int | None = None, *, patience: float | None
 
 
 def _forget_some(file: SQLiteFile, keep: Keep) -> int:
-    def work(connection: sqlite3.Connection) -> int:
-        if keep.runs is not None:
-            rows = connection.execute(SURPLUS, (keep.runs - 1,))
-        else:
-            assert keep.seconds is not None
-            until = int((clock.now().timestamp() - keep.seconds) * MICRO)
-            rows = connection.execute(OLD, (until, until))
-        return forget(connection, [run for (run,) in rows])
+    statement, values = SURPLUS, [(keep.runs or 0) - 1]
+    if keep.seconds is not None:
+        statement, values = OLD, [int((clock.now().timestamp() - keep.seconds) * MICRO)] * 2
+    return file.transact(lambda connection: forget_found(connection, statement, values), patience=0)
 
-    return file.transact(work, patience=0)
+
+def forget_found(connection: sqlite3.Connection, statement: str, values: Sequence[int]) -> int:
+    """Deletes the runs that a statement finds, within a transaction. Returns how many there were."""
+    return forget(connection, [run for (run,) in connection.execute(statement, values)])
 
 
 def forget(connection: sqlite3.Connection, runs: list[int]) -> int:

@@ -12,7 +12,6 @@ from dotflow import clock
 from dotflow.abc.operations import (
     Dropped,
     Firing,
-    LongQueued,
     Schedule,
     ServedSchedule,
     Submission,
@@ -21,9 +20,8 @@ from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.schedule_rules import KEPT_DROPPED, Active, Fired, FiredRun, since, why_blocked
 from dotflow.core.types.overlap import TypeOverlap
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.questions import STEP, UNANSWERED
-from dotflow.providers.histories.sqlite.reading import Reader
+from dotflow.providers.histories.sqlite.reading import Reader, find_served
 from dotflow.providers.histories.sqlite.tables import FIND_RUN, OPEN, micro, moment
 
 SPEC: Final = Schedule._fields[2:]  # what a row has as JSON
@@ -69,35 +67,20 @@ def register(
         row = {
             "schedule": schedule.schedule,
             "workflow": schedule.workflow,
-            "spec": spec_of(schedule),
+            "spec": json.dumps({name: getattr(schedule, name) for name in SPEC}),
             "at_once": schedule.max_parallel if schedule.overlap is TypeOverlap.PARALLEL else 1,
             "now": now,
             "has_alarm": schedule.late_after is not None,
         }
         connection.execute(REGISTER, row)
     connection.execute(SERVE, (json.dumps([one.schedule for one in schedules]), server))
-    served = _served(connection, path)
+    served = find_served(connection, path, SERVED)
     left = []
     for schedule, workflow, spec, settled in connection.execute(KNOWN).fetchall():
         if workflow in workflows and schedule not in served:
             connection.execute(NOT_SEEN, (schedule,))
             left.append((schedule_of(schedule, workflow, spec), moment(settled)))
     return left
-
-
-def _served(connection: sqlite3.Connection, path: Path) -> set[str]:
-    """Returns the ids of the schedules that living processes serve."""
-    return {
-        schedule
-        for lock, schedules in connection.execute(SERVED).fetchall()
-        if live.is_held(path, lock)
-        for schedule in json.loads(schedules)
-    }
-
-
-def spec_of(schedule: Schedule) -> str:
-    """Returns what a row has of a schedule beside its id and its workflow."""
-    return json.dumps({name: getattr(schedule, name) for name in SPEC})
 
 
 def schedule_of(schedule: str, workflow: str, spec: str) -> Schedule:
@@ -194,7 +177,7 @@ LONG_QUEUED: Final = """SELECT workflow, COUNT(*) AS count, MIN(due) AS due FROM
 
 def find_schedules(reader: Reader) -> Iterator[ServedSchedule]:
     """Yields the schedules that living processes serve; of a workflow that none serves, that of the last one."""
-    served = _served(reader.connection, reader.path)
+    served = find_served(reader.connection, reader.path, SERVED)
     last: dict[str, ServedSchedule] = {}  # of the workflows that no process serves
     for schedule, workflow, spec, settled, alarmed, dropped, drops in reader.connection.execute(SCHEDULES).fetchall():
         found = ServedSchedule(
@@ -265,21 +248,6 @@ def _fired_run(reader: Reader, number: int) -> FiredRun:
             before = _fired_run(reader, continued)
     why = found.reason or found.error
     return FiredRun(found.run_id, found.state, found.began, why, waits_for, found.workflow_paused_by, before)
-
-
-def move_alarm(connection: sqlite3.Connection, schedule: str, alarmed: int | None, until: int) -> bool:
-    """Moves the alarm of a schedule, as `Operations.move_alarm` does."""
-    if not connection.execute(MOVE_ALARM, (until, schedule, alarmed)).rowcount:
-        return False
-    if alarmed is not None and until < alarmed:
-        connection.execute(LOOKED_AT, (schedule, until, alarmed))
-    return True
-
-
-def find_long_queued(reader: Reader, before: int) -> list[LongQueued]:
-    """Returns what waits in the queue that was due before a moment, by workflow."""
-    rows = reader.connection.execute(LONG_QUEUED, (before,)).fetchall()
-    return [LongQueued(workflow, count, moment(due)) for workflow, count, due in rows]
 
 
 def _drops(text: str | None) -> list[Dropped]:
