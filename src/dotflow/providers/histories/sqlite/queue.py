@@ -893,8 +893,7 @@ def _open_orders(connection: sqlite3.Connection, run: int) -> list[Order]:
 
 def _reason(order: Order) -> str:
     """Returns why a run has ended, for people."""
-    verb = "cancelled" if order.what is TypeOrder.CANCEL else "paused"
-    return f"{verb} by {order.by}{order.comment and f': {order.comment}'}"
+    return f"{STATES[order.what].lower()} by {order.by}{order.comment and f': {order.comment}'}"
 
 
 def _since(found: _Run, now: int) -> str:

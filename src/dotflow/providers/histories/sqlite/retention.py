@@ -41,10 +41,14 @@ FORGETTABLE: Final = f"""SELECT old.run FROM {CHAINS} WHERE NOT {GOES_ON} AND la
 OLD: Final = f"{FORGETTABLE} AND old.began < ? AND last.ended < ? ORDER BY old.began LIMIT {BATCH}"
 NTH: Final = "SELECT began FROM runs WHERE begun ORDER BY began DESC LIMIT 1 OFFSET ?"
 SURPLUS: Final = f"{FORGETTABLE} AND last.began < ({NTH}) ORDER BY old.began LIMIT {BATCH}"
-#: What several runs may share: a table, and the column with its number.
-SHARED: Final = (("plans", "plan"), ("steps", "plan"), ("environments", "environment"))
-FORGET_SHARED: Final = "DELETE FROM {table} WHERE {number} = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE {number} = ?1)"
-
+#: What several runs may share: the numbers of a plan and of an environment.
+FIND_SHARED: Final = "SELECT plan, environment FROM runs WHERE run = ?"
+FORGET_SHARED: Final = (
+    "DELETE FROM plans WHERE plan = :plan AND NOT EXISTS (SELECT 1 FROM runs WHERE plan = :plan)",
+    "DELETE FROM steps WHERE plan = :plan AND NOT EXISTS (SELECT 1 FROM runs WHERE plan = :plan)",
+    """DELETE FROM environments WHERE environment = :environment
+        AND NOT EXISTS (SELECT 1 FROM runs WHERE environment = :environment)""",
+)
 #: The questions of a chain go with its last run.
 FORGET_QUESTIONS: Final = """DELETE FROM questions WHERE origin = (SELECT origin FROM runs WHERE run = ?1)
     AND NOT EXISTS (SELECT 1 FROM runs AS forgotten JOIN runs AS other USING (origin)
@@ -110,15 +114,11 @@ def forget_found(connection: sqlite3.Connection, statement: str, values: Sequenc
 
 def forget(connection: sqlite3.Connection, runs: list[int]) -> int:
     """Deletes runs by their numbers, within a transaction. Returns how many there were."""
-    numbers: dict[str, set[int | None]] = {"plan": set(), "environment": set()}
+    rows = {row for run in runs for row in connection.execute(FIND_SHARED, (run,))}
     for run in runs:
-        for plan, environment in connection.execute("SELECT plan, environment FROM runs WHERE run = ?", (run,)):
-            numbers["plan"].add(plan)
-            numbers["environment"].add(environment)
         connection.execute(FORGET_QUESTIONS, (run,))
         for table in (*OF_RUN, "runs"):
             connection.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
-    for table, number in SHARED:
-        statement = FORGET_SHARED.format(table=table, number=number)
-        connection.executemany(statement, [(key,) for key in numbers[number]])
+    for statement in FORGET_SHARED:
+        connection.executemany(statement, [{"plan": plan, "environment": environment} for plan, environment in rows])
     return len(runs)
