@@ -28,6 +28,8 @@ NO_ID: Final = "it has no workflow_id, by which other processes find its runs: D
 NO_HISTORY: Final = "it has no history, which has the queue: Config(history=HistorySQLite('/path/history.db'))"
 FACTORY: Final = "the arguments of the function that made it name its runs. Declare them: DotFlow(params={...})"
 SECRET: Final = "secret"  # in place of the type of a parameter
+#: The types that a text becomes, by the names that descriptions have of them.
+TYPES: Final = {scalar.__name__: kind for scalar, kind in SCALARS.items()}
 
 #: How a parameter is described to those that can't import its workflow: its type, and its default if it has one.
 Description = list[Any]
@@ -129,7 +131,7 @@ def describe_params(declared: Params, secrets: Iterable[str], tasks: Iterable[Ta
             described[name] = [SECRET, None]
             continue
         kind = type_of_run_param(name, default, tasks)
-        found = next((scalar.__name__ for scalar, known in SCALARS.items() if known is kind), "")
+        found = next((known for known in TYPES if TYPES[known] is kind), "")
         if default is ...:
             described[name] = [found]
         else:
@@ -192,12 +194,11 @@ def named_by(
         kind = described[name][0]
         if kind == SECRET:
             raise refuse_secret(name)
-        scalar = next((known for known in SCALARS if known.__name__ == kind), None)
-        if scalar is not None and isinstance(value, str):
+        if kind in TYPES and isinstance(value, str):
             try:
-                values[name] = SCALARS[scalar].convert(value)
+                values[name] = TYPES[kind].convert(value)
             except ValueError:
-                raise InvalidArgument(f"params[{name!r}]", value, SCALARS[scalar].accepted) from None
+                raise InvalidArgument(f"params[{name!r}]", value, TYPES[kind].accepted) from None
     missing = [name for name, described_by in described.items() if len(described_by) < 2 and name not in values]
     if missing:
         raise MissingParam(tuple(missing))

@@ -5,7 +5,6 @@ import contextvars
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple, Self, overload
 
 from dotflow import clock
@@ -181,7 +180,7 @@ class Server:
     def _wait(self, server: QueueServer, is_idle: bool) -> None:
         seconds = POLL
         if clock.source is not None and is_idle:  # in virtual time no other process writes
-            moments = (server.next_due(), self._schedules.next(), self._alarms.next())
+            moments = (server.next_due(), self._schedules.next(), self._alarms.next)
             first = min((moment for moment in moments if moment is not None), default=None)
             seconds = TAKE_OVER if first is None else max(0.0, (first - clock.now()).total_seconds())
         clock.wait(self._wakeup.wait, seconds, self._wakeup.set)
@@ -446,9 +445,7 @@ class Server:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 

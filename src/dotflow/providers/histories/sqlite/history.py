@@ -32,10 +32,6 @@ if TYPE_CHECKING:
 MAX_OUTPUTS: Final = 1000  # runs of another process whose output is counted
 MAX_UNENDED: Final = 1000  # runs whose end is tried again when the next run begins
 
-#: SQLite's setting "synchronous": with WAL, a commit survives the end of the process, kill -9 included. A power cut may
-#: lose the last ones. sqlite.org/pragma.html#pragma_synchronous
-SYNCHRONOUS: Final = "NORMAL"
-
 
 class HistorySQLite(SQLiteArchive, History):
     """Keeps every run in one SQLite file, which any number of processes may write to at the same time.
@@ -99,7 +95,7 @@ class HistorySQLite(SQLiteArchive, History):
         if self._queue is None:
             from dotflow.providers.histories.sqlite import queue  # here: most runs never need it
 
-            file = SQLiteFile(self.path, queue.SYNCHRONOUS, FORMAT, files=self._files, is_synced=True)
+            file = SQLiteFile(self.path, FORMAT, files=self._files, is_synced=True)
             self._queue = queue.SQLiteQueue(file, self.path)
             weakref.finalize(self._queue, file.close)  # it may outlive the history
         return self._queue
@@ -110,8 +106,8 @@ class HistorySQLite(SQLiteArchive, History):
         return "sqlite", str(self.path)
 
     def _set_file(self) -> None:
-        self._file = SQLiteFile(self.path, SYNCHRONOUS, FORMAT, files=self._files)
-        self._watched = SQLiteFile(self.path, SYNCHRONOUS, FORMAT, read_only=True)
+        self._file = SQLiteFile(self.path, FORMAT, files=self._files)
+        self._watched = SQLiteFile(self.path, FORMAT, read_only=True)
         for file in (self._file, self._watched):
             weakref.finalize(self, file.close)
         self._queue: SQLiteQueue | None = None

@@ -60,7 +60,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SYNCHRONOUS: Final = "NORMAL"  # the file syncs each commit itself, after it
 BETWEEN_LOOKS: Final = 1.0  # seconds between the two looks that find a process dead
 
 BY_KEY: Final = "SELECT run_id, params FROM wanted JOIN runs USING (run) WHERE wanted.workflow = ? AND key = ?"
@@ -524,7 +523,7 @@ class SQLiteServer(QueueServer):
         self._is_unknown = False  # whether the file has lost this server
         self._dead: dict[int, float] = {}  # runs whose process was found dead, and when
         self._gone: dict[str, float] = {}  # the same of servers
-        self._watched = SQLiteFile(queue.path, SYNCHRONOUS, FORMAT, read_only=True)
+        self._watched = SQLiteFile(queue.path, FORMAT, read_only=True)
         weakref.finalize(self, self._watched.close)
         self._seen: object = None
         lock = live.hold(queue.path, files=queue.file.files)

@@ -88,7 +88,7 @@ class Values:
             return
         call = started.call
         task, item, attempt, state, *_ = row
-        is_here = row[WORKER] is None or row[WORKER] == os.getpid()
+        is_here = row[WORKER] in (None, os.getpid())
         taken = self._run.steps[task].contexts
         # A step without parameters may return an instance, whose actions take contexts.
         may_take = state == FAILED and not (taken or call.arguments or call.shared)
