@@ -125,7 +125,7 @@ CONTINUATION: Final = """SELECT run FROM wanted WHERE name = :name AND queued AN
 TAKE: Final = "UPDATE runs SET state = 'Running', lock = ?, process = ? WHERE run = ?"
 DEQUEUE: Final = "UPDATE wanted SET queued = 0, server = ? WHERE run = ?"
 CLAIMED: Final = """SELECT run_id, wanted.workflow, wanted.name, params, origin, continues IS NOT NULL,
-    EXISTS (SELECT 1 FROM runs AS other WHERE other.begun AND other.origin = runs.origin), rerun, server, runs.name
+    EXISTS (SELECT 1 FROM runs AS other WHERE other.begun AND other.origin = runs.origin), rerun
     FROM wanted JOIN runs USING (run) WHERE run = ?"""
 MINE: Final = "SELECT run FROM runs JOIN wanted USING (run) WHERE run_id = ? AND state = 'Running' AND server = ?"
 PUT_BACK: Final = "UPDATE runs SET state = 'Queued', lock = NULL, process = NULL WHERE run = ?"
@@ -712,8 +712,8 @@ class SQLiteServer(QueueServer):
     def _take(self, connection: sqlite3.Connection, run: int) -> Claim:
         connection.execute(TAKE, (self._lock, process_name(), run))
         connection.execute(DEQUEUE, (self._server, run))
-        *first, continues, has_begun, rerun, server, title = connection.execute(CLAIMED, (run,)).fetchone()
-        return Claim._make((*first, bool(continues), bool(has_begun), json.loads(rerun or "[]"), server, title))
+        *first, continues, has_begun, rerun = connection.execute(CLAIMED, (run,)).fetchone()
+        return Claim._make((*first, bool(continues), bool(has_begun), json.loads(rerun or "[]")))
 
     def put_back(self, claim: Claim, delay: float) -> None:
         def work(connection: sqlite3.Connection) -> None:

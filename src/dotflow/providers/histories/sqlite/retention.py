@@ -5,17 +5,19 @@ import re
 import sqlite3
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final, NamedTuple
+from typing import Final
 
 from dotflow import clock
 from dotflow.errors import InvalidArgument
 from dotflow.providers.histories.sqlite.tables import MICRO, OF_RUN
 from dotflow.providers.sqlite_file import SQLiteFile
 
+#: Which runs are kept: those of a time, a number of the last ones, or all.
+Keep = timedelta | int | None
+
 INTERVAL: Final = 3600  # seconds between two sweeps of a file
 BUDGET: Final = 0.02  # seconds of a sweep at the end of a run; the rest follows at the end of the next one
-UNITS: Final = {"minute": 60, "hour": 3600, "day": 86_400, "week": 7 * 86_400}
-TEXT: Final = re.compile(r"\s*(\d+)\s*(minute|hour|day|week|run)s?\s*")
+TEXT: Final = re.compile(r"\s*(\d{1,8})\s*(minute|hour|day|week|run)s?\s*")
 ACCEPTED: Final = 'a text such as "30 days" or "200 runs", a timedelta, or None to keep all'
 
 PAGES: Final = 500  # that a sweep gives back to the system, at most
@@ -55,30 +57,20 @@ FORGET_QUESTIONS: Final = """DELETE FROM questions WHERE origin = (SELECT origin
         WHERE forgotten.run = ?1 AND other.run <> ?1)"""
 
 
-class Keep(NamedTuple):
-    """Which runs are kept: those of the last *seconds*, or the last *runs*; both None for all."""
-
-    seconds: float | None = None
-    runs: int | None = None
-
-
 def as_keep(value: object) -> Keep:
     """Returns the value of the argument `keep`. Raises InvalidArgument if it is invalid."""
-    if value is None:
-        return Keep()
-    if isinstance(value, timedelta) and value > timedelta(0):
-        return Keep(seconds=value.total_seconds())
+    if value is None or (isinstance(value, timedelta) and value > timedelta(0)):
+        return value
     match = TEXT.fullmatch(value) if isinstance(value, str) else None
     if match is None or not int(match[1]):
         raise InvalidArgument("keep", value, ACCEPTED)
-    if match[2] == "run":
-        return Keep(runs=int(match[1]))
-    return Keep(seconds=float(int(match[1]) * UNITS[match[2]]))
+    count, unit = int(match[1]), match[2]
+    return count if unit == "run" else timedelta(**{f"{unit}s": count})
 
 
 def sweep(file: SQLiteFile, keep: Keep) -> None:
     """Forgets runs that are no longer kept, once an hour for each file, or goes on with that. Errors are ignored."""
-    if keep.seconds is None and keep.runs is None:
+    if keep is None:
         return
     with contextlib.suppress(sqlite3.Error, OSError):  # busy, full, read-only: another run tries again
         now = int(clock.now().timestamp())
@@ -100,10 +92,11 @@ def shrink(file: SQLiteFile, pages: int | None = None, *, patience: float | None
     file.use(lambda connection: connection.executescript(statement), None, False, patience)
 
 
-def _forget_some(file: SQLiteFile, keep: Keep) -> int:
-    statement, values = SURPLUS, [(keep.runs or 0) - 1]
-    if keep.seconds is not None:
-        statement, values = OLD, [int((clock.now().timestamp() - keep.seconds) * MICRO)] * 2
+def _forget_some(file: SQLiteFile, keep: timedelta | int) -> int:
+    if isinstance(keep, int):
+        statement, values = SURPLUS, [keep - 1]
+    else:
+        statement, values = OLD, [max(0, int((clock.now().timestamp() - keep.total_seconds()) * MICRO))] * 2
     return file.transact(lambda connection: forget_found(connection, statement, values), patience=0)
 
 
