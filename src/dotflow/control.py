@@ -3,7 +3,7 @@
 import getpass
 import os
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +22,7 @@ from dotflow.abc.operations import (
 from dotflow.abc.workflow import ServedWorkflow
 from dotflow.core.approval import Question
 from dotflow.core.durations import Duration, as_seconds
+from dotflow.core.files import EPOCH
 from dotflow.core.masks import environment_masks
 from dotflow.core.schedule_rules import MAX_FIRINGS, Fired, find_late
 from dotflow.core.text import escape_surrogates
@@ -36,7 +37,6 @@ WHAT: Final = "There are no runs to control"
 POLL: Final = 0.1  # seconds between two looks of wait()
 LOOKED_AT: Final = 50  # firings of a schedule, the last ones, among which the late ones are found
 LONG_WAIT: Final = timedelta(minutes=10)  # of a queued run that is due
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Control:

@@ -147,8 +147,7 @@ class SQLiteArchive(Archive):
 
     def output(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "list[OutputChunk]":
         with self._records() as records:
-            number = records.find(run)
-            return records.output(number, records.find_step(number, step)._replace(attempt=attempt))
+            return records.output(*records.select(run, step, attempt))
 
     def output_sizes(self, run: str) -> "dict[OutputKey, int]":
         with self._records() as records:
@@ -160,8 +159,7 @@ class SQLiteArchive(Archive):
 
     def follow(self, run: str, step: str | None = None, *, attempt: int | None = None) -> "Iterator[list[OutputChunk]]":
         with self._records() as records:
-            number = records.find(run)
-            selection = records.find_step(number, step)._replace(attempt=attempt)
+            number, selection = records.select(run, step, attempt)
         seen: dict[tuple[int, int, int], int] = {}
         is_running = True
         while is_running:
@@ -180,12 +178,11 @@ class SQLiteArchive(Archive):
         self, run: str, step: str | None = None, *, attempt: int | None = None, documents: bool = True
     ) -> "list[ValueRecord]":
         with self._records() as records:
-            number = records.find(run)
-            found = records.find_step(number, step)
+            number, found = records.select(run, step, attempt)
             if found.round is not None:
                 raise NotInHistory(f"Can't find the values of '{step}'", f"it is a map. Name an item: {found.example}")
             limit = max(self.value_limit, MAX_DOCUMENT) if documents else None
-            return records.copies(number, found._replace(attempt=attempt), limit)
+            return records.copies(number, found, limit)
 
     def value(self, run: str, step: str, role: str = "returned", *, attempt: int | None = None) -> Any:
         from dotflow.codec.document import unpack

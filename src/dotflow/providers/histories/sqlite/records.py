@@ -6,7 +6,7 @@ import re
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
@@ -14,7 +14,7 @@ from dotflow import clock
 from dotflow.abc.archive import FAILURES, NotedNumber, TaskState
 from dotflow.codec.json import decode_plain
 from dotflow.core.attempt_id import AttemptId
-from dotflow.core.files import FileRecord
+from dotflow.core.files import EPOCH, FileRecord
 from dotflow.core.outcome import Note
 from dotflow.core.text import error_line
 from dotflow.core.types.attempt_state import TypeAttemptState
@@ -133,8 +133,6 @@ ITEMS_OF_ROUND: Final = """SELECT of.item FROM attempts AS of
     WHERE of.run = output.run AND of.task = output.task AND of.round = ?"""
 
 RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
-
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class RunFilter(NamedTuple):
@@ -410,10 +408,11 @@ class Records(Reader):
         """Returns the numbers that the tasks of a run have noted."""
         return [NotedNumber(*row) for row in self.connection.execute(NUMBERS, (run,))]
 
-    def find_step(self, run: int, step: str | None) -> Selection:
-        """Returns the task, the item or the round that *step* names; all of a run for None. Raises NotInHistory."""
+    def select(self, name: str, step: str | None, attempt: int | None) -> tuple[int, Selection]:
+        """Returns the number of a run, and its part that *step* names; all of it for None. Raises NotInHistory."""
+        run = self.find(name)
         if step is None:
-            return Selection()
+            return run, Selection(attempt=attempt)
         ((_, _, _, plan, _, _, _, run_id, *_),) = self.connection.execute(RUN, (run,))
         counts = dict(self.connection.execute(MAPS, (run,)))
         tasks = [_task(row, {}, counts, True) for row in self.connection.execute(STEPS, (plan,))]
@@ -423,10 +422,10 @@ class Records(Reader):
             firsts = dict(self.connection.execute(ROUNDS, (run, task.task_id)))
             if number not in firsts:
                 raise no_round(task, step, firsts)
-            return Selection(task.task_id, round=number, example=task.name_of(firsts[number]))
+            return run, Selection(task.task_id, None, attempt, number, task.name_of(firsts[number]))
         if item is not None and not self.connection.execute(HAS_ITEM, (run, task.task_id, item)).fetchall():
             raise no_item(task, item)
-        return Selection(task.task_id, item)
+        return run, Selection(task.task_id, item, attempt)
 
     def copies(self, run: int, selection: Selection, limit: int | None) -> list[ValueRecord]:
         """Returns the copies of values of a run, or of a task or an item; without an attempt, of the last one of each.

@@ -189,14 +189,11 @@ class RunRows:
             row = widened(opened.row)
             row[TOOK] = row[TOOK] or int((event.tick - opened.tick) * MICRO)  # not the delay before a stop
             self.attempts[id(row)] = row
-        row[STATE] = FAILED
-        row[GLIMPSE] = None  # of a pause or a wait before
+        self._set_failed(row, event.failure)
         if event.usage is not None:
             self._measure(row, event.usage)
         if opened is not None:
             self._copy(self._values.inputs(row, opened.started))
-        self._add_error(row, event.failure)
-        self._count_failure(event.task_id, item, event.failure)
         self.output.attempts.pop((row[TASK], row[ITEM], row[ATTEMPT]), None)
 
     def _retry(self, event: AttemptFailed) -> None:
@@ -222,8 +219,7 @@ class RunRows:
             self._add_error(opened.row, event.failure)
 
     def _restore(self, event: TaskRestored) -> None:
-        state = CACHED if event.source == "cache" else RESTORED
-        row = self._end_without_attempt(event.task_id, event.item, state, RESTORED)
+        row = self._end_without_attempt(event, CACHED if event.source == "cache" else RESTORED)
         row[BEGAN] = micro(event.context.time)
         row[GLIMPSE] = self._values.glimpse(event.context.storage)
         if event.context._origin.files is not None:
@@ -232,9 +228,8 @@ class RunRows:
             self._copy(self._values.returned(row, event.context))
 
     def _skip(self, event: TaskSkipped) -> None:
-        self._end_without_attempt(event.task_id, event.item, SKIPPED, SKIPPED)[GLIMPSE] = escape_surrogates(
-            event.reason
-        )
+        row = self._end_without_attempt(event, SKIPPED)
+        row[GLIMPSE] = escape_surrogates(event.reason)
 
     def _pause(self, event: TaskPaused) -> None:
         """Ends the row of its last attempt, which has failed, or that of its map. A question has a row of its own."""
@@ -247,11 +242,11 @@ class RunRows:
             row[TOOK] = row[TOOK] or int((event.tick - opened.tick) * MICRO)  # not the delay before the pause
         row[STATE], row[GLIMPSE] = PAUSED, escape_surrogates(event.reason)
 
-    def _end_without_attempt(self, task: int, item: int | None, state: int, counted: int) -> Row:
-        row = self._new_row(task, NO_ITEM if item is None else item, 0, None)
+    def _end_without_attempt(self, event: TaskRestored | TaskSkipped, state: int) -> Row:
+        row = self._new_row(event.task_id, NO_ITEM if event.item is None else event.item, 0, None)
         row[STATE] = state
-        if item is None:
-            self.counts[counted] += 1
+        if event.item is None:
+            self.counts[RESTORED if state == CACHED else state] += 1
         return row
 
     def _open_map(self, event: MapOpened) -> None:
@@ -270,17 +265,14 @@ class RunRows:
         if opened is None:
             return
         row = opened.row
-        row[STATE] = COMPLETED if event.failure is None else FAILED
         row[TOOK] = int((event.tick - opened.tick) * MICRO)
         row[ITEMS] = row[ITEMS] if event.items is None else event.items
         self.attempts[id(row)] = row
         if event.failure is None:
-            row[GLIMPSE] = self._values.glimpse(event.context.storage)
+            row[STATE], row[GLIMPSE] = COMPLETED, self._values.glimpse(event.context.storage)
             self.counts[COMPLETED] += 1
         else:
-            row[GLIMPSE] = None  # the reason of a pause before
-            self._add_error(row, event.failure)
-            self._count_failure(event.task_id, NO_ITEM, event.failure)
+            self._set_failed(row, event.failure)
 
     def _trace(self, event: Traced) -> None:
         if event.task_id < 0:
@@ -345,12 +337,14 @@ class RunRows:
             [*key, nth, *texts, None if retry_in is None else int(retry_in * MICRO), failure.refusal or None]
         )
 
-    def _count_failure(self, task: int, item: int, failure: Failure) -> None:
-        if item != NO_ITEM:
+    def _set_failed(self, row: Row, failure: Failure) -> None:
+        row[STATE], row[GLIMPSE] = FAILED, None  # of a pause or a wait before
+        self._add_error(row, failure)
+        if row[ITEM] != NO_ITEM:
             return
         self.counts[FAILED] += 1
         if self.error is None:
-            self.error = error_line(self.started.steps[task].name, failure.exception, failure.message)
+            self.error = error_line(self.started.steps[row[TASK]].name, failure.exception, failure.message)
 
 
 def widened(row: Row) -> Row:
