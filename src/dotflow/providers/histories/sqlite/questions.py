@@ -127,7 +127,7 @@ def find_open(reader: Reader) -> Iterator[Question]:
         yield _with_run(row)
 
 
-def chosen(asked: Sequence[Question], step: str | None, run_id: str, state: str, is_yes: bool) -> Question:
+def chosen(asked: Sequence[Question], step: str | None, run_id: str, state: str, verb: str) -> Question:
     """Returns the question that an answer is for.
 
     Args:
@@ -135,7 +135,7 @@ def chosen(asked: Sequence[Question], step: str | None, run_id: str, state: str,
         step: The task or item that waits; None if there is one only.
         run_id: The newest run of the chain.
         state: What is known of it, for a refusal.
-        is_yes: The answer, for a refusal.
+        verb: What the answer does, for a refusal.
 
     Raises:
         OrderRefused: There is no such question, or it has its answer.
@@ -153,12 +153,7 @@ def chosen(asked: Sequence[Question], step: str | None, run_id: str, state: str,
         reason = f"no task '{step}' waits for an answer. {close_match(step or '', [one.step for one in asked])}"
     else:
         reason = f"no task of it waits for an answer: {state}"
-    raise OrderRefused(verb_of(is_yes), run_id, reason.rstrip(" ."))
-
-
-def verb_of(is_yes: bool) -> str:
-    """Returns what an answer is."""
-    return "approve" if is_yes else "reject"
+    raise OrderRefused(verb, run_id, reason.rstrip(" ."))
 
 
 def _settled(question: Question, now: datetime) -> str:

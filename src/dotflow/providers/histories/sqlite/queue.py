@@ -47,7 +47,6 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError, NotInHistory, NotServable, OrderRefused, close_match
 from dotflow.providers.histories.sqlite import live, questions, schedules
 from dotflow.providers.histories.sqlite.crashed import MARK_ATTEMPTS, MARK_RUN, counts_of, end_of, mark_ended
-from dotflow.providers.histories.sqlite.questions import verb_of
 from dotflow.providers.histories.sqlite.reading import PAUSES, errors_of, pauses_of, reading, short_path
 from dotflow.providers.histories.sqlite.tables import COMPLETED, CRASHED, FORMAT, MICRO, RESTORED, micro, moment
 from dotflow.providers.histories.sqlite.writer import DAMAGES, end_others
@@ -450,22 +449,24 @@ class SQLiteQueue(Operations):
         seen: TypeRunState | None = None,
         nth: int | None = None,
     ) -> "RunSummary":
+        verb = "approve" if is_yes else "reject"
+
         def work(connection: sqlite3.Connection) -> str:
-            newest, now = self._as_seen(connection, run, seen, verb_of(is_yes)), _now()
-            found = questions.of_chain(connection, newest.origin or "")
-            question = questions.chosen(found, step, newest.run_id, _since(newest, now), is_yes)
+            newest, now = self._as_seen(connection, run, seen, verb), _now()
+            found, reason = questions.of_chain(connection, newest.origin or ""), ""
+            question = questions.chosen(found, step, newest.run_id, _since(newest, now), verb)
             if nth is not None and question.id.nth != nth:
                 reason = f"'{question.step}' asks anew by now: '{question.text}'"
-                raise OrderRefused(verb_of(is_yes), newest.run_id, reason)
-            if newest.superseded:
+            elif newest.superseded:
                 reason = f"the run {newest.superseded[:ID_LENGTH]} has replaced its values"
-                raise OrderRefused(verb_of(is_yes), newest.run_id, reason)
-            if newest.state not in ANSWERABLE:
-                raise OrderRefused(verb_of(is_yes), newest.run_id, _since(newest, now))
+            elif newest.state not in ANSWERABLE:
+                reason = _since(newest, now)
+            if reason:
+                raise OrderRefused(verb, newest.run_id, reason)
             answered = (is_yes, by, now, comment, value, *questions.key_of(question.id), question.id.nth)
             connection.execute(questions.ANSWER, answered)
             about = f"{question.step}{comment and f': {comment}'}"
-            connection.execute(ADD_ORDER, (newest.run, verb_of(is_yes), by, now, about, now))
+            connection.execute(ADD_ORDER, (newest.run, verb, by, now, about, now))
             if newest.state is TypeRunState.PAUSED:
                 return self._go_on(connection, newest, now) or newest.run_id
             return newest.run_id
