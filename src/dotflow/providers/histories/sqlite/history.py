@@ -112,6 +112,7 @@ class HistorySQLite(Archive, History):
         _check("pickle", pickle, isinstance(pickle, bool), "True or False")
         _check("umask", umask, is_umask(umask), UMASK)
         self.path: Path = Path(path).absolute()
+        self.store: Hashable = ("sqlite", str(self.path))  # any process can record output in it
         self.keep: Keep = as_keep(keep)
         self.capture = TypeCapture(capture)
         self.values = values
@@ -130,17 +131,12 @@ class HistorySQLite(Archive, History):
             weakref.finalize(self._queue, file.close)  # it may outlive the history
         return self._queue
 
-    @property
-    def store(self) -> Hashable:  # type: ignore[override]
-        """The file: any process can record output in it."""
-        return "sqlite", str(self.path)
-
     def _set_file(self) -> None:
         self._file = SQLiteFile(self.path, FORMAT, files=self._files)
         self._watched = SQLiteFile(self.path, FORMAT, read_only=True)
         for file in (self._file, self._watched):
             weakref.finalize(self, file.close)
-        self._queue: SQLiteQueue | None = None
+        self._queue = None
         self._writers: dict[str, RunWriter] = {}  # of the active runs, each in its own thread
         self._outputs: dict[str, OutputWriter] = {}  # of runs of another process
         self._unended = deque[RunWriter](maxlen=MAX_UNENDED)  # of runs whose end could not be written

@@ -64,7 +64,6 @@ BETWEEN_LOOKS: Final = 1.0  # seconds between the two looks that find a process 
 BY_KEY: Final = "SELECT run_id, params FROM wanted JOIN runs USING (run) WHERE wanted.workflow = ? AND key = ?"
 FRESH: Final = """SELECT run, run_id, priority, due FROM wanted JOIN runs USING (run)
     WHERE wanted.name = ? AND queued AND NOT resume"""
-IS_WANTED: Final = "SELECT 1 FROM wanted WHERE run = ?"
 MERGE: Final = "UPDATE wanted SET priority = ?, due = ? WHERE run = ?"
 ADD_RUN: Final = """INSERT INTO runs (run_id, workflow_id, name, state, trigger, began, submitted, is_named, workflow,
     params, origin, continues) VALUES (?, ?, ?, 'Queued', ?, ?, ?, 1, ?, ?, ?, ?)"""
@@ -153,7 +152,8 @@ ALL_ORDERS: Final = """SELECT run_id, what, by_whom, comment FROM orders JOIN ru
 ADD_ORDER: Final = "INSERT INTO orders (run, what, by_whom, at, comment, done) VALUES (?, ?, ?, ?, ?, ?)"
 ADD_SUBMIT: Final = """INSERT INTO orders (run, what, by_whom, at, comment, done)
     SELECT run, 'submit', ?, ?, '', ? FROM runs WHERE run_id = ?"""
-NEWEST: Final = """SELECT run, run_id, workflow_id, state, origin, superseded, ended, is_named, workflow, lock, params
+NEWEST: Final = """SELECT run, run_id, workflow_id, state, origin, superseded, ended, is_named, workflow, lock, params,
+    run IN (SELECT run FROM wanted)
     FROM runs WHERE run_id = :run OR origin = (SELECT origin FROM runs WHERE run_id = :run) ORDER BY run DESC LIMIT 1"""
 
 STATES: Final = {TypeOrder.CANCEL: TypeRunState.CANCELLED, TypeOrder.PAUSE: TypeRunState.PAUSED}
@@ -183,6 +183,7 @@ class _Run(NamedTuple):
     workflow: str | None
     lock: int | None
     params: str | None
+    is_wanted: int
 
 
 #: What wakes the servers of this process, by their history: in virtual time they don't look again and again.
@@ -378,15 +379,15 @@ class SQLiteQueue(Operations):
         raise self._unknown(run)
 
     def _newest(self, connection: sqlite3.Connection, run: str) -> _Run:
-        for row in connection.execute(NEWEST, {"run": run}).fetchall():
-            found = _Run(*row)
-            found = found._replace(state=TypeRunState(found.state))
-            if found.state is TypeRunState.RUNNING and not connection.execute(IS_WANTED, (found.run,)).fetchall():
-                mark_ended(connection, self.path)
-                ((state,),) = connection.execute("SELECT state FROM runs WHERE run = ?", (found.run,))
-                found = found._replace(state=TypeRunState(state))
-            return found
-        raise self._unknown(run)
+        row = connection.execute(NEWEST, {"run": run}).fetchone()
+        if row is None:
+            raise self._unknown(run)
+        found = _Run(*row)
+        if found.state == TypeRunState.RUNNING and not found.is_wanted:
+            mark_ended(connection, self.path)
+            ((state,),) = connection.execute("SELECT state FROM runs WHERE run = ?", (found.run,))
+            found = found._replace(state=state)
+        return found._replace(state=TypeRunState(found.state))
 
     def _as_seen(self, connection: sqlite3.Connection, run: str, seen: TypeRunState | None, verb: str) -> _Run:
         """Returns the newest run of a chain. Raises OrderRefused if it is not what the caller of an order saw."""
