@@ -35,7 +35,7 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.engine.claimed import ClaimedRun
 from dotflow.engine.notifier import Notifier
 from dotflow.engine.options import ChosenTasks, RunOptions, chosen_tasks
-from dotflow.engine.orders import OrderWatch
+from dotflow.engine.orders import watch_orders
 from dotflow.engine.publisher import Publisher
 from dotflow.engine.run_graph import RunGraph
 from dotflow.engine.run_log import RunLog, log_line_of
@@ -472,15 +472,15 @@ class Run:
         if run_log is not None and (cache is not None or not providers.saves_at_once):
             save = run_log.flushed_before(save)
         history = providers.history
-        orders = None
+        look = None
         if history is not None and has_queue(history):
-            orders = OrderWatch(self._obey, history, self._check_claim, log_line)
+            look = watch_orders(self._obey, history, self._check_claim, log_line)
         publisher = Publisher(
             self.run_id,
             tasks,
             save,
             history=history,
-            look=None if orders is None else orders.settle,
+            look=look,
             listeners=providers.listeners,
             tracer=providers.tracer,
             run_log=run_log,

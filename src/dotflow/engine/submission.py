@@ -206,6 +206,5 @@ def named_by(
         return by_key or workflow_id, _text(values)
     if any(not kind for kind, *_ in described.values()):
         return None, _text(values)
-    defaults = {name: rest[0] for name, (kind, *rest) in described.items() if rest and kind != SECRET}
-    values = {**defaults, **values}
+    values = {**defaults_of(description), **values}
     return run_id_of(workflow_id, values), _text(values)

@@ -28,13 +28,6 @@ NO_HISTORY: Final = (
 )
 NO_ARCHIVE: Final = "What the steps printed and the times of each attempt are missing: the history can't be read."
 
-STATES: Final = {
-    TypeStatus.IN_PROGRESS: TypeAttemptState.RUNNING,
-    TypeStatus.RETRY: TypeAttemptState.RETRY,
-    TypeStatus.COMPLETED: TypeAttemptState.COMPLETED,
-    TypeStatus.FAILED: TypeAttemptState.FAILED,
-    TypeStatus.PAUSED: TypeAttemptState.PAUSED,
-}
 RESTORED: Final = {"cache": TypeAttemptState.CACHED, "checkpoint": TypeAttemptState.RESTORED}
 
 
@@ -139,7 +132,9 @@ def _attempts(task: Task, masks: Masks) -> Iterator[AttemptRecord]:
         for number in range(1, last):
             yield AttemptRecord(task.item, number, TypeAttemptState.RETRY, errors=errors.get(number, ()))
         duration = task.duration if task.started_at else None
-        end = AttemptRecord(task.item, last, STATES[task.status], task.started_at, duration, input=_input(task, masks))
+        is_running = task.status is TypeStatus.IN_PROGRESS
+        state = TypeAttemptState.RUNNING if is_running else TypeAttemptState(task.status)
+        end = AttemptRecord(task.item, last, state, task.started_at, duration, input=_input(task, masks))
         value = _glimpse(task, masks) if task.status is TypeStatus.COMPLETED else task.reason
         yield end._replace(glimpse=value, errors=errors.get(last, ()), files_text=_files_text(task, masks))
 
