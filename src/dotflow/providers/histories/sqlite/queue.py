@@ -652,7 +652,7 @@ class SQLiteServer(QueueServer):
         if gone:
             self._queue.transact(lambda connection: connection.executemany(REMOVE_SERVER, [(one,) for one in gone]))
         dead, self._dead = self._look_twice(self._queue.look(TAKEN, (self._server,)), self._dead)
-        taken = [self._queue.transact(self._taking_over(run)) for run in dead]
+        taken = [self._queue.transact(partial(self._take_over, run)) for run in dead]
         return [one for one in taken if one is not None]
 
     def _look_twice(
@@ -667,14 +667,12 @@ class SQLiteServer(QueueServer):
     def may_take_over(self) -> bool:
         return bool(self._dead)
 
-    def _taking_over(self, run: int) -> Callable[[sqlite3.Connection], TakenOver | None]:
-        def work(connection: sqlite3.Connection) -> TakenOver | None:
-            for (lock,) in connection.execute(IS_TAKEN, (run,)).fetchall():
-                if not live.is_held(self._path, lock):
-                    return _take_over(connection, run, _now())
-            return None
-
-        return work
+    def _take_over(self, run: int, connection: sqlite3.Connection) -> TakenOver | None:
+        """Takes a run over, unless another server has been faster."""
+        for (lock,) in connection.execute(IS_TAKEN, (run,)).fetchall():
+            if not live.is_held(self._path, lock):
+                return _take_over(connection, run, _now())
+        return None
 
     def scheduled_elsewhere(self) -> Collection[str]:
         return {workflow for (workflow,) in self._queue.look(SCHEDULED)} & {*self._workflows}
