@@ -11,7 +11,7 @@ from dotflow.core.durations import format_duration
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import OrderRefused, close_match
 from dotflow.providers.histories.sqlite.reading import Reader
-from dotflow.providers.histories.sqlite.tables import MICRO, NO_ITEM, PAUSED, micro, moment
+from dotflow.providers.histories.sqlite.tables import MICRO, NO_ITEM, PAUSED, micro, moment, moment_or_none
 
 GONE: Final = NO_ITEM - 1  # in place of the index of an item that its list does not have any more
 AT: Final = "@"  # between the task of an item and the item's key, in the column `task`
@@ -180,13 +180,13 @@ def question_of(row: Sequence[Any]) -> Question:
         QuestionId(origin, name, key, nth),
         text,
         moment(asked),
-        None if until is None else moment(until),
+        moment_or_none(until),
         None if is_yes is None else bool(is_yes),
         by or "",
-        None if at is None else moment(at),
+        moment_or_none(at),
         comment or "",
         value,
         about or "",
         item=None if item == NO_ITEM else item,
-        sent=None if sent is None else moment(sent),
+        sent=moment_or_none(sent),
     )

@@ -48,7 +48,16 @@ from dotflow.errors import HistoryError, NotInHistory, NotServable, OrderRefused
 from dotflow.providers.histories.sqlite import live, questions, schedules
 from dotflow.providers.histories.sqlite.crashed import MARK_ATTEMPTS, MARK_RUN, counts_of, end_of, mark_ended
 from dotflow.providers.histories.sqlite.reading import PAUSES, errors_of, pauses_of, reading, short_path
-from dotflow.providers.histories.sqlite.tables import COMPLETED, CRASHED, FORMAT, MICRO, RESTORED, micro, moment
+from dotflow.providers.histories.sqlite.tables import (
+    COMPLETED,
+    CRASHED,
+    FORMAT,
+    MICRO,
+    RESTORED,
+    micro,
+    moment,
+    moment_or_none,
+)
 from dotflow.providers.histories.sqlite.writer import DAMAGES, end_others
 from dotflow.providers.sqlite_errors import code_of
 from dotflow.providers.sqlite_file import SQLiteFile, file_id_of
@@ -579,7 +588,7 @@ class SQLiteServer(QueueServer):
         moments = [due for workflow in self._workflows for (due,) in self._queue.look(NEXT_DUE, (workflow, _now()))]
         moments += [until for (until,) in self._queue.look(questions.NEXT_LATE, (_now(),))]
         first = min((due for due in moments if due is not None), default=None)
-        return None if first is None else moment(first)
+        return moment_or_none(first)
 
     def serve_schedules(self, served: Sequence[Schedule]) -> Sequence[tuple[Schedule, datetime]]:
         return self._queue.transact(

@@ -31,6 +31,7 @@ from dotflow.providers.histories.sqlite.tables import (
     STATES,
     micro,
     moment,
+    moment_or_none,
 )
 from dotflow.records.record import (
     NO_NOTES,
@@ -287,9 +288,9 @@ class Records(Reader):
                 "state": state,
                 "resumed": bool(fields["resumed"]),
                 "began": moment(fields["began"]),
-                "ended": None if fields["ended"] is None else moment(fields["ended"]),
+                "ended": moment_or_none(fields["ended"]),
                 "tasks": fields["tasks"] or 0,
-                "submitted": None if fields["submitted"] is None else moment(fields["submitted"]),
+                "submitted": moment_or_none(fields["submitted"]),
                 "due": moment(due[0][0]) if due else None,
                 "ordered": ordered[0][0] if ordered else "",
                 "params": None if fields["params"] is None else _params(fields["params"]),

@@ -22,7 +22,7 @@ from dotflow.core.types.overlap import TypeOverlap
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers.histories.sqlite.questions import STEP, UNANSWERED
 from dotflow.providers.histories.sqlite.reading import Reader, find_served
-from dotflow.providers.histories.sqlite.tables import FIND_RUN, OPEN, micro, moment
+from dotflow.providers.histories.sqlite.tables import FIND_RUN, OPEN, micro, moment, moment_or_none
 
 SPEC: Final = Schedule._fields[2:]  # what a row has as JSON
 
@@ -182,7 +182,7 @@ def find_schedules(reader: Reader) -> Iterator[ServedSchedule]:
         found = ServedSchedule(
             schedule_of(schedule, workflow, spec),
             moment(settled),
-            None if alarmed is None else moment(alarmed),
+            moment_or_none(alarmed),
             dropped,
             _drops(drops),
             schedule in served,

@@ -163,6 +163,11 @@ def moment(micro: int) -> datetime:
     return datetime.fromtimestamp(micro / MICRO, UTC)  # exact: the error is below half of one
 
 
+def moment_or_none(micro: int | None) -> datetime | None:
+    """Returns the moment of the microseconds since 1970; None for None. Raises ValueError."""
+    return None if micro is None else moment(micro)
+
+
 def _iso(column: str) -> str:
     """Returns an SQL expression for a time such as 2026-11-25T02:00:00.000000Z."""
     date = f"strftime('%Y-%m-%dT%H:%M:%S', {column} / {MICRO}, 'unixepoch')"
