@@ -297,8 +297,8 @@ class RunRows:
         return self._open.get((event.task_id, NO_ITEM if event.item is None else event.item))
 
     def _changed(self, event: OfAttempt) -> OpenAttempt | None:
-        """Returns the open attempt of an event that changes its row, with all columns."""
-        opened = self._opened(event)
+        """Returns what `_opened` does for an event that changes the row, with all columns; without a call of that."""
+        opened = self._open.get((event.task_id, NO_ITEM if event.item is None else event.item))
         if opened is not None:
             self.attempts[id(opened.row)] = widened(opened.row)
         return opened
