@@ -324,7 +324,7 @@ class World:
         return int(self.rows("SELECT run FROM runs WHERE run_id = ?", run)[0][0])
 
     def take_over(self, name: str, run: int) -> bool:
-        return self.queue.transact(self.server(name)._taking_over(run)) is not None
+        return self.queue.transact(partial(self.server(name)._take_over, run)) is not None
 
     # Troubles
 

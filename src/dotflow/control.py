@@ -3,7 +3,7 @@
 import getpass
 import os
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +22,7 @@ from dotflow.abc.operations import (
 from dotflow.abc.workflow import ServedWorkflow
 from dotflow.core.approval import Question
 from dotflow.core.durations import Duration, as_seconds
+from dotflow.core.files import EPOCH
 from dotflow.core.masks import environment_masks
 from dotflow.core.schedule_rules import MAX_FIRINGS, Fired, find_late
 from dotflow.core.text import escape_surrogates
@@ -36,7 +37,6 @@ WHAT: Final = "There are no runs to control"
 POLL: Final = 0.1  # seconds between two looks of wait()
 LOOKED_AT: Final = 50  # firings of a schedule, the last ones, among which the late ones are found
 LONG_WAIT: Final = timedelta(minutes=10)  # of a queued run that is due
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Control:
@@ -156,11 +156,11 @@ class Control:
         from dotflow.providers.schedulers.cron_times import CronTimes  # most programs need no CronSim
 
         schedule, settled = found.schedule, found.settled
-        known = (found.dropped, found.drops, found.is_served, found.pause)
+        known = ScheduleSummary(schedule, None, None, found.dropped, found.drops, found.is_served, found.pause, [])
         try:
             times = CronTimes(schedule.cron, schedule.timezone)
         except InvalidSchedule as error:  # of another dotflow, or a zone that this machine does not have
-            return ScheduleSummary(schedule, None, None, *known, [], str(error))
+            return known._replace(error=str(error))
         zone = times.zone
         fired = [one.in_zone(zone) for one in self._queue.fired(schedule.schedule, EPOCH, now, LOOKED_AT)]
         unfired = times.between(settled, now, MAX_FIRINGS)[::-1]
@@ -168,16 +168,8 @@ class Control:
             unfired = times.before(now, MAX_FIRINGS)
         firings = [*map(Fired, unfired), *fired]
         late = find_late(firings, settled, now, schedule.late_after, times.after, is_served=found.is_served)
-        return ScheduleSummary(
-            schedule,
-            times.after(now),
-            firings[0] if firings else None,
-            found.dropped,
-            [drop._replace(planned=drop.planned.astimezone(zone)) for drop in found.drops],
-            found.is_served,
-            found.pause,
-            late,
-        )
+        drops = [drop._replace(planned=drop.planned.astimezone(zone)) for drop in found.drops]
+        return known._replace(next=times.after(now), last=firings[0] if firings else None, drops=drops, late=late)
 
     def long_queued(self) -> list[LongQueued]:
         """Returns what waits in the queue for over ten minutes, by workflow."""

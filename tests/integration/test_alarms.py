@@ -249,7 +249,7 @@ def test_the_name_that_was_run_by_hand_since(house: House) -> None:
     house.serve(at(12, 5), workflow)
     fails.clear()
     (found,) = Control(house.history).schedules()
-    assert [late.why for late in found.late] == ["failed: load: ValueError: "]
+    assert [late.why for late in found.late] == ["failed: load: ValueError"]
     workflow.start()
 
     house.serve(at(13), workflow)
@@ -386,7 +386,7 @@ def test_each_reason_once_over_two_servers(house: House) -> None:
     late = "A firing of '{}' is late. That of 2026-01-02 12:{}:00 UTC {}."
     assert found == [
         late.format("asks", "00", "waits for 'publish'"),
-        late.format("fails", "00", "failed: load: ValueError: "),
+        late.format("fails", "00", "failed: load: ValueError"),
         late.format("killed", "00", "crashed: the process of the run ended between two steps"),
         late.format("naps", "00", "is running since 2026-01-02 12:00:00 UTC"),
         late.format("naps", "30", "was dropped: is running since 12:00"),

@@ -291,7 +291,7 @@ def test_a_history_of_an_earlier_dotflow(house: House) -> None:
     workflow.start()
     house.history.close()
     with closing(sqlite3.connect(house.history.path)) as file, file:
-        for table in ("schedules", "wanted", "workflows", "servers", "questions", "orders", "grants", "task_notes"):
+        for table in ("schedules", "wanted", "workflows", "servers", "questions", "orders", "task_notes"):
             file.execute(f"DROP TABLE {table}")
         file.execute("PRAGMA user_version = 2")
     house.history.path.rename(path)

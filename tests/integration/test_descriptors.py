@@ -269,7 +269,7 @@ def test_a_connection_takes_no_descriptor_of_a_reader_for_its_own(
 ) -> None:
     """A reader opens while the connection does, and closes later: no step has closed anything."""
     path = tmp_path / "history.db"
-    file, other = (sqlite_file.SQLiteFile(path, "NORMAL", FORMAT) for _ in range(2))
+    file, other = (sqlite_file.SQLiteFile(path, FORMAT) for _ in range(2))
     other.transact(lambda connection: connection.execute("UPDATE meta SET swept = 1"))  # its log stays
     is_reading, is_open = threading.Event(), threading.Event()
 
@@ -329,7 +329,7 @@ def test_a_connection_is_looked_at_from_near_only_once(tmp_path: Path, monkeypat
     """Then for each statement one look at the path and the marks is enough, until a step closes something."""
     looks, is_open = itertools.count(), own_descriptor.OwnDescriptor.is_open
     monkeypatch.setattr(own_descriptor.OwnDescriptor, "is_open", lambda own: (next(looks), is_open(own))[1])
-    file = sqlite_file.SQLiteFile(tmp_path / "history.db", "NORMAL", FORMAT)
+    file = sqlite_file.SQLiteFile(tmp_path / "history.db", FORMAT)
     for _ in range(10):
         file.run("UPDATE meta SET swept = swept + 1", (), create=True)
     assert next(looks) == 0

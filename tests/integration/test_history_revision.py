@@ -5,7 +5,7 @@ import sqlite3
 from contextlib import closing
 
 from dotflow import Control
-from dotflow.abc.archive import Archive
+from dotflow.abc.archive import TaskState
 from dotflow.providers import HistorySQLite
 from tests.histories import begin, crash, nightly, quick, write
 from tests.integration.test_archive import FIRST_FORMAT
@@ -105,16 +105,19 @@ def test_the_revision_of_a_read_only_folder(history: HistorySQLite) -> None:
 
 
 def test_lists_are_those_of_whole_runs(history: HistorySQLite) -> None:
-    """What SQLite finds in a moment is what the slower ways of Archive find."""
+    """What SQLite finds in a moment is what the records of whole runs have."""
     for workflow in (nightly(history), quick(history), quick(history, name="quick@day=1")):
         workflow.start(keep_going=True)
     begin(history, "crashed", "extract", "load")
     crash(history, "crashed")
     ids = [run.run_id for run in history.runs()]
 
-    assert history.task_states(ids) == Archive.task_states(history, ids)
-    assert history.recent(["quick", "shop"], 1) == Archive.recent(history, ["quick", "shop"], 1)
-    assert history.workflows() == Archive.workflows(history) == ["shop", "quick", "nightly"]
+    steps = [history.load(run_id).steps for run_id in ids]
+    states = [[TaskState(one.task_id, one.name, one.state, one.duration) for one in of_run] for of_run in steps]
+    assert history.task_states(ids) == states
+    names = ["quick", "shop"]
+    assert history.recent(names, 1) == {name: history.runs(workflow=name, limit=1) for name in names}
+    assert history.workflows() == ["shop", "quick", "nightly"]
 
 
 def test_workflows_without_an_id_are_listed_by_name(history: HistorySQLite) -> None:
@@ -124,7 +127,7 @@ def test_workflows_without_an_id_are_listed_by_name(history: HistorySQLite) -> N
         workflow.name = name
         workflow.start()
 
-    assert history.workflows() == Archive.workflows(history) == ["Every night"]
+    assert history.workflows() == ["Every night"]
     assert len(history.recent(["Every night"])["Every night"]) == 2
 
 
@@ -133,6 +136,6 @@ def test_runs_with_a_key_are_runs_of_their_workflow(history: HistorySQLite) -> N
     for key in ("click-1", "click-2"):
         Control(history).submit("etl", key=key)
 
-    assert history.workflows() == Archive.workflows(history) == ["etl"]
+    assert history.workflows() == ["etl"]
     assert [run.workflow for run in history.runs(workflow="etl")] == ["etl#click-2", "etl#click-1"]
     assert history.runs(workflow="etl#click-1")[0].workflow == "etl#click-1"

@@ -338,7 +338,7 @@ def test_a_database_of_the_first_format_is_read_and_upgraded(tmp_path: Path) -> 
         connection.execute(f"PRAGMA application_id = {FORMAT.application_id}")
         connection.execute("PRAGMA user_version = 1")
     with pytest.raises(sqlite3.DatabaseError, match=r"an earlier dotflow \(format 1\)"):
-        SQLiteFile(tmp_path / "flow.db", "FULL", FORMAT, read_only=True).run(FIND, ("w/0",))
+        SQLiteFile(tmp_path / "flow.db", FORMAT, read_only=True).run(FIND, ("w/0",))
     storage = StorageSQLite(path=tmp_path / "flow.db")
 
     assert storage.get("w/0").storage == [OLD, NEW]

@@ -58,7 +58,7 @@ def double(customer: int) -> int:
 @action
 def add_one(double: int) -> int:
     if double > 100:
-        raise ValueError("too many")
+        raise ValueError("too many\nof them")
     return double + 1
 
 
@@ -1024,8 +1024,9 @@ def test_a_run_that_another_process_has_ends(make: Make, history: HistorySQLite)
     run = workflow.submit()
     with serve(workflow, wait=False) as server:
         assert begun.wait(60)
-        while (active := next(iter(server._active.values())).run) is None:
+        while not server._runs:
             clock.sleep(0.01)
+        (active,) = server._runs.values()
         with closing(sqlite3.connect(history.path)) as file, file:
             file.execute("UPDATE wanted SET server = 'another'")
         while active._runner is None or not active._runner.is_halted:

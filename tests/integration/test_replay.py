@@ -12,7 +12,7 @@ import pytest
 
 from dotflow.cli.main import main
 from dotflow.providers import HistorySQLite
-from dotflow.providers.histories.sqlite.archive import DEFAULT_PATH
+from dotflow.providers.histories.sqlite.history import DEFAULT_PATH
 from dotflow.records.environment import describe_environment
 from tests.integration.children import Scripts
 from tests.integration.terminals import Terminal

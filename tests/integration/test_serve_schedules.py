@@ -22,7 +22,6 @@ from dotflow.core.schedule_rules import MAX_FIRINGS
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError, MissingParam, UnknownParam
 from dotflow.providers import ExecutorThread, HistorySQLite, SchedulerCron
-from dotflow.providers.histories.sqlite import queue
 from dotflow.providers.histories.sqlite.queue import SQLiteQueue
 from dotflow.records.record import RunSummary
 from dotflow.serving.server import Server, serve
@@ -106,8 +105,7 @@ class House:
 @pytest.fixture
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     """New Year's Eve in Berlin, midnight."""
-    monkeypatch.setattr(queue, "SYNCHRONOUS", "OFF")  # a year has 10,000 commits, and no power cut
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # a year has 10,000 commits, and no power cut
     with virtual_clock(NEW_YEAR) as time:
         made = House(tmp_path, time)
         yield made

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from dotflow import Config, Control, DotFlow, action
-from dotflow.abc.archive import Archive
 from dotflow.providers import HistorySQLite, LogDefault, SchedulerCron, StorageFile
 from dotflow.serving.server import Server
 from dotflow.testing import VirtualClock, virtual_clock
@@ -208,7 +207,7 @@ def test_what_begins_next(history: HistorySQLite, pages: ASGIApp) -> None:
 
 
 def test_a_history_without_runs_or_a_queue(tmp_path: Path, history: HistorySQLite) -> None:
-    """Needs nothing; another archive finds its failures and its queue by its lists."""
+    """Needs nothing."""
     nothing = {kind: {"count": 0, "shown": []} for kind in ("waiting", "failed", "late", "unserved")}
     found = overview(app(HistorySQLite(tmp_path / "none.db")))
     assert (found["attention"], found["queue"]) == (nothing, {"runs": [], "count": 0})
@@ -218,6 +217,7 @@ def test_a_history_without_runs_or_a_queue(tmp_path: Path, history: HistorySQLit
         workflow.task.add(action(work))
         workflow.start()
     Control(history).submit("c")
-    assert Archive.unmended(history) == history.unmended()
-    assert Archive.queue(history) == history.queue()
-    assert len(history.unmended()) == 2
+    failed = history.unmended()
+    assert [run.workflow for run in failed] == ["a@day=1", "a"]
+    queued, count = history.queue()
+    assert ([run.workflow for run in queued], count) == (["c"], 1)

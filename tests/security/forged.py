@@ -12,7 +12,7 @@ import pytest
 
 from dotflow.codec.document import pack
 from dotflow.core.context import Context
-from dotflow.providers.histories.sqlite.archive import DEFAULT_PATH
+from dotflow.providers.histories.sqlite.history import DEFAULT_PATH
 from tests.integration.children import COMMAND, Command, End, Script
 
 JOBS: Final = """\

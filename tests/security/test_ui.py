@@ -18,7 +18,7 @@ import pytest
 from dotflow import clock
 from dotflow.cli.main import main
 from dotflow.providers import HistorySQLite
-from dotflow.providers.histories.sqlite.archive import DEFAULT_PATH
+from dotflow.providers.histories.sqlite.history import DEFAULT_PATH
 from dotflow.report.document import read_document
 from dotflow.ui import app
 from dotflow.ui.security import CODE_LIFETIME, AccessTokens

@@ -89,49 +89,36 @@ class Archive(ABC):
     def load(self, run: str = "last") -> "RunRecord":
         """Returns a run with its tasks, attempts and errors."""
 
+    @abstractmethod
     def summary(self, run: str) -> "RunSummary":
         """Returns a run without its tasks."""
-        return self.load(run)
 
+    @abstractmethod
     def unmended(self, limit: int = 50) -> "list[RunSummary]":
         """Returns the runs that failed or crashed, and have no newer run of their workflow with their parameters.
 
         Runs that steps have started are left out, and those of workflows without an id and a name.
         """
-        seen: set[str] = set()
-        found = []
-        for run in self.runs(limit=LATEST):
-            if run.workflow and run.workflow not in seen and run.state in FAILURES and run.parent is None:
-                found.append(run)
-            seen.add(run.workflow)
-        return found[:limit]
 
+    @abstractmethod
     def queue(self, limit: int = 10) -> "tuple[list[RunSummary], int]":
         """Returns the runs that begin next of those in the queue, and how many are in there."""
-        queued = self.runs(state=TypeRunState.QUEUED, limit=None)
-        return sorted(queued, key=lambda run: run.due or run.began)[:limit], len(queued)
 
+    @abstractmethod
     def recent(self, workflows: Sequence[str], limit: int = 20) -> "dict[str, list[RunSummary]]":
         """Returns the latest runs of several workflows, each as `runs` finds it, the newest first."""
-        return {workflow: self.runs(workflow=workflow, limit=limit) for workflow in workflows}
 
+    @abstractmethod
     def workflows(self) -> list[str]:
         """Returns the workflows of the latest runs, the last one first: ids without parameters, or names."""
-        workflows = dict.fromkeys((run.base or run.workflow).partition("@")[0] for run in self.runs(limit=LATEST))
-        return list(filter(None, workflows))
 
+    @abstractmethod
     def task_states(self, runs: Sequence[str]) -> list[list[TaskState]]:
         """Returns the tasks of several runs, without their attempts and items."""
-        records = map(self.load, runs)
-        return [[TaskState(t.task_id, t.name, t.state, t.duration) for t in record.steps] for record in records]
 
+    @abstractmethod
     def noted_numbers(self, runs: Sequence[str]) -> list[list[NotedNumber]]:
         """Returns the numbers that the tasks of several runs have noted."""
-        found: list[list[NotedNumber]] = []
-        for record in map(self.load, runs):
-            noted = [(task.task_id, name, numbers) for task in record.steps for name, numbers in task.numbers.items()]
-            found.append([NotedNumber(task, name, len(of), sum(of) / len(of)) for task, name, of in noted])
-        return found
 
     def revision(self) -> str | None:
         """Returns a text that differs from an earlier one if runs have changed, or the process of one has ended.

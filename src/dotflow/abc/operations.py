@@ -64,8 +64,6 @@ class Claim(NamedTuple):
         continues: Whether it continues another run.
         has_begun: Whether a run of its chain has begun.
         rerun: The tasks that run again.
-        server: The process that has taken it.
-        title: The name of the workflow for readers.
     """
 
     run_id: str
@@ -76,8 +74,6 @@ class Claim(NamedTuple):
     continues: bool
     has_begun: bool
     rerun: Sequence[str]
-    server: str
-    title: str | None = None
 
 
 class Ending(NamedTuple):

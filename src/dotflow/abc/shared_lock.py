@@ -5,7 +5,7 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, TypeVar
 
 from dotflow.worker.interrupts import in_forked_child
 
@@ -56,11 +56,6 @@ class SharedLock(ABC, Generic[T]):
 
     def release(self, resource: T) -> None:
         """Releases the resource. May be called repeatedly, and for a resource that was not acquired."""
-
-    @property
-    def sharing(self) -> "frozenset[Self]":
-        """The entered locks that share the resource now, this one included."""
-        return frozenset() if self._entry is None else frozenset(self._entry.entered)  # type: ignore[arg-type]
 
     @property
     def resource(self) -> T:

@@ -84,8 +84,3 @@ class Storage(ABC):
 def key_of(task: Task) -> str:
     """Returns the key that our own storages give a task: `workflow_id/task_id`, or `workflow_id/name` with a name."""
     return f"{task.workflow_id}/{task.key_name}"
-
-
-def workflow_of(key: str) -> str:
-    """Returns the workflow id in such a key; "" if the key has no slash. The id may contain slashes itself."""
-    return key.rpartition("/")[0]

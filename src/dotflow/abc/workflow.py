@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from dotflow.abc.log import Log
 from dotflow.abc.operations import Declared, Submission
 from dotflow.core.masks import Masks
 from dotflow.core.types.status import TypeStatus
@@ -32,14 +31,6 @@ class RunHandle(Protocol):
 
     def _interrupt_and_wait(self) -> None:
         """Ends the run as Ctrl-C in `wait` does, and waits for its end."""
-
-
-class WorkflowConfig(Protocol):
-    """The configuration of a workflow."""
-
-    @property
-    def log(self) -> Log:
-        """The log of its runs."""
 
 
 class ServedWorkflow(Protocol):
@@ -78,7 +69,7 @@ class Workflow(Protocol):
     """A workflow that can be started, such as `DotFlow`."""
 
     @property
-    def config(self) -> WorkflowConfig:
+    def config(self) -> Any:
         """Its providers."""
 
     @property

@@ -84,6 +84,12 @@ def shorten(text: str, length: int = MAX_MESSAGE) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in cut)
 
 
+def error_line(name: str, exception: str, message: str) -> str:
+    """Returns how a task failed on one line, for people."""
+    first = message.partition("\n")[0]
+    return shorten(f"{name}: {exception}: {first}".rstrip(": "))
+
+
 def times(count: int) -> str:
     """Returns "once", or as in "37 times"."""
     return "once" if count == 1 else f"{count:,} times"

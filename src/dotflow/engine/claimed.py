@@ -1,12 +1,11 @@
 """ClaimedRun: a run that was taken from a queue, from its claim to its end."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from dotflow.abc.operations import Claim, Ending, QueueServer
 from dotflow.abc.workflow import Superseded
 from dotflow.core.attempt_id import ID_LENGTH
-from dotflow.core.task import Task
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError
 from dotflow.resume.checkpoint import Chain
@@ -70,12 +69,6 @@ class ClaimedRun:
         """Ends a server that has taken this run alone."""
         with contextlib.suppress(HistoryError):
             self._server.close()
-
-
-def ending_of(state: TypeRunState, reason: str, tasks: Sequence[Task], *, goes_on: bool = False) -> Ending:
-    """Returns the end of a run with these records."""
-    errors = (f"{task.name}: {task.error.exception}: {task.error.message}" for task in tasks if task.error)
-    return Ending(state, reason, next(errors, ""), goes_on=goes_on)
 
 
 def superseded_by(error: Superseded) -> Ending:

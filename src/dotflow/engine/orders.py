@@ -1,4 +1,4 @@
-"""OrderWatch: looks for orders from outside, once a second for all runs of a process."""
+"""Looks for orders from outside, once a second for all runs of a process."""
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -16,8 +16,16 @@ _found: Final["weakref.WeakKeyDictionary[History, tuple[float, Mapping[str, Sequ
 )
 
 
-class OrderWatch:
-    """Looks for orders to a run, in its thread, before attempts begin and while it waits.
+def watch_orders(
+    obey: Callable[[Order], None],
+    history: History,
+    check: Callable[[], object],
+    log_line: Callable[..., None],
+) -> Callable[[str, bool], float | None]:
+    """Returns what looks for orders to a run, in its thread, before attempts begin and while it waits.
+
+    It carries out the orders that have come, and returns the seconds until the next look; a virtual clock has none. In
+    virtual time each call is a look: a second of it may last a microsecond.
 
     Args:
         obey: Carries out an order.
@@ -25,45 +33,32 @@ class OrderWatch:
         check: Called at each look, before.
         log_line: Writes a line into the log.
     """
+    look_at = clock.ticks() + INTERVAL
+    trouble = ""  # why the last look failed
+    heeded: set[Order] = set()
 
-    def __init__(
-        self,
-        obey: Callable[[Order], None],
-        history: History,
-        check: Callable[[], object],
-        log_line: Callable[..., None],
-    ) -> None:
-        self._obey = obey
-        self._check = check
-        self._log_line = log_line
-        self._trouble = ""  # why the last look failed
-        self._history = history
-        self._next = clock.ticks() + INTERVAL
-        self._heeded: set[Order] = set()
-
-    def settle(self, run_id: str, begins: bool) -> float | None:
-        """Carries out the orders that have come. Returns the seconds until the next look; a virtual clock has none.
-
-        In virtual time each call is a look: a second of it may last a microsecond.
-        """
+    def look(run_id: str, begins: bool) -> float | None:
+        nonlocal look_at, trouble
         now = clock.ticks()
-        if clock.source is None and now < self._next:
-            return self._next - now
-        self._next = now + INTERVAL
+        if clock.source is None and now < look_at:
+            return look_at - now
+        look_at = now + INTERVAL
         try:
-            self._check()
-            orders = _orders(self._history, now).get(run_id, ())
-            self._trouble = ""
+            check()
+            orders = _orders(history, now).get(run_id, ())
+            trouble = ""
         except HistoryError as error:  # the next look may succeed
-            if str(error) != self._trouble:
-                self._trouble = str(error)
-                self._log_line(self._trouble, None)
+            if str(error) != trouble:
+                trouble = str(error)
+                log_line(trouble, None)
             orders = ()
         for order in orders:
-            if order not in self._heeded:
-                self._heeded.add(order)
-                self._obey(order)
+            if order not in heeded:
+                heeded.add(order)
+                obey(order)
         return INTERVAL if clock.source is None else None
+
+    return look
 
 
 def _orders(history: History, now: float) -> Mapping[str, Sequence[Order]]:

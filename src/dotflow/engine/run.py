@@ -28,12 +28,13 @@ from dotflow.core.hints import READ_RUN, no_attribute
 from dotflow.core.item_counts import rounds_of
 from dotflow.core.masks import Masks
 from dotflow.core.task import Task
+from dotflow.core.text import error_line
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
-from dotflow.engine.claimed import ClaimedRun, ending_of
+from dotflow.engine.claimed import ClaimedRun
 from dotflow.engine.notifier import Notifier
 from dotflow.engine.options import RunOptions, chosen_tasks
-from dotflow.engine.orders import OrderWatch
+from dotflow.engine.orders import watch_orders
 from dotflow.engine.publisher import Publisher
 from dotflow.engine.run_graph import RunGraph
 from dotflow.engine.run_log import RunLog, log_line_of
@@ -364,8 +365,9 @@ class Run:
 
     def _ending(self, *, goes_on: bool = False) -> Ending:
         """Returns its end for the queue. With *goes_on*, another run continues it."""
+        errors = (error_line(task.name, task.error.exception, task.error.message) for task in self.tasks if task.error)
         asked = [question.id for question in self.questions]
-        return ending_of(self.state, self._reason, self.tasks, goes_on=goes_on)._replace(asked=asked)
+        return Ending(self.state, self._reason, next(errors, ""), goes_on, asked)
 
     def _waits_for(self) -> str:
         """Returns which tasks and items wait for an approval, for people."""
@@ -460,15 +462,15 @@ class Run:
         if run_log is not None and (cache is not None or not providers.saves_at_once):
             save = run_log.flushed_before(save)
         history = providers.history
-        orders = None
+        look = None
         if history is not None and has_queue(history):
-            orders = OrderWatch(self._obey, history, self._check_claim, log_line)
+            look = watch_orders(self._obey, history, self._check_claim, log_line)
         publisher = Publisher(
             self.run_id,
             tasks,
             save,
             history=history,
-            look=None if orders is None else orders.settle,
+            look=look,
             listeners=providers.listeners,
             tracer=providers.tracer,
             run_log=run_log,

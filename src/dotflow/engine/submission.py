@@ -1,5 +1,6 @@
 """What a submission needs: the queue of a history, the moment from which a run is due, and declared parameters."""
 
+import contextlib
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -27,6 +28,8 @@ NO_ID: Final = "it has no workflow_id, by which other processes find its runs: D
 NO_HISTORY: Final = "it has no history, which has the queue: Config(history=HistorySQLite('/path/history.db'))"
 FACTORY: Final = "the arguments of the function that made it name its runs. Declare them: DotFlow(params={...})"
 SECRET: Final = "secret"  # in place of the type of a parameter
+#: The types that a text becomes, by the names that descriptions have of them.
+TYPES: Final = {scalar.__name__: kind for scalar, kind in SCALARS.items()}
 
 #: How a parameter is described to those that can't import its workflow: its type, and its default if it has one.
 Description = list[Any]
@@ -128,7 +131,7 @@ def describe_params(declared: Params, secrets: Iterable[str], tasks: Iterable[Ta
             described[name] = [SECRET, None]
             continue
         kind = type_of_run_param(name, default, tasks)
-        found = next((scalar.__name__ for scalar, known in SCALARS.items() if known is kind), "")
+        found = next((known for known in TYPES if TYPES[known] is kind), "")
         if default is ...:
             described[name] = [found]
         else:
@@ -149,11 +152,15 @@ def defaults_of(description: str | None) -> dict[str, Any]:
 
     *description* is what `describe_params` has returned; None where the workflow is unknown.
     """
-    try:
-        described: dict[str, Description] = {} if description is None else decode(description)
-    except CheckpointUnreadable:
-        return {}
+    described = _described(description) or {}
     return {name: rest[0] if rest and kind else ... for name, (kind, *rest) in described.items() if kind != SECRET}
+
+
+def _described(description: str | None) -> dict[str, Description] | None:
+    """Returns what `describe_params` has described; None where an earlier dotflow has kept classes of a program."""
+    with contextlib.suppress(CheckpointUnreadable):
+        return None if description is None else decode(description)
+    return None
 
 
 def named_by(
@@ -176,10 +183,7 @@ def named_by(
     for name, value in given.items():
         if not _is_plain(value):
             raise InvalidArgument(f"params[{name!r}]", value, "plain data, such as text, numbers or dates")
-    try:
-        described: dict[str, Description] | None = None if description is None else decode(description)
-    except CheckpointUnreadable:  # an earlier dotflow has written defaults of a program's classes
-        described = None
+    described = _described(description)
     by_key = None if key is None else keyed_id(workflow_id, key)
     if described is None:
         return by_key or (None if given else workflow_id), _text(given)
@@ -190,12 +194,11 @@ def named_by(
         kind = described[name][0]
         if kind == SECRET:
             raise refuse_secret(name)
-        scalar = next((known for known in SCALARS if known.__name__ == kind), None)
-        if scalar is not None and isinstance(value, str):
+        if kind in TYPES and isinstance(value, str):
             try:
-                values[name] = SCALARS[scalar].convert(value)
+                values[name] = TYPES[kind].convert(value)
             except ValueError:
-                raise InvalidArgument(f"params[{name!r}]", value, SCALARS[scalar].accepted) from None
+                raise InvalidArgument(f"params[{name!r}]", value, TYPES[kind].accepted) from None
     missing = [name for name, described_by in described.items() if len(described_by) < 2 and name not in values]
     if missing:
         raise MissingParam(tuple(missing))
@@ -203,6 +206,5 @@ def named_by(
         return by_key or workflow_id, _text(values)
     if any(not kind for kind, *_ in described.values()):
         return None, _text(values)
-    defaults = {name: rest[0] for name, (kind, *rest) in described.items() if rest and kind != SECRET}
-    values = {**defaults, **values}
+    values = {**defaults_of(description), **values}
     return run_id_of(workflow_id, values), _text(values)

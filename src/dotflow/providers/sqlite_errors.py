@@ -100,14 +100,16 @@ def with_explanation(error: sqlite3.Error | OverflowError, path: Path) -> sqlite
     return kind(f"{path}: {explain(error)}")
 
 
-def explain(error: sqlite3.Error | OverflowError) -> str:
+def explain(error: sqlite3.Error | OverflowError | OSError) -> str:
     """Returns the cause of an error, and the advice."""
     _, advice = EXPLANATIONS.get(code_of(error), ("", ""))
     return cause_of(error) + (f". {advice}" if advice else "")
 
 
-def cause_of(error: sqlite3.Error | OverflowError) -> str:
-    """Returns the cause of an error, with SQLite's own message."""
+def cause_of(error: sqlite3.Error | OverflowError | OSError) -> str:
+    """Returns the cause of an error, with SQLite's or the system's own message."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
     cause, _ = EXPLANATIONS.get(code_of(error), ("", ""))
     return f"{cause} ({error})" if cause else str(error)
 

@@ -101,8 +101,9 @@ class SQLiteFile:
 
     Args:
         path: The file.
-        synchronous: SQLite's setting of that name.
         file_format: What stands in it.
+        synchronous: SQLite's setting of that name. With "NORMAL" and WAL, a commit survives the end of the process,
+            kill -9 included; a power cut may lose the last ones. sqlite.org/pragma.html#pragma_synchronous
         files: Makes the file.
         read_only: Whether the connection only reads.
         is_synced: Whether `transact` returns when its commit is on the disk. It waits for the disk after the commit,
@@ -118,9 +119,9 @@ class SQLiteFile:
     def __init__(
         self,
         path: Path,
-        synchronous: str,
         file_format: DatabaseFormat,
         *,
+        synchronous: str = "NORMAL",
         files: Files = FILES,
         read_only: bool = False,
         is_synced: bool = False,

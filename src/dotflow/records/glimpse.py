@@ -38,17 +38,19 @@ def glimpse(value: Any, masks: Masks = NO_MASKS, length: int = MAX_GLIMPSE) -> s
     """Returns a text of up to *length* characters, such as `[1, 2, ...] (10000 items)` or `DataFrame 9997 × 14`.
 
     It is no repr, which would run the value's own code and may be endless: it shows a value's beginning, or its type.
+    It is "" for a value of a type that pretends to be another one.
     """
     kind = type(value)
     if kind is float or kind is bool or (kind is int and value.bit_length() <= WORD):  # of most steps this is all
         return masks.mask(repr(value))
-    text = masks.mask(_glimpse(value, 0, masks))
+    try:
+        text = masks.mask(_glimpse(value, 0, masks))
+        count = f" ({len(value)} items)" if value.__class__ in BRACKETS and len(value) > MAX_ENTRIES else ""
+    except Exception:  # of a type that pretends to be another one
+        return ""
     if len(text) > length:
         text = f"{text[: length - 3]}..."
-    if value.__class__ in BRACKETS and len(value) > MAX_ENTRIES:
-        count = f" ({len(value)} items)"
-        text = f"{text[: length - len(count)]}{count}"
-    return text
+    return f"{text[: length - len(count)]}{count}"
 
 
 def _glimpse(value: Any, depth: int, masks: Masks) -> str:

@@ -3,16 +3,15 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any, Final
+from typing import Final
 
-from dotflow.core.context import Context
 from dotflow.core.events import RunEnded, RunStarted
 from dotflow.core.failure import TaskError
 from dotflow.core.files import FileRecord
 from dotflow.core.item_counts import rounds_of
 from dotflow.core.masks import Masks
 from dotflow.core.task import Task
-from dotflow.core.text import shorten
+from dotflow.core.text import error_line
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
@@ -29,13 +28,6 @@ NO_HISTORY: Final = (
 )
 NO_ARCHIVE: Final = "What the steps printed and the times of each attempt are missing: the history can't be read."
 
-STATES: Final = {
-    TypeStatus.IN_PROGRESS: TypeAttemptState.RUNNING,
-    TypeStatus.RETRY: TypeAttemptState.RETRY,
-    TypeStatus.COMPLETED: TypeAttemptState.COMPLETED,
-    TypeStatus.FAILED: TypeAttemptState.FAILED,
-    TypeStatus.PAUSED: TypeAttemptState.PAUSED,
-}
 RESTORED: Final = {"cache": TypeAttemptState.CACHED, "checkpoint": TypeAttemptState.RESTORED}
 
 
@@ -90,13 +82,13 @@ def run_record(
 
 
 def _first_error(failed: Sequence[Task]) -> str:
-    ended = [(task.finished_at, task.task_id, task.error) for task in failed if task.finished_at and task.error]
+    ended = [
+        (task.finished_at, task.task_id, task.name, task.error) for task in failed if task.finished_at and task.error
+    ]
     if not ended:
         return ""
-    _, task_id, error = min(ended)
-    name = next(task.name for task in failed if task.task_id == task_id)
-    message = error.message.partition("\n")[0]
-    return shorten(f"{name}: {error.exception}: {message}".rstrip(": "))
+    _, _, name, error = min(ended)
+    return error_line(name, error.exception, error.message)
 
 
 def _task_record(task: Task, plan: Plan, masks: Masks) -> TaskRecord:
@@ -140,7 +132,9 @@ def _attempts(task: Task, masks: Masks) -> Iterator[AttemptRecord]:
         for number in range(1, last):
             yield AttemptRecord(task.item, number, TypeAttemptState.RETRY, errors=errors.get(number, ()))
         duration = task.duration if task.started_at else None
-        end = AttemptRecord(task.item, last, STATES[task.status], task.started_at, duration, input=_input(task, masks))
+        is_running = task.status is TypeStatus.IN_PROGRESS
+        state = TypeAttemptState.RUNNING if is_running else TypeAttemptState(task.status)
+        end = AttemptRecord(task.item, last, state, task.started_at, duration, input=_input(task, masks))
         value = _glimpse(task, masks) if task.status is TypeStatus.COMPLETED else task.reason
         yield end._replace(glimpse=value, errors=errors.get(last, ()), files_text=_files_text(task, masks))
 
@@ -150,7 +144,7 @@ def _error(error: TaskError) -> ErrorRecord:
 
 
 def _input(task: Task, masks: Masks) -> str:
-    with contextlib.suppress(Exception):  # of a type that pretends to be another one
+    with contextlib.suppress(Exception):  # a step may have changed the value that the entry is a part of
         return glimpse(task.input, masks, MAX_INPUT) if isinstance(task, Item) else ""
     return ""
 
@@ -161,8 +155,5 @@ def _files_text(task: Task, masks: Masks) -> str:
 
 
 def _glimpse(task: Task, masks: Masks) -> str:
-    context: Context | None = task._current
-    value: Any = None if context is None else context.storage
-    with contextlib.suppress(Exception):  # of a type that pretends to be another one
-        return "" if value is None else glimpse(value, masks)
-    return ""
+    value = None if task._current is None else task._current.storage
+    return "" if value is None else glimpse(value, masks)

@@ -27,6 +27,9 @@ class Alarms:
         queue: The queue of the history.
         alert: Called with the id of a workflow, and a message about it.
         report: Writes a line into the log.
+
+    Attributes:
+        next: The next moment at which a firing may be late; None if there is none.
     """
 
     def __init__(self, queue: Operations, alert: Callable[[str, str], None], report: Callable[[str], None]) -> None:
@@ -34,19 +37,15 @@ class Alarms:
         self._alert = alert
         self._report = report
         self._look_at = 0.0
-        self._next: datetime | None = None
+        self.next: datetime | None = None
         self._unusable: set[str] = set()  # schedules that were reported
-
-    def next(self) -> datetime | None:
-        """Returns the next moment at which a firing may be late; None if there is none."""
-        return self._next
 
     def look(self) -> None:
         """Raises the alarms that are due. Raises HistoryError where the history can't be used."""
         now = clock.now()
-        if clock.monotonic() < self._look_at and (self._next is None or now < self._next):
+        if clock.monotonic() < self._look_at and (self.next is None or now < self.next):
             return
-        self._next = None
+        self.next = None
         for found in self._queue.schedules():
             try:
                 self._look_at_schedule(found, now)
@@ -83,7 +82,7 @@ class Alarms:
                 self._alert(schedule.workflow, _message(schedule.workflow, late))
         with contextlib.suppress(StopIteration, OverflowError):  # the end of the calendar
             due = times.after(max(alarmed, until)) + span
-            self._next = due if self._next is None else min(due, self._next)
+            self.next = due if self.next is None else min(due, self.next)
 
 
 @lru_cache(maxsize=256)

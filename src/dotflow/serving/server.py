@@ -5,8 +5,7 @@ import contextvars
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Final, Literal, NamedTuple, Self, overload
+from typing import Any, Final, Literal, Self, overload
 
 from dotflow import clock
 from dotflow.abc.history import History
@@ -54,13 +53,6 @@ ELSEWHERE: Final = "it to submit() or to Control(), for one run"
 REFUSED: Final = {**dict.fromkeys(("params", "resume", "rerun"), ELSEWHERE), "only": "it to start(), for one run"}
 
 
-class _Active(NamedTuple):
-    """A claimed run of this process; without a run until it has begun."""
-
-    claimed: ClaimedRun
-    run: Run | None = None
-
-
 class Server:
     """Serves workflows, in the thread that calls `run`, or in one of its own from `start` to `stop`.
 
@@ -103,7 +95,8 @@ class Server:
         self._once = once
         self._options = options
         self.ended: list[str] = []
-        self._active: dict[str, _Active] = {}
+        self._active: dict[str, ClaimedRun] = {}
+        self._runs: dict[str, Run] = {}  # those of them that have begun
         self._has_left = False  # whether one of these has ended since the last look
         self._unwritten: list[Callable[[], object]] = []  # what the history has refused at the end of a run
         self._stops = self._heeded = 0  # how often it was asked to stop; how often it has heeded that
@@ -181,7 +174,7 @@ class Server:
     def _wait(self, server: QueueServer, is_idle: bool) -> None:
         seconds = POLL
         if clock.source is not None and is_idle:  # in virtual time no other process writes
-            moments = (server.next_due(), self._schedules.next(), self._alarms.next())
+            moments = (server.next_due(), self._schedules.next(), self._alarms.next)
             first = min((moment for moment in moments if moment is not None), default=None)
             seconds = TAKE_OVER if first is None else max(0.0, (first - clock.now()).total_seconds())
         clock.wait(self._wakeup.wait, seconds, self._wakeup.set)
@@ -196,14 +189,14 @@ class Server:
                 server.name(run, None, error=f"{type(error).__name__}: {error}")
         while len(self._active) < self._max_runs and not self._stops:
             most = {workflow_id: workflow.max_runs for workflow_id, workflow in self._workflows.items()}
-            claim = server.claim(most, [active.claimed.claim.name for active in tuple(self._active.values())])
+            claim = server.claim(most, [claimed.claim.name for claimed in tuple(self._active.values())])
             if claim is None:
                 return
             self._begin(ClaimedRun(server, claim))
 
     def _begin(self, claimed: ClaimedRun) -> None:
         """Begins a run in a thread of its own: a storage that is slow, or hangs, keeps no other run waiting."""
-        self._active[claimed.claim.run_id] = _Active(claimed)
+        self._active[claimed.claim.run_id] = claimed
         participant = clock.join()
 
         def work() -> None:
@@ -223,13 +216,13 @@ class Server:
         claim = claimed.claim
 
         def begin(run: Run) -> None:
-            self._active[claim.run_id] = _Active(claimed, run)
+            self._runs[claim.run_id] = run
             self._waits.pop(claim.run_id, None)
             self._heed(run)
 
         try:
             workflow = self._workflows[claim.workflow]
-            workflow._launch_claimed(claimed, begin, lambda: self._on_end(claim.run_id), **self._options)
+            workflow._launch_claimed(claimed, begin, lambda: self._on_end(claimed), **self._options)
         except WorkflowBusy as error:
             self._put_back(claimed, error, BUSY_DELAY)
         except Superseded as error:
@@ -249,6 +242,7 @@ class Server:
     def _leave(self, claimed: ClaimedRun) -> None:
         """Makes room for the next run."""
         self._has_left = True
+        self._runs.pop(claimed.claim.run_id, None)
         del self._active[claimed.claim.run_id]
         clock.about_to_wake(self._wakeup.set)
         self._wakeup.set()
@@ -263,10 +257,9 @@ class Server:
         else:
             self._write(lambda: claimed.put_back(delay if count == 1 else LATER), claim.run_id)
 
-    def _on_end(self, run_id: str) -> None:
+    def _on_end(self, claimed: ClaimedRun) -> None:
         """Called at the end of a run, in its thread."""
-        claimed, run = self._active[run_id]
-        assert run is not None
+        run = self._runs[claimed.claim.run_id]
         goes_on = bool(self._stops) and run.state not in (TypeRunState.COMPLETED, TypeRunState.FAILED)
         self._end(claimed, run._ending(goes_on=goes_on))
         self._leave(claimed)
@@ -345,9 +338,8 @@ class Server:
             self._heed_all()
 
     def _heed_all(self) -> None:
-        for _, run in tuple(self._active.values()):
-            if run is not None:
-                self._heed(run)
+        for run in tuple(self._runs.values()):
+            self._heed(run)
 
     def _heed(self, run: Run) -> None:
         """Ends a run as the signals that have been heeded say; one that is about to begin is ended then."""
@@ -446,9 +438,7 @@ class Server:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 
@@ -513,15 +503,14 @@ def _shared_history(workflows: Sequence[ServedWorkflow]) -> History:
     histories = {history.store: history for history in found}
     if not histories:
         raise NotServable(f"The workflow {workflows[0].workflow_id!r} can't be served", NO_HISTORY)
-    if len(histories) > 1:
-        reason = "they have several histories. Serve each one in a process of its own"
-        raise NotServable("The workflows can't be served together", reason)
-    (history,) = histories.values()
+    reason = "they have several histories. Serve each one in a process of its own" if len(histories) > 1 else ""
     by_id = {workflow.workflow_id: workflow for workflow in workflows}
     for workflow in workflows:
         if by_id[workflow.workflow_id] is not workflow:
             reason = f"two of them have the workflow_id {workflow.workflow_id!r}. Give each its own"
-            raise NotServable("The workflows can't be served together", reason)
+    if reason:
+        raise NotServable("The workflows can't be served together", reason)
+    (history,) = histories.values()
     for workflow in workflows:
         workflow.config.history = workflow.config.history or history
     return history

@@ -106,7 +106,7 @@ class StorageSQLite(Storage):
         self._set_file()
 
     def _set_file(self) -> None:
-        self._file = SQLiteFile(self.path, SYNCHRONOUS[self.durability], FORMAT, files=self._files)
+        self._file = SQLiteFile(self.path, FORMAT, synchronous=SYNCHRONOUS[self.durability], files=self._files)
         weakref.finalize(self, self._file.close)
 
     def post(self, key: str, context: Context) -> None:

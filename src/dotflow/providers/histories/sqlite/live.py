@@ -129,7 +129,7 @@ def _open(history: Path, files: Files | None = None) -> tuple[FileId, int] | Non
         if files is None:
             raise
         file = None
-    if file is None or not _is_open(file):
+    if file is None or file not in _opened or file_of(_opened[file]) != file:  # a step may have closed the descriptor
         flags = os.O_RDWR | os.O_CLOEXEC
         try:
             descriptor = open_plain(str(path), flags) if files is None else files.open_private(str(path), flags)
@@ -140,11 +140,6 @@ def _open(history: Path, files: Files | None = None) -> tuple[FileId, int] | Non
         file = _id_of(os.fstat(descriptor))
         _opened[file] = descriptor
     return file, _opened[file]
-
-
-def _is_open(file: FileId) -> bool:
-    """Returns whether the descriptor is still that of the file: a step may have closed it."""
-    return file in _opened and file_of(_opened[file]) == file
 
 
 def _id_of(status: os.stat_result) -> FileId:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from dotflow import clock
 from dotflow.core.events import AttemptOutput
-from dotflow.providers.histories.sqlite.tables import NO_ITEM, micro
+from dotflow.providers.histories.sqlite.tables import FIND_RUN, NO_ITEM, micro
 from dotflow.providers.sqlite_file import SQLiteFile
 
 #: The first number of a row that comes after the end of its attempt, of a thread that the step has left behind.
@@ -102,7 +102,6 @@ class _Kept:
 
 SAVE_OUTPUT: Final = f"INSERT OR REPLACE INTO output VALUES ({', '.join('?' * 9)})"
 DROP_OUTPUT: Final = "DELETE FROM output WHERE run = ? AND task = ? AND item = ? AND attempt = ? AND seq = ?"
-FIND_RUN: Final = "SELECT run FROM runs WHERE run_id = ?"
 PATIENCE: Final = 2.0  # seconds to wait for another process; nothing but the output waits meanwhile
 PATIENT_SHARE: Final = 0.1  # of the time since the last wait in vain: the run waits for its output at its end
 MAX_BYTES: Final = 50_000_000  # that wait for the file

@@ -10,8 +10,8 @@ from dotflow.core.approval import ANSWERABLE, INDEX, WAITS_FOR, Question, Questi
 from dotflow.core.durations import format_duration
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import OrderRefused, close_match
-from dotflow.providers.histories.sqlite.reading import Reader, has_queue
-from dotflow.providers.histories.sqlite.tables import MICRO, NO_ITEM, PAUSED, micro, moment
+from dotflow.providers.histories.sqlite.reading import Reader
+from dotflow.providers.histories.sqlite.tables import MICRO, NO_ITEM, PAUSED, micro, moment, moment_or_none
 
 GONE: Final = NO_ITEM - 1  # in place of the index of an item that its list does not have any more
 AT: Final = "@"  # between the task of an item and the item's key, in the column `task`
@@ -103,13 +103,6 @@ def find_same(rows: Sequence[Sequence[Any]], asked: QuestionId, text: str, about
     return None
 
 
-def answer(
-    connection: sqlite3.Connection, asked: QuestionId, is_yes: bool, by: str, comment: str, value: str | None
-) -> None:
-    """Writes the answer to a question that has none."""
-    connection.execute(ANSWER, (is_yes, by, micro(clock.now()), comment, value, *key_of(asked), asked.nth))
-
-
 def is_settled(connection: sqlite3.Connection, asked: Collection[QuestionId]) -> bool:
     """Returns whether one of these questions has an answer, or its time is up."""
     now = clock.now()
@@ -130,12 +123,11 @@ def of_chain(connection: sqlite3.Connection, origin: str) -> list[Question]:
 
 def find_open(reader: Reader) -> Iterator[Question]:
     """Yields the questions that can be answered now, the oldest first."""
-    if has_queue(reader.connection):
-        for row in reader.connection.execute(OPEN, (micro(clock.now()), *ANSWERABLE)):
-            yield _with_run(row)
+    for row in reader.connection.execute(OPEN, (micro(clock.now()), *ANSWERABLE)):
+        yield _with_run(row)
 
 
-def chosen(asked: Sequence[Question], step: str | None, run_id: str, state: str, is_yes: bool) -> Question:
+def chosen(asked: Sequence[Question], step: str | None, run_id: str, state: str, verb: str) -> Question:
     """Returns the question that an answer is for.
 
     Args:
@@ -143,7 +135,7 @@ def chosen(asked: Sequence[Question], step: str | None, run_id: str, state: str,
         step: The task or item that waits; None if there is one only.
         run_id: The newest run of the chain.
         state: What is known of it, for a refusal.
-        is_yes: The answer, for a refusal.
+        verb: What the answer does, for a refusal.
 
     Raises:
         OrderRefused: There is no such question, or it has its answer.
@@ -161,12 +153,7 @@ def chosen(asked: Sequence[Question], step: str | None, run_id: str, state: str,
         reason = f"no task '{step}' waits for an answer. {close_match(step or '', [one.step for one in asked])}"
     else:
         reason = f"no task of it waits for an answer: {state}"
-    raise OrderRefused(verb_of(is_yes), run_id, reason.rstrip(" ."))
-
-
-def verb_of(is_yes: bool) -> str:
-    """Returns what an answer is."""
-    return "approve" if is_yes else "reject"
+    raise OrderRefused(verb, run_id, reason.rstrip(" ."))
 
 
 def _settled(question: Question, now: datetime) -> str:
@@ -193,13 +180,13 @@ def question_of(row: Sequence[Any]) -> Question:
         QuestionId(origin, name, key, nth),
         text,
         moment(asked),
-        None if until is None else moment(until),
+        moment_or_none(until),
         None if is_yes is None else bool(is_yes),
         by or "",
-        None if at is None else moment(at),
+        moment_or_none(at),
         comment or "",
         value,
         about or "",
         item=None if item == NO_ITEM else item,
-        sent=None if sent is None else moment(sent),
+        sent=moment_or_none(sent),
     )

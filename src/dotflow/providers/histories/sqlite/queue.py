@@ -47,9 +47,17 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError, NotInHistory, NotServable, OrderRefused, close_match
 from dotflow.providers.histories.sqlite import live, questions, schedules
 from dotflow.providers.histories.sqlite.crashed import MARK_ATTEMPTS, MARK_RUN, counts_of, end_of, mark_ended
-from dotflow.providers.histories.sqlite.questions import verb_of
-from dotflow.providers.histories.sqlite.reading import errors_of, reading, short_path
-from dotflow.providers.histories.sqlite.tables import COMPLETED, CRASHED, FORMAT, MICRO, RESTORED, micro, moment
+from dotflow.providers.histories.sqlite.reading import PAUSES, errors_of, pauses_of, reading, short_path
+from dotflow.providers.histories.sqlite.tables import (
+    COMPLETED,
+    CRASHED,
+    FORMAT,
+    MICRO,
+    RESTORED,
+    micro,
+    moment,
+    moment_or_none,
+)
 from dotflow.providers.histories.sqlite.writer import DAMAGES, end_others
 from dotflow.providers.sqlite_errors import code_of
 from dotflow.providers.sqlite_file import SQLiteFile, file_id_of
@@ -60,19 +68,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SYNCHRONOUS: Final = "NORMAL"  # the file syncs each commit itself, after it
 BETWEEN_LOOKS: Final = 1.0  # seconds between the two looks that find a process dead
 
 BY_KEY: Final = "SELECT run_id, params FROM wanted JOIN runs USING (run) WHERE wanted.workflow = ? AND key = ?"
 FRESH: Final = """SELECT run, run_id, priority, due FROM wanted JOIN runs USING (run)
     WHERE wanted.name = ? AND queued AND NOT resume"""
-IS_WANTED: Final = "SELECT 1 FROM wanted WHERE run = ?"
 MERGE: Final = "UPDATE wanted SET priority = ?, due = ? WHERE run = ?"
 ADD_RUN: Final = """INSERT INTO runs (run_id, workflow_id, name, state, trigger, began, submitted, is_named, workflow,
     params, origin, continues) VALUES (?, ?, ?, 'Queued', ?, ?, ?, 1, ?, ?, ?, ?)"""
 ADD_WANTED: Final = """INSERT INTO wanted (run, workflow, name, key, priority, due, resume, rerun, tries, schedule,
     made_up, queued) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"""
-STOP_WAITING: Final = "UPDATE wanted SET queued = 0 WHERE run = ?"
+LEAVE: Final = "UPDATE wanted SET queued = 0, server = NULL WHERE run = ?"
 UNNAMED: Final = """SELECT run_id, wanted.workflow, params, priority, due FROM wanted JOIN runs USING (run)
     WHERE queued AND wanted.name IS NULL ORDER BY run"""
 SET_NAME: Final = "UPDATE wanted SET name = ? WHERE run = ?"
@@ -83,15 +89,13 @@ DECLARED: Final = "SELECT params FROM workflows WHERE workflow = ?"
 STOPPED: Final = "SELECT workflow FROM workflows WHERE paused_at IS NOT NULL"
 #: The known workflows: those that were declared, or of which a run was submitted by their id alone.
 KNOWN: Final = """SELECT workflow FROM workflows UNION SELECT workflow FROM runs WHERE workflow IS NOT NULL"""
-IS_KNOWN: Final = """SELECT 1 WHERE EXISTS (SELECT 1 FROM workflows WHERE workflow = :workflow)
-    OR EXISTS (SELECT 1 FROM runs WHERE workflow = :workflow)"""
 STOP: Final = """INSERT INTO workflows (workflow, seen, paused_by, paused_at, paused_comment) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (workflow) DO UPDATE SET (paused_by, paused_at, paused_comment) = (excluded.paused_by,
     excluded.paused_at, excluded.paused_comment)"""
 GO_ON: Final = """UPDATE workflows SET (paused_by, paused_at, paused_comment, paused_from, resumed_at, resumed_by,
     resumed_comment) = (NULL, NULL, NULL, paused_at, ?, ?, ?) WHERE workflow = ?"""
 RESUMED: Final = "SELECT resumed_by, resumed_comment FROM workflows WHERE workflow = ? AND resumed_by IS NOT NULL"
-SERVERS: Final = "SELECT server, lock, workflows FROM servers"
+SERVERS: Final = "SELECT server, lock FROM servers WHERE server <> ?"
 ADD_SERVER: Final = "INSERT INTO servers (server, process, lock, workflows, since) VALUES (?, ?, ?, ?, ?)"
 REMOVE_SERVER: Final = "DELETE FROM servers WHERE server = ?"
 IS_REGISTERED: Final = "SELECT 1 FROM servers WHERE server = ?"
@@ -128,7 +132,7 @@ CONTINUATION: Final = """SELECT run FROM wanted WHERE name = :name AND queued AN
 TAKE: Final = "UPDATE runs SET state = 'Running', lock = ?, process = ? WHERE run = ?"
 DEQUEUE: Final = "UPDATE wanted SET queued = 0, server = ? WHERE run = ?"
 CLAIMED: Final = """SELECT run_id, wanted.workflow, wanted.name, params, origin, continues IS NOT NULL,
-    EXISTS (SELECT 1 FROM runs AS other WHERE other.begun AND other.origin = runs.origin), rerun, server, runs.name
+    EXISTS (SELECT 1 FROM runs AS other WHERE other.begun AND other.origin = runs.origin), rerun
     FROM wanted JOIN runs USING (run) WHERE run = ?"""
 MINE: Final = "SELECT run FROM runs JOIN wanted USING (run) WHERE run_id = ? AND state = 'Running' AND server = ?"
 PUT_BACK: Final = "UPDATE runs SET state = 'Queued', lock = NULL, process = NULL WHERE run = ?"
@@ -140,7 +144,6 @@ TAKEN: Final = """SELECT run, lock FROM wanted JOIN runs USING (run)
     WHERE server IS NOT NULL AND server <> ? AND state IN ('Running', 'Crashed')"""
 IS_TAKEN: Final = """SELECT lock FROM wanted JOIN runs USING (run)
     WHERE run = ? AND server IS NOT NULL AND state IN ('Running', 'Crashed')"""
-NOT_TAKEN: Final = "UPDATE wanted SET server = NULL WHERE run = ?"
 NEWER: Final = "SELECT run_id FROM runs WHERE origin = ? AND run > ? ORDER BY run DESC LIMIT 1"
 HAS_SAVED: Final = f"SELECT 1 FROM attempts WHERE run = ? AND state = {COMPLETED} LIMIT 1"
 BEFORE: Final = """SELECT runs.run, tries FROM runs JOIN wanted USING (run)
@@ -158,17 +161,21 @@ ALL_ORDERS: Final = """SELECT run_id, what, by_whom, comment FROM orders JOIN ru
 ADD_ORDER: Final = "INSERT INTO orders (run, what, by_whom, at, comment, done) VALUES (?, ?, ?, ?, ?, ?)"
 ADD_SUBMIT: Final = """INSERT INTO orders (run, what, by_whom, at, comment, done)
     SELECT run, 'submit', ?, ?, '', ? FROM runs WHERE run_id = ?"""
-NEWEST: Final = """SELECT run, run_id, workflow_id, state, origin, superseded, ended, is_named, workflow, lock, params
+NEWEST: Final = """SELECT run, run_id, workflow_id, state, origin, superseded, ended, is_named, workflow, lock, params,
+    run IN (SELECT run FROM wanted)
     FROM runs WHERE run_id = :run OR origin = (SELECT origin FROM runs WHERE run_id = :run) ORDER BY run DESC LIMIT 1"""
-EXISTS: Final = "SELECT 1 FROM runs WHERE run_id = ?"
 
-#: The states from which a run goes on.
-RESUMABLE: Final = frozenset(
-    {
-        *(TypeRunState.PAUSED, TypeRunState.FAILED, TypeRunState.CANCELLED, TypeRunState.INTERRUPTED),
-        TypeRunState.CRASHED,
-    }
-)
+STATES: Final = {TypeOrder.CANCEL: TypeRunState.CANCELLED, TypeOrder.PAUSE: TypeRunState.PAUSED}
+
+#: The states from which a run goes on, the completed one only to run tasks again; and what people call them.
+ENDED: Final = {
+    TypeRunState.COMPLETED: "completed",
+    TypeRunState.FAILED: "failed",
+    TypeRunState.CANCELLED: "was cancelled",
+    TypeRunState.PAUSED: "was paused",
+    TypeRunState.INTERRUPTED: "was interrupted",
+    TypeRunState.CRASHED: "crashed",
+}
 
 
 class _Run(NamedTuple):
@@ -185,6 +192,7 @@ class _Run(NamedTuple):
     workflow: str | None
     lock: int | None
     params: str | None
+    is_wanted: int
 
 
 #: What wakes the servers of this process, by their history: in virtual time they don't look again and again.
@@ -249,15 +257,12 @@ class SQLiteQueue(Operations):
         return rows[0][0] if rows else None
 
     def is_served(self, name: str) -> bool:
-        for _, lock, workflows in self.look(SERVERS):
-            served = any(name == one or name.startswith((f"{one}@", f"{one}#")) for one in json.loads(workflows))
-            if served and live.is_held(self.path, lock):
-                return True
-        return False
+        with reading(self.path) as reader:
+            return any(name == one or name.startswith((f"{one}@", f"{one}#")) for one in reader.served)
 
     def pause_workflow(self, workflow: str, by: str, comment: str) -> WorkflowPause:
         def work(connection: sqlite3.Connection) -> WorkflowPause:
-            found = schedules.pauses_of(connection).get(workflow)
+            found = pauses_of(connection.execute(PAUSES)).get(workflow)
             if found is None:
                 now = _now()
                 connection.execute(STOP, (workflow, now, by, now, comment))
@@ -269,7 +274,7 @@ class SQLiteQueue(Operations):
 
     def resume_workflow(self, workflow: str, by: str, comment: str) -> WorkflowPause | None:
         def work(connection: sqlite3.Connection) -> WorkflowPause | None:
-            found = schedules.pauses_of(connection).get(workflow)
+            found = pauses_of(connection.execute(PAUSES)).get(workflow)
             if found is not None:
                 connection.execute(GO_ON, (_now(), by, comment, workflow))
             return found
@@ -282,13 +287,13 @@ class SQLiteQueue(Operations):
 
     def _check_known(self, workflow: str, verb: str) -> None:
         """Raises NotInHistory. It looks before a transaction would make a file that does not exist."""
-        if not self.look(IS_KNOWN, {"workflow": workflow}):
-            known = [name for (name,) in self.look(KNOWN)]
+        known = [name for (name,) in self.look(KNOWN)]
+        if workflow not in known:
             reason = f"{short_path(self.path)} knows no workflow with this id. {close_match(workflow, known)}"
             raise NotInHistory(f"Can't {verb} the workflow {workflow!r}", reason.rstrip(" ."))
 
     def pauses(self) -> Mapping[str, WorkflowPause]:
-        return schedules.as_pauses(self.look(schedules.PAUSES))
+        return pauses_of(self.look(PAUSES))
 
     def waiting(self, name: str) -> tuple[str, str] | None:
         return next(((run_id, task) for run_id, _, task in self.look(schedules.PAUSED, (name,)) if task), None)
@@ -302,19 +307,26 @@ class SQLiteQueue(Operations):
             return schedules.find_fired(reader, schedule, micro(since), micro(until), limit)
 
     def move_alarm(self, schedule: str, alarmed: datetime | None, until: datetime) -> bool:
-        values = (schedule, None if alarmed is None else micro(alarmed), micro(until))
-        return self.transact(lambda connection: schedules.move_alarm(connection, *values))
+        def work(connection: sqlite3.Connection) -> bool:
+            before = None if alarmed is None else micro(alarmed)
+            if not connection.execute(schedules.MOVE_ALARM, (micro(until), schedule, before)).rowcount:
+                return False
+            if alarmed is not None and until < alarmed:
+                connection.execute(schedules.LOOKED_AT, (schedule, micro(until), before))
+            return True
+
+        return self.transact(work)
 
     def long_queued(self, before: datetime) -> Sequence[LongQueued]:
         with reading(self.path) as reader:
-            return schedules.find_long_queued(reader, micro(before))
+            rows = reader.connection.execute(schedules.LONG_QUEUED, (micro(before),))
+            return [LongQueued(workflow, count, moment(due)) for workflow, count, due in rows]
 
     def order(self, run: str, order: Order, seen: TypeRunState | None = None) -> "RunSummary":
         was_dead = self._was_dead(run)
 
         def work(connection: sqlite3.Connection) -> str:
-            found, now = self._newest(connection, run), _now()
-            self._check_seen(found, run, seen, order.what)
+            found, now = self._as_seen(connection, run, seen, order.what), _now()
             if found.state is TypeRunState.RUNNING:
                 if was_dead and self._is_dead(found):
                     _take_over(connection, found.run, now, order)
@@ -323,8 +335,7 @@ class SQLiteQueue(Operations):
             elif found.state is TypeRunState.QUEUED or (
                 found.state is TypeRunState.PAUSED and order.what is TypeOrder.CANCEL
             ):
-                connection.execute(END, (STATES[order.what], now, _reason(order), _reason(order), found.run))
-                connection.execute(STOP_WAITING, (found.run,))
+                _end(connection, found.run, STATES[order.what], _reason(order))
                 connection.execute(ADD_ORDER, (found.run, order.what, order.by, now, order.comment, now))
             else:
                 raise OrderRefused(order.what, found.run_id, _since(found, now))
@@ -344,8 +355,7 @@ class SQLiteQueue(Operations):
         was_dead = self._was_dead(run)
 
         def work(connection: sqlite3.Connection) -> str:
-            found, now = self._newest(connection, run), _now()
-            self._check_seen(found, run, seen, "resume")
+            found, now = self._as_seen(connection, run, seen, "resume"), _now()
             if found.state is TypeRunState.RUNNING and was_dead and self._is_dead(found):
                 if (continued_by := _take_over(connection, found.run, now).continued_by) is not None:
                     return continued_by
@@ -356,7 +366,7 @@ class SQLiteQueue(Operations):
                 reason = f"the run {found.superseded[:ID_LENGTH]} has replaced its values. Resume that one"
             elif found.params is None or found.workflow is None:
                 reason = "the history does not have its parameters. Use `dotflow start --resume`"
-            elif found.state in RESUMABLE or (found.state is TypeRunState.COMPLETED and rerun):
+            elif found.state in ENDED and (found.state is not TypeRunState.COMPLETED or rerun):
                 connection.execute(ADD_ORDER, (found.run, "resume", by, now, comment, now))
                 return _continue(connection, found.run, now, trigger="resume", rerun=rerun, priority=priority)
             else:
@@ -370,43 +380,42 @@ class SQLiteQueue(Operations):
         return self.newest(self.transact(work))
 
     def newest(self, run: str) -> "RunSummary":
-        from dotflow.providers.histories.sqlite.records import load_summary
+        from dotflow.providers.histories.sqlite.records import Records
 
         with reading(self.path) as reader:
-            rows = reader.connection.execute(NEWEST, {"run": run}).fetchall()
-            if not rows:
-                raise self._unknown(run)
-            return load_summary(reader, rows[0][0])
-
-    def _newest(self, connection: sqlite3.Connection, run: str) -> _Run:
-        for row in connection.execute(NEWEST, {"run": run}).fetchall():
-            found = _Run(*row)
-            found = found._replace(state=TypeRunState(found.state))
-            if found.state is TypeRunState.RUNNING and not connection.execute(IS_WANTED, (found.run,)).fetchall():
-                mark_ended(connection, self.path)
-                ((state,),) = connection.execute("SELECT state FROM runs WHERE run = ?", (found.run,))
-                found = found._replace(state=TypeRunState(state))
-            return found
+            for number, *_ in reader.connection.execute(NEWEST, {"run": run}).fetchall():
+                return Records(*reader).summary(number)
         raise self._unknown(run)
 
-    def _check_seen(self, found: _Run, run: str, seen: TypeRunState | None, verb: str) -> None:
-        """Raises OrderRefused if a run is not what the caller of an order saw."""
+    def _newest(self, connection: sqlite3.Connection, run: str) -> _Run:
+        row = connection.execute(NEWEST, {"run": run}).fetchone()
+        if row is None:
+            raise self._unknown(run)
+        found = _Run(*row)
+        if found.state == TypeRunState.RUNNING and not found.is_wanted:
+            mark_ended(connection, self.path)
+            ((state,),) = connection.execute("SELECT state FROM runs WHERE run = ?", (found.run,))
+            found = found._replace(state=state)
+        return found._replace(state=TypeRunState(found.state))
+
+    def _as_seen(self, connection: sqlite3.Connection, run: str, seen: TypeRunState | None, verb: str) -> _Run:
+        """Returns the newest run of a chain. Raises OrderRefused if it is not what the caller of an order saw."""
+        found = self._newest(connection, run)
         if seen is None:
-            return
+            return found
         state = TypeRunState.CRASHED if found.state is TypeRunState.RUNNING and self._is_dead(found) else found.state
         if found.run_id != run:
             reason = f"the run {found.run_id[:ID_LENGTH]} goes on with it, and is {state.lower()}"
         elif state is not seen:
             reason = f"you saw it {seen.lower()}, and by now {_since(found._replace(state=state), _now())}"
         else:
-            return
+            return found
         raise OrderRefused(verb, run, reason)
 
     def _was_dead(self, run: str) -> bool:
         """Returns whether the process of a running run seems to have ended. If so, it waits until the second look."""
-        rows = self.look(NEWEST, {"run": run})
-        found = _Run(*rows[0]) if rows else None
-        if found is None or found.state != TypeRunState.RUNNING or not self._is_dead(found):
+        found = map(_Run._make, self.look(NEWEST, {"run": run}))
+        if not any(one.state == TypeRunState.RUNNING and self._is_dead(one) for one in found):
             return False
         time.sleep(BETWEEN_LOOKS)  # a step may have closed the live file: its process locks its byte again
         return True
@@ -450,22 +459,24 @@ class SQLiteQueue(Operations):
         seen: TypeRunState | None = None,
         nth: int | None = None,
     ) -> "RunSummary":
+        verb = "approve" if is_yes else "reject"
+
         def work(connection: sqlite3.Connection) -> str:
-            newest, now = self._newest(connection, run), _now()
-            self._check_seen(newest, run, seen, verb_of(is_yes))
-            found = questions.of_chain(connection, newest.origin or "")
-            question = questions.chosen(found, step, newest.run_id, _since(newest, now), is_yes)
+            newest, now = self._as_seen(connection, run, seen, verb), _now()
+            found, reason = questions.of_chain(connection, newest.origin or ""), ""
+            question = questions.chosen(found, step, newest.run_id, _since(newest, now), verb)
             if nth is not None and question.id.nth != nth:
                 reason = f"'{question.step}' asks anew by now: '{question.text}'"
-                raise OrderRefused(verb_of(is_yes), newest.run_id, reason)
-            if newest.superseded:
+            elif newest.superseded:
                 reason = f"the run {newest.superseded[:ID_LENGTH]} has replaced its values"
-                raise OrderRefused(verb_of(is_yes), newest.run_id, reason)
-            if newest.state not in ANSWERABLE:
-                raise OrderRefused(verb_of(is_yes), newest.run_id, _since(newest, now))
-            questions.answer(connection, question.id, is_yes, by, comment, value)
+            elif newest.state not in ANSWERABLE:
+                reason = _since(newest, now)
+            if reason:
+                raise OrderRefused(verb, newest.run_id, reason)
+            answered = (is_yes, by, now, comment, value, *questions.key_of(question.id), question.id.nth)
+            connection.execute(questions.ANSWER, answered)
             about = f"{question.step}{comment and f': {comment}'}"
-            connection.execute(ADD_ORDER, (newest.run, verb_of(is_yes), by, now, about, now))
+            connection.execute(ADD_ORDER, (newest.run, verb, by, now, about, now))
             if newest.state is TypeRunState.PAUSED:
                 return self._go_on(connection, newest, now) or newest.run_id
             return newest.run_id
@@ -523,7 +534,7 @@ class SQLiteServer(QueueServer):
         self._is_unknown = False  # whether the file has lost this server
         self._dead: dict[int, float] = {}  # runs whose process was found dead, and when
         self._gone: dict[str, float] = {}  # the same of servers
-        self._watched = SQLiteFile(queue.path, SYNCHRONOUS, FORMAT, read_only=True)
+        self._watched = SQLiteFile(queue.path, FORMAT, read_only=True)
         weakref.finalize(self, self._watched.close)
         self._seen: object = None
         lock = live.hold(queue.path, files=queue.file.files)
@@ -577,7 +588,7 @@ class SQLiteServer(QueueServer):
         moments = [due for workflow in self._workflows for (due,) in self._queue.look(NEXT_DUE, (workflow, _now()))]
         moments += [until for (until,) in self._queue.look(questions.NEXT_LATE, (_now(),))]
         first = min((due for due in moments if due is not None), default=None)
-        return None if first is None else moment(first)
+        return moment_or_none(first)
 
     def serve_schedules(self, served: Sequence[Schedule]) -> Sequence[tuple[Schedule, datetime]]:
         return self._queue.transact(
@@ -616,8 +627,7 @@ class SQLiteServer(QueueServer):
             if found.state is not TypeRunState.QUEUED:
                 return
             if name is None:
-                connection.execute(END, (TypeRunState.FAILED, _now(), None, error, found.run))
-                connection.execute(STOP_WAITING, (found.run,))
+                _end(connection, found.run, TypeRunState.FAILED, error=error)
             elif not connection.execute(FRESH, (name,)).fetchall():
                 connection.execute(SET_NAME, (name, found.run))
                 connection.execute(
@@ -647,12 +657,11 @@ class SQLiteServer(QueueServer):
         self._queue.look("PRAGMA shrink_memory")  # reads the file, and not what SQLite knows of it
         if self._workflows:  # a connection that is opened again makes a new database in an empty file
             self._is_unknown = not self._queue.look(IS_REGISTERED, (self._server,))
-        servers = [(server, lock) for server, lock, _ in self._queue.look(SERVERS) if server != self._server]
-        gone, self._gone = self._look_twice(servers, self._gone)
+        gone, self._gone = self._look_twice(self._queue.look(SERVERS, (self._server,)), self._gone)
         if gone:
             self._queue.transact(lambda connection: connection.executemany(REMOVE_SERVER, [(one,) for one in gone]))
         dead, self._dead = self._look_twice(self._queue.look(TAKEN, (self._server,)), self._dead)
-        taken = [self._queue.transact(self._taking_over(run)) for run in dead]
+        taken = [self._queue.transact(partial(self._take_over, run)) for run in dead]
         return [one for one in taken if one is not None]
 
     def _look_twice(
@@ -667,14 +676,12 @@ class SQLiteServer(QueueServer):
     def may_take_over(self) -> bool:
         return bool(self._dead)
 
-    def _taking_over(self, run: int) -> Callable[[sqlite3.Connection], TakenOver | None]:
-        def work(connection: sqlite3.Connection) -> TakenOver | None:
-            for (lock,) in connection.execute(IS_TAKEN, (run,)).fetchall():
-                if not live.is_held(self._path, lock):
-                    return _take_over(connection, run, _now())
-            return None
-
-        return work
+    def _take_over(self, run: int, connection: sqlite3.Connection) -> TakenOver | None:
+        """Takes a run over, unless another server has been faster."""
+        for (lock,) in connection.execute(IS_TAKEN, (run,)).fetchall():
+            if not live.is_held(self._path, lock):
+                return _take_over(connection, run, _now())
+        return None
 
     def scheduled_elsewhere(self) -> Collection[str]:
         return {workflow for (workflow,) in self._queue.look(SCHEDULED)} & {*self._workflows}
@@ -693,7 +700,10 @@ class SQLiteServer(QueueServer):
                     continue
                 if most is not None and connection.execute(RUNNING_NOW, (workflow,)).fetchone()[0] >= most:
                     continue
-                found += _first(connection, workflow, now, busy)
+                for run, name, priority, due in connection.execute(CANDIDATES, {"workflow": workflow, "now": now}):
+                    if name not in busy:
+                        found.append((-priority, due, run))
+                        break
             return self._take(connection, min(found)[-1]) if found else None
 
         return self._queue.transact(work)
@@ -711,20 +721,15 @@ class SQLiteServer(QueueServer):
     def _take(self, connection: sqlite3.Connection, run: int) -> Claim:
         connection.execute(TAKE, (self._lock, process_name(), run))
         connection.execute(DEQUEUE, (self._server, run))
-        ((run_id, workflow, name, params, origin, continues, has_begun, rerun, server, title),) = connection.execute(
-            CLAIMED, (run,)
-        )
-        steps = json.loads(rerun or "[]")
-        return Claim(run_id, workflow, name, params, origin, bool(continues), bool(has_begun), steps, server, title)
+        *first, continues, has_begun, rerun = connection.execute(CLAIMED, (run,)).fetchone()
+        return Claim._make((*first, bool(continues), bool(has_begun), json.loads(rerun or "[]")))
 
     def put_back(self, claim: Claim, delay: float) -> None:
         def work(connection: sqlite3.Connection) -> None:
             run = self._mine(connection, claim)
             ordered = _ordered(connection, run)
             if ordered is not None:
-                connection.execute(END, (STATES[ordered.what], _now(), _reason(ordered), _reason(ordered), run))
-                connection.execute(NOT_TAKEN, (run,))
-                connection.execute(DO_ORDERS, (_now(), run))
+                _end(connection, run, STATES[ordered.what], _reason(ordered))
                 return
             is_double = bool(connection.execute(FRESH, (claim.name,)).fetchall())  # submitted since
             connection.execute(PUT_BACK, (run,))
@@ -757,7 +762,7 @@ class SQLiteServer(QueueServer):
         def work(connection: sqlite3.Connection) -> TypeRunState | None:
             state, reason, error, goes_on, asked = ending
             for (run,) in connection.execute(MINE, (claim.run_id, self._server)).fetchall():
-                now, trigger = _now(), "take-over"
+                trigger = "take-over"
                 orders = {order.what: order for order in _open_orders(connection, run)}
                 if state is not TypeRunState.COMPLETED and TypeOrder.CANCEL in orders:
                     state, goes_on = TypeRunState.CANCELLED, False
@@ -767,11 +772,9 @@ class SQLiteServer(QueueServer):
                     reason = _reason(orders[TypeOrder.PAUSE])
                 elif state is TypeRunState.PAUSED and not goes_on and questions.is_settled(connection, asked):
                     goes_on, trigger = True, "answer"
-                connection.execute(END, (state, now, reason or None, error or reason or None, run))
-                connection.execute(NOT_TAKEN, (run,))
-                connection.execute(DO_ORDERS, (now, run))
+                _end(connection, run, state, reason, error)
                 if goes_on:
-                    _continue(connection, run, now, trigger=trigger)
+                    _continue(connection, run, _now(), trigger=trigger)
                 return state
             return None
 
@@ -786,9 +789,6 @@ class SQLiteServer(QueueServer):
         finally:
             live.release(self._path, self._lock)
             self._watched.close()
-
-
-STATES: Final = {TypeOrder.CANCEL: TypeRunState.CANCELLED, TypeOrder.PAUSE: TypeRunState.PAUSED}
 
 
 def _submit(connection: sqlite3.Connection, wanted: Submission, trigger: str = "submit") -> str:
@@ -810,16 +810,6 @@ def _submit(connection: sqlite3.Connection, wanted: Submission, trigger: str = "
     in_queue = (run, wanted.workflow, wanted.name, wanted.key, wanted.priority, due, False, None, 0, None, False)
     connection.execute(ADD_WANTED, in_queue)
     return run_id
-
-
-def _first(
-    connection: sqlite3.Connection, workflow: str, now: int, busy: Collection[str]
-) -> list[tuple[int, int, int]]:
-    """Returns the first run of a workflow that may begin, as what it is sorted by; empty if there is none."""
-    for run, name, priority, due in connection.execute(CANDIDATES, {"workflow": workflow, "now": now}):
-        if name not in busy:
-            return [(-priority, due, run)]
-    return []
 
 
 def _continue(
@@ -849,6 +839,14 @@ def _continue(
     return run_id
 
 
+def _end(connection: sqlite3.Connection, run: int, state: TypeRunState, reason: str = "", error: str = "") -> None:
+    """Ends a run that is queued or claimed, or paused; its orders are done."""
+    now = _now()
+    connection.execute(END, (state, now, reason or None, error or reason or None, run))
+    connection.execute(LEAVE, (run,))
+    connection.execute(DO_ORDERS, (now, run))
+
+
 def _take_over(connection: sqlite3.Connection, run: int, now: int, order: Order | None = None) -> TakenOver:
     """Ends a claimed run whose process has ended: as its orders say, or by a run that continues it."""
     ((run_id, name, title, workflow, *_, origin, _, tries),) = connection.execute(OF_RUN, (run,))
@@ -870,7 +868,7 @@ def _take_over(connection: sqlite3.Connection, run: int, now: int, order: Order 
     connection.execute(MARK_RUN, (state, ended, error, *counts, run))
     if ordered is not None:
         connection.execute("UPDATE runs SET reason = ? WHERE run = ?", (_reason(ordered), run))
-    connection.execute(NOT_TAKEN, (run,))
+    connection.execute(LEAVE, (run,))
     connection.execute(DO_ORDERS, (now, run))
     continued_by = None
     if state is TypeRunState.CRASHED and not connection.execute(NEWER, (origin, run)).fetchall():
@@ -903,8 +901,7 @@ def _open_orders(connection: sqlite3.Connection, run: int) -> list[Order]:
 
 def _reason(order: Order) -> str:
     """Returns why a run has ended, for people."""
-    verb = "cancelled" if order.what is TypeOrder.CANCEL else "paused"
-    return f"{verb} by {order.by}{order.comment and f': {order.comment}'}"
+    return f"{STATES[order.what].lower()} by {order.by}{order.comment and f': {order.comment}'}"
 
 
 def _since(found: _Run, now: int) -> str:
@@ -912,16 +909,6 @@ def _since(found: _Run, now: int) -> str:
     if found.ended is None:
         return f"it is {found.state.lower()}"
     return f"it {ENDED.get(found.state, 'ended')} {format_duration((now - found.ended) / MICRO)} ago"
-
-
-ENDED: Final = {
-    TypeRunState.COMPLETED: "completed",
-    TypeRunState.FAILED: "failed",
-    TypeRunState.CANCELLED: "was cancelled",
-    TypeRunState.PAUSED: "was paused",
-    TypeRunState.INTERRUPTED: "was interrupted",
-    TypeRunState.CRASHED: "crashed",
-}
 
 
 def _now() -> int:

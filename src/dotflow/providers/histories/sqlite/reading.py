@@ -9,12 +9,13 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Final, NamedTuple
 
+from dotflow.abc.operations import WorkflowPause
 from dotflow.core.text import shorten
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import DotflowError, HistoryError, NotInHistory
 from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.crashed import find_ended
-from dotflow.providers.histories.sqlite.tables import FORMAT, MISSING, QUEUE_FORMAT
+from dotflow.providers.histories.sqlite.tables import FORMAT, MISSING, QUEUE_FORMAT, moment
 from dotflow.providers.sqlite_errors import UNWRITABLE, cause_of, code_of
 from dotflow.providers.sqlite_file import (
     SQLiteFile,
@@ -40,7 +41,7 @@ HAS_RUNS: Final = "SELECT 1 FROM runs LIMIT 1"
 LAST: Final = """SELECT run FROM runs WHERE parent_run IS NULL AND (begun OR state = 'Running')
     ORDER BY began DESC, run DESC LIMIT 1"""
 SERVERS: Final = "SELECT lock, workflows FROM servers"
-PAUSED: Final = "SELECT workflow, paused_by FROM workflows WHERE paused_at IS NOT NULL"
+PAUSES: Final = "SELECT workflow, paused_by, paused_at, paused_comment FROM workflows WHERE paused_at IS NOT NULL"
 LAST_FAILED: Final = """SELECT run FROM runs WHERE (state IN ('Failed', 'Crashed') OR run IN ({crashed}))
     AND parent_run IS NULL ORDER BY began DESC, run DESC LIMIT 1"""
 BY_ID: Final = "SELECT run, run_id FROM runs WHERE run_id >= ? AND run_id < ? ORDER BY run_id LIMIT 9"
@@ -71,14 +72,14 @@ class Reader(NamedTuple):
     Attributes:
         ended: The runs that are Running in the file, but CRASHED or UNKNOWN.
         served: The workflows that living processes serve.
-        paused: Who has paused a workflow, by its id.
+        pauses: The pauses by workflow.
     """
 
     path: Path
     connection: sqlite3.Connection
     ended: Mapping[int, TypeRunState]
     served: Collection[str]
-    paused: Mapping[str, str]
+    pauses: Mapping[str, WorkflowPause]
 
     @property
     def has_runs(self) -> bool:
@@ -131,26 +132,21 @@ def reading(path: Path) -> Iterator[Reader]:
         # Outside of the transaction, in which a second look would see the same.
         ended, served = find_ended(connection, path), find_served(connection, path)
         connection.execute("BEGIN")
-        yield Reader(path, connection, ended, served, _find_paused(connection))
+        yield Reader(path, connection, ended, served, pauses_of(connection.execute(PAUSES)))
 
 
-def has_queue(connection: sqlite3.Connection) -> bool:
-    """Returns whether the queue's tables can be read as they are now."""
-    return bool(connection.execute("PRAGMA user_version").fetchone()[0] >= QUEUE_FORMAT)
+def pauses_of(rows: Iterable[tuple[str, str, int, str | None]]) -> dict[str, WorkflowPause]:
+    """Returns the pauses by workflow. The rows are those of PAUSES."""
+    return {workflow: WorkflowPause(by, moment(at), comment or "") for workflow, by, at, comment in rows}
 
 
-def _find_paused(connection: sqlite3.Connection) -> dict[str, str]:
-    return dict(connection.execute(PAUSED).fetchall()) if has_queue(connection) else {}
-
-
-def find_served(connection: sqlite3.Connection, path: Path) -> set[str]:
-    """Returns the workflows that living processes serve."""
+def find_served(connection: sqlite3.Connection, path: Path, statement: str = SERVERS) -> set[str]:
+    """Returns the workflows that living processes serve, or what else the statement finds of servers."""
     served: set[str] = set()
-    if not has_queue(connection):
-        return served
-    for lock, workflows in connection.execute(SERVERS).fetchall():
+    ((version,),) = connection.execute("PRAGMA user_version")
+    for lock, ids in connection.execute(statement).fetchall() if version >= QUEUE_FORMAT else ():
         if live.is_held(path, lock):
-            served.update(json.loads(workflows))
+            served.update(json.loads(ids))
     return served
 
 
@@ -184,11 +180,8 @@ def errors_of(path: Path, verb: str = "read") -> Iterator[None]:
         yield
     except DotflowError:
         raise
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise HistoryError(f"The history {short_path(path)} can't be {verb}", shorten(cause_of(error))) from error
-    except OSError as error:
-        cause = error.strerror or str(error)
-        raise HistoryError(f"The history {short_path(path)} can't be {verb}", cause) from error
     except FORGED as error:
         import traceback  # here, since it takes longer to import than this module
 

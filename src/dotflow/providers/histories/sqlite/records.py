@@ -3,25 +3,25 @@
 import json
 import math
 import re
-import sqlite3
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from dotflow import clock
-from dotflow.abc.archive import NotedNumber, TaskState
+from dotflow.abc.archive import FAILURES, NotedNumber, TaskState
 from dotflow.codec.json import decode_plain
 from dotflow.core.attempt_id import AttemptId
-from dotflow.core.files import FileRecord
+from dotflow.core.files import EPOCH, FileRecord
 from dotflow.core.outcome import Note
+from dotflow.core.text import error_line
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers.histories.sqlite.crashed import counts_of, end_of
 from dotflow.providers.histories.sqlite.questions import of_chain
-from dotflow.providers.histories.sqlite.reading import Reader, has_queue, in_list
+from dotflow.providers.histories.sqlite.reading import Reader, in_list
 from dotflow.providers.histories.sqlite.tables import (
     FAILED,
     MICRO,
@@ -31,6 +31,7 @@ from dotflow.providers.histories.sqlite.tables import (
     STATES,
     micro,
     moment,
+    moment_or_none,
 )
 from dotflow.records.record import (
     NO_NOTES,
@@ -79,184 +80,8 @@ COUNT_PARAMS: Final = f"""SELECT COUNT(*) FROM
     (SELECT 1 FROM runs WHERE workflow_id >= ? AND workflow_id < ? LIMIT {MANY_RUNS})"""
 
 Condition = tuple[str, tuple[Any, ...]]
-
-RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
-
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def checked_id(run_id: str) -> str:
-    """Returns the id of a run, which is in names of files, commands and addresses. Raises ValueError."""
-    if not RUN_ID.fullmatch(run_id):
-        raise ValueError(f"{run_id!r} is no id of a run")
-    return run_id
-
-
-class RunFilter(NamedTuple):
-    """Which runs are listed, and how many at most.
-
-    Attributes:
-        states: Runs in one of these states; empty for all.
-        workflow: Those of this workflow: its id, that without parameters or key, or its name.
-        since, before: Those that began at this moment or later, and before that one, in microseconds since 1970.
-        search: Those with this text in their id, workflow, name or error.
-        limit: The maximum number; -1 for all.
-        is_unmended: Only those without a newer run of the same name, and none that a step has started.
-    """
-
-    states: Sequence[TypeRunState] = ()
-    workflow: str | None = None
-    since: int = 0
-    before: int = 2**63 - 1
-    search: str = ""
-    limit: int = -1
-    is_unmended: bool = False
-
-
-def find_runs(reader: Reader, wanted: RunFilter) -> Iterator[RunSummary]:
-    """Yields runs, the newest first.
-
-    Each combination of conditions is a query of its own with the limit, so that it follows an index in order.
-    """
-    matches: list[list[Condition]] = [[]]
-    workflow = wanted.workflow
-    if workflow is not None:
-        by_id = [("workflow_id = ?", (workflow,)), *_with_params(reader, workflow)]
-        matches = [by_id, [("name = ?", (workflow,))]]
-    for conditions in matches:
-        rows = _query(reader, list(_with_states(conditions, wanted.states, reader)), wanted)
-        if wanted.since and TypeRunState.QUEUED in (wanted.states or TypeRunState):  # what still waits is not past
-            earlier = wanted._replace(since=0, before=min(wanted.before, wanted.since))
-            rows += _query(reader, list(_with_states(conditions, [TypeRunState.QUEUED], reader)), earlier)
-            rows = rows[: wanted.limit] if wanted.limit >= 0 else rows
-        for row in rows:
-            yield RunSummary(**summary_fields(reader, row))
-        if rows:
-            return
-
-
-def _with_params(reader: Reader, workflow: str) -> Iterator[Condition]:
-    """Yields the conditions for the ids with parameters, and with a key; none if there are no such runs.
-
-    No index has them in the order of their beginnings. So few are sorted, and many are found among all runs.
-    """
-    for sign in "@#":
-        ids = (f"{workflow}{sign}", f"{workflow}{chr(ord(sign) + 1)}")
-        ((count,),) = reader.connection.execute(COUNT_PARAMS, ids)
-        if count:
-            plus = "+" if count == MANY_RUNS else ""  # keeps SQLite from the index
-            yield f"{plus}workflow_id >= ? AND {plus}workflow_id < ?", ids
-
-
 #: A paused run that another one has continued waits for nothing.
 LAST_OF_CHAIN: Final = " AND NOT EXISTS (SELECT 1 FROM runs AS newer WHERE newer.continues = runs.run_id)"
-
-
-def _with_states(
-    conditions: Sequence[Condition], states: Sequence[TypeRunState], reader: Reader
-) -> Iterator[Condition]:
-    for sql, values in conditions or [("1", ())]:
-        if not states:
-            yield sql, values
-        for state in states:
-            is_running = state is TypeRunState.RUNNING
-            dead = f" AND run NOT IN ({in_list(reader.ended)})" if is_running and reader.ended else ""
-            # The plus keeps SQLite from the index of states where there is one of workflows.
-            dead += LAST_OF_CHAIN if state is TypeRunState.PAUSED else ""
-            yield f"{sql} AND {'+' if values else ''}state = ?{dead}", (*values, str(state))
-            if ended := reader.ended_as(state):
-                yield f"{sql} AND run IN ({in_list(ended)})", values
-
-
-def _query(reader: Reader, conditions: Sequence[Condition], wanted: RunFilter) -> list[tuple[Any, ...]]:
-    more: list[Any] = [wanted.since, wanted.before]
-    if wanted.search:
-        more.append("%" + re.sub(r"([%_\\])", r"\\\1", wanted.search) + "%")
-    others = (SEARCH if wanted.search else "") + (UNMENDED if wanted.is_unmended else "")
-    parts = [f"SELECT * FROM ({_part(sql, others)})" for sql, _ in conditions]
-    values = [value for _, parameters in conditions for value in (*parameters, *more, wanted.limit)]
-    return reader.connection.execute(f"{' UNION ALL '.join(parts)} {ORDER}", (*values, wanted.limit)).fetchall()
-
-
-def _part(sql: str, others: str) -> str:
-    # The plus keeps SQLite from the index of beginnings where the one of workflows is better.
-    began = "+began" if sql.startswith("workflow_id >") else "began"
-    return f"SELECT {FIELDS} FROM runs WHERE {sql} AND {began} >= ? AND {began} < ? {others} {ORDER}"
-
-
-def find_next(reader: Reader, limit: int) -> tuple[list[RunSummary], int]:
-    """Returns the runs in the queue that begin next, and how many are in there."""
-    if not has_queue(reader.connection):
-        return [], 0
-    rows = reader.connection.execute(NEXT, {"now": micro(clock.now()), "limit": limit}).fetchall()
-    ((count,),) = reader.connection.execute(QUEUED)
-    return [RunSummary(**summary_fields(reader, row)) for row in rows], count
-
-
-def load_summary(reader: Reader, run: int) -> RunSummary:
-    """Returns a run by its number."""
-    (row,) = reader.connection.execute(f"SELECT {FIELDS} FROM runs WHERE run = ?", (run,))
-    return RunSummary(**summary_fields(reader, row))
-
-
-def summary_fields(reader: Reader, row: Sequence[Any]) -> dict[str, Any]:
-    """Returns the fields of a RunSummary. Those that are written at the end of a run are computed before."""
-    fields = dict(zip(COLUMNS, row, strict=True))
-    run, state = fields.pop("run"), TypeRunState(fields["state"])
-    if run in reader.ended:
-        state = reader.ended[run]
-        last, error = end_of(reader.connection, run, state)
-        fields.update(ended=fields["began"] if last is None else last, error=error)
-    names = ("completed", "failed", "restored", "skipped")
-    if any(fields[name] is None for name in names):
-        fields.update(zip(names, counts_of(reader.connection, run), strict=True))
-        fields["error"] = fields["error"] or _first_error(reader.connection, run)
-    parent = AttemptId(*(fields.pop(f"parent_{name}") for name in ("run", "task", "attempt", "item")))
-    if parent.item == NO_ITEM:
-        parent = parent._replace(item=None)
-    for name in ("run_id", "origin", "continues", "superseded"):
-        checked_id(fields[name] or "none")
-    of_text = ("reason", "mode", "trigger", "error", "origin", "continues", "superseded")
-    texts = {name: fields[name] or "" for name in of_text}
-    base, begun = fields.pop("workflow") or "", fields.pop("begun")
-    due = reader.connection.execute(DUE, (run,)).fetchall() if state is TypeRunState.QUEUED else []
-    ordered = reader.connection.execute(ORDERED, (run,)).fetchall() if state is TypeRunState.RUNNING else []
-    return (
-        fields
-        | texts
-        | {
-            "state": state,
-            "resumed": bool(fields["resumed"]),
-            "began": moment(fields["began"]),
-            "ended": None if fields["ended"] is None else moment(fields["ended"]),
-            "tasks": fields["tasks"] or 0,
-            "submitted": None if fields["submitted"] is None else moment(fields["submitted"]),
-            "due": moment(due[0][0]) if due else None,
-            "ordered": ordered[0][0] if ordered else "",
-            "params": None if fields["params"] is None else _params(fields["params"]),
-            "params_text": fields["params"],
-            "base": base,
-            "has_begun": bool(begun) or state is TypeRunState.RUNNING,
-            "is_served": base in reader.served,
-            "workflow_paused_by": reader.paused.get(base, "") if state is TypeRunState.QUEUED else "",
-            "parent": None if parent.run_id is None else parent,
-        }
-    )
-
-
-def _params(text: str) -> Mapping[str, Any] | None:
-    """Returns the run parameters of a text of the codec, for any process. None where it has none."""
-    try:
-        return {name: decode_plain(member) for name, member in json.loads(text).items()}
-    except (ValueError, AttributeError, RecursionError):
-        return None
-
-
-def _first_error(connection: sqlite3.Connection, run: int) -> str:
-    for name, exception, message in connection.execute(FIRST_ERROR, (run,)):
-        return f"{name}: {exception}: {message}"
-    return ""
-
 
 RUN: Final = f"SELECT process, storage, trace, plan, environment, inputs, {FIELDS} FROM runs WHERE run = ?"
 STEPS: Final = """SELECT task, name AS step, task_group, lane, identity, code, needs, policy FROM steps WHERE plan = ?
@@ -297,40 +122,404 @@ MAX_AHEAD: Final = 100_000  # items that may run beside the first one that has n
 
 new: Final = tuple.__new__  # makes a named tuple in half the time: there may be one for each of 100,000 items
 
+CHUNKS: Final = """SELECT task, item, attempt, seq, at, stream, data, skipped FROM output WHERE run = ?{where}
+    ORDER BY task, item, attempt, seq"""
+SIZES: Final = """SELECT task, item, attempt, SUM(LENGTH(data)) FROM output WHERE run = ? AND stream > 0
+    GROUP BY task, item, attempt"""
+TAIL: Final = """SELECT task, item, attempt, seq, at, stream, data, skipped FROM output
+    WHERE run = ? AND task = ? AND item = ? AND attempt = ? ORDER BY seq DESC"""
+LAST: Final = "SELECT task, item, attempt, MAX(seq) FROM output WHERE run = ?{where} GROUP BY task, item, attempt"
+ONE: Final = " AND task = ? AND item = ? AND attempt = ? AND seq > ?"
+ITEMS_OF_ROUND: Final = """SELECT of.item FROM attempts AS of
+    WHERE of.run = output.run AND of.task = output.task AND of.round = ?"""
 
-def load_run(reader: Reader, run: int) -> RunRecord:
-    """Returns a run by its number."""
-    connection = reader.connection
-    ((process, storage, trace, plan, environment, inputs, *row),) = connection.execute(RUN, (run,))
-    steps = connection.execute(STEPS, (plan,)).fetchall()
-    if any(number != task for number, (task, *_) in enumerate(steps)):
-        raise ValueError("its tasks are not numbered from 0")
-    fields = summary_fields(reader, row)
-    attempts, counts = _attempts(connection, run, _unended(fields["state"]))
-    is_known = _is_known(fields["state"])
-    chain = [checked_id(run_id) for (run_id,) in connection.execute(CHAIN, (fields["origin"],))]
-    return RunRecord(
-        **fields,
-        process=process or "",
-        storage=storage or "",
-        trace=trace or "",
-        environment=_environment(connection, environment),
-        steps=[_task(step, attempts, counts, is_known) for step in steps],
-        notes=_notes(connection, run, fields["origin"]),
-        files=FileRecord.from_text(inputs or ""),
-        questions=of_chain(connection, fields["origin"]) if has_queue(connection) else (),
-        chain=chain if len(chain) > 1 else (),
-        children=[checked_id(run_id) for (run_id,) in connection.execute(CHILDREN, (fields["run_id"],))],
-    )
+RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 
 
-def _notes(connection: sqlite3.Connection, run: int, origin: str) -> list[tuple[datetime, str]]:
-    """Returns what was noted about a run, and who has ordered its chain what, in the order of time."""
-    notes = [(moment(at), text) for at, text in connection.execute(NOTES, (run,))]
-    if has_queue(connection):
-        for at, what, by, comment in connection.execute(ORDERS, (run, origin)):
+class RunFilter(NamedTuple):
+    """Which runs are listed, and how many at most.
+
+    Attributes:
+        states: Runs in one of these states; empty for all.
+        workflow: Those of this workflow: its id, that without parameters or key, or its name.
+        since, before: Those that began at this moment or later, and before that one, in microseconds since 1970.
+        search: Those with this text in their id, workflow, name or error.
+        limit: The maximum number; -1 for all.
+        is_unmended: Only those without a newer run of the same name, and none that a step has started.
+    """
+
+    states: Sequence[TypeRunState] = ()
+    workflow: str | None = None
+    since: int = 0
+    before: int = 2**63 - 1
+    search: str = ""
+    limit: int = -1
+    is_unmended: bool = False
+
+
+class Selection(NamedTuple):
+    """A part of a run's output: that of a task, an item, a round or an attempt; all of it if they are None.
+
+    Of a map's round, the *example* is one of its items.
+    """
+
+    task: int | None = None
+    item: int | None = None
+    attempt: int | None = None
+    round: int | None = None
+    example: str = ""
+
+    def where(self) -> tuple[str, tuple[int, ...]]:
+        """Returns its conditions in SQL, and their values."""
+        conditions = {
+            "task = ?": self.task,
+            "item = ?": self.item,
+            "attempt = ?": self.attempt,
+            f"item IN ({ITEMS_OF_ROUND})": self.round,
+        }
+        chosen = {sql: value for sql, value in conditions.items() if value is not None}
+        return "".join(f" AND {sql}" for sql in chosen), tuple(chosen.values())
+
+
+class Records(Reader):
+    """Reads records in the transaction of a Reader."""
+
+    def runs(self, wanted: RunFilter) -> Iterator[RunSummary]:
+        """Yields runs, the newest first.
+
+        Each combination of conditions is a query of its own with the limit, so that it follows an index in order.
+        """
+        matches: list[list[Condition]] = [[]]
+        workflow = wanted.workflow
+        if workflow is not None:
+            by_id = [("workflow_id = ?", (workflow,)), *self._with_params(workflow)]
+            matches = [by_id, [("name = ?", (workflow,))]]
+        for conditions in matches:
+            rows = self._query(list(self._with_states(conditions, wanted.states)), wanted)
+            if wanted.since and TypeRunState.QUEUED in (wanted.states or TypeRunState):  # what still waits is not past
+                earlier = wanted._replace(since=0, before=min(wanted.before, wanted.since))
+                rows += self._query(list(self._with_states(conditions, [TypeRunState.QUEUED])), earlier)
+                rows = rows[: wanted.limit] if wanted.limit >= 0 else rows
+            for row in rows:
+                yield RunSummary(**self._summary_fields(row))
+            if rows:
+                return
+
+    def unmended(self, limit: int) -> list[RunSummary]:
+        """Returns the runs that failed or crashed, and that none of their name has followed."""
+        return list(self.runs(RunFilter(FAILURES, limit=limit, is_unmended=True)))
+
+    def recent(self, workflows: Sequence[str], limit: int) -> dict[str, list[RunSummary]]:
+        """Returns the latest runs of workflows."""
+        return {workflow: list(self.runs(RunFilter(workflow=workflow, limit=limit))) for workflow in workflows}
+
+    def _with_params(self, workflow: str) -> Iterator[Condition]:
+        """Yields the conditions for the ids with parameters, and with a key; none if there are no such runs.
+
+        No index has them in the order of their beginnings. So few are sorted, and many are found among all runs.
+        """
+        for sign in "@#":
+            ids = (f"{workflow}{sign}", f"{workflow}{chr(ord(sign) + 1)}")
+            ((count,),) = self.connection.execute(COUNT_PARAMS, ids)
+            if count:
+                plus = "+" if count == MANY_RUNS else ""  # keeps SQLite from the index
+                yield f"{plus}workflow_id >= ? AND {plus}workflow_id < ?", ids
+
+    def _with_states(self, conditions: Sequence[Condition], states: Sequence[TypeRunState]) -> Iterator[Condition]:
+        for sql, values in conditions or [("1", ())]:
+            if not states:
+                yield sql, values
+            for state in states:
+                is_running = state is TypeRunState.RUNNING
+                dead = f" AND run NOT IN ({in_list(self.ended)})" if is_running and self.ended else ""
+                # The plus keeps SQLite from the index of states where there is one of workflows.
+                dead += LAST_OF_CHAIN if state is TypeRunState.PAUSED else ""
+                yield f"{sql} AND {'+' if values else ''}state = ?{dead}", (*values, str(state))
+                if ended := self.ended_as(state):
+                    yield f"{sql} AND run IN ({in_list(ended)})", values
+
+    def _query(self, conditions: Sequence[Condition], wanted: RunFilter) -> list[tuple[Any, ...]]:
+        more: list[Any] = [wanted.since, wanted.before]
+        if wanted.search:
+            more.append("%" + re.sub(r"([%_\\])", r"\\\1", wanted.search) + "%")
+        others = (SEARCH if wanted.search else "") + (UNMENDED if wanted.is_unmended else "")
+        parts = [f"SELECT * FROM ({_part(sql, others)})" for sql, _ in conditions]
+        values = [value for _, parameters in conditions for value in (*parameters, *more, wanted.limit)]
+        return self.connection.execute(f"{' UNION ALL '.join(parts)} {ORDER}", (*values, wanted.limit)).fetchall()
+
+    def next(self, limit: int) -> tuple[list[RunSummary], int]:
+        """Returns the runs in the queue that begin next, and how many are in there."""
+        rows = self.connection.execute(NEXT, {"now": micro(clock.now()), "limit": limit}).fetchall()
+        ((count,),) = self.connection.execute(QUEUED)
+        return [RunSummary(**self._summary_fields(row)) for row in rows], count
+
+    def summary(self, run: int) -> RunSummary:
+        """Returns a run by its number."""
+        (row,) = self.connection.execute(f"SELECT {FIELDS} FROM runs WHERE run = ?", (run,))
+        return RunSummary(**self._summary_fields(row))
+
+    def _summary_fields(self, row: Sequence[Any]) -> dict[str, Any]:
+        """Returns the fields of a RunSummary. Those that are written at the end of a run are computed before."""
+        fields = dict(zip(COLUMNS, row, strict=True))
+        run, state = fields.pop("run"), TypeRunState(fields["state"])
+        if run in self.ended:
+            state = self.ended[run]
+            last, error = end_of(self.connection, run, state)
+            fields.update(ended=fields["began"] if last is None else last, error=error)
+        names = ("completed", "failed", "restored", "skipped")
+        if any(fields[name] is None for name in names):
+            fields.update(zip(names, counts_of(self.connection, run), strict=True))
+            fields["error"] = fields["error"] or self._first_error(run)
+        parent = AttemptId(*(fields.pop(f"parent_{name}") for name in ("run", "task", "attempt", "item")))
+        if parent.item == NO_ITEM:
+            parent = parent._replace(item=None)
+        for name in ("run_id", "origin", "continues", "superseded"):
+            checked_id(fields[name] or "none")
+        of_text = ("reason", "mode", "trigger", "error", "origin", "continues", "superseded")
+        texts = {name: fields[name] or "" for name in of_text}
+        base, begun = fields.pop("workflow") or "", fields.pop("begun")
+        is_queued, pause = state is TypeRunState.QUEUED, self.pauses.get(base)
+        due = self.connection.execute(DUE, (run,)).fetchall() if is_queued else []
+        ordered = self.connection.execute(ORDERED, (run,)).fetchall() if state is TypeRunState.RUNNING else []
+        return (
+            fields
+            | texts
+            | {
+                "state": state,
+                "resumed": bool(fields["resumed"]),
+                "began": moment(fields["began"]),
+                "ended": moment_or_none(fields["ended"]),
+                "tasks": fields["tasks"] or 0,
+                "submitted": moment_or_none(fields["submitted"]),
+                "due": moment(due[0][0]) if due else None,
+                "ordered": ordered[0][0] if ordered else "",
+                "params": None if fields["params"] is None else _params(fields["params"]),
+                "params_text": fields["params"],
+                "base": base,
+                "has_begun": bool(begun) or state is TypeRunState.RUNNING,
+                "is_served": base in self.served,
+                "workflow_paused_by": pause.by if pause and is_queued else "",
+                "parent": None if parent.run_id is None else parent,
+            }
+        )
+
+    def _first_error(self, run: int) -> str:
+        for row in self.connection.execute(FIRST_ERROR, (run,)):
+            return error_line(*row)
+        return ""
+
+    def load(self, run: int) -> RunRecord:
+        """Returns a run by its number."""
+        ((process, storage, trace, plan, environment, inputs, *row),) = self.connection.execute(RUN, (run,))
+        steps = self.connection.execute(STEPS, (plan,)).fetchall()
+        if any(number != task for number, (task, *_) in enumerate(steps)):
+            raise ValueError("its tasks are not numbered from 0")
+        fields = self._summary_fields(row)
+        attempts, counts = self._attempts(run, _unended(fields["state"]))
+        is_known = _is_known(fields["state"])
+        chain = [checked_id(run_id) for (run_id,) in self.connection.execute(CHAIN, (fields["origin"],))]
+        return RunRecord(
+            **fields,
+            process=process or "",
+            storage=storage or "",
+            trace=trace or "",
+            environment=self._environment(environment),
+            steps=[_task(step, attempts, counts, is_known) for step in steps],
+            notes=self._notes(run, fields["origin"]),
+            files=FileRecord.from_text(inputs or ""),
+            questions=of_chain(self.connection, fields["origin"]),
+            chain=chain if len(chain) > 1 else (),
+            children=[checked_id(run_id) for (run_id,) in self.connection.execute(CHILDREN, (fields["run_id"],))],
+        )
+
+    def _attempts(
+        self, run: int, unended: TypeAttemptState
+    ) -> tuple[dict[int, dict[int, list[AttemptRecord]]], dict[int, int]]:
+        """Returns the attempts by task and item, and the numbers of the items of maps by task."""
+        errors: dict[tuple[int, int, int], list[ErrorRecord]] = defaultdict(list)
+        failed = self.connection.execute(ERRORS, (run,))
+        for task, item, attempt, exception, message, traceback, retry_in, refusal in failed:
+            error = ErrorRecord(exception, message, traceback, _seconds(retry_in), refusal or "")
+            errors[task, item, attempt].append(error)
+        notes: dict[tuple[int, int, int], dict[str, Note]] = defaultdict(dict)
+        for task, item, attempt, name, value in self.connection.execute(TASK_NOTES, (run,)):
+            notes[task, item, attempt][name] = _note(value)
+        states: dict[int, TypeAttemptState] = dict(enumerate(STATES)) | {RUNNING: unended}
+        attempts: dict[int, dict[int, list[AttemptRecord]]] = defaultdict(dict)
+        counts: dict[int, int] = {}
+        rows = self.connection.execute(ATTEMPTS, (run,))
+        for task, item, attempt, state, began, took, cpu, peak, worker, glimpse, fallback, items, *more in rows:
+            span, given, files, asked, number = more
+            values = (
+                None if item == NO_ITEM else item,
+                attempt,
+                states[state],
+                None if began is None else moment(began),
+                None if took is None else took / MICRO,
+                None if cpu is None else cpu / MICRO,
+                peak,
+                worker,
+                glimpse or "",
+                fallback or "",
+                errors.get((task, item, attempt), ()) if errors else (),
+                span or "",
+                given or "",
+                files or "",
+                asked or 0,
+                notes.get((task, item, attempt), NO_NOTES) if notes else NO_NOTES,
+                number,
+            )
+            attempts[task].setdefault(item, []).append(new(AttemptRecord, values))
+            if items is not None:
+                counts[task] = items
+        return attempts, counts
+
+    def _environment(self, environment: int | None) -> dict[str, Any]:
+        for (document,) in self.connection.execute(ENVIRONMENT, (environment,)):
+            described = json.loads(unzip(document, MAX_ENVIRONMENT))
+            facts = {name: described.pop(name, default) for name, default in (("argv", []), ("packages", {}))}
+            texts = [*facts["argv"], *facts["packages"], *facts["packages"].values(), *filter(None, described.values())]
+            if not isinstance(facts["argv"], list) or not all(isinstance(text, str) for text in texts):
+                raise TypeError("an environment has other values than texts")
+            return {**described, **facts}
+        return {}
+
+    def _notes(self, run: int, origin: str) -> list[tuple[datetime, str]]:
+        """Returns what was noted about a run, and who has ordered its chain what, in the order of time."""
+        notes = [(moment(at), text) for at, text in self.connection.execute(NOTES, (run,))]
+        for at, what, by, comment in self.connection.execute(ORDERS, (run, origin)):
             notes.append((moment(at), _order_text(what, by, comment)))
-    return sorted(notes, key=itemgetter(0))
+        return sorted(notes, key=itemgetter(0))
+
+    def task_states(self, run: int) -> list[TaskState]:
+        """Returns the tasks of a run without their items."""
+        ((of_run,),) = self.connection.execute("SELECT state FROM runs WHERE run = ?", (run,))
+        of_run = self.ended.get(run, TypeRunState(of_run))
+        names = dict(enumerate(STATES)) | {RUNNING: _unended(of_run)}
+        missing = None if _is_known(of_run) else TypeAttemptState.UNKNOWN
+        states: dict[int, TaskState] = {}
+        first: dict[int, int] = {}
+        for task, name, state, began, took in self.connection.execute(TASK_STATES, (run,)):
+            start = began if began is None else first.setdefault(task, began)
+            duration = None if start is None or took is None else _seconds(began - start + took)
+            states[task] = TaskState(task, name, missing if state is None else names[state], duration)
+        return list(states.values())
+
+    def noted_numbers(self, run: int) -> list[NotedNumber]:
+        """Returns the numbers that the tasks of a run have noted."""
+        return [NotedNumber(*row) for row in self.connection.execute(NUMBERS, (run,))]
+
+    def select(self, name: str, step: str | None, attempt: int | None) -> tuple[int, Selection]:
+        """Returns the number of a run, and its part that *step* names; all of it for None. Raises NotInHistory."""
+        run = self.find(name)
+        if step is None:
+            return run, Selection(attempt=attempt)
+        ((_, _, _, plan, _, _, _, run_id, *_),) = self.connection.execute(RUN, (run,))
+        counts = dict(self.connection.execute(MAPS, (run,)))
+        tasks = [_task(row, {}, counts, True) for row in self.connection.execute(STEPS, (plan,))]
+        with_rounds = {task for (task,) in self.connection.execute(WITH_ROUNDS, (run,))} if "[" in step else ()
+        task, item, number = find_step(run_id, tasks, step, with_rounds)
+        if number is not None:
+            firsts = dict(self.connection.execute(ROUNDS, (run, task.task_id)))
+            if number not in firsts:
+                raise no_round(task, step, firsts)
+            return run, Selection(task.task_id, None, attempt, number, task.name_of(firsts[number]))
+        if item is not None and not self.connection.execute(HAS_ITEM, (run, task.task_id, item)).fetchall():
+            raise no_item(task, item)
+        return run, Selection(task.task_id, item, attempt)
+
+    def copies(self, run: int, selection: Selection, limit: int | None) -> list[ValueRecord]:
+        """Returns the copies of values of a run, or of a task or an item; without an attempt, of the last one of each.
+
+        Args:
+            run: The run.
+            selection: All of it, a task, an item or an attempt.
+            limit: The maximum size of a document, and of all together MANY times that. None leaves them out.
+        """
+        task, item, attempt, *_ = selection
+        where, values = "", [run]
+        if task is not None:
+            where = f" AND task = ? AND (item = ? OR attempt = {SHARED_ATTEMPT})"
+            values = [run, task, NO_ITEM if item is None else item]
+        # Without the documents, whether there is one.
+        column = "document" if limit is not None else "IIF(document IS NULL, NULL, x'') AS document"
+        rows = self.connection.execute(COPIES.format(document=column, where=where), values).fetchall()
+        last = {(task, item): number for task, _, item, number, *_ in rows}  # the attempts are in order
+        chosen = {key: (attempt or number, SHARED_ATTEMPT) for key, number in last.items()}
+        left = (limit or 0) * MANY
+        copies = []
+        for task, role, item, number, size, digest, document, why in rows:
+            if number not in chosen[task, item]:
+                continue
+            if document:
+                document = unzip(document, min(limit or 0, left))
+                left -= len(document)
+            item = None if item == NO_ITEM else item
+            copies.append(ValueRecord(task, role, item, number, size, digest or "", document, why or ""))
+        return copies
+
+    def output(self, run: int, selection: Selection) -> list[OutputChunk]:
+        """Returns the output in the order of arrival."""
+        where, values = selection.where()
+        return _by_arrival(self._chunks(where, (run, *values)))
+
+    def new_output(self, run: int, selection: Selection, seen: dict[tuple[int, int, int], int]) -> list[OutputChunk]:
+        """Returns what is new since the last call with the same *seen*, which has the last `seq` of each attempt."""
+        where, values = selection.where()
+        chunks: list[OutputChunk] = []
+        for *key, last in self.connection.execute(LAST.format(where=where), (run, *values)).fetchall():
+            before = seen.get(attempt := tuple(key), -1)
+            if last > before:
+                seen[attempt] = last
+                chunks += self._chunks(ONE, (run, *attempt, before))
+        return _by_arrival(chunks)
+
+    def _chunks(self, where: str, values: tuple[int, ...]) -> list[OutputChunk]:
+        rows = self.connection.execute(CHUNKS.format(where=where), values)
+        return list(map(_chunk, rows))
+
+    def sizes(self, run: int) -> dict[OutputKey, int]:
+        """Returns the bytes of the output of each attempt."""
+        return {
+            OutputKey(task, None if item == NO_ITEM else item, attempt): size
+            for task, item, attempt, size in self.connection.execute(SIZES, (run,))
+        }
+
+    def tails(self, run: int, sizes: Mapping[OutputKey, int]) -> list[OutputChunk]:
+        """Returns the last bytes of attempts, up to the number of each."""
+        chunks: list[OutputChunk] = []
+        for (task, item, attempt), size in sizes.items():
+            tail: list[OutputChunk] = []
+            left = size
+            for row in self.connection.execute(TAIL, (run, task, NO_ITEM if item is None else item, attempt)):
+                if left <= 0:
+                    break
+                chunk = _chunk(row)
+                tail.append(chunk._replace(data=chunk.data[-left:]) if chunk.stream else chunk)
+                left -= len(chunk.data) if chunk.stream else 0
+            chunks += reversed(tail)
+        return chunks
+
+
+def checked_id(run_id: str) -> str:
+    """Returns the id of a run, which is in names of files, commands and addresses. Raises ValueError."""
+    if not RUN_ID.fullmatch(run_id):
+        raise ValueError(f"{run_id!r} is no id of a run")
+    return run_id
+
+
+def _part(sql: str, others: str) -> str:
+    # The plus keeps SQLite from the index of beginnings where the one of workflows is better.
+    began = "+began" if sql.startswith("workflow_id >") else "began"
+    return f"SELECT {FIELDS} FROM runs WHERE {sql} AND {began} >= ? AND {began} < ? {others} {ORDER}"
+
+
+def _params(text: str) -> Mapping[str, Any] | None:
+    """Returns the run parameters of a text of the codec, for any process. None where it has none."""
+    try:
+        return {name: decode_plain(member) for name, member in json.loads(text).items()}
+    except (ValueError, AttributeError, RecursionError):
+        return None
 
 
 def _order_text(what: str, by: str, comment: str) -> str:
@@ -340,80 +529,6 @@ def _order_text(what: str, by: str, comment: str) -> str:
     else:
         what = {"resume": "resumed it", "submit": "submitted it"}.get(what, f"ordered it to {what}")
     return f"{by} {what}{comment and f': {comment}'}"
-
-
-def task_states(reader: Reader, run: int) -> list[TaskState]:
-    """Returns the tasks of a run without their items."""
-    ((of_run,),) = reader.connection.execute("SELECT state FROM runs WHERE run = ?", (run,))
-    of_run = reader.ended.get(run, TypeRunState(of_run))
-    names = dict(enumerate(STATES)) | {RUNNING: _unended(of_run)}
-    missing = None if _is_known(of_run) else TypeAttemptState.UNKNOWN
-    states: dict[int, TaskState] = {}
-    first: dict[int, int] = {}
-    for task, name, state, began, took in reader.connection.execute(TASK_STATES, (run,)):
-        start = began if began is None else first.setdefault(task, began)
-        duration = None if start is None or took is None else _seconds(began - start + took)
-        states[task] = TaskState(task, name, missing if state is None else names[state], duration)
-    return list(states.values())
-
-
-def noted_numbers(reader: Reader, run: int) -> list[NotedNumber]:
-    """Returns the numbers that the tasks of a run have noted."""
-    if not has_queue(reader.connection):
-        return []
-    return [NotedNumber(*row) for row in reader.connection.execute(NUMBERS, (run,))]
-
-
-def find_task(reader: Reader, run: int, step: str) -> "Selection":
-    """Returns the numbers of the task, the item and the round that *step* names. Raises NotInHistory."""
-    connection = reader.connection
-    ((_, _, _, plan, _, _, _, run_id, *_),) = connection.execute(RUN, (run,))
-    counts = dict(connection.execute(MAPS, (run,)))
-    tasks = [_task(row, {}, counts, True) for row in connection.execute(STEPS, (plan,))]
-    with_rounds = {task for (task,) in connection.execute(WITH_ROUNDS, (run,))} if "[" in step else ()
-    task, item, number = find_step(run_id, tasks, step, with_rounds)
-    if number is not None:
-        firsts = dict(connection.execute(ROUNDS, (run, task.task_id)))
-        if number not in firsts:
-            raise no_round(task, step, firsts)
-        return Selection(task.task_id, round=number, example=task.name_of(firsts[number]))
-    if item is not None and not connection.execute(HAS_ITEM, (run, task.task_id, item)).fetchall():
-        raise no_item(task, item)
-    return Selection(task.task_id, item)
-
-
-def copies_of(
-    connection: sqlite3.Connection, run: int, of: tuple[int | None, int | None, int | None], limit: int | None
-) -> list[ValueRecord]:
-    """Returns the copies of values of a run, or of a task or an item, of the last attempt of each.
-
-    Args:
-        connection: The file.
-        run: The run.
-        of: A task, an item and an attempt; None for all of them, and for the last attempt.
-        limit: The maximum size of a document, and of all together MANY times that. None leaves them out.
-    """
-    task, item, attempt = of
-    where, values = "", [run]
-    if task is not None:
-        where = f" AND task = ? AND (item = ? OR attempt = {SHARED_ATTEMPT})"
-        values = [run, task, NO_ITEM if item is None else item]
-    # Without the documents, whether there is one.
-    column = "document" if limit is not None else "IIF(document IS NULL, NULL, x'') AS document"
-    rows = connection.execute(COPIES.format(document=column, where=where), values).fetchall()
-    last = {(task, item): number for task, _, item, number, *_ in rows}  # the attempts are in order
-    chosen = {key: (attempt or number, SHARED_ATTEMPT) for key, number in last.items()}
-    left = (limit or 0) * MANY
-    copies = []
-    for task, role, item, number, size, digest, document, why in rows:
-        if number not in chosen[task, item]:
-            continue
-        if document:
-            document = unzip(document, min(limit or 0, left))
-            left -= len(document)
-        item = None if item == NO_ITEM else item
-        copies.append(ValueRecord(task, role, item, number, size, digest or "", document, why or ""))
-    return copies
 
 
 def unzip(data: bytes, limit: int) -> bytes:
@@ -465,49 +580,6 @@ def _is_known(of_run: TypeRunState) -> bool:
     return of_run not in (TypeRunState.COMPLETED, TypeRunState.UNKNOWN)
 
 
-def _attempts(
-    connection: sqlite3.Connection, run: int, unended: TypeAttemptState
-) -> tuple[dict[int, dict[int, list[AttemptRecord]]], dict[int, int]]:
-    """Returns the attempts by task and item, and the numbers of the items of maps by task."""
-    errors: dict[tuple[int, int, int], list[ErrorRecord]] = defaultdict(list)
-    for task, item, attempt, exception, message, traceback, retry_in, refusal in connection.execute(ERRORS, (run,)):
-        error = ErrorRecord(exception, message, traceback, _seconds(retry_in), refusal or "")
-        errors[task, item, attempt].append(error)
-    notes: dict[tuple[int, int, int], dict[str, Note]] = defaultdict(dict)
-    if has_queue(connection):
-        for task, item, attempt, name, value in connection.execute(TASK_NOTES, (run,)):
-            notes[task, item, attempt][name] = _note(value)
-    states: dict[int, TypeAttemptState] = dict(enumerate(STATES)) | {RUNNING: unended}
-    attempts: dict[int, dict[int, list[AttemptRecord]]] = defaultdict(dict)
-    counts: dict[int, int] = {}
-    rows = connection.execute(ATTEMPTS, (run,))
-    for task, item, attempt, state, began, took, cpu, peak, worker, glimpse, fallback, items, *more in rows:
-        span, given, files, asked, number = more
-        values = (
-            None if item == NO_ITEM else item,
-            attempt,
-            states[state],
-            None if began is None else moment(began),
-            None if took is None else took / MICRO,
-            None if cpu is None else cpu / MICRO,
-            peak,
-            worker,
-            glimpse or "",
-            fallback or "",
-            errors.get((task, item, attempt), ()) if errors else (),
-            span or "",
-            given or "",
-            files or "",
-            asked or 0,
-            notes.get((task, item, attempt), NO_NOTES) if notes else NO_NOTES,
-            number,
-        )
-        attempts[task].setdefault(item, []).append(new(AttemptRecord, values))
-        if items is not None:
-            counts[task] = items
-    return attempts, counts
-
-
 def _note(text: str) -> Note:
     value = json.loads(text)
     if not isinstance(value, bool | int | float | str) or value in (math.inf, -math.inf) or value != value:
@@ -515,104 +587,8 @@ def _note(text: str) -> Note:
     return value
 
 
-def _environment(connection: sqlite3.Connection, environment: int | None) -> dict[str, Any]:
-    for (document,) in connection.execute(ENVIRONMENT, (environment,)):
-        described = json.loads(unzip(document, MAX_ENVIRONMENT))
-        facts = {name: described.pop(name, default) for name, default in (("argv", []), ("packages", {}))}
-        texts = [*facts["argv"], *facts["packages"], *facts["packages"].values(), *filter(None, described.values())]
-        if not isinstance(facts["argv"], list) or not all(isinstance(text, str) for text in texts):
-            raise TypeError("an environment has other values than texts")
-        return {**described, **facts}
-    return {}
-
-
 def _seconds(micro: int | None) -> float | None:
     return None if micro is None else micro / MICRO
-
-
-CHUNKS: Final = """SELECT task, item, attempt, seq, at, stream, data, skipped FROM output WHERE run = ?{where}
-    ORDER BY task, item, attempt, seq"""
-SIZES: Final = """SELECT task, item, attempt, SUM(LENGTH(data)) FROM output WHERE run = ? AND stream > 0
-    GROUP BY task, item, attempt"""
-TAIL: Final = """SELECT task, item, attempt, seq, at, stream, data, skipped FROM output
-    WHERE run = ? AND task = ? AND item = ? AND attempt = ? ORDER BY seq DESC"""
-LAST: Final = "SELECT task, item, attempt, MAX(seq) FROM output WHERE run = ?{where} GROUP BY task, item, attempt"
-ONE: Final = " AND task = ? AND item = ? AND attempt = ? AND seq > ?"
-ITEMS_OF_ROUND: Final = """SELECT of.item FROM attempts AS of
-    WHERE of.run = output.run AND of.task = output.task AND of.round = ?"""
-
-
-class Selection(NamedTuple):
-    """A part of a run's output: that of a task, an item, a round or an attempt; all of it if they are None.
-
-    Of a map's round, the *example* is one of its items.
-    """
-
-    task: int | None = None
-    item: int | None = None
-    attempt: int | None = None
-    round: int | None = None
-    example: str = ""
-
-    def where(self) -> tuple[str, tuple[int, ...]]:
-        """Returns its conditions in SQL, and their values."""
-        conditions = {
-            "task = ?": self.task,
-            "item = ?": self.item,
-            "attempt = ?": self.attempt,
-            f"item IN ({ITEMS_OF_ROUND})": self.round,
-        }
-        chosen = {sql: value for sql, value in conditions.items() if value is not None}
-        return "".join(f" AND {sql}" for sql in chosen), tuple(chosen.values())
-
-
-def output_of(connection: sqlite3.Connection, run: int, selection: Selection) -> list[OutputChunk]:
-    """Returns the output in the order of arrival."""
-    where, values = selection.where()
-    return _by_arrival(_chunks(connection, where, (run, *values)))
-
-
-def sizes_of(connection: sqlite3.Connection, run: int) -> dict[OutputKey, int]:
-    """Returns the bytes of the output of each attempt."""
-    return {
-        OutputKey(task, None if item == NO_ITEM else item, attempt): size
-        for task, item, attempt, size in connection.execute(SIZES, (run,))
-    }
-
-
-def tails_of(connection: sqlite3.Connection, run: int, sizes: Mapping[OutputKey, int]) -> list[OutputChunk]:
-    """Returns the last bytes of attempts, up to the number of each."""
-    chunks: list[OutputChunk] = []
-    for (task, item, attempt), size in sizes.items():
-        tail: list[OutputChunk] = []
-        left = size
-        for row in connection.execute(TAIL, (run, task, NO_ITEM if item is None else item, attempt)):
-            if left <= 0:
-                break
-            chunk = _chunk(row)
-            tail.append(chunk._replace(data=chunk.data[-left:]) if chunk.stream else chunk)
-            left -= len(chunk.data) if chunk.stream else 0
-        chunks += reversed(tail)
-    return chunks
-
-
-def new_output(
-    connection: sqlite3.Connection, run: int, selection: Selection, seen: dict[tuple[int, int, int], int]
-) -> list[OutputChunk]:
-    """Returns what is new since the last call with the same *seen*, which has the last `seq` of each attempt."""
-    where, values = selection.where()
-    chunks: list[OutputChunk] = []
-    for *key, last in connection.execute(LAST.format(where=where), (run, *values)).fetchall():
-        before = seen.get(attempt := tuple(key), -1)
-        if last > before:
-            seen[attempt] = last
-            chunks += _chunks(connection, ONE, (run, *attempt, before))
-    return _by_arrival(chunks)
-
-
-def _chunks(connection: sqlite3.Connection, where: str, values: tuple[int, ...]) -> list[OutputChunk]:
-    rows = connection.execute(CHUNKS.format(where=where), values)
-    return list(map(_chunk, rows))
 
 
 def _chunk(row: tuple[Any, ...]) -> OutputChunk:

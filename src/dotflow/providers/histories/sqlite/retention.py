@@ -3,18 +3,21 @@
 import contextlib
 import re
 import sqlite3
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final, NamedTuple
+from typing import Final
 
 from dotflow import clock
 from dotflow.errors import InvalidArgument
 from dotflow.providers.histories.sqlite.tables import MICRO, OF_RUN
 from dotflow.providers.sqlite_file import SQLiteFile
 
+#: Which runs are kept: those of a time, a number of the last ones, or all.
+Keep = timedelta | int | None
+
 INTERVAL: Final = 3600  # seconds between two sweeps of a file
 BUDGET: Final = 0.02  # seconds of a sweep at the end of a run; the rest follows at the end of the next one
-UNITS: Final = {"minute": 60, "hour": 3600, "day": 86_400, "week": 7 * 86_400}
-TEXT: Final = re.compile(r"\s*(\d+)\s*(minute|hour|day|week|run)s?\s*")
+TEXT: Final = re.compile(r"\s*(\d{1,8})\s*(minute|hour|day|week|run)s?\s*")
 ACCEPTED: Final = 'a text such as "30 days" or "200 runs", a timedelta, or None to keep all'
 
 PAGES: Final = 500  # that a sweep gives back to the system, at most
@@ -40,40 +43,34 @@ FORGETTABLE: Final = f"""SELECT old.run FROM {CHAINS} WHERE NOT {GOES_ON} AND la
 OLD: Final = f"{FORGETTABLE} AND old.began < ? AND last.ended < ? ORDER BY old.began LIMIT {BATCH}"
 NTH: Final = "SELECT began FROM runs WHERE begun ORDER BY began DESC LIMIT 1 OFFSET ?"
 SURPLUS: Final = f"{FORGETTABLE} AND last.began < ({NTH}) ORDER BY old.began LIMIT {BATCH}"
-#: What several runs may share: a table, and the column with its number.
-SHARED: Final = (("plans", "plan"), ("steps", "plan"), ("environments", "environment"))
-FORGET_SHARED: Final = "DELETE FROM {table} WHERE {number} = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE {number} = ?1)"
-
+#: What several runs may share: the numbers of a plan and of an environment.
+FIND_SHARED: Final = "SELECT plan, environment FROM runs WHERE run = ?"
+FORGET_SHARED: Final = (
+    "DELETE FROM plans WHERE plan = :plan AND NOT EXISTS (SELECT 1 FROM runs WHERE plan = :plan)",
+    "DELETE FROM steps WHERE plan = :plan AND NOT EXISTS (SELECT 1 FROM runs WHERE plan = :plan)",
+    """DELETE FROM environments WHERE environment = :environment
+        AND NOT EXISTS (SELECT 1 FROM runs WHERE environment = :environment)""",
+)
 #: The questions of a chain go with its last run.
 FORGET_QUESTIONS: Final = """DELETE FROM questions WHERE origin = (SELECT origin FROM runs WHERE run = ?1)
     AND NOT EXISTS (SELECT 1 FROM runs AS forgotten JOIN runs AS other USING (origin)
         WHERE forgotten.run = ?1 AND other.run <> ?1)"""
 
 
-class Keep(NamedTuple):
-    """Which runs are kept: those of the last *seconds*, or the last *runs*; both None for all."""
-
-    seconds: float | None = None
-    runs: int | None = None
-
-
 def as_keep(value: object) -> Keep:
     """Returns the value of the argument `keep`. Raises InvalidArgument if it is invalid."""
-    if value is None:
-        return Keep()
-    if isinstance(value, timedelta) and value > timedelta(0):
-        return Keep(seconds=value.total_seconds())
+    if value is None or (isinstance(value, timedelta) and value > timedelta(0)):
+        return value
     match = TEXT.fullmatch(value) if isinstance(value, str) else None
     if match is None or not int(match[1]):
         raise InvalidArgument("keep", value, ACCEPTED)
-    if match[2] == "run":
-        return Keep(runs=int(match[1]))
-    return Keep(seconds=float(int(match[1]) * UNITS[match[2]]))
+    count, unit = int(match[1]), match[2]
+    return count if unit == "run" else timedelta(**{f"{unit}s": count})
 
 
 def sweep(file: SQLiteFile, keep: Keep) -> None:
     """Forgets runs that are no longer kept, once an hour for each file, or goes on with that. Errors are ignored."""
-    if keep.seconds is None and keep.runs is None:
+    if keep is None:
         return
     with contextlib.suppress(sqlite3.Error, OSError):  # busy, full, read-only: another run tries again
         now = int(clock.now().timestamp())
@@ -95,30 +92,26 @@ def shrink(file: SQLiteFile, pages: int | None = None, *, patience: float | None
     file.use(lambda connection: connection.executescript(statement), None, False, patience)
 
 
-def _forget_some(file: SQLiteFile, keep: Keep) -> int:
-    def work(connection: sqlite3.Connection) -> int:
-        if keep.runs is not None:
-            rows = connection.execute(SURPLUS, (keep.runs - 1,))
-        else:
-            assert keep.seconds is not None
-            until = int((clock.now().timestamp() - keep.seconds) * MICRO)
-            rows = connection.execute(OLD, (until, until))
-        return forget(connection, [run for (run,) in rows])
+def _forget_some(file: SQLiteFile, keep: timedelta | int) -> int:
+    if isinstance(keep, int):
+        statement, values = SURPLUS, [keep - 1]
+    else:
+        statement, values = OLD, [max(0, int((clock.now().timestamp() - keep.total_seconds()) * MICRO))] * 2
+    return file.transact(lambda connection: forget_found(connection, statement, values), patience=0)
 
-    return file.transact(work, patience=0)
+
+def forget_found(connection: sqlite3.Connection, statement: str, values: Sequence[int]) -> int:
+    """Deletes the runs that a statement finds, within a transaction. Returns how many there were."""
+    return forget(connection, [run for (run,) in connection.execute(statement, values)])
 
 
 def forget(connection: sqlite3.Connection, runs: list[int]) -> int:
     """Deletes runs by their numbers, within a transaction. Returns how many there were."""
-    numbers: dict[str, set[int | None]] = {"plan": set(), "environment": set()}
+    rows = {row for run in runs for row in connection.execute(FIND_SHARED, (run,))}
     for run in runs:
-        for plan, environment in connection.execute("SELECT plan, environment FROM runs WHERE run = ?", (run,)):
-            numbers["plan"].add(plan)
-            numbers["environment"].add(environment)
         connection.execute(FORGET_QUESTIONS, (run,))
         for table in (*OF_RUN, "runs"):
             connection.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
-    for table, number in SHARED:
-        statement = FORGET_SHARED.format(table=table, number=number)
-        connection.executemany(statement, [(key,) for key in numbers[number]])
+    for statement in FORGET_SHARED:
+        connection.executemany(statement, [{"plan": plan, "environment": environment} for plan, environment in rows])
     return len(runs)

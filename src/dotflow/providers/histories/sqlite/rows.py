@@ -23,7 +23,7 @@ from dotflow.core.events import (
 )
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Note, Usage
-from dotflow.core.text import escape_surrogates, shorten, waiting
+from dotflow.core.text import error_line, escape_surrogates, shorten, waiting
 from dotflow.providers.histories.sqlite.output_rows import OutputRows
 from dotflow.providers.histories.sqlite.tables import (
     ASKED,
@@ -60,7 +60,7 @@ from dotflow.providers.histories.sqlite.values import Values
 
 Row = list[Any]
 Key = tuple[int, int]  # task and item
-OfAttempt = AttemptFailed | AttemptRepeated | AttemptWaits | AttemptOutput | Traced
+OfAttempt = AttemptFailed | AttemptRepeated | AttemptWaits | AttemptOutput | TaskPaused | Traced
 
 new: Final = tuple.__new__  # makes a named tuple in half the time: there is one for every attempt
 
@@ -188,38 +188,30 @@ class RunRows:
         else:
             row = widened(opened.row)
             row[TOOK] = row[TOOK] or int((event.tick - opened.tick) * MICRO)  # not the delay before a stop
-        row[STATE] = FAILED
-        row[GLIMPSE] = None  # of a pause or a wait before
+            self.attempts[id(row)] = row
+        self._set_failed(row, event.failure)
         if event.usage is not None:
             self._measure(row, event.usage)
-        self.attempts[id(row)] = row
         if opened is not None:
             self._copy(self._values.inputs(row, opened.started))
-        self._add_error(row, event.failure)
-        self._count_failure(event.task_id, item, event.failure)
         self.output.attempts.pop((row[TASK], row[ITEM], row[ATTEMPT]), None)
 
     def _retry(self, event: AttemptFailed) -> None:
-        opened = self._opened(event)
+        opened = self._changed(event)
         if opened is None:
             return
-        row = widened(opened.row)
+        row = opened.row
         row[STATE] = RETRY
         row[GLIMPSE] = None  # of a wait
         row[TOOK] = int((clock.monotonic() - opened.tick) * MICRO)
         if event.usage is not None:
             self._measure(row, event.usage)
-        self.attempts[id(row)] = row
         self._add_error(row, event.failure, event.retry_in)
 
     def _wait(self, event: AttemptWaits) -> None:
-        opened = self._opened(event)
-        if opened is None:
-            return
-        row = widened(opened.row)
-        row[ASKED] = event.asked
-        row[GLIMPSE] = waiting(event.asked, shorten(event.note))
-        self.attempts[id(row)] = row
+        if opened := self._changed(event):
+            opened.row[ASKED] = event.asked
+            opened.row[GLIMPSE] = waiting(event.asked, shorten(event.note))
 
     def _repeat(self, event: AttemptRepeated) -> None:
         opened = self._opened(event)
@@ -227,8 +219,7 @@ class RunRows:
             self._add_error(opened.row, event.failure)
 
     def _restore(self, event: TaskRestored) -> None:
-        state = CACHED if event.source == "cache" else RESTORED
-        row = self._end_without_attempt(event.task_id, event.item, state, RESTORED)
+        row = self._end_without_attempt(event, CACHED if event.source == "cache" else RESTORED)
         row[BEGAN] = micro(event.context.time)
         row[GLIMPSE] = self._values.glimpse(event.context.storage)
         if event.context._origin.files is not None:
@@ -237,33 +228,25 @@ class RunRows:
             self._copy(self._values.returned(row, event.context))
 
     def _skip(self, event: TaskSkipped) -> None:
-        self._end_without_attempt(event.task_id, event.item, SKIPPED, SKIPPED)[GLIMPSE] = escape_surrogates(
-            event.reason
-        )
+        row = self._end_without_attempt(event, SKIPPED)
+        row[GLIMPSE] = escape_surrogates(event.reason)
 
     def _pause(self, event: TaskPaused) -> None:
         """Ends the row of its last attempt, which has failed, or that of its map. A question has a row of its own."""
-        item = NO_ITEM if event.item is None else event.item
-        opened = self._open.get((event.task_id, item))  # a stop may fail it later
         if event.question is not None:
-            row = self._new_row(event.task_id, item, 0, micro(event.at))
-            row[STATE], row[GLIMPSE] = PAUSED, escape_surrogates(event.reason)
-            self.attempts[id(row)] = row
+            row = self._new_row(event.task_id, NO_ITEM if event.item is None else event.item, 0, micro(event.at))
+        elif (opened := self._changed(event)) is None:  # a stop may fail it later
             return
-        if opened is None:
-            return
-        row = widened(opened.row)
-        row[STATE] = PAUSED
-        row[TOOK] = row[TOOK] or int((event.tick - opened.tick) * MICRO)  # not the delay before the pause
-        row[GLIMPSE] = escape_surrogates(event.reason)
-        self.attempts[id(row)] = row
+        else:
+            row = opened.row
+            row[TOOK] = row[TOOK] or int((event.tick - opened.tick) * MICRO)  # not the delay before the pause
+        row[STATE], row[GLIMPSE] = PAUSED, escape_surrogates(event.reason)
 
-    def _end_without_attempt(self, task: int, item: int | None, state: int, counted: int) -> Row:
-        row = self._new_row(task, NO_ITEM if item is None else item, 0, None)
+    def _end_without_attempt(self, event: TaskRestored | TaskSkipped, state: int) -> Row:
+        row = self._new_row(event.task_id, NO_ITEM if event.item is None else event.item, 0, None)
         row[STATE] = state
-        self.attempts[id(row)] = row
-        if item is None:
-            self.counts[counted] += 1
+        if event.item is None:
+            self.counts[RESTORED if state == CACHED else state] += 1
         return row
 
     def _open_map(self, event: MapOpened) -> None:
@@ -276,32 +259,27 @@ class RunRows:
         row = self._new_row(event.task_id, NO_ITEM, 1, micro(event.at))
         widened(row)[ITEMS] = event.items
         self._open[event.task_id, NO_ITEM] = OpenAttempt(row, event.tick, event)
-        self.attempts[id(row)] = row
 
     def _end_map(self, event: MapEnded) -> None:
         opened = self._open.pop((event.task_id, NO_ITEM), None)
         if opened is None:
             return
         row = opened.row
-        row[STATE] = COMPLETED if event.failure is None else FAILED
         row[TOOK] = int((event.tick - opened.tick) * MICRO)
         row[ITEMS] = row[ITEMS] if event.items is None else event.items
         self.attempts[id(row)] = row
         if event.failure is None:
-            row[GLIMPSE] = self._values.glimpse(event.context.storage)
+            row[STATE], row[GLIMPSE] = COMPLETED, self._values.glimpse(event.context.storage)
             self.counts[COMPLETED] += 1
         else:
-            row[GLIMPSE] = None  # the reason of a pause before
-            self._add_error(row, event.failure)
-            self._count_failure(event.task_id, NO_ITEM, event.failure)
+            self._set_failed(row, event.failure)
 
     def _trace(self, event: Traced) -> None:
         if event.task_id < 0:
             self.trace = escape_surrogates(event.trace)
             self.has_more = True
-        elif opened := self._opened(event):
-            widened(opened.row)[SPAN] = escape_surrogates(event.span)
-            self.attempts[id(opened.row)] = opened.row
+        elif opened := self._changed(event):
+            opened.row[SPAN] = escape_surrogates(event.span)
 
     def _write_output(self, event: AttemptOutput) -> None:
         opened = self._opened(event)
@@ -318,6 +296,13 @@ class RunRows:
     def _opened(self, event: OfAttempt) -> OpenAttempt | None:
         return self._open.get((event.task_id, NO_ITEM if event.item is None else event.item))
 
+    def _changed(self, event: OfAttempt) -> OpenAttempt | None:
+        """Returns what `_opened` does for an event that changes the row, with all columns; without a call of that."""
+        opened = self._open.get((event.task_id, NO_ITEM if event.item is None else event.item))
+        if opened is not None:
+            self.attempts[id(opened.row)] = widened(opened.row)
+        return opened
+
     def _copy(self, copies: Iterable[Row]) -> None:
         for copy in copies:
             self.has_more = True
@@ -328,6 +313,7 @@ class RunRows:
         row: Row = [task, item, attempt, RUNNING, began, *NOTHING[TOOK:FALLBACK]]
         if item != NO_ITEM and task in self._rounds:
             widened(row)[ROUND] = self._rounds[task]
+        self.attempts[id(row)] = row
         return row
 
     def _measure(self, row: Row, usage: Usage) -> None:
@@ -351,14 +337,14 @@ class RunRows:
             [*key, nth, *texts, None if retry_in is None else int(retry_in * MICRO), failure.refusal or None]
         )
 
-    def _count_failure(self, task: int, item: int, failure: Failure) -> None:
-        if item != NO_ITEM:
+    def _set_failed(self, row: Row, failure: Failure) -> None:
+        row[STATE], row[GLIMPSE] = FAILED, None  # of a pause or a wait before
+        self._add_error(row, failure)
+        if row[ITEM] != NO_ITEM:
             return
         self.counts[FAILED] += 1
         if self.error is None:
-            name = self.started.steps[task].name
-            message = failure.message.partition("\n")[0]
-            self.error = shorten(f"{name}: {failure.exception}: {message}".rstrip(": "))
+            self.error = error_line(self.started.steps[row[TASK]].name, failure.exception, failure.message)
 
 
 def widened(row: Row) -> Row:

@@ -3,32 +3,26 @@
 import contextlib
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from dotflow import clock
 from dotflow.abc.operations import (
     Dropped,
     Firing,
-    LongQueued,
     Schedule,
     ServedSchedule,
     Submission,
-    WorkflowPause,
 )
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.schedule_rules import KEPT_DROPPED, Active, Fired, FiredRun, since, why_blocked
 from dotflow.core.types.overlap import TypeOverlap
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.questions import STEP, UNANSWERED
-from dotflow.providers.histories.sqlite.reading import Reader, has_queue
-from dotflow.providers.histories.sqlite.tables import MICRO, OPEN, micro
-
-if TYPE_CHECKING:
-    from dotflow.records.record import RunSummary
+from dotflow.providers.histories.sqlite.reading import Reader, find_served
+from dotflow.providers.histories.sqlite.tables import FIND_RUN, OPEN, micro, moment, moment_or_none
 
 SPEC: Final = Schedule._fields[2:]  # what a row has as JSON
 
@@ -73,35 +67,20 @@ def register(
         row = {
             "schedule": schedule.schedule,
             "workflow": schedule.workflow,
-            "spec": spec_of(schedule),
+            "spec": json.dumps({name: getattr(schedule, name) for name in SPEC}),
             "at_once": schedule.max_parallel if schedule.overlap is TypeOverlap.PARALLEL else 1,
             "now": now,
             "has_alarm": schedule.late_after is not None,
         }
         connection.execute(REGISTER, row)
     connection.execute(SERVE, (json.dumps([one.schedule for one in schedules]), server))
-    served = _served(connection, path)
+    served = find_served(connection, path, SERVED)
     left = []
     for schedule, workflow, spec, settled in connection.execute(KNOWN).fetchall():
         if workflow in workflows and schedule not in served:
             connection.execute(NOT_SEEN, (schedule,))
-            left.append((schedule_of(schedule, workflow, spec), _moment(settled)))
+            left.append((schedule_of(schedule, workflow, spec), moment(settled)))
     return left
-
-
-def _served(connection: sqlite3.Connection, path: Path) -> set[str]:
-    """Returns the ids of the schedules that living processes serve."""
-    return {
-        schedule
-        for lock, schedules in connection.execute(SERVED).fetchall()
-        if live.is_held(path, lock)
-        for schedule in json.loads(schedules)
-    }
-
-
-def spec_of(schedule: Schedule) -> str:
-    """Returns what a row has of a schedule beside its id and its workflow."""
-    return json.dumps({name: getattr(schedule, name) for name in SPEC})
 
 
 def schedule_of(schedule: str, workflow: str, spec: str) -> Schedule:
@@ -144,12 +123,11 @@ def fire(
         reason = why
         for by, paused_at, paused_from, resumed_at in stopped:
             if paused_at is not None and paused_at <= micro(planned):
-                reason = f"the workflow was paused by {by} ({since(_moment(paused_at), now)})"
+                reason = f"the workflow was paused by {by} ({since(moment(paused_at), now)})"
             elif resumed_at is not None and paused_from <= micro(planned) <= resumed_at:  # while no process served it
-                reason = f"the workflow was paused until {since(_moment(resumed_at), now)}"
+                reason = f"the workflow was paused until {since(moment(resumed_at), now)}"
         if not reason and wanted is not None:
-            active = [*_paused(connection, wanted.name or "")]
-            active += () if is_made_up else _active(connection, schedule.schedule)
+            active = [*_paused(connection, wanted.name or ""), *_active(connection, schedule.schedule)]
             reason = why_blocked(active, schedule.overlap, schedule.max_parallel, now, is_made_up=is_made_up)
         if reason or wanted is None:
             dropped.append(Dropped(planned, reason, wanted and wanted.name))
@@ -168,18 +146,12 @@ def fire(
 def _active(connection: sqlite3.Connection, schedule: str) -> Iterator[Active]:
     for statement in (RUNNING, QUEUED):
         for run_id, state, began, goes_on, is_made_up in connection.execute(statement, (schedule,)):
-            yield Active(
-                run_id, TypeRunState(state), _moment(began), goes_on=bool(goes_on), is_made_up=bool(is_made_up)
-            )
+            yield Active(run_id, TypeRunState(state), moment(began), goes_on=bool(goes_on), is_made_up=bool(is_made_up))
 
 
 def _paused(connection: sqlite3.Connection, name: str) -> Iterator[Active]:
     for run_id, ended, question in connection.execute(PAUSED, (name,)):
-        yield Active(run_id, TypeRunState.PAUSED, _moment(ended), question or "")
-
-
-def _moment(at: int) -> datetime:
-    return datetime.fromtimestamp(at / MICRO, UTC)
+        yield Active(run_id, TypeRunState.PAUSED, moment(ended), question or "")
 
 
 # What readers see
@@ -187,7 +159,6 @@ def _moment(at: int) -> datetime:
 
 SCHEDULES: Final = """SELECT schedule, workflow, spec, settled, alarmed, dropped, last_dropped FROM schedules
     WHERE seen IS NOT NULL ORDER BY seen, schedule"""
-PAUSES: Final = "SELECT workflow, paused_by, paused_at, paused_comment FROM workflows WHERE paused_at IS NOT NULL"
 FIRED: Final = """SELECT planned, run_id, looked_at FROM wanted JOIN runs USING (run)
     WHERE schedule = ? AND planned > ? AND planned <= ? ORDER BY planned DESC LIMIT ?"""
 NEWEST: Final = """SELECT run, superseded FROM runs
@@ -196,7 +167,6 @@ IS_FIRED: Final = """SELECT 1 FROM wanted JOIN runs USING (run) WHERE planned IS
     AND run_id = (SELECT COALESCE(origin, run_id) FROM runs WHERE run_id = ?)"""
 COMPLETED: Final = """SELECT run, run_id FROM runs WHERE workflow_id = ? AND began >= ? AND state = 'Completed'
     ORDER BY began DESC"""
-CONTINUED: Final = "SELECT run FROM runs WHERE run_id = ?"
 WAITS_FOR: Final = f"SELECT {STEP} AS step FROM questions WHERE origin = ? AND {UNANSWERED} ORDER BY asked LIMIT 1"
 MOVE_ALARM: Final = "UPDATE schedules SET alarmed = ? WHERE schedule = ? AND alarmed IS ?"
 LOOKED_AT: Final = "UPDATE wanted SET looked_at = 1 WHERE schedule = ? AND planned > ? AND planned <= ?"
@@ -206,20 +176,17 @@ LONG_QUEUED: Final = """SELECT workflow, COUNT(*) AS count, MIN(due) AS due FROM
 
 def find_schedules(reader: Reader) -> Iterator[ServedSchedule]:
     """Yields the schedules that living processes serve; of a workflow that none serves, that of the last one."""
-    if not has_queue(reader.connection):
-        return
-    served = _served(reader.connection, reader.path)
-    pauses = pauses_of(reader.connection)
+    served = find_served(reader.connection, reader.path, SERVED)
     last: dict[str, ServedSchedule] = {}  # of the workflows that no process serves
     for schedule, workflow, spec, settled, alarmed, dropped, drops in reader.connection.execute(SCHEDULES).fetchall():
         found = ServedSchedule(
             schedule_of(schedule, workflow, spec),
-            _moment(settled),
-            None if alarmed is None else _moment(alarmed),
+            moment(settled),
+            moment_or_none(alarmed),
             dropped,
             _drops(drops),
             schedule in served,
-            pauses.get(workflow),
+            reader.pauses.get(workflow),
         )
         if found.is_served:
             yield found
@@ -228,20 +195,8 @@ def find_schedules(reader: Reader) -> Iterator[ServedSchedule]:
     yield from last.values()
 
 
-def pauses_of(connection: sqlite3.Connection) -> dict[str, WorkflowPause]:
-    """Returns the pauses by workflow."""
-    return as_pauses(connection.execute(PAUSES).fetchall())
-
-
-def as_pauses(rows: Iterable[tuple[str, str, int, str | None]]) -> dict[str, WorkflowPause]:
-    """Returns the pauses of rows by workflow."""
-    return {workflow: WorkflowPause(by, _moment(at), comment or "") for workflow, by, at, comment in rows}
-
-
 def find_fired(reader: Reader, schedule: str, since: int, until: int, limit: int) -> list[Fired]:
     """Returns what is known of the firings of a schedule between two moments, the newest first."""
-    if not has_queue(reader.connection):
-        return []
     ((text,),) = reader.connection.execute(LAST_DROPPED, (schedule,)).fetchall() or [(None,)]
     found = [
         Fired(drop.planned, _made_good(reader, drop), drop.reason)
@@ -249,17 +204,15 @@ def find_fired(reader: Reader, schedule: str, since: int, until: int, limit: int
         if since < micro(drop.planned) <= until
     ]
     for planned, run, looked_at in reader.connection.execute(FIRED, (schedule, since, until, limit)).fetchall():
-        found.append(Fired(_moment(planned), _run_of(reader, run), was_looked_at=bool(looked_at)))
+        found.append(Fired(moment(planned), _run_of(reader, run), was_looked_at=bool(looked_at)))
     return sorted(found, key=lambda fired: fired.planned, reverse=True)[:limit]
 
 
 def _made_good(reader: Reader, drop: Dropped) -> FiredRun | None:
     """Returns the run that has settled a dropped firing, as `Fired` says."""
-    from dotflow.providers.histories.sqlite.records import load_summary
-
     for number, run in reader.connection.execute(COMPLETED, (drop.name, micro(drop.planned))).fetchall():
         if not reader.connection.execute(IS_FIRED, (run,)).fetchall():
-            return _as_fired(reader, load_summary(reader, number))
+            return _fired_run(reader, number)
     return None
 
 
@@ -268,8 +221,6 @@ def _run_of(reader: Reader, run: str) -> FiredRun:
 
     Another firing of its name is no such run: it has its own line.
     """
-    from dotflow.providers.histories.sqlite.records import load_summary
-
     seen = {run}
     number, superseded = reader.connection.execute(NEWEST, {"run": run}).fetchone()
     while superseded and superseded not in seen and not reader.connection.execute(IS_FIRED, (superseded,)).fetchall():
@@ -278,43 +229,26 @@ def _run_of(reader: Reader, run: str) -> FiredRun:
         if newer is None:  # it was forgotten
             break
         number, superseded = newer
-    return _as_fired(reader, load_summary(reader, number))
+    return _fired_run(reader, number)
 
 
-def _as_fired(reader: Reader, found: "RunSummary") -> FiredRun:
-    from dotflow.providers.histories.sqlite.records import load_summary
+def _fired_run(reader: Reader, number: int) -> FiredRun:
+    """Returns the run with this number as that of a firing."""
+    from dotflow.providers.histories.sqlite.records import Records
 
+    found = Records(*reader).summary(number)
     waits_for = ""
     if found.state is TypeRunState.PAUSED:
         for (task,) in reader.connection.execute(WAITS_FOR, (found.origin,)).fetchall():
             waits_for = task
     before = None
     if found.state is TypeRunState.QUEUED:
-        for (number,) in reader.connection.execute(CONTINUED, (found.continues,)).fetchall():
-            before = _as_fired(reader, load_summary(reader, number))
+        for (continued,) in reader.connection.execute(FIND_RUN, (found.continues,)).fetchall():
+            before = _fired_run(reader, continued)
     why = found.reason or found.error
     return FiredRun(found.run_id, found.state, found.began, why, waits_for, found.workflow_paused_by, before)
 
 
-def move_alarm(connection: sqlite3.Connection, schedule: str, alarmed: int | None, until: int) -> bool:
-    """Moves the alarm of a schedule, as `Operations.move_alarm` does."""
-    if not connection.execute(MOVE_ALARM, (until, schedule, alarmed)).rowcount:
-        return False
-    if alarmed is not None and until < alarmed:
-        connection.execute(LOOKED_AT, (schedule, until, alarmed))
-    return True
-
-
-def find_long_queued(reader: Reader, before: int) -> list[LongQueued]:
-    """Returns what waits in the queue that was due before a moment, by workflow."""
-    if not has_queue(reader.connection):
-        return []
-    rows = reader.connection.execute(LONG_QUEUED, (before,)).fetchall()
-    return [LongQueued(workflow, count, _moment(due)) for workflow, count, due in rows]
-
-
 def _drops(text: str | None) -> list[Dropped]:
     """Returns the firings that a row has without a run, the newest first."""
-    return [
-        Dropped(_moment(planned), str(reason), name) for planned, reason, name in reversed(json.loads(text or "[]"))
-    ]
+    return [Dropped(moment(planned), str(reason), name) for planned, reason, name in reversed(json.loads(text or "[]"))]

@@ -33,6 +33,7 @@ FALLBACK, ITEMS, SPAN, INPUT, FILES, ASKED, ROUND = _MORE
 #: The roles of values. That of the argument NAME is "argument:NAME".
 PREVIOUS, INITIAL, ARGUMENT, RETURNED = "previous", "initial", "argument:", "returned"
 
+FIND_RUN: Final = "SELECT run FROM runs WHERE run_id = ?"
 #: The runs that another one can continue, or replace.
 OPEN: Final = "superseded IS NULL AND state IN ('Queued', 'Paused', 'Failed', 'Cancelled', 'Interrupted', 'Crashed')"
 
@@ -84,8 +85,6 @@ QUEUE: Final = (
         origin TEXT NOT NULL, task TEXT NOT NULL, item INTEGER NOT NULL, nth INTEGER NOT NULL, text TEXT NOT NULL,
         asked INTEGER NOT NULL, until INTEGER, answer INTEGER, by_whom TEXT, at INTEGER, comment TEXT, value TEXT,
         PRIMARY KEY (origin, task, item, nth)) WITHOUT ROWID""",
-    "CREATE TABLE grants (name TEXT NOT NULL, at INTEGER NOT NULL, holder TEXT NOT NULL, ended INTEGER)",
-    "CREATE INDEX grants_name ON grants (name, at)",
     """CREATE TABLE task_notes (
         run INTEGER NOT NULL, task INTEGER NOT NULL, item INTEGER NOT NULL, attempt INTEGER NOT NULL,
         name TEXT NOT NULL, at INTEGER NOT NULL, value TEXT NOT NULL,
@@ -164,6 +163,11 @@ def moment(micro: int) -> datetime:
     return datetime.fromtimestamp(micro / MICRO, UTC)  # exact: the error is below half of one
 
 
+def moment_or_none(micro: int | None) -> datetime | None:
+    """Returns the moment of the microseconds since 1970; None for None. Raises ValueError."""
+    return None if micro is None else moment(micro)
+
+
 def _iso(column: str) -> str:
     """Returns an SQL expression for a time such as 2026-11-25T02:00:00.000000Z."""
     date = f"strftime('%Y-%m-%dT%H:%M:%S', {column} / {MICRO}, 'unixepoch')"
@@ -233,13 +237,16 @@ MISSING: Final = {
         """CREATE TEMP VIEW runs AS SELECT *, NULL AS workflow, NULL AS params, NULL AS submitted, NULL AS origin,
             NULL AS continues, 1 AS begun, NULL AS superseded, NULL AS inputs FROM main.runs""",
         f"CREATE TEMP VIEW IF NOT EXISTS attempts AS SELECT *, NULL AS files, NULL AS asked, {_NO_ROUNDS}",
-        "CREATE TEMP TABLE wanted (run, due, queued)",
-        "CREATE TEMP TABLE orders (run, what, done)",
     ),
-    3: (f"CREATE TEMP VIEW IF NOT EXISTS attempts AS SELECT *, NULL AS asked, {_NO_ROUNDS}",),
+    3: (
+        f"CREATE TEMP VIEW IF NOT EXISTS attempts AS SELECT *, NULL AS asked, {_NO_ROUNDS}",
+        # An empty queue: that of the third format was another one.
+        *(one.replace("CREATE TABLE", "CREATE TEMP TABLE") for one in QUEUE if one.startswith("CREATE TABLE")),
+        *(ABOUT, SENT),
+    ),
     4: (
         f"CREATE TEMP VIEW IF NOT EXISTS attempts AS SELECT *, {_NO_ROUNDS}",
-        "CREATE TEMP VIEW questions AS SELECT *, NULL AS sent FROM main.questions",
+        "CREATE TEMP VIEW IF NOT EXISTS questions AS SELECT *, NULL AS sent FROM main.questions",
     ),
 }
 FORMAT: Final = DatabaseFormat(

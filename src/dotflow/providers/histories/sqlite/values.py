@@ -1,6 +1,5 @@
 """Values: glimpses of values, and copies from which a step can be replayed."""
 
-import contextlib
 import json
 import os
 import zlib
@@ -61,10 +60,7 @@ class Values:
         """Returns a short text that shows a value; None if nothing is kept, or there is no value."""
         if value is None or self._kept == "none":
             return None
-        try:
-            return glimpse(value, self._run.masks)
-        except Exception:  # of a type that pretends to be another one
-            return None
+        return glimpse(value, self._run.masks)
 
     def item_glimpse(self, started: AttemptStarted) -> str | None:
         """Returns a short text that shows what an item was given; several arguments by name."""
@@ -74,9 +70,7 @@ class Values:
         arguments = call.arguments or {"previous_context": call.previous_context}
         values = {name: value.storage if isinstance(value, Context) else value for name, value in arguments.items()}
         value = next(iter(values.values())) if len(values) == 1 else values
-        with contextlib.suppress(Exception):  # of a type that pretends to be another one
-            return glimpse(value, self._run.masks, MAX_INPUT)
-        return None
+        return glimpse(value, self._run.masks, MAX_INPUT)
 
     def note(self, name: str, value: Note) -> tuple[str, str]:
         """Returns the name of what a step has noted, and its value as JSON, both without secrets."""
@@ -94,7 +88,7 @@ class Values:
             return
         call = started.call
         task, item, attempt, state, *_ = row
-        is_here = row[WORKER] is None or row[WORKER] == os.getpid()
+        is_here = row[WORKER] in (None, os.getpid())
         taken = self._run.steps[task].contexts
         # A step without parameters may return an instance, whose actions take contexts.
         may_take = state == FAILED and not (taken or call.arguments or call.shared)

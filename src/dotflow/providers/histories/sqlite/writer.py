@@ -28,8 +28,8 @@ from dotflow.providers.histories.sqlite.tables import (
     ATTEMPT_COLUMNS,
     COMPLETED,
     FAILED,
+    FIND_RUN,
     FORMAT,
-    NO_ITEM,
     OPEN,
     RESTORED,
     SKIPPED,
@@ -40,14 +40,13 @@ from dotflow.providers.sqlite_errors import LocksRefused, cause_of, code_of, exp
 from dotflow.providers.sqlite_file import SQLiteFile
 from dotflow.records.environment import process_name, read_environment
 
-FIND_RUN: Final = "SELECT run FROM runs WHERE run_id = ?"
 FIND_PLAN: Final = "SELECT plan FROM plans WHERE digest = ?"
 FIND_ENVIRONMENT: Final = "SELECT environment FROM environments WHERE digest = ?"
 SAVE_PLAN: Final = "INSERT INTO plans (digest) VALUES (?)"
 SAVE_STEP: Final = f"INSERT INTO steps VALUES ({', '.join('?' * 9)})"
 SAVE_ENVIRONMENT: Final = "INSERT INTO environments (digest, document) VALUES (?, ?)"
 SAVE_RUN: Final = f"""INSERT INTO runs (run_id, workflow_id, name, state, mode, resumed, trigger, began, tasks,
-    parent_run, parent_task, parent_item, parent_attempt, lock, process, plan, environment, storage, is_named,
+    parent_run, parent_task, parent_attempt, parent_item, lock, process, plan, environment, storage, is_named,
     workflow, params, origin, continues, inputs, begun) VALUES ({", ".join("?" * 24)}, 1)"""
 BEGIN_CLAIMED: Final = """UPDATE runs SET mode = ?, resumed = ?, began = ?, tasks = ?, plan = ?, environment = ?,
     storage = ?, inputs = ? WHERE run = ?"""
@@ -82,7 +81,7 @@ def register(connection: sqlite3.Connection, started: RunStarted, lock: int | No
         return int(run)
     if started.is_claimed:
         raise RunGone
-    parent, name, origin, continues = started.parent, _as_text(started.workflow_id), None, None
+    name, origin, continues = _as_text(started.workflow_id), None, None
     if started.is_named and (started.resumed or started.goes_on):
         origin = started.origin or None
         for last, of_last in connection.execute(LAST_OPEN, (name,)).fetchall():
@@ -101,11 +100,7 @@ def register(connection: sqlite3.Connection, started: RunStarted, lock: int | No
         started.trigger or None,
         micro(started.at),
         started.tasks,
-        *(
-            (None, None, None, None)
-            if parent is None
-            else (parent.run_id, parent.task_id, NO_ITEM if parent.item is None else parent.item, parent.attempt)
-        ),
+        *(started.parent or (None,) * 4),
         lock,
         process_name(),
         plan,
@@ -154,18 +149,12 @@ def _plan(connection: sqlite3.Connection, steps: Sequence[Planned]) -> int:
     for (plan,) in connection.execute(FIND_PLAN, (digest,)):
         return int(plan)
     plan = int(connection.execute(SAVE_PLAN, (digest,)).lastrowid or 0)
-    rows = enumerate(zip(*columns, strict=True))
-    connection.executemany(SAVE_STEP, [(plan, task, *_columns(*row)) for task, row in rows])
+    rows = []
+    for task, (name, identity, code, group, lane, need, text) in enumerate(zip(*columns, strict=True)):
+        values = (name, identity, code or None, group, lane, json.dumps(need) if need else None, text)
+        rows.append((plan, task, *map(_as_text, values)))
+    connection.executemany(SAVE_STEP, rows)
     return plan
-
-
-def _columns(
-    name: str, identity: str, code: str, group: str, lane: int, needs: tuple[int, ...], policy: str | None
-) -> tuple[Any, ...]:
-    """Returns a step's row in `steps`. Its needs are JSON."""
-    text = f"[{', '.join(map(str, needs))}]" if needs else None
-    escaped = escape_surrogates(name), escape_surrogates(identity), code or None, escape_surrogates(group)
-    return *escaped, lane, text, policy
 
 
 def _describe(policy: Policy | None, rounds: int = 0) -> str | None:
@@ -294,7 +283,7 @@ class RunWriter:
             self._report(f"Rows of the run {self.rows.started.run_id} are not in {self._path}", str(error))
         except (sqlite3.Error, OSError) as error:
             self._drop_surplus()
-            self._cause = cause_of(error) if isinstance(error, sqlite3.Error) else error.strerror or str(error)
+            self._cause = cause_of(error)
             self._busy_at = clock.ticks() if is_busy(error) else None
             if self._busy_at is None:
                 self._handle(error)
@@ -398,14 +387,13 @@ class RunWriter:
     def _handle(self, error: sqlite3.Error | OSError) -> None:
         """Puts a damaged file aside. Raises HistoryError for the first error of the run."""
         self._retry_at = clock.ticks() + RETRY_DELAY
-        cause = explain(error) if isinstance(error, sqlite3.Error) else error.strerror or str(error)
         what = f"The history {self._path} can't be written, and the run goes on without it"
         if is_damaged(error, self._path):
             with contextlib.suppress(OSError):
                 damaged = put_aside(self._path, self._file)
                 what = f"The history {self._path} is damaged. It is {damaged} now, and a new one begins"
                 self._retry_at = 0.0
-        self._report(what, cause)
+        self._report(what, explain(error))
 
     def _report(self, what: str, cause: str) -> None:
         """Raises HistoryError, once."""
