@@ -167,12 +167,9 @@ def action(
         poll=poll,  # type: ignore[arg-type]
         poll_timeout=poll_timeout,  # type: ignore[arg-type]
     )
-    if not isinstance(isolate, bool):
-        raise InvalidPolicy("isolate", isolate, "True or False")
-    if not isinstance(checkpoint, bool):
-        raise InvalidPolicy("checkpoint", checkpoint, "True or False")
-    if not isinstance(files, bool):
-        raise InvalidPolicy("files", files, "True or False")
+    for name, switch in (("isolate", isolate), ("checkpoint", checkpoint), ("files", files)):
+        if not isinstance(switch, bool):
+            raise InvalidPolicy(name, switch, "True or False")
     if valid is not None and not callable(valid):
         raise InvalidPolicy("valid", valid, "a function f(value) that returns True or False")
     if version is not None and (not isinstance(version, str) or not version):

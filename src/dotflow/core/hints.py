@@ -75,13 +75,18 @@ def _of(hint: str, *words: str) -> dict[str, str]:
     return dict.fromkeys(words, hint)
 
 
+#: Arguments that no function has, or the scheduler alone -> the hint.
+_ELSEWHERE: Final[Mapping[str, str]] = {
+    **_of(_RATE, *_RATES),
+    **_of(_SCHEDULE, *_SCHEDULES),
+    **_of(_CATCH_UP, "catch_up", *_CATCH_UPS),
+}
+
 #: Arguments that `add` does not have -> the hint.
 ADD: Final[Mapping[str, str]] = {
     **_of(_NEEDS, "before", "depends", "depends_on", "dependencies", "requires", "upstream", "wait_for"),
     **_of(_NEEDS, "input", "inputs", "downstream", "previous", "previous_context"),
-    **_of(_RATE, *_RATES),
-    **_of(_SCHEDULE, *_SCHEDULES),
-    **_of(_CATCH_UP, "catch_up", *_CATCH_UPS),
+    **_ELSEWHERE,
     **_of(_EACH, "for_each", "foreach", "map", "mapped", "map_over", "over", "expand", "items", "iterate", "parallel"),
     **_of(_CROSS, "product", "grid", "combinations", "cross_product", "matrix"),
     **_of(_REPEAT, "loop", "rounds", "max_rounds", "iterations", "max_iterations", "times", "while_", "repeat_until"),
@@ -111,9 +116,7 @@ ACTION: Final[Mapping[str, str]] = {
     **_of(_CACHE, "cached", "cache_key_fn", "memoize"),
     **_of(_CHECKPOINT, "persist", "persist_result", "save", "store", "checkpoints"),
     **_of(_ADD, *_ORDERS, "each", "map", "cross", "when", "unless", "fallback", "always", "repeat", "until", "carry"),
-    **_of(_RATE, *_RATES),
-    **_of(_SCHEDULE, *_SCHEDULES),
-    **_of(_CATCH_UP, "catch_up", *_CATCH_UPS),
+    **_ELSEWHERE,
     **_of(_ADD, "callback", "group", "group_name", "initial_context", "keep_going", "max_parallel"),
     **_of(_ADD, "params", "outputs"),
     **_of(_RUN_END, "on_success", "on_failure"),
@@ -123,9 +126,7 @@ ACTION: Final[Mapping[str, str]] = {
 START: Final[Mapping[str, str]] = {
     **_of(_ONLY, "target", "targets", "select", "tasks", "task", "steps", "until"),
     **_of(_ADD, *_ORDERS, "each", "cross", "when", "unless", "outputs", "repeat", "carry"),
-    **_of(_RATE, *_RATES),
-    **_of(_SCHEDULE, *_SCHEDULES),
-    **_of(_CATCH_UP, "catch_up", *_CATCH_UPS),
+    **_ELSEWHERE,
     **_of(_ADD, "max_parallel", "fallback", "always"),
     **_of("Groups are made by add: workflow.task.add(step, group_name='...').", "group", "groups", "group_name"),
     **_of(_DECORATOR, *_DECORATORS),
@@ -150,9 +151,7 @@ WORKFLOW: Final[Mapping[str, str]] = {
     **_of("Add it: workflow.task.add(step).", "task", "tasks", "step", "steps"),
     **_of(_PARAMS, "param", "parameters", "args", "kwargs", "inputs", "variables"),
     **_of("Write workflow_id='nightly'.", "id", "dag_id", "flow_id"),
-    **_of(_RATE, *_RATES),
-    **_of(_SCHEDULE, *_SCHEDULES),
-    **_of(_CATCH_UP, "catch_up", *_CATCH_UPS),
+    **_ELSEWHERE,
 }
 
 #: Arguments that `Config` does not have -> the hint.
@@ -166,9 +165,7 @@ CONFIG: Final[Mapping[str, str]] = {
     **_of("Write log=LogDefault(...).", "logger", "logging", "logs", "log_level"),
     **_of("Write storage=StorageFile(...).", "store", "backend", "checkpoint", "checkpoints", "path"),
     **_of("Write tracer=TracerOpenTelemetry().", "tracing", "opentelemetry", "telemetry"),
-    **_of(_RATE, *_RATES),
-    **_of(_SCHEDULE, *_SCHEDULES),
-    **_of(_CATCH_UP, "catch_up", *_CATCH_UPS),
+    **_ELSEWHERE,
 }
 
 #: Arguments that `SchedulerCron` does not have -> the hint.

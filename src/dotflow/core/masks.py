@@ -4,7 +4,7 @@ import binascii
 import functools
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, AnyStr, Final
 
 MASK: Final = "***"
@@ -62,11 +62,11 @@ class Masks:
         stream = MaskedStream(self)
         return (stream.feed(_encode(text)) + stream.flush()).decode(errors="surrogateescape")
 
-    def mask_id(self, text: str, salt: str = "") -> str:
+    def mask_id(self, text: str) -> str:
         """Returns an id with a digest in place of each secret. Equal ids stay equal, and others differ."""
         if not any(value in text for value in self._values):
             return text
-        return _replace(text, self.forms, digest_of_secret(text, salt))
+        return _replace(text, self.forms, digest_of_secret(text, ""))
 
     def mask_ref(self, ref: Any) -> Any:
         """Returns a reference to a task, whose name is masked as an id."""
@@ -169,15 +169,15 @@ def digest_of_secret(text: str, salt: str) -> str:
     return hashlib.pbkdf2_hmac("sha256", _encode(text), b"dotflow " + _encode(salt), DIGEST_ROUNDS, 16).hex()
 
 
-def secret_variables(environment: Mapping[str, str]) -> list[str]:
-    """Returns the values of the variables that are secret by their names."""
-    values = [environment[name] for name in environment if name.upper().endswith(SECRET_NAMES)]
+def secret_variables() -> list[str]:
+    """Returns the values of the environment's variables that are secret by their names."""
+    values = [value for name, value in os.environ.items() if name.upper().endswith(SECRET_NAMES)]
     return [value for value in values if len(value) >= MIN_VARIABLE]
 
 
 def environment_masks() -> Masks:
     """Returns the masks of the environment's secrets, and of the command line's, for messages outside of a run."""
-    return Masks([*secret_variables(os.environ), *hidden])
+    return Masks([*secret_variables(), *hidden])
 
 
 @functools.lru_cache(maxsize=64)

@@ -128,15 +128,12 @@ class Policy:
         is_list = isinstance(self.retry_on, type | tuple)
         return f"{exception} is not in retry_on" if is_list else f"retry_on refused {exception}"
 
-    def delay_after(
-        self, attempt: int, retry: bool | float | None = None, chance: Callable[[], float] | None = None
-    ) -> float | None:
+    def delay_after(self, attempt: int, retry: bool | float | None = None) -> float | None:
         """Returns the seconds until the next attempt; None for no further attempt.
 
         Args:
             attempt: The number of the failed attempt, from 1.
             retry: The result of `should_retry`; None where it was not called, which is no match for `retry_on`.
-            chance: Returns a random number from 0 to 1; by default random.random.
         """
         if attempt >= self.attempts:
             return None
@@ -147,20 +144,18 @@ class Policy:
             delay = min(delay * 2 ** min(attempt - 1, MAX_DOUBLINGS), MAX_SECONDS)
         if self.max_delay is not None:
             delay = min(delay, self.max_delay)
-        return self._jittered(delay, chance)
+        return self._jittered(delay)
 
-    def poll_delay(self, chance: Callable[[], float] | None = None) -> float:
-        """Returns the seconds until the next call of an attempt that waits. *chance* is that of `delay_after`."""
-        return self._jittered(self.poll or 0.0, chance)
+    def poll_delay(self) -> float:
+        """Returns the seconds until the next call of an attempt that waits."""
+        return self._jittered(self.poll or 0.0)
 
-    def _jittered(self, delay: float, chance: Callable[[], float] | None) -> float:
-        return delay * (1 - self.jitter * (chance or _chance())()) if self.jitter else delay
+    def _jittered(self, delay: float) -> float:
+        if not self.jitter:
+            return delay
+        import random  # here: it takes milliseconds, and few steps need it
 
-
-def _chance() -> Callable[[], float]:
-    import random  # here: it takes milliseconds, and few steps need it
-
-    return random.random
+        return delay * (1 - self.jitter * random.random())
 
 
 def _is_retry_on(value: object) -> bool:

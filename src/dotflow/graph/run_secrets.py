@@ -199,7 +199,7 @@ def find_secrets(
     notes += [_unknown(index) for index, name in enumerate(mask, 1) if not values[name]]
     masked = [value for own in by_task.values() for value in own.values()]
     masked += [value for value in values.values() if value]
-    masked += [*given.values(), *source.values(), *secret_variables(os.environ), *hidden]
+    masked += [*given.values(), *source.values(), *secret_variables(), *hidden]
     return RunSecrets(by_task, Masks(masked), notes)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
-from dotflow.errors import InvalidArgument
+from dotflow.errors import InvalidArgument, close_match
 
 
 class TypeExecution(StrEnum):
@@ -36,12 +36,8 @@ HINTS: Final[Mapping[str, str]] = {
 
 def hint_for_mode(word: object) -> str:
     """Returns a hint for a word that is no mode; "" where nothing is similar."""
-    from difflib import get_close_matches  # here: only errors need it
-
     text = str(word).strip().lower()
-    if text in HINTS:
-        return HINTS[text]
-    return "".join(f"Did you mean '{near}'?" for near in get_close_matches(text, list(TypeExecution), n=1))
+    return HINTS.get(text) or close_match(text, TypeExecution)
 
 
 def mode_of(word: object) -> TypeExecution:
