@@ -23,20 +23,16 @@ class Blob(NamedTuple):
     suffix: str
 
 
-def fill_in(
-    description: Any,
-    encode_inner: Callable[[Any], Any],
-    put_part: Callable[[memoryview, str], Any] = lambda data, suffix: None,
-) -> Any:
+def fill_in(description: Any, encode_inner: Callable[[Any], Any], put_part: Callable[[memoryview, str], Any]) -> Any:
     """Returns the description as JSON. Raises ValueNotStorable for a value inside that can't be kept."""
 
     def encode(part: Pending | Blob) -> Any:
-        if type(part) is Blob:
+        if isinstance(part, Blob):
             return put_part(*part) or write_bytes(part.value)
         try:
             return encode_inner(part.value)
         except ValueNotStorable as error:
-            add_step(error, *part)
+            add_step(error, part.path)
             raise
 
     return _replace(description, encode)

@@ -29,9 +29,7 @@ _MAX_REASON: Final = 200  # characters of a library's message
 
 
 def encode(
-    value: Any,
-    encode_inner: Callable[[Any], Any],
-    put_part: Callable[[memoryview, str], Any] = lambda data, suffix: None,
+    value: Any, encode_inner: Callable[[Any], Any], put_part: Callable[[memoryview, str], Any]
 ) -> dict[str, Any]:
     """Encodes a value as JSON, under its tag.
 
