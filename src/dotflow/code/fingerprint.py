@@ -20,8 +20,7 @@ def fingerprint(step: Action[..., Any]) -> str:
     Empty if it can't be made: a value is nested too deep, or the constants are more than 100,000 values.
     """
     if step._code is None:
-        digest = "" if step.version is not None else _digest(step)
-        step._code = f"version {step.version}" if step.version is not None else digest and f"{PYTHON}:{digest}"
+        step._code = _digest(step) if step.version is None else f"version {step.version}"
     return step._code
 
 
@@ -55,14 +54,10 @@ _names: Final = WeakKeyDictionary[Action[..., Any], list[tuple[Mapping[str, Any]
 
 
 def _digest(step: Action[..., Any]) -> str:
-    walk = Walk(_top_package(step.function))
+    walk = Walk(str(getattr(unwrapped(step.function), "__module__", None) or "").partition(".")[0])
     try:
         parts = [walk.describe(step.function), *walk]
         _names[step] = [used for used in walk.names if (id(used[0]), used[1]) not in walk.assigned]
     except Exception:  # too deep, too much, or a metaclass of the user's own that raises
         return ""
-    return hash_of(repr(parts))
-
-
-def _top_package(function: Any) -> str:
-    return str(getattr(unwrapped(function), "__module__", None) or "").partition(".")[0]
+    return f"{PYTHON}:{hash_of(repr(parts))}"
