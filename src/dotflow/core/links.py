@@ -203,13 +203,8 @@ class Links(NamedTuple):
         links = self._replace(each=each, conditions=conditions)
         if nest is None:
             return links
-        return links._replace(
-            each=tuple(link for link in each if not nest.has(link.source)),
-            binds=tuple(link for link in self.binds if not nest.has(link.source)),
-            fallback_binds=tuple(link for link in self.fallback_binds if not nest.has(link.source)),
-            needs=tuple(group for group in self.needs if not nest.has(group[-1])),
-            after=tuple(group for group in self.after if not nest.has(group[-1])),
-        )
+        # All conditions on what goes by item are decided for each item.
+        return links.only(lambda source: not nest.has(source))
 
     def value_sources(self) -> list[int]:
         """Returns the ids of the tasks whose values it depends on: for arguments, conditions and lists."""
@@ -242,7 +237,9 @@ class Links(NamedTuple):
         """
         return self._replace(
             binds=tuple(bind for bind in self.binds if is_kept(bind.source)),
+            fallback_binds=tuple(bind for bind in self.fallback_binds if is_kept(bind.source)),
             needs=tuple(group for group in self.needs if is_kept(group[-1])),
+            after=tuple(group for group in self.after if is_kept(group[-1])),
             each=tuple(link for link in self.each if is_kept(link.source)),
             conditions=tuple(condition for condition in self.conditions if is_kept(condition.source)),
         )

@@ -17,7 +17,7 @@ from dotflow.graph.decisions import (
     unmet_group,
     unmet_value,
 )
-from dotflow.graph.linked_task import Item, LinkedTask, MapRound, Row, beside
+from dotflow.graph.linked_task import Item, LinkedTask, MapRound, Row, beside, value_of_entry
 
 
 class ItemInputs:
@@ -122,51 +122,51 @@ class ItemInputs:
         """Returns a Skip if an item that must have completed has not."""
         if not self._needs:
             return None
-        groups = ([self.record(source, item) for source in group] for group in self._needs)
-        return next(filter(None, map(unmet_group, groups)), None)
+        return next(filter(None, map(unmet_group, self._groups(item))), None)
+
+    def _groups(self, item: Item | MapRound) -> Iterator[Sequence[Task]]:
+        """Yields the items that must have completed, together those of an added workflow."""
+        return ([self.record(source, item) for source in group] for group in self._needs)
 
     def decide(self, item: Item | MapRound, masks: Masks = NO_MASKS) -> Arguments | Skip:
         """Returns the item's own arguments, or a Skip, by the values that it depends on; order is not judged.
 
         Comparing the values of conditions may raise any error.
         """
+        skip = self._unmet_condition(item, masks) if self._conditions else None
+        return skip or self.arguments(item)
+
+    def _unmet_condition(self, item: Item | MapRound, masks: Masks, *, are_over: bool = True) -> Skip | None:
+        """Returns a Skip if one of the conditions does not hold; without *are_over* only by what is over already."""
         for condition in self._conditions:
             if isinstance(condition.source, int):
-                skip = unmet_condition(condition, self.record(condition.source, item), masks)
+                record = self.record(condition.source, item)
+                skip = unmet_condition(condition, record, masks) if are_over or is_over(record) else None
             else:
                 assert isinstance(condition.source, Entry)
                 entry = _entry_of(item, condition.source.parameter)
-                value = _value_of(entry, self._parts[condition.source.parameter])
+                if not are_over and type(entry) is Item and not is_over(entry):
+                    continue
+                value = value_of_entry(entry, self._parts[condition.source.parameter])
                 skip = _without_value(entry) or unmet_value(condition, value, masks)
             if skip is not None:
                 return skip
-        return self.arguments(item)
+        return None
 
     def foresee(self, item: Item | MapRound, masks: Masks = NO_MASKS) -> Skip | None:
         """Returns a Skip if what is over already shows that the item does not run.
 
         Comparing the values of conditions may raise any error.
         """
-        for condition in self._conditions:
-            if not isinstance(condition.source, int):
-                assert isinstance(condition.source, Entry)
-                entry = _entry_of(item, condition.source.parameter)
-                if type(entry) is Item and not is_over(entry):
-                    continue
-                value = _value_of(entry, self._parts[condition.source.parameter])
-                skip = _without_value(entry) or unmet_value(condition, value, masks)
-            elif is_over(record := self.record(condition.source, item)):
-                skip = unmet_condition(condition, record, masks)
-            else:
-                skip = None
-            if skip is not None:
-                return skip
+        skip = self._unmet_condition(item, masks, are_over=False)
+        if skip is not None:
+            return skip
         required = [bind for bind in self._binds or () if bind.required and bind.task is not None]
         for source in (*item.sources(), *filter(None, (bind.record(item) for bind in required))):
             if is_over(source) and not source.has_value:
                 return Skip(f"it needs '{source.name}', which {ending(source)}")
-        groups = ([self.record(source, item) for source in group] for group in self._needs)
-        return next(filter(None, (unmet_group(group) for group in groups if all(map(is_over, group)))), None)
+        groups = (group for group in self._groups(item) if all(map(is_over, group)))
+        return next(filter(None, map(unmet_group, groups)), None)
 
     def arguments(self, item: Item | MapRound) -> Arguments | Skip:
         """Returns the item's own arguments; a Skip if one that it requires has no value."""
@@ -183,7 +183,7 @@ class ItemInputs:
             skip = _without_value(entry)
             if skip is not None:
                 return skip
-            values[parameter] = _value_of(entry, self._parts[parameter])
+            values[parameter] = value_of_entry(entry, self._parts[parameter])
         return values
 
     def fallback_arguments(self, item: Item | MapRound) -> Arguments | Skip:
@@ -195,7 +195,7 @@ class ItemInputs:
         for bind in binds:
             parameter, entry, task, is_value, required, part, is_carried = bind
             if task is None:
-                values[parameter] = _value_of(_entry_of(item, entry), self._parts[entry])
+                values[parameter] = value_of_entry(_entry_of(item, entry), self._parts[entry])
                 continue
             if is_carried and not item.item:
                 continue
@@ -213,10 +213,6 @@ class ItemInputs:
             elif required:
                 return Skip(f"it needs '{record.name}', which {ending(record)}")
         return values
-
-    def takes_from_beside(self, item: Item | MapRound) -> bool:
-        """Returns whether `taken` yields anything."""
-        return bool(self._labels or (item.item and self._before))
 
     def taken(self, item: Item | MapRound) -> Iterator[tuple[str, Task, Part | None]]:
         """Yields label, record and part of what is behind each argument and condition that is beside the item."""
@@ -260,13 +256,6 @@ def is_over(record: Task) -> bool:
 
 def _entry_of(item: Item | MapRound, parameter: str) -> Any:
     return item.entry[parameter] if type(item.entry) is Row else item.entry
-
-
-def _value_of(entry: Any, part: Part | None) -> Any:
-    if type(entry) is not Item:
-        return entry
-    value = entry.current_context.storage
-    return value if part is None else part.of(value)
 
 
 def _without_value(entry: Any) -> Skip | None:
