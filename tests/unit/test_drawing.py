@@ -9,6 +9,7 @@ import pytest
 
 from dotflow import DotFlow, action
 from dotflow.errors import InvalidArgument
+from dotflow.graph.drawing import Drawing
 
 
 @action
@@ -348,15 +349,18 @@ def test_a_notebook_shows_the_picture() -> None:
 
     for shown in (workflow, workflow.task):
         assert shown._repr_mimebundle_() == {"text/vnd.mermaid": mermaid, "text/plain": repr(shown)}
-    assert workflow.task.graph("dot")._repr_mimebundle_()["text/vnd.mermaid"] == mermaid
-    assert workflow.task.graph("dot")._repr_mimebundle_()["text/plain"].startswith("digraph")
+    drawing = workflow.task.graph()
+    assert isinstance(drawing, Drawing)
+    assert drawing._repr_mimebundle_() == {"text/vnd.mermaid": mermaid, "text/plain": mermaid}
+    assert not isinstance(workflow.task.graph("dot"), Drawing)
 
 
 def test_a_diagram_can_be_copied_and_sent() -> None:
     """In another process it is still a picture."""
     workflow = DotFlow()
     workflow.task.add(plain)
-    drawing = workflow.task.graph("dot")
+    drawing = workflow.task.graph()
+    assert isinstance(drawing, Drawing)
 
     for other in (copy.deepcopy(drawing), pickle.loads(pickle.dumps(drawing))):
         assert other == drawing

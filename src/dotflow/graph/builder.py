@@ -14,12 +14,10 @@ from dotflow.core.task import Task, TaskDefinition
 from dotflow.errors import InvalidArgument, InvalidLink
 from dotflow.graph.linked_task import LinkedTask
 from dotflow.graph.linking import LinkOptions, check_options, copy_tasks, make_links, make_loop
-from dotflow.graph.names import Names, TaskRef
+from dotflow.graph.names import Scope, TaskRef
 from dotflow.graph.params import NO_PARAMS, Params
-from dotflow.graph.wiring import Scope
 
 if TYPE_CHECKING:
-    from dotflow.graph.drawing import Drawing
     from dotflow.graph.schema import WorkflowSchema
 
 # type[Any]: a decorated class is the class itself.
@@ -51,7 +49,7 @@ class TaskBuilder:
         self._name = name
         self._params = params
         self._tasks: list[Task] = []
-        self._names = Names()
+        self._scope = Scope(self._tasks, params)
         self._has_names = bool(params)  # run parameters or outputs, which a task may be called like
 
     def add(
@@ -179,7 +177,7 @@ class TaskBuilder:
             self._add_linked(step, function, context, group_name, options)
         except BaseException:  # a list is added whole or not at all
             del self._tasks[count:]
-            self._names.forget(count)
+            self._scope = Scope(self._tasks, self._params)
             raise
         return self
 
@@ -192,8 +190,8 @@ class TaskBuilder:
         options: LinkOptions,
     ) -> None:
         """Adds tasks one by one, since a step of a list may name the one before it."""
-        self._names.update(self._tasks)
-        scope = Scope(self._names, self._tasks, self._params)
+        scope = self._scope
+        scope.update()
         check_options(options, scope)
         other = None if isinstance(step, Action) else getattr(step, "task", step)
         if isinstance(other, TaskBuilder):
@@ -221,7 +219,7 @@ class TaskBuilder:
             if isinstance(action.function, type):
                 check_members(action.function)
             if options.are_used() or _has_links(action):
-                self._names.update(self._tasks)
+                scope.update()
                 self._append(action, make_links(action, options, scope), callback, context, group_name)
             else:
                 self._append(action, None, callback, context, group_name)
@@ -250,7 +248,7 @@ class TaskBuilder:
     def clear(self) -> "TaskBuilder":
         """Removes all tasks."""
         self._tasks.clear()
-        self._names = Names()
+        self._scope = Scope(self._tasks, self._params)
         return self
 
     def reverse(self) -> "TaskBuilder":
@@ -258,10 +256,10 @@ class TaskBuilder:
         for task in self._tasks:
             if task.links is not None and (task.links.sources() or task.links.always):
                 raise InvalidLink(f"Can't reverse the tasks: task {task.task_id} {task.name} needs earlier ones.")
-        self._names = Names()
         self._tasks = [
             task._new_record(self._workflow_id, None, number) for number, task in enumerate(reversed(self._tasks))
         ]
+        self._scope = Scope(self._tasks, self._params)
         return self
 
     def set_workflow_id(self, workflow_id: str) -> None:
@@ -276,8 +274,8 @@ class TaskBuilder:
 
         return WorkflowSchema.of(self._workflow_id, self._name, self._tasks)
 
-    def graph(self, format: str = "mermaid") -> "Drawing":
-        """Returns a diagram of the tasks as text, which a notebook shows as a picture.
+    def graph(self, format: str = "mermaid") -> str:
+        """Returns a diagram of the tasks as text. A notebook shows Mermaid as a picture.
 
         Solid arrows are values, with a circle those that may be missing, and thick ones items. Dashed arrows are
         conditions and order; those of `after` have its name. Slanted boxes are run parameters. Groups and added
@@ -295,7 +293,7 @@ class TaskBuilder:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Shows the diagram in a notebook."""
-        return {**self.graph()._repr_mimebundle_(), "text/plain": repr(self)}
+        return {"text/vnd.mermaid": self.graph(), "text/plain": repr(self)}
 
     def __iter__(self) -> Iterator[Task]:
         return iter(tuple(self._tasks))

@@ -26,19 +26,17 @@ from dotflow.core.outputs import Part
 from dotflow.core.secret import SecretRef, SecretUse, check_no_secret
 from dotflow.core.steps import as_actions
 from dotflow.errors import InvalidArgument, InvalidLink, MissingParam, close_match
-from dotflow.graph.names import Names, name_of
+from dotflow.graph.names import Scope, name_of
 from dotflow.graph.params import OWN_NAMES, is_name
 from dotflow.graph.plan import DEFAULT_GROUP
 from dotflow.graph.run_secrets import keep_secret, secret_params
 from dotflow.graph.wiring import (
     PREVIOUS,
-    Scope,
     as_list,
     check_is_saved,
     check_list,
     check_names,
     check_type,
-    in_step,
     make_conditions,
     refuse_parameter,
     secrets_of,
@@ -51,6 +49,9 @@ if TYPE_CHECKING:
 
 
 MAX_ROUNDS: Final = 10_000
+
+#: What goes from one round to the next: the task that has the value, and the part of it, by parameter.
+Carry = Mapping[str, tuple[int, Part | None]]
 
 ERROR: Final = "error"  # the parameter of a fallback that receives the last error
 
@@ -75,6 +76,16 @@ class LinkOptions(NamedTuple):
     until: Any = None
     carry: Any = None
 
+    @property
+    def wired(self) -> Mapping[str, Any]:
+        """The tasks of `needs` by the parameter that they fill."""
+        return self.needs if isinstance(self.needs, Mapping) else {}
+
+    @property
+    def lists(self) -> tuple[str, Any]:
+        """`each` or `cross`: the name of the option, and its value."""
+        return ("each", self.each) if self.cross is None else ("cross", self.cross)
+
     def are_used(self) -> bool:
         """Returns whether any of them was passed. It compares no value of the user."""
         return not all(map(operator.is_, self, NO_OPTIONS))
@@ -88,7 +99,7 @@ def check_options(options: LinkOptions, scope: Scope) -> None:
     name, limit = options.name, options.max_parallel
     if name is not None and (not isinstance(name, str) or not is_name(name)):
         raise InvalidArgument("name", name, f"a text of a letter, then letters, digits and _, other than {OWN_NAMES}")
-    if name is not None and (name in scope.names or name in scope.params):
+    if name is not None and scope.is_taken(name):
         raise InvalidArgument("name", name, "one that no other task and no run parameter has")
     if limit is not None and (type(limit) is not int or limit < 1):
         raise InvalidArgument("max_parallel", limit, "a whole number from 1")
@@ -137,7 +148,7 @@ def _check_outputs(outputs: Any, scope: Scope) -> None:
         accepted = f'a list of names, such as ["train", "test"], other than {OWN_NAMES}'
         raise InvalidArgument("outputs", outputs, accepted)
     for index, name in enumerate(names):
-        if name in names[:index] or name in scope.names or name in scope.params:
+        if name in names[:index] or scope.is_taken(name):
             raise InvalidArgument("outputs", name, "names that no task, no run parameter and no other output has")
 
 
@@ -150,13 +161,13 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
         raise InvalidLink("always=True excludes valid: a cleanup leaves no checkpoint. Remove one of them.")
     if options.always and step.approve is not None:
         raise InvalidLink("always=True excludes approve: a cleanup waits for no person. Remove one of them.")
-    needs = options.needs if isinstance(options.needs, Mapping) else {}
+    needs, (option, _) = options.wired, options.lists
     check_names(step, "needs", needs)
     required, after = _order(options, scope)
     params: Mapping[str, Any] = options.params or {}
     lists = _named_lists(step, options, scope, needs)
     fallback = _fallback_of(options)
-    filled = {**dict.fromkeys(needs, "needs"), **dict.fromkeys(lists, "each" if options.cross is None else "cross")}
+    filled = {**dict.fromkeys(needs, "needs"), **dict.fromkeys(lists, option)}
     _check_params(params, filled, [step] if fallback is None else [step, fallback])
     binds, left = wire(step, scope, needs, _taken_by(step, params), lists)
     if options.each is not None and not lists:
@@ -170,12 +181,12 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
     if params or options.outputs:
         _check_types(step, fallback, params, options.outputs or ())
     if lists:
-        _check_lists(step, "each" if options.cross is None else "cross", lists.values(), scope)
+        _check_lists(step, option, lists.values(), scope)
     takes_error, fallback_binds = False, tuple[Bind, ...]()
     if fallback is not None:
         takes_error, fallback_binds = _wire_fallback(fallback, scope, needs, params, lists)
     is_cross, each = options.cross is not None, tuple(lists.values())
-    conditions = make_conditions(options.when, options.unless, scope)
+    in_step = () if is_cross else each
     links = Links(
         name=options.name,
         binds=binds,
@@ -185,7 +196,7 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
         each=each,
         is_cross=is_cross,
         max_parallel=options.max_parallel or MAX_PARALLEL,
-        conditions=in_step(conditions, () if is_cross else each, options.name or step.short_name, scope),
+        conditions=make_conditions(options.when, options.unless, in_step, options.name or step.short_name, scope),
         fallback=fallback,
         fallback_binds=fallback_binds,
         takes_error=takes_error,
@@ -210,7 +221,7 @@ def make_loop(step: Action[..., Any], options: LinkOptions, scope: Scope) -> lis
     Raises UnknownTask, AmbiguousTask, UnknownParameter, InvalidArgument or InvalidLink.
     """
     name = options.name or step.short_name
-    if not is_name(name) or name in scope.names or name in scope.params:
+    if not is_name(name) or scope.is_taken(name):
         raise InvalidArgument("name", name, "a name that no other task and no run parameter has")
     first = len(scope.tasks)
     own = options._replace(name=f"{name}.{step.short_name}", repeat=None, until=None, carry=None)
@@ -231,7 +242,7 @@ def make_loop(step: Action[..., Any], options: LinkOptions, scope: Scope) -> lis
         taken[parameter] = first, parts.get(ref) if isinstance(ref, str) else None
     copies = []
     for index, (action, one) in enumerate(tasks):
-        _check_round(action, one, first + index, nest, [task_id for task_id, _ in taken.values()])
+        _check_round(action, one, first + index, nest, taken)
         copies.append((action, _carrying(one._replace(nest=nest), taken if not index else {})))
     for parameter, (_, part) in taken.items():
         _check_carried(step, parameter, _as_task(step), part)
@@ -277,8 +288,7 @@ def _carry_of(options: LinkOptions, known: Collection[str]) -> dict[str, Any]:
     """
     carry = options.carry
     if carry is None:
-        needs = options.needs if isinstance(options.needs, Mapping) else {}
-        given = [*needs, *(options.params or {})]
+        given = [*options.wired, *(options.params or {})]
         if len(given) > 1:
             names = " and ".join(f"'{name}'" for name in given)
             hint = f"Say which: carry={given[0]!r}, or carry={{}} for none."
@@ -295,36 +305,29 @@ def _carry_of(options: LinkOptions, known: Collection[str]) -> dict[str, Any]:
     return dict(carry)
 
 
-def _carrying(links: Links, taken: Mapping[str, tuple[int, Part | None]]) -> Links:
-    """Returns links of which some parameters get a value of the round before, from the second round on.
+def _carrying(links: Links, taken: Carry) -> Links:
+    """Returns links, which have the sources of the first round, with what is carried from the second round on."""
 
-    Args:
-        links: The links, whose parameters have the sources of the first round.
-        taken: The task that has the value, and the part of it, by parameter.
-    """
+    def carried(parameter: str, required: bool) -> Bind:
+        task_id, part = taken[parameter]
+        return Bind(parameter, VALUE, Carried(task_id), required, part)
 
-    def carried(binds: Sequence[Bind]) -> tuple[Bind, ...]:
-        more = [bind for bind in binds if bind.parameter in taken]
-        return tuple(
-            Bind(bind.parameter, VALUE, Carried(taken[bind.parameter][0]), bind.required, taken[bind.parameter][1])
-            for bind in more
-        )
+    def with_carried(binds: Sequence[Bind]) -> tuple[Bind, ...]:
+        more = (carried(bind.parameter, bind.required) for bind in binds if bind.parameter in taken)
+        return (*binds, *more)
 
-    def with_carried(each: Each) -> Each:
-        if each.parameter not in taken:
-            return each
-        source, part = taken[each.parameter]
-        return each._replace(carried=Bind(each.parameter, VALUE, Carried(source), True, part))
+    def with_list(link: Each) -> Each:
+        return link._replace(carried=carried(link.parameter, True)) if link.parameter in taken else link
 
     return links._replace(
-        each=tuple(map(with_carried, links.each)),
-        binds=(*links.binds, *carried(links.binds)),
-        fallback_binds=(*links.fallback_binds, *carried(links.fallback_binds)),
+        each=tuple(map(with_list, links.each)),
+        binds=with_carried(links.binds),
+        fallback_binds=with_carried(links.fallback_binds),
     )
 
 
 def _check_round(
-    step: Action[..., Any], links: Links, task_id: int, nest: Nest, carried: Collection[int], group: str = DEFAULT_GROUP
+    step: Action[..., Any], links: Links, task_id: int, nest: Nest, carry: Carry, group: str = DEFAULT_GROUP
 ) -> None:
     """Raises InvalidLink for a task that can't run in rounds."""
     _check_inside(step, step.name, links, group, "repeat")
@@ -332,7 +335,8 @@ def _check_round(
         raise InvalidLink(
             f"until can't be '{step.name}', which is mapped. Return a bool from a step that takes its list."
         )
-    word = "until" if task_id == nest.until else "carry" if task_id in carried else ""
+    is_carried = any(task_id == source for source, _ in carry.values())
+    word = "until" if task_id == nest.until else "carry" if is_carried else ""
     unsaved = "checkpoint=False" if not step.checkpoint else "always=True" if links.always else ""
     if word and unsaved:
         raise InvalidLink(
@@ -364,6 +368,10 @@ def _named_lists(
     check_names(step, option, given)
     if both := needs.keys() & given.keys():
         raise InvalidLink(f"Both needs and {option} fill '{min(both)}'. Remove one of them.")
+    return _lists_by_name(option, given, scope)
+
+
+def _lists_by_name(option: str, given: Mapping[str, Any], scope: Scope) -> dict[str, Each]:
     return {name: Each(name, as_list(ref, scope, option), scope.part(ref)) for name, ref in given.items()}
 
 
@@ -515,7 +523,7 @@ def copy_tasks(
         raise InvalidLink("Another workflow's tasks need a name: add(other.task, name='prepare').")
     if not tasks:
         raise InvalidLink("The other workflow has no tasks.")
-    needs = options.needs if isinstance(options.needs, Mapping) else {}
+    needs = options.wired
     params: Mapping[str, Any] = options.params or {}
     for option, names in (("needs", needs), ("params", params)):
         unknown = [name for name in names if name not in declared]
@@ -529,12 +537,11 @@ def copy_tasks(
     filled = {**dict.fromkeys(needs, "needs"), **dict.fromkeys(params, "params")}
     lists, is_cross = _lists_of_nest(declared, filled, options, scope), options.cross is not None
     each = tuple(lists.values())
-    conditions = make_conditions(options.when, options.unless, scope)
-    conditions = in_step(conditions, () if is_cross else each, options.name, scope)
+    conditions = make_conditions(options.when, options.unless, () if is_cross else each, options.name, scope)
     fill = _filler(declared, needs, params, lists, scope)
     nest = None
     ids = tuple(range(first, first + len(tasks)))
-    carry: Mapping[str, tuple[int, Part | None]] = {}
+    carry: Carry = {}
     if each:
         ends = [task.task_id for task in tasks if not task.is_cleanup] or [len(tasks) - 1]
         nest = Nest(options.name, ids, options.max_parallel or MAX_PARALLEL, first + ends[-1])
@@ -552,18 +559,15 @@ def copy_tasks(
         if links.nest is not None:
             links = links._replace(nest=links.nest._replace(name=f"{options.name}.{links.nest.name}"))
         if nest is not None and nest.repeat:
-            _check_round(
-                task.step, links, first + task.task_id, nest, [one for one, _ in carry.values()], task.group_name
-            )
+            _check_round(task.step, links, first + task.task_id, nest, carry, task.group_name)
             _check_carried_conditions(links, carry)
         elif nest is not None:
             _check_inside(task.step, task.name, links, task.group_name, "each")
-        carried: Mapping[str, tuple[int, Part | None]] = {}
         if nest is not None:
             links = _by_item(links, nest, lists, first + task.task_id)
-            takers: tuple[Bind | Each, ...] = (*links.binds, *links.fallback_binds, *links.each)
-            by_name = [(taker.parameter, taker.source) for taker in takers if isinstance(taker.source, str)]
-            carried = {parameter: carry[source] for parameter, source in by_name if source in carry}
+        takers: tuple[Bind | Each, ...] = (*links.binds, *links.fallback_binds, *links.each)
+        by_name = [(taker.parameter, taker.source) for taker in takers if isinstance(taker.source, str)]
+        carried = {parameter: carry[source] for parameter, source in by_name if source in carry}
         in_lists = {link.parameter for link in links.each}
         for parameter, (source, part) in carried.items():
             if parameter in in_lists:
@@ -581,7 +585,7 @@ def copy_tasks(
             after=links.after if links.always and not (links.after and nest is None) else (*links.after, *after),
             keep_going=options.keep_going if links.keep_going is None else links.keep_going,
         )
-        links = _carrying(links, carried) if carried else links
+        links = _carrying(links, carried)
         _check_conditions(links, scope)
         for bind in links.binds:
             if isinstance(bind.source, int) and bind.source < first:
@@ -608,8 +612,8 @@ def copy_tasks(
 
 
 def _lists_given(options: LinkOptions) -> tuple[str, Any]:
-    """Returns `each` or `cross`, as it was passed. Raises InvalidLink if it names no list."""
-    option, given = ("each", options.each) if options.cross is None else ("cross", options.cross)
+    """Returns `options.lists`. Raises InvalidLink if it names no list."""
+    option, given = options.lists
     if option == "cross" and not isinstance(given, Mapping):
         raise InvalidLink("cross=... names no parameters. Name one for each list: cross={'city': cities, 'day': days}.")
     if isinstance(given, Mapping) and not given:
@@ -633,8 +637,8 @@ def _lists_of_nest(
                 raise InvalidLink(f"{option} can't fill '{name}': it is a secret. Fill it from the source of secrets.")
             if name in filled:
                 raise InvalidLink(f"Both {filled[name]} and {option} fill '{name}'. Remove one of them.")
-        return {name: Each(name, as_list(ref, scope, option), scope.part(ref)) for name, ref in given.items()}
-    left = [name for name in declared if name not in filled and name not in scope.names and name not in scope.params]
+        return _lists_by_name(option, given, scope)
+    left = [name for name in declared if name not in filled and not scope.is_taken(name)]
     left = [name for name in left if type(declared[name]) is not SecretRef]
     left = [name for name in left if isinstance(declared[name], EllipsisType)] or left
     if len(left) == 1:
@@ -649,7 +653,7 @@ def _lists_of_nest(
 
 def _rounds_of(
     tasks: Sequence["Task"], declared: Mapping[str, Any], options: LinkOptions, first: int
-) -> tuple[Nest, dict[str, tuple[int, Part | None]]]:
+) -> tuple[Nest, Carry]:
     """Returns the rounds of another workflow, and what goes from one to the next: a task and a part, by parameter.
 
     Args:
@@ -660,10 +664,9 @@ def _rounds_of(
 
     Raises UnknownTask, AmbiguousTask or InvalidLink.
     """
-    names = Names()
-    names.update(tasks)
-    until = None if options.until is None else names.resolve(options.until, tasks)
-    part = names.part(options.until, tasks)
+    scope = Scope(tasks)
+    until = None if options.until is None else scope.task(options.until)
+    part = scope.part(options.until)
     if part is not None:
         raise InvalidLink(f"until can't be '{part.name}', which is an output. Return a bool from a step that takes it.")
     ends = [task.task_id for task in tasks if not task.is_cleanup and task.task_id != until]
@@ -676,8 +679,8 @@ def _rounds_of(
     )
     carry = {}
     for name, ref in _carry_of(options, declared).items():
-        task_id = result if ref is None else names.resolve(ref, tasks)
-        carry[name] = first + task_id, None if ref is None else names.part(ref, tasks)
+        task_id = result if ref is None else scope.task(ref)
+        carry[name] = first + task_id, None if ref is None else scope.part(ref)
     return nest, carry
 
 
@@ -768,6 +771,19 @@ def _filler(
 ) -> Callable[[Any], Any]:
     """Returns a function that replaces the other workflow's run parameters with their sources in this one."""
 
+    def source_of(name: str) -> tuple[int | str | Constant, str]:
+        if name in params:
+            return Constant(params[name]), PARAM
+        ref = needs.get(name, name)
+        is_param = scope.is_param(ref)
+        if name in needs or (isinstance(ref, str) and ref in scope):
+            return (ref, PARAM) if is_param else (scope.task(ref), VALUE)
+        if is_param:
+            return name, PARAM
+        if isinstance(declared[name], EllipsisType):
+            raise MissingParam((name,), "added workflow")
+        return Constant(declared[name]), PARAM
+
     def fill(link: Any) -> Any:
         if getattr(link, "kind", None) == PARAMS:
             raise InvalidLink("A step of an added workflow can't take 'params'. Take each parameter by its name.")
@@ -775,7 +791,7 @@ def _filler(
             return link
         if link.source in lists:
             return link._replace(source=Entry(link.source))
-        source, kind = _source_of(link.source, declared, needs, params, scope)
+        source, kind = source_of(link.source)
         part = scope.part(needs.get(link.source, link.source)) if kind == VALUE else None
         if isinstance(link, Each):
             if isinstance(source, int):
@@ -787,19 +803,3 @@ def _filler(
         return link._replace(kind=kind) if isinstance(link, Bind) else link
 
     return fill
-
-
-def _source_of(
-    name: str, declared: Mapping[str, Any], needs: Mapping[str, Any], params: Mapping[str, Any], scope: Scope
-) -> tuple[int | str | Constant, str]:
-    if name in params:
-        return Constant(params[name]), PARAM
-    ref = needs.get(name, name)
-    is_param = scope.is_param(ref)
-    if name in needs or (isinstance(ref, str) and ref in scope.names):
-        return (ref, PARAM) if is_param else (scope.task(ref), VALUE)
-    if is_param:
-        return name, PARAM
-    if isinstance(declared[name], EllipsisType):
-        raise MissingParam((name,), "added workflow")
-    return Constant(declared[name]), PARAM

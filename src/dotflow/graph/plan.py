@@ -110,8 +110,8 @@ def make_plan(tasks: Sequence[Task], mode: TypeExecution) -> Plan:
 
     Raises InvalidLink for a task with links that takes a previous context where there is none.
     """
-    _check(tasks, mode)
     if mode is TypeExecution.PARALLEL:
+        _check_previous(tasks)
         return _parallel(tasks)
     names = [task.group_name for task in tasks]
     groups = {name: lane for lane, name in enumerate(dict.fromkeys(names))}
@@ -133,9 +133,7 @@ def make_plan(tasks: Sequence[Task], mode: TypeExecution) -> Plan:
     return Plan(previous=tuple(previous), lanes=lanes, linked=linked, apart=len(groups) > 1)
 
 
-def _check(tasks: Sequence[Task], mode: TypeExecution) -> None:
-    if mode is not TypeExecution.PARALLEL:
-        return
+def _check_previous(tasks: Sequence[Task]) -> None:
     for task in tasks:
         links = task.links
         if links is None or not links.sources() or any(link.parameter == PREVIOUS for link in links.each):

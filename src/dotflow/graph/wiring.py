@@ -1,54 +1,23 @@
 """Wiring: the sources of a step's arguments, resolved when the step is added."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NoReturn
 
 from dotflow.core.action import CONTEXTS, IDEMPOTENCY_KEY, Action, action_of, parts_of
 from dotflow.core.callables import fixed_by_partials
 from dotflow.core.context import Context
-from dotflow.core.links import CONTEXT, PARAM, PARAMS, TRUE, VALUE, Bind, Condition, Constant, Each, Group
-from dotflow.core.outputs import Part
+from dotflow.core.links import CONTEXT, PARAM, PARAMS, TRUE, VALUE, Bind, Condition, Constant, Each
 from dotflow.core.secret import SecretRef, SecretUse
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.errors import InvalidLink, UnknownParameter, close_match
-from dotflow.graph.names import MAX_REF, Names, name_of
+from dotflow.graph.names import MAX_REF, Scope, name_of
 
 SUFFIX: Final = "_context"  # of a parameter that receives a task's Context
 ALL_PARAMS: Final = "params"  # the parameter that receives all run parameters
 PREVIOUS: Final = "previous_context"
 PLAIN: Final = (bool, int, float, str)  # types of entries that are the same if they are equal
 ORDER: Final = "To run after the task, write needs=[task], or after=[task] if it may fail."
-
-
-class Scope(NamedTuple):
-    """The names that a task may refer to.
-
-    Attributes:
-        names: The earlier tasks by name.
-        tasks: The earlier tasks.
-        params: The run parameters with their defaults.
-    """
-
-    names: Names
-    tasks: Sequence[Task]
-    params: Mapping[str, Any]
-
-    def task(self, ref: object) -> int:
-        """Returns the id of a task by its name or step. Raises UnknownTask or AmbiguousTask."""
-        return self.names.resolve(ref, self.tasks, self.params)
-
-    def group(self, ref: object) -> Group:
-        """Returns the ids of a task, or of all tasks of an added workflow. The errors are those of `task`."""
-        return self.names.group(ref, self.tasks, self.params)
-
-    def part(self, ref: object) -> Part | None:
-        """Returns the output that a reference names; None if it names a task."""
-        return self.names.part(ref, self.tasks)
-
-    def is_param(self, ref: object) -> bool:
-        """Returns whether a reference means a run parameter, which no task is called like."""
-        return isinstance(ref, str) and ref not in self.names and ref in self.params
 
 
 def wire(
@@ -125,7 +94,7 @@ def refuse_parameter(step: Action[..., Any], name: str, scope: Scope) -> NoRetur
         task = scope.tasks[scope.task(output)]
         hint = f"Take {name_of(task)}{SUFFIX}."
         raise UnknownParameter(step.name, name, hint, f"'{output}' is an output, which has no Context of its own")
-    step.refuse_parameter(name, (*scope.names, *scope.params))
+    step.refuse_parameter(name, (*scope, *scope.params))
 
 
 def as_list(source: Any, scope: Scope, option: str = "each") -> int | str | tuple[Any, ...]:
@@ -158,11 +127,6 @@ def check_list(name: str, default: Any, option: str = "each", *, is_open: bool =
     raise InvalidLink(f"{option} can't go through '{name}': its default is of type {kind}. Declare a list: list(...).")
 
 
-def make_conditions(when: Any, unless: Any, scope: Scope) -> tuple[Condition, ...]:
-    """Returns the conditions of `add(when=..., unless=...)`."""
-    return (*_conditions(when, False, scope), *_conditions(unless, True, scope))
-
-
 def check_is_saved(source: Task, name: str) -> None:
     """Raises InvalidLink if a resume does not know the value of a condition's source."""
     if not source.step.checkpoint:
@@ -172,33 +136,31 @@ def check_is_saved(source: Task, name: str) -> None:
         )
 
 
-def in_step(conditions: Sequence[Condition], each: Sequence[Each], step: str, scope: Scope) -> tuple[Condition, ...]:
-    """Returns the conditions, of which those on maps in step are decided for each item.
+def make_conditions(when: Any, unless: Any, each: Sequence[Each], step: str, scope: Scope) -> tuple[Condition, ...]:
+    """Returns the conditions of `add(when=..., unless=...)`, of which those on maps in step are decided for each item.
 
     Args:
-        conditions: The conditions of a task.
-        each: The lists that it is mapped over.
+        when: The option of `add`.
+        unless: The option of `add`.
+        each: The lists that the task goes through in step.
         step: Its step's name, for messages.
         scope: The names that it may refer to.
 
     Raises InvalidLink for a condition on a mapped task that is not in step.
     """
-    own: list[Any] | None = None  # found where it is needed
-    decided = []
-    for condition in conditions:
+    conditions = [*_conditions(when, False, scope), *_conditions(unless, True, scope)]
+    own = _lists_behind(each, scope.tasks) if conditions else []
+    for index, condition in enumerate(conditions):
         source = condition.source
-        by_item = False
         if isinstance(source, int) and scope.tasks[source].gives_items:
-            by_item = True
-            own = _lists_behind(each, scope.tasks) if own is None else own
             if not any(_is_same(one, other) for one in own for other in _lists_behind([Each("", source)], scope.tasks)):
                 why = f"'{step}' is not mapped in step with it" if each else f"'{step}' is not mapped"
                 raise InvalidLink(
                     f"{condition.word}: '{condition.name}' has a value for each item, and {why}. Return a bool from a "
                     f"step that takes the list of '{condition.name}', and use that."
                 )
-        decided.append(condition._replace(by_item=True) if by_item else condition)
-    return tuple(decided)
+            conditions[index] = condition._replace(by_item=True)
+    return tuple(conditions)
 
 
 def _lists_behind(each: Sequence[Each], tasks: Sequence[Task]) -> list[Any]:
@@ -225,11 +187,11 @@ def _is_same(one: Any, other: Any) -> bool:
 
 
 def _bind_by_name(name: str, required: bool, scope: Scope) -> Bind | None:
-    task_id = scope.names.find(name)
+    task_id = scope.find(name)
     if task_id is not None:
         return Bind(name, VALUE, task_id, required, scope.part(name))
     task_name = name.removesuffix(SUFFIX)
-    if task_name != name and (task_id := scope.names.find(task_name)) is not None and scope.part(task_name) is None:
+    if task_name != name and (task_id := scope.find(task_name)) is not None and scope.part(task_name) is None:
         return Bind(name, CONTEXT, task_id, required)
     if name in scope.params:
         return Bind(name, PARAM, name, required)
