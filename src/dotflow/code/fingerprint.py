@@ -6,11 +6,11 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from dotflow.code.description import MISSING, Walk, hash_of
-from dotflow.core.action import Action
+from dotflow.core.action import AnyAction
 from dotflow.core.callables import unwrapped
 
 
-def fingerprint(step: Action[..., Any]) -> str:
+def fingerprint(step: AnyAction) -> str:
     """Returns the fingerprint of a step's code, such as "3.11:9f…". It is computed once for each step and process,
     and by `renew`.
 
@@ -24,7 +24,7 @@ def fingerprint(step: Action[..., Any]) -> str:
     return step._code
 
 
-def renew(step: Action[..., Any]) -> str:
+def renew(step: AnyAction) -> str:
     """Returns the fingerprint, made anew if a name stands for another object now, as in a notebook.
 
     An object that has changed itself does not count, and neither does a name that the code assigns: the step may have
@@ -50,10 +50,10 @@ PYTHON: Final = f"{sys.version_info[0]}.{sys.version_info[1]}{'O' * sys.flags.op
 
 
 #: What `renew` compares: the names in modules that the code of a step uses, with their values.
-_names: Final = WeakKeyDictionary[Action[..., Any], list[tuple[Mapping[str, Any], str, Any]]]()
+_names: Final = WeakKeyDictionary[AnyAction, list[tuple[Mapping[str, Any], str, Any]]]()
 
 
-def _digest(step: Action[..., Any]) -> str:
+def _digest(step: AnyAction) -> str:
     walk = Walk(str(getattr(unwrapped(step.function), "__module__", None) or "").partition(".")[0])
     try:
         parts = [walk.describe(step.function), *walk]

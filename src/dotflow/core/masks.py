@@ -53,8 +53,6 @@ class Masks:
 
     def mask_bytes(self, data: bytes) -> bytes:
         """Returns the data with `***` in place of each secret in UTF-8. For chunks of a stream, use MaskedStream."""
-        if not self._values:
-            return data
         return _replace(data, self.byte_forms, MASK.encode())
 
     def mask_end(self, text: str) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from dotflow import clock
-from dotflow.core.action import Action
+from dotflow.core.action import AnyAction
 from dotflow.core.context import NOTHING, Context
 from dotflow.core.events import (
     AttemptFailed,
@@ -117,7 +117,7 @@ class Task:
     def __init__(
         self,
         task_id: int,
-        step: Action[..., Any],
+        step: AnyAction,
         callback: Callable[..., Any] | None = None,
         initial_context: Context | None = None,
         group_name: str = "default",
@@ -125,7 +125,7 @@ class Task:
         run_id: str | None = None,
     ) -> None:
         self.task_id: int = task_id
-        self.step: Action[..., Any] = step
+        self.step: AnyAction = step
         self.callback: Callable[..., Any] | None = callback
         self._initial: Context | None = initial_context
         self.group_name: str = group_name
@@ -375,7 +375,7 @@ class TaskRecord(Task):
     def __init__(
         self,
         task_id: int,
-        step: Action[..., Any],
+        step: AnyAction,
         callback: Callable[..., Any] | None = None,
         initial_context: Context | None = None,
         group_name: str = "default",

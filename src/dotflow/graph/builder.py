@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Never, Protocol
 
-from dotflow.core.action import Action, check_members, parts_of
+from dotflow.core.action import Action, AnyAction, check_members, parts_of
 from dotflow.core.callback import TaskCallback
 from dotflow.core.context import Context
 from dotflow.core.hints import ADD, READ_BUILDER, no_attribute, refuse_unknown
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dotflow.graph.schema import WorkflowSchema
 
 # type[Any]: a decorated class is the class itself.
-Step = Action[..., Any] | type[Any] | str | list["Step"] | tuple["Step", ...]
+Step = AnyAction | type[Any] | str | list["Step"] | tuple["Step", ...]
 
 Needs = Mapping[str, TaskRef] | Sequence[TaskRef] | TaskRef
 After = Sequence[TaskRef] | TaskRef
@@ -226,7 +226,7 @@ class TaskBuilder:
 
     def _append(
         self,
-        step: Action[..., Any],
+        step: AnyAction,
         links: Links | None,
         callback: Callable[..., Any] | None,
         context: Context | None,
@@ -302,7 +302,7 @@ class TaskBuilder:
         return len(self._tasks)
 
 
-def _has_links(action: Action[..., Any]) -> bool:
+def _has_links(action: AnyAction) -> bool:
     """Returns whether a task of the action has links without any option of `add`."""
     if action.named_params or action.takes_key or not action.is_ordinary:
         return True

@@ -4,9 +4,9 @@ import operator
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from dotflow.core.action import CONTEXTS, Action, parts_of
+from dotflow.core.action import CONTEXTS, AnyAction, parts_of
 from dotflow.core.callables import fixed_by_partials
 from dotflow.core.links import (
     MAX_PARALLEL,
@@ -25,6 +25,7 @@ from dotflow.core.links import (
 from dotflow.core.outputs import Part
 from dotflow.core.secret import SecretRef, SecretUse, check_no_secret
 from dotflow.core.steps import as_actions
+from dotflow.core.task import Task, TaskDefinition
 from dotflow.errors import InvalidArgument, InvalidLink, MissingParam, close_match
 from dotflow.graph.names import Scope, name_of
 from dotflow.graph.params import OWN_NAMES, is_name
@@ -43,10 +44,6 @@ from dotflow.graph.wiring import (
     target_of_each,
     wire,
 )
-
-if TYPE_CHECKING:
-    from dotflow.core.task import Task
-
 
 MAX_ROUNDS: Final = 10_000
 
@@ -117,6 +114,11 @@ def check_options(options: LinkOptions, scope: Scope) -> None:
         )
     if limit is not None and options.each is None and options.cross is None:
         raise InvalidLink("max_parallel limits the items of each=..., which is missing. Add each=task, or remove it.")
+    option, given = options.lists
+    if option == "cross" and not isinstance(given, Mapping):
+        raise InvalidLink("cross=... names no parameters. Name one for each list: cross={'city': cities, 'day': days}.")
+    if isinstance(given, Mapping) and not given:
+        raise InvalidLink(f"{option}={{}} names no list.")
     _check_rounds(options)
     if options.always and (options.when is not None or options.unless is not None):
         raise InvalidLink("always=True excludes when and unless: a cleanup has no condition. Remove one of them.")
@@ -152,7 +154,7 @@ def _check_outputs(outputs: Any, scope: Scope) -> None:
             raise InvalidArgument("outputs", name, "names that no task, no run parameter and no other output has")
 
 
-def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Links | None:
+def make_links(step: AnyAction, options: LinkOptions, scope: Scope) -> Links | None:
     """Returns the links of a task; None if it has none.
 
     Raises UnknownTask, AmbiguousTask, UnknownParameter or InvalidLink.
@@ -165,10 +167,13 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
     check_names(step, "needs", needs)
     required, after = _order(options, scope)
     params: Mapping[str, Any] = options.params or {}
-    lists = _named_lists(step, options, scope, needs)
+    lists = _named_lists(step, options, scope)
     fallback = _fallback_of(options)
+    steps = [step] if fallback is None else [step, fallback]
     filled = {**dict.fromkeys(needs, "needs"), **dict.fromkeys(lists, option)}
-    _check_params(params, filled, [step] if fallback is None else [step, fallback])
+    _check_values(params, filled, [name for own in steps for name in own.secrets])
+    for name in params:
+        check_names(next((own for own in steps if name in own.named_params), step), "params", (name,))
     binds, left = wire(step, scope, needs, _taken_by(step, params), lists)
     if options.each is not None and not lists:
         target = target_of_each(step, left)
@@ -177,9 +182,13 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
     if left:
         refuse_parameter(step, left[0], scope)
     if options.outputs is not None:
-        _check_parts(step, fallback, options)
-    if params or options.outputs:
-        _check_types(step, fallback, params, options.outputs or ())
+        _check_parts(steps, options)
+    if params:
+        from dotflow.graph.type_check import check_argument  # here, since most tasks need no types
+
+        for own in steps:
+            for name, value in params.items():
+                check_argument(own, name, value, "params")
     if lists:
         _check_lists(step, option, lists.values(), scope)
     takes_error, fallback_binds = False, tuple[Bind, ...]()
@@ -207,7 +216,7 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
             *_secrets(step, binds, lists),
             *(() if fallback is None else _secrets(fallback, fallback_binds, lists)),
         ),
-        takes_key=any(part.takes_key for own in filter(None, (step, fallback)) for part in parts_of(own)),
+        takes_key=any(part.takes_key for own in steps for part in parts_of(own)),
     )
     return None if links == NO_LINKS and step.is_ordinary else links
 
@@ -215,7 +224,7 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
 NO_LINKS: Final = Links()
 
 
-def make_loop(step: Action[..., Any], options: LinkOptions, scope: Scope) -> list[tuple[Action[..., Any], Links]]:
+def make_loop(step: AnyAction, options: LinkOptions, scope: Scope) -> list[tuple[AnyAction, Links]]:
     """Returns the tasks of a step that is repeated, with their links: its own, and that of `until`.
 
     Raises UnknownTask, AmbiguousTask, UnknownParameter, InvalidArgument or InvalidLink.
@@ -249,9 +258,7 @@ def make_loop(step: Action[..., Any], options: LinkOptions, scope: Scope) -> lis
     return copies
 
 
-def _until_of(
-    step: Action[..., Any], name: str, options: LinkOptions, links: Links, scope: Scope
-) -> tuple[Action[..., Any], Links]:
+def _until_of(step: AnyAction, name: str, options: LinkOptions, links: Links, scope: Scope) -> tuple[AnyAction, Links]:
     """Returns the task that decides whether a step was repeated often enough: it takes the step's value."""
     actions = as_actions(options.until)
     if len(actions) > 1:
@@ -327,7 +334,7 @@ def _carrying(links: Links, taken: Carry) -> Links:
 
 
 def _check_round(
-    step: Action[..., Any], links: Links, task_id: int, nest: Nest, carry: Carry, group: str = DEFAULT_GROUP
+    step: AnyAction, links: Links, task_id: int, nest: Nest, carry: Carry, group: str = DEFAULT_GROUP
 ) -> None:
     """Raises InvalidLink for a task that can't run in rounds."""
     _check_inside(step, step.name, links, group, "repeat")
@@ -345,28 +352,24 @@ def _check_round(
         )
 
 
-def _as_task(step: Action[..., Any]) -> "Task":
-    from dotflow.core.task import TaskDefinition
-
+def _as_task(step: AnyAction) -> Task:
     return TaskDefinition(0, step, None, None, DEFAULT_GROUP, "")
 
 
-def _check_carried(step: Action[..., Any], parameter: str, source: "Task", part: Part | None) -> None:
+def _check_carried(step: AnyAction, parameter: str, source: Task, part: Part | None) -> None:
     """Raises InvalidLink if the value of a task can't fit the parameter that it is carried to."""
     from dotflow.graph.type_check import check_value, value_type
 
     check_value(step, parameter, source, value_type(source, part))
 
 
-def _named_lists(
-    step: Action[..., Any], options: LinkOptions, scope: Scope, needs: Mapping[str, Any]
-) -> dict[str, Each]:
+def _named_lists(step: AnyAction, options: LinkOptions, scope: Scope) -> dict[str, Each]:
     """Returns the list of each parameter that each={...} or cross={...} names."""
-    option, given = _lists_given(options)
+    option, given = options.lists
     if not isinstance(given, Mapping):
         return {}
     check_names(step, option, given)
-    if both := needs.keys() & given.keys():
+    if both := options.wired.keys() & given.keys():
         raise InvalidLink(f"Both needs and {option} fill '{min(both)}'. Remove one of them.")
     return _lists_by_name(option, given, scope)
 
@@ -375,7 +378,7 @@ def _lists_by_name(option: str, given: Mapping[str, Any], scope: Scope) -> dict[
     return {name: Each(name, as_list(ref, scope, option), scope.part(ref)) for name, ref in given.items()}
 
 
-def _secrets(step: Action[..., Any], binds: Sequence[Bind], lists: Collection[str]) -> Iterator[SecretUse]:
+def _secrets(step: AnyAction, binds: Sequence[Bind], lists: Collection[str]) -> Iterator[SecretUse]:
     return secrets_of(step, {*(bind.parameter for bind in binds), *lists})
 
 
@@ -400,16 +403,9 @@ def _listed(refs: Any) -> Sequence[Any]:
     return () if refs is None else refs if isinstance(refs, list | tuple) else (refs,)
 
 
-def _taken_by(step: Action[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def _taken_by(step: AnyAction, values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns those of the values whose parameter the step has."""
     return {name: value for name, value in values.items() if name in step.named_params or step.takes_any}
-
-
-def _check_params(params: Mapping[str, Any], filled: Mapping[str, str], steps: Sequence[Action[..., Any]]) -> None:
-    """Raises InvalidLink or InvalidArgument for values that can't fill a parameter of a step or of its fallback."""
-    _check_values(params, filled, [name for step in steps for name in step.secrets])
-    for name in params:
-        check_names(next((step for step in steps if name in step.named_params), steps[0]), "params", (name,))
 
 
 def _check_values(params: Mapping[str, Any], filled: Mapping[str, str], secrets: Collection[str]) -> None:
@@ -422,52 +418,36 @@ def _check_values(params: Mapping[str, Any], filled: Mapping[str, str], secrets:
             raise InvalidLink(f"Both {filled[name]} and params fill '{name}'. Remove one of them.")
 
 
-def _check_parts(step: Action[..., Any], fallback: Action[..., Any] | None, options: LinkOptions) -> None:
-    """Raises InvalidLink if the value of a task can't have outputs."""
-    own = options.name or step.short_name
+def _check_parts(steps: Sequence[AnyAction], options: LinkOptions) -> None:
+    """Raises InvalidLink if the value of a task, or that of its fallback, can't have outputs."""
+    from dotflow.graph.type_check import check_outputs
+
+    own = options.name or steps[0].short_name
     if own in options.outputs:
         raise InvalidLink(f"The output '{own}' is called like its task. Rename it, or pass name=... to name the task.")
-    for part in filter(None, (step, fallback)):
-        if isinstance(part.function, type):
+    for step in steps:
+        if isinstance(step.function, type):
             raise InvalidLink(
-                f"outputs names parts of what a function returns, and '{part.name}' is a class. Return them from a "
+                f"outputs names parts of what a function returns, and '{step.name}' is a class. Return them from a "
                 f"function that takes its value."
             )
+    for step in steps:
+        check_outputs(step, options.outputs)
 
 
-def _check_types(
-    step: Action[..., Any],
-    fallback: Action[..., Any] | None,
-    params: Mapping[str, Any],
-    outputs: Sequence[str] = (),
-) -> None:
-    """Raises InvalidLink if values or outputs can't fit the annotations."""
-    from dotflow.graph.type_check import check_argument, check_outputs  # here, since most tasks need no types
-
-    for part in filter(None, (step, fallback)):
-        for name, value in params.items():
-            check_argument(part, name, value, "params")
-        if outputs:
-            check_outputs(part, outputs)
-
-
-def _check_lists(step: Action[..., Any], option: str, lists: Iterable[Each], scope: Scope) -> None:
+def _check_lists(step: AnyAction, option: str, lists: Iterable[Each], scope: Scope) -> None:
     """Raises InvalidLink if the items of lists can't fit the annotations."""
+    from dotflow.graph.type_check import check_each
+
     for each in lists:
         if each.parameter not in CONTEXTS:  # whose items come in a Context
             source = scope.params[each.source] or () if isinstance(each.source, str) else each.source
             if source is not ...:
                 source = scope.tasks[source] if isinstance(source, int) else source
-                _check_list(step, each.parameter, source, each.part, option)
+                check_each(step, each.parameter, source, each.part, option)
 
 
-def _check_list(step: Action[..., Any], parameter: str, source: Any, part: Part | None, option: str) -> None:
-    from dotflow.graph.type_check import check_each  # here, since most tasks need no types
-
-    check_each(step, parameter, source, part, option)
-
-
-def _fallback_of(options: LinkOptions) -> Action[..., Any] | None:
+def _fallback_of(options: LinkOptions) -> AnyAction | None:
     if options.fallback is None:
         return None
     steps = as_actions(options.fallback)
@@ -480,7 +460,7 @@ def _fallback_of(options: LinkOptions) -> Action[..., Any] | None:
 
 
 def _wire_fallback(
-    step: Action[..., Any],
+    step: AnyAction,
     scope: Scope,
     needs: Mapping[str, Any],
     params: Mapping[str, Any],
@@ -498,12 +478,12 @@ def _wire_fallback(
 
 
 def copy_tasks(
-    tasks: Sequence["Task"],
+    tasks: Sequence[Task],
     declared: Mapping[str, Any],
     options: LinkOptions,
     scope: Scope,
     group_name: str,
-) -> list[tuple["Task", Links, str]]:
+) -> list[tuple[Task, Links, str]]:
     """Returns the tasks of another workflow, with their links and groups in this one.
 
     Args:
@@ -515,6 +495,8 @@ def copy_tasks(
 
     Raises InvalidLink, MissingParam, UnknownTask or AmbiguousTask.
     """
+    from dotflow.graph.type_check import check_argument, check_each
+
     one_task = ("fallback", "always", "outputs")
     refused = [name for name in one_task if getattr(options, name) is not getattr(NO_OPTIONS, name)]
     if refused:
@@ -525,12 +507,8 @@ def copy_tasks(
         raise InvalidLink("The other workflow has no tasks.")
     needs = options.wired
     params: Mapping[str, Any] = options.params or {}
-    for option, names in (("needs", needs), ("params", params)):
-        unknown = [name for name in names if name not in declared]
-        if unknown:
-            hint = close_match(unknown[0], declared) or f"Declare it there: DotFlow(params={{{unknown[0]!r}: ...}})."
-            what = f"{option}={{{unknown[0]!r}: ...}}"
-            raise InvalidLink(f"{what}: the other workflow has no parameter '{unknown[0]}'. {hint}")
+    _check_declared("needs", needs, declared)
+    _check_declared("params", params, declared)
     _check_values(params, dict.fromkeys(needs, "needs"), secret_params(declared, tasks))
     required, after = _order(options, scope)
     first = len(scope.tasks)
@@ -558,12 +536,12 @@ def copy_tasks(
         links = own_links.moved(lambda task_id: first + task_id, name)
         if links.nest is not None:
             links = links._replace(nest=links.nest._replace(name=f"{options.name}.{links.nest.name}"))
-        if nest is not None and nest.repeat:
-            _check_round(task.step, links, first + task.task_id, nest, carry, task.group_name)
-            _check_carried_conditions(links, carry)
-        elif nest is not None:
-            _check_inside(task.step, task.name, links, task.group_name, "each")
         if nest is not None:
+            if nest.repeat:
+                _check_round(task.step, links, first + task.task_id, nest, carry, task.group_name)
+                _check_carried_conditions(links, carry)
+            else:
+                _check_inside(task.step, task.name, links, task.group_name, "each")
             links = _by_item(links, nest, lists, first + task.task_id)
         takers: tuple[Bind | Each, ...] = (*links.binds, *links.fallback_binds, *links.each)
         by_name = [(taker.parameter, taker.source) for taker in takers if isinstance(taker.source, str)]
@@ -571,14 +549,14 @@ def copy_tasks(
         in_lists = {link.parameter for link in links.each}
         for parameter, (source, part) in carried.items():
             if parameter in in_lists:
-                _check_list(task.step, parameter, tasks[source - first], part, "carry")
+                check_each(task.step, parameter, tasks[source - first], part, "carry")
             elif parameter in task.step.named_params:
                 _check_carried(task.step, parameter, tasks[source - first], part)
         links = links._replace(
-            binds=tuple(fill(bind) for bind in links.binds),
+            binds=tuple(map(fill, links.binds)),
             each=each or tuple(map(fill, links.each)),
             is_cross=is_cross or links.is_cross,
-            fallback_binds=tuple(fill(bind) for bind in links.fallback_binds),
+            fallback_binds=tuple(map(fill, links.fallback_binds)),
             conditions=(*map(fill, links.conditions), *conditions),
             needs=(*links.needs, *required),
             # A cleanup without tasks of its own to wait for waits for all before it, so for these, too.
@@ -601,9 +579,9 @@ def copy_tasks(
             _check_lists(task.step, "cross" if links.is_cross else "each", items, scope)
         if nest is not None and nest.repeat:
             _check_saved(task.step, links, first, tasks, scope)
-        if params:
-            taken = (bind for bind in own_links.binds if isinstance(bind.source, str) and bind.source in params)
-            _check_types(task.step, None, {bind.parameter: params[str(bind.source)] for bind in taken})
+        for bind in own_links.binds:
+            if isinstance(bind.source, str) and bind.source in params:
+                check_argument(task.step, bind.parameter, params[bind.source], "params")
         if has_secrets:
             links = keep_secret(task.step, links, {}, {})
         own = task.group_name if task.group_name == "default" else f"{options.name}.{task.group_name}"
@@ -611,28 +589,24 @@ def copy_tasks(
     return copies
 
 
-def _lists_given(options: LinkOptions) -> tuple[str, Any]:
-    """Returns `options.lists`. Raises InvalidLink if it names no list."""
-    option, given = options.lists
-    if option == "cross" and not isinstance(given, Mapping):
-        raise InvalidLink("cross=... names no parameters. Name one for each list: cross={'city': cities, 'day': days}.")
-    if isinstance(given, Mapping) and not given:
-        raise InvalidLink(f"{option}={{}} names no list.")
-    return option, given
+def _check_declared(option: str, names: Iterable[str], declared: Mapping[str, Any]) -> None:
+    """Raises InvalidLink for a name that is no run parameter of the other workflow."""
+    for name in names:
+        if name not in declared:
+            hint = close_match(name, declared) or f"Declare it there: DotFlow(params={{{name!r}: ...}})."
+            raise InvalidLink(f"{option}={{{name!r}: ...}}: the other workflow has no parameter '{name}'. {hint}")
 
 
 def _lists_of_nest(
     declared: Mapping[str, Any], filled: Mapping[str, str], options: LinkOptions, scope: Scope
 ) -> dict[str, Each]:
     """Returns the lists of `each` or `cross`, by the run parameter of the other workflow that an item fills."""
-    option, given = _lists_given(options)
+    option, given = options.lists
     if given is None:
         return {}
     if isinstance(given, Mapping):
+        _check_declared(option, given, declared)
         for name in given:
-            if name not in declared:
-                hint = close_match(name, declared) or f"Declare it there: DotFlow(params={{{name!r}: ...}})."
-                raise InvalidLink(f"{option}={{{name!r}: ...}}: the other workflow has no parameter '{name}'. {hint}")
             if type(declared[name]) is SecretRef:
                 raise InvalidLink(f"{option} can't fill '{name}': it is a secret. Fill it from the source of secrets.")
             if name in filled:
@@ -652,7 +626,7 @@ def _lists_of_nest(
 
 
 def _rounds_of(
-    tasks: Sequence["Task"], declared: Mapping[str, Any], options: LinkOptions, first: int
+    tasks: Sequence[Task], declared: Mapping[str, Any], options: LinkOptions, first: int
 ) -> tuple[Nest, Carry]:
     """Returns the rounds of another workflow, and what goes from one to the next: a task and a part, by parameter.
 
@@ -692,7 +666,7 @@ def _check_carried_conditions(links: Links, carry: Collection[str]) -> None:
         raise InvalidLink(f"{condition.word} can't depend on '{condition.name}', which is carried. {hint}.")
 
 
-def _check_saved(step: Action[..., Any], links: Links, first: int, tasks: Sequence["Task"], scope: Scope) -> None:
+def _check_saved(step: AnyAction, links: Links, first: int, tasks: Sequence[Task], scope: Scope) -> None:
     """Raises InvalidLink for a map in rounds whose lists, or whose own values, a resume does not have.
 
     Args:
@@ -726,7 +700,7 @@ def _check_conditions(links: Links, scope: Scope) -> None:
             check_is_saved(scope.tasks[over], scope.tasks[over].name)
 
 
-def _check_inside(step: Action[..., Any], name: str, links: Links, group: str, option: str) -> None:
+def _check_inside(step: AnyAction, name: str, links: Links, group: str, option: str) -> None:
     """Raises InvalidLink for a task that can't run for each item, or in rounds."""
     steps = [step, *filter(None, [links.fallback])]
     if links.nest is not None or (links.each and option == "each"):

@@ -397,12 +397,12 @@ def map_failure(task: LinkedTask) -> Failure | None:
 
 def _first_of(failed: Sequence[Item]) -> str:
     """Returns the first failed items as `[13] 'https://…' ConnectionError`."""
-    first = ", ".join(
-        f"[{item.item}] {shorten(item.error._masks.mask(safe_repr(item.input)), MAX_INPUT)} {item.error.exception}"
-        for item in failed[:MAX_SHOWN]
-        if item.error is not None
-    )
-    return f"{first}, ..." if len(failed) > MAX_SHOWN else first
+    first = []
+    for item in failed[:MAX_SHOWN]:
+        if item.error is not None:
+            value = shorten(item.error._failure.masks.mask(safe_repr(item.input)), MAX_INPUT)
+            first.append(f"[{item.item}] {value} {item.error.exception}")
+    return ", ".join([*first, "..."] if len(failed) > MAX_SHOWN else first)
 
 
 def items_of(task: LinkedTask, tasks: Sequence[Task], params: Params) -> list[Item]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, Final
 
-from dotflow.core.action import Action, action_of
+from dotflow.core.action import AnyAction, action_of
 from dotflow.core.links import Group
 from dotflow.core.masks import Masks
 from dotflow.core.outputs import Part
@@ -16,7 +16,7 @@ from dotflow.graph.params import NO_PARAMS, Params
 MAX_REF: Final = 60  # characters of a value in an error
 
 #: A reference to a task: its name or its step.
-TaskRef = str | Action[..., Any] | type[Any]
+TaskRef = str | AnyAction | type[Any]
 
 
 class Scope:
@@ -175,7 +175,7 @@ def find_task(ref: TaskRef, tasks: Sequence[Task]) -> Task:
     return task
 
 
-def _is_same(one: Action[..., Any], other: Action[..., Any]) -> bool:
+def _is_same(one: AnyAction, other: AnyAction) -> bool:
     return one is other or (one.identity == other.identity and one.function == other.function)
 
 

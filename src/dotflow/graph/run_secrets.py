@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
-from dotflow.core.action import Action
+from dotflow.core.action import AnyAction
 from dotflow.core.failure import name_of
 from dotflow.core.links import PARAM, TRUE, Bind, Condition, Constant, Links
 from dotflow.core.masks import MIN_LENGTH, NO_MASKS, Masks, hidden, secret_variables
@@ -90,13 +90,13 @@ def secret_params(declared: Params, tasks: Iterable[Task]) -> dict[str, SecretRe
     return secrets
 
 
-def _binds_of(step: Action[..., Any], links: Links) -> Iterator[tuple[Action[..., Any], Bind]]:
+def _binds_of(step: AnyAction, links: Links) -> Iterator[tuple[AnyAction, Bind]]:
     yield from ((step, bind) for bind in links.binds)
     if links.fallback is not None:
         yield from ((links.fallback, bind) for bind in links.fallback_binds)
 
 
-def keep_secret(step: Action[..., Any], links: Links, secrets: Mapping[str, SecretRef], values: Params) -> Links:
+def keep_secret(step: AnyAction, links: Links, secrets: Mapping[str, SecretRef], values: Params) -> Links:
     """Returns the links of a task where run parameters that are secrets fill it as secrets do, and no argument does.
 
     Args:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
-from dotflow.core.action import CONTEXTS, IDEMPOTENCY_KEY, Action, action_of, parts_of
+from dotflow.core.action import CONTEXTS, IDEMPOTENCY_KEY, Action, AnyAction, action_of, parts_of
 from dotflow.core.callables import fixed_by_partials
 from dotflow.core.context import Context
 from dotflow.core.links import CONTEXT, PARAM, PARAMS, TRUE, VALUE, Bind, Condition, Constant, Each
@@ -15,13 +15,19 @@ from dotflow.graph.names import MAX_REF, Scope, name_of
 
 SUFFIX: Final = "_context"  # of a parameter that receives a task's Context
 ALL_PARAMS: Final = "params"  # the parameter that receives all run parameters
+IS_METHOD: Final = "It is a method: add it from an instance, or decorate its class with @action and add that."
 PREVIOUS: Final = "previous_context"
+#: The hint for a parameter that nothing fills.
+FILL: Final = (
+    "Add the task '{0}' before it, wire another one with needs={{'{0}': task}}, or give it a default. Or take "
+    "initial_context, the value passed to add(), or previous_context, the result of the previous task."
+)
 PLAIN: Final = (bool, int, float, str)  # types of entries that are the same if they are equal
 ORDER: Final = "To run after the task, write needs=[task], or after=[task] if it may fail."
 
 
 def wire(
-    step: Action[..., Any], scope: Scope, needs: Mapping[str, Any], params: Mapping[str, Any], taken: Collection[str]
+    step: AnyAction, scope: Scope, needs: Mapping[str, Any], params: Mapping[str, Any], taken: Collection[str]
 ) -> tuple[tuple[Bind, ...], list[str]]:
     """Returns the sources of a step's arguments, and the parameters without a default or a source.
 
@@ -51,7 +57,7 @@ def wire(
     return tuple(binds), left
 
 
-def secrets_of(step: Action[..., Any], filled: Collection[str] = ()) -> Iterator[SecretUse]:
+def secrets_of(step: AnyAction, filled: Collection[str] = ()) -> Iterator[SecretUse]:
     """Yields the secrets of a step and of the actions of its class. *filled* are its parameters with other sources."""
     for part in parts_of(step):
         for parameter, secret in part.secrets.items():
@@ -59,7 +65,7 @@ def secrets_of(step: Action[..., Any], filled: Collection[str] = ()) -> Iterator
             yield SecretUse(part.name, parameter, secret, secret.default is None and not has_source)
 
 
-def check_names(step: Action[..., Any], option: str, names: Collection[str]) -> None:
+def check_names(step: AnyAction, option: str, names: Collection[str]) -> None:
     """Raises InvalidLink for a parameter that the step does not have, or that only the engine fills."""
     for name in names:
         if name in CONTEXTS or name == IDEMPOTENCY_KEY or (name == ALL_PARAMS and option == "params"):
@@ -73,7 +79,7 @@ def check_names(step: Action[..., Any], option: str, names: Collection[str]) -> 
             )
 
 
-def target_of_each(step: Action[..., Any], left: Sequence[str]) -> str:
+def target_of_each(step: AnyAction, left: Sequence[str]) -> str:
     """Returns the parameter that receives the items of `each=list`. Raises InvalidLink."""
     if len(left) == 1:
         return left[0]
@@ -88,13 +94,16 @@ def target_of_each(step: Action[..., Any], left: Sequence[str]) -> str:
     raise InvalidLink(f"each=... has no parameter for its items: step '{step.name}' has none left. {hint}")
 
 
-def refuse_parameter(step: Action[..., Any], name: str, scope: Scope) -> NoReturn:
+def refuse_parameter(step: AnyAction, name: str, scope: Scope) -> NoReturn:
     """Raises UnknownParameter for a parameter that nothing fills."""
     if name.endswith(SUFFIX) and scope.part(output := name.removesuffix(SUFFIX)) is not None:
         task = scope.tasks[scope.task(output)]
         hint = f"Take {name_of(task)}{SUFFIX}."
         raise UnknownParameter(step.name, name, hint, f"'{output}' is an output, which has no Context of its own")
-    step.refuse_parameter(name, (*scope, *scope.params))
+    known = [*scope, *scope.params]
+    contexts = [f"{known_name}{SUFFIX}" for known_name in known] if name.endswith(SUFFIX) else []
+    hint = close_match(name, [*known, *contexts]) or FILL.format(name)
+    raise UnknownParameter(step.name, name, IS_METHOD if name == "self" else hint)
 
 
 def as_list(source: Any, scope: Scope, option: str = "each") -> int | str | tuple[Any, ...]:
@@ -198,7 +207,7 @@ def _bind_by_name(name: str, required: bool, scope: Scope) -> Bind | None:
     return Bind(name, PARAMS, name, required) if name == ALL_PARAMS else None
 
 
-def _bind_needed(step: Action[..., Any], name: str, ref: Any, scope: Scope) -> Bind:
+def _bind_needed(step: AnyAction, name: str, ref: Any, scope: Scope) -> Bind:
     required = step.named_params.get(name, True)
     if scope.is_param(ref):
         return Bind(name, PARAM, ref, required)
@@ -207,7 +216,7 @@ def _bind_needed(step: Action[..., Any], name: str, ref: Any, scope: Scope) -> B
     return bind
 
 
-def check_type(step: Action[..., Any], bind: Bind, scope: Scope) -> None:
+def check_type(step: AnyAction, bind: Bind, scope: Scope) -> None:
     """Raises InvalidLink if the value or Context of a task can't fit the parameter, by their annotations."""
     if isinstance(bind.source, int):
         from dotflow.graph.type_check import check_value, value_type  # here, since most workflows need no types
