@@ -169,16 +169,10 @@ def _dict(value: dict[Any, Any], writer: Writer, depth: int) -> Any:
     return _members(value, writer, depth, step_to)
 
 
-def _dict_items(value: dict[Any, Any], writer: Writer, depth: int) -> Any:
-    """Writes the items of a subclass of dict."""
-    written = _dict(value, writer, depth)
-    return dict(value) if written is value else written
-
-
 def _subclass_of_dict(tag: str) -> Write:
     def subclass_of_dict(value: Any, writer: Writer, depth: int) -> Any:
         _call(collections.check_no_attributes, value)
-        return {tag: _dict_items(value, writer, depth)}
+        return {tag: _dict(value, writer, depth)}
 
     return subclass_of_dict
 
@@ -188,7 +182,7 @@ def _mapping(value: types.MappingProxyType[Any, Any], writer: Writer, depth: int
 
 
 def _defaultdict(value: defaultdict[Any, Any], writer: Writer, depth: int) -> Any:
-    return {"$defaultdict": [_call(collections.name_of_factory, value), _dict_items(value, writer, depth)]}
+    return {"$defaultdict": [_call(collections.name_of_factory, value), _dict(value, writer, depth)]}
 
 
 def _deque(value: deque[Any], writer: Writer, depth: int) -> Any:
@@ -309,35 +303,35 @@ class _Table(dict[type, Write]):
 
 _path = _tagged("$path", scalars.write_path, inner=True)
 
-_WRITERS: Final[dict[type, Write]] = {
-    type(None): _plain,
-    bool: _plain,
-    int: _int,
-    float: _float,
-    str: _str,
-    list: _list,
-    dict: _dict,
-    tuple: _tuple,
-    set: _unordered("$set"),
-    frozenset: _unordered("$frozenset"),
-    Counter: _subclass_of_dict("$counter"),
-    OrderedDict: _subclass_of_dict("$ordered"),
-    defaultdict: _defaultdict,
-    types.MappingProxyType: _mapping,
-    deque: _deque,
-    range: _tagged("$range", lambda value: [value.start, value.stop, value.step], inner=True),
-    complex: _tagged("$complex", lambda value: [value.real, value.imag], inner=True),
-    bytes: _bytes,
-    datetime: _tagged("$datetime", datetimes.write_datetime, inner=True),
-    date: _tagged("$date", date.isoformat),
-    time: _tagged("$time", datetimes.write_datetime, inner=True),
-    timedelta: _tagged("$timedelta", datetimes.write_timedelta),
-    uuid.UUID: _tagged("$uuid", scalars.write_uuid),
-    pathlib.PosixPath: _path,
-    pathlib.WindowsPath: _path,
-    pathlib.PurePosixPath: _path,
-    pathlib.PureWindowsPath: _path,
-    Context: _context,
-}
-
-TABLE: Final = _Table(_WRITERS)
+TABLE: Final = _Table(
+    {
+        type(None): _plain,
+        bool: _plain,
+        int: _int,
+        float: _float,
+        str: _str,
+        list: _list,
+        dict: _dict,
+        tuple: _tuple,
+        set: _unordered("$set"),
+        frozenset: _unordered("$frozenset"),
+        Counter: _subclass_of_dict("$counter"),
+        OrderedDict: _subclass_of_dict("$ordered"),
+        defaultdict: _defaultdict,
+        types.MappingProxyType: _mapping,
+        deque: _deque,
+        range: _tagged("$range", lambda value: [value.start, value.stop, value.step], inner=True),
+        complex: _tagged("$complex", lambda value: [value.real, value.imag], inner=True),
+        bytes: _bytes,
+        datetime: _tagged("$datetime", datetimes.write_datetime, inner=True),
+        date: _tagged("$date", date.isoformat),
+        time: _tagged("$time", datetimes.write_datetime, inner=True),
+        timedelta: _tagged("$timedelta", datetimes.write_timedelta),
+        uuid.UUID: _tagged("$uuid", scalars.write_uuid),
+        pathlib.PosixPath: _path,
+        pathlib.WindowsPath: _path,
+        pathlib.PurePosixPath: _path,
+        pathlib.PureWindowsPath: _path,
+        Context: _context,
+    }
+)

@@ -35,11 +35,6 @@ NO_RESOURCES: Final[Mapping[str, float]] = {}
 
 BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
-OF_CLASS: Final = "no earlier action of its class has its name"
-TAKE_IN_INIT: Final = (
-    "Take it in the __init__ of the class, which receives tasks and run parameters, or give it a default."
-)
-
 
 class Action(Generic[P, R]):
     """A callable with its policy and the contexts that it takes. You can still call it as the plain function.
@@ -203,7 +198,10 @@ class Action(Generic[P, R]):
         """
         for name, required in self.named_params.items():
             if required and name not in known:
-                raise UnknownParameter(self.name, name, close_match(name, known) or TAKE_IN_INIT, OF_CLASS)
+                init = "the __init__ of the class, which receives tasks and run parameters"
+                hint = f"Take it in {init}, or give it a default."
+                cause = "no earlier action of its class has its name"
+                raise UnknownParameter(self.name, name, close_match(name, known) or hint, cause)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Pickles by reference where the name leads back here, by value elsewhere (a bound or a local one)."""

@@ -29,9 +29,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-#: The parameters that no question can show.
-FILLED: Final = (*CONTEXTS, IDEMPOTENCY_KEY, APPROVAL)
-
 #: Whether what a value stands for is still there.
 Valid = Callable[[Any], bool] | Callable[[Any], Coroutine[Any, Any, bool]]
 
@@ -197,7 +194,8 @@ def action(
         if approve is not False:
             from dotflow.core.approval import check_question  # here: few steps ask
 
-            question = check_question(approve, [name for name in parameters(target) if name not in FILLED])
+            filled = (*CONTEXTS, IDEMPOTENCY_KEY, APPROVAL)
+            question = check_question(approve, [name for name in parameters(target) if name not in filled])
         options = (isolate, required, checkpoint, version, max_age, files, valid, question, seconds)
         step = Action(target, policy, *options)
         if not isinstance(target, type):

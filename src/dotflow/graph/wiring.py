@@ -15,13 +15,7 @@ from dotflow.graph.names import MAX_REF, Scope, name_of
 
 SUFFIX: Final = "_context"  # of a parameter that receives a task's Context
 ALL_PARAMS: Final = "params"  # the parameter that receives all run parameters
-IS_METHOD: Final = "It is a method: add it from an instance, or decorate its class with @action and add that."
 PREVIOUS: Final = "previous_context"
-#: The hint for a parameter that nothing fills.
-FILL: Final = (
-    "Add the task '{0}' before it, wire another one with needs={{'{0}': task}}, or give it a default. Or take "
-    "initial_context, the value passed to add(), or previous_context, the result of the previous task."
-)
 PLAIN: Final = (bool, int, float, str)  # types of entries that are the same if they are equal
 ORDER: Final = "To run after the task, write needs=[task], or after=[task] if it may fail."
 
@@ -100,10 +94,16 @@ def refuse_parameter(step: AnyAction, name: str, scope: Scope) -> NoReturn:
         task = scope.tasks[scope.task(output)]
         hint = f"Take {name_of(task)}{SUFFIX}."
         raise UnknownParameter(step.name, name, hint, f"'{output}' is an output, which has no Context of its own")
+    if name == "self":
+        hint = "It is a method: add it from an instance, or decorate its class with @action and add that."
+        raise UnknownParameter(step.name, name, hint)
     known = [*scope, *scope.params]
     contexts = [f"{known_name}{SUFFIX}" for known_name in known] if name.endswith(SUFFIX) else []
-    hint = close_match(name, [*known, *contexts]) or FILL.format(name)
-    raise UnknownParameter(step.name, name, IS_METHOD if name == "self" else hint)
+    hint = (
+        f"Add the task '{name}' before it, wire another one with needs={{'{name}': task}}, or give it a default. Or "
+        f"take initial_context, the value passed to add(), or previous_context, the result of the previous task."
+    )
+    raise UnknownParameter(step.name, name, close_match(name, [*known, *contexts]) or hint)
 
 
 def as_list(source: Any, scope: Scope, option: str = "each") -> int | str | tuple[Any, ...]:
