@@ -130,8 +130,12 @@ class Task:
         self._initial: Context | None = initial_context
         self.group_name: str = group_name
         self.workflow_id: str = workflow_id
-        if run_id is not None:
-            self.run_id = run_id
+        self.run_id = run_id
+        self.status = NOT_STARTED
+        self.attempt = 0
+        self.reason = ""
+        self._previous = self._current = self._errors = self._started = self._finished = None
+        self._tick = 0.0
 
     @property
     def name(self) -> str:
@@ -206,17 +210,17 @@ class Task:
     @property
     def previous_context(self) -> Context:
         """The result of the previous step; an empty Context before the task begins."""
-        return Context() if self._previous is None else self._previous
+        return Context()
 
     @property
     def current_context(self) -> Context:
         """The result; an empty Context before there is one."""
-        return Context() if self._current is None else self._current
+        return Context()
 
     @property
     def errors(self) -> list[TaskError]:
         """The failed attempts. A record makes the list on first access: most tasks never need one."""
-        return [] if self._errors is None else self._errors
+        return []
 
     @property
     def retry_count(self) -> int:
@@ -271,7 +275,7 @@ class Task:
         initial = None if context is None else Context(context.storage, time=context.time)
         number = self.task_id if task_id is None else task_id
         record = object.__new__(TaskRecord)  # as TaskRecord(...), without the call of __new__
-        TaskRecord.__init__(record, number, self.step, self.callback, initial, self.group_name, workflow_id, run_id)
+        Task.__init__(record, number, self.step, self.callback, initial, self.group_name, workflow_id, run_id)
         return record
 
     def _snapshot(self) -> "Task":
@@ -355,6 +359,22 @@ class TaskDefinition(Task):
 
     __slots__ = ()
 
+    def __init__(
+        self,
+        task_id: int,
+        step: AnyAction,
+        callback: Callable[..., Any] | None,
+        initial_context: Context | None,
+        group_name: str,
+        workflow_id: str,
+    ) -> None:
+        self.task_id = task_id
+        self.step = step
+        self.callback = callback
+        self._initial = initial_context
+        self.group_name = group_name
+        self.workflow_id = workflow_id
+
 
 class TaskRecord(Task):
     """The record of a task in a run."""
@@ -371,29 +391,6 @@ class TaskRecord(Task):
         "run_id",
         "status",
     )
-
-    def __init__(
-        self,
-        task_id: int,
-        step: AnyAction,
-        callback: Callable[..., Any] | None = None,
-        initial_context: Context | None = None,
-        group_name: str = "default",
-        workflow_id: str = "",
-        run_id: str | None = None,
-    ) -> None:
-        self.task_id = task_id  # as Task, without the call
-        self.step = step
-        self.callback = callback
-        self._initial = initial_context
-        self.group_name = group_name
-        self.workflow_id = workflow_id
-        self.run_id = run_id
-        self.status = NOT_STARTED
-        self.attempt = 0
-        self.reason = ""
-        self._previous = self._current = self._errors = self._started = self._finished = None
-        self._tick = 0.0
 
     @property
     def previous_context(self) -> Context:

@@ -40,6 +40,7 @@ from dotflow.graph.wiring import (
     check_type,
     make_conditions,
     refuse_parameter,
+    refuse_several,
     secrets_of,
     target_of_each,
     wire,
@@ -618,9 +619,7 @@ def _lists_of_nest(
     if len(left) == 1:
         return {left[0]: Each(left[0], as_list(given, scope), scope.part(given))}
     if left:
-        names = " and ".join(f"'{name}'" for name in left)
-        hint = f"Name the one of the items: each={{'{left[0]}': ...}}."
-        raise InvalidLink(f"each=... has one list, and nothing fills {names} of the other workflow. {hint}")
+        refuse_several(left, "the other workflow")
     hint = "Declare one there: DotFlow(params={'item': ...}), or name it: each={'parameter': ...}."
     raise InvalidLink(f"each=... has no parameter for its items: the other workflow has none left. {hint}")
 

@@ -117,9 +117,10 @@ def type_of_run_param(name: str, default: Any, tasks: "Iterable[Task]") -> Param
     takers = list(_takers(name, tasks))
     if _is_secret(default, takers):
         return TEXT
-    if (default is None or default is ...) and _is_list(name, tasks):
+    is_open = default is None or default is ...
+    if is_open and _is_list(name, tasks):
         return CONTAINERS[list]
-    return type_of_parameter(*takers[0]) if takers and (default is None or default is ...) else type_of_default(default)
+    return type_of_parameter(*takers[0]) if takers and is_open else type_of_default(default)
 
 
 def checked_values(values: Mapping[str, Any], declared: Mapping[str, Any], tasks: "Iterable[Task]") -> dict[str, Any]:

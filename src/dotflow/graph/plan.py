@@ -86,8 +86,7 @@ class Plan:
                     *(link.source for link in links.each),
                     *(link.source for link in links.conditions if link.by_item),
                 ]
-                lists = [source for source in lists if isinstance(source, int) and tasks[source].gives_items]
-                beside += [source for source in lists if source not in whole]
+                beside += [one for one in lists if isinstance(one, int) and tasks[one].gives_items and one not in whole]
             for source in dict.fromkeys(beside):
                 if tasks[source].is_mapped:
                     followers.setdefault(source, []).append(task.task_id)

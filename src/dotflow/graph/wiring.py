@@ -78,14 +78,19 @@ def target_of_each(step: AnyAction, left: Sequence[str]) -> str:
     if len(left) == 1:
         return left[0]
     if left:
-        names = " and ".join(f"'{name}'" for name in left)
-        hint = f"Name the one of the items: each={{'{left[0]}': ...}}."
-        raise InvalidLink(f"each=... has one list, and nothing fills {names} of step '{step.name}'. {hint}")
+        refuse_several(left, f"step '{step.name}'")
     if PREVIOUS in step.context_params:
         return PREVIOUS
     name = next(iter(step.named_params), None)  # one that is called like a task, perhaps
     hint = f"Name it: each={{'{name}': ...}}." if name else "Add one to the step."
     raise InvalidLink(f"each=... has no parameter for its items: step '{step.name}' has none left. {hint}")
+
+
+def refuse_several(left: Sequence[str], of: str) -> NoReturn:
+    """Raises InvalidLink for several parameters that could receive the items of `each=list`."""
+    names = " and ".join(f"'{name}'" for name in left)
+    hint = f"Name the one of the items: each={{'{left[0]}': ...}}."
+    raise InvalidLink(f"each=... has one list, and nothing fills {names} of {of}. {hint}")
 
 
 def refuse_parameter(step: AnyAction, name: str, scope: Scope) -> NoReturn:

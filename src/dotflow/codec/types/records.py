@@ -20,6 +20,9 @@ from dotflow.codec.types.classes import (
 from dotflow.core.failure import name_of
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
 
+#: The fields of an instance, and its other attributes.
+State = tuple[dict[str, Any], dict[Any, Any]]
+
 _UNSET: Final = object()
 _POINTER: Final = object.__basicsize__ // 2  # bytes: an object's body is a count and a type
 
@@ -62,7 +65,7 @@ class Layout:
         if not 0 <= size_of(cls) <= object.__basicsize__ + slots:
             raise NotEncodable("a part of its state is hidden in C code")
 
-    def get_state(self, instance: object) -> tuple[dict[str, Any], dict[Any, Any]]:
+    def get_state(self, instance: object) -> State:
         """Returns the instance's fields and its other attributes. Raises NotEncodable for a field without a value."""
         if _values_of(dict(enumerate(self._hidden)), instance):
             raise NotEncodable("it has a slot that another attribute hides")
@@ -131,7 +134,7 @@ class TupleLayout:
         if mro_of(cls) != (cls, tuple, object) or not members.keys().isdisjoint({"__dict__", "__del__"}):
             raise NotEncodable("it is more than a named tuple; return a plain one, or a dataclass")
 
-    def get_state(self, instance: tuple[Any, ...]) -> tuple[dict[str, Any], dict[Any, Any]]:
+    def get_state(self, instance: tuple[Any, ...]) -> State:
         """Returns the instance's items by name, and no other attributes. Raises NotEncodable if one has no name."""
         if tuple.__len__(instance) != len(self._fields):
             raise NotEncodable("it doesn't have one item for each of its class's names")
@@ -187,7 +190,7 @@ def describe(tag: str, cls: type) -> tuple[str, Layout | TupleLayout]:
         raise ValueNotStorable(name_of(cls), "", str(error)) from error
 
 
-def get_state(tag: str, layout: Layout | TupleLayout, instance: Any) -> tuple[dict[str, Any], dict[Any, Any]]:
+def get_state(tag: str, layout: Layout | TupleLayout, instance: Any) -> State:
     """Returns an instance's fields, and the attributes that not every instance has. Raises ValueNotStorable."""
     try:
         fields, others = layout.get_state(instance)
