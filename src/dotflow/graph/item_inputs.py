@@ -19,6 +19,9 @@ from dotflow.graph.decisions import (
 )
 from dotflow.graph.linked_task import Item, LinkedTask, MapRound, Row, beside, value_of_entry
 
+#: The label of an argument or condition, and the task and the part that are behind it.
+Labelled = tuple[str, Task, Part | None]
+
 
 class ItemInputs:
     """What the items of a mapped task take by item: their entries, and items of other maps with the same index.
@@ -60,12 +63,14 @@ class ItemInputs:
         self.fallback_carried = {bind.parameter for bind in self._fallback_binds if bind.is_carried}
         taken = [(bind.parameter, bind) for bind in self._binds or ()]
         taken += [(f"fallback {bind.parameter}", bind) for bind in self._fallback_binds]
-        labels = [(label, one.task, one.part, one.is_carried) for label, one in taken if one.task is not None]
-        self._labels = [(label, task, part) for label, task, part, is_carried in labels if not is_carried]
-        self._labels += [
-            (f"when {one.name}", tasks[one.source], None) for one in self._conditions if type(one.source) is int
-        ]
-        self._before = [(label, task, part) for label, task, part, is_carried in labels if is_carried]
+        self._labels: list[Labelled] = []
+        self._before: list[Labelled] = []
+        for label, one in taken:
+            if one.task is not None:
+                (self._before if one.is_carried else self._labels).append((label, one.task, one.part))
+        for condition in self._conditions:
+            if isinstance(condition.source, int):
+                self._labels.append((f"when {condition.name}", tasks[condition.source], None))
         if nest is not None and nest.until is not None:  # a round begins for what this one of the round before was
             self._before.append(("until", tasks[nest.until], None))
         if nest is not None and nest.repeat:
@@ -74,7 +79,10 @@ class ItemInputs:
             binds += [one.carried for one in links.each if one.carried is not None]
             self._lists = [_Taken.of(bind, tasks) for bind in binds]
         self._taken = list({task.task_id: task for _, task, _ in self._labels}.values())
-        self._taken += [one.task for one in self._lists if one.task is not None and not one.is_carried]
+        self._taken_before = [task for _, task, _ in self._before]
+        for one in self._lists:
+            if one.task is not None:
+                (self._taken_before if one.is_carried else self._taken).append(one.task)
         self.beside = list(dict.fromkeys((*(task.task_id for task in self._taken), *order)))
         self._waits = [tasks[source] for source in self.beside]
         self.is_plain = nest is None and not self._conditions
@@ -82,14 +90,10 @@ class ItemInputs:
 
     def value_sources(self, item: Item | MapRound) -> Sequence[Task]:
         """Returns the records whose values the item depends on: of items, or of a map without items."""
-        if not self._taken and not self._before and not self._lists:
+        if not self._taken and not self._taken_before:
             return item.sources()
-        before = [task for _, task, _ in self._before] if item.item else []
-        before += [one.task for one in self._lists if one.task is not None and one.is_carried and item.item]
-        records = [
-            *(beside(task, item.item) for task in self._taken),
-            *(beside(task, item.item - 1) for task in before),
-        ]
+        records = [beside(task, item.item) for task in self._taken]
+        records += [beside(task, item.item - 1) for task in self._taken_before if item.item]
         return [*item.sources(), *records]
 
     def is_known(self, item: Item | MapRound) -> bool:
@@ -214,7 +218,7 @@ class ItemInputs:
                 return Skip(f"it needs '{record.name}', which {ending(record)}")
         return values
 
-    def taken(self, item: Item | MapRound) -> Iterator[tuple[str, Task, Part | None]]:
+    def taken(self, item: Item | MapRound) -> Iterator[Labelled]:
         """Yields label, record and part of what is behind each argument and condition that is beside the item."""
         for label, task, part in self._labels:
             yield label, beside(task, item.item), part

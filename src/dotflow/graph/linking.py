@@ -28,7 +28,7 @@ from dotflow.core.steps import as_actions
 from dotflow.core.task import Task, TaskDefinition
 from dotflow.errors import InvalidArgument, InvalidLink, MissingParam, close_match
 from dotflow.graph.names import Scope, name_of
-from dotflow.graph.params import OWN_NAMES, is_name
+from dotflow.graph.params import OWN_NAMES, Params, is_name
 from dotflow.graph.plan import DEFAULT_GROUP
 from dotflow.graph.run_secrets import keep_secret, secret_params
 from dotflow.graph.wiring import (
@@ -167,7 +167,7 @@ def make_links(step: AnyAction, options: LinkOptions, scope: Scope) -> Links | N
     needs, (option, _) = options.wired, options.lists
     check_names(step, "needs", needs)
     required, after = _order(options, scope)
-    params: Mapping[str, Any] = options.params or {}
+    params: Params = options.params or {}
     lists = _named_lists(step, options, scope)
     fallback = _fallback_of(options)
     steps = [step] if fallback is None else [step, fallback]
@@ -409,7 +409,7 @@ def _taken_by(step: AnyAction, values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in step.named_params or step.takes_any}
 
 
-def _check_values(params: Mapping[str, Any], filled: Mapping[str, str], secrets: Collection[str]) -> None:
+def _check_values(params: Params, filled: Mapping[str, str], secrets: Collection[str]) -> None:
     """Raises InvalidArgument or InvalidLink for secrets, and for parameters that another option of `add` fills."""
     for name, value in params.items():
         check_no_secret(f"params[{name!r}]", value)
@@ -464,7 +464,7 @@ def _wire_fallback(
     step: AnyAction,
     scope: Scope,
     needs: Mapping[str, Any],
-    params: Mapping[str, Any],
+    params: Params,
     lists: Collection[str],
 ) -> tuple[bool, tuple[Bind, ...]]:
     """Returns whether a fallback takes the last error, and the sources of its arguments."""
@@ -480,7 +480,7 @@ def _wire_fallback(
 
 def copy_tasks(
     tasks: Sequence[Task],
-    declared: Mapping[str, Any],
+    declared: Params,
     options: LinkOptions,
     scope: Scope,
     group_name: str,
@@ -507,7 +507,7 @@ def copy_tasks(
     if not tasks:
         raise InvalidLink("The other workflow has no tasks.")
     needs = options.wired
-    params: Mapping[str, Any] = options.params or {}
+    params: Params = options.params or {}
     _check_declared("needs", needs, declared)
     _check_declared("params", params, declared)
     _check_values(params, dict.fromkeys(needs, "needs"), secret_params(declared, tasks))
@@ -590,7 +590,7 @@ def copy_tasks(
     return copies
 
 
-def _check_declared(option: str, names: Iterable[str], declared: Mapping[str, Any]) -> None:
+def _check_declared(option: str, names: Iterable[str], declared: Params) -> None:
     """Raises InvalidLink for a name that is no run parameter of the other workflow."""
     for name in names:
         if name not in declared:
@@ -598,9 +598,7 @@ def _check_declared(option: str, names: Iterable[str], declared: Mapping[str, An
             raise InvalidLink(f"{option}={{{name!r}: ...}}: the other workflow has no parameter '{name}'. {hint}")
 
 
-def _lists_of_nest(
-    declared: Mapping[str, Any], filled: Mapping[str, str], options: LinkOptions, scope: Scope
-) -> dict[str, Each]:
+def _lists_of_nest(declared: Params, filled: Mapping[str, str], options: LinkOptions, scope: Scope) -> dict[str, Each]:
     """Returns the lists of `each` or `cross`, by the run parameter of the other workflow that an item fills."""
     option, given = options.lists
     if given is None:
@@ -624,9 +622,7 @@ def _lists_of_nest(
     raise InvalidLink(f"each=... has no parameter for its items: the other workflow has none left. {hint}")
 
 
-def _rounds_of(
-    tasks: Sequence[Task], declared: Mapping[str, Any], options: LinkOptions, first: int
-) -> tuple[Nest, Carry]:
+def _rounds_of(tasks: Sequence[Task], declared: Params, options: LinkOptions, first: int) -> tuple[Nest, Carry]:
     """Returns the rounds of another workflow, and what goes from one to the next: a task and a part, by parameter.
 
     Args:
@@ -736,9 +732,9 @@ def _by_item(links: Links, nest: Nest, lists: Collection[str], task_id: int) -> 
 
 
 def _filler(
-    declared: Mapping[str, Any],
+    declared: Params,
     needs: Mapping[str, Any],
-    params: Mapping[str, Any],
+    params: Params,
     lists: Collection[str],
     scope: Scope,
 ) -> Callable[[Any], Any]:

@@ -20,6 +20,7 @@ from dotflow.graph.decisions import Arguments, ending, value_of
 from dotflow.graph.item_inputs import ItemInputs
 from dotflow.graph.linked_task import ROUND, Item, LinkedTask, MapContext, MapRound, Row, beside
 from dotflow.graph.params import Params
+from dotflow.graph.wiring import lists_behind
 
 KEY_LENGTH: Final = 20  # hexadecimal digits of an item's key: 80 bits, so 100,000 items collide once in 10**14 maps
 BY_INDEX: Final = "at"  # begins the key of an item that the codec refuses; no hexadecimal digits begin so
@@ -367,24 +368,15 @@ def missing_values(task: LinkedTask, tasks: Sequence[Task], params: Params, shor
     taken = {bind.source for bind in task.links.binds if bind.kind != CONTEXT and isinstance(bind.source, int | str)}
     has_context = {bind.source for bind in task.links.binds if bind.kind == CONTEXT and isinstance(bind.source, int)}
     for source in sorted(one for one in short if one in taken and one not in has_context):
-        of, lists = tasks[source], taken & _lists_behind(tasks[source], tasks)
+        of = tasks[source]
         values, count = len(of.value), len(of.items)
+        each = of.links.each if of.links is not None and of.gives_items else ()
+        lists = [one for one in lists_behind(each, tasks) if isinstance(one, int | str) and one in taken]
         if any(len(tasks[one].value if isinstance(one, int) else params[one]) > values for one in lists):
             name = of.name.rpartition(".")[2]
             missing = f"{count - values} of {count} values of '{of.name}' are missing"
             return f"Task {task.task_id} {task.name}: {missing}: take {name}_context."
     return ""
-
-
-def _lists_behind(task: Task, tasks: Sequence[Task]) -> set[int | str]:
-    """Returns the tasks and run parameters whose lists a map goes through, and those of the maps that it goes over."""
-    found = set[int | str]()
-    for link in () if task.links is None or not task.gives_items else task.links.each:
-        if isinstance(link.source, int):
-            found |= {link.source} | _lists_behind(tasks[link.source], tasks)
-        elif isinstance(link.source, str):
-            found.add(link.source)
-    return found
 
 
 def map_failure(task: LinkedTask) -> Failure | None:

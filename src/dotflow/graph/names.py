@@ -30,9 +30,7 @@ class Scope:
         where: Which tasks these are, for errors.
     """
 
-    def __init__(
-        self, tasks: Sequence[Task], params: Params = NO_PARAMS, where: str = " added before this one"
-    ) -> None:
+    def __init__(self, tasks: Sequence[Task], params: Params = NO_PARAMS, where: str = UnknownTask.where) -> None:
         self.tasks = tasks
         self.params = params
         self._where = where

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from dotflow.core.action import AnyAction
 from dotflow.core.failure import name_of
@@ -61,19 +61,18 @@ class TaskSecrets(dict[str, str]):
         return f"<{len(self)} secrets>"
 
 
-class RunSecrets:
-    """The secrets of one run, their masks, and lines for the log on what is not masked."""
+class RunSecrets(NamedTuple):
+    """The secrets of one run.
 
-    __slots__ = ("_by_task", "masks", "notes")
+    Attributes:
+        by_task: The values of the secrets of those tasks that take any, by name.
+        masks: What masks them.
+        notes: Lines for the log on what is not masked.
+    """
 
-    def __init__(self, by_task: Mapping[int, Values], masks: Masks, notes: Sequence[str] = ()) -> None:
-        self._by_task = by_task
-        self.masks = masks
-        self.notes = notes
-
-    def of_task(self, task_id: int) -> Values | None:
-        """Returns the values of a task's secrets, by name; None if it takes none."""
-        return self._by_task.get(task_id)
+    by_task: Mapping[int, Values]
+    masks: Masks
+    notes: Sequence[str] = ()
 
 
 NO_RUN_SECRETS: Final = RunSecrets({}, NO_MASKS)

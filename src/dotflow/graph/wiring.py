@@ -12,6 +12,7 @@ from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.errors import InvalidLink, UnknownParameter, close_match
 from dotflow.graph.names import MAX_REF, Scope, name_of
+from dotflow.graph.params import Params
 
 SUFFIX: Final = "_context"  # of a parameter that receives a task's Context
 ALL_PARAMS: Final = "params"  # the parameter that receives all run parameters
@@ -21,7 +22,7 @@ ORDER: Final = "To run after the task, write needs=[task], or after=[task] if it
 
 
 def wire(
-    step: AnyAction, scope: Scope, needs: Mapping[str, Any], params: Mapping[str, Any], taken: Collection[str]
+    step: AnyAction, scope: Scope, needs: Mapping[str, Any], params: Params, taken: Collection[str]
 ) -> tuple[tuple[Bind, ...], list[str]]:
     """Returns the sources of a step's arguments, and the parameters without a default or a source.
 
@@ -163,11 +164,11 @@ def make_conditions(when: Any, unless: Any, each: Sequence[Each], step: str, sco
     Raises InvalidLink for a condition on a mapped task that is not in step.
     """
     conditions = [*_conditions(when, False, scope), *_conditions(unless, True, scope)]
-    own = _lists_behind(each, scope.tasks) if conditions else []
+    own = lists_behind(each, scope.tasks) if conditions else []
     for index, condition in enumerate(conditions):
         source = condition.source
         if isinstance(source, int) and scope.tasks[source].gives_items:
-            if not any(_is_same(one, other) for one in own for other in _lists_behind([Each("", source)], scope.tasks)):
+            if not any(_is_same(one, other) for one in own for other in lists_behind([Each("", source)], scope.tasks)):
                 why = f"'{step}' is not mapped in step with it" if each else f"'{step}' is not mapped"
                 raise InvalidLink(
                     f"{condition.word}: '{condition.name}' has a value for each item, and {why}. Return a bool from a "
@@ -177,7 +178,7 @@ def make_conditions(when: Any, unless: Any, each: Sequence[Each], step: str, sco
     return tuple(conditions)
 
 
-def _lists_behind(each: Sequence[Each], tasks: Sequence[Task]) -> list[Any]:
+def lists_behind(each: Sequence[Each], tasks: Sequence[Task]) -> list[Any]:
     """Returns the lists that maps over these lists go through: tasks that return one, maps, and written-down lists."""
     lists: list[Any] = []
     left = [link.source for link in each]

@@ -96,7 +96,7 @@ class Replay(NamedTuple):
 
     def _call(self, step: Action[..., Any]) -> Call:
         initial, previous = self.inputs.initial, self.inputs.previous
-        arguments, secrets = self.inputs.arguments or None, self.secrets.of_task(TASK)
+        arguments, secrets = self.inputs.arguments or None, self.secrets.by_task.get(TASK)
         if takes_key(step):
             secrets = TaskSecrets({**(secrets or {}), KEY_BASE: str(uuid.uuid4())})
         return Call(self.task_id, 0, step, initial, previous, self.workflow_id, arguments=arguments, secrets=secrets)
