@@ -36,9 +36,11 @@ _HINTS: Final[tuple[tuple[tuple[type, ...], str], ...]] = (
     ((types.GeneratorType, Iterator), "it can be read only once; return a list"),
     ((Coroutine, AsyncIterator), "it has not been awaited; await it in the step, and return its result"),
     ((KeysView, ValuesView, ItemsView), "it is a view of a dict; return a list"),
-    ((types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial), "it is code, not data"),
+    (
+        (types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial, types.ModuleType),
+        "it is code, not data",
+    ),
     ((type, types.GenericAlias, types.UnionType), "it is a class, not data; return its name"),
-    ((types.ModuleType,), "it is code, not data"),
     ((BaseException,), "it is an exception; raise it, or return its text"),
     ((bytearray, memoryview), "it can be changed; return bytes(...)"),
     ((tzinfo,), "return its name"),

@@ -133,6 +133,11 @@ class Nest(NamedTuple):
     repeat: int = 0
     until: int | None = None
 
+    @property
+    def rounds(self) -> str:
+        """How many rounds there are at most, as in "8 rounds"."""
+        return f"{self.repeat} round{'s' * (self.repeat > 1)}"
+
     def has(self, source: object) -> bool:
         """Returns whether a source goes by item: it is the item itself, or one of a task beside."""
         return type(source) in (Entry, Carried) or (isinstance(source, int) and source in self.tasks)

@@ -102,9 +102,7 @@ def _boxes_and_name(task: Task) -> list[str]:
 
 def _rounds(nest: Nest, tasks: Sequence[Task]) -> str:
     """Returns how often an added workflow is repeated: `≤ 8 rounds until good`."""
-    if nest.until is None:
-        return f"{nest.repeat} round{'s' * (nest.repeat > 1)}"
-    return f"≤ {nest.repeat} round{'s' * (nest.repeat > 1)} until {_boxes_and_name(tasks[nest.until])[-1]}"
+    return nest.rounds if nest.until is None else f"≤ {nest.rounds} until {_boxes_and_name(tasks[nest.until])[-1]}"
 
 
 def _lists(links: Links, tasks: Sequence[Task]) -> Iterator[str]:

@@ -655,10 +655,10 @@ def _rounds_of(tasks: Sequence[Task], declared: Params, options: LinkOptions, fi
 
 def _check_carried_conditions(links: Links, carry: Collection[str]) -> None:
     """Raises InvalidLink for a condition on a parameter that is carried."""
-    condition = next((link for link in links.conditions if isinstance(link.source, str) and link.source in carry), None)
-    if condition is not None:
-        hint = "Return a bool from a step that takes it, and use that"
-        raise InvalidLink(f"{condition.word} can't depend on '{condition.name}', which is carried. {hint}.")
+    for condition in links.conditions:
+        if isinstance(condition.source, str) and condition.source in carry:
+            hint = "Return a bool from a step that takes it, and use that"
+            raise InvalidLink(f"{condition.word} can't depend on '{condition.name}', which is carried. {hint}.")
 
 
 def _check_saved(step: AnyAction, links: Links, first: int, tasks: Sequence[Task], scope: Scope) -> None:
@@ -699,9 +699,10 @@ def _check_inside(step: AnyAction, name: str, links: Links, group: str, option: 
     """Raises InvalidLink for a task that can't run for each item, or in rounds."""
     steps = [step, *filter(None, [links.fallback])]
     if links.nest is not None or (links.each and option == "each"):
-        word = "repeat" if links.nest is not None and links.nest.repeat else "each"
-        hint = "Flatten the list in a step, or map each of the workflow's steps"
-        what, hint = word, hint if option == "each" else "Use one of them, and go through the other one in a step"
+        what = "repeat" if links.nest is not None and links.nest.repeat else "each"
+        hint = "Use one of them, and go through the other one in a step"
+        if option == "each":
+            hint = "Flatten the list in a step, or map each of the workflow's steps"
     elif links.each and links.always:
         what, hint = "each and always", "Clean up in one step that takes the list"
     elif links.each and step.approve is not None:

@@ -301,16 +301,16 @@ def verdict(nest: Nest, number: int, tasks: Sequence[Task], masks: Masks = NO_MA
         return ENOUGH if is_last else ANOTHER
     until = beside(tasks[nest.until], number)
     if until.status is not COMPLETED:
-        return Verdict(True, f"after {number} of {_limit(nest)}: '{until.name}' {ending(until)}")
+        return Verdict(True, f"after {number} of {nest.rounds}: '{until.name}' {ending(until)}")
     try:
         is_enough = bool(until.current_context.storage)
     except Exception as error:  # of the value's own code
         neither = f"'{until.name}' is neither true nor false: {masks.mask(safe_repr(error))}"
-        return Verdict(True, f"after {number} of {_limit(nest)}: {neither}")
+        return Verdict(True, f"after {number} of {nest.rounds}: {neither}")
     if is_enough or not is_last:
         return ENOUGH if is_enough else ANOTHER
     value = shorten(masks.mask(safe_repr(until.current_context.storage)), MAX_INPUT)
-    return Verdict(True, f"after {number + 1} of {_limit(nest)}: '{until.name}' was {value}. Raise repeat to go on")
+    return Verdict(True, f"after {number + 1} of {nest.rounds}: '{until.name}' was {value}. Raise repeat to go on")
 
 
 def why_failed(nest: Nest, number: int, tasks: Sequence[Task]) -> str:
@@ -321,12 +321,8 @@ def why_failed(nest: Nest, number: int, tasks: Sequence[Task]) -> str:
         if has_failed and not tasks[task_id].is_cleanup:
             # The failures of attempts are logged, but that of a list is not.
             why = f": {record.error.message}" if record.is_mapped and record.error and not record.items else ""
-            return f"after {number} of {_limit(nest)}: '{record.name}' failed{why}"
+            return f"after {number} of {nest.rounds}: '{record.name}' failed{why}"
     return ""
-
-
-def _limit(nest: Nest) -> str:
-    return f"{nest.repeat} round{'s' * (nest.repeat > 1)}"
 
 
 def not_reached(nest: Nest, why: str) -> Failure:

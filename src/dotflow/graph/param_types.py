@@ -123,15 +123,11 @@ def type_of_run_param(name: str, default: Any, tasks: "Iterable[Task]") -> Param
     return type_of_parameter(*takers[0]) if takers and is_open else type_of_default(default)
 
 
-def checked_values(values: Mapping[str, Any], declared: Mapping[str, Any], tasks: "Iterable[Task]") -> dict[str, Any]:
-    """Returns the values of run parameters; a text for a date, datetime, Path or Enum becomes one.
+def checked_value(name: str, value: Any, default: Any, tasks: "Iterable[Task]") -> Any:
+    """Returns the value of a run parameter; a text for a date, datetime, Path or Enum becomes one.
 
     Raises InvalidArgument for a value that is neither of the type of the declared default nor of that of a step.
     """
-    return {name: _checked(name, value, declared[name], tasks) for name, value in values.items()}
-
-
-def _checked(name: str, value: Any, default: Any, tasks: "Iterable[Task]") -> Any:
     check_no_secret(f"params[{name!r}]", value)
     if value is default or value is ...:  # `...`: the value is missing, which is another error
         return value
