@@ -96,7 +96,11 @@ class DotflowError(Exception):
         if cls.__init__ is DotflowError.__init__:
             # A user's subclass may have other annotations, too: only those with a value are facts.
             ours = cls.__module__ == __name__
-            facts = (name for name, kind in cls.__annotations__.items() if ours or _is_optional(cls, name, kind))
+            facts = [
+                name
+                for name, kind in cls.__annotations__.items()
+                if ours or (name in vars(cls) and "ClassVar" not in str(kind))
+            ]
             cls._facts = tuple(dict.fromkeys((*cls._facts, *facts)))
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -113,10 +117,6 @@ class DotflowError(Exception):
 
     def __str__(self) -> str:
         return self._template.format_map(vars(self)).rstrip() if self._template else super().__str__()
-
-
-def _is_optional(cls: type, name: str, kind: object) -> bool:
-    return name in vars(cls) and "ClassVar" not in str(kind)
 
 
 class DefinitionError(DotflowError):

@@ -78,8 +78,8 @@ class Failure:
     def traceback(self) -> str:
         """The traceback as Python prints it, without dotflow's own frames."""
         if self._text is None:
-            text = "".join(itertools.chain.from_iterable(map(_format_part, self._parts)))
-            self._text = self.masks.mask(text)
+            parts = [f"{link}{_stack_text(frames) if frames else ''}{last}" for link, frames, last in self._parts]
+            self._text = self.masks.mask("".join(parts))
             self._parts = ()
         return self._text
 
@@ -224,11 +224,6 @@ def _frames(trace: TracebackType | None) -> tuple[Frame, ...]:
             frames.append((code, trace.tb_lineno, trace.tb_lasti))
         trace = trace.tb_next
     return tuple(frames)
-
-
-def _format_part(part: ChainPart) -> list[str]:
-    link, frames, last = part
-    return [link, _stack_text(frames) if frames else "", last]
 
 
 #: By the ids of the code objects, which the values keep alive: two equal ones may be of two files.

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
-from dotflow.core.action import Action
+from dotflow.core.action import AnyAction
 from dotflow.core.outputs import Part
 from dotflow.core.secret import SecretUse
 
@@ -180,7 +180,7 @@ class Links(NamedTuple):
     nest: Nest | None = None
     max_parallel: int = MAX_PARALLEL
     conditions: tuple[Condition, ...] = ()
-    fallback: Action[..., Any] | None = None
+    fallback: AnyAction | None = None
     fallback_binds: tuple[Bind, ...] = ()
     takes_error: bool = False
     outputs: tuple[Part, ...] = ()

@@ -73,7 +73,7 @@ class Masks:
     @functools.cached_property
     def forms(self) -> Sequence[str]:
         """The texts that are replaced, the longest first."""
-        return sorted({form for value in self._values for form in forms_of(value)}, key=_by_length)
+        return sorted({form for value in self._values for form in forms_of(value)}, key=lambda form: (-len(form), form))
 
     @functools.cached_property
     def byte_forms(self) -> Sequence[bytes]:
@@ -229,10 +229,6 @@ def _encode(text: str) -> bytes:
         return text.encode(errors="surrogateescape")  # as the environment's values were decoded
     except UnicodeEncodeError:
         return text.encode(errors="surrogatepass")
-
-
-def _by_length(form: str) -> tuple[int, str]:
-    return -len(form), form
 
 
 def _replace(data: AnyStr, forms: Sequence[AnyStr], mask: AnyStr) -> AnyStr:

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from dotflow.core.action import CLASS_ACTION, Action, action_of, actions_of, names_of_actions
+from dotflow.core.action import CLASS_ACTION, Action, AnyAction, action_of, actions_of, names_of_actions
 from dotflow.core.failure import describe
 from dotflow.errors import InvalidCallback, InvalidPath, InvalidStep, close_match
 
 
-def as_actions(step: object) -> list[Action[..., Any]]:
+def as_actions(step: object) -> list[AnyAction]:
     """Returns the actions of an action, a decorated class, a dotted path or a list of them.
 
     Raises:

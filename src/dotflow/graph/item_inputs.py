@@ -17,7 +17,7 @@ from dotflow.graph.decisions import (
     unmet_group,
     unmet_value,
 )
-from dotflow.graph.linked_task import Item, LinkedTask, MapRound, Row, beside, value_of_entry
+from dotflow.graph.linked_task import Item, ItemOrRound, LinkedTask, MapRound, Row, beside, value_of_entry
 
 #: The label of an argument or condition, and the task and the part that are behind it.
 Labelled = tuple[str, Task, Part | None]
@@ -88,7 +88,7 @@ class ItemInputs:
         self.is_plain = nest is None and not self._conditions
         self.follows = nest is not None and any(map(nest.has, self.beside))
 
-    def value_sources(self, item: Item | MapRound) -> Sequence[Task]:
+    def value_sources(self, item: ItemOrRound) -> Sequence[Task]:
         """Returns the records whose values the item depends on: of items, or of a map without items."""
         if not self._taken and not self._taken_before:
             return item.sources()
@@ -96,18 +96,18 @@ class ItemInputs:
         records += [beside(task, item.item - 1) for task in self._taken_before if item.item]
         return [*item.sources(), *records]
 
-    def is_known(self, item: Item | MapRound) -> bool:
+    def is_known(self, item: ItemOrRound) -> bool:
         """Returns whether all is over that the item depends on."""
         return all(map(is_over, self.value_sources(item)))
 
-    def has_conditions(self, item: Item | MapRound) -> bool:
+    def has_conditions(self, item: ItemOrRound) -> bool:
         """Returns whether all is over that the item's conditions are decided by."""
         sources = [link.source for link in self._conditions]
         entries = [_entry_of(item, source.parameter) for source in sources if isinstance(source, Entry)]
         records = [self.record(source, item) for source in sources if isinstance(source, int)]
         return all(map(is_over, [*records, *(entry for entry in entries if type(entry) is Item)]))
 
-    def is_ready(self, item: Item | MapRound) -> bool:
+    def is_ready(self, item: ItemOrRound) -> bool:
         """Returns whether all is over that the item waits for."""
         if self._has_entries and not all(map(is_over, item.sources())):
             return False
@@ -118,21 +118,21 @@ class ItemInputs:
                 return False
         return True
 
-    def record(self, source: int, item: Item | MapRound) -> Task:
+    def record(self, source: int, item: ItemOrRound) -> Task:
         """Returns the item of another map that has the same index; the map itself where it has no items."""
         return beside(self._tasks[source], item.item)
 
-    def unmet_need(self, item: Item | MapRound) -> Skip | None:
+    def unmet_need(self, item: ItemOrRound) -> Skip | None:
         """Returns a Skip if an item that must have completed has not."""
         if not self._needs:
             return None
         return next(filter(None, map(unmet_group, self._groups(item))), None)
 
-    def _groups(self, item: Item | MapRound) -> Iterator[Sequence[Task]]:
+    def _groups(self, item: ItemOrRound) -> Iterator[Sequence[Task]]:
         """Yields the items that must have completed, together those of an added workflow."""
         return ([self.record(source, item) for source in group] for group in self._needs)
 
-    def decide(self, item: Item | MapRound, masks: Masks = NO_MASKS) -> Arguments | Skip:
+    def decide(self, item: ItemOrRound, masks: Masks = NO_MASKS) -> Arguments | Skip:
         """Returns the item's own arguments, or a Skip, by the values that it depends on; order is not judged.
 
         Comparing the values of conditions may raise any error.
@@ -140,7 +140,7 @@ class ItemInputs:
         skip = self._unmet_condition(item, masks) if self._conditions else None
         return skip or self.arguments(item)
 
-    def _unmet_condition(self, item: Item | MapRound, masks: Masks, *, are_over: bool = True) -> Skip | None:
+    def _unmet_condition(self, item: ItemOrRound, masks: Masks, *, are_over: bool = True) -> Skip | None:
         """Returns a Skip if one of the conditions does not hold; without *are_over* only by what is over already."""
         for condition in self._conditions:
             if isinstance(condition.source, int):
@@ -157,7 +157,7 @@ class ItemInputs:
                 return skip
         return None
 
-    def foresee(self, item: Item | MapRound, masks: Masks = NO_MASKS) -> Skip | None:
+    def foresee(self, item: ItemOrRound, masks: Masks = NO_MASKS) -> Skip | None:
         """Returns a Skip if what is over already shows that the item does not run.
 
         Comparing the values of conditions may raise any error.
@@ -172,7 +172,7 @@ class ItemInputs:
         groups = (group for group in self._groups(item) if all(map(is_over, group)))
         return next(filter(None, map(unmet_group, groups)), None)
 
-    def arguments(self, item: Item | MapRound) -> Arguments | Skip:
+    def arguments(self, item: ItemOrRound) -> Arguments | Skip:
         """Returns the item's own arguments; a Skip if one that it requires has no value."""
         if self._binds is not None:
             skip = next(filter(None, map(_without_value, item.sources())), None) if self._has_entries else None
@@ -190,11 +190,11 @@ class ItemInputs:
             values[parameter] = value_of_entry(entry, self._parts[parameter])
         return values
 
-    def fallback_arguments(self, item: Item | MapRound) -> Arguments | Skip:
+    def fallback_arguments(self, item: ItemOrRound) -> Arguments | Skip:
         """Returns what `arguments` does, for the fallback of a workflow's task."""
         return self._bound(item, self._fallback_binds)
 
-    def _bound(self, item: Item | MapRound, binds: "Sequence[_Taken]") -> Arguments | Skip:
+    def _bound(self, item: ItemOrRound, binds: "Sequence[_Taken]") -> Arguments | Skip:
         values: Arguments = {}
         for bind in binds:
             parameter, entry, task, is_value, required, part, is_carried = bind
@@ -218,7 +218,7 @@ class ItemInputs:
                 return Skip(f"it needs '{record.name}', which {ending(record)}")
         return values
 
-    def taken(self, item: Item | MapRound) -> Iterator[Labelled]:
+    def taken(self, item: ItemOrRound) -> Iterator[Labelled]:
         """Yields label, record and part of what is behind each argument and condition that is beside the item."""
         for label, task, part in self._labels:
             yield label, beside(task, item.item), part
@@ -246,7 +246,7 @@ class _Taken(NamedTuple):
         entry = source.parameter if isinstance(source, Entry) else ""
         return _Taken(bind.parameter, entry, task, bind.kind != CONTEXT, bind.required, bind.part, is_carried)
 
-    def record(self, item: Item | MapRound) -> Task | None:
+    def record(self, item: ItemOrRound) -> Task | None:
         """Returns the record beside the item, or in the round before it; None in the first round."""
         if self.task is None or (self.is_carried and not item.item):
             return None
@@ -258,7 +258,7 @@ def is_over(record: Task) -> bool:
     return record.status not in NOT_ENDED
 
 
-def _entry_of(item: Item | MapRound, parameter: str) -> Any:
+def _entry_of(item: ItemOrRound, parameter: str) -> Any:
     return item.entry[parameter] if type(item.entry) is Row else item.entry
 
 

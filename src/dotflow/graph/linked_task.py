@@ -279,6 +279,10 @@ class Item(_Record):
         return (entry,) if type(entry) is Item else ()
 
 
+#: What takes from beside it: an item, or the round of a map.
+ItemOrRound = Item | MapRound
+
+
 def beside(task: Task, number: int) -> Task:
     """Returns what `record_at` does; a task without items itself."""
     if task._rounds and isinstance(task, LinkedTask):

@@ -27,7 +27,7 @@ from dotflow.core.secret import SecretRef, SecretUse, check_no_secret
 from dotflow.core.steps import as_actions
 from dotflow.core.task import Task, TaskDefinition
 from dotflow.errors import InvalidArgument, InvalidLink, MissingParam, close_match
-from dotflow.graph.names import Scope, name_of
+from dotflow.graph.names import Refs, Scope, name_of
 from dotflow.graph.params import OWN_NAMES, Params, is_name
 from dotflow.graph.plan import DEFAULT_GROUP
 from dotflow.graph.run_secrets import keep_secret, secret_params
@@ -75,7 +75,7 @@ class LinkOptions(NamedTuple):
     carry: Any = None
 
     @property
-    def wired(self) -> Mapping[str, Any]:
+    def wired(self) -> Refs:
         """The tasks of `needs` by the parameter that they fill."""
         return self.needs if isinstance(self.needs, Mapping) else {}
 
@@ -375,7 +375,7 @@ def _named_lists(step: AnyAction, options: LinkOptions, scope: Scope) -> dict[st
     return _lists_by_name(option, given, scope)
 
 
-def _lists_by_name(option: str, given: Mapping[str, Any], scope: Scope) -> dict[str, Each]:
+def _lists_by_name(option: str, given: Refs, scope: Scope) -> dict[str, Each]:
     return {name: Each(name, as_list(ref, scope, option), scope.part(ref)) for name, ref in given.items()}
 
 
@@ -404,7 +404,7 @@ def _listed(refs: Any) -> Sequence[Any]:
     return () if refs is None else refs if isinstance(refs, list | tuple) else (refs,)
 
 
-def _taken_by(step: AnyAction, values: Mapping[str, Any]) -> dict[str, Any]:
+def _taken_by(step: AnyAction, values: Params) -> dict[str, Any]:
     """Returns those of the values whose parameter the step has."""
     return {name: value for name, value in values.items() if name in step.named_params or step.takes_any}
 
@@ -463,7 +463,7 @@ def _fallback_of(options: LinkOptions) -> AnyAction | None:
 def _wire_fallback(
     step: AnyAction,
     scope: Scope,
-    needs: Mapping[str, Any],
+    needs: Refs,
     params: Params,
     lists: Collection[str],
 ) -> tuple[bool, tuple[Bind, ...]]:
@@ -734,7 +734,7 @@ def _by_item(links: Links, nest: Nest, lists: Collection[str], task_id: int) -> 
 
 def _filler(
     declared: Params,
-    needs: Mapping[str, Any],
+    needs: Refs,
     params: Params,
     lists: Collection[str],
     scope: Scope,

@@ -421,11 +421,10 @@ def lists_of(task: LinkedTask, tasks: Sequence[Task], params: Params) -> dict[st
     for link in task.links.each:
         parameter = link.parameter
         source, part = source_of(task, link, tasks)
+        is_before = isinstance(source, MapRound) and source.item != task.item  # its value, and not its items
         if isinstance(source, tuple):
             lists[parameter] = source
-        elif (
-            isinstance(source, Task) and source.gives_items and not task.links.is_cross and not _is_before(source, task)
-        ):
+        elif isinstance(source, Task) and source.gives_items and not task.links.is_cross and not is_before:
             lists[parameter] = source.items
         else:
             value = value_of(source, part) if isinstance(source, Task) else params[source]
@@ -450,11 +449,6 @@ def source_of(task: LinkedTask, link: Each, tasks: Sequence[Task]) -> tuple[Task
         return link.source, link.part
     source = tasks[link.source]
     return beside(source, number) if nest is not None and nest.has(link.source) else source, link.part
-
-
-def _is_before(source: Task, task: Task) -> bool:
-    """Returns whether a map's list is the value of a map in the round before, and not its items."""
-    return isinstance(source, MapRound) and source.item != task.item
 
 
 def make_items(task: LinkedTask, lists: Mapping[str, Sequence[Any]], first: int = 0) -> list[Item]:

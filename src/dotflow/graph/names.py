@@ -1,6 +1,6 @@
 """Scope: the tasks of a workflow by name or step."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
 
@@ -17,6 +17,8 @@ MAX_REF: Final = 60  # characters of a value in an error
 
 #: A reference to a task: its name or its step.
 TaskRef = str | AnyAction | type[Any]
+#: References as users pass them, by the parameter that they fill.
+Refs = Mapping[str, Any]
 
 
 class Scope:

@@ -136,7 +136,9 @@ def checked_value(name: str, value: Any, default: Any, tasks: "Iterable[Task]") 
         if value is not None and not isinstance(value, str):  # which must not be shown
             raise InvalidArgument(f"params[{name!r}]", type(value).__name__, "a text, since it is a Secret")
         return value
-    annotations = [_annotation(function, parameter) for function, parameter in takers if not _is_wrapped(function)]
+    # A decorator around a function may convert values, as `pydantic.validate_call` does.
+    plain = [taker for taker in takers if not hasattr(unwrapped(taker[0]), "__wrapped__")]
+    annotations = [_annotation(function, parameter) for function, parameter in plain]
     annotations = [annotation for annotation in annotations if annotation is not Parameter.empty]
     if _is_list(name, tasks):
         annotations.append(list)
@@ -167,11 +169,6 @@ def _parsers(wanted: Iterable[Any], takers: Iterable[tuple[Any, Parameter]]) -> 
         kind, kinds = _type_of(annotation), options(annotation)
         if kind is not None and len(kinds) == 1 and isinstance(kinds[0], type) and issubclass(kinds[0], PARSED):
             yield kind.convert
-
-
-def _is_wrapped(function: Any) -> bool:
-    """Returns whether a decorator is around the function: it may convert values, as `pydantic.validate_call` does."""
-    return hasattr(unwrapped(function), "__wrapped__")
 
 
 def fits(annotation: Any, value: Any) -> bool:

@@ -11,7 +11,7 @@ from dotflow.core.secret import SecretRef, SecretUse
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.errors import InvalidLink, UnknownParameter, close_match
-from dotflow.graph.names import MAX_REF, Scope, name_of
+from dotflow.graph.names import MAX_REF, Refs, Scope, name_of
 from dotflow.graph.params import Params
 
 SUFFIX: Final = "_context"  # of a parameter that receives a task's Context
@@ -22,7 +22,7 @@ ORDER: Final = "To run after the task, write needs=[task], or after=[task] if it
 
 
 def wire(
-    step: AnyAction, scope: Scope, needs: Mapping[str, Any], params: Params, taken: Collection[str]
+    step: AnyAction, scope: Scope, needs: Refs, params: Params, taken: Collection[str]
 ) -> tuple[tuple[Bind, ...], list[str]]:
     """Returns the sources of a step's arguments, and the parameters without a default or a source.
 

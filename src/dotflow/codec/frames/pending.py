@@ -8,6 +8,9 @@ from dotflow.codec.types.scalars import write_bytes
 from dotflow.codec.types.value_path import add_step
 from dotflow.errors import ValueNotStorable
 
+#: A description of a value, in the types of JSON, with what is left to others.
+Description = dict[str, Any]
+
 
 class Pending(NamedTuple):
     """A Python value inside a description, which is still to be encoded. The path leads to it from the value."""

@@ -232,14 +232,12 @@ def _layout_of(tag: str, name: str, cls: type) -> Layout | TupleLayout:
     if known is None or known.cls is not cls:
         if len(_layouts) >= _MAX_LAYOUTS:
             _layouts.clear()
-        known = _layouts[tag, name] = _make_layout(tag, cls)
+        if tag == NAMED_TUPLE:
+            known = TupleLayout(cls)
+        else:
+            known = Layout(cls, _model_fields(cls) if tag == MODEL else _dataclass_fields(cls))
+        _layouts[tag, name] = known
     return known
-
-
-def _make_layout(tag: str, cls: type) -> Layout | TupleLayout:
-    if tag == NAMED_TUPLE:
-        return TupleLayout(cls)
-    return Layout(cls, _model_fields(cls) if tag == MODEL else _dataclass_fields(cls))
 
 
 def _dataclass_fields(cls: type) -> tuple[str, ...]:
