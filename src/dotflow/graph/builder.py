@@ -275,7 +275,7 @@ class TaskBuilder:
         return WorkflowSchema.of(self._workflow_id, self._name, self._tasks)
 
     def graph(self, format: str = "mermaid") -> str:
-        """Returns a diagram of the tasks as text. A notebook shows Mermaid as a picture.
+        """Returns a diagram of the tasks as text.
 
         Solid arrows are values, with a circle those that may be missing, and thick ones items. Dashed arrows are
         conditions and order; those of `after` have its name. Slanted boxes are run parameters. Groups and added
@@ -290,10 +290,6 @@ class TaskBuilder:
         from dotflow.graph.drawing import draw
 
         return draw(self._tasks, format)
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Shows the diagram in a notebook."""
-        return {"text/vnd.mermaid": self.graph(), "text/plain": repr(self)}
 
     def __iter__(self) -> Iterator[Task]:
         return iter(tuple(self._tasks))

@@ -11,8 +11,6 @@ from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.drawing import TypeDrawing
 from dotflow.errors import InvalidArgument
 
-MIME_TYPE: Final = "text/vnd.mermaid"  # JupyterLab 4.1 and later draw it
-
 MAX_LABEL: Final = 40  # characters of a value in a label
 DEFAULT_GROUP: Final = "default"
 
@@ -57,15 +55,6 @@ class Arrow(NamedTuple):
 Box = tuple[int, tuple[str, ...]]
 
 
-class Drawing(str):
-    """The text of a diagram in Mermaid. A notebook shows it as a picture."""
-
-    __slots__ = ()
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        return {MIME_TYPE: str(self), "text/plain": str(self)}
-
-
 def draw(tasks: Sequence[Task], format: str) -> str:
     """Returns the diagram of tasks. Raises InvalidArgument for an unknown format."""
     known = list(map(str, TypeDrawing))
@@ -74,9 +63,7 @@ def draw(tasks: Sequence[Task], format: str) -> str:
     arrows = list(_arrows(tasks))
     params = dict.fromkeys(arrow.source for arrow in arrows if isinstance(arrow.source, str))
     nodes = [*(Node(name, (name,), PARAM, ()) for name in params), *_nodes(tasks)]
-    if format == TypeDrawing.DOT:
-        return "\n".join(_dot(nodes, arrows))
-    return Drawing("\n".join(_mermaid(nodes, arrows)))
+    return "\n".join((_dot if format == TypeDrawing.DOT else _mermaid)(nodes, arrows))
 
 
 def _nodes(tasks: Sequence[Task]) -> Iterator[Node]:
