@@ -38,6 +38,13 @@ class HasTasks(Protocol):
         """Its tasks."""
 
 
+#: Options that a list of steps can't have -> what they do.
+FOR_ONE: Final = {
+    "name": "names one task",
+    "outputs": "names the parts of one task's value",
+    "repeat": "repeats one step or another workflow",
+}
+
 ACCEPTED: Final = ("step", "callback", "initial_context", "group_name", *LinkOptions._fields)
 
 
@@ -201,15 +208,12 @@ class TaskBuilder:
                 self._append(task.step, links, task.callback, task._initial, group)
             return
         actions = as_actions(step)
-        if options.name is not None and len(actions) > 1:
-            raise InvalidLink("name=... names one task, and this adds several.")
-        if options.outputs is not None and len(actions) > 1:
-            raise InvalidLink("outputs=... names the parts of one task's value, and this adds several tasks.")
+        for option, does in FOR_ONE.items() if len(actions) > 1 else ():
+            if getattr(options, option) is not None:
+                raise InvalidLink(f"{option}=... {does}, and this adds several tasks.")
         if options.repeat is not None:
-            if len(actions) > 1:
-                raise InvalidLink("repeat=... repeats one step or another workflow, and this adds several steps.")
-            for action, links in make_loop(actions[0], options, scope):
-                self._append(action, links, callback if action is actions[0] else None, context, group_name)
+            for action, loop in make_loop(actions[0], options, scope):
+                self._append(action, loop, callback if action is actions[0] else None, context, group_name)
             return
         for action in actions:
             name = action.short_name
@@ -218,11 +222,9 @@ class TaskBuilder:
                 raise InvalidLink(f"Step '{name}' is called like the {like} '{name}'. Pass name=... to name its task.")
             if isinstance(action.function, type):
                 check_members(action.function)
-            if options.are_used() or _has_links(action):
-                scope.update()
-                self._append(action, make_links(action, options, scope), callback, context, group_name)
-            else:
-                self._append(action, None, callback, context, group_name)
+            scope.update()
+            own = make_links(action, options, scope) if options.are_used() or _has_links(action) else None
+            self._append(action, own, callback, context, group_name)
 
     def _append(
         self,

@@ -39,6 +39,7 @@ class Scope:
         self._ids: dict[str, list[int]] = {}
         self._members: dict[str, list[int]] = {}  # the tasks of added workflows, by the workflow's name
         self._outputs: dict[str, list[int]] = {}
+        self._parts: dict[str, Part] = {}  # by output
         self._ids_of_steps: dict[str, list[int]] = {}  # by identity
         self._count = 0
         self.update()
@@ -49,7 +50,8 @@ class Scope:
             name = name_of(task)
             self._ids.setdefault(name, []).append(task.task_id)
             for part in () if task.links is None else task.links.outputs:
-                self._outputs[_beside(name, part.name)] = [task.task_id]
+                output = _beside(name, part.name)
+                self._outputs[output], self._parts[output] = [task.task_id], part
             while "." in name:
                 name, _, last = name.rpartition(".")
                 if not last.isdigit():  # it tells equal names apart: `prepare.fetch.2`
@@ -79,10 +81,7 @@ class Scope:
 
     def part(self, ref: object) -> Part | None:
         """Returns the output that a reference names; None if it names a task."""
-        if not isinstance(ref, str) or ref not in self._outputs:
-            return None
-        links, name = self.tasks[self._outputs[ref][0]].links, ref.rpartition(".")[2]
-        return None if links is None else next(part for part in links.outputs if part.name == name)
+        return self._parts.get(ref) if isinstance(ref, str) else None
 
     def find(self, name: str) -> int | None:
         """Returns the id of the task of that name, or with that output; None if there is none.
