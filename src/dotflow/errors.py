@@ -245,11 +245,11 @@ def _sentence(what: str, reason: str) -> str:
     return f"{what}: {reason.rstrip('.')}{'' if reason.endswith('?') else '.'}"
 
 
-def close_match(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """Returns a hint at the closest known name, with a prefix; "" if none is close."""
+def close_match(name: str, known: Iterable[str], prefix: str = "", cutoff: float = 0.6) -> str:
+    """Returns a hint at the closest known name, with a prefix; "" if none is as similar as *cutoff*."""
     import difflib  # only errors need it
 
-    close = difflib.get_close_matches(name, list(known), n=1)
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f"Did you mean '{prefix}{close[0]}'?" if close else ""
 
 

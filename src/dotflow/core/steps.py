@@ -5,11 +5,13 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from dotflow.core.action import CLASS_ACTION, Action, AnyAction, action_of, actions_of, names_of_actions
 from dotflow.core.failure import describe
 from dotflow.errors import InvalidCallback, InvalidPath, InvalidStep, close_match
+
+SIMILAR: Final = 0.7  # how similar a name in a hint is at least: many modules are on sys.path
 
 
 def as_actions(step: object) -> list[AnyAction]:
@@ -84,7 +86,7 @@ def resolve(path: str, *, list_actions: bool = True) -> Any:
             names = sorted(names_of_actions(getattr(target, "__dict__", {})))
             actions = f"Its actions are: {', '.join(names)}." if names and list_actions else ""
             public = (name for name in dir(target) if not name.startswith("_"))
-            hint = f"{close_match(parts[depth], public, f'{owner}.')} {actions}".strip()
+            hint = f"{close_match(parts[depth], public, f'{owner}.', SIMILAR)} {actions}".strip()
             raise InvalidPath(path, f"'{owner}' has no '{parts[depth]}'.", hint)
         target = getattr(target, parts[depth])
     return target
@@ -156,7 +158,7 @@ def _near_module(name: str) -> str:
 
     parent, dot, last = name.rpartition(".")
     folders = getattr(sys.modules.get(parent), "__path__", ()) if parent else None
-    return close_match(last, (module.name for module in pkgutil.iter_modules(folders)), f"{parent}{dot}")
+    return close_match(last, (module.name for module in pkgutil.iter_modules(folders)), f"{parent}{dot}", SIMILAR)
 
 
 def _has_parameter(function: Callable[..., Any], argument: str) -> bool:
