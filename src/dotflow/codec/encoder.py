@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from dotflow.codec import frames
 from dotflow.codec.decoder import CONTEXT_FIELDS
-from dotflow.codec.parts import BYTES_SUFFIX, LARGE, STREAM_SUFFIX, Raw
+from dotflow.codec.parts import BYTES_SUFFIX, LARGE, Raw
 from dotflow.codec.plain import INT_LIMIT, are_keys, dump, is_plain
 from dotflow.codec.types import collections, datetimes, records, scalars
 from dotflow.codec.types.classes import NotEncodable, inherits, module_of, name_for, without_prefix
@@ -94,7 +94,7 @@ class Writer:
         """Puts large data beside the JSON and returns the reference to it; None for data that stay in the JSON."""
         if self.parts is None or len(data) <= LARGE:
             return None
-        self.parts.append(Raw(memoryview(data), suffix, type(data) is bytes or suffix == STREAM_SUFFIX))
+        self.parts.append(Raw(memoryview(data), suffix))
         return {"$part": len(self.parts) - 1}
 
 

@@ -66,7 +66,7 @@ def encode_bytes(value: Any, *, pickle: bool = False, parts: list[Raw] | None = 
         data = write_pickle(value, refusal)
         if parts is None or len(data) <= LARGE:
             return b'{"$pickle": "%b"}' % write_bytes(data).encode()
-        parts.append(Raw(memoryview(data), PICKLE_SUFFIX, is_fixed=True))
+        parts.append(Raw(memoryview(data), PICKLE_SUFFIX))
         return b'{"$pickle": {"$part": 0}}'
     raise refusal
 
