@@ -117,14 +117,6 @@ def _str(value: str, writer: Writer, depth: int) -> Any:
     return {"$str": split_surrogates(value)} if writer.careful and not is_utf8(value) else value
 
 
-def _list(value: list[Any], writer: Writer, depth: int) -> Any:
-    return _items(value, writer, depth, "[{}]")
-
-
-def _tuple(value: tuple[Any, ...], writer: Writer, depth: int) -> Any:
-    return {"$tuple": _items(value, writer, depth, "[{}]")}
-
-
 def _unordered(tag: str) -> Write:
     def unordered(value: set[Any] | frozenset[Any], writer: Writer, depth: int) -> Any:
         if not writer.is_sorted:
@@ -135,10 +127,6 @@ def _unordered(tag: str) -> Write:
         return {tag: sorted(written, key=dump)}
 
     return unordered
-
-
-def _bytes(value: bytes, writer: Writer, depth: int) -> Any:
-    return writer.put_part(value, BYTES_SUFFIX) or {"$bytes": scalars.write_bytes(value)}
 
 
 def _too_deep(value: object) -> ValueNotStorable:
@@ -177,18 +165,6 @@ def _subclass_of_dict(tag: str) -> Write:
         return {tag: _dict(value, writer, depth)}
 
     return subclass_of_dict
-
-
-def _mapping(value: types.MappingProxyType[Any, Any], writer: Writer, depth: int) -> Any:
-    return {"$mapping": _dict(_call(collections.dict_behind, value), writer, depth)}
-
-
-def _defaultdict(value: defaultdict[Any, Any], writer: Writer, depth: int) -> Any:
-    return {"$defaultdict": [_call(collections.name_of_factory, value), _dict(value, writer, depth)]}
-
-
-def _deque(value: deque[Any], writer: Writer, depth: int) -> Any:
-    return {"$deque": [list(_items(value, writer, depth, "[{}]")), value.maxlen]}
 
 
 def _pairs(value: dict[Any, Any], writer: Writer, depth: int) -> Any:
@@ -305,35 +281,39 @@ class _Table(dict[type, Write]):
 
 _path = _tagged("$path", scalars.write_path, inner=True)
 
-TABLE: Final = _Table(
-    {
-        type(None): _plain,
-        bool: _plain,
-        int: _int,
-        float: _float,
-        str: _str,
-        list: _list,
-        dict: _dict,
-        tuple: _tuple,
-        set: _unordered("$set"),
-        frozenset: _unordered("$frozenset"),
-        Counter: _subclass_of_dict("$counter"),
-        OrderedDict: _subclass_of_dict("$ordered"),
-        defaultdict: _defaultdict,
-        types.MappingProxyType: _mapping,
-        deque: _deque,
-        range: _tagged("$range", lambda value: [value.start, value.stop, value.step], inner=True),
-        complex: _tagged("$complex", lambda value: [value.real, value.imag], inner=True),
-        bytes: _bytes,
-        datetime: _tagged("$datetime", datetimes.write_datetime, inner=True),
-        date: _tagged("$date", date.isoformat),
-        time: _tagged("$time", datetimes.write_datetime, inner=True),
-        timedelta: _tagged("$timedelta", datetimes.write_timedelta),
-        uuid.UUID: _tagged("$uuid", scalars.write_uuid),
-        pathlib.PosixPath: _path,
-        pathlib.WindowsPath: _path,
-        pathlib.PurePosixPath: _path,
-        pathlib.PureWindowsPath: _path,
-        Context: _context,
-    }
-)
+_WRITERS: Final[dict[type, Write]] = {
+    type(None): _plain,
+    bool: _plain,
+    int: _int,
+    float: _float,
+    str: _str,
+    list: lambda value, writer, depth: _items(value, writer, depth, "[{}]"),
+    dict: _dict,
+    tuple: lambda value, writer, depth: {"$tuple": _items(value, writer, depth, "[{}]")},
+    set: _unordered("$set"),
+    frozenset: _unordered("$frozenset"),
+    Counter: _subclass_of_dict("$counter"),
+    OrderedDict: _subclass_of_dict("$ordered"),
+    defaultdict: lambda value, writer, depth: {
+        "$defaultdict": [_call(collections.name_of_factory, value), _dict(value, writer, depth)]
+    },
+    types.MappingProxyType: lambda value, writer, depth: {
+        "$mapping": _dict(_call(collections.dict_behind, value), writer, depth)
+    },
+    deque: lambda value, writer, depth: {"$deque": [list(_items(value, writer, depth, "[{}]")), value.maxlen]},
+    range: _tagged("$range", lambda value: [value.start, value.stop, value.step], inner=True),
+    complex: _tagged("$complex", lambda value: [value.real, value.imag], inner=True),
+    bytes: lambda value, writer, depth: writer.put_part(value, BYTES_SUFFIX) or {"$bytes": scalars.write_bytes(value)},
+    datetime: _tagged("$datetime", datetimes.write_datetime, inner=True),
+    date: _tagged("$date", date.isoformat),
+    time: _tagged("$time", datetimes.write_datetime, inner=True),
+    timedelta: _tagged("$timedelta", datetimes.write_timedelta),
+    uuid.UUID: _tagged("$uuid", scalars.write_uuid),
+    pathlib.PosixPath: _path,
+    pathlib.WindowsPath: _path,
+    pathlib.PurePosixPath: _path,
+    pathlib.PureWindowsPath: _path,
+    Context: _context,
+}
+
+TABLE: Final = _Table(_WRITERS)

@@ -266,6 +266,11 @@ class Task:
         """The last failed attempt."""
         return self._errors[-1] if self._errors else None
 
+    @property
+    def _steps(self) -> list[AnyAction]:
+        """The step, and the fallback if it has one."""
+        return [self.step] if self.links is None or self.links.fallback is None else [self.step, self.links.fallback]
+
     def __dir__(self) -> list[str]:
         return [name for name in super().__dir__() if name not in READ_TASK]
 

@@ -11,6 +11,7 @@ from dotflow.graph.decisions import (
     COMPLETED,
     NOT_ENDED,
     Arguments,
+    Decision,
     Skip,
     ending,
     unmet_condition,
@@ -132,7 +133,7 @@ class ItemInputs:
         """Yields the items that must have completed, together those of an added workflow."""
         return ([self.record(source, item) for source in group] for group in self._needs)
 
-    def decide(self, item: ItemOrRound, masks: Masks = NO_MASKS) -> Arguments | Skip:
+    def decide(self, item: ItemOrRound, masks: Masks = NO_MASKS) -> Decision:
         """Returns the item's own arguments, or a Skip, by the values that it depends on; order is not judged.
 
         Comparing the values of conditions may raise any error.
@@ -172,7 +173,7 @@ class ItemInputs:
         groups = (group for group in self._groups(item) if all(map(is_over, group)))
         return next(filter(None, map(unmet_group, groups)), None)
 
-    def arguments(self, item: ItemOrRound) -> Arguments | Skip:
+    def arguments(self, item: ItemOrRound) -> Decision:
         """Returns the item's own arguments; a Skip if one that it requires has no value."""
         if self._binds is not None:
             skip = next(filter(None, map(_without_value, item.sources())), None) if self._has_entries else None
@@ -190,11 +191,11 @@ class ItemInputs:
             values[parameter] = value_of_entry(entry, self._parts[parameter])
         return values
 
-    def fallback_arguments(self, item: ItemOrRound) -> Arguments | Skip:
+    def fallback_arguments(self, item: ItemOrRound) -> Decision:
         """Returns what `arguments` does, for the fallback of a workflow's task."""
         return self._bound(item, self._fallback_binds)
 
-    def _bound(self, item: ItemOrRound, binds: "Sequence[_Taken]") -> Arguments | Skip:
+    def _bound(self, item: ItemOrRound, binds: "Sequence[_Taken]") -> Decision:
         values: Arguments = {}
         for bind in binds:
             parameter, entry, task, is_value, required, part, is_carried = bind

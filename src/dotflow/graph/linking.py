@@ -27,7 +27,7 @@ from dotflow.core.secret import SecretRef, SecretUse, check_no_secret
 from dotflow.core.steps import as_actions
 from dotflow.core.task import Task, TaskDefinition
 from dotflow.errors import InvalidArgument, InvalidLink, MissingParam, close_match
-from dotflow.graph.names import Refs, Scope, name_of
+from dotflow.graph.names import Refs, Scope, listed, name_of
 from dotflow.graph.params import OWN_NAMES, Params, is_name
 from dotflow.graph.plan import DEFAULT_GROUP
 from dotflow.graph.run_secrets import keep_secret, secret_params
@@ -391,17 +391,13 @@ def _order(options: LinkOptions, scope: Scope) -> tuple[tuple[Group, ...], tuple
     if isinstance(options.after, Mapping):
         raise InvalidLink("after={...} fills no parameter. Write after=[task, ...], or needs={'parameter': task}.")
     is_wiring = isinstance(options.needs, Mapping)
-    refs = [ref for ref in options.needs.values() if not scope.is_param(ref)] if is_wiring else _listed(options.needs)
-    needs, after = (tuple(dict.fromkeys(map(scope.group, wanted))) for wanted in (refs, _listed(options.after)))
+    refs = [ref for ref in options.needs.values() if not scope.is_param(ref)] if is_wiring else listed(options.needs)
+    needs, after = (tuple(dict.fromkeys(map(scope.group, wanted))) for wanted in (refs, listed(options.after)))
     for group in after:
         if group in needs:
             name = scope.tasks[group[-1]].name
             raise InvalidLink(f"Both needs and after have '{name}'. Remove it from after: needs waits for it, too.")
     return () if is_wiring else needs, after
-
-
-def _listed(refs: Any) -> Sequence[Any]:
-    return () if refs is None else refs if isinstance(refs, list | tuple) else (refs,)
 
 
 def _taken_by(step: AnyAction, values: Params) -> dict[str, Any]:
@@ -576,8 +572,7 @@ def copy_tasks(
         ]
         if not each:
             items += [new for own, new in zip(own_links.each, links.each, strict=True) if isinstance(own.source, str)]
-        if items:
-            _check_lists(task.step, "cross" if links.is_cross else "each", items, scope)
+        _check_lists(task.step, "cross" if links.is_cross else "each", items, scope)
         if nest is not None and nest.repeat:
             _check_saved(task.step, links, first, tasks, scope)
         for bind in own_links.binds:

@@ -130,6 +130,11 @@ class Scope:
         return ids[0]
 
 
+def listed(refs: Any) -> Sequence[Any]:
+    """Returns one reference, or several, as a list; none for None."""
+    return () if refs is None else refs if isinstance(refs, list | tuple) else (refs,)
+
+
 def name_of(task: Task) -> str:
     """Returns the name that references use: `name=...`, or the last part of the step's name."""
     name = None if task.links is None else task.links.name

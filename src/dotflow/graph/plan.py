@@ -137,8 +137,7 @@ def _check_previous(tasks: Sequence[Task]) -> None:
         links = task.links
         if links is None or not links.sources() or any(link.parameter == PREVIOUS for link in links.each):
             continue
-        steps = (task.step,) if links.fallback is None else (task.step, links.fallback)
-        if any(PREVIOUS in step.context_params for step in steps):
+        if any(PREVIOUS in step.context_params for step in task._steps):
             raise InvalidLink(
                 f"Task {task.task_id} {task.name} takes previous_context, which is empty in parallel mode. Name a "
                 f"parameter like the task whose value it needs."
@@ -208,15 +207,14 @@ def not_asked_for(only: Collection[int], tasks: Sequence[Task], plan: Plan) -> f
 
 def _needed_by(task_id: int, tasks: Sequence[Task], plan: Plan) -> Iterator[int]:
     """Yields the tasks that must complete before the task, and those whose values or context it may take."""
-    step, links = tasks[task_id].step, tasks[task_id].links
-    steps = [step] if links is None or links.fallback is None else [step, links.fallback]
+    links = tasks[task_id].links
     if links is not None:
         yield from () if links.nest is None or not links.nest.repeat else links.nest.tasks  # rounds are one
         yield from links.value_sources()
         yield from chain.from_iterable(links.needs)
         if any(link.parameter == PREVIOUS for link in links.each):
             return
-    if any(isinstance(one.function, type) or PREVIOUS in one.context_params for one in steps):
+    if any(isinstance(one.function, type) or PREVIOUS in one.context_params for one in tasks[task_id]._steps):
         source = plan.previous[task_id]
         while source is not None:
             yield source

@@ -11,7 +11,7 @@ from dotflow.core.secret import SecretRef, SecretUse
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.errors import InvalidLink, UnknownParameter, close_match
-from dotflow.graph.names import MAX_REF, Refs, Scope, name_of
+from dotflow.graph.names import MAX_REF, Refs, Scope, listed, name_of
 from dotflow.graph.params import Params
 
 SUFFIX: Final = "_context"  # of a parameter that receives a task's Context
@@ -235,12 +235,7 @@ def check_type(step: AnyAction, bind: Bind, scope: Scope) -> None:
 
 
 def _conditions(option: Any, negated: bool, scope: Scope) -> list[Condition]:
-    if option is None:
-        return []
-    if isinstance(option, Mapping):
-        pairs = list(option.items())
-    else:
-        pairs = [(ref, TRUE) for ref in (option if isinstance(option, list | tuple) else [option])]
+    pairs = option.items() if isinstance(option, Mapping) else [(ref, TRUE) for ref in listed(option)]
     conditions = []
     for ref, expected in pairs:
         if scope.is_param(ref):

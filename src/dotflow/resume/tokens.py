@@ -112,9 +112,9 @@ class Tokens:
 
     def inputs_of(self, task: Task) -> str:
         """Returns a digest of what an attempt of a task or an item takes. All that it depends on has ended."""
-        links = self.tasks[task.task_id].links
-        steps = [task.step] if links is None or links.fallback is None else [task.step, links.fallback]
-        takes_previous = any(PREVIOUS in part.context_params for step in steps for part in parts_of(step))
+        own = self.tasks[task.task_id]
+        links = own.links
+        takes_previous = any(PREVIOUS in part.context_params for step in own._steps for part in parts_of(step))
         if links is not None and PREVIOUS in [link.parameter for link in links.each]:
             takes_previous = False
         return digest_of([self.initial_of(task), dict(sorted(self._of(task, takes_previous).items()))])
