@@ -16,10 +16,7 @@ _WORKERS: Final = "The executor has it: Config(executor=ExecutorProcess(max_work
 _ADD: Final = "Give it to add: workflow.task.add(step, ...)."
 _WORKFLOW: Final = "Give it to the workflow: DotFlow(config=..., workflow_id=..., name=...)."
 _CONFIG: Final = "Give it to the configuration: DotFlow(Config(storage=...))."
-_NOT_YET: Final = "Not yet:"
-_RATE: Final = (
-    f"{_NOT_YET} nothing limits the calls per second. add(each=task, max_parallel=10) limits the calls at once."
-)
+_RATE: Final = "Not yet: nothing limits the calls per second. add(each=task, max_parallel=10) limits the calls at once."
 
 # Arguments that belong to one place, wherever they are passed.
 _DECORATORS: Final = (
@@ -178,8 +175,8 @@ CONFIG: Final[Hints] = {**_ELSEWHERE, **by_word({
 CRON: Final[Hints] = by_word({
     "Write timezone='Europe/Berlin'.": ("tz", "time_zone", "tzinfo", "zone"),
     "Write catch_up='latest', 'all', 'none' or a span such as '6h'.": _CATCH_UPS,
-    f"{_NOT_YET} a schedule has no begin and no end. stop() ends it.": ("start_date", "end_date", "start", "end"),
-    f"{_NOT_YET} a firing has no random delay.": ("jitter", "splay"),
+    "Not yet: a schedule has no begin and no end. stop() ends it.": ("start_date", "end_date", "start", "end"),
+    "Not yet: a firing has no random delay.": ("jitter", "splay"),
     "Write max_parallel=3, with overlap='parallel'.": ("max_instances", "max_active_runs", "concurrency"),
     "Write overlap='skip', 'queue' or 'parallel'.": ("overlapping", "allow_overlap", "no_overlap"),
     "Give it to schedule(): workflow.schedule(resume=True).": ("mode", "resume", "keep_going"),

@@ -194,8 +194,18 @@ def find_secrets(
     if missing and are_required:
         raise SecretMissing(tuple(missing))
     known = {**values, **given}
-    notes = [_too_short(name) for name, value in known.items() if value and len(value) < MIN_LENGTH]
-    notes += [_unknown(index) for index, name in enumerate(mask, 1) if not values[name]]
+    notes = [
+        f"The secret {name} has fewer than {MIN_LENGTH} characters, so it is not masked in logs and messages: it would "
+        f"mask ordinary text."
+        for name, value in known.items()
+        if value and len(value) < MIN_LENGTH
+    ]
+    notes += [  # not the name itself: a caller may have passed the secret in its place
+        f"Config(mask=...): entry {index} is the name of no environment variable, and {NAME} has no value for it. "
+        f"Nothing is masked for it."
+        for index, name in enumerate(mask, 1)
+        if not values[name]
+    ]
     masked = [value for own in by_task.values() for value in own.values()]
     masked += [value for value in values.values() if value]
     masked += [*given.values(), *source.values(), *secret_variables(), *hidden]
@@ -211,18 +221,3 @@ class _Values(dict[str, str | None]):
     def __missing__(self, name: str) -> str | None:
         value = self[name] = self._source.get(name) or os.environ.get(name)
         return value
-
-
-def _too_short(name: str) -> str:
-    return (
-        f"The secret {name} has fewer than {MIN_LENGTH} characters, so it is not masked in logs and messages: it would "
-        f"mask ordinary text."
-    )
-
-
-def _unknown(index: int) -> str:
-    # Not the name itself: a caller may have passed the secret in its place.
-    return (
-        f"Config(mask=...): entry {index} is the name of no environment variable, and {NAME} has no value for it. "
-        f"Nothing is masked for it."
-    )

@@ -55,8 +55,8 @@ def check_each(
     step: "AnyAction",
     parameter: str,
     source: "Task | Collection[Any]",
-    part: tuple[str, int] | None = None,
-    option: str = "each",
+    part: tuple[str, int] | None,
+    option: str,
 ) -> None:
     """Raises InvalidLink if a task returns no list, or if the items of a list can't fit the parameter.
 
