@@ -48,9 +48,9 @@ _HINTS: Final[tuple[tuple[tuple[type, ...], str], ...]] = (
 
 #: Types that are kept, though their subclasses are not: these may hold and mean more.
 _KEPT: Final = (
-    *(bool, int, float, complex, str, bytes, list, tuple, set, frozenset, date, time, timedelta),
-    *(Counter, OrderedDict, defaultdict, deque, dict),
-)
+    bool, int, float, complex, str, bytes, list, tuple, set, frozenset, date, time, timedelta, Counter, OrderedDict,
+    defaultdict, deque, dict,
+)  # fmt: skip
 
 
 def hint_for(cls: type) -> str:

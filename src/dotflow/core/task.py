@@ -56,6 +56,10 @@ UNKNOWN: Final = -math.inf
 DEFINED: Final = ("_initial", "callback", "group_name", "step", "task_id", "workflow_id")
 
 
+#: What is called at the end of a task as `callback(task=task)`; None for nothing.
+Callback = Callable[..., Any] | None
+
+
 class Task:
     """One step of a workflow: its definition, which has not started, or its record in a run.
 
@@ -118,7 +122,7 @@ class Task:
         self,
         task_id: int,
         step: AnyAction,
-        callback: Callable[..., Any] | None = None,
+        callback: Callback = None,
         initial_context: Context | None = None,
         group_name: str = "default",
         workflow_id: str = "",
@@ -126,7 +130,7 @@ class Task:
     ) -> None:
         self.task_id: int = task_id
         self.step: AnyAction = step
-        self.callback: Callable[..., Any] | None = callback
+        self.callback: Callback = callback
         self._initial: Context | None = initial_context
         self.group_name: str = group_name
         self.workflow_id: str = workflow_id
@@ -368,7 +372,7 @@ class TaskDefinition(Task):
         self,
         task_id: int,
         step: AnyAction,
-        callback: Callable[..., Any] | None,
+        callback: Callback,
         initial_context: Context | None,
         group_name: str,
         workflow_id: str,

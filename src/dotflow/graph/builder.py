@@ -1,6 +1,6 @@
 """TaskBuilder: builds the tasks of a workflow."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Never, Protocol
 
 from dotflow.core.action import Action, AnyAction, check_members, parts_of
@@ -10,7 +10,7 @@ from dotflow.core.hints import ADD, READ_BUILDER, no_attribute, refuse_unknown
 from dotflow.core.links import Links
 from dotflow.core.secret import check_no_secret
 from dotflow.core.steps import as_actions, as_callback
-from dotflow.core.task import Task, TaskDefinition
+from dotflow.core.task import Callback, Task, TaskDefinition
 from dotflow.errors import InvalidArgument, InvalidLink
 from dotflow.graph.linked_task import LinkedTask
 from dotflow.graph.linking import LinkOptions, check_options, copy_tasks, make_links, make_loop
@@ -191,7 +191,7 @@ class TaskBuilder:
     def _add_linked(
         self,
         step: Any,
-        callback: Callable[..., Any] | None,
+        callback: Callback,
         context: Context | None,
         group_name: str,
         options: LinkOptions,
@@ -230,7 +230,7 @@ class TaskBuilder:
         self,
         step: AnyAction,
         links: Links | None,
-        callback: Callable[..., Any] | None,
+        callback: Callback,
         context: Context | None,
         group_name: str,
     ) -> None:

@@ -53,7 +53,9 @@ _MAX_READABLE: Final = 64  # texts of an array that is readable in the JSON
 _MAX_LABELS: Final = 10_000_000
 
 _MASKED: Final = (
-    *("boolean", "Float32", "Float64"),
+    "boolean",
+    "Float32",
+    "Float64",
     *(f"{kind}{bits}" for kind in ("Int", "UInt") for bits in (8, 16, 32, 64)),
 )
 
