@@ -68,7 +68,7 @@ class RunOptions:
         if self.timeout is not None:
             self.timeout = as_seconds("timeout", self.timeout, above=0)
         rerun: Any = self.rerun
-        self.rerun = tuple(listed(rerun))
+        self.rerun = () if rerun is None else tuple(listed(rerun))
         self.resume = self.resume or bool(self.rerun)
         only: Any = self.only
         if only is not None:
