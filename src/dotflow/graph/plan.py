@@ -41,11 +41,6 @@ class Plan:
             return linked
         return () if before is None else (before,)
 
-    @property
-    def needs(self) -> list[tuple[int, ...]]:
-        """For each task, the tasks that must end before it starts. The list is made on access."""
-        return [self.needs_of(task_id) for task_id in range(len(self.previous))]
-
     def followers(self, tasks: Sequence[Task]) -> list[Sequence[int]]:
         """Returns for each of the tasks those that need it."""
         followers: list[Any] = [()] * len(tasks)  # most have one at most, and tuples are smaller than lists
