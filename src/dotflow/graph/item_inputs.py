@@ -166,8 +166,11 @@ class ItemInputs:
         skip = self._unmet_condition(item, masks, are_over=False)
         if skip is not None:
             return skip
-        required = [bind for bind in self._binds or () if bind.required and bind.task is not None]
-        for source in (*item.sources(), *filter(None, (bind.record(item) for bind in required))):
+        sources: list[Task] = [*item.sources()]
+        for bind in self._binds or ():
+            if bind.required and bind.task is not None and (item.item or not bind.is_carried):
+                sources.append(beside(bind.task, item.item - bind.is_carried))
+        for source in sources:
             if is_over(source) and not source.has_value:
                 return Skip(f"it needs '{source.name}', which {ending(source)}")
         groups = (group for group in self._groups(item) if all(map(is_over, group)))
@@ -246,12 +249,6 @@ class _Taken(NamedTuple):
         task = tasks[source] if isinstance(source, int) else None
         entry = source.parameter if isinstance(source, Entry) else ""
         return _Taken(bind.parameter, entry, task, bind.kind != CONTEXT, bind.required, bind.part, is_carried)
-
-    def record(self, item: ItemOrRound) -> Task | None:
-        """Returns the record beside the item, or in the round before it; None in the first round."""
-        if self.task is None or (self.is_carried and not item.item):
-            return None
-        return beside(self.task, item.item - self.is_carried)
 
 
 def is_over(record: Task) -> bool:

@@ -22,10 +22,6 @@ _module_dict: Final = vars(ModuleType)["__dict__"].__get__
 _class_module: Final = type.__dict__["__module__"].__get__
 _class_qualname: Final = type.__dict__["__qualname__"].__get__
 
-_class_flags: Final = type.__dict__["__flags__"].__get__
-_class_basicsize: Final = type.__dict__["__basicsize__"].__get__
-_class_itemsize: Final = type.__dict__["__itemsize__"].__get__
-
 #: Returns the class and those that it inherits from.
 mro_of: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get__
 #: Returns the attributes of the class itself.
@@ -75,12 +71,13 @@ def qualname_of(cls: type) -> str:
 
 def is_built_in(cls: type) -> bool:
     """Whether a class is a part of Python or of an extension, so that its instances' state is in C."""
-    return not _class_flags(cls) & _HEAP_TYPE
+    return not type.__dict__["__flags__"].__get__(cls) & _HEAP_TYPE
 
 
 def size_of(cls: type) -> int:
     """Returns the bytes of an instance's body; -1 where they differ between instances."""
-    return -1 if _class_itemsize(cls) else int(_class_basicsize(cls))
+    own = type.__dict__
+    return -1 if own["__itemsize__"].__get__(cls) else int(own["__basicsize__"].__get__(cls))
 
 
 def name_for(cls: type) -> str:
