@@ -68,7 +68,7 @@ import signal
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar, Final, dataclass_transform
+from typing import Any, ClassVar, Final, dataclass_transform
 
 __all__ = [
     "AlreadyScheduled", "AmbiguousTask", "AttemptError", "CheckpointMismatch", "CheckpointUnreadable", "ClusterError",
@@ -96,7 +96,11 @@ class DotflowError(Exception):
         if cls.__init__ is DotflowError.__init__:
             # A user's subclass may have other annotations, too: only those with a value are facts.
             ours = cls.__module__ == __name__
-            facts = (name for name, kind in cls.__annotations__.items() if ours or _is_optional(cls, name, kind))
+            facts = [
+                name
+                for name, kind in cls.__annotations__.items()
+                if ours or (name in vars(cls) and "ClassVar" not in str(kind))
+            ]
             cls._facts = tuple(dict.fromkeys((*cls._facts, *facts)))
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -113,10 +117,6 @@ class DotflowError(Exception):
 
     def __str__(self) -> str:
         return self._template.format_map(vars(self)).rstrip() if self._template else super().__str__()
-
-
-def _is_optional(cls: type, name: str, kind: object) -> bool:
-    return name in vars(cls) and "ClassVar" not in str(kind)
 
 
 class DefinitionError(DotflowError):
@@ -245,12 +245,12 @@ def _sentence(what: str, reason: str) -> str:
     return f"{what}: {reason.rstrip('.')}{'' if reason.endswith('?') else '.'}"
 
 
-def close_match(name: str, known: Iterable[str]) -> str:
-    """Returns a hint at the closest known name; "" if none is close."""
+def close_match(name: str, known: Iterable[str], prefix: str = "", cutoff: float = 0.6) -> str:
+    """Returns a hint at the closest known name, with a prefix; "" if none is as similar as *cutoff*."""
     import difflib  # only errors need it
 
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"Did you mean '{close[0]}'?" if close else ""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f"Did you mean '{prefix}{close[0]}'?" if close else ""
 
 
 class InvalidPolicy(DefinitionError, ValueError):
@@ -380,10 +380,7 @@ class CommandFailed(AttemptError):
 
     def __str__(self) -> str:
         output = f"\nIts last output:\n{self.output}" if self.output else ""
-        how = f"ended with exit code {self.code}"
-        if self.code < 0:
-            names = {number.value: number.name for number in signal.Signals}
-            how = f"was killed by {names.get(-self.code, f'signal {-self.code}')}"
+        how = f"was killed by {_signal_name(-self.code)}" if self.code < 0 else f"ended with exit code {self.code}"
         return f"Command '{self.name}' {how}: {self.command}{output}"
 
 
@@ -425,9 +422,13 @@ def _how_it_ended(exit_code: int | None, peak: int | None) -> str:
             f"ended with exit code {exit_code} before the step returned: the step, or a library in it, {how}. "
             f"Raise an exception instead."
         )
-    name = {number.value: number.name for number in signal.Signals}.get(-exit_code, f"signal {-exit_code}")
+    name = _signal_name(-exit_code)
     memory = f" It had {_size(peak)} of memory." if peak and exit_code == -signal.SIGKILL else ""
     return f"was killed by {name}.{memory} {_SIGNALS.get(name, f'C code crashed.{_WHERE}')}"
+
+
+def _signal_name(number: int) -> str:
+    return next((known.name for known in signal.Signals if known == number), f"signal {number}")
 
 
 def _size(count: int) -> str:
@@ -812,20 +813,3 @@ class WorkflowBusy(RunError):
             f"Workflow {self.workflow_id!r} is being run by {self.holder}{since} ({self.where}), so nothing was run "
             f"here. Wait until it has ended, stop it, or give this run another workflow_id."
         )
-
-
-_RENAMED: Final = {
-    "CannotTravel": "NotPicklable",
-    "LoopLost": "EventLoopBlocked",
-    "NoProcesses": "ProcessesUnsupported",
-    "NothingScheduled": "NoSchedule",
-    "UnfillableParameter": "UnknownParameter",
-}
-
-if not TYPE_CHECKING:  # a type checker would take it for a module that has every name
-
-    def __getattr__(name: str) -> type[DotflowError]:
-        """Returns an error by its earlier name."""
-        if name in _RENAMED:
-            return globals()[_RENAMED[name]]
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

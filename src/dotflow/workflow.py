@@ -136,7 +136,8 @@ class DotFlow:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Shows the diagram of the tasks in a notebook."""
-        return {**self.task._repr_mimebundle_(), "text/plain": repr(self)}
+        # JupyterLab 4.1 and later draw Mermaid.
+        return {"text/vnd.mermaid": self.task.graph(), "text/plain": repr(self)}
 
     if not TYPE_CHECKING:  # type checkers report unknown names by themselves
 

@@ -400,7 +400,7 @@ def test_a_cleanup_of_an_added_workflow_waits_for_its_tasks(lab: Lab, word: str)
     options: Any = {word: "first"}
     workflow.task.add(lab.step("first"), name="first").add(part, name="part", **options)
 
-    assert make_plan(list(workflow.task), TypeExecution.PARALLEL).needs[2] == (0, 1)
+    assert make_plan(list(workflow.task), TypeExecution.PARALLEL).needs_of(2) == (0, 1)
 
 
 # Plans

@@ -200,7 +200,7 @@ def test_the_plan_of_a_random_graph(make_workflow: MakeWorkflow, mode: str, grou
         plan = make_plan(list(workflow.task), TypeExecution(mode))
 
         last: dict[int, int] = {}
-        for number, needs in enumerate(plan.needs):
+        for number, needs in enumerate(map(plan.needs_of, range(len(plan.lanes)))):
             assert graph.needs[number] <= set(needs)
             assert all(need < number for need in needs)
             before = last.get(plan.lanes[number])

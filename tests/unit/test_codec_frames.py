@@ -693,9 +693,9 @@ def test_frames_that_would_not_come_back_are_refused(value: Any, reason: str) ->
 def test_a_subclass_is_refused_as_a_subclass() -> None:
     """The registry refuses it even when it is called directly."""
     with pytest.raises(ValueNotStorable, match="of pandas, plain frames"):
-        frame_registry.encode(Table({"a": [1]}), encode)
+        frame_registry.encode(Table({"a": [1]}), encode, lambda data, suffix: None)
     with pytest.raises(ValueNotStorable, match=r"more than an array.*np.asarray"):
-        frame_registry.encode(np.zeros(1).view(Numbers), encode)
+        frame_registry.encode(np.zeros(1).view(Numbers), encode, lambda data, suffix: None)
 
 
 @pytest.mark.parametrize(

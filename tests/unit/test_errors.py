@@ -384,28 +384,6 @@ def test_users_may_inherit(error: DotflowError, message: str) -> None:
     assert Owned("w", "r", [], 1).owner == ""
 
 
-@pytest.mark.parametrize(
-    ("earlier", "name"),
-    [
-        ("CannotTravel", "NotPicklable"),
-        ("LoopLost", "EventLoopBlocked"),
-        ("NoProcesses", "ProcessesUnsupported"),
-        ("NothingScheduled", "NoSchedule"),
-        ("UnfillableParameter", "UnknownParameter"),
-    ],
-)
-def test_earlier_names_are_importable(earlier: str, name: str) -> None:
-    """An `except` clause that was written with an earlier name still catches the error."""
-    assert getattr(errors, earlier) is getattr(errors, name)
-    assert earlier not in errors.__all__
-
-
-def test_other_names_are_not() -> None:
-    """A misspelt name is an AttributeError."""
-    with pytest.raises(AttributeError, match=r"module 'dotflow\.errors' has no attribute 'Nonsense'"):
-        errors.Nonsense  # noqa: B018
-
-
 def test_no_error_names_a_provider() -> None:
     """The errors are on the lowest floor, which has no providers."""
     source = Path(errors.__file__).read_text()

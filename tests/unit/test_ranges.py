@@ -17,10 +17,10 @@ offsets = st.integers(-14 * 4, 14 * 4).map(lambda quarters: timezone(quarters * 
 moments = st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=st.none() | offsets)
 
 
-def read(text: str, kind: type = str, most: int = MOST) -> list[Any]:
+def read(text: str, kind: type = str) -> list[Any]:
     """The values of a text of a type."""
     convert: Callable[[str], Any] = kind.fromisoformat if issubclass(kind, date) else kind
-    return expand(text, convert, f"a {kind.__name__}", most)
+    return expand(text, convert, f"a {kind.__name__}")
 
 
 class TestRanges:

@@ -77,14 +77,14 @@ def workflow_of(*steps: Any, **options: Any) -> DotFlow:
 )
 def test_a_secret_is_found_in_config_then_in_the_environment(source: Any, value: str) -> None:
     """Config(secrets=) comes first, as a mapping or a function; an empty text counts as none."""
-    assert found(workflow_of(sync), source).of_task(0) == {"API_TOKEN": value}
+    assert found(workflow_of(sync), source).by_task.get(0) == {"API_TOKEN": value}
 
 
 def test_a_default_is_the_last_source(monkeypatch: pytest.MonkeyPatch) -> None:
     """The default counts where neither Config nor the environment has the secret."""
-    assert found(workflow_of(load)).of_task(0) == {"DB_PASSWORD": ""}
+    assert found(workflow_of(load)).by_task.get(0) == {"DB_PASSWORD": ""}
     monkeypatch.setenv("DB_PASSWORD", "hunter22")
-    assert found(workflow_of(load)).of_task(0) == {"DB_PASSWORD": "hunter22"}
+    assert found(workflow_of(load)).by_task.get(0) == {"DB_PASSWORD": "hunter22"}
 
 
 def test_all_missing_secrets_are_named_at_once() -> None:
@@ -227,10 +227,10 @@ def test_the_fingerprint_has_the_name_only() -> None:
 def test_no_repr_shows_a_secret() -> None:
     """Neither the run's secrets nor a call nor a Config shows a value."""
     secrets = found(workflow_of(sync))
-    call = Call(0, 0, sync, Context(), Context(), "w", secrets=secrets.of_task(0))
+    call = Call(0, 0, sync, Context(), Context(), "w", secrets=secrets.by_task.get(0))
     config = Config(secrets={"API_TOKEN": "of-the-mapping"})
 
-    shown = f"{secrets!r}{secrets.masks!r}{call!r}{config!r}{vars(config)}{secrets.of_task(0)}"
+    shown = f"{secrets!r}{secrets.masks!r}{call!r}{config!r}{vars(config)}{secrets.by_task.get(0)}"
 
     assert "of-the" not in shown
 

@@ -6,11 +6,11 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from dotflow.code.description import MISSING, Walk, hash_of
-from dotflow.core.action import Action
+from dotflow.core.action import AnyAction
 from dotflow.core.callables import unwrapped
 
 
-def fingerprint(step: Action[..., Any]) -> str:
+def fingerprint(step: AnyAction) -> str:
     """Returns the fingerprint of a step's code, such as "3.11:9f…". It is computed once for each step and process,
     and by `renew`.
 
@@ -20,12 +20,11 @@ def fingerprint(step: Action[..., Any]) -> str:
     Empty if it can't be made: a value is nested too deep, or the constants are more than 100,000 values.
     """
     if step._code is None:
-        digest = "" if step.version is not None else _digest(step)
-        step._code = f"version {step.version}" if step.version is not None else digest and f"{PYTHON}:{digest}"
+        step._code = _digest(step) if step.version is None else f"version {step.version}"
     return step._code
 
 
-def renew(step: Action[..., Any]) -> str:
+def renew(step: AnyAction) -> str:
     """Returns the fingerprint, made anew if a name stands for another object now, as in a notebook.
 
     An object that has changed itself does not count, and neither does a name that the code assigns: the step may have
@@ -51,18 +50,14 @@ PYTHON: Final = f"{sys.version_info[0]}.{sys.version_info[1]}{'O' * sys.flags.op
 
 
 #: What `renew` compares: the names in modules that the code of a step uses, with their values.
-_names: Final = WeakKeyDictionary[Action[..., Any], list[tuple[Mapping[str, Any], str, Any]]]()
+_names: Final = WeakKeyDictionary[AnyAction, list[tuple[Mapping[str, Any], str, Any]]]()
 
 
-def _digest(step: Action[..., Any]) -> str:
-    walk = Walk(_top_package(step.function))
+def _digest(step: AnyAction) -> str:
+    walk = Walk(str(getattr(unwrapped(step.function), "__module__", None) or "").partition(".")[0])
     try:
         parts = [walk.describe(step.function), *walk]
         _names[step] = [used for used in walk.names if (id(used[0]), used[1]) not in walk.assigned]
     except Exception:  # too deep, too much, or a metaclass of the user's own that raises
         return ""
-    return hash_of(repr(parts))
-
-
-def _top_package(function: Any) -> str:
-    return str(getattr(unwrapped(function), "__module__", None) or "").partition(".")[0]
+    return f"{PYTHON}:{hash_of(repr(parts))}"

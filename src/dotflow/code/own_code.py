@@ -24,7 +24,7 @@ def is_own(module: str, package: str) -> bool:
     That is a module of the top package *package*, or one outside of the standard library and of installed packages.
     """
     top = module.partition(".")[0]
-    if top in sys.stdlib_module_names or top == "dotflow":
+    if _is_known(top):
         return False
     if top == package:
         return True
@@ -40,8 +40,7 @@ def file_of(module: str) -> str | None:
 
 def is_own_file(path: str | None, module: str = "") -> bool:
     """Returns whether a file, as that module, is neither of the standard library, nor installed, nor of dotflow."""
-    top = module.partition(".")[0]
-    if path is None or top in sys.stdlib_module_names or top == "dotflow":
+    if path is None or _is_known(module.partition(".")[0]):
         return False
     return _is_outside(path) and not path.startswith(STDLIB)
 
@@ -77,7 +76,7 @@ def codes_of_import(statement: Import, parent: str, package: str) -> Iterator[tu
         name = ".".join((*parents, name)) if name else ".".join(parents)
     for module in (name, *(f"{name}.{member}" for member in statement.names)):
         top = module.partition(".")[0]
-        if not top or top in sys.stdlib_module_names or top == "dotflow":
+        if not top or _is_known(top):
             continue
         spec = _spec_of(module)
         if spec is None or (top != package and not _is_outside(spec.origin)):
@@ -85,6 +84,11 @@ def codes_of_import(statement: Import, parent: str, package: str) -> Iterator[tu
         code = _code_of(spec)
         if code is not None:
             yield module, code
+
+
+def _is_known(top: str) -> bool:
+    """Returns whether a top package is of the standard library, or dotflow."""
+    return top in sys.stdlib_module_names or top == "dotflow"
 
 
 def _is_outside(path: str | None) -> bool:

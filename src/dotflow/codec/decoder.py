@@ -8,6 +8,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import datetime, time
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
@@ -157,9 +158,8 @@ TABLE: Final[dict[str, Callable[[object], Any]]] = {
 }
 
 _decoder: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant)
-_bounded_decoder: Final = json.JSONDecoder(
-    object_pairs_hook=_object, parse_constant=_refuse_constant, parse_int=_bounded_int
-)
+_make_bounded: Final = partial(json.JSONDecoder, parse_constant=_refuse_constant, parse_int=_bounded_int)
+_bounded_decoder: Final = _make_bounded(object_pairs_hook=_object)
 
 
 def _decoder_with(parts: Parts) -> json.JSONDecoder:
@@ -168,4 +168,4 @@ def _decoder_with(parts: Parts) -> json.JSONDecoder:
     def read_object(pairs: list[tuple[str, Any]]) -> Any:
         return parts.take(pairs[0][1]) if len(pairs) == 1 and pairs[0][0] == "$part" else _object(pairs)
 
-    return json.JSONDecoder(object_pairs_hook=read_object, parse_constant=_refuse_constant, parse_int=_bounded_int)
+    return _make_bounded(object_pairs_hook=read_object)

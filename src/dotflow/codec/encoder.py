@@ -19,12 +19,12 @@ from typing import Any, Final
 
 from dotflow.codec import frames
 from dotflow.codec.decoder import CONTEXT_FIELDS
-from dotflow.codec.parts import BYTES_SUFFIX, LARGE, STREAM_SUFFIX, Raw
+from dotflow.codec.parts import BYTES_SUFFIX, LARGE, Raw
 from dotflow.codec.plain import INT_LIMIT, are_keys, dump, is_plain
 from dotflow.codec.types import collections, datetimes, records, scalars
 from dotflow.codec.types.classes import NotEncodable, inherits, module_of, name_for, without_prefix
 from dotflow.codec.types.enums import write_member
-from dotflow.codec.types.value_path import TooDeep, add_step, step_to
+from dotflow.codec.types.value_path import add_step, step_to
 from dotflow.core.context import Context
 from dotflow.core.failure import name_of
 from dotflow.core.text import is_utf8, split_surrogates
@@ -36,9 +36,11 @@ _HINTS: Final[tuple[tuple[tuple[type, ...], str], ...]] = (
     ((types.GeneratorType, Iterator), "it can be read only once; return a list"),
     ((Coroutine, AsyncIterator), "it has not been awaited; await it in the step, and return its result"),
     ((KeysView, ValuesView, ItemsView), "it is a view of a dict; return a list"),
-    ((types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial), "it is code, not data"),
+    (
+        (types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial, types.ModuleType),
+        "it is code, not data",
+    ),
     ((type, types.GenericAlias, types.UnionType), "it is a class, not data; return its name"),
-    ((types.ModuleType,), "it is code, not data"),
     ((BaseException,), "it is an exception; raise it, or return its text"),
     ((bytearray, memoryview), "it can be changed; return bytes(...)"),
     ((tzinfo,), "return its name"),
@@ -46,9 +48,9 @@ _HINTS: Final[tuple[tuple[tuple[type, ...], str], ...]] = (
 
 #: Types that are kept, though their subclasses are not: these may hold and mean more.
 _KEPT: Final = (
-    *(bool, int, float, complex, str, bytes, list, tuple, set, frozenset, date, time, timedelta),
-    *(Counter, OrderedDict, defaultdict, deque, dict),
-)
+    bool, int, float, complex, str, bytes, list, tuple, set, frozenset, date, time, timedelta, Counter, OrderedDict,
+    defaultdict, deque, dict,
+)  # fmt: skip
 
 
 def hint_for(cls: type) -> str:
@@ -92,7 +94,7 @@ class Writer:
         """Puts large data beside the JSON and returns the reference to it; None for data that stay in the JSON."""
         if self.parts is None or len(data) <= LARGE:
             return None
-        self.parts.append(Raw(memoryview(data), suffix, type(data) is bytes or suffix == STREAM_SUFFIX))
+        self.parts.append(Raw(memoryview(data), suffix))
         return {"$part": len(self.parts) - 1}
 
 
@@ -115,33 +117,26 @@ def _str(value: str, writer: Writer, depth: int) -> Any:
     return {"$str": split_surrogates(value)} if writer.careful and not is_utf8(value) else value
 
 
-def _list(value: list[Any], writer: Writer, depth: int) -> Any:
-    return _items(value, writer, depth, "[{}]")
-
-
-def _tuple(value: tuple[Any, ...], writer: Writer, depth: int) -> Any:
-    return {"$tuple": _items(value, writer, depth, "[{}]")}
-
-
 def _unordered(tag: str) -> Write:
     def unordered(value: set[Any] | frozenset[Any], writer: Writer, depth: int) -> Any:
         if not writer.is_sorted:
-            return {tag: _items(list(value), writer, depth, "<member {}>", value)}
+            return {tag: list(_items(value, writer, depth, "<member {}>"))}
         parts, writer.parts = writer.parts, None  # the numbers of parts would depend on the order
-        written = _items(list(value), writer, depth, "<member {}>", value)
+        written = _items(value, writer, depth, "<member {}>")
         writer.parts = parts
         return {tag: sorted(written, key=dump)}
 
     return unordered
 
 
-def _bytes(value: bytes, writer: Writer, depth: int) -> Any:
-    return writer.put_part(value, BYTES_SUFFIX) or {"$bytes": scalars.write_bytes(value)}
+def _too_deep(value: object) -> ValueNotStorable:
+    reason = f"it is nested more than {MAX_DEPTH} levels deep, or contains itself"
+    return ValueNotStorable(name_of(type(value)), "", reason)
 
 
-def _items(values: Any, writer: Writer, depth: int, step: str, holder: object = None) -> Any:
+def _items(values: Any, writer: Writer, depth: int, step: str) -> Any:
     if depth >= MAX_DEPTH:
-        raise TooDeep(values if holder is None else holder, MAX_DEPTH)
+        raise _too_deep(values)
     if is_plain(values, careful=writer.careful):
         return values
     written: list[Any] = []
@@ -149,45 +144,27 @@ def _items(values: Any, writer: Writer, depth: int, step: str, holder: object = 
         for value in values:
             written.append(TABLE[type(value)](value, writer, depth + 1))
     except ValueNotStorable as error:
-        add_step(error, values if holder is None else holder, step.format(len(written)))
+        add_step(error, step.format(len(written)))
         raise
     return written
 
 
 def _dict(value: dict[Any, Any], writer: Writer, depth: int) -> Any:
     if depth >= MAX_DEPTH:
-        raise TooDeep(value, MAX_DEPTH)
+        raise _too_deep(value)
     if not are_keys(value, careful=writer.careful):
         return {"$dict": _pairs(value, writer, depth + 1)}
     if is_plain(value.values(), careful=writer.careful):
         return value
-    return _members(value, writer, depth, value, step_to)
-
-
-def _dict_items(value: dict[Any, Any], writer: Writer, depth: int) -> Any:
-    """Writes the items of a subclass of dict."""
-    written = _dict(value, writer, depth)
-    return dict(value) if written is value else written
+    return _members(value, writer, depth, step_to)
 
 
 def _subclass_of_dict(tag: str) -> Write:
     def subclass_of_dict(value: Any, writer: Writer, depth: int) -> Any:
         _call(collections.check_no_attributes, value)
-        return {tag: _dict_items(value, writer, depth)}
+        return {tag: _dict(value, writer, depth)}
 
     return subclass_of_dict
-
-
-def _mapping(value: types.MappingProxyType[Any, Any], writer: Writer, depth: int) -> Any:
-    return {"$mapping": _dict(_call(collections.dict_behind, value), writer, depth)}
-
-
-def _defaultdict(value: defaultdict[Any, Any], writer: Writer, depth: int) -> Any:
-    return {"$defaultdict": [_call(collections.name_of_factory, value), _dict_items(value, writer, depth)]}
-
-
-def _deque(value: deque[Any], writer: Writer, depth: int) -> Any:
-    return {"$deque": [_items(list(value), writer, depth, "[{}]", value), value.maxlen]}
 
 
 def _pairs(value: dict[Any, Any], writer: Writer, depth: int) -> Any:
@@ -201,7 +178,7 @@ def _pairs(value: dict[Any, Any], writer: Writer, depth: int) -> Any:
             pair[1] = TABLE[type(item)](item, writer, depth)
             written.append(pair)
     except ValueNotStorable as error:
-        add_step(error, value, step or step_to(key, len(written)))
+        add_step(error, step or step_to(key, len(written)))
         raise
     return written
 
@@ -235,23 +212,21 @@ def _context(value: Context, writer: Writer, depth: int) -> Any:
 def _attributes(holder: object, fields: dict[Any, Any], writer: Writer, depth: int) -> Any:
     """Writes the attributes of an object, by name."""
     if depth >= MAX_DEPTH:
-        raise TooDeep(holder, MAX_DEPTH)
+        raise _too_deep(holder)
     if not are_keys(fields, careful=writer.careful):
         return _dict(fields, writer, depth)
-    return _members(fields, writer, depth, holder, lambda name, _: f".{name}")
+    return _members(fields, writer, depth, lambda name, _: f".{name}")
 
 
-def _members(
-    members: dict[str, Any], writer: Writer, depth: int, holder: object, step: Callable[[object, int], str]
-) -> Any:
-    """Writes a JSON object. *step* returns the step from the holder to a member, by its name and number."""
+def _members(members: dict[str, Any], writer: Writer, depth: int, step: Callable[[object, int], str]) -> Any:
+    """Writes a JSON object. *step* returns the step to a member, by its name and number."""
     written: dict[str, Any] = {}
     name = ""
     try:
         for name, value in members.items():
             written[name] = TABLE[type(value)](value, writer, depth + 1)
     except ValueNotStorable as error:
-        add_step(error, holder, step(name, len(written)))
+        add_step(error, step(name, len(written)))
         raise
     return written
 
@@ -312,19 +287,23 @@ _WRITERS: Final[dict[type, Write]] = {
     int: _int,
     float: _float,
     str: _str,
-    list: _list,
+    list: lambda value, writer, depth: _items(value, writer, depth, "[{}]"),
     dict: _dict,
-    tuple: _tuple,
+    tuple: lambda value, writer, depth: {"$tuple": _items(value, writer, depth, "[{}]")},
     set: _unordered("$set"),
     frozenset: _unordered("$frozenset"),
     Counter: _subclass_of_dict("$counter"),
     OrderedDict: _subclass_of_dict("$ordered"),
-    defaultdict: _defaultdict,
-    types.MappingProxyType: _mapping,
-    deque: _deque,
+    defaultdict: lambda value, writer, depth: {
+        "$defaultdict": [_call(collections.name_of_factory, value), _dict(value, writer, depth)]
+    },
+    types.MappingProxyType: lambda value, writer, depth: {
+        "$mapping": _dict(_call(collections.dict_behind, value), writer, depth)
+    },
+    deque: lambda value, writer, depth: {"$deque": [list(_items(value, writer, depth, "[{}]")), value.maxlen]},
     range: _tagged("$range", lambda value: [value.start, value.stop, value.step], inner=True),
     complex: _tagged("$complex", lambda value: [value.real, value.imag], inner=True),
-    bytes: _bytes,
+    bytes: lambda value, writer, depth: writer.put_part(value, BYTES_SUFFIX) or {"$bytes": scalars.write_bytes(value)},
     datetime: _tagged("$datetime", datetimes.write_datetime, inner=True),
     date: _tagged("$date", date.isoformat),
     time: _tagged("$time", datetimes.write_datetime, inner=True),

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from dotflow.codec.decoder import read
+from dotflow.codec.decoder import TABLE, read
 from dotflow.codec.encoder import Writer
 from dotflow.codec.parts import LARGE, PICKLE_SUFFIX, Parts, Raw
 from dotflow.codec.plain import dump
@@ -27,13 +27,7 @@ _PICKLE: Final = '{"$pickle"'
 
 _TAG: Final = re.compile(r'"(\$\w+)": ')
 #: The tags of the standard library's plain data.
-_PLAIN_TAGS: Final = frozenset(
-    {
-        *("$int", "$float", "$str", "$bytes", "$tuple", "$set", "$frozenset", "$dict", "$counter", "$ordered"),
-        *("$defaultdict", "$mapping", "$deque", "$range", "$complex", "$datetime", "$date", "$time", "$timedelta"),
-        *("$decimal", "$uuid", "$path"),
-    }
-)
+_PLAIN_TAGS: Final = TABLE.keys() - {"$context", "$enum", "$dataclass", "$model", "$namedtuple"}
 
 
 def encode(value: Any, *, pickle: bool = False) -> str:
@@ -72,7 +66,7 @@ def encode_bytes(value: Any, *, pickle: bool = False, parts: list[Raw] | None = 
         data = write_pickle(value, refusal)
         if parts is None or len(data) <= LARGE:
             return b'{"$pickle": "%b"}' % write_bytes(data).encode()
-        parts.append(Raw(memoryview(data), PICKLE_SUFFIX, is_fixed=True))
+        parts.append(Raw(memoryview(data), PICKLE_SUFFIX))
         return b'{"$pickle": {"$part": 0}}'
     raise refusal
 
@@ -115,7 +109,7 @@ def decode_plain(member: Any) -> Any:
     Where only a class of a program or a library could build the value, or nothing can, it returns its JSON, shortened.
     """
     text = json.dumps(member)
-    if all(tag in _PLAIN_TAGS for tag in _TAG.findall(text)):
+    if _has_plain_tags(text):
         with contextlib.suppress(CheckpointUnreadable):
             return decode(text)
     return shorten(text)
@@ -123,7 +117,11 @@ def decode_plain(member: Any) -> Any:
 
 def is_plain_data(text: str) -> bool:
     """Returns whether every process can decode a text of `encode`: it has no values of a program's classes."""
-    return all(tag in _PLAIN_TAGS for tag in _TAG.findall(json.dumps(json.loads(text))))
+    return _has_plain_tags(json.dumps(json.loads(text)))
+
+
+def _has_plain_tags(text: str) -> bool:
+    return _PLAIN_TAGS.issuperset(_TAG.findall(text))
 
 
 def _write(value: Any, parts: list[Raw] | None, is_sorted: bool, careful: bool = False) -> bytes:

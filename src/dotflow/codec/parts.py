@@ -24,18 +24,16 @@ class Raw(NamedTuple):
     Attributes:
         data: Its bytes. They may be those of the value itself.
         suffix: The end of the name of a file that holds them.
-        is_fixed: Whether nothing can change the bytes meanwhile.
     """
 
     data: memoryview
     suffix: str
-    is_fixed: bool
 
     def copy(self) -> bytes | memoryview:
         """Returns bytes that nothing can change any more: a copy only where something could."""
         if type(self.data.obj) is bytes:
             return self.data.obj
-        return self.data if self.is_fixed else bytes(self.data)
+        return self.data if self.suffix == STREAM_SUFFIX else bytes(self.data)  # a stream is dotflow's own
 
 
 class Part(NamedTuple):

@@ -2,13 +2,12 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, NoReturn, ParamSpec, TypeVar, overload
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, TypeVar, overload
 
 from dotflow.core.callables import find_member, fixed_by_partials, innermost, parameters, qualname, unwrapped
 from dotflow.core.failure import describe
 from dotflow.core.policy import Policy
-from dotflow.core.resources import NO_RESOURCES
 from dotflow.core.secret import SecretRef, keywords_with_secrets, secrets_in
 from dotflow.errors import InvalidStep, UnknownParameter, close_match
 
@@ -32,18 +31,9 @@ IDEMPOTENCY_KEY: Final = "idempotency_key"
 #: The parameter that receives the answer to `approve`, an Approval.
 APPROVAL: Final = "approval"
 
-BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+NO_RESOURCES: Final[Mapping[str, float]] = {}
 
-#: The hint for a parameter that nothing fills.
-FILL: Final = (
-    "Add the task '{0}' before it, wire another one with needs={{'{0}': task}}, or give it a default. Or take "
-    "initial_context, the value passed to add(), or previous_context, the result of the previous task."
-)
-OF_CLASS: Final = "no earlier action of its class has its name"
-TAKE_IN_INIT: Final = (
-    "Take it in the __init__ of the class, which receives tasks and run parameters, or give it a default."
-)
-IS_METHOD: Final = "It is a method: add it from an instance, or decorate its class with @action and add that."
+BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 class Action(Generic[P, R]):
@@ -201,13 +191,6 @@ class Action(Generic[P, R]):
         """Whether the step has a **parameter, which takes any name."""
         return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters(self.function).values())
 
-    def refuse_parameter(self, name: str, known: Iterable[str] = ()) -> NoReturn:
-        """Raises UnknownParameter for a parameter that nothing fills. *known* are the names for a hint."""
-        names = list(known)
-        contexts = [f"{known_name}_context" for known_name in names] if name.endswith("_context") else []
-        close = close_match(name, [*names, *contexts])
-        raise UnknownParameter(self.name, name, IS_METHOD if name == "self" else close or FILL.format(name))
-
     def check_parameters(self, known: Collection[str] = ()) -> None:
         """Checks an action of a class. *known* are the earlier actions.
 
@@ -215,7 +198,10 @@ class Action(Generic[P, R]):
         """
         for name, required in self.named_params.items():
             if required and name not in known:
-                raise UnknownParameter(self.name, name, close_match(name, known) or TAKE_IN_INIT, OF_CLASS)
+                init = "the __init__ of the class, which receives tasks and run parameters"
+                hint = f"Take it in {init}, or give it a default."
+                cause = "no earlier action of its class has its name"
+                raise UnknownParameter(self.name, name, close_match(name, known) or hint, cause)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Pickles by reference where the name leads back here, by value elsewhere (a bound or a local one)."""
@@ -236,7 +222,11 @@ class Action(Generic[P, R]):
         return f"<action {self.name}>"
 
 
-def _blank() -> Action[..., Any]:
+#: An action of any function.
+AnyAction = Action[..., Any]
+
+
+def _blank() -> AnyAction:
     return Action.__new__(Action)
 
 
@@ -254,7 +244,7 @@ def names_of_actions(members: Mapping[str, object]) -> list[str]:
     return [name for name, member in members.items() if name != CLASS_ACTION and action_of(member) is not None]
 
 
-def action_of(step: object) -> Action[..., Any] | None:
+def action_of(step: object) -> AnyAction | None:
     """Returns the action that *step* is, or that it carries as a decorated class; None for anything else.
 
     A subclass of a decorated class is another step: it carries an action only if it is decorated itself.
@@ -265,10 +255,16 @@ def action_of(step: object) -> Action[..., Any] | None:
     return carried if isinstance(carried, Action) and carried.function is step else None
 
 
-def actions_of(instance: Any) -> list[Action[..., Any]]:
+def actions_of(instance: Any) -> list[AnyAction]:
     """Returns the instance's actions in definition order; an override keeps the position of its base."""
-    names = _action_names(type(instance))
-    return [step for name in names if (step := action_of(getattr(instance, name))) is not None]
+    return list(_actions_in(instance, type(instance)))
+
+
+def _actions_in(holder: Any, cls: type[Any]) -> Iterator[AnyAction]:
+    for name in _action_names(cls):
+        member = action_of(getattr(holder, name))
+        if member is not None:
+            yield member
 
 
 def _action_names(cls: Any) -> tuple[str, ...]:  # Any, since mypy takes a class's __hash__ for its instances'
@@ -278,14 +274,12 @@ def _action_names(cls: Any) -> tuple[str, ...]:  # Any, since mypy takes a class
         return member_actions.__wrapped__(cls)
 
 
-def parts_of(step: Action[..., Any]) -> Iterator[Action[..., Any]]:
+def parts_of(step: AnyAction) -> Iterator[AnyAction]:
     """Yields the step and, of a class, its actions."""
     yield step
     if isinstance(step.function, type):
-        for name in _action_names(step.function):
-            member = action_of(getattr(step.function, name))
-            if member is not None:
-                yield from parts_of(member)
+        for member in _actions_in(step.function, step.function):
+            yield from parts_of(member)
 
 
 def check_members(cls: type[Any]) -> None:

@@ -14,9 +14,9 @@ ACCEPTED: Final = "True, or a text such as 'Publish {rows} rows?', whose braces 
 
 #: The states of a run whose questions can be answered: it goes on by itself, or `resume` goes on with it.
 ANSWERABLE: Final = (
-    *(TypeRunState.QUEUED, TypeRunState.RUNNING, TypeRunState.PAUSED, TypeRunState.FAILED),
-    *(TypeRunState.INTERRUPTED, TypeRunState.CRASHED),
-)
+    TypeRunState.QUEUED, TypeRunState.RUNNING, TypeRunState.PAUSED, TypeRunState.FAILED, TypeRunState.INTERRUPTED,
+    TypeRunState.CRASHED,
+)  # fmt: skip
 
 
 class Approval(NamedTuple):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from dotflow.core.action import Action
+from dotflow.core.action import AnyAction
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.context import Context
 from dotflow.core.files import FileWatch
@@ -84,7 +84,7 @@ class Call(NamedTuple):
 
     task_id: int
     lane: int
-    step: Action[..., Any]
+    step: AnyAction
     initial_context: Context
     previous_context: Context
     workflow_id: str

@@ -1,6 +1,7 @@
 """@action: makes a callable a step."""
 
 import inspect
+import math
 import warnings
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, overload
@@ -11,6 +12,7 @@ from dotflow.core.action import (
     CONTEXTS,
     DECORATED,
     IDEMPOTENCY_KEY,
+    NO_RESOURCES,
     Action,
     action_of,
     member_actions,
@@ -21,15 +23,11 @@ from dotflow.core.durations import TEXTS, Duration, to_seconds
 from dotflow.core.failure import describe
 from dotflow.core.hints import ACTION, refuse_unknown
 from dotflow.core.policy import POLL_IS, Policy, RetryOn
-from dotflow.core.resources import check_resources
 from dotflow.errors import InvalidPolicy, InvalidStep
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-#: The parameters that no question can show.
-FILLED: Final = (*CONTEXTS, IDEMPOTENCY_KEY, APPROVAL)
 
 #: Whether what a value stands for is still there.
 Valid = Callable[[Any], bool] | Callable[[Any], Coroutine[Any, Any, bool]]
@@ -167,12 +165,9 @@ def action(
         poll=poll,  # type: ignore[arg-type]
         poll_timeout=poll_timeout,  # type: ignore[arg-type]
     )
-    if not isinstance(isolate, bool):
-        raise InvalidPolicy("isolate", isolate, "True or False")
-    if not isinstance(checkpoint, bool):
-        raise InvalidPolicy("checkpoint", checkpoint, "True or False")
-    if not isinstance(files, bool):
-        raise InvalidPolicy("files", files, "True or False")
+    for name, switch in (("isolate", isolate), ("checkpoint", checkpoint), ("files", files)):
+        if not isinstance(switch, bool):
+            raise InvalidPolicy(name, switch, "True or False")
     if valid is not None and not callable(valid):
         raise InvalidPolicy("valid", valid, "a function f(value) that returns True or False")
     if version is not None and (not isinstance(version, str) or not version):
@@ -184,7 +179,7 @@ def action(
         option = "checkpoint=False" if not checkpoint else "cache"
         raise InvalidPolicy("valid", valid, f"None with {option}: it is asked about a checkpoint")
     seconds = _time_for_answer(approve, approve_within)
-    required = check_resources(resources)
+    required = _check_resources(resources)
 
     def decorate(target: Callable[..., Any]) -> Any:
         if (existing := action_of(target)) is not None:
@@ -199,7 +194,8 @@ def action(
         if approve is not False:
             from dotflow.core.approval import check_question  # here: few steps ask
 
-            question = check_question(approve, [name for name in parameters(target) if name not in FILLED])
+            filled = (*CONTEXTS, IDEMPOTENCY_KEY, APPROVAL)
+            question = check_question(approve, [name for name in parameters(target) if name not in filled])
         options = (isolate, required, checkpoint, version, max_age, files, valid, question, seconds)
         step = Action(target, policy, *options)
         if not isinstance(target, type):
@@ -233,6 +229,18 @@ def _max_age(cache: object) -> float | None:
     if not seconds:
         raise InvalidPolicy("cache", cache, f"True, False, or the maximum age: a number of seconds above 0, or {TEXTS}")
     return seconds
+
+
+def _check_resources(resources: Any) -> Mapping[str, float]:
+    """Returns a copy of the resources. Raises InvalidPolicy for invalid ones."""
+    if resources is None:
+        return NO_RESOURCES
+    if not isinstance(resources, Mapping) or not all(
+        isinstance(name, str) and name and type(amount) in (int, float) and 0 < amount < math.inf
+        for name, amount in resources.items()
+    ):
+        raise InvalidPolicy("resources", resources, 'a mapping of names to amounts above 0, such as {"GPU": 1}')
+    return dict(resources)
 
 
 def _has_methods(target: object) -> bool:

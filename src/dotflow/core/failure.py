@@ -50,9 +50,10 @@ class Failure:
 
     Attributes:
         refusal: Why `retry_on` allowed no further attempt; empty where it was not that.
+        masks: The secrets that it does not show, and that no other text about it shows. A pickle does not have them.
     """
 
-    __slots__ = ("_masks", "_parts", "_text", "exception", "message", "refusal")
+    __slots__ = ("_parts", "_text", "exception", "masks", "message", "refusal")
 
     def __init__(self, exception: str, message: str, traceback: str = "") -> None:
         self.exception: str = exception
@@ -60,7 +61,7 @@ class Failure:
         self.refusal: str = ""
         self._text: str | None = traceback
         self._parts: tuple[ChainPart, ...] = ()
-        self._masks: Masks = NO_MASKS
+        self.masks: Masks = NO_MASKS
 
     @classmethod
     def of(cls, error: BaseException, *, name: str | None = None, message: str | None = None) -> "Failure":
@@ -77,20 +78,15 @@ class Failure:
     def traceback(self) -> str:
         """The traceback as Python prints it, without dotflow's own frames."""
         if self._text is None:
-            text = "".join(itertools.chain.from_iterable(map(_format_part, self._parts)))
-            self._text = self._masks.mask(text)
+            parts = [f"{link}{_stack_text(frames) if frames else ''}{last}" for link, frames, last in self._parts]
+            self._text = self.masks.mask("".join(parts))
             self._parts = ()
         return self._text
-
-    @property
-    def masks(self) -> Masks:
-        """The secrets that it does not show, and that no other text about it shows. A pickle does not have them."""
-        return self._masks
 
     def masked(self, masks: Masks) -> "Failure":
         """Returns the failure without secrets. Its traceback is still formatted on first access."""
         masked = Failure(masks.mask(self.exception), masks.mask(self.message), "")
-        masked._masks = masks
+        masked.masks = masks
         masked._text = None if self._text is None else masks.mask(self._text)
         masked._parts = self._parts
         masked.refusal = masks.mask(self.refusal)
@@ -130,14 +126,6 @@ class TaskError:
     @property
     def traceback(self) -> str:
         return self._failure.traceback
-
-    @property
-    def _refusal(self) -> str:
-        return self._failure.refusal
-
-    @property
-    def _masks(self) -> Masks:
-        return self._failure.masks
 
     def __reduce__(self) -> tuple[type["TaskError"], tuple[int, Failure]]:
         return TaskError, (self.attempt, self._failure)
@@ -236,11 +224,6 @@ def _frames(trace: TracebackType | None) -> tuple[Frame, ...]:
             frames.append((code, trace.tb_lineno, trace.tb_lasti))
         trace = trace.tb_next
     return tuple(frames)
-
-
-def _format_part(part: ChainPart) -> list[str]:
-    link, frames, last = part
-    return [link, _stack_text(frames) if frames else "", last]
 
 
 #: By the ids of the code objects, which the values keep alive: two equal ones may be of two files.

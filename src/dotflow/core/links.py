@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
-from dotflow.core.action import Action
+from dotflow.core.action import AnyAction
 from dotflow.core.outputs import Part
 from dotflow.core.secret import SecretUse
 
@@ -133,6 +133,11 @@ class Nest(NamedTuple):
     repeat: int = 0
     until: int | None = None
 
+    @property
+    def rounds(self) -> str:
+        """How many rounds there are at most, as in "8 rounds"."""
+        return f"{self.repeat} round{'s' * (self.repeat > 1)}"
+
     def has(self, source: object) -> bool:
         """Returns whether a source goes by item: it is the item itself, or one of a task beside."""
         return type(source) in (Entry, Carried) or (isinstance(source, int) and source in self.tasks)
@@ -175,7 +180,7 @@ class Links(NamedTuple):
     nest: Nest | None = None
     max_parallel: int = MAX_PARALLEL
     conditions: tuple[Condition, ...] = ()
-    fallback: Action[..., Any] | None = None
+    fallback: AnyAction | None = None
     fallback_binds: tuple[Bind, ...] = ()
     takes_error: bool = False
     outputs: tuple[Part, ...] = ()
@@ -203,13 +208,8 @@ class Links(NamedTuple):
         links = self._replace(each=each, conditions=conditions)
         if nest is None:
             return links
-        return links._replace(
-            each=tuple(link for link in each if not nest.has(link.source)),
-            binds=tuple(link for link in self.binds if not nest.has(link.source)),
-            fallback_binds=tuple(link for link in self.fallback_binds if not nest.has(link.source)),
-            needs=tuple(group for group in self.needs if not nest.has(group[-1])),
-            after=tuple(group for group in self.after if not nest.has(group[-1])),
-        )
+        # All conditions on what goes by item are decided for each item.
+        return links.only(lambda source: not nest.has(source))
 
     def value_sources(self) -> list[int]:
         """Returns the ids of the tasks whose values it depends on: for arguments, conditions and lists."""
@@ -246,7 +246,9 @@ class Links(NamedTuple):
         """
         return self._replace(
             binds=tuple(bind for bind in self.binds if is_kept(bind.source)),
+            fallback_binds=tuple(bind for bind in self.fallback_binds if is_kept(bind.source)),
             needs=tuple(group for group in self.needs if is_kept(group[-1])),
+            after=tuple(group for group in self.after if is_kept(group[-1])),
             each=tuple(link for link in self.each if is_kept(link.source)),
             conditions=tuple(condition for condition in self.conditions if is_kept(condition.source)),
         )

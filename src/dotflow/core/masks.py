@@ -4,7 +4,7 @@ import binascii
 import functools
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, AnyStr, Final
 
 MASK: Final = "***"
@@ -18,9 +18,8 @@ MAX_HELD: Final = 1_000_000  # bytes that a stream holds back
 
 #: The names of environment variables with secrets end so.
 SECRET_NAMES: Final = (
-    *("TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIALS", "DSN"),
-    *("API_KEY", "APIKEY", "ACCESS_KEY", "PRIVATE_KEY"),
-)
+    "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIALS", "DSN", "API_KEY", "APIKEY", "ACCESS_KEY", "PRIVATE_KEY",
+)  # fmt: skip
 #: What URLs leave as it is: in a query, in a path, by JavaScript's encodeURIComponent, by libraries that quote a URL.
 SAFE_IN_URLS: Final = ("", "/", "!*'()", "!#$%&'()*+,/:;=?@[]~")
 
@@ -53,8 +52,6 @@ class Masks:
 
     def mask_bytes(self, data: bytes) -> bytes:
         """Returns the data with `***` in place of each secret in UTF-8. For chunks of a stream, use MaskedStream."""
-        if not self._values:
-            return data
         return _replace(data, self.byte_forms, MASK.encode())
 
     def mask_end(self, text: str) -> str:
@@ -62,11 +59,11 @@ class Masks:
         stream = MaskedStream(self)
         return (stream.feed(_encode(text)) + stream.flush()).decode(errors="surrogateescape")
 
-    def mask_id(self, text: str, salt: str = "") -> str:
+    def mask_id(self, text: str) -> str:
         """Returns an id with a digest in place of each secret. Equal ids stay equal, and others differ."""
         if not any(value in text for value in self._values):
             return text
-        return _replace(text, self.forms, digest_of_secret(text, salt))
+        return _replace(text, self.forms, digest_of_secret(text, ""))
 
     def mask_ref(self, ref: Any) -> Any:
         """Returns a reference to a task, whose name is masked as an id."""
@@ -75,7 +72,7 @@ class Masks:
     @functools.cached_property
     def forms(self) -> Sequence[str]:
         """The texts that are replaced, the longest first."""
-        return sorted({form for value in self._values for form in forms_of(value)}, key=_by_length)
+        return sorted({form for value in self._values for form in forms_of(value)}, key=lambda form: (-len(form), form))
 
     @functools.cached_property
     def byte_forms(self) -> Sequence[bytes]:
@@ -169,15 +166,15 @@ def digest_of_secret(text: str, salt: str) -> str:
     return hashlib.pbkdf2_hmac("sha256", _encode(text), b"dotflow " + _encode(salt), DIGEST_ROUNDS, 16).hex()
 
 
-def secret_variables(environment: Mapping[str, str]) -> list[str]:
-    """Returns the values of the variables that are secret by their names."""
-    values = [environment[name] for name in environment if name.upper().endswith(SECRET_NAMES)]
+def secret_variables() -> list[str]:
+    """Returns the values of the environment's variables that are secret by their names."""
+    values = [value for name, value in os.environ.items() if name.upper().endswith(SECRET_NAMES)]
     return [value for value in values if len(value) >= MIN_VARIABLE]
 
 
 def environment_masks() -> Masks:
     """Returns the masks of the environment's secrets, and of the command line's, for messages outside of a run."""
-    return Masks([*secret_variables(os.environ), *hidden])
+    return Masks([*secret_variables(), *hidden])
 
 
 @functools.lru_cache(maxsize=64)
@@ -231,10 +228,6 @@ def _encode(text: str) -> bytes:
         return text.encode(errors="surrogateescape")  # as the environment's values were decoded
     except UnicodeEncodeError:
         return text.encode(errors="surrogatepass")
-
-
-def _by_length(form: str) -> tuple[int, str]:
-    return -len(form), form
 
 
 def _replace(data: AnyStr, forms: Sequence[AnyStr], mask: AnyStr) -> AnyStr:

@@ -44,31 +44,31 @@ class Returned(NamedTuple):
     files: FileRecord | None = None
 
 
-class Raised(NamedTuple):
+class Failed(NamedTuple):
+    """The attempt failed."""
+
+    failure: Failure
+    repeated: tuple[Failure, ...] = ()
+    retry: bool | float | None = None
+    usage: Usage | None = None
+
+
+class Raised(Failed):
     """The step raised an exception, or its arguments or result could not be pickled."""
 
-    failure: Failure
-    repeated: tuple[Failure, ...] = ()
-    retry: bool | float | None = None
-    usage: Usage | None = None
+    __slots__ = ()
 
 
-class TimedOut(NamedTuple):
+class TimedOut(Failed):
     """The step was stopped at its timeout."""
 
-    failure: Failure
-    repeated: tuple[Failure, ...] = ()
-    retry: bool | float | None = None
-    usage: Usage | None = None
+    __slots__ = ()
 
 
-class Died(NamedTuple):
+class Died(Failed):
     """The step's worker process ended during the attempt."""
 
-    failure: Failure
-    repeated: tuple[Failure, ...] = ()
-    retry: bool | float | None = None
-    usage: Usage | None = None
+    __slots__ = ()
 
 
 class NotReady(NamedTuple):

@@ -55,10 +55,10 @@ class Policy:
     def __post_init__(self) -> None:
         if type(self.attempts) is not int or self.attempts < 1:
             raise InvalidPolicy("retry", self.attempts, "the total number of attempts, a whole number from 1")
-        self._convert("timeout", "timeout", "per attempt, 0 or more (0 = no timeout)")
-        self._convert("delay", "retry_delay", "between attempts, 0 or more")
+        self._convert("timeout", "per attempt, 0 or more (0 = no timeout)")
+        self._convert("delay", "between attempts, 0 or more", "retry_delay")
         if self.max_delay is not None:
-            self._convert("max_delay", "max_delay", "between attempts at most, 0 or more")
+            self._convert("max_delay", "between attempts at most, 0 or more")
         if not isinstance(self.backoff, bool):
             raise InvalidPolicy("backoff", self.backoff, "True or False")
         if not is_seconds(self.jitter) or self.jitter > 1:
@@ -68,17 +68,17 @@ class Policy:
         if not _is_retry_on(self.retry_on):
             raise InvalidPolicy("retry_on", self.retry_on, RETRY_ON)
         if self.poll is not None:
-            self._convert("poll", "poll", "between two calls, above 0")
+            self._convert("poll", "between two calls, above 0")
         if self.poll_timeout is not None:
             if self.poll is None:
                 raise InvalidPolicy("poll_timeout", self.poll_timeout, "for a step that waits: write poll='30s', too")
-            self._convert("poll_timeout", "poll_timeout", "for which an attempt waits, above 0")
+            self._convert("poll_timeout", "for which an attempt waits, above 0")
 
-    def _convert(self, field: str, name: str, meaning: str) -> None:
+    def _convert(self, field: str, meaning: str, name: str = "") -> None:
         value = getattr(self, field)
         seconds = to_seconds(value)
         if seconds is None or (not seconds and field in ABOVE_ZERO):
-            raise InvalidPolicy(name, value, f"a number of seconds {meaning}, or {TEXTS}; at most ten years")
+            raise InvalidPolicy(name or field, value, f"a number of seconds {meaning}, or {TEXTS}; at most ten years")
         object.__setattr__(self, field, seconds)
 
     def should_retry(self, error: BaseException) -> tuple[bool | float, str]:
@@ -128,15 +128,12 @@ class Policy:
         is_list = isinstance(self.retry_on, type | tuple)
         return f"{exception} is not in retry_on" if is_list else f"retry_on refused {exception}"
 
-    def delay_after(
-        self, attempt: int, retry: bool | float | None = None, chance: Callable[[], float] | None = None
-    ) -> float | None:
+    def delay_after(self, attempt: int, retry: bool | float | None = None) -> float | None:
         """Returns the seconds until the next attempt; None for no further attempt.
 
         Args:
             attempt: The number of the failed attempt, from 1.
             retry: The result of `should_retry`; None where it was not called, which is no match for `retry_on`.
-            chance: Returns a random number from 0 to 1; by default random.random.
         """
         if attempt >= self.attempts:
             return None
@@ -147,20 +144,18 @@ class Policy:
             delay = min(delay * 2 ** min(attempt - 1, MAX_DOUBLINGS), MAX_SECONDS)
         if self.max_delay is not None:
             delay = min(delay, self.max_delay)
-        return self._jittered(delay, chance)
+        return self._jittered(delay)
 
-    def poll_delay(self, chance: Callable[[], float] | None = None) -> float:
-        """Returns the seconds until the next call of an attempt that waits. *chance* is that of `delay_after`."""
-        return self._jittered(self.poll or 0.0, chance)
+    def poll_delay(self) -> float:
+        """Returns the seconds until the next call of an attempt that waits."""
+        return self._jittered(self.poll or 0.0)
 
-    def _jittered(self, delay: float, chance: Callable[[], float] | None) -> float:
-        return delay * (1 - self.jitter * (chance or _chance())()) if self.jitter else delay
+    def _jittered(self, delay: float) -> float:
+        if not self.jitter:
+            return delay
+        import random  # here: it takes milliseconds, and few steps need it
 
-
-def _chance() -> Callable[[], float]:
-    import random  # here: it takes milliseconds, and few steps need it
-
-    return random.random
+        return delay * (1 - self.jitter * random.random())
 
 
 def _is_retry_on(value: object) -> bool:

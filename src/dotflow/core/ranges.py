@@ -21,7 +21,7 @@ class InvalidRange(ValueError):
     """A text lists no values, or too many: why, in words."""
 
 
-def expand(text: str, convert: Convert, accepted: str, most: int = MOST) -> list[Any]:
+def expand(text: str, convert: Convert, accepted: str) -> list[Any]:
     """Returns the values that a text lists, each once, in its order.
 
     `a,b` are two values. `A..B` are days or whole numbers, both ends included, `A..B/7d` each seventh day, and
@@ -31,7 +31,6 @@ def expand(text: str, convert: Convert, accepted: str, most: int = MOST) -> list
         text: The text.
         convert: Makes a value of a text; raises ValueError for a wrong one.
         accepted: What it accepts, for errors: "a date, such as 2026-11-25".
-        most: The maximum number of values.
 
     Raises:
         InvalidRange: A value is wrong, a range is empty, or there are too many values.
@@ -41,50 +40,50 @@ def expand(text: str, convert: Convert, accepted: str, most: int = MOST) -> list
     for part in parts:
         if not part and len(parts) > 1:
             raise InvalidRange("a value is empty. Remove a comma")
-        values.update(dict.fromkeys(_values(part, convert, accepted, most)))
-        _check_count(len(values), most)
+        values.update(dict.fromkeys(_values(part, convert, accepted)))
+        _check_count(len(values))
     return list(values)
 
 
-def combinations(values: Mapping[str, Sequence[Any]], most: int = MOST) -> Iterator[dict[str, Any]]:
+def combinations(values: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
     """Returns all combinations, one after the other; the last parameter changes first. Raises InvalidRange."""
-    _check_count(math.prod(map(len, values.values())), most)
+    _check_count(math.prod(map(len, values.values())))
     return (dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values()))
 
 
-def _check_count(count: int, most: int) -> None:
-    if count > most:
-        raise InvalidRange(f"these are {count:,} values, of {most:,} at most. Split them up")
+def _check_count(count: int) -> None:
+    if count > MOST:
+        raise InvalidRange(f"these are {count:,} values, of {MOST:,} at most. Split them up")
 
 
-def _values(part: str, convert: Convert, accepted: str, most: int) -> Sequence[Any]:
+def _values(part: str, convert: Convert, accepted: str) -> Sequence[Any]:
     first, dots, rest = part.partition("..")
     if not dots:
         return [_convert(part, convert, accepted)]
     value = _convert(first, convert, accepted)
     if isinstance(value, str):
-        return _texts(part, first, rest, most)
-    return [convert(part)] if isinstance(value, Path) else _range(value, rest, convert, accepted, most)
+        return _texts(part, first, rest)
+    return [convert(part)] if isinstance(value, Path) else _range(value, rest, convert, accepted)
 
 
-def _texts(part: str, first: str, rest: str, most: int) -> Sequence[str]:
+def _texts(part: str, first: str, rest: str) -> Sequence[str]:
     """Returns the texts of a range of days or numbers; a text that begins with neither is one value."""
     if first.isascii() and first.isdigit():
         width = len(first) if first.startswith("0") else 0
         start: Any = _convert(first, int, "a whole number")
-        return [str(number).zfill(width) for number in _range(start, rest, int, "a whole number", most)]
+        return [str(number).zfill(width) for number in _range(start, rest, int, "a whole number")]
     for kind in (date, datetime):
         try:
             start = kind.fromisoformat(first)
         except ValueError:
             continue
         if kind is date:
-            return [str(day) for day in _range(start, rest, date.fromisoformat, "a date, such as 2026-11-25", most)]
+            return [str(day) for day in _range(start, rest, date.fromisoformat, "a date, such as 2026-11-25")]
         raise InvalidRange("moments need the type datetime. Annotate the parameter of a step that takes it")
     return [part]
 
 
-def _range(first: Any, rest: str, convert: Convert, accepted: str, most: int) -> list[Any]:
+def _range(first: Any, rest: str, convert: Convert, accepted: str) -> list[Any]:
     text, slash, every = rest.partition("/")
     last = _convert(text, convert, accepted)
     step: Any = 1
@@ -103,7 +102,7 @@ def _range(first: Any, rest: str, convert: Convert, accepted: str, most: int) ->
     if last < first:
         raise InvalidRange("it ends before it begins. Write the earlier end first")
     count = (last - first) // step + 1
-    _check_count(count, most)  # before they are made
+    _check_count(count)  # before they are made
     return [first + step * number for number in range(count)]
 
 

@@ -4,15 +4,17 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
-from dotflow.core.action import CLASS_ACTION, Action, action_of, actions_of, names_of_actions
+from dotflow.core.action import CLASS_ACTION, Action, AnyAction, action_of, actions_of, names_of_actions
 from dotflow.core.failure import describe
-from dotflow.errors import InvalidCallback, InvalidPath, InvalidStep
+from dotflow.errors import InvalidCallback, InvalidPath, InvalidStep, close_match
+
+SIMILAR: Final = 0.7  # how similar a name in a hint is at least: many modules are on sys.path
 
 
-def as_actions(step: object) -> list[Action[..., Any]]:
+def as_actions(step: object) -> list[AnyAction]:
     """Returns the actions of an action, a decorated class, a dotted path or a list of them.
 
     Raises:
@@ -83,7 +85,8 @@ def resolve(path: str, *, list_actions: bool = True) -> Any:
             owner = ".".join(parts[:depth])
             names = sorted(names_of_actions(getattr(target, "__dict__", {})))
             actions = f"Its actions are: {', '.join(names)}." if names and list_actions else ""
-            hint = f"{_did_you_mean(parts[depth], dir(target), f'{owner}.')} {actions}".strip()
+            public = (name for name in dir(target) if not name.startswith("_"))
+            hint = f"{close_match(parts[depth], public, f'{owner}.', SIMILAR)} {actions}".strip()
             raise InvalidPath(path, f"'{owner}' has no '{parts[depth]}'.", hint)
         target = getattr(target, parts[depth])
     return target
@@ -155,14 +158,7 @@ def _near_module(name: str) -> str:
 
     parent, dot, last = name.rpartition(".")
     folders = getattr(sys.modules.get(parent), "__path__", ()) if parent else None
-    return _did_you_mean(last, (module.name for module in pkgutil.iter_modules(folders)), f"{parent}{dot}")
-
-
-def _did_you_mean(name: str, known: Iterable[str], prefix: str) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(name, [other for other in known if not other.startswith("_")], n=1, cutoff=0.7)
-    return f"Did you mean '{prefix}{near[0]}'?" if near else ""
+    return close_match(last, (module.name for module in pkgutil.iter_modules(folders)), f"{parent}{dot}", SIMILAR)
 
 
 def _has_parameter(function: Callable[..., Any], argument: str) -> bool:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from dotflow import clock
-from dotflow.core.action import Action
+from dotflow.core.action import AnyAction
 from dotflow.core.context import NOTHING, Context
 from dotflow.core.events import (
     AttemptFailed,
@@ -54,6 +54,10 @@ UNKNOWN: Final = -math.inf
 
 #: The fields of a definition. A record has those of TaskRecord, too.
 DEFINED: Final = ("_initial", "callback", "group_name", "step", "task_id", "workflow_id")
+
+
+#: What is called at the end of a task as `callback(task=task)`; None for nothing.
+Callback = Callable[..., Any] | None
 
 
 class Task:
@@ -117,21 +121,25 @@ class Task:
     def __init__(
         self,
         task_id: int,
-        step: Action[..., Any],
-        callback: Callable[..., Any] | None = None,
+        step: AnyAction,
+        callback: Callback = None,
         initial_context: Context | None = None,
         group_name: str = "default",
         workflow_id: str = "",
         run_id: str | None = None,
     ) -> None:
         self.task_id: int = task_id
-        self.step: Action[..., Any] = step
-        self.callback: Callable[..., Any] | None = callback
+        self.step: AnyAction = step
+        self.callback: Callback = callback
         self._initial: Context | None = initial_context
         self.group_name: str = group_name
         self.workflow_id: str = workflow_id
-        if run_id is not None:
-            self.run_id = run_id
+        self.run_id = run_id
+        self.status = NOT_STARTED
+        self.attempt = 0
+        self.reason = ""
+        self._previous = self._current = self._errors = self._started = self._finished = None
+        self._tick = 0.0
 
     @property
     def name(self) -> str:
@@ -206,17 +214,17 @@ class Task:
     @property
     def previous_context(self) -> Context:
         """The result of the previous step; an empty Context before the task begins."""
-        return Context() if self._previous is None else self._previous
+        return Context()
 
     @property
     def current_context(self) -> Context:
         """The result; an empty Context before there is one."""
-        return Context() if self._current is None else self._current
+        return Context()
 
     @property
     def errors(self) -> list[TaskError]:
         """The failed attempts. A record makes the list on first access: most tasks never need one."""
-        return [] if self._errors is None else self._errors
+        return []
 
     @property
     def retry_count(self) -> int:
@@ -262,6 +270,11 @@ class Task:
         """The last failed attempt."""
         return self._errors[-1] if self._errors else None
 
+    @property
+    def _steps(self) -> list[AnyAction]:
+        """The step, and the fallback if it has one."""
+        return [self.step] if self.links is None or self.links.fallback is None else [self.step, self.links.fallback]
+
     def __dir__(self) -> list[str]:
         return [name for name in super().__dir__() if name not in READ_TASK]
 
@@ -271,7 +284,7 @@ class Task:
         initial = None if context is None else Context(context.storage, time=context.time)
         number = self.task_id if task_id is None else task_id
         record = object.__new__(TaskRecord)  # as TaskRecord(...), without the call of __new__
-        TaskRecord.__init__(record, number, self.step, self.callback, initial, self.group_name, workflow_id, run_id)
+        Task.__init__(record, number, self.step, self.callback, initial, self.group_name, workflow_id, run_id)
         return record
 
     def _snapshot(self) -> "Task":
@@ -355,6 +368,22 @@ class TaskDefinition(Task):
 
     __slots__ = ()
 
+    def __init__(
+        self,
+        task_id: int,
+        step: AnyAction,
+        callback: Callback,
+        initial_context: Context | None,
+        group_name: str,
+        workflow_id: str,
+    ) -> None:
+        self.task_id = task_id
+        self.step = step
+        self.callback = callback
+        self._initial = initial_context
+        self.group_name = group_name
+        self.workflow_id = workflow_id
+
 
 class TaskRecord(Task):
     """The record of a task in a run."""
@@ -371,29 +400,6 @@ class TaskRecord(Task):
         "run_id",
         "status",
     )
-
-    def __init__(
-        self,
-        task_id: int,
-        step: Action[..., Any],
-        callback: Callable[..., Any] | None = None,
-        initial_context: Context | None = None,
-        group_name: str = "default",
-        workflow_id: str = "",
-        run_id: str | None = None,
-    ) -> None:
-        self.task_id = task_id  # as Task, without the call
-        self.step = step
-        self.callback = callback
-        self._initial = initial_context
-        self.group_name = group_name
-        self.workflow_id = workflow_id
-        self.run_id = run_id
-        self.status = NOT_STARTED
-        self.attempt = 0
-        self.reason = ""
-        self._previous = self._current = self._errors = self._started = self._finished = None
-        self._tick = 0.0
 
     @property
     def previous_context(self) -> Context:

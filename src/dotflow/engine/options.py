@@ -12,7 +12,7 @@ from dotflow.core.steps import as_callback
 from dotflow.core.task import Task
 from dotflow.core.types.execution import TypeExecution, mode_of
 from dotflow.errors import InvalidArgument
-from dotflow.graph.names import TaskRef, named_ids
+from dotflow.graph.names import TaskRef, listed, named_ids
 from dotflow.graph.plan import Plan, not_asked_for
 from dotflow.resume.choice import UNFINISHED_ONLY, ChosenTasks, Resume, is_resume, resume_of_schedule
 from dotflow.resume.earlier_runs import usable
@@ -68,11 +68,11 @@ class RunOptions:
         if self.timeout is not None:
             self.timeout = as_seconds("timeout", self.timeout, above=0)
         rerun: Any = self.rerun
-        self.rerun = () if rerun is None else tuple(rerun) if isinstance(rerun, list | tuple) else (rerun,)
+        self.rerun = () if rerun is None else tuple(listed(rerun))
         self.resume = self.resume or bool(self.rerun)
         only: Any = self.only
         if only is not None:
-            self.only = tuple(only) if isinstance(only, list | tuple) else (only,)
+            self.only = tuple(listed(only))
             if not self.only:
                 raise InvalidArgument("only", only, "a task, several tasks, or None for all")
             if self.resume in UNFINISHED_ONLY:

@@ -712,13 +712,13 @@ def _planned(tasks: Sequence[Task], plan: Plan, *, has_code: bool) -> tuple[Plan
             task.group_name,
             lane,
             task.step.identity,
-            needs,
+            plan.needs_of(task.task_id),
             task.step.policy,
             fingerprint(task.step) if has_code else "",
             CONTEXTS if isinstance(task.step.function, type) else tuple(task.step.context_params),
             rounds_of(task),
         )
-        for task, lane, needs in zip(tasks, plan.lanes, plan.needs, strict=True)
+        for task, lane in zip(tasks, plan.lanes, strict=True)
     )
 
 

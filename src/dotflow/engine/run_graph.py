@@ -356,7 +356,7 @@ class RunGraph:
     ) -> tuple[Any, ...]:
         """Returns the inputs of a task or of an item of it: those of Ready."""
         fallback = None if task.links.fallback is None else functools.partial(self._fallback, task, item, of_item)
-        secrets = self._secrets.of_task(task.task_id)
+        secrets = self._secrets.by_task.get(task.task_id)
         if task.links.takes_key:
             base = self.checkpoints.key_base(item or task)
             secrets = TaskSecrets({**(secrets or {}), KEY_BASE: base})

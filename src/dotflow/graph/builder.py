@@ -1,29 +1,27 @@
 """TaskBuilder: builds the tasks of a workflow."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Never, Protocol
 
-from dotflow.core.action import Action, check_members, parts_of
+from dotflow.core.action import Action, AnyAction, check_members, parts_of
 from dotflow.core.callback import TaskCallback
 from dotflow.core.context import Context
 from dotflow.core.hints import ADD, READ_BUILDER, no_attribute, refuse_unknown
 from dotflow.core.links import Links
 from dotflow.core.secret import check_no_secret
 from dotflow.core.steps import as_actions, as_callback
-from dotflow.core.task import Task, TaskDefinition
+from dotflow.core.task import Callback, Task, TaskDefinition
 from dotflow.errors import InvalidArgument, InvalidLink
 from dotflow.graph.linked_task import LinkedTask
 from dotflow.graph.linking import LinkOptions, check_options, copy_tasks, make_links, make_loop
-from dotflow.graph.names import Names, TaskRef
+from dotflow.graph.names import Scope, TaskRef
 from dotflow.graph.params import NO_PARAMS, Params
-from dotflow.graph.wiring import Scope
 
 if TYPE_CHECKING:
-    from dotflow.graph.drawing import Drawing
     from dotflow.graph.schema import WorkflowSchema
 
 # type[Any]: a decorated class is the class itself.
-Step = Action[..., Any] | type[Any] | str | list["Step"] | tuple["Step", ...]
+Step = AnyAction | type[Any] | str | list["Step"] | tuple["Step", ...]
 
 Needs = Mapping[str, TaskRef] | Sequence[TaskRef] | TaskRef
 After = Sequence[TaskRef] | TaskRef
@@ -40,6 +38,13 @@ class HasTasks(Protocol):
         """Its tasks."""
 
 
+#: Options that a list of steps can't have -> what they do.
+FOR_ONE: Final = {
+    "name": "names one task",
+    "outputs": "names the parts of one task's value",
+    "repeat": "repeats one step or another workflow",
+}
+
 ACCEPTED: Final = ("step", "callback", "initial_context", "group_name", *LinkOptions._fields)
 
 
@@ -51,7 +56,7 @@ class TaskBuilder:
         self._name = name
         self._params = params
         self._tasks: list[Task] = []
-        self._names = Names()
+        self._scope = Scope(self._tasks, params)
         self._has_names = bool(params)  # run parameters or outputs, which a task may be called like
 
     def add(
@@ -179,21 +184,21 @@ class TaskBuilder:
             self._add_linked(step, function, context, group_name, options)
         except BaseException:  # a list is added whole or not at all
             del self._tasks[count:]
-            self._names.forget(count)
+            self._scope = Scope(self._tasks, self._params)
             raise
         return self
 
     def _add_linked(
         self,
         step: Any,
-        callback: Callable[..., Any] | None,
+        callback: Callback,
         context: Context | None,
         group_name: str,
         options: LinkOptions,
     ) -> None:
         """Adds tasks one by one, since a step of a list may name the one before it."""
-        self._names.update(self._tasks)
-        scope = Scope(self._names, self._tasks, self._params)
+        scope = self._scope
+        scope.update()
         check_options(options, scope)
         other = None if isinstance(step, Action) else getattr(step, "task", step)
         if isinstance(other, TaskBuilder):
@@ -203,15 +208,12 @@ class TaskBuilder:
                 self._append(task.step, links, task.callback, task._initial, group)
             return
         actions = as_actions(step)
-        if options.name is not None and len(actions) > 1:
-            raise InvalidLink("name=... names one task, and this adds several.")
-        if options.outputs is not None and len(actions) > 1:
-            raise InvalidLink("outputs=... names the parts of one task's value, and this adds several tasks.")
+        for option, does in FOR_ONE.items() if len(actions) > 1 else ():
+            if getattr(options, option) is not None:
+                raise InvalidLink(f"{option}=... {does}, and this adds several tasks.")
         if options.repeat is not None:
-            if len(actions) > 1:
-                raise InvalidLink("repeat=... repeats one step or another workflow, and this adds several steps.")
-            for action, links in make_loop(actions[0], options, scope):
-                self._append(action, links, callback if action is actions[0] else None, context, group_name)
+            for action, loop in make_loop(actions[0], options, scope):
+                self._append(action, loop, callback if action is actions[0] else None, context, group_name)
             return
         for action in actions:
             name = action.short_name
@@ -220,17 +222,15 @@ class TaskBuilder:
                 raise InvalidLink(f"Step '{name}' is called like the {like} '{name}'. Pass name=... to name its task.")
             if isinstance(action.function, type):
                 check_members(action.function)
-            if options.are_used() or _has_links(action):
-                self._names.update(self._tasks)
-                self._append(action, make_links(action, options, scope), callback, context, group_name)
-            else:
-                self._append(action, None, callback, context, group_name)
+            scope.update()
+            own = make_links(action, options, scope) if options.are_used() or _has_links(action) else None
+            self._append(action, own, callback, context, group_name)
 
     def _append(
         self,
-        step: Action[..., Any],
+        step: AnyAction,
         links: Links | None,
-        callback: Callable[..., Any] | None,
+        callback: Callback,
         context: Context | None,
         group_name: str,
     ) -> None:
@@ -250,7 +250,7 @@ class TaskBuilder:
     def clear(self) -> "TaskBuilder":
         """Removes all tasks."""
         self._tasks.clear()
-        self._names = Names()
+        self._scope = Scope(self._tasks, self._params)
         return self
 
     def reverse(self) -> "TaskBuilder":
@@ -258,10 +258,10 @@ class TaskBuilder:
         for task in self._tasks:
             if task.links is not None and (task.links.sources() or task.links.always):
                 raise InvalidLink(f"Can't reverse the tasks: task {task.task_id} {task.name} needs earlier ones.")
-        self._names = Names()
         self._tasks = [
             task._new_record(self._workflow_id, None, number) for number, task in enumerate(reversed(self._tasks))
         ]
+        self._scope = Scope(self._tasks, self._params)
         return self
 
     def set_workflow_id(self, workflow_id: str) -> None:
@@ -276,8 +276,8 @@ class TaskBuilder:
 
         return WorkflowSchema.of(self._workflow_id, self._name, self._tasks)
 
-    def graph(self, format: str = "mermaid") -> "Drawing":
-        """Returns a diagram of the tasks as text, which a notebook shows as a picture.
+    def graph(self, format: str = "mermaid") -> str:
+        """Returns a diagram of the tasks as text.
 
         Solid arrows are values, with a circle those that may be missing, and thick ones items. Dashed arrows are
         conditions and order; those of `after` have its name. Slanted boxes are run parameters. Groups and added
@@ -293,10 +293,6 @@ class TaskBuilder:
 
         return draw(self._tasks, format)
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Shows the diagram in a notebook."""
-        return {**self.graph()._repr_mimebundle_(), "text/plain": repr(self)}
-
     def __iter__(self) -> Iterator[Task]:
         return iter(tuple(self._tasks))
 
@@ -304,7 +300,7 @@ class TaskBuilder:
         return len(self._tasks)
 
 
-def _has_links(action: Action[..., Any]) -> bool:
+def _has_links(action: AnyAction) -> bool:
     """Returns whether a task of the action has links without any option of `add`."""
     if action.named_params or action.takes_key or not action.is_ordinary:
         return True

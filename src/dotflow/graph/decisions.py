@@ -30,9 +30,11 @@ class Skip(NamedTuple):
 
 
 Arguments = dict[str, Any]
+#: What a task gets, or why it does not run.
+Decision = Arguments | Skip
 
 
-def decide(links: Links, tasks: Sequence[Task], params: Params, masks: Masks = NO_MASKS) -> Arguments | Skip:
+def decide(links: Links, tasks: Sequence[Task], params: Params, masks: Masks = NO_MASKS) -> Decision:
     """Returns the arguments of a task beside its contexts, or a Skip, by the values that it depends on.
 
     The tasks that it needs have ended. Comparing their values may raise any error. The reason of a Skip is masked.
@@ -96,7 +98,7 @@ def unmet_group(records: Sequence[Task], *, is_left_out: bool = False) -> Skip |
     return None if unmet is None else Skip(f"it needs '{unmet.name}', which {ending(unmet)}")
 
 
-def arguments(binds: Sequence[Bind], tasks: Sequence[Task], params: Params) -> Arguments | Skip:
+def arguments(binds: Sequence[Bind], tasks: Sequence[Task], params: Params) -> Decision:
     """Returns the argument of each parameter whose task has a value; a Skip if one without is required."""
     values: Arguments = {}
     for parameter, kind, source, required, part in binds:

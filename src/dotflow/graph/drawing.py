@@ -11,8 +11,6 @@ from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.drawing import TypeDrawing
 from dotflow.errors import InvalidArgument
 
-MIME_TYPE: Final = "text/vnd.mermaid"  # JupyterLab 4.1 and later draw it
-
 MAX_LABEL: Final = 40  # characters of a value in a label
 DEFAULT_GROUP: Final = "default"
 
@@ -57,23 +55,7 @@ class Arrow(NamedTuple):
 Box = tuple[int, tuple[str, ...]]
 
 
-class Drawing(str):
-    """The text of a diagram. A notebook shows it as a picture."""
-
-    __slots__ = ("_mermaid",)
-
-    _mermaid: str
-
-    def __new__(cls, text: str, mermaid: str = "") -> "Drawing":  # the default: pickle passes the text alone
-        drawing = super().__new__(cls, text)
-        drawing._mermaid = mermaid
-        return drawing
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        return {MIME_TYPE: self._mermaid, "text/plain": str(self)}
-
-
-def draw(tasks: Sequence[Task], format: str = TypeDrawing.MERMAID) -> Drawing:
+def draw(tasks: Sequence[Task], format: str) -> str:
     """Returns the diagram of tasks. Raises InvalidArgument for an unknown format."""
     known = list(map(str, TypeDrawing))
     if format not in known:
@@ -81,8 +63,7 @@ def draw(tasks: Sequence[Task], format: str = TypeDrawing.MERMAID) -> Drawing:
     arrows = list(_arrows(tasks))
     params = dict.fromkeys(arrow.source for arrow in arrows if isinstance(arrow.source, str))
     nodes = [*(Node(name, (name,), PARAM, ()) for name in params), *_nodes(tasks)]
-    mermaid = "\n".join(_mermaid(nodes, arrows))
-    return Drawing(mermaid if format == TypeDrawing.MERMAID else "\n".join(_dot(nodes, arrows)), mermaid)
+    return "\n".join((_dot if format == TypeDrawing.DOT else _mermaid)(nodes, arrows))
 
 
 def _nodes(tasks: Sequence[Task]) -> Iterator[Node]:
@@ -108,9 +89,7 @@ def _boxes_and_name(task: Task) -> list[str]:
 
 def _rounds(nest: Nest, tasks: Sequence[Task]) -> str:
     """Returns how often an added workflow is repeated: `≤ 8 rounds until good`."""
-    if nest.until is None:
-        return f"{nest.repeat} round{'s' * (nest.repeat > 1)}"
-    return f"≤ {nest.repeat} round{'s' * (nest.repeat > 1)} until {_boxes_and_name(tasks[nest.until])[-1]}"
+    return nest.rounds if nest.until is None else f"≤ {nest.rounds} until {_boxes_and_name(tasks[nest.until])[-1]}"
 
 
 def _lists(links: Links, tasks: Sequence[Task]) -> Iterator[str]:
@@ -142,20 +121,18 @@ def _arrows(tasks: Sequence[Task]) -> Iterator[Arrow]:
     for task in tasks:
         before = last_of_group.get(task.group_name)
         last_of_group[task.group_name] = task.task_id
-        arrows = [] if task.links is None else list(_arrows_of_links(task, task.links, tasks))
+        links = task.links or Links()
+        arrows = list(_arrows_of_links(task, links, tasks))
         takes_previous = "previous_context" in task.step.context_params
-        if before is not None and (takes_previous or not is_linked) and not _has_each_previous(task):
+        gets_items = any(link.parameter == "previous_context" for link in links.each)
+        if before is not None and (takes_previous or not is_linked) and not gets_items:
             arrows.append(Arrow(before, task.task_id, SOLID if takes_previous else DASHED))
-        if task.links is not None and task.links.always and not task.links.after:
+        if links.always and not links.after:
             followed = with_arrow | {arrow.source for arrow in arrows}
             ends = [earlier for earlier in range(task.task_id) if earlier not in followed]
             arrows += (Arrow(end, task.task_id, DASHED) for end in ends)
         with_arrow.update(arrow.source for arrow in arrows)
         yield from dict.fromkeys(arrows)
-
-
-def _has_each_previous(task: Task) -> bool:
-    return task.links is not None and any(link.parameter == "previous_context" for link in task.links.each)
 
 
 def _arrows_of_links(task: Task, links: Links, tasks: Sequence[Task]) -> Iterator[Arrow]:

@@ -11,13 +11,17 @@ from dotflow.graph.decisions import (
     COMPLETED,
     NOT_ENDED,
     Arguments,
+    Decision,
     Skip,
     ending,
     unmet_condition,
     unmet_group,
     unmet_value,
 )
-from dotflow.graph.linked_task import Item, LinkedTask, MapRound, Row, beside
+from dotflow.graph.linked_task import Item, ItemOrRound, LinkedTask, MapRound, Row, beside, value_of_entry
+
+#: The label of an argument or condition, and the task and the part that are behind it.
+Labelled = tuple[str, Task, Part | None]
 
 
 class ItemInputs:
@@ -60,12 +64,14 @@ class ItemInputs:
         self.fallback_carried = {bind.parameter for bind in self._fallback_binds if bind.is_carried}
         taken = [(bind.parameter, bind) for bind in self._binds or ()]
         taken += [(f"fallback {bind.parameter}", bind) for bind in self._fallback_binds]
-        labels = [(label, one.task, one.part, one.is_carried) for label, one in taken if one.task is not None]
-        self._labels = [(label, task, part) for label, task, part, is_carried in labels if not is_carried]
-        self._labels += [
-            (f"when {one.name}", tasks[one.source], None) for one in self._conditions if type(one.source) is int
-        ]
-        self._before = [(label, task, part) for label, task, part, is_carried in labels if is_carried]
+        self._labels: list[Labelled] = []
+        self._before: list[Labelled] = []
+        for label, one in taken:
+            if one.task is not None:
+                (self._before if one.is_carried else self._labels).append((label, one.task, one.part))
+        for condition in self._conditions:
+            if isinstance(condition.source, int):
+                self._labels.append((f"when {condition.name}", tasks[condition.source], None))
         if nest is not None and nest.until is not None:  # a round begins for what this one of the round before was
             self._before.append(("until", tasks[nest.until], None))
         if nest is not None and nest.repeat:
@@ -74,36 +80,35 @@ class ItemInputs:
             binds += [one.carried for one in links.each if one.carried is not None]
             self._lists = [_Taken.of(bind, tasks) for bind in binds]
         self._taken = list({task.task_id: task for _, task, _ in self._labels}.values())
-        self._taken += [one.task for one in self._lists if one.task is not None and not one.is_carried]
+        self._taken_before = [task for _, task, _ in self._before]
+        for one in self._lists:
+            if one.task is not None:
+                (self._taken_before if one.is_carried else self._taken).append(one.task)
         self.beside = list(dict.fromkeys((*(task.task_id for task in self._taken), *order)))
         self._waits = [tasks[source] for source in self.beside]
         self.is_plain = nest is None and not self._conditions
         self.follows = nest is not None and any(map(nest.has, self.beside))
 
-    def value_sources(self, item: Item | MapRound) -> Sequence[Task]:
+    def value_sources(self, item: ItemOrRound) -> Sequence[Task]:
         """Returns the records whose values the item depends on: of items, or of a map without items."""
-        if not self._taken and not self._before and not self._lists:
+        if not self._taken and not self._taken_before:
             return item.sources()
-        before = [task for _, task, _ in self._before] if item.item else []
-        before += [one.task for one in self._lists if one.task is not None and one.is_carried and item.item]
-        records = [
-            *(beside(task, item.item) for task in self._taken),
-            *(beside(task, item.item - 1) for task in before),
-        ]
+        records = [beside(task, item.item) for task in self._taken]
+        records += [beside(task, item.item - 1) for task in self._taken_before if item.item]
         return [*item.sources(), *records]
 
-    def is_known(self, item: Item | MapRound) -> bool:
+    def is_known(self, item: ItemOrRound) -> bool:
         """Returns whether all is over that the item depends on."""
         return all(map(is_over, self.value_sources(item)))
 
-    def has_conditions(self, item: Item | MapRound) -> bool:
+    def has_conditions(self, item: ItemOrRound) -> bool:
         """Returns whether all is over that the item's conditions are decided by."""
         sources = [link.source for link in self._conditions]
         entries = [_entry_of(item, source.parameter) for source in sources if isinstance(source, Entry)]
         records = [self.record(source, item) for source in sources if isinstance(source, int)]
         return all(map(is_over, [*records, *(entry for entry in entries if type(entry) is Item)]))
 
-    def is_ready(self, item: Item | MapRound) -> bool:
+    def is_ready(self, item: ItemOrRound) -> bool:
         """Returns whether all is over that the item waits for."""
         if self._has_entries and not all(map(is_over, item.sources())):
             return False
@@ -114,61 +119,64 @@ class ItemInputs:
                 return False
         return True
 
-    def record(self, source: int, item: Item | MapRound) -> Task:
+    def record(self, source: int, item: ItemOrRound) -> Task:
         """Returns the item of another map that has the same index; the map itself where it has no items."""
         return beside(self._tasks[source], item.item)
 
-    def unmet_need(self, item: Item | MapRound) -> Skip | None:
+    def unmet_need(self, item: ItemOrRound) -> Skip | None:
         """Returns a Skip if an item that must have completed has not."""
         if not self._needs:
             return None
-        groups = ([self.record(source, item) for source in group] for group in self._needs)
-        return next(filter(None, map(unmet_group, groups)), None)
+        return next(filter(None, map(unmet_group, self._groups(item))), None)
 
-    def decide(self, item: Item | MapRound, masks: Masks = NO_MASKS) -> Arguments | Skip:
+    def _groups(self, item: ItemOrRound) -> Iterator[Sequence[Task]]:
+        """Yields the items that must have completed, together those of an added workflow."""
+        return ([self.record(source, item) for source in group] for group in self._needs)
+
+    def decide(self, item: ItemOrRound, masks: Masks = NO_MASKS) -> Decision:
         """Returns the item's own arguments, or a Skip, by the values that it depends on; order is not judged.
 
         Comparing the values of conditions may raise any error.
         """
+        skip = self._unmet_condition(item, masks) if self._conditions else None
+        return skip or self.arguments(item)
+
+    def _unmet_condition(self, item: ItemOrRound, masks: Masks, *, are_over: bool = True) -> Skip | None:
+        """Returns a Skip if one of the conditions does not hold; without *are_over* only by what is over already."""
         for condition in self._conditions:
             if isinstance(condition.source, int):
-                skip = unmet_condition(condition, self.record(condition.source, item), masks)
+                record = self.record(condition.source, item)
+                skip = unmet_condition(condition, record, masks) if are_over or is_over(record) else None
             else:
                 assert isinstance(condition.source, Entry)
                 entry = _entry_of(item, condition.source.parameter)
-                value = _value_of(entry, self._parts[condition.source.parameter])
+                if not are_over and type(entry) is Item and not is_over(entry):
+                    continue
+                value = value_of_entry(entry, self._parts[condition.source.parameter])
                 skip = _without_value(entry) or unmet_value(condition, value, masks)
             if skip is not None:
                 return skip
-        return self.arguments(item)
+        return None
 
-    def foresee(self, item: Item | MapRound, masks: Masks = NO_MASKS) -> Skip | None:
+    def foresee(self, item: ItemOrRound, masks: Masks = NO_MASKS) -> Skip | None:
         """Returns a Skip if what is over already shows that the item does not run.
 
         Comparing the values of conditions may raise any error.
         """
-        for condition in self._conditions:
-            if not isinstance(condition.source, int):
-                assert isinstance(condition.source, Entry)
-                entry = _entry_of(item, condition.source.parameter)
-                if type(entry) is Item and not is_over(entry):
-                    continue
-                value = _value_of(entry, self._parts[condition.source.parameter])
-                skip = _without_value(entry) or unmet_value(condition, value, masks)
-            elif is_over(record := self.record(condition.source, item)):
-                skip = unmet_condition(condition, record, masks)
-            else:
-                skip = None
-            if skip is not None:
-                return skip
-        required = [bind for bind in self._binds or () if bind.required and bind.task is not None]
-        for source in (*item.sources(), *filter(None, (bind.record(item) for bind in required))):
+        skip = self._unmet_condition(item, masks, are_over=False)
+        if skip is not None:
+            return skip
+        sources: list[Task] = [*item.sources()]
+        for bind in self._binds or ():
+            if bind.required and bind.task is not None and (item.item or not bind.is_carried):
+                sources.append(beside(bind.task, item.item - bind.is_carried))
+        for source in sources:
             if is_over(source) and not source.has_value:
                 return Skip(f"it needs '{source.name}', which {ending(source)}")
-        groups = ([self.record(source, item) for source in group] for group in self._needs)
-        return next(filter(None, (unmet_group(group) for group in groups if all(map(is_over, group)))), None)
+        groups = (group for group in self._groups(item) if all(map(is_over, group)))
+        return next(filter(None, map(unmet_group, groups)), None)
 
-    def arguments(self, item: Item | MapRound) -> Arguments | Skip:
+    def arguments(self, item: ItemOrRound) -> Decision:
         """Returns the item's own arguments; a Skip if one that it requires has no value."""
         if self._binds is not None:
             skip = next(filter(None, map(_without_value, item.sources())), None) if self._has_entries else None
@@ -183,19 +191,19 @@ class ItemInputs:
             skip = _without_value(entry)
             if skip is not None:
                 return skip
-            values[parameter] = _value_of(entry, self._parts[parameter])
+            values[parameter] = value_of_entry(entry, self._parts[parameter])
         return values
 
-    def fallback_arguments(self, item: Item | MapRound) -> Arguments | Skip:
+    def fallback_arguments(self, item: ItemOrRound) -> Decision:
         """Returns what `arguments` does, for the fallback of a workflow's task."""
         return self._bound(item, self._fallback_binds)
 
-    def _bound(self, item: Item | MapRound, binds: "Sequence[_Taken]") -> Arguments | Skip:
+    def _bound(self, item: ItemOrRound, binds: "Sequence[_Taken]") -> Decision:
         values: Arguments = {}
         for bind in binds:
             parameter, entry, task, is_value, required, part, is_carried = bind
             if task is None:
-                values[parameter] = _value_of(_entry_of(item, entry), self._parts[entry])
+                values[parameter] = value_of_entry(_entry_of(item, entry), self._parts[entry])
                 continue
             if is_carried and not item.item:
                 continue
@@ -214,11 +222,7 @@ class ItemInputs:
                 return Skip(f"it needs '{record.name}', which {ending(record)}")
         return values
 
-    def takes_from_beside(self, item: Item | MapRound) -> bool:
-        """Returns whether `taken` yields anything."""
-        return bool(self._labels or (item.item and self._before))
-
-    def taken(self, item: Item | MapRound) -> Iterator[tuple[str, Task, Part | None]]:
+    def taken(self, item: ItemOrRound) -> Iterator[Labelled]:
         """Yields label, record and part of what is behind each argument and condition that is beside the item."""
         for label, task, part in self._labels:
             yield label, beside(task, item.item), part
@@ -246,27 +250,14 @@ class _Taken(NamedTuple):
         entry = source.parameter if isinstance(source, Entry) else ""
         return _Taken(bind.parameter, entry, task, bind.kind != CONTEXT, bind.required, bind.part, is_carried)
 
-    def record(self, item: Item | MapRound) -> Task | None:
-        """Returns the record beside the item, or in the round before it; None in the first round."""
-        if self.task is None or (self.is_carried and not item.item):
-            return None
-        return beside(self.task, item.item - self.is_carried)
-
 
 def is_over(record: Task) -> bool:
     """Returns whether a task or an item has ended."""
     return record.status not in NOT_ENDED
 
 
-def _entry_of(item: Item | MapRound, parameter: str) -> Any:
+def _entry_of(item: ItemOrRound, parameter: str) -> Any:
     return item.entry[parameter] if type(item.entry) is Row else item.entry
-
-
-def _value_of(entry: Any, part: Part | None) -> Any:
-    if type(entry) is not Item:
-        return entry
-    value = entry.current_context.storage
-    return value if part is None else part.of(value)
 
 
 def _without_value(entry: Any) -> Skip | None:

@@ -41,16 +41,38 @@ class Row(dict[str, Any]):
     """The entries of an item of several lists, by parameter."""
 
 
-class LinkedTask(TaskRecord):
+class _Record(TaskRecord):
+    """The record of a task with links, or of an item."""
+
+    __slots__ = ("_question", "source")
+
+    source: str  # of a restored value
+    _question: "Question | None"  # that was asked last
+
+    @property
+    def question(self) -> "Question | None":
+        return self._question if self.status is TypeStatus.PAUSED else None
+
+    @property
+    def restored_from(self) -> str | None:
+        return super().restored_from and self.source
+
+    def _apply_rare(self, event: TaskEvent) -> None:
+        super()._apply_rare(event)
+        if isinstance(event, TaskRestored):
+            self.source = event.source
+        elif isinstance(event, TaskPaused):
+            self._question = event.question
+
+
+class LinkedTask(_Record):
     """A task with links. Its attributes are documented in Task."""
 
-    __slots__ = ("_question", "_rounds", "items", "links", "source")
+    __slots__ = ("_rounds", "items", "links")
 
     links: Links
     items: "Sequence[Item]"
     _rounds: "Sequence[MapRound]"  # of a map in rounds, those that have begun
-    source: str  # of a restored value
-    _question: "Question | None"  # that was asked last
     attempt: int
 
     def __init__(self, *arguments: Any, links: Links, **more: Any) -> None:
@@ -94,15 +116,11 @@ class LinkedTask(TaskRecord):
     @property
     def restored_from(self) -> str | None:
         if not self.is_mapped:
-            return super().restored_from and self.source
+            return super().restored_from
         sources = {item.restored_from for item in self.items if item.status is not TypeStatus.SKIPPED}
         if not sources or None in sources:
             return None
         return "cache" if "cache" in sources else "checkpoint"
-
-    @property
-    def question(self) -> "Question | None":
-        return self._question if self.status is TypeStatus.PAUSED else None
 
     @property
     def has_value(self) -> bool:
@@ -143,12 +161,6 @@ class LinkedTask(TaskRecord):
 
     def _apply_rare(self, event: TaskEvent) -> None:
         match event:
-            case TaskRestored():
-                super()._apply_rare(event)
-                self.source = event.source
-            case TaskPaused():
-                super()._apply_rare(event)
-                self._question = event.question
             case MapOpened():
                 self.attempt = 1
                 if self._started is None:  # a map in rounds opens again in each
@@ -200,7 +212,7 @@ class MapRound(LinkedTask):
         return ()
 
 
-class Item(TaskRecord):
+class Item(_Record):
     """One item of a mapped task: the record of its attempts.
 
     Attributes:
@@ -210,14 +222,12 @@ class Item(TaskRecord):
         key_suffix: The end of the checkpoint's key, after that of the task.
     """
 
-    __slots__ = ("_question", "entry", "item", "key_suffix", "source", "task_links")
+    __slots__ = ("entry", "item", "key_suffix", "task_links")
 
     item: int
     task_links: Links
     entry: Any
     key_suffix: str
-    source: str
-    _question: "Question | None"
 
     def __init__(self, task: LinkedTask, item: int, entry: Any, key_suffix: str) -> None:
         super().__init__(task.task_id, task.step, None, task._initial, task.group_name, task.workflow_id, task.run_id)
@@ -247,12 +257,8 @@ class Item(TaskRecord):
         if not each:
             return None
         if type(self.entry) is Row:
-            return {link.parameter: _value_of(self.entry[link.parameter], link.part) for link in each}
-        return _value_of(self.entry, each[0].part)
-
-    @property
-    def question(self) -> "Question | None":
-        return self._question if self.status is TypeStatus.PAUSED else None
+            return {link.parameter: value_of_entry(self.entry[link.parameter], link.part) for link in each}
+        return value_of_entry(self.entry, each[0].part)
 
     @property
     def round(self) -> int | None:
@@ -265,10 +271,6 @@ class Item(TaskRecord):
         """The part of the key that shows its entry."""
         return self.key_suffix.partition("-")[2] if self.key_suffix.startswith(ROUND) else self.key_suffix
 
-    @property
-    def restored_from(self) -> str | None:
-        return super().restored_from and self.source
-
     def sources(self) -> Sequence["Item"]:
         """Returns the items of other maps whose values it takes, one for each such list."""
         entry = self.entry
@@ -276,12 +278,9 @@ class Item(TaskRecord):
             return [value for value in entry.values() if type(value) is Item]
         return (entry,) if type(entry) is Item else ()
 
-    def _apply_rare(self, event: TaskEvent) -> None:
-        super()._apply_rare(event)
-        if isinstance(event, TaskRestored):
-            self.source = event.source
-        elif isinstance(event, TaskPaused):
-            self._question = event.question
+
+#: What takes from beside it: an item, or the round of a map.
+ItemOrRound = Item | MapRound
 
 
 def beside(task: Task, number: int) -> Task:
@@ -302,7 +301,8 @@ def outputs_of(task: Task) -> tuple[Part, ...]:
     return () if links is None else links.outputs
 
 
-def _value_of(entry: Any, part: Part | None) -> Any:
+def value_of_entry(entry: Any, part: Part | None) -> Any:
+    """Returns what an item receives of an entry: the entry itself, or the value of another map's item, or its part."""
     if type(entry) is not Item:
         return entry
     value = entry.current_context.storage

@@ -4,9 +4,9 @@ import operator
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from dotflow.core.action import CONTEXTS, Action, parts_of
+from dotflow.core.action import CONTEXTS, AnyAction, parts_of
 from dotflow.core.callables import fixed_by_partials
 from dotflow.core.links import (
     MAX_PARALLEL,
@@ -25,32 +25,31 @@ from dotflow.core.links import (
 from dotflow.core.outputs import Part
 from dotflow.core.secret import SecretRef, SecretUse, check_no_secret
 from dotflow.core.steps import as_actions
+from dotflow.core.task import Task, TaskDefinition
 from dotflow.errors import InvalidArgument, InvalidLink, MissingParam, close_match
-from dotflow.graph.names import Names, name_of
-from dotflow.graph.params import OWN_NAMES, is_name
+from dotflow.graph.names import Refs, Scope, listed, name_of
+from dotflow.graph.params import OWN_NAMES, Params, is_name
 from dotflow.graph.plan import DEFAULT_GROUP
 from dotflow.graph.run_secrets import keep_secret, secret_params
 from dotflow.graph.wiring import (
     PREVIOUS,
-    Scope,
     as_list,
     check_is_saved,
     check_list,
     check_names,
     check_type,
-    in_step,
     make_conditions,
     refuse_parameter,
+    refuse_several,
     secrets_of,
     target_of_each,
     wire,
 )
 
-if TYPE_CHECKING:
-    from dotflow.core.task import Task
-
-
 MAX_ROUNDS: Final = 10_000
+
+#: What goes from one round to the next: the task that has the value, and the part of it, by parameter.
+Carry = Mapping[str, tuple[int, Part | None]]
 
 ERROR: Final = "error"  # the parameter of a fallback that receives the last error
 
@@ -75,6 +74,16 @@ class LinkOptions(NamedTuple):
     until: Any = None
     carry: Any = None
 
+    @property
+    def wired(self) -> Refs:
+        """The tasks of `needs` by the parameter that they fill."""
+        return self.needs if isinstance(self.needs, Mapping) else {}
+
+    @property
+    def lists(self) -> tuple[str, Any]:
+        """`each` or `cross`: the name of the option, and its value."""
+        return ("each", self.each) if self.cross is None else ("cross", self.cross)
+
     def are_used(self) -> bool:
         """Returns whether any of them was passed. It compares no value of the user."""
         return not all(map(operator.is_, self, NO_OPTIONS))
@@ -88,7 +97,7 @@ def check_options(options: LinkOptions, scope: Scope) -> None:
     name, limit = options.name, options.max_parallel
     if name is not None and (not isinstance(name, str) or not is_name(name)):
         raise InvalidArgument("name", name, f"a text of a letter, then letters, digits and _, other than {OWN_NAMES}")
-    if name is not None and (name in scope.names or name in scope.params):
+    if name is not None and scope.is_taken(name):
         raise InvalidArgument("name", name, "one that no other task and no run parameter has")
     if limit is not None and (type(limit) is not int or limit < 1):
         raise InvalidArgument("max_parallel", limit, "a whole number from 1")
@@ -106,6 +115,11 @@ def check_options(options: LinkOptions, scope: Scope) -> None:
         )
     if limit is not None and options.each is None and options.cross is None:
         raise InvalidLink("max_parallel limits the items of each=..., which is missing. Add each=task, or remove it.")
+    option, given = options.lists
+    if option == "cross" and not isinstance(given, Mapping):
+        raise InvalidLink("cross=... names no parameters. Name one for each list: cross={'city': cities, 'day': days}.")
+    if isinstance(given, Mapping) and not given:
+        raise InvalidLink(f"{option}={{}} names no list.")
     _check_rounds(options)
     if options.always and (options.when is not None or options.unless is not None):
         raise InvalidLink("always=True excludes when and unless: a cleanup has no condition. Remove one of them.")
@@ -137,11 +151,11 @@ def _check_outputs(outputs: Any, scope: Scope) -> None:
         accepted = f'a list of names, such as ["train", "test"], other than {OWN_NAMES}'
         raise InvalidArgument("outputs", outputs, accepted)
     for index, name in enumerate(names):
-        if name in names[:index] or name in scope.names or name in scope.params:
+        if name in names[:index] or scope.is_taken(name):
             raise InvalidArgument("outputs", name, "names that no task, no run parameter and no other output has")
 
 
-def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Links | None:
+def make_links(step: AnyAction, options: LinkOptions, scope: Scope) -> Links | None:
     """Returns the links of a task; None if it has none.
 
     Raises UnknownTask, AmbiguousTask, UnknownParameter or InvalidLink.
@@ -150,14 +164,17 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
         raise InvalidLink("always=True excludes valid: a cleanup leaves no checkpoint. Remove one of them.")
     if options.always and step.approve is not None:
         raise InvalidLink("always=True excludes approve: a cleanup waits for no person. Remove one of them.")
-    needs = options.needs if isinstance(options.needs, Mapping) else {}
+    needs, (option, _) = options.wired, options.lists
     check_names(step, "needs", needs)
     required, after = _order(options, scope)
-    params: Mapping[str, Any] = options.params or {}
-    lists = _named_lists(step, options, scope, needs)
+    params: Params = options.params or {}
+    lists = _named_lists(step, options, scope)
     fallback = _fallback_of(options)
-    filled = {**dict.fromkeys(needs, "needs"), **dict.fromkeys(lists, "each" if options.cross is None else "cross")}
-    _check_params(params, filled, [step] if fallback is None else [step, fallback])
+    steps = [step] if fallback is None else [step, fallback]
+    filled = {**dict.fromkeys(needs, "needs"), **dict.fromkeys(lists, option)}
+    _check_values(params, filled, [name for own in steps for name in own.secrets])
+    for name in params:
+        check_names(next((own for own in steps if name in own.named_params), step), "params", (name,))
     binds, left = wire(step, scope, needs, _taken_by(step, params), lists)
     if options.each is not None and not lists:
         target = target_of_each(step, left)
@@ -166,16 +183,20 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
     if left:
         refuse_parameter(step, left[0], scope)
     if options.outputs is not None:
-        _check_parts(step, fallback, options)
-    if params or options.outputs:
-        _check_types(step, fallback, params, options.outputs or ())
+        _check_parts(steps, options)
+    if params:
+        from dotflow.graph.type_check import check_argument  # here, since most tasks need no types
+
+        for own in steps:
+            for name, value in params.items():
+                check_argument(own, name, value, "params")
     if lists:
-        _check_lists(step, "each" if options.cross is None else "cross", lists.values(), scope)
+        _check_lists(step, option, lists.values(), scope)
     takes_error, fallback_binds = False, tuple[Bind, ...]()
     if fallback is not None:
         takes_error, fallback_binds = _wire_fallback(fallback, scope, needs, params, lists)
     is_cross, each = options.cross is not None, tuple(lists.values())
-    conditions = make_conditions(options.when, options.unless, scope)
+    in_step = () if is_cross else each
     links = Links(
         name=options.name,
         binds=binds,
@@ -185,7 +206,7 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
         each=each,
         is_cross=is_cross,
         max_parallel=options.max_parallel or MAX_PARALLEL,
-        conditions=in_step(conditions, () if is_cross else each, options.name or step.short_name, scope),
+        conditions=make_conditions(options.when, options.unless, in_step, options.name or step.short_name, scope),
         fallback=fallback,
         fallback_binds=fallback_binds,
         takes_error=takes_error,
@@ -196,7 +217,7 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
             *_secrets(step, binds, lists),
             *(() if fallback is None else _secrets(fallback, fallback_binds, lists)),
         ),
-        takes_key=any(part.takes_key for own in filter(None, (step, fallback)) for part in parts_of(own)),
+        takes_key=any(part.takes_key for own in steps for part in parts_of(own)),
     )
     return None if links == NO_LINKS and step.is_ordinary else links
 
@@ -204,13 +225,13 @@ def make_links(step: Action[..., Any], options: LinkOptions, scope: Scope) -> Li
 NO_LINKS: Final = Links()
 
 
-def make_loop(step: Action[..., Any], options: LinkOptions, scope: Scope) -> list[tuple[Action[..., Any], Links]]:
+def make_loop(step: AnyAction, options: LinkOptions, scope: Scope) -> list[tuple[AnyAction, Links]]:
     """Returns the tasks of a step that is repeated, with their links: its own, and that of `until`.
 
     Raises UnknownTask, AmbiguousTask, UnknownParameter, InvalidArgument or InvalidLink.
     """
     name = options.name or step.short_name
-    if not is_name(name) or name in scope.names or name in scope.params:
+    if not is_name(name) or scope.is_taken(name):
         raise InvalidArgument("name", name, "a name that no other task and no run parameter has")
     first = len(scope.tasks)
     own = options._replace(name=f"{name}.{step.short_name}", repeat=None, until=None, carry=None)
@@ -231,16 +252,14 @@ def make_loop(step: Action[..., Any], options: LinkOptions, scope: Scope) -> lis
         taken[parameter] = first, parts.get(ref) if isinstance(ref, str) else None
     copies = []
     for index, (action, one) in enumerate(tasks):
-        _check_round(action, one, first + index, nest, [task_id for task_id, _ in taken.values()])
+        _check_round(action, one, first + index, nest, taken)
         copies.append((action, _carrying(one._replace(nest=nest), taken if not index else {})))
     for parameter, (_, part) in taken.items():
         _check_carried(step, parameter, _as_task(step), part)
     return copies
 
 
-def _until_of(
-    step: Action[..., Any], name: str, options: LinkOptions, links: Links, scope: Scope
-) -> tuple[Action[..., Any], Links]:
+def _until_of(step: AnyAction, name: str, options: LinkOptions, links: Links, scope: Scope) -> tuple[AnyAction, Links]:
     """Returns the task that decides whether a step was repeated often enough: it takes the step's value."""
     actions = as_actions(options.until)
     if len(actions) > 1:
@@ -277,8 +296,7 @@ def _carry_of(options: LinkOptions, known: Collection[str]) -> dict[str, Any]:
     """
     carry = options.carry
     if carry is None:
-        needs = options.needs if isinstance(options.needs, Mapping) else {}
-        given = [*needs, *(options.params or {})]
+        given = [*options.wired, *(options.params or {})]
         if len(given) > 1:
             names = " and ".join(f"'{name}'" for name in given)
             hint = f"Say which: carry={given[0]!r}, or carry={{}} for none."
@@ -295,36 +313,29 @@ def _carry_of(options: LinkOptions, known: Collection[str]) -> dict[str, Any]:
     return dict(carry)
 
 
-def _carrying(links: Links, taken: Mapping[str, tuple[int, Part | None]]) -> Links:
-    """Returns links of which some parameters get a value of the round before, from the second round on.
+def _carrying(links: Links, taken: Carry) -> Links:
+    """Returns links, which have the sources of the first round, with what is carried from the second round on."""
 
-    Args:
-        links: The links, whose parameters have the sources of the first round.
-        taken: The task that has the value, and the part of it, by parameter.
-    """
+    def carried(parameter: str, required: bool) -> Bind:
+        task_id, part = taken[parameter]
+        return Bind(parameter, VALUE, Carried(task_id), required, part)
 
-    def carried(binds: Sequence[Bind]) -> tuple[Bind, ...]:
-        more = [bind for bind in binds if bind.parameter in taken]
-        return tuple(
-            Bind(bind.parameter, VALUE, Carried(taken[bind.parameter][0]), bind.required, taken[bind.parameter][1])
-            for bind in more
-        )
+    def with_carried(binds: Sequence[Bind]) -> tuple[Bind, ...]:
+        more = (carried(bind.parameter, bind.required) for bind in binds if bind.parameter in taken)
+        return (*binds, *more)
 
-    def with_carried(each: Each) -> Each:
-        if each.parameter not in taken:
-            return each
-        source, part = taken[each.parameter]
-        return each._replace(carried=Bind(each.parameter, VALUE, Carried(source), True, part))
+    def with_list(link: Each) -> Each:
+        return link._replace(carried=carried(link.parameter, True)) if link.parameter in taken else link
 
     return links._replace(
-        each=tuple(map(with_carried, links.each)),
-        binds=(*links.binds, *carried(links.binds)),
-        fallback_binds=(*links.fallback_binds, *carried(links.fallback_binds)),
+        each=tuple(map(with_list, links.each)),
+        binds=with_carried(links.binds),
+        fallback_binds=with_carried(links.fallback_binds),
     )
 
 
 def _check_round(
-    step: Action[..., Any], links: Links, task_id: int, nest: Nest, carried: Collection[int], group: str = DEFAULT_GROUP
+    step: AnyAction, links: Links, task_id: int, nest: Nest, carry: Carry, group: str = DEFAULT_GROUP
 ) -> None:
     """Raises InvalidLink for a task that can't run in rounds."""
     _check_inside(step, step.name, links, group, "repeat")
@@ -332,7 +343,8 @@ def _check_round(
         raise InvalidLink(
             f"until can't be '{step.name}', which is mapped. Return a bool from a step that takes its list."
         )
-    word = "until" if task_id == nest.until else "carry" if task_id in carried else ""
+    is_carried = any(task_id == source for source, _ in carry.values())
+    word = "until" if task_id == nest.until else "carry" if is_carried else ""
     unsaved = "checkpoint=False" if not step.checkpoint else "always=True" if links.always else ""
     if word and unsaved:
         raise InvalidLink(
@@ -341,33 +353,33 @@ def _check_round(
         )
 
 
-def _as_task(step: Action[..., Any]) -> "Task":
-    from dotflow.core.task import TaskDefinition
-
+def _as_task(step: AnyAction) -> Task:
     return TaskDefinition(0, step, None, None, DEFAULT_GROUP, "")
 
 
-def _check_carried(step: Action[..., Any], parameter: str, source: "Task", part: Part | None) -> None:
+def _check_carried(step: AnyAction, parameter: str, source: Task, part: Part | None) -> None:
     """Raises InvalidLink if the value of a task can't fit the parameter that it is carried to."""
     from dotflow.graph.type_check import check_value, value_type
 
     check_value(step, parameter, source, value_type(source, part))
 
 
-def _named_lists(
-    step: Action[..., Any], options: LinkOptions, scope: Scope, needs: Mapping[str, Any]
-) -> dict[str, Each]:
+def _named_lists(step: AnyAction, options: LinkOptions, scope: Scope) -> dict[str, Each]:
     """Returns the list of each parameter that each={...} or cross={...} names."""
-    option, given = _lists_given(options)
+    option, given = options.lists
     if not isinstance(given, Mapping):
         return {}
     check_names(step, option, given)
-    if both := needs.keys() & given.keys():
+    if both := options.wired.keys() & given.keys():
         raise InvalidLink(f"Both needs and {option} fill '{min(both)}'. Remove one of them.")
+    return _lists_by_name(option, given, scope)
+
+
+def _lists_by_name(option: str, given: Refs, scope: Scope) -> dict[str, Each]:
     return {name: Each(name, as_list(ref, scope, option), scope.part(ref)) for name, ref in given.items()}
 
 
-def _secrets(step: Action[..., Any], binds: Sequence[Bind], lists: Collection[str]) -> Iterator[SecretUse]:
+def _secrets(step: AnyAction, binds: Sequence[Bind], lists: Collection[str]) -> Iterator[SecretUse]:
     return secrets_of(step, {*(bind.parameter for bind in binds), *lists})
 
 
@@ -379,8 +391,8 @@ def _order(options: LinkOptions, scope: Scope) -> tuple[tuple[Group, ...], tuple
     if isinstance(options.after, Mapping):
         raise InvalidLink("after={...} fills no parameter. Write after=[task, ...], or needs={'parameter': task}.")
     is_wiring = isinstance(options.needs, Mapping)
-    refs = [ref for ref in options.needs.values() if not scope.is_param(ref)] if is_wiring else _listed(options.needs)
-    needs, after = (tuple(dict.fromkeys(map(scope.group, wanted))) for wanted in (refs, _listed(options.after)))
+    refs = [ref for ref in options.needs.values() if not scope.is_param(ref)] if is_wiring else listed(options.needs)
+    needs, after = (tuple(dict.fromkeys(map(scope.group, wanted))) for wanted in (refs, listed(options.after)))
     for group in after:
         if group in needs:
             name = scope.tasks[group[-1]].name
@@ -388,23 +400,12 @@ def _order(options: LinkOptions, scope: Scope) -> tuple[tuple[Group, ...], tuple
     return () if is_wiring else needs, after
 
 
-def _listed(refs: Any) -> Sequence[Any]:
-    return () if refs is None else refs if isinstance(refs, list | tuple) else (refs,)
-
-
-def _taken_by(step: Action[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def _taken_by(step: AnyAction, values: Params) -> dict[str, Any]:
     """Returns those of the values whose parameter the step has."""
     return {name: value for name, value in values.items() if name in step.named_params or step.takes_any}
 
 
-def _check_params(params: Mapping[str, Any], filled: Mapping[str, str], steps: Sequence[Action[..., Any]]) -> None:
-    """Raises InvalidLink or InvalidArgument for values that can't fill a parameter of a step or of its fallback."""
-    _check_values(params, filled, [name for step in steps for name in step.secrets])
-    for name in params:
-        check_names(next((step for step in steps if name in step.named_params), steps[0]), "params", (name,))
-
-
-def _check_values(params: Mapping[str, Any], filled: Mapping[str, str], secrets: Collection[str]) -> None:
+def _check_values(params: Params, filled: Mapping[str, str], secrets: Collection[str]) -> None:
     """Raises InvalidArgument or InvalidLink for secrets, and for parameters that another option of `add` fills."""
     for name, value in params.items():
         check_no_secret(f"params[{name!r}]", value)
@@ -414,52 +415,36 @@ def _check_values(params: Mapping[str, Any], filled: Mapping[str, str], secrets:
             raise InvalidLink(f"Both {filled[name]} and params fill '{name}'. Remove one of them.")
 
 
-def _check_parts(step: Action[..., Any], fallback: Action[..., Any] | None, options: LinkOptions) -> None:
-    """Raises InvalidLink if the value of a task can't have outputs."""
-    own = options.name or step.short_name
+def _check_parts(steps: Sequence[AnyAction], options: LinkOptions) -> None:
+    """Raises InvalidLink if the value of a task, or that of its fallback, can't have outputs."""
+    from dotflow.graph.type_check import check_outputs
+
+    own = options.name or steps[0].short_name
     if own in options.outputs:
         raise InvalidLink(f"The output '{own}' is called like its task. Rename it, or pass name=... to name the task.")
-    for part in filter(None, (step, fallback)):
-        if isinstance(part.function, type):
+    for step in steps:
+        if isinstance(step.function, type):
             raise InvalidLink(
-                f"outputs names parts of what a function returns, and '{part.name}' is a class. Return them from a "
+                f"outputs names parts of what a function returns, and '{step.name}' is a class. Return them from a "
                 f"function that takes its value."
             )
+    for step in steps:
+        check_outputs(step, options.outputs)
 
 
-def _check_types(
-    step: Action[..., Any],
-    fallback: Action[..., Any] | None,
-    params: Mapping[str, Any],
-    outputs: Sequence[str] = (),
-) -> None:
-    """Raises InvalidLink if values or outputs can't fit the annotations."""
-    from dotflow.graph.type_check import check_argument, check_outputs  # here, since most tasks need no types
-
-    for part in filter(None, (step, fallback)):
-        for name, value in params.items():
-            check_argument(part, name, value, "params")
-        if outputs:
-            check_outputs(part, outputs)
-
-
-def _check_lists(step: Action[..., Any], option: str, lists: Iterable[Each], scope: Scope) -> None:
+def _check_lists(step: AnyAction, option: str, lists: Iterable[Each], scope: Scope) -> None:
     """Raises InvalidLink if the items of lists can't fit the annotations."""
+    from dotflow.graph.type_check import check_each
+
     for each in lists:
         if each.parameter not in CONTEXTS:  # whose items come in a Context
             source = scope.params[each.source] or () if isinstance(each.source, str) else each.source
             if source is not ...:
                 source = scope.tasks[source] if isinstance(source, int) else source
-                _check_list(step, each.parameter, source, each.part, option)
+                check_each(step, each.parameter, source, each.part, option)
 
 
-def _check_list(step: Action[..., Any], parameter: str, source: Any, part: Part | None, option: str) -> None:
-    from dotflow.graph.type_check import check_each  # here, since most tasks need no types
-
-    check_each(step, parameter, source, part, option)
-
-
-def _fallback_of(options: LinkOptions) -> Action[..., Any] | None:
+def _fallback_of(options: LinkOptions) -> AnyAction | None:
     if options.fallback is None:
         return None
     steps = as_actions(options.fallback)
@@ -472,10 +457,10 @@ def _fallback_of(options: LinkOptions) -> Action[..., Any] | None:
 
 
 def _wire_fallback(
-    step: Action[..., Any],
+    step: AnyAction,
     scope: Scope,
-    needs: Mapping[str, Any],
-    params: Mapping[str, Any],
+    needs: Refs,
+    params: Params,
     lists: Collection[str],
 ) -> tuple[bool, tuple[Bind, ...]]:
     """Returns whether a fallback takes the last error, and the sources of its arguments."""
@@ -490,12 +475,12 @@ def _wire_fallback(
 
 
 def copy_tasks(
-    tasks: Sequence["Task"],
-    declared: Mapping[str, Any],
+    tasks: Sequence[Task],
+    declared: Params,
     options: LinkOptions,
     scope: Scope,
     group_name: str,
-) -> list[tuple["Task", Links, str]]:
+) -> list[tuple[Task, Links, str]]:
     """Returns the tasks of another workflow, with their links and groups in this one.
 
     Args:
@@ -507,6 +492,8 @@ def copy_tasks(
 
     Raises InvalidLink, MissingParam, UnknownTask or AmbiguousTask.
     """
+    from dotflow.graph.type_check import check_argument, check_each
+
     one_task = ("fallback", "always", "outputs")
     refused = [name for name in one_task if getattr(options, name) is not getattr(NO_OPTIONS, name)]
     if refused:
@@ -515,26 +502,21 @@ def copy_tasks(
         raise InvalidLink("Another workflow's tasks need a name: add(other.task, name='prepare').")
     if not tasks:
         raise InvalidLink("The other workflow has no tasks.")
-    needs = options.needs if isinstance(options.needs, Mapping) else {}
-    params: Mapping[str, Any] = options.params or {}
-    for option, names in (("needs", needs), ("params", params)):
-        unknown = [name for name in names if name not in declared]
-        if unknown:
-            hint = close_match(unknown[0], declared) or f"Declare it there: DotFlow(params={{{unknown[0]!r}: ...}})."
-            what = f"{option}={{{unknown[0]!r}: ...}}"
-            raise InvalidLink(f"{what}: the other workflow has no parameter '{unknown[0]}'. {hint}")
+    needs = options.wired
+    params: Params = options.params or {}
+    _check_declared("needs", needs, declared)
+    _check_declared("params", params, declared)
     _check_values(params, dict.fromkeys(needs, "needs"), secret_params(declared, tasks))
     required, after = _order(options, scope)
     first = len(scope.tasks)
     filled = {**dict.fromkeys(needs, "needs"), **dict.fromkeys(params, "params")}
     lists, is_cross = _lists_of_nest(declared, filled, options, scope), options.cross is not None
     each = tuple(lists.values())
-    conditions = make_conditions(options.when, options.unless, scope)
-    conditions = in_step(conditions, () if is_cross else each, options.name, scope)
+    conditions = make_conditions(options.when, options.unless, () if is_cross else each, options.name, scope)
     fill = _filler(declared, needs, params, lists, scope)
     nest = None
     ids = tuple(range(first, first + len(tasks)))
-    carry: Mapping[str, tuple[int, Part | None]] = {}
+    carry: Carry = {}
     if each:
         ends = [task.task_id for task in tasks if not task.is_cleanup] or [len(tasks) - 1]
         nest = Nest(options.name, ids, options.max_parallel or MAX_PARALLEL, first + ends[-1])
@@ -551,37 +533,34 @@ def copy_tasks(
         links = own_links.moved(lambda task_id: first + task_id, name)
         if links.nest is not None:
             links = links._replace(nest=links.nest._replace(name=f"{options.name}.{links.nest.name}"))
-        if nest is not None and nest.repeat:
-            _check_round(
-                task.step, links, first + task.task_id, nest, [one for one, _ in carry.values()], task.group_name
-            )
-            _check_carried_conditions(links, carry)
-        elif nest is not None:
-            _check_inside(task.step, task.name, links, task.group_name, "each")
-        carried: Mapping[str, tuple[int, Part | None]] = {}
         if nest is not None:
+            if nest.repeat:
+                _check_round(task.step, links, first + task.task_id, nest, carry, task.group_name)
+                _check_carried_conditions(links, carry)
+            else:
+                _check_inside(task.step, task.name, links, task.group_name, "each")
             links = _by_item(links, nest, lists, first + task.task_id)
-            takers: tuple[Bind | Each, ...] = (*links.binds, *links.fallback_binds, *links.each)
-            by_name = [(taker.parameter, taker.source) for taker in takers if isinstance(taker.source, str)]
-            carried = {parameter: carry[source] for parameter, source in by_name if source in carry}
+        takers: tuple[Bind | Each, ...] = (*links.binds, *links.fallback_binds, *links.each)
+        by_name = [(taker.parameter, taker.source) for taker in takers if isinstance(taker.source, str)]
+        carried = {parameter: carry[source] for parameter, source in by_name if source in carry}
         in_lists = {link.parameter for link in links.each}
         for parameter, (source, part) in carried.items():
             if parameter in in_lists:
-                _check_list(task.step, parameter, tasks[source - first], part, "carry")
+                check_each(task.step, parameter, tasks[source - first], part, "carry")
             elif parameter in task.step.named_params:
                 _check_carried(task.step, parameter, tasks[source - first], part)
         links = links._replace(
-            binds=tuple(fill(bind) for bind in links.binds),
+            binds=tuple(map(fill, links.binds)),
             each=each or tuple(map(fill, links.each)),
             is_cross=is_cross or links.is_cross,
-            fallback_binds=tuple(fill(bind) for bind in links.fallback_binds),
+            fallback_binds=tuple(map(fill, links.fallback_binds)),
             conditions=(*map(fill, links.conditions), *conditions),
             needs=(*links.needs, *required),
             # A cleanup without tasks of its own to wait for waits for all before it, so for these, too.
             after=links.after if links.always and not (links.after and nest is None) else (*links.after, *after),
             keep_going=options.keep_going if links.keep_going is None else links.keep_going,
         )
-        links = _carrying(links, carried) if carried else links
+        links = _carrying(links, carried)
         _check_conditions(links, scope)
         for bind in links.binds:
             if isinstance(bind.source, int) and bind.source < first:
@@ -593,13 +572,12 @@ def copy_tasks(
         ]
         if not each:
             items += [new for own, new in zip(own_links.each, links.each, strict=True) if isinstance(own.source, str)]
-        if items:
-            _check_lists(task.step, "cross" if links.is_cross else "each", items, scope)
+        _check_lists(task.step, "cross" if links.is_cross else "each", items, scope)
         if nest is not None and nest.repeat:
             _check_saved(task.step, links, first, tasks, scope)
-        if params:
-            taken = (bind for bind in own_links.binds if isinstance(bind.source, str) and bind.source in params)
-            _check_types(task.step, None, {bind.parameter: params[str(bind.source)] for bind in taken})
+        for bind in own_links.binds:
+            if isinstance(bind.source, str) and bind.source in params:
+                check_argument(task.step, bind.parameter, params[bind.source], "params")
         if has_secrets:
             links = keep_secret(task.step, links, {}, {})
         own = task.group_name if task.group_name == "default" else f"{options.name}.{task.group_name}"
@@ -607,49 +585,39 @@ def copy_tasks(
     return copies
 
 
-def _lists_given(options: LinkOptions) -> tuple[str, Any]:
-    """Returns `each` or `cross`, as it was passed. Raises InvalidLink if it names no list."""
-    option, given = ("each", options.each) if options.cross is None else ("cross", options.cross)
-    if option == "cross" and not isinstance(given, Mapping):
-        raise InvalidLink("cross=... names no parameters. Name one for each list: cross={'city': cities, 'day': days}.")
-    if isinstance(given, Mapping) and not given:
-        raise InvalidLink(f"{option}={{}} names no list.")
-    return option, given
+def _check_declared(option: str, names: Iterable[str], declared: Params) -> None:
+    """Raises InvalidLink for a name that is no run parameter of the other workflow."""
+    for name in names:
+        if name not in declared:
+            hint = close_match(name, declared) or f"Declare it there: DotFlow(params={{{name!r}: ...}})."
+            raise InvalidLink(f"{option}={{{name!r}: ...}}: the other workflow has no parameter '{name}'. {hint}")
 
 
-def _lists_of_nest(
-    declared: Mapping[str, Any], filled: Mapping[str, str], options: LinkOptions, scope: Scope
-) -> dict[str, Each]:
+def _lists_of_nest(declared: Params, filled: Mapping[str, str], options: LinkOptions, scope: Scope) -> dict[str, Each]:
     """Returns the lists of `each` or `cross`, by the run parameter of the other workflow that an item fills."""
-    option, given = _lists_given(options)
+    option, given = options.lists
     if given is None:
         return {}
     if isinstance(given, Mapping):
+        _check_declared(option, given, declared)
         for name in given:
-            if name not in declared:
-                hint = close_match(name, declared) or f"Declare it there: DotFlow(params={{{name!r}: ...}})."
-                raise InvalidLink(f"{option}={{{name!r}: ...}}: the other workflow has no parameter '{name}'. {hint}")
             if type(declared[name]) is SecretRef:
                 raise InvalidLink(f"{option} can't fill '{name}': it is a secret. Fill it from the source of secrets.")
             if name in filled:
                 raise InvalidLink(f"Both {filled[name]} and {option} fill '{name}'. Remove one of them.")
-        return {name: Each(name, as_list(ref, scope, option), scope.part(ref)) for name, ref in given.items()}
-    left = [name for name in declared if name not in filled and name not in scope.names and name not in scope.params]
+        return _lists_by_name(option, given, scope)
+    left = [name for name in declared if name not in filled and not scope.is_taken(name)]
     left = [name for name in left if type(declared[name]) is not SecretRef]
     left = [name for name in left if isinstance(declared[name], EllipsisType)] or left
     if len(left) == 1:
         return {left[0]: Each(left[0], as_list(given, scope), scope.part(given))}
     if left:
-        names = " and ".join(f"'{name}'" for name in left)
-        hint = f"Name the one of the items: each={{'{left[0]}': ...}}."
-        raise InvalidLink(f"each=... has one list, and nothing fills {names} of the other workflow. {hint}")
+        refuse_several(left, "the other workflow")
     hint = "Declare one there: DotFlow(params={'item': ...}), or name it: each={'parameter': ...}."
     raise InvalidLink(f"each=... has no parameter for its items: the other workflow has none left. {hint}")
 
 
-def _rounds_of(
-    tasks: Sequence["Task"], declared: Mapping[str, Any], options: LinkOptions, first: int
-) -> tuple[Nest, dict[str, tuple[int, Part | None]]]:
+def _rounds_of(tasks: Sequence[Task], declared: Params, options: LinkOptions, first: int) -> tuple[Nest, Carry]:
     """Returns the rounds of another workflow, and what goes from one to the next: a task and a part, by parameter.
 
     Args:
@@ -660,10 +628,9 @@ def _rounds_of(
 
     Raises UnknownTask, AmbiguousTask or InvalidLink.
     """
-    names = Names()
-    names.update(tasks)
-    until = None if options.until is None else names.resolve(options.until, tasks)
-    part = names.part(options.until, tasks)
+    scope = Scope(tasks)
+    until = None if options.until is None else scope.task(options.until)
+    part = scope.part(options.until)
     if part is not None:
         raise InvalidLink(f"until can't be '{part.name}', which is an output. Return a bool from a step that takes it.")
     ends = [task.task_id for task in tasks if not task.is_cleanup and task.task_id != until]
@@ -676,20 +643,20 @@ def _rounds_of(
     )
     carry = {}
     for name, ref in _carry_of(options, declared).items():
-        task_id = result if ref is None else names.resolve(ref, tasks)
-        carry[name] = first + task_id, None if ref is None else names.part(ref, tasks)
+        task_id = result if ref is None else scope.task(ref)
+        carry[name] = first + task_id, None if ref is None else scope.part(ref)
     return nest, carry
 
 
 def _check_carried_conditions(links: Links, carry: Collection[str]) -> None:
     """Raises InvalidLink for a condition on a parameter that is carried."""
-    condition = next((link for link in links.conditions if isinstance(link.source, str) and link.source in carry), None)
-    if condition is not None:
-        hint = "Return a bool from a step that takes it, and use that"
-        raise InvalidLink(f"{condition.word} can't depend on '{condition.name}', which is carried. {hint}.")
+    for condition in links.conditions:
+        if isinstance(condition.source, str) and condition.source in carry:
+            hint = "Return a bool from a step that takes it, and use that"
+            raise InvalidLink(f"{condition.word} can't depend on '{condition.name}', which is carried. {hint}.")
 
 
-def _check_saved(step: Action[..., Any], links: Links, first: int, tasks: Sequence["Task"], scope: Scope) -> None:
+def _check_saved(step: AnyAction, links: Links, first: int, tasks: Sequence[Task], scope: Scope) -> None:
     """Raises InvalidLink for a map in rounds whose lists, or whose own values, a resume does not have.
 
     Args:
@@ -723,13 +690,14 @@ def _check_conditions(links: Links, scope: Scope) -> None:
             check_is_saved(scope.tasks[over], scope.tasks[over].name)
 
 
-def _check_inside(step: Action[..., Any], name: str, links: Links, group: str, option: str) -> None:
+def _check_inside(step: AnyAction, name: str, links: Links, group: str, option: str) -> None:
     """Raises InvalidLink for a task that can't run for each item, or in rounds."""
     steps = [step, *filter(None, [links.fallback])]
     if links.nest is not None or (links.each and option == "each"):
-        word = "repeat" if links.nest is not None and links.nest.repeat else "each"
-        hint = "Flatten the list in a step, or map each of the workflow's steps"
-        what, hint = word, hint if option == "each" else "Use one of them, and go through the other one in a step"
+        what = "repeat" if links.nest is not None and links.nest.repeat else "each"
+        hint = "Use one of them, and go through the other one in a step"
+        if option == "each":
+            hint = "Flatten the list in a step, or map each of the workflow's steps"
     elif links.each and links.always:
         what, hint = "each and always", "Clean up in one step that takes the list"
     elif links.each and step.approve is not None:
@@ -760,13 +728,26 @@ def _by_item(links: Links, nest: Nest, lists: Collection[str], task_id: int) -> 
 
 
 def _filler(
-    declared: Mapping[str, Any],
-    needs: Mapping[str, Any],
-    params: Mapping[str, Any],
+    declared: Params,
+    needs: Refs,
+    params: Params,
     lists: Collection[str],
     scope: Scope,
 ) -> Callable[[Any], Any]:
     """Returns a function that replaces the other workflow's run parameters with their sources in this one."""
+
+    def source_of(name: str) -> tuple[int | str | Constant, str]:
+        if name in params:
+            return Constant(params[name]), PARAM
+        ref = needs.get(name, name)
+        is_param = scope.is_param(ref)
+        if name in needs or (isinstance(ref, str) and ref in scope):
+            return (ref, PARAM) if is_param else (scope.task(ref), VALUE)
+        if is_param:
+            return name, PARAM
+        if isinstance(declared[name], EllipsisType):
+            raise MissingParam((name,), "added workflow")
+        return Constant(declared[name]), PARAM
 
     def fill(link: Any) -> Any:
         if getattr(link, "kind", None) == PARAMS:
@@ -775,7 +756,7 @@ def _filler(
             return link
         if link.source in lists:
             return link._replace(source=Entry(link.source))
-        source, kind = _source_of(link.source, declared, needs, params, scope)
+        source, kind = source_of(link.source)
         part = scope.part(needs.get(link.source, link.source)) if kind == VALUE else None
         if isinstance(link, Each):
             if isinstance(source, int):
@@ -787,19 +768,3 @@ def _filler(
         return link._replace(kind=kind) if isinstance(link, Bind) else link
 
     return fill
-
-
-def _source_of(
-    name: str, declared: Mapping[str, Any], needs: Mapping[str, Any], params: Mapping[str, Any], scope: Scope
-) -> tuple[int | str | Constant, str]:
-    if name in params:
-        return Constant(params[name]), PARAM
-    ref = needs.get(name, name)
-    is_param = scope.is_param(ref)
-    if name in needs or (isinstance(ref, str) and ref in scope.names):
-        return (ref, PARAM) if is_param else (scope.task(ref), VALUE)
-    if is_param:
-        return name, PARAM
-    if isinstance(declared[name], EllipsisType):
-        raise MissingParam((name,), "added workflow")
-    return Constant(declared[name]), PARAM

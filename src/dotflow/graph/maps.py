@@ -22,6 +22,7 @@ from dotflow.graph.decisions import Arguments, ending, value_of
 from dotflow.graph.item_inputs import ItemInputs
 from dotflow.graph.linked_task import ROUND, Item, LinkedTask, MapContext, MapRound, Row, beside
 from dotflow.graph.params import Params
+from dotflow.graph.wiring import lists_behind
 
 KEY_LENGTH: Final = 20  # hexadecimal digits of an item's key: 80 bits, so 100,000 items collide once in 10**14 maps
 BY_INDEX: Final = "at"  # begins the key of an item that the codec refuses; no hexadecimal digits begin so
@@ -302,16 +303,16 @@ def verdict(nest: Nest, number: int, tasks: Sequence[Task], masks: Masks = NO_MA
         return ENOUGH if is_last else ANOTHER
     until = beside(tasks[nest.until], number)
     if until.status is not COMPLETED:
-        return Verdict(True, f"after {number} of {_limit(nest)}: '{until.name}' {ending(until)}")
+        return Verdict(True, f"after {number} of {nest.rounds}: '{until.name}' {ending(until)}")
     try:
         is_enough = bool(until.current_context.storage)
     except Exception as error:  # of the value's own code
         neither = f"'{until.name}' is neither true nor false: {masks.mask(safe_repr(error))}"
-        return Verdict(True, f"after {number} of {_limit(nest)}: {neither}")
+        return Verdict(True, f"after {number} of {nest.rounds}: {neither}")
     if is_enough or not is_last:
         return ENOUGH if is_enough else ANOTHER
     value = shorten(masks.mask(safe_repr(until.current_context.storage)), MAX_INPUT)
-    return Verdict(True, f"after {number + 1} of {_limit(nest)}: '{until.name}' was {value}. Raise repeat to go on")
+    return Verdict(True, f"after {number + 1} of {nest.rounds}: '{until.name}' was {value}. Raise repeat to go on")
 
 
 def why_failed(nest: Nest, number: int, tasks: Sequence[Task]) -> str:
@@ -322,12 +323,8 @@ def why_failed(nest: Nest, number: int, tasks: Sequence[Task]) -> str:
         if has_failed and not tasks[task_id].is_cleanup:
             # The failures of attempts are logged, but that of a list is not.
             why = f": {record.error.message}" if record.is_mapped and record.error and not record.items else ""
-            return f"after {number} of {_limit(nest)}: '{record.name}' failed{why}"
+            return f"after {number} of {nest.rounds}: '{record.name}' failed{why}"
     return ""
-
-
-def _limit(nest: Nest) -> str:
-    return f"{nest.repeat} round{'s' * (nest.repeat > 1)}"
 
 
 def not_reached(nest: Nest, why: str) -> Failure:
@@ -385,24 +382,15 @@ def missing_values(task: LinkedTask, tasks: Sequence[Task], params: Params, shor
     taken = {bind.source for bind in task.links.binds if bind.kind != CONTEXT and isinstance(bind.source, int | str)}
     has_context = {bind.source for bind in task.links.binds if bind.kind == CONTEXT and isinstance(bind.source, int)}
     for source in sorted(one for one in short if one in taken and one not in has_context):
-        of, lists = tasks[source], taken & _lists_behind(tasks[source], tasks)
+        of = tasks[source]
         values, count = len(of.value), len(of.items)
+        each = of.links.each if of.links is not None and of.gives_items else ()
+        lists = [one for one in lists_behind(each, tasks) if isinstance(one, int | str) and one in taken]
         if any(len(tasks[one].value if isinstance(one, int) else params[one]) > values for one in lists):
             name = of.name.rpartition(".")[2]
             missing = f"{count - values} of {count} values of '{of.name}' are missing"
             return f"Task {task.task_id} {task.name}: {missing}: take {name}_context."
     return ""
-
-
-def _lists_behind(task: Task, tasks: Sequence[Task]) -> set[int | str]:
-    """Returns the tasks and run parameters whose lists a map goes through, and those of the maps that it goes over."""
-    found = set[int | str]()
-    for link in () if task.links is None or not task.gives_items else task.links.each:
-        if isinstance(link.source, int):
-            found |= {link.source} | _lists_behind(tasks[link.source], tasks)
-        elif isinstance(link.source, str):
-            found.add(link.source)
-    return found
 
 
 def map_failure(task: LinkedTask) -> Failure | None:
@@ -415,12 +403,12 @@ def map_failure(task: LinkedTask) -> Failure | None:
 
 def _first_of(failed: Sequence[Item]) -> str:
     """Returns the first failed items as `[13] 'https://…' ConnectionError`."""
-    first = ", ".join(
-        f"[{item.item}] {shorten(item.error._masks.mask(safe_repr(item.input)), MAX_INPUT)} {item.error.exception}"
-        for item in failed[:MAX_SHOWN]
-        if item.error is not None
-    )
-    return f"{first}, ..." if len(failed) > MAX_SHOWN else first
+    first = []
+    for item in failed[:MAX_SHOWN]:
+        if item.error is not None:
+            value = shorten(item.error._failure.masks.mask(safe_repr(item.input)), MAX_INPUT)
+            first.append(f"[{item.item}] {value} {item.error.exception}")
+    return ", ".join([*first, "..."] if len(failed) > MAX_SHOWN else first)
 
 
 def items_of(task: LinkedTask, tasks: Sequence[Task], params: Params) -> list[Item]:
@@ -451,11 +439,10 @@ def lists_of(task: LinkedTask, tasks: Sequence[Task], params: Params) -> dict[st
     for link in task.links.each:
         parameter = link.parameter
         source, part = source_of(task, link, tasks)
+        is_before = isinstance(source, MapRound) and source.item != task.item  # its value, and not its items
         if isinstance(source, tuple):
             lists[parameter] = source
-        elif (
-            isinstance(source, Task) and source.gives_items and not task.links.is_cross and not _is_before(source, task)
-        ):
+        elif isinstance(source, Task) and source.gives_items and not task.links.is_cross and not is_before:
             lists[parameter] = source.items
         else:
             value = value_of(source, part) if isinstance(source, Task) else params[source]
@@ -480,11 +467,6 @@ def source_of(task: LinkedTask, link: Each, tasks: Sequence[Task]) -> tuple[Task
         return link.source, link.part
     source = tasks[link.source]
     return beside(source, number) if nest is not None and nest.has(link.source) else source, link.part
-
-
-def _is_before(source: Task, task: Task) -> bool:
-    """Returns whether a map's list is the value of a map in the round before, and not its items."""
-    return isinstance(source, MapRound) and source.item != task.item
 
 
 def make_items(task: LinkedTask, lists: Mapping[str, Sequence[Any]], first: int = 0) -> list[Item]:

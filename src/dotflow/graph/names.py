@@ -1,43 +1,57 @@
-"""Names: the tasks of a workflow by name or step."""
+"""Scope: the tasks of a workflow by name or step."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
 
-from dotflow.core.action import Action, action_of
+from dotflow.core.action import AnyAction, action_of
 from dotflow.core.links import Group
 from dotflow.core.masks import Masks
 from dotflow.core.outputs import Part
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten, split_address
 from dotflow.errors import AmbiguousTask, InvalidLink, UnknownTask
+from dotflow.graph.params import NO_PARAMS, Params
 
 MAX_REF: Final = 60  # characters of a value in an error
 
 #: A reference to a task: its name or its step.
-TaskRef = str | Action[..., Any] | type[Any]
+TaskRef = str | AnyAction | type[Any]
+#: References as users pass them, by the parameter that they fill.
+Refs = Mapping[str, Any]
 
 
-class Names:
-    """An index of tasks by name: `name=...`, or the last part of the step's name.
+class Scope:
+    """The names that a task may refer to: the tasks before it, by `name=...` or the last part of the step's name.
 
     It reads each task once, and only if a task is looked up, which most workflows never do.
+
+    Args:
+        tasks: The tasks, to which others may be added.
+        params: The run parameters with their defaults.
+        where: Which tasks these are, for errors.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tasks: Sequence[Task], params: Params = NO_PARAMS, where: str = UnknownTask.where) -> None:
+        self.tasks = tasks
+        self.params = params
+        self._where = where
         self._ids: dict[str, list[int]] = {}
         self._members: dict[str, list[int]] = {}  # the tasks of added workflows, by the workflow's name
         self._outputs: dict[str, list[int]] = {}
+        self._parts: dict[str, Part] = {}  # by output
         self._ids_of_steps: dict[str, list[int]] = {}  # by identity
         self._count = 0
+        self.update()
 
-    def update(self, tasks: Sequence[Task]) -> None:
-        """Adds the tasks that are not in the index yet."""
-        for task in tasks[self._count :]:
+    def update(self) -> None:
+        """Reads the tasks that it has not read yet."""
+        for task in self.tasks[self._count :]:
             name = name_of(task)
             self._ids.setdefault(name, []).append(task.task_id)
             for part in () if task.links is None else task.links.outputs:
-                self._outputs[_beside(name, part.name)] = [task.task_id]
+                output = _beside(name, part.name)
+                self._outputs[output], self._parts[output] = [task.task_id], part
             while "." in name:
                 name, _, last = name.rpartition(".")
                 if not last.isdigit():  # it tells equal names apart: `prepare.fetch.2`
@@ -48,29 +62,26 @@ class Names:
                     is_last = not (members and (task.is_cleanup or is_until))
                     members.insert(len(members) if is_last else -1, task.task_id)
             self._ids_of_steps.setdefault(task.step.identity, []).append(task.task_id)
-        self._count = len(tasks)
-
-    def forget(self, count: int) -> None:
-        """Removes all but the first *count* tasks."""
-        for index in (self._ids, self._members, self._outputs, self._ids_of_steps):
-            for key, ids in list(index.items()):
-                index[key] = [task_id for task_id in ids if task_id < count]
-                if not index[key]:
-                    del index[key]
-        self._count = min(self._count, count)
+        self._count = len(self.tasks)
 
     def __contains__(self, name: object) -> bool:
+        """Returns whether a task, an added workflow or an output has the name."""
         return name in self._ids or name in self._members or name in self._outputs
 
     def __iter__(self) -> Iterator[str]:
         return chain(self._ids, self._members, self._outputs)
 
-    def part(self, ref: object, tasks: Sequence[Task]) -> Part | None:
+    def is_taken(self, name: str) -> bool:
+        """Returns whether a task, an output or a run parameter has the name."""
+        return name in self or name in self.params
+
+    def is_param(self, ref: object) -> bool:
+        """Returns whether a reference means a run parameter, which no task is called like."""
+        return isinstance(ref, str) and ref not in self and ref in self.params
+
+    def part(self, ref: object) -> Part | None:
         """Returns the output that a reference names; None if it names a task."""
-        if not isinstance(ref, str) or ref not in self._outputs:
-            return None
-        links, name = tasks[self._outputs[ref][0]].links, ref.rpartition(".")[2]
-        return None if links is None else next(part for part in links.outputs if part.name == name)
+        return self._parts.get(ref) if isinstance(ref, str) else None
 
     def find(self, name: str) -> int | None:
         """Returns the id of the task of that name, or with that output; None if there is none.
@@ -84,23 +95,18 @@ class Names:
             raise AmbiguousTask(name, tuple(ids))
         return ids[0] if ids else None
 
-    def group(self, ref: object, tasks: Sequence[Task], params: Collection[str] = ()) -> Group:
+    def group(self, ref: object) -> Group:
         """Returns the ids of all tasks of the added workflow that has the name; of a task only its own.
 
-        The arguments and the errors are those of `resolve`.
+        The errors are those of `task`.
         """
-        task_id = self.resolve(ref, tasks, params)
+        task_id = self.task(ref)
         if isinstance(ref, str) and ref in self._members and ref not in self._ids:
             return tuple(self._members[ref])
         return (task_id,)
 
-    def resolve(self, ref: object, tasks: Sequence[Task], params: Collection[str] = ()) -> int:
+    def task(self, ref: object) -> int:
         """Returns the id of the task that has the name, the output or the step.
-
-        Args:
-            ref: The name or the step.
-            tasks: The tasks so far.
-            params: The names of the run parameters, for a hint.
 
         Raises UnknownTask, AmbiguousTask or, for a value that is neither a name nor a step, InvalidLink.
         """
@@ -109,19 +115,24 @@ class Names:
             if task_id is None and (address := split_address(ref)):
                 raise InvalidLink(f"'{ref}' is an item, and items are known only in the run. Name '{address[0]}'.")
             if task_id is None:
-                raise UnknownTask(ref, (*self, *params), is_param=ref in params)
+                raise UnknownTask(ref, (*self, *self.params), self._where, is_param=ref in self.params)
             return task_id
         step = action_of(ref)
         if step is None:
             hint = "Pass a task's name, or its step without parentheses; a condition is the value of a step, too."
             raise InvalidLink(f"{shorten(safe_repr(ref), MAX_REF)} is not a task. {hint}")
         same = self._ids_of_steps.get(step.identity, ())
-        ids = [task_id for task_id in same if _is_same(tasks[task_id].step, step)]
+        ids = [task_id for task_id in same if _is_same(self.tasks[task_id].step, step)]
         if not ids:
-            raise UnknownTask(step.name, (*self, *params))
+            raise UnknownTask(step.name, (*self, *self.params), self._where)
         if len(ids) > 1:
-            raise AmbiguousTask(name_of(tasks[ids[0]]), tuple(ids))
+            raise AmbiguousTask(name_of(self.tasks[ids[0]]), tuple(ids))
         return ids[0]
+
+
+def listed(refs: Any) -> Sequence[Any]:
+    """Returns one reference, or several, as a list; none for None."""
+    return () if refs is None else refs if isinstance(refs, list | tuple) else (refs,)
 
 
 def name_of(task: Task) -> str:
@@ -153,12 +164,8 @@ def find_value(ref: TaskRef, tasks: Sequence[Task]) -> tuple[Task, Part | None]:
         if index >= len(task.items) or not (is_inside or is_own):
             raise UnknownTask(ref, tuple(item.name for item in task.items), "")
         return task.items[index], part
-    names = Names()
-    names.update(tasks)
-    try:
-        return tasks[names.resolve(ref, tasks)], names.part(ref, tasks)
-    except UnknownTask as error:
-        raise UnknownTask(error.name, error.known, "") from None
+    scope = Scope(tasks, where="")
+    return tasks[scope.task(ref)], scope.part(ref)
 
 
 def find_task(ref: TaskRef, tasks: Sequence[Task]) -> Task:
@@ -172,23 +179,11 @@ def find_task(ref: TaskRef, tasks: Sequence[Task]) -> Task:
     return task
 
 
-def group_of(ref: TaskRef, tasks: Sequence[Task]) -> Group:
-    """Returns the ids of all tasks of the added workflow that has the name; of a task only its own.
-
-    Raises UnknownTask or AmbiguousTask.
-    """
-    names = Names()
-    names.update(tasks)
-    try:
-        return names.group(ref, tasks)
-    except UnknownTask as error:
-        raise UnknownTask(error.name, error.known, "") from None
-
-
-def _is_same(one: Action[..., Any], other: Action[..., Any]) -> bool:
+def _is_same(one: AnyAction, other: AnyAction) -> bool:
     return one is other or (one.identity == other.identity and one.function == other.function)
 
 
 def named_ids(refs: Sequence[TaskRef], tasks: Sequence[Task], masks: Masks) -> frozenset[int]:
     """Returns the ids of the tasks that have these names or steps. Raises UnknownTask or AmbiguousTask."""
-    return frozenset(task_id for ref in refs for task_id in group_of(masks.mask_ref(ref), tasks))
+    scope = Scope(tasks, where="")
+    return frozenset(task_id for ref in refs for task_id in scope.group(masks.mask_ref(ref)))

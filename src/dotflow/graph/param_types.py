@@ -117,20 +117,17 @@ def type_of_run_param(name: str, default: Any, tasks: "Iterable[Task]") -> Param
     takers = list(_takers(name, tasks))
     if _is_secret(default, takers):
         return TEXT
-    if (default is None or default is ...) and _is_list(name, tasks):
+    is_open = default is None or default is ...
+    if is_open and _is_list(name, tasks):
         return CONTAINERS[list]
-    return type_of_parameter(*takers[0]) if takers and (default is None or default is ...) else type_of_default(default)
+    return type_of_parameter(*takers[0]) if takers and is_open else type_of_default(default)
 
 
-def checked_values(values: Mapping[str, Any], declared: Mapping[str, Any], tasks: "Iterable[Task]") -> dict[str, Any]:
-    """Returns the values of run parameters; a text for a date, datetime, Path or Enum becomes one.
+def checked_value(name: str, value: Any, default: Any, tasks: "Iterable[Task]") -> Any:
+    """Returns the value of a run parameter; a text for a date, datetime, Path or Enum becomes one.
 
     Raises InvalidArgument for a value that is neither of the type of the declared default nor of that of a step.
     """
-    return {name: _checked(name, value, declared[name], tasks) for name, value in values.items()}
-
-
-def _checked(name: str, value: Any, default: Any, tasks: "Iterable[Task]") -> Any:
     check_no_secret(f"params[{name!r}]", value)
     if value is default or value is ...:  # `...`: the value is missing, which is another error
         return value
@@ -139,7 +136,9 @@ def _checked(name: str, value: Any, default: Any, tasks: "Iterable[Task]") -> An
         if value is not None and not isinstance(value, str):  # which must not be shown
             raise InvalidArgument(f"params[{name!r}]", type(value).__name__, "a text, since it is a Secret")
         return value
-    annotations = [_annotation(function, parameter) for function, parameter in takers if not _is_wrapped(function)]
+    # A decorator around a function may convert values, as `pydantic.validate_call` does.
+    plain = [taker for taker in takers if not hasattr(unwrapped(taker[0]), "__wrapped__")]
+    annotations = [_annotation(function, parameter) for function, parameter in plain]
     annotations = [annotation for annotation in annotations if annotation is not Parameter.empty]
     if _is_list(name, tasks):
         annotations.append(list)
@@ -170,11 +169,6 @@ def _parsers(wanted: Iterable[Any], takers: Iterable[tuple[Any, Parameter]]) -> 
         kind, kinds = _type_of(annotation), options(annotation)
         if kind is not None and len(kinds) == 1 and isinstance(kinds[0], type) and issubclass(kinds[0], PARSED):
             yield kind.convert
-
-
-def _is_wrapped(function: Any) -> bool:
-    """Returns whether a decorator is around the function: it may convert values, as `pydantic.validate_call` does."""
-    return hasattr(unwrapped(function), "__wrapped__")
 
 
 def fits(annotation: Any, value: Any) -> bool:

@@ -58,11 +58,11 @@ def resolve(declared: Params, values: Params | None, tasks: "Iterable[Task]" = (
     for name in values or ():
         if name not in declared:
             raise UnknownParam(str(name), tuple(declared))
+    resolved = dict(declared)
     if values:
-        from dotflow.graph.param_types import checked_values  # here, since most runs have none
+        from dotflow.graph.param_types import checked_value  # here, since most runs have none
 
-        values = checked_values(values, declared, tasks)
-    resolved = {**declared, **(values or {})}
+        resolved |= {name: checked_value(name, value, declared[name], tasks) for name, value in values.items()}
     missing = [name for name, value in resolved.items() if isinstance(value, EllipsisType)]
     if missing:
         raise MissingParam(tuple(missing))

@@ -41,11 +41,6 @@ class Plan:
             return linked
         return () if before is None else (before,)
 
-    @property
-    def needs(self) -> list[tuple[int, ...]]:
-        """For each task, the tasks that must end before it starts. The list is made on access."""
-        return [self.needs_of(task_id) for task_id in range(len(self.previous))]
-
     def followers(self, tasks: Sequence[Task]) -> list[Sequence[int]]:
         """Returns for each of the tasks those that need it."""
         followers: list[Any] = [()] * len(tasks)  # most have one at most, and tuples are smaller than lists
@@ -86,8 +81,7 @@ class Plan:
                     *(link.source for link in links.each),
                     *(link.source for link in links.conditions if link.by_item),
                 ]
-                lists = [source for source in lists if isinstance(source, int) and tasks[source].gives_items]
-                beside += [source for source in lists if source not in whole]
+                beside += [one for one in lists if isinstance(one, int) and tasks[one].gives_items and one not in whole]
             for source in dict.fromkeys(beside):
                 if tasks[source].is_mapped:
                     followers.setdefault(source, []).append(task.task_id)
@@ -110,8 +104,8 @@ def make_plan(tasks: Sequence[Task], mode: TypeExecution) -> Plan:
 
     Raises InvalidLink for a task with links that takes a previous context where there is none.
     """
-    _check(tasks, mode)
     if mode is TypeExecution.PARALLEL:
+        _check_previous(tasks)
         return _parallel(tasks)
     names = [task.group_name for task in tasks]
     groups = {name: lane for lane, name in enumerate(dict.fromkeys(names))}
@@ -133,15 +127,12 @@ def make_plan(tasks: Sequence[Task], mode: TypeExecution) -> Plan:
     return Plan(previous=tuple(previous), lanes=lanes, linked=linked, apart=len(groups) > 1)
 
 
-def _check(tasks: Sequence[Task], mode: TypeExecution) -> None:
-    if mode is not TypeExecution.PARALLEL:
-        return
+def _check_previous(tasks: Sequence[Task]) -> None:
     for task in tasks:
         links = task.links
         if links is None or not links.sources() or any(link.parameter == PREVIOUS for link in links.each):
             continue
-        steps = (task.step,) if links.fallback is None else (task.step, links.fallback)
-        if any(PREVIOUS in step.context_params for step in steps):
+        if any(PREVIOUS in step.context_params for step in task._steps):
             raise InvalidLink(
                 f"Task {task.task_id} {task.name} takes previous_context, which is empty in parallel mode. Name a "
                 f"parameter like the task whose value it needs."
@@ -211,15 +202,14 @@ def not_asked_for(only: Collection[int], tasks: Sequence[Task], plan: Plan) -> f
 
 def _needed_by(task_id: int, tasks: Sequence[Task], plan: Plan) -> Iterator[int]:
     """Yields the tasks that must complete before the task, and those whose values or context it may take."""
-    step, links = tasks[task_id].step, tasks[task_id].links
-    steps = [step] if links is None or links.fallback is None else [step, links.fallback]
+    links = tasks[task_id].links
     if links is not None:
         yield from () if links.nest is None or not links.nest.repeat else links.nest.tasks  # rounds are one
         yield from links.value_sources()
         yield from chain.from_iterable(links.needs)
         if any(link.parameter == PREVIOUS for link in links.each):
             return
-    if any(isinstance(one.function, type) or PREVIOUS in one.context_params for one in steps):
+    if any(isinstance(one.function, type) or PREVIOUS in one.context_params for one in tasks[task_id]._steps):
         source = plan.previous[task_id]
         while source is not None:
             yield source

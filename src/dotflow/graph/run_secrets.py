@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Final, NamedTuple
 
-from dotflow.core.action import Action
+from dotflow.core.action import AnyAction
 from dotflow.core.failure import name_of
 from dotflow.core.links import PARAM, TRUE, Bind, Condition, Constant, Links
 from dotflow.core.masks import MIN_LENGTH, NO_MASKS, Masks, hidden, secret_variables
@@ -61,19 +61,18 @@ class TaskSecrets(dict[str, str]):
         return f"<{len(self)} secrets>"
 
 
-class RunSecrets:
-    """The secrets of one run, their masks, and lines for the log on what is not masked."""
+class RunSecrets(NamedTuple):
+    """The secrets of one run.
 
-    __slots__ = ("_by_task", "masks", "notes")
+    Attributes:
+        by_task: The values of the secrets of those tasks that take any, by name.
+        masks: What masks them.
+        notes: Lines for the log on what is not masked.
+    """
 
-    def __init__(self, by_task: Mapping[int, Values], masks: Masks, notes: Sequence[str] = ()) -> None:
-        self._by_task = by_task
-        self.masks = masks
-        self.notes = notes
-
-    def of_task(self, task_id: int) -> Values | None:
-        """Returns the values of a task's secrets, by name; None if it takes none."""
-        return self._by_task.get(task_id)
+    by_task: Mapping[int, Values]
+    masks: Masks
+    notes: Sequence[str] = ()
 
 
 NO_RUN_SECRETS: Final = RunSecrets({}, NO_MASKS)
@@ -90,13 +89,13 @@ def secret_params(declared: Params, tasks: Iterable[Task]) -> dict[str, SecretRe
     return secrets
 
 
-def _binds_of(step: Action[..., Any], links: Links) -> Iterator[tuple[Action[..., Any], Bind]]:
+def _binds_of(step: AnyAction, links: Links) -> Iterator[tuple[AnyAction, Bind]]:
     yield from ((step, bind) for bind in links.binds)
     if links.fallback is not None:
         yield from ((links.fallback, bind) for bind in links.fallback_binds)
 
 
-def keep_secret(step: Action[..., Any], links: Links, secrets: Mapping[str, SecretRef], values: Params) -> Links:
+def keep_secret(step: AnyAction, links: Links, secrets: Mapping[str, SecretRef], values: Params) -> Links:
     """Returns the links of a task where run parameters that are secrets fill it as secrets do, and no argument does.
 
     Args:
@@ -195,11 +194,21 @@ def find_secrets(
     if missing and are_required:
         raise SecretMissing(tuple(missing))
     known = {**values, **given}
-    notes = [_too_short(name) for name, value in known.items() if value and len(value) < MIN_LENGTH]
-    notes += [_unknown(index) for index, name in enumerate(mask, 1) if not values[name]]
+    notes = [
+        f"The secret {name} has fewer than {MIN_LENGTH} characters, so it is not masked in logs and messages: it would "
+        f"mask ordinary text."
+        for name, value in known.items()
+        if value and len(value) < MIN_LENGTH
+    ]
+    notes += [  # not the name itself: a caller may have passed the secret in its place
+        f"Config(mask=...): entry {index} is the name of no environment variable, and {NAME} has no value for it. "
+        f"Nothing is masked for it."
+        for index, name in enumerate(mask, 1)
+        if not values[name]
+    ]
     masked = [value for own in by_task.values() for value in own.values()]
     masked += [value for value in values.values() if value]
-    masked += [*given.values(), *source.values(), *secret_variables(os.environ), *hidden]
+    masked += [*given.values(), *source.values(), *secret_variables(), *hidden]
     return RunSecrets(by_task, Masks(masked), notes)
 
 
@@ -212,18 +221,3 @@ class _Values(dict[str, str | None]):
     def __missing__(self, name: str) -> str | None:
         value = self[name] = self._source.get(name) or os.environ.get(name)
         return value
-
-
-def _too_short(name: str) -> str:
-    return (
-        f"The secret {name} has fewer than {MIN_LENGTH} characters, so it is not masked in logs and messages: it would "
-        f"mask ordinary text."
-    )
-
-
-def _unknown(index: int) -> str:
-    # Not the name itself: a caller may have passed the secret in its place.
-    return (
-        f"Config(mask=...): entry {index} is the name of no environment variable, and {NAME} has no value for it. "
-        f"Nothing is masked for it."
-    )

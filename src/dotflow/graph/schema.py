@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from datetime import datetime
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, Self
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer
 
@@ -64,6 +64,12 @@ class FrozenModel(BaseModel):
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
+    @classmethod
+    def read(cls, source: object, **others: Any) -> Self:
+        """Returns the model of an object: its attributes of the same names, and *others*. Checks no value."""
+        names = cls.model_fields.keys() - others.keys()
+        return cls.model_construct(**{name: getattr(source, name) for name in names}, **others)
+
 
 class ErrorResult(FrozenModel):
     """One failed attempt."""
@@ -95,29 +101,13 @@ class ItemsResult(FrozenModel):
     def of(cls, task: Task) -> "ItemsResult":
         """Returns the counts of the items of *task*."""
         counts = item_counts(task) or ItemCounts(0, 0)
-        return cls.model_construct(
-            count=counts.total,
-            completed=counts.completed,
-            failed=counts.failed,
-            skipped=counts.skipped,
-            failures=[
-                ItemResult.model_construct(item=item.item, input=item.input, errors=_errors_of(item))
-                for item in task.items
-                if item.status is TypeStatus.FAILED
-            ],
-        )
+        failed = [item for item in task.items if item.status is TypeStatus.FAILED]
+        failures = [ItemResult.read(item, errors=_errors_of(item)) for item in failed]
+        return cls.read(counts, count=counts.total, failures=failures)
 
 
 def _errors_of(task: Task) -> list[ErrorResult]:
-    return [
-        ErrorResult.model_construct(
-            attempt=error.attempt,
-            exception=error.exception,
-            message=error.message,
-            traceback=error.traceback,
-        )
-        for error in task.errors
-    ]
+    return [ErrorResult.read(error) for error in task.errors]
 
 
 class TaskResult(FrozenModel):
@@ -143,21 +133,8 @@ class TaskResult(FrozenModel):
     @classmethod
     def of(cls, task: Task) -> "TaskResult":
         """Returns the model of *task*."""
-        return cls.model_construct(
-            task_id=task.task_id,
-            name=task.name,
-            group_name=task.group_name,
-            status=task.status,
-            value=task.current_context.storage,
-            errors=_errors_of(task),
-            attempt=task.attempt,
-            retry_count=task.retry_count,
-            started_at=task.started_at,
-            finished_at=task.finished_at,
-            duration=task.duration,
-            reason=task.reason,
-            items=ItemsResult.of(task) if task.is_mapped else None,
-        )
+        value, items = task.current_context.storage, ItemsResult.of(task) if task.is_mapped else None
+        return cls.read(task, value=value, errors=_errors_of(task), items=items)
 
 
 class WorkflowResult(FrozenModel):
@@ -213,26 +190,19 @@ class TaskSchema(FrozenModel):
     @classmethod
     def of(cls, task: Task) -> "TaskSchema":
         """Returns the model of *task*."""
-        policy = task.step.policy
-        return cls.model_construct(
-            task_id=task.task_id,
-            name=task.name,
-            step=task.step.identity,
-            group_name=task.group_name,
+        step, policy = task.step, task.step.policy
+        return cls.read(
+            task,
+            step=step.identity,
             callback=None if task.callback is None else _callable_name(task.callback),
             initial_context=task.initial_context.storage,
-            policy=PolicySchema.model_construct(
+            policy=PolicySchema.read(
+                policy,
                 retry=policy.attempts,
-                timeout=policy.timeout,
                 retry_delay=policy.delay,
-                backoff=policy.backoff,
                 retry_on=_names_of(policy.retry_on),
-                max_delay=policy.max_delay,
-                jitter=policy.jitter,
-                poll=policy.poll,
-                poll_timeout=policy.poll_timeout,
-                isolate=task.step.isolate,
-                resources=dict(task.step.resources),
+                isolate=step.isolate,
+                resources=dict(step.resources),
             ),
         )
 

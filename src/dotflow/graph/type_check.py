@@ -20,7 +20,7 @@ from dotflow.graph.names import MAX_REF
 from dotflow.graph.param_types import PROMOTED, are_numbers, choices, fits, is_unknown, options, or_none, resolved
 
 if TYPE_CHECKING:
-    from dotflow.core.action import Action
+    from dotflow.core.action import AnyAction
     from dotflow.core.task import Task
 
 #: Generic types with a type of keys and one of values, and those whose first type is that of their items.
@@ -39,7 +39,7 @@ EQUAL: Final = ((int, float, complex), (set, frozenset), (bytes, bytearray, memo
 _hints: WeakKeyDictionary[Any, Mapping[str, Any]] = WeakKeyDictionary()
 
 
-def check_value(step: "Action[..., Any]", parameter: str, source: "Task", given: Any, verb: str = "") -> None:
+def check_value(step: "AnyAction", parameter: str, source: "Task", given: Any, verb: str = "") -> None:
     """Raises InvalidLink if a value of a task, of the type *given*, can't fit a parameter. *verb* is for the error."""
     wanted = hints_of(step.function).get(parameter, Any)
     if not may_fit(given, wanted):
@@ -52,11 +52,11 @@ def check_value(step: "Action[..., Any]", parameter: str, source: "Task", given:
 
 
 def check_each(
-    step: "Action[..., Any]",
+    step: "AnyAction",
     parameter: str,
     source: "Task | Collection[Any]",
-    part: tuple[str, int] | None = None,
-    option: str = "each",
+    part: tuple[str, int] | None,
+    option: str,
 ) -> None:
     """Raises InvalidLink if a task returns no list, or if the items of a list can't fit the parameter.
 
@@ -77,7 +77,7 @@ def check_each(
     check_value(step, parameter, source, item, "lists")
 
 
-def check_argument(step: "Action[..., Any]", parameter: str, value: Any, option: str) -> None:
+def check_argument(step: "AnyAction", parameter: str, value: Any, option: str) -> None:
     """Raises InvalidLink if a written-down value of an option of `add` can't fit a parameter."""
     wanted = hints_of(step.function).get(parameter, Any)
     if not fits(wanted, value):
@@ -96,7 +96,7 @@ def check_expected(option: str, name: str, given: Any, expected: Any) -> None:
         )
 
 
-def check_outputs(step: "Action[..., Any]", outputs: Sequence[str]) -> None:
+def check_outputs(step: "AnyAction", outputs: Sequence[str]) -> None:
     """Raises InvalidLink if what a step returns can't have these parts."""
     given = hints_of(step.function).get("return", Any)
     if not any(_may_have(choice, outputs) for choice in choices(given)):

@@ -1,18 +1,18 @@
 """Wiring: the sources of a step's arguments, resolved when the step is added."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NoReturn
 
-from dotflow.core.action import CONTEXTS, IDEMPOTENCY_KEY, Action, action_of, parts_of
+from dotflow.core.action import CONTEXTS, IDEMPOTENCY_KEY, Action, AnyAction, action_of, parts_of
 from dotflow.core.callables import fixed_by_partials
 from dotflow.core.context import Context
-from dotflow.core.links import CONTEXT, PARAM, PARAMS, TRUE, VALUE, Bind, Condition, Constant, Each, Group
-from dotflow.core.outputs import Part
+from dotflow.core.links import CONTEXT, PARAM, PARAMS, TRUE, VALUE, Bind, Condition, Constant, Each
 from dotflow.core.secret import SecretRef, SecretUse
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.errors import InvalidLink, UnknownParameter, close_match
-from dotflow.graph.names import MAX_REF, Names, name_of
+from dotflow.graph.names import MAX_REF, Refs, Scope, listed, name_of
+from dotflow.graph.params import Params
 
 SUFFIX: Final = "_context"  # of a parameter that receives a task's Context
 ALL_PARAMS: Final = "params"  # the parameter that receives all run parameters
@@ -21,38 +21,8 @@ PLAIN: Final = (bool, int, float, str)  # types of entries that are the same if 
 ORDER: Final = "To run after the task, write needs=[task], or after=[task] if it may fail."
 
 
-class Scope(NamedTuple):
-    """The names that a task may refer to.
-
-    Attributes:
-        names: The earlier tasks by name.
-        tasks: The earlier tasks.
-        params: The run parameters with their defaults.
-    """
-
-    names: Names
-    tasks: Sequence[Task]
-    params: Mapping[str, Any]
-
-    def task(self, ref: object) -> int:
-        """Returns the id of a task by its name or step. Raises UnknownTask or AmbiguousTask."""
-        return self.names.resolve(ref, self.tasks, self.params)
-
-    def group(self, ref: object) -> Group:
-        """Returns the ids of a task, or of all tasks of an added workflow. The errors are those of `task`."""
-        return self.names.group(ref, self.tasks, self.params)
-
-    def part(self, ref: object) -> Part | None:
-        """Returns the output that a reference names; None if it names a task."""
-        return self.names.part(ref, self.tasks)
-
-    def is_param(self, ref: object) -> bool:
-        """Returns whether a reference means a run parameter, which no task is called like."""
-        return isinstance(ref, str) and ref not in self.names and ref in self.params
-
-
 def wire(
-    step: Action[..., Any], scope: Scope, needs: Mapping[str, Any], params: Mapping[str, Any], taken: Collection[str]
+    step: AnyAction, scope: Scope, needs: Refs, params: Params, taken: Collection[str]
 ) -> tuple[tuple[Bind, ...], list[str]]:
     """Returns the sources of a step's arguments, and the parameters without a default or a source.
 
@@ -82,7 +52,7 @@ def wire(
     return tuple(binds), left
 
 
-def secrets_of(step: Action[..., Any], filled: Collection[str] = ()) -> Iterator[SecretUse]:
+def secrets_of(step: AnyAction, filled: Collection[str] = ()) -> Iterator[SecretUse]:
     """Yields the secrets of a step and of the actions of its class. *filled* are its parameters with other sources."""
     for part in parts_of(step):
         for parameter, secret in part.secrets.items():
@@ -90,7 +60,7 @@ def secrets_of(step: Action[..., Any], filled: Collection[str] = ()) -> Iterator
             yield SecretUse(part.name, parameter, secret, secret.default is None and not has_source)
 
 
-def check_names(step: Action[..., Any], option: str, names: Collection[str]) -> None:
+def check_names(step: AnyAction, option: str, names: Collection[str]) -> None:
     """Raises InvalidLink for a parameter that the step does not have, or that only the engine fills."""
     for name in names:
         if name in CONTEXTS or name == IDEMPOTENCY_KEY or (name == ALL_PARAMS and option == "params"):
@@ -104,14 +74,12 @@ def check_names(step: Action[..., Any], option: str, names: Collection[str]) -> 
             )
 
 
-def target_of_each(step: Action[..., Any], left: Sequence[str]) -> str:
+def target_of_each(step: AnyAction, left: Sequence[str]) -> str:
     """Returns the parameter that receives the items of `each=list`. Raises InvalidLink."""
     if len(left) == 1:
         return left[0]
     if left:
-        names = " and ".join(f"'{name}'" for name in left)
-        hint = f"Name the one of the items: each={{'{left[0]}': ...}}."
-        raise InvalidLink(f"each=... has one list, and nothing fills {names} of step '{step.name}'. {hint}")
+        refuse_several(left, f"step '{step.name}'")
     if PREVIOUS in step.context_params:
         return PREVIOUS
     name = next(iter(step.named_params), None)  # one that is called like a task, perhaps
@@ -119,13 +87,29 @@ def target_of_each(step: Action[..., Any], left: Sequence[str]) -> str:
     raise InvalidLink(f"each=... has no parameter for its items: step '{step.name}' has none left. {hint}")
 
 
-def refuse_parameter(step: Action[..., Any], name: str, scope: Scope) -> NoReturn:
+def refuse_several(left: Sequence[str], of: str) -> NoReturn:
+    """Raises InvalidLink for several parameters that could receive the items of `each=list`."""
+    names = " and ".join(f"'{name}'" for name in left)
+    hint = f"Name the one of the items: each={{'{left[0]}': ...}}."
+    raise InvalidLink(f"each=... has one list, and nothing fills {names} of {of}. {hint}")
+
+
+def refuse_parameter(step: AnyAction, name: str, scope: Scope) -> NoReturn:
     """Raises UnknownParameter for a parameter that nothing fills."""
     if name.endswith(SUFFIX) and scope.part(output := name.removesuffix(SUFFIX)) is not None:
         task = scope.tasks[scope.task(output)]
         hint = f"Take {name_of(task)}{SUFFIX}."
         raise UnknownParameter(step.name, name, hint, f"'{output}' is an output, which has no Context of its own")
-    step.refuse_parameter(name, (*scope.names, *scope.params))
+    if name == "self":
+        hint = "It is a method: add it from an instance, or decorate its class with @action and add that."
+        raise UnknownParameter(step.name, name, hint)
+    known = [*scope, *scope.params]
+    contexts = [f"{known_name}{SUFFIX}" for known_name in known] if name.endswith(SUFFIX) else []
+    hint = (
+        f"Add the task '{name}' before it, wire another one with needs={{'{name}': task}}, or give it a default. Or "
+        f"take initial_context, the value passed to add(), or previous_context, the result of the previous task."
+    )
+    raise UnknownParameter(step.name, name, close_match(name, [*known, *contexts]) or hint)
 
 
 def as_list(source: Any, scope: Scope, option: str = "each") -> int | str | tuple[Any, ...]:
@@ -158,11 +142,6 @@ def check_list(name: str, default: Any, option: str = "each", *, is_open: bool =
     raise InvalidLink(f"{option} can't go through '{name}': its default is of type {kind}. Declare a list: list(...).")
 
 
-def make_conditions(when: Any, unless: Any, scope: Scope) -> tuple[Condition, ...]:
-    """Returns the conditions of `add(when=..., unless=...)`."""
-    return (*_conditions(when, False, scope), *_conditions(unless, True, scope))
-
-
 def check_is_saved(source: Task, name: str) -> None:
     """Raises InvalidLink if a resume does not know the value of a condition's source."""
     if not source.step.checkpoint:
@@ -172,36 +151,34 @@ def check_is_saved(source: Task, name: str) -> None:
         )
 
 
-def in_step(conditions: Sequence[Condition], each: Sequence[Each], step: str, scope: Scope) -> tuple[Condition, ...]:
-    """Returns the conditions, of which those on maps in step are decided for each item.
+def make_conditions(when: Any, unless: Any, each: Sequence[Each], step: str, scope: Scope) -> tuple[Condition, ...]:
+    """Returns the conditions of `add(when=..., unless=...)`, of which those on maps in step are decided for each item.
 
     Args:
-        conditions: The conditions of a task.
-        each: The lists that it is mapped over.
+        when: The option of `add`.
+        unless: The option of `add`.
+        each: The lists that the task goes through in step.
         step: Its step's name, for messages.
         scope: The names that it may refer to.
 
     Raises InvalidLink for a condition on a mapped task that is not in step.
     """
-    own: list[Any] | None = None  # found where it is needed
-    decided = []
-    for condition in conditions:
+    conditions = [*_conditions(when, False, scope), *_conditions(unless, True, scope)]
+    own = lists_behind(each, scope.tasks) if conditions else []
+    for index, condition in enumerate(conditions):
         source = condition.source
-        by_item = False
         if isinstance(source, int) and scope.tasks[source].gives_items:
-            by_item = True
-            own = _lists_behind(each, scope.tasks) if own is None else own
-            if not any(_is_same(one, other) for one in own for other in _lists_behind([Each("", source)], scope.tasks)):
+            if not any(_is_same(one, other) for one in own for other in lists_behind([Each("", source)], scope.tasks)):
                 why = f"'{step}' is not mapped in step with it" if each else f"'{step}' is not mapped"
                 raise InvalidLink(
                     f"{condition.word}: '{condition.name}' has a value for each item, and {why}. Return a bool from a "
                     f"step that takes the list of '{condition.name}', and use that."
                 )
-        decided.append(condition._replace(by_item=True) if by_item else condition)
-    return tuple(decided)
+            conditions[index] = condition._replace(by_item=True)
+    return tuple(conditions)
 
 
-def _lists_behind(each: Sequence[Each], tasks: Sequence[Task]) -> list[Any]:
+def lists_behind(each: Sequence[Each], tasks: Sequence[Task]) -> list[Any]:
     """Returns the lists that maps over these lists go through: tasks that return one, maps, and written-down lists."""
     lists: list[Any] = []
     left = [link.source for link in each]
@@ -225,18 +202,18 @@ def _is_same(one: Any, other: Any) -> bool:
 
 
 def _bind_by_name(name: str, required: bool, scope: Scope) -> Bind | None:
-    task_id = scope.names.find(name)
+    task_id = scope.find(name)
     if task_id is not None:
         return Bind(name, VALUE, task_id, required, scope.part(name))
     task_name = name.removesuffix(SUFFIX)
-    if task_name != name and (task_id := scope.names.find(task_name)) is not None and scope.part(task_name) is None:
+    if task_name != name and (task_id := scope.find(task_name)) is not None and scope.part(task_name) is None:
         return Bind(name, CONTEXT, task_id, required)
     if name in scope.params:
         return Bind(name, PARAM, name, required)
     return Bind(name, PARAMS, name, required) if name == ALL_PARAMS else None
 
 
-def _bind_needed(step: Action[..., Any], name: str, ref: Any, scope: Scope) -> Bind:
+def _bind_needed(step: AnyAction, name: str, ref: Any, scope: Scope) -> Bind:
     required = step.named_params.get(name, True)
     if scope.is_param(ref):
         return Bind(name, PARAM, ref, required)
@@ -245,7 +222,7 @@ def _bind_needed(step: Action[..., Any], name: str, ref: Any, scope: Scope) -> B
     return bind
 
 
-def check_type(step: Action[..., Any], bind: Bind, scope: Scope) -> None:
+def check_type(step: AnyAction, bind: Bind, scope: Scope) -> None:
     """Raises InvalidLink if the value or Context of a task can't fit the parameter, by their annotations."""
     if isinstance(bind.source, int):
         from dotflow.graph.type_check import check_value, value_type  # here, since most workflows need no types
@@ -258,12 +235,7 @@ def check_type(step: Action[..., Any], bind: Bind, scope: Scope) -> None:
 
 
 def _conditions(option: Any, negated: bool, scope: Scope) -> list[Condition]:
-    if option is None:
-        return []
-    if isinstance(option, Mapping):
-        pairs = list(option.items())
-    else:
-        pairs = [(ref, TRUE) for ref in (option if isinstance(option, list | tuple) else [option])]
+    pairs = option.items() if isinstance(option, Mapping) else [(ref, TRUE) for ref in listed(option)]
     conditions = []
     for ref, expected in pairs:
         if scope.is_param(ref):

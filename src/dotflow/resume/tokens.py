@@ -119,9 +119,9 @@ class Tokens:
 
     def inputs_of(self, task: Task) -> str:
         """Returns a digest of what an attempt of a task or an item takes. All that it depends on has ended."""
-        links = self.tasks[task.task_id].links
-        steps = [task.step] if links is None or links.fallback is None else [task.step, links.fallback]
-        takes_previous = any(PREVIOUS in part.context_params for step in steps for part in parts_of(step))
+        own = self.tasks[task.task_id]
+        links = own.links
+        takes_previous = any(PREVIOUS in part.context_params for step in own._steps for part in parts_of(step))
         if links is not None and PREVIOUS in [link.parameter for link in links.each]:
             takes_previous = False
         return digest_of([self.initial_of(task), dict(sorted(self._of(task, takes_previous).items()))])
@@ -238,7 +238,7 @@ class Tokens:
             owner, key = task._rounds[item.round or 0], item.entry_key
         is_known_by_index = key.startswith(BY_INDEX)  # another list may have another value there
         is_shown = not is_known_by_index and type(item.entry) not in (Item, Row)
-        if is_shown and not inputs.takes_from_beside(owner):
+        if is_shown and not any(inputs.taken(owner)):
             return NO_TOKENS
         tokens: dict[str, str] = {}
         for label, record, part in inputs.taken(owner):

@@ -204,7 +204,7 @@ class Command:
             arguments, script = self._script(words, has_slices="pipefail" in shell)
             code, out, tail = self._run(shell, script, arguments, {**os.environ, **self.variables, **secrets})
             if code not in self.ok:
-                masks = Masks([*secrets.values(), *secret_variables(os.environ), *hidden])
+                masks = Masks([*secrets.values(), *secret_variables(), *hidden])
                 shown = masks.mask(self._shown({**words, **{name: str(target) for name, target in targets.items()}}))
                 raise CommandFailed(self.name, code, shorten(shown, MAX_SHOWN), masks.mask(tail))
             value = targets[self.value] if self.value in targets else _value_of(self.value, out)

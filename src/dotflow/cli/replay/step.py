@@ -203,7 +203,7 @@ def replay_step(
 
 def call_of(target: Target, step: Action[..., Any], inputs: TaskInputs, secrets: RunSecrets) -> Call:
     """Returns the call of the attempt, with a key of its own where the step takes one."""
-    given = secrets.of_task(TASK)
+    given = secrets.by_task.get(TASK)
     if takes_key(step):
         given = TaskSecrets({**(given or {}), KEY_BASE: str(uuid.uuid4())})
     return Call(

@@ -18,7 +18,7 @@ import math
 import re
 from typing import Any, Final
 
-from dotflow.codec.frames.pending import Blob, Pending, decoded
+from dotflow.codec.frames.pending import Blob, Description, Pending, decoded
 from dotflow.codec.parts import BYTES_SUFFIX
 from dotflow.codec.types.classes import NotEncodable
 from dotflow.codec.types.scalars import read_buffer, read_bytes, write_bytes
@@ -95,7 +95,7 @@ def _describe(dtype: Any) -> Any:
 _PYTHON_TYPES: Final = {"b": bool, "i": int, "u": int, "f": float, "U": str, "S": bytes}
 
 
-def describe(value: Any) -> dict[str, Any]:
+def describe(value: Any) -> Description:
     """Describes an array or a scalar as JSON. Raises NotEncodable."""
     import numpy as np
 
@@ -113,7 +113,7 @@ def describe(value: Any) -> dict[str, Any]:
     return {"dtype": describe_dtype(value.dtype), **layout, "data": Blob(bytes_of(value), BYTES_SUFFIX)}
 
 
-def build(payload: dict[str, Any]) -> Any:
+def build(payload: Description) -> Any:
     """Builds what `describe` described. Raises ValueError, TypeError or KeyError."""
     import numpy as np
 
@@ -149,9 +149,9 @@ def _order_of(array: Any) -> str:
     return "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
 
 
-def _describe_strings(array: Any) -> dict[str, Any]:
+def _describe_strings(array: Any) -> Description:
     dtype = array.dtype
-    options: dict[str, Any] = {} if dtype.coerce else {"coerce": False}
+    options: Description = {} if dtype.coerce else {"coerce": False}
     if hasattr(dtype, "na_object"):
         if isinstance(dtype.na_object, str):
             raise NotEncodable("a text stands for a missing string in it")
@@ -159,10 +159,10 @@ def _describe_strings(array: Any) -> dict[str, Any]:
     return {**options, "items": Pending(array.ravel(order=_order_of(array)).tolist())}
 
 
-def _describe_scalar(value: Any) -> dict[str, Any]:
+def _describe_scalar(value: Any) -> Description:
     if type(value) is not value.dtype.type:
         raise NotEncodable("it is more than a NumPy scalar; return a plain one")
-    description: dict[str, Any] = {"dtype": describe_dtype(value.dtype)}
+    description: Description = {"dtype": describe_dtype(value.dtype)}
     item = value[:] if value.dtype.kind in "US" else value.item()  # `item` would cut off zeros at the end
     if type(item) is _PYTHON_TYPES.get(value.dtype.kind) and item == item:
         description["value"] = Pending(item)
@@ -174,7 +174,7 @@ def _describe_scalar(value: Any) -> dict[str, Any]:
     return description
 
 
-def _build_scalar(payload: dict[str, Any]) -> Any:
+def _build_scalar(payload: Description) -> Any:
     dtype = build_dtype(payload["dtype"])
     if "value" not in payload:
         return build_array(dtype, memoryview(read_bytes(payload["bytes"])), (1,))[0]

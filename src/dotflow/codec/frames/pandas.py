@@ -41,7 +41,7 @@ from typing import Any, Final
 from dotflow.codec.frames.ipc import load_pyarrow, pack, same_arrays, unpack
 from dotflow.codec.frames.numpy import build_array as build_numpy
 from dotflow.codec.frames.numpy import build_dtype, bytes_of, describe_dtype
-from dotflow.codec.frames.pending import Blob, Pending, decoded, same
+from dotflow.codec.frames.pending import Blob, Description, Pending, decoded, same
 from dotflow.codec.parts import STREAM_SUFFIX
 from dotflow.codec.types.classes import NotEncodable, module_of
 from dotflow.codec.types.value_path import step_to
@@ -53,12 +53,14 @@ _MAX_READABLE: Final = 64  # texts of an array that is readable in the JSON
 _MAX_LABELS: Final = 10_000_000
 
 _MASKED: Final = (
-    *("boolean", "Float32", "Float64"),
+    "boolean",
+    "Float32",
+    "Float64",
     *(f"{kind}{bits}" for kind in ("Int", "UInt") for bits in (8, 16, 32, 64)),
 )
 
 
-def describe_array(array: Any, path: str, store: list[Any]) -> dict[str, Any]:
+def describe_array(array: Any, path: str, store: list[Any]) -> Description:
     """Describes an array of one dimension, and adds its Arrow arrays to the store. Raises NotEncodable."""
     import numpy as np
     import pandas as pd
@@ -93,7 +95,7 @@ def describe_array(array: Any, path: str, store: list[Any]) -> dict[str, Any]:
     raise NotEncodable(f"arrays of {dtype.name} are not kept; return a Series of a dtype of pandas or Arrow")
 
 
-def build_array(payload: dict[str, Any], store: dict[int, Any]) -> Any:
+def build_array(payload: Description, store: dict[int, Any]) -> Any:
     """Builds what `describe_array` described. Raises ValueError, TypeError or KeyError.
 
     Each Arrow array leaves the store when it is used, so that a value is no larger than its file.
@@ -129,7 +131,7 @@ def build_array(payload: dict[str, Any], store: dict[int, Any]) -> Any:
     return pd.arrays.IntervalArray.from_arrays(left, right, closed=payload["closed"])
 
 
-def describe_index(index: Any, path: str, store: list[Any]) -> dict[str, Any]:
+def describe_index(index: Any, path: str, store: list[Any]) -> Description:
     """Describes an index, and adds its Arrow arrays to the store. Raises NotEncodable."""
     import pandas as pd
 
@@ -153,7 +155,7 @@ def describe_index(index: Any, path: str, store: list[Any]) -> dict[str, Any]:
     return description
 
 
-def build_index(payload: dict[str, Any], store: dict[int, Any]) -> Any:
+def build_index(payload: Description, store: dict[int, Any]) -> Any:
     """Builds what `describe_index` described. Raises ValueError, TypeError or KeyError."""
     import pandas as pd
 
@@ -214,7 +216,7 @@ def _put(store: list[Any], values: Any) -> int:
     return len(store) - 1
 
 
-def _take(store: dict[int, Any], payload: dict[str, Any], *types: Any) -> Any:
+def _take(store: dict[int, Any], payload: Description, *types: Any) -> Any:
     """Takes an Arrow array that needs no conversion. Runs or views could unfold to a million times their size."""
     array = store.pop(payload["at"])
     if array.type not in types or (array.type == load_pyarrow().uint8() and array.null_count):
@@ -222,7 +224,7 @@ def _take(store: dict[int, Any], payload: dict[str, Any], *types: Any) -> Any:
     return array
 
 
-def _build_text(payload: dict[str, Any], store: dict[int, Any]) -> Any:
+def _build_text(payload: Description, store: dict[int, Any]) -> Any:
     import numpy as np
     import pandas as pd
 
@@ -237,7 +239,7 @@ def _build_text(payload: dict[str, Any], store: dict[int, Any]) -> Any:
     return pd.array(payload["items"], dtype=dtype)
 
 
-def _build_labels(payload: dict[str, Any], store: dict[int, Any]) -> Any:
+def _build_labels(payload: Description, store: dict[int, Any]) -> Any:
     labels = build_index(payload, store)
     if len(labels) > _MAX_LABELS:
         raise ValueError("it has more levels or categories than are read")
@@ -247,7 +249,7 @@ def _build_labels(payload: dict[str, Any], store: dict[int, Any]) -> Any:
 _SCALARS: Final = ("Timestamp", "Timedelta", "Period", "Interval", "NaT", "NA")
 
 
-def describe(value: Any) -> dict[str, Any]:
+def describe(value: Any) -> Description:
     """Describes a value of pandas as JSON. Raises NotEncodable."""
     kind = _kind_of(value)
     store: list[Any] = []
@@ -266,7 +268,7 @@ def describe(value: Any) -> dict[str, Any]:
     return {"kind": kind, **payload}
 
 
-def build(payload: dict[str, Any]) -> Any:
+def build(payload: Description) -> Any:
     """Builds what `describe` described. Raises ValueError, TypeError or KeyError."""
     kind = payload["kind"]
     if kind not in (*_SCALARS, "DataFrame", "Series", "Index", "array"):
@@ -287,7 +289,7 @@ def _kind_of(value: Any) -> str:
     raise NotEncodable("of pandas, plain frames, series, indexes, arrays and scalars are kept")
 
 
-def _describe(kind: str, value: Any, store: list[Any]) -> dict[str, Any]:
+def _describe(kind: str, value: Any, store: list[Any]) -> Description:
     if kind in _SCALARS:
         return _describe_scalar(kind, value)
     if kind == "Index":
@@ -295,7 +297,7 @@ def _describe(kind: str, value: Any, store: list[Any]) -> dict[str, Any]:
     if kind == "array":
         return {"array": describe_array(value, "", store)}
     if kind == "DataFrame":
-        description: dict[str, Any] = {"columns": describe_index(value.columns, ".columns", store)}
+        description: Description = {"columns": describe_index(value.columns, ".columns", store)}
         description["index"] = describe_index(value.index, ".index", store)
         description["data"] = [_describe_column(value, number, store) for number in range(value.shape[1])]
     else:
@@ -309,7 +311,7 @@ def _describe(kind: str, value: Any, store: list[Any]) -> dict[str, Any]:
     return description
 
 
-def _describe_column(frame: Any, number: int, store: list[Any]) -> dict[str, Any]:
+def _describe_column(frame: Any, number: int, store: list[Any]) -> Description:
     step = step_to(frame.columns[number], number)
     try:
         return describe_array(values_of(frame.iloc[:, number]), step, store)
@@ -317,7 +319,7 @@ def _describe_column(frame: Any, number: int, store: list[Any]) -> dict[str, Any
         raise NotEncodable(f"column {step[1:-1]}: {error}") from error
 
 
-def _build(kind: str, payload: dict[str, Any]) -> Any:
+def _build(kind: str, payload: Description) -> Any:
     import pandas as pd
 
     if kind in _SCALARS:
@@ -345,7 +347,7 @@ def _build(kind: str, payload: dict[str, Any]) -> Any:
     return holder
 
 
-def _describe_scalar(kind: str, value: Any) -> dict[str, Any]:
+def _describe_scalar(kind: str, value: Any) -> Description:
     import pandas as pd
 
     if kind == "Timestamp":
@@ -363,7 +365,7 @@ def _describe_scalar(kind: str, value: Any) -> dict[str, Any]:
     return {}
 
 
-def _build_scalar(kind: str, payload: dict[str, Any]) -> Any:
+def _build_scalar(kind: str, payload: Description) -> Any:
     import numpy as np
     import pandas as pd
 

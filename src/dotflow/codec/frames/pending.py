@@ -8,6 +8,9 @@ from dotflow.codec.types.scalars import write_bytes
 from dotflow.codec.types.value_path import add_step
 from dotflow.errors import ValueNotStorable
 
+#: A description of a value, in the types of JSON, with what is left to others.
+Description = dict[str, Any]
+
 
 class Pending(NamedTuple):
     """A Python value inside a description, which is still to be encoded. The path leads to it from the value."""
@@ -23,20 +26,16 @@ class Blob(NamedTuple):
     suffix: str
 
 
-def fill_in(
-    description: Any,
-    encode_inner: Callable[[Any], Any],
-    put_part: Callable[[memoryview, str], Any] = lambda data, suffix: None,
-) -> Any:
+def fill_in(description: Any, encode_inner: Callable[[Any], Any], put_part: Callable[[memoryview, str], Any]) -> Any:
     """Returns the description as JSON. Raises ValueNotStorable for a value inside that can't be kept."""
 
     def encode(part: Pending | Blob) -> Any:
-        if type(part) is Blob:
+        if isinstance(part, Blob):
             return put_part(*part) or write_bytes(part.value)
         try:
             return encode_inner(part.value)
         except ValueNotStorable as error:
-            add_step(error, *part)
+            add_step(error, part.path)
             raise
 
     return _replace(description, encode)

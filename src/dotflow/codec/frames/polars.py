@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from dotflow.codec.frames.ipc import check_stream
-from dotflow.codec.frames.pending import Blob
+from dotflow.codec.frames.pending import Blob, Description
 from dotflow.codec.parts import STREAM_SUFFIX
 from dotflow.codec.types.classes import NotEncodable
 from dotflow.codec.types.scalars import read_buffer
 
 
-def describe(value: Any) -> dict[str, Any]:
+def describe(value: Any) -> Description:
     """Describes a frame or a series as JSON. Raises NotEncodable."""
     import polars as pl
 
@@ -37,7 +37,7 @@ def describe(value: Any) -> dict[str, Any]:
     return {"kind": type(value).__name__, "ipc": Blob(stream, STREAM_SUFFIX)}
 
 
-def build(payload: dict[str, Any]) -> Any:
+def build(payload: Description) -> Any:
     """Builds what `describe` described. Raises ValueError, TypeError or KeyError."""
     frame = _read(payload["ipc"])
     if payload["kind"] == "DataFrame":

@@ -8,12 +8,12 @@ have different ones.
 from typing import Any
 
 from dotflow.codec.frames.ipc import load_pyarrow, read_stream, write_stream
-from dotflow.codec.frames.pending import Blob
+from dotflow.codec.frames.pending import Blob, Description
 from dotflow.codec.parts import STREAM_SUFFIX
 from dotflow.codec.types.classes import NotEncodable
 
 
-def describe(value: Any) -> dict[str, Any]:
+def describe(value: Any) -> Description:
     """Describes a value of Arrow as JSON. Raises NotEncodable."""
     kind = _kind_of(value)
     schema, batches = _batches_of(kind, value)
@@ -28,7 +28,7 @@ def describe(value: Any) -> dict[str, Any]:
     return {"kind": kind, "ipc": Blob(stream, STREAM_SUFFIX)}
 
 
-def build(payload: dict[str, Any]) -> Any:
+def build(payload: Description) -> Any:
     """Builds what `describe` described. Raises ValueError, TypeError or KeyError."""
     pa = load_pyarrow()
     kind = payload["kind"]

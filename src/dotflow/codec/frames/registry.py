@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from dotflow.codec.frames import TAG_OF, numpy, pandas, polars, pyarrow, tag_for
-from dotflow.codec.frames.pending import fill_in
+from dotflow.codec.frames.pending import Description, fill_in
 from dotflow.codec.types.classes import NotEncodable
 from dotflow.core.failure import name_of
 from dotflow.core.text import shorten
@@ -28,11 +28,7 @@ _INSTALL: Final = {"pyarrow": "'dotflow[arrow]'"}  # others by their own name
 _MAX_REASON: Final = 200  # characters of a library's message
 
 
-def encode(
-    value: Any,
-    encode_inner: Callable[[Any], Any],
-    put_part: Callable[[memoryview, str], Any] = lambda data, suffix: None,
-) -> dict[str, Any]:
+def encode(value: Any, encode_inner: Callable[[Any], Any], put_part: Callable[[memoryview, str], Any]) -> Description:
     """Encodes a value as JSON, under its tag.
 
     Args:

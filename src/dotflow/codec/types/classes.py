@@ -8,6 +8,7 @@ is found where the script is imported, and where it runs again, under another fi
 """
 
 import sys
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from keyword import iskeyword
 from pathlib import Path
@@ -18,14 +19,13 @@ from dotflow.core.failure import name_of
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
 
 _module_dict: Final = vars(ModuleType)["__dict__"].__get__
-_class_dict: Final = type.__dict__["__dict__"].__get__
-_class_mro: Final = type.__dict__["__mro__"].__get__
 _class_module: Final = type.__dict__["__module__"].__get__
 _class_qualname: Final = type.__dict__["__qualname__"].__get__
 
-_class_flags: Final = type.__dict__["__flags__"].__get__
-_class_basicsize: Final = type.__dict__["__basicsize__"].__get__
-_class_itemsize: Final = type.__dict__["__itemsize__"].__get__
+#: Returns the class and those that it inherits from.
+mro_of: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get__
+#: Returns the attributes of the class itself.
+dict_of: Final[Callable[[type], MappingProxyType[str, Any]]] = type.__dict__["__dict__"].__get__
 
 #: A class has this flag if a class statement (or type()) made it, or C code at run time. Built-in ones don't have it.
 _HEAP_TYPE: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE, Include/object.h
@@ -38,18 +38,6 @@ _SCRIPT_PREFIX: Final = f"{_MAIN}/"
 
 class NotEncodable(Exception):
     """A value, or any value of a class, can't be kept. The message is the reason."""
-
-
-def mro_of(cls: type) -> tuple[type, ...]:
-    """Returns the class and those that it inherits from."""
-    mro: tuple[type, ...] = _class_mro(cls)
-    return mro
-
-
-def dict_of(cls: type) -> MappingProxyType[str, Any]:
-    """Returns the attributes of the class itself."""
-    attributes: MappingProxyType[str, Any] = _class_dict(cls)
-    return attributes
 
 
 def inherits(cls: type, base: type) -> bool:
@@ -83,12 +71,13 @@ def qualname_of(cls: type) -> str:
 
 def is_built_in(cls: type) -> bool:
     """Whether a class is a part of Python or of an extension, so that its instances' state is in C."""
-    return not _class_flags(cls) & _HEAP_TYPE
+    return not type.__dict__["__flags__"].__get__(cls) & _HEAP_TYPE
 
 
 def size_of(cls: type) -> int:
     """Returns the bytes of an instance's body; -1 where they differ between instances."""
-    return -1 if _class_itemsize(cls) else int(_class_basicsize(cls))
+    own = type.__dict__
+    return -1 if own["__itemsize__"].__get__(cls) else int(own["__basicsize__"].__get__(cls))
 
 
 def name_for(cls: type) -> str:
@@ -180,5 +169,5 @@ def _look_up(name: str) -> object:
         cls = names.get(part)
         if not is_class(cls):
             return None
-        names = _class_dict(cls)
+        names = dict_of(cls)
     return names.get(last)

@@ -12,7 +12,6 @@ _FACTORIES: Final[dict[str, type]] = {
     kind.__name__: kind
     for kind in (bool, bytes, complex, dict, float, frozenset, int, list, set, str, tuple)
 }  # fmt: skip
-_NAMES: Final = {kind: name for name, kind in _FACTORIES.items()}
 
 
 def check_no_attributes(value: Counter[Any] | OrderedDict[Any, Any]) -> None:
@@ -34,10 +33,9 @@ def name_of_factory(value: defaultdict[Any, Any]) -> str | None:
     factory: Any = value.default_factory
     if factory is None:
         return None
-    name = _NAMES.get(factory) if type(factory) is type else None
-    if name is None:
+    if type(factory) is not type or _FACTORIES.get(factory.__name__) is not factory:
         raise NotEncodable("its default_factory is code, not data; return dict(...), or take one such as list or int")
-    return name
+    return factory.__name__
 
 
 def read_counter(payload: object) -> Counter[Any]:

@@ -20,6 +20,9 @@ from dotflow.codec.types.classes import (
 from dotflow.core.failure import name_of
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
 
+#: The fields of an instance, and its other attributes.
+State = tuple[dict[str, Any], dict[Any, Any]]
+
 _UNSET: Final = object()
 _POINTER: Final = object.__basicsize__ // 2  # bytes: an object's body is a count and a type
 
@@ -29,16 +32,17 @@ class Layout:
 
     Attributes:
         cls: The class.
+        slots: The attributes that have a slot.
     """
 
-    __slots__ = ("_dict", "_fields", "_hidden", "_names", "_slots", "cls")
+    __slots__ = ("_dict", "_fields", "_hidden", "_names", "cls", "slots")
 
     def __init__(self, cls: type, fields: tuple[str, ...]) -> None:
         """Raises NotEncodable if the instances are more than their attributes."""
         self.cls = cls
         self._fields = fields
         self._names = frozenset(fields)
-        self._slots: dict[str, MemberDescriptorType] = {}
+        self.slots: dict[str, MemberDescriptorType] = {}
         self._hidden: list[MemberDescriptorType] = []  # by an attribute of the same name further down
         self._dict: GetSetDescriptorType | None = None
         bases = mro_of(cls)[:-1]
@@ -50,26 +54,22 @@ class Layout:
         for base in reversed(bases):
             members = dict_of(base)
             for name, member in members.items():
-                if name in self._slots:
-                    self._hidden.append(self._slots.pop(name))
+                if name in self.slots:
+                    self._hidden.append(self.slots.pop(name))
                 if type(member) is MemberDescriptorType:
-                    self._slots[name] = member
+                    self.slots[name] = member
             if type(members.get("__dict__")) is GetSetDescriptorType:
                 self._dict = members["__dict__"]
         # A base written in C keeps its state in the instance's body. object.__reduce_ex__ checks this, too.
-        slots = _POINTER * (2 + len(self._slots) + len(self._hidden))  # 2: for a __dict__ and a __weakref__
+        slots = _POINTER * (2 + len(self.slots) + len(self._hidden))  # 2: for a __dict__ and a __weakref__
         if not 0 <= size_of(cls) <= object.__basicsize__ + slots:
             raise NotEncodable("a part of its state is hidden in C code")
 
-    def has_slot(self, name: str) -> bool:
-        """Whether the attribute has a slot."""
-        return name in self._slots
-
-    def get_state(self, instance: object) -> tuple[dict[str, Any], dict[Any, Any]]:
+    def get_state(self, instance: object) -> State:
         """Returns the instance's fields and its other attributes. Raises NotEncodable for a field without a value."""
         if _values_of(dict(enumerate(self._hidden)), instance):
             raise NotEncodable("it has a slot that another attribute hides")
-        state = _values_of(self._slots, instance)
+        state = _values_of(self.slots, instance)
         if self._dict is not None:
             state |= self._dict.__get__(instance)
         fields = {name: state.pop(name, _UNSET) for name in self._fields}
@@ -86,8 +86,8 @@ class Layout:
         attributes = None if self._dict is None else self._dict.__get__(instance)
         for part in (fields, others):
             for name, value in part.items():
-                if name in self._slots:
-                    self._slots[name].__set__(instance, value)
+                if name in self.slots:
+                    self.slots[name].__set__(instance, value)
                 elif attributes is not None:
                     attributes[name] = value
                 else:
@@ -134,7 +134,7 @@ class TupleLayout:
         if mro_of(cls) != (cls, tuple, object) or not members.keys().isdisjoint({"__dict__", "__del__"}):
             raise NotEncodable("it is more than a named tuple; return a plain one, or a dataclass")
 
-    def get_state(self, instance: tuple[Any, ...]) -> tuple[dict[str, Any], dict[Any, Any]]:
+    def get_state(self, instance: tuple[Any, ...]) -> State:
         """Returns the instance's items by name, and no other attributes. Raises NotEncodable if one has no name."""
         if tuple.__len__(instance) != len(self._fields):
             raise NotEncodable("it doesn't have one item for each of its class's names")
@@ -190,7 +190,7 @@ def describe(tag: str, cls: type) -> tuple[str, Layout | TupleLayout]:
         raise ValueNotStorable(name_of(cls), "", str(error)) from error
 
 
-def get_state(tag: str, layout: Layout | TupleLayout, instance: Any) -> tuple[dict[str, Any], dict[Any, Any]]:
+def get_state(tag: str, layout: Layout | TupleLayout, instance: Any) -> State:
     """Returns an instance's fields, and the attributes that not every instance has. Raises ValueNotStorable."""
     try:
         fields, others = layout.get_state(instance)
@@ -232,14 +232,12 @@ def _layout_of(tag: str, name: str, cls: type) -> Layout | TupleLayout:
     if known is None or known.cls is not cls:
         if len(_layouts) >= _MAX_LAYOUTS:
             _layouts.clear()
-        known = _layouts[tag, name] = _make_layout(tag, cls)
+        if tag == NAMED_TUPLE:
+            known = TupleLayout(cls)
+        else:
+            known = Layout(cls, _model_fields(cls) if tag == MODEL else _dataclass_fields(cls))
+        _layouts[tag, name] = known
     return known
-
-
-def _make_layout(tag: str, cls: type) -> Layout | TupleLayout:
-    if tag == NAMED_TUPLE:
-        return TupleLayout(cls)
-    return Layout(cls, _model_fields(cls) if tag == MODEL else _dataclass_fields(cls))
 
 
 def _dataclass_fields(cls: type) -> tuple[str, ...]:
@@ -282,7 +280,7 @@ def _with_defaults(layout: Layout, fields: dict[str, Any], others: dict[Any, Any
         _EXTRA: _expect(others.get(_EXTRA), dict, type(None)),
         _PRIVATE: _expect(others.get(_PRIVATE), dict, type(None)),
     }
-    return others | {name: value for name, value in known.items() if name in others or layout.has_slot(name)}
+    return others | {name: value for name, value in known.items() if name in others or name in layout.slots}
 
 
 def _expect(state: Any, *kinds: type) -> Any:

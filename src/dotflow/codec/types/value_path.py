@@ -6,35 +6,25 @@ The path is built while the refusal passes upwards, so that a value that is kept
 from datetime import date, datetime, time, timedelta
 from typing import Final
 
-from dotflow.core.failure import name_of
 from dotflow.errors import ValueNotStorable
 
-_MAX_SHOWN: Final = 80  # characters of a key, and of a path that is hundreds of steps deep
+_MAX_SHOWN: Final = 80  # characters of a key
+_MAX_PATH: Final = 200  # characters of a path, which may be hundreds of steps deep
 
 #: Keys whose repr is shown. That of another type may be the user's own.
 _SHOWABLE: Final = frozenset({type(None), bool, int, float, str, bytes, date, datetime, time, timedelta})
 
 
-class TooDeep(ValueNotStorable):
-    """A value is nested too deep, perhaps because it contains itself."""
-
-    def __init__(self, value: object, limit: int) -> None:
-        super().__init__(name_of(type(value)), "", f"it is nested more than {limit} levels deep")
-        self.steps: list[tuple[object, str]] = []  # each holder, and the step from there: from the inside out
-
-
-def add_step(error: ValueNotStorable, holder: object, step: str) -> None:
-    """Adds the step that leads from *holder* to where the refusal comes from."""
+def add_step(error: ValueNotStorable, step: str) -> None:
+    """Adds the step that leads from a holder to where the refusal comes from."""
     error.place = step + error.place
-    if isinstance(error, TooDeep):
-        error.steps.append((holder, step))
 
 
 def finish(error: ValueNotStorable) -> ValueNotStorable:
     """Returns the refusal to raise, for one that has passed all the way up."""
-    refusal = ValueNotStorable(error.kind, error.place, error.reason)
-    if isinstance(error, TooDeep):
-        refusal = _cycle_in(error) or ValueNotStorable(error.kind, f"{error.place[:_MAX_SHOWN]}...", error.reason)
+    place, half = error.place, _MAX_PATH // 2
+    place = place if len(place) <= _MAX_PATH else f"{place[:half]}...{place[-half:]}"
+    refusal = ValueNotStorable(error.kind, place, error.reason)
     refusal.__cause__ = error.__cause__
     return refusal
 
@@ -46,15 +36,3 @@ def step_to(key: object, number: int) -> str:
     except ValueError:  # an int of more digits than Python converts
         text = ""
     return f"[{text}]" if 0 < len(text) <= _MAX_SHOWN else f"[<key {number}>]"
-
-
-def _cycle_in(error: TooDeep) -> ValueNotStorable | None:
-    """Returns the refusal at the first holder that contains itself; None without one."""
-    path = ""
-    seen: set[int] = set()
-    for holder, step in reversed(error.steps):
-        if id(holder) in seen:
-            return ValueNotStorable(name_of(type(holder)), path, "it contains itself")
-        seen.add(id(holder))
-        path += step
-    return None

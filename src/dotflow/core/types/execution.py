@@ -1,10 +1,10 @@
 """TypeExecution: the modes of a run."""
 
-from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
-from dotflow.errors import InvalidArgument
+from dotflow.core.hints import Hints, by_word
+from dotflow.errors import InvalidArgument, close_match
 
 
 class TypeExecution(StrEnum):
@@ -15,33 +15,29 @@ class TypeExecution(StrEnum):
     PARALLEL = "parallel"
 
 
-GROUPS: Final = "Groups are made by add(group_name=...), and run side by side in the mode 'sequential'."
-COROUTINES: Final = (
-    "Coroutine steps run in every mode. Config(executor=ExecutorAsync()) with the mode 'parallel' runs them side by "
-    "side, and `await workflow.astart()` runs a workflow inside of a coroutine."
-)
-THREADS: Final = "Config(executor=ExecutorThread()) with the mode 'parallel' runs each task in a thread."
-PROCESSES: Final = "The mode 'parallel' runs each task in a process of its own."
-IN_ORDER: Final = "The mode 'sequential' runs the tasks in order."
-
 #: Words that people try for a mode -> the hint.
-HINTS: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("group", "groups", "parallel_group", "parallel_groups", "sequential_group"), GROUPS),
-    **dict.fromkeys(("async", "asyncio", "asynchronous", "coroutine", "coroutines"), COROUTINES),
-    **dict.fromkeys(("thread", "threads", "threaded", "threading"), THREADS),
-    **dict.fromkeys(("process", "processes", "multiprocess", "multiprocessing", "concurrent"), PROCESSES),
-    **dict.fromkeys(("default", "linear", "serial", "sync"), IN_ORDER),
-}
+HINTS: Final[Hints] = by_word({
+    "Groups are made by add(group_name=...), and run side by side in the mode 'sequential'.": (
+        "group", "groups", "parallel_group", "parallel_groups", "sequential_group",
+    ),
+    (
+        "Coroutine steps run in every mode. Config(executor=ExecutorAsync()) with the mode 'parallel' runs them side "
+        "by side, and `await workflow.astart()` runs a workflow inside of a coroutine."
+    ): ("async", "asyncio", "asynchronous", "coroutine", "coroutines"),
+    "Config(executor=ExecutorThread()) with the mode 'parallel' runs each task in a thread.": (
+        "thread", "threads", "threaded", "threading",
+    ),
+    "The mode 'parallel' runs each task in a process of its own.": (
+        "process", "processes", "multiprocess", "multiprocessing", "concurrent",
+    ),
+    "The mode 'sequential' runs the tasks in order.": ("default", "linear", "serial", "sync"),
+})  # fmt: skip
 
 
 def hint_for_mode(word: object) -> str:
     """Returns a hint for a word that is no mode; "" where nothing is similar."""
-    from difflib import get_close_matches  # here: only errors need it
-
     text = str(word).strip().lower()
-    if text in HINTS:
-        return HINTS[text]
-    return "".join(f"Did you mean '{near}'?" for near in get_close_matches(text, list(TypeExecution), n=1))
+    return HINTS.get(text) or close_match(text, TypeExecution)
 
 
 def mode_of(word: object) -> TypeExecution:

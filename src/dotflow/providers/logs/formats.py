@@ -156,7 +156,7 @@ def as_json(level: str, task: Task | None, message: str, head: str = "") -> str:
             f'{{"exception": {quoted(error.exception)}, "message": {quoted(error.message)}, '
             f'"traceback": {quoted(error.traceback)}}}'
         )
-        reason = reason or error._refusal
+        reason = reason or error._failure.refusal
     item, name = task.item, task.name
     return (
         f'{{"time": "{time}", "level": "{level}", {head or json_head(task.workflow_id, task.run_id)}, '
