@@ -32,7 +32,7 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.errors import MissingExtra
 from dotflow.providers import TracerOpenTelemetry
 from dotflow.providers.tracers.opentelemetry import propagation
-from dotflow.providers.tracers.opentelemetry.open_span import nanoseconds
+from dotflow.providers.tracers.opentelemetry.run_spans import nanoseconds
 from tests.spans import Telemetry, exceptions, facts, place, place_of_parent
 
 from .conftest import FakeTime

@@ -12,7 +12,11 @@ from opentelemetry.metrics import Meter
 from dotflow.core.failure import Failure
 from dotflow.core.text import escape_surrogates
 from dotflow.core.types.status import TypeStatus
-from dotflow.providers.tracers.opentelemetry.open_span import ERROR_TYPE, STATUS, STEP, WORKFLOW_NAME
+
+WORKFLOW_NAME: Final = "dotflow.workflow.name"
+STEP: Final = "dotflow.step.name"
+STATUS: Final = "dotflow.status"
+ERROR_TYPE: Final = "error.type"
 
 #: Seconds. The SDK's own buckets are meant for milliseconds: nearly every step would be in the first.
 BUCKETS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0)

@@ -1,11 +1,26 @@
-"""The spans of one run: its own, and a child for each attempt, each map and each item that ran."""
+"""The spans of one run: its own, and a child for each attempt, each map and each item that ran.
+
+`exception.*` and `error.type` are from OpenTelemetry's semantic conventions
+(opentelemetry.io/docs/specs/semconv/registry/attributes); it has none for workflows, so the others are dotflow's.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, SpanContext, Tracer, format_span_id, format_trace_id, set_span_in_context
+from opentelemetry.trace import (
+    Link,
+    Span,
+    SpanContext,
+    Status,
+    StatusCode,
+    Tracer,
+    format_span_id,
+    format_trace_id,
+    set_span_in_context,
+)
 
 from dotflow import clock
 from dotflow.core.call import Carrier, TraceIds
@@ -29,43 +44,116 @@ from dotflow.core.failure import Failure
 from dotflow.core.text import escape_surrogates
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import ItemsFailed
-from dotflow.providers.tracers.opentelemetry.metrics import Instruments, RunMetrics
-from dotflow.providers.tracers.opentelemetry.open_span import (
-    ASKED,
-    ATTEMPT,
-    FALLBACK,
-    GROUP,
-    ITEM,
-    ITEMS,
-    ITEMS_COMPLETED,
-    ITEMS_FAILED,
-    ITEMS_RESTORED,
-    ITEMS_SKIPPED,
-    OTHER_ERROR,
-    PAUSE_REASON,
-    RETRY_COUNT,
-    RETRY_DELAY,
-    RUN_ID,
-    SKIP_REASON,
+from dotflow.providers.tracers.opentelemetry.metrics import (
+    ERROR_TYPE,
     STATUS,
     STEP,
-    TASK_ID,
-    TASKS,
-    TASKS_COMPLETED,
-    TASKS_FAILED,
-    TASKS_RESTORED,
-    TASKS_SKIPPED,
-    WORKFLOW_ID,
     WORKFLOW_NAME,
-    OpenSpan,
-    exception_attributes,
-    nanoseconds,
-    set_failed,
-    to_nanoseconds,
+    Instruments,
+    RunMetrics,
 )
 from dotflow.providers.tracers.opentelemetry.propagation import make_carrier
 
+WORKFLOW_ID: Final = "dotflow.workflow.id"
+RUN_ID: Final = "dotflow.run.id"
+TASK_ID: Final = "dotflow.task.id"
+GROUP: Final = "dotflow.group"
+ATTEMPT: Final = "dotflow.attempt"
+RETRY_COUNT: Final = "dotflow.retry.count"
+ASKED: Final = "dotflow.asked"
+RETRY_DELAY: Final = "dotflow.retry.delay"  # seconds
+TASKS: Final = "dotflow.tasks"
+TASKS_COMPLETED: Final = "dotflow.tasks.completed"
+TASKS_FAILED: Final = "dotflow.tasks.failed"
+TASKS_RESTORED: Final = "dotflow.tasks.restored"
+TASKS_SKIPPED: Final = "dotflow.tasks.skipped"
+ITEM: Final = "dotflow.item"  # its index
+ITEMS: Final = "dotflow.items"
+ITEMS_COMPLETED: Final = "dotflow.items.completed"
+ITEMS_FAILED: Final = "dotflow.items.failed"
+ITEMS_RESTORED: Final = "dotflow.items.restored"
+ITEMS_SKIPPED: Final = "dotflow.items.skipped"
+FALLBACK: Final = "dotflow.fallback"  # the name of the step that makes the attempt instead
+SKIP_REASON: Final = "dotflow.skip.reason"
+PAUSE_REASON: Final = "dotflow.pause.reason"
+
+OTHER_ERROR: Final = "_OTHER"  # the error.type without a known type
+
 COUNTS: Final = (ITEMS_COMPLETED, ITEMS_FAILED, ITEMS_SKIPPED, ITEMS_RESTORED)
+COMPLETED, FAILED, PAUSED = TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.PAUSED
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def nanoseconds(at: datetime) -> int:
+    """Returns a moment in nanoseconds since 1970, in integers, since a float would lose the last three digits."""
+    return (at - EPOCH) // MICROSECOND * 1_000
+
+
+def exception_attributes(failure: Failure) -> dict[str, str]:
+    """Returns a failure as the attributes of an `exception` event."""
+    attributes = {"exception.type": failure.exception, "exception.message": failure.message}
+    if failure.traceback:
+        attributes["exception.stacktrace"] = failure.traceback
+    return {name: escape_surrogates(text) for name, text in attributes.items()}
+
+
+class OpenSpan:
+    """A span that has not ended. Its end is its start plus the time on the monotonic clock.
+
+    Args:
+        tracer: Makes the span.
+        name: Its name.
+        parent: The context of its parent.
+        attributes: Its attributes.
+        start: When it begins, in nanoseconds since 1970.
+        began: The same moment on the monotonic clock, in seconds.
+        link: The span of the attempt before, if there was one.
+    """
+
+    __slots__ = ("began", "context", "span", "start")
+
+    def __init__(
+        self,
+        tracer: Tracer,
+        name: str,
+        parent: Context,
+        attributes: dict[str, str | int],
+        start: int,
+        began: float,
+        link: Link | None = None,
+    ) -> None:
+        links = None if link is None else [link]
+        self.span: Span = tracer.start_span(name, parent, attributes=attributes, links=links, start_time=start)
+        self.context: Context = set_span_in_context(self.span, parent)
+        self.start = start
+        self.began = began
+
+    def at(self, tick: float) -> int:
+        """Returns a moment on the monotonic clock in nanoseconds since 1970, never before the start."""
+        return self.start + to_nanoseconds(max(0.0, tick - self.began))
+
+    def end(self, status: TypeStatus, tick: float, failure: Failure | None) -> None:
+        """Ends it with a status, and a failure if there was one."""
+        span, end = self.span, self.at(tick)
+        if span.is_recording():
+            span.set_attribute(STATUS, status.value)
+            if failure is not None:
+                span.add_event("exception", exception_attributes(failure), end)
+                set_failed(span, failure.exception, f"{failure.exception}: {failure.message}")
+        span.end(end)
+
+
+def to_nanoseconds(seconds: float) -> int:
+    """Returns seconds in nanoseconds."""
+    return round(seconds * 1e9)
+
+
+def set_failed(span: Span, error: str, description: str) -> None:
+    """Gives a span the status ERROR."""
+    span.set_attribute(ERROR_TYPE, escape_surrogates(error))
+    span.set_status(Status(StatusCode.ERROR, escape_surrogates(description)))
 
 
 class MapSpans:
@@ -90,22 +178,20 @@ class MapSpans:
         if event.task_id in self._maps:
             self._maps[event.task_id].span.set_attribute(ITEMS, event.items)
             return
-        attributes = {**self._attributes(event.task_id), ITEMS: event.items}
-        name = f"dotflow.map {attributes[STEP]}"
-        start = nanoseconds(event.at)
-        self._maps[event.task_id] = OpenSpan(self._tracer, name, self._parent, attributes, start, event.tick)
+        self._maps[event.task_id] = self._start("map", event, self._parent, {ITEMS: event.items})
         self._counts[event.task_id] = Counter()
 
     def context_for(self, event: AttemptStarted, item: int) -> Context:
         """Returns the context of the item's span, which starts with the first attempt."""
         key = event.task_id, item
-        span = self._items.get(key)
-        if span is None:
-            attributes = {**self._attributes(event.task_id), ITEM: item}
-            name = f"dotflow.item {attributes[STEP]}"
-            parent, start = self._maps[event.task_id].context, nanoseconds(event.at)
-            span = self._items[key] = OpenSpan(self._tracer, name, parent, attributes, start, event.tick)
-        return span.context
+        if key not in self._items:
+            self._items[key] = self._start("item", event, self._maps[event.task_id].context, {ITEM: item})
+        return self._items[key].context
+
+    def _start(self, kind: str, event: MapOpened | AttemptStarted, parent: Context, own: dict[str, int]) -> OpenSpan:
+        attributes = {**self._attributes(event.task_id), **own}
+        name = f"dotflow.{kind} {attributes[STEP]}"
+        return OpenSpan(self._tracer, name, parent, attributes, nanoseconds(event.at), event.tick)
 
     def end_item(self, event: TaskCompleted | TaskFailed, item: int, failure: Failure | None) -> None:
         """Ends the span of an item."""
@@ -113,42 +199,39 @@ class MapSpans:
             self._counts[event.task_id][ITEMS_COMPLETED if failure is None else ITEMS_FAILED] += 1
         span = self._items.pop((event.task_id, item), None)
         if span is not None:
-            span.end(TypeStatus.COMPLETED if failure is None else TypeStatus.FAILED, event.tick, failure)
+            span.end(COMPLETED if failure is None else FAILED, event.tick, failure)
 
     def restore_item(self, event: TaskRestored) -> None:
         """Counts an item that was restored. There may be many, so they make no event."""
         self._counts[event.task_id][ITEMS_RESTORED] += 1
 
-    def skip_item(self, event: TaskSkipped) -> None:
+    def skip_item(self, event: TaskSkipped, item: int) -> None:
         """Records that an item was skipped, and why."""
         self._counts[event.task_id][ITEMS_SKIPPED] += 1
-        attributes: dict[str, str | int] = {SKIP_REASON: escape_surrogates(event.reason)}
-        if event.item is not None:
-            attributes[ITEM] = event.item
+        attributes: dict[str, str | int] = {SKIP_REASON: escape_surrogates(event.reason), ITEM: item}
         self._maps[event.task_id].span.add_event("dotflow.item.skipped", attributes, nanoseconds(clock.now()))
 
     def pause(self, event: TaskPaused) -> None:
         """Ends the span of a mapped task, or of an item that waits for its next attempt."""
-        if event.item is not None:
-            span = self._items.pop((event.task_id, event.item), None)
-        else:
-            span = self._maps.pop(event.task_id, None)
-            counts = self._counts.pop(event.task_id, Counter())
-            if span is not None:
-                span.span.set_attributes({name: counts[name] for name in COUNTS})
-        if span is not None:
-            span.end(TypeStatus.PAUSED, event.tick, None)
+        if event.item is None:
+            self._end(event.task_id, PAUSED, event.tick, None)
+        elif (span := self._items.pop((event.task_id, event.item), None)) is not None:
+            span.end(PAUSED, event.tick, None)
 
     def close(self, event: MapEnded) -> bool:
-        """Ends the span of a mapped task. Returns whether all of its items were restored."""
-        if event.task_id not in self._maps:  # a pause has ended it before
-            return False
-        counts, span, failure = self._counts.pop(event.task_id), self._maps.pop(event.task_id), event.failure
-        span.span.set_attributes({name: counts[name] for name in COUNTS})
+        """Ends the span of a mapped task, unless a pause has. Returns whether all of its items were restored."""
+        failure = event.failure
         if failure is not None and failure.exception == ItemsFailed.__name__:
             failure = Failure(failure.exception, failure.message.partition(":")[0])  # behind it are values of items
-        span.end(TypeStatus.COMPLETED if failure is None else TypeStatus.FAILED, event.tick, failure)
+        counts = self._end(event.task_id, COMPLETED if failure is None else FAILED, event.tick, failure)
         return set(+counts) == {ITEMS_RESTORED}
+
+    def _end(self, task_id: int, status: TypeStatus, tick: float, failure: Failure | None) -> Counter[str]:
+        counts, span = self._counts.pop(task_id, Counter()), self._maps.pop(task_id, None)
+        if span is not None:
+            span.span.set_attributes({name: counts[name] for name in COUNTS})
+            span.end(status, tick, failure)
+        return counts
 
     def end_all(self, end: int) -> None:
         """Ends the spans that are left, which are there only after a failure of the tracer."""
@@ -157,8 +240,6 @@ class MapSpans:
                 span.span.end(end)
             spans.clear()
 
-
-COMPLETED, RETRY, FAILED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.RETRY, TypeStatus.FAILED, TypeStatus.SKIPPED
 
 Key = tuple[int, int | None]  # a task, and which of its items if it is mapped
 
@@ -248,7 +329,7 @@ class RunSpans:
         attempt = self._attempts[key]
         attempt.span.set_attribute(RETRY_DELAY, event.retry_in)
         self._failed_attempts[key] = attempt.span.get_span_context()
-        self._end_attempt(key, RETRY, clock.monotonic(), event.failure)
+        self._end_attempt(key, TypeStatus.RETRY, clock.monotonic(), event.failure)
         self._metrics.retry(self._steps[event.task_id][0], attempt.context)
 
     def _complete(self, event: TaskCompleted) -> None:
@@ -291,15 +372,15 @@ class RunSpans:
     def _skip(self, event: TaskSkipped) -> None:
         if event.item is None:
             self._counts[TASKS_SKIPPED] += 1
-            attributes = {STATUS: SKIPPED.value, SKIP_REASON: escape_surrogates(event.reason)}
+            attributes = {STATUS: TypeStatus.SKIPPED.value, SKIP_REASON: escape_surrogates(event.reason)}
             self._add_event("dotflow.task.skipped", event.task_id, attributes)
         else:
-            self._maps.skip_item(event)
+            self._maps.skip_item(event, event.item)
 
     def _pause(self, event: TaskPaused) -> None:
         self._maps.pause(event)
         if event.item is None:
-            attributes = {STATUS: TypeStatus.PAUSED.value, PAUSE_REASON: escape_surrogates(event.reason)}
+            attributes = {STATUS: PAUSED.value, PAUSE_REASON: escape_surrogates(event.reason)}
             self._add_event("dotflow.task.paused", event.task_id, attributes)
 
     def _add_event(self, name: str, task_id: int, attributes: dict[str, str]) -> None:
@@ -326,7 +407,7 @@ class RunSpans:
             self._attempts.popitem()[1].span.end(end)
         self._maps.end_all(end)
         error = None
-        if event.status not in (COMPLETED, TypeStatus.PAUSED):
+        if event.status not in (COMPLETED, PAUSED):
             failed = self._first_failure
             error = OTHER_ERROR if failed is None else escape_surrogates(failed[1].exception)
             set_failed(self._span, error, _description(self._first_failure))
