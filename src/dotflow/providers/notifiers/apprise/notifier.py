@@ -8,13 +8,11 @@ import warnings
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from dotflow.abc.notify import Notify, RunMessage
-from dotflow.core.task import Task
 from dotflow.core.text import escape_surrogates
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidArgument, NotifyError
 from dotflow.providers.notifiers.hidden import MASK, Hidden
-from dotflow.providers.notifiers.message import ALERT, TASK, Choice, details, headline, run_headline
+from dotflow.providers.notifiers.message import TASK, NotifyMessages
 from dotflow.providers.optional import require_extra
 
 if TYPE_CHECKING:
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
 
 #: Apprise's NotifyType, by which services choose a colour or an icon.
 NOTIFY_TYPES: Final = {
+    None: "warning",  # an alert
     TypeStatus.COMPLETED: "success",
     TypeStatus.RETRY: "warning",
     TypeStatus.FAILED: "failure",
@@ -40,7 +39,7 @@ class _Service(NamedTuple):
     apprise: "Apprise"
 
 
-class NotifyApprise(Notify):
+class NotifyApprise(NotifyMessages):
     """Sends status changes of tasks or ends of runs, and alerts, to any service that Apprise supports.
 
     Several services get a message at the same time.
@@ -61,33 +60,14 @@ class NotifyApprise(Notify):
         notification_type: TypeStatus | str | Collection[TypeStatus | str] | None = None,
         by: str = TASK,
     ) -> None:
-        self._choice = Choice(by, notification_type)
+        super().__init__(by, notification_type)
         self._urls = [Hidden(url) for url in _checked_urls(urls)]
         self._services = _services_for(self._urls)
 
-    def wants(self, message: Task | RunMessage) -> bool:
-        return self._choice.has(message)
-
-    def send(self, task: Task) -> None:
-        """Sends a message to every service.
-
-        Raises:
-            NotifyError: A service did not take the message; the others have it.
-        """
-        if self.wants(task):
-            self._deliver(headline(task), details(task), NOTIFY_TYPES.get(task.status, "info"))
-
-    def send_run(self, message: RunMessage) -> None:
-        """Sends the message about the end of a run with `by="run"`. Raises as `send`."""
-        if self.wants(message):
-            self._deliver(run_headline(message), message.text, NOTIFY_TYPES.get(message.status, "info"))
-
-    def alert(self, message: str) -> None:
-        """Sends an alert, whatever `notification_type` is. Raises as `send`."""
-        self._deliver(ALERT, message, "warning")
-
-    def _deliver(self, title: str, body: str, kind: str) -> None:
-        failures = _deliver(self._services, escape_surrogates(title), escape_surrogates(body), kind)
+    def deliver(self, title: str, text: str, status: TypeStatus | None) -> None:
+        """Sends a message to every service. Raises NotifyError if one did not take it; the others have it."""
+        kind = NOTIFY_TYPES.get(status, "info")
+        failures = _deliver(self._services, escape_surrogates(title), escape_surrogates(text), kind)
         if failures:
             others = ["the others have it"] if len(failures) < len(self._services) else []
             raise NotifyError("Apprise", "; ".join([*failures, *others]), HINT)
