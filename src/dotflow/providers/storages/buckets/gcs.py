@@ -17,9 +17,8 @@ from dotflow.providers.storages.buckets.bucket_storage import (
     age,
     check_bucket,
     check_optional_text,
-    check_prefix,
 )
-from dotflow.providers.storages.lease import SECONDS, check_seconds
+from dotflow.providers.storages.lease import SECONDS
 from dotflow.providers.storages.redact import redact, with_advice
 
 CREDENTIALS: Final = (
@@ -31,7 +30,6 @@ PERMISSIONS: Final = (
     "User does"
 )
 NETWORK: Final = "Check the network and STORAGE_EMULATOR_HOST, if it is set, and try again"
-SETTINGS: Final = "Check the settings of Google's library"
 UNKNOWN: Final = "Look that up in the service's documentation"
 LATER: Final = "Try again later"
 
@@ -76,7 +74,8 @@ def storage_error(error: Any, url: str) -> StorageError:
         first = error.args[0] if error.args else ""  # the others may contain credentials
         details = _system_message(error) or (first if isinstance(first, str) else type(first).__name__)
         message = f"{kinds[0]}: {redact(details)}"
-        advice = next((CLIENT_ADVICE[kind] for kind in kinds if kind in CLIENT_ADVICE), SETTINGS)
+        settings = "Check the settings of Google's library"
+        advice = next((CLIENT_ADVICE[kind] for kind in kinds if kind in CLIENT_ADVICE), settings)
     return StorageError(f"The bucket {url} can't be used", with_advice(message, advice))
 
 
@@ -266,5 +265,5 @@ class StorageGCS(StorageObjects):
         self, bucket: str, prefix: str = "dotflow/", project: str | None = None, *, lease: Duration = SECONDS
     ) -> None:
         project = check_optional_text("project", project, "the id of a project")
-        super().__init__(GCSBucket(check_bucket(bucket), project), check_prefix(prefix), check_seconds(lease))
+        super().__init__(GCSBucket(check_bucket(bucket), project), prefix, lease)
         require_extra("google.cloud.storage", type(self).__name__, "gcp")

@@ -14,13 +14,11 @@ from dotflow.providers.storages.buckets.bucket_storage import (
     age,
     check_bucket,
     check_optional_text,
-    check_prefix,
 )
-from dotflow.providers.storages.lease import SECONDS, check_seconds
+from dotflow.providers.storages.lease import SECONDS
 from dotflow.providers.storages.redact import redact, with_advice
 
 REGION: Final = "Set the bucket's region: StorageS3(region=...), or AWS_DEFAULT_REGION"
-CLOCK: Final = "Set this machine's clock"
 CREDENTIALS: Final = (
     "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role, and check that they "
     "are still valid"
@@ -29,7 +27,6 @@ PERMISSIONS: Final = (
     "Grant the credentials s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject and s3:DeleteObject in it"
 )
 NETWORK: Final = "Check the network, AWS_ENDPOINT_URL and the region, and try again"
-SETTINGS: Final = "Check boto3's settings"
 UNKNOWN: Final = "Look that up in the service's documentation"
 
 #: By the service's code: docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
@@ -45,7 +42,7 @@ ADVICE: Final[Mapping[str, str]] = {
     "PermanentRedirect": REGION,
     "301": REGION,
     "AuthorizationHeaderMalformed": REGION,
-    "RequestTimeTooSkewed": CLOCK,
+    "RequestTimeTooSkewed": "Set this machine's clock",
     "NotImplemented": "Use a service with conditional writes (If-Match, If-None-Match)",
     "SlowDown": "Try again later: the service is overloaded",
 }
@@ -67,11 +64,6 @@ CLIENT_ADVICE: Final[Mapping[str, str]] = {
 UNQUOTED: Final = frozenset({"CredentialRetrievalError", "TokenRetrievalError", "SSOError", "ParamValidationError"})
 
 
-def code_of(error: Any) -> str:
-    """Returns the service's error code."""
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
 def storage_error(error: Any, url: str) -> StorageError:
     """Returns an exception of boto3 as a StorageError.
 
@@ -81,31 +73,30 @@ def storage_error(error: Any, url: str) -> StorageError:
     """
     if isinstance(getattr(error, "response", None), dict):  # a ClientError
         details = error.response.get("Error", {})
-        code = code_of(error)
-        message = f"the service returned {code or '?'}: {redact(str(details.get('Message', '')))}"
-        advice = ADVICE.get(code, UNKNOWN)
-        region = details.get("Region") or _headers(error).get("x-amz-bucket-region")
+        message, advice = _refusal(details)
+        headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        region = details.get("Region") or headers.get("x-amz-bucket-region")
         if advice is REGION and region:
             advice = f"Set the bucket's region: StorageS3(region={redact(str(region))!r})"
     else:
         kinds = [kind.__name__ for kind in type(error).__mro__]
         message = kinds[0] if UNQUOTED.intersection(kinds) else f"{kinds[0]}: {redact(str(error))}"
-        advice = next((CLIENT_ADVICE[kind] for kind in kinds if kind in CLIENT_ADVICE), SETTINGS)
+        advice = next((CLIENT_ADVICE[kind] for kind in kinds if kind in CLIENT_ADVICE), "Check boto3's settings")
     return StorageError(f"The bucket {url} can't be used", with_advice(message, advice))
 
 
 def delete_error(errors: Sequence[Mapping[str, Any]], url: str) -> StorageError:
     """Returns the StorageError of a request that deleted some objects and failed for others."""
-    first = errors[0]
-    code = str(first.get("Code", "?"))
-    message = f"{len(errors)} objects are left: the service returned {code}: {redact(str(first.get('Message', '')))}"
-    advice = ADVICE.get(code, UNKNOWN)
-    return StorageError(f"Objects in {url} can't be deleted", with_advice(message, advice))
+    message, advice = _refusal(errors[0])
+    return StorageError(
+        f"Objects in {url} can't be deleted", with_advice(f"{len(errors)} objects are left: {message}", advice)
+    )
 
 
-def _headers(error: Any) -> Mapping[str, str]:
-    headers: Mapping[str, str] = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    return headers
+def _refusal(details: Mapping[str, Any]) -> tuple[str, str]:
+    """Returns what the service refused, and the advice."""
+    code = str(details.get("Code") or "?")
+    return f"the service returned {code}: {redact(str(details.get('Message', '')))}", ADVICE.get(code, UNKNOWN)
 
 
 T = TypeVar("T")
@@ -127,13 +118,15 @@ class S3Bucket(Bucket):
     Args:
         name: The bucket.
         region: Its region; None for that of the environment.
+        timeout: Seconds for a response, of one attempt; None for several, each with READ_TIMEOUT.
     """
 
-    def __init__(self, name: str, region: str | None) -> None:
+    def __init__(self, name: str, region: str | None, timeout: float | None = None) -> None:
         self.name = name
         self.url = f"s3://{name}"
         self._region = region
-        self._timeout: float | None = None
+        self._timeout = timeout
+        self._max_attempts = MAX_ATTEMPTS if timeout is None else 1
         self._client: PerProcess[Any] = PerProcess()
 
     @property
@@ -141,10 +134,7 @@ class S3Bucket(Bucket):
         return str(self._call(lambda client: client.meta.endpoint_url))
 
     def with_timeout(self, seconds: float) -> Self:
-        # Its client is another one, since the timeouts belong to the client.
-        bucket = type(self)(self.name, self._region)
-        bucket._timeout = seconds
-        return bucket
+        return type(self)(self.name, self._region, seconds)  # with a client of its own, which has the timeouts
 
     def get(self, name: str) -> StoredObject | None:
         return self._call(lambda client: self._read(client, name), none_for=NOT_FOUND)
@@ -183,7 +173,8 @@ class S3Bucket(Bucket):
             response = client.get_object(Bucket=self.name, Key=name)
             try:
                 data = response["Body"].read()
-                return StoredObject(data, response["ETag"], age(_date(response), response["LastModified"]))
+                date = response["ResponseMetadata"]["HTTPHeaders"].get("date")
+                return StoredObject(data, response["ETag"], age(date, response["LastModified"]))
             except (HTTPClientError, IncompleteReadError):  # boto3 doesn't retry a response that was cut off
                 if not remaining:
                     raise
@@ -203,17 +194,11 @@ class S3Bucket(Bucket):
         failure: StorageError
         try:
             return request(self._client.get(self._make_client))
-        except ClientError as error:
-            if code_of(error) in none_for:
+        except (ClientError, BotoCoreError, ValueError) as error:  # ValueError: an invalid endpoint
+            if isinstance(error, ClientError) and error.response.get("Error", {}).get("Code") in none_for:
                 return None  # type: ignore[return-value]
             failure = storage_error(error, self.url)
-        except (BotoCoreError, ValueError) as error:  # ValueError: an invalid endpoint
-            failure = storage_error(error, self.url)
         raise failure  # outside of the except: the SDK's frames hold credentials
-
-    @property
-    def _max_attempts(self) -> int:
-        return MAX_ATTEMPTS if self._timeout is None else 1
 
     def _make_client(self) -> Any:
         import boto3
@@ -226,11 +211,6 @@ class S3Bucket(Bucket):
             user_agent_extra="dotflow",
         )
         return boto3.client("s3", region_name=self._region, config=config)  # of the default session
-
-
-def _date(response: Any) -> str | None:
-    date: str | None = response["ResponseMetadata"]["HTTPHeaders"].get("date")
-    return date
 
 
 class StorageS3(StorageObjects):
@@ -255,5 +235,5 @@ class StorageS3(StorageObjects):
         self, bucket: str, prefix: str = "dotflow/", region: str | None = None, *, lease: Duration = SECONDS
     ) -> None:
         region = check_optional_text("region", region, "a region such as 'eu-central-1'")
-        super().__init__(S3Bucket(check_bucket(bucket), region), check_prefix(prefix), check_seconds(lease))
+        super().__init__(S3Bucket(check_bucket(bucket), region), prefix, lease)
         require_extra("boto3", type(self).__name__, "aws")
