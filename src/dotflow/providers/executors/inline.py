@@ -69,14 +69,9 @@ class InlineSession(ExecutorSession, CapturingSession):
         reporter = self._hang_reporter = self._hang_reporter or HangReporter(self._report)
         reporter.start(call)
         try:
-            return self._attempt(call, self._returned)
+            return self._attempt(call, reporter.end)
         finally:
             reporter.call = None
-
-    def _returned(self) -> None:
-        """Notes that a step with a timeout has returned."""
-        if self._hang_reporter is not None:
-            self._hang_reporter.call = None
 
     def _attempt(self, call: Call, returned: Callable[[], object] = int) -> Outcome:
         if self._output is None or call.watch is None:
@@ -156,7 +151,7 @@ class HangReporter:
         self.call: Call | None = None
 
     def start(self, call: Call) -> None:
-        """Notes that an attempt with a timeout begins; setting `call` to None ends it."""
+        """Notes that an attempt with a timeout begins."""
         grace = 2 * GRACE if call.step.is_coroutine else GRACE  # one is for its cancellation
         self._due = clock.ticks() + call.step.policy.timeout + grace
         self.call = call
@@ -165,6 +160,10 @@ class HangReporter:
             self._thread.start()
         elif self._due < self._wakes_at:
             self._changed.set()
+
+    def end(self) -> None:
+        """Notes that the step has returned."""
+        self.call = None
 
     def close(self) -> None:
         """Ends its thread."""
