@@ -60,12 +60,11 @@ class LogDefault(Log):
     ) -> None:
         if not isinstance(level, str) or level.upper() not in LEVEL_NUMBERS:
             raise InvalidArgument("level", level, f"one of {', '.join(LEVEL_NUMBERS)}")
-        if not isinstance(output, str) or output not in OUTPUTS:
-            raise InvalidArgument("output", output, f"one of {', '.join(OUTPUTS)}")
-        if not isinstance(format, str) or format not in FORMATS:
-            raise InvalidArgument("format", format, f"one of {', '.join(FORMATS)}")
+        for name, text, accepted in (("output", output, OUTPUTS), ("format", format, FORMATS)):
+            if not isinstance(text, str) or text not in accepted:
+                raise InvalidArgument(name, text, f"one of {', '.join(accepted)}")
         for name, value in (("max_bytes", max_bytes), ("backups", backups)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            if type(value) is not int or value < 0:
                 raise InvalidArgument(name, value, "a whole number, 0 or more")
         if not is_umask(umask):
             raise InvalidArgument("umask", umask, UMASK)
