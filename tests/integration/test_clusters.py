@@ -363,7 +363,7 @@ class TestLostWorkers:
     def test_a_worker_that_is_lost_while_it_is_sent_data(
         self, own_dask: DaskProcesses, make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The data goes to another one."""
+        """The data goes with the task."""
         from distributed import Client
         from distributed.comm import CommClosedError
 

@@ -1,5 +1,6 @@
 """ClusterSession: packs calls, and turns replies into outcomes, on every cluster."""
 
+import math
 import queue
 import uuid
 from abc import abstractmethod
@@ -110,7 +111,7 @@ class ClusterSession(ExecutorSession, CapturingSession):
         """Returns whether a worker of the pool is free."""
 
     @abstractmethod
-    def prepare(self) -> float | None:
+    def prepare(self) -> float:
         """Does what is due before the next wait; returns the seconds until it has to be called again."""
 
     @abstractmethod
@@ -124,24 +125,24 @@ class ClusterSession(ExecutorSession, CapturingSession):
                 event()
 
     def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
-        end = None if timeout is None else clock.ticks() + timeout
+        end = math.inf if timeout is None else clock.ticks() + timeout
         while not self.answers:
             events = self._next(end)
             self.handle(events)
-            is_over = None in events or (end is not None and clock.ticks() >= end)
+            is_over = None in events or clock.ticks() >= end
             if is_over or any(waiting and self.has_room(pool) for pool, waiting in self.ready.items()):
                 break
         answers, self.answers = self.answers, []
         self.ready.clear()
         return answers
 
-    def _next(self, end: float | None) -> list[Callable[[], object] | None]:
+    def _next(self, end: float) -> list[Callable[[], object] | None]:
         """Returns the new events; none when something else is due."""
-        left = None if end is None else max(0.0, end - clock.ticks())
-        limits = (left, self.prepare(), self.until_wait_report(), longest_sleep())
+        left = max(0.0, end - clock.ticks())
+        limit = min(left, self.prepare(), self.until_wait_report(), longest_sleep())
         events: list[Callable[[], object] | None] = []
         try:
-            events.append(self.events.get(timeout=min(limit for limit in limits if limit is not None)))
+            events.append(self.events.get(timeout=limit))
             while True:
                 events.append(self.events.get_nowait())
         except queue.Empty:
@@ -242,22 +243,18 @@ class ClusterSession(ExecutorSession, CapturingSession):
         self._running.discard(number)
         self._idle_since = clock.ticks()
 
-    def until_wait_report(self) -> float | None:
-        """Returns the seconds until the log says that steps wait and none runs; None for never."""
+    def until_wait_report(self) -> float:
+        """Returns the seconds until the log says that steps wait and none runs; infinity for never."""
         if self._running or not self._count_waiting() or self._has_reported_wait:
-            return None
+            return math.inf
         return max(0.0, self._idle_since + WAIT_REPORT_DELAY - clock.ticks())
 
     def _count_waiting(self) -> int:
         return len(self._pools) - len(self._running) + sum(self.ready.values())
 
-    def count_calls(self, pool: Hashable) -> int:
-        """Returns the number of submitted calls of a pool."""
-        return sum(other == pool for other in self._pools.values())
-
     def count_busy(self, pool: Hashable) -> int:
-        """Returns the number of calls that run, or wait for a worker of the pool."""
-        return sum(other == pool or number in self._running for number, other in self._pools.items())
+        """Returns how many calls take room of a pool: its own and, where it needs no resources, all that run."""
+        return sum(other == pool or (not pool and number in self._running) for number, other in self._pools.items())
 
     def report_waiting(self, cluster_has: str) -> None:
         """Logs once that steps wait: the cluster may have no worker yet, or none with the resources that they need."""

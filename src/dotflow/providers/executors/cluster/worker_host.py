@@ -9,6 +9,7 @@ import selectors
 import threading
 import uuid
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from dotflow import clock
@@ -116,11 +117,7 @@ class WorkerHost:
                     code = process.reap()
                     if reply is not None and reply.kind in (DIED, LATE):
                         last_lines = "" if process.output is None else process.output.last_lines()
-                        reply = reply._replace(
-                            detail=code if reply.kind == DIED else None,
-                            usage=tuple(process.worker.usage),
-                            last_lines=last_lines,
-                        )
+                        reply = reply._replace(detail=code, usage=tuple(process.worker.usage), last_lines=last_lines)
                     self._close_forkserver_if_closed()
                 else:
                     process.lane = place.lane
@@ -176,6 +173,7 @@ def _run_attempt(process: _Process, stop: WakeupPipe) -> Reply:
     """Sends the call to its process and waits for the reply. Unless that is an answer, the caller ends the process."""
     worker, channel = process.worker, process.worker.channel
     pipes = [] if process.output is None else [pipe for pipe in process.output.pipes if pipe.is_open]
+    reply = partial(Reply, process=process.name, output=process.printed)
     with selectors.DefaultSelector() as selector:
         selector.register(channel, READ | WRITE)
         for other in (stop, *pipes, *(() if worker.sentinel is None else (worker.sentinel,))):
@@ -194,12 +192,12 @@ def _run_attempt(process: _Process, stop: WakeupPipe) -> Reply:
                 for parts in worker.outcomes():
                     if process.output is not None:
                         process.output.end()
-                    return Reply(ANSWERED, process.name, process.printed, parts=parts)
+                    return reply(ANSWERED, parts=parts)
             except (EOFError, OSError):
-                return Reply(DIED, process.name, process.printed)
+                return reply(DIED)
             if stop.fileno() in events:
-                return Reply(STOPPED, process.name, process.printed)
+                return reply(STOPPED)
             if worker.sentinel in events:
-                return Reply(DIED, process.name, process.printed)
+                return reply(DIED)
             if worker.is_late():
-                return Reply(LATE, process.name, process.printed)
+                return reply(LATE)

@@ -171,17 +171,16 @@ class Scattering:
 
     def scatter(self, parts: Sequence[Any], address: str = "") -> "Future[Any] | None":
         """Sends parts to a worker, that at *address* if it exists. Returns None if no worker takes them."""
-        for wanted in dict.fromkeys((address, "")):
-            workers = self._client.nthreads()
-            if not workers:
-                break
-            try:
-                there = [wanted] if wanted in workers else None
-                return self._client.scatter([parts], workers=there, hash=False, timeout=SCATTER_TIMEOUT)[0]
-            except (OSError, TimeoutError, KeyError):  # the worker has just been lost
-                if self._client.status != "running":
-                    raise
-        return None
+        workers = self._client.nthreads()
+        if not workers:
+            return None
+        there = [address] if address in workers else None
+        try:
+            return self._client.scatter([parts], workers=there, hash=False, timeout=SCATTER_TIMEOUT)[0]
+        except (OSError, TimeoutError, KeyError):  # the worker has just been lost
+            if self._client.status != "running":
+                raise
+            return None
 
     def shared(self, shared: SharedArguments | None) -> "Sequence[bytes] | Future[Any]":
         """Returns what a task takes as its shared arguments; large ones as data, which each worker gets once."""

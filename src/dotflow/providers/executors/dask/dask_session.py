@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import itertools
-from collections import Counter, deque
+import math
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 MIN_SCATTER_SIZE: Final = 1 << 20  # bytes from which a call is sent as data: Dask expects small tasks
 MAX_LOST_WORKERS: Final = 3  # workers; after that, the call itself seems to end them
-MAX_SCATTERED: Final = 1 << 28  # bytes of such data at once
 
 
 class _PendingCall(NamedTuple):
@@ -43,8 +43,7 @@ class _PendingCall(NamedTuple):
 
     call: Call
     future: "Future[Any]"
-    data: "Future[Any] | None"
-    size: int
+    data: "Future[Any] | None"  # kept until the task has ended
 
 
 class DaskSession(ClusterSession):
@@ -54,14 +53,12 @@ class DaskSession(ClusterSession):
     """
 
     def __init__(self, client: "Client", report: Report, *, is_ours: bool) -> None:
-        super().__init__(f"Dask's scheduler at {_address(client)}", report)
+        super().__init__(f"Dask's scheduler at {getattr(client.scheduler, 'address', '?')}", report)
         self._client = client
         self._is_ours = is_ours
         self._attempt: Any = None  # the function that Dask runs: one, since Dask keeps its pickle
         self._numbers = itertools.count()
         self._pending: dict[str, _PendingCall] = {}
-        self._delayed: deque[tuple[Call, list[Any], int]] = deque()  # until less data is scattered
-        self._scattered_size = 0
         self._lost_workers: Counter[int] = Counter()  # by number: the workers that were lost before they began it
         self._workers: dict[str, str] = {}  # by key: the worker that began its attempt; set by a thread of Dask's
         self._has_begun = False  # whether a worker has begun an attempt
@@ -78,24 +75,23 @@ class DaskSession(ClusterSession):
 
     def has_free_worker(self, pool: Hashable) -> bool:
         """On a shared cluster, a call may still wait for its worker."""
-        return not self._delayed and self.room_left(pool) > 0
+        return self.room_left(pool) > 0
 
     def room_left(self, pool: Hashable) -> float:
         resources = dict(pool)  # type: ignore[call-overload]  # as pool_of makes it
-        busy = self.count_calls(pool) if resources else self.count_busy(pool)
-        return self._threads.capacity(resources) + self._threads.extra() - busy
+        return self._threads.capacity(resources) + self._threads.extra() - self.count_busy(pool)
 
-    def submit(self, call: Call) -> Outcome | None:
-        packed = self.pack(call)
+    def submit(self, call: Call, *, whole: bool = False) -> Outcome | None:
+        packed = self.pack(call, whole=whole)
         if not isinstance(packed, list):
             return packed
         self.add_waiting(call)
         self._send(call, packed)
         return None
 
-    def prepare(self) -> float | None:
+    def prepare(self) -> float:
         if not any(self.ready.values()):
-            return None
+            return math.inf
         self._threads.refresh()
         return self._threads.until_refresh()
 
@@ -144,18 +140,14 @@ class DaskSession(ClusterSession):
             self.mark_running(self._pending[key].call.number)
 
     def _send(self, call: Call, packed: list[Any]) -> None:
-        size = size_of(packed)
-        if size >= MIN_SCATTER_SIZE and self._scattered_size and self._scattered_size + size > MAX_SCATTERED:
-            self._delayed.append((call, packed, size))
-            return
         key = f"{dask_remote.PREFIX}{call.step.name.replace('-', '_')}-{self.run}-{call.number}-{next(self._numbers)}"
         try:
-            self._pending[key] = self._submit_task(key, call, packed, size)
+            self._pending[key] = self._submit_task(key, call, packed)
         except Exception as error:  # Dask raises many types when its scheduler is lost
             raise self._connection_lost(error) from error
         self._pending[key].future.add_done_callback(lambda done: self.events.put(partial(self._ended.add, done.key)))
 
-    def _submit_task(self, key: str, call: Call, packed: list[Any], size: int) -> _PendingCall:
+    def _submit_task(self, key: str, call: Call, packed: list[Any]) -> _PendingCall:
         lane, wants = self.lanes.get(call.lane), call.step.resources
         address = lane.worker if lane is not None else ""
         where: dict[str, Any] = {}
@@ -163,21 +155,17 @@ class DaskSession(ClusterSession):
             where = {"resources": dict(wants)}
         elif address:  # a preference; with resources, Dask would put it above them
             where = {"workers": [address], "allow_other_workers": True}
-        data: Future[Any] | None = None
-        if size >= MIN_SCATTER_SIZE and (data := self._scattering.scatter(packed, address)) is not None:
-            self._scattered_size += size
+        data = self._scattering.scatter(packed, address) if size_of(packed) >= MIN_SCATTER_SIZE else None
         sent = [bytes(part) for part in packed] if data is None else data
         shared = self._scattering.shared(self.shared_of(call))
         self._attempt = self._attempt or dask_remote.make_remote_attempt(self.run, self._capture is not None)
         future = self._client.submit(self._attempt, key, sent, shared, key=key, pure=False, **where)
-        return _PendingCall(call, future, data, 0 if data is None else size)
+        return _PendingCall(call, future, data)
 
     def _connection_lost(self, error: BaseException | None = None) -> ClusterError:
-        if self._client.status != "running":
+        if error is None or self._client.status != "running":
             return ClusterError(self.cluster, "is lost", RESUME_HINT)
-        return ClusterError(
-            self.cluster, f"can't continue: {describe_error(error) if error else 'no reason'}", RESUME_HINT
-        )
+        return ClusterError(self.cluster, f"can't continue: {describe_error(error)}", RESUME_HINT)
 
     async def _gather(self, finished: "dict[str, Future[Any]]") -> None:
         found: dict[str, Any] = {}
@@ -194,7 +182,6 @@ class DaskSession(ClusterSession):
             return
         call = pending_call.call
         address = self._workers.pop(key, "")
-        self._scattered_size -= pending_call.size
         reply = None if packed is None else Reply.unpack(packed)
         if reply is None:
             self._handle_lost(call, pending_call.future, address)
@@ -204,10 +191,6 @@ class DaskSession(ClusterSession):
             self.answer(call, self.lost(call, address))
         else:
             self.answer(call, self.outcome(call, reply))
-        while self._delayed and not (
-            self._scattered_size and self._scattered_size + self._delayed[0][2] > MAX_SCATTERED
-        ):
-            self._send(*self._delayed.popleft()[:2])
 
     def _handle_lost(self, call: Call, future: "Future[Any]", address: str) -> None:
         if self._client.status != "running":
@@ -232,14 +215,6 @@ class DaskSession(ClusterSession):
 
     def _resend(self, call: Call) -> None:
         """Sends a call that no worker began again, with all of its values."""
-        packed = self.pack(call, whole=True)
-        if isinstance(packed, list):
-            self.add_waiting(call)
-            self._send(call, packed)
-        else:
-            self.answer(call, packed)
-
-
-def _address(client: "Client") -> str:
-    scheduler = client.scheduler
-    return str(scheduler.address) if scheduler is not None else "?"
+        outcome = self.submit(call, whole=True)
+        if outcome is not None:
+            self.answer(call, outcome)

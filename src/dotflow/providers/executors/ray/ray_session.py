@@ -1,6 +1,7 @@
 """RaySession: the actors that one run has with Ray."""
 
 import contextlib
+import math
 import uuid
 from collections.abc import Hashable, Mapping
 from concurrent.futures import Future
@@ -86,7 +87,7 @@ class RaySession(ClusterSession):
         assert isinstance(handle, ActorHandle), "make_room was asked before, and none is hired by the dispatcher"
         self._send(handle, call)
 
-    def prepare(self) -> float | None:
+    def prepare(self) -> float:
         self._health.check_periodically()
         for pool, waiting in self.ready.items():
             actor_pool = self._pool(pool)
@@ -97,7 +98,7 @@ class RaySession(ClusterSession):
         if seconds == 0.0:
             for handle in self._idle_elsewhere():
                 self._remove_actor(handle)
-        return HEAD_CHECK_INTERVAL if seconds is None else min(seconds, HEAD_CHECK_INTERVAL)
+        return min(seconds, HEAD_CHECK_INTERVAL)
 
     def describe(self) -> str:
         return ", ".join(f"{name}: {amount:g}" for name, amount in _cluster_resources().items())
@@ -143,11 +144,11 @@ class RaySession(ClusterSession):
             if handle.call is None and handle not in actor_pool.starting
         ]
 
-    def _until_idle_end(self) -> float | None:
-        """Returns the seconds until idle actors are ended for another pool; None if none waits or none is idle."""
+    def _until_idle_end(self) -> float:
+        """Returns the seconds until idle actors are ended for another pool; infinity if none waits or none is idle."""
         started_at = [handle.started_at for actor_pool in self._actor_pools.values() for handle in actor_pool.starting]
         if not started_at or not self._idle_elsewhere():
-            return None
+            return math.inf
         return max(0.0, min(started_at) + IDLE_TIMEOUT - clock.ticks())
 
     def _send(self, handle: ActorHandle, call: Call) -> None:
@@ -187,8 +188,8 @@ class RaySession(ClusterSession):
                 raise connection_lost(error)
             return
         self._failed_starts = 0
-        for sentence in differences(self._versions, {f"the actor {handle.name}": future.result()}):
-            self.report_once(sentence.replace(f"the actor {handle.name}", "a worker"))
+        for sentence in differences(self._versions, {"a worker": future.result()}):
+            self.report_once(sentence)
         handle.actor_pool.dispatcher.add(handle)
 
     def _handle_reply(self, handle: ActorHandle, future: "Future[Any]") -> None:
