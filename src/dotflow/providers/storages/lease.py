@@ -108,8 +108,7 @@ class LeaseRecord:
     def text(self) -> str:
         """Returns the text: JSON, one field a line."""
         own = {"holder": self.holder, "lease": self.seconds, "beat": self.revision, "token": self.token}
-        fields = {**self.extra, **own}
-        return json.dumps(fields, indent=2) + "\n"
+        return json.dumps({**self.extra, **own}, indent=2) + "\n"
 
 
 def read_record(entry: Entry | None, location: str) -> LeaseRecord:

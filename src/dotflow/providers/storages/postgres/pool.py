@@ -118,25 +118,19 @@ NO_PASSWORD: Final = (
     "Set PGPASSWORD, or put the password into ~/.pgpass: this process has none, since pickled storages carry none"
 )
 LOST: Final = "Start again with resume=True when the server is back"
-FOREIGN_TABLE: Final = "Give StoragePostgres(table=...) another name: this table belongs to another program"
-PERMISSIONS: Final = (
-    "Grant the role SELECT, INSERT, UPDATE and DELETE on both tables. It also needs to create tables in the schema, "
-    "unless the owner creates them as the docs describe"
-)
-UTF8: Final = "Create a database with the encoding UTF8, which can hold every text"
-TOO_LARGE: Final = "Keep the value elsewhere and return its location: Postgres takes up to 1 GB"
 
 #: By SQLSTATE: www.postgresql.org/docs/current/errcodes-appendix.html
 ADVICE: Final[Mapping[str, str]] = {
-    "22P05": UTF8,
+    "22P05": "Create a database with the encoding UTF8, which can hold every text",
     "25006": "Connect to the primary, or add target_session_attrs=read-write",
     "3F000": "Create the schema, or name another one in StoragePostgres(table=...)",
-    "42501": PERMISSIONS,
-    "42703": FOREIGN_TABLE,
+    "42501": "Grant the role SELECT, INSERT, UPDATE and DELETE on both tables. It also needs to create tables in the "
+    "schema, unless the owner creates them as the docs describe",
+    "42703": "Give StoragePostgres(table=...) another name: this table belongs to another program",
     "42P01": "Start anew: the tables were dropped while they were in use",
     "53100": "Free some space on the server's disk",
     "53300": "Raise the server's limit of connections, or close some",
-    "54000": TOO_LARGE,
+    "54000": "Keep the value elsewhere and return its location: Postgres takes up to 1 GB",
     "57014": "Raise statement_timeout for this role, if that cancelled the statement",
 }
 #: Errors that may not come again.
@@ -252,13 +246,16 @@ class PostgresPool:
             cursor = connection.execute(statement.encode(), values, binary=values is not None)
             rows: list[tuple[Any, ...]] = cursor.fetchall() if cursor.description else []
         except Error as error:
-            is_retryable = self._may_reconnect(error) if connection is None else is_transient(error, connection)
+            is_retryable = self._has_connected if connection is None else is_transient(error, connection)
             _close(connection)
             return _Failure(storage_error(error, self.dsn, is_connected=self._has_connected), is_retryable)
         except BaseException:  # an interrupt: the state of the connection is unknown
             _close(connection)
             raise
-        self._check_in(connection)
+        if len(self._idle) < MAX_IDLE:
+            self._idle.append(connection)
+        else:
+            connection.close()
         return rows
 
     def close(self) -> None:
@@ -274,21 +271,6 @@ class PostgresPool:
         connection = psycopg.connect(**self.dsn.parameters(), autocommit=True, prepare_threshold=None)  # type: ignore[arg-type]
         self._has_connected = True
         return connection
-
-    def _check_in(self, connection: Any) -> None:
-        if len(self._idle) < MAX_IDLE:
-            self._idle.append(connection)
-        else:
-            _close(connection)
-
-    def _may_reconnect(self, error: Any) -> bool:
-        """Returns whether an unreachable server was reachable before, or is starting."""
-        from psycopg import conninfo, errors, pq
-
-        if self._has_connected or isinstance(error, errors.ConnectionTimeout):  # no second timeout
-            return self._has_connected
-        parameters = conninfo.make_conninfo(**self.dsn.parameters())
-        return pq.PGconn.ping(parameters.encode()) == pq.Ping.REJECT
 
     def _abandon(self) -> None:
         """Drops the parent's connections in a forked process. Closing them would end the parent's sessions."""

@@ -16,7 +16,7 @@ from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable, InvalidArgument, LeaseLost
 from dotflow.providers.optional import require_extra
 from dotflow.providers.storages.joined_parts import JoinedParts
-from dotflow.providers.storages.lease import SECONDS, Entry, Lease, LeaseLock, Register, check_seconds
+from dotflow.providers.storages.lease import SECONDS, Entry, LeaseLock, Register, check_seconds
 from dotflow.providers.storages.postgres.pool import RECONNECT_TIMEOUT, Dsn, PostgresPool
 from dotflow.providers.storages.text_escape import escape, unescape
 
@@ -104,18 +104,18 @@ class PostgresTables:
         self.identity(create=True)
         return self._run(statement, values, timeout)
 
-    def write(self, statement: str, *values: object, workflow: str, lease: Lease | None) -> None:
-        """Runs a write; with a lease, only if that is still this process's.
+    def write(self, statement: str, *values: object, workflow: str) -> None:
+        """Runs a write; where this process has a lease, only if that is still its own.
 
         Args:
             statement: SAVE, DELETE or CLEAR.
             *values: For the placeholders.
             workflow: The workflow's key in the table of leases.
-            lease: The lease of this process, if any.
 
         Raises:
             StorageError: The write failed, or another process holds the workflow now.
         """
+        lease = LeaseLock.held((self.identity(create=True), workflow))
         if lease is None:
             self.execute(statement.replace("{held}", "true"), *values)
             return
@@ -232,7 +232,9 @@ class StoragePostgres(Storage):
         parts = JoinedParts()
         document = pack(key, context, pickle=self._pickle, put=parts.put)
         name, escaped = _row_key(key), escape(key)
-        self._write(SAVE, name, None if name == escaped else escaped, document, parts.data(), workflow=_workflow(key))
+        self._tables.write(
+            SAVE, name, None if name == escaped else escaped, document, parts.data(), workflow=_workflow(key)
+        )
 
     def get(self, key: str) -> Context:
         rows = self._tables.query(FIND, _row_key(key))
@@ -254,7 +256,7 @@ class StoragePostgres(Storage):
     def delete(self, key: str) -> None:
         """Deletes the value. While the workflow is locked, only the holder's process can."""
         if self._tables.identity():
-            self._write(DELETE, _row_key(key), workflow=_workflow(key))
+            self._tables.write(DELETE, _row_key(key), workflow=_workflow(key))
 
     def list_keys(self, prefix: str = "") -> Iterable[str]:
         """Returns the keys in order."""
@@ -266,7 +268,7 @@ class StoragePostgres(Storage):
         It also creates the tables, so that missing permissions show before the first step runs.
         """
         name = shorten_key(workflow_id)
-        self._write(CLEAR, f"{name}/", f"{name}0", len(name) + 2, workflow=name)  # "0" comes next after "/"
+        self._tables.write(CLEAR, f"{name}/", f"{name}0", len(name) + 2, workflow=name)  # "0" comes next after "/"
         return True
 
     def lock(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
@@ -279,10 +281,6 @@ class StoragePostgres(Storage):
         They are also closed when the storage is garbage-collected, and at the end of the program.
         """
         self._tables.pool.close()
-
-    def _write(self, statement: str, *values: object, workflow: str) -> None:
-        lease: Lease | None = LeaseLock.held((self._tables.identity(create=True), workflow))
-        self._tables.write(statement, *values, workflow=workflow, lease=lease)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._tables.pool.dsn.location()}, table {self._tables.name}>"
