@@ -623,7 +623,7 @@ class TestVersions:
         def make_describe(engine: str) -> Callable[[], dict[str, str]]:
             return lambda: {"Python": "2.7" if os.getpid() == here else "3.99", "dotflow": "1"}
 
-        module = "dask.cluster" if isinstance(executor, ExecutorDask) else "ray.ray_session"
+        module = "dask.dask_session" if isinstance(executor, ExecutorDask) else "ray.ray_session"
         monkeypatch.setattr(f"dotflow.providers.executors.{module}.make_describe", make_describe)
         log = LogList()
         workflow = make_workflow(executor=executor, log=log)
@@ -638,7 +638,7 @@ class TestVersions:
         """It is said that its versions are not known, and the others work."""
         from distributed import Client
 
-        monkeypatch.setattr("dotflow.providers.executors.dask.cluster.REPLY_TIMEOUT", 1.0)
+        monkeypatch.setattr("dotflow.providers.executors.dask.dask_session.REPLY_TIMEOUT", 1.0)
         with DaskProcesses(workers=1) as cluster, Client(cluster.address, set_as_default=False) as client:
             client.wait_for_workers(1)
             (frozen,) = client.run(os.getpid).values()
