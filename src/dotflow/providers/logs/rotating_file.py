@@ -59,9 +59,6 @@ class RotatingFile:
         backups: How many older files are kept; with 0 a full file is deleted.
         warn: Called once, with a message, when the file can't be rotated.
         files: Makes the file.
-
-    Attributes:
-        written: How many bytes of the last call of `append` are in the file, if it raised an OSError.
     """
 
     def __init__(
@@ -74,20 +71,19 @@ class RotatingFile:
         self._files = files
         self._file: _OpenFile | None = None
         self._incomplete = False
-        self.written = 0
         self._size = 0
         self._checked_at = -CHECK_INTERVAL
 
     def append(self, line: bytes) -> None:
         """Writes a line, or several. After an OSError, the next line begins on a line of its own."""
-        self.written = 0
         file = self._current(len(line))
         if self._incomplete:
             line = b"\n" + line
         try:
             written = os.write(file.descriptor, line)
-            if written < len(line):
-                self._write_rest(file, line, written)
+            while written < len(line):  # what a full disk did not take; raises the reason if it still does not
+                self._incomplete = True
+                written += os.write(file.descriptor, line[written:])
         except OSError:
             self._incomplete = self._incomplete or _ends_incomplete(self._path)
             raise
@@ -125,14 +121,6 @@ class RotatingFile:
         self._size = os.fstat(file.descriptor).st_size
         self._file = file
         return file
-
-    def _write_rest(self, file: _OpenFile, line: bytes, written: int) -> None:
-        """Writes what a full disk did not take; raises the reason if it still does not."""
-        before = self._incomplete  # with a line end that is no part of what is appended
-        self._incomplete = True
-        while written < len(line):
-            self.written = written - before
-            written += os.write(file.descriptor, line[written:])
 
     def _is_gone(self, file: _OpenFile) -> bool:
         try:
