@@ -233,13 +233,6 @@ class MapSpans:
             span.end(status, tick, failure)
         return counts
 
-    def end_all(self, end: int) -> None:
-        """Ends the spans that are left, which are there only after a failure of the tracer."""
-        for spans in (self._items, self._maps):
-            for span in spans.values():
-                span.span.end(end)
-            spans.clear()
-
 
 Key = tuple[int, int | None]  # a task, and which of its items if it is mapped
 
@@ -403,9 +396,6 @@ class RunSpans:
         seconds = clock.monotonic() - self._began
         # The wall clock may have been set back: the run does not end before its attempts.
         end = max(nanoseconds(event.at), self._start + to_nanoseconds(seconds))
-        while self._attempts:  # only after a failure of the tracer
-            self._attempts.popitem()[1].span.end(end)
-        self._maps.end_all(end)
         error = None
         if event.status not in (COMPLETED, PAUSED):
             failed = self._first_failure
