@@ -224,10 +224,11 @@ class TestRetries:
 
     def test_no_such_host(self, quick: None) -> None:
         """The error names the cause, without the host."""
-        with pytest.raises(NotifyError, match="can't be resolved"):
-            NotifyTelegram(TOKEN, CHAT, base_url="http://no-such-host.invalid").send(task_with())
-        with pytest.raises(NotifyError, match="can't be resolved"):
-            NotifyTelegram(TOKEN, CHAT, base_url=f"http://{'a' * 70}.invalid").send(task_with())
+        for host in ("no-such-host.invalid", f"{'a' * 70}.invalid"):
+            with pytest.raises(NotifyError, match="the connection failed") as caught:
+                NotifyTelegram(TOKEN, CHAT, base_url=f"http://{host}").send(task_with())
+
+            assert host not in str(caught.value)
 
     @pytest.mark.parametrize(
         ("answer", "words"),

@@ -13,7 +13,7 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidArgument, NotifyError
 from dotflow.providers.notifiers.hidden import MASK, Hidden
 from dotflow.providers.notifiers.message import TASK, NotifyMessages
-from dotflow.providers.optional import require_extra
+from dotflow.providers.optional import PerProcess, require_extra
 
 if TYPE_CHECKING:
     from apprise import Apprise
@@ -62,23 +62,19 @@ class NotifyApprise(NotifyMessages):
     ) -> None:
         super().__init__(by, notification_type)
         self._urls = [Hidden(url) for url in _checked_urls(urls)]
-        self._services = _services_for(self._urls)
+        self._services: PerProcess[list[_Service]] = PerProcess()
+        self._get_services()  # refuses a URL at once
+
+    def _get_services(self) -> list[_Service]:
+        return self._services.get(lambda: _services_for(self._urls))
 
     def deliver(self, title: str, text: str, status: TypeStatus | None) -> None:
         """Sends a message to every service. Raises NotifyError if one did not take it; the others have it."""
-        kind = NOTIFY_TYPES.get(status, "info")
-        failures = _deliver(self._services, escape_surrogates(title), escape_surrogates(text), kind)
+        services, kind = self._get_services(), NOTIFY_TYPES.get(status, "info")
+        failures = _deliver(services, escape_surrogates(title), escape_surrogates(text), kind)
         if failures:
-            others = ["the others have it"] if len(failures) < len(self._services) else []
+            others = ["the others have it"] if len(failures) < len(services) else []
             raise NotifyError("Apprise", "; ".join([*failures, *others]), HINT)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Returns the state without the services, which may hold connections and locks; a copy makes its own."""
-        return self.__dict__ | {"_services": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._services = _services_for(self._urls)
 
     def __repr__(self) -> str:
         return f"NotifyApprise(urls={self._urls!r})"
