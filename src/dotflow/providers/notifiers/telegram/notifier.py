@@ -88,7 +88,6 @@ MAX_TEXT: Final = 4096
 RETRY_DELAYS: Final = (0.5, 1.0)  # seconds before the second and the third try, unless Telegram names a delay
 MIN_DELAY: Final = 0.1  # seconds between two tries, even if Telegram names less
 MAX_WAIT: Final = 60.0  # seconds that one message may wait; a ban can last for hours
-MAX_TRIES: Final = 20  # for one message, if Telegram keeps asking for a later try
 
 RATE_HINT: Final = 'Send fewer: by="run", or notification_type="Failed". Telegram takes about one message a second.'
 
@@ -141,13 +140,13 @@ class NotifyTelegram(NotifyMessages):
         document = {"chat_id": self.chat_id, "text": text, "link_preview_options": {"is_disabled": True}}
         deadline = clock.ticks() + MAX_WAIT
         delays = iter(RETRY_DELAYS)
-        for number in range(1, MAX_TRIES + 1):
+        while True:
             self._wait_while_blocked(deadline)
             refusal = self._post(document)
             if refusal is None:
                 return
             delay = None if refusal.is_final else refusal.delay or next(delays, None)
-            if delay is None or number == MAX_TRIES:
+            if delay is None:
                 raise NotifyError("Telegram", refusal.reason, refusal.hint)
             self._blocked_until = max(self._blocked_until, clock.ticks() + max(delay, MIN_DELAY))
 
