@@ -146,14 +146,13 @@ def _send(service: _Service, title: str, body: str, kind: str) -> str:
     """Sends to one service. Returns the failure; "" for a success."""
     from apprise import NotifyFormat
 
-    with suppressed_logs() as messages:
+    with suppressed_logs():
         try:
             if service.apprise.notify(body=body, title=title, notify_type=kind, body_format=NotifyFormat.TEXT):
                 return ""
         except Exception as error:  # from a plugin's own code; its message may hold a secret
             return f"{service.name} raised {type(error).__name__}"
-        status = http_status_in(messages)
-    return f"{service.name} answered {status}" if status else f"{service.name} was not reached, or rejected it"
+    return f"{service.name} was not reached, or rejected it"
 
 
 #: Loggers that log URLs, hosts and payloads, which hold the secrets.
@@ -169,41 +168,27 @@ LOGGERS: Final = (
     "urllib3.util.retry",
 )
 
-_STATUS: Final = re.compile(r"\berror=(\d{3})\b")
+
+class _Thread(threading.local):
+    """Whether this thread keeps back what libraries log."""
+
+    is_quiet = False
 
 
-class _Capture(threading.local):
-    """The messages of this thread; None while nothing is kept back."""
-
-    messages: list[str] | None = None
-
-
-_thread = _Capture()
+_thread = _Thread()
 
 
 @contextlib.contextmanager
-def suppressed_logs() -> Iterator[list[str]]:
-    """Keeps this thread's records of LOGGERS from all handlers. Their messages are in the list instead."""
+def suppressed_logs() -> Iterator[None]:
+    """Keeps this thread's records of LOGGERS from all handlers."""
     for name in LOGGERS:
         logging.getLogger(name).addFilter(_passes)  # a logger adds the same filter only once
-    outer, _thread.messages = _thread.messages, []
+    outer, _thread.is_quiet = _thread.is_quiet, True
     try:
-        yield _thread.messages
+        yield
     finally:
-        _thread.messages = outer
-
-
-def http_status_in(messages: list[str]) -> str:
-    """Returns the last HTTP status in the messages, which is no secret; "" if there is none."""
-    for line in reversed(messages):
-        if match := _STATUS.search(line):
-            return match[1]
-    return ""
+        _thread.is_quiet = outer
 
 
 def _passes(record: logging.LogRecord) -> bool:
-    if _thread.messages is None:
-        return True
-    with contextlib.suppress(Exception):  # formatting a library's own arguments may fail
-        _thread.messages.append(record.getMessage())
-    return False
+    return not _thread.is_quiet
