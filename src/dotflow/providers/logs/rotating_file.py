@@ -22,13 +22,12 @@ CHECK_INTERVAL: Final = 0.01  # seconds between two checks of the path; a check 
 class _OpenFile:
     """An open file. It is closed when it is collected, since a thread may still write to it after a rotation."""
 
-    __slots__ = ("descriptor", "device", "inode", "is_plain")
+    __slots__ = ("descriptor", "is_plain", "status")
 
     def __init__(self, path: str, files: Files = FILES) -> None:
         self.descriptor = files.open_private(path, APPEND)
-        status = os.fstat(self.descriptor)
-        self.inode, self.device = status.st_ino, status.st_dev
-        self.is_plain = stat.S_ISREG(status.st_mode)
+        self.status = os.fstat(self.descriptor)
+        self.is_plain = stat.S_ISREG(self.status.st_mode)
 
     def __del__(
         self,
@@ -38,10 +37,6 @@ class _OpenFile:
         if hasattr(self, "descriptor"):
             with suppress(OSError):  # each line was written, or its write has raised
                 close(self.descriptor)
-
-    def is_at(self, status: os.stat_result) -> bool:
-        """Returns whether a path of this status leads to this file."""
-        return status.st_ino == self.inode and status.st_dev == self.device
 
 
 class RotatingFile:
@@ -124,7 +119,7 @@ class RotatingFile:
 
     def _is_gone(self, file: _OpenFile) -> bool:
         try:
-            return not file.is_at(os.stat(self._path))  # on some file systems st_nlink is always 0
+            return not os.path.samestat(file.status, os.stat(self._path))  # on some file systems st_nlink is always 0
         except FileNotFoundError:
             return True
 

@@ -7,7 +7,7 @@ import re
 import zoneinfo
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any, Final
 
@@ -82,9 +82,6 @@ class CronTimes:
         self.zone: tzinfo = find_zone(timezone)
         fields = self.cron.split()
         self._is_fixed = not any(field.startswith("*") for field in fields[-5:-3])
-        self._check(cron)
-
-    def _check(self, cron: str) -> None:
         try:
             self.after(datetime(2000, 1, 1, tzinfo=UTC))
         except self._cronsim_error as error:
@@ -137,14 +134,11 @@ class CronTimes:
     def firings(self, count: int, after: datetime) -> list[FireTime]:
         """Returns the next firings; fewer at the end of the calendar, the year 9999."""
         times: list[FireTime] = []
-        notes: dict[date, str] = {}
         with contextlib.suppress(OverflowError):  # beyond the last date
             while len(times) < count:
                 at = self.after(after)
                 after = at.astimezone(UTC)
-                if at.date() not in notes:
-                    notes[at.date()] = "; ".join(changes_on_day_of(at))
-                times.append(FireTime(at=at, note=notes[at.date()]))
+                times.append(FireTime(at=at, note="; ".join(changes_on_day_of(at))))
         return times
 
 

@@ -280,34 +280,32 @@ class StorageObjects(Storage):
     def clear(self, workflow_id: str) -> bool:
         """Starts a new generation by one conditional write, so a crash leaves all values or none.
 
-        It also starts the first one, so that missing permissions show before the first step runs.
+        Then it deletes the older ones. It also starts the first one, so that missing permissions show before the first
+        step runs.
 
         Raises:
             WorkflowBusy: Another process is running the workflow.
         """
         folder = safe_name(workflow_id)
         lease = self._lease(folder)
-        if lease is not None:
-            self._begin_generation(folder, lease)
-        elif self._register(folder).read() is not None:
-            with self.lock(workflow_id):
-                self.clear(workflow_id)
-        else:
-            self._generation(folder, make=True)
+        if lease is None:
+            if self._register(folder).read() is None:
+                self._generation(folder, make=True)
+            else:
+                with self.lock(workflow_id):
+                    self.clear(workflow_id)
+            return True
+        void = [*lease.extra[VOID], lease.extra[GENERATION]]
+        lease.update(**{GENERATION: new_generation(), VOID: void})
+        for generation in void:
+            self._bucket.delete(list(self._bucket.list_names(f"{self._prefix}{folder}/{generation}/")))
+        lease.update_later(**{VOID: []})
         return True
 
     def lock(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
         """Locks the workflow by a lease, which a thread renews."""
         register = self._register(safe_name(workflow_id))
         return LeaseLock(register, workflow_id, self._seconds, **{GENERATION: new_generation(), VOID: []})
-
-    def _begin_generation(self, folder: str, lease: Lease) -> None:
-        """Starts a generation, and deletes the objects of all older ones."""
-        void = [*lease.extra[VOID], lease.extra[GENERATION]]
-        lease.update(**{GENERATION: new_generation(), VOID: void})
-        for generation in void:
-            self._bucket.delete(list(self._bucket.list_names(f"{self._prefix}{folder}/{generation}/")))
-        lease.update_later(**{VOID: []})
 
     def _delete_parts(self, folder: str, names: list[str]) -> None:
         if names:

@@ -143,11 +143,12 @@ class S3Bucket(Bucket):
         return self._request("head_object", NOT_FOUND, Key=name) is not None
 
     def put(self, name: str, data: bytes, content_type: str = JSON_TYPE) -> None:
-        self._put(name, data, ContentType=content_type)
+        self._request("put_object", Key=name, Body=data, ContentType=content_type)
 
     def put_if(self, name: str, data: bytes, version: str | None) -> str | None:
         condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
-        response = self._put(name, data, PRECONDITION_FAILED, **condition)
+        document = {"Key": name, "Body": data, "ContentType": JSON_TYPE}
+        response = self._request("put_object", PRECONDITION_FAILED, **document, **condition)
         return None if response is None else str(response["ETag"])
 
     def delete(self, names: Sequence[str]) -> None:
@@ -179,10 +180,6 @@ class S3Bucket(Bucket):
                 if not remaining:
                     raise
         raise AssertionError("MAX_ATTEMPTS is more than 0")
-
-    def _put(self, name: str, data: bytes, none_for: frozenset[str] = frozenset(), **condition: str) -> Any:
-        arguments = {"Key": name, "Body": data, "ContentType": JSON_TYPE, **condition}
-        return self._request("put_object", none_for, **arguments)
 
     def _request(self, operation: str, none_for: frozenset[str] = frozenset(), **arguments: Any) -> Any:
         return self._call(lambda client: getattr(client, operation)(Bucket=self.name, **arguments), none_for)

@@ -72,8 +72,6 @@ UPDATE_LEASE: Final = """\
 UPDATE {leases} SET note = %s, token = %s, version = %s, written = clock_timestamp()
     WHERE workflow_id = %s AND version = %s RETURNING 1"""
 
-Values = Sequence[object] | None
-
 
 class PostgresTables:
     """Both tables. The first write creates them, unless they exist.
@@ -135,7 +133,9 @@ class PostgresTables:
         self._run(SCHEMA, None)
         return self._read_identity()
 
-    def _run(self, statement: str, values: Values, timeout: float = RECONNECT_TIMEOUT) -> list[tuple[Any, ...]]:
+    def _run(
+        self, statement: str, values: Sequence[object] | None, timeout: float = RECONNECT_TIMEOUT
+    ) -> list[tuple[Any, ...]]:
         for name, quoted_name in self._names.items():
             statement = statement.replace(f"{{{name}}}", quoted_name)
         return self.pool.run(statement, values, timeout)
