@@ -156,84 +156,6 @@ def set_failed(span: Span, error: str, description: str) -> None:
     span.set_status(Status(StatusCode.ERROR, escape_surrogates(description)))
 
 
-class MapSpans:
-    """The spans of the mapped tasks of one run.
-
-    Args:
-        tracer: Makes the spans.
-        parent: The context of the run's span.
-        attributes: Returns the attributes of a task by its id.
-    """
-
-    def __init__(self, tracer: Tracer, parent: Context, attributes: Callable[[int], dict[str, str | int]]) -> None:
-        self._tracer = tracer
-        self._parent = parent
-        self._attributes = attributes
-        self._maps: dict[int, OpenSpan] = {}
-        self._items: dict[tuple[int, int], OpenSpan] = {}
-        self._counts: dict[int, Counter[str]] = {}
-
-    def open(self, event: MapOpened) -> None:
-        """Starts the span of a mapped task, or counts its items in a further round."""
-        if event.task_id in self._maps:
-            self._maps[event.task_id].span.set_attribute(ITEMS, event.items)
-            return
-        self._maps[event.task_id] = self._start("map", event, self._parent, {ITEMS: event.items})
-        self._counts[event.task_id] = Counter()
-
-    def context_for(self, event: AttemptStarted, item: int) -> Context:
-        """Returns the context of the item's span, which starts with the first attempt."""
-        key = event.task_id, item
-        if key not in self._items:
-            self._items[key] = self._start("item", event, self._maps[event.task_id].context, {ITEM: item})
-        return self._items[key].context
-
-    def _start(self, kind: str, event: MapOpened | AttemptStarted, parent: Context, own: dict[str, int]) -> OpenSpan:
-        attributes = {**self._attributes(event.task_id), **own}
-        name = f"dotflow.{kind} {attributes[STEP]}"
-        return OpenSpan(self._tracer, name, parent, attributes, nanoseconds(event.at), event.tick)
-
-    def end_item(self, event: TaskCompleted | TaskFailed, item: int, failure: Failure | None) -> None:
-        """Ends the span of an item."""
-        if event.task_id in self._counts:  # else a pause has ended its map
-            self._counts[event.task_id][ITEMS_COMPLETED if failure is None else ITEMS_FAILED] += 1
-        span = self._items.pop((event.task_id, item), None)
-        if span is not None:
-            span.end(COMPLETED if failure is None else FAILED, event.tick, failure)
-
-    def restore_item(self, event: TaskRestored) -> None:
-        """Counts an item that was restored. There may be many, so they make no event."""
-        self._counts[event.task_id][ITEMS_RESTORED] += 1
-
-    def skip_item(self, event: TaskSkipped, item: int) -> None:
-        """Records that an item was skipped, and why."""
-        self._counts[event.task_id][ITEMS_SKIPPED] += 1
-        attributes: dict[str, str | int] = {SKIP_REASON: escape_surrogates(event.reason), ITEM: item}
-        self._maps[event.task_id].span.add_event("dotflow.item.skipped", attributes, nanoseconds(clock.now()))
-
-    def pause(self, event: TaskPaused) -> None:
-        """Ends the span of a mapped task, or of an item that waits for its next attempt."""
-        if event.item is None:
-            self._end(event.task_id, PAUSED, event.tick, None)
-        elif (span := self._items.pop((event.task_id, event.item), None)) is not None:
-            span.end(PAUSED, event.tick, None)
-
-    def close(self, event: MapEnded) -> bool:
-        """Ends the span of a mapped task, unless a pause has. Returns whether all of its items were restored."""
-        failure = event.failure
-        if failure is not None and failure.exception == ItemsFailed.__name__:
-            failure = Failure(failure.exception, failure.message.partition(":")[0])  # behind it are values of items
-        counts = self._end(event.task_id, COMPLETED if failure is None else FAILED, event.tick, failure)
-        return set(+counts) == {ITEMS_RESTORED}
-
-    def _end(self, task_id: int, status: TypeStatus, tick: float, failure: Failure | None) -> Counter[str]:
-        counts, span = self._counts.pop(task_id, Counter()), self._maps.pop(task_id, None)
-        if span is not None:
-            span.span.set_attributes({name: counts[name] for name in COUNTS})
-            span.end(status, tick, failure)
-        return counts
-
-
 Key = tuple[int, int | None]  # a task, and which of its items if it is mapped
 
 
@@ -262,7 +184,9 @@ class RunSpans:
             start_time=self._start,
         )
         self._context = set_span_in_context(self._span)
-        self._maps = MapSpans(tracer, self._context, lambda task_id: {**self._ids, **self._task_attributes(task_id)})
+        self._maps: dict[int, OpenSpan] = {}
+        self._items: dict[Key, OpenSpan] = {}
+        self._item_counts: dict[int, Counter[str]] = {}
         self._attempts: dict[Key, OpenSpan] = {}
         self._failed_attempts: dict[Key, SpanContext] = {}  # for the link from the next attempt
         self._counts = dict.fromkeys((TASKS_COMPLETED, TASKS_FAILED, TASKS_RESTORED, TASKS_SKIPPED), 0)
@@ -300,11 +224,22 @@ class RunSpans:
         parent = self._context
         if event.item is not None:
             attributes[ITEM] = event.item
-            parent = self._maps.context_for(event, event.item)
+            if key not in self._items:  # its span starts with the first attempt
+                parent = self._maps[event.task_id].context
+                self._items[key] = self._start_part("item", event, parent, {ITEM: event.item})
+            parent = self._items[key].context
         failed = self._failed_attempts.pop(key, None)
         link = None if failed is None else Link(failed)
         name, start = self._steps[event.task_id][0], nanoseconds(event.at)
         self._attempts[key] = OpenSpan(self._tracer, name, parent, attributes, start, event.tick, link)
+
+    def _start_part(
+        self, kind: str, event: MapOpened | AttemptStarted, parent: Context, own: dict[str, int]
+    ) -> OpenSpan:
+        """Starts the span of a mapped task, or of one of its items."""
+        attributes = {**self._ids, **self._task_attributes(event.task_id), **own}
+        name = f"dotflow.{kind} {attributes[STEP]}"
+        return OpenSpan(self._tracer, name, parent, attributes, nanoseconds(event.at), event.tick)
 
     def _repeat_action(self, event: AttemptRepeated) -> None:
         """Records a repeated action of a class. Its time is unknown, since it is reported at the attempt's end."""
@@ -330,7 +265,7 @@ class RunSpans:
         if event.item is None:
             self._counts[TASKS_COMPLETED] += 1
         else:
-            self._maps.end_item(event, event.item, None)
+            self._end_item(event, None)
 
     def _fail(self, event: TaskFailed) -> None:
         key = event.task_id, event.item
@@ -340,41 +275,74 @@ class RunSpans:
         if has_attempt:
             self._end_attempt(key, FAILED, event.tick, event.failure)
         if event.item is not None:
-            self._maps.end_item(event, event.item, event.failure)
+            self._end_item(event, event.failure)
             return
         self._counts[TASKS_FAILED] += 1
         if not has_attempt:  # the run was stopped between two attempts
             attributes = {**self._task_attributes(event.task_id), **exception_attributes(event.failure)}
             self._span.add_event("dotflow.task.failed", attributes, nanoseconds(event.at))
 
+    def _end_item(self, event: TaskCompleted | TaskFailed, failure: Failure | None) -> None:
+        if event.task_id in self._item_counts:  # else a pause has ended its map
+            self._item_counts[event.task_id][ITEMS_COMPLETED if failure is None else ITEMS_FAILED] += 1
+        span = self._items.pop((event.task_id, event.item), None)
+        if span is not None:
+            span.end(COMPLETED if failure is None else FAILED, event.tick, failure)
+
+    def _open_map(self, event: MapOpened) -> None:
+        """Starts the span of a mapped task, or counts its items in a further round."""
+        if event.task_id in self._maps:
+            self._maps[event.task_id].span.set_attribute(ITEMS, event.items)
+            return
+        self._maps[event.task_id] = self._start_part("map", event, self._context, {ITEMS: event.items})
+        self._item_counts[event.task_id] = Counter()
+
     def _end_map(self, event: MapEnded) -> None:
-        is_restored = self._maps.close(event)
-        if event.failure is not None:
-            self._counts[TASKS_FAILED] += 1
-            self._note_failure(self._steps[event.task_id][0], event.failure)
-        else:
-            self._counts[TASKS_RESTORED if is_restored else TASKS_COMPLETED] += 1
+        failure = event.failure
+        if failure is None:
+            counts = self._end_map_span(event.task_id, COMPLETED, event.tick, None)
+            self._counts[TASKS_RESTORED if set(+counts) == {ITEMS_RESTORED} else TASKS_COMPLETED] += 1
+            return
+        self._counts[TASKS_FAILED] += 1
+        self._note_failure(self._steps[event.task_id][0], failure)
+        if failure.exception == ItemsFailed.__name__:
+            failure = Failure(failure.exception, failure.message.partition(":")[0])  # behind it are values of items
+        self._end_map_span(event.task_id, FAILED, event.tick, failure)
+
+    def _end_map_span(self, task_id: int, status: TypeStatus, tick: float, failure: Failure | None) -> Counter[str]:
+        """Ends the span of a mapped task, unless a pause has; returns the counts of its items."""
+        counts, span = self._item_counts.pop(task_id, Counter()), self._maps.pop(task_id, None)
+        if span is not None:
+            span.span.set_attributes({name: counts[name] for name in COUNTS})
+            span.end(status, tick, failure)
+        return counts
 
     def _restore(self, event: TaskRestored) -> None:
         if event.item is None:
             self._counts[TASKS_RESTORED] += 1
             self._add_event("dotflow.task.restored", event.task_id, {})
-        else:
-            self._maps.restore_item(event)
+        else:  # there may be many, so they make no event
+            self._item_counts[event.task_id][ITEMS_RESTORED] += 1
 
     def _skip(self, event: TaskSkipped) -> None:
+        reason = escape_surrogates(event.reason)
         if event.item is None:
             self._counts[TASKS_SKIPPED] += 1
-            attributes = {STATUS: TypeStatus.SKIPPED.value, SKIP_REASON: escape_surrogates(event.reason)}
+            attributes = {STATUS: TypeStatus.SKIPPED.value, SKIP_REASON: reason}
             self._add_event("dotflow.task.skipped", event.task_id, attributes)
         else:
-            self._maps.skip_item(event, event.item)
+            self._item_counts[event.task_id][ITEMS_SKIPPED] += 1
+            of_item: dict[str, str | int] = {SKIP_REASON: reason, ITEM: event.item}
+            self._maps[event.task_id].span.add_event("dotflow.item.skipped", of_item, nanoseconds(clock.now()))
 
     def _pause(self, event: TaskPaused) -> None:
-        self._maps.pause(event)
+        """Ends the span of a mapped task, or of an item that waits for its next attempt."""
         if event.item is None:
+            self._end_map_span(event.task_id, PAUSED, event.tick, None)
             attributes = {STATUS: PAUSED.value, PAUSE_REASON: escape_surrogates(event.reason)}
             self._add_event("dotflow.task.paused", event.task_id, attributes)
+        elif (span := self._items.pop((event.task_id, event.item), None)) is not None:
+            span.end(PAUSED, event.tick, None)
 
     def _add_event(self, name: str, task_id: int, attributes: dict[str, str]) -> None:
         self._span.add_event(name, {**self._task_attributes(task_id), **attributes}, nanoseconds(clock.now()))
@@ -396,11 +364,10 @@ class RunSpans:
         seconds = clock.monotonic() - self._began
         # The wall clock may have been set back: the run does not end before its attempts.
         end = max(nanoseconds(event.at), self._start + to_nanoseconds(seconds))
-        error = None
+        error, failed = None, self._first_failure
         if event.status not in (COMPLETED, PAUSED):
-            failed = self._first_failure
             error = OTHER_ERROR if failed is None else escape_surrogates(failed[1].exception)
-            set_failed(self._span, error, _description(self._first_failure))
+            set_failed(self._span, error, _description(failed))
         self._span.set_attributes({**self._counts, STATUS: event.status.value})
         self._span.end(end)
         self._metrics.run(event.status, seconds, error, self._context)
@@ -423,7 +390,7 @@ _HANDLERS: Final[Mapping[type, Callable[[RunSpans, Any], None]]] = {
     TaskFailed: RunSpans._fail,
     TaskSkipped: RunSpans._skip,
     TaskPaused: RunSpans._pause,
-    MapOpened: lambda spans, event: spans._maps.open(event),
+    MapOpened: RunSpans._open_map,
     MapEnded: RunSpans._end_map,
     RunEnded: RunSpans._end_run,
 }
