@@ -491,9 +491,8 @@ from dotflow import Config, DotFlow, action
 from dotflow.errors import ClusterError
 from dotflow.providers import ExecutorRay, LogDefault
 from dotflow.providers.executors.ray import ray_session
-from dotflow.providers.executors.ray import connection as ray_connection
 
-ray_session.HEAD_CHECK_INTERVAL = ray_connection.HEAD_CHECK_INTERVAL = 0.2
+ray_session.HEAD_CHECK_INTERVAL = 0.2
 workflow = DotFlow(Config(executor=ExecutorRay({address!r}), log=LogDefault(output="none")))
 workflow.task.add([action(lambda: 1), action(lambda: time.sleep(60))])
 run = workflow.start(mode="background")
@@ -884,7 +883,7 @@ class TestResources:
     def test_the_log_reports_steps_that_wait_in_vain(
         self, executor: Executor, make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A step that asks for what no worker has waits, and the log says so, and what there is."""
+        """A step that asks for what no worker has waits, and the log says so."""
         monkeypatch.setattr("dotflow.providers.executors.cluster.cluster_session.WAIT_REPORT_DELAY", 0.2)
         log = LogList()
         workflow = make_workflow(executor=executor, log=log)

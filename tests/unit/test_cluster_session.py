@@ -32,10 +32,6 @@ class ExecutorSession(ClusterSession):
         """Nothing is due."""
         return math.inf
 
-    def describe(self) -> str:
-        """Not asked of it here."""
-        return "no workers"
-
     def submit(self, call: Call) -> None:
         """Not asked of it here."""
 
@@ -219,7 +215,7 @@ class TestPatience:
         for number in (7, 8):
             session.add_waiting(call()._replace(number=number))
         session.mark_running(7)
-        session.remove(7)
+        session.answer(call()._replace(number=7), Returned(1))
 
         assert session.count_busy(session.pool_of(step)) == 1
 
@@ -242,23 +238,23 @@ class TestPatience:
         assert session.make_room(session.pool_of(step), 1, 3)
         session.add_waiting(call(task_id=1))
         assert session.until_wait_report() == 0.0
-        session.report_waiting("no workers")
+        session.report_waiting()
 
         assert "10 step(s)" in told[0]
 
     def test_it_ends_where_nothing_does(
         self, session: ExecutorSession, told: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Once, with what the cluster has."""
+        """Once."""
         monkeypatch.setattr(cluster_session, "WAIT_REPORT_DELAY", 0.0)
         session.add_waiting(call(task_id=0))
         session.mark_running(0)
-        session.remove(0)
+        session.answer(call(task_id=0), Returned(1))
         session.add_waiting(call(task_id=1))
         assert session.until_wait_report() == 0.0
-        session.report_waiting("no workers")
+        session.report_waiting()
 
         assert session.until_wait_report() == math.inf
         assert len(told) == 1
         assert "1 step(s)" in told[0]
-        assert "the cluster, which has no workers" in told[0]
+        assert "a worker of the cluster." in told[0]

@@ -114,10 +114,6 @@ class ClusterSession(ExecutorSession, CapturingSession):
     def prepare(self) -> float:
         """Does what is due before the next wait; returns the seconds until it has to be called again."""
 
-    @abstractmethod
-    def describe(self) -> str:
-        """Returns what the cluster has, for the log."""
-
     def handle(self, events: Sequence[Callable[[], object] | None]) -> None:
         """Handles the new events."""
         for event in events:
@@ -147,7 +143,7 @@ class ClusterSession(ExecutorSession, CapturingSession):
                 events.append(self.events.get_nowait())
         except queue.Empty:
             if not events and self.until_wait_report() == 0.0:
-                self.report_waiting(self.describe())
+                self.report_waiting()
         return events
 
     def wake(self) -> None:
@@ -155,7 +151,9 @@ class ClusterSession(ExecutorSession, CapturingSession):
 
     def answer(self, call: Call, outcome: Outcome) -> None:
         """Ends a call; `wait` returns its outcome."""
-        self.remove(call.number)
+        self._pools.pop(call.number, None)
+        self._running.discard(call.number)
+        self._idle_since = clock.ticks()
         self.answers.append((call, outcome))
 
     def report_once(self, message: str) -> None:
@@ -237,12 +235,6 @@ class ClusterSession(ExecutorSession, CapturingSession):
         if number in self._pools:
             self._running.add(number)
 
-    def remove(self, number: int) -> None:
-        """Records that a call has ended."""
-        self._pools.pop(number, None)
-        self._running.discard(number)
-        self._idle_since = clock.ticks()
-
     def until_wait_report(self) -> float:
         """Returns the seconds until the log says that steps wait and none runs; infinity for never."""
         if self._running or not self._count_waiting() or self._has_reported_wait:
@@ -256,12 +248,12 @@ class ClusterSession(ExecutorSession, CapturingSession):
         """Returns how many calls take room of a pool: its own and, where it needs no resources, all that run."""
         return sum(other == pool or (not pool and number in self._running) for number, other in self._pools.items())
 
-    def report_waiting(self, cluster_has: str) -> None:
+    def report_waiting(self) -> None:
         """Logs once that steps wait: the cluster may have no worker yet, or none with the resources that they need."""
         self._has_reported_wait = True
         self.report(
-            f"{self._count_waiting()} step(s) have waited {WAIT_REPORT_DELAY:g} s for a worker of {self.cluster}, "
-            f"which has {cluster_has}. They keep waiting: add workers, or the resources that the steps need."
+            f"{self._count_waiting()} step(s) have waited {WAIT_REPORT_DELAY:g} s for a worker of {self.cluster}. "
+            f"They keep waiting: add workers, or the resources that the steps need."
         )
 
 

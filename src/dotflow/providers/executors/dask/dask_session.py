@@ -23,11 +23,11 @@ from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Outcome
 from dotflow.errors import ClusterError
 from dotflow.processes.channel import keep_shared
-from dotflow.processes.encoding import SharedArguments
 from dotflow.providers.executors.cluster.cluster_session import (
     MIN_KEPT_SIZE,
     RESUME_HINT,
     ClusterSession,
+    Lane,
     describe_error,
 )
 from dotflow.providers.executors.cluster.protocol import (
@@ -71,7 +71,11 @@ def check_cluster(client: "Client", cluster: str, say: Callable[[str], object]) 
     try:
         client.register_plugin(dask_remote.make_once_plugin())
         scheduler = wait_for(client, client.run_on_scheduler(describe, asynchronous=True), REPLY_TIMEOUT)
-        workers = _workers(client, describe, say)
+        workers: Mapping[str, Versions] = {}
+        try:
+            workers = wait_for(client, client.run(describe, on_error="ignore", asynchronous=True), REPLY_TIMEOUT)
+        except TimeoutError:  # one worker that hangs must not stop the others
+            say(f"Not all workers have answered within {REPLY_TIMEOUT:g} s: what is installed there is not known.")
     except (OSError, TimeoutError, RuntimeError, ValueError) as error:
         hint = f"It has to take plugins (distributed.scheduler.pickle) and to answer within {REPLY_TIMEOUT:g} s."
         raise ClusterError(cluster, f"can't be used: {describe_error(error)}", hint) from error
@@ -87,24 +91,7 @@ def check_cluster(client: "Client", cluster: str, say: Callable[[str], object]) 
 
 def wait_for(client: "Client", asked: Any, seconds: float) -> Any:
     """Returns the result of a call that was made with asynchronous=True. Raises TimeoutError."""
-
-    async def answer() -> Any:
-        return await asyncio.wait_for(asked, seconds)
-
-    return asyncio.run_coroutine_threadsafe(answer(), client.loop.asyncio_loop).result()
-
-
-def _workers(
-    client: "Client", describe: Callable[[], Versions], say: Callable[[str], object]
-) -> Mapping[str, Versions]:
-    try:
-        found: Mapping[str, Versions] = wait_for(
-            client, client.run(describe, on_error="ignore", asynchronous=True), REPLY_TIMEOUT
-        )
-    except TimeoutError:  # one worker that hangs must not stop the others
-        say(f"Not all workers have answered within {REPLY_TIMEOUT:g} s: what is installed there is not known.")
-        return {}
-    return found
+    return asyncio.run_coroutine_threadsafe(asyncio.wait_for(asked, seconds), client.loop.asyncio_loop).result()
 
 
 Listener = Callable[[Any], object]
@@ -140,90 +127,6 @@ def _dispatch(listeners: dict[str, Listener], event: tuple[float, Any]) -> None:
         listener(message)
 
 
-class Threads:
-    """The threads and resources of a Dask cluster's workers.
-
-    Args:
-        client: The client.
-        update: Called in a thread of Dask's with the argument for `update`.
-    """
-
-    def __init__(self, client: "Client", update: Callable[[Mapping[str, Any]], object]) -> None:
-        self._client = client
-        self._update = update
-        self._workers: list[Mapping[str, Any]] = []
-        self._refreshed_at = clock.ticks() - REFRESH_INTERVAL
-
-    def refresh(self) -> None:
-        """Requests the workers from the scheduler, at most once in each interval. *update* gets the reply."""
-        if self.until_refresh():
-            return
-        self._refreshed_at = clock.ticks()
-        asyncio.run_coroutine_threadsafe(self._ask(), self._client.loop.asyncio_loop)
-
-    def until_refresh(self) -> float:
-        """Returns the seconds until the next refresh."""
-        return max(0.0, self._refreshed_at + REFRESH_INTERVAL - clock.ticks())
-
-    async def _ask(self) -> None:
-        self._update(await self._client.scheduler.identity())  # if it is lost, the run's futures fail
-
-    def update(self, identity: Mapping[str, Any]) -> None:
-        """Records the workers."""
-        self._workers = [worker for worker in identity["workers"].values() if worker["status"] == "running"]
-
-    def extra(self) -> int:
-        """Returns the number of calls to submit beyond the free threads."""
-        cluster = getattr(self._client, "cluster", None)
-        if getattr(cluster, "_adaptive", None) is None:  # Dask has no public attribute for it
-            return EXTRA_CALLS
-        return EXTRA_CALLS_ADAPTIVE * max(1, self.capacity({}))
-
-    def capacity(self, resources: Mapping[str, float]) -> int:
-        """Returns how many calls that need these resources the cluster can run at once."""
-        return sum(
-            min(
-                worker["nthreads"], *(int(worker["resources"].get(name, 0) // want) for name, want in resources.items())
-            )
-            if resources
-            else worker["nthreads"]
-            for worker in self._workers
-        )
-
-
-class Scattering:
-    """The data that one run has on the workers of a client."""
-
-    def __init__(self, client: "Client") -> None:
-        self._client = client
-        self._shared: dict[int, Future[Any]] = {}  # by number
-
-    def scatter(self, parts: Sequence[Any], address: str = "") -> "Future[Any] | None":
-        """Sends parts to a worker, that at *address* if it exists. Returns None if no worker takes them."""
-        workers = self._client.nthreads()
-        if not workers:
-            return None
-        there = [address] if address in workers else None
-        try:
-            return self._client.scatter([parts], workers=there, hash=False, timeout=SCATTER_TIMEOUT)[0]
-        except (OSError, TimeoutError, KeyError):  # the worker has just been lost
-            if self._client.status != "running":
-                raise
-            return None
-
-    def shared(self, shared: SharedArguments | None) -> "Sequence[bytes] | Future[Any]":
-        """Returns what a task takes as its shared arguments; large ones as data, which each worker gets once."""
-        if shared is None or size_of(shared.parts) < MIN_KEPT_SIZE:
-            return [] if shared is None else shared.parts
-        future = self._shared.get(shared.number)
-        if future is None or future.status != "finished":  # lost with its worker
-            future = self.scatter(shared.parts)
-            if future is None:
-                return shared.parts
-            keep_shared(self._shared, shared.number, future)
-        return future
-
-
 MIN_SCATTER_SIZE: Final = 1 << 20  # bytes from which a call is sent as data: Dask expects small tasks
 MAX_LOST_WORKERS: Final = 3  # workers; after that, the call itself seems to end them
 
@@ -252,12 +155,13 @@ class DaskSession(ClusterSession):
         self._lost_workers: Counter[int] = Counter()  # by number: the workers that were lost before they began it
         self._workers: dict[str, str] = {}  # by key: the worker that began its attempt; set by a thread of Dask's
         self._has_begun = False  # whether a worker has begun an attempt
-        self._scattering = Scattering(client)
+        self._shared: dict[int, Future[Any]] = {}  # by number: shared arguments on the workers
         self._ended: set[str] = set()  # keys of tasks whose results are not fetched yet
-        self._threads = Threads(client, lambda identity: self.events.put(partial(self._threads.update, identity)))
+        self._running_workers: list[Mapping[str, Any]] = []  # with their threads and resources
+        self._refresh_at = 0.0  # when they are requested again
         try:
             check_cluster(client, self.cluster, self.report_once)
-            self._threads.refresh()
+            self._refresh()
             subscribe(client, self.run, self._on_event)
         except BaseException:  # there is no runner yet that would close it
             self.close()
@@ -269,7 +173,22 @@ class DaskSession(ClusterSession):
 
     def room_left(self, pool: Hashable) -> float:
         resources = dict(pool)  # type: ignore[call-overload]  # as pool_of makes it
-        return self._threads.capacity(resources) + self._threads.extra() - self.count_busy(pool)
+        return self._capacity(resources) + self._extra_calls() - self.count_busy(pool)
+
+    def _capacity(self, resources: Mapping[str, float]) -> int:
+        """Returns how many calls that need these resources the cluster can run at once."""
+        of_each = (
+            [worker["nthreads"], *(worker["resources"].get(name, 0) // want for name, want in resources.items())]
+            for worker in self._running_workers
+        )
+        return int(sum(map(min, of_each)))
+
+    def _extra_calls(self) -> int:
+        """Returns the number of calls to submit beyond the free threads."""
+        cluster = getattr(self._client, "cluster", None)
+        if getattr(cluster, "_adaptive", None) is None:  # Dask has no public attribute for it
+            return EXTRA_CALLS
+        return EXTRA_CALLS_ADAPTIVE * max(1, self._capacity({}))
 
     def submit(self, call: Call, *, whole: bool = False) -> Outcome | None:
         packed = self.pack(call, whole=whole)
@@ -282,8 +201,21 @@ class DaskSession(ClusterSession):
     def prepare(self) -> float:
         if not any(self.ready.values()):
             return math.inf
-        self._threads.refresh()
-        return self._threads.until_refresh()
+        if clock.ticks() >= self._refresh_at:
+            self._refresh()
+        return max(0.0, self._refresh_at - clock.ticks())
+
+    def _refresh(self) -> None:
+        """Requests the workers from the scheduler, in Dask's event loop."""
+        self._refresh_at = clock.ticks() + REFRESH_INTERVAL
+        asyncio.run_coroutine_threadsafe(self._request_workers(), self._client.loop.asyncio_loop)
+
+    async def _request_workers(self) -> None:
+        identity = await self._client.scheduler.identity()  # if it is lost, the run's futures fail
+        self.events.put(partial(self._set_workers, identity["workers"]))
+
+    def _set_workers(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
+        self._running_workers = [worker for worker in workers.values() if worker["status"] == "running"]
 
     def handle(self, events: Sequence[Callable[[], object] | None]) -> None:
         """The results of all tasks that have ended are fetched together."""
@@ -295,10 +227,6 @@ class DaskSession(ClusterSession):
             self._handle_end(key, None)
         if finished:
             asyncio.run_coroutine_threadsafe(self._gather(finished), self._client.loop.asyncio_loop)
-
-    def describe(self) -> str:
-        threads = self._client.nthreads()
-        return f"{len(threads)} worker(s) with {sum(threads.values())} thread(s)"
 
     def close(self) -> None:
         pending, self._pending = self._pending, {}
@@ -338,19 +266,44 @@ class DaskSession(ClusterSession):
         self._pending[key].future.add_done_callback(lambda done: self.events.put(partial(self._ended.add, done.key)))
 
     def _submit_task(self, key: str, call: Call, packed: list[Any]) -> _PendingCall:
-        lane, wants = self.lanes.get(call.lane), call.step.resources
-        address = lane.worker if lane is not None else ""
+        address, wants = self.lanes.get(call.lane, Lane()).worker, call.step.resources
         where: dict[str, Any] = {}
         if wants:
             where = {"resources": dict(wants)}
         elif address:  # a preference; with resources, Dask would put it above them
             where = {"workers": [address], "allow_other_workers": True}
-        data = self._scattering.scatter(packed, address) if size_of(packed) >= MIN_SCATTER_SIZE else None
+        data = self._scatter(packed, address) if size_of(packed) >= MIN_SCATTER_SIZE else None
         sent = [bytes(part) for part in packed] if data is None else data
-        shared = self._scattering.shared(self.shared_of(call))
+        shared = self._shared_data(call)
         self._attempt = self._attempt or dask_remote.make_remote_attempt(self.run, self._capture is not None)
         future = self._client.submit(self._attempt, key, sent, shared, key=key, pure=False, **where)
         return _PendingCall(call, future, data)
+
+    def _scatter(self, parts: Sequence[Any], address: str = "") -> "Future[Any] | None":
+        """Sends parts to a worker, that at *address* if it exists. Returns None if no worker takes them."""
+        workers = self._client.nthreads()
+        if not workers:
+            return None
+        there = [address] if address in workers else None
+        try:
+            return self._client.scatter([parts], workers=there, hash=False, timeout=SCATTER_TIMEOUT)[0]
+        except (OSError, TimeoutError, KeyError):  # the worker has just been lost
+            if self._client.status != "running":
+                raise
+            return None
+
+    def _shared_data(self, call: Call) -> "Sequence[bytes] | Future[Any]":
+        """Returns what a task takes as its shared arguments; large ones as data, which each worker gets once."""
+        shared = self.shared_of(call)
+        if shared is None or size_of(shared.parts) < MIN_KEPT_SIZE:
+            return [] if shared is None else shared.parts
+        future = self._shared.get(shared.number)
+        if future is None or future.status != "finished":  # lost with its worker
+            future = self._scatter(shared.parts)
+            if future is None:
+                return shared.parts
+            keep_shared(self._shared, shared.number, future)
+        return future
 
     def _connection_lost(self, error: BaseException | None = None) -> ClusterError:
         if error is None or self._client.status != "running":
