@@ -161,8 +161,7 @@ def _checked_expression(cron: object) -> str:
 
 def _explain(error: str) -> str:
     """Returns CronSim's error, which names a field, with the values that the field takes."""
-    match = re.fullmatch(r"Bad (.+)", error)
-    name = match[1] if match else ""
+    name = error.removeprefix("Bad ")
     if name not in FIELDS:
         return f"{error}. {SYNTAX}"
     return f"its {name} is not valid. It takes {FIELDS[name]}, in lists (1,2), ranges (1-5) and steps (*/5). {SYNTAX}"
