@@ -180,24 +180,6 @@ def check_optional_text(argument: str, value: object, expected: str) -> str | No
 CONTENT_TYPE: Final = "application/octet-stream"
 
 
-def list_parts(bucket: Bucket, document: str) -> Iterator[str]:
-    """Yields the names of a document's part objects, those that it no longer refers to included."""
-    folder, _, task = document.rpartition("/")
-    stem = task.rpartition(".")[0]
-    for name in bucket.list_names(f"{folder}/{stem}."):
-        if stem_of(name.rpartition("/")[2]) == stem:
-            yield name
-
-
-def fetch_part(bucket: Bucket, document: str, part: Part) -> bytes | None:
-    """Reads a part, if it is beside the document; see dotflow.codec.parts."""
-    folder, _, task = document.rpartition("/")
-    if stem_of(part.name) != task.rpartition(".")[0] or "/" in part.name:
-        return None
-    stored = bucket.get(f"{folder}/{part.name}")
-    return None if stored is None else stored.data
-
-
 SUFFIX: Final = ".json"
 RECORD_NAME: Final = "workflow.json"
 NO_WORKFLOW: Final = "-"  # the folder of keys without a workflow; no safe name
@@ -245,7 +227,7 @@ class StorageObjects(Storage):
             self._bucket.put(name, data)
         if parts:  # old parts of a small value are deleted by the next new run
             current = {f"{base}/{part}" for part in parts}
-            self._delete_parts(folder, [part for part in list_parts(self._bucket, name) if part not in current])
+            self._delete_parts(folder, [part for part in self._list_parts(name) if part not in current])
 
     def get(self, key: str) -> Context:
         name = self._object_name(key)
@@ -253,7 +235,7 @@ class StorageObjects(Storage):
         if stored is None:
             return Context()
         try:
-            return unpack(stored.data, key, fetch=lambda part, before: fetch_part(self._bucket, str(name), part))
+            return unpack(stored.data, key, fetch=lambda part, before: self._fetch_part(str(name), part))
         except CheckpointUnreadable as error:
             raise error.at(where=f"{self._bucket.url}/{name}") from error.__cause__
 
@@ -271,7 +253,7 @@ class StorageObjects(Storage):
             folder, _ = self._location(key)
             with self._checking_lease(folder):
                 self._bucket.delete([name])
-            self._delete_parts(folder, list(list_parts(self._bucket, name)))
+            self._delete_parts(folder, list(self._list_parts(name)))
 
     def list_keys(self, prefix: str = "") -> Iterable[str]:
         """Returns the keys in order."""
@@ -306,6 +288,21 @@ class StorageObjects(Storage):
         """Locks the workflow by a lease, which a thread renews."""
         register = self._register(safe_name(workflow_id))
         return LeaseLock(register, workflow_id, self._seconds, **{GENERATION: new_generation(), VOID: []})
+
+    def _list_parts(self, document: str) -> Iterator[str]:
+        """Yields the names of a document's part objects, those that it no longer refers to included."""
+        base, stem = _split(document)
+        for name in self._bucket.list_names(f"{base}{stem}."):
+            if stem_of(name.removeprefix(base)) == stem:
+                yield name
+
+    def _fetch_part(self, document: str, part: Part) -> bytes | None:
+        """Reads a part, if it is beside the document; see dotflow.codec.parts."""
+        base, stem = _split(document)
+        if stem_of(part.name) != stem or "/" in part.name:
+            return None
+        stored = self._bucket.get(f"{base}{part.name}")
+        return None if stored is None else stored.data
 
     def _delete_parts(self, folder: str, names: list[str]) -> None:
         if names:
@@ -389,6 +386,12 @@ class StorageObjects(Storage):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._bucket.name!r}, prefix={self._prefix!r})"
+
+
+def _split(document: str) -> tuple[str, str]:
+    """Returns the beginning of the names beside a document, and its own name without its suffix."""
+    folder, slash, name = document.rpartition("/")
+    return f"{folder}{slash}", name.removesuffix(SUFFIX)
 
 
 def new_generation() -> str:

@@ -25,10 +25,6 @@ CREDENTIALS: Final = (
     "Run `gcloud auth application-default login`, set GOOGLE_APPLICATION_CREDENTIALS, or give the machine a service "
     "account, and check that it is still valid"
 )
-PERMISSIONS: Final = (
-    "Grant the credentials storage.objects.list, .get, .create and .delete on the bucket, as the role Storage Object "
-    "User does"
-)
 NETWORK: Final = "Check the network and STORAGE_EMULATOR_HOST, if it is set, and try again"
 UNKNOWN: Final = "Look that up in the service's documentation"
 LATER: Final = "Try again later"
@@ -37,7 +33,8 @@ LATER: Final = "Try again later"
 ADVICE: Final[Mapping[int, str]] = {
     400: "Check the bucket's name",
     401: CREDENTIALS,
-    403: PERMISSIONS,
+    403: "Grant the credentials storage.objects.list, .get, .create and .delete on the bucket, as the role Storage "
+    "Object User does",
     404: "Create the bucket, or check its name and STORAGE_EMULATOR_HOST, if it is set",
     429: LATER,
     500: LATER,

@@ -55,7 +55,7 @@ CLIENT_ADVICE: Final[Mapping[str, str]] = {
     "SSOError": CREDENTIALS,
     "ProfileNotFound": "Set AWS_PROFILE to a profile of ~/.aws/config",
     "InvalidRegionError": "Check the region's name",
-    "NoRegionError": "Set the region: StorageS3(region=...), or AWS_DEFAULT_REGION",
+    "NoRegionError": REGION,
     "ParamValidationError": "Check the bucket's name",
     "HTTPClientError": NETWORK,
     "ConnectionError": NETWORK,
@@ -72,25 +72,12 @@ def storage_error(error: Any, url: str) -> StorageError:
         url: The bucket.
     """
     if isinstance(getattr(error, "response", None), dict):  # a ClientError
-        details = error.response.get("Error", {})
-        message, advice = _refusal(details)
-        headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        region = details.get("Region") or headers.get("x-amz-bucket-region")
-        if advice is REGION and region:
-            advice = f"Set the bucket's region: StorageS3(region={redact(str(region))!r})"
+        message, advice = _refusal(error.response.get("Error", {}))
     else:
         kinds = [kind.__name__ for kind in type(error).__mro__]
         message = kinds[0] if UNQUOTED.intersection(kinds) else f"{kinds[0]}: {redact(str(error))}"
         advice = next((CLIENT_ADVICE[kind] for kind in kinds if kind in CLIENT_ADVICE), "Check boto3's settings")
     return StorageError(f"The bucket {url} can't be used", with_advice(message, advice))
-
-
-def delete_error(errors: Sequence[Mapping[str, Any]], url: str) -> StorageError:
-    """Returns the StorageError of a request that deleted some objects and failed for others."""
-    message, advice = _refusal(errors[0])
-    return StorageError(
-        f"Objects in {url} can't be deleted", with_advice(f"{len(errors)} objects are left: {message}", advice)
-    )
 
 
 def _refusal(details: Mapping[str, Any]) -> tuple[str, str]:
@@ -155,8 +142,10 @@ class S3Bucket(Bucket):
         for start in range(0, len(names), PAGE_SIZE):
             keys = {"Objects": [{"Key": name} for name in names[start : start + PAGE_SIZE]], "Quiet": True}
             response = self._request("delete_objects", Delete=keys)
-            if response.get("Errors"):
-                raise delete_error(response["Errors"], self.url)
+            if errors := response.get("Errors"):  # those of some objects; the others are deleted
+                message, advice = _refusal(errors[0])
+                message = f"{len(errors)} objects are left: {message}"
+                raise StorageError(f"Objects in {self.url} can't be deleted", with_advice(message, advice))
 
     def list_names(self, prefix: str) -> Iterator[str]:
         page: dict[str, Any] = {}
@@ -170,16 +159,17 @@ class S3Bucket(Bucket):
     def _read(self, client: Any, name: str) -> StoredObject:
         from botocore.exceptions import HTTPClientError, IncompleteReadError
 
-        for remaining in reversed(range(self._max_attempts)):
+        remaining = self._max_attempts
+        while True:
             response = client.get_object(Bucket=self.name, Key=name)
             try:
                 data = response["Body"].read()
                 date = response["ResponseMetadata"]["HTTPHeaders"].get("date")
                 return StoredObject(data, response["ETag"], age(date, response["LastModified"]))
             except (HTTPClientError, IncompleteReadError):  # boto3 doesn't retry a response that was cut off
+                remaining -= 1
                 if not remaining:
                     raise
-        raise AssertionError("MAX_ATTEMPTS is more than 0")
 
     def _request(self, operation: str, none_for: frozenset[str] = frozenset(), **arguments: Any) -> Any:
         return self._call(lambda client: getattr(client, operation)(Bucket=self.name, **arguments), none_for)

@@ -4,7 +4,6 @@ The secrets of its connection string are neither shown, nor pickled, nor in an e
 """
 
 import contextlib
-import itertools
 import os
 import re
 import time
@@ -28,7 +27,6 @@ PASSWORD_MARK: Final = b"*"
 
 #: Options that the DSN does not set. By libpq's defaults, waiting for a host that is gone takes hours.
 DEFAULTS: Final[Mapping[str, str]] = {
-    "connect_timeout": "10",  # seconds
     "keepalives_idle": "30",  # seconds of silence before the first probe
     "keepalives_interval": "10",  # seconds
     "keepalives_count": "3",
@@ -75,10 +73,8 @@ class Dsn:
 
     def parameters(self) -> dict[str, str]:
         """Returns the options for libpq."""
-        options = {**DEFAULTS, **self._options, "client_encoding": "UTF8"}
-        if "PGCONNECT_TIMEOUT" in os.environ and "connect_timeout" not in self._options:
-            del options["connect_timeout"]
-        return options
+        connect_timeout = os.environ.get("PGCONNECT_TIMEOUT") or "10"  # seconds
+        return {**DEFAULTS, "connect_timeout": connect_timeout, **self._options, "client_encoding": "UTF8"}
 
     def location(self) -> str:
         """Returns host, port and database, for messages."""
@@ -112,12 +108,6 @@ class Dsn:
     def __copy__(self) -> "Dsn":
         return self
 
-
-CONNECT: Final = "Check host, port, database, user and password, and that the server runs and accepts this machine"
-NO_PASSWORD: Final = (
-    "Set PGPASSWORD, or put the password into ~/.pgpass: this process has none, since pickled storages carry none"
-)
-LOST: Final = "Start again with resume=True when the server is back"
 
 #: By SQLSTATE: www.postgresql.org/docs/current/errcodes-appendix.html
 ADVICE: Final[Mapping[str, str]] = {
@@ -177,8 +167,11 @@ def _connection_advice(error: Any, is_connected: bool) -> str:
     if error.sqlstate and error.sqlstate not in TRANSIENT and not error.sqlstate.startswith(CONNECTION_CLASS):
         return "Look that up in Postgres' documentation"
     if getattr(error.pgconn, "needs_password", False):
-        return NO_PASSWORD
-    return LOST if is_connected else CONNECT
+        advice = "Set PGPASSWORD, or put the password into ~/.pgpass"
+        return f"{advice}: this process has none, since pickled storages carry none"
+    if is_connected:
+        return "Start again with resume=True when the server is back"
+    return "Check host, port, database, user and password, and that the server runs and accepts this machine"
 
 
 RECONNECT_TIMEOUT: Final = 30.0  # seconds; for the restart or failover of a server that was reachable
@@ -228,14 +221,13 @@ class PostgresPool:
             StorageError: The statement failed, or the server did not come back.
         """
         deadline = clock.ticks() + timeout
-        for delay in itertools.chain(RETRY_DELAYS, itertools.repeat(RETRY_DELAYS[-1])):
-            result = self._try(statement, values)
-            if isinstance(result, list):
-                return result
+        delays = iter(RETRY_DELAYS)
+        while not isinstance(result := self._try(statement, values), list):
+            delay = next(delays, RETRY_DELAYS[-1])
             if not result.is_retryable or clock.ticks() + delay > deadline:
                 raise result.error  # outside of an except: psycopg's frames hold the password
             time.sleep(delay)
-        raise AssertionError("unreachable")
+        return result
 
     def _try(self, statement: str, values: Sequence[object] | None) -> list[tuple[Any, ...]] | _Failure:
         from psycopg import Error

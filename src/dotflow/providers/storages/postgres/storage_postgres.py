@@ -13,7 +13,7 @@ from dotflow.codec.document import pack, unpack
 from dotflow.core.context import Context
 from dotflow.core.durations import Duration
 from dotflow.core.task import Task
-from dotflow.errors import CheckpointUnreadable, InvalidArgument, LeaseLost
+from dotflow.errors import CheckpointUnreadable, InvalidArgument
 from dotflow.providers.optional import require_extra
 from dotflow.providers.storages.joined_parts import JoinedParts
 from dotflow.providers.storages.lease import SECONDS, Entry, LeaseLock, Register, check_seconds
@@ -122,8 +122,7 @@ class PostgresTables:
             if self.execute(fenced, workflow, lease.token, *values):
                 return
             lease.update()  # raises if the lease is lost; otherwise writes the row again
-        message = f"Workflow {workflow!r} lost its lease, so nothing was written"
-        raise LeaseLost(message, "its row keeps changing. Start again with resume=True")
+        raise lease.lost_error("its row keeps changing")
 
     def _read_identity(self) -> Hashable | None:
         ((*server, table, leases),) = self._run(IDENTITY, (self._names["table"], self._names["leases"]))
