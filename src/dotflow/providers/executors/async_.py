@@ -175,10 +175,8 @@ class AsyncSession(ThreadSession):
         self._coroutines -= len(abandoned)
         for call, abandon_at in abandoned.values():
             self._end_output(call)
-            if abandon_at <= now:
-                completed.append((call, failures.timed_out(call, LEFT_BEHIND)))
-            else:
-                completed.append((call, Raised(Failure("EventLoopBlocked", str(EventLoopBlocked())))))
+            blocked = Raised(Failure("EventLoopBlocked", str(EventLoopBlocked())))
+            completed.append((call, failures.timed_out(call, LEFT_BEHIND) if abandon_at <= now else blocked))
         loop_thread.abandon()
         if self._pending:  # the abandoned loop would have begun them
             self._begin_soon()

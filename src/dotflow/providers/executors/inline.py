@@ -62,7 +62,12 @@ class InlineSession(ExecutorSession, CapturingSession):
         step = call.step
         seconds = step.policy.timeout
         if step.isolate or (seconds and not has_timer_signal()):
-            self._submit_to(self._other(step.isolate), call)
+            session = self._other(step.isolate)
+            pool = session.pool_of(step)
+            while not session.make_room(pool, call.lane, 1):
+                session.wait(None)
+            session.submit(call)
+            self._busy = session
             return None
         if not seconds:
             return attempt(call, self._loops) if self._output is None else self._attempt(call)
@@ -97,13 +102,6 @@ class InlineSession(ExecutorSession, CapturingSession):
             if self._capture is not None and isinstance(session, CapturingSession):
                 session.capture_output(self._capture)
         return self._others[isolated]
-
-    def _submit_to(self, session: ExecutorSession, call: Call) -> None:
-        pool = session.pool_of(call.step)
-        while not session.make_room(pool, call.lane, 1):
-            session.wait(None)
-        session.submit(call)
-        self._busy = session
 
     def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
         if self._busy is None:

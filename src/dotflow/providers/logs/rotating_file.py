@@ -5,7 +5,7 @@ import os
 import stat
 import time
 from collections.abc import Callable
-from typing import BinaryIO, Final
+from typing import Final
 
 from dotflow import clock
 from dotflow.atomic_file import FILES, Files
@@ -175,15 +175,13 @@ def _ends_incomplete(path: str) -> bool:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return False
         with open(path, "rb") as file:
-            return all(_is_cut_off(file, seconds) for seconds in (0.0, *[0.005] * 20))
+            for seconds in (0.0, *[0.005] * 20):  # a line that is being written gets its end meanwhile
+                time.sleep(seconds)
+                length = file.seek(0, os.SEEK_END)
+                if length:
+                    file.seek(length - 1)
+                if file.read(1) in (b"", b"\n"):
+                    return False
+            return True
     except OSError:  # it may be writable, but not readable
         return False
-
-
-def _is_cut_off(file: BinaryIO, seconds: float) -> bool:
-    """Returns whether the last line has no end after some seconds: one that is being written gets it meanwhile."""
-    time.sleep(seconds)
-    length = file.seek(0, os.SEEK_END)
-    if length:
-        file.seek(length - 1)
-    return file.read(1) not in (b"", b"\n")
