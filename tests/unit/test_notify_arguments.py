@@ -37,9 +37,7 @@ def test_an_invalid_token_is_refused_and_masked(token: str) -> None:
     assert TOKEN not in repr(vars(caught.value))
 
 
-@pytest.mark.parametrize(
-    ("token", "shown"), [(None, "None"), ("", "''"), (5, "<class 'int'>"), (b"1:a", "<class 'bytes'>")]
-)
+@pytest.mark.parametrize(("token", "shown"), [(None, "None"), ("", "''"), (5, r"'\*\*\*'"), (b"1:a", r"'\*\*\*'")])
 def test_a_missing_token_is_shown(token: object, shown: str) -> None:
     """Most often an environment variable is missing."""
     with pytest.raises(InvalidArgument, match=f"token={shown} is not accepted"):

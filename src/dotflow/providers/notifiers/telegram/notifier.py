@@ -121,10 +121,9 @@ class NotifyTelegram(NotifyMessages):
     ) -> None:
         _check_token(token)
         _check_chat(chat_id)
-        seconds = as_seconds("timeout", timeout, above=0)
-        _check_url(base_url, token)
         self.chat_id = chat_id
-        self.timeout: float = seconds
+        self.timeout: float = as_seconds("timeout", timeout, above=0)
+        _check_url(base_url, token)
         super().__init__(by, notification_type)
         self._token = Hidden(token)
         self._base_url = base_url.rstrip("/")
@@ -177,9 +176,8 @@ class NotifyTelegram(NotifyMessages):
 def _check_token(token: object) -> None:
     if isinstance(token, str) and re.fullmatch(r"[!-~]+", token) and not re.search(r"[?#%]", token):
         return
-    masked = MASK if isinstance(token, str) and token else token if token in (None, "") else type(token)
     accepted = "the bot's token as @BotFather shows it, like '123456:ABC-DEF', without spaces and line breaks"
-    raise InvalidArgument("token", masked, accepted)
+    raise InvalidArgument("token", MASK if token else token, accepted)
 
 
 def _check_chat(chat_id: object) -> None:
