@@ -5,7 +5,7 @@
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -49,8 +49,7 @@ from dotflow.providers.tracers.opentelemetry.metrics import (
     STATUS,
     STEP,
     WORKFLOW_NAME,
-    Instruments,
-    RunMetrics,
+    Metrics,
 )
 from dotflow.providers.tracers.opentelemetry.propagation import make_carrier
 
@@ -109,7 +108,7 @@ class OpenSpan:
         attributes: Its attributes.
         start: When it begins, in nanoseconds since 1970.
         began: The same moment on the monotonic clock, in seconds.
-        link: The span of the attempt before, if there was one.
+        links: A link to the span of the attempt before, if there was one.
     """
 
     __slots__ = ("began", "context", "span", "start")
@@ -122,9 +121,8 @@ class OpenSpan:
         attributes: dict[str, str | int],
         start: int,
         began: float,
-        link: Link | None = None,
+        links: Sequence[Link] = (),
     ) -> None:
-        links = None if link is None else [link]
         self.span: Span = tracer.start_span(name, parent, attributes=attributes, links=links, start_time=start)
         self.context: Context = set_span_in_context(self.span, parent)
         self.start = start
@@ -164,17 +162,20 @@ class RunSpans:
 
     Args:
         tracer: Makes the spans.
-        instruments: The instruments of the tracer.
+        metrics: The metrics of the tracer.
         started: The event that the run has started.
     """
 
-    def __init__(self, tracer: Tracer, instruments: Instruments, started: RunStarted) -> None:
+    def __init__(self, tracer: Tracer, metrics: Metrics, started: RunStarted) -> None:
         self._tracer = tracer
-        self._metrics = RunMetrics(instruments, started.name)
+        self._metrics = metrics
+        self._workflow = {} if started.name is None else {WORKFLOW_NAME: escape_surrogates(started.name)}
         self._steps = [(escape_surrogates(step.name), escape_surrogates(step.group)) for step in started.steps]
-        self._ids = {WORKFLOW_ID: escape_surrogates(started.workflow_id), RUN_ID: started.run_id}
-        if started.name is not None:
-            self._ids[WORKFLOW_NAME] = escape_surrogates(started.name)
+        self._ids = {
+            WORKFLOW_ID: escape_surrogates(started.workflow_id),
+            RUN_ID: started.run_id,
+            **self._workflow,
+        }
         self._start = nanoseconds(started.at)
         self._began = clock.monotonic()
         # No id in the name: most tools group spans by name.
@@ -229,9 +230,9 @@ class RunSpans:
                 self._items[key] = self._start_part("item", event, parent, {ITEM: event.item})
             parent = self._items[key].context
         failed = self._failed_attempts.pop(key, None)
-        link = None if failed is None else Link(failed)
+        links = () if failed is None else (Link(failed),)
         name, start = self._steps[event.task_id][0], nanoseconds(event.at)
-        self._attempts[key] = OpenSpan(self._tracer, name, parent, attributes, start, event.tick, link)
+        self._attempts[key] = OpenSpan(self._tracer, name, parent, attributes, start, event.tick, links)
 
     def _start_part(
         self, kind: str, event: MapOpened | AttemptStarted, parent: Context, own: dict[str, int]
@@ -247,7 +248,7 @@ class RunSpans:
         if attempt.span.is_recording():
             end = attempt.at(clock.monotonic())
             attempt.span.add_event("exception", exception_attributes(event.failure), end)
-        self._metrics.retry(self._steps[event.task_id][0], attempt.context)
+        self._metrics.retry(self._workflow, self._steps[event.task_id][0], attempt.context)
 
     def _wait(self, event: AttemptWaits) -> None:
         self._attempts[event.task_id, event.item].span.set_attribute(ASKED, event.asked)
@@ -258,7 +259,7 @@ class RunSpans:
         attempt.span.set_attribute(RETRY_DELAY, event.retry_in)
         self._failed_attempts[key] = attempt.span.get_span_context()
         self._end_attempt(key, TypeStatus.RETRY, clock.monotonic(), event.failure)
-        self._metrics.retry(self._steps[event.task_id][0], attempt.context)
+        self._metrics.retry(self._workflow, self._steps[event.task_id][0], attempt.context)
 
     def _complete(self, event: TaskCompleted) -> None:
         self._end_attempt((event.task_id, event.item), COMPLETED, event.tick, None)
@@ -358,26 +359,24 @@ class RunSpans:
         attempt = self._attempts.pop(key)
         attempt.end(status, tick, failure)
         seconds = max(0.0, tick - attempt.began)
-        self._metrics.attempt(self._steps[key[0]][0], status, seconds, failure, attempt.context)
+        step = self._steps[key[0]][0]
+        self._metrics.attempt(self._workflow, step, status, seconds, failure, attempt.context)
 
     def _end_run(self, event: RunEnded) -> None:
         seconds = clock.monotonic() - self._began
         # The wall clock may have been set back: the run does not end before its attempts.
         end = max(nanoseconds(event.at), self._start + to_nanoseconds(seconds))
-        error, failed = None, self._first_failure
+        error: str | None = None
         if event.status not in (COMPLETED, PAUSED):
-            error = OTHER_ERROR if failed is None else escape_surrogates(failed[1].exception)
-            set_failed(self._span, error, _description(failed))
+            error, reason = OTHER_ERROR, "the run was stopped before all of its tasks had ended"
+            if self._first_failure is not None:
+                name, failure = self._first_failure
+                error = escape_surrogates(failure.exception)
+                reason = f"step '{name}' failed: {failure.exception}: {failure.message}"
+            set_failed(self._span, error, reason)
         self._span.set_attributes({**self._counts, STATUS: event.status.value})
         self._span.end(end)
-        self._metrics.run(event.status, seconds, error, self._context)
-
-
-def _description(failed: tuple[str, Failure] | None) -> str:
-    if failed is None:
-        return "the run was stopped before all of its tasks had ended"
-    name, failure = failed
-    return f"step '{name}' failed: {failure.exception}: {failure.message}"
+        self._metrics.run(self._workflow, event.status, seconds, error, self._context)
 
 
 _HANDLERS: Final[Mapping[type, Callable[[RunSpans, Any], None]]] = {
