@@ -225,10 +225,10 @@ class VirtualClock:
             for function in functions:
                 function()
         finally:
+            with self._lock:  # first: a thread that is woken may wait again, and move time, before this one goes on
+                self._callers -= 1
             for waiter in woken:
                 waiter.wake()
-            with self._lock:
-                self._callers -= 1
         return not woken
 
     def _enter(self, reserved: int) -> None:
