@@ -148,10 +148,8 @@ class LogDefault(Log):
         if to_console:
             _write_stderr(text)
         if self._to_file and (clock.source is None or not self._in_real_time_only):
-            file = self._file
             try:
-                if file is None:
-                    file = self._open()
+                file = self._file or self._open()
                 if missing := self._missing:
                     note = f"Records are missing here: up to {missing} could not be written"
                     file.append(self._record("WARNING", None, note, "").encode())
