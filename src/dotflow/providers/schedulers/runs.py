@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Final
 
 from dotflow import clock
@@ -27,7 +27,7 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 NOTICE: Final = b"dotflow: the schedule ends after the active run. Press Ctrl-C again to stop that run.\n"
 
 
-class ShutdownSignals(contextlib.AbstractContextManager["ShutdownSignals"]):
+class ShutdownSignals:
     """A context that handles the two signals. It needs the main thread, the only one in which Python handles signals.
 
     A handler interrupts the main thread, which may be holding a lock. So it only sets attributes, wakes and writes by
@@ -75,9 +75,7 @@ class ShutdownSignals(contextlib.AbstractContextManager["ShutdownSignals"]):
         self._restore.callback(signal.signal, signum, previous)  # first: Ctrl-C may come right after the next line
         signal.signal(signum, self._handle)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.interrupts = False
         self._restore.close()  # each callback, even if a signal interrupts one
 
