@@ -363,7 +363,7 @@ class TestLostWorkers:
     def test_a_worker_that_is_lost_while_it_is_sent_data(
         self, own_dask: DaskProcesses, make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The data goes to another one."""
+        """The data goes with the task."""
         from distributed import Client
         from distributed.comm import CommClosedError
 
@@ -491,9 +491,8 @@ from dotflow import Config, DotFlow, action
 from dotflow.errors import ClusterError
 from dotflow.providers import ExecutorRay, LogDefault
 from dotflow.providers.executors.ray import ray_session
-from dotflow.providers.executors.ray import connection as ray_connection
 
-ray_session.HEAD_CHECK_INTERVAL = ray_connection.HEAD_CHECK_INTERVAL = 0.2
+ray_session.HEAD_CHECK_INTERVAL = 0.2
 workflow = DotFlow(Config(executor=ExecutorRay({address!r}), log=LogDefault(output="none")))
 workflow.task.add([action(lambda: 1), action(lambda: time.sleep(60))])
 run = workflow.start(mode="background")
@@ -623,7 +622,7 @@ class TestVersions:
         def make_describe(engine: str) -> Callable[[], dict[str, str]]:
             return lambda: {"Python": "2.7" if os.getpid() == here else "3.99", "dotflow": "1"}
 
-        module = "dask.cluster" if isinstance(executor, ExecutorDask) else "ray.ray_session"
+        module = "dask.dask_session" if isinstance(executor, ExecutorDask) else "ray.ray_session"
         monkeypatch.setattr(f"dotflow.providers.executors.{module}.make_describe", make_describe)
         log = LogList()
         workflow = make_workflow(executor=executor, log=log)
@@ -638,7 +637,7 @@ class TestVersions:
         """It is said that its versions are not known, and the others work."""
         from distributed import Client
 
-        monkeypatch.setattr("dotflow.providers.executors.dask.cluster.REPLY_TIMEOUT", 1.0)
+        monkeypatch.setattr("dotflow.providers.executors.dask.dask_session.REPLY_TIMEOUT", 1.0)
         with DaskProcesses(workers=1) as cluster, Client(cluster.address, set_as_default=False) as client:
             client.wait_for_workers(1)
             (frozen,) = client.run(os.getpid).values()
@@ -884,7 +883,7 @@ class TestResources:
     def test_the_log_reports_steps_that_wait_in_vain(
         self, executor: Executor, make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A step that asks for what no worker has waits, and the log says so, and what there is."""
+        """A step that asks for what no worker has waits, and the log says so."""
         monkeypatch.setattr("dotflow.providers.executors.cluster.cluster_session.WAIT_REPORT_DELAY", 0.2)
         log = LogList()
         workflow = make_workflow(executor=executor, log=log)

@@ -453,10 +453,10 @@ class TestWrites:
         assert len(sizes) == 4
         assert max(sizes) <= 120
 
-    def test_records_before_the_torn_one_are_not_counted_as_missing(
+    def test_records_that_were_lost_are_counted_at_most_too_many(
         self, make_workflow: MakeWorkflow, file: LogFile, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A full disk takes the first of two records and a part of the second."""
+        """A full disk takes the first of two records that are written together, and a part of the second."""
         write = os.write
         torn: list[bool] = []
 
@@ -487,4 +487,4 @@ class TestWrites:
             (2, "Completed"),
         ]
         (message,) = [record["message"] for record in records if record["message"]]
-        assert message == "Records are missing here: 1 could not be written"
+        assert message == "Records are missing here: up to 2 could not be written"

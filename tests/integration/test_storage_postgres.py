@@ -525,7 +525,7 @@ def test_an_interrupt_gives_no_connection_back(storage: StoragePostgres, monkeyp
         raise KeyboardInterrupt
 
     monkeypatch.setattr(taken, "execute", interrupted)
-    storage._tables.pool._check_in(taken)
+    storage._tables.pool._idle.append(taken)
     with pytest.raises(KeyboardInterrupt):
         storage.get("w/0")
 

@@ -132,6 +132,35 @@ def test_it_stands_still_for_a_wait_that_was_woken_before_it_began(time: Virtual
     assert time.monotonic() == began
 
 
+def test_it_goes_on_if_a_thread_waits_again_before_its_waker_does(time: VirtualClock) -> None:
+    """On a busy machine, the thread that has moved it may be the last one to go on."""
+    is_waiting, is_woken, waits_again, is_moved, is_over = (threading.Event() for _ in range(5))
+
+    def wake_slowly() -> None:
+        is_woken.set()
+        waits_again.wait(5)
+
+    def pause(begins: threading.Event, ends: threading.Event) -> bool:
+        begins.set()
+        return ends.wait(5)
+
+    def wait_twice() -> None:
+        with clock.join():
+            clock.wait(lambda seconds: pause(is_waiting, is_woken), 1.0, wake_slowly)
+            clock.wait(lambda seconds: pause(waits_again, is_moved), 1.0, is_moved.set)
+        is_over.set()
+
+    other = threading.Thread(target=wait_twice)
+    with clock.join():
+        other.start()
+        assert is_waiting.wait(5)
+        clock.wait(lambda seconds: is_over.wait(15), None, is_over.set)
+    other.join()
+
+    assert is_moved.is_set()
+    assert time.monotonic() == 2
+
+
 def test_mere_functions_do_not_move_it(time: VirtualClock, make_workflow: MakeWorkflow) -> None:
     """What is to happen later does not happen because a run is over."""
     called: list[str] = []

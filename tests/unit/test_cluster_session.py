@@ -1,5 +1,6 @@
 """ClusterSession: packs calls, and turns replies into outcomes; no cluster is needed for it."""
 
+import math
 import pickle
 from collections.abc import Hashable
 from typing import Any
@@ -27,13 +28,9 @@ class ExecutorSession(ClusterSession):
         """Not for what asks for a GPU."""
         return not pool
 
-    def prepare(self) -> float | None:
+    def prepare(self) -> float:
         """Nothing is due."""
-        return None
-
-    def describe(self) -> str:
-        """Not asked of it here."""
-        return "no workers"
+        return math.inf
 
     def submit(self, call: Call) -> None:
         """Not asked of it here."""
@@ -218,9 +215,9 @@ class TestPatience:
         for number in (7, 8):
             session.add_waiting(call()._replace(number=number))
         session.mark_running(7)
-        session.remove(7)
+        session.answer(call()._replace(number=7), Returned(1))
 
-        assert session.count_calls(session.pool_of(step)) == session.count_busy(session.pool_of(step)) == 1
+        assert session.count_busy(session.pool_of(step)) == 1
 
     def test_it_does_not_end_while_something_runs(self, session: ExecutorSession) -> None:
         """A queue is no reason to worry."""
@@ -228,36 +225,36 @@ class TestPatience:
         session.add_waiting(call(task_id=1))
         session.mark_running(0)
 
-        assert session.until_wait_report() is None
+        assert session.until_wait_report() == math.inf
 
     def test_calls_that_wait_in_the_runner_are_counted(
         self, session: ExecutorSession, told: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A call that there is no room for waits as much as one that the cluster has."""
         monkeypatch.setattr(cluster_session, "WAIT_REPORT_DELAY", 0.0)
-        assert session.until_wait_report() is None
+        assert session.until_wait_report() == math.inf
 
         assert not session.make_room(session.pool_of(action(resources={"GPU": 1})(one)), 0, 7)
         assert session.make_room(session.pool_of(step), 1, 3)
         session.add_waiting(call(task_id=1))
         assert session.until_wait_report() == 0.0
-        session.report_waiting("no workers")
+        session.report_waiting()
 
         assert "10 step(s)" in told[0]
 
     def test_it_ends_where_nothing_does(
         self, session: ExecutorSession, told: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Once, with what the cluster has."""
+        """Once."""
         monkeypatch.setattr(cluster_session, "WAIT_REPORT_DELAY", 0.0)
         session.add_waiting(call(task_id=0))
         session.mark_running(0)
-        session.remove(0)
+        session.answer(call(task_id=0), Returned(1))
         session.add_waiting(call(task_id=1))
         assert session.until_wait_report() == 0.0
-        session.report_waiting("no workers")
+        session.report_waiting()
 
-        assert session.until_wait_report() is None
+        assert session.until_wait_report() == math.inf
         assert len(told) == 1
         assert "1 step(s)" in told[0]
-        assert "the cluster, which has no workers" in told[0]
+        assert "a worker of the cluster." in told[0]

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from dotflow.providers.executors.dask.cluster import subscribe, unsubscribe
+from dotflow.providers.executors.dask.dask_session import subscribe, unsubscribe
 
 
 class Client:

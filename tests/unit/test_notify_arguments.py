@@ -12,7 +12,7 @@ import pytest
 from dotflow import Config
 from dotflow.errors import InvalidArgument
 from dotflow.providers import NotifyApprise, NotifyTelegram
-from dotflow.providers.notifiers.apprise.notifier import http_status_in, suppressed_logs
+from dotflow.providers.notifiers.apprise.notifier import suppressed_logs
 from dotflow.providers.notifiers.hidden import Hidden
 
 TOKEN = "123456:AAE-secret_token"
@@ -37,9 +37,7 @@ def test_an_invalid_token_is_refused_and_masked(token: str) -> None:
     assert TOKEN not in repr(vars(caught.value))
 
 
-@pytest.mark.parametrize(
-    ("token", "shown"), [(None, "None"), ("", "''"), (5, "<class 'int'>"), (b"1:a", "<class 'bytes'>")]
-)
+@pytest.mark.parametrize(("token", "shown"), [(None, "None"), ("", "''"), (5, r"'\*\*\*'"), (b"1:a", r"'\*\*\*'")])
 def test_a_missing_token_is_shown(token: object, shown: str) -> None:
     """Most often an environment variable is missing."""
     with pytest.raises(InvalidArgument, match=f"token={shown} is not accepted"):
@@ -151,20 +149,16 @@ def test_a_secret_is_revealed_on_request() -> None:
 
 
 def test_logs_of_libraries_are_kept_back(caplog: pytest.LogCaptureFixture) -> None:
-    """Inside the block only, in nested blocks too; the block has the messages."""
+    """Inside the block only, in nested blocks too."""
     caplog.set_level(1)
     logger = logging.getLogger("apprise")
 
     logger.warning("before")
-    with suppressed_logs() as messages:
+    with suppressed_logs():
         logger.debug("secret %s", 1)
-        with suppressed_logs() as inner_messages:
-            logger.error("secret 2, error=503.")
+        with suppressed_logs():
+            logger.error("secret 2")
         logger.error("secret 3 %d", "no number")
 
     logger.warning("after")
     assert caplog.messages == ["before", "after"]
-    assert messages == ["secret 1"]
-    assert inner_messages == ["secret 2, error=503."]
-    assert http_status_in(inner_messages) == "503"
-    assert http_status_in(messages) == ""

@@ -12,7 +12,7 @@ def test_none_is_all() -> None:
     assert status_filter(None) == set(TypeStatus)
 
 
-@pytest.mark.parametrize("value", [TypeStatus.IN_PROGRESS, "In progress", "in progress", "IN_PROGRESS", "in-progress"])
+@pytest.mark.parametrize("value", [TypeStatus.IN_PROGRESS, "In progress", "in progress", "IN_PROGRESS"])
 def test_one_status_may_be_written_in_many_ways(value: str) -> None:
     """The status, its value or its name, in any case."""
     assert status_filter(value) == {TypeStatus.IN_PROGRESS}

@@ -158,15 +158,11 @@ class AsyncSession(ThreadSession):
         if key in self._running:
             self._running[key] = self._running[key][0], math.inf
 
-    def _time_left(self, timeout: float | None) -> float | None:
-        limit = super()._time_left(timeout)
+    def _due(self) -> float:
+        due = super()._due()
         if not self._has_deadlines:
-            return limit
-        abandon_at = min((abandon_at for _, abandon_at in tuple(self._running.values())), default=math.inf)
-        if abandon_at == math.inf:
-            return limit
-        seconds = max(0.0, abandon_at - clock.ticks())
-        return seconds if limit is None else min(seconds, limit)
+            return due
+        return min(due, *(abandon_at for _, abandon_at in tuple(self._running.values())), math.inf)
 
     def _abandon_late(self, completed: list[CompletedCall]) -> None:
         super()._abandon_late(completed)
@@ -179,10 +175,8 @@ class AsyncSession(ThreadSession):
         self._coroutines -= len(abandoned)
         for call, abandon_at in abandoned.values():
             self._end_output(call)
-            if abandon_at <= now:
-                completed.append((call, failures.timed_out(call, LEFT_BEHIND)))
-            else:
-                completed.append((call, Raised(Failure("EventLoopBlocked", str(EventLoopBlocked())))))
+            blocked = Raised(Failure("EventLoopBlocked", str(EventLoopBlocked())))
+            completed.append((call, failures.timed_out(call, LEFT_BEHIND) if abandon_at <= now else blocked))
         loop_thread.abandon()
         if self._pending:  # the abandoned loop would have begun them
             self._begin_soon()

@@ -62,21 +62,21 @@ class InlineSession(ExecutorSession, CapturingSession):
         step = call.step
         seconds = step.policy.timeout
         if step.isolate or (seconds and not has_timer_signal()):
-            self._submit_to(self._other(step.isolate), call)
+            session = self._other(step.isolate)
+            pool = session.pool_of(step)
+            while not session.make_room(pool, call.lane, 1):
+                session.wait(None)
+            session.submit(call)
+            self._busy = session
             return None
         if not seconds:
             return attempt(call, self._loops) if self._output is None else self._attempt(call)
         reporter = self._hang_reporter = self._hang_reporter or HangReporter(self._report)
         reporter.start(call)
         try:
-            return self._attempt(call, self._returned)
+            return self._attempt(call, reporter.end)
         finally:
             reporter.call = None
-
-    def _returned(self) -> None:
-        """Notes that a step with a timeout has returned."""
-        if self._hang_reporter is not None:
-            self._hang_reporter.call = None
 
     def _attempt(self, call: Call, returned: Callable[[], object] = int) -> Outcome:
         if self._output is None or call.watch is None:
@@ -102,13 +102,6 @@ class InlineSession(ExecutorSession, CapturingSession):
             if self._capture is not None and isinstance(session, CapturingSession):
                 session.capture_output(self._capture)
         return self._others[isolated]
-
-    def _submit_to(self, session: ExecutorSession, call: Call) -> None:
-        pool = session.pool_of(call.step)
-        while not session.make_room(pool, call.lane, 1):
-            session.wait(None)
-        session.submit(call)
-        self._busy = session
 
     def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
         if self._busy is None:
@@ -156,7 +149,7 @@ class HangReporter:
         self.call: Call | None = None
 
     def start(self, call: Call) -> None:
-        """Notes that an attempt with a timeout begins; setting `call` to None ends it."""
+        """Notes that an attempt with a timeout begins."""
         grace = 2 * GRACE if call.step.is_coroutine else GRACE  # one is for its cancellation
         self._due = clock.ticks() + call.step.policy.timeout + grace
         self.call = call
@@ -165,6 +158,10 @@ class HangReporter:
             self._thread.start()
         elif self._due < self._wakes_at:
             self._changed.set()
+
+    def end(self) -> None:
+        """Notes that the step has returned."""
+        self.call = None
 
     def close(self) -> None:
         """Ends its thread."""

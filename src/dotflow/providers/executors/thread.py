@@ -94,8 +94,9 @@ class ThreadSession(ExecutorSession, CapturingSession):
 
     def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
         completed: list[CompletedCall] = []
+        until = min(self._due(), math.inf if timeout is None else clock.ticks() + timeout)
         try:
-            self._collect(self._next(self._time_left(timeout)), completed)
+            self._collect(self._next(until), completed)
             while True:
                 self._collect(self._done.get_nowait(), completed)
         except queue.Empty:
@@ -104,9 +105,8 @@ class ThreadSession(ExecutorSession, CapturingSession):
                 self._collect_buffers()
         return completed
 
-    def _next(self, seconds: float | None) -> "_Done":
-        """Waits for what is done next, at most *seconds*; raises queue.Empty when they are over."""
-        until = math.inf if seconds is None else clock.ticks() + seconds
+    def _next(self, until: float) -> "_Done":
+        """Waits for what is done next; raises queue.Empty at that time."""
         while True:
             try:
                 return self._done.get(timeout=min(longest_sleep(), max(0.0, until - clock.ticks())))
@@ -189,18 +189,15 @@ class ThreadSession(ExecutorSession, CapturingSession):
                 self._buffers.discard(buffer)
                 buffer.collect()
 
-    def _time_left(self, timeout: float | None) -> float | None:
-        """Returns the seconds until the caller's limit, or until the first thread is late."""
-        times = [thread.abandon_at for thread in self._busy if thread.abandon_at is not None]
+    def _due(self) -> float:
+        """Returns when the first thread is late, or output is to be collected; infinity for never."""
+        times = [thread.abandon_at for thread in self._busy]
         times += [buffer.due for buffer in self._buffers if buffer.due is not None]
-        if not times:
-            return timeout
-        seconds = max(0.0, min(times) - clock.ticks())
-        return seconds if timeout is None else min(seconds, timeout)
+        return min(times, default=math.inf)
 
     def _abandon_late(self, completed: list[CompletedCall]) -> None:
         now = clock.ticks()
-        for thread in [busy for busy in self._busy if busy.abandon_at is not None and busy.abandon_at <= now]:
+        for thread in [busy for busy in self._busy if busy.abandon_at <= now]:
             self._busy.discard(thread)
             self._threads.discard(thread)
             self._dispatcher.remove(thread)
@@ -234,7 +231,7 @@ class WorkerThread(threading.Thread):
         self._ending = False
         self._programs: ThreadPrograms | None = None
         self.call: Call | None = None
-        self.abandon_at: float | None = None
+        self.abandon_at = math.inf
 
     def put(self, call: Call | None) -> None:
         """Gives the thread its next call; None ends it."""
@@ -246,7 +243,7 @@ class WorkerThread(threading.Thread):
         # A coroutine is dropped by its loop, an isolated step is killed: neither occupies this thread for longer.
         limited = seconds and not call.step.isolate
         grace = 2 * GRACE if call.step.is_coroutine else GRACE_IN_THREAD
-        self.abandon_at = clock.ticks() + seconds + grace if limited else None
+        self.abandon_at = clock.ticks() + seconds + grace if limited else math.inf
         self._calls.put(call)
 
     def stop(self) -> None:
@@ -289,7 +286,7 @@ class WorkerThread(threading.Thread):
 
     def _returned(self) -> None:
         """Ends the time of a step that has returned: what follows is no part of it."""
-        self.abandon_at = None
+        self.abandon_at = math.inf
 
     def _attempt_isolated(self, call: Call) -> Outcome | None:
         isolated = self._isolated = ProcessSession(self._tasks, 1, "forkserver")  # no fork among threads

@@ -1,6 +1,5 @@
 """LogDefault: records on stderr and in a file."""
 
-import itertools
 import os
 import sys
 from copy import copy
@@ -30,7 +29,7 @@ class LogDefault(Log):
 
     Several processes may write to the same file; each one notices that the file was rotated or deleted. A file that
     can't be written, or a full disk, is one warning on stderr, and the run goes on. When writing works again, a
-    record has the number of missing records.
+    record says how many are missing at most.
 
     Args:
         level: The lowest level that is written: "DEBUG", "INFO", "WARNING", "ERROR"; "OFF" for nothing.
@@ -60,12 +59,11 @@ class LogDefault(Log):
     ) -> None:
         if not isinstance(level, str) or level.upper() not in LEVEL_NUMBERS:
             raise InvalidArgument("level", level, f"one of {', '.join(LEVEL_NUMBERS)}")
-        if not isinstance(output, str) or output not in OUTPUTS:
-            raise InvalidArgument("output", output, f"one of {', '.join(OUTPUTS)}")
-        if not isinstance(format, str) or format not in FORMATS:
-            raise InvalidArgument("format", format, f"one of {', '.join(FORMATS)}")
+        for name, text, accepted in (("output", output, OUTPUTS), ("format", format, FORMATS)):
+            if not isinstance(text, str) or text not in accepted:
+                raise InvalidArgument(name, text, f"one of {', '.join(accepted)}")
         for name, value in (("max_bytes", max_bytes), ("backups", backups)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            if type(value) is not int or value < 0:
                 raise InvalidArgument(name, value, "a whole number, 0 or more")
         if not is_umask(umask):
             raise InvalidArgument("umask", umask, UMASK)
@@ -150,30 +148,21 @@ class LogDefault(Log):
         if to_console:
             _write_stderr(text)
         if self._to_file and (clock.source is None or not self._in_real_time_only):
-            file = self._file
             try:
-                if file is None:
-                    file = self._open()
-                if self._missing:
-                    self._note_missing(file)
+                file = self._file or self._open()
+                if missing := self._missing:
+                    note = f"Records are missing here: up to {missing} could not be written"
+                    file.append(self._record("WARNING", None, note, "").encode())
+                    self._missing -= missing
                 file.append(data)
             except OSError as error:
-                self._missing += len(records) if file is None else _count_lost(records, file.written)
+                self._missing += len(records)  # some of them may be there
                 if not self._warned:
                     self._warned = True
                     _warn(
                         f"the log file {self.path} can't be written ({error.strerror}); the run goes on without it. "
                         f"Choose another: Config(log=LogDefault(path=...))."
                     )
-
-    def _note_missing(self, file: RotatingFile) -> None:
-        missing = self._missing
-        note = f"Records are missing here: {missing} could not be written"
-        try:
-            file.append(self._record("WARNING", None, note, "").encode())
-        finally:
-            file.written = 0  # of the records
-        self._missing -= missing
 
     def _open(self) -> RotatingFile:
         if self._absolute_path is None:
@@ -185,12 +174,6 @@ class LogDefault(Log):
     def __getstate__(self) -> dict[str, Any]:
         """Returns the state without the open file and kept records; a copy opens its own, and keeps its own."""
         return self.__dict__ | {"_file": None, "_kept": {}}
-
-
-def _count_lost(records: list[str], written: int) -> int:
-    """Returns how many records are not within the first *written* bytes, or not whole."""
-    ends = itertools.accumulate(len(record.encode("utf-8", "backslashreplace")) for record in records)
-    return sum(end > written for end in ends)
 
 
 def _warn(message: str) -> None:

@@ -102,7 +102,7 @@ def simple(level: str, task: Task | None, message: str, head: str = "") -> str:
         return f"{head}{attempt}: {escape_controls(task.reason)}\n" if task.reason else f"{head}{attempt}\n"
     if status is COMPLETED:
         duration = task.duration
-        return f"{head} in {duration:.3f} s\n" if duration is not None else f"{head} ({_origin(task)})\n"
+        return f"{head} in {duration:.3f} s\n" if duration is not None else f"{head} ({ORIGINS[task.restored_from]})\n"
     if task.reason:  # it was skipped or paused
         return f"{head}: {escape_controls(task.reason)}\n"
     return f"{head}{_error_text(task)}"
@@ -113,15 +113,9 @@ def _name(name: str, group: str) -> str:
     return escape_controls(name if group == "default" else f"{name} [{group}]")
 
 
-def _origin(task: Task) -> str:
-    """Returns where a restored value is from; "" for a task that ran."""
-    return ORIGINS[task.restored_from]
-
-
 def _map_result(task: Task, counts: ItemCounts) -> str:
     seconds = f" in {task.duration:.3f} s" if task.duration is not None else ""
-    result = f"{seconds} ({counts})"
-    return f"{result}{_error_text(task)}" if task.status is TypeStatus.FAILED else f"{result}\n"
+    return f"{seconds} ({counts})" + (_error_text(task) if task.status is TypeStatus.FAILED else "\n")
 
 
 def _error_text(task: Task) -> str:
@@ -150,7 +144,7 @@ def as_json(level: str, task: Task | None, message: str, head: str = "") -> str:
     if task is None:
         return MESSAGE_TEMPLATE.format(time, level, quoted(message))
     error, duration = task.error, task.duration
-    error_json, reason = "null", task.reason or ("" if task.is_mapped else _origin(task))
+    error_json, reason = "null", task.reason or ("" if task.is_mapped else ORIGINS[task.restored_from])
     if error is not None and task.status in FAILURES:
         error_json = (
             f'{{"exception": {quoted(error.exception)}, "message": {quoted(error.message)}, '

@@ -5,7 +5,7 @@ import os
 import stat
 import time
 from collections.abc import Callable
-from typing import BinaryIO, Final
+from typing import Final
 
 from dotflow import clock
 from dotflow.atomic_file import FILES, Files
@@ -22,13 +22,12 @@ CHECK_INTERVAL: Final = 0.01  # seconds between two checks of the path; a check 
 class _OpenFile:
     """An open file. It is closed when it is collected, since a thread may still write to it after a rotation."""
 
-    __slots__ = ("descriptor", "device", "inode", "is_plain")
+    __slots__ = ("descriptor", "is_plain", "status")
 
     def __init__(self, path: str, files: Files = FILES) -> None:
         self.descriptor = files.open_private(path, APPEND)
-        status = os.fstat(self.descriptor)
-        self.inode, self.device = status.st_ino, status.st_dev
-        self.is_plain = stat.S_ISREG(status.st_mode)
+        self.status = os.fstat(self.descriptor)
+        self.is_plain = stat.S_ISREG(self.status.st_mode)
 
     def __del__(
         self,
@@ -38,10 +37,6 @@ class _OpenFile:
         if hasattr(self, "descriptor"):
             with suppress(OSError):  # each line was written, or its write has raised
                 close(self.descriptor)
-
-    def is_at(self, status: os.stat_result) -> bool:
-        """Returns whether a path of this status leads to this file."""
-        return status.st_ino == self.inode and status.st_dev == self.device
 
 
 class RotatingFile:
@@ -59,9 +54,6 @@ class RotatingFile:
         backups: How many older files are kept; with 0 a full file is deleted.
         warn: Called once, with a message, when the file can't be rotated.
         files: Makes the file.
-
-    Attributes:
-        written: How many bytes of the last call of `append` are in the file, if it raised an OSError.
     """
 
     def __init__(
@@ -74,20 +66,19 @@ class RotatingFile:
         self._files = files
         self._file: _OpenFile | None = None
         self._incomplete = False
-        self.written = 0
         self._size = 0
         self._checked_at = -CHECK_INTERVAL
 
     def append(self, line: bytes) -> None:
         """Writes a line, or several. After an OSError, the next line begins on a line of its own."""
-        self.written = 0
         file = self._current(len(line))
         if self._incomplete:
             line = b"\n" + line
         try:
             written = os.write(file.descriptor, line)
-            if written < len(line):
-                self._write_rest(file, line, written)
+            while written < len(line):  # what a full disk did not take; raises the reason if it still does not
+                self._incomplete = True
+                written += os.write(file.descriptor, line[written:])
         except OSError:
             self._incomplete = self._incomplete or _ends_incomplete(self._path)
             raise
@@ -126,17 +117,9 @@ class RotatingFile:
         self._file = file
         return file
 
-    def _write_rest(self, file: _OpenFile, line: bytes, written: int) -> None:
-        """Writes what a full disk did not take; raises the reason if it still does not."""
-        before = self._incomplete  # with a line end that is no part of what is appended
-        self._incomplete = True
-        while written < len(line):
-            self.written = written - before
-            written += os.write(file.descriptor, line[written:])
-
     def _is_gone(self, file: _OpenFile) -> bool:
         try:
-            return not file.is_at(os.stat(self._path))  # on some file systems st_nlink is always 0
+            return not os.path.samestat(file.status, os.stat(self._path))  # on some file systems st_nlink is always 0
         except FileNotFoundError:
             return True
 
@@ -192,15 +175,13 @@ def _ends_incomplete(path: str) -> bool:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return False
         with open(path, "rb") as file:
-            return all(_is_cut_off(file, seconds) for seconds in (0.0, *[0.005] * 20))
+            for seconds in (0.0, *[0.005] * 20):  # a line that is being written gets its end meanwhile
+                time.sleep(seconds)
+                length = file.seek(0, os.SEEK_END)
+                if length:
+                    file.seek(length - 1)
+                if file.read(1) in (b"", b"\n"):
+                    return False
+            return True
     except OSError:  # it may be writable, but not readable
         return False
-
-
-def _is_cut_off(file: BinaryIO, seconds: float) -> bool:
-    """Returns whether the last line has no end after some seconds: one that is being written gets it meanwhile."""
-    time.sleep(seconds)
-    length = file.seek(0, os.SEEK_END)
-    if length:
-        file.seek(length - 1)
-    return file.read(1) not in (b"", b"\n")

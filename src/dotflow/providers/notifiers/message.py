@@ -1,9 +1,10 @@
 """The message about a task or a run, short enough for a phone, and which are sent."""
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Final
 
-from dotflow.abc.notify import RunMessage
+from dotflow.abc.notify import Notify, RunMessage
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.durations import format_duration
 from dotflow.core.failure import raised_at
@@ -32,8 +33,10 @@ ELLIPSIS: Final = "…"
 MAX_LINE: Final = 300  # characters of a line of code
 
 
-class Choice:
-    """Which messages are sent. A question that a task waits with is always sent, since a person has to answer it.
+class NotifyMessages(Notify):
+    """Sends messages about tasks, runs and alerts. How they are delivered, a subclass knows.
+
+    A question that a task waits with is always sent, since a person has to answer it, and so is an alert.
 
     Args:
         by: "task" for a message at each change of a task's status, "run" for one at the end of a run.
@@ -52,22 +55,38 @@ class Choice:
             ends = ", ".join(repr(status.value) for status in ENDS)
             raise InvalidArgument("notification_type", notification_type, f'{ends}, or None, with by="run"')
 
-    def has(self, message: Task | RunMessage) -> bool:
-        """Returns whether the message about a task, or about the end of a run, is sent."""
+    @abstractmethod
+    def deliver(self, title: str, text: str, status: TypeStatus | None) -> None:
+        """Sends one message. The status is that of the task or the run; None is an alert.
+
+        Raises:
+            NotifyError: The message was not delivered.
+        """
+
+    def wants(self, message: Task | RunMessage) -> bool:
         if isinstance(message, RunMessage):
             return self._by == RUN and message.status in self._statuses
         asks = message.status is TypeStatus.PAUSED and message.question is not None
         return asks or (self._by == TASK and message.status in self._statuses)
 
+    def send(self, task: Task) -> None:
+        """Sends a message about a task. Raises NotifyError if it was not delivered."""
+        if self.wants(task):
+            self.deliver(headline(task), details(task), task.status)
+
+    def send_run(self, message: RunMessage) -> None:
+        """Sends the message about the end of a run with `by="run"`. Raises as `send`."""
+        if self.wants(message):
+            self.deliver(f"{ICONS[message.status]} {message.title}", message.text, message.status)
+
+    def alert(self, message: str) -> None:
+        """Sends an alert, whatever `notification_type` is. Raises as `send`."""
+        self.deliver(ALERT, message, None)
+
 
 def headline(task: Task) -> str:
     """Returns one line with the status and the task."""
     return f"{ICONS[task.status]} {task.status.value}: task {task.task_id} {task.name}"
-
-
-def run_headline(message: RunMessage) -> str:
-    """Returns one line with the state and the workflow."""
-    return f"{ICONS[message.status]} {message.title}"
 
 
 def details(task: Task) -> str:
@@ -139,8 +158,8 @@ def status_filter(notification_type: object) -> frozenset[TypeStatus]:
 
 
 def _normalized(name: str) -> str:
-    """Returns the same text for IN_PROGRESS, in-progress and "In progress"."""
-    return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
+    """Returns the same text for IN_PROGRESS and "In progress"."""
+    return name.replace("_", " ").casefold()
 
 
 _STATUSES = {_normalized(status.value): status for status in TypeStatus}

@@ -85,15 +85,14 @@ class SchedulerCron(Scheduler):
         self._lock = threading.Lock()  # held while a schedule is active
         self._wakeup = WakeupEvent()
         self._is_stopped = False
-        self._signals: ShutdownSignals | None = None  # while a schedule is active
         self._decided: datetime | None = None  # during a run in this thread: until when firings are decided
         self._runs: ScheduledRuns | None = None  # while a schedule is active
 
     @property
     def is_ending(self) -> bool:
         """Whether no further run begins: from `stop` or the first signal until `start` has returned."""
-        signals = self._signals
-        return signals is not None and (self._is_stopped or signals.count > 0)
+        runs = self._runs
+        return runs is not None and (self._is_stopped or runs.signals.count > 0)
 
     @property
     def has_queued(self) -> bool:
@@ -167,7 +166,6 @@ class SchedulerCron(Scheduler):
         signals = ShutdownSignals(self._wake)
         try:
             self._is_stopped = False
-            self._signals = signals
             with signals, clock.join():
                 runs = ScheduledRuns(
                     workflow,
@@ -188,7 +186,7 @@ class SchedulerCron(Scheduler):
             if signals.count < 2:  # raised by a step or by a handler of the program
                 raise
         finally:
-            self._signals = self._runs = None
+            self._runs = None
             self._lock.release()
         signals.pass_on()
 

@@ -7,9 +7,9 @@ import re
 import zoneinfo
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from dotflow.errors import InvalidSchedule
 from dotflow.providers.optional import require_extra
@@ -82,9 +82,6 @@ class CronTimes:
         self.zone: tzinfo = find_zone(timezone)
         fields = self.cron.split()
         self._is_fixed = not any(field.startswith("*") for field in fields[-5:-3])
-        self._check(cron)
-
-    def _check(self, cron: str) -> None:
         try:
             self.after(datetime(2000, 1, 1, tzinfo=UTC))
         except self._cronsim_error as error:
@@ -137,14 +134,11 @@ class CronTimes:
     def firings(self, count: int, after: datetime) -> list[FireTime]:
         """Returns the next firings; fewer at the end of the calendar, the year 9999."""
         times: list[FireTime] = []
-        notes: dict[date, str] = {}
         with contextlib.suppress(OverflowError):  # beyond the last date
             while len(times) < count:
                 at = self.after(after)
                 after = at.astimezone(UTC)
-                if at.date() not in notes:
-                    notes[at.date()] = "; ".join(map(str, changes_on_day_of(at)))
-                times.append(FireTime(at=at, note=notes[at.date()]))
+                times.append(FireTime(at=at, note="; ".join(changes_on_day_of(at))))
         return times
 
 
@@ -154,9 +148,7 @@ def _checked_expression(cron: object) -> str:
     text = cron.strip()
     if text.startswith("@"):
         if text.lower() not in ALIASES:
-            is_reboot = text.lower() == "@reboot"
-            reason = "the start of the machine is unknown" if is_reboot else "there is no such alias"
-            raise InvalidSchedule("cron", cron, f"{reason}. {SYNTAX}")
+            raise InvalidSchedule("cron", cron, f"there is no such alias. {SYNTAX}")
         return ALIASES[text.lower()]
     if (count := len(text.split())) not in (5, 6):
         raise InvalidSchedule("cron", cron, f"it has {count} fields. {SYNTAX}")
@@ -169,8 +161,7 @@ def _checked_expression(cron: object) -> str:
 
 def _explain(error: str) -> str:
     """Returns CronSim's error, which names a field, with the values that the field takes."""
-    match = re.fullmatch(r"Bad (.+)", error)
-    name = match[1] if match else ""
+    name = error.removeprefix("Bad ")
     if name not in FIELDS:
         return f"{error}. {SYNTAX}"
     return f"its {name} is not valid. It takes {FIELDS[name]}, in lists (1,2), ranges (1-5) and steps (*/5). {SYNTAX}"
@@ -232,14 +223,11 @@ def _hint(name: str) -> str:
     names = zoneinfo.available_timezones()
     if not names:
         return "this machine has no database of time zones. Install one for Python: pip install tzdata."
-    by_lower_name = {zone.lower(): zone for zone in names}
-    cities = {zone.rpartition("/")[2]: zone for zone in sorted(by_lower_name)}
-    text = name.strip().lower().replace(" ", "_")
-    matches = difflib.get_close_matches(text, by_lower_name, 1, 0.7) or [
-        cities[city] for city in difflib.get_close_matches(text.rpartition("/")[2], cities, 1, 0.75)
-    ]
+    cities = {zone.rpartition("/")[2].lower(): zone for zone in sorted(names)}
+    known = {**cities, **{zone.lower(): zone for zone in names}}
+    matches = difflib.get_close_matches(name.strip().lower().replace(" ", "_"), known, 1, 0.7)
     examples = "Such names are 'Europe/Berlin', 'America/New_York', 'UTC'."
-    suggestion = f"Did you mean {by_lower_name[matches[0]]!r}?" if matches else examples
+    suggestion = f"Did you mean {known[matches[0]]!r}?" if matches else examples
     return f"there is no time zone of that name. {suggestion}"
 
 
@@ -248,28 +236,18 @@ def exists(moment: datetime) -> bool:
     return moment.replace(fold=0) == moment.astimezone(UTC).astimezone(moment.tzinfo).replace(fold=0)
 
 
-class Change(NamedTuple):
-    """A clock change, as local times: `before` is replaced by `after`."""
-
-    before: datetime
-    after: datetime
-
-    def __str__(self) -> str:
-        direction = "forward" if self.after > self.before else "back"
-        night = "this night" if self.before.hour < 6 else "this day"
-        return f"the clocks go {direction} at {_time(self.before)} (to {_time(self.after)}) {night}"
-
-
-def changes_on_day_of(moment: datetime) -> Iterator[Change]:
-    """Yields the clock changes of a moment's day in its own zone."""
+def changes_on_day_of(moment: datetime) -> Iterator[str]:
+    """Yields a note on each clock change of a moment's day in its own zone."""
     zone = moment.tzinfo
     assert zone is not None
     midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0, fold=0).astimezone(UTC)
     start, end = midnight - HOUR, midnight + 26 * HOUR
     while (at := next_change(zone, start, end)) is not None:
-        change = Change(*((at + offset_at(when, zone)).replace(tzinfo=None) for when in (at - SECOND, at)))
-        if moment.date() in (change.before.date(), change.after.date()):
-            yield change
+        before, after = ((at + offset_at(when, zone)).replace(tzinfo=None) for when in (at - SECOND, at))
+        if moment.date() in (before.date(), after.date()):
+            direction = "forward" if after > before else "back"
+            night = "this night" if before.hour < 6 else "this day"
+            yield f"the clocks go {direction} at {before:%H:%M} (to {after:%H:%M}) {night}"
         start = at
 
 
@@ -290,7 +268,3 @@ def next_change(zone: tzinfo, start: datetime, end: datetime) -> datetime | None
 def offset_at(moment: datetime, zone: tzinfo) -> timedelta:
     """Returns how far the zone's clocks are ahead of UTC."""
     return moment.astimezone(zone).utcoffset() or timedelta(0)
-
-
-def _time(moment: datetime) -> str:
-    return f"{moment:%H:%M:%S}" if moment.second else f"{moment:%H:%M}"

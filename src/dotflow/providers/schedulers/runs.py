@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Final
 
 from dotflow import clock
@@ -27,7 +27,7 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 NOTICE: Final = b"dotflow: the schedule ends after the active run. Press Ctrl-C again to stop that run.\n"
 
 
-class ShutdownSignals(contextlib.AbstractContextManager["ShutdownSignals"]):
+class ShutdownSignals:
     """A context that handles the two signals. It needs the main thread, the only one in which Python handles signals.
 
     A handler interrupts the main thread, which may be holding a lock. So it only sets attributes, wakes and writes by
@@ -75,9 +75,7 @@ class ShutdownSignals(contextlib.AbstractContextManager["ShutdownSignals"]):
         self._restore.callback(signal.signal, signum, previous)  # first: Ctrl-C may come right after the next line
         signal.signal(signum, self._handle)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.interrupts = False
         self._restore.close()  # each callback, even if a signal interrupts one
 
@@ -152,6 +150,7 @@ class ScheduledRuns:
         earlier: With params_at, the firings before the first one, the newest first.
 
     Attributes:
+        signals: The signal handlers.
         is_finishing: Whether the active run is an unfinished one of before.
         waiting: The firings whose runs begin when that has ended.
     """
@@ -182,7 +181,7 @@ class ScheduledRuns:
         #: With params_at, the runs since the start that may be unfinished; None for one that could not begin.
         self._begun: list[tuple[Arguments, RunHandle | None]] = []
         self._has_begun = False
-        self._signals = signals
+        self.signals = signals
         self._wakeup = wakeup
         self._wake = wake
         self._is_ending = is_ending
@@ -191,19 +190,20 @@ class ScheduledRuns:
     def _arguments_of(self, due: datetime) -> Arguments:
         return self._arguments if self._params_at is None else {**self._arguments, "params": self._params_at(due)}
 
-    def _begin(self, due: datetime) -> Arguments | None:
-        """Returns the arguments of the run of a firing, from now on the last one; None for one without a run."""
+    def _begin(self, due: datetime, run: Callable[[str, Arguments], RunHandle | None]) -> None:
+        """Begins the run of a firing by `_run_here` or `_launch`, unless the schedule ends or its params raise."""
+        if self._is_ending():
+            self.report_dropped(due)
+            return
         try:
             arguments = self._arguments_of(due)
         except Exception as error:  # of the user's function: the schedule goes on
             report(self.workflow, f"1 run of {due} dropped: its params raised {type(error).__name__}: {error}")
-            return None
+            return
         self._has_begun = True
-        return arguments
-
-    def _note_begun(self, arguments: Arguments, run: RunHandle | None) -> None:
+        begun = arguments, run(f"run of {due}", arguments)
         if self._resumes and self._params_at is not None:
-            self._begun = [*filter(_may_be_unfinished, self._begun), (arguments, run)]
+            self._begun = [*filter(_may_be_unfinished, self._begun), begun]
 
     def _to_finish(self) -> list[Arguments]:
         """Returns the arguments for the runs of before, of which the first unfinished one is finished.
@@ -240,13 +240,10 @@ class ScheduledRuns:
             self.finish_here()
         finally:
             self.waiting.clear()
-        if self._resumes and self._is_ending():
-            self.report_dropped(due)
-        elif (arguments := self._begin(due)) is not None:
-            self._note_begun(arguments, self._run_here(f"run of {due}", arguments))
+        self._begin(due, self._run_here)
 
     def _run_here(self, name: str, arguments: Arguments) -> RunHandle | None:
-        signals, is_background = self._signals, arguments.get("mode") == TypeExecution.BACKGROUND
+        signals, is_background = self.signals, arguments.get("mode") == TypeExecution.BACKGROUND
         try:
             signals.parallel = int(is_background)
             signals.interrupts = not is_background  # an interrupt between start and wait would leave it running
@@ -268,8 +265,8 @@ class ScheduledRuns:
     def _wait_for(self, run: RunHandle) -> None:
         """Waits for a run in another thread. A second signal, which may have come before, interrupts it."""
         try:
-            self._signals.interrupts = True
-            if self._signals.count > 1:
+            self.signals.interrupts = True
+            if self.signals.count > 1:
                 raise KeyboardInterrupt
             run.wait()
         except KeyboardInterrupt:
@@ -291,7 +288,7 @@ class ScheduledRuns:
             self._start_waiting()
 
     def _launch(self, name: str, arguments: Arguments) -> RunHandle | None:
-        self._signals.parallel = len(self._parallel) + 1  # first: steps may begin before launch returns
+        self.signals.parallel = len(self._parallel) + 1  # first: steps may begin before launch returns
         try:
             with triggered_by("schedule"):
                 run = self.workflow.launch(self._wake, **arguments)
@@ -321,22 +318,18 @@ class ScheduledRuns:
         if self.is_finishing and not self._parallel:
             self.is_finishing = False
             self._start_waiting()
-        self._signals.parallel = len(self._parallel)
+        self.signals.parallel = len(self._parallel)
         return len(self._parallel) + len(self.waiting)
 
     def _start_waiting(self) -> None:
         while self.waiting:
-            due = self.waiting.pop(0)
-            if self._is_ending():
-                self.report_dropped(due)
-            elif (arguments := self._begin(due)) is not None:
-                self._note_begun(arguments, self._launch(f"run of {due}", arguments))
+            self._begin(self.waiting.pop(0), self._launch)
 
     def close(self) -> None:
         """Waits for the parallel runs. A second signal stops them. No further run begins."""
         self._is_ending = lambda: True
         try:
-            while self.count() and self._signals.count < 2:
+            while self.count() and self.signals.count < 2:
                 clock.wait(self._wakeup.wait, None, self._wakeup.set)
         finally:
             while self.waiting:

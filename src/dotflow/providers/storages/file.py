@@ -190,16 +190,14 @@ class StorageFile(Storage):
         return folder, safe_name(task) + SUFFIX
 
     def _keys(self) -> Iterator[str]:
+        yield from self._keys_in(self._root, "")
         for entry in _entries(self._root):
             name, suffix = os.path.splitext(entry.name)
             if suffix == FOLDER_SUFFIX:
                 yield from self._keys_in(entry.path, f"{name}/")
-            elif suffix == SUFFIX:
-                with contextlib.suppress(OSError, CheckpointUnreadable):  # not a checkpoint, or deleted meanwhile
-                    yield key_in(Path(entry.path))
 
     def _keys_in(self, folder: str, prefix: str) -> Iterator[str]:
-        """Yields the keys in a workflow's folder. A key is read from its file only if the names do not show it."""
+        """Yields the keys in a folder. A key is read from its file only if the names do not show it."""
         for entry in _entries(folder):
             name, suffix = os.path.splitext(entry.name)
             if suffix != SUFFIX:
@@ -207,7 +205,7 @@ class StorageFile(Storage):
             if is_plain(prefix[:-1]) and is_plain(name):
                 yield prefix + name
             else:
-                with contextlib.suppress(OSError, CheckpointUnreadable):  # damaged, or deleted meanwhile
+                with contextlib.suppress(OSError, CheckpointUnreadable):  # no checkpoint, damaged, or deleted meanwhile
                     yield key_in(Path(entry.path))
 
     def _clean_up(self, workflow_id: str) -> None:

@@ -87,7 +87,9 @@ class FileLock(SharedLock["BaseFileLock"]):
             raise
         except OSError as error:
             if error.errno in FORBIDDEN and self._path.exists() and os.access(self._data_folder, os.W_OK):
-                raise self._foreign_lock(error) from error
+                owner = f"it belongs to another user ({error.strerror})"
+                advice = "Let its group write to it, or use a folder of your own"
+                raise StorageError(f"The lock {self._path} can't be acquired", f"{owner}. {advice}") from error
             if error.errno not in UNWRITABLE:
                 raise OSError(error.errno, error.strerror, str(self._path)) from error
             return
@@ -118,12 +120,6 @@ class FileLock(SharedLock["BaseFileLock"]):
     def _is_open(self) -> bool:
         files, file = dict(open_files()), file_of(str(self._path))
         return file is None or not files or file in files.values()
-
-    def _foreign_lock(self, error: OSError) -> StorageError:
-        advice = "Let its group write to it, or use a folder of your own"
-        return StorageError(
-            f"The lock {self._path} can't be acquired", f"it belongs to another user ({error.strerror}). {advice}"
-        )
 
 
 def _write_holder(path: Path, files: Files) -> None:

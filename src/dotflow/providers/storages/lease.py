@@ -108,8 +108,7 @@ class LeaseRecord:
     def text(self) -> str:
         """Returns the text: JSON, one field a line."""
         own = {"holder": self.holder, "lease": self.seconds, "beat": self.revision, "token": self.token}
-        fields = {**self.extra, **own}
-        return json.dumps(fields, indent=2) + "\n"
+        return json.dumps({**self.extra, **own}, indent=2) + "\n"
 
 
 def read_record(entry: Entry | None, location: str) -> LeaseRecord:
@@ -255,7 +254,7 @@ class Lease:
             if not self._loss_reason and clock.elapsed() >= self._valid_until:
                 self._write(self._record)
             if self._loss_reason:
-                raise self._lost_error()
+                raise self.lost_error()
 
     def update(self, **extra: Any) -> None:
         """Changes what the storage keeps in the text.
@@ -266,7 +265,7 @@ class Lease:
         with self._lock:
             self.check()
             if not self._write(replace(self._record, extra={**self._record.extra, **extra})):
-                raise self._lost_error()
+                raise self.lost_error()
 
     def update_later(self, **extra: Any) -> None:
         """Changes what the storage keeps in the text at the next renewal. It may get lost."""
@@ -333,10 +332,11 @@ class Lease:
             since = str(current.holder.get("since", ""))
             raise WorkflowBusy(self._workflow_id, location, _describe_holder(current), since)
 
-    def _lost_error(self) -> LeaseLost:
+    def lost_error(self, reason: str = "") -> LeaseLost:
+        """Returns the error of a write that was refused, by default since the lease is lost."""
         return LeaseLost(
             f"Workflow {self._workflow_id!r} lost its lease, so nothing was written",
-            f"{self._loss_reason} ({self._register.location}). "
+            f"{reason or self._loss_reason} ({self._register.location}). "
             "Let that run finish, or stop it and start again with resume=True",
         )
 

@@ -87,6 +87,5 @@ class StorageDefault(Storage):
 def _split(key: str) -> tuple[str | None, int | str]:
     """Returns the workflow's id, None in a key without one, and the task's id or name."""
     workflow, slash, name = key.rpartition("/")
-    if name.isdecimal() and len(name) <= MAX_DIGITS and name == str(int(name)):
-        return workflow if slash else None, int(name)
-    return workflow if slash else None, name
+    is_id = name.isdecimal() and len(name) <= MAX_DIGITS and name == str(int(name))
+    return workflow if slash else None, int(name) if is_id else name

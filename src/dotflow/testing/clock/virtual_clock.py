@@ -228,10 +228,10 @@ class VirtualClock:
                 if not isinstance(action, _Waiter):
                     action()
         finally:
+            with self._lock:  # first: a thread that is woken may wait again, and move time, before this one goes on
+                self._callers -= 1
             for waiter in woken:
                 waiter.wake()
-            with self._lock:
-                self._callers -= 1
         return not woken
 
     def settle(self) -> None:

@@ -1,5 +1,6 @@
 """ClusterSession: packs calls, and turns replies into outcomes, on every cluster."""
 
+import math
 import queue
 import uuid
 from abc import abstractmethod
@@ -110,12 +111,8 @@ class ClusterSession(ExecutorSession, CapturingSession):
         """Returns whether a worker of the pool is free."""
 
     @abstractmethod
-    def prepare(self) -> float | None:
+    def prepare(self) -> float:
         """Does what is due before the next wait; returns the seconds until it has to be called again."""
-
-    @abstractmethod
-    def describe(self) -> str:
-        """Returns what the cluster has, for the log."""
 
     def handle(self, events: Sequence[Callable[[], object] | None]) -> None:
         """Handles the new events."""
@@ -124,29 +121,29 @@ class ClusterSession(ExecutorSession, CapturingSession):
                 event()
 
     def wait(self, timeout: float | None) -> Sequence[CompletedCall]:
-        end = None if timeout is None else clock.ticks() + timeout
+        end = math.inf if timeout is None else clock.ticks() + timeout
         while not self.answers:
             events = self._next(end)
             self.handle(events)
-            is_over = None in events or (end is not None and clock.ticks() >= end)
+            is_over = None in events or clock.ticks() >= end
             if is_over or any(waiting and self.has_room(pool) for pool, waiting in self.ready.items()):
                 break
         answers, self.answers = self.answers, []
         self.ready.clear()
         return answers
 
-    def _next(self, end: float | None) -> list[Callable[[], object] | None]:
+    def _next(self, end: float) -> list[Callable[[], object] | None]:
         """Returns the new events; none when something else is due."""
-        left = None if end is None else max(0.0, end - clock.ticks())
-        limits = (left, self.prepare(), self.until_wait_report(), longest_sleep())
+        left = max(0.0, end - clock.ticks())
+        limit = min(left, self.prepare(), self.until_wait_report(), longest_sleep())
         events: list[Callable[[], object] | None] = []
         try:
-            events.append(self.events.get(timeout=min(limit for limit in limits if limit is not None)))
+            events.append(self.events.get(timeout=limit))
             while True:
                 events.append(self.events.get_nowait())
         except queue.Empty:
             if not events and self.until_wait_report() == 0.0:
-                self.report_waiting(self.describe())
+                self.report_waiting()
         return events
 
     def wake(self) -> None:
@@ -154,7 +151,9 @@ class ClusterSession(ExecutorSession, CapturingSession):
 
     def answer(self, call: Call, outcome: Outcome) -> None:
         """Ends a call; `wait` returns its outcome."""
-        self.remove(call.number)
+        self._pools.pop(call.number, None)
+        self._running.discard(call.number)
+        self._idle_since = clock.ticks()
         self.answers.append((call, outcome))
 
     def report_once(self, message: str) -> None:
@@ -236,35 +235,25 @@ class ClusterSession(ExecutorSession, CapturingSession):
         if number in self._pools:
             self._running.add(number)
 
-    def remove(self, number: int) -> None:
-        """Records that a call has ended."""
-        self._pools.pop(number, None)
-        self._running.discard(number)
-        self._idle_since = clock.ticks()
-
-    def until_wait_report(self) -> float | None:
-        """Returns the seconds until the log says that steps wait and none runs; None for never."""
+    def until_wait_report(self) -> float:
+        """Returns the seconds until the log says that steps wait and none runs; infinity for never."""
         if self._running or not self._count_waiting() or self._has_reported_wait:
-            return None
+            return math.inf
         return max(0.0, self._idle_since + WAIT_REPORT_DELAY - clock.ticks())
 
     def _count_waiting(self) -> int:
         return len(self._pools) - len(self._running) + sum(self.ready.values())
 
-    def count_calls(self, pool: Hashable) -> int:
-        """Returns the number of submitted calls of a pool."""
-        return sum(other == pool for other in self._pools.values())
-
     def count_busy(self, pool: Hashable) -> int:
-        """Returns the number of calls that run, or wait for a worker of the pool."""
-        return sum(other == pool or number in self._running for number, other in self._pools.items())
+        """Returns how many calls take room of a pool: its own and, where it needs no resources, all that run."""
+        return sum(other == pool or (not pool and number in self._running) for number, other in self._pools.items())
 
-    def report_waiting(self, cluster_has: str) -> None:
+    def report_waiting(self) -> None:
         """Logs once that steps wait: the cluster may have no worker yet, or none with the resources that they need."""
         self._has_reported_wait = True
         self.report(
-            f"{self._count_waiting()} step(s) have waited {WAIT_REPORT_DELAY:g} s for a worker of {self.cluster}, "
-            f"which has {cluster_has}. They keep waiting: add workers, or the resources that the steps need."
+            f"{self._count_waiting()} step(s) have waited {WAIT_REPORT_DELAY:g} s for a worker of {self.cluster}. "
+            f"They keep waiting: add workers, or the resources that the steps need."
         )
 
 

@@ -9,6 +9,7 @@ import selectors
 import threading
 import uuid
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from dotflow import clock
@@ -111,11 +112,8 @@ class WorkerHost:
                 if reply is None or reply.kind != ANSWERED or place.isolate or self._closed:
                     code = process.reap()
                     if reply is not None and reply.kind in (DIED, LATE):
-                        reply = reply._replace(
-                            detail=code if reply.kind == DIED else None,
-                            usage=tuple(process.worker.usage),
-                            last_lines=process.output.last_lines(),
-                        )
+                        usage, last_lines = tuple(process.worker.usage), process.output.last_lines()
+                        reply = reply._replace(detail=code, usage=usage, last_lines=last_lines)
                     self._close_forkserver_if_closed()
                 else:
                     process.lane = place.lane
@@ -171,6 +169,7 @@ def _run_attempt(process: _Process, stop: WakeupPipe) -> Reply:
     """Sends the call to its process and waits for the reply. Unless that is an answer, the caller ends the process."""
     worker, channel = process.worker, process.worker.channel
     pipes = [pipe for pipe in process.output.pipes if pipe.is_open]
+    reply = partial(Reply, process=process.name, output=process.printed)
     with selectors.DefaultSelector() as selector:
         selector.register(channel, READ | WRITE)
         for other in (stop, *pipes, *(() if worker.sentinel is None else (worker.sentinel,))):
@@ -188,12 +187,12 @@ def _run_attempt(process: _Process, stop: WakeupPipe) -> Reply:
             try:  # first: an answer sent just before the process ended still counts
                 for parts in worker.outcomes():
                     process.output.end()
-                    return Reply(ANSWERED, process.name, process.printed, parts=parts)
+                    return reply(ANSWERED, parts=parts)
             except (EOFError, OSError):
-                return Reply(DIED, process.name, process.printed)
+                return reply(DIED)
             if stop.fileno() in events:
-                return Reply(STOPPED, process.name, process.printed)
+                return reply(STOPPED)
             if worker.sentinel in events:
-                return Reply(DIED, process.name, process.printed)
+                return reply(DIED)
             if worker.is_late():
-                return Reply(LATE, process.name, process.printed)
+                return reply(LATE)

@@ -1,41 +1,134 @@
-"""DaskSession: the tasks that one run has with Dask."""
+"""DaskSession: the tasks that one run has with Dask, and what they need of the cluster.
+
+That is the checks before the run, events of the workers, their threads, and large data.
+"""
 
 import asyncio
 import contextlib
 import itertools
-from collections import Counter, deque
-from collections.abc import Callable, Hashable, Sequence
+import math
+import threading
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 from distributed import KilledWorker
 
+from dotflow import clock
 from dotflow.abc.executor import Report
 from dotflow.core.call import Call
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died, Outcome
 from dotflow.errors import ClusterError
-from dotflow.providers.executors.cluster.cluster_session import RESUME_HINT, ClusterSession, describe_error
-from dotflow.providers.executors.cluster.protocol import MISSING, REPEATED, STOPPED, Reply, size_of
-from dotflow.providers.executors.dask import remote as dask_remote
-from dotflow.providers.executors.dask.cluster import (
-    INSTALL_HINT,
-    REPLY_TIMEOUT,
-    Scattering,
-    Threads,
-    check_cluster,
-    subscribe,
-    unsubscribe,
-    wait_for,
+from dotflow.processes.channel import keep_shared
+from dotflow.providers.executors.cluster.cluster_session import (
+    MIN_KEPT_SIZE,
+    RESUME_HINT,
+    ClusterSession,
+    Lane,
+    describe_error,
 )
+from dotflow.providers.executors.cluster.protocol import (
+    MISSING,
+    REPEATED,
+    STOPPED,
+    Reply,
+    Versions,
+    differences,
+    make_describe,
+    size_of,
+)
+from dotflow.providers.executors.dask import remote as dask_remote
 from dotflow.worker.deadline import GRACE
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
+REPLY_TIMEOUT: Final = 10.0  # seconds
+SCATTER_TIMEOUT: Final = 10.0  # seconds to wait for a worker that takes data
+EXTRA_CALLS: Final = 1  # calls beyond the free threads, so that Dask sees that some wait
+EXTRA_CALLS_ADAPTIVE: Final = 32  # for each thread, on a cluster that grows with the waiting work
+REFRESH_INTERVAL: Final = 1.0  # seconds between two refreshes, while calls wait for room
+
+#: No command to paste: a package index may have another package of that name.
+INSTALL_HINT: Final = "Install it there, in the same version as here and from the same place, with its extra [dask]."
+
+
+def check_cluster(client: "Client", cluster: str, say: Callable[[str], object]) -> None:
+    """Checks that the cluster can run the steps, and logs the versions that differ.
+
+    Args:
+        client: The client.
+        cluster: The name of the cluster, for messages.
+        say: Writes a line into the run's log.
+
+    Raises:
+        ClusterError: The cluster can't be used, or does not answer.
+    """
+    describe = make_describe("distributed")
+    try:
+        client.register_plugin(dask_remote.make_once_plugin())
+        scheduler = wait_for(client, client.run_on_scheduler(describe, asynchronous=True), REPLY_TIMEOUT)
+        workers: Mapping[str, Versions] = {}
+        try:
+            workers = wait_for(client, client.run(describe, on_error="ignore", asynchronous=True), REPLY_TIMEOUT)
+        except TimeoutError:  # one worker that hangs must not stop the others
+            say(f"Not all workers have answered within {REPLY_TIMEOUT:g} s: what is installed there is not known.")
+    except (OSError, TimeoutError, RuntimeError, ValueError) as error:
+        hint = f"It has to take plugins (distributed.scheduler.pickle) and to answer within {REPLY_TIMEOUT:g} s."
+        raise ClusterError(cluster, f"can't be used: {describe_error(error)}", hint) from error
+    here = describe()
+    without = sorted(place for place, found in workers.items() if found["dotflow"] == "not installed")
+    if without:
+        raise ClusterError(cluster, f"has workers without dotflow: {', '.join(without)}", INSTALL_HINT)
+    if scheduler["dotflow"] == "not installed":  # the scheduler doesn't need it
+        scheduler = {**scheduler, "dotflow": here["dotflow"]}
+    for sentence in differences(here, {"the scheduler": scheduler, **workers}):
+        say(sentence)
+
+
+def wait_for(client: "Client", asked: Any, seconds: float) -> Any:
+    """Returns the result of a call that was made with asynchronous=True. Raises TimeoutError."""
+    return asyncio.run_coroutine_threadsafe(asyncio.wait_for(asked, seconds), client.loop.asyncio_loop).result()
+
+
+Listener = Callable[[Any], object]
+
+_lock: Final = threading.Lock()
+#: By client, which subscribes once for all of its runs: by run, what takes the events that workers log.
+_listeners: "Final[WeakKeyDictionary[Client, dict[str, Listener]]]" = WeakKeyDictionary()
+
+
+def subscribe(client: "Client", run: str, listener: Listener) -> None:
+    """Calls *listener* with each event of a run, in a thread of Dask's."""
+    with _lock:
+        listeners = _listeners.setdefault(client, {})
+        is_first = not listeners
+        listeners[run] = listener
+        if is_first:
+            client.subscribe_topic(dask_remote.TOPIC, lambda event: _dispatch(listeners, event))
+
+
+def unsubscribe(client: "Client", run: str) -> None:
+    """Ends the subscription of a run, if there is one."""
+    with _lock:
+        listeners = _listeners.get(client, {})
+        was_last = listeners.pop(run, None) is not None and not listeners
+        if was_last and client.status == "running":  # under the lock: another run may be about to subscribe
+            client.unsubscribe_topic(dask_remote.TOPIC)
+
+
+def _dispatch(listeners: dict[str, Listener], event: tuple[float, Any]) -> None:
+    _, message = event  # the first is the time
+    listener = listeners.get(message["run"])
+    if listener is not None:
+        listener(message)
+
+
 MIN_SCATTER_SIZE: Final = 1 << 20  # bytes from which a call is sent as data: Dask expects small tasks
 MAX_LOST_WORKERS: Final = 3  # workers; after that, the call itself seems to end them
-MAX_SCATTERED: Final = 1 << 28  # bytes of such data at once
 
 
 class _PendingCall(NamedTuple):
@@ -43,8 +136,7 @@ class _PendingCall(NamedTuple):
 
     call: Call
     future: "Future[Any]"
-    data: "Future[Any] | None"
-    size: int
+    data: "Future[Any] | None"  # kept until the task has ended
 
 
 class DaskSession(ClusterSession):
@@ -54,23 +146,22 @@ class DaskSession(ClusterSession):
     """
 
     def __init__(self, client: "Client", report: Report, *, is_ours: bool) -> None:
-        super().__init__(f"Dask's scheduler at {_address(client)}", report)
+        super().__init__(f"Dask's scheduler at {getattr(client.scheduler, 'address', '?')}", report)
         self._client = client
         self._is_ours = is_ours
         self._attempt: Any = None  # the function that Dask runs: one, since Dask keeps its pickle
         self._numbers = itertools.count()
         self._pending: dict[str, _PendingCall] = {}
-        self._delayed: deque[tuple[Call, list[Any], int]] = deque()  # until less data is scattered
-        self._scattered_size = 0
         self._lost_workers: Counter[int] = Counter()  # by number: the workers that were lost before they began it
         self._workers: dict[str, str] = {}  # by key: the worker that began its attempt; set by a thread of Dask's
         self._has_begun = False  # whether a worker has begun an attempt
-        self._scattering = Scattering(client)
+        self._shared: dict[int, Future[Any]] = {}  # by number: shared arguments on the workers
         self._ended: set[str] = set()  # keys of tasks whose results are not fetched yet
-        self._threads = Threads(client, lambda identity: self.events.put(partial(self._threads.update, identity)))
+        self._running_workers: list[Mapping[str, Any]] = []  # with their threads and resources
+        self._refresh_at = 0.0  # when they are requested again
         try:
             check_cluster(client, self.cluster, self.report_once)
-            self._threads.refresh()
+            self._refresh()
             subscribe(client, self.run, self._on_event)
         except BaseException:  # there is no runner yet that would close it
             self.close()
@@ -78,26 +169,53 @@ class DaskSession(ClusterSession):
 
     def has_free_worker(self, pool: Hashable) -> bool:
         """On a shared cluster, a call may still wait for its worker."""
-        return not self._delayed and self.room_left(pool) > 0
+        return self.room_left(pool) > 0
 
     def room_left(self, pool: Hashable) -> float:
         resources = dict(pool)  # type: ignore[call-overload]  # as pool_of makes it
-        busy = self.count_calls(pool) if resources else self.count_busy(pool)
-        return self._threads.capacity(resources) + self._threads.extra() - busy
+        return self._capacity(resources) + self._extra_calls() - self.count_busy(pool)
 
-    def submit(self, call: Call) -> Outcome | None:
-        packed = self.pack(call)
+    def _capacity(self, resources: Mapping[str, float]) -> int:
+        """Returns how many calls that need these resources the cluster can run at once."""
+        of_each = (
+            [worker["nthreads"], *(worker["resources"].get(name, 0) // want for name, want in resources.items())]
+            for worker in self._running_workers
+        )
+        return int(sum(map(min, of_each)))
+
+    def _extra_calls(self) -> int:
+        """Returns the number of calls to submit beyond the free threads."""
+        cluster = getattr(self._client, "cluster", None)
+        if getattr(cluster, "_adaptive", None) is None:  # Dask has no public attribute for it
+            return EXTRA_CALLS
+        return EXTRA_CALLS_ADAPTIVE * max(1, self._capacity({}))
+
+    def submit(self, call: Call, *, whole: bool = False) -> Outcome | None:
+        packed = self.pack(call, whole=whole)
         if not isinstance(packed, list):
             return packed
         self.add_waiting(call)
         self._send(call, packed)
         return None
 
-    def prepare(self) -> float | None:
+    def prepare(self) -> float:
         if not any(self.ready.values()):
-            return None
-        self._threads.refresh()
-        return self._threads.until_refresh()
+            return math.inf
+        if clock.ticks() >= self._refresh_at:
+            self._refresh()
+        return max(0.0, self._refresh_at - clock.ticks())
+
+    def _refresh(self) -> None:
+        """Requests the workers from the scheduler, in Dask's event loop."""
+        self._refresh_at = clock.ticks() + REFRESH_INTERVAL
+        asyncio.run_coroutine_threadsafe(self._request_workers(), self._client.loop.asyncio_loop)
+
+    async def _request_workers(self) -> None:
+        identity = await self._client.scheduler.identity()  # if it is lost, the run's futures fail
+        self.events.put(partial(self._set_workers, identity["workers"]))
+
+    def _set_workers(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
+        self._running_workers = [worker for worker in workers.values() if worker["status"] == "running"]
 
     def handle(self, events: Sequence[Callable[[], object] | None]) -> None:
         """The results of all tasks that have ended are fetched together."""
@@ -109,10 +227,6 @@ class DaskSession(ClusterSession):
             self._handle_end(key, None)
         if finished:
             asyncio.run_coroutine_threadsafe(self._gather(finished), self._client.loop.asyncio_loop)
-
-    def describe(self) -> str:
-        threads = self._client.nthreads()
-        return f"{len(threads)} worker(s) with {sum(threads.values())} thread(s)"
 
     def close(self) -> None:
         pending, self._pending = self._pending, {}
@@ -144,40 +258,57 @@ class DaskSession(ClusterSession):
             self.mark_running(self._pending[key].call.number)
 
     def _send(self, call: Call, packed: list[Any]) -> None:
-        size = size_of(packed)
-        if size >= MIN_SCATTER_SIZE and self._scattered_size and self._scattered_size + size > MAX_SCATTERED:
-            self._delayed.append((call, packed, size))
-            return
         key = f"{dask_remote.PREFIX}{call.step.name.replace('-', '_')}-{self.run}-{call.number}-{next(self._numbers)}"
         try:
-            self._pending[key] = self._submit_task(key, call, packed, size)
+            self._pending[key] = self._submit_task(key, call, packed)
         except Exception as error:  # Dask raises many types when its scheduler is lost
             raise self._connection_lost(error) from error
         self._pending[key].future.add_done_callback(lambda done: self.events.put(partial(self._ended.add, done.key)))
 
-    def _submit_task(self, key: str, call: Call, packed: list[Any], size: int) -> _PendingCall:
-        lane, wants = self.lanes.get(call.lane), call.step.resources
-        address = lane.worker if lane is not None else ""
+    def _submit_task(self, key: str, call: Call, packed: list[Any]) -> _PendingCall:
+        address, wants = self.lanes.get(call.lane, Lane()).worker, call.step.resources
         where: dict[str, Any] = {}
         if wants:
             where = {"resources": dict(wants)}
         elif address:  # a preference; with resources, Dask would put it above them
             where = {"workers": [address], "allow_other_workers": True}
-        data: Future[Any] | None = None
-        if size >= MIN_SCATTER_SIZE and (data := self._scattering.scatter(packed, address)) is not None:
-            self._scattered_size += size
+        data = self._scatter(packed, address) if size_of(packed) >= MIN_SCATTER_SIZE else None
         sent = [bytes(part) for part in packed] if data is None else data
-        shared = self._scattering.shared(self.shared_of(call))
+        shared = self._shared_data(call)
         self._attempt = self._attempt or dask_remote.make_remote_attempt(self.run)
         future = self._client.submit(self._attempt, key, sent, shared, key=key, pure=False, **where)
-        return _PendingCall(call, future, data, 0 if data is None else size)
+        return _PendingCall(call, future, data)
+
+    def _scatter(self, parts: Sequence[Any], address: str = "") -> "Future[Any] | None":
+        """Sends parts to a worker, that at *address* if it exists. Returns None if no worker takes them."""
+        workers = self._client.nthreads()
+        if not workers:
+            return None
+        there = [address] if address in workers else None
+        try:
+            return self._client.scatter([parts], workers=there, hash=False, timeout=SCATTER_TIMEOUT)[0]
+        except (OSError, TimeoutError, KeyError):  # the worker has just been lost
+            if self._client.status != "running":
+                raise
+            return None
+
+    def _shared_data(self, call: Call) -> "Sequence[bytes] | Future[Any]":
+        """Returns what a task takes as its shared arguments; large ones as data, which each worker gets once."""
+        shared = self.shared_of(call)
+        if shared is None or size_of(shared.parts) < MIN_KEPT_SIZE:
+            return [] if shared is None else shared.parts
+        future = self._shared.get(shared.number)
+        if future is None or future.status != "finished":  # lost with its worker
+            future = self._scatter(shared.parts)
+            if future is None:
+                return shared.parts
+            keep_shared(self._shared, shared.number, future)
+        return future
 
     def _connection_lost(self, error: BaseException | None = None) -> ClusterError:
-        if self._client.status != "running":
+        if error is None or self._client.status != "running":
             return ClusterError(self.cluster, "is lost", RESUME_HINT)
-        return ClusterError(
-            self.cluster, f"can't continue: {describe_error(error) if error else 'no reason'}", RESUME_HINT
-        )
+        return ClusterError(self.cluster, f"can't continue: {describe_error(error)}", RESUME_HINT)
 
     async def _gather(self, finished: "dict[str, Future[Any]]") -> None:
         found: dict[str, Any] = {}
@@ -194,7 +325,6 @@ class DaskSession(ClusterSession):
             return
         call = pending_call.call
         address = self._workers.pop(key, "")
-        self._scattered_size -= pending_call.size
         reply = None if packed is None else Reply.unpack(packed)
         if reply is None:
             self._handle_lost(call, pending_call.future, address)
@@ -204,10 +334,6 @@ class DaskSession(ClusterSession):
             self.answer(call, self.lost(call, address))
         else:
             self.answer(call, self.outcome(call, reply))
-        while self._delayed and not (
-            self._scattered_size and self._scattered_size + self._delayed[0][2] > MAX_SCATTERED
-        ):
-            self._send(*self._delayed.popleft()[:2])
 
     def _handle_lost(self, call: Call, future: "Future[Any]", address: str) -> None:
         if self._client.status != "running":
@@ -232,14 +358,6 @@ class DaskSession(ClusterSession):
 
     def _resend(self, call: Call) -> None:
         """Sends a call that no worker began again, with all of its values."""
-        packed = self.pack(call, whole=True)
-        if isinstance(packed, list):
-            self.add_waiting(call)
-            self._send(call, packed)
-        else:
-            self.answer(call, packed)
-
-
-def _address(client: "Client") -> str:
-    scheduler = client.scheduler
-    return str(scheduler.address) if scheduler is not None else "?"
+        outcome = self.submit(call, whole=True)
+        if outcome is not None:
+            self.answer(call, outcome)

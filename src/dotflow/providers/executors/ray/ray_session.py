@@ -1,6 +1,7 @@
 """RaySession: the actors that one run has with Ray."""
 
 import contextlib
+import math
 import uuid
 from collections.abc import Hashable, Mapping
 from concurrent.futures import Future
@@ -15,14 +16,21 @@ from dotflow.abc.executor import Report
 from dotflow.core.call import Call
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Died
+from dotflow.errors import ClusterError
 from dotflow.processes.channel import keep_shared
 from dotflow.processes.dispatcher import Dispatcher
-from dotflow.providers.executors.cluster.cluster_session import MIN_KEPT_SIZE, ClusterSession, describe_error
+from dotflow.providers.executors.cluster.cluster_session import (
+    MIN_KEPT_SIZE,
+    RESUME_HINT,
+    ClusterSession,
+    describe_error,
+)
 from dotflow.providers.executors.cluster.protocol import MISSING, Reply, differences, make_describe, size_of
 from dotflow.providers.executors.ray import connection as ray_connection
 from dotflow.providers.executors.ray.actor import WorkerActor, out_of_band
-from dotflow.providers.executors.ray.connection import HEAD_CHECK_INTERVAL, ClusterHealth, connection_lost
 
+HEAD_CHECK_INTERVAL: Final = 5.0  # seconds between two checks of the head
+MAX_HEAD_SILENCE: Final = 10.0  # seconds without an answer; a head may restart in that time
 MAX_FAILED_STARTS: Final = 3  # in a row
 IDLE_TIMEOUT: Final = 1.0  # seconds; idle actors are ended when another pool has waited that long
 
@@ -63,7 +71,7 @@ class RaySession(ClusterSession):
     def __init__(self, job: str, max_workers: int | None, report: Report) -> None:
         super().__init__("Ray", report)
         self._job = job
-        self._health = ClusterHealth(job)
+        self._checked_at = self._answered_at = clock.ticks()  # when the head was checked, and has answered
         self._versions = make_describe("ray")()
         self._max_actors = max_workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
         self._actor = ray.remote(max_restarts=0, max_task_retries=0)(WorkerActor)
@@ -86,8 +94,8 @@ class RaySession(ClusterSession):
         assert isinstance(handle, ActorHandle), "make_room was asked before, and none is hired by the dispatcher"
         self._send(handle, call)
 
-    def prepare(self) -> float | None:
-        self._health.check_periodically()
+    def prepare(self) -> float:
+        self._check_head()
         for pool, waiting in self.ready.items():
             actor_pool = self._pool(pool)
             starting = len(actor_pool.starting)
@@ -97,10 +105,7 @@ class RaySession(ClusterSession):
         if seconds == 0.0:
             for handle in self._idle_elsewhere():
                 self._remove_actor(handle)
-        return HEAD_CHECK_INTERVAL if seconds is None else min(seconds, HEAD_CHECK_INTERVAL)
-
-    def describe(self) -> str:
-        return ", ".join(f"{name}: {amount:g}" for name, amount in _cluster_resources().items())
+        return min(seconds, HEAD_CHECK_INTERVAL)
 
     def leave(self, lane: int) -> None:
         super().leave(lane)
@@ -126,12 +131,29 @@ class RaySession(ClusterSession):
         return self._actor_pools[pool]
 
     def _start(self, actor_pool: _ActorPool) -> None:
-        self._health.check_connection()
+        self._check_connection()
         handle = ActorHandle(actor_pool, self._actor.options(**actor_pool.options).remote())
         actor_pool.actors.add(handle)
         actor_pool.starting[handle] = None
         future = handle.actor.describe.remote().future()
         future.add_done_callback(lambda done: self.events.put(partial(self._add_actor, handle, done)))
+
+    def _check_connection(self) -> None:
+        """Raises ClusterError if the program has ended the connection."""
+        if not ray_connection.is_connected(self._job):
+            raise ClusterError("Ray", "was disconnected during the run, by ray.shutdown()", RESUME_HINT)
+
+    def _check_head(self) -> None:
+        """Checks every few seconds, and raises ClusterError if the head has been silent for too long."""
+        now = clock.ticks()
+        if now - self._checked_at < HEAD_CHECK_INTERVAL:
+            return
+        self._checked_at = now
+        self._check_connection()
+        if ray_connection.is_head_reachable():
+            self._answered_at = now
+        elif now - self._answered_at >= MAX_HEAD_SILENCE:
+            raise _connection_lost()
 
     def _idle_elsewhere(self) -> list[ActorHandle]:
         """Returns the idle actors of pools without waiting calls."""
@@ -143,11 +165,11 @@ class RaySession(ClusterSession):
             if handle.call is None and handle not in actor_pool.starting
         ]
 
-    def _until_idle_end(self) -> float | None:
-        """Returns the seconds until idle actors are ended for another pool; None if none waits or none is idle."""
+    def _until_idle_end(self) -> float:
+        """Returns the seconds until idle actors are ended for another pool; infinity if none waits or none is idle."""
         started_at = [handle.started_at for actor_pool in self._actor_pools.values() for handle in actor_pool.starting]
         if not started_at or not self._idle_elsewhere():
-            return None
+            return math.inf
         return max(0.0, min(started_at) + IDLE_TIMEOUT - clock.ticks())
 
     def _send(self, handle: ActorHandle, call: Call) -> None:
@@ -162,7 +184,7 @@ class RaySession(ClusterSession):
         try:
             future = handle.actor.make.remote(out_of_band(packed), self._shared_data(call)).future()
         except Exception as error:  # Ray raises many types when it is lost
-            raise connection_lost(error) from error
+            raise _connection_lost(error) from error
         future.add_done_callback(lambda done: self.events.put(partial(self._handle_reply, handle, done)))
 
     def _shared_data(self, call: Call) -> Any:
@@ -184,11 +206,11 @@ class RaySession(ClusterSession):
             self._failed_at = clock.ticks()
             self._failed_starts += 1
             if self._failed_starts >= MAX_FAILED_STARTS:
-                raise connection_lost(error)
+                raise _connection_lost(error)
             return
         self._failed_starts = 0
-        for sentence in differences(self._versions, {f"the actor {handle.name}": future.result()}):
-            self.report_once(sentence.replace(f"the actor {handle.name}", "a worker"))
+        for sentence in differences(self._versions, {"a worker": future.result()}):
+            self.report_once(sentence)
         handle.actor_pool.dispatcher.add(handle)
 
     def _handle_reply(self, handle: ActorHandle, future: "Future[Any]") -> None:
@@ -204,11 +226,13 @@ class RaySession(ClusterSession):
             else:
                 self.answer(call, self.outcome(call, reply))
         elif isinstance(error, LOST_ERRORS):
-            self._health.check_head()
+            self._check_connection()
+            if not ray_connection.is_head_reachable():
+                raise _connection_lost()
             self._remove_actor(handle)
             self.answer(call, self.lost(call, describe_error(error)))
         elif isinstance(error, RaySystemError):
-            raise connection_lost(error)
+            raise _connection_lost(error)
         else:
             self._remove_actor(handle)
             self.answer(call, Died(Failure.of(error)))
@@ -219,6 +243,13 @@ class RaySession(ClusterSession):
         _end(handle)
 
 
+def _connection_lost(error: BaseException | None = None) -> ClusterError:
+    """Returns the error that ends the run."""
+    if error is None:
+        return ClusterError("Ray", "is lost: its head does not answer", RESUME_HINT)
+    return ClusterError("Ray", f"can't go on: {describe_error(error)}", RESUME_HINT)
+
+
 def _start_none() -> ActorHandle:
     raise AssertionError("actors join when they are up")
 
@@ -226,10 +257,3 @@ def _start_none() -> ActorHandle:
 def _end(handle: ActorHandle) -> None:
     with contextlib.suppress(Exception):  # Ray is lost, and the actor with it
         ray.kill(handle.actor, no_restart=True)
-
-
-def _cluster_resources() -> dict[str, float]:
-    """Returns the cluster's resources without those that Ray keeps for itself."""
-    return {
-        name: amount for name, amount in ray.cluster_resources().items() if ":" not in name and "memory" not in name
-    }

@@ -8,20 +8,19 @@ import warnings
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from dotflow.abc.notify import Notify, RunMessage
-from dotflow.core.task import Task
 from dotflow.core.text import escape_surrogates
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidArgument, NotifyError
 from dotflow.providers.notifiers.hidden import MASK, Hidden
-from dotflow.providers.notifiers.message import ALERT, TASK, Choice, details, headline, run_headline
-from dotflow.providers.optional import require_extra
+from dotflow.providers.notifiers.message import TASK, NotifyMessages
+from dotflow.providers.optional import PerProcess, require_extra
 
 if TYPE_CHECKING:
     from apprise import Apprise
 
 #: Apprise's NotifyType, by which services choose a colour or an icon.
 NOTIFY_TYPES: Final = {
+    None: "warning",  # an alert
     TypeStatus.COMPLETED: "success",
     TypeStatus.RETRY: "warning",
     TypeStatus.FAILED: "failure",
@@ -40,7 +39,7 @@ class _Service(NamedTuple):
     apprise: "Apprise"
 
 
-class NotifyApprise(Notify):
+class NotifyApprise(NotifyMessages):
     """Sends status changes of tasks or ends of runs, and alerts, to any service that Apprise supports.
 
     Several services get a message at the same time.
@@ -61,44 +60,21 @@ class NotifyApprise(Notify):
         notification_type: TypeStatus | str | Collection[TypeStatus | str] | None = None,
         by: str = TASK,
     ) -> None:
-        self._choice = Choice(by, notification_type)
+        super().__init__(by, notification_type)
         self._urls = [Hidden(url) for url in _checked_urls(urls)]
-        self._services = _services_for(self._urls)
+        self._services: PerProcess[list[_Service]] = PerProcess()
+        self._get_services()  # refuses a URL at once
 
-    def wants(self, message: Task | RunMessage) -> bool:
-        return self._choice.has(message)
+    def _get_services(self) -> list[_Service]:
+        return self._services.get(lambda: _services_for(self._urls))
 
-    def send(self, task: Task) -> None:
-        """Sends a message to every service.
-
-        Raises:
-            NotifyError: A service did not take the message; the others have it.
-        """
-        if self.wants(task):
-            self._deliver(headline(task), details(task), NOTIFY_TYPES.get(task.status, "info"))
-
-    def send_run(self, message: RunMessage) -> None:
-        """Sends the message about the end of a run with `by="run"`. Raises as `send`."""
-        if self.wants(message):
-            self._deliver(run_headline(message), message.text, NOTIFY_TYPES.get(message.status, "info"))
-
-    def alert(self, message: str) -> None:
-        """Sends an alert, whatever `notification_type` is. Raises as `send`."""
-        self._deliver(ALERT, message, "warning")
-
-    def _deliver(self, title: str, body: str, kind: str) -> None:
-        failures = _deliver(self._services, escape_surrogates(title), escape_surrogates(body), kind)
+    def deliver(self, title: str, text: str, status: TypeStatus | None) -> None:
+        """Sends a message to every service. Raises NotifyError if one did not take it; the others have it."""
+        services, kind = self._get_services(), NOTIFY_TYPES.get(status, "info")
+        failures = _deliver(services, escape_surrogates(title), escape_surrogates(text), kind)
         if failures:
-            others = ["the others have it"] if len(failures) < len(self._services) else []
+            others = ["the others have it"] if len(failures) < len(services) else []
             raise NotifyError("Apprise", "; ".join([*failures, *others]), HINT)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Returns the state without the services, which may hold connections and locks; a copy makes its own."""
-        return self.__dict__ | {"_services": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._services = _services_for(self._urls)
 
     def __repr__(self) -> str:
         return f"NotifyApprise(urls={self._urls!r})"
@@ -170,14 +146,13 @@ def _send(service: _Service, title: str, body: str, kind: str) -> str:
     """Sends to one service. Returns the failure; "" for a success."""
     from apprise import NotifyFormat
 
-    with suppressed_logs() as messages:
+    with suppressed_logs():
         try:
             if service.apprise.notify(body=body, title=title, notify_type=kind, body_format=NotifyFormat.TEXT):
                 return ""
         except Exception as error:  # from a plugin's own code; its message may hold a secret
             return f"{service.name} raised {type(error).__name__}"
-        status = http_status_in(messages)
-    return f"{service.name} answered {status}" if status else f"{service.name} was not reached, or rejected it"
+    return f"{service.name} was not reached, or rejected it"
 
 
 #: Loggers that log URLs, hosts and payloads, which hold the secrets.
@@ -193,41 +168,27 @@ LOGGERS: Final = (
     "urllib3.util.retry",
 )
 
-_STATUS: Final = re.compile(r"\berror=(\d{3})\b")
+
+class _Thread(threading.local):
+    """Whether this thread keeps back what libraries log."""
+
+    is_quiet = False
 
 
-class _Capture(threading.local):
-    """The messages of this thread; None while nothing is kept back."""
-
-    messages: list[str] | None = None
-
-
-_thread = _Capture()
+_thread = _Thread()
 
 
 @contextlib.contextmanager
-def suppressed_logs() -> Iterator[list[str]]:
-    """Keeps this thread's records of LOGGERS from all handlers. Their messages are in the list instead."""
+def suppressed_logs() -> Iterator[None]:
+    """Keeps this thread's records of LOGGERS from all handlers."""
     for name in LOGGERS:
         logging.getLogger(name).addFilter(_passes)  # a logger adds the same filter only once
-    outer, _thread.messages = _thread.messages, []
+    outer, _thread.is_quiet = _thread.is_quiet, True
     try:
-        yield _thread.messages
+        yield
     finally:
-        _thread.messages = outer
-
-
-def http_status_in(messages: list[str]) -> str:
-    """Returns the last HTTP status in the messages, which is no secret; "" if there is none."""
-    for line in reversed(messages):
-        if match := _STATUS.search(line):
-            return match[1]
-    return ""
+        _thread.is_quiet = outer
 
 
 def _passes(record: logging.LogRecord) -> bool:
-    if _thread.messages is None:
-        return True
-    with contextlib.suppress(Exception):  # formatting a library's own arguments may fail
-        _thread.messages.append(record.getMessage())
-    return False
+    return not _thread.is_quiet

@@ -1,7 +1,6 @@
 """NotifyTelegram: messages in a Telegram chat."""
 
 import json
-import math
 import re
 import time
 from collections.abc import Callable, Collection
@@ -9,13 +8,11 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from dotflow import clock
-from dotflow.abc.notify import Notify, RunMessage
 from dotflow.core.durations import Duration, as_seconds
-from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import InvalidArgument, NotifyError
 from dotflow.providers.notifiers.hidden import MASK, Hidden
-from dotflow.providers.notifiers.message import ALERT, TASK, Choice, details, headline, run_headline, truncate
+from dotflow.providers.notifiers.message import TASK, NotifyMessages, truncate
 
 #: Status -> what to do; see core.telegram.org/bots/api#making-requests.
 HINTS: Final = {
@@ -26,6 +23,7 @@ HINTS: Final = {
     404: "Check the token, as @BotFather shows it, and base_url if you passed one.",
 }
 NOT_TELEGRAM: Final = "Check base_url and the network: this does not look like the Bot API."
+LONGEST_DELAY: Final = 1e9  # seconds; a greater number is none that Telegram names
 RETRY_HINT: Final = "It may work again later; the run is not affected."
 MAX_DESCRIPTION: Final = 300  # characters of a description that an error repeats
 
@@ -39,24 +37,26 @@ class Refusal(NamedTuple):
     delay: float | None = None
 
 
-def parse_response(
-    status: int, body: bytes, retry_after: str | None = None, hide: Callable[[str], str] = lambda text: text
-) -> Refusal | None:
+def parse_response(status: int, body: bytes, hide: Callable[[str], str] = lambda text: text) -> Refusal | None:
     """Returns what a response means; None if the message is in the chat.
 
     Args:
         status: The HTTP status.
         body: The body: JSON, if it is from the Bot API.
-        retry_after: The header of this name, if there is one.
         hide: Masks the secret in a text.
     """
     document = _parse_json(body)
     if document.get("ok") is True and 200 <= status < 300:
         return None
-    reason = _reason(status, document, hide)
+    reason, parameters = _reason(status, document, hide), document.get("parameters")
+    if not isinstance(parameters, dict):
+        parameters = {}
     if status == 429 or status >= 500:
-        return Refusal(reason, delay=_seconds(_parameter(document, "retry_after")) or _seconds(retry_after))
-    return Refusal(reason, _migration_hint(document) or HINTS.get(status, NOT_TELEGRAM), is_final=True)
+        return Refusal(reason, delay=_seconds(parameters.get("retry_after")))
+    hint, moved_to = HINTS.get(status, NOT_TELEGRAM), parameters.get("migrate_to_chat_id")
+    if isinstance(moved_to, int):
+        hint = f"The group has become a supergroup: its chat_id is {moved_to} now."
+    return Refusal(reason, hint, is_final=True)
 
 
 def _reason(status: int, document: dict[str, Any], hide: Callable[[str], str]) -> str:
@@ -67,12 +67,6 @@ def _reason(status: int, document: dict[str, Any], hide: Callable[[str], str]) -
     return f"it answered {status}" + ("" if status >= 300 else ", but not that the message was sent")
 
 
-def _migration_hint(document: dict[str, Any]) -> str:
-    """Returns the new number of a group that became a supergroup, in a sentence; "" for other responses."""
-    number = _parameter(document, "migrate_to_chat_id")
-    return f"The group has become a supergroup: its chat_id is {number} now." if isinstance(number, int) else ""
-
-
 def _parse_json(body: bytes) -> dict[str, Any]:
     try:
         document = json.loads(body)
@@ -81,20 +75,11 @@ def _parse_json(body: bytes) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _parameter(document: dict[str, Any], name: str) -> object:
-    parameters = document.get("parameters")
-    return parameters.get(name) if isinstance(parameters, dict) else None
-
-
 def _seconds(value: object) -> float | None:
-    """Returns a positive number of seconds, also from a text; None for anything else, such as a date."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        seconds = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return seconds if math.isfinite(seconds) and seconds > 0 else None
+    """Returns a positive number of seconds; None for anything else."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < LONGEST_DELAY:
+        return value
+    return None
 
 
 #: "1-4096 characters after entities parsing": core.telegram.org/bots/api#sendmessage. It does not define a character.
@@ -103,12 +88,11 @@ MAX_TEXT: Final = 4096
 RETRY_DELAYS: Final = (0.5, 1.0)  # seconds before the second and the third try, unless Telegram names a delay
 MIN_DELAY: Final = 0.1  # seconds between two tries, even if Telegram names less
 MAX_WAIT: Final = 60.0  # seconds that one message may wait; a ban can last for hours
-MAX_TRIES: Final = 20  # for one message, if Telegram keeps asking for a later try
 
 RATE_HINT: Final = 'Send fewer: by="run", or notification_type="Failed". Telegram takes about one message a second.'
 
 
-class NotifyTelegram(Notify):
+class NotifyTelegram(NotifyMessages):
     """Sends the status changes of tasks or the ends of runs, and the alerts of a server, to a Telegram chat.
 
     A failure that may pass is retried: after the delay that Telegram names, or up to twice within two seconds.
@@ -137,47 +121,31 @@ class NotifyTelegram(Notify):
     ) -> None:
         _check_token(token)
         _check_chat(chat_id)
-        seconds = as_seconds("timeout", timeout, above=0)
-        _check_url(base_url, token)
         self.chat_id = chat_id
-        self.timeout: float = seconds
-        self._choice = Choice(by, notification_type)
+        self.timeout: float = as_seconds("timeout", timeout, above=0)
+        _check_url(base_url, token)
+        super().__init__(by, notification_type)
         self._token = Hidden(token)
         self._base_url = base_url.rstrip("/")
         self._blocked_until = 0.0  # on the monotonic clock; Telegram takes no message before
 
-    def wants(self, message: Task | RunMessage) -> bool:
-        return self._choice.has(message)
-
-    def send(self, task: Task) -> None:
+    def deliver(self, title: str, text: str, status: TypeStatus | None) -> None:
         """Sends a message, or waits until Telegram takes it.
 
         Raises:
             NotifyError: Telegram can't be reached or rejects the message.
         """
-        if self.wants(task):
-            self._deliver(truncate(f"{headline(task)}\n{details(task)}", MAX_TEXT))
-
-    def send_run(self, message: RunMessage) -> None:
-        """Sends the message about the end of a run with `by="run"`. Raises as `send`."""
-        if self.wants(message):
-            self._deliver(truncate(f"{run_headline(message)}\n{message.text}", MAX_TEXT))
-
-    def alert(self, message: str) -> None:
-        """Sends an alert, whatever `notification_type` is. Raises as `send`."""
-        self._deliver(truncate(f"{ALERT}\n{message}", MAX_TEXT))
-
-    def _deliver(self, text: str) -> None:
+        text = truncate(f"{title}\n{text}", MAX_TEXT)
         document = {"chat_id": self.chat_id, "text": text, "link_preview_options": {"is_disabled": True}}
         deadline = clock.ticks() + MAX_WAIT
         delays = iter(RETRY_DELAYS)
-        for number in range(1, MAX_TRIES + 1):
+        while True:
             self._wait_while_blocked(deadline)
             refusal = self._post(document)
             if refusal is None:
                 return
             delay = None if refusal.is_final else refusal.delay or next(delays, None)
-            if delay is None or number == MAX_TRIES:
+            if delay is None:
                 raise NotifyError("Telegram", refusal.reason, refusal.hint)
             self._blocked_until = max(self._blocked_until, clock.ticks() + max(delay, MIN_DELAY))
 
@@ -195,7 +163,7 @@ class NotifyTelegram(Notify):
         if isinstance(answer, str):
             return Refusal(answer)
         # A proxy may repeat the path in its response.
-        return parse_response(answer.status, answer.body, answer.retry_after, hide=self._token.hide_in)
+        return parse_response(answer.status, answer.body, hide=self._token.hide_in)
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns the state without a time on this machine's clock."""
@@ -208,9 +176,8 @@ class NotifyTelegram(Notify):
 def _check_token(token: object) -> None:
     if isinstance(token, str) and re.fullmatch(r"[!-~]+", token) and not re.search(r"[?#%]", token):
         return
-    masked = MASK if isinstance(token, str) and token else token if token in (None, "") else type(token)
     accepted = "the bot's token as @BotFather shows it, like '123456:ABC-DEF', without spaces and line breaks"
-    raise InvalidArgument("token", masked, accepted)
+    raise InvalidArgument("token", MASK if token else token, accepted)
 
 
 def _check_chat(chat_id: object) -> None:
@@ -226,10 +193,9 @@ def _check_url(base_url: object, token: str) -> None:
     if isinstance(base_url, str) and (token in base_url or "@" in base_url):
         raise InvalidArgument("base_url", MASK, accepted)
     try:
-        parts = urlsplit(base_url if isinstance(base_url, str) else "")
-        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        is_valid = is_valid and not (parts.query or parts.fragment) and bool(re.fullmatch(r"[!-~]+", str(base_url)))
+        parts = urlsplit(str(base_url))
+        is_valid = bool(parts.hostname) and parts.port != 0 and not (parts.query or parts.fragment)
     except ValueError:  # an invalid port or bracket
         is_valid = False
-    if not is_valid:
+    if not is_valid or not isinstance(base_url, str) or not re.fullmatch(r"(?i)https?://[!-~]+", base_url):
         raise InvalidArgument("base_url", base_url, accepted)

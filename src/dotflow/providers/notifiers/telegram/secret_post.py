@@ -21,10 +21,9 @@ PROXY_FAILED: Final = "the proxy that the environment names can't be used"
 
 
 class HttpResponse(NamedTuple):
-    """A response: its status, its header Retry-After, and its body up to MAX_BODY."""
+    """A response: its status, and its body up to MAX_BODY."""
 
     status: int
-    retry_after: str | None
     body: bytes
 
 
@@ -49,15 +48,14 @@ def post(base_url: str, path: str, document: object, timeout: float) -> HttpResp
             parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
             if parts.scheme != "http":
                 return PROXY_FAILED
-            # Without a port, urllib would take 443 for HTTPS.
-            proxy = (parts if parts.port is not None else parts._replace(netloc=f"{parts.netloc}:80")).geturl()
+            proxy = parts.geturl()
         opener.add_handler(ProxyHandler({url.scheme: proxy} if proxy else {}))
         opener.add_handler(_Connections(debuglevel=0))
         with opener.open(request, timeout=timeout) as response:
             content = response.read(MAX_BODY)
             if len(content) < MAX_BODY and response.length:
                 raise IncompleteRead(b"")
-            return HttpResponse(response.status, response.headers["Retry-After"], content)
+            return HttpResponse(response.status, content)
     except (HTTPException, OSError, ValueError) as error:
         match error.reason if isinstance(error, URLError) else error:
             case TimeoutError():
@@ -66,8 +64,6 @@ def post(base_url: str, path: str, document: object, timeout: float) -> HttpResp
                 return f"no secure connection ({reason})"
             case _ if proxy and isinstance(error, URLError | ValueError):  # it was not reached, or has no valid address
                 return PROXY_FAILED
-            case socket.gaierror() | UnicodeError():
-                return "its host name can't be resolved"
             case reason:
                 return f"the connection failed ({getattr(reason, 'strerror', None) or type(reason).__name__})"
 

@@ -13,10 +13,10 @@ import copy
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
+from itertools import groupby
 from typing import Any, Final, NamedTuple, Self
 
 from dotflow import clock
@@ -34,6 +34,7 @@ from dotflow.providers.storages.lease import (
     LeaseLock,
     LeaseRecord,
     Register,
+    check_seconds,
     invalid_record,
     read_record,
 )
@@ -153,13 +154,10 @@ def age(date: str | None, modified: str | datetime | None) -> float:
 
 def check_bucket(bucket: object) -> str:
     """Returns the name of a bucket. Raises InvalidArgument."""
-    if not isinstance(bucket, str) or not bucket or not bucket.isprintable() or _has_path(bucket):
+    has_path = isinstance(bucket, str) and not bucket.startswith("arn:") and not {"/", ":"}.isdisjoint(bucket)
+    if not isinstance(bucket, str) or not bucket or not bucket.isprintable() or has_path:
         raise InvalidArgument("bucket", bucket, "the name of a bucket, without s3:// or gs:// and without a path")
     return bucket
-
-
-def _has_path(bucket: str) -> bool:
-    return not bucket.startswith("arn:") and not {"/", ":"}.isdisjoint(bucket)  # the ARN of an access point
 
 
 def check_prefix(prefix: object) -> str:
@@ -182,45 +180,6 @@ def check_optional_text(argument: str, value: object, expected: str) -> str | No
 CONTENT_TYPE: Final = "application/octet-stream"
 
 
-class PartObjects:
-    """The parts of one document before they are written.
-
-    Args:
-        task: The document's name, without its suffix.
-
-    Attributes:
-        contents: The parts by name.
-    """
-
-    def __init__(self, task: str) -> None:
-        self._task = task
-        self.contents: dict[str, bytes] = {}
-
-    def put(self, raw: Raw) -> Part:
-        """Adds a part; see dotflow.codec.parts."""
-        name, content = new_part_name(self._task, raw.suffix), bytes(raw.copy())
-        self.contents[name] = content
-        return Part(name, len(content), sha256(content).hexdigest())
-
-
-def list_parts(bucket: Bucket, document: str) -> Iterator[str]:
-    """Yields the names of a document's part objects, those that it no longer refers to included."""
-    folder, _, task = document.rpartition("/")
-    stem = task.rpartition(".")[0]
-    for name in bucket.list_names(f"{folder}/{stem}."):
-        if stem_of(name.rpartition("/")[2]) == stem:
-            yield name
-
-
-def fetch_part(bucket: Bucket, document: str, part: Part) -> bytes | None:
-    """Reads a part, if it is beside the document; see dotflow.codec.parts."""
-    folder, _, task = document.rpartition("/")
-    if stem_of(part.name) != task.rpartition(".")[0] or "/" in part.name:
-        return None
-    stored = bucket.get(f"{folder}/{part.name}")
-    return None if stored is None else stored.data
-
-
 SUFFIX: Final = ".json"
 RECORD_NAME: Final = "workflow.json"
 NO_WORKFLOW: Final = "-"  # the folder of keys without a workflow; no safe name
@@ -235,31 +194,40 @@ class StorageObjects(Storage):
     Args:
         bucket: The bucket.
         prefix: The beginning of all names.
-        lease: Seconds that a workflow stays locked without renewal.
+        lease: How long a workflow stays locked without renewal.
+
+    Raises:
+        InvalidArgument: The prefix or the lease is not accepted.
     """
 
-    def __init__(self, bucket: Bucket, prefix: str, lease: float) -> None:
+    def __init__(self, bucket: Bucket, prefix: object, lease: object) -> None:
         self._bucket = bucket
-        self._short_timeout = bucket.with_timeout(max(MIN_TIMEOUT, lease * MARGIN))
-        self._prefix = prefix
-        self._seconds = lease
+        self._prefix = check_prefix(prefix)
+        self._seconds = check_seconds(lease)
+        self._short_timeout = bucket.with_timeout(max(MIN_TIMEOUT, self._seconds * MARGIN))
 
     def post(self, key: str, context: Context) -> None:
         """Saves the value. While the workflow is locked, only the holder's process can."""
         folder, task = self._location(key)
-        parts = PartObjects(task)
-        data = pack(key, context, put=parts.put)
+        parts: dict[str, bytes] = {}  # by name
+
+        def put(raw: Raw) -> Part:
+            name, content = new_part_name(task, raw.suffix), bytes(raw.copy())
+            parts[name] = content
+            return Part(name, len(content), sha256(content).hexdigest())
+
+        data = pack(key, context, put=put)
         with self._checking_lease(folder):
             name = self._name_of(folder, task, self._generation(folder, make=True))
         base = name.rpartition("/")[0]
-        for part, content in parts.contents.items():
+        for part, content in parts.items():
             with self._checking_lease(folder):
                 self._bucket.put(f"{base}/{part}", content, CONTENT_TYPE)
         with self._checking_lease(folder):
             self._bucket.put(name, data)
-        if parts.contents:  # old parts of a small value are deleted by the next new run
-            current = {f"{base}/{part}" for part in parts.contents}
-            self._delete_parts(folder, [part for part in list_parts(self._bucket, name) if part not in current])
+        if parts:  # old parts of a small value are deleted by the next new run
+            current = {f"{base}/{part}" for part in parts}
+            self._delete_parts(folder, [part for part in self._list_parts(name) if part not in current])
 
     def get(self, key: str) -> Context:
         name = self._object_name(key)
@@ -267,7 +235,7 @@ class StorageObjects(Storage):
         if stored is None:
             return Context()
         try:
-            return unpack(stored.data, key, fetch=lambda part, before: fetch_part(self._bucket, str(name), part))
+            return unpack(stored.data, key, fetch=lambda part, before: self._fetch_part(str(name), part))
         except CheckpointUnreadable as error:
             raise error.at(where=f"{self._bucket.url}/{name}") from error.__cause__
 
@@ -285,7 +253,7 @@ class StorageObjects(Storage):
             folder, _ = self._location(key)
             with self._checking_lease(folder):
                 self._bucket.delete([name])
-            self._delete_parts(folder, list(list_parts(self._bucket, name)))
+            self._delete_parts(folder, list(self._list_parts(name)))
 
     def list_keys(self, prefix: str = "") -> Iterable[str]:
         """Returns the keys in order."""
@@ -294,20 +262,26 @@ class StorageObjects(Storage):
     def clear(self, workflow_id: str) -> bool:
         """Starts a new generation by one conditional write, so a crash leaves all values or none.
 
-        It also starts the first one, so that missing permissions show before the first step runs.
+        Then it deletes the older ones. It also starts the first one, so that missing permissions show before the first
+        step runs.
 
         Raises:
             WorkflowBusy: Another process is running the workflow.
         """
         folder = safe_name(workflow_id)
         lease = self._lease(folder)
-        if lease is not None:
-            self._begin_generation(folder, lease)
-        elif self._register(folder).read() is not None:
-            with self.lock(workflow_id):
-                self.clear(workflow_id)
-        else:
-            self._generation(folder, make=True)
+        if lease is None:
+            if self._register(folder).read() is None:
+                self._generation(folder, make=True)
+            else:
+                with self.lock(workflow_id):
+                    self.clear(workflow_id)
+            return True
+        void = [*lease.extra[VOID], lease.extra[GENERATION]]
+        lease.update(**{GENERATION: new_generation(), VOID: void})
+        for generation in void:
+            self._bucket.delete(list(self._bucket.list_names(f"{self._prefix}{folder}/{generation}/")))
+        lease.update_later(**{VOID: []})
         return True
 
     def lock(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
@@ -315,13 +289,20 @@ class StorageObjects(Storage):
         register = self._register(safe_name(workflow_id))
         return LeaseLock(register, workflow_id, self._seconds, **{GENERATION: new_generation(), VOID: []})
 
-    def _begin_generation(self, folder: str, lease: Lease) -> None:
-        """Starts a generation, and deletes the objects of all older ones."""
-        void = [*lease.extra[VOID], lease.extra[GENERATION]]
-        lease.update(**{GENERATION: new_generation(), VOID: void})
-        for generation in void:
-            self._bucket.delete(list(self._bucket.list_names(f"{self._prefix}{folder}/{generation}/")))
-        lease.update_later(**{VOID: []})
+    def _list_parts(self, document: str) -> Iterator[str]:
+        """Yields the names of a document's part objects, those that it no longer refers to included."""
+        base, stem = _split(document)
+        for name in self._bucket.list_names(f"{base}{stem}."):
+            if stem_of(name.removeprefix(base)) == stem:
+                yield name
+
+    def _fetch_part(self, document: str, part: Part) -> bytes | None:
+        """Reads a part, if it is beside the document; see dotflow.codec.parts."""
+        base, stem = _split(document)
+        if stem_of(part.name) != stem or "/" in part.name:
+            return None
+        stored = self._bucket.get(f"{base}{part.name}")
+        return None if stored is None else stored.data
 
     def _delete_parts(self, folder: str, names: list[str]) -> None:
         if names:
@@ -353,8 +334,8 @@ class StorageObjects(Storage):
             if not make:
                 return None
             generation = new_generation()
-            record = LeaseRecord(seconds=self._seconds)
-            if register.write(replace(record, extra={GENERATION: generation, VOID: []}).text(), None) is not None:
+            record = LeaseRecord(seconds=self._seconds, extra={GENERATION: generation, VOID: []})
+            if register.write(record.text(), None) is not None:
                 return generation
         raise StorageError(f"{register.location} can't be written", "other processes keep changing it. Try again")
 
@@ -379,24 +360,19 @@ class StorageObjects(Storage):
         return LeaseLock.held(self._register(folder).key)
 
     def _keys(self) -> Iterator[str]:
-        folders: dict[str, list[list[str]]] = {}
-        for name in self._bucket.list_names(self._prefix):
-            folder, *path = name.removeprefix(self._prefix).split("/")
-            if name.endswith(SUFFIX) and path and path != [RECORD_NAME]:
-                folders.setdefault(folder, []).append(path)
-        for folder, paths in folders.items():
+        names = self._bucket.list_names(self._prefix)
+        for folder, found in groupby(names, lambda name: name.removeprefix(self._prefix).partition("/")[0]):
             generation = self._generation(folder)
             if generation is None:
                 continue
-            counting = [generation] if generation else []
             workflow_id = folder if is_plain(folder) else None
-            for path in paths:
-                if path[:-1] != counting:
+            for name in found:
+                task = name.rpartition("/")[2].removesuffix(SUFFIX)
+                if name != self._name_of(folder, task, generation):  # no document, or one of an older generation
                     continue
-                task = path[-1].removesuffix(SUFFIX)
                 if workflow_id is not None and is_plain(task):
                     yield f"{workflow_id}/{task}"
-                elif (key := self._read_key(f"{self._prefix}{folder}/{'/'.join(path)}")) is not None:
+                elif (key := self._read_key(name)) is not None:
                     yield key
                     if safe_name(key.rpartition("/")[0]) == folder:  # so the names show the next keys
                         workflow_id = key.rpartition("/")[0]
@@ -410,6 +386,12 @@ class StorageObjects(Storage):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._bucket.name!r}, prefix={self._prefix!r})"
+
+
+def _split(document: str) -> tuple[str, str]:
+    """Returns the beginning of the names beside a document, and its own name without its suffix."""
+    folder, slash, name = document.rpartition("/")
+    return f"{folder}{slash}", name.removesuffix(SUFFIX)
 
 
 def new_generation() -> str:

@@ -17,21 +17,15 @@ from dotflow.providers.storages.buckets.bucket_storage import (
     age,
     check_bucket,
     check_optional_text,
-    check_prefix,
 )
-from dotflow.providers.storages.lease import SECONDS, check_seconds
+from dotflow.providers.storages.lease import SECONDS
 from dotflow.providers.storages.redact import redact, with_advice
 
 CREDENTIALS: Final = (
     "Run `gcloud auth application-default login`, set GOOGLE_APPLICATION_CREDENTIALS, or give the machine a service "
     "account, and check that it is still valid"
 )
-PERMISSIONS: Final = (
-    "Grant the credentials storage.objects.list, .get, .create and .delete on the bucket, as the role Storage Object "
-    "User does"
-)
 NETWORK: Final = "Check the network and STORAGE_EMULATOR_HOST, if it is set, and try again"
-SETTINGS: Final = "Check the settings of Google's library"
 UNKNOWN: Final = "Look that up in the service's documentation"
 LATER: Final = "Try again later"
 
@@ -39,7 +33,8 @@ LATER: Final = "Try again later"
 ADVICE: Final[Mapping[int, str]] = {
     400: "Check the bucket's name",
     401: CREDENTIALS,
-    403: PERMISSIONS,
+    403: "Grant the credentials storage.objects.list, .get, .create and .delete on the bucket, as the role Storage "
+    "Object User does",
     404: "Create the bucket, or check its name and STORAGE_EMULATOR_HOST, if it is set",
     429: LATER,
     500: LATER,
@@ -76,7 +71,8 @@ def storage_error(error: Any, url: str) -> StorageError:
         first = error.args[0] if error.args else ""  # the others may contain credentials
         details = _system_message(error) or (first if isinstance(first, str) else type(first).__name__)
         message = f"{kinds[0]}: {redact(details)}"
-        advice = next((CLIENT_ADVICE[kind] for kind in kinds if kind in CLIENT_ADVICE), SETTINGS)
+        settings = "Check the settings of Google's library"
+        advice = next((CLIENT_ADVICE[kind] for kind in kinds if kind in CLIENT_ADVICE), settings)
     return StorageError(f"The bucket {url} can't be used", with_advice(message, advice))
 
 
@@ -266,5 +262,5 @@ class StorageGCS(StorageObjects):
         self, bucket: str, prefix: str = "dotflow/", project: str | None = None, *, lease: Duration = SECONDS
     ) -> None:
         project = check_optional_text("project", project, "the id of a project")
-        super().__init__(GCSBucket(check_bucket(bucket), project), check_prefix(prefix), check_seconds(lease))
+        super().__init__(GCSBucket(check_bucket(bucket), project), prefix, lease)
         require_extra("google.cloud.storage", type(self).__name__, "gcp")

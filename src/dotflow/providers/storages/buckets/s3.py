@@ -14,13 +14,11 @@ from dotflow.providers.storages.buckets.bucket_storage import (
     age,
     check_bucket,
     check_optional_text,
-    check_prefix,
 )
-from dotflow.providers.storages.lease import SECONDS, check_seconds
+from dotflow.providers.storages.lease import SECONDS
 from dotflow.providers.storages.redact import redact, with_advice
 
 REGION: Final = "Set the bucket's region: StorageS3(region=...), or AWS_DEFAULT_REGION"
-CLOCK: Final = "Set this machine's clock"
 CREDENTIALS: Final = (
     "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role, and check that they "
     "are still valid"
@@ -29,7 +27,6 @@ PERMISSIONS: Final = (
     "Grant the credentials s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject and s3:DeleteObject in it"
 )
 NETWORK: Final = "Check the network, AWS_ENDPOINT_URL and the region, and try again"
-SETTINGS: Final = "Check boto3's settings"
 UNKNOWN: Final = "Look that up in the service's documentation"
 
 #: By the service's code: docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
@@ -45,7 +42,7 @@ ADVICE: Final[Mapping[str, str]] = {
     "PermanentRedirect": REGION,
     "301": REGION,
     "AuthorizationHeaderMalformed": REGION,
-    "RequestTimeTooSkewed": CLOCK,
+    "RequestTimeTooSkewed": "Set this machine's clock",
     "NotImplemented": "Use a service with conditional writes (If-Match, If-None-Match)",
     "SlowDown": "Try again later: the service is overloaded",
 }
@@ -58,18 +55,13 @@ CLIENT_ADVICE: Final[Mapping[str, str]] = {
     "SSOError": CREDENTIALS,
     "ProfileNotFound": "Set AWS_PROFILE to a profile of ~/.aws/config",
     "InvalidRegionError": "Check the region's name",
-    "NoRegionError": "Set the region: StorageS3(region=...), or AWS_DEFAULT_REGION",
+    "NoRegionError": REGION,
     "ParamValidationError": "Check the bucket's name",
     "HTTPClientError": NETWORK,
     "ConnectionError": NETWORK,
 }
 #: Their messages may contain credentials, or a pattern of 300 characters.
 UNQUOTED: Final = frozenset({"CredentialRetrievalError", "TokenRetrievalError", "SSOError", "ParamValidationError"})
-
-
-def code_of(error: Any) -> str:
-    """Returns the service's error code."""
-    return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def storage_error(error: Any, url: str) -> StorageError:
@@ -80,32 +72,18 @@ def storage_error(error: Any, url: str) -> StorageError:
         url: The bucket.
     """
     if isinstance(getattr(error, "response", None), dict):  # a ClientError
-        details = error.response.get("Error", {})
-        code = code_of(error)
-        message = f"the service returned {code or '?'}: {redact(str(details.get('Message', '')))}"
-        advice = ADVICE.get(code, UNKNOWN)
-        region = details.get("Region") or _headers(error).get("x-amz-bucket-region")
-        if advice is REGION and region:
-            advice = f"Set the bucket's region: StorageS3(region={redact(str(region))!r})"
+        message, advice = _refusal(error.response.get("Error", {}))
     else:
         kinds = [kind.__name__ for kind in type(error).__mro__]
         message = kinds[0] if UNQUOTED.intersection(kinds) else f"{kinds[0]}: {redact(str(error))}"
-        advice = next((CLIENT_ADVICE[kind] for kind in kinds if kind in CLIENT_ADVICE), SETTINGS)
+        advice = next((CLIENT_ADVICE[kind] for kind in kinds if kind in CLIENT_ADVICE), "Check boto3's settings")
     return StorageError(f"The bucket {url} can't be used", with_advice(message, advice))
 
 
-def delete_error(errors: Sequence[Mapping[str, Any]], url: str) -> StorageError:
-    """Returns the StorageError of a request that deleted some objects and failed for others."""
-    first = errors[0]
-    code = str(first.get("Code", "?"))
-    message = f"{len(errors)} objects are left: the service returned {code}: {redact(str(first.get('Message', '')))}"
-    advice = ADVICE.get(code, UNKNOWN)
-    return StorageError(f"Objects in {url} can't be deleted", with_advice(message, advice))
-
-
-def _headers(error: Any) -> Mapping[str, str]:
-    headers: Mapping[str, str] = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    return headers
+def _refusal(details: Mapping[str, Any]) -> tuple[str, str]:
+    """Returns what the service refused, and the advice."""
+    code = str(details.get("Code") or "?")
+    return f"the service returned {code}: {redact(str(details.get('Message', '')))}", ADVICE.get(code, UNKNOWN)
 
 
 T = TypeVar("T")
@@ -127,13 +105,15 @@ class S3Bucket(Bucket):
     Args:
         name: The bucket.
         region: Its region; None for that of the environment.
+        timeout: Seconds for a response, of one attempt; None for several, each with READ_TIMEOUT.
     """
 
-    def __init__(self, name: str, region: str | None) -> None:
+    def __init__(self, name: str, region: str | None, timeout: float | None = None) -> None:
         self.name = name
         self.url = f"s3://{name}"
         self._region = region
-        self._timeout: float | None = None
+        self._timeout = timeout
+        self._max_attempts = MAX_ATTEMPTS if timeout is None else 1
         self._client: PerProcess[Any] = PerProcess()
 
     @property
@@ -141,10 +121,7 @@ class S3Bucket(Bucket):
         return str(self._call(lambda client: client.meta.endpoint_url))
 
     def with_timeout(self, seconds: float) -> Self:
-        # Its client is another one, since the timeouts belong to the client.
-        bucket = type(self)(self.name, self._region)
-        bucket._timeout = seconds
-        return bucket
+        return type(self)(self.name, self._region, seconds)  # with a client of its own, which has the timeouts
 
     def get(self, name: str) -> StoredObject | None:
         return self._call(lambda client: self._read(client, name), none_for=NOT_FOUND)
@@ -153,19 +130,22 @@ class S3Bucket(Bucket):
         return self._request("head_object", NOT_FOUND, Key=name) is not None
 
     def put(self, name: str, data: bytes, content_type: str = JSON_TYPE) -> None:
-        self._put(name, data, ContentType=content_type)
+        self._request("put_object", Key=name, Body=data, ContentType=content_type)
 
     def put_if(self, name: str, data: bytes, version: str | None) -> str | None:
         condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
-        response = self._put(name, data, PRECONDITION_FAILED, **condition)
+        document = {"Key": name, "Body": data, "ContentType": JSON_TYPE}
+        response = self._request("put_object", PRECONDITION_FAILED, **document, **condition)
         return None if response is None else str(response["ETag"])
 
     def delete(self, names: Sequence[str]) -> None:
         for start in range(0, len(names), PAGE_SIZE):
             keys = {"Objects": [{"Key": name} for name in names[start : start + PAGE_SIZE]], "Quiet": True}
             response = self._request("delete_objects", Delete=keys)
-            if response.get("Errors"):
-                raise delete_error(response["Errors"], self.url)
+            if errors := response.get("Errors"):  # those of some objects; the others are deleted
+                message, advice = _refusal(errors[0])
+                message = f"{len(errors)} objects are left: {message}"
+                raise StorageError(f"Objects in {self.url} can't be deleted", with_advice(message, advice))
 
     def list_names(self, prefix: str) -> Iterator[str]:
         page: dict[str, Any] = {}
@@ -179,19 +159,17 @@ class S3Bucket(Bucket):
     def _read(self, client: Any, name: str) -> StoredObject:
         from botocore.exceptions import HTTPClientError, IncompleteReadError
 
-        for remaining in reversed(range(self._max_attempts)):
+        remaining = self._max_attempts
+        while True:
             response = client.get_object(Bucket=self.name, Key=name)
             try:
                 data = response["Body"].read()
-                return StoredObject(data, response["ETag"], age(_date(response), response["LastModified"]))
+                date = response["ResponseMetadata"]["HTTPHeaders"].get("date")
+                return StoredObject(data, response["ETag"], age(date, response["LastModified"]))
             except (HTTPClientError, IncompleteReadError):  # boto3 doesn't retry a response that was cut off
+                remaining -= 1
                 if not remaining:
                     raise
-        raise AssertionError("MAX_ATTEMPTS is more than 0")
-
-    def _put(self, name: str, data: bytes, none_for: frozenset[str] = frozenset(), **condition: str) -> Any:
-        arguments = {"Key": name, "Body": data, "ContentType": JSON_TYPE, **condition}
-        return self._request("put_object", none_for, **arguments)
 
     def _request(self, operation: str, none_for: frozenset[str] = frozenset(), **arguments: Any) -> Any:
         return self._call(lambda client: getattr(client, operation)(Bucket=self.name, **arguments), none_for)
@@ -203,17 +181,11 @@ class S3Bucket(Bucket):
         failure: StorageError
         try:
             return request(self._client.get(self._make_client))
-        except ClientError as error:
-            if code_of(error) in none_for:
+        except (ClientError, BotoCoreError, ValueError) as error:  # ValueError: an invalid endpoint
+            if isinstance(error, ClientError) and error.response.get("Error", {}).get("Code") in none_for:
                 return None  # type: ignore[return-value]
             failure = storage_error(error, self.url)
-        except (BotoCoreError, ValueError) as error:  # ValueError: an invalid endpoint
-            failure = storage_error(error, self.url)
         raise failure  # outside of the except: the SDK's frames hold credentials
-
-    @property
-    def _max_attempts(self) -> int:
-        return MAX_ATTEMPTS if self._timeout is None else 1
 
     def _make_client(self) -> Any:
         import boto3
@@ -226,11 +198,6 @@ class S3Bucket(Bucket):
             user_agent_extra="dotflow",
         )
         return boto3.client("s3", region_name=self._region, config=config)  # of the default session
-
-
-def _date(response: Any) -> str | None:
-    date: str | None = response["ResponseMetadata"]["HTTPHeaders"].get("date")
-    return date
 
 
 class StorageS3(StorageObjects):
@@ -255,5 +222,5 @@ class StorageS3(StorageObjects):
         self, bucket: str, prefix: str = "dotflow/", region: str | None = None, *, lease: Duration = SECONDS
     ) -> None:
         region = check_optional_text("region", region, "a region such as 'eu-central-1'")
-        super().__init__(S3Bucket(check_bucket(bucket), region), check_prefix(prefix), check_seconds(lease))
+        super().__init__(S3Bucket(check_bucket(bucket), region), prefix, lease)
         require_extra("boto3", type(self).__name__, "aws")

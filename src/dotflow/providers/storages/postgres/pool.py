@@ -4,7 +4,6 @@ The secrets of its connection string are neither shown, nor pickled, nor in an e
 """
 
 import contextlib
-import itertools
 import os
 import re
 import time
@@ -29,7 +28,6 @@ PASSWORD_MARK: Final = b"*"
 
 #: Options that the DSN does not set. By libpq's defaults, waiting for a host that is gone takes hours.
 DEFAULTS: Final[Mapping[str, str]] = {
-    "connect_timeout": "10",  # seconds
     "keepalives_idle": "30",  # seconds of silence before the first probe
     "keepalives_interval": "10",  # seconds
     "keepalives_count": "3",
@@ -76,10 +74,8 @@ class Dsn:
 
     def parameters(self) -> dict[str, str]:
         """Returns the options for libpq."""
-        options = {**DEFAULTS, **self._options, "client_encoding": "UTF8"}
-        if "PGCONNECT_TIMEOUT" in os.environ and "connect_timeout" not in self._options:
-            del options["connect_timeout"]
-        return options
+        connect_timeout = os.environ.get("PGCONNECT_TIMEOUT") or "10"  # seconds
+        return {**DEFAULTS, "connect_timeout": connect_timeout, **self._options, "client_encoding": "UTF8"}
 
     def location(self) -> str:
         """Returns host, port and database, for messages."""
@@ -114,30 +110,18 @@ class Dsn:
         return self
 
 
-CONNECT: Final = "Check host, port, database, user and password, and that the server runs and accepts this machine"
-NO_PASSWORD: Final = (
-    "Set PGPASSWORD, or put the password into ~/.pgpass: this process has none, since pickled storages carry none"
-)
-LOST: Final = "Start again with resume=True when the server is back"
-FOREIGN_TABLE: Final = "Give StoragePostgres(table=...) another name: this table belongs to another program"
-PERMISSIONS: Final = (
-    "Grant the role SELECT, INSERT, UPDATE and DELETE on both tables. It also needs to create tables in the schema, "
-    "unless the owner creates them as the docs describe"
-)
-UTF8: Final = "Create a database with the encoding UTF8, which can hold every text"
-TOO_LARGE: Final = "Keep the value elsewhere and return its location: Postgres takes up to 1 GB"
-
 #: By SQLSTATE: www.postgresql.org/docs/current/errcodes-appendix.html
 ADVICE: Final[Mapping[str, str]] = {
-    "22P05": UTF8,
+    "22P05": "Create a database with the encoding UTF8, which can hold every text",
     "25006": "Connect to the primary, or add target_session_attrs=read-write",
     "3F000": "Create the schema, or name another one in StoragePostgres(table=...)",
-    "42501": PERMISSIONS,
-    "42703": FOREIGN_TABLE,
+    "42501": "Grant the role SELECT, INSERT, UPDATE and DELETE on both tables. It also needs to create tables in the "
+    "schema, unless the owner creates them as the docs describe",
+    "42703": "Give StoragePostgres(table=...) another name: this table belongs to another program",
     "42P01": "Start anew: the tables were dropped while they were in use",
     "53100": "Free some space on the server's disk",
     "53300": "Raise the server's limit of connections, or close some",
-    "54000": TOO_LARGE,
+    "54000": "Keep the value elsewhere and return its location: Postgres takes up to 1 GB",
     "57014": "Raise statement_timeout for this role, if that cancelled the statement",
 }
 #: Errors that may not come again.
@@ -184,8 +168,11 @@ def _connection_advice(error: Any, is_connected: bool) -> str:
     if error.sqlstate and error.sqlstate not in TRANSIENT and not error.sqlstate.startswith(CONNECTION_CLASS):
         return "Look that up in Postgres' documentation"
     if getattr(error.pgconn, "needs_password", False):
-        return NO_PASSWORD
-    return LOST if is_connected else CONNECT
+        advice = "Set PGPASSWORD, or put the password into ~/.pgpass"
+        return f"{advice}: this process has none, since pickled storages carry none"
+    if is_connected:
+        return "Start again with resume=True when the server is back"
+    return "Check host, port, database, user and password, and that the server runs and accepts this machine"
 
 
 RECONNECT_TIMEOUT: Final = 30.0  # seconds; for the restart or failover of a server that was reachable
@@ -235,14 +222,13 @@ class PostgresPool:
             StorageError: The statement failed, or the server did not come back.
         """
         deadline = clock.ticks() + timeout
-        for delay in itertools.chain(RETRY_DELAYS, itertools.repeat(RETRY_DELAYS[-1])):
-            result = self._try(statement, values)
-            if isinstance(result, list):
-                return result
+        delays = iter(RETRY_DELAYS)
+        while not isinstance(result := self._try(statement, values), list):
+            delay = next(delays, RETRY_DELAYS[-1])
             if not result.is_retryable or clock.ticks() + delay > deadline:
                 raise result.error  # outside of an except: psycopg's frames hold the password
             time.sleep(delay)
-        raise AssertionError("unreachable")
+        return result
 
     def _try(self, statement: str, values: Sequence[object] | None) -> list[tuple[Any, ...]] | _Failure:
         from psycopg import Error
@@ -253,13 +239,16 @@ class PostgresPool:
             cursor = connection.execute(statement.encode(), values, binary=values is not None)
             rows: list[tuple[Any, ...]] = cursor.fetchall() if cursor.description else []
         except Error as error:
-            is_retryable = self._may_reconnect(error) if connection is None else is_transient(error, connection)
+            is_retryable = self._has_connected if connection is None else is_transient(error, connection)
             _close(connection)
             return _Failure(storage_error(error, self.dsn, is_connected=self._has_connected), is_retryable)
         except BaseException:  # an interrupt: the state of the connection is unknown
             _close(connection)
             raise
-        self._check_in(connection)
+        if len(self._idle) < MAX_IDLE:
+            self._idle.append(connection)
+        else:
+            connection.close()
         return rows
 
     def close(self) -> None:
@@ -275,21 +264,6 @@ class PostgresPool:
         connection = psycopg.connect(**self.dsn.parameters(), autocommit=True, prepare_threshold=None)  # type: ignore[arg-type]
         self._has_connected = True
         return connection
-
-    def _check_in(self, connection: Any) -> None:
-        if len(self._idle) < MAX_IDLE:
-            self._idle.append(connection)
-        else:
-            _close(connection)
-
-    def _may_reconnect(self, error: Any) -> bool:
-        """Returns whether an unreachable server was reachable before, or is starting."""
-        from psycopg import conninfo, errors, pq
-
-        if self._has_connected or isinstance(error, errors.ConnectionTimeout):  # no second timeout
-            return self._has_connected
-        parameters = conninfo.make_conninfo(**self.dsn.parameters())
-        return pq.PGconn.ping(parameters.encode()) == pq.Ping.REJECT
 
     def _abandon(self) -> None:
         """Drops the parent's connections in a forked process. Closing them would end the parent's sessions."""

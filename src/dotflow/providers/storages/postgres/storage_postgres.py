@@ -13,10 +13,10 @@ from dotflow.codec.document import pack, unpack
 from dotflow.core.context import Context
 from dotflow.core.durations import Duration
 from dotflow.core.task import Task
-from dotflow.errors import CheckpointUnreadable, InvalidArgument, LeaseLost
+from dotflow.errors import CheckpointUnreadable, InvalidArgument
 from dotflow.providers.optional import require_extra
 from dotflow.providers.storages.joined_parts import JoinedParts
-from dotflow.providers.storages.lease import SECONDS, Entry, Lease, LeaseLock, Register, check_seconds
+from dotflow.providers.storages.lease import SECONDS, Entry, LeaseLock, Register, check_seconds
 from dotflow.providers.storages.postgres.pool import RECONNECT_TIMEOUT, Dsn, PostgresPool
 from dotflow.providers.storages.text_escape import escape, unescape
 
@@ -72,8 +72,6 @@ UPDATE_LEASE: Final = """\
 UPDATE {leases} SET note = %s, token = %s, version = %s, written = clock_timestamp()
     WHERE workflow_id = %s AND version = %s RETURNING 1"""
 
-Values = Sequence[object] | None
-
 
 class PostgresTables:
     """Both tables. The first write creates them, unless they exist.
@@ -104,18 +102,18 @@ class PostgresTables:
         self.identity(create=True)
         return self._run(statement, values, timeout)
 
-    def write(self, statement: str, *values: object, workflow: str, lease: Lease | None) -> None:
-        """Runs a write; with a lease, only if that is still this process's.
+    def write(self, statement: str, *values: object, workflow: str) -> None:
+        """Runs a write; where this process has a lease, only if that is still its own.
 
         Args:
             statement: SAVE, DELETE or CLEAR.
             *values: For the placeholders.
             workflow: The workflow's key in the table of leases.
-            lease: The lease of this process, if any.
 
         Raises:
             StorageError: The write failed, or another process holds the workflow now.
         """
+        lease = LeaseLock.held((self.identity(create=True), workflow))
         if lease is None:
             self.execute(statement.replace("{held}", "true"), *values)
             return
@@ -124,8 +122,7 @@ class PostgresTables:
             if self.execute(fenced, workflow, lease.token, *values):
                 return
             lease.update()  # raises if the lease is lost; otherwise writes the row again
-        message = f"Workflow {workflow!r} lost its lease, so nothing was written"
-        raise LeaseLost(message, "its row keeps changing. Start again with resume=True")
+        raise lease.lost_error("its row keeps changing")
 
     def _read_identity(self) -> Hashable | None:
         ((*server, table, leases),) = self._run(IDENTITY, (self._names["table"], self._names["leases"]))
@@ -135,7 +132,9 @@ class PostgresTables:
         self._run(SCHEMA, None)
         return self._read_identity()
 
-    def _run(self, statement: str, values: Values, timeout: float = RECONNECT_TIMEOUT) -> list[tuple[Any, ...]]:
+    def _run(
+        self, statement: str, values: Sequence[object] | None, timeout: float = RECONNECT_TIMEOUT
+    ) -> list[tuple[Any, ...]]:
         for name, quoted_name in self._names.items():
             statement = statement.replace(f"{{{name}}}", quoted_name)
         return self.pool.run(statement, values, timeout)
@@ -232,7 +231,9 @@ class StoragePostgres(Storage):
         parts = JoinedParts()
         document = pack(key, context, pickle=self._pickle, put=parts.put)
         name, escaped = _row_key(key), escape(key)
-        self._write(SAVE, name, None if name == escaped else escaped, document, parts.data(), workflow=_workflow(key))
+        self._tables.write(
+            SAVE, name, None if name == escaped else escaped, document, parts.data(), workflow=_workflow(key)
+        )
 
     def get(self, key: str) -> Context:
         rows = self._tables.query(FIND, _row_key(key))
@@ -254,7 +255,7 @@ class StoragePostgres(Storage):
     def delete(self, key: str) -> None:
         """Deletes the value. While the workflow is locked, only the holder's process can."""
         if self._tables.identity():
-            self._write(DELETE, _row_key(key), workflow=_workflow(key))
+            self._tables.write(DELETE, _row_key(key), workflow=_workflow(key))
 
     def list_keys(self, prefix: str = "") -> Iterable[str]:
         """Returns the keys in order."""
@@ -266,7 +267,7 @@ class StoragePostgres(Storage):
         It also creates the tables, so that missing permissions show before the first step runs.
         """
         name = shorten_key(workflow_id)
-        self._write(CLEAR, f"{name}/", f"{name}0", len(name) + 2, workflow=name)  # "0" comes next after "/"
+        self._tables.write(CLEAR, f"{name}/", f"{name}0", len(name) + 2, workflow=name)  # "0" comes next after "/"
         return True
 
     def lock(self, workflow_id: str) -> contextlib.AbstractContextManager[Hashable]:
@@ -279,10 +280,6 @@ class StoragePostgres(Storage):
         They are also closed when the storage is garbage-collected, and at the end of the program.
         """
         self._tables.pool.close()
-
-    def _write(self, statement: str, *values: object, workflow: str) -> None:
-        lease: Lease | None = LeaseLock.held((self._tables.identity(create=True), workflow))
-        self._tables.write(statement, *values, workflow=workflow, lease=lease)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._tables.pool.dsn.location()}, table {self._tables.name}>"

@@ -1,11 +1,26 @@
-"""The spans of one run: its own, and a child for each attempt, each map and each item that ran."""
+"""The spans of one run: its own, and a child for each attempt, each map and each item that ran.
+
+`exception.*` and `error.type` are from OpenTelemetry's semantic conventions
+(opentelemetry.io/docs/specs/semconv/registry/attributes); it has none for workflows, so the others are dotflow's.
+"""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, SpanContext, Tracer, format_span_id, format_trace_id, set_span_in_context
+from opentelemetry.trace import (
+    Link,
+    Span,
+    SpanContext,
+    Status,
+    StatusCode,
+    Tracer,
+    format_span_id,
+    format_trace_id,
+    set_span_in_context,
+)
 
 from dotflow import clock
 from dotflow.core.call import Carrier, TraceIds
@@ -29,136 +44,115 @@ from dotflow.core.failure import Failure
 from dotflow.core.text import escape_surrogates
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import ItemsFailed
-from dotflow.providers.tracers.opentelemetry.metrics import Instruments, RunMetrics
-from dotflow.providers.tracers.opentelemetry.open_span import (
-    ASKED,
-    ATTEMPT,
-    FALLBACK,
-    GROUP,
-    ITEM,
-    ITEMS,
-    ITEMS_COMPLETED,
-    ITEMS_FAILED,
-    ITEMS_RESTORED,
-    ITEMS_SKIPPED,
-    OTHER_ERROR,
-    PAUSE_REASON,
-    RETRY_COUNT,
-    RETRY_DELAY,
-    RUN_ID,
-    SKIP_REASON,
+from dotflow.providers.tracers.opentelemetry.metrics import (
+    ERROR_TYPE,
     STATUS,
     STEP,
-    TASK_ID,
-    TASKS,
-    TASKS_COMPLETED,
-    TASKS_FAILED,
-    TASKS_RESTORED,
-    TASKS_SKIPPED,
-    WORKFLOW_ID,
     WORKFLOW_NAME,
-    OpenSpan,
-    exception_attributes,
-    nanoseconds,
-    set_failed,
-    to_nanoseconds,
+    Metrics,
 )
 from dotflow.providers.tracers.opentelemetry.propagation import make_carrier
 
+WORKFLOW_ID: Final = "dotflow.workflow.id"
+RUN_ID: Final = "dotflow.run.id"
+TASK_ID: Final = "dotflow.task.id"
+GROUP: Final = "dotflow.group"
+ATTEMPT: Final = "dotflow.attempt"
+RETRY_COUNT: Final = "dotflow.retry.count"
+ASKED: Final = "dotflow.asked"
+RETRY_DELAY: Final = "dotflow.retry.delay"  # seconds
+TASKS: Final = "dotflow.tasks"
+TASKS_COMPLETED: Final = "dotflow.tasks.completed"
+TASKS_FAILED: Final = "dotflow.tasks.failed"
+TASKS_RESTORED: Final = "dotflow.tasks.restored"
+TASKS_SKIPPED: Final = "dotflow.tasks.skipped"
+ITEM: Final = "dotflow.item"  # its index
+ITEMS: Final = "dotflow.items"
+ITEMS_COMPLETED: Final = "dotflow.items.completed"
+ITEMS_FAILED: Final = "dotflow.items.failed"
+ITEMS_RESTORED: Final = "dotflow.items.restored"
+ITEMS_SKIPPED: Final = "dotflow.items.skipped"
+FALLBACK: Final = "dotflow.fallback"  # the name of the step that makes the attempt instead
+SKIP_REASON: Final = "dotflow.skip.reason"
+PAUSE_REASON: Final = "dotflow.pause.reason"
+
+OTHER_ERROR: Final = "_OTHER"  # the error.type without a known type
+
 COUNTS: Final = (ITEMS_COMPLETED, ITEMS_FAILED, ITEMS_SKIPPED, ITEMS_RESTORED)
+COMPLETED, FAILED, PAUSED = TypeStatus.COMPLETED, TypeStatus.FAILED, TypeStatus.PAUSED
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND: Final = timedelta(microseconds=1)
 
 
-class MapSpans:
-    """The spans of the mapped tasks of one run.
+def nanoseconds(at: datetime) -> int:
+    """Returns a moment in nanoseconds since 1970, in integers, since a float would lose the last three digits."""
+    return (at - EPOCH) // MICROSECOND * 1_000
+
+
+def exception_attributes(failure: Failure) -> dict[str, str]:
+    """Returns a failure as the attributes of an `exception` event."""
+    attributes = {"exception.type": failure.exception, "exception.message": failure.message}
+    if failure.traceback:
+        attributes["exception.stacktrace"] = failure.traceback
+    return {name: escape_surrogates(text) for name, text in attributes.items()}
+
+
+class OpenSpan:
+    """A span that has not ended. Its end is its start plus the time on the monotonic clock.
 
     Args:
-        tracer: Makes the spans.
-        parent: The context of the run's span.
-        attributes: Returns the attributes of a task by its id.
+        tracer: Makes the span.
+        name: Its name.
+        parent: The context of its parent.
+        attributes: Its attributes.
+        start: When it begins, in nanoseconds since 1970.
+        began: The same moment on the monotonic clock, in seconds.
+        links: A link to the span of the attempt before, if there was one.
     """
 
-    def __init__(self, tracer: Tracer, parent: Context, attributes: Callable[[int], dict[str, str | int]]) -> None:
-        self._tracer = tracer
-        self._parent = parent
-        self._attributes = attributes
-        self._maps: dict[int, OpenSpan] = {}
-        self._items: dict[tuple[int, int], OpenSpan] = {}
-        self._counts: dict[int, Counter[str]] = {}
+    __slots__ = ("began", "context", "span", "start")
 
-    def open(self, event: MapOpened) -> None:
-        """Starts the span of a mapped task, or counts its items in a further round."""
-        if event.task_id in self._maps:
-            self._maps[event.task_id].span.set_attribute(ITEMS, event.items)
-            return
-        attributes = {**self._attributes(event.task_id), ITEMS: event.items}
-        name = f"dotflow.map {attributes[STEP]}"
-        start = nanoseconds(event.at)
-        self._maps[event.task_id] = OpenSpan(self._tracer, name, self._parent, attributes, start, event.tick)
-        self._counts[event.task_id] = Counter()
+    def __init__(
+        self,
+        tracer: Tracer,
+        name: str,
+        parent: Context,
+        attributes: dict[str, str | int],
+        start: int,
+        began: float,
+        links: Sequence[Link] = (),
+    ) -> None:
+        self.span: Span = tracer.start_span(name, parent, attributes=attributes, links=links, start_time=start)
+        self.context: Context = set_span_in_context(self.span, parent)
+        self.start = start
+        self.began = began
 
-    def context_for(self, event: AttemptStarted, item: int) -> Context:
-        """Returns the context of the item's span, which starts with the first attempt."""
-        key = event.task_id, item
-        span = self._items.get(key)
-        if span is None:
-            attributes = {**self._attributes(event.task_id), ITEM: item}
-            name = f"dotflow.item {attributes[STEP]}"
-            parent, start = self._maps[event.task_id].context, nanoseconds(event.at)
-            span = self._items[key] = OpenSpan(self._tracer, name, parent, attributes, start, event.tick)
-        return span.context
+    def at(self, tick: float) -> int:
+        """Returns a moment on the monotonic clock in nanoseconds since 1970, never before the start."""
+        return self.start + to_nanoseconds(max(0.0, tick - self.began))
 
-    def end_item(self, event: TaskCompleted | TaskFailed, item: int, failure: Failure | None) -> None:
-        """Ends the span of an item."""
-        if event.task_id in self._counts:  # else a pause has ended its map
-            self._counts[event.task_id][ITEMS_COMPLETED if failure is None else ITEMS_FAILED] += 1
-        span = self._items.pop((event.task_id, item), None)
-        if span is not None:
-            span.end(TypeStatus.COMPLETED if failure is None else TypeStatus.FAILED, event.tick, failure)
-
-    def restore_item(self, event: TaskRestored) -> None:
-        """Counts an item that was restored. There may be many, so they make no event."""
-        self._counts[event.task_id][ITEMS_RESTORED] += 1
-
-    def skip_item(self, event: TaskSkipped) -> None:
-        """Records that an item was skipped, and why."""
-        self._counts[event.task_id][ITEMS_SKIPPED] += 1
-        attributes: dict[str, str | int] = {SKIP_REASON: escape_surrogates(event.reason)}
-        if event.item is not None:
-            attributes[ITEM] = event.item
-        self._maps[event.task_id].span.add_event("dotflow.item.skipped", attributes, nanoseconds(clock.now()))
-
-    def pause(self, event: TaskPaused) -> None:
-        """Ends the span of a mapped task, or of an item that waits for its next attempt."""
-        if event.item is not None:
-            span = self._items.pop((event.task_id, event.item), None)
-        else:
-            span = self._maps.pop(event.task_id, None)
-            counts = self._counts.pop(event.task_id, Counter())
-            if span is not None:
-                span.span.set_attributes({name: counts[name] for name in COUNTS})
-        if span is not None:
-            span.end(TypeStatus.PAUSED, event.tick, None)
-
-    def close(self, event: MapEnded) -> bool:
-        """Ends the span of a mapped task. Returns whether all of its items were restored."""
-        if event.task_id not in self._maps:  # a pause has ended it before
-            return False
-        counts, span, failure = self._counts.pop(event.task_id), self._maps.pop(event.task_id), event.failure
-        span.span.set_attributes({name: counts[name] for name in COUNTS})
-        if failure is not None and failure.exception == ItemsFailed.__name__:
-            failure = Failure(failure.exception, failure.message.partition(":")[0])  # behind it are values of items
-        span.end(TypeStatus.COMPLETED if failure is None else TypeStatus.FAILED, event.tick, failure)
-        return set(+counts) == {ITEMS_RESTORED}
-
-    def end_all(self, end: int) -> None:
-        """Ends the spans that are left, which are there only after a failure of the tracer."""
-        for spans in (self._items, self._maps):
-            for span in spans.values():
-                span.span.end(end)
-            spans.clear()
+    def end(self, status: TypeStatus, tick: float, failure: Failure | None) -> None:
+        """Ends it with a status, and a failure if there was one."""
+        span, end = self.span, self.at(tick)
+        if span.is_recording():
+            span.set_attribute(STATUS, status.value)
+            if failure is not None:
+                span.add_event("exception", exception_attributes(failure), end)
+                set_failed(span, failure.exception, f"{failure.exception}: {failure.message}")
+        span.end(end)
 
 
-COMPLETED, RETRY, FAILED, SKIPPED = TypeStatus.COMPLETED, TypeStatus.RETRY, TypeStatus.FAILED, TypeStatus.SKIPPED
+def to_nanoseconds(seconds: float) -> int:
+    """Returns seconds in nanoseconds."""
+    return round(seconds * 1e9)
+
+
+def set_failed(span: Span, error: str, description: str) -> None:
+    """Gives a span the status ERROR."""
+    span.set_attribute(ERROR_TYPE, escape_surrogates(error))
+    span.set_status(Status(StatusCode.ERROR, escape_surrogates(description)))
+
 
 Key = tuple[int, int | None]  # a task, and which of its items if it is mapped
 
@@ -168,17 +162,20 @@ class RunSpans:
 
     Args:
         tracer: Makes the spans.
-        instruments: The instruments of the tracer.
+        metrics: The metrics of the tracer.
         started: The event that the run has started.
     """
 
-    def __init__(self, tracer: Tracer, instruments: Instruments, started: RunStarted) -> None:
+    def __init__(self, tracer: Tracer, metrics: Metrics, started: RunStarted) -> None:
         self._tracer = tracer
-        self._metrics = RunMetrics(instruments, started.name)
+        self._metrics = metrics
+        self._workflow = {} if started.name is None else {WORKFLOW_NAME: escape_surrogates(started.name)}
         self._steps = [(escape_surrogates(step.name), escape_surrogates(step.group)) for step in started.steps]
-        self._ids = {WORKFLOW_ID: escape_surrogates(started.workflow_id), RUN_ID: started.run_id}
-        if started.name is not None:
-            self._ids[WORKFLOW_NAME] = escape_surrogates(started.name)
+        self._ids = {
+            WORKFLOW_ID: escape_surrogates(started.workflow_id),
+            RUN_ID: started.run_id,
+            **self._workflow,
+        }
         self._start = nanoseconds(started.at)
         self._began = clock.monotonic()
         # No id in the name: most tools group spans by name.
@@ -188,7 +185,9 @@ class RunSpans:
             start_time=self._start,
         )
         self._context = set_span_in_context(self._span)
-        self._maps = MapSpans(tracer, self._context, lambda task_id: {**self._ids, **self._task_attributes(task_id)})
+        self._maps: dict[int, OpenSpan] = {}
+        self._items: dict[Key, OpenSpan] = {}
+        self._item_counts: dict[int, Counter[str]] = {}
         self._attempts: dict[Key, OpenSpan] = {}
         self._failed_attempts: dict[Key, SpanContext] = {}  # for the link from the next attempt
         self._counts = dict.fromkeys((TASKS_COMPLETED, TASKS_FAILED, TASKS_RESTORED, TASKS_SKIPPED), 0)
@@ -226,11 +225,22 @@ class RunSpans:
         parent = self._context
         if event.item is not None:
             attributes[ITEM] = event.item
-            parent = self._maps.context_for(event, event.item)
+            if key not in self._items:  # its span starts with the first attempt
+                parent = self._maps[event.task_id].context
+                self._items[key] = self._start_part("item", event, parent, {ITEM: event.item})
+            parent = self._items[key].context
         failed = self._failed_attempts.pop(key, None)
-        link = None if failed is None else Link(failed)
+        links = () if failed is None else (Link(failed),)
         name, start = self._steps[event.task_id][0], nanoseconds(event.at)
-        self._attempts[key] = OpenSpan(self._tracer, name, parent, attributes, start, event.tick, link)
+        self._attempts[key] = OpenSpan(self._tracer, name, parent, attributes, start, event.tick, links)
+
+    def _start_part(
+        self, kind: str, event: MapOpened | AttemptStarted, parent: Context, own: dict[str, int]
+    ) -> OpenSpan:
+        """Starts the span of a mapped task, or of one of its items."""
+        attributes = {**self._ids, **self._task_attributes(event.task_id), **own}
+        name = f"dotflow.{kind} {attributes[STEP]}"
+        return OpenSpan(self._tracer, name, parent, attributes, nanoseconds(event.at), event.tick)
 
     def _repeat_action(self, event: AttemptRepeated) -> None:
         """Records a repeated action of a class. Its time is unknown, since it is reported at the attempt's end."""
@@ -238,7 +248,7 @@ class RunSpans:
         if attempt.span.is_recording():
             end = attempt.at(clock.monotonic())
             attempt.span.add_event("exception", exception_attributes(event.failure), end)
-        self._metrics.retry(self._steps[event.task_id][0], attempt.context)
+        self._metrics.retry(self._workflow, self._steps[event.task_id][0], attempt.context)
 
     def _wait(self, event: AttemptWaits) -> None:
         self._attempts[event.task_id, event.item].span.set_attribute(ASKED, event.asked)
@@ -248,15 +258,15 @@ class RunSpans:
         attempt = self._attempts[key]
         attempt.span.set_attribute(RETRY_DELAY, event.retry_in)
         self._failed_attempts[key] = attempt.span.get_span_context()
-        self._end_attempt(key, RETRY, clock.monotonic(), event.failure)
-        self._metrics.retry(self._steps[event.task_id][0], attempt.context)
+        self._end_attempt(key, TypeStatus.RETRY, clock.monotonic(), event.failure)
+        self._metrics.retry(self._workflow, self._steps[event.task_id][0], attempt.context)
 
     def _complete(self, event: TaskCompleted) -> None:
         self._end_attempt((event.task_id, event.item), COMPLETED, event.tick, None)
         if event.item is None:
             self._counts[TASKS_COMPLETED] += 1
         else:
-            self._maps.end_item(event, event.item, None)
+            self._end_item(event, None)
 
     def _fail(self, event: TaskFailed) -> None:
         key = event.task_id, event.item
@@ -266,41 +276,74 @@ class RunSpans:
         if has_attempt:
             self._end_attempt(key, FAILED, event.tick, event.failure)
         if event.item is not None:
-            self._maps.end_item(event, event.item, event.failure)
+            self._end_item(event, event.failure)
             return
         self._counts[TASKS_FAILED] += 1
         if not has_attempt:  # the run was stopped between two attempts
             attributes = {**self._task_attributes(event.task_id), **exception_attributes(event.failure)}
             self._span.add_event("dotflow.task.failed", attributes, nanoseconds(event.at))
 
+    def _end_item(self, event: TaskCompleted | TaskFailed, failure: Failure | None) -> None:
+        if event.task_id in self._item_counts:  # else a pause has ended its map
+            self._item_counts[event.task_id][ITEMS_COMPLETED if failure is None else ITEMS_FAILED] += 1
+        span = self._items.pop((event.task_id, event.item), None)
+        if span is not None:
+            span.end(COMPLETED if failure is None else FAILED, event.tick, failure)
+
+    def _open_map(self, event: MapOpened) -> None:
+        """Starts the span of a mapped task, or counts its items in a further round."""
+        if event.task_id in self._maps:
+            self._maps[event.task_id].span.set_attribute(ITEMS, event.items)
+            return
+        self._maps[event.task_id] = self._start_part("map", event, self._context, {ITEMS: event.items})
+        self._item_counts[event.task_id] = Counter()
+
     def _end_map(self, event: MapEnded) -> None:
-        is_restored = self._maps.close(event)
-        if event.failure is not None:
-            self._counts[TASKS_FAILED] += 1
-            self._note_failure(self._steps[event.task_id][0], event.failure)
-        else:
-            self._counts[TASKS_RESTORED if is_restored else TASKS_COMPLETED] += 1
+        failure = event.failure
+        if failure is None:
+            counts = self._end_map_span(event.task_id, COMPLETED, event.tick, None)
+            self._counts[TASKS_RESTORED if set(+counts) == {ITEMS_RESTORED} else TASKS_COMPLETED] += 1
+            return
+        self._counts[TASKS_FAILED] += 1
+        self._note_failure(self._steps[event.task_id][0], failure)
+        if failure.exception == ItemsFailed.__name__:
+            failure = Failure(failure.exception, failure.message.partition(":")[0])  # behind it are values of items
+        self._end_map_span(event.task_id, FAILED, event.tick, failure)
+
+    def _end_map_span(self, task_id: int, status: TypeStatus, tick: float, failure: Failure | None) -> Counter[str]:
+        """Ends the span of a mapped task, unless a pause has; returns the counts of its items."""
+        counts, span = self._item_counts.pop(task_id, Counter()), self._maps.pop(task_id, None)
+        if span is not None:
+            span.span.set_attributes({name: counts[name] for name in COUNTS})
+            span.end(status, tick, failure)
+        return counts
 
     def _restore(self, event: TaskRestored) -> None:
         if event.item is None:
             self._counts[TASKS_RESTORED] += 1
             self._add_event("dotflow.task.restored", event.task_id, {})
-        else:
-            self._maps.restore_item(event)
+        else:  # there may be many, so they make no event
+            self._item_counts[event.task_id][ITEMS_RESTORED] += 1
 
     def _skip(self, event: TaskSkipped) -> None:
+        reason = escape_surrogates(event.reason)
         if event.item is None:
             self._counts[TASKS_SKIPPED] += 1
-            attributes = {STATUS: SKIPPED.value, SKIP_REASON: escape_surrogates(event.reason)}
+            attributes = {STATUS: TypeStatus.SKIPPED.value, SKIP_REASON: reason}
             self._add_event("dotflow.task.skipped", event.task_id, attributes)
         else:
-            self._maps.skip_item(event)
+            self._item_counts[event.task_id][ITEMS_SKIPPED] += 1
+            of_item: dict[str, str | int] = {SKIP_REASON: reason, ITEM: event.item}
+            self._maps[event.task_id].span.add_event("dotflow.item.skipped", of_item, nanoseconds(clock.now()))
 
     def _pause(self, event: TaskPaused) -> None:
-        self._maps.pause(event)
+        """Ends the span of a mapped task, or of an item that waits for its next attempt."""
         if event.item is None:
-            attributes = {STATUS: TypeStatus.PAUSED.value, PAUSE_REASON: escape_surrogates(event.reason)}
+            self._end_map_span(event.task_id, PAUSED, event.tick, None)
+            attributes = {STATUS: PAUSED.value, PAUSE_REASON: escape_surrogates(event.reason)}
             self._add_event("dotflow.task.paused", event.task_id, attributes)
+        elif (span := self._items.pop((event.task_id, event.item), None)) is not None:
+            span.end(PAUSED, event.tick, None)
 
     def _add_event(self, name: str, task_id: int, attributes: dict[str, str]) -> None:
         self._span.add_event(name, {**self._task_attributes(task_id), **attributes}, nanoseconds(clock.now()))
@@ -316,30 +359,24 @@ class RunSpans:
         attempt = self._attempts.pop(key)
         attempt.end(status, tick, failure)
         seconds = max(0.0, tick - attempt.began)
-        self._metrics.attempt(self._steps[key[0]][0], status, seconds, failure, attempt.context)
+        step = self._steps[key[0]][0]
+        self._metrics.attempt(self._workflow, step, status, seconds, failure, attempt.context)
 
     def _end_run(self, event: RunEnded) -> None:
         seconds = clock.monotonic() - self._began
         # The wall clock may have been set back: the run does not end before its attempts.
         end = max(nanoseconds(event.at), self._start + to_nanoseconds(seconds))
-        while self._attempts:  # only after a failure of the tracer
-            self._attempts.popitem()[1].span.end(end)
-        self._maps.end_all(end)
-        error = None
-        if event.status not in (COMPLETED, TypeStatus.PAUSED):
-            failed = self._first_failure
-            error = OTHER_ERROR if failed is None else escape_surrogates(failed[1].exception)
-            set_failed(self._span, error, _description(self._first_failure))
+        error: str | None = None
+        if event.status not in (COMPLETED, PAUSED):
+            error, reason = OTHER_ERROR, "the run was stopped before all of its tasks had ended"
+            if self._first_failure is not None:
+                name, failure = self._first_failure
+                error = escape_surrogates(failure.exception)
+                reason = f"step '{name}' failed: {failure.exception}: {failure.message}"
+            set_failed(self._span, error, reason)
         self._span.set_attributes({**self._counts, STATUS: event.status.value})
         self._span.end(end)
-        self._metrics.run(event.status, seconds, error, self._context)
-
-
-def _description(failed: tuple[str, Failure] | None) -> str:
-    if failed is None:
-        return "the run was stopped before all of its tasks had ended"
-    name, failure = failed
-    return f"step '{name}' failed: {failure.exception}: {failure.message}"
+        self._metrics.run(self._workflow, event.status, seconds, error, self._context)
 
 
 _HANDLERS: Final[Mapping[type, Callable[[RunSpans, Any], None]]] = {
@@ -352,7 +389,7 @@ _HANDLERS: Final[Mapping[type, Callable[[RunSpans, Any], None]]] = {
     TaskFailed: RunSpans._fail,
     TaskSkipped: RunSpans._skip,
     TaskPaused: RunSpans._pause,
-    MapOpened: lambda spans, event: spans._maps.open(event),
+    MapOpened: RunSpans._open_map,
     MapEnded: RunSpans._end_map,
     RunEnded: RunSpans._end_run,
 }

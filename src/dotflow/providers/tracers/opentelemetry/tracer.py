@@ -46,13 +46,13 @@ class TracerOpenTelemetry(Tracer):
 
         self._providers = tracer_provider, meter_provider
         self._tracer = trace.get_tracer(SCOPE, tracer_provider=tracer_provider)
-        self._instruments = otel_metrics.Instruments(metrics.get_meter(SCOPE, meter_provider=meter_provider))
+        self._metrics = otel_metrics.Metrics(metrics.get_meter(SCOPE, meter_provider=meter_provider))
         self._run_spans = run_spans.RunSpans
         self._runs: dict[str, run_spans.RunSpans] = {}
 
     def trace(self, run_id: str, event: Event) -> None:
         if isinstance(event, RunStarted):
-            self._runs[run_id] = self._run_spans(self._tracer, self._instruments, event)
+            self._runs[run_id] = self._run_spans(self._tracer, self._metrics, event)
             return
         run = self._runs.pop(run_id, None) if isinstance(event, RunEnded) else self._runs.get(run_id)
         if run is not None:  # without its RunStarted, whose failure was reported, there is no run
