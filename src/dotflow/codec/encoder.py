@@ -119,6 +119,7 @@ def _str(value: str, writer: Writer, depth: int) -> Any:
 
 def _unordered(tag: str) -> Write:
     def unordered(value: set[Any] | frozenset[Any], writer: Writer, depth: int) -> Any:
+        value = value.copy()  # another thread may change it meanwhile
         if not writer.is_sorted:
             return {tag: list(_items(value, writer, depth, "<member {}>"))}
         parts, writer.parts = writer.parts, None  # the numbers of parts would depend on the order
@@ -300,7 +301,7 @@ _WRITERS: Final[dict[type, Write]] = {
     types.MappingProxyType: lambda value, writer, depth: {
         "$mapping": _dict(_call(collections.dict_behind, value), writer, depth)
     },
-    deque: lambda value, writer, depth: {"$deque": [list(_items(value, writer, depth, "[{}]")), value.maxlen]},
+    deque: lambda value, writer, depth: {"$deque": [list(_items(value.copy(), writer, depth, "[{}]")), value.maxlen]},
     range: _tagged("$range", lambda value: [value.start, value.stop, value.step], inner=True),
     complex: _tagged("$complex", lambda value: [value.real, value.imag], inner=True),
     bytes: lambda value, writer, depth: writer.put_part(value, BYTES_SUFFIX) or {"$bytes": scalars.write_bytes(value)},
