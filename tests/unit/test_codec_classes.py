@@ -2,10 +2,12 @@
 
 import enum
 import functools
+import itertools
 import re
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import InitVar, dataclass, field
@@ -309,6 +311,31 @@ def test_where_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(ValueNotStorable, match="too deep"):
         down(850, lambda: encode(value))
     assert decode(text) == value
+
+
+def test_a_set_or_deque_may_change_meanwhile() -> None:
+    """Another thread may still fill it. What it holds at one moment is kept."""
+    members, queue = {(0, n) for n in range(2_000)}, deque((0, n) for n in range(2_000))
+    is_over = threading.Event()
+
+    def change() -> None:
+        for n in itertools.takewhile(lambda _: not is_over.is_set(), itertools.count(2_000)):
+            members.add((0, n))
+            queue.append((0, n))
+            members.discard((0, n - 1))
+            queue.popleft()
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(change)
+        try:
+            texts = [encode(value) for _ in range(20) for value in (members, queue)]
+        finally:
+            is_over.set()
+            sys.setswitchinterval(before)
+
+    assert all(len(decode(text)) >= 1_999 for text in texts)
 
 
 def test_threads_do_not_disturb_each_other() -> None:

@@ -690,6 +690,20 @@ def test_frames_that_would_not_come_back_are_refused(value: Any, reason: str) ->
     assert caught.value.kind == f"{type(value).__module__}.{type(value).__qualname__}"
 
 
+def test_a_value_that_is_nested_too_deep_in_a_frame_does_not_contain_itself() -> None:
+    """One that does is refused for that."""
+    deep: list[Any] = []
+    for _ in range(250):
+        deep = [deep]
+    loop: list[Any] = []
+    loop.append(loop)
+
+    for value, reason in ((deep, "it is nested more than 200 levels deep"), (loop, "it contains itself")):
+        with pytest.raises(ValueNotStorable) as caught:
+            encode(pd.Series([value], dtype=object))
+        assert caught.value.reason == reason
+
+
 def test_a_subclass_is_refused_as_a_subclass() -> None:
     """The registry refuses it even when it is called directly."""
     with pytest.raises(ValueNotStorable, match="of pandas, plain frames"):

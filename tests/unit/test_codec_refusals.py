@@ -445,27 +445,28 @@ def test_a_refusal_says_where(make: Callable[[Any], Any], place: str) -> None:
 Key = samples.Key
 
 
-TOO_DEEP = "it is nested more than 200 levels deep, or contains itself"
-
-
 def test_a_value_that_contains_itself_is_refused() -> None:
-    """It is endlessly deep, and the path shows how."""
+    """The path ends where the cycle closes."""
     loop: list[Any] = [1, {"a": []}]
     loop[1]["a"].append(loop)
     mapping: dict[str, Any] = {}
     mapping["self"] = mapping
     point = samples.Point(1)
     point.y = [point]
+    queue: collections.deque[Any] = collections.deque()
+    queue.append(queue)
 
-    for value, beginning in (
-        ({"x": loop}, "['x'][1]['a'][0][1]['a'][0]"),
-        (mapping, "['self']['self']"),
-        (point, ".y[0].y[0]"),
-    ):
-        error = refusal_of(value)
-        assert error.reason == TOO_DEEP
-        assert error.place.startswith(beginning)
-        assert len(error.place) == 203
+    error = refusal_of({"x": loop})
+    assert (error.kind, error.place, error.reason) == ("list", "['x'][1]['a'][0]", "it contains itself")
+    error = refusal_of(mapping)
+    assert (error.kind, error.place, error.reason) == ("dict", "['self']", "it contains itself")
+    error = refusal_of(point)
+    assert (error.place, error.reason) == (".y[0]", "it contains itself")
+    error = refusal_of(queue)
+    assert (error.kind, error.place, error.reason) == ("collections.deque", "[0]", "it contains itself")
+
+
+TOO_DEEP = "it is nested more than 200 levels deep"
 
 
 def test_a_value_that_is_nested_too_deep_is_refused() -> None:
@@ -489,7 +490,7 @@ def test_wide_values_that_contain_themselves_end_too() -> None:
     wide: list[Any] = []
     wide.extend([wide] * 50)
 
-    assert refusal_of(wide).reason == TOO_DEEP
+    assert refusal_of(wide).reason == "it contains itself"
 
 
 def test_a_large_key_or_attribute_is_named_without_running_anything() -> None:

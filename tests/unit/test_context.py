@@ -118,8 +118,11 @@ def test_repr_shows_value_and_place() -> None:
         lambda context: 3 in context,
         lambda context: [*context],
         lambda context: len(context),
+        lambda context: context + 1,
+        lambda context: 2 * context,
+        lambda context: context > 1,
     ],
-    ids=["loop", "item", "in", "star", "len"],
+    ids=["loop", "item", "in", "star", "len", "plus", "times", "greater"],
 )
 def test_used_as_its_value(use: Callable[[Any], object]) -> None:
     """The error names the attribute with the value."""

@@ -4,6 +4,8 @@ import base64
 import itertools
 import json
 import pickle
+from collections import UserDict
+from collections.abc import Iterator
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -91,6 +93,18 @@ def test_variables_are_secret_by_their_names(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("os.environ", environment)
 
     assert sorted(secret_variables()) == ["12345678", "abcdefgh", "ijklmnop", "qrstuvwx"]
+
+
+def test_a_variable_may_be_removed_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step in another thread may do so."""
+
+    class Changing(UserDict[str, str]):
+        def __iter__(self) -> Iterator[str]:
+            return iter(["HOME", *self.data])
+
+    monkeypatch.setattr("os.environ", Changing({"GITHUB_TOKEN": "12345678"}))
+
+    assert secret_variables() == ["12345678"]
 
 
 def test_a_pickle_leaves_the_forms_out() -> None:

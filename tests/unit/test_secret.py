@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import json
 import pickle
 from collections.abc import Callable
 from types import MappingProxyType
@@ -233,6 +234,7 @@ def test_no_repr_shows_a_secret() -> None:
     shown = f"{secrets!r}{secrets.masks!r}{call!r}{config!r}{vars(config)}{secrets.by_task.get(0)}"
 
     assert "of-the" not in shown
+    assert "of-the" not in json.dumps([secrets], default=repr)  # as error reporters show the variables of a frame
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Steps and callbacks, as users may pass them."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -224,6 +225,16 @@ class TestResolve:
             resolve(path)
 
         assert "installed or in a folder on sys.path" in str(caught.value)
+
+    def test_no_private_module_is_proposed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nor is a private name of a module."""
+        (tmp_path / "_crawler_of_shops.py").write_text(GOOD)
+        monkeypatch.syspath_prepend(tmp_path)
+
+        with pytest.raises(InvalidPath, match="there is no module 'crawler_of_shops'") as caught:
+            resolve("crawler_of_shops.extract")
+
+        assert "Did you mean" not in str(caught.value)
 
     @pytest.mark.parametrize(("message", "sentence"), [("no", "no."), ("no.", "no."), ("why?", "why?")])
     def test_the_reason_has_one_end(self, modules: dict[str, str], message: str, sentence: str) -> None:

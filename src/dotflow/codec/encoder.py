@@ -24,7 +24,7 @@ from dotflow.codec.plain import INT_LIMIT, are_keys, dump, is_plain
 from dotflow.codec.types import collections, datetimes, records, scalars
 from dotflow.codec.types.classes import NotEncodable, inherits, module_of, name_for, without_prefix
 from dotflow.codec.types.enums import write_member
-from dotflow.codec.types.value_path import add_step, step_to
+from dotflow.codec.types.value_path import TooDeep, add_step, step_to
 from dotflow.core.context import Context
 from dotflow.core.failure import name_of
 from dotflow.core.text import is_utf8, split_surrogates
@@ -120,7 +120,7 @@ def _str(value: str, writer: Writer, depth: int) -> Any:
 def _unordered(tag: str) -> Write:
     def unordered(value: set[Any] | frozenset[Any], writer: Writer, depth: int) -> Any:
         if not writer.is_sorted:
-            return {tag: list(_items(value, writer, depth, "<member {}>"))}
+            return {tag: _items(value, writer, depth, "<member {}>")}
         parts, writer.parts = writer.parts, None  # the numbers of parts would depend on the order
         written = _items(value, writer, depth, "<member {}>")
         writer.parts = parts
@@ -129,14 +129,10 @@ def _unordered(tag: str) -> Write:
     return unordered
 
 
-def _too_deep(value: object) -> ValueNotStorable:
-    reason = f"it is nested more than {MAX_DEPTH} levels deep, or contains itself"
-    return ValueNotStorable(name_of(type(value)), "", reason)
-
-
-def _items(values: Any, writer: Writer, depth: int, step: str) -> Any:
+def _items(holder: Any, writer: Writer, depth: int, step: str) -> Any:
     if depth >= MAX_DEPTH:
-        raise _too_deep(values)
+        raise TooDeep(holder, MAX_DEPTH)
+    values = holder if type(holder) in (list, tuple) else list(holder)  # another thread may change it meanwhile
     if is_plain(values, careful=writer.careful):
         return values
     written: list[Any] = []
@@ -144,19 +140,19 @@ def _items(values: Any, writer: Writer, depth: int, step: str) -> Any:
         for value in values:
             written.append(TABLE[type(value)](value, writer, depth + 1))
     except ValueNotStorable as error:
-        add_step(error, step.format(len(written)))
+        add_step(error, holder, step.format(len(written)))
         raise
     return written
 
 
 def _dict(value: dict[Any, Any], writer: Writer, depth: int) -> Any:
     if depth >= MAX_DEPTH:
-        raise _too_deep(value)
+        raise TooDeep(value, MAX_DEPTH)
     if not are_keys(value, careful=writer.careful):
         return {"$dict": _pairs(value, writer, depth + 1)}
     if is_plain(value.values(), careful=writer.careful):
         return value
-    return _members(value, writer, depth, step_to)
+    return _members(value, value, writer, depth, step_to)
 
 
 def _subclass_of_dict(tag: str) -> Write:
@@ -178,7 +174,7 @@ def _pairs(value: dict[Any, Any], writer: Writer, depth: int) -> Any:
             pair[1] = TABLE[type(item)](item, writer, depth)
             written.append(pair)
     except ValueNotStorable as error:
-        add_step(error, step or step_to(key, len(written)))
+        add_step(error, value, step or step_to(key, len(written)))
         raise
     return written
 
@@ -212,21 +208,23 @@ def _context(value: Context, writer: Writer, depth: int) -> Any:
 def _attributes(holder: object, fields: dict[Any, Any], writer: Writer, depth: int) -> Any:
     """Writes the attributes of an object, by name."""
     if depth >= MAX_DEPTH:
-        raise _too_deep(holder)
+        raise TooDeep(holder, MAX_DEPTH)
     if not are_keys(fields, careful=writer.careful):
         return _dict(fields, writer, depth)
-    return _members(fields, writer, depth, lambda name, _: f".{name}")
+    return _members(holder, fields, writer, depth, lambda name, _: f".{name}")
 
 
-def _members(members: dict[str, Any], writer: Writer, depth: int, step: Callable[[object, int], str]) -> Any:
-    """Writes a JSON object. *step* returns the step to a member, by its name and number."""
+def _members(
+    holder: object, members: dict[str, Any], writer: Writer, depth: int, step: Callable[[object, int], str]
+) -> Any:
+    """Writes a JSON object. *step* returns the step from the holder to a member, by its name and number."""
     written: dict[str, Any] = {}
     name = ""
     try:
         for name, value in members.items():
             written[name] = TABLE[type(value)](value, writer, depth + 1)
     except ValueNotStorable as error:
-        add_step(error, step(name, len(written)))
+        add_step(error, holder, step(name, len(written)))
         raise
     return written
 
@@ -300,7 +298,7 @@ _WRITERS: Final[dict[type, Write]] = {
     types.MappingProxyType: lambda value, writer, depth: {
         "$mapping": _dict(_call(collections.dict_behind, value), writer, depth)
     },
-    deque: lambda value, writer, depth: {"$deque": [list(_items(value, writer, depth, "[{}]")), value.maxlen]},
+    deque: lambda value, writer, depth: {"$deque": [_items(value, writer, depth, "[{}]"), value.maxlen]},
     range: _tagged("$range", lambda value: [value.start, value.stop, value.step], inner=True),
     complex: _tagged("$complex", lambda value: [value.real, value.imag], inner=True),
     bytes: lambda value, writer, depth: writer.put_part(value, BYTES_SUFFIX) or {"$bytes": scalars.write_bytes(value)},

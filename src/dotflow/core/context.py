@@ -212,6 +212,12 @@ class Context:
         def __bool__(self) -> bool:  # Python would call __len__
             return True
 
+        def _refuse_operator(self, other: object) -> NoReturn:
+            raise TypeError(f"a 'Context' is no operand: {HINT}")
+
+        __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _refuse_operator
+        __lt__ = __le__ = __gt__ = __ge__ = _refuse_operator
+
     def __repr__(self) -> str:
         task_id = "" if self.task_id is None else f", task_id={self.task_id}"
         return f"Context({self.storage!r}{task_id})"

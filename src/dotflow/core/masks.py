@@ -168,7 +168,7 @@ def digest_of_secret(text: str, salt: str) -> str:
 
 def secret_variables() -> list[str]:
     """Returns the values of the environment's variables that are secret by their names."""
-    values = [value for name, value in os.environ.items() if name.upper().endswith(SECRET_NAMES)]
+    values = [os.environ[name] for name in os.environ if name.upper().endswith(SECRET_NAMES)]  # others may be gone
     return [value for value in values if len(value) >= MIN_VARIABLE]
 
 

@@ -158,7 +158,8 @@ def _near_module(name: str) -> str:
 
     parent, dot, last = name.rpartition(".")
     folders = getattr(sys.modules.get(parent), "__path__", ()) if parent else None
-    return close_match(last, (module.name for module in pkgutil.iter_modules(folders)), f"{parent}{dot}", SIMILAR)
+    public = (module.name for module in pkgutil.iter_modules(folders) if not module.name.startswith("_"))
+    return close_match(last, public, f"{parent}{dot}", SIMILAR)
 
 
 def _has_parameter(function: Callable[..., Any], argument: str) -> bool:

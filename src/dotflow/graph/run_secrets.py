@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from dotflow.core.action import AnyAction
 from dotflow.core.failure import name_of
@@ -61,8 +61,8 @@ class TaskSecrets(dict[str, str]):
         return f"<{len(self)} secrets>"
 
 
-class RunSecrets(NamedTuple):
-    """The secrets of one run.
+class RunSecrets:
+    """The secrets of one run. It is no tuple, whose values an error reporter would show with those of each frame.
 
     Attributes:
         by_task: The values of the secrets of those tasks that take any, by name.
@@ -70,9 +70,12 @@ class RunSecrets(NamedTuple):
         notes: Lines for the log on what is not masked.
     """
 
-    by_task: Mapping[int, Values]
-    masks: Masks
-    notes: Sequence[str] = ()
+    __slots__ = ("by_task", "masks", "notes")
+
+    def __init__(self, by_task: Mapping[int, Values], masks: Masks, notes: Sequence[str] = ()) -> None:
+        self.by_task = by_task
+        self.masks = masks
+        self.notes = notes
 
 
 NO_RUN_SECRETS: Final = RunSecrets({}, NO_MASKS)

@@ -35,7 +35,7 @@ def fill_in(description: Any, encode_inner: Callable[[Any], Any], put_part: Call
         try:
             return encode_inner(part.value)
         except ValueNotStorable as error:
-            add_step(error, part.path)
+            add_step(error, part, part.path)
             raise
 
     return _replace(description, encode)

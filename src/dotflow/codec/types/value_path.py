@@ -6,6 +6,7 @@ The path is built while the refusal passes upwards, so that a value that is kept
 from datetime import date, datetime, time, timedelta
 from typing import Final
 
+from dotflow.core.failure import name_of
 from dotflow.errors import ValueNotStorable
 
 _MAX_SHOWN: Final = 80  # characters of a key
@@ -15,13 +16,30 @@ _MAX_PATH: Final = 200  # characters of a path, which may be hundreds of steps d
 _SHOWABLE: Final = frozenset({type(None), bool, int, float, str, bytes, date, datetime, time, timedelta})
 
 
-def add_step(error: ValueNotStorable, step: str) -> None:
-    """Adds the step that leads from a holder to where the refusal comes from."""
+class TooDeep(ValueNotStorable):
+    """A value is nested too deep, perhaps because it contains itself."""
+
+    def __init__(self, value: object, limit: int) -> None:
+        super().__init__(name_of(type(value)), "", f"it is nested more than {limit} levels deep")
+        self.steps: list[tuple[object, str]] = []  # each holder, and the step from there: from the inside out
+
+
+def add_step(error: ValueNotStorable, holder: object, step: str) -> None:
+    """Adds the step that leads from *holder* to where the refusal comes from."""
     error.place = step + error.place
+    if isinstance(error, TooDeep):
+        error.steps.append((holder, step))
 
 
 def finish(error: ValueNotStorable) -> ValueNotStorable:
     """Returns the refusal to raise, for one that has passed all the way up."""
+    if isinstance(error, TooDeep):
+        path, seen = "", set[int]()
+        for holder, step in reversed(error.steps):
+            if id(holder) in seen:
+                return ValueNotStorable(name_of(type(holder)), path, "it contains itself")
+            seen.add(id(holder))
+            path += step
     place, half = error.place, _MAX_PATH // 2
     place = place if len(place) <= _MAX_PATH else f"{place[:half]}...{place[-half:]}"
     refusal = ValueNotStorable(error.kind, place, error.reason)
