@@ -622,6 +622,36 @@ def test_a_file_has_all_tables_of_its_format(history: HistorySQLite) -> None:
     assert tables == of_runs | of_queue
 
 
+@pytest.mark.parametrize(
+    ("older", "has_queue"),
+    [(FOURTH_FORMAT, True), (THIRD_FORMAT, False), (SECOND_FORMAT, False), (FIRST_FORMAT, False)],
+    ids=["fourth", "third", "second", "first"],
+)
+def test_a_file_of_an_earlier_format_is_read_as_it_is(
+    history: HistorySQLite, older: str, has_queue: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With runs in all states; the queue of the third one was another one, and looks empty."""
+    monkeypatch.chdir(tmp_path)
+    Path("mended").touch()
+    nightly(history).start(keep_going=True)
+    asking(history).start()
+    begin(history, "crashed", "extract", "load")
+    crash(history, "crashed")
+    Control(history).submit("etl")
+    runs = [(run.run_id, run.state) for run in history.runs()]
+    history.close()
+    with closing(sqlite3.connect(history.path)) as database:
+        database.executescript(older)
+
+    assert [(run.run_id, run.state) for run in history.runs()] == runs
+    assert [history.load(run).state for run, _ in runs] == ["Queued", "Crashed", "Paused", "Failed"]
+    control, ids = Control(history), [run for run, _ in runs]
+    assert ([run.run_id for run in history.queue()[0]], len(control.questions())) == ([ids[0]] * has_queue, has_queue)
+    assert (history.noted_numbers(ids), control.schedules(), control.long_queued()) == ([[]] * 4, [], [])
+    with closing(sqlite3.connect(history.path)) as database:
+        assert database.execute("PRAGMA user_version").fetchone() < (5,)
+
+
 def test_the_queue_of_the_fourth_format_is_read(
     history: HistorySQLite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
