@@ -33,7 +33,7 @@ ALTER TABLE questions DROP COLUMN about;
 SECOND_FORMAT = f"""{THIRD_FORMAT} DROP VIEW run_list; DROP VIEW attempt_list;
     DROP INDEX runs_continues; DROP INDEX runs_origin; DROP INDEX runs_base; DROP INDEX runs_running;
     DROP INDEX runs_open; DROP TABLE wanted; DROP TABLE workflows;
-    DROP TABLE servers; DROP TABLE orders; DROP TABLE schedules; DROP TABLE questions;
+    DROP TABLE servers; DROP TABLE orders; DROP TABLE schedules; DROP TABLE questions; DROP TABLE grants;
     DROP TABLE task_notes;
     ALTER TABLE runs DROP COLUMN workflow; ALTER TABLE runs DROP COLUMN params; ALTER TABLE runs DROP COLUMN submitted;
     ALTER TABLE runs DROP COLUMN origin; ALTER TABLE runs DROP COLUMN continues; ALTER TABLE runs DROP COLUMN begun;
@@ -608,6 +608,48 @@ def test_processes_upgrade_a_file_once(history: HistorySQLite, older: str, reque
         assert database.execute("PRAGMA user_version").fetchall() == [(5,)]
         assert set(database.execute("SELECT asked, round FROM attempt_list")) == {(None, None)}
         assert database.execute("SELECT sent FROM questions").fetchall() == []
+
+
+def test_a_file_has_all_tables_of_its_format(history: HistorySQLite) -> None:
+    """An earlier dotflow of the same format refuses a file that lacks one. Another list needs another format."""
+    quick(history).start()
+    with closing(sqlite3.connect(history.path)) as database:
+        assert database.execute("PRAGMA user_version").fetchall() == [(5,)]
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+    of_runs = {"runs", "plans", "steps", "environments", "attempts", "errors", "output", "copies", "notes", "meta"}
+    of_queue = {"wanted", "workflows", "servers", "orders", "schedules", "questions", "grants", "task_notes"}
+    assert tables == of_runs | of_queue
+
+
+@pytest.mark.parametrize(
+    ("older", "has_queue"),
+    [(FOURTH_FORMAT, True), (THIRD_FORMAT, False), (SECOND_FORMAT, False), (FIRST_FORMAT, False)],
+    ids=["fourth", "third", "second", "first"],
+)
+def test_a_file_of_an_earlier_format_is_read_as_it_is(
+    history: HistorySQLite, older: str, has_queue: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With runs in all states; the queue of the third one was another one, and looks empty."""
+    monkeypatch.chdir(tmp_path)
+    Path("mended").touch()
+    nightly(history).start(keep_going=True)
+    asking(history).start()
+    begin(history, "crashed", "extract", "load")
+    crash(history, "crashed")
+    Control(history).submit("etl")
+    runs = [(run.run_id, run.state) for run in history.runs()]
+    history.close()
+    with closing(sqlite3.connect(history.path)) as database:
+        database.executescript(older)
+
+    assert [(run.run_id, run.state) for run in history.runs()] == runs
+    assert [history.load(run).state for run, _ in runs] == ["Queued", "Crashed", "Paused", "Failed"]
+    control, ids = Control(history), [run for run, _ in runs]
+    assert ([run.run_id for run in history.queue()[0]], len(control.questions())) == ([ids[0]] * has_queue, has_queue)
+    assert (history.noted_numbers(ids), control.schedules(), control.long_queued()) == ([[]] * 4, [], [])
+    with closing(sqlite3.connect(history.path)) as database:
+        assert database.execute("PRAGMA user_version").fetchone() < (5,)
 
 
 def test_the_queue_of_the_fourth_format_is_read(

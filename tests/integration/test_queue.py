@@ -123,6 +123,18 @@ def test_a_submission_is_a_queued_run(make: Make, history: HistorySQLite) -> Non
     assert history.load(run).steps == []
 
 
+def test_a_submission_uses_the_open_file(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a process serves the workflow is looked up there, too: to open it takes longer than all the rest."""
+    opened: list[Any] = []
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *given, **more: (opened.append(given), connect(*given, **more))[1])
+    workflow = make()
+    for customer in range(3):
+        workflow.submit({"customer": customer})
+
+    assert len(opened) == 1
+
+
 def test_a_second_submission_of_a_queued_run_returns_its_id(make: Make) -> None:
     """It takes the earlier moment and the higher priority of both."""
     workflow = make()

@@ -22,6 +22,7 @@ from dotflow.core.schedule_rules import MAX_FIRINGS
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError, MissingParam, UnknownParam
 from dotflow.providers import ExecutorThread, HistorySQLite, SchedulerCron
+from dotflow.providers.histories.sqlite import schedules
 from dotflow.providers.histories.sqlite.queue import SQLiteQueue
 from dotflow.records.record import RunSummary
 from dotflow.serving.server import Server, serve
@@ -242,6 +243,17 @@ def test_more_firings_than_are_decided_at_once(house: House) -> None:
         "1000 firings of 'nightly' (* * * * * Europe/Berlin) dropped, 2026-01-01 01:01:00 CET to "
         "2026-01-01 17:40:00 CET: "
     )
+
+
+def test_making_up_for_many_firings_reads_none_of_their_runs(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No active run blocks them. To read all of them for each one more would take the square of the time."""
+    workflow = house.workflow(nightly("*/5 * * * *", catch_up="all", overlap="parallel"))
+    house.serve(timedelta(seconds=1), workflow)
+    house.sleep_until(NEW_YEAR + HOUR - timedelta(minutes=1))
+    monkeypatch.setattr(schedules, "_active", lambda *given: pytest.fail("it looked"))
+    Server([workflow], once=True, options={}).run()
+
+    assert len(house.ran) == 11
 
 
 def test_the_log_has_all_moments_that_were_dropped(house: House) -> None:

@@ -7,10 +7,12 @@ from enum import Enum
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 
 from dotflow.core.events import AttemptOutput
+from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.providers.histories.sqlite.output_rows import GAP, LATE, OutputRows, OutputWriter
 from dotflow.providers.sqlite_file import SQLiteFile
 from dotflow.records.glimpse import MAX_GLIMPSE, glimpse
@@ -212,6 +214,12 @@ def test_a_glimpse_is_short() -> None:
 
     assert len(glimpse(value)) <= MAX_GLIMPSE
     assert glimpse(value).endswith(" (100 items)")
+
+
+@pytest.mark.parametrize("pretended", [list, TypeAttemptState])
+def test_a_glimpse_of_a_value_that_pretends_to_have_another_type_is_its_own(pretended: type) -> None:
+    """A question about it, too, has something in its place."""
+    assert glimpse(Mock(spec=pretended)) == "<Mock>"
 
 
 def test_a_glimpse_of_a_frame_has_its_shape() -> None:

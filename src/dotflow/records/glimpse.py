@@ -38,7 +38,7 @@ def glimpse(value: Any, masks: Masks = NO_MASKS, length: int = MAX_GLIMPSE) -> s
     """Returns a text of up to *length* characters, such as `[1, 2, ...] (10000 items)` or `DataFrame 9997 × 14`.
 
     It is no repr, which would run the value's own code and may be endless: it shows a value's beginning, or its type.
-    It is "" for a value of a type that pretends to be another one.
+    Of a value that only pretends to have another type, such as a mock, it may be the name of its type alone.
     """
     kind = type(value)
     if kind is float or kind is bool or (kind is int and value.bit_length() <= WORD):  # of most steps this is all
@@ -47,10 +47,10 @@ def glimpse(value: Any, masks: Masks = NO_MASKS, length: int = MAX_GLIMPSE) -> s
         text = masks.mask(_glimpse(value, 0, masks))
         count = f" ({len(value)} items)" if value.__class__ in BRACKETS and len(value) > MAX_ENTRIES else ""
     except Exception:  # of a type that pretends to be another one
-        return ""
+        return masks.mask(f"<{kind.__name__}>")
     if len(text) > length:
         text = f"{text[: length - 3]}..."
-    return f"{text[: length - len(count)]}{count}"
+    return f"{text[: length - len(count)]}{count}" if count else text
 
 
 def _glimpse(value: Any, depth: int, masks: Masks) -> str:

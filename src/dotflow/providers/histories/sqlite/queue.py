@@ -47,7 +47,15 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError, NotInHistory, NotServable, OrderRefused, close_match
 from dotflow.providers.histories.sqlite import live, questions, schedules
 from dotflow.providers.histories.sqlite.crashed import MARK_ATTEMPTS, MARK_RUN, counts_of, end_of, mark_ended
-from dotflow.providers.histories.sqlite.reading import PAUSES, errors_of, pauses_of, reading, short_path
+from dotflow.providers.histories.sqlite.reading import (
+    PAUSES,
+    SERVED,
+    errors_of,
+    pauses_of,
+    reading,
+    served_of,
+    short_path,
+)
 from dotflow.providers.histories.sqlite.tables import (
     COMPLETED,
     CRASHED,
@@ -257,8 +265,8 @@ class SQLiteQueue(Operations):
         return rows[0][0] if rows else None
 
     def is_served(self, name: str) -> bool:
-        with reading(self.path) as reader:
-            return any(name == one or name.startswith((f"{one}@", f"{one}#")) for one in reader.served)
+        served = served_of(self.look(SERVED), self.path)
+        return any(name == one or name.startswith((f"{one}@", f"{one}#")) for one in served)
 
     def pause_workflow(self, workflow: str, by: str, comment: str) -> WorkflowPause:
         def work(connection: sqlite3.Connection) -> WorkflowPause:

@@ -40,7 +40,7 @@ HAS_RUNS: Final = "SELECT 1 FROM runs LIMIT 1"
 #: Of the runs that have begun.
 LAST: Final = """SELECT run FROM runs WHERE parent_run IS NULL AND (begun OR state = 'Running')
     ORDER BY began DESC, run DESC LIMIT 1"""
-SERVERS: Final = "SELECT lock, workflows FROM servers"
+SERVED: Final = "SELECT lock, workflows FROM servers"
 PAUSES: Final = "SELECT workflow, paused_by, paused_at, paused_comment FROM workflows WHERE paused_at IS NOT NULL"
 LAST_FAILED: Final = """SELECT run FROM runs WHERE (state IN ('Failed', 'Crashed') OR run IN ({crashed}))
     AND parent_run IS NULL ORDER BY began DESC, run DESC LIMIT 1"""
@@ -140,14 +140,15 @@ def pauses_of(rows: Iterable[tuple[str, str, int, str | None]]) -> dict[str, Wor
     return {workflow: WorkflowPause(by, moment(at), comment or "") for workflow, by, at, comment in rows}
 
 
-def find_served(connection: sqlite3.Connection, path: Path, statement: str = SERVERS) -> set[str]:
+def find_served(connection: sqlite3.Connection, path: Path, statement: str = SERVED) -> set[str]:
     """Returns the workflows that living processes serve, or what else the statement finds of servers."""
-    served: set[str] = set()
     ((version,),) = connection.execute("PRAGMA user_version")
-    for lock, ids in connection.execute(statement).fetchall() if version >= QUEUE_FORMAT else ():
-        if live.is_held(path, lock):
-            served.update(json.loads(ids))
-    return served
+    return served_of(connection.execute(statement).fetchall() if version >= QUEUE_FORMAT else (), path)
+
+
+def served_of(rows: Iterable[tuple[int, str]], path: Path) -> set[str]:
+    """Returns the ids that are listed beside the locks of living processes."""
+    return {served for lock, ids in rows if live.is_held(path, lock) for served in json.loads(ids)}
 
 
 def revision_of(file: SQLiteFile, path: Path) -> str:

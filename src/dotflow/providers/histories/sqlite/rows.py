@@ -297,7 +297,7 @@ class RunRows:
         return self._open.get((event.task_id, NO_ITEM if event.item is None else event.item))
 
     def _changed(self, event: OfAttempt) -> OpenAttempt | None:
-        """Returns what `_opened` does for an event that changes the row, with all columns; without a call of that."""
+        """Returns the same for an event that changes the row: it has all columns, and is written again."""
         opened = self._open.get((event.task_id, NO_ITEM if event.item is None else event.item))
         if opened is not None:
             self.attempts[id(opened.row)] = widened(opened.row)

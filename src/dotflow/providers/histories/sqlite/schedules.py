@@ -127,7 +127,9 @@ def fire(
             elif resumed_at is not None and paused_from <= micro(planned) <= resumed_at:  # while no process served it
                 reason = f"the workflow was paused until {since(moment(resumed_at), now)}"
         if not reason and wanted is not None:
-            active = [*_paused(connection, wanted.name or ""), *_active(connection, schedule.schedule)]
+            active = [*_paused(connection, wanted.name or "")]
+            if not is_made_up:  # else a paused run alone blocks it, and those that are made up for may be thousands
+                active += _active(connection, schedule.schedule)
             reason = why_blocked(active, schedule.overlap, schedule.max_parallel, now, is_made_up=is_made_up)
         if reason or wanted is None:
             dropped.append(Dropped(planned, reason, wanted and wanted.name))

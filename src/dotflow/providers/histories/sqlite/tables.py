@@ -85,6 +85,9 @@ QUEUE: Final = (
         origin TEXT NOT NULL, task TEXT NOT NULL, item INTEGER NOT NULL, nth INTEGER NOT NULL, text TEXT NOT NULL,
         asked INTEGER NOT NULL, until INTEGER, answer INTEGER, by_whom TEXT, at INTEGER, comment TEXT, value TEXT,
         PRIMARY KEY (origin, task, item, nth)) WITHOUT ROWID""",
+    # Nothing uses it, but an earlier dotflow refuses a file of this format without it.
+    "CREATE TABLE grants (name TEXT NOT NULL, at INTEGER NOT NULL, holder TEXT NOT NULL, ended INTEGER)",
+    "CREATE INDEX grants_name ON grants (name, at)",
     """CREATE TABLE task_notes (
         run INTEGER NOT NULL, task INTEGER NOT NULL, item INTEGER NOT NULL, attempt INTEGER NOT NULL,
         name TEXT NOT NULL, at INTEGER NOT NULL, value TEXT NOT NULL,
