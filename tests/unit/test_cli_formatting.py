@@ -5,9 +5,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import click
 import pytest
 
 from dotflow.cli.formatting import one_line, pluralize
+from dotflow.cli.main import dotflow
 from dotflow.cli.run.schedule import format_time
 from dotflow.core.failure import raised_at
 
@@ -85,3 +87,18 @@ def test_an_error_without_a_traceback_points_nowhere(text: str) -> None:
 def test_a_time_has_its_zone(zone: str, expected: str) -> None:
     """Day of the week, date, time, the name of the zone at that time, and its offset."""
     assert format_time(datetime(2026, 11, 1, 5, 30, tzinfo=UTC).astimezone(ZoneInfo(zone))) == expected
+
+
+@pytest.mark.parametrize("columns", [60, 100])
+def test_an_example_of_an_option_is_one_line(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    """So it can be copied."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    context = click.Context(dotflow, info_name="dotflow")
+    command = dotflow.get_command(context, "start")
+    assert command is not None
+
+    text = command.get_help(click.Context(command, context, "start", terminal_width=columns))
+
+    lines = [line.strip() for line in text.splitlines()]
+    assert "E.g. --workflow jobs.nightly:build" in lines
+    assert "E.g. --param day=2026-11-25 --param limit=100" in lines

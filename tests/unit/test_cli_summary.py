@@ -101,11 +101,13 @@ def test_plain_lines(workflow: DotFlow) -> None:
 
 @pytest.mark.parametrize("columns", [60, 80, 140])
 def test_the_table(workflow: DotFlow, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
-    """Counts and reasons stand in its last column, which is cut where it has to be."""
+    """Counts and reasons stand in its last column, which is broken into lines where it has to be."""
     lines = printed(workflow, monkeypatch, columns)
 
     text = " ".join(" ".join(lines).split())
-    assert all(len(line) <= columns for line in lines[: lines.index("", 1)])
+    table = lines[1 : lines.index("", 1)]
+    assert all(len(line) <= columns for line in table)
+    assert {"10", "failed,", "retries", "skipped", "by", "its", "fallback"} <= set(" ".join(table).split())
     assert "[2] 'page/2': ConnectionError: 2 is away" in text
     assert "and 2 more failed items" in text
     assert "+ task 5 rates, by its fallback previous_rates ValueError: the service moved" in text.replace("✓", "+")
@@ -114,6 +116,18 @@ def test_the_table(workflow: DotFlow, monkeypatch: pytest.MonkeyPatch, columns: 
     assert not any("fetch" in line and "/2" in line for line in lines if "Failed" in line)
     if columns == 140:
         assert any(line.endswith("3 of 10 items, 7 failed, 7 retries") for line in lines)
+
+
+def test_of_many_tasks_that_completed_none_is_listed(
+    make_workflow: MakeWorkflow, fake_time: FakeTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is there a number of more."""
+    workflow = make_workflow()
+    for _ in range(51):
+        workflow.task.add(previous_rates)
+    workflow.start()
+
+    assert printed(workflow, monkeypatch, 80)[:3] == ["", "", "Failed: 51 of 51 tasks completed, in 3.00 s"]
 
 
 def test_a_map_that_failed_as_a_whole(make_workflow: MakeWorkflow, fake_time: FakeTime) -> None:

@@ -9,6 +9,7 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 MAX_WIDTH: Final = 100  # columns of help; longer lines are hard to read
+HELP_INDENT: Final = 34  # columns before the help of an option, set by click
 
 #: -h as well as --help.
 CONTEXT_SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": MAX_WIDTH}
@@ -91,6 +92,27 @@ class Group(click.Group):
             raise click.UsageError(f"No such command '{args[0]}'. {hint}".strip(), ctx) from None
 
 
-def option(*names: str, help: str, example: str = "", **settings: Any) -> Callable[[F], F]:
+class Option(click.Option):
+    """An option whose help ends with an example, on a line of its own: broken, it could not be copied."""
+
+    def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.example = example
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        import shutil  # only the help needs them
+        import textwrap
+
+        record = super().get_help_record(ctx)
+        if record is None:
+            return None
+        width = max(50, min(shutil.get_terminal_size().columns, MAX_WIDTH) - 2) - HELP_INDENT
+        lines = [*textwrap.wrap(record[1], width), f"E.g. {self.example}"]
+        return record[0], "\b\n" + "\n".join(lines)  # \b: keeps the lines
+
+
+def option(*names: str, example: str = "", **settings: Any) -> Callable[[F], F]:
     """Returns a decorator that adds an option to a command. Its help ends with the example, if it has one."""
-    return click.option(*names, help=f"{help} E.g. {example}" if example else help, **settings)
+    if not example:
+        return click.option(*names, **settings)
+    return click.option(*names, cls=Option, example=example, **settings)

@@ -1,6 +1,7 @@
 """Texts about runs: states with their symbols, moments, sizes, and tables that fit the terminal."""
 
 import io
+import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,11 +27,19 @@ MISSING: Final = "Missing"  # the state of a day without a run
 
 
 class Column(NamedTuple):
-    """A column of a table. `fits` is the order in which columns are cut where there is too little room; 0: never."""
+    """A column of a table.
+
+    Attributes:
+        title: Its head.
+        is_right: Whether its texts stand on the right.
+        fits: The order in which columns are made narrower where there is too little room; 0: never.
+        wraps: Whether its texts go on in further lines then; otherwise they are cut.
+    """
 
     title: str
     is_right: bool = False
     fits: int = 0
+    wraps: bool = False
 
 
 class Screen:
@@ -68,13 +77,15 @@ class Screen:
         lines += [[cell.copy() if isinstance(cell := row[i], Text) else Text(cell) for i in kept] for row in rows]
         widths = [max(cell.cell_len for cell in cells) for cells in zip(*lines, strict=True)]
         self._fit(columns, widths)
-        for cells in lines:
-            for cell, column, width in zip(cells, columns, widths, strict=True):
-                cell.truncate(width, overflow="ellipsis")
-                cell.align("right" if column.is_right else "left", width)
-            line = Text(" " * GAP).join(cells)
-            line.rstrip()
-            yield line
+        for texts in lines:
+            parts = [
+                cell.wrap(self._console, width) if column.wraps else [cell]
+                for cell, column, width in zip(texts, columns, widths, strict=True)
+            ]
+            for cells in itertools.zip_longest(*parts):
+                line = Text(" " * GAP).join(map(_fitted, cells, columns, widths))
+                line.rstrip()
+                yield line
 
     def _fit(self, columns: Sequence[Column], widths: list[int]) -> None:
         """Makes columns narrower until the table fits: those that are cut first, of several the widest one."""
@@ -85,6 +96,14 @@ class Screen:
                 if widths[widest] <= MIN_WIDTH:
                     break
                 widths[widest] -= 1
+
+
+def _fitted(cell: Text | None, column: Column, width: int) -> Text:
+    """Returns a cell of this width, cut or filled up with spaces."""
+    cell = cell or Text()
+    cell.truncate(width, overflow="ellipsis")
+    cell.align("right" if column.is_right else "left", width)
+    return cell
 
 
 def styled(state: str | None, text: str = "") -> Text:

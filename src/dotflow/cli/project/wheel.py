@@ -77,9 +77,7 @@ def pack() -> Wheel:
     texts = {"WHEEL": WHEEL} | {name: installation.read_text(name) for name in METADATA_FILES}
     sources = [path for path in sorted(HERE.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
     files = {f"dotflow/{path.relative_to(HERE).as_posix()}": path.read_bytes() for path in sources}
-    files |= {
-        f"{folder}/{name}": text.encode() for name, text in ({"WHEEL": WHEEL} | texts).items() if text is not None
-    }
+    files |= {f"{folder}/{name}": text.encode() for name, text in texts.items() if text is not None}
     return Wheel(f"dotflow-{version}-{TAG}.whl", zipped(files, record=f"{folder}/RECORD"))
 
 

@@ -20,7 +20,7 @@ COLUMNS: Final = (
     Column("Status"),
     Column("Attempts", is_right=True),
     Column("Duration", is_right=True),
-    Column("", fits=1),
+    Column("", fits=1, wraps=True),  # a question or a reason, which stands nowhere else
 )
 
 
@@ -32,8 +32,8 @@ def print_summary(status: str, tasks: Sequence[Task], seconds: float, hint: str)
     screen.line()
     if listed:
         screen.print_table(COLUMNS, [_row(task, grouped=grouped) for task in listed])
-    if omitted:
-        screen.line((f"and {pluralize(omitted, 'more task')}", "dim"))
+        if omitted:
+            screen.line((f"and {pluralize(omitted, 'more task')}", "dim"))
     for task, lines in failures(tasks):
         group = f" ({one_line(task.group_name)})" if task.group_name != "default" else ""
         more = f", {note(task)}" if task.status is not TypeStatus.FAILED else ""
