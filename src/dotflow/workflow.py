@@ -258,12 +258,14 @@ class DotFlow:
                 loop.call_soon_threadsafe(event.set)
 
         is_background = chosen.mode is TypeExecution.BACKGROUND
-        when_recorded = partial(from_thread, recorded) if is_background else None
+        has_history = self.config.history is not None  # else it returns at once
+        when_recorded = partial(from_thread, recorded) if is_background and has_history else None
         start_in_background(run, partial(from_thread, ended), when_recorded=when_recorded)
         try:
-            if is_background:
+            if when_recorded is not None:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(recorded.wait(), RECORD_PATIENCE)
+            if is_background:
                 return run
             await ended.wait()
         except asyncio.CancelledError:

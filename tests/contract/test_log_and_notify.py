@@ -333,6 +333,25 @@ class TestNotify:
         assert "Failures.wants raised" in broken
         assert "one notification still hangs, 1 more were not sent" in left
 
+    def test_wants_that_cannot_be_decided_fails_no_task(self, make_workflow: MakeWorkflow) -> None:
+        """Such as the comparison of an array: it is reported as if `wants` had raised."""
+        log = MyLog()
+
+        class Array:
+            def __bool__(self) -> bool:
+                raise ValueError("ambiguous")
+
+        class Undecided(MyNotify):
+            def wants(self, message: Task | RunMessage) -> Any:
+                return Array()
+
+        workflow = make_workflow(log=log, notify=Undecided())
+        workflow.task.add(action(lambda: 1))
+
+        assert workflow.start().status is TypeStatus.COMPLETED
+        assert all("Undecided.wants raised" in report for report in log.reports)
+        assert len(log.reports) == 3
+
     def test_it_receives_a_snapshot(self, make_workflow: MakeWorkflow) -> None:
         """A notifier changes only its copy of the task."""
 

@@ -3,6 +3,7 @@
 import contextlib
 import dis
 import functools
+import itertools
 import signal
 import sys
 import threading
@@ -18,8 +19,10 @@ import pytest
 import dotflow
 from dotflow import DotFlow, action
 from dotflow.engine import background
-from dotflow.providers import StorageFile
+from dotflow.providers import StorageDefault, StorageFile
 from dotflow.providers.schedulers.runs import ScheduledRuns, ShutdownSignals
+from dotflow.resume import checkpoint
+from dotflow.resume.checkpoint import Checkpoints
 from dotflow.worker import waiting
 from dotflow.worker.waiting import WakeupEvent
 from tests.integration.children import Scripts
@@ -60,8 +63,10 @@ def interruptible(code: CodeType) -> frozenset[int]:
     return frozenset(offsets)
 
 
-def interrupted_at(number: int, step: LongStep, function: Callable[[], object]) -> bool:
-    """Calls *function*, with a SIGINT at the *number*-th moment at which it can come in dotflow or in threading.
+def interrupted_at(
+    number: int, step: LongStep, function: Callable[[], object], traced: tuple[str, ...] = TRACED
+) -> bool:
+    """Calls *function*, with a SIGINT at the *number*-th moment at which it can come in the *traced* files.
 
     Returns False if it was waiting for the step before that moment. Then the signal came in the wait.
     """
@@ -69,7 +74,7 @@ def interrupted_at(number: int, step: LongStep, function: Callable[[], object]) 
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:
         nonlocal count
-        if not frame.f_code.co_filename.startswith(TRACED):
+        if not frame.f_code.co_filename.startswith(traced):
             return None
         frame.f_trace_opcodes = True
         if event == "opcode" and frame.f_lasti in interruptible(frame.f_code):
@@ -80,9 +85,9 @@ def interrupted_at(number: int, step: LongStep, function: Callable[[], object]) 
         return trace
 
     before = sys.gettrace()
-    sys.settrace(trace)
     with contextlib.suppress(KeyboardInterrupt, RuntimeError):  # threading.Condition has a moment for the second
         try:
+            sys.settrace(trace)
             function()
         finally:
             sys.settrace(before)
@@ -168,6 +173,40 @@ def test_at_any_moment_it_stops_a_background_run(
             break
         number += 4
     assert step.has_begun
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="while opcodes are traced, a signal may stop 3.11 for ever")
+@pytest.mark.parametrize("resume", [False, True])
+def test_at_any_moment_of_its_start_it_leaves_the_storage_to_other_runs(
+    resume: bool, make_workflow: MakeWorkflow
+) -> None:
+    """Even while the traceback is kept, as in an interactive session."""
+    kept: list[BaseException] = []
+    free: list[bool] = []
+
+    def begin() -> None:
+        try:
+            checkpoints.open(tasks, resume=resume)
+        except KeyboardInterrupt as error:
+            kept.append(error)
+            raise
+
+    def take() -> None:
+        free.append(checkpoints._turn.lock.acquire(blocking=False))
+
+    for number in itertools.count(1):
+        workflow = make_workflow()
+        workflow.task.add(action(lambda: 1))
+        tasks = [task._new_record("w", "r") for task in workflow.task]
+        checkpoints = Checkpoints(StorageDefault(), "w", exclusive=False, log_line=lambda *_: None, run_id="r")
+        if not interrupted_at(number, LongStep(), begin, (checkpoint.__file__, contextlib.__file__)):
+            break
+        other = threading.Thread(target=take)
+        other.start()
+        other.join()
+
+    assert len(kept) > 20
+    assert free == [True] * len(kept)
 
 
 @pytest.mark.processes

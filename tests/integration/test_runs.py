@@ -20,6 +20,7 @@ from dotflow.abc.history import History
 from dotflow.abc.log import Log
 from dotflow.abc.notify import Notify
 from dotflow.abc.tracer import Tracer
+from dotflow.core.events import RunEvent
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.run import Run
 from dotflow.errors import CheckpointMismatch, InvalidArgument
@@ -52,6 +53,33 @@ def group(mode: str, number: int) -> str:
 
 
 # In the background
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_background_without_a_history_waits_for_no_log(
+    is_async: bool, make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a history has to save first that the run has begun."""
+    returned = threading.Event()
+    seen: list[bool] = []
+
+    class Slow(Log):
+        def follow_run(self, event: RunEvent) -> None:
+            seen.append(returned.wait(5))
+
+        def info(self, task: Task) -> None: ...
+
+        def error(self, task: Task) -> None: ...
+
+    monkeypatch.setattr("dotflow.workflow.RECORD_PATIENCE", 20)
+    workflow = make_workflow(log=Slow())
+    workflow.task.add(action(lambda: 1))
+
+    run = asyncio.run(workflow.astart("background")) if is_async else workflow.start("background")
+    returned.set()
+    run.wait()
+
+    assert seen == [True, True]
 
 
 def test_background_returns_at_once(make_workflow: MakeWorkflow, tmp_path: Path) -> None:

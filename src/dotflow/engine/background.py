@@ -38,7 +38,7 @@ def start_in_background(
         run: The run.
         then: Called at its end.
         is_recorded: Whether to return when its history has saved that it has begun, but after RECORD_PATIENCE at most.
-        when_recorded: Called in its thread then, or as soon as it has begun without a history; again at its end.
+        when_recorded: Called in its thread then, and again at its end.
     """
     if _registered.acquire(blocking=False):
         # Python waits for threads at its end, but first it closes all thread pools, which steps may need.

@@ -68,7 +68,7 @@ class Notifier:
 
     def _wants(self, message: Task | RunMessage) -> bool:
         try:
-            return self._notify.wants(message)
+            return bool(self._notify.wants(message))
         except BaseException as error:  # the user's code
             reraise_interrupt(error)
             self._log_line(f"{type(self._notify).__name__}.wants raised", error)

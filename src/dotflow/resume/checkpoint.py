@@ -6,7 +6,7 @@ import threading
 import uuid
 import weakref
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from dotflow.abc.storage import Storage
@@ -68,7 +68,8 @@ class Chain(NamedTuple):
 class _Turn:
     """What the runs of this process share that work on one workflow: they save and void in turns.
 
-    So no value of an older run is saved after a newer run has begun.
+    So no value of an older run is saved after a newer run has begun. The lock is taken by `with` itself: a generator in
+    between would keep it after a signal, as long as the traceback is kept.
 
     Args:
         storage: Stays alive as long as this, so that no other storage is given its id.
@@ -230,7 +231,7 @@ class Checkpoints:
                 if files is not None:
                     self.files = RunFiles(files.saved, files.limit)
                     done = {*restoration.restored, *restoration.whole_maps, *restoration.not_needed}
-                    with self._in_turn():
+                    with usable(self._storage), self._turn.lock:
                         self.files.go_on(files, inputs_of(tokens), runs=not done.issuperset(range(len(tasks))))
                     for line in files.notes():
                         self._log_line(line)
@@ -239,7 +240,7 @@ class Checkpoints:
                 tokens.use(tasks)
             self._begin_anew(chain)
             if tokens.has_outer and self.watch is not None and (inputs := inputs_of(tokens)):
-                with self._in_turn():
+                with usable(self._storage), self._turn.lock:
                     self._files_from_now(self.watch).begin(inputs)
             if resume in ("finish", "anew"):
                 self._mark_begun(is_repeated=resume == "finish")
@@ -251,12 +252,6 @@ class Checkpoints:
     @functools.cached_property
     def _saved_origin(self) -> SavedOrigin:
         return SavedOrigin(self._storage, self._workflow_id)
-
-    @contextlib.contextmanager
-    def _in_turn(self) -> Iterator[None]:
-        """Uses the storage in turns with the other runs of this process."""
-        with usable(self._storage), self._turn.lock:
-            yield
 
     def _is_own(self, chain: Chain) -> bool:
         """Returns whether the saved values are those of a chain.
@@ -285,7 +280,7 @@ class Checkpoints:
         if not self._tasks or not (self._exclusive or self._takers):
             self._void_all()
             return
-        with self._in_turn():  # as one step for other runs of this process
+        with usable(self._storage), self._turn.lock:  # as one step for other runs of this process
             saved = self._saved_origin
             is_noted = self._has_queue or chain is not None or self._takers or saved.is_saved()
             if is_noted:
@@ -346,7 +341,7 @@ class Checkpoints:
         They had one, which this run outdates, or none of the tasks had one. A run of all tasks forgets them.
         """
         tasks, left_out = self._tasks, [self._tasks[task_id] for task_id in self._left_out]
-        with self._in_turn():
+        with usable(self._storage), self._turn.lock:
             names = {task.key_name for task in left_out}
             if left_out and (earlier.has_values or any(map(earlier.records_of, left_out))):
                 void = {tasks[task.task_id].key_name for task, _ in restoration.void}
@@ -361,7 +356,7 @@ class Checkpoints:
         if not self._tasks or not (self._exclusive or self._takers):
             return
         done = {*restoration.restored, *restoration.whole_maps}
-        with self._in_turn():
+        with usable(self._storage), self._turn.lock:
             saved = self._saved_origin
             self.origin = saved.read()
             if not self.origin and any(task.task_id not in done for task in self._takers):
@@ -425,7 +420,7 @@ class Checkpoints:
             is_repeated: Whether it repeats such a run. It is not repeated again, so that a schedule goes on.
         """
         if self._tasks and self._storage.outlives_process:
-            with self._in_turn():
+            with usable(self._storage), self._turn.lock:
                 self._mark = self._keys.mark()
                 self._storage.post(self._mark, Context(self._run_id, int(is_repeated), self._workflow_id))
 
@@ -586,7 +581,7 @@ class Checkpoints:
         Raises the errors of `open`.
         """
         try:
-            with self._in_turn():
+            with usable(self._storage), self._turn.lock:
                 if self._is_void:  # the items there are those of the newer run
                     return RestoredItems()
                 for task in tasks:
@@ -596,7 +591,7 @@ class Checkpoints:
             restored = self._earlier.restore_items(tasks)
             self._void([item for item, _ in restored.void])
             if self.files is not None and any(task.task_id not in self.whole_maps for task in tasks):
-                with self._in_turn():
+                with usable(self._storage), self._turn.lock:
                     self.files.join()
         except LeaseLost:  # ends the run, not only this task
             raise
@@ -610,7 +605,7 @@ class Checkpoints:
 
     def _void_all(self) -> None:
         """Voids all checkpoints: those of earlier runs, and those that other runs of this process would still save."""
-        with self._in_turn():
+        with usable(self._storage), self._turn.lock:
             for other in self._turn.runs.copy():
                 other._is_void = other is not self
             if self._storage.clear(self._workflow_id):
@@ -627,7 +622,7 @@ class Checkpoints:
         Their tasks get new idempotency keys before, and those that run *again* without a checkpoint. They ask anew for
         their approval, and so do those to *ask*.
         """
-        with self._in_turn():
+        with usable(self._storage), self._turn.lock:
             new = [self._names_of(task)[-1] for task in (*void, *again) if _takes_key(self._tasks[task.task_id])]
             asking = [task for task in (*void, *ask) if _asks(self._tasks[task.task_id], task.item)]
             new += [f"{QUESTION}{self._names_of(task)[-1]}" for task in asking]
