@@ -239,13 +239,20 @@ def serve():
 def stuck():
     subprocess.run(["sleep", "60"])
 
-@action(timeout=0.2)
-def nested():
+def start_inner(seconds):
     inner = DotFlow(Config(log=LogDefault(output="none")))
-    inner.task.add([action(lambda: time.sleep(60))] * 2)
+    inner.task.add([action(lambda: time.sleep(seconds))] * 2)
     inner.start(mode="parallel", keep_going=True)
 
-other = threading.Thread(target=lambda: servers.append(subprocess.Popen(["sleep", "60"])))
+@action(timeout=0.2)
+def nested():
+    start_inner(60)
+
+def start_others():
+    servers.append(subprocess.Popen(["sleep", "60"]))
+    start_inner(0)  # the fork server, which may take long on a busy machine
+
+other = threading.Thread(target=start_others)
 other.start()
 other.join()
 workflow = DotFlow(Config(log=LogDefault(output="none")))
