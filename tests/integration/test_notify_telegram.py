@@ -192,7 +192,7 @@ class TestRetries:
         monkeypatch.setattr(telegram_notifier, "MAX_WAIT", 0.3)
         with (
             serving(refuses(429, "Too Many Requests", retry_after=0.001)) as server,
-            pytest.raises(NotifyError, match="accepts no message"),
+            pytest.raises(NotifyError, match="accepts no message for the next 1 s"),
         ):
             telegram(server).send(task_with())
 
