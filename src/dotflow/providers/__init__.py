@@ -76,7 +76,7 @@ def __getattr__(name: str) -> Any:
 
     if name not in _MODULES:
         hint = _hint(name) if name[:1].isupper() else ""
-        if hint and import_module("dotflow.cpython").is_from_import():  # all else, such as pickle, expects the other
+        if hint and import_module("dotflow.cpython").is_from_import():
             raise ImportError(hint, name=__name__)
         raise AttributeError(hint or f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
