@@ -391,6 +391,8 @@ class TestLostWorkers:
         self, own_dask: DaskProcesses, make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """While as much data as allowed is on the workers, no further call is sent. A larger one goes alone."""
+        from distributed import Client
+
         monkeypatch.setattr("dotflow.providers.executors.dask.dask_session.MAX_SCATTERED", len(LARGE) // 2)
 
         @action
@@ -399,10 +401,12 @@ class TestLostWorkers:
             time.sleep(0.1)
             return begun, time.time()
 
-        workflow = make_workflow(executor=ExecutorDask(own_dask.address))
-        for _ in range(4):
-            workflow.task.add(at_work, initial_context=LARGE)
-        workflow.launch(lambda: None, mode="parallel").wait(40)
+        with Client(own_dask.address, set_as_default=False) as client:
+            client.wait_for_workers(2)
+            workflow = make_workflow(executor=ExecutorDask(client))
+            for _ in range(4):
+                workflow.task.add(at_work, initial_context=LARGE)
+            workflow.launch(lambda: None, mode="parallel").wait(40)
         times = sorted(workflow.result_storage())
 
         assert len(times) == 4
