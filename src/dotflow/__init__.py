@@ -89,8 +89,7 @@ def __getattr__(name: str) -> Any:
 
     if name not in _MODULES:
         hint = "" if name.startswith("_") else _hint(name)
-        # `from dotflow import ...` would drop the message of an AttributeError; all else, such as pickle, expects one.
-        if hint and import_module("dotflow.cpython").frame_of_caller().f_code.co_name == "_handle_fromlist":
+        if hint and import_module("dotflow.cpython").is_from_import():
             raise ImportError(hint, name=__name__)
         raise AttributeError(hint or f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_MODULES[name]), name)

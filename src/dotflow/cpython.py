@@ -53,6 +53,15 @@ def frame_of_caller() -> FrameType:
     return sys._getframe(2)
 
 
+def is_from_import() -> bool:
+    """Returns whether `from package import name` calls the function that calls this one: the package's `__getattr__`.
+
+    That is importlib._bootstrap._handle_fromlist. It drops the message of an AttributeError, but not of an ImportError.
+    All else, such as `hasattr` and pickle, expects an AttributeError.
+    """
+    return sys._getframe(2).f_code.co_name == "_handle_fromlist"
+
+
 def is_leaving_with(frame: FrameType) -> bool:
     """Returns whether the frame calls the `__exit__` of a `with` next, in which an error was raised."""
     at = frame.f_lasti

@@ -248,6 +248,19 @@ class TestClear:
 
         assert list(storage.list_keys()) == [key]
 
+    def test_objects_of_other_programs_cost_nothing(self, make: MakeStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A prefix may be shared with tables of millions of objects. None of them has a request of its own."""
+        storage = make()
+        storage.post("w/0", Context(1))
+        for name in ("part-0.parquet", "tables/2026/part-1.parquet", "w/notes.txt"):
+            storage._bucket.put(f"{storage._prefix}{name}", b"data")
+        read: list[str] = []
+        get = type(storage._bucket).get
+        monkeypatch.setattr(type(storage._bucket), "get", lambda bucket, name: read.append(name) or get(bucket, name))
+
+        assert list(storage.list_keys()) == ["w/0"]
+        assert read == [f"{storage._prefix}w/workflow.json"]
+
     def test_an_unusual_id_is_read_once(self, make: MakeStorage, monkeypatch: pytest.MonkeyPatch) -> None:
         """The names of the other objects show their keys, so a cache of many values is listed as fast as a workflow."""
         storage = make()

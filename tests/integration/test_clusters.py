@@ -1,6 +1,8 @@
 """What a cluster does to a run: workers and schedulers that go away, resources, modules, versions. On real ones."""
 
+import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -384,6 +386,31 @@ class TestLostWorkers:
 
         assert not errors
         assert workflow.result_storage() == [len(LARGE)] * 4
+
+    def test_large_calls_wait_for_each_other(
+        self, own_dask: DaskProcesses, make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """While as much data as allowed is on the workers, no further call is sent. A larger one goes alone."""
+        from distributed import Client
+
+        monkeypatch.setattr("dotflow.providers.executors.dask.dask_session.MAX_SCATTERED", len(LARGE) // 2)
+
+        @action
+        def at_work(initial_context: Context) -> tuple[float, float]:
+            begun = time.time()
+            time.sleep(0.1)
+            return begun, time.time()
+
+        with Client(own_dask.address, set_as_default=False) as client:
+            client.wait_for_workers(2)
+            workflow = make_workflow(executor=ExecutorDask(client))
+            for _ in range(4):
+                workflow.task.add(at_work, initial_context=LARGE)
+            workflow.launch(lambda: None, mode="parallel").wait(40)
+        times = sorted(workflow.result_storage())
+
+        assert len(times) == 4
+        assert all(end <= begun for (_, end), (begun, _) in itertools.pairwise(times))
 
     def test_replies_that_are_lost_with_a_machine_of_rays(self, open_ray_session: "RaySession") -> None:
         """That is the end of the worker, too."""
@@ -883,7 +910,7 @@ class TestResources:
     def test_the_log_reports_steps_that_wait_in_vain(
         self, executor: Executor, make_workflow: MakeWorkflow, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A step that asks for what no worker has waits, and the log says so."""
+        """A step that asks for what no worker has waits, and the log says so, and what there is."""
         monkeypatch.setattr("dotflow.providers.executors.cluster.cluster_session.WAIT_REPORT_DELAY", 0.2)
         log = LogList()
         workflow = make_workflow(executor=executor, log=log)
@@ -893,5 +920,12 @@ class TestResources:
         run.cancel()
         run.wait(20)
 
+        has = (
+            r"[1-9]\d* worker\(s\) with [1-9]\d* thread\(s\)\."
+            if isinstance(executor, ExecutorDask)
+            else r".*CPU: [1-9]"
+        )
         assert "waited" in log.told[0]
+        assert re.search(f"which has {has}", log.told[0])
+        assert "memory" not in log.told[0]
         assert "the resources that the steps need" in log.told[0]

@@ -133,9 +133,12 @@ class TestRequests:
         assert received.path == f"http://bot.invalid/bot{TOKEN}/sendMessage"
         assert received.headers["proxy-authorization"] == "Basic bWU6cGFzcw=="
 
-    def test_a_proxy_that_can_not_be_used_is_an_error(self, monkeypatch: pytest.MonkeyPatch, quick: None) -> None:
+    @pytest.mark.parametrize("proxy", ["socks5h://me:pass@127.0.0.1:1", "http://me:pass@127.0.0.1:port"])
+    def test_a_proxy_that_can_not_be_used_is_an_error(
+        self, proxy: str, monkeypatch: pytest.MonkeyPatch, quick: None
+    ) -> None:
         """The message does not show its address, which may hold a password."""
-        monkeypatch.setenv("http_proxy", "socks5h://me:pass@127.0.0.1:1")
+        monkeypatch.setenv("http_proxy", proxy)
         monkeypatch.setenv("no_proxy", "")
 
         with pytest.raises(NotifyError, match="the proxy that the environment names") as caught:
@@ -192,7 +195,7 @@ class TestRetries:
         monkeypatch.setattr(telegram_notifier, "MAX_WAIT", 0.3)
         with (
             serving(refuses(429, "Too Many Requests", retry_after=0.001)) as server,
-            pytest.raises(NotifyError, match="accepts no message"),
+            pytest.raises(NotifyError, match="accepts no message for the next 1 s"),
         ):
             telegram(server).send(task_with())
 

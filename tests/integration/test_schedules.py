@@ -12,6 +12,7 @@ from dotflow.abc.log import Log
 from dotflow.core.task import Task
 from dotflow.errors import AlreadyScheduled
 from dotflow.providers import SchedulerCron, StorageDefault
+from dotflow.providers.schedulers.runs import ScheduledRuns
 from dotflow.testing import VirtualClock, virtual_clock
 from tests.dst_table import JOBS, NIGHTS, ZONE, moments_of
 
@@ -352,6 +353,24 @@ def test_stop_in_a_step_lets_the_run_end(overlap: str, time: VirtualClock) -> No
 
     assert schedule.workflow.result_storage() == [None, "whole"]
     assert time.now() == NOON + timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("overlap", OVERLAPS)
+def test_stop_right_before_a_run_begins(overlap: str, time: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run does not begin, and the log says so."""
+    schedule = Schedule(time, "* * * * *", overlap=overlap)
+    finish_here, finish = ScheduledRuns.finish_here, ScheduledRuns.finish
+
+    def stop_and(go_on: Callable[[ScheduledRuns], None], runs: ScheduledRuns) -> None:
+        if runs.waiting:
+            schedule.scheduler.stop()
+        go_on(runs)
+
+    monkeypatch.setattr(ScheduledRuns, "finish_here", lambda runs: stop_and(finish_here, runs))
+    monkeypatch.setattr(ScheduledRuns, "finish", lambda runs: stop_and(finish, runs))
+
+    assert schedule.run(250) == []
+    assert schedule.log.messages == ["1 run of 2026-06-01 12:01:00+00:00 dropped, since the schedule ends."]
 
 
 @pytest.mark.parametrize("overlap", OVERLAPS)

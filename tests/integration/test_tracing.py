@@ -19,7 +19,7 @@ from dotflow.abc.executor import Executor
 from dotflow.abc.tracer import Tracer
 from dotflow.core.call import Carrier
 from dotflow.core.events import Event
-from dotflow.core.types import TypeStatus
+from dotflow.core.types import TypeRunState, TypeStatus
 from dotflow.providers import (
     ExecutorAsync,
     ExecutorInline,
@@ -492,6 +492,28 @@ class TestEnds:
 
         assert facts(telemetry.attempt())["dotflow.status"] == "Retry"
         assert [event.name for event in telemetry.run().events] == ["dotflow.task.failed"]
+
+    @pytest.mark.parametrize("each", [None, "two"], ids=["task", "items"])
+    def test_a_run_paused_between_two_calls_of_an_attempt(
+        self, make_workflow: MakeWorkflow, telemetry: Telemetry, each: str | None
+    ) -> None:
+        """The attempt is not over, but its span ends with the run: one that is open is never exported."""
+        workflow = make_workflow(tracer=telemetry.tracer)
+        has_asked = threading.Event()
+
+        @action(poll="1h")
+        def asks(previous_context: Context) -> None:
+            has_asked.set()
+
+        workflow.task.add(action(lambda: [1]), name="two")
+        workflow.task.add(asks, each=each)
+        run = workflow.start("background")
+        assert has_asked.wait(60)
+        run.pause()
+        run.wait()
+
+        assert run.state is TypeRunState.PAUSED
+        assert [span.name for span in telemetry.attempts("asks")] == ["asks"]
 
     def test_an_interrupted_run(self, workflow: DotFlow, telemetry: Telemetry) -> None:
         """Ctrl-C ends the spans before it reaches the caller."""

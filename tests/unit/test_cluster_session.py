@@ -32,6 +32,10 @@ class ExecutorSession(ClusterSession):
         """Nothing is due."""
         return math.inf
 
+    def describe(self) -> str:
+        """Always the same."""
+        return "no workers"
+
     def submit(self, call: Call) -> None:
         """Not asked of it here."""
 
@@ -245,7 +249,7 @@ class TestPatience:
     def test_it_ends_where_nothing_does(
         self, session: ExecutorSession, told: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Once."""
+        """Once, with what the cluster has."""
         monkeypatch.setattr(cluster_session, "WAIT_REPORT_DELAY", 0.0)
         session.add_waiting(call(task_id=0))
         session.mark_running(0)
@@ -257,4 +261,4 @@ class TestPatience:
         assert session.until_wait_report() == math.inf
         assert len(told) == 1
         assert "1 step(s)" in told[0]
-        assert "a worker of the cluster." in told[0]
+        assert "the cluster, which has no workers. They keep waiting" in told[0]

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from types import FrameType, MappingProxyType
+from types import FrameType, MappingProxyType, ModuleType
 from typing import Any
 
 import pytest
@@ -51,6 +51,24 @@ def test_an_exceptions_constructor_finds_the_frame() -> None:
         here = sys._getframe()
 
     assert seen[0] is here or seen[0].f_code is cpython.raise_in_thread.__code__
+
+
+def test_a_from_import_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks for a name that the package does not have; `hasattr` and `import` do not look in the same way."""
+    looks: list[bool] = []
+
+    def find(name: str) -> None:
+        looks.append(cpython.is_from_import())
+        raise AttributeError(name)
+
+    package = ModuleType("some_package")
+    package.__dict__.update(__path__=[], __getattr__=find)
+    monkeypatch.setitem(sys.modules, "some_package", package)
+
+    assert not hasattr(package, "thing")
+    with pytest.raises(ImportError):
+        exec("from some_package import thing")
+    assert looks[:2] == [False, True]
 
 
 def test_the_end_of_a_with_is_known() -> None:

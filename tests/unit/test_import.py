@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from importlib import import_module
@@ -260,8 +261,19 @@ def test_it_has_a_version() -> None:
 )
 def test_a_misspelt_provider(wrong: str, right: str) -> None:
     """The error has the most similar name, which Python itself only guesses for top-level modules."""
-    with pytest.raises(ImportError, match=f"there is no provider {wrong}. Did you mean {right}?"):
-        getattr(import_module("dotflow.providers"), wrong)
+    with pytest.raises(ImportError, match=rf"there is no provider {wrong}\. Did you mean {right}\?"):
+        exec(f"from dotflow.providers import {wrong}")
+
+
+def test_other_looks_for_a_misspelt_provider() -> None:
+    """Only `from ... import` needs an ImportError. hasattr and pickle expect an AttributeError, with the hint."""
+    providers = import_module("dotflow.providers")
+
+    assert not hasattr(providers, "StorageSqlite")
+    with pytest.raises(AttributeError, match=r"there is no provider StorageSqlite\. Did you mean StorageSQLite\?"):
+        _ = providers.StorageSqlite
+    with pytest.raises(AttributeError, match="StorageSqlite"):
+        pickle.loads(b"cdotflow.providers\nStorageSqlite\n.")
 
 
 @pytest.mark.parametrize("name", ["NotifyDiscord", "NotifySlack", "NotifyEmail"])

@@ -275,6 +275,14 @@ class TestSpans:
         assert facts(telemetry.run())["error.type"] == "_OTHER"
         assert telemetry.run().status.description == "the run was stopped before all of its tasks had ended"
 
+    def test_open_spans_end_with_the_run(self, telemetry: Telemetry, driver: Driver) -> None:
+        """An attempt whose last event was missed still has a span."""
+        driver.start("load")
+        driver.begin()
+        driver.end(FAILED)
+
+        assert telemetry.attempt().end_time == telemetry.run().end_time
+
     def test_the_caller_is_the_parent(self, telemetry: Telemetry, driver: Driver) -> None:
         """The run is a child of the span that was current when it began."""
         tracer = telemetry.tracer_provider.get_tracer("caller")
@@ -452,6 +460,20 @@ class TestMaps:
         (item,) = telemetry.items()
         assert facts(item)["error.type"] == "RunCancelled"
         assert facts(telemetry.attempt())["dotflow.status"] == "Retry"
+
+    def test_nothing_stays_open_after_a_failure_of_the_tracer(self, telemetry: Telemetry, driver: Driver) -> None:
+        """Spans whose end it did not see end with the run."""
+        driver.start("load")
+        driver.open_map(1)
+        driver.begin(item=0)
+        driver.end(FAILED)
+
+        assert [span.name for span in telemetry.spans] == [
+            "load",
+            "dotflow.item load",
+            "dotflow.map load",
+            "dotflow.run books",
+        ]
 
     def test_each_item_has_its_own_carrier(self, telemetry: Telemetry, driver: Driver) -> None:
         """That of its attempt; an item that has not begun has none."""

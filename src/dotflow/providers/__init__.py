@@ -72,13 +72,13 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        if name[:1].isupper() and (hint := _hint(name)):
-            # No AttributeError: `from dotflow.providers import ...` would drop its message.
-            raise ImportError(f"there is no provider {name}. {hint}", name=__name__)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    if name not in _MODULES:
+        hint = _hint(name) if name[:1].isupper() else ""
+        if hint and import_module("dotflow.cpython").is_from_import():
+            raise ImportError(hint, name=__name__)
+        raise AttributeError(hint or f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     return value
 
@@ -92,11 +92,11 @@ def _hint(name: str) -> str:
     *first, last = re.findall("[A-Z][^A-Z]*", name)
     for word in (name, "".join((last, *first))):  # FileStorage: the kind comes first here
         for near in get_close_matches(word.lower(), known, n=1, cutoff=0.85):
-            return f"Did you mean {known[near]}?"
+            return f"there is no provider {name}. Did you mean {known[near]}?"
     if name.startswith("Notify") and name != "Notify":
         return (
-            "NotifyApprise sends to Slack, Discord, Teams, e-mail and a hundred more, each by a URL. It needs "
-            "the extra 'notify': pip install 'dotflow[notify]'."
+            f"there is no provider {name}. NotifyApprise sends to Slack, Discord, Teams, e-mail and a hundred more, "
+            "each by a URL. It needs the extra 'notify': pip install 'dotflow[notify]'."
         )
     return ""
 

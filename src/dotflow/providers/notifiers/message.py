@@ -34,7 +34,7 @@ MAX_LINE: Final = 300  # characters of a line of code
 
 
 class NotifyMessages(Notify):
-    """Sends messages about tasks, runs and alerts. How they are delivered, a subclass knows.
+    """Sends messages about tasks, runs and alerts. A subclass delivers them.
 
     A question that a task waits with is always sent, since a person has to answer it, and so is an alert.
 

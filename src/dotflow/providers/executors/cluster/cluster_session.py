@@ -114,6 +114,10 @@ class ClusterSession(ExecutorSession, CapturingSession):
     def prepare(self) -> float:
         """Does what is due before the next wait; returns the seconds until it has to be called again."""
 
+    @abstractmethod
+    def describe(self) -> str:
+        """Returns what the cluster has, for the log."""
+
     def handle(self, events: Sequence[Callable[[], object] | None]) -> None:
         """Handles the new events."""
         for event in events:
@@ -252,8 +256,8 @@ class ClusterSession(ExecutorSession, CapturingSession):
         """Logs once that steps wait: the cluster may have no worker yet, or none with the resources that they need."""
         self._has_reported_wait = True
         self.report(
-            f"{self._count_waiting()} step(s) have waited {WAIT_REPORT_DELAY:g} s for a worker of {self.cluster}. "
-            f"They keep waiting: add workers, or the resources that the steps need."
+            f"{self._count_waiting()} step(s) have waited {WAIT_REPORT_DELAY:g} s for a worker of {self.cluster}, "
+            f"which has {self.describe()}. They keep waiting: add workers, or the resources that the steps need."
         )
 
 

@@ -128,15 +128,24 @@ def _dispatch(listeners: dict[str, Listener], event: tuple[float, Any]) -> None:
 
 
 MIN_SCATTER_SIZE: Final = 1 << 20  # bytes from which a call is sent as data: Dask expects small tasks
+MAX_SCATTERED: Final = 1 << 28  # bytes of such data; while there is as much, no further call is sent
 MAX_LOST_WORKERS: Final = 3  # workers; after that, the call itself seems to end them
 
 
 class _PendingCall(NamedTuple):
-    """A call that was submitted to Dask."""
+    """A call that was submitted to Dask.
+
+    Attributes:
+        call: The call.
+        future: The future of its task.
+        data: What was scattered for it, which is kept until the task has ended; None if it went with the task.
+        size: The number of bytes of that.
+    """
 
     call: Call
     future: "Future[Any]"
-    data: "Future[Any] | None"  # kept until the task has ended
+    data: "Future[Any] | None"
+    size: int
 
 
 class DaskSession(ClusterSession):
@@ -152,6 +161,7 @@ class DaskSession(ClusterSession):
         self._attempt: Any = None  # the function that Dask runs: one, since Dask keeps its pickle
         self._numbers = itertools.count()
         self._pending: dict[str, _PendingCall] = {}
+        self._scattered_size = 0  # of all that are pending
         self._lost_workers: Counter[int] = Counter()  # by number: the workers that were lost before they began it
         self._workers: dict[str, str] = {}  # by key: the worker that began its attempt; set by a thread of Dask's
         self._has_begun = False  # whether a worker has begun an attempt
@@ -169,7 +179,7 @@ class DaskSession(ClusterSession):
 
     def has_free_worker(self, pool: Hashable) -> bool:
         """On a shared cluster, a call may still wait for its worker."""
-        return self.room_left(pool) > 0
+        return self._scattered_size < MAX_SCATTERED and self.room_left(pool) > 0
 
     def room_left(self, pool: Hashable) -> float:
         resources = dict(pool)  # type: ignore[call-overload]  # as pool_of makes it
@@ -204,6 +214,10 @@ class DaskSession(ClusterSession):
         if clock.ticks() >= self._refresh_at:
             self._refresh()
         return max(0.0, self._refresh_at - clock.ticks())
+
+    def describe(self) -> str:
+        threads = self._client.nthreads()
+        return f"{len(threads)} worker(s) with {sum(threads.values())} thread(s)"
 
     def _refresh(self) -> None:
         """Requests the workers from the scheduler, in Dask's event loop."""
@@ -263,6 +277,7 @@ class DaskSession(ClusterSession):
             self._pending[key] = self._submit_task(key, call, packed)
         except Exception as error:  # Dask raises many types when its scheduler is lost
             raise self._connection_lost(error) from error
+        self._scattered_size += self._pending[key].size
         self._pending[key].future.add_done_callback(lambda done: self.events.put(partial(self._ended.add, done.key)))
 
     def _submit_task(self, key: str, call: Call, packed: list[Any]) -> _PendingCall:
@@ -277,7 +292,7 @@ class DaskSession(ClusterSession):
         shared = self._shared_data(call)
         self._attempt = self._attempt or dask_remote.make_remote_attempt(self.run)
         future = self._client.submit(self._attempt, key, sent, shared, key=key, pure=False, **where)
-        return _PendingCall(call, future, data)
+        return _PendingCall(call, future, data, 0 if data is None else size_of(packed))
 
     def _scatter(self, parts: Sequence[Any], address: str = "") -> "Future[Any] | None":
         """Sends parts to a worker, that at *address* if it exists. Returns None if no worker takes them."""
@@ -324,6 +339,7 @@ class DaskSession(ClusterSession):
         if pending_call is None:
             return
         call = pending_call.call
+        self._scattered_size -= pending_call.size
         address = self._workers.pop(key, "")
         reply = None if packed is None else Reply.unpack(packed)
         if reply is None:

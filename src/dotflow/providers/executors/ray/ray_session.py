@@ -107,6 +107,11 @@ class RaySession(ClusterSession):
                 self._remove_actor(handle)
         return min(seconds, HEAD_CHECK_INTERVAL)
 
+    def describe(self) -> str:
+        """Returns the resources, without those that Ray keeps for itself."""
+        found = ray.cluster_resources().items()
+        return ", ".join(f"{name}: {amount:g}" for name, amount in found if ":" not in name and "memory" not in name)
+
     def leave(self, lane: int) -> None:
         super().leave(lane)
         for actor_pool in self._actor_pools.values():

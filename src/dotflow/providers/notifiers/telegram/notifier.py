@@ -153,7 +153,7 @@ class NotifyTelegram(NotifyMessages):
         """Waits while Telegram takes no message, from any run. Raises NotifyError if the wait would be too long."""
         while (left := self._blocked_until - clock.ticks()) > 0:
             if self._blocked_until > deadline:
-                raise NotifyError("Telegram", f"it accepts no message for the next {left:.0f} s", RATE_HINT)
+                raise NotifyError("Telegram", f"it accepts no message for the next {max(left, 1.0):.0f} s", RATE_HINT)
             time.sleep(left)
 
     def _post(self, document: dict[str, Any]) -> Refusal | None:

@@ -48,7 +48,8 @@ def post(base_url: str, path: str, document: object, timeout: float) -> HttpResp
             parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
             if parts.scheme != "http":
                 return PROXY_FAILED
-            proxy = parts.geturl()
+            # Without a port, urllib would take 443 for HTTPS.
+            proxy = (parts if parts.port is not None else parts._replace(netloc=f"{parts.netloc}:80")).geturl()
         opener.add_handler(ProxyHandler({url.scheme: proxy} if proxy else {}))
         opener.add_handler(_Connections(debuglevel=0))
         with opener.open(request, timeout=timeout) as response:

@@ -360,7 +360,8 @@ class StorageObjects(Storage):
         return LeaseLock.held(self._register(folder).key)
 
     def _keys(self) -> Iterator[str]:
-        names = self._bucket.list_names(self._prefix)
+        # Other programs may have objects beside, by the million.
+        names = (name for name in self._bucket.list_names(self._prefix) if name.endswith(SUFFIX))
         for folder, found in groupby(names, lambda name: name.removeprefix(self._prefix).partition("/")[0]):
             generation = self._generation(folder)
             if generation is None:

@@ -122,7 +122,7 @@ class PostgresTables:
             if self.execute(fenced, workflow, lease.token, *values):
                 return
             lease.update()  # raises if the lease is lost; otherwise writes the row again
-        raise lease.lost_error("its row keeps changing")
+        raise lease.lost_error("another process keeps changing its row")
 
     def _read_identity(self) -> Hashable | None:
         ((*server, table, leases),) = self._run(IDENTITY, (self._names["table"], self._names["leases"]))

@@ -366,6 +366,9 @@ class RunSpans:
         seconds = clock.monotonic() - self._began
         # The wall clock may have been set back: the run does not end before its attempts.
         end = max(nanoseconds(event.at), self._start + to_nanoseconds(seconds))
+        # Open are attempts that were waiting for their next call before a pause, and what the tracer missed the end of.
+        for span in (*self._attempts.values(), *self._items.values(), *self._maps.values()):
+            span.span.end(end)
         error: str | None = None
         if event.status not in (COMPLETED, PAUSED):
             error, reason = OTHER_ERROR, "the run was stopped before all of its tasks had ended"
