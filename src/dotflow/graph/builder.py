@@ -222,8 +222,10 @@ class TaskBuilder:
                 raise InvalidLink(f"Step '{name}' is called like the {like} '{name}'. Pass name=... to name its task.")
             if isinstance(action.function, type):
                 check_members(action.function)
-            scope.update()
-            own = make_links(action, options, scope) if options.are_used() or _has_links(action) else None
+            own = None
+            if options.are_used() or _has_links(action):
+                scope.update()
+                own = make_links(action, options, scope)
             self._append(action, own, callback, context, group_name)
 
     def _append(
