@@ -222,6 +222,10 @@ class ItemInputs:
                 return Skip(f"it needs '{record.name}', which {ending(record)}")
         return values
 
+    def takes_from_beside(self, item: ItemOrRound) -> bool:
+        """Returns whether `taken` yields anything: most items of large maps take nothing from beside them."""
+        return bool(self._labels or (item.item and self._before))
+
     def taken(self, item: ItemOrRound) -> Iterator[Labelled]:
         """Yields label, record and part of what is behind each argument and condition that is beside the item."""
         for label, task, part in self._labels:

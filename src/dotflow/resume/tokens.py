@@ -238,7 +238,7 @@ class Tokens:
             owner, key = task._rounds[item.round or 0], item.entry_key
         is_known_by_index = key.startswith(BY_INDEX)  # another list may have another value there
         is_shown = not is_known_by_index and type(item.entry) not in (Item, Row)
-        if is_shown and not any(inputs.taken(owner)):
+        if is_shown and not inputs.takes_from_beside(owner):
             return NO_TOKENS
         tokens: dict[str, str] = {}
         for label, record, part in inputs.taken(owner):
