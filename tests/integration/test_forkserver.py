@@ -46,6 +46,30 @@ say(servers=len(set(first + together)), after=len(set(after)), other=after[0] !=
     assert facts == {"servers": 1, "after": 1, "other": True}
 
 
+def test_runs_replace_a_killed_one_together(scripts: Scripts) -> None:
+    """Each of them notices its end, and the first one starts another for all."""
+    facts = scripts.run("""
+from dotflow.core.masks import hide
+from dotflow.processes.forkserver import KeptForkServer
+runs = [KeptForkServer({}) for _ in range(4)]
+(first,) = {run.server().pid for run in runs}
+os.kill(first, signal.SIGKILL)
+workers = [run.workers(1)[0] for run in runs]
+after = {run.server().pid for run in runs}
+for worker in workers:
+    worker.reap()
+for run in runs:
+    run.close()
+hide("password", "one that was given later")
+last = KeptForkServer({})
+masked = last.server().pid
+last.close()
+say(after=len(after), other=first not in after, has_later_secrets=masked not in after)
+""").facts
+
+    assert facts == {"after": 1, "other": True, "has_later_secrets": True}
+
+
 @pytest.mark.exhaustive
 def test_workers_have_the_programs_present_environment(scripts: Scripts) -> None:
     """Workers have the program's environment, folder, umask, limits and output in every run."""

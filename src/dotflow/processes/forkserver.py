@@ -205,7 +205,8 @@ class KeptForkServer(ForkServer):
         return self._server
 
     def replace(self) -> None:
-        _kept.retire()
+        if self._server is not None:
+            _kept.retire(self._server)
         self.close()
 
     def close(self) -> None:
@@ -254,10 +255,11 @@ class _KeptServer:
             if not server.users and server is not self._server:
                 server.close()
 
-    def retire(self) -> None:
-        """Gives the next run another server."""
+    def retire(self, server: ForkServerProcess) -> None:
+        """Gives the next run another server than this one, unless it has another one already."""
         with self._lock:
-            self._retire()
+            if server is self._server:
+                self._retire()
 
     def reset(self) -> None:
         """Drops the parent's server in a forked child, and its lock, which another thread may have held."""
@@ -309,6 +311,7 @@ def _inherited_state() -> tuple[Any, ...]:
         os.getpriority(os.PRIO_PROCESS, 0),
         limits,
         affinity,
+        frozenset(hidden),
     )
 
 
