@@ -46,6 +46,22 @@ say(servers=len(set(first + together)), after=len(set(after)), other=after[0] !=
     assert facts == {"servers": 1, "after": 1, "other": True}
 
 
+def test_ctrl_c_ends_the_wait_for_an_import(scripts: Scripts) -> None:
+    """The server imports for one run at a time, perhaps for a run that was stopped."""
+    facts = scripts.run(f"""{RUN}
+from dotflow.processes.forkserver import _kept
+_kept._lock.acquire()  # as a thread has it while the server imports
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    run(server)
+except KeyboardInterrupt:
+    _kept._lock.release()
+say(servers=len(set(run(server, server))))
+""").facts
+
+    assert facts == {"servers": 1}
+
+
 def test_runs_replace_a_killed_one_together(scripts: Scripts) -> None:
     """Each of them notices its end, and the first one starts another for all."""
     facts = scripts.run("""

@@ -32,6 +32,7 @@ from dotflow.worker.interrupts import in_forked_child, interrupts_let_through
 from dotflow.worker.programs import own_processes
 from dotflow.worker.usage import status_line
 
+PATIENCE: Final = 0.1  # seconds between two moments in which an interrupt ends the wait for the kept server
 #: pytest changes it with each test, which would start a server anew.
 OF_EACH_TEST: Final = "PYTEST_CURRENT_TEST"
 
@@ -228,7 +229,7 @@ class _KeptServer:
 
     def take(self, names: Sequence[str]) -> ForkServerProcess:
         """Returns the server, after it has imported these modules; `release` gives it back."""
-        with self._lock:
+        with self._turn():
             while True:
                 server = self._current_server()
                 modules = [name for name in names if name not in self._excluded]
@@ -247,6 +248,18 @@ class _KeptServer:
                     return server
                 self._excluded.add(excluded)
                 self._retire()
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Holds the lock. Interrupts end the wait for it: the server may import for another thread, for seconds."""
+        lock = self._lock
+        while not lock.acquire(timeout=PATIENCE):
+            with interrupts_let_through():
+                pass
+        try:
+            yield
+        finally:
+            lock.release()
 
     def release(self, server: ForkServerProcess) -> None:
         """Ends the use by one run. A retired server ends with its last run."""
