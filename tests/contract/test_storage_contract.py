@@ -336,7 +336,8 @@ def test_the_part_of_a_model_that_differs_is_named() -> None:
     early, late = (Model(made=Context(1, time=datetime(2024, 1, day, tzinfo=UTC))) for day in (1, 2))
     assert not difference(early, late, moments=False)
     assert difference(Model(made=1), Model(made=2)) == "at .made expected 1, came 2"
-    assert difference(Model(made=1, more=[3]), Model(made=1, more=[4])) == "at .more[0] expected 3, came 4"
+    early, late = (Model.model_validate({"made": 1, "more": [number]}) for number in (3, 4))
+    assert difference(early, late) == "at .more[0] expected 3, came 4"
 
 
 def test_a_value_may_hold_itself() -> None:
