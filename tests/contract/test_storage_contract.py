@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
+import pydantic
 import pytest
 
 from dotflow import Context, Task
@@ -323,6 +324,20 @@ def test_values_that_only_look_the_same_differ(one: object, other: object) -> No
     """Equality alone would let these pass."""
     assert difference(one, other)
     assert difference([{"k": one}], [{"k": other}])
+
+
+def test_the_part_of_a_model_that_differs_is_named() -> None:
+    """Models are compared by their fields, the extra ones included."""
+
+    class Model(pydantic.BaseModel):
+        model_config = pydantic.ConfigDict(arbitrary_types_allowed=True, extra="allow")
+        made: Any
+
+    early, late = (Model(made=Context(1, time=datetime(2024, 1, day, tzinfo=UTC))) for day in (1, 2))
+    assert not difference(early, late, moments=False)
+    assert difference(Model(made=1), Model(made=2)) == "at .made expected 1, came 2"
+    early, late = (Model.model_validate({"made": 1, "more": [number]}) for number in (3, 4))
+    assert difference(early, late) == "at .more[0] expected 3, came 4"
 
 
 def test_a_value_may_hold_itself() -> None:

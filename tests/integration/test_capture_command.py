@@ -173,7 +173,7 @@ def test_runs_in_steps_and_processes_have_their_own(folder: Path) -> None:
 
 
 def test_a_program_may_have_its_descriptors_captured(scripts: Scripts, folder: Path) -> None:
-    """capture="fd": while its run goes on."""
+    """capture="fd": while its run goes on. Then stdout is as before."""
     scripts.run("""
 from dotflow.providers import HistorySQLite
 @action
@@ -190,9 +190,12 @@ def make(*steps):
         workflow.task.add(step)
     return workflow
 
-descriptors = [os.fstat(number) for number in (1, 2)]
+def outside():
+    return [os.fstat(number) for number in (1, 2)], sys.stdout.line_buffering
+
+before = outside()
 make(step, nested).start().raise_for_failure()
-assert [os.fstat(number) for number in (1, 2)] == descriptors
+assert outside() == before
 print("not captured")
 """)
     assert outputs(folder) == {("step", 1): b"captured\n" * 2}

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -366,6 +367,20 @@ def test_a_step_that_keeps_stdout_can_be_isolated(history: RecordingHistory, cap
 
     workflow(history, step, executor=ExecutorThread()).start().raise_for_failure()
     assert history.output(0) == b"isolated\n"
+
+
+def test_a_step_can_patch_stdout(history: RecordingHistory, capfd: Any) -> None:
+    """unittest.mock deletes the attribute that it has set."""
+
+    @action
+    def step() -> None:
+        with mock.patch.object(sys.stdout, "write") as write:
+            print("patched", end="")
+        assert "".join(call.args[0] for call in write.call_args_list) == "patched"
+        print("after")
+
+    workflow(history, step).start().raise_for_failure()
+    assert capfd.readouterr().out == "after\n"
 
 
 def test_it_can_be_followed_while_the_step_runs(capfd: Any) -> None:

@@ -46,6 +46,46 @@ say(servers=len(set(first + together)), after=len(set(after)), other=after[0] !=
     assert facts == {"servers": 1, "after": 1, "other": True}
 
 
+def test_ctrl_c_ends_the_wait_for_an_import(scripts: Scripts) -> None:
+    """The server imports for one run at a time, perhaps for a run that was stopped."""
+    facts = scripts.run(f"""{RUN}
+from dotflow.processes.forkserver import _kept
+_kept._lock.acquire()  # as a thread has it while the server imports
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    run(server)
+except KeyboardInterrupt:
+    _kept._lock.release()
+say(servers=len(set(run(server, server))))
+""").facts
+
+    assert facts == {"servers": 1}
+
+
+def test_runs_replace_a_killed_one_together(scripts: Scripts) -> None:
+    """Each of them notices its end, and the first one starts another for all."""
+    facts = scripts.run("""
+from dotflow.core.masks import hide
+from dotflow.processes.forkserver import KeptForkServer
+runs = [KeptForkServer({}) for _ in range(4)]
+(first,) = {run.server().pid for run in runs}
+os.kill(first, signal.SIGKILL)
+workers = [run.workers(1)[0] for run in runs]
+after = {run.server().pid for run in runs}
+for worker in workers:
+    worker.reap()
+for run in runs:
+    run.close()
+hide("password", "one that was given later")
+last = KeptForkServer({})
+masked = last.server().pid
+last.close()
+say(after=len(after), other=first not in after, has_later_secrets=masked not in after)
+""").facts
+
+    assert facts == {"after": 1, "other": True, "has_later_secrets": True}
+
+
 @pytest.mark.exhaustive
 def test_workers_have_the_programs_present_environment(scripts: Scripts) -> None:
     """Workers have the program's environment, folder, umask, limits and output in every run."""

@@ -463,3 +463,19 @@ def test_a_forked_child_lives_in_real_time(time: VirtualClock) -> None:
 
     assert found == b"real"
     assert clock.source is time
+
+
+def test_a_forked_child_may_leave_the_clock() -> None:
+    """What it leaves the context by stays what it is."""
+    parent = os.getpid()
+    try:
+        with virtual_clock():
+            child = os.fork()
+            if not child:
+                raise KeyboardInterrupt
+    except BaseException as error:
+        if os.getpid() != parent:
+            os._exit(7 if type(error) is KeyboardInterrupt else 1)
+        raise
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

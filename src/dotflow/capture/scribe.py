@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import warnings
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from dotflow.abc.history import History
 from dotflow.capture import streams
@@ -62,6 +62,7 @@ class Scribe:
         self._known_runs: set[str] = set()
         self._unanswered = 0  # requests
         self._streams: dict[int, Captured] = {}
+        self._buffered: list[Any] = []  # streams that wrote more than lines at once before
         self._opened = contextlib.ExitStack()
         self._control: socket.socket
         self._own_control: OwnDescriptor
@@ -91,6 +92,7 @@ class Scribe:
             self._set_signal(on=True)
             opened.callback(self._set_signal, on=False)
             self._opened = opened.pop_all()
+        self._buffered = [text for text in (sys.stdout, sys.stderr) if not getattr(text, "line_buffering", True)]
         buffer_lines()  # those who follow the run wait for them
         streams.active_scribe = self
         return self
@@ -99,6 +101,9 @@ class Scribe:
         streams.active_scribe = None
         with self._opened:  # leaving it leads the descriptors back, also after an interrupt
             self.wait()
+            for text in self._buffered:
+                with contextlib.suppress(AttributeError, OSError, ValueError):  # another stream, or a closed one
+                    text.reconfigure(line_buffering=False)
 
     def _start(self, theirs: socket.socket, pipes: list[tuple[int, int]]) -> None:
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # threads of C libraries survive it

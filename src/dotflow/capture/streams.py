@@ -77,6 +77,9 @@ class StreamProxy:
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self.stream, name, value)
 
+    def __delattr__(self, name: str) -> None:
+        delattr(self.stream, name)
+
     def __enter__(self) -> Any:
         self.stream.__enter__()
         return self

@@ -32,6 +32,7 @@ from dotflow.worker.interrupts import in_forked_child, interrupts_let_through
 from dotflow.worker.programs import own_processes
 from dotflow.worker.usage import status_line
 
+PATIENCE: Final = 0.1  # seconds between two moments in which an interrupt ends the wait for the kept server
 #: pytest changes it with each test, which would start a server anew.
 OF_EACH_TEST: Final = "PYTEST_CURRENT_TEST"
 
@@ -205,7 +206,8 @@ class KeptForkServer(ForkServer):
         return self._server
 
     def replace(self) -> None:
-        _kept.retire()
+        if self._server is not None:
+            _kept.retire(self._server)
         self.close()
 
     def close(self) -> None:
@@ -227,7 +229,7 @@ class _KeptServer:
 
     def take(self, names: Sequence[str]) -> ForkServerProcess:
         """Returns the server, after it has imported these modules; `release` gives it back."""
-        with self._lock:
+        with self._turn():
             while True:
                 server = self._current_server()
                 modules = [name for name in names if name not in self._excluded]
@@ -247,6 +249,18 @@ class _KeptServer:
                 self._excluded.add(excluded)
                 self._retire()
 
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Holds the lock. Interrupts end the wait for it: the server may import for another thread, for seconds."""
+        lock = self._lock
+        while not lock.acquire(timeout=PATIENCE):
+            with interrupts_let_through():
+                pass
+        try:
+            yield
+        finally:
+            lock.release()
+
     def release(self, server: ForkServerProcess) -> None:
         """Ends the use by one run. A retired server ends with its last run."""
         with self._lock:
@@ -254,10 +268,11 @@ class _KeptServer:
             if not server.users and server is not self._server:
                 server.close()
 
-    def retire(self) -> None:
-        """Gives the next run another server."""
+    def retire(self, server: ForkServerProcess) -> None:
+        """Gives the next run another server than this one, unless it has another one already."""
         with self._lock:
-            self._retire()
+            if server is self._server:
+                self._retire()
 
     def reset(self) -> None:
         """Drops the parent's server in a forked child, and its lock, which another thread may have held."""
@@ -309,6 +324,7 @@ def _inherited_state() -> tuple[Any, ...]:
         os.getpriority(os.PRIO_PROCESS, 0),
         limits,
         affinity,
+        frozenset(hidden),
     )
 
 

@@ -19,6 +19,8 @@ from dotflow.worker.interrupts import in_forked_child
 class RemoteClock:
     """A virtual clock in another process: each of its methods raises VirtualClockMisuse."""
 
+    _jump_while_idle = settle = close = int  # a forked child may leave the contexts that it was forked in
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)

@@ -96,6 +96,9 @@ class _Comparison:
             return {f".{name}": getattr(value, name) for name in names}
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             return {f".{field.name}": getattr(value, field.name, MISSING) for field in dataclasses.fields(value)}
+        if hasattr(type(value), "model_fields"):  # a Pydantic model
+            fields = {**vars(value), **(getattr(value, "model_extra", None) or {})}
+            return {f".{name}": field for name, field in fields.items()}
         return None
 
     def _is_same(self, expected: Any, actual: Any) -> bool:
