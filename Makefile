@@ -35,7 +35,12 @@ help:  ## List the targets
 demo: .venv/demo/.ready  ## Run the weather pipeline of examples/
 	@.venv/demo/bin/python examples/weather/pipeline.py
 
-check: .venv/check/.ready  ## Lint, format, types, workflows and the unit tests: under a minute
+check: check-format  ## Lint, format, types, workflows and the unit tests: under a minute
+	@$(at_once) $(CHECKS)
+
+.PHONY: check-format check-mypy check-pyright check-units
+CHECKS = check-units check-pyright check-mypy
+check-format: .venv/check/.ready
 	$(heading) 'ruff check'
 	@.venv/check/bin/ruff check
 	$(heading) 'ruff format'
@@ -44,9 +49,6 @@ check: .venv/check/.ready  ## Lint, format, types, workflows and the unit tests:
 	@test ! -d .github || .venv/check/bin/zizmor --offline --quiet .github
 	$(heading) 'changelog fragments'
 	@draft=$$(.venv/check/bin/towncrier build --draft 2>&1) || { echo "$$draft"; exit 1; }
-	@$(at_once) check-units check-pyright check-mypy
-
-.PHONY: check-mypy check-pyright check-units
 check-mypy: .venv/check/.ready
 	$(heading) 'mypy --strict'
 	@.venv/check/bin/mypy --strict
@@ -71,10 +73,13 @@ test:  ## check, then most promises once, some on a second Python, dist and docs
 	@$(MAKE) --no-print-directory -j2 $(patsubst %,.venv/%/.ready,check docs $(sort $(oldest) $(newest)))
 	$(call compile,$(oldest))
 	$(call compile,$(newest))
+	@$(MAKE) --no-print-directory check-format
+	$(heading) '$(AT_ONCE) suites at a time, each shown when it has ended: $(CHECKS) $(SUITES)'
+	@$(at_once) check-units compile-tests check-pyright check-mypy $(SUITES) BUILD=--no-isolation FEWER='$(INSIDE)'
+
+.PHONY: compile-tests
+compile-tests: .venv/$(newest)/.ready
 	@found=$$(.venv/$(newest)/bin/pytest --collect-only -qq tests 2>&1) || { echo "$$found"; exit 1; }
-	@$(MAKE) --no-print-directory check
-	$(heading) '$(AT_ONCE) suites at a time, each shown when it has ended: $(SUITES)'
-	@$(at_once) $(SUITES) BUILD=--no-isolation FEWER='$(INSIDE)'
 
 test-all: check dist docs  ## Every test on every Python, start method, cluster, and the lowest dependencies: half an hour
 	@$(MAKE) --no-print-directory -j2 $(VERSIONS:%=.venv/%/.ready)
