@@ -1,7 +1,9 @@
 # Each target makes the venv that it needs, from a Python >= 3.11 with venv and pip; a second run is quick.
 # demo, check, bench and docs run on the oldest Python of this machine, or on the one given: make check PYTHON=3.13
 
-VERSIONS = $(shell scripts/pythons | cut -d ' ' -f 1)
+# Asked once, of the outermost make: each Python is started for it.
+VERSIONS := $(or $(if $(filter-out 0,$(MAKELEVEL)),$(VERSIONS)),$(shell scripts/pythons | cut -d ' ' -f 1))
+export VERSIONS
 PYTHON = $(or $(firstword $(VERSIONS)),$(error found no Python >= 3.11 that has venv and ensurepip))
 
 # $(call python,3.11) is the path of that Python. $(call venv,3.11,test,-e .) makes the venv of the target's name: a
