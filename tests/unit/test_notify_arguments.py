@@ -12,7 +12,7 @@ import pytest
 from dotflow import Config
 from dotflow.errors import InvalidArgument
 from dotflow.providers import NotifyApprise, NotifyTelegram
-from dotflow.providers.notifiers.apprise.notifier import suppressed_logs
+from dotflow.providers.notifiers.apprise.notifier import http_status_in, suppressed_logs
 from dotflow.providers.notifiers.hidden import Hidden
 
 TOKEN = "123456:AAE-secret_token"
@@ -149,16 +149,20 @@ def test_a_secret_is_revealed_on_request() -> None:
 
 
 def test_logs_of_libraries_are_kept_back(caplog: pytest.LogCaptureFixture) -> None:
-    """Inside the block only, in nested blocks too."""
+    """Inside the block only, in nested blocks too; the block has the messages."""
     caplog.set_level(1)
     logger = logging.getLogger("apprise")
 
     logger.warning("before")
-    with suppressed_logs():
+    with suppressed_logs() as messages:
         logger.debug("secret %s", 1)
-        with suppressed_logs():
-            logger.error("secret 2")
+        with suppressed_logs() as inner_messages:
+            logger.error("secret 2, error=503.")
         logger.error("secret 3 %d", "no number")
 
     logger.warning("after")
     assert caplog.messages == ["before", "after"]
+    assert messages == ["secret 1"]
+    assert inner_messages == ["secret 2, error=503."]
+    assert http_status_in(inner_messages) == "503"
+    assert http_status_in(messages) == ""

@@ -146,13 +146,14 @@ def _send(service: _Service, title: str, body: str, kind: str) -> str:
     """Sends to one service. Returns the failure; "" for a success."""
     from apprise import NotifyFormat
 
-    with suppressed_logs():
+    with suppressed_logs() as messages:
         try:
             if service.apprise.notify(body=body, title=title, notify_type=kind, body_format=NotifyFormat.TEXT):
                 return ""
         except Exception as error:  # from a plugin's own code; its message may hold a secret
             return f"{service.name} raised {type(error).__name__}"
-    return f"{service.name} was not reached, or rejected it"
+        status = http_status_in(messages)
+    return f"{service.name} answered {status}" if status else f"{service.name} was not reached, or rejected it"
 
 
 #: Loggers that log URLs, hosts and payloads, which hold the secrets.
@@ -168,27 +169,41 @@ LOGGERS: Final = (
     "urllib3.util.retry",
 )
 
-
-class _Thread(threading.local):
-    """Whether this thread keeps back what libraries log."""
-
-    is_quiet = False
+_STATUS: Final = re.compile(r"\berror=(\d{3})\b")
 
 
-_thread = _Thread()
+class _Capture(threading.local):
+    """The messages of this thread; None while nothing is kept back."""
+
+    messages: list[str] | None = None
+
+
+_thread = _Capture()
 
 
 @contextlib.contextmanager
-def suppressed_logs() -> Iterator[None]:
-    """Keeps this thread's records of LOGGERS from all handlers."""
+def suppressed_logs() -> Iterator[list[str]]:
+    """Keeps this thread's records of LOGGERS from all handlers. Their messages are in the list instead."""
     for name in LOGGERS:
         logging.getLogger(name).addFilter(_passes)  # a logger adds the same filter only once
-    outer, _thread.is_quiet = _thread.is_quiet, True
+    outer, _thread.messages = _thread.messages, []
     try:
-        yield
+        yield _thread.messages
     finally:
-        _thread.is_quiet = outer
+        _thread.messages = outer
+
+
+def http_status_in(messages: list[str]) -> str:
+    """Returns the last HTTP status in the messages, which is no secret; "" if there is none."""
+    for line in reversed(messages):
+        if match := _STATUS.search(line):
+            return match[1]
+    return ""
 
 
 def _passes(record: logging.LogRecord) -> bool:
-    return not _thread.is_quiet
+    if _thread.messages is None:
+        return True
+    with contextlib.suppress(Exception):  # formatting a library's own arguments may fail
+        _thread.messages.append(record.getMessage())
+    return False
