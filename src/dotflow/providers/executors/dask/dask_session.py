@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 
 REPLY_TIMEOUT: Final = 10.0  # seconds
 SCATTER_TIMEOUT: Final = 10.0  # seconds to wait for a worker that takes data
+MIN_SCATTER_SIZE: Final = 1 << 20  # bytes from which a call is sent as data: Dask expects small tasks
+MAX_SCATTERED: Final = 1 << 28  # bytes of such data; while there is as much, no further call is sent
+MAX_LOST_WORKERS: Final = 3  # workers; after that, the call itself seems to end them
 EXTRA_CALLS: Final = 1  # calls beyond the free threads, so that Dask sees that some wait
 EXTRA_CALLS_ADAPTIVE: Final = 32  # for each thread, on a cluster that grows with the waiting work
 REFRESH_INTERVAL: Final = 1.0  # seconds between two refreshes, while calls wait for room
@@ -125,11 +128,6 @@ def _dispatch(listeners: dict[str, Listener], event: tuple[float, Any]) -> None:
     listener = listeners.get(message["run"])
     if listener is not None:
         listener(message)
-
-
-MIN_SCATTER_SIZE: Final = 1 << 20  # bytes from which a call is sent as data: Dask expects small tasks
-MAX_SCATTERED: Final = 1 << 28  # bytes of such data; while there is as much, no further call is sent
-MAX_LOST_WORKERS: Final = 3  # workers; after that, the call itself seems to end them
 
 
 class _PendingCall(NamedTuple):
