@@ -119,7 +119,9 @@ def test_a_thread_of_a_step_prints_for_the_only_attempt_else_for_the_run(history
         @action
         def step() -> None:
             both.wait()
-            thread = threading.Thread(target=print, args=(f"thread {number}",))
+            # print writes the end of a line by itself: the other thread may come between.
+            line = (f"thread {number}\n",)
+            thread = threading.Thread(target=print, args=line, kwargs={"end": ""})
             thread.start()
             thread.join()
             both.wait()
