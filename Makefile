@@ -71,7 +71,7 @@ at_once = $(MAKE) --no-print-directory -j$(AT_ONCE) --output-sync=target
 export PYTHONDONTWRITEBYTECODE =
 compile = @.venv/$(1)/bin/python -m compileall -q src
 
-test:  ## check, then most promises once, some on a second Python, dist and docs: minutes
+test:  ## All of check, most promises once, some on a second Python, dist and docs: under five minutes
 	@$(MAKE) --no-print-directory -j2 $(patsubst %,.venv/%/.ready,check docs $(sort $(oldest) $(newest)))
 	$(call compile,$(oldest))
 	$(call compile,$(newest))
