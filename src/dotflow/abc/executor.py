@@ -2,9 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any
 
-from dotflow.core.action import Action
+from dotflow.core.action import AnyAction
 from dotflow.core.call import Call
 from dotflow.core.outcome import Outcome
 from dotflow.core.task import Task
@@ -30,7 +29,7 @@ class ExecutorSession(ABC):
 
     pools_share_room: bool = False
 
-    def pool_of(self, step: Action[..., Any]) -> Hashable:
+    def pool_of(self, step: AnyAction) -> Hashable:
         """Returns a key for the pool of workers that *step* needs. A full pool does not hold up other pools."""
         return None
 

@@ -1,10 +1,10 @@
 """Numbers and texts as the command line prints them."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from dotflow.core.action import Action
+    from dotflow.core.action import AnyAction
     from dotflow.core.task import Task
 
 #: State or status -> its style in a terminal.
@@ -26,7 +26,7 @@ def max_attempts(task: "Task") -> int:
     return task.step.policy.attempts + (0 if fallback is None else fallback.policy.attempts)
 
 
-def fallback_of(task: "Task") -> "Action[..., Any] | None":
+def fallback_of(task: "Task") -> "AnyAction | None":
     """Returns the fallback of a task; None if it has none."""
     return None if task.links is None else task.links.fallback
 

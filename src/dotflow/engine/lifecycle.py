@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from dotflow.core.action import Action
+from dotflow.core.action import AnyAction
 from dotflow.core.call import Call
 from dotflow.core.context import NOTHING, Context
 from dotflow.core.failure import Failure
@@ -25,7 +25,7 @@ NO_INPUTS: Final = (None, None, None, None)
 class Fallback(NamedTuple):
     """The step of further attempts, and its arguments."""
 
-    step: Action[..., Any]
+    step: AnyAction
     arguments: Arguments | None
     shared: Arguments | None = None
 
@@ -74,7 +74,7 @@ def first_call(
     lane: int,
     task: Task,
     previous: Context,
-    step: Action[..., Any],
+    step: AnyAction,
     inputs: tuple[Any, ...] | None,
     files: FileWatch | None = None,
 ) -> Call:
@@ -96,7 +96,7 @@ def first_call(
     return new(Call, call)
 
 
-def checked(outcome: Returned, task: Task, step: Action[..., Any], outputs: Sequence[Part]) -> Returned | Raised:
+def checked(outcome: Returned, task: Task, step: AnyAction, outputs: Sequence[Part]) -> Returned | Raised:
     """Returns the outcome of an attempt; a failure, which only `retry_on` keeps from being repeated, for another value.
 
     Args:

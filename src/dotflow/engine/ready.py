@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from dotflow.core.action import Action
+from dotflow.core.action import AnyAction
 from dotflow.core.call import Call
 from dotflow.core.context import Context
 from dotflow.core.task import Task
@@ -33,7 +33,7 @@ class Ready(NamedTuple):
     lane: int
     task: Task
     previous: Context
-    step: Action[..., Any]
+    step: AnyAction
     continues: bool = False
     inputs: tuple[Any, ...] | None = None
     call: Call | None = None
@@ -52,7 +52,7 @@ class NextItem(NamedTuple):
 
     items: ItemMap
     own_lane: int
-    step: Action[..., Any]
+    step: AnyAction
     calls: int
     continues: bool = False
     inputs: tuple[Any, ...] | None = None

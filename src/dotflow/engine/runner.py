@@ -10,7 +10,7 @@ from typing import Any, Final
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, ExecutorSession
 from dotflow.abc.storage import NOT_SAVED
-from dotflow.core.action import Action
+from dotflow.core.action import AnyAction
 from dotflow.core.call import Call
 from dotflow.core.context import Context, Origin
 from dotflow.core.events import AttemptFailed, AttemptRepeated, AttemptWaits, TaskFailed
@@ -454,7 +454,7 @@ class Runner:
     def _has_place(self, pool: Hashable) -> bool:
         return self._places is None or self._places.get(self._limit_of(pool), 0) > 0
 
-    def _take_place(self, step: Action[..., Any]) -> None:
+    def _take_place(self, step: AnyAction) -> None:
         """Gives one of the places that are left to a task that begins. Without a place no other one begins."""
         assert self._places is not None
         self._places[self._limit_of(self.session.pool_of(step))] -= 1

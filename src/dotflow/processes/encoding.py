@@ -14,7 +14,7 @@ import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from dotflow.core.action import Action
+from dotflow.core.action import AnyAction
 from dotflow.core.call import Call
 from dotflow.core.context import Context
 from dotflow.core.outcome import Outcome, Returned, Usage
@@ -77,7 +77,7 @@ class CallEncoder:
         self._dump = dump
         self._inherited = inherited
         # By id of the step or the arguments, which are kept here, so that no other object gets their id.
-        self._steps: dict[int, tuple[Action[..., Any], int, bytes]] = {}
+        self._steps: dict[int, tuple[AnyAction, int, bytes]] = {}
         self._shared: dict[int, tuple[Mapping[str, Any], SharedArguments]] = {}
         self._numbers = itertools.count(1)
 
@@ -124,7 +124,7 @@ class CallEncoder:
             keep_shared(self._shared, id(call.shared), entry)
         return entry[1]
 
-    def _step(self, step: Action[..., Any], cache: WorkerCache) -> tuple[int, bytes | None]:
+    def _step(self, step: AnyAction, cache: WorkerCache) -> tuple[int, bytes | None]:
         entry = self._steps.get(id(step))
         if entry is None:
             entry = self._steps[id(step)] = (step, len(self._steps), dump_whole(step, is_code=True))

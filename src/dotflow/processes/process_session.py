@@ -4,14 +4,14 @@ import contextlib
 import math
 import selectors
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, ExecutorSession
 from dotflow.capture.capturing_session import CapturingSession
 from dotflow.capture.pipes import redirected_streams
 from dotflow.capture.worker_output import OutputPipe, WorkerOutput, WorkerOutputs
-from dotflow.core.action import Action
+from dotflow.core.action import AnyAction
 from dotflow.core.call import Call
 from dotflow.core.capture import Capture
 from dotflow.core.outcome import Outcome, Returned, Usage
@@ -76,7 +76,7 @@ class ProcessSession(ExecutorSession, CapturingSession):
         self._settle = capture.settle
         return True
 
-    def pool_of(self, step: Action[..., Any]) -> Hashable:
+    def pool_of(self, step: AnyAction) -> Hashable:
         return step.isolate
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, NoReturn
 
 from dotflow.capture.output import buffer_lines, flush_all, flush_streams, print_to_descriptors
-from dotflow.core.action import Action
+from dotflow.core.action import AnyAction
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.call import Call, Watch
 from dotflow.core.context import Context
@@ -69,7 +69,7 @@ class WorkerLoop:
         self.dump = dump
         self.inherited_tasks = inherited_tasks
         self.loops = Loops()
-        self.steps: dict[int, Action[..., Any]] = {}
+        self.steps: dict[int, AnyAction] = {}
         self.last_value: Any = None
         self.number = 0  # of the call
         self.shared: dict[int, Sequence[memoryview]] = {}

@@ -12,7 +12,7 @@ from typing import Any, Final
 from dotflow import clock
 from dotflow.abc.storage import NOT_SAVED, Storage
 from dotflow.code.fingerprint import fingerprint
-from dotflow.core.action import Action
+from dotflow.core.action import Action, AnyAction
 from dotflow.core.call import Call
 from dotflow.core.callables import unwrapped
 from dotflow.core.context import Context, Origin, is_of_actions
@@ -349,7 +349,7 @@ def _comparable(value: Any) -> Any:
     return value
 
 
-def _instance_of(step: Action[..., Any]) -> Any:
+def _instance_of(step: AnyAction) -> Any:
     """Returns the instance of a method, or one that can be called itself; None where there is none.
 
     A command is none: its version stands for all of it.
@@ -364,7 +364,7 @@ def _instance_of(step: Action[..., Any]) -> Any:
     return None if isinstance(function, type) or isinstance(owner, type | ModuleType) else owner
 
 
-def _script_of(step: Action[..., Any]) -> str:
+def _script_of(step: AnyAction) -> str:
     """Returns the path of the script if `version` stands for the code: many scripts call their steps alike."""
     if step.version is None or not step.identity.startswith("__main__:"):
         return ""

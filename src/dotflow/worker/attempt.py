@@ -10,7 +10,7 @@ from types import CoroutineType
 from typing import Any, Final, NoReturn
 
 from dotflow import clock
-from dotflow.core.action import IDEMPOTENCY_KEY, Action, actions_of
+from dotflow.core.action import IDEMPOTENCY_KEY, AnyAction, actions_of
 from dotflow.core.call import KEY_BASE, Call
 from dotflow.core.context import NOTHING, Context
 from dotflow.core.failure import Failure, message_of
@@ -165,7 +165,7 @@ def arguments_of(call: Call) -> Mapping[str, Any]:
     return arguments
 
 
-def _idempotency_key(call: Call, action: Action[..., Any]) -> str:
+def _idempotency_key(call: Call, action: AnyAction) -> str:
     """Returns the key of the call's step, or of an action of its class: each has effects of its own.
 
     Raises UnknownParameter for an action of an instance that a step has returned.
@@ -178,7 +178,7 @@ def _idempotency_key(call: Call, action: Action[..., Any]) -> str:
     return str(uuid.uuid5(uuid.UUID(base), action.identity))
 
 
-def contexts_for(step: Action[..., Any], initial: Context, previous: Context) -> dict[str, Any]:
+def contexts_for(step: AnyAction, initial: Context, previous: Context) -> dict[str, Any]:
     """Returns the contexts that the step has parameters for, by name."""
     names = step.context_params
     if not names:
@@ -223,7 +223,7 @@ def perform(call: Call, loop: Loop, repeated: list[Failure] | None) -> Any:
 
 
 def outcome_of(
-    error: BaseException, step: Action[..., Any], limit: Limit, repeated: list[Failure]
+    error: BaseException, step: AnyAction, limit: Limit, repeated: list[Failure]
 ) -> Raised | TimedOut | NotReady:
     """Returns the outcome of an attempt that has raised *error*, under *limit*."""
     if isinstance(error, NotYet) and step.policy.poll is not None and not limit.raised:
@@ -241,7 +241,7 @@ def outcome_of(
     return Raised(Failure.of(error, name=name), tuple(repeated), retry)
 
 
-def _ask_policy(step: Action[..., Any], error: BaseException, raised: BaseException) -> bool | float | None:
+def _ask_policy(step: AnyAction, error: BaseException, raised: BaseException) -> bool | float | None:
     """Returns what the step's retry_on returns for *error*; if it fails, adds a note to *raised* that says why."""
     if step.policy.retry_on is None:
         return None
@@ -284,9 +284,7 @@ def _run_actions(call: Call, loop: Loop, value: Any, repeated: list[Failure] | N
     return contexts
 
 
-def _run_member(
-    action: Action[..., Any], arguments: Mapping[str, Any], loop: Loop, repeated: list[Failure] | None
-) -> Any:
+def _run_member(action: AnyAction, arguments: Mapping[str, Any], loop: Loop, repeated: list[Failure] | None) -> Any:
     """Runs one action of an instance, by its own policy."""
     for number in itertools.count(1):
         limit = Limit(0 if repeated is None else action.policy.timeout)

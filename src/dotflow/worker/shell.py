@@ -23,7 +23,7 @@ from numbers import Integral
 from pathlib import Path, PurePath
 from typing import IO, Any, Final, NoReturn
 
-from dotflow.core.action import Action
+from dotflow.core.action import AnyAction
 from dotflow.core.decorator import action
 from dotflow.core.failure import name_of
 from dotflow.core.hints import ACTION, refuse_unknown
@@ -62,7 +62,7 @@ def shell(
     env: Mapping[str, Any] | None = None,
     cwd: str | Path | None = None,
     **options: Any,
-) -> Action[..., Any]:
+) -> AnyAction:
     """Makes a step of a shell command: `shell("sort {rows} > {out}", name="sort", outputs={"out": "sorted.csv"})`.
 
     Each `{name}` is a parameter of the step. Its value reaches the command as one argument, whatever is in it, and a
@@ -99,7 +99,7 @@ def shell(
     command = Command(text, name, outputs or {}, value, ok, env or {}, cwd)
     facts = (text, command.outputs, value, command.ok, sorted(env or {}), command.cwd)
     options.setdefault("version", hashlib.sha256(repr(facts).encode(errors="surrogatepass")).hexdigest()[:16])
-    step: Action[..., Any] = action(**options)(command)
+    step: AnyAction = action(**options)(command)
     return step
 
 

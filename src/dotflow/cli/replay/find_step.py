@@ -15,7 +15,7 @@ from dotflow.cli.replay.handover import Program, handover
 from dotflow.cli.replay.target import Target
 from dotflow.cli.run.load import Loaded, load, make_folder_importable
 from dotflow.code.own_code import INSTALLED, file_of
-from dotflow.core.action import Action, action_of
+from dotflow.core.action import AnyAction, action_of
 from dotflow.core.masks import MASK
 from dotflow.core.secret import SecretUse
 from dotflow.core.steps import as_actions, resolve
@@ -64,7 +64,7 @@ class StepFinder:
         links = workflow._new_records("", None, {}, workflow._secret_params())[0][task.task_id].links
         return {} if links is None else {use.parameter: use for use in links.secrets if use.param is not None}
 
-    def find(self) -> Action[..., Any]:
+    def find(self) -> AnyAction:
         """Returns the step, or the fallback that made the attempt. Raises ClickException or DotflowError."""
         if self._options["named"] and self._options["workflow"]:
             raise click.UsageError("Can't use --step with --workflow. Remove one of them.")
@@ -87,7 +87,7 @@ class StepFinder:
             raise click.ClickException(f"{what} Pass --attempt 1 to replay the step itself.")
         return links.fallback
 
-    def _find_by_identity(self) -> Action[..., Any] | None:
+    def _find_by_identity(self) -> AnyAction | None:
         """Returns the step that a module has under the name; None if it can only be found in its workflow."""
         module, _, name = self._task.identity.partition(":")
         if module in ("__main__", "?", "") or "<" in name:
@@ -115,7 +115,7 @@ class StepFinder:
             return None
         return action
 
-    def _is_method(self, action: Action[..., Any]) -> bool:
+    def _is_method(self, action: AnyAction) -> bool:
         """Returns whether the step takes an instance, which only its workflow has."""
         owner, _, name = self._task.identity.rpartition(".")
         if ":" not in owner or isinstance(action.function, type):

@@ -3,7 +3,7 @@
 import functools
 import json
 from collections.abc import Iterator, Mapping
-from typing import IO, Any, Final, NoReturn
+from typing import IO, Final, NoReturn
 
 import click
 
@@ -12,7 +12,7 @@ from dotflow.cli.replay.find_step import StepFinder
 from dotflow.cli.replay.target import Target
 from dotflow.codec.document import unpack
 from dotflow.codec.json import decode
-from dotflow.core.action import Action
+from dotflow.core.action import AnyAction
 from dotflow.core.context import Context
 from dotflow.core.failure import Failure, TaskError
 from dotflow.core.links import PARAM, PARAMS, Carried, Constant
@@ -70,7 +70,7 @@ class InputFinder:
         self._run, self._task, self._item, self._attempt = target
         self._copies, self._edited, self._finder = copies, edited, finder
 
-    def find(self, step: Action[..., Any]) -> TaskInputs:
+    def find(self, step: AnyAction) -> TaskInputs:
         """Returns the inputs of the step. Raises ClickException for one that was not kept."""
         has_actions = isinstance(step.function, type)  # those of a class may take both contexts
         taken = [role for role, name in CONTEXTS.items() if has_actions or name in step.context_params]

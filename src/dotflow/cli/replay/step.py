@@ -28,7 +28,7 @@ from dotflow.cli.replay.target import Target
 from dotflow.code.fingerprint import can_compare, fingerprint
 from dotflow.code.own_code import INSTALLED, STDLIB
 from dotflow.codec.canonical import digest
-from dotflow.core.action import APPROVAL, IDEMPOTENCY_KEY, Action, parts_of
+from dotflow.core.action import APPROVAL, IDEMPOTENCY_KEY, AnyAction, parts_of
 from dotflow.core.approval import Approval
 from dotflow.core.call import KEY_BASE, Call
 from dotflow.core.durations import format_duration
@@ -82,7 +82,7 @@ def debug(call: Call, masks: Masks) -> Outcome:
             return Raised(Failure(failure.exception, failure.message))
 
 
-def without_timeout(step: Action[..., Any]) -> Action[..., Any]:
+def without_timeout(step: AnyAction) -> AnyAction:
     """Returns the same step without its timeout."""
     step = copy.copy(step)
     step.policy = dataclasses.replace(step.policy, timeout=0)
@@ -99,12 +99,12 @@ def find_approval(target: Target) -> Approval:
     return approval_of(questions[-1]) if questions else Approval(None, "dotflow replay", clock.now())
 
 
-def takes_key(step: Action[..., Any]) -> bool:
+def takes_key(step: AnyAction) -> bool:
     """Returns whether the step, or an action of its class, takes the idempotency key."""
     return any(part.takes_key for part in parts_of(step))
 
 
-def secrets_for(step: Action[..., Any], inputs: TaskInputs, finder: StepFinder | None) -> RunSecrets:
+def secrets_for(step: AnyAction, inputs: TaskInputs, finder: StepFinder | None) -> RunSecrets:
     """Returns the secrets that a step takes now, and the masks. Without a *finder* no workflow has them."""
     uses = {} if finder is None else finder.secrets
     links = Links(secrets=(*secrets_of(step, {*inputs.arguments, *uses}), *uses.values()))
@@ -201,7 +201,7 @@ def replay_step(
     return Exit.COMPLETED if isinstance(outcome, Returned) else Exit.FAILED
 
 
-def call_of(target: Target, step: Action[..., Any], inputs: TaskInputs, secrets: RunSecrets) -> Call:
+def call_of(target: Target, step: AnyAction, inputs: TaskInputs, secrets: RunSecrets) -> Call:
     """Returns the call of the attempt, with a key of its own where the step takes one."""
     given = secrets.by_task.get(TASK)
     if takes_key(step):
@@ -218,7 +218,7 @@ def call_of(target: Target, step: Action[..., Any], inputs: TaskInputs, secrets:
     )
 
 
-def _secrets(finder: StepFinder, step: Action[..., Any], inputs: TaskInputs) -> RunSecrets:
+def _secrets(finder: StepFinder, step: AnyAction, inputs: TaskInputs) -> RunSecrets:
     try:
         return secrets_for(step, inputs, None if finder.workflow is None else finder)
     except SecretMissing:
@@ -305,7 +305,7 @@ def environment_changes(run: RunRecord) -> Iterator[Line]:
     yield from _compare("commit", str(then.get("commit") or NONE)[:COMMIT], str(now["commit"] or NONE)[:COMMIT])
 
 
-def code_changes(target: Target, step: Action[..., Any], workflow_id: str | None) -> Iterator[Line]:
+def code_changes(target: Target, step: AnyAction, workflow_id: str | None) -> Iterator[Line]:
     """Yields the workflow, the step, its code, and the packages that are imported here.
 
     *workflow_id* is that of the workflow that has the step now; None if it has none.

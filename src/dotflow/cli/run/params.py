@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from dotflow.core.action import BY_NAME, Action
+from dotflow.core.action import BY_NAME, AnyAction
 from dotflow.core.callables import parameters
 from dotflow.core.masks import hide
 from dotflow.core.secret import SecretRef
@@ -63,7 +63,7 @@ def factory_params(factory: Any) -> Mapping[str, inspect.Parameter]:
     return {name: parameter for name, parameter in parameters(factory).items() if parameter.kind in BY_NAME}
 
 
-def values_for_steps(actions: Iterable[Action[..., Any]], texts: Texts) -> Params:
+def values_for_steps(actions: Iterable[AnyAction], texts: Texts) -> Params:
     """Returns the values for parameters of steps, each of the type of the first step that has the parameter.
 
     Raises:

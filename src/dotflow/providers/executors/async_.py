@@ -4,11 +4,11 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from dotflow import clock
 from dotflow.abc.executor import CompletedCall, Executor, ExecutorSession, Report
-from dotflow.core.action import Action
+from dotflow.core.action import AnyAction
 from dotflow.core.call import Call
 from dotflow.core.failure import Failure
 from dotflow.core.outcome import Interrupted, Outcome, Raised
@@ -64,7 +64,7 @@ class AsyncSession(ThreadSession):
         # since a task's next attempt may begin while an abandoned one still runs.
         self._running: dict[object, tuple[Call, float]] = {}
 
-    def pool_of(self, step: Action[..., Any]) -> Hashable:
+    def pool_of(self, step: AnyAction) -> Hashable:
         return step.is_coroutine and not step.isolate
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:

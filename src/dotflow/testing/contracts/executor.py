@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from dotflow import clock
 from dotflow.abc.executor import Executor, ExecutorSession
-from dotflow.core.action import Action
+from dotflow.core.action import AnyAction
 from dotflow.core.call import Call
 from dotflow.core.context import Context
 from dotflow.core.decorator import action
@@ -93,7 +93,7 @@ def sleeps() -> None:
         time.sleep(0.01)
 
 
-STEPS: Final[Sequence[Action[..., Any]]] = (contexts, join, grow, listed, fails, interrupts, sleeps, signs, waits)
+STEPS: Final[Sequence[AnyAction]] = (contexts, join, grow, listed, fails, interrupts, sleeps, signs, waits)
 #: The tasks of the session that a test opens, by id. The fallback of each is `repairs`.
 TASKS: Final = {
     number: LinkedTask(number, step, None, Context("given"), workflow_id="w", links=Links(fallback=repairs))

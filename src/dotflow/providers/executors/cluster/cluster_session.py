@@ -14,7 +14,7 @@ from dotflow.capture.chunks import Chunks
 from dotflow.capture.output import flush_streams
 from dotflow.capture.pipes import write_out
 from dotflow.capture.worker_output import PassOn, passing_on
-from dotflow.core.action import Action
+from dotflow.core.action import AnyAction
 from dotflow.core.call import Call
 from dotflow.core.capture import Capture
 from dotflow.core.outcome import Outcome, Raised, Returned, Usage
@@ -93,7 +93,7 @@ class ClusterSession(ExecutorSession, CapturingSession):
             self._pass_on = passing_on()
         return False
 
-    def pool_of(self, step: Action[..., Any]) -> Hashable:
+    def pool_of(self, step: AnyAction) -> Hashable:
         return frozenset(step.resources.items())
 
     def make_room(self, pool: Hashable, lane: int, waiting: int) -> bool:
