@@ -153,14 +153,14 @@ class TestRetries:
         [
             refuses(500, "Internal Server Error"),
             says(502, b"<html>Bad Gateway</html>"),
-            says(503, b""),
+            says(503, b"", Retry_After="0.05"),
             refuses(429, "Too Many Requests", retry_after=0.05),
-            says(429, b""),
+            says(429, b"", Retry_After="0.05"),
             hangs_up,
             says(500, b"\xff\x00"),
             pytest.param(drips(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"), marks=pytest.mark.slow),
         ],
-        ids=["500", "502", "503", "429", "429 empty", "hangs up", "binary", "drip"],
+        ids=["500", "502", "503", "429", "429 header", "hangs up", "binary", "drip"],
     )
     def test_trouble_passes(self, trouble: Answer, quick: None, request: pytest.FixtureRequest) -> None:
         """The next try delivers the message."""

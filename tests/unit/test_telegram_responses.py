@@ -78,20 +78,23 @@ def test_a_failure_that_may_pass_is_sent_again(status: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("parameters", "delay"),
+    ("parameters", "header", "delay"),
     [
-        ({"retry_after": 30}, 30),
-        ({}, None),
-        ({"retry_after": "7"}, None),
-        ({"retry_after": True}, None),
-        ({"retry_after": -5}, None),
-        ({"retry_after": [1]}, None),
-        ({"retry_after": float("inf")}, None),
+        ({"retry_after": 30}, None, 30),
+        ({"retry_after": 30}, "5", 30),
+        ({}, "5", 5),
+        ({}, None, None),
+        ({"retry_after": "7"}, None, 7),
+        ({"retry_after": True}, None, None),
+        ({"retry_after": -5}, None, None),
+        ({"retry_after": [1]}, "Wed, 21 Oct 2026 07:28:00 GMT", None),
+        ({"retry_after": float("inf")}, "nan", None),
+        ({"retry_after": 10**400}, None, None),
     ],
 )
-def test_how_long_to_wait(parameters: dict[str, object], delay: float | None) -> None:
-    """The body has the delay; an invalid one is ignored."""
-    response = parse_response(429, body("Too Many Requests", **parameters))
+def test_how_long_to_wait(parameters: dict[str, object], header: str | None, delay: float | None) -> None:
+    """The body's delay counts before the header's; an invalid one is ignored."""
+    response = parse_response(429, body("Too Many Requests", **parameters), header)
 
     assert response is not None
     assert not response.is_final

@@ -1,5 +1,6 @@
 """NotifyTelegram: messages in a Telegram chat."""
 
+import contextlib
 import json
 import re
 import time
@@ -37,12 +38,15 @@ class Refusal(NamedTuple):
     delay: float | None = None
 
 
-def parse_response(status: int, body: bytes, hide: Callable[[str], str] = lambda text: text) -> Refusal | None:
+def parse_response(
+    status: int, body: bytes, retry_after: str | None = None, hide: Callable[[str], str] = lambda text: text
+) -> Refusal | None:
     """Returns what a response means; None if the message is in the chat.
 
     Args:
         status: The HTTP status.
         body: The body: JSON, if it is from the Bot API.
+        retry_after: The header of this name, if there is one.
         hide: Masks the secret in a text.
     """
     document = _parse_json(body)
@@ -52,7 +56,7 @@ def parse_response(status: int, body: bytes, hide: Callable[[str], str] = lambda
     if not isinstance(parameters, dict):
         parameters = {}
     if status == 429 or status >= 500:
-        return Refusal(reason, delay=_seconds(parameters.get("retry_after")))
+        return Refusal(reason, delay=_seconds(parameters.get("retry_after")) or _seconds(retry_after))
     hint, moved_to = HINTS.get(status, NOT_TELEGRAM), parameters.get("migrate_to_chat_id")
     if isinstance(moved_to, int):
         hint = f"The group has become a supergroup: its chat_id is {moved_to} now."
@@ -75,10 +79,11 @@ def _parse_json(body: bytes) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _seconds(value: object) -> float | None:
-    """Returns a positive number of seconds; None for anything else."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < LONGEST_DELAY:
-        return value
+def _seconds(value: Any) -> float | None:
+    """Returns a positive number of seconds, also from a text; None for anything else, such as a date."""
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        if not isinstance(value, bool) and 0 < float(value) < LONGEST_DELAY:
+            return float(value)
     return None
 
 
@@ -163,7 +168,7 @@ class NotifyTelegram(NotifyMessages):
         if isinstance(answer, str):
             return Refusal(answer)
         # A proxy may repeat the path in its response.
-        return parse_response(answer.status, answer.body, hide=self._token.hide_in)
+        return parse_response(answer.status, answer.body, answer.retry_after, hide=self._token.hide_in)
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns the state without a time on this machine's clock."""

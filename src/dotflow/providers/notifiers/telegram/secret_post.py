@@ -21,9 +21,10 @@ PROXY_FAILED: Final = "the proxy that the environment names can't be used"
 
 
 class HttpResponse(NamedTuple):
-    """A response: its status, and its body up to MAX_BODY."""
+    """A response: its status, its header Retry-After, and its body up to MAX_BODY."""
 
     status: int
+    retry_after: str | None
     body: bytes
 
 
@@ -56,7 +57,7 @@ def post(base_url: str, path: str, document: object, timeout: float) -> HttpResp
             content = response.read(MAX_BODY)
             if len(content) < MAX_BODY and response.length:
                 raise IncompleteRead(b"")
-            return HttpResponse(response.status, content)
+            return HttpResponse(response.status, response.headers["Retry-After"], content)
     except (HTTPException, OSError, ValueError) as error:
         match error.reason if isinstance(error, URLError) else error:
             case TimeoutError():
