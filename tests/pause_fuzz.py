@@ -147,8 +147,10 @@ class PauseScenario(Scenario):
         if unended:
             return f"a task is still {unended}"
         has_left = any(task.status in LEFT for task in run.tasks)
-        if not self.keeps_going and any(task.status is TypeStatus.FAILED and not task.is_cleanup for task in run.tasks):
-            return "" if run.state is TypeRunState.FAILED else f"{run.state}, though a failure has stopped it"
+        failed = [task for task in run.tasks if task.status is TypeStatus.FAILED]
+        if failed and not self.keeps_going:
+            is_right = run.state is TypeRunState.FAILED or all(task.is_cleanup for task in failed)
+            return "" if is_right else f"{run.state}, though a failure has stopped it"
         return f"{run.state}, with {run.tasks}" if has_left is not (run.state is TypeRunState.PAUSED) else ""
 
     def finished(self) -> "Counter[tuple[int, str]]":
