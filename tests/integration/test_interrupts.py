@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+import filelock
 import psutil
 import pytest
 
@@ -22,6 +23,7 @@ from dotflow import DotFlow, action
 from dotflow.errors import EventLoopBlocked
 from dotflow.processes import forkserver
 from dotflow.processes.start import Fork
+from dotflow.providers import StorageFile
 from dotflow.worker import deadline_thread, interrupts
 from dotflow.worker.coroutines import LoopThread
 from dotflow.worker.deadline import DeadlinePassed, Limit
@@ -340,3 +342,27 @@ def test_no_coroutine_begins_after_its_run(own_thread: bool) -> None:
         loops.run(late(), Limit(0))
 
     assert loops._loop is None
+
+
+def test_ctrl_c_while_a_lock_is_made_leaves_a_process_that_can_fork(
+    make_workflow: MakeWorkflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """filelock refuses each fork after an interrupt within one of its calls, so the signal comes after the call."""
+    made: list[str] = []
+
+    class Interrupting(filelock.FileLock):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            signal.raise_signal(signal.SIGINT)
+            made.append("whole")
+            super().__init__(*arguments, **named)
+
+    monkeypatch.setattr(filelock, "FileLock", Interrupting)
+    workflow = make_workflow(workflow_id="nightly", storage=StorageFile(tmp_path))
+    workflow.task.add(action(lambda: 1))
+    with pytest.raises(KeyboardInterrupt):
+        workflow.start()
+
+    assert made == ["whole"]
+    sys.audit("os.fork")
+    monkeypatch.undo()
+    assert workflow.start().status == "Completed"

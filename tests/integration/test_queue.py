@@ -1112,7 +1112,7 @@ def test_orders_are_heeded_in_virtual_time(make: Make) -> None:
     [
         (2, 1, 2_000),
         pytest.param(2, 2, 10_000, marks=[pytest.mark.exhaustive, pytest.mark.timeout(900)]),
-        pytest.param(3, 1, 17_000, marks=[pytest.mark.exhaustive, pytest.mark.timeout(900)]),
+        pytest.param(3, 1, 16_000, marks=[pytest.mark.exhaustive, pytest.mark.timeout(900)]),
         pytest.param(4, 1, 124_000, marks=[pytest.mark.exhaustive, pytest.mark.timeout(3_600)]),
     ],
 )

@@ -63,8 +63,9 @@ class FileLock(SharedLock["BaseFileLock"]):
     def make(self) -> "BaseFileLock":
         from filelock import FileLock  # slow to import, and only named workflows need it
 
-        # A background run releases it in another thread.
-        return _unreleased.pop((os.getpid(), self.key), None) or FileLock(self._path, timeout=0, thread_local=False)
+        with interrupts_held():  # after one within filelock, this process could neither lock nor fork
+            # A background run releases it in another thread.
+            return _unreleased.pop((os.getpid(), self.key), None) or FileLock(self._path, timeout=0, thread_local=False)
 
     def acquire(self, resource: "BaseFileLock") -> None:
         """Acquires the lock, or goes on without one if the folder can't be written to."""
@@ -72,7 +73,7 @@ class FileLock(SharedLock["BaseFileLock"]):
 
         try:
             self._make_file()
-            with interrupts_held():  # after one within filelock, this process could neither lock nor fork
+            with interrupts_held():  # as in `make`
                 if resource.is_locked:  # by an earlier run, which could not release it
                     with contextlib.suppress(OSError):
                         resource.release()
