@@ -66,7 +66,7 @@ def test_no_more_than_allowed(starter: Starter) -> None:
 
 def test_a_worker_that_joins(starter: Starter) -> None:
     """Workers that start elsewhere join when they are up; until then there is no room."""
-    dispatcher = Dispatcher(starter.start, 4, should_grow=lambda isolated: False)
+    dispatcher = Dispatcher(starter.start, 4, growth=lambda isolated: False)
 
     assert take(dispatcher, 0, 1) == [None, None]
     dispatcher.add("Z")
@@ -121,7 +121,7 @@ def test_an_assigned_worker_is_left_to_its_lane_while_others_can_start(starter: 
 def test_an_assigned_worker_takes_other_calls_when_no_more_can_start(starter: Starter, should_grow: bool) -> None:
     """A retry delay never keeps a worker from working."""
     allowed = [True]
-    dispatcher = Dispatcher(starter.start, 1 if should_grow else 2, should_grow=lambda isolated: allowed[0])
+    dispatcher = Dispatcher(starter.start, 1 if should_grow else 2, growth=lambda isolated: allowed[0])
     take(dispatcher, 0)
     dispatcher.release("A")
     allowed[0] = should_grow
@@ -161,7 +161,7 @@ def test_an_isolated_call_gets_an_unused_worker(starter: Starter) -> None:
 
 def test_an_isolated_call_does_not_wait_for_free_workers(starter: Starter) -> None:
     """It can't take one that has made a call."""
-    dispatcher = Dispatcher(starter.start, 4, should_grow=lambda isolated: isolated)
+    dispatcher = Dispatcher(starter.start, 4, growth=lambda isolated: isolated)
 
     assert take(dispatcher, 0) == [None]
     assert take(dispatcher, 0, isolated=True) == ["A"]

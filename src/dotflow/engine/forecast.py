@@ -235,8 +235,8 @@ class RunForecast:
         count = min(lengths, default=nest.repeat)
         while done < count and all(self._is_done(other, done) for other in saved):
             done += 1
-        limit = f"at most {nest.repeat}" if nest.until is not None else f"of {nest.repeat}"
-        rounds = f"{_rounds(done)} restored, {limit}" if done else f"{limit} round{'s' * (nest.repeat > 1)}"
+        limit = "at most" if nest.until is not None else "of"
+        rounds = f"{_rounds(done)} restored, {limit} {nest.repeat}" if done else f"{limit} {nest.rounds}"
         if done == count:
             return Forecast(RESTORE, f"{_rounds(done)} of {nest.repeat}")
         takes = any(bind.required and nest.has(bind.source) for bind in task.links.binds)

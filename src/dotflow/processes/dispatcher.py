@@ -29,7 +29,7 @@ class Dispatcher(Generic[W]):
     Args:
         start: Starts a worker; may raise OSError.
         max_workers: How many there may be at once.
-        should_grow: How many workers to start now; its argument says whether that is for an isolated call.
+        growth: How many workers may start now; its argument says whether that is for an isolated call.
         remove_for_isolated: Ends an idle worker, to make room for the worker of an isolated call.
     """
 
@@ -37,12 +37,12 @@ class Dispatcher(Generic[W]):
         self,
         start: Callable[[], W],
         max_workers: int,
-        should_grow: Callable[[bool], int] = lambda isolated: True,
+        growth: Callable[[bool], int] = lambda isolated: 1,
         remove_for_isolated: Callable[[W], object] = lambda worker: None,
     ) -> None:
         self._start = start
         self._max_workers = max_workers
-        self._should_grow = should_grow
+        self._growth = growth
         self._remove_for_isolated = remove_for_isolated
         self._count = 0
         self._error: OSError | None = None
@@ -59,7 +59,7 @@ class Dispatcher(Generic[W]):
         """Returns whether `make_room` would return a worker or try to start one. It changes nothing."""
         if self.has_worker(lane, isolated) or (self._idle and not isolated):
             return True
-        return (self._count < self._max_workers or bool(self._idle)) and self._should_grow(isolated) > 0
+        return (self._count < self._max_workers or bool(self._idle)) and self._growth(isolated) > 0
 
     def make_room(self, lane: int, isolated: bool = False) -> bool:
         """Returns whether there is a worker for a call of the lane; starts one if that is needed.
@@ -68,7 +68,7 @@ class Dispatcher(Generic[W]):
             lane: The lane.
             isolated: Whether the call needs a worker that has made no call before.
         """
-        if self.has_worker(lane, isolated) or (self._should_grow(isolated) > 0 and self._start_one(isolated)):
+        if self.has_worker(lane, isolated) or (self._growth(isolated) > 0 and self._start_one(isolated)):
             return True
         return not isolated and bool(self._idle)  # their own lanes wait for a retry delay
 

@@ -507,7 +507,7 @@ def find_step(
             return named[0], None, item
     if len(named) == 1:
         return named[0], item, None
-    what = f"Can't find the step '{step}' in the run {run_id[:8]}"
+    what = f"Can't find the step '{step}' in the run {run_id[:ID_LENGTH]}"
     if named:
         numbers = " and ".join(str(task.task_id) for task in named)
         raise NotInHistory(what, f"the tasks {numbers} have this name. Pass a number")

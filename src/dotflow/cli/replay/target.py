@@ -32,7 +32,7 @@ def find_target(archive: Archive, run: str, step: str, attempt: int | None) -> T
             f"Can't replay '{task.name_of(None)}': it is a map. Name an item{f': {names}' * bool(names)}."
         )
     if not attempts:
-        raise click.ClickException(f"Can't replay '{task.name}': it has not begun in the run {record.run_id[:8]}.")
+        raise click.ClickException(f"Can't replay '{task.name}': it has not begun in the run {record.short_id}.")
     if attempts[-1].state is TypeAttemptState.SKIPPED:
         raise click.ClickException(f"Can't replay '{task.name}': it was skipped, since {attempts[-1].glimpse}.")
     return Target(record, task, item, task.attempts_of(item, attempt)[-1])

@@ -29,6 +29,7 @@ from dotflow.graph.params import Params
 from dotflow.resume.choice import Resume
 from dotflow.workflow import DotFlow
 
+MAX_LENGTH: Final = 100  # characters of a derived id; every line of the log has it
 #: The options that ask for a resume.
 RESUME_OPTIONS: Final = ("resume", "resume_changed", "resume_unfinished", "rerun")
 
@@ -121,9 +122,6 @@ def load(options: Mapping[str, Any]) -> Loaded:
     if resume is not None and not config.storage.outlives_process:
         raise click.UsageError(f"{resume} needs a storage that outlives the process. Add --storage file, for example.")
     return loaded
-
-
-MAX_LENGTH: Final = 100  # characters of a derived id; every line of the log has it
 
 
 def derived_id(steps: Sequence[str], workflow: str | None) -> str:

@@ -285,12 +285,13 @@ class DaskSession(ClusterSession):
             where = {"resources": dict(wants)}
         elif address:  # a preference; with resources, Dask would put it above them
             where = {"workers": [address], "allow_other_workers": True}
-        data = self._scatter(packed, address) if size_of(packed) >= MIN_SCATTER_SIZE else None
+        size = size_of(packed)
+        data = self._scatter(packed, address) if size >= MIN_SCATTER_SIZE else None
         sent = [bytes(part) for part in packed] if data is None else data
         shared = self._shared_data(call)
         self._attempt = self._attempt or dask_remote.make_remote_attempt(self.run)
         future = self._client.submit(self._attempt, key, sent, shared, key=key, pure=False, **where)
-        return _PendingCall(call, future, data, 0 if data is None else size_of(packed))
+        return _PendingCall(call, future, data, 0 if data is None else size)
 
     def _scatter(self, parts: Sequence[Any], address: str = "") -> "Future[Any] | None":
         """Sends parts to a worker, that at *address* if it exists. Returns None if no worker takes them."""

@@ -60,7 +60,7 @@ class _ActorPool:
         options: dict[str, Any] = {RAY_OPTIONS[name]: given.pop(name) for name in RAY_OPTIONS if name in given}
         self.options = {**options, "resources": given} if given else options
         self.max_actors = max_actors
-        self.dispatcher: Dispatcher[ActorHandle] = Dispatcher(_start_none, max_actors, should_grow=lambda apart: False)
+        self.dispatcher: Dispatcher[ActorHandle] = Dispatcher(_start_none, max_actors, growth=lambda apart: 0)
         self.actors: set[ActorHandle] = set()
         self.starting: dict[ActorHandle, None] = {}
 

@@ -16,6 +16,7 @@ from dotflow.abc.archive import LATEST, Archive, NotedNumber, Since, TaskState
 from dotflow.abc.history import History
 from dotflow.abc.operations import Operations
 from dotflow.atomic_file import UMASK, Files, is_umask
+from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.durations import TEXTS, to_seconds
 from dotflow.core.events import AttemptOutput, Event, RunEnded, RunStarted
 from dotflow.core.files import NO_STATES
@@ -389,7 +390,7 @@ class HistorySQLite(Archive, History):
                 reason = "it is still running. Stop it first"
                 if state != TypeRunState.RUNNING:
                     reason = f"it is {state.lower()}. Cancel it first"
-                raise NotInHistory(f"Can't forget the run {run_id[:8]}", reason)
+                raise NotInHistory(f"Can't forget the run {run_id[:ID_LENGTH]}", reason)
         chains = (connection.execute(CHAIN, {"run": number}).fetchall() for number in numbers)
         return forget(connection, list(dict.fromkeys(number for chain in chains for (number,) in chain)))
 
