@@ -239,8 +239,14 @@ class TestLostWorkers:
             begun = [path for path in tmp_path.glob("ran*") if not (tmp_path / f"done{path.name[3:]}").exists()]
             return [int(path.read_text().split()[-1]) for path in begun if path.read_text()]
 
-        wait_for(lambda: list(tmp_path.glob("done*")) and running(), "the first steps")
-        workers = {parent_of(pid).pid for pid in running() if psutil.pid_exists(pid)}
+        workers: set[int] = set()
+
+        def find_workers() -> set[int]:
+            workers.update(parent_of(pid).pid for pid in running() if psutil.pid_exists(pid))
+            return workers
+
+        # In one look: between two, those that run may end.
+        wait_for(lambda: list(tmp_path.glob("done*")) and find_workers(), "the first steps")
         finished = {item.item for item in run.tasks[1].items if item.status is COMPLETED}
         psutil.Process(workers.pop()).kill()
         assert run.wait(50)
