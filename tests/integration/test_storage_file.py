@@ -95,6 +95,23 @@ class TestFolder:
 
         assert files_in(tmp_path) == ["kept/w.checkpoints/0.json"]
 
+    def test_what_a_kill_leaves_of_a_cached_value_is_removed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """No lock shows when another process has ended, so what is half-written stays for an hour."""
+        StorageFile(path=tmp_path).post("@cache/step/1", Context(bytes(100_000)))
+        (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
+        before = {path.name for path in folder.iterdir()}
+        for name in (".1.json.99.0.tmp", "2.5f0c9a2104e7d8b1.bin", "mine.txt"):
+            (folder / name).write_text("{")
+
+        StorageFile(path=tmp_path).post("@cache/step/3", Context(3))
+        assert (folder / ".1.json.99.0.tmp").exists()
+        monkeypatch.setattr("dotflow.providers.storages.file.ABANDONED", -1.0)
+        StorageFile(path=tmp_path).post("@cache/step/3", Context(3))
+
+        assert {path.name for path in folder.iterdir()} == {*before, "3.json", "mine.txt"}
+
     def test_files_of_others_stay(self, tmp_path: Path) -> None:
         """A new run empties the folder of its workflow of what is ours, and touches nothing beside it."""
         storage = StorageFile(path=tmp_path)

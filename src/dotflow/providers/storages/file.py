@@ -26,6 +26,8 @@ FOLDER_SUFFIX: Final = ".checkpoints"  # of a workflow's folder, so that it is n
 VOID_SUFFIX: Final = ".void"  # of a workflow's folder whose values are void
 MAX_RECENT: Final = 16  # parts; a checkpoint and its value in the cache are saved one after the other
 
+ABANDONED: Final = 3600.0  # seconds after which a file that is half-written is no longer another process's
+
 _counter: Final = itertools.count()
 
 
@@ -72,7 +74,8 @@ class StorageFile(Storage):
 
     def post(self, key: str, context: Context) -> None:
         folder, name = self._location(key)
-        if folder not in self._checked:
+        is_first = folder not in self._checked
+        if is_first:
             if not os.path.isdir(folder):
                 self._files.make_folder(folder, synced=self._synced)
             self._check(folder)
@@ -80,6 +83,8 @@ class StorageFile(Storage):
             document = pack(key, context, pickle=self._pickle, put=parts.put)
             parts.sync()
             self._files.write_atomic(folder, name, document, synced=self._synced)
+        if is_first:
+            _remove_abandoned(folder, name)
 
     def get(self, key: str) -> Context:
         folder, name = self._location(key)
@@ -220,6 +225,24 @@ class StorageFile(Storage):
         for entry in _entries(self._root):
             if entry.name.startswith(void) and entry.name.endswith(VOID_SUFFIX):
                 self._remove_void(entry.path)
+
+
+def _remove_abandoned(folder: str, new: str) -> None:
+    """Removes what killed processes left half-written in a folder without a lock: that of cached values.
+
+    Args:
+        folder: The folder.
+        new: The name of a file that was just written. Its time is that of the file system, which may be another one's.
+    """
+    entries = _entries(folder)
+    names = {entry.name for entry in entries}
+    for entry in entries:
+        stem = stem_of(entry.name)
+        if entry.name.endswith(PARTIAL_SUFFIX) or (stem is not None and f"{stem}{SUFFIX}" not in names):
+            with contextlib.suppress(OSError):  # removed meanwhile, or of another user
+                now = os.lstat(f"{folder}{os.sep}{new}").st_ctime  # a link to a part that is older has a new one, too
+                if now - os.lstat(entry.path).st_ctime > ABANDONED:
+                    os.unlink(entry.path)
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
