@@ -23,6 +23,7 @@ from dotflow.core.task import Task
 from dotflow.errors import InvalidArgument
 from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
 from dotflow.providers.histories.sqlite import live, retention, writer
+from dotflow.providers.histories.sqlite.tables import FORMAT
 from dotflow.testing import virtual_clock
 from tests.integration.children import Scripts
 
@@ -503,6 +504,26 @@ def test_a_file_that_stays_busy_is_reported(history: History, monkeypatch: pytes
     assert run.state == "Completed"
     (line,) = history.reports.lines
     assert line.startswith(f"3 rows of the run {run.run_id} are not in {history.path}: another process keeps")
+
+
+def test_a_kill_before_the_schema_stops_no_later_run(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file has its log by then, which needs no lock against those who read it."""
+    monkeypatch.setattr(writer, "PATIENCE", 0.001)
+    monkeypatch.setattr(writer, "LAST_PATIENCE", 0.001)
+    history.path.touch(mode=0o600)
+    killed = sqlite3.connect(history.path, isolation_level=None)
+    for statement in (*FORMAT.first, "PRAGMA journal_mode = WAL"):
+        killed.execute(statement)
+    killed.close()
+    reader = sqlite3.connect(history.path, isolation_level=None)
+    reader.execute("SELECT * FROM sqlite_master").fetchall()
+
+    history.workflow(numbers).start()
+    reader.close()
+
+    assert history.read("SELECT state FROM run_list") == ["Completed"]
+    assert history.read("PRAGMA auto_vacuum") == [2]
+    assert history.reports.lines == []
 
 
 def test_the_end_of_a_run_is_written_when_the_next_one_begins(

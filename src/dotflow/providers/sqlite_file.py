@@ -394,7 +394,8 @@ class SQLiteFile:
         return connection
 
     def _set_options(self, connection: sqlite3.Connection, version: int, mode: str) -> None:
-        for statement in self._format.first if not version else ():
+        (journal,) = connection.execute("PRAGMA journal_mode").fetchone()
+        for statement in self._format.first if not version and journal != "wal" else ():  # a kill leaves it empty
             connection.execute(statement)
         if mode != MODE_IMMUTABLE:
             connection.execute("PRAGMA journal_mode = WAL")
