@@ -172,6 +172,71 @@ def test_named_steps_run_again_with_their_dependents(project: Project) -> None:
     assert project.run(resume=True) == []
 
 
+@pytest.mark.parametrize("how", ["map", "items", "rounds", "unsaved"])
+def test_a_rerun_is_kept_where_the_list_fails(how: str, tmp_path: Path) -> None:
+    """What was to run again runs again in the next resume, though its items were not known when the run failed."""
+    ran: list[str] = []
+    red: set[str] = set()
+
+    def note(name: str, value: Any) -> Any:
+        ran.append(name)
+        if name in red:
+            raise ValueError(name)
+        return value
+
+    names = action(lambda: note("names", ["a", "b"]))
+    work = action(lambda name: note(f"work {name}", name))
+
+    def build() -> DotFlow:
+        workflow = DotFlow(
+            Config(storage=StorageFile(path=tmp_path), log=LogDefault(output="none")), workflow_id="nightly"
+        )
+        inner = DotFlow(params={"name": ...} if how == "items" else {"round": 0})
+        match how:
+            case "map":
+                workflow.task.add(names, name="names").add(work, name="work", each={"name": "names"})
+            case "items":
+                inner.task.add(work, name="work")
+                workflow.task.add(names, name="names").add(inner, name="in", each={"name": "names"})
+            case "rounds":
+                inner.task.add(names, name="names").add(work, name="work", each={"name": "names"})
+                workflow.task.add(inner, name="in", repeat=1)
+            case _:
+                workflow.task.add(action(checkpoint=False)(lambda: note("pool", 1)), name="pool")
+                workflow.task.add(names, name="names")
+                workflow.task.add(
+                    action(lambda name, pool: note(f"work {name}", name)), name="work", each={"name": "names"}
+                )
+        return workflow
+
+    first, second = {
+        "map": ("names", "work"),
+        "items": ("names", "in.work"),
+        "rounds": ("in.names", "in.work"),
+        "unsaved": ("names", "pool"),
+    }[how]
+    build().start()
+    red.add("names")
+    build().start(rerun=[first, second])
+    red.clear()
+    ran.clear()
+    run = build().start(resume=True)
+
+    assert str(run.status) == "Completed"
+    assert [name for name in ran if name != "pool"] == ["names", "work a", "work b"]
+
+
+def test_changed_items_run_again_where_their_list_fails(project: Project) -> None:
+    """With resume="changed" too: the next resume without it does not go back to values of earlier code."""
+    project.run()
+    project.edit("changed_helpers", "* 10", "* 100")
+    project.edit("changed_steps", "return [1, 2, 3]", "raise OSError")
+    project.build().start(resume="changed")
+    project.edit("changed_steps", "raise OSError", "return [1, 2, 3]")
+
+    assert [call for call in project.run(resume=True) if isinstance(call, int)] == [1, 2, 3]
+
+
 def test_a_rerun_of_a_chain(tmp_path: Path) -> None:
     """Of plain steps, too."""
     ran = []

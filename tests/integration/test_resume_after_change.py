@@ -409,6 +409,48 @@ def test_a_finished_run_is_not_unfinished_because_a_task_was_added(storage: Stor
     assert values[0] == "day 2"
 
 
+def test_a_skipped_task_leaves_nothing_unfinished(storage: Storage) -> None:
+    """What its conditions skipped has no value, also where another of its sources has changed since."""
+    ran: list[str] = []
+
+    def run(limit: int) -> None:
+        ran.clear()
+        workflow = DotFlow(Config(storage=storage, log=Reports()), workflow_id="job")
+        workflow.task.add(action(lambda: ran.append("today") or True), name="today")
+        workflow.task.add(action(lambda limit: ran.append("size") or limit), name="size", params={"limit": limit})
+        workflow.task.add(action(lambda size: size), name="alarm", unless="today", needs="size")
+        workflow.task.add(action(lambda alarm: alarm), name="report", needs="alarm")
+        workflow.start(resume="unfinished")
+
+    run(1)
+    run(2)
+
+    assert ran == ["today", "size"]
+
+
+def test_a_branch_that_was_not_reached_is_unfinished(storage: Storage) -> None:
+    """Its conditions hold by the values of the last run, so it was to run, whatever has changed since."""
+    ran: list[str] = []
+
+    def run(limit: int, ready: bool) -> None:
+        ran.clear()
+
+        def alarm(size: int) -> int:
+            ran.append("alarm")
+            return size if ready else 1 // 0
+
+        workflow = DotFlow(Config(storage=storage, log=Reports()), workflow_id="job")
+        workflow.task.add(action(lambda: ran.append("today") or False), name="today")
+        workflow.task.add(action(lambda limit: ran.append("size") or limit), name="size", params={"limit": limit})
+        workflow.task.add(action(alarm), name="alarm", unless="today", needs="size")
+        workflow.start(resume="unfinished")
+
+    run(1, ready=False)
+    run(2, ready=True)
+
+    assert ran == ["size", "alarm"]
+
+
 def test_tasks_that_the_workflow_no_longer_has_are_not_waited_for(storage: Storage) -> None:
     """Where nothing is left to finish, the next firing begins a new run."""
     job = Job(storage)

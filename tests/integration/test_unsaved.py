@@ -479,3 +479,26 @@ def test_a_cleanup_that_is_skipped_leaves_nothing_to_do() -> None:
 
     assert run(resume="unfinished") is COMPLETED
     assert ran == ["is_wanted"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_rounds_make_what_only_a_map_in_them_takes(lab: Lab, mode: str) -> None:
+    """The lists of rounds that run again are not known yet, and their items need the value all the same."""
+
+    def loop(lab: Lab, workflow: DotFlow) -> None:
+        rounds = DotFlow(params={"start": ...})
+        rounds.task.add(action(checkpoint=False)(lambda: lab.note("pool") or 7), name="pool")
+        rounds.task.add(action(lambda start: [start, start + 1]), name="rows")
+        rounds.task.add(action(lambda row, pool, start: row + pool + start), name="work", each={"row": "rows"})
+        rounds.task.add(action(lambda work: sum(work)), name="total")
+        workflow.task.add(action(lambda: 1), name="first")
+        workflow.task.add(rounds, name="loop", repeat=2, needs={"start": "first"}, carry={"start": "total"})
+
+    first = lab.run(loop, mode, resume=False).last.value("loop")
+    lab.ran.clear()
+    workflow = lab.workflow(loop)
+    plan = workflow.plan(mode, rerun="first")
+    run = workflow.start(mode=mode, rerun="first")
+
+    assert [task.decision for task in plan.tasks[:2]] == ["run", "run"]
+    assert (run.status, run.value("loop"), lab.ran) == (COMPLETED, first, ["pool", "pool"])

@@ -106,6 +106,10 @@ class ChangedCode:
         """Returns whether the task runs again in any case."""
         return task.task_id in self._rerun
 
+    def why_asked_for(self, task: Task) -> str:
+        """Returns why the task runs again in any case; "" if it does not."""
+        return self._rerun.get(task.task_id, "")
+
     def why_void(self, task: Task, context: Context) -> str:
         """Returns why the task or item runs again; "" if neither its code nor `rerun` is a reason."""
         task_id = task.task_id

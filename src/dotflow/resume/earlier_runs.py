@@ -161,6 +161,7 @@ class EarlierRuns:
         self._last_origin = NO_ORIGIN
         self._lacks_inputs = False  # whether a checkpoint has no record of its inputs
         self._run_again: set[int] = set()  # tasks that are not restored, or not all of their items
+        self._counts_all = False  # whether it looks at what the last run has left, and not at what counts now
         self._left_out = left_out
         self._outdated: set[int] = set()  # of those left out, the ones made from a value that the run makes anew
         self._decided = RestoredItems()  # of the maps that decide() could open
@@ -178,18 +179,15 @@ class EarlierRuns:
         if self.files is not None:
             with usable(self._storage):
                 self.files.read()
-        result = self._decide_values()
-        if self._resume in UNFINISHED_ONLY and not self._is_unfinished(result):
+        if self._resume in UNFINISHED_ONLY and not self._is_unfinished():
             return None
+        result = self._decide_values()
         while self._resume != "anew":
             if self.files is None or not self._makes_void(self.files, result):
                 if self._asks or not self._may_ask:
                     break
                 self._asks = True
-            self._tokens.use([task._new_record(task.workflow_id, task.run_id) for task in self._tokens.tasks])
-            self._run_again.clear()
-            self._listed.clear()
-            self._outdated.clear()
+            self._begin_again()
             result = self._decide_values()
         result.unknown = self._unknown
         self._raise_mismatches()
@@ -204,6 +202,13 @@ class EarlierRuns:
             return None
         result.notes += self._changes.notes(restored)
         return result
+
+    def _begin_again(self) -> None:
+        """Forgets the decisions, and takes new records for the next ones."""
+        self._tokens.use([task._new_record(task.workflow_id, task.run_id) for task in self._tokens.tasks])
+        self._run_again.clear()
+        self._listed.clear()
+        self._outdated.clear()
 
     def _decide_values(self) -> Restoration:
         """Returns the decisions by the values, and by the files that are known to make some of them void."""
@@ -236,8 +241,15 @@ class EarlierRuns:
         running = {task_id for task_id in self._run_again | unsaved if not tasks[task_id].is_cleanup}
         return files.find_void(running - result.not_needed.keys(), running & {*result.missing, *unsaved})
 
-    def _is_unfinished(self, result: Restoration) -> bool:
-        """Returns whether a task that the last run had is without a checkpoint, or a cleanup of it did not complete."""
+    def _is_unfinished(self) -> bool:
+        """Returns whether a task that the last run had is without a checkpoint, or a cleanup of it did not complete.
+
+        Of the last run all checkpoints count: what has changed since then does not show what its conditions skipped.
+        """
+        self._counts_all = True
+        result = self._decide_values()
+        self._counts_all = False
+        self._begin_again()
         if result.left_open:
             return True
         if self._lacks_inputs:
@@ -545,15 +557,18 @@ class EarlierRuns:
 
     def _why_void(self, task: Task, context: Context) -> str:
         """Returns why the checkpoint of a task or an item is void; "" where it is valid."""
+        outputs = outputs_of(task) if task.step.checkpoint else ()
+        unfit = why_unfit(context.storage, outputs) if outputs else ""
+        if self._counts_all:
+            return unfit
         saved, identity = context.step, task.step.identity
         if saved is not None and not is_same_step(saved, identity):
             links = self._tokens.tasks[task.task_id].links
             fallback = None if links is None else links.fallback
             if fallback is None or not is_same_step(saved, fallback.identity):
                 self._mismatches[task.task_id, saved, identity] = None
-        outputs = outputs_of(task) if task.step.checkpoint else ()
-        if outputs and (reason := why_unfit(context.storage, outputs)):
-            return f"its value {reason}, which does not fit its outputs"
+        if unfit:
+            return f"its value {unfit}, which does not fit its outputs"
         takes_previous = self._tokens.takes_previous(task, context)
         previous = self._tokens.previous_of(task) if takes_previous else None
         if previous is not None and previous.task_id in self._run_again:
@@ -708,6 +723,8 @@ class EarlierRuns:
             record_skipped(record, why.reason)
             self._decided.void += [(item, why.reason) for item, _ in saved.values()]
         if why:
+            if asked := self._changes.why_asked_for(task):  # see _void_ahead
+                self._decided.void += [(item, asked) for item, _ in saved.values()]
             return
         try:
             task._add_items(record, items_of(record, self._tokens.tasks, self._tokens.params))
@@ -767,8 +784,31 @@ class EarlierRuns:
                     result.whole_maps[task.task_id] = len(task.items)
                 record_ended(task)
                 return
+        else:
+            self._void_ahead(task)
         is_missing = any(item.status is TypeStatus.NOT_STARTED for item in task.items)
         self._go_on_without(task, unmet, result, is_missing=is_missing)
+
+    def _void_ahead(self, task: LinkedTask) -> None:
+        """Voids the items of a map whose list is not known yet, where only the options of this run say so.
+
+        A run that fails, or is killed, before it knows the list would leave them to one without these options.
+        """
+        if self._counts_all:
+            return
+        whole = task.links.whole_value_sources().difference(task.links.list_sources())
+        sources = [source for source in map(self._tokens.tasks.__getitem__, whole) if not source.step.checkpoint]
+        unsaved = next(filter(self._changes.is_rerun, sources), None)  # whose token shows no rerun
+        why = self._changes.why_asked_for(task) or (self._runs_again(unsaved) if unsaved is not None else "")
+        for item in self.records_of(task) if why or self._resume == "changed" else ():
+            if reason := why or self._why_changed(item):
+                self._decided.void.append((item, reason))
+
+    def _why_changed(self, item: Task) -> str:
+        with contextlib.suppress(CheckpointUnreadable):  # which concerns the run that asks for the item
+            context = self._read(item)
+            return "" if context is None else self._changes.why_void(item, context)
+        return ""
 
     def _open(self, task: LinkedTask, result: Restoration) -> bool:
         """Makes the items of a map. Returns False if its lists are not known yet."""
@@ -850,9 +890,10 @@ class EarlierRuns:
             return set()
         needed: set[int] = set()
         for taker in inside:
-            if taker.step.checkpoint:
-                records = [beside(taker, one) for one in range(len(task.items))] if taker._rounds else taker.items
-                needed.update(index for index, item in enumerate(records) if item.status not in OVER)
+            if isinstance(taker, LinkedTask) and taker.is_map_in_rounds:  # a round whose list is not known has no items
+                needed.update(index for index in range(len(task.items)) if taker.record_at(index).status not in OVER)
+            elif taker.step.checkpoint:
+                needed.update(index for index, item in enumerate(taker.items) if item.status not in OVER)
             else:
                 left_out = not_needed.get(taker.task_id, ())
                 needed.update(index for index in range(len(taker.items)) if index not in left_out)
