@@ -11,9 +11,16 @@ import pytest
 
 from dotflow import Config, DotFlow, action
 from dotflow.core.types.status import TypeStatus
-from dotflow.errors import CheckpointMismatch, InvalidLink, MissingParam, StorageError, UnknownArgument
+from dotflow.errors import (
+    CheckpointMismatch,
+    CheckpointUnreadable,
+    InvalidLink,
+    MissingParam,
+    StorageError,
+    UnknownArgument,
+)
 from dotflow.graph.workflow_plan import WorkflowPlan
-from dotflow.providers import LogDefault, StorageDefault, StorageFile, StorageSQLite
+from dotflow.providers import HistorySQLite, LogDefault, StorageDefault, StorageFile, StorageSQLite
 from tests import plan_fuzz, resume_fuzz
 from tests.integration.test_random_graphs import Graph
 from tests.plan_fuzz import check
@@ -474,3 +481,47 @@ def test_a_cleanup_before_all_tasks_of_its_items_runs_for_none() -> None:
 
     assert [task.decision for task in plan.tasks] == ["run", "skip", "run"]
     check(plan, workflow.start().tasks)
+
+
+def test_a_map_over_a_cached_list_restores_what_is_finished(tmp_path: Path) -> None:
+    """The list is in the cache, so which items are restored is known before the run."""
+    storage = StorageFile(path=tmp_path)
+
+    def build(*extra: str) -> DotFlow:
+        workflow = new(storage)
+        workflow.task.add(action(cache=True, version="1")(lambda: ["a", "b", *extra]), name="names")
+        workflow.task.add(action(lambda name: name), name="work", each={"name": "names"})
+        workflow.task.add(action(lambda name, names: names), name="shared", each={"name": "names"}, needs="names")
+        return workflow
+
+    build().start()
+    storage.delete("nightly/names")
+
+    plan = build().plan(resume=True)
+    run = build().start(resume=True)
+
+    assert [(task.decision, task.items_done) for task in plan.tasks] == [("cached", 0), ("restore", 2), ("run", 0)]
+    check(plan, list(run.tasks))
+
+
+def test_a_plan_is_refused_where_the_run_is(tmp_path: Path) -> None:
+    """A run that goes on reads whose the values are, so a damaged document stops both."""
+    history = HistorySQLite(path=tmp_path / "history.db")
+    storage = StorageFile(path=tmp_path / "kept")
+
+    def build() -> DotFlow:
+        config = Config(storage=storage, log=LogDefault(output="none"), history=history)
+        workflow = DotFlow(config, workflow_id="nightly")
+        workflow.task.add(action(lambda: 1), name="one")
+        return workflow
+
+    build().start()
+    beside = [path for path in (tmp_path / "kept" / "nightly.checkpoints").iterdir() if path.name.startswith("origin")]
+    for path in beside:
+        path.write_text("{")
+
+    assert beside
+    with pytest.raises(CheckpointUnreadable):
+        build().start(resume=True)
+    with pytest.raises(CheckpointUnreadable):
+        build().plan(resume=True)

@@ -24,9 +24,10 @@ from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan
 from dotflow.graph.wiring import PREVIOUS
 from dotflow.resume.cache import Cache, is_cached
-from dotflow.resume.changed_code import ChangedCode
+from dotflow.resume.changed_code import ASKED_FOR, ChangedCode
 from dotflow.resume.checkpoint_keys import CLEANUP_SUFFIX, INDEX_SUFFIX, MARK_SUFFIX
 from dotflow.resume.earlier_runs import TAKES, EarlierRuns, Restoration, usable
+from dotflow.resume.origin import SavedOrigin
 from dotflow.resume.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class RunForecast:
         changes: Which code has changed since.
         cache: The cached values.
         masks: The secrets, which no reason shows.
+        earlier: Decides on the checkpoints of items whose list is known before the run, since it is in the cache.
         is_resume: Whether items whose list the run makes may be restored.
     """
 
@@ -80,9 +82,11 @@ class RunForecast:
         changes: ChangedCode,
         cache: Cache,
         masks: Masks,
+        earlier: EarlierRuns,
         *,
         is_resume: bool,
     ) -> None:
+        self._earlier = earlier
         self._masks = masks
         self._changes = changes
         self._cache = cache
@@ -202,7 +206,8 @@ class RunForecast:
                 return self._skip(task, NOT_NEEDED)
             sources = task.links.list_sources()
             made = next((source for source in sources if source in self._unknown), None)
-            if made is not None and self._is_resume:  # their checkpoints are compared when they are known
+            may_restore = self._is_resume and not self._changes.is_rerun(task)
+            if made is not None and may_restore:  # their checkpoints are compared when they are known
                 return Forecast(OPEN, f"its items come from {self._tasks[made].name}")
             is_cross = task.links.is_cross
             if any(
@@ -215,10 +220,18 @@ class RunForecast:
                 task._open(items_of(task, self._tasks, self._params))
             except Exception as error:  # NotAList, UnequalLists, or of the user's own list: the task fails
                 return Forecast(RUN, f"its lists raise {type(error).__name__}")
+            if self._is_resume and task.links.nest is None and not self._takes_cached(task):
+                values = self._earlier.restore_items([task]).values
+                for index, context in values.get(task.task_id, {}).items():
+                    task.items[index]._apply(TaskRestored(task.task_id, context, Context(), index))
         self._foresee(task)
         done = sum(self._is_done(task, index) for index in range(len(task.items)))
         restored = sum(item.status is COMPLETED for item in task.items) if task.step.checkpoint else 0
         return Forecast(RUN, self._why(task), len(task.items), done, 0, done - restored)
+
+    def _takes_cached(self, task: LinkedTask) -> bool:
+        """Returns whether all items of a map take a value of the cache, which counts as made anew."""
+        return any(self._tasks[source].restored_from == "cache" for source in task.links.whole_value_sources())
 
     def _of_rounds(self, task: LinkedTask, nest: Nest) -> Forecast:
         """Returns the forecast of a task of rounds that are not over."""
@@ -326,7 +339,7 @@ class RunForecast:
     def _why(self, task: Task) -> str:
         """Returns why a task runs: the last task that it waits for, or why its own checkpoint is void."""
         reason = self._reasons.get(task.task_id, "")
-        if reason and not reason.startswith(TAKES):
+        if reason and not reason.startswith(TAKES) and reason != ASKED_FOR:
             return reason
         sources = set(() if task.links is None else task.links.sources())
         previous = self._tokens.previous_of(task)
@@ -455,6 +468,9 @@ def plan_run(
         left_out=chosen.left_out,
     )
     restoration = earlier.decide() if resume else None
+    if restoration is not None and tasks:  # a run that goes on with values reads whose they are
+        with usable(storage):
+            SavedOrigin(storage, workflow_id).read()
     if resume and restoration is None:  # all tasks run: what it has recorded in them does not hold
         tokens.use([task._new_record(workflow_id, None) for task in tasks])
     tasks = tokens.tasks
@@ -468,7 +484,7 @@ def plan_run(
         digest_limit=digest_limit,
     )
     is_resume = restoration is not None and not chosen.anew
-    run_forecast = RunForecast(tokens, restoration, changes, values, masks, is_resume=is_resume)
+    run_forecast = RunForecast(tokens, restoration, changes, values, masks, earlier, is_resume=is_resume)
     planned = [
         PlannedTask(
             task_id=task.task_id,
