@@ -503,6 +503,158 @@ def test_a_cached_round_is_looked_up_by_its_own_arguments(lab: Lab) -> None:
     assert [call for call in lab.ran if call.startswith("refine")] == []
 
 
+# What is carried without being named
+
+
+class Drafts(Lab):
+    """A step in rounds whose parameter is called like the task that gives the first draft."""
+
+    def drafts(self, **options: Any) -> DotFlow:
+        @action
+        def good(text: str) -> bool:
+            self.note(f"good {text}")
+            return len(text) >= self.enough
+
+        workflow = self.new()
+        workflow.task.add(action(lambda: self.first), name="draft")
+        workflow.task.add(self.refine(), name="round", **{"repeat": 8, "until": good} | options)
+        workflow.task.add(action(self.deploy), name="deploy", needs={"value": "round"})
+        return workflow
+
+
+@pytest.fixture
+def drafts(tmp_path: Path) -> Drafts:
+    return Drafts(tmp_path)
+
+
+def test_a_parameter_called_like_a_task_gets_the_last_rounds_value(drafts: Drafts) -> None:
+    """It is that task's value in the first round; the picture shows what goes back, and a resume restores it."""
+    run = drafts.start(drafts.drafts())
+
+    assert run.value("deploy") == "a+++"
+    assert drafts.ran == [*ALL, "deploy a+++"]
+    assert "next round" in str(drafts.drafts().task.graph())
+    assert drafts.start(drafts.drafts(), resume=True).value("round") == "a+++"
+    assert drafts.ran == []
+
+
+def test_a_resume_goes_on_with_the_last_rounds_value(drafts: Drafts) -> None:
+    """After the limit was raised it runs the rounds that are left, and `plan` counts those that are restored."""
+    assert drafts.start(drafts.drafts(repeat=2)).status is FAILED
+
+    assert "2 rounds restored, at most 8" in str(drafts.drafts().plan(resume=True))
+    assert drafts.start(drafts.drafts(), resume="finish").value("deploy") == "a+++"
+    assert drafts.ran == [*ALL[4:], "deploy a+++"]
+
+
+def test_a_parameter_of_a_workflow_called_like_a_task_gets_the_last_rounds_value(lab: Lab) -> None:
+    """As that of a step; its name in the workflow with the rounds decides."""
+    workflow = lab.new()
+    workflow.task.add(action(lambda: lab.first), name="draft")
+    workflow.task.add(lab.round(), name="round", repeat=8, until="good")
+
+    assert lab.start(workflow).value("round") == "a+++"
+
+
+def test_a_step_without_a_tasks_value_carries_nothing(lab: Lab) -> None:
+    """Its run parameter and its default are the same in every round."""
+    workflow = DotFlow(Config(storage=lab.storage), workflow_id="w", params={"draft": "a"})
+    workflow.task.add(lab.refine(), name="round", repeat=2)
+    run = workflow.start()
+
+    assert [item.value for item in run["round.refine"].items] == ["a+", "a+"]
+
+
+def test_an_empty_carry_keeps_the_value_of_the_task(drafts: Drafts) -> None:
+    """Each round takes the first draft."""
+    run = drafts.start(drafts.drafts(repeat=2, carry={}), keep_going=True)
+
+    assert [item.value for item in run["round.refine"].items] == ["a+", "a+"]
+
+
+def test_of_several_parameters_called_like_tasks_carry_names_one(lab: Lab) -> None:
+    """`add` asks which, in a step and in a workflow."""
+
+    @action
+    def merge(draft: str, notes: str) -> str:
+        return draft + notes
+
+    inner = DotFlow(params={"draft": ..., "notes": ...})
+    inner.task.add(merge)
+    workflow = lab.new()
+    workflow.task.add(action(lambda: "a"), name="draft").add(action(lambda: "b"), name="notes")
+
+    for repeated in (merge, inner):
+        with pytest.raises(
+            InvalidLink, match=r"'draft' and 'notes' take values of tasks. Say which: carry='draft', or"
+        ):
+            workflow.task.add(repeated, name="round", repeat=2)
+    workflow.task.add(inner, name="round", repeat=2, carry="notes")
+    assert lab.start(workflow).value("round") == "aab"
+
+
+def test_a_value_that_does_not_fit_is_carried_nowhere(lab: Lab) -> None:
+    """Types, and values without a checkpoint, are refused with the option that carries nothing."""
+
+    @action
+    def count(draft: str) -> int:
+        return len(draft)
+
+    inner = DotFlow(params={"draft": ...})
+    inner.task.add(count)
+    workflow = lab.new()
+    workflow.task.add(action(lambda: "a"), name="draft")
+
+    for repeated in (count, inner):
+        with pytest.raises(InvalidLink, match=r"it returns int, .* as str. Correct .* write carry={} to carry nothing"):
+            workflow.task.add(repeated, name="round", repeat=2)
+    with pytest.raises(InvalidLink, match=r"carry can't use .* which has checkpoint=False.* or write carry={} to"):
+        workflow.task.add(action(checkpoint=False)(lambda draft: draft), name="round", repeat=2)
+    workflow.task.add(count, name="round", repeat=2, carry={})
+    assert lab.start(workflow).value("round") == 1
+
+
+# The limit
+
+
+@pytest.mark.parametrize("mode", ["sequential", "parallel"])
+def test_at_the_limit_the_rounds_go_on_with_the_last_value(drafts: Drafts, mode: str) -> None:
+    """The tasks complete, the log reports it, and a resume restores them; more rounds go on where it ended."""
+    log = Reported()
+    workflow = drafts.drafts(repeat=2, at_limit="go on")
+    workflow.config.log = log
+    run = drafts.start(workflow, mode=mode)
+
+    assert (run.status, run.value("deploy")) == (COMPLETED, "a++")
+    assert log.reports == ["'round' has the value of its last round, after 2 of 2 rounds: 'round[1].good' was False."]
+    assert drafts.drafts(repeat=2, at_limit="go on").plan(resume=True).count("restore") == 4
+    assert drafts.start(drafts.drafts(repeat=2, at_limit="go on"), resume=True).value("deploy") == "a++"
+    assert drafts.ran == []
+    assert drafts.start(drafts.drafts(repeat=3, at_limit="go on"), resume=True).value("deploy") == "a+++"
+    assert drafts.ran == [*ALL[4:], "deploy a+++"]
+
+
+def test_a_failed_limit_that_is_changed_goes_on_without_a_step(drafts: Drafts) -> None:
+    """The rounds are restored, and what takes their value runs; changed back, the rounds have failed again."""
+    assert drafts.start(drafts.drafts(repeat=2, at_limit="fail")).status is FAILED
+
+    assert drafts.start(drafts.drafts(repeat=2, at_limit="go on"), resume=True).value("deploy") == "a++"
+    assert drafts.ran == ["deploy a++"]
+    assert drafts.start(drafts.drafts(repeat=2), resume=True).status is FAILED
+    assert drafts.ran == []
+
+
+def test_a_failure_in_a_round_does_not_go_on(lab: Lab) -> None:
+    """Only rounds that are over count: a task that failed, and a skipped `until`, end the rounds as before."""
+    inner = DotFlow(params={"draft": ...})
+    inner.task.add(lab.refine())
+    inner.task.add(action(lambda refine: refine != "a++"), name="asks").add(lab.good(), when="asks")
+
+    run = lab.start(lab.workflow(inner, repeat=2, carry={"draft": "refine"}, at_limit="go on"))
+
+    assert named(run, "round.refine").error.exception == "NotReached"
+
+
 # Pictures, texts and what is refused
 
 
@@ -523,6 +675,8 @@ def test_the_picture_and_the_log_count_rounds(lab: Lab) -> None:
     ("options", "message"),
     [
         ({"repeat": None}, "until is for rounds. Say how many there are at most: repeat=8."),
+        ({"until": None, "at_limit": "go on"}, "at_limit is for until, which is missing."),
+        ({"at_limit": "go_on"}, 'or "go on" with the value of the last round'),
         ({"each": [1]}, "repeat excludes each"),
         ({"always": True}, "repeat excludes always"),
         ({"params": {"tone": "!"}}, "Say which: carry='draft'"),

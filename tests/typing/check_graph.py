@@ -75,6 +75,9 @@ workflow.task.add([urls, fetch], needs=["sources"], keep_going=False)
 workflow.task.add(DotFlow(), name="inner").add(DotFlow().task, name="other", needs={"day": "day"}, when=urls)
 workflow.task.add(parse, params={"day": "2026-11-25"}, outputs=["text", "size"], name="parts").add(urls, outputs=("a",))
 
+workflow.task.add(parse, repeat=8, until=good_enough, carry="page", at_limit="go on", name="rounds")
+workflow.task.add(parse, repeat=8, until=good_enough, carry={}, at_limit="fail", name="others")
+workflow.task.add(urls, repeat=8, until=good_enough, at_limit="stop")  # type: ignore[arg-type]
 workflow.task.add(urls, params=5)  # type: ignore[arg-type]
 workflow.task.add(urls, outputs=5)  # type: ignore[arg-type]
 workflow.task.add(urls, name=5)  # type: ignore[arg-type]

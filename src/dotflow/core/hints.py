@@ -66,6 +66,9 @@ ADD: Final[Hints] = {**_ELSEWHERE, **by_word({
     "Write repeat=8, until=step: the step runs again until that one returns True, at most 8 times.": (
         "loop", "rounds", "max_rounds", "iterations", "max_iterations", "times", "while_", "repeat_until",
     ),
+    "Write at_limit='go on': the last round's value counts, even if `until` was not true.": (
+        "on_limit", "on_exhausted", "or_else", "limit_reached", "soft_limit",
+    ),
     "Write max_parallel=10: the number of items of each=... in flight at once.": (
         "concurrency", "max_concurrency", "limit", "max_active", "batch_size",
     ),
@@ -111,7 +114,7 @@ ACTION: Final[Hints] = {**_ELSEWHERE, **by_word({
     ),
     _ADD: (
         "name", "id", "task_id", "task_name", *_ORDERS, "each", "map", "cross", "when", "unless", "fallback",
-        "always", "repeat", "until", "carry", "callback", "group", "group_name", "initial_context",
+        "always", "repeat", "until", "carry", "at_limit", "callback", "group", "group_name", "initial_context",
         "keep_going", "max_parallel", "params", "outputs",
     ),
     _WORKERS: ("max_workers", "workers", "concurrency", "executor"),
@@ -128,8 +131,8 @@ START: Final[Hints] = {**_ELSEWHERE, **by_word({
         "target", "targets", "select", "tasks", "task", "steps", "until",
     ),
     _ADD: (
-        *_ORDERS, "each", "cross", "when", "unless", "outputs", "repeat", "carry", "max_parallel", "fallback",
-        "always",
+        *_ORDERS, "each", "cross", "when", "unless", "outputs", "repeat", "carry", "at_limit", "max_parallel",
+        "fallback", "always",
     ),
     "Groups are made by add: workflow.task.add(step, group_name='...').": ("group", "groups", "group_name"),
     _DECORATOR: _DECORATORS,

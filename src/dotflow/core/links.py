@@ -124,6 +124,7 @@ class Nest(NamedTuple):
         result: The task that has its value.
         repeat: The number of rounds at most; 0 for the items of a list.
         until: The task whose value ends the rounds; None for as many as `repeat`.
+        goes_on: Whether the last round's value counts where that task's never was true.
     """
 
     name: str
@@ -132,6 +133,7 @@ class Nest(NamedTuple):
     result: int
     repeat: int = 0
     until: int | None = None
+    goes_on: bool = False
 
     @property
     def rounds(self) -> str:

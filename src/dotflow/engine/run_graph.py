@@ -697,6 +697,8 @@ class RunGraph:
                 end = verdict(run.nest, run.round, self._tasks, self._secrets.masks)
                 if end.is_end:
                     run.failure = not_reached(run.nest, end.failure) if end.failure else None
+                    if end.note:
+                        self._log_line(end.note, None)
                     self._cut(run)
                     for items in maps:
                         items.left = 0

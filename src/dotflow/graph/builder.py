@@ -1,7 +1,7 @@
 """TaskBuilder: builds the tasks of a workflow."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Never, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Never, Protocol
 
 from dotflow.core.action import Action, AnyAction, check_members, parts_of
 from dotflow.core.callback import TaskCallback
@@ -82,6 +82,7 @@ class TaskBuilder:
         repeat: int | None = None,
         until: Step | None = None,
         carry: str | Mapping[str, TaskRef] | None = None,
+        at_limit: Literal["fail", "go on"] | None = None,
         **unknown: Never,
     ) -> "TaskBuilder":
         """Adds a task for each step, or raises an error and adds none.
@@ -125,7 +126,10 @@ class TaskBuilder:
                 which takes its value. Not true after the last round, the task fails. Without it, there are as many
                 rounds as `repeat`.
             carry: The parameter that gets the last round's value from the second round on, or `{"parameter": task}` for
-                values of its tasks and outputs. By default the only name in `needs={...}` and `params`.
+                values of its tasks and outputs. By default the only name in `needs={...}` and `params`, else the
+                only parameter that is called like a task; `{}` carries nothing.
+            at_limit: What follows if `until` was not true after the last round: "fail", or "go on" with the value of
+                that round. By default "fail".
             unknown: Refused with a hint.
 
         Returns:
@@ -156,7 +160,7 @@ class TaskBuilder:
         is_plain = (
             name is needs is after is each is cross is max_parallel is when is unless is fallback is keep_going is None  # type: ignore[comparison-overlap]
         )
-        is_plain = is_plain and params is outputs is repeat is until is carry is None  # type: ignore[comparison-overlap]
+        is_plain = is_plain and params is outputs is repeat is until is carry is at_limit is None  # type: ignore[comparison-overlap]
         is_plain = is_plain and not always and not self._has_names
         if is_plain and step.__class__ is Action and not _has_links(step):
             # The most frequent case.
@@ -179,6 +183,7 @@ class TaskBuilder:
             repeat,
             until,
             carry,
+            at_limit,
         )
         try:
             self._add_linked(step, function, context, group_name, options)

@@ -47,6 +47,8 @@ from dotflow.graph.wiring import (
 )
 
 MAX_ROUNDS: Final = 10_000
+GO_ON: Final = "go on"  # of `at_limit`
+AT_LIMIT: Final = (None, "fail", GO_ON)
 
 #: What goes from one round to the next: the task that has the value, and the part of it, by parameter.
 Carry = Mapping[str, tuple[int, Part | None]]
@@ -73,11 +75,17 @@ class LinkOptions(NamedTuple):
     repeat: Any = None
     until: Any = None
     carry: Any = None
+    at_limit: Any = None
 
     @property
     def wired(self) -> Refs:
         """The tasks of `needs` by the parameter that they fill."""
         return self.needs if isinstance(self.needs, Mapping) else {}
+
+    @property
+    def cure_of_carry(self) -> str:
+        """What to do about a carried value, if `carry` was left out; "" if the user has named it."""
+        return "write carry={} to carry nothing" if self.carry is None else ""
 
     @property
     def lists(self) -> tuple[str, Any]:
@@ -128,8 +136,10 @@ def check_options(options: LinkOptions, scope: Scope) -> None:
 def _check_rounds(options: LinkOptions) -> None:
     """Raises InvalidArgument or InvalidLink for options of rounds that are invalid, or that exclude others."""
     repeat = options.repeat
+    if options.at_limit not in AT_LIMIT:
+        raise InvalidArgument("at_limit", options.at_limit, '"fail", or "go on" with the value of the last round')
     if repeat is None:
-        for option in ("until", "carry"):
+        for option in ("until", "carry", "at_limit"):
             if getattr(options, option) is not None:
                 raise InvalidLink(f"{option} is for rounds. Say how many there are at most: repeat=8.")
         return
@@ -138,6 +148,8 @@ def _check_rounds(options: LinkOptions) -> None:
     for option in ("each", "cross", "max_parallel", "always"):
         if getattr(options, option) is not getattr(NO_OPTIONS, option):
             raise InvalidLink(f"repeat excludes {option}: rounds follow each other. Remove one of them.")
+    if options.at_limit is not None and options.until is None:
+        raise InvalidLink("at_limit is for until, which is missing. Add until=step, or remove at_limit.")
 
 
 def _is_by_name(params: Any) -> bool:
@@ -241,8 +253,10 @@ def make_loop(step: AnyAction, options: LinkOptions, scope: Scope) -> list[tuple
     if options.until is not None:
         tasks.append(_until_of(step, name, options, links, scope))
     ids = tuple(range(first, first + len(tasks)))
-    nest = Nest(name, ids, MAX_PARALLEL, first, options.repeat, ids[1] if len(ids) > 1 else None)
-    carry = _carry_of(options, [bind.parameter for bind in links.binds])
+    until = ids[1] if len(ids) > 1 else None
+    nest = Nest(name, ids, MAX_PARALLEL, first, options.repeat, until, options.at_limit == GO_ON)
+    like_tasks = [bind.parameter for bind in links.binds if bind.kind == VALUE]
+    carry = _carry_of(options, [bind.parameter for bind in links.binds], like_tasks)
     parts = {part.name: part for part in links.outputs}
     taken: dict[str, tuple[int, Part | None]] = {}
     for parameter, ref in carry.items():
@@ -252,10 +266,10 @@ def make_loop(step: AnyAction, options: LinkOptions, scope: Scope) -> list[tuple
         taken[parameter] = first, parts.get(ref) if isinstance(ref, str) else None
     copies = []
     for index, (action, one) in enumerate(tasks):
-        _check_round(action, one, first + index, nest, taken)
+        _check_round(action, one, first + index, nest, taken, options)
         copies.append((action, _carrying(one._replace(nest=nest), taken if not index else {})))
     for parameter, (_, part) in taken.items():
-        _check_carried(step, parameter, _as_task(step), part)
+        _check_carried(step, parameter, _as_task(step), part, options.cure_of_carry)
     return copies
 
 
@@ -287,21 +301,24 @@ def _until_of(step: AnyAction, name: str, options: LinkOptions, links: Links, sc
     )
 
 
-def _carry_of(options: LinkOptions, known: Collection[str]) -> dict[str, Any]:
+def _carry_of(options: LinkOptions, known: Collection[str], like_tasks: Collection[str]) -> dict[str, Any]:
     """Returns what each carried parameter gets: a task or an output of the rounds; None for the value of the whole.
 
     Args:
         options: The options of `add`.
         known: The parameters that may be carried.
+        like_tasks: Those that are called like a task whose value they take. They count if no option names any.
     """
     carry = options.carry
     if carry is None:
         given = [*options.wired, *(options.params or {})]
-        if len(given) > 1:
-            names = " and ".join(f"'{name}'" for name in given)
-            hint = f"Say which: carry={given[0]!r}, or carry={{}} for none."
-            raise InvalidLink(f"One value goes from round to round, and needs and params have {names}. {hint}")
-        return dict.fromkeys(given)
+        names = given or like_tasks
+        if len(names) > 1:
+            texts = " and ".join(f"'{name}'" for name in names)
+            which = f"needs and params have {texts}" if given else f"{texts} take values of tasks"
+            hint = f"Say which: carry={next(iter(names))!r}, or carry={{}} for none."
+            raise InvalidLink(f"One value goes from round to round, and {which}. {hint}")
+        return dict.fromkeys(names)
     if isinstance(carry, str):
         carry = {carry: None}
     if not _is_by_name(carry):
@@ -335,7 +352,13 @@ def _carrying(links: Links, taken: Carry) -> Links:
 
 
 def _check_round(
-    step: AnyAction, links: Links, task_id: int, nest: Nest, carry: Carry, group: str = DEFAULT_GROUP
+    step: AnyAction,
+    links: Links,
+    task_id: int,
+    nest: Nest,
+    carry: Carry,
+    options: LinkOptions,
+    group: str = DEFAULT_GROUP,
 ) -> None:
     """Raises InvalidLink for a task that can't run in rounds."""
     _check_inside(step, step.name, links, group, "repeat")
@@ -347,9 +370,10 @@ def _check_round(
     word = "until" if task_id == nest.until else "carry" if is_carried else ""
     unsaved = "checkpoint=False" if not step.checkpoint else "always=True" if links.always else ""
     if word and unsaved:
+        cure = (word == "carry" and options.cure_of_carry) or "return the value from another step"
         raise InvalidLink(
             f"{word} can't use '{step.name}', which has {unsaved}: a resume does not have its value. Remove that, or "
-            f"return the value from another step."
+            f"{cure}."
         )
 
 
@@ -357,11 +381,11 @@ def _as_task(step: AnyAction) -> Task:
     return TaskDefinition(0, step, None, None, DEFAULT_GROUP, "")
 
 
-def _check_carried(step: AnyAction, parameter: str, source: Task, part: Part | None) -> None:
+def _check_carried(step: AnyAction, parameter: str, source: Task, part: Part | None, cure: str = "") -> None:
     """Raises InvalidLink if the value of a task can't fit the parameter that it is carried to."""
     from dotflow.graph.type_check import check_value, value_type
 
-    check_value(step, parameter, source, value_type(source, part))
+    check_value(step, parameter, source, value_type(source, part), cure=cure)
 
 
 def _named_lists(step: AnyAction, options: LinkOptions, scope: Scope) -> dict[str, Each]:
@@ -521,7 +545,7 @@ def copy_tasks(
         ends = [task.task_id for task in tasks if not task.is_cleanup] or [len(tasks) - 1]
         nest = Nest(options.name, ids, options.max_parallel or MAX_PARALLEL, first + ends[-1])
     elif options.repeat is not None:
-        nest, carry = _rounds_of(tasks, declared, options, first)
+        nest, carry = _rounds_of(tasks, declared, options, scope)
     has_secrets = any(type(default) is SecretRef for default in declared.values())
     counts = Counter(map(name_of, tasks))
     copies = []
@@ -535,8 +559,8 @@ def copy_tasks(
             links = links._replace(nest=links.nest._replace(name=f"{options.name}.{links.nest.name}"))
         if nest is not None:
             if nest.repeat:
-                _check_round(task.step, links, first + task.task_id, nest, carry, task.group_name)
-                _check_carried_conditions(links, carry)
+                _check_round(task.step, links, first + task.task_id, nest, carry, options, task.group_name)
+                _check_carried_conditions(links, carry, options)
             else:
                 _check_inside(task.step, task.name, links, task.group_name, "each")
             links = _by_item(links, nest, lists, first + task.task_id)
@@ -546,9 +570,9 @@ def copy_tasks(
         in_lists = {link.parameter for link in links.each}
         for parameter, (source, part) in carried.items():
             if parameter in in_lists:
-                check_each(task.step, parameter, tasks[source - first], part, "carry")
+                check_each(task.step, parameter, tasks[source - first], part, "carry", options.cure_of_carry)
             elif parameter in task.step.named_params:
-                _check_carried(task.step, parameter, tasks[source - first], part)
+                _check_carried(task.step, parameter, tasks[source - first], part, options.cure_of_carry)
         links = links._replace(
             binds=tuple(map(fill, links.binds)),
             each=each or tuple(map(fill, links.each)),
@@ -617,18 +641,18 @@ def _lists_of_nest(declared: Params, filled: Mapping[str, str], options: LinkOpt
     raise InvalidLink(f"each=... has no parameter for its items: the other workflow has none left. {hint}")
 
 
-def _rounds_of(tasks: Sequence[Task], declared: Params, options: LinkOptions, first: int) -> tuple[Nest, Carry]:
+def _rounds_of(tasks: Sequence[Task], declared: Params, options: LinkOptions, outer: Scope) -> tuple[Nest, Carry]:
     """Returns the rounds of another workflow, and what goes from one to the next: a task and a part, by parameter.
 
     Args:
         tasks: The other workflow's tasks.
         declared: Its run parameters.
         options: The options of `add`.
-        first: The id of its first task in this workflow.
+        outer: The names of this workflow.
 
     Raises UnknownTask, AmbiguousTask or InvalidLink.
     """
-    scope = Scope(tasks)
+    scope, first = Scope(tasks), len(outer.tasks)
     until = None if options.until is None else scope.task(options.until)
     part = scope.part(options.until)
     if part is not None:
@@ -638,21 +662,22 @@ def _rounds_of(tasks: Sequence[Task], declared: Params, options: LinkOptions, fi
         raise InvalidLink("repeat=... has no task beside until, so the rounds would have no value. Add one.")
     result = ends[-1]
     ids = tuple(range(first, first + len(tasks)))
-    nest = Nest(
-        str(options.name), ids, MAX_PARALLEL, first + result, options.repeat, None if until is None else first + until
-    )
+    until = None if until is None else first + until
+    goes_on = options.at_limit == GO_ON
+    nest = Nest(str(options.name), ids, MAX_PARALLEL, first + result, options.repeat, until, goes_on)
     carry = {}
-    for name, ref in _carry_of(options, declared).items():
+    for name, ref in _carry_of(options, declared, [name for name in declared if name in outer]).items():
         task_id = result if ref is None else scope.task(ref)
         carry[name] = first + task_id, None if ref is None else scope.part(ref)
     return nest, carry
 
 
-def _check_carried_conditions(links: Links, carry: Collection[str]) -> None:
+def _check_carried_conditions(links: Links, carry: Collection[str], options: LinkOptions) -> None:
     """Raises InvalidLink for a condition on a parameter that is carried."""
     for condition in links.conditions:
         if isinstance(condition.source, str) and condition.source in carry:
             hint = "Return a bool from a step that takes it, and use that"
+            hint = ", or ".join(filter(None, (hint, options.cure_of_carry)))
             raise InvalidLink(f"{condition.word} can't depend on '{condition.name}', which is carried. {hint}.")
 
 

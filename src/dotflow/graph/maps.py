@@ -288,6 +288,7 @@ class Verdict(NamedTuple):
 
     is_end: bool
     failure: str = ""
+    note: str = ""  # for the log
 
 
 ENOUGH: Final = Verdict(True)
@@ -312,7 +313,10 @@ def verdict(nest: Nest, number: int, tasks: Sequence[Task], masks: Masks = NO_MA
     if is_enough or not is_last:
         return ENOUGH if is_enough else ANOTHER
     value = shorten(masks.mask(safe_repr(until.current_context.storage)), MAX_INPUT)
-    return Verdict(True, f"after {number + 1} of {nest.rounds}: '{until.name}' was {value}. Raise repeat to go on")
+    why = f"after {number + 1} of {nest.rounds}: '{until.name}' was {value}"
+    if nest.goes_on:
+        return Verdict(True, note=f"'{nest.name}' has the value of its last round, {why}.")
+    return Verdict(True, f"{why}. Raise repeat to go on")
 
 
 def why_failed(nest: Nest, number: int, tasks: Sequence[Task]) -> str:

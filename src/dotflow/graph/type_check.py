@@ -39,15 +39,18 @@ EQUAL: Final = ((int, float, complex), (set, frozenset), (bytes, bytearray, memo
 _hints: WeakKeyDictionary[Any, Mapping[str, Any]] = WeakKeyDictionary()
 
 
-def check_value(step: "AnyAction", parameter: str, source: "Task", given: Any, verb: str = "") -> None:
-    """Raises InvalidLink if a value of a task, of the type *given*, can't fit a parameter. *verb* is for the error."""
+def check_value(step: "AnyAction", parameter: str, source: "Task", given: Any, verb: str = "", cure: str = "") -> None:
+    """Raises InvalidLink if a value of a task, of the type *given*, can't fit a parameter.
+
+    *verb* and *cure* are for the error: how the task has the value, and what to do instead of wiring another task.
+    """
     wanted = hints_of(step.function).get(parameter, Any)
     if not may_fit(given, wanted):
         verb = verb or ("is mapped, and gives" if source.gives_list else "returns")
+        cure = cure or f"wire another task: needs={{'{parameter}': task}}"
         raise InvalidLink(
             f"Step '{step.name}' takes '{parameter}' from task '{source.name}': it {verb} {_shown(given)}, and the "
-            f"parameter is annotated as {_shown(wanted)}. Correct the annotation, or wire another task: "
-            f"needs={{'{parameter}': task}}."
+            f"parameter is annotated as {_shown(wanted)}. Correct the annotation, or {cure}."
         )
 
 
@@ -57,10 +60,11 @@ def check_each(
     source: "Task | Collection[Any]",
     part: tuple[str, int] | None,
     option: str,
+    cure: str = "",
 ) -> None:
     """Raises InvalidLink if a task returns no list, or if the items of a list can't fit the parameter.
 
-    *part* is the output of the task that is the list, or that its items have.
+    *part* is the output of the task that is the list, or that its items have. *cure* is that of `check_value`.
     """
     if isinstance(source, Collection):
         for item in {type(item): item for item in source}.values():  # one of each class
@@ -68,13 +72,13 @@ def check_each(
         return
     given = returned_type(source, part)
     if source.gives_list:
-        check_value(step, parameter, source, given, "returns")
+        check_value(step, parameter, source, given, "returns", cure)
         return
     item = _item_of(given)
     if item is None:
-        hint = "Return a list from it, or correct the annotation."
+        hint = f"Return a list from it, or {cure or 'correct the annotation'}."
         raise InvalidLink(f"{option}: task '{source.name}' returns {_shown(given)}, which is no list. {hint}")
-    check_value(step, parameter, source, item, "lists")
+    check_value(step, parameter, source, item, "lists", cure)
 
 
 def check_argument(step: "AnyAction", parameter: str, value: Any, option: str) -> None:
