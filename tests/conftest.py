@@ -9,29 +9,26 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cloudpickle  # type: ignore[import-untyped]
-import psycopg
 import pytest
-from hypothesis import HealthCheck, settings
 
 from dotflow import Config, DotFlow, atomic_file
 from dotflow.abc.executor import Executor
-from dotflow.cli.main import main
 from dotflow.providers import ExecutorDask, ExecutorRay, HistorySQLite, LogDefault
-from tests.clouds.postgres import PostgresProcess
 from tests.clouds.process import ServerProcess
 from tests.clouds.settings import set_up_gcs, set_up_s3
-from tests.clusters.dask import DaskProcesses
-from tests.clusters.ray import RayProcesses
-from tests.integration.children import Command, End
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what only some tests need, their fixtures import: unit tests begin without any of it
     from distributed import Client
     from xdist.scheduler import LoadScopeScheduling
 
+    from tests.clouds.postgres import PostgresProcess
+    from tests.clusters.dask import DaskProcesses
+    from tests.clusters.ray import RayProcesses
+    from tests.integration.children import Command, End
     from tests.integration.terminals import Terminal
 
 #: www.postgresql.org/docs/current/libpq-envars.html
@@ -65,6 +62,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Properties are tested with few examples, the same each time; with --exhaustive, with many and others."""
+    if find_spec("hypothesis") is None:
+        return
+    from hypothesis import HealthCheck, settings
+
     is_exhaustive: bool = config.getoption("--exhaustive")
     settings.register_profile(
         "dotflow",
@@ -157,12 +158,15 @@ def no_open_loop() -> Iterator[None]:
 
 
 @pytest.fixture
-def command(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+def command(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Command":
     """Runs the command in this process, from the test's folder. It takes a tenth of the time of a process."""
+    from dotflow.cli.main import main
+    from tests.integration.children import End
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DOTFLOW_HISTORY", raising=False)
 
-    def run(*arguments: str) -> End:
+    def run(*arguments: str) -> "End":
         capfd.readouterr()
         began = time.monotonic()
         code = main(arguments)
@@ -213,6 +217,8 @@ def quiet(request: pytest.FixtureRequest, start_method: str | None) -> Callable[
     cluster: str | None = request.config.getoption("--cluster") if in_processes else None
     in_processes = in_processes and start_method is not None
     if cluster is not None:
+        import cloudpickle  # type: ignore[import-untyped]
+
         cloudpickle.register_pickle_by_value(request.module)  # the workers can't import it
         request.getfixturevalue(f"{cluster}_executor")
 
@@ -268,14 +274,16 @@ def gcs(gcs_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresProcess]:
+def postgres_server() -> "Iterator[PostgresProcess]":
     """A Postgres server on this machine."""
+    from tests.clouds.postgres import PostgresProcess
+
     with contextlib.closing(PostgresProcess()) as server:
         yield server
 
 
 @pytest.fixture
-def postgres(postgres_server: PostgresProcess) -> Iterator[str]:
+def postgres(postgres_server: "PostgresProcess") -> Iterator[str]:
     """The DSN of a place in it with nothing in it; the server is running, whatever the test before has done to it."""
     postgres_server.order("start")
     with postgres_server.schema() as dsn:
@@ -285,20 +293,24 @@ def postgres(postgres_server: PostgresProcess) -> Iterator[str]:
 @pytest.fixture
 def postgres_settings(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment of whoever uses such a place, and names it nowhere else."""
+    import psycopg
+
     given = psycopg.conninfo.conninfo_to_dict(postgres)
     for variable, name in LIBPQ.items():
         monkeypatch.setenv(variable, str(given[name]))
 
 
 @pytest.fixture(scope="session")
-def dask_cluster() -> Iterator[DaskProcesses]:
+def dask_cluster() -> "Iterator[DaskProcesses]":
     """A Dask cluster of two worker processes on this machine."""
+    from tests.clusters.dask import DaskProcesses
+
     with DaskProcesses() as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="session")
-def dask_client(dask_cluster: DaskProcesses) -> Iterator["Client"]:
+def dask_client(dask_cluster: "DaskProcesses") -> Iterator["Client"]:
     """A client of it. The threads that Dask keeps for good have begun."""
     from distributed import Client
 
@@ -318,13 +330,15 @@ def dask_executor(dask_client: "Client") -> Executor:
 
 
 @pytest.fixture
-def ray_executor(ray_cluster: RayProcesses) -> Executor:
+def ray_executor(ray_cluster: "RayProcesses") -> Executor:
     """On a Ray head and another node."""
     return ExecutorRay()
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[RayProcesses]:
+def ray_cluster() -> "Iterator[RayProcesses]":
     """A Ray head and a second node on this machine; this process is connected to it."""
+    from tests.clusters.ray import RayProcesses
+
     with RayProcesses(moon=1) as cluster, cluster.connection():
         yield cluster

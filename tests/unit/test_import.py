@@ -298,3 +298,13 @@ def test_a_first_recorded_run_of_the_command_loads_no_reader_of_values_or_record
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / ".output" / "history.db").exists()
+
+
+def test_what_all_tests_share_loads_no_library_that_only_some_need() -> None:
+    """A unit test begins without Postgres, Hypothesis or psutil."""
+    script = "import sys, tests.conftest; print(*{'psycopg', 'hypothesis', 'psutil', 'cloudpickle'} & {*sys.modules})"
+    root = Path(__file__).parent.parent.parent
+
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == ""
