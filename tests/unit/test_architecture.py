@@ -6,7 +6,6 @@ import re
 import sys
 import tokenize
 from collections.abc import Iterator
-from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
@@ -58,8 +57,9 @@ KEPT_OUT = {"engine": {"processes", "own_descriptor"}, "worker": {"atomic_file"}
 #: Modules of the providers that several rooms use.
 BESIDE = ("optional", "sqlite_errors", "sqlite_file")
 
-#: A table of docs/design.md: the package at its head, and its lines.
-TABLE = re.compile(r"^\| `(\w+)/`.*\n\|---.*\n((?:\|.*\n)+)", re.MULTILINE)
+#: A file or a room that docs/design.md names.
+NAMED = re.compile(r"`([\w/]+\.py|[\w/]+/)`")
+MAX_WORDS = 4_000  # of docs/design.md: five minutes of reading, and some for the tables
 
 
 def name_of(path: Path) -> str:
@@ -121,21 +121,24 @@ def test_every_part_of_the_house_has_its_floor() -> None:
     assert parts <= set(FLOORS)
 
 
-def test_the_design_says_where_everything_stands() -> None:
-    """Each module of a package is in its tables of docs/design.md, and everything that is named there exists."""
-    design = (Path(__file__).parents[2] / "docs" / "design.md").read_text()
-    named: dict[str, set[str]] = {"abc": {"*.py"}}
-    for package, lines in TABLE.findall(design):
-        named.setdefault(package, set()).update(re.findall(r"`([\w*/]+\.py)`", lines))
-    there = {name_of(path) for path in MODULES if "/" in name_of(path) and path.name != "__init__.py"}
+def test_the_design_names_every_room_and_only_what_is_there() -> None:
+    """docs/design.md is short, has all rooms, and each file or folder that it names exists."""
+    root = SRC.parent.parent
+    design = (root / "docs" / "design.md").read_text()
+    rooms = set(FLOORS) - {"__main__", "__init__"}
+    named = {name for name in NAMED.findall(design) if not name.startswith("src/")}
+    folders = (root, SRC, *(folder for folder in SRC.rglob("*") if folder.is_dir()))
 
-    def is_listed_by(module: str, package: str, name: str) -> bool:
-        inside = module.removeprefix(f"{package}/")
-        return inside != module and (fnmatch(inside, name) or fnmatch(inside.rpartition("/")[2], name))
+    assert [room for room in sorted(rooms) if f"`{room}`" not in design] == []
+    assert [name for name in sorted(named) if not any((folder / name).exists() for folder in folders)] == []
+    assert len(design.split()) <= MAX_WORDS
 
-    listed = [(package, name) for package, names in named.items() for name in names]
-    assert sorted(module for module in there if not any(is_listed_by(module, *place) for place in listed)) == []
-    assert sorted(place for place in listed if not any(is_listed_by(module, *place) for module in there)) == []
+
+def test_every_module_says_what_it_is() -> None:
+    """The first line of a module is its place in the design."""
+    assert [
+        name_of(path) for path in MODULES if path.name != "__init__.py" and not ast.get_docstring(parse(path))
+    ] == []
 
 
 def test_imports_go_down() -> None:
