@@ -371,6 +371,57 @@ def test_the_command_that_answers_names_the_history(command: Command, tmp_path: 
     assert command(*line.split()).code == 0
 
 
+class TestAChain:
+    """A run and those that continue it are one run to people."""
+
+    def test_is_one_line(self, command: Command, tmp_path: Path) -> None:
+        """A run that was approved and completed is not in the list once more, as a paused one."""
+        name = f"asks_{uuid.uuid4().hex[:8]}"
+        (tmp_path / f"{name}.py").write_text(ASKS)
+        command("start", "--workflow", f"{name}:release")
+        history = HistorySQLite("own.db")
+        command("approve", "last", "--history", "own.db")
+        assert command("serve", f"{name}:release", "--once", "--history", "own.db").code == 0
+
+        head, line = command("runs", "--history", "own.db").out.splitlines()
+
+        assert (len(history.runs()), len(history.runs(newest=True))) == (2, 1)
+        assert re.search("release +✓ Completed", line)
+        assert command("runs", "--paused", "--history", "own.db").err == "No such runs.\n"
+        assert "What failed" not in head
+
+    def test_shows_what_it_asks_and_since_when(self, command: Command, tmp_path: Path) -> None:
+        """In the list, in `show`, and as JSON."""
+        name = f"asks_{uuid.uuid4().hex[:8]}"
+        (tmp_path / f"{name}.py").write_text(ASKS)
+        command("start", "--workflow", f"{name}:release")
+        (asked,) = Control(HistorySQLite("own.db")).questions()
+        since = f"{asked.asked.astimezone():%Y-%m-%d %H:%M:%S}"
+
+        (listed,) = map(json.loads, command("runs", "--paused", "--json", "--history", "own.db").out.splitlines())
+
+        assert f"publish asks since {since}: Publish?" in command("runs", "--paused", "--history", "own.db").out
+        assert f"\nasks     publish, since {since}: Publish?\n" in command("show", "--history", "own.db").out
+        assert [(one["step"], one["text"]) for one in listed["questions"]] == [("publish", "Publish?")]
+        assert datetime.fromisoformat(listed["questions"][0]["asked"]) == asked.asked
+
+    def test_has_completed_what_was_restored(self, command: Command, jobs: str, history: HistorySQLite) -> None:
+        """Two of two tasks have completed, and one of these was restored: in the summary and as JSON."""
+        start = ("start", "--workflow", f"{jobs}:report", "--param", "customer=1")
+        command(*start)
+        Path("mended").touch()
+        command(*start, "--resume")
+
+        (listed,) = map(json.loads, command("runs", "--json").out.splitlines())
+
+        assert {name: listed[name] for name in ("tasks", "completed", "restored")} == {
+            "tasks": 2,
+            "completed": 2,
+            "restored": 1,
+        }
+        assert (history.load("last").completed, history.summary("last").restored) == (2, 1)
+
+
 class TestWhatUsersRead:
     def test_a_run_that_could_not_begin_says_why(self, command: Command, jobs: str, history: HistorySQLite) -> None:
         """No step failed, so `show` has the error of the run."""

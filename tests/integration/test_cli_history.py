@@ -347,6 +347,26 @@ def test_rounds_are_counted_as_rounds(dotflow: Command, history: HistorySQLite) 
     assert "Can't find round 7 of 'round.good': it has 3 rounds, which count from 0." in dotflow.err
 
 
+def test_a_map_says_how_much_of_it_is_not_listed(dotflow: Command, history: HistorySQLite) -> None:
+    """Of 34 failed items 20 have a line, of 30 good ones as many, and of 24 attempts the last ones."""
+
+    def odd(number: int) -> int:
+        if number < 34:
+            raise ValueError(number)
+        return number
+
+    workflow = DotFlow(Config(history=history, log=LogDefault(output="none")))
+    workflow.task.add(action(lambda: list(range(36))), name="numbers")
+    workflow.task.add(action(odd), each="numbers").add(action(lambda number: number), each="numbers", name="same")
+    workflow.task.add(action(retry=24, retry_delay=0)(lambda: 1 / 0), name="tries")
+    workflow.start(keep_going=True)
+
+    assert "\nand 14 more failed items; --json lists all\n" in dotflow("show", "last", "odd")
+    assert "\nand 16 more items; --json lists all\n" in dotflow("show", "last", "same")
+    assert "\nand 4 earlier attempts; --json lists all\n" in dotflow("show", "last", "tries")
+    assert "--json lists all" not in dotflow("show", "last", "odd#3")
+
+
 def test_a_run_is_shown_with_its_failures(dotflow: Command, history: HistorySQLite) -> None:
     """Its tasks, maps by counts, the messages, the user's lines of code, and what can be done next."""
     completed = quick(history, name="nightly").start()

@@ -458,7 +458,7 @@ def test_a_completed_run_is_continued_only_to_run_something_again(make: Make) ->
         control.resume(run)
     control.resume(run, rerun="add_one")
     (again,) = serve(workflow, once=True)
-    assert (again.completed, again.restored) == (1, 1)
+    assert (again.completed, again.restored) == (2, 1)
 
 
 def test_a_run_that_was_just_paused_is_resumed_when_it_has_ended(make: Make, open_server: OpenServer) -> None:

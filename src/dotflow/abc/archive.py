@@ -73,6 +73,7 @@ class Archive(ABC):
         before: datetime | None = None,
         search: str = "",
         limit: int | None = 50,
+        newest: bool = False,
     ) -> "list[RunSummary]":
         """Returns runs, the newest first.
 
@@ -83,6 +84,7 @@ class Archive(ABC):
             before: Only runs that began before this moment.
             search: Only runs with this text, in any case, in their id, workflow, name or error.
             limit: The maximum number; None for all.
+            newest: Whether to leave out the runs that others continue: a run and its continuations are one then.
         """
 
     @abstractmethod

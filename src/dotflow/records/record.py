@@ -315,7 +315,8 @@ class RunSummary:
         began: The moment of its beginning; of what never began, that of its submission.
         ended: That of its end, or the last one that is known of it, by `is_end_known`; None while it runs.
         tasks: The number of tasks.
-        completed, failed, restored, skipped: The numbers of those that have ended so.
+        completed, failed, skipped: The numbers of those that have ended so.
+        restored: How many of the completed ones have a value from a checkpoint or the cache.
         error: What failed first, on one line.
         parent: The attempt whose step started it.
         submitted, due: The moments of its submission, and before which it does not begin; None if it was not queued,

@@ -66,7 +66,7 @@ def run_record(
         began=started.at,
         ended=None if ended is None else ended.at,
         tasks=len(tasks),
-        completed=len(completed) - restored,
+        completed=len(completed),
         failed=len(failed),
         restored=restored,
         skipped=sum(task.status is TypeStatus.SKIPPED for task in tasks),

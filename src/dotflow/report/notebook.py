@@ -35,7 +35,7 @@ def notebook_html(run: RunRecord) -> str:
 def _parts(run: RunRecord) -> Iterator[str]:
     took = (clock.now() - run.began).total_seconds() if run.duration is None else run.duration
     least = "" if run.is_end_known else "at least "
-    done = f"{run.completed + run.restored} of {run.tasks} tasks completed, {least}{format_duration(took)}"
+    done = f"{run.completed} of {run.tasks} tasks completed, {least}{format_duration(took)}"
     name = f"{escape(run.name or run.workflow)}, " if run.name or run.workflow else ""
     yield f"<p><b>{escape(state_text(run.state))}</b> {name}run {escape(run.short_id)}: {done}</p>"
     yield '<table style="border-collapse:collapse">'

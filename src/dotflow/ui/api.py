@@ -29,6 +29,7 @@ from dotflow.report.document import (
     load_newest,
     moment,
     output_objects,
+    question_object,
     run_object,
     share_out,
     to_json,
@@ -65,6 +66,7 @@ def list_runs(archive: Archive, query: Query) -> dict[str, Any]:
         since=_since(query.get("since", "")),
         before=_moment("before", query["before"]) if query.get("before") else None,
         search=query.get("search", ""),
+        newest=True,
     )
     runs, has_more = _page(find, limit)
     workflows = archive.workflows()
@@ -273,8 +275,7 @@ class Api:
         moments = (self._late_at, *(one.until for one in found))  # its own, too: another thread may have read later
         self._late_at = min((moment for moment in moments if moment is not None), default=None)
         shown = [
-            {"run_id": one.run_id, "workflow": one.workflow_id, "step": one.step, "text": one.text}
-            for one in found[:MAX_WAITING]
+            {"run_id": one.run_id, "workflow": one.workflow_id} | question_object(one) for one in found[:MAX_WAITING]
         ]
         return {"waiting": shown, "waiting_count": len(found)}
 

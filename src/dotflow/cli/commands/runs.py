@@ -13,7 +13,7 @@ from dotflow.cli.history.options import HISTORY_OPTION, JSON_OPTION
 @option("--failed", is_flag=True, help="Only runs that failed or crashed.")
 @option("--running", is_flag=True, help="Only runs that have begun, and not ended.")
 @option("--queued", is_flag=True, help="Only runs that wait for a process.")
-@option("--paused", is_flag=True, help="Only runs that are paused.")
+@option("--paused", is_flag=True, help="Only runs that are paused, with what they ask, and since when.")
 @option(
     "--workflow", metavar="ID", example="--workflow nightly",
     help="Only runs of this workflow, by its id, with all parameters, or by its name.",
@@ -41,13 +41,13 @@ def runs(failed: bool, as_json: bool, history: str | None, **options: Any) -> No
     dotflow runs --workflow nightly --by day
     dotflow runs --workflow nightly --json | jq .duration
 
-    A run whose process was killed is Crashed. Runs that wait in the queue, and those that steps have started, are in
-    the list, too.
+    A run and those that continue it are one line, that of the newest; `dotflow show` names the others. A run whose
+    process was killed is Crashed. Runs that wait in the queue, and those that steps have started, are in the list, too.
     """
     from dotflow.abc.archive import FAILURES
     from dotflow.cli.history.as_json import print_json
     from dotflow.cli.history.options import open_history, parse_time
-    from dotflow.cli.history.run_list import print_runs
+    from dotflow.cli.history.run_list import print_runs, questions_by_run
     from dotflow.core.types.run_state import TypeRunState
     from dotflow.providers.histories.sqlite.reading import HOW_TO_RECORD, short_path
 
@@ -66,13 +66,19 @@ def runs(failed: bool, as_json: bool, history: str | None, **options: Any) -> No
         workflow=options["workflow"],
         since=since,
         limit=options["limit"],
+        newest=True,
     )
+    questions = archive.operations().questions() if records else ()
     if as_json:
-        from dotflow.report.document import run_object
+        from dotflow.report.document import question_object, run_object
 
-        print_json(map(run_object, records))
+        asked = questions_by_run(questions)
+        print_json(
+            run_object(run) | {"questions": [question_object(one) for one in asked.get(run.run_id, ())]}
+            for run in records
+        )
     elif records:
-        print_runs(records)
+        print_runs(records, questions)
     elif archive.runs(limit=1):
         click.echo("No such runs.", err=True)
     else:

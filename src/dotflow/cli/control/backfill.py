@@ -173,7 +173,7 @@ def _work_off(workflow: DotFlow, backfill: _Backfill, names: Sequence[_Name], op
     ended = serve_with(options, workflow, once=True)
     if ended:
         click.echo()
-        print_runs(ended)
+        print_runs(ended, Control(workflow).questions())
     runs = backfill.last(name.wanted for name in names)
     states = Counter(TypeRunState.UNKNOWN if run is None else run.state for run in runs)
     _print_counts(states)

@@ -9,6 +9,7 @@ from dotflow.cli.exit_codes import Exit
 from dotflow.cli.history.run_list import print_runs
 from dotflow.cli.history.text import safe
 from dotflow.cli.run.load import load_servable
+from dotflow.control import Control
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import MissingParam
 from dotflow.records.record import RunSummary
@@ -38,7 +39,7 @@ def run_server(options: Mapping[str, Any]) -> Exit:
         click.echo("The server has ended.", err=True)
         return Exit.COMPLETED
     if ended:
-        print_runs(ended)
+        print_runs(ended, Control(workflows[0]).questions())
     else:
         click.echo("No run is due, or can begin now.", err=True)
     return Exit.FAILED if any(run.state is TypeRunState.FAILED for run in ended) else Exit.COMPLETED

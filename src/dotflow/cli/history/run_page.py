@@ -63,6 +63,8 @@ def _facts(run: RunRecord) -> Iterator[tuple[str, str]]:
     if run.params:
         yield "params", ", ".join(f"{name}={value}" for name, value in run.params.items())
     yield from _chain(run)
+    for question in run.open_questions[:MAX_ANSWERS]:
+        yield "asks", f"{question.step}, since {local(question.asked)}: {question.text}"
     answered = [(question, question.at) for question in run.questions if question.at is not None]
     for question, at in answered[:MAX_ANSWERS]:
         who = f"by {question.by}, {local(at)}{question.comment and f': {question.comment}'}"

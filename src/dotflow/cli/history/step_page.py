@@ -79,6 +79,8 @@ def print_step(
         has_rounds = bool(task.item_rounds) and item is None and not task.rounds and not task.round_name
         rows = [[_round_text([one]) if has_rounds else "", *_row(one)] for one in listed]
         screen.print_table((*numbers, *COLUMNS), rows)
+        if left := _left_out(task, item, attempts, listed):
+            screen.line((f"and {left}; --json lists all", "dim"))
     if task.count is None or item is not None:
         _print_files(screen, run, attempts)
         _print_errors(screen, attempts)
@@ -111,6 +113,19 @@ def _listed(task: TaskRecord, item: int | None, attempts: Sequence[AttemptRecord
         return list(attempts[-MAX_ITEMS:])
     last = [of_item[-1] for of_item in task.items.values()]
     return ([attempt for attempt in last if attempt.state in BAD] or last)[:MAX_ITEMS]
+
+
+def _left_out(
+    task: TaskRecord, item: int | None, attempts: Sequence[AttemptRecord], listed: Sequence[AttemptRecord]
+) -> str:
+    """Returns what is not listed: `14 more failed items`; "" for nothing."""
+    if task.count is None or item is not None:
+        earlier = len(attempts) - len(listed)
+        return pluralize(earlier, "earlier attempt") if earlier else ""
+    words = "round" if task.rounds else "item"
+    failed = sum(task.counts[state] for state in BAD)
+    more = (failed or len(task.items)) - len(listed)
+    return pluralize(more, f"more {'failed ' if failed else ''}{words}") if more else ""
 
 
 def _row(attempt: AttemptRecord) -> list[Text | str]:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from dotflow import clock
 from dotflow.cli.formatting import STYLES
+from dotflow.core.approval import Question
 from dotflow.core.durations import format_duration
 from dotflow.core.text import escape_controls
 from dotflow.core.types.run_state import TypeRunState
@@ -130,6 +131,13 @@ def _waiting(due: datetime) -> str:
     if waited < 0:
         return f"due {local(due)}"
     return f"for {format_duration(waited)}" if waited > LONG_WAIT else ""
+
+
+def asked_text(questions: Sequence[Question]) -> str:
+    """Returns what a run asks, and since when: the oldest question, and how many there are beside it."""
+    first, *others = questions
+    more = f", and {len(others)} more" if others else ""
+    return f"{first.step} asks since {local(first.asked)}: {first.text}{more}"
 
 
 def safe(text: object) -> str:

@@ -25,8 +25,8 @@ function waitingBar({ waiting = [], waiting_count: count = 0, attention, run }) 
   const shown = others.slice(0, MAX_QUESTIONS);
   return all > 0 && h("section.waiting", { "aria-label": "Waiting for an answer" }, icon("Paused"),
     h("p", null, h("b", null, `${number(all)} ${all === 1 ? "waits" : "wait"} for an answer`)),
-    h("ul", null, shown.map(({ run_id, workflow, text }) => h("li", null,
-      h("a", { href: runUrl(run_id) }, text), " ", h("span.aside", null, workflow))),
+    h("ul", null, shown.map(({ run_id, workflow, text, asked }) => h("li", null,
+      h("a", { href: runUrl(run_id) }, text), " ", h("span.aside", null, workflow, ", ", ago(asked)))),
     all > shown.length && h("li", null,
       h("a", { href: viewUrl("", { state: "queued,paused" }) }, `and ${number(all - shown.length)} more`))));
 }

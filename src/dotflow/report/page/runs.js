@@ -92,11 +92,11 @@ const runTable = (runs, label = "Table of the runs") =>
     h("tbody", null, runs.map(runRow))));
 
 function runRow(run) {
-  const { run_id, workflow, completed, restored, tasks } = run;
+  const { run_id, workflow, completed, tasks } = run;
   const base = baseOf(run);
   const params = workflow.slice(base.length).replace("@", "");
-  const others = tasks - completed - restored - run.failed - run.skipped;
-  const counts = [["Completed", completed + restored], ["Failed", run.failed], ["Skipped", run.skipped],
+  const others = tasks - completed - run.failed - run.skipped;
+  const counts = [["Completed", completed], ["Failed", run.failed], ["Skipped", run.skipped],
     [run.state === "Running" ? "Running" : "Not started", others]].filter(([, amount]) => amount > 0);
   const isRunning = run.duration === null && run.state === "Running";
   const seconds = isRunning ? Math.floor((now() - Date.parse(run.began)) / 1000) : run.duration;
@@ -109,7 +109,7 @@ function runRow(run) {
     h("td.wide", null, h(`span.${slug(run.state)}`, null, text)),
     h("td", null, h("span.hidden.narrow", null, text, ", "), !hasBegun(run) && "queued ", ago(run.began)),
     h("td.right", null, seconds !== null && lasted(run.state, seconds)),
-    h("td.wide.progress", null, h("div", null, stateBar(counts), tasks > 0 && `${completed + restored} of ${tasks}`)),
+    h("td.wide.progress", null, h("div", null, stateBar(counts), tasks > 0 && `${completed} of ${tasks}`)),
     h("td.wide.value", { title: run.error || run.reason }, run.error || run.reason));
 }
 

@@ -264,7 +264,7 @@ class HistoryContract:
         ((restored,), (skipped,)) = (task.attempts for task in run.steps)
         assert restored.state == {"checkpoint": "Restored", "cache": "Cached"}[source]
         assert (skipped.state, skipped.glimpse) == ("Skipped", "good_enough was False")
-        assert (run.restored, run.completed, run.skipped) == (1, 0, 1)
+        assert (run.restored, run.completed, run.skipped) == (1, 1, 1)
 
     @pytest.mark.parametrize("state", STATES)
     def test_the_end_of_a_run(self, state: str, history: Any) -> None:

@@ -249,12 +249,14 @@ class HistorySQLite(Archive, History):
         before: datetime | None = None,
         search: str = "",
         limit: int | None = 50,
+        newest: bool = False,
     ) -> "list[RunSummary]":
         from dotflow.providers.histories.sqlite.records import RunFilter
 
         if limit is not None and (type(limit) is not int or limit < 0):
             raise InvalidArgument("limit", limit, "a number of runs, 0 or more, or None for all")
-        wanted = RunFilter(_states(state), workflow, search=search, limit=-1 if limit is None else limit)
+        number = -1 if limit is None else limit
+        wanted = RunFilter(_states(state), workflow, search=search, limit=number, is_newest=newest)
         if since is not None:
             wanted = wanted._replace(since=_moment("since", since))
         if before is not None:

@@ -146,6 +146,7 @@ class RunFilter(NamedTuple):
         search: Those with this text in their id, workflow, name or error.
         limit: The maximum number; -1 for all.
         is_unmended: Only those without a newer run of the same name, and none that a step has started.
+        is_newest: Only those that no other run continues.
     """
 
     states: Sequence[TypeRunState] = ()
@@ -155,6 +156,7 @@ class RunFilter(NamedTuple):
     search: str = ""
     limit: int = -1
     is_unmended: bool = False
+    is_newest: bool = False
 
 
 class Selection(NamedTuple):
@@ -243,6 +245,7 @@ class Records(Reader):
         if wanted.search:
             more.append("%" + re.sub(r"([%_\\])", r"\\\1", wanted.search) + "%")
         others = (SEARCH if wanted.search else "") + (UNMENDED if wanted.is_unmended else "")
+        others += LAST_OF_CHAIN if wanted.is_newest else ""
         parts = [f"SELECT * FROM ({_part(sql, others)})" for sql, _ in conditions]
         values = [value for _, parameters in conditions for value in (*parameters, *more, wanted.limit)]
         return self.connection.execute(f"{' UNION ALL '.join(parts)} {ORDER}", (*values, wanted.limit)).fetchall()
@@ -270,6 +273,7 @@ class Records(Reader):
         if any(fields[name] is None for name in names):
             fields.update(zip(names, counts_of(self.connection, run), strict=True))
             fields["error"] = fields["error"] or self._first_error(run)
+        fields["completed"] += fields["restored"]  # the file has them apart
         parent = AttemptId(*(fields.pop(f"parent_{name}") for name in ("run", "task", "attempt", "item")))
         if parent.item == NO_ITEM:
             parent = parent._replace(item=None)

@@ -302,7 +302,8 @@ class RunSpans:
         failure = event.failure
         if failure is None:
             counts = self._end_map_span(event.task_id, COMPLETED, event.tick, None)
-            self._counts[TASKS_RESTORED if set(+counts) == {ITEMS_RESTORED} else TASKS_COMPLETED] += 1
+            self._counts[TASKS_COMPLETED] += 1
+            self._counts[TASKS_RESTORED] += set(+counts) == {ITEMS_RESTORED}
             return
         self._counts[TASKS_FAILED] += 1
         self._note_failure(self._steps[event.task_id][0], failure)
@@ -314,12 +315,14 @@ class RunSpans:
         """Ends the span of a mapped task, unless a pause has; returns the counts of its items."""
         counts, span = self._item_counts.pop(task_id, Counter()), self._maps.pop(task_id, None)
         if span is not None:
-            span.span.set_attributes({name: counts[name] for name in COUNTS})
+            completed = counts[ITEMS_COMPLETED] + counts[ITEMS_RESTORED]
+            span.span.set_attributes({name: counts[name] for name in COUNTS} | {ITEMS_COMPLETED: completed})
             span.end(status, tick, failure)
         return counts
 
     def _restore(self, event: TaskRestored) -> None:
         if event.item is None:
+            self._counts[TASKS_COMPLETED] += 1
             self._counts[TASKS_RESTORED] += 1
             self._add_event("dotflow.task.restored", event.task_id, {})
         else:  # there may be many, so they make no event
