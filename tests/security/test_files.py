@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import pytest
 
-from dotflow import Config, DotFlow, action
+from dotflow import Config, DotFlow, action, atomic_path, shell
 from dotflow.abc.storage import Storage
 from dotflow.core.context import Context
 from dotflow.errors import HistoryError, InvalidArgument, StorageError
@@ -30,7 +30,7 @@ ALICE, BOB, TEAM = 64001, 64002, 64003  # ids need no names
 RUNS: Final = """
 import json, os, sys
 os.umask(int(sys.argv[1], 8))
-from dotflow import Config, DotFlow, action
+from dotflow import Config, DotFlow, action, atomic_path, shell
 from dotflow.providers import HistorySQLite, LogDefault, StorageFile, StorageSQLite
 
 @action(cache=True)
@@ -711,3 +711,81 @@ def test_a_group_that_is_not_ours_shares_nothing(shared: Path, monkeypatch: pyte
     monkeypatch.setenv("DOTFLOW_UMASK", "007")
 
     assert f"it belongs to user {ALICE}" in as_user(BOB, lambda: run(output), TEAM)
+
+
+# Files that steps write
+
+
+def planted(path: Path, kind: str, mode: int) -> None:
+    path.touch() if kind == "file" else path.mkdir()
+    path.chmod(mode)
+
+
+def replaced(target: Path, kind: str, writer: str) -> None:
+    """Replaces a file or folder, as a step does."""
+    if writer == "shell":
+        text = "echo new > {out}" if kind == "file" else "mkdir {out}"
+        shell(text, name="write", outputs={"out": target})()
+        return
+    with atomic_path(target) as path:
+        path.write_text("new\n") if kind == "file" else path.mkdir()
+
+
+@pytest.mark.parametrize("user", [0, BOB], ids=["root", "bob"])
+@pytest.mark.parametrize("kind", ["file", "folder"])
+@pytest.mark.parametrize("writer", ["atomic_path", "shell"])
+@pytest.mark.parametrize("mode", [0o4777, 0o2777, 0o6777, 0o1666, 0o666])
+def test_no_special_bits_of_another_users_file_are_taken_over(
+    user: int, kind: str, writer: str, mode: int, shared: Path
+) -> None:
+    """A setuid bit would run what the step wrote as its user; a write for others would let them change it."""
+    shared.chmod(0o777)
+    as_user(ALICE, lambda: planted(shared / "target", kind, mode))
+
+    assert as_user(user, lambda: replaced(shared / "target", kind, writer)) == "None"
+
+    status = (shared / "target").stat()
+    permissions = mode & 0o777 if user == 0 else mode & 0o755  # root gives the new one to its owner
+    assert (stat.S_IMODE(status.st_mode), status.st_uid) == (permissions, user or ALICE)
+
+
+def test_a_team_goes_on_writing_to_its_files(shared: Path) -> None:
+    """The group of the old file stays where the user is in it, and so does its permission to write."""
+    shared.chmod(0o777)
+    as_user(ALICE, lambda: planted(shared / "target", "file", 0o664))
+    os.chown(shared / "target", ALICE, TEAM)
+
+    assert as_user(BOB, lambda: replaced(shared / "target", "file", "atomic_path"), TEAM) == "None"
+
+    status = (shared / "target").stat()
+    assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o664, BOB, TEAM)
+
+
+@pytest.mark.parametrize("user", [0, BOB], ids=["root", "bob"])
+@pytest.mark.parametrize("writer", ["atomic_path", "shell"])
+@pytest.mark.parametrize("link", ["target", "own link", "folder/target"])
+def test_another_users_link_is_no_target(user: int, writer: str, link: str, shared: Path) -> None:
+    """It would replace a file of the one that writes, wherever that user wants it to."""
+    own = shared / "own"
+    as_user(user, lambda: own.mkdir())
+    as_user(user, lambda: (own / "target").write_text("mine"))
+    as_user(ALICE, lambda: (shared / "target").symlink_to(own / "target"))
+    as_user(ALICE, lambda: (shared / "folder").symlink_to(own))
+    as_user(user, lambda: (own / "own link").symlink_to(shared / "target"))
+    target = {"own link": own / "own link"}.get(link, shared / link)
+
+    text = as_user(user, lambda: replaced(target, "file", writer))
+
+    assert text.startswith(f"PermissionError: [Errno 1] it is a link of user {ALICE}. Name the file itself: ")
+    assert (own / "target").read_text() == "mine"
+
+
+def test_links_of_a_users_own_folders_lead_the_way(shared: Path) -> None:
+    """A deployment of another user often has a link to its current release."""
+    as_user(ALICE, lambda: make(shared / "app"))
+    as_user(ALICE, lambda: make(shared / "app" / "v2"))
+    as_user(ALICE, lambda: (shared / "app" / "current").symlink_to("v2"))
+
+    target = shared / "app" / "current" / "target"
+    assert as_user(BOB, lambda: replaced(target, "file", "atomic_path")) == "None"
+    assert (shared / "app" / "v2" / "target").read_text() == "new\n"

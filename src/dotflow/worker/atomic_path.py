@@ -20,6 +20,7 @@ GAP: Final = 4  # numbers in a row without a folder, after which no leftover is 
 ASIDE: Final = "old-of-atomic-path"  # in the hidden folder: the old one, where the system can't exchange two
 AT_FDCWD: Final = -100  # <fcntl.h>
 RENAME_EXCHANGE: Final = 2  # <linux/fs.h>
+MAX_LINKS: Final = 40  # that the system follows, too
 NO_EXCHANGE: Final = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP})
 
 
@@ -29,11 +30,12 @@ def atomic_path(target: str | os.PathLike[str], mode: Literal["w", "a"] = "w") -
 
     The path has the target's name, in a hidden folder beside it. To write a folder, make it: `path.mkdir()`. After an
     exception, a timeout or a kill, the target is as it was. The new one is on the disk when the block has ended. It
-    keeps the permissions of the old one. A link stays, and the file behind it is replaced. Of several writers at once,
-    the last one to end wins. It works in steps and elsewhere, on POSIX.
+    keeps the permissions of the old one, without setuid, setgid and sticky; where it can't keep the owner or the group,
+    others may not write to it. A link stays, and the file behind it is replaced. Of several writers at once, the last
+    one to end wins. It works in steps and elsewhere, on POSIX.
 
     Args:
-        target: The file or folder. Its parent must exist.
+        target: The file or folder. Missing folders above it are made.
         mode: "w" begins with nothing; "a" with a copy of the target, if there is one.
 
     Yields:
@@ -41,16 +43,20 @@ def atomic_path(target: str | os.PathLike[str], mode: Literal["w", "a"] = "w") -
 
     Raises:
         InvalidArgument: The mode is another one, or the target has no name.
-        OSError: Of the system; or the target is no file or folder, a SQLite journal lies beside it, or the block has
-            written nothing, a link, more than the target, or a file in place of a folder or a folder of a file.
+        OSError: Of the system; or the target is no file or folder, or another user's link, a SQLite journal lies beside
+            it, or the block has written nothing, a link, more than the target, or a file in place of a folder or a
+            folder of a file.
     """
     if mode not in ("w", "a"):
         raise InvalidArgument("mode", mode, '"w" or "a"')
     given = Path(target)
     if given.name in ("", ".."):
         raise InvalidArgument("target", os.fspath(target), "the path of a file or folder, with its name")
-    place = os.path.realpath(given)
-    parent, name = os.path.split(place)
+    with _naming(given):
+        _refuse_foreign_links(os.fspath(given))
+        place = os.path.realpath(given)
+        parent, name = os.path.split(place)
+        _make_folder(parent)
     old = _status(place)
     if old is not None and not (stat.S_ISREG(old.st_mode) or stat.S_ISDIR(old.st_mode)):
         raise OSError(errno.EINVAL, "it is no file or folder", str(given))
@@ -81,10 +87,46 @@ def _naming(given: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(given)) from error
 
 
+def _refuse_foreign_links(path: str) -> None:
+    """Raises OSError for a link that another user made: it leads where that user wants it to.
+
+    Above the target, a user may lead the way within the user's own folders.
+    """
+    above = os.path.dirname(os.path.abspath(path))
+    while above != os.path.dirname(above):
+        folder = os.path.dirname(above)
+        _refuse_foreign_link(above, _status(folder))
+        above = folder
+    for _ in range(MAX_LINKS):
+        if not _refuse_foreign_link(path):
+            return
+        path = os.path.join(os.path.dirname(path), os.readlink(path))
+
+
+def _refuse_foreign_link(path: str, folder: os.stat_result | None = None) -> bool:
+    """Returns whether it is a link. Raises OSError for one of another user, unless the folder is that user's, too."""
+    status = _status(path)
+    if status is None or not stat.S_ISLNK(status.st_mode):
+        return False
+    if status.st_uid not in (os.geteuid(), 0, None if folder is None else folder.st_uid):
+        raise PermissionError(errno.EPERM, f"it is a link of user {status.st_uid}. Name the file itself", path)
+    return True
+
+
+def _make_folder(folder: str) -> None:
+    if not os.path.isdir(folder):
+        parent = os.path.dirname(folder)
+        _make_folder(parent)
+        with contextlib.suppress(FileExistsError):  # another writer's
+            os.mkdir(folder)
+        sync_folder(parent)
+
+
 def _status(path: str) -> os.stat_result | None:
+    """Returns the status of what is there itself, also of a link; None where there is nothing."""
     try:
-        return os.stat(path)
-    except FileNotFoundError:
+        return os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
@@ -94,7 +136,7 @@ def _copy(source: str, copy: str, *, is_folder: bool) -> None:
     if is_folder:
         shutil.copytree(source, copy, symlinks=True)
     else:
-        shutil.copyfile(source, copy)
+        shutil.copyfile(source, copy, follow_symlinks=False)
 
 
 def _check(folder: str, name: str, given: Path, old: os.stat_result | None) -> os.stat_result:
@@ -143,12 +185,24 @@ def _replace(path: str, place: str, made: os.stat_result) -> None:
 
 
 def _adopt(path: str | int, made: os.stat_result, old: os.stat_result | None) -> None:
-    """Gives what the block has made the owner and the permissions of the old one, as far as they differ."""
+    """Gives what the block has made the owner and the permissions of the old one, as far as they differ.
+
+    Bits such as setuid are never taken over, and where owner or group can't be, no write for others is.
+    """
     if old is None or made[:1] + made[4:6] == old[:1] + old[4:6]:  # mode, owner and group
         return
-    with contextlib.suppress(PermissionError):  # only root may give a file away
+    mode = stat.S_IMODE(old.st_mode) & 0o777
+    try:
         os.chown(path, old.st_uid, old.st_gid)
-    os.chmod(path, stat.S_IMODE(old.st_mode))
+    except PermissionError:  # only root may give a file away
+        mode &= ~stat.S_IWOTH
+        try:
+            os.chown(path, -1, old.st_gid)
+        except PermissionError:  # the group is another one, too
+            mode &= ~stat.S_IWGRP
+    if stat.S_ISDIR(made.st_mode):
+        mode |= made.st_mode & stat.S_ISGID  # which it has from the folder above
+    os.chmod(path, mode)
 
 
 def _sync_file(path: str) -> None:

@@ -196,8 +196,6 @@ class Command:
         secrets = {name: value for name, value in given.items() if name in self._secrets}
         targets = {output: Path(self._fill(path, values)) for output, path in self.outputs.items()}
         with contextlib.ExitStack() as blocks:
-            for target in targets.values():
-                target.parent.mkdir(parents=True, exist_ok=True)
             written = {output: blocks.enter_context(atomic_path(target)) for output, target in targets.items()}
             words = {name: self._words(name, value) for name, value in {**values, **written}.items()}
             shell = find_shell(self.name)
