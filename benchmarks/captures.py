@@ -11,7 +11,7 @@ from workflows import completed, no_op, workflow_of
 
 from dotflow import Config, action
 from dotflow.abc.history import History
-from dotflow.capture.scribe import Scribe
+from dotflow.capture.collector import Collector
 from dotflow.core.events import Event
 from dotflow.core.types.capture import TypeCapture
 from dotflow.providers import ExecutorProcess, LogDefault
@@ -50,7 +50,7 @@ def rows(quick: bool) -> Iterator[Row]:
     yield _row("CPU time and memory of a no-op step, on top", usage - base, peers, 4)
     yield _row("its streams, on top", found["streams"] - usage, peers, 1)
     yield _row("a line in them", found["streams, a line"] - found["streams"] - (found["a line"] - base), peers)
-    yield _row("its descriptors on the command line, on top", found["scribe"] - usage, peers, 4)
+    yield _row("its descriptors on the command line, on top", found["collector"] - usage, peers, 4)
     found = fresh(measure_workers, 300 if quick else 2_000, 2 if quick else 5)
     base, usage = found["nothing"], found["usage"]
     peers = {"without": base}
@@ -73,7 +73,7 @@ def measure(count: int, repeats: int) -> dict[str, float]:
             "nothing": _runner(count, no_op, Wanting()),
             "usage": _runner(count, no_op, Wanting(measures_usage=True)),
             "streams": _runner(count, no_op, Wanting(TypeCapture.STREAMS)),
-            "scribe": _runner(count, no_op, by_descriptor, within=lambda: Scribe(by_descriptor)),
+            "collector": _runner(count, no_op, by_descriptor, within=lambda: Collector(by_descriptor)),
             "a line": _runner(count, line, Wanting()),
             "streams, a line": _runner(count, line, Wanting(TypeCapture.STREAMS)),
         },

@@ -15,7 +15,7 @@ from dotflow import Control
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers import HistorySQLite
 from dotflow.ui.security import Message, Receive, Scope, Send
-from dotflow.ui.server import Server
+from dotflow.ui.server import UiServer
 from tests.browser.conftest import REPLY_TIMEOUT, OpenPage
 from tests.histories import contents, quick
 from tests.served import serving
@@ -59,9 +59,9 @@ class Victim(NamedTuple):
 
 
 @contextmanager
-def writing(history: HistorySQLite) -> Iterator[tuple[Server, "queue.Queue[Sent]"]]:
+def writing(history: HistorySQLite) -> Iterator[tuple[UiServer, "queue.Queue[Sent]"]]:
     """The server of `dotflow ui --write` in a thread, and what reaches it beside GET."""
-    server, sent = Server(history, None, port=0, may_write=True), queue.Queue[Sent]()
+    server, sent = UiServer(history, None, port=0, may_write=True), queue.Queue[Sent]()
 
     async def recording(scope: Scope, receive: Receive, send: Send) -> None:
         async def keep(message: Message) -> None:

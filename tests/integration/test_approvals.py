@@ -232,7 +232,7 @@ def test_the_order_of_a_set_makes_no_other_question(make: Make, monkeypatch: pyt
 
     run = make(names, write).start()
     Control(make()).approve(run.run_id)
-    monkeypatch.setattr("dotflow.engine.approvals.glimpse", lambda value, masks: "in another order")
+    monkeypatch.setattr("dotflow.engine.approvals.preview", lambda value, masks: "in another order")
     assert make(names, write).start(resume=True).value("write") == 3
 
 

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from dotflow import Config, Context, DotFlow, Secret, action
-from dotflow.capture import chunks, scribe
-from dotflow.capture.scribe_main import ANSWER, SIZE
+from dotflow.capture import chunks, collector
+from dotflow.capture.collector_main import ANSWER, SIZE
 from dotflow.core.events import AttemptOutput, TaskCompleted, TaskFailed
 from dotflow.core.types.capture import TypeCapture
 from dotflow.own_descriptor import OwnDescriptor
@@ -367,20 +367,20 @@ def test_a_run_in_a_worker_has_its_own_output(
     assert capfd.readouterr().out == "before\ninside\nbetween\ninside\n"
 
 
-def test_a_history_that_can_not_be_pickled_has_no_scribe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_history_that_can_not_be_pickled_has_no_collector(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Its runs are captured as those of a program."""
     monkeypatch.setattr(threading, "active_count", lambda: 1)  # other tests may have left some
     history: Any = HistorySQLite(tmp_path / "history.db")
     with open(1, "w", closefd=False) as stdout, open(2, "w", closefd=False) as stderr:  # pytest has its own
         monkeypatch.setattr(sys, "stdout", stdout)
         monkeypatch.setattr(sys, "stderr", stderr)
-        assert scribe.can_record(history)
+        assert collector.can_record(history)
         history.connected = lambda: None
-        assert not scribe.can_record(history)
+        assert not collector.can_record(history)
         monkeypatch.undo()
 
 
-def test_an_interrupted_wait_for_the_scribe_is_counted(request: pytest.FixtureRequest) -> None:
+def test_an_interrupted_wait_for_the_collector_is_counted(request: pytest.FixtureRequest) -> None:
     """Its answer comes all the same, and the next wait does not take it for its own."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
@@ -393,7 +393,7 @@ def test_an_interrupted_wait_for_the_scribe_is_counted(request: pytest.FixtureRe
             while self.interrupts:
                 signal.raise_signal(self.interrupts.pop())  # it is held until the message is sent
 
-    waiting = scribe.Scribe(None)
+    waiting = collector.Collector(None)
     own, other = socket.socketpair()
     with Interrupting(own.family, own.type, fileno=own.detach()) as control, other:
         waiting._control, waiting._own_control = control, OwnDescriptor(control.fileno())

@@ -215,7 +215,7 @@ def test_a_background_run_is_captured_in_every_way(folder: Path) -> None:
 
 @pytest.mark.exhaustive
 def test_a_schedule_captures_each_of_its_runs(scripts: Scripts, folder: Path) -> None:
-    """By the same scribe."""
+    """By the same collector."""
     arguments = ("schedule", "--workflow", "jobs:nested", "--cron", "* * * * * *")
     with scripts.command(*arguments) as command:
         while not (folder / "history.db").exists() or outputs(folder)["outer", 1].count(b"after") < 2:
@@ -244,7 +244,7 @@ def test_the_live_view_shows_it_as_before(scripts: Scripts, folder: Path) -> Non
 
 
 def test_kill_9_loses_nothing(scripts: Scripts, folder: Path) -> None:
-    """The scribe outlives the run: it records the last output, passes it on, and ends."""
+    """The collector outlives the run: it records the last output, passes it on, and ends."""
     with scripts.command("start", "--workflow", "jobs:held") as command:
         wait_for(folder / "begun")
         command.send(signal.SIGKILL)
@@ -256,18 +256,18 @@ def test_kill_9_loses_nothing(scripts: Scripts, folder: Path) -> None:
 
 @pytest.mark.exhaustive(keep_every=3)
 @pytest.mark.parametrize("workflow", ["held", "held_before_its_end", "held_program"])
-def test_a_scribe_that_is_killed_fails_no_print(workflow: str, scripts: Scripts, folder: Path) -> None:
+def test_a_collector_that_is_killed_fails_no_print(workflow: str, scripts: Scripts, folder: Path) -> None:
     """The descriptors lead back, even where a print waits, and the command says so.
 
-    It does not depend on whether the scribe can be waited for at that moment: the kernel closes its sockets before.
+    It does not depend on whether the collector can be waited for at that moment: the kernel closes its sockets before.
     """
     with scripts.command("start", "--workflow", f"jobs:{workflow}") as command:
         wait_for(folder / "begun")
-        (scribe,) = [process for process in command.family() if process.pid != command.process.pid]
-        scribe.suspend()
+        (collector,) = [process for process in command.family() if process.pid != command.process.pid]
+        collector.suspend()
         (folder / "go").touch()
         time.sleep(0.05)  # the pipe fills meanwhile
-        scribe.kill()
+        collector.kill()
         end = command.end()
     assert end.code == 0
     assert "line 49999\n" in end.out

@@ -281,9 +281,9 @@ class TestWhateverHappens:
             "start", "--step", "jobs.prints_on", *options, terminal=terminal.descriptor, **COLOURED
         ) as command:
             terminal.see(lambda lines: "begun" in lines)
-            (scribe,) = [process for process in command.family() if process.pid != command.process.pid]
-            scribe.kill()
-            while scribe.is_running() and scribe.status() != psutil.STATUS_ZOMBIE:  # a kill takes effect a bit later
+            (collector,) = [process for process in command.family() if process.pid != command.process.pid]
+            collector.kill()
+            while collector.is_running() and collector.status() != psutil.STATUS_ZOMBIE:  # a kill takes a moment
                 time.sleep(0.01)
             (folder / "go").touch()
             assert command.process.wait(45) == 0

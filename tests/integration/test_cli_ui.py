@@ -89,7 +89,7 @@ def test_a_response_is_sent_at_once(path: Path) -> None:
     """Of a socket that names no protocol, asyncio does not turn off the delay of small packets."""
     with (
         closing(HistorySQLite(path)) as history,
-        closing(server_module.Server(history, None, port=0)._socket) as opened,
+        closing(server_module.UiServer(history, None, port=0)._socket) as opened,
     ):
         assert opened.proto == socket.IPPROTO_TCP
 
@@ -111,7 +111,7 @@ def test_it_waits_for_a_history(tmp_path: Path) -> None:
 def printed(monkeypatch: pytest.MonkeyPatch, path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
     """Calls the command up to the point where it would serve."""
 
-    def run(server: server_module.Server, on_start: Any) -> None:
+    def run(server: server_module.UiServer, on_start: Any) -> None:
         on_start()
         server._socket.close()
 
@@ -119,7 +119,7 @@ def printed(monkeypatch: pytest.MonkeyPatch, path: Path, capsys: pytest.CaptureF
         code = main(["ui", "--history", str(path), *arguments])
         return code, *capsys.readouterr()
 
-    monkeypatch.setattr(server_module.Server, "run", run)
+    monkeypatch.setattr(server_module.UiServer, "run", run)
     for name in server_module.DISPLAYS:
         monkeypatch.delenv(name, raising=False)
     return command
@@ -165,7 +165,7 @@ def test_a_host_of_another_computer_is_an_error(printed: Any) -> None:
 def test_the_address_that_is_printed_is_answered(path: Path, host: str) -> None:
     """However all addresses of this computer are named."""
     with closing(HistorySQLite(path)) as history:
-        server = server_module.Server(history, None, host=host, port=0)
+        server = server_module.UiServer(history, None, host=host, port=0)
         server._socket.close()
 
         response = request(server._app, f"/?{urlsplit(server.address).query}", host=urlsplit(server.address).netloc)

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from dotflow.providers.executors.cluster.protocol import STOPPED, Place, Reply, pack_call
+from dotflow.providers.executors.cluster.protocol import STOPPED, Placement, Reply, pack_call
 
-PACKED = pack_call(Place(lane=0, isolate=False), [b"never read"])
+PACKED = pack_call(Placement(lane=0, isolate=False), [b"never read"])
 
 
 @pytest.mark.exhaustive(keep_every=4)

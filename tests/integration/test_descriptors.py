@@ -125,8 +125,8 @@ def states(folder: Path) -> list[str]:
     return [record.state, *(str(task.state) for task in record.steps)]
 
 
-#: What reads the output of the steps: a writer of the terminal, or the scribe of a history.
-WRITER, SCRIBE = ("--no-history",), ("--history", "history.db")
+#: What reads the output of the steps: a writer of the terminal, or the collector of a history.
+WRITER, COLLECTOR = ("--no-history",), ("--history", "history.db")
 STEPS = ["close_others", "close_stdout", "to_a_file", "to_nowhere", "both_to_nowhere", "close_stderr"]
 
 
@@ -247,9 +247,9 @@ def test_only_a_file_is_taken_for_a_history(kind: str, scripts: Scripts, folder:
     ("step", "options"),
     [
         pytest.param("to_nowhere", WRITER, id="to_nowhere-writer"),
-        pytest.param("close_others", SCRIBE, id="close_others-scribe"),
-        pytest.param("open_in_their_place", SCRIBE, id="open_in_their_place-scribe"),
-        pytest.param("to_nowhere", SCRIBE, id="to_nowhere-scribe", marks=pytest.mark.exhaustive),
+        pytest.param("close_others", COLLECTOR, id="close_others-collector"),
+        pytest.param("open_in_their_place", COLLECTOR, id="open_in_their_place-collector"),
+        pytest.param("to_nowhere", COLLECTOR, id="to_nowhere-collector", marks=pytest.mark.exhaustive),
         pytest.param("close_others", WRITER, id="close_others-writer", marks=pytest.mark.exhaustive),
         pytest.param("open_in_their_place", WRITER, id="open_in_their_place-writer", marks=pytest.mark.exhaustive),
     ],

@@ -176,7 +176,7 @@ except StorageError as error:
     assert kept == 2
 
 
-#: Most steps have a value whose glimpse fills the file; a step in the middle frees the disk.
+#: Most steps have a value whose preview fills the file; a step in the middle frees the disk.
 RECORDED = """
 import sqlite3
 from dotflow.abc.log import Log

@@ -491,7 +491,7 @@ class TestWithoutCheckpoints:
 
 class TestWhereItIsWritten:
     def test_no_history_has_it(self, make_workflow: MakeWorkflow, tmp_path: Path) -> None:
-        """It travels beside the arguments, as secrets do: no copy and no glimpse shows it."""
+        """It travels beside the arguments, as secrets do: no copy and no preview shows it."""
         seen = []
 
         @action

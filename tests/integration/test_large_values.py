@@ -94,7 +94,7 @@ def test_the_next_lock_of_the_workflow_removes_orphaned_parts(storage: StorageFi
 
 def test_a_document_reads_no_file_of_another_key(storage: StorageFile, tmp_path: Path) -> None:
     """A crafted name is refused."""
-    from dotflow.codec.parts import Part
+    from dotflow.codec.parts import Blob
     from dotflow.providers.storages.part_files import PartFiles
 
     post(storage, OLD)
@@ -104,7 +104,7 @@ def test_a_document_reads_no_file_of_another_key(storage: StorageFile, tmp_path:
     (tmp_path / "0.0123456789abcdef.bin").write_text("secret")
 
     for name in (other, "1.json", "0.json", "../../0.0123456789abcdef.bin", str(tmp_path / "0.0123456789abcdef.bin")):
-        assert PartFiles(folder, "0.json", synced=False).fetch(Part(name, 6, ""), 0) is None
+        assert PartFiles(folder, "0.json", synced=False).fetch(Blob(name, 6, ""), 0) is None
 
 
 @pytest.mark.parametrize("call", ["write", "fsync", "replace", "close"])

@@ -13,7 +13,7 @@ import pytest
 from dotflow import clock
 from dotflow.errors import LeaseLost, StorageError, WorkflowBusy
 from dotflow.providers.storages import lease as leases
-from dotflow.providers.storages.lease import Entry, Lease, LeaseLock, Register
+from dotflow.providers.storages.lease import Lease, LeaseLock, Register, RegisterText
 
 MakeLease = Callable[["FakeRegister"], Lease]
 
@@ -43,10 +43,10 @@ class FakeRegister(Register):
         self._written = 0.0
         self._lock = threading.Lock()
 
-    def read(self) -> Entry | None:
+    def read(self) -> RegisterText | None:
         self._fail_if(self.is_down)
         with self._lock:
-            return Entry(self.text, str(self._version), self.now - self._written) if self._version else None
+            return RegisterText(self.text, str(self._version), self.now - self._written) if self._version else None
 
     def write(self, text: str, version: str | None) -> str | None:
         self.on_write()

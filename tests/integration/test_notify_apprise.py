@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from dotflow import DotFlow, Task, action
-from dotflow.core.task import TaskRecord
+from dotflow.core.task import RunTask
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import NotifyError
 from dotflow.providers import NotifyApprise
@@ -27,7 +27,7 @@ def url_of(server: Server, more: str = "") -> str:
 
 def task_with(message: str = "", status: TypeStatus = TypeStatus.COMPLETED) -> Task:
     """Returns a task with *message* in its workflow's id."""
-    task = TaskRecord(0, action(lambda: None), workflow_id=f"w {message}")
+    task = RunTask(0, action(lambda: None), workflow_id=f"w {message}")
     task.status = status
     return task
 

@@ -16,7 +16,7 @@ import pytest
 
 from dotflow import DotFlow, Task, action
 from dotflow.abc.log import Log
-from dotflow.core.task import TaskRecord
+from dotflow.core.task import RunTask
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import NotifyError
 from dotflow.providers import NotifyTelegram
@@ -48,7 +48,7 @@ def telegram(server: Server, timeout: float = 10, **arguments: object) -> Notify
 
 def task_with(message: str = "", status: TypeStatus = TypeStatus.COMPLETED) -> Task:
     """Returns a task with *message* in its workflow's id."""
-    task = TaskRecord(0, action(lambda: None), workflow_id=f"w {message}")
+    task = RunTask(0, action(lambda: None), workflow_id=f"w {message}")
     task.status = status
     return task
 

@@ -12,7 +12,7 @@ from dotflow.abc.storage import Storage
 from dotflow.core.types.execution import TypeExecution
 from dotflow.errors import InvalidArgument
 from dotflow.providers import LogDefault, StorageDefault, StorageFile, StorageSQLite
-from dotflow.records.glimpse import glimpse
+from dotflow.records.preview import preview
 from tests.resume_fuzz import ByName
 
 ran: list[Any] = []
@@ -161,12 +161,12 @@ def test_a_step_can_not_change_the_parameters_of_others() -> None:
 
 @pytest.mark.parametrize("mode", [TypeExecution.SEQUENTIAL, TypeExecution.PARALLEL])
 def test_all_parameters_are_shown_as_what_they_are(mode: TypeExecution) -> None:
-    """In results, and in glimpses, such as that of a question; a worker process gets them, too."""
+    """In results, and in previews, such as that of a question; a worker process gets them, too."""
     workflow = DotFlow(Config(log=LogDefault(output="none")), params={"size": 1})
     workflow.task.add(action(lambda params: params), name="all")
 
     run = workflow.start(mode=mode)
 
     assert run.value("all") == {"size": 1}
-    assert glimpse(run.value("all")) == "{'size': 1}"
+    assert preview(run.value("all")) == "{'size': 1}"
     assert '{"size":1}' in workflow.result().model_dump_json()

@@ -16,7 +16,16 @@ from dotflow.core.call import Call
 from dotflow.core.outcome import Returned
 from dotflow.processes.channel import dump_by_value
 from dotflow.processes.encoding import CallEncoder, WorkerCache, load_outcome
-from dotflow.providers.executors.cluster.protocol import ANSWERED, DIED, LATE, MISSING, STOPPED, Place, Reply, pack_call
+from dotflow.providers.executors.cluster.protocol import (
+    ANSWERED,
+    DIED,
+    LATE,
+    MISSING,
+    STOPPED,
+    Placement,
+    Reply,
+    pack_call,
+)
 from dotflow.providers.executors.cluster.worker_host import WorkerHost
 from dotflow.worker.waiting import WakeupPipe
 
@@ -49,7 +58,7 @@ def packed(
     made = action(**options)(step)
     call = Call(0, lane, made, Context(), Context(previous), "w")
     parts = CallEncoder(dump_by_value, inherited=False).encode(cache, call)
-    return pack_call(Place(lane, made.isolate, holder), parts)
+    return pack_call(Placement(lane, made.isolate, holder), parts)
 
 
 def value_of(reply: Reply) -> Any:
@@ -114,7 +123,7 @@ def test_each_process_is_sent_shared_arguments_once(worker_host: WorkerHost, wak
         call = Call(0, lane, step, Context(), Context(), "w", arguments={}, shared=shared)
         parts, message = encoder.encode(WorkerCache(), call), encoder.shared_of(call)
         assert message is not None
-        place = Place(lane, isolate=False, shared=message.number)
+        place = Placement(lane, isolate=False, shared=message.number)
         return value_of(worker_host.make(pack_call(place, parts), wakeup, message.parts if send else ()))
 
     for lane, send in ((0, True), (0, False), (1, True), (1, False), (0, False)):

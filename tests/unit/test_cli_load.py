@@ -13,7 +13,7 @@ from dotflow.cli.run import load as loading
 from dotflow.cli.run.load import MAX_LENGTH, derived_id, parse_value
 from dotflow.cli.storages import STORAGES, make_storage
 from dotflow.core.failure import Failure
-from dotflow.core.task import TaskRecord
+from dotflow.core.task import RunTask
 from dotflow.core.types import TypeStorage
 from dotflow.errors import InvalidPath, InvalidStep
 from dotflow.providers import LogDefault, StorageDefault, StorageFile, StorageSQLite
@@ -420,7 +420,7 @@ def test_a_summary_lists_failures_and_omits_many_successes() -> None:
 
     step.__qualname__ = "step\nFAKE: Completed"
     step = action(step)
-    tasks = [TaskRecord(number, step) for number in range(60)]
+    tasks = [RunTask(number, step) for number in range(60)]
     now = Context().time
     for task in tasks:
         task._apply(AttemptStarted(task.task_id, 1, Context(), now, 1.0))

@@ -16,7 +16,7 @@ from dotflow.processes.channel import dump_by_value
 from dotflow.processes.worker_main import LAST_VALUE
 from dotflow.providers.executors.cluster import cluster_session
 from dotflow.providers.executors.cluster.cluster_session import MIN_KEPT_SIZE, ClusterSession
-from dotflow.providers.executors.cluster.protocol import ANSWERED, DIED, LATE, NOT_STARTED, Place, Reply, size_of
+from dotflow.providers.executors.cluster.protocol import ANSWERED, DIED, LATE, NOT_STARTED, Placement, Reply, size_of
 
 LARGE = bytes(MIN_KEPT_SIZE)
 
@@ -73,11 +73,11 @@ def answered(outcome: Outcome, holder: str = "process", place: str = "there") ->
     return Reply(ANSWERED, holder, worker=place, parts=dump_by_value(outcome))
 
 
-def unpacked(packed: list[Any] | Outcome) -> tuple[Place, Call]:
+def unpacked(packed: list[Any] | Outcome) -> tuple[Placement, Call]:
     """Where the attempt is made, and the call as it is sent."""
     assert isinstance(packed, list)
     place, sent, *buffers = packed
-    return Place(*pickle.loads(place)), Call(*pickle.loads(sent, buffers=buffers))
+    return Placement(*pickle.loads(place)), Call(*pickle.loads(sent, buffers=buffers))
 
 
 class TestPackedCalls:
@@ -85,7 +85,7 @@ class TestPackedCalls:
         """Step and contexts; nothing is taken to be there."""
         place, sent = unpacked(session.pack(call("before", lane=4, task_id=9)))
 
-        assert place == Place(4, isolate=False, process="")
+        assert place == Placement(4, isolate=False, process="")
         assert (sent.lane, sent.number, sent.workflow_id) == (4, 9, "w")
         assert (sent.previous_context.storage, sent.initial_context) == ("before", Context("given"))
         assert sent.step is not None

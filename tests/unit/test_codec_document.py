@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dotflow.codec.document import key_at, pack, unpack
-from dotflow.codec.parts import LARGE, Part
+from dotflow.codec.parts import LARGE, Blob
 from dotflow.core.context import Context
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
 from tests.unit import codec_samples as samples
@@ -164,7 +164,7 @@ def test_pickles_are_marked() -> None:
 def test_a_value_that_can_not_be_read_has_a_time() -> None:
     """A pickle that must not be loaded and a missing part leave the rest of the document readable."""
     pickled = pack("k", Context([Fraction(1, 3)], time=WHEN), pickle=True)
-    large = pack("k", Context(bytes(LARGE + 1), time=WHEN), put=lambda raw: Part("1", raw.data.nbytes, "0" * 64))
+    large = pack("k", Context(bytes(LARGE + 1), time=WHEN), put=lambda raw: Blob("1", raw.data.nbytes, "0" * 64))
 
     for document in (pickled, large):
         with pytest.raises(CheckpointUnreadable) as caught:

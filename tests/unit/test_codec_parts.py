@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from dotflow.codec.document import pack, unpack
-from dotflow.codec.parts import LARGE, Part, Raw
+from dotflow.codec.parts import LARGE, Blob, Raw
 from dotflow.core.context import Context
 from dotflow.errors import CheckpointUnreadable, ValueNotStorable
 from tests.unit.codec_samples import Point
@@ -28,12 +28,12 @@ class Shelf:
         self.parts: dict[str, bytes] = {}
         self.read: list[str] = []
 
-    def put(self, raw: Raw) -> Part:
+    def put(self, raw: Raw) -> Blob:
         name, data = f"{len(self.parts)}{raw.suffix}", bytes(raw.data)
         self.parts[name] = data
-        return Part(name, len(data), sha256(data).hexdigest())
+        return Blob(name, len(data), sha256(data).hexdigest())
 
-    def fetch(self, part: Part, before: int) -> bytes | None:
+    def fetch(self, part: Blob, before: int) -> bytes | None:
         self.read.append(part.name)
         return self.parts.get(part.name)
 
@@ -153,7 +153,7 @@ def test_a_part_that_is_missing_or_damaged_is_named(shelf: Shelf, data: bytes | 
 def test_a_part_that_the_system_can_not_read_is_named(shelf: Shelf) -> None:
     """The error has the system's reason."""
 
-    def fail(part: Part, before: int) -> bytes:
+    def fail(part: Blob, before: int) -> bytes:
         raise PermissionError(13, "Permission denied")
 
     with pytest.raises(CheckpointUnreadable, match=r"its part '0\.bin' can't be read: Permission denied"):

@@ -1,4 +1,4 @@
-"""The rows of a history: output in bounded room, and glimpses of values."""
+"""The rows of a history: output in bounded room, and previews of values."""
 
 import sqlite3
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from dotflow.core.events import AttemptOutput
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.providers.histories.sqlite.output_rows import GAP, LATE, OutputRows, OutputWriter
 from dotflow.providers.sqlite_file import SQLiteFile
-from dotflow.records.glimpse import MAX_GLIMPSE, glimpse
+from dotflow.records.preview import MAX_PREVIEW, preview
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -202,28 +202,28 @@ class Secretive:
 )
 def test_a_glimpse_shows_a_value(value: Any, text: str) -> None:
     """It is short, and runs no code of the user's."""
-    assert glimpse(value) == text
+    assert preview(value) == text
 
 
 def test_a_glimpse_is_short() -> None:
     """Whatever the value holds."""
     value = [{"name" * 20: "value" * 30} for _ in range(100)]
 
-    assert glimpse("x" * 90, length=80) == f"'{'x' * 76}..."
-    assert len(glimpse(value, length=80)) == 80
+    assert preview("x" * 90, length=80) == f"'{'x' * 76}..."
+    assert len(preview(value, length=80)) == 80
 
-    assert len(glimpse(value)) <= MAX_GLIMPSE
-    assert glimpse(value).endswith(" (100 items)")
+    assert len(preview(value)) <= MAX_PREVIEW
+    assert preview(value).endswith(" (100 items)")
 
 
 @pytest.mark.parametrize("pretended", [list, TypeAttemptState])
 def test_a_glimpse_of_a_value_that_pretends_to_have_another_type_is_its_own(pretended: type) -> None:
     """A question about it, too, has something in its place."""
-    assert glimpse(Mock(spec=pretended)) == "<Mock>"
+    assert preview(Mock(spec=pretended)) == "<Mock>"
 
 
 def test_a_glimpse_of_a_frame_has_its_shape() -> None:
     """Frames and arrays have rows and columns."""
     pandas = pytest.importorskip("pandas")
 
-    assert glimpse(pandas.DataFrame({"a": range(9), "b": range(9)})) == "DataFrame 9 × 2"
+    assert preview(pandas.DataFrame({"a": range(9), "b": range(9)})) == "DataFrame 9 × 2"

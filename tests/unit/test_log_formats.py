@@ -18,7 +18,7 @@ from dotflow.core.events import (
     TaskSkipped,
 )
 from dotflow.core.failure import Failure
-from dotflow.core.task import TaskRecord
+from dotflow.core.task import RunTask
 from dotflow.core.text import escape_controls
 from dotflow.graph.linked_task import MapContext
 from dotflow.providers.logs.formats import FIELDS, as_json, json_head, simple, simple_head
@@ -52,7 +52,7 @@ def strictly(line: str) -> Any:
 
 
 def task_after(*events: Any, workflow_id: str = "nightly-7") -> Task:
-    task = TaskRecord(3, extract, workflow_id=workflow_id, run_id="run-1", group_name="eu")
+    task = RunTask(3, extract, workflow_id=workflow_id, run_id="run-1", group_name="eu")
     for event in events:
         task._apply(event)
     return task
@@ -255,7 +255,7 @@ class TestSimple:
 
     def test_the_default_group_is_not_named(self) -> None:
         """Most workflows have no other."""
-        task = TaskRecord(3, extract, workflow_id="w")
+        task = RunTask(3, extract, workflow_id="w")
 
         assert simple("INFO", task, "").endswith(" w task 3 extract: Not started\n")
 

@@ -13,7 +13,7 @@ from dotflow.cli.log.records import Filter, Record, RecordAssembler, parse_recor
 from dotflow.core.context import Context
 from dotflow.core.events import AttemptStarted, TaskFailed
 from dotflow.core.failure import Failure
-from dotflow.core.task import TaskRecord
+from dotflow.core.task import RunTask
 from dotflow.providers.logs.formats import FIELDS, as_json, json_head, simple, simple_head
 
 from .test_item_counts import mapped
@@ -156,7 +156,7 @@ class TestFields:
         @action
         def load() -> None: ...
 
-        task = TaskRecord(1, load, workflow_id=workflow_id)
+        task = RunTask(1, load, workflow_id=workflow_id)
         task._apply(AttemptStarted(1, 1, Context(), datetime(2026, 3, 1, tzinfo=UTC), 1.0))
         task._apply(TaskFailed(1, 1, Failure("ValueError", "no", ""), datetime(2026, 3, 1, tzinfo=UTC), 2.0))
 
@@ -201,7 +201,7 @@ class TestFilters:
 
         records = {}
         for letter, workflow_id, name in (("a", "nightly-1", None), ("b", "nightly-2", "Prices"), ("c", "x (y)", None)):
-            task = TaskRecord(1, load, workflow_id=workflow_id, run_id="0f0c1a52-bbbb", group_name="eu")
+            task = RunTask(1, load, workflow_id=workflow_id, run_id="0f0c1a52-bbbb", group_name="eu")
             for kind, write, head in (("s", simple, simple_head), ("j", as_json, json_head)):
                 line = write("INFO", task, "", head(workflow_id, task.run_id, name))
                 (records[letter + kind],) = parse_records([line.encode()])

@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
+from dotflow.capture.collector_main import Recorder, Sink
 from dotflow.capture.marks import BEGIN, END, NO_ATTEMPT, MarkedStream, mark
-from dotflow.capture.scribe_main import Recorder, Sink
 from dotflow.core.attempt_id import AttemptId
 from tests.captured import RecordingHistory
 
@@ -51,7 +51,7 @@ def test_output_like_a_mark_is_output(printed: bytes, size: int) -> None:
 
 
 def test_a_mark_of_an_unknown_run_is_passed_over() -> None:
-    """A step may print one: the scribe does not wait for what is to be known of its run."""
+    """A step may print one: the collector does not wait for what is to be known of its run."""
     own, other = socket.socketpair()
     with own, other:
         recorder = Recorder(RecordingHistory(), other, Sink())

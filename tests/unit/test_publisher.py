@@ -35,7 +35,7 @@ from dotflow.core.events import (
     Traced,
 )
 from dotflow.core.failure import Failure
-from dotflow.core.task import TaskRecord
+from dotflow.core.task import RunTask
 from dotflow.core.types.capture import TypeCapture
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.publisher import Publisher
@@ -569,11 +569,11 @@ class TestGatheredAttempts:
         return GatheringSession(fake_time)
 
     @pytest.fixture
-    def task(self) -> TaskRecord:
+    def task(self) -> RunTask:
         return Task(0, step)._new_record("w", "r")
 
     @pytest.fixture
-    def publisher(self, session: GatheringSession, task: TaskRecord) -> Publisher:
+    def publisher(self, session: GatheringSession, task: RunTask) -> Publisher:
         publisher = Publisher("r", {0: task}, lambda task, context: None, log_line=pytest.fail)
         publisher.follow_session(cast("ExecutorSession", session))
         return publisher
@@ -582,7 +582,7 @@ class TestGatheredAttempts:
         publisher.begin(task, Context(), Call(0, task.step, Context(), None, 0, "w", "r"))
 
     def test_a_task_begins_when_its_session_begins_it(
-        self, publisher: Publisher, session: GatheringSession, task: TaskRecord, fake_time: FakeTime
+        self, publisher: Publisher, session: GatheringSession, task: RunTask, fake_time: FakeTime
     ) -> None:
         """Neither the beginning nor the duration has what came before, such as the records of other tasks."""
         self.begin(publisher, task)
@@ -596,7 +596,7 @@ class TestGatheredAttempts:
         assert (task.started_at, task.duration) == (datetime(2024, 1, 1, 0, 1, 45, tzinfo=UTC), 2)
 
     def test_a_repeated_attempt_does_not_move_the_beginning(
-        self, publisher: Publisher, task: TaskRecord, fake_time: FakeTime
+        self, publisher: Publisher, task: RunTask, fake_time: FakeTime
     ) -> None:
         """The duration of a task counts from its first attempt."""
         for _ in range(2):
@@ -608,7 +608,7 @@ class TestGatheredAttempts:
         assert (task.attempt, task.duration) == (2, 10)
 
     def test_what_never_began_keeps_its_end(
-        self, publisher: Publisher, session: GatheringSession, task: TaskRecord, fake_time: FakeTime
+        self, publisher: Publisher, session: GatheringSession, task: RunTask, fake_time: FakeTime
     ) -> None:
         """The session of the cleanup begins nothing that the session before it has gathered."""
         self.begin(publisher, task)

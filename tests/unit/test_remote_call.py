@@ -4,19 +4,19 @@ import pickle
 
 import pytest
 
-from dotflow.providers.executors.cluster.protocol import ANSWERED, DIED, Place, Reply, pack_call, size_of, writable
+from dotflow.providers.executors.cluster.protocol import ANSWERED, DIED, Placement, Reply, pack_call, size_of, writable
 
 PARTS = [b"pickle", bytearray(b"one buffer"), memoryview(bytearray(5))]
 
 
 def test_a_packed_call_is_bytes_that_need_no_dotflow() -> None:
     """A scheduler that passes it on may not have dotflow."""
-    place = Place(3, isolate=True, process="holder", shared=2)
+    place = Placement(3, isolate=True, process="holder", shared=2)
     packed = pack_call(place, PARTS)
 
     assert all(isinstance(part, bytes | bytearray | memoryview) for part in packed)
     assert b"dotflow" not in packed[0]
-    assert Place(*pickle.loads(packed[0])) == place
+    assert Placement(*pickle.loads(packed[0])) == place
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_so_does_a_reply(reply: Reply) -> None:
 
 def test_buffers_are_not_copied() -> None:
     """A value of many megabytes stays where it is until something sends it."""
-    packed = pack_call(Place(0, isolate=False), PARTS)
+    packed = pack_call(Placement(0, isolate=False), PARTS)
 
     assert packed[2] is PARTS[1]
 

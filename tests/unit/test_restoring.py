@@ -7,7 +7,7 @@ import pytest
 
 from dotflow import Context, action
 from dotflow.core.context import Inputs
-from dotflow.core.task import Task, TaskRecord
+from dotflow.core.task import RunTask, Task
 from dotflow.graph.params import NO_PARAMS
 from dotflow.providers import StorageDefault
 from dotflow.resume.changed_code import ChangedCode
@@ -27,7 +27,7 @@ CHAIN = (None, 0, 1)
 
 
 def tasks(*steps: object) -> list[Task]:
-    return [TaskRecord(number, step, workflow_id="w") for number, step in enumerate(steps)]  # type: ignore[arg-type]
+    return [RunTask(number, step, workflow_id="w") for number, step in enumerate(steps)]  # type: ignore[arg-type]
 
 
 def made(

@@ -126,9 +126,9 @@ def test_its_value_is_that_of_a_parameter() -> None:
 @pytest.mark.parametrize("name", ["result", "output", "storage", "return_value"])
 def test_the_words_of_other_libraries_for_its_value_have_a_hint(name: str) -> None:
     """They are an AttributeError that says what to write."""
-    with pytest.raises(AttributeError, match=f"'TaskRecord' object has no attribute '{name}': write task.value"):
+    with pytest.raises(AttributeError, match=f"'RunTask' object has no attribute '{name}': write task.value"):
         getattr(record_after(), name)
-    with pytest.raises(AttributeError, match=r"'TaskRecord' object has no attribute 'nonsense'$"):
+    with pytest.raises(AttributeError, match=r"'RunTask' object has no attribute 'nonsense'$"):
         _ = record_after().nonsense  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match=f"type object 'TaskRecord' has no attribute '{name}': write task.value"):
         getattr(type(record_after()), name)

@@ -22,9 +22,9 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[WorkerProcess, Chann
     monkeypatch.setattr(clock, "ticks", lambda: 100.0)
     ours, theirs = (Channel(sock) for sock in socket.socketpair())
     ours.sock.setblocking(False)
-    reading, lifeline = os.pipe()
+    reading, parent_pipe = os.pipe()
     os.close(reading)
-    worker = WorkerProcess(lambda pid: (-signal.SIGKILL, Usage(cpu=5.0)), NO_PROCESS, ours, lifeline)
+    worker = WorkerProcess(lambda pid: (-signal.SIGKILL, Usage(cpu=5.0)), NO_PROCESS, ours, parent_pipe)
     worker.begin(7, [(CALL, 7, [b"call"])])
     yield worker, theirs
     theirs.close()

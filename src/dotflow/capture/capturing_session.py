@@ -8,10 +8,10 @@ from dotflow.core.capture import Capture
 from dotflow.core.types.capture import TypeCapture
 
 if TYPE_CHECKING:
-    from dotflow.capture.scribe import ScribeCapture
+    from dotflow.capture.collector import CollectorCapture
     from dotflow.capture.streams import StreamCapture
 
-    RunCapture = ScribeCapture | StreamCapture
+    RunCapture = CollectorCapture | StreamCapture
 
 
 class CapturingSession(ABC):
@@ -39,8 +39,8 @@ def capture_here(
 ) -> "RunCapture | None":
     """Begins to capture what attempts in this process print; returns None where the history does not want it.
 
-    The scribe of this process does it, if there is one that records for the history. With FD, one is started for the
-    run, where that is possible. The marks of a scribe tell apart attempts that are made one at a time.
+    The collector of this process does it, if there is one that records for the history. With FD, one is started for the
+    run, where that is possible. The marks of a collector tell apart attempts that are made one at a time.
 
     Args:
         capture: Where the output goes.
@@ -51,9 +51,9 @@ def capture_here(
         return None
     from dotflow.capture import streams  # here: slow to import, and only for a history
 
-    if one_at_a_time and (streams.active_scribe is not None or capture.mode is TypeCapture.FD):
-        from dotflow.capture.scribe import scribe_capture
+    if one_at_a_time and (streams.active_collector is not None or capture.mode is TypeCapture.FD):
+        from dotflow.capture.collector import collector_capture
 
-        if (found := scribe_capture(capture)) is not None:
+        if (found := collector_capture(capture)) is not None:
             return found
     return streams.StreamCapture(capture, wake)

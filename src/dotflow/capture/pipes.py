@@ -10,7 +10,7 @@ from typing import Any, Final
 PIPE_SIZE: Final = 262_144  # bytes; a step waits only for a coordinator that is this far behind
 READ_SIZE: Final = 65_536  # bytes; Python allocates them first, and for more the allocator asks the system each time
 F_SETPIPE_SZ: Final = 1031  # <linux/fcntl.h>
-#: Descriptors of this process: its ends of the workers' lifelines and outputs. A forked worker closes them.
+#: Descriptors of this process: its ends of the workers' parent-death pipes and outputs. A forked worker closes them.
 own_ends: Final[set[int]] = set()
 
 PASS_ON: Final = "import os\nwhile data := os.read(0, 65536):\n    os.write(1, data)"
@@ -83,7 +83,7 @@ def pass_on_later(descriptor: int, stream: int) -> None:
 
 
 def close_own_end(descriptor: int) -> None:
-    """Closes the coordinator's end of a lifeline or an output."""
+    """Closes the coordinator's end of a parent-death pipe or an output."""
     os.close(descriptor)
     own_ends.discard(descriptor)
 

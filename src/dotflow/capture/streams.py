@@ -18,8 +18,8 @@ NO_TASK: Final = -1  # the task_id of output that belongs to no single attempt
 
 STREAMS: Final = (("stdout", 1), ("stderr", 2))
 
-#: The scribe of this process, which has set this; None without one.
-active_scribe: Any = None
+#: The collector of this process, which has set this; None without one.
+active_collector: Any = None
 
 _lock = threading.RLock()
 _depth = 0  # runs that a step has started, and whose histories capture what they print: it is not the attempt's

@@ -235,8 +235,8 @@ def passing_on() -> PassOn:
     def pass_on(stream: int, data: bytes) -> None:
         if is_redirected[stream]:
             write_out(stream, data)
-        elif streams.active_scribe is not None:
-            streams.active_scribe.write(stream, data)
+        elif streams.active_collector is not None:
+            streams.active_collector.write(stream, data)
         else:
             write_all(stream, data)
 

@@ -36,7 +36,7 @@ class Raw(NamedTuple):
         return self.data if self.suffix == STREAM_SUFFIX else bytes(self.data)  # a stream is dotflow's own
 
 
-class Part(NamedTuple):
+class Blob(NamedTuple):
     """A large value in a storage, as the document describes it.
 
     Attributes:
@@ -51,9 +51,9 @@ class Part(NamedTuple):
 
 
 #: Writes a part, before the document that names it.
-Put = Callable[[Raw], Part]
+Put = Callable[[Raw], Blob]
 #: Reads a part. The second argument is the size of the parts before it. An OSError or a wrong size is damage.
-Fetch = Callable[[Part, int], "bytes | None"]
+Fetch = Callable[[Blob, int], "bytes | None"]
 
 
 class Parts:
@@ -95,7 +95,7 @@ class Parts:
             raise CheckpointUnreadable("it names parts that its value doesn't use")
 
 
-def describe(parts: Sequence[Part]) -> str:
+def describe(parts: Sequence[Blob]) -> str:
     """Returns the field "parts" of a document."""
     return json.dumps([part._asdict() for part in parts])
 
@@ -105,15 +105,15 @@ def names_in(description: object) -> list[str]:
     return [part.name for part in _parts(description)]
 
 
-def _parts(description: object) -> list[Part]:
+def _parts(description: object) -> list[Blob]:
     if type(description) is not list:
         raise CheckpointUnreadable("its list of parts is invalid")
     return [_part(fields) for fields in description]
 
 
-def _part(fields: Any) -> Part:
-    if type(fields) is dict and fields.keys() == set(Part._fields):
-        part = Part(**fields)
+def _part(fields: Any) -> Blob:
+    if type(fields) is dict and fields.keys() == set(Blob._fields):
+        part = Blob(**fields)
         if [type(field) for field in part] == [str, int, str] and part.size >= 0:
             return part
     raise CheckpointUnreadable("its list of parts is invalid")

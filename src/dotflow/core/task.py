@@ -1,4 +1,4 @@
-"""Task: what is known of a task. TaskDefinition: before a run. TaskRecord: in a run."""
+"""Task: what is known of a task. TaskDefinition: before a run. RunTask: in a run."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -52,7 +52,7 @@ COMPLETED: Final = TypeStatus.COMPLETED
 #: A kept moment or duration that nothing has set, of a record that has the other one of the two.
 UNKNOWN: Final = -math.inf
 
-#: The fields of a definition. A record has those of TaskRecord, too.
+#: The fields of a definition. A record has those of RunTask, too.
 DEFINED: Final = ("_initial", "callback", "group_name", "step", "task_id", "workflow_id")
 
 
@@ -116,7 +116,7 @@ class Task:
 
     def __new__(cls, *arguments: Any, **more: Any) -> Self:
         """Makes a record of a Task: only those have room for what happens in a run."""
-        return object.__new__(TaskRecord if cls is Task else cls)  # type: ignore[return-value]
+        return object.__new__(RunTask if cls is Task else cls)  # type: ignore[return-value]
 
     def __init__(
         self,
@@ -278,12 +278,12 @@ class Task:
     def __dir__(self) -> list[str]:
         return [name for name in super().__dir__() if name not in READ_TASK]
 
-    def _new_record(self, workflow_id: str, run_id: str | None, task_id: int | None = None) -> "TaskRecord":
+    def _new_record(self, workflow_id: str, run_id: str | None, task_id: int | None = None) -> "RunTask":
         """Returns a new record, for a run or another position, with a new Context of the initial value."""
         context = self._initial
         initial = None if context is None else Context(context.storage, time=context.time)
         number = self.task_id if task_id is None else task_id
-        record = object.__new__(TaskRecord)  # as TaskRecord(...), without the call of __new__
+        record = object.__new__(RunTask)  # as RunTask(...), without the call of __new__
         Task.__init__(record, number, self.step, self.callback, initial, self.group_name, workflow_id, run_id)
         return record
 
@@ -385,7 +385,7 @@ class TaskDefinition(Task):
         self.workflow_id = workflow_id
 
 
-class TaskRecord(Task):
+class RunTask(Task):
     """The record of a task in a run."""
 
     __slots__ = (

@@ -12,7 +12,7 @@ from dotflow.core.task import Task
 from dotflow.errors import HistoryError
 from dotflow.graph.linked_task import Item
 from dotflow.graph.maps import BY_INDEX
-from dotflow.records.glimpse import MAX_GLIMPSE, glimpse
+from dotflow.records.preview import MAX_PREVIEW, preview
 from dotflow.resume.checkpoint import Checkpoints
 from dotflow.resume.tokens import digest_of
 
@@ -87,8 +87,8 @@ class Approvals:
 
     def _shown(self, value: Any) -> str:
         """Returns a text of one line as it is, and of other values what shows them."""
-        is_plain = type(value) is str and len(value) <= MAX_GLIMPSE and value.isprintable()
-        return value if is_plain else glimpse(value, self._masks)
+        is_plain = type(value) is str and len(value) <= MAX_PREVIEW and value.isprintable()
+        return value if is_plain else preview(value, self._masks)
 
 
 def approval_of(question: Question) -> Approval:

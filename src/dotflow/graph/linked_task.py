@@ -8,7 +8,7 @@ from dotflow.core.events import MapEnded, MapOpened, TaskEvent, TaskPaused, Task
 from dotflow.core.failure import TaskError
 from dotflow.core.links import Links
 from dotflow.core.outputs import Part
-from dotflow.core.task import Task, TaskRecord
+from dotflow.core.task import RunTask, Task
 from dotflow.core.types.status import TypeStatus
 
 if TYPE_CHECKING:  # few tasks ask
@@ -41,7 +41,7 @@ class Row(dict[str, Any]):
     """The entries of an item of several lists, by parameter."""
 
 
-class _Record(TaskRecord):
+class _Record(RunTask):
     """The record of a task with links, or of an item."""
 
     __slots__ = ("_question", "source")

@@ -72,12 +72,12 @@ class ForkServerProcess:
         self._preloaded.update(new)
         return None if index == ALL_IMPORTED else new[index]
 
-    def fork(self, sock: int, lifeline: int, outputs: Sequence[int]) -> int:
+    def fork(self, sock: int, parent_pipe: int, outputs: Sequence[int]) -> int:
         """Forks a worker, with these outputs or this process's stdout and stderr; returns its process id, or -1."""
         if outputs:
-            return self._request(FORK, 1, b"", (sock, lifeline, *outputs))[0]
+            return self._request(FORK, 1, b"", (sock, parent_pipe, *outputs))[0]
         with _open_or_null(1) as stdout, _open_or_null(2) as stderr:
-            return self._request(FORK, 0, b"", (sock, lifeline, stdout, stderr))[0]
+            return self._request(FORK, 0, b"", (sock, parent_pipe, stdout, stderr))[0]
 
     def reap(self, pid: int) -> tuple[int | None, Usage]:
         """Waits for a worker's end; returns its exit code, None if that is unknown, and what it has used."""
@@ -165,16 +165,16 @@ class ForkServer(StartMethod):
         self._server: ForkServerProcess | None = None
         self._servers: dict[int, ForkServerProcess] = {}  # by worker
 
-    def launch(self, sock: socket.socket, lifeline: int, foreign: Iterable[int], outputs: Sequence[int]) -> int:
+    def launch(self, sock: socket.socket, parent_pipe: int, foreign: Iterable[int], outputs: Sequence[int]) -> int:
         try:
-            return self._fork(sock, lifeline, outputs)
+            return self._fork(sock, parent_pipe, outputs)
         except ConnectionError:  # the server was killed; the workers that it has forked live on
             self.replace()
-            return self._fork(sock, lifeline, outputs)
+            return self._fork(sock, parent_pipe, outputs)
 
-    def _fork(self, sock: socket.socket, lifeline: int, outputs: Sequence[int]) -> int:
+    def _fork(self, sock: socket.socket, parent_pipe: int, outputs: Sequence[int]) -> int:
         server = self.server()
-        pid = server.fork(sock.fileno(), lifeline, outputs)
+        pid = server.fork(sock.fileno(), parent_pipe, outputs)
         if pid < 0:
             raise OSError("the fork server could not fork")
         self._servers[pid] = server

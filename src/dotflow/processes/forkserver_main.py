@@ -27,7 +27,7 @@ REAP: Final = 2  # number: a pid. Reply: its exit code, its CPU time in microsec
 PRELOAD: Final = 3  # number: the size of a JSON list of modules, which follows. Reply: see `_preload`
 REQUEST: Final = struct.Struct("!BQq")  # kind, serial number, number
 REPLY: Final = struct.Struct("!Qqqq")  # the request's serial number, three numbers
-DESCRIPTORS: Final = 4  # the worker's socket, its lifeline, its stdout and stderr
+DESCRIPTORS: Final = 4  # the worker's socket, its parent-death pipe, its stdout and stderr
 UNKNOWN_EXIT_CODE: Final = 1 << 40  # no process can have this exit code
 ALL_IMPORTED: Final = -1  # reply to PRELOAD: forking is still safe
 
@@ -60,7 +60,7 @@ def become_forkserver(settings: dict[str, Any]) -> None:
 
 
 def _fork(control: socket.socket, descriptors: list[int], captured: int) -> int:
-    sock, lifeline, stdout, stderr = descriptors
+    sock, parent_pipe, stdout, stderr = descriptors
     try:
         pid = os.fork()
     except OSError:
@@ -74,7 +74,7 @@ def _fork(control: socket.socket, descriptors: list[int], captured: int) -> int:
         os.close(stdout)
         os.close(stderr)
         _renew_random_state()
-        run_worker(socket.socket(fileno=sock), lifeline, dump_by_value, {}, captured=bool(captured))
+        run_worker(socket.socket(fileno=sock), parent_pipe, dump_by_value, {}, captured=bool(captured))
     if pid > 0:
         os.setpgid(pid, pid)
     for descriptor in descriptors:

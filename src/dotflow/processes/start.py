@@ -31,7 +31,7 @@ def default_start_method() -> str:
 
 
 class _Ends:
-    """Both ends of a worker's channel, lifeline and captured outputs.
+    """Both ends of a worker's channel, parent-death pipe and captured outputs.
 
     Args:
         undo: Closes the worker's ends, and those of this process unless `worker` takes them.
@@ -44,7 +44,7 @@ class _Ends:
         undo.callback(self.theirs.close)
         self._undo.callback(self._ours.close)
         self._ours.setblocking(False)
-        # The lifeline: the worker lives as long as its writing end is open, which only this process has.
+        # The parent-death pipe: the worker lives as long as its writing end is open, which only this process has.
         self.reading, self._writing = os.pipe()
         self._keep(undo, self._writing, self.reading)
         pipes = []
@@ -107,12 +107,12 @@ class StartMethod:
                 return [ends.worker(self.reap, pid) for ends, pid in zip(prepared, pids, strict=False)]
         return self.workers(1)
 
-    def launch(self, sock: socket.socket, lifeline: int, foreign: Iterable[int], outputs: Sequence[int]) -> int:
+    def launch(self, sock: socket.socket, parent_pipe: int, foreign: Iterable[int], outputs: Sequence[int]) -> int:
         """Starts the process and returns its id.
 
         Args:
             sock: The worker's end of the channel.
-            lifeline: The worker's end of the lifeline.
+            parent_pipe: The worker's end of the parent-death pipe.
             foreign: The descriptors of channels and of other workers that a fork must close.
             outputs: The worker's stdout and stderr; empty for those of this process.
         """
@@ -132,7 +132,7 @@ class Fork(StartMethod):
     dump = staticmethod(dump_by_reference)
     inherits_tasks = True
 
-    def launch(self, sock: socket.socket, lifeline: int, foreign: Iterable[int], outputs: Sequence[int]) -> int:
+    def launch(self, sock: socket.socket, parent_pipe: int, foreign: Iterable[int], outputs: Sequence[int]) -> int:
         coordinator = os.getpid()
         try:
             pid = os.fork()
@@ -150,7 +150,7 @@ class Fork(StartMethod):
                 os.dup2(output, descriptor)
                 os.close(output)
             forget_running_loop()
-            run_worker(sock, lifeline, dump_by_reference, self.tasks, captured=self.captured)
+            run_worker(sock, parent_pipe, dump_by_reference, self.tasks, captured=self.captured)
         finally:
             if os.getpid() != coordinator:  # the child must never return to the caller's code
                 os._exit(1)

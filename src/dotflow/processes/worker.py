@@ -26,7 +26,7 @@ class WorkerProcess:
         reap: Waits for the process's end; returns its exit code, None if that is unknown, and what it has used.
         pid: Its process id, and that of its group.
         channel: The channel to it, which does not block.
-        lifeline: The writing end of the pipe that ends with this process.
+        parent_pipe: The writing end of the pipe that ends with this process.
         outputs: The reading ends of its stdout and stderr, which the caller closes; empty if they are not captured.
 
     Attributes:
@@ -38,9 +38,9 @@ class WorkerProcess:
         usage: What its last attempt has used, after `reap`, as far as it is known.
     """
 
-    def __init__(self, reap: Reap, pid: int, channel: Channel, lifeline: int, outputs: Sequence[int] = ()) -> None:
+    def __init__(self, reap: Reap, pid: int, channel: Channel, parent_pipe: int, outputs: Sequence[int] = ()) -> None:
         self._reap = reap
-        self._lifeline = lifeline
+        self._parent_pipe = parent_pipe
         self._number = 0  # of its call
         self.pid = pid
         self.channel = channel
@@ -115,7 +115,7 @@ class WorkerProcess:
         code, usage = self._reap(self.pid)
         self.usage = usage if usage.cpu is None else usage._replace(cpu=max(0.0, usage.cpu - self.cpu))
         self.channel.close()
-        close_own_end(self._lifeline)
+        close_own_end(self._parent_pipe)
         if self.sentinel is not None:
             os.close(self.sentinel)
         own_processes.discard(self.pid)

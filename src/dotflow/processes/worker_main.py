@@ -192,7 +192,7 @@ def _loading_failure(error: BaseException) -> Failure:
 
 def run_worker(
     sock: socket.socket,
-    lifeline: int,
+    parent_pipe: int,
     dump: Dump,
     inherited_tasks: Mapping[int, Task],
     *,
@@ -202,14 +202,14 @@ def run_worker(
 
     Args:
         sock: Its end of the channel.
-        lifeline: The reading end of a pipe whose writing end only the coordinator has: it closes with the coordinator.
+        parent_pipe: The reading end of a pipe whose writing end only the coordinator has: it closes with that.
         dump: Pickles outcomes.
         inherited_tasks: The tasks that it has by fork.
         captured: Whether its descriptors 1 and 2 are pipes to the coordinator.
     """
     code = 1
     try:
-        _set_up(lifeline)
+        _set_up(parent_pipe)
         worker = WorkerLoop(Channel(sock), dump, inherited_tasks)
         if captured:
             print_to_descriptors()
@@ -226,21 +226,21 @@ def run_worker(
         os._exit(code)
 
 
-def _set_up(lifeline: int) -> None:
+def _set_up(parent_pipe: int) -> None:
     forget_limits()
     remember_process()
     become_worker()
     set_handler(signal.SIGINT, signal.default_int_handler)
     set_handler(signal.SIGTERM, SIG_DFL)
     set_mask(signal.SIG_SETMASK, ())  # they were blocked while it started
-    _end_with_coordinator(lifeline)
+    _end_with_coordinator(parent_pipe)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 (it stays open as long as the process)
 
 
-def _end_with_coordinator(lifeline: int) -> None:
+def _end_with_coordinator(parent_pipe: int) -> None:
     """Makes the end of the coordinator end this process and all that it has started.
 
     On Linux the kernel sends SIGKILL to the process group when the pipe closes, even during C code that never returns.
@@ -249,15 +249,15 @@ def _end_with_coordinator(lifeline: int) -> None:
     if LINUX:
         import fcntl
 
-        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
-        fcntl.fcntl(lifeline, F_SETSIG, signal.SIGKILL)
-        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC | os.O_NONBLOCK)
+        fcntl.fcntl(parent_pipe, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(parent_pipe, F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(parent_pipe, fcntl.F_SETFL, fcntl.fcntl(parent_pipe, fcntl.F_GETFL) | os.O_ASYNC | os.O_NONBLOCK)
         with contextlib.suppress(BlockingIOError):  # raised unless the coordinator ended before the kernel knew of it
-            _watch_lifeline(lifeline)
+            _watch_parent_pipe(parent_pipe)
     else:
-        threading.Thread(target=_watch_lifeline, args=(lifeline,), name="dotflow-lifeline", daemon=True).start()
+        threading.Thread(target=_watch_parent_pipe, args=(parent_pipe,), name="dotflow-parent", daemon=True).start()
 
 
-def _watch_lifeline(lifeline: int) -> None:
-    os.read(lifeline, 1)
+def _watch_parent_pipe(parent_pipe: int) -> None:
+    os.read(parent_pipe, 1)
     os.killpg(0, signal.SIGKILL)

@@ -18,7 +18,7 @@ from dotflow.core.types.status import TypeStatus
 from dotflow.graph.linked_task import Item
 from dotflow.graph.plan import Plan
 from dotflow.records.environment import describe_environment, process_name
-from dotflow.records.glimpse import MAX_INPUT, glimpse
+from dotflow.records.preview import MAX_INPUT, preview
 from dotflow.records.record import AttemptRecord, ErrorRecord, RunRecord, TaskRecord
 
 #: What the record lacks.
@@ -121,7 +121,7 @@ def _attempts(task: Task, masks: Masks) -> Iterator[AttemptRecord]:
     if task.status is TypeStatus.SKIPPED:
         yield AttemptRecord(task.item, 0, TypeAttemptState.SKIPPED, glimpse=task.reason)
     elif source is not None:
-        value = _glimpse(task, masks)
+        value = _preview(task, masks)
         end = AttemptRecord(task.item, 0, RESTORED[source], began=task.current_context.time, glimpse=value)
         yield end._replace(files_text=_files_text(task, masks))
     elif task.status is not TypeStatus.NOT_STARTED:
@@ -135,7 +135,7 @@ def _attempts(task: Task, masks: Masks) -> Iterator[AttemptRecord]:
         is_running = task.status is TypeStatus.IN_PROGRESS
         state = TypeAttemptState.RUNNING if is_running else TypeAttemptState(task.status)
         end = AttemptRecord(task.item, last, state, task.started_at, duration, input=_input(task, masks))
-        value = _glimpse(task, masks) if task.status is TypeStatus.COMPLETED else task.reason
+        value = _preview(task, masks) if task.status is TypeStatus.COMPLETED else task.reason
         yield end._replace(glimpse=value, errors=errors.get(last, ()), files_text=_files_text(task, masks))
 
 
@@ -145,7 +145,7 @@ def _error(error: TaskError) -> ErrorRecord:
 
 def _input(task: Task, masks: Masks) -> str:
     with contextlib.suppress(Exception):  # a step may have changed the value that the entry is a part of
-        return glimpse(task.input, masks, MAX_INPUT) if isinstance(task, Item) else ""
+        return preview(task.input, masks, MAX_INPUT) if isinstance(task, Item) else ""
     return ""
 
 
@@ -154,6 +154,6 @@ def _files_text(task: Task, masks: Masks) -> str:
     return "" if files is None else files.as_text(masks)
 
 
-def _glimpse(task: Task, masks: Masks) -> str:
+def _preview(task: Task, masks: Masks) -> str:
     value = None if task._current is None else task._current.storage
-    return "" if value is None else glimpse(value, masks)
+    return "" if value is None else preview(value, masks)

@@ -67,7 +67,7 @@ def by_name(tasks: Sequence[AnyTask]) -> dict[str, AnyTask]:
 
 
 def _values(archive: Archive, run: RunRecord, tasks: Mapping[str, TaskRecord], names: Sequence[str]) -> dict[str, str]:
-    """Returns the digests of the values that tasks took and returned; without one, a glimpse of what one returned."""
+    """Returns the digests of the values that tasks took and returned; without one, a preview of what one returned."""
     digests: dict[int, dict[str, str]] = defaultdict(dict)
     for copy in archive.copies(run.run_id, documents=False):
         if copy.item is None and copy.digest:

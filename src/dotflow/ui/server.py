@@ -32,7 +32,7 @@ REDIRECT: Final = (
 )
 
 
-class Server:
+class UiServer:
     """A socket that listens, and what it will answer.
 
     Args:

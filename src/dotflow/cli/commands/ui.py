@@ -36,11 +36,11 @@ def ui(port: int | None, host: str, no_browser: bool, write: bool, history: str 
     With --write, a second address has buttons that give orders to runs. Ctrl-C ends it.
     """
     from dotflow.cli.history.options import open_history
-    from dotflow.ui.server import Server
+    from dotflow.ui.server import UiServer
 
     archive = open_history(history)
     try:
-        server = Server(archive, history, host, port, may_write=write)
+        server = UiServer(archive, history, host, port, may_write=write)
     except (OSError, UnicodeError) as error:  # a name that is too long
         raise click.UsageError(_words(error, host, port)) from error
     if not server.is_local:

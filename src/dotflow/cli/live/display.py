@@ -13,8 +13,8 @@ from typing import Final, TextIO
 from rich.cells import cell_len
 from rich.console import Console, ConsoleDimensions, RenderableType
 
+from dotflow.capture.collector_main import Sink
 from dotflow.capture.output import flush_streams
-from dotflow.capture.scribe_main import Sink
 from dotflow.cli.live.terminal_sink import ESCAPES, TerminalSink
 from dotflow.own_descriptor import OwnDescriptor
 
@@ -27,13 +27,13 @@ Draw = Callable[[int, int], RenderableType]
 class Display:
     """Shows the view while it is entered, and draws it ten times a second.
 
-    Meanwhile stdout and stderr of the process lead to its scribe, which writes the output above the view: prints, old
+    Meanwhile stdout and stderr of the process lead to its collector, which writes the output above it: prints, old
     log handlers, C code, programs, workers. A thread draws the view, so a timeout can't leave one of its locks held.
 
     Args:
         stream: stdout, a terminal.
         draw: Draws the view.
-        start: Returns the scribe for a sink.
+        start: Returns the collector for a sink.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Display:
             self._stopped.wait(REFRESH_INTERVAL)
 
     def _send(self, view: bytes) -> bool:
-        """Sends a view, the empty one last. Returns False where the socket was closed, or the scribe was killed."""
+        """Sends a view, the empty one last. Returns False where the socket was closed, or the collector was killed."""
         with contextlib.suppress(OSError):
             if self._own_views.is_open():
                 self._views.sendall(view + b"\n")
@@ -89,7 +89,7 @@ class Display:
         return False
 
     def _end_view(self) -> None:
-        """Has the view erased, before the scribe has shown all output."""
+        """Has the view erased, before the collector has shown all output."""
         flush_streams()
         self._send(b"")
         if self._own_views.is_open():

@@ -1,6 +1,6 @@
-"""TerminalSink: a terminal during a run, as the scribe writes it: the output and, below it, the view.
+"""TerminalSink: a terminal during a run, as the collector writes it: the output and, below it, the view.
 
-The scribe is a process of its own, so it works whatever happens to the run: code that holds the interpreter's lock
+The collector is a process of its own, so it works whatever happens to the run: code that holds the interpreter's lock
 can't delay prints, the last output appears after a crash, `kill -9` leaves the cursor visible, and a program that a
 step left behind can print.
 """
@@ -15,8 +15,8 @@ import unicodedata
 from collections.abc import Collection, Sequence
 from typing import Final
 
+from dotflow.capture.collector_main import Sink
 from dotflow.capture.pipes import write_all
-from dotflow.capture.scribe_main import Sink
 
 MAX_SHOWN: Final = 4096  # bytes of a partial line
 MAX_KEPT: Final = 1 << 20  # bytes of a partial line that returns to its beginning, as progress bars do
@@ -33,7 +33,7 @@ class TerminalSink(Sink):
     Args:
         terminal: The terminal.
         views: The socket that receives views.
-        sender: The run's end of it, which the scribe closes.
+        sender: The run's end of it, which the collector closes.
     """
 
     def __init__(self, terminal: int, views: socket.socket, sender: socket.socket) -> None:
@@ -146,7 +146,7 @@ class TerminalSink(Sink):
     def _toggle(self) -> None:
         """Erases the view at Ctrl-Z, and draws it again after `fg`.
 
-        The scribe itself goes on, so that the run never waits for a stopped process.
+        The collector itself goes on, so that the run never waits for a stopped process.
         """
         self._is_hidden = not self._is_hidden
         cursor = SHOW_CURSOR if self._is_hidden else HIDE_CURSOR

@@ -45,7 +45,7 @@ from dotflow.graph.run_secrets import RunSecrets, SecretSource, TaskSecrets, fin
 from dotflow.graph.wiring import secrets_of
 from dotflow.providers.histories.sqlite.tables import RETURNED
 from dotflow.records.environment import describe_environment
-from dotflow.records.glimpse import glimpse
+from dotflow.records.preview import preview
 from dotflow.records.record import AttemptRecord, ErrorRecord, RunRecord, ValueRecord
 from dotflow.resume.changed_code import is_same_step
 from dotflow.resume.stored_inputs import TaskInputs
@@ -268,7 +268,7 @@ def ending_of(outcome: Outcome, then: AttemptRecord, returned: ValueRecord | Non
 def result_lines(outcome: Outcome, then: AttemptRecord, ending: str, masks: Masks) -> Iterator[str]:
     """Yields the value or the traceback without secrets, and how it ended then and now."""
     if isinstance(outcome, Returned):
-        yield f"returned {glimpse(outcome.value, masks)}"
+        yield f"returned {preview(outcome.value, masks)}"
     elif isinstance(outcome, Raised | TimedOut) and outcome.failure.exception != BdbQuit.__name__:
         yield from map(safe, masks.mask(outcome.failure.traceback).splitlines())
     failed = _error(then.errors[-1]) if then.errors else str(then.state).lower()

@@ -15,7 +15,7 @@ import click
 from dotflow import clock
 from dotflow.cli.exit_codes import Exit
 from dotflow.cli.formatting import one_line
-from dotflow.cli.run.recording import details_hint, scribe_for
+from dotflow.cli.run.recording import collector_for, details_hint
 from dotflow.cli.run.summary import summary_lines
 from dotflow.core.approval import Question
 from dotflow.core.attempt_id import ID_LENGTH, triggered_by
@@ -86,7 +86,7 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
     exit_code, status, run = Exit.COMPLETED, "", None
     try:
         with termination(), triggered_by("command"):
-            with _display(workflow, title, mode) if live else scribe_for(workflow.config.history, mode):
+            with _display(workflow, title, mode) if live else collector_for(workflow.config.history, mode):
                 begun = workflow.start(**start_arguments)
                 begun.wait()
             run = begun
@@ -130,7 +130,7 @@ def _display(workflow: DotFlow, title: str, mode: object) -> AbstractContextMana
     config._listeners.append(progress)
     if sys.stderr is not None and sys.stderr.isatty():  # lines in a file don't disturb the view
         config.log = config.log.without_console()
-    start = partial(scribe_for, config.history, mode)
+    start = partial(collector_for, config.history, mode)
     return Display(sys.stdout, lambda *terminal: render(progress, title, clock.monotonic(), *terminal), start)
 
 
@@ -150,7 +150,7 @@ def _how_to_resume(start_arguments: Mapping[str, Any]) -> str:
 def _print_summary(workflow: DotFlow, status: str, seconds: float, why: str, resume_hint: str, *, live: bool) -> None:
     tasks = workflow.result_task()
     if isinstance(sys.stdout, TextIOWrapper):
-        with suppress(OSError):  # a step has closed what led it back to a file: it remains the scribe's pipe
+        with suppress(OSError):  # a step has closed what led it back to a file: it remains the collector's pipe
             sys.stdout.reconfigure(errors="backslashreplace")  # for characters that its encoding lacks
     can_resume = workflow.is_named and workflow.config.storage.outlives_process
     details = details_hint(workflow.config.history, tasks[0].run_id if tasks else None)

@@ -15,7 +15,7 @@ from dotflow.core.types.execution import TypeExecution
 from dotflow.providers.histories.default import HISTORY_VARIABLE, NO_HISTORY
 
 if TYPE_CHECKING:
-    from dotflow.capture.scribe_main import Sink
+    from dotflow.capture.collector_main import Sink
 
 
 @contextmanager
@@ -58,8 +58,8 @@ def details_hint(history: History | None, run_id: str | None) -> str:
     return f"Details: {as_command('show', run_id[:ID_LENGTH], history=history.option)}"
 
 
-def scribe_for(history: History | None, mode: object, sink: "Sink | None" = None) -> AbstractContextManager[object]:
-    """Returns the scribe of this process, which records for the history if that wants it and it is possible.
+def collector_for(history: History | None, mode: object, sink: "Sink | None" = None) -> AbstractContextManager[object]:
+    """Returns the collector of this process, which records for the history if that wants it and it is possible.
 
     In parallel mode the output is that of the workers, and there is nothing to record here. Without a sink, nothing
     is started where there is nothing to record.
@@ -73,7 +73,7 @@ def scribe_for(history: History | None, mode: object, sink: "Sink | None" = None
     )
     if not is_wanted and sink is None:
         return nullcontext()
-    from dotflow.capture.scribe import Scribe, can_record
+    from dotflow.capture.collector import Collector, can_record
 
     recorded = history if is_wanted and history is not None and can_record(history) else None
-    return nullcontext() if recorded is None and sink is None else Scribe(recorded, sink)
+    return nullcontext() if recorded is None and sink is None else Collector(recorded, sink)

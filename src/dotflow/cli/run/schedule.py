@@ -13,7 +13,7 @@ from dotflow.cli.exit_codes import Exit
 from dotflow.cli.run.load import build, load
 from dotflow.cli.run.once import Terminated, is_live, termination
 from dotflow.cli.run.planned import filled_now, params_of_firings
-from dotflow.cli.run.recording import scribe_for
+from dotflow.cli.run.recording import collector_for
 from dotflow.cli.run.summary import summary_lines
 from dotflow.core.durations import format_duration
 from dotflow.core.task import Task
@@ -95,7 +95,7 @@ def run_schedule(options: Mapping[str, Any]) -> Exit:
 def _captured(workflow: DotFlow, mode: object) -> AbstractContextManager[object]:
     """Captures what steps print, if runs don't overlap: then nothing tells their output apart."""
     overlaps = getattr(workflow.config.scheduler, "overlap", None) == TypeOverlap.PARALLEL
-    return nullcontext() if overlaps else scribe_for(workflow.config.history, mode)
+    return nullcontext() if overlaps else collector_for(workflow.config.history, mode)
 
 
 def _from_options(options: Mapping[str, Any]) -> SchedulerCron | None:

@@ -12,7 +12,7 @@ from typing import Final
 from dotflow.abc.storage import Storage, key_of
 from dotflow.atomic_file import PARTIAL_SUFFIX, Files, NotPrivate, check_writable, read_plain, sync_folder
 from dotflow.codec.document import key_in, pack, unpack
-from dotflow.codec.parts import Part
+from dotflow.codec.parts import Blob
 from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable
@@ -97,7 +97,7 @@ class StorageFile(Storage):
             cause = error.strerror if isinstance(error, OSError) else "it is larger than the memory"
             raise CheckpointUnreadable(f"{type(error).__name__}: {cause}", path) from error
 
-        def fetch(part: Part, before: int) -> bytes | None:
+        def fetch(part: Blob, before: int) -> bytes | None:
             return PartFiles(folder, name, synced=False, recent=self._recent).fetch(part, before)
 
         try:

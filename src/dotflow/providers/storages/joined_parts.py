@@ -2,7 +2,7 @@
 
 from hashlib import sha256
 
-from dotflow.codec.parts import Part, Raw
+from dotflow.codec.parts import Blob, Raw
 
 
 class JoinedParts:
@@ -19,12 +19,12 @@ class JoinedParts:
         self._parts: list[bytes | memoryview] = []
         self._checksum = ""  # of the last part
 
-    def put(self, raw: Raw) -> Part:
+    def put(self, raw: Raw) -> Blob:
         """Adds a part; see dotflow.codec.parts."""
         data = raw.copy()
         self._parts.append(data)
         self._checksum = sha256(data).hexdigest()
-        return Part(str(len(self._parts)), len(data), self._checksum)
+        return Blob(str(len(self._parts)), len(data), self._checksum)
 
     def data(self) -> bytes | memoryview | None:
         """Returns the column's content; None without parts."""
@@ -36,7 +36,7 @@ class JoinedParts:
         """Returns the SHA-256 of the column's content."""
         return self._checksum if len(self._parts) == 1 else sha256(self.data() or b"").hexdigest()
 
-    def fetch(self, part: Part, before: int) -> bytes | None:
+    def fetch(self, part: Blob, before: int) -> bytes | None:
         """Returns a part; see dotflow.codec.parts."""
         data = self._data
         if data is None or before + part.size > len(data):

@@ -73,7 +73,7 @@ def _stat(pid: int) -> tuple[str, str]:
 SECONDS: Final = 30.0  # the default duration of a lease: a dead machine blocks a workflow for as long
 
 
-class Entry(NamedTuple):
+class RegisterText(NamedTuple):
     """The text as it was read.
 
     Attributes:
@@ -111,7 +111,7 @@ class LeaseRecord:
         return json.dumps({**self.extra, **own}, indent=2) + "\n"
 
 
-def read_record(entry: Entry | None, location: str) -> LeaseRecord:
+def read_record(entry: RegisterText | None, location: str) -> LeaseRecord:
     """Returns the record in a text; an empty record without one.
 
     Raises:
@@ -156,7 +156,7 @@ class Register(ABC):
     location: str
 
     @abstractmethod
-    def read(self) -> Entry | None:
+    def read(self) -> RegisterText | None:
         """Returns the text; None if there is none.
 
         Raises:
@@ -323,7 +323,7 @@ class Lease:
             self._valid_until = sent_at + self._seconds * (1 - MARGIN)
             return True
 
-    def _refuse_if_busy(self, current: LeaseRecord, entry: Entry | None) -> None:
+    def _refuse_if_busy(self, current: LeaseRecord, entry: RegisterText | None) -> None:
         if entry is None or current.holder is None or is_dead_here(current.holder):
             return
         remaining = current.seconds * (1 + MARGIN) + AGE_RESOLUTION - entry.age

@@ -15,7 +15,7 @@ from typing import Final
 
 from dotflow.atomic_file import FILES, Files, open_plain, sync_folder
 from dotflow.codec.document import parts_in
-from dotflow.codec.parts import BYTES_SUFFIX, PICKLE_SUFFIX, STREAM_SUFFIX, Part, Raw
+from dotflow.codec.parts import BYTES_SUFFIX, PICKLE_SUFFIX, STREAM_SUFFIX, Blob, Raw
 from dotflow.errors import CheckpointUnreadable
 
 _SUFFIXES: Final = "|".join(map(re.escape, (BYTES_SUFFIX, STREAM_SUFFIX, PICKLE_SUFFIX)))
@@ -59,7 +59,7 @@ class PartFiles:
             if referenced is not None:  # None: an unreadable document may need any of them
                 remove(self._folder, {*self._new_parts, *(self._old_parts or ())} - referenced)
 
-    def put(self, raw: Raw) -> Part:
+    def put(self, raw: Raw) -> Blob:
         """Writes a part; see dotflow.codec.parts."""
         name = new_part_name(self._stem, raw.suffix)
         self._new_parts.append(name)
@@ -70,7 +70,7 @@ class PartFiles:
         else:
             checksum = self._files.write_new(self._folder, name, data, synced=self._synced)
         self._recent.append((len(data), f"{self._folder}{os.sep}{name}"))
-        return Part(name, len(data), checksum)
+        return Blob(name, len(data), checksum)
 
     @property
     def _stem(self) -> str:
@@ -81,7 +81,7 @@ class PartFiles:
         if self._new_parts and self._synced:
             sync_folder(self._folder)
 
-    def fetch(self, part: Part, before: int) -> bytes | None:
+    def fetch(self, part: Blob, before: int) -> bytes | None:
         """Reads a part, if it is beside the document; see dotflow.codec.parts."""
         if stem_of(part.name) != self._stem or os.sep in part.name:
             return None

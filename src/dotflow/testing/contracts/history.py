@@ -115,7 +115,7 @@ class HistoryContract:
         assert attempts[0][1:5] == (1, "Running", BEGAN + timedelta(seconds=1), None)
 
     def test_a_completed_task(self, driver: Driver) -> None:
-        """It has its duration, its usage, and a glimpse of its value."""
+        """It has its duration, its usage, and a preview of its value."""
         driver.begin(0)
         driver.complete(0, [1, 2, 3], usage=Usage(0.25, 4_000_000, 77))
 

@@ -28,7 +28,7 @@ from dotflow.providers.executors.cluster.protocol import (
     DIED,
     LATE,
     NOT_STARTED,
-    Place,
+    Placement,
     Reply,
     pack_call,
     size_of,
@@ -187,7 +187,7 @@ class ClusterSession(ExecutorSession, CapturingSession):
             return failures.not_sent(call, error)
         process = lane.process if cache.has_value_of(call) else ""
         number = None if shared is None else shared.number
-        return pack_call(Place(call.lane, call.step.isolate, process, number), parts)
+        return pack_call(Placement(call.lane, call.step.isolate, process, number), parts)
 
     def shared_of(self, call: Call) -> SharedArguments | None:
         """Returns the call's shared arguments, pickled; they are sent beside the packed call."""

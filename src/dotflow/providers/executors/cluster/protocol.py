@@ -1,7 +1,7 @@
 """What a run and a worker of a cluster send each other: an attempt, its result, and the versions that they have.
 
-A call and its reply are sent as lists of bytes-like objects. The first is pickled plain data (the fields of a Place or
-a Reply), so a scheduler or an object store forwards it without dotflow, and without a copy. The others are the parts of
+A call and its reply are sent as lists of bytes-like objects. The first is pickled plain data (the fields of a Placement
+or a Reply), so a scheduler or an object store forwards it without dotflow and without a copy. The others are parts of
 a call message or an outcome, and only the step's process loads them.
 """
 
@@ -19,7 +19,7 @@ REPEATED: Final = "repeated"  # the cluster sent it to a second worker: nothing 
 NOT_STARTED: Final = "not started"  # detail: the reason why no process started
 
 
-class Place(NamedTuple):
+class Placement(NamedTuple):
     """Which process of a worker makes an attempt. It is the first item of a packed call.
 
     Attributes:
@@ -68,7 +68,7 @@ class Reply(NamedTuple):
         return cls._make([*pickle.loads(packed[0]), packed[1:]])
 
 
-def pack_call(place: Place, parts: Sequence[Any]) -> list[Any]:
+def pack_call(place: Placement, parts: Sequence[Any]) -> list[Any]:
     """Returns the list of bytes-like objects to send."""
     return [pickle.dumps(tuple(place)), *parts]
 

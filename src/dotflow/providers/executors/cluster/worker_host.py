@@ -24,7 +24,7 @@ from dotflow.providers.executors.cluster.protocol import (
     MISSING,
     NOT_STARTED,
     STOPPED,
-    Place,
+    Placement,
     Reply,
 )
 from dotflow.worker.interrupts import interrupts_held
@@ -90,7 +90,7 @@ class WorkerHost:
             stop: Ends it.
             shared: The parts of its shared arguments. Each process is sent them once.
         """
-        place = Place(*pickle.loads(packed[0]))
+        place = Placement(*pickle.loads(packed[0]))
         with self._lock:
             if self._closed:
                 return Reply(MISSING)
@@ -137,7 +137,7 @@ class WorkerHost:
                 wakeup.set()
             self._close_forkserver_if_closed()
 
-    def _process_for(self, place: Place) -> _Process | None:
+    def _process_for(self, place: Placement) -> _Process | None:
         """Returns the process for a call; None if it has ended. Raises OSError if none can be started."""
         self._end([process for process in self._idle if process.worker.has_ended()])
         found = None

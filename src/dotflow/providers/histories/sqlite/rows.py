@@ -150,7 +150,7 @@ class RunRows:
             widened(row)
             row[FALLBACK] = fallback
             if item != NO_ITEM:
-                row[INPUT], row[ROUND] = self._values.item_glimpse(event), self._rounds.get(task)
+                row[INPUT], row[ROUND] = self._values.item_preview(event), self._rounds.get(task)
         self._open[task, item] = new(OpenAttempt, (row, tick, event))
         self.attempts[id(row)] = row
 
@@ -162,7 +162,7 @@ class RunRows:
         row, began, started = opened
         values = self._values
         cpu, peak, worker, notes = usage or NO_USAGE
-        shown, files = values.glimpse(context.storage), context._origin.files
+        shown, files = values.preview(context.storage), context._origin.files
         row[STATE] = COMPLETED
         row[TOOK:GLIMPSE] = int((tick - began) * MICRO), None if cpu is None else int(cpu * MICRO), worker, peak
         if shown is not None or len(row) > GLIMPSE:
@@ -221,7 +221,7 @@ class RunRows:
     def _restore(self, event: TaskRestored) -> None:
         row = self._end_without_attempt(event, CACHED if event.source == "cache" else RESTORED)
         row[BEGAN] = micro(event.context.time)
-        row[GLIMPSE] = self._values.glimpse(event.context.storage)
+        row[GLIMPSE] = self._values.preview(event.context.storage)
         if event.context._origin.files is not None:
             widened(row)[FILES] = self._values.files(event.context._origin.files)
         if self._values.keeps_all:
@@ -269,7 +269,7 @@ class RunRows:
         row[ITEMS] = row[ITEMS] if event.items is None else event.items
         self.attempts[id(row)] = row
         if event.failure is None:
-            row[STATE], row[GLIMPSE] = COMPLETED, self._values.glimpse(event.context.storage)
+            row[STATE], row[GLIMPSE] = COMPLETED, self._values.preview(event.context.storage)
             self.counts[COMPLETED] += 1
         else:
             self._set_failed(row, event.failure)

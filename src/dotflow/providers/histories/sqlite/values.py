@@ -1,4 +1,4 @@
-"""Values: glimpses of values, and copies from which a step can be replayed."""
+"""Values: previews of values, and copies from which a step can be replayed."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from dotflow.providers.histories.sqlite.tables import (
     SHARED_ATTEMPT,
     WORKER,
 )
-from dotflow.records.glimpse import MAX_INPUT, SHAPED, glimpse
+from dotflow.records.preview import MAX_INPUT, SHAPED, preview
 
 KEPT: Final = ("failed", "all", "none")
 FAST: Final = 1  # zlib's level
@@ -40,7 +40,7 @@ class Values:
     """What is kept of the values of a run.
 
     Args:
-        kept: "failed": the inputs of failed tasks, and glimpses. "all": also inputs and values of all others, with
+        kept: "failed": the inputs of failed tasks, and previews. "all": also inputs and values of all others, with
             digests. "none": nothing.
         limit: The maximum size of a copy, in bytes. All copies of a run have ten times as many.
         pickle: Whether values that the codec refuses are pickled.
@@ -56,13 +56,13 @@ class Values:
         self._run = run
         self._shared: set[int] = set()  # maps whose shared arguments have been copied
 
-    def glimpse(self, value: Any) -> str | None:
+    def preview(self, value: Any) -> str | None:
         """Returns a short text that shows a value; None if nothing is kept, or there is no value."""
         if value is None or self._kept == "none":
             return None
-        return glimpse(value, self._run.masks)
+        return preview(value, self._run.masks)
 
-    def item_glimpse(self, started: AttemptStarted) -> str | None:
+    def item_preview(self, started: AttemptStarted) -> str | None:
         """Returns a short text that shows what an item was given; several arguments by name."""
         call = started.call
         if call is None or self._kept == "none":
@@ -70,7 +70,7 @@ class Values:
         arguments = call.arguments or {"previous_context": call.previous_context}
         values = {name: value.storage if isinstance(value, Context) else value for name, value in arguments.items()}
         value = next(iter(values.values())) if len(values) == 1 else values
-        return glimpse(value, self._run.masks, MAX_INPUT)
+        return preview(value, self._run.masks, MAX_INPUT)
 
     def note(self, name: str, value: Note) -> tuple[str, str]:
         """Returns the name of what a step has noted, and its value as JSON, both without secrets."""

@@ -22,18 +22,18 @@ from typing import Any, Final, NamedTuple, Self
 from dotflow import clock
 from dotflow.abc.storage import Storage, key_of
 from dotflow.codec.document import key_at, pack, unpack
-from dotflow.codec.parts import Part, Raw
+from dotflow.codec.parts import Blob, Raw
 from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable, InvalidArgument, StorageError
 from dotflow.providers.storages.lease import (
     MARGIN,
     MAX_RACES,
-    Entry,
     Lease,
     LeaseLock,
     LeaseRecord,
     Register,
+    RegisterText,
     check_seconds,
     invalid_record,
     read_record,
@@ -124,9 +124,11 @@ class ObjectRegister(Register):
         self.key = (bucket.endpoint, bucket.name, name)
         self.location = f"{bucket.url}/{name}"
 
-    def read(self) -> Entry | None:
+    def read(self) -> RegisterText | None:
         stored = self._bucket.get(self._object)
-        return None if stored is None else Entry(stored.data.decode("utf-8", "replace"), stored.version, stored.age)
+        return (
+            None if stored is None else RegisterText(stored.data.decode("utf-8", "replace"), stored.version, stored.age)
+        )
 
     def write(self, text: str, version: str | None) -> str | None:
         return self._bucket.put_if(self._object, text.encode(), version)
@@ -211,10 +213,10 @@ class StorageObjects(Storage):
         folder, task = self._location(key)
         parts: dict[str, bytes] = {}  # by name
 
-        def put(raw: Raw) -> Part:
+        def put(raw: Raw) -> Blob:
             name, content = new_part_name(task, raw.suffix), bytes(raw.copy())
             parts[name] = content
-            return Part(name, len(content), sha256(content).hexdigest())
+            return Blob(name, len(content), sha256(content).hexdigest())
 
         data = pack(key, context, put=put)
         with self._checking_lease(folder):
@@ -296,7 +298,7 @@ class StorageObjects(Storage):
             if stem_of(name.removeprefix(base)) == stem:
                 yield name
 
-    def _fetch_part(self, document: str, part: Part) -> bytes | None:
+    def _fetch_part(self, document: str, part: Blob) -> bytes | None:
         """Reads a part, if it is beside the document; see dotflow.codec.parts."""
         base, stem = _split(document)
         if stem_of(part.name) != stem or "/" in part.name:

@@ -16,7 +16,7 @@ from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable, InvalidArgument
 from dotflow.providers.optional import require_extra
 from dotflow.providers.storages.joined_parts import JoinedParts
-from dotflow.providers.storages.lease import SECONDS, Entry, LeaseLock, Register, check_seconds
+from dotflow.providers.storages.lease import SECONDS, LeaseLock, Register, RegisterText, check_seconds
 from dotflow.providers.storages.postgres.pool import RECONNECT_TIMEOUT, Dsn, PostgresPool
 from dotflow.providers.storages.text_escape import escape, unescape
 
@@ -158,9 +158,9 @@ class RowRegister(Register):
         self.key = (tables.identity(create=True), workflow)
         self.location = f"{tables.pool.dsn.location()}, table {tables.name}{LEASES_SUFFIX}"
 
-    def read(self) -> Entry | None:
+    def read(self) -> RegisterText | None:
         rows = self._tables.execute(READ_LEASE, self._workflow, timeout=LEASE_TIMEOUT)
-        return Entry(rows[0][0], rows[0][1], max(0.0, rows[0][2])) if rows else None
+        return RegisterText(rows[0][0], rows[0][1], max(0.0, rows[0][2])) if rows else None
 
     def write(self, text: str, version: str | None) -> str | None:
         token, new = json.loads(text)["token"], uuid.uuid4().hex

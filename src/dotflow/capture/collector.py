@@ -1,4 +1,4 @@
-"""The scribe: a process that reads this one's stdout and stderr, passes them on, and records what attempts print.
+"""The output collector: a process that reads this one's stdout and stderr, passes them on and records attempts' output.
 
 So C code, child processes and the last words of a process that is killed are recorded, too. Marks in both streams tell
 the attempts apart. The same process shows the live view, with a sink of its own.
@@ -16,10 +16,10 @@ from typing import Any, Final, NamedTuple
 
 from dotflow.abc.history import History
 from dotflow.capture import streams
+from dotflow.capture.collector_main import SIZE, Sink, run_collector
 from dotflow.capture.marks import NO_ATTEMPT, MarkedStream, mark
 from dotflow.capture.output import buffer_lines, flush_all, flush_streams
 from dotflow.capture.pipes import open_pipe, pass_on_later, read_available, wait_closed, write_all
-from dotflow.capture.scribe_main import SIZE, Sink, run_scribe
 from dotflow.core.attempt_id import AttemptId
 from dotflow.core.capture import Capture
 from dotflow.core.types.capture import TypeCapture
@@ -27,7 +27,7 @@ from dotflow.own_descriptor import OwnDescriptor
 from dotflow.worker.interrupts import in_forked_child, interrupts_held
 from dotflow.worker.programs import own_processes
 
-EXIT_TIMEOUT: Final = 0.5  # seconds; the scribe goes on after it while a program left behind still prints
+EXIT_TIMEOUT: Final = 0.5  # seconds; the collector goes on after it while a program left behind still prints
 LOST: Final = b"dotflow: the process that records the output has ended. What steps print is shown, but not recorded.\n"
 
 
@@ -39,11 +39,11 @@ class Captured(NamedTuple):
     reading: OwnDescriptor
 
 
-class Scribe:
-    """Leads the descriptors 1 and 2 of this process to a scribe while it is entered.
+class Collector:
+    """Leads the descriptors 1 and 2 of this process to a collector while it is entered.
 
     Args:
-        history: Records what attempts print, for which `can_record` is true. The scribe has a copy of it. None to
+        history: Records what attempts print, for which `can_record` is true. The collector has a copy of it. None to
             record nothing.
         sink: Shows the output; None for where the descriptors led before.
 
@@ -67,7 +67,7 @@ class Scribe:
         self._control: socket.socket
         self._own_control: OwnDescriptor
 
-    def __enter__(self) -> "Scribe":
+    def __enter__(self) -> "Collector":
         flush_all()
         with contextlib.ExitStack() as opened:
             self._control, theirs = socket.socketpair()
@@ -79,7 +79,7 @@ class Scribe:
                     writing.callback(os.close, end)
                 readings = [OwnDescriptor(reading) for reading, _ in pipes]
                 for reading in readings:
-                    opened.callback(reading.close)  # open here, too: no print fails when the scribe is killed
+                    opened.callback(reading.close)  # open here, too: no print fails when the collector is killed
                 self._start(theirs, pipes)
                 opened.callback(self._end)
                 for stream, (_, end) in enumerate(pipes, 1):
@@ -94,11 +94,11 @@ class Scribe:
             self._opened = opened.pop_all()
         self._buffered = [text for text in (sys.stdout, sys.stderr) if not getattr(text, "line_buffering", True)]
         buffer_lines()  # those who follow the run wait for them
-        streams.active_scribe = self
+        streams.active_collector = self
         return self
 
     def __exit__(self, *error: object) -> None:
-        streams.active_scribe = None
+        streams.active_collector = None
         with self._opened:  # leaving it leads the descriptors back, also after an interrupt
             self.wait()
             for text in self._buffered:
@@ -115,12 +115,12 @@ class Scribe:
             self._control.close()
             for _, end in pipes:
                 os.close(end)
-            run_scribe(self._payload, theirs, [reading for reading, _ in pipes], self._sink)
+            run_collector(self._payload, theirs, [reading for reading, _ in pipes], self._sink)
         finally:
             os._exit(1)
 
     def _check(self, *signal_arguments: object) -> None:
-        """Leads the descriptors back if the scribe was killed, also where a print waits for it.
+        """Leads the descriptors back if the collector was killed, also where a print waits for it.
 
         The end of the socket says so. A process that is killed closes its sockets first, and can be waited for later.
         """
@@ -146,7 +146,7 @@ class Scribe:
         return given
 
     def _end(self) -> None:
-        """Waits for the end of the scribe, which passes on what it has read."""
+        """Waits for the end of the collector, which passes on what it has read."""
         if self._own_control.is_open():
             with contextlib.suppress(OSError):  # it was killed
                 self._control.shutdown(socket.SHUT_WR)
@@ -202,7 +202,7 @@ class Scribe:
     def wait(self) -> None:
         """Waits until all that was printed before is recorded and passed on."""
         flush_all()
-        if not self._attempts:  # the scribe forgets the runs, too
+        if not self._attempts:  # the collector forgets the runs, too
             self._known_runs.clear()
         if not self._send(b""):
             return
@@ -222,7 +222,7 @@ class Scribe:
                 write_all(stream, data)
 
     def _send(self, data: bytes) -> bool:
-        """Sends a message; the empty one is a request for an answer. Returns False if the scribe can't be reached."""
+        """Sends a message; the empty one is a request for an answer. Returns False if the collector is gone."""
         if not self._own_control.is_open():
             return False
         with contextlib.suppress(OSError), interrupts_held():  # whole, or the next one would not be understood
@@ -232,7 +232,7 @@ class Scribe:
         return False
 
     def _set_signal(self, *, on: bool) -> None:
-        """Sets whether the kernel sends SIGIO when the scribe ends: a print may wait for it, in a pipe that is full."""
+        """Sets whether the kernel sends SIGIO when the collector ends: a print may wait in a full pipe."""
         import fcntl
 
         if self._own_control.is_open():
@@ -241,42 +241,42 @@ class Scribe:
             fcntl.fcntl(self._control, fcntl.F_SETFL, flags | os.O_ASYNC if on else flags & ~os.O_ASYNC)
 
 
-class ScribeCapture:
-    """The capture of the output of one run by the scribe, which ends with the run if it *is_own*."""
+class CollectorCapture:
+    """The capture of the output of one run by the collector, which ends with the run if it *is_own*."""
 
-    def __init__(self, scribe: Scribe, capture: Capture, *, is_own: bool = False) -> None:
-        self._scribe: Scribe | None = scribe
+    def __init__(self, collector: Collector, capture: Capture, *, is_own: bool = False) -> None:
+        self._collector: Collector | None = collector
         self._capture = capture
         self._is_own = is_own
-        scribe.add()
+        collector.add()
 
     def begin(self, attempt: AttemptId) -> None:
         """Captures what is printed from now on."""
-        assert self._scribe is not None
-        self._scribe.begin(attempt, self._capture)
+        assert self._collector is not None
+        self._collector.begin(attempt, self._capture)
 
     def end(self, attempt: AttemptId) -> None:
         """Ends the output of the attempt."""
-        if self._scribe is not None:
-            self._scribe.end(attempt)
+        if self._collector is not None:
+            self._collector.end(attempt)
 
     def close(self) -> None:
         """Waits until all is recorded."""
-        scribe = self._scribe
-        if scribe is None:
+        collector = self._collector
+        if collector is None:
             return
         try:
-            scribe.wait()
+            collector.wait()
         finally:
-            self._scribe = None
-            scribe.remove()
+            self._collector = None
+            collector.remove()
             if self._is_own:
-                scribe.__exit__()
+                collector.__exit__()
 
 
 def can_record(history: History) -> bool:
-    """Returns whether a scribe of this process can record for a history: no other thread, which would hold locks."""
-    if os.name != "posix" or threading.active_count() > 1 or streams.active_scribe is not None:
+    """Returns whether a collector of this process can record for a history: no other thread, which would hold locks."""
+    if os.name != "posix" or threading.active_count() > 1 or streams.active_collector is not None:
         return False
     try:
         pickle.dumps(history)
@@ -285,25 +285,25 @@ def can_record(history: History) -> bool:
         return False
 
 
-def scribe_capture(capture: Capture) -> ScribeCapture | None:
-    """Returns the capture by the scribe of this process, if there is one that records for the history that asks.
+def collector_capture(capture: Capture) -> CollectorCapture | None:
+    """Returns the capture by the collector of this process, if there is one that records for the history that asks.
 
-    With FD a scribe is started for the run, where that is possible.
+    With FD a collector is started for the run, where that is possible.
     """
     store = getattr(capture.history, "store", None)
     if store is None or capture.mode not in (TypeCapture.AUTO, TypeCapture.FD):
         return None
-    active: Scribe | None = streams.active_scribe
+    active: Collector | None = streams.active_collector
     if active is not None:
-        return ScribeCapture(active, capture) if active.store == store and active.is_free() else None
+        return CollectorCapture(active, capture) if active.store == store and active.is_free() else None
     if capture.mode is TypeCapture.FD and can_record(capture.history):
-        return ScribeCapture(Scribe(capture.history).__enter__(), capture, is_own=True)
+        return CollectorCapture(Collector(capture.history).__enter__(), capture, is_own=True)
     return None
 
 
 @in_forked_child
 def _forget() -> None:
     """Leaves the descriptors of a forked child alone, and writes no marks in it."""
-    forgotten, streams.active_scribe = streams.active_scribe, None
+    forgotten, streams.active_collector = streams.active_collector, None
     if forgotten is not None:
         forgotten.forget()

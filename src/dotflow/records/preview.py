@@ -1,4 +1,4 @@
-"""Glimpses: short texts that show values without running code of the user's."""
+"""Previews: short texts that show values without running code of the user's."""
 
 import sys
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ from typing import Any, Final
 from dotflow.core.masks import NO_MASKS, Masks
 from dotflow.cpython import mapping_behind
 
-MAX_GLIMPSE: Final = 200  # characters
+MAX_PREVIEW: Final = 200  # characters
 MAX_INPUT: Final = 80  # characters of the text that shows what an item was given
 MAX_ENTRIES: Final = 5  # of a list or a mapping
 MAX_DEPTH: Final = 2
@@ -34,7 +34,7 @@ ZONES: Final = ("datetime", "zoneinfo")  # the modules of their time zones
 SHAPED: Final = ("pandas", "polars", "numpy", "pyarrow", "scipy", "torch", "xarray")
 
 
-def glimpse(value: Any, masks: Masks = NO_MASKS, length: int = MAX_GLIMPSE) -> str:
+def preview(value: Any, masks: Masks = NO_MASKS, length: int = MAX_PREVIEW) -> str:
     """Returns a text of up to *length* characters, such as `[1, 2, ...] (10000 items)` or `DataFrame 9997 × 14`.
 
     It is no repr, which would run the value's own code and may be endless: it shows a value's beginning, or its type.
@@ -44,7 +44,7 @@ def glimpse(value: Any, masks: Masks = NO_MASKS, length: int = MAX_GLIMPSE) -> s
     if kind is float or kind is bool or (kind is int and value.bit_length() <= WORD):  # of most steps this is all
         return masks.mask(repr(value))
     try:
-        text = masks.mask(_glimpse(value, 0, masks))
+        text = masks.mask(_preview(value, 0, masks))
         count = f" ({len(value)} items)" if value.__class__ in BRACKETS and len(value) > MAX_ENTRIES else ""
     except Exception:  # of a type that pretends to be another one
         return masks.mask(f"<{kind.__name__}>")
@@ -53,13 +53,13 @@ def glimpse(value: Any, masks: Masks = NO_MASKS, length: int = MAX_GLIMPSE) -> s
     return f"{text[: length - len(count)]}{count}" if count else text
 
 
-def _glimpse(value: Any, depth: int, masks: Masks) -> str:
+def _preview(value: Any, depth: int, masks: Masks) -> str:
     kind = type(value)
     if kind is MappingProxyType:
         value = mapping_behind(value)
         kind = type(value)
     if kind is str or kind is bytes:
-        if len(value) > MAX_GLIMPSE:
+        if len(value) > MAX_PREVIEW:
             unit = "characters" if kind is str else "bytes"
             return f"{_beginning(value, masks)!r}... ({len(value)} {unit})"
         return repr(value)
@@ -86,7 +86,7 @@ def _glimpse(value: Any, depth: int, masks: Masks) -> str:
 def _plain(value: Any, masks: Masks) -> str:
     """Returns the text of an object of the standard library. The time zone of a datetime may be the user's class."""
     if isinstance(value, PurePath):
-        return _glimpse(str(value), MAX_DEPTH, masks)
+        return _preview(str(value), MAX_DEPTH, masks)
     zone = getattr(value, "tzinfo", None)
     return str(value if zone is None or type(zone).__module__ in ZONES else value.replace(tzinfo=None))
 
@@ -116,7 +116,7 @@ def _instance(kind: type, fields: Mapping[str, Any], depth: int, masks: Masks) -
     name = kind.__qualname__.rpartition("<locals>.")[2]
     if depth == MAX_DEPTH and fields:
         return f"{name}(...)"
-    entries = (f"{field}={_glimpse(value, depth + 1, masks)}" for field, value in islice(fields.items(), MAX_ENTRIES))
+    entries = (f"{field}={_preview(value, depth + 1, masks)}" for field, value in islice(fields.items(), MAX_ENTRIES))
     return f"{name}({', '.join(entries)}{', ...' if len(fields) > MAX_ENTRIES else ''})"
 
 
@@ -124,7 +124,7 @@ def _beginning(value: Any, masks: Masks) -> Any:
     """Returns the beginning of a long str or bytes. It is masked, then cut, so that no part of a secret is left."""
     beginning = value[:MAX_MASKED]
     masked = masks.mask(beginning) if type(value) is str else masks.mask_bytes(beginning)
-    return masked[: MAX_GLIMPSE // 2]
+    return masked[: MAX_PREVIEW // 2]
 
 
 def _entries(kind: type, value: Any, depth: int, masks: Masks) -> str:
@@ -137,9 +137,9 @@ def _entries(kind: type, value: Any, depth: int, masks: Masks) -> str:
     entries: Iterable[str]
     if kind is dict:
         pairs = islice(value.items(), count)
-        entries = (f"{_glimpse(key, depth + 1, masks)}: {_glimpse(entry, depth + 1, masks)}" for key, entry in pairs)
+        entries = (f"{_preview(key, depth + 1, masks)}: {_preview(entry, depth + 1, masks)}" for key, entry in pairs)
     else:
-        entries = (_glimpse(entry, depth + 1, masks) for entry in islice(value, count))
+        entries = (_preview(entry, depth + 1, masks) for entry in islice(value, count))
     text = ", ".join(entries)
     more = ", ..." if len(value) > count else "," if kind is tuple and len(value) == 1 else ""
     return f"{opening}{text}{more}{closing}"

@@ -1,4 +1,4 @@
-"""What the scribe runs: it reads both streams, passes them on, and records the output of the attempts.
+"""What the collector runs: it reads both streams, passes them on, and records the output of the attempts.
 
 It works whatever happens to the run: code that holds the interpreter's lock does not delay prints, and after `kill -9`
 the last output is recorded.
@@ -29,23 +29,23 @@ from dotflow.cpython import forget_exit_handlers
 
 SIZE: Final = struct.Struct("!I")  # of a message
 ANSWER: Final = b"."  # to a request
-BATCH: Final = 65_536  # bytes; with less, the scribe waits for more
+BATCH: Final = 65_536  # bytes; with less, the collector waits for more
 BATCH_DELAY: Final = 0.002  # seconds; waking it for each mark would take the run longer than writing the mark
 #: They are for the run. At Ctrl-Z, too, the run must not wait for a stopped process.
 IGNORED: Final = ("SIGINT", "SIGTERM", "SIGHUP", "SIGTSTP")
 
 
 class Sink:
-    """Takes the output that the scribe has read: writes it to where the streams led before, which are its own 1 and 2.
+    """Takes the output that the collector has read: writes it to where the streams led before, its own 1 and 2.
 
     Attributes:
-        descriptors: Descriptors for which the scribe waits, too, until there are none.
+        descriptors: Descriptors for which the collector waits, too, until there are none.
     """
 
     descriptors: Sequence[int] = ()
 
     def begin(self) -> None:
-        """Called once, in the scribe's process."""
+        """Called once, in the collector's process."""
 
     def update(self, ready: Collection[int]) -> None:
         """Called when descriptors, of the sink or others, have become readable, before anything is written."""
@@ -187,8 +187,8 @@ class Recorder:
                 write_all(2, f"dotflow: What steps print can't be recorded: {error}\n".encode())
 
 
-def run_scribe(history: bytes | None, control: socket.socket, pipes: Sequence[int], sink: Sink) -> NoReturn:
-    """Runs the scribe: records in a pickled *history*, and passes on to *sink* what comes from both *pipes*."""
+def run_collector(history: bytes | None, control: socket.socket, pipes: Sequence[int], sink: Sink) -> NoReturn:
+    """Runs the collector: records in a pickled *history*, and passes on to *sink* what comes from both *pipes*."""
     for name in IGNORED:
         signal.signal(getattr(signal, name), signal.SIG_IGN)  # by name: other systems lack some, and import this module
     signal.set_wakeup_fd(-1)
