@@ -130,7 +130,7 @@ def test_the_words_of_other_libraries_for_its_value_have_a_hint(name: str) -> No
         getattr(record_after(), name)
     with pytest.raises(AttributeError, match=r"'RunTask' object has no attribute 'nonsense'$"):
         _ = record_after().nonsense  # type: ignore[attr-defined]
-    with pytest.raises(AttributeError, match=f"type object 'TaskRecord' has no attribute '{name}': write task.value"):
+    with pytest.raises(AttributeError, match=f"type object 'RunTask' has no attribute '{name}': write task.value"):
         getattr(type(record_after()), name)
 
 
