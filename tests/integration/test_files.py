@@ -517,11 +517,12 @@ def test_a_step_may_leave_files_out(storage: Storage) -> None:
 
 
 def test_a_workflow_may_leave_files_out(storage: Storage) -> None:
-    """Config(files=False) judges no file, and records none."""
+    """Config(files=False) judges no file, and records none. Without it, what was not recorded is made again."""
     run(storage, made_and_read, resume=False, config={"files": False})
     Path("made.txt").unlink()
 
     assert run(storage, made_and_read, config={"files": False}) == []
+    assert run(storage, made_and_read) == ["make", "read"]
     assert run(storage, made_and_read) == []
 
 
@@ -742,10 +743,24 @@ def test_a_failed_run_makes_its_temporary_file_again(storage: Storage) -> None:
 
 def test_a_kill_after_the_cleanup_keeps_the_run(storage: Storage) -> None:
     """The file is gone, no task that runs is given it, but the cleanup is."""
-    assert killed_after(storage, with_cleanup, 4) == ["make", "load", "tidy"]  # before the document is closed
+    assert killed_after(storage, with_cleanup, 5) == ["make", "load", "tidy"]  # before the document is closed
 
     assert run(storage, with_cleanup) == ["tidy"]
     assert run(storage, with_cleanup) == ["tidy"]
+
+
+def test_a_kill_before_the_cleanup_hands_out_no_path_that_is_gone(storage: Storage) -> None:
+    """Only a cleanup that has begun can have deleted the file, even if no task that runs is given it."""
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(make)
+        flow.task.add(other)
+        flow.task.add(tidy, needs={"make": "make"}, always=True)
+
+    assert killed_after(storage, add, 3) == ["make", "other", "tidy"]  # which is past the kill, and deletes the file
+
+    assert run(storage, add) == ["make", "other", "tidy"]
+    assert "make runs again: made.txt is gone" in log_lines()
 
 
 # Three tasks fill one file

@@ -102,7 +102,8 @@ class FileRecord(NamedTuple):
     Attributes:
         made: In its value, or written by `atomic_path`.
         changed: Given to it, and other after it than before it. Their contents were not read.
-        taken: Given to it, and the same after it: in the entry of its own that an item has, or in its value.
+        taken: Given to it, and the same after it: from outside, in the entry of its own that an item has, or in its
+            value. A file from outside that is not there counts, too.
     """
 
     made: States = NO_STATES
@@ -173,9 +174,10 @@ class FileWatch(NamedTuple):
     Attributes:
         limit: The size in bytes up to which files are read for a digest.
         given: The paths in its arguments.
-        own: Those of them in the entry that an item has of its own.
+        own: Those of them that come from outside, or are in the entry that an item has of its own.
         is_repeated: Whether an attempt before it has failed, and may have changed what is given.
-        known: The states of large files among *given*, with their digests, so that no other process reads them again.
+        known: The states that files among *given* had: of those from outside when the run began, and of large ones, with
+            their digests, so that no other process reads them again.
     """
 
     limit: int

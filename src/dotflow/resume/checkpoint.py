@@ -14,7 +14,7 @@ from dotflow.abc.workflow import NothingUnfinished, Superseded
 from dotflow.core.approval import INDEX, QuestionId
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.context import NO_ORIGIN, NOTHING, Context, Origin, token_of_run
-from dotflow.core.files import FileWatch
+from dotflow.core.files import NO_FILES, FileWatch
 from dotflow.core.item_counts import rounds_of
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
@@ -197,6 +197,9 @@ class Checkpoints:
             run = f"{token_of_run(self._run_id)}/{len(tasks)}"
             by_code = {code: Origin(NO_INITIAL, run, code) for code in set(changes.codes)}
             self._origins = list(map(by_code.__getitem__, changes.codes))
+            for task in tasks:
+                if self.watch is None or not task.step.files:  # an empty record: nothing was
+                    self._origins[task.task_id] = self._origins[task.task_id]._replace(files=NO_FILES)
             for task_id, initial in tokens.initials.items():
                 self._origins[task_id] = self._origins[task_id]._replace(initial=initial)
             restoration = None
@@ -522,7 +525,7 @@ class Checkpoints:
             tokens, is_checkpoint = self._tokens.of(task, context), task.step.checkpoint
             if not is_checkpoint or self._changes.others:
                 run = origin.run if is_checkpoint else self._tokens.stable_run(task)
-                origin = Origin(origin.initial, run, self._changes.code_of(task, context))
+                origin = Origin(origin.initial, run, self._changes.code_of(task, context), origin.files)
             links = self._tasks[task_id].links  # an item has none
             is_checkpoint = is_checkpoint and not (links is not None and links.always)
         if previous is None:
@@ -530,7 +533,7 @@ class Checkpoints:
             if previous is None:
                 previous = NOTHING
         files, record = None, None if of_value is NO_ORIGIN else of_value.files
-        if record is not None and self.watch is not None:
+        if record is not None and self.watch is not None and record != NO_FILES:
             files, origin = self._files_from_now(self.watch), origin._replace(files=record)
         context._set_inputs(origin, previous, tokens)
         if not is_checkpoint:

@@ -1,7 +1,8 @@
 """Files of earlier runs: their last states, what a resume makes of those that have changed, and the run's document."""
 
+import contextlib
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -10,7 +11,7 @@ from dotflow import clock
 from dotflow.abc.storage import Storage
 from dotflow.core.call import Call
 from dotflow.core.context import Context
-from dotflow.core.files import FileRecord, FileState, FileWatch, States, state_from
+from dotflow.core.files import NO_STATES, FileRecord, FileState, FileWatch, States, state_from
 from dotflow.core.links import Constant
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
@@ -48,6 +49,7 @@ class SavedFiles:
         is_open: Whether a run has begun and not ended: it runs, or its process was killed.
         inputs: The states of files that came from outside, when they were new to a run.
         worked: The states of files at the end of a run that was given them, or that a resume has accepted.
+        cleaned: The files that were given to cleanups of the run that is open; None if an earlier dotflow wrote it.
     """
 
     def __init__(self, storage: Storage, workflow_id: str) -> None:
@@ -56,6 +58,7 @@ class SavedFiles:
         self.is_open = self.is_there = False
         self.inputs: dict[str, Known] = {}
         self.worked: dict[str, Known] = {}
+        self.cleaned: set[str] | None = set()
 
     @cached_property
     def _key(self) -> str:
@@ -68,7 +71,8 @@ class SavedFiles:
             context = self._storage.get(self._key)
             self.is_there = context.task_id == NO_TASK
             if self.is_there:
-                self.is_open, inputs, worked = context.storage
+                self.is_open, inputs, worked, *more = context.storage
+                self.cleaned = set(more[0]) if more else None
                 self.inputs, self.worked = _known(inputs), _known(worked)
         except CheckpointUnreadable as error:
             raise CheckpointUnreadable(error.reason, error.where or where, is_of_files=True) from error.__cause__
@@ -79,7 +83,8 @@ class SavedFiles:
         """Saves it as it is now."""
         self.is_open = is_open
         states = [{name: [*known.state, known.time] for name, known in of.items()} for of in (self.inputs, self.worked)]
-        self._storage.post(self._key, Context([is_open, *states], NO_TASK, self._workflow_id))
+        values = [is_open, *states, sorted(self.cleaned or ())]
+        self._storage.post(self._key, Context(values, NO_TASK, self._workflow_id))
 
     def delete(self) -> None:
         """Deletes it, if it is there."""
@@ -105,7 +110,7 @@ class ChangedFiles:
     Attributes:
         has_paths: Whether a value has a path.
         has_begun: Whether the run has begun: what is judged from then on are items of lists that it has made.
-        first: The states of files as made by a step that was not given them, or as they came from outside.
+        first: The states of files as made by a step that was not given them.
         last: The newest state of each file that a checkpoint or the document has.
         accepted: The states of files that have changed, and count all the same.
         void: Why files have made checkpoints void, by file.
@@ -120,6 +125,12 @@ class ChangedFiles:
         self.last: dict[str, Known] = {}
         self.first: dict[str, Known] = {}
         self._changed: set[str] = set()  # or made by a step
+        self._own_work: set[str] = set()  # those of them that the step was not given, or has changed
+        self._others: dict[str, list[Known]] = {}  # states of a file beside the last one
+        self._mixed: set[str] = set()  # files of which one of these is another file than that of now
+        self._now: dict[str, FileState | None] = {}  # what a look has found
+        self._begun: dict[str, Known] = {}  # the states of files as they came from outside
+        self._outer: dict[int, frozenset[str]] = {}  # the files that a task is given from outside
         self._new: set[str] = set()  # since the last look
         self._differ: dict[str, FileState | None] = {}  # their states now
         self.void: dict[str, str] = {}
@@ -130,6 +141,7 @@ class ChangedFiles:
         self.has_begun = False
         self.has_paths = False
         self.accepted: dict[str, FileState] = {}
+        self._working: dict[str, list[str]] = {}  # the tasks that run on accepted files
 
     @cached_property
     def _folder(self) -> str:
@@ -148,7 +160,7 @@ class ChangedFiles:
     def note(self, task: Task, context: Context) -> None:
         """Notes what a checkpoint of a task or an item has of files."""
         record = context._origin.files
-        if record is None or not task.step.files:
+        if record is None or not task.step.files or record == NOTHING:
             return
         self.has_paths = True
         time, first = context.time.timestamp(), self.first
@@ -157,21 +169,28 @@ class ChangedFiles:
             for name, state in states.items():
                 self._note(self.key_of(name), Known(state, time))
         if changed:
-            self._changed.update(map(self.key_of, changed))
+            own = set(map(self.key_of, changed))
+            self._changed |= own
+            self._own_work |= own
         for name, state in made.items():
             key, known = self.key_of(name), new(Known, (state, time))
             self._note(key, known)
             self._changed.add(key)
-            if not (name in changed or name in taken or (key in first and first[key].time > time)):
+            if name in changed or name in taken:
+                continue
+            self._own_work.add(key)
+            if not (key in first and first[key].time > time):
                 first[key] = known
 
     def _note(self, key: str, known: Known) -> None:
-        if key not in self.last:
+        last = self.last.get(key)
+        if last is None:
             self._new.add(key)
-            worked = self._worked.get(key)
-            self.last[key] = known if worked is None or worked.time < known.time else worked
-        elif self.last[key].time <= known.time:
-            self.last[key] = known
+            last = self._worked.get(key, known)
+        older, newer = (last, known) if last.time <= known.time else (known, last)
+        if older.state != newer.state:
+            self._others.setdefault(key, []).append(older)
+        self.last[key] = newer
 
     def read(self) -> None:
         """Reads the document, and finds the files from outside. Called before checkpoints are noted."""
@@ -181,8 +200,9 @@ class ChangedFiles:
         self._inputs = {self.key_of(path) for path in inputs_of(self._tokens)}
         for name, known in self.saved.inputs.items():
             if self.key_of(name) in self._inputs:
-                self._note(self.key_of(name), known)
-                _keep_newest(self.first, self.key_of(name), known)
+                _keep_newest(self._begun, self.key_of(name), known)
+        for key, known in self._begun.items():
+            self._note(key, known)
 
     def find_void(self, running: Collection[int], missing: Collection[int]) -> bool:
         """Looks at the files that checkpoints name, and returns whether more of these are void than before.
@@ -192,21 +212,39 @@ class ChangedFiles:
             missing: Those of them that lack a checkpoint, their own or that of an item.
         """
         self._differ |= self._look()
-        if not self._differ:
+        if not (self._differ or self._others):
             return False
         self._begin_pass()
         tasks = self._tokens.tasks
         needed = self._given_to(tasks[task_id] for task_id in running)
         cleaned, worked = set[str](), set[str]()
         if self.saved.is_open:
-            cleaned = self._given_to(task for task in tasks if task.is_cleanup)
-            worked = self._given_to(tasks[one] for one in missing if self._have_values(tasks[one], running))
-        count = len(self.void)
+            cleaned = self._cleaned()
+            self._working = self._worked_on(tasks[one] for one in missing if self._have_values(tasks[one], running))
+            worked.update(self._working)
+        count = len(self.void) + len(self._mixed)
         for key, now in self._differ.items():
             if key not in self.void and not self._is_accepted(key, now, needed, cleaned, worked | cleaned):
                 self.void[key] = _reason(self.names[key], now)
+        for key, others in self._others.items():
+            if key not in self._mixed and any(self._is_other(key, known) for known in others):
+                self._mixed.add(key)
         self._begin_pass()
-        return len(self.void) > count
+        return len(self.void) + len(self._mixed) > count
+
+    def _cleaned(self) -> set[str]:
+        """Returns what was given to cleanups that have begun."""
+        if self.saved.cleaned is None:
+            return self._given_to(task for task in self._tokens.tasks if task.is_cleanup)
+        return set(map(self.key_of, self.saved.cleaned))
+
+    def _worked_on(self, tasks: Iterable[Task]) -> dict[str, list[str]]:
+        """Returns the names of the tasks that are given each file."""
+        found: dict[str, list[str]] = {}
+        for task in tasks:
+            for key in self._given_to([task]):
+                found.setdefault(key, []).append(task.name)
+        return found
 
     def _look(self) -> dict[str, FileState | None]:
         """Compares the files that are new with their last states, and returns those that have changed or are gone."""
@@ -215,11 +253,42 @@ class ChangedFiles:
         for key in new:
             last = self.last[key].state
             if not last.mark and is_untouched(key, last):  # of nearly all files this is all
+                self._now[key] = last
                 continue
             now = state_of(key, -1)
-            if now is None or now.is_gone or not last.is_same(now, partial(digest_of, key, self.limit)):
-                found[key] = now
+            if now is not None and not now.is_gone and last.is_same(now, partial(digest_of, key, self.limit)):
+                self._now[key] = last if last.digest and not last.mark else now
+                continue
+            found[key] = self._now[key] = now
         return found
+
+    def _is_same(self, key: str, state: FileState) -> bool:
+        """Returns whether a file is the same as in an earlier state. It is looked at once, and read at most once."""
+        if key not in self._now:
+            self._now[key] = state_of(key, -1)
+        now = self._now[key]
+        return now is not None and state.is_same(now, partial(self._digest, key, now))
+
+    def _digest(self, key: str, now: FileState) -> str:
+        if not now.digest:
+            now = now._replace(digest=digest_of(key, self.limit))
+            self._now[key] = now
+        return now.digest
+
+    def _is_other(self, key: str, known: Known) -> bool:
+        """Returns whether a file is another one than a checkpoint took, and not by what its run has done since."""
+        if self._is_same(key, known.state):
+            return False
+        now = self._now[key]
+        is_gone = now is not None and now.is_gone
+        if is_gone and key in self._inputs and key not in self._changed:
+            return False
+        worked = self._worked.get(key)
+        is_worked = worked is not None and worked.time >= known.time and self._is_same(key, worked.state)
+        if key in self.void or not (key in self.accepted or key in self._own_work or is_worked):
+            return True
+        begun = self._begun.get(key)
+        return begun is not None and known.time < begun.time and not known.state.is_same(begun.state)
 
     def _begin_pass(self) -> None:
         self._paths.clear()
@@ -239,7 +308,7 @@ class ChangedFiles:
         """
         was = self.last[key].state
         is_gone = now is not None and now.is_gone
-        if key in self._inputs and key not in self._changed and (was.is_gone or is_gone):
+        if key in self._inputs and key not in self._changed and is_gone:
             return True
         self.accepted.pop(key, None)
         if now is not None and now.is_gone:
@@ -301,6 +370,16 @@ class ChangedFiles:
             paths = self._paths[task_id] = self._keys_in(values)
         return paths
 
+    def _from_outside(self, task_id: int) -> frozenset[str]:
+        """Returns the files from outside that a task, or each of its items, is given."""
+        if not self._inputs:
+            return NO_KEYS
+        keys = self._outer.get(task_id)
+        if keys is None:
+            values = list(_outer_values(self._tokens.tasks[task_id], self._tokens.params))
+            keys = self._outer[task_id] = frozenset(self._keys_in(values))
+        return keys
+
     def _keys_in(self, values: Any) -> set[str]:
         return set(map(self.key_of, find_paths(values)))
 
@@ -308,36 +387,99 @@ class ChangedFiles:
         """Returns which file makes a checkpoint of a task or an item void; "" if none does."""
         if not task.step.files:
             return ""
-        record = context._origin.files or NOTHING
+        saved, outer = context._origin.files, self._from_outside(task.task_id)
+        if saved is None and not outer and not self.void:
+            return ""
+        record = saved or NOTHING
+        if saved == NOTHING and (outer or find_paths([context.storage, task.input])):
+            return "the states of its files were not recorded"
         if self.has_begun and self._new:  # of items whose list was made in this run
             for key, now in self._look().items():
                 if now is None or not (now.is_gone and self.last[key].state.is_gone):
                     self.void[key] = _reason(self.names[key], now)
-        if self.void:
-            names = {*record.made, *record.changed} if self.has_begun else record.names()
-            given = () if self.has_begun else self._shared_by(self._tokens.tasks[task.task_id])
-            for key in (*sorted(map(self.key_of, names)), *given):
-                if key in self.void:
-                    return self.void[key]
-        # What an item took is another file if it was made anew since, even if it has the same path.
-        for name in (*record.taken, *record.changed) if isinstance(task, Item) else ():
-            first = self.first.get(self.key_of(name))
-            if first is None or first.time <= context.time.timestamp():
-                continue
-            if not (record.changed.get(name) or record.taken[name]).is_same(first.state):
-                return f"{name} was made anew"
+        return self._why_own(task, record, context.time.timestamp()) or self._why_given(task, record, outer, context)
+
+    def _why_own(self, task: Task, record: FileRecord, time: float) -> str:
+        """Returns which file is another one than the checkpoint has recorded."""
+        is_judged, is_item = bool(self.has_begun or self.void or self._mixed), isinstance(task, Item)
+        if not (is_judged or is_item):
+            return ""
+        for name, state in {**record.taken, **record.changed}.items():
+            key = self.key_of(name)
+            first = self.first.get(key) if is_item else None
+            if first is not None and first.time > time:
+                # What an item took is another file if it was made anew since, even if it has the same path.
+                if not state.is_same(first.state):
+                    return f"{name} was made anew"
+            elif is_judged and self._is_other(key, Known(state, time)):
+                return self.void.get(key) or _reason(name, self._now[key])
+        for name in (*record.changed, *record.made) if self.void else ():
+            key = self.key_of(name)
+            if key in self.void and name not in record.taken:
+                return self.void[key]
         return ""
+
+    def _why_given(self, task: Task, record: FileRecord, outer: Collection[str], context: Context) -> str:
+        """Returns which file that a task is given has changed, of those that the checkpoint has not recorded."""
+        if not (outer or self.void):
+            return ""
+        own = set(map(self.key_of, record.names()))
+        for key in set(outer) - own:  # an earlier dotflow has made the value
+            begun = self._begun.get(key)
+            if begun is not None and context.time.timestamp() < begun.time:
+                return _reason(self.names[key], None)
+        for key in self._shared_by(self._tokens.tasks[task.task_id]) - own if self.void and not self.has_begun else ():
+            if key in self.void:
+                return self.void[key]
+        return ""
+
+    def begins_anew(self, path: Path) -> bool:
+        """Returns whether a file from outside is another one than before, and not by the work of a run."""
+        key = self.key_of(path)
+        begun = self._begun.get(key)
+        if key in self.void:
+            return True
+        if begun is None or key in self.accepted or key in self._changed:
+            return False
+        return self._is_other(key, begun)
+
+    def renew(self, inputs: Mapping[str, Known]) -> None:
+        """Sets the states of files as they came from outside, which the run has taken now."""
+        self._begun = {self.key_of(name): known for name, known in inputs.items()}
 
     def notes(self) -> list[str]:
         """Returns what to log about files that have changed, and count all the same."""
-        changed = [self.names[key] for key, state in sorted(self.accepted.items()) if not state.is_gone]
+        changed = [key for key, state in sorted(self.accepted.items()) if not state.is_gone]
         if not changed:
             return []
-        names = ", ".join(changed)
-        return [f"The last run was cut off, and these files have changed since: {names}. They count as its own work."]
+        names = ", ".join(self.names[key] for key in changed)
+        lines = [f"The last run was cut off, and these files have changed since: {names}. They count as its own work."]
+        for key in changed:
+            kept = [task.name for task in self._tokens.tasks if self._keeps(task, key)]
+            working = self._working.get(key, ())
+            if kept and working:
+                line = f"{_listed(kept)} {'keep what they' if kept[1:] else 'keeps what it'} made with {self.names[key]}"
+                lines.append(f"{line} as it was, {_listed(working)} {'run' if working[1:] else 'runs'} on it as it is.")
+        return lines
+
+    def _keeps(self, task: Task, key: str) -> bool:
+        """Returns whether a value of a task is restored that was made with a file."""
+        records = task.items if task.is_mapped else [task]
+        for one in records if task.step.files else ():
+            if one.status is TypeStatus.COMPLETED:
+                record = one.current_context._origin.files or NOTHING
+                names = {*record.made, *record.changed, *record.taken}
+                if key in self._shared_by(task) or key in map(self.key_of, names):
+                    return True
+        return False
 
 
 NOTHING: Final = FileRecord()
+NO_KEYS: Final = frozenset[str]()
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), *names[-1:]]) if names[1:] else names[0]
 
 
 def _keep_newest(states: dict[str, Known], key: str, known: Known) -> None:
@@ -404,6 +546,7 @@ class RunFiles:
         self._is_written = self._is_left_open = False
         self._folder = Path()  # the working directory, where a name was first known: a step may leave it
         self._given: set[str] = set()
+        self._outer: frozenset[str] = NO_KEYS  # the names of the files from outside
         self._found: dict[int, tuple[Any, Collection[str]]] = {}  # by id of a value that attempts share
         self._earlier: ChangedFiles | None = None
         self._last: dict[str, FileState] = {}  # by name
@@ -418,11 +561,11 @@ class RunFiles:
     def begin(self, inputs: Collection[Path]) -> None:
         """Takes the states of the files from outside, for a run that restores nothing."""
         self.has_paths = True
-        self._take(inputs)
+        self._take(inputs, clock.now().timestamp())
+        self._outer = frozenset(map(str, inputs))
         self._write_open()
 
-    def _take(self, inputs: Collection[Path]) -> None:
-        now = clock.now().timestamp()
+    def _take(self, inputs: Collection[Path], now: float) -> None:
         for name in map(str, inputs):
             state = state_of(name, self._limit)
             if state is not None:
@@ -446,11 +589,11 @@ class RunFiles:
         self._is_left_open = saved.is_open or bool(earlier.accepted)
         saved.worked = {name: known for name, known in saved.worked.items() if earlier.key_of(name) not in earlier.void}
         self._last = {earlier.names[key]: known.state for key, known in earlier.last.items() if key not in earlier.void}
-        void = [path for path in inputs if earlier.key_of(path) in earlier.void]
-        self._take([*void, *(path for path in inputs if str(path) not in saved.inputs)])
-        for path in void:
-            if (known := saved.inputs.get(str(path))) is not None:
-                earlier.first[earlier.key_of(path)] = known
+        self._outer = frozenset(map(str, inputs))
+        saved.cleaned = set()  # by this run none is yet
+        self._take([path for path in inputs if earlier.begins_anew(path)], now)
+        self._take([path for path in inputs if str(path) not in saved.inputs], 0)  # since when is not known
+        earlier.renew(saved.inputs)
         for key, state in earlier.accepted.items():
             name = earlier.names[key]
             self._last[name] = state_of(key, self._limit) or state
@@ -491,8 +634,23 @@ class RunFiles:
         self._given |= given
         own = tuple(map(str, find_paths(task.input))) if type(task) is Item else ()
         known = tuple((name, self._large[name]) for name in given & self._large.keys())
+        if outer := given & self._outer:
+            own += tuple(outer)
+            inputs = self._saved.inputs
+            known += tuple((name, inputs[name].state) for name in outer if name in inputs and name not in self._large)
+        if task.is_cleanup and self._is_written:
+            self._note_cleaned(given)
         watch = FileWatch(self._limit, tuple(given), own, task.attempt > 0, known)
         return call._replace(files=watch)
+
+    def _note_cleaned(self, given: Collection[str]) -> None:
+        """Saves what a cleanup is given, before it begins: only such a file may be gone after a kill."""
+        cleaned = self._saved.cleaned or set()
+        if cleaned.issuperset(given):
+            return
+        self._saved.cleaned = cleaned.union(given)
+        with contextlib.suppress(Exception):  # the storage may be the user's; after a kill the file is made again
+            self._saved.write(is_open=True)
 
     def _names_in(self, value: Any) -> Collection[str]:
         """Returns the paths in a value as texts; many attempts may share a large one."""

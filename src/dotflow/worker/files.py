@@ -217,7 +217,8 @@ def take_written() -> Collection[Path]:
 def states_before(watch: FileWatch) -> Mapping[str, FileState | None]:
     """Returns the states of the given files before an attempt, without digests."""
     for name, state in watch.known:
-        remember(name, state)
+        if state.digest and not state.mark:
+            remember(name, state)
     return {name: state_of(name, -1) for name in watch.given}
 
 
@@ -239,11 +240,13 @@ def record(
             made[name] = state
     changed: dict[str, FileState] = {}
     taken: dict[str, FileState] = {}
-    own = set(watch.own)
+    own, known = set(watch.own), dict(watch.known)
     for name, was in before.items():
         now = made.get(name) or state_of(name, -1)
-        if now is not None and (was is None or now[:3] != was[:3] or watch.is_repeated):
+        if watch.is_repeated:  # an attempt before may have changed it
+            was = known.get(name)
+        if now is not None and (was is None or now[:3] != was[:3]):
             changed[name] = now
-        elif was is not None and not was.is_gone and (name in own or name in made):
+        elif was is not None and (name in known or not was.is_gone) and (name in own or name in made):
             taken[name] = made.get(name) or state_of(name, watch.limit, known=was) or was
     return FileRecord(made, changed, taken) if found or made or changed or taken else None
