@@ -103,7 +103,7 @@ class FileRecord(NamedTuple):
         made: In its value, or written by `atomic_path`.
         changed: Given to it, and other after it than before it. Their contents were not read.
         taken: Given to it, and the same after it: from outside, in the entry of its own that an item has, or in its
-            value. A file from outside that is not there counts, too.
+            value. One that is not there counts, too.
     """
 
     made: States = NO_STATES

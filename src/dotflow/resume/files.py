@@ -406,7 +406,7 @@ class ChangedFiles:
             return ""
         for name, state in {**record.taken, **record.changed}.items():
             key = self.key_of(name)
-            first = self.first.get(key) if is_item else None
+            first = self.first.get(key) if is_item and not state.is_gone else None
             if first is not None and first.time > time:
                 # What an item took is another file if it was made anew since, even if it has the same path.
                 if not state.is_same(first.state):

@@ -247,6 +247,6 @@ def record(
             was = known.get(name)
         if now is not None and (was is None or now[:3] != was[:3]):
             changed[name] = now
-        elif was is not None and (name in known or not was.is_gone) and (name in own or name in made):
+        elif was is not None and (name in own or name in made):
             taken[name] = made.get(name) or state_of(name, watch.limit, known=was) or was
     return FileRecord(made, changed, taken) if found or made or changed or taken else None
