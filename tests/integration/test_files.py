@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -35,7 +35,7 @@ from dotflow.providers import (
 )
 from dotflow.resume import files as resume_files
 from dotflow.worker import files as worker_files
-from tests import files_fuzz
+from tests import files_fuzz, inputs_fuzz
 from tests.integration.modes import MODES, group, start
 from tests.resume_fuzz import KilledWithClear
 from tests.storages import StorageThree
@@ -939,6 +939,239 @@ def test_a_state_stays_while_one_of_several_that_name_the_file_runs_again(storag
 
     assert run(storage, in_turn, rerun=["third"]) == ["third"]
     assert run(storage, in_turn) == []
+
+
+# Each checkpoint is judged by what it took
+
+
+@action
+def words(file: Path) -> list[str]:
+    note("words")
+    return file.read_text().split()
+
+
+@action
+def marked(word: str, conf: Path) -> str:
+    note(word)
+    return word + conf.read_text()
+
+
+@action
+def marked_twice(word: str, other_word: str, conf: Path) -> str:
+    note(word + other_word)
+    return word + other_word + conf.read_text()
+
+
+@action
+def marked_whole(conf: Path, params: Mapping[str, Any]) -> str:
+    note("whole")
+    text: str = params["conf"].read_text()
+    return text + conf.read_text()
+
+
+@action(retry=2, retry_delay=0)
+def marked_again(word: str, conf: Path) -> str:
+    note(word)
+    if word not in Path("tried.txt").read_text():
+        Path("tried.txt").write_text(Path("tried.txt").read_text() + word)
+        raise RuntimeError(word)
+    return word + conf.read_text()
+
+
+CONF: dict[str, Any] = {"conf": Path("conf.txt")}
+WORDS: dict[str, Any] = {"file": Path("words.txt")}
+
+
+def inner_marked() -> DotFlow:
+    flow = DotFlow(params={"word": ..., "conf": ...})
+    flow.task.add(marked, name="one")
+    return flow
+
+
+def over_list(flow: DotFlow) -> None:
+    flow.task.add(words, params=WORDS).add(marked, name="end", each={"word": words}, params=CONF)
+
+
+def over_its_own_file(flow: DotFlow) -> None:
+    flow.task.add(words, params={"file": Path("conf.txt")})
+    flow.task.add(marked, name="end", each={"word": words}, params=CONF)
+
+
+def over_map(flow: DotFlow) -> None:
+    flow.task.add(words, params=WORDS).add(marked, name="first", each={"word": words}, params=CONF)
+    flow.task.add(marked, name="end", each={"word": "first"}, params=CONF)
+
+
+def in_cross(flow: DotFlow) -> None:
+    flow.task.add(words, params=WORDS)
+    flow.task.add(marked_twice, name="end", cross={"word": words, "other_word": ["x", "y"]}, params=CONF)
+
+
+def in_workflow(flow: DotFlow) -> None:
+    flow.task.add(words, params=WORDS).add(inner_marked(), name="end", each={"word": words}, params=CONF)
+
+
+def by_run_parameter(flow: DotFlow) -> None:
+    flow.task.add(words, params=WORDS).add(marked, name="end", each={"word": words})
+
+
+def from_cache(flow: DotFlow) -> None:
+    step = action(cache=True)(marked.function)
+    flow.task.add(words, params=WORDS).add(step, name="end", each={"word": words}, params=CONF)
+
+
+def repeated(flow: DotFlow) -> None:
+    flow.task.add(words, params=WORDS).add(marked_again, name="end", each={"word": words}, params=CONF)
+
+
+def in_rounds(flow: DotFlow) -> None:
+    inner = DotFlow(params={"text": ..., "conf": ..., "file": ...})
+    inner.task.add(words).add(marked, name="one", each={"word": words})
+    flow.task.add(inner, name="end", repeat=2, carry={}, params=CONF | WORDS | {"text": ""})
+
+
+MADE_ANEW = [
+    over_list,
+    over_its_own_file,
+    over_map,
+    in_cross,
+    in_workflow,
+    by_run_parameter,
+    from_cache,
+    repeated,
+    in_rounds,
+]
+
+
+def values_of(flow: DotFlow) -> list[Any]:
+    return [task.value for task in flow.result_task()]
+
+
+@pytest.mark.parametrize("add", MADE_ANEW)
+def test_items_of_a_list_that_is_made_anew_are_judged_by_the_files_that_they_took(storage: Storage, add: Add) -> None:
+    """The list and a file from outside have changed: no item keeps what it made with the file of before."""
+    declared = {"conf": Path("conf.txt")} if add is by_run_parameter else None
+    edit("words.txt", "a b")
+    edit("conf.txt", "1 2")
+    Path("tried.txt").touch()
+    go(storage, add, resume=False, declared=declared)
+    edit("words.txt", "a b c")
+    edit("conf.txt", "2 1")
+
+    resumed, _ = go(storage, add, declared=declared)
+
+    fresh, _ = go(StorageDefault(), add, resume=False, declared=declared)
+    assert values_of(resumed) == values_of(fresh)
+    assert run(storage, add, declared=declared) == []
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_an_item_that_comes_back_is_judged_by_the_file_that_it_took(storage: Storage, is_first: bool) -> None:
+    """It was away while the file was edited. Another item has taken the file as it is now."""
+
+    def add(flow: DotFlow, entries: tuple[str, ...] = ("a", "b")) -> None:
+        flow.task.add(marked, each={"word": list(entries)}, params=CONF)
+
+    here, away = ("a", "b") if is_first else ("b", "a")
+    edit("conf.txt", "1")
+    assert run(storage, add, resume=False) == ["a", "b"]
+    edit("conf.txt", "2")
+    assert run(storage, lambda flow: add(flow, (here,))) == [here]
+
+    assert run(storage, add) == [away]
+    assert run(storage, add) == []
+    edit("conf.txt", "1")
+    Path("conf.txt").touch()
+    assert run(storage, add) == ["a", "b"]
+
+
+@pytest.mark.parametrize("how", ["removed", "skipped"])
+def test_a_task_that_comes_back_is_judged_by_the_file_that_it_took(storage: Storage, how: str) -> None:
+    """It was removed, or was skipped, while the file was edited."""
+
+    def add(flow: DotFlow, *, is_there: bool = True) -> None:
+        flow.task.add(marked, name="stays", params=CONF | {"word": "a"})
+        if is_there or how == "skipped":
+            flow.task.add(marked, name="goes", each={"word": ["b"]}, params=CONF, when="is_on")
+
+    def options(is_on: bool) -> dict[str, Any]:
+        return {"declared": {"is_on": is_on}}
+
+    edit("conf.txt", "1")
+    assert run(storage, add, resume=False, **options(True)) == ["a", "b"]
+    edit("conf.txt", "2")
+    assert run(storage, lambda flow: add(flow, is_there=False), **options(False)) == ["a"]
+
+    assert run(storage, add, **options(True)) == ["b"]
+    assert run(storage, add, **options(True)) == []
+
+
+@action
+def exists(path: Path) -> bool:
+    note("exists")
+    return path.exists()
+
+
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_an_input_that_appears_is_an_input_that_changed(storage: Storage, is_listed: bool) -> None:
+    """It was not there when the task took it."""
+
+    def add(flow: DotFlow) -> None:
+        if is_listed:
+            flow.task.add(exists, each=[Path("new.txt")])
+        else:
+            flow.task.add(exists, params={"path": Path("new.txt")})
+
+    assert run(storage, add, resume=False) == ["exists"]
+    assert run(storage, add) == []
+    edit("new.txt", "x")
+
+    assert run(storage, add) == ["exists"]
+    assert run(storage, add) == []
+
+
+def test_a_step_that_left_files_out_runs_again_when_it_no_longer_does(storage: Storage) -> None:
+    """Nothing shows which file it took. So it is with version=, and resume="changed"."""
+
+    def add(flow: DotFlow, **options: Any) -> None:
+        flow.task.add(action(**options)(marked.function), params=CONF | {"word": "a"})
+
+    edit("conf.txt", "1")
+    assert run(storage, lambda flow: add(flow, files=False), resume=False) == ["a"]
+    edit("conf.txt", "2")
+    assert run(storage, lambda flow: add(flow, files=False)) == []
+    assert run(storage, add) == ["a"]
+    assert run(storage, add) == []
+
+    assert run(storage, lambda flow: add(flow, version="1"), resume=False) == ["a"]
+    assert run(storage, lambda flow: add(flow, version="1"), resume="changed") == []
+    assert run(storage, add, resume="changed") == ["a"]
+    assert run(storage, add, resume="changed") == []
+
+
+def test_a_file_that_was_edited_after_a_kill_is_named_with_its_tasks(storage: Storage) -> None:
+    """One task keeps what it made before, and another one takes the file as it is: the plan and the log say so."""
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(marked, name="first", params=CONF | {"word": "a"})
+        flow.task.add(other)
+        flow.task.add(marked, name="later", params=CONF | {"word": "b"})
+
+    edit("conf.txt", "1")
+    killed_after(storage, add, 3)
+    edit("conf.txt", "2")
+    workflow = DotFlow(Config(storage=storage), workflow_id="w")
+    add(workflow)
+
+    plan = {task.name: task.reason for task in workflow.plan("sequential", resume=True).tasks}
+    assert run(storage, add) == ["other", "b"]
+
+    changed = "conf.txt has changed since the last run was cut off"
+    assert plan["first"].endswith(f", {changed}")
+    assert plan["later"].endswith(changed)
+    assert changed not in plan["other"]
+    assert "first keeps what it made with conf.txt as it was, later runs on it as it is." in log_lines()
+    assert run(storage, add) == []
 
 
 # Maps
@@ -1895,6 +2128,21 @@ def test_a_build_makes_what_is_missing_or_old(storage: Storage) -> None:
 
 
 # At random
+
+
+#: Scenarios of the fuzz of inputs that were stale when states belonged to runs, and not to checkpoints.
+ONCE_STALE = ["--seed", "10", "--seed", "23", "--seed", "25", "--seed", "39"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("chosen", [ONCE_STALE, pytest.param(["--scenarios", "2000"], marks=pytest.mark.exhaustive)])
+def test_random_inputs(chosen: list[str]) -> None:
+    """Whatever comes from outside, goes and returns: nothing is stale, a second resume runs nothing, and plans are what
+    the runs do."""
+    result = subprocess.run([sys.executable, inputs_fuzz.__file__, *chosen], capture_output=True, text=True)
+
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.mark.exhaustive

@@ -176,8 +176,8 @@ class FileWatch(NamedTuple):
         given: The paths in its arguments.
         own: Those of them that come from outside, or are in the entry that an item has of its own.
         is_repeated: Whether an attempt before it has failed, and may have changed what is given.
-        known: The states that files among *given* had: of those from outside when the run began, and of large ones, with
-            their digests, so that no other process reads them again.
+        known: The states that files among *given* had: those from outside when the run began, and large ones. They have
+            digests, so that no other process reads them again.
     """
 
     limit: int

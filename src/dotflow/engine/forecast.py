@@ -152,8 +152,8 @@ class RunForecast:
         return self._of_linked(task, task.links) if isinstance(task, LinkedTask) else Forecast(RUN, self._why(task))
 
     def _but(self, task_id: int) -> str:
-        reason = self._changes.reason_of(task_id)
-        return f", {reason}" if reason else ""
+        reasons = filter(None, (self._changes.reason_of(task_id), self._restoration.edited.get(task_id)))
+        return "".join(f", {reason}" for reason in reasons)
 
     def _of_linked(self, task: LinkedTask, links: Links) -> Forecast:
         if task.status is SKIPPED and self._unknown.isdisjoint(links.value_sources()):
@@ -341,6 +341,8 @@ class RunForecast:
         reason = self._reasons.get(task.task_id, "")
         if reason and not reason.startswith(TAKES) and reason != ASKED_FOR:
             return reason
+        if task.task_id in self._restoration.edited:
+            return self._restoration.edited[task.task_id]
         sources = set(() if task.links is None else task.links.sources())
         previous = self._tokens.previous_of(task)
         if reason and previous is not None:

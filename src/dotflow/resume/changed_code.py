@@ -118,7 +118,8 @@ class ChangedCode:
         saved, now = context._origin.code, self.code_of(task, context)
         if saved == now and saved:
             return ""
-        if not saved or not can_compare(saved, now):
+        was_declared = saved.startswith("version ") and bool(now)  # and no longer is: what it stood for is not known
+        if not saved or not (can_compare(saved, now) or was_declared):
             if self._runs_again or context._origin.initial is not None:  # or the storage keeps values only
                 self._unknown.add(task_id)
             return ""

@@ -236,8 +236,6 @@ class Checkpoints:
                     done = {*restoration.restored, *restoration.whole_maps, *restoration.not_needed}
                     with usable(self._storage), self._turn.lock:
                         self.files.go_on(files, inputs_of(tokens), runs=not done.issuperset(range(len(tasks))))
-                    for line in files.notes():
-                        self._log_line(line)
                 return restored
             if resume:
                 tokens.use(tasks)

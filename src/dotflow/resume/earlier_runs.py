@@ -76,6 +76,7 @@ class Restoration:
         whole_maps: The mapped tasks of which all items are restored, and the number of these.
         left_open: The cleanups that did not complete in the last run, with the ids of their runs.
         unknown: The tasks whose validity is unknown, with the reason, in a plan.
+        edited: The tasks that are given a file that has changed since a run was cut off, and counts as its work.
     """
 
     restored: dict[int, Context] = field(default_factory=dict)
@@ -87,6 +88,7 @@ class Restoration:
     whole_maps: dict[int, int] = field(default_factory=dict)
     left_open: Mapping[int, str] = field(default_factory=dict)
     unknown: dict[int, str] = field(default_factory=dict)
+    edited: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -201,6 +203,9 @@ class EarlierRuns:
         if self._resume == "finish" and not restored and not left_open:  # it would be a new run
             return None
         result.notes += self._changes.notes(restored)
+        if self.files is not None:
+            lines, result.edited = self.files.notes()
+            result.notes += lines
         return result
 
     def _begin_again(self) -> None:

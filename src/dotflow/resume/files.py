@@ -11,7 +11,7 @@ from dotflow import clock
 from dotflow.abc.storage import Storage
 from dotflow.core.call import Call
 from dotflow.core.context import Context
-from dotflow.core.files import NO_STATES, FileRecord, FileState, FileWatch, States, state_from
+from dotflow.core.files import FileRecord, FileState, FileWatch, States, state_from
 from dotflow.core.links import Constant
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
@@ -141,7 +141,7 @@ class ChangedFiles:
         self.has_begun = False
         self.has_paths = False
         self.accepted: dict[str, FileState] = {}
-        self._working: dict[str, list[str]] = {}  # the tasks that run on accepted files
+        self._working: dict[str, list[Task]] = {}  # the tasks that run on accepted files
 
     @cached_property
     def _folder(self) -> str:
@@ -238,12 +238,12 @@ class ChangedFiles:
             return self._given_to(task for task in self._tokens.tasks if task.is_cleanup)
         return set(map(self.key_of, self.saved.cleaned))
 
-    def _worked_on(self, tasks: Iterable[Task]) -> dict[str, list[str]]:
-        """Returns the names of the tasks that are given each file."""
-        found: dict[str, list[str]] = {}
+    def _worked_on(self, tasks: Iterable[Task]) -> dict[str, list[Task]]:
+        """Returns the tasks that are given each file, or a folder above it."""
+        found: dict[str, list[Task]] = {}
         for task in tasks:
             for key in self._given_to([task]):
-                found.setdefault(key, []).append(task.name)
+                found.setdefault(key, []).append(task)
         return found
 
     def _look(self) -> dict[str, FileState | None]:
@@ -447,20 +447,26 @@ class ChangedFiles:
         """Sets the states of files as they came from outside, which the run has taken now."""
         self._begun = {self.key_of(name): known for name, known in inputs.items()}
 
-    def notes(self) -> list[str]:
-        """Returns what to log about files that have changed, and count all the same."""
+    def notes(self) -> tuple[list[str], dict[int, str]]:
+        """Returns what to log about files that have changed and count all the same, and a reason for each task.
+
+        Call it when all is decided, as long as the records of the tasks have the decisions.
+        """
         changed = [key for key, state in sorted(self.accepted.items()) if not state.is_gone]
         if not changed:
-            return []
+            return [], {}
         names = ", ".join(self.names[key] for key in changed)
         lines = [f"The last run was cut off, and these files have changed since: {names}. They count as its own work."]
+        reasons: dict[int, str] = {}
         for key in changed:
-            kept = [task.name for task in self._tokens.tasks if self._keeps(task, key)]
-            working = self._working.get(key, ())
+            name, working = self.names[key], self._working.get(key, ())
+            kept = [task for task in self._tokens.tasks if self._keeps(task, key)]
             if kept and working:
-                line = f"{_listed(kept)} {'keep what they' if kept[1:] else 'keeps what it'} made with {self.names[key]}"
-                lines.append(f"{line} as it was, {_listed(working)} {'run' if working[1:] else 'runs'} on it as it is.")
-        return lines
+                line = f"{_listed(kept)} {'keep what they' if kept[1:] else 'keeps what it'} made with {name} as it was"
+                lines.append(f"{line}, {_listed(working)} {'run' if working[1:] else 'runs'} on it as it is.")
+            for task in (*kept, *working):
+                reasons.setdefault(task.task_id, f"{name} has changed since the last run was cut off")
+        return lines, reasons
 
     def _keeps(self, task: Task, key: str) -> bool:
         """Returns whether a value of a task is restored that was made with a file."""
@@ -478,7 +484,8 @@ NOTHING: Final = FileRecord()
 NO_KEYS: Final = frozenset[str]()
 
 
-def _listed(names: Sequence[str]) -> str:
+def _listed(tasks: Sequence[Task]) -> str:
+    names = [task.name for task in tasks]
     return " and ".join([", ".join(names[:-1]), *names[-1:]]) if names[1:] else names[0]
 
 
