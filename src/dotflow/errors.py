@@ -159,13 +159,14 @@ class UnknownTask(DefinitionError, ValueError):
     where: str = " added before this one"
     output_of: str = ""  # the name of the task that has an output of this name
     is_param: bool = False  # whether a run parameter has the name
+    hint: str = ""  # in place of a name that is near
 
     def __str__(self) -> str:
         if self.output_of:
             return f"'{self.name}' is no task, but an output of '{self.output_of}'. Write run.value('{self.name}')."
         if self.is_param:
             return f"'{self.name}' is no task, but a run parameter, which has its value from the start. Name a task."
-        hint = close_match(self.name, self.known) or (f"Add '{self.name}' first." if self.where else "")
+        hint = self.hint or close_match(self.name, self.known) or (f"Add '{self.name}' first." if self.where else "")
         return f"No task{self.where} is called '{self.name}'. {hint}".rstrip()
 
 

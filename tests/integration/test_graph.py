@@ -570,6 +570,19 @@ def test_a_fallback_mends(make_workflow: MakeWorkflow, mode: str) -> None:
 
 
 @in_any_worker
+def test_a_fallback_runs_after_an_error_that_retry_on_refuses(make_workflow: MakeWorkflow) -> None:
+    """`retry_on` is about the same step; another one may succeed. It may raise the error that it takes."""
+    refused = action(retry=3, retry_delay=0, retry_on=ConnectionError)(lambda: 1 / 0)
+    workflow = make_workflow()
+    workflow.task.add(refused, name="refused", fallback=action(lambda error: error.exception))
+
+    run = workflow.start()
+
+    assert run.value("refused") == "ZeroDivisionError"
+    assert len(run["refused"].errors) == 1
+
+
+@in_any_worker
 def test_a_fallback_that_fails(make_workflow: MakeWorkflow) -> None:
     """Its attempts are counted by its own policy, and its error is the last one."""
     sturdy = action(retry=2, retry_delay=0)(lambda: 1 / 0)

@@ -180,27 +180,36 @@ def test_numbers_of_any_kind(history: HistorySQLite) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("value", [None, [1], {"a": 1}, b"text", 1j, "x" * 1001, array("i", [1])])
-def test_what_is_no_number_or_short_text_is_refused(value: Any) -> None:
+@pytest.mark.parametrize("value", [None, [1], {"a": 1}, b"text", 1j, array("i", [1])])
+def test_what_is_no_number_or_text_is_refused(value: Any) -> None:
     """Outside of a run, too, so that tests of a step find it."""
     with pytest.raises(InvalidArgument, match="rows"):
         dotflow.note(rows=value)
 
 
-def test_names_have_limits(history: HistorySQLite) -> None:
-    """An attempt has up to 100 names of up to 100 characters; what is refused leaves the others."""
+def test_of_more_names_than_an_attempt_may_have_the_first_are_kept(history: HistorySQLite) -> None:
+    """The step completes, a known name may change, and a note names what is left out."""
 
     def step() -> int:
         dotflow.note(**{f"name{number}": number for number in range(MAX_NOTES)})
-        dotflow.note(name0=-1)
-        for more in ({"one": 1}, {"x" * 101: 1}):
-            with pytest.raises(InvalidArgument):
-                dotflow.note(**more)
+        dotflow.note(one=1)
+        dotflow.note(two=2, name0=-1)
         return 1
 
     notes = of_one(history, step)
+    assert notes.pop("…") == "'one' and later names are left out: an attempt has up to 100"
     assert len(notes) == MAX_NOTES
     assert notes["name0"] == -1
+
+
+def test_a_long_text_and_a_long_name_are_cut(history: HistorySQLite) -> None:
+    """The step completes, and the text shows how long it was."""
+
+    def step() -> int:
+        dotflow.note(text="x\n" * 600, **{"y" * 101: 1})
+        return 1
+
+    assert of_one(history, step) == {"text": "x\n" * 500 + "… (1,200 characters)", "y" * 100 + "…": 1}
 
 
 def test_secrets_are_masked(tmp_path: Path, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,10 +217,11 @@ def test_secrets_are_masked(tmp_path: Path, history: HistorySQLite, monkeypatch:
     monkeypatch.setenv("WAREHOUSE", "s3cr3t-token")
 
     def step(token: str = Secret("WAREHOUSE")) -> int:  # type: ignore[assignment]
-        dotflow.note(**{"url": f"https://{token}@host", token: 1})
+        dotflow.note(**{"url": f"https://{token}@host", token: 1, "long": "x" * 995 + token})
         return 1
 
-    assert of_one(history, step) == {"url": "https://***@host", "***": 1}
+    long = "x" * 995 + "***"
+    assert of_one(history, step) == {"url": "https://***@host", "***": 1, "long": long}
     assert not any(b"s3cr3t" in path.read_bytes() for path in tmp_path.glob("history.db*"))
 
 

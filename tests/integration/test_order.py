@@ -109,6 +109,20 @@ def test_the_tasks_that_run_after_red_tests(lab: Lab, mode: str, chain: str) -> 
     assert {name: run[name].reason for name in reasons} == reasons
 
 
+@pytest.mark.parametrize("red", [True, False])
+def test_needs_takes_order_and_values_at_once(lab: Lab, red: bool) -> None:
+    """The value fills its parameter, and the task runs only if the other one has completed."""
+    lab.red = {"tests"} if red else set()
+    workflow = lab.workflow()
+    workflow.task.add(lab.step("tests"), name="tests").add(lab.step("load", 5), name="load")
+    workflow.task.add(lab.each("deploy"), name="deploy", needs=["tests", {"item": "load"}])
+
+    run = lab.start(workflow, "sequential")
+
+    assert run["deploy"].status is (SKIPPED if red else COMPLETED)
+    assert run["deploy"].value == (None if red else 5)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_without_keep_going_a_failure_stops_the_run(lab: Lab, mode: str) -> None:
     """Neither word changes that: what comes after the failed task is not reached."""

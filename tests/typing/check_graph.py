@@ -72,6 +72,7 @@ workflow.task.add("pkg.mod.fn", needs=urls, fallback="pkg.mod.other")
 workflow.task.add(cluster).add(action(print), always=True, needs=cluster)
 workflow.task.add(action(print), needs=[urls], after=["summary", cluster]).add(action(print), after=urls)
 workflow.task.add([urls, fetch], needs=["sources"], keep_going=False)
+workflow.task.add(parse, needs=[urls, {"page": fetch}], name="both")
 workflow.task.add(DotFlow(), name="inner").add(DotFlow().task, name="other", needs={"day": "day"}, when=urls)
 workflow.task.add(parse, params={"day": "2026-11-25"}, outputs=["text", "size"], name="parts").add(urls, outputs=("a",))
 

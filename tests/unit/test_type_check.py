@@ -330,7 +330,7 @@ FOUND = {
     a_number_instead_of_a_list: "each: task 'count' returns int, which is no list",
     items_of_another_type: "it lists str, and the parameter is annotated as int",
     a_misspelled_branch: "when: 'route' returns Literal['fast', 'slow'], which never equals 'fats'",
-    days_written_as_texts: "each: step 'load' takes 'day' as date, and '2026-11-26' is none",
+    days_written_as_texts: "each: item 0: step 'load' takes 'day' as date, and '2026-11-25' is none",
     three_parts_for_two: "it returns tuple[list[int], list[int], list[int]], and",
     the_context_instead_of_the_value: "it has a Context, and the parameter is annotated as list[str]",
 }
@@ -725,6 +725,28 @@ def test_a_fallback_is_judged_too() -> None:
     """It takes the same values."""
     with pytest.raises(InvalidLink, match="annotated as list"):
         DotFlow().task.add(count).add(step_of(count=int), fallback=step_of(count=list))
+
+
+@pytest.mark.parametrize("default", ["100", 2.5, [1]])
+@pytest.mark.parametrize("needs", [None, {"number": "limit"}], ids=["by name", "needs"])
+def test_the_default_of_a_run_parameter_fits_its_step(default: Any, needs: Any) -> None:
+    """It is judged where the step is added, not first where a run fails."""
+    workflow = DotFlow(params={"limit": default})
+
+    with pytest.raises(InvalidLink, match=r"the default of 'limit': step '.*' takes '.*' as int, and .* is none"):
+        workflow.task.add(step_of(number=int) if needs else step_of(limit=int), needs=needs)
+
+
+@pytest.mark.parametrize("default", [..., None, 100, True])
+def test_a_default_that_may_fit_is_accepted(default: Any) -> None:
+    """A parameter without a default, or with None, gets its value from the run."""
+    DotFlow(params={"limit": default}).task.add(step_of(limit=int))
+
+
+def test_a_written_down_list_names_its_wrong_item() -> None:
+    """By its index, from 0."""
+    with pytest.raises(InvalidLink, match=r"each: item 2: step '.*' takes 'number' as int, and 'x' is none"):
+        DotFlow().task.add(step_of(number=int), each=[1, 2, "x"])
 
 
 def test_hints_are_read_once() -> None:

@@ -26,13 +26,22 @@ def as_actions(step: object) -> list[AnyAction]:
     if isinstance(step, list | tuple):
         if not step:
             raise InvalidStep("an empty list", "Put at least one action into it.")
-        return [action for member in step for action in as_actions(member)]
+        if len(step) == 1:
+            return as_actions(step[0])
+        return [action for index, member in enumerate(step) for action in _actions_of_item(index, member)]
     target = resolve(step) if isinstance(step, str) else step
     action = action_of(target)
     if action is None:
         got = f"{step!r}, which leads to {describe(target)}" if isinstance(step, str) else describe(target)
         raise InvalidStep(got, _hint(target))
     return [action]
+
+
+def _actions_of_item(index: int, member: object) -> list[AnyAction]:
+    try:
+        return as_actions(member)
+    except InvalidStep as error:
+        raise InvalidStep(f"item {index} of the list, {error.got}", error.hint) from None
 
 
 def as_callback(name: str, callback: object, argument: str) -> Callable[..., Any] | None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # type[Any]: a decorated class is the class itself.
 Step = AnyAction | type[Any] | str | list["Step"] | tuple["Step", ...]
 
-Needs = Mapping[str, TaskRef] | Sequence[TaskRef] | TaskRef
+Needs = Mapping[str, TaskRef] | Sequence[TaskRef | Mapping[str, TaskRef]] | TaskRef
 After = Sequence[TaskRef] | TaskRef
 EachOf = TaskRef | Sequence[Any] | Mapping[str, TaskRef | Sequence[Any]]
 Cross = Mapping[str, TaskRef | Sequence[Any]]
@@ -98,7 +98,8 @@ class TaskBuilder:
             group_name: The group. Its tasks run in order; two or more groups run side by side.
             name: The task's name: a letter, then letters, digits and `_`. By default the last part of the step's name.
             needs: `{"parameter": task}` fills a parameter with a task's value. `[task, ...]` takes no value: if one of
-                these does not complete, the task is skipped. A cleanup only waits for them.
+                these does not complete, the task is skipped. A cleanup only waits for them. A list may have both:
+                `[task, {"parameter": task}]`.
             after: Tasks that must be over, whatever became of them. The name of an added workflow means all of its
                 tasks, here and in `needs=[...]`.
             each: The list whose items the step runs for, side by side in mode="parallel": a task that returns a list,

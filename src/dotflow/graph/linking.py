@@ -80,7 +80,7 @@ class LinkOptions(NamedTuple):
     @property
     def wired(self) -> Refs:
         """The tasks of `needs` by the parameter that they fill."""
-        return self.needs if isinstance(self.needs, Mapping) else {}
+        return {name: ref for part in listed(self.needs) if isinstance(part, Mapping) for name, ref in part.items()}
 
     @property
     def cure_of_carry(self) -> str:
@@ -189,8 +189,10 @@ def make_links(step: AnyAction, options: LinkOptions, scope: Scope) -> Links | N
         check_names(next((own for own in steps if name in own.named_params), step), "params", (name,))
     binds, left = wire(step, scope, needs, _taken_by(step, params), lists)
     if options.each is not None and not lists:
-        target = target_of_each(step, left)
-        lists = {target: Each(target, as_list(options.each, scope), scope.part(options.each))}
+        source, part = as_list(options.each, scope), scope.part(options.each)
+        called = part.name if part else name_of(scope.tasks[source]) if isinstance(source, int) else source
+        target = target_of_each(step, left, called if isinstance(called, str) else "")
+        lists = {target: Each(target, source, part)}
         left = [name for name in left if name != target]
     if left:
         refuse_parameter(step, left[0], scope)
@@ -414,14 +416,19 @@ def _order(options: LinkOptions, scope: Scope) -> tuple[tuple[Group, ...], tuple
     """
     if isinstance(options.after, Mapping):
         raise InvalidLink("after={...} fills no parameter. Write after=[task, ...], or needs={'parameter': task}.")
-    is_wiring = isinstance(options.needs, Mapping)
-    refs = [ref for ref in options.needs.values() if not scope.is_param(ref)] if is_wiring else listed(options.needs)
-    needs, after = (tuple(dict.fromkeys(map(scope.group, wanted))) for wanted in (refs, listed(options.after)))
+    wired = Counter(name for part in listed(options.needs) if isinstance(part, Mapping) for name in part)
+    if twice := next((name for name, count in wired.items() if count > 1), None):
+        raise InvalidLink(f"needs fills '{twice}' twice. Remove one of them.")
+    ordered = [ref for ref in listed(options.needs) if not isinstance(ref, Mapping)]
+    valued = [ref for ref in options.wired.values() if not scope.is_param(ref)]
+    needs, values, after = (
+        tuple(dict.fromkeys(map(scope.group, refs))) for refs in (ordered, valued, listed(options.after))
+    )
     for group in after:
-        if group in needs:
+        if group in needs or group in values:
             name = scope.tasks[group[-1]].name
             raise InvalidLink(f"Both needs and after have '{name}'. Remove it from after: needs waits for it, too.")
-    return () if is_wiring else needs, after
+    return needs, after
 
 
 def _taken_by(step: AnyAction, values: Params) -> dict[str, Any]:

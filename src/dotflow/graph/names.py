@@ -11,7 +11,7 @@ from dotflow.core.outputs import Part
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten, split_address
 from dotflow.errors import AmbiguousTask, InvalidLink, UnknownTask
-from dotflow.graph.params import NO_PARAMS, Params
+from dotflow.graph.params import NO_PARAMS, Params, is_name
 
 MAX_REF: Final = 60  # characters of a value in an error
 
@@ -115,7 +115,8 @@ class Scope:
             if task_id is None and (address := split_address(ref)):
                 raise InvalidLink(f"'{ref}' is an item, and items are known only in the run. Name '{address[0]}'.")
             if task_id is None:
-                raise UnknownTask(ref, (*self, *self.params), self._where, is_param=ref in self.params)
+                known = (*self, *self.params)
+                raise UnknownTask(ref, known, self._where, is_param=ref in self.params, hint=self._hint_of_part(ref))
             return task_id
         step = action_of(ref)
         if step is None:
@@ -128,6 +129,16 @@ class Scope:
         if len(ids) > 1:
             raise AmbiguousTask(name_of(self.tasks[ids[0]]), tuple(ids))
         return ids[0]
+
+    def _hint_of_part(self, ref: str) -> str:
+        """Returns what to write for `task.part`, which names no output; "" if there is no such task."""
+        task, _, part = ref.rpartition(".")
+        if task not in self._ids or not is_name(part):
+            return ""
+        output = _beside(task, part)
+        if output in self._outputs:
+            return f"The output of '{task}' is called '{output}'."
+        return f"'{task}' has no output '{part}'. Declare it: add(..., outputs=['{part}']), and name it '{output}'."
 
 
 def listed(refs: Any) -> Sequence[Any]:

@@ -67,8 +67,11 @@ def check_each(
     *part* is the output of the task that is the list, or that its items have. *cure* is that of `check_value`.
     """
     if isinstance(source, Collection):
-        for item in {type(item): item for item in source}.values():  # one of each class
-            check_argument(step, parameter, item, option)
+        seen: set[type] = set()
+        for index, item in enumerate(source):
+            if type(item) not in seen:  # one of each class
+                seen.add(type(item))
+                check_argument(step, parameter, item, f"{option}: item {index}")
         return
     given = returned_type(source, part)
     if source.gives_list:

@@ -74,15 +74,20 @@ def check_names(step: AnyAction, option: str, names: Collection[str]) -> None:
             )
 
 
-def target_of_each(step: AnyAction, left: Sequence[str]) -> str:
-    """Returns the parameter that receives the items of `each=list`. Raises InvalidLink."""
+def target_of_each(step: AnyAction, left: Sequence[str], source: str) -> str:
+    """Returns the parameter that receives the items of `each=list`. *source* is the list's name. Raises InvalidLink."""
     if len(left) == 1:
         return left[0]
     if left:
         refuse_several(left, f"step '{step.name}'")
     if PREVIOUS in step.context_params:
         return PREVIOUS
-    name = next(iter(step.named_params), None)  # one that is called like a task, perhaps
+    if source in step.named_params:
+        raise InvalidLink(
+            f"each: step '{step.name}' has a parameter called like the list, '{source}', and gets the whole list for "
+            f"it. For one item of it write each={{'{source}': '{source}'}}, or rename the parameter."
+        )
+    name = next(iter(step.named_params), None)  # one that is called like another task, perhaps
     hint = f"Name it: each={{'{name}': ...}}." if name else "Add one to the step."
     raise InvalidLink(f"each=... has no parameter for its items: step '{step.name}' has none left. {hint}")
 
@@ -216,14 +221,22 @@ def _bind_by_name(name: str, required: bool, scope: Scope) -> Bind | None:
 def _bind_needed(step: AnyAction, name: str, ref: Any, scope: Scope) -> Bind:
     required = step.named_params.get(name, True)
     if scope.is_param(ref):
-        return Bind(name, PARAM, ref, required)
-    bind = Bind(name, VALUE, scope.task(ref), required, scope.part(ref))
+        bind = Bind(name, PARAM, ref, required)
+    else:
+        bind = Bind(name, VALUE, scope.task(ref), required, scope.part(ref))
     check_type(step, bind, scope)
     return bind
 
 
 def check_type(step: AnyAction, bind: Bind, scope: Scope) -> None:
-    """Raises InvalidLink if the value or Context of a task can't fit the parameter, by their annotations."""
+    """Raises InvalidLink if a task's value or Context, or a run parameter's default, can't fit the parameter."""
+    if bind.kind == PARAM and isinstance(bind.source, str):
+        default = scope.params[bind.source]
+        if default is None or default is ... or type(default) is SecretRef:
+            return
+        from dotflow.graph.type_check import check_argument
+
+        check_argument(step, bind.parameter, default, f"the default of '{bind.source}'")
     if isinstance(bind.source, int):
         from dotflow.graph.type_check import check_value, value_type  # here, since most workflows need no types
 

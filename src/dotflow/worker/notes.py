@@ -13,8 +13,7 @@ from dotflow.core.outcome import Note
 from dotflow.errors import InvalidArgument
 
 MAX_NOTES: Final = 100  # of an attempt
-MAX_NAME: Final = 100  # characters
-MAX_TEXT: Final = 1000  # characters
+MORE: Final = "…"  # the name of the note on those that were left out
 
 #: The notes of attempts that run in this process.
 NOTED: Final[dict[AttemptId, dict[str, Note]]] = {}
@@ -27,23 +26,26 @@ def note(**values: SupportsFloat | str) -> None:
     noted again in the same attempt, the last value counts. Where no attempt runs, or its run has no history, nothing is
     recorded, so a step can still be called as a plain function. An attempt whose process dies loses its notes. In a
     thread that a step starts, call it within a copy of the step's context: `contextvars.copy_context().run(...)`.
+    Longer texts and names are cut, and a text then shows its length. Of an attempt the first 100 names are recorded,
+    and a note `…` names the first one that was left out.
 
     Args:
         **values: The values by name: numbers, booleans, scalars of NumPy, or texts of up to 1,000 characters. A number
             that is infinite or no number is recorded as the text "inf", "-inf" or "nan".
 
     Raises:
-        InvalidArgument: A value is something else, a name has more than 100 characters, or the attempt has more than
-            100 names.
+        InvalidArgument: A value is something else.
     """
     checked = {name: _checked(name, value) for name, value in values.items()}
     attempt = current_attempt.get()
     if attempt is None:
         return
     noted = NOTED.setdefault(attempt, {})
-    if len(noted.keys() | checked) > MAX_NOTES:
-        raise InvalidArgument("note", f"{len(noted.keys() | checked)} names", f"up to {MAX_NOTES} names in an attempt")
-    noted.update(checked)
+    for name, value in checked.items():
+        if name in noted or len(noted) < MAX_NOTES:
+            noted[name] = value
+        else:
+            noted.setdefault(MORE, f"'{name}' and later names are left out: an attempt has up to {MAX_NOTES}")
 
 
 def take_notes() -> Mapping[str, Note] | None:
@@ -53,18 +55,15 @@ def take_notes() -> Mapping[str, Note] | None:
 
 
 def _checked(name: str, value: Any) -> Note:
-    if len(name) > MAX_NAME:
-        raise InvalidArgument("note", name, f"a name of up to {MAX_NAME} characters")
     if isinstance(value, str):
-        if len(value) <= MAX_TEXT:
-            return str(value)
-    elif isinstance(value, bool):
+        return str(value)
+    if isinstance(value, bool):
         return value
-    elif getattr(value, "ndim", None) == 0 and hasattr(value, "item"):  # a scalar of NumPy and the like
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):  # a scalar of NumPy and the like
         return _checked(name, value.item())
-    elif isinstance(value, numbers.Number) and not isinstance(value, complex):
+    if isinstance(value, numbers.Number) and not isinstance(value, complex):
         return _number(value)
-    raise InvalidArgument(name, value, f"a number, or a text of up to {MAX_TEXT} characters")
+    raise InvalidArgument(name, value, "a number or a text")
 
 
 def _number(value: Any) -> Note:

@@ -28,6 +28,8 @@ from dotflow.records.preview import MAX_INPUT, SHAPED, preview
 
 KEPT: Final = ("failed", "all", "none")
 FAST: Final = 1  # zlib's level
+MAX_NAME: Final = 100  # characters of the name of a note
+MAX_TEXT: Final = 1000  # characters of a text that is noted
 MAX_COPIES: Final = 10  # times the limit of a copy: for all copies of a run
 
 #: Types whose values a step can't change.
@@ -73,10 +75,15 @@ class Values:
         return preview(value, self._run.masks, MAX_INPUT)
 
     def note(self, name: str, value: Note) -> tuple[str, str]:
-        """Returns the name of what a step has noted, and its value as JSON, both without secrets."""
+        """Returns the name of what a step has noted, and its value as JSON, both cut and without secrets."""
+        name = self._run.masks.mask(name)  # before it is cut: no part of a secret is left
+        name = name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}…"
         if isinstance(value, str):
-            value = escape_surrogates(self._run.masks.mask(value))
-        return escape_surrogates(self._run.masks.mask(name)), json.dumps(value, ensure_ascii=False)
+            value = self._run.masks.mask(value)
+            if len(value) > MAX_TEXT:
+                value = f"{value[:MAX_TEXT]}… ({len(value):,} characters)"
+            value = escape_surrogates(value)
+        return escape_surrogates(name), json.dumps(value, ensure_ascii=False)
 
     def files(self, files: FileRecord) -> str | None:
         """Returns the files of an attempt as a text; None if nothing is kept."""
