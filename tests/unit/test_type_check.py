@@ -743,6 +743,13 @@ def test_a_default_that_may_fit_is_accepted(default: Any) -> None:
     DotFlow(params={"limit": default}).task.add(step_of(limit=int))
 
 
+def test_a_default_is_no_text_that_becomes_a_date() -> None:
+    """Texts are converted where a run is given them; a default is passed as it is."""
+    with pytest.raises(InvalidLink, match=r"the default of 'day': step '.*' takes 'day' as date"):
+        DotFlow(params={"day": "2026-01-01"}).task.add(step_of(day=date))
+    DotFlow(params={"day": date(2026, 1, 1)}).task.add(step_of(day=date))
+
+
 def test_a_written_down_list_names_its_wrong_item() -> None:
     """By its index, from 0."""
     with pytest.raises(InvalidLink, match=r"each: item 2: step '.*' takes 'number' as int, and 'x' is none"):
