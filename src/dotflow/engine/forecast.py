@@ -16,8 +16,7 @@ from dotflow.core.types.decision import TypeDecision
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.options import RunOptions, chosen_tasks
 from dotflow.engine.run_providers import RunProviders
-from dotflow.graph.decisions import MAX_SHOWN, Arguments, Skip, decide, unmet_need
-from dotflow.graph.item_inputs import ItemInputs
+from dotflow.graph.gather import BY_RECORD, MAX_SHOWN, Arguments, ByItem, Got, Skip, gather, unmet_need
 from dotflow.graph.linked_task import LinkedTask, beside
 from dotflow.graph.maps import items_of, record_ended, record_skipped
 from dotflow.graph.params import Params
@@ -166,13 +165,13 @@ class RunForecast:
         for one in (*(self._tasks[task_id].links for task_id in required), links):  # without these no round is judged
             assert one is not None
             try:
-                decision = self._decide(one)
+                got = self._gather(one)
             except Exception as error:  # the values' own code; in the run it fails the task
                 return Forecast(RUN, f"its conditions raised {type(error).__name__}")
-            if isinstance(decision, Skip):
-                return self._skip(task, decision.reason)
-            arguments = decision
-            open_reason = open_reason or self._why_open(one.whole()._replace(each=one.each))
+            if got.lack is not None:
+                return self._skip(task, got.lack.reason)
+            arguments = got.args
+            open_reason = open_reason or self._why_open(got)
         if open_reason:
             self._may_lack.add(task.task_id)
             forecast = Forecast(OPEN, open_reason)
@@ -189,11 +188,23 @@ class RunForecast:
             forecast = forecast._replace(decision=OPEN)  # the arguments of a round are not known before it
         return self._with_cache(task, arguments, forecast)
 
-    def _decide(self, links: Links) -> Arguments | Skip:
-        """Returns what `decide` does, by what is known. Comparing the values of conditions may raise any error."""
-        known = links.only(self._is_known)
-        unmet = unmet_need(known.whole().needs, self._tasks, self._restoration.not_needed)
-        return unmet or decide(known, self._tasks, self._params, self._masks)
+    def is_made(self, record: Task) -> bool:
+        """Returns whether the run makes the value of a task, or may make it."""
+        return record.task_id in self._unknown
+
+    def may_lack(self, record: Task) -> bool:
+        """Returns whether a task may be skipped."""
+        return record.task_id in self._may_lack
+
+    def _gather(self, links: Links) -> Got:
+        """Returns what a task takes, by what is known. Comparing the values of conditions may raise any error."""
+        needs = links.whole().needs
+        unmet = unmet_need(needs, self._tasks, self._restoration.not_needed, ahead=self)
+        if unmet is not None:
+            return Got({}, unmet)
+        got = gather(links, self._tasks, self._params, self._masks, ahead=self)
+        maybe = next((self._tasks[need[-1]] for need in needs if need[-1] in self._may_lack), None)
+        return got if got.open or maybe is None else got._replace(open=maybe)
 
     def _skip(self, task: Task, reason: str) -> Forecast:
         record_skipped(task, reason)
@@ -279,7 +290,8 @@ class RunForecast:
         if links is None or any(condition.by_item for condition in links.conditions):
             return True
         try:
-            return isinstance(self._decide(links), Skip) or bool(self._why_open(links.whole()))
+            got = self._gather(links)
+            return got.lack is not None or got.open is not None
         except Exception:  # the values' own code; in the run it fails the task
             return True
 
@@ -290,11 +302,13 @@ class RunForecast:
             for item in task.items:
                 if item.status is NOT_STARTED and all(self._is_done(other, item.item) for other in before):
                     record_skipped(item, NOT_NEEDED)
-        inputs = ItemInputs(task, self._tasks)
+        inputs = ByItem(task, self._tasks)
         for item in task.items if not inputs.is_plain or (task.items[:1] and task.items[0].sources()) else ():
             with contextlib.suppress(Exception):  # the values' own code; in the run it fails the item
-                if item.status is NOT_STARTED and (skip := inputs.foresee(item, self._masks)) is not None:
-                    record_skipped(item, skip.reason)
+                if item.status is NOT_STARTED:
+                    skip = inputs.gather(item, self._masks, BY_RECORD).lack or inputs.unmet_need(item, BY_RECORD)
+                    if skip is not None:
+                        record_skipped(item, skip.reason)
 
     def _is_done(self, task: Task, index: int) -> bool:
         """Returns whether an item of a map does not run: it is restored, skipped or not needed."""
@@ -310,7 +324,7 @@ class RunForecast:
         """Returns why items of a map may be skipped or not; "" if it is known of each."""
         if not task.is_mapped:
             return ""
-        nest, inputs = links.nest, ItemInputs(task, self._tasks)
+        nest, inputs = links.nest, ByItem(task, self._tasks)
         if nest is not None and links.always and (before := self._open.intersection(nest.tasks)):
             return f"if {self._tasks[min(before)].name} runs"
         left = [item for item in task.items if item.status is NOT_STARTED]
@@ -326,15 +340,11 @@ class RunForecast:
         lacking = required & (self._may_lack | self._may_lack_items)
         return f"if {self._tasks[min(lacking)].name} runs" if lacking else ""
 
-    def _why_open(self, links: Links) -> str:
+    def _why_open(self, got: Got) -> str:
         """Returns why a task may be skipped or not; "" if it runs for sure."""
-        for condition in links.conditions:
-            if not self._is_known(condition.source):
-                return _condition(condition, self._masks)
-        for source in links.required_sources():
-            if source in self._may_lack:
-                return f"if {self._tasks[source].name} runs"
-        return ""
+        if got.open is None:
+            return ""
+        return _condition(got.open, self._masks) if isinstance(got.open, Condition) else f"if {got.open.name} runs"
 
     def _why(self, task: Task) -> str:
         """Returns why a task runs: the last task that it waits for, or why its own checkpoint is void."""
@@ -391,7 +401,7 @@ class RunForecast:
         return forecast._replace(decision=OPEN, reason=reason)
 
     def _of_cached_items(self, task: LinkedTask, shared: Arguments, previous: Context, forecast: Forecast) -> Forecast:
-        inputs, keys = ItemInputs(task, self._tasks), list[str | None]()
+        inputs, keys = ByItem(task, self._tasks), list[str | None]()
         for item in task.items:
             own = inputs.arguments(item)
             if item.status in (COMPLETED, SKIPPED) or isinstance(own, Skip):

@@ -15,7 +15,7 @@ from dotflow.core.task import Task
 from dotflow.core.text import times
 from dotflow.engine.ready import Ready
 from dotflow.errors import PollTimeout, WrongOutputs
-from dotflow.graph.decisions import Arguments
+from dotflow.graph.gather import Arguments
 
 new: Final = tuple.__new__  # makes a named tuple in half the time: there are three for every task
 

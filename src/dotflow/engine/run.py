@@ -52,7 +52,7 @@ from dotflow.engine.stop import (
     timed_out,
 )
 from dotflow.errors import HistoryError, NotServable, RunFailed, RunTimeout, ValueNotStorable
-from dotflow.graph.decisions import value_of
+from dotflow.graph.gather import value_of
 from dotflow.graph.linked_task import LinkedTask
 from dotflow.graph.names import TaskRef, find_task, find_value
 from dotflow.graph.params import Params

@@ -28,8 +28,7 @@ from dotflow.engine.lifecycle import Fallback, new
 from dotflow.engine.ready import NextItem, Ready
 from dotflow.engine.stop import FAILED, PAUSED, Stop
 from dotflow.errors import LeaseLost, Rejected, RunStopped
-from dotflow.graph.decisions import UNFINISHED, Arguments, Skip, arguments, decide, unmet_need, value_of
-from dotflow.graph.item_inputs import ItemInputs
+from dotflow.graph.gather import UNFINISHED, Arguments, ByItem, Got, Skip, arguments, gather, unmet_need, value_of
 from dotflow.graph.linked_task import Item, LinkedTask, MapRound, beside
 from dotflow.graph.linking import ERROR
 from dotflow.graph.maps import (
@@ -258,14 +257,14 @@ class RunGraph:
             # No item runs, so a value that they would take may be missing. What is restored needs no order.
             return {}
         try:
-            decision = unmet or decide(links, self._tasks, self._params, self._secrets.masks)
+            got = Got({}, unmet) if unmet else gather(links, self._tasks, self._params, self._secrets.masks)
         except Exception as error:  # raised by the __bool__ or __eq__ of a value
             return _undecided(task, error)
-        if isinstance(decision, Skip):
-            return _skipped(task, decision.reason, previous)
+        if got.lack is not None:
+            return _skipped(task, got.lack.reason, previous)
         if self._short and (note := missing_values(task, self._tasks, self._params, self._short)):
             self._log_line(note, None)
-        return decision
+        return got.args
 
     def _ask(self, waits: Ready | Held, task: Task, shown: Arguments) -> Arguments | Ended | TaskPaused:
         """Returns what a task or an item takes of its approval, its end after a no, or its pause without an answer.
@@ -377,8 +376,7 @@ class RunGraph:
         assert links.fallback is not None
         values = self._fallback_values.get(task.task_id)
         if values is None:
-            values = arguments(links.whole().fallback_binds, self._tasks, self._params)
-            self._fallback_values[task.task_id] = values
+            values = self._fallback_values[task.task_id] = arguments(links, self._tasks, self._params, of_fallback=True)
         number = None if item is None else item.round
         if item is not None and links.nest is not None:
             record = task.record_at(number) if number is not None and task.is_map_in_rounds else item
@@ -492,11 +490,12 @@ class RunGraph:
         if self._cache is None or not is_cached(task):
             return True
         try:
-            inputs = ItemInputs(task, self._tasks)
+            inputs = ByItem(task, self._tasks)
             for item in items_of(task, self._tasks, self._params):
-                own = inputs.decide(item, self._secrets.masks)
-                if isinstance(own, Skip):
+                got = inputs.gather(item, self._secrets.masks)
+                if got.lack is not None:
                     continue
+                own = got.args
                 given = Context(own.pop(PREVIOUS)) if PREVIOUS in own else previous
                 if self._cache.find(item, self._cache.key(item, given, own, shared or None)) is None:
                     return True
@@ -533,7 +532,7 @@ class RunGraph:
         for task, shared in opening:
             limit = task.links.max_parallel if self._plan.is_parallel else 1
             keep_going = self._goes_on(task) or (task.links.always and task.links.keep_going is None)
-            inputs = ItemInputs(task, self._tasks, self._plan.goes_after(task) if run is not None else None)
+            inputs = ByItem(task, self._tasks, self._plan.goes_after(task) if run is not None else None)
             items = ItemMap(task, inputs, shared, previous, limit, keep_going)
             self._maps[task.task_id] = items
             opened.append(items)
@@ -600,12 +599,13 @@ class RunGraph:
         if items.is_closed:
             return []
         try:
-            own: Arguments | Skip = {}  # no item runs, so a value that it would take may be missing
+            own: Arguments = {}  # no item runs, so a value that it would take may be missing
             if record.item not in items.whole_rounds:
-                own = items.inputs.unmet_need(record) or items.inputs.decide(record, self._secrets.masks)
-            if isinstance(own, Skip):
-                record_skipped(record, own.reason)
-                return self._end_round(items, record)
+                got = self._gather(items.inputs, record)
+                if got.lack is not None:
+                    record_skipped(record, got.lack.reason)
+                    return self._end_round(items, record)
+                own = got.args
             task._add_items(record, items_of(record, self._tasks, self._params))
             restored = self.checkpoints.restore_items([record]).values.get(task.task_id, {})
         except Exception as error:  # of values, which may be the user's own types, or of the storage
@@ -613,7 +613,7 @@ class RunGraph:
             is_lost = isinstance(error, LeaseLost)
             stop = [StopNew(at_once=is_lost)] if is_lost or not items.keep_going else []
             return [*stop, *self._end_round(items, record)]
-        items.begin_round(record, own, ItemInputs(record, self._tasks))
+        items.begin_round(record, own, ByItem(record, self._tasks))
         opened = MapOpened(task.task_id, len(task.items), clock.now(), clock.monotonic(), round=record.item)
         record._apply(opened)
         decisions: list[Decision] = [opened]
@@ -642,17 +642,21 @@ class RunGraph:
 
     def _begin_or_skip(self, items: ItemMap, item: Item, lane: int | None) -> list[Decision]:
         """Makes an item pending that waits for nothing, or skips it."""
-        inputs = items.item_inputs
         try:
-            own = inputs.unmet_need(item) or inputs.decide(item, self._secrets.masks)
+            got = self._gather(items.item_inputs, item)
         except Exception as error:  # raised by the __bool__ or __eq__ of a value
             return [_undecided(item, error)]
-        if isinstance(own, Skip):
-            return [_skipped(item, own.reason)]
+        if got.lack is not None:
+            return [_skipped(item, got.lack.reason)]
         if items.run is not None:
-            items.decided[item.item] = own
+            items.decided[item.item] = got.args
         items.add(item.item, lane)
         return []
+
+    def _gather(self, inputs: ByItem, item: Item | MapRound) -> Got:
+        """Returns what an item takes that waits for nothing. Comparing the values of conditions may raise any error."""
+        unmet = inputs.unmet_need(item)
+        return Got({}, unmet) if unmet else inputs.gather(item, self._secrets.masks)
 
     def _has_run(self, cleanup: LinkedTask, index: int) -> bool:
         """Returns whether a task of an item of an added workflow has run that was added before a cleanup for it."""

@@ -18,8 +18,7 @@ from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import ItemsFailed, NotAList, NotReached, UnequalLists, ValueNotStorable
-from dotflow.graph.decisions import Arguments, ending, value_of
-from dotflow.graph.item_inputs import ItemInputs
+from dotflow.graph.gather import Arguments, ByItem, ending, value_of
 from dotflow.graph.linked_task import ROUND, Item, LinkedTask, MapContext, MapRound, Row, beside
 from dotflow.graph.params import Params
 from dotflow.graph.wiring import lists_behind
@@ -47,7 +46,7 @@ class ItemMap:
     def __init__(
         self,
         task: LinkedTask,
-        inputs: ItemInputs,
+        inputs: ByItem,
         shared: Arguments,
         previous: Context,
         limit: int,
@@ -100,7 +99,7 @@ class ItemMap:
             self._not_carried = {name: value for name, value in self.shared.items() if name not in carried}
         return self._not_carried
 
-    def begin_round(self, record: MapRound, own: Arguments, inputs: ItemInputs) -> None:
+    def begin_round(self, record: MapRound, own: Arguments, inputs: ByItem) -> None:
         """Begins the round of a map, whose items share *own* beside what all rounds share, and take *inputs*."""
         self._shared_in_round = {**(self._without_carried() if record.item else self.shared), **own}
         self.item_inputs, self.is_in_round = inputs, True

@@ -23,8 +23,7 @@ from dotflow.core.policy import Policy
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, DotflowError, StorageError, ValidityUnknown
-from dotflow.graph.decisions import NOT_ENDED, Skip, decide, unmet_need
-from dotflow.graph.item_inputs import ItemInputs
+from dotflow.graph.gather import NOT_ENDED, ByItem, Skip, gather, is_over, unmet_need
 from dotflow.graph.linked_task import Item, LinkedTask, MapRound, beside, outputs_of
 from dotflow.graph.maps import items_of, record_ended, record_opened, record_skipped, verdict
 from dotflow.graph.wiring import PREVIOUS
@@ -547,10 +546,9 @@ class EarlierRuns:
             if source in self._run_again and not is_by_item:
                 return self._runs_again(tasks[source])
         try:
-            decision = decide(links, tasks, self._tokens.params)
+            return gather(links, tasks, self._tokens.params).lack or ""
         except Exception as error:  # the values' own code; in the run it fails the task
             return f"its conditions raised {type(error).__name__}"
-        return decision if isinstance(decision, Skip) else ""
 
     def _runs_again(self, task: Task) -> str:
         why = "which runs again"
@@ -675,7 +673,7 @@ class EarlierRuns:
             nest: The added workflow.
         """
         is_open = False
-        inputs = {task.task_id: ItemInputs(task, self._tokens.tasks) for task, _ in tasks}
+        inputs = {task.task_id: ByItem(task, self._tokens.tasks) for task, _ in tasks}
         # All are read first: several may have the same file. After these a round may still be one of skipped tasks.
         saved = self._read_rounds([task for task, _ in tasks], nest)
         maps = {task.task_id: self._read_map(task) for task, _ in tasks if task.is_map_in_rounds}
@@ -705,7 +703,7 @@ class EarlierRuns:
     def _restore_map_in_round(
         self,
         task: LinkedTask,
-        inputs: ItemInputs,
+        inputs: ByItem,
         number: int,
         saved: Mapping[str, tuple[Item, Context]],
         why: str | Skip,
@@ -839,11 +837,11 @@ class EarlierRuns:
         """
         if found is None:  # All are read first: several may have the same file.
             found = [self._read(item) if leaves_checkpoint(task) else None for item in task.items]
-        inputs = ItemInputs(task, self._tokens.tasks)
+        inputs = ByItem(task, self._tokens.tasks)
         for item, context in zip(task.items, found, strict=True):
             yield self._judge_item(inputs, item, context)
 
-    def _judge_item(self, inputs: ItemInputs, item: Item, context: Context | None) -> Judged:
+    def _judge_item(self, inputs: ByItem, item: Item, context: Context | None) -> Judged:
         is_alone = inputs.is_plain and not item.sources()
         if not is_alone and (why := self._why_not(inputs, item, is_missing=context is None)):
             return item, context, why
@@ -851,17 +849,17 @@ class EarlierRuns:
             context = self._empty_context(item)
         return item, context, "" if context is None else self._why_void(item, context)
 
-    def _why_not(self, inputs: ItemInputs, item: Item | MapRound, *, is_missing: bool) -> Skip | str:
+    def _why_not(self, inputs: ByItem, item: Item | MapRound, *, is_missing: bool) -> Skip | str:
         """Returns why an item is skipped or, as a text, runs again, by what is beside it; "" for neither."""
-        if not inputs.is_known(item):
+        if not all(map(is_over, inputs.value_sources(item))):
             is_round = rounds_of(self._tokens.tasks[item.task_id])
             return f"{TAKES} {'a round' if is_round else 'an item'} that runs again"
         try:
-            decision = inputs.decide(item)
+            got = inputs.gather(item)
         except Exception as error:  # the values' own code; in the run it fails the item
             return f"its conditions raised {type(error).__name__}"
-        if isinstance(decision, Skip):
-            return decision
+        if got.lack is not None:
+            return got.lack
         # Order does not count for what is restored.
         return (inputs.unmet_need(item) or "") if is_missing and inputs.is_ready(item) else ""
 

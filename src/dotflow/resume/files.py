@@ -16,7 +16,7 @@ from dotflow.core.links import Constant
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import CheckpointUnreadable
-from dotflow.graph.item_inputs import ItemInputs
+from dotflow.graph.gather import ByItem
 from dotflow.graph.linked_task import Item, LinkedTask
 from dotflow.graph.params import Params
 from dotflow.graph.wiring import ALL_PARAMS, PREVIOUS
@@ -342,7 +342,7 @@ class ChangedFiles:
         left = [item for item in task.items if item.status is not TypeStatus.COMPLETED]
         if not left or not task.step.files or not isinstance(task, LinkedTask):
             return []
-        inputs = ItemInputs(task, self._tokens.tasks)
+        inputs = ByItem(task, self._tokens.tasks)
         beside = [record.value for item in left if isinstance(item, Item) for _, record, _ in inputs.taken(item)]
         return [item.input for item in left] + beside
 

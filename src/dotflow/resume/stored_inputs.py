@@ -8,8 +8,7 @@ from dotflow.core.context import NOTHING, Context
 from dotflow.core.links import Carried
 from dotflow.core.task import Task
 from dotflow.errors import NotInHistory
-from dotflow.graph.decisions import Arguments, Skip, arguments
-from dotflow.graph.item_inputs import ItemInputs
+from dotflow.graph.gather import Arguments, ByItem, Skip, arguments
 from dotflow.graph.linked_task import LinkedTask
 from dotflow.graph.maps import items_of
 from dotflow.graph.params import Params
@@ -78,9 +77,7 @@ class StoredInputs:
             return TaskInputs(previous, initial)
         for needed in links.whole_value_sources() - {*self._without_value}:
             self._check(self._tasks[needed])
-        whole = links.whole()
-        binds = whole.fallback_binds if is_fallback else whole.binds
-        values = _expect(task, arguments(binds, self._tasks, self._params))
+        values = _expect(task, arguments(links, self._tasks, self._params, of_fallback=is_fallback))
         if item:  # from the second round on, these are carried
             all_binds = links.fallback_binds if is_fallback else links.binds
             carried = {bind.parameter for bind in all_binds if isinstance(bind.source, Carried)}
@@ -100,7 +97,7 @@ class StoredInputs:
         if index >= len(task.items):
             raise NotInHistory(f"Can't find item {index} of '{task.name}'", f"its list has {len(task.items)} items now")
         item = task.items[index]
-        inputs = ItemInputs(task, self._tasks)
+        inputs = ByItem(task, self._tasks)
         for source in inputs.value_sources(item):
             if source.task_id not in self._without_value:
                 self._check_value(source, source.current_context, source.has_value)

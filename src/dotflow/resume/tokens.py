@@ -11,7 +11,7 @@ from dotflow.core.outputs import Part
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import ValueNotStorable
-from dotflow.graph.item_inputs import ItemInputs
+from dotflow.graph.gather import ByItem
 from dotflow.graph.linked_task import Item, LinkedTask, MapContext, MapRound, Row
 from dotflow.graph.maps import BY_INDEX, source_of
 from dotflow.graph.params import Params
@@ -65,7 +65,7 @@ class Tokens:
         constants = [source.value for source in sources if isinstance(source, Constant)]
         self._constants = {id(value): f"={digest_of(value)}" for value in constants}
         self._shared: dict[tuple[int, bool], Mapping[str, str]] = {}  # by mapped task: those of all items
-        self._inputs: dict[int, ItemInputs] = {}  # by mapped task
+        self._inputs: dict[int, ByItem] = {}  # by mapped task
         # By mapped task: the own tokens of an item, those that it shares, and both.
         self._last: dict[int, tuple[Mapping[str, str], Mapping[str, str], Mapping[str, str]]] = {}
 
@@ -146,7 +146,7 @@ class Tokens:
         if inputs is None:
             mapped = self.tasks[task.task_id]
             assert isinstance(mapped, LinkedTask)
-            inputs = self._inputs[task.task_id] = ItemInputs(mapped, self.tasks)
+            inputs = self._inputs[task.task_id] = ByItem(mapped, self.tasks)
         own = self._of_item(task, inputs)
         if not own:
             return shared
@@ -230,7 +230,7 @@ class Tokens:
             return token
         return f"{token}.{part.key_in(context.storage if task.step.checkpoint else None)}"  # else it may be unknown
 
-    def _of_item(self, item: Item, inputs: ItemInputs) -> Mapping[str, str]:
+    def _of_item(self, item: Item, inputs: ByItem) -> Mapping[str, str]:
         """Returns the tokens of an item's own arguments, as far as its key does not show them."""
         task, key = self.tasks[item.task_id], item.key_suffix
         owner: Item | MapRound = item

@@ -9,7 +9,7 @@ from dotflow.core.events import MapEnded, MapOpened, TaskCompleted, TaskFailed, 
 from dotflow.core.failure import Failure
 from dotflow.core.task import Task
 from dotflow.graph.builder import TaskBuilder
-from dotflow.graph.decisions import Skip, decide
+from dotflow.graph.gather import Skip, gather
 from dotflow.graph.linked_task import Item, LinkedTask
 from dotflow.graph.maps import map_context
 from dotflow.graph.params import check_declared
@@ -41,8 +41,8 @@ def end(task: Task, outcome: Any) -> None:
 def decision_on(*outcomes: Any, params: dict[str, Any] | None = None, **options: Any) -> Any:
     tasks = records(*outcomes, params=params, **options)
     assert tasks[-1].links is not None
-    found = decide(tasks[-1].links, tasks, params or {})
-    return found.reason if isinstance(found, Skip) else found
+    got = gather(tasks[-1].links, tasks, params or {})
+    return got.args if got.lack is None else got.lack.reason
 
 
 NOTHING = action(lambda: 0)
@@ -130,9 +130,10 @@ def test_the_values_of_a_map(failure: Failure | None, values: list[Any]) -> None
     mapped._apply(MapEnded(0, context, failure, NOW, 1.0))
     assert tasks[1].links is not None
 
-    found = decide(tasks[1].links, tasks, {})
+    got = gather(tasks[1].links, tasks, {})
 
-    assert not isinstance(found, Skip)
+    assert got.lack is None
+    found = got.args
     assert found["a"] == values
     assert found["a_context"].storage == [1, None, 3]
     assert list(found["a_context"].errors) == ([1] if failure else [])

@@ -1,0 +1,415 @@
+"""What a node takes: the one reader of its sources, for the run, a resume, a plan, replay, tokens and files.
+
+A node is a task, an item of a mapped task, a round, or a map in a round.
+"""
+
+from collections.abc import Container, Iterator, Sequence
+from itertools import chain
+from typing import Any, Final, NamedTuple, Protocol
+
+from dotflow.core.links import (
+    CONTEXT,
+    PARAMS,
+    TRUE,
+    VALUE,
+    Bind,
+    Carried,
+    Condition,
+    Constant,
+    Entry,
+    Group,
+    Links,
+    Source,
+)
+from dotflow.core.masks import NO_MASKS, Masks
+from dotflow.core.outputs import Part, take
+from dotflow.core.task import Task
+from dotflow.core.text import safe_repr, shorten
+from dotflow.core.types.status import TypeStatus
+from dotflow.graph.linked_task import Item, ItemOrRound, LinkedTask, MapRound, Row, beside
+from dotflow.graph.params import NO_PARAMS, Params
+
+MAX_SHOWN: Final = 60  # characters of a value in a reason
+
+COMPLETED, FAILED = TypeStatus.COMPLETED, TypeStatus.FAILED
+ENDINGS: Final = {FAILED: "failed", TypeStatus.SKIPPED: "was skipped", TypeStatus.PAUSED: "was paused"}
+UNFINISHED: Final = (TypeStatus.IN_PROGRESS, TypeStatus.RETRY)
+NOT_ENDED: Final = (TypeStatus.NOT_STARTED, *UNFINISHED, TypeStatus.PAUSED)
+
+Arguments = dict[str, Any]
+
+
+class Skip(NamedTuple):
+    """The node does not run, for a reason such as "good_enough was False"."""
+
+    reason: str
+
+
+class Ahead(Protocol):
+    """What is known before a run."""
+
+    def is_made(self, record: Task) -> bool:
+        """Returns whether the run makes the value of a record, or may make it."""
+
+    def may_lack(self, record: Task) -> bool:
+        """Returns whether such a record may end without a value."""
+
+
+class _ByRecord:
+    """The decisions that records show: the run makes what is not over."""
+
+    def is_made(self, record: Task) -> bool:
+        return record.status in NOT_ENDED
+
+    def may_lack(self, record: Task) -> bool:
+        return False
+
+
+BY_RECORD: Final = _ByRecord()
+
+
+class Got(NamedTuple):
+    """What a node takes, as far as it is known.
+
+    Attributes:
+        args: Its arguments beside the contexts.
+        lack: Why it does not run, for certain.
+        made: The first record that the run makes, of those that it is known by: its lists and arguments.
+        open: What decides in the run whether it runs at all: a condition, or the record of a value that it requires.
+    """
+
+    args: Arguments
+    lack: Skip | None = None
+    made: Task | None = None
+    open: Condition | Task | None = None
+
+
+def gather(
+    links: Links, tasks: Sequence[Task], params: Params, masks: Masks = NO_MASKS, ahead: Ahead | None = None
+) -> Got:
+    """Returns what a task takes; of a mapped task what its items share. ByItem has what goes by item.
+
+    Comparing the values of conditions may raise any error. The reason of a Skip is masked.
+
+    Args:
+        links: The links of the task.
+        tasks: The tasks, with their records.
+        params: The run parameters.
+        masks: The secrets.
+        ahead: What is known before the run; None in the run, where all is over that the task takes.
+    """
+    made: Task | None = None
+    open_by: Condition | Task | None = None
+    if links.conditions:
+        conditions = [condition for condition in links.conditions if not condition.by_item]
+        skip, open_by = _ask(conditions, tasks, params, None, masks, ahead)
+        if skip is not None:
+            return Got({}, skip)
+    for link in links.each:
+        if not isinstance(link.source, int):
+            continue
+        source = tasks[link.source]
+        if ahead is not None and ahead.is_made(source):
+            made = made or source
+            open_by = open_by or (source if ahead.may_lack(source) else None)
+        elif links.nest is not None and links.nest.has(link.source):
+            continue  # each round has its own list
+        elif not _has_items(source, is_whole=links.is_cross):
+            return Got({}, _needs(source))
+    binds = links.binds if links.nest is None else [bind for bind in links.binds if not links.nest.has(bind.source)]
+    got = _take(binds, tasks, params, None, ahead)
+    return got._replace(made=made or got.made, open=open_by or got.open) if made or open_by else got
+
+
+def arguments(links: Links, tasks: Sequence[Task], params: Params, *, of_fallback: bool) -> Arguments | Skip:
+    """Returns the arguments of a task or of its fallback, or those that its items share, whatever its conditions."""
+    whole = links.whole()
+    got = _take(whole.fallback_binds if of_fallback else whole.binds, tasks, params, None)
+    return got.lack or got.args
+
+
+def _ask(
+    conditions: Sequence[Condition],
+    tasks: Sequence[Task],
+    params: Params,
+    item: ItemOrRound | None,
+    masks: Masks,
+    ahead: Ahead | None,
+) -> tuple[Skip | None, Condition | None]:
+    """Returns a Skip if one of the conditions does not hold, and the first one that is decided in the run."""
+    first = None
+    for condition in conditions:
+        value: Any = read(condition.source, tasks, params, item)
+        if type(value) is Constant:
+            value = value.value
+        elif ahead is not None and ahead.is_made(value):
+            first = first or condition
+            continue
+        elif value.has_value:
+            value = value_of(value, condition.part)
+        else:
+            is_entry = isinstance(condition.source, Entry)
+            return _needs(value) if is_entry else Skip(f"it depends on '{condition.name}', which {ending(value)}"), None
+        holds = bool(value) if condition.expected is TRUE else bool(value == condition.expected)
+        if holds is condition.negated:
+            return Skip(f"{condition.name} was {shorten(masks.mask(safe_repr(value)), MAX_SHOWN)}"), None
+    return None, first
+
+
+def _take(
+    binds: Sequence[Bind],
+    tasks: Sequence[Task],
+    params: Params,
+    item: ItemOrRound | None,
+    ahead: Ahead | None = None,
+) -> Got:
+    """Returns the argument of each parameter whose source has a value."""
+    values: Arguments = {}
+    made = open_by = None
+    for parameter, kind, source, required, part in binds:
+        cell: Any
+        if source.__class__ is int:  # as `read`, which a call of its own would make a tenth slower
+            cell = tasks[source]
+            if item is not None:
+                cell = cell.items[item.item] if cell.items and not cell._rounds else beside(cell, item.item)
+        elif kind == PARAMS:
+            cell = Constant(params)
+        elif source.__class__ is Carried and not item.item:  # type: ignore[union-attr]
+            continue  # the first round has none
+        else:
+            cell = read(source, tasks, params, item)
+        if cell.__class__ is Constant:
+            values[parameter] = cell.value
+        elif ahead is not None and ahead.is_made(cell):
+            made = made or cell
+            open_by = open_by or (cell if required and ahead.may_lack(cell) else None)
+        elif cell.has_value:
+            value = cell.current_context
+            if kind != CONTEXT:
+                value = value.storage if cell.__class__ is Item else cell.value
+            values[parameter] = value if part is None else take(value, part, is_mapped=cell.gives_list)
+        elif required:
+            return Got({}, _needs(cell))
+    return Got(values, None, made, open_by)
+
+
+def read(source: Source, tasks: Sequence[Task], params: Params, item: ItemOrRound | None) -> Task | Constant:
+    """Returns the record that has the value of a source, or the value itself.
+
+    Args:
+        source: The source.
+        tasks: The tasks, with their records.
+        params: The run parameters.
+        item: The item or round for which a source goes by item; None for the tasks themselves.
+    """
+    if isinstance(source, int):
+        return tasks[source] if item is None else beside(tasks[source], item.item)
+    if isinstance(source, str):
+        return Constant(params[source])
+    if source.__class__ is Constant:
+        return source
+    assert item is not None
+    if isinstance(source, Carried):
+        return beside(tasks[source.task], item.item - 1)
+    assert isinstance(source, Entry)
+    entry = item.entry[source.parameter] if type(item.entry) is Row else item.entry
+    return entry if type(entry) is Item else Constant(entry)
+
+
+def unmet_need(
+    needs: Sequence[Group],
+    tasks: Sequence[Task],
+    not_needed: Container[int] = (),
+    item: ItemOrRound | None = None,
+    ahead: Ahead | None = None,
+) -> Skip | None:
+    """Returns a Skip if a task that must have completed has not; None if all have.
+
+    Of an added workflow the last task must have completed, and none may have failed. Order does not count where
+    checkpoints are judged: what is restored stays, whatever becomes of its needs in this run.
+
+    Args:
+        needs: The order edges of a task.
+        tasks: The tasks. Those that it needs have ended.
+        not_needed: The tasks that a resume leaves out, since they have nothing to do.
+        item: The item or round, of which the needs go by item.
+        ahead: What is known before the run, in which what is made may complete.
+    """
+    for group in needs:
+        records = [tasks[one] if item is None else beside(tasks[one], item.item) for one in group]
+        last = records[-1]
+        if ahead is not None and ahead.is_made(last):
+            continue
+        is_met = last.status is COMPLETED or group[-1] in not_needed
+        unmet = next((record for record in records if record.status is FAILED), None if is_met else last)
+        if unmet is not None:
+            return _needs(unmet)
+    return None
+
+
+class ByItem:
+    """What the items of a mapped task take by item: their entries, and items of other maps with the same index.
+
+    A task in rounds takes it by round. Of a map in rounds, the items of one round take their entries only.
+
+    Args:
+        task: The mapped task, or one round of a map.
+        tasks: The tasks of the run, with their records.
+        before: The task of the same workflow whose item goes first, where items run from end to end.
+
+    Attributes:
+        is_plain: Whether an item takes its entries only.
+        follows: Whether an item waits for another task of the same workflow, which ends after the maps have opened.
+        carried: The parameters that get a value of the round before, from the second round on.
+        fallback_carried: Those of the fallback.
+    """
+
+    def __init__(self, task: LinkedTask, tasks: Sequence[Task], before: int | None = None) -> None:
+        links = task.links
+        nest = None if isinstance(task, MapRound) else links.nest
+        parts = {link.parameter: link.part for link in links.each}
+        self._tasks = tasks
+        self._has_entries = any(isinstance(link.source, int) and tasks[link.source].gives_items for link in links.each)
+        self._only = links.each[0].parameter if nest is None and len(links.each) == 1 else None
+        self._conditions: Sequence[Condition] = ()
+        self._lists: list[Bind] = []  # of a map in rounds
+        self._fallback_binds: Sequence[Bind] = ()
+        self._needs: Sequence[Group] = ()
+        order: list[int] = [] if before is None else [before]
+        until: Sequence[tuple[str, Carried, None]] = ()
+
+        def with_part(link: Any) -> Any:
+            return link._replace(part=parts[link.source.parameter]) if isinstance(link.source, Entry) else link
+
+        if not isinstance(task, MapRound):
+            self._conditions = [with_part(one) for one in links.conditions if one.by_item]
+        if nest is None:
+            self._binds = [Bind(name, VALUE, Entry(name), True, part) for name, part in parts.items()]
+        else:
+            self._binds = [with_part(bind) for bind in links.binds if nest.has(bind.source)]
+            self._fallback_binds = [with_part(bind) for bind in links.fallback_binds if nest.has(bind.source)]
+            self._needs = [group for group in links.needs if nest.has(group[-1])]
+            order += (source for source in links.order_sources() if nest.has(source))
+            if nest.until is not None:  # a round begins for what this one of the round before was
+                until = [("until", Carried(nest.until), None)]
+            if nest.repeat:
+                inside = [
+                    (one, one.source) for one in links.each if isinstance(one.source, int) and nest.has(one.source)
+                ]
+                self._lists += [Bind(one.parameter, VALUE, source, True, one.part) for one, source in inside]
+                self._lists += [one.carried for one in links.each if one.carried is not None]
+        self.carried = {bind.parameter for bind in self._binds if isinstance(bind.source, Carried)}
+        self.fallback_carried = {bind.parameter for bind in self._fallback_binds if isinstance(bind.source, Carried)}
+        labels = [
+            *((bind.parameter, bind.source, bind.part) for bind in self._binds),
+            *((f"fallback {bind.parameter}", bind.source, bind.part) for bind in self._fallback_binds),
+            *((f"when {one.name}", one.source, None) for one in self._conditions),
+        ]
+        self._labels = [one for one in labels if isinstance(one[1], int)]
+        self._labels_before = [*(one for one in labels if isinstance(one[1], Carried)), *until]
+        own = [source for _, source, _ in self._labels] + [bind.source for bind in self._lists]
+        self.beside = list(dict.fromkeys(one for one in (*own, *order) if isinstance(one, int)))
+        self._waits = [tasks[source] for source in self.beside]
+        self.is_plain = nest is None and not self._conditions
+        self.follows = nest is not None and any(map(nest.has, self.beside))
+
+    def gather(self, item: ItemOrRound, masks: Masks = NO_MASKS, ahead: Ahead | None = None) -> Got:
+        """Returns what an item takes beside what all items share; order is not judged.
+
+        Comparing the values of conditions may raise any error.
+        """
+        if not self._conditions:
+            return self._arguments(item, ahead)
+        skip, open_by = _ask(self._conditions, self._tasks, NO_PARAMS, item, masks, ahead)
+        if skip is not None:
+            return Got({}, skip)
+        got = self._arguments(item, ahead)
+        return got if open_by is None else got._replace(open=open_by)
+
+    def _arguments(self, item: ItemOrRound, ahead: Ahead | None = None) -> Got:
+        if self._only is not None and type(item.entry) is not Item:  # __class__ may be the user's own property
+            return Got({self._only: item.entry})
+        if self._has_entries:
+            for entry in item.sources():
+                if not entry.has_value and (ahead is None or not ahead.is_made(entry)):
+                    return Got({}, _needs(entry))
+        if self._lists:
+            lists = _take(self._lists, self._tasks, NO_PARAMS, item, ahead)
+            if lists.lack is not None:
+                return lists
+        return _take(self._binds, self._tasks, NO_PARAMS, item, ahead)
+
+    def arguments(self, item: ItemOrRound) -> Arguments | Skip:
+        """Returns the item's own arguments; a Skip if one that it requires has no value."""
+        got = self._arguments(item)
+        return got.lack or got.args
+
+    def fallback_arguments(self, item: ItemOrRound) -> Arguments | Skip:
+        """Returns what `arguments` does, for the fallback of a workflow's task."""
+        got = _take(self._fallback_binds, self._tasks, NO_PARAMS, item)
+        return got.lack or got.args
+
+    def unmet_need(self, item: ItemOrRound, ahead: Ahead | None = None) -> Skip | None:
+        """Returns a Skip if an item that must have completed has not."""
+        return unmet_need(self._needs, self._tasks, (), item, ahead) if self._needs else None
+
+    def has_conditions(self, item: ItemOrRound) -> bool:
+        """Returns whether all is over that the item's conditions are decided by."""
+        records = [read(one.source, self._tasks, NO_PARAMS, item) for one in self._conditions]
+        return all(isinstance(record, Constant) or is_over(record) for record in records)
+
+    def is_ready(self, item: ItemOrRound) -> bool:
+        """Returns whether all is over that the item waits for."""
+        if self._has_entries and not all(map(is_over, item.sources())):
+            return False
+        index = item.item
+        for task in self._waits:
+            record = beside(task, index) if task._rounds else task.items[index] if task.items else task
+            if record.status in NOT_ENDED:
+                return False
+        return True
+
+    def value_sources(self, item: ItemOrRound) -> Iterator[Task]:
+        """Yields the records whose values the item depends on: of items, or of a map without items."""
+        yield from item.sources()
+        yield from (record for _, record, _ in self.taken(item))
+        for bind in self._lists:
+            if item.item or not isinstance(bind.source, Carried):
+                record = read(bind.source, self._tasks, NO_PARAMS, item)
+                assert isinstance(record, Task)
+                yield record
+
+    def takes_from_beside(self, item: ItemOrRound) -> bool:
+        """Returns whether `taken` yields anything: most items of large maps take nothing from beside them."""
+        return bool(self._labels or (item.item and self._labels_before))
+
+    def taken(self, item: ItemOrRound) -> Iterator[tuple[str, Task, Part | None]]:
+        """Yields label, record and part of what is behind each argument and condition that is beside the item."""
+        for label, source, part in chain(self._labels, self._labels_before if item.item else ()):
+            record = read(source, self._tasks, NO_PARAMS, item)
+            assert isinstance(record, Task)
+            yield label, record, part
+
+
+def is_over(record: Task) -> bool:
+    """Returns whether a task or an item has ended."""
+    return record.status not in NOT_ENDED
+
+
+def value_of(task: Task, part: Part | None) -> Any:
+    """Returns the value of a task, or the part of it; of a mapped task the list of its items' parts."""
+    return take(task.value, part, is_mapped=task.gives_list)
+
+
+def _has_items(task: Task, *, is_whole: bool) -> bool:
+    """Returns whether a map over the task can open. A mapped source may still run, unless it is needed as a whole."""
+    return task.has_value or (task.gives_items and task.status in UNFINISHED and not is_whole)
+
+
+def _needs(record: Task) -> Skip:
+    return Skip(f"it needs '{record.name}', which {ending(record)}")
+
+
+def ending(task: Task) -> str:
+    """Returns how a task without a value ended, for a reason."""
+    return ENDINGS.get(task.status, "did not run")
