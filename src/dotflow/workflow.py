@@ -51,7 +51,17 @@ from dotflow.errors import (
 from dotflow.graph.builder import TaskBuilder
 from dotflow.graph.linked_task import LinkedTask, outputs_of
 from dotflow.graph.names import TaskRef, find_value
-from dotflow.graph.params import NO_PARAMS, Params, check_declared, keyed_id, resolve, run_id_of
+from dotflow.graph.params import (
+    NO_PARAMS,
+    Params,
+    check_declared,
+    given_in,
+    keyed_id,
+    naming,
+    params_in,
+    resolve,
+    run_id_of,
+)
 from dotflow.graph.plan import make_plan, note_on_groups
 from dotflow.graph.run_secrets import RunSecrets, keep_secret, mask_names, secret_params
 from dotflow.resume.choice import Resume
@@ -174,8 +184,8 @@ class DotFlow:
                 "then_anew" finishes such a run, and then begins a new one, which it returns.
             on_success: Called as `on_success(tasks=tasks)` at the end if no task failed.
             on_failure: Called as `on_failure(tasks=tasks)` at the end if a task failed.
-            params: Values of the workflow's parameters. They name the run: with {"day": "2026-11-25"}, checkpoints,
-                lock and log of `nightly` are those of `nightly@day=2026-11-25`.
+            params: Values of the workflow's parameters. Those that are not their default name the run: with
+                {"day": "2026-11-25"}, checkpoints, lock and log of `nightly` are those of `nightly@day=2026-11-25`.
             rerun: The tasks that run again, by name or step, with those that take their values. It implies a resume.
             cache: Whether cached values are used. With False, such steps run, and their values replace the cached ones.
             timeout: The maximum time of the run, in seconds or as a text such as "4h". Then it ends as by `cancel`, as
@@ -423,8 +433,8 @@ class DotFlow:
 
         values, secrets, _ = self._resolve(params)
         given = {name: values[name] for name in params}
-        text = params_text(given, values if given and key is None else {}, masks, secrets)
-        name = self._id_of(params, values, secrets, masks) if key is None else keyed_id(self.workflow_id, key, masks)
+        text = params_text(given, values, masks, secrets, key)
+        name = self._id_of(values, secrets, masks) if key is None else keyed_id(self.workflow_id, key, masks)
         return name, text
 
     def _named(self, submission: Submission) -> tuple[str, str]:
@@ -435,9 +445,9 @@ class DotFlow:
         from dotflow.codec.json import decode
         from dotflow.engine.submission import named_by
 
-        _, text = named_by(submission.workflow, self._declared().params, decode(submission.params), submission.key)
-        masks = self._masks()
-        return self._named_by(decode(text), submission.key, masks)
+        given, key = given_in(decode(submission.params)), submission.key
+        _, text = named_by(submission.workflow, self._declared().params, given, key)
+        return self._named_by({name: decode(text)[name] for name in given}, key, self._masks())
 
     def _masks(self) -> Masks:
         """Returns the masks for messages outside of a run."""
@@ -496,7 +506,7 @@ class DotFlow:
         from dotflow.resume.stored_inputs import find_stored
         from dotflow.resume.tokens import Tokens
 
-        values, secrets, _ = self._resolve(decode(run.params_text or "{}"))
+        values, secrets, _ = self._resolve(params_in(decode(run.params_text or "{}")))
         records, params = self._new_records(run.workflow_id, None, values, secrets)
         plan = make_plan(records, TypeExecution(run.mode or TypeExecution.SEQUENTIAL))
         find_stored(self.config.storage, Tokens(records, plan.previous, params))
@@ -533,10 +543,10 @@ class DotFlow:
         """Returns the id that a run with these parameters has. Raises UnknownParam, MissingParam or InvalidArgument."""
         values, secrets, given = self._resolve(params)
         found = self.config._find_secrets(self.task, given, are_required=False)
-        return self._id_of(params, values, secrets, found.masks)
+        return self._id_of(values, secrets, found.masks)
 
-    def _id_of(self, params: Params | None, values: Params, secrets: Collection[str], masks: Masks) -> str:
-        named = {**self._built_with, **values} if params or self._built_with else {}
+    def _id_of(self, values: Params, secrets: Collection[str], masks: Masks) -> str:
+        named = {**self._built_with, **naming(self.params, values)}
         if not named and not self.is_named:
             return self.workflow_id
         return run_id_of(self.workflow_id, named, secrets, masks)
@@ -569,7 +579,7 @@ class DotFlow:
         records, params = self._new_records(self.workflow_id, run_id, values, secrets)
         found = self.config._find_secrets(records, given)
         mask_names(records, found.masks)
-        workflow_id = workflow_id or self._id_of(options.params, values, secrets, found.masks)
+        workflow_id = workflow_id or self._id_of(values, secrets, found.masks)
         for task in records if workflow_id != self.workflow_id else ():
             task.workflow_id = workflow_id
         return workflow_id, records, params, found
@@ -592,7 +602,7 @@ class DotFlow:
         claim = claimed.claim
         from dotflow.codec.json import decode  # here: most programs never need it
 
-        chosen = self._options(**options, params=decode(claim.params), rerun=list(claim.rerun))
+        chosen = self._options(**options, params=params_in(decode(claim.params)), rerun=list(claim.rerun))
         try:
             run = self._prepare(chosen, in_thread=True, claimed=claimed)
         except UnknownParam as error:  # an earlier version of the code declared it

@@ -145,7 +145,8 @@ def test_a_second_submission_of_a_queued_run_returns_its_id(make: Make) -> None:
     due = Control(workflow).run(first).due
     assert due is not None
     assert due <= clock.now()
-    assert workflow.submit(params={"customer": 1}) != first  # its name says it: another run
+    assert workflow.submit(params={"customer": 1}) == first  # the default
+    assert workflow.submit(params={"customer": 2}) != first  # its name says it: another run
 
 
 def test_a_key_names_a_run(make: Make) -> None:
@@ -249,7 +250,7 @@ def test_an_unknown_workflow_is_named_by_its_server(make: Make, history: History
 
 
 def test_a_run_that_its_server_names_has_the_parameters_of_a_submission(make: Make, history: HistorySQLite) -> None:
-    """With their types, and the defaults that name it: whoever resumes it after a deploy finds its values."""
+    """With their types, and the defaults of its day: whoever resumes it after a deploy finds its values."""
     control = Control(history)
     run = control.submit("report", {"customer": "9", "day": "2026-11-25"})
     declared = {"customer": 1, "day": date(2026, 11, 25), "limit": 5, "key": Secret("TOKEN")}
@@ -259,7 +260,7 @@ def test_a_run_that_its_server_names_has_the_parameters_of_a_submission(make: Ma
     serve(make(params={**declared, "limit": 6}), once=True)
 
     assert shown.params == {"customer": 9, "day": date(2026, 11, 25), "limit": 5}
-    assert shown.workflow_id == "report@customer=9,day=2026-11-25,limit=5"
+    assert shown.workflow_id == "report@customer=9"
     ended = control.run(again.run_id)
     assert (ended.workflow_id, ended.state, ended.params) == (shown.workflow_id, TypeRunState.COMPLETED, shown.params)
 
@@ -366,13 +367,67 @@ def test_a_queued_run_keeps_the_defaults_that_name_it(make: Make, history: Histo
     assert after.value(run, "take") == 107
 
 
-def test_a_run_without_parameters_takes_the_defaults_of_its_server(make: Make, history: HistorySQLite) -> None:
-    """They don't name it, and neither do those of a run with a key."""
-    plain, keyed = make().submit(), make().submit(key="click")
-    after = make(params={"customer": 20})
+@pytest.mark.parametrize("by_id", [False, True], ids=["of the workflow", "by its id"])
+def test_a_submission_keeps_the_defaults_of_its_day(make: Make, history: HistorySQLite, *, by_id: bool) -> None:
+    """And its name, whatever they become until it runs; the same key returns it, with the parameters that it gave."""
+    before, after = make(params={"customer": 1, "day": 7}), make(params={"customer": 20, "day": 7})
+    before._enqueue(before._queue(""), before._submission(None, key="first"))  # which declares it
+
+    def submit(of: DotFlow, params: dict[str, Any] | None = None, key: str | None = None) -> str:
+        if not by_id:
+            return of.submit(params, key=key)
+        history.operations().declare([of._declared()])
+        return Control(history).submit("report", params, key=key)
+
+    runs = [submit(before), submit(before, key="click"), submit(before, {"day": 8}, key="click 2")]
+    again = [submit(after, key="click"), submit(after, {"day": 8}, key="click 2")]
+    with pytest.raises(OrderRefused, match="the key 'click 2' was used with other parameters"):
+        submit(after, {"day": 9}, key="click 2")
     serve(after, once=True)
 
-    assert [after.value(run, "double") for run in (plain, keyed)] == [40, 40]
+    assert again == runs[1:]
+    control = Control(history)
+    assert [control.run(run).workflow_id for run in runs] == ["report", "report#click", "report#click 2"]
+    assert [dict(control.run(run).params or {}) for run in runs] == [{"customer": 1, "day": day} for day in (7, 7, 8)]
+    assert [after.value(run, "double") for run in runs] == [2, 2, 2]
+
+
+def test_a_default_that_is_given_names_nothing(make: Make, history: HistorySQLite) -> None:
+    """By hand, in a submission and by an id: one run, whose steps are not run twice. Nor does a new one rename it."""
+    workflow = make()
+    workflow.start()
+    newer = make(params={"customer": 1, "limit": 100, "rate": 1.0})
+    newer.start(params={"customer": 1, "limit": 100, "rate": 1}, resume=True)
+
+    assert newer.last.workflow_id == "report"
+    assert [task.status for task in newer.last.tasks] == [TypeStatus.COMPLETED] * 2
+    assert [run.restored for run in history.runs()] == [2, 0]
+    assert newer.id_of_run({"limit": 101}) == "report@limit=101"
+    run = newer.submit({"limit": 100})
+    assert Control(history).submit("report", {"limit": "100", "customer": 1}) == run
+    assert Control(history).run(run).workflow_id == "report"
+
+
+@pytest.mark.parametrize("key", [None, "click"])
+def test_texts_are_converted_when_the_workflow_is_declared(make: Make, history: HistorySQLite, key: str | None) -> None:
+    """A submission by its id does not know their types, whatever names its run."""
+    run = Control(history).submit("report", {"customer": "9"}, key=key)
+    workflow = make()
+    serve(workflow, once=True)
+
+    found = Control(history).run(run)
+    assert (found.params, found.state) == ({"customer": 9}, TypeRunState.COMPLETED)
+    assert found.workflow_id == ("report@customer=9" if key is None else "report#click")
+    assert workflow.value(run, "double") == 18
+    assert key is None or Control(history).submit("report", {"customer": "9"}, key=key) == run
+
+
+def test_the_last_submission_of_a_queued_run_has_the_word(make: Make, history: HistorySQLite) -> None:
+    """It begins later, so it sees what the second caller wants, of the parameters that do not name it, too."""
+    run = make(params={"customer": 1, "limit": 5}).submit()
+    assert make(params={"customer": 1, "limit": 6}).submit() == run
+
+    assert Control(history).run(run).params == {"customer": 1, "limit": 6}
 
 
 def test_equal_parameters_are_equal_in_any_order(make: Make, history: HistorySQLite) -> None:
@@ -795,7 +850,7 @@ class SlowStorage(StorageFile):
     begun, may_go_on = threading.Event(), threading.Event()
 
     def lock(self, workflow_id: str) -> Any:
-        if workflow_id == "report@customer=1":
+        if workflow_id == "report":  # 1 is the default
             self.begun.set()
             assert self.may_go_on.wait(45)
         return super().lock(workflow_id)
@@ -924,6 +979,63 @@ def test_the_run_of_a_killed_process_is_continued(
     last = server.claim({"report": None}, ())
     assert last is not None
     assert last.run_id == fresh
+
+
+def take_all(server: SQLiteServer) -> list[str]:
+    """Takes what is queued, one run after the other, and returns the names."""
+    names = []
+    while (claim := server.claim({"report": None}, ())) is not None:
+        names.append(claim.name)
+        server.end(claim, Ending(TypeRunState.COMPLETED))
+    return names
+
+
+@pytest.mark.parametrize("at", [None, datetime(2026, 1, 1, tzinfo=UTC)], ids=["as submitted", "at one moment"])
+@pytest.mark.parametrize("how", ["stopped", "killed", "given up"])
+def test_a_run_whose_server_ended_keeps_its_place(
+    make: Make, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch, how: str, at: datetime | None
+) -> None:
+    """It comes before what is queued with its priority, and after what has a higher one. Nothing waits since then."""
+    now = 100.0
+    monkeypatch.setattr(clock, "ticks", lambda: now)
+    workflow = make(params={"customer": ...})
+    for customer in range(1, 6):
+        workflow.submit({"customer": customer}, at=at)
+    first, server = open_server(), open_server()
+    one, two = first.claim({"report": None}, ()), first.claim({"report": None}, ())
+    assert one is not None
+    assert two is not None
+    first.end(one, Ending(TypeRunState.COMPLETED))
+    if how == "stopped":
+        first.end(two, Ending(TypeRunState.INTERRUPTED, "shutdown", goes_on=True))
+    elif how == "given up":
+        first.put_back(two, 0)
+    else:
+        kill(first)
+        server.take_over()
+        now += 1
+        server.take_over()
+    workflow.submit({"customer": 9}, priority=1)
+
+    assert how == "given up" or not Control(workflow).long_queued()
+    assert take_all(server) == [f"report@customer={customer}" for customer in (9, 2, 3, 4, 5)]
+
+
+def test_a_clock_that_is_set_back_delays_no_submission(
+    make: Make, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was submitted without a moment begins now, in its order; what has one waits for it."""
+    workflow = make(params={"customer": ...})
+    with virtual_clock(start=datetime(2026, 11, 25, 12, tzinfo=UTC)) as time:
+        server = open_server()
+        for customer in (1, 2, 3):
+            workflow.submit({"customer": customer}, at="2h" if customer == 1 else None)
+            time.sleep(1)
+        time.jump_wall(-3600)
+
+        server.take_over()
+        assert take_all(server) == ["report@customer=2", "report@customer=3"]
+        assert server.next_due() == datetime(2026, 11, 25, 14, tzinfo=UTC)
 
 
 def test_once_goes_on_with_the_run_of_a_killed_process(make: Make, open_server: OpenServer) -> None:

@@ -159,11 +159,11 @@ def test_a_value_may_be_empty_or_have_an_equals_sign() -> None:
 
 class TestWorkflows:
     def test_declared_parameters_are_passed_to_start(self) -> None:
-        """They name the run, defaults included."""
+        """Those that are not their default name the run."""
         found = loaded("day=2026-11-25", workflow="jobs:workflow")
 
         assert found.params == {"day": "2026-11-25"}
-        assert run_id(found) == "ready@day=2026-11-25,limit=100"
+        assert run_id(found) == "ready@day=2026-11-25"
 
     def test_one_without_a_default_has_the_type_that_its_step_declares(self) -> None:
         """So a run from the command line and one from a program get the same value."""
@@ -215,11 +215,11 @@ class TestFactories:
         assert run_id(found) == "jobs:unnamed@day=2026-11-25"
 
     def test_a_parameter_of_both_goes_to_both(self) -> None:
-        """And stands in the name once, beside the defaults of the others."""
+        """And stands in the name once."""
         found = loaded("day=2026-11-25", workflow="jobs:both")
 
         assert found.params == {"day": "2026-11-25"}
-        assert run_id(found) == "both@day=2026-11-25,limit=100"
+        assert run_id(found) == "both@day=2026-11-25"
         assert run_id(loaded("day=x", "limit=5", workflow="jobs:both")) == "both@day=x,limit=5"
 
     @pytest.mark.parametrize(

@@ -306,6 +306,6 @@ def test_the_command_line_and_a_program_have_one_id(
     loaded = build({"step": (), "workflow": "jobs:build", "param": ["day=2026-11-03"]})
     program = sys.modules["jobs"].build()
 
-    assert loaded.workflow.id_of_run(loaded.params) == "daily@day=2026-11-03,limit=100"
-    assert program.id_of_run(given_params) == "daily@day=2026-11-03,limit=100"
-    assert program.start(params=given_params).workflow_id == "daily@day=2026-11-03,limit=100"
+    assert loaded.workflow.id_of_run(loaded.params) == "daily@day=2026-11-03"
+    assert program.id_of_run(given_params) == "daily@day=2026-11-03"
+    assert program.start(params=given_params).workflow_id == "daily@day=2026-11-03"

@@ -22,7 +22,7 @@ from dotflow.errors import (
     ValueNotStorable,
 )
 from dotflow.graph.param_types import SCALARS, type_of_run_param
-from dotflow.graph.params import Params, keyed_id, run_id_of
+from dotflow.graph.params import GIVEN, Params, keyed_id, naming, run_id_of
 
 NO_ID: Final = "it has no workflow_id, by which other processes find its runs: DotFlow(workflow_id='nightly')"
 NO_HISTORY: Final = "it has no history, which has the queue: Config(history=HistorySQLite('/path/history.db'))"
@@ -78,7 +78,7 @@ def check_id(workflow_id: object) -> None:
         raise InvalidArgument("workflow_id", workflow_id, "the id of a workflow, as a text without lone surrogates")
 
 
-def params_text(given: Params, defaults: Params, masks: Masks, secrets: Collection[str]) -> str:
+def params_text(given: Params, defaults: Params, masks: Masks, secrets: Collection[str], key: str | None) -> str:
     """Returns run parameters for a queue. Equal ones are equal texts.
 
     Args:
@@ -86,6 +86,7 @@ def params_text(given: Params, defaults: Params, masks: Masks, secrets: Collecti
         defaults: Those of the others, with which it runs, whatever a server's code declares by then.
         masks: The secrets.
         secrets: The parameters that are secrets, which stay out.
+        key: The key of the submission; None for none.
 
     Raises:
         InvalidArgument: A given value is a secret, or the codec can't keep it.
@@ -100,7 +101,13 @@ def params_text(given: Params, defaults: Params, masks: Masks, secrets: Collecti
     if masks.mask(text) != text:
         raise refuse_secret(next((name for name, value in given.items() if masks.mask(repr(value)) != repr(value)), ""))
     kept = {name: value for name, value in defaults.items() if name not in secrets and _may_be_kept(value, masks)}
-    return _text({**kept, **given})
+    return _kept_text(given, kept, key)
+
+
+def _kept_text(given: Params, defaults: Params, key: str | None) -> str:
+    """Returns the parameters of a run for a queue; with a key also which of them were given, as it is compared."""
+    names = {} if key is None or not defaults.keys() - given.keys() else {GIVEN: sorted(given)}
+    return _text({**defaults, **given, **names})
 
 
 def _may_be_kept(value: object, masks: Masks) -> bool:
@@ -184,9 +191,9 @@ def named_by(
         if not _is_plain(value):
             raise InvalidArgument(f"params[{name!r}]", value, "plain data, such as text, numbers or dates")
     described = _described(description)
-    by_key = None if key is None else keyed_id(workflow_id, key)
+    plain = workflow_id if key is None else keyed_id(workflow_id, key)
     if described is None:
-        return by_key or (None if given else workflow_id), _text(given)
+        return None if given else plain, _text(given)
     values = dict(given)
     for name, value in given.items():
         if name not in described:
@@ -202,9 +209,8 @@ def named_by(
     missing = [name for name, described_by in described.items() if len(described_by) < 2 and name not in values]
     if missing:
         raise MissingParam(tuple(missing))
-    if by_key or not values:
-        return by_key or workflow_id, _text(values)
-    if any(not kind for kind, *_ in described.values()):
-        return None, _text(values)
-    values = {**defaults_of(description), **values}
-    return run_id_of(workflow_id, values), _text(values)
+    defaults = {name: value for name, value in defaults_of(description).items() if value is not ...}
+    if values and any(not kind for kind, *_ in described.values()):
+        return None, _kept_text(values, {}, key)
+    by_values = run_id_of(workflow_id, naming(defaults, values))
+    return by_values if key is None else plain, _kept_text(values, defaults, key)

@@ -1,6 +1,6 @@
 """Run parameters: declared with defaults in DotFlow, with values in `start`.
 
-They name a run: `nightly@day=2026-11-25`.
+Those that are not their default name a run: `nightly@day=2026-11-25`.
 """
 
 import enum
@@ -69,14 +69,52 @@ def resolve(declared: Params, values: Params | None, tasks: "Iterable[Task]" = (
     return MappingProxyType(resolved)
 
 
+def naming(declared: Params, values: Params) -> Params:
+    """Returns the values that name a run: those that are not the default of their parameter.
+
+    So a default that is given names nothing, and a new parameter with a default renames nothing. A parameter without a
+    default always names the run.
+    """
+    return {name: value for name, value in values.items() if not _is_default(value, declared.get(name, ...))}
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    if default is ...:
+        return False
+    if value is default:
+        return True
+    if type(value) is int and type(default) is float:  # which every float may be
+        return value == default
+    try:
+        return _text("", value) == _text("", default)
+    except InvalidArgument:  # the codec can't keep one of them
+        return False
+
+
+#: Beside the parameters that the history has of a run, under names that no parameter has: the names of those that a
+#: submission with a key has given, and the digests of the secrets that the run was given.
+GIVEN: Final = "=given"
+DIGESTS: Final = "=digests"
+
+
+def params_in(stored: Params) -> dict[str, Any]:
+    """Returns the parameters among what the history has of a run."""
+    return {name: value for name, value in stored.items() if not name.startswith("=")}
+
+
+def given_in(stored: Params) -> dict[str, Any]:
+    """Returns the parameters that a submission has given, among what the history has of its run."""
+    return {name: stored[name] for name in stored.get(GIVEN, params_in(stored))}
+
+
 def run_id_of(workflow_id: str, values: Params, secrets: Collection[str] = (), masks: Masks = NO_MASKS) -> str:
-    """Returns the id of a run with these parameters: `nightly@day=2026-11-25,limit=100`.
+    """Returns the id of a run that these parameters name: `nightly@day=2026-11-25,limit=100`.
 
     A digest stands in place of a secret. Secrets without a value name no run.
 
     Args:
         workflow_id: The id of the workflow.
-        values: The values of the parameters, by name.
+        values: The values that `naming` returns.
         secrets: The parameters that are secrets.
         masks: The secrets of the run.
 

@@ -25,7 +25,7 @@ from dotflow.core.failure import name_of
 from dotflow.core.secret import secrets_in
 from dotflow.core.steps import as_actions, resolve
 from dotflow.errors import AmbiguousTask, DotflowError, MissingParam, NotServable, UnknownParameter
-from dotflow.graph.params import Params
+from dotflow.graph.params import Params, naming
 from dotflow.resume.choice import Resume
 from dotflow.workflow import DotFlow
 
@@ -155,7 +155,7 @@ def make_folder_importable() -> None:
 def _from_steps(options: Mapping[str, Any]) -> Loaded:
     actions: list[Any] = as_actions(list(options["step"]))
     params = values_for_steps(actions, parse_params(options["param"]))
-    workflow = DotFlow(config=Config(), workflow_id=options.get("workflow_id"), params=params)
+    workflow = DotFlow(Config(), workflow_id=options.get("workflow_id"), params=dict.fromkeys(params, ...))
     context, callback = options.get("initial_context"), options.get("callback")
     context = None if context is None else parse_value(context)
     try:
@@ -193,7 +193,8 @@ def _from_factory(options: Mapping[str, Any]) -> Loaded:
             f"--workflow {path} {'returned' if is_factory else 'is'} {workflow!r} ({name_of(type(workflow))}). "
             f"Use the path of a function that returns a DotFlow, or of a DotFlow."
         )
-    workflow.set_built_with(arguments, secrets_in(own))
+    defaults = {name: parameter.default for name, parameter in own.items() if parameter.default is not parameter.empty}
+    workflow.set_built_with(naming(defaults, arguments), secrets_in(own))
     others = {name: text for name, text in texts.items() if name not in own or name in workflow.params}
     return Loaded(workflow, values_for_workflow(workflow.params, others, own, workflow.task))
 

@@ -34,7 +34,7 @@ def parse_params(options: Sequence[str]) -> Texts:
 
 
 def values_for_factory(factory: Any, texts: Texts) -> Params:
-    """Returns what the factory is called with. It names the workflow's runs; the factory's defaults don't.
+    """Returns what the factory is called with. What is not its default names the workflow's runs.
 
     Raises:
         UsageError: A text is no value of its parameter's type.

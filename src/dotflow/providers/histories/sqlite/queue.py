@@ -45,6 +45,7 @@ from dotflow.core.schedule_rules import Fired
 from dotflow.core.text import escape_surrogates
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError, NotInHistory, NotServable, OrderRefused, close_match
+from dotflow.graph.params import given_in
 from dotflow.providers.histories.sqlite import live, questions, schedules
 from dotflow.providers.histories.sqlite.crashed import MARK_ATTEMPTS, MARK_RUN, counts_of, end_of, mark_ended
 from dotflow.providers.histories.sqlite.reading import (
@@ -81,13 +82,14 @@ BETWEEN_LOOKS: Final = 1.0  # seconds between the two looks that find a process 
 BY_KEY: Final = "SELECT run_id, params FROM wanted JOIN runs USING (run) WHERE wanted.workflow = ? AND key = ?"
 FRESH: Final = """SELECT run, run_id, priority, due FROM wanted JOIN runs USING (run)
     WHERE wanted.name = ? AND queued AND NOT resume"""
+SET_PARAMS: Final = "UPDATE runs SET params = ? WHERE run = ?"  # those that do not name it may differ
 MERGE: Final = "UPDATE wanted SET priority = ?, due = ? WHERE run = ?"
 ADD_RUN: Final = """INSERT INTO runs (run_id, workflow_id, name, state, trigger, began, submitted, is_named, workflow,
     params, origin, continues) VALUES (?, ?, ?, 'Queued', ?, ?, ?, 1, ?, ?, ?, ?)"""
 ADD_WANTED: Final = """INSERT INTO wanted (run, workflow, name, key, priority, due, resume, rerun, tries, schedule,
     made_up, queued) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"""
 LEAVE: Final = "UPDATE wanted SET queued = 0, server = NULL WHERE run = ?"
-UNNAMED: Final = """SELECT run_id, wanted.workflow, params, priority, due FROM wanted JOIN runs USING (run)
+UNNAMED: Final = """SELECT run_id, wanted.workflow, params, key, priority, due FROM wanted JOIN runs USING (run)
     WHERE queued AND wanted.name IS NULL ORDER BY run"""
 SET_NAME: Final = "UPDATE wanted SET name = ? WHERE run = ?"
 
@@ -120,6 +122,11 @@ PRIORITIES: Final = """WITH RECURSIVE priorities (priority) AS (
 IS_DUE: Final = f"""{PRIORITIES} SELECT 1 FROM priorities CROSS JOIN wanted USING (priority)
     WHERE queued AND workflow = :workflow AND due <= :now LIMIT 1"""
 NEXT_DUE: Final = "SELECT MIN(due) FROM wanted WHERE queued AND workflow = ? AND due > ?"
+#: What waits for nothing but the clock, which was set back since: it was due when it was written. It begins in that
+#: order, now. The index of the moments finds no row while the clock is right.
+AHEAD: Final = """SELECT run FROM runs JOIN wanted USING (run)
+    WHERE began > :now AND queued AND due > :now AND due <= submitted"""
+BEGIN_NOW: Final = f"UPDATE wanted SET due = :now WHERE run IN ({AHEAD})"
 #: The schedules of which as many runs are active as may be.
 FULL: Final = """SELECT schedule FROM schedules JOIN wanted USING (schedule) JOIN runs USING (run)
     WHERE runs.state = 'Running' GROUP BY schedule HAVING COUNT(*) >= at_once"""
@@ -144,7 +151,9 @@ CLAIMED: Final = """SELECT run_id, wanted.workflow, wanted.name, params, origin,
     FROM wanted JOIN runs USING (run) WHERE run = ?"""
 MINE: Final = "SELECT run FROM runs JOIN wanted USING (run) WHERE run_id = ? AND state = 'Running' AND server = ?"
 PUT_BACK: Final = "UPDATE runs SET state = 'Queued', lock = NULL, process = NULL WHERE run = ?"
-ENQUEUE: Final = "UPDATE wanted SET queued = 1, server = NULL, due = ?, resume = resume OR ? WHERE run = ?"
+#: With no moment before which it does not begin, 0, it keeps its place.
+ENQUEUE: Final = """UPDATE wanted SET queued = 1, server = NULL, due = MAX(MIN(due, :now), :first),
+    resume = resume OR :is_double WHERE run = :run"""
 BEGIN: Final = "UPDATE runs SET begun = 1 WHERE run = ?"
 END: Final = "UPDATE runs SET state = ?, ended = ?, reason = ?, error = COALESCE(?, error) WHERE run = ?"
 #: Claimed runs; those that an earlier dotflow has called Crashed included.
@@ -159,7 +168,7 @@ BEFORE: Final = """SELECT runs.run, tries FROM runs JOIN wanted USING (run)
 #: How many tasks and items a run has restored, and how many rows it has at all.
 RESTORED_ROWS: Final = f"SELECT TOTAL(state = {RESTORED}), COUNT(*) FROM attempts WHERE run = ?"
 OF_RUN: Final = """SELECT run_id, workflow_id, runs.name, runs.workflow, params, schedule,
-    COALESCE(made_up, 0), origin, COALESCE(priority, 0), COALESCE(tries, 0)
+    COALESCE(made_up, 0), origin, COALESCE(priority, 0), COALESCE(tries, 0), due
     FROM runs LEFT JOIN wanted USING (run) WHERE run = ?"""
 
 OPEN_ORDERS: Final = "SELECT what, by_whom, comment FROM orders WHERE done IS NULL AND run = ? ORDER BY rowid"
@@ -621,8 +630,8 @@ class SQLiteServer(QueueServer):
     def unnamed(self) -> Sequence[tuple[str, Submission]]:
         rows = self._queue.look(UNNAMED)
         return [
-            (run_id, Submission(workflow, params, None, None, priority, moment(due)))
-            for run_id, workflow, params, priority, due in rows
+            (run_id, Submission(workflow, params, None, key, priority, moment(due)))
+            for run_id, workflow, params, key, priority, due in rows
             if workflow in self._workflows
         ]
 
@@ -661,6 +670,8 @@ class SQLiteServer(QueueServer):
         return [run_id for run_id in self._queue.transact(work) if run_id]
 
     def take_over(self) -> Sequence[TakenOver]:
+        if self._workflows and self._queue.look(AHEAD, {"now": _now()}):
+            self._queue.transact(lambda connection: connection.execute(BEGIN_NOW, {"now": _now()}))
         live.hold(self._path, self._lock, self._queue.file.files)  # a step may have closed the file
         self._queue.look("PRAGMA shrink_memory")  # reads the file, and not what SQLite knows of it
         if self._workflows:  # a connection that is opened again makes a new database in an empty file
@@ -741,7 +752,9 @@ class SQLiteServer(QueueServer):
                 return
             is_double = bool(connection.execute(FRESH, (claim.name,)).fetchall())  # submitted since
             connection.execute(PUT_BACK, (run,))
-            connection.execute(ENQUEUE, (_now() + round(delay * MICRO), is_double, run))
+            now = _now()
+            first = now + round(delay * MICRO) if delay else 0
+            connection.execute(ENQUEUE, {"now": now, "first": first, "is_double": is_double, "run": run})
 
         self._queue.transact(work)
 
@@ -804,12 +817,13 @@ def _submit(connection: sqlite3.Connection, wanted: Submission, trigger: str = "
     due = now if wanted.due is None else micro(wanted.due)
     if wanted.key is not None:
         for run_id, params in connection.execute(BY_KEY, (wanted.workflow, wanted.key)):
-            if params != wanted.params:
+            if params != wanted.params and _given_text(params) != _given_text(wanted.params):
                 raise OrderRefused("submit", run_id, f"the key {wanted.key!r} was used with other parameters")
             return str(run_id)
     elif wanted.name is not None:
         for run, run_id, priority, earlier in connection.execute(FRESH, (wanted.name,)).fetchall():
             connection.execute(MERGE, (max(priority, wanted.priority), min(earlier, due), run))
+            connection.execute(SET_PARAMS, (wanted.params, run))
             return str(run_id)
     run_id, title = str(uuid.uuid4()), wanted.title and escape_surrogates(wanted.title)
     name = wanted.workflow if wanted.name is None else wanted.name
@@ -818,6 +832,11 @@ def _submit(connection: sqlite3.Connection, wanted: Submission, trigger: str = "
     in_queue = (run, wanted.workflow, wanted.name, wanted.key, wanted.priority, due, False, None, 0, None, False)
     connection.execute(ADD_WANTED, in_queue)
     return run_id
+
+
+def _given_text(params: str) -> str:
+    """Returns the parameters that a submission has given, as a text: equal ones are equal texts."""
+    return json.dumps(given_in(json.loads(params)), sort_keys=True)
 
 
 def _continue(
@@ -830,8 +849,13 @@ def _continue(
     tries: int = 0,
     priority: int | None = None,
 ) -> str:
-    """Queues a run that continues another one, and returns its id. What people resume is in the way of no firing."""
-    ((before, name, title, workflow, params, schedule, made_up, origin, same, _),) = connection.execute(OF_RUN, (run,))
+    """Queues a run that continues another one, and returns its id. What people resume is in the way of no firing.
+
+    One whose server has ended keeps its place: it was taken before what is queued, and so stands before it.
+    """
+    (found,) = connection.execute(OF_RUN, (run,))
+    before, name, title, workflow, params, schedule, made_up, origin, same, _, was_due = found
+    due = now if trigger != "take-over" or was_due is None else min(was_due - 1, now)
     if trigger == "resume":
         schedule = None
     if origin is None:
@@ -842,7 +866,7 @@ def _continue(
     number = connection.execute(ADD_RUN, in_list).lastrowid
     steps = json.dumps(list(rerun)) if rerun else None
     priority = same if priority is None else priority
-    in_queue = (number, workflow, name, None, priority, now, True, steps, tries, schedule, made_up)
+    in_queue = (number, workflow, name, None, priority, due, True, steps, tries, schedule, made_up)
     connection.execute(ADD_WANTED, in_queue)
     return run_id
 
@@ -857,7 +881,7 @@ def _end(connection: sqlite3.Connection, run: int, state: TypeRunState, reason: 
 
 def _take_over(connection: sqlite3.Connection, run: int, now: int, order: Order | None = None) -> TakenOver:
     """Ends a claimed run whose process has ended: as its orders say, or by a run that continues it."""
-    ((run_id, name, title, workflow, *_, origin, _, tries),) = connection.execute(OF_RUN, (run,))
+    ((run_id, name, title, workflow, *_, origin, _, tries, _),) = connection.execute(OF_RUN, (run,))
     if order is not None:
         connection.execute(ADD_ORDER, (run, order.what, order.by, now, order.comment, None))
     ordered = _ordered(connection, run)

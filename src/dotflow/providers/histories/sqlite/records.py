@@ -19,6 +19,7 @@ from dotflow.core.outcome import Note
 from dotflow.core.text import error_line
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
+from dotflow.graph.params import params_in
 from dotflow.providers.histories.sqlite.crashed import counts_of, end_of
 from dotflow.providers.histories.sqlite.questions import of_chain
 from dotflow.providers.histories.sqlite.reading import Reader, in_list
@@ -521,7 +522,8 @@ def _part(sql: str, others: str) -> str:
 def _params(text: str) -> Mapping[str, Any] | None:
     """Returns the run parameters of a text of the codec, for any process. None where it has none."""
     try:
-        return {name: decode_plain(member) for name, member in json.loads(text).items()}
+        stored = params_in(json.loads(text))
+        return {name: decode_plain(member) for name, member in stored.items()}
     except (ValueError, AttributeError, RecursionError):
         return None
 

@@ -172,8 +172,10 @@ COMPLETED: Final = """SELECT run, run_id FROM runs WHERE workflow_id = ? AND beg
 WAITS_FOR: Final = f"SELECT {STEP} AS step FROM questions WHERE origin = ? AND {UNANSWERED} ORDER BY asked LIMIT 1"
 MOVE_ALARM: Final = "UPDATE schedules SET alarmed = ? WHERE schedule = ? AND alarmed IS ?"
 LOOKED_AT: Final = "UPDATE wanted SET looked_at = 1 WHERE schedule = ? AND planned > ? AND planned <= ?"
-LONG_QUEUED: Final = """SELECT workflow, COUNT(*) AS count, MIN(due) AS due FROM wanted
-    WHERE queued AND due < ? GROUP BY workflow ORDER BY workflow"""
+#: What continues another run has the place of that one, and waits since it was queued.
+LONG_QUEUED: Final = """SELECT wanted.workflow, COUNT(*) AS count, MIN(MAX(due, submitted)) AS since
+    FROM wanted JOIN runs USING (run)
+    WHERE queued AND MAX(due, submitted) < ? GROUP BY wanted.workflow ORDER BY wanted.workflow"""
 
 
 def find_schedules(reader: Reader) -> Iterator[ServedSchedule]:
