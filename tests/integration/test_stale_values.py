@@ -32,7 +32,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     return resume_fuzz.STORAGES[request.param](folder)
 
 
-def run(storage: Storage, add: Callable[[DotFlow], object], resume: bool = True, **arguments: Any) -> DotFlow:
+def run(storage: Storage, add: Callable[[DotFlow], object], resume: Any = True, **arguments: Any) -> DotFlow:
     ran.clear()
     workflow = DotFlow(Config(storage=storage, log=LogDefault(output="none")), workflow_id="w")
     add(workflow)
@@ -78,6 +78,116 @@ def test_the_context_of_a_map_counts_its_failed_items(storage: Storage) -> None:
     workflow = run(storage, lambda flow: flow.task.add(double, each=[1, 3]).add(lengths))
 
     assert workflow.result_storage()[1] == (2, [])
+
+
+class Reduced:
+    """A map over a list that a step makes, and two steps after it."""
+
+    def __init__(self) -> None:
+        self.entries = [1, 2]
+        self.red: set[str] = set()
+        self.is_open = True
+
+    def note(self, name: str, value: Any) -> Any:
+        ran.append(name)
+        if name in self.red:
+            raise ValueError(name)
+        return value
+
+    def __call__(self, flow: DotFlow) -> None:
+        flow.task.add(action(lambda: self.note("entries", self.entries)), name="entries")
+        flow.task.add(action(lambda: self.note("gate", self.is_open)), name="gate")
+        flow.task.add(action(lambda entry: self.note(f"work {entry}", entry)), name="work", each={"entry": "entries"})
+        flow.task.add(action(lambda work: self.note("total", sum(work))), name="total", when="gate")
+        flow.task.add(action(lambda total: self.note("report", total)), name="report")
+
+
+def test_a_list_that_is_made_anew_and_equal_lets_what_takes_its_map_stand(storage: Storage) -> None:
+    """No item runs, so what was made from them is as it was; only the run knows, and the plan says so."""
+    reduced = Reduced()
+    run(storage, reduced)
+    workflow = DotFlow(Config(storage=storage, log=LogDefault(output="none")), workflow_id="w")
+    reduced(workflow)
+
+    plan = workflow.plan(rerun="entries")
+    again = run(storage, reduced, rerun="entries")
+
+    assert [(task.decision, task.reason) for task in plan.tasks[3:]] == [
+        ("open", "if the value of work changes"),
+        ("open", "if the value of total changes"),
+    ]
+    assert (ran, again.last.value("report")) == (["entries"], 3)
+    assert [task.restored_from for task in again.last.tasks] == [None, *["checkpoint"] * 4]
+    run(storage, reduced)
+    assert ran == []
+
+
+@pytest.mark.parametrize("entries", [[1, 2, 3], [2, 1], [1]])
+def test_another_list_lets_nothing_stand(storage: Storage, entries: list[int]) -> None:
+    """A longer one, another order and a shorter one."""
+    reduced = Reduced()
+    run(storage, reduced)
+    reduced.entries = entries
+
+    again = run(storage, reduced, rerun="entries")
+
+    assert ran == ["entries", *(["work 3"] if 3 in entries else []), "total", "report"]
+    assert again.last.value("report") == sum(entries)
+
+
+def test_what_was_undecided_runs_where_an_item_fails_again(storage: Storage) -> None:
+    """As it does where the list is known before; and it is skipped where its condition is false now."""
+    reduced = Reduced()
+    reduced.red = {"work 2"}
+    run(storage, reduced, keep_going=True)
+    run(storage, reduced, keep_going=True, rerun="entries")
+    assert ran == ["entries", "work 2", "total", "report"]
+
+    reduced.red, reduced.is_open = set(), False
+    again = run(storage, reduced, rerun=["entries", "gate"])
+
+    assert ran == ["entries", "gate", "work 2"]
+    assert [task.status for task in again.last.tasks[3:]] == [TypeStatus.SKIPPED] * 2
+    reduced.is_open = True
+    run(storage, reduced, rerun="gate")
+    assert ran == ["gate", "total", "report"]
+
+
+def test_a_run_that_ends_before_it_decides_is_unfinished(storage: Storage) -> None:
+    """All values are there, and one of them is made from an earlier list."""
+    reduced = Reduced()
+    run(storage, reduced)
+    reduced.entries, reduced.red = [2, 1], {"gate"}
+    run(storage, reduced, rerun=["entries", "gate"])
+    reduced.red = set()
+
+    run(storage, reduced, resume="unfinished")
+
+    assert ran == ["gate", "total", "report"]
+
+
+def test_a_run_that_is_killed_before_it_decides_is_unfinished(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No value is missing, but the runs that made them show it."""
+    reduced = Reduced()
+    run(storage, reduced)
+    reduced.entries, delete = [2, 1], storage.delete
+
+    def killed(key: str) -> None:
+        if key.endswith("total"):
+            raise KeyboardInterrupt
+        delete(key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "delete", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(storage, reduced, rerun="entries")
+    assert ran == ["entries"]
+
+    run(storage, reduced, resume="unfinished")
+
+    assert ran == ["total", "report"]
 
 
 def test_a_map_in_another_order_is_another_previous_value(storage: Storage) -> None:

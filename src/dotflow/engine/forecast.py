@@ -181,7 +181,10 @@ class RunForecast:
         elif nest is not None:
             forecast = self._of_rounds(task, nest)
         else:
+            source = self._restoration.undecided.get(task.task_id)
             forecast = self._of_map(task) if task.is_mapped else Forecast(RUN, self._why(task))
+            if source is not None:
+                forecast = Forecast(OPEN, f"if the value of {self._tasks[source].name} changes")
         if not is_cached(task) or not self._cache.reads:
             return forecast
         if nest is not None:

@@ -221,6 +221,13 @@ class RunGraph:
         task, previous = ready.task, ready.previous
         task_id = task.task_id
         context = self._restored.get(task_id)
+        if context is None and task_id in self.checkpoints.undecided:
+            self._flush()
+            try:
+                context = self.checkpoints.restore_task(task)
+            except Exception as error:  # of the storage
+                stop = [StopNew(at_once=True)] if isinstance(error, LeaseLost) else []
+                return [*stop, _failed(task, error)]
         if context is not None:
             event = new(TaskRestored, (task_id, context, previous, None, "checkpoint"))
             return [new(Ended, (event, task, context))]

@@ -113,6 +113,7 @@ class Checkpoints:
         not_needed: The tasks that a resume does not run, with the reason: they have no checkpoint and no task that runs
             needs them, or were not asked for.
         whole_maps: The mapped tasks of which all items are restored, and the number of these.
+        undecided: The tasks whose checkpoints are judged once their sources have ended.
     """
 
     _tasks: Sequence[Task]
@@ -151,6 +152,7 @@ class Checkpoints:
         self.not_needed: Mapping[int, str] = {}
         self._left_out: Collection[int] = ()
         self.whole_maps: Mapping[int, int] = {}
+        self.undecided: Mapping[int, int] = {}
         self.watch = None if digest_limit is None else FileWatch(digest_limit)
         self.files: RunFiles | None = None
 
@@ -313,7 +315,9 @@ class Checkpoints:
 
     def _may_save(self, restoration: Restoration | None) -> bool:
         """Returns whether the run may have values to save."""
-        if restoration is not None and not (restoration.missing or restoration.void or restoration.left_open):
+        if restoration is not None and not (
+            restoration.missing or restoration.void or restoration.left_open or restoration.undecided
+        ):
             return False
         restored: Collection[int] = () if restoration is None else restoration.restored
         return any(task.step.checkpoint and task.task_id not in restored for task in self._tasks)
@@ -328,6 +332,7 @@ class Checkpoints:
         self._tokens.use(self._tasks)
         self.not_needed, self.whole_maps = restoration.not_needed, restoration.whole_maps
         self._left_open = restoration.left_open
+        self.undecided = restoration.undecided
         self._find_origin(restoration)
         self._note_left_out(earlier, restoration)
         self._void([task for task, _ in restoration.void])
@@ -603,6 +608,21 @@ class Checkpoints:
         for note in self._changes.notes([task_id for task_id, values in restored.values.items() if values]):
             self._log_line(note)
         return restored
+
+    def restore_task(self, task: Task) -> Context | None:
+        """Returns the context of an undecided task; None if it is void, which deletes its checkpoint.
+
+        Raises the errors of `open`.
+        """
+        assert self._earlier is not None
+        context, why = self._earlier.restore_task(task)
+        with self._turn.lock:
+            if self._is_void:  # the checkpoint there is that of the newer run
+                return None
+        if why:
+            self._void([task])
+            self._report_again([(task, why)])
+        return context
 
     def _void_all(self) -> None:
         """Voids all checkpoints: those of earlier runs, and those that other runs of this process would still save."""

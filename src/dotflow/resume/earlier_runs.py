@@ -26,7 +26,7 @@ from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, DotflowErro
 from dotflow.graph.gather import NOT_ENDED, ByItem, Skip, gather, is_over, unmet_need
 from dotflow.graph.linked_task import Item, LinkedTask, MapRound, beside, outputs_of
 from dotflow.graph.maps import items_of, record_ended, record_opened, record_skipped, verdict
-from dotflow.graph.wiring import PREVIOUS
+from dotflow.graph.wiring import PREVIOUS, lists_behind
 from dotflow.resume.changed_code import ChangedCode, is_same_step
 from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.choice import UNFINISHED_ONLY, Resume
@@ -76,6 +76,7 @@ class Restoration:
         left_open: The cleanups that did not complete in the last run, with the ids of their runs.
         unknown: The tasks whose validity is unknown, with the reason, in a plan.
         edited: The tasks that are given a file that has changed since a run was cut off, and counts as its work.
+        undecided: The tasks with a checkpoint that take what only the run knows, with the first of these sources.
     """
 
     restored: dict[int, Context] = field(default_factory=dict)
@@ -88,6 +89,7 @@ class Restoration:
     left_open: Mapping[int, str] = field(default_factory=dict)
     unknown: dict[int, str] = field(default_factory=dict)
     edited: dict[int, str] = field(default_factory=dict)
+    undecided: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -162,6 +164,9 @@ class EarlierRuns:
         self._last_origin = NO_ORIGIN
         self._lacks_inputs = False  # whether a checkpoint has no record of its inputs
         self._run_again: set[int] = set()  # tasks that are not restored, or not all of their items
+        self._unsure: set[int] = set()  # those of them of which all may be restored in the run
+        self._undecided: dict[int, Context] = {}  # of the tasks among these, by task id
+        self._is_mixed = False  # whether the last run left a value that it was to make anew
         self._counts_all = False  # whether it looks at what the last run has left, and not at what counts now
         self._left_out = left_out
         self._outdated: set[int] = set()  # of those left out, the ones made from a value that the run makes anew
@@ -211,6 +216,8 @@ class EarlierRuns:
         """Forgets the decisions, and takes new records for the next ones."""
         self._tokens.use([task._new_record(task.workflow_id, task.run_id) for task in self._tokens.tasks])
         self._run_again.clear()
+        self._unsure.clear()
+        self._undecided.clear()
         self._listed.clear()
         self._outdated.clear()
 
@@ -250,11 +257,11 @@ class EarlierRuns:
 
         Of the last run all checkpoints count: what has changed since then does not show what its conditions skipped.
         """
-        self._counts_all = True
+        self._counts_all, self._is_mixed = True, False
         result = self._decide_values()
         self._counts_all = False
         self._begin_again()
-        if result.left_open:
+        if result.left_open or self._is_mixed:
             return True
         if self._lacks_inputs:
             if self._resume != "finish":  # the new run that follows reports it
@@ -430,6 +437,8 @@ class EarlierRuns:
         if not task.step.checkpoint and not task.is_cleanup:
             context = self._empty_context(task)
         unmet = None if links is None else self._unmet_need(links)
+        if links is not None and context is not None and is_saved and self._is_undecided(task, context, result):
+            return
         # Without a checkpoint nothing is restored.
         reason = "" if links is None else (None if is_saved else unmet) or self._judge(links)
         if isinstance(reason, Skip):
@@ -448,6 +457,46 @@ class EarlierRuns:
             if is_saved:
                 result.void.append((task, reason))
         self._go_on_without(task, unmet, result, is_missing=context is None)
+
+    def _is_undecided(self, task: Task, context: Context, result: Restoration) -> bool:
+        """Returns whether only the run shows that a checkpoint counts: all items of a map that it takes may."""
+        assert task.links is not None
+        made = self._run_again.intersection(self._needs_of_value(task, context))
+        if not made or not made <= self._unsure or self._changes.why_void(task, context):
+            return False
+        self._unsure.add(task.task_id)
+        self._run_again.add(task.task_id)
+        self._undecided[task.task_id] = context
+        result.undecided[task.task_id] = min(made)
+        return True
+
+    def _needs_of_value(self, task: Task, context: Context) -> Sequence[int]:
+        """Returns the ids of the tasks that the value of a task was made from, or depends on."""
+        previous = self._tokens.previous_of(task) if self._tokens.takes_previous(task, context) else None
+        sources = () if task.links is None else task.links.value_sources()
+        return [*sources, *([] if previous is None else [previous.task_id])]
+
+    def restore_task(self, task: Task) -> tuple[Context | None, str]:
+        """Returns the context of a task that was undecided before the run, or why it is void. Its sources have ended.
+
+        A source that has failed in this run is as one that was made anew.
+        """
+        context, tasks = self._undecided.pop(task.task_id, None), self._tokens.tasks
+        if context is None or task.links is None:  # it has waited for an approval since
+            return None, ""
+        failed = [one for one in self._needs_of_value(task, context) if tasks[one].status is TypeStatus.FAILED]
+        if failed:
+            return None, f"{TAKES} task {failed[0]} {tasks[failed[0]].name}, which failed"
+        try:
+            lack = gather(task.links, tasks, self._tokens.params).lack
+        except Exception as error:  # the values' own code; in the run it fails the task
+            return None, f"its conditions raised {type(error).__name__}"
+        why = self._why_void(task, context) if lack is None else lack.reason
+        self._raise_mismatches()
+        if why:
+            return None, why
+        self._run_again.discard(task.task_id)
+        return context, ""
 
     def _leave_out(self, task: Task, result: Restoration) -> None:
         """Records that a task was not asked for. It keeps its checkpoints, but for those that this run outdates."""
@@ -563,6 +612,7 @@ class EarlierRuns:
         outputs = outputs_of(task) if task.step.checkpoint else ()
         unfit = why_unfit(context.storage, outputs) if outputs else ""
         if self._counts_all:
+            self._is_mixed = self._is_mixed or self._is_outdated(task, context)
             return unfit
         saved, identity = context.step, task.step.identity
         if saved is not None and not is_same_step(saved, identity):
@@ -574,7 +624,8 @@ class EarlierRuns:
             return f"its value {unfit}, which does not fit its outputs"
         takes_previous = self._tokens.takes_previous(task, context)
         previous = self._tokens.previous_of(task) if takes_previous else None
-        if previous is not None and previous.task_id in self._run_again:
+        again = previous is not None and previous.task_id in self._run_again
+        if previous is not None and again and previous.task_id not in self._unsure:
             return self._runs_again(previous)
         initial, tokens = context._origin.initial, context._links or NO_TOKENS
         if initial is None:
@@ -591,6 +642,22 @@ class EarlierRuns:
         reason = reason or self._changes.why_void(task, context)
         asks = not reason and self._asks and task.step.valid is not None
         return self._why_invalid(task, context) if asks else reason
+
+    def _is_outdated(self, task: Task, context: Context) -> bool:
+        """Returns whether a later run than that of the value has made what it takes, so that it was to run again.
+
+        A list that is written down, or a parameter, may have changed since: it does not show what the last run left.
+        """
+        links, tasks = self._tokens.tasks[task.task_id].links, self._tokens.tasks
+        if links is None or context._links is None:
+            return False
+        for source in map(tasks.__getitem__, links.value_sources()):
+            if source.is_mapped and source.links is not None:
+                lists = lists_behind(source.links.each, tasks)
+                if source.links.nest is not None or not all(isinstance(one, int) for one in lists):
+                    return False
+        was, now = context._links, self._tokens.of(task, context)
+        return any(_has_later_run(was[label], now[label]) for label in was.keys() & now.keys())
 
     def _why_invalid(self, task: Task, context: Context) -> str:
         """Returns that the step's `valid` returned False for a value; "" if it returned True.
@@ -787,18 +854,20 @@ class EarlierRuns:
                     result.whole_maps[task.task_id] = len(task.items)
                 record_ended(task)
                 return
-        else:
-            self._void_ahead(task)
+        elif not self._void_ahead(task):
+            whole = self._run_again.intersection(task.links.whole_value_sources())
+            if task.links.nest is None and task.step.checkpoint and whole <= self._unsure:
+                self._unsure.add(task.task_id)
         is_missing = any(item.status is TypeStatus.NOT_STARTED for item in task.items)
         self._go_on_without(task, unmet, result, is_missing=is_missing)
 
-    def _void_ahead(self, task: LinkedTask) -> None:
+    def _void_ahead(self, task: LinkedTask) -> bool:
         """Voids the items of a map whose list is not known yet, where only the options of this run say so.
 
         A run that fails, or is killed, before it knows the list would leave them to one without these options.
         """
         if self._counts_all:
-            return
+            return False
         whole = task.links.whole_value_sources().difference(task.links.list_sources())
         sources = [source for source in map(self._tokens.tasks.__getitem__, whole) if not source.step.checkpoint]
         unsaved = next(filter(self._changes.is_rerun, sources), None)  # whose token shows no rerun
@@ -806,6 +875,7 @@ class EarlierRuns:
         for item in self.records_of(task) if why or self._resume == "changed" else ():
             if reason := why or self._why_changed(item):
                 self._decided.void.append((item, reason))
+        return bool(why)
 
     def _why_changed(self, item: Task) -> str:
         with contextlib.suppress(CheckpointUnreadable):  # which concerns the run that asks for the item
@@ -1002,6 +1072,12 @@ def is_noted(task: Task) -> bool:
 def leaves_checkpoint(task: Task) -> bool:
     """Returns whether the value of the task is saved when it completes."""
     return task.step.checkpoint and not task.is_cleanup
+
+
+def _has_later_run(was: str, now: str) -> bool:
+    """Returns whether two tokens of one task show two runs. Those of values from outside begin with =."""
+    (name, _, run), (name_now, _, run_now) = was.rpartition(":"), now.rpartition(":")
+    return bool(name) and name == name_now and run != run_now and "=" not in (run[:1], run_now[:1])
 
 
 def _is_made_from(context: Context, source: Task | None) -> bool:
