@@ -454,8 +454,8 @@ class NotPicklable(AttemptError, TypeError):
     def __str__(self) -> str:
         return (
             f"Step '{self.step}': {self.what[:1].lower()}{self.what[1:]} can't be sent between processes "
-            f"({self.reason}). Use a value that can be pickled, or run the step in this process: in sequential mode or "
-            f"in a thread."
+            f"({self.reason}). Use a value that can be pickled, or run the step in this process: in sequential mode, "
+            f"or with Config(executor=ExecutorThread())."
         )
 
 

@@ -347,6 +347,19 @@ def test_rounds_are_counted_as_rounds(dotflow: Command, history: HistorySQLite) 
     assert "Can't find round 7 of 'round.good': it has 3 rounds, which count from 0." in dotflow.err
 
 
+def test_the_first_round_shows_what_it_was_given(dotflow: Command, history: HistorySQLite) -> None:
+    """A default of the workflow in rounds, as the others show what was carried to them."""
+    workflow = DotFlow(Config(history=history, log=LogDefault(output="none")), workflow_id="essay")
+    inner = DotFlow(params={"draft": "a", "mark": "+"})
+    inner.task.add(action(lambda draft, mark: f"{draft}{mark}"), name="refine")
+    workflow.task.add(inner, name="round", repeat=2, carry={"draft": "refine"})
+    run = workflow.start()
+
+    assert run.value("round") == "a++"
+    assert [attempts[0].input for attempts in history.load().find("round.refine")[0].items.values()] == ["'a'", "'a+'"]
+    assert re.search(r"\nround +'a'\n", dotflow("show", "last", "round[0].refine"))
+
+
 def test_a_map_says_how_much_of_it_is_not_listed(dotflow: Command, history: HistorySQLite) -> None:
     """Of 34 failed items 20 have a line, of 30 good ones as many, and of 24 attempts the last ones."""
 

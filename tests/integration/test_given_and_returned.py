@@ -16,6 +16,7 @@ from dotflow.errors import (
     InvalidArgument,
     InvalidLink,
     NotRun,
+    RunFailed,
     UnknownParameter,
     UnknownTask,
 )
@@ -759,6 +760,20 @@ def test_a_part_of_no_value_is_none(make_workflow: MakeWorkflow) -> None:
 
     assert run.value("train") is None
     assert not run["split"].has_value
+
+
+def test_the_value_of_a_failed_task_is_refused(make_workflow: MakeWorkflow) -> None:
+    """With the error of its step, as a program that goes on with None would find it only later."""
+    workflow = make_workflow()
+    workflow.task.add(action(lambda: 1 / 0), name="load").add(action(lambda: 7), name="other", needs=[])
+
+    run = workflow.start(keep_going=True)
+
+    assert run.value("other") == 7
+    with pytest.raises(RunFailed, match=r"failed at 1 of 2 tasks: task 0 load: ZeroDivisionError") as caught:
+        run.value("load")
+    assert "1 / 0" in str(caught.value.__cause__)
+    assert run["load"].value is None
 
 
 def test_equal_steps_have_no_value_by_step(make_workflow: MakeWorkflow) -> None:

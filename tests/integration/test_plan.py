@@ -221,6 +221,24 @@ def test_the_text_of_a_plan(failing: Any, tmp_path: Path) -> None:
     ]
 
 
+def test_a_plan_names_what_a_task_takes(tmp_path: Path) -> None:
+    """A task before it, whose value it does not take, is no reason for it to run."""
+    workflow = new(StorageFile(tmp_path))
+    workflow.task.add(action(lambda: [1, 2]), name="numbers")
+    workflow.task.add(action(lambda number: number), name="half", each="numbers")
+    workflow.task.add(action(lambda: 0), name="failures")
+    workflow.task.add(action(lambda half: sum(half)), name="total")
+    workflow.start()
+
+    plan = workflow.plan(resume=True, rerun=["half", "failures"])
+
+    assert [(task.name, task.reason) for task in plan.tasks[1:]] == [
+        ("half", "rerun names it"),
+        ("failures", "rerun names it"),
+        ("total", "after half"),
+    ]
+
+
 def test_a_plan_names_the_tasks_that_are_gone(tmp_path: Path) -> None:
     """They have values in the storage, and the workflow no longer has them."""
 

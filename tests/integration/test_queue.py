@@ -207,12 +207,16 @@ def test_what_can_not_be_served_is_refused(make: Make, tmp_path: Path, history: 
     with pytest.raises(NotServable, match="DotFlow\\(workflow_id='nightly'\\)"):
         DotFlow(Config(history=history)).submit()
     without = DotFlow(Config(), workflow_id="other")
-    with pytest.raises(NotServable, match="HistorySQLite"):
+    with pytest.raises(NotServable, match=r"HistorySQLite\(.*\), or DOTFLOW_HISTORY=/path/history\.db\.$"):
         without.submit()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("DOTFLOW_HISTORY", "0")
+        with pytest.raises(NotServable, match="DOTFLOW_HISTORY=0 turns"):
+            without.submit()
     with pytest.raises(NotServable, match="DOTFLOW_HISTORY is not set"):
         Control()
     other = DotFlow(Config(history=HistorySQLite(tmp_path / "other.db")), workflow_id="other")
-    with pytest.raises(NotServable, match="several histories"):
+    with pytest.raises(NotServable, match=r"several histories, .*history\.db.* and .*other\.db"):
         serve(make(), other)
     with pytest.raises(InvalidArgument, match="for one run"):
         serve(make(), params={"customer": 1})

@@ -655,6 +655,14 @@ def test_a_clock_that_goes_back_while_it_is_served(house: House) -> None:
     assert [moment.astimezone(BERLIN).strftime("%d %H:%M") for moment in house.ran] == ["01 02:30", "02 02:30"]
 
 
+def test_a_clock_that_is_set_forward_while_it_is_served(house: House) -> None:
+    """The server reads it within a second, and not only when it would have been due."""
+    house.time.after(3600, lambda: house.time.jump_wall(86_400))
+    house.serve(timedelta(hours=2), house.workflow(nightly()))
+
+    assert [moment.astimezone(BERLIN).strftime("%d %H:%M") for moment in house.ran] == ["02 01:00"]
+
+
 def test_a_clock_that_was_wrong_at_the_boot_repeats_nothing(house: House) -> None:
     """1970 until the network corrects it: the nights since then were settled, and only those after them are missing."""
     workflow = house.daily(nightly(catch_up="all", params=yesterday))

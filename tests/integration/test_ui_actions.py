@@ -12,7 +12,7 @@ import pytest
 from dotflow import Config, Control, DotFlow, Secret, action, serve
 from dotflow.abc.history import History
 from dotflow.core.types.run_state import TypeRunState
-from dotflow.errors import InvalidArgument, NotServable, OrderRefused
+from dotflow.errors import InvalidArgument, NotInHistory, NotServable, OrderRefused
 from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
 from dotflow.testing import virtual_clock
 from dotflow.ui import actions, app
@@ -146,7 +146,9 @@ def test_what_failed_is_retried_asks_and_is_answered(
     serve(report, once=True)
     last = history.load(approved.json["run"])
 
-    assert retry["says"].startswith("2 of 3 items of 'load' run. 1 task follows that has not begun. ")
+    assert retry["says"].startswith(
+        "1 of 3 items of 'load' runs again. 1 more item follows. 1 task follows that has not begun. "
+    )
     assert last.state is TypeRunState.COMPLETED
     assert last.steps[2].last is not None
     assert "'looks right'" in last.steps[2].last.glimpse
@@ -268,6 +270,34 @@ def test_retry_says_how_much_runs_again(report: DotFlow, pages: ASGIApp) -> None
     assert of_failed.startswith("1 of 3 items of 'double' and 'load' run again. ")
 
 
+@pytest.mark.parametrize("name", ["state", "step", "comment", "value", "click", "params", "run"])
+def test_half_a_character_is_refused_in_words(report: DotFlow, pages: ASGIApp, name: str) -> None:
+    """JSON can have one, and no column of a database: it is the fault of who sent it."""
+    run = report.submit()
+    given: dict[str, Any] = {"state": "Queued", "step": "publish", "nth": 0, "run": run, "click": "1"}
+    given[name] = {"day": "\ud800"} if name == "params" else "\ud800"
+
+    responses = [order(pages, path, given) for path in (f"runs/{run}/approve", "workflows/report/submit")]
+
+    assert [response.status for response in responses] == [400, 400]
+    assert all("with whole characters" in response.json["error"] for response in responses)
+
+
+def test_an_order_to_no_run_makes_no_file(tmp_path: Path) -> None:
+    """Whatever is ordered: a page, or a program, with the wrong path finds nothing."""
+    history = HistorySQLite(tmp_path / "missing" / "history.db")
+    pages = app(history, write=lambda scope: "anna")
+
+    for what in ORDERS:
+        given = {"state": "Queued", "step": "publish", "nth": 0}
+        assert order(pages, f"runs/4f0c9a21-0000/{what}", given).status == 404
+    for control in (Control(history).cancel, Control(history).resume, Control(history).reject):
+        with pytest.raises(NotInHistory, match="no run with this id"):
+            control("4f0c9a21-0000")
+
+    assert not (tmp_path / "missing").exists()
+
+
 def test_retry_counts_the_rounds_that_may_follow(report: DotFlow, pages: ASGIApp) -> None:
     """It is not known how many of them there will be."""
     inner = DotFlow(params={"row": 0})
@@ -278,7 +308,7 @@ def test_retry_counts_the_rounds_that_may_follow(report: DotFlow, pages: ASGIApp
 
     says = seen(pages, run, "Retry what failed")["says"]
 
-    assert says.startswith("7 of at most 8 rounds of 'round.load' run.")
+    assert says.startswith("1 of at most 8 rounds of 'round.load' runs again. At most 6 more rounds follow. ")
 
 
 def test_each_state_has_its_buttons(report: DotFlow, pages: ASGIApp, history: HistorySQLite, tmp_path: Path) -> None:

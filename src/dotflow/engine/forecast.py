@@ -357,9 +357,9 @@ class RunForecast:
         if task.task_id in self._restoration.edited:
             return self._restoration.edited[task.task_id]
         sources = set(() if task.links is None else task.links.sources())
-        previous = self._tokens.previous_of(task)
-        if reason and previous is not None:
-            sources.add(previous.task_id)
+        if reason:
+            previous = self._tokens.previous_of(task) if task.links is None else None
+            sources.update(self._tokens.taken_as_previous(task) if previous is None else [previous.task_id])
         made = sources & self._unknown
         return f"after {self._tasks[max(made)].name}" if made else reason
 

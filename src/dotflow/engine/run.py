@@ -255,16 +255,20 @@ class Run:
     @overload
     def value(self, ref: TaskRef) -> Any: ...
     def value(self, ref: TaskRef) -> Any:
-        """Returns the value of the task that has the name or the step: `run.value("report")`. None if it has none.
+        """Returns the value of the task that has the name or the step: `run.value("report")`.
 
         The name of an output returns that part of the value. With a step, type checkers know the type of the value.
-        That of a mapped task is a list of such values.
+        That of a mapped task is a list of such values. A task that was skipped, or has not ended, has None.
 
         Raises:
             UnknownTask: No task has it.
             AmbiguousTask: Several tasks have it.
+            RunFailed: The task failed.
         """
-        return value_of(*find_value(self._masks.mask_ref(ref), self.tasks))
+        task, part = find_value(self._masks.mask_ref(ref), self.tasks)
+        if task.status is TypeStatus.FAILED:
+            raise RunFailed(self.workflow_id, self.run_id, [task], len(self.tasks))
+        return value_of(task, part)
 
     if not TYPE_CHECKING:  # type checkers report unknown names by themselves
 

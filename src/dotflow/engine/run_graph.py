@@ -989,4 +989,4 @@ def _arguments_of(items: ItemMap, item: Item) -> tuple[Context, Arguments]:
     """Returns the previous context and the other arguments of an item that may begin."""
     own = items.decided.pop(item.item) if item.item in items.decided else items.item_inputs.arguments(item)
     assert not isinstance(own, Skip), "it was considered before"
-    return Context(own.pop(PREVIOUS)) if PREVIOUS in own else items.previous, own
+    return Context(own.pop(PREVIOUS)) if PREVIOUS in own else items.previous, items.given(item, own)

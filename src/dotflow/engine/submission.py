@@ -1,6 +1,7 @@
 """What a submission needs: the queue of a history, the moment from which a run is due, and declared parameters."""
 
 import contextlib
+import os
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -23,9 +24,15 @@ from dotflow.errors import (
 )
 from dotflow.graph.param_types import SCALARS, type_of_run_param
 from dotflow.graph.params import GIVEN, Params, keyed_id, naming, run_id_of
+from dotflow.providers.histories.default import HISTORY_VARIABLE
+from dotflow.providers.histories.default import NO_HISTORY as OFF
 
 NO_ID: Final = "it has no workflow_id, by which other processes find its runs: DotFlow(workflow_id='nightly')"
-NO_HISTORY: Final = "it has no history, which has the queue: Config(history=HistorySQLite('/path/history.db'))"
+NO_HISTORY: Final = (
+    "it has no history, which has the queue: Config(history=HistorySQLite('/path/history.db')), or "
+    f"{HISTORY_VARIABLE}=/path/history.db"
+)
+TURNED_OFF: Final = f"{HISTORY_VARIABLE}={OFF} turns its history off, which has the queue. Unset the variable"
 FACTORY: Final = "the arguments of the function that made it name its runs. Declare them: DotFlow(params={...})"
 SECRET: Final = "secret"  # in place of the type of a parameter
 #: The types that a text becomes, by the names that descriptions have of them.
@@ -37,10 +44,17 @@ Description = list[Any]
 
 def queue_of(what: str, history: History | None) -> Operations:
     """Returns the queue of a history. Raises NotServable."""
-    queue = None if history is None else history.operations()
+    if history is None:
+        raise NotServable(what, why_no_history())
+    queue = history.operations()
     if queue is None:
-        raise NotServable(what, NO_HISTORY if history is None else f"{type(history).__name__} has no queue")
+        raise NotServable(what, f"{type(history).__name__} has no queue")
     return queue
+
+
+def why_no_history() -> str:
+    """Returns why a workflow has no history, and where to name one."""
+    return TURNED_OFF if os.environ.get(HISTORY_VARIABLE) == OFF else NO_HISTORY
 
 
 def due_at(at: object) -> datetime | None:

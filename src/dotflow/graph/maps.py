@@ -86,12 +86,16 @@ class ItemMap:
         return min(len(self.pending), self._limit - len(self.in_flight))
 
     def shared_by(self, item: Item) -> Arguments | None:
-        """Returns the shared arguments of an item; None for none. From the second round on some are carried."""
+        """Returns the shared arguments of an item; None for none. What is carried, each round has by itself."""
         if self.is_in_round:
             return self._shared_in_round or None
-        if not item.item or not self.inputs.carried:
-            return self.shared or None
-        return self._without_carried() or None
+        return (self._without_carried() if self.inputs.carried else self.shared) or None
+
+    def given(self, item: Item, own: Arguments) -> Arguments:
+        """Returns the own arguments of an item, in the first round with what is carried from the second one on."""
+        if item.item or self.is_in_round or not self.inputs.carried:
+            return own
+        return {name: value for name, value in self.shared.items() if name in self.inputs.carried} | own
 
     def _without_carried(self) -> Arguments:
         if self._not_carried is None:

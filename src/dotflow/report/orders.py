@@ -1,6 +1,5 @@
 """What orders to runs and workflows lead to, in words: for the commands and the pages."""
 
-import shlex
 from typing import Final
 
 from dotflow.abc.archive import Archive
@@ -8,7 +7,8 @@ from dotflow.abc.operations import WorkflowPause
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.records.record import RunSummary
-from dotflow.report.next_steps import resume_command
+from dotflow.report.next_steps import can_resume, resume_command
+from dotflow.report.text import as_command
 
 ORDERED: Final = {
     "cancel": "ends within about a second. A step in the program's own thread ends by itself first",
@@ -27,23 +27,32 @@ def resume_text(run: RunSummary) -> str:
     return f"The run {_title(run)} is queued, and continues {run.continues[:ID_LENGTH]}."
 
 
-def answer_text(is_yes: bool, run: RunSummary) -> str:
+def answer_text(is_yes: bool, archive: Archive, run: RunSummary, history: str | None) -> str:
     """Returns what the answer to a question leads to; *run* is the newest one of the chain afterwards."""
     done, short = "Approved" if is_yes else "Rejected", run.short_id
     if run.state is TypeRunState.RUNNING:
         when = "within a second, or in sequential mode when its other tasks have ended"
         return f"{done}. The run {short} is running, and takes the answer {when}."
     if run.state is not TypeRunState.QUEUED:
-        return f"{done}. The run {short} is {run.state.lower()}: `dotflow resume {short}` goes on with it."
+        return (
+            f"{done}. The run {short} is {run.state.lower()}: {_how_to_go_on(archive, run, history)} goes on with it."
+        )
     return f"{done}. The run {_title(run)} is queued to go on."
 
 
-def waiting_text(archive: Archive, run: RunSummary) -> str:
+def _how_to_go_on(archive: Archive, run: RunSummary, history: str | None) -> str:
+    """Returns the command that goes on with a run that has ended, or what does so in a program."""
+    record = archive.load(run.run_id)
+    command = as_command("resume", run.short_id, history=history) if can_resume(record) else resume_command(record)
+    return f"`{command}`" if command else "start(resume=True) in its program"
+
+
+def waiting_text(archive: Archive, run: RunSummary, history: str | None) -> str:
     """Returns what a queued run waits for that only people can change; "" where a process takes it."""
     if run.state is not TypeRunState.QUEUED:
         return ""
     if run.workflow_paused_by:
-        goes_on = resume_workflow_command(run.base)
+        goes_on = resume_workflow_command(run.base, history)
         return f"{run.workflow_paused_by} paused '{run.base}': the run waits. `{goes_on}` ends the pause."
     if run.is_served:
         return ""
@@ -64,9 +73,9 @@ def unpaused_text(workflow: str, pause: WorkflowPause | None) -> str:
     return f"The workflow '{workflow}' goes on: it was {pause}."
 
 
-def resume_workflow_command(workflow: str) -> str:
-    """Returns the command that ends the pause of a workflow."""
-    return f"dotflow resume --workflow {shlex.quote(workflow)}"
+def resume_workflow_command(workflow: str, history: str | None) -> str:
+    """Returns the command that ends the pause of a workflow. *history* is the value of --history."""
+    return as_command("resume", "--workflow", workflow, history=history)
 
 
 def _title(run: RunSummary) -> str:

@@ -19,7 +19,7 @@ from dotflow.engine.notifier import Notifier
 from dotflow.engine.run import Run
 from dotflow.engine.run_log import log_line_of
 from dotflow.engine.stop import SHUTDOWN, SHUTDOWN_NOW
-from dotflow.engine.submission import NO_HISTORY, queue_of
+from dotflow.engine.submission import queue_of, why_no_history
 from dotflow.errors import (
     DotflowError,
     HistoryError,
@@ -177,7 +177,7 @@ class Server:
             moments = (server.next_due(), self._schedules.next(), self._alarms.next)
             first = min((moment for moment in moments if moment is not None), default=None)
             seconds = TAKE_OVER if first is None else max(0.0, (first - clock.now()).total_seconds())
-        clock.wait(self._wakeup.wait, seconds, self._wakeup.set)
+        clock.wait(self._wakeup.wait, seconds, self._wakeup.set, recheck=TAKE_OVER)
 
     def _take(self, server: QueueServer) -> None:
         """Takes runs while there is room, and any that may begin."""
@@ -502,8 +502,11 @@ def _shared_history(workflows: Sequence[ServedWorkflow]) -> History:
     found: list[History] = [one.config.history for one in workflows if one.config.history is not None]
     histories = {history.store: history for history in found}
     if not histories:
-        raise NotServable(f"The workflow {workflows[0].workflow_id!r} can't be served", NO_HISTORY)
-    reason = "they have several histories. Serve each one in a process of its own" if len(histories) > 1 else ""
+        raise NotServable(f"The workflow {workflows[0].workflow_id!r} can't be served", why_no_history())
+    first, *others = histories.values()
+    reason = ""
+    if others:
+        reason = f"they have several histories, {first!r} and {others[0]!r}. Serve each one in a process of its own"
     by_id = {workflow.workflow_id: workflow for workflow in workflows}
     for workflow in workflows:
         if by_id[workflow.workflow_id] is not workflow:

@@ -159,6 +159,7 @@ def _continued(run: RunRecord) -> str:
     texts = [KEPT]
     if idle:
         texts.insert(0, f"{idle} {'task follows that has' if idle == 1 else 'tasks follow that have'} not begun.")
+    texts[:0] = [each.follows for each in left if each.follows]
     if left:
         verb = "runs" if len(left) == left[0].number == 1 else "run"
         again = " again" if all(each.is_again for each in left) else ""
@@ -172,6 +173,7 @@ class _Left(NamedTuple):
     text: str
     number: int
     is_again: bool
+    follows: str = ""  # what of a map follows beside its items that failed
 
 
 def _left(task: TaskRecord) -> _Left:
@@ -183,7 +185,10 @@ def _left(task: TaskRecord) -> _Left:
     left = count - sum(number for state, number in task.counts.items() if state in DONE)
     failed = sum(number for state, number in task.counts.items() if state in FAILED)
     of = f"at most {count:,} rounds" if task.rounds else f"{count:,} items"
-    return _Left(f"{left:,} of {of} of '{task.name}'", left, left == failed)
+    again = failed or left
+    more, word = left - again, "round" if task.rounds else "item"
+    follows = f"{'At most ' if task.rounds else ''}{more:,} more {word}{'s follow' if more > 1 else ' follows'}."
+    return _Left(f"{again:,} of {of} of '{task.name}'", again, failed > 0, follows if more else "")
 
 
 class Actions:
@@ -261,7 +266,7 @@ class Actions:
                 raise InvalidArgument("nth", nth, "a number")
             value = [given.get("value")] if what == "approve" else []
             found: RunSummary = order(run, step, *value, nth=nth, **how)
-            text = answer_text(what == "approve", found)
+            text = answer_text(what == "approve", self._archive, found, self._archive.option)
         else:
             found = order(run, **how)
             text = resume_text(found) if what == "resume" else order_text(what, found)
@@ -304,7 +309,7 @@ class Actions:
                 del self._clicks[next(iter(self._clicks))]
 
     def _done(self, text: str, run: RunSummary) -> Response:
-        waits = waiting_text(self._archive, run)
+        waits = waiting_text(self._archive, run, self._archive.option)
         return _answer(200, text=f"{text} {waits}".strip(), run=run.run_id)
 
 
@@ -316,11 +321,11 @@ def _given(body: bytes) -> Given:
     """Returns the object of an order. Raises InvalidArgument."""
     try:
         given = json.loads(body)
-        json.dumps(given, allow_nan=False)
+        json.dumps(given, allow_nan=False, ensure_ascii=False).encode()  # refuses half a character, a lone surrogate
     except (ValueError, RecursionError):
         given = None
     if not isinstance(given, dict):
-        raise InvalidArgument("body", body[:100], "an object as JSON")
+        raise InvalidArgument("body", body[:100], "an object as JSON, with whole characters")
     return given
 
 

@@ -79,7 +79,7 @@ def run_backfill(options: Mapping[str, Any]) -> Exit:
     waits = any(name.then is not Then.SKIPPED for name in names)
     control = Control(workflow)
     if waits and (pause := control.pause_of(workflow.workflow_id)) is not None:
-        click.echo(pause_line(workflow.workflow_id, pause), err=True)
+        click.echo(pause_line(workflow.workflow_id, pause, options["history"]), err=True)
     elif not options["once"] and any(name.run_id for name in names) and not control.is_served(workflow.workflow_id):
         how = f"Start `dotflow serve {safe(options['workflow'])}`, or run this command again with --once"
         click.echo(f"No process serves '{safe(workflow.workflow_id)}': the runs wait. {how}.", err=True)

@@ -23,6 +23,7 @@ from dotflow.report.orders import (
     unpaused_text,
     waiting_text,
 )
+from dotflow.report.text import as_command
 
 
 def order(what: str, run: str, history: str | None, by: str | None, comment: str) -> None:
@@ -34,7 +35,7 @@ def order(what: str, run: str, history: str | None, by: str | None, comment: str
     if found.ordered == what == "cancel" and (process := _process_here(archive.load(found.run_id))):
         click.echo(f"`kill -INT {process}` ends it at once.")
     if what == "pause" and not GENERATED.fullmatch(found.workflow_id):
-        click.echo(f"`dotflow resume {found.short_id}` goes on with it.")
+        click.echo(f"`{as_command('resume', found.short_id, history=history)}` goes on with it.")
 
 
 def pause_workflow(workflow: str, history: str | None, by: str | None, comment: str) -> None:
@@ -42,7 +43,7 @@ def pause_workflow(workflow: str, history: str | None, by: str | None, comment: 
     pause = Control(open_history(history)).pause_workflow(workflow, by=by, comment=comment)
     click.echo(safe(f"The workflow '{workflow}' is {pause}."))
     click.echo(PAUSED)
-    click.echo(safe(f"`{resume_workflow_command(workflow)}` ends the pause."))
+    click.echo(safe(f"`{resume_workflow_command(workflow, history)}` ends the pause."))
 
 
 def resume_workflow(workflow: str, history: str | None, by: str | None, comment: str) -> None:
@@ -54,9 +55,9 @@ def resume_workflow(workflow: str, history: str | None, by: str | None, comment:
         click.echo("No process serves it. Start `dotflow serve MODULE:WORKFLOW`.", err=True)
 
 
-def pause_line(workflow: str, pause: WorkflowPause) -> str:
+def pause_line(workflow: str, pause: WorkflowPause, history: str | None) -> str:
     """Returns what the pause of a workflow means for its queue, and what ends it."""
-    ends = f"`{resume_workflow_command(workflow)}` ends the pause"
+    ends = f"`{resume_workflow_command(workflow, history)}` ends the pause"
     return safe(f"The workflow '{workflow}' is {pause}: its queued runs wait. {ends}.")
 
 
@@ -70,7 +71,7 @@ def resume(run: str, rerun: tuple[str, ...], history: str | None, by: str | None
         if not error.reason.endswith(NAME_STEPS):
             raise
         raise OrderRefused(error.verb, error.run_id, f"{error.reason}: --rerun STEP") from None
-    _print(resume_text(found), archive, found)
+    _print(resume_text(found), archive, found, history)
 
 
 def approve(run: str, step: str | None, history: str | None, value: str | None, by: str | None, comment: str) -> None:
@@ -78,20 +79,20 @@ def approve(run: str, step: str | None, history: str | None, value: str | None, 
     archive = open_history(history)
     asked = archive.summary(run).run_id
     found = Control(archive).approve(asked, step, _value_of(value), by=by, comment=comment)
-    _print(answer_text(True, found), archive, found)
+    _print(answer_text(True, archive, found, history), archive, found, history)
 
 
 def reject(run: str, step: str | None, history: str | None, by: str | None, comment: str) -> None:
     """Answers no to it."""
     archive = open_history(history)
     found = Control(archive).reject(archive.summary(run).run_id, step, by=by, comment=comment)
-    _print(answer_text(False, found), archive, found)
+    _print(answer_text(False, archive, found, history), archive, found, history)
 
 
-def _print(text: str, archive: Archive, found: RunSummary) -> None:
+def _print(text: str, archive: Archive, found: RunSummary, history: str | None) -> None:
     """Prints what has happened and, on stderr, what the run waits for."""
     click.echo(safe(text))
-    if waits := waiting_text(archive, found):
+    if waits := waiting_text(archive, found, history):
         click.echo(safe(waits), err=True)
 
 

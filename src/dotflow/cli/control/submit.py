@@ -16,6 +16,7 @@ from dotflow.cli.run.recording import recording
 from dotflow.control import Control
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.types.run_state import TypeRunState
+from dotflow.report.text import as_command
 
 AT: Final = "a time from now, such as 90s, 15m or 2d, or a local time, such as '2026-11-25 14:30'"
 #: The exit codes of a run that was waited for; 1 for all other states.
@@ -29,11 +30,11 @@ def submit_run(name: str | None, options: Mapping[str, Any]) -> Exit:
         control = Control(open_history(options["history"]))
         run_id = control.submit(name, parse_params(options["param"]), **wanted)
         if (paused := control.pause_of(name)) is not None:
-            click.echo(pause_line(name, paused), err=True)
+            click.echo(pause_line(name, paused, options["history"]), err=True)
         elif not control.is_served(name):
             hint = "Start `dotflow serve MODULE:WORKFLOW`."
             if re.fullmatch(r"\w+(\.\w+)*:\w+", name):
-                cancel = f"`dotflow cancel {run_id[:ID_LENGTH]}`"
+                cancel = f"`{_cancel(run_id, options['history'])}`"
                 hint = f"NAME is the id of a workflow. Cancel this run ({cancel}), and use `dotflow submit -w {name}`."
             click.echo(f"No process serves '{safe(name)}': the run waits. {hint}", err=True)
     else:
@@ -42,14 +43,18 @@ def submit_run(name: str | None, options: Mapping[str, Any]) -> Exit:
             run_id = workflow.submit(params, **wanted)  # its log says where no process serves it
             control = Control(workflow)
     click.echo(run_id)  # alone on stdout, for scripts
-    return _wait(control, run_id) if options["wait"] else Exit.COMPLETED
+    return _wait(control, run_id, options["history"]) if options["wait"] else Exit.COMPLETED
 
 
-def _wait(control: Control, run_id: str) -> Exit:
+def _cancel(run_id: str, history: str | None) -> str:
+    return as_command("cancel", run_id[:ID_LENGTH], history=history)
+
+
+def _wait(control: Control, run_id: str, history: str | None) -> Exit:
     try:
         run = control.wait(run_id)
     except KeyboardInterrupt:
-        click.echo(f"The run goes on. `dotflow cancel {run_id[:ID_LENGTH]}` ends it.", err=True)
+        click.echo(f"The run goes on. `{_cancel(run_id, history)}` ends it.", err=True)
         raise
     why = run.reason or run.error
     click.echo(f"{run.state}: {safe(why)}" if why else f"{run.state}.", err=True)

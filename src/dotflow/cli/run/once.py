@@ -26,7 +26,7 @@ from dotflow.engine.run import Run, nothing_ran
 from dotflow.workflow import DotFlow
 
 ANEW_HINT = "Leave out --resume to run them anew, or use --resume-unfinished, which begins anew after a completed run."
-ANSWER_HINT = "`{}` answers, or `dotflow reject`. Then run the same command with --resume, unless a server does."
+ANSWER_HINT = "`{}` answers, or `dotflow reject`. Then run the same command {}, unless a server does."
 RESUME_HINT = "Run the same command {} to go on from here."
 
 
@@ -96,9 +96,10 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
         exit_code = Exit.TERMINATED if isinstance(error, Terminated) else Exit.INTERRUPTED
         status = exit_code.name.capitalize()
     with suppress(OSError):  # main() reports it, and the exit code is that of the run
-        hint = RESUME_HINT.format(_how_to_resume(start_arguments))
+        how = _how_to_resume(start_arguments)
+        hint = RESUME_HINT.format(how)
         if run is not None and (questions := run.questions):
-            hint = ANSWER_HINT.format(_answer_command(run, questions))
+            hint = ANSWER_HINT.format(_answer_command(run, questions), how)
         why = "" if run is None or run.questions else one_line(workflow._masks().mask(_why_stopped(run)))
         _print_summary(workflow, status, clock.monotonic() - started, why, hint, live=live)
     return exit_code

@@ -431,11 +431,17 @@ class SQLiteQueue(Operations):
 
     def _was_dead(self, run: str) -> bool:
         """Returns whether the process of a running run seems to have ended. If so, it waits until the second look."""
-        found = map(_Run._make, self.look(NEWEST, {"run": run}))
-        if not any(one.state == TypeRunState.RUNNING and self._is_dead(one) for one in found):
+        found = self._look_for(run)
+        if found.state != TypeRunState.RUNNING or not self._is_dead(found):
             return False
         time.sleep(BETWEEN_LOOKS)  # a step may have closed the live file: its process locks its byte again
         return True
+
+    def _look_for(self, run: str) -> _Run:
+        """Returns the newest run of a chain as the file has it, which a transaction would make where it is missing."""
+        for row in self.look(NEWEST, {"run": run}):
+            return _Run._make(row)
+        raise self._unknown(run)
 
     def _is_dead(self, found: _Run) -> bool:
         """Returns whether the process of a running run has ended."""
@@ -477,6 +483,7 @@ class SQLiteQueue(Operations):
         nth: int | None = None,
     ) -> "RunSummary":
         verb = "approve" if is_yes else "reject"
+        self._look_for(run)
 
         def work(connection: sqlite3.Connection) -> str:
             newest, now = self._as_seen(connection, run, seen, verb), _now()
