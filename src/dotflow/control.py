@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dotflow import clock
-from dotflow.abc.history import History
+from dotflow.abc.history import HISTORY_VARIABLE, History
 from dotflow.abc.operations import (
     LongQueued,
     Operations,
@@ -28,7 +28,7 @@ from dotflow.core.schedule_rules import MAX_FIRINGS, Fired, find_late
 from dotflow.core.text import escape_surrogates
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import InvalidArgument, InvalidSchedule, NotServable, ValueNotStorable
-from dotflow.providers.histories.default import HISTORY_VARIABLE, history_at, history_of
+from dotflow.providers.histories.default import history_at, history_of
 
 if TYPE_CHECKING:
     from dotflow.records.record import RunSummary

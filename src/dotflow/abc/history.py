@@ -2,10 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
+from typing import Final
 
 from dotflow.abc.operations import Operations
 from dotflow.core.events import Event
 from dotflow.core.types.capture import TypeCapture
+
+#: The environment variable with the path of the history of workflows that name none, and its value for no history.
+HISTORY_VARIABLE: Final = "DOTFLOW_HISTORY"
+NO_HISTORY: Final = "0"
 
 
 class Listener(ABC):

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from dotflow import clock
-from dotflow.abc.history import History
+from dotflow.abc.history import HISTORY_VARIABLE, History
+from dotflow.abc.history import NO_HISTORY as OFF
 from dotflow.abc.operations import LAST_MOMENT, Operations
 from dotflow.codec.json import decode, encode, is_plain_data
 from dotflow.core.durations import TEXTS, to_seconds
@@ -24,8 +25,6 @@ from dotflow.errors import (
 )
 from dotflow.graph.param_types import SCALARS, type_of_run_param
 from dotflow.graph.params import GIVEN, Params, keyed_id, naming, run_id_of
-from dotflow.providers.histories.default import HISTORY_VARIABLE
-from dotflow.providers.histories.default import NO_HISTORY as OFF
 
 NO_ID: Final = "it has no workflow_id, by which other processes find its runs: DotFlow(workflow_id='nightly')"
 NO_HISTORY: Final = (

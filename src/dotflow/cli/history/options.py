@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from dotflow.abc.history import HISTORY_VARIABLE, NO_HISTORY
 from dotflow.cli.command import option
 from dotflow.cli.options import DEFAULT_HISTORY
 from dotflow.core.durations import to_seconds
-from dotflow.providers.histories.default import HISTORY_VARIABLE, NO_HISTORY
 
 if TYPE_CHECKING:
     from dotflow.providers import HistorySQLite

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dotflow.abc.history import History
+from dotflow.abc.history import HISTORY_VARIABLE, NO_HISTORY, History
 from dotflow.cli.options import DEFAULT_HISTORY
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.types.capture import TypeCapture
 from dotflow.core.types.execution import TypeExecution
-from dotflow.providers.histories.default import HISTORY_VARIABLE, NO_HISTORY
 
 if TYPE_CHECKING:
     from dotflow.capture.collector_main import Sink

@@ -3,12 +3,8 @@
 import functools
 import os
 from pathlib import Path
-from typing import Final
 
-from dotflow.abc.history import History
-
-HISTORY_VARIABLE: Final = "DOTFLOW_HISTORY"
-NO_HISTORY: Final = "0"
+from dotflow.abc.history import HISTORY_VARIABLE, NO_HISTORY, History
 
 
 def history_of(given: History | None) -> History | None:
