@@ -1,5 +1,7 @@
 """What the documents show is what happens: each of their programs is run as it is printed."""
 
+import importlib
+import inspect
 import os
 import re
 import subprocess
@@ -19,6 +21,9 @@ FROM_FILE = re.compile(
 UNCALLED = re.compile(r"\A(?!.*^test_\w+\().*^def test_", re.DOTALL | re.MULTILINE)
 ELSEWHERE = {"docs/how-to/clouds.md"}  # its programs need a bucket: tests/integration/test_clouds.py does what they do
 MERMAID = re.compile(r"^```mermaid\n(.*?)^```", re.DOTALL | re.MULTILINE)
+ENTRY = re.compile(r"^::: (\S+)\n((?:    .*\n)*)", re.MULTILINE)
+MEMBERS = re.compile(r"members: \[(.*)\]")
+IMPORTED = re.compile(r"^from (dotflow[\w.]*) import ([\w, ]+)$", re.MULTILINE)
 SHELL = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
 FRAGMENTS = {path.relative_to(ROOT).as_posix() for path in (ROOT / "changelog.d").glob("*.*.md")}
@@ -92,6 +97,39 @@ def test_a_link_leads_to_a_file(document: str) -> None:
     """From the root, where fragments end up, too. Links between pages are looked at when the site is built."""
     text = (ROOT / document).read_text()
     assert [link for link in LINK.findall(text) if not (ROOT / link).exists()] == []
+
+
+def test_what_the_pages_import_has_an_entry_in_the_api() -> None:
+    """Else a program of a page may stop working. Types that only stand for several classes need none."""
+    entries: set[str] = set()
+    for path, options in ENTRY.findall((ROOT / "docs" / "api.md").read_text()):
+        module, _, name = path.rpartition(".")
+        members = MEMBERS.search(options)
+        if hasattr(importlib.import_module(module), name) and not inspect.ismodule(found := _found(module, name)):
+            entries.add(_place(found))
+            continue
+        names = members[1].split(", ") if members else importlib.import_module(path).__all__
+        entries |= {_place(_found(path, member)) for member in names}
+
+    imported = {
+        (document, module, name)
+        for document in DOCUMENTS
+        if document != "docs/design.md"
+        for module, names in IMPORTED.findall((ROOT / document).read_text())
+        for name in names.split(", ")
+    }
+
+    assert len(imported) > 100
+    own = {key for key in imported if isinstance(found := _found(*key[1:]), type) or inspect.isroutine(found)}
+    assert {key for key in own if _place(_found(*key[1:])) not in entries} == set()
+
+
+def _found(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(module), name)
+
+
+def _place(found: Any) -> str:
+    return f"{found.__module__}.{found.__qualname__}"
 
 
 def test_each_mode_has_a_picture() -> None:
