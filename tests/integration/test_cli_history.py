@@ -1,5 +1,6 @@
 """`dotflow runs`, `show`, `diff` and `forget`, and the history of `dotflow start`, which is on by default."""
 
+import importlib
 import json
 import os
 import re
@@ -345,6 +346,48 @@ def test_rounds_are_counted_as_rounds(dotflow: Command, history: HistorySQLite) 
     assert re.search(r"1 round: 1 completed +3 rounds: 3 completed", dotflow("diff", first, second))
     dotflow("show", "last", "round[7].good")
     assert "Can't find round 7 of 'round.good': it has 3 rounds, which count from 0." in dotflow.err
+
+
+RATES = """
+from dotflow import Config, DotFlow, action
+from dotflow.providers import StorageFile
+
+@action
+def rates():
+    return {"eur": "1"}
+
+@action
+def total(rates):
+    return rates["eur"] + 1
+
+daily = DotFlow(Config(storage=StorageFile("values")), workflow_id="daily")
+daily.task.add(rates).add(total)
+"""
+
+
+def test_a_fix_that_was_not_used_is_named(dotflow: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step before the failed one was mended, and restored: summary, `show`, its JSON and `replay` say what helps."""
+    monkeypatch.syspath_prepend(tmp_path)
+    start = ("start", "--workflow", "mended_jobs:daily")
+    says = "The code of 'rates' has changed since: --resume-changed runs it again."
+
+    def run(code: str, *words: str) -> str:
+        (tmp_path / "mended_jobs.py").write_text(code)
+        sys.modules.pop("mended_jobs", None)
+        importlib.invalidate_caches()
+        monkeypatch.setattr(sys, "argv", ["dotflow", *words])  # which the commands are made of
+        return dotflow(*words)
+
+    assert says not in run(RATES, *start)
+    mended = RATES.replace('"1"', "100")
+    assert says in run(mended, *start, "--resume")
+    assert says in (shown := dotflow("show"))
+    assert "  dotflow start --workflow mended_jobs:daily --resume-changed  # " in shown
+    assert says in run(mended, "replay", "last", "total")
+    (document,) = dotflow.objects("show")
+    assert [entry["command"] for entry in document["commands"]][-1].endswith(" --resume-changed")
+    assert says not in run(mended, *start, "--resume-changed")
+    assert (dotflow.code, says in dotflow("show")) == (0, False)
 
 
 def test_the_first_round_shows_what_it_was_given(dotflow: Command, history: HistorySQLite) -> None:

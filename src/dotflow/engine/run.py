@@ -373,6 +373,10 @@ class Run:
         asked = [question.id for question in self.questions]
         return Ending(self.state, self._reason, next(errors, ""), goes_on, asked)
 
+    def _restored_with_other_code(self) -> list[str]:
+        """Returns the tasks that were restored though their code has changed since their values were made."""
+        return self._checkpoints.restored_with_other_code()
+
     def _waits_for(self) -> str:
         """Returns which tasks and items wait for an approval, for people."""
         from dotflow.core.approval import WAITS_FOR, names_of  # here: few workflows ask

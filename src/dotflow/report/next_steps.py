@@ -15,6 +15,7 @@ from dotflow.core.text import GENERATED
 from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.records.record import BAD, RunRecord, RunSummary, TaskRecord
+from dotflow.report.stale_code import restored_with_other_code
 from dotflow.report.text import as_command
 
 MAX_FAILURES: Final = 20  # tasks with commands for their failures
@@ -97,6 +98,12 @@ def next_steps(archive: Archive, run: RunRecord, history: str | None) -> list[Co
         add("give it up", "cancel", short)
     elif not can_go_on and not archive.why_foreign() and (again := resume_command(run)) is not None:
         commands.append((again, GO_ON))
+    if changed := restored_with_other_code(archive, run):
+        purpose = f"the same, and runs {', '.join(map(repr, changed))} again, whose code has changed"
+        if can_go_on and not waits_for_answer:
+            add(purpose, "resume", short, *(word for name in changed for word in ("--rerun", name)))
+        elif commands and commands[-1][1] == GO_ON:
+            commands.append((f"{commands[-1][0]}-changed", purpose))
     return commands
 
 

@@ -33,6 +33,7 @@ class ChangedCode:
         codes: The fingerprint of the code that makes the value of each task.
         others: The ids of the tasks some of whose values other code makes: a fallback's, and those of items by index.
         changed: The ids of the tasks whose code has changed.
+        restored: Those of them that are restored all the same.
     """
 
     def __init__(self, tokens: Tokens, resume: Resume = True, chosen: ChosenTasks = NONE_CHOSEN) -> None:
@@ -46,6 +47,7 @@ class ChangedCode:
         self._by_index: dict[int, str] = {}  # those of items that are known by their index
         self._unsaved: dict[int, list[int]] = {}  # the sources without checkpoints, by task
         self.changed: set[int] = set()
+        self.restored: set[int] = set()
         steps = [task.step for task in tasks]
         by_step = {step: renew(step) for step in dict.fromkeys(steps)}
         self.codes: list[str] = list(map(by_step.__getitem__, steps))
@@ -138,6 +140,7 @@ class ChangedCode:
         notes = []
         changed, unknown = (ids.intersection(restored) - self._noted for ids in (self.changed, self._unknown))
         if changed and not self._runs_again:
+            self.restored |= changed
             names = self._names(changed, with_sources=True)
             notes.append(
                 f"The code of {names} has changed since the values were made, which are restored all the same. "

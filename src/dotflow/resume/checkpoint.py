@@ -609,6 +609,10 @@ class Checkpoints:
             self._log_line(note)
         return restored
 
+    def restored_with_other_code(self) -> list[str]:
+        """Returns the names of restored tasks whose code has changed since their values were made."""
+        return [self._tasks[task_id].name for task_id in sorted(self._changes.restored)]
+
     def restore_task(self, task: Task) -> Context | None:
         """Returns the context of an undecided task; None if it is void, which deletes its checkpoint.
 

@@ -16,6 +16,7 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.records.record import BAD, GOOD, AttemptRecord, RunRecord, TaskRecord
 from dotflow.report.document import trace_url
 from dotflow.report.next_steps import next_steps
+from dotflow.report.stale_code import changed_text, restored_with_other_code
 from dotflow.report.text import took_text
 
 MAX_TASKS: Final = 50  # with a line each; of more, only those that did not complete
@@ -43,6 +44,8 @@ def print_run(archive: Archive, run: RunRecord, history: str | None) -> None:
     screen.line(state_of(run), "  ", (title, "bold"), f"  run {run.run_id}")
     for label, text in _facts(run):
         screen.fact(label, text)
+    if changed := restored_with_other_code(archive, run):
+        screen.fact("code", changed_text(changed))
     screen.line()
     _print_tasks(screen, run)
     failed = run.failures

@@ -47,6 +47,7 @@ from dotflow.providers.histories.sqlite.tables import RETURNED
 from dotflow.records.environment import describe_environment
 from dotflow.records.preview import preview
 from dotflow.records.record import AttemptRecord, ErrorRecord, RunRecord, ValueRecord
+from dotflow.report.stale_code import changed_text, restored_with_other_code
 from dotflow.resume.changed_code import is_same_step
 from dotflow.resume.stored_inputs import TaskInputs
 from dotflow.worker.attempt import attempt, perform
@@ -185,6 +186,8 @@ def replay_step(
             inputs_of.notes[IDEMPOTENCY_KEY] = NEW_KEY
         _print_lines([*code_changes(target, step, finder.workflow_id), *inputs_of.notes.items()])
         _print_lines(file_changes(target, inputs))
+        if changed := restored_with_other_code(archive, target.run):
+            _print_lines([("code", changed_text(changed))])
     except Exception as error:  # of the user, of their modules or of ours
         if not finder.has_run:
             raise

@@ -101,6 +101,10 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
         if run is not None and (questions := run.questions):
             hint = ANSWER_HINT.format(_answer_command(run, questions), how)
         why = "" if run is None or run.questions else one_line(workflow._masks().mask(_why_stopped(run)))
+        if run is not None and (changed := run._restored_with_other_code()):
+            from dotflow.report.stale_code import changed_text  # here: most runs need no reader of records
+
+            why = "\n".join(filter(None, [why, one_line(changed_text(changed))]))
         _print_summary(workflow, status, clock.monotonic() - started, why, hint, live=live)
     return exit_code
 
