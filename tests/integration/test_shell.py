@@ -57,16 +57,15 @@ PLACES = {
     "twice": ("show {0}{0}", "<v><v>"),
     "in double quotes": ('show "a {0} b"', "a <v> b"),
     "in a command substitution": ("v=$(show {0}.); show \"$v\"", "<v>."),
-    "in one in double quotes": ('show "$(show "{0}" .)"', "<v>."),
     "assigned": ("v={0}; show \"$v\"", "<v>"),
     "a variable of a command": ("v={0} env show_v", "<v>"),
     "an argument of a function": ("f() {{ show \"$1\"; }}; f {0}", "<v>"),
     "in a loop": ("for v in {0}; do show \"$v\"; done", "<v>"),
-    "a pattern": ("case {0} in {0}) show {0};; esac", "<v>"),
+    "a pattern": ("case {0} in\n{0})\nshow {0};; esac", "<v>"),
     "in a test": ("if [ {0} = {0} ]; then show {0}; fi", "<v>"),
     "in a subshell": ("( show {0} )", "<v>"),
     "behind a comment": ("# it's\nshow {0}", "<v>"),
-    "behind a heredoc": ("cat > heredoc <<E\n'\"\nE\nshow {0}", "<v>"),
+    "a variable of the text": (": {0}\nshow \"${0}\"", "<v>"),
 }  # fmt: skip
 
 SHOW = "show() {{ printf '%s' \"$@\"; }}\nenv() {{ printf '%s' \"$v\"; }}\n"

@@ -1,41 +1,51 @@
-"""The text of a shell command: where its parameters stand, by the shell's own rules of quoting."""
+"""The text of a shell command, with its parameters. A value is a variable of the command, and never its text.
+
+`{rows}` becomes the reference `"$rows"` only where that is plainly data. The text before it is read as five things:
+spaces, separators, redirections, comments and words; what is none of them, such as a heredoc, leaves it unknown.
+A reference is data as the target of a redirection, as an assigned value, as the only word of a command, and as an
+argument of a command whose name is a literal, and no builtin that evaluates arguments or takes names of variables.
+"""
 
 import keyword
 import re
 from collections.abc import Callable
 from typing import Final, NamedTuple, NoReturn
 
-PARAMETER: Final = re.compile(r"\{([^\W\d]\w*)\}")
-#: The text `{name}`, in two pairs of braces.
-ESCAPED: Final = re.compile(r"\{(\{[^\W\d]\w*\})\}")
-HEREDOC: Final = re.compile(r"""<<(-?)[ \t]*(?:'([^'\n]+)'|"([^"\n]+)"|\\?([^\s'"\\;&|<>()]+))""")
-FUNCTION: Final = re.compile(r"function\s+\w+(?:\s*\(\))?")
-CASE: Final = re.compile(r"case\s[^\n;]*?\sin\b")
-SUBSCRIPT: Final = re.compile(r"(?:^|[\s;&|(])(?:[^\W\d]\w*)?\[[^\]\s]*$")
-
-#: Builtins that run or evaluate their arguments, at the beginning of a command.
-EVALUATED: Final = re.compile(
-    r"(?:^|[;&|({\n])(?:\s*(?:!|then|do|else|elif|if|while|until|time|command|builtin|\w+=\S*)(?=\s))*\s*\\?"
-    r"(let|declare|typeset|local|unset|eval|trap|mapfile|readarray|(?:\[|test|printf)(?=[^;&|\n]*\s-v))[\s\[][^;&|\n]*$"
+FIELD: Final = re.compile(r"\\.|(?<!\$)\{(?:(\{[^\W\d]\w*\})\}|([^\W\d]\w*)\})", re.DOTALL)
+ESCAPED: Final = re.compile(r"\{(\{[^\W\d]\w*\})\}")  # the text `{name}`, in two pairs of braces
+#: Expansions of the user's own, which hold no parameter.
+OPAQUE: Final = (
+    r"\$(?:\w++|[#?@*!$-]|\{[^\s{}'\"`\\$()]*\}|\(\([\w\s+*/%<>-]*\)\)|\((?:(?!\bcase\b)[^()'\"`\\{}$#<])*\))"
 )
-#: After it, an assignment is arithmetic, or is made to the variable that another one names.
-DECLARED: Final = re.compile(r"\b(?:declare|typeset|local)\s+-[a-zA-Z]*[in]")
-
-#: The contexts in which the shell does something else with a value than to pass it on, by what begins them: of each its
-#: name, and what to write instead. In arithmetic and [[ ]], bash runs the commands in a value such as `a[$(touch x)]`.
-REFUSED: Final = {
-    "'": ("single quotes", "{0} without quotes"),
-    "$'": ("single quotes", "{0} without quotes"),
-    "`": ("backticks", "$(... {0} ...)"),
-    "${": ("${...}", "{0} outside of it"),
-    "((": ("arithmetic", "{0} outside of it"),
-    "$[": ("arithmetic", "{0} outside of it"),
-    "[[": ("[[...]]", "[ {0} ... ]"),
-    "#": ("a comment", "{0} outside of it"),
-    "<<": ("a heredoc", "printf '%s\\n' {0} | ..."),
-    "f{": ("a function", "{0} where it is called, and $1 in it"),
-    "f(": ("a function", "{0} where it is called, and $1 in it"),
-}
+OPEN: Final = rf'"(?:[^"\\`$]|\\.|{OPAQUE}|\$(?=[\s"]))*+'  # double quotes, up to a parameter in them
+QUOTED: Final = re.compile(OPEN, re.DOTALL)
+TOKEN: Final = re.compile(
+    r"(?P<space>[ \t]+)|(?P<redirect>\d*(?:<<<|<>|>>|>\||[<>]&|&>>?|<(?![<(])|>(?!\()))|(?P<comment>#[^\n]*)"
+    rf"|(?P<word>(?:[^\s;&|()<>'\"`\\$#]|(?<=[^\s;&|()<>])#|\\(?!\n#).|'[^']*'|{OPEN}\"|{OPAQUE})+)"
+    r"|(?P<separator>[<>$]\(|[;&|()\n])",
+    re.DOTALL,
+)
+KEYWORDS: Final = frozenset({"!", "{", "do", "elif", "else", "if", "then", "until", "while"})  # a command follows
+COMMAND: Final = re.compile(r"[\w./:][\w./:+-]*")
+ASSIGNMENT: Final = re.compile(r"[^\W\d]\w*\+?=.*", re.DOTALL)
+ASSIGNED: Final = re.compile(
+    r"[a-z_][a-z0-9_]*=.*", re.DOTALL
+)  # PS4, RANDOM and others evaluate what they are assigned
+EVALUATION: Final = re.compile(r"\b(?:declare|typeset|local|readonly|let|eval|trap)\b|\(\(|\$\[|\[\[")
+FORMAT: Final = re.compile(r"'[^'-][^']*'|\"[^\"$`{-][^\"$`{]*\"|[%\w][^'\"$`\\{]*")  # which is no option of printf
+OPERAND: Final = r"""(?:"?\{\w+\}"?|"\$\w+"|'[^']*'|[\w.,/:+]+)"""
+TEST: Final = re.compile(
+    rf"(?:\[|test)[ \t]+(?:{OPERAND}[ \t]+(?:!?=|-(?:eq|ne|lt|le|gt|ge))[ \t]+{OPERAND}|-[a-hknprstuwxz][ \t]+"
+    rf"{OPERAND})(?:[ \t]+\])?(?=[ \t]*(?:$|[;&|)\n]))"
+)
+#: What a reference is to the shell: a word of its own among arguments, other data, or the name of a command.
+ARGUMENT, VALUE, NAME, UNKNOWN = "argument", "value", "name", ""
+#: Builtins of bash and others that run or evaluate their arguments, or take names of variables. TEST has [ and test.
+EVALUATING: Final = re.compile(
+    r"\.|alias|bind|builtin|caller|command|compgen|complete|compopt|coproc|declare|enable|eval|exec|export|fc|function|"
+    "getopts|hash|history|integer|jobs|let|local|mapfile|nameref|popd|print|pushd|read|readarray|readonly|return|select|"
+    "set|shopt|source|suspend|time|trap|typeset|ulimit|umask|unalias|unset|wait"
+)
 
 
 class Place(NamedTuple):
@@ -52,162 +62,90 @@ class Place(NamedTuple):
     is_word: bool
 
 
-class Parser:
-    """Splits a command into texts and the places of its parameters, by the shell's rules of quoting.
+def pieces_of(text: str, refuse: Callable[[str], NoReturn]) -> list[str | Place]:
+    """Returns the texts of a command, and the places between them.
 
     Args:
         text: The command.
         refuse: Raises the error for a reason.
-
-    Attributes:
-        pieces: The texts, and the places between them.
     """
+    pieces: list[str | Place] = []
+    at = 0
+    for match in FIELD.finditer(text):
+        escaped, name = match.groups()
+        if escaped or (name and not keyword.iskeyword(name)):
+            pieces += [text[at : match.start()], escaped or _place(text, name, match.start(), match.end(), refuse)]
+            at = match.end()
+    return [*pieces, text[at:]]
 
-    def __init__(self, text: str, refuse: Callable[[str], NoReturn]) -> None:
-        self.pieces: list[str | Place] = []
-        self._text = text
-        self._refuse = refuse
-        self._at = 0
-        self._contexts: list[str] = []  # what is open here, the innermost last; "$(" and "(" hold commands again
-        self._heredocs: list[re.Match[str]] = []  # whose bodies begin in the next line
-        self._is_function = False  # whether a function's body begins with the next brace
-        while self._at < len(text):
-            if not self._take_braces():
-                self._take(self._length())
 
-    def _take(self, length: int) -> None:
-        """Takes characters as they are."""
-        self.pieces.append(self._text[self._at : self._at + length])
-        self._at += length
+def variable_of(name: str) -> str:
+    """Returns the variable that has a parameter's value: its name, if neither the shell nor the system uses such."""
+    return name if re.fullmatch(r"[a-z]\w*", name, re.ASCII) else f"dotflow_{name.encode().hex()}"
 
-    def _take_braces(self) -> bool:
-        """Takes a parameter, or the text of one in two pairs of braces; returns whether there is one."""
-        text, at = self._text, self._at
-        if text[at] != "{" or text[at - 1 : at] == "$":
-            return False
-        if match := ESCAPED.match(text, at):
-            self.pieces.append(match[1])
-        elif (match := PARAMETER.match(text, at)) and not keyword.iskeyword(match[1]):
-            self.pieces.append(self._place(match))
-        else:
-            return False
-        self._at = match.end()
-        return True
 
-    def _place(self, match: re.Match[str]) -> Place:
-        name, begin, end = match[1], match.start(), match.end()
-        is_quoted = False
-        for depth, context in enumerate(reversed(self._contexts)):
-            is_quoted = is_quoted or context == '"'
-            if context in REFUSED:
-                self._refuse_place(name, *REFUSED[context])
-            if context in ("$(", "(") and not {"`", "<<"}.intersection(self._contexts[: -depth - 1]):
-                break
-        if SUBSCRIPT.search(self._text, 0, begin):
-            self._refuse_place(name, "the subscript of an array", "{0} outside of it")
-        if (evaluated := EVALUATED.search(self._text, 0, begin)) is not None:
-            builtin = f"{evaluated[1]} -v" if evaluated[1] in ("[", "test", "printf") else evaluated[1]
-            self._refuse_place(name, f"the arguments of {builtin}, which evaluates them", "{0} outside of them")
-        if DECLARED.search(self._text):
-            self._refuse_place(name, "a command that declares integers or references", "{0} in another command")
-        before, after = self._text[:begin], self._text[end : end + 1]
-        starts = self._is_start(begin) and not before.rstrip(" \t").endswith(("<", ">"))
-        return Place(name, is_quoted, starts and not is_quoted and (not after or after in " \t\n;&|)"))
+def _place(text: str, name: str, begin: int, end: int, refuse: Callable[[str], NoReturn]) -> Place:
+    tokens: list[re.Match[str]] = []
+    at = 0
+    while at < begin and (token := TOKEN.match(text, at, begin)) is not None:
+        tokens.append(token)
+        at = token.end()
+    quoted = text[at:begin]
+    is_comment = not quoted and bool(tokens) and tokens[-1].lastgroup == "comment"
+    if is_comment or quoted.startswith(("'", "$'")):
+        where, instead = ("a comment", "outside of it") if is_comment else ("single quotes", "without quotes")
+        refuse(f"{{{name}}} stands in {where}. Write {{{name}}} {instead}, or {{{{{name}}}}} for the text itself")
+    role = _role(text, tokens, begin) if not quoted or QUOTED.fullmatch(quoted) else UNKNOWN
+    if role == UNKNOWN:
+        refuse(
+            f'{{{name}}} stands where the shell might run or split its value. Write "${variable_of(name)}" there and '
+            f"': {{{name}}}' in a line before, or {{{{{name}}}}} for the text itself"
+        )
+    is_whole = not quoted and (end == len(text) or text[end] in " \t\n;&|)")
+    return Place(name, bool(quoted), role == ARGUMENT and is_whole)
 
-    def _refuse_place(self, name: str, where: str, instead: str) -> NoReturn:
-        field = f"{{{name}}}"
-        self._refuse(f"{field} stands in {where}. Write {instead.format(field)}, or {{{field}}} for the text itself")
 
-    def _is_start(self, at: int) -> bool:
-        """Returns whether a word begins here."""
-        return self._text[at - 1 : at] in ("", *" \t\n;&|()")
-
-    def _length(self) -> int:
-        """Returns how many characters to take, and notes which contexts begin and end with them."""
-        text, at, contexts = self._text, self._at, self._contexts
-        top = contexts[-1] if contexts else "$("
-        char = text[at]
-        if char == "\\" and top not in ("'", "#"):
-            return 2
-        if char == top[-1] and top in ("'", "$'", '"', "`"):
-            contexts.pop()
-            return 1
-        if top in ("'", "$'", "`", "#"):
-            if top == "#" and text.startswith("\n", at + 1):
-                contexts.pop()
-            return 1
-        for begin in ("$((", "$(", "${", "`") if top == '"' else ("$((", "$(", "${", "$[", "$'", "'", '"', "`"):
-            if text.startswith(begin, at):
-                contexts.append("((" if begin == "$((" else begin)
-                return len(begin)
-        return 1 if top == '"' else self._length_in_command(top)
-
-    def _length_in_command(self, top: str) -> int:
-        """Returns the same outside of quotes."""
-        text, at, contexts = self._text, self._at, self._contexts
-        char, pair = text[at], text[at : at + 2]
-        if (char == "}" and top == "${") or (char == "]" and top == "$["):
-            contexts.pop()
-        elif char == ")" and top in ("$(", "(", "(in", "f("):
-            del contexts[-1:]
-        elif char == ")" and top == "((":
-            contexts[-1:] = [] if pair == "))" else ["("]  # it was no arithmetic, but two subshells
-            return 2 if pair == "))" else 1
-        elif top in ("((", "(in", "$[", "${"):
-            if char == "(":
-                contexts.append("(in")
-        elif pair == "()":  # a function's, whose arguments are others
-            self._is_function = True
-            return 2
-        elif self._is_start(at) and pair in ("((", "[["):
-            contexts.append(pair)
-            return 2
-        elif self._is_start(at) and (match := FUNCTION.match(text, at)):
-            self._is_function = True
-            return len(match[0])
-        elif char == "(" or (char == "{" and self._is_start(at) and pair[1:].isspace()):
-            contexts.append(f"f{char}" if self._is_function else char)
-            self._is_function = False
-        elif char == "}" and self._is_start(at) and top in ("f{", "{"):
-            contexts.pop()
-        elif pair == "]]" and top == "[[":
-            contexts.pop()
-            return 2
-        elif char == "#" and self._is_start(at):
-            contexts.append("#")
-        elif self._is_start(at) and CASE.match(text, at):  # its patterns end with a parenthesis
-            contexts.append("case")
-            return len("case")
-        elif top == "case" and self._is_start(at) and text.startswith("esac", at):
-            contexts.pop()
-        elif pair == "<<":
-            return self._begin_heredoc()
-        elif char == "\n" and self._heredocs:
-            self._take_heredocs()
-            return 0
-        return 1
-
-    def _begin_heredoc(self) -> int:
-        if self._text.startswith("<<<", self._at):
-            return 3
-        match = HEREDOC.match(self._text, self._at)
-        if match is None:
-            return 2
-        self._heredocs.append(match)
-        return len(match[0])
-
-    def _take_heredocs(self) -> None:
-        """Takes the bodies that begin with this line."""
-        self._take(1)
-        self._contexts.append("<<")
-        for match in self._heredocs:
-            tabs = "\t*" if match[1] else ""
-            last = re.compile(f"^{tabs}{re.escape(match[match.lastindex or 0])}$", re.MULTILINE).search(
-                self._text, self._at
-            )
-            end = len(self._text) if last is None else last.end()
-            while self._at < end:
-                if not self._take_braces():
-                    self._take(1)
-        self._heredocs.clear()
-        self._contexts.pop()
+def _role(text: str, tokens: list[re.Match[str]], begin: int) -> str:
+    """Returns what a reference behind tokens is to the shell; UNKNOWN where it may be more than data."""
+    words: list[re.Match[str]] = []  # of the command that the reference stands in
+    opened: list[int] = []  # where parentheses began
+    is_target = is_closed = False
+    last = ""
+    for index, token in enumerate(tokens):
+        kind, piece = token.lastgroup, token.group()
+        if piece == "[[" or (piece == "(" and last.endswith("(")):
+            return UNKNOWN  # a test or arithmetic, whose end is not looked for
+        if kind == "separator":
+            words, is_target, is_closed = [], False, piece == ")"  # what goes on behind ")" began before "("
+            if is_closed:
+                del opened[-1:]
+            elif piece.endswith("("):
+                opened.append(index)
+        elif kind == "redirect":
+            is_target = True
+        elif kind == "word" and not is_target:
+            words.append(token)
+        elif kind == "space" and not last.endswith(("<", ">", "&", "|")):
+            is_target = False
+        last = piece
+    for index in opened:  # what a command prints becomes arguments, too
+        if tokens[index].group() == "$(" and _role(text, tokens[:index], tokens[index].start()) in (UNKNOWN, NAME):
+            return UNKNOWN
+    if is_target or is_closed:
+        return VALUE if is_target else UNKNOWN
+    partial = words.pop().group() if words and words[-1].end() == tokens[-1].end() else ""
+    while words and (words[0].group() in KEYWORDS or ASSIGNMENT.fullmatch(words[0].group())):
+        del words[0]
+    if not words:
+        is_assigned = ASSIGNED.fullmatch(partial) is not None and not EVALUATION.search(text)
+        return VALUE if is_assigned else UNKNOWN if partial else NAME
+    command, *arguments = (word.group() for word in words)
+    is_data = COMMAND.fullmatch(command) is not None and EVALUATING.fullmatch(command) is None
+    if command in ("[", "test"):
+        test = TEST.match(text, words[0].start())
+        return VALUE if test is not None and test.end() > begin else UNKNOWN
+    if command == "for":
+        is_data = len(arguments) > 1 and arguments[1] == "in"
+    elif command == "printf":
+        is_data = bool(arguments) and FORMAT.fullmatch(arguments[0]) is not None
+    return UNKNOWN if not is_data else VALUE if partial or command == "case" else ARGUMENT

@@ -1,4 +1,4 @@
-"""shell: a command as a step. Values reach it as arguments of the shell, never as text of the command."""
+"""shell: a command as a step. Values reach it as variables and arguments of the shell, never as text of the command."""
 
 import codecs
 import contextlib
@@ -33,7 +33,7 @@ from dotflow.core.text import shorten
 from dotflow.errors import CommandFailed, InvalidAction, InvalidArgument
 from dotflow.worker import programs
 from dotflow.worker.atomic_path import atomic_path
-from dotflow.worker.command_text import ESCAPED, Parser, Place
+from dotflow.worker.command_text import ESCAPED, Place, pieces_of, variable_of
 from dotflow.worker.interrupts import interrupts_held
 
 KINDS: Final = ("text", "lines", "json")  # of values, beside the outputs
@@ -65,15 +65,18 @@ def shell(
 ) -> AnyAction:
     """Makes a step of a shell command: `shell("sort {rows} > {out}", name="sort", outputs={"out": "sorted.csv"})`.
 
-    Each `{name}` is a parameter of the step. Its value reaches the command as one argument, whatever is in it, and a
-    list as one argument for each element. The shell runs nothing of it; a program that runs its arguments, such as
-    `sh -c` or `ssh`, does. `{{name}}` is the text `{name}`, and all other
-    braces are the shell's. The command runs in bash with `-euo pipefail`, or, without bash, in `sh -eu`. What it writes
-    to stderr is the step's output, and so is what it writes to stdout, unless that is the value. Its stdin is empty. A
-    timeout ends it with all programs that it has started.
+    Each `{name}` is a parameter of the step. Its value reaches the command as the variable `name`, a list as an array,
+    and `{name}` is the reference `"$name"` to it, with one word for each element of a list. Where it is not plain that
+    the shell takes it as data, the parameter is refused: write `"$name"` there. The shell runs nothing of a value; a
+    variable that the command itself evaluates is code, and so are the arguments of programs that run them, such as
+    `sh -c` or `ssh`. `{{name}}` is the text `{name}`, and all other braces are the shell's.
+
+    The command runs in bash with `-euo pipefail`, or, without bash, in `sh -eu`. What it writes to stderr is the step's
+    output, and so is what it writes to stdout, unless that is the value. Its stdin is empty. A timeout ends it with all
+    programs that it has started.
 
     Args:
-        text: The command. A parameter stands outside of quotes or in double quotes.
+        text: The command. A parameter stands outside of quotes or in double quotes, after a plain name of a command.
         name: The name of the step.
         outputs: The files that the command writes, by the name that they have in it. A path may have parameters, such
             as `build/{rows.stem}.txt`; of a Path also its `.name`, `.stem`, `.suffix` and `.parent`. Missing folders
@@ -125,7 +128,7 @@ class Command:
         self._check(text, env)
         self._secrets = {variable: value for variable, value in env.items() if type(value) is SecretRef}
         self.variables = {variable: text for variable, text in env.items() if variable not in self._secrets}
-        self.pieces = Parser(text, self._refuse).pieces
+        self.pieces = pieces_of(text, self._refuse)
         places = [piece.name for piece in self.pieces if isinstance(piece, Place)]
         for output in self.outputs:
             if output not in places:
@@ -199,8 +202,9 @@ class Command:
             written = {output: blocks.enter_context(atomic_path(target)) for output, target in targets.items()}
             words = {name: self._words(name, value) for name, value in {**values, **written}.items()}
             shell = find_shell(self.name)
-            arguments, script = self._script(words, has_slices="pipefail" in shell)
-            code, out, tail = self._run(shell, script, arguments, {**os.environ, **self.variables, **secrets})
+            single = {variable_of(name): word for name, word in words.items() if isinstance(word, str)}
+            arguments, script = self._script(words, has_arrays="pipefail" in shell)
+            code, out, tail = self._run(shell, script, arguments, {**os.environ, **self.variables, **single, **secrets})
             if code not in self.ok:
                 masks = Masks([*secrets.values(), *secret_variables(), *hidden])
                 shown = masks.mask(self._shown({**words, **{name: str(target) for name, target in targets.items()}}))
@@ -251,26 +255,31 @@ class Command:
 
     # The command
 
-    def _script(self, words: Mapping[str, str | list[str]], *, has_slices: bool) -> tuple[list[str], str]:
-        """Returns the arguments, and the text that the shell runs, in which `${1}` stands for the first of them."""
+    def _script(self, words: Mapping[str, str | list[str]], *, has_arrays: bool) -> tuple[list[str], str]:
+        """Returns the elements of all lists, which are the arguments, and the text that the shell runs."""
         arguments: list[str] = []
-        first: dict[str, int] = {}
+        references: dict[str, str] = {}
+        arrays = ""
         for name, word in words.items():
-            first[name] = len(arguments) + 1
-            arguments += [word] if isinstance(word, str) else word
+            if isinstance(word, list):
+                first, variable = len(arguments) + 1, variable_of(name)
+                arguments += word
+                references[name] = " ".join([f'"${{{number}}}"' for number in range(first, len(arguments) + 1)])
+                if has_arrays:
+                    arrays += f'{variable}=("${{@:{first}:{len(word)}}}"); '
+                    references[name] = f'${{{variable}[@]+"${{{variable}[@]}}"}}'  # without an error for an empty one
 
         def insert(place: Place) -> str:
-            word, number = words[place.name], first[place.name]
+            word = words[place.name]
             if isinstance(word, str):
-                return f"${{{number}}}" if place.is_quoted else f'"${{{number}}}"'
+                reference = f"${{{variable_of(place.name)}}}"
+                return reference if place.is_quoted else f'"{reference}"'
             if not place.is_word:
                 accepted = f"a single value, or write {{{place.name}}} as a word of its own, outside of quotes"
                 raise InvalidArgument(place.name, f"a list of {len(word)}", accepted)
-            if has_slices:  # bash would look for each argument from the first one on
-                return f'"${{@:{number}:{len(word)}}}"'
-            return " ".join([f'"${{{index}}}"' for index in range(number, number + len(word))])
+            return references[place.name]
 
-        return arguments, self._text(insert)
+        return arguments, arrays + self._text(insert)
 
     def _shown(self, words: Mapping[str, str | list[str]]) -> str:
         """Returns the command as a person would write it."""
