@@ -520,6 +520,8 @@ class Run:
                     self._checkpoints.note_cleanups()
                     if self._checkpoints.files is not None:
                         self._checkpoints.close_files()
+                    if cache is not None:
+                        cache.close()
                 finally:
                     self._publish_end(publisher, run_log, notifier, failed, is_complete)
             finally:

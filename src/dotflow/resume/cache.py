@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import MethodType, ModuleType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from dotflow import clock
 from dotflow.abc.storage import NOT_SAVED, Storage
@@ -16,7 +16,7 @@ from dotflow.core.action import Action, AnyAction
 from dotflow.core.call import Call
 from dotflow.core.callables import unwrapped
 from dotflow.core.context import Context, Origin, is_of_actions
-from dotflow.core.files import GONE, LOOSE, NO_FILES, NO_STATES, FileRecord
+from dotflow.core.files import FOLDER, GONE, LOOSE, NO_FILES, NO_STATES, FileRecord, FileState
 from dotflow.core.outputs import why_unfit
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable, LeaseLost, ValueNotStorable
@@ -32,9 +32,58 @@ IMMUTABLE: Final = frozenset({type(None), bool, int, float, str, bytes})
 
 MAX_ENTRIES: Final = 10_000  # of a folder among the arguments
 
+absolute: Final = os.path.abspath  # follows no link, as Path.resolve would
+
 Arguments = Mapping[str, Any]
 Folders = dict[Path, list[list[Any]]]  # the name, size and time of each file in a folder, and the name of each folder
 Save = Callable[[Task, Context, Context | None], None]
+
+
+class Key(NamedTuple):
+    """The key of a value that a step makes.
+
+    Attributes:
+        prefix: The beginning of its text.
+        code: The fingerprint of the step, and the script that calls it.
+        arguments: What each argument, and each path in it, is known by: a list of names and digests.
+        folders: What was in the folders among the arguments, and in paths where nothing was.
+        places: The places of these in *arguments*.
+    """
+
+    prefix: str
+    code: list[str]
+    arguments: list[list[Any]]
+    folders: Folders
+    places: dict[Path, list[int]]
+
+    def __str__(self) -> str:
+        from dotflow.codec.canonical import digest  # here, since most workflows never need it
+
+        return f"{self.prefix}{digest([*self.code, self.arguments])}"
+
+    def with_contents(self, contents: Mapping[Path, Any]) -> str:
+        """Returns the text of the key for paths that have other contents."""
+        arguments = [*self.arguments]
+        for path, content in contents.items():
+            for place in self.places[path]:
+                arguments[place] = [arguments[place][0], [str(path), content]]
+        return str(self._replace(arguments=arguments))
+
+
+class Pending(NamedTuple):
+    """A value whose step has made a file that it was given the path of, or files in a folder that it was given.
+
+    Attributes:
+        task: The task or the item.
+        key: The key with which it was missed.
+        context: The value, and the files that its step made.
+        is_posted: Whether it is in the cache under that key.
+    """
+
+    task: Task
+    key: Key
+    context: Context
+    is_posted: bool
 
 
 def prefix_of(identity: str) -> str:
@@ -78,8 +127,9 @@ class Cache:
         self._shares_memory = shares_memory
         self._digest_limit = digest_limit
         self._digests: dict[tuple[int, str], tuple[Any, str]] = {}  # of the last argument, by task and parameter
-        # Of the values that are made, by task and item, with the folders among the arguments as they were before.
-        self._keys: dict[tuple[int, int | None], tuple[str, Folders]] = {}
+        self._keys: dict[tuple[int, int | None], Key] = {}  # of the values that are made, by task and item
+        self._made: dict[str, FileState] = {}  # the files that steps of this run have made
+        self._pending: list[Pending] = []
         self._reported: set[Hashable] = set()
         self._keeps_objects = None if storage.outlives_process else True  # None: unknown yet
         self.reads = reads
@@ -87,20 +137,58 @@ class Cache:
     def save(self, task: Task, context: Context) -> None:
         """Saves the checkpoint of a task or an item, and its value under the key with which `restore` missed it."""
         self._save(task, context, None)
-        key, folders = self._keys.pop((task.task_id, task.item), ("", {}))
-        if key and context.step == task.step.identity:  # not of the fallback
-            self._post(task, key, context, folders)
+        made = (context._origin.files or NO_FILES).made
+        self._made.update((absolute(name), state) for name, state in made.items())
+        key = self._keys.pop((task.task_id, task.item), None)
+        if key is not None and context.step == task.step.identity:  # not of the fallback
+            self._post(task, key, context)
+
+    def close(self) -> None:
+        """Saves values whose steps have made files in folders that they were given, for the folders as they are now.
+
+        The next run finds them so. Only what steps of this run have made may be new in them.
+        """
+        now: Folders = {}
+        around = _parents_of(self._made) if self._pending else ()
+        for task, key, context, is_posted in self._pending:
+            try:
+                for folder in key.folders.keys() - now.keys():
+                    now[folder] = list(_listing(folder))
+            except NotComparable as error:
+                self._report_task(task, "folder", f"{error}.")
+                continue
+            changed = [name for name in _changed_in(key.folders, now) if not self._is_made(name, around)]
+            if changed and not is_posted:
+                self._report_changed(task, min(changed))
+            if changed:
+                continue
+            contents = {}
+            for path in key.folders:
+                if path.is_dir():
+                    contents[path] = now[path]
+                elif self._is_made(str(path), around):
+                    contents[path] = _content_of(state_of(path, self._digest_limit or 0) or GONE)
+            keys = [key.with_contents(contents)]
+            self._save_under(task, keys if is_posted else [str(key), *keys], context)
+        self._pending.clear()
+
+    def _is_made(self, name: str, around: Collection[str]) -> bool:
+        """Returns whether a file is as a step of this run has made it, or a folder is *around* such files."""
+        path = absolute(name)
+        made, now = self._made.get(path), state_of(path, -1)
+        if now is not None and now.mark == FOLDER:
+            return path in around
+        return made is not None and now is not None and made[:2] == now[:2]
 
     def restore(
         self, task: Task, previous: Context, arguments: Arguments | None, shared: Arguments | None
     ) -> Context | None:
         """Returns the cached value of a task, whose checkpoint is saved now; None if the task has to run."""
-        folders: Folders = {}
-        key = self.key(task, previous, arguments, shared, folders)
-        context = self.find(task, key)
+        key = self._key(task, previous, arguments, shared)
+        context = self.find(task, None if key is None else str(key))
         if context is None:
             if key is not None:
-                self._keys[task.task_id, task.item] = key, folders
+                self._keys[task.task_id, task.item] = key
             return None
         try:
             self._save(task, context, previous)
@@ -111,21 +199,15 @@ class Cache:
             return None
         return context
 
-    def key(
-        self,
-        task: Task,
-        previous: Context,
-        arguments: Arguments | None,
-        shared: Arguments | None,
-        folders: Folders | None = None,
-    ) -> str | None:
+    def key(self, task: Task, previous: Context, arguments: Arguments | None, shared: Arguments | None) -> str | None:
         """Returns the key of a task's value; None if an argument has no digest, which is logged once.
 
-        The values of secrets are no part of it, so a new token does not make values anew. *folders* gets what is in the
-        folders among the arguments.
+        The values of secrets are no part of it, so a new token does not make values anew.
         """
-        from dotflow.codec.canonical import digest  # here, since most workflows never need it
+        key = self._key(task, previous, arguments, shared)
+        return None if key is None else str(key)
 
+    def _key(self, task: Task, previous: Context, arguments: Arguments | None, shared: Arguments | None) -> Key | None:
         step = task.step
         code = fingerprint(step)
         if not code:
@@ -138,13 +220,15 @@ class Cache:
         instance = _instance_of(step)
         if instance is not None:
             values["self"] = instance
-        digests: list[list[Any]] = []
+        key = Key(prefix_of(step.identity), [code, _script_of(step)], [], {}, {})
         for name, value in sorted(values.items()):
             try:
-                digests.append([name, self._digest(task, name, value)])
+                key.arguments.append([name, self._digest(task, name, value)])
                 if self._digest_limit is not None and step.files:
-                    contents = _contents(find_paths(value), self._digest_limit, {} if folders is None else folders)
-                    digests += [[name, content] for content in contents]
+                    for path, content in _contents(find_paths(value), self._digest_limit, key.folders):
+                        if path in key.folders:
+                            key.places.setdefault(path, []).append(len(key.arguments))
+                        key.arguments.append([name, content])
             except NotComparable as error:
                 self._report_task(task, f"argument {name}", f"{error}.")
                 return None
@@ -152,7 +236,7 @@ class Cache:
                 reason = f"its argument '{name}', of type {type(value).__qualname__}, can't be compared."
                 self._report_task(task, f"argument {name}", reason)
                 return None
-        return f"{prefix_of(step.identity)}{digest([code, _script_of(step), digests])}"
+        return key
 
     def _digest(self, task: Task, name: str, value: Any) -> str:
         """Returns the digest of an argument; once for all items of a map that share it, if no step can change it."""
@@ -224,7 +308,7 @@ class Cache:
             return False
         return (clock.now() - saved.time).total_seconds() <= float(seconds or 0)
 
-    def _post(self, task: Task, key: str, context: Context, folders: Folders) -> None:
+    def _post(self, task: Task, key: Key, context: Context) -> None:
         value = context.storage
         if is_of_actions(value) and not isinstance(task.step.function, type):
             reason = (
@@ -233,17 +317,42 @@ class Cache:
             self._report_task(task, "actions", reason)
             return
         record = context._origin.files or NO_FILES
-        around = {str(parent) for name in record.made for parent in Path(name).parents} if folders else set[str]()
-        changed = sorted({*record.changed, *_changed_in(folders)} - record.made.keys() - around)
-        if changed:
-            reason = f"it has changed {changed[0]}, which it was given, and does not return it."
-            self._report_task(task, "changed", reason)
+        if not record.changed and not key.folders:
+            self._save_under(task, [str(key)], context)
+            return
+        made = {*map(absolute, record.made)}
+        own = made | _parents_of(made)
+        if changed := {name for name in record.changed if absolute(name) not in own}:
+            self._report_changed(task, min(changed))
             return
         try:
-            self._storage.post(key, _context_of(context, value))
-            if self._is_kept(key, value):
-                self._storage.delete(key)
-                self._storage.post(key, _context_of(context, _copy(value)))
+            now = {folder: list(_listing(folder)) for folder in key.folders}
+        except NotComparable as error:
+            self._report_task(task, "folder", f"{error}.")
+            return
+        for folder in key.folders:
+            changed = {*_changed_in({folder: key.folders[folder]}, now)}
+            if changed and absolute(folder) not in own:
+                self._report_changed(task, min(changed))  # by it, or while it may have read the folder
+                return
+        changed = {*map(absolute, _changed_in(key.folders, now))}
+        is_own = changed <= own
+        if is_own:
+            self._save_under(task, [str(key)], context)
+        if changed or not made.isdisjoint(map(absolute, key.folders)):
+            try:
+                self._pending.append(Pending(task, key, _context_of(context, _copy(value)), is_own))
+            except ValueNotStorable as error:
+                self._report_task(task, "value", f"its value can't be saved there. {error}")
+
+    def _save_under(self, task: Task, keys: Collection[str], context: Context) -> None:
+        value = context.storage
+        try:
+            for key in keys:
+                self._storage.post(key, _context_of(context, value))
+                if self._is_kept(key, value):
+                    self._storage.delete(key)
+                    self._storage.post(key, _context_of(context, _copy(value)))
         except LeaseLost:  # the run ends at its next value
             return
         except ValueNotStorable as error:
@@ -261,6 +370,11 @@ class Cache:
             except Exception:  # the storage may be the user's
                 return True
         return self._keeps_objects
+
+    def _report_changed(self, task: Task, name: str) -> None:
+        self._report_task(
+            task, "changed", f"{name}, which it was given, changed while it ran, and it does not return it."
+        )
 
     def _report_task(self, task: Task, kind: str, reason: str) -> None:
         """Reports once for a task, and all items of a map, why its value is not cached."""
@@ -285,29 +399,38 @@ class NotComparable(Exception):
     """A folder has too many files, or a database is open."""
 
 
-def _contents(paths: Collection[Path], limit: int, folders: Folders) -> Iterator[list[Any]]:
-    """Yields what shows the content of the files and folders among the arguments. Raises NotComparable."""
+def _contents(paths: Collection[Path], limit: int, folders: Folders) -> Iterator[tuple[Path, list[Any]]]:
+    """Yields what shows the content of the files and folders among the arguments. Raises NotComparable.
+
+    *folders* gets what is in the folders, and in paths where nothing is.
+    """
     for path in sorted(paths):
         if path.is_dir():
             folders[path] = list(_listing(path))
-            yield [str(path), folders[path]]
+            yield path, [str(path), folders[path]]
             continue
         state = state_of(path, limit)
+        if state is not None and state.is_gone:
+            folders[path] = []
         if state is not None and state.mark == LOOSE:  # what was written last is in another file
             raise NotComparable(f"{path} is a database that is open: '{path.name}-wal' lies beside it")
         if state is not None:
-            yield [str(path), state.digest or [state.size, state.mtime]]
+            yield path, [str(path), _content_of(state)]
 
 
-def _changed_in(folders: Folders) -> Iterator[str]:
-    """Yields the files in folders that are others than before, or no longer there."""
-    for folder, before in folders.items():
-        try:
-            changed = set(map(tuple, before)) ^ set(map(tuple, _listing(folder)))
-        except NotComparable:
-            yield str(folder)
-        else:
-            yield from (str(folder / name) for name, *_ in changed)
+def _content_of(state: FileState) -> Any:
+    return state.digest or [state.size, state.mtime]
+
+
+def _parents_of(names: Collection[str]) -> set[str]:
+    return {str(parent) for name in names for parent in Path(name).parents}
+
+
+def _changed_in(before: Folders, now: Folders) -> Iterator[str]:
+    """Yields the files and folders in folders that are others than before, or no longer there."""
+    for folder, entries in before.items():
+        changed = set(map(tuple, entries)) ^ set(map(tuple, now[folder]))
+        yield from (str(folder / name) for name, *_ in changed)
 
 
 def _listing(folder: Path) -> Iterator[list[Any]]:
