@@ -28,7 +28,7 @@ from datetime import date, datetime
 from enum import Enum
 from pathlib import Path
 from dotflow import Config, DotFlow, action
-from dotflow.providers import ExecutorThread, LogDefault, StorageFile
+from dotflow.providers import ExecutorThread, LogDefault, SchedulerCron, StorageFile
 from dotflow import Secret
 
 def note(what):
@@ -58,6 +58,11 @@ nightly.task.add(load)
 
 hidden = DotFlow(config(), workflow_id="hidden", params={"key": Secret("KEY"), "day": ...})
 hidden.task.add(fetch)
+
+scheduled = config()
+scheduled.scheduler = SchedulerCron("* * * * *", params={"day": date(2026, 12, 1)})
+ticking = DotFlow(scheduled, workflow_id="ticking", params={"day": ...})
+ticking.task.add(fetch)
 
 class Shade(Enum):
     BLUE = "blue"
@@ -266,6 +271,24 @@ def test_again_begins_completed_days_anew(command: Command, jobs: str, history: 
 
     assert (end.code, then(end)) == (0, [("2026-11-01", "queued")])
     assert done(tmp_path) == ["fetch:01", "load:01"] * 2
+
+
+def test_once_runs_its_days_and_nothing_else(
+    command: Command, jobs: str, history: HistorySQLite, tmp_path: Path
+) -> None:
+    """Neither the workflow's own schedule, whose firing is due, nor what others have submitted."""
+    assert command("serve", f"{jobs}:ticking", "--once").code == 0
+    with closing(sqlite3.connect(history.path)) as connection, connection:
+        connection.execute("UPDATE schedules SET settled = settled - 3600000000")
+    command("submit", "ticking", "--param", "day=2026-11-28")
+
+    end = command("backfill", "-w", f"{jobs}:ticking", "--param", "day=2026-11-01", "--once")
+
+    assert (end.code, done(tmp_path)) == (0, ["fetch:01"])
+    assert states(history) == {
+        "ticking@day=2026-11-28": TypeRunState.QUEUED,
+        "ticking@day=2026-11-01": TypeRunState.COMPLETED,
+    }
 
 
 def test_the_exit_code_of_once(command: Command, jobs: str, workflow: DotFlow, tmp_path: Path) -> None:

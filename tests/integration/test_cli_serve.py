@@ -152,14 +152,15 @@ def test_the_second_signal_ends_the_steps_too(
 def test_a_served_run_is_cancelled_from_another_process(
     scripts: Scripts, command: Command, folder: Path, history: HistorySQLite
 ) -> None:
-    """Its step is ended, the server goes on, and `submit --wait` ends with 1."""
+    """Its step is ended, the server goes on, `submit --wait` ends with 1, and `cancel --wait` says how it ended."""
     with scripts.command("serve", "jobs:one") as server:
         waiting = scripts.command("submit", "one", "--wait")
         wait_until(lambda: done(folder) == ["begun"])
 
-        end = command("cancel", "last", "--by", "anna", "--comment", "wrong day")
+        end = command("cancel", "last", "--by", "anna", "--comment", "wrong day", "--wait")
 
         assert (end.code, end.err) == (0, "")
+        assert end.out.splitlines()[-1].endswith(" is cancelled: cancelled by anna: wrong day.")
         assert "ends within about a second" in end.out
         assert "kill -INT" not in end.out
         waited = waiting.end()

@@ -529,12 +529,15 @@ class QueueServer(ABC):
         """Returns those of its workflows that a schedule of their own, outside of the queue, is running now."""
 
     @abstractmethod
-    def claim(self, workflows: Mapping[str, int | None], busy: Collection[str]) -> Claim | None:
+    def claim(
+        self, workflows: Mapping[str, int | None], busy: Collection[str], names: Collection[str] | None = None
+    ) -> Claim | None:
         """Takes the first queued run that is due and may begin.
 
         Args:
             workflows: The workflows that have room here, with their maximum over all processes.
             busy: The names that run in this process.
+            names: The names of which a run may be taken; None for all.
         """
 
     @abstractmethod

@@ -4,7 +4,7 @@ import contextlib
 import contextvars
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Literal, Self, overload
 
 from dotflow import clock
@@ -61,6 +61,7 @@ class Server:
         max_runs: The maximum number of runs at once in this process.
         once: Whether it ends when nothing that is due can be taken, and its own runs have ended. Firings that come due
             after its start wait for the next server.
+        names: It takes only runs of these names, and fires no schedule; None for all.
         options: Arguments of `start` for all runs.
 
     Attributes:
@@ -77,6 +78,7 @@ class Server:
         max_runs: int = MAX_RUNS,
         *,
         once: bool = False,
+        names: Collection[str] | None = None,
         options: dict[str, Any],
     ) -> None:
         if type(max_runs) is not int or max_runs < 1:
@@ -90,7 +92,9 @@ class Server:
             workflow.check_servable(**options)
         self._log = workflows[0].config.log
         self._signals = ShutdownSignals(self.request_stop, NOTICE)
-        self._schedules = Schedules(workflows, self._report, self._alert, self._signals, once=once)
+        fired = workflows if names is None else ()
+        self._schedules = Schedules(fired, self._report, self._alert, self._signals, once=once)
+        self._names = names
         self._max_runs = max_runs
         self._once = once
         self._options = options
@@ -116,13 +120,25 @@ class Server:
         """Serves until `stop`, or with `once` until nothing is left. Raises HistoryError if the history is lost."""
         self._run(self._open())
 
+    def run_here(self) -> list[RunSummary]:
+        """Serves as `run`, with the signals of this process. Returns the runs that have ended, with `once`."""
+        with self._signals as signals:
+            signals.parallel = 1
+            self.run()
+        ended: list[RunSummary] = []
+        for run in dict.fromkeys(self.ended):
+            with contextlib.suppress(NotInHistory):  # it was forgotten
+                ended.append(self._queue.newest(run))
+        return ended
+
     def _open(self) -> QueueServer:
         return self._queue.open_server(list(self._workflows), self._wakeup.set)
 
     def _run(self, server: QueueServer) -> None:
         try:
             self._declare()
-            self._schedules.register(server)
+            if self._names is None:
+                self._schedules.register(server)
             tasks = [task for one in self._workflows.values() if one.config.executor is None for task in one.task]
             if tasks:
                 from dotflow.processes.forkserver import warm_up  # here: `from dotflow import *` needs no cloudpickle
@@ -189,7 +205,8 @@ class Server:
                 server.name(run, None, error=f"{type(error).__name__}: {error}")
         while len(self._active) < self._max_runs and not self._stops:
             most = {workflow_id: workflow.max_runs for workflow_id, workflow in self._workflows.items()}
-            claim = server.claim(most, [claimed.claim.name for claimed in tuple(self._active.values())])
+            busy = [claimed.claim.name for claimed in tuple(self._active.values())]
+            claim = server.claim(most, busy, self._names)
             if claim is None:
                 return
             self._begin(ClaimedRun(server, claim))
@@ -482,14 +499,12 @@ def serve(
     server = Server(workflows, max_runs, once=once, options=start_arguments)
     if not wait:
         return server.start()
-    with server._signals as signals:
-        signals.parallel = 1
-        server.run()
-    ended: list[RunSummary] = []
-    for run in dict.fromkeys(server.ended):
-        with contextlib.suppress(NotInHistory):  # it was forgotten
-            ended.append(server._queue.newest(run))
-    return ended
+    return server.run_here()
+
+
+def serve_names(workflow: ServedWorkflow, names: Collection[str], max_runs: int, **options: Any) -> list[RunSummary]:
+    """Runs what is queued of a workflow under these names, as `serve` with `once`, and fires no schedule."""
+    return Server([workflow], max_runs, once=True, names=names, options=options).run_here()
 
 
 def _shared_history(workflows: Sequence[ServedWorkflow]) -> History:

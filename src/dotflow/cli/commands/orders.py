@@ -24,8 +24,9 @@ WORKFLOW_OPTION: Final = option(
 
 @click.command(cls=Command, short_help="Cancel a run that is queued, running or paused.")
 @click.argument("run")
+@option("--wait", is_flag=True, example="dotflow cancel last --wait", help="Wait for its end, and print how it ended.")
 @with_options(ORDER_OPTIONS)
-def cancel(run: str, history: str | None, **order: Any) -> None:
+def cancel(run: str, history: str | None, *, wait: bool, **order: Any) -> int:
     """Cancel a run.
 
     \b
@@ -37,11 +38,11 @@ def cancel(run: str, history: str | None, **order: Any) -> None:
     What is queued or paused is cancelled at once. A running run looks for orders once a second: a step in a process of
     its own is ended; a step in the program's own thread ends by itself first. Finished steps keep their values.
 
-    Exit code: 0 cancelled or ordered, 2 if there is no such run, or it has ended.
+    Exit code: 0 cancelled or ordered, 2 if there is no such run, or it has ended. With --wait 1 if it ended otherwise.
     """
     from dotflow.cli.control import orders  # not needed for the help
 
-    orders.order("cancel", run, history, **order)
+    return orders.order("cancel", run, history, wait=wait, **order)
 
 
 def _check_one(run: str | None, workflow: str | None) -> None:

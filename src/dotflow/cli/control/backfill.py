@@ -11,7 +11,7 @@ from rich.text import Text
 from dotflow.abc.archive import Archive
 from dotflow.abc.operations import Submission
 from dotflow.cli.control.orders import pause_line
-from dotflow.cli.control.serve import serve_with
+from dotflow.cli.control.serve import server_arguments
 from dotflow.cli.exit_codes import Exit
 from dotflow.cli.formatting import pluralize
 from dotflow.cli.history.run_list import print_runs
@@ -29,6 +29,7 @@ from dotflow.graph.param_types import CONTAINERS, type_of_run_param
 from dotflow.graph.params import Params, value_text
 from dotflow.graph.run_secrets import secret_params
 from dotflow.records.record import RunSummary
+from dotflow.serving.server import serve_names
 from dotflow.workflow import DotFlow
 
 PRIORITY: Final = -10  # what people and schedules submit comes first
@@ -170,7 +171,7 @@ class _Backfill:
 
 def _work_off(workflow: DotFlow, backfill: _Backfill, names: Sequence[_Name], options: Mapping[str, Any]) -> Exit:
     """Runs what is queued here, and returns the exit code by the last run of each name."""
-    ended = serve_with(options, workflow, once=True)
+    ended = serve_names(workflow, {str(name.wanted.name) for name in names}, **server_arguments(options))
     if ended:
         click.echo()
         print_runs(ended, Control(workflow).questions())

@@ -6,6 +6,7 @@ import click
 
 from dotflow.abc.archive import Archive
 from dotflow.abc.operations import NAME_STEPS, WorkflowPause
+from dotflow.cli.exit_codes import Exit
 from dotflow.cli.history.options import open_history
 from dotflow.cli.history.text import safe
 from dotflow.control import Control
@@ -26,8 +27,11 @@ from dotflow.report.orders import (
 from dotflow.report.text import as_command
 
 
-def order(what: str, run: str, history: str | None, by: str | None, comment: str) -> None:
-    """Cancels or pauses a run, and prints what happens next. *what* is the method of Control."""
+def order(what: str, run: str, history: str | None, by: str | None, comment: str, *, wait: bool = False) -> Exit:
+    """Cancels or pauses a run, and prints what happens next. *what* is the method of Control.
+
+    With *wait* it prints how a run has ended that was cancelled: it may have been faster.
+    """
     archive = open_history(history)
     control = Control(archive)
     found = getattr(control, what)(archive.summary(run).run_id, by=by, comment=comment)
@@ -36,6 +40,12 @@ def order(what: str, run: str, history: str | None, by: str | None, comment: str
         click.echo(f"`kill -INT {process}` ends it at once.")
     if what == "pause" and not GENERATED.fullmatch(found.workflow_id):
         click.echo(f"`{as_command('resume', found.short_id, history=history)}` goes on with it.")
+    if not wait or not found.ordered:
+        return Exit.COMPLETED
+    ended = control.wait(found.run_id)
+    why = ended.reason or ended.error
+    click.echo(safe(f"The run {ended.short_id} is {ended.state.lower()}{why and f': {why}'}."))
+    return Exit.COMPLETED if ended.state is TypeRunState.CANCELLED else Exit.FAILED
 
 
 def pause_workflow(workflow: str, history: str | None, by: str | None, comment: str) -> None:

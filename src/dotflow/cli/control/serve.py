@@ -17,11 +17,16 @@ from dotflow.serving import serve
 from dotflow.workflow import DotFlow
 
 
+def server_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of `serve` for the options that a server has."""
+    arguments = {name: options[name] for name in ("max_runs", "mode", "keep_going", "timeout")}
+    return arguments | {"cache": not options["no_cache"]}
+
+
 def serve_with(options: Mapping[str, Any], *workflows: DotFlow, once: bool) -> list[RunSummary]:
     """Calls `serve` with the options that a server has. Raises MissingParam for a schedule that lacks a parameter."""
-    arguments = {name: options[name] for name in ("max_runs", "mode", "keep_going", "timeout")}
     try:
-        ended: list[RunSummary] = serve(*workflows, once=once, cache=not options["no_cache"], **arguments)
+        ended: list[RunSummary] = serve(*workflows, once=once, **server_arguments(options))
         return ended
     except MissingParam as error:
         raise MissingParam(error.names, "scheduled run") from error

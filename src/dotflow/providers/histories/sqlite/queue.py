@@ -712,7 +712,9 @@ class SQLiteServer(QueueServer):
     def scheduled_elsewhere(self) -> Collection[str]:
         return {workflow for (workflow,) in self._queue.look(SCHEDULED)} & {*self._workflows}
 
-    def claim(self, workflows: Mapping[str, int | None], busy: Collection[str]) -> Claim | None:
+    def claim(
+        self, workflows: Mapping[str, int | None], busy: Collection[str], names: Collection[str] | None = None
+    ) -> Claim | None:
         now = _now()
         if not any(self._queue.look(IS_DUE, {"workflow": workflow, "now": now}) for workflow in workflows):
             return None
@@ -727,7 +729,7 @@ class SQLiteServer(QueueServer):
                 if most is not None and connection.execute(RUNNING_NOW, (workflow,)).fetchone()[0] >= most:
                     continue
                 for run, name, priority, due in connection.execute(CANDIDATES, {"workflow": workflow, "now": now}):
-                    if name not in busy:
+                    if name not in busy and (names is None or name in names):
                         found.append((-priority, due, run))
                         break
             return self._take(connection, min(found)[-1]) if found else None
