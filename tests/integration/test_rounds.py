@@ -96,6 +96,40 @@ def test_the_log_counts_rounds_that_run_again(lab: Lab) -> None:
     ]
 
 
+@pytest.mark.parametrize("number", range(4))
+def test_a_file_beside_a_round_runs_what_made_it_and_no_other_round(lab: Lab, tmp_path: Path, number: int) -> None:
+    """The rounds after it don't take it, and another round is known to begin. The plan says the same."""
+    folder = tmp_path / "beside"
+    folder.mkdir()
+
+    def side(draft: str) -> Path:
+        path = folder / f"{len(draft)}.txt"
+        path.write_text(draft)
+        lab.note(f"side {draft}")
+        return path
+
+    def workflow() -> DotFlow:
+        inner = DotFlow(params={"draft": ...})
+        inner.task.add(action(side)).add(lab.refine()).add(lab.good())
+        return lab.workflow(inner, carry={"draft": "refine"})
+
+    lab.enough = 5
+    lab.start(workflow())
+    (folder / f"{number + 1}.txt").unlink()
+    plan = {task.name: task.decision for task in workflow().plan(resume=True).tasks}
+
+    lab.start(workflow(), resume=True)
+
+    assert lab.ran == [f"side a{'+' * number}", "deploy a++++"]  # which waits for all rounds
+    assert plan == {
+        "write": "restore",
+        "round.side": "run",
+        "round.refine": "restore",
+        "round.good": "restore",
+        "deploy": "run",
+    }
+
+
 # Values
 
 

@@ -18,14 +18,14 @@ from dotflow.engine.options import RunOptions, chosen_tasks
 from dotflow.engine.run_providers import RunProviders
 from dotflow.graph.gather import BY_RECORD, MAX_SHOWN, Arguments, ByItem, Got, Skip, gather, unmet_need
 from dotflow.graph.linked_task import LinkedTask, beside
-from dotflow.graph.maps import items_of, record_ended, record_skipped
+from dotflow.graph.maps import items_of, record_ended, record_skipped, verdict
 from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan
 from dotflow.graph.wiring import PREVIOUS
 from dotflow.resume.cache import Cache, is_cached
 from dotflow.resume.changed_code import ASKED_FOR, ChangedCode
 from dotflow.resume.checkpoint_keys import CLEANUP_SUFFIX, INDEX_SUFFIX, MARK_SUFFIX
-from dotflow.resume.earlier_runs import TAKES, EarlierRuns, Restoration, usable
+from dotflow.resume.earlier_runs import TAKES, EarlierRuns, Restoration, ends_are_known, usable
 from dotflow.resume.origin import SavedOrigin
 from dotflow.resume.tokens import Tokens
 
@@ -274,12 +274,15 @@ class RunForecast:
         reason = ", ".join(filter(None, (self._why(task), rounds)))
         if task.is_map_in_rounds:
             return Forecast(OPEN, reason)
-        if not self._is_done(task, done):
+        number, is_last = done, False  # the last round that is known to begin
+        while not is_last and ends_are_known(nest, number, self._tasks):
+            is_last = verdict(nest, number, self._tasks).is_end
+            number += not is_last
+        if not all(self._is_done(task, one) for one in range(done, number + 1)):
             return Forecast(RUN, reason)
-        if done + 1 == nest.repeat:
+        if is_last or number + 1 == nest.repeat:
             return Forecast(RESTORE, rounds)
-        if nest.until is None:
-            return Forecast(RUN, reason)
+        assert nest.until is not None, "without it all rounds are known to begin"
         return Forecast(OPEN, f"unless {self._tasks[nest.until].name} is true, {rounds}")
 
     def _running_before(self, task: Task, nest: Nest) -> list[Task]:

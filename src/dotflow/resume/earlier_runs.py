@@ -693,7 +693,7 @@ class EarlierRuns:
         result.notes.append(f"Task {task.task_id} {task.name} is restored, though {why}.")
 
     def _restore_loop(self, tasks: Sequence[LinkedTask], nest: Nest, result: Restoration) -> None:
-        """Judges the rounds of an added workflow in turn. None is restored after one that is not over."""
+        """Judges the rounds of an added workflow in turn: those that are known to begin, by what their tasks take."""
         unmet = {task.task_id: self._unmet_need(task.links.whole()) for task in tasks}
         reasons = {
             task.task_id: (None if task.step.checkpoint else unmet[task.task_id]) or self._judge(task.links)
@@ -733,24 +733,26 @@ class EarlierRuns:
                 record_skipped(task, item.reason)
 
     def _restore_rounds(self, tasks: Sequence[tuple[LinkedTask, Skip | str]], nest: Nest) -> int | None:
-        """Notes which rounds are restored. Returns the number of the last one; None if it is not over.
+        """Notes which rounds are restored. Returns the number of the last one; None if they are not over.
+
+        If a task of one round fails, so do all, so what takes the value of the last round waits for them all.
 
         Args:
             tasks: The tasks that have rounds, each with the reason why none of them counts.
             nest: The added workflow.
         """
-        is_open = False
+        is_over, is_known = True, True  # the rounds up to here, and whether this one begins
         inputs = {task.task_id: ByItem(task, self._tokens.tasks) for task, _ in tasks}
         # All are read first: several may have the same file. After these a round may still be one of skipped tasks.
         saved = self._read_rounds([task for task, _ in tasks], nest)
         maps = {task.task_id: self._read_map(task) for task, _ in tasks if task.is_map_in_rounds}
         count = max([len(saved), *(number + 1 for of_map in maps.values() for number in of_map)])
         for number in range(nest.repeat):
-            if is_open and number >= count:
+            if not is_over and number >= count:
                 break
             found = saved[number] if number < len(saved) else self._read_round([task for task, _ in tasks], number)
             for (task, reason), context in zip(tasks, found, strict=True):
-                why = reason or (ROUND_AGAIN if is_open else "")
+                why = reason or ("" if is_known else ROUND_AGAIN)
                 if task.is_map_in_rounds:
                     of_round = maps[task.task_id].get(number, {})
                     self._restore_map_in_round(task, inputs[task.task_id], number, of_round, why)
@@ -758,13 +760,14 @@ class EarlierRuns:
                 item = task.items[number]
                 judged = (item, context, why) if why else self._judge_item(inputs[task.task_id], item, context)
                 self._note_items(task, [judged], self._decided, has_records=True)
-            if is_open:
+            if not is_known:
                 continue
             counted = [task for task, _ in tasks if leaves_checkpoint(task)]
             counted = counted or [task for task, _ in tasks if not task.is_cleanup]
-            is_open = not all(beside(task, number).status in OVER for task in counted)
-            if not is_open and verdict(nest, number, self._tokens.tasks).is_end:
-                return number
+            is_over = is_over and all(beside(task, number).status in OVER for task in counted)
+            is_known = is_over or ends_are_known(nest, number, self._tokens.tasks)
+            if is_known and verdict(nest, number, self._tokens.tasks).is_end:
+                return number if is_over else None
         return None
 
     def _restore_map_in_round(
@@ -1062,6 +1065,13 @@ def _ask(task: Task, context: Context) -> bool | str:
     if not isinstance(outcome, Raised):
         return "valid() was interrupted"
     return f"valid() raised {outcome.failure.exception}: {outcome.failure.message}".rstrip(".: ")
+
+
+def ends_are_known(nest: Nest, number: int, tasks: Sequence[Task]) -> bool:
+    """Returns whether it is known if another round follows the one with this number, whatever runs in that."""
+    if nest.until is None:
+        return True
+    return tasks[nest.until].step.checkpoint and beside(tasks[nest.until], number).status is COMPLETED
 
 
 def is_noted(task: Task) -> bool:
