@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dotflow.core.decorator import action
     from dotflow.core.failure import TaskError
     from dotflow.core.secret import Secret
+    from dotflow.core.setting import Setting
     from dotflow.core.task import Task
     from dotflow.engine.run import Run
     from dotflow.errors import CommandFailed, NotYet
@@ -50,6 +51,7 @@ __all__ = [
     "NotYet",
     "Run",
     "Secret",
+    "Setting",
     "Task",
     "TaskError",
     "action",
@@ -73,6 +75,7 @@ _MODULES = {
     "NotYet": "dotflow.errors",
     "Run": "dotflow.engine.run",
     "Secret": "dotflow.core.secret",
+    "Setting": "dotflow.core.setting",
     "Task": "dotflow.core.task",
     "TaskError": "dotflow.core.failure",
     "WorkflowPlan": "dotflow.graph.workflow_plan",

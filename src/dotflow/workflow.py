@@ -96,7 +96,7 @@ class DotFlow:
         config: The providers; by default Config().
         workflow_id: Any non-empty string or UUID, the same in every run; by default a generated UUID.
         name: The name for readers.
-        params: The run parameters with their defaults; `...` for one without a default.
+        params: The run parameters with their defaults; `...` for one without a default. A `Setting` names no run.
         max_runs: The maximum number of its runs at once, over all processes that serve it; None for no limit.
         unknown: Refused with a hint.
 

@@ -26,6 +26,7 @@ PROMISED = {
         "NotYet",
         "Run",
         "Secret",
+        "Setting",
         "Task",
         "TaskError",
         "action",

@@ -17,6 +17,9 @@ _ADD: Final = "Give it to add: workflow.task.add(step, ...)."
 _WORKFLOW: Final = "Give it to the workflow: DotFlow(config=..., workflow_id=..., name=...)."
 _CONFIG: Final = "Give it to the configuration: DotFlow(Config(storage=...))."
 _RATE: Final = "Not yet: nothing limits the calls per second. add(each=task, max_parallel=10) limits the calls at once."
+_SETTING: Final = (
+    "What neither names a run nor is an input is a Setting: DotFlow(params={'day': ..., 'budget': Setting(50)})."
+)
 
 # Arguments that belong to one place, wherever they are passed.
 _DECORATORS: Final = (
@@ -37,6 +40,7 @@ def by_word(words: Mapping[str, Sequence[str]]) -> Hints:
 #: Arguments that no function has, or the scheduler alone -> the hint.
 _ELSEWHERE: Final[Hints] = by_word({
     _RATE: _RATES,
+    _SETTING: ("significant", "insignificant", "is_significant"),
     (
         "Give it to the scheduler, Config(scheduler=SchedulerCron('30 2 * * *', timezone='Europe/Berlin')), and "
         "call workflow.schedule()."
@@ -227,6 +231,7 @@ READ_BUILDER: Final[Hints] = {**ADD, **by_word({
 #: Names that the package does not have -> the name that it has.
 NAMES: Final[Hints] = by_word({
     "action": ("task", "step", "node", "job", "op", "Action"),
+    "Setting": ("significant", "Insignificant", "insignificant"),
     "DotFlow": ("Workflow", "Flow", "Pipeline", "DAG", "flow", "Dotflow", "dotflow"),
 })  # fmt: skip
 

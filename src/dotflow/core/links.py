@@ -21,9 +21,38 @@ Group = tuple[int, ...]
 
 
 class Constant(NamedTuple):
-    """A value of the definition: of `add(params=...)`, or the default of a run parameter of an added workflow."""
+    """A value of the definition: of `add(params=...)`, or the default of a run parameter of an added workflow.
+
+    Attributes:
+        value: The value.
+        is_setting: Whether it is the default of a Setting.
+    """
 
     value: Any
+    is_setting: bool = False
+
+
+class SettingName(str):
+    """The name of a run parameter that is a Setting."""
+
+    __slots__ = ()
+
+
+class AllParams(str):
+    """The parameter that receives all run parameters.
+
+    Attributes:
+        settings: Those among them that are Settings.
+    """
+
+    __slots__ = ("settings",)
+
+    settings: frozenset[str]
+
+    def __new__(cls, name: str, settings: frozenset[str] = frozenset()) -> "AllParams":
+        made = super().__new__(cls, name)
+        made.settings = settings
+        return made
 
 
 class Entry(NamedTuple):
@@ -48,6 +77,11 @@ class Carried(NamedTuple):
 
 #: A task's id, the name of a run parameter, a Constant, an Entry or what is carried.
 Source = int | str | Constant | Entry | Carried
+
+
+def is_setting(source: object) -> bool:
+    """Returns whether a source is a Setting, which is no input."""
+    return type(source) is SettingName or (type(source) is Constant and source.is_setting)
 
 
 class Bind(NamedTuple):

@@ -24,7 +24,7 @@ from dotflow.errors import (
     ValueNotStorable,
 )
 from dotflow.graph.param_types import SCALARS, type_of_run_param
-from dotflow.graph.params import GIVEN, Params, keyed_id, naming, run_id_of
+from dotflow.graph.params import GIVEN, Params, keyed_id, naming, run_id_of, settings_of
 
 NO_ID: Final = "it has no workflow_id, by which other processes find its runs: DotFlow(workflow_id='nightly')"
 NO_HISTORY: Final = (
@@ -37,7 +37,8 @@ SECRET: Final = "secret"  # in place of the type of a parameter
 #: The types that a text becomes, by the names that descriptions have of them.
 TYPES: Final = {scalar.__name__: kind for scalar, kind in SCALARS.items()}
 
-#: How a parameter is described to those that can't import its workflow: its type, and its default if it has one.
+#: How a parameter is described to those that can't import its workflow: its type, and its default if it has one. That
+#: of a Setting is in a list of its own after that, empty for none.
 Description = list[Any]
 
 
@@ -152,10 +153,10 @@ def describe_params(declared: Params, secrets: Iterable[str], tasks: Iterable[Ta
             continue
         kind = type_of_run_param(name, default, tasks)
         found = next((known for known in TYPES if TYPES[known] is kind), "")
-        if default is ...:
-            described[name] = [found]
-        else:
-            described[name] = [found, default] if _is_plain(default) and _may_be_kept(default, masks) else ["", None]
+        shown: Description = [] if default is ... else [default]
+        if shown and not (_is_plain(default) and _may_be_kept(default, masks)):
+            found, shown = "", [None]
+        described[name] = [found, None, shown] if name in settings_of(declared) else [found, *shown]
     return encode(described)
 
 
@@ -173,7 +174,13 @@ def defaults_of(description: str | None) -> dict[str, Any]:
     *description* is what `describe_params` has returned; None where the workflow is unknown.
     """
     described = _described(description) or {}
-    return {name: rest[0] if rest and kind else ... for name, (kind, *rest) in described.items() if kind != SECRET}
+    known = {name: _default_of(one) for name, one in described.items() if one[0] != SECRET}
+    return {name: default[0] if default and described[name][0] else ... for name, default in known.items()}
+
+
+def _default_of(described: Description) -> list[Any]:
+    """Returns the default of a parameter in a list, which is empty for one without."""
+    return list(described[2]) if len(described) > 2 else described[1:]
 
 
 def _described(description: str | None) -> dict[str, Description] | None:
@@ -219,11 +226,12 @@ def named_by(
                 values[name] = TYPES[kind].convert(value)
             except ValueError:
                 raise InvalidArgument(f"params[{name!r}]", value, TYPES[kind].accepted) from None
-    missing = [name for name, described_by in described.items() if len(described_by) < 2 and name not in values]
+    missing = [name for name, one in described.items() if not _default_of(one) and name not in values]
     if missing:
         raise MissingParam(tuple(missing))
     defaults = {name: value for name, value in defaults_of(description).items() if value is not ...}
     if values and any(not kind for kind, *_ in described.values()):
         return None, _kept_text(values, {}, key)
-    by_values = run_id_of(workflow_id, naming(defaults, values))
+    named = {name: value for name, value in values.items() if len(described[name]) < 3}
+    by_values = run_id_of(workflow_id, naming(defaults, named))
     return by_values if key is None else plain, _kept_text(values, defaults, key)

@@ -21,6 +21,7 @@ from dotflow.core.links import (
     Group,
     Links,
     Nest,
+    is_setting,
 )
 from dotflow.core.outputs import Part
 from dotflow.core.secret import SecretRef, SecretUse, check_no_secret
@@ -28,7 +29,7 @@ from dotflow.core.steps import as_actions
 from dotflow.core.task import Task, TaskDefinition
 from dotflow.errors import InvalidArgument, InvalidLink, MissingParam, close_match
 from dotflow.graph.names import Refs, Scope, listed, name_of
-from dotflow.graph.params import OWN_NAMES, Params, is_name
+from dotflow.graph.params import OWN_NAMES, Params, is_name, settings_of
 from dotflow.graph.plan import DEFAULT_GROUP
 from dotflow.graph.run_secrets import keep_secret, secret_params
 from dotflow.graph.wiring import (
@@ -774,12 +775,12 @@ def _filler(
         ref = needs.get(name, name)
         is_param = scope.is_param(ref)
         if name in needs or (isinstance(ref, str) and ref in scope):
-            return (ref, PARAM) if is_param else (scope.task(ref), VALUE)
+            return (scope.param(ref), PARAM) if is_param else (scope.task(ref), VALUE)
         if is_param:
-            return name, PARAM
+            return scope.param(name), PARAM
         if isinstance(declared[name], EllipsisType):
             raise MissingParam((name,), "added workflow")
-        return Constant(declared[name]), PARAM
+        return Constant(declared[name], name in settings_of(declared)), PARAM
 
     def fill(link: Any) -> Any:
         if getattr(link, "kind", None) == PARAMS:
@@ -794,6 +795,8 @@ def _filler(
             if isinstance(source, int):
                 return link._replace(source=source, part=part)
             value = source.value if isinstance(source, Constant) else scope.params[source]
+            if is_setting(source):
+                raise InvalidLink(f"'{source}' is a Setting, which is no input. Declare a parameter without it.")
             check_list(link.source, value, is_open=isinstance(source, str))
             return link._replace(source=source if isinstance(source, str) else tuple(value))
         link = link._replace(source=source, part=part)

@@ -5,13 +5,13 @@ from itertools import chain
 from typing import Any, Final
 
 from dotflow.core.action import AnyAction, action_of
-from dotflow.core.links import Group
+from dotflow.core.links import Group, SettingName
 from dotflow.core.masks import Masks
 from dotflow.core.outputs import Part
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten, split_address
 from dotflow.errors import AmbiguousTask, InvalidLink, UnknownTask
-from dotflow.graph.params import NO_PARAMS, Params, is_name
+from dotflow.graph.params import NO_PARAMS, Params, is_name, settings_of
 
 MAX_REF: Final = 60  # characters of a value in an error
 
@@ -43,6 +43,10 @@ class Scope:
         self._ids_of_steps: dict[str, list[int]] = {}  # by identity
         self._count = 0
         self.update()
+
+    def param(self, name: str) -> str:
+        """Returns the name of a run parameter, as the source of an argument or a condition."""
+        return SettingName(name) if name in settings_of(self.params) else name
 
     def update(self) -> None:
         """Reads the tasks that it has not read yet."""

@@ -5,13 +5,14 @@ Those that are not their default name a run: `nightly@day=2026-11-25`.
 
 import enum
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from types import EllipsisType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from dotflow.core.masks import NO_MASKS, Masks, digest_of_secret
+from dotflow.core.setting import Setting
 from dotflow.errors import InvalidArgument, MissingParam, UnknownParam, ValueNotStorable
 
 if TYPE_CHECKING:
@@ -27,17 +28,48 @@ MAX_LENGTH: Final = 80  # characters of the parameters in an id; a digest replac
 QUOTED: Final = frozenset(',="@/\\')
 
 
-def check_declared(params: Any) -> Params:
-    """Returns the declared parameters with their defaults; `...` for one without a default.
+class DeclaredParams(Mapping[str, Any]):
+    """The declared parameters with their defaults; `...` for one without a default.
 
-    Raises InvalidArgument.
+    Args:
+        params: The parameters, as `DotFlow` accepts them.
+
+    Attributes:
+        settings: Those that are Settings: they name no run, and are no inputs.
     """
+
+    __slots__ = ("_defaults", "settings")
+
+    def __init__(self, params: Params) -> None:
+        self.settings = frozenset(name for name, default in params.items() if type(default) is Setting)
+        self._defaults = {name: params[name].default if name in self.settings else params[name] for name in params}
+
+    def __getitem__(self, name: str) -> Any:
+        return self._defaults[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._defaults)
+
+    def __len__(self) -> int:
+        return len(self._defaults)
+
+    def __repr__(self) -> str:
+        return repr({name: Setting(value) if name in self.settings else value for name, value in self.items()})
+
+
+def settings_of(declared: Params) -> frozenset[str]:
+    """Returns the declared parameters that are Settings."""
+    return declared.settings if isinstance(declared, DeclaredParams) else frozenset()
+
+
+def check_declared(params: Any) -> Params:
+    """Returns the declared parameters. Raises InvalidArgument."""
     if params is None:
         return NO_PARAMS
     if not isinstance(params, Mapping) or not all(isinstance(name, str) and is_name(name) for name in params):
         accepted = f'a dict of names and defaults, such as {{"day": ..., "limit": 100}}, other than {OWN_NAMES}'
         raise InvalidArgument("params", params, accepted)
-    return MappingProxyType(dict(params))
+    return DeclaredParams(params)
 
 
 def is_name(name: str) -> bool:
@@ -73,9 +105,10 @@ def naming(declared: Params, values: Params) -> Params:
     """Returns the values that name a run: those that are not the default of their parameter.
 
     So a default that is given names nothing, and a new parameter with a default renames nothing. A parameter without a
-    default always names the run.
+    default always names the run, and a Setting never does.
     """
-    return {name: value for name, value in values.items() if not _is_default(value, declared.get(name, ...))}
+    named = {name: value for name, value in values.items() if name not in settings_of(declared)}
+    return {name: value for name, value in named.items() if not _is_default(value, declared.get(name, ...))}
 
 
 def _is_default(value: Any, default: Any) -> bool:

@@ -6,13 +6,13 @@ from typing import Any, Final, NoReturn
 from dotflow.core.action import CONTEXTS, IDEMPOTENCY_KEY, Action, AnyAction, action_of, parts_of
 from dotflow.core.callables import fixed_by_partials
 from dotflow.core.context import Context
-from dotflow.core.links import CONTEXT, PARAM, PARAMS, TRUE, VALUE, Bind, Condition, Constant, Each
+from dotflow.core.links import CONTEXT, PARAM, PARAMS, TRUE, VALUE, AllParams, Bind, Condition, Constant, Each
 from dotflow.core.secret import SecretRef, SecretUse
 from dotflow.core.task import Task
 from dotflow.core.text import safe_repr, shorten
 from dotflow.errors import InvalidLink, UnknownParameter, close_match
 from dotflow.graph.names import MAX_REF, Refs, Scope, listed, name_of
-from dotflow.graph.params import Params
+from dotflow.graph.params import Params, settings_of
 
 SUFFIX: Final = "_context"  # of a parameter that receives a task's Context
 ALL_PARAMS: Final = "params"  # the parameter that receives all run parameters
@@ -130,6 +130,8 @@ def as_list(source: Any, scope: Scope, option: str = "each") -> int | str | tupl
         value = shorten(safe_repr(source), MAX_REF)
         raise InvalidLink(f"{option}={value} is neither a task nor a list. Pass a list: {option}=list(...).")
     if isinstance(source, str) and scope.is_param(source):
+        if source in settings_of(scope.params):
+            raise InvalidLink(f"{option}='{source}' is a Setting, which is no input. Declare a parameter without it.")
         check_list(source, scope.params[source], option)
         return source
     return scope.task(source)
@@ -214,14 +216,15 @@ def _bind_by_name(name: str, required: bool, scope: Scope) -> Bind | None:
     if task_name != name and (task_id := scope.find(task_name)) is not None and scope.part(task_name) is None:
         return Bind(name, CONTEXT, task_id, required)
     if name in scope.params:
-        return Bind(name, PARAM, name, required)
-    return Bind(name, PARAMS, name, required) if name == ALL_PARAMS else None
+        return Bind(name, PARAM, scope.param(name), required)
+    settings = settings_of(scope.params)
+    return Bind(name, PARAMS, AllParams(name, settings), required) if name == ALL_PARAMS else None
 
 
 def _bind_needed(step: AnyAction, name: str, ref: Any, scope: Scope) -> Bind:
     required = step.named_params.get(name, True)
     if scope.is_param(ref):
-        bind = Bind(name, PARAM, ref, required)
+        bind = Bind(name, PARAM, scope.param(ref), required)
     else:
         bind = Bind(name, VALUE, scope.task(ref), required, scope.part(ref))
     check_type(step, bind, scope)
@@ -252,7 +255,7 @@ def _conditions(option: Any, negated: bool, scope: Scope) -> list[Condition]:
     conditions = []
     for ref, expected in pairs:
         if scope.is_param(ref):
-            conditions.append(Condition(ref, ref, expected, negated))
+            conditions.append(Condition(scope.param(ref), ref, expected, negated))
         else:
             task_id = scope.task(ref)
             name = ref if isinstance(ref, str) else scope.tasks[task_id].name

@@ -17,6 +17,7 @@ from dotflow.core.call import Call
 from dotflow.core.callables import unwrapped
 from dotflow.core.context import Context, Origin, is_of_actions
 from dotflow.core.files import FOLDER, GONE, LOOSE, NO_FILES, NO_STATES, FileRecord, FileState
+from dotflow.core.links import AllParams, is_setting
 from dotflow.core.outputs import why_unfit
 from dotflow.core.task import Task
 from dotflow.errors import CheckpointUnreadable, LeaseLost, ValueNotStorable
@@ -214,7 +215,7 @@ class Cache:
             self._report_task(task, "code", "its code can't be read. Write version=... to stand for it.")
             return None
         call = Call(task.task_id, 0, step, task.initial_context, previous, "", None, 0, arguments, shared)
-        values = dict(arguments_of(call))
+        values = _without_settings(task, dict(arguments_of(call)))
         if isinstance(step.function, type):  # its actions may take them
             values = {"initial_context": task.initial_context, "previous_context": previous, **values}
         instance = _instance_of(step)
@@ -385,6 +386,18 @@ class Cache:
         if kind not in self._reported:
             self._reported.add(kind)
             self._log_line(line)
+
+
+def _without_settings(task: Task, values: dict[str, Any]) -> dict[str, Any]:
+    """Returns the arguments that are inputs: a Setting is none."""
+    links = task.task_links if isinstance(task, Item) else task.links
+    for bind in () if links is None else links.binds:
+        if is_setting(bind.source):
+            values.pop(bind.parameter, None)
+        elif type(bind.source) is AllParams and bind.source.settings and bind.parameter in values:
+            params = values[bind.parameter]
+            values[bind.parameter] = {name: params[name] for name in params if name not in bind.source.settings}
+    return values
 
 
 def _context_of(context: Context, value: Any) -> Context:

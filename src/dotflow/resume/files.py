@@ -12,14 +12,14 @@ from dotflow.abc.storage import Storage
 from dotflow.core.call import Call
 from dotflow.core.context import Context
 from dotflow.core.files import FileRecord, FileState, FileWatch, States, state_from
-from dotflow.core.links import Constant
+from dotflow.core.links import AllParams, Constant, is_setting
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import CheckpointUnreadable
 from dotflow.graph.gather import ByItem
 from dotflow.graph.linked_task import Item, LinkedTask
 from dotflow.graph.params import Params
-from dotflow.graph.wiring import ALL_PARAMS, PREVIOUS
+from dotflow.graph.wiring import PREVIOUS
 from dotflow.resume.origin import NO_TASK, workflow_key
 from dotflow.resume.tokens import Tokens
 from dotflow.worker.files import CHUNK, SCALARS, digest_of, find_paths, is_untouched, remember, state_of
@@ -524,10 +524,12 @@ def _outer_values(task: Task, params: Params, *, with_lists: bool = False) -> It
     if task.links is None:
         return
     for bind in (*task.links.binds, *task.links.fallback_binds):
+        if is_setting(bind.source):
+            continue
         if isinstance(bind.source, Constant):
             yield bind.source.value
-        elif bind.source == ALL_PARAMS:
-            yield params
+        elif type(bind.source) is AllParams:
+            yield {name: value for name, value in params.items() if name not in bind.source.settings}
         elif isinstance(bind.source, str):
             yield params[bind.source]
     for link in task.links.each if with_lists else ():

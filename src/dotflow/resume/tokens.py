@@ -6,7 +6,7 @@ from typing import Final
 
 from dotflow.core.action import parts_of
 from dotflow.core.context import Context, is_of_actions
-from dotflow.core.links import CONTEXT, Constant, Entry, Source
+from dotflow.core.links import CONTEXT, AllParams, Bind, Constant, Entry, Source, is_setting
 from dotflow.core.outputs import Part
 from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
@@ -15,7 +15,7 @@ from dotflow.graph.gather import ByItem
 from dotflow.graph.linked_task import Item, LinkedTask, MapContext, MapRound, Row
 from dotflow.graph.maps import BY_INDEX, source_of
 from dotflow.graph.params import Params
-from dotflow.graph.wiring import ALL_PARAMS, PREVIOUS
+from dotflow.graph.wiring import PREVIOUS
 
 NOTHING: Final = ""  # the token of a task without a value
 NO_INITIAL: Final = ""  # instead of a digest, for no initial context
@@ -161,12 +161,14 @@ class Tokens:
             links = task.links
             if links.each or links.nest is not None:
                 links = links.whole()
-            for parameter, kind, source, _, part in links.binds:
+            binds, fallback_binds = _inputs_of(links.binds), _inputs_of(links.fallback_binds)
+            for parameter, kind, source, _, part in binds:
                 tokens[parameter] = self._at(source, part, by_index=kind == CONTEXT)
-            for parameter, kind, source, _, part in links.fallback_binds:
+            for parameter, kind, source, _, part in fallback_binds:
                 tokens[f"{FALLBACK}{parameter}"] = self._at(source, part, by_index=kind == CONTEXT)
             for condition in links.conditions:
-                tokens[f"{CONDITION}{condition.name}"] = self._at(condition.source)
+                if not is_setting(condition.source):
+                    tokens[f"{CONDITION}{condition.name}"] = self._at(condition.source)
             # The key of an item shows its entries, but not which of them it takes.
             own = () if task.links.nest is None else (("", task.links.binds), (FALLBACK, task.links.fallback_binds))
             for prefix, binds in own:
@@ -193,7 +195,10 @@ class Tokens:
             if not isinstance(source, str):
                 assert isinstance(source, Constant), "the key of an item shows its entries"
                 return self._constants[id(source.value)]
-            return f"={digest_of(self._digests)}" if source == ALL_PARAMS else self._digests[source]
+            if type(source) is AllParams:
+                inputs = {name: digest for name, digest in self._digests.items() if name not in source.settings}
+                return f"={digest_of(inputs)}"
+            return self._digests[source]
         task = self.tasks[source] if isinstance(source, int) else source
         if not task.has_value:
             return NOTHING
@@ -295,3 +300,12 @@ def difference(was: Mapping[str, str], now: Mapping[str, str], ignored: str = ""
         if not (is_new_fallback or is_new_condition):
             return label
     return ""
+
+
+def _inputs_of(binds: Sequence[Bind]) -> Sequence[Bind]:
+    """Returns those that are inputs: a Setting is none."""
+    return (
+        [bind for bind in binds if not is_setting(bind.source)]
+        if any(is_setting(one.source) for one in binds)
+        else binds
+    )
