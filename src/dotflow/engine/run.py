@@ -258,15 +258,16 @@ class Run:
         """Returns the value of the task that has the name or the step: `run.value("report")`.
 
         The name of an output returns that part of the value. With a step, type checkers know the type of the value.
-        That of a mapped task is a list of such values. A task that was skipped, or has not ended, has None.
+        That of a mapped task is a list of such values: of one with failed items, those that came. A task that was
+        skipped, or has not ended, has None.
 
         Raises:
             UnknownTask: No task has it.
             AmbiguousTask: Several tasks have it.
-            RunFailed: The task failed.
+            RunFailed: The task failed, and has no value.
         """
         task, part = find_value(self._masks.mask_ref(ref), self.tasks)
-        if task.status is TypeStatus.FAILED:
+        if task.status is TypeStatus.FAILED and not task.has_value:
             raise RunFailed(self.workflow_id, self.run_id, [task], len(self.tasks))
         return value_of(task, part)
 
