@@ -202,7 +202,18 @@ class TestServe:
         (tmp_path / "mended").unlink()
         submit(command, "-w", f"{jobs}:report", "--param", "customer=3")
         assert command("serve", f"{jobs}:report", "--once").code == 1
-        assert command("serve", f"{jobs}:report", "--once").err == "No run is due, or can begin now.\n"
+        assert command("serve", f"{jobs}:report", "--once").err == "No run is due.\n"
+
+    def test_once_says_what_it_leaves(self, command: Command, jobs: str, history: HistorySQLite) -> None:
+        """With the reason, and exit code 3: it waits."""
+        run = submit(command, "-w", f"{jobs}:report", "--param", "customer=1")
+        Control(history).pause_workflow("report", by="anna")
+
+        end = command("serve", f"{jobs}:report", "--once")
+
+        assert (end.code, end.out) == (3, "")
+        waits = f"The run {run[:8]} of 'report@customer=1' is due, and waits: its workflow is paused by anna since "
+        assert end.err.startswith(waits)
 
     def test_several_workflows_and_one_without_an_id(self, command: Command, jobs: str, tmp_path: Path) -> None:
         """It has the id that `dotflow start` derives from its path, in `submit` and `serve` alike."""

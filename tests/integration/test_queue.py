@@ -920,6 +920,60 @@ def test_a_server_that_stops_while_a_run_begins_puts_it_back(slow: DotFlow, sign
     assert (ended.state, ended.completed) == (TypeRunState.COMPLETED, 2)
 
 
+def test_once_waits_for_a_run_by_hand_of_the_same_name(make: Make) -> None:
+    """It begins when that has ended: the next timer might be a day away."""
+    begun, may_end = threading.Event(), threading.Event()
+
+    def wait_here() -> int:
+        begun.set()
+        assert may_end.wait(60)
+        return 7
+
+    workflow = make()
+    workflow.task.clear()
+    workflow.task.add(action(wait_here), name="wait_here")
+    by_hand = workflow.start(mode="background")
+    assert begun.wait(60)
+    run = workflow.submit()
+    server = Server([workflow], once=True, options={})
+    ended: list[RunSummary] = []
+    thread = threading.Thread(target=lambda: ended.extend(server.run_here()))
+    thread.start()
+    while not server.left:
+        clock.sleep(0.01)
+    waited = thread.is_alive()
+    may_end.set()
+    thread.join()
+    by_hand.wait()
+
+    assert waited
+    assert [(one.run_id, one.state) for one in ended] == [(run, TypeRunState.COMPLETED)]
+    assert server.left == []
+
+
+def test_once_names_what_is_due_and_left(make: Make, open_server: OpenServer) -> None:
+    """With what it waits for: another process, room, or the end of a pause."""
+    workflow = make()
+    workflow.submit({"customer": 1})
+    other = open_server()
+    claim = other.claim({"report": None}, ())
+    assert claim is not None
+    same = workflow.submit({"customer": 1})
+    workflow.submit({"customer": 2}, at="1h")
+
+    def left() -> list[tuple[str, str]]:
+        server = Server([workflow], once=True, options={})
+        assert server.run_here() == []
+        return [(run.run_id, run.why) for run in server.left]
+
+    assert left() == [(same, f"the run {claim.run_id[:8]} of the same name runs in another process")]
+    room = workflow.submit({"customer": 3})
+    workflow.max_runs = 1
+    assert left()[1:] == [(room, "1 of at most 1 runs of its workflow are active")]
+    Control(workflow).pause_workflow("report", by="anna")
+    assert [why.partition(" since ")[0] for _, why in left()] == ["its workflow is paused by anna"] * 2
+
+
 def test_once_waits_for_what_begins(slow: DotFlow) -> None:
     """Also where it can't begin, and another one of its name waits behind it."""
     slow.submit({"customer": 1})

@@ -131,6 +131,22 @@ class TakenOver(NamedTuple):
     title: str
 
 
+class LeftRun(NamedTuple):
+    """A queued run that is due, and that a server can't take now.
+
+    Attributes:
+        run_id: The run.
+        name: Its name, that of its workflow with parameters.
+        why: What it waits for, for people.
+        is_behind_hand: Whether that is the end of a run of the same name that no server has taken.
+    """
+
+    run_id: str
+    name: str
+    why: str
+    is_behind_hand: bool
+
+
 class Schedule(NamedTuple):
     """A schedule, as others know it that can't import its workflow.
 
@@ -539,6 +555,10 @@ class QueueServer(ABC):
             busy: The names that run in this process.
             names: The names of which a run may be taken; None for all.
         """
+
+    @abstractmethod
+    def left(self, workflows: Mapping[str, int | None]) -> "Sequence[LeftRun]":
+        """Returns the queued runs of workflows that are due, with what they wait for; at most a hundred."""
 
     @abstractmethod
     def put_back(self, claim: Claim, delay: float) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, Self, overload
 
 from dotflow import clock
 from dotflow.abc.history import History
-from dotflow.abc.operations import MAX_TRIES, Ending, QueueServer, RunLost, WorkflowPause
+from dotflow.abc.operations import MAX_TRIES, Ending, LeftRun, QueueServer, RunLost, WorkflowPause
 from dotflow.abc.workflow import ServedWorkflow, Superseded
 from dotflow.core.attempt_id import triggered_by
 from dotflow.core.masks import NO_MASKS, Masks
@@ -59,13 +59,14 @@ class Server:
     Args:
         workflows: The workflows, of one history.
         max_runs: The maximum number of runs at once in this process.
-        once: Whether it ends when nothing that is due can be taken, and its own runs have ended. Firings that come due
-            after its start wait for the next server.
+        once: Whether it ends when nothing that is due can be taken, and its own runs have ended. It waits for runs by
+            hand that are in the way of one. Firings that come due after its start wait for the next server.
         names: It takes only runs of these names, and fires no schedule; None for all.
         options: Arguments of `start` for all runs.
 
     Attributes:
         ended: With `once`, the ids of the runs that have ended here, in the order of their ends.
+        left: With `once`, the runs that are due and could not begin, when it ended.
 
     Raises:
         NotServable: A workflow has no `workflow_id`, or no history with a queue; or they have several histories.
@@ -99,6 +100,7 @@ class Server:
         self._once = once
         self._options = options
         self.ended: list[str] = []
+        self.left: list[LeftRun] = []
         self._active: dict[str, ClaimedRun] = {}
         self._runs: dict[str, Run] = {}  # those of them that have begun
         self._has_left = False  # whether one of these has ended since the last look
@@ -183,9 +185,19 @@ class Server:
             is_done = is_done and not self._schedules.is_due()
             has_written = not self._unwritten or self._stops > 1  # what is left, another server continues
             is_empty = not self._active and not self._has_left  # in this order
+            if is_done and is_empty and not self._stops:
+                self.left = self._left(server)
+                if self.left and server.has_news():  # one of them may begin by now
+                    is_idle = False
+                is_done = is_idle and not any(run.is_behind_hand for run in self.left)
             if is_empty and has_written and (self._stops or is_done):
                 return
             self._wait(server, is_idle)
+
+    def _left(self, server: QueueServer) -> list[LeftRun]:
+        """Returns what is due, and can't begin."""
+        left = server.left({workflow_id: workflow.max_runs for workflow_id, workflow in self._workflows.items()})
+        return [run for run in left if self._names is None or run.name in self._names]
 
     def _wait(self, server: QueueServer, is_idle: bool) -> None:
         seconds = POLL
@@ -482,8 +494,9 @@ def serve(
     Args:
         *workflows: The workflows. They have a `workflow_id`, and one history with a queue.
         max_runs: The maximum number of runs at once in this process.
-        once: Whether to return when nothing that is due can be taken, and the runs of this process have ended. Firings
-            that come due after its start wait for the next process.
+        once: Whether to return when nothing that is due can be taken, and the runs of this process have ended. It also
+            waits for a run by hand whose name a run has that is due. Firings that come due after its start wait for the
+            next process.
         wait: With False, it serves in a thread, handles no signal, and returns a `Server` at once.
         **start_arguments: Arguments of `start` for all runs, such as `keep_going` or `timeout`.
 

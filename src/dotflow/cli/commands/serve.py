@@ -33,7 +33,8 @@ def serve(**options: Any) -> int:
 
     The first signal lets the running steps end, and queues their runs again. A second one ends the steps, too.
 
-    Exit code: 0 ended by a signal, 2 nothing was served, or the history was lost. With --once 1 if a run failed.
+    Exit code: 0 ended by a signal, 2 nothing was served, or the history was lost. With --once 1 if a run failed,
+    else 3 if one is paused, or is due and waits.
     """
     from dotflow.cli.control.serve import run_server  # not needed for the help
     from dotflow.cli.run.recording import recording

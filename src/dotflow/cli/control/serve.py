@@ -1,19 +1,21 @@
 """`dotflow serve`: the server, and what it shows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
+from dotflow.abc.operations import LeftRun
 from dotflow.cli.exit_codes import Exit
 from dotflow.cli.history.run_list import print_runs
 from dotflow.cli.history.text import safe
 from dotflow.cli.run.load import load_servable
 from dotflow.control import Control
+from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import MissingParam
 from dotflow.records.record import RunSummary
-from dotflow.serving import serve
+from dotflow.serving import Server
 from dotflow.workflow import DotFlow
 
 
@@ -23,11 +25,16 @@ def server_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
     return arguments | {"cache": not options["no_cache"]}
 
 
-def serve_with(options: Mapping[str, Any], *workflows: DotFlow, once: bool) -> list[RunSummary]:
-    """Calls `serve` with the options that a server has. Raises MissingParam for a schedule that lacks a parameter."""
+def _serve(options: Mapping[str, Any], workflows: Sequence[DotFlow]) -> tuple[list[RunSummary], list[LeftRun]]:
+    """Serves with the options of the command; returns the runs that have ended, and those that are due and left.
+
+    Raises:
+        MissingParam: A schedule lacks a parameter.
+    """
+    arguments = server_arguments(options)
     try:
-        ended: list[RunSummary] = serve(*workflows, once=once, **server_arguments(options))
-        return ended
+        server = Server(workflows, arguments.pop("max_runs"), once=options["once"], options=arguments)
+        return server.run_here(), server.left
     except MissingParam as error:
         raise MissingParam(error.names, "scheduled run") from error
 
@@ -39,12 +46,17 @@ def run_server(options: Mapping[str, Any]) -> Exit:
         names = ", ".join(safe(workflow.workflow_id) for workflow in workflows)
         ends = "Ctrl-C ends it after the running steps, and queues their runs again; a second one ends the steps."
         click.echo(f"Workflows: {names}. {ends}", err=True)
-    ended = serve_with(options, *workflows, once=options["once"])
+    ended, left = _serve(options, workflows)
     if not options["once"]:
         click.echo("The server has ended.", err=True)
         return Exit.COMPLETED
     if ended:
         print_runs(ended, Control(workflows[0]).questions())
-    else:
-        click.echo("No run is due, or can begin now.", err=True)
-    return Exit.FAILED if any(run.state is TypeRunState.FAILED for run in ended) else Exit.COMPLETED
+    elif not left:
+        click.echo("No run is due.", err=True)
+    for run in left:
+        click.echo(safe(f"The run {run.run_id[:ID_LENGTH]} of {run.name!r} is due, and waits: {run.why}."), err=True)
+    states = {run.state for run in ended}
+    if TypeRunState.FAILED in states:
+        return Exit.FAILED
+    return Exit.PAUSED if left or TypeRunState.PAUSED in states else Exit.COMPLETED

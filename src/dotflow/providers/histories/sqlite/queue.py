@@ -25,6 +25,7 @@ from dotflow.abc.operations import (
     Dropped,
     Ending,
     Firing,
+    LeftRun,
     LongQueued,
     Operations,
     Order,
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MAX_LEFT: Final = 100
 BETWEEN_LOOKS: Final = 1.0  # seconds between the two looks that find a process dead
 
 BY_KEY: Final = "SELECT run_id, params FROM wanted JOIN runs USING (run) WHERE wanted.workflow = ? AND key = ?"
@@ -142,6 +144,12 @@ CANDIDATES: Final = f"""{PRIORITIES} SELECT run, name, priority, due FROM priori
     AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.workflow_id = wanted.name AND state = 'Running')
     AND (resume OR NOT EXISTS (SELECT 1 FROM wanted AS other
         WHERE other.name = wanted.name AND other.queued AND other.resume))"""
+#: What is due and queued, with the run of its name that is active, and whether no server has taken that.
+LEFT: Final = """SELECT runs.run_id, COALESCE(wanted.name, wanted.workflow), active.run_id,
+    active.run NOT IN (SELECT run FROM wanted)
+    FROM wanted JOIN runs USING (run)
+    LEFT JOIN runs AS active ON active.workflow_id = wanted.name AND active.state = 'Running'
+    WHERE queued AND wanted.workflow = ? AND due <= ? ORDER BY due, runs.run LIMIT 100"""
 CONTINUATION: Final = """SELECT run FROM wanted WHERE name = :name AND queued AND resume
     AND NOT EXISTS (SELECT 1 FROM runs WHERE workflow_id = :name AND state = 'Running')"""
 TAKE: Final = "UPDATE runs SET state = 'Running', lock = ?, process = ? WHERE run = ?"
@@ -735,6 +743,23 @@ class SQLiteServer(QueueServer):
             return self._take(connection, min(found)[-1]) if found else None
 
         return self._queue.transact(work)
+
+    def left(self, workflows: Mapping[str, int | None]) -> Sequence[LeftRun]:
+        pauses, left = self._queue.pauses(), list[LeftRun]()
+        for workflow, most in workflows.items():
+            rows = self._queue.look(LEFT, (workflow, _now()))
+            active = self._queue.look(RUNNING_NOW, (workflow,))[0][0] if rows else 0
+            for run_id, name, other, is_by_hand in rows:
+                why = "other runs of its name or its schedule come first"
+                if workflow in pauses:
+                    why = f"its workflow is {pauses[workflow]}"
+                elif other is not None:
+                    how = "by hand" if is_by_hand else "in another process"
+                    why = f"the run {other[:ID_LENGTH]} of the same name runs {how}"
+                elif most is not None and active >= most:
+                    why = f"{active} of at most {most} runs of its workflow are active"
+                left.append(LeftRun(run_id, name, why, bool(is_by_hand) and workflow not in pauses))
+        return left[:MAX_LEFT]
 
     def take_continuation(self, name: str) -> Claim | None:
         """Takes the queued run of a name that continues another one."""
