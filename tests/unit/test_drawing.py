@@ -79,7 +79,7 @@ def test_a_value_that_may_be_missing_has_a_circle() -> None:
 
 def test_branches_have_their_condition_as_label() -> None:
     """On the arrow, also on that from a run parameter."""
-    workflow = DotFlow(params={"fast": True, "word": ""})
+    workflow = DotFlow(params={"fast": ["a"], "word": ""})
     workflow.task.add(summary, name="good", needs={"fetch": "fast"})
     workflow.task.add(plain, name="one", when="good").add(plain, name="two", unless={"word": 'a"b'})
     workflow.task.add(plain, name="three", when="fast", fallback=follow)
@@ -112,7 +112,7 @@ def test_a_run_parameter_is_a_node_where_a_task_takes_it() -> None:
 
 def test_a_parameter_of_an_added_workflow_is_no_node() -> None:
     """It is settled when the workflow is added: a condition on it stands in the task."""
-    inner = DotFlow(params={"day": "today", "fast": True})
+    inner = DotFlow(params={"day": "today", "fast": ["a"]})
     inner.task.add(summary, needs={"fetch": "fast"}).add(plain, when="fast")
     workflow = DotFlow()
     workflow.task.add(inner.task, name="inner")
