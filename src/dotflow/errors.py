@@ -450,12 +450,13 @@ class NotPicklable(AttemptError, TypeError):
     step: str
     what: str
     reason: str
+    instead: str = "in sequential mode or in a thread"  # where the step needs no other process
 
     def __str__(self) -> str:
         return (
             f"Step '{self.step}': {self.what[:1].lower()}{self.what[1:]} can't be sent between processes "
-            f"({self.reason}). Use a value that can be pickled, or run the step in this process: in sequential mode, "
-            f"or with Config(executor=ExecutorThread())."
+            f"({self.reason}). Use a value that can be pickled, or run the step in this process: "
+            f"{self.instead}."
         )
 
 

@@ -366,6 +366,9 @@ def publish():
 
 release = DotFlow(Config(storage=StorageFile("values"), history=HistorySQLite("own.db")), workflow_id="release")
 release.task.add(publish)
+
+both = DotFlow(Config(storage=StorageFile("values"), history=HistorySQLite("own.db")), workflow_id="both")
+both.task.add(action(lambda: 1 / 0), name="broken", needs=[]).add(publish, needs=[])
 """
 
 
@@ -379,6 +382,20 @@ def test_the_command_that_answers_names_the_history(command: Command, tmp_path: 
     (line,) = re.findall("`dotflow (approve .*?)`", end.out)
     assert line.endswith(" --history own.db")
 
+    assert command(*line.split()).code == 0
+
+
+def test_the_command_after_an_answer_is_not_refused(command: Command, tmp_path: Path) -> None:
+    """Of a run that failed, too: what `approve` prints names the history, and finds the run."""
+    name = f"asks_{uuid.uuid4().hex[:8]}"
+    (tmp_path / f"{name}.py").write_text(ASKS)
+    assert command("start", "--workflow", f"{name}:both", "--keep-going").code == 1
+
+    end = command("approve", "last", "--history", "own.db")
+
+    assert end.code == 0
+    (line,) = re.findall("is failed: `dotflow (.*?)` goes on with it", end.out)
+    assert re.fullmatch(r"resume \w{8} --history own\.db", line)
     assert command(*line.split()).code == 0
 
 

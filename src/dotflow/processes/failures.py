@@ -8,18 +8,19 @@ from dotflow.core.outcome import Died, Outcome, Raised, TimedOut, Usage
 from dotflow.errors import ModuleNotOnWorker, NotPicklable, StepTimeout, WorkerDied, WorkerNotStarted
 from dotflow.worker.deadline import GRACE
 
+HERE: Final = "in sequential mode, or with Config(executor=ExecutorThread())"
 KILLED: Final = f"It did not stop by itself within {GRACE:g} s, so its worker process was killed."
 
 
 def not_sent(call: Call, error: Exception) -> Raised:
     """Returns the outcome of a call that could not be pickled: that runs methods of its values."""
-    raised = NotPicklable(call.step.name, "The step or its input", f"{type(error).__name__}: {error}")
+    raised = NotPicklable(call.step.name, "The step or its input", f"{type(error).__name__}: {error}", HERE)
     return Raised(*_parts_of(call, raised, "NotPicklable"))
 
 
 def not_read(call: Call, error: Exception) -> Raised:
     """Returns the outcome of a call whose value could not be unpickled: that runs the value's own methods."""
-    raised = NotPicklable(call.step.name, "The value returned", f"{type(error).__name__}: {error}")
+    raised = NotPicklable(call.step.name, "The value returned", f"{type(error).__name__}: {error}", HERE)
     retry, note = call.step.policy.should_retry(raised)
     return Raised(Failure.of(error, name="NotPicklable", message=f"{raised} {note}".rstrip()), (), retry)
 

@@ -36,6 +36,7 @@ from dotflow.processes.channel import (
     dump_plain,
     keep_shared,
 )
+from dotflow.processes.failures import HERE
 from dotflow.worker.attempt import attempt, remember_process
 from dotflow.worker.deadline import forget_limits
 from dotflow.worker.files import MAKER, Maker
@@ -173,7 +174,7 @@ class WorkerLoop:
         except BaseException as error:  # pickling runs the value's own methods
             self.last_value = None
             reason = f"{type(error).__name__}: {error}"
-            message = str(NotPicklable(call.step.name, "The value returned", reason))
+            message = str(NotPicklable(call.step.name, "The value returned", reason, HERE))
             return self.dump(Raised(Failure("NotPicklable", message), usage=getattr(outcome, "usage", None)))
 
     def send(self, kind: int, number: int, parts: list[Any]) -> None:
@@ -184,7 +185,7 @@ class WorkerLoop:
 
 def _loading_failure(error: BaseException) -> Failure:
     """Returns the failure of a call that could not be loaded."""
-    raised: AttemptError = NotPicklable("?", "The step or its input", f"{type(error).__name__}: {error}")
+    raised: AttemptError = NotPicklable("?", "The step or its input", f"{type(error).__name__}: {error}", HERE)
     if isinstance(error, ModuleNotFoundError) and error.name:
         raised = ModuleNotOnWorker(error.name)
     return Failure.of(error, name=type(raised).__name__, message=str(raised))
