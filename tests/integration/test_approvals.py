@@ -846,3 +846,36 @@ def test_no_answer_is_lost_at_the_end_of_a_run_and_none_counts_twice(make: Make,
         assert _ran.count("publish") == 1, seed
         _ran.clear()
         clock.sleep(0)
+
+
+@pytest.mark.parametrize("answer", ["none", "no", "late", "yes", "asked again"])
+def test_a_replay_runs_only_with_a_recorded_yes(answer: str, make: Make, command: Any, tmp_path: Path) -> None:
+    """It is the real step, which publishes: a step that waits, or was refused, is neither run nor offered."""
+    workflow = make()
+    run_id = workflow.start().run_id
+    control = Control(workflow)
+    if answer == "no":
+        control.reject(run_id, by="anna")
+    elif answer == "late":
+        with contextlib.closing(sqlite3.connect(tmp_path / "history.db")) as connection, connection:
+            connection.execute("UPDATE questions SET until = 1")
+    elif answer != "none":
+        control.approve(run_id, by="anna")
+    if answer != "none":
+        workflow.start(resume=True)
+    if answer == "asked again":
+        with contextlib.closing(sqlite3.connect(tmp_path / "history.db")) as connection, connection:
+            connection.execute("UPDATE questions SET answer = NULL")
+    _ran.clear()
+    history = ("--history", str(tmp_path / "history.db"))
+    (tmp_path / "rows.json").write_text('{"role": "argument:rows", "document": {"value": [1]}}')
+    shown = command("show", "last", "publish", *history)
+
+    step = ("--step", f"{__name__}:publish", "--input", str(tmp_path / "rows.json"))
+    ended = command("replay", "last", "publish", *step, *history)
+
+    if answer == "yes":
+        assert (ended.code, _ran) == (0, ["publish"]), ended.err
+    else:
+        assert (ended.code, _ran) == (2, []), ended
+        assert "dotflow replay" not in shown.out

@@ -366,9 +366,11 @@ def test_without_the_right_there_are_no_buttons_and_no_orders(report: DotFlow, h
         given = {"state": "Queued", "step": "publish", "nth": 0}
         assert order(reads, f"runs/{run}/{what}", given).status == 405
         assert order(decides, f"runs/{run}/{what}", given).status == 403
-    assert "buttons" not in request(reads, f"/api/runs/{run}").json
+    for pages in (reads, decides):
+        assert "buttons" not in request(pages, f"/api/runs/{run}").json
+        assert "buttons" not in request(pages, "/api/workflow?id=report").json
     assert request(reads, "/api/me").json == request(decides, "/api/me").json == {"by": None}
-    assert len(asked) == len(ORDERS) + 1
+    assert len(asked) == len(ORDERS) + 3
     assert contents(history.path) == before
 
 

@@ -49,6 +49,13 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "an identity beside a module": {
         "identity": "evil:step", "argv": ["program.py"], "folder": "{mail}", "module": "program",
     },
+    "the folder of a module of the user's": {
+        "identity": "evil:step", "argv": ["{work}/danger.py"], "folder": "{mail}", "module": "danger",
+    },
+    "a program among the outputs": {"argv": ["{work}/.output/evil.py"]},
+    "a folder among the outputs": {
+        "identity": "evil:step", "argv": ["{work}/danger.py"], "folder": "{work}/.output", "module": "danger",
+    },
     "an identity in a package": {"identity": "danger.inside:step"},
     "a folder as a package": {"identity": "mail.evil:step", "folder": "{mail}/.."},
 }  # fmt: skip
@@ -59,6 +66,7 @@ def lay(victim: Victim) -> None:
     for folder, name in (
         (victim.mail, "evil"),
         (victim.mail, "program"),
+        (victim.folder / ".output", "evil"),
         (victim.folder, "danger"),
         (victim.mail, "__main__"),
     ):
@@ -90,6 +98,8 @@ def test_a_foreign_history_runs_nothing(victim: Victim, attack: str) -> None:
 OWN_ATTACKS = [
     "a command of the system", "through the user's own module", "by a schedule", "a program",
     "a program in the folder of the run", "a module as a program", "an identity beside a program",
+    "the folder of a module of the user's", "a program among the outputs",
+    "a folder among the outputs",
 ]  # fmt: skip
 
 
@@ -149,11 +159,27 @@ def test_the_exit_code_tells_whether_anything_ran(victim: Victim) -> None:
     assert victim.dotflow("replay", "failed", "nothing").code == 2
 
 
-@pytest.mark.parametrize("spoil", ["others", "link", "folder", "wal", "elsewhere"])
+def test_the_history_that_the_environment_names_is_the_users_own(victim: Victim) -> None:
+    """The page on deployment recommends it."""
+    ended = victim.dotflow("replay", "failed", "load", DOTFLOW_HISTORY=str(victim.send()))
+
+    assert (ended.code, "loading [1, 2, 0]" in ended.out) == (1, True), ended
+
+
+@pytest.mark.parametrize("spoil", ["others", "link", "folder", "wal", "elsewhere", "above", "named"])
 def test_a_history_that_others_may_have_written_is_foreign(victim: Victim, spoil: str) -> None:
-    """Its file or its folder is writable by others, it is a link, or it is not in the default place."""
+    """Its file or a folder above is writable by others, it is a link, or neither in the default place nor named."""
     environment = {}
-    if spoil == "others":
+    options = []
+    if spoil == "above":
+        (victim.mail / "data").mkdir()
+        history = victim.send().rename(victim.mail / "data" / "history.db")
+        victim.mail.chmod(0o777)
+        environment["DOTFLOW_HISTORY"] = str(history)
+    elif spoil == "named":
+        environment["DOTFLOW_HISTORY"] = str(victim.send())
+        victim.send().chmod(0o666)
+    elif spoil == "others":
         victim.history.chmod(0o602)
     elif spoil == "folder":
         victim.history.parent.chmod(0o777)
@@ -164,9 +190,9 @@ def test_a_history_that_others_may_have_written_is_foreign(victim: Victim, spoil
         victim.history.rename(victim.mail / "history.db")
         victim.history.symlink_to(victim.mail / "history.db")
     else:
-        environment["DOTFLOW_HISTORY"] = str(victim.send())
+        options = ["--history", str(victim.send())]
 
-    ended = victim.dotflow("replay", "failed", "load", **environment)
+    ended = victim.dotflow("replay", "failed", "load", *options, **environment)
 
     assert ended.code == 2
     assert "the history is not your own" in ended.err

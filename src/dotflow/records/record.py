@@ -435,6 +435,12 @@ class RunRecord(RunSummary):
             return []
         return [one for one in self.questions if one.is_yes is None and not one.is_late(clock.now())]
 
+    def question_of(self, task: TaskRecord, item: int | None) -> Question | None:
+        """Returns the question that a task or an item of it asked last; None if it asked none."""
+        names = {task.name, task.name_of(item)}  # a map asks once for all of its items
+        asked = [one for one in self.questions if one.item in (None, item) and any(map(one.is_of, names))]
+        return max(asked, key=lambda one: (one.asked, one.id.nth), default=None)
+
     @property
     def newest(self) -> str:
         """The id of the newest run of its chain."""

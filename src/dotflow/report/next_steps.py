@@ -140,7 +140,9 @@ def step_commands(
     is_kept = not run.storage.startswith(IN_MEMORY)
     was_copied = state is TypeAttemptState.FAILED and all(copy.document is not None for copy in inputs)
     is_ready = state in (*BAD, TypeAttemptState.RETRY, TypeAttemptState.PAUSED) and (is_kept or was_copied)
-    if is_ready and _is_found_again(run, task) and not archive.why_foreign():
+    question = run.question_of(task, item)
+    is_approved = question is None or bool(question.is_yes)
+    if is_ready and is_approved and _is_found_again(run, task) and not archive.why_foreign():
         commands.append((as_command("replay", short, step, history=history), "run it again, with today's code"))
     return commands
 

@@ -305,6 +305,9 @@ class Api:
     def _endpoint(self, find: Find) -> Callable[[Request], Response]:
         def respond(request: Request) -> Response:  # in a thread
             revision = self._revision(find)  # before the runs are read, so that a change in between is seen
+            has_buttons = self._actions is not None and self._actions.user_of(request.scope) is not None
+            if revision is not None and has_buttons:
+                revision += "-w"  # who only reads has another document
             known = request.headers.get("if-none-match", "")
             same = re.search(f'"{self._nonce}-{re.escape(revision or "")}-[0-9a-f]+"', known)
             if revision is not None and same:
@@ -312,6 +315,8 @@ class Api:
             # Before the run is read, whose questions may be late meanwhile. The output is a part of a page.
             waiting = {} if find is show_output else self._waiting()
             found = find(self._archive, {**request.query_params, **request.path_params}) | waiting
+            if not has_buttons:
+                found.pop("buttons", None)
             made = found.pop(MADE, None)
             text = to_json(found)
             digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

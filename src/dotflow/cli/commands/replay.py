@@ -51,7 +51,8 @@ def replay(run: str, step: str, history: str | None, attempt: int | None, **opti
 
     \b
     Only code that the command line names is run, and your own that your own history names: .output/history.db of the
-    current folder. Before anything else is run, you are asked; without a terminal it is refused.
+    current folder, or the file of DOTFLOW_HISTORY. Before anything else is run, you are asked; without a terminal it is
+    refused. A step that asks for an approval runs only with a yes that its run has.
 
     Exit code: 0 the step returned, 1 it raised, 2 nothing was run, 3 code was imported or run, but not the step.
     """

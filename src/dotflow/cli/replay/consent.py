@@ -13,6 +13,7 @@ from dotflow.core.action import action_of
 from dotflow.core.callables import unwrapped
 from dotflow.workflow import DotFlow
 
+OUTPUT: Final = ".output"  # the folder that runs write to
 HOW: Final = "Pass --step MODULE:NAME, or --workflow MODULE:NAME"
 
 
@@ -73,7 +74,7 @@ def is_own_object(target: Any) -> bool:
     return hasattr(value, "__module__") and is_own_module(module_of(value))
 
 
-def is_own_program(path: Path) -> bool:
-    """Returns whether a program is in the current folder, and not installed there."""
-    real = Path(os.path.realpath(path))
-    return real.is_relative_to(Path(os.path.realpath(os.curdir))) and INSTALLED.isdisjoint(real.parts)
+def is_own_place(path: str | Path) -> bool:
+    """Returns whether a program or a folder is in the current folder, neither installed there nor an output of runs."""
+    real, here = Path(os.path.realpath(path)), Path(os.path.realpath(os.curdir))
+    return real.is_relative_to(here) and (INSTALLED | {OUTPUT}).isdisjoint(real.relative_to(here).parts)

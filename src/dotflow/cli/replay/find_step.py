@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from dotflow.cli.replay.consent import HOW, Consent, is_own_module, is_own_object, is_own_program, module_in
+from dotflow.cli.replay.consent import HOW, Consent, is_own_module, is_own_object, module_in
 from dotflow.cli.replay.handover import Program, handover
 from dotflow.cli.replay.target import Target
 from dotflow.cli.run.load import Loaded, load, make_folder_importable
@@ -92,7 +92,7 @@ class StepFinder:
         module, _, name = self._task.identity.partition(":")
         if module in ("__main__", "?", "") or "<" in name:
             return None
-        if self._program is not None and not self._consent.foreign and is_own_program(self._program.path):
+        if self._program is not None and not self._consent.foreign and self._program.is_own:
             self._program.make_importable()
         file = file_of(module)
         if file is None:
@@ -156,7 +156,7 @@ class StepFinder:
         if self._run.parent is None and self._program is not None:
             program = self._program
             command = shlex.join(["python", str(program.path), *program.argv[1:]])
-            self._consent.require(f"`{command}`", is_own=is_own_program(program.path))
+            self._consent.require(f"`{command}`", is_own=program.is_own)
             self.has_run = True
             return program.run()
         if self._import_error is not None:

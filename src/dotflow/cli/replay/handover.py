@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import click
 
+from dotflow.cli.replay.consent import is_own_place
 from dotflow.cli.run.load import Loaded
 from dotflow.errors import DotflowError
 from dotflow.workflow import DotFlow
@@ -85,8 +86,18 @@ class Program(NamedTuple):
         what = f"Can't find the workflow of the step: {self.path.name} {cause} before a start()."
         return click.ClickException(f"{what} Mend that, or pass --workflow.")
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it and the folder of its modules are in the current one."""
+        return is_own_place(self.path) and is_own_place(self._importable)
+
+    @property
+    def _importable(self) -> str:
+        """The folder whose modules it could import."""
+        return self.folder if self.module else str(self.path.parent)
+
     def make_importable(self) -> None:
-        """Makes the modules importable that were so in the program."""
-        folder = self.folder if self.module else str(self.path.parent)
-        if folder not in sys.path:
+        """Makes the modules importable that were so in the program; of a folder that only the history names, none."""
+        folder = self._importable
+        if folder not in sys.path and (not self.module or is_own_place(folder)):
             sys.path.insert(0, folder)

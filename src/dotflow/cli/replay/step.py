@@ -91,13 +91,15 @@ def without_timeout(step: AnyAction) -> AnyAction:
 
 
 def find_approval(target: Target) -> Approval:
-    """Returns the approval of a task in its run; where it had none, one by the replay."""
-    names = {target.task.name, target.task.name_of(target.item)}  # a map asks once for all of its items
-    item = target.item
-    questions = [
-        one for one in target.run.questions if one.is_yes and one.item in (None, item) and any(map(one.is_of, names))
-    ]
-    return approval_of(questions[-1]) if questions else Approval(None, "dotflow replay", clock.now())
+    """Returns the yes that a task had in its run. Raises ClickException where it had none: its step runs by a yes."""
+    question = target.run.question_of(target.task, target.item)
+    if question is None or not question.is_yes:
+        cause = "it asked no question" if question is None else "its last question has no yes"
+        name = target.task.name_of(target.item)
+        raise click.ClickException(
+            f"Can't replay '{name}': it needs an approval, and {cause} in that run. Call the step in a program."
+        )
+    return approval_of(question)
 
 
 def takes_key(step: AnyAction) -> bool:
@@ -163,6 +165,8 @@ def replay_step(
 
     *edited* is a file with its inputs; the options are `named`, the step, `workflow` and `param`.
     """
+    if target.run.question_of(target.task, target.item) is not None:
+        find_approval(target)  # before anything is imported
     values = {} if edited is None else read_input(edited)
     copies = {copy.role: copy for copy in archive.copies(target.run.run_id, target.task.number_of(target.item))}
     returned = copies.pop(RETURNED, None)
@@ -172,14 +176,14 @@ def replay_step(
     finder = StepFinder(target, consent, options)
     try:
         step = finder.find()
+        approval = find_approval(target) if step.approve is not None and not target.then.fallback else None
         for module in modules:
             finder.has_run = True
             _import(module)
         inputs_of = InputFinder(archive, target, copies, values, finder)
         inputs = inputs_of.find(step)
         secrets = _secrets(finder, step, inputs)
-        if step.takes_approval:
-            approval = find_approval(target)
+        if approval is not None and step.takes_approval:
             inputs = inputs._replace(arguments={**inputs.arguments, APPROVAL: approval})
             inputs_of.notes[APPROVAL] = f"that of {approval.by}"
         if takes_key(step):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dotflow import clock
 from dotflow.abc.archive import LATEST, Archive, NotedNumber, Since, TaskState
-from dotflow.abc.history import History
+from dotflow.abc.history import HISTORY_VARIABLE, NO_HISTORY, History
 from dotflow.abc.operations import Operations
 from dotflow.atomic_file import UMASK, Files, is_umask
 from dotflow.core.attempt_id import ID_LENGTH
@@ -214,20 +214,24 @@ class HistorySQLite(Archive, History):
     # What readers see: each call opens the file for a moment, and only `note` and `forget` change it.
 
     def why_foreign(self) -> str:
-        # Its own is a file in the current folder that only this user can have written.
+        # Its own is a file in the current folder, or of the environment, that only this user can have written.
         try:
-            default = Path.cwd() / DEFAULT_PATH
+            here = Path.cwd()
         except FileNotFoundError:  # the current folder was removed
             return "there is no current folder"
-        if self.path != default:
-            return f"it is not {DEFAULT_PATH} of the current folder"
-        beside = (default.with_name(f"{default.name}{suffix}") for suffix in ("-wal", "-shm", "-journal"))
-        for path in (default.parent, default, *beside):
+        named = os.environ.get(HISTORY_VARIABLE, NO_HISTORY)
+        own = {here / DEFAULT_PATH, *([here / named] if named not in ("", NO_HISTORY) else [])}
+        if self.path not in own:
+            return f"it is neither {DEFAULT_PATH} of the current folder nor that of {HISTORY_VARIABLE}"
+        if self.path != here / DEFAULT_PATH and (why := _why_exchangeable(self.path)):
+            return why
+        beside = (self.path.with_name(f"{self.path.name}{suffix}") for suffix in ("-wal", "-shm", "-journal"))
+        for path in (self.path.parent, self.path, *beside):
             try:
                 status = path.lstat()
             except FileNotFoundError:
                 continue
-            if not (stat.S_ISDIR if path == default.parent else stat.S_ISREG)(status.st_mode):
+            if not (stat.S_ISDIR if path == self.path.parent else stat.S_ISREG)(status.st_mode):
                 return f"{short_path(path)} is a link, or not a file"
             if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
                 return f"{short_path(path)} belongs to another user"
@@ -395,6 +399,18 @@ class HistorySQLite(Archive, History):
                 raise NotInHistory(f"Can't forget the run {run_id[:ID_LENGTH]}", reason)
         chains = (connection.execute(CHAIN, {"run": number}).fetchall() for number in numbers)
         return forget(connection, list(dict.fromkeys(number for chain in chains for (number,) in chain)))
+
+
+def _why_exchangeable(path: Path) -> str:
+    """Returns why another user could put a file in the place of this one; "" if none can, its own folder aside."""
+    for folder in (*path.parent.parents, *Path(os.path.realpath(path.parent)).parents):
+        status = folder.lstat()
+        is_open = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX
+        if hasattr(os, "geteuid") and status.st_uid not in (0, os.geteuid()):
+            return f"{folder} belongs to another user"
+        if os.name == "posix" and is_open and not stat.S_ISLNK(status.st_mode):
+            return f"other users can write to {folder}"
+    return ""
 
 
 def _is_path(value: object) -> bool:
