@@ -17,6 +17,7 @@ from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.failure import name_of
 from dotflow.core.files import as_bytes
 from dotflow.core.hints import CONFIG, refuse_unknown
+from dotflow.core.secret import SecretRef
 from dotflow.core.task import Task
 from dotflow.engine.run_providers import RunProviders
 from dotflow.errors import InvalidArgument, InvalidProvider, ResourcesNotOffered
@@ -122,6 +123,10 @@ class Config:
     ) -> RunSecrets:
         """Returns the secrets of the tasks. *given* are run parameters. Raises SecretMissing or InvalidProvider."""
         return find_secrets(tasks, self._secret_source, self.mask, given, are_required=are_required)
+
+    def _find_secret(self, secret: SecretRef) -> str | None:
+        """Returns the value of a secret; None if there is none. Raises InvalidProvider."""
+        return self._secret_source.get(secret.name) or os.environ.get(secret.name) or secret.default
 
     def _check_resources(self, tasks: TaskBuilder) -> None:
         """Raises ResourcesNotOffered if a step needs resources, and the executor gives it none."""

@@ -23,7 +23,7 @@ from dotflow.abc.workflow import ServedWorkflow
 from dotflow.core.approval import Question
 from dotflow.core.durations import Duration, as_seconds
 from dotflow.core.files import EPOCH
-from dotflow.core.masks import environment_masks
+from dotflow.core.masks import NO_MASKS, Masks, environment_masks
 from dotflow.core.schedule_rules import MAX_FIRINGS, Fired, find_late
 from dotflow.core.text import escape_surrogates
 from dotflow.core.types.run_state import TypeRunState
@@ -53,6 +53,19 @@ class Control:
 
     def __init__(self, of: ServedWorkflow | History | str | os.PathLike[str] | None = None) -> None:
         self._queue = _queue(of)
+        self._masks: Masks = NO_MASKS if of is None or not hasattr(of, "_masks") else of._masks()
+
+    def _user(self, by: str | None) -> str:
+        return self._mask(user_of(by))
+
+    def _comment(self, comment: str) -> str:
+        if not isinstance(comment, str):
+            raise InvalidArgument("comment", comment, "a text")
+        return self._mask(escape_surrogates(comment))
+
+    def _mask(self, text: str) -> str:
+        """Returns a text of a person, which the history keeps, without the secrets that this process knows."""
+        return (self._masks | environment_masks()).mask(text)
 
     def submit(
         self,
@@ -78,10 +91,11 @@ class Control:
         from dotflow.engine import submission
 
         submission.check_id(workflow_id)
-        submission.check_submission(key, priority, environment_masks())
-        name, text = submission.named_by(workflow_id, self._queue.declared(workflow_id), params or {}, key)
+        declared = self._queue.declared(workflow_id)
+        submission.check_submission(key, priority, self._masks | submission.known_masks(declared))
+        name, text = submission.named_by(workflow_id, declared, params or {}, key, self._masks)
         due = submission.due_at(at)
-        who = "" if by is None else user_of(by)
+        who = "" if by is None else self._user(by)
         return self._queue.submit(Submission(workflow_id, text, name, key, priority, due, by=who))
 
     def params(self, workflow_id: str) -> dict[str, Any]:
@@ -117,7 +131,7 @@ class Control:
         from dotflow.engine.submission import check_id
 
         check_id(workflow_id)
-        return self._queue.pause_workflow(workflow_id, user_of(by), _comment(comment))
+        return self._queue.pause_workflow(workflow_id, self._user(by), self._comment(comment))
 
     def resume_workflow(self, workflow_id: str, *, by: str | None = None, comment: str = "") -> WorkflowPause | None:
         """Ends the pause of a workflow, and returns it; None where it was not paused. Nothing is made up for.
@@ -133,7 +147,7 @@ class Control:
         from dotflow.engine.submission import check_id
 
         check_id(workflow_id)
-        return self._queue.resume_workflow(workflow_id, user_of(by), _comment(comment))
+        return self._queue.resume_workflow(workflow_id, self._user(by), self._comment(comment))
 
     def pause_of(self, workflow_id: str) -> WorkflowPause | None:
         """Returns the pause of a workflow; None where it is not paused."""
@@ -221,13 +235,13 @@ class Control:
             NotInHistory: There is no such run.
             OrderRefused: It has ended, or is not as it was seen.
         """
-        return self._queue.order(run, Order(TypeOrder.CANCEL, user_of(by), _comment(comment)), _state(seen))
+        return self._queue.order(run, Order(TypeOrder.CANCEL, self._user(by), self._comment(comment)), _state(seen))
 
     def pause(
         self, run: str, *, by: str | None = None, comment: str = "", seen: TypeRunState | str | None = None
     ) -> "RunSummary":
         """Pauses a run: its running steps end and are saved, and nothing new begins. As `cancel` otherwise."""
-        return self._queue.order(run, Order(TypeOrder.PAUSE, user_of(by), _comment(comment)), _state(seen))
+        return self._queue.order(run, Order(TypeOrder.PAUSE, self._user(by), self._comment(comment)), _state(seen))
 
     def questions(self) -> list[Question]:
         """Returns the questions of tasks that wait for an approval and can be answered now, the oldest first."""
@@ -269,7 +283,9 @@ class Control:
             text = None if value is None else encode(value)
         except (ValueNotStorable, RecursionError) as error:
             raise InvalidArgument("value", value, "plain data, such as text, numbers or dates") from error
-        return self._queue.answer(run, step, True, user_of(by), _comment(comment), text, _state(seen), nth)
+        if text is not None and self._mask(text) != text:
+            raise InvalidArgument("value", "***", "no secret, since the history keeps it as clear text")
+        return self._queue.answer(run, step, True, self._user(by), self._comment(comment), text, _state(seen), nth)
 
     def reject(
         self,
@@ -282,7 +298,7 @@ class Control:
         nth: int | None = None,
     ) -> "RunSummary":
         """Answers no to the question of a run: its task fails with Rejected. As `approve` otherwise."""
-        return self._queue.answer(run, step, False, user_of(by), _comment(comment), seen=_state(seen), nth=nth)
+        return self._queue.answer(run, step, False, self._user(by), self._comment(comment), seen=_state(seen), nth=nth)
 
     def resume(
         self,
@@ -310,7 +326,7 @@ class Control:
             OrderRefused: It can't be continued.
         """
         steps = [rerun] if isinstance(rerun, str) else list(rerun)
-        return self._queue.resume(run, steps, user_of(by), _comment(comment), seen=_state(seen))
+        return self._queue.resume(run, steps, self._user(by), self._comment(comment), seen=_state(seen))
 
 
 def user_of(by: str | None = None) -> str:
@@ -323,12 +339,6 @@ def user_of(by: str | None = None) -> str:
         return escape_surrogates(getpass.getuser())
     except (OSError, KeyError):  # a container's user without a name
         return f"user {os.getuid()}" if hasattr(os, "getuid") else "unknown"
-
-
-def _comment(comment: str) -> str:
-    if not isinstance(comment, str):
-        raise InvalidArgument("comment", comment, "a text")
-    return escape_surrogates(comment)
 
 
 def _state(seen: TypeRunState | str | None) -> TypeRunState | None:

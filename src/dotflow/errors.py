@@ -11,6 +11,7 @@
     │   ├── UnknownParam          (ValueError)  a run parameter that the workflow does not declare
     │   ├── MissingParam          (ValueError)  a run parameter without a value
     │   ├── SecretMissing         (ValueError)  a secret that a step takes is not there
+    │   ├── SecretChanged         (ValueError)  a run was given another secret than the one that is found
     │   ├── ResourcesNotOffered   (ValueError)  steps need resources, and the executor offers none
     │   ├── InvalidPolicy         (ValueError)  retry, timeout, retry_delay, backoff
     │   ├── InvalidAction         (ValueError)  a shell command that can't be a step
@@ -77,8 +78,8 @@ __all__ = [
     "InvalidSchedule", "InvalidStep", "ItemsFailed", "LeaseLost", "MissingExtra", "MissingParam", "ModuleNotOnWorker",
     "NoSchedule", "NotAList", "NotInHistory", "NotPicklable", "NotReached", "NotRun", "NotServable", "NotYet",
     "NotifyError", "OrderRefused", "PollTimeout", "ProcessesUnsupported", "ProviderError", "Rejected",
-    "ResourcesNotOffered", "RunError", "RunFailed", "RunStopped", "RunTimeout", "SecretMissing", "StepFailed",
-    "StepTimeout", "StorageError", "UnequalLists", "UnknownArgument", "UnknownParam", "UnknownParameter",
+    "ResourcesNotOffered", "RunError", "RunFailed", "RunStopped", "RunTimeout", "SecretChanged", "SecretMissing",
+    "StepFailed", "StepTimeout", "StorageError", "UnequalLists", "UnknownArgument", "UnknownParam", "UnknownParameter",
     "UnknownTask", "ValidityUnknown", "ValueNotStorable", "VirtualClockMisuse", "WorkerDied", "WorkerNotStarted",
     "WorkflowBusy", "WrongOutputs",
 ]  # fmt: skip
@@ -226,6 +227,19 @@ class SecretMissing(DefinitionError, ValueError):
         return (
             f"Secrets are missing: {uses}. Set environment variables of these names, pass Config(secrets=...), or "
             f"write Secret({self.missing[0][2]!r}, default=...)."
+        )
+
+
+class SecretChanged(DefinitionError, ValueError):
+    """A run was given another secret as a parameter than the one that the process finds, which continues it."""
+
+    parameter: str
+    name: str  # of the secret
+
+    def __str__(self) -> str:
+        return (
+            f"The run can't go on: '{self.parameter}' was given as a parameter, and {self.name} has another value "
+            f"here. Set {self.name} to the value that the run was given, or start a new run."
         )
 
 

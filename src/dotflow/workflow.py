@@ -46,12 +46,15 @@ from dotflow.errors import (
     NotInHistory,
     NotRun,
     NotServable,
+    SecretChanged,
+    SecretMissing,
     UnknownParam,
 )
 from dotflow.graph.builder import TaskBuilder
 from dotflow.graph.linked_task import LinkedTask, outputs_of
 from dotflow.graph.names import TaskRef, find_value
 from dotflow.graph.params import (
+    DIGESTS,
     NO_PARAMS,
     Params,
     check_declared,
@@ -61,6 +64,7 @@ from dotflow.graph.params import (
     params_in,
     resolve,
     run_id_of,
+    secret_digest,
 )
 from dotflow.graph.plan import make_plan, note_on_groups
 from dotflow.graph.run_secrets import RunSecrets, keep_secret, mask_names, secret_params
@@ -446,8 +450,9 @@ class DotFlow:
         from dotflow.engine.submission import named_by
 
         given, key = given_in(decode(submission.params)), submission.key
-        _, text = named_by(submission.workflow, self._declared().params, given, key)
-        return self._named_by({name: decode(text)[name] for name in given}, key, self._masks())
+        masks = self._masks()
+        _, text = named_by(submission.workflow, self._declared().params, given, key, masks)
+        return self._named_by({name: decode(text)[name] for name in given}, key, masks)
 
     def _masks(self) -> Masks:
         """Returns the masks for messages outside of a run."""
@@ -602,7 +607,9 @@ class DotFlow:
         claim = claimed.claim
         from dotflow.codec.json import decode  # here: most programs never need it
 
-        chosen = self._options(**options, params=params_in(decode(claim.params)), rerun=list(claim.rerun))
+        stored = decode(claim.params)
+        params = {**params_in(stored), **self._same_secrets(stored.get(DIGESTS, {}))}
+        chosen = self._options(**options, params=params, rerun=list(claim.rerun))
         try:
             run = self._prepare(chosen, in_thread=True, claimed=claimed)
         except UnknownParam as error:  # an earlier version of the code declared it
@@ -610,6 +617,26 @@ class DotFlow:
         begin(run)
         start_in_background(run, then)
         return run
+
+    def _same_secrets(self, digests: Mapping[str, str]) -> dict[str, str]:
+        """Returns the secrets that a run was given as parameters, as this process finds them.
+
+        Raises:
+            SecretMissing: One of them is not there.
+            SecretChanged: One of them has another value.
+        """
+        found, secrets = {}, self._secret_params()
+        for name, digest in digests.items():
+            if name not in secrets:
+                raise UnknownParam(name, hint=SUBMITTED)
+            value = self.config._find_secret(secrets[name])
+            if value is None:
+                raise SecretMissing(((self.name or self.workflow_id, name, secrets[name].name),))
+            if secret_digest(self.workflow_id, name, value) != digest:
+                raise SecretChanged(name, secrets[name].name)
+            if name in self.params:
+                found[name] = value
+        return found
 
     def _prepare_continued(self, options: RunOptions, *, in_thread: bool) -> Run | None:
         """Prepares the queued run of this name that continues another one, for a resume here; None if there is none."""
@@ -658,6 +685,7 @@ class DotFlow:
             is_named=self.is_named,
             workflow=base,
             claimed=claimed,
+            digests=secrets.digests(self.workflow_id) if self.is_named and config.history is not None else {},
         )
         is_first = self._last is None
         note = note_on_resume(config.storage, tasks, is_named=self.is_named) if options.resume and is_first else ""

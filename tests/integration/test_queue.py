@@ -183,10 +183,10 @@ def test_a_secret_is_not_queued(make: Make, history: HistorySQLite) -> None:
     @action
     def send(customer: str, token: str = Secret("TOKEN")) -> None: ...
 
-    workflow = make(params={"customer": "", "key": Secret("TOKEN")})
+    workflow = make(params={"customer": ..., "key": Secret("TOKEN")})
     workflow.task.add(send)
 
-    for params in ({"key": "another"}, {"customer": "is tok-1234567"}):
+    for params in ({"customer": "a", "key": "another"}, {"customer": "is tok-1234567"}):
         with pytest.raises(InvalidArgument, match="no secret, since the queue keeps it as clear text") as refused:
             workflow.submit(params)
         assert "tok-1234567" not in str(refused.value)
@@ -1720,3 +1720,166 @@ def test_a_run_that_an_earlier_dotflow_has_called_crashed_is_continued(
 
     assert again is not None
     assert (again.run_id, again.continues) == (taken.continued_by, True)
+
+
+# Secrets
+
+
+@action
+def call(token: str) -> int:
+    if broken:
+        raise ValueError("not yet")
+    return len(token)
+
+
+@action
+def knows(customer: int, day: str = "", secret: str = Secret("STRIPE")) -> int:
+    return customer
+
+
+broken: list[bool] = []
+STRIPE = "sk-live-0123456789"
+
+
+def written(history: HistorySQLite) -> str:
+    """Returns all that the history has."""
+    with closing(sqlite3.connect(history.path)) as connection:
+        return "\n".join(connection.iterdump())
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["as a parameter", "in the environment"])
+@pytest.mark.parametrize("how", ["resume", "approve"])
+def test_a_run_goes_on_with_the_secret_that_it_was_given(
+    make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch, how: str, *, given: bool
+) -> None:
+    """Another value under its name is refused in words; one that only comes from the environment may be rotated."""
+    monkeypatch.setattr(sys.modules[__name__], "broken", [True] if how == "resume" else [])
+
+    def build() -> DotFlow:
+        workflow = make(params={"customer": 1, "token": Secret("STRIPE")})
+        workflow.task.add(asks if how == "approve" else call)
+        if how == "approve":
+            workflow.task.add(call)
+        return workflow
+
+    monkeypatch.setenv("STRIPE", STRIPE)
+    first = build().start(params={"token": "A-secret-of-1-run"} if given else None)
+    control = Control(history)
+    order = control.approve if how == "approve" else control.resume
+    order(first.run_id)
+    broken.clear()
+    monkeypatch.setenv("STRIPE", "B-secret-of-others")
+    serve(build(), once=True)
+    found = control.run(first.run_id)
+
+    if not given:
+        assert found.state is TypeRunState.COMPLETED, found.error
+        return
+    assert found.state is TypeRunState.FAILED
+    assert found.error.startswith(
+        "SecretChanged: The run can't go on: 'token' was given as a parameter, and STRIPE has"
+    )
+    monkeypatch.setenv("STRIPE", "A-secret-of-1-run")
+    for rerun in ((), ("call",)):  # what goes on is compared again
+        control.resume(first.run_id, rerun=rerun)
+        serve(build(), once=True)
+        assert control.run(first.run_id).state is TypeRunState.COMPLETED
+    monkeypatch.delenv("STRIPE")
+    control.resume(first.run_id, rerun="call")
+    serve(build(), once=True)
+    assert control.run(first.run_id).error.startswith("SecretMissing: ")
+    assert control.run(first.run_id).params == {"customer": 1}
+    assert "A-secret" not in written(history)
+
+
+@action(approve="Go on?")
+def asks() -> None:
+    pass
+
+
+@pytest.mark.parametrize("name", ["customer", "key"])
+def test_a_secret_is_refused_where_it_is_submitted_by_an_id(
+    make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """That of a step, too, whose name the workflow has declared."""
+    monkeypatch.setenv("STRIPE", STRIPE)
+    workflow = make()
+    workflow.task.add(knows)
+    history.operations().declare([workflow._declared()])
+    params, key = ({"customer": f"Bearer {STRIPE}"}, None) if name == "customer" else ({}, f"click {STRIPE}")
+
+    with pytest.raises(InvalidArgument, match=r"='\*\*\*' is not accepted. Pass no secret"):
+        Control(history).submit("report", params, key=key)
+    assert Control(history).params("report") == {"customer": 1}
+    assert history.runs() == []
+
+
+@pytest.mark.parametrize("is_declared", [True, False])
+@pytest.mark.parametrize("name", ["day", "key"])
+def test_a_server_conceals_a_secret_that_was_submitted(
+    make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch, name: str, *, is_declared: bool
+) -> None:
+    """Who submitted it did not know it. The run is refused in words; its name, the log and the history have none."""
+    workflow = make(params={"customer": 1, "day": ...})
+    workflow.task.add(knows)
+    if is_declared:
+        history.operations().declare([workflow._declared()])
+    params, key = ({"day": STRIPE}, None) if name == "day" else ({"day": "x"}, STRIPE)
+    run = Control(history).submit("report", params, key=key)
+    assert STRIPE in written(history)
+    monkeypatch.setenv("STRIPE", STRIPE)
+    lines: list[str] = []
+    monkeypatch.setattr(workflow.config.log, "report", lines.append)
+
+    serve(workflow, once=True)
+
+    found = Control(history).run(run)
+    assert (found.state, found.params) == (TypeRunState.FAILED, None)
+    assert "Pass no secret, since the queue keeps it as clear text" in found.error
+    assert STRIPE not in "\n".join([written(history), found.workflow_id, *lines])
+
+
+def test_who_orders_what_and_why_is_masked(make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The history keeps it: with the secrets of the environment, and those of a workflow that is there."""
+    monkeypatch.setenv("SHOP_TOKEN", "another-1234567")
+    for control, secret in ((Control(history), "another-1234567"), (Control(make()), "tok-1234567")):
+        run = control.submit("report", by=f"ann {secret}")
+        control.cancel(run, by=f"bob {secret}", comment=f"had {secret}")
+        control.pause_workflow("report", by=f"cid {secret}", comment=f"of {secret}")
+        control.resume_workflow("report", by=f"dan {secret}", comment=f"no {secret}")
+
+    assert history.runs()[0].reason == "cancelled by bob ***: had ***"
+    kept = written(history)
+    assert not [secret for secret in ("another-1234567", "tok-1234567") if secret in kept]
+
+
+def test_what_a_beginning_raises_is_masked(make: Make, history: HistorySQLite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the log and in the history: of a storage, of the workflow, and of a name that can't be made."""
+    workflow = make()
+    lines: list[str] = []
+    monkeypatch.setattr(workflow.config.log, "report", lines.append)
+    errors = [OSError("tok-1234567"), RuntimeError("tok-1234567")]
+
+    def launch(*_: Any, **__: Any) -> Any:
+        raise errors.pop(0)
+
+    monkeypatch.setattr(workflow, "_launch_claimed", launch)
+    monkeypatch.setattr("dotflow.serving.server.LATER", 0)
+    run = workflow.submit()
+    serve(workflow, once=True)
+    assert Control(history).run(run).error == "RuntimeError: ***"
+
+    def named(submission: Any) -> Any:
+        raise RuntimeError("tok-1234567")
+
+    other = Control(history).submit("unknown")
+    with closing(sqlite3.connect(history.path)) as connection:
+        connection.execute("UPDATE wanted SET name = NULL, workflow = 'report' WHERE queued")
+        connection.commit()
+    monkeypatch.setattr(workflow, "_named", named)
+    serve(workflow, once=True)
+
+    assert Control(history).run(other).error == "RuntimeError: ***"
+    text = "\n".join([*lines, written(history)])
+    assert "could not begin" in text
+    assert "tok-1234567" not in text

@@ -300,3 +300,20 @@ def test_masked_values_are_in_no_id_and_no_name(folder: Path) -> None:
     for secret in variables.values():
         assert secret not in shown
         assert secret.encode() not in written(folder)
+
+
+def test_a_secret_of_a_step_is_in_no_message_about_a_parameter(folder: Path) -> None:
+    """It is typed in place of another parameter's value: the workflow's own secrets are known by then."""
+    (folder.parent / "code" / "steps.py").write_text(
+        "from dotflow import Config, DotFlow, Secret, action\n"
+        "@action\n"
+        "def pay(limit: int = 1, key: str = Secret('STRIPE')) -> int: return limit\n"
+        "workflow = DotFlow(workflow_id='pay', params={'limit': 1})\n"
+        "workflow.task.add(pay)\n"
+    )
+    for words in (("--workflow", "steps:workflow"), ("--step", "steps.pay")):
+        for command in ("start", "plan"):
+            out = dotflow(command, *words, "--param", f"limit={TOKEN}", STRIPE=TOKEN)
+            assert "Can't use --param limit=***" in out
+            assert TOKEN not in out
+    assert TOKEN.encode() not in written(folder)

@@ -56,6 +56,7 @@ from dotflow.errors import (
     RunFailed,
     RunStopped,
     RunTimeout,
+    SecretChanged,
     SecretMissing,
     StepFailed,
     StepTimeout,
@@ -106,6 +107,10 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
     (
         SecretMissing((("sync", "token", "API_TOKEN"), ("load", "password", "DB_PASSWORD"))),
         ["API_TOKEN for 'token' of step 'sync', DB_PASSWORD for 'password' of step 'load'", "Config(secrets=...)"],
+    ),
+    (
+        SecretChanged("token", "API_TOKEN"),
+        ["can't go on: 'token' was given as a parameter", "Set API_TOKEN to the value"],
     ),
     (
         ResourcesNotOffered("ExecutorThread", (("train", {"GPU": 1}), ("test", {"disk": 2})), "Use another one."),

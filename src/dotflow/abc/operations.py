@@ -526,6 +526,10 @@ class QueueServer(ABC):
         """Gives a queued run its name, and its parameters as text of the codec; without a name, it fails."""
 
     @abstractmethod
+    def conceal(self, run: str, name: str) -> None:
+        """Gives a run another name, and removes its parameters and its key, which have a secret."""
+
+    @abstractmethod
     def end_waits(self) -> Sequence[str]:
         """Queues runs that continue those of its workflows whose wait for an answer is over, and returns these.
 

@@ -44,6 +44,10 @@ class Masks:
     def __bool__(self) -> bool:
         return bool(self._values)
 
+    def __or__(self, other: "Masks") -> "Masks":
+        """Returns the masks of the secrets of both."""
+        return self if other._values <= self._values else Masks(self._values | other._values)
+
     def mask(self, text: str) -> str:
         """Returns the text with `***` in place of each secret."""
         if not self._values:
@@ -153,6 +157,11 @@ def hide(name: str, value: str) -> None:
     """Masks the value of a parameter of the command line. A short one is masked with its name, as `--param` has it."""
     if value:
         hidden.add(value if len(value) >= MIN_LENGTH else f"{name}={value}")
+
+
+def hide_all(masks: Masks) -> None:
+    """Masks the secrets of a workflow that the command line has loaded: what people type may have one of them."""
+    hidden.update(masks._values)
 
 
 @functools.lru_cache(maxsize=64)

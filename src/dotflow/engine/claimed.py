@@ -42,6 +42,11 @@ class ClaimedRun:
         """Returns whether it is still this process's run."""
         return self._server.is_mine(self.claim)
 
+    def conceal(self, name: str) -> None:
+        """Takes what has a secret out of the queue: the parameters and the key. *name* is its name without one."""
+        self._server.conceal(self.claim.run_id, name)
+        self.claim = self.claim._replace(name=name)
+
     def put_back(self, delay: float) -> None:
         """Returns it to the queue, due in some seconds."""
         self._server.put_back(self.claim, delay)

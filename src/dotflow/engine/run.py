@@ -55,7 +55,7 @@ from dotflow.errors import HistoryError, NotServable, RunFailed, RunTimeout, Val
 from dotflow.graph.gather import value_of
 from dotflow.graph.linked_task import LinkedTask
 from dotflow.graph.names import TaskRef, find_task, find_value
-from dotflow.graph.params import Params
+from dotflow.graph.params import DIGESTS, Params
 from dotflow.graph.plan import Plan
 from dotflow.resume.cache import Cache, is_cached
 from dotflow.resume.checkpoint import Checkpoints
@@ -159,8 +159,10 @@ class Run:
         is_named: bool,
         workflow: str,
         claimed: ClaimedRun | None,
+        digests: Mapping[str, str],
     ) -> None:
         self.params = params
+        self._digests = digests
         self.workflow_id = workflow_id
         self.run_id = run_id
         self.tasks: list[Task] = list(tasks)
@@ -551,7 +553,7 @@ class Run:
             is_named=self._is_named,
             masks=self._masks,
             workflow=self._workflow,
-            params=_params_text(self.params, self._masks) if has_history and self._is_named else None,
+            params=_params_text(self.params, self._masks, self._digests) if has_history and self._is_named else None,
             origin=self._checkpoints.origin,
             is_claimed=self._claimed is not None,
             goes_on=self._checkpoints.goes_on,
@@ -695,14 +697,17 @@ def interrupt_and_wait(runs: Collection[Run], wait: Callable[[float | None], Non
         raise
 
 
-def _params_text(params: Params, masks: Masks) -> str | None:
-    """Returns run parameters as text of the codec; None where it can't keep them, or they have a secret."""
-    if not params:
+def _params_text(params: Params, masks: Masks, digests: Mapping[str, str]) -> str | None:
+    """Returns run parameters as text of the codec; None where it can't keep them, or they have a secret.
+
+    Of the secrets that the run was given it has digests, with which whoever continues it compares those that it finds.
+    """
+    if not params and not digests:
         return "{}"
     from dotflow.codec.json import encode  # here: most runs have none
 
     with contextlib.suppress(ValueNotStorable):
-        text = encode(dict(params))
+        text = encode({**params, DIGESTS: dict(digests)} if digests else dict(params))
         return text if masks.mask(text) == text else None
     return None
 

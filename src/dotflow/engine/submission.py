@@ -1,6 +1,7 @@
 """What a submission needs: the queue of a history, the moment from which a run is due, and declared parameters."""
 
 import contextlib
+import json
 import os
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
@@ -12,7 +13,8 @@ from dotflow.abc.history import NO_HISTORY as OFF
 from dotflow.abc.operations import LAST_MOMENT, Operations
 from dotflow.codec.json import decode, encode, is_plain_data
 from dotflow.core.durations import TEXTS, to_seconds
-from dotflow.core.masks import Masks
+from dotflow.core.masks import Masks, environment_masks
+from dotflow.core.secret import SecretRef
 from dotflow.core.task import Task
 from dotflow.core.text import is_utf8
 from dotflow.errors import (
@@ -24,7 +26,7 @@ from dotflow.errors import (
     ValueNotStorable,
 )
 from dotflow.graph.param_types import SCALARS, type_of_run_param
-from dotflow.graph.params import GIVEN, Params, keyed_id, naming, run_id_of, settings_of
+from dotflow.graph.params import GIVEN, Params, keyed_id, naming, params_in, run_id_of, settings_of
 
 NO_ID: Final = "it has no workflow_id, by which other processes find its runs: DotFlow(workflow_id='nightly')"
 NO_HISTORY: Final = (
@@ -33,7 +35,9 @@ NO_HISTORY: Final = (
 )
 TURNED_OFF: Final = f"{HISTORY_VARIABLE}={OFF} turns its history off, which has the queue. Unset the variable"
 FACTORY: Final = "the arguments of the function that made it name its runs. Declare them: DotFlow(params={...})"
+NO_SECRET: Final = "no secret, since the queue keeps it as clear text"
 SECRET: Final = "secret"  # in place of the type of a parameter
+SECRETS: Final = "=secrets"  # beside the parameters: the names of the secrets that the workflow takes
 #: The types that a text becomes, by the names that descriptions have of them.
 TYPES: Final = {scalar.__name__: kind for scalar, kind in SCALARS.items()}
 
@@ -81,7 +85,7 @@ def check_submission(key: object, priority: object, masks: Masks) -> None:
         if not isinstance(key, str) or not key or not is_utf8(key):
             raise InvalidArgument("key", key, 'a text, such as "click-17"')
         if masks.mask(key) != key:
-            raise InvalidArgument("key", "***", "no secret, since the queue keeps it as clear text")
+            raise InvalidArgument("key", "***", NO_SECRET)
     if type(priority) is not int or abs(priority) >= 2**31:
         raise InvalidArgument("priority", priority, "a whole number; higher ones begin first")
 
@@ -137,16 +141,37 @@ def _text(params: Params) -> str:
     return encode({name: params[name] for name in sorted(params)})
 
 
+def find_secret(text: str, name: str, masks: Masks) -> InvalidArgument | None:
+    """Returns the error for a run in a queue that has a secret, as the process that submitted it did not know.
+
+    Args:
+        text: Its parameters as text of the codec.
+        name: Its name, or its key.
+        masks: The secrets that this process knows.
+    """
+    if masks.mask(text) != text:
+        members = json.loads(text).items()
+        return refuse_secret(next((name for name, value in members if _has_secret(json.dumps(value), masks)), ""))
+    return InvalidArgument("key", "***", NO_SECRET) if masks.mask(name) != name else None
+
+
+def _has_secret(text: str, masks: Masks) -> bool:
+    return masks.mask(text) != text
+
+
 def refuse_secret(name: str) -> InvalidArgument:
     """Returns the error for a run parameter that is a secret."""
     hint = "Leave it out: the process that runs it finds secrets in Config(secrets=...) or its environment."
-    return InvalidArgument(f"params[{name!r}]", "***", "no secret, since the queue keeps it as clear text", hint)
+    return InvalidArgument(f"params[{name!r}]", "***", NO_SECRET, hint)
 
 
-def describe_params(declared: Params, secrets: Iterable[str], tasks: Iterable[Task], masks: Masks) -> str:
-    """Returns the names, types and defaults of declared parameters as text of the codec."""
+def describe_params(declared: Params, secrets: Mapping[str, SecretRef], tasks: Iterable[Task], masks: Masks) -> str:
+    """Returns the names, types and defaults of declared parameters as text of the codec, and the names of secrets."""
     described: dict[str, Description] = {}
     tasks = list(tasks)
+    uses = [use.secret for task in tasks if task.links is not None for use in task.links.secrets]
+    if names := sorted({masks.mask(secret.name) for secret in (*secrets.values(), *uses)}):
+        described[SECRETS] = list(names)
     for name, default in declared.items():
         if name in secrets:
             described[name] = [SECRET, None]
@@ -173,7 +198,7 @@ def defaults_of(description: str | None) -> dict[str, Any]:
 
     *description* is what `describe_params` has returned; None where the workflow is unknown.
     """
-    described = _described(description) or {}
+    described = params_in(_described(description) or {})
     known = {name: _default_of(one) for name, one in described.items() if one[0] != SECRET}
     return {name: default[0] if default and described[name][0] else ... for name, default in known.items()}
 
@@ -181,6 +206,12 @@ def defaults_of(description: str | None) -> dict[str, Any]:
 def _default_of(described: Description) -> list[Any]:
     """Returns the default of a parameter in a list, which is empty for one without."""
     return list(described[2]) if len(described) > 2 else described[1:]
+
+
+def known_masks(description: str | None) -> Masks:
+    """Returns the masks of the secrets that this process knows: those of its environment and of a workflow's names."""
+    names = (_described(description) or {}).get(SECRETS, [])
+    return environment_masks() | Masks([value for name in names if (value := os.environ.get(name))])
 
 
 def _described(description: str | None) -> dict[str, Description] | None:
@@ -191,7 +222,7 @@ def _described(description: str | None) -> dict[str, Description] | None:
 
 
 def named_by(
-    workflow_id: str, description: str | None, given: Mapping[str, Any], key: str | None
+    workflow_id: str, description: str | None, given: Mapping[str, Any], key: str | None, masks: Masks
 ) -> tuple[str | None, str]:
     """Returns the name and the parameters of a run of a workflow that this process can't import.
 
@@ -200,6 +231,7 @@ def named_by(
         description: What `describe_params` has returned; None where the workflow is unknown.
         given: The parameters; a text becomes what the parameter is.
         key: The key, which names the run in place of the parameters; None for none.
+        masks: Secrets that the caller knows beside those of the environment.
 
     Returns:
         The name, None where only the workflow itself can make it; and the parameters as text of the codec.
@@ -207,10 +239,15 @@ def named_by(
     Raises:
         UnknownParam, MissingParam, InvalidArgument: As in `submit` of the workflow.
     """
+    masks |= known_masks(description)
     for name, value in given.items():
         if not _is_plain(value):
-            raise InvalidArgument(f"params[{name!r}]", value, "plain data, such as text, numbers or dates")
+            shown = masks.mask(repr(value)) if masks else value
+            raise InvalidArgument(f"params[{name!r}]", shown, "plain data, such as text, numbers or dates")
+        if masks.mask(text := encode(value)) != text:
+            raise refuse_secret(name)
     described = _described(description)
+    described = None if described is None else params_in(described)
     plain = workflow_id if key is None else keyed_id(workflow_id, key)
     if described is None:
         return None if given else plain, _text(given)

@@ -160,13 +160,18 @@ def run_id_of(workflow_id: str, values: Params, secrets: Collection[str] = (), m
             continue
         text = _text(name, value)
         if name in secrets or masks.mask(text) != text or (isinstance(value, str) and masks.mask(value) != value):
-            text = digest_of_secret(text, f"{workflow_id}@{name}")
+            text = secret_digest(workflow_id, name, text)
         texts[name] = text
     workflow_id = masks.mask_id(workflow_id)
     suffix = ",".join(f"{name}={text}" for name, text in texts.items())
     if len(suffix) > MAX_LENGTH:
         suffix = _digest(suffix)
     return f"{workflow_id}@{suffix}" if suffix else workflow_id
+
+
+def secret_digest(workflow_id: str, name: str, value: str) -> str:
+    """Returns what stands for a secret that a run was given as a parameter, in its id and in the history."""
+    return digest_of_secret(value, f"{workflow_id}@{name}")
 
 
 def keyed_id(workflow_id: str, key: str, masks: Masks = NO_MASKS) -> str:

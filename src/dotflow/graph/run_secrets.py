@@ -12,7 +12,7 @@ from dotflow.core.secret import SecretRef, SecretUse
 from dotflow.core.task import Task
 from dotflow.errors import InvalidLink, InvalidProvider, SecretMissing
 from dotflow.graph.linked_task import LinkedTask
-from dotflow.graph.params import Params
+from dotflow.graph.params import Params, secret_digest
 
 Source = Mapping[str, str] | Callable[[str], str | None]
 Values = Mapping[str, str]
@@ -70,12 +70,19 @@ class RunSecrets:
         notes: Lines for the log on what is not masked.
     """
 
-    __slots__ = ("by_task", "masks", "notes")
+    __slots__ = ("_given", "by_task", "masks", "notes")
 
-    def __init__(self, by_task: Mapping[int, Values], masks: Masks, notes: Sequence[str] = ()) -> None:
+    def __init__(
+        self, by_task: Mapping[int, Values], masks: Masks, notes: Sequence[str] = (), given: Values | None = None
+    ) -> None:
         self.by_task = by_task
         self.masks = masks
         self.notes = notes
+        self._given = TaskSecrets(given or {})
+
+    def digests(self, workflow_id: str) -> dict[str, str]:
+        """Returns the digests of the run parameters among them that have a value, by name."""
+        return {name: secret_digest(workflow_id, name, value) for name, value in self._given.items()}
 
 
 NO_RUN_SECRETS: Final = RunSecrets({}, NO_MASKS)
@@ -212,7 +219,7 @@ def find_secrets(
     masked = [value for own in by_task.values() for value in own.values()]
     masked += [value for value in values.values() if value]
     masked += [*given.values(), *source.values(), *secret_variables(), *hidden]
-    return RunSecrets(by_task, Masks(masked), notes)
+    return RunSecrets(by_task, Masks(masked), notes, given)
 
 
 class _Values(dict[str, str | None]):

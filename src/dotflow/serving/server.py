@@ -12,14 +12,14 @@ from dotflow.abc.history import History
 from dotflow.abc.operations import MAX_TRIES, Ending, LeftRun, QueueServer, RunLost, WorkflowPause
 from dotflow.abc.workflow import ServedWorkflow, Superseded
 from dotflow.core.attempt_id import triggered_by
-from dotflow.core.masks import NO_MASKS, Masks
+from dotflow.core.masks import Masks, environment_masks
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.engine.claimed import ClaimedRun, superseded_by
 from dotflow.engine.notifier import Notifier
 from dotflow.engine.run import Run
 from dotflow.engine.run_log import log_line_of
 from dotflow.engine.stop import SHUTDOWN, SHUTDOWN_NOW
-from dotflow.engine.submission import queue_of, why_no_history
+from dotflow.engine.submission import find_secret, queue_of, why_no_history
 from dotflow.errors import (
     DotflowError,
     HistoryError,
@@ -114,7 +114,7 @@ class Server:
         self._scheduled: set[str] = set()  # workflows whose own schedule was reported
         self._pauses: Mapping[str, WorkflowPause] = {}  # those of its workflows that were reported
         self._waits: dict[str, int] = {}  # how often a run was put back that is still in the queue
-        self._masks: dict[str, Masks] = {}  # of its workflows
+        self._known: Masks = environment_masks()  # and the secrets of its workflows
         self._notifiers: dict[int, Notifier] = {}  # by the id of the provider
         self._alarms = Alarms(self._queue, self._alert, self._report)
 
@@ -214,7 +214,9 @@ class Server:
             try:
                 server.name(run, *workflow._named(wanted))
             except Exception as error:  # of its definition, or of what the queue has
-                server.name(run, None, error=f"{type(error).__name__}: {error}")
+                if find_secret(wanted.params, wanted.key or "", self._known):
+                    server.conceal(run, wanted.workflow)
+                server.name(run, None, error=self._text_of(error))
         while len(self._active) < self._max_runs and not self._stops:
             most = {workflow_id: workflow.max_runs for workflow_id, workflow in self._workflows.items()}
             busy = [claimed.claim.name for claimed in tuple(self._active.values())]
@@ -251,6 +253,10 @@ class Server:
 
         try:
             workflow = self._workflows[claim.workflow]
+            if (refused := find_secret(claim.params, claim.name, self._known)) is not None:
+                claimed.conceal(self._known.mask_id(claim.name))
+                claim = claimed.claim
+                raise refused
             workflow._launch_claimed(claimed, begin, lambda: self._on_end(claimed), **self._options)
         except WorkflowBusy as error:
             self._put_back(claimed, error, BUSY_DELAY)
@@ -263,7 +269,7 @@ class Server:
         except BaseException as error:  # of its definition, or of dotflow itself
             if not isinstance(error, DotflowError):
                 self._report(f"The run {claim.run_id} of {claim.name!r} could not begin", error)
-            self._end(claimed, Ending(TypeRunState.FAILED, error=f"{type(error).__name__}: {error}"))
+            self._end(claimed, Ending(TypeRunState.FAILED, error=self._text_of(error)))
         else:
             return
         self._leave(claimed)
@@ -282,7 +288,7 @@ class Server:
         if count == 1:
             self._report(f"The run {claim.run_id} of {claim.name!r} waits: {error}")
         if claimed.has_begun:
-            self._end(claimed, Ending(TypeRunState.INTERRUPTED, str(error), goes_on=True))
+            self._end(claimed, Ending(TypeRunState.INTERRUPTED, self._known.mask(str(error)), goes_on=True))
         else:
             self._write(lambda: claimed.put_back(delay if count == 1 else LATER), claim.run_id)
 
@@ -358,8 +364,8 @@ class Server:
 
     def _declare(self) -> None:
         self._queue.declare([workflow._declared() for workflow in self._workflows.values()])
-        for workflow_id, workflow in self._workflows.items():
-            self._masks[workflow_id] = workflow._masks()
+        for workflow in self._workflows.values():
+            self._known |= workflow._masks()
 
     def _heed_stops(self) -> None:
         while self._heeded < min(self._stops, 2):
@@ -405,7 +411,7 @@ class Server:
 
         That of the first workflow sends it where the workflow is another server's.
         """
-        message = self._masks.get(workflow_id, NO_MASKS).mask(message)
+        message = self._known.mask(message)
         self._report(message)
         config = self._workflows.get(workflow_id, next(iter(self._workflows.values()))).config
         if not config.notify.is_silent:
@@ -417,7 +423,10 @@ class Server:
             notifier.alert(message)
 
     def _report(self, message: str, error: BaseException | None = None) -> None:
-        log_line_of(self._log)(message, error)
+        log_line_of(self._log, self._known)(message, error)
+
+    def _text_of(self, error: BaseException) -> str:
+        return self._known.mask(f"{type(error).__name__}: {error}")
 
     def start(self) -> Self:
         """Serves in a thread of its own, until `stop`. Raises what the history refuses."""

@@ -22,6 +22,7 @@ from dotflow.cli.storages import STORAGE_OPTIONS, make_storage
 from dotflow.config import Config
 from dotflow.core.action import action_of
 from dotflow.core.failure import name_of
+from dotflow.core.masks import hide_all
 from dotflow.core.secret import secrets_in
 from dotflow.core.steps import as_actions, resolve
 from dotflow.errors import AmbiguousTask, DotflowError, MissingParam, NotServable, UnknownParameter
@@ -195,6 +196,7 @@ def _from_factory(options: Mapping[str, Any]) -> Loaded:
         )
     defaults = {name: parameter.default for name, parameter in own.items() if parameter.default is not parameter.empty}
     workflow.set_built_with(naming(defaults, arguments), secrets_in(own))
+    hide_all(workflow._masks())
     others = {name: text for name, text in texts.items() if name not in own or name in workflow.params}
     return Loaded(workflow, values_for_workflow(workflow.params, others, own, workflow.task))
 

@@ -1,6 +1,7 @@
 """The values of --param: for a factory, for the workflow that it returned, or for steps."""
 
 import inspect
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import click
 
 from dotflow.core.action import BY_NAME, AnyAction
 from dotflow.core.callables import parameters
-from dotflow.core.masks import hide
+from dotflow.core.masks import Masks, hide, hide_all
 from dotflow.core.secret import SecretRef
 from dotflow.core.task import Task
 from dotflow.errors import MissingParam, UnknownParam, close_match
@@ -76,6 +77,7 @@ def values_for_steps(actions: Iterable[AnyAction], texts: Texts) -> Params:
         for name, parameter in parameters(action.function).items():
             if name in action.named_params:
                 known.setdefault(name, (action.function, parameter))
+    hide_all(Masks(os.environ.get(secret.name, "") for one in actions for secret in one.secrets.values()))
     names = {action.name.rpartition(".")[2] for action in actions}
     values: dict[str, Any] = {}
     for name, text in texts.items():

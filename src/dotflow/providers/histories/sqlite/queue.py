@@ -93,6 +93,8 @@ ADD_WANTED: Final = """INSERT INTO wanted (run, workflow, name, key, priority, d
 LEAVE: Final = "UPDATE wanted SET queued = 0, server = NULL WHERE run = ?"
 UNNAMED: Final = """SELECT run_id, wanted.workflow, params, key, priority, due FROM wanted JOIN runs USING (run)
     WHERE queued AND wanted.name IS NULL ORDER BY run"""
+CONCEAL: Final = """UPDATE wanted SET name = CASE WHEN name IS NOT NULL THEN :name END, key = NULL
+    WHERE run = (SELECT run FROM runs WHERE run_id = :run)"""
 SET_NAME: Final = "UPDATE wanted SET name = ? WHERE run = ?"
 
 DECLARE: Final = """INSERT INTO workflows (workflow, params, seen) VALUES (?, ?, ?)
@@ -665,6 +667,14 @@ class SQLiteServer(QueueServer):
                 connection.execute(
                     "UPDATE runs SET workflow_id = ?, params = ? WHERE run = ?", (name, params, found.run)
                 )
+
+        self._queue.transact(work)
+
+    def conceal(self, run: str, name: str) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            values = {"run": run, "name": name}
+            connection.execute("UPDATE runs SET workflow_id = :name, params = NULL WHERE run_id = :run", values)
+            connection.execute(CONCEAL, values)
 
         self._queue.transact(work)
 
