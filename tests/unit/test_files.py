@@ -164,6 +164,27 @@ def test_a_state_has_the_digest_of_sha256sum(tmp_path: Path) -> None:
         assert state_of(path, size - 1) == state._replace(digest="")
 
 
+@pytest.mark.skipif(not Path("/proc/self/pagemap").exists(), reason="It has no file without an end.")
+def test_a_file_without_an_end_has_no_digest() -> None:
+    """Its size is 0, and a read of all of it would never return."""
+    state = state_of("/proc/self/pagemap", 1_000_000)
+    assert state is not None
+    assert (state.size, state.digest) == (0, "")
+
+
+def test_a_file_that_becomes_a_pipe_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look at its state and the read."""
+    (tmp_path / "file").write_text("old")
+    old = (tmp_path / "file").stat()
+    (tmp_path / "file").unlink()
+    os.mkfifo(tmp_path / "file")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", lambda path: old)
+        state = state_of(tmp_path / "file", 1_000)
+    assert state is not None
+    assert state.digest == ""
+
+
 def test_files_and_folders_have_a_state(tmp_path: Path) -> None:
     """Links are followed; a pipe and a circle are plain paths, and what is not there is gone."""
     (tmp_path / "file").write_text("x")

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import io
 import os
 import stat
 import sys
@@ -166,12 +167,15 @@ def _digest_of(path: str | Path, found: os.stat_result) -> str:
     if digest is not None:
         return digest
     try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (as in state_of)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        with open(path, "rb", buffering=0, opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # it was replaced meanwhile
+                return ""
+            beginning = _Beginning(file, found.st_size + 1)
+            digest = hashlib.file_digest(beginning, "sha256").hexdigest()
             after = os.fstat(file.fileno())
     except OSError:
         return ""
-    if (after.st_size, after.st_mtime_ns) != (found.st_size, found.st_mtime_ns):
+    if beginning.left != 1 or (after.st_size, after.st_mtime_ns) != (found.st_size, found.st_mtime_ns):
         return ""
     # Just after a change another one may have the same time.
     if clock.real_time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) > SETTLED_AFTER:
@@ -179,6 +183,27 @@ def _digest_of(path: str | Path, found: os.stat_result) -> str:
             _digests.clear()
         _digests[key] = digest
     return digest
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Opens a file; a pipe would be waited for."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+class _Beginning(io.RawIOBase):
+    """The beginning of a file: /proc has files without an end, whose size is 0."""
+
+    def __init__(self, file: io.FileIO, left: int) -> None:
+        self._file = file
+        self.left = left
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._file.readinto(memoryview(buffer)[: self.left])
+        self.left -= count
+        return count
 
 
 def remember(name: str, state: FileState) -> None:
