@@ -1130,6 +1130,21 @@ def test_an_input_that_appears_is_an_input_that_changed(storage: Storage, is_lis
     assert run(storage, add) == []
 
 
+def test_an_item_whose_file_a_later_step_returns_is_judged_by_what_it_took(storage: Storage) -> None:
+    """The later record of the file is no reason to keep the earlier one."""
+
+    def add(flow: DotFlow) -> None:
+        flow.task.add(exists, each=[Path("new.txt")])
+        flow.task.add(action(lambda: [Path("new.txt")]), name="listed")
+
+    edit("new.txt", "1")
+    assert run(storage, add, resume=False) == ["exists"]
+    edit("new.txt", "2")
+
+    assert run(storage, add) == ["exists"]
+    assert run(storage, add) == []
+
+
 def test_a_step_that_left_files_out_runs_again_when_it_no_longer_does(storage: Storage) -> None:
     """Nothing shows which file it took. So it is with version=, and resume="changed"."""
 

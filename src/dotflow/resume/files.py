@@ -114,6 +114,7 @@ class ChangedFiles:
         last: The newest state of each file that a checkpoint or the document has.
         accepted: The states of files that have changed, and count all the same.
         void: Why files have made checkpoints void, by file.
+        anew: The files that the run has made anew.
     """
 
     def __init__(self, saved: SavedFiles, tokens: Tokens, limit: int) -> None:
@@ -140,6 +141,7 @@ class ChangedFiles:
         self._given: dict[int, set[str]] = {}  # those that a task is given, in this pass
         self.has_begun = False
         self.has_paths = False
+        self.anew: set[str] = set()
         self.accepted: dict[str, FileState] = {}
         self._working: dict[str, list[Task]] = {}  # the tasks that run on accepted files
 
@@ -411,7 +413,9 @@ class ChangedFiles:
                 # What an item took is another file if it was made anew since, even if it has the same path.
                 if not state.is_same(first.state):
                     return f"{name} was made anew"
-            elif is_judged and self._is_other(key, Known(state, time)):
+                if key in self.anew:
+                    continue
+            if is_judged and self._is_other(key, Known(state, time)):
                 return self.void.get(key) or _reason(name, self._now[key])
         for name in (*record.changed, *record.made) if self.void else ():
             key = self.key_of(name)
@@ -680,7 +684,9 @@ class RunFiles:
         if self._earlier is not None:
             time = context.time.timestamp()
             for name in record.new():
-                self._earlier.first[self._earlier.key_of(name)] = Known(record.made[name], time)
+                key = self._earlier.key_of(name)
+                self._earlier.first[key] = Known(record.made[name], time)
+                self._earlier.anew.add(key)
         if is_saved and not self._is_written and (record.made or record.changed or record.taken):
             self._write_open()
 
