@@ -347,6 +347,22 @@ def _an_unknown_run_parameter() -> object:
     return DotFlow(Config(log=QUIET), params={"day": ...}).start(params={"dya": "2026-11-25"})
 
 
+@case(errors.SecretChanged)
+def a_run_is_continued_with_another_secret() -> object:
+    @action
+    def sync(token: str) -> str:
+        raise ValueError(f"{len(token)} characters")
+
+    history = HistorySQLite("history.db")
+    config = Config(log=QUIET, history=history, storage=StorageFile("values"), secrets={"API_TOKEN": "of-another-day"})
+    workflow = DotFlow(config, workflow_id="nightly", params={"token": Secret("API_TOKEN")})
+    workflow.task.add(sync)
+    run = workflow.start(params={"token": "of-this-run"})
+    Control(history).resume(run.run_id)
+    (ended,) = serve(workflow, once=True)
+    return ended.error
+
+
 @case(errors.SecretMissing)
 def a_secret_is_missing() -> object:
     @action

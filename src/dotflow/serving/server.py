@@ -89,8 +89,10 @@ class Server:
                 raise InvalidArgument(name, options[name], accepted)
         self._queue = queue_of("The workflows can't be served", _shared_history(workflows))
         self._workflows = {workflow.workflow_id: workflow for workflow in workflows}
+        self._known: Masks = environment_masks()  # and the secrets of its workflows
         for workflow in workflows:
             workflow.check_servable(**options)
+            self._known |= workflow._masks()
         self._log = workflows[0].config.log
         self._signals = ShutdownSignals(self.request_stop, NOTICE)
         fired = workflows if names is None else ()
@@ -114,7 +116,6 @@ class Server:
         self._scheduled: set[str] = set()  # workflows whose own schedule was reported
         self._pauses: Mapping[str, WorkflowPause] = {}  # those of its workflows that were reported
         self._waits: dict[str, int] = {}  # how often a run was put back that is still in the queue
-        self._known: Masks = environment_masks()  # and the secrets of its workflows
         self._notifiers: dict[int, Notifier] = {}  # by the id of the provider
         self._alarms = Alarms(self._queue, self._alert, self._report)
 
@@ -364,8 +365,6 @@ class Server:
 
     def _declare(self) -> None:
         self._queue.declare([workflow._declared() for workflow in self._workflows.values()])
-        for workflow in self._workflows.values():
-            self._known |= workflow._masks()
 
     def _heed_stops(self) -> None:
         while self._heeded < min(self._stops, 2):
