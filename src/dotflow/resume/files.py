@@ -389,10 +389,10 @@ class ChangedFiles:
         """Returns which file makes a checkpoint of a task or an item void; "" if none does."""
         if not task.step.files:
             return ""
-        saved, outer = context._origin.files, self._from_outside(task.task_id)
-        if saved is None and not outer and not self.void:
+        saved = context._origin.files
+        if saved is None and not (self._inputs or self.void):  # of nearly all values without paths this is all
             return ""
-        record = saved or NOTHING
+        record, outer = saved or NOTHING, self._from_outside(task.task_id)
         if saved == NOTHING and (outer or find_paths([context.storage, task.input])):
             return "the states of its files were not recorded"
         if self.has_begun and self._new:  # of items whose list was made in this run
