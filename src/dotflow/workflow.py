@@ -479,7 +479,7 @@ class DotFlow:
             UnknownTask, AmbiguousTask: As in `Run.task`.
             CheckpointUnreadable, CheckpointMismatch, StorageError: As in `start`.
         """
-        from dotflow.resume.earlier_runs import leaves_checkpoint
+        from dotflow.resume.look import leaves_checkpoint
         from dotflow.resume.origin import SavedOrigin
 
         found = self._queue(f"The workflow {self.workflow_id!r} has no runs to ask for").newest(run)

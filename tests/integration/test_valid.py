@@ -13,7 +13,7 @@ from dotflow import Config, DotFlow, action
 from dotflow.abc.storage import Storage
 from dotflow.errors import InvalidLink, InvalidPolicy, ValidityUnknown
 from dotflow.providers import LogDefault, StorageDefault, StorageFile
-from dotflow.resume import earlier_runs
+from dotflow.resume import look
 
 ran: list[Any] = []
 asked: list[Any] = []
@@ -200,7 +200,7 @@ def test_a_question_that_fails_stops_the_resume(
 ) -> None:
     """Nothing is deleted and nothing runs: a database that is down for a minute must not cost a finished step. A plan
     shows the task as open."""
-    monkeypatch.setattr(earlier_runs, "VALID_TIMEOUT", 0.05)
+    monkeypatch.setattr(look, "VALID_TIMEOUT", 0.05)
     storage = StorageFile(tmp_path / "kept")
     step = action(valid=valid)(table.function)
     flow(storage, step, report).start()

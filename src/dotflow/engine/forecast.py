@@ -18,14 +18,15 @@ from dotflow.engine.options import RunOptions, chosen_tasks
 from dotflow.engine.run_providers import RunProviders
 from dotflow.graph.gather import BY_RECORD, MAX_SHOWN, Arguments, ByItem, Got, Skip, gather, unmet_need
 from dotflow.graph.linked_task import LinkedTask, beside
-from dotflow.graph.maps import items_of, record_ended, record_skipped, verdict
+from dotflow.graph.maps import items_of, record_ended, record_skipped, round_end
 from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan
 from dotflow.graph.wiring import PREVIOUS
 from dotflow.resume.cache import Cache, is_cached
 from dotflow.resume.changed_code import ASKED_FOR, ChangedCode
 from dotflow.resume.checkpoint_keys import CLEANUP_SUFFIX, INDEX_SUFFIX, MARK_SUFFIX
-from dotflow.resume.earlier_runs import TAKES, EarlierRuns, Restoration, ends_are_known, usable
+from dotflow.resume.earlier_runs import EarlierRuns, Restoration, ends_are_known
+from dotflow.resume.look import TAKES, usable
 from dotflow.resume.origin import SavedOrigin
 from dotflow.resume.tokens import Tokens
 
@@ -202,10 +203,10 @@ class RunForecast:
     def _gather(self, links: Links) -> Got:
         """Returns what a task takes, by what is known. Comparing the values of conditions may raise any error."""
         needs = links.whole().needs
+        got = gather(links, self._tasks, self._params, self._masks, ahead=self)
         unmet = unmet_need(needs, self._tasks, self._restoration.not_needed, ahead=self)
         if unmet is not None:
             return Got({}, unmet)
-        got = gather(links, self._tasks, self._params, self._masks, ahead=self)
         maybe = next((self._tasks[need[-1]] for need in needs if need[-1] in self._may_lack), None)
         return got if got.open or maybe is None else got._replace(open=maybe)
 
@@ -276,7 +277,7 @@ class RunForecast:
             return Forecast(OPEN, reason)
         number, is_last = done, False  # the last round that is known to begin
         while not is_last and ends_are_known(nest, number, self._tasks):
-            is_last = verdict(nest, number, self._tasks).is_end
+            is_last = round_end(nest, number, self._tasks).is_end
             number += not is_last
         if not all(self._is_done(task, one) for one in range(done, number + 1)):
             return Forecast(RUN, reason)

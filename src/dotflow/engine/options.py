@@ -15,7 +15,7 @@ from dotflow.errors import InvalidArgument
 from dotflow.graph.names import TaskRef, listed, named_ids
 from dotflow.graph.plan import Plan, not_asked_for
 from dotflow.resume.choice import UNFINISHED_ONLY, ChosenTasks, Resume, is_resume, resume_of_schedule
-from dotflow.resume.earlier_runs import usable
+from dotflow.resume.look import usable
 
 Callback = WorkflowCallback | str | None
 Rerun = TaskRef | Sequence[TaskRef] | None

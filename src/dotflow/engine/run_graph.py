@@ -22,13 +22,14 @@ from dotflow.core.events import (
 )
 from dotflow.core.failure import Failure, TaskError
 from dotflow.core.task import Task
+from dotflow.core.types.decision import TypeDecision
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.lifecycle import Fallback, new
 from dotflow.engine.ready import NextItem, Ready
 from dotflow.engine.stop import FAILED, PAUSED, Stop
 from dotflow.errors import LeaseLost, Rejected, RunStopped
-from dotflow.graph.gather import UNFINISHED, Arguments, ByItem, Got, Skip, arguments, gather, unmet_need, value_of
+from dotflow.graph.gather import UNFINISHED, Arguments, ByItem, Skip, arguments, gather, unmet_need, value_of
 from dotflow.graph.linked_task import Item, LinkedTask, MapRound, beside
 from dotflow.graph.linking import ERROR
 from dotflow.graph.maps import (
@@ -42,7 +43,7 @@ from dotflow.graph.maps import (
     missing_values,
     not_reached,
     record_skipped,
-    verdict,
+    round_end,
     why_failed,
 )
 from dotflow.graph.params import Params
@@ -51,6 +52,7 @@ from dotflow.graph.run_secrets import NO_RUN_SECRETS, RunSecrets, TaskSecrets
 from dotflow.graph.wiring import PREVIOUS
 from dotflow.resume.cache import Cache, is_cached
 from dotflow.resume.checkpoint import Checkpoints
+from dotflow.resume.judge import judge
 
 if TYPE_CHECKING:  # few workflows ask
     from dotflow.core.approval import Question
@@ -264,11 +266,12 @@ class RunGraph:
             # No item runs, so a value that they would take may be missing. What is restored needs no order.
             return {}
         try:
-            got = Got({}, unmet) if unmet else gather(links, self._tasks, self._params, self._secrets.masks)
+            got = gather(links, self._tasks, self._params, self._secrets.masks)
         except Exception as error:  # raised by the __bool__ or __eq__ of a value
             return _undecided(task, error)
-        if got.lack is not None:
-            return _skipped(task, got.lack.reason, previous)
+        verdict = judge(task, got, unmet)
+        if verdict.kind is TypeDecision.SKIP:
+            return _skipped(task, verdict.reason, previous)
         if self._short and (note := missing_values(task, self._tasks, self._params, self._short)):
             self._log_line(note, None)
         return got.args
@@ -608,9 +611,10 @@ class RunGraph:
         try:
             own: Arguments = {}  # no item runs, so a value that it would take may be missing
             if record.item not in items.whole_rounds:
-                got = self._gather(items.inputs, record)
-                if got.lack is not None:
-                    record_skipped(record, got.lack.reason)
+                got = items.inputs.gather(record, self._secrets.masks)
+                verdict = judge(record, got, items.inputs.unmet_need(record))
+                if verdict.kind is TypeDecision.SKIP:
+                    record_skipped(record, verdict.reason)
                     return self._end_round(items, record)
                 own = got.args
             task._add_items(record, items_of(record, self._tasks, self._params))
@@ -650,20 +654,16 @@ class RunGraph:
     def _begin_or_skip(self, items: ItemMap, item: Item, lane: int | None) -> list[Decision]:
         """Makes an item pending that waits for nothing, or skips it."""
         try:
-            got = self._gather(items.item_inputs, item)
+            got = items.item_inputs.gather(item, self._secrets.masks)
         except Exception as error:  # raised by the __bool__ or __eq__ of a value
             return [_undecided(item, error)]
-        if got.lack is not None:
-            return [_skipped(item, got.lack.reason)]
+        verdict = judge(item, got, items.item_inputs.unmet_need(item))
+        if verdict.kind is TypeDecision.SKIP:
+            return [_skipped(item, verdict.reason)]
         if items.run is not None:
             items.decided[item.item] = got.args
         items.add(item.item, lane)
         return []
-
-    def _gather(self, inputs: ByItem, item: Item | MapRound) -> Got:
-        """Returns what an item takes that waits for nothing. Comparing the values of conditions may raise any error."""
-        unmet = inputs.unmet_need(item)
-        return Got({}, unmet) if unmet else inputs.gather(item, self._secrets.masks)
 
     def _has_run(self, cleanup: LinkedTask, index: int) -> bool:
         """Returns whether a task of an item of an added workflow has run that was added before a cleanup for it."""
@@ -705,7 +705,7 @@ class RunGraph:
         while maps and run.is_round_over:
             if run.round >= 0:
                 self._flush()
-                end = verdict(run.nest, run.round, self._tasks, self._secrets.masks)
+                end = round_end(run.nest, run.round, self._tasks, self._secrets.masks)
                 if end.is_end:
                     run.failure = not_reached(run.nest, end.failure) if end.failure else None
                     if end.note:

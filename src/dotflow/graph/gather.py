@@ -74,14 +74,16 @@ class Got(NamedTuple):
     Attributes:
         args: Its arguments beside the contexts.
         lack: Why it does not run, for certain.
-        made: The first record that the run makes, of those that it is known by: its lists and arguments.
+        made: A record that the run makes, or may make, of those whose values it depends on.
         open: What decides in the run whether it runs at all: a condition, or the record of a value that it requires.
+        void: Why no checkpoint of it counts, if its conditions raise before the run; else "".
     """
 
     args: Arguments
     lack: Skip | None = None
     made: Task | None = None
     open: Condition | Task | None = None
+    void: str = ""
 
 
 def gather(
@@ -98,27 +100,39 @@ def gather(
         masks: The secrets.
         ahead: What is known before the run; None in the run, where all is over that the task takes.
     """
-    made: Task | None = None
-    open_by: Condition | Task | None = None
+    first = Got({})
     if links.conditions:
         conditions = [condition for condition in links.conditions if not condition.by_item]
-        skip, open_by = _ask(conditions, tasks, params, None, masks, ahead)
-        if skip is not None:
-            return Got({}, skip)
+        first = _ask(conditions, tasks, params, None, masks, ahead)
+        if first.lack is not None:
+            return first
+    made, open_by, nest = first.made, first.open, links.nest
+    is_whole = links.is_cross or (nest is not None and nest.repeat > 0)
     for link in links.each:
         if not isinstance(link.source, int):
             continue
-        source = tasks[link.source]
+        source, is_inside = tasks[link.source], nest is not None and nest.has(link.source)
         if ahead is not None and ahead.is_made(source):
-            made = made or source
+            if not is_inside and (is_whole or not (source.items and source.gives_items)):  # else its items show it
+                made = made or source
             open_by = open_by or (source if ahead.may_lack(source) else None)
-        elif links.nest is not None and links.nest.has(link.source):
-            continue  # each round has its own list
-        elif not _has_items(source, is_whole=links.is_cross):
+        elif not is_inside and not _has_items(source, is_whole=links.is_cross):  # each round has its own list
             return Got({}, _needs(source))
     binds = links.binds if links.nest is None else [bind for bind in links.binds if not links.nest.has(bind.source)]
     got = _take(binds, tasks, params, None, ahead)
-    return got._replace(made=made or got.made, open=open_by or got.open) if made or open_by else got
+    if ahead is None or got.lack is not None:
+        return got
+    if links.fallback_binds:
+        made = made or _take(links.whole().fallback_binds, tasks, params, None, ahead).made
+    return got._replace(made=got.made or made, open=open_by or got.open)
+
+
+def foresee(links: Links, tasks: Sequence[Task], params: Params) -> Got:
+    """Returns what `gather` does before a run, by records that have the decisions. It raises nothing."""
+    try:
+        return gather(links, tasks, params, ahead=BY_RECORD)
+    except Exception as error:  # the values' own code; in the run it fails the task
+        return Got({}, void=f"its conditions raised {type(error).__name__}")
 
 
 def arguments(links: Links, tasks: Sequence[Task], params: Params, *, of_fallback: bool) -> Arguments | Skip:
@@ -135,25 +149,29 @@ def _ask(
     item: ItemOrRound | None,
     masks: Masks,
     ahead: Ahead | None,
-) -> tuple[Skip | None, Condition | None]:
-    """Returns a Skip if one of the conditions does not hold, and the first one that is decided in the run."""
-    first = None
+) -> Got:
+    """Returns why one of the conditions does not hold, or the first one that is decided in the run."""
+    made: Task | None = None
+    first: Condition | None = None
     for condition in conditions:
         value: Any = read(condition.source, tasks, params, item)
         if type(value) is Constant:
             value = value.value
         elif ahead is not None and ahead.is_made(value):
-            first = first or condition
+            made, first = made or value, first or condition
             continue
         elif value.has_value:
             value = value_of(value, condition.part)
         else:
             is_entry = isinstance(condition.source, Entry)
-            return _needs(value) if is_entry else Skip(f"it depends on '{condition.name}', which {ending(value)}"), None
+            return Got(
+                {},
+                _needs(value) if is_entry else Skip(f"it depends on '{condition.name}', which {ending(value)}"),
+            )
         holds = bool(value) if condition.expected is TRUE else bool(value == condition.expected)
         if holds is condition.negated:
-            return Skip(f"{condition.name} was {shorten(masks.mask(safe_repr(value)), MAX_SHOWN)}"), None
-    return None, first
+            return Got({}, Skip(f"{condition.name} was {shorten(masks.mask(safe_repr(value)), MAX_SHOWN)}"))
+    return Got({}, None, made, first)
 
 
 def _take(
@@ -320,11 +338,20 @@ class ByItem:
         """
         if not self._conditions:
             return self._arguments(item, ahead)
-        skip, open_by = _ask(self._conditions, self._tasks, NO_PARAMS, item, masks, ahead)
-        if skip is not None:
-            return Got({}, skip)
+        asked = _ask(self._conditions, self._tasks, NO_PARAMS, item, masks, ahead)
+        if asked.lack is not None:
+            return asked
         got = self._arguments(item, ahead)
-        return got if open_by is None else got._replace(open=open_by)
+        return got if asked.open is None or got.lack is not None else got._replace(open=asked.open)
+
+    def foresee(self, item: ItemOrRound) -> Got:
+        """Returns what `gather` does before a run, by records that have the decisions. It raises nothing."""
+        try:
+            got = self.gather(item, ahead=BY_RECORD)
+        except Exception as error:  # the values' own code; in the run it fails the item
+            return Got({}, void=f"its conditions raised {type(error).__name__}")
+        made = next((record for record in self.value_sources(item) if not is_over(record)), None)
+        return got if made is None or got.lack is not None else got._replace(made=made)
 
     def _arguments(self, item: ItemOrRound, ahead: Ahead | None = None) -> Got:
         if self._only is not None and type(item.entry) is not Item:  # __class__ may be the user's own property

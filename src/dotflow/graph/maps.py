@@ -286,7 +286,7 @@ class LoopRun(NestRun):
         return True
 
 
-class Verdict(NamedTuple):
+class RoundEnd(NamedTuple):
     """What follows from a round that is over: another one, the end, or the failure of the whole."""
 
     is_end: bool
@@ -294,32 +294,32 @@ class Verdict(NamedTuple):
     note: str = ""  # for the log
 
 
-ENOUGH: Final = Verdict(True)
-ANOTHER: Final = Verdict(False)
+ENOUGH: Final = RoundEnd(True)
+ANOTHER: Final = RoundEnd(False)
 
 
-def verdict(nest: Nest, number: int, tasks: Sequence[Task], masks: Masks = NO_MASKS) -> Verdict:
+def round_end(nest: Nest, number: int, tasks: Sequence[Task], masks: Masks = NO_MASKS) -> RoundEnd:
     """Returns what follows from the round with this number, in which all that will end has ended."""
     if failed := why_failed(nest, number, tasks):
-        return Verdict(True, failed)
+        return RoundEnd(True, failed)
     is_last = number + 1 >= nest.repeat
     if nest.until is None:
         return ENOUGH if is_last else ANOTHER
     until = beside(tasks[nest.until], number)
     if until.status is not COMPLETED:
-        return Verdict(True, f"after {number} of {nest.rounds}: '{until.name}' {ending(until)}")
+        return RoundEnd(True, f"after {number} of {nest.rounds}: '{until.name}' {ending(until)}")
     try:
         is_enough = bool(until.current_context.storage)
     except Exception as error:  # of the value's own code
         neither = f"'{until.name}' is neither true nor false: {masks.mask(safe_repr(error))}"
-        return Verdict(True, f"after {number} of {nest.rounds}: {neither}")
+        return RoundEnd(True, f"after {number} of {nest.rounds}: {neither}")
     if is_enough or not is_last:
         return ENOUGH if is_enough else ANOTHER
     value = shorten(masks.mask(safe_repr(until.current_context.storage)), MAX_INPUT)
     why = f"after {number + 1} of {nest.rounds}: '{until.name}' was {value}"
     if nest.goes_on:
-        return Verdict(True, note=f"'{nest.name}' has the value of its last round, {why}.")
-    return Verdict(True, f"{why}. Raise repeat to go on")
+        return RoundEnd(True, note=f"'{nest.name}' has the value of its last round, {why}.")
+    return RoundEnd(True, f"{why}. Raise repeat to go on")
 
 
 def why_failed(nest: Nest, number: int, tasks: Sequence[Task]) -> str:

@@ -31,16 +31,9 @@ from dotflow.graph.params import NO_PARAMS, Params
 from dotflow.resume.changed_code import ASKED_FOR, ChangedCode
 from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.choice import NONE_CHOSEN, UNFINISHED_ONLY, ChosenTasks, Resume
-from dotflow.resume.earlier_runs import (
-    EarlierRuns,
-    Restoration,
-    RestoredItems,
-    is_noted,
-    leaves_checkpoint,
-    reason_of,
-    usable,
-)
+from dotflow.resume.earlier_runs import EarlierRuns, Restoration, RestoredItems
 from dotflow.resume.files import RunFiles, SavedFiles, inputs_of
+from dotflow.resume.look import is_noted, leaves_checkpoint, reason_of, usable
 from dotflow.resume.origin import SavedOrigin
 from dotflow.resume.tokens import NO_INITIAL, Tokens
 from dotflow.worker.interrupts import in_forked_child
@@ -232,7 +225,7 @@ class Checkpoints:
             elif resume == "finish" and restoration is None and not (is_first and self._was_cut_off(earlier)):
                 raise NothingUnfinished
             if restoration is not None:
-                restored, files = self._go_on(earlier, restoration, resume), earlier.files
+                restored, files = self._go_on(earlier, restoration, resume), earlier.look.files
                 if files is not None:
                     self.files = RunFiles(files.saved, files.limit)
                     done = {*restoration.restored, *restoration.whole_maps, *restoration.not_needed}
@@ -325,7 +318,7 @@ class Checkpoints:
     def _go_on(self, earlier: EarlierRuns, restoration: Restoration, resume: Resume) -> dict[int, Context]:
         """Goes on with earlier runs: deletes the checkpoints that are void, and reports why."""
         if resume == "finish":
-            last_run = earlier.last_run()
+            last_run = earlier.look.last_run()
             self._log_line(f"{f'{last_run},' if last_run else 'The last run'} was left unfinished and goes on.")
         self.goes_on = True
         self._earlier = earlier
@@ -349,7 +342,7 @@ class Checkpoints:
         tasks, left_out = self._tasks, [self._tasks[task_id] for task_id in self._left_out]
         with usable(self._storage), self._turn.lock:
             names = {task.key_name for task in left_out}
-            if left_out and (earlier.has_values or any(map(earlier.records_of, left_out))):
+            if left_out and (earlier.look.has_values or any(map(earlier.look.records_of, left_out))):
                 void = {tasks[task.task_id].key_name for task, _ in restoration.void}
                 names &= {*self._keys.read_left_out(), *void}
             self._keys.save_left_out(names)
@@ -416,7 +409,7 @@ class Checkpoints:
             self._log_line(
                 f"{_begun(mark)}, is given up: it was cut off before its first value, and a new run replaces it."
             )
-        elif is_unfinished and (last_run := earlier.last_run()):
+        elif is_unfinished and (last_run := earlier.look.last_run()):
             self._log_line(f"{last_run}, is given up: it is unfinished, and a new run replaces it.")
 
     def _mark_begun(self, *, is_repeated: bool) -> None:
@@ -432,7 +425,7 @@ class Checkpoints:
 
     def _mark_of_last(self, earlier: EarlierRuns) -> Context | None:
         """Returns the mark of the last run if its process was killed before its first value; None if it was not."""
-        if earlier.has_values or not self._tasks or not self._storage.outlives_process:
+        if earlier.look.has_values or not self._tasks or not self._storage.outlives_process:
             return None
         with usable(self._storage):
             mark = self._storage.get(self._keys.mark())

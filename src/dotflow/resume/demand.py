@@ -1,0 +1,110 @@
+"""Demand: which values without checkpoints a resume makes anew."""
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from dotflow.core.links import Links
+from dotflow.core.task import Task
+from dotflow.core.types.status import TypeStatus
+from dotflow.graph.gather import is_over
+from dotflow.graph.linked_task import LinkedTask
+from dotflow.graph.wiring import PREVIOUS
+from dotflow.resume.changed_code import ChangedCode
+from dotflow.resume.tokens import Tokens
+
+NO_LINKS: Final = Links()
+ALL: Final = None  # instead of the indices of the items that run
+
+
+class Demand:
+    """What runs demands what it takes or needs. `after` demands nothing.
+
+    A value that no task takes is made for its own sake, and so is one that was asked for. A cleanup counts only if it
+    did not complete in the last run, or if a task that runs needs its completion.
+
+    Args:
+        tokens: The tasks, with the decisions on their checkpoints.
+        changes: The tasks that were asked for.
+        left_out: The ids of the tasks that were not asked for.
+        left_open: Those of the cleanups that did not complete.
+
+    Attributes:
+        items: The items without checkpoints that don't run, by the id of their task.
+    """
+
+    def __init__(
+        self, tokens: Tokens, changes: ChangedCode, left_out: Collection[int], left_open: Collection[int]
+    ) -> None:
+        self.items: dict[int, set[int]] = {}
+        self._tokens = tokens
+        self._changes = changes
+        self._left_out = left_out
+        self._left_open = left_open
+        self._whole: set[int] = set()  # what is demanded with all of its items
+        self._some: set[int] = set()  # what is demanded for items that are not known yet
+        self._by_item: dict[int, set[int]] = {}  # the items of others that are demanded
+        self._takers: dict[int, list[int]] = {}
+        self._listed: set[int] = set()  # the maps through whose items another one goes
+        for task in tokens.tasks:
+            if task.task_id not in left_out:
+                self._add_takers(task)
+
+    def _add_takers(self, task: Task) -> None:
+        links = task.links or NO_LINKS
+        for source in (*links.sources(), *self._tokens.taken_as_previous(task)):
+            self._takers.setdefault(source, []).append(task.task_id)
+        if task.items and not links.is_cross:
+            self._listed.update(links.list_sources())
+
+    def not_needed(self, tasks: Sequence[Task]) -> set[int]:
+        """Returns those of the tasks of which nothing runs, though they have no checkpoint. The last one goes first."""
+        found = set()
+        for task in reversed(tasks):
+            indices = self._running(task)
+            if not task.step.checkpoint and not task.is_cleanup and task.status is not TypeStatus.SKIPPED:
+                if task.items and indices is not ALL:
+                    self.items[task.task_id] = {*range(len(task.items))}.difference(indices)
+                if indices is not ALL and not indices and task.task_id not in self._listed:
+                    found.add(task.task_id)
+            if indices is ALL or indices:
+                self._demand(task, indices)
+        return found
+
+    def _running(self, task: Task) -> Collection[int] | None:
+        """Returns the indices of the items that run; ALL for a task as a whole, and none where nothing runs."""
+        task_id = task.task_id
+        if task_id in self._left_out or task.status is TypeStatus.SKIPPED:
+            return ()
+        if task.is_cleanup and task_id not in self._left_open:
+            return ALL if task_id in self._whole else ()
+        if task.step.checkpoint or task.is_cleanup:
+            if is_over(task):
+                return ()
+            if isinstance(task, LinkedTask) and task.is_map_in_rounds and task.links.nest is not None:
+                return [index for index in range(task.links.nest.repeat) if not is_over(task.record_at(index))]
+            return [index for index, item in enumerate(task.items) if not is_over(item)] if task.items else ALL
+        if task_id in self._whole or self._is_asked_for(task):
+            return ALL
+        if task.items:
+            return self._by_item.get(task_id, ())
+        return ALL if task_id in self._some else ()
+
+    def _is_asked_for(self, task: Task) -> bool:
+        takers = self._takers.get(task.task_id, [])
+        is_inside = task.links is not None and task.links.nest is not None and task.items
+        if is_inside or self._left_out:  # a cleanup after it is no reason to leave it out
+            takers = [taker for taker in takers if not self._tokens.tasks[taker].is_cleanup]
+        return not takers or self._changes.is_rerun(task)
+
+    def _demand(self, task: Task, indices: Collection[int] | None) -> None:
+        """Marks what a task, or some items of it, take and need."""
+        links = task.links or NO_LINKS
+        whole = links.whole()
+        self._whole.update(whole.value_sources(), *whole.needs)
+        if PREVIOUS not in [link.parameter for link in links.each]:
+            self._whole.update(self._tokens.taken_as_previous(task))
+        for source in {*links.value_sources(), *(one for group in links.needs for one in group)} - self._whole:
+            if indices is not ALL:
+                self._by_item.setdefault(source, set()).update(indices)
+            else:
+                (self._whole if self._tokens.tasks[source].items else self._some).add(source)

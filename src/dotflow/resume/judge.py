@@ -1,0 +1,61 @@
+"""The judge: what becomes of a task or an item, by what it takes and by what earlier runs have left. It writes nothing.
+
+The run asks it when the turn has come; a resume asks it before the run, where values may not be there yet.
+"""
+
+from typing import Final, NamedTuple, Protocol
+
+from dotflow.core.context import Context
+from dotflow.core.task import Task
+from dotflow.core.types.decision import TypeDecision
+from dotflow.graph.gather import Got, Skip
+
+
+class Verdict(NamedTuple):
+    """What becomes of a task or an item.
+
+    Attributes:
+        kind: RESTORE, SKIP or RUN.
+        reason: Why it is skipped.
+        saved: Its checkpoint, if it has one; of one without checkpoints the context that stands for its value.
+        void: Why that does not count; "" if it does.
+    """
+
+    kind: TypeDecision
+    reason: str = ""
+    saved: Context | None = None
+    void: str = ""
+
+
+RUNS: Final = Verdict(TypeDecision.RUN)
+
+
+class WhyVoid(Protocol):
+    """Compares a checkpoint with what would make its value now."""
+
+    def why_void(self, record: Task, context: Context, made: Task | None) -> str:
+        """Returns why the checkpoint of a task or an item does not count; "" if it does."""
+
+
+def judge(
+    record: Task, got: Got, unmet: Skip | None, saved: Context | None = None, look: WhyVoid | None = None
+) -> Verdict:
+    """Returns the verdict on a task or an item. The order of the rules is a contract: what is restored needs no order.
+
+    Args:
+        record: The task or the item.
+        got: What it takes, as far as it is known.
+        unmet: Why it can't run, by what must have completed before it; None if it can.
+        saved: Its checkpoint, or the context that stands for its value.
+        look: What compares that.
+    """
+    if got.lack is not None:
+        return Verdict(TypeDecision.SKIP, (unmet or got.lack).reason, saved, got.lack.reason)
+    void = ""
+    if saved is not None and look is not None:
+        void = got.void or look.why_void(record, saved, got.made)
+        if not void and (record.step.checkpoint or unmet is None):  # without a checkpoint nothing is there
+            return Verdict(TypeDecision.RESTORE, "", saved)
+    if unmet is not None:
+        return Verdict(TypeDecision.SKIP, unmet.reason, saved, void)
+    return RUNS if saved is None else Verdict(TypeDecision.RUN, "", saved, void)

@@ -1,0 +1,377 @@
+"""Look: what earlier runs have left of each task and item, and why it does not count. It only reads."""
+
+import contextlib
+import copy
+import errno
+import functools
+from collections.abc import Collection, Iterator, Sequence
+from typing import Final
+
+from dotflow.abc.storage import Storage
+from dotflow.core.action import Action
+from dotflow.core.attempt_id import ID_LENGTH
+from dotflow.core.call import Call
+from dotflow.core.context import NO_ORIGIN, NOTHING, Context, shared_origin
+from dotflow.core.item_counts import rounds_of
+from dotflow.core.outcome import Raised, Returned, TimedOut
+from dotflow.core.outputs import why_unfit
+from dotflow.core.policy import Policy
+from dotflow.core.task import Task
+from dotflow.errors import CheckpointMismatch, CheckpointUnreadable, DotflowError, StorageError, ValidityUnknown
+from dotflow.graph.gather import is_over
+from dotflow.graph.linked_task import Item, LinkedTask, MapRound, outputs_of
+from dotflow.graph.wiring import PREVIOUS, lists_behind
+from dotflow.resume.changed_code import ChangedCode, is_same_step
+from dotflow.resume.checkpoint_keys import CheckpointKeys
+from dotflow.resume.files import ChangedFiles, SavedFiles
+from dotflow.resume.tokens import CONDITION, FALLBACK, INCOMPARABLE, NO_INITIAL, NO_TOKENS, Tokens, difference
+from dotflow.worker.attempt import attempt, remember_process
+from dotflow.worker.deadline import restore_handler
+from dotflow.worker.files import find_paths
+from dotflow.worker.loops import Loops
+
+TAKES: Final = "it takes the value of"  # begins the reason of a checkpoint whose source runs again
+VALID_TIMEOUT: Final = 30.0  # seconds of each call of a step's `valid`
+INVALID: Final = "its valid() returned False"
+
+
+class Look:
+    """What earlier runs have left of one workflow, for a new run or a plan of one.
+
+    Args:
+        storage: Where it is.
+        workflow_id: The workflow.
+        tokens: What the values of the tasks depend on. The decisions are recorded in its tasks.
+        changes: Compares the code of the steps with that which made the checkpoints.
+        digest_limit: The size up to which files are read for a digest; None to decide without the files of these runs.
+        is_plan: Whether a `valid` that fails is noted, and raises nothing.
+
+    Attributes:
+        first: The first value of the last run among the checkpoints that were read; None without one.
+        has_values: Whether any of them has a record of its inputs.
+        lacks_inputs: Whether any of them has none.
+        task_count: The number of tasks of the last run.
+        files: The files of these runs; None without them.
+        asks: Whether the steps' `valid` are called.
+        counts_all: Whether all checkpoints count that fit their outputs: those that the last run has left.
+        is_mixed: Whether the last run left a value that it was to make anew, by these.
+        again: The tasks of which a resume has decided that they run, or some of their items.
+        unknown: Why it is unknown whether the value of a task is valid, by task id.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        workflow_id: str,
+        tokens: Tokens,
+        changes: ChangedCode,
+        *,
+        digest_limit: int | None = None,
+        is_plan: bool = False,
+    ) -> None:
+        self.first: Context | None = None
+        self.has_values = self.lacks_inputs = self.asks = self.counts_all = self.is_mixed = False
+        self.task_count = 0
+        self.unknown: dict[int, str] = {}
+        self.again: Collection[int] = ()
+        self.files: ChangedFiles | None = None
+        if digest_limit is not None:
+            self.files = ChangedFiles(SavedFiles(storage, workflow_id), tokens, digest_limit)
+        self._storage = storage
+        self._keys = CheckpointKeys(storage, tokens.tasks)
+        self._tokens = tokens
+        self._changes = changes
+        self._is_plan = is_plan
+        self._answers: dict[tuple[int, str], str] = {}  # why values are invalid, "" for valid ones
+        self._last_origin = NO_ORIGIN
+        self._mismatches: dict[tuple[int, str, str], None] = {}  # each once, not for each item
+
+    def left_open(self, left_out: Collection[int]) -> dict[int, str]:
+        """Returns the cleanups that did not complete, with the id of the run that they belong to."""
+        with usable(self._storage):
+            marks = {
+                task.task_id: self._storage.get(self._keys.of_cleanup(task)).storage
+                for task in self._tokens.tasks
+                if task.is_cleanup and is_noted(task) and task.task_id not in left_out
+            }
+        return {task_id: run_id for task_id, run_id in marks.items() if isinstance(run_id, str)}
+
+    def last_run(self) -> str:
+        """Returns id and moment of the last run, for the log; "" if no value of it was read."""
+        if self.first is None or self.first.inputs is None:
+            return ""
+        run_id = self.first.inputs.run[:ID_LENGTH]
+        return f"Run {run_id}, whose first value is of {self.first.time.astimezone():%Y-%m-%d %H:%M:%S}"
+
+    def read_left_out(self) -> Collection[str]:
+        """Returns the names of the tasks that only lack a value since the last run was not asked for them."""
+        return self._keys.read_left_out()
+
+    def raise_mismatches(self) -> None:
+        """Raises CheckpointMismatch if another step made a checkpoint that was compared."""
+        mismatches, self._mismatches = list(self._mismatches), {}  # those of another map are its own
+        if mismatches:
+            raise CheckpointMismatch(mismatches)
+
+    def stand_in(self, task: Task) -> Context:
+        """Returns an empty context that stands for a value without a checkpoint."""
+        context = Context(None, task.task_id, task.workflow_id, step=task.step.identity)
+        code = self._changes.code_of(task, context)  # that of today: nothing shows whether it has changed
+        origin = shared_origin(self._tokens.initial_of(task), self._tokens.stable_run(task), code)
+        context._set_inputs(origin, NOTHING, self._tokens.of(task, context))
+        return context
+
+    def saved(self, task: Task) -> Context | None:
+        """Returns the checkpoint of a task or an item; None if it has none."""
+        storage = self._storage
+        key = "?"
+        try:
+            key = self._keys.of(task)
+            context = storage.get(key)
+            if not isinstance(context, Context):
+                raise TypeError(f"get({key!r}) returned a {type(context).__name__}, not a Context")
+            if context.task_id is None:
+                if context.storage is None and not storage.contains(key):
+                    return None
+                context = Context(context, task.task_id, task.workflow_id)  # the value alone was saved
+            elif context.task_id != task.task_id and self._tokens.tasks[task.task_id].key_name != str(task.task_id):
+                context.task_id = task.task_id  # a named task may have moved
+            elif context.task_id != task.task_id:
+                raise ValueError(f"get({key!r}) returned task {context.task_id}'s value for task {task.task_id}")
+        except CheckpointUnreadable as error:
+            where = f"{type(storage).__name__} under {key!r}"
+            raise error.at(where, f"{task.task_id} {task.name}") from error.__cause__
+        except DotflowError:  # already in our words
+            raise
+        except Exception as error:  # the storage may be the user's
+            raise storage_error(storage, error) from error
+        if self.files is not None:
+            self.files.note(task, context)
+        origin = context._origin
+        if origin.initial is None:
+            self.lacks_inputs = True
+            return context
+        self.has_values = True
+        if origin is not self._last_origin:  # most values share one
+            self._last_origin = origin
+            self.task_count = max(self.task_count, origin.tasks)
+        if task.step.cache is None and (self.first is None or context.time < self.first.time):
+            self.first = context  # a cached value may be older than its run
+        return context
+
+    def records_of(self, task: Task) -> Sequence[Task]:
+        """Returns the task if it has a checkpoint; of a map, records that stand for the items that have one."""
+        if not leaves_checkpoint(task):
+            return ()
+        with usable(self._storage):
+            if isinstance(task, LinkedTask) and task.is_mapped:
+                return self._keys.items_of(task)
+            return [task] if self._storage.contains(self._keys.of(task)) else ()
+
+    def why_files(self, task: Task) -> str:
+        """Returns which file has outdated a checkpoint of a task that was not asked for; "" if none has.
+
+        The run renews the states of the files, so that a later one can't find out.
+        """
+        assert self.files is not None
+        with contextlib.suppress(CheckpointUnreadable):  # which concerns the run that asks for the task
+            context = self.saved(task)
+            return "" if context is None else self.files.why_void(task, context)
+        return ""
+
+    def runs_again(self, record: Task, task: Task) -> str:
+        """Returns that a source of a task or an item runs again, as the reason why its checkpoint does not count."""
+        if isinstance(record, Item | MapRound):
+            return (
+                f"{TAKES} {'a round' if rounds_of(self._tokens.tasks[record.task_id]) else 'an item'} that runs again"
+            )
+        why = "which runs again"
+        if task.is_mapped and not task.items:
+            why = "whose items are known only in the run"
+        elif task.step.cache is not None:
+            why = "which is made anew"
+        return f"{TAKES} task {task.task_id} {task.name}, {why}"
+
+    def why_void(self, task: Task, context: Context, made: Task | None) -> str:
+        """Returns why the checkpoint of a task or an item does not count; "" if it does.
+
+        Args:
+            task: The task or the item.
+            context: The checkpoint.
+            made: A source of it that the run makes anew.
+        """
+        if made is not None:
+            return self.runs_again(task, made)
+        outputs = outputs_of(task) if task.step.checkpoint else ()
+        unfit = why_unfit(context.storage, outputs) if outputs else ""
+        if self.counts_all:
+            self.is_mixed = self.is_mixed or self._is_outdated(task, context)
+            return unfit
+        saved, identity = context.step, task.step.identity
+        if saved is not None and not is_same_step(saved, identity):
+            links = self._tokens.tasks[task.task_id].links
+            fallback = None if links is None else links.fallback
+            if fallback is None or not is_same_step(saved, fallback.identity):
+                self._mismatches[task.task_id, saved, identity] = None
+        if unfit:
+            return f"its value {unfit}, which does not fit its outputs"
+        takes_previous = self._tokens.takes_previous(task, context)
+        previous = self._tokens.previous_of(task) if takes_previous else None
+        if previous is not None and (previous.task_id in self.again or not is_over(previous)):
+            return self.runs_again(self._tokens.tasks[task.task_id], previous)
+        initial, tokens = context._origin.initial, context._links or NO_TOKENS
+        if initial is None:
+            return self._changes.why_void(task, context)
+        if initial != self._tokens.initial_of(task):
+            return "its initial_context has changed"
+        now = self._tokens.of(task, context)
+        label = difference(tokens, now)
+        if takes_previous and not (PREVIOUS in tokens and PREVIOUS in now):  # one of the runs has no links
+            label = difference(tokens, now, PREVIOUS) if _is_made_from(context, previous) else PREVIOUS
+        if label:
+            return f"it was made from another value of '{label.removeprefix(CONDITION).removeprefix(FALLBACK)}'"
+        reason = "" if self.files is None else self.files.why_void(task, context)
+        reason = reason or self._changes.why_void(task, context)
+        asks = not reason and self.asks and task.step.valid is not None
+        return self._why_invalid(task, context) if asks else reason
+
+    def _is_outdated(self, task: Task, context: Context) -> bool:
+        """Returns whether a later run than that of the value has made what it takes, so that it was to run again.
+
+        A list that is written down, or a parameter, may have changed since: it does not show what the last run left.
+        """
+        links, tasks = self._tokens.tasks[task.task_id].links, self._tokens.tasks
+        if links is None or context._links is None:
+            return False
+        for source in map(tasks.__getitem__, links.value_sources()):
+            if source.is_mapped and source.links is not None:
+                lists = lists_behind(source.links.each, tasks)
+                if source.links.nest is not None or not all(isinstance(one, int) for one in lists):
+                    return False
+        was, now = context._links, self._tokens.of(task, context)
+        return any(_has_later_run(was[label], now[label]) for label in was.keys() & now.keys())
+
+    def _why_invalid(self, task: Task, context: Context) -> str:
+        """Returns that the step's `valid` returned False for a value; "" if it returned True.
+
+        Raises ValidityUnknown for anything else, but in a plan.
+        """
+        key = task.task_id, task.key_suffix if isinstance(task, Item) else ""
+        if key not in self._answers:
+            answer = _ask(task, context)
+            if isinstance(answer, str):
+                if not self._is_plan:
+                    raise ValidityUnknown(f"{task.task_id} {task.name}", answer)
+                self.unknown.setdefault(task.task_id, f"if it is valid: {answer}")
+            self._answers[key] = "" if answer is True else INVALID
+        return self._answers[key]
+
+    def note(self, task: Task, context: Context) -> str:
+        """Returns a note that a checkpoint is restored without comparing its inputs; "" if they are compared."""
+        initial, has_inputs = self._tokens.initial_of(task), context._origin.initial is not None
+        incomparable = [label for label, token in (context._links or NO_TOKENS).items() if token == "=?"]
+        if initial == INCOMPARABLE:
+            why = "its initial_context can't be compared with the earlier one: no storage could keep such a value"
+        elif incomparable:
+            why = f"its '{incomparable[0]}' can't be compared with the earlier one: no storage could keep such a value"
+        elif not has_inputs and initial != NO_INITIAL:
+            why = "its checkpoint does not record which initial_context it was made with"
+        elif not has_inputs and task.links is not None and task.links.value_sources():
+            why = "its checkpoint does not record which values it was made from"
+        elif not has_inputs and self.files is not None and task.step.files and find_paths(context.storage):
+            why = "its checkpoint does not record the states of its files"
+        else:
+            return ""
+        return f"Task {task.task_id} {task.name} is restored, though {why}."
+
+    def why_changed(self, item: Task) -> str:
+        """Returns why the code of an item, or an option of this run, has outdated its checkpoint; "" if neither has."""
+        with contextlib.suppress(CheckpointUnreadable):  # which concerns the run that asks for the item
+            context = self.saved(item)
+            return "" if context is None else self._changes.why_void(item, context)
+        return ""
+
+
+def _ask(task: Task, context: Context) -> bool | str:
+    """Makes an attempt of the `valid` of a task's step, in this process. Raises KeyboardInterrupt.
+
+    Returns its answer, or as a text why there is none.
+    """
+    assert task.step.valid is not None
+    value = context.storage
+    with contextlib.suppress(Exception):  # of a type that can't be copied; steps of a run share its value, too
+        value = copy.deepcopy(value)
+    step = Action(functools.partial(task.step.valid, value), Policy(timeout=VALID_TIMEOUT))
+    loops = Loops()
+    remember_process()
+    try:
+        outcome = attempt(Call(task.task_id, 0, step, NOTHING, NOTHING, task.workflow_id), loops)
+    finally:
+        restore_handler()
+        loops.close()
+    if isinstance(outcome, Returned):
+        return outcome.value if type(outcome.value) is bool else f"valid() returned {outcome.value!r}"
+    if isinstance(outcome, TimedOut):
+        return f"valid() did not return within {VALID_TIMEOUT:g} s"
+    if not isinstance(outcome, Raised):
+        return "valid() was interrupted"
+    return f"valid() raised {outcome.failure.exception}: {outcome.failure.message}".rstrip(".: ")
+
+
+def is_noted(task: Task) -> bool:
+    """Returns whether it is noted that a cleanup does not complete. One for each item cleans up after this run only."""
+    return task.links is not None and task.links.nest is None
+
+
+def leaves_checkpoint(task: Task) -> bool:
+    """Returns whether the value of the task is saved when it completes."""
+    return task.step.checkpoint and not task.is_cleanup
+
+
+def _has_later_run(was: str, now: str) -> bool:
+    """Returns whether two tokens of one task show two runs. Those of values from outside begin with =."""
+    (name, _, run), (name_now, _, run_now) = was.rpartition(":"), now.rpartition(":")
+    return bool(name) and name == name_now and run != run_now and "=" not in (run[:1], run_now[:1])
+
+
+def _is_made_from(context: Context, source: Task | None) -> bool:
+    """Returns whether a value was made from the value that a task has now; None for from none."""
+    if source is None:
+        return context._previous is None
+    return context._previous == source.task_id and context._source == source.current_context._origin.run
+
+
+@contextlib.contextmanager
+def usable(storage: Storage) -> Iterator[None]:
+    """Turns an exception of the storage into the StorageError of a run that has not begun."""
+    try:
+        yield
+    except DotflowError:  # already in our words
+        raise
+    except Exception as error:  # the storage may be the user's
+        raise storage_error(storage, error) from error
+
+
+def storage_error(storage: Storage, error: Exception) -> StorageError:
+    """Returns the error of start() for an exception of the storage."""
+    return StorageError(f"{type(storage).__name__} can't be used, so nothing was run", reason_of(error))
+
+
+#: What to do about an error of the system.
+ADVICE: Final = {
+    errno.ENOSPC: "Free some space",
+    errno.EDQUOT: "Free some space, or raise the quota",
+    errno.EFBIG: "Raise the limit of the size of a file",
+    errno.EIO: "Check the disk",
+    errno.ENOLCK: "Give the storage a path on a file system with locks, such as a local disk",
+}
+
+
+def reason_of(error: Exception) -> str:
+    """Returns the cause of an exception of the storage, and what to do."""
+    cause = str(error)
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        # Without the second path of a rename, which is internal.
+        advice = ADVICE.get(error.errno or 0, "Correct that, or give the storage another path")
+        cause = f"{error.strerror}: {str(error.filename)!r}. {advice}"
+    return f"{type(error).__name__}: {cause}"
