@@ -1,0 +1,20 @@
+"""The model of the core and dotflow do the same, in random workflows that are killed, changed and resumed."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.core_fuzz import scenario
+
+SEEDS = 12  # of each kind; tests/core_fuzz.py tries thousands
+
+
+@pytest.mark.parametrize("level", [1, 2])
+@pytest.mark.parametrize("storage", ["memory", "file"])
+def test_dotflow_does_what_the_model_does(
+    level: int, storage: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Calls, keys, values, states and plans are equal, but for the differences that core_fuzz.py names."""
+    seeds = SEEDS * (20 if request.config.getoption("--exhaustive") else 1)
+    for seed in range(1000 * level, 1000 * level + seeds):
+        assert scenario(seed, level, str(tmp_path / str(seed)) if storage == "file" else None) == []
