@@ -68,7 +68,7 @@ def void(
 ) -> dict[int, str]:
     """Why the checkpoints that do not count don't."""
     restoration = decide(steps, found, sources, initials)
-    reasons = {task.task_id: reason for task, reason in restoration.void}
+    reasons = {task.task_id: why.text for task, why in restoration.void}
     assert restoration.restored.keys() == {context.task_id for context in found} - reasons.keys()
     assert restoration.notes == []
     return reasons

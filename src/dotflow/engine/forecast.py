@@ -23,10 +23,11 @@ from dotflow.graph.params import Params
 from dotflow.graph.plan import Plan
 from dotflow.graph.wiring import PREVIOUS
 from dotflow.resume.cache import Cache, is_cached
-from dotflow.resume.changed_code import ASKED_FOR, ChangedCode
+from dotflow.resume.changed_code import ChangedCode
 from dotflow.resume.checkpoint_keys import CLEANUP_SUFFIX, INDEX_SUFFIX, MARK_SUFFIX
 from dotflow.resume.earlier_runs import EarlierRuns, Restoration, ends_are_known
-from dotflow.resume.look import TAKES, usable
+from dotflow.resume.judge import Cause, Void
+from dotflow.resume.look import usable
 from dotflow.resume.origin import SavedOrigin
 from dotflow.resume.tokens import Tokens
 
@@ -97,7 +98,7 @@ class RunForecast:
         self._restoration = restoration or Restoration()
         self._tasks = tokens.tasks  # which record what is skipped, too
         self._params = tokens.params
-        self._reasons: dict[int, str] = {}
+        self._reasons: dict[int, Void] = {}
         for task, reason in self._restoration.void:
             self._reasons.setdefault(task.task_id, reason)
         for task_id, items in self._restoration.not_needed_items.items():
@@ -355,17 +356,17 @@ class RunForecast:
 
     def _why(self, task: Task) -> str:
         """Returns why a task runs: the last task that it waits for, or why its own checkpoint is void."""
-        reason = self._reasons.get(task.task_id, "")
-        if reason and not reason.startswith(TAKES) and reason != ASKED_FOR:
-            return reason
+        void = self._reasons.get(task.task_id)
+        if void is not None and void.cause is Cause.OTHER:
+            return void.text
         if task.task_id in self._restoration.edited:
             return self._restoration.edited[task.task_id]
         sources = set(() if task.links is None else task.links.sources())
-        if reason:
+        if void is not None:
             previous = self._tokens.previous_of(task) if task.links is None else None
             sources.update(self._tokens.taken_as_previous(task) if previous is None else [previous.task_id])
         made = sources & self._unknown
-        return f"after {self._tasks[max(made)].name}" if made else reason
+        return f"after {self._tasks[max(made)].name}" if made else "" if void is None else void.text
 
     # Cached values, of tasks whose arguments are known before the run
 

@@ -11,11 +11,12 @@ from dotflow.core.task import Task
 from dotflow.graph.linked_task import Item
 from dotflow.graph.maps import BY_INDEX
 from dotflow.resume.choice import NONE_CHOSEN, ChosenTasks, Resume
+from dotflow.resume.judge import Cause, Void
 from dotflow.resume.tokens import Tokens, always_takes_previous
 
 CHANGED: Final = "its code has changed"
-RERUN: Final = "rerun names it"
-ASKED_FOR: Final = "asked for"
+RERUN: Final = Void("rerun names it")
+ASKED_FOR: Final = Void("asked for", Cause.ASKED_FOR)
 
 
 class ChangedCode:
@@ -108,25 +109,25 @@ class ChangedCode:
         """Returns whether the task runs again in any case."""
         return task.task_id in self._rerun
 
-    def why_asked_for(self, task: Task) -> str:
-        """Returns why the task runs again in any case; "" if it does not."""
-        return self._rerun.get(task.task_id, "")
+    def why_asked_for(self, task: Task) -> Void | None:
+        """Returns why the task runs again in any case; None if it does not."""
+        return self._rerun.get(task.task_id)
 
-    def why_void(self, task: Task, context: Context) -> str:
-        """Returns why the task or item runs again; "" if neither its code nor `rerun` is a reason."""
+    def why_void(self, task: Task, context: Context) -> Void | None:
+        """Returns why the task or item runs again; None if neither its code nor `rerun` is a reason."""
         task_id = task.task_id
         if task_id in self._rerun:
             return self._rerun[task_id]
         saved, now = context._origin.code, self.code_of(task, context)
         if saved == now and saved:
-            return ""
+            return None
         was_declared = saved.startswith("version ") and bool(now)  # and no longer is: what it stood for is not known
         if not saved or not (can_compare(saved, now) or was_declared):
             if self._runs_again or context._origin.initial is not None:  # or the storage keeps values only
                 self._unknown.add(task_id)
-            return ""
+            return None
         self.changed.add(task_id)
-        return self.reason_of(task_id) if self._runs_again else ""
+        return Void(self.reason_of(task_id)) if self._runs_again else None
 
     def reason_of(self, task_id: int) -> str:
         """Returns that the code of a task has changed, or that of what it takes; "" if neither has."""

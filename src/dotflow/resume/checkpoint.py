@@ -28,11 +28,12 @@ from dotflow.errors import (
 )
 from dotflow.graph.linked_task import Item, LinkedTask
 from dotflow.graph.params import NO_PARAMS, Params
-from dotflow.resume.changed_code import ASKED_FOR, ChangedCode
+from dotflow.resume.changed_code import ChangedCode
 from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.choice import NONE_CHOSEN, UNFINISHED_ONLY, ChosenTasks, Resume
 from dotflow.resume.earlier_runs import EarlierRuns, Restoration, RestoredItems
 from dotflow.resume.files import RunFiles, SavedFiles, inputs_of
+from dotflow.resume.judge import Cause, Void
 from dotflow.resume.look import is_noted, leaves_checkpoint, reason_of, usable
 from dotflow.resume.origin import SavedOrigin
 from dotflow.resume.tokens import NO_INITIAL, Tokens
@@ -562,9 +563,10 @@ class Checkpoints:
                 what = f"Step '{task.name}' finished, but its value could not be saved as '{key}'"
                 raise StorageError(what, reason_of(error)) from error
 
-    def _report_again(self, void: Sequence[tuple[Task, str]]) -> None:
+    def _report_again(self, void: Sequence[tuple[Task, Void]]) -> None:
         """Reports the tasks that run again and why, the items of a map together."""
-        counts = Counter((task.task_id, task.item is not None, reason) for task, reason in void if reason != ASKED_FOR)
+        reported = [(task, why) for task, why in void if why.cause is not Cause.ASKED_FOR]
+        counts = Counter((task.task_id, task.item is not None, why.text) for task, why in reported)
         for (task_id, is_item, reason), count in counts.items():
             noun = "round" if rounds_of(self._tasks[task_id]) else "item"
             items = f" for {count} {noun}{'s' * (count > 1)}" if is_item else ""
@@ -616,7 +618,7 @@ class Checkpoints:
         with self._turn.lock:
             if self._is_void:  # the checkpoint there is that of the newer run
                 return None
-        if why:
+        if why is not None:
             self._void([task])
             self._report_again([(task, why)])
         return context

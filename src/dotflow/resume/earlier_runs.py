@@ -20,11 +20,11 @@ from dotflow.resume.changed_code import ChangedCode
 from dotflow.resume.choice import UNFINISHED_ONLY, Resume
 from dotflow.resume.demand import Demand
 from dotflow.resume.files import ChangedFiles
-from dotflow.resume.judge import Verdict, judge
+from dotflow.resume.judge import RUNS, Cause, Verdict, Void, judge
 from dotflow.resume.look import TAKES, Look, leaves_checkpoint, usable
 from dotflow.resume.tokens import Tokens, always_takes_previous
 
-ROUND_AGAIN: Final = "a round before it runs again"
+ROUND_AGAIN: Final = Void("a round before it runs again")
 
 COMPLETED: Final = TypeStatus.COMPLETED
 OVER: Final = (COMPLETED, TypeStatus.SKIPPED)
@@ -51,7 +51,7 @@ class Restoration:
     """
 
     restored: dict[int, Context] = field(default_factory=dict)
-    void: list[tuple[Task, str]] = field(default_factory=list)
+    void: list[tuple[Task, Void]] = field(default_factory=list)
     missing: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     not_needed: dict[int, str] = field(default_factory=dict)
@@ -75,7 +75,7 @@ class RestoredItems:
     """
 
     values: dict[int, dict[int, Context]] = field(default_factory=dict)
-    void: list[tuple[Task, str]] = field(default_factory=list)
+    void: list[tuple[Task, Void]] = field(default_factory=list)
     not_needed: dict[int, set[int]] = field(default_factory=dict)
     whole_rounds: dict[int, set[int]] = field(default_factory=dict)
 
@@ -299,16 +299,6 @@ class EarlierRuns:
         finally:
             self._tokens.use(records)
 
-    def _note(self, record: Task, verdict: Verdict, void: list[tuple[Task, str]]) -> None:
-        """Records a verdict on a task or an item."""
-        if verdict.kind is TypeDecision.SKIP:
-            record_skipped(record, verdict.reason)
-        elif verdict.kind is TypeDecision.RESTORE:
-            assert verdict.saved is not None
-            record._apply(TaskRestored(record.task_id, verdict.saved, NOTHING, record.item))
-        if verdict.void and verdict.saved is not None and leaves_checkpoint(self._tokens.tasks[record.task_id]):
-            void.append((record, verdict.void))
-
     def _note_items(
         self,
         task: LinkedTask,
@@ -321,10 +311,10 @@ class EarlierRuns:
         values, is_saved = result.values.setdefault(task.task_id, {}), leaves_checkpoint(task)
         for item, verdict in judged:
             if has_records:
-                self._note(item, verdict, result.void)
-            elif verdict.void and verdict.saved is not None and is_saved:
+                _record(item, verdict)
+            if is_saved and verdict.void is not None:
                 result.void.append((item, verdict.void))
-            if is_saved and verdict.kind is TypeDecision.RESTORE and verdict.saved is not None:
+            elif is_saved and verdict.saved is not None:
                 values[item.item] = verdict.saved
 
     def _restore_task(self, task: Task, context: Context | None, result: Restoration) -> None:
@@ -336,11 +326,15 @@ class EarlierRuns:
         elif context is not None and self._is_undecided(task, context, result):
             return
         verdict = judge(task, got, unmet, context, self.look)
-        self._note(task, verdict, result.void)
-        if verdict.kind is TypeDecision.RESTORE and is_saved and context is not None:
+        _record(task, verdict)
+        if not is_saved:
+            return
+        if verdict.void is not None:
+            result.void.append((task, verdict.void))
+        elif context is not None:
             result.notes += filter(None, [self.look.note(task, context)])
             result.restored[task.task_id] = context
-        elif verdict.kind is TypeDecision.RUN and is_saved and context is None:
+        elif verdict.kind is TypeDecision.RUN:
             result.missing.append(task.task_id)
 
     def _foresee(self, links: Links) -> Got:
@@ -369,20 +363,20 @@ class EarlierRuns:
         sources = () if task.links is None else task.links.value_sources()
         return [*sources, *([] if previous is None else [previous.task_id])]
 
-    def restore_task(self, task: Task) -> tuple[Context | None, str]:
+    def restore_task(self, task: Task) -> tuple[Context | None, Void | None]:
         """Returns the context of a task that was undecided before the run, or why it is void. Its sources have ended.
 
         A source that has failed in this run is as one that was made anew.
         """
         context, tasks = self._undecided.pop(task.task_id, None), self._tokens.tasks
         if context is None or task.links is None:  # it has waited for an approval since
-            return None, ""
+            return None, None
         failed = [one for one in self._needs_of_value(task, context) if tasks[one].status is TypeStatus.FAILED]
         if failed:
-            return None, f"{TAKES} task {failed[0]} {tasks[failed[0]].name}, which failed"
+            return None, Void(f"{TAKES} task {failed[0]} {tasks[failed[0]].name}, which failed", Cause.SOURCE)
         verdict = judge(task, self._foresee(task.links), None, context, self.look)
         self.look.raise_mismatches()
-        return (None if verdict.void else context), verdict.void
+        return (context if verdict.void is None else None), verdict.void
 
     def _leave_out(self, task: Task, result: Restoration) -> None:
         """Records that a task was not asked for. It keeps its checkpoints, but for those that this run outdates."""
@@ -410,7 +404,7 @@ class EarlierRuns:
             is_kept = kept is None or (isinstance(record, Item) and record.key_suffix in kept)
             why = ("" if is_kept else reason) or (self.look.why_files(record) if has_files else "")
             if why:
-                result.void.append((record, why))
+                result.void.append((record, Void(why)))
                 made = task.task_id
         if made is not None:
             self._outdated.add(task.task_id)
@@ -464,7 +458,7 @@ class EarlierRuns:
         end = None if last is None else round_end(nest, last, self._tokens.tasks)
         for task, void in rounds:
             self._note_first(task, result)
-            is_decided = end is not None and not end.failure and not void and not task.is_cleanup
+            is_decided = end is not None and not end.failure and void is None and not task.is_cleanup
             if last is not None and not task.is_map_in_rounds:
                 task._open(task.items[: last + 1])
                 is_decided = is_decided and task.items[last].status in OVER
@@ -480,7 +474,7 @@ class EarlierRuns:
             else:
                 record_skipped(task, item.reason)
 
-    def _restore_rounds(self, tasks: Sequence[tuple[LinkedTask, str]], nest: Nest) -> int | None:
+    def _restore_rounds(self, tasks: Sequence[tuple[LinkedTask, Void | None]], nest: Nest) -> int | None:
         """Notes which rounds are restored. Returns the number of the last one; None if they are not over.
 
         If a task of one round fails, so do all, so what takes the value of the last round waits for them all.
@@ -500,7 +494,7 @@ class EarlierRuns:
                 break
             found = saved[number] if number < len(saved) else self._read_round([task for task, _ in tasks], number)
             for (task, why), context in zip(tasks, found, strict=True):
-                void = why or ("" if is_known else ROUND_AGAIN)
+                void = why or (None if is_known else ROUND_AGAIN)
                 if task.is_map_in_rounds:
                     of_round = maps[task.task_id].get(number, {})
                     self._restore_map_in_round(task, inputs[task.task_id], number, of_round, void)
@@ -524,7 +518,7 @@ class EarlierRuns:
         inputs: ByItem,
         number: int,
         saved: Mapping[str, tuple[Item, Context]],
-        void: str,
+        void: Void | None,
     ) -> None:
         """Notes which items of a map are restored in a round, if its list is known.
 
@@ -533,9 +527,9 @@ class EarlierRuns:
             inputs: What it takes by round.
             number: The number of the round.
             saved: The checkpoints of the round's items, by their keys.
-            void: Why none of them counts; "" if some may.
+            void: Why none of them counts; None if some may.
         """
-        if void:
+        if void is not None:
             self._decided.void += [(item, void) for item, _ in saved.values()]
             return
         record = task._open_round(number)
@@ -543,7 +537,7 @@ class EarlierRuns:
         skip = got.lack or inputs.unmet_need(record, BY_RECORD)
         if skip is not None:
             record_skipped(record, skip.reason)
-            self._decided.void += [(item, skip.reason) for item, _ in saved.values()]
+            self._decided.void += [(item, Void(skip.reason)) for item, _ in saved.values()]
         if skip is not None or got.made is not None or got.void:
             if asked := self._changes.why_asked_for(task):  # see _void_ahead
                 self._decided.void += [(item, asked) for item, _ in saved.values()]
@@ -598,7 +592,7 @@ class EarlierRuns:
             is_decided = all(item.status in OVER for item in task.items)
             # Without a checkpoint, it is judged when its needs are over.
             waits = bool(unmet) or not all(is_over(self._tokens.tasks[need[-1]]) for need in task.links.needs)
-            if not void and is_decided and not (waits and all(item.status is not COMPLETED for item in task.items)):
+            if void is None and is_decided and not (waits and all(item.status is not COMPLETED for item in task.items)):
                 if leaves_checkpoint(task):
                     result.whole_maps[task.task_id] = len(task.items)
                 record_ended(task)
@@ -617,9 +611,11 @@ class EarlierRuns:
         elif is_missing and leaves_checkpoint(task):
             result.missing.append(task.task_id)
 
-    def _void_as_whole(self, task: Task, got: Got) -> str:
-        """Returns why no item of a map counts, by what all of them take; "" if some may."""
-        return got.void or ("" if got.made is None else self.look.runs_again(task, got.made))
+    def _void_as_whole(self, task: Task, got: Got) -> Void | None:
+        """Returns why no item of a map counts, by what all of them take; None if some may."""
+        if got.void:
+            return Void(got.void)
+        return None if got.made is None else self.look.runs_again(task, got.made)
 
     def _note_first(self, task: Task, result: Restoration) -> None:
         """Notes that items are restored without comparing their inputs."""
@@ -637,11 +633,13 @@ class EarlierRuns:
         whole = task.links.whole_value_sources().difference(task.links.list_sources())
         sources = [source for source in map(self._tokens.tasks.__getitem__, whole) if not source.step.checkpoint]
         unsaved = next(filter(self._changes.is_rerun, sources), None)  # whose token shows no rerun
-        why = self._changes.why_asked_for(task) or (self.look.runs_again(task, unsaved) if unsaved is not None else "")
+        why = self._changes.why_asked_for(task) or (
+            self.look.runs_again(task, unsaved) if unsaved is not None else None
+        )
         for item in self.look.records_of(task) if why or self._resume == "changed" else ():
             if reason := why or self.look.why_changed(item):
                 self._decided.void.append((item, reason))
-        return bool(why)
+        return why is not None
 
     def _open(self, task: LinkedTask, result: Restoration) -> bool:
         """Makes the items of a map. Returns False if its lists are not known yet."""
@@ -659,14 +657,14 @@ class EarlierRuns:
         return True
 
     def _judge_items(
-        self, task: LinkedTask, found: Sequence[Context | None] | None = None, void: str = ""
+        self, task: LinkedTask, found: Sequence[Context | None] | None = None, void: Void | None = None
     ) -> Iterator[tuple[Item, Verdict]]:
         """Yields the verdict on each item.
 
         Args:
             task: The map, or one round of it.
             found: The checkpoints, if they have been read.
-            void: Why none of them counts; "" if some may.
+            void: Why none of them counts; None if some may.
         """
         if found is None:  # All are read first: several may have the same file.
             found = [self.look.saved(item) if leaves_checkpoint(task) else None for item in task.items]
@@ -674,15 +672,24 @@ class EarlierRuns:
         for item, context in zip(task.items, found, strict=True):
             yield item, self._judge_item(inputs, item, context, void)
 
-    def _judge_item(self, inputs: ByItem, item: Item, context: Context | None, void: str) -> Verdict:
-        if void:
-            return Verdict(TypeDecision.RUN, "", context, void)
+    def _judge_item(self, inputs: ByItem, item: Item, context: Context | None, void: Void | None) -> Verdict:
+        if void is not None:
+            return RUNS if context is None else Verdict(TypeDecision.RUN, "", context, void)
         got, unmet = NOTHING_TAKEN, None
         if not inputs.is_plain or item.sources():
             got, unmet = inputs.foresee(item), inputs.unmet_need(item, BY_RECORD)
         if context is None and not item.step.checkpoint and got.lack is None and got.made is None:
             context = self.look.stand_in(item)
         return judge(item, got, unmet, context, self.look)
+
+
+def _record(record: Task, verdict: Verdict) -> None:
+    """Records a verdict on a task or an item in its record."""
+    if verdict.kind is TypeDecision.SKIP:
+        record_skipped(record, verdict.reason)
+    elif verdict.kind is TypeDecision.RESTORE:
+        assert verdict.saved is not None
+        record._apply(TaskRestored(record.task_id, verdict.saved, NOTHING, record.item))
 
 
 def ends_are_known(nest: Nest, number: int, tasks: Sequence[Task]) -> bool:

@@ -3,12 +3,33 @@
 The run asks it when the turn has come; a resume asks it before the run, where values may not be there yet.
 """
 
+from enum import Enum
 from typing import Final, NamedTuple, Protocol
 
 from dotflow.core.context import Context
 from dotflow.core.task import Task
 from dotflow.core.types.decision import TypeDecision
 from dotflow.graph.gather import Got, Skip
+
+
+class Cause(Enum):
+    """What makes that a checkpoint does not count."""
+
+    SOURCE = "a value that it takes is made anew"
+    ASKED_FOR = "a run without a resume was asked for its task"
+    OTHER = "all else"
+
+
+class Void(NamedTuple):
+    """Why a checkpoint does not count.
+
+    Attributes:
+        text: The reason, for people.
+        cause: What makes that, for those who decide by it.
+    """
+
+    text: str
+    cause: Cause = Cause.OTHER
 
 
 class Verdict(NamedTuple):
@@ -18,13 +39,13 @@ class Verdict(NamedTuple):
         kind: RESTORE, SKIP or RUN.
         reason: Why it is skipped.
         saved: Its checkpoint, if it has one; of one without checkpoints the context that stands for its value.
-        void: Why that does not count; "" if it does.
+        void: Why that does not count; None if it does.
     """
 
     kind: TypeDecision
     reason: str = ""
     saved: Context | None = None
-    void: str = ""
+    void: Void | None = None
 
 
 RUNS: Final = Verdict(TypeDecision.RUN)
@@ -33,8 +54,8 @@ RUNS: Final = Verdict(TypeDecision.RUN)
 class WhyVoid(Protocol):
     """Compares a checkpoint with what would make its value now."""
 
-    def why_void(self, record: Task, context: Context, made: Task | None) -> str:
-        """Returns why the checkpoint of a task or an item does not count; "" if it does."""
+    def why_void(self, record: Task, context: Context, made: Task | None) -> Void | None:
+        """Returns why the checkpoint of a task or an item does not count; None if it does."""
 
 
 def judge(
@@ -50,11 +71,12 @@ def judge(
         look: What compares that.
     """
     if got.lack is not None:
-        return Verdict(TypeDecision.SKIP, (unmet or got.lack).reason, saved, got.lack.reason)
-    void = ""
+        void = None if saved is None else Void(got.lack.reason)
+        return Verdict(TypeDecision.SKIP, (unmet or got.lack).reason, saved, void)
+    void = None
     if saved is not None and look is not None:
-        void = got.void or look.why_void(record, saved, got.made)
-        if not void and (record.step.checkpoint or unmet is None):  # without a checkpoint nothing is there
+        void = Void(got.void) if got.void else look.why_void(record, saved, got.made)
+        if void is None and (record.step.checkpoint or unmet is None):  # without a checkpoint nothing is there
             return Verdict(TypeDecision.RESTORE, "", saved)
     if unmet is not None:
         return Verdict(TypeDecision.SKIP, unmet.reason, saved, void)

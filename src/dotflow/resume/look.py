@@ -24,6 +24,7 @@ from dotflow.graph.wiring import PREVIOUS, lists_behind
 from dotflow.resume.changed_code import ChangedCode, is_same_step
 from dotflow.resume.checkpoint_keys import CheckpointKeys
 from dotflow.resume.files import ChangedFiles, SavedFiles
+from dotflow.resume.judge import Cause, Void
 from dotflow.resume.tokens import CONDITION, FALLBACK, INCOMPARABLE, NO_INITIAL, NO_TOKENS, Tokens, difference
 from dotflow.worker.attempt import attempt, remember_process
 from dotflow.worker.deadline import restore_handler
@@ -82,7 +83,7 @@ class Look:
         self._tokens = tokens
         self._changes = changes
         self._is_plan = is_plan
-        self._answers: dict[tuple[int, str], str] = {}  # why values are invalid, "" for valid ones
+        self._answers: dict[tuple[int, str], bool] = {}  # whether values are valid
         self._last_origin = NO_ORIGIN
         self._mismatches: dict[tuple[int, str, str], None] = {}  # each once, not for each item
 
@@ -179,21 +180,20 @@ class Look:
             return "" if context is None else self.files.why_void(task, context)
         return ""
 
-    def runs_again(self, record: Task, task: Task) -> str:
+    def runs_again(self, record: Task, task: Task) -> Void:
         """Returns that a source of a task or an item runs again, as the reason why its checkpoint does not count."""
         if isinstance(record, Item | MapRound):
-            return (
-                f"{TAKES} {'a round' if rounds_of(self._tokens.tasks[record.task_id]) else 'an item'} that runs again"
-            )
+            what = "a round" if rounds_of(self._tokens.tasks[record.task_id]) else "an item"
+            return Void(f"{TAKES} {what} that runs again", Cause.SOURCE)
         why = "which runs again"
         if task.is_mapped and not task.items:
             why = "whose items are known only in the run"
         elif task.step.cache is not None:
             why = "which is made anew"
-        return f"{TAKES} task {task.task_id} {task.name}, {why}"
+        return Void(f"{TAKES} task {task.task_id} {task.name}, {why}", Cause.SOURCE)
 
-    def why_void(self, task: Task, context: Context, made: Task | None) -> str:
-        """Returns why the checkpoint of a task or an item does not count; "" if it does.
+    def why_void(self, task: Task, context: Context, made: Task | None) -> Void | None:
+        """Returns why the checkpoint of a task or an item does not count; None if it does.
 
         Args:
             task: The task or the item.
@@ -206,7 +206,7 @@ class Look:
         unfit = why_unfit(context.storage, outputs) if outputs else ""
         if self.counts_all:
             self.is_mixed = self.is_mixed or self._is_outdated(task, context)
-            return unfit
+            return Void(unfit) if unfit else None
         saved, identity = context.step, task.step.identity
         if saved is not None and not is_same_step(saved, identity):
             links = self._tokens.tasks[task.task_id].links
@@ -214,7 +214,7 @@ class Look:
             if fallback is None or not is_same_step(saved, fallback.identity):
                 self._mismatches[task.task_id, saved, identity] = None
         if unfit:
-            return f"its value {unfit}, which does not fit its outputs"
+            return Void(f"its value {unfit}, which does not fit its outputs")
         takes_previous = self._tokens.takes_previous(task, context)
         previous = self._tokens.previous_of(task) if takes_previous else None
         if previous is not None and (previous.task_id in self.again or not is_over(previous)):
@@ -223,17 +223,18 @@ class Look:
         if initial is None:
             return self._changes.why_void(task, context)
         if initial != self._tokens.initial_of(task):
-            return "its initial_context has changed"
+            return Void("its initial_context has changed")
         now = self._tokens.of(task, context)
         label = difference(tokens, now)
         if takes_previous and not (PREVIOUS in tokens and PREVIOUS in now):  # one of the runs has no links
             label = difference(tokens, now, PREVIOUS) if _is_made_from(context, previous) else PREVIOUS
         if label:
-            return f"it was made from another value of '{label.removeprefix(CONDITION).removeprefix(FALLBACK)}'"
-        reason = "" if self.files is None else self.files.why_void(task, context)
-        reason = reason or self._changes.why_void(task, context)
-        asks = not reason and self.asks and task.step.valid is not None
-        return self._why_invalid(task, context) if asks else reason
+            name = label.removeprefix(CONDITION).removeprefix(FALLBACK)
+            return Void(f"it was made from another value of '{name}'")
+        file = "" if self.files is None else self.files.why_void(task, context)
+        void = Void(file) if file else self._changes.why_void(task, context)
+        asks = void is None and self.asks and task.step.valid is not None
+        return Void(INVALID) if asks and not self._is_valid(task, context) else void
 
     def _is_outdated(self, task: Task, context: Context) -> bool:
         """Returns whether a later run than that of the value has made what it takes, so that it was to run again.
@@ -251,11 +252,8 @@ class Look:
         was, now = context._links, self._tokens.of(task, context)
         return any(_has_later_run(was[label], now[label]) for label in was.keys() & now.keys())
 
-    def _why_invalid(self, task: Task, context: Context) -> str:
-        """Returns that the step's `valid` returned False for a value; "" if it returned True.
-
-        Raises ValidityUnknown for anything else, but in a plan.
-        """
+    def _is_valid(self, task: Task, context: Context) -> bool:
+        """Returns what `valid` of the step returns for a value. Raises ValidityUnknown unless that is a bool."""
         key = task.task_id, task.key_suffix if isinstance(task, Item) else ""
         if key not in self._answers:
             answer = _ask(task, context)
@@ -263,7 +261,7 @@ class Look:
                 if not self._is_plan:
                     raise ValidityUnknown(f"{task.task_id} {task.name}", answer)
                 self.unknown.setdefault(task.task_id, f"if it is valid: {answer}")
-            self._answers[key] = "" if answer is True else INVALID
+            self._answers[key] = answer is True
         return self._answers[key]
 
     def note(self, task: Task, context: Context) -> str:
@@ -284,12 +282,12 @@ class Look:
             return ""
         return f"Task {task.task_id} {task.name} is restored, though {why}."
 
-    def why_changed(self, item: Task) -> str:
-        """Returns why the code of an item, or an option of this run, has outdated its checkpoint; "" if neither has."""
+    def why_changed(self, item: Task) -> Void | None:
+        """Returns why the code of an item, or an option, has outdated its checkpoint; None if neither has."""
         with contextlib.suppress(CheckpointUnreadable):  # which concerns the run that asks for the item
             context = self.saved(item)
-            return "" if context is None else self._changes.why_void(item, context)
-        return ""
+            return None if context is None else self._changes.why_void(item, context)
+        return None
 
 
 def _ask(task: Task, context: Context) -> bool | str:

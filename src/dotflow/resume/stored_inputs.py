@@ -58,7 +58,7 @@ class StoredInputs:
         self._without_value = without_value
         self._is_of_run = is_of_run
         restoration = find_stored(storage, self._tokens)
-        self._void = {} if restoration is None else {task.task_id: reason for task, reason in restoration.void}
+        self._void = {} if restoration is None else {task.task_id: why.text for task, why in restoration.void}
 
     def of(self, task_id: int, item: int | None, *, is_fallback: bool = False) -> TaskInputs:
         """Returns the inputs of a task, of an item, or of their fallback.
