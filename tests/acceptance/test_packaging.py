@@ -22,6 +22,7 @@ from tests.extras import ROOT, USES, extras, install_command, program_for
 from tests.unit.test_import import PROMISED
 
 BIN = Path(sys.executable).parent
+PINNED = re.compile(r"[a-z0-9-]+==[0-9.]+ --hash=sha256:[0-9a-f]{64}")
 
 #: The packages that dotflow depends on, as design.md names them, and those that each depends on.
 CORE = {
@@ -273,3 +274,17 @@ def test_every_public_type_is_known(clean: Path, tmp_path: Path) -> None:
         if not symbol["isTypeKnown"] or symbol["isTypeAmbiguous"]
         for note in symbol["diagnostics"]
     ] == []
+
+
+def test_a_release_is_built_with_pinned_hashes_and_nothing_else() -> None:
+    """A package of the build could change the wheel: each has a hash, and no other one is installed."""
+    job = (ROOT / ".github/workflows/release.yml").read_text().partition("\n  test:\n")[0]
+    installs = [line.strip() for line in job.splitlines() if re.search(r"\b(pip|make|uv)\b ", line)]
+    pins = (ROOT / ".github/requirements-build.txt").read_text().splitlines()[1:]
+
+    assert [line.split(maxsplit=1)[1] for line in installs] == [
+        "install --require-hashes --no-deps --only-binary :all: -r .github/requirements-build.txt"
+    ]
+    assert "-m build --no-isolation" in job
+    assert [pin for pin in pins if not PINNED.fullmatch(pin)] == []
+    assert {"build", "hatchling"} <= {pin.partition("==")[0] for pin in pins}

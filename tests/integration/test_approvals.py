@@ -879,3 +879,39 @@ def test_a_replay_runs_only_with_a_recorded_yes(answer: str, make: Make, command
     else:
         assert (ended.code, _ran) == (2, []), ended
         assert "dotflow replay" not in shown.out
+
+
+@pytest.mark.parametrize("kind", ["a run parameter", "a parameter of the task", "a value"])
+def test_a_yes_counts_for_the_contents_of_the_files_that_were_shown(kind: str, make: Make, tmp_path: Path) -> None:
+    """The name of a file stays the same: who approved one text has not approved another one."""
+    file = tmp_path / "letter.txt"
+    file.write_text("Dear all")
+
+    @action
+    def letter() -> Path:
+        return file
+
+    @action(approve="Send {letter}?")
+    def send(letter: Path) -> str:
+        _ran.append(letter.read_text())
+        return "sent"
+
+    def workflow() -> DotFlow:
+        if kind == "a run parameter":
+            return make(send, params={"letter": file})
+        if kind == "a value":
+            return make(action(files=False)(letter.function), send)
+        made = make(rows)
+        made.task.add(send, params={"letter": file})
+        return made
+
+    first = workflow()
+    Control(first).approve(first.start().run_id, by="anna")
+    file.write_text("Dear nobody")
+    again = workflow().start(resume=True)
+
+    assert again.state is TypeRunState.PAUSED
+    assert "Dear nobody" not in _ran
+    Control(first).approve(again.run_id, by="anna")
+    assert workflow().start(resume=True).state is TypeRunState.COMPLETED
+    assert _ran[-1] == "Dear nobody"

@@ -41,7 +41,7 @@ class Approvals:
         """
         step = task.step
         assert step.approve is not None
-        asked, about = self._checkpoints.question_of(task), self._checkpoints.question_about(task)
+        asked, about = self._checkpoints.question_of(task), self._checkpoints.question_about(task, arguments)
         text = self._masks.mask(question_text(step.approve, task.name, arguments, self._shown))
         if about and asked.key.startswith(BY_INDEX):  # another list may have another value there
             about = digest_of([about, text])

@@ -36,7 +36,8 @@ from dotflow.resume.files import RunFiles, SavedFiles, inputs_of
 from dotflow.resume.judge import Cause, Void
 from dotflow.resume.look import is_noted, leaves_checkpoint, reason_of, usable
 from dotflow.resume.origin import SavedOrigin
-from dotflow.resume.tokens import NO_INITIAL, Tokens
+from dotflow.resume.tokens import NO_INITIAL, Tokens, digest_of
+from dotflow.worker.files import find_paths, state_of
 from dotflow.worker.interrupts import in_forked_child
 
 QUESTION: Final = "?"  # before the name of a task, where its questions are counted, and not its values
@@ -388,12 +389,20 @@ class Checkpoints:
             name = f"{nest.name}{INDEX}{name.removeprefix(nest.name)}"
         return QuestionId(saved.origin, name, task.key_suffix if isinstance(task, Item) and nest else "", nth)
 
-    def question_about(self, task: Task) -> str:
+    def question_about(self, task: Task, shown: Mapping[str, object]) -> str:
         """Returns a digest of what the question of a task or an item is about, whose sources have ended.
 
-        It is "" where the storage does not keep what a value was made from.
+        The contents of the files that the arguments name are a part of it. Without these, it is "" where the storage
+        does not keep what a value was made from.
         """
-        return self._tokens.question_of(task) if self._saved_origin.keeps_inputs else ""
+        about = self._tokens.question_of(task) if self._saved_origin.keeps_inputs else ""
+        paths = find_paths(dict(shown)) if self.watch is not None and task.step.files else ()
+        if not paths or self.watch is None:
+            return about
+        states = {str(path): state_of(path, self.watch.limit) for path in paths}
+        # Above the limit there is no digest.
+        files = {path: state and [state.size, state.digest or state.mtime] for path, state in states.items()}
+        return digest_of([about, [[path, files[path]] for path in sorted(files)]])
 
     def _names_of(self, task: Task) -> list[str]:
         """Returns the name of the task in its keys and, for an item, its own."""
