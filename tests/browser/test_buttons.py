@@ -106,7 +106,7 @@ def test_a_run_fails_is_retried_asks_is_approved_by_another_reader_and_completes
 
         (tmp_path / "mended").touch()
         hand(page, button(page, "Retry what failed"))
-        expect(page.locator("#ask")).to_contain_text("2 of 3 items of 'load' run. 1 task follows that has not begun.")
+        expect(page.locator("#ask")).to_contain_text("1 of 3 items of 'load' runs again. 1 more item follows.")
         write_into(page, hand, "Comment", "the warehouse is back")
         hand(page, confirmed(page, "Retry what failed"))
         expect(page.locator("#answer")).to_contain_text("is queued, and continues")

@@ -80,7 +80,7 @@ def has_run(text: str, values: dict[str, Any]) -> bool | None:
         "read -r {a} < /etc/passwd", "printf {a} {b}", "[ {a} {b} ]", "[ {c} ]", "test {c}", "{c}", "x=1 eval {a}",
         "exec {c}", "for x do eval {a}; done", "sort $(case x in x) eval {a};; esac)", "RANDOM={a}", "unset {a}",
         "set -x; PS4={a}; echo", "e\\\nval {a}", "f() { eval {a}; }; f", "eval $(echo {a})", "$(echo {a})",
-        "wait -n -p {a}", "printf -v {a} x",
+        "wait -n -p {a}", "printf -v {a} x", "echo >&{a}", 'echo >&2"{a}"',
     ],
 )  # fmt: skip
 def test_what_once_ran_a_value_runs_none(text: str, which: str) -> None:

@@ -31,8 +31,8 @@ def atomic_path(target: str | os.PathLike[str], mode: Literal["w", "a"] = "w") -
     The path has the target's name, in a hidden folder beside it. To write a folder, make it: `path.mkdir()`. After an
     exception, a timeout or a kill, the target is as it was. The new one is on the disk when the block has ended. It
     keeps the permissions of the old one, without setuid, setgid and sticky; where it can't keep the owner or the group,
-    others may not write to it. A link stays, and the file behind it is replaced. Of several writers at once, the last
-    one to end wins. It works in steps and elsewhere, on POSIX.
+    or was a sticky folder, others may not write to it. A link stays, and the file behind it is replaced. Of several
+    writers at once, the last one to end wins. It works in steps and elsewhere, on POSIX.
 
     Args:
         target: The file or folder. Missing folders above it are made.
@@ -53,8 +53,7 @@ def atomic_path(target: str | os.PathLike[str], mode: Literal["w", "a"] = "w") -
     if given.name in ("", ".."):
         raise InvalidArgument("target", os.fspath(target), "the path of a file or folder, with its name")
     with _naming(given):
-        _refuse_foreign_links(os.fspath(given))
-        place = os.path.realpath(given)
+        place = _resolved(os.fspath(given))
         parent, name = os.path.split(place)
         _make_folder(parent)
     old = _status(place)
@@ -87,30 +86,34 @@ def _naming(given: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(given)) from error
 
 
-def _refuse_foreign_links(path: str) -> None:
-    """Raises OSError for a link that another user made: it leads where that user wants it to.
+def _resolved(path: str) -> str:
+    """Returns the path without links. Raises OSError for one that another user made: it leads where that user wants.
 
     Above the target, a user may lead the way within the user's own folders.
     """
-    above = os.path.dirname(os.path.abspath(path))
-    while above != os.path.dirname(above):
-        folder = os.path.dirname(above)
-        _refuse_foreign_link(above, _status(folder))
-        above = folder
-    for _ in range(MAX_LINKS):
-        if not _refuse_foreign_link(path):
-            return
-        path = os.path.join(os.path.dirname(path), os.readlink(path))
+    place, links = os.sep, 0
+    parts = _parts(os.path.join(os.getcwd(), path))
+    while parts:
+        part = parts.pop()
+        step = os.path.dirname(place) if part == ".." else os.path.join(place, part)
+        status = _status(step)
+        if status is None or not stat.S_ISLNK(status.st_mode):
+            place = step
+            continue
+        if status.st_uid not in (os.geteuid(), 0) and not (parts and status.st_uid == os.lstat(place).st_uid):
+            raise PermissionError(errno.EPERM, f"it is a link of user {status.st_uid}. Name the file itself", step)
+        links += 1
+        if links > MAX_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        leads_to = os.readlink(step)
+        place = os.sep if leads_to.startswith(os.sep) else place
+        parts += _parts(leads_to)
+    return place
 
 
-def _refuse_foreign_link(path: str, folder: os.stat_result | None = None) -> bool:
-    """Returns whether it is a link. Raises OSError for one of another user, unless the folder is that user's, too."""
-    status = _status(path)
-    if status is None or not stat.S_ISLNK(status.st_mode):
-        return False
-    if status.st_uid not in (os.geteuid(), 0, None if folder is None else folder.st_uid):
-        raise PermissionError(errno.EPERM, f"it is a link of user {status.st_uid}. Name the file itself", path)
-    return True
+def _parts(path: str) -> list[str]:
+    """Returns the names in a path, the last one first."""
+    return [part for part in reversed(path.split(os.sep)) if part not in ("", os.curdir)]
 
 
 def _make_folder(folder: str) -> None:
@@ -187,11 +190,14 @@ def _replace(path: str, place: str, made: os.stat_result) -> None:
 def _adopt(path: str | int, made: os.stat_result, old: os.stat_result | None) -> None:
     """Gives what the block has made the owner and the permissions of the old one, as far as they differ.
 
-    Bits such as setuid are never taken over, and where owner or group can't be, no write for others is.
+    Bits such as setuid are never taken over. Others may not write where owner or group can't be, or to a folder in
+    which the sticky bit kept them off the files of others.
     """
     if old is None or made[:1] + made[4:6] == old[:1] + old[4:6]:  # mode, owner and group
         return
     mode = stat.S_IMODE(old.st_mode) & 0o777
+    if stat.S_ISDIR(old.st_mode) and old.st_mode & stat.S_ISVTX:
+        mode &= ~(stat.S_IWOTH | stat.S_IWGRP)
     try:
         os.chown(path, old.st_uid, old.st_gid)
     except PermissionError:  # only root may give a file away

@@ -109,30 +109,30 @@ def _role(text: str, tokens: list[re.Match[str]], begin: int) -> str:
     """Returns what a reference behind tokens is to the shell; UNKNOWN where it may be more than data."""
     words: list[re.Match[str]] = []  # of the command that the reference stands in
     opened: list[int] = []  # where parentheses began
-    is_target = is_closed = False
-    last = ""
+    redirect = last = ""
+    is_closed = False
     for index, token in enumerate(tokens):
         kind, piece = token.lastgroup, token.group()
         if piece == "[[" or (piece == "(" and last.endswith("(")):
             return UNKNOWN  # a test or arithmetic, whose end is not looked for
         if kind == "separator":
-            words, is_target, is_closed = [], False, piece == ")"  # what goes on behind ")" began before "("
+            words, redirect, is_closed = [], "", piece == ")"  # what goes on behind ")" began before "("
             if is_closed:
                 del opened[-1:]
             elif piece.endswith("("):
                 opened.append(index)
         elif kind == "redirect":
-            is_target = True
-        elif kind == "word" and not is_target:
+            redirect = piece
+        elif kind == "word" and not redirect:
             words.append(token)
         elif kind == "space" and not last.endswith(("<", ">", "&", "|")):
-            is_target = False
+            redirect = ""
         last = piece
     for index in opened:  # what a command prints becomes arguments, too
         if tokens[index].group() == "$(" and _role(text, tokens[:index], tokens[index].start()) in (UNKNOWN, NAME):
             return UNKNOWN
-    if is_target or is_closed:
-        return VALUE if is_target else UNKNOWN
+    if redirect or is_closed:
+        return VALUE if redirect and not redirect.endswith("&") else UNKNOWN  # bash expands what stands after >& twice
     partial = words.pop().group() if words and words[-1].end() == tokens[-1].end() else ""
     while words and (words[0].group() in KEYWORDS or ASSIGNMENT.fullmatch(words[0].group())):
         del words[0]
