@@ -86,6 +86,9 @@ class Got(NamedTuple):
     void: str = ""
 
 
+_new: Final = tuple.__new__  # half the time of calling the class
+
+
 def gather(
     links: Links, tasks: Sequence[Task], params: Params, masks: Masks = NO_MASKS, ahead: Ahead | None = None
 ) -> Got:
@@ -100,13 +103,15 @@ def gather(
         masks: The secrets.
         ahead: What is known before the run; None in the run, where all is over that the task takes.
     """
-    first = Got({})
+    made: Task | None = None
+    open_by: Condition | Task | None = None
     if links.conditions:
         conditions = [condition for condition in links.conditions if not condition.by_item]
-        first = _ask(conditions, tasks, params, None, masks, ahead)
-        if first.lack is not None:
-            return first
-    made, open_by, nest = first.made, first.open, links.nest
+        asked = _ask(conditions, tasks, params, None, masks, ahead)
+        if asked.lack is not None:
+            return asked
+        made, open_by = asked.made, asked.open
+    nest = links.nest
     is_whole = links.is_cross or (nest is not None and nest.repeat > 0)
     for link in links.each:
         if not isinstance(link.source, int):
@@ -124,6 +129,8 @@ def gather(
         return got
     if links.fallback_binds:
         made = made or _take(links.whole().fallback_binds, tasks, params, None, ahead).made
+    if made is None and open_by is None:
+        return got
     return got._replace(made=got.made or made, open=open_by or got.open)
 
 
@@ -208,7 +215,7 @@ def _take(
             values[parameter] = value if part is None else take(value, part, is_mapped=cell.gives_list)
         elif required:
             return Got({}, _needs(cell))
-    return Got(values, None, made, open_by)
+    return _new(Got, (values, None, made, open_by, ""))
 
 
 def read(source: Source, tasks: Sequence[Task], params: Params, item: ItemOrRound | None) -> Task | Constant:
@@ -355,7 +362,7 @@ class ByItem:
 
     def _arguments(self, item: ItemOrRound, ahead: Ahead | None = None) -> Got:
         if self._only is not None and type(item.entry) is not Item:  # __class__ may be the user's own property
-            return Got({self._only: item.entry})
+            return _new(Got, ({self._only: item.entry}, None, None, None, ""))
         if self._has_entries:
             for entry in item.sources():
                 if not entry.has_value and (ahead is None or not ahead.is_made(entry)):

@@ -323,7 +323,7 @@ class EarlierRuns:
             got, unmet = self._foresee(task.links), self._unmet_need(task.links)
         if not task.step.checkpoint and not task.is_cleanup and got.lack is None and got.made is None:
             context = self.look.stand_in(task)
-        elif context is not None and self._is_undecided(task, context, result):
+        elif context is not None and task.links is not None and self._is_undecided(task, context, result):
             return
         verdict = judge(task, got, unmet, context, self.look)
         _record(task, verdict)
@@ -332,7 +332,8 @@ class EarlierRuns:
         if verdict.void is not None:
             result.void.append((task, verdict.void))
         elif context is not None:
-            result.notes += filter(None, [self.look.note(task, context)])
+            if note := self.look.note(task, context):
+                result.notes.append(note)
             result.restored[task.task_id] = context
         elif verdict.kind is TypeDecision.RUN:
             result.missing.append(task.task_id)
@@ -346,7 +347,7 @@ class EarlierRuns:
 
     def _is_undecided(self, task: Task, context: Context, result: Restoration) -> bool:
         """Returns whether only the run shows that a checkpoint counts: all items of a map that it takes may."""
-        made = [] if task.links is None else self._made(self._needs_of_value(task, context))
+        made = self._made(self._needs_of_value(task, context))
         if not made or not self._unsure.issuperset(made) or self._changes.why_void(task, context):
             return False
         self._unsure.add(task.task_id)

@@ -77,7 +77,7 @@ def judge(
     if saved is not None and look is not None:
         void = Void(got.void) if got.void else look.why_void(record, saved, got.made)
         if void is None and (record.step.checkpoint or unmet is None):  # without a checkpoint nothing is there
-            return Verdict(TypeDecision.RESTORE, "", saved)
+            return tuple.__new__(Verdict, (TypeDecision.RESTORE, "", saved, None))  # half the time of calling it
     if unmet is not None:
         return Verdict(TypeDecision.SKIP, unmet.reason, saved, void)
     return RUNS if saved is None else Verdict(TypeDecision.RUN, "", saved, void)
