@@ -185,20 +185,17 @@ class MapRound(LinkedTask):
     Attributes:
         item: The number of the round.
         entry: None: what it takes, it takes as a whole.
-        key_suffix: The beginning of what the keys of its items have after that of the task.
     """
 
-    __slots__ = ("item", "key_suffix")
+    __slots__ = ("item",)
 
     item: int
     entry: Any = None
-    key_suffix: str
 
     def __init__(self, task: LinkedTask, number: int) -> None:
         fields = (task.task_id, task.step, None, task._initial, task.group_name, task.workflow_id, task.run_id)
         super().__init__(*fields, links=task.links)
         self.item = number
-        self.key_suffix = f"{ROUND}{number}"
 
     @property
     def name(self) -> str:
@@ -219,22 +216,25 @@ class Item(_Record):
         item: The index in the list.
         task_links: The links of the mapped task.
         entry: The entry of the list: a value, the item of another map, or a Row of these.
-        key_suffix: The end of the checkpoint's key, after that of the task.
+        entry_key: The part of the key that shows its entry; "" for a round.
+        round: The number of its round, from 0; None for an item of a list outside of rounds.
     """
 
-    __slots__ = ("entry", "item", "key_suffix", "task_links")
+    __slots__ = ("entry", "entry_key", "item", "round", "task_links")
 
     item: int
     task_links: Links
     entry: Any
-    key_suffix: str
+    entry_key: str
+    round: int | None
 
-    def __init__(self, task: LinkedTask, item: int, entry: Any, key_suffix: str) -> None:
+    def __init__(self, task: LinkedTask, item: int, entry: Any, entry_key: str, number: int | None = None) -> None:
         super().__init__(task.task_id, task.step, None, task._initial, task.group_name, task.workflow_id, task.run_id)
         self.task_links = task.links
         self.item = item
         self.entry = entry
-        self.key_suffix = key_suffix
+        self.entry_key = entry_key
+        self.round = number
         self.source = "checkpoint"
         self._question = None
 
@@ -261,15 +261,11 @@ class Item(_Record):
         return value_of_entry(self.entry, each[0].part)
 
     @property
-    def round(self) -> int | None:
-        """The number of its round, from 0; None for an item of a list outside of rounds."""
-        suffix = self.key_suffix
-        return int(suffix.partition("-")[0].removeprefix(ROUND)) if suffix.startswith(ROUND) else None
-
-    @property
-    def entry_key(self) -> str:
-        """The part of the key that shows its entry."""
-        return self.key_suffix.partition("-")[2] if self.key_suffix.startswith(ROUND) else self.key_suffix
+    def key_suffix(self) -> str:
+        """The end of the checkpoint's key, after that of the task."""
+        if self.round is None:
+            return self.entry_key
+        return f"{ROUND}{self.round}-{self.entry_key}" if self.entry_key else f"{ROUND}{self.round}"
 
     def sources(self) -> Sequence["Item"]:
         """Returns the items of other maps whose values it takes, one for each such list."""
@@ -293,6 +289,14 @@ def beside(task: Task, number: int) -> Task:
 def _name_in_nest(links: Links, index: int, name: str) -> str:
     assert links.nest is not None
     return f"{links.nest.name}[{index}]{name.removeprefix(links.nest.name)}"
+
+
+def item_of_key(task: LinkedTask, index: int, key_suffix: str) -> Item:
+    """Returns a record that stands for the item whose key ends so: of its list nothing else need be known."""
+    number, _, entry_key = key_suffix.partition("-")
+    if number.startswith(ROUND) and number[1:].isdecimal():
+        return Item(task, index, None, entry_key, int(number[1:]))
+    return Item(task, index, None, key_suffix)
 
 
 def outputs_of(task: Task) -> tuple[Part, ...]:

@@ -19,7 +19,7 @@ from dotflow.core.text import safe_repr, shorten
 from dotflow.core.types.status import TypeStatus
 from dotflow.errors import ItemsFailed, NotAList, NotReached, UnequalLists, ValueNotStorable
 from dotflow.graph.gather import Arguments, ByItem, ending, value_of
-from dotflow.graph.linked_task import ROUND, Item, LinkedTask, MapContext, MapRound, Row, beside
+from dotflow.graph.linked_task import Item, LinkedTask, MapContext, MapRound, Row, beside
 from dotflow.graph.params import Params
 from dotflow.graph.wiring import lists_behind
 
@@ -429,11 +429,11 @@ def items_of(task: LinkedTask, tasks: Sequence[Task], params: Params) -> list[It
     if task.is_map_in_rounds:
         return []
     if nest is not None and nest.repeat:
-        return [Item(task, number, None, f"{ROUND}{number}") for number in range(nest.repeat)]
+        return [Item(task, number, None, "", number) for number in range(nest.repeat)]
     for other in () if nest is None else nest.tasks:
         first = tasks[other]
         if isinstance(first, LinkedTask) and first.items:  # the same list, and so the same keys
-            return [Item(task, one.item, one.entry, one.key_suffix) for one in first.items]
+            return [Item(task, one.item, one.entry, one.entry_key) for one in first.items]
     return make_items(task, lists_of(task, tasks, params))
 
 
@@ -484,7 +484,7 @@ def make_items(task: LinkedTask, lists: Mapping[str, Sequence[Any]], first: int 
         lists: The list of each parameter.
         first: The index of the first item; it counts on through all rounds of a map.
     """
-    prefix = f"{task.key_suffix}-" if isinstance(task, MapRound) else ""
+    number = task.item if isinstance(task, MapRound) else None
     seen: dict[str, int] = {}
     columns = list(lists.values())
     only = columns[0] if len(columns) == 1 else None
@@ -496,7 +496,7 @@ def make_items(task: LinkedTask, lists: Mapping[str, Sequence[Any]], first: int 
         if count > 1:
             key = f"{key}-{count}"
         value = entry if only is not None else Row(zip(lists, entry, strict=True))
-        items.append(Item(task, first + index, value, f"{prefix}{key}"))
+        items.append(Item(task, first + index, value, key, number))
     return items
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from dotflow.abc.storage import Storage
 from dotflow.core.context import Context
 from dotflow.core.task import Task
-from dotflow.graph.linked_task import Item, LinkedTask
+from dotflow.graph.linked_task import Item, LinkedTask, item_of_key
 from dotflow.resume.origin import NO_TASK, workflow_key
 
 MARK_SUFFIX: Final = "-begun"
@@ -69,7 +69,7 @@ class CheckpointKeys:
             others = {suffix[1:] for suffix in (MARK_SUFFIX, CLEANUP_SUFFIX, INDEX_SUFFIX)}
             listed = [one.removeprefix(f"{key}-") for one in self._storage.list_keys(f"{key}-")]
             found = [suffix for suffix in listed if suffix not in others]
-        items = [Item(task, index, None, suffix) for index, suffix in enumerate(found)]
+        items = [item_of_key(task, index, suffix) for index, suffix in enumerate(found)]
         return [item for item in items if self._storage.contains(self.of(item))]
 
     def all(self) -> list[str]:
