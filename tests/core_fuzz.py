@@ -510,7 +510,6 @@ def known_difference(maker: Maker, model: dict[str, Any], engine: dict[str, Any]
     ours, theirs = model.get("calls", Counter()), engine.get("calls", Counter())
     more, less = theirs - ours, ours - theirs
     every = [t for top in maker.tasks for t in ([top] if top.body is None else top.body.tasks)]
-    unsaved = {t.step.name for t in every if t.step is not None and not t.saved}
     in_rounds = {t.step.name for top in maker.tasks if top.repeat and top.body for t in top.body.tasks if t.step}
     tasks = engine["ran"].tasks if "ran" in engine else []
     mine, others = ({row[0] for row in (one.get("plan") or {}).values()} for one in (model, engine))
@@ -518,8 +517,6 @@ def known_difference(maker: Maker, model: dict[str, Any], engine: dict[str, Any]
     is_same = not more and not less and model.get("values") == engine.get("values")
     if resume == "unfinished" and (is_same or (more and not less) or ("restored" in mine and "restore" not in others)):
         return "1 the model goes on with a run that has completed; dotflow begins anew, which is right"
-    if more and not less and {call[0] for call in more} <= unsaved:
-        return "5 dotflow makes an unsaved value that no task that runs takes: a waste"
     if less and not more and {call[0] for call in less} <= in_rounds:
         return "6 in rounds dotflow restores what takes a list of which an item has failed again; the model runs it"
     if more and not less and (any(t.is_mapped and not t.items for t in tasks) or all("[]" in call[2] for call in more)):
