@@ -344,7 +344,8 @@ def judge(node: Node, got: Got, look: Look, is_ahead: bool) -> Verdict:
     void, is_intent = "", False
     lacking = [name for name in task.takes if name not in got.args and name not in task.optional]
     if got.held and lacking and doc is None and not is_ahead:
-        return Verdict(SKIPPED, "it needs a value that is not made anew")
+        held = "" if task.saved or node.fore is None else node.fore.token
+        return Verdict(SKIPPED, "it needs a value that is not made anew", token=held)
     if doc is not None and got.unsure and not got.made and not look.options.strict:
         void, is_intent = look.why_void(node, {**doc, "tokens": got.tokens}, got)
         if not void:

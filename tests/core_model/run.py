@@ -782,7 +782,8 @@ class Run:
             kind, value, token = last.cell()
             if node.fan.failure or kind is not HAS:
                 state = FAILED if node.fan.failure else SKIPPED
-                self._end(node, state, NOTHING, "", node.fan.failure)
+                held = f"r{last.index}:{token}" if kind is HELD and not node.fan.failure else ""
+                self._end(node, state, NOTHING, held, node.fan.failure)
                 return
             self._end(node, COMPLETED, value, f"r{last.index}:{token}")
             return
@@ -824,7 +825,7 @@ class Run:
             return
         self.stopping = False
         for node in [
-            node for node in _all(self.root) if node.task.always and node.state is WAITING and node.entry is None
+            node for node in every_node(self.root) if node.task.always and node.state is WAITING and node.entry is None
         ]:
             if node.scope.owner is None or any(map(_begun, node.scope.nodes.values())):
                 yield node
@@ -837,11 +838,11 @@ class Run:
         journal.is_open = False
         for name in list(journal.floors):
             if all(
-                node.state in OVER for node in _all(self.root) if name in (node.scope.prefix + node.task.name, node.key)
+                node.state in OVER for node in every_node(self.root) if name in (node.scope.prefix + node.task.name, node.key)
             ):
                 del journal.floors[name]
         journal.save()
-        states = {node.state for node in _all(self.root)}
+        states = {node.state for node in every_node(self.root)}
         self.state = FAILED if FAILED in states else OPEN if OPEN in states else COMPLETED
 
 
@@ -894,12 +895,12 @@ def _leaves(kids: Collection[Any]) -> Any:
             yield kid
 
 
-def _all(scope: Scope) -> Any:
+def every_node(scope: Scope) -> Any:
     for node in scope.nodes.values():
         yield node
         for kid in node.fan.kids if node.fan is not None else ():
             if isinstance(kid, Scope):
-                yield from _all(kid)
+                yield from every_node(kid)
             else:
                 yield kid
 

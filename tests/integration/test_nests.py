@@ -578,6 +578,26 @@ def test_a_plan_counts_the_cleanups_of_unsaved_values_that_are_made(lab: Lab, re
 
 
 @pytest.mark.parametrize("mode", ["sequential", "parallel"])
+def test_a_new_item_opens_and_closes_what_only_its_cleanup_takes(lab: Lab, mode: str) -> None:
+    """Of a list that the resume makes anew, too: an unsaved task of a new item runs, though nothing else takes it."""
+
+    def workflow() -> DotFlow:
+        page = DotFlow(params={"url": ...})
+        page.task.add(lab.step("open", "url", checkpoint=False)).add(lab.step("use", "url"))
+        page.task.add(lab.step("close", "url", "open"), always=True)
+        page.task.add(lab.step("report", "use"))
+        return lab.workflow(page)
+
+    lab.start(workflow(), mode)
+    lab.urls = [*lab.urls, "d"]
+
+    lab.start(workflow(), mode, resume=True, rerun=["urls"])
+
+    ran = [text for text in lab.ran if text.endswith(" d")]
+    assert (sorted(ran), ran[-1]) == (["close d", "open d", "use d"], "close d")
+
+
+@pytest.mark.parametrize("mode", ["sequential", "parallel"])
 def test_a_task_that_takes_its_item_no_longer_runs_again(lab: Lab, mode: str) -> None:
     """A checkpoint counts only while its task takes the same: the item's key does not show whether it takes it."""
     page = DotFlow(params={"url": ...})

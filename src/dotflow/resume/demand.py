@@ -91,7 +91,7 @@ class Demand:
 
     def _is_asked_for(self, task: Task) -> bool:
         takers = self._takers.get(task.task_id, [])
-        is_inside = task.links is not None and task.links.nest is not None and task.items
+        is_inside = task.links is not None and task.links.nest is not None
         if is_inside or self._left_out:  # a cleanup after it is no reason to leave it out
             takers = [taker for taker in takers if not self._tokens.tasks[taker].is_cleanup]
         return not takers or self._changes.is_rerun(task)
