@@ -838,7 +838,9 @@ class Run:
         journal.is_open = False
         for name in list(journal.floors):
             if all(
-                node.state in OVER for node in every_node(self.root) if name in (node.scope.prefix + node.task.name, node.key)
+                node.state in OVER
+                for node in every_node(self.root)
+                if name in (node.scope.prefix + node.task.name, node.key)
             ):
                 del journal.floors[name]
         journal.save()
