@@ -65,6 +65,7 @@ from dotflow.graph.params import (
     resolve,
     run_id_of,
     secret_digest,
+    settings_of,
 )
 from dotflow.graph.plan import make_plan, note_on_groups
 from dotflow.graph.run_secrets import RunSecrets, keep_secret, mask_names, secret_params
@@ -437,7 +438,7 @@ class DotFlow:
 
         values, secrets, _ = self._resolve(params)
         given = {name: values[name] for name in params}
-        text = params_text(given, values, masks, secrets, key)
+        text = params_text(given, values, masks, secrets, key, settings_of(self.params))
         name = self._id_of(values, secrets, masks) if key is None else keyed_id(self.workflow_id, key, masks)
         return name, text
 

@@ -29,7 +29,7 @@ from enum import Enum
 from pathlib import Path
 from dotflow import Config, DotFlow, action
 from dotflow.providers import ExecutorThread, LogDefault, SchedulerCron, StorageFile
-from dotflow import Secret
+from dotflow import Secret, Setting
 
 def note(what):
     with Path("done").open("a") as file:
@@ -72,6 +72,9 @@ def paint(shade: Shade, is_dry: bool, at: datetime): ...
 
 painted = DotFlow(config(), workflow_id="painted", params={"shade": ..., "is_dry": ..., "at": ...})
 painted.task.add(paint)
+
+costly = DotFlow(config(), workflow_id="costly", params={"day": ..., "budget": Setting(50)})
+costly.task.add(fetch)
 
 def of_day(day="today"):
     return nightly
@@ -313,6 +316,20 @@ def test_all_combinations_of_several_parameters(command: Command, jobs: str, his
     assert sorted(states(history)) == [
         f"nightly@day=2026-11-0{day}{region}" for day in (1, 2) for region in ("", ",region=us")
     ]
+
+
+def test_a_setting_has_one_value(command: Command, jobs: str, history: HistorySQLite) -> None:
+    """All days have it; several values are refused, as they would be several runs of one name."""
+    costly = ("backfill", "-w", f"{jobs}:costly", "--param", "day=2026-11-01..2026-11-02")
+
+    several = command(*costly, "--param", "budget=70,80")
+    assert several.code == 2
+    assert "Can't use --param budget=70,80: 'budget' is an int" in several.err
+
+    one = command(*costly, "--param", "budget=70")
+    assert one.code == 0, one.err
+    assert sorted(states(history)) == ["costly@day=2026-11-01", "costly@day=2026-11-02"]
+    assert {run.params["budget"] for run in history.runs() if run.params} == {70}
 
 
 @pytest.mark.parametrize(

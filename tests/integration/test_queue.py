@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from dotflow import Config, Context, DotFlow, Secret, action, clock
+from dotflow import Config, Context, DotFlow, Secret, Setting, action, clock
 from dotflow.abc.notify import RunMessage
 from dotflow.abc.operations import Ending
 from dotflow.control import Control
@@ -1883,3 +1883,25 @@ def test_what_a_beginning_raises_is_masked(make: Make, history: HistorySQLite, m
     text = "\n".join([*lines, written(history)])
     assert "could not begin" in text
     assert "tok-1234567" not in text
+
+
+@pytest.mark.parametrize("by_id", [False, True], ids=["of the workflow", "by its id"])
+def test_a_setting_is_no_part_of_a_key(make: Make, history: HistorySQLite, *, by_id: bool) -> None:
+    """The same key with another Setting returns the run, which takes the newest while it waits."""
+    workflow = make(params={"customer": ..., "day": 7, "budget": Setting(50)})
+    history.operations().declare([workflow._declared()])
+
+    def submit(params: dict[str, Any]) -> str:
+        return Control(history).submit("report", params, key="click") if by_id else workflow.submit(params, key="click")
+
+    run = submit({"customer": 1})
+    again = [submit({"customer": 1, "budget": 70}), submit({"customer": 1, "budget": 80}), submit({"customer": 1})]
+    with pytest.raises(OrderRefused, match="the key 'click' was used with other parameters"):
+        submit({"customer": 2, "budget": 80})
+    serve(workflow, once=True)
+    again.append(submit({"customer": 1, "budget": 90}))
+
+    assert again == [run] * 4
+    ended = Control(history).run(run)
+    assert (ended.workflow_id, ended.state) == ("report#click", TypeRunState.COMPLETED)
+    assert dict(ended.params or {}) == {"customer": 1, "day": 7, "budget": 80}

@@ -26,7 +26,7 @@ from dotflow.errors import (
     ValueNotStorable,
 )
 from dotflow.graph.param_types import SCALARS, type_of_run_param
-from dotflow.graph.params import GIVEN, Params, keyed_id, naming, params_in, run_id_of, settings_of
+from dotflow.graph.params import GIVEN, SETTINGS, Params, keyed_id, naming, params_in, run_id_of, settings_of
 
 NO_ID: Final = "it has no workflow_id, by which other processes find its runs: DotFlow(workflow_id='nightly')"
 NO_HISTORY: Final = (
@@ -96,7 +96,14 @@ def check_id(workflow_id: object) -> None:
         raise InvalidArgument("workflow_id", workflow_id, "the id of a workflow, as a text without lone surrogates")
 
 
-def params_text(given: Params, defaults: Params, masks: Masks, secrets: Collection[str], key: str | None) -> str:
+def params_text(
+    given: Params,
+    defaults: Params,
+    masks: Masks,
+    secrets: Collection[str],
+    key: str | None,
+    settings: Collection[str],
+) -> str:
     """Returns run parameters for a queue. Equal ones are equal texts.
 
     Args:
@@ -105,6 +112,7 @@ def params_text(given: Params, defaults: Params, masks: Masks, secrets: Collecti
         masks: The secrets.
         secrets: The parameters that are secrets, which stay out.
         key: The key of the submission; None for none.
+        settings: The parameters that are Settings.
 
     Raises:
         InvalidArgument: A given value is a secret, or the codec can't keep it.
@@ -119,12 +127,16 @@ def params_text(given: Params, defaults: Params, masks: Masks, secrets: Collecti
     if masks.mask(text) != text:
         raise refuse_secret(next((name for name, value in given.items() if masks.mask(repr(value)) != repr(value)), ""))
     kept = {name: value for name, value in defaults.items() if name not in secrets and _may_be_kept(value, masks)}
-    return _kept_text(given, kept, key)
+    return _kept_text(given, kept, key, settings)
 
 
-def _kept_text(given: Params, defaults: Params, key: str | None) -> str:
-    """Returns the parameters of a run for a queue; with a key also which of them were given, as it is compared."""
-    names = {} if key is None or not defaults.keys() - given.keys() else {GIVEN: sorted(given)}
+def _kept_text(given: Params, defaults: Params, key: str | None, settings: Collection[str]) -> str:
+    """Returns the parameters of a run for a queue; with a key also which of them were given, as they are compared."""
+    names: dict[str, list[str]] = {}
+    if key is not None and defaults.keys() - given.keys():
+        names[GIVEN] = sorted(given)
+    if key is not None and given.keys() & settings:
+        names[SETTINGS] = sorted(given.keys() & settings)
     return _text({**defaults, **given, **names})
 
 
@@ -267,8 +279,9 @@ def named_by(
     if missing:
         raise MissingParam(tuple(missing))
     defaults = {name: value for name, value in defaults_of(description).items() if value is not ...}
+    settings = {name for name, one in described.items() if len(one) > 2}
     if values and any(not kind for kind, *_ in described.values()):
-        return None, _kept_text(values, {}, key)
-    named = {name: value for name, value in values.items() if len(described[name]) < 3}
+        return None, _kept_text(values, {}, key, settings)
+    named = {name: value for name, value in values.items() if name not in settings}
     by_values = run_id_of(workflow_id, naming(defaults, named))
-    return by_values if key is None else plain, _kept_text(values, defaults, key)
+    return by_values if key is None else plain, _kept_text(values, defaults, key, settings)

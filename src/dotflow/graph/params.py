@@ -125,8 +125,9 @@ def _is_default(value: Any, default: Any) -> bool:
 
 
 #: Beside the parameters that the history has of a run, under names that no parameter has: the names of those that a
-#: submission with a key has given, and the digests of the secrets that the run was given.
+#: submission with a key has given, those of the Settings among them, and the digests of the secrets of the run.
 GIVEN: Final = "=given"
+SETTINGS: Final = "=settings"
 DIGESTS: Final = "=digests"
 
 

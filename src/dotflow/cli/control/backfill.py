@@ -26,7 +26,7 @@ from dotflow.core.types.run_state import TypeRunState
 from dotflow.engine.submission import refuse_secret
 from dotflow.errors import NotServable, OrderRefused, UnknownParam
 from dotflow.graph.param_types import CONTAINERS, type_of_run_param
-from dotflow.graph.params import Params, value_text
+from dotflow.graph.params import Params, settings_of, value_text
 from dotflow.graph.run_secrets import secret_params
 from dotflow.records.record import RunSummary
 from dotflow.serving.server import serve_names
@@ -103,7 +103,7 @@ def _lists(workflow: DotFlow, texts: Mapping[str, str]) -> Mapping[str, Sequence
         if name in secret_params(declared, tasks):
             raise refuse_secret(name)
         kind = type_of_run_param(name, declared[name], tasks)
-        if kind is None or kind in CONTAINERS.values():  # whose text is JSON, with commas of its own
+        if kind is None or kind in CONTAINERS.values() or name in settings_of(declared):  # one value, commas and all
             lists[name] = [convert(name, text, kind)]
             continue
         try:

@@ -46,7 +46,7 @@ from dotflow.core.schedule_rules import Fired
 from dotflow.core.text import escape_surrogates
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError, NotInHistory, NotServable, OrderRefused, close_match
-from dotflow.graph.params import given_in
+from dotflow.graph.params import SETTINGS, given_in
 from dotflow.providers.histories.sqlite import live, questions, schedules
 from dotflow.providers.histories.sqlite.crashed import MARK_ATTEMPTS, MARK_RUN, counts_of, end_of, mark_ended
 from dotflow.providers.histories.sqlite.reading import (
@@ -81,7 +81,8 @@ T = TypeVar("T")
 MAX_LEFT: Final = 100
 BETWEEN_LOOKS: Final = 1.0  # seconds between the two looks that find a process dead
 
-BY_KEY: Final = "SELECT run_id, params FROM wanted JOIN runs USING (run) WHERE wanted.workflow = ? AND key = ?"
+BY_KEY: Final = """SELECT run, run_id, params, queued AND NOT resume FROM wanted JOIN runs USING (run)
+    WHERE wanted.workflow = ? AND key = ?"""
 FRESH: Final = """SELECT run, run_id, priority, due FROM wanted JOIN runs USING (run)
     WHERE wanted.name = ? AND queued AND NOT resume"""
 SET_PARAMS: Final = "UPDATE runs SET params = ? WHERE run = ?"  # those that do not name it may differ
@@ -860,9 +861,13 @@ def _submit(connection: sqlite3.Connection, wanted: Submission, trigger: str = "
     now = _now()
     due = now if wanted.due is None else micro(wanted.due)
     if wanted.key is not None:
-        for run_id, params in connection.execute(BY_KEY, (wanted.workflow, wanted.key)):
-            if params != wanted.params and _given_text(params) != _given_text(wanted.params):
+        for run, run_id, params, waits in connection.execute(BY_KEY, (wanted.workflow, wanted.key)).fetchall():
+            stored, given = json.loads(params), json.loads(wanted.params)
+            if _compared(stored) != _compared(given):
                 raise OrderRefused("submit", run_id, f"the key {wanted.key!r} was used with other parameters")
+            if waits and SETTINGS in given:
+                newest = {**stored, **{name: given[name] for name in given[SETTINGS]}}
+                connection.execute(SET_PARAMS, (json.dumps(newest), run))
             return str(run_id)
     elif wanted.name is not None:
         for run, run_id, priority, earlier in connection.execute(FRESH, (wanted.name,)).fetchall():
@@ -878,9 +883,10 @@ def _submit(connection: sqlite3.Connection, wanted: Submission, trigger: str = "
     return run_id
 
 
-def _given_text(params: str) -> str:
-    """Returns the parameters that a submission has given, as a text: equal ones are equal texts."""
-    return json.dumps(given_in(json.loads(params)), sort_keys=True)
+def _compared(params: dict[str, Any]) -> str:
+    """Returns the parameters that a submission has given, without Settings, as a text: equal ones are equal texts."""
+    given = {name: value for name, value in given_in(params).items() if name not in params.get(SETTINGS, ())}
+    return json.dumps(given, sort_keys=True)
 
 
 def _continue(
