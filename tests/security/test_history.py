@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from dotflow import Config, DotFlow, action, serve
 from dotflow.errors import HistoryError
-from dotflow.providers import HistorySQLite, sqlite_file
+from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile, sqlite_file
 from tests.security import history_fuzz
 from tests.security.forged import Victim, execute
 
@@ -167,3 +168,35 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def test_forged_and_damaged_histories_raise_no_error_but_ours(fuzzed: bytes, tmp_path: Path, seed: int) -> None:
     """Whatever reads or changes them; `python -m tests.security.history_fuzz 10000` tries more."""
     assert list(history_fuzz.failures(fuzzed, tmp_path, seed)) == []
+
+
+#: Rows that no dotflow has written, and whether the run of the first row fails for it.
+FORGED_ROWS = {
+    "UPDATE wanted SET rerun = '{' WHERE run = 1": True,
+    "UPDATE wanted SET rerun = '[5]' WHERE run = 1": True,
+    "UPDATE wanted SET priority = 'high' WHERE run = 1": True,
+    "UPDATE wanted SET priority = 'high', name = NULL WHERE run = 1": True,
+    "UPDATE wanted SET due = 'x', name = NULL WHERE run = 1": True,
+    "UPDATE wanted SET due = -5, name = NULL WHERE run = 1": False,
+    "UPDATE runs SET params = '{' WHERE run = 1": True,
+    "INSERT INTO orders (run, what, by_whom, at, comment) VALUES (1, 'dance', 'x', 1, '')": False,
+    "INSERT INTO orders (run, what, by_whom, at, comment) VALUES (1, x'00', 'x', 1, '')": False,
+    "INSERT INTO workflows (workflow, seen, paused_at, paused_by) VALUES ('other', 1, 'x', x'00')": False,
+}
+
+
+@pytest.mark.parametrize("statement", FORGED_ROWS)
+def test_a_forged_row_fails_alone_and_the_server_serves_the_rest(statement: str, tmp_path: Path) -> None:
+    """Any process that can write the history may have written it."""
+    history = HistorySQLite(tmp_path / "history.db")
+    log = LogDefault(output="none")
+    config = Config(StorageFile(tmp_path / "values"), history=history, log=log, executor=ExecutorThread())
+    workflow = DotFlow(config, workflow_id="served", params={"number": ...})
+    workflow.task.add(action(lambda number: number), name="same")
+    runs = [workflow.submit(params={"number": number}) for number in range(3)]
+    execute(history.path, statement)
+
+    serve(workflow, once=True)
+
+    states = [str(history.load(run).state) for run in runs]
+    assert states == ["Failed" if FORGED_ROWS[statement] else "Completed", "Completed", "Completed"]

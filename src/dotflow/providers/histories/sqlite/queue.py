@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from dotflow import clock
 from dotflow.abc.operations import (
+    LAST_MOMENT,
     MAX_TRIES,
     NAME_STEPS,
     Claim,
@@ -182,6 +183,9 @@ OF_RUN: Final = """SELECT run_id, workflow_id, runs.name, runs.workflow, params,
     COALESCE(made_up, 0), origin, COALESCE(priority, 0), COALESCE(tries, 0), due
     FROM runs LEFT JOIN wanted USING (run) WHERE run = ?"""
 
+PLACE: Final = "SELECT priority, due FROM wanted WHERE run = ?"
+FORGED: Final = "its row in the queue is damaged, or was not written by dotflow. Submit it again"
+ORDERS: Final = frozenset(TypeOrder)
 OPEN_ORDERS: Final = "SELECT what, by_whom, comment FROM orders WHERE done IS NULL AND run = ? ORDER BY rowid"
 DO_ORDERS: Final = "UPDATE orders SET done = ? WHERE done IS NULL AND run = ?"
 ALL_ORDERS: Final = """SELECT run_id, what, by_whom, comment FROM orders JOIN runs USING (run) WHERE done IS NULL
@@ -534,8 +538,8 @@ class SQLiteQueue(Operations):
 
     def orders(self) -> Mapping[str, Sequence[Order]]:
         orders: dict[str, list[Order]] = {}
-        for run_id, what, by, comment in self.look(ALL_ORDERS):
-            orders.setdefault(run_id, []).append(Order(TypeOrder(what), by, comment))
+        for run_id, *order in self.look(ALL_ORDERS):
+            orders.setdefault(run_id, []).extend(_known_orders([order]))
         return orders
 
     def open_server(self, workflows: Sequence[str], wake: Callable[[], None] | None = None) -> "SQLiteServer":
@@ -646,12 +650,14 @@ class SQLiteServer(QueueServer):
         )
 
     def unnamed(self) -> Sequence[tuple[str, Submission]]:
-        rows = self._queue.look(UNNAMED)
-        return [
-            (run_id, Submission(workflow, params, None, key, priority, moment(due)))
-            for run_id, workflow, params, key, priority, due in rows
-            if workflow in self._workflows
-        ]
+        found = []
+        for run_id, workflow, params, key, priority, due in self._queue.look(UNNAMED):
+            if workflow in self._workflows:
+                if _is_place(priority, due):
+                    found.append((run_id, Submission(workflow, params, None, key, priority, moment(max(due, 0)))))
+                else:
+                    self.name(run_id, None, error=FORGED)
+        return found
 
     def name(self, run: str, name: str | None, params: str = "", error: str = "") -> None:
         if name is not None and self._queue.look(FRESH, (name,)):
@@ -741,6 +747,12 @@ class SQLiteServer(QueueServer):
         def work(connection: sqlite3.Connection) -> Claim | None:
             mark_ended(connection, self._path)
             stopped = {workflow for (workflow,) in connection.execute(STOPPED)}
+            while (run := find(connection, stopped)) is not None:
+                if (claim := self._take(connection, run)) is not None:
+                    return claim
+            return None
+
+        def find(connection: sqlite3.Connection, stopped: Collection[str]) -> int | None:
             found = []
             for workflow, most in workflows.items():
                 if workflow in stopped:
@@ -749,9 +761,11 @@ class SQLiteServer(QueueServer):
                     continue
                 for run, name, priority, due in connection.execute(CANDIDATES, {"workflow": workflow, "now": now}):
                     if name not in busy and (names is None or name in names):
+                        if not _is_place(priority, due):
+                            return int(run)  # no other one may begin in its place: it fails
                         found.append((-priority, due, run))
                         break
-            return self._take(connection, min(found)[-1]) if found else None
+            return min(found)[-1] if found else None
 
         return self._queue.transact(work)
 
@@ -776,17 +790,27 @@ class SQLiteServer(QueueServer):
         """Takes the queued run of a name that continues another one."""
 
         def work(connection: sqlite3.Connection) -> Claim | None:
-            for (run,) in connection.execute(CONTINUATION, {"name": name}).fetchall():
-                return self._take(connection, run)
-            return None
+            rows = connection.execute(CONTINUATION, {"name": name}).fetchall()
+            return next(filter(None, (self._take(connection, run) for (run,) in rows)), None)
 
         return self._queue.transact(work)
 
-    def _take(self, connection: sqlite3.Connection, run: int) -> Claim:
+    def _take(self, connection: sqlite3.Connection, run: int) -> Claim | None:
+        """Takes a queued run. One with a row that no dotflow has written fails, and is not taken."""
+        if not _is_place(*connection.execute(PLACE, (run,)).fetchone()):
+            _end(connection, run, TypeRunState.FAILED, error=FORGED)
+            return None
         connection.execute(TAKE, (self._lock, process_name(), run))
         connection.execute(DEQUEUE, (self._server, run))
         *first, continues, has_begun, rerun = connection.execute(CLAIMED, (run,)).fetchone()
-        return Claim._make((*first, bool(continues), bool(has_begun), json.loads(rerun or "[]")))
+        try:
+            steps = json.loads(rerun or "[]")
+        except (ValueError, TypeError, RecursionError):
+            steps = None
+        if not isinstance(steps, list) or not all(isinstance(step, str) for step in steps):
+            _end(connection, run, TypeRunState.FAILED, error=FORGED)
+            return None
+        return Claim._make((*first, bool(continues), bool(has_begun), steps))
 
     def put_back(self, claim: Claim, delay: float) -> None:
         def work(connection: sqlite3.Connection) -> None:
@@ -871,9 +895,11 @@ def _submit(connection: sqlite3.Connection, wanted: Submission, trigger: str = "
             return str(run_id)
     elif wanted.name is not None:
         for run, run_id, priority, earlier in connection.execute(FRESH, (wanted.name,)).fetchall():
-            connection.execute(MERGE, (max(priority, wanted.priority), min(earlier, due), run))
-            connection.execute(SET_PARAMS, (wanted.params, run))
-            return str(run_id)
+            if _is_place(priority, earlier):
+                connection.execute(MERGE, (max(priority, wanted.priority), min(earlier, due), run))
+                connection.execute(SET_PARAMS, (wanted.params, run))
+                return str(run_id)
+            _end(connection, run, TypeRunState.FAILED, error=FORGED)
     run_id, title = str(uuid.uuid4()), wanted.title and escape_surrogates(wanted.title)
     name = wanted.workflow if wanted.name is None else wanted.name
     in_list = (run_id, name, title, trigger, now, now, wanted.workflow, wanted.params, run_id, None)
@@ -978,7 +1004,17 @@ def _ordered(connection: sqlite3.Connection, run: int) -> Order | None:
 
 
 def _open_orders(connection: sqlite3.Connection, run: int) -> list[Order]:
-    return [Order(TypeOrder(what), by, comment) for what, by, comment in connection.execute(OPEN_ORDERS, (run,))]
+    return _known_orders(connection.execute(OPEN_ORDERS, (run,)))
+
+
+def _known_orders(rows: Iterable[Sequence[Any]]) -> list[Order]:
+    """Returns the orders of rows; those that no dotflow has written are none."""
+    return [Order(TypeOrder(what), str(by), str(comment)) for what, by, comment in rows if what in ORDERS]
+
+
+def _is_place(priority: object, due: object) -> bool:
+    """Returns whether a row has a place in the queue: any process that can write the file may have written it."""
+    return type(priority) is int and type(due) is int and due < LAST_MOMENT * MICRO
 
 
 def _reason(order: Order) -> str:

@@ -9,13 +9,13 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Final, NamedTuple
 
-from dotflow.abc.operations import WorkflowPause
+from dotflow.abc.operations import LAST_MOMENT, WorkflowPause
 from dotflow.core.text import shorten
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import DotflowError, HistoryError, NotInHistory
 from dotflow.providers.histories.sqlite import live
 from dotflow.providers.histories.sqlite.crashed import find_ended
-from dotflow.providers.histories.sqlite.tables import FORMAT, MISSING, QUEUE_FORMAT, moment
+from dotflow.providers.histories.sqlite.tables import FORMAT, MICRO, MISSING, QUEUE_FORMAT, moment
 from dotflow.providers.sqlite_errors import UNWRITABLE, cause_of, code_of
 from dotflow.providers.sqlite_file import (
     SQLiteFile,
@@ -41,7 +41,10 @@ HAS_RUNS: Final = "SELECT 1 FROM runs LIMIT 1"
 LAST: Final = """SELECT run FROM runs WHERE parent_run IS NULL AND (begun OR state = 'Running')
     ORDER BY began DESC, run DESC LIMIT 1"""
 SERVED: Final = "SELECT lock, workflows FROM servers"
-PAUSES: Final = "SELECT workflow, paused_by, paused_at, paused_comment FROM workflows WHERE paused_at IS NOT NULL"
+LATEST_PAUSE: Final = LAST_MOMENT * MICRO - 1
+#: A workflow is paused, too, whose moment no dotflow has written.
+PAUSES: Final = f"""SELECT workflow, CAST(paused_by AS TEXT), MAX(0, MIN(CAST(paused_at AS INTEGER), {LATEST_PAUSE})),
+    CAST(paused_comment AS TEXT) FROM workflows WHERE paused_at IS NOT NULL"""
 LAST_FAILED: Final = """SELECT run FROM runs WHERE (state IN ('Failed', 'Crashed') OR run IN ({crashed}))
     AND parent_run IS NULL ORDER BY began DESC, run DESC LIMIT 1"""
 BY_ID: Final = "SELECT run, run_id FROM runs WHERE run_id >= ? AND run_id < ? ORDER BY run_id LIMIT 9"
