@@ -19,7 +19,7 @@ from dotflow.abc.notify import Notify
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.core.types.status import TypeStatus
 from dotflow.engine.approvals import Approvals
-from dotflow.errors import HistoryError, InvalidLink, InvalidPolicy, NotServable, OrderRefused
+from dotflow.errors import HistoryError, InvalidArgument, InvalidLink, InvalidPolicy, NotServable, OrderRefused
 from dotflow.providers import ExecutorThread, HistorySQLite, LogDefault, StorageFile
 from dotflow.providers.histories.sqlite.queue import SQLiteQueue
 from dotflow.providers.notifiers.message import details
@@ -100,6 +100,17 @@ def test_a_yes_to_a_paused_run_is_continued_by_a_server(make: Make) -> None:
     assert ended.state is TypeRunState.COMPLETED
     assert workflow.value(run_id, "publish") == ["anna", {"limit": 5}, "fine"]
     assert _ran == ["rows", "publish"]
+
+
+@pytest.mark.parametrize("value", ["hunter2hunter2", {"notes": ["it is hunter2hunter2"]}], ids=["text", "nested"])
+def test_a_secret_is_no_value_of_an_answer(make: Make, monkeypatch: pytest.MonkeyPatch, *, value: Any) -> None:
+    """The history would keep it as clear text; the question stays open."""
+    monkeypatch.setenv("API_TOKEN", "hunter2hunter2")
+    workflow = make()
+    run_id = workflow.start().run_id
+    with pytest.raises(InvalidArgument, match=r"value='\*\*\*' is not accepted. Pass no secret"):
+        Control(workflow).approve(run_id, value=value, by="anna")
+    assert [question.is_yes for question in Control(workflow).questions()] == [None]
 
 
 def test_a_submitted_run_waits_for_its_answer_without_a_process(make: Make) -> None:

@@ -165,7 +165,7 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
     (WorkerNotStarted("load", "no memory"), ["'load'", "no memory", "max_workers"]),
     (
         NotPicklable("load", "The value returned", "TypeError: a lock"),
-        ["the value returned", "'load'", "TypeError: a lock", "Config(executor=ExecutorThread())"],
+        ["the value returned", "'load'", "TypeError: a lock", "run the step in this process"],
     ),
     (StepFailed("ValueError", "no rows"), ["ValueError: no rows"]),
     (StepFailed("KeyError", "", "Traceback: ..."), ["KeyError", "Traceback: ..."]),
