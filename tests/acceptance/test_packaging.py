@@ -16,7 +16,7 @@ import pytest
 
 import dotflow
 from dotflow import errors
-from dotflow.cli.project.wheel import pack
+from dotflow.cli.wheel import pack
 from dotflow.report.page import MODULES
 from tests.extras import ROOT, USES, extras, install_command, program_for
 from tests.unit.test_import import PROMISED

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from dotflow import Control, DotFlow, serve
-from dotflow.cli.control.backfill import run_backfill
-from dotflow.cli.exit_codes import Exit
-from dotflow.cli.storages import STORAGE_OPTIONS
+from dotflow.cli.command import Exit
+from dotflow.cli.commands.backfill import run_backfill
+from dotflow.cli.storages import STORAGE_ARGUMENTS
 from dotflow.core.steps import resolve
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.providers import HistorySQLite
@@ -252,7 +252,7 @@ def test_the_history_is_read_once_for_all_names(jobs: str, workflow: DotFlow, mo
 
     monkeypatch.setattr(HistorySQLite, "recent", counted)
     options = {"workflow": f"{jobs}:nightly", "param": ("day=2026-11-01..2026-11-30",), "dry_run": True, "again": False}
-    assert run_backfill({**dict.fromkeys(("storage", *STORAGE_OPTIONS)), **options}) is Exit.COMPLETED
+    assert run_backfill({**dict.fromkeys(("storage", *STORAGE_ARGUMENTS)), **options}) is Exit.COMPLETED
     assert read == [30]
 
 

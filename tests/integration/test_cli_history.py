@@ -15,11 +15,11 @@ import pytest
 from rich.cells import cell_len
 
 from dotflow import Config, DotFlow, action, note
-from dotflow.cli.history import text
-from dotflow.cli.history.parts import escape_output
-from dotflow.cli.history.run_page import print_next
-from dotflow.cli.history.text import Column, Screen
+from dotflow.cli import screen
+from dotflow.cli.commands.show import escape_output
 from dotflow.cli.main import main
+from dotflow.cli.pages import print_next
+from dotflow.cli.screen import Column, Screen
 from dotflow.core.durations import format_duration
 from dotflow.core.events import AttemptFailed, Traced
 from dotflow.core.failure import Failure
@@ -1208,7 +1208,7 @@ def test_a_table_fits(width: int) -> None:
 )
 def test_sizes_are_short(count: int | None, shown: str) -> None:
     """At most three digits, in powers of a thousand."""
-    assert text.size(count) == shown
+    assert screen.size(count) == shown
 
 
 def test_output_in_a_terminal_is_text() -> None:

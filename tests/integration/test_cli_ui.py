@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from dotflow.cli.exit_codes import Exit
+from dotflow.cli.command import Exit
 from dotflow.cli.main import main
 from dotflow.control import user_of
 from dotflow.providers import HistorySQLite

@@ -226,7 +226,7 @@ print(json.dumps({{
 
 #: A child makes a run whose second step fills the disk, and the parent reads what is known of it.
 FILLED = """
-from dotflow.cli.history.parts import print_output
+from dotflow.cli.commands.show import _print_output
 from dotflow.providers import HistorySQLite
 
 history = HistorySQLite(HERE / "disk" / "history.db")
@@ -262,7 +262,7 @@ start(first)
 known += [history.load(run.run_id) for run in history.runs()]
 errors = io.StringIO()
 with contextlib.redirect_stderr(errors):
-    print_output(history, known[0].run_id, "302", None, follow=False, as_json=False)
+    _print_output(history, known[0].run_id, "302", None, follow=False, as_json=False)
 print(json.dumps({
     "code": code,
     "known": [[run.state, run.error, *(str(run.steps[place].state) for place in (0, -1))] for run in known],

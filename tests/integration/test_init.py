@@ -19,8 +19,8 @@ import click
 import pytest
 
 import dotflow
+from dotflow.cli.commands.init import add, make
 from dotflow.cli.main import main
-from dotflow.cli.project.create import add, make
 from tests.integration.children import PATIENCE, SOURCES, held_back
 
 MADE = {

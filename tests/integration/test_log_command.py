@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from dotflow import Config, DotFlow, action
-from dotflow.cli.exit_codes import Exit
+from dotflow.cli.command import Exit
 from dotflow.cli.log.files import last_records, open_all
 from dotflow.cli.log.records import Filter
 from dotflow.cli.main import main

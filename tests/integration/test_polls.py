@@ -15,7 +15,7 @@ from dotflow.abc.executor import Executor
 from dotflow.abc.history import Listener
 from dotflow.abc.log import Log
 from dotflow.abc.storage import Storage
-from dotflow.cli.replay.step import ending_of
+from dotflow.cli.commands.replay import ending_of
 from dotflow.core.events import AttemptFailed, AttemptStarted, AttemptWaits, Event, TaskCompleted, TaskFailed
 from dotflow.core.outcome import NotReady
 from dotflow.core.types import TypeRunState, TypeStatus

@@ -428,7 +428,7 @@ def test_it_prints_the_differences(replay: Replay, folder: Path, monkeypatch: py
     monkeypatch.setattr(f"{environment}.packages", lambda path: {"click": "8.0", "nothing": "2.0", "moon": "2"})
     (folder / ".git" / "HEAD").write_text("abcdef0123" * 4)
     now = describe_environment() | {"python": "3.99.0"}
-    monkeypatch.setattr("dotflow.cli.replay.step.describe_environment", lambda: now)
+    monkeypatch.setattr("dotflow.cli.commands.replay.describe_environment", lambda: now)
 
     lines = replay("failed", "load")[1].splitlines()
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from dotflow.cli.history.by_param import _print_days
-from dotflow.cli.history.text import Screen
+from dotflow.cli.commands.runs import _print_days
+from dotflow.cli.screen import Screen
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.records.record import RunSummary
 from dotflow.report.by_param import MAX_DAYS, ORDER, by_param, day_ranges, params_of, value_object

@@ -8,9 +8,9 @@ from zoneinfo import ZoneInfo
 import click
 import pytest
 
+from dotflow.cli.commands.schedule import format_time
 from dotflow.cli.formatting import one_line, pluralize
 from dotflow.cli.main import dotflow
-from dotflow.cli.run.schedule import format_time
 from dotflow.core.failure import raised_at
 
 STDLIB = sysconfig.get_path("stdlib")

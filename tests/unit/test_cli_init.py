@@ -12,13 +12,12 @@ from unittest import mock
 import click
 import pytest
 
-from dotflow.cli.project.create import render
-from dotflow.cli.project.names import ProjectNames, names_of
-from dotflow.cli.project.wheel import Wheel, index_requirement, pack, zipped
+from dotflow.cli.commands.init import ProjectNames, names_of, render
+from dotflow.cli.wheel import Wheel, index_requirement, pack, zipped
 
 
 def names_for(project: str, *installed: str) -> ProjectNames:
-    with mock.patch("dotflow.cli.project.names.is_installed", lambda package: package in installed):
+    with mock.patch("dotflow.cli.commands.init.is_installed", lambda package: package in installed):
         return names_of(project)
 
 
@@ -157,7 +156,7 @@ def test_the_same_files_make_the_same_wheel() -> None:
 
 def test_a_dotflow_that_is_not_installed_is_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its requirements stand in no file beside it."""
-    monkeypatch.setattr("dotflow.cli.project.wheel.installed", lambda: None)
+    monkeypatch.setattr("dotflow.cli.wheel.installed", lambda: None)
 
     with pytest.raises(click.ClickException, match=r"is not installed\. Install it with pip\.$"):
         pack()

@@ -7,10 +7,10 @@ import click
 import pytest
 
 from dotflow import Config, Context, DotFlow, Task, action
-from dotflow.cli.error_lines import error_line
+from dotflow.cli import load as loading
+from dotflow.cli.formatting import error_line
+from dotflow.cli.load import MAX_LENGTH, derived_id, parse_value
 from dotflow.cli.main import dotflow
-from dotflow.cli.run import load as loading
-from dotflow.cli.run.load import MAX_LENGTH, derived_id, parse_value
 from dotflow.cli.storages import STORAGES, make_storage
 from dotflow.core.failure import Failure
 from dotflow.core.task import RunTask
@@ -413,7 +413,7 @@ def test_an_error_is_one_line() -> None:
 
 def test_a_summary_lists_failures_and_omits_many_successes() -> None:
     """Up to fifty tasks have a line each; of more, only those that did not complete."""
-    from dotflow.cli.run.summary import summary_lines
+    from dotflow.cli.summary import summary_lines
     from dotflow.core.events import AttemptStarted, TaskCompleted, TaskFailed
 
     def step() -> None: ...

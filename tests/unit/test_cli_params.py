@@ -9,9 +9,8 @@ from typing import Any
 import click
 import pytest
 
-from dotflow.cli.error_lines import error_line
-from dotflow.cli.run.load import Loaded, build, load
-from dotflow.cli.run.params import convert, parse_params
+from dotflow.cli.formatting import error_line
+from dotflow.cli.load import Loaded, build, convert, load, parse_params
 from dotflow.errors import DotflowError, MissingParam, UnknownParam
 from dotflow.graph.param_types import type_of_default
 from dotflow.providers import LogDefault

@@ -8,7 +8,7 @@ import click
 import pytest
 
 from dotflow import Config, DotFlow, action
-from dotflow.cli.run.planned import WORDS, fill, filled_now, params_of_firings
+from dotflow.cli.commands.schedule import WORDS, fill, filled_now, params_of_firings
 
 BERLIN = ZoneInfo("Europe/Berlin")
 CLI = Path(__file__).parents[2] / "docs" / "cli.md"

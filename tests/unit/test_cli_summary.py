@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from dotflow import Context, DotFlow, action
-from dotflow.cli.run.summary import summary_lines
-from dotflow.cli.run.tables import print_summary
+from dotflow.cli.live.view import print_summary
+from dotflow.cli.summary import summary_lines
 from tests.unit.conftest import FakeTime
 
 MakeWorkflow = Callable[..., DotFlow]

@@ -15,7 +15,7 @@ import pydantic
 import pytest
 
 from dotflow import DotFlow, Secret, action
-from dotflow.cli.run.load import build
+from dotflow.cli.load import build
 from dotflow.errors import InvalidArgument
 from dotflow.graph.params import resolve
 from dotflow.providers import LogDefault

@@ -1,11 +1,16 @@
-"""Numbers and texts as the command line prints them."""
+"""Numbers, texts and errors as the command line prints them."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+import click
+
+from dotflow.errors import DotflowError, MissingParam
+
 if TYPE_CHECKING:
     from dotflow.core.action import AnyAction
     from dotflow.core.task import Task
+
 
 #: State or status -> its style in a terminal.
 STYLES: Final[Mapping[str | None, str]] = {
@@ -40,3 +45,21 @@ def one_line(text: str, max_length: int = 300) -> str:
     """Returns text on one line, cut to *max_length* characters, without control characters."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= max_length else f"{line[: max_length - 1]}…"
+
+
+MAX_LENGTH = 2_000  # characters
+
+
+def error_line(error: Exception) -> str:
+    """Returns the line that reports an error on stderr."""
+    if isinstance(error, click.UsageError):
+        command = error.ctx.command_path if error.ctx is not None else "dotflow"
+        return f"{command}: {one_line(error.format_message(), MAX_LENGTH)} See '{command} --help'."
+    if isinstance(error, click.ClickException):
+        return f"dotflow: {one_line(error.format_message(), MAX_LENGTH)}"
+    if isinstance(error, MissingParam) and error.who == "run":
+        names = " and ".join(f"'{name}'" for name in error.names)
+        return f"dotflow: The run needs {names}. Pass {' '.join(f'--param {name}=VALUE' for name in error.names)}."
+    if isinstance(error, DotflowError | ImportError):
+        return f"dotflow: {one_line(str(error), MAX_LENGTH)}"
+    return f"dotflow: {type(error).__name__}: {one_line(str(error), MAX_LENGTH)} (--debug shows where)"

@@ -11,35 +11,37 @@ from typing import Any, Final
 import click
 
 from dotflow import __version__
-from dotflow.cli.command import CONTEXT_SETTINGS, DEBUG_OPTION, Group
-from dotflow.cli.error_lines import error_line
-from dotflow.cli.exit_codes import Exit
+from dotflow.cli.command import CONTEXT_SETTINGS, DEBUG_OPTION, Exit, Group
+from dotflow.cli.formatting import error_line
 
-#: Name of the command, and of its function -> the module, in the order of the help.
-COMMANDS: Final[dict[str, str]] = {
-    "init": "init",
-    "start": "start",
-    "schedule": "schedule",
-    "serve": "serve",
-    "schedules": "schedules",
-    "submit": "submit",
-    "backfill": "backfill",
-    "approve": "orders",
-    "reject": "orders",
-    "cancel": "orders",
-    "pause": "orders",
-    "resume": "orders",
-    "plan": "plan",
-    "graph": "graph",
-    "runs": "runs",
-    "show": "show",
-    "diff": "diff",
-    "replay": "replay",
-    "report": "report",
-    "ui": "ui",
-    "forget": "forget",
-    "cache": "cache",
-    "log": "log",
+#: Name of a command, and of its function -> its module, and its line in the help, in order.
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "init": ("init", "Make a project: a pipeline with its tests, ready to run."),
+    "start": ("start", "Run steps or a workflow, and wait for the end."),
+    "schedule": ("schedule", "Run steps or a workflow whenever they are due, until Ctrl-C or SIGTERM."),
+    "serve": ("serve", "Run what is queued, in any number of processes."),
+    "schedules": ("schedules", "List the schedules, and check that their runs are on time."),
+    "submit": ("submit", "Queue a run for a process that serves its workflow."),
+    "backfill": ("backfill", "Queue a run for each day of a range that has not completed."),
+    "approve": ("orders", "Answer yes to a task that waits for an approval."),
+    "reject": ("orders", "Answer no to a task that waits for an approval."),
+    "cancel": ("orders", "Cancel a run that is queued, running or paused."),
+    "pause": ("orders", "Pause a run that is queued or running, or a workflow."),
+    "resume": ("orders", "Queue a run that continues another one, or resume a workflow."),
+    "plan": ("plan", "Print what `start` with the same options would do, and why."),
+    "graph": ("plan", "Print the diagram of a workflow, and run nothing."),
+    "runs": ("runs", "List the runs of the past."),
+    "show": ("show", "Show a run: its tasks, what went wrong, what it printed."),
+    "diff": ("diff", "Compare two runs."),
+    "replay": (
+        "replay",
+        "Run a step of a past run again: one attempt, here, with the inputs that it had and today's code.",
+    ),
+    "report": ("report", "Write a run as one HTML file, to look at or to mail."),
+    "ui": ("ui", "Show the runs in a browser, also while they go on."),
+    "forget": ("forget", "Delete runs of the past."),
+    "cache": ("cache", "List or delete the values of steps with @action(cache=...)."),
+    "log": ("log", "Show what runs have written, and follow it."),
 }
 
 #: Another name of a command -> its name.
@@ -47,7 +49,7 @@ ALIASES: Final = {"logs": "log"}
 
 
 class Commands(Group):
-    """The commands, each imported on first use."""
+    """The commands, each imported on first use: `dotflow --help` imports none."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -56,8 +58,18 @@ class Commands(Group):
         name = ALIASES.get(cmd_name, cmd_name)
         if name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"dotflow.cli.commands.{COMMANDS[name]}"), name)
+        command: click.Command = getattr(import_module(f"dotflow.cli.commands.{COMMANDS[name][0]}"), name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        room = formatter.width - 6 - max(map(len, COMMANDS))
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [
+                    (name, click.Command(name, help=line).get_short_help_str(room))
+                    for name, (_, line) in COMMANDS.items()
+                ]
+            )
 
 
 @click.group(cls=Commands, context_settings=CONTEXT_SETTINGS, invoke_without_command=True)

@@ -1,15 +1,22 @@
-"""The options of the commands that take a workflow."""
+"""The options of the commands, and what they stand for."""
 
 import contextlib
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from dotflow.abc.history import HISTORY_VARIABLE, NO_HISTORY
 from dotflow.cli.command import F, option
 from dotflow.cli.storages import STORAGES
 from dotflow.core.durations import TEXTS, to_seconds
 from dotflow.core.types.execution import TypeExecution, hint_for_mode
+
+if TYPE_CHECKING:
+    from dotflow.providers import HistorySQLite
 
 
 class Mode(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2
@@ -128,3 +135,51 @@ def with_options(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
         return function
 
     return add_all
+
+
+# fmt: off
+HISTORY_OPTION: Final = option(
+    "--history", metavar="PATH", example="--history logs/history.db",
+    help=f"The file of the runs; ${HISTORY_VARIABLE} or {DEFAULT_HISTORY} by default.",
+)
+JSON_OPTION: Final = option(
+    "--json", "as_json", is_flag=True, example="--json | jq .state", help="Print JSON, one object a line.",
+)
+# fmt: on
+
+
+def parse_time(option: str, text: str | None, accepted: str) -> datetime | str | None:
+    """Returns a span such as "2d" as it is, and a time as a moment, in the local zone if it has none.
+
+    Raises UsageError with what is *accepted*.
+    """
+    if text is None or to_seconds(text) is not None:
+        return text
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError, OSError):
+        raise click.UsageError(f"{option} {text} is no time. Use {accepted}.") from None
+
+
+def open_history(path: str | None) -> "HistorySQLite":
+    """Returns the history at the path of --history, or at the default one."""
+    from dotflow.providers import HistorySQLite
+
+    if path == "":
+        raise click.UsageError("--history needs the path of a file.")
+    variable = os.environ.get(HISTORY_VARIABLE, NO_HISTORY)
+    return HistorySQLite(path or (variable if variable not in ("", NO_HISTORY) else DEFAULT_HISTORY))
+
+
+def print_json(records: Iterable[Mapping[str, Any]]) -> None:
+    """Prints objects, each on one line without the characters that a terminal would act on."""
+    for record in records:
+        click.echo(json.dumps(record))
+
+
+def seconds_of(text: str | None) -> float | None:
+    """Returns the seconds of --older-than. Raises UsageError if it is no duration."""
+    seconds = None if text is None else to_seconds(text)
+    if text is not None and seconds is None:
+        raise click.UsageError(f"--older-than {text} is no duration. Use a number with a unit: 90s, 12h or 7d.")
+    return seconds

@@ -37,7 +37,7 @@ STORAGES: Final[Mapping[TypeStorage, StorageChoice]] = {
     TypeStorage.GCS: StorageChoice("StorageGCS", ("bucket", "prefix", "project"), BUCKET_VARIABLES),
 }
 
-STORAGE_OPTIONS: Final = tuple(dict.fromkeys(option for choice in STORAGES.values() for option in choice.options))
+STORAGE_ARGUMENTS: Final = tuple(dict.fromkeys(option for choice in STORAGES.values() for option in choice.options))
 
 
 def make_storage(name: str | None, options: Mapping[str, Any]) -> "Storage | None":

@@ -1,13 +1,21 @@
-"""`dotflow diff`: what differs between two runs."""
+"""`dotflow diff`: the differences between two runs by kind, side by side."""
+
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
 
 import click
+from rich.text import Text
 
-from dotflow.cli.command import Command, option
-from dotflow.cli.exit_codes import Exit
-from dotflow.cli.history.options import HISTORY_OPTION, JSON_OPTION
+from dotflow.cli.command import Command, Exit, option
+from dotflow.cli.options import HISTORY_OPTION, JSON_OPTION, open_history, print_json
+from dotflow.cli.screen import Column, Screen, local, safe, size, span
+from dotflow.records.record import RunRecord
+from dotflow.report.differences import MEASURES, Difference, differences
 
 
-@click.command(cls=Command, short_help="Compare two runs.")
+@click.command(cls=Command)
 @click.argument("first")
 @click.argument("second")
 @option(
@@ -25,11 +33,6 @@ def diff(first: str, second: str, exit_code: bool, as_json: bool, history: str |
     Compared are code, environment, parameters, values and states. Durations, CPU time and memory of a step differ
     from a fifth on. Runs are named as in dotflow show.
     """
-    from dotflow.cli.history.as_json import print_json
-    from dotflow.cli.history.diff_page import print_differences
-    from dotflow.cli.history.options import open_history
-    from dotflow.report.differences import MEASURES, differences
-
     archive = open_history(history)
     before, after = archive.load(first), archive.load(second)
     changes = list(differences(archive, before, after))
@@ -39,3 +42,40 @@ def diff(first: str, second: str, exit_code: bool, as_json: bool, history: str |
         print_differences(before, after, changes)
     is_different = any(difference.kind not in MEASURES for difference in changes)
     return Exit.FAILED if exit_code and is_different else Exit.COMPLETED
+
+
+CODE_LENGTH: Final = 16  # characters of a fingerprint or a digest
+COMMIT_LENGTH: Final = 12
+
+FORMATS: Final[dict[str, Callable[[Any], str]]] = {
+    "duration": span,
+    "cpu": span,
+    "memory": size,
+    "code": lambda code: str(code).partition(":")[2][:CODE_LENGTH],
+    "argv": lambda argv: shlex.join([Path(argv[0]).name, *argv[1:]]),
+    "commit": lambda commit: str(commit)[:COMMIT_LENGTH],
+}
+
+
+def print_differences(before: RunRecord, after: RunRecord, differences: Sequence[Difference]) -> None:
+    """Prints the differences between two runs."""
+    screen = Screen()
+    if not differences:
+        screen.line("No differences.")
+        return
+    runs = (Column(run.short_id, fits=1) for run in (before, after))
+    rows: list[list[Text | str]] = [["began", "", local(before.began), local(after.began)]]
+    previous = ""
+    for difference in differences:
+        kind, name, *values = difference
+        label = kind if kind != previous else ""
+        previous = kind
+        rows.append([label, safe(name), *(_text(difference, value) for value in values)])
+    screen.print_table((Column("What"), Column("Name", fits=2), *runs), rows)
+
+
+def _text(difference: Difference, value: Any) -> Text:
+    if value is None or value == "":
+        return Text("–", "dim")
+    formatted = FORMATS.get(difference.kind) or FORMATS.get(difference.name) or str
+    return Text(safe(formatted(value)))

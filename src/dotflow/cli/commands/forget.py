@@ -3,10 +3,11 @@
 import click
 
 from dotflow.cli.command import Command, option
-from dotflow.cli.history.options import HISTORY_OPTION
+from dotflow.cli.formatting import pluralize
+from dotflow.cli.options import HISTORY_OPTION, open_history, seconds_of
 
 
-@click.command(cls=Command, short_help="Delete runs of the past.")
+@click.command(cls=Command)
 @click.argument("runs", nargs=-1, metavar="[RUN]...")
 @option(
     "--older-than", metavar="AGE", example="dotflow forget --older-than 30d",
@@ -24,10 +25,6 @@ def forget(runs: tuple[str, ...], older_than: str | None, everything: bool, yes:
 
     A run that has not ended is refused. Without --yes, --older-than and --all ask first.
     """
-    from dotflow.cli.formatting import pluralize
-    from dotflow.cli.history.options import open_history
-    from dotflow.cli.run.cached import seconds_of
-
     if (bool(runs), older_than is not None, everything).count(True) != 1:
         raise click.UsageError("What to forget? Pass runs, or --older-than 30d, or --all.")
     age = seconds_of(older_than)

@@ -1,13 +1,32 @@
 """`dotflow cancel`, `pause` and `resume`: orders to runs in any process; `approve` and `reject`: answers to them."""
 
+import json
 from collections.abc import Callable
 from typing import Any, Final
 
 import click
 
-from dotflow.cli.command import Command, F, option
-from dotflow.cli.history.options import HISTORY_OPTION
-from dotflow.cli.options import with_options
+from dotflow.abc.archive import Archive
+from dotflow.abc.operations import NAME_STEPS, WorkflowPause
+from dotflow.cli.command import Command, Exit, F, option
+from dotflow.cli.options import HISTORY_OPTION, open_history, with_options
+from dotflow.cli.screen import safe
+from dotflow.control import Control
+from dotflow.core.text import GENERATED
+from dotflow.core.types.run_state import TypeRunState
+from dotflow.errors import OrderRefused
+from dotflow.records.environment import process_name
+from dotflow.records.record import RunRecord, RunSummary
+from dotflow.report.orders import (
+    PAUSED,
+    answer_text,
+    order_text,
+    resume_text,
+    resume_workflow_command,
+    unpaused_text,
+    waiting_text,
+)
+from dotflow.report.text import as_command
 
 # fmt: off
 ORDER_OPTIONS: Final[tuple[Callable[[F], F], ...]] = (
@@ -22,7 +41,7 @@ WORKFLOW_OPTION: Final = option(
 # fmt: on
 
 
-@click.command(cls=Command, short_help="Cancel a run that is queued, running or paused.")
+@click.command(cls=Command)
 @click.argument("run")
 @option("--wait", is_flag=True, example="dotflow cancel last --wait", help="Wait for its end, and print how it ended.")
 @with_options(ORDER_OPTIONS)
@@ -40,9 +59,7 @@ def cancel(run: str, history: str | None, *, wait: bool, **order: Any) -> int:
 
     Exit code: 0 cancelled or ordered, 2 if there is no such run, or it has ended. With --wait 1 if it ended otherwise.
     """
-    from dotflow.cli.control import orders  # not needed for the help
-
-    return orders.order("cancel", run, history, wait=wait, **order)
+    return _order("cancel", run, history, wait=wait, **order)
 
 
 def _check_one(run: str | None, workflow: str | None) -> None:
@@ -50,7 +67,7 @@ def _check_one(run: str | None, workflow: str | None) -> None:
         raise click.UsageError("Pass one of the two: RUN, or --workflow NAME.")
 
 
-@click.command(cls=Command, short_help="Pause a run that is queued or running, or a workflow.")
+@click.command(cls=Command)
 @click.argument("run", required=False)
 @WORKFLOW_OPTION
 @with_options(ORDER_OPTIONS)
@@ -71,16 +88,14 @@ def pause(run: str | None, workflow: str | None, history: str | None, **order: A
 
     Exit code: 0 paused or ordered, 2 if there is no such run or workflow, or the run has ended.
     """
-    from dotflow.cli.control import orders  # not needed for the help
-
     _check_one(run, workflow)
     if run is not None:
-        orders.order("pause", run, history, **order)
+        _order("pause", run, history, **order)
     elif workflow is not None:
-        orders.pause_workflow(workflow, history, **order)
+        _pause_workflow(workflow, history, **order)
 
 
-@click.command(cls=Command, short_help="Queue a run that continues another one, or resume a workflow.")
+@click.command(cls=Command)
 @click.argument("run", required=False)
 @WORKFLOW_OPTION
 @option(
@@ -104,25 +119,23 @@ def resume(run: str | None, workflow: str | None, rerun: tuple[str, ...], histor
 
     Exit code: 0 queued or resumed, 2 if there is no such run or workflow, or the run can't be continued.
     """
-    from dotflow.cli.control import orders  # not needed for the help
-
     _check_one(run, workflow)
     if run is not None:
-        orders.resume(run, rerun, history, **order)
+        _resume_run(run, rerun, history, **order)
     elif workflow is not None:
         if rerun:
             raise click.UsageError("--rerun is about a run. Leave it out, or pass a RUN.")
-        orders.resume_workflow(workflow, history, **order)
+        _resume_workflow(workflow, history, **order)
 
 
-@click.command(cls=Command, short_help="Answer yes to a task that waits for an approval.")
+@click.command(cls=Command)
 @click.argument("run")
 @click.argument("step", required=False)
 @option(
     "--value", metavar="JSON", example="--value '{\"rows\": 300}'", help="What the step takes as `approval.value`.",
 )  # fmt: skip
 @with_options(ORDER_OPTIONS)
-def approve(run: str, step: str | None, value: str | None, history: str | None, **order: Any) -> None:
+def approve(run: str, step: str | None, value: str | None, history: str | None, by: str | None, comment: str) -> None:
     """Answer yes to the question of a task that waits for an approval. The first answer counts.
 
     \b
@@ -138,16 +151,17 @@ def approve(run: str, step: str | None, value: str | None, history: str | None, 
 
     Exit code: 0 answered, 2 if there is no such run, it waits for no answer, or has one.
     """
-    from dotflow.cli.control import orders  # not needed for the help
+    archive = open_history(history)
+    asked = archive.summary(run).run_id
+    found = Control(archive).approve(asked, step, _value_of(value), by=by, comment=comment)
+    _print(answer_text(True, archive, found, history), archive, found, history)
 
-    orders.approve(run, step, history, value, **order)
 
-
-@click.command(cls=Command, short_help="Answer no to a task that waits for an approval.")
+@click.command(cls=Command)
 @click.argument("run")
 @click.argument("step", required=False)
 @with_options(ORDER_OPTIONS)
-def reject(run: str, step: str | None, history: str | None, **order: Any) -> None:
+def reject(run: str, step: str | None, history: str | None, by: str | None, comment: str) -> None:
     """Answer no to the question of a task that waits for an approval: the task fails. The first answer counts.
 
     \b
@@ -161,6 +175,86 @@ def reject(run: str, step: str | None, history: str | None, **order: Any) -> Non
 
     Exit code: 0 answered, 2 if there is no such run, it waits for no answer, or has one.
     """
-    from dotflow.cli.control import orders  # not needed for the help
+    archive = open_history(history)
+    found = Control(archive).reject(archive.summary(run).run_id, step, by=by, comment=comment)
+    _print(answer_text(False, archive, found, history), archive, found, history)
 
-    orders.reject(run, step, history, **order)
+
+def _order(what: str, run: str, history: str | None, by: str | None, comment: str, *, wait: bool = False) -> Exit:
+    """Cancels or pauses a run, and prints what happens next. *what* is the method of Control.
+
+    With *wait* it prints how a run has ended that was cancelled: it may have been faster.
+    """
+    archive = open_history(history)
+    control = Control(archive)
+    found = getattr(control, what)(archive.summary(run).run_id, by=by, comment=comment)
+    click.echo(safe(order_text(what, found)))
+    if found.ordered == what == "cancel" and (process := _process_here(archive.load(found.run_id))):
+        click.echo(f"`kill -INT {process}` ends it at once.")
+    if what == "pause" and not GENERATED.fullmatch(found.workflow_id):
+        click.echo(f"`{as_command('resume', found.short_id, history=history)}` goes on with it.")
+    if not wait or not found.ordered:
+        return Exit.COMPLETED
+    ended = control.wait(found.run_id)
+    why = ended.reason or ended.error
+    click.echo(safe(f"The run {ended.short_id} is {ended.state.lower()}{why and f': {why}'}."))
+    return Exit.COMPLETED if ended.state is TypeRunState.CANCELLED else Exit.FAILED
+
+
+def _pause_workflow(workflow: str, history: str | None, by: str | None, comment: str) -> None:
+    """Pauses a workflow, and prints what that means."""
+    pause = Control(open_history(history)).pause_workflow(workflow, by=by, comment=comment)
+    click.echo(safe(f"The workflow '{workflow}' is {pause}."))
+    click.echo(PAUSED)
+    click.echo(safe(f"`{resume_workflow_command(workflow, history)}` ends the pause."))
+
+
+def _resume_workflow(workflow: str, history: str | None, by: str | None, comment: str) -> None:
+    """Ends the pause of a workflow, and prints who had paused it."""
+    control = Control(open_history(history))
+    pause = control.resume_workflow(workflow, by=by, comment=comment)
+    click.echo(safe(unpaused_text(workflow, pause)))
+    if pause is not None and not control.is_served(workflow):
+        click.echo("No process serves it. Start `dotflow serve MODULE:WORKFLOW`.", err=True)
+
+
+def pause_line(workflow: str, pause: WorkflowPause, history: str | None) -> str:
+    """Returns what the pause of a workflow means for its queue, and what ends it."""
+    ends = f"`{resume_workflow_command(workflow, history)}` ends the pause"
+    return safe(f"The workflow '{workflow}' is {pause}: its queued runs wait. {ends}.")
+
+
+def _resume_run(run: str, rerun: tuple[str, ...], history: str | None, by: str | None, comment: str) -> None:
+    """Queues a run that continues another one, and prints which, and what runs it."""
+    archive = open_history(history)
+    before = archive.load(run)
+    try:
+        found = Control(archive).resume(before.run_id, rerun, by=by, comment=comment)
+    except OrderRefused as error:
+        if not error.reason.endswith(NAME_STEPS):
+            raise
+        raise OrderRefused(error.verb, error.run_id, f"{error.reason}: --rerun STEP") from None
+    _print(resume_text(found), archive, found, history)
+
+
+def _print(text: str, archive: Archive, found: RunSummary, history: str | None) -> None:
+    """Prints what has happened and, on stderr, what the run waits for."""
+    click.echo(safe(text))
+    if waits := waiting_text(archive, found, history):
+        click.echo(safe(waits), err=True)
+
+
+def _value_of(text: str | None) -> object:
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise click.UsageError(f"Can't use --value {text}: it is no JSON ({error}). Quote a text: '\"yes\"'.") from None
+
+
+def _process_here(run: RunRecord) -> str:
+    """Returns the id of the process of a `dotflow start` on this machine; "" of any other run."""
+    host, _, process = run.process.rpartition(":")
+    is_here = host == process_name().rpartition(":")[0]
+    return process if is_here and run.trigger == "command" and run.state is TypeRunState.RUNNING else ""

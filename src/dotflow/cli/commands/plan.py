@@ -1,11 +1,13 @@
-"""`dotflow plan`: what a run would do."""
+"""`dotflow plan` and `dotflow graph`: what a run would do, and the diagram of a workflow. Nothing runs."""
 
 from typing import Any
 
 import click
 
 from dotflow.cli.command import Command, option
-from dotflow.cli.options import WORKFLOW_OPTIONS, with_options
+from dotflow.cli.load import build, load, resume_of
+from dotflow.cli.options import DEFINITION_OPTIONS, WORKFLOW_OPTIONS, with_options
+from dotflow.core.types.drawing import TypeDrawing
 
 
 @click.command(cls=Command, context_settings={"allow_extra_args": True})
@@ -26,10 +28,27 @@ def plan(**options: Any) -> None:
 
     Exit code: 0, or 2 if start would raise an error.
     """
-    from dotflow.cli.run.load import build, resume_of  # not needed for the help
-
     resume = resume_of(options)
     workflow, params = build(options, is_plan=True)
     more = {"rerun": options["rerun"], "cache": not options["no_cache"], "only": options["only"] or None}
     planned = workflow.plan(options["mode"], resume, params=params, **more)
     click.echo(planned.model_dump_json(indent=2) if options["as_json"] else str(planned))
+
+
+@click.command(cls=Command, context_settings={"allow_extra_args": True})
+@with_options(DEFINITION_OPTIONS)
+@option(
+    "--format", type=click.Choice(list(map(str, TypeDrawing))), default=str(TypeDrawing.MERMAID),
+    example="--format dot", help="The language of the diagram: mermaid, which GitHub draws, or dot, for Graphviz.",
+)  # fmt: skip
+def graph(**options: Any) -> None:
+    """Print the diagram of a workflow, and run nothing.
+
+    \b
+    dotflow graph --workflow jobs:nightly
+    dotflow graph --workflow jobs:nightly --format dot | dot -Tsvg > nightly.svg
+
+    Exit code: 0, or 2 if there is no such workflow.
+    """
+    workflow = load(options).workflow
+    click.echo(workflow.task.graph(options["format"]))

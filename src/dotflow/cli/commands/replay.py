@@ -1,11 +1,57 @@
 """`dotflow replay`: one step of a past run, again."""
 
-from typing import Any
+import contextlib
+import copy
+import dataclasses
+import importlib
+import pdb
+import sys
+import uuid
+from bdb import BdbQuit
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import metadata
+from types import FrameType, TracebackType
+from typing import IO, Any, Final
 
 import click
 
-from dotflow.cli.command import Command, option
-from dotflow.cli.history.options import HISTORY_OPTION, open_history
+from dotflow import clock
+from dotflow.abc.archive import Archive
+from dotflow.cli.command import Command, Exit, option
+from dotflow.cli.formatting import error_line, one_line
+from dotflow.cli.options import HISTORY_OPTION, open_history
+from dotflow.cli.replay.consent import Consent
+from dotflow.cli.replay.find_step import StepFinder, Target, find_target
+from dotflow.cli.replay.inputs import InputFinder, read_input
+from dotflow.cli.screen import local, safe
+from dotflow.code.fingerprint import can_compare, fingerprint
+from dotflow.code.own_code import INSTALLED, STDLIB
+from dotflow.codec.canonical import digest
+from dotflow.core.action import APPROVAL, IDEMPOTENCY_KEY, AnyAction, parts_of
+from dotflow.core.approval import Approval
+from dotflow.core.call import KEY_BASE, Call
+from dotflow.core.durations import format_duration
+from dotflow.core.failure import CALLERS, Failure
+from dotflow.core.files import FileState
+from dotflow.core.links import Links
+from dotflow.core.masks import Masks
+from dotflow.core.outcome import Interrupted, NotReady, Outcome, Raised, Returned, TimedOut
+from dotflow.core.types.attempt_state import TypeAttemptState
+from dotflow.engine.approvals import approval_of
+from dotflow.errors import DotflowError, HistoryError, SecretMissing
+from dotflow.graph.linked_task import LinkedTask
+from dotflow.graph.run_secrets import RunSecrets, SecretSource, TaskSecrets, find_secrets
+from dotflow.graph.wiring import secrets_of
+from dotflow.providers.histories.sqlite.tables import RETURNED
+from dotflow.records.environment import describe_environment
+from dotflow.records.preview import preview
+from dotflow.records.record import AttemptRecord, ErrorRecord, RunRecord, ValueRecord
+from dotflow.report.stale_code import changed_text, restored_with_other_code
+from dotflow.resume.changed_code import is_same_step
+from dotflow.resume.stored_inputs import TaskInputs
+from dotflow.worker.attempt import attempt, perform
+from dotflow.worker.files import change_since, find_paths
+from dotflow.worker.loops import Loops
 
 
 @click.command(cls=Command)
@@ -56,12 +102,328 @@ def replay(run: str, step: str, history: str | None, attempt: int | None, **opti
 
     Exit code: 0 the step returned, 1 it raised, 2 nothing was run, 3 code was imported or run, but not the step.
     """
-    from dotflow.cli.replay.consent import Consent
-    from dotflow.cli.replay.step import replay_step  # not needed for the help
-    from dotflow.cli.replay.target import find_target
-
     archive = open_history(history)
     consent = Consent(archive.why_foreign())  # before the file is opened, which may change what is beside it
     has_timeout = not options.pop("no_timeout")
     target = find_target(archive, run, step, attempt)
     return replay_step(archive, target, consent, has_timeout=has_timeout, **options)
+
+
+TASK: Final = 0  # the task that takes the secrets, among one
+NEW_KEY: Final = "a new one, so an effect takes place again"  # not that of the run
+
+
+def make(call: Call) -> Outcome:
+    """Makes an attempt. Raises KeyboardInterrupt."""
+    with contextlib.closing(Loops()) as loops:
+        outcome = attempt(call, loops)
+    if isinstance(outcome, Interrupted):
+        raise KeyboardInterrupt
+    return outcome
+
+
+def debug(call: Call, masks: Masks) -> Outcome:
+    """Makes an attempt without timeouts. An error opens the debugger. Raises KeyboardInterrupt."""
+    with contextlib.closing(Loops()) as loops:
+        try:
+            return Returned(perform(call, loops, None))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # users' code may raise anything
+            failure = Failure.of(error)
+            if not isinstance(error, BdbQuit):
+                for line in masks.mask(failure.traceback).splitlines():
+                    click.echo(safe(line))
+                open_debugger(error)
+            return Raised(Failure(failure.exception, failure.message))
+
+
+def without_timeout(step: AnyAction) -> AnyAction:
+    """Returns the same step without its timeout."""
+    step = copy.copy(step)
+    step.policy = dataclasses.replace(step.policy, timeout=0)
+    return step
+
+
+def find_approval(target: Target) -> Approval:
+    """Returns the yes that a task had in its run. Raises ClickException where it had none: its step runs by a yes."""
+    question = target.run.question_of(target.task, target.item)
+    if question is None or not question.is_yes:
+        cause = "it asked no question" if question is None else "its last question has no yes"
+        name = target.task.name_of(target.item)
+        raise click.ClickException(
+            f"Can't replay '{name}': it needs an approval, and {cause} in that run. Call the step in a program."
+        )
+    return approval_of(question)
+
+
+def takes_key(step: AnyAction) -> bool:
+    """Returns whether the step, or an action of its class, takes the idempotency key."""
+    return any(part.takes_key for part in parts_of(step))
+
+
+def secrets_for(step: AnyAction, inputs: TaskInputs, finder: StepFinder | None) -> RunSecrets:
+    """Returns the secrets that a step takes now, and the masks. Without a *finder* no workflow has them."""
+    uses = {} if finder is None else finder.secrets
+    links = Links(secrets=(*secrets_of(step, {*inputs.arguments, *uses}), *uses.values()))
+    task = LinkedTask(TASK, step, links=links)
+    if finder is None:
+        return find_secrets([task], SecretSource(None), ())
+    workflow, params = finder.loaded
+    return workflow.config._find_secrets([task], workflow._given(workflow._secret_params(), params))
+
+
+def open_debugger(error: BaseException) -> None:
+    """Opens the debugger where the user's own code raised an error, until the user leaves it."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(CALLERS):
+        trace = trace.tb_next
+    debugger = StepDebugger()
+    debugger.reset()
+    debugger.interaction(None, trace)
+
+
+class StepDebugger(pdb.Pdb):
+    """pdb, which begins in the last frame of the user's own code. `down` leads into the libraries that it called."""
+
+    def get_stack(self, f: FrameType | None, t: TracebackType | None) -> tuple[list[tuple[FrameType, int]], int]:
+        stack, index = super().get_stack(f, t)
+        own = [number for number, (frame, _) in enumerate(stack) if _is_own(frame.f_code.co_filename)]
+        return stack, own[-1] if own else index
+
+
+def _is_own(file: str) -> bool:
+    return not file.startswith((*CALLERS, STDLIB, "<")) and not any(folder in file for folder in INSTALLED)
+
+
+NAME_WIDTH: Final = 8  # of the names of what differs
+
+
+class NotReplayed(click.ClickException):
+    """Code was imported or run, but not the step."""
+
+    exit_code = Exit.NOT_REPLAYED
+
+
+def replay_step(
+    archive: Archive,
+    target: Target,
+    consent: Consent,
+    *,
+    edited: IO[str] | None,
+    modules: Sequence[str],
+    has_timeout: bool,
+    is_debugged: bool,
+    **options: Any,
+) -> Exit:
+    """Makes one attempt of a step of a past run, and prints what differs and what became of it.
+
+    *edited* is a file with its inputs; the options are `named`, the step, `workflow` and `param`.
+    """
+    if target.run.question_of(target.task, target.item) is not None:
+        find_approval(target)  # before anything is imported
+    values = {} if edited is None else read_input(edited)
+    copies = {copy.role: copy for copy in archive.copies(target.run.run_id, target.task.number_of(target.item))}
+    returned = copies.pop(RETURNED, None)
+    name = one_line(target.task.name_of(target.item))
+    click.echo(f"{name}, as in the run {target.run.short_id} of {local(target.run.began)}")
+    _print_lines(environment_changes(target.run))
+    finder = StepFinder(target, consent, options)
+    try:
+        step = finder.find()
+        approval = find_approval(target) if step.approve is not None and not target.then.fallback else None
+        for module in modules:
+            finder.has_run = True
+            _import(module)
+        inputs_of = InputFinder(archive, target, copies, values, finder)
+        inputs = inputs_of.find(step)
+        secrets = _secrets(finder, step, inputs)
+        if approval is not None and step.takes_approval:
+            inputs = inputs._replace(arguments={**inputs.arguments, APPROVAL: approval})
+            inputs_of.notes[APPROVAL] = f"that of {approval.by}"
+        if takes_key(step):
+            inputs_of.notes[IDEMPOTENCY_KEY] = NEW_KEY
+        _print_lines([*code_changes(target, step, finder.workflow_id), *inputs_of.notes.items()])
+        _print_lines(file_changes(target, inputs))
+        if changed := restored_with_other_code(archive, target.run):
+            _print_lines([("code", changed_text(changed))])
+    except Exception as error:  # of the user, of their modules or of ours
+        if not finder.has_run:
+            raise
+        raise NotReplayed(error_line(error).partition(": ")[2]) from error
+    began = clock.ticks()
+    call = call_of(target, step if has_timeout else without_timeout(step), inputs, secrets)
+    outcome = debug(call, secrets.masks) if is_debugged else make(call)
+    seconds = clock.ticks() - began
+    ending = secrets.masks.mask(ending_of(outcome, target.then, returned, seconds))
+    for line in result_lines(outcome, target.then, ending, secrets.masks):
+        click.echo(line)
+    with contextlib.suppress(HistoryError):  # a read-only file, say
+        archive.note(target.run.run_id, f"Replay of {target.task.name_of(target.item)}: {ending}")
+    return Exit.COMPLETED if isinstance(outcome, Returned) else Exit.FAILED
+
+
+def call_of(target: Target, step: AnyAction, inputs: TaskInputs, secrets: RunSecrets) -> Call:
+    """Returns the call of the attempt, with a key of its own where the step takes one."""
+    given = secrets.by_task.get(TASK)
+    if takes_key(step):
+        given = TaskSecrets({**(given or {}), KEY_BASE: str(uuid.uuid4())})
+    return Call(
+        target.task.task_id,
+        0,
+        step,
+        inputs.initial,
+        inputs.previous,
+        target.run.workflow_id,
+        arguments=inputs.arguments or None,
+        secrets=given,
+    )
+
+
+def _secrets(finder: StepFinder, step: AnyAction, inputs: TaskInputs) -> RunSecrets:
+    try:
+        return secrets_for(step, inputs, None if finder.workflow is None else finder)
+    except SecretMissing:
+        if finder.workflow is not None:
+            raise
+        with contextlib.suppress(DotflowError, click.ClickException):
+            return secrets_for(step, inputs, finder)  # its Config may have them
+        raise
+
+
+def _import(module: str) -> None:
+    try:
+        importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # the user's module runs during its import
+        raise click.ClickException(f"Can't import {module}: {type(error).__name__}: {error}.") from error
+
+
+def _print_lines(lines: Iterable[tuple[str, str]]) -> None:
+    """Prints on a line each what differs."""
+    for name, text in lines:
+        click.echo(f"  {one_line(name):{NAME_WIDTH}}  {one_line(text)}")
+
+
+WIDTH: Final = 80  # columns
+MAX_ERROR: Final = 73  # characters of an error, after `then: `
+
+#: The state of an attempt -> what it is called.
+ENDINGS: Final[Mapping[TypeAttemptState, str]] = {
+    TypeAttemptState.COMPLETED: "returned",
+    TypeAttemptState.RUNNING: "still running",
+}
+
+
+def ending_of(outcome: Outcome, then: AttemptRecord, returned: ValueRecord | None, seconds: float) -> str:
+    """Returns how a replay has ended. *returned* is the copy of the value of *then*; None if it was not kept."""
+    if isinstance(outcome, Returned):
+        comparison = ""
+        if returned is not None and returned.digest and then.state is TypeAttemptState.COMPLETED:
+            comparison = " the same" if _digest(outcome.value) == returned.digest else " another value"
+        return f"returned{comparison} ({format_duration(seconds)})"
+    if isinstance(outcome, NotReady):
+        return one_line(f"not ready: {outcome.note}".rstrip(": "), MAX_ERROR)
+    assert isinstance(outcome, Raised | TimedOut)
+    return "the debugger ended it" if outcome.failure.exception == BdbQuit.__name__ else _error(outcome.failure)
+
+
+def result_lines(outcome: Outcome, then: AttemptRecord, ending: str, masks: Masks) -> Iterator[str]:
+    """Yields the value or the traceback without secrets, and how it ended then and now."""
+    if isinstance(outcome, Returned):
+        yield f"returned {preview(outcome.value, masks)}"
+    elif isinstance(outcome, Raised | TimedOut) and outcome.failure.exception != BdbQuit.__name__:
+        yield from map(safe, masks.mask(outcome.failure.traceback).splitlines())
+    failed = _error(then.errors[-1]) if then.errors else str(then.state).lower()
+    before = ENDINGS.get(then.state, failed)
+    line = f"then: {before}, now: {ending}"
+    yield from [line] if len(line) <= WIDTH else [f"then: {before},", f"now: {ending}"]
+
+
+def _error(error: Failure | ErrorRecord) -> str:
+    return one_line(f"{error.exception}: {error.message}".rstrip(": "), MAX_ERROR)
+
+
+def _digest(value: Any) -> str:
+    try:
+        return digest(value)
+    except Exception:  # it can't be stored, or its own code raises
+        return ""
+
+
+COMMIT: Final = 10  # characters of a commit
+MAX_PACKAGES: Final = 8
+MAX_FILES: Final = 8
+NONE: Final = "none"
+CHANGES: Final = {"other": "is another file now", "gone": "is gone"}
+
+Line = tuple[str, str]  # what differs, and how
+
+
+def environment_changes(run: RunRecord) -> Iterator[Line]:
+    """Yields Python, dotflow, the folder and the commit. Runs none of the user's code."""
+    then, now = run.environment, describe_environment()
+    for name in ("python", "dotflow", "folder"):
+        yield from _compare(name, then.get(name), now[name])
+    yield from _compare("commit", str(then.get("commit") or NONE)[:COMMIT], str(now["commit"] or NONE)[:COMMIT])
+
+
+def code_changes(target: Target, step: AnyAction, workflow_id: str | None) -> Iterator[Line]:
+    """Yields the workflow, the step, its code, and the packages that are imported here.
+
+    *workflow_id* is that of the workflow that has the step now; None if it has none.
+    """
+    if workflow_id is not None:  # the inputs are those of then, whatever parameters today's run has
+        yield from _compare("workflow", *(text.partition("@")[0] for text in (target.run.workflow_id, workflow_id)))
+    if not target.then.fallback and not is_same_step(target.task.identity, step.identity):
+        yield from _compare("step", target.task.identity, step.identity)
+    code, now_code = "" if target.then.fallback else target.task.code, fingerprint(step)
+    if code and now_code and code != now_code:
+        comparable = can_compare(code, now_code)
+        yield "code", "changed" if comparable else "not compared: it was run by another version of Python"
+    packages = list(_packages(target.run.environment.get("packages", {}), describe_environment()["packages"]))
+    yield from packages[:MAX_PACKAGES]
+    if len(packages) > MAX_PACKAGES:
+        yield "packages", f"and {len(packages) - MAX_PACKAGES} more"
+
+
+def file_changes(target: Target, inputs: TaskInputs) -> Iterator[Line]:
+    """Yields the files among the inputs that are other ones than before the attempt, as far as the run recorded it."""
+    then = _states_before(target)
+    found = find_paths([inputs.previous, inputs.initial, *inputs.arguments.values()])
+    changes = {path: change_since(path, then[str(path)]) for path in found if str(path) in then}
+    lines = [f"{path} {CHANGES[change]}" for path, change in changes.items() if change in CHANGES]
+    yield from (("file", line) for line in lines[:MAX_FILES])
+    if len(lines) > MAX_FILES:
+        yield "file", f"and {len(lines) - MAX_FILES} more"
+
+
+def _states_before(target: Target) -> dict[str, FileState]:
+    run, then = target.run, target.then
+    states = dict(run.files.taken)
+    attempts = [one for task in run.steps for one in task.all_attempts if one.files_text and one is not then]
+    for one in sorted(attempts, key=lambda one: one.began or run.began):
+        if then.began is None or (one.began or run.began) <= then.began:
+            states.update((path, state) for path, _, state in one.files.listed())
+    states.update(then.files.taken)
+    return states
+
+
+def _compare(name: str, then: Any, now: Any) -> Iterator[Line]:
+    if then is not None and then != now:
+        yield name, f"{then} → {now}"
+
+
+def _packages(then: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Line]:
+    """Yields the packages that differ, of those of which a module is imported here."""
+    changed = [name for name, version in sorted(now.items()) if then.get(name) != version and name.lower() != "dotflow"]
+    if not changed:
+        return
+    imported = {module.partition(".")[0] for module in sys.modules}
+    modules = metadata.packages_distributions()  # takes long
+    used = {_plain(package) for module in imported for package in modules.get(module, ())}
+    yield from ((name, f"{then.get(name, NONE)} → {now[name]}") for name in changed if _plain(name) in used)
+
+
+def _plain(package: str) -> str:
+    """Returns a name of a package as all ways to write it."""
+    return package.replace("-", "_").replace(".", "_").lower()

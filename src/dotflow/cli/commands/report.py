@@ -5,10 +5,15 @@ import sys
 import click
 
 from dotflow.cli.command import Command, option
-from dotflow.cli.history.options import HISTORY_OPTION
+from dotflow.cli.options import HISTORY_OPTION, open_history
+from dotflow.core.attempt_id import ID_LENGTH
+from dotflow.providers.storages.safe_name import safe_name
+from dotflow.report.document import read_document
+from dotflow.report.page import make_page, write_page
+from dotflow.report.text import size_text
 
 
-@click.command(cls=Command, short_help="Write a run as one HTML file, to look at or to mail.")
+@click.command(cls=Command)
 @click.argument("run", default="last")
 @option(
     "-o", "--output", metavar="FILE", example="-o run.html",
@@ -30,13 +35,6 @@ def report(run: str, output: str | None, history: str | None) -> None:
 
     Exit code: 0, or 2 if there is no such run, or the file can't be written.
     """
-    from dotflow.cli.history.options import open_history
-    from dotflow.core.attempt_id import ID_LENGTH
-    from dotflow.providers.storages.safe_name import safe_name
-    from dotflow.report.document import read_document
-    from dotflow.report.page import make_page, write_page
-    from dotflow.report.text import size_text
-
     if output == "":
         raise click.UsageError("--output needs the path of a file, or -.")
     document = read_document(open_history(history), run, history)

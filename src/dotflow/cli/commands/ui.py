@@ -6,10 +6,11 @@ import os
 import click
 
 from dotflow.cli.command import Command, option
-from dotflow.cli.history.options import HISTORY_OPTION
+from dotflow.cli.options import HISTORY_OPTION, open_history
+from dotflow.ui.server import UiServer
 
 
-@click.command(cls=Command, short_help="Show the runs in a browser, also while they go on.")
+@click.command(cls=Command)
 @option(
     "--port", type=click.IntRange(0, 65535), metavar="N", example="--port 9000",
     help="The port; by default the first free one from 8765 on. 0: any that is free.",
@@ -35,9 +36,6 @@ def ui(port: int | None, host: str, no_browser: bool, write: bool, history: str 
     The printed address has a token, without which nothing is shown. The page reads the history, and changes nothing.
     With --write, a second address has buttons that give orders to runs. Ctrl-C ends it.
     """
-    from dotflow.cli.history.options import open_history
-    from dotflow.ui.server import UiServer
-
     archive = open_history(history)
     try:
         server = UiServer(archive, history, host, port, may_write=write)

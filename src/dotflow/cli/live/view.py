@@ -1,4 +1,4 @@
-"""The live view: each task with its status, attempt and time, groups side by side, fitted to the terminal."""
+"""What a terminal shows of a run: the live view, and the summary as a table at the end."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -9,9 +9,12 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from dotflow.cli.formatting import STYLES, one_line
+from dotflow.cli.formatting import STYLES, max_attempts, one_line, pluralize
 from dotflow.cli.live.progress import ACTIVE, Items, Progress, Rows, TaskRow
+from dotflow.cli.screen import Column, Screen
+from dotflow.cli.summary import duration, failures, listed_tasks, note, summary
 from dotflow.core.durations import format_duration
+from dotflow.core.task import Task
 from dotflow.core.types.status import TypeStatus
 from dotflow.report.text import SYMBOLS
 
@@ -177,3 +180,53 @@ def window(rows: Sequence[TaskRow], first: int, max_rows: int) -> tuple[int, Seq
     size = max_rows - (1 if start == 0 or start + max_rows - 1 >= len(rows) else 2)
     end = min(len(rows), start + max(1, size))
     return start, rows[start:end], len(rows) - end
+
+
+COLUMNS: Final = (
+    Column(""),
+    Column("Task", fits=1),
+    Column("Group", fits=1),
+    Column("Status"),
+    Column("Attempts", is_right=True),
+    Column("Duration", is_right=True),
+    Column("", fits=1, wraps=True),  # a question or a reason, which stands nowhere else
+)
+
+
+def print_summary(status: str, tasks: Sequence[Task], seconds: float, hint: str) -> None:
+    """Prints the table, the errors, the counts and the hint."""
+    screen = Screen()
+    listed, omitted = listed_tasks(tasks)
+    grouped = len({task.group_name for task in tasks}) > 1
+    screen.line()
+    if listed:
+        screen.print_table(COLUMNS, [_row(task, grouped=grouped) for task in listed])
+        if omitted:
+            screen.line((f"and {pluralize(omitted, 'more task')}", "dim"))
+    for task, lines in failures(tasks):
+        group = f" ({one_line(task.group_name)})" if task.group_name != "default" else ""
+        more = f", {note(task)}" if task.status is not TypeStatus.FAILED else ""
+        screen.line()
+        screen.line(symbol(task.status), " ", (f"task {task.task_id} {one_line(task.name)}", "bold"), group, more)
+        for line in lines:
+            style = "dim" if line.is_location else STYLES[task.status]
+            screen.line(" " * (2 + 4 * line.depth), (line.text, style))
+    screen.line()
+    styles: dict[str, str] = {TypeStatus.COMPLETED: "bold green", TypeStatus.PAUSED: "bold yellow"}
+    screen.line((status, styles.get(status, "bold red")), f": {summary(tasks, seconds)}")
+    if hint:
+        screen.line((hint, "dim"))
+
+
+def _row(task: Task, *, grouped: bool) -> list[Text | str]:
+    allowed = max_attempts(task)
+    has_attempts = allowed > 1 and task.attempt and not task.is_mapped  # the items of a map have theirs
+    return [
+        symbol(task.status),
+        Text.assemble((f"{task.task_id} ", "dim"), one_line(task.name)),
+        one_line(task.group_name) if grouped else "",
+        Text(str(task.status), STYLES[task.status]),
+        f"{task.attempt}/{allowed}" if has_attempts else "",
+        duration(task),
+        note(task),
+    ]

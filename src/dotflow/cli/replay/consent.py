@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from dotflow.cli.history.text import safe
+from dotflow.cli.screen import safe
 from dotflow.code.own_code import INSTALLED, file_of, is_own_file, module_of
 from dotflow.core.action import action_of
 from dotflow.core.callables import unwrapped

@@ -1,4 +1,4 @@
-"""Finds today's step of a task of a past run."""
+"""Finds what is replayed, and today's step of it."""
 
 import functools
 import inspect
@@ -6,24 +6,55 @@ import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
+from dotflow.abc.archive import Archive
+from dotflow.cli.load import Loaded, load, make_folder_importable
 from dotflow.cli.replay.consent import HOW, Consent, is_own_module, is_own_object, module_in
 from dotflow.cli.replay.handover import Program, handover
-from dotflow.cli.replay.target import Target
-from dotflow.cli.run.load import Loaded, load, make_folder_importable
 from dotflow.code.own_code import INSTALLED, file_of
 from dotflow.core.action import AnyAction, action_of
 from dotflow.core.masks import MASK
 from dotflow.core.secret import SecretUse
 from dotflow.core.steps import as_actions, resolve
 from dotflow.core.task import Task
+from dotflow.core.types.attempt_state import TypeAttemptState
 from dotflow.errors import DotflowError, InvalidPath
+from dotflow.records.record import AttemptRecord, RunRecord, TaskRecord
 from dotflow.report.next_steps import command_of
 from dotflow.resume.changed_code import is_same_step
 from dotflow.workflow import DotFlow
+
+MAX_LISTED = 3  # items in an error
+
+
+class Target(NamedTuple):
+    """A task or an item of a run, and the attempt of it with which the replay is compared."""
+
+    run: RunRecord
+    task: TaskRecord
+    item: int | None
+    then: AttemptRecord
+
+
+def find_target(archive: Archive, run: str, step: str, attempt: int | None) -> Target:
+    """Returns what is replayed. Raises NotInHistory, or ClickException for what has made no attempt."""
+    record = archive.load(run)
+    task, item = record.find(step)
+    attempts = task.attempts_of(item)
+    if item is None and task.count is not None:
+        bad = [index for index, of_item in task.items.items() if of_item[-1].state is TypeAttemptState.FAILED]
+        names = ", ".join(f"{task.name}#{index}" for index in (bad or list(task.items))[:MAX_LISTED])
+        raise click.ClickException(
+            f"Can't replay '{task.name_of(None)}': it is a map. Name an item{f': {names}' * bool(names)}."
+        )
+    if not attempts:
+        raise click.ClickException(f"Can't replay '{task.name}': it has not begun in the run {record.short_id}.")
+    if attempts[-1].state is TypeAttemptState.SKIPPED:
+        raise click.ClickException(f"Can't replay '{task.name}': it was skipped, since {attempts[-1].glimpse}.")
+    return Target(record, task, item, task.attempts_of(item, attempt)[-1])
 
 
 class StepFinder:

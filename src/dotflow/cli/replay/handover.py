@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, NoReturn
 
 import click
 
+from dotflow.cli.load import Loaded
 from dotflow.cli.replay.consent import is_own_place
-from dotflow.cli.run.load import Loaded
 from dotflow.errors import DotflowError
 from dotflow.workflow import DotFlow
 

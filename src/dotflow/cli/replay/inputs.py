@@ -8,8 +8,7 @@ from typing import IO, Final, NoReturn
 import click
 
 from dotflow.abc.archive import Archive
-from dotflow.cli.replay.find_step import StepFinder
-from dotflow.cli.replay.target import Target
+from dotflow.cli.replay.find_step import StepFinder, Target
 from dotflow.codec.document import unpack
 from dotflow.codec.json import decode
 from dotflow.core.action import AnyAction

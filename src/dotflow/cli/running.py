@@ -1,8 +1,11 @@
-"""The history of what the command line runs: on by default, also for the workflows that its steps start; the output."""
+"""What commands that run workflows share: the history and the output of their runs, and signals."""
 
 import os
+import signal
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -76,3 +79,43 @@ def collector_for(history: History | None, mode: object, sink: "Sink | None" = N
 
     recorded = history if is_wanted and history is not None and can_record(history) else None
     return nullcontext() if recorded is None and sink is None else Collector(recorded, sink)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: it stops the run as Ctrl-C does, with an exit code of its own."""
+
+
+@contextmanager
+def termination() -> Iterator[None]:
+    """Turns SIGTERM into Terminated; a second one ends the process at once.
+
+    It raises Terminated at its end, too, if that arrives as another KeyboardInterrupt.
+    """
+    received = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        received = True
+        signal.signal(signal.SIGTERM, previous)
+        raise Terminated
+
+    previous = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL  # None: set outside of Python
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if received:
+            raise Terminated from error
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def is_live() -> bool:
+    """Returns whether stdout is a terminal that can show the live view, with its characters."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or os.name == "nt":
+        return False
+    try:
+        return sys.stdout.isatty() and sys.stdout.encoding.lower().startswith("utf")
+    except (AttributeError, ValueError):  # None, or closed
+        return False

@@ -1,4 +1,4 @@
-"""Texts about runs: states with their symbols, moments, sizes, and tables that fit the terminal."""
+"""The terminal: states with their symbols, moments, sizes, and tables that fit it."""
 
 import io
 import itertools

@@ -1,1 +1,0 @@
-"""Runs from outside: those that are queued, served, cancelled, paused and resumed."""

@@ -1,1 +1,0 @@
-"""Runs of the past, as the command line shows them."""

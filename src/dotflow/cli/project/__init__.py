@@ -1,1 +1,0 @@
-"""A new project, made from the template."""

@@ -1,1 +1,0 @@
-"""Runs of the command line: from options to exit code."""
