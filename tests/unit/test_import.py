@@ -309,3 +309,17 @@ def test_what_all_tests_share_loads_no_library_that_only_some_need() -> None:
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == ""
+
+
+def test_the_help_of_all_commands_loads_none_of_them() -> None:
+    """`dotflow --help` lists the commands from a table: it waits for no module of a command, nor for what that needs."""
+    script = (
+        "import sys; from dotflow.cli.main import main; main(['--help'])\n"
+        "loaded = [name for name in sys.modules if name.startswith('dotflow.cli.commands') or name == 'rich']\n"
+        "sys.exit(' '.join(loaded) or None)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    assert "start      Run steps or a workflow" in done.stdout

@@ -62,7 +62,9 @@ class Commands(Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        room = formatter.width - 6 - max(map(len, COMMANDS))
+        room = (
+            max(formatter.width, 78) - 6 - max(map(len, COMMANDS))
+        )  # in a narrow terminal, lines are wrapped, not cut
         with formatter.section("Commands"):
             formatter.write_dl(
                 [
