@@ -8,7 +8,7 @@ import click
 import pytest
 
 from dotflow import Config, DotFlow, action
-from dotflow.cli.commands.schedule import WORDS, fill, filled_now, params_of_firings
+from dotflow.cli.commands.schedule import WORDS, fill, filled_now, scheduled_params
 
 BERLIN = ZoneInfo("Europe/Berlin")
 CLI = Path(__file__).parents[2] / "docs" / "cli.md"
@@ -74,7 +74,7 @@ def test_the_hours_of_a_dst_night_are_all_different() -> None:
 
 def test_a_firing_has_values_of_the_declared_types() -> None:
     """As any --param; those without a word are the same for all."""
-    at = params_of_firings(("day={yesterday}", "limit=3"), workflow())
+    at = scheduled_params(("day={yesterday}", "limit=3"), workflow())
 
     assert at is not None
     assert dict(at(NIGHT)) == {"day": date(2026, 11, 24), "limit": 3}
@@ -83,7 +83,7 @@ def test_a_firing_has_values_of_the_declared_types() -> None:
 
 def test_without_a_word_there_is_nothing_to_fill() -> None:
     """The parameters are those of all firings."""
-    assert params_of_firings(("day=2026-11-25",), workflow()) is None
+    assert scheduled_params(("day=2026-11-25",), workflow()) is None
     assert filled_now({"param": ("day=2026-11-25",)}, None) == {"param": ["day=2026-11-25"]}
 
 
@@ -97,4 +97,4 @@ def test_the_example_is_of_the_zone_of_the_schedule() -> None:
 def test_an_argument_of_the_function_that_makes_the_workflow_is_refused() -> None:
     """It is called once, not at each firing."""
     with pytest.raises(click.UsageError, match=r"takes 'region', and is called once\. Declare it: DotFlow"):
-        params_of_firings(("region={today}",), workflow())
+        scheduled_params(("region={today}",), workflow())

@@ -312,7 +312,7 @@ def test_what_all_tests_share_loads_no_library_that_only_some_need() -> None:
 
 
 def test_the_help_of_all_commands_loads_none_of_them() -> None:
-    """`dotflow --help` lists the commands from a table: it waits for no module of a command, nor for what that needs."""
+    """`dotflow --help` lists the commands from a table: it waits for no module of a command, and not for rich."""
     script = (
         "import sys; from dotflow.cli.main import main; main(['--help'])\n"
         "loaded = [name for name in sys.modules if name.startswith('dotflow.cli.commands') or name == 'rich']\n"

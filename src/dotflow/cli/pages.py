@@ -129,7 +129,7 @@ def _task_row(task: TaskRecord, *, grouped: bool) -> list[Text | str]:
     is_repeated = task.count is None and max(attempts, allowed) > 1 and bool(task.last and task.last.attempt)
     last = task.last
     note = counts_text(task) if task.count is not None else ""
-    glimpse = "" if last is None else last.glimpse
+    preview = "" if last is None else last.glimpse
     error = f"{last.errors[-1].exception}" if last and last.errors and not note else ""
     return [
         f"{task.task_id} {safe(task.name)}",
@@ -139,7 +139,7 @@ def _task_row(task: TaskRecord, *, grouped: bool) -> list[Text | str]:
         span(task.duration),
         span(task.cpu),
         size(task.peak),
-        Text(safe(note or glimpse or error), "dim"),
+        Text(safe(note or preview or error), "dim"),
     ]
 
 

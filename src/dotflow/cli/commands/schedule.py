@@ -101,12 +101,12 @@ def run_schedule(options: Mapping[str, Any]) -> Exit:
     scheduler = workflow.config.scheduler = cron or _require_scheduler(workflow.config.scheduler)
     if params and getattr(scheduler, "params", None) is not None:
         raise click.UsageError("The workflow's schedule has params of its own. Remove --param, or add --cron.")
-    of_firings = params_of_firings(options["param"], workflow)
-    if of_firings is not None:
+    for_moment = scheduled_params(options["param"], workflow)
+    if for_moment is not None:
         if not isinstance(scheduler, SchedulerCron):
             what = f"this workflow has a {type(scheduler).__name__}. Add --cron"
             raise click.UsageError(f"Words such as {{yesterday}} need a cron schedule; {what}.")
-        scheduler.params, params = of_firings, NO_PARAMS
+        scheduler.params, params = for_moment, NO_PARAMS
 
     def report(tasks: Sequence[Task]) -> None:
         _print_summary(tasks)
@@ -216,7 +216,7 @@ def filled_now(options: Mapping[str, Any], zone: tzinfo | None) -> dict[str, Any
     return {**options, "param": [fill(text, now) for text in options["param"]]}
 
 
-def params_of_firings(param: Sequence[str], workflow: DotFlow) -> Callable[[datetime], Params] | None:
+def scheduled_params(param: Sequence[str], workflow: DotFlow) -> Callable[[datetime], Params] | None:
     """Returns the function of a planned moment that makes the run parameters; None if --param has no words.
 
     Raises UsageError for a word in an argument of the function that has made the workflow.

@@ -85,7 +85,7 @@ def schedule_object(found: ScheduleSummary) -> dict[str, Any]:
     schedule, pause = found.schedule, found.pause
     return schedule._asdict() | {
         "next": found.next and moment(found.next),
-        "last": found.last and _firing_object(found.last),
+        "last": found.last and _scheduled_object(found.last),
         "dropped": found.dropped,
         "drops": [{"planned": moment(drop.planned), "reason": drop.reason} for drop in found.drops],
         "is_served": found.is_served,
@@ -95,7 +95,7 @@ def schedule_object(found: ScheduleSummary) -> dict[str, Any]:
     }
 
 
-def _firing_object(fired: Fired) -> dict[str, Any]:
+def _scheduled_object(fired: Fired) -> dict[str, Any]:
     run = fired.run
     return {
         "planned": moment(fired.planned),
