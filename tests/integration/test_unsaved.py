@@ -502,3 +502,26 @@ def test_rounds_make_what_only_a_map_in_them_takes(lab: Lab, mode: str) -> None:
 
     assert [task.decision for task in plan.tasks[:2]] == ["run", "run"]
     assert (run.status, run.value("loop"), lab.ran) == (COMPLETED, first, ["pool", "pool"])
+
+
+def test_a_loop_that_has_failed_fails_again_though_what_it_takes_is_unsaved(tmp_path: Path) -> None:
+    """Of its rounds nothing is left to run. The value that they take is made, or the run would complete."""
+
+    def workflow() -> DotFlow:
+        turn = DotFlow(params={"pool": ...})
+        turn.task.add(action(lambda: False), name="look")
+        turn.task.add(action(lambda look: look), name="note")
+        turn.task.add(action(lambda pool: True), name="good", when="look")
+        config = Config(storage=StorageFile(path=tmp_path), log=LogDefault(output="none"))
+        workflow = DotFlow(config, workflow_id="nightly")
+        workflow.task.add(action(checkpoint=False)(lambda: "pool"), name="pool")
+        workflow.task.add(turn, name="turn", repeat=3, until="good", needs={"pool": "pool"})
+        return workflow
+
+    for resume in (False, True, True):
+        last = workflow()
+        last.start(resume=resume, keep_going=True)
+        assert last.last.status is FAILED
+        failure = last.last.task("turn.note").error
+        assert failure is not None
+        assert "'turn[0].good' was skipped" in failure.message

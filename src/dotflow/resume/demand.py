@@ -82,7 +82,9 @@ class Demand:
                 return ()
             if isinstance(task, LinkedTask) and task.is_map_in_rounds and task.links.nest is not None:
                 return [index for index in range(task.links.nest.repeat) if not is_over(task.record_at(index))]
-            return [index for index, item in enumerate(task.items) if not is_over(item)] if task.items else ALL
+            running = [index for index, item in enumerate(task.items) if not is_over(item)]
+            is_loop = task.links is not None and task.links.nest is not None and task.links.nest.repeat
+            return ALL if not task.items or (is_loop and not running) else running  # which fails again
         if task_id in self._whole or self._is_asked_for(task):
             return ALL
         if task.items:
