@@ -796,7 +796,10 @@ class SQLiteServer(QueueServer):
         return self._queue.transact(work)
 
     def _take(self, connection: sqlite3.Connection, run: int) -> Claim | None:
-        """Takes a queued run. One with a row that no dotflow has written fails, and is not taken."""
+        """Takes a queued run. One with a row that no dotflow has written fails, and a row without a run is removed."""
+        if not connection.execute("SELECT 1 FROM runs WHERE run = ?", (run,)).fetchone():
+            connection.execute("DELETE FROM wanted WHERE run = ?", (run,))
+            return None
         if not _is_place(*connection.execute(PLACE, (run,)).fetchone()):
             _end(connection, run, TypeRunState.FAILED, error=FORGED)
             return None
