@@ -180,7 +180,7 @@ FORGED_ROWS = {
     "UPDATE wanted SET due = -5, name = NULL WHERE run = 1": False,
     "UPDATE runs SET params = '{' WHERE run = 1": True,
     "INSERT INTO wanted (run, workflow, name, priority, due, resume, tries, queued) "
-    "SELECT 99, workflow, name, priority, 0, 0, 0, 1 FROM wanted WHERE run = 1": False,
+    "VALUES (99, 'served', 'other', 0, 0, 0, 0, 1)": False,
     "INSERT INTO orders (run, what, by_whom, at, comment) VALUES (1, 'dance', 'x', 1, '')": False,
     "INSERT INTO orders (run, what, by_whom, at, comment) VALUES (1, x'00', 'x', 1, '')": False,
     "INSERT INTO workflows (workflow, seen, paused_at, paused_by) VALUES ('other', 1, 'x', x'00')": False,
