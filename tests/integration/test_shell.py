@@ -55,20 +55,16 @@ PLACES = {
     "behind a text": ("show --x={0}", "--x=<v>"),
     "before a text": ("show {0}.csv", "<v>.csv"),
     "twice": ("show {0}{0}", "<v><v>"),
-    "in double quotes": ('show "a {0} b"', "a <v> b"),
     "in a command substitution": ("v=$(show {0}.); show \"$v\"", "<v>."),
-    "assigned": ("v={0}; show \"$v\"", "<v>"),
-    "a variable of a command": ("v={0} env show_v", "<v>"),
     "an argument of a function": ("f() {{ show \"$1\"; }}; f {0}", "<v>"),
     "in a loop": ("for v in {0}; do show \"$v\"; done", "<v>"),
-    "a pattern": ("case {0} in\n{0})\nshow {0};; esac", "<v>"),
-    "in a test": ("if [ {0} = {0} ]; then show {0}; fi", "<v>"),
     "in a subshell": ("( show {0} )", "<v>"),
     "behind a comment": ("# it's\nshow {0}", "<v>"),
-    "a variable of the text": (": {0}\nshow \"${0}\"", "<v>"),
+    "in double quotes": (": {0}\nshow \"a ${0} b\"", "a <v> b"),
+    "assigned": (": {0}\nv=\"${0}\"; show \"$v\"", "<v>"),
 }  # fmt: skip
 
-SHOW = "show() {{ printf '%s' \"$@\"; }}\nenv() {{ printf '%s' \"$v\"; }}\n"
+SHOW = "show() {{ printf '%s' \"$@\"; }}\n"
 
 
 @pytest.mark.exhaustive(keep_every=2)
@@ -76,8 +72,6 @@ SHOW = "show() {{ printf '%s' \"$@\"; }}\nenv() {{ printf '%s' \"$v\"; }}\n"
 def test_a_hostile_value_is_one_argument_wherever_it_stands(place: str, which: str, folder: Path) -> None:
     """Byte for byte, and nothing of it is run, in bash and in sh."""
     line, shown = PLACES[place]
-    if which == "sh" and place == "a variable of a command":
-        line = "v={0}; env"
     names = [f"v{index}" for index in range(len(HOSTILE))]
     lines = [line.format(f"{{{name}}}") + "\nprintf '\\0'" for name in names]
     text = SHOW.format() + "\n".join(lines)
@@ -131,7 +125,7 @@ def test_twenty_thousand_names_fit(which: str, folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.parametrize("text", ['echo "{names}"', "echo --x={names}", "echo {names}.csv", "cat > {names}"])
+@pytest.mark.parametrize("text", ["echo --x={names}", "echo {names}.csv", "{names}"])
 def test_a_list_is_a_word_of_its_own(text: str) -> None:
     """Only its first element would have what stands before it."""
     step = shell(text, name="step", value="text")
@@ -247,7 +241,7 @@ def test_a_folder_of_its_own_and_variables(folder: Path, which: str) -> None:
     (folder / "sub").mkdir()
     (folder / "in.txt").write_text("here\n")
     step = shell(
-        'cat {rows} > {out}; pwd >> {out}; echo "$LETTER {text}" >> {out}',
+        'cat {rows} > {out}; pwd >> {out}; echo "$LETTER" {text} >> {out}',
         name="step",
         outputs={"out": "out.txt"},
         cwd="sub",
@@ -265,7 +259,7 @@ def test_a_folder_of_its_own_and_variables(folder: Path, which: str) -> None:
 def test_a_failed_command_names_its_code_itself_and_its_last_lines(which: str, capfd: Any) -> None:
     """The command is one to copy; its stderr goes on to the step's meanwhile."""
     step = shell(
-        'for n in $(seq 30); do echo "line $n" >&2; done; cat {rows} "{x}"; exit 1 # {{x}}\n', name="step", ok=(0, 3)
+        'for n in $(seq 30); do echo "line $n" >&2; done; cat {rows} {x}; exit 1 # {{x}}\n', name="step", ok=(0, 3)
     )
 
     with pytest.raises(CommandFailed) as caught:
@@ -273,7 +267,7 @@ def test_a_failed_command_names_its_code_itself_and_its_last_lines(which: str, c
 
     error = caught.value
     assert (error.name, error.code) == ("step", 1)
-    assert error.command.endswith("done; cat 'it'\"'\"'s' b \"a\\\"\\$\"; exit 1 # {x}")
+    assert error.command.endswith("done; cat 'it'\"'\"'s' b 'a\"$'; exit 1 # {x}")
     assert error.output.splitlines()[-1].startswith("cat: ")
     assert len(error.output.splitlines()) == 20
     assert capfd.readouterr().err.splitlines()[:30] == [f"line {n}" for n in range(1, 31)]
@@ -382,7 +376,8 @@ sleep 301 &
 ( sleep 304 & )
 ( trap '' TERM INT HUP; sleep 305; sleep 305 ) &
 yes | sleep 306 &
-echo started >> {log}
+: {log}
+echo started >> "$log"
 sleep 307
 """
 

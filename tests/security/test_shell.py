@@ -107,4 +107,4 @@ def test_random_commands_run_no_value(which: str) -> None:
         ran = has_run(text, values)
         assert not ran, f"seed {seed}: {text!r} with {values!r}"
         accepted += ran is not None
-    assert accepted > 100
+    assert accepted > 50, accepted

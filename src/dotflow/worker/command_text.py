@@ -1,50 +1,55 @@
 """The text of a shell command, with its parameters. A value is a variable of the command, and never its text.
 
-`{rows}` becomes the reference `"$rows"` only where that is plainly data. The text before it is read as five things:
-spaces, separators, redirections, comments and words; what is none of them, such as a heredoc, leaves it unknown.
-A reference is data as the target of a redirection, as an assigned value, as the only word of a command, and as an
-argument of a command whose name is a literal, and no builtin that evaluates arguments or takes names of variables.
+`{rows}` becomes the reference `"$rows"` where five sentences say that it is data; elsewhere the writer refers to it:
+
+1. It stands outside of quotes and comments, in a word of letters, digits and `./:=,@%+-`.
+2. It is not assigned, and the name of a command only where nothing follows.
+3. No builtin that takes names or evaluates arguments stands in its line, such as `read`, `export` or `[`.
+4. Nothing in the whole command evaluates text: `eval`, `trap`, arithmetic, `[[`, a here-document, backquotes.
+5. In a line `: {rows}` it is always data.
 """
 
 import keyword
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, NoReturn
 
 FIELD: Final = re.compile(r"\\.|(?<!\$)\{(?:(\{[^\W\d]\w*\})\}|([^\W\d]\w*)\})", re.DOTALL)
 ESCAPED: Final = re.compile(r"\{(\{[^\W\d]\w*\})\}")  # the text `{name}`, in two pairs of braces
-#: Expansions of the user's own, which hold no parameter.
-OPAQUE: Final = (
-    r"\$(?:\w++|[#?@*!$-]|\{[^\s{}'\"`\\$()]*\}|\(\([\w\s+*/%<>-]*\)\)|\((?:(?!\bcase\b)[^()'\"`\\{}$#<])*\))"
+WORD: Final = re.compile(r"(?<![^\s;&|()<>])(?:[\w./:=,@%+-]|(?<!\$)\{[^\W\d]\w*\})+(?![^\s;&|()<>])")
+DECLARED: Final = re.compile(r"[ \t]*:(?:[ \t]+\{[^\W\d]\w*\})+[ \t]*")  # a line that only names parameters
+ASSIGNED: Final = re.compile(r"\w+\+?=")
+#: What stands before the name of a command, and what behind a command without arguments.
+BEGINS: Final = re.compile(
+    r"(?:(?:^|[\n;&|(!{]|\b(?:do|elif|else|if|then|until|while)\b|(?<!\S)\w+\+?=[^\s()]*)[ \t]*"
+    r"|[<>][&|]?[ \t]*[^\s<>&|()]+[ \t]+)$"
 )
-OPEN: Final = rf'"(?:[^"\\`$]|\\.|{OPAQUE}|\$(?=[\s"]))*+'  # double quotes, up to a parameter in them
-QUOTED: Final = re.compile(OPEN, re.DOTALL)
-TOKEN: Final = re.compile(
-    r"(?P<space>[ \t]+)|(?P<redirect>\d*(?:<<<|<>|>>|>\||[<>]&|&>>?|<(?![<(])|>(?!\()))|(?P<comment>#[^\n]*)"
-    rf"|(?P<word>(?:[^\s;&|()<>'\"`\\$#]|(?<=[^\s;&|()<>])#|\\(?!\n#).|'[^']*'|{OPEN}\"|{OPAQUE})+)"
-    r"|(?P<separator>[<>$]\(|[;&|()\n])",
-    re.DOTALL,
+QUOTED: Final = re.compile(r"\\.|'[^']*'|\"(?:\\.|[^\"])*\"", re.DOTALL)
+ENDS: Final = re.compile(r"[ \t]*(?:[\n;&|)]|$)")
+
+
+def _words(names: str) -> str:
+    return rf"(?<![\w./}}-])(?:{'|'.join(map(re.escape, names.split()))})(?![\w./-])"
+
+
+#: What may evaluate text of the whole command. Quotes and backslashes have been taken out, as they may stand in a name;
+#: a line that goes on behind a backslash has \v, and $'...' a backquote.
+EVALUATES: Final = re.compile(
+    r"`|\$\[|\(\(|\[\[|(?<!<)<<(?!<)|\v|\w\["
+    r"|(?:^|[\n;&|({!]|\b(?:do|elif|else|if|then|until|while)\b)[ \t]*\$"  # a command whose name is a value
+    + "|"
+    + _words(
+        "alias bind builtin case command compgen complete compopt coproc declare enable eval exec fc function "
+        "getopts hash history integer jobs let local mapfile nameref readarray select source trap typeset"
+    )
 )
-KEYWORDS: Final = frozenset({"!", "{", "do", "elif", "else", "if", "then", "until", "while"})  # a command follows
-COMMAND: Final = re.compile(r"[\w./:][\w./:+-]*")
-ASSIGNMENT: Final = re.compile(r"[^\W\d]\w*\+?=.*", re.DOTALL)
-ASSIGNED: Final = re.compile(
-    r"[a-z_][a-z0-9_]*=.*", re.DOTALL
-)  # PS4, RANDOM and others evaluate what they are assigned
-EVALUATION: Final = re.compile(r"\b(?:declare|typeset|local|readonly|let|eval|trap)\b|\(\(|\$\[|\[\[")
-FORMAT: Final = re.compile(r"'[^'-][^']*'|\"[^\"$`{-][^\"$`{]*\"|[%\w][^'\"$`\\{]*")  # which is no option of printf
-OPERAND: Final = r"""(?:"?\{\w+\}"?|"\$\w+"|'[^']*'|[\w.,/:+]+)"""
-TEST: Final = re.compile(
-    rf"(?:\[|test)[ \t]+(?:{OPERAND}[ \t]+(?:!?=|-(?:eq|ne|lt|le|gt|ge))[ \t]+{OPERAND}|-[a-hknprstuwxz][ \t]+"
-    rf"{OPERAND})(?:[ \t]+\])?(?=[ \t]*(?:$|[;&|)\n]))"
-)
-#: What a reference is to the shell: a word of its own among arguments, other data, or the name of a command.
-ARGUMENT, VALUE, NAME, UNKNOWN = "argument", "value", "name", ""
-#: Builtins of bash and others that run or evaluate their arguments, or take names of variables. TEST has [ and test.
-EVALUATING: Final = re.compile(
-    r"\.|alias|bind|builtin|caller|command|compgen|complete|compopt|coproc|declare|enable|eval|exec|export|fc|function|"
-    "getopts|hash|history|integer|jobs|let|local|mapfile|nameref|popd|print|pushd|read|readarray|readonly|return|select|"
-    "set|shopt|source|suspend|time|trap|typeset|ulimit|umask|unalias|unset|wait"
+#: What takes names of variables, or evaluates arguments, in its own line. A format of printf may be an option.
+TAKES_NAMES: Final = re.compile(
+    r"printf\s+(?:--?\w*\s+)*[-{]|(?<!\S)\.\s+\S*\{|"
+    + _words(
+        "[ caller export popd pushd read readonly return set shopt suspend test time ulimit umask unalias unset wait"
+    )
 )
 
 
@@ -53,12 +58,10 @@ class Place(NamedTuple):
 
     Attributes:
         name: The parameter.
-        is_quoted: Whether it stands in double quotes.
         is_word: Whether it is a word of its own, so that a list may stand there.
     """
 
     name: str
-    is_quoted: bool
     is_word: bool
 
 
@@ -69,83 +72,51 @@ def pieces_of(text: str, refuse: Callable[[str], NoReturn]) -> list[str | Place]
         text: The command.
         refuse: Raises the error for a reason.
     """
+    fields = [field for field in FIELD.finditer(text) if field[1] or (field[2] and not keyword.iskeyword(field[2]))]
+    words = {at: (word, may_be_list) for word, may_be_list in _data_words(text) for at in range(*word.span())}
     pieces: list[str | Place] = []
-    at = 0
-    for match in FIELD.finditer(text):
-        escaped, name = match.groups()
-        if escaped or (name and not keyword.iskeyword(name)):
-            pieces += [text[at : match.start()], escaped or _place(text, name, match.start(), match.end(), refuse)]
-            at = match.end()
-    return [*pieces, text[at:]]
+    end = 0
+    for field in fields:
+        escaped, name = field.groups()
+        word, may_be_list = words.get(field.start(), (None, False))
+        if word is None and not escaped:
+            refuse(
+                f"{{{name}}} stands where the shell might run or split its value, or take it as text. Write "
+                f"\"${variable_of(name)}\" there and ': {{{name}}}' in a line before, or {{{{{name}}}}} for the text"
+            )
+        pieces += [text[end : field.start()], escaped or Place(name, may_be_list and word[0] == field[0])]
+        end = field.end()
+    return [*pieces, text[end:]]
+
+
+def _data_words(text: str) -> Iterator[tuple[re.Match[str], bool]]:
+    """Yields the words with parameters that the shell takes as data, and whether they may be several."""
+    plain = re.sub(r"['\"\\]", "", text.replace("\\\n", "\v").replace("$'", "`"))
+    evaluates = EVALUATES.search(plain) is not None
+    for word in filter(lambda word: FIELD.search(word[0]), WORD.finditer(text)):
+        line = text[text.rfind("\n", 0, word.start()) + 1 : text.find("\n", word.end()) % (len(text) + 1)]
+        if DECLARED.fullmatch(line) and _is_outside_of_quotes(text, word):
+            yield word, True
+            continue
+        scope = re.sub(r"['\"\\]", "", text if "$(" in text else line)
+        is_command = BEGINS.search(QUOTED.sub("q", text[: word.start()])) is not None
+        may_run = is_command and not (ENDS.match(text, word.end()) and FIELD.fullmatch(word[0]))
+        is_risky = evaluates or may_run or ASSIGNED.match(word[0]) or TAKES_NAMES.search(scope)
+        if not is_risky and _is_outside_of_quotes(text, word):
+            yield word, not is_command
+
+
+def _is_outside_of_quotes(text: str, word: re.Match[str]) -> bool:
+    """Returns whether a word is one to the shell, too, and in no comment. Where it is not certain, it is not."""
+    mark = "dotflow" + "_" * len(text)  # no word of the text
+    lexer = shlex.shlex(text[: word.start()] + mark + text[word.end() :], posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    try:
+        return mark in lexer
+    except ValueError:  # a quote that is not closed
+        return False
 
 
 def variable_of(name: str) -> str:
     """Returns the variable that has a parameter's value: its name, if neither the shell nor the system uses such."""
     return name if re.fullmatch(r"[a-z]\w*", name, re.ASCII) else f"dotflow_{name.encode().hex()}"
-
-
-def _place(text: str, name: str, begin: int, end: int, refuse: Callable[[str], NoReturn]) -> Place:
-    tokens: list[re.Match[str]] = []
-    at = 0
-    while at < begin and (token := TOKEN.match(text, at, begin)) is not None:
-        tokens.append(token)
-        at = token.end()
-    quoted = text[at:begin]
-    is_comment = not quoted and bool(tokens) and tokens[-1].lastgroup == "comment"
-    if is_comment or quoted.startswith(("'", "$'")):
-        where, instead = ("a comment", "outside of it") if is_comment else ("single quotes", "without quotes")
-        refuse(f"{{{name}}} stands in {where}. Write {{{name}}} {instead}, or {{{{{name}}}}} for the text itself")
-    role = _role(text, tokens, begin) if not quoted or QUOTED.fullmatch(quoted) else UNKNOWN
-    if role == UNKNOWN:
-        refuse(
-            f'{{{name}}} stands where the shell might run or split its value. Write "${variable_of(name)}" there and '
-            f"': {{{name}}}' in a line before, or {{{{{name}}}}} for the text itself"
-        )
-    is_whole = not quoted and (end == len(text) or text[end] in " \t\n;&|)")
-    return Place(name, bool(quoted), role == ARGUMENT and is_whole)
-
-
-def _role(text: str, tokens: list[re.Match[str]], begin: int) -> str:
-    """Returns what a reference behind tokens is to the shell; UNKNOWN where it may be more than data."""
-    words: list[re.Match[str]] = []  # of the command that the reference stands in
-    opened: list[int] = []  # where parentheses began
-    redirect = last = ""
-    is_closed = False
-    for index, token in enumerate(tokens):
-        kind, piece = token.lastgroup, token.group()
-        if piece == "[[" or (piece == "(" and last.endswith("(")):
-            return UNKNOWN  # a test or arithmetic, whose end is not looked for
-        if kind == "separator":
-            words, redirect, is_closed = [], "", piece == ")"  # what goes on behind ")" began before "("
-            if is_closed:
-                del opened[-1:]
-            elif piece.endswith("("):
-                opened.append(index)
-        elif kind == "redirect":
-            redirect = piece
-        elif kind == "word" and not redirect:
-            words.append(token)
-        elif kind == "space" and not last.endswith(("<", ">", "&", "|")):
-            redirect = ""
-        last = piece
-    for index in opened:  # what a command prints becomes arguments, too
-        if tokens[index].group() == "$(" and _role(text, tokens[:index], tokens[index].start()) in (UNKNOWN, NAME):
-            return UNKNOWN
-    if redirect or is_closed:
-        return VALUE if redirect and not redirect.endswith("&") else UNKNOWN  # bash expands what stands after >& twice
-    partial = words.pop().group() if words and words[-1].end() == tokens[-1].end() else ""
-    while words and (words[0].group() in KEYWORDS or ASSIGNMENT.fullmatch(words[0].group())):
-        del words[0]
-    if not words:
-        is_assigned = ASSIGNED.fullmatch(partial) is not None and not EVALUATION.search(text)
-        return VALUE if is_assigned else UNKNOWN if partial else NAME
-    command, *arguments = (word.group() for word in words)
-    is_data = COMMAND.fullmatch(command) is not None and EVALUATING.fullmatch(command) is None
-    if command in ("[", "test"):
-        test = TEST.match(text, words[0].start())
-        return VALUE if test is not None and test.end() > begin else UNKNOWN
-    if command == "for":
-        is_data = len(arguments) > 1 and arguments[1] == "in"
-    elif command == "printf":
-        is_data = bool(arguments) and FORMAT.fullmatch(arguments[0]) is not None
-    return UNKNOWN if not is_data else VALUE if partial or command == "case" else ARGUMENT

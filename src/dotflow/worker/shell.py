@@ -76,7 +76,7 @@ def shell(
     programs that it has started.
 
     Args:
-        text: The command. A parameter stands outside of quotes or in double quotes, after a plain name of a command.
+        text: The command. A parameter stands outside of quotes, in a word of letters, digits and `./:,@%+-`.
         name: The name of the step.
         outputs: The files that the command writes, by the name that they have in it. A path may have parameters, such
             as `build/{rows.stem}.txt`; of a Path also its `.name`, `.stem`, `.suffix` and `.parent`. Missing folders
@@ -272,10 +272,9 @@ class Command:
         def insert(place: Place) -> str:
             word = words[place.name]
             if isinstance(word, str):
-                reference = f"${{{variable_of(place.name)}}}"
-                return reference if place.is_quoted else f'"{reference}"'
+                return f'"${{{variable_of(place.name)}}}"'
             if not place.is_word:
-                accepted = f"a single value, or write {{{place.name}}} as a word of its own, outside of quotes"
+                accepted = f"a single value, or write {{{place.name}}} as a word of its own"
                 raise InvalidArgument(place.name, f"a list of {len(word)}", accepted)
             return references[place.name]
 
@@ -286,8 +285,6 @@ class Command:
 
         def show(place: Place) -> str:
             word = words[place.name]
-            if place.is_quoted:
-                return re.sub(r'([\\"$`])', r"\\\1", str(word))
             shown = [word] if isinstance(word, str) else word[:MAX_WORDS]
             more = len(word) - MAX_WORDS if isinstance(word, list) else 0
             return shlex.join(shown) + (f" ... and {more} more" if more > 0 else "")
