@@ -20,6 +20,7 @@ ESCAPED: Final = re.compile(r"\{(\{[^\W\d]\w*\})\}")  # the text `{name}`, in tw
 WORD: Final = re.compile(r"(?<![^\s;&|()<>])(?:[\w./:=,@%+-]|(?<!\$)\{[^\W\d]\w*\})+(?![^\s;&|()<>])")
 DECLARED: Final = re.compile(r"[ \t]*:(?:[ \t]+\{[^\W\d]\w*\})+[ \t]*")  # a line that only names parameters
 ASSIGNED: Final = re.compile(r"\w+\+?=")
+DUPLICATED: Final = re.compile(r"[<>]&[ \t]*$")  # a descriptor, not a file
 #: What stands before the name of a command, and what behind a command without arguments.
 BEGINS: Final = re.compile(
     r"(?:(?:^|[\n;&|(!{]|\b(?:do|elif|else|if|then|until|while)\b|(?<!\S)\w+\+?=[^\s()]*)[ \t]*"
@@ -91,19 +92,25 @@ def pieces_of(text: str, refuse: Callable[[str], NoReturn]) -> list[str | Place]
 
 def _data_words(text: str) -> Iterator[tuple[re.Match[str], bool]]:
     """Yields the words with parameters that the shell takes as data, and whether they may be several."""
-    plain = re.sub(r"['\"\\]", "", text.replace("\\\n", "\v").replace("$'", "`"))
-    evaluates = EVALUATES.search(plain) is not None
+    evaluates = EVALUATES.search(_unquoted(text.replace("\\\n", "\v").replace("$'", "`"))) is not None
     for word in filter(lambda word: FIELD.search(word[0]), WORD.finditer(text)):
         line = text[text.rfind("\n", 0, word.start()) + 1 : text.find("\n", word.end()) % (len(text) + 1)]
         if DECLARED.fullmatch(line) and _is_outside_of_quotes(text, word):
             yield word, True
             continue
-        scope = re.sub(r"['\"\\]", "", text if "$(" in text else line)
-        is_command = BEGINS.search(QUOTED.sub("q", text[: word.start()])) is not None
+        scope = _unquoted(text if "$(" in text else line)
+        before = QUOTED.sub("q", text[: word.start()])
+        is_command = BEGINS.search(before) is not None
         may_run = is_command and not (ENDS.match(text, word.end()) and FIELD.fullmatch(word[0]))
-        is_risky = evaluates or may_run or ASSIGNED.match(word[0]) or TAKES_NAMES.search(scope)
+        is_assigned = ASSIGNED.match(word[0]) or DUPLICATED.search(before)
+        is_risky = evaluates or may_run or is_assigned or TAKES_NAMES.search(scope)
         if not is_risky and _is_outside_of_quotes(text, word):
             yield word, not is_command
+
+
+def _unquoted(text: str) -> str:
+    """Returns a text without its quotes and backslashes, and without the names of parameters."""
+    return re.sub(r"['\"\\]", "", FIELD.sub(lambda field: field[0] if field[2] is None else "{}", text))
 
 
 def _is_outside_of_quotes(text: str, word: re.Match[str]) -> bool:
