@@ -452,7 +452,7 @@ def test_wrong_values_of_each_are_refused(make_workflow: MakeWorkflow) -> None:
         add(action(lambda a: 0), each={"c": [1]})
     with pytest.raises(InvalidLink, match="has no parameter for its items"):
         add(action(lambda: 0), each=[1])
-    with pytest.raises(InvalidLink, match=r"Name it: each={'numbers': \.\.\.}"):  # which would be given the whole list
+    with pytest.raises(InvalidLink, match=r"write each={'numbers': 'numbers'}"):  # which would be given the whole list
         add(numbers).add(action(lambda numbers: 0), each=numbers)
 
 
