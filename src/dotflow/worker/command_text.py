@@ -85,7 +85,10 @@ def pieces_of(text: str, refuse: Callable[[str], NoReturn]) -> list[str | Place]
                 f"{{{name}}} stands where the shell might run or split its value, or take it as text. Write "
                 f"\"${variable_of(name)}\" there and ': {{{name}}}' in a line before, or {{{{{name}}}}} for the text"
             )
-        pieces += [text[end : field.start()], escaped or Place(name, word is not None and may_be_list and word[0] == field[0])]
+        pieces += [
+            text[end : field.start()],
+            escaped or Place(name, word is not None and may_be_list and word[0] == field[0]),
+        ]
         end = field.end()
     return [*pieces, text[end:]]
 
