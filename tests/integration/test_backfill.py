@@ -49,6 +49,11 @@ def load(fetch, day: date):
         os.kill(os.getpid(), signal.SIGKILL)
     note(f"load:{day:%d}")
 
+@action
+def spend(fetch, budget: int):
+    load(fetch, date(2026, 11, fetch))
+    note(f"spend:{budget}")
+
 def config():
     return Config(storage=StorageFile("values"), log=LogDefault(output="none"), executor=ExecutorThread())
 
@@ -74,7 +79,7 @@ painted = DotFlow(config(), workflow_id="painted", params={"shade": ..., "is_dry
 painted.task.add(paint)
 
 costly = DotFlow(config(), workflow_id="costly", params={"day": ..., "budget": Setting(50)})
-costly.task.add(fetch)
+costly.task.add([fetch, spend])
 
 def of_day(day="today"):
     return nightly
@@ -330,6 +335,28 @@ def test_a_setting_has_one_value(command: Command, jobs: str, history: HistorySQ
     assert one.code == 0, one.err
     assert sorted(states(history)) == ["costly@day=2026-11-01", "costly@day=2026-11-02"]
     assert {run.params["budget"] for run in history.runs() if run.params} == {70}
+
+
+@pytest.mark.processes
+def test_what_goes_on_has_the_new_setting(
+    scripts: Scripts, command: Command, jobs: str, history: HistorySQLite, tmp_path: Path
+) -> None:
+    """A failed day and a killed one continue with the given budget; without one they keep their own."""
+    arguments = ("backfill", "-w", f"{jobs}:costly", "--param", "day=2026-11-01..2026-11-02", "--max-runs", "1")
+    (tmp_path / "broken-1").touch()
+    (tmp_path / "killed-2").touch()
+    assert scripts.command(*arguments, "--param", "budget=60", "--once").end(60).code == -signal.SIGKILL
+
+    end = command(*arguments, "--param", "budget=100")
+    assert end.out.endswith("2 runs: 2 resumed.\n"), end.err
+    assert {run.params["budget"] for run in history.runs(limit=2) if run.params} == {100}
+    assert command(*arguments, "--once").code == Exit.FAILED
+    (tmp_path / "broken-1").unlink()
+    end = command(*arguments, "--once")
+    assert end.code == 0, end.err
+    assert done(tmp_path) == ["fetch:01", "fetch:02", "load:02", "spend:100", "load:01", "spend:100"]
+    had = [(run.params["day"].day, run.params["budget"]) for run in history.runs(limit=None) if run.params]
+    assert sorted(had) == [(1, 60), (1, 100), (1, 100), (2, 60), (2, 100)]
 
 
 @pytest.mark.parametrize(

@@ -432,10 +432,11 @@ class Operations(ABC):
         comment: str,
         priority: int | None = None,
         seen: TypeRunState | None = None,
+        settings: str | None = None,
     ) -> "RunSummary":
         """Queues a run that continues another one, and returns it. It has the same priority, if no other is given.
 
-        *seen* is as in `order`.
+        *seen* is as in `order`. *settings* are new values of its Settings, as text of the codec; it keeps its others.
 
         Raises:
             NotInHistory: There is no such run.

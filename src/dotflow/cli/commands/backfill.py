@@ -19,6 +19,7 @@ from dotflow.cli.load import convert, load_servable, parse_params
 from dotflow.cli.options import HISTORY_OPTION, SERVER_OPTIONS, with_options
 from dotflow.cli.running import recording
 from dotflow.cli.screen import Column, Screen, local, safe, state_of, styled
+from dotflow.codec.json import decode, encode
 from dotflow.control import Control, user_of
 from dotflow.core.attempt_id import ID_LENGTH
 from dotflow.core.ranges import InvalidRange, combinations, expand
@@ -201,7 +202,8 @@ class _Backfill:
             return name._replace(run_id=self._workflow._enqueue(self._queue, name.wanted))
         if name.then is Then.RESUMED and name.last is not None:
             try:
-                resumed = self._queue.resume(name.last.run_id, (), user_of(), "backfill", PRIORITY)
+                run, settings = name.last.run_id, self._settings(name)
+                resumed = self._queue.resume(run, (), user_of(), "backfill", PRIORITY, settings=settings)
                 return name._replace(run_id=resumed.run_id)
             except OrderRefused:
                 newest = self._queue.newest(name.last.run_id)
@@ -209,6 +211,12 @@ class _Backfill:
                     raise
                 return name._replace(then=Then.LEFT)  # another process has continued it since
         return name
+
+    def _settings(self, name: _Name) -> str | None:
+        """Returns the given values of Settings, for a run that goes on; None if there are none."""
+        given = settings_of(self._workflow.params) & name.params.keys()
+        values = decode(name.wanted.params) if given else {}
+        return encode({param: values[param] for param in sorted(given)}) if given else None
 
 
 def _work_off(workflow: DotFlow, backfill: _Backfill, names: Sequence[_Name], options: Mapping[str, Any]) -> Exit:

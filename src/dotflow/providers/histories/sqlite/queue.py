@@ -383,14 +383,16 @@ class SQLiteQueue(Operations):
         comment: str,
         priority: int | None = None,
         seen: TypeRunState | None = None,
+        settings: str | None = None,
     ) -> "RunSummary":
         was_dead = self._was_dead(run)
 
         def work(connection: sqlite3.Connection) -> str:
             found, now = self._as_seen(connection, run, seen, "resume"), _now()
             if found.state is TypeRunState.RUNNING and was_dead and self._is_dead(found):
-                if (continued_by := _take_over(connection, found.run, now).continued_by) is not None:
-                    return continued_by
+                taken_over = _take_over(connection, found.run, now, settings=settings)
+                if taken_over.continued_by is not None:
+                    return taken_over.continued_by
                 found = self._newest(connection, run)
             if not found.is_named:
                 reason = "its workflow has a generated id, so no other process has its values. Give it a workflow_id"
@@ -400,7 +402,9 @@ class SQLiteQueue(Operations):
                 reason = "the history does not have its parameters. Use `dotflow start --resume`"
             elif found.state in ENDED and (found.state is not TypeRunState.COMPLETED or rerun):
                 connection.execute(ADD_ORDER, (found.run, "resume", by, now, comment, now))
-                return _continue(connection, found.run, now, trigger="resume", rerun=rerun, priority=priority)
+                return _continue(
+                    connection, found.run, now, trigger="resume", rerun=rerun, priority=priority, settings=settings
+                )
             else:
                 reason = _since(found, now)
                 if found.state is TypeRunState.COMPLETED:
@@ -927,6 +931,7 @@ def _continue(
     rerun: Sequence[str] = (),
     tries: int = 0,
     priority: int | None = None,
+    settings: str | None = None,
 ) -> str:
     """Queues a run that continues another one, and returns its id. What people resume is in the way of no firing.
 
@@ -937,6 +942,8 @@ def _continue(
     due = now if trigger != "take-over" or was_due is None else min(was_due - 1, now)
     if trigger == "resume":
         schedule = None
+    if settings is not None:
+        params = json.dumps({**json.loads(params), **json.loads(settings)})
     if origin is None:
         origin = before
         connection.execute("UPDATE runs SET origin = ? WHERE run = ?", (origin, run))
@@ -958,7 +965,9 @@ def _end(connection: sqlite3.Connection, run: int, state: TypeRunState, reason: 
     connection.execute(DO_ORDERS, (now, run))
 
 
-def _take_over(connection: sqlite3.Connection, run: int, now: int, order: Order | None = None) -> TakenOver:
+def _take_over(
+    connection: sqlite3.Connection, run: int, now: int, order: Order | None = None, settings: str | None = None
+) -> TakenOver:
     """Ends a claimed run whose process has ended: as its orders say, or by a run that continues it."""
     ((run_id, name, title, workflow, *_, origin, _, tries, _),) = connection.execute(OF_RUN, (run,))
     if order is not None:
@@ -982,8 +991,9 @@ def _take_over(connection: sqlite3.Connection, run: int, now: int, order: Order 
     connection.execute(LEAVE, (run,))
     connection.execute(DO_ORDERS, (now, run))
     continued_by = None
-    if state is TypeRunState.CRASHED and not connection.execute(NEWER, (origin, run)).fetchall():
-        continued_by = _continue(connection, run, now, tries=following)  # else a program has resumed it
+    is_newest = not connection.execute(NEWER, (origin, run)).fetchall()  # else a program has resumed it
+    if state is TypeRunState.CRASHED and is_newest:
+        continued_by = _continue(connection, run, now, tries=following, settings=settings)
     return TakenOver(run_id, workflow, state, continued_by, title or name)
 
 
