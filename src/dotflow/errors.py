@@ -218,12 +218,15 @@ class MissingParam(DefinitionError, ValueError):
 
 
 class SecretMissing(DefinitionError, ValueError):
-    """Secrets that steps take are not there."""
+    """Secrets that steps take, or that a run was given as parameters, are not there."""
 
-    missing: tuple[tuple[str, str, str], ...]  # of each the step, the parameter and the name of the secret
+    missing: tuple[tuple[str, str, str], ...]  # of each the step, "" for none, the parameter and the secret's name
 
     def __str__(self) -> str:
-        uses = ", ".join(f"{name} for '{parameter}' of step '{step}'" for step, parameter, name in self.missing)
+        uses = ", ".join(
+            f"{name} for '{parameter}' of step '{step}'" if step else f"{name} for the run parameter '{parameter}'"
+            for step, parameter, name in self.missing
+        )
         return (
             f"Secrets are missing: {uses}. Set environment variables of these names, pass Config(secrets=...), or "
             f"write Secret({self.missing[0][2]!r}, default=...)."

@@ -632,7 +632,7 @@ class DotFlow:
                 raise UnknownParam(name, hint=SUBMITTED)
             value = self.config._find_secret(secrets[name])
             if value is None:
-                raise SecretMissing(((self.name or self.workflow_id, name, secrets[name].name),))
+                raise SecretMissing((("", name, secrets[name].name),))
             if secret_digest(self.workflow_id, name, value) != digest:
                 raise SecretChanged(name, secrets[name].name)
             if name in self.params:

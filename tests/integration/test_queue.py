@@ -1787,7 +1787,8 @@ def test_a_run_goes_on_with_the_secret_that_it_was_given(
     monkeypatch.delenv("STRIPE")
     control.resume(first.run_id, rerun="call")
     serve(build(), once=True)
-    assert control.run(first.run_id).error.startswith("SecretMissing: ")
+    missing = control.run(first.run_id).error
+    assert missing.startswith("SecretMissing: Secrets are missing: STRIPE for the run parameter 'token'. Set")
     assert control.run(first.run_id).params == {"customer": 1}
     assert "A-secret" not in written(history)
 

@@ -108,6 +108,7 @@ EXAMPLES: list[tuple[DotflowError, list[str]]] = [
         SecretMissing((("sync", "token", "API_TOKEN"), ("load", "password", "DB_PASSWORD"))),
         ["API_TOKEN for 'token' of step 'sync', DB_PASSWORD for 'password' of step 'load'", "Config(secrets=...)"],
     ),
+    (SecretMissing((("", "token", "API_TOKEN"),)), ["missing: API_TOKEN for the run parameter 'token'. Set"]),
     (
         SecretChanged("token", "API_TOKEN"),
         ["can't go on: 'token' was given as a parameter", "Set API_TOKEN to the value"],
