@@ -176,7 +176,8 @@ def test_each_run_completes_whatever_is_killed(
     with closing(sqlite3.connect(history.path)) as database:
         assert database.execute(FINISHED_TWICE).fetchall() == []
     for number in range(submissions):
-        assert workflow.config.storage.get(f"flow@number={number}/2").storage == number + 2
+        name = f"flow@number={number}" if number else "flow"  # 0 is the default
+        assert workflow.config.storage.get(f"{name}/2").storage == number + 2
 
 
 LEFT: Final = """SELECT COUNT(*) FROM runs AS last WHERE state NOT IN ('Completed', 'Failed')

@@ -182,7 +182,7 @@ def test_the_tutorials_commands_work(folder: Path) -> None:
     )  # fmt: skip
 
     assert first.stdout.splitlines()[-1].startswith("Completed: 6 of 6 tasks completed")
-    assert again.stdout.splitlines()[-1].startswith("Completed: 6 of 6 tasks completed (4 restored)")
+    assert again.stdout.splitlines()[-1].startswith("Completed: 6 of 6 tasks completed (5 restored)")
     assert [line.split()[2] for line in due.stdout.splitlines()] == ["06:00:00"] * 3
 
 
