@@ -700,7 +700,7 @@ def interrupt_and_wait(runs: Collection[Run], wait: Callable[[float | None], Non
 def _params_text(params: Params, masks: Masks, digests: Mapping[str, str]) -> str | None:
     """Returns run parameters as text of the codec; None where it can't keep them, or they have a secret.
 
-    Of the secrets that the run was given it has digests, which a run that continues it compares with those that it finds.
+    Of the secrets that the run was given it has digests: a run that continues it compares its own secrets with them.
     """
     if not params and not digests:
         return "{}"
