@@ -504,6 +504,49 @@ def test_rounds_make_what_only_a_map_in_them_takes(lab: Lab, mode: str) -> None:
     assert (run.status, run.value("loop"), lab.ran) == (COMPLETED, first, ["pool", "pool"])
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("needs", "made"), [(["pool"], []), ({"pool": "pool"}, ["pool"])])
+def test_a_map_whose_items_are_all_skipped_has_only_made_what_it_takes_to_open(
+    lab: Lab, mode: str, needs: Any, made: list[str]
+) -> None:
+    """What takes the map runs with its empty list, and nothing is made that only its items wait for."""
+
+    def pages(lab: Lab, workflow: DotFlow) -> None:
+        unsaved = action(checkpoint=False)
+        page = (lambda url, pool: lab.note("page")) if isinstance(needs, dict) else (lambda url: lab.note("page"))
+        workflow.task.add(unsaved(lambda: lab.note("pool") or 7), name="pool")
+        workflow.task.add(action(lambda url: False), name="good", each={"url": [1, 2]})
+        workflow.task.add(unsaved(page), name="page", each={"url": [1, 2]}, when="good", needs=needs)
+        workflow.task.add(action(lambda page: lab.note("report") or page), name="report", needs={"page": "page"})
+
+    lab.run(pages, mode, resume=False)
+    lab.ran.clear()
+    workflow = lab.workflow(pages)
+    run = workflow.start(mode=mode, rerun="report")
+
+    assert [item.status for item in run.task("page").items] == [SKIPPED, SKIPPED]
+    assert (run.status, run.value("report"), lab.ran) == (COMPLETED, [], [*made, "report"])
+
+
+def test_items_that_are_all_skipped_have_none_made_of_what_they_need(lab: Lab) -> None:
+    """Of an added workflow for each entry, an item that is skipped needs nothing of the tasks beside it."""
+
+    def sites(lab: Lab, workflow: DotFlow) -> None:
+        site = DotFlow(params={"url": ...})
+        site.task.add(action(checkpoint=False)(lambda url: lab.note("connect")), name="connect")
+        site.task.add(action(lambda url: False), name="good")
+        site.task.add(
+            action(checkpoint=False)(lambda url: lab.note("page")), name="page", when="good", needs=["connect"]
+        )
+        workflow.task.add(site, name="site", each={"url": [1, 2]})
+
+    lab.run(sites, "sequential", resume=False)
+    assert lab.ran == ["connect", "connect"]
+    lab.run(sites, "sequential")
+
+    assert lab.ran == []
+
+
 def test_a_loop_that_has_failed_fails_again_though_what_it_takes_is_unsaved(tmp_path: Path) -> None:
     """Of its rounds nothing is left to run. The value that they take is made, or the run would complete."""
 

@@ -67,7 +67,7 @@ class Demand:
                 if indices is not ALL and not indices and task.task_id not in self._listed:
                     found.add(task.task_id)
             if indices is ALL or indices:
-                self._demand(task, indices)
+                self._demand(task, () if _skips_all(task) else indices)
         return found
 
     def _running(self, task: Task) -> Collection[int] | None:
@@ -99,10 +99,10 @@ class Demand:
         return not takers or self._changes.is_rerun(task)
 
     def _demand(self, task: Task, indices: Collection[int] | None) -> None:
-        """Marks what a task, or some items of it, take and need."""
+        """Marks what a task, or some items of it, take and need; without items, what a map takes to open."""
         links = task.links or NO_LINKS
         whole = links.whole()
-        self._whole.update(whole.value_sources(), *whole.needs)
+        self._whole.update(whole.value_sources(), *(whole.needs if indices is ALL or indices else ()))
         if PREVIOUS not in [link.parameter for link in links.each]:
             self._whole.update(self._tokens.taken_as_previous(task))
         for source in {*links.value_sources(), *(one for group in links.needs for one in group)} - self._whole:
@@ -110,3 +110,9 @@ class Demand:
                 self._by_item.setdefault(source, set()).update(indices)
             else:
                 (self._whole if self._tokens.tasks[source].items else self._some).add(source)
+
+
+def _skips_all(task: Task) -> bool:
+    """Returns whether it is certain that all items of a map are skipped. Rounds may fail again for that."""
+    is_loop = task.links is not None and task.links.nest is not None and task.links.nest.repeat
+    return bool(task.items) and not is_loop and all(item.status is TypeStatus.SKIPPED for item in task.items)
