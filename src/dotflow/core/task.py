@@ -333,6 +333,9 @@ class Task:
 
     def _apply_rare(self, event: TaskEvent) -> None:
         match event:
+            case TaskRestored():  # first: of a resume these are most
+                self._previous = event.previous
+                self._current = event.context
             case AttemptFailed() | AttemptRepeated() | TaskFailed():
                 self._add_error(event.attempt, event.failure)
                 self.reason = ""  # of a pause or a wait before
@@ -340,9 +343,6 @@ class Task:
                     self._end(event.at, event.tick)
             case AttemptWaits():
                 self.reason = waiting(event.asked, event.note)
-            case TaskRestored():
-                self._previous = event.previous
-                self._current = event.context
             case TaskSkipped() | TaskPaused():
                 self.reason = event.reason
 

@@ -206,16 +206,18 @@ class ChangedFiles:
         for key, known in self._begun.items():
             self._note(key, known)
 
+    def look(self) -> bool:
+        """Looks at the files that checkpoints name, and returns whether any may make one void."""
+        self._differ |= self._look()
+        return bool(self._differ or self._others)
+
     def find_void(self, running: Collection[int], missing: Collection[int]) -> bool:
-        """Looks at the files that checkpoints name, and returns whether more of these are void than before.
+        """Returns whether more checkpoints are void than before, by what `look` has found.
 
         Args:
             running: The tasks that run, by the decisions up to now; no cleanups.
             missing: Those of them that lack a checkpoint, their own or that of an item.
         """
-        self._differ |= self._look()
-        if not (self._differ or self._others):
-            return False
         self._begin_pass()
         tasks = self._tokens.tasks
         needed = self._given_to(tasks[task_id] for task_id in running)

@@ -202,13 +202,14 @@ class Look:
         """
         if made is not None:
             return self.runs_again(task, made)
-        outputs = outputs_of(task) if task.step.checkpoint else ()
+        step = task.step
+        outputs = outputs_of(task) if step.checkpoint else ()
         unfit = why_unfit(context.storage, outputs) if outputs else ""
         if self.counts_all:
             self.is_mixed = self.is_mixed or self._is_outdated(task, context)
             return Void(unfit) if unfit else None
-        saved, identity = context.step, task.step.identity
-        if saved is not None and not is_same_step(saved, identity):
+        saved, identity = context.step, step.identity
+        if saved is not None and saved != identity and not is_same_step(saved, identity):
             links = self._tokens.tasks[task.task_id].links
             fallback = None if links is None else links.fallback
             if fallback is None or not is_same_step(saved, fallback.identity):
@@ -225,7 +226,7 @@ class Look:
         if initial != self._tokens.initial_of(task):
             return Void("its initial_context has changed")
         now = self._tokens.of(task, context)
-        label = difference(tokens, now)
+        label = difference(tokens, now) if tokens or now else ""
         if takes_previous and not (PREVIOUS in tokens and PREVIOUS in now):  # one of the runs has no links
             label = difference(tokens, now, PREVIOUS) if _is_made_from(context, previous) else PREVIOUS
         if label:
@@ -233,7 +234,7 @@ class Look:
             return Void(f"it was made from another value of '{name}'")
         file = "" if self.files is None else self.files.why_void(task, context)
         void = Void(file) if file else self._changes.why_void(task, context)
-        asks = void is None and self.asks and task.step.valid is not None
+        asks = void is None and self.asks and step.valid is not None
         return Void(INVALID) if asks and not self._is_valid(task, context) else void
 
     def _is_outdated(self, task: Task, context: Context) -> bool:
@@ -267,7 +268,8 @@ class Look:
     def note(self, task: Task, context: Context) -> str:
         """Returns a note that a checkpoint is restored without comparing its inputs; "" if they are compared."""
         initial, has_inputs = self._tokens.initial_of(task), context._origin.initial is not None
-        incomparable = [label for label, token in (context._links or NO_TOKENS).items() if token == "=?"]
+        links = context._links
+        incomparable = [label for label, token in links.items() if token == "=?"] if links else ()
         if initial == INCOMPARABLE:
             why = "its initial_context can't be compared with the earlier one: no storage could keep such a value"
         elif incomparable:
