@@ -14,13 +14,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from dotflow import clock
 from dotflow.abc.operations import (
-    LAST_MOMENT,
-    MAX_TRIES,
-    NAME_STEPS,
     Claim,
     Declared,
     Dropped,
@@ -36,18 +33,17 @@ from dotflow.abc.operations import (
     ServedSchedule,
     Submission,
     TakenOver,
-    TypeOrder,
     WorkflowPause,
 )
 from dotflow.abc.workflow import Superseded
-from dotflow.core.approval import ANSWERABLE, Question, QuestionId
-from dotflow.core.attempt_id import ID_LENGTH
-from dotflow.core.durations import format_duration
+from dotflow.core.approval import Question, QuestionId
 from dotflow.core.schedule_rules import Fired
 from dotflow.core.text import escape_surrogates
 from dotflow.core.types.run_state import TypeRunState
 from dotflow.errors import HistoryError, NotInHistory, NotServable, OrderRefused, close_match
 from dotflow.graph.params import SETTINGS, given_in
+from dotflow.providers.histories.sql import rules
+from dotflow.providers.histories.sql.rules import Effect, Fate, FoundRun
 from dotflow.providers.histories.sqlite import live, questions, schedules
 from dotflow.providers.histories.sqlite.crashed import MARK_ATTEMPTS, MARK_RUN, counts_of, end_of, mark_ended
 from dotflow.providers.histories.sqlite.reading import (
@@ -184,8 +180,6 @@ OF_RUN: Final = """SELECT run_id, workflow_id, runs.name, runs.workflow, params,
     FROM runs LEFT JOIN wanted USING (run) WHERE run = ?"""
 
 PLACE: Final = "SELECT priority, due FROM wanted WHERE run = ?"
-FORGED: Final = "its row in the queue is damaged, or was not written by dotflow. Submit it again"
-ORDERS: Final = frozenset(TypeOrder)
 OPEN_ORDERS: Final = "SELECT what, by_whom, comment FROM orders WHERE done IS NULL AND run = ? ORDER BY rowid"
 DO_ORDERS: Final = "UPDATE orders SET done = ? WHERE done IS NULL AND run = ?"
 ALL_ORDERS: Final = """SELECT run_id, what, by_whom, comment FROM orders JOIN runs USING (run) WHERE done IS NULL
@@ -196,36 +190,6 @@ ADD_SUBMIT: Final = """INSERT INTO orders (run, what, by_whom, at, comment, done
 NEWEST: Final = """SELECT run, run_id, workflow_id, state, origin, superseded, ended, is_named, workflow, lock, params,
     run IN (SELECT run FROM wanted)
     FROM runs WHERE run_id = :run OR origin = (SELECT origin FROM runs WHERE run_id = :run) ORDER BY run DESC LIMIT 1"""
-
-STATES: Final = {TypeOrder.CANCEL: TypeRunState.CANCELLED, TypeOrder.PAUSE: TypeRunState.PAUSED}
-
-#: The states from which a run goes on, the completed one only to run tasks again; and what people call them.
-ENDED: Final = {
-    TypeRunState.COMPLETED: "completed",
-    TypeRunState.FAILED: "failed",
-    TypeRunState.CANCELLED: "was cancelled",
-    TypeRunState.PAUSED: "was paused",
-    TypeRunState.INTERRUPTED: "was interrupted",
-    TypeRunState.CRASHED: "crashed",
-}
-
-
-class _Run(NamedTuple):
-    """The newest run of a chain."""
-
-    run: int
-    run_id: str
-    name: str
-    state: TypeRunState
-    origin: str | None
-    superseded: str | None
-    ended: int | None
-    is_named: int
-    workflow: str | None
-    lock: int | None
-    params: str | None
-    is_wanted: int
-
 
 #: What wakes the servers of this process, by their history: in virtual time they don't look again and again.
 _wakes: Final[dict[Path, list[Callable[[], None]]]] = {}
@@ -359,18 +323,18 @@ class SQLiteQueue(Operations):
 
         def work(connection: sqlite3.Connection) -> str:
             found, now = self._as_seen(connection, run, seen, order.what), _now()
-            if found.state is TypeRunState.RUNNING:
-                if was_dead and self._is_dead(found):
+            is_dead = was_dead and found.state is TypeRunState.RUNNING and self._is_dead(found)
+            waiting = _open_orders(connection, found.run) if found.state is TypeRunState.RUNNING else ()
+            match rules.effect_of(order, found, waiting, is_dead=is_dead):
+                case Effect.IS_TAKEN_OVER:
                     _take_over(connection, found.run, now, order)
-                elif all(other.what is not order.what for other in _open_orders(connection, found.run)):
+                case Effect.WAITS:
                     connection.execute(ADD_ORDER, (found.run, order.what, order.by, now, order.comment, None))
-            elif found.state is TypeRunState.QUEUED or (
-                found.state is TypeRunState.PAUSED and order.what is TypeOrder.CANCEL
-            ):
-                _end(connection, found.run, STATES[order.what], _reason(order))
-                connection.execute(ADD_ORDER, (found.run, order.what, order.by, now, order.comment, now))
-            else:
-                raise OrderRefused(order.what, found.run_id, _since(found, now))
+                case Effect.ENDS:
+                    _end(connection, found.run, Fate(rules.STATES[order.what], rules.reason_of(order)))
+                    connection.execute(ADD_ORDER, (found.run, order.what, order.by, now, order.comment, now))
+                case Effect.IS_REFUSED:
+                    raise OrderRefused(order.what, found.run_id, rules.since(found, now))
             return found.run_id
 
         return self.newest(self.transact(work))
@@ -394,24 +358,15 @@ class SQLiteQueue(Operations):
                 if taken_over.continued_by is not None:
                     return taken_over.continued_by
                 found = self._newest(connection, run)
-            if not found.is_named:
-                reason = "its workflow has a generated id, so no other process has its values. Give it a workflow_id"
-            elif found.superseded:
-                reason = f"the run {found.superseded[:ID_LENGTH]} has replaced its values. Resume that one"
-            elif found.params is None or found.workflow is None:
-                reason = "the history does not have its parameters. Use `dotflow start --resume`"
-            elif found.state in ENDED and (found.state is not TypeRunState.COMPLETED or rerun):
-                connection.execute(ADD_ORDER, (found.run, "resume", by, now, comment, now))
-                return _continue(
-                    connection, found.run, now, trigger="resume", rerun=rerun, priority=priority, settings=settings
-                )
-            else:
-                reason = _since(found, now)
-                if found.state is TypeRunState.COMPLETED:
-                    reason += f". {NAME_STEPS}"
-                elif (ordered := _ordered(connection, found.run)) is not None:
-                    reason += f", and {ordered.by} has just asked it to {ordered.what}. Resume it when it has ended"
-            raise OrderRefused("resume", found.run_id, reason)
+            ordered = None
+            if found.state is TypeRunState.RUNNING:
+                ordered = rules.counting(_open_orders(connection, found.run))
+            if reason := rules.why_not_resumed(found, rerun, ordered, now):
+                raise OrderRefused("resume", found.run_id, reason)
+            connection.execute(ADD_ORDER, (found.run, "resume", by, now, comment, now))
+            return _continue(
+                connection, found.run, now, trigger=rules.RESUME, rerun=rerun, priority=priority, settings=settings
+            )
 
         return self.newest(self.transact(work))
 
@@ -423,30 +378,26 @@ class SQLiteQueue(Operations):
                 return Records(*reader).summary(number)
         raise self._unknown(run)
 
-    def _newest(self, connection: sqlite3.Connection, run: str) -> _Run:
+    def _newest(self, connection: sqlite3.Connection, run: str) -> FoundRun:
         row = connection.execute(NEWEST, {"run": run}).fetchone()
         if row is None:
             raise self._unknown(run)
-        found = _Run(*row)
+        found = FoundRun(*row)
         if found.state == TypeRunState.RUNNING and not found.is_wanted:
             mark_ended(connection, self.path)
             ((state,),) = connection.execute("SELECT state FROM runs WHERE run = ?", (found.run,))
             found = found._replace(state=state)
         return found._replace(state=TypeRunState(found.state))
 
-    def _as_seen(self, connection: sqlite3.Connection, run: str, seen: TypeRunState | None, verb: str) -> _Run:
+    def _as_seen(self, connection: sqlite3.Connection, run: str, seen: TypeRunState | None, verb: str) -> FoundRun:
         """Returns the newest run of a chain. Raises OrderRefused if it is not what the caller of an order saw."""
         found = self._newest(connection, run)
         if seen is None:
             return found
         state = TypeRunState.CRASHED if found.state is TypeRunState.RUNNING and self._is_dead(found) else found.state
-        if found.run_id != run:
-            reason = f"the run {found.run_id[:ID_LENGTH]} goes on with it, and is {state.lower()}"
-        elif state is not seen:
-            reason = f"you saw it {seen.lower()}, and by now {_since(found._replace(state=state), _now())}"
-        else:
-            return found
-        raise OrderRefused(verb, run, reason)
+        if reason := rules.why_unlike(found._replace(state=state), run, seen, _now()):
+            raise OrderRefused(verb, run, reason)
+        return found
 
     def _was_dead(self, run: str) -> bool:
         """Returns whether the process of a running run seems to have ended. If so, it waits until the second look."""
@@ -456,13 +407,13 @@ class SQLiteQueue(Operations):
         time.sleep(BETWEEN_LOOKS)  # a step may have closed the live file: its process locks its byte again
         return True
 
-    def _look_for(self, run: str) -> _Run:
+    def _look_for(self, run: str) -> FoundRun:
         """Returns the newest run of a chain as the file has it, which a transaction would make where it is missing."""
         for row in self.look(NEWEST, {"run": run}):
-            return _Run._make(row)
+            return FoundRun._make(row)
         raise self._unknown(run)
 
-    def _is_dead(self, found: _Run) -> bool:
+    def _is_dead(self, found: FoundRun) -> bool:
         """Returns whether the process of a running run has ended."""
         return found.lock is not None and not live.is_held(self.path, found.lock)
 
@@ -506,15 +457,9 @@ class SQLiteQueue(Operations):
 
         def work(connection: sqlite3.Connection) -> str:
             newest, now = self._as_seen(connection, run, seen, verb), _now()
-            found, reason = questions.of_chain(connection, newest.origin or ""), ""
-            question = questions.chosen(found, step, newest.run_id, _since(newest, now), verb)
-            if nth is not None and question.id.nth != nth:
-                reason = f"'{question.step}' asks anew by now: '{question.text}'"
-            elif newest.superseded:
-                reason = f"the run {newest.superseded[:ID_LENGTH]} has replaced its values"
-            elif newest.state not in ANSWERABLE:
-                reason = _since(newest, now)
-            if reason:
+            found = questions.of_chain(connection, newest.origin or "")
+            question = questions.chosen(found, step, newest.run_id, rules.since(newest, now), verb)
+            if reason := rules.why_unanswered(newest, question, nth, now):
                 raise OrderRefused(verb, newest.run_id, reason)
             answered = (is_yes, by, now, comment, value, *questions.key_of(question.id), question.id.nth)
             connection.execute(questions.ANSWER, answered)
@@ -534,16 +479,14 @@ class SQLiteQueue(Operations):
 
         self.transact(work)
 
-    def _go_on(self, connection: sqlite3.Connection, paused: _Run, now: int) -> str | None:
+    def _go_on(self, connection: sqlite3.Connection, paused: FoundRun, now: int) -> str | None:
         """Queues a run that continues a paused one, and returns its id; None where only `start` can go on."""
-        if not paused.is_named or paused.params is None or paused.workflow is None or paused.superseded:
-            return None
-        return _continue(connection, paused.run, now, trigger="answer")
+        return _continue(connection, paused.run, now, trigger=rules.ANSWER) if paused.can_go_on else None
 
     def orders(self) -> Mapping[str, Sequence[Order]]:
         orders: dict[str, list[Order]] = {}
         for run_id, *order in self.look(ALL_ORDERS):
-            orders.setdefault(run_id, []).extend(_known_orders([order]))
+            orders.setdefault(run_id, []).extend(rules.known_orders([order]))
         return orders
 
     def open_server(self, workflows: Sequence[str], wake: Callable[[], None] | None = None) -> "SQLiteServer":
@@ -657,10 +600,10 @@ class SQLiteServer(QueueServer):
         found = []
         for run_id, workflow, params, key, priority, due in self._queue.look(UNNAMED):
             if workflow in self._workflows:
-                if _is_place(priority, due):
+                if rules.is_place(priority, due):
                     found.append((run_id, Submission(workflow, params, None, key, priority, moment(max(due, 0)))))
                 else:
-                    self.name(run_id, None, error=FORGED)
+                    self.name(run_id, None, error=rules.FORGED)
         return found
 
     def name(self, run: str, name: str | None, params: str = "", error: str = "") -> None:
@@ -672,7 +615,7 @@ class SQLiteServer(QueueServer):
             if found.state is not TypeRunState.QUEUED:
                 return
             if name is None:
-                _end(connection, found.run, TypeRunState.FAILED, error=error)
+                _end(connection, found.run, Fate(TypeRunState.FAILED, error=error))
             elif not connection.execute(FRESH, (name,)).fetchall():
                 connection.execute(SET_NAME, (name, found.run))
                 connection.execute(
@@ -757,7 +700,7 @@ class SQLiteServer(QueueServer):
             return None
 
         def find(connection: sqlite3.Connection, stopped: Collection[str]) -> int | None:
-            found = []
+            firsts = []
             for workflow, most in workflows.items():
                 if workflow in stopped:
                     continue
@@ -765,11 +708,9 @@ class SQLiteServer(QueueServer):
                     continue
                 for run, name, priority, due in connection.execute(CANDIDATES, {"workflow": workflow, "now": now}):
                     if name not in busy and (names is None or name in names):
-                        if not _is_place(priority, due):
-                            return int(run)  # no other one may begin in its place: it fails
-                        found.append((-priority, due, run))
+                        firsts.append((run, priority, due))
                         break
-            return min(found)[-1] if found else None
+            return rules.first_of(firsts)
 
         return self._queue.transact(work)
 
@@ -779,14 +720,7 @@ class SQLiteServer(QueueServer):
             rows = self._queue.look(LEFT, (workflow, _now()))
             active = self._queue.look(RUNNING_NOW, (workflow,))[0][0] if rows else 0
             for run_id, name, other, is_by_hand in rows:
-                why = "other runs of its name or its schedule come first"
-                if workflow in pauses:
-                    why = f"its workflow is {pauses[workflow]}"
-                elif other is not None:
-                    how = "by hand" if is_by_hand else "in another process"
-                    why = f"the run {other[:ID_LENGTH]} of the same name runs {how}"
-                elif most is not None and active >= most:
-                    why = f"{active} of at most {most} runs of its workflow are active"
+                why = rules.why_left(pauses.get(workflow), other, active, most, is_by_hand=bool(is_by_hand))
                 left.append(LeftRun(run_id, name, why, bool(is_by_hand) and workflow not in pauses))
         return left[:MAX_LEFT]
 
@@ -804,8 +738,8 @@ class SQLiteServer(QueueServer):
         if not connection.execute("SELECT 1 FROM runs WHERE run = ?", (run,)).fetchone():
             connection.execute("DELETE FROM wanted WHERE run = ?", (run,))
             return None
-        if not _is_place(*connection.execute(PLACE, (run,)).fetchone()):
-            _end(connection, run, TypeRunState.FAILED, error=FORGED)
+        if not rules.is_place(*connection.execute(PLACE, (run,)).fetchone()):
+            _end(connection, run, Fate(TypeRunState.FAILED, error=rules.FORGED))
             return None
         connection.execute(TAKE, (self._lock, process_name(), run))
         connection.execute(DEQUEUE, (self._server, run))
@@ -815,16 +749,16 @@ class SQLiteServer(QueueServer):
         except (ValueError, TypeError, RecursionError):
             steps = None
         if not isinstance(steps, list) or not all(isinstance(step, str) for step in steps):
-            _end(connection, run, TypeRunState.FAILED, error=FORGED)
+            _end(connection, run, Fate(TypeRunState.FAILED, error=rules.FORGED))
             return None
         return Claim._make((*first, bool(continues), bool(has_begun), steps))
 
     def put_back(self, claim: Claim, delay: float) -> None:
         def work(connection: sqlite3.Connection) -> None:
             run = self._mine(connection, claim)
-            ordered = _ordered(connection, run)
+            ordered = rules.counting(_open_orders(connection, run))
             if ordered is not None:
-                _end(connection, run, STATES[ordered.what], _reason(ordered))
+                _end(connection, run, Fate(rules.STATES[ordered.what], rules.reason_of(ordered)))
                 return
             is_double = bool(connection.execute(FRESH, (claim.name,)).fetchall())  # submitted since
             connection.execute(PUT_BACK, (run,))
@@ -857,22 +791,13 @@ class SQLiteServer(QueueServer):
 
     def end(self, claim: Claim, ending: Ending) -> TypeRunState | None:
         def work(connection: sqlite3.Connection) -> TypeRunState | None:
-            state, reason, error, goes_on, asked = ending
             for (run,) in connection.execute(MINE, (claim.run_id, self._server)).fetchall():
-                trigger = "take-over"
-                orders = {order.what: order for order in _open_orders(connection, run)}
-                if state is not TypeRunState.COMPLETED and TypeOrder.CANCEL in orders:
-                    state, goes_on = TypeRunState.CANCELLED, False
-                    reason = _reason(orders[TypeOrder.CANCEL])
-                elif (goes_on or state is TypeRunState.PAUSED) and TypeOrder.PAUSE in orders:
-                    state, goes_on = TypeRunState.PAUSED, False
-                    reason = _reason(orders[TypeOrder.PAUSE])
-                elif state is TypeRunState.PAUSED and not goes_on and questions.is_settled(connection, asked):
-                    goes_on, trigger = True, "answer"
-                _end(connection, run, state, reason, error)
-                if goes_on:
-                    _continue(connection, run, _now(), trigger=trigger)
-                return state
+                is_settled = questions.is_settled(connection, ending.asked)
+                fate = rules.fate_at_end(ending, _open_orders(connection, run), is_settled=is_settled)
+                _end(connection, run, fate)
+                if fate.continued:
+                    _continue(connection, run, _now(), trigger=fate.continued)
+                return fate.state
             return None
 
         return self._queue.transact(work)
@@ -902,11 +827,11 @@ def _submit(connection: sqlite3.Connection, wanted: Submission, trigger: str = "
             return str(run_id)
     elif wanted.name is not None:
         for run, run_id, priority, earlier in connection.execute(FRESH, (wanted.name,)).fetchall():
-            if _is_place(priority, earlier):
+            if rules.is_place(priority, earlier):
                 connection.execute(MERGE, (max(priority, wanted.priority), min(earlier, due), run))
                 connection.execute(SET_PARAMS, (wanted.params, run))
                 return str(run_id)
-            _end(connection, run, TypeRunState.FAILED, error=FORGED)
+            _end(connection, run, Fate(TypeRunState.FAILED, error=rules.FORGED))
     run_id, title = str(uuid.uuid4()), wanted.title and escape_surrogates(wanted.title)
     name = wanted.workflow if wanted.name is None else wanted.name
     in_list = (run_id, name, title, trigger, now, now, wanted.workflow, wanted.params, run_id, None)
@@ -927,20 +852,17 @@ def _continue(
     run: int,
     now: int,
     *,
-    trigger: str = "take-over",
+    trigger: str,
     rerun: Sequence[str] = (),
     tries: int = 0,
     priority: int | None = None,
     settings: str | None = None,
 ) -> str:
-    """Queues a run that continues another one, and returns its id. What people resume is in the way of no firing.
-
-    One whose server has ended keeps its place: it was taken before what is queued, and so stands before it.
-    """
+    """Queues a run that continues another one, and returns its id. What people resume is in the way of no firing."""
     (found,) = connection.execute(OF_RUN, (run,))
     before, name, title, workflow, params, schedule, made_up, origin, same, _, was_due = found
-    due = now if trigger != "take-over" or was_due is None else min(was_due - 1, now)
-    if trigger == "resume":
+    due = rules.due_after(trigger, was_due, now)
+    if trigger == rules.RESUME:
         schedule = None
     if settings is not None:
         params = json.dumps({**json.loads(params), **json.loads(settings)})
@@ -957,10 +879,10 @@ def _continue(
     return run_id
 
 
-def _end(connection: sqlite3.Connection, run: int, state: TypeRunState, reason: str = "", error: str = "") -> None:
+def _end(connection: sqlite3.Connection, run: int, fate: Fate) -> None:
     """Ends a run that is queued or claimed, or paused; its orders are done."""
     now = _now()
-    connection.execute(END, (state, now, reason or None, error or reason or None, run))
+    connection.execute(END, (fate.state, now, fate.reason or None, fate.error or fate.reason or None, run))
     connection.execute(LEAVE, (run,))
     connection.execute(DO_ORDERS, (now, run))
 
@@ -972,74 +894,41 @@ def _take_over(
     ((run_id, name, title, workflow, *_, origin, _, tries, _),) = connection.execute(OF_RUN, (run,))
     if order is not None:
         connection.execute(ADD_ORDER, (run, order.what, order.by, now, order.comment, None))
-    ordered = _ordered(connection, run)
     ended, error = end_of(connection, run, TypeRunState.CRASHED)
+    fate = rules.fate_of_dead(
+        rules.counting(_open_orders(connection, run)),
+        error,
+        _tries(connection, run, tries),
+        has_saved=bool(connection.execute(HAS_SAVED, (run,)).fetchall()),
+        is_newest=not connection.execute(NEWER, (origin, run)).fetchall(),
+    )
     counts = counts_of(connection, run)
-    tries, has_saved = _tries(connection, run, tries), bool(connection.execute(HAS_SAVED, (run,)).fetchall())
-    following = tries if has_saved else tries + 1
-    if ordered is not None:
-        state = STATES[ordered.what]
-    elif following >= MAX_TRIES:
-        state = TypeRunState.FAILED
-        error = f"its process ended {following} times before anything was saved; the last time: {error}"
-    else:
-        state = TypeRunState.CRASHED
     connection.execute(MARK_ATTEMPTS, (CRASHED, run))
-    connection.execute(MARK_RUN, (state, ended, error, *counts, run))
-    if ordered is not None:
-        connection.execute("UPDATE runs SET reason = ? WHERE run = ?", (_reason(ordered), run))
+    connection.execute(MARK_RUN, (fate.state, ended, fate.error, *counts, run))
+    if fate.reason:
+        connection.execute("UPDATE runs SET reason = ? WHERE run = ?", (fate.reason, run))
     connection.execute(LEAVE, (run,))
     connection.execute(DO_ORDERS, (now, run))
     continued_by = None
-    is_newest = not connection.execute(NEWER, (origin, run)).fetchall()  # else a program has resumed it
-    if state is TypeRunState.CRASHED and is_newest:
-        continued_by = _continue(connection, run, now, tries=following, settings=settings)
-    return TakenOver(run_id, workflow, state, continued_by, title or name)
+    if fate.continued:
+        continued_by = _continue(connection, run, now, trigger=fate.continued, tries=fate.tries, settings=settings)
+    return TakenOver(run_id, workflow, fate.state, continued_by, title or name)
 
 
-def _tries(connection: sqlite3.Connection, run: int, tries: int) -> int:
-    """Returns how many processes have ended in a row before a run without saving anything.
-
-    What the one before has finished counts only if this one has restored it: its storage may have ended with it.
-    """
+def _tries(connection: sqlite3.Connection, run: int, known: int) -> int:
+    """Returns how many processes have ended in a row before a run without saving anything, and writes it."""
+    tries = known
     for before, tries_before in connection.execute(BEFORE, (run,)).fetchall():
-        restored, restored_before = (connection.execute(RESTORED_ROWS, (one,)).fetchone() for one in (run, before))
-        if restored[1] and restored[0] <= restored_before[0]:
-            tries = max(tries, tries_before + 1)
-            connection.execute("UPDATE wanted SET tries = ? WHERE run = ?", (tries, run))
+        restored, of_all = connection.execute(RESTORED_ROWS, (run,)).fetchone()
+        (restored_before, _) = connection.execute(RESTORED_ROWS, (before,)).fetchone()
+        tries = rules.tries_of(tries, tries_before, restored, of_all, restored_before)
+    if tries != known:
+        connection.execute("UPDATE wanted SET tries = ? WHERE run = ?", (tries, run))
     return tries
 
 
-def _ordered(connection: sqlite3.Connection, run: int) -> Order | None:
-    """Returns the open order that counts: a cancel before a pause."""
-    orders = _open_orders(connection, run)
-    return next((order for what in STATES for order in orders if order.what is what), None)
-
-
 def _open_orders(connection: sqlite3.Connection, run: int) -> list[Order]:
-    return _known_orders(connection.execute(OPEN_ORDERS, (run,)))
-
-
-def _known_orders(rows: Iterable[Sequence[Any]]) -> list[Order]:
-    """Returns the orders of rows; those that no dotflow has written are none."""
-    return [Order(TypeOrder(what), str(by), str(comment)) for what, by, comment in rows if what in ORDERS]
-
-
-def _is_place(priority: object, due: object) -> bool:
-    """Returns whether a row has a place in the queue: any process that can write the file may have written it."""
-    return type(priority) is int and type(due) is int and due < LAST_MOMENT * MICRO
-
-
-def _reason(order: Order) -> str:
-    """Returns why a run has ended, for people."""
-    return f"{STATES[order.what].lower()} by {order.by}{order.comment and f': {order.comment}'}"
-
-
-def _since(found: _Run, now: int) -> str:
-    """Returns the state of a run that refuses an order."""
-    if found.ended is None:
-        return f"it is {found.state.lower()}"
-    return f"it {ENDED.get(found.state, 'ended')} {format_duration((now - found.ended) / MICRO)} ago"
+    return rules.known_orders(connection.execute(OPEN_ORDERS, (run,)))
 
 
 def _now() -> int:

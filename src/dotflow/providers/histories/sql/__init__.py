@@ -1,0 +1,1 @@
+"""What the histories in databases share: the rules of the queue."""
