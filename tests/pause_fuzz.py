@@ -117,7 +117,7 @@ class PauseScenario(Scenario):
             is_event = pick.random() < 0.6
             listener = Pauses(at if is_event else 0, pause)
             self.call_until, self.on_call = 0 if is_event else at, pause
-            workflow.config._listeners.append(listener)
+            workflow.config.listeners.append(listener)
             run = self.start(workflow, resume=is_resume)
             is_resume = True
             if wrong := self.wrong(run, listener):

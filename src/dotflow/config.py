@@ -104,7 +104,7 @@ class Config:
         self.scheduler: Scheduler = SchedulerDefault() if scheduler is None else scheduler
         self.executor = executor
         self.history = history_of(history)
-        self._listeners: list[Listener] = []  # dotflow's own, which receive the events after the history
+        self.listeners: list[Listener] = []  # dotflow's own, which receive the events after the history
         self.tracer = tracer
         self.cache = cache
         self.notify_grace: float = as_seconds("notify_grace", notify_grace)
@@ -118,17 +118,17 @@ class Config:
         self.files = files
         self.digest_limit: int = as_bytes("digest_limit", digest_limit)
 
-    def _find_secrets(
+    def find_secrets(
         self, tasks: Iterable[Task], given: Mapping[str, str] = NO_GIVEN, *, are_required: bool = True
     ) -> RunSecrets:
         """Returns the secrets of the tasks. *given* are run parameters. Raises SecretMissing or InvalidProvider."""
         return find_secrets(tasks, self._secret_source, self.mask, given, are_required=are_required)
 
-    def _find_secret(self, secret: SecretRef) -> str | None:
+    def find_secret(self, secret: SecretRef) -> str | None:
         """Returns the value of a secret; None if there is none. Raises InvalidProvider."""
         return self._secret_source.get(secret.name) or os.environ.get(secret.name) or secret.default
 
-    def _check_resources(self, tasks: TaskBuilder) -> None:
+    def check_resources(self, tasks: TaskBuilder) -> None:
         """Raises ResourcesNotOffered if a step needs resources, and the executor gives it none."""
         executor = self.executor
         if executor is not None and executor.offers_resources:
@@ -144,7 +144,7 @@ class Config:
                 hint += f" If {name} reserves them, set offers_resources = True in it."
             raise ResourcesNotOffered(name, tuple(needs), hint)
 
-    def _run_providers(self, secrets: RunSecrets, *, is_apart: bool, in_thread: bool) -> RunProviders:
+    def run_providers(self, secrets: RunSecrets, *, is_apart: bool, in_thread: bool) -> RunProviders:
         """Returns the providers of one run.
 
         Args:
@@ -169,7 +169,7 @@ class Config:
             notify=self.notify,
             notify_grace=self.notify_grace,
             history=self.history,
-            listeners=tuple(self._listeners),
+            listeners=tuple(self.listeners),
             tracer=self.tracer,
             secrets=secrets,
             digest_limit=self.digest_limit if self.files else None,

@@ -53,7 +53,7 @@ class Control:
 
     def __init__(self, of: ServedWorkflow | History | str | os.PathLike[str] | None = None) -> None:
         self._queue = _queue(of)
-        self._masks: Masks = NO_MASKS if of is None or not hasattr(of, "_masks") else of._masks()
+        self._masks: Masks = NO_MASKS if of is None or not hasattr(of, "masks") else of.masks()
 
     def _user(self, by: str | None) -> str:
         return self._mask(user_of(by))

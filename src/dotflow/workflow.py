@@ -239,9 +239,9 @@ class DotFlow:
             start_in_background(run, is_recorded=True)
         else:
             try:
-                run._execute()
+                run.execute()
             except BaseException:  # an interrupt right before or after it leaves no lock behind
-                run._release()
+                run.release()
                 raise
         return run
 
@@ -382,9 +382,9 @@ class DotFlow:
             HistoryError: The history can't be written.
         """
         queue = self._queue(f"The workflow {self.workflow_id!r} can't be submitted")
-        wanted = self._submission(params, key, priority, at)
+        wanted = self.make_submission(params, key, priority, at)
         waiting = None if key is not None else queue.waiting(wanted.name or "")
-        run_id = self._enqueue(queue, wanted)
+        run_id = self.enqueue(queue, wanted)
         pause = queue.pauses().get(wanted.workflow)
         notes = []
         if pause is not None or not queue.is_served(wanted.workflow):
@@ -394,10 +394,10 @@ class DotFlow:
             text = f"The run {waiting[0]} of {wanted.name!r} waits for an answer to {waiting[1]!r}"
             notes.append(f"{text}. It ends when the run {run_id} begins.")
         for note in notes:
-            log_line_of(self.config.log, self._masks())(note, None)
+            log_line_of(self.config.log, self.masks())(note, None)
         return run_id
 
-    def _submission(
+    def make_submission(
         self,
         params: Mapping[str, Any] | None,
         key: str | None = None,
@@ -407,17 +407,17 @@ class DotFlow:
         """Returns what `submit` writes to the queue."""
         from dotflow.engine import submission  # here: most programs never need it
 
-        masks = self._masks()
+        masks = self.masks()
         submission.check_submission(key, priority, masks)
         due = submission.due_at(at)
         name, text = self._named_by(params or {}, key, masks)
         base, title = masks.mask_id(self.workflow_id), self.name and masks.mask(self.name)
         return Submission(base, text, name, key, priority, due, title)
 
-    def _enqueue(self, queue: Operations, wanted: Submission) -> str:
+    def enqueue(self, queue: Operations, wanted: Submission) -> str:
         """Queues a run, and declares the workflow before the first one."""
         if not self._is_declared:
-            queue.declare([self._declared()])
+            queue.declare([self.declared()])
             self._is_declared = True
         return queue.submit(wanted)
 
@@ -442,7 +442,7 @@ class DotFlow:
         name = self._id_of(values, secrets, masks) if key is None else keyed_id(self.workflow_id, key, masks)
         return name, text
 
-    def _named(self, submission: Submission) -> tuple[str, str]:
+    def name_submission(self, submission: Submission) -> tuple[str, str]:
         """Returns the name and the parameters of a run that was submitted where its defaults are unknown.
 
         Raises as `Control.submit`: a text becomes what the parameter is.
@@ -451,19 +451,23 @@ class DotFlow:
         from dotflow.engine.submission import named_by
 
         given, key = given_in(decode(submission.params)), submission.key
-        masks = self._masks()
-        _, text = named_by(submission.workflow, self._declared().params, given, key, masks)
+        masks = self.masks()
+        _, text = named_by(submission.workflow, self.declared().params, given, key, masks)
         return self._named_by({name: decode(text)[name] for name in given}, key, masks)
 
-    def _masks(self) -> Masks:
-        """Returns the masks for messages outside of a run."""
-        return self.config._find_secrets(self.task, are_required=False).masks
+    def find_secrets(self, tasks: Sequence[Task], params: Params) -> RunSecrets:
+        """Returns the secrets of tasks in a run with these parameters. Raises SecretMissing or InvalidProvider."""
+        return self.config.find_secrets(tasks, self._given(self._secret_params(), params))
 
-    def _declared(self) -> Declared:
+    def masks(self) -> Masks:
+        """Returns the masks for messages outside of a run."""
+        return self.config.find_secrets(self.task, are_required=False).masks
+
+    def declared(self) -> Declared:
         """Returns what others need to know to submit it."""
         from dotflow.engine import submission
 
-        masks = self._masks()
+        masks = self.masks()
         described = submission.describe_params(self.params, self._secret_params(), self.task, masks)
         return Declared(masks.mask_id(self.workflow_id), described)
 
@@ -513,7 +517,7 @@ class DotFlow:
         from dotflow.resume.tokens import Tokens
 
         values, secrets, _ = self._resolve(params_in(decode(run.params_text or "{}")))
-        records, params = self._new_records(run.workflow_id, None, values, secrets)
+        records, params = self.new_records(run.workflow_id, None, values, secrets)
         plan = make_plan(records, TypeExecution(run.mode or TypeExecution.SEQUENTIAL))
         find_stored(self.config.storage, Tokens(records, plan.previous, params))
         record = records[task.task_id]
@@ -542,13 +546,13 @@ class DotFlow:
         options = self._options(mode, resume=resume, params=params, rerun=rerun, cache=cache, only=only)
         workflow_id, tasks, values, secrets = self._records(options, None)
         plan = make_plan(tasks, options.mode)
-        providers = self.config._run_providers(secrets, is_apart=False, in_thread=False)  # no executor is used
+        providers = self.config.run_providers(secrets, is_apart=False, in_thread=False)  # no executor is used
         return plan_run(providers, workflow_id, tasks, plan, values, options)
 
     def id_of_run(self, params: Mapping[str, Any] | None = None) -> str:
         """Returns the id that a run with these parameters has. Raises UnknownParam, MissingParam or InvalidArgument."""
         values, secrets, given = self._resolve(params)
-        found = self.config._find_secrets(self.task, given, are_required=False)
+        found = self.config.find_secrets(self.task, given, are_required=False)
         return self._id_of(values, secrets, found.masks)
 
     def _id_of(self, values: Params, secrets: Collection[str], masks: Masks) -> str:
@@ -581,19 +585,20 @@ class DotFlow:
     ) -> tuple[str, list[Task], Params, RunSecrets]:
         """Returns the id of a run, its records, its parameters without the secrets among them, and the secrets."""
         values, secrets, given = self._resolve(options.params)
-        self.config._check_resources(self.task)
-        records, params = self._new_records(self.workflow_id, run_id, values, secrets)
-        found = self.config._find_secrets(records, given)
+        self.config.check_resources(self.task)
+        records, params = self.new_records(self.workflow_id, run_id, values, secrets)
+        found = self.config.find_secrets(records, given)
         mask_names(records, found.masks)
         workflow_id = workflow_id or self._id_of(values, secrets, found.masks)
         for task in records if workflow_id != self.workflow_id else ():
             task.workflow_id = workflow_id
         return workflow_id, records, params, found
 
-    def _new_records(
-        self, workflow_id: str, run_id: str | None, values: Params, secrets: Mapping[str, SecretRef]
+    def new_records(
+        self, workflow_id: str, run_id: str | None, values: Params, secrets: Mapping[str, SecretRef] | None = None
     ) -> tuple[list[Task], Params]:
         """Returns new records, in which secrets are no arguments, and the parameters that are no secrets."""
+        secrets = self._secret_params() if secrets is None else secrets
         records: list[Task] = [task._new_record(workflow_id, run_id) for task in self.task]
         for task in records if secrets else ():
             if isinstance(task, LinkedTask):
@@ -601,7 +606,7 @@ class DotFlow:
         shown = {name: value for name, value in values.items() if name not in secrets}
         return records, MappingProxyType(shown)  # a step that takes `params` can't change those of others
 
-    def _launch_claimed(
+    def launch_claimed(
         self, claimed: ClaimedRun, begin: Callable[[Run], None], then: Callable[[], None], **options: Any
     ) -> Run:
         """Starts a run that was taken from a queue, as `launch` does; its steps run in processes by default."""
@@ -630,7 +635,7 @@ class DotFlow:
         for name, digest in digests.items():
             if name not in secrets:
                 raise UnknownParam(name, hint=SUBMITTED)
-            value = self.config._find_secret(secrets[name])
+            value = self.config.find_secret(secrets[name])
             if value is None:
                 raise SecretMissing((("", name, secrets[name].name),))
             if secret_digest(self.workflow_id, name, value) != digest:
@@ -671,7 +676,7 @@ class DotFlow:
         plan = make_plan(tasks, options.mode)
         config = self.config
         is_apart = plan.apart or (claimed is not None and not claimed.is_alone)
-        providers = config._run_providers(secrets, is_apart=is_apart, in_thread=in_thread)
+        providers = config.run_providers(secrets, is_apart=is_apart, in_thread=in_thread)
         name = self.name and secrets.masks.mask(self.name)
         base = secrets.masks.mask_id(self.workflow_id) if self.is_named else ""
         run = Run(
@@ -690,7 +695,7 @@ class DotFlow:
         )
         is_first = self._last is None
         note = note_on_resume(config.storage, tasks, is_named=self.is_named) if options.resume and is_first else ""
-        run._prepare()
+        run.prepare()
         notes = (note, note_on_groups(tasks, options.mode) if plan.apart else "", *secrets.notes) if is_first else ()
         for text in filter(None, notes):
             log_line_of(config.log)(text, None)
@@ -735,7 +740,7 @@ class DotFlow:
         run = self._last
         if run is None:
             return WorkflowResult.of(self.workflow_id, None, self.name, TypeStatus.NOT_STARTED, self.result_task())
-        return WorkflowResult.of(run.workflow_id, run.run_id, run._name, run.status, run.tasks)
+        return WorkflowResult.of(run.workflow_id, run.run_id, run.name, run.status, run.tasks)
 
     def runs(
         self, state: str | Sequence[str] | None = None, since: "Since | None" = None, limit: int | None = 50
@@ -756,7 +761,7 @@ class DotFlow:
         if not isinstance(history, Archive):
             reason = "it has no history that can be read. Write Config(history=HistorySQLite())"
             raise HistoryError("Can't list the runs of the workflow", reason)
-        masks = self._masks()
+        masks = self.masks()
         return history.runs(state=state, workflow=masks.mask_id(self.workflow_id), since=since, limit=limit)
 
     def __repr__(self) -> str:

@@ -155,7 +155,7 @@ def test_without_a_name_only_the_last_open_question_takes_an_answer(make: Make) 
     _urls.extend("de")
     run, control = start(make()), Control(make())
     names = "'page[0].check', 'page[1].check', 'page[2].check' and 2 more"
-    assert run._reason == f"it waits for {names}"
+    assert run.reason == f"it waits for {names}"
     for step in (None, "page.check"):
         with pytest.raises(OrderRefused) as refused:
             control.approve(run.run_id, step)

@@ -74,7 +74,7 @@ def paused_at(workflow: DotFlow, is_moment: Callable[[Any], bool]) -> PausesAt:
     """Pauses each run of a workflow at the first event that is the moment."""
     listener = PausesAt(is_moment)
     listener.workflow = workflow
-    workflow.config._listeners.append(listener)
+    workflow.config.listeners.append(listener)
     return listener
 
 
@@ -236,7 +236,7 @@ class TestTasks:
         assert (run.status, run.state) == (PAUSED, TypeRunState.PAUSED)
         assert statuses(run) == [COMPLETED, COMPLETED, NOT_STARTED]
         assert not (ran / "c").exists()
-        workflow.config._listeners.clear()
+        workflow.config.listeners.clear()
         again = workflow.start(mode="parallel", resume=True)
         assert [task.restored_from for task in again.tasks] == ["checkpoint", "checkpoint", None]
         assert [task.value for task in again.tasks] == ["a", "b", "c"]
@@ -308,7 +308,7 @@ class TestTasks:
         paused_at(workflow, lambda event: isinstance(event, AttemptFailed))
 
         assert statuses(workflow.start()) == [PAUSED]
-        workflow.config._listeners.clear()
+        workflow.config.listeners.clear()
         assert workflow.start(resume=True).value("rates") == 5
 
     def test_a_run_that_a_step_starts_is_not_paused(self) -> None:
@@ -365,7 +365,7 @@ class TestCleanup:
 
         assert statuses(run) == [COMPLETED, NOT_STARTED, COMPLETED]
         assert (run.state, ran) == (TypeRunState.PAUSED, ["work", "clean"])
-        workflow.config._listeners.clear()
+        workflow.config.listeners.clear()
         workflow.start(mode=mode, resume=True)
         assert ran == ["work", "clean", "more", "clean"]
 
@@ -527,7 +527,7 @@ class TestRuns:
         workflow.task.add(breaks, name="one").add(breaks, name="many", each={"number": [1, 2]})
         workflow.task.add(clean, always=True)
         progress = Progress(workflow.task)
-        workflow.config._listeners.append(progress)
+        workflow.config.listeners.append(progress)
         pauses = paused_at(workflow, lambda event: len(pauses.of(AttemptFailed)) == 3)
 
         with pytest.raises(KeyboardInterrupt) if stop == "interrupt" else contextlib.nullcontext():

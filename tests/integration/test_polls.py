@@ -59,7 +59,7 @@ class Follower(Listener):
     def __init__(self, workflow: DotFlow, follow: Callable[[Any], object] = int) -> None:
         self.events: list[Any] = []
         self.follow = follow
-        workflow.config._listeners.append(self)
+        workflow.config.listeners.append(self)
 
     def record(self, run_id: str, event: Event) -> None:
         self.events.append(event)

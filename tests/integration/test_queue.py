@@ -375,12 +375,12 @@ def test_a_queued_run_keeps_the_defaults_that_name_it(make: Make, history: Histo
 def test_a_submission_keeps_the_defaults_of_its_day(make: Make, history: HistorySQLite, *, by_id: bool) -> None:
     """And its name, whatever they become until it runs; the same key returns it, with the parameters that it gave."""
     before, after = make(params={"customer": 1, "day": 7}), make(params={"customer": 20, "day": 7})
-    before._enqueue(before._queue(""), before._submission(None, key="first"))  # which declares it
+    before.enqueue(before._queue(""), before.make_submission(None, key="first"))  # which declares it
 
     def submit(of: DotFlow, params: dict[str, Any] | None = None, key: str | None = None) -> str:
         if not by_id:
             return of.submit(params, key=key)
-        history.operations().declare([of._declared()])
+        history.operations().declare([of.declared()])
         return Control(history).submit("report", params, key=key)
 
     runs = [submit(before), submit(before, key="click"), submit(before, {"day": 8}, key="click 2")]
@@ -1216,7 +1216,7 @@ def test_a_run_that_another_process_has_ends(make: Make, history: HistorySQLite)
         may_end.set()
         active.wait()
 
-    assert (active.state, active._reason) == (TypeRunState.CANCELLED, "another process has the run")
+    assert (active.state, active.reason) == (TypeRunState.CANCELLED, "another process has the run")
     assert active.task("second").status is TypeStatus.NOT_STARTED
     assert sent == []
     assert Control(history).run(run).state is TypeRunState.CRASHED  # the server wrote no end, and is gone
@@ -1252,7 +1252,7 @@ def test_a_look_for_orders_that_fails_is_repeated(
     Control(history).cancel(run.run_id, by="ann")
     run.wait()
 
-    assert (run.state, run._reason) == (TypeRunState.CANCELLED, "the run was cancelled by ann")
+    assert (run.state, run.reason) == (TypeRunState.CANCELLED, "the run was cancelled by ann")
     assert len(looks) > 1
 
 
@@ -1806,7 +1806,7 @@ def test_a_secret_is_refused_where_it_is_submitted_by_an_id(
     monkeypatch.setenv("STRIPE", STRIPE)
     workflow = make()
     workflow.task.add(knows)
-    history.operations().declare([workflow._declared()])
+    history.operations().declare([workflow.declared()])
     params, key = ({"customer": f"Bearer {STRIPE}"}, None) if name == "customer" else ({}, f"click {STRIPE}")
 
     with pytest.raises(InvalidArgument, match=r"='\*\*\*' is not accepted. Pass no secret"):
@@ -1824,7 +1824,7 @@ def test_a_server_conceals_a_secret_that_was_submitted(
     workflow = make(params={"customer": 1, "day": ...})
     workflow.task.add(knows)
     if is_declared:
-        history.operations().declare([workflow._declared()])
+        history.operations().declare([workflow.declared()])
     params, key = ({"day": STRIPE}, None) if name == "day" else ({"day": "x"}, STRIPE)
     run = Control(history).submit("report", params, key=key)
     assert STRIPE in written(history)
@@ -1890,7 +1890,7 @@ def test_what_a_beginning_raises_is_masked(make: Make, history: HistorySQLite, m
 def test_a_setting_is_no_part_of_a_key(make: Make, history: HistorySQLite, *, by_id: bool) -> None:
     """The same key with another Setting returns the run, which takes the newest while it waits."""
     workflow = make(params={"customer": ..., "day": 7, "budget": Setting(50)})
-    history.operations().declare([workflow._declared()])
+    history.operations().declare([workflow.declared()])
 
     def submit(params: dict[str, Any]) -> str:
         return Control(history).submit("report", params, key="click") if by_id else workflow.submit(params, key="click")

@@ -280,7 +280,7 @@ def test_a_listener_may_cancel_the_run(begins: bool) -> None:
         raise ValueError("no")
 
     config = Config()
-    config._listeners.append(Cancelling())
+    config.listeners.append(Cancelling())
     workflow = DotFlow(config)
     workflow.task.add([first, second])
 

@@ -104,7 +104,7 @@ def test_it_ends_a_running_step(mode: str, executor: Callable[[], Executor] | No
     """In each mode."""
     settings: dict[str, Any] = {} if executor is None else {"executor": executor()}
     workflow = DotFlow(Config(log=LOG, **settings))
-    workflow.config._listeners.append(timer)
+    workflow.config.listeners.append(timer)
     workflow.task.add(step).add(five, after=step)
 
     run = workflow.start(mode=mode, timeout=SOON)
@@ -117,7 +117,7 @@ def test_it_ends_a_running_step(mode: str, executor: Callable[[], Executor] | No
 def test_each_way_to_start_takes_it(how: str, timer: Timer) -> None:
     """As `start` does."""
     workflow = DotFlow(Config(log=LOG, executor=ExecutorThread()))
-    workflow.config._listeners.append(timer)
+    workflow.config.listeners.append(timer)
     workflow.task.add(hang, group_name="a" if how == "groups" else "default").add(five, after=hang)
 
     if how == "astart":
@@ -174,7 +174,7 @@ def test_it_takes_no_thread(executor: Callable[[], Executor] | None) -> None:
                 begun.append(set(threading.enumerate()) - before)
 
     workflow = DotFlow(Config(log=LOG, executor=executor and executor()))
-    workflow.config._listeners.append(Threads())
+    workflow.config.listeners.append(Threads())
     workflow.task.add(five)
     run = workflow.start(mode="sequential", timeout=FOR_EVER)
 
@@ -252,7 +252,7 @@ def test_the_cleanup_of_a_cancelled_run_is_not_cut_off() -> None:
 def test_raise_for_failure_raises_run_timeout(timer: Timer) -> None:
     """It is a RunFailed and a TimeoutError, also after pickling."""
     workflow = DotFlow(Config(log=LOG, executor=ExecutorThread()), workflow_id="nightly")
-    workflow.config._listeners.append(timer)
+    workflow.config.listeners.append(timer)
     workflow.task.add(hang)
 
     with pytest.raises(RunTimeout) as caught:
@@ -289,7 +289,7 @@ def test_each_run_of_a_schedule_has_its_own(tmp_path: Path) -> None:
 
         scheduler = SchedulerCron("0 0 * * *", timezone="UTC")
         workflow = DotFlow(Config(log=LOG, scheduler=scheduler, storage=StorageFile(tmp_path)))
-        workflow.config._listeners.append(ends)
+        workflow.config.listeners.append(ends)
         workflow.task.add(work)
         workflow.schedule(timeout="4h")
 

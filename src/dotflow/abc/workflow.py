@@ -29,7 +29,7 @@ class RunHandle(Protocol):
     def cancel(self) -> None:
         """Ends the run."""
 
-    def _interrupt_and_wait(self) -> None:
+    def interrupt_and_wait(self) -> None:
         """Ends the run as Ctrl-C in `wait` does, and waits for its end."""
 
 
@@ -47,19 +47,19 @@ class ServedWorkflow(Protocol):
     def check_servable(self, **start_arguments: Any) -> None:
         """Raises NotServable, and what `start` would raise about its arguments."""
 
-    def _masks(self) -> Masks:
+    def masks(self) -> Masks:
         """Returns the masks for messages outside of a run."""
 
-    def _declared(self) -> Declared:
+    def declared(self) -> Declared:
         """Returns what others need to know to submit it."""
 
-    def _named(self, submission: Submission) -> tuple[str, str]:
+    def name_submission(self, submission: Submission) -> tuple[str, str]:
         """Returns the name and the parameters of a run that was submitted where its defaults are unknown."""
 
-    def _submission(self, params: Any, key: str | None = None) -> Submission:
+    def make_submission(self, params: Any, key: str | None = None) -> Submission:
         """Returns what a queue needs of a run with these parameters, named by a key if there is one."""
 
-    def _launch_claimed(
+    def launch_claimed(
         self, claimed: Any, begin: Callable[[Any], None], then: Callable[[], None], **options: Any
     ) -> Any:
         """Starts a claimed run in a thread of its own, after *begin*; *then* is called at its end."""
@@ -83,5 +83,5 @@ class Workflow(Protocol):
     def check_start(self, **start_arguments: Any) -> None:
         """Raises what `start` would raise about its arguments, and runs nothing."""
 
-    def _masks(self) -> Masks:
+    def masks(self) -> Masks:
         """Returns the masks for messages outside of a run. Raises what the source of its secrets raises."""

@@ -203,7 +203,7 @@ def _from_factory(options: Mapping[str, Any]) -> Loaded:
         )
     defaults = {name: parameter.default for name, parameter in own.items() if parameter.default is not parameter.empty}
     workflow.set_built_with(naming(defaults, arguments), secrets_in(own))
-    hide_all(workflow._masks())
+    hide_all(workflow.masks())
     others = {name: text for name, text in texts.items() if name not in own or name in workflow.params}
     return Loaded(workflow, values_for_workflow(workflow.params, others, own, workflow.task))
 

@@ -136,7 +136,7 @@ def _error_lines(task: Task) -> Iterator[ErrorLine]:
     failed = [(item, error) for item in task.items if (error := _failure_of(item)) is not None]
     previous = ""
     for item, error in failed[:MAX_ITEMS]:
-        value = shorten(error._failure.masks.mask(safe_repr(item.input)), MAX_INPUT)
+        value = shorten(error.failure.masks.mask(safe_repr(item.input)), MAX_INPUT)
         yield ErrorLine(f"[{item.item}] {one_line(value)}: {_shown(error)}")
         where = _where(error)
         if where and where != previous:

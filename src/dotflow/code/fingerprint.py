@@ -19,9 +19,9 @@ def fingerprint(step: AnyAction) -> str:
     It says nothing on other packages, on files, and on the state of instances. It runs none of the user's code.
     Empty if it can't be made: a value is nested too deep, or the constants are more than 100,000 values.
     """
-    if step._code is None:
-        step._code = _digest(step) if step.version is None else f"version {step.version}"
-    return step._code
+    if step.code_fingerprint is None:
+        step.code_fingerprint = _digest(step) if step.version is None else f"version {step.version}"
+    return step.code_fingerprint
 
 
 def renew(step: AnyAction) -> str:
@@ -32,7 +32,7 @@ def renew(step: AnyAction) -> str:
     """
     for namespace, name, value in _names.get(step, ()):
         if namespace.get(name, MISSING) is not value:
-            step._code = None
+            step.code_fingerprint = None
     return fingerprint(step)
 
 

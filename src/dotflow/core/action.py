@@ -87,7 +87,7 @@ class Action(Generic[P, R]):
         self.approve = approve
         self.approve_within = approve_within
         self.is_ordinary: bool = checkpoint and cache is None and approve is None  # its task needs no links
-        self._code: str | None = None  # its fingerprint, once it is made
+        self.code_fingerprint: str | None = None  # of its code, once it is made
         self._named: dict[str, bool] | None = None  # the parameters beside the contexts, once they are read
         self._takes_key = self._takes_approval = False
         self.is_coroutine: bool = inspect.iscoroutinefunction(innermost(function))
@@ -122,7 +122,7 @@ class Action(Generic[P, R]):
             "context_params": params,
             "secrets": secrets,
             "_named": None,
-            "_code": None,
+            "code_fingerprint": None,
         }
         return bound
 

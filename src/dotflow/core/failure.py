@@ -109,26 +109,26 @@ class TaskError:
         traceback: The formatted traceback; empty where there is none.
     """
 
-    __slots__ = ("_failure", "attempt")
+    __slots__ = ("attempt", "failure")
 
     def __init__(self, attempt: int, failure: Failure) -> None:
         self.attempt: int = attempt
-        self._failure = failure
+        self.failure = failure
 
     @property
     def exception(self) -> str:
-        return self._failure.exception
+        return self.failure.exception
 
     @property
     def message(self) -> str:
-        return self._failure.message
+        return self.failure.message
 
     @property
     def traceback(self) -> str:
-        return self._failure.traceback
+        return self.failure.traceback
 
     def __reduce__(self) -> tuple[type["TaskError"], tuple[int, Failure]]:
-        return TaskError, (self.attempt, self._failure)
+        return TaskError, (self.attempt, self.failure)
 
     def __repr__(self) -> str:
         return f"TaskError(attempt={self.attempt}, exception={self.exception!r}, message={self.message!r})"

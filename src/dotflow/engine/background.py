@@ -62,7 +62,7 @@ def start_in_background(
             return
         with participant:
             try:
-                run._execute(note_recorded if is_noted else None)
+                run.execute(note_recorded if is_noted else None)
             except KeyboardInterrupt:  # expected, and the run keeps it for its waiters
                 pass
             except BaseException as error:  # the run keeps it for its waiters, but may never have one
@@ -84,9 +84,9 @@ def start_in_background(
             with participant:
                 _remove(run)
             run.status = TypeStatus.NOT_STARTED
-            run._release()
+            run.release()
         else:
-            run._interrupt_and_wait()
+            run.interrupt_and_wait()
         raise
 
 

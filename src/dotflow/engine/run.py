@@ -140,6 +140,7 @@ class Run:
     Attributes:
         workflow_id: The workflow.
         run_id: The id of this run; each call of start() makes a new one.
+        name: The workflow's name; None without one.
         tasks: The records of the tasks, in the order of `add`.
         status: NOT_STARTED, IN_PROGRESS, then COMPLETED, FAILED or PAUSED.
         state: RUNNING, then COMPLETED, FAILED, CANCELLED, INTERRUPTED or PAUSED.
@@ -169,7 +170,7 @@ class Run:
         self._linked = [task for task in tasks if type(task) is LinkedTask]
         self.status: TypeStatus = TypeStatus.NOT_STARTED
         self.state: TypeRunState = TypeRunState.RUNNING
-        self._name = name
+        self.name = name
         self._is_named = is_named
         self._workflow = workflow  # the id without parameters
         self._claimed = claimed
@@ -220,16 +221,17 @@ class Run:
                 is_over = self._end.wait(seconds)
         except BaseException as error:  # Ctrl-C, or the end of a step that waits for this run
             if isinstance(error, KeyboardInterrupt):
-                self._interrupt_and_wait()
+                self.interrupt_and_wait()
             else:
-                self._cancel(CANCELLED)
+                self.cancel_for(CANCELLED)
                 self._end.wait_real(CANCEL_GRACE)
             raise
         if is_over and self._error is not None:
             raise self._error
         return is_over
 
-    def _interrupt_and_wait(self) -> None:
+    def interrupt_and_wait(self) -> None:
+        """Ends the run as Ctrl-C in `wait` does, and waits for its end."""
         interrupt_and_wait((self,), self._end.wait_real)
 
     def task(self, ref: TaskRef) -> Task:
@@ -315,7 +317,7 @@ class Run:
 
         Returns at once; `wait` waits for the end. After the end of the run it does nothing.
         """
-        self._cancel(CANCELLED)
+        self.cancel_for(CANCELLED)
 
     def pause(self) -> None:
         """Pauses the run: running steps end and are saved, and nothing else begins. `start(resume=True)` goes on.
@@ -325,9 +327,10 @@ class Run:
 
         Returns at once; `wait` waits for the end. After the end of the run, and after `cancel`, it does nothing.
         """
-        self._pause(PAUSED)
+        self.pause_for(PAUSED)
 
-    def _pause(self, stop: Stop) -> None:
+    def pause_for(self, stop: Stop) -> None:
+        """Pauses the run for a reason."""
         with self._lock:
             if self._cancelled or self._pause_order is not None:
                 return
@@ -339,28 +342,28 @@ class Run:
         """Carries out an order from outside."""
         by = f" by {order.by}{order.comment and f': {order.comment}'}"
         if order.what is TypeOrder.CANCEL:
-            self._cancel(CANCELLED._replace(reason=f"{CANCELLED.reason}{by}"))
+            self.cancel_for(CANCELLED._replace(reason=f"{CANCELLED.reason}{by}"))
         else:
-            self._pause(PAUSED._replace(reason=f"{PAUSED.reason}{by}"))
+            self.pause_for(PAUSED._replace(reason=f"{PAUSED.reason}{by}"))
 
     def _check_claim(self) -> None:
         """Ends the run if another process has it, which its queue decides: nothing more is saved."""
         if self._claimed is not None and not self._claimed.is_mine() and not self._cancelled:
             self._checkpoints.give_up()
             self._log_line(f"{LOST.reason.capitalize()}: {self.run_id} ends here, and saves nothing more.", None)
-            self._cancel(LOST)
+            self.cancel_for(LOST)
 
     @property
-    def _reason(self) -> str:
-        """Why it was stopped; "" if it was not."""
+    def reason(self) -> str:
+        """The reason why it was stopped, such as "the run was cancelled by ann"; "" if it was not."""
         return "" if self._ended is None else self._ended.reason
 
     def _interrupt(self) -> None:
         """Stops the run as Ctrl-C does, otherwise as `cancel`."""
-        self._cancel(INTERRUPTED)
+        self.cancel_for(INTERRUPTED)
 
-    def _cancel(self, stop: Stop, *, only_running: bool = False) -> None:
-        """Stops the run. With *only_running*, a run that was stopped before goes on with its cleanup."""
+    def cancel_for(self, stop: Stop, *, only_running: bool = False) -> None:
+        """Stops the run for a reason. With *only_running*, a run that was stopped before goes on with its cleanup."""
         with self._lock:
             if only_running and (self._cancelled or (self._runner is not None and self._runner.is_stopped)):
                 return
@@ -370,13 +373,13 @@ class Run:
         if runner is not None:
             runner.cancel(stop)
 
-    def _ending(self, *, goes_on: bool = False) -> Ending:
+    def ending(self, *, goes_on: bool = False) -> Ending:
         """Returns its end for the queue. With *goes_on*, another run continues it."""
         errors = (error_line(task.name, task.error.exception, task.error.message) for task in self.tasks if task.error)
         asked = [question.id for question in self.questions]
-        return Ending(self.state, self._reason, next(errors, ""), goes_on, asked)
+        return Ending(self.state, self.reason, next(errors, ""), goes_on, asked)
 
-    def _restored_with_other_code(self) -> list[str]:
+    def restored_with_other_code(self) -> list[str]:
         """Returns the tasks that were restored though their code has changed since their values were made."""
         return self._checkpoints.restored_with_other_code()
 
@@ -386,8 +389,8 @@ class Run:
 
         return f"{WAITS_FOR} {names_of(self.questions)}"
 
-    def _prepare(self) -> None:
-        """Restores or voids the checkpoints, before anything runs. Either `_execute` or `_release` has to follow."""
+    def prepare(self) -> None:
+        """Restores or voids the checkpoints, before anything runs. Either `execute` or `release` has to follow."""
         if any(task.step.approve is not None for task in self._linked):
             self._approvals = self._make_approvals()
         if self._options.rerun or self._options.only:
@@ -404,7 +407,7 @@ class Run:
             try:
                 self._claimed.begin()
             except BaseException:  # Ctrl-C too
-                self._release()
+                self.release()
                 raise
 
     def _make_approvals(self) -> "Approvals":
@@ -419,11 +422,11 @@ class Run:
         option = None if self._archive is None else self._archive.option
         return Approvals(queue, self._checkpoints, self._masks, option)
 
-    def _release(self) -> None:
-        """Releases the locks of `_prepare`. Does nothing after `_execute`."""
+    def release(self) -> None:
+        """Releases the locks of `prepare`. Does nothing after `execute`."""
         self._checkpoints.close()
 
-    def _execute(self, recorded: Callable[[], None] | None = None) -> None:
+    def execute(self, recorded: Callable[[], None] | None = None) -> None:
         """Runs the workflow in the calling thread, once. Raises KeyboardInterrupt after an interrupt.
 
         *recorded* is called when the history has saved that the run has begun.
@@ -441,7 +444,7 @@ class Run:
             try:
                 self._checkpoints.close()
                 if self._claimed is not None and self._claimed.is_alone:
-                    self._claimed.end_alone(self._ending(), self._log_line)
+                    self._claimed.end_alone(self.ending(), self._log_line)
             finally:
                 self._end.set()
 
@@ -542,7 +545,7 @@ class Run:
             self.run_id,
             len(self.tasks),
             clock.now(),
-            self._name,
+            self.name,
             _planned(self.tasks, self._plan, has_code=has_history) if is_followed else (),
             mode=str(self._options.mode),
             resumed=self._checkpoints.goes_on and not self._chosen.anew,
@@ -575,7 +578,7 @@ class Run:
         is_over = self._stop not in (LOST, SHUTDOWN, SHUTDOWN_NOW)
         is_sent = is_over and (self.state is not TypeRunState.PAUSED or self._pause_order is not None)
         if notifier is not None and is_sent:
-            label = self.workflow_id if self._is_named else self._name or ""
+            label = self.workflow_id if self._is_named else self.name or ""
             notifier.send_run(RunMessage(self.run_id, label, self.status, self.state, self._message_text))
         if self.state is TypeRunState.PAUSED:
             return
@@ -628,7 +631,7 @@ class Run:
             if seconds is None:
                 runner = Runner(graph, session, publisher)
             else:
-                out_of_time = functools.partial(self._cancel, timed_out(seconds), only_running=True)
+                out_of_time = functools.partial(self.cancel_for, timed_out(seconds), only_running=True)
                 runner = Runner(graph, session, publisher, begins + seconds, out_of_time)
             with self._lock:
                 self._runner = runner

@@ -413,7 +413,7 @@ def _first_of(failed: Sequence[Item]) -> str:
     first = []
     for item in failed[:MAX_SHOWN]:
         if item.error is not None:
-            value = shorten(item.error._failure.masks.mask(safe_repr(item.input)), MAX_INPUT)
+            value = shorten(item.error.failure.masks.mask(safe_repr(item.input)), MAX_INPUT)
             first.append(f"[{item.item}] {value} {item.error.exception}")
     return ", ".join([*first, "..."] if len(failed) > MAX_SHOWN else first)
 

@@ -140,7 +140,7 @@ def _attempts(task: Task, masks: Masks) -> Iterator[AttemptRecord]:
 
 
 def _error(error: TaskError) -> ErrorRecord:
-    return ErrorRecord(error.exception, error.message, error.traceback, refusal=error._failure.refusal)
+    return ErrorRecord(error.exception, error.message, error.traceback, refusal=error.failure.refusal)
 
 
 def _input(task: Task, masks: Masks) -> str:

@@ -32,11 +32,11 @@ class _Served:
     """
 
     def __init__(self, workflow: ServedWorkflow, scheduler: SchedulerCron, signals: ShutdownSignals) -> None:
-        self.schedule = scheduler.as_schedule(workflow._declared().workflow)
+        self.schedule = scheduler.as_schedule(workflow.declared().workflow)
         self.times = CronTimes(self.schedule.cron, self.schedule.timezone)
         self.settled = self.next = datetime.min.replace(tzinfo=UTC)
         self._workflow = workflow
-        self._masks: Masks = workflow._masks()
+        self._masks: Masks = workflow.masks()
         self._scheduler = scheduler
         self._signals = signals
         #: The next firing, if it would be dropped. What can't be right on any day is raised.
@@ -78,7 +78,7 @@ class _Served:
                 params = self._scheduler.params_at(planned)
             finally:
                 self._signals.interrupts = False
-            wanted = self._workflow._submission(params, key)
+            wanted = self._workflow.make_submission(params, key)
         except (Exception, SystemExit) as error:  # of the user's function, or of what it returns for this day
             if is_first and not callable(self._scheduler.params):
                 raise

@@ -92,7 +92,7 @@ class Server:
         self._known: Masks = environment_masks()  # and the secrets of its workflows
         for workflow in workflows:
             workflow.check_servable(**options)
-            self._known |= workflow._masks()
+            self._known |= workflow.masks()
         self._log = workflows[0].config.log
         self._signals = ShutdownSignals(self.request_stop, NOTICE)
         fired = workflows if names is None else ()
@@ -213,7 +213,7 @@ class Server:
         for run, wanted in server.unnamed():
             workflow = self._workflows[wanted.workflow]
             try:
-                server.name(run, *workflow._named(wanted))
+                server.name(run, *workflow.name_submission(wanted))
             except Exception as error:  # of its definition, or of what the queue has
                 if find_secret(wanted.params, wanted.key or "", self._known):
                     server.conceal(run, wanted.workflow)
@@ -258,7 +258,7 @@ class Server:
                 claimed.conceal(self._known.mask_id(claim.name))
                 claim = claimed.claim
                 raise refused
-            workflow._launch_claimed(claimed, begin, lambda: self._on_end(claimed), **self._options)
+            workflow.launch_claimed(claimed, begin, lambda: self._on_end(claimed), **self._options)
         except WorkflowBusy as error:
             self._put_back(claimed, error, BUSY_DELAY)
         except Superseded as error:
@@ -297,7 +297,7 @@ class Server:
         """Called at the end of a run, in its thread."""
         run = self._runs[claimed.claim.run_id]
         goes_on = bool(self._stops) and run.state not in (TypeRunState.COMPLETED, TypeRunState.FAILED)
-        self._end(claimed, run._ending(goes_on=goes_on))
+        self._end(claimed, run.ending(goes_on=goes_on))
         self._leave(claimed)
 
     def _end(self, claimed: ClaimedRun, ending: Ending) -> None:
@@ -364,7 +364,7 @@ class Server:
         self._pauses = pauses
 
     def _declare(self) -> None:
-        self._queue.declare([workflow._declared() for workflow in self._workflows.values()])
+        self._queue.declare([workflow.declared() for workflow in self._workflows.values()])
 
     def _heed_stops(self) -> None:
         while self._heeded < min(self._stops, 2):
@@ -378,9 +378,9 @@ class Server:
     def _heed(self, run: Run) -> None:
         """Ends a run as the signals that have been heeded say; one that is about to begin is ended then."""
         if self._heeded == 1:
-            run._pause(SHUTDOWN)
+            run.pause_for(SHUTDOWN)
         elif self._heeded > 1:
-            run._cancel(SHUTDOWN_NOW)
+            run.cancel_for(SHUTDOWN_NOW)
 
     def _end_all(self) -> None:
         """Ends the runs and waits for them, after an error of the loop; they go back to the queue."""

@@ -62,7 +62,7 @@ def atomic_path(target: str | os.PathLike[str], mode: Literal["w", "a"] = "w") -
     for suffix in ("-wal", "-journal"):
         if os.access(place + suffix, os.F_OK):
             raise OSError(errno.EBUSY, f"'{name}{suffix}' lies beside it. Close the database first", str(given))
-    with _hidden_folder(parent, name, given) as folder:
+    with hidden_folder(parent, name, given) as folder:
         path = f"{folder}{os.sep}{name}"
         if mode == "a" and old is not None:
             with _naming(given):
@@ -70,7 +70,7 @@ def atomic_path(target: str | os.PathLike[str], mode: Literal["w", "a"] = "w") -
         yield Path(path)
         with _naming(given):
             made = _check(folder, name, given, old)
-            _replace(path, place, made)
+            put_in_place(path, place, made)
     sync_folder(parent)  # after the removal of the hidden folder, so that the disk writes both at once
     note_written(given)
 
@@ -161,7 +161,7 @@ def _check(folder: str, name: str, given: Path, old: os.stat_result | None) -> o
     return made
 
 
-def _replace(path: str, place: str, made: os.stat_result) -> None:
+def put_in_place(path: str, place: str, made: os.stat_result) -> None:
     """Puts what is at *path* on the disk, and in the place of the target, with its permissions."""
     old = _status(place)
     if not stat.S_ISDIR(made.st_mode):
@@ -238,7 +238,7 @@ def _exchange(one: str, other: str) -> bool:
 
 
 @contextlib.contextmanager
-def _hidden_folder(parent: str, name: str, given: Path) -> Iterator[str]:
+def hidden_folder(parent: str, name: str, given: Path) -> Iterator[str]:
     """Makes the folder that the block writes to, and removes it in the end."""
     base = os.path.join(parent, f".{name}.partial")
     number = 0

@@ -109,7 +109,7 @@ def run_backfill(options: Mapping[str, Any]) -> Exit:
     except InvalidRange as error:
         raise click.UsageError(f"Can't use these --param together: {error}.") from None
     backfill = _Backfill(workflow, again=options["again"])
-    found = backfill.look([(params, workflow._submission(params, priority=PRIORITY)) for params in chosen])
+    found = backfill.look([(params, workflow.make_submission(params, priority=PRIORITY)) for params in chosen])
     if options["dry_run"]:
         _print(found, is_dry=True)
         click.echo("This was a dry run: nothing was written.", err=True)
@@ -199,7 +199,7 @@ class _Backfill:
     def carry_out(self, name: _Name) -> _Name:
         """Queues or resumes a run, and returns the name with its id."""
         if name.then is Then.QUEUED:
-            return name._replace(run_id=self._workflow._enqueue(self._queue, name.wanted))
+            return name._replace(run_id=self._workflow.enqueue(self._queue, name.wanted))
         if name.then is Then.RESUMED and name.last is not None:
             try:
                 run, settings = name.last.run_id, self._settings(name)

@@ -170,7 +170,7 @@ def secrets_for(step: AnyAction, inputs: TaskInputs, finder: StepFinder | None) 
     if finder is None:
         return find_secrets([task], SecretSource(None), ())
     workflow, params = finder.loaded
-    return workflow.config._find_secrets([task], workflow._given(workflow._secret_params(), params))
+    return workflow.find_secrets([task], params)
 
 
 def open_debugger(error: BaseException) -> None:

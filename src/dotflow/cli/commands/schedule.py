@@ -150,7 +150,7 @@ def _from_options(options: Mapping[str, Any]) -> SchedulerCron | None:
 
 def _zone_of(cron: Scheduler | None) -> tzinfo | None:
     """Returns the zone of --cron; None, that of the machine, before the workflow's own schedule is known."""
-    return cron._times.zone if isinstance(cron, SchedulerCron) else None
+    return cron.times.zone if isinstance(cron, SchedulerCron) else None
 
 
 def _require_scheduler(scheduler: Scheduler) -> Scheduler:

@@ -87,8 +87,8 @@ def run_once(workflow: DotFlow, title: str, **start_arguments: Any) -> Exit:
         hint = RESUME_HINT.format(how)
         if run is not None and (questions := run.questions):
             hint = ANSWER_HINT.format(_answer_command(run, questions), how)
-        why = "" if run is None or run.questions else one_line(workflow._masks().mask(_why_stopped(run)))
-        if run is not None and (changed := run._restored_with_other_code()):
+        why = "" if run is None or run.questions else one_line(workflow.masks().mask(_why_stopped(run)))
+        if run is not None and (changed := run.restored_with_other_code()):
             from dotflow.report.stale_code import changed_text  # here: most runs need no reader of records
 
             why = "\n".join(filter(None, [why, one_line(changed_text(changed))]))
@@ -105,7 +105,7 @@ def _exit_code_of(run: Run) -> Exit:
 
 def _why_stopped(run: Run) -> str:
     """Returns why a run was stopped, such as an order from outside, unless the error of a task says so."""
-    reason = run._reason
+    reason = run.reason
     if not reason or any(task.error and reason in task.error.message for task in run.tasks):
         return ""
     return f"{reason[0].upper()}{reason[1:]}."
@@ -119,7 +119,7 @@ def _display(workflow: DotFlow, title: str, mode: object) -> AbstractContextMana
 
     config = workflow.config
     progress = Progress(workflow.task)
-    config._listeners.append(progress)
+    config.listeners.append(progress)
     if sys.stderr is not None and sys.stderr.isatty():  # lines in a file don't disturb the view
         config.log = config.log.without_console()
     start = partial(collector_for, config.history, mode)

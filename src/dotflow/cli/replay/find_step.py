@@ -92,7 +92,7 @@ class StepFinder:
             workflow, task = self.loaded.workflow, self.definition
         except (DotflowError, click.ClickException):
             return {}
-        links = workflow._new_records("", None, {}, workflow._secret_params())[0][task.task_id].links
+        links = workflow.new_records("", None, {})[0][task.task_id].links
         return {} if links is None else {use.parameter: use for use in links.secrets if use.param is not None}
 
     def find(self) -> AnyAction:

@@ -146,7 +146,7 @@ class InputFinder:
             raise click.ClickException("The run had no storage that outlives its process")
         workflow = loaded.workflow
         values = resolve(workflow.params, loaded.params or None, workflow.task)
-        tasks, params = workflow._new_records(run.workflow_id, None, values, workflow._secret_params())
+        tasks, params = workflow.new_records(run.workflow_id, None, values)
         plan = make_plan(tasks, mode_of(run.mode))
         without = {task.task_id for task in run.steps if task.state in WITHOUT_VALUE}
         stored = StoredInputs(storage, tasks, plan, params, without, self._is_of_run)

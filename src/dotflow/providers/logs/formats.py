@@ -123,7 +123,7 @@ def _error_text(task: Task) -> str:
     error = task.error
     if error is None:
         return "\n"
-    failure = error._failure
+    failure = error.failure
     if failure.refusal:
         attempt = f" (attempt {error.attempt} of {task.step.policy.attempts}: {escape_controls(failure.refusal)})"
     else:
@@ -150,7 +150,7 @@ def as_json(level: str, task: Task | None, message: str, head: str = "") -> str:
             f'{{"exception": {quoted(error.exception)}, "message": {quoted(error.message)}, '
             f'"traceback": {quoted(error.traceback)}}}'
         )
-        reason = reason or error._failure.refusal
+        reason = reason or error.failure.refusal
     item, name = task.item, task.name
     return (
         f'{{"time": "{time}", "level": "{level}", {head or json_head(task.workflow_id, task.run_id)}, '

@@ -81,7 +81,7 @@ class SchedulerCron(Scheduler):
         self.params = params
         if self.catch_up == "all" and not callable(params) and self.overlap is not TypeOverlap.PARALLEL:
             raise InvalidSchedule("catch_up", catch_up, ONE_NAME)
-        self._times = CronTimes(cron, timezone)
+        self.times = CronTimes(cron, timezone)
         self._lock = threading.Lock()  # held while a schedule is active
         self._wakeup = WakeupEvent()
         self._is_stopped = False
@@ -104,7 +104,7 @@ class SchedulerCron(Scheduler):
             return True
         if decided is None or not (runs.is_finishing or self.overlap is TypeOverlap.QUEUE):
             return False
-        return self._times.after(decided) <= clock.now()
+        return self.times.after(decided) <= clock.now()
 
     def preview(self, count: int = 5, after: datetime | None = None) -> list[FireTime]:
         """Returns the next firings, with a note on days with a clock change.
@@ -120,7 +120,7 @@ class SchedulerCron(Scheduler):
             raise InvalidArgument("count", count, "a whole number from 0")
         if after is not None and (not isinstance(after, datetime) or after.utcoffset() is None):
             raise InvalidArgument("after", after, "a datetime with a time zone")
-        return self._times.firings(count, (after or clock.now()).astimezone(UTC))
+        return self.times.firings(count, (after or clock.now()).astimezone(UTC))
 
     def params_at(self, planned: datetime) -> Mapping[str, Any] | None:
         """Returns the run parameters of a firing. Raises what a function of the user raises."""
@@ -175,7 +175,7 @@ class SchedulerCron(Scheduler):
                     self._wake,
                     lambda: self.is_ending,
                     self.params if callable(self.params) else None,
-                    self._times.before(clock.now(), EARLIER) if callable(self.params) else (),
+                    self.times.before(clock.now(), EARLIER) if callable(self.params) else (),
                 )
                 self._runs = runs
                 try:
@@ -195,7 +195,7 @@ class SchedulerCron(Scheduler):
         if self.params is not None and arguments.get("params"):
             raise InvalidArgument("params", arguments["params"], "them in one place, as SchedulerCron has params, too")
         try:
-            params = self.params_at(self._times.after(clock.now()))
+            params = self.params_at(self.times.after(clock.now()))
         except Exception:  # of the user's function, which may refuse some days: those firings are reported
             return arguments
         checked = arguments if params is None else {**arguments, "params": params}
@@ -228,14 +228,14 @@ class SchedulerCron(Scheduler):
                     f"The wall clock went back by {decided - now}; the schedule follows the new time.",
                 )
                 decided = now
-            due = self._times.after(decided)
+            due = self.times.after(decided)
             seconds = (due.astimezone(UTC) - now).total_seconds()
             if seconds > 0:
                 reason = "the machine slept, or its clock was set"
                 decided = max(decided, now)
                 clock.wait(self._wakeup.wait, seconds, self._wakeup.set, recheck=RECHECK)
                 continue
-            missed = len(self._times.between(decided, now, MAX_COUNTED)) - 1
+            missed = len(self.times.between(decided, now, MAX_COUNTED)) - 1
             decided = now
             if missed:
                 text = f"{_count(missed)} after {due} dropped, since they came due together with it: {reason}."
@@ -286,8 +286,8 @@ class SchedulerCron(Scheduler):
     def _settle(self, workflow: Workflow, decided: datetime) -> tuple[datetime, datetime, bool]:
         """Decides the firings during a run. Returns the first, until when they are decided, and if it is queued."""
         now = max(decided, clock.now())
-        came_due = len(self._times.between(decided, now, MAX_COUNTED))
-        due = self._times.after(decided)
+        came_due = len(self.times.between(decided, now, MAX_COUNTED))
+        due = self.times.after(decided)
         queued = int(came_due > 0 and self.overlap is TypeOverlap.QUEUE)
         if dropped := came_due - queued:
             share = f"of {came_due} " if queued else ""

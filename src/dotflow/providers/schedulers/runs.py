@@ -122,7 +122,7 @@ def report(workflow: Workflow, message: str) -> None:
     """Writes a masked message to the workflow's log, or to Python's own logging if that raises."""
     log = workflow.config.log
     try:
-        masks = workflow._masks()
+        masks = workflow.masks()
     except Exception:  # of the source of its secrets
         masks = environment_masks()
     try:
@@ -270,7 +270,7 @@ class ScheduledRuns:
                 raise KeyboardInterrupt
             run.wait()
         except KeyboardInterrupt:
-            run._interrupt_and_wait()  # does nothing if the wait itself was interrupted, which has done it
+            run.interrupt_and_wait()  # does nothing if the wait itself was interrupted, which has done it
             raise
 
     def finish(self) -> None:

@@ -181,7 +181,7 @@ class KillPoints(Listener):
 
 def instrument_blocks(switch: KillSwitch, points: KillPoints) -> None:
     """Has `atomic_path` pass kill points in this process: before its block, and from the end of that on."""
-    begin, replace = atomic_path._hidden_folder, atomic_path._replace
+    begin, replace = atomic_path.hidden_folder, atomic_path.put_in_place
     chosen: set[Path] = set()
 
     @contextlib.contextmanager
@@ -203,4 +203,4 @@ def instrument_blocks(switch: KillSwitch, points: KillPoints) -> None:
         with switch.write(f"the replacement of {target.name!r}", has_points=target in chosen):
             replace(path, place, made)
 
-    vars(atomic_path).update(_hidden_folder=hidden_folder, _replace=replaces)
+    vars(atomic_path).update(hidden_folder=hidden_folder, put_in_place=replaces)

@@ -68,7 +68,7 @@ def run_trial(pipeline: Pipeline, options: TrialOptions, journal: Path) -> RunRe
         workflow.workflow_id = options.workflow_id
     config = workflow.config
     points = KillPoints(switch)
-    config._listeners.append(points)
+    config.listeners.append(points)
     instrument_blocks(switch, points)
     if type(config.log).__module__ == DEFAULT_LOG and not config.log.is_silent:
         config.log = type(config.log)("WARNING", "console").without_console()  # its reports stay
