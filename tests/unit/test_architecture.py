@@ -57,6 +57,15 @@ KEPT_OUT = {"engine": {"processes", "own_descriptor"}, "worker": {"atomic_file"}
 #: Modules of the providers that several rooms use.
 BESIDE = ("optional", "sqlite_errors", "sqlite_file")
 
+#: Private by name, and used of other objects: what the standard library documents, the connection of a client of Google,
+#: which has no other name, and what the core's records have for the rooms that follow a run.
+NOT_PRIVATE = {
+    *("_asdict", "_exit", "_fields", "_make", "_name_", "_replace", "_value_"),
+    "_http",
+    *("_add_items", "_apply", "_begin_later", "_complete", "_current", "_initial", "_links", "_new_record", "_of"),
+    *("_open_round", "_origin", "_previous", "_rounds", "_set_inputs", "_snapshot", "_source", "_steps"),
+}
+
 #: A file or a room that docs/design.md names.
 NAMED = re.compile(r"`([\w/]+\.py|[\w/]+/)`")
 MAX_WORDS = 4_000  # of docs/design.md: five minutes of reading, and some for the tables
@@ -251,6 +260,42 @@ def private_to_cpython(tree: ast.Module) -> Iterator[ast.expr | ast.stmt]:
             is_private = node.attr.startswith("_") and not node.attr.startswith("__")
             if (is_private and node.attr != "_exit") or node.attr == "pythonapi":
                 yield node
+
+
+def test_private_names_stay_in_their_room() -> None:
+    """What another room uses of an object is one of its public names."""
+    own: dict[str, set[str]] = {}
+    for path in MODULES:
+        own.setdefault(room_of(path), set()).update(defined_in(parse(path)))
+    found = [
+        f"{name_of(path)}:{node.lineno} {ast.unparse(node)}"
+        for path in MODULES
+        if name_of(path) != "cpython.py"
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__")
+        if ast.unparse(node.value) not in ("self", "cls", "super()")
+        if node.attr not in own[room_of(path)] | NOT_PRIVATE
+    ]
+
+    assert found == []
+
+
+def room_of(path: Path) -> str:
+    """The room of a file; those of the providers are rooms of their own."""
+    parts = name_of(path).split("/")
+    return "/".join(parts[: 2 if parts[0] == "providers" and len(parts) > 2 else 1])
+
+
+def defined_in(tree: ast.Module) -> Iterator[str]:
+    """The functions, classes, names and attributes of `self` and `cls` that a file defines."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("self", "cls"):
+            if isinstance(node.ctx, ast.Store):
+                yield node.attr
 
 
 def test_time_comes_in_through_one_door() -> None:
