@@ -113,7 +113,7 @@ class Control:
         return self._queue.is_served(workflow_id)
 
     def pause_workflow(self, workflow_id: str, *, by: str | None = None, comment: str = "") -> WorkflowPause:
-        """Pauses a workflow: its queued runs wait, and servers drop its firings. What has begun goes on.
+        """Pauses a workflow: its queued runs wait, and servers drop its scheduled runs. What has begun goes on.
 
         `DotFlow.schedule` and `dotflow schedule` need no server, and fire as before.
 
@@ -134,7 +134,7 @@ class Control:
         return self._queue.pause_workflow(workflow_id, self._user(by), self._comment(comment))
 
     def resume_workflow(self, workflow_id: str, *, by: str | None = None, comment: str = "") -> WorkflowPause | None:
-        """Ends the pause of a workflow, and returns it; None where it was not paused. Nothing is made up for.
+        """Ends the pause of a workflow, and returns it; None where it was not paused. Nothing is caught up.
 
         Args:
             workflow_id: The workflow.
@@ -156,7 +156,7 @@ class Control:
     def schedules(self) -> list[ScheduleSummary]:
         """Returns the schedules that living processes serve; of a workflow that none serves, that of the last one.
 
-        What should have run by now is computed here: a firing is late where no process lives, too.
+        What should have run by now is computed here: a scheduled run is late where no process lives, too.
 
         Raises:
             HistoryError: The history can't be read.

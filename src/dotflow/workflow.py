@@ -339,9 +339,9 @@ class DotFlow:
     def schedule(self, **start_arguments: Any) -> None:
         """Runs the workflow on its configured scheduler; blocks until SIGINT or SIGTERM.
 
-        With `resume=True` an unfinished last run is finished, at once and at each firing. Then the firing's own run
-        begins. Where the old one fails again, the log names it as given up. A run that failed before its first value
-        was saved leaves nothing to finish. `SchedulerCron(params=...)` gives each firing parameters of its own.
+        With `resume=True` an unfinished last run is finished, at once and before each scheduled run. Where it fails
+        again, the log names it as given up. A run that failed before its first value was saved leaves nothing to
+        finish. `SchedulerCron(params=...)` gives each scheduled run parameters of its own.
 
         Args:
             **start_arguments: The arguments of `start`, which are checked at once.
@@ -350,7 +350,7 @@ class DotFlow:
             NoSchedule: No scheduler was configured.
             InvalidArgument, UnknownArgument, InvalidCallback: As in `start`.
         """
-        if self.config.scheduler.params is None:  # else it checks them with the parameters of its first firing
+        if self.config.scheduler.params is None:  # else it checks them with the parameters of its first run
             self.check_start(**start_arguments)
         self.config.scheduler.start(self, **scheduled_arguments(start_arguments))
 

@@ -548,10 +548,10 @@ class TestEveryNotify:
     def test_alerts_are_sent_whatever_statuses_are_chosen(self, notify_at: Callable[..., Notify]) -> None:
         """As one message, with lone surrogates escaped."""
         with serving() as server:
-            notify_at(server, notification_type="Failed").alert("A firing of 'nightly\ud800' is late: 1")
+            notify_at(server, notification_type="Failed").alert("A scheduled run of 'nightly\ud800' is late: 1")
 
         (text,) = texts(server)
-        assert text == "⚠️ Alert of dotflow serve\nA firing of 'nightly\\ud800' is late: 1"
+        assert text == "⚠️ Alert of dotflow serve\nA scheduled run of 'nightly\\ud800' is late: 1"
 
     def test_an_alert_that_is_rejected_names_no_secret(self, notify_at: Callable[..., Notify]) -> None:
         """The error is a NotifyError without the address, for the log of the server."""

@@ -131,7 +131,7 @@ def test_a_failed_run(house: House) -> None:
     (message,) = house.alerts.sent
     run = house.history.runs()[0].run_id[:8]
     assert message == (
-        f"A firing of 'nightly' is late. That of {FIRING} (run {run}) failed: load: ValueError: *** is wrong."
+        f"A scheduled run of 'nightly' is late. That of {FIRING} (run {run}) failed: load: ValueError: *** is wrong."
     )
     assert house.reported == [message]
 
@@ -232,7 +232,7 @@ def test_what_was_missed_is_one_message(house: House) -> None:
 
     message, *more = house.alerts.sent
     assert message.startswith(
-        "2 firings of 'nightly' are late. That of 2026-01-03 12:00:00 UTC was dropped: it was missed"
+        "2 scheduled runs of 'nightly' are late. That of 2026-01-03 12:00:00 UTC was dropped: it was missed"
     )
     assert more == []
 
@@ -299,7 +299,7 @@ def test_a_firing_whose_params_raise_has_one_alarm(house: House, late_after: str
     house.serve(at(13), house.workflow(late_after=late_after, of=raising))
 
     (message,) = house.alerts.sent
-    assert message.startswith("1 firing of 'nightly' (0 12 * * * UTC) dropped, 2026-01-02 12:00:00")
+    assert message.startswith("1 scheduled run of 'nightly' (0 12 * * * UTC) dropped, 2026-01-02 12:00:00")
     warning, *others = [line for line in house.log.messages if "no numbers" in line]
     assert "would be dropped" in warning
     assert others == [message]
@@ -383,7 +383,7 @@ def test_each_reason_once_over_two_servers(house: House) -> None:
 
     left_out = r" \(run \w+\)|run [0-9a-f]{8} |waits to go on, since its run waits in the queue: it "
     found = sorted(re.sub(left_out, "", message) for message in house.alerts.sent)
-    late = "A firing of '{}' is late. That of 2026-01-02 12:{}:00 UTC {}."
+    late = "A scheduled run of '{}' is late. That of 2026-01-02 12:{}:00 UTC {}."
     assert found == [
         late.format("asks", "00", "waits for 'publish'"),
         late.format("fails", "00", "failed: load: ValueError"),
@@ -406,7 +406,7 @@ def test_a_firing_whose_params_raise_is_alarmed_at_once(house: House) -> None:
 
     (message,) = house.alerts.sent
     assert message == (
-        "1 firing of 'nightly' (0 14 * * * UTC) dropped, 2026-01-02 14:00:00 UTC: "
+        "1 scheduled run of 'nightly' (0 14 * * * UTC) dropped, 2026-01-02 14:00:00 UTC: "
         "its params raised ValueError: *** is wrong."
     )
     assert message in house.log.messages

@@ -240,7 +240,7 @@ def test_more_firings_than_are_decided_at_once(house: House) -> None:
     assert house.dropped() == 39 * 60 - 1 > 2 * MAX_FIRINGS
     assert len(house.logged("dropped")) == 3
     assert house.logged("dropped")[0].startswith(
-        "1000 firings of 'nightly' (* * * * * Europe/Berlin) dropped, 2026-01-01 01:01:00 CET to "
+        "1000 scheduled runs of 'nightly' (* * * * * Europe/Berlin) dropped, 2026-01-01 01:01:00 CET to "
         "2026-01-01 17:40:00 CET: "
     )
 
@@ -272,7 +272,7 @@ def test_the_log_has_all_moments_that_were_dropped(house: House) -> None:
     house.sleep_until(NEW_YEAR + 69 * DAY + HOUR)
     house.serve(HOUR, house.daily(nightly(catch_up="all", params=odd)))
 
-    of = "firings of 'nightly' (30 2 * * * Europe/Berlin) dropped, "
+    of = "scheduled runs of 'nightly' (30 2 * * * Europe/Berlin) dropped, "
     assert [line.partition(": ")[0] for line in house.logged(" dropped, ")] == [
         f"58 {of}2026-01-01 02:30:00 CET to 2026-02-27 02:30:00 CET",
         f"4 {of}2026-03-01 02:30:00 CET to 2026-03-04 02:30:00 CET",
@@ -295,7 +295,7 @@ def test_a_firing_whose_parameters_fail_is_dropped(house: House) -> None:
 
     assert house.ran == [date(2026, 1, 1), date(2026, 1, 4)]
     assert house.logged("dropped") == [
-        "1 firing of 'nightly' (30 2 * * * Europe/Berlin) dropped, 2026-01-02 02:30:00 CET: its params raised "
+        "1 scheduled run of 'nightly' (30 2 * * * Europe/Berlin) dropped, 2026-01-02 02:30:00 CET: its params raised "
         "ValueError: no numbers on holidays.",
         *house.logged("2026-01-03 02:30:00 CET: its params raised UnknownParam: "),
     ]
@@ -330,7 +330,7 @@ def test_parameters_of_the_next_firing_that_are_wrong(house: House) -> None:
 
     (first, second, third) = house.logged("would be dropped")
     assert first.startswith(
-        "The next firing of 'nightly' (30 2 * * * Europe/Berlin), 2026-01-01 02:30:00 CET, would be "
+        "The next scheduled run of 'nightly' (30 2 * * * Europe/Berlin), 2026-01-01 02:30:00 CET, would be "
     )
     assert "dropped: its params raised InvalidArgument: " in first
     assert "dropped: its params raised UnknownParam: " in second
@@ -487,7 +487,7 @@ def test_a_firing_whose_name_waits_is_dropped(house: House) -> None:
     assert house.dropped() == 2
     assert (
         f"dropped, 2026-01-01 02:00:00 CET, 2026-01-01 03:00:00 CET: run {run.run_id[:8]} of the same name waits."
-        in house.logged("2 firings")[0]
+        in house.logged("2 scheduled runs")[0]
     )
 
 
@@ -744,7 +744,7 @@ def test_another_expression_is_another_schedule(house: House) -> None:
 
     assert house.logged("any more") == [
         "No process serves 'nightly' (0 1 * * * Europe/Berlin) any more. "
-        "A server that has it gets 2 firings since 2026-01-01 01:00:00 CET."
+        "A server that has it gets 2 scheduled runs since 2026-01-01 01:00:00 CET."
     ]
     assert [moment.astimezone(BERLIN).strftime("%d %H:%M") for moment in house.ran] == [
         "03 02:00",

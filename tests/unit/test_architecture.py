@@ -57,8 +57,8 @@ KEPT_OUT = {"engine": {"processes", "own_descriptor"}, "worker": {"atomic_file"}
 #: Modules of the providers that several rooms use.
 BESIDE = ("optional", "sqlite_errors", "sqlite_file")
 
-#: Private by name, and used of other objects: what the standard library documents, the connection of a client of Google,
-#: which has no other name, and what the core's records have for the rooms that follow a run.
+#: Private by name, and used of other objects: what the standard library documents; the connection of a client of
+#: Google, which has no other name; what the core's records have for the rooms that follow a run.
 NOT_PRIVATE = {
     *("_asdict", "_exit", "_fields", "_make", "_name_", "_replace", "_value_"),
     "_http",
@@ -291,11 +291,10 @@ def defined_in(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.id
-        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("self", "cls"):
-            if isinstance(node.ctx, ast.Store):
-                yield node.attr
+        elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            owner, _, name = ast.unparse(node).rpartition(".")
+            if owner in ("", "self", "cls"):
+                yield name
 
 
 def test_time_comes_in_through_one_door() -> None:

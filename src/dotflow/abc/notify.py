@@ -76,7 +76,7 @@ class Notify(ABC):
         """
 
     def alert(self, message: str) -> None:  # noqa: B027 (optional)
-        """Called by `serve` with what people should know at once: a late firing, or a run that was given up.
+        """Called by `serve` with what people should know at once: a late scheduled run, or a run that was given up.
 
         The server's log has the message, too. Secrets are masked in it. The default does nothing.
         """

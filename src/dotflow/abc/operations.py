@@ -108,7 +108,7 @@ class Order(NamedTuple):
 class WorkflowPause(NamedTuple):
     """The pause of a workflow: who has paused it, since when, and why.
 
-    Its queued runs wait, and servers drop its firings. What has begun goes on.
+    Its queued runs wait, and servers drop its scheduled runs. What has begun goes on.
     """
 
     by: str

@@ -47,7 +47,7 @@ _ELSEWHERE: Final[Hints] = by_word({
     ): _SCHEDULES,
     (
         "Give it to the scheduler: SchedulerCron('30 2 * * *', catch_up='all', params=lambda planned: {'day': "
-        "planned.date()}). `dotflow serve` makes up for missed firings."
+        "planned.date()}). `dotflow serve` catches up missed runs."
     ): ("catch_up", *_CATCH_UPS),
 })  # fmt: skip
 
@@ -183,7 +183,7 @@ CRON: Final[Hints] = by_word({
     "Write timezone='Europe/Berlin'.": ("tz", "time_zone", "tzinfo", "zone"),
     "Write catch_up='latest', 'all', 'none' or a span such as '6h'.": _CATCH_UPS,
     "Not yet: a schedule has no begin and no end. stop() ends it.": ("start_date", "end_date", "start", "end"),
-    "Not yet: a firing has no random delay.": ("jitter", "splay"),
+    "Not yet: a scheduled run has no random delay.": ("jitter", "splay"),
     "Write max_parallel=3, with overlap='parallel'.": ("max_instances", "max_active_runs", "concurrency"),
     "Write overlap='skip', 'queue' or 'parallel'.": ("overlapping", "allow_overlap", "no_overlap"),
     "Give it to schedule(): workflow.schedule(resume=True).": ("mode", "resume", "keep_going"),

@@ -14,7 +14,7 @@ ORDERED: Final = {
     "cancel": "ends within about a second. A step in the program's own thread ends by itself first",
     "pause": "pauses within about a second, after its running steps",
 }
-PAUSED: Final = "Its queued runs wait, servers drop its firings, and what has begun goes on."
+PAUSED: Final = "Its queued runs wait, servers drop its scheduled runs, and what has begun goes on."
 
 
 def order_text(what: str, run: RunSummary) -> str:

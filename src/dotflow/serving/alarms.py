@@ -97,8 +97,8 @@ def _unknown(planned: datetime, settled: datetime) -> Fired:
 
 def _message(workflow: str, late: list[Late]) -> str:
     """Returns the message about late firings of a workflow."""
-    what = f"A firing of {workflow!r} is late." if len(late) == 1 else f"{len(late)} firings of {workflow!r} are late."
-    lines = [what]
+    many = f"{len(late)} scheduled runs of {workflow!r} are late."
+    lines = [f"A scheduled run of {workflow!r} is late." if len(late) == 1 else many]
     for planned, run_id, why in late[:MAX_NAMED]:
         run = f" (run {run_id[:ID_LENGTH]})" if run_id else ""
         lines.append(f"That of {planned:%Y-%m-%d %H:%M:%S %Z}{run} {why}.")

@@ -125,7 +125,7 @@ class Schedules:
                 if served.problem.wanted is None:
                     moment = f"{served.problem.planned:%Y-%m-%d %H:%M:%S %Z}"
                     name = _name(served.schedule)
-                    report(f"The next firing of {name}, {moment}, would be dropped: {served.problem.dropped}.")
+                    report(f"The next scheduled run of {name}, {moment}, would be dropped: {served.problem.dropped}.")
             elif not isinstance(scheduler, SchedulerDefault):
                 name = type(scheduler).__name__
                 report(f"{workflow.workflow_id!r} is not fired here: serve takes a SchedulerCron, not a {name}.")
@@ -137,7 +137,7 @@ class Schedules:
             try:
                 left = CronTimes(schedule.cron, schedule.timezone).between(settled, clock.now(), MAX_FIRINGS)
             except DotflowError as error:  # of another dotflow, or this machine lacks its zone, or CronSim
-                since_then = f"its firings since {settled:%Y-%m-%d %H:%M:%S %Z} can't be computed here"
+                since_then = f"its scheduled runs since {settled:%Y-%m-%d %H:%M:%S %Z} can't be computed here"
                 self._report(f"No process serves {_name(schedule)} any more, and {since_then}: {error}")
                 continue
             if left:
@@ -201,7 +201,7 @@ class Schedules:
 
 
 def _count(firings: Sized) -> str:
-    return "1 firing" if len(firings) == 1 else f"{len(firings)} firings"
+    return "1 scheduled run" if len(firings) == 1 else f"{len(firings)} scheduled runs"
 
 
 def _name(schedule: Schedule) -> str:

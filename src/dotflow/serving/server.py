@@ -46,7 +46,7 @@ GRACE: Final = 20.0  # seconds of stop(); gunicorn ends a worker after 30: docs.
 NOTICE: Final = (
     b"dotflow: running steps end first, then the runs go back to the queue. Press Ctrl-C again to end the steps.\n"
 )
-SCHEDULED: Final = "`dotflow schedule` promises nothing over restarts, and the queue does not count its firings."
+SCHEDULED: Final = "`dotflow schedule` promises nothing over restarts, and the queue does not count its scheduled runs."
 NOT_KEPT: Final = "its storage ends with this process, so a run whose process is killed begins anew."
 ELSEWHERE: Final = "it to submit() or to Control(), for one run"
 #: Arguments of `start` that a server refuses -> where they belong.

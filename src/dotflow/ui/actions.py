@@ -99,7 +99,7 @@ def workflow_button(workflow: str, pause: WorkflowPause | None) -> Button:
     """Returns the button that pauses a workflow, or ends its pause."""
     if pause is None:
         return _button(f"workflows/{quote(workflow, safe='')}/pause", "Pause workflow", PAUSED)
-    says = f"It is {pause}. Its queued runs begin; firings that were dropped are not made up for."
+    says = f"It is {pause}. Its queued runs begin; scheduled runs that were dropped are not caught up."
     return _button(f"workflows/{quote(workflow, safe='')}/resume", "Resume workflow", says)
 
 

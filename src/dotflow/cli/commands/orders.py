@@ -83,8 +83,8 @@ def pause(run: str | None, workflow: str | None, history: str | None, **order: A
     dotflow pause --workflow nightly --comment "the warehouse moves"
     dotflow resume --workflow nightly
 
-    Of a paused workflow queued runs wait, and servers drop its firings. What has begun goes on, and so does a
-    `dotflow schedule`, which needs no server.
+    Of a paused workflow queued runs wait, and servers drop its scheduled runs. What has begun goes on, and so
+    does a `dotflow schedule`, which needs no server.
 
     Exit code: 0 paused or ordered, 2 if there is no such run or workflow, or the run has ended.
     """
@@ -115,7 +115,7 @@ def resume(run: str | None, workflow: str | None, rerun: tuple[str, ...], histor
 
     It queues a run that continues the other one, and `dotflow serve` runs it. A run that has completed needs --rerun.
 
-    With --workflow, it ends the pause of a workflow. Firings that were dropped meanwhile are not made up for.
+    With --workflow, it ends the pause of a workflow. Scheduled runs that were dropped meanwhile are not caught up.
 
     Exit code: 0 queued or resumed, 2 if there is no such run or workflow, or the run can't be continued.
     """

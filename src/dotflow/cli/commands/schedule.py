@@ -49,8 +49,8 @@ def schedule(**options: Any) -> int:
     """Run steps or a workflow whenever they are due, until Ctrl-C or SIGTERM.
 
     The first signal waits for the current run; a second one stops it. With --resume, a run that is unfinished goes on
-    at once and at each firing, before the firing's own run. Words in --param such as {today}, {yesterday}, {planned},
-    {hour} and {last_hour} are filled at each firing.
+    at once, and before each scheduled run. Words in --param such as {today}, {yesterday}, {planned}, {hour} and
+    {last_hour} are filled for each scheduled run.
 
     \b
     dotflow schedule --step jobs.report --cron '30 2 * * *' --timezone Europe/Berlin

@@ -19,7 +19,7 @@ from dotflow.report.document import moment
 
 
 @click.command(cls=Command)
-@option("--check", is_flag=True, help="Exit with 1 if a firing is late or failed.")
+@option("--check", is_flag=True, help="Exit with 1 if a scheduled run is late or failed.")
 @option(
     "--expect", multiple=True, metavar="NAME", example="--expect nightly --expect hourly",
     help="With --check: exit with 1 if no schedule of this workflow, by its id, is known; one option for each.",
@@ -27,17 +27,17 @@ from dotflow.report.document import moment
 @JSON_OPTION
 @HISTORY_OPTION
 def schedules(check: bool, expect: tuple[str, ...], as_json: bool, history: str | None) -> int:
-    """List the schedules that `dotflow serve` fires, with their next and last firings, and those that are late.
+    """List the schedules of `dotflow serve`, with their next and last scheduled runs, and those that are late.
 
     \b
     dotflow schedules
     dotflow schedules --check --expect nightly || mail -s "nightly is late" ops@example.org
 
-    It needs the history alone, and imports nothing of yours: what should have run is computed here, so that a firing is
-    late where no process lives, too. A firing is late if it has failed, or has not completed after the late_after of
-    its SchedulerCron. Without late_after, it is late if it has failed, or its run has not begun by the next one.
+    It needs the history alone, and imports nothing of yours: what should have run is computed here, so that a scheduled
+    run is late where no process lives, too. It is late if it has failed, or has not completed after the late_after of
+    its SchedulerCron. Without late_after, it is late if it has failed, or has not begun by the next one.
 
-    Exit code: 0, or with --check 1 if a firing is late, or no schedule is known; 2 if the history can't be read.
+    Exit code: 0, or with --check 1 if a scheduled run is late, or no schedule is known; 2 if the history can't be read.
     """
     if expect and not check:
         raise click.UsageError("--expect is for --check. Pass both.")
@@ -53,7 +53,7 @@ COLUMNS: Final = (
     Column("State"),
     Column("Dropped", is_right=True),
 )
-NAMED: Final = 3  # late and dropped firings of a schedule that are shown
+NAMED: Final = 3  # late and dropped runs of a schedule that are shown
 
 
 def show_schedules(history: str | None, *, is_check: bool, expected: Sequence[str], as_json: bool) -> Exit:
@@ -145,7 +145,7 @@ def _details(found: ScheduleSummary) -> Iterator[tuple[str, str]]:
         least = "at least " if len(found.late) >= MAX_FIRINGS else ""
         yield f"late: {least}{len(found.late) - NAMED} more", "bold red"
     if found.pause is not None:
-        yield f"{found.pause}: its firings are dropped", "yellow"
+        yield f"{found.pause}: its scheduled runs are dropped", "yellow"
     if not found.is_served:
         yield "no process serves it", "yellow"
     for planned, reason, _ in found.drops[:NAMED]:

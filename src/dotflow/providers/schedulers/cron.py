@@ -36,16 +36,16 @@ class SchedulerCron(Scheduler):
     Args:
         cron: Five fields (minute, hour, day, month, weekday), six with seconds first, or "@hourly", "@daily",
             "@weekly", "@monthly", "@yearly".
-        overlap: A firing during a run: "skip" drops it, "queue" keeps one until the end of the run, "parallel" runs it
-            at the same time.
+        overlap: What becomes of a run that is due during another one: "skip" drops it, "queue" keeps one until the
+            end of the other, "parallel" runs it at the same time.
         timezone: The zone's name, such as "Europe/Berlin"; None for the machine's own, or that of the variable TZ.
-        max_parallel: The largest number of active runs with "parallel"; further firings are dropped.
-        catch_up: Which firings `serve` makes up for that it missed, since no process lived: "latest" the last one,
+        max_parallel: The largest number of active runs with "parallel"; further ones are dropped.
+        catch_up: Which runs `serve` catches up that it missed, since no process lived: "latest" the last one,
             "all" each in order, "none" none, a span such as "6h" the last one if it is not older than that.
-        late_after: `serve` raises an alarm if the run of a firing has not completed after this time; None for none.
-        params: The run parameters of each firing: a mapping, or a function that returns it for the planned moment, a
-            datetime in the zone: `lambda planned: {"day": planned.date() - timedelta(days=1)}`. A firing for which it
-            raises is dropped and reported.
+        late_after: `serve` raises an alarm if a scheduled run has not completed after this time; None for none.
+        params: The run parameters of each scheduled run: a mapping, or a function that returns it for the planned
+            moment, a datetime in the zone: `lambda planned: {"day": planned.date() - timedelta(days=1)}`. A run for
+            which it raises is dropped and reported.
         unknown: Refused with a hint.
 
     Raises:
@@ -107,7 +107,7 @@ class SchedulerCron(Scheduler):
         return self.times.after(decided) <= clock.now()
 
     def preview(self, count: int = 5, after: datetime | None = None) -> list[FireTime]:
-        """Returns the next firings, with a note on days with a clock change.
+        """Returns the next scheduled runs, with a note on days with a clock change.
 
         Args:
             count: How many. There are fewer at the end of the calendar, the year 9999.
@@ -123,7 +123,7 @@ class SchedulerCron(Scheduler):
         return self.times.firings(count, (after or clock.now()).astimezone(UTC))
 
     def params_at(self, planned: datetime) -> Mapping[str, Any] | None:
-        """Returns the run parameters of a firing. Raises what a function of the user raises."""
+        """Returns the run parameters of a scheduled run. Raises what a function of the user raises."""
         return self.params if self.params is None or isinstance(self.params, Mapping) else self.params(planned)
 
     def as_schedule(self, workflow_id: str) -> Schedule:
@@ -143,10 +143,10 @@ class SchedulerCron(Scheduler):
     def start(self, workflow: Workflow, **kwargs: Any) -> None:
         """Runs the workflow when it is due, as `workflow.start(**kwargs)`; returns after `stop` or a signal.
 
-        With `resume=True` an unfinished last run is finished first: at once, and before the run of each firing. Where
-        that fails again, the run of the firing replaces it, and the log names it. With `params` of its own for each
-        firing nothing is replaced: the unfinished run is finished with its own, and after that it stays as it is. At
-        the start that is the newest unfinished one of the last 31 firings, if it had saved a value or was killed.
+        With `resume=True` an unfinished last run is finished first: at once, and before each scheduled run. Where that
+        fails again, the scheduled run replaces it, and the log names it. With `params` of its own for each scheduled
+        run nothing is replaced: the unfinished run is finished with its own, and after that it stays as it is. At the
+        start that is the newest unfinished one of the last 31 scheduled runs, if it had saved a value or was killed.
 
         A run that raises is reported in the workflow's log, and the schedule goes on. With "skip" and "queue" the
         calling thread runs the workflow; with "parallel" each run has its own thread.
