@@ -49,22 +49,23 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-#: Where a value may stand, and what the command prints of `<value>`; {0} is the parameter.
+#: Where a value may stand, and what the command prints of `<value>`; {0} is the parameter, and ${{{0}}} its variable.
 PLACES = {
-    "a word": ("show {0}", "<v>"),
-    "behind a text": ("show --x={0}", "--x=<v>"),
-    "before a text": ("show {0}.csv", "<v>.csv"),
-    "twice": ("show {0}{0}", "<v><v>"),
-    "in a command substitution": ("v=$(show {0}.); show \"$v\"", "<v>."),
-    "an argument of a function": ("f() {{ show \"$1\"; }}; f {0}", "<v>"),
-    "in a loop": ("for v in {0}; do show \"$v\"; done", "<v>"),
-    "in a subshell": ("( show {0} )", "<v>"),
-    "behind a comment": ("# it's\nshow {0}", "<v>"),
-    "in double quotes": (": {0}\nshow \"a ${0} b\"", "a <v> b"),
-    "assigned": (": {0}\nv=\"${0}\"; show \"$v\"", "<v>"),
+    "a word": ("printf %s {0}", "<v>"),
+    "behind a text": ("printf %s --x={0}", "--x=<v>"),
+    "before a text": ("printf %s {0}.csv", "<v>.csv"),
+    "beside quotes": ("printf %s 'a b'{0}\"c d\"", "a b<v>c d"),
+    "twice": ("printf %s {0}{0}", "<v><v>"),
+    "in a pipe": ("printf %s {0} | cat", "<v>"),
+    "in a condition": ("if true; then printf %s {0}; fi", "<v>"),
+    "in a loop": ("for v in {0}; do printf %s \"$v\"; done", "<v>"),
+    "in a subshell": ("( printf %s {0} )", "<v>"),
+    "behind a comment": ("# it's\nprintf %s {0}", "<v>"),
+    "in double quotes": ("printf %s \"a ${{{0}}} b\"", "a <v> b"),
+    "in a command substitution": ("v=$(printf %s. \"${{{0}}}\"); printf %s \"$v\"", "<v>."),
+    "an argument of a function": ("f() {{ printf %s \"$1\"; }}; f \"${{{0}}}\"", "<v>"),
+    "assigned": ("v=${{{0}}}; printf %s \"$v\"", "<v>"),
 }  # fmt: skip
-
-SHOW = "show() {{ printf '%s' \"$@\"; }}\n"
 
 
 @pytest.mark.exhaustive(keep_every=2)
@@ -73,8 +74,9 @@ def test_a_hostile_value_is_one_argument_wherever_it_stands(place: str, which: s
     """Byte for byte, and nothing of it is run, in bash and in sh."""
     line, shown = PLACES[place]
     names = [f"v{index}" for index in range(len(HOSTILE))]
-    lines = [line.format(f"{{{name}}}") + "\nprintf '\\0'" for name in names]
-    text = SHOW.format() + "\n".join(lines)
+    is_variable = "${{{0}}}" in line
+    lines = [line.format(name if is_variable else f"{{{name}}}") + "\nprintf '\\0'" for name in names]
+    text = "\n".join([": {" + "} {".join(names) + "}", *lines] if is_variable else lines)
     step = shell(text, name="hostile", value="text")
 
     out = run_bytes(step, dict(zip(names, HOSTILE, strict=True)))
@@ -371,12 +373,12 @@ def test_secrets_in_the_error_are_masked(monkeypatch: pytest.MonkeyPatch) -> Non
 
 #: A tree: a child, a grandchild, an orphan, one that ignores signals, and one in the background of a pipe.
 TREE = """
+: {log}
 sleep 301 &
 ( sleep 302 & sleep 303 & wait ) &
 ( sleep 304 & )
 ( trap '' TERM INT HUP; sleep 305; sleep 305 ) &
 yes | sleep 306 &
-: {log}
 echo started >> "$log"
 sleep 307
 """

@@ -1,57 +1,75 @@
 """The text of a shell command, with its parameters. A value is a variable of the command, and never its text.
 
-`{rows}` becomes the reference `"$rows"` where five sentences say that it is data; elsewhere the writer refers to it:
+`{rows}` becomes the reference `"$rows"` in a plain command only. `COMMAND` has all that is plain; the rest is refused.
 
-1. It stands outside of quotes and comments, in a word of letters, digits and `./:=,@%+-`.
-2. It is not assigned, and the name of a command only where nothing follows.
-3. No builtin that takes names or evaluates arguments stands in its line, such as `read`, `export` or `[`.
-4. Nothing in the whole command evaluates text: `eval`, `trap`, arithmetic, `[[`, a here-document, backquotes.
-5. In a line `: {rows}` it is always data.
+1. A value is an argument or a file, outside of quotes, or a program without arguments.
+2. The name of a command is literal, and no builtin of a shell but those that evaluate nothing.
+3. An assignment is literal.
+4. Nothing else is plain: no function, `case`, `[`, arithmetic, here-document or backquote.
+5. First lines such as `: {rows}` name parameters; without others, any text may follow.
 """
 
 import keyword
 import re
-import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import Final, NamedTuple, NoReturn
+
+from dotflow.core.text import shorten
 
 FIELD: Final = re.compile(r"\\.|(?<!\$)\{(?:(\{[^\W\d]\w*\})\}|([^\W\d]\w*)\})", re.DOTALL)
 ESCAPED: Final = re.compile(r"\{(\{[^\W\d]\w*\})\}")  # the text `{name}`, in two pairs of braces
-WORD: Final = re.compile(r"(?<![^\s;&|()<>])(?:[\w./:=,@%+-]|(?<!\$)\{[^\W\d]\w*\})+(?![^\s;&|()<>])")
-DECLARED: Final = re.compile(r"[ \t]*:(?:[ \t]+\{[^\W\d]\w*\})+[ \t]*")  # a line that only names parameters
-ASSIGNED: Final = re.compile(r"\w+\+?=")
-DUPLICATED: Final = re.compile(r"[<>]&[ \t]*$")  # a descriptor, not a file
-#: What stands before the name of a command, and what behind a command without arguments.
-BEGINS: Final = re.compile(
-    r"(?:(?:^|[\n;&|(!{]|\b(?:do|elif|else|if|then|until|while)\b|(?<!\S)\w+\+?=[^\s()]*)[ \t]*"
-    r"|[<>][&|]?[ \t]*[^\s<>&|()]+[ \t]+)$"
+MAX_SHOWN: Final = 60  # characters of what is not plain, in the error
+
+#: Builtins and reserved words of bash, dash, busybox and ksh. They may evaluate their arguments, take them as names of
+#: variables, or change how the shell reads the commands behind them.
+NOT_PLAIN: Final = (
+    "[ [[ . alias autoload bg bind break builtin caller case chdir command compgen complete compopt continue coproc "
+    "declare dirs disown do done elif else enable esac eval exec export fc fg fi float for function functions getopts "
+    "global hash hist history if in integer jobs let local logout mapfile nameref newgrp popd print printf pushd "
+    "read readarray readonly return select set shift shopt source stop suspend test then time times trap type typeset "
+    "ulimit umask unalias unset until wait whence while"
 )
-QUOTED: Final = re.compile(r"\\.|'[^']*'|\"(?:\\.|[^\"])*\"", re.DOTALL)
-ENDS: Final = re.compile(r"[ \t]*(?:[\n;&|)]|$)")
-
-
-def _words(names: str) -> str:
-    return rf"(?<![\w./}}-])(?:{'|'.join(map(re.escape, names.split()))})(?![\w./-])"
-
-
-#: What may evaluate text of the whole command. Quotes and backslashes have been taken out, as they may stand in a name;
-#: a line that goes on behind a backslash has \v, and $'...' a backquote.
-EVALUATES: Final = re.compile(
-    r"`|\$\[|\(\(|\[\[|(?<!<)<<(?!<)|\v|\w\["
-    r"|(?:^|[\n;&|({!]|\b(?:do|elif|else|if|then|until|while)\b)[ \t]*\$"  # a command whose name is a value
-    + "|"
-    + _words(
-        "alias bind builtin case command compgen complete compopt coproc declare enable eval exec fc function "
-        "getopts hash history integer jobs let local mapfile nameref readarray select source trap typeset"
+END: Final = r"(?=[ \t\n;|&)]|\Z)"  # of a word
+SPACE: Final = r"[ \t]+(?:\\\n[ \t]*)*+"
+COMMENT: Final = r"(?<![^ \t\n;|&(])\#[^\n\0]*(?=\n|\Z)"  # not behind `$(x)`, as that is one word with what follows
+GAP: Final = rf"(?:{SPACE}|\n|{COMMENT})*+"
+SAFE: Final = r"[\w./:=,@%+-]"  # characters that mean nothing to a shell
+VARIABLE: Final = r"\$(?:\w+|[@*\#?$!-]|\{\#?\w+(?:\[@\])?(?:(?::?[-+?]|\#\#?|%%?)[\w./:,@%+*?-]*)?\}|(?=[\" \t\n]))"
+NAME: Final = r"[a-z][a-z0-9_]*"  # of a variable that a shell uses for nothing
+ASSIGNED: Final = rf"[A-Za-z_]\w*={SAFE}*"
+ARGUMENT: Final = rf"""
+    {SPACE} | {COMMENT} | {VARIABLE} | \\[^\n\0] | \0
+    | '[^'\0]*' | "(?:[^"\\`$\0]|\\[^\0]|{VARIABLE}|\$\((?:{SAFE}|[ ])+\))*+"
+    | [<>]&(?:\d+|-){END} | (?:<<<|<>|>>|>\||[<>])(?![<>&|(])  # a descriptor, a file
+    | [^\s\0'"\\`$\#;|&()<>][^\s\0'"\\`$;|&()<>]* | \)
+"""
+#: A command, until the next one or a substitution begins. \0 stands for a value.
+COMMAND: Final = re.compile(
+    rf"""
+    {GAP}
+    (?:
+        (?:(?:if|then|elif|else|while|until|do|!|{{)(?=[ \t\n]) | \((?!\() | {ASSIGNED}(?=[ \t]+[^ \t\n;|&)\#])) {GAP}
+    )*+
+    (?:
+        (?P<alone>
+            \0 | {ASSIGNED} | export[ \t]+{ASSIGNED} | read(?:[ \t]+-r)?(?:[ \t]+{NAME})+ | set[ \t]+[-+][efuvx]+
+            | wait | break | continue
+        )(?=[ \t]*(?:[;\n|&)]|\Z))
+        | (?:
+            (?!(?:{"|".join(map(re.escape, NOT_PLAIN.split()))}){END})[\w./:+-]+{END}
+            | printf[ \t]+(?=(?!-){SAFE}+{END}|%|'[^'-]|"(?!\\\n)[^"$-])  # a format that is no option
+            | for[ \t]+{NAME}[ \t]+in{END} | (?:done|fi|}}){END} | \)
+        )
+        (?:{ARGUMENT})*+
     )
+    [ \t]*(?:\|\||&&|[|;&\n]|[$<>]\((?!\()|\Z)
+    """,
+    re.VERBOSE | re.ASCII,
 )
-#: What takes names of variables, or evaluates arguments, in its own line. A format of printf may be an option.
-TAKES_NAMES: Final = re.compile(
-    r"printf\s+(?:--?\w*\s+)*[-{]|(?<!\S)\.\s+\S*\{|"
-    + _words(
-        "[ caller export popd pushd read readonly return set shopt suspend test time ulimit umask unalias unset wait"
-    )
-)
+DECLARED: Final = re.compile(rf"(?:{GAP}:(?:[ \t]+\0)+[ \t]*(?:\n|\Z))*+")  # first lines that only name parameters
+LAST: Final = re.compile(GAP)
+WORD: Final = re.compile(r"(?<![^ \t\n;|&(])\0(?![^ \t\n;|&)<>])")
 
 
 class Place(NamedTuple):
@@ -73,58 +91,39 @@ def pieces_of(text: str, refuse: Callable[[str], NoReturn]) -> list[str | Place]
         text: The command.
         refuse: Raises the error for a reason.
     """
-    fields = [field for field in FIELD.finditer(text) if field[1] or (field[2] and not keyword.iskeyword(field[2]))]
-    words = {at: (word, may_be_list) for word, may_be_list in _data_words(text) for at in range(*word.span())}
-    pieces: list[str | Place] = []
-    end = 0
-    for field in fields:
+    names: list[str] = []
+
+    def mark(field: re.Match[str]) -> str:
         escaped, name = field.groups()
-        word, may_be_list = words.get(field.start(), (None, False))
-        if word is None and not escaped:
-            refuse(
-                f"{{{name}}} stands where the shell might run or split its value, or take it as text. Write "
-                f"\"${variable_of(name)}\" there and ': {{{name}}}' in a line before, or {{{{{name}}}}} for the text"
-            )
-        pieces += [
-            text[end : field.start()],
-            escaped or Place(name, word is not None and may_be_list and word[0] == field[0]),
-        ]
-        end = field.end()
-    return [*pieces, text[end:]]
+        if not name or keyword.iskeyword(name):
+            return escaped or field[0]
+        names.append(name)
+        return "\0"
+
+    whole = FIELD.sub(mark, text)
+    words = {word.start() for word in WORD.finditer(whole)} - _programs(whole, names, refuse)
+    places = [Place(name, place.start() in words) for name, place in zip(names, re.finditer("\0", whole), strict=True)]
+    return [piece for pair in zip_longest(whole.split("\0"), places) for piece in pair if piece is not None]
 
 
-def _data_words(text: str) -> Iterator[tuple[re.Match[str], bool]]:
-    """Yields the words with parameters that the shell takes as data, and whether they may be several."""
-    evaluates = EVALUATES.search(_unquoted(text.replace("\\\n", "\v").replace("$'", "`"))) is not None
-    for word in filter(lambda word: FIELD.search(word[0]), WORD.finditer(text)):
-        line = text[text.rfind("\n", 0, word.start()) + 1 : text.find("\n", word.end()) % (len(text) + 1)]
-        if DECLARED.fullmatch(line) and _is_outside_of_quotes(text, word):
-            yield word, True
-            continue
-        scope = _unquoted(text if "$(" in text else line)
-        before = QUOTED.sub("q", text[: word.start()])
-        is_command = BEGINS.search(before) is not None
-        may_run = is_command and not (ENDS.match(text, word.end()) and FIELD.fullmatch(word[0]))
-        is_assigned = ASSIGNED.match(word[0]) or DUPLICATED.search(before)
-        is_risky = evaluates or may_run or is_assigned or TAKES_NAMES.search(scope)
-        if not is_risky and _is_outside_of_quotes(text, word):
-            yield word, not is_command
-
-
-def _unquoted(text: str) -> str:
-    """Returns a text without its quotes and backslashes, and without the names of parameters."""
-    return re.sub(r"['\"\\]", "", FIELD.sub(lambda field: field[0] if field[2] is None else "{}", text))
-
-
-def _is_outside_of_quotes(text: str, word: re.Match[str]) -> bool:
-    """Returns whether a word is one to the shell, too, and in no comment. Where it is not certain, it is not."""
-    mark = "dotflow" + "_" * len(text)  # no word of the text
-    lexer = shlex.shlex(text[: word.start()] + mark + text[word.end() :], posix=True, punctuation_chars=True)
-    lexer.whitespace_split = True
-    try:
-        return mark in lexer
-    except ValueError:  # a quote that is not closed
-        return False
+def _programs(whole: str, names: Sequence[str], refuse: Callable[[str], NoReturn]) -> set[int]:
+    """Returns where a value is the whole of a command. Refuses what is not plain, if a value stands in it."""
+    programs: set[int] = set()
+    at = DECLARED.match(whole).end()  # type: ignore[union-attr]  # it may be empty
+    free = names[whole.count("\0", 0, at) :]
+    while free and (command := COMMAND.match(whole, at)):
+        programs.add(command.start("alone"))
+        at = command.end()
+    if free and not LAST.fullmatch(whole, at):
+        left = list(names[whole.count("\0", 0, at) :])
+        name = (left or free)[0]
+        rest = re.sub("\0", lambda _: f"{{{left.pop(0)}}}", whole[at:].strip())
+        refuse(
+            f"{{{name}}} can't be replaced: the command is not plain from {shorten(rest, MAX_SHOWN)!r} on. Write "
+            f"\"${variable_of(name)}\" there, and ': {{{'} {'.join(dict.fromkeys(free))}}}' in the first line, or "
+            f"{{{{{name}}}}} for the text"
+        )
+    return programs
 
 
 def variable_of(name: str) -> str:

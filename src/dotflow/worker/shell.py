@@ -66,17 +66,17 @@ def shell(
     """Makes a step of a shell command: `shell("sort {rows} > {out}", name="sort", outputs={"out": "sorted.csv"})`.
 
     Each `{name}` is a parameter of the step. Its value reaches the command as the variable `name`, a list as an array,
-    and `{name}` is the reference `"$name"` to it, with one word for each element of a list. Where it is not plain that
-    the shell takes it as data, the parameter is refused: write `"$name"` there. The shell runs nothing of a value; a
-    variable that the command itself evaluates is code, and so are the arguments of programs that run them, such as
-    `sh -c` or `ssh`. `{{name}}` is the text `{name}`, and all other braces are the shell's.
+    and `{name}` is the reference `"$name"` to it, with one word for each element of a list. In a command that is not
+    plain, the parameter is refused: write `"$name"` there, and `: {name}` in the first line. The shell runs nothing of
+    a value; a variable that the command itself evaluates is code, and so are the arguments of programs that run them,
+    such as `sh -c` or `ssh`. `{{name}}` is the text `{name}`, and all other braces are the shell's.
 
     The command runs in bash with `-euo pipefail`, or, without bash, in `sh -eu`. What it writes to stderr is the step's
     output, and so is what it writes to stdout, unless that is the value. Its stdin is empty. A timeout ends it with all
     programs that it has started.
 
     Args:
-        text: The command. A parameter stands outside of quotes, in a word of letters, digits and `./:,@%+-`.
+        text: The command. A parameter is an argument or a file in it, outside of quotes.
         name: The name of the step.
         outputs: The files that the command writes, by the name that they have in it. A path may have parameters, such
             as `build/{rows.stem}.txt`; of a Path also its `.name`, `.stem`, `.suffix` and `.parent`. Missing folders
@@ -92,7 +92,7 @@ def shell(
         The step.
 
     Raises:
-        InvalidAction: An argument is wrong, a parameter stands where its value would be text, or there is no shell.
+        InvalidAction: An argument is wrong, a parameter stands in a command that is not plain, or there is no shell.
         InvalidPolicy: An option of `@action` is invalid.
         UnknownArgument: There is no such option.
     """
