@@ -488,17 +488,21 @@ def test_a_cleanup_of_rounds_runs_only_after_what_runs() -> None:
     check(plan, workflow.start(resume=True, rerun="round.good").tasks)
 
 
-def test_a_cleanup_before_all_tasks_of_its_items_runs_for_none() -> None:
-    """It would clean up nothing. The plan says so before the list is known."""
+@pytest.mark.parametrize("rows", [[1, 2], []])
+def test_a_cleanup_before_all_tasks_of_its_items_runs_for_none(rows: list[int]) -> None:
+    """It would clean up nothing. Of an empty list it completes, as all maps do, so the plan is open until then."""
     inner = DotFlow(params={"row": ...})
     inner.task.add(action(lambda: None), name="close", always=True).add(action(lambda row: row), name="load")
     workflow = new(StorageDefault())
-    workflow.task.add(action(lambda: [1, 2]), name="rows").add(inner, name="page", each={"row": "rows"})
+    workflow.task.add(action(lambda: rows), name="rows").add(inner, name="page", each={"row": "rows"})
 
-    plan = workflow.plan()
+    for options in ({}, {"resume": True, "rerun": "rows"}):
+        plan = workflow.plan(**options)
+        run = workflow.start(**options)
 
-    assert [task.decision for task in plan.tasks] == ["run", "skip", "run"]
-    check(plan, workflow.start().tasks)
+        assert (plan.tasks[1].decision, plan.tasks[1].reason) == ("open", "its items come from rows")
+        assert [item.reason for item in run.tasks[1].items] == ["no task that runs needs it"] * len(rows)
+        check(plan, run.tasks)
 
 
 def test_a_map_over_a_cached_list_restores_what_is_finished(tmp_path: Path) -> None:

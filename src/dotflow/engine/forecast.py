@@ -217,13 +217,12 @@ class RunForecast:
 
     def _of_map(self, task: LinkedTask) -> Forecast:
         if task.status is NOT_STARTED:
-            nest = task.links.nest if task.is_cleanup else None
-            if nest is not None and not self._running_before(task, nest):
-                return self._skip(task, NOT_NEEDED)
             sources = task.links.list_sources()
             made = next((source for source in sources if source in self._unknown), None)
+            nest = task.links.nest if task.is_cleanup else None
+            is_needed = nest is None or self._running_before(task, nest)  # else all are skipped, or there are none
             may_restore = self._is_resume and not self._changes.is_rerun(task)
-            if made is not None and may_restore:  # their checkpoints are compared when they are known
+            if made is not None and (may_restore or not is_needed):  # what is known of items counts when they are
                 return Forecast(OPEN, f"its items come from {self._tasks[made].name}")
             is_cross = task.links.is_cross
             if any(
