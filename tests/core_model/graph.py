@@ -76,8 +76,9 @@ class Task:
         return bool(self.each) or self.repeat > 0
 
     def value_sources(self) -> list[str]:
-        """The tasks of the own graph whose values it depends on."""
-        sources = [*self.takes.values(), *self.each.values(), *(source for source, _ in self.when)]
+        """The tasks of the own graph whose values it depends on, or a task of its body does."""
+        takes = self.takes if self.body is None else {p: s for p, s in self.takes.items() if self.body.takes(p)}
+        sources = [*takes.values(), *self.each.values(), *(source for source, _ in self.when)]
         return [one.partition(":")[0] for one in sources if isinstance(one, str) and one[0] != "$"]
 
     def sources(self) -> list[str]:
@@ -94,6 +95,10 @@ class Graph:
     @cached_property
     def by_name(self) -> dict[str, Task]:
         return {task.name: task for task in self.tasks}
+
+    def takes(self, parameter: str) -> bool:
+        """Whether one of its tasks takes a parameter of it."""
+        return any(f"${parameter}" in (*one.takes.values(), *one.each.values()) for one in self.tasks)
 
     def lists_behind(self, source: Source) -> set[Any]:
         """What tells whether two maps are in step: the lists through which the items of a task go."""

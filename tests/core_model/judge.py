@@ -125,8 +125,7 @@ class Scope:
         if source[0] == "$":
             how, what, more = self.env[source[1:]]
             return str(what.codes(more)) if how == "up" else ""
-        task = self.graph.by_name[source.partition(":")[0]]
-        return "" if task.saved or task.step is None else code_of(task, self)
+        return codes_of(self.graph.by_name[source.partition(":")[0]], self)
 
     @property
     def state(self) -> str:
@@ -137,6 +136,22 @@ class Scope:
 
     def is_done(self) -> bool:
         return all(node.is_done() or node.task.always for node in self.nodes.values())
+
+
+class Inside:
+    """The definition of an added workflow, which has the code of its tasks without an item or a round of it."""
+
+    def __init__(self, task: Task, outer: "Scope | Inside") -> None:
+        assert task.body is not None
+        self.task, self.outer, self.graph = task, outer, task.body
+
+    def codes(self, source: Source) -> str:
+        """As `Scope.codes`."""
+        if isinstance(source, Const):
+            return ""
+        if source[0] == "$":
+            return self.outer.codes(self.task.takes[source[1:]]) if source[1:] in self.task.takes else ""
+        return codes_of(self.graph.by_name[source.partition(":")[0]], self)
 
 
 class Ref(NamedTuple):
@@ -245,12 +260,20 @@ def gather_item(node: Node, shared: Got) -> Got:
     return got
 
 
-def code_of(task: Task, scope: Scope, by_fallback: bool = False) -> str:
+def code_of(task: Task, scope: Scope | Inside, by_fallback: bool = False) -> str:
     """The code that makes the value of a task, that of unsaved values that it takes included."""
     assert task.step is not None
     codes = [task.step.code, *([task.fallback.code] if by_fallback and task.fallback else [])]
     codes += [code for source in task.takes.values() if (code := scope.codes(source))]
     return "/".join(codes)
+
+
+def codes_of(task: Task, scope: Scope | Inside) -> str:
+    """The code of a value without checkpoint; "" for a value that is saved."""
+    if task.body is not None:
+        inside = Inside(task, scope)
+        return inside.codes(task.result)
+    return "" if task.saved else code_of(task, scope)
 
 
 class Look:
@@ -321,7 +344,7 @@ def unmet_need(task: Task, scope: Scope) -> str:
     """Which task of `needs` has not completed; "" if all have, or may."""
     for name in task.needs:
         node = scope.nodes[name]
-        if node.state == FAILED or (node.state == SKIPPED and node.why != NOT_NEEDED):
+        if node.state == FAILED or (node.state == SKIPPED and node.why != NOT_NEEDED and not node.token):
             return f"it needs '{name}', which {node.state}"
         if node.state not in OVER and node.fore and node.fore.kind == SKIPPED and node.fore.why != NOT_NEEDED:
             return f"it needs '{name}', which was skipped"
@@ -334,7 +357,7 @@ def judge(node: Node, got: Got, look: Look, is_ahead: bool) -> Verdict:
     The order of the rules is the contract: see the table in core-2.md.
     """
     task, scope = node.task, node.scope
-    if scope.owner is None and task.name in look.options.left_out:
+    if look.options.left_out and scope.prefix + task.name in look.options.left_out:
         return Verdict(SKIPPED, NOT_ASKED)
     doc = look.saved(node) if task.saved and not task.always else None
     if doc is not None and not is_ahead and node.fore is not None and node.fore.is_void:

@@ -2,9 +2,9 @@
 
 import itertools
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.core_model import graph
 from tests.core_model.graph import Const, Graph, Task, digest
@@ -59,7 +59,7 @@ class Options:
     answers: Mapping[str, bool] = field(default_factory=dict)
     pick: Callable[[int], int] = lambda count: 0  # which of the attempts in flight ends next
     run: int = 0
-    left_out: Collection[str] = ()
+    left_out: Set[str] = frozenset()
     strict: bool = False  # as today: what takes a list that is not known ahead runs again for certain
 
 
@@ -90,7 +90,7 @@ class Run:
         self.root = Scope(graph, "", "")
         for name, value in {**graph.params, **(params or {})}.items():
             self.root.env[name] = "value", value, f"={digest(value)}"
-        options.left_out = _left_out(graph, options.only) if options.only else ()
+        options.left_out = _left_out(graph, options.only) if options.only else frozenset()
         self.ready: deque[Node] = deque()
         self.flight: list[tuple[Node, Any, bool]] = []
         self.stopping = False
@@ -263,7 +263,7 @@ class Run:
         if task.always and task.name not in self.journal.cleanups and task.name not in self.waited:
             return
         self.waited.update(task.needs)
-        sources = [*task.takes.values(), *(one for one, _ in task.when), *task.needs]
+        sources = [*task.takes.values(), *(one for one, _ in task.when), *(() if task.always else task.needs)]
         if node.entry is None:
             sources += task.each.values()
         for entry in (node.entry or {}).values():
@@ -298,16 +298,18 @@ class Run:
         task, scope = node.task, node.scope
         if scope.prefix + task.name in self.options.rerun:
             return True
-        takers = [one for one in scope.graph.tasks if task.name in one.sources()]
-        if scope.owner is not None:
+        nodes = [node for node in scope.nodes.values() if not self._is_left_out(node)]
+        takers = [node.task for node in nodes if task.name in node.task.sources()]
+        if scope.owner is not None or self.options.left_out:
             takers = [one for one in takers if not one.always]
-            if task.name == scope.owner.task.result and self._is_taken(scope.owner):
+            if scope.owner is not None and task.name == scope.owner.task.result and self._is_taken(scope.owner):
                 return scope.owner in self.needed
         return not takers
 
     def _is_taken(self, owner: Node) -> bool:
         """Whether somebody outside takes the value of an item or a round."""
-        taken = any(owner.task.name in one.sources() and not one.always for one in owner.scope.graph.tasks)
+        nodes = [node for node in owner.scope.nodes.values() if not self._is_left_out(node)]
+        taken = any(owner.task.name in node.task.sources() and not node.task.always for node in nodes)
         inside = owner.scope.owner is not None and owner.task.name == owner.scope.owner.task.result
         return taken or (inside and self._is_taken(owner.scope.owner))  # type: ignore[arg-type]
 
@@ -344,12 +346,28 @@ class Run:
                 if self._is_unknown(prefix + task.name) and self._has_other_code(prefix + task.name, task):
                     journal.floors[prefix + task.name] = options.run
         if options.left_out or journal.left_out:
-            journal.left_out = sorted(options.left_out)
+            journal.left_out = sorted(self._excused())
         journal.save()
         journal = self.journal
         for key in reversed(void):
             world.delete(key)
         return True
+
+    def _excused(self) -> Set[str]:
+        """The tasks that leave nothing unfinished, though they have no value that counts: a run left them out.
+
+        They had one, which this run outdates, or none of the tasks had one.
+        """
+        saved = {_name_of(key, self.graph) for key in self.world.docs if key[0] != "@"}
+        if not saved:
+            return self.options.left_out
+        places = {place.name: place for place in _places(self.graph)}
+        runs = {leaf.scope.prefix + leaf.task.name for leaf in _leaves([self.root]) if _may_run(leaf)}
+        outdated = set[str]()
+        for name, place in places.items():
+            if name in self.options.left_out and name in saved and not (runs | outdated).isdisjoint(_sources_of(place)):
+                outdated.add(name)
+        return self.options.left_out & {*self.journal.left_out, *outdated}
 
     def _is_unknown(self, name: str) -> bool:
         """Whether the items of a task are known only in the run, so that what is void of them is not known yet."""
@@ -374,23 +392,28 @@ class Run:
         if self.journal.cleanups:
             return True
         counts = [doc["of"] for key, doc in self.world.docs.items() if key[0] != "@"]
-        missing = next(filter(self._is_missing, self.root.nodes.values()), None)
-        if missing is None:
-            return False
-        before = Graph(self.graph.tasks[: missing.index])
-        return sum(1 for _ in _tasks(before)) < max(counts, default=0)
+        missing = {name for node in self.root.nodes.values() for name in self._missing(node)}
+        places = [place.name for place in _places(self.graph)]
+        first = min(map(places.index, missing - {*self.journal.left_out}), default=len(places))
+        return first < min(max(counts, default=0), len(places))
 
-    def _is_missing(self, node: Node) -> bool:
-        if node.is_done() or node.task.always or node.task.name in self.journal.left_out:
-            return False
-        if node.task.repeat and node.fan is not None:
-            return node.fore is None or not (node.fore.is_held or node.fore.value is not NOTHING)
-        if node.task.is_fan and node.fan is None:
-            return node.fore is not None and node.fore.why.startswith("its lists")
-        leaves = [node] if not node.task.is_fan else list(_leaves(node.fan.kids)) if node.fan is not None else []
-        return any(
-            n.task.saved and not n.task.always and not n.is_done() and self.look.saved(n) is None for n in leaves
-        )
+    def _missing(self, node: Node) -> Any:
+        """Yields the names of its tasks that lack a checkpoint."""
+        task, name = node.task, node.scope.prefix + node.task.name
+        inside = [name] if task.body is None else [one.name for one in _places(task.body, f"{name}.")]
+        if node.is_done() or task.always:
+            return
+        if task.repeat and node.fan is not None:
+            if node.fore is None or not (node.fore.is_held or node.fore.value is not NOTHING):
+                yield from inside
+        elif task.is_fan and node.fan is None:
+            if node.fore is not None and node.fore.why.startswith("its lists"):
+                yield from inside
+        else:
+            for leaf in [node] if not task.is_fan else _leaves(node.fan.kids) if node.fan is not None else ():
+                one = leaf.task
+                if one.saved and not one.always and not leaf.is_done() and self.look.saved(leaf) is None:
+                    yield leaf.scope.prefix + one.name
 
     # The run
 
@@ -546,7 +569,7 @@ class Run:
     def _whole(self, node: Node, got: Got) -> Verdict | None:
         """The verdict on a fan as a whole; None if it opens."""
         task, scope = node.task, node.scope
-        if scope.owner is None and task.name in self.options.left_out:
+        if self.options.left_out and self._is_left_out(node):
             return Verdict(SKIPPED, NOT_ASKED)
         if got.lack:
             return Verdict(SKIPPED, got.lack)
@@ -564,6 +587,16 @@ class Run:
                     return Verdict(SKIPPED, f"it needs {outer}")
         return Verdict(OPEN, got.open, may_lack=True) if got.open else None
 
+    def _is_left_out(self, node: Node) -> bool:
+        """Whether no task of it was asked for."""
+        name = node.scope.prefix + node.task.name
+        body = node.task.body
+        return (
+            {name} <= self.options.left_out
+            if body is None
+            else ({one.name for one in _places(body, f"{name}.")} <= self.options.left_out)
+        )
+
     def _lacks(self, node: Node) -> bool:
         """Whether the result of an added workflow is skipped as a whole, since an outer value is not there."""
         task = node.task
@@ -575,12 +608,14 @@ class Run:
         return False
 
     def _gives_items(self, scope: Scope, source: str, task: Task) -> bool:
-        name = source.partition(":")[0]
+        """Whether it goes over a map item by item; not over one that was skipped as a whole, so that none has begun."""
+        other = scope.nodes.get(source.partition(":")[0])
         return (
             not task.cross
-            and source[0] != "$"
-            and scope.nodes[name].fan is not None
-            and bool(scope.nodes[name].task.each)
+            and other is not None
+            and other.fan is not None
+            and bool(other.task.each)
+            and (other.state is not SKIPPED)
         )
 
     def _kids(self, node: Node, got: Got) -> "list[Any] | str":
@@ -870,6 +905,16 @@ def _waits(scope: Scope, name: str, index: int) -> bool:
     return fan is not None and index < len(fan.kids) and fan.kids[index].state not in OVER
 
 
+def _may_run(node: Node) -> bool:
+    return node.fore is not None and node.fore.kind in (RUN, OPEN)
+
+
+def _name_of(key: str, graph: Graph) -> str:
+    """The dotted name of the task that a key is of."""
+    name = key.partition("-")[0]
+    return name if any(place.name == name for place in _places(graph)) else ""
+
+
 def _is_skipped(kid: Any) -> bool:
     return all(node.fore is not None and node.fore.kind == SKIPPED for node in _leaves([kid]))
 
@@ -921,20 +966,86 @@ def _fresh(root: Scope) -> Scope:
     return scope
 
 
+class Place(NamedTuple):
+    """A task with a step, by its dotted name, and the added workflows that it is in, the outermost first."""
+
+    name: str
+    task: Task
+    graph: Graph
+    owners: "tuple[Place, ...]"
+
+
+def _places(graph: Graph, prefix: str = "", owners: tuple[Place, ...] = ()) -> Any:
+    for task in graph.tasks:
+        place = Place(prefix + task.name, task, graph, owners)
+        if task.body is None:
+            yield place
+        else:
+            yield from _places(task.body, f"{prefix}{task.name}.", (*owners, place))
+
+
+def _below(place: Place, name: str) -> list[str]:
+    """All tasks with steps that a name means, at the place of another one."""
+    whole = place.name.rpartition(".")[0]
+    whole = f"{whole}.{name}" if whole else name
+    task = place.graph.by_name[name]
+    return [whole] if task.body is None else [one.name for one in _places(task.body, f"{whole}.")]
+
+
+def _given(place: Place, source: Any) -> list[str]:
+    """The tasks whose values a source gives at a place."""
+    if isinstance(source, Const):
+        return []
+    if source[0] != "$":
+        name = source.partition(":")[0]
+        task, end = place.graph.by_name[name], name
+        while task.body is not None:
+            task = task.body.by_name[task.result]
+            end += f".{task.name}"
+        whole = place.name.rpartition(".")[0]
+        return [f"{whole}.{end}" if whole else end]
+    if not place.owners:
+        return []
+    owner = place.owners[-1]
+    outer = owner.task.takes.get(source[1:], owner.task.each.get(source[1:]))
+    return [] if outer is None else _given(owner, outer)
+
+
+def _sources_of(place: Place) -> list[str]:
+    """The tasks whose values it depends on, those of the added workflows that it is in included."""
+    found = []
+    for one in (place, *place.owners):
+        task = one.task
+        takes = task.takes.values() if task.body is None else ()
+        for source in (*takes, *task.each.values(), *(source for source, _ in task.when)):
+            found += _given(one, source)
+    return found
+
+
 def _left_out(graph: Graph, only: Collection[str]) -> set[str]:
     """The tasks that a run of `only` some leaves out: it has these, what they need, and the cleanups of what it has."""
-    asked, left = set[str](), list(only)
+    places = {place.name: place for place in _places(graph)}
+    asked, left = set[str](), [one for name in only for one in places if one == name or one.startswith(f"{name}.")]
     while left:
         name = left.pop()
         if name not in asked:
             asked.add(name)
-            task = graph.by_name[name]
-            left += [*task.value_sources(), *task.needs]
-    for index, task in enumerate(graph.tasks):
-        cleaned = task.sources() if task.needs else [other.name for other in graph.tasks[:index]]
-        if task.always and not asked.isdisjoint(cleaned):
-            asked.add(task.name)
-    return {task.name for task in graph.tasks} - asked
+            place = places[name]
+            left += _sources_of(place)
+            for one in (place, *place.owners):
+                left += [needed for need in one.task.needs for needed in _below(one, need)]
+                if one.task.repeat:
+                    left += [inner.name for inner in _places(one.task.body, f"{one.name}.")]  # type: ignore[arg-type]
+    order = list(places)
+    for name, place in places.items():
+        if place.task.always:
+            before = order[: order.index(name)]
+            if place.owners:
+                before = [one for one in before if one.startswith(f"{place.owners[-1].name}.")]
+            needed = [one for need in place.task.needs for one in _below(place, need)]
+            if not asked.isdisjoint([*_sources_of(place), *needed] if place.task.needs else before):
+                asked.add(name)
+    return places.keys() - asked
 
 
 def start(world: World, graph: Graph, params: Mapping[str, Any] | None = None, **options: Any) -> Run:
