@@ -228,6 +228,7 @@ class Maker:
             self.insert()
         elif kind == "remove":
             used = {name for t in self.tasks for name in t.sources()}
+            used |= {one.partition(":")[0] for t in self.tasks for one in t.takes.values() if isinstance(one, str)}
             if len(self.tasks) > 1 and task in self.tasks and task.name not in used:
                 self.tasks.remove(task)
         elif kind == "repeat" and task.repeat:
@@ -539,23 +540,30 @@ def known_difference(maker: Maker, model: dict[str, Any], engine: dict[str, Any]
         return "12 one was killed before a write that the other does not need: see 6 and 11"
     if less and any(t.is_cleanup and t.error for t in tasks) and any(t.reason.startswith("it needs") for t in tasks):
         return "14 what needs an added workflow whose cleanup has failed is skipped; the model runs it, which is wrong"
+    is_unsaved = {t.step.name for t in every if t.step and not t.saved}
+    if more and any(t.is_mapped and not t.items and not t.step.checkpoint for t in tasks):
+        cleanups = {t.step.name for t in every if t.step and t.always}
+        if {call[0] for call in more} <= is_unsaved | cleanups and {call[0] for call in less} <= cleanups:
+            return "15 a map of no items without checkpoint has made what it takes, to open; the model makes nothing"
     keys = set(model["keys"]), set(engine["keys"])
     if (is_same or all(is_killed)) and (keys[0] <= keys[1] or keys[1] <= keys[0]):
         return "13 one has deleted what the other leaves, and never counts: what the options say of an unknown list"
     return ""
 
 
-def scenario(seed: int, level: int, folder: str | None = None) -> list[str]:
+def scenario(seed: int, level: int, folder: str | None = None, mode: str | None = None) -> list[str]:
     """Runs, kills, changes and resumes one workflow with both. Returns what differs, but for known differences.
 
     Args:
         seed: The workflow and its changes.
         level: 1 is without added workflows and cleanups, 3 also with `only`.
         folder: Where files are saved, which is empty; without one values stay in memory.
+        mode: "sequential" or "parallel"; by the seed without one. Caches are tried in order only, and so are kills.
     """
     maker = Maker(f"model {seed}", level)
     pick = random.Random(f"runs {seed}")
-    width = 4 if seed % 4 == 3 and not maker.caches else 1  # side by side, equal items miss the cache together
+    is_parallel = seed % 4 == 3 if mode is None else mode == "parallel"
+    width = 4 if is_parallel and not maker.caches else 1  # side by side, equal items miss the cache together
     model, engine = Model(), Engine(folder)
     log = []
     for number in range(pick.randint(2, 5)):
@@ -592,12 +600,13 @@ def main() -> int:
     parser.add_argument("--level", type=int, default=2)
     parser.add_argument("--most", type=int, default=10, help="the number of differences after which it ends")
     parser.add_argument("--storage", choices=("memory", "file"), default="memory")
+    parser.add_argument("--mode", choices=("sequential", "parallel"), help="of all runs, not by the seed")
     chosen = parser.parse_args()
     end, seed, differ = time.monotonic() + chosen.seconds, chosen.first, 0
     while time.monotonic() < end and differ < chosen.most:
         with tempfile.TemporaryDirectory() as folder:
             try:
-                found = scenario(seed, chosen.level, folder if chosen.storage == "file" else None)
+                found = scenario(seed, chosen.level, folder if chosen.storage == "file" else None, chosen.mode)
             except Exception as error:
                 found = [f"seed {seed}: {type(error).__name__}: {error}", traceback.format_exc()[-1500:]]
         if found:

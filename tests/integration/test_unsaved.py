@@ -547,6 +547,24 @@ def test_items_that_are_all_skipped_have_none_made_of_what_they_need(lab: Lab) -
     assert lab.ran == []
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_an_item_that_is_skipped_has_none_made_though_another_one_runs(lab: Lab, mode: str) -> None:
+    """Of an added workflow for each entry, the values without checkpoints are made for the items that run."""
+
+    def sites(lab: Lab, workflow: DotFlow) -> None:
+        site = DotFlow(params={"url": ...})
+        site.task.add(action(checkpoint=False)(lambda url: lab.note(f"connect {url}")), name="connect")
+        site.task.add(action(lambda url: lab.note(f"good {url}") or url > 1), name="good")
+        page = action(checkpoint=False)(lambda connect, url: lab.note(f"page {url}"))
+        site.task.add(page, name="page", when="good")
+        workflow.task.add(site, name="site", each={"url": [1, 2]})
+
+    lab.run(sites, mode, resume=False)
+    lab.run(sites, mode)
+
+    assert sorted(lab.ran) == ["connect 2", "page 2"]
+
+
 def test_a_loop_that_has_failed_fails_again_though_what_it_takes_is_unsaved(tmp_path: Path) -> None:
     """Of its rounds nothing is left to run. The value that they take is made, or the run would complete."""
 

@@ -63,7 +63,7 @@ class Demand:
             indices = self._running(task)
             if not task.step.checkpoint and not task.is_cleanup and task.status is not TypeStatus.SKIPPED:
                 if task.items and indices is not ALL:
-                    self.items[task.task_id] = {*range(len(task.items))}.difference(indices)
+                    self.items[task.task_id] = {*_not_skipped(task)}.difference(indices)
                 if indices is not ALL and not indices and task.task_id not in self._listed:
                     found.add(task.task_id)
             if indices is ALL or indices:
@@ -83,10 +83,10 @@ class Demand:
             if isinstance(task, LinkedTask) and task.is_map_in_rounds and task.links.nest is not None:
                 return [index for index in range(task.links.nest.repeat) if not is_over(task.record_at(index))]
             running = [index for index, item in enumerate(task.items) if not is_over(item)]
-            is_loop = task.links is not None and task.links.nest is not None and task.links.nest.repeat
-            return ALL if not task.items or (is_loop and not running) else running  # which fails again
+            return ALL if not task.items or (_is_repeated(task) and not running) else running  # which fails again
         if task_id in self._whole or self._is_asked_for(task):
-            return ALL
+            indices = _not_skipped(task)
+            return ALL if _is_repeated(task) or len(indices) in {0, len(task.items)} else indices
         if task.items:
             return self._by_item.get(task_id, ())
         return ALL if task_id in self._some else ()
@@ -112,7 +112,16 @@ class Demand:
                 (self._whole if self._tokens.tasks[source].items else self._some).add(source)
 
 
+def _is_repeated(task: Task) -> bool:
+    """Returns whether it is a task of rounds, of which later ones are not known."""
+    return task.links is not None and task.links.nest is not None and task.links.nest.repeat > 0
+
+
+def _not_skipped(task: Task) -> list[int]:
+    """Returns the indices of the items that are not skipped for certain."""
+    return [index for index, item in enumerate(task.items) if item.status is not TypeStatus.SKIPPED]
+
+
 def _skips_all(task: Task) -> bool:
     """Returns whether it is certain that all items of a map are skipped. Rounds may fail again for that."""
-    is_loop = task.links is not None and task.links.nest is not None and task.links.nest.repeat
-    return bool(task.items) and not is_loop and all(item.status is TypeStatus.SKIPPED for item in task.items)
+    return bool(task.items) and not _is_repeated(task) and not _not_skipped(task)
