@@ -821,7 +821,7 @@ def test_a_server_without_cronsim(house: House, monkeypatch: pytest.MonkeyPatch)
     assert len(house.ran) == 1
     (line,) = house.logged("can't be computed here")
     assert line.startswith(
-        "No process serves 'nightly' (30 2 * * * Europe/Berlin) any more, and its firings since "
+        "No process serves 'nightly' (30 2 * * * Europe/Berlin) any more, and its scheduled runs since "
         "2025-12-31 23:00:00 UTC can't be computed here: "
     )
 
