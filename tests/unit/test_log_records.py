@@ -9,7 +9,7 @@ import pytest
 
 from dotflow import action
 from dotflow.cli.log.files import LineSplitter, last_records
-from dotflow.cli.log.records import Filter, Record, RecordAssembler, parse_records, parse_records_backwards
+from dotflow.cli.log.records import Filter, Record, RecordAssembler, parse_records
 from dotflow.core.context import Context
 from dotflow.core.events import AttemptStarted, TaskFailed
 from dotflow.core.failure import Failure
@@ -34,17 +34,23 @@ def lines_of(text: bytes) -> list[bytes]:
 
 
 class TestRecords:
+    @pytest.mark.parametrize("size", [1, 30, 1000])
     @pytest.mark.parametrize("order", list(itertools.permutations([INFO, FAILED, JSON, JSON + HALF + JSON])))
-    def test_both_directions_agree(self, order: tuple[bytes, ...]) -> None:
-        """A traceback belongs to the line above it, and JSON is a record by itself, in both directions."""
-        lines = lines_of(b"".join(order))
+    def test_the_last_records_are_those_of_the_whole_file(
+        self, order: tuple[bytes, ...], size: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A traceback belongs to the line above it, and JSON is a record by itself, wherever the reading begins."""
+        monkeypatch.setattr("dotflow.cli.log.files.BLOCK_SIZE", size)
+        text = b"".join(order)
 
-        forwards = [record.raw for record in parse_records(lines)]
+        records = [record.raw for record in parse_records(lines_of(text))]
 
-        assert forwards == [record.raw for record in parse_records_backwards(reversed(lines))][::-1]
-        assert b"".join(forwards) == b"".join(order)
-        assert len(forwards) == 6
-        assert {INFO, FAILED, JSON, HALF} == set(forwards)
+        assert b"".join(records) == text
+        assert len(records) == 6
+        assert {INFO, FAILED, JSON, HALF} == set(records)
+        for count in range(1, 7):
+            last = last_records([BytesIO(text)], len(text), count, Filter())
+            assert [record.raw for record in last] == records[-count:]
 
     def test_other_lines_belong_to_the_record_above(self) -> None:
         """Lines of no format belong to the text record above them; elsewhere they are a record."""
@@ -54,18 +60,12 @@ class TestRecords:
 
     @pytest.mark.parametrize("blank", [b"\n", b"\n\n", b" \r\n"])
     def test_empty_lines_are_no_records(self, blank: bytes) -> None:
-        """Blank lines first or below JSON, as after a full disk, are skipped in both directions."""
-        lines = lines_of(blank + HALF + JSON + blank + JSON + blank + HALF)
+        """Blank lines first or below JSON, as after a full disk, are skipped."""
+        text = blank + HALF + JSON + blank + JSON + blank + HALF
 
-        assert [record.raw for record in parse_records(lines)] == [HALF, JSON, JSON, HALF]
-        assert [record.raw for record in parse_records_backwards(reversed(lines))] == [HALF, JSON, JSON, HALF]
-
-    def test_no_more_lines_are_read_than_needed(self) -> None:
-        """Backwards, the last record is complete with its first line."""
-        lines = iter(reversed(lines_of(INFO * 5 + FAILED)))
-
-        assert next(parse_records_backwards(lines)).raw == FAILED
-        assert len(list(lines)) == 5
+        assert [record.raw for record in parse_records(lines_of(text))] == [HALF, JSON, JSON, HALF]
+        last = last_records([BytesIO(text)], len(text), 4, Filter())
+        assert [record.raw for record in last] == [HALF, JSON, JSON, HALF]
 
     def test_a_record_is_held_back_until_its_end_is_known(self) -> None:
         """A text record is yielded when the next one begins; JSON at once."""

@@ -7,14 +7,16 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
+from itertools import dropwhile
 from pathlib import Path
 from typing import BinaryIO, Final
 
 import click
 
-from dotflow.cli.log.records import Filter, Pieces, Record, RecordAssembler, parse_records, parse_records_backwards
+from dotflow.cli.log.records import Filter, Pieces, Record, RecordAssembler, begins_record, parse_records
 
 BLOCK_SIZE: Final = 65_536  # bytes
+GROWTH: Final = 4  # of the end of a file that is read, where it has too few records
 MAX_TRIES: Final = 20  # to open all files, while they are being renamed
 
 
@@ -77,15 +79,20 @@ def identity_at(path: Path) -> tuple[int, int] | None:
 
 def end_of_lines(file: BinaryIO) -> int:
     """Returns the position after the last line end."""
-    for start, block in _blocks_backwards(file, file.seek(0, os.SEEK_END)):
+    end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - BLOCK_SIZE)
+        file.seek(start)
+        block = file.read(end - start)
         index = block.rfind(b"\n")
         if index >= 0:
             return start + index + 1
+        end = start if block else 0  # the file was truncated meanwhile
     return 0
 
 
 def last_records(files: list[BinaryIO], end: int, count: int, record_filter: Filter) -> list[Record]:
-    """Returns the last records that match, oldest first. It reads no more than they need.
+    """Returns the last records that match, oldest first. It reads little more than they need.
 
     Args:
         files: The files, newest first.
@@ -97,18 +104,30 @@ def last_records(files: list[BinaryIO], end: int, count: int, record_filter: Fil
     for index, file in enumerate(files):
         if len(records) >= count:
             break
-        for record in parse_records_backwards(_lines_backwards(file, file.seek(0, os.SEEK_END) if index else end)):
-            if record_filter.matches(record):
-                records.appendleft(record)
-                if len(records) >= count:
-                    break
+        found = _last_of(file, file.seek(0, os.SEEK_END) if index else end, count - len(records), record_filter)
+        records.extendleft(reversed(found))
     return list(records)
+
+
+def _last_of(file: BinaryIO, end: int, count: int, record_filter: Filter) -> deque[Record]:
+    """Returns the last records of one file. It reads the end of the file, and more of it until that has enough."""
+    size = BLOCK_SIZE
+    while True:
+        begin = max(0, end - size)
+        lines = _lines(file, begin, end)
+        if begin:  # in the middle of a line, and of a record
+            next(lines, None)
+            lines = dropwhile(lambda line: not begins_record(line), lines)
+        found = deque(filter(record_filter.matches, parse_records(lines)), maxlen=count)
+        if not begin or len(found) == count:
+            return found
+        size *= GROWTH
 
 
 def all_records(files: list[BinaryIO], end: int, record_filter: Filter) -> Iterator[Record]:
     """Yields every record that matches, oldest first, with one at a time in memory."""
     for file in reversed(files):
-        for record in parse_records(_lines(file, end if file is files[0] else file.seek(0, os.SEEK_END))):
+        for record in parse_records(_lines(file, 0, end if file is files[0] else file.seek(0, os.SEEK_END))):
             if record_filter.matches(record):
                 yield record
 
@@ -141,46 +160,13 @@ def _open(path: Path) -> BinaryIO | None:
         raise click.ClickException(f"{path} can't be read: {error.strerror}.") from error
 
 
-def _lines(file: BinaryIO, end: int) -> Iterator[bytes]:
-    file.seek(0)
-    lines, remaining = LineSplitter(), end
+def _lines(file: BinaryIO, begin: int, end: int) -> Iterator[bytes]:
+    file.seek(begin)
+    lines, remaining = LineSplitter(), end - begin
     while remaining > 0 and (block := file.read(min(BLOCK_SIZE, remaining))):
         remaining -= len(block)
         yield from lines.add(block)
     yield from lines.end()
-
-
-def _lines_backwards(file: BinaryIO, end: int) -> Iterator[bytes]:
-    """Yields the lines, last first. An incomplete one gets a line end."""
-    parts = Pieces()  # of a line whose beginning has not been read, last first
-    for _, block in _blocks_backwards(file, end):
-        first, *lines = block.split(b"\n")
-        if lines:
-            parts.append(lines.pop())
-            yield from _join(parts)
-            parts = Pieces()
-            parts.append(b"\n")
-            for line in reversed(lines):
-                yield line + b"\n"
-        parts.append(first)
-    yield from _join(parts)
-
-
-def _join(parts: list[bytes]) -> Iterator[bytes]:
-    line = b"".join(reversed(parts))
-    if line:
-        yield line if line.endswith(b"\n") else line + b"\n"
-
-
-def _blocks_backwards(file: BinaryIO, end: int) -> Iterator[tuple[int, bytes]]:
-    while end > 0:
-        start = max(0, end - BLOCK_SIZE)
-        file.seek(start)
-        block = file.read(end - start)
-        if not block:  # the file was truncated meanwhile
-            return
-        yield start, block
-        end = start
 
 
 POLL_INTERVAL: Final = 0.25  # seconds

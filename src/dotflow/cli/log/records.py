@@ -162,26 +162,9 @@ def parse_records(lines: Iterable[bytes]) -> Iterator[Record]:
     yield from assembler.end()
 
 
-def parse_records_backwards(lines: Iterable[bytes]) -> Iterator[Record]:
-    """Yields the same records, newest first, from lines in reverse order. It takes no more lines than they need."""
-    below = Pieces()
-    for line in lines:
-        document = _parse_line(line)
-        if document is None:
-            below.append(line)
-        if document is not None or HEAD.match(line):
-            yield from _reversed_record(below)
-            below = Pieces()
-        if document is not None:
-            yield Record(line, document)
-    yield from _reversed_record(below)
-
-
-def _reversed_record(lines: list[bytes]) -> Iterator[Record]:
-    while lines and not lines[-1].strip():
-        lines.pop()  # blank lines before the first record are skipped, as they are forwards
-    if lines:
-        yield Record(b"".join(reversed(lines)))
+def begins_record(line: bytes) -> bool:
+    """Returns whether a line is the first one of a record, whatever is above it."""
+    return _parse_line(line) is not None or HEAD.match(line) is not None
 
 
 def _parse_line(line: bytes) -> dict[str, Any] | None:
