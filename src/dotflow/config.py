@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Never
+from typing import Any, Never
 
 from dotflow.abc.executor import Executor
 from dotflow.abc.history import History, Listener
@@ -28,11 +28,6 @@ from dotflow.providers.logs.default import LogDefault
 from dotflow.providers.notifiers.none import NotifyDefault
 from dotflow.providers.schedulers.none import SchedulerDefault
 from dotflow.providers.storages.memory import StorageDefault
-
-ACCEPTED: Final = (
-    *("storage", "notify", "log", "scheduler", "executor", "history", "tracer", "notify_grace", "cache", "secrets"),
-    *("mask", "files", "digest_limit"),
-)
 
 
 class Config:
@@ -82,7 +77,7 @@ class Config:
         digest_limit: int | str = "256 MB",
         **unknown: Never,
     ) -> None:
-        refuse_unknown("Config", unknown, ACCEPTED, CONFIG)
+        refuse_unknown("Config", unknown, Config, CONFIG)
         umask = os.environ.get(UMASK_VARIABLE) or None
         if not is_umask(umask):
             raise InvalidArgument(UMASK_VARIABLE, umask, UMASK)

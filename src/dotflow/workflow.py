@@ -126,7 +126,7 @@ class DotFlow:
         max_runs: int | None = None,
         **unknown: Never,
     ) -> None:
-        refuse_unknown("DotFlow", unknown, ("config", "workflow_id", "name", "params", "max_runs"), WORKFLOW)
+        refuse_unknown("DotFlow", unknown, DotFlow, WORKFLOW)
         if config is not None and not isinstance(config, Config):
             instead = f"name={config!r}" if isinstance(config, str) else "config=Config(...)"
             hint = f"Write DotFlow({instead})."
@@ -541,8 +541,7 @@ class DotFlow:
         from dotflow.engine.forecast import plan_run  # here: a run does not need it
 
         if unknown:
-            accepted = ("mode", "resume", "params", "rerun", "cache", "only")
-            refuse_unknown("plan", unknown, accepted, start_hints(self.params))
+            refuse_unknown("plan", unknown, self.plan, start_hints(self.params))
         options = self._options(mode, resume=resume, params=params, rerun=rerun, cache=cache, only=only)
         workflow_id, tasks, values, secrets = self._records(options, None)
         plan = make_plan(tasks, options.mode)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dotflow.abc.executor import Answer, CompletedCall, Crew, Executor, ExecutorSession, Report
+from dotflow.abc.executor import CompletedCall, Executor, ExecutorSession, Report
 from dotflow.core.call import Call
 from dotflow.core.outcome import Interrupted, Outcome
 from dotflow.core.task import Task
@@ -112,10 +112,6 @@ class TestAnExecutorThatPassesCallsOn(ExecutorContract):
     @pytest.fixture
     def executor(self) -> Executor:
         return Threads(PassesOn)
-
-
-def test_an_executor_may_use_the_earlier_names() -> None:
-    assert (Crew, Answer) == (ExecutorSession, CompletedCall)
 
 
 @pytest.mark.parametrize(

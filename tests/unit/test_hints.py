@@ -200,7 +200,6 @@ def test_a_run_parameter_has_a_hint() -> None:
 def test_the_accepted_names_are_those_of_the_functions() -> None:
     """The accepted names of an error are the real ones, and no hint is for one of them."""
 
-    from dotflow import config as config_module
     from dotflow.engine.options import START_ARGUMENTS
     from dotflow.graph import builder as builder_module
 
@@ -210,7 +209,6 @@ def test_the_accepted_names_are_those_of_the_functions() -> None:
     assert names(TaskBuilder.add) == list(builder_module.ACCEPTED)
     assert names(action) == list(action.__kwdefaults__)
     assert names(DotFlow.start) == list(START_ARGUMENTS)
-    assert names(Config) == list(config_module.ACCEPTED)
     assert not set(hints.START) & set(START_ARGUMENTS)
     assert not set(hints.WORKFLOW) & set(names(DotFlow))
     assert not set(hints.CONFIG) & set(names(Config))

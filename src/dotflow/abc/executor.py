@@ -104,8 +104,3 @@ class Executor(ABC):
             tasks: The run's tasks, by id.
             report: Writes a line into the run's log, for what users should know during the run. Any thread may call it.
         """
-
-
-#: Earlier names, which existing executors may use.
-Crew = ExecutorSession
-Answer = CompletedCall

@@ -1,8 +1,9 @@
 """Unknown arguments and attributes: errors with hints for the words of other libraries."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
+from dotflow.core.callables import parameters
 from dotflow.errors import UnknownArgument, close_match
 
 #: Hints by word.
@@ -332,14 +333,17 @@ def start_hints(params: Collection[str]) -> Hints:
     return {**START, **{name: f"Write start(params={{'{name}': ...}})." for name in params}}
 
 
-def refuse_unknown(function: str, unknown: Mapping[str, Any], accepted: Collection[str], hints: Hints) -> None:
+def refuse_unknown(
+    function: str, unknown: Mapping[str, Any], accepted: Collection[str] | Callable[..., Any], hints: Hints
+) -> None:
     """Raises UnknownArgument for the first unknown argument; does nothing without one.
 
     Args:
         function: The function, as a user writes it: "add".
         unknown: The unknown keyword arguments.
-        accepted: The names of the function's arguments.
+        accepted: The names of the function's arguments, or the function, whose last parameter takes the unknown ones.
         hints: The hints for words of other libraries.
     """
     for name in unknown:
-        raise UnknownArgument(function, name, tuple(accepted), hints.get(name) or close_match(name, accepted))
+        names = tuple(parameters(accepted))[:-1] if callable(accepted) else tuple(accepted)
+        raise UnknownArgument(function, name, names, hints.get(name) or close_match(name, names))

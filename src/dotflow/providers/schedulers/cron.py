@@ -27,7 +27,6 @@ EARLIER: Final = 31  # firings before the start of a schedule, each of whose run
 
 
 Params = Mapping[str, Any] | Callable[[datetime], Mapping[str, Any]]
-ARGUMENTS: Final = ("cron", "overlap", "timezone", "max_parallel", "catch_up", "late_after", "params")
 
 
 class SchedulerCron(Scheduler):
@@ -67,7 +66,7 @@ class SchedulerCron(Scheduler):
         params: Params | None = None,
         **unknown: Never,
     ) -> None:
-        refuse_unknown("SchedulerCron", unknown, ARGUMENTS, CRON)
+        refuse_unknown("SchedulerCron", unknown, SchedulerCron, CRON)
         self.cron = cron
         self.overlap: TypeOverlap = _checked_overlap(overlap)
         self.timezone = timezone
